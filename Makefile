@@ -1,0 +1,47 @@
+# Countersign: `make demo` shows it, `make test` proves it; both do all of their own set-up.
+
+SHELL := /bin/bash
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/countersign
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+BIN := $(CARGO_TARGET_DIR)/debug
+
+.PHONY: test check unit e2e demo demo-up demo-down generate build tools
+
+## test: formatting, lints, unit, property and end-to-end tests
+test: check unit e2e
+
+check:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+unit:
+	cargo test --workspace --locked
+
+## e2e: the operator on a real control plane, Prometheus and traffic
+e2e: build tools
+	cargo test --locked --test e2e --no-run
+	$(BIN)/cluster exec --operator $(BIN)/countersign -- \
+		env CARGO_NET_OFFLINE=true cargo test --locked --test e2e -- $(E2E)
+
+## demo: a harmless change promoted and a risky one rolled back, before your eyes
+demo: build tools
+	cargo test --locked --test demo --no-run
+	$(BIN)/cluster exec --operator $(BIN)/countersign -- \
+		env CARGO_NET_OFFLINE=true cargo test --quiet --locked --test demo
+
+## demo-up: leaves the cluster running and prints the KUBECONFIG to export
+demo-up: build tools
+	@$(BIN)/cluster up --operator $(BIN)/countersign
+
+demo-down: build
+	@$(BIN)/cluster down
+
+## generate: the committed files that the program writes
+generate:
+	cargo run --locked --bin countersign -- crds --dir crds
+
+build:
+	cargo build --workspace --locked --bins
+
+tools:
+	@tests/cluster/tools/build.sh > /dev/null

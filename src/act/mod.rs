@@ -1,0 +1,211 @@
+//! One `Decision` in, writes to the API server out: the status first, then what follows from it.
+//!
+//! Every write is idempotent and made only while the lease is held.
+
+pub mod events;
+pub mod workload;
+
+use std::sync::Arc;
+
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+
+use crate::api::{GROUP, MANAGER, ROLLOUT_UID_LABEL, Rollout, RolloutRun, VERSION};
+use crate::core::decision::{Action, Record};
+use crate::core::{Decision, Observation};
+use crate::lease::{Lease, NotLeading};
+use crate::telemetry::Telemetry;
+
+/// Why a decision could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another replica leads, or may lead.
+    #[error(transparent)]
+    NotLeading(#[from] NotLeading),
+    /// The API server refused a write.
+    #[error("{what} of Rollout {rollout} was refused: {source}")]
+    Refused {
+        /// What was to be written.
+        what: String,
+        /// Namespace and name of the Rollout.
+        rollout: String,
+        /// The API server's answer.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+impl Error {
+    /// Whether the object changed since it was read, so that reading again suffices.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused { source, .. } if matches!(&**source, kube::Error::Api(status) if status.is_conflict()))
+    }
+}
+
+/// Carries decisions out.
+#[derive(Clone)]
+pub struct Actor {
+    /// The client for writes.
+    pub client: Client,
+    /// Whether this replica may write.
+    pub lease: Arc<Lease>,
+    /// Where writes are counted.
+    pub telemetry: Arc<Telemetry>,
+    /// Where Events go.
+    pub recorder: events::Recorder,
+}
+
+impl Actor {
+    /// Carries out one decision. A refused action does not keep the others from being tried: the way
+    /// back to stable must not depend on the way forward.
+    pub async fn carry_out(
+        &self,
+        rollout: &Rollout,
+        observation: &Observation,
+        decision: &Decision,
+    ) -> Result<(), Error> {
+        let namespace = &observation.namespace;
+        if decision.status != observation.status {
+            self.write_status(rollout, namespace, decision).await?;
+        }
+        let mut refused = None;
+        for action in &decision.actions {
+            if let Err(error) = self.act(rollout, observation, action).await {
+                tracing::warn!(rollout = %observation.name, %namespace, %error, "an action was refused");
+                refused.get_or_insert(error);
+            }
+        }
+        // A record is a projection of the status: it is news only where the status is.
+        if let Some(record) = decision.record.as_ref().filter(|_| self.is_news(observation, decision)) {
+            if let Err(error) = self.keep_record(rollout, namespace, record).await {
+                refused.get_or_insert(error);
+            }
+        }
+        for notice in &decision.notices {
+            self.recorder.publish(rollout, notice).await;
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    fn is_news(&self, observation: &Observation, decision: &Decision) -> bool {
+        let told = |change: &Option<crate::api::rollout::Change>| {
+            change.as_ref().map(|change| (change.run.clone(), change.transitions.len(), change.plan.clone()))
+        };
+        let ended = decision.status.change.as_ref().is_some_and(|change| change.outcome.is_some());
+        told(&observation.status.change) != told(&decision.status.change) || (ended && !observation.recorded)
+    }
+
+    async fn write_status(&self, rollout: &Rollout, namespace: &str, decision: &Decision) -> Result<(), Error> {
+        let api: Api<Rollout> = Api::namespaced(self.client.clone(), namespace);
+        // With the version that was read: a decision on anything older is refused.
+        let body = json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"),
+            "kind": "Rollout",
+            "metadata": { "name": rollout.name_any(), "resourceVersion": rollout.resource_version() },
+            "status": decision.status,
+        });
+        let (name, parameters, patch) = (rollout.name_any(), apply(), Patch::Apply(body));
+        let write = api.patch_status(&name, &parameters, &patch);
+        self.write("the status", rollout, "patch", "rollouts/status", write).await?;
+        Ok(())
+    }
+
+    async fn act(&self, rollout: &Rollout, observation: &Observation, action: &Action) -> Result<(), Error> {
+        match action {
+            Action::DeleteRun { run } => {
+                let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
+                let parameters = DeleteParams::default();
+                let write = ignoring_absence(api.delete(run, &parameters));
+                self.write("the removal of an old record", rollout, "delete", "rolloutruns", write).await
+            }
+            _ => self.act_on_workload(rollout, observation, action).await,
+        }
+    }
+
+    /// Adds to the record of a change, and makes it where it is not there yet.
+    async fn keep_record(&self, rollout: &Rollout, namespace: &str, record: &Record) -> Result<(), Error> {
+        let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), namespace);
+        let spec = &record.spec;
+        let begun = spec.progress.transitions.len() > 1;
+        if begun {
+            let news = json!({ "spec": {
+                "progress": spec.progress,
+                "plan": spec.plan,
+                "risk": { "score": spec.risk.score, "tier": spec.risk.tier },
+            } });
+            let (parameters, patch) = (field_manager(), Patch::Merge(news));
+            let write = absent_as_none(api.patch(&record.name, &parameters, &patch));
+            if self.write("the record", rollout, "patch", "rolloutruns", write).await?.is_some() {
+                return Ok(());
+            }
+        }
+        let body = json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"),
+            "kind": "RolloutRun",
+            "metadata": {
+                "name": record.name,
+                "labels": { ROLLOUT_UID_LABEL: rollout.uid() },
+                "ownerReferences": [owner(rollout)],
+            },
+            "spec": spec,
+        });
+        let (parameters, patch) = (apply(), Patch::Apply(body));
+        let write = api.patch(&record.name, &parameters, &patch);
+        self.write("the record", rollout, "patch", "rolloutruns", write).await?;
+        Ok(())
+    }
+
+    /// Makes one write, if this replica leads, and counts it.
+    async fn write<T>(
+        &self,
+        what: &str,
+        rollout: &Rollout,
+        verb: &'static str,
+        resource: &'static str,
+        write: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, Error> {
+        self.lease.check()?;
+        let result = write.await;
+        self.telemetry.api_write(verb, resource, result.is_ok());
+        result.map_err(|source| Error::Refused {
+            what: what.to_owned(),
+            rollout: format!("{}/{}", rollout.namespace().unwrap_or_default(), rollout.name_any()),
+            source: Box::new(source),
+        })
+    }
+}
+
+fn owner(rollout: &Rollout) -> Value {
+    json!({
+        "apiVersion": format!("{GROUP}/{VERSION}"),
+        "kind": "Rollout",
+        "name": rollout.name_any(),
+        "uid": rollout.uid(),
+        "controller": true,
+        "blockOwnerDeletion": true,
+    })
+}
+
+fn apply() -> PatchParams {
+    PatchParams::apply(MANAGER).force()
+}
+
+fn field_manager() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }
+}
+
+async fn absent_as_none<T>(
+    write: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<Option<T>, kube::Error> {
+    match write.await {
+        Ok(written) => Ok(Some(written)),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn ignoring_absence<T>(write: impl Future<Output = Result<T, kube::Error>>) -> Result<(), kube::Error> {
+    absent_as_none(write).await.map(|_| ())
+}

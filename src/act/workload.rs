@@ -1,0 +1,151 @@
+//! Writes to ReplicaSets and Services: only those that a Rollout owns or names, only the fields that
+//! the controller owns.
+
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+
+use super::{Actor, Error, apply, field_manager, ignoring_absence, owner};
+use crate::api::{
+    HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION, ROLLOUT_UID_LABEL,
+    Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
+};
+use crate::core::Observation;
+use crate::core::decision::Action;
+
+/// Largest template that is kept in an annotation, whose total is limited to 256 KiB.
+const MAX_TEMPLATE: usize = 200_000;
+
+impl Actor {
+    pub(super) async fn act_on_workload(
+        &self,
+        rollout: &Rollout,
+        observation: &Observation,
+        action: &Action,
+    ) -> Result<(), Error> {
+        let namespace = &observation.namespace;
+        match action {
+            Action::CreateReplicaSet { name, .. } => {
+                let body = replica_set(rollout, action);
+                let kind = ApiResource::erase::<ReplicaSet>(&());
+                let sets: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
+                let (parameters, patch) = (apply(), Patch::Apply(body));
+                let write = sets.patch(name, &parameters, &patch);
+                self.write("a ReplicaSet", rollout, "create", "replicasets", write).await?;
+                Ok(())
+            }
+            Action::Scale { replica_set, replicas } => {
+                let patch = json!({ "spec": { "replicas": replicas } });
+                self.patch_replica_set(rollout, observation, replica_set, patch).await
+            }
+            Action::Adopt { replica_set } => {
+                let patch = json!({ "metadata": {
+                    "labels": { ROLLOUT_UID_LABEL: rollout.uid() },
+                    "ownerReferences": [owner(rollout)],
+                } });
+                self.patch_replica_set(rollout, observation, replica_set, patch).await
+            }
+            Action::Release { replica_set } => {
+                let patch = json!({ "metadata": { "labels": { ROLLOUT_UID_LABEL: null }, "ownerReferences": null } });
+                self.patch_replica_set(rollout, observation, replica_set, patch).await
+            }
+            Action::DeleteReplicaSet { replica_set } => {
+                let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), namespace);
+                let parameters = DeleteParams::background();
+                let write = ignoring_absence(sets.delete(replica_set, &parameters));
+                self.write("the removal of an old ReplicaSet", rollout, "delete", "replicasets", write).await
+            }
+            Action::SelectRevision { service, hash } => {
+                let services: Api<Service> = Api::namespaced(self.client.clone(), namespace);
+                let (parameters, patch) =
+                    (field_manager(), Patch::Merge(json!({ "spec": { "selector": { HASH_LABEL: hash } } })));
+                let write = services.patch(service, &parameters, &patch);
+                self.write("the selector of a Service", rollout, "patch", "services", write).await?;
+                Ok(())
+            }
+            Action::DeleteRun { .. } => Ok(()),
+        }
+    }
+
+    async fn patch_replica_set(
+        &self,
+        rollout: &Rollout,
+        observation: &Observation,
+        name: &str,
+        mut patch: Value,
+    ) -> Result<(), Error> {
+        // Only the set that was observed: one of the same name made since is another.
+        let uid = observation.replica_sets.iter().find(|set| set.name == name).map(|set| &set.uid);
+        if let (Some(uid), Some(body)) = (uid, patch.as_object_mut()) {
+            let metadata = body.entry("metadata").or_insert_with(|| json!({}));
+            if let Some(metadata) = metadata.as_object_mut() {
+                metadata.insert("uid".into(), json!(uid));
+            }
+        }
+        let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &observation.namespace);
+        let (parameters, patch) = (field_manager(), Patch::Merge(patch));
+        let write = sets.patch(name, &parameters, &patch);
+        self.write("a ReplicaSet", rollout, "patch", "replicasets", write).await?;
+        Ok(())
+    }
+}
+
+/// The ReplicaSet of a revision. The template stays JSON, so that fields newer than this build survive.
+fn replica_set(rollout: &Rollout, action: &Action) -> Value {
+    let Action::CreateReplicaSet { name, hash, template_digest, revision, replicas, template } = action else {
+        return Value::Null;
+    };
+    let mut labels = json!(template.labels());
+    let mut selector = json!(rollout.spec.selector.match_labels);
+    for map in [&mut labels, &mut selector] {
+        if let Some(map) = map.as_object_mut() {
+            map.insert(HASH_LABEL.into(), json!(hash));
+        }
+    }
+    let mut set_labels = labels.clone();
+    if let Some(map) = set_labels.as_object_mut() {
+        map.insert(MANAGED_BY_LABEL.into(), json!(MANAGER));
+        map.insert(ROLLOUT_UID_LABEL.into(), json!(rollout.uid()));
+    }
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "metadata": {
+            "name": name,
+            "labels": set_labels,
+            "annotations": annotations(template, template_digest, *revision),
+            "ownerReferences": [owner(rollout)],
+        },
+        "spec": {
+            "replicas": replicas,
+            "minReadySeconds": rollout.spec.min_ready_seconds,
+            "selector": { "matchLabels": selector },
+            "template": labelled(template, &labels),
+        },
+    })
+}
+
+fn annotations(template: &PodTemplate, digest: &str, revision: i64) -> Value {
+    let mut annotations = json!({
+        TEMPLATE_DIGEST_ANNOTATION: digest,
+        REVISION_ANNOTATION: revision.to_string(),
+    });
+    let text = template.0.to_string();
+    if let Some(map) = annotations.as_object_mut().filter(|_| text.len() <= MAX_TEMPLATE) {
+        map.insert(TEMPLATE_ANNOTATION.into(), json!(text));
+    }
+    annotations
+}
+
+fn labelled(template: &PodTemplate, labels: &Value) -> Value {
+    let mut template = template.0.clone();
+    if let Some(template) = template.as_object_mut() {
+        let metadata = template.entry("metadata").or_insert_with(|| json!({}));
+        if let Some(metadata) = metadata.as_object_mut() {
+            metadata.insert("labels".into(), labels.clone());
+        }
+    }
+    template
+}

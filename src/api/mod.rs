@@ -1,0 +1,58 @@
+//! The custom resources of `countersign.dev/v1alpha1`: types, validation and defaults, no behaviour.
+
+pub mod analysis;
+pub mod duration;
+pub mod plan;
+pub mod pod_template;
+pub mod policy;
+pub mod rollout;
+pub mod run;
+pub mod selector;
+
+pub use analysis::{Analysis, Check, Preset};
+pub use duration::Duration;
+pub use plan::{SignOffDemand, Step, Tier};
+pub use pod_template::PodTemplate;
+pub use policy::{RolloutPolicy, RolloutPolicySpec};
+pub use rollout::{Phase, Rollout, RolloutSpec, RolloutStatus};
+pub use run::{RolloutRun, RolloutRunSpec};
+pub use selector::Selector;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+/// API group of every custom resource.
+pub const GROUP: &str = "countersign.dev";
+/// API version of every custom resource.
+pub const VERSION: &str = "v1alpha1";
+/// Field manager of every write, and reporter of every Event.
+pub const MANAGER: &str = "countersign";
+/// Prefix of the annotations that carry provenance.
+pub const PROVENANCE_PREFIX: &str = "provenance.countersign.dev/";
+/// Label on pods and ReplicaSets: the revision that they run.
+pub const HASH_LABEL: &str = "pod-template-hash";
+/// Label on every object that the controller owns; the watches select by it.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// Annotation on a ReplicaSet: the full SHA-256 of its template, which tells a hash collision.
+pub const TEMPLATE_DIGEST_ANNOTATION: &str = "countersign.dev/template-digest";
+/// Annotation on a ReplicaSet: its template as the Rollout had it, since the API server fills in
+/// defaults that would read as differences.
+pub const TEMPLATE_ANNOTATION: &str = "countersign.dev/template";
+/// Annotation on a ReplicaSet: how many revisions its Rollout had when it was made.
+pub const REVISION_ANNOTATION: &str = "countersign.dev/revision";
+/// Label on a RolloutRun: the uid of its Rollout, a valid label value for every name.
+pub const ROLLOUT_UID_LABEL: &str = "countersign.dev/rollout-uid";
+
+/// The definitions of all custom resources, in the order in which they are installed.
+#[must_use]
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    vec![Rollout::crd(), RolloutPolicy::crd(), RolloutRun::crd()]
+}
+
+/// The definitions as YAML, each with the name of the file that holds it.
+pub fn crd_files() -> Result<Vec<(String, String)>, serde_saphyr::SerializeError> {
+    let file = |crd: CustomResourceDefinition| {
+        Ok((format!("{}.yaml", crd.spec.names.plural), serde_saphyr::to_string(&crd)?))
+    };
+    crds().into_iter().map(file).collect()
+}

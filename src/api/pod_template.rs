@@ -1,0 +1,189 @@
+//! The pod template, kept as it was stored.
+//!
+//! A typed template would drop every field that is newer than this build, and the next release
+//! would see another template and start a rollout. So it stays JSON, and its schema is generated
+//! from the newest Kubernetes types: what is known is validated, what is not known survives.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// A pod template exactly as the API server stores it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PodTemplate(pub Value);
+
+impl PodTemplate {
+    /// Labels of the pods.
+    #[must_use]
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        self.0
+            .pointer("/metadata/labels")
+            .and_then(Value::as_object)
+            .map(|labels| {
+                labels.iter().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()
+            })
+            .unwrap_or_default()
+    }
+
+    /// Containers of one list of the pod's spec: `containers` or `initContainers`.
+    pub fn containers(&self, list: &str) -> impl Iterator<Item = &Value> {
+        self.0.get("spec").and_then(|spec| spec.get(list)).and_then(Value::as_array).into_iter().flatten()
+    }
+
+    /// Image references of all containers, init containers first.
+    #[must_use]
+    pub fn images(&self) -> Vec<&str> {
+        ["initContainers", "containers"]
+            .into_iter()
+            .flat_map(|list| self.containers(list))
+            .filter_map(|container| container.get("image")?.as_str())
+            .collect()
+    }
+}
+
+/// Lists that merge by key under server-side apply, as they do in Kubernetes' own types.
+const LIST_KEYS: &[(&str, &[&str])] = &[
+    ("containers", &["name"]),
+    ("initContainers", &["name"]),
+    ("ephemeralContainers", &["name"]),
+    ("volumes", &["name"]),
+    ("env", &["name"]),
+    ("ports", &["containerPort", "protocol"]),
+    ("volumeMounts", &["mountPath"]),
+    ("volumeDevices", &["devicePath"]),
+    ("imagePullSecrets", &["name"]),
+    ("hostAliases", &["ip"]),
+    ("topologySpreadConstraints", &["topologyKey", "whenUnsatisfiable"]),
+    ("resourceClaims", &["name"]),
+    ("schedulingGates", &["name"]),
+];
+
+impl JsonSchema for PodTemplate {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "PodTemplate".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let mut generator =
+            SchemaSettings::openapi3().with(|settings| settings.inline_subschemas = true).into_generator();
+        let mut schema = Value::from(PodTemplateSpec::json_schema(&mut generator));
+        open(&mut schema);
+        if let Some(metadata) = schema.pointer_mut("/properties/metadata") {
+            *metadata = metadata_schema();
+        }
+        if let Some(object) = schema.as_object_mut() {
+            object.insert("required".into(), json!(["spec"]));
+        }
+        Schema::try_from(schema).unwrap_or_default()
+    }
+}
+
+fn metadata_schema() -> Value {
+    let map = |what: &str, length: Option<u32>| {
+        let mut value = json!({ "type": "string" });
+        if let (Some(length), Some(value)) = (length, value.as_object_mut()) {
+            value.insert("maxLength".into(), json!(length));
+        }
+        json!({ "description": what, "type": "object", "maxProperties": 128, "additionalProperties": value })
+    };
+    json!({
+        "description": "Labels and annotations of the pods.",
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": true,
+        "properties": {
+            "labels": map("Labels of the pods.", Some(63)),
+            "annotations": map("Annotations of the pods.", None),
+        },
+    })
+}
+
+/// Makes a generated schema structural, open to newer fields, mergeable by key and brief.
+fn open(schema: &mut Value) {
+    let Some(object) = schema.as_object_mut() else { return };
+    shorten(object);
+    if object.contains_key("properties") {
+        object.insert("x-kubernetes-preserve-unknown-fields".into(), Value::Bool(true));
+        // A key of a merged list must be set, so it needs the default that Kubernetes itself gives.
+        if let Some(protocol) = object
+            .get_mut("properties")
+            .filter(|properties| properties.get("containerPort").is_some())
+            .and_then(|properties| properties.get_mut("protocol"))
+            .and_then(Value::as_object_mut)
+        {
+            protocol.insert("default".into(), "TCP".into());
+        }
+    }
+    if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
+        for (name, property) in properties.iter_mut() {
+            merge_by_key(name, property);
+            open(property);
+        }
+    }
+    for nested in ["items", "additionalProperties"] {
+        if let Some(nested) = object.get_mut(nested) {
+            open(nested);
+        }
+    }
+}
+
+fn merge_by_key(name: &str, property: &mut Value) {
+    let Some((_, keys)) = LIST_KEYS.iter().find(|(list, _)| *list == name) else { return };
+    let has_keys = keys.iter().all(|key| property.pointer(&format!("/items/properties/{key}")).is_some());
+    if let Some(property) = property.as_object_mut().filter(|_| has_keys) {
+        property.insert("x-kubernetes-list-type".into(), "map".into());
+        property.insert("x-kubernetes-list-map-keys".into(), json!(keys));
+    }
+}
+
+/// Keeps the first sentence of a description: the whole text would make the CRD several times larger.
+fn shorten(object: &mut Map<String, Value>) {
+    if let Some(Value::String(text)) = object.get_mut("description") {
+        let line = text.lines().next().unwrap_or_default();
+        let sentence = line.split_once(". ").map_or(line, |(first, _)| first);
+        *text = format!("{}.", sentence.trim_end_matches('.'));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema() -> Value {
+        Value::from(schemars::SchemaGenerator::default().into_root_schema_for::<PodTemplate>())
+    }
+
+    #[test]
+    fn every_object_of_the_template_keeps_fields_it_does_not_know() {
+        fn walk(value: &Value, path: &str) {
+            if let Some(object) = value.as_object() {
+                if object.get("properties").is_some_and(|p| p.is_object() && object.get("type") == Some(&json!("object"))) {
+                    assert_eq!(object.get("x-kubernetes-preserve-unknown-fields"), Some(&json!(true)), "{path}");
+                }
+                object.iter().for_each(|(key, value)| walk(value, &format!("{path}/{key}")));
+            }
+        }
+        walk(&schema(), "");
+    }
+
+    #[test]
+    fn lists_merge_by_the_keys_that_kubernetes_uses() {
+        let schema = schema();
+        let container = "/properties/spec/properties/containers";
+        assert_eq!(schema.pointer(&format!("{container}/x-kubernetes-list-map-keys")), Some(&json!(["name"])));
+        let ports = format!("{container}/items/properties/ports");
+        assert_eq!(
+            schema.pointer(&format!("{ports}/x-kubernetes-list-map-keys")),
+            Some(&json!(["containerPort", "protocol"]))
+        );
+        assert_eq!(schema.pointer(&format!("{ports}/items/properties/protocol/default")), Some(&json!("TCP")));
+    }
+}

@@ -1,0 +1,373 @@
+//! `RolloutPolicy`: how a platform team scores risk, and what each tier demands.
+//!
+//! Every field is optional: a field that is left out is no demand. Where several policies govern a
+//! Rollout the strictest demand wins, field by field; what none of them names is taken from the
+//! built-in policy.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::plan::{SignOffDemand, Step, Tier};
+use super::{Analysis, Duration, Selector};
+
+/// How risk is scored and what each tier demands, for the Rollouts that it governs.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "countersign.dev",
+    version = "v1alpha1",
+    kind = "RolloutPolicy",
+    shortname = "crp",
+    category = "countersign",
+    derive = "PartialEq",
+    doc = "How risk is scored and what each tier of risk demands, for the Rollouts that it governs; the strictest of several wins, field by field.",
+    printcolumn(name = "Version", type_ = "string", json_path = ".spec.risk.version"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutPolicySpec {
+    /// Namespaces that it governs, by their labels; all where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<Selector>,
+    /// Rollouts that it governs, by their labels; all where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout_selector: Option<Selector>,
+    /// How risk is scored.
+    #[serde(default)]
+    pub risk: RiskModel,
+    /// What each tier demands.
+    #[serde(default)]
+    pub tiers: Tiers,
+    /// Checks that every governed Rollout must pass, which a service team cannot remove.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<Analysis>,
+}
+
+/// Points for each risk factor: five points double the odds of a bad change.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RiskModel {
+    /// Version of the weights, which each RolloutRun records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub version: Option<String>,
+    /// Points for the number of changed lines: those of the last band whose `from` is reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("self.map(band, band.from).isSorted() && self.map(band, band.points).isSorted()").message("risk.size: bands must be in order of `from`, with points that do not fall"))]
+    pub size: Vec<Band>,
+    /// Points for each factor, by name; `countersign policy` prints all of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "points_by::<Factor>")]
+    pub points: BTreeMap<Factor, f64>,
+    /// Points for each area that a change touches (annotation `touches`), such as `auth` or `migration`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub touches: BTreeMap<String, f64>,
+    /// Lowest tier of a change that touches an area, such as `migration: high`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub touches_floor: BTreeMap<String, Tier>,
+    /// Points for each kind of difference between the stable template and the new one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "points_by::<Difference>")]
+    pub differences: BTreeMap<Difference, f64>,
+    /// How much it matters when the service breaks.
+    #[serde(default)]
+    pub criticality: Criticality,
+    /// Lowest tier of a change with a named property.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "tier_by::<Floor>")]
+    pub floors: BTreeMap<Floor, Tier>,
+    /// Score from which a tier begins.
+    #[serde(default)]
+    pub thresholds: Thresholds,
+}
+
+/// The schema of a map from each variant of an enum to a value: every key stands in it by name, so
+/// that a misspelt one is refused and `kubectl explain` describes each.
+fn by_name<K: JsonSchema>(value: &serde_json::Value) -> schemars::Schema {
+    let variants = serde_json::Value::from(schemars::SchemaGenerator::default().into_root_schema_for::<K>());
+    let properties: serde_json::Map<_, _> = variants
+        .get("oneOf")
+        .and_then(serde_json::Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|variant| {
+            let mut property = value.as_object()?.clone();
+            property.insert("description".into(), variant.get("description")?.clone());
+            Some((variant.get("const")?.as_str()?.to_owned(), property.into()))
+        })
+        .collect();
+    schemars::json_schema!({ "type": "object", "properties": properties })
+}
+
+fn points_by<K: JsonSchema>(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    by_name::<K>(&serde_json::json!({ "type": "number", "minimum": -100, "maximum": 100 }))
+}
+
+fn tier_by<K: JsonSchema>(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let tiers: Vec<_> = Tier::ALL.iter().map(|tier| tier.as_str()).collect();
+    by_name::<K>(&serde_json::json!({ "type": "string", "enum": tiers }))
+}
+
+/// A band of change sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Band {
+    /// Changed lines from which the band begins.
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub from: i64,
+    /// Points of the band.
+    #[schemars(range(min = 0, max = 100))]
+    pub points: f64,
+}
+
+/// A factor of risk that has points of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Factor {
+    /// The number of changed lines is not declared.
+    SizeUnknown,
+    /// Each subsystem beyond the first.
+    ExtraSubsystem,
+    /// Most points that subsystems can add.
+    ExtraSubsystemsAtMost,
+    /// Lines written by an AI, times their share.
+    AiShare,
+    /// People and an AI wrote it.
+    ContributorMixed,
+    /// It is said to be unknown who wrote it.
+    ContributorUnknown,
+    /// There is no provenance at all.
+    NoProvenance,
+    /// The provenance describes another image, or cannot be read.
+    UnusableProvenance,
+    /// An AI agent wrote it and no person is named who drove it.
+    AutonomousAgent,
+    /// No independent person reviewed the deployed revision.
+    NoReview,
+    /// Another revision was reviewed than the deployed one.
+    StaleReview,
+    /// Tests failed.
+    TestsFailed,
+    /// Tests gave warnings.
+    TestsWarned,
+    /// No test result is declared.
+    TestsUnknown,
+    /// Most points that touched areas can add.
+    TouchesAtMost,
+    /// Most points that template differences can add.
+    DifferencesAtMost,
+    /// The workload is reached from outside the cluster.
+    Exposed,
+    /// An earlier change of this Rollout was rolled back within seven days.
+    AfterRollback,
+}
+
+/// A kind of difference between two pod templates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Difference {
+    /// Another image.
+    Image,
+    /// Another command, argument or working directory.
+    Command,
+    /// Other environment variables.
+    Environment,
+    /// Other ports.
+    Ports,
+    /// Other resource requests or limits.
+    Resources,
+    /// Other probes or lifecycle hooks.
+    Probes,
+    /// Another security context or host namespace.
+    SecurityContext,
+    /// Another service account.
+    ServiceAccount,
+    /// Other volumes or mounts.
+    Volumes,
+    /// Containers added or removed.
+    Containers,
+    /// Anything else in the pods' spec.
+    Other,
+    /// Other labels or annotations only.
+    Metadata,
+}
+
+/// A property of a change for which a lowest tier can be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Floor {
+    /// There is no provenance at all.
+    NoProvenance,
+    /// The provenance describes another image, or cannot be read.
+    UnusableProvenance,
+    /// An AI agent wrote it and no person is named who drove it.
+    AutonomousAgent,
+    /// The service's criticality is `critical`.
+    CriticalService,
+    /// Tests failed.
+    TestsFailed,
+}
+
+/// How much it matters when the service breaks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Criticality {
+    /// Label of the Rollout, or else of its namespace, that names the criticality.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 317))]
+    pub label: Option<String>,
+    /// Points for each value of the label.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub points: BTreeMap<String, f64>,
+    /// Points where the label is absent or has a value without points.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub otherwise: Option<f64>,
+}
+
+/// Score from which each tier begins; below `medium` a change is `low`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.medium) || !has(self.high) || self.medium <= self.high").message("risk.thresholds: medium must not be above high"),
+    validation = Rule::new("!has(self.high) || !has(self.critical) || self.high <= self.critical").message("risk.thresholds: high must not be above critical"),
+    validation = Rule::new("!has(self.medium) || !has(self.critical) || self.medium <= self.critical").message("risk.thresholds: medium must not be above critical"),
+)]
+pub struct Thresholds {
+    /// Score from which a change is `medium`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub medium: Option<f64>,
+    /// Score from which a change is `high`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub high: Option<f64>,
+    /// Score from which a change is `critical`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub critical: Option<f64>,
+}
+
+/// What each tier demands; a higher tier has at least the floors of the lower ones.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("[has(self.medium) && has(self.medium.onScarceEvidence) && self.medium.onScarceEvidence == 'Promote', has(self.high) && has(self.high.onScarceEvidence) && self.high.onScarceEvidence == 'Promote', has(self.critical) && has(self.critical.onScarceEvidence) && self.critical.onScarceEvidence == 'Promote'].all(promotes, !promotes)")
+        .message("tiers: only tier low may promote on scarce evidence (onScarceEvidence: Promote)"),
+)]
+pub struct Tiers {
+    /// Demands on harmless changes.
+    #[serde(default)]
+    pub low: TierDemands,
+    /// Demands on ordinary changes.
+    #[serde(default)]
+    pub medium: TierDemands,
+    /// Demands on risky changes.
+    #[serde(default)]
+    pub high: TierDemands,
+    /// Demands on dangerous changes.
+    #[serde(default)]
+    pub critical: TierDemands,
+}
+
+impl Tiers {
+    /// The demands of one tier.
+    #[must_use]
+    pub const fn get(&self, tier: Tier) -> &TierDemands {
+        match tier {
+            Tier::Low => &self.low,
+            Tier::Medium => &self.medium,
+            Tier::High => &self.high,
+            Tier::Critical => &self.critical,
+        }
+    }
+}
+
+/// What one tier demands of a change.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TierDemands {
+    /// Steps of a Rollout that names none of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    #[x_kube(validation = Rule::new("self.map(step, step.weight).isSorted()").message("steps: the weights must not decrease from one step to the next"))]
+    pub steps: Vec<Step>,
+    /// Largest weight of the first step, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_first_weight: Option<i32>,
+    /// Largest increase from one step to the next, in percentage points.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_increase: Option<i32>,
+    /// Least weight of the last step before full promotion, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 99))]
+    pub min_final_weight: Option<i32>,
+    /// Shortest bake of a step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_bake: Option<Duration>,
+    /// Fewest requests of the canary in a step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub min_requests: Option<i64>,
+    /// Sign-offs before the first step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub sign_off: Vec<SignOffDemand>,
+    /// Sign-offs before full promotion.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub promotion_sign_off: Vec<SignOffDemand>,
+    /// Largest chance of rolling back a healthy canary; larger is stricter, as weaker evidence then suffices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.000_001, max = 0.5))]
+    pub max_false_rollback: Option<f64>,
+    /// Largest chance of promoting a canary that is worse than the margin; smaller is stricter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.000_001, max = 0.5))]
+    pub max_false_promotion: Option<f64>,
+    /// Ratio of canary's to stable's error rate up to which the canary is not rolled back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1.0, max = 1000.0))]
+    pub tolerated_ratio: Option<f64>,
+    /// Difference of the error rates (fraction of requests) up to which the canary is not rolled back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub tolerated_difference: Option<f64>,
+    /// Ratio of the error rates that must be ruled out before a promotion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1.0, max = 1000.0))]
+    pub margin_ratio: Option<f64>,
+    /// Difference of the error rates (fraction of requests) that must be ruled out with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.000_001, max = 1.0))]
+    pub margin_difference: Option<f64>,
+    /// What happens at the deadline when the evidence is clean but scarce.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_scarce_evidence: Option<OnScarceEvidence>,
+    /// Longest time that a change waits for people before it is rolled back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_at_most: Option<Duration>,
+}
+
+/// What happens at the deadline when the evidence is clean but scarce; in order of strictness.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum OnScarceEvidence {
+    /// Go on.
+    Promote,
+    /// Wait once more for the same time, then hold for a person.
+    Extend,
+    /// Hold for a person, at most as long as `waitAtMost`.
+    #[default]
+    Hold,
+    /// Roll back.
+    RollBack,
+}

@@ -1,0 +1,489 @@
+//! `Rollout`: a workload whose changes are staged by their risk.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::plan::{SignOffDemand, Step, Tier};
+use super::{Analysis, PodTemplate, Selector};
+use crate::core::statistics::{Counts, EProcess};
+
+/// A workload whose changes are scored for risk, staged, judged by Prometheus, and promoted or
+/// rolled back.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "countersign.dev",
+    version = "v1alpha1",
+    kind = "Rollout",
+    namespaced,
+    status = "RolloutStatus",
+    shortname = "cro",
+    category = "countersign",
+    doc = "A workload whose changes are scored for risk, staged through canary steps, judged by Prometheus, and promoted or rolled back.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Step", type_ = "string", json_path = ".status.step"),
+    printcolumn(name = "Weight", type_ = "integer", json_path = ".status.weight", description = "Share of the pods that run the canary, in percent"),
+    printcolumn(name = "Tier", type_ = "string", json_path = ".status.tier"),
+    printcolumn(name = "Waiting-For", type_ = "string", json_path = ".status.waitingFor"),
+    printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyReplicas", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.template.metadata) && has(self.template.metadata.labels) && self.selector.matchLabels.all(k, k in self.template.metadata.labels && self.template.metadata.labels[k] == self.selector.matchLabels[k])")
+        .message("spec.selector.matchLabels must be labels of spec.template.metadata.labels, or the Rollout would not find its own pods"),
+    validation = Rule::new("!('pod-template-hash' in self.selector.matchLabels)")
+        .message("spec.selector.matchLabels must not hold pod-template-hash: the controller sets it"),
+)]
+pub struct RolloutSpec {
+    /// Number of pods that serve the workload; the canary's come on top of them by default.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub replicas: i32,
+    /// Labels by which the workload's pods are found; they cannot be changed.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.selector cannot be changed: delete the Rollout and create it anew"))]
+    pub selector: Selector,
+    /// The pods to run; editing it is a change, which is staged.
+    pub template: PodTemplate,
+    /// Seconds for which a new pod must be ready before it counts as available.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 86_400))]
+    pub min_ready_seconds: i32,
+    /// Number of past revisions (ReplicaSets) and past records (RolloutRuns) that are kept.
+    #[serde(default = "ten")]
+    #[schemars(range(min = 0, max = 100))]
+    pub revision_history_limit: i32,
+    /// Seconds that a change may go without progress before it is rolled back.
+    #[serde(default = "ten_minutes")]
+    #[schemars(range(min = 1, max = 604_800))]
+    pub progress_deadline_seconds: i32,
+    /// Whether the change waits where it is; its canary is still judged and rolled back if it fails.
+    #[serde(default)]
+    pub paused: bool,
+    /// How a change is staged.
+    #[serde(default)]
+    pub strategy: Strategy,
+}
+
+const fn one() -> i32 {
+    1
+}
+
+const fn ten() -> i32 {
+    10
+}
+
+const fn ten_minutes() -> i32 {
+    600
+}
+
+/// How a change is staged.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Strategy {
+    /// The canary beside the stable revision.
+    #[serde(default)]
+    pub canary: CanaryStrategy,
+}
+
+/// The canary: how it gets traffic, room and evidence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.stableService) || !has(self.canaryService) || self.stableService != self.canaryService")
+        .message("stableService and canaryService must be two Services"),
+    validation = Rule::new("!((string(self.maxSurge) in ['0', '0%']) && (string(self.maxUnavailable) in ['0', '0%']))")
+        .message("maxSurge and maxUnavailable cannot both be 0: no pod could ever be replaced"),
+)]
+pub struct CanaryStrategy {
+    /// Service that is kept on the stable revision's pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub stable_service: Option<String>,
+    /// Service that is kept on the canary's pods, and on the stable ones where there is no canary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub canary_service: Option<String>,
+    /// Pods beyond `replicas` that may exist; below 100% the stable revision gives up the capacity that the canary takes over.
+    #[serde(default = "all")]
+    #[x_kube(validation = Rule::new("type(self) == int ? self >= 0 && self <= 100000 : self.matches('^[0-9]{1,3}%$')").message("must be a number of pods or a percentage such as 25%"))]
+    pub max_surge: IntOrString,
+    /// Pods of `replicas` that may be unavailable while pods are replaced.
+    #[serde(default = "none")]
+    #[x_kube(validation = Rule::new("type(self) == int ? self >= 0 && self <= 100000 : self.matches('^([0-9]|[1-9][0-9]|100)%$')").message("must be a number of pods or a percentage from 0% to 100%"))]
+    pub max_unavailable: IntOrString,
+    /// Steps of your own instead of the tier's; they are tightened where the policy asks for more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    #[x_kube(validation = Rule::new("self.map(step, step.weight).isSorted()").message("steps: the weights must not decrease from one step to the next"))]
+    pub steps: Vec<Step>,
+    /// Checks on the canary, beside those of the policies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<Analysis>,
+}
+
+impl Default for CanaryStrategy {
+    fn default() -> Self {
+        Self {
+            stable_service: None,
+            canary_service: None,
+            max_surge: all(),
+            max_unavailable: none(),
+            steps: Vec::new(),
+            analysis: None,
+        }
+    }
+}
+
+fn all() -> IntOrString {
+    IntOrString::String("100%".into())
+}
+
+const fn none() -> IntOrString {
+    IntOrString::Int(0)
+}
+
+/// One human word for where a Rollout stands. Nothing is decided on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// The stable revision serves everything and no change is under way.
+    Stable,
+    /// A change is being staged.
+    #[default]
+    Progressing,
+    /// A change waits for something other than time: evidence, a pause, capacity.
+    Held,
+    /// A change waits for people.
+    AwaitingSignOff,
+    /// The canary was accepted; the last revision's pods are being removed.
+    Promoted,
+    /// The canary was rejected; its pods are being removed.
+    RollingBack,
+    /// The change was rolled back or cannot proceed; the stable revision serves.
+    Degraded,
+}
+
+/// What the controller knows; the only state of the state machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(default)]
+    pub observed_generation: i64,
+    /// One word for where the Rollout stands.
+    #[serde(default)]
+    pub phase: Phase,
+    /// One sentence for where the Rollout stands, with the numbers behind it.
+    #[serde(default)]
+    pub message: String,
+    /// What the change waits for, in a word or two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
+    /// Present step of all steps, such as `2/5`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Share of the available pods that run the canary, in percent: what is achieved of `change.weight`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<i32>,
+    /// Risk tier of the change under way, or of the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<Tier>,
+    /// Conditions in the form that kstatus, `kubectl wait` and GitOps tools read.
+    #[serde(default)]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Pods of all revisions.
+    #[serde(default)]
+    pub replicas: i32,
+    /// Pods that run the present template.
+    #[serde(default)]
+    pub updated_replicas: i32,
+    /// Ready pods of all revisions.
+    #[serde(default)]
+    pub ready_replicas: i32,
+    /// Available pods of all revisions.
+    #[serde(default)]
+    pub available_replicas: i32,
+    /// The pods' selector as a string, for autoscalers.
+    #[serde(default)]
+    pub selector: String,
+    /// Number of the latest revision.
+    #[serde(default)]
+    pub revision: i64,
+    /// Number of changes that were ever started, which gives each attempt an identity of its own.
+    #[serde(default)]
+    pub attempts: i64,
+    /// Number of hash collisions met; it salts the next hash.
+    #[serde(default)]
+    pub collision_count: i32,
+    /// The revision that serves; absent until a first one is available.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<Revision>,
+    /// The change under way, or the last one where it was rolled back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<Change>,
+}
+
+/// A revision that passed all its gates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Revision {
+    /// Value of the pods' label `pod-template-hash`.
+    pub pod_template_hash: String,
+    /// SHA-256 of the pod template, in hexadecimal.
+    pub template_digest: String,
+    /// SHA-256 of pod template and provenance, in hexadecimal.
+    pub digest: String,
+    /// The revision's number.
+    pub revision: i64,
+}
+
+/// Where a change stands in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Stage {
+    /// No traffic yet: the first step's gates are closed.
+    #[default]
+    Waiting,
+    /// In one of its steps.
+    Stepping,
+    /// All gates have passed; the canary grows to full size, still under analysis.
+    Promoting,
+    /// It is the stable revision; the last revision's pods are being removed.
+    Promoted,
+    /// It was rejected; its pods are being removed.
+    RollingBack,
+    /// It was rejected and has no pods any more.
+    RolledBack,
+}
+
+/// How a change ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Outcome {
+    /// It became the stable revision.
+    Promoted,
+    /// It was rejected and stable serves.
+    RolledBack,
+    /// Another change took its place.
+    Superseded,
+    /// The template went back to the stable one.
+    Reverted,
+}
+
+/// One change on its way: everything that must survive a restart of the controller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// SHA-256 of pod template and provenance, in hexadecimal; sign-offs and evidence bind to it.
+    pub digest: String,
+    /// Value of its pods' label `pod-template-hash`.
+    pub pod_template_hash: String,
+    /// SHA-256 of its pod template, in hexadecimal.
+    pub template_digest: String,
+    /// Number of its revision.
+    pub revision: i64,
+    /// Name of the RolloutRun that records it.
+    pub run: String,
+    /// When it was first seen.
+    pub started_at: Option<Time>,
+    /// Whether there was no stable revision to compare it with.
+    #[serde(default)]
+    pub initial: bool,
+    /// Risk in points; five points double the odds.
+    #[serde(default)]
+    pub score: f64,
+    /// Tier of the risk; it never falls while the change is under way.
+    #[serde(default)]
+    pub tier: Tier,
+    /// Whether an earlier change of this Rollout was rolled back shortly before this one began.
+    #[serde(default)]
+    pub after_rollback: bool,
+    /// The plan in force; policies may tighten it while the change is under way, never loosen it.
+    #[serde(default)]
+    pub plan: Plan,
+    /// Where it stands in its life.
+    #[serde(default)]
+    pub stage: Stage,
+    /// The present step, counted from 1; 0 before the first.
+    #[serde(default)]
+    pub step: i32,
+    /// Share of the traffic that the canary may have now, in percent.
+    #[serde(default)]
+    pub weight: i32,
+    /// When the present step began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_started_at: Option<Time>,
+    /// When the present step's pods were all available, from which its bake counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available_at: Option<Time>,
+    /// When it last made progress, from which the progress deadline counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progressed_at: Option<Time>,
+    /// Whether the present step's deadline was extended for scarce evidence.
+    #[serde(default)]
+    pub extended: bool,
+    /// Since when it waits for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaiting_since: Option<Time>,
+    /// Whether it waits on a pause, during which the progress deadline does not run.
+    #[serde(default)]
+    pub paused: bool,
+    /// The evidence so far.
+    #[serde(default)]
+    pub evidence: Evidence,
+    /// What happened, in order.
+    #[serde(default)]
+    #[schemars(length(max = 200))]
+    pub transitions: Vec<Transition>,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+}
+
+/// The plan of one change.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// The steps in order; after the last one the canary is promoted.
+    #[serde(default)]
+    #[schemars(length(max = 200))]
+    pub steps: Vec<Step>,
+    /// Sign-offs asked for before full promotion.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub promotion_sign_off: Vec<SignOffDemand>,
+    /// How strictly the evidence is judged.
+    #[serde(default)]
+    pub strictness: Strictness,
+    /// What was tightened in the Rollout's own steps, and by which policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200))]
+    pub tightened: Vec<String>,
+    /// The policies that the plan was made from, each with its generation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub policies: Vec<String>,
+}
+
+/// How strictly the evidence of a change is judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Strictness {
+    /// Largest chance of rolling back a healthy canary, over the whole rollout.
+    pub max_false_rollback: f64,
+    /// Largest chance of promoting a canary that is worse than the margin.
+    pub max_false_promotion: f64,
+    /// Ratio of canary's to stable's error rate up to which the canary is not rolled back.
+    pub tolerated_ratio: f64,
+    /// Difference of the error rates (fraction of requests) up to which the canary is not rolled back.
+    pub tolerated_difference: f64,
+    /// Ratio of the error rates that must be ruled out before a promotion.
+    pub margin_ratio: f64,
+    /// Difference of the error rates (fraction of requests) that must be ruled out with it.
+    pub margin_difference: f64,
+    /// What happens at the deadline when the evidence is clean but scarce.
+    pub on_scarce_evidence: super::policy::OnScarceEvidence,
+    /// Longest time that a change waits for people before it is rolled back.
+    pub wait_at_most: super::Duration,
+}
+
+/// The evidence on a change, as of its last counted window.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Evidence {
+    /// Where the grid of windows begins: when the canary was first given traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Time>,
+    /// Each check's evidence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub checks: Vec<CheckEvidence>,
+}
+
+/// The evidence of one check.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckEvidence {
+    /// Name of the check.
+    pub name: String,
+    /// End of the last window that was answered; no window is skipped and none counted twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_window_end: Option<Time>,
+    /// Requests and errors of the canary since the change began.
+    #[serde(default)]
+    pub canary: Counts,
+    /// Requests and errors of the stable revision over the same windows.
+    #[serde(default)]
+    pub stable: Counts,
+    /// Dispersion of stable's errors by which the counts are divided, fixed when the first window is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dispersion: Option<f64>,
+    /// Requests of the canary since the present step began.
+    #[serde(default)]
+    pub step_requests: f64,
+    /// Natural log of each e-value of the roll-back test, one for each alternative.
+    #[serde(default)]
+    pub rollback: EProcess,
+    /// Natural log of each e-value of the promote test, one for each alternative.
+    #[serde(default)]
+    pub promote: EProcess,
+    /// Natural log of each e-value of the canary's test against the ceiling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ceiling: Option<EProcess>,
+    /// Natural log of each e-value of stable's test against the ceiling: where stable breaks it too, the canary is not to blame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_ceiling: Option<EProcess>,
+    /// What the last window gave: `Counted`, or why it could not be counted.
+    #[serde(default)]
+    pub last: String,
+    /// The last window's outcome in a sentence, with what was seen.
+    #[serde(default)]
+    pub message: String,
+}
+
+/// One line in the story of a change.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Transition {
+    /// When it was decided.
+    pub at: Option<Time>,
+    /// The step it led to.
+    pub step: i32,
+    /// The weight it led to, in percent.
+    pub weight: i32,
+    /// Why, in one PascalCase word shared with conditions and Events.
+    pub reason: String,
+    /// Why, in a sentence with the numbers it was made from.
+    pub message: String,
+    /// The evidence of each check as it stood then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub evidence: Vec<CheckSummary>,
+}
+
+/// The evidence of one check at one moment, for people to read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckSummary {
+    /// Name of the check.
+    pub check: String,
+    /// Requests and errors of the canary since the change began.
+    pub canary: Counts,
+    /// Requests and errors of the stable revision over the same windows.
+    pub stable: Counts,
+    /// e-value (base-10 log) for "the canary is worse than tolerated"; it rolls back at `rollbackAt`.
+    pub log10_worse: f64,
+    /// Base-10 log of the e-value at which the canary is rolled back.
+    pub rollback_at: f64,
+    /// e-value (base-10 log) for "the canary is within the margin"; a step may pass at `promoteAt`.
+    pub log10_within_margin: f64,
+    /// Base-10 log of the e-value at which a step may pass.
+    pub promote_at: f64,
+}

@@ -1,0 +1,134 @@
+//! `RolloutRun`: the record of one change, written by the controller alone.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::plan::Tier;
+use super::rollout::{Outcome, Plan, Stage, Transition};
+
+/// What a change was: fixed when it begins.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "countersign.dev",
+    version = "v1alpha1",
+    kind = "RolloutRun",
+    namespaced,
+    shortname = "crr",
+    category = "countersign",
+    derive = "PartialEq",
+    doc = "The record of one change: provenance, risk with reasons, plan, evidence, transitions and outcome.",
+    printcolumn(name = "Rollout", type_ = "string", json_path = ".spec.rollout"),
+    printcolumn(name = "Revision", type_ = "integer", json_path = ".spec.revision"),
+    printcolumn(name = "Tier", type_ = "string", json_path = ".spec.risk.tier"),
+    printcolumn(name = "Score", type_ = "number", json_path = ".spec.risk.score"),
+    printcolumn(name = "Outcome", type_ = "string", json_path = ".spec.progress.outcome"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".spec.progress.message", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutRunSpec {
+    /// Name of the Rollout.
+    pub rollout: String,
+    /// SHA-256 of pod template and provenance, in hexadecimal.
+    pub digest: String,
+    /// Value of the pods' label `pod-template-hash`.
+    pub pod_template_hash: String,
+    /// Number of the revision.
+    pub revision: i64,
+    /// Images of the new template.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub images: Vec<String>,
+    /// Provenance as it was read from the annotations.
+    #[serde(default)]
+    pub provenance: RecordedProvenance,
+    /// Risk with every contribution.
+    #[serde(default)]
+    pub risk: RecordedRisk,
+    /// The plan in force.
+    #[serde(default)]
+    pub plan: Plan,
+    /// What became of it.
+    #[serde(default)]
+    pub progress: Progress,
+}
+
+/// Provenance as it was read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordedProvenance {
+    /// Whether there was any: `Declared`, `Absent`, `Stale` or `Malformed`.
+    #[serde(default)]
+    pub state: String,
+    /// The annotations that were read, without their prefix, each cut at 256 characters.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 32))]
+    pub annotations: std::collections::BTreeMap<String, String>,
+    /// Annotations that could not be read, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub problems: Vec<String>,
+}
+
+/// Risk as it was scored.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordedRisk {
+    /// Sum of all points.
+    #[serde(default)]
+    pub score: f64,
+    /// Tier of the score and the floors.
+    #[serde(default)]
+    pub tier: Tier,
+    /// Versions of the weights, by policy.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub versions: Vec<String>,
+    /// Every contribution in the order in which it was counted.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub contributions: Vec<Contribution>,
+}
+
+/// One reason for a score or a tier.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Contribution {
+    /// The factor's name in the policy.
+    pub factor: String,
+    /// Points that it adds.
+    pub points: f64,
+    /// Lowest tier that it demands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Tier>,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+/// What became of a change.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// Where it stands.
+    #[serde(default)]
+    pub stage: Stage,
+    /// How it ended; absent while it is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// The last transition in a sentence.
+    #[serde(default)]
+    pub message: String,
+    /// When it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Time>,
+    /// What happened, in order, with the numbers behind it.
+    #[serde(default)]
+    #[schemars(length(max = 200))]
+    pub transitions: Vec<Transition>,
+}

@@ -1,0 +1,44 @@
+//! The operator's command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use countersign::operator::{self, Options};
+
+/// Progressive delivery for Kubernetes that treats a change by its risk.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the operator.
+    Run(Options),
+    /// Print the custom resource definitions as YAML.
+    Crds {
+        /// Write one file a kind into this directory instead.
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Print the built-in policy as YAML.
+    Policy,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    match Cli::parse().command {
+        Command::Run(options) => operator::run(options)?,
+        Command::Crds { dir } => {
+            for (name, yaml) in countersign::api::crd_files()? {
+                match &dir {
+                    Some(dir) => std::fs::write(dir.join(name), yaml)?,
+                    None => print!("---\n{yaml}"),
+                }
+            }
+        }
+        Command::Policy => print!("{}", countersign::core::policy::BUILT_IN),
+    }
+    Ok(())
+}

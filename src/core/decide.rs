@@ -1,0 +1,522 @@
+//! The state machine: from one observation to one decision.
+//!
+//! ```text
+//!            change seen            gates open            last step done         pods available
+//!   Stable ───────────── Waiting ───────────── Stepping ───────────────── Promoting ─────────── Promoted
+//!     ▲                     │                     │  ▲ next step              │                    │
+//!     │                     │ evidence fails, a deadline passes, a newer or  │                    │
+//!     │                     ▼ the stable template appears                    ▼                    │
+//!     │                RollingBack ──────────── RolledBack (Degraded until the template changes)  │
+//!     └───────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! One decision makes at most one transition; it is written to the status before anything is done
+//! about it, and what is done follows from the status alone, so a crash at any point loses nothing.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::analysis::{self, Verdict};
+use super::decision::{Decision, Notice};
+use super::gate::{self, Hold, HoldKind, Situation};
+use super::observation::Observation;
+use super::proposal::{self, Proposal};
+use super::{plan, reason, record, standing, workload};
+use crate::api::policy::OnScarceEvidence;
+use crate::api::rollout::{Change, Outcome, Revision, RolloutStatus, Stage, Transition};
+
+/// Longest story of one change; what ends a change is always told.
+const MAX_TRANSITIONS: usize = 180;
+/// When to look again at what no watch reports.
+const SOON: SignedDuration = SignedDuration::from_secs(5);
+/// When to look again at a change under way if nothing else happens.
+const LATER: SignedDuration = SignedDuration::from_mins(1);
+
+/// Decides what to do about one Rollout. Pure: the same observation always gives the same decision.
+#[must_use]
+pub fn decide(observation: &Observation) -> Decision {
+    let proposal = Proposal::of(observation);
+    let mut status = observation.status.clone();
+    status.collision_count = proposal.collision_count;
+    let mut turn = Turn { observation, proposal: &proposal, look_again_at: None };
+    let hold = if observation.conflicts.is_empty() {
+        turn.take(&mut status)
+    } else {
+        turn.look_again_after(LATER);
+        conflict(observation)
+    };
+    let record = record::of(observation, &proposal, &status);
+    let actions = if observation.conflicts.is_empty() {
+        workload::actions(observation, &proposal, &status)
+    } else {
+        Vec::new()
+    };
+    if !actions.is_empty() {
+        turn.look_again_after(SOON);
+    }
+    let notices = notices(observation, &status, hold.as_ref());
+    standing::describe(observation, &proposal, &mut status, hold.as_ref());
+    standing::keep_quiet(&observation.status, &mut status);
+    Decision { status, actions, notices, record, look_again_at: turn.look_again_at }
+}
+
+/// A Rollout whose pods or Services belong to another does nothing at all.
+fn conflict(observation: &Observation) -> Option<Hold> {
+    let message = observation.conflicts.join("; ");
+    Some(Hold { kind: HoldKind::Doubt, reason: reason::CONFLICT.into(), message })
+}
+
+/// One decision in the making.
+struct Turn<'a> {
+    observation: &'a Observation,
+    proposal: &'a Proposal,
+    look_again_at: Option<Timestamp>,
+}
+
+impl Turn<'_> {
+    fn take(&mut self, status: &mut RolloutStatus) -> Option<Hold> {
+        match status.change.take() {
+            None => self.rest_or_start(status),
+            Some(change) if change.outcome.is_some() => self.conclude(status, change),
+            Some(change) if change.digest != self.proposal.digest => {
+                self.replace(status, change);
+                None
+            }
+            Some(mut change) => {
+                let hold = self.advance(status, &mut change);
+                status.change = Some(change);
+                hold
+            }
+        }
+    }
+
+    /// Nothing is under way: a new template starts a change, provenance alone does not (the stable
+    /// pods already run it).
+    fn rest_or_start(&mut self, status: &mut RolloutStatus) -> Option<Hold> {
+        match &mut status.stable {
+            Some(stable) if stable.template_digest == self.proposal.template_digest => {
+                stable.digest.clone_from(&self.proposal.digest);
+            }
+            _ => self.start(status),
+        }
+        None
+    }
+
+    fn start(&mut self, status: &mut RolloutStatus) {
+        let Observation { now, .. } = *self.observation;
+        let proposal = self.proposal;
+        let initial = status.stable.is_none();
+        let after_rollback = proposal::after_rollback(self.observation);
+        let risk = proposal.risk(self.observation, after_rollback);
+        status.attempts += 1;
+        status.revision += 1;
+        let mut change = Change {
+            digest: proposal.digest.clone(),
+            pod_template_hash: proposal.hash.clone(),
+            template_digest: proposal.template_digest.clone(),
+            revision: status.revision,
+            run: record::name(&self.observation.name, &proposal.digest, status.attempts),
+            started_at: Some(Time(now)),
+            progressed_at: Some(Time(now)),
+            initial,
+            score: risk.score,
+            tier: risk.tier,
+            after_rollback,
+            plan: proposal.plan(self.observation, risk.tier),
+            stage: if initial { Stage::Promoting } else { Stage::Waiting },
+            weight: if initial { 100 } else { 0 },
+            ..Change::default()
+        };
+        let message = if initial {
+            format!("first revision, tier {} with {:.1} points: nothing serves yet, so there is nothing to compare it with", risk.tier, risk.score)
+        } else {
+            let weights: Vec<_> = change.plan.steps.iter().map(|step| format!("{}%", step.weight)).collect();
+            format!("tier {} with {:.1} points; steps {}", risk.tier, risk.score, weights.join(", "))
+        };
+        self.tell(&mut change, reason::CHANGE_STARTED, message);
+        status.change = Some(change);
+        self.look_again_after(SignedDuration::ZERO);
+    }
+
+    /// The template changed while a change was under way.
+    fn replace(&mut self, status: &mut RolloutStatus, mut change: Change) {
+        let back = status
+            .stable
+            .as_ref()
+            .is_some_and(|stable| stable.template_digest == self.proposal.template_digest);
+        if back {
+            self.end(&mut change, Outcome::Reverted, reason::REVERTED, "the template went back to the stable one".into());
+        } else {
+            let message = format!("another change took its place: {}", short(&self.proposal.digest));
+            self.end(&mut change, Outcome::Superseded, reason::SUPERSEDED, message);
+        }
+        status.change = Some(change);
+        self.look_again_after(SignedDuration::ZERO);
+    }
+
+    /// The change has ended: its pods go, and what follows waits until its record is complete.
+    fn conclude(&mut self, status: &mut RolloutStatus, mut change: Change) -> Option<Hold> {
+        let present = workload::present(self.observation, &RolloutStatus {
+            change: Some(change.clone()),
+            ..status.clone()
+        });
+        let gone = present.canary.asked == 0 && present.others.iter().all(|pods| pods.asked == 0);
+        if gone && change.stage == Stage::RollingBack {
+            change.stage = Stage::RolledBack;
+            self.tell(&mut change, reason::ROLLED_BACK, "the rejected revision has no pods any more".into());
+        }
+        // What failed stays failed until the template or its provenance changes.
+        let same = change.digest == self.proposal.digest;
+        let stable_again = status
+            .stable
+            .as_ref()
+            .is_some_and(|stable| stable.template_digest == self.proposal.template_digest);
+        let over = match change.outcome {
+            Some(Outcome::Promoted) => gone || !same,
+            Some(Outcome::Superseded) => true,
+            _ => !same && (gone || !stable_again),
+        };
+        if over && self.observation.recorded {
+            return self.rest_or_start(status);
+        }
+        self.look_again_after(if over { SOON } else { LATER });
+        if change.stage == Stage::RolledBack && !over {
+            self.look_again_at = None;
+        }
+        status.change = Some(change);
+        None
+    }
+
+    /// The change is under way: its evidence is judged first, then the gates are asked.
+    fn advance(&mut self, status: &mut RolloutStatus, change: &mut Change) -> Option<Hold> {
+        self.tighten(change);
+        let verdict = self.judge(change);
+        if let Verdict::Fail { message } = &verdict {
+            self.roll_back(change, reason::ANALYSIS_FAILED, message.clone());
+            return None;
+        }
+        let limits = workload::limits(self.observation);
+        let present = workload::present(self.observation, &RolloutStatus {
+            change: Some(change.clone()),
+            ..status.clone()
+        });
+        self.note_capacity(change, &Situation {
+            observation: self.observation,
+            change: &change.clone(),
+            limits,
+            present: &present,
+            verdict: &verdict,
+            scarce_accepted: false,
+        });
+        let scarce_accepted = self.accepts_scarcity(change, &verdict);
+        let hold = gate::first_closed(&Situation {
+            observation: self.observation,
+            change,
+            limits,
+            present: &present,
+            verdict: &verdict,
+            scarce_accepted,
+        });
+        self.look_for_evidence(change, &verdict);
+        match hold {
+            Some(hold) => self.wait(change, hold),
+            None => {
+                if scarce_accepted {
+                    let message = format!("the tier accepts what there is: {}", verdict_line(&verdict));
+                    self.tell(change, reason::SCARCE_EVIDENCE_ACCEPTED, message);
+                }
+                self.go_on(status, change, &verdict);
+                None
+            }
+        }
+    }
+
+    /// Tightening a policy takes effect on what is under way; loosening it does not.
+    fn tighten(&self, change: &mut Change) {
+        let risk = self.proposal.risk(self.observation, change.after_rollback);
+        let tier = risk.tier.max(change.tier);
+        let raised = tier > change.tier;
+        let current = self.proposal.plan(self.observation, tier);
+        let step = usize::try_from(change.step).unwrap_or(0);
+        let tightened = plan::tightened(&change.plan, step, &current);
+        if !raised && tightened.is_none() {
+            return;
+        }
+        (change.tier, change.score) = (tier, change.score.max(risk.score));
+        let policies = current.policies.join(", ");
+        if let Some(plan) = tightened {
+            change.plan = plan;
+        }
+        let message = format!("policies ask for more now ({policies}); tier {tier}");
+        self.tell(change, reason::TIGHTENED, message);
+    }
+
+    fn judge(&self, change: &mut Change) -> Verdict {
+        if change.initial || change.evidence.from.is_none() {
+            return Verdict::NoChecks;
+        }
+        change.evidence = analysis::gather(change, &self.proposal.checks, &self.observation.windows);
+        let least = usize::try_from(change.step - 1)
+            .ok()
+            .and_then(|index| change.plan.steps.get(index))
+            .map_or(0, |step| step.min_requests);
+        analysis::judge(
+            &change.evidence,
+            &self.proposal.checks,
+            &change.plan.strictness,
+            least,
+            self.observation.now,
+            self.observation.lag,
+        )
+    }
+
+    fn note_capacity(&self, change: &mut Change, situation: &Situation) {
+        let stepping = change.stage == Stage::Stepping;
+        if stepping && change.available_at.is_none() && gate::has_capacity(situation) {
+            change.available_at = Some(Time(self.observation.now));
+            change.progressed_at = Some(Time(self.observation.now));
+        }
+    }
+
+    fn accepts_scarcity(&self, change: &Change, verdict: &Verdict) -> bool {
+        matches!(verdict, Verdict::Scarce { .. })
+            && change.plan.strictness.on_scarce_evidence == OnScarceEvidence::Promote
+            && self.observation.now >= self.deadline(change)
+    }
+
+    /// The end of the time without progress: it counts from the last progress or the end of the bake.
+    fn deadline(&self, change: &Change) -> Timestamp {
+        let since = change.progressed_at.as_ref().map_or(self.observation.now, |at| at.0);
+        let since = gate::bake_ends(change).map_or(since, |bake| bake.max(since));
+        let patience = SignedDuration::from_secs(i64::from(self.observation.spec.progress_deadline_seconds));
+        since.saturating_add(patience).unwrap_or(Timestamp::MAX)
+    }
+
+    /// A gate is closed: what that means depends on what the change waits for, and for how long.
+    fn wait(&mut self, change: &mut Change, hold: Hold) -> Option<Hold> {
+        let now = self.observation.now;
+        let wish = hold.kind == HoldKind::Wish;
+        if change.paused && !wish {
+            change.progressed_at = Some(Time(now));
+        }
+        change.paused = wish;
+        if hold.kind != HoldKind::People && hold.kind != HoldKind::Scarce {
+            change.awaiting_since = None;
+        }
+        match hold.kind {
+            HoldKind::Wish => Some(hold),
+            HoldKind::Time(until) => {
+                self.look_again(until);
+                Some(hold)
+            }
+            HoldKind::People => self.await_people(change, hold),
+            HoldKind::Doubt => self.doubt(change, hold),
+            HoldKind::Scarce => self.scarce(change, hold),
+        }
+    }
+
+    fn await_people(&mut self, change: &mut Change, hold: Hold) -> Option<Hold> {
+        let since = change.awaiting_since.get_or_insert(Time(self.observation.now)).0;
+        let patience = change.plan.strictness.wait_at_most;
+        let until = since.saturating_add(patience.signed()).unwrap_or(Timestamp::MAX);
+        if self.observation.now >= until {
+            self.roll_back(change, reason::WAIT_EXPIRED, format!("nobody answered for {patience}: {}", hold.message));
+            return None;
+        }
+        self.look_again(until);
+        Some(hold)
+    }
+
+    /// Doubt never promotes: at the deadline it rolls back, except where nothing serves yet.
+    fn doubt(&mut self, change: &mut Change, hold: Hold) -> Option<Hold> {
+        if hold.reason == reason::SERVICE_NOT_FOUND {
+            self.look_again_after(SOON);
+        }
+        if change.stage == Stage::Waiting || change.initial {
+            return Some(hold);
+        }
+        let deadline = self.deadline(change);
+        if self.observation.now < deadline {
+            self.look_again(deadline);
+            return Some(hold);
+        }
+        let seconds = self.observation.spec.progress_deadline_seconds;
+        let message = format!("no progress for {seconds} s: {}: {}", hold.reason, hold.message);
+        self.roll_back(change, reason::PROGRESS_DEADLINE_EXCEEDED, message);
+        None
+    }
+
+    /// The evidence is clean but scarce; at the deadline the tier decides.
+    fn scarce(&mut self, change: &mut Change, hold: Hold) -> Option<Hold> {
+        let deadline = self.deadline(change);
+        if self.observation.now < deadline {
+            self.look_again(deadline);
+            return Some(hold);
+        }
+        match change.plan.strictness.on_scarce_evidence {
+            OnScarceEvidence::RollBack => {
+                self.roll_back(change, reason::PROGRESS_DEADLINE_EXCEEDED, format!("too little evidence: {}", hold.message));
+                None
+            }
+            OnScarceEvidence::Extend if !change.extended => {
+                change.extended = true;
+                change.progressed_at = Some(Time(self.observation.now));
+                self.tell(change, reason::DEADLINE_EXTENDED, format!("once more: {}", hold.message));
+                self.look_again_after(SOON);
+                Some(hold)
+            }
+            _ => {
+                let hold = Hold { kind: HoldKind::People, reason: reason::AWAITING_PERSON.into(), ..hold };
+                self.await_people(change, hold)
+            }
+        }
+    }
+
+    /// All gates are open.
+    fn go_on(&mut self, status: &mut RolloutStatus, change: &mut Change, verdict: &Verdict) {
+        let next = usize::try_from(change.step).unwrap_or(0);
+        let steps = change.plan.steps.len();
+        change.paused = false;
+        match (change.stage, change.plan.steps.get(next).map(|step| step.weight)) {
+            (Stage::Promoting, _) => self.promote(status, change),
+            (_, Some(weight)) => {
+                self.enter(change, Stage::Stepping, weight);
+                change.step += 1;
+                let because = if next == 0 { "the first step".into() } else { verdict_line(verdict) };
+                self.tell(change, reason::STEP_STARTED, format!("step {} of {steps}, weight {weight}%: {because}", next + 1));
+            }
+            (_, None) => {
+                self.enter(change, Stage::Promoting, 100);
+                self.tell(change, reason::PROMOTING, format!("all {steps} steps have passed: {}", verdict_line(verdict)));
+            }
+        }
+        self.look_again_after(SOON);
+    }
+
+    fn enter(&self, change: &mut Change, stage: Stage, weight: i32) {
+        let now = Time(self.observation.now);
+        if change.evidence.from.is_none() {
+            change.evidence.from = Some(now.clone());
+        } else {
+            analysis::rearm(&mut change.evidence, change.plan.steps.len());
+        }
+        change.stage = stage;
+        change.weight = weight;
+        change.step_started_at = Some(now.clone());
+        change.progressed_at = Some(now);
+        change.available_at = None;
+        change.awaiting_since = None;
+        change.extended = false;
+    }
+
+    fn promote(&mut self, status: &mut RolloutStatus, change: &mut Change) {
+        let message = format!("revision {} is stable now", change.revision);
+        self.end(change, Outcome::Promoted, reason::PROMOTED, message);
+        status.stable = Some(Revision {
+            pod_template_hash: change.pod_template_hash.clone(),
+            template_digest: change.template_digest.clone(),
+            digest: change.digest.clone(),
+            revision: change.revision,
+        });
+    }
+
+    fn roll_back(&mut self, change: &mut Change, why: &str, message: String) {
+        self.end(change, Outcome::RolledBack, why, message);
+        self.look_again_after(SignedDuration::ZERO);
+    }
+
+    fn end(&self, change: &mut Change, outcome: Outcome, why: &str, message: String) {
+        change.outcome = Some(outcome);
+        (change.stage, change.weight) = match outcome {
+            Outcome::Promoted => (Stage::Promoted, 100),
+            Outcome::Superseded => (Stage::RolledBack, 0),
+            Outcome::RolledBack | Outcome::Reverted => (Stage::RollingBack, 0),
+        };
+        change.progressed_at = Some(Time(self.observation.now));
+        self.tell(change, why, message);
+    }
+
+    /// Adds a line to the story of the change.
+    fn tell(&self, change: &mut Change, why: &str, message: String) {
+        if change.transitions.len() >= MAX_TRANSITIONS && change.outcome.is_none() {
+            return;
+        }
+        change.transitions.push(Transition {
+            at: Some(Time(self.observation.now)),
+            step: change.step,
+            weight: change.weight,
+            reason: why.to_owned(),
+            message,
+            evidence: analysis::summaries(&change.evidence, &change.plan.strictness),
+        });
+    }
+
+    /// The next window is due one interval and the lag after the last one; an unanswered one is
+    /// asked again at the next interval.
+    fn look_for_evidence(&mut self, change: &Change, verdict: &Verdict) {
+        let (Some(from), false) = (&change.evidence.from, matches!(verdict, Verdict::NoChecks)) else { return };
+        let interval = self.proposal.checks.interval.signed();
+        let counted = change.evidence.checks.iter().map(|check| check.last_window_end.as_ref().map_or(from.0, |end| end.0));
+        let due = counted.min().unwrap_or(from.0).saturating_add(interval).and_then(|end| end.saturating_add(self.observation.lag.signed()));
+        let due = due.unwrap_or(Timestamp::MAX);
+        if due > self.observation.now {
+            self.look_again(due);
+        } else {
+            self.look_again_after(interval);
+        }
+    }
+
+    fn look_again(&mut self, at: Timestamp) {
+        self.look_again_at = Some(self.look_again_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    fn look_again_after(&mut self, delay: SignedDuration) {
+        self.look_again(self.observation.now.saturating_add(delay).unwrap_or(Timestamp::MAX));
+    }
+}
+
+fn verdict_line(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::NoChecks => "no checks are asked for".into(),
+        Verdict::Fail { message }
+        | Verdict::NoData { message, .. }
+        | Verdict::Scarce { message }
+        | Verdict::Pass { message } => message.clone(),
+    }
+}
+
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}
+
+/// Every line that this decision added to the story is an Event, and so is every new hold that
+/// something other than time must end.
+fn notices(observation: &Observation, status: &RolloutStatus, hold: Option<&Hold>) -> Vec<Notice> {
+    let told = |change: &Option<Change>| change.as_ref().map_or(0, |change| change.transitions.len());
+    let same = |a: &Option<Change>, b: &Option<Change>| {
+        a.as_ref().map(|change| &change.run) == b.as_ref().map(|change| &change.run)
+    };
+    let before = if same(&observation.status.change, &status.change) { told(&observation.status.change) } else { 0 };
+    let transitions = status.change.iter().flat_map(|change| change.transitions.iter().skip(before));
+    let mut notices: Vec<_> = transitions
+        .map(|transition| Notice {
+            reason: transition.reason.clone(),
+            action: format!("Step{}Weight{}", transition.step, transition.weight),
+            message: transition.message.clone(),
+            warning: matches!(
+                transition.reason.as_str(),
+                reason::ANALYSIS_FAILED | reason::PROGRESS_DEADLINE_EXCEEDED | reason::WAIT_EXPIRED
+            ),
+        })
+        .collect();
+    let waited_for = standing::hold_reason(&observation.status);
+    if let Some(hold) = hold.filter(|hold| !matches!(hold.kind, HoldKind::Time(_)) && waited_for != Some(hold.reason.as_str())) {
+        notices.push(Notice {
+            reason: hold.reason.clone(),
+            action: "Hold".into(),
+            message: hold.message.clone(),
+            warning: hold.kind == HoldKind::Doubt && hold.reason != reason::AWAITING_PODS,
+        });
+    }
+    notices
+}

@@ -1,0 +1,97 @@
+//! What was decided, as data: the next status, what to do, what to say, and when to look again.
+
+use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::api::{PodTemplate, RolloutRunSpec, RolloutStatus};
+
+/// One decision. Carrying it out twice has the effect of carrying it out once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Decision {
+    /// The status to write before anything else is done.
+    pub status: RolloutStatus,
+    /// What to do, in this order.
+    pub actions: Vec<Action>,
+    /// What to say about it in Events.
+    pub notices: Vec<Notice>,
+    /// The record to keep of the change, where there is one.
+    pub record: Option<Record>,
+    /// When to look again if nothing happens before.
+    pub look_again_at: Option<Timestamp>,
+}
+
+/// One write to the cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Action {
+    /// Make the ReplicaSet of a revision.
+    CreateReplicaSet {
+        /// Its name.
+        name: String,
+        /// Value of the label `pod-template-hash`.
+        hash: String,
+        /// SHA-256 of the template.
+        template_digest: String,
+        /// Number of the revision.
+        revision: i64,
+        /// Pods to ask for.
+        replicas: i32,
+        /// The pod template, without the label that is added.
+        template: PodTemplate,
+    },
+    /// Ask for another number of pods.
+    Scale {
+        /// The ReplicaSet's name.
+        replica_set: String,
+        /// Pods to ask for.
+        replicas: i32,
+    },
+    /// Become the controller of an orphan whose labels match.
+    Adopt {
+        /// The ReplicaSet's name.
+        replica_set: String,
+    },
+    /// Give up a ReplicaSet whose labels match no longer.
+    Release {
+        /// The ReplicaSet's name.
+        replica_set: String,
+    },
+    /// Point a Service at a revision's pods.
+    SelectRevision {
+        /// The Service's name.
+        service: String,
+        /// Value of the label `pod-template-hash`.
+        hash: String,
+    },
+    /// Remove a ReplicaSet without pods that is older than the history kept.
+    DeleteReplicaSet {
+        /// The ReplicaSet's name.
+        replica_set: String,
+    },
+    /// Remove a record that is older than the history kept.
+    DeleteRun {
+        /// The RolloutRun's name.
+        run: String,
+    },
+}
+
+/// One Event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Why, in one PascalCase word that conditions and records share.
+    pub reason: String,
+    /// What was done, so that two Events of one reason are told apart.
+    pub action: String,
+    /// Why, in a sentence with the numbers.
+    pub message: String,
+    /// Whether a person should look.
+    pub warning: bool,
+}
+
+/// The RolloutRun of a change, as it should stand.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its name.
+    pub name: String,
+    /// What it says.
+    pub spec: RolloutRunSpec,
+}

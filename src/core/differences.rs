@@ -1,0 +1,595 @@
+//! What differs between two pod templates, by kind.
+//!
+//! The stable template comes back from a ReplicaSet, where the API server has written Kubernetes'
+//! defaults into it and quantities in its own way; the new one does not. So both are compared
+//! without defaults. What is not known to be a default is a difference: doubt adds points.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use crate::api::PodTemplate;
+use crate::api::policy::Difference;
+
+const CONTAINER_LISTS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
+const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
+
+/// How the new template differs from the stable one; nothing differs where there is none.
+#[must_use]
+pub fn differences(stable: Option<&PodTemplate>, new: &PodTemplate) -> BTreeSet<Difference> {
+    let Some(stable) = stable else {
+        return BTreeSet::new();
+    };
+    let mut found = BTreeSet::new();
+    let (stable, new) = (without_defaults(stable), without_defaults(new));
+    for (field, before, after) in changed_members(&stable, &new) {
+        match field {
+            "metadata" => _ = found.insert(Difference::Metadata),
+            "spec" => in_pods(before, after, &mut found),
+            _ => _ = found.insert(Difference::Other),
+        }
+    }
+    found
+}
+
+fn in_pods(stable: &Value, new: &Value, found: &mut BTreeSet<Difference>) {
+    for (field, before, after) in changed_members(stable, new) {
+        let kind = match field {
+            list if CONTAINER_LISTS.contains(&list) => {
+                in_containers(before, after, found);
+                continue;
+            }
+            "volumes" => Difference::Volumes,
+            "securityContext"
+            | "hostNetwork"
+            | "hostPID"
+            | "hostIPC"
+            | "hostUsers"
+            | "shareProcessNamespace"
+            | "runtimeClassName" => Difference::SecurityContext,
+            "serviceAccountName" | "automountServiceAccountToken" => Difference::ServiceAccount,
+            "resources" | "overhead" | "resourceClaims" => Difference::Resources,
+            _ => Difference::Other,
+        };
+        found.insert(kind);
+    }
+}
+
+fn in_containers(stable: &Value, new: &Value, found: &mut BTreeSet<Difference>) {
+    let (before, after) = (by_name(stable), by_name(new));
+    let (Some(before), Some(after)) = (before, after) else {
+        found.insert(Difference::Containers);
+        return;
+    };
+    let names = |list: &[(&str, &Value)]| {
+        list.iter()
+            .map(|(name, _)| (*name).to_owned())
+            .collect::<Vec<_>>()
+    };
+    if names(&before) != names(&after) {
+        found.insert(Difference::Containers);
+    }
+    let after: BTreeMap<_, _> = after.into_iter().collect();
+    for (name, before) in before {
+        let Some(after) = after.get(name) else {
+            continue;
+        };
+        found.extend(
+            changed_members(before, after).map(|(field, _, _)| match field {
+                "image" | "imagePullPolicy" => Difference::Image,
+                "command" | "args" | "workingDir" => Difference::Command,
+                "env" | "envFrom" => Difference::Environment,
+                "ports" => Difference::Ports,
+                "resources" | "resizePolicy" => Difference::Resources,
+                "lifecycle" => Difference::Probes,
+                probe if PROBES.contains(&probe) => Difference::Probes,
+                "securityContext" => Difference::SecurityContext,
+                "volumeMounts" | "volumeDevices" => Difference::Volumes,
+                // An init container that is restarted always is a sidecar.
+                "restartPolicy" => Difference::Containers,
+                _ => Difference::Other,
+            }),
+        );
+    }
+}
+
+/// The containers of a list, each with its name; `None` where a name is missing or stands twice.
+fn by_name(list: &Value) -> Option<Vec<(&str, &Value)>> {
+    let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    let named: Option<Vec<_>> = list
+        .iter()
+        .map(|container| Some((container.get("name")?.as_str()?, container)))
+        .collect();
+    let distinct: BTreeSet<_> = named.iter().flatten().map(|(name, _)| *name).collect();
+    named.filter(|named| named.len() == distinct.len())
+}
+
+/// Members of two objects that are not the same, absent ones as null.
+fn changed_members<'a>(
+    a: &'a Value,
+    b: &'a Value,
+) -> impl Iterator<Item = (&'a str, &'a Value, &'a Value)> {
+    const NULL: &Value = &Value::Null;
+    let member = |of: &'a Value, key: &str| of.get(key).unwrap_or(NULL);
+    let keys: BTreeSet<&str> = [a, b]
+        .into_iter()
+        .filter_map(Value::as_object)
+        .flat_map(Map::keys)
+        .map(String::as_str)
+        .collect();
+    keys.into_iter()
+        .map(move |key| (key, member(a, key), member(b, key)))
+        .filter(|(_, a, b)| a != b)
+}
+
+// --- Defaults ------------------------------------------------------------------------------------
+
+fn without_defaults(template: &PodTemplate) -> Value {
+    let mut template = template.0.clone();
+    if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|_, value| !is_empty(value));
+    }
+    if let Some(spec) = template.get_mut("spec") {
+        strip("spec", spec);
+        if let Some(spec) = spec.as_object_mut() {
+            strip_pods(spec);
+        }
+    }
+    template
+}
+
+/// Whether a value is what Go's types leave out when they write it.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        _ => false,
+    }
+}
+
+/// Whether Kubernetes writes this value where there is none (`SetDefaults_*` in
+/// `pkg/apis/core/v1/defaults.go`), or leaves it out where it stands.
+fn is_default(parent: &str, field: &str, value: &Value) -> bool {
+    let default = match (parent, field) {
+        ("spec", "restartPolicy") => json!("Always"),
+        ("spec", "dnsPolicy") => json!("ClusterFirst"),
+        ("spec", "schedulerName") => json!("default-scheduler"),
+        ("spec", "terminationGracePeriodSeconds") => json!(30),
+        ("spec", "enableServiceLinks") => json!(true),
+        ("spec", "hostNetwork" | "hostPID" | "hostIPC") | ("volumeMounts", "readOnly") => {
+            json!(false)
+        }
+        ("spec", "securityContext") => json!({}),
+        (list, "securityContext" | "resources") if CONTAINER_LISTS.contains(&list) => json!({}),
+        (list, "terminationMessagePath") if CONTAINER_LISTS.contains(&list) => {
+            json!("/dev/termination-log")
+        }
+        (list, "terminationMessagePolicy") if CONTAINER_LISTS.contains(&list) => json!("File"),
+        (list, "stdin" | "stdinOnce" | "tty") if CONTAINER_LISTS.contains(&list) => json!(false),
+        ("securityContext", "procMount") => json!("Default"),
+        ("ports", "protocol") => json!("TCP"),
+        ("ports", "hostPort") => json!(0),
+        ("fieldRef", "apiVersion") => json!("v1"),
+        ("resourceFieldRef", "divisor") => json!("0"),
+        (probe, "initialDelaySeconds") if PROBES.contains(&probe) => json!(0),
+        (probe, "timeoutSeconds" | "successThreshold") if PROBES.contains(&probe) => json!(1),
+        (probe, "periodSeconds") if PROBES.contains(&probe) => json!(10),
+        (probe, "failureThreshold") if PROBES.contains(&probe) => json!(3),
+        ("httpGet", "scheme") => json!("HTTP"),
+        ("env", "value") | ("grpc", "service") | ("hostPath", "type") => json!(""),
+        ("configMap" | "secret" | "downwardAPI" | "projected", "defaultMode") => json!(420),
+        ("serviceAccountToken", "expirationSeconds") => json!(3600),
+        _ => return value.is_null() || value.as_array().is_some_and(Vec::is_empty),
+    };
+    value.is_null() || *value == default
+}
+
+/// Leaves out defaults; `parent` is the nearest member's name, through lists.
+fn strip(parent: &str, value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| strip(parent, item)),
+        Value::Object(members) => {
+            members
+                .iter_mut()
+                .for_each(|(field, value)| strip(field, value));
+            if parent == "resources" {
+                strip_resources(members);
+            }
+            members.retain(|field, value| !is_default(parent, field, value));
+        }
+        _ => {}
+    }
+}
+
+/// Requests that are not set are set to the limits; quantities are rewritten in one way.
+fn strip_resources(resources: &mut Map<String, Value>) {
+    for field in ["limits", "requests"] {
+        if let Some(quantities) = resources.get_mut(field).and_then(Value::as_object_mut) {
+            for quantity in quantities.values_mut() {
+                let text = quantity
+                    .as_str()
+                    .map_or_else(|| quantity.to_string(), ToOwned::to_owned);
+                if let Some(amount) = amount(&text) {
+                    *quantity = Value::from(amount.to_string());
+                }
+            }
+        }
+    }
+    let limits = resources.get("limits").cloned().unwrap_or_default();
+    if let Some(requests) = resources.get_mut("requests").and_then(Value::as_object_mut) {
+        requests.retain(|resource, request| limits.get(resource) != Some(request));
+    }
+    for field in ["limits", "requests"] {
+        if resources.get(field).is_some_and(is_empty) {
+            resources.remove(field);
+        }
+    }
+}
+
+/// A quantity in billionths, such as 500,000,000 for `500m`; `None` where it is none or too large.
+fn amount(quantity: &str) -> Option<u128> {
+    const BILLION: u128 = 1_000_000_000;
+    let end = quantity
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(quantity.len());
+    let (number, suffix) = quantity.split_at_checked(end)?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let scale = 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let digits: u128 = format!("{whole}{fraction}").parse().ok()?;
+    let (multiply, divide) = match suffix {
+        "n" => (1, BILLION),
+        "u" => (1, 1_000_000),
+        "m" => (1, 1_000),
+        "" => (1, 1),
+        "k" => (1_000, 1),
+        "M" => (1_000_000, 1),
+        "G" => (BILLION, 1),
+        "T" => (BILLION * 1_000, 1),
+        "P" => (BILLION * 1_000_000, 1),
+        "E" => (BILLION * BILLION, 1),
+        "Ki" => (1 << 10, 1),
+        "Mi" => (1 << 20, 1),
+        "Gi" => (1 << 30, 1),
+        "Ti" => (1 << 40, 1),
+        "Pi" => (1 << 50, 1),
+        "Ei" => (1 << 60, 1),
+        exponent => {
+            let exponent: i32 = exponent.strip_prefix(['e', 'E'])?.parse().ok()?;
+            let power = 10_u128.checked_pow(exponent.unsigned_abs())?;
+            if exponent < 0 { (1, power) } else { (power, 1) }
+        }
+    };
+    let amount = digits.checked_mul(multiply)?.checked_mul(BILLION)?;
+    let divide = scale.checked_mul(divide)?;
+    (amount % divide == 0).then_some(amount / divide)
+}
+
+/// What can only be seen from the whole of the pods' spec.
+fn strip_pods(spec: &mut Map<String, Value>) {
+    // `serviceAccount` is the old name; the API server writes both.
+    if let Some(account) = spec
+        .remove("serviceAccount")
+        .filter(|account| !is_empty(account))
+    {
+        spec.entry("serviceAccountName").or_insert(account);
+    }
+    let on_host = spec.get("hostNetwork") == Some(&Value::Bool(true));
+    for list in CONTAINER_LISTS {
+        let containers = spec.get_mut(list).and_then(Value::as_array_mut);
+        for container in containers
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_object_mut)
+        {
+            let image = container
+                .get("image")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            if container.get("imagePullPolicy").and_then(Value::as_str) == Some(pull_policy(image))
+            {
+                container.remove("imagePullPolicy");
+            }
+            let ports = container.get_mut("ports").and_then(Value::as_array_mut);
+            for port in ports.into_iter().flatten().filter_map(Value::as_object_mut) {
+                if on_host && port.get("hostPort") == port.get("containerPort") {
+                    port.remove("hostPort");
+                }
+            }
+        }
+    }
+    let volumes = spec.get_mut("volumes").and_then(Value::as_array_mut);
+    for volume in volumes
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object_mut)
+    {
+        // A volume of no kind is an empty directory.
+        if volume.get("emptyDir").is_some_and(is_empty) {
+            volume.remove("emptyDir");
+        }
+    }
+}
+
+/// When an image is pulled that names no policy.
+fn pull_policy(image: &str) -> &'static str {
+    let name = image.rsplit('/').next().unwrap_or_default();
+    let latest = !name.contains('@') && name.split_once(':').is_none_or(|(_, tag)| tag == "latest");
+    if latest { "Always" } else { "IfNotPresent" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A template as people write it.
+    fn written() -> Value {
+        json!({
+            "metadata": { "labels": { "app": "shop" } },
+            "spec": {
+                "serviceAccountName": "shop",
+                "containers": [{
+                    "name": "web", "image": "shop:1",
+                    "args": ["--port=8080"],
+                    "env": [{ "name": "EMPTY", "value": "" }, { "name": "POD", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } }],
+                    "ports": [{ "containerPort": 8080 }],
+                    "resources": { "limits": { "cpu": "0.5", "memory": "1024Mi" }, "requests": { "cpu": "100m" } },
+                    "readinessProbe": { "httpGet": { "path": "/", "port": 8080 } },
+                    "volumeMounts": [{ "name": "config", "mountPath": "/etc/shop", "readOnly": false }],
+                }],
+                "volumes": [{ "name": "config", "configMap": { "name": "shop" } }, { "name": "tmp", "emptyDir": {} }],
+            },
+        })
+    }
+
+    /// The same template as a ReplicaSet gives it back, with Kubernetes' defaults.
+    fn stored() -> Value {
+        json!({
+            "metadata": { "creationTimestamp": null, "labels": { "app": "shop" } },
+            "spec": {
+                "serviceAccountName": "shop", "serviceAccount": "shop",
+                "restartPolicy": "Always", "dnsPolicy": "ClusterFirst", "securityContext": {},
+                "schedulerName": "default-scheduler", "terminationGracePeriodSeconds": 30,
+                "containers": [{
+                    "name": "web", "image": "shop:1", "imagePullPolicy": "IfNotPresent",
+                    "args": ["--port=8080"],
+                    "env": [{ "name": "EMPTY" }, { "name": "POD", "valueFrom": { "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.name" } } }],
+                    "ports": [{ "containerPort": 8080, "protocol": "TCP" }],
+                    "resources": { "limits": { "cpu": "500m", "memory": "1Gi" }, "requests": { "cpu": "100m", "memory": "1Gi" } },
+                    "readinessProbe": {
+                        "httpGet": { "path": "/", "port": 8080, "scheme": "HTTP" },
+                        "timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3,
+                    },
+                    "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
+                    "volumeMounts": [{ "name": "config", "mountPath": "/etc/shop" }],
+                }],
+                "volumes": [{ "name": "config", "configMap": { "name": "shop", "defaultMode": 420 } }, { "name": "tmp", "emptyDir": {} }],
+            },
+        })
+    }
+
+    fn found(stable: Value, new: Value) -> BTreeSet<Difference> {
+        differences(Some(&PodTemplate(stable)), &PodTemplate(new))
+    }
+
+    #[test]
+    fn defaults_that_the_api_server_wrote_are_no_difference() {
+        assert_eq!(found(stored(), written()), BTreeSet::new());
+        assert_eq!(found(written(), stored()), BTreeSet::new());
+    }
+
+    #[test]
+    fn nothing_differs_from_no_stable_template() {
+        assert_eq!(differences(None, &PodTemplate(written())), BTreeSet::new());
+    }
+
+    #[test]
+    #[allow(clippy::too_many_lines, reason = "a table")]
+    fn each_edit_is_of_its_kind() {
+        let edits = [
+            (
+                "/spec/containers/0/image",
+                json!("shop:2"),
+                Difference::Image,
+            ),
+            (
+                "/spec/containers/0/imagePullPolicy",
+                json!("Always"),
+                Difference::Image,
+            ),
+            (
+                "/spec/containers/0/command",
+                json!(["sh"]),
+                Difference::Command,
+            ),
+            ("/spec/containers/0/args", json!([]), Difference::Command),
+            (
+                "/spec/containers/0/workingDir",
+                json!("/"),
+                Difference::Command,
+            ),
+            (
+                "/spec/containers/0/env/0/value",
+                json!("x"),
+                Difference::Environment,
+            ),
+            (
+                "/spec/containers/0/envFrom",
+                json!([{ "secretRef": { "name": "s" } }]),
+                Difference::Environment,
+            ),
+            (
+                "/spec/containers/0/ports/0/containerPort",
+                json!(8081),
+                Difference::Ports,
+            ),
+            (
+                "/spec/containers/0/resources/limits/cpu",
+                json!("501m"),
+                Difference::Resources,
+            ),
+            (
+                "/spec/containers/0/readinessProbe/periodSeconds",
+                json!(11),
+                Difference::Probes,
+            ),
+            (
+                "/spec/containers/0/lifecycle",
+                json!({ "preStop": {} }),
+                Difference::Probes,
+            ),
+            (
+                "/spec/containers/0/securityContext",
+                json!({ "runAsUser": 0 }),
+                Difference::SecurityContext,
+            ),
+            (
+                "/spec/containers/0/volumeMounts/0/readOnly",
+                json!(true),
+                Difference::Volumes,
+            ),
+            (
+                "/spec/containers/0/restartPolicy",
+                json!("Always"),
+                Difference::Containers,
+            ),
+            ("/spec/containers/0/tty", json!(true), Difference::Other),
+            (
+                "/spec/containers/0/name",
+                json!("other"),
+                Difference::Containers,
+            ),
+            (
+                "/spec/initContainers",
+                json!([{ "name": "init", "image": "i" }]),
+                Difference::Containers,
+            ),
+            (
+                "/spec/hostNetwork",
+                json!(true),
+                Difference::SecurityContext,
+            ),
+            (
+                "/spec/securityContext",
+                json!({ "fsGroup": 0 }),
+                Difference::SecurityContext,
+            ),
+            (
+                "/spec/serviceAccountName",
+                json!("root"),
+                Difference::ServiceAccount,
+            ),
+            (
+                "/spec/automountServiceAccountToken",
+                json!(false),
+                Difference::ServiceAccount,
+            ),
+            (
+                "/spec/volumes/1/emptyDir",
+                json!({ "medium": "Memory" }),
+                Difference::Volumes,
+            ),
+            (
+                "/spec/volumes/0/configMap/defaultMode",
+                json!(511),
+                Difference::Volumes,
+            ),
+            (
+                "/spec/terminationGracePeriodSeconds",
+                json!(0),
+                Difference::Other,
+            ),
+            (
+                "/spec/nodeSelector",
+                json!({ "scheme": "HTTP" }),
+                Difference::Other,
+            ),
+            ("/spec/fieldOfKubernetes2030", json!(1), Difference::Other),
+            ("/metadata/labels/app", json!("other"), Difference::Metadata),
+            (
+                "/metadata/annotations",
+                json!({ "a": "b" }),
+                Difference::Metadata,
+            ),
+            ("/newPart", json!(1), Difference::Other),
+        ];
+        for (path, value, kind) in edits {
+            let mut new = written();
+            let (parent, field) = path.rsplit_once('/').unwrap();
+            new.pointer_mut(parent).unwrap()[field] = value;
+            assert_eq!(found(stored(), new.clone()), [kind].into(), "{path}");
+            assert_eq!(found(new, stored()), [kind].into(), "{path}, the other way");
+        }
+    }
+
+    #[test]
+    fn several_edits_are_all_seen() {
+        let mut new = written();
+        new["spec"]["containers"][0]["image"] = json!("shop:2");
+        new["spec"]["containers"][0]["securityContext"] = json!({ "privileged": true });
+        new["spec"]["containers"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({ "name": "sidecar", "image": "s" }));
+        let expected = [
+            Difference::Image,
+            Difference::SecurityContext,
+            Difference::Containers,
+        ];
+        assert_eq!(found(stored(), new), expected.into());
+    }
+
+    #[test]
+    fn containers_without_a_name_of_their_own_are_not_compared_by_it() {
+        let mut new = written();
+        new["spec"]["containers"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({ "name": "web", "image": "evil" }));
+        assert_eq!(found(stored(), new), [Difference::Containers].into());
+    }
+
+    #[test]
+    fn quantities_are_compared_by_amount() {
+        for (a, b) in [
+            ("1", "1000m"),
+            ("0.1", "100m"),
+            ("1Gi", "1024Mi"),
+            ("1e3", "1k"),
+            ("1.5", "1500m"),
+            ("1E", "1e18"),
+        ] {
+            assert!(amount(a).is_some(), "{a}");
+            assert_eq!(amount(a), amount(b), "{a} {b}");
+        }
+        for text in [
+            "",
+            "x",
+            "1x",
+            "1e",
+            "1e99",
+            "99999999999999999999999999999999E",
+            "-1",
+            ".",
+            "1.2.3",
+        ] {
+            assert_eq!(amount(text), None, "{text}");
+        }
+        assert_ne!(amount("1Gi"), amount("1G"));
+    }
+
+    #[test]
+    fn hostile_templates_are_compared_without_a_panic() {
+        for template in [
+            json!(null),
+            json!([]),
+            json!({ "spec": [] }),
+            json!({ "spec": { "containers": {} } }),
+            json!({ "spec": { "containers": [1, null] } }),
+        ] {
+            let _ = found(template.clone(), written());
+            assert_eq!(found(template.clone(), template), BTreeSet::new());
+        }
+    }
+}

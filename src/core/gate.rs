@@ -1,0 +1,220 @@
+//! The gates that stand before every increase of a canary's weight, in their order.
+//!
+//! The first closed gate is what the change waits for. A gate only ever holds: it never rolls back
+//! and it never stops the analysis, which is judged before any gate is asked.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::analysis::Verdict;
+use super::observation::Observation;
+use super::reason;
+use super::replicas::{self, Limits, Present};
+use crate::api::plan::{SignOffDemand, Tier};
+use crate::api::rollout::{Change, Stage};
+use crate::api::Duration;
+
+/// All that a gate may look at.
+#[derive(Debug)]
+pub struct Situation<'a> {
+    /// The observation.
+    pub observation: &'a Observation,
+    /// The change at the gate.
+    pub change: &'a Change,
+    /// How many pods there may and must be.
+    pub limits: Limits,
+    /// The pods that are there.
+    pub present: &'a Present,
+    /// What the evidence says.
+    pub verdict: &'a Verdict,
+    /// Whether the tier accepts scarce but clean evidence now.
+    pub scarce_accepted: bool,
+}
+
+/// Why a change does not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// What kind of waiting it is, which says what happens at the deadline.
+    pub kind: HoldKind,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, in a sentence.
+    pub message: String,
+}
+
+/// Kinds of waiting, by what ends them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldKind {
+    /// A person's wish or an idle workload; no deadline runs.
+    Wish,
+    /// People must sign or decide; their own deadline runs.
+    People,
+    /// Time alone ends it.
+    Time(Timestamp),
+    /// Pods, references or data are missing; the progress deadline rolls back.
+    Doubt,
+    /// Evidence is clean but scarce; at the progress deadline the tier decides.
+    Scarce,
+}
+
+type Gate = fn(&Situation) -> Option<Hold>;
+
+/// The gates in order.
+const GATES: [Gate; 8] = [
+    references, // everything that the Rollout names exists and is its own
+    paused,     // nobody asked to wait
+    scaled,     // there is something to learn from
+    capacity,   // the pods for the present weight are available
+    bake,       // the present step has had its time
+    evidence,   // the analysis passes
+    scarcity,   // or the tier accepts what there is
+    sign_off,   // the people whom the next step asks for have signed
+];
+
+/// The first closed gate before the next step, or before promotion after the last.
+#[must_use]
+pub fn first_closed(situation: &Situation) -> Option<Hold> {
+    GATES.iter().find_map(|gate| gate(situation))
+}
+
+fn hold(kind: HoldKind, reason: &str, message: impl Into<String>) -> Option<Hold> {
+    Some(Hold { kind, reason: reason.to_owned(), message: message.into() })
+}
+
+fn references(Situation { observation, present, change, .. }: &Situation) -> Option<Hold> {
+    if let Some(policy) = observation.unreadable_policies.first() {
+        return hold(HoldKind::Doubt, reason::POLICY_UNREADABLE, policy);
+    }
+    if let Some((name, _)) = observation.services.iter().find(|(_, service)| service.is_none()) {
+        let message = format!("Service {name}, which spec.strategy.canary names, does not exist: create it or remove the name");
+        return hold(HoldKind::Doubt, reason::SERVICE_NOT_FOUND, message);
+    }
+    if !change.initial && present.stable.asked == 0 && observation.spec.replicas > 0 && change.stage != Stage::Promoting {
+        return hold(HoldKind::Doubt, reason::STABLE_MISSING, "the stable revision has no pods to compare with or go back to");
+    }
+    None
+}
+
+fn paused(Situation { observation, .. }: &Situation) -> Option<Hold> {
+    let message = "spec.paused is set; the canary is still judged";
+    observation.spec.paused.then(|| hold(HoldKind::Wish, reason::PAUSED, message)).flatten()
+}
+
+fn scaled(Situation { observation, change, .. }: &Situation) -> Option<Hold> {
+    let idle = observation.spec.replicas == 0 && !change.initial;
+    let message = "spec.replicas is 0: a change is staged once there is traffic to learn from";
+    idle.then(|| hold(HoldKind::Wish, reason::SCALED_TO_ZERO, message)).flatten()
+}
+
+/// Whether the pods for the present weight are available.
+#[must_use]
+pub fn has_capacity(situation: &Situation) -> bool {
+    capacity(situation).is_none()
+}
+
+fn capacity(Situation { change, limits, present, observation, .. }: &Situation) -> Option<Hold> {
+    let needed = match change.stage {
+        Stage::Stepping => step_pods(*limits, change.weight, present),
+        Stage::Promoting => promotion_pods(*limits),
+        _ => return None,
+    };
+    let available = present.canary.available;
+    if available >= needed {
+        return None;
+    }
+    let failure = observation
+        .replica_sets
+        .iter()
+        .find(|set| set.hash == change.pod_template_hash)
+        .and_then(|set| set.failure.as_ref())
+        .or(observation.write_failure.as_ref())
+        .map(|failure| format!(": {failure}"));
+    let message =
+        format!("{available} of {needed} pods of the new revision are available{}", failure.unwrap_or_default());
+    hold(HoldKind::Doubt, reason::AWAITING_PODS, message)
+}
+
+/// Pods that a step needs: as many as the available stable pods can balance.
+fn step_pods(limits: Limits, weight: i32, present: &Present) -> i32 {
+    let balanced = replicas::canary_beside(present.stable.available, weight);
+    replicas::goal(limits, weight).canary.min(balanced)
+}
+
+/// Pods that must be available before a revision becomes the stable one.
+fn promotion_pods(limits: Limits) -> i32 {
+    (limits.desired - limits.unavailable).max(limits.desired.min(1))
+}
+
+fn bake(Situation { change, observation, .. }: &Situation) -> Option<Hold> {
+    let until = bake_ends(change)?;
+    if observation.now >= until {
+        return None;
+    }
+    hold(HoldKind::Time(until), reason::BAKING, format!("the step bakes until {until:.0}"))
+}
+
+/// When the present step's bake is over; `None` where no step bakes.
+#[must_use]
+pub fn bake_ends(change: &Change) -> Option<Timestamp> {
+    if change.stage != Stage::Stepping {
+        return None;
+    }
+    let since = change.available_at.as_ref()?.0;
+    let bake = present_step(change).map_or(Duration::default(), |step| step.bake);
+    since.saturating_add(bake.signed()).ok()
+}
+
+fn present_step(change: &Change) -> Option<&crate::api::Step> {
+    let index = usize::try_from(change.step).ok()?.checked_sub(1)?;
+    change.plan.steps.get(index)
+}
+
+fn evidence(Situation { change, verdict, .. }: &Situation) -> Option<Hold> {
+    if change.stage != Stage::Stepping {
+        return None;
+    }
+    match verdict {
+        Verdict::NoChecks if change.tier > Tier::Low => {
+            let message = format!("there is no check, and a change of tier {} does not go on without: add one to spec.strategy.canary.analysis or to a policy", change.tier);
+            hold(HoldKind::Doubt, reason::NO_CHECKS, message)
+        }
+        Verdict::NoData { reason, message } => hold(HoldKind::Doubt, reason, message),
+        Verdict::Fail { message } => hold(HoldKind::Doubt, reason::ANALYSIS_FAILED, message),
+        Verdict::NoChecks | Verdict::Scarce { .. } | Verdict::Pass { .. } => None,
+    }
+}
+
+fn scarcity(Situation { change, verdict, scarce_accepted, .. }: &Situation) -> Option<Hold> {
+    match verdict {
+        Verdict::Scarce { message } if change.stage == Stage::Stepping && !scarce_accepted => {
+            hold(HoldKind::Scarce, reason::AWAITING_EVIDENCE, message)
+        }
+        _ => None,
+    }
+}
+
+fn sign_off(Situation { change, .. }: &Situation) -> Option<Hold> {
+    let demands = demands(change);
+    if demands.is_empty() {
+        return None;
+    }
+    let people: Vec<_> = demands.iter().map(describe).collect();
+    hold(HoldKind::People, reason::AWAITING_SIGN_OFF, format!("sign-off by {}", people.join(" and by ")))
+}
+
+/// Sign-offs asked for before the next step, or before promotion after the last.
+fn demands(change: &Change) -> &[SignOffDemand] {
+    if change.initial || !matches!(change.stage, Stage::Waiting | Stage::Stepping) {
+        return &[];
+    }
+    let next = usize::try_from(change.step).unwrap_or(0);
+    change.plan.steps.get(next).map_or(&change.plan.promotion_sign_off, |step| &step.sign_off)
+}
+
+fn describe(demand: &SignOffDemand) -> String {
+    let people = if demand.count == 1 { "person" } else { "people" };
+    if demand.groups.is_empty() {
+        format!("{} {people}", demand.count)
+    } else {
+        format!("{} {people} of {}", demand.count, demand.groups.join(" or "))
+    }
+}

@@ -1,0 +1,28 @@
+//! The decisions: pure functions of what was observed. No async, no client, no clock, no randomness.
+//!
+//! [`decide`](decide::decide) is the product; everything else here is a part of it.
+
+pub mod analysis;
+pub mod decide;
+pub mod decision;
+mod differences;
+pub mod gate;
+pub mod laws;
+pub mod observation;
+pub mod plan;
+pub mod policy;
+pub mod proposal;
+pub mod provenance;
+pub mod query;
+pub mod reason;
+pub mod record;
+pub mod replicas;
+pub mod risk;
+pub mod simulate;
+pub mod standing;
+pub mod statistics;
+pub mod workload;
+
+pub use decide::decide;
+pub use decision::Decision;
+pub use observation::Observation;

@@ -1,0 +1,203 @@
+//! All that one decision may look at, `now` included. Plain data: a saved observation can be replayed.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::statistics::Counts;
+use crate::api::rollout::Outcome;
+use crate::api::{Duration, PodTemplate, RolloutPolicySpec, RolloutSpec, RolloutStatus};
+
+/// One Rollout and everything around it that matters, at one moment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Observation {
+    /// The moment of the observation.
+    pub now: Timestamp,
+    /// The Rollout's name.
+    pub name: String,
+    /// The Rollout's namespace.
+    pub namespace: String,
+    /// The Rollout's uid.
+    pub uid: String,
+    /// The Rollout's generation.
+    pub generation: i64,
+    /// The Rollout's labels.
+    pub labels: BTreeMap<String, String>,
+    /// The Rollout's annotations, provenance among them.
+    pub annotations: BTreeMap<String, String>,
+    /// What is asked for.
+    pub spec: RolloutSpec,
+    /// What was decided so far.
+    pub status: RolloutStatus,
+    /// Labels of the namespace.
+    pub namespace_labels: BTreeMap<String, String>,
+    /// The policies that govern this Rollout, by name.
+    pub policies: Vec<NamedPolicy>,
+    /// Policies that cannot be read and so might govern this Rollout: each with what is wrong.
+    pub unreadable_policies: Vec<String>,
+    /// ReplicaSets that this Rollout owns or may adopt.
+    pub replica_sets: Vec<ReplicaSet>,
+    /// Why the last write for this Rollout was refused, in the words of the API server.
+    pub write_failure: Option<String>,
+    /// The Services that the Rollout names; `None` for one that does not exist.
+    pub services: BTreeMap<String, Option<Service>>,
+    /// Older Rollouts of the namespace that claim the same pods or Services, each in a sentence.
+    pub conflicts: Vec<String>,
+    /// Records of earlier changes; read only while no change is under way.
+    pub history: Vec<PastRun>,
+    /// Whether the record of the change in `status` holds its outcome.
+    pub recorded: bool,
+    /// How long after a window's end its samples are surely in Prometheus.
+    pub lag: Duration,
+    /// What Prometheus answered for each check since the last counted window, oldest first.
+    pub windows: BTreeMap<String, CheckWindows>,
+}
+
+/// A policy with what identifies it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NamedPolicy {
+    /// The policy's name.
+    pub name: String,
+    /// The policy's generation.
+    pub generation: i64,
+    /// What it says.
+    pub spec: RolloutPolicySpec,
+}
+
+/// A ReplicaSet as far as decisions depend on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaSet {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Value of its label `pod-template-hash`.
+    pub hash: String,
+    /// SHA-256 of its template as the controller recorded it.
+    pub template_digest: String,
+    /// Number of its revision.
+    pub revision: i64,
+    /// Whether this Rollout is its controller; otherwise it is an orphan that may be adopted.
+    pub owned: bool,
+    /// Whether its labels still match the Rollout's selector.
+    pub matches: bool,
+    /// Pods asked for.
+    pub replicas: i32,
+    /// Pods that exist.
+    pub current: i32,
+    /// Pods that are ready.
+    pub ready: i32,
+    /// Pods that are available.
+    pub available: i32,
+    /// Why it cannot make pods, in the words of the API server.
+    pub failure: Option<String>,
+    /// Its pod template as the Rollout had it, before the API server filled in defaults.
+    pub template: PodTemplate,
+}
+
+/// A Service as far as decisions depend on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its type, such as `ClusterIP`.
+    pub kind: String,
+    /// Its selector.
+    pub selector: BTreeMap<String, String>,
+}
+
+/// The record of an earlier change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PastRun {
+    /// The RolloutRun's name.
+    pub name: String,
+    /// The change's digest.
+    pub digest: String,
+    /// Its revision's hash.
+    pub pod_template_hash: String,
+    /// When it began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// How it ended; `None` while it is under way.
+    pub outcome: Option<Outcome>,
+}
+
+/// What Prometheus answered for one check.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckWindows {
+    /// The windows that are due, oldest first and without a gap.
+    pub due: Vec<Window>,
+    /// Stable's counts in windows before the canary began; read once, for the dispersion.
+    pub baseline: Option<Vec<Counts>>,
+}
+
+/// One window of counting: everything after `start` up to and including `end`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    /// Its exclusive start.
+    pub start: Timestamp,
+    /// Its inclusive end.
+    pub end: Timestamp,
+    /// What was counted in it, or why nothing was.
+    pub outcome: WindowOutcome,
+}
+
+/// What a window gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum WindowOutcome {
+    /// Both arms were counted.
+    Counted {
+        /// The canary's counts.
+        canary: Counts,
+        /// The stable revision's counts.
+        stable: Counts,
+    },
+    /// It was answered, but nothing could be counted: it moves no evidence.
+    Uncounted {
+        /// Why, in one word.
+        reason: Uncounted,
+        /// Why, in a sentence with what was seen.
+        message: String,
+    },
+    /// It was not answered: it is asked again.
+    Unanswered {
+        /// Why, in one word.
+        reason: Unanswered,
+        /// Why, in a sentence with what was seen.
+        message: String,
+    },
+}
+
+/// Why an answered window could not be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Uncounted {
+    /// The query matched no series.
+    NoSeries,
+    /// The newest sample is older than two intervals.
+    StaleSamples,
+    /// A value is NaN or infinite.
+    NotANumber,
+    /// A value is negative.
+    Negative,
+    /// More errors than requests.
+    ErrorsExceedRequests,
+    /// Several series where one number is expected.
+    SeveralSeries,
+}
+
+/// Why a window was not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unanswered {
+    /// No address of Prometheus is configured.
+    NotConfigured,
+    /// Prometheus cannot be reached, or did not answer in time.
+    PrometheusUnreachable,
+    /// Prometheus answered with an error.
+    PrometheusError,
+    /// The query is not PromQL, or Prometheus refused it.
+    InvalidQuery,
+    /// The answer came with warnings and may be partial.
+    PartialAnswer,
+    /// The answer is too large or cannot be read.
+    UnreadableAnswer,
+}

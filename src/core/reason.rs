@@ -1,0 +1,55 @@
+//! The words that conditions, Events, records and metrics share.
+
+/// A change was seen and its plan made.
+pub const CHANGE_STARTED: &str = "ChangeStarted";
+/// The next step was taken.
+pub const STEP_STARTED: &str = "StepStarted";
+/// All gates have passed; the canary grows to full size.
+pub const PROMOTING: &str = "Promoting";
+/// The change became the stable revision.
+pub const PROMOTED: &str = "Promoted";
+/// The last revision's pods are gone.
+pub const STABLE: &str = "Stable";
+/// The evidence says that the canary is worse.
+pub const ANALYSIS_FAILED: &str = "AnalysisFailed";
+/// No progress for `progressDeadlineSeconds`.
+pub const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+/// Nobody signed or decided in time.
+pub const WAIT_EXPIRED: &str = "WaitExpired";
+/// Another change took its place.
+pub const SUPERSEDED: &str = "Superseded";
+/// The template went back to the stable one.
+pub const REVERTED: &str = "Reverted";
+/// A policy was tightened while the change was under way.
+pub const TIGHTENED: &str = "Tightened";
+/// The deadline for evidence was extended once.
+pub const DEADLINE_EXTENDED: &str = "DeadlineExtended";
+/// Scarce but clean evidence was accepted at the deadline.
+pub const SCARCE_EVIDENCE_ACCEPTED: &str = "ScarceEvidenceAccepted";
+/// The canary's pods are gone.
+pub const ROLLED_BACK: &str = "RolledBack";
+
+/// `spec.paused` is set.
+pub const PAUSED: &str = "Paused";
+/// The workload has no replicas, so nothing can be learnt.
+pub const SCALED_TO_ZERO: &str = "ScaledToZero";
+/// People must sign.
+pub const AWAITING_SIGN_OFF: &str = "AwaitingSignOff";
+/// Evidence is clean but scarce; a person must decide.
+pub const AWAITING_PERSON: &str = "AwaitingPerson";
+/// Evidence is clean but scarce.
+pub const AWAITING_EVIDENCE: &str = "AwaitingEvidence";
+/// Pods are not available yet.
+pub const AWAITING_PODS: &str = "AwaitingPods";
+/// The step's time is not over.
+pub const BAKING: &str = "Baking";
+/// There is no check and the tier is above low.
+pub const NO_CHECKS: &str = "NoChecks";
+/// A Service that the Rollout names does not exist.
+pub const SERVICE_NOT_FOUND: &str = "ServiceNotFound";
+/// Another Rollout claims the same pods or Services.
+pub const CONFLICT: &str = "Conflict";
+/// A policy that might govern the Rollout cannot be read.
+pub const POLICY_UNREADABLE: &str = "PolicyUnreadable";
+/// The stable revision's ReplicaSet is gone.
+pub const STABLE_MISSING: &str = "StableMissing";

@@ -1,0 +1,84 @@
+//! The RolloutRun of a change: a projection of the status, so that a lost write repairs itself.
+
+use std::collections::BTreeMap;
+
+use super::decision::Record;
+use super::observation::Observation;
+use super::proposal::Proposal;
+use super::reason;
+use crate::api::PROVENANCE_PREFIX;
+use crate::api::rollout::{Change, RolloutStatus};
+use crate::api::run::{Progress, RecordedProvenance, RecordedRisk, RolloutRunSpec};
+
+/// Longest part of a Rollout's name in the name of its runs.
+const MAX_NAME: usize = 200;
+/// Longest annotation that is kept in a record.
+const MAX_ANNOTATION: usize = 256;
+
+/// The name of the run of one attempt at a change.
+#[must_use]
+pub fn name(rollout: &str, digest: &str, attempt: i64) -> String {
+    let prefix: String = rollout.chars().take(MAX_NAME).collect();
+    format!("{prefix}-{}-{attempt}", digest.get(..10).unwrap_or(digest))
+}
+
+/// The record of the change in a status, if there is one.
+///
+/// Only what describes the change as it began (provenance, contributions) needs the proposal; it is
+/// written once, when the record is made, and what follows adds to `progress`, `plan` and the tier.
+#[must_use]
+pub fn of(observation: &Observation, proposal: &Proposal, status: &RolloutStatus) -> Option<Record> {
+    let change = status.change.as_ref()?;
+    let mut spec = RolloutRunSpec {
+        rollout: observation.name.clone(),
+        digest: change.digest.clone(),
+        pod_template_hash: change.pod_template_hash.clone(),
+        revision: change.revision,
+        risk: RecordedRisk { score: change.score, tier: change.tier, ..RecordedRisk::default() },
+        plan: change.plan.clone(),
+        progress: progress(change),
+        ..RolloutRunSpec::default()
+    };
+    if change.digest == proposal.digest {
+        describe(&mut spec, observation, proposal, change);
+    }
+    Some(Record { name: change.run.clone(), spec })
+}
+
+fn describe(
+    spec: &mut RolloutRunSpec,
+    observation: &Observation,
+    proposal: &Proposal,
+    change: &Change,
+) {
+    let provenance = &proposal.provenance;
+    spec.images = observation.spec.template.images().into_iter().map(ToOwned::to_owned).collect();
+    spec.provenance = RecordedProvenance {
+        state: provenance.state.to_string(),
+        annotations: annotations(observation),
+        problems: provenance.problems.iter().map(ToString::to_string).collect(),
+    };
+    spec.risk.versions.clone_from(&proposal.effective.versions);
+    spec.risk.contributions = proposal.risk(observation, change.after_rollback).contributions;
+}
+
+fn annotations(observation: &Observation) -> BTreeMap<String, String> {
+    let own = observation.annotations.iter().filter_map(|(key, value)| {
+        let key = key.strip_prefix(PROVENANCE_PREFIX)?.to_owned();
+        Some((key, value.chars().take(MAX_ANNOTATION).collect()))
+    });
+    own.take(32).collect()
+}
+
+fn progress(change: &Change) -> Progress {
+    let told = change.transitions.iter().rev().find(|line| line.reason != reason::ROLLED_BACK);
+    let last = change.transitions.last().and_then(|line| line.at.clone());
+    Progress {
+        stage: change.stage,
+        outcome: change.outcome,
+        message: told.map(|line| line.message.clone()).unwrap_or_default(),
+        started_at: change.started_at.clone(),
+        ended_at: last.filter(|_| change.outcome.is_some()),
+        transitions: change.transitions.clone(),
+    }
+}

@@ -1,0 +1,216 @@
+//! A whole rollout in virtual time: a small world of pods and traffic around `decide`.
+//!
+//! The world is deterministic; what the traffic gives is a function that the caller supplies.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::decision::{Action, Decision};
+use super::laws::{self, Broken};
+use super::observation::{CheckWindows, Observation, PastRun, ReplicaSet, Window, WindowOutcome};
+use super::proposal::Proposal;
+use super::{decide, reason};
+use crate::api::rollout::Outcome;
+
+/// What Prometheus would answer for one window: its end and the canary's share of the pods
+/// (fraction) in, an outcome out.
+pub type Traffic<'a> = dyn FnMut(Timestamp, f64) -> WindowOutcome + 'a;
+
+/// A world around one Rollout.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// What the controller sees.
+    pub observation: Observation,
+    /// How long a pod takes to become available; `None`: it never does.
+    pub pods_ready_after: Option<SignedDuration>,
+    /// When the pods asked for become available: moment, ReplicaSet and number.
+    pending: Vec<(Timestamp, String, i32)>,
+    /// Records as they were last written.
+    runs: BTreeMap<String, PastRun>,
+    /// Every law that was broken so far.
+    pub broken: Vec<Broken>,
+    /// Writes of status so far.
+    pub status_writes: usize,
+}
+
+impl World {
+    /// A world that starts as observed.
+    #[must_use]
+    pub fn new(observation: Observation) -> Self {
+        Self {
+            observation,
+            pods_ready_after: Some(SignedDuration::from_secs(2)),
+            pending: Vec::new(),
+            runs: BTreeMap::new(),
+            broken: Vec::new(),
+            status_writes: 0,
+        }
+    }
+
+    /// Runs until `done` or `until`, whichever comes first; tells which by its result.
+    pub fn run(
+        &mut self,
+        until: Timestamp,
+        traffic: &mut Traffic,
+        mut done: impl FnMut(&Observation) -> bool,
+    ) -> bool {
+        while self.observation.now < until {
+            let decision = self.look(traffic);
+            self.carry_out(&decision, usize::MAX);
+            if done(&self.observation) {
+                return true;
+            }
+            self.wait(&decision);
+        }
+        false
+    }
+
+    /// Observes and decides, and checks the decision against the laws.
+    pub fn look(&mut self, traffic: &mut Traffic) -> Decision {
+        self.count_windows(traffic);
+        self.observation.history = self.runs.values().cloned().collect();
+        self.observation.recorded = self.observation.status.change.as_ref().is_none_or(|change| {
+            self.runs.get(&change.run).is_some_and(|run| run.outcome.is_some())
+        });
+        let decision = decide(&self.observation);
+        self.broken.extend(laws::broken(&self.observation, &decision));
+        decision
+    }
+
+    /// Carries out the status and the first `actions` of a decision: fewer than all is a crash.
+    pub fn carry_out(&mut self, decision: &Decision, actions: usize) {
+        if self.observation.status != decision.status {
+            self.status_writes += 1;
+            self.observation.status = decision.status.clone();
+        }
+        for action in decision.actions.iter().take(actions) {
+            self.act(action);
+        }
+        if let Some(record) = decision.record.as_ref().filter(|_| actions >= decision.actions.len()) {
+            let progress = &record.spec.progress;
+            let run = PastRun {
+                name: record.name.clone(),
+                digest: record.spec.digest.clone(),
+                pod_template_hash: record.spec.pod_template_hash.clone(),
+                started_at: progress.started_at.as_ref().map(|at| at.0),
+                ended_at: progress.ended_at.as_ref().map(|at| at.0),
+                outcome: progress.outcome,
+            };
+            self.runs.insert(record.name.clone(), run);
+        }
+    }
+
+    fn act(&mut self, action: &Action) {
+        match action {
+            Action::CreateReplicaSet { name, hash, template_digest, revision, replicas, template } => {
+                self.observation.replica_sets.push(ReplicaSet {
+                    name: name.clone(),
+                    uid: format!("uid-{name}"),
+                    hash: hash.clone(),
+                    template_digest: template_digest.clone(),
+                    revision: *revision,
+                    owned: true,
+                    matches: true,
+                    replicas: 0,
+                    current: 0,
+                    ready: 0,
+                    available: 0,
+                    failure: None,
+                    template: template.clone(),
+                });
+                self.scale(name, *replicas);
+            }
+            Action::Scale { replica_set, replicas } => self.scale(replica_set, *replicas),
+            Action::SelectRevision { service, hash } => {
+                if let Some(Some(service)) = self.observation.services.get_mut(service) {
+                    service.selector.insert(crate::api::HASH_LABEL.into(), hash.clone());
+                }
+            }
+            Action::DeleteReplicaSet { replica_set } => {
+                self.observation.replica_sets.retain(|set| set.name != *replica_set);
+            }
+            Action::DeleteRun { run } => {
+                self.runs.remove(run);
+            }
+            Action::Adopt { .. } | Action::Release { .. } => {}
+        }
+    }
+
+    fn scale(&mut self, name: &str, replicas: i32) {
+        let ready_at = self.pods_ready_after.and_then(|after| self.observation.now.saturating_add(after).ok());
+        let Some(set) = self.observation.replica_sets.iter_mut().find(|set| set.name == name) else { return };
+        (set.replicas, set.current) = (replicas, replicas);
+        set.available = set.available.min(replicas);
+        set.ready = set.available;
+        if let Some(at) = ready_at.filter(|_| replicas > set.available) {
+            self.pending.push((at, name.to_owned(), replicas));
+        }
+    }
+
+    /// Moves time to the next moment that matters.
+    fn wait(&mut self, decision: &Decision) {
+        let now = self.observation.now;
+        let soonest = now.saturating_add(SignedDuration::from_millis(100)).unwrap_or(now);
+        let latest = now.saturating_add(SignedDuration::from_mins(1)).unwrap_or(now);
+        let look = decision.look_again_at.unwrap_or(latest).max(soonest);
+        let pods = self.pending.iter().map(|(at, ..)| *at).min().unwrap_or(latest);
+        self.observation.now = look.min(pods.max(soonest)).min(latest);
+        let now = self.observation.now;
+        let (due, pending) = self.pending.drain(..).partition(|(at, ..)| *at <= now);
+        self.pending = pending;
+        let due: Vec<(Timestamp, String, i32)> = due;
+        for (_, name, available) in due {
+            if let Some(set) = self.observation.replica_sets.iter_mut().find(|set| set.name == name) {
+                set.available = available.min(set.replicas).max(set.available);
+                set.ready = set.available;
+            }
+        }
+    }
+
+    fn count_windows(&mut self, traffic: &mut Traffic) {
+        self.observation.windows.clear();
+        let Some(change) = self.observation.status.change.clone() else { return };
+        let Some(from) = change.evidence.from.as_ref().filter(|_| change.outcome.is_none()) else { return };
+        let checks = Proposal::of(&self.observation).checks;
+        let available = |hash: &str| {
+            let sets = self.observation.replica_sets.iter();
+            f64::from(sets.filter(|set| set.hash == hash).map(|set| set.available).sum::<i32>())
+        };
+        let canary = available(&change.pod_template_hash);
+        let stable = self.observation.status.stable.as_ref().map_or(0.0, |stable| available(&stable.pod_template_hash));
+        let share = if canary + stable > 0.0 { canary / (canary + stable) } else { 0.0 };
+        let known = self.observation.now.saturating_sub(self.observation.lag.signed()).unwrap_or(from.0);
+        for name in checks.checks.keys() {
+            let evidence = change.evidence.checks.iter().find(|evidence| evidence.name == *name);
+            let mut start = evidence.and_then(|evidence| evidence.last_window_end.as_ref()).map_or(from.0, |end| end.0);
+            let mut due = Vec::new();
+            while let Some(end) = start.saturating_add(checks.interval.signed()).ok().filter(|end| *end <= known) {
+                due.push(Window { start, end, outcome: traffic(end, share) });
+                start = end;
+            }
+            self.observation.windows.insert(name.clone(), CheckWindows { due, baseline: None });
+        }
+    }
+
+    /// How the change under way, or the last one that is still in the status, ended.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.observation.status.change.as_ref().and_then(|change| change.outcome)
+    }
+
+    /// Outcomes of all changes that were recorded, in the order of their names.
+    #[must_use]
+    pub fn outcomes(&self) -> Vec<Option<Outcome>> {
+        self.runs.values().map(|run| run.outcome).collect()
+    }
+
+    /// Whether nothing is under way and nothing is left to do.
+    #[must_use]
+    pub fn at_rest(observation: &Observation) -> bool {
+        let over = observation.status.change.as_ref().is_none_or(|change| {
+            change.transitions.last().is_some_and(|line| line.reason == reason::ROLLED_BACK)
+        });
+        over && observation.status.stable.is_some()
+    }
+}

@@ -1,0 +1,216 @@
+//! From a status to the ReplicaSets and Services that it asks for.
+
+use super::decision::Action;
+use super::observation::{Observation, ReplicaSet};
+use super::proposal::Proposal;
+use super::replicas::{self, Limits, Next, Pods, Present, Split};
+use crate::api::HASH_LABEL;
+use crate::api::rollout::{Change, RolloutStatus, Stage};
+
+/// Longest name of a ReplicaSet that leaves room for the suffix of its pods.
+const MAX_NAME: usize = 240;
+
+/// The limits on pods that a Rollout's spec sets.
+#[must_use]
+pub fn limits(observation: &Observation) -> Limits {
+    let canary = &observation.spec.strategy.canary;
+    Limits::new(observation.spec.replicas, &canary.max_surge, &canary.max_unavailable)
+}
+
+/// The revisions that a status gives a role, by their hashes.
+struct Roles<'a> {
+    stable: Option<&'a str>,
+    canary: Option<&'a str>,
+}
+
+fn roles(status: &RolloutStatus) -> Roles<'_> {
+    let stable = status.stable.as_ref().map(|stable| stable.pod_template_hash.as_str());
+    let canary = status
+        .change
+        .as_ref()
+        .filter(|change| !matches!(change.stage, Stage::Promoted | Stage::RolledBack))
+        .map(|change| change.pod_template_hash.as_str())
+        .filter(|canary| Some(*canary) != stable);
+    Roles { stable, canary }
+}
+
+fn with_hash<'a>(observation: &'a Observation, hash: Option<&str>) -> Option<&'a ReplicaSet> {
+    observation.replica_sets.iter().find(|set| set.owned && hash.is_some_and(|hash| set.hash == hash))
+}
+
+fn pods(set: Option<&ReplicaSet>) -> Pods {
+    set.map_or_else(Pods::default, |set| Pods { asked: set.replicas, available: set.available })
+}
+
+fn others<'a>(observation: &'a Observation, roles: &Roles) -> Vec<&'a ReplicaSet> {
+    let has_role = |set: &ReplicaSet| {
+        roles.stable == Some(set.hash.as_str()) || roles.canary == Some(set.hash.as_str())
+    };
+    observation.replica_sets.iter().filter(|set| set.owned && set.matches && !has_role(set)).collect()
+}
+
+/// The pods that are there, by the roles that a status gives them.
+#[must_use]
+pub fn present(observation: &Observation, status: &RolloutStatus) -> Present {
+    let roles = roles(status);
+    Present {
+        stable: pods(with_hash(observation, roles.stable)),
+        canary: pods(with_hash(observation, roles.canary)),
+        others: others(observation, &roles).into_iter().map(|set| pods(Some(set))).collect(),
+    }
+}
+
+/// The writes that bring the workload one step nearer to what the status asks for.
+#[must_use]
+pub fn actions(observation: &Observation, proposal: &Proposal, status: &RolloutStatus) -> Vec<Action> {
+    let mut actions = ownership(observation);
+    let selections = selections(observation, status);
+    let moved = !selections.is_empty();
+    actions.extend(selections);
+    actions.extend(scaling(observation, proposal, status, moved));
+    actions.extend(history(observation, status));
+    actions
+}
+
+fn ownership(observation: &Observation) -> Vec<Action> {
+    let change = |set: &ReplicaSet| {
+        let replica_set = set.name.clone();
+        match (set.owned, set.matches) {
+            (false, true) => Some(Action::Adopt { replica_set }),
+            (true, false) => Some(Action::Release { replica_set }),
+            _ => None,
+        }
+    };
+    observation.replica_sets.iter().filter_map(change).collect()
+}
+
+/// Each named Service selects its revision's pods; the canary's Service falls back to stable, so
+/// that it is never without pods.
+fn selections(observation: &Observation, status: &RolloutStatus) -> Vec<Action> {
+    let Roles { stable, canary } = roles(status);
+    let serving = with_hash(observation, canary).filter(|set| set.available > 0).map(|set| set.hash.as_str());
+    let strategy = &observation.spec.strategy.canary;
+    let wanted = [
+        (&strategy.stable_service, stable.or(canary)),
+        (&strategy.canary_service, serving.or(stable).or(canary)),
+    ];
+    let selection = |(service, hash): (&Option<String>, Option<&str>)| {
+        let (service, hash) = (service.as_ref()?, hash?);
+        let present = observation.services.get(service)?.as_ref()?;
+        let selected = present.selector.get(HASH_LABEL).is_some_and(|selected| selected == hash);
+        (!selected).then(|| Action::SelectRevision { service: service.clone(), hash: hash.to_owned() })
+    };
+    wanted.into_iter().filter_map(selection).collect()
+}
+
+fn scaling(
+    observation: &Observation,
+    proposal: &Proposal,
+    status: &RolloutStatus,
+    services_move: bool,
+) -> Vec<Action> {
+    let roles = roles(status);
+    let present = present(observation, status);
+    let next = next_pods(observation, status, &present);
+    let mut actions = Vec::new();
+    for (hash, replicas) in [(roles.stable, next.stable), (roles.canary, next.canary)] {
+        match with_hash(observation, hash) {
+            Some(set) => actions.extend(scale(set, replicas)),
+            None => actions.extend(create(observation, proposal, status, hash, replicas)),
+        }
+    }
+    // Pods that a Service still selects must not go before the Service has moved.
+    if !services_move {
+        let others = others(observation, &roles).into_iter().zip(next.others);
+        actions.extend(others.filter_map(|(set, replicas)| scale(set, replicas)));
+    }
+    actions
+}
+
+fn scale(set: &ReplicaSet, replicas: i32) -> Option<Action> {
+    (set.replicas != replicas).then(|| Action::Scale { replica_set: set.name.clone(), replicas })
+}
+
+/// A revision's ReplicaSet is made from the template in the spec, so only the one that runs it can be.
+fn create(
+    observation: &Observation,
+    proposal: &Proposal,
+    status: &RolloutStatus,
+    hash: Option<&str>,
+    replicas: i32,
+) -> Option<Action> {
+    let hash = hash.filter(|hash| *hash == proposal.hash && replicas > 0)?;
+    Some(Action::CreateReplicaSet {
+        name: replica_set_name(&observation.name, hash),
+        hash: hash.to_owned(),
+        template_digest: proposal.template_digest.clone(),
+        revision: status.revision,
+        replicas,
+        template: observation.spec.template.clone(),
+    })
+}
+
+fn replica_set_name(rollout: &str, hash: &str) -> String {
+    let room = MAX_NAME.saturating_sub(hash.len() + 1);
+    let prefix: String = rollout.chars().take(room).collect();
+    format!("{}-{hash}", prefix.trim_end_matches(['-', '.']))
+}
+
+fn next_pods(observation: &Observation, status: &RolloutStatus, present: &Present) -> Next {
+    let limits = limits(observation);
+    let kept = || Next {
+        stable: present.stable.asked,
+        canary: present.canary.asked,
+        others: present.others.iter().map(|pods| pods.asked).collect(),
+    };
+    let at_rest = || replicas::next(limits, 0, replicas::goal(limits, 0), present);
+    let Some(change) = status.change.as_ref() else { return at_rest() };
+    match change.stage {
+        Stage::Promoting if observation.spec.paused => kept(),
+        Stage::Promoting => replicas::next(limits, 100, promotion(limits, change), present),
+        Stage::RollingBack if retention_over(observation, change) => {
+            Next { canary: 0, ..at_rest() }
+        }
+        Stage::Stepping => {
+            replicas::next(limits, change.weight, replicas::goal(limits, change.weight), present)
+        }
+        Stage::Waiting | Stage::RollingBack | Stage::Promoted | Stage::RolledBack => at_rest(),
+    }
+}
+
+/// Until it is promoted the canary grows beside stable, which keeps what the surge has room for.
+fn promotion(limits: Limits, change: &Change) -> Split {
+    let room = if change.initial { 0 } else { limits.surge };
+    Split { stable: room.min(limits.desired), canary: limits.desired }
+}
+
+/// Rejected pods may serve what stable cannot carry yet, but not for longer than the deadline.
+fn retention_over(observation: &Observation, change: &Change) -> bool {
+    let deadline = i64::from(observation.spec.progress_deadline_seconds);
+    change.progressed_at.as_ref().is_none_or(|since| {
+        observation.now.duration_since(since.0).as_secs() >= deadline
+    })
+}
+
+/// Empty ReplicaSets and ended records beyond the history that is kept, oldest first.
+fn history(observation: &Observation, status: &RolloutStatus) -> Vec<Action> {
+    let limit = usize::try_from(observation.spec.revision_history_limit).unwrap_or(0);
+    let mut sets: Vec<_> = others(observation, &roles(status))
+        .into_iter()
+        .filter(|set| set.replicas == 0 && set.current == 0)
+        .collect();
+    sets.sort_by_key(|set| set.revision);
+    let sets = sets.iter().take(sets.len().saturating_sub(limit));
+    let sets = sets.map(|set| Action::DeleteReplicaSet { replica_set: set.name.clone() });
+
+    let present = status.change.as_ref().map(|change| &change.run);
+    let mut runs: Vec<_> = observation
+        .history
+        .iter()
+        .filter(|run| run.outcome.is_some() && present != Some(&run.name))
+        .collect();
+    runs.sort_by_key(|run| run.started_at);
+    let runs = runs.iter().take(runs.len().saturating_sub(limit));
+    let runs = runs.map(|run| Action::DeleteRun { run: run.name.clone() });
+    sets.chain(runs).collect()
+}

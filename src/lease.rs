@@ -1,0 +1,177 @@
+//! Leader election by a Lease: one replica decides, the others stand by.
+//!
+//! A Lease coordinates; it is no lock. What keeps two leaders from doing harm is that every decision
+//! is written against the version of the object that it was made from. Beyond that, a replica whose
+//! last renewal is too old refuses its own writes, so a process that was stopped for a while and
+//! resumed writes nothing.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::coordination::v1::{Lease as ApiLease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+
+use crate::api::MANAGER;
+use crate::observe::clock;
+
+/// How long a lease holds without renewal.
+const DURATION: Duration = Duration::from_secs(15);
+/// How long after its last renewal a leader still writes: it stops before another may begin.
+const TRUST: Duration = Duration::from_secs(10);
+/// How often a leader renews and a standby looks.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// This replica does not lead.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("this replica does not hold the lease, so it writes nothing")]
+pub struct NotLeading;
+
+/// The lease as this replica sees it.
+pub struct Lease {
+    api: Api<ApiLease>,
+    identity: String,
+    renewed: Mutex<Option<Instant>>,
+}
+
+impl Lease {
+    /// The lease of the operator in its own namespace.
+    #[must_use]
+    pub fn new(client: Client, namespace: &str, identity: &str) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+            identity: identity.to_owned(),
+            renewed: Mutex::new(None),
+        }
+    }
+
+    /// Whether this replica may write now.
+    pub fn check(&self) -> Result<(), NotLeading> {
+        let renewed = self.renewed.lock().map_err(|_| NotLeading)?;
+        renewed.filter(|at| at.elapsed() < TRUST).map(|_| ()).ok_or(NotLeading)
+    }
+
+    /// Waits until this replica leads.
+    pub async fn acquire(&self) {
+        // Another's lease is taken over only after it was seen unchanged for its whole duration on
+        // our own clock: the clocks of two replicas need not agree.
+        let mut seen: Option<(Option<String>, Instant)> = None;
+        loop {
+            match self.try_acquire(&mut seen).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "the lease could not be read or written"),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    async fn try_acquire(&self, seen: &mut Option<(Option<String>, Instant)>) -> Result<bool, kube::Error> {
+        let asked = Instant::now();
+        let Some(lease) = self.api.get_opt(MANAGER).await? else {
+            let metadata = ObjectMeta { name: Some(MANAGER.into()), ..ObjectMeta::default() };
+            let lease = ApiLease { metadata, spec: Some(self.spec(None)) };
+            return self.write(asked, self.api.create(&PostParams::default(), &lease)).await;
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        let holder = spec.holder_identity.clone().unwrap_or_default();
+        let version = lease.metadata.resource_version.clone();
+        let since = match seen {
+            Some((last, since)) if *last == version => *since,
+            _ => seen.insert((version, asked)).1,
+        };
+        let free = holder.is_empty() || holder == self.identity || since.elapsed() >= DURATION;
+        if !free {
+            return Ok(false);
+        }
+        let lease = ApiLease { spec: Some(self.spec(Some(spec))), ..lease };
+        self.write(asked, self.api.replace(MANAGER, &PostParams::default(), &lease)).await
+    }
+
+    /// Renews until the lease is lost.
+    pub async fn keep(&self) -> NotLeading {
+        loop {
+            tokio::time::sleep(RETRY).await;
+            match tokio::time::timeout(TRUST, self.renew()).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => return self.lose(),
+                Ok(Err(error)) => tracing::warn!(%error, "the lease could not be renewed"),
+                Err(_) => tracing::warn!("the lease could not be renewed in time"),
+            }
+            if self.check().is_err() {
+                return self.lose();
+            }
+        }
+    }
+
+    async fn renew(&self) -> Result<bool, kube::Error> {
+        let asked = Instant::now();
+        let lease = self.api.get(MANAGER).await?;
+        let spec = lease.spec.clone().unwrap_or_default();
+        if spec.holder_identity.as_deref() != Some(&self.identity) {
+            return Ok(false);
+        }
+        let lease = ApiLease { spec: Some(self.spec(Some(spec))), ..lease };
+        self.write(asked, self.api.replace(MANAGER, &PostParams::default(), &lease)).await
+    }
+
+    /// Gives the lease back, so that another replica need not wait it out.
+    pub async fn release(&self) {
+        if self.check().is_err() {
+            return;
+        }
+        self.lose();
+        if let Ok(lease) = self.api.get(MANAGER).await {
+            let mut spec = lease.spec.clone().unwrap_or_default();
+            if spec.holder_identity.as_deref() == Some(&self.identity) {
+                spec.holder_identity = Some(String::new());
+                let lease = ApiLease { spec: Some(spec), ..lease };
+                if let Err(error) = self.api.replace(MANAGER, &PostParams::default(), &lease).await {
+                    tracing::warn!(%error, "the lease could not be given back");
+                }
+            }
+        }
+    }
+
+    fn lose(&self) -> NotLeading {
+        if let Ok(mut renewed) = self.renewed.lock() {
+            *renewed = None;
+        }
+        NotLeading
+    }
+
+    fn spec(&self, before: Option<LeaseSpec>) -> LeaseSpec {
+        let now: Timestamp = clock::now();
+        let before = before.unwrap_or_default();
+        let kept = before.holder_identity.as_deref() == Some(&self.identity);
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            acquire_time: before.acquire_time.clone().filter(|_| kept).or(Some(MicroTime(now))),
+            renew_time: Some(MicroTime(now)),
+            lease_transitions: Some(before.lease_transitions.unwrap_or(0) + i32::from(!kept)),
+            ..before
+        }
+    }
+
+    /// Counts the lease as held from the moment before it was asked for, and not at all if another
+    /// replica wrote first.
+    async fn write(
+        &self,
+        asked: Instant,
+        write: impl Future<Output = Result<ApiLease, kube::Error>>,
+    ) -> Result<bool, kube::Error> {
+        match write.await {
+            Ok(_) => {
+                if let Ok(mut renewed) = self.renewed.lock() {
+                    *renewed = Some(asked);
+                }
+                Ok(true)
+            }
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}

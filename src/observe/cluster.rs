@@ -1,0 +1,314 @@
+//! One Rollout and its surroundings, read live, as an `Observation`.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::ReplicaSet as ApiReplicaSet;
+use k8s_openapi::api::core::v1::{Namespace, Service as ApiService};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::ListParams;
+use kube::core::DynamicObject;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
+
+use super::prometheus::{Arm, Ask, Prometheus};
+use super::watches::{Caches, Claim};
+use crate::api::{
+    HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION, ROLLOUT_UID_LABEL,
+    Rollout, RolloutPolicy, RolloutRun, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
+};
+use crate::core::observation::{CheckWindows, NamedPolicy, PastRun, ReplicaSet, Service};
+use crate::core::proposal::Proposal;
+use crate::core::{Observation, policy, provenance};
+
+/// Where observations come from.
+#[derive(Clone)]
+pub struct Observer {
+    /// The client for live reads.
+    pub client: Client,
+    /// What the watches keep.
+    pub caches: Caches,
+    /// Where evidence comes from.
+    pub prometheus: Prometheus,
+}
+
+/// An observation with what is needed to write back.
+pub struct Observed {
+    /// The Rollout as it was read.
+    pub rollout: Rollout,
+    /// What a decision is made from.
+    pub observation: Observation,
+}
+
+impl Observer {
+    /// Observes one Rollout; `None` if it is gone or being deleted.
+    ///
+    /// `failure` is what the last write was refused for, so that it can be named in the status.
+    pub async fn observe(
+        &self,
+        namespace: &str,
+        name: &str,
+        now: Timestamp,
+        failure: Option<String>,
+    ) -> Result<Option<Observed>, kube::Error> {
+        let rollouts: Api<Rollout> = Api::namespaced(self.client.clone(), namespace);
+        let Some(rollout) = rollouts.get_opt(name).await? else { return Ok(None) };
+        if rollout.metadata.deletion_timestamp.is_some() {
+            return Ok(None);
+        }
+        let mut observation = self.surroundings(&rollout, namespace, now).await?;
+        observation.write_failure = failure;
+        self.history(&mut observation).await?;
+        self.evidence(&mut observation).await;
+        Ok(Some(Observed { rollout, observation }))
+    }
+
+    async fn surroundings(
+        &self,
+        rollout: &Rollout,
+        namespace: &str,
+        now: Timestamp,
+    ) -> Result<Observation, kube::Error> {
+        let namespace_labels = self.namespace_labels(namespace);
+        let (policies, unreadable_policies) = self.policies(&namespace_labels, rollout.labels());
+        Ok(Observation {
+            now,
+            name: rollout.name_any(),
+            namespace: namespace.to_owned(),
+            uid: rollout.uid().unwrap_or_default(),
+            generation: rollout.metadata.generation.unwrap_or_default(),
+            labels: rollout.labels().clone(),
+            annotations: rollout.annotations().clone(),
+            spec: rollout.spec.clone(),
+            status: rollout.status.clone().unwrap_or_default(),
+            namespace_labels,
+            policies,
+            unreadable_policies,
+            replica_sets: self.replica_sets(rollout, namespace).await?,
+            write_failure: None,
+            services: self.services(rollout, namespace).await?,
+            conflicts: self.conflicts(rollout, namespace),
+            history: Vec::new(),
+            recorded: false,
+            lag: self.prometheus.lag().into(),
+            windows: BTreeMap::new(),
+        })
+    }
+
+    fn namespace_labels(&self, namespace: &str) -> BTreeMap<String, String> {
+        let key = ObjectRef::<PartialObjectMeta<Namespace>>::new(namespace);
+        self.caches.namespaces.get(&key).map(|found| found.labels().clone()).unwrap_or_default()
+    }
+
+    fn policies(
+        &self,
+        namespace_labels: &BTreeMap<String, String>,
+        labels: &BTreeMap<String, String>,
+    ) -> (Vec<NamedPolicy>, Vec<String>) {
+        let mut readable = Vec::new();
+        let mut unreadable = Vec::new();
+        for policy in self.caches.policies.state() {
+            match read_policy(&policy) {
+                Ok(policy) if policy::governs(&policy.spec, namespace_labels, labels) => readable.push(policy),
+                Ok(_) => {}
+                Err(problem) => unreadable.push(problem),
+            }
+        }
+        readable.sort_by(|a, b| a.name.cmp(&b.name));
+        unreadable.sort();
+        (readable, unreadable)
+    }
+
+    /// The Rollout's own ReplicaSets; where one that the status names is missing, orphans too.
+    async fn replica_sets(&self, rollout: &Rollout, namespace: &str) -> Result<Vec<ReplicaSet>, kube::Error> {
+        let uid = rollout.uid().unwrap_or_default();
+        let mut sets = self.list_replica_sets(namespace, &format!("{ROLLOUT_UID_LABEL}={uid}")).await?;
+        let status = rollout.status.clone().unwrap_or_default();
+        let hash = status.stable.map(|stable| stable.pod_template_hash);
+        let complete = hash.is_some_and(|hash| sets.iter().any(|set| set.labels().get(HASH_LABEL) == Some(&hash)));
+        if !complete {
+            let selector = format!("{MANAGED_BY_LABEL}={MANAGER},{}", rollout.spec.selector);
+            let orphans = self.list_replica_sets(namespace, &selector).await?;
+            sets.extend(orphans.into_iter().filter(|set| set.labels().get(ROLLOUT_UID_LABEL) != Some(&uid)));
+        }
+        Ok(sets.into_iter().filter_map(|set| replica_set(rollout, &uid, set)).collect())
+    }
+
+    /// Lists them untyped, so that a template field newer than this build is kept.
+    async fn list_replica_sets(&self, namespace: &str, selector: &str) -> Result<Vec<DynamicObject>, kube::Error> {
+        let kind = kube::core::ApiResource::erase::<ApiReplicaSet>(&());
+        let sets: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
+        Ok(sets.list(&ListParams::default().labels(selector)).await?.items)
+    }
+
+    async fn services(
+        &self,
+        rollout: &Rollout,
+        namespace: &str,
+    ) -> Result<BTreeMap<String, Option<Service>>, kube::Error> {
+        let api: Api<ApiService> = Api::namespaced(self.client.clone(), namespace);
+        let canary = &rollout.spec.strategy.canary;
+        let mut services = BTreeMap::new();
+        for name in canary.stable_service.iter().chain(&canary.canary_service) {
+            let service = api.get_opt(name).await?.and_then(|service| service.spec).map(|spec| Service {
+                kind: spec.type_.unwrap_or_default(),
+                selector: spec.selector.unwrap_or_default(),
+            });
+            services.insert(name.clone(), service);
+        }
+        Ok(services)
+    }
+
+    fn conflicts(&self, rollout: &Rollout, namespace: &str) -> Vec<String> {
+        let key = ObjectRef::<Claim>::new(&rollout.name_any()).within(namespace);
+        let Some(own) = self.caches.claims.get(&key) else { return Vec::new() };
+        let mut conflicts: Vec<_> = self
+            .caches
+            .claims
+            .state()
+            .iter()
+            .filter(|other| other.namespace().as_deref() == Some(namespace) && other.precedes(&own))
+            .filter_map(|other| own.conflict(other))
+            .collect();
+        conflicts.sort();
+        conflicts
+    }
+
+    /// Earlier records are read only where a change may start or end.
+    async fn history(&self, observation: &mut Observation) -> Result<(), kube::Error> {
+        let status = &observation.status;
+        let template = provenance::template_digest(&observation.spec.template);
+        let settled = status.stable.as_ref().is_some_and(|stable| stable.template_digest == template);
+        let needed = match &status.change {
+            None => !settled,
+            Some(change) => change.outcome.is_some(),
+        };
+        if !needed {
+            return Ok(());
+        }
+        let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
+        let selector = format!("{ROLLOUT_UID_LABEL}={}", observation.uid);
+        let runs = api.list(&ListParams::default().labels(&selector)).await?;
+        observation.history = runs.items.into_iter().map(past_run).collect();
+        observation.recorded = status.change.as_ref().is_none_or(|change| {
+            observation.history.iter().any(|run| run.name == change.run && run.outcome.is_some())
+        });
+        Ok(())
+    }
+
+    /// Asks Prometheus for the windows that are due, where a canary has had traffic.
+    async fn evidence(&self, observation: &mut Observation) {
+        let Some(change) = observation.status.change.clone().filter(|change| change.outcome.is_none()) else {
+            return;
+        };
+        let (Some(from), Some(stable)) = (change.evidence.from, &observation.status.stable) else { return };
+        let strategy = &observation.spec.strategy.canary;
+        let arm = |service: &Option<String>, revision: &str| Arm {
+            namespace: observation.namespace.clone(),
+            service: service.clone(),
+            rollout: observation.name.clone(),
+            revision: revision.to_owned(),
+        };
+        let canary = arm(&strategy.canary_service, &change.pod_template_hash);
+        let stable = arm(&strategy.stable_service, &stable.pod_template_hash);
+        let checks = Proposal::of(observation).checks;
+        let asks = checks.checks.into_iter().map(|(name, check)| {
+            let known = change.evidence.checks.iter().find(|evidence| evidence.name == name);
+            let counted = known.and_then(|known| known.last_window_end.clone());
+            let ask = Ask {
+                check,
+                canary: canary.clone(),
+                stable: stable.clone(),
+                interval: checks.interval,
+                from: from.0,
+                counted_until: counted.map_or(from.0, |end| end.0),
+                until: observation.now,
+                want_baseline: known.is_none_or(|known| known.dispersion.is_none()),
+            };
+            async move { (name, self.prometheus.windows(&ask).await) }
+        });
+        let windows: BTreeMap<String, CheckWindows> = futures::future::join_all(asks).await.into_iter().collect();
+        observation.windows = windows;
+    }
+}
+
+fn read_policy(policy: &DeserializeGuard<RolloutPolicy>) -> Result<NamedPolicy, String> {
+    match &policy.0 {
+        Ok(policy) => Ok(NamedPolicy {
+            name: policy.name_any(),
+            generation: policy.metadata.generation.unwrap_or_default(),
+            spec: policy.spec.clone(),
+        }),
+        Err(invalid) => {
+            let name = invalid.metadata.name.as_deref().unwrap_or_default();
+            Err(format!("RolloutPolicy {name} cannot be read by this build: {invalid}"))
+        }
+    }
+}
+
+fn replica_set(rollout: &Rollout, uid: &str, set: DynamicObject) -> Option<ReplicaSet> {
+    let controller = set.owner_references().iter().find(|owner| owner.controller == Some(true));
+    let owned = controller.is_some_and(|owner| owner.uid == uid);
+    let foreign = controller.is_some() && !owned;
+    if foreign || set.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let number = |path: &str| {
+        let value = set.data.pointer(path).and_then(Value::as_i64).unwrap_or_default();
+        i32::try_from(value).unwrap_or(i32::MAX)
+    };
+    let failure = set.data.pointer("/status/conditions").and_then(Value::as_array).and_then(|conditions| {
+        let failed = |condition: &&Value| {
+            condition.get("type") == Some(&"ReplicaFailure".into()) && condition.get("status") == Some(&"True".into())
+        };
+        conditions.iter().find(failed)?.get("message")?.as_str().map(ToOwned::to_owned)
+    });
+    Some(ReplicaSet {
+        name: set.name_any(),
+        uid: set.uid().unwrap_or_default(),
+        hash: set.labels().get(HASH_LABEL).cloned().unwrap_or_default(),
+        template_digest: set.annotations().get(TEMPLATE_DIGEST_ANNOTATION).cloned().unwrap_or_default(),
+        revision: revision(&set.metadata),
+        owned,
+        matches: rollout.spec.selector.matches(set.labels()),
+        replicas: number("/spec/replicas"),
+        current: number("/status/replicas"),
+        ready: number("/status/readyReplicas"),
+        available: number("/status/availableReplicas"),
+        failure,
+        template: template(&set),
+    })
+}
+
+fn revision(metadata: &ObjectMeta) -> i64 {
+    let annotations = metadata.annotations.as_ref();
+    annotations.and_then(|all| all.get(REVISION_ANNOTATION)?.parse().ok()).unwrap_or_default()
+}
+
+/// The template as the Rollout had it; for a set that another controller made, as it was stored.
+fn template(set: &DynamicObject) -> PodTemplate {
+    let kept = set.annotations().get(TEMPLATE_ANNOTATION);
+    if let Some(template) = kept.and_then(|kept| serde_json::from_str(kept).ok()) {
+        return PodTemplate(template);
+    }
+    let mut template = set.data.pointer("/spec/template").cloned().unwrap_or_default();
+    if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+        labels.remove(HASH_LABEL);
+    }
+    PodTemplate(template)
+}
+
+fn past_run(run: RolloutRun) -> PastRun {
+    let name = run.name_any();
+    let progress = run.spec.progress;
+    PastRun {
+        name,
+        digest: run.spec.digest,
+        pod_template_hash: run.spec.pod_template_hash,
+        started_at: progress.started_at.map(|at| at.0),
+        ended_at: progress.ended_at.map(|at| at.0),
+        outcome: progress.outcome,
+    }
+}

@@ -1,0 +1,282 @@
+//! The watches, each in a task of its own with its own backoff, so that a sick one stalls no other.
+//!
+//! | watch | kept in memory | why |
+//! |---|---|---|
+//! | Rollouts | selector, pod labels, Services ([`Claim`]) | triggers; who claims which pods and Services |
+//! | ReplicaSets that the controller owns | nothing | triggers |
+//! | RolloutPolicies | whole | every decision |
+//! | Namespaces | labels | which policies govern, criticality |
+//!
+//! Objects that a decision is made from (the Rollout, its ReplicaSets, its Services) are read live.
+
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt, TryStreamExt};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::api::{MANAGED_BY_LABEL, MANAGER, Rollout, RolloutPolicy, Selector};
+use crate::telemetry::Telemetry;
+
+/// A Rollout reduced to what other Rollouts must know of it. A field of another shape than this
+/// build knows cannot stop the watch.
+#[derive(Resource, Clone, Debug, Default, Deserialize, Serialize)]
+#[resource(inherit = "Rollout")]
+#[serde(default)]
+pub struct Claim {
+    /// Name, labels and a hash of the annotations.
+    pub metadata: ObjectMeta,
+    /// The parts that claim something.
+    pub spec: ClaimSpec,
+}
+
+/// What a Rollout claims.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ClaimSpec {
+    /// The pods that it selects.
+    pub selector: Selector,
+    /// Its pods' metadata.
+    pub template: ClaimTemplate,
+    /// Its strategy.
+    pub strategy: ClaimStrategy,
+}
+
+/// Metadata of the pods that a Rollout makes.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct ClaimTemplate {
+    /// Metadata of the pods.
+    pub metadata: ClaimLabels,
+}
+
+/// Labels of the pods that a Rollout makes.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct ClaimLabels {
+    /// Labels of the pods.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The strategy of a Rollout, as far as it claims something.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct ClaimStrategy {
+    /// The canary.
+    pub canary: ClaimServices,
+}
+
+/// The Services that a Rollout claims.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ClaimServices {
+    /// Service of the stable revision.
+    pub stable_service: Option<String>,
+    /// Service of the canary.
+    pub canary_service: Option<String>,
+}
+
+impl Claim {
+    fn services(&self) -> impl Iterator<Item = &String> {
+        let canary = &self.spec.strategy.canary;
+        canary.stable_service.iter().chain(&canary.canary_service)
+    }
+
+    /// What this Rollout and `other` both claim, in a sentence.
+    #[must_use]
+    pub fn conflict(&self, other: &Self) -> Option<String> {
+        let name = other.name_any();
+        if let Some(service) = self.services().find(|service| other.services().any(|s| s == *service)) {
+            return Some(format!("Rollout {name} already claims Service {service} (spec.strategy.canary)"));
+        }
+        let pods = |a: &Self, b: &Self| a.spec.selector.matches(&b.spec.template.metadata.labels);
+        (pods(self, other) || pods(other, self))
+            .then(|| format!("Rollout {name} already claims the same pods (spec.selector)"))
+    }
+
+    /// Whether this Rollout was there first.
+    #[must_use]
+    pub fn precedes(&self, other: &Self) -> bool {
+        let age = |claim: &Self| (claim.metadata.creation_timestamp.clone().map(|at| at.0), claim.uid());
+        age(self) < age(other)
+    }
+}
+
+/// What the watches keep in memory.
+#[derive(Clone, Debug)]
+pub struct Caches {
+    /// Every Rollout's claims.
+    pub claims: Store<Claim>,
+    /// Every policy; one that cannot be read is kept as an error.
+    pub policies: Store<DeserializeGuard<RolloutPolicy>>,
+    /// Every namespace's labels.
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+}
+
+impl Caches {
+    /// Waits until every cache has been filled once.
+    pub async fn ready(&self) -> bool {
+        self.claims.wait_until_ready().await.is_ok()
+            && self.policies.wait_until_ready().await.is_ok()
+            && self.namespaces.wait_until_ready().await.is_ok()
+    }
+}
+
+/// The running watches: the caches, and the Rollouts that something happened to.
+pub struct Watches {
+    /// The caches.
+    pub caches: Caches,
+    /// Rollouts to look at.
+    pub triggers: mpsc::UnboundedReceiver<Trigger>,
+}
+
+/// Which Rollouts to look at.
+#[derive(Clone, Debug)]
+pub enum Trigger {
+    /// The Rollout itself was touched.
+    Touched(Arc<Claim>),
+    /// Something of the Rollout's was touched.
+    Related(ObjectRef<Claim>),
+    /// Something that concerns all of them was touched.
+    All,
+}
+
+fn config() -> watcher::Config {
+    // A dead connection is noticed after this time; page by page keeps the first list small.
+    watcher::Config::default().timeout(60).page_size(100)
+}
+
+/// Starts all watches; they end with the process.
+#[must_use]
+pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
+    let (send, triggers) = mpsc::unbounded_channel();
+    let claims = watch_claims(client, telemetry, send.clone());
+    let policies = watch_policies(client, telemetry, send.clone());
+    let namespaces = watch_namespaces(client, telemetry);
+    watch_replica_sets(client, telemetry, send);
+    Watches { caches: Caches { claims, policies, namespaces }, triggers }
+}
+
+fn watch_claims(
+    client: &Client,
+    telemetry: &Arc<Telemetry>,
+    send: mpsc::UnboundedSender<Trigger>,
+) -> Store<Claim> {
+    let (store, writer) = reflector::store();
+    let events = watcher(Api::<Claim>::all(client.clone()), config()).modify(strip_claim);
+    let mut seen = BTreeMap::new();
+    run("Rollout", telemetry, reflector::reflector(writer, events), move |event| match event {
+        watcher::Event::Apply(claim) | watcher::Event::InitApply(claim) => {
+            // The controller's own status writes change neither; they need no second look.
+            let version = (claim.metadata.generation, claim.labels().clone(), claim.annotations().clone());
+            let news = seen.insert(claim.uid(), version.clone()) != Some(version);
+            news.then(|| Trigger::Touched(Arc::new(claim)))
+        }
+        watcher::Event::Delete(claim) => {
+            seen.remove(&claim.uid());
+            // A younger Rollout may have waited for what this one claimed.
+            Some(Trigger::All)
+        }
+        watcher::Event::Init | watcher::Event::InitDone => None,
+    }, send);
+    store
+}
+
+/// Keeps what conflicts need, and of the annotations only whether they change.
+fn strip_claim(claim: &mut Claim) {
+    claim.metadata.managed_fields = None;
+    let annotations = claim.metadata.annotations.take().unwrap_or_default();
+    let mut hasher = std::hash::DefaultHasher::new();
+    annotations.hash(&mut hasher);
+    claim.metadata.annotations = Some(BTreeMap::from([(String::new(), hasher.finish().to_string())]));
+}
+
+fn watch_policies(
+    client: &Client,
+    telemetry: &Arc<Telemetry>,
+    send: mpsc::UnboundedSender<Trigger>,
+) -> Store<DeserializeGuard<RolloutPolicy>> {
+    let (store, writer) = reflector::store();
+    let events = watcher(Api::<DeserializeGuard<RolloutPolicy>>::all(client.clone()), config());
+    run("RolloutPolicy", telemetry, reflector::reflector(writer, events), |event| match event {
+        watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone => Some(Trigger::All),
+        _ => None,
+    }, send);
+    store
+}
+
+fn watch_namespaces(client: &Client, telemetry: &Arc<Telemetry>) -> Store<PartialObjectMeta<Namespace>> {
+    let (store, writer) = reflector::store();
+    let events = watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), config())
+        .modify(|namespace| {
+            namespace.metadata.managed_fields = None;
+            namespace.metadata.annotations = None;
+        });
+    let (send, _) = mpsc::unbounded_channel();
+    run("Namespace", telemetry, reflector::reflector(writer, events), |_| None, send);
+    store
+}
+
+fn watch_replica_sets(
+    client: &Client,
+    telemetry: &Arc<Telemetry>,
+    send: mpsc::UnboundedSender<Trigger>,
+) {
+    let config = config().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+    let events = watcher(Api::<PartialObjectMeta<ReplicaSet>>::all(client.clone()), config);
+    let mut listed_before = false;
+    run("ReplicaSet", telemetry, events, move |event| match event {
+        watcher::Event::Apply(set) | watcher::Event::Delete(set) => owner(&set).map(Trigger::Related),
+        watcher::Event::InitApply(_) | watcher::Event::Init => None,
+        // A set that vanished while the watch was away leaves no event, so all are looked at; at
+        // the start they are anyway.
+        watcher::Event::InitDone => std::mem::replace(&mut listed_before, true).then_some(Trigger::All),
+    }, send);
+}
+
+fn owner(set: &PartialObjectMeta<ReplicaSet>) -> Option<ObjectRef<Claim>> {
+    let owners = set.metadata.owner_references.as_deref().unwrap_or_default();
+    let owner = owners.iter().find(|owner| owner.controller == Some(true) && owner.kind == "Rollout")?;
+    Some(ObjectRef::new(&owner.name).within(set.metadata.namespace.as_deref()?))
+}
+
+/// Runs one watch for ever: errors are counted and waited out, events become triggers.
+fn run<K>(
+    kind: &'static str,
+    telemetry: &Arc<Telemetry>,
+    events: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send + 'static,
+    mut trigger: impl FnMut(watcher::Event<K>) -> Option<Trigger> + Send + 'static,
+    send: mpsc::UnboundedSender<Trigger>,
+) where
+    K: Resource<DynamicType: Default + Eq + Hash + Clone> + Clone + Send + 'static,
+{
+    let telemetry = telemetry.clone();
+    tokio::spawn(async move {
+        let mut events = events.default_backoff().boxed();
+        loop {
+            match events.try_next().await {
+                Ok(Some(event)) => {
+                    telemetry.watch_event(kind);
+                    if let Some(trigger) = trigger(event) {
+                        // The receiver is gone only when the process ends.
+                        let _ = send.send(trigger);
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    telemetry.watch_error(kind);
+                    tracing::warn!(kind, %error, "watch failed; it is tried again");
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,198 @@
+//! The operator as a process: options, clients, leadership, shutdown.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kube::{Client, Config};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::act::{Actor, events::Recorder};
+use crate::api;
+use crate::controller::{self, Context};
+use crate::lease::Lease;
+use crate::observe::cluster::Observer;
+use crate::observe::prometheus::{self, Prometheus, PrometheusConfig};
+use crate::observe::watches;
+use crate::telemetry::{self, Telemetry};
+
+/// Longest wait for an answer of the API server; watches have a shorter idle limit of their own.
+const API_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Options of the operator; each is a flag or an environment variable.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Address of Prometheus, or of a long-term store that speaks its API.
+    #[arg(long, env = "COUNTERSIGN_PROMETHEUS_URL")]
+    prometheus_url: Option<String>,
+    /// File with a bearer token for Prometheus; read again at each use.
+    #[arg(long, env = "COUNTERSIGN_PROMETHEUS_TOKEN_FILE")]
+    prometheus_token_file: Option<PathBuf>,
+    /// File with the certificate authority of Prometheus, in PEM.
+    #[arg(long, env = "COUNTERSIGN_PROMETHEUS_CA_FILE")]
+    prometheus_ca_file: Option<PathBuf>,
+    /// How long after a window's end its samples are surely in Prometheus: scrape interval plus
+    /// scrape timeout plus some seconds.
+    #[arg(long, env = "COUNTERSIGN_PROMETHEUS_LAG", default_value = "30s")]
+    prometheus_lag: api::Duration,
+    /// Longest wait for an answer of Prometheus.
+    #[arg(long, env = "COUNTERSIGN_PROMETHEUS_TIMEOUT", default_value = "10s")]
+    prometheus_timeout: api::Duration,
+    /// Where health and metrics are served.
+    #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// Form of the log.
+    #[arg(long, env = "COUNTERSIGN_LOG_FORMAT", default_value = "json")]
+    log_format: LogFormat,
+    /// Name of this replica, by which it holds the lease.
+    #[arg(long, env = "POD_NAME")]
+    identity: String,
+    /// Namespace of the operator, where the lease is.
+    #[arg(long, env = "POD_NAMESPACE")]
+    namespace: String,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// Lines for people.
+    Text,
+}
+
+/// Why the operator ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The process could not be set up.
+    #[error("{what}: {source}")]
+    Setup {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An option has a wrong value.
+    #[error(transparent)]
+    Prometheus(#[from] prometheus::ConfigError),
+    /// The lease was lost; the process ends so that nothing half-done goes on.
+    #[error("the lease was lost to another replica")]
+    LeaseLost,
+}
+
+fn setup<E: std::error::Error + Send + Sync + 'static>(what: &'static str) -> impl FnOnce(E) -> Error {
+    move |source| Error::Setup { what, source: Box::new(source) }
+}
+
+/// Runs the operator until it is told to stop.
+pub fn run(options: Options) -> Result<(), Error> {
+    log(options.log_format);
+    // Fails only if a provider was installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(setup("the runtime could not be started"))?;
+    runtime.block_on(operate(options))
+}
+
+fn log(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => builder.init(),
+    }
+}
+
+async fn operate(options: Options) -> Result<(), Error> {
+    let client = client().await?;
+    let telemetry = Arc::new(Telemetry::new());
+    let prometheus = Prometheus::new(PrometheusConfig {
+        url: options.prometheus_url,
+        bearer_token_file: options.prometheus_token_file,
+        ca_file: options.prometheus_ca_file,
+        timeout: options.prometheus_timeout.std(),
+        lag: options.prometheus_lag.std(),
+    })?;
+    let stop = CancellationToken::new();
+    let listener = tokio::net::TcpListener::bind(options.listen)
+        .await
+        .map_err(setup("the address to listen on (--listen) could not be bound"))?;
+    let serving = telemetry::serve(listener, telemetry.clone(), stop.clone().cancelled_owned());
+    let serving = tokio::spawn(serving);
+    stop_on_signal(stop.clone())?;
+
+    let lease = Arc::new(Lease::new(client.clone(), &options.namespace, &options.identity));
+    let watches = watches::start(&client, &telemetry);
+    let context = Arc::new(Context {
+        observer: Observer { client: client.clone(), caches: watches.caches.clone(), prometheus },
+        actor: Actor {
+            recorder: Recorder::new(client.clone(), &options.identity, lease.clone(), telemetry.clone()),
+            client,
+            lease: lease.clone(),
+            telemetry: telemetry.clone(),
+        },
+        telemetry: telemetry.clone(),
+        failures: Mutex::new(BTreeMap::new()),
+    });
+    let led = async {
+        watches.caches.ready().await;
+        telemetry.caches_ready();
+        lease.acquire().await;
+        telemetry.leads(true);
+        tracing::info!(identity = %options.identity, "leading");
+        lead(context, watches.triggers, &lease, &stop).await
+    };
+    let result = tokio::select! {
+        result = led => result,
+        () = stop.cancelled() => Ok(()),
+    };
+    stop.cancel();
+    lease.release().await;
+    let _ = serving.await;
+    tracing::info!("stopped");
+    result
+}
+
+/// Decides until told to stop; losing the lease ends the process at once.
+async fn lead(
+    context: Arc<Context>,
+    triggers: tokio::sync::mpsc::UnboundedReceiver<watches::Trigger>,
+    lease: &Lease,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    tokio::select! {
+        () = controller::run(context, triggers, stop.clone()) => Ok(()),
+        _ = lease.keep() => Err(Error::LeaseLost),
+    }
+}
+
+async fn client() -> Result<Client, Error> {
+    let mut config = Config::infer().await.map_err(setup("no cluster is configured"))?;
+    config.read_timeout = Some(API_TIMEOUT);
+    config.reset_reader_on_write = true;
+    // Retries are the controller's: it reads again before it repeats a write.
+    config.default_retry = false;
+    Client::try_from(config).map_err(setup("the client of the API server could not be made"))
+}
+
+fn stop_on_signal(stop: CancellationToken) -> Result<(), Error> {
+    let what = "signals could not be listened for";
+    let mut terminate = signal(SignalKind::terminate()).map_err(setup(what))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(setup(what))?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(())
+}

@@ -1,0 +1,275 @@
+//! Metrics and health: what the operator says about itself.
+//!
+//! Names follow controller-runtime's where dashboards know them. Labels are bounded: Rollouts are
+//! counted by phase and tier, and only those with a change under way have series of their own.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::api::{RolloutStatus, Tier};
+use crate::observe::clock;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Write {
+    verb: &'static str,
+    resource: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Standing {
+    phase: String,
+    tier: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Canary {
+    namespace: String,
+    rollout: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Evidence {
+    namespace: String,
+    rollout: String,
+    check: String,
+    test: &'static str,
+}
+
+/// All metrics, and what readiness depends on.
+pub struct Telemetry {
+    registry: Mutex<Registry>,
+    reconciles: Family<Outcome, Counter>,
+    reconcile_seconds: Histogram,
+    writes: Family<Write, Counter>,
+    watch_errors: Family<Kind, Counter>,
+    watch_events: Family<Kind, Gauge<f64, AtomicU64>>,
+    rollouts: Family<Standing, Gauge>,
+    transitions: Family<Reason, Counter>,
+    windows: Family<Gave, Counter>,
+    weight: Family<Canary, Gauge>,
+    evidence: Family<Evidence, Gauge<f64, AtomicU64>>,
+    leading: Gauge,
+    standings: Mutex<BTreeMap<String, Standing>>,
+    ready: AtomicBool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Gave {
+    outcome: String,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Telemetry {
+    /// All metrics at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let telemetry = Self {
+            registry: Mutex::new(Registry::with_prefix("countersign")),
+            reconciles: Family::default(),
+            reconcile_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            writes: Family::default(),
+            watch_errors: Family::default(),
+            watch_events: Family::default(),
+            rollouts: Family::default(),
+            transitions: Family::default(),
+            windows: Family::default(),
+            weight: Family::default(),
+            evidence: Family::default(),
+            leading: Gauge::default(),
+            standings: Mutex::default(),
+            ready: AtomicBool::new(false),
+        };
+        telemetry.register();
+        telemetry
+    }
+
+    fn register(&self) {
+        let Ok(mut registry) = self.registry.lock() else { return };
+        registry.register("reconcile", "Reconciles by result", self.reconciles.clone());
+        registry.register("reconcile_time_seconds", "Duration of reconciles", self.reconcile_seconds.clone());
+        registry.register("api_writes", "Writes to the API server", self.writes.clone());
+        registry.register("watch_errors", "Errors of each watch", self.watch_errors.clone());
+        registry.register(
+            "watch_last_event_timestamp_seconds",
+            "When each watch last had an event",
+            self.watch_events.clone(),
+        );
+        registry.register("rollouts", "Rollouts by phase and tier", self.rollouts.clone());
+        registry.register("transitions", "Transitions by reason", self.transitions.clone());
+        registry.register("analysis_windows", "Windows by what they gave", self.windows.clone());
+        registry.register("rollout_weight", "Weight of each canary under way, in percent", self.weight.clone());
+        registry.register(
+            "analysis_e_value_log10",
+            "Evidence on each canary under way: base-10 log of the e-value of each test",
+            self.evidence.clone(),
+        );
+        registry.register("leading", "Whether this replica leads", self.leading.clone());
+    }
+
+    /// Counts one reconcile.
+    pub fn reconciled(&self, result: &'static str, took: Duration) {
+        self.reconciles.get_or_create(&Outcome { result }).inc();
+        self.reconcile_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts one write to the API server.
+    pub fn api_write(&self, verb: &'static str, resource: &'static str, ok: bool) {
+        let result = if ok { "ok" } else { "error" };
+        self.writes.get_or_create(&Write { verb, resource, result }).inc();
+    }
+
+    /// Notes that a watch is alive.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn watch_event(&self, kind: &'static str) {
+        let now = clock::now().as_millisecond() as f64 / 1_000.0;
+        self.watch_events.get_or_create(&Kind { kind }).set(now);
+    }
+
+    /// Counts an error of a watch.
+    pub fn watch_error(&self, kind: &'static str) {
+        self.watch_errors.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// Says whether this replica leads.
+    pub fn leads(&self, leads: bool) {
+        self.leading.set(i64::from(leads));
+    }
+
+    /// Says that every cache has been filled.
+    pub fn caches_ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts the transitions between two statuses of one Rollout.
+    pub fn transitioned(&self, before: &RolloutStatus, after: &RolloutStatus) {
+        let told = |status: &RolloutStatus| {
+            status.change.as_ref().map_or((String::new(), 0), |change| (change.run.clone(), change.transitions.len()))
+        };
+        let (old, new) = (told(before), told(after));
+        let known = if old.0 == new.0 { old.1 } else { 0 };
+        for line in after.change.iter().flat_map(|change| change.transitions.iter().skip(known)) {
+            self.transitions.get_or_create(&Reason { reason: line.reason.clone() }).inc();
+        }
+    }
+
+    /// Counts what the windows of an observation gave.
+    pub fn window(&self, outcome: &str) {
+        self.windows.get_or_create(&Gave { outcome: outcome.to_owned() }).inc();
+    }
+
+    /// Notes how a Rollout stands; `None` if it is gone.
+    pub fn stands(&self, namespace: &str, name: &str, status: Option<&RolloutStatus>) {
+        let key = format!("{namespace}/{name}");
+        let Ok(mut standings) = self.standings.lock() else { return };
+        if let Some(before) = standings.remove(&key) {
+            self.rollouts.get_or_create(&before).dec();
+        }
+        let canary = Canary { namespace: namespace.to_owned(), rollout: name.to_owned() };
+        let under_way = status.and_then(|status| status.change.as_ref()).filter(|change| change.outcome.is_none());
+        match under_way {
+            Some(change) => {
+                self.weight.get_or_create(&canary).set(i64::from(change.weight));
+                for summary in crate::core::analysis::summaries(&change.evidence, &change.plan.strictness) {
+                    for (test, value) in [("worse", summary.log10_worse), ("within_margin", summary.log10_within_margin)] {
+                        self.evidence.get_or_create(&label(&canary, &summary.check, test)).set(value);
+                    }
+                }
+            }
+            None => self.forget(&canary, status),
+        }
+        let Some(status) = status else { return };
+        let standing = Standing {
+            phase: format!("{:?}", status.phase),
+            tier: status.tier.map(Tier::as_str).unwrap_or_default().to_owned(),
+        };
+        self.rollouts.get_or_create(&standing).inc();
+        standings.insert(key, standing);
+    }
+
+    fn forget(&self, canary: &Canary, status: Option<&RolloutStatus>) {
+        self.weight.remove(canary);
+        let checks = status.and_then(|status| status.change.as_ref()).map(|change| &change.evidence.checks);
+        for check in checks.into_iter().flatten() {
+            for test in ["worse", "within_margin"] {
+                self.evidence.remove(&label(canary, &check.name, test));
+            }
+        }
+    }
+
+    fn encode(&self) -> String {
+        let mut text = String::new();
+        let encoded = self.registry.lock().is_ok_and(|registry| encode(&mut text, &registry).is_ok());
+        if !encoded {
+            let _ = write!(text, "# the metrics could not be encoded");
+        }
+        text
+    }
+}
+
+fn label(canary: &Canary, check: &str, test: &'static str) -> Evidence {
+    Evidence { namespace: canary.namespace.clone(), rollout: canary.rollout.clone(), check: check.to_owned(), test }
+}
+
+/// Serves `/healthz`, `/readyz` and `/metrics` until `shutdown`.
+///
+/// Healthy means that the process answers; ready means that every cache was filled. A standby is
+/// ready: it could take over.
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    telemetry: Arc<Telemetry>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let app = Router::new()
+        .route("/healthz", get(async || "ok"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(telemetry);
+    axum::serve(listener, app).with_graceful_shutdown(shutdown).await
+}
+
+async fn readyz(State(telemetry): State<Arc<Telemetry>>) -> (StatusCode, &'static str) {
+    if telemetry.ready.load(Ordering::Relaxed) {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the caches are not filled yet: are the CRDs installed?")
+    }
+}
+
+async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> ([(&'static str, &'static str); 1], String) {
+    ([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], telemetry.encode())
+}

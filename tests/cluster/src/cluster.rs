@@ -1,0 +1,242 @@
+//! The cluster as a test sees it.
+
+use crate::{
+    credentials,
+    directory::Directory,
+    error::{Error, Result},
+    http, operator, prometheus,
+    wait::wait_for,
+};
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use kube::{Api, Client, ResourceExt as _, api::PostParams};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    env, fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// The variable that holds the state directory for the command run in the cluster.
+pub(crate) const DIR: &str = "COUNTERSIGN_CLUSTER_DIR";
+/// The variable that holds the address of Prometheus.
+pub(crate) const PROMETHEUS_URL: &str = "PROMETHEUS_URL";
+/// The usual variable.
+pub(crate) const KUBECONFIG: &str = "KUBECONFIG";
+
+/// The test cluster that this process runs in.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    kubeconfig: PathBuf,
+    prometheus_url: String,
+    dir: Directory,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Cluster")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One series of the answer to a Prometheus query: its labels and its value now.
+pub type Sample = (BTreeMap<String, String>, f64);
+
+impl Cluster {
+    /// Finds the cluster in the environment that `cluster exec` has set.
+    pub async fn from_env() -> Result<Self> {
+        let dir = Directory::at(required(DIR)?);
+        let kubeconfig = PathBuf::from(required(KUBECONFIG)?);
+        let prometheus_url = required(PROMETHEUS_URL)?;
+        let client = credentials::client(&kubeconfig, None).await?;
+        Ok(Self {
+            client,
+            kubeconfig,
+            prometheus_url,
+            dir,
+        })
+    }
+
+    /// An administrator's client.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// The administrator's kubeconfig; it has a context for each of the users of
+    /// [`client_as`](Self::client_as).
+    #[must_use]
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Where Prometheus is.
+    #[must_use]
+    pub fn prometheus_url(&self) -> &str {
+        &self.prometheus_url
+    }
+
+    /// The state directory: logs, process ids, certificates.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Creates a namespace of its own for a test, in which only restricted pods may run, and
+    /// returns its name once pods can be created in it.
+    pub async fn namespace(&self, prefix: &str) -> Result<String> {
+        let mut namespace = Namespace::default();
+        namespace.metadata.generate_name = Some(format!("{prefix}-"));
+        namespace.labels_mut().insert(
+            "pod-security.kubernetes.io/enforce".to_owned(),
+            "restricted".to_owned(),
+        );
+        let namespace = Api::<Namespace>::all(self.client())
+            .create(&PostParams::default(), &namespace)
+            .await
+            .map_err(Error::kubernetes(format!("create a namespace {prefix}-…")))?;
+        let name = namespace.name_any();
+        default_account(&self.client, &name).await?;
+        Ok(name)
+    }
+
+    /// A client for one of the users alice (group service-team), bob (approvers), carol (approvers
+    /// and senior), dave (oncall). What they may do, tests must grant.
+    pub async fn client_as(&self, user: &str) -> Result<Client> {
+        credentials::client(&self.kubeconfig, Some(user)).await
+    }
+
+    /// Asks Prometheus for the present values of an expression that gives a vector.
+    pub async fn query(&self, expression: &str) -> Result<Vec<Sample>> {
+        let fails = |reason: String| Error::Prometheus {
+            query: expression.to_owned(),
+            reason,
+        };
+        let path = format!("/api/v1/query?query={}", percent_encoded(expression));
+        let response = http::get(
+            self.prometheus(),
+            "prometheus",
+            &path,
+            Duration::from_secs(10),
+        )
+        .await
+        .map_err(|error| fails(error.to_string()))?;
+        let answer: Value = serde_json::from_slice(response.body())
+            .map_err(|error| fails(format!("{}: {error}", response.status())))?;
+        samples(&answer).ok_or_else(|| fails(answer.to_string()))
+    }
+
+    /// Kills the operator as a crash would and returns once it is gone; it is started again after
+    /// 0.3 s.
+    pub async fn kill_operator(&self) -> Result<()> {
+        operator::process(&self.dir).kill().await
+    }
+
+    /// Kills the operator for as long as it takes to call [`start_operator`](Self::start_operator).
+    pub async fn stop_operator(&self) -> Result<()> {
+        operator::process(&self.dir).stop().await
+    }
+
+    /// Starts a stopped operator, or thaws a frozen one; does not wait for it to be ready.
+    pub async fn start_operator(&self) -> Result<()> {
+        operator::process(&self.dir).start().await
+    }
+
+    /// Makes the operator hang, as a long pause of its machine would.
+    pub async fn freeze_operator(&self) -> Result<()> {
+        operator::process(&self.dir).freeze().await
+    }
+
+    /// The last `lines` lines that the operator has logged.
+    pub fn operator_log_tail(&self, lines: usize) -> Result<String> {
+        self.dir.log_tail("operator", lines)
+    }
+
+    /// Ends Prometheus: connections are refused until [`start_prometheus`](Self::start_prometheus).
+    pub async fn stop_prometheus(&self) -> Result<()> {
+        prometheus::process(&self.dir).stop().await
+    }
+
+    /// Starts a stopped Prometheus, or thaws a frozen one; returns once it answers. It has what it
+    /// had scraped.
+    pub async fn start_prometheus(&self) -> Result<()> {
+        prometheus::process(&self.dir).start().await?;
+        prometheus::ready(self.prometheus()).await
+    }
+
+    /// Makes Prometheus hang: connections are accepted and never answered, until
+    /// [`start_prometheus`](Self::start_prometheus).
+    pub async fn freeze_prometheus(&self) -> Result<()> {
+        prometheus::process(&self.dir).freeze().await
+    }
+
+    /// The harness itself has made the URL, of an address and nothing more.
+    fn prometheus(&self) -> &str {
+        self.prometheus_url
+            .trim_start_matches("http://")
+            .trim_end_matches('/')
+    }
+}
+
+/// The address of Prometheus as the variable holds it.
+pub(crate) fn url_of(address: SocketAddr) -> String {
+    format!("http://{address}")
+}
+
+/// Returns once pods can be created in a namespace: admission wants its default account.
+pub(crate) async fn default_account(client: &Client, namespace: &str) -> Result<()> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let what = format!("namespace {namespace} has its default ServiceAccount");
+    wait_for(&what, Duration::from_mins(1), async || {
+        match accounts.get_opt("default").await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err("none".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    })
+    .await
+}
+
+fn required(variable: &'static str) -> Result<String> {
+    env::var(variable).map_err(|_| Error::NotInCluster { variable })
+}
+
+fn percent_encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |encoded, byte| {
+        encoded + &format!("%{byte:02X}")
+    })
+}
+
+fn samples(answer: &Value) -> Option<Vec<Sample>> {
+    let result = answer.pointer("/data/result")?.as_array()?;
+    let sample = |series: &Value| {
+        let labels = series.get("metric")?.as_object()?.iter();
+        let labels =
+            labels.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.into())));
+        Some((
+            labels.collect(),
+            series.pointer("/value/1")?.as_str()?.parse().ok()?,
+        ))
+    };
+    result.iter().map(sample).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_answer_to_a_query_is_its_series() {
+        let answer = json!({ "data": { "resultType": "vector", "result": [
+            { "metric": { "code": "500" }, "value": [1_700_000_000.0, "12"] },
+        ] } });
+        let labels = BTreeMap::from([("code".to_owned(), "500".to_owned())]);
+        assert_eq!(samples(&answer), Some(vec![(labels, 12.0)]));
+        assert_eq!(samples(&json!({ "status": "error" })), None);
+    }
+}

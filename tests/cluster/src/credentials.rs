@@ -1,0 +1,158 @@
+//! Keys, certificates, users and kubeconfigs of a control plane.
+
+use crate::{
+    directory::Directory,
+    error::{Error, Result},
+};
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use serde_json::json;
+use std::{fmt::Write as _, path::Path};
+
+/// Everybody whom the API server knows beside the service accounts: name and groups. Each has a
+/// context of that name in the kubeconfig.
+const USERS: &[(&str, &[&str])] = &[
+    (ADMIN, &["system:masters"]),
+    ("alice", &["service-team"]),
+    ("bob", &["approvers"]),
+    ("carol", &["approvers", "senior"]),
+    ("dave", &["oncall"]),
+];
+const ADMIN: &str = "admin";
+
+/// Every name under which the API server is reached; a client behind the forwarder comes by the
+/// loopback address too.
+const SERVER_NAMES: &[&str] = &["127.0.0.1", "localhost", "kubernetes.default.svc"];
+
+/// The files' names in the state directory.
+pub(crate) const CA: &str = "ca.crt";
+pub(crate) const SERVER_CERTIFICATE: &str = "apiserver.crt";
+pub(crate) const SERVER_KEY: &str = "apiserver.key";
+pub(crate) const SERVICE_ACCOUNT_KEY: &str = "service-account.key";
+pub(crate) const SERVICE_ACCOUNT_PUBLIC_KEY: &str = "service-account.pub";
+pub(crate) const TOKENS: &str = "tokens.csv";
+
+/// Makes all of it for an API server at `server`.
+pub(crate) fn write(dir: &Directory, server: &str) -> Result<()> {
+    let authority_key = KeyPair::generate()?;
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
+    authority
+        .distinguished_name
+        .push(DnType::CommonName, "countersign test cluster");
+    let ca = authority.self_signed(&authority_key)?.pem();
+
+    let server_key = KeyPair::generate()?;
+    let mut certificate = CertificateParams::new(
+        SERVER_NAMES
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
+    )?;
+    certificate.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    certificate
+        .distinguished_name
+        .push(DnType::CommonName, "kube-apiserver");
+    let certificate = certificate.signed_by(
+        &server_key,
+        &Issuer::from_params(&authority, &authority_key),
+    )?;
+
+    let service_accounts = KeyPair::generate()?;
+    let tokens: Vec<_> = USERS
+        .iter()
+        .map(|_| format!("{:032x}", rand::random::<u128>()))
+        .collect();
+    let mut token_file = String::new();
+    for ((user, groups), token) in USERS.iter().zip(&tokens) {
+        let _ = writeln!(
+            token_file,
+            r#"{token},{user},{user},"{}""#,
+            groups.join(",")
+        );
+    }
+    let kubeconfig = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{
+            "name": "test",
+            "cluster": { "server": server, "certificate-authority": dir.join(CA) },
+        }],
+        "users": USERS.iter().zip(&tokens)
+            .map(|((user, _), token)| json!({ "name": user, "user": { "token": token } }))
+            .collect::<Vec<_>>(),
+        "contexts": USERS.iter()
+            .map(|(user, _)| json!({ "name": user, "context": { "cluster": "test", "user": user } }))
+            .collect::<Vec<_>>(),
+        "current-context": ADMIN,
+    });
+
+    for (name, content) in [
+        (CA, ca),
+        (SERVER_CERTIFICATE, certificate.pem()),
+        (SERVER_KEY, server_key.serialize_pem()),
+        (SERVICE_ACCOUNT_KEY, service_accounts.serialize_pem()),
+        (
+            SERVICE_ACCOUNT_PUBLIC_KEY,
+            service_accounts.public_key_pem(),
+        ),
+        (TOKENS, token_file),
+    ] {
+        Directory::write(&dir.join(name), content)?;
+    }
+    Directory::write(&dir.kubeconfig(), format!("{kubeconfig:#}\n"))
+}
+
+/// Writes a variant of a kubeconfig that reaches the API server at another address.
+pub(crate) fn moved(from: &Path, to: &Path, server: &str) -> Result<()> {
+    let mut kubeconfig = read(from)?;
+    for cluster in kubeconfig
+        .clusters
+        .iter_mut()
+        .filter_map(|named| named.cluster.as_mut())
+    {
+        cluster.server = Some(server.to_owned());
+    }
+    Directory::write(to, json!(kubeconfig).to_string())
+}
+
+/// Writes a variant of a kubeconfig in which everybody is the bearer of `token`.
+pub(crate) fn with_token(from: &Path, to: &Path, token: &str) -> Result<()> {
+    let mut kubeconfig = read(from)?;
+    for user in &mut kubeconfig.auth_infos {
+        user.auth_info = serde_json::from_value(json!({ "token": token })).ok();
+    }
+    Directory::write(to, json!(kubeconfig).to_string())
+}
+
+fn read(path: &Path) -> Result<Kubeconfig> {
+    Kubeconfig::read_from(path).map_err(|source| Error::Kubeconfig {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })
+}
+
+/// A client for the kubeconfig's current context, or for another one.
+pub(crate) async fn client(kubeconfig: &Path, context: Option<&str>) -> Result<Client> {
+    let options = KubeConfigOptions {
+        context: context.map(ToOwned::to_owned),
+        ..Default::default()
+    };
+    let config = Config::from_custom_kubeconfig(read(kubeconfig)?, &options)
+        .await
+        .map_err(|source| Error::Kubeconfig {
+            path: kubeconfig.to_owned(),
+            source: Box::new(source),
+        })?;
+    Client::try_from(config).map_err(Error::kubernetes("make a client"))
+}

@@ -1,0 +1,46 @@
+//! `cluster exec`: a cluster for the time of one command.
+
+use crate::{
+    directory::Directory,
+    error::{Error, Result},
+    harness::{self, Plan},
+    namespace,
+    operator::Operator,
+    tools::Tools,
+};
+use std::{env, ffi::OsString, fs, future::pending};
+
+/// The exit statuses of an interrupted command: nothing has failed, nothing is kept.
+const INTERRUPTED: [u8; 3] = [129, 130, 143];
+
+/// Runs `command` in a cluster of its own, or beside the one that `COUNTERSIGN_KUBECONFIG` names,
+/// and returns its exit status.
+pub async fn exec(operator: Option<Operator>, command: Vec<OsString>) -> Result<u8> {
+    // Before the namespace, which has no network to build anything from.
+    let tools = Tools::build().await?;
+    let dir = tempfile::Builder::new()
+        .prefix("countersign-cluster-")
+        .tempdir()
+        .map_err(Error::file("create a directory in", env::temp_dir()))?;
+    let mut plan = Plan {
+        dir: Directory::at(dir.path()),
+        tools,
+        operator,
+        command,
+    };
+
+    let outcome = if let Some(given) = harness::given_kubeconfig() {
+        plan.tools = plan.tools.tied();
+        harness::run(plan, Some(given), namespace::signalled()).await
+    } else {
+        namespace::run(&plan, pending()).await
+    };
+    if !matches!(&outcome, Ok(0)) && !matches!(&outcome, Ok(status) if INTERRUPTED.contains(status))
+    {
+        let kept = dir.keep();
+        // The bulk of it, and nothing that a log does not tell better.
+        let _ = fs::remove_dir_all(kept.join("etcd"));
+        eprintln!("cluster: logs and all else are kept in {}", kept.display());
+    }
+    outcome
+}

@@ -1,0 +1,176 @@
+//! `cluster up` and `cluster down`: a cluster that stays, kept by a process in the background.
+//!
+//! One a user, in a directory with a fixed name. The keeper and all that it starts inherit one
+//! locked file, so that the lock is free exactly when all of them are gone, however they ended.
+
+use crate::{
+    cluster::{KUBECONFIG, PROMETHEUS_URL},
+    credentials,
+    directory::Directory,
+    error::{Error, Result},
+    forward,
+    harness::{self, API_SERVER_SOCKET, PROMETHEUS_SOCKET, Plan},
+    namespace,
+    operator::Operator,
+    process,
+    tools::Tools,
+    wait::wait_for,
+};
+use rustix::process::{Signal, getuid, kill_process, setsid};
+use std::{
+    convert::Infallible, env, fs, fs::TryLockError, future::pending,
+    os::unix::fs::DirBuilderExt as _, path::Path, process::Stdio, time::Duration,
+};
+use tokio::process::Command;
+
+/// The keeper's name in pid files and logs.
+const NAME: &str = "keeper";
+/// Until everything is up: the control plane alone may take half of this on a cold machine.
+const PATIENCE: Duration = Duration::from_mins(3);
+/// Longer than the keeper itself gives the inside.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Starts a cluster that stays and returns what a shell must `eval` to use it. If there is one
+/// already, returns the same for that.
+pub async fn up(operator: Option<Operator>) -> Result<String> {
+    if harness::given_kubeconfig().is_some() {
+        return Err(Error::NothingToKeep);
+    }
+    let tools = Tools::build().await?;
+    let dir = fixed_directory();
+    if is_held(&dir)? {
+        eprintln!("cluster: one is up already; `cluster down` ends it");
+    } else {
+        remove(dir.path())?;
+        start(&dir, &tools, operator).await?;
+    }
+    fs::read_to_string(dir.exports()).map_err(Error::file("read", dir.exports()))
+}
+
+/// Ends the cluster that `up` started, if there is one.
+pub async fn down() -> Result<()> {
+    let dir = fixed_directory();
+    if is_held(&dir)?
+        && let Some(pid) = process::read_pid(&dir.pid_file(NAME))
+    {
+        // It may have ended this very moment.
+        let _ = kill_process(pid, Signal::TERM);
+        wait_for("the end of the cluster", GRACE, async || {
+            is_held(&dir).ok().filter(|held| !held).map(drop)
+        })
+        .await
+        .map_err(|_| Error::StillUp {
+            pid: pid.as_raw_nonzero().get(),
+            within: GRACE,
+        })?;
+    }
+    remove(dir.path())
+}
+
+/// In the background: runs the cluster and the way into it.
+pub async fn keep(plan: Plan) -> Result<u8> {
+    // The terminal that it was started from may close. It fails only where this is the case
+    // already.
+    let _ = setsid();
+    namespace::run(&plan, let_in(&plan.dir)).await
+}
+
+/// Opens ports of the host's network once the cluster is up, and says which.
+async fn let_in(dir: &Directory) -> Result<Infallible> {
+    wait_for("the cluster is up", PATIENCE, async || {
+        dir.ready_file().exists().then_some(())
+    })
+    .await?;
+    let api_server = forward::into(dir.join(API_SERVER_SOCKET)).await?;
+    let prometheus = forward::into(dir.join(PROMETHEUS_SOCKET)).await?;
+    let kubeconfig = dir.outside_kubeconfig();
+    credentials::moved(
+        &dir.kubeconfig(),
+        &kubeconfig,
+        &format!("https://{api_server}"),
+    )?;
+    let exports = format!(
+        "export {KUBECONFIG}='{}'\nexport {PROMETHEUS_URL}='http://{prometheus}'\n",
+        kubeconfig.display()
+    );
+    Directory::write(&dir.exports(), exports)?;
+    pending().await
+}
+
+async fn start(dir: &Directory, tools: &Tools, operator: Option<Operator>) -> Result<()> {
+    // The kubeconfig in it makes anybody who reads it an administrator.
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .create(dir.path())
+        .map_err(Error::file("create", dir.path()))?;
+    let create = |path: &Path| fs::File::create_new(path).map_err(Error::file("create", path));
+    let lock = create(&dir.keeper_lock())?;
+    lock.lock()
+        .map_err(Error::file("lock", dir.keeper_lock()))?;
+    let log = create(&dir.log(NAME))?;
+    let errors = log
+        .try_clone()
+        .map_err(Error::file("write", dir.log(NAME)))?;
+
+    let own = env::current_exe().map_err(Error::file("find", "this program"))?;
+    let plan = Plan {
+        dir: dir.clone(),
+        tools: tools.clone(),
+        operator,
+        command: Vec::new(),
+    };
+    let mut keeper = Command::new(own)
+        .arg("keep")
+        .args(plan.arguments())
+        .stdin(Stdio::from(lock))
+        .stdout(log)
+        .stderr(errors)
+        .spawn()
+        .map_err(|source| Error::Start {
+            program: NAME.to_owned(),
+            source,
+            remedy: "is this program still where it was started from?",
+        })?;
+    let pid = keeper.id().unwrap_or_default().to_string();
+    Directory::write(&dir.pid_file(NAME), pid)?;
+
+    let up = wait_for("the cluster is up", PATIENCE, async || {
+        dir.exports().exists().then_some(())
+    });
+    let outcome = tokio::select! {
+        up = up => up,
+        _ = namespace::signalled() => Err(Error::Interrupted),
+        status = keeper.wait() => Err(dir.obituary(NAME, process::describe(status))),
+    };
+    if outcome.is_err() {
+        process::end(&mut keeper, GRACE).await;
+    }
+    outcome
+}
+
+fn fixed_directory() -> Directory {
+    Directory::at(env::temp_dir().join(format!("countersign-cluster-{}", getuid().as_raw())))
+}
+
+/// Whether a process of the cluster lives.
+fn is_held(dir: &Directory) -> Result<bool> {
+    let path = dir.keeper_lock();
+    match fs::File::open(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::file("open", path)(error)),
+        Ok(file) => match file.try_lock() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(Error::file("lock", path)(error)),
+        },
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::file("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,48 @@
+//! A real Kubernetes for tests and the demo, out of plain processes in a private network namespace.
+//!
+//! `cluster exec -- COMMAND` runs a command in it; [`Cluster::from_env`] is how a test that was
+//! started so finds it. The API server, etcd, the controllers, the scheduler, Prometheus and the
+//! HTTP requests are real. Nodes and containers are not: kwok says that pods run, and this crate
+//! answers on the pods' addresses with the error rate and latency that their template asks for.
+//!
+//! Where to start: [`Cluster`], [`Load`] and [`wait_for`] to write a test; `harness` for what is
+//! started in which order; `namespace` for why nothing is left behind; `pods` for what a pod can be
+//! asked to do.
+
+mod cluster;
+mod control_plane;
+mod credentials;
+mod directory;
+mod error;
+mod exec;
+mod forward;
+mod harness;
+mod http;
+mod keeper;
+mod load;
+mod namespace;
+mod nodes;
+mod operator;
+mod pods;
+mod process;
+mod prometheus;
+mod tools;
+mod wait;
+
+pub use cluster::{Cluster, Sample};
+pub use error::{Error, Result};
+pub use load::{Limits, Load, LoadReport, RevisionCount};
+pub use wait::{Look, wait_for};
+
+/// What the program `cluster` is made of.
+pub mod program {
+    pub use crate::{
+        directory::Directory,
+        exec::exec,
+        harness::Plan,
+        keeper::{down, keep, up},
+        namespace::run_inside,
+        operator::Operator,
+        tools::Tools,
+    };
+}

@@ -1,0 +1,301 @@
+//! Real requests through a Service's endpoints, bounded in number and time.
+
+use crate::{
+    error::{Error, Result},
+    http,
+    nodes::is_pod_address,
+};
+use futures::StreamExt as _;
+use k8s_openapi::{api::discovery::v1::EndpointSlice, jiff::Timestamp};
+use kube::{
+    Api, Client,
+    runtime::{
+        WatchStreamExt as _,
+        reflector::{self, Store},
+        watcher::{self, watcher},
+    },
+};
+use rand::seq::IndexedRandom as _;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// No answer within this time counts as a connection error.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// When a [`Load`] ends by itself, whatever happens to its owner.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// At most this many requests.
+    pub max_requests: u64,
+    /// For at most this long.
+    pub max_time: Duration,
+}
+
+/// What has come of the requests so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadReport {
+    /// All that have ended: the sum of the three below.
+    pub requests: u64,
+    /// Answered with success.
+    pub ok: u64,
+    /// Answered with any other status.
+    pub http_errors: u64,
+    /// Not answered; also those for which the Service had no ready endpoint.
+    pub connection_errors: u64,
+    /// The answers by the revision (`pod-template-hash`) that gave them.
+    pub by_revision: BTreeMap<String, RevisionCount>,
+}
+
+/// The answers of one revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RevisionCount {
+    /// All answers.
+    pub requests: u64,
+    /// Those that were not a success.
+    pub errors: u64,
+    /// When the first of these came.
+    pub first_error_at: Option<Timestamp>,
+    /// When the last answer came.
+    pub last_request_at: Option<Timestamp>,
+}
+
+/// Requests at a steady rate, until stopped, dropped or at its limits.
+#[derive(Debug)]
+pub struct Load {
+    report: watch::Receiver<LoadReport>,
+    running: JoinHandle<()>,
+    stop: DropGuard,
+}
+
+impl Load {
+    /// Sends `requests_per_second` to the ready endpoints of a Service, chosen anew for each
+    /// request. The first goes out when the Service has a ready endpoint; from then on its having
+    /// none is an error of the Service.
+    pub async fn start(
+        client: Client,
+        namespace: &str,
+        service: &str,
+        requests_per_second: u32,
+        limits: Limits,
+    ) -> Result<Self> {
+        let endpoints = Endpoints::watch(client, namespace, service).await?;
+        let (writer, report) = watch::channel(LoadReport::default());
+        let stop = CancellationToken::new();
+        let pace = Duration::from_secs(1) / requests_per_second.max(1);
+        let running = tokio::spawn(run(endpoints, pace, limits, writer, stop.clone()));
+        Ok(Self {
+            report,
+            running,
+            stop: stop.drop_guard(),
+        })
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn report(&self) -> LoadReport {
+        self.report.borrow().clone()
+    }
+
+    /// Sends no more, waits for what is under way, and tells the outcome.
+    pub async fn stop(self) -> LoadReport {
+        drop(self.stop);
+        // A panic in the task is not possible short of a bug, and would show in the counts.
+        let _ = self.running.await;
+        self.report.borrow().clone()
+    }
+}
+
+async fn run(
+    endpoints: Endpoints,
+    pace: Duration,
+    limits: Limits,
+    report: watch::Sender<LoadReport>,
+    stop: CancellationToken,
+) {
+    let mut ticks = interval(pace);
+    // After a pause of ours, go on at the same pace: a burst would be no steady load.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut end = std::pin::pin!(sleep(limits.max_time));
+    let mut under_way = JoinSet::new();
+    let mut sent = 0;
+    while sent < limits.max_requests {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = &mut end => break,
+            _ = ticks.tick() => match endpoints.choose() {
+                None if sent == 0 => {}
+                target => {
+                    sent += 1;
+                    under_way.spawn(request(target, endpoints.service.clone()));
+                }
+            },
+            Some(Ok(outcome)) = under_way.join_next() => {
+                report.send_modify(|report| report.count(outcome));
+            }
+        }
+    }
+    while let Some(Ok(outcome)) = under_way.join_next().await {
+        report.send_modify(|report| report.count(outcome));
+    }
+}
+
+/// Who answered, and whether with success.
+struct Answer {
+    revision: String,
+    success: bool,
+}
+
+async fn request(target: Option<SocketAddr>, service: String) -> Option<Answer> {
+    let response = http::get(target?, &service, "/", TIMEOUT).await.ok()?;
+    let revision = response
+        .headers()
+        .get("x-revision")
+        .and_then(|value| value.to_str().ok());
+    Some(Answer {
+        revision: revision.unwrap_or("unknown").to_owned(),
+        success: response.status().is_success(),
+    })
+}
+
+impl LoadReport {
+    fn count(&mut self, outcome: Option<Answer>) {
+        self.requests += 1;
+        let Some(Answer { revision, success }) = outcome else {
+            self.connection_errors += 1;
+            return;
+        };
+        #[expect(clippy::disallowed_methods, reason = "a measurement, no decision")]
+        let now = Timestamp::now();
+        let revision = self.by_revision.entry(revision).or_default();
+        revision.requests += 1;
+        revision.last_request_at = Some(now);
+        if success {
+            self.ok += 1;
+        } else {
+            self.http_errors += 1;
+            revision.errors += 1;
+            revision.first_error_at.get_or_insert(now);
+        }
+    }
+}
+
+/// The endpoints of one Service, kept current by a watch.
+struct Endpoints {
+    service: String,
+    slices: Store<EndpointSlice>,
+    watch: JoinHandle<()>,
+}
+
+impl Endpoints {
+    async fn watch(client: Client, namespace: &str, service: &str) -> Result<Self> {
+        let (slices, writer) = reflector::store();
+        let config =
+            watcher::Config::default().labels(&format!("kubernetes.io/service-name={service}"));
+        let events = watcher(Api::<EndpointSlice>::namespaced(client, namespace), config)
+            .default_backoff()
+            .reflect(writer);
+        let watch = tokio::spawn(events.for_each(async |_| ()));
+        let endpoints = Self {
+            service: service.to_owned(),
+            slices,
+            watch,
+        };
+        tokio::time::timeout(TIMEOUT, endpoints.slices.wait_until_ready())
+            .await
+            .ok()
+            .and_then(Result::ok)
+            .ok_or_else(|| Error::TimedOut {
+                what: format!("a list of the endpoints of service {namespace}/{service}"),
+                within: TIMEOUT,
+                last: "no answer from the API server".to_owned(),
+            })?;
+        Ok(endpoints)
+    }
+
+    /// One of the ready endpoints, each as likely as the other.
+    fn choose(&self) -> Option<SocketAddr> {
+        let slices = self.slices.state();
+        let ready: Vec<_> = slices
+            .iter()
+            .flat_map(|slice| ready_addresses(slice))
+            .collect();
+        ready.choose(&mut rand::rng()).copied()
+    }
+}
+
+impl Drop for Endpoints {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
+/// Only addresses of pods that serve here: a test must send traffic nowhere else.
+fn ready_addresses(slice: &EndpointSlice) -> impl Iterator<Item = SocketAddr> {
+    let port = slice.ports.iter().flatten().find_map(|port| port.port);
+    let port = port.and_then(|port| u16::try_from(port).ok());
+    slice
+        .endpoints
+        .iter()
+        .flatten()
+        // The API server documents that an absent condition means ready.
+        .filter(|endpoint| {
+            endpoint.conditions.as_ref().is_none_or(|conditions| {
+                conditions.ready.unwrap_or(true) && conditions.serving.unwrap_or(true)
+            })
+        })
+        .filter_map(|endpoint| endpoint.addresses.first()?.parse().ok())
+        .filter(|address| is_pod_address(*address))
+        .filter_map(move |address| Some(SocketAddr::new(IpAddr::V4(address), port?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_ready_pods_of_the_cluster_are_sent_to() {
+        let slice: EndpointSlice = serde_json::from_value(json!({
+            "addressType": "IPv4",
+            "metadata": {},
+            "ports": [{ "port": 8080 }],
+            "endpoints": [
+                { "addresses": ["10.0.0.1"] },
+                { "addresses": ["10.0.0.2"], "conditions": { "ready": true, "serving": true } },
+                { "addresses": ["10.0.0.3"], "conditions": { "ready": false, "serving": true } },
+                { "addresses": ["192.0.2.1"], "conditions": { "ready": true } },
+            ],
+        }))
+        .unwrap();
+        let ready: Vec<_> = ready_addresses(&slice)
+            .map(|address| address.to_string())
+            .collect();
+        assert_eq!(ready, ["10.0.0.1:8080", "10.0.0.2:8080"]);
+    }
+
+    #[test]
+    fn a_report_adds_up() {
+        let mut report = LoadReport::default();
+        for success in [true, false, false] {
+            report.count(Some(Answer {
+                revision: "a".to_owned(),
+                success,
+            }));
+        }
+        report.count(None);
+        assert_eq!((report.requests, report.ok), (4, 1));
+        assert_eq!((report.http_errors, report.connection_errors), (2, 1));
+        let revision = &report.by_revision["a"];
+        assert_eq!((revision.requests, revision.errors), (3, 2));
+        assert!(revision.first_error_at <= revision.last_request_at);
+    }
+}

@@ -1,0 +1,403 @@
+//! The pods' side of the bargain: an HTTP server on the address of every running pod of ours.
+//!
+//! What it does is said in the pod template, in the environment of the first container:
+//! - `ERROR_RATE`, 0 to 1: the share of requests answered with 500. Default 0.
+//! - `LATENCY`, such as `20ms`: how long each answer takes. Default none.
+//! - `SCRAPED`: `false` makes `/metrics` answer 404, for tests without data.
+//!
+//! Every path but `/metrics` answers with the headers `x-revision` (the pod's `pod-template-hash`)
+//! and `x-pod`. A pod serves on its first container's TCP ports from before it is ready until its
+//! object is gone; then it stops listening and finishes what is in flight.
+
+use crate::nodes::Nodes;
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use futures::{StreamExt as _, future::join_all};
+use k8s_openapi::{
+    api::core::v1::{Container, Pod},
+    jiff::SignedDuration,
+};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{Patch, PatchParams},
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde_json::json;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// The condition by which kwok learns that a pod may become ready; see [`nodes`](crate::nodes).
+const LISTENING: &str = "cluster.test/Listening";
+
+/// Upper bounds in seconds: the defaults of Prometheus client libraries.
+const BUCKETS: [f64; 11] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// Serves all pods on `nodes`, for as long as it is polled.
+pub(crate) async fn serve(client: Client, nodes: Nodes) {
+    let watch = watcher(Api::<Pod>::all(client.clone()), watcher::Config::default());
+    let mut events = std::pin::pin!(watch.default_backoff());
+    let mut serving: BTreeMap<String, DropGuard> = BTreeMap::new();
+    let mut listed = BTreeSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Apply(pod)) => update(&client, &nodes, &mut serving, &pod),
+            Ok(Event::Delete(pod)) => drop(serving.remove(&uid(&pod))),
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(pod)) => {
+                listed.insert(uid(&pod));
+                update(&client, &nodes, &mut serving, &pod);
+            }
+            // What is not in the list was deleted while the watch was broken.
+            Ok(Event::InitDone) => serving.retain(|uid, _| listed.contains(uid)),
+            Err(error) => eprintln!("cluster: watching pods: {error}"),
+        }
+    }
+}
+
+/// Starts to serve a pod that runs, and stops for one that has ended.
+fn update(client: &Client, nodes: &Nodes, serving: &mut BTreeMap<String, DropGuard>, pod: &Pod) {
+    let ours = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.node_name.as_deref())
+        .is_some_and(|node| nodes.include(node));
+    let status = pod.status.clone().unwrap_or_default();
+    let address = status.pod_ip.and_then(|ip| ip.parse::<IpAddr>().ok());
+    match (status.phase.as_deref(), address) {
+        (Some("Running"), Some(address)) if ours => {
+            serving.entry(uid(pod)).or_insert_with(|| {
+                let stop = CancellationToken::new();
+                tokio::spawn(run(client.clone(), pod.clone(), address, stop.clone()));
+                stop.drop_guard()
+            });
+        }
+        _ => drop(serving.remove(&uid(pod))),
+    }
+}
+
+fn uid(pod: &Pod) -> String {
+    pod.uid().unwrap_or_default()
+}
+
+/// One pod, from its start to its end.
+async fn run(client: Client, pod: Pod, address: IpAddr, stop: CancellationToken) {
+    if let Err(reason) = try_run(&client, &pod, address, stop).await {
+        // The pod never gets ready; this says why.
+        eprintln!(
+            "cluster: pod {}/{} does not serve: {reason}",
+            pod.namespace().unwrap_or_default(),
+            pod.name_any()
+        );
+    }
+}
+
+async fn try_run(
+    client: &Client,
+    pod: &Pod,
+    address: IpAddr,
+    stop: CancellationToken,
+) -> Result<(), String> {
+    let app = App::of(pod)?;
+    let container = first_container(pod);
+    let ports = container
+        .iter()
+        .flat_map(|container| container.ports.iter().flatten());
+    let mut listeners = Vec::new();
+    for port in ports.filter(|port| matches!(port.protocol.as_deref(), None | Some("TCP"))) {
+        let port = u16::try_from(port.container_port).map_err(|error| error.to_string())?;
+        let listener = listen(SocketAddr::new(address, port)).await;
+        listeners.push(listener.map_err(|error| format!("listening on port {port}: {error}"))?);
+    }
+    if stop.is_cancelled() {
+        return Ok(());
+    }
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .fallback(answer)
+        .with_state(Arc::new(app));
+    let servers = join_all(listeners.into_iter().map(|listener| {
+        axum::serve(listener, router.clone())
+            .with_graceful_shutdown(stop.clone().cancelled_owned())
+            .into_future()
+    }));
+    tokio::join!(servers, announce(client, pod));
+    Ok(())
+}
+
+/// kwok may give an address anew a moment before its last owner's socket is closed.
+async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let mut attempts = 100;
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {
+                attempts -= 1;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Says in the pod's status that the pod listens.
+async fn announce(client: &Client, pod: &Pod) {
+    let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    let patch = Patch::Strategic(json!({
+        // Never another pod of the same name.
+        "metadata": { "uid": pod.uid() },
+        "status": { "conditions": [{ "type": LISTENING, "status": "True" }] },
+    }));
+    while let Err(error) = pods
+        .patch_status(&name, &PatchParams::default(), &patch)
+        .await
+    {
+        if matches!(&error, kube::Error::Api(status) if matches!(status.code, 404 | 409 | 422)) {
+            return; // It is gone.
+        }
+        eprintln!("cluster: updating pod {namespace}/{name}: {error}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn first_container(pod: &Pod) -> Option<&Container> {
+    pod.spec.as_ref()?.containers.first()
+}
+
+/// What one pod does and has done.
+#[derive(Debug)]
+struct App {
+    pod: String,
+    revision: String,
+    errors: Errors,
+    latency: Duration,
+    scraped: bool,
+    ok: AtomicU64,
+    failed: AtomicU64,
+    /// Requests by the first bucket that they fit in; the last is for those beyond all.
+    buckets: [AtomicU64; BUCKETS.len() + 1],
+    microseconds: AtomicU64,
+}
+
+impl App {
+    fn of(pod: &Pod) -> Result<Self, String> {
+        let environment = first_container(pod).and_then(|container| container.env.as_ref());
+        let variable = |name: &str| {
+            let mut all = environment.into_iter().flatten();
+            all.find(|variable| variable.name == name)
+                .and_then(|variable| variable.value.as_deref())
+        };
+        let mut seed = DefaultHasher::new();
+        pod.uid().hash(&mut seed);
+        Ok(Self {
+            pod: pod.name_any(),
+            revision: pod
+                .labels()
+                .get("pod-template-hash")
+                .cloned()
+                .unwrap_or_default(),
+            errors: Errors::at_rate(variable("ERROR_RATE").unwrap_or("0"), seed.finish())?,
+            latency: latency(variable("LATENCY").unwrap_or("0"))?,
+            scraped: variable("SCRAPED") != Some("false"),
+            ok: AtomicU64::default(),
+            failed: AtomicU64::default(),
+            buckets: Default::default(),
+            microseconds: AtomicU64::default(),
+        })
+    }
+
+    fn observe(&self, took: Duration) {
+        let bucket = BUCKETS
+            .iter()
+            .position(|bound| took.as_secs_f64() <= *bound);
+        if let Some(bucket) = self.buckets.get(bucket.unwrap_or(BUCKETS.len())) {
+            bucket.fetch_add(1, Relaxed);
+        }
+        let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.microseconds.fetch_add(microseconds, Relaxed);
+    }
+
+    /// In the Prometheus text format.
+    fn exposition(&self) -> String {
+        let mut text = String::from(
+            "# HELP http_requests_total Requests answered.\n# TYPE http_requests_total counter\n",
+        );
+        for (code, count) in [(200, &self.ok), (500, &self.failed)] {
+            // As with real client libraries, a series is there from its first event on.
+            let count = count.load(Relaxed);
+            if count > 0 {
+                let _ = writeln!(text, r#"http_requests_total{{code="{code}"}} {count}"#);
+            }
+        }
+        text += "# HELP http_request_duration_seconds Time to answer.\n\
+                 # TYPE http_request_duration_seconds histogram\n";
+        let bounds = BUCKETS
+            .iter()
+            .map(ToString::to_string)
+            .chain(["+Inf".to_owned()]);
+        let mut total = 0;
+        for (bound, bucket) in bounds.zip(&self.buckets) {
+            total += bucket.load(Relaxed);
+            let _ = writeln!(
+                text,
+                r#"http_request_duration_seconds_bucket{{le="{bound}"}} {total}"#
+            );
+        }
+        let sum = Duration::from_micros(self.microseconds.load(Relaxed)).as_secs_f64();
+        let _ = writeln!(text, "http_request_duration_seconds_sum {sum}");
+        let _ = writeln!(text, "http_request_duration_seconds_count {total}");
+        text
+    }
+}
+
+async fn answer(State(app): State<Arc<App>>) -> Response {
+    let started = Instant::now();
+    let fails = app.errors.next();
+    if !app.latency.is_zero() {
+        tokio::time::sleep(app.latency).await;
+    }
+    let (counter, status) = if fails {
+        (&app.failed, StatusCode::INTERNAL_SERVER_ERROR)
+    } else {
+        (&app.ok, StatusCode::OK)
+    };
+    counter.fetch_add(1, Relaxed);
+    app.observe(started.elapsed());
+    let headers = [
+        ("x-revision", app.revision.clone()),
+        ("x-pod", app.pod.clone()),
+    ];
+    (status, headers, format!("{status}\n")).into_response()
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    if app.scraped {
+        (
+            [(CONTENT_TYPE, "text/plain; version=0.0.4")],
+            app.exposition(),
+        )
+            .into_response()
+    } else {
+        StatusCode::NOT_FOUND.into_response()
+    }
+}
+
+/// Decides which requests fail: an additive recurrence by the golden ratio, the most evenly spread
+/// sequence there is. Any run of `n` requests has `n * rate` errors but for one or two, yet without
+/// a period that could fall in step with anything.
+#[derive(Debug)]
+struct Errors {
+    threshold: u64,
+    always: bool,
+    position: AtomicU64,
+}
+
+impl Errors {
+    /// 2^64 divided by the golden ratio.
+    const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
+    fn at_rate(rate: &str, seed: u64) -> Result<Self, String> {
+        let Ok(rate @ 0.0..=1.0) = rate.parse() else {
+            return Err(format!("ERROR_RATE {rate:?} is not a number from 0 to 1"));
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "a fraction of the range of u64, to within a rounding error"
+        )]
+        let threshold = (rate * u64::MAX as f64) as u64;
+        Ok(Self {
+            threshold,
+            always: rate >= 1.0,
+            position: AtomicU64::new(seed),
+        })
+    }
+
+    fn next(&self) -> bool {
+        self.always || self.position.fetch_add(Self::STEP, Relaxed) < self.threshold
+    }
+}
+
+/// A duration as Go and jiff write it; `0` needs no unit.
+fn latency(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    text.parse::<SignedDuration>()
+        .ok()
+        .and_then(|duration| duration.try_into().ok())
+        .ok_or_else(|| format!("LATENCY {text:?} is not a duration such as 20ms"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_as_many_as_the_rate_says_in_every_stretch() {
+        for (rate, per_thousand) in [("0", 0), ("0.05", 50), ("0.5", 500), ("1", 1000)] {
+            for seed in [0, 7, u64::MAX / 3] {
+                let errors = Errors::at_rate(rate, seed).unwrap();
+                for _ in 0..5 {
+                    let failed = (0..1000).filter(|_| errors.next()).count();
+                    assert!(
+                        failed.abs_diff(per_thousand) <= 3,
+                        "{failed} at rate {rate}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_rate_and_no_duration_is_refused() {
+        for rate in ["", "NaN", "-0.1", "1.1", "5%"] {
+            assert!(Errors::at_rate(rate, 0).is_err(), "{rate}");
+        }
+        assert_eq!(latency("20ms"), Ok(Duration::from_millis(20)));
+        assert_eq!(latency("0"), Ok(Duration::ZERO));
+        for text in ["", "20", "soon", "-1s"] {
+            assert!(latency(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_series_appears_with_its_first_event() {
+        let app = App::of(&Pod::default()).unwrap();
+        assert!(!app.exposition().contains("code="));
+        app.failed.fetch_add(1, Relaxed);
+        app.observe(Duration::from_millis(30));
+        let text = app.exposition();
+        assert!(
+            text.contains("http_requests_total{code=\"500\"} 1\n"),
+            "{text}"
+        );
+        assert!(!text.contains("code=\"200\""), "{text}");
+        assert!(text.contains("_bucket{le=\"0.025\"} 0\n"), "{text}");
+        assert!(text.contains("_bucket{le=\"0.05\"} 1\n"), "{text}");
+        assert!(text.contains("_bucket{le=\"+Inf\"} 1\n"), "{text}");
+        assert!(text.contains("_sum 0.03\n"), "{text}");
+    }
+}

@@ -1,0 +1,293 @@
+//! The test cluster itself, before anything is tested in it: `cluster exec -- cargo test -p
+//! countersign-cluster --test smoke`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "these are tests"
+)]
+
+use countersign_cluster::{Cluster, Limits, Load, wait_for};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Pod, Service},
+};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, PostParams},
+};
+use serde_json::{Value, json};
+use std::{
+    io::{self, Write as _},
+    time::{Duration, Instant},
+};
+
+/// The cluster, or nothing and a word about it.
+async fn cluster() -> Option<Cluster> {
+    match Cluster::from_env().await {
+        Ok(cluster) => Some(cluster),
+        Err(reason) => {
+            assert!(
+                std::env::var_os("COUNTERSIGN_CLUSTER_DIR").is_none(),
+                "{reason}"
+            );
+            // Past libtest's capture, which would swallow it in a test that passes.
+            let _ = writeln!(io::stderr(), "passed over: {reason}");
+            None
+        }
+    }
+}
+
+fn pod_template(annotations: &Value, env: &Value) -> Value {
+    json!({
+        "metadata": { "labels": { "app": "shop" }, "annotations": annotations },
+        "spec": {
+            "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
+            "containers": [{
+                "name": "shop",
+                "image": "shop:1",
+                "ports": [{ "containerPort": 8080 }],
+                "env": env,
+                "securityContext": {
+                    "allowPrivilegeEscalation": false,
+                    "capabilities": { "drop": ["ALL"] },
+                },
+            }],
+        },
+    })
+}
+
+async fn create_shop(cluster: &Cluster, namespace: &str, replicas: u32, env: &Value) {
+    let deployment: Deployment = serde_json::from_value(json!({
+        "metadata": { "name": "shop" },
+        "spec": {
+            "replicas": replicas,
+            "selector": { "matchLabels": { "app": "shop" } },
+            "template": pod_template(&json!({}), env),
+        },
+    }))
+    .unwrap();
+    let service: Service = serde_json::from_value(json!({
+        "metadata": { "name": "shop" },
+        "spec": { "selector": { "app": "shop" }, "ports": [{ "port": 80, "targetPort": 8080 }] },
+    }))
+    .unwrap();
+    let (create, client) = (PostParams::default(), cluster.client());
+    Api::namespaced(client.clone(), namespace)
+        .create(&create, &deployment)
+        .await
+        .unwrap();
+    Api::namespaced(client, namespace)
+        .create(&create, &service)
+        .await
+        .unwrap();
+}
+
+async fn shop_is_ready(cluster: &Cluster, namespace: &str, replicas: i32) {
+    let deployments: Api<Deployment> = Api::namespaced(cluster.client(), namespace);
+    wait_for("the shop is ready", Duration::from_secs(20), async || {
+        let status = deployments
+            .get("shop")
+            .await
+            .unwrap()
+            .status
+            .unwrap_or_default();
+        if status.ready_replicas == Some(replicas) {
+            Ok(())
+        } else {
+            Err(format!("{status:?}"))
+        }
+    })
+    .await
+    .unwrap();
+}
+
+const LIMITS: Limits = Limits {
+    max_requests: 1000,
+    max_time: Duration::from_secs(30),
+};
+
+#[tokio::test]
+async fn prometheus_counts_the_requests_that_were_sent() {
+    let Some(cluster) = cluster().await else {
+        return;
+    };
+    let namespace = cluster.namespace("smoke").await.unwrap();
+    let env =
+        json!([{ "name": "ERROR_RATE", "value": "0.5" }, { "name": "LATENCY", "value": "2ms" }]);
+    create_shop(&cluster, &namespace, 2, &env).await;
+    shop_is_ready(&cluster, &namespace, 2).await;
+
+    let limits = Limits {
+        max_requests: 200,
+        ..LIMITS
+    };
+    let load = Load::start(cluster.client(), &namespace, "shop", 100, limits)
+        .await
+        .unwrap();
+    wait_for(
+        "all requests are sent",
+        Duration::from_secs(20),
+        async || {
+            let report = load.report();
+            if report.requests == 200 {
+                Ok(())
+            } else {
+                Err(format!("{report:?}"))
+            }
+        },
+    )
+    .await
+    .unwrap();
+    let report = load.stop().await;
+    assert_eq!(
+        (report.requests, report.connection_errors),
+        (200, 0),
+        "{report:?}"
+    );
+    assert!(report.http_errors.abs_diff(100) <= 4, "{report:?}");
+    let revision = report.by_revision.keys().next().unwrap();
+    assert_eq!(report.by_revision[revision].errors, report.http_errors);
+
+    let query = format!(
+        "sum by (code, pod_template_hash) (http_requests_total{{namespace='{namespace}'}})"
+    );
+    wait_for(
+        "Prometheus has counted all requests",
+        Duration::from_secs(10),
+        async || {
+            let samples = cluster.query(&query).await.unwrap();
+            let count = |code: &str| {
+                samples
+                    .iter()
+                    .find(|(labels, _)| labels["code"] == code)
+                    .map_or(0.0, |(_, count)| *count)
+            };
+            #[expect(clippy::cast_precision_loss, reason = "small counts")]
+            let expected = (report.ok as f64, report.http_errors as f64);
+            let all_of_revision = samples
+                .iter()
+                .all(|(labels, _)| labels["pod_template_hash"] == *revision);
+            if all_of_revision && (count("200"), count("500")) == expected {
+                Ok(())
+            } else {
+                Err(format!("{samples:?}"))
+            }
+        },
+    )
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn no_request_is_lost_while_pods_are_replaced() {
+    let Some(cluster) = cluster().await else {
+        return;
+    };
+    let namespace = cluster.namespace("smoke").await.unwrap();
+    create_shop(
+        &cluster,
+        &namespace,
+        3,
+        &json!([{ "name": "LATENCY", "value": "10ms" }]),
+    )
+    .await;
+    shop_is_ready(&cluster, &namespace, 3).await;
+
+    let load = Load::start(cluster.client(), &namespace, "shop", 100, LIMITS)
+        .await
+        .unwrap();
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), &namespace);
+    for _ in 0..3 {
+        let pod = pods
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .remove(0);
+        let name = pod.metadata.name.unwrap();
+        pods.delete(&name, &DeleteParams::default()).await.unwrap();
+        wait_for(
+            "the pod is gone and replaced",
+            Duration::from_secs(10),
+            async || pods.get_opt(&name).await.unwrap().is_none().then_some(()),
+        )
+        .await
+        .unwrap();
+        shop_is_ready(&cluster, &namespace, 3).await;
+    }
+    let report = load.stop().await;
+    assert!(report.requests > 100, "{report:?}");
+    assert_eq!(report.ok, report.requests, "{report:?}");
+}
+
+#[tokio::test]
+async fn a_pod_is_ready_when_its_annotations_let_it() {
+    let Some(cluster) = cluster().await else {
+        return;
+    };
+    let namespace = cluster.namespace("smoke").await.unwrap();
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), &namespace);
+    for (name, annotations) in [
+        ("now", json!({})),
+        ("later", json!({ "cluster.test/ready-after": "3s" })),
+        ("never", json!({ "cluster.test/ready": "never" })),
+    ] {
+        let mut pod = pod_template(&annotations, &json!([]));
+        pod["metadata"]["name"] = name.into();
+        pods.create(
+            &PostParams::default(),
+            &serde_json::from_value(pod).unwrap(),
+        )
+        .await
+        .unwrap();
+    }
+    let started = Instant::now();
+    let ready = async |name: &str| {
+        let status = pods.get(name).await.unwrap().status.unwrap();
+        let conditions = status.conditions.unwrap_or_default();
+        conditions
+            .iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    };
+    wait_for(
+        "the first pod is ready",
+        Duration::from_secs(3),
+        async || ready("now").await.then_some(()),
+    )
+    .await
+    .unwrap();
+    assert!(!ready("later").await);
+    wait_for(
+        "the second pod is ready",
+        Duration::from_secs(6),
+        async || ready("later").await.then_some(()),
+    )
+    .await
+    .unwrap();
+    assert!(
+        started.elapsed() > Duration::from_millis(2500),
+        "{:?}",
+        started.elapsed()
+    );
+    assert!(!ready("never").await);
+}
+
+#[tokio::test]
+async fn users_may_do_nothing_that_was_not_granted() {
+    let Some(cluster) = cluster().await else {
+        return;
+    };
+    for user in ["alice", "bob", "carol", "dave"] {
+        let client = cluster.client_as(user).await.unwrap();
+        let refused = Api::<Pod>::default_namespaced(client)
+            .list(&ListParams::default())
+            .await;
+        let refusal = refused.unwrap_err().to_string();
+        assert!(
+            refusal.contains(&format!(r#"User "{user}" cannot list resource"#)),
+            "{refusal}"
+        );
+    }
+    assert!(cluster.client_as("mallory").await.is_err());
+}

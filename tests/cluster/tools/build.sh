@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# Builds the programs of the test cluster from the Go module proxy and prints, alone on stdout, the
+# directory that holds them: controlplane, kubectl, kwok, kwok-stages/*.yaml, prometheus, helm.
+#
+# A first run takes a quarter of an hour on two cores. Each program is kept under a name that holds
+# a hash of all it was built from, so an interrupted run continues, a change rebuilds only what it
+# touches, and a run with nothing to do takes a moment. Any number of runs may start at once.
+set -euo pipefail
+shopt -s nullglob
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+say() { printf 'tools: %s\n' "$*" >&2; }
+die() { say "$@"; exit 1; }
+
+command -v go >/dev/null ||
+    die "go is not on the PATH; the test cluster needs Go 1.26 or newer: https://go.dev/doc/install"
+
+# Nothing of the caller's Go set-up or of the repository's state may reach the result. Without cgo no
+# C compiler is needed and the programs are static.
+export CGO_ENABLED=0 GOWORK=off GOFLAGS='-mod=readonly -trimpath -buildvcs=false'
+go_version=$(go env GOVERSION GOOS GOARCH)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/countersign/tools
+mkdir -p "$cache"
+exec 9>>"$cache/lock"
+built=() # what the set consists of, as paths relative to $cache
+
+# Waits until no other run builds; that run may build just what this one wants, so look again after.
+lock() {
+    flock -n 9 && return
+    say "another run is building; waiting for it"
+    flock 9
+}
+
+# The hash of everything that decides what a module builds: its files, the compiler, the flags.
+hash_of() {
+    local module=$1
+    { printf '%s\n' "$go_version" "$GOFLAGS" "$@"; cat "$module"/{go.mod,go.sum} "$module"/*.go; } |
+        sha256sum | cut -c1-12
+}
+
+# Passes on what `go` says, except for its hundreds of download lines, and says once a minute that
+# the build goes on.
+report() {
+    local name=$1 line status next=$((SECONDS + 60)) start=$SECONDS
+    while true; do
+        status=0
+        IFS= read -rt $((next > SECONDS ? next - SECONDS : 1)) line || status=$?
+        if ((status == 0)); then
+            [[ $line == 'go: downloading '* ]] || say "$name: $line"
+        elif ((status < 128)); then # the end of the output; a timeout gives more
+            return
+        fi
+        if ((SECONDS >= next)); then
+            say "$name: still building, $((SECONDS - start)) s"
+            next=$((next + 60))
+        fi
+    done
+}
+
+# program NAME MODULE PACKAGE [LDFLAGS [TAGS]]: builds NAME, unless it is there.
+program() {
+    local name=$1 module=$2 package=$3 ldflags=${4-} tags=${5-} file start=$SECONDS
+    file=$name-$(hash_of "$module" "$package" "$ldflags" "$tags")
+    built+=("$file")
+    [[ -e $cache/$file ]] && return
+    lock
+    [[ -e $cache/$file ]] && return
+
+    say "$name: building"
+    rm -f "$cache/$file.part" # of an interrupted run; go writes over nothing that is half a program
+    # The build does not inherit the lock (9>&-): what `go` leaves running must not hold it.
+    (cd "$module" && nice -n 5 go build -ldflags "-s -w $ldflags" -tags "$tags" \
+        -o "$cache/$file.part" "$package" 2>&1 9>&-) | report "$name" ||
+        die "$name: the build failed; see above"
+    mv "$cache/$file.part" "$cache/$file" # only now does it count as built
+    say "$name: built in $((SECONDS - start)) s"
+}
+
+# The stages that say how kwok's nodes and pods behave come with its module.
+kwok_stages() {
+    local dir source
+    dir=kwok-stages-$(hash_of kwok)
+    built+=("$dir")
+    [[ -e $cache/$dir ]] && return
+    lock
+    [[ -e $cache/$dir ]] && return
+
+    source=$(cd kwok && go mod download sigs.k8s.io/kwok && go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)
+    rm -rf "$cache/$dir.part" && mkdir "$cache/$dir.part"
+    install -m 644 "$source"/kustomize/stage/{node/fast/node,pod/fast/pod}-*.yaml "$cache/$dir.part"
+    mv -T "$cache/$dir.part" "$cache/$dir"
+}
+
+# Kubernetes learns its version from the linker; without it every part says v0.0.0.
+[[ $(<controlplane/go.mod) =~ k8s\.io/kubernetes\ (v([0-9]+)\.([0-9]+)\.[^[:space:]]+) ]] ||
+    die "controlplane/go.mod does not require k8s.io/kubernetes"
+version=k8s.io/component-base/version
+kubernetes="-X $version.gitVersion=${BASH_REMATCH[1]}"
+kubernetes+=" -X $version.gitMajor=${BASH_REMATCH[2]} -X $version.gitMinor=${BASH_REMATCH[3]}"
+
+program controlplane controlplane . "$kubernetes"
+program kubectl controlplane k8s.io/kubernetes/cmd/kubectl "$kubernetes"
+program kwok kwok sigs.k8s.io/kwok/cmd/kwok
+kwok_stages
+# The tags leave out the service discoveries of two dozen clouds, most of Prometheus.
+program prometheus prometheus github.com/prometheus/prometheus/cmd/prometheus '' \
+    remove_all_sd,enable_kubernetes_sd
+program helm helm helm.sh/helm/v4/cmd/helm
+
+# One directory a set, so that a set in use stays as it is while another branch builds its own.
+set_dir=$cache/set-$(printf '%s\n' "${built[@]}" | sha256sum | cut -c1-12)
+mkdir -p "$set_dir"
+for file in "${built[@]}"; do
+    link=$set_dir/${file%-*}
+    [[ -e $link ]] || ln -sfn "../$file" "$link"
+done
+printf '%s\n' "$set_dir"

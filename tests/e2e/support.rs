@@ -1,0 +1,318 @@
+//! A Rollout with its Service, policy and traffic, and what a test asks of it.
+
+use std::time::Duration;
+
+use countersign::api::rollout::Outcome;
+use countersign::api::{Phase, Rollout, RolloutPolicy, RolloutRun, Tier};
+use countersign_cluster::{Cluster, Limits, Load, wait_for};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::Api;
+use serde_json::{Value, json};
+use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Long enough for a loaded machine with two cores; nothing waits for it where all is well.
+pub const SOON: Duration = Duration::from_secs(90);
+
+/// Tests that disturb what all share (the operator, Prometheus) run alone.
+static SHARED: RwLock<()> = RwLock::const_new(());
+static POLICY: OnceCell<()> = OnceCell::const_new();
+
+/// A namespace with a policy whose times suit a test.
+pub struct Scene {
+    pub cluster: Cluster,
+    pub namespace: String,
+    _shared: Option<RwLockReadGuard<'static, ()>>,
+    _alone: Option<RwLockWriteGuard<'static, ()>>,
+}
+
+impl Scene {
+    /// A scene that shares the operator and Prometheus with other tests.
+    pub async fn new(name: &str) -> Self {
+        Self::with(name, Some(SHARED.read().await), None).await
+    }
+
+    /// A scene that has the operator and Prometheus to itself.
+    pub async fn alone(name: &str) -> Self {
+        Self::with(name, None, Some(SHARED.write().await)).await
+    }
+
+    async fn with(
+        name: &str,
+        shared: Option<RwLockReadGuard<'static, ()>>,
+        alone: Option<RwLockWriteGuard<'static, ()>>,
+    ) -> Self {
+        let cluster = Cluster::from_env().await.unwrap();
+        POLICY.get_or_init(async || install_policy(&cluster).await).await;
+        let namespace = cluster.namespace(name).await.unwrap();
+        Self { cluster, namespace, _shared: shared, _alone: alone }
+    }
+
+    pub fn rollouts(&self) -> Api<Rollout> {
+        Api::namespaced(self.cluster.client(), &self.namespace)
+    }
+
+    pub fn runs(&self) -> Api<RolloutRun> {
+        Api::namespaced(self.cluster.client(), &self.namespace)
+    }
+
+    pub fn replica_sets(&self) -> Api<ReplicaSet> {
+        Api::namespaced(self.cluster.client(), &self.namespace)
+    }
+
+    /// Makes the Service that all revisions of an application share.
+    pub async fn service(&self, name: &str, app: &str) {
+        let service: Service = serde_json::from_value(json!({
+            "metadata": { "name": name },
+            "spec": { "selector": { "app": app }, "ports": [{ "port": 80, "targetPort": 8080 }] },
+        }))
+        .unwrap();
+        let services: Api<Service> = Api::namespaced(self.cluster.client(), &self.namespace);
+        services.create(&PostParams::default(), &service).await.unwrap();
+    }
+
+    /// Creates a Rollout with its Service and waits until its first revision serves.
+    pub async fn serving(&self, app: App) -> App {
+        self.service(&app.name, &app.name).await;
+        self.apply(&app).await;
+        self.until(&app, "the first revision serves", |rollout| phase(rollout) == Phase::Stable).await;
+        app
+    }
+
+    /// Applies an application as a service team would.
+    pub async fn apply(&self, app: &App) -> Rollout {
+        let parameters = PatchParams::apply("service-team").force();
+        self.rollouts().patch(&app.name, &parameters, &Patch::Apply(app.manifest())).await.unwrap()
+    }
+
+    pub async fn get(&self, app: &App) -> Rollout {
+        self.rollouts().get(&app.name).await.unwrap()
+    }
+
+    /// Waits until a Rollout is as wanted, and returns it.
+    pub async fn until(&self, app: &App, what: &str, wanted: impl Fn(&Rollout) -> bool) -> Rollout {
+        let look = async || {
+            let rollout = self.rollouts().get(&app.name).await.map_err(|error| error.to_string())?;
+            if wanted(&rollout) { Ok(rollout) } else { Err(standing(&rollout)) }
+        };
+        match wait_for(what, SOON, look).await {
+            Ok(rollout) => rollout,
+            Err(error) => panic!("{error}\noperator: {}", self.cluster.operator_log_tail(30).unwrap_or_default()),
+        }
+    }
+
+    /// Waits until the record of the latest change says how it ended.
+    pub async fn outcome(&self, app: &App) -> RolloutRun {
+        let look = async || {
+            let runs = self.records(app).await;
+            let last = runs.into_iter().next_back().ok_or("there is no record")?;
+            last.spec.progress.outcome.map(|_| last.clone()).ok_or(format!("{:?}", last.spec.progress.transitions.last()))
+        };
+        wait_for("the record has an outcome", SOON, look).await.unwrap()
+    }
+
+    /// All records of an application, oldest first.
+    pub async fn records(&self, app: &App) -> Vec<RolloutRun> {
+        let runs = self.runs().list(&ListParams::default()).await.unwrap().items;
+        let mut runs: Vec<_> = runs.into_iter().filter(|run| run.spec.rollout == app.name).collect();
+        runs.sort_by_key(|run| run.spec.revision);
+        runs
+    }
+
+    /// Sends requests to the application's Service until the load is dropped.
+    pub async fn load(&self, app: &App, requests_per_second: u32) -> Load {
+        let limits = Limits { max_requests: 200_000, max_time: Duration::from_secs(300) };
+        let load = Load::start(self.cluster.client(), &self.namespace, &app.name, requests_per_second, limits);
+        load.await.unwrap()
+    }
+
+    /// Messages of all Events about an application with this reason.
+    pub async fn events(&self, app: &App, reason: &str) -> Vec<String> {
+        let events: Api<k8s_openapi::api::events::v1::Event> = Api::namespaced(self.cluster.client(), &self.namespace);
+        let events = events.list(&ListParams::default()).await.unwrap().items;
+        let about = |event: &k8s_openapi::api::events::v1::Event| {
+            event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref()) == Some(&app.name)
+                && event.reason.as_deref() == Some(reason)
+        };
+        events.into_iter().filter(about).filter_map(|event| event.note).collect()
+    }
+
+    /// Pods asked for, by `pod-template-hash`.
+    pub async fn pods(&self, hash: &str) -> i32 {
+        let revision = ListParams::default().labels(&format!("pod-template-hash={hash}"));
+        self.replica_sets().list(&revision).await.unwrap().items.iter().filter_map(|set| set.spec.replicas).sum()
+    }
+}
+
+/// How a Rollout stands, for the message of a test that waited in vain.
+fn standing(rollout: &Rollout) -> String {
+    let status = rollout.status.clone().unwrap_or_default();
+    format!("{:?} {:?} waiting for {:?}: {}", status.phase, status.step, status.waiting_for, status.message)
+}
+
+pub fn phase(rollout: &Rollout) -> Phase {
+    rollout.status.as_ref().map_or(Phase::Progressing, |status| status.phase)
+}
+
+pub fn waits_for(rollout: &Rollout, reason: &str) -> bool {
+    rollout.status.as_ref().and_then(|status| status.waiting_for.as_deref()) == Some(reason)
+}
+
+pub fn tier(run: &RolloutRun) -> Tier {
+    run.spec.risk.tier
+}
+
+pub fn ended(run: &RolloutRun, outcome: Outcome) -> bool {
+    run.spec.progress.outcome == Some(outcome)
+}
+
+pub fn condition<'a>(rollout: &'a Rollout, kind: &str) -> Option<(&'a str, &'a str, &'a str)> {
+    let conditions = &rollout.status.as_ref()?.conditions;
+    let found = conditions.iter().find(|condition| condition.type_ == kind)?;
+    Some((&found.status, &found.reason, &found.message))
+}
+
+/// An application: everything of a Rollout that tests vary.
+#[derive(Clone, Debug)]
+pub struct App {
+    pub name: String,
+    pub replicas: i32,
+    pub version: String,
+    pub error_rate: f64,
+    pub scraped: bool,
+    pub pod_annotations: Value,
+    pub provenance: Value,
+    pub spec: Value,
+    pub checks: bool,
+}
+
+impl App {
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            replicas: 4,
+            version: "v1".into(),
+            error_rate: 0.0,
+            scraped: true,
+            pod_annotations: json!({}),
+            provenance: harmless(),
+            spec: json!({}),
+            checks: true,
+        }
+    }
+
+    /// The same application with another image, which is a change.
+    #[must_use]
+    pub fn version(&self, version: &str) -> Self {
+        Self { version: version.to_owned(), ..self.clone() }
+    }
+
+    #[must_use]
+    pub fn failing(&self, error_rate: f64) -> Self {
+        Self { error_rate, ..self.clone() }
+    }
+
+    #[must_use]
+    pub fn provenance(&self, provenance: Value) -> Self {
+        Self { provenance, ..self.clone() }
+    }
+
+    /// The same application with other fields in its spec.
+    #[must_use]
+    pub fn spec(&self, spec: Value) -> Self {
+        Self { spec, ..self.clone() }
+    }
+
+    pub fn manifest(&self) -> Value {
+        let annotations: serde_json::Map<_, _> = self
+            .provenance
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| (format!("provenance.countersign.dev/{key}"), value.clone()))
+            .collect();
+        let analysis = json!({ "interval": "1s", "checks": [{ "name": "errors", "preset": "HttpRequestsTotal" }] });
+        let mut manifest = json!({
+            "apiVersion": "countersign.dev/v1alpha1",
+            "kind": "Rollout",
+            "metadata": { "name": self.name, "annotations": annotations },
+            "spec": {
+                "replicas": self.replicas,
+                "progressDeadlineSeconds": 30,
+                "selector": { "matchLabels": { "app": self.name } },
+                "template": {
+                    "metadata": { "labels": { "app": self.name }, "annotations": self.pod_annotations },
+                    "spec": {
+                        "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
+                        "containers": [{
+                            "name": "app",
+                            "image": format!("example.org/{}:{}", self.name, self.version),
+                            "ports": [{ "containerPort": 8080 }],
+                            "env": [
+                                { "name": "ERROR_RATE", "value": self.error_rate.to_string() },
+                                { "name": "SCRAPED", "value": self.scraped.to_string() },
+                            ],
+                            "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
+                        }],
+                    },
+                },
+                "strategy": { "canary": if self.checks { json!({ "analysis": analysis }) } else { json!({}) } },
+            },
+        });
+        merge(&mut manifest["spec"], &self.spec);
+        manifest
+    }
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from.clone(),
+    }
+}
+
+/// The provenance of a small change by a person, reviewed and tested: tier low.
+pub fn harmless() -> Value {
+    json!({
+        "revision": "1111111", "approved-revision": "1111111", "contributor": "human", "authors": "alice@example.org",
+        "reviewers": "bob@example.org", "tests": "PASSED", "lines-added": "3", "lines-deleted": "2", "files-changed": "1",
+    })
+}
+
+/// The provenance of a large change by an AI, which touches authentication: tier high.
+pub fn risky() -> Value {
+    json!({
+        "revision": "2222222", "approved-revision": "2222222", "contributor": "ai", "ai-share": "90", "agents": "assistant:acme/model-1",
+        "human-operator": "alice@example.org", "authors": "alice@example.org", "reviewers": "bob@example.org", "tests": "PASSED",
+        "lines-added": "380", "lines-deleted": "120", "files-changed": "9", "touches": "auth",
+    })
+}
+
+/// The policy that governs all tests: the built-in risk, with times that suit a test.
+async fn install_policy(cluster: &Cluster) {
+    let tier = |steps: &[i32], scarce: &str| {
+        let steps: Vec<_> = steps.iter().map(|weight| json!({ "weight": weight, "bake": "2s" })).collect();
+        json!({
+            "steps": steps, "maxFirstWeight": 50, "maxIncrease": 50, "minFinalWeight": 50, "minBake": "1s", "minRequests": 20,
+            "maxFalsePromotion": 0.1, "marginRatio": 2.0, "marginDifference": 0.05, "toleratedRatio": 1.2,
+            "onScarceEvidence": scarce, "waitAtMost": "60s",
+        })
+    };
+    let policy = json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "RolloutPolicy", "metadata": { "name": "e2e" },
+        "spec": {
+            "risk": { "version": "e2e-1" },
+            "tiers": {
+                "low": tier(&[25, 50], "Promote"), "medium": tier(&[20, 35, 50], "Extend"),
+                "high": tier(&[5, 20, 35, 50], "Hold"), "critical": tier(&[5, 10, 20, 35, 50], "RollBack"),
+            },
+        },
+    });
+    let policies: Api<RolloutPolicy> = Api::all(cluster.client());
+    policies.patch("e2e", &PatchParams::apply("platform-team").force(), &Patch::Apply(policy)).await.unwrap();
+}
