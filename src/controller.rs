@@ -78,16 +78,27 @@ pub async fn run(
 ) {
     let store = context.observer.caches.claims.clone();
     let triggers = targets(store.clone(), triggers);
-    let everything = store.state().into_iter().map(|claim| ObjectRef::from_obj(&*claim)).collect::<Vec<_>>();
+    let everything = store
+        .state()
+        .into_iter()
+        .map(|claim| ObjectRef::from_obj(&*claim))
+        .collect::<Vec<_>>();
     Controller::for_stream(futures::stream::pending(), store)
-        .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
+        .with_config(
+            controller::Config::default()
+                .concurrency(CONCURRENCY)
+                .debounce(DEBOUNCE),
+        )
         .reconcile_on(futures::stream::iter(everything).chain(triggers))
         .graceful_shutdown_on(cancelled.cancelled_owned())
         .run(reconcile, back_off, context)
         .for_each(|result| async move {
             match result {
                 // An error of a reconcile was logged where it happened; a Rollout may be gone.
-                Ok(_) | Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_)) => {}
+                Ok(_)
+                | Err(
+                    controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_),
+                ) => {}
                 Err(error) => tracing::error!(%error, "the controller's queue failed"),
             }
         })
@@ -102,7 +113,11 @@ fn targets(
         futures::stream::iter(match trigger {
             Trigger::Touched(claim) => vec![ObjectRef::from_obj(&*claim)],
             Trigger::Related(rollout) => vec![rollout],
-            Trigger::All => store.state().iter().map(|claim| ObjectRef::from_obj(&**claim)).collect(),
+            Trigger::All => store
+                .state()
+                .iter()
+                .map(|claim| ObjectRef::from_obj(&**claim))
+                .collect(),
         })
     })
 }
@@ -126,33 +141,49 @@ async fn look(claim: &Claim, context: &Context) -> Result<Action, Error> {
     let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
     let now = clock::now();
     let failure = last_failure(claim, context);
-    let observed = context.observer.observe(&namespace, &name, now, failure).await;
+    let observed = context
+        .observer
+        .observe(&namespace, &name, now, failure)
+        .await;
     let Some(observed) = observed.map_err(|error| Error::Read(Box::new(error)))? else {
         context.telemetry.stands(&namespace, &name, None);
         return Ok(Action::await_change());
     };
     let observation = &observed.observation;
     let decision = decide(observation);
-    context.actor.carry_out(&observed.rollout, observation, &decision).await?;
+    context
+        .actor
+        .carry_out(&observed.rollout, observation, &decision)
+        .await?;
 
-    context.telemetry.transitioned(&observation.status, &decision.status);
-    context.telemetry.stands(&namespace, &name, Some(&decision.status));
+    context
+        .telemetry
+        .transitioned(&observation.status, &decision.status);
+    context
+        .telemetry
+        .stands(&namespace, &name, Some(&decision.status));
     for notice in &decision.notices {
         tracing::info!(%namespace, rollout = %name, reason = %notice.reason, message = %notice.message);
     }
-    Ok(decision.look_again_at.map_or_else(Action::await_change, |at| {
-        let delay = at.duration_since(clock::now());
-        Action::requeue(Duration::try_from(delay).unwrap_or_default())
-    }))
+    Ok(decision
+        .look_again_at
+        .map_or_else(Action::await_change, |at| {
+            let delay = at.duration_since(clock::now());
+            Action::requeue(Duration::try_from(delay).unwrap_or_default())
+        }))
 }
 
 fn last_failure(claim: &Claim, context: &Context) -> Option<String> {
     let failures = context.failures.lock().ok()?;
-    failures.get(&claim.uid()?).map(|(_, message)| message.clone())
+    failures
+        .get(&claim.uid()?)
+        .map(|(_, message)| message.clone())
 }
 
 fn remember(claim: &Claim, context: &Context, error: Option<&Error>) {
-    let (Ok(mut failures), Some(uid)) = (context.failures.lock(), claim.uid()) else { return };
+    let (Ok(mut failures), Some(uid)) = (context.failures.lock(), claim.uid()) else {
+        return;
+    };
     match error {
         None => {
             failures.remove(&uid);
@@ -169,8 +200,16 @@ fn remember(claim: &Claim, context: &Context, error: Option<&Error>) {
 /// Waits longer after each failure in a row; what merely changed meanwhile is read again at once.
 fn back_off(claim: Arc<Claim>, error: &Error, context: Arc<Context>) -> Action {
     let failures = context.failures.lock().ok();
-    let attempts = claim.uid().and_then(|uid| failures?.get(&uid).map(|(attempts, _)| *attempts)).unwrap_or(1);
-    let first = if error.result() == "conflict" { 50 } else { 250 };
-    let delay = Duration::from_millis(first).saturating_mul(1 << attempts.min(10).saturating_sub(1));
+    let attempts = claim
+        .uid()
+        .and_then(|uid| failures?.get(&uid).map(|(attempts, _)| *attempts))
+        .unwrap_or(1);
+    let first = if error.result() == "conflict" {
+        50
+    } else {
+        250
+    };
+    let delay =
+        Duration::from_millis(first).saturating_mul(1 << attempts.min(10).saturating_sub(1));
     Action::requeue(delay.min(LONGEST_BACKOFF))
 }

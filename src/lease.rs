@@ -50,7 +50,10 @@ impl Lease {
     /// Whether this replica may write now.
     pub fn check(&self) -> Result<(), NotLeading> {
         let renewed = self.renewed.lock().map_err(|_| NotLeading)?;
-        renewed.filter(|at| at.elapsed() < TRUST).map(|_| ()).ok_or(NotLeading)
+        renewed
+            .filter(|at| at.elapsed() < TRUST)
+            .map(|_| ())
+            .ok_or(NotLeading)
     }
 
     /// Waits until this replica leads.
@@ -68,12 +71,23 @@ impl Lease {
         }
     }
 
-    async fn try_acquire(&self, seen: &mut Option<(Option<String>, Instant)>) -> Result<bool, kube::Error> {
+    async fn try_acquire(
+        &self,
+        seen: &mut Option<(Option<String>, Instant)>,
+    ) -> Result<bool, kube::Error> {
         let asked = Instant::now();
         let Some(lease) = self.api.get_opt(MANAGER).await? else {
-            let metadata = ObjectMeta { name: Some(MANAGER.into()), ..ObjectMeta::default() };
-            let lease = ApiLease { metadata, spec: Some(self.spec(None)) };
-            return self.write(asked, self.api.create(&PostParams::default(), &lease)).await;
+            let metadata = ObjectMeta {
+                name: Some(MANAGER.into()),
+                ..ObjectMeta::default()
+            };
+            let lease = ApiLease {
+                metadata,
+                spec: Some(self.spec(None)),
+            };
+            return self
+                .write(asked, self.api.create(&PostParams::default(), &lease))
+                .await;
         };
         let spec = lease.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.clone().unwrap_or_default();
@@ -86,8 +100,15 @@ impl Lease {
         if !free {
             return Ok(false);
         }
-        let lease = ApiLease { spec: Some(self.spec(Some(spec))), ..lease };
-        self.write(asked, self.api.replace(MANAGER, &PostParams::default(), &lease)).await
+        let lease = ApiLease {
+            spec: Some(self.spec(Some(spec))),
+            ..lease
+        };
+        self.write(
+            asked,
+            self.api.replace(MANAGER, &PostParams::default(), &lease),
+        )
+        .await
     }
 
     /// Renews until the lease is lost.
@@ -113,8 +134,15 @@ impl Lease {
         if spec.holder_identity.as_deref() != Some(&self.identity) {
             return Ok(false);
         }
-        let lease = ApiLease { spec: Some(self.spec(Some(spec))), ..lease };
-        self.write(asked, self.api.replace(MANAGER, &PostParams::default(), &lease)).await
+        let lease = ApiLease {
+            spec: Some(self.spec(Some(spec))),
+            ..lease
+        };
+        self.write(
+            asked,
+            self.api.replace(MANAGER, &PostParams::default(), &lease),
+        )
+        .await
     }
 
     /// Gives the lease back, so that another replica need not wait it out.
@@ -127,8 +155,15 @@ impl Lease {
             let mut spec = lease.spec.clone().unwrap_or_default();
             if spec.holder_identity.as_deref() == Some(&self.identity) {
                 spec.holder_identity = Some(String::new());
-                let lease = ApiLease { spec: Some(spec), ..lease };
-                if let Err(error) = self.api.replace(MANAGER, &PostParams::default(), &lease).await {
+                let lease = ApiLease {
+                    spec: Some(spec),
+                    ..lease
+                };
+                if let Err(error) = self
+                    .api
+                    .replace(MANAGER, &PostParams::default(), &lease)
+                    .await
+                {
                     tracing::warn!(%error, "the lease could not be given back");
                 }
             }
@@ -149,7 +184,11 @@ impl Lease {
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
             lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
-            acquire_time: before.acquire_time.clone().filter(|_| kept).or(Some(MicroTime(now))),
+            acquire_time: before
+                .acquire_time
+                .clone()
+                .filter(|_| kept)
+                .or(Some(MicroTime(now))),
             renew_time: Some(MicroTime(now)),
             lease_transitions: Some(before.lease_transitions.unwrap_or(0) + i32::from(!kept)),
             ..before
@@ -170,7 +209,9 @@ impl Lease {
                 }
                 Ok(true)
             }
-            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false),
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }

@@ -84,8 +84,13 @@ pub enum Error {
     LeaseLost,
 }
 
-fn setup<E: std::error::Error + Send + Sync + 'static>(what: &'static str) -> impl FnOnce(E) -> Error {
-    move |source| Error::Setup { what, source: Box::new(source) }
+fn setup<E: std::error::Error + Send + Sync + 'static>(
+    what: &'static str,
+) -> impl FnOnce(E) -> Error {
+    move |source| Error::Setup {
+        what,
+        source: Box::new(source),
+    }
 }
 
 /// Runs the operator until it is told to stop.
@@ -104,7 +109,9 @@ pub fn run(options: Options) -> Result<(), Error> {
 fn log(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Json => builder.json().init(),
         LogFormat::Text => builder.init(),
@@ -124,17 +131,32 @@ async fn operate(options: Options) -> Result<(), Error> {
     let stop = CancellationToken::new();
     let listener = tokio::net::TcpListener::bind(options.listen)
         .await
-        .map_err(setup("the address to listen on (--listen) could not be bound"))?;
+        .map_err(setup(
+            "the address to listen on (--listen) could not be bound",
+        ))?;
     let serving = telemetry::serve(listener, telemetry.clone(), stop.clone().cancelled_owned());
     let serving = tokio::spawn(serving);
     stop_on_signal(stop.clone())?;
 
-    let lease = Arc::new(Lease::new(client.clone(), &options.namespace, &options.identity));
+    let lease = Arc::new(Lease::new(
+        client.clone(),
+        &options.namespace,
+        &options.identity,
+    ));
     let watches = watches::start(&client, &telemetry);
     let context = Arc::new(Context {
-        observer: Observer { client: client.clone(), caches: watches.caches.clone(), prometheus },
+        observer: Observer {
+            client: client.clone(),
+            caches: watches.caches.clone(),
+            prometheus,
+        },
         actor: Actor {
-            recorder: Recorder::new(client.clone(), &options.identity, lease.clone(), telemetry.clone()),
+            recorder: Recorder::new(
+                client.clone(),
+                &options.identity,
+                lease.clone(),
+                telemetry.clone(),
+            ),
             client,
             lease: lease.clone(),
             telemetry: telemetry.clone(),
@@ -175,7 +197,9 @@ async fn lead(
 }
 
 async fn client() -> Result<Client, Error> {
-    let mut config = Config::infer().await.map_err(setup("no cluster is configured"))?;
+    let mut config = Config::infer()
+        .await
+        .map_err(setup("no cluster is configured"))?;
     config.read_timeout = Some(API_TIMEOUT);
     config.reset_reader_on_write = true;
     // Retries are the controller's: it reads again before it repeats a write.

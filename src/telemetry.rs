@@ -119,26 +119,60 @@ impl Telemetry {
     }
 
     fn register(&self) {
-        let Ok(mut registry) = self.registry.lock() else { return };
+        let Ok(mut registry) = self.registry.lock() else {
+            return;
+        };
         registry.register("reconcile", "Reconciles by result", self.reconciles.clone());
-        registry.register("reconcile_time_seconds", "Duration of reconciles", self.reconcile_seconds.clone());
-        registry.register("api_writes", "Writes to the API server", self.writes.clone());
-        registry.register("watch_errors", "Errors of each watch", self.watch_errors.clone());
+        registry.register(
+            "reconcile_time_seconds",
+            "Duration of reconciles",
+            self.reconcile_seconds.clone(),
+        );
+        registry.register(
+            "api_writes",
+            "Writes to the API server",
+            self.writes.clone(),
+        );
+        registry.register(
+            "watch_errors",
+            "Errors of each watch",
+            self.watch_errors.clone(),
+        );
         registry.register(
             "watch_last_event_timestamp_seconds",
             "When each watch last had an event",
             self.watch_events.clone(),
         );
-        registry.register("rollouts", "Rollouts by phase and tier", self.rollouts.clone());
-        registry.register("transitions", "Transitions by reason", self.transitions.clone());
-        registry.register("analysis_windows", "Windows by what they gave", self.windows.clone());
-        registry.register("rollout_weight", "Weight of each canary under way, in percent", self.weight.clone());
+        registry.register(
+            "rollouts",
+            "Rollouts by phase and tier",
+            self.rollouts.clone(),
+        );
+        registry.register(
+            "transitions",
+            "Transitions by reason",
+            self.transitions.clone(),
+        );
+        registry.register(
+            "analysis_windows",
+            "Windows by what they gave",
+            self.windows.clone(),
+        );
+        registry.register(
+            "rollout_weight",
+            "Weight of each canary under way, in percent",
+            self.weight.clone(),
+        );
         registry.register(
             "analysis_e_value_log10",
             "Evidence on each canary under way: base-10 log of the e-value of each test",
             self.evidence.clone(),
         );
-        registry.register("leading", "Whether this replica leads", self.leading.clone());
+        registry.register(
+            "leading",
+            "Whether this replica leads",
+            self.leading.clone(),
+        );
     }
 
     /// Counts one reconcile.
@@ -150,7 +184,13 @@ impl Telemetry {
     /// Counts one write to the API server.
     pub fn api_write(&self, verb: &'static str, resource: &'static str, ok: bool) {
         let result = if ok { "ok" } else { "error" };
-        self.writes.get_or_create(&Write { verb, resource, result }).inc();
+        self.writes
+            .get_or_create(&Write {
+                verb,
+                resource,
+                result,
+            })
+            .inc();
     }
 
     /// Notes that a watch is alive.
@@ -178,35 +218,65 @@ impl Telemetry {
     /// Counts the transitions between two statuses of one Rollout.
     pub fn transitioned(&self, before: &RolloutStatus, after: &RolloutStatus) {
         let told = |status: &RolloutStatus| {
-            status.change.as_ref().map_or((String::new(), 0), |change| (change.run.clone(), change.transitions.len()))
+            status.change.as_ref().map_or((String::new(), 0), |change| {
+                (change.run.clone(), change.transitions.len())
+            })
         };
         let (old, new) = (told(before), told(after));
         let known = if old.0 == new.0 { old.1 } else { 0 };
-        for line in after.change.iter().flat_map(|change| change.transitions.iter().skip(known)) {
-            self.transitions.get_or_create(&Reason { reason: line.reason.clone() }).inc();
+        for line in after
+            .change
+            .iter()
+            .flat_map(|change| change.transitions.iter().skip(known))
+        {
+            self.transitions
+                .get_or_create(&Reason {
+                    reason: line.reason.clone(),
+                })
+                .inc();
         }
     }
 
     /// Counts what the windows of an observation gave.
     pub fn window(&self, outcome: &str) {
-        self.windows.get_or_create(&Gave { outcome: outcome.to_owned() }).inc();
+        self.windows
+            .get_or_create(&Gave {
+                outcome: outcome.to_owned(),
+            })
+            .inc();
     }
 
     /// Notes how a Rollout stands; `None` if it is gone.
     pub fn stands(&self, namespace: &str, name: &str, status: Option<&RolloutStatus>) {
         let key = format!("{namespace}/{name}");
-        let Ok(mut standings) = self.standings.lock() else { return };
+        let Ok(mut standings) = self.standings.lock() else {
+            return;
+        };
         if let Some(before) = standings.remove(&key) {
             self.rollouts.get_or_create(&before).dec();
         }
-        let canary = Canary { namespace: namespace.to_owned(), rollout: name.to_owned() };
-        let under_way = status.and_then(|status| status.change.as_ref()).filter(|change| change.outcome.is_none());
+        let canary = Canary {
+            namespace: namespace.to_owned(),
+            rollout: name.to_owned(),
+        };
+        let under_way = status
+            .and_then(|status| status.change.as_ref())
+            .filter(|change| change.outcome.is_none());
         match under_way {
             Some(change) => {
-                self.weight.get_or_create(&canary).set(i64::from(change.weight));
-                for summary in crate::core::analysis::summaries(&change.evidence, &change.plan.strictness) {
-                    for (test, value) in [("worse", summary.log10_worse), ("within_margin", summary.log10_within_margin)] {
-                        self.evidence.get_or_create(&label(&canary, &summary.check, test)).set(value);
+                self.weight
+                    .get_or_create(&canary)
+                    .set(i64::from(change.weight));
+                for summary in
+                    crate::core::analysis::summaries(&change.evidence, &change.plan.strictness)
+                {
+                    for (test, value) in [
+                        ("worse", summary.log10_worse),
+                        ("within_margin", summary.log10_within_margin),
+                    ] {
+                        self.evidence
+                            .get_or_create(&label(&canary, &summary.check, test))
+                            .set(value);
                     }
                 }
             }
@@ -223,7 +293,9 @@ impl Telemetry {
 
     fn forget(&self, canary: &Canary, status: Option<&RolloutStatus>) {
         self.weight.remove(canary);
-        let checks = status.and_then(|status| status.change.as_ref()).map(|change| &change.evidence.checks);
+        let checks = status
+            .and_then(|status| status.change.as_ref())
+            .map(|change| &change.evidence.checks);
         for check in checks.into_iter().flatten() {
             for test in ["worse", "within_margin"] {
                 self.evidence.remove(&label(canary, &check.name, test));
@@ -233,7 +305,10 @@ impl Telemetry {
 
     fn encode(&self) -> String {
         let mut text = String::new();
-        let encoded = self.registry.lock().is_ok_and(|registry| encode(&mut text, &registry).is_ok());
+        let encoded = self
+            .registry
+            .lock()
+            .is_ok_and(|registry| encode(&mut text, &registry).is_ok());
         if !encoded {
             let _ = write!(text, "# the metrics could not be encoded");
         }
@@ -242,7 +317,12 @@ impl Telemetry {
 }
 
 fn label(canary: &Canary, check: &str, test: &'static str) -> Evidence {
-    Evidence { namespace: canary.namespace.clone(), rollout: canary.rollout.clone(), check: check.to_owned(), test }
+    Evidence {
+        namespace: canary.namespace.clone(),
+        rollout: canary.rollout.clone(),
+        check: check.to_owned(),
+        test,
+    }
 }
 
 /// Serves `/healthz`, `/readyz` and `/metrics` until `shutdown`.
@@ -259,17 +339,30 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(telemetry);
-    axum::serve(listener, app).with_graceful_shutdown(shutdown).await
+    axum::serve(listener, app)
+        .with_graceful_shutdown(shutdown)
+        .await
 }
 
 async fn readyz(State(telemetry): State<Arc<Telemetry>>) -> (StatusCode, &'static str) {
     if telemetry.ready.load(Ordering::Relaxed) {
         (StatusCode::OK, "ok")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the caches are not filled yet: are the CRDs installed?")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the caches are not filled yet: are the CRDs installed?",
+        )
     }
 }
 
-async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> ([(&'static str, &'static str); 1], String) {
-    ([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], telemetry.encode())
+async fn metrics(
+    State(telemetry): State<Arc<Telemetry>>,
+) -> ([(&'static str, &'static str); 1], String) {
+    (
+        [(
+            "content-type",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )],
+        telemetry.encode(),
+    )
 }

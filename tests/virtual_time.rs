@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use countersign::api::rollout::{Outcome, RolloutStatus};
 use countersign::api::{Duration, Phase, RolloutPolicySpec, RolloutSpec, Tier};
-use countersign::core::observation::{NamedPolicy, Observation, Uncounted, Unanswered, WindowOutcome};
+use countersign::core::observation::{
+    NamedPolicy, Observation, Unanswered, Uncounted, WindowOutcome,
+};
 use countersign::core::simulate::World;
 use countersign::core::statistics::Counts;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -17,7 +19,9 @@ use serde_json::{Value, json};
 const START: Timestamp = Timestamp::UNIX_EPOCH;
 
 fn after(minutes: i64) -> Timestamp {
-    START.saturating_add(SignedDuration::from_mins(minutes)).unwrap()
+    START
+        .saturating_add(SignedDuration::from_mins(minutes))
+        .unwrap()
 }
 
 fn template(version: &str) -> Value {
@@ -38,27 +42,51 @@ fn spec(version: &str) -> RolloutSpec {
 }
 
 fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs.iter().map(|(key, value)| (format!("provenance.countersign.dev/{key}"), (*value).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(key, value)| {
+            (
+                format!("provenance.countersign.dev/{key}"),
+                (*value).to_owned(),
+            )
+        })
+        .collect()
 }
 
 fn harmless() -> BTreeMap<String, String> {
     annotations(&[
-        ("revision", "1111111"), ("approved-revision", "1111111"), ("contributor", "human"), ("authors", "alice"),
-        ("reviewers", "bob"), ("tests", "PASSED"), ("lines-added", "3"), ("lines-deleted", "1"), ("files-changed", "1"),
+        ("revision", "1111111"),
+        ("approved-revision", "1111111"),
+        ("contributor", "human"),
+        ("authors", "alice"),
+        ("reviewers", "bob"),
+        ("tests", "PASSED"),
+        ("lines-added", "3"),
+        ("lines-deleted", "1"),
+        ("files-changed", "1"),
     ])
 }
 
 /// A policy with the built-in steps and strictness but no sign-offs, so that rollouts can end alone.
 fn unattended() -> NamedPolicy {
     let mut policy: RolloutPolicySpec = countersign::core::policy::built_in().clone();
-    for tier in [&mut policy.tiers.low, &mut policy.tiers.medium, &mut policy.tiers.high, &mut policy.tiers.critical] {
-        tier.sign_off.clear();
-        tier.promotion_sign_off.clear();
+    for tier in [
+        &mut policy.tiers.low,
+        &mut policy.tiers.medium,
+        &mut policy.tiers.high,
+        &mut policy.tiers.critical,
+    ] {
+        tier.sign_off = Some(vec![]);
+        tier.promotion_sign_off = Some(vec![]);
         for step in &mut tier.steps {
             step.sign_off.clear();
         }
     }
-    NamedPolicy { name: "unattended".into(), generation: 1, spec: policy }
+    NamedPolicy {
+        name: "unattended".into(),
+        generation: 1,
+        spec: policy,
+    }
 }
 
 fn observation(version: &str) -> Observation {
@@ -89,28 +117,54 @@ fn observation(version: &str) -> Observation {
 /// Traffic of so many requests in a window of 10 s, with these error rates, counted exactly.
 fn steady(requests: f64, canary: f64, stable: f64) -> impl FnMut(Timestamp, f64) -> WindowOutcome {
     move |_, share| {
-        let arm = |requests: f64, rate: f64| Counts { requests: requests.round(), errors: (requests.round() * rate).round() };
-        WindowOutcome::Counted { canary: arm(requests * share, canary), stable: arm(requests * (1.0 - share), stable) }
+        let arm = |requests: f64, rate: f64| Counts {
+            requests: requests.round(),
+            errors: (requests.round() * rate).round(),
+        };
+        WindowOutcome::Counted {
+            canary: arm(requests * share, canary),
+            stable: arm(requests * (1.0 - share), stable),
+        }
     }
 }
 
 /// The same with Poisson noise.
-fn noisy(seed: u64, requests: f64, canary: f64, stable: f64) -> impl FnMut(Timestamp, f64) -> WindowOutcome {
+fn noisy(
+    seed: u64,
+    requests: f64,
+    canary: f64,
+    stable: f64,
+) -> impl FnMut(Timestamp, f64) -> WindowOutcome {
     let mut rng = SmallRng::seed_from_u64(seed);
     move |_, share| {
-        let mut draw = |mean: f64| if mean > 0.0 { Poisson::new(mean).unwrap().sample(&mut rng) } else { 0.0 };
+        let mut draw = |mean: f64| {
+            if mean > 0.0 {
+                Poisson::new(mean).unwrap().sample(&mut rng)
+            } else {
+                0.0
+            }
+        };
         let mut arm = |requests: f64, rate: f64| {
             let errors = draw(requests * rate);
-            Counts { requests: draw(requests * (1.0 - rate)) + errors, errors }
+            Counts {
+                requests: draw(requests * (1.0 - rate)) + errors,
+                errors,
+            }
         };
-        WindowOutcome::Counted { canary: arm(requests * share, canary), stable: arm(requests * (1.0 - share), stable) }
+        WindowOutcome::Counted {
+            canary: arm(requests * share, canary),
+            stable: arm(requests * (1.0 - share), stable),
+        }
     }
 }
 
 /// A world in which the first revision already serves.
 fn serving() -> World {
     let mut world = World::new(observation("v1"));
-    assert!(world.run(after(10), &mut steady(1_000.0, 0.0, 0.0), World::at_rest), "the first revision serves");
+    assert!(
+        world.run(after(10), &mut steady(1_000.0, 0.0, 0.0), World::at_rest),
+        "the first revision serves"
+    );
     assert_eq!(world.observation.status.phase, Phase::Stable);
     world
 }
@@ -126,8 +180,19 @@ fn lawful(world: &World) {
 }
 
 fn stable_image(world: &World) -> String {
-    let hash = &world.observation.status.stable.as_ref().unwrap().pod_template_hash;
-    let set = world.observation.replica_sets.iter().find(|set| set.hash == *hash).unwrap();
+    let hash = &world
+        .observation
+        .status
+        .stable
+        .as_ref()
+        .unwrap()
+        .pod_template_hash;
+    let set = world
+        .observation
+        .replica_sets
+        .iter()
+        .find(|set| set.hash == *hash)
+        .unwrap();
     set.template.images()[0].to_owned()
 }
 
@@ -136,12 +201,24 @@ fn a_healthy_low_risk_change_is_promoted_in_the_sum_of_its_bakes() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
     let began = world.observation.now;
-    assert!(world.run(after(120), &mut steady(5_000.0, 0.001, 0.001), |o| World::at_rest(o) && o.status.revision == 2));
+    assert!(world.run(
+        after(120),
+        &mut steady(5_000.0, 0.001, 0.001),
+        |o| World::at_rest(o) && o.status.revision == 2
+    ));
     lawful(&world);
     assert_eq!(stable_image(&world), "example.org/shop:v2");
     let took = world.observation.now.duration_since(began);
-    assert!((15 * 60..17 * 60).contains(&took.as_secs()), "three bakes of 5 minutes took {took:#}");
-    let pods: i32 = world.observation.replica_sets.iter().map(|set| set.replicas).sum();
+    assert!(
+        (15 * 60..17 * 60).contains(&took.as_secs()),
+        "three bakes of 5 minutes took {took:#}"
+    );
+    let pods: i32 = world
+        .observation
+        .replica_sets
+        .iter()
+        .map(|set| set.replicas)
+        .sum();
     assert_eq!(pods, 20);
 }
 
@@ -149,7 +226,9 @@ fn a_healthy_low_risk_change_is_promoted_in_the_sum_of_its_bakes() {
 fn a_change_without_provenance_takes_the_smaller_steps_of_a_high_tier() {
     let mut world = serving();
     change(&mut world, "v2", BTreeMap::new());
-    world.run(after(12), &mut steady(5_000.0, 0.0, 0.0), |o| o.status.step.is_some());
+    world.run(after(12), &mut steady(5_000.0, 0.0, 0.0), |o| {
+        o.status.step.is_some()
+    });
     let change = world.observation.status.change.clone().unwrap();
     assert!(change.tier >= Tier::High, "{change:?}");
     assert_eq!(change.plan.steps[0].weight, 1);
@@ -159,18 +238,41 @@ fn a_change_without_provenance_takes_the_smaller_steps_of_a_high_tier() {
 fn law_3_errors_roll_back_within_one_interval_of_sufficient_evidence_and_law_8_they_stay_back() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
-    assert!(world.run(after(60), &mut steady(5_000.0, 0.2, 0.001), |o| o.status.phase == Phase::Degraded));
+    assert!(world.run(
+        after(60),
+        &mut steady(5_000.0, 0.2, 0.001),
+        |o| o.status.phase == Phase::Degraded
+    ));
     lawful(&world);
     assert_eq!(stable_image(&world), "example.org/shop:v1");
     let change = world.observation.status.change.clone().unwrap();
     assert_eq!(change.outcome, Some(Outcome::RolledBack));
-    let failed = change.transitions.iter().find(|line| line.reason == "AnalysisFailed").unwrap();
-    let first = change.transitions.iter().find(|line| line.reason == "StepStarted").unwrap();
-    let took = failed.at.as_ref().unwrap().0.duration_since(first.at.as_ref().unwrap().0);
-    assert!(took.as_secs() <= 10 + 30 + 10, "one window, the lag and one interval: {took:#}");
+    let failed = change
+        .transitions
+        .iter()
+        .find(|line| line.reason == "AnalysisFailed")
+        .unwrap();
+    let first = change
+        .transitions
+        .iter()
+        .find(|line| line.reason == "StepStarted")
+        .unwrap();
+    let took = failed
+        .at
+        .as_ref()
+        .unwrap()
+        .0
+        .duration_since(first.at.as_ref().unwrap().0);
+    assert!(
+        took.as_secs() <= 10 + 30 + 10,
+        "one window, the lag and one interval: {took:#}"
+    );
     let attempts = world.observation.status.attempts;
     world.run(after(300), &mut steady(5_000.0, 0.0, 0.0), |_| false);
-    assert_eq!(world.observation.status.attempts, attempts, "what failed stays failed");
+    assert_eq!(
+        world.observation.status.attempts, attempts,
+        "what failed stays failed"
+    );
     lawful(&world);
 }
 
@@ -180,38 +282,74 @@ fn law_6_without_data_a_change_is_held_and_rolled_back_at_the_deadline() {
         ("NoSeries", uncounted(Uncounted::NoSeries)),
         ("StaleSamples", uncounted(Uncounted::StaleSamples)),
         ("NotANumber", uncounted(Uncounted::NotANumber)),
-        ("PrometheusUnreachable", Box::new(|_, _| WindowOutcome::Unanswered {
-            reason: Unanswered::PrometheusUnreachable,
-            message: "connection refused".into(),
-        }) as Box<dyn FnMut(Timestamp, f64) -> WindowOutcome>),
+        (
+            "PrometheusUnreachable",
+            Box::new(|_, _| WindowOutcome::Unanswered {
+                reason: Unanswered::PrometheusUnreachable,
+                message: "connection refused".into(),
+            }) as Box<dyn FnMut(Timestamp, f64) -> WindowOutcome>,
+        ),
     ] {
         let mut world = serving();
         change(&mut world, "v2", harmless());
-        assert!(world.run(after(30), &mut *traffic, |o| o.status.phase == Phase::Degraded), "{reason}");
+        assert!(
+            world.run(after(30), &mut *traffic, |o| o.status.phase
+                == Phase::Degraded),
+            "{reason}"
+        );
         lawful(&world);
         let change = world.observation.status.change.clone().unwrap();
-        assert!(change.transitions.iter().all(|line| line.step <= 1), "{reason}: it never passed its first step");
-        assert!(change.transitions.iter().any(|line| line.message.contains(reason)), "{reason}: {:?}", change.transitions);
+        assert!(
+            change.transitions.iter().all(|line| line.step <= 1),
+            "{reason}: it never passed its first step"
+        );
+        assert!(
+            change
+                .transitions
+                .iter()
+                .any(|line| line.message.contains(reason)),
+            "{reason}: {:?}",
+            change.transitions
+        );
     }
 }
 
 fn uncounted(reason: Uncounted) -> Box<dyn FnMut(Timestamp, f64) -> WindowOutcome> {
-    Box::new(move |_, _| WindowOutcome::Uncounted { reason, message: "nothing".into() })
+    Box::new(move |_, _| WindowOutcome::Uncounted {
+        reason,
+        message: "nothing".into(),
+    })
 }
 
 #[test]
 fn scarce_evidence_promotes_only_the_lowest_tier() {
     let mut low = serving();
     change(&mut low, "v2", harmless());
-    assert!(low.run(after(600), &mut steady(10.0, 0.0, 0.0), |o| World::at_rest(o) && o.status.revision == 2));
+    assert!(
+        low.run(after(600), &mut steady(10.0, 0.0, 0.0), |o| World::at_rest(
+            o
+        ) && o
+            .status
+            .revision
+            == 2)
+    );
     assert_eq!(stable_image(&low), "example.org/shop:v2");
     lawful(&low);
 
     let mut high = serving();
     change(&mut high, "v2", BTreeMap::new());
-    high.run(after(120), &mut steady(10.0, 0.0, 0.0), |o| o.status.phase == Phase::AwaitingSignOff);
-    assert_eq!(high.observation.status.waiting_for.as_deref(), Some("AwaitingPerson"));
-    assert!(high.run(after(60 * 50), &mut steady(10.0, 0.0, 0.0), |o| o.status.phase == Phase::Degraded));
+    high.run(after(120), &mut steady(10.0, 0.0, 0.0), |o| {
+        o.status.phase == Phase::AwaitingSignOff
+    });
+    assert_eq!(
+        high.observation.status.waiting_for.as_deref(),
+        Some("AwaitingPerson")
+    );
+    assert!(high.run(
+        after(60 * 50),
+        &mut steady(10.0, 0.0, 0.0),
+        |o| o.status.phase == Phase::Degraded
+    ));
     assert_eq!(stable_image(&high), "example.org/shop:v1");
     lawful(&high);
 }
@@ -221,7 +359,11 @@ fn pods_that_never_come_are_rolled_back_at_the_deadline_and_stable_is_untouched(
     let mut world = serving();
     world.pods_ready_after = None;
     change(&mut world, "v2", harmless());
-    assert!(world.run(after(30), &mut steady(5_000.0, 0.0, 0.0), |o| o.status.phase == Phase::Degraded));
+    assert!(world.run(
+        after(30),
+        &mut steady(5_000.0, 0.0, 0.0),
+        |o| o.status.phase == Phase::Degraded
+    ));
     lawful(&world);
     assert_eq!(world.observation.status.available_replicas, 20);
 }
@@ -230,18 +372,32 @@ fn pods_that_never_come_are_rolled_back_at_the_deadline_and_stable_is_untouched(
 fn a_newer_change_supersedes_and_the_stable_template_reverts() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
-    world.run(after(20), &mut steady(5_000.0, 0.0, 0.0), |o| o.status.step.as_deref() == Some("1/3"));
+    world.run(after(20), &mut steady(5_000.0, 0.0, 0.0), |o| {
+        o.status.step.as_deref() == Some("1/3")
+    });
     change(&mut world, "v3", harmless());
-    world.run(after(20), &mut steady(5_000.0, 0.0, 0.0), |o| o.status.revision == 3 && o.status.step.as_deref() == Some("1/3"));
+    world.run(after(20), &mut steady(5_000.0, 0.0, 0.0), |o| {
+        o.status.revision == 3 && o.status.step.as_deref() == Some("1/3")
+    });
     change(&mut world, "v1", harmless());
     let now = world.observation.now;
     assert!(world.run(after(40), &mut steady(5_000.0, 0.0, 0.0), World::at_rest));
-    assert!(world.observation.now.duration_since(now).as_secs() <= 15, "the return takes no steps");
+    assert!(
+        world.observation.now.duration_since(now).as_secs() <= 15,
+        "the return takes no steps"
+    );
     assert_eq!(world.observation.status.phase, Phase::Stable);
     assert_eq!(stable_image(&world), "example.org/shop:v1");
     let mut outcomes = world.outcomes();
     outcomes.sort_by_key(|outcome| format!("{outcome:?}"));
-    assert_eq!(outcomes, [Some(Outcome::Promoted), Some(Outcome::Reverted), Some(Outcome::Superseded)]);
+    assert_eq!(
+        outcomes,
+        [
+            Some(Outcome::Promoted),
+            Some(Outcome::Reverted),
+            Some(Outcome::Superseded)
+        ]
+    );
     lawful(&world);
 }
 
@@ -249,11 +405,20 @@ fn a_newer_change_supersedes_and_the_stable_template_reverts() {
 fn a_pause_waits_without_a_deadline_but_a_failing_canary_is_rolled_back_all_the_same() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
-    world.run(after(20), &mut steady(5_000.0, 0.0, 0.0), |o| o.status.step.as_deref() == Some("1/3"));
+    world.run(after(20), &mut steady(5_000.0, 0.0, 0.0), |o| {
+        o.status.step.as_deref() == Some("1/3")
+    });
     world.observation.spec.paused = true;
     world.run(after(300), &mut steady(5_000.0, 0.0, 0.0), |_| false);
-    assert_eq!(world.observation.status.waiting_for.as_deref(), Some("Paused"));
-    assert!(world.run(after(330), &mut steady(5_000.0, 0.3, 0.0), |o| o.status.phase == Phase::Degraded));
+    assert_eq!(
+        world.observation.status.waiting_for.as_deref(),
+        Some("Paused")
+    );
+    assert!(world.run(
+        after(330),
+        &mut steady(5_000.0, 0.3, 0.0),
+        |o| o.status.phase == Phase::Degraded
+    ));
     lawful(&world);
 }
 
@@ -264,8 +429,15 @@ fn an_unmet_sign_off_holds_and_expires() {
     change(&mut world, "v2", BTreeMap::new());
     world.run(after(60), &mut steady(5_000.0, 0.0, 0.0), |_| false);
     assert_eq!(world.observation.status.phase, Phase::AwaitingSignOff);
-    assert_eq!(world.observation.status.replicas, 20, "no canary before the first gate");
-    assert!(world.run(after(60 * 26), &mut steady(5_000.0, 0.0, 0.0), |o| o.status.phase == Phase::Degraded));
+    assert_eq!(
+        world.observation.status.replicas, 20,
+        "no canary before the first gate"
+    );
+    assert!(world.run(
+        after(60 * 26),
+        &mut steady(5_000.0, 0.0, 0.0),
+        |o| o.status.phase == Phase::Degraded
+    ));
     lawful(&world);
 }
 
@@ -273,20 +445,31 @@ fn an_unmet_sign_off_holds_and_expires() {
 fn tightening_a_policy_takes_effect_in_mid_rollout_and_loosening_does_not() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
-    world.run(after(20), &mut steady(5_000.0, 0.0, 0.0), |o| o.status.step.as_deref() == Some("1/3"));
+    world.run(after(20), &mut steady(5_000.0, 0.0, 0.0), |o| {
+        o.status.step.as_deref() == Some("1/3")
+    });
     let before = world.observation.status.change.clone().unwrap().plan;
     let mut policy = unattended();
     policy.spec.tiers.low.steps.truncate(1);
     policy.spec.tiers.low.min_bake = Some(Duration::seconds(1));
     world.observation.policies = vec![policy];
     world.run(after(3), &mut steady(5_000.0, 0.0, 0.0), |_| false);
-    assert_eq!(world.observation.status.change.clone().unwrap().plan.steps, before.steps);
+    assert_eq!(
+        world.observation.status.change.clone().unwrap().plan.steps,
+        before.steps
+    );
     let mut policy = unattended();
     policy.spec.tiers.low.min_bake = Some(Duration::minutes(20));
     world.observation.policies = vec![policy];
     world.run(after(4), &mut steady(5_000.0, 0.0, 0.0), |_| false);
     let plan = world.observation.status.change.clone().unwrap().plan;
-    assert!(plan.steps[1..].iter().all(|step| step.bake >= Duration::minutes(20)), "{:?}", plan.steps);
+    assert!(
+        plan.steps[1..]
+            .iter()
+            .all(|step| step.bake >= Duration::minutes(20)),
+        "{:?}",
+        plan.steps
+    );
     lawful(&world);
 }
 
@@ -302,7 +485,11 @@ fn a_five_step_rollout_writes_its_status_seldom() {
     world.observation.policies = vec![policy];
     change(&mut world, "v2", harmless());
     let before = world.status_writes;
-    assert!(world.run(after(120), &mut steady(5_000.0, 0.001, 0.001), |o| World::at_rest(o) && o.status.revision == 2));
+    assert!(world.run(
+        after(120),
+        &mut steady(5_000.0, 0.001, 0.001),
+        |o| World::at_rest(o) && o.status.revision == 2
+    ));
     let writes = world.status_writes - before;
     println!("status writes of a five-step rollout: {writes}");
     assert!(writes <= 50, "{writes} writes of status");
@@ -392,7 +579,10 @@ fn run(world: &mut World, until: Timestamp, mode: &Twist, seed: u64) {
         Twist::NoData => world.run(until, &mut *uncounted(Uncounted::NoSeries), |_| false),
         Twist::Unreachable => world.run(
             until,
-            &mut |_, _| WindowOutcome::Unanswered { reason: Unanswered::PrometheusUnreachable, message: String::new() },
+            &mut |_, _| WindowOutcome::Unanswered {
+                reason: Unanswered::PrometheusUnreachable,
+                message: String::new(),
+            },
             |_| false,
         ),
         Twist::Errors(rate) => world.run(until, &mut noisy(seed, 3_000.0, *rate, 0.01), |_| false),
@@ -409,7 +599,9 @@ fn whole_rollouts_have_the_operating_characteristics_of_the_design() {
         let rolled_back = (0..runs).filter(|seed| {
             let mut world = serving();
             change(&mut world, "v2", harmless());
-            world.run(after(240), &mut noisy(*seed, 500.0, canary, 0.001), |o| World::at_rest(o) && o.status.revision == 2);
+            world.run(after(240), &mut noisy(*seed, 500.0, canary, 0.001), |o| {
+                World::at_rest(o) && o.status.revision == 2
+            });
             lawful(&world);
             world.outcome() == Some(Outcome::RolledBack)
         });
@@ -417,7 +609,10 @@ fn whole_rollouts_have_the_operating_characteristics_of_the_design() {
     };
     // Tier low allows 1% false rollbacks: of 150 healthy rollouts 7 or more would come once in 800.
     let healthy = rate(150, 0.001);
-    assert!(healthy <= 6, "{healthy} of 150 healthy rollouts were rolled back");
+    assert!(
+        healthy <= 6,
+        "{healthy} of 150 healthy rollouts were rolled back"
+    );
     // Ten times the error rate: the design allows 1% missed; three of 60 would come once in 44.
     let missed = 60 - rate(60, 0.01);
     assert!(missed <= 2, "{missed} of 60 bad rollouts were missed");

@@ -26,9 +26,21 @@ pub struct Recorder {
 impl Recorder {
     /// A recorder; one for the process, since it remembers what it has said.
     #[must_use]
-    pub fn new(client: Client, instance: &str, lease: Arc<Lease>, telemetry: Arc<Telemetry>) -> Self {
-        let reporter = Reporter { controller: MANAGER.into(), instance: Some(instance.into()) };
-        Self { recorder: KubeRecorder::new(client, reporter), lease, telemetry }
+    pub fn new(
+        client: Client,
+        instance: &str,
+        lease: Arc<Lease>,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
+        let reporter = Reporter {
+            controller: MANAGER.into(),
+            instance: Some(instance.into()),
+        };
+        Self {
+            recorder: KubeRecorder::new(client, reporter),
+            lease,
+            telemetry,
+        }
     }
 
     /// Says one thing about a Rollout.
@@ -38,13 +50,20 @@ impl Recorder {
         }
         let cut = |text: &str, length: usize| text.chars().take(length).collect::<String>();
         let event = Event {
-            type_: if notice.warning { EventType::Warning } else { EventType::Normal },
+            type_: if notice.warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
             reason: cut(&notice.reason, MAX_WORD),
             note: Some(cut_bytes(&notice.message)),
             action: cut(&notice.action, MAX_WORD),
             secondary: None,
         };
-        let result = self.recorder.publish(&event, &rollout.object_ref(&())).await;
+        let result = self
+            .recorder
+            .publish(&event, &rollout.object_ref(&()))
+            .await;
         self.telemetry.api_write("create", "events", result.is_ok());
         if let Err(error) = result {
             tracing::warn!(reason = %notice.reason, %error, "an Event could not be published");

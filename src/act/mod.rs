@@ -78,7 +78,11 @@ impl Actor {
             }
         }
         // A record is a projection of the status: it is news only where the status is.
-        if let Some(record) = decision.record.as_ref().filter(|_| self.is_news(observation, decision)) {
+        if let Some(record) = decision
+            .record
+            .as_ref()
+            .filter(|_| self.is_news(observation, decision))
+        {
             if let Err(error) = self.keep_record(rollout, namespace, record).await {
                 refused.get_or_insert(error);
             }
@@ -91,13 +95,29 @@ impl Actor {
 
     fn is_news(&self, observation: &Observation, decision: &Decision) -> bool {
         let told = |change: &Option<crate::api::rollout::Change>| {
-            change.as_ref().map(|change| (change.run.clone(), change.transitions.len(), change.plan.clone()))
+            change.as_ref().map(|change| {
+                (
+                    change.run.clone(),
+                    change.transitions.len(),
+                    change.plan.clone(),
+                )
+            })
         };
-        let ended = decision.status.change.as_ref().is_some_and(|change| change.outcome.is_some());
-        told(&observation.status.change) != told(&decision.status.change) || (ended && !observation.recorded)
+        let ended = decision
+            .status
+            .change
+            .as_ref()
+            .is_some_and(|change| change.outcome.is_some());
+        told(&observation.status.change) != told(&decision.status.change)
+            || (ended && !observation.recorded)
     }
 
-    async fn write_status(&self, rollout: &Rollout, namespace: &str, decision: &Decision) -> Result<(), Error> {
+    async fn write_status(
+        &self,
+        rollout: &Rollout,
+        namespace: &str,
+        decision: &Decision,
+    ) -> Result<(), Error> {
         let api: Api<Rollout> = Api::namespaced(self.client.clone(), namespace);
         // With the version that was read: a decision on anything older is refused.
         let body = json!({
@@ -108,24 +128,43 @@ impl Actor {
         });
         let (name, parameters, patch) = (rollout.name_any(), apply(), Patch::Apply(body));
         let write = api.patch_status(&name, &parameters, &patch);
-        self.write("the status", rollout, "patch", "rollouts/status", write).await?;
+        self.write("the status", rollout, "patch", "rollouts/status", write)
+            .await?;
         Ok(())
     }
 
-    async fn act(&self, rollout: &Rollout, observation: &Observation, action: &Action) -> Result<(), Error> {
+    async fn act(
+        &self,
+        rollout: &Rollout,
+        observation: &Observation,
+        action: &Action,
+    ) -> Result<(), Error> {
         match action {
             Action::DeleteRun { run } => {
-                let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
+                let api: Api<RolloutRun> =
+                    Api::namespaced(self.client.clone(), &observation.namespace);
                 let parameters = DeleteParams::default();
                 let write = ignoring_absence(api.delete(run, &parameters));
-                self.write("the removal of an old record", rollout, "delete", "rolloutruns", write).await
+                self.write(
+                    "the removal of an old record",
+                    rollout,
+                    "delete",
+                    "rolloutruns",
+                    write,
+                )
+                .await
             }
             _ => self.act_on_workload(rollout, observation, action).await,
         }
     }
 
     /// Adds to the record of a change, and makes it where it is not there yet.
-    async fn keep_record(&self, rollout: &Rollout, namespace: &str, record: &Record) -> Result<(), Error> {
+    async fn keep_record(
+        &self,
+        rollout: &Rollout,
+        namespace: &str,
+        record: &Record,
+    ) -> Result<(), Error> {
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), namespace);
         let spec = &record.spec;
         let begun = spec.progress.transitions.len() > 1;
@@ -137,7 +176,11 @@ impl Actor {
             } });
             let (parameters, patch) = (field_manager(), Patch::Merge(news));
             let write = absent_as_none(api.patch(&record.name, &parameters, &patch));
-            if self.write("the record", rollout, "patch", "rolloutruns", write).await?.is_some() {
+            if self
+                .write("the record", rollout, "patch", "rolloutruns", write)
+                .await?
+                .is_some()
+            {
                 return Ok(());
             }
         }
@@ -153,7 +196,8 @@ impl Actor {
         });
         let (parameters, patch) = (apply(), Patch::Apply(body));
         let write = api.patch(&record.name, &parameters, &patch);
-        self.write("the record", rollout, "patch", "rolloutruns", write).await?;
+        self.write("the record", rollout, "patch", "rolloutruns", write)
+            .await?;
         Ok(())
     }
 
@@ -171,7 +215,11 @@ impl Actor {
         self.telemetry.api_write(verb, resource, result.is_ok());
         result.map_err(|source| Error::Refused {
             what: what.to_owned(),
-            rollout: format!("{}/{}", rollout.namespace().unwrap_or_default(), rollout.name_any()),
+            rollout: format!(
+                "{}/{}",
+                rollout.namespace().unwrap_or_default(),
+                rollout.name_any()
+            ),
             source: Box::new(source),
         })
     }
@@ -193,7 +241,10 @@ fn apply() -> PatchParams {
 }
 
 fn field_manager() -> PatchParams {
-    PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }
+    PatchParams {
+        field_manager: Some(MANAGER.into()),
+        ..PatchParams::default()
+    }
 }
 
 async fn absent_as_none<T>(
@@ -206,6 +257,8 @@ async fn absent_as_none<T>(
     }
 }
 
-async fn ignoring_absence<T>(write: impl Future<Output = Result<T, kube::Error>>) -> Result<(), kube::Error> {
+async fn ignoring_absence<T>(
+    write: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<(), kube::Error> {
     absent_as_none(write).await.map(|_| ())
 }

@@ -30,39 +30,63 @@ impl Actor {
             Action::CreateReplicaSet { name, .. } => {
                 let body = replica_set(rollout, action);
                 let kind = ApiResource::erase::<ReplicaSet>(&());
-                let sets: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
+                let sets: Api<DynamicObject> =
+                    Api::namespaced_with(self.client.clone(), namespace, &kind);
                 let (parameters, patch) = (apply(), Patch::Apply(body));
                 let write = sets.patch(name, &parameters, &patch);
-                self.write("a ReplicaSet", rollout, "create", "replicasets", write).await?;
+                self.write("a ReplicaSet", rollout, "create", "replicasets", write)
+                    .await?;
                 Ok(())
             }
-            Action::Scale { replica_set, replicas } => {
+            Action::Scale {
+                replica_set,
+                replicas,
+            } => {
                 let patch = json!({ "spec": { "replicas": replicas } });
-                self.patch_replica_set(rollout, observation, replica_set, patch).await
+                self.patch_replica_set(rollout, observation, replica_set, patch)
+                    .await
             }
             Action::Adopt { replica_set } => {
                 let patch = json!({ "metadata": {
                     "labels": { ROLLOUT_UID_LABEL: rollout.uid() },
                     "ownerReferences": [owner(rollout)],
                 } });
-                self.patch_replica_set(rollout, observation, replica_set, patch).await
+                self.patch_replica_set(rollout, observation, replica_set, patch)
+                    .await
             }
             Action::Release { replica_set } => {
                 let patch = json!({ "metadata": { "labels": { ROLLOUT_UID_LABEL: null }, "ownerReferences": null } });
-                self.patch_replica_set(rollout, observation, replica_set, patch).await
+                self.patch_replica_set(rollout, observation, replica_set, patch)
+                    .await
             }
             Action::DeleteReplicaSet { replica_set } => {
                 let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), namespace);
                 let parameters = DeleteParams::background();
                 let write = ignoring_absence(sets.delete(replica_set, &parameters));
-                self.write("the removal of an old ReplicaSet", rollout, "delete", "replicasets", write).await
+                self.write(
+                    "the removal of an old ReplicaSet",
+                    rollout,
+                    "delete",
+                    "replicasets",
+                    write,
+                )
+                .await
             }
             Action::SelectRevision { service, hash } => {
                 let services: Api<Service> = Api::namespaced(self.client.clone(), namespace);
-                let (parameters, patch) =
-                    (field_manager(), Patch::Merge(json!({ "spec": { "selector": { HASH_LABEL: hash } } })));
+                let (parameters, patch) = (
+                    field_manager(),
+                    Patch::Merge(json!({ "spec": { "selector": { HASH_LABEL: hash } } })),
+                );
                 let write = services.patch(service, &parameters, &patch);
-                self.write("the selector of a Service", rollout, "patch", "services", write).await?;
+                self.write(
+                    "the selector of a Service",
+                    rollout,
+                    "patch",
+                    "services",
+                    write,
+                )
+                .await?;
                 Ok(())
             }
             Action::DeleteRun { .. } => Ok(()),
@@ -77,7 +101,11 @@ impl Actor {
         mut patch: Value,
     ) -> Result<(), Error> {
         // Only the set that was observed: one of the same name made since is another.
-        let uid = observation.replica_sets.iter().find(|set| set.name == name).map(|set| &set.uid);
+        let uid = observation
+            .replica_sets
+            .iter()
+            .find(|set| set.name == name)
+            .map(|set| &set.uid);
         if let (Some(uid), Some(body)) = (uid, patch.as_object_mut()) {
             let metadata = body.entry("metadata").or_insert_with(|| json!({}));
             if let Some(metadata) = metadata.as_object_mut() {
@@ -87,14 +115,23 @@ impl Actor {
         let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &observation.namespace);
         let (parameters, patch) = (field_manager(), Patch::Merge(patch));
         let write = sets.patch(name, &parameters, &patch);
-        self.write("a ReplicaSet", rollout, "patch", "replicasets", write).await?;
+        self.write("a ReplicaSet", rollout, "patch", "replicasets", write)
+            .await?;
         Ok(())
     }
 }
 
 /// The ReplicaSet of a revision. The template stays JSON, so that fields newer than this build survive.
 fn replica_set(rollout: &Rollout, action: &Action) -> Value {
-    let Action::CreateReplicaSet { name, hash, template_digest, revision, replicas, template } = action else {
+    let Action::CreateReplicaSet {
+        name,
+        hash,
+        template_digest,
+        revision,
+        replicas,
+        template,
+    } = action
+    else {
         return Value::Null;
     };
     let mut labels = json!(template.labels());
@@ -133,7 +170,10 @@ fn annotations(template: &PodTemplate, digest: &str, revision: i64) -> Value {
         REVISION_ANNOTATION: revision.to_string(),
     });
     let text = template.0.to_string();
-    if let Some(map) = annotations.as_object_mut().filter(|_| text.len() <= MAX_TEMPLATE) {
+    if let Some(map) = annotations
+        .as_object_mut()
+        .filter(|_| text.len() <= MAX_TEMPLATE)
+    {
         map.insert(TEMPLATE_ANNOTATION.into(), json!(text));
     }
     annotations

@@ -42,7 +42,10 @@ pub const fn default_interval() -> Duration {
 )]
 pub struct Check {
     /// The check's name, unique in its Rollout or policy.
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub name: String,
     /// Queries for metrics that are in wide use.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -68,12 +68,19 @@ impl std::str::FromStr for Duration {
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let total = self.0.as_millis();
-        let parts =
-            [(total / 3_600_000, "h"), (total / 60_000 % 60, "m"), (total / 1_000 % 60, "s"), (total % 1_000, "ms")];
+        let parts = [
+            (total / 3_600_000, "h"),
+            (total / 60_000 % 60, "m"),
+            (total / 1_000 % 60, "s"),
+            (total % 1_000, "ms"),
+        ];
         if total == 0 {
             return f.write_str("0s");
         }
-        parts.iter().filter(|(count, _)| *count > 0).try_for_each(|(count, unit)| write!(f, "{count}{unit}"))
+        parts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .try_for_each(|(count, unit)| write!(f, "{count}{unit}"))
     }
 }
 
@@ -106,9 +113,13 @@ mod tests {
 
     #[test]
     fn durations_read_as_written_and_write_shortest() {
-        for (text, seconds, shown) in
-            [("90s", 90, "1m30s"), ("5m", 300, "5m"), ("1h30m", 5400, "1h30m"), ("0s", 0, "0s"), ("99999h", 359_996_400, "99999h")]
-        {
+        for (text, seconds, shown) in [
+            ("90s", 90, "1m30s"),
+            ("5m", 300, "5m"),
+            ("1h30m", 5400, "1h30m"),
+            ("0s", 0, "0s"),
+            ("99999h", 359_996_400, "99999h"),
+        ] {
             let duration: Duration = text.parse().unwrap();
             assert_eq!(duration, Duration::seconds(seconds), "{text}");
             assert_eq!(duration.to_string(), shown);
@@ -119,9 +130,22 @@ mod tests {
 
     #[test]
     fn what_is_no_duration_is_an_error_that_shows_it() {
-        for text in ["", "-5m", "1e9h", "five minutes", "5", "5m ago", "P1Y", "1h\u{202e}", &"1h".repeat(40)] {
+        for text in [
+            "",
+            "-5m",
+            "1e9h",
+            "five minutes",
+            "5",
+            "5m ago",
+            "P1Y",
+            "1h\u{202e}",
+            &"1h".repeat(40),
+        ] {
             let error = text.parse::<Duration>().unwrap_err();
-            assert!(error.to_string().contains("is no duration"), "{text}: {error}");
+            assert!(
+                error.to_string().contains("is no duration"),
+                "{text}: {error}"
+            );
         }
     }
 }

@@ -52,7 +52,10 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
 /// The definitions as YAML, each with the name of the file that holds it.
 pub fn crd_files() -> Result<Vec<(String, String)>, serde_saphyr::SerializeError> {
     let file = |crd: CustomResourceDefinition| {
-        Ok((format!("{}.yaml", crd.spec.names.plural), serde_saphyr::to_string(&crd)?))
+        Ok((
+            format!("{}.yaml", crd.spec.names.plural),
+            serde_saphyr::to_string(&crd)?,
+        ))
     };
     crds().into_iter().map(file).collect()
 }

@@ -25,14 +25,22 @@ impl PodTemplate {
             .pointer("/metadata/labels")
             .and_then(Value::as_object)
             .map(|labels| {
-                labels.iter().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()
+                labels
+                    .iter()
+                    .filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())))
+                    .collect()
             })
             .unwrap_or_default()
     }
 
     /// Containers of one list of the pod's spec: `containers` or `initContainers`.
     pub fn containers(&self, list: &str) -> impl Iterator<Item = &Value> {
-        self.0.get("spec").and_then(|spec| spec.get(list)).and_then(Value::as_array).into_iter().flatten()
+        self.0
+            .get("spec")
+            .and_then(|spec| spec.get(list))
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
     }
 
     /// Image references of all containers, init containers first.
@@ -58,7 +66,10 @@ const LIST_KEYS: &[(&str, &[&str])] = &[
     ("volumeDevices", &["devicePath"]),
     ("imagePullSecrets", &["name"]),
     ("hostAliases", &["ip"]),
-    ("topologySpreadConstraints", &["topologyKey", "whenUnsatisfiable"]),
+    (
+        "topologySpreadConstraints",
+        &["topologyKey", "whenUnsatisfiable"],
+    ),
     ("resourceClaims", &["name"]),
     ("schedulingGates", &["name"]),
 ];
@@ -73,8 +84,9 @@ impl JsonSchema for PodTemplate {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let mut generator =
-            SchemaSettings::openapi3().with(|settings| settings.inline_subschemas = true).into_generator();
+        let mut generator = SchemaSettings::openapi3()
+            .with(|settings| settings.inline_subschemas = true)
+            .into_generator();
         let mut schema = Value::from(PodTemplateSpec::json_schema(&mut generator));
         open(&mut schema);
         if let Some(metadata) = schema.pointer_mut("/properties/metadata") {
@@ -108,10 +120,15 @@ fn metadata_schema() -> Value {
 
 /// Makes a generated schema structural, open to newer fields, mergeable by key and brief.
 fn open(schema: &mut Value) {
-    let Some(object) = schema.as_object_mut() else { return };
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
     shorten(object);
     if object.contains_key("properties") {
-        object.insert("x-kubernetes-preserve-unknown-fields".into(), Value::Bool(true));
+        object.insert(
+            "x-kubernetes-preserve-unknown-fields".into(),
+            Value::Bool(true),
+        );
         // A key of a merged list must be set, so it needs the default that Kubernetes itself gives.
         if let Some(protocol) = object
             .get_mut("properties")
@@ -136,8 +153,14 @@ fn open(schema: &mut Value) {
 }
 
 fn merge_by_key(name: &str, property: &mut Value) {
-    let Some((_, keys)) = LIST_KEYS.iter().find(|(list, _)| *list == name) else { return };
-    let has_keys = keys.iter().all(|key| property.pointer(&format!("/items/properties/{key}")).is_some());
+    let Some((_, keys)) = LIST_KEYS.iter().find(|(list, _)| *list == name) else {
+        return;
+    };
+    let has_keys = keys.iter().all(|key| {
+        property
+            .pointer(&format!("/items/properties/{key}"))
+            .is_some()
+    });
     if let Some(property) = property.as_object_mut().filter(|_| has_keys) {
         property.insert("x-kubernetes-list-type".into(), "map".into());
         property.insert("x-kubernetes-list-map-keys".into(), json!(keys));
@@ -165,10 +188,19 @@ mod tests {
     fn every_object_of_the_template_keeps_fields_it_does_not_know() {
         fn walk(value: &Value, path: &str) {
             if let Some(object) = value.as_object() {
-                if object.get("properties").is_some_and(|p| p.is_object() && object.get("type") == Some(&json!("object"))) {
-                    assert_eq!(object.get("x-kubernetes-preserve-unknown-fields"), Some(&json!(true)), "{path}");
+                if object
+                    .get("properties")
+                    .is_some_and(|p| p.is_object() && object.get("type") == Some(&json!("object")))
+                {
+                    assert_eq!(
+                        object.get("x-kubernetes-preserve-unknown-fields"),
+                        Some(&json!(true)),
+                        "{path}"
+                    );
                 }
-                object.iter().for_each(|(key, value)| walk(value, &format!("{path}/{key}")));
+                object
+                    .iter()
+                    .for_each(|(key, value)| walk(value, &format!("{path}/{key}")));
             }
         }
         walk(&schema(), "");
@@ -178,12 +210,18 @@ mod tests {
     fn lists_merge_by_the_keys_that_kubernetes_uses() {
         let schema = schema();
         let container = "/properties/spec/properties/containers";
-        assert_eq!(schema.pointer(&format!("{container}/x-kubernetes-list-map-keys")), Some(&json!(["name"])));
+        assert_eq!(
+            schema.pointer(&format!("{container}/x-kubernetes-list-map-keys")),
+            Some(&json!(["name"]))
+        );
         let ports = format!("{container}/items/properties/ports");
         assert_eq!(
             schema.pointer(&format!("{ports}/x-kubernetes-list-map-keys")),
             Some(&json!(["containerPort", "protocol"]))
         );
-        assert_eq!(schema.pointer(&format!("{ports}/items/properties/protocol/default")), Some(&json!("TCP")));
+        assert_eq!(
+            schema.pointer(&format!("{ports}/items/properties/protocol/default")),
+            Some(&json!("TCP"))
+        );
     }
 }

@@ -24,7 +24,11 @@ use super::{Analysis, Duration, Selector};
     derive = "PartialEq",
     doc = "How risk is scored and what each tier of risk demands, for the Rollouts that it governs; the strictest of several wins, field by field.",
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.risk.version"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutPolicySpec {
@@ -89,7 +93,8 @@ pub struct RiskModel {
 /// The schema of a map from each variant of an enum to a value: every key stands in it by name, so
 /// that a misspelt one is refused and `kubectl explain` describes each.
 fn by_name<K: JsonSchema>(value: &serde_json::Value) -> schemars::Schema {
-    let variants = serde_json::Value::from(schemars::SchemaGenerator::default().into_root_schema_for::<K>());
+    let variants =
+        serde_json::Value::from(schemars::SchemaGenerator::default().into_root_schema_for::<K>());
     let properties: serde_json::Map<_, _> = variants
         .get("oneOf")
         .and_then(serde_json::Value::as_array)
@@ -125,7 +130,9 @@ pub struct Band {
 }
 
 /// A factor of risk that has points of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase")]
 pub enum Factor {
     /// The number of changed lines is not declared.
@@ -167,7 +174,9 @@ pub enum Factor {
 }
 
 /// A kind of difference between two pod templates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase")]
 pub enum Difference {
     /// Another image.
@@ -197,7 +206,9 @@ pub enum Difference {
 }
 
 /// A property of a change for which a lowest tier can be set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase")]
 pub enum Floor {
     /// There is no provenance at all.
@@ -316,14 +327,14 @@ pub struct TierDemands {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub min_requests: Option<i64>,
-    /// Sign-offs before the first step.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Sign-offs before the first step; an empty list asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
-    pub sign_off: Vec<SignOffDemand>,
-    /// Sign-offs before full promotion.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sign_off: Option<Vec<SignOffDemand>>,
+    /// Sign-offs before full promotion; an empty list asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
-    pub promotion_sign_off: Vec<SignOffDemand>,
+    pub promotion_sign_off: Option<Vec<SignOffDemand>>,
     /// Largest chance of rolling back a healthy canary; larger is stricter, as weaker evidence then suffices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.000_001, max = 0.5))]

@@ -29,12 +29,35 @@ use crate::core::statistics::{Counts, EProcess};
     ),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Step", type_ = "string", json_path = ".status.step"),
-    printcolumn(name = "Weight", type_ = "integer", json_path = ".status.weight", description = "Share of the pods that run the canary, in percent"),
+    printcolumn(
+        name = "Weight",
+        type_ = "integer",
+        json_path = ".status.weight",
+        description = "Share of the pods that run the canary, in percent"
+    ),
     printcolumn(name = "Tier", type_ = "string", json_path = ".status.tier"),
-    printcolumn(name = "Waiting-For", type_ = "string", json_path = ".status.waitingFor"),
-    printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyReplicas", priority = 1),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Waiting-For",
+        type_ = "string",
+        json_path = ".status.waitingFor"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "integer",
+        json_path = ".status.readyReplicas",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.message",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(

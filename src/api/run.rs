@@ -24,9 +24,22 @@ use super::rollout::{Outcome, Plan, Stage, Transition};
     printcolumn(name = "Revision", type_ = "integer", json_path = ".spec.revision"),
     printcolumn(name = "Tier", type_ = "string", json_path = ".spec.risk.tier"),
     printcolumn(name = "Score", type_ = "number", json_path = ".spec.risk.score"),
-    printcolumn(name = "Outcome", type_ = "string", json_path = ".spec.progress.outcome"),
-    printcolumn(name = "Message", type_ = "string", json_path = ".spec.progress.message", priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Outcome",
+        type_ = "string",
+        json_path = ".spec.progress.outcome"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".spec.progress.message",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutRunSpec {

@@ -25,9 +25,16 @@ pub struct Checks {
 pub fn checks(observation: &Observation, effective: &Effective) -> Checks {
     let own = observation.spec.strategy.canary.analysis.as_ref();
     let named = own.into_iter().flat_map(|analysis| {
-        analysis.checks.iter().map(|check| (check.name.clone(), check.clone()))
+        analysis
+            .checks
+            .iter()
+            .map(|check| (check.name.clone(), check.clone()))
     });
-    let interval = own.map(|analysis| analysis.interval).into_iter().chain(effective.interval).min();
+    let interval = own
+        .map(|analysis| analysis.interval)
+        .into_iter()
+        .chain(effective.interval)
+        .min();
     Checks {
         checks: named.chain(effective.checks.iter().cloned()).collect(),
         interval: interval.unwrap_or_else(default_interval),
@@ -64,11 +71,17 @@ pub enum Verdict {
 }
 
 fn tolerated(strictness: &Strictness) -> Tolerance {
-    Tolerance { ratio: strictness.tolerated_ratio, difference: strictness.tolerated_difference }
+    Tolerance {
+        ratio: strictness.tolerated_ratio,
+        difference: strictness.tolerated_difference,
+    }
 }
 
 fn margin(strictness: &Strictness) -> Tolerance {
-    Tolerance { ratio: strictness.margin_ratio, difference: strictness.margin_difference }
+    Tolerance {
+        ratio: strictness.margin_ratio,
+        difference: strictness.margin_difference,
+    }
 }
 
 /// ln E at which the canary is rolled back: half of the allowance is for evidence gathered from the
@@ -90,27 +103,49 @@ pub fn gather(
 ) -> Evidence {
     let none = CheckWindows::default();
     let checks = checks.checks.iter().map(|(name, check)| {
-        let known = change.evidence.checks.iter().find(|evidence| evidence.name == *name);
+        let known = change
+            .evidence
+            .checks
+            .iter()
+            .find(|evidence| evidence.name == *name);
         let mut evidence = known.cloned().unwrap_or_else(|| CheckEvidence {
             name: name.clone(),
             last: "Waiting".into(),
             message: "no window has ended yet".into(),
             ..CheckEvidence::default()
         });
-        fold(&mut evidence, check, windows.get(name).unwrap_or(&none), change);
+        fold(
+            &mut evidence,
+            check,
+            windows.get(name).unwrap_or(&none),
+            change,
+        );
         evidence
     });
-    Evidence { from: change.evidence.from.clone(), checks: checks.collect() }
+    Evidence {
+        from: change.evidence.from.clone(),
+        checks: checks.collect(),
+    }
 }
 
 fn fold(evidence: &mut CheckEvidence, check: &Check, windows: &CheckWindows, change: &Change) {
-    if evidence.dispersion.is_none() && (windows.baseline.is_some() || !windows.due.is_empty()) {
-        let measured = windows.baseline.as_deref().map_or(1.0, statistics::dispersion);
+    if evidence.dispersion.is_none() && windows.baseline.is_some() {
+        let measured = windows
+            .baseline
+            .as_deref()
+            .map_or(1.0, statistics::dispersion);
         evidence.dispersion = Some(check.dispersion.unwrap_or(measured));
     }
-    let step_started = change.step_started_at.as_ref().map_or(Timestamp::MIN, |at| at.0);
+    let step_started = change
+        .step_started_at
+        .as_ref()
+        .map_or(Timestamp::MIN, |at| at.0);
     for window in &windows.due {
-        if evidence.last_window_end.as_ref().is_some_and(|end| window.end <= end.0) {
+        if evidence
+            .last_window_end
+            .as_ref()
+            .is_some_and(|end| window.end <= end.0)
+        {
             continue;
         }
         match &window.outcome {
@@ -150,14 +185,29 @@ fn count(
     let observe = |process: &mut EProcess, test, canary| {
         process.observe(test, canary, stable, dispersion);
     };
-    observe(&mut evidence.rollback, Test::RollBack(tolerated(strictness)), canary);
-    observe(&mut evidence.promote, Test::Promote(margin(strictness)), canary);
+    observe(
+        &mut evidence.rollback,
+        Test::RollBack(tolerated(strictness)),
+        canary,
+    );
+    observe(
+        &mut evidence.promote,
+        Test::Promote(margin(strictness)),
+        canary,
+    );
     if let Some(ceiling) = check.ceiling {
         let test = Test::Ceiling(ceiling);
         observe(evidence.ceiling.get_or_insert_default(), test, canary);
-        observe(evidence.stable_ceiling.get_or_insert_default(), test, stable);
+        observe(
+            evidence.stable_ceiling.get_or_insert_default(),
+            test,
+            stable,
+        );
     }
-    for (sum, window) in [(&mut evidence.canary, canary), (&mut evidence.stable, stable)] {
+    for (sum, window) in [
+        (&mut evidence.canary, canary),
+        (&mut evidence.stable, stable),
+    ] {
         sum.requests += window.requests;
         sum.errors += window.errors;
     }
@@ -202,22 +252,36 @@ pub fn judge(
     if let Some(check) = both_above_ceiling(evidence, strictness) {
         return Verdict::NoData {
             reason: "StableAboveCeiling".into(),
-            message: format!("check {}: stable breaks the ceiling too, so the canary is not to blame", check.name),
+            message: format!(
+                "check {}: stable breaks the ceiling too, so the canary is not to blame",
+                check.name
+            ),
         };
     }
-    let scarce: Vec<_> =
-        evidence.checks.iter().filter_map(|check| scarcity(check, strictness, min_requests)).collect();
+    let scarce: Vec<_> = evidence
+        .checks
+        .iter()
+        .filter_map(|check| scarcity(check, strictness, min_requests))
+        .collect();
     if scarce.is_empty() {
-        Verdict::Pass { message: summary_line(evidence, strictness) }
+        Verdict::Pass {
+            message: summary_line(evidence, strictness),
+        }
     } else {
-        Verdict::Scarce { message: scarce.join("; ") }
+        Verdict::Scarce {
+            message: scarce.join("; "),
+        }
     }
 }
 
 /// The mean of the tests' e-values reaches `1/alpha`: valid whatever their dependence, and never
 /// later than any single one of `m` that reaches `m/alpha`.
 fn failure(evidence: &Evidence, strictness: &Strictness) -> Option<String> {
-    let tests: Vec<_> = evidence.checks.iter().flat_map(|check| tests(check, strictness)).collect();
+    let tests: Vec<_> = evidence
+        .checks
+        .iter()
+        .flat_map(|check| tests(check, strictness))
+        .collect();
     let values: Vec<f64> = tests.iter().map(|(_, _, value)| *value).collect();
     if statistics::ln_mean(&values) < rollback_at(strictness) {
         return None;
@@ -237,7 +301,11 @@ fn tests<'a>(
     check: &'a CheckEvidence,
     strictness: &Strictness,
 ) -> Vec<(&'a CheckEvidence, &'static str, f64)> {
-    let mut tests = vec![(check, "worse than tolerated beside stable", check.rollback.ln_value())];
+    let mut tests = vec![(
+        check,
+        "worse than tolerated beside stable",
+        check.rollback.ln_value(),
+    )];
     if let Some(ceiling) = &check.ceiling {
         if !stable_above_ceiling(check, strictness) {
             tests.push((check, "above the ceiling", ceiling.ln_value()));
@@ -247,27 +315,39 @@ fn tests<'a>(
 }
 
 fn stable_above_ceiling(check: &CheckEvidence, strictness: &Strictness) -> bool {
-    let value = check.stable_ceiling.as_ref().map_or(0.0, EProcess::ln_value);
+    let value = check
+        .stable_ceiling
+        .as_ref()
+        .map_or(0.0, EProcess::ln_value);
     value >= -strictness.max_false_rollback.ln()
 }
 
-fn both_above_ceiling<'a>(evidence: &'a Evidence, strictness: &Strictness) -> Option<&'a CheckEvidence> {
+fn both_above_ceiling<'a>(
+    evidence: &'a Evidence,
+    strictness: &Strictness,
+) -> Option<&'a CheckEvidence> {
     let above = |check: &CheckEvidence| {
-        check.ceiling.as_ref().is_some_and(|ceiling| ceiling.ln_value() >= rollback_at(strictness))
+        check
+            .ceiling
+            .as_ref()
+            .is_some_and(|ceiling| ceiling.ln_value() >= rollback_at(strictness))
     };
-    evidence.checks.iter().find(|check| above(check) && stable_above_ceiling(check, strictness))
+    evidence
+        .checks
+        .iter()
+        .find(|check| above(check) && stable_above_ceiling(check, strictness))
 }
 
-fn missing(
-    evidence: &Evidence,
-    checks: &Checks,
-    now: Timestamp,
-    lag: Duration,
-) -> Option<Verdict> {
-    let patience = lag.signed().saturating_add(checks.interval.signed().saturating_mul(3));
+fn missing(evidence: &Evidence, checks: &Checks, now: Timestamp, lag: Duration) -> Option<Verdict> {
+    let patience = lag
+        .signed()
+        .saturating_add(checks.interval.signed().saturating_mul(3));
     let oldest = now.saturating_sub(patience).unwrap_or(Timestamp::MIN);
     evidence.checks.iter().find_map(|check| {
-        let fresh = check.last_window_end.as_ref().is_some_and(|end| end.0 >= oldest);
+        let fresh = check
+            .last_window_end
+            .as_ref()
+            .is_some_and(|end| end.0 >= oldest);
         let (reason, message) = match check.last.as_str() {
             "Counted" if fresh => return None,
             "Counted" => ("EvidenceOutdated", "no window was answered lately"),
@@ -343,8 +423,20 @@ fn log10(ln: f64) -> f64 {
 
 fn rates(check: &CheckEvidence) -> String {
     let rate = |counts: Counts| {
-        let percent = if counts.requests > 0.0 { 100.0 * counts.errors / counts.requests } else { 0.0 };
-        format!("{} of {} requests failed ({percent:.2}%)", counts.errors.round(), counts.requests.round())
+        let percent = if counts.requests > 0.0 {
+            100.0 * counts.errors / counts.requests
+        } else {
+            0.0
+        };
+        format!(
+            "{} of {} requests failed ({percent:.2}%)",
+            counts.errors.round(),
+            counts.requests.round()
+        )
     };
-    format!("canary {}, stable {}", rate(check.canary), rate(check.stable))
+    format!(
+        "canary {}, stable {}",
+        rate(check.canary),
+        rate(check.stable)
+    )
 }

@@ -38,7 +38,11 @@ pub fn decide(observation: &Observation) -> Decision {
     let proposal = Proposal::of(observation);
     let mut status = observation.status.clone();
     status.collision_count = proposal.collision_count;
-    let mut turn = Turn { observation, proposal: &proposal, look_again_at: None };
+    let mut turn = Turn {
+        observation,
+        proposal: &proposal,
+        look_again_at: None,
+    };
     let hold = if observation.conflicts.is_empty() {
         turn.take(&mut status)
     } else {
@@ -57,13 +61,23 @@ pub fn decide(observation: &Observation) -> Decision {
     let notices = notices(observation, &status, hold.as_ref());
     standing::describe(observation, &proposal, &mut status, hold.as_ref());
     standing::keep_quiet(&observation.status, &mut status);
-    Decision { status, actions, notices, record, look_again_at: turn.look_again_at }
+    Decision {
+        status,
+        actions,
+        notices,
+        record,
+        look_again_at: turn.look_again_at,
+    }
 }
 
 /// A Rollout whose pods or Services belong to another does nothing at all.
 fn conflict(observation: &Observation) -> Option<Hold> {
     let message = observation.conflicts.join("; ");
-    Some(Hold { kind: HoldKind::Doubt, reason: reason::CONFLICT.into(), message })
+    Some(Hold {
+        kind: HoldKind::Doubt,
+        reason: reason::CONFLICT.into(),
+        message,
+    })
 }
 
 /// One decision in the making.
@@ -123,15 +137,32 @@ impl Turn<'_> {
             tier: risk.tier,
             after_rollback,
             plan: proposal.plan(self.observation, risk.tier),
-            stage: if initial { Stage::Promoting } else { Stage::Waiting },
+            stage: if initial {
+                Stage::Promoting
+            } else {
+                Stage::Waiting
+            },
             weight: if initial { 100 } else { 0 },
             ..Change::default()
         };
         let message = if initial {
-            format!("first revision, tier {} with {:.1} points: nothing serves yet, so there is nothing to compare it with", risk.tier, risk.score)
+            format!(
+                "first revision, tier {} with {:.1} points: nothing serves yet, so there is nothing to compare it with",
+                risk.tier, risk.score
+            )
         } else {
-            let weights: Vec<_> = change.plan.steps.iter().map(|step| format!("{}%", step.weight)).collect();
-            format!("tier {} with {:.1} points; steps {}", risk.tier, risk.score, weights.join(", "))
+            let weights: Vec<_> = change
+                .plan
+                .steps
+                .iter()
+                .map(|step| format!("{}%", step.weight))
+                .collect();
+            format!(
+                "tier {} with {:.1} points; steps {}",
+                risk.tier,
+                risk.score,
+                weights.join(", ")
+            )
         };
         self.tell(&mut change, reason::CHANGE_STARTED, message);
         status.change = Some(change);
@@ -145,10 +176,23 @@ impl Turn<'_> {
             .as_ref()
             .is_some_and(|stable| stable.template_digest == self.proposal.template_digest);
         if back {
-            self.end(&mut change, Outcome::Reverted, reason::REVERTED, "the template went back to the stable one".into());
+            self.end(
+                &mut change,
+                Outcome::Reverted,
+                reason::REVERTED,
+                "the template went back to the stable one".into(),
+            );
         } else {
-            let message = format!("another change took its place: {}", short(&self.proposal.digest));
-            self.end(&mut change, Outcome::Superseded, reason::SUPERSEDED, message);
+            let message = format!(
+                "another change took its place: {}",
+                short(&self.proposal.digest)
+            );
+            self.end(
+                &mut change,
+                Outcome::Superseded,
+                reason::SUPERSEDED,
+                message,
+            );
         }
         status.change = Some(change);
         self.look_again_after(SignedDuration::ZERO);
@@ -156,14 +200,21 @@ impl Turn<'_> {
 
     /// The change has ended: its pods go, and what follows waits until its record is complete.
     fn conclude(&mut self, status: &mut RolloutStatus, mut change: Change) -> Option<Hold> {
-        let present = workload::present(self.observation, &RolloutStatus {
-            change: Some(change.clone()),
-            ..status.clone()
-        });
+        let present = workload::present(
+            self.observation,
+            &RolloutStatus {
+                change: Some(change.clone()),
+                ..status.clone()
+            },
+        );
         let gone = present.canary.asked == 0 && present.others.iter().all(|pods| pods.asked == 0);
         if gone && change.stage == Stage::RollingBack {
             change.stage = Stage::RolledBack;
-            self.tell(&mut change, reason::ROLLED_BACK, "the rejected revision has no pods any more".into());
+            self.tell(
+                &mut change,
+                reason::ROLLED_BACK,
+                "the rejected revision has no pods any more".into(),
+            );
         }
         // What failed stays failed until the template or its provenance changes.
         let same = change.digest == self.proposal.digest;
@@ -196,18 +247,24 @@ impl Turn<'_> {
             return None;
         }
         let limits = workload::limits(self.observation);
-        let present = workload::present(self.observation, &RolloutStatus {
-            change: Some(change.clone()),
-            ..status.clone()
-        });
-        self.note_capacity(change, &Situation {
-            observation: self.observation,
-            change: &change.clone(),
-            limits,
-            present: &present,
-            verdict: &verdict,
-            scarce_accepted: false,
-        });
+        let present = workload::present(
+            self.observation,
+            &RolloutStatus {
+                change: Some(change.clone()),
+                ..status.clone()
+            },
+        );
+        self.note_capacity(
+            change,
+            &Situation {
+                observation: self.observation,
+                change: &change.clone(),
+                limits,
+                present: &present,
+                verdict: &verdict,
+                scarce_accepted: false,
+            },
+        );
         let scarce_accepted = self.accepts_scarcity(change, &verdict);
         let hold = gate::first_closed(&Situation {
             observation: self.observation,
@@ -222,7 +279,8 @@ impl Turn<'_> {
             Some(hold) => self.wait(change, hold),
             None => {
                 if scarce_accepted {
-                    let message = format!("the tier accepts what there is: {}", verdict_line(&verdict));
+                    let message =
+                        format!("the tier accepts what there is: {}", verdict_line(&verdict));
                     self.tell(change, reason::SCARCE_EVIDENCE_ACCEPTED, message);
                 }
                 self.go_on(status, change, &verdict);
@@ -255,7 +313,8 @@ impl Turn<'_> {
         if change.initial || change.evidence.from.is_none() {
             return Verdict::NoChecks;
         }
-        change.evidence = analysis::gather(change, &self.proposal.checks, &self.observation.windows);
+        change.evidence =
+            analysis::gather(change, &self.proposal.checks, &self.observation.windows);
         let least = usize::try_from(change.step - 1)
             .ok()
             .and_then(|index| change.plan.steps.get(index))
@@ -286,9 +345,13 @@ impl Turn<'_> {
 
     /// The end of the time without progress: it counts from the last progress or the end of the bake.
     fn deadline(&self, change: &Change) -> Timestamp {
-        let since = change.progressed_at.as_ref().map_or(self.observation.now, |at| at.0);
+        let since = change
+            .progressed_at
+            .as_ref()
+            .map_or(self.observation.now, |at| at.0);
         let since = gate::bake_ends(change).map_or(since, |bake| bake.max(since));
-        let patience = SignedDuration::from_secs(i64::from(self.observation.spec.progress_deadline_seconds));
+        let patience =
+            SignedDuration::from_secs(i64::from(self.observation.spec.progress_deadline_seconds));
         since.saturating_add(patience).unwrap_or(Timestamp::MAX)
     }
 
@@ -316,11 +379,20 @@ impl Turn<'_> {
     }
 
     fn await_people(&mut self, change: &mut Change, hold: Hold) -> Option<Hold> {
-        let since = change.awaiting_since.get_or_insert(Time(self.observation.now)).0;
+        let since = change
+            .awaiting_since
+            .get_or_insert(Time(self.observation.now))
+            .0;
         let patience = change.plan.strictness.wait_at_most;
-        let until = since.saturating_add(patience.signed()).unwrap_or(Timestamp::MAX);
+        let until = since
+            .saturating_add(patience.signed())
+            .unwrap_or(Timestamp::MAX);
         if self.observation.now >= until {
-            self.roll_back(change, reason::WAIT_EXPIRED, format!("nobody answered for {patience}: {}", hold.message));
+            self.roll_back(
+                change,
+                reason::WAIT_EXPIRED,
+                format!("nobody answered for {patience}: {}", hold.message),
+            );
             return None;
         }
         self.look_again(until);
@@ -341,7 +413,10 @@ impl Turn<'_> {
             return Some(hold);
         }
         let seconds = self.observation.spec.progress_deadline_seconds;
-        let message = format!("no progress for {seconds} s: {}: {}", hold.reason, hold.message);
+        let message = format!(
+            "no progress for {seconds} s: {}: {}",
+            hold.reason, hold.message
+        );
         self.roll_back(change, reason::PROGRESS_DEADLINE_EXCEEDED, message);
         None
     }
@@ -355,18 +430,30 @@ impl Turn<'_> {
         }
         match change.plan.strictness.on_scarce_evidence {
             OnScarceEvidence::RollBack => {
-                self.roll_back(change, reason::PROGRESS_DEADLINE_EXCEEDED, format!("too little evidence: {}", hold.message));
+                self.roll_back(
+                    change,
+                    reason::PROGRESS_DEADLINE_EXCEEDED,
+                    format!("too little evidence: {}", hold.message),
+                );
                 None
             }
             OnScarceEvidence::Extend if !change.extended => {
                 change.extended = true;
                 change.progressed_at = Some(Time(self.observation.now));
-                self.tell(change, reason::DEADLINE_EXTENDED, format!("once more: {}", hold.message));
+                self.tell(
+                    change,
+                    reason::DEADLINE_EXTENDED,
+                    format!("once more: {}", hold.message),
+                );
                 self.look_again_after(SOON);
                 Some(hold)
             }
             _ => {
-                let hold = Hold { kind: HoldKind::People, reason: reason::AWAITING_PERSON.into(), ..hold };
+                let hold = Hold {
+                    kind: HoldKind::People,
+                    reason: reason::AWAITING_PERSON.into(),
+                    ..hold
+                };
                 self.await_people(change, hold)
             }
         }
@@ -377,17 +464,32 @@ impl Turn<'_> {
         let next = usize::try_from(change.step).unwrap_or(0);
         let steps = change.plan.steps.len();
         change.paused = false;
-        match (change.stage, change.plan.steps.get(next).map(|step| step.weight)) {
+        match (
+            change.stage,
+            change.plan.steps.get(next).map(|step| step.weight),
+        ) {
             (Stage::Promoting, _) => self.promote(status, change),
             (_, Some(weight)) => {
                 self.enter(change, Stage::Stepping, weight);
                 change.step += 1;
-                let because = if next == 0 { "the first step".into() } else { verdict_line(verdict) };
-                self.tell(change, reason::STEP_STARTED, format!("step {} of {steps}, weight {weight}%: {because}", next + 1));
+                let because = if next == 0 {
+                    "the first step".into()
+                } else {
+                    verdict_line(verdict)
+                };
+                self.tell(
+                    change,
+                    reason::STEP_STARTED,
+                    format!("step {} of {steps}, weight {weight}%: {because}", next + 1),
+                );
             }
             (_, None) => {
                 self.enter(change, Stage::Promoting, 100);
-                self.tell(change, reason::PROMOTING, format!("all {steps} steps have passed: {}", verdict_line(verdict)));
+                self.tell(
+                    change,
+                    reason::PROMOTING,
+                    format!("all {steps} steps have passed: {}", verdict_line(verdict)),
+                );
             }
         }
         self.look_again_after(SOON);
@@ -454,10 +556,21 @@ impl Turn<'_> {
     /// The next window is due one interval and the lag after the last one; an unanswered one is
     /// asked again at the next interval.
     fn look_for_evidence(&mut self, change: &Change, verdict: &Verdict) {
-        let (Some(from), false) = (&change.evidence.from, matches!(verdict, Verdict::NoChecks)) else { return };
+        let (Some(from), false) = (&change.evidence.from, matches!(verdict, Verdict::NoChecks))
+        else {
+            return;
+        };
         let interval = self.proposal.checks.interval.signed();
-        let counted = change.evidence.checks.iter().map(|check| check.last_window_end.as_ref().map_or(from.0, |end| end.0));
-        let due = counted.min().unwrap_or(from.0).saturating_add(interval).and_then(|end| end.saturating_add(self.observation.lag.signed()));
+        let counted = change
+            .evidence
+            .checks
+            .iter()
+            .map(|check| check.last_window_end.as_ref().map_or(from.0, |end| end.0));
+        let due = counted
+            .min()
+            .unwrap_or(from.0)
+            .saturating_add(interval)
+            .and_then(|end| end.saturating_add(self.observation.lag.signed()));
         let due = due.unwrap_or(Timestamp::MAX);
         if due > self.observation.now {
             self.look_again(due);
@@ -471,7 +584,12 @@ impl Turn<'_> {
     }
 
     fn look_again_after(&mut self, delay: SignedDuration) {
-        self.look_again(self.observation.now.saturating_add(delay).unwrap_or(Timestamp::MAX));
+        self.look_again(
+            self.observation
+                .now
+                .saturating_add(delay)
+                .unwrap_or(Timestamp::MAX),
+        );
     }
 }
 
@@ -492,12 +610,20 @@ fn short(digest: &str) -> &str {
 /// Every line that this decision added to the story is an Event, and so is every new hold that
 /// something other than time must end.
 fn notices(observation: &Observation, status: &RolloutStatus, hold: Option<&Hold>) -> Vec<Notice> {
-    let told = |change: &Option<Change>| change.as_ref().map_or(0, |change| change.transitions.len());
+    let told =
+        |change: &Option<Change>| change.as_ref().map_or(0, |change| change.transitions.len());
     let same = |a: &Option<Change>, b: &Option<Change>| {
         a.as_ref().map(|change| &change.run) == b.as_ref().map(|change| &change.run)
     };
-    let before = if same(&observation.status.change, &status.change) { told(&observation.status.change) } else { 0 };
-    let transitions = status.change.iter().flat_map(|change| change.transitions.iter().skip(before));
+    let before = if same(&observation.status.change, &status.change) {
+        told(&observation.status.change)
+    } else {
+        0
+    };
+    let transitions = status
+        .change
+        .iter()
+        .flat_map(|change| change.transitions.iter().skip(before));
     let mut notices: Vec<_> = transitions
         .map(|transition| Notice {
             reason: transition.reason.clone(),
@@ -510,7 +636,9 @@ fn notices(observation: &Observation, status: &RolloutStatus, hold: Option<&Hold
         })
         .collect();
     let waited_for = standing::hold_reason(&observation.status);
-    if let Some(hold) = hold.filter(|hold| !matches!(hold.kind, HoldKind::Time(_)) && waited_for != Some(hold.reason.as_str())) {
+    if let Some(hold) = hold.filter(|hold| {
+        !matches!(hold.kind, HoldKind::Time(_)) && waited_for != Some(hold.reason.as_str())
+    }) {
         notices.push(Notice {
             reason: hold.reason.clone(),
             action: "Hold".into(),

@@ -9,9 +9,9 @@ use super::analysis::Verdict;
 use super::observation::Observation;
 use super::reason;
 use super::replicas::{self, Limits, Present};
+use crate::api::Duration;
 use crate::api::plan::{SignOffDemand, Tier};
 use crate::api::rollout::{Change, Stage};
-use crate::api::Duration;
 
 /// All that a gate may look at.
 #[derive(Debug)]
@@ -77,32 +77,68 @@ pub fn first_closed(situation: &Situation) -> Option<Hold> {
 }
 
 fn hold(kind: HoldKind, reason: &str, message: impl Into<String>) -> Option<Hold> {
-    Some(Hold { kind, reason: reason.to_owned(), message: message.into() })
+    Some(Hold {
+        kind,
+        reason: reason.to_owned(),
+        message: message.into(),
+    })
 }
 
-fn references(Situation { observation, present, change, .. }: &Situation) -> Option<Hold> {
+fn references(
+    Situation {
+        observation,
+        present,
+        change,
+        ..
+    }: &Situation,
+) -> Option<Hold> {
     if let Some(policy) = observation.unreadable_policies.first() {
         return hold(HoldKind::Doubt, reason::POLICY_UNREADABLE, policy);
     }
-    if let Some((name, _)) = observation.services.iter().find(|(_, service)| service.is_none()) {
-        let message = format!("Service {name}, which spec.strategy.canary names, does not exist: create it or remove the name");
+    if let Some((name, _)) = observation
+        .services
+        .iter()
+        .find(|(_, service)| service.is_none())
+    {
+        let message = format!(
+            "Service {name}, which spec.strategy.canary names, does not exist: create it or remove the name"
+        );
         return hold(HoldKind::Doubt, reason::SERVICE_NOT_FOUND, message);
     }
-    if !change.initial && present.stable.asked == 0 && observation.spec.replicas > 0 && change.stage != Stage::Promoting {
-        return hold(HoldKind::Doubt, reason::STABLE_MISSING, "the stable revision has no pods to compare with or go back to");
+    if !change.initial
+        && present.stable.asked == 0
+        && observation.spec.replicas > 0
+        && change.stage != Stage::Promoting
+    {
+        return hold(
+            HoldKind::Doubt,
+            reason::STABLE_MISSING,
+            "the stable revision has no pods to compare with or go back to",
+        );
     }
     None
 }
 
 fn paused(Situation { observation, .. }: &Situation) -> Option<Hold> {
     let message = "spec.paused is set; the canary is still judged";
-    observation.spec.paused.then(|| hold(HoldKind::Wish, reason::PAUSED, message)).flatten()
+    observation
+        .spec
+        .paused
+        .then(|| hold(HoldKind::Wish, reason::PAUSED, message))
+        .flatten()
 }
 
-fn scaled(Situation { observation, change, .. }: &Situation) -> Option<Hold> {
+fn scaled(
+    Situation {
+        observation,
+        change,
+        ..
+    }: &Situation,
+) -> Option<Hold> {
     let idle = observation.spec.replicas == 0 && !change.initial;
     let message = "spec.replicas is 0: a change is staged once there is traffic to learn from";
-    idle.then(|| hold(HoldKind::Wish, reason::SCALED_TO_ZERO, message)).flatten()
+    idle.then(|| hold(HoldKind::Wish, reason::SCALED_TO_ZERO, message))
+        .flatten()
 }
 
 /// Whether the pods for the present weight are available.
@@ -111,7 +147,15 @@ pub fn has_capacity(situation: &Situation) -> bool {
     capacity(situation).is_none()
 }
 
-fn capacity(Situation { change, limits, present, observation, .. }: &Situation) -> Option<Hold> {
+fn capacity(
+    Situation {
+        change,
+        limits,
+        present,
+        observation,
+        ..
+    }: &Situation,
+) -> Option<Hold> {
     let needed = match change.stage {
         Stage::Stepping => step_pods(*limits, change.weight, present),
         Stage::Promoting => promotion_pods(*limits),
@@ -128,8 +172,10 @@ fn capacity(Situation { change, limits, present, observation, .. }: &Situation) 
         .and_then(|set| set.failure.as_ref())
         .or(observation.write_failure.as_ref())
         .map(|failure| format!(": {failure}"));
-    let message =
-        format!("{available} of {needed} pods of the new revision are available{}", failure.unwrap_or_default());
+    let message = format!(
+        "{available} of {needed} pods of the new revision are available{}",
+        failure.unwrap_or_default()
+    );
     hold(HoldKind::Doubt, reason::AWAITING_PODS, message)
 }
 
@@ -144,12 +190,22 @@ fn promotion_pods(limits: Limits) -> i32 {
     (limits.desired - limits.unavailable).max(limits.desired.min(1))
 }
 
-fn bake(Situation { change, observation, .. }: &Situation) -> Option<Hold> {
+fn bake(
+    Situation {
+        change,
+        observation,
+        ..
+    }: &Situation,
+) -> Option<Hold> {
     let until = bake_ends(change)?;
     if observation.now >= until {
         return None;
     }
-    hold(HoldKind::Time(until), reason::BAKING, format!("the step bakes until {until:.0}"))
+    hold(
+        HoldKind::Time(until),
+        reason::BAKING,
+        format!("the step bakes until {until:.0}"),
+    )
 }
 
 /// When the present step's bake is over; `None` where no step bakes.
@@ -168,13 +224,20 @@ fn present_step(change: &Change) -> Option<&crate::api::Step> {
     change.plan.steps.get(index)
 }
 
-fn evidence(Situation { change, verdict, .. }: &Situation) -> Option<Hold> {
+fn evidence(
+    Situation {
+        change, verdict, ..
+    }: &Situation,
+) -> Option<Hold> {
     if change.stage != Stage::Stepping {
         return None;
     }
     match verdict {
         Verdict::NoChecks if change.tier > Tier::Low => {
-            let message = format!("there is no check, and a change of tier {} does not go on without: add one to spec.strategy.canary.analysis or to a policy", change.tier);
+            let message = format!(
+                "there is no check, and a change of tier {} does not go on without: add one to spec.strategy.canary.analysis or to a policy",
+                change.tier
+            );
             hold(HoldKind::Doubt, reason::NO_CHECKS, message)
         }
         Verdict::NoData { reason, message } => hold(HoldKind::Doubt, reason, message),
@@ -183,7 +246,14 @@ fn evidence(Situation { change, verdict, .. }: &Situation) -> Option<Hold> {
     }
 }
 
-fn scarcity(Situation { change, verdict, scarce_accepted, .. }: &Situation) -> Option<Hold> {
+fn scarcity(
+    Situation {
+        change,
+        verdict,
+        scarce_accepted,
+        ..
+    }: &Situation,
+) -> Option<Hold> {
     match verdict {
         Verdict::Scarce { message } if change.stage == Stage::Stepping && !scarce_accepted => {
             hold(HoldKind::Scarce, reason::AWAITING_EVIDENCE, message)
@@ -198,7 +268,11 @@ fn sign_off(Situation { change, .. }: &Situation) -> Option<Hold> {
         return None;
     }
     let people: Vec<_> = demands.iter().map(describe).collect();
-    hold(HoldKind::People, reason::AWAITING_SIGN_OFF, format!("sign-off by {}", people.join(" and by ")))
+    hold(
+        HoldKind::People,
+        reason::AWAITING_SIGN_OFF,
+        format!("sign-off by {}", people.join(" and by ")),
+    )
 }
 
 /// Sign-offs asked for before the next step, or before promotion after the last.
@@ -207,14 +281,26 @@ fn demands(change: &Change) -> &[SignOffDemand] {
         return &[];
     }
     let next = usize::try_from(change.step).unwrap_or(0);
-    change.plan.steps.get(next).map_or(&change.plan.promotion_sign_off, |step| &step.sign_off)
+    change
+        .plan
+        .steps
+        .get(next)
+        .map_or(&change.plan.promotion_sign_off, |step| &step.sign_off)
 }
 
 fn describe(demand: &SignOffDemand) -> String {
-    let people = if demand.count == 1 { "person" } else { "people" };
+    let people = if demand.count == 1 {
+        "person"
+    } else {
+        "people"
+    };
     if demand.groups.is_empty() {
         format!("{} {people}", demand.count)
     } else {
-        format!("{} {people} of {}", demand.count, demand.groups.join(" or "))
+        format!(
+            "{} {people} of {}",
+            demand.count,
+            demand.groups.join(" or ")
+        )
     }
 }

@@ -31,57 +31,102 @@ pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
     };
     let before = observation.status.change.as_ref();
     let after = decision.status.change.as_ref();
-    let same = before.zip(after).filter(|(before, after)| before.run == after.run);
+    let same = before
+        .zip(after)
+        .filter(|(before, after)| before.run == after.run);
 
     if let Some((before, after)) = same {
-        let rises = after.outcome.is_none() && (after.weight > before.weight || after.step > before.step);
+        let rises =
+            after.outcome.is_none() && (after.weight > before.weight || after.step > before.step);
         if rises {
-            expect(1, one_step(before, after), &|| format!("step {} to {}", before.step, after.step));
-            expect(1, gates_open(observation, before), &|| "a gate was closed when the weight rose".into());
-            expect(2, people_not_asked(before, after), &|| "a sign-off was asked for and not given".into());
-            expect(6, evidence_allows(observation, before), &|| "the evidence did not allow the step".into());
+            expect(1, one_step(before, after), &|| {
+                format!("step {} to {}", before.step, after.step)
+            });
+            expect(1, gates_open(observation, before), &|| {
+                "a gate was closed when the weight rose".into()
+            });
+            expect(2, people_not_asked(before, after), &|| {
+                "a sign-off was asked for and not given".into()
+            });
+            expect(6, evidence_allows(observation, before), &|| {
+                "the evidence did not allow the step".into()
+            });
         }
-        if verdict(observation, before).is_some_and(|verdict| matches!(verdict, Verdict::Fail { .. })) && before.outcome.is_none() {
-            let gone = after.outcome.is_some() && (after.weight == 0 || after.outcome == Some(Outcome::Promoted));
+        if verdict(observation, before)
+            .is_some_and(|verdict| matches!(verdict, Verdict::Fail { .. }))
+            && before.outcome.is_none()
+        {
+            let gone = after.outcome.is_some()
+                && (after.weight == 0 || after.outcome == Some(Outcome::Promoted));
             expect(3, gone, &|| "a failed canary kept its traffic".into());
         }
-        expect(7, after.tier >= before.tier, &|| format!("tier {} fell to {}", before.tier, after.tier));
-        let moved = (before.stage, before.step, before.outcome) != (after.stage, after.step, after.outcome);
+        expect(7, after.tier >= before.tier, &|| {
+            format!("tier {} fell to {}", before.tier, after.tier)
+        });
+        let moved =
+            (before.stage, before.step, before.outcome) != (after.stage, after.step, after.outcome);
         let told = after.transitions.len() > before.transitions.len();
         expect(9, !moved || told, &|| "a transition left no line".into());
     }
     if let Some(before) = before.filter(|change| change.outcome == Some(Outcome::RolledBack)) {
         let proposal = Proposal::of(observation);
-        let again = after.is_some_and(|after| after.run != before.run && after.digest == before.digest);
-        expect(8, !(again && proposal.digest == before.digest), &|| "a rolled-back change was tried again".into());
+        let again =
+            after.is_some_and(|after| after.run != before.run && after.digest == before.digest);
+        expect(8, !(again && proposal.digest == before.digest), &|| {
+            "a rolled-back change was tried again".into()
+        });
     }
     let lines = after.map_or(0, |change| change.transitions.len());
     let known = same.map_or(0, |(before, _)| before.transitions.len());
-    expect(9, decision.notices.len() >= lines.saturating_sub(known), &|| "a line was not told as an Event".into());
+    expect(
+        9,
+        decision.notices.len() >= lines.saturating_sub(known),
+        &|| "a line was not told as an Event".into(),
+    );
     for action in &decision.actions {
         if let Some(what) = unlawful_scale(observation, decision, action) {
             expect(what.0, false, &|| what.1.clone());
         }
     }
-    expect(10, observation.conflicts.is_empty() || decision.actions.is_empty(), &|| "something of another Rollout was written".into());
+    expect(
+        10,
+        observation.conflicts.is_empty() || decision.actions.is_empty(),
+        &|| "something of another Rollout was written".into(),
+    );
     broken
 }
 
 fn one_step(before: &Change, after: &Change) -> bool {
-    let planned = usize::try_from(after.step - 1).ok().and_then(|index| after.plan.steps.get(index));
+    let planned = usize::try_from(after.step - 1)
+        .ok()
+        .and_then(|index| after.plan.steps.get(index));
     match after.stage {
-        Stage::Stepping => after.step == before.step + 1 && planned.is_some_and(|step| step.weight == after.weight),
+        Stage::Stepping => {
+            after.step == before.step + 1 && planned.is_some_and(|step| step.weight == after.weight)
+        }
         Stage::Promoting => usize::try_from(before.step) == Ok(before.plan.steps.len()),
         _ => false,
     }
 }
 
 fn gates_open(observation: &Observation, before: &Change) -> bool {
-    let baked = before.step == 0 || before.available_at.as_ref().is_some_and(|since| {
-        let bake = before.plan.steps.iter().nth(usize::try_from(before.step - 1).unwrap_or(0)).map(|step| step.bake);
-        // A change may become available in the very decision that takes a step without a bake.
-        observation.now.duration_since(since.0) >= bake.unwrap_or_default().signed()
-    }) || before.available_at.is_none() && before.plan.steps.iter().any(|step| step.bake == crate::api::Duration::default());
+    let baked = before.step == 0
+        || before.available_at.as_ref().is_some_and(|since| {
+            let bake = before
+                .plan
+                .steps
+                .iter()
+                .nth(usize::try_from(before.step - 1).unwrap_or(0))
+                .map(|step| step.bake);
+            // A change may become available in the very decision that takes a step without a bake.
+            observation.now.duration_since(since.0) >= bake.unwrap_or_default().signed()
+        })
+        || before.available_at.is_none()
+            && before
+                .plan
+                .steps
+                .iter()
+                .any(|step| step.bake == crate::api::Duration::default());
     let enough = before.step == 0 || {
         let present = workload::present(observation, &observation.status);
         let limits = workload::limits(observation);
@@ -89,11 +134,17 @@ fn gates_open(observation: &Observation, before: &Change) -> bool {
         present.canary.available >= replicas::goal(limits, before.weight).canary.min(balanced)
     };
     let named = observation.services.values().all(Option::is_some);
-    baked && enough && named && !observation.spec.paused && observation.unreadable_policies.is_empty()
+    baked
+        && enough
+        && named
+        && !observation.spec.paused
+        && observation.unreadable_policies.is_empty()
 }
 
 fn people_not_asked(before: &Change, after: &Change) -> bool {
-    let entered = usize::try_from(after.step - 1).ok().and_then(|index| before.plan.steps.get(index));
+    let entered = usize::try_from(after.step - 1)
+        .ok()
+        .and_then(|index| before.plan.steps.get(index));
     match after.stage {
         Stage::Stepping => entered.is_none_or(|step| step.sign_off.is_empty()),
         _ => before.plan.promotion_sign_off.is_empty(),
@@ -102,11 +153,17 @@ fn people_not_asked(before: &Change, after: &Change) -> bool {
 
 /// The verdict on the evidence that an observation holds; `None` where there is no canary yet.
 fn verdict(observation: &Observation, change: &Change) -> Option<Verdict> {
-    change.evidence.from.as_ref().filter(|_| !change.initial && change.outcome.is_none())?;
+    change
+        .evidence
+        .from
+        .as_ref()
+        .filter(|_| !change.initial && change.outcome.is_none())?;
     let checks = Proposal::of(observation).checks;
     let mut gathered = change.clone();
     gathered.evidence = analysis::gather(change, &checks, &observation.windows);
-    let least = usize::try_from(change.step - 1).ok().and_then(|index| change.plan.steps.get(index));
+    let least = usize::try_from(change.step - 1)
+        .ok()
+        .and_then(|index| change.plan.steps.get(index));
     Some(analysis::judge(
         &gathered.evidence,
         &checks,
@@ -125,17 +182,28 @@ fn evidence_allows(observation: &Observation, before: &Change) -> bool {
         Some(Verdict::Pass { .. }) => true,
         Some(Verdict::NoChecks) => before.tier == Tier::Low,
         Some(Verdict::Scarce { .. }) => {
-            before.tier == Tier::Low && before.plan.strictness.on_scarce_evidence == OnScarceEvidence::Promote
+            before.tier == Tier::Low
+                && before.plan.strictness.on_scarce_evidence == OnScarceEvidence::Promote
         }
         _ => false,
     }
 }
 
 /// A number of pods that no law allows.
-fn unlawful_scale(observation: &Observation, decision: &Decision, action: &Action) -> Option<(u8, String)> {
+fn unlawful_scale(
+    observation: &Observation,
+    decision: &Decision,
+    action: &Action,
+) -> Option<(u8, String)> {
     let (hash, replicas, asked) = match action {
-        Action::Scale { replica_set, replicas } => {
-            let set = observation.replica_sets.iter().find(|set| set.name == *replica_set)?;
+        Action::Scale {
+            replica_set,
+            replicas,
+        } => {
+            let set = observation
+                .replica_sets
+                .iter()
+                .find(|set| set.name == *replica_set)?;
             (&set.hash, *replicas, set.replicas)
         }
         Action::CreateReplicaSet { hash, replicas, .. } => (hash, *replicas, 0),
@@ -146,17 +214,34 @@ fn unlawful_scale(observation: &Observation, decision: &Decision, action: &Actio
     let goal = match change.stage {
         Stage::Stepping => replicas::goal(limits, change.weight),
         Stage::Promoting => Split {
-            stable: if change.initial { 0 } else { limits.surge.min(limits.desired) },
+            stable: if change.initial {
+                0
+            } else {
+                limits.surge.min(limits.desired)
+            },
             canary: limits.desired,
         },
-        _ => Split { stable: limits.desired, canary: 0 },
+        _ => Split {
+            stable: limits.desired,
+            canary: 0,
+        },
     };
-    let stable = decision.status.stable.as_ref().is_some_and(|stable| stable.pod_template_hash == *hash);
+    let stable = decision
+        .status
+        .stable
+        .as_ref()
+        .is_some_and(|stable| stable.pod_template_hash == *hash);
     if stable && replicas < asked && replicas < goal.stable {
-        return Some((4, format!("stable was scaled to {replicas} below {}", goal.stable)));
+        return Some((
+            4,
+            format!("stable was scaled to {replicas} below {}", goal.stable),
+        ));
     }
     if !stable && *hash == change.pod_template_hash && replicas > asked && replicas > goal.canary {
-        return Some((1, format!("the canary was scaled to {replicas} above {}", goal.canary)));
+        return Some((
+            1,
+            format!("the canary was scaled to {replicas} above {}", goal.canary),
+        ));
     }
     None
 }

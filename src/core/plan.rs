@@ -52,7 +52,7 @@ pub fn plan_for(tier: Tier, own_steps: &[Step], effective: &Effective) -> Plan {
     tightened.truncate(MAX_SENTENCES);
     Plan {
         steps,
-        promotion_sign_off: demands.promotion_sign_off.clone(),
+        promotion_sign_off: demands.promotion_sign_off.clone().unwrap_or_default(),
         strictness: strictness(demands),
         tightened,
         policies: effective
@@ -80,7 +80,10 @@ fn steps_for(
     };
     let (mut steps, mut sentences) = floors.tighten(&without_many_repeats(asked));
     if let Some(first) = steps.first_mut() {
-        let added = add_demands(&mut first.sign_off, &demands.sign_off);
+        let added = add_demands(
+            &mut first.sign_off,
+            demands.sign_off.as_deref().unwrap_or_default(),
+        );
         let sentence = format!("step 1: sign-off is asked for by {}: added", floors.source);
         sentences.extend((added && !own_steps.is_empty()).then_some(sentence));
     }
@@ -920,8 +923,8 @@ mod tests {
             min_final_weight: Some(last),
             min_bake: Some(Duration::minutes(minutes)),
             min_requests: Some(requests),
-            sign_off: Vec::new(),
-            promotion_sign_off: Vec::new(),
+            sign_off: Some(Vec::new()),
+            promotion_sign_off: Some(Vec::new()),
             max_false_rollback: Some(0.01),
             max_false_promotion: Some(0.1),
             tolerated_ratio: Some(1.5),
@@ -969,8 +972,8 @@ mod tests {
             |((first, increase, last, minutes, requests), sign_off, promotion_sign_off, steps)| {
                 TierDemands {
                     steps,
-                    sign_off,
-                    promotion_sign_off,
+                    sign_off: Some(sign_off),
+                    promotion_sign_off: Some(promotion_sign_off),
                     ..demands(first, increase, last, minutes, requests)
                 }
             },
@@ -986,8 +989,14 @@ mod tests {
             high.min_final_weight = low.min_final_weight.max(other.min_final_weight);
             high.min_bake = low.min_bake.max(other.min_bake);
             high.min_requests = low.min_requests.max(other.min_requests);
-            add_demands(&mut high.sign_off, &low.sign_off);
-            add_demands(&mut high.promotion_sign_off, &low.promotion_sign_off);
+            add_demands(
+                high.sign_off.as_mut().unwrap(),
+                low.sign_off.as_deref().unwrap(),
+            );
+            add_demands(
+                high.promotion_sign_off.as_mut().unwrap(),
+                low.promotion_sign_off.as_deref().unwrap(),
+            );
             (low, high)
         })
     }
@@ -1114,10 +1123,13 @@ mod tests {
                 .iter()
                 .all(|it| Some(it.min_requests) >= demands.min_requests)
         );
-        prop_assert!(includes_all(&plan.steps[0].sign_off, &demands.sign_off));
+        prop_assert!(includes_all(
+            &plan.steps[0].sign_off,
+            demands.sign_off.as_deref().unwrap()
+        ));
         prop_assert!(includes_all(
             &plan.promotion_sign_off,
-            &demands.promotion_sign_off
+            demands.promotion_sign_off.as_deref().unwrap()
         ));
         Ok(())
     }
@@ -1248,7 +1260,7 @@ mod tests {
     #[test]
     fn the_sign_off_of_a_step_is_asked_for_before_the_steps_that_are_inserted_before_it() {
         let floor = TierDemands {
-            sign_off: vec![people(1, &["b"])],
+            sign_off: Some(vec![people(1, &["b"])]),
             ..demands(5, 25, 50, 10, 0)
         };
         let plan = plan(&floor, &[signed(10, 10, "a"), signed(50, 10, "c")]);
@@ -1265,7 +1277,7 @@ mod tests {
     #[test]
     fn a_sign_off_that_a_stricter_one_includes_is_not_asked_for_beside_it() {
         let floor = TierDemands {
-            sign_off: vec![people(2, &["a"])],
+            sign_off: Some(vec![people(2, &["a"])]),
             ..demands(99, 99, 1, 0, 0)
         };
         let own = Step {
@@ -1459,12 +1471,12 @@ mod tests {
             larger.steps,
             raised(&[step(30, 10), step(50, 10), step(75, 10)])
         );
-        let signed_first = with(|it| it.sign_off = vec![people(1, &["a"])]);
+        let signed_first = with(|it| it.sign_off = Some(vec![people(1, &["a"])]));
         assert_eq!(
             signed_first.steps,
             raised(&[signed(30, 10, "a"), step(50, 10)])
         );
-        let signed_last = with(|it| it.promotion_sign_off = vec![people(2, &[])]);
+        let signed_last = with(|it| it.promotion_sign_off = Some(vec![people(2, &[])]));
         assert_eq!(
             (signed_last.steps, signed_last.promotion_sign_off),
             (in_force.steps.clone(), vec![people(2, &[])])
@@ -1494,7 +1506,7 @@ mod tests {
     fn a_sign_off_that_came_too_late_for_its_step_is_asked_for_before_promotion() {
         let in_force = plan(&demands(50, 50, 50, 10, 0), &[step(50, 10)]);
         let after = TierDemands {
-            sign_off: vec![people(1, &["a"])],
+            sign_off: Some(vec![people(1, &["a"])]),
             ..demands(50, 50, 50, 10, 0)
         };
         let plan = tightened(&in_force, 1, &now(&after, &[step(50, 10)])).unwrap();

@@ -291,8 +291,11 @@ fn strictest_demands(a: &TierDemands, b: &TierDemands) -> TierDemands {
         min_final_weight: strictest(a.min_final_weight, b.min_final_weight, i32::max),
         min_bake: strictest(a.min_bake, b.min_bake, Duration::max),
         min_requests: strictest(a.min_requests, b.min_requests, i64::max),
-        sign_off: every_demand(&a.sign_off, &b.sign_off),
-        promotion_sign_off: every_demand(&a.promotion_sign_off, &b.promotion_sign_off),
+        sign_off: either_demands(a.sign_off.as_deref(), b.sign_off.as_deref()),
+        promotion_sign_off: either_demands(
+            a.promotion_sign_off.as_deref(),
+            b.promotion_sign_off.as_deref(),
+        ),
         // A larger chance is the stricter one: weaker evidence then suffices to roll back.
         max_false_rollback: strictest(a.max_false_rollback, b.max_false_rollback, f64::max),
         max_false_promotion: strictest(a.max_false_promotion, b.max_false_promotion, f64::min),
@@ -307,6 +310,15 @@ fn strictest_demands(a: &TierDemands, b: &TierDemands) -> TierDemands {
         ),
         wait_at_most: strictest(a.wait_at_most, b.wait_at_most, Duration::min),
     }
+}
+
+/// The demands of both policies; `None` where neither names any, which is not the same as an empty list.
+fn either_demands(
+    a: Option<&[SignOffDemand]>,
+    b: Option<&[SignOffDemand]>,
+) -> Option<Vec<SignOffDemand>> {
+    a.or(b)?;
+    Some(every_demand(a.unwrap_or_default(), b.unwrap_or_default()))
 }
 
 /// All demands of both lists, without those that another one includes.
@@ -385,22 +397,23 @@ fn filled<K: Ord + Clone, V: Copy>(
 }
 
 fn filled_demands(demands: &TierDemands, from: &TierDemands) -> TierDemands {
-    fn list<T: Clone>(named: &[T], from: &[T]) -> Vec<T> {
-        if named.is_empty() {
-            from.to_vec()
-        } else {
-            named.to_vec()
-        }
-    }
+    let steps = if demands.steps.is_empty() {
+        &from.steps
+    } else {
+        &demands.steps
+    };
     TierDemands {
-        steps: list(&demands.steps, &from.steps),
+        steps: steps.clone(),
         max_first_weight: demands.max_first_weight.or(from.max_first_weight),
         max_increase: demands.max_increase.or(from.max_increase),
         min_final_weight: demands.min_final_weight.or(from.min_final_weight),
         min_bake: demands.min_bake.or(from.min_bake),
         min_requests: demands.min_requests.or(from.min_requests),
-        sign_off: list(&demands.sign_off, &from.sign_off),
-        promotion_sign_off: list(&demands.promotion_sign_off, &from.promotion_sign_off),
+        sign_off: demands.sign_off.clone().or_else(|| from.sign_off.clone()),
+        promotion_sign_off: demands
+            .promotion_sign_off
+            .clone()
+            .or_else(|| from.promotion_sign_off.clone()),
         max_false_rollback: demands.max_false_rollback.or(from.max_false_rollback),
         max_false_promotion: demands.max_false_promotion.or(from.max_false_promotion),
         tolerated_ratio: demands.tolerated_ratio.or(from.tolerated_ratio),
@@ -644,7 +657,8 @@ pub(super) mod arbitrary {
             ),
         )
             .prop_map(|(lists, numbers, others, chances)| {
-                let (steps, sign_off, promotion_sign_off) = lists;
+                let (steps, sign_off, promotion_sign_off): (_, Vec<_>, Vec<_>) = lists;
+                let sign_off = (!sign_off.is_empty()).then_some(sign_off);
                 let (max_first_weight, max_increase, min_final_weight, min_requests) = numbers;
                 let (min_bake, wait_at_most, on_scarce_evidence) = others;
                 TierDemands {
@@ -655,7 +669,8 @@ pub(super) mod arbitrary {
                     min_bake,
                     min_requests,
                     sign_off,
-                    promotion_sign_off,
+                    promotion_sign_off: (!promotion_sign_off.is_empty())
+                        .then_some(promotion_sign_off),
                     max_false_rollback: chances.0,
                     max_false_promotion: chances.1,
                     tolerated_ratio: chances.2,
@@ -824,12 +839,8 @@ mod tests {
                 row(&|tier| first(tier).min_requests.to_string()),
             ),
         ];
-        for field in tiers["low"]
-            .as_object()
-            .unwrap()
-            .keys()
-            .filter(|field| *field != "steps")
-        {
+        let low = tiers["low"].as_object().unwrap();
+        for (field, _) in low.iter().filter(|(_, value)| !value.is_array()) {
             let value = |tier: Tier| match &tiers[tier.as_str()][field] {
                 Value::String(text) => text.clone(),
                 Value::Number(number) => number.as_f64().unwrap().to_string(),
@@ -857,8 +868,8 @@ mod tests {
         for tier in Tier::ALL {
             let (found, written) = (effective.tiers.get(tier), built_in().tiers.get(tier));
             let expected = TierDemands {
-                sign_off: every_demand(&written.sign_off, &[]),
-                promotion_sign_off: every_demand(&written.promotion_sign_off, &[]),
+                sign_off: either_demands(written.sign_off.as_deref(), None),
+                promotion_sign_off: either_demands(written.promotion_sign_off.as_deref(), None),
                 ..written.clone()
             };
             assert_eq!(*found, expected, "{tier}");
@@ -961,10 +972,10 @@ analysis: {interval: 10s, checks: [{name: errors, preset: HttpRequestsTotal}]}
         assert_eq!(low.max_false_rollback, Some(0.02));
         assert_eq!(
             low.sign_off,
-            [SignOffDemand {
+            Some(vec![SignOffDemand {
                 count: 2,
                 groups: vec!["sre".into()]
-            }]
+            }])
         );
         let checks: Vec<_> = both.checks.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(
@@ -981,14 +992,18 @@ analysis: {interval: 10s, checks: [{name: errors, preset: HttpRequestsTotal}]}
             "a",
             "
 risk: {points: {noReview: 1, staleReview: 0}, thresholds: {critical: 60}}
-tiers: {high: {minBake: 6m, signOff: [{groups: [team]}]}}
+tiers: {high: {minBake: 6m, signOff: []}}
 ",
         );
         let effective = effective(&[a]);
         assert_eq!(effective.risk.points[&Factor::NoReview], 1.0);
         assert_eq!(effective.risk.thresholds.critical, Some(60.0));
         assert_eq!(effective.tiers.high.min_bake, Some(Duration::minutes(6)));
-        assert_eq!(effective.tiers.high.sign_off[0].groups, ["team"]);
+        assert_eq!(
+            effective.tiers.high.sign_off,
+            Some(vec![]),
+            "an empty list asks for none"
+        );
     }
 
     #[test]
@@ -1031,10 +1046,10 @@ tiers:
             );
             assert_eq!(
                 demands.sign_off,
-                [SignOffDemand {
+                Some(vec![SignOffDemand {
                     count: 3,
                     groups: vec![]
-                }],
+                }]),
                 "{tier}"
             );
             assert_eq!(
@@ -1141,8 +1156,14 @@ tiers:
             && a.min_final_weight >= b.min_final_weight
             && a.min_bake >= b.min_bake
             && a.min_requests >= b.min_requests
-            && no_looser_sign_off(&a.sign_off, &b.sign_off)
-            && no_looser_sign_off(&a.promotion_sign_off, &b.promotion_sign_off)
+            && no_looser_sign_off(
+                a.sign_off.as_deref().unwrap(),
+                b.sign_off.as_deref().unwrap(),
+            )
+            && no_looser_sign_off(
+                a.promotion_sign_off.as_deref().unwrap(),
+                b.promotion_sign_off.as_deref().unwrap(),
+            )
             && a.max_false_rollback >= b.max_false_rollback
             && a.max_false_promotion <= b.max_false_promotion
             && a.tolerated_ratio <= b.tolerated_ratio

@@ -56,12 +56,20 @@ impl Proposal {
     pub fn risk(&self, observation: &Observation, after_rollback: bool) -> Risk {
         let stable = observation.status.stable.as_ref().and_then(|stable| {
             let hash = &stable.pod_template_hash;
-            observation.replica_sets.iter().find(|set| set.hash == *hash).map(|set| &set.template)
+            observation
+                .replica_sets
+                .iter()
+                .find(|set| set.hash == *hash)
+                .map(|set| &set.template)
         });
         let model = &self.effective.risk;
         let facts = Facts {
             differences: risk::differences(stable, &observation.spec.template),
-            criticality: risk::criticality(model, &observation.labels, &observation.namespace_labels),
+            criticality: risk::criticality(
+                model,
+                &observation.labels,
+                &observation.namespace_labels,
+            ),
             exposed: observation
                 .services
                 .values()
@@ -75,7 +83,11 @@ impl Proposal {
     /// The plan for a change of this tier.
     #[must_use]
     pub fn plan(&self, observation: &Observation, tier: Tier) -> Plan {
-        plan::plan_for(tier, &observation.spec.strategy.canary.steps, &self.effective)
+        plan::plan_for(
+            tier,
+            &observation.spec.strategy.canary.steps,
+            &self.effective,
+        )
     }
 }
 
@@ -83,7 +95,10 @@ impl Proposal {
 fn hash(observation: &Observation, template_digest: &str) -> (String, i32) {
     let mut collisions = observation.status.collision_count;
     let sets = &observation.replica_sets;
-    if let Some(set) = sets.iter().find(|set| set.template_digest == template_digest) {
+    if let Some(set) = sets
+        .iter()
+        .find(|set| set.template_digest == template_digest)
+    {
         return (set.hash.clone(), collisions);
     }
     let mut hash = provenance::pod_template_hash(&observation.spec.template, collisions);
@@ -99,6 +114,8 @@ fn hash(observation: &Observation, template_digest: &str) -> (String, i32) {
 pub fn after_rollback(observation: &Observation) -> bool {
     observation.history.iter().any(|run| {
         run.outcome == Some(Outcome::RolledBack)
-            && run.ended_at.is_some_and(|at| observation.now.duration_since(at) < ROLLBACK_MEMORY)
+            && run
+                .ended_at
+                .is_some_and(|at| observation.now.duration_since(at) < ROLLBACK_MEMORY)
     })
 }

@@ -27,14 +27,22 @@ pub fn name(rollout: &str, digest: &str, attempt: i64) -> String {
 /// Only what describes the change as it began (provenance, contributions) needs the proposal; it is
 /// written once, when the record is made, and what follows adds to `progress`, `plan` and the tier.
 #[must_use]
-pub fn of(observation: &Observation, proposal: &Proposal, status: &RolloutStatus) -> Option<Record> {
+pub fn of(
+    observation: &Observation,
+    proposal: &Proposal,
+    status: &RolloutStatus,
+) -> Option<Record> {
     let change = status.change.as_ref()?;
     let mut spec = RolloutRunSpec {
         rollout: observation.name.clone(),
         digest: change.digest.clone(),
         pod_template_hash: change.pod_template_hash.clone(),
         revision: change.revision,
-        risk: RecordedRisk { score: change.score, tier: change.tier, ..RecordedRisk::default() },
+        risk: RecordedRisk {
+            score: change.score,
+            tier: change.tier,
+            ..RecordedRisk::default()
+        },
         plan: change.plan.clone(),
         progress: progress(change),
         ..RolloutRunSpec::default()
@@ -42,7 +50,10 @@ pub fn of(observation: &Observation, proposal: &Proposal, status: &RolloutStatus
     if change.digest == proposal.digest {
         describe(&mut spec, observation, proposal, change);
     }
-    Some(Record { name: change.run.clone(), spec })
+    Some(Record {
+        name: change.run.clone(),
+        spec,
+    })
 }
 
 fn describe(
@@ -52,14 +63,26 @@ fn describe(
     change: &Change,
 ) {
     let provenance = &proposal.provenance;
-    spec.images = observation.spec.template.images().into_iter().map(ToOwned::to_owned).collect();
+    spec.images = observation
+        .spec
+        .template
+        .images()
+        .into_iter()
+        .map(ToOwned::to_owned)
+        .collect();
     spec.provenance = RecordedProvenance {
         state: provenance.state.to_string(),
         annotations: annotations(observation),
-        problems: provenance.problems.iter().map(ToString::to_string).collect(),
+        problems: provenance
+            .problems
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
     };
     spec.risk.versions.clone_from(&proposal.effective.versions);
-    spec.risk.contributions = proposal.risk(observation, change.after_rollback).contributions;
+    spec.risk.contributions = proposal
+        .risk(observation, change.after_rollback)
+        .contributions;
 }
 
 fn annotations(observation: &Observation) -> BTreeMap<String, String> {
@@ -71,7 +94,11 @@ fn annotations(observation: &Observation) -> BTreeMap<String, String> {
 }
 
 fn progress(change: &Change) -> Progress {
-    let told = change.transitions.iter().rev().find(|line| line.reason != reason::ROLLED_BACK);
+    let told = change
+        .transitions
+        .iter()
+        .rev()
+        .find(|line| line.reason != reason::ROLLED_BACK);
     let last = change.transitions.last().and_then(|line| line.at.clone());
     Progress {
         stage: change.stage,

@@ -24,7 +24,11 @@ impl Limits {
         let surge = resolve(max_surge, desired, 99);
         let unavailable = resolve(max_unavailable, desired, 0).min(desired);
         let stuck = surge == 0 && unavailable == 0;
-        Self { desired, surge, unavailable: if stuck { 1 } else { unavailable } }
+        Self {
+            desired,
+            surge,
+            unavailable: if stuck { 1 } else { unavailable },
+        }
     }
 
     const fn at_most(self) -> i32 {
@@ -94,25 +98,43 @@ pub fn canary_beside(stable: i32, weight: i32) -> i32 {
 pub fn goal(limits: Limits, weight: i32) -> Split {
     let desired = limits.desired;
     if weight <= 0 || desired == 0 {
-        return Split { stable: desired, canary: 0 };
+        return Split {
+            stable: desired,
+            canary: 0,
+        };
     }
     if weight >= 100 {
-        return Split { stable: 0, canary: desired };
+        return Split {
+            stable: 0,
+            canary: desired,
+        };
     }
     let canary = canary_beside(desired, weight);
     if canary <= limits.surge {
-        return Split { stable: desired, canary };
+        return Split {
+            stable: desired,
+            canary,
+        };
     }
     let total = limits.at_most();
-    let canary = i32::try_from(i64::from(total) * i64::from(weight) / 100).unwrap_or(total).max(1);
-    Split { stable: (total - canary).clamp(1, desired), canary }
+    let canary = i32::try_from(i64::from(total) * i64::from(weight) / 100)
+        .unwrap_or(total)
+        .max(1);
+    Split {
+        stable: (total - canary).clamp(1, desired),
+        canary,
+    }
 }
 
 /// Achieved share of the canary in percent of all available pods, rounded to the nearest.
 #[must_use]
 pub fn achieved(stable: i32, canary: i32) -> i32 {
     let total = stable.saturating_add(canary);
-    if total <= 0 { 0 } else { (canary.saturating_mul(100) + total / 2) / total }
+    if total <= 0 {
+        0
+    } else {
+        (canary.saturating_mul(100) + total / 2) / total
+    }
 }
 
 /// What is there now.
@@ -144,7 +166,11 @@ pub struct Next {
 /// canary shrinks first, so that its share never passes the weight on the way.
 #[must_use]
 pub fn next(limits: Limits, weight: i32, goal: Split, present: &Present) -> Next {
-    let Present { stable, canary, others } = present;
+    let Present {
+        stable,
+        canary,
+        others,
+    } = present;
     let asked = stable.asked + canary.asked + others.iter().map(|pods| pods.asked).sum::<i32>();
     let mut room = limits.at_most().max(goal.stable + goal.canary) - asked;
     let mut grow = |pods: &Pods, goal: i32| {
@@ -164,9 +190,16 @@ pub fn next(limits: Limits, weight: i32, goal: Split, present: &Present) -> Next
         spare -= (removed - pods.idle()).max(0);
         removed
     };
-    let others = others.iter().map(|pods| pods.asked - shrink(pods, 0)).collect();
+    let others = others
+        .iter()
+        .map(|pods| pods.asked - shrink(pods, 0))
+        .collect();
     let canary_removed = shrink(canary, goal.canary);
-    let stable_removed = if canary_removed > 0 { 0 } else { shrink(stable, goal.stable) };
+    let stable_removed = if canary_removed > 0 {
+        0
+    } else {
+        shrink(stable, goal.stable)
+    };
     Next {
         stable: stable.asked + stable_added - stable_removed,
         canary: canary.asked + canary_added - canary_removed,
@@ -180,7 +213,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn limits(desired: i32, surge: &str, unavailable: &str) -> Limits {
-        Limits::new(desired, &IntOrString::String(surge.into()), &IntOrString::String(unavailable.into()))
+        Limits::new(
+            desired,
+            &IntOrString::String(surge.into()),
+            &IntOrString::String(unavailable.into()),
+        )
     }
 
     #[test]
@@ -189,50 +226,107 @@ mod tests {
             (20, "100%", 5, 20, 1),
             (20, "100%", 50, 20, 20),
             (20, "100%", 25, 20, 6),
-            (10, "100%", 5, 10, 1),  // one of eleven: no smaller number serves
-            (10, "25%", 50, 7, 6),   // 13 pods may exist, stable gives up three
+            (10, "100%", 5, 10, 1), // one of eleven: no smaller number serves
+            (10, "25%", 50, 7, 6),  // 13 pods may exist, stable gives up three
             (10, "0%", 50, 5, 5),
-            (1, "0%", 5, 1, 1),      // one pod beyond the surge, or nothing could be compared
+            (1, "0%", 5, 1, 1), // one pod beyond the surge, or nothing could be compared
             (1, "100%", 5, 1, 1),
             (0, "100%", 50, 0, 0),
             (10, "100%", 0, 10, 0),
             (10, "100%", 100, 0, 10),
         ] {
             let split = goal(limits(desired, surge, "25%"), weight);
-            assert_eq!(split, Split { stable, canary }, "{desired} pods, surge {surge}, weight {weight}");
+            assert_eq!(
+                split,
+                Split { stable, canary },
+                "{desired} pods, surge {surge}, weight {weight}"
+            );
         }
     }
 
     #[test]
     fn percentages_round_as_a_deployment_rounds_them() {
-        assert_eq!(limits(10, "25%", "25%"), Limits { desired: 10, surge: 3, unavailable: 2 });
-        assert_eq!(limits(1, "25%", "25%"), Limits { desired: 1, surge: 1, unavailable: 0 });
-        assert_eq!(limits(2, "0%", "25%"), Limits { desired: 2, surge: 0, unavailable: 1 });
-        assert_eq!(limits(3, "junk", "junk"), Limits { desired: 3, surge: 0, unavailable: 1 });
+        assert_eq!(
+            limits(10, "25%", "25%"),
+            Limits {
+                desired: 10,
+                surge: 3,
+                unavailable: 2
+            }
+        );
+        assert_eq!(
+            limits(1, "25%", "25%"),
+            Limits {
+                desired: 1,
+                surge: 1,
+                unavailable: 0
+            }
+        );
+        assert_eq!(
+            limits(2, "0%", "25%"),
+            Limits {
+                desired: 2,
+                surge: 0,
+                unavailable: 1
+            }
+        );
+        assert_eq!(
+            limits(3, "junk", "junk"),
+            Limits {
+                desired: 3,
+                surge: 0,
+                unavailable: 1
+            }
+        );
     }
 
     #[test]
     fn a_rollback_takes_the_canary_away_at_once_where_stable_can_carry_everything() {
         let present = Present {
-            stable: Pods { asked: 10, available: 10 },
-            canary: Pods { asked: 10, available: 10 },
+            stable: Pods {
+                asked: 10,
+                available: 10,
+            },
+            canary: Pods {
+                asked: 10,
+                available: 10,
+            },
             others: vec![],
         };
         let limits = limits(10, "100%", "0%");
-        assert_eq!(next(limits, 0, goal(limits, 0), &present), Next { stable: 10, canary: 0, others: vec![] });
+        assert_eq!(
+            next(limits, 0, goal(limits, 0), &present),
+            Next {
+                stable: 10,
+                canary: 0,
+                others: vec![]
+            }
+        );
     }
 
     #[test]
     fn a_rollback_moves_at_once_what_stable_can_carry_and_the_rest_as_it_grows() {
         let limits = limits(10, "20%", "0%");
         let present = Present {
-            stable: Pods { asked: 6, available: 6 },
-            canary: Pods { asked: 6, available: 6 },
+            stable: Pods {
+                asked: 6,
+                available: 6,
+            },
+            canary: Pods {
+                asked: 6,
+                available: 6,
+            },
             others: vec![],
         };
         let first = next(limits, 0, goal(limits, 0), &present);
         assert_eq!((first.stable, first.canary), (6, 4));
-        let present = Present { canary: Pods { asked: 4, available: 4 }, ..present };
+        let present = Present {
+            canary: Pods {
+                asked: 4,
+                available: 4,
+            },
+            ..present
+        };
         let second = next(limits, 0, goal(limits, 0), &present);
         assert_eq!((second.stable, second.canary), (8, 4));
     }
@@ -241,15 +335,24 @@ mod tests {
     fn broken_stable_pods_do_not_keep_a_fix_from_being_promoted() {
         let limits = limits(4, "100%", "0%");
         let present = Present {
-            stable: Pods { asked: 4, available: 0 },
-            canary: Pods { asked: 4, available: 4 },
+            stable: Pods {
+                asked: 4,
+                available: 0,
+            },
+            canary: Pods {
+                asked: 4,
+                available: 4,
+            },
             others: vec![],
         };
         assert_eq!(next(limits, 100, goal(limits, 100), &present).stable, 0);
     }
 
     fn pods() -> impl Strategy<Value = Pods> {
-        (0..60i32, 0..60i32).prop_map(|(asked, available)| Pods { asked, available: available.min(asked) })
+        (0..60i32, 0..60i32).prop_map(|(asked, available)| Pods {
+            asked,
+            available: available.min(asked),
+        })
     }
 
     /// Any state, run to its end: pods become available one round after they were asked for.
@@ -258,11 +361,19 @@ mod tests {
         let mut seen = vec![present.clone()];
         for _ in 0..2_000 {
             let next = next(limits, weight, goal, &present);
-            let after = |asked: i32, before: Pods| Pods { asked, available: before.asked.min(asked) };
+            let after = |asked: i32, before: Pods| Pods {
+                asked,
+                available: before.asked.min(asked),
+            };
             let moved = Present {
                 stable: after(next.stable, present.stable),
                 canary: after(next.canary, present.canary),
-                others: next.others.iter().zip(&present.others).map(|(n, p)| after(*n, *p)).collect(),
+                others: next
+                    .others
+                    .iter()
+                    .zip(&present.others)
+                    .map(|(n, p)| after(*n, *p))
+                    .collect(),
             };
             if moved == present {
                 break;

@@ -70,11 +70,19 @@ impl World {
     pub fn look(&mut self, traffic: &mut Traffic) -> Decision {
         self.count_windows(traffic);
         self.observation.history = self.runs.values().cloned().collect();
-        self.observation.recorded = self.observation.status.change.as_ref().is_none_or(|change| {
-            self.runs.get(&change.run).is_some_and(|run| run.outcome.is_some())
-        });
+        self.observation.recorded = self
+            .observation
+            .status
+            .change
+            .as_ref()
+            .is_none_or(|change| {
+                self.runs
+                    .get(&change.run)
+                    .is_some_and(|run| run.outcome.is_some())
+            });
         let decision = decide(&self.observation);
-        self.broken.extend(laws::broken(&self.observation, &decision));
+        self.broken
+            .extend(laws::broken(&self.observation, &decision));
         decision
     }
 
@@ -87,7 +95,11 @@ impl World {
         for action in decision.actions.iter().take(actions) {
             self.act(action);
         }
-        if let Some(record) = decision.record.as_ref().filter(|_| actions >= decision.actions.len()) {
+        if let Some(record) = decision
+            .record
+            .as_ref()
+            .filter(|_| actions >= decision.actions.len())
+        {
             let progress = &record.spec.progress;
             let run = PastRun {
                 name: record.name.clone(),
@@ -103,7 +115,14 @@ impl World {
 
     fn act(&mut self, action: &Action) {
         match action {
-            Action::CreateReplicaSet { name, hash, template_digest, revision, replicas, template } => {
+            Action::CreateReplicaSet {
+                name,
+                hash,
+                template_digest,
+                revision,
+                replicas,
+                template,
+            } => {
                 self.observation.replica_sets.push(ReplicaSet {
                     name: name.clone(),
                     uid: format!("uid-{name}"),
@@ -121,14 +140,21 @@ impl World {
                 });
                 self.scale(name, *replicas);
             }
-            Action::Scale { replica_set, replicas } => self.scale(replica_set, *replicas),
+            Action::Scale {
+                replica_set,
+                replicas,
+            } => self.scale(replica_set, *replicas),
             Action::SelectRevision { service, hash } => {
                 if let Some(Some(service)) = self.observation.services.get_mut(service) {
-                    service.selector.insert(crate::api::HASH_LABEL.into(), hash.clone());
+                    service
+                        .selector
+                        .insert(crate::api::HASH_LABEL.into(), hash.clone());
                 }
             }
             Action::DeleteReplicaSet { replica_set } => {
-                self.observation.replica_sets.retain(|set| set.name != *replica_set);
+                self.observation
+                    .replica_sets
+                    .retain(|set| set.name != *replica_set);
             }
             Action::DeleteRun { run } => {
                 self.runs.remove(run);
@@ -138,8 +164,17 @@ impl World {
     }
 
     fn scale(&mut self, name: &str, replicas: i32) {
-        let ready_at = self.pods_ready_after.and_then(|after| self.observation.now.saturating_add(after).ok());
-        let Some(set) = self.observation.replica_sets.iter_mut().find(|set| set.name == name) else { return };
+        let ready_at = self
+            .pods_ready_after
+            .and_then(|after| self.observation.now.saturating_add(after).ok());
+        let Some(set) = self
+            .observation
+            .replica_sets
+            .iter_mut()
+            .find(|set| set.name == name)
+        else {
+            return;
+        };
         (set.replicas, set.current) = (replicas, replicas);
         set.available = set.available.min(replicas);
         set.ready = set.available;
@@ -151,17 +186,31 @@ impl World {
     /// Moves time to the next moment that matters.
     fn wait(&mut self, decision: &Decision) {
         let now = self.observation.now;
-        let soonest = now.saturating_add(SignedDuration::from_millis(100)).unwrap_or(now);
-        let latest = now.saturating_add(SignedDuration::from_mins(1)).unwrap_or(now);
+        let soonest = now
+            .saturating_add(SignedDuration::from_millis(100))
+            .unwrap_or(now);
+        let latest = now
+            .saturating_add(SignedDuration::from_mins(1))
+            .unwrap_or(now);
         let look = decision.look_again_at.unwrap_or(latest).max(soonest);
-        let pods = self.pending.iter().map(|(at, ..)| *at).min().unwrap_or(latest);
+        let pods = self
+            .pending
+            .iter()
+            .map(|(at, ..)| *at)
+            .min()
+            .unwrap_or(latest);
         self.observation.now = look.min(pods.max(soonest)).min(latest);
         let now = self.observation.now;
         let (due, pending) = self.pending.drain(..).partition(|(at, ..)| *at <= now);
         self.pending = pending;
         let due: Vec<(Timestamp, String, i32)> = due;
         for (_, name, available) in due {
-            if let Some(set) = self.observation.replica_sets.iter_mut().find(|set| set.name == name) {
+            if let Some(set) = self
+                .observation
+                .replica_sets
+                .iter_mut()
+                .find(|set| set.name == name)
+            {
                 set.available = available.min(set.replicas).max(set.available);
                 set.ready = set.available;
             }
@@ -170,33 +219,83 @@ impl World {
 
     fn count_windows(&mut self, traffic: &mut Traffic) {
         self.observation.windows.clear();
-        let Some(change) = self.observation.status.change.clone() else { return };
-        let Some(from) = change.evidence.from.as_ref().filter(|_| change.outcome.is_none()) else { return };
+        let Some(change) = self.observation.status.change.clone() else {
+            return;
+        };
+        let Some(from) = change
+            .evidence
+            .from
+            .as_ref()
+            .filter(|_| change.outcome.is_none())
+        else {
+            return;
+        };
         let checks = Proposal::of(&self.observation).checks;
         let available = |hash: &str| {
             let sets = self.observation.replica_sets.iter();
-            f64::from(sets.filter(|set| set.hash == hash).map(|set| set.available).sum::<i32>())
+            f64::from(
+                sets.filter(|set| set.hash == hash)
+                    .map(|set| set.available)
+                    .sum::<i32>(),
+            )
         };
         let canary = available(&change.pod_template_hash);
-        let stable = self.observation.status.stable.as_ref().map_or(0.0, |stable| available(&stable.pod_template_hash));
-        let share = if canary + stable > 0.0 { canary / (canary + stable) } else { 0.0 };
-        let known = self.observation.now.saturating_sub(self.observation.lag.signed()).unwrap_or(from.0);
+        let stable = self
+            .observation
+            .status
+            .stable
+            .as_ref()
+            .map_or(0.0, |stable| available(&stable.pod_template_hash));
+        let share = if canary + stable > 0.0 {
+            canary / (canary + stable)
+        } else {
+            0.0
+        };
+        let known = self
+            .observation
+            .now
+            .saturating_sub(self.observation.lag.signed())
+            .unwrap_or(from.0);
         for name in checks.checks.keys() {
-            let evidence = change.evidence.checks.iter().find(|evidence| evidence.name == *name);
-            let mut start = evidence.and_then(|evidence| evidence.last_window_end.as_ref()).map_or(from.0, |end| end.0);
+            let evidence = change
+                .evidence
+                .checks
+                .iter()
+                .find(|evidence| evidence.name == *name);
+            let mut start = evidence
+                .and_then(|evidence| evidence.last_window_end.as_ref())
+                .map_or(from.0, |end| end.0);
             let mut due = Vec::new();
-            while let Some(end) = start.saturating_add(checks.interval.signed()).ok().filter(|end| *end <= known) {
-                due.push(Window { start, end, outcome: traffic(end, share) });
+            while let Some(end) = start
+                .saturating_add(checks.interval.signed())
+                .ok()
+                .filter(|end| *end <= known)
+            {
+                due.push(Window {
+                    start,
+                    end,
+                    outcome: traffic(end, share),
+                });
                 start = end;
             }
-            self.observation.windows.insert(name.clone(), CheckWindows { due, baseline: None });
+            self.observation.windows.insert(
+                name.clone(),
+                CheckWindows {
+                    due,
+                    baseline: None,
+                },
+            );
         }
     }
 
     /// How the change under way, or the last one that is still in the status, ended.
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
-        self.observation.status.change.as_ref().and_then(|change| change.outcome)
+        self.observation
+            .status
+            .change
+            .as_ref()
+            .and_then(|change| change.outcome)
     }
 
     /// Outcomes of all changes that were recorded, in the order of their names.
@@ -209,7 +308,10 @@ impl World {
     #[must_use]
     pub fn at_rest(observation: &Observation) -> bool {
         let over = observation.status.change.as_ref().is_none_or(|change| {
-            change.transitions.last().is_some_and(|line| line.reason == reason::ROLLED_BACK)
+            change
+                .transitions
+                .last()
+                .is_some_and(|line| line.reason == reason::ROLLED_BACK)
         });
         over && observation.status.stable.is_some()
     }

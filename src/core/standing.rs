@@ -49,7 +49,9 @@ pub fn describe(
 pub fn keep_quiet(old: &RolloutStatus, new: &mut RolloutStatus) {
     let counted = |status: &RolloutStatus| -> Option<Timestamp> {
         let ends = status.change.as_ref()?.evidence.checks.iter();
-        ends.filter_map(|check| check.last_window_end.as_ref()).map(|end| end.0).max()
+        ends.filter_map(|check| check.last_window_end.as_ref())
+            .map(|end| end.0)
+            .max()
     };
     let lately = match (counted(old), counted(new)) {
         (Some(old), Some(new)) => new.duration_since(old) < REFRESH,
@@ -88,8 +90,10 @@ fn count(observation: &Observation, proposal: &Proposal, status: &mut RolloutSta
     status.replicas = owned().map(|set| set.current).sum();
     status.ready_replicas = owned().map(|set| set.ready).sum();
     status.available_replicas = owned().map(|set| set.available).sum();
-    status.updated_replicas =
-        owned().filter(|set| set.hash == proposal.hash).map(|set| set.current).sum();
+    status.updated_replicas = owned()
+        .filter(|set| set.hash == proposal.hash)
+        .map(|set| set.current)
+        .sum();
     status.selector = observation.spec.selector.to_string();
 }
 
@@ -107,8 +111,14 @@ fn phase(status: &RolloutStatus, hold: Option<&Hold>) -> (Phase, String) {
         let revision = status.stable.as_ref().map_or(0, |stable| stable.revision);
         return (Phase::Stable, format!("revision {revision} serves"));
     };
-    let told = change.transitions.iter().rev().find(|line| line.reason != reason::ROLLED_BACK);
-    let message = told.map(|line| format!("{}: {}", line.reason, line.message)).unwrap_or_default();
+    let told = change
+        .transitions
+        .iter()
+        .rev()
+        .find(|line| line.reason != reason::ROLLED_BACK);
+    let message = told
+        .map(|line| format!("{}: {}", line.reason, line.message))
+        .unwrap_or_default();
     let phase = match (change.stage, change.outcome) {
         (_, Some(Outcome::Promoted)) => Phase::Promoted,
         (Stage::RollingBack, _) => Phase::RollingBack,
@@ -127,7 +137,12 @@ struct Fact {
 }
 
 fn fact(kind: &'static str, value: impl Into<Option<bool>>, reason: &str, message: &str) -> Fact {
-    Fact { kind, value: value.into(), reason: reason.to_owned(), message: cut(message) }
+    Fact {
+        kind,
+        value: value.into(),
+        reason: reason.to_owned(),
+        message: cut(message),
+    }
 }
 
 fn set_conditions(
@@ -138,80 +153,151 @@ fn set_conditions(
 ) {
     let mut facts = workload_facts(observation, status, hold);
     facts.push(provenance_fact(proposal));
-    facts.extend(status.change.as_ref().and_then(|change| analysis_fact(change, proposal)));
-    let conditions = facts.into_iter().map(|fact| condition(observation, &status.conditions, fact));
+    facts.extend(
+        status
+            .change
+            .as_ref()
+            .and_then(|change| analysis_fact(change, proposal)),
+    );
+    let conditions = facts
+        .into_iter()
+        .map(|fact| condition(observation, &status.conditions, fact));
     status.conditions = conditions.collect();
     status.conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
 }
 
-fn workload_facts(observation: &Observation, status: &RolloutStatus, hold: Option<&Hold>) -> Vec<Fact> {
+fn workload_facts(
+    observation: &Observation,
+    status: &RolloutStatus,
+    hold: Option<&Hold>,
+) -> Vec<Fact> {
     let limits = workload::limits(observation);
     let least = limits.desired - limits.unavailable;
     let available = status.available_replicas >= least;
-    let pods = format!("{} of {} pods are available", status.available_replicas, limits.desired);
+    let pods = format!(
+        "{} of {} pods are available",
+        status.available_replicas, limits.desired
+    );
     let change = status.change.as_ref();
     let moving = change.is_some_and(|change| {
         change.outcome.is_none() || matches!(change.stage, Stage::RollingBack | Stage::Promoted)
     });
     let rejected = change.is_some_and(|change| change.outcome == Some(Outcome::RolledBack));
-    let refused = hold.is_some_and(|hold| hold.kind == HoldKind::Doubt && hold.reason != reason::AWAITING_PODS);
-    let stuck = hold.is_some_and(|hold| hold.reason == reason::AWAITING_PODS) && overdue(observation, change);
+    let refused = hold
+        .is_some_and(|hold| hold.kind == HoldKind::Doubt && hold.reason != reason::AWAITING_PODS);
+    let stuck = hold.is_some_and(|hold| hold.reason == reason::AWAITING_PODS)
+        && overdue(observation, change);
     let why = hold.map_or_else(|| last_reason(status), |hold| hold.reason.clone());
     let ready = available && !moving && !rejected && !refused;
     vec![
-        fact("Available", available, if available { "EnoughPods" } else { "TooFewPods" }, &pods),
+        fact(
+            "Available",
+            available,
+            if available {
+                "EnoughPods"
+            } else {
+                "TooFewPods"
+            },
+            &pods,
+        ),
         fact("Progressing", moving && !refused, &why, &status.message),
         fact("Ready", ready, &why, &status.message),
-        fact("Reconciling", moving && !refused && !rejected, &why, &status.message),
-        fact("Stalled", rejected || refused || stuck, &why, &status.message),
+        fact(
+            "Reconciling",
+            moving && !refused && !rejected,
+            &why,
+            &status.message,
+        ),
+        fact(
+            "Stalled",
+            rejected || refused || stuck,
+            &why,
+            &status.message,
+        ),
     ]
 }
 
 /// Whether a first revision, which is never rolled back, has missed its deadline.
 fn overdue(observation: &Observation, change: Option<&Change>) -> bool {
     let deadline = i64::from(observation.spec.progress_deadline_seconds);
-    change.and_then(|change| change.progressed_at.as_ref()).is_some_and(|since| {
-        observation.now.duration_since(since.0).as_secs() >= deadline
-    })
+    change
+        .and_then(|change| change.progressed_at.as_ref())
+        .is_some_and(|since| observation.now.duration_since(since.0).as_secs() >= deadline)
 }
 
 fn last_reason(status: &RolloutStatus) -> String {
-    let told = status.change.iter().flat_map(|change| change.transitions.iter().rev());
+    let told = status
+        .change
+        .iter()
+        .flat_map(|change| change.transitions.iter().rev());
     let mut told = told.filter(|line| line.reason != reason::ROLLED_BACK);
-    told.next().map_or_else(|| reason::STABLE.to_owned(), |line| line.reason.clone())
+    told.next()
+        .map_or_else(|| reason::STABLE.to_owned(), |line| line.reason.clone())
 }
 
 fn provenance_fact(proposal: &Proposal) -> Fact {
     let provenance = &proposal.provenance;
-    let problems: Vec<_> = provenance.problems.iter().map(ToString::to_string).collect();
+    let problems: Vec<_> = provenance
+        .problems
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let declared = provenance.state == State::Declared;
     let message = match (declared, problems.is_empty()) {
         (true, true) => "the provenance annotations could all be read".to_owned(),
         (_, false) => problems.join("; "),
-        (false, true) => "there are no provenance annotations, so the change counts as unknown".to_owned(),
+        (false, true) => {
+            "there are no provenance annotations, so the change counts as unknown".to_owned()
+        }
     };
-    fact("Provenance", declared && problems.is_empty(), &provenance.state.to_string(), &message)
+    fact(
+        "Provenance",
+        declared && problems.is_empty(),
+        &provenance.state.to_string(),
+        &message,
+    )
 }
 
 fn analysis_fact(change: &Change, proposal: &Proposal) -> Option<Fact> {
     change.evidence.from.as_ref()?;
     if proposal.checks.checks.is_empty() {
-        return Some(fact("Analysis", None, reason::NO_CHECKS, "there is no check"));
+        return Some(fact(
+            "Analysis",
+            None,
+            reason::NO_CHECKS,
+            "there is no check",
+        ));
     }
     let message = analysis::summary_line(&change.evidence, &change.plan.strictness);
     if change.outcome == Some(Outcome::RolledBack) {
         return Some(fact("Analysis", false, &last_end(change), &message));
     }
-    let odd = change.evidence.checks.iter().find(|check| check.last != "Counted");
+    let odd = change
+        .evidence
+        .checks
+        .iter()
+        .find(|check| check.last != "Counted");
     Some(match odd {
-        Some(check) => fact("Analysis", None, &check.last, &format!("check {}: {}", check.name, check.message)),
+        Some(check) => fact(
+            "Analysis",
+            None,
+            &check.last,
+            &format!("check {}: {}", check.name, check.message),
+        ),
         None => fact("Analysis", true, "Counted", &message),
     })
 }
 
 fn last_end(change: &Change) -> String {
-    let told = change.transitions.iter().rev().find(|line| line.reason != reason::ROLLED_BACK);
-    told.map_or_else(|| reason::ROLLED_BACK.to_owned(), |line| line.reason.clone())
+    let told = change
+        .transitions
+        .iter()
+        .rev()
+        .find(|line| line.reason != reason::ROLLED_BACK);
+    told.map_or_else(
+        || reason::ROLLED_BACK.to_owned(),
+        |line| line.reason.clone(),
+    )
 }
 
 /// The transition time moves only with the status, as the API conventions ask.
@@ -221,15 +307,19 @@ fn condition(observation: &Observation, before: &[Condition], fact: Fact) -> Con
         Some(false) => "False",
         None => "Unknown",
     };
-    let before = before.iter().find(|condition| condition.type_ == fact.kind && condition.status == value);
+    let before = before
+        .iter()
+        .find(|condition| condition.type_ == fact.kind && condition.status == value);
     Condition {
         type_: fact.kind.to_owned(),
         status: value.to_owned(),
         reason: fact.reason,
         message: fact.message,
         observed_generation: Some(observation.generation),
-        last_transition_time: before
-            .map_or_else(|| Time(observation.now), |condition| condition.last_transition_time.clone()),
+        last_transition_time: before.map_or_else(
+            || Time(observation.now),
+            |condition| condition.last_transition_time.clone(),
+        ),
     }
 }
 

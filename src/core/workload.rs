@@ -14,7 +14,11 @@ const MAX_NAME: usize = 240;
 #[must_use]
 pub fn limits(observation: &Observation) -> Limits {
     let canary = &observation.spec.strategy.canary;
-    Limits::new(observation.spec.replicas, &canary.max_surge, &canary.max_unavailable)
+    Limits::new(
+        observation.spec.replicas,
+        &canary.max_surge,
+        &canary.max_unavailable,
+    )
 }
 
 /// The revisions that a status gives a role, by their hashes.
@@ -24,7 +28,10 @@ struct Roles<'a> {
 }
 
 fn roles(status: &RolloutStatus) -> Roles<'_> {
-    let stable = status.stable.as_ref().map(|stable| stable.pod_template_hash.as_str());
+    let stable = status
+        .stable
+        .as_ref()
+        .map(|stable| stable.pod_template_hash.as_str());
     let canary = status
         .change
         .as_ref()
@@ -35,18 +42,28 @@ fn roles(status: &RolloutStatus) -> Roles<'_> {
 }
 
 fn with_hash<'a>(observation: &'a Observation, hash: Option<&str>) -> Option<&'a ReplicaSet> {
-    observation.replica_sets.iter().find(|set| set.owned && hash.is_some_and(|hash| set.hash == hash))
+    observation
+        .replica_sets
+        .iter()
+        .find(|set| set.owned && hash.is_some_and(|hash| set.hash == hash))
 }
 
 fn pods(set: Option<&ReplicaSet>) -> Pods {
-    set.map_or_else(Pods::default, |set| Pods { asked: set.replicas, available: set.available })
+    set.map_or_else(Pods::default, |set| Pods {
+        asked: set.replicas,
+        available: set.available,
+    })
 }
 
 fn others<'a>(observation: &'a Observation, roles: &Roles) -> Vec<&'a ReplicaSet> {
     let has_role = |set: &ReplicaSet| {
         roles.stable == Some(set.hash.as_str()) || roles.canary == Some(set.hash.as_str())
     };
-    observation.replica_sets.iter().filter(|set| set.owned && set.matches && !has_role(set)).collect()
+    observation
+        .replica_sets
+        .iter()
+        .filter(|set| set.owned && set.matches && !has_role(set))
+        .collect()
 }
 
 /// The pods that are there, by the roles that a status gives them.
@@ -56,13 +73,20 @@ pub fn present(observation: &Observation, status: &RolloutStatus) -> Present {
     Present {
         stable: pods(with_hash(observation, roles.stable)),
         canary: pods(with_hash(observation, roles.canary)),
-        others: others(observation, &roles).into_iter().map(|set| pods(Some(set))).collect(),
+        others: others(observation, &roles)
+            .into_iter()
+            .map(|set| pods(Some(set)))
+            .collect(),
     }
 }
 
 /// The writes that bring the workload one step nearer to what the status asks for.
 #[must_use]
-pub fn actions(observation: &Observation, proposal: &Proposal, status: &RolloutStatus) -> Vec<Action> {
+pub fn actions(
+    observation: &Observation,
+    proposal: &Proposal,
+    status: &RolloutStatus,
+) -> Vec<Action> {
     let mut actions = ownership(observation);
     let selections = selections(observation, status);
     let moved = !selections.is_empty();
@@ -88,7 +112,9 @@ fn ownership(observation: &Observation) -> Vec<Action> {
 /// that it is never without pods.
 fn selections(observation: &Observation, status: &RolloutStatus) -> Vec<Action> {
     let Roles { stable, canary } = roles(status);
-    let serving = with_hash(observation, canary).filter(|set| set.available > 0).map(|set| set.hash.as_str());
+    let serving = with_hash(observation, canary)
+        .filter(|set| set.available > 0)
+        .map(|set| set.hash.as_str());
     let strategy = &observation.spec.strategy.canary;
     let wanted = [
         (&strategy.stable_service, stable.or(canary)),
@@ -97,8 +123,14 @@ fn selections(observation: &Observation, status: &RolloutStatus) -> Vec<Action> 
     let selection = |(service, hash): (&Option<String>, Option<&str>)| {
         let (service, hash) = (service.as_ref()?, hash?);
         let present = observation.services.get(service)?.as_ref()?;
-        let selected = present.selector.get(HASH_LABEL).is_some_and(|selected| selected == hash);
-        (!selected).then(|| Action::SelectRevision { service: service.clone(), hash: hash.to_owned() })
+        let selected = present
+            .selector
+            .get(HASH_LABEL)
+            .is_some_and(|selected| selected == hash);
+        (!selected).then(|| Action::SelectRevision {
+            service: service.clone(),
+            hash: hash.to_owned(),
+        })
     };
     wanted.into_iter().filter_map(selection).collect()
 }
@@ -128,7 +160,10 @@ fn scaling(
 }
 
 fn scale(set: &ReplicaSet, replicas: i32) -> Option<Action> {
-    (set.replicas != replicas).then(|| Action::Scale { replica_set: set.name.clone(), replicas })
+    (set.replicas != replicas).then(|| Action::Scale {
+        replica_set: set.name.clone(),
+        replicas,
+    })
 }
 
 /// A revision's ReplicaSet is made from the template in the spec, so only the one that runs it can be.
@@ -164,16 +199,22 @@ fn next_pods(observation: &Observation, status: &RolloutStatus, present: &Presen
         others: present.others.iter().map(|pods| pods.asked).collect(),
     };
     let at_rest = || replicas::next(limits, 0, replicas::goal(limits, 0), present);
-    let Some(change) = status.change.as_ref() else { return at_rest() };
+    let Some(change) = status.change.as_ref() else {
+        return at_rest();
+    };
     match change.stage {
         Stage::Promoting if observation.spec.paused => kept(),
         Stage::Promoting => replicas::next(limits, 100, promotion(limits, change), present),
-        Stage::RollingBack if retention_over(observation, change) => {
-            Next { canary: 0, ..at_rest() }
-        }
-        Stage::Stepping => {
-            replicas::next(limits, change.weight, replicas::goal(limits, change.weight), present)
-        }
+        Stage::RollingBack if retention_over(observation, change) => Next {
+            canary: 0,
+            ..at_rest()
+        },
+        Stage::Stepping => replicas::next(
+            limits,
+            change.weight,
+            replicas::goal(limits, change.weight),
+            present,
+        ),
         Stage::Waiting | Stage::RollingBack | Stage::Promoted | Stage::RolledBack => at_rest(),
     }
 }
@@ -181,15 +222,19 @@ fn next_pods(observation: &Observation, status: &RolloutStatus, present: &Presen
 /// Until it is promoted the canary grows beside stable, which keeps what the surge has room for.
 fn promotion(limits: Limits, change: &Change) -> Split {
     let room = if change.initial { 0 } else { limits.surge };
-    Split { stable: room.min(limits.desired), canary: limits.desired }
+    Split {
+        stable: room.min(limits.desired),
+        canary: limits.desired,
+    }
 }
 
 /// Rejected pods may serve what stable cannot carry yet, but not for longer than the deadline.
 fn retention_over(observation: &Observation, change: &Change) -> bool {
     let deadline = i64::from(observation.spec.progress_deadline_seconds);
-    change.progressed_at.as_ref().is_none_or(|since| {
-        observation.now.duration_since(since.0).as_secs() >= deadline
-    })
+    change
+        .progressed_at
+        .as_ref()
+        .is_none_or(|since| observation.now.duration_since(since.0).as_secs() >= deadline)
 }
 
 /// Empty ReplicaSets and ended records beyond the history that is kept, oldest first.
@@ -201,7 +246,9 @@ fn history(observation: &Observation, status: &RolloutStatus) -> Vec<Action> {
         .collect();
     sets.sort_by_key(|set| set.revision);
     let sets = sets.iter().take(sets.len().saturating_sub(limit));
-    let sets = sets.map(|set| Action::DeleteReplicaSet { replica_set: set.name.clone() });
+    let sets = sets.map(|set| Action::DeleteReplicaSet {
+        replica_set: set.name.clone(),
+    });
 
     let present = status.change.as_ref().map(|change| &change.run);
     let mut runs: Vec<_> = observation
@@ -211,6 +258,8 @@ fn history(observation: &Observation, status: &RolloutStatus) -> Vec<Action> {
         .collect();
     runs.sort_by_key(|run| run.started_at);
     let runs = runs.iter().take(runs.len().saturating_sub(limit));
-    let runs = runs.map(|run| Action::DeleteRun { run: run.name.clone() });
+    let runs = runs.map(|run| Action::DeleteRun {
+        run: run.name.clone(),
+    });
     sets.chain(runs).collect()
 }

@@ -54,7 +54,9 @@ impl Observer {
         failure: Option<String>,
     ) -> Result<Option<Observed>, kube::Error> {
         let rollouts: Api<Rollout> = Api::namespaced(self.client.clone(), namespace);
-        let Some(rollout) = rollouts.get_opt(name).await? else { return Ok(None) };
+        let Some(rollout) = rollouts.get_opt(name).await? else {
+            return Ok(None);
+        };
         if rollout.metadata.deletion_timestamp.is_some() {
             return Ok(None);
         }
@@ -62,7 +64,10 @@ impl Observer {
         observation.write_failure = failure;
         self.history(&mut observation).await?;
         self.evidence(&mut observation).await;
-        Ok(Some(Observed { rollout, observation }))
+        Ok(Some(Observed {
+            rollout,
+            observation,
+        }))
     }
 
     async fn surroundings(
@@ -99,7 +104,11 @@ impl Observer {
 
     fn namespace_labels(&self, namespace: &str) -> BTreeMap<String, String> {
         let key = ObjectRef::<PartialObjectMeta<Namespace>>::new(namespace);
-        self.caches.namespaces.get(&key).map(|found| found.labels().clone()).unwrap_or_default()
+        self.caches
+            .namespaces
+            .get(&key)
+            .map(|found| found.labels().clone())
+            .unwrap_or_default()
     }
 
     fn policies(
@@ -111,7 +120,9 @@ impl Observer {
         let mut unreadable = Vec::new();
         for policy in self.caches.policies.state() {
             match read_policy(&policy) {
-                Ok(policy) if policy::governs(&policy.spec, namespace_labels, labels) => readable.push(policy),
+                Ok(policy) if policy::governs(&policy.spec, namespace_labels, labels) => {
+                    readable.push(policy)
+                }
                 Ok(_) => {}
                 Err(problem) => unreadable.push(problem),
             }
@@ -122,25 +133,48 @@ impl Observer {
     }
 
     /// The Rollout's own ReplicaSets; where one that the status names is missing, orphans too.
-    async fn replica_sets(&self, rollout: &Rollout, namespace: &str) -> Result<Vec<ReplicaSet>, kube::Error> {
+    async fn replica_sets(
+        &self,
+        rollout: &Rollout,
+        namespace: &str,
+    ) -> Result<Vec<ReplicaSet>, kube::Error> {
         let uid = rollout.uid().unwrap_or_default();
-        let mut sets = self.list_replica_sets(namespace, &format!("{ROLLOUT_UID_LABEL}={uid}")).await?;
+        let mut sets = self
+            .list_replica_sets(namespace, &format!("{ROLLOUT_UID_LABEL}={uid}"))
+            .await?;
         let status = rollout.status.clone().unwrap_or_default();
         let hash = status.stable.map(|stable| stable.pod_template_hash);
-        let complete = hash.is_some_and(|hash| sets.iter().any(|set| set.labels().get(HASH_LABEL) == Some(&hash)));
+        let complete = hash.is_some_and(|hash| {
+            sets.iter()
+                .any(|set| set.labels().get(HASH_LABEL) == Some(&hash))
+        });
         if !complete {
             let selector = format!("{MANAGED_BY_LABEL}={MANAGER},{}", rollout.spec.selector);
             let orphans = self.list_replica_sets(namespace, &selector).await?;
-            sets.extend(orphans.into_iter().filter(|set| set.labels().get(ROLLOUT_UID_LABEL) != Some(&uid)));
+            sets.extend(
+                orphans
+                    .into_iter()
+                    .filter(|set| set.labels().get(ROLLOUT_UID_LABEL) != Some(&uid)),
+            );
         }
-        Ok(sets.into_iter().filter_map(|set| replica_set(rollout, &uid, set)).collect())
+        Ok(sets
+            .into_iter()
+            .filter_map(|set| replica_set(rollout, &uid, set))
+            .collect())
     }
 
     /// Lists them untyped, so that a template field newer than this build is kept.
-    async fn list_replica_sets(&self, namespace: &str, selector: &str) -> Result<Vec<DynamicObject>, kube::Error> {
+    async fn list_replica_sets(
+        &self,
+        namespace: &str,
+        selector: &str,
+    ) -> Result<Vec<DynamicObject>, kube::Error> {
         let kind = kube::core::ApiResource::erase::<ApiReplicaSet>(&());
         let sets: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
-        Ok(sets.list(&ListParams::default().labels(selector)).await?.items)
+        Ok(sets
+            .list(&ListParams::default().labels(selector))
+            .await?
+            .items)
     }
 
     async fn services(
@@ -152,10 +186,14 @@ impl Observer {
         let canary = &rollout.spec.strategy.canary;
         let mut services = BTreeMap::new();
         for name in canary.stable_service.iter().chain(&canary.canary_service) {
-            let service = api.get_opt(name).await?.and_then(|service| service.spec).map(|spec| Service {
-                kind: spec.type_.unwrap_or_default(),
-                selector: spec.selector.unwrap_or_default(),
-            });
+            let service = api
+                .get_opt(name)
+                .await?
+                .and_then(|service| service.spec)
+                .map(|spec| Service {
+                    kind: spec.type_.unwrap_or_default(),
+                    selector: spec.selector.unwrap_or_default(),
+                });
             services.insert(name.clone(), service);
         }
         Ok(services)
@@ -163,7 +201,9 @@ impl Observer {
 
     fn conflicts(&self, rollout: &Rollout, namespace: &str) -> Vec<String> {
         let key = ObjectRef::<Claim>::new(&rollout.name_any()).within(namespace);
-        let Some(own) = self.caches.claims.get(&key) else { return Vec::new() };
+        let Some(own) = self.caches.claims.get(&key) else {
+            return Vec::new();
+        };
         let mut conflicts: Vec<_> = self
             .caches
             .claims
@@ -180,7 +220,10 @@ impl Observer {
     async fn history(&self, observation: &mut Observation) -> Result<(), kube::Error> {
         let status = &observation.status;
         let template = provenance::template_digest(&observation.spec.template);
-        let settled = status.stable.as_ref().is_some_and(|stable| stable.template_digest == template);
+        let settled = status
+            .stable
+            .as_ref()
+            .is_some_and(|stable| stable.template_digest == template);
         let needed = match &status.change {
             None => !settled,
             Some(change) => change.outcome.is_some(),
@@ -193,17 +236,27 @@ impl Observer {
         let runs = api.list(&ListParams::default().labels(&selector)).await?;
         observation.history = runs.items.into_iter().map(past_run).collect();
         observation.recorded = status.change.as_ref().is_none_or(|change| {
-            observation.history.iter().any(|run| run.name == change.run && run.outcome.is_some())
+            observation
+                .history
+                .iter()
+                .any(|run| run.name == change.run && run.outcome.is_some())
         });
         Ok(())
     }
 
     /// Asks Prometheus for the windows that are due, where a canary has had traffic.
     async fn evidence(&self, observation: &mut Observation) {
-        let Some(change) = observation.status.change.clone().filter(|change| change.outcome.is_none()) else {
+        let Some(change) = observation
+            .status
+            .change
+            .clone()
+            .filter(|change| change.outcome.is_none())
+        else {
             return;
         };
-        let (Some(from), Some(stable)) = (change.evidence.from, &observation.status.stable) else { return };
+        let (Some(from), Some(stable)) = (change.evidence.from, &observation.status.stable) else {
+            return;
+        };
         let strategy = &observation.spec.strategy.canary;
         let arm = |service: &Option<String>, revision: &str| Arm {
             namespace: observation.namespace.clone(),
@@ -215,7 +268,11 @@ impl Observer {
         let stable = arm(&strategy.stable_service, &stable.pod_template_hash);
         let checks = Proposal::of(observation).checks;
         let asks = checks.checks.into_iter().map(|(name, check)| {
-            let known = change.evidence.checks.iter().find(|evidence| evidence.name == name);
+            let known = change
+                .evidence
+                .checks
+                .iter()
+                .find(|evidence| evidence.name == name);
             let counted = known.and_then(|known| known.last_window_end.clone());
             let ask = Ask {
                 check,
@@ -229,7 +286,8 @@ impl Observer {
             };
             async move { (name, self.prometheus.windows(&ask).await) }
         });
-        let windows: BTreeMap<String, CheckWindows> = futures::future::join_all(asks).await.into_iter().collect();
+        let windows: BTreeMap<String, CheckWindows> =
+            futures::future::join_all(asks).await.into_iter().collect();
         observation.windows = windows;
     }
 }
@@ -243,33 +301,56 @@ fn read_policy(policy: &DeserializeGuard<RolloutPolicy>) -> Result<NamedPolicy, 
         }),
         Err(invalid) => {
             let name = invalid.metadata.name.as_deref().unwrap_or_default();
-            Err(format!("RolloutPolicy {name} cannot be read by this build: {invalid}"))
+            Err(format!(
+                "RolloutPolicy {name} cannot be read by this build: {invalid}"
+            ))
         }
     }
 }
 
 fn replica_set(rollout: &Rollout, uid: &str, set: DynamicObject) -> Option<ReplicaSet> {
-    let controller = set.owner_references().iter().find(|owner| owner.controller == Some(true));
+    let controller = set
+        .owner_references()
+        .iter()
+        .find(|owner| owner.controller == Some(true));
     let owned = controller.is_some_and(|owner| owner.uid == uid);
     let foreign = controller.is_some() && !owned;
     if foreign || set.metadata.deletion_timestamp.is_some() {
         return None;
     }
     let number = |path: &str| {
-        let value = set.data.pointer(path).and_then(Value::as_i64).unwrap_or_default();
+        let value = set
+            .data
+            .pointer(path)
+            .and_then(Value::as_i64)
+            .unwrap_or_default();
         i32::try_from(value).unwrap_or(i32::MAX)
     };
-    let failure = set.data.pointer("/status/conditions").and_then(Value::as_array).and_then(|conditions| {
-        let failed = |condition: &&Value| {
-            condition.get("type") == Some(&"ReplicaFailure".into()) && condition.get("status") == Some(&"True".into())
-        };
-        conditions.iter().find(failed)?.get("message")?.as_str().map(ToOwned::to_owned)
-    });
+    let failure = set
+        .data
+        .pointer("/status/conditions")
+        .and_then(Value::as_array)
+        .and_then(|conditions| {
+            let failed = |condition: &&Value| {
+                condition.get("type") == Some(&"ReplicaFailure".into())
+                    && condition.get("status") == Some(&"True".into())
+            };
+            conditions
+                .iter()
+                .find(failed)?
+                .get("message")?
+                .as_str()
+                .map(ToOwned::to_owned)
+        });
     Some(ReplicaSet {
         name: set.name_any(),
         uid: set.uid().unwrap_or_default(),
         hash: set.labels().get(HASH_LABEL).cloned().unwrap_or_default(),
-        template_digest: set.annotations().get(TEMPLATE_DIGEST_ANNOTATION).cloned().unwrap_or_default(),
+        template_digest: set
+            .annotations()
+            .get(TEMPLATE_DIGEST_ANNOTATION)
+            .cloned()
+            .unwrap_or_default(),
         revision: revision(&set.metadata),
         owned,
         matches: rollout.spec.selector.matches(set.labels()),
@@ -284,7 +365,9 @@ fn replica_set(rollout: &Rollout, uid: &str, set: DynamicObject) -> Option<Repli
 
 fn revision(metadata: &ObjectMeta) -> i64 {
     let annotations = metadata.annotations.as_ref();
-    annotations.and_then(|all| all.get(REVISION_ANNOTATION)?.parse().ok()).unwrap_or_default()
+    annotations
+        .and_then(|all| all.get(REVISION_ANNOTATION)?.parse().ok())
+        .unwrap_or_default()
 }
 
 /// The template as the Rollout had it; for a set that another controller made, as it was stored.
@@ -293,8 +376,15 @@ fn template(set: &DynamicObject) -> PodTemplate {
     if let Some(template) = kept.and_then(|kept| serde_json::from_str(kept).ok()) {
         return PodTemplate(template);
     }
-    let mut template = set.data.pointer("/spec/template").cloned().unwrap_or_default();
-    if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+    let mut template = set
+        .data
+        .pointer("/spec/template")
+        .cloned()
+        .unwrap_or_default();
+    if let Some(labels) = template
+        .pointer_mut("/metadata/labels")
+        .and_then(Value::as_object_mut)
+    {
         labels.remove(HASH_LABEL);
     }
     PodTemplate(template)

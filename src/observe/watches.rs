@@ -95,8 +95,13 @@ impl Claim {
     #[must_use]
     pub fn conflict(&self, other: &Self) -> Option<String> {
         let name = other.name_any();
-        if let Some(service) = self.services().find(|service| other.services().any(|s| s == *service)) {
-            return Some(format!("Rollout {name} already claims Service {service} (spec.strategy.canary)"));
+        if let Some(service) = self
+            .services()
+            .find(|service| other.services().any(|s| s == *service))
+        {
+            return Some(format!(
+                "Rollout {name} already claims Service {service} (spec.strategy.canary)"
+            ));
         }
         let pods = |a: &Self, b: &Self| a.spec.selector.matches(&b.spec.template.metadata.labels);
         (pods(self, other) || pods(other, self))
@@ -106,7 +111,12 @@ impl Claim {
     /// Whether this Rollout was there first.
     #[must_use]
     pub fn precedes(&self, other: &Self) -> bool {
-        let age = |claim: &Self| (claim.metadata.creation_timestamp.clone().map(|at| at.0), claim.uid());
+        let age = |claim: &Self| {
+            (
+                claim.metadata.creation_timestamp.clone().map(|at| at.0),
+                claim.uid(),
+            )
+        };
         age(self) < age(other)
     }
 }
@@ -163,7 +173,14 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
     let policies = watch_policies(client, telemetry, send.clone());
     let namespaces = watch_namespaces(client, telemetry);
     watch_replica_sets(client, telemetry, send);
-    Watches { caches: Caches { claims, policies, namespaces }, triggers }
+    Watches {
+        caches: Caches {
+            claims,
+            policies,
+            namespaces,
+        },
+        triggers,
+    }
 }
 
 fn watch_claims(
@@ -174,20 +191,30 @@ fn watch_claims(
     let (store, writer) = reflector::store();
     let events = watcher(Api::<Claim>::all(client.clone()), config()).modify(strip_claim);
     let mut seen = BTreeMap::new();
-    run("Rollout", telemetry, reflector::reflector(writer, events), move |event| match event {
-        watcher::Event::Apply(claim) | watcher::Event::InitApply(claim) => {
-            // The controller's own status writes change neither; they need no second look.
-            let version = (claim.metadata.generation, claim.labels().clone(), claim.annotations().clone());
-            let news = seen.insert(claim.uid(), version.clone()) != Some(version);
-            news.then(|| Trigger::Touched(Arc::new(claim)))
-        }
-        watcher::Event::Delete(claim) => {
-            seen.remove(&claim.uid());
-            // A younger Rollout may have waited for what this one claimed.
-            Some(Trigger::All)
-        }
-        watcher::Event::Init | watcher::Event::InitDone => None,
-    }, send);
+    run(
+        "Rollout",
+        telemetry,
+        reflector::reflector(writer, events),
+        move |event| match event {
+            watcher::Event::Apply(claim) | watcher::Event::InitApply(claim) => {
+                // The controller's own status writes change neither; they need no second look.
+                let version = (
+                    claim.metadata.generation,
+                    claim.labels().clone(),
+                    claim.annotations().clone(),
+                );
+                let news = seen.insert(claim.uid(), version.clone()) != Some(version);
+                news.then(|| Trigger::Touched(Arc::new(claim)))
+            }
+            watcher::Event::Delete(claim) => {
+                seen.remove(&claim.uid());
+                // A younger Rollout may have waited for what this one claimed.
+                Some(Trigger::All)
+            }
+            watcher::Event::Init | watcher::Event::InitDone => None,
+        },
+        send,
+    );
     store
 }
 
@@ -197,7 +224,10 @@ fn strip_claim(claim: &mut Claim) {
     let annotations = claim.metadata.annotations.take().unwrap_or_default();
     let mut hasher = std::hash::DefaultHasher::new();
     annotations.hash(&mut hasher);
-    claim.metadata.annotations = Some(BTreeMap::from([(String::new(), hasher.finish().to_string())]));
+    claim.metadata.annotations = Some(BTreeMap::from([(
+        String::new(),
+        hasher.finish().to_string(),
+    )]));
 }
 
 fn watch_policies(
@@ -206,23 +236,46 @@ fn watch_policies(
     send: mpsc::UnboundedSender<Trigger>,
 ) -> Store<DeserializeGuard<RolloutPolicy>> {
     let (store, writer) = reflector::store();
-    let events = watcher(Api::<DeserializeGuard<RolloutPolicy>>::all(client.clone()), config());
-    run("RolloutPolicy", telemetry, reflector::reflector(writer, events), |event| match event {
-        watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone => Some(Trigger::All),
-        _ => None,
-    }, send);
+    let events = watcher(
+        Api::<DeserializeGuard<RolloutPolicy>>::all(client.clone()),
+        config(),
+    );
+    run(
+        "RolloutPolicy",
+        telemetry,
+        reflector::reflector(writer, events),
+        |event| match event {
+            watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone => {
+                Some(Trigger::All)
+            }
+            _ => None,
+        },
+        send,
+    );
     store
 }
 
-fn watch_namespaces(client: &Client, telemetry: &Arc<Telemetry>) -> Store<PartialObjectMeta<Namespace>> {
+fn watch_namespaces(
+    client: &Client,
+    telemetry: &Arc<Telemetry>,
+) -> Store<PartialObjectMeta<Namespace>> {
     let (store, writer) = reflector::store();
-    let events = watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), config())
-        .modify(|namespace| {
-            namespace.metadata.managed_fields = None;
-            namespace.metadata.annotations = None;
-        });
+    let events = watcher(
+        Api::<PartialObjectMeta<Namespace>>::all(client.clone()),
+        config(),
+    )
+    .modify(|namespace| {
+        namespace.metadata.managed_fields = None;
+        namespace.metadata.annotations = None;
+    });
     let (send, _) = mpsc::unbounded_channel();
-    run("Namespace", telemetry, reflector::reflector(writer, events), |_| None, send);
+    run(
+        "Namespace",
+        telemetry,
+        reflector::reflector(writer, events),
+        |_| None,
+        send,
+    );
     store
 }
 
@@ -232,20 +285,35 @@ fn watch_replica_sets(
     send: mpsc::UnboundedSender<Trigger>,
 ) {
     let config = config().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
-    let events = watcher(Api::<PartialObjectMeta<ReplicaSet>>::all(client.clone()), config);
+    let events = watcher(
+        Api::<PartialObjectMeta<ReplicaSet>>::all(client.clone()),
+        config,
+    );
     let mut listed_before = false;
-    run("ReplicaSet", telemetry, events, move |event| match event {
-        watcher::Event::Apply(set) | watcher::Event::Delete(set) => owner(&set).map(Trigger::Related),
-        watcher::Event::InitApply(_) | watcher::Event::Init => None,
-        // A set that vanished while the watch was away leaves no event, so all are looked at; at
-        // the start they are anyway.
-        watcher::Event::InitDone => std::mem::replace(&mut listed_before, true).then_some(Trigger::All),
-    }, send);
+    run(
+        "ReplicaSet",
+        telemetry,
+        events,
+        move |event| match event {
+            watcher::Event::Apply(set) | watcher::Event::Delete(set) => {
+                owner(&set).map(Trigger::Related)
+            }
+            watcher::Event::InitApply(_) | watcher::Event::Init => None,
+            // A set that vanished while the watch was away leaves no event, so all are looked at; at
+            // the start they are anyway.
+            watcher::Event::InitDone => {
+                std::mem::replace(&mut listed_before, true).then_some(Trigger::All)
+            }
+        },
+        send,
+    );
 }
 
 fn owner(set: &PartialObjectMeta<ReplicaSet>) -> Option<ObjectRef<Claim>> {
     let owners = set.metadata.owner_references.as_deref().unwrap_or_default();
-    let owner = owners.iter().find(|owner| owner.controller == Some(true) && owner.kind == "Rollout")?;
+    let owner = owners
+        .iter()
+        .find(|owner| owner.controller == Some(true) && owner.kind == "Rollout")?;
     Some(ObjectRef::new(&owner.name).within(set.metadata.namespace.as_deref()?))
 }
 

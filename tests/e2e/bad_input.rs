@@ -9,9 +9,15 @@ use crate::support::{App, Scene, condition, phase, waits_for};
 
 /// Applies as kubectl does, with unknown fields refused; gives the API server's refusal.
 async fn refusal(scene: &Scene, manifest: &Value) -> String {
-    let parameters = PatchParams::apply("service-team").force().validation_strict();
+    let parameters = PatchParams::apply("service-team")
+        .force()
+        .validation_strict();
     let name = manifest["metadata"]["name"].as_str().unwrap();
-    match scene.rollouts().patch(name, &parameters, &Patch::Apply(manifest)).await {
+    match scene
+        .rollouts()
+        .patch(name, &parameters, &Patch::Apply(manifest))
+        .await
+    {
         Ok(_) => panic!("it was admitted: {manifest}"),
         Err(kube::Error::Api(status)) => status.message.clone(),
         Err(error) => panic!("{error}"),
@@ -22,37 +28,124 @@ async fn refusal(scene: &Scene, manifest: &Value) -> String {
 async fn a_rollout_with_bad_input_is_refused_with_a_message_that_names_the_field() {
     let scene = Scene::new("refused").await;
     let steps = |steps: Value| json!({ "strategy": { "canary": { "steps": steps } } });
-    let check = |check: Value| json!({ "strategy": { "canary": { "analysis": { "checks": [check] } } } });
+    let check =
+        |check: Value| json!({ "strategy": { "canary": { "analysis": { "checks": [check] } } } });
     let cases: Vec<(&str, Value, &[&str])> = vec![
-        ("an unknown field", json!({ "replica": 3 }), &["spec.replica"]),
-        ("a selector that does not match", json!({ "selector": { "matchLabels": { "app": "other" } } }), &["spec.selector.matchLabels", "spec.template.metadata.labels"]),
-        ("an empty selector", json!({ "selector": { "matchLabels": null } }), &["matchLabels"]),
-        ("decreasing weights", steps(json!([{ "weight": 20 }, { "weight": 5 }])), &["strategy.canary.steps", "must not decrease"]),
-        ("a weight above 100", steps(json!([{ "weight": 120 }])), &["steps[0].weight"]),
-        ("a weight of 0", steps(json!([{ "weight": 0 }])), &["steps[0].weight"]),
-        ("too many steps", steps(json!(vec![json!({ "weight": 5 }); 51])), &["steps", "51"]),
-        ("a negative bake", steps(json!([{ "weight": 5, "bake": "-5m" }])), &["steps[0].bake"]),
-        ("an absurd bake", steps(json!([{ "weight": 5, "bake": "1e9h" }])), &["steps[0].bake"]),
-        ("a bake in words", steps(json!([{ "weight": 5, "bake": "5 minutes" }])), &["steps[0].bake"]),
-        ("negative replicas", json!({ "replicas": -1 }), &["spec.replicas"]),
-        ("no surge and nothing unavailable", json!({ "strategy": { "canary": { "maxSurge": 0, "maxUnavailable": "0%" } } }), &["maxSurge and maxUnavailable"]),
-        ("a surge that is no number", json!({ "strategy": { "canary": { "maxSurge": "many" } } }), &["maxSurge"]),
-        ("one Service for both", json!({ "strategy": { "canary": { "stableService": "a", "canaryService": "a" } } }), &["stableService and canaryService"]),
-        ("a check without a query", check(json!({ "name": "x" })), &["checks[0]", "preset"]),
-        ("a check with both", check(json!({ "name": "x", "preset": "HttpRequestsTotal", "errors": "a", "total": "b" })), &["checks[0]", "preset"]),
-        ("an unknown preset", check(json!({ "name": "x", "preset": "Magic" })), &["preset", "Magic"]),
-        ("a query of a megabyte", check(json!({ "name": "x", "errors": "a".repeat(1 << 20), "total": "b" })), &["errors"]),
-        ("an interval of nothing", json!({ "strategy": { "canary": { "analysis": { "interval": "0s" } } } }), &["interval"]),
-        ("ports of a wrong type", json!({ "template": { "spec": { "containers": [{ "name": "a", "ports": [{ "containerPort": "http" }] }] } } }), &["containerPort"]),
+        (
+            "an unknown field",
+            json!({ "replica": 3 }),
+            &["spec.replica"],
+        ),
+        (
+            "a selector that does not match",
+            json!({ "selector": { "matchLabels": { "app": "other" } } }),
+            &["spec.selector.matchLabels", "spec.template.metadata.labels"],
+        ),
+        (
+            "an empty selector",
+            json!({ "selector": { "matchLabels": null } }),
+            &["matchLabels"],
+        ),
+        (
+            "decreasing weights",
+            steps(json!([{ "weight": 20 }, { "weight": 5 }])),
+            &["strategy.canary.steps", "must not decrease"],
+        ),
+        (
+            "a weight above 100",
+            steps(json!([{ "weight": 120 }])),
+            &["steps[0].weight"],
+        ),
+        (
+            "a weight of 0",
+            steps(json!([{ "weight": 0 }])),
+            &["steps[0].weight"],
+        ),
+        (
+            "too many steps",
+            steps(json!(vec![json!({ "weight": 5 }); 51])),
+            &["steps", "51"],
+        ),
+        (
+            "a negative bake",
+            steps(json!([{ "weight": 5, "bake": "-5m" }])),
+            &["steps[0].bake"],
+        ),
+        (
+            "an absurd bake",
+            steps(json!([{ "weight": 5, "bake": "1e9h" }])),
+            &["steps[0].bake"],
+        ),
+        (
+            "a bake in words",
+            steps(json!([{ "weight": 5, "bake": "5 minutes" }])),
+            &["steps[0].bake"],
+        ),
+        (
+            "negative replicas",
+            json!({ "replicas": -1 }),
+            &["spec.replicas"],
+        ),
+        (
+            "no surge and nothing unavailable",
+            json!({ "strategy": { "canary": { "maxSurge": 0, "maxUnavailable": "0%" } } }),
+            &["maxSurge and maxUnavailable"],
+        ),
+        (
+            "a surge that is no number",
+            json!({ "strategy": { "canary": { "maxSurge": "many" } } }),
+            &["maxSurge"],
+        ),
+        (
+            "one Service for both",
+            json!({ "strategy": { "canary": { "stableService": "a", "canaryService": "a" } } }),
+            &["stableService and canaryService"],
+        ),
+        (
+            "a check without a query",
+            check(json!({ "name": "x" })),
+            &["checks[0]", "preset"],
+        ),
+        (
+            "a check with both",
+            check(
+                json!({ "name": "x", "preset": "HttpRequestsTotal", "errors": "a", "total": "b" }),
+            ),
+            &["checks[0]", "preset"],
+        ),
+        (
+            "an unknown preset",
+            check(json!({ "name": "x", "preset": "Magic" })),
+            &["preset", "Magic"],
+        ),
+        (
+            "a query of a megabyte",
+            check(json!({ "name": "x", "errors": "a".repeat(1 << 20), "total": "b" })),
+            &["errors"],
+        ),
+        (
+            "an interval of nothing",
+            json!({ "strategy": { "canary": { "analysis": { "interval": "0s" } } } }),
+            &["interval"],
+        ),
+        (
+            "ports of a wrong type",
+            json!({ "template": { "spec": { "containers": [{ "name": "a", "ports": [{ "containerPort": "http" }] }] } } }),
+            &["containerPort"],
+        ),
     ];
     for (what, spec, words) in cases {
         let message = refusal(&scene, &App::new("bad").spec(spec).manifest()).await;
         for word in words {
-            assert!(message.contains(word), "{what}: the message does not name {word}: {message}");
+            assert!(
+                message.contains(word),
+                "{what}: the message does not name {word}: {message}"
+            );
         }
     }
     let mut huge = App::new("bad").manifest();
-    huge["metadata"]["annotations"]["provenance.countersign.dev/agents"] = json!("x".repeat(300 << 10));
+    huge["metadata"]["annotations"]["provenance.countersign.dev/agents"] =
+        json!("x".repeat(300 << 10));
     assert!(refusal(&scene, &huge).await.contains("annotations"));
 }
 
@@ -63,10 +156,20 @@ async fn a_field_newer_than_this_build_survives_and_lists_merge_by_key() {
     manifest["spec"]["template"]["spec"]["fieldOfTomorrow"] = json!({ "a": [1, 2] });
     let rollouts = scene.rollouts();
     let apply = PatchParams::apply("service-team").force();
-    rollouts.patch("newer", &apply, &Patch::Apply(&manifest)).await.unwrap();
+    rollouts
+        .patch("newer", &apply, &Patch::Apply(&manifest))
+        .await
+        .unwrap();
     let sidecar = json!({ "apiVersion": "countersign.dev/v1alpha1", "kind": "Rollout", "metadata": { "name": "newer" },
         "spec": { "template": { "spec": { "containers": [{ "name": "app", "env": [{ "name": "EXTRA", "value": "1" }] }] } } } });
-    let stored = rollouts.patch("newer", &PatchParams::apply("other-team"), &Patch::Apply(&sidecar)).await.unwrap();
+    let stored = rollouts
+        .patch(
+            "newer",
+            &PatchParams::apply("other-team"),
+            &Patch::Apply(&sidecar),
+        )
+        .await
+        .unwrap();
     let template = &stored.spec.template.0;
     assert_eq!(template["spec"]["fieldOfTomorrow"], json!({ "a": [1, 2] }));
     let env = template["spec"]["containers"][0]["env"].as_array().unwrap();
@@ -78,15 +181,35 @@ async fn a_policy_with_thresholds_out_of_order_or_a_loose_tier_is_refused() {
     let scene = Scene::new("policy").await;
     let policies: Api<RolloutPolicy> = Api::all(scene.cluster.client());
     for (spec, word) in [
-        (json!({ "risk": { "thresholds": { "medium": 30, "high": 20 } } }), "medium must not be above high"),
-        (json!({ "risk": { "size": [{ "from": 100, "points": 5 }, { "from": 10, "points": 9 }] } }), "in order of `from`"),
-        (json!({ "tiers": { "high": { "onScarceEvidence": "Promote" } } }), "only tier low may promote"),
-        (json!({ "tiers": { "low": { "maxFalseRollback": 0.9 } } }), "maxFalseRollback"),
-        (json!({ "risk": { "points": { "noReveiw": 8 } } }), "noReveiw"),
+        (
+            json!({ "risk": { "thresholds": { "medium": 30, "high": 20 } } }),
+            "medium must not be above high",
+        ),
+        (
+            json!({ "risk": { "size": [{ "from": 100, "points": 5 }, { "from": 10, "points": 9 }] } }),
+            "in order of `from`",
+        ),
+        (
+            json!({ "tiers": { "high": { "onScarceEvidence": "Promote" } } }),
+            "only tier low may promote",
+        ),
+        (
+            json!({ "tiers": { "low": { "maxFalseRollback": 0.9 } } }),
+            "maxFalseRollback",
+        ),
+        (
+            json!({ "risk": { "points": { "noReveiw": 8 } } }),
+            "noReveiw",
+        ),
     ] {
         let manifest = json!({ "apiVersion": "countersign.dev/v1alpha1", "kind": "RolloutPolicy", "metadata": { "name": "bad" }, "spec": spec });
-        let parameters = PatchParams::apply("platform-team").force().validation_strict();
-        let error = policies.patch("bad", &parameters, &Patch::Apply(manifest)).await.unwrap_err();
+        let parameters = PatchParams::apply("platform-team")
+            .force()
+            .validation_strict();
+        let error = policies
+            .patch("bad", &parameters, &Patch::Apply(manifest))
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains(word), "{error}");
     }
 }
@@ -96,30 +219,75 @@ async fn a_missing_service_holds_the_change_until_it_appears() {
     let scene = Scene::new("missing").await;
     let app = scene.serving(App::new("shop")).await;
     let _load = scene.load(&app, 100).await;
-    let next = app.version("v2").spec(json!({ "strategy": { "canary": { "stableService": "not-there" } } }));
+    let next = app
+        .version("v2")
+        .spec(json!({ "strategy": { "canary": { "stableService": "not-there" } } }));
     scene.apply(&next).await;
-    let held = scene.until(&next, "the change is held", |rollout| waits_for(rollout, "ServiceNotFound")).await;
+    let held = scene
+        .until(&next, "the change is held", |rollout| {
+            waits_for(rollout, "ServiceNotFound")
+        })
+        .await;
     let (status, _, message) = condition(&held, "Stalled").unwrap();
     assert_eq!(status, "True");
-    assert!(message.contains("not-there") && message.contains("spec.strategy.canary"), "{message}");
-    assert_eq!(held.status.unwrap().available_replicas, 4, "what runs keeps running");
+    assert!(
+        message.contains("not-there") && message.contains("spec.strategy.canary"),
+        "{message}"
+    );
+    assert_eq!(
+        held.status.unwrap().available_replicas,
+        4,
+        "what runs keeps running"
+    );
     assert_eq!(scene.events(&next, "ServiceNotFound").await.len(), 1);
     scene.service("not-there", "shop").await;
-    assert!(crate::support::ended(&scene.outcome(&next).await, countersign::api::rollout::Outcome::Promoted));
+    assert!(crate::support::ended(
+        &scene.outcome(&next).await,
+        countersign::api::rollout::Outcome::Promoted
+    ));
 }
 
 #[tokio::test]
 async fn of_two_rollouts_that_claim_the_same_pods_the_second_does_nothing() {
     let scene = Scene::new("claims").await;
     let first = scene.serving(App::new("shop")).await;
-    let second = App { name: "thief".into(), ..first.clone() };
+    let second = App {
+        name: "thief".into(),
+        ..first.clone()
+    };
     let mut manifest = second.manifest();
     manifest["spec"]["selector"]["matchLabels"]["app"] = json!("shop");
     manifest["spec"]["template"]["metadata"]["labels"]["app"] = json!("shop");
-    scene.rollouts().patch("thief", &PatchParams::apply("service-team").force(), &Patch::Apply(&manifest)).await.unwrap();
-    let thief = scene.until(&second, "the conflict is named", |rollout| waits_for(rollout, "Conflict")).await;
-    assert!(condition(&thief, "Stalled").unwrap().2.contains("Rollout shop already claims the same pods"));
-    assert_eq!(scene.replica_sets().list(&Default::default()).await.unwrap().items.len(), 1);
+    scene
+        .rollouts()
+        .patch(
+            "thief",
+            &PatchParams::apply("service-team").force(),
+            &Patch::Apply(&manifest),
+        )
+        .await
+        .unwrap();
+    let thief = scene
+        .until(&second, "the conflict is named", |rollout| {
+            waits_for(rollout, "Conflict")
+        })
+        .await;
+    assert!(
+        condition(&thief, "Stalled")
+            .unwrap()
+            .2
+            .contains("Rollout shop already claims the same pods")
+    );
+    assert_eq!(
+        scene
+            .replica_sets()
+            .list(&Default::default())
+            .await
+            .unwrap()
+            .items
+            .len(),
+        1
+    );
     assert_eq!(phase(&scene.get(&first).await), Phase::Stable);
 }
 
@@ -131,8 +299,20 @@ async fn a_query_that_is_not_promql_holds_and_names_the_check() {
     let next = app.version("v2").spec(json!({ "strategy": { "canary": { "analysis": { "interval": "1s", "checks": [check] } } } }));
     let mut manifest = next.manifest();
     manifest["spec"]["strategy"]["canary"]["analysis"]["checks"] = json!([check]);
-    scene.rollouts().patch(&app.name, &PatchParams::apply("service-team").force(), &Patch::Apply(&manifest)).await.unwrap();
-    let held = scene.until(&next, "the change is held", |rollout| waits_for(rollout, "InvalidQuery")).await;
+    scene
+        .rollouts()
+        .patch(
+            &app.name,
+            &PatchParams::apply("service-team").force(),
+            &Patch::Apply(&manifest),
+        )
+        .await
+        .unwrap();
+    let held = scene
+        .until(&next, "the change is held", |rollout| {
+            waits_for(rollout, "InvalidQuery")
+        })
+        .await;
     let (_, _, message) = condition(&held, "Analysis").unwrap();
     assert!(message.contains("errors"), "{message}");
 }
@@ -147,13 +327,17 @@ async fn garbage_in_an_annotation_is_named_and_never_lowers_the_risk() {
     garbage["risk"] = json!("low");
     let next = app.version("v2").provenance(garbage);
     scene.apply(&next).await;
-    let rollout = scene.until(&next, "the change is seen", |rollout| {
-        condition(rollout, "Provenance").is_some_and(|(status, ..)| status == "False")
-    })
-    .await;
+    let rollout = scene
+        .until(&next, "the change is seen", |rollout| {
+            condition(rollout, "Provenance").is_some_and(|(status, ..)| status == "False")
+        })
+        .await;
     let (_, reason, message) = condition(&rollout, "Provenance").unwrap();
     assert_eq!(reason, "Malformed");
-    assert!(message.contains("ai-share") && message.contains("tests"), "{message}");
+    assert!(
+        message.contains("ai-share") && message.contains("tests"),
+        "{message}"
+    );
     assert!(!message.contains('\u{1b}'));
 }
 
@@ -161,14 +345,33 @@ async fn garbage_in_an_annotation_is_named_and_never_lowers_the_risk() {
 async fn a_template_that_the_api_server_refuses_is_named_and_stable_keeps_running() {
     let scene = Scene::new("invalid-template").await;
     let app = scene.serving(App::new("shop")).await;
-    let mut manifest = app.version("v2").spec(json!({ "progressDeadlineSeconds": 4 })).manifest();
+    let mut manifest = app
+        .version("v2")
+        .spec(json!({ "progressDeadlineSeconds": 4 }))
+        .manifest();
     manifest["spec"]["template"]["spec"]["containers"][0]["image"] = json!(" not an image ");
     manifest["spec"]["template"]["spec"]["restartPolicy"] = json!("Never");
-    scene.rollouts().patch(&app.name, &PatchParams::apply("service-team").force(), &Patch::Apply(&manifest)).await.unwrap();
-    let rollout = scene.until(&app, "the refusal is named", |rollout| {
-        rollout.status.as_ref().is_some_and(|status| status.message.contains("restartPolicy"))
-    })
-    .await;
+    scene
+        .rollouts()
+        .patch(
+            &app.name,
+            &PatchParams::apply("service-team").force(),
+            &Patch::Apply(&manifest),
+        )
+        .await
+        .unwrap();
+    let rollout = scene
+        .until(&app, "the refusal is named", |rollout| {
+            rollout
+                .status
+                .as_ref()
+                .is_some_and(|status| status.message.contains("restartPolicy"))
+        })
+        .await;
     assert_eq!(rollout.status.unwrap().available_replicas, 4);
-    scene.until(&app, "the change is rolled back", |rollout| phase(rollout) == Phase::Degraded).await;
+    scene
+        .until(&app, "the change is rolled back", |rollout| {
+            phase(rollout) == Phase::Degraded
+        })
+        .await;
 }

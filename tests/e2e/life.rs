@@ -9,26 +9,53 @@ use crate::support::{App, Scene, ended, phase, waits_for};
 #[tokio::test]
 async fn an_operator_killed_in_mid_step_continues_where_it_was() {
     let scene = Scene::alone("crash").await;
-    let app = scene.serving(App { replicas: 10, ..App::new("shop") }).await;
+    let app = scene
+        .serving(App {
+            replicas: 10,
+            ..App::new("shop")
+        })
+        .await;
     let _load = scene.load(&app, 150).await;
     let next = app.version("v2");
     scene.apply(&next).await;
     for step in ["1/2", "2/2"] {
-        scene.until(&next, "the step is reached", |rollout| {
-            rollout.status.as_ref().and_then(|status| status.step.as_deref()) == Some(step)
-        })
-        .await;
+        scene
+            .until(&next, "the step is reached", |rollout| {
+                rollout
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.step.as_deref())
+                    == Some(step)
+            })
+            .await;
         scene.cluster.kill_operator().await.unwrap();
     }
     let run = scene.outcome(&next).await;
     assert!(ended(&run, Outcome::Promoted));
-    let steps: Vec<_> = run.spec.progress.transitions.iter().map(|line| (line.reason.as_str(), line.step)).collect();
+    let steps: Vec<_> = run
+        .spec
+        .progress
+        .transitions
+        .iter()
+        .map(|line| (line.reason.as_str(), line.step))
+        .collect();
     assert_eq!(
         steps,
-        [("ChangeStarted", 0), ("StepStarted", 1), ("StepStarted", 2), ("Promoting", 2), ("Promoted", 2)],
+        [
+            ("ChangeStarted", 0),
+            ("StepStarted", 1),
+            ("StepStarted", 2),
+            ("Promoting", 2),
+            ("Promoted", 2)
+        ],
         "no step was skipped and none repeated"
     );
-    let sets = scene.replica_sets().list(&Default::default()).await.unwrap().items;
+    let sets = scene
+        .replica_sets()
+        .list(&Default::default())
+        .await
+        .unwrap()
+        .items;
     assert_eq!(sets.len(), 2, "one ReplicaSet a revision");
 }
 
@@ -39,20 +66,32 @@ async fn a_newer_change_supersedes_the_one_under_way_and_starts_at_step_one() {
     let _load = scene.load(&app, 100).await;
     let slow = json!({ "strategy": { "canary": { "steps": [{ "weight": 25, "bake": "10m" }, { "weight": 50 }] } } });
     scene.apply(&app.version("v2").spec(slow)).await;
-    let first = scene.until(&app, "the first change is in its first step", |rollout| {
-        rollout.status.as_ref().is_some_and(|status| status.step.as_deref() == Some("1/2"))
-    })
-    .await;
+    let first = scene
+        .until(&app, "the first change is in its first step", |rollout| {
+            rollout
+                .status
+                .as_ref()
+                .is_some_and(|status| status.step.as_deref() == Some("1/2"))
+        })
+        .await;
     let first = first.status.unwrap().change.unwrap();
 
     scene.apply(&app.version("v3")).await;
-    scene.until(&app, "the second change is promoted", |rollout| phase(rollout) == Phase::Stable).await;
+    scene
+        .until(&app, "the second change is promoted", |rollout| {
+            phase(rollout) == Phase::Stable
+        })
+        .await;
     let runs = scene.records(&app).await;
     assert_eq!(runs.len(), 3);
     assert!(ended(&runs[1], Outcome::Superseded));
     assert!(ended(&runs[2], Outcome::Promoted));
     assert_eq!(runs[2].spec.progress.transitions[1].step, 1);
-    assert_eq!(scene.pods(&first.pod_template_hash).await, 0, "the superseded revision has no pods");
+    assert_eq!(
+        scene.pods(&first.pod_template_hash).await,
+        0,
+        "the superseded revision has no pods"
+    );
 }
 
 #[tokio::test]
@@ -63,18 +102,30 @@ async fn editing_only_the_provenance_of_a_canary_starts_its_plan_again() {
     let slow = json!({ "strategy": { "canary": { "steps": [{ "weight": 25, "bake": "10m" }] } } });
     let next = app.version("v2").spec(slow);
     scene.apply(&next).await;
-    let before = scene.until(&next, "the canary serves", |rollout| {
-        rollout.status.as_ref().is_some_and(|status| status.weight.is_some_and(|weight| weight > 0))
-    })
-    .await;
+    let before = scene
+        .until(&next, "the canary serves", |rollout| {
+            rollout
+                .status
+                .as_ref()
+                .is_some_and(|status| status.weight.is_some_and(|weight| weight > 0))
+        })
+        .await;
     let before = before.status.unwrap().change.unwrap();
     scene.apply(&next.provenance(crate::support::risky())).await;
-    let after = scene.until(&next, "another change is under way", |rollout| {
-        rollout.status.as_ref().and_then(|status| status.change.as_ref()).is_some_and(|change| change.digest != before.digest && change.step == 1)
-    })
-    .await;
+    let after = scene
+        .until(&next, "another change is under way", |rollout| {
+            rollout
+                .status
+                .as_ref()
+                .and_then(|status| status.change.as_ref())
+                .is_some_and(|change| change.digest != before.digest && change.step == 1)
+        })
+        .await;
     let after = after.status.unwrap().change.unwrap();
-    assert_eq!(after.pod_template_hash, before.pod_template_hash, "the same pods");
+    assert_eq!(
+        after.pod_template_hash, before.pod_template_hash,
+        "the same pods"
+    );
     assert!(after.tier > before.tier);
 }
 
@@ -84,8 +135,14 @@ async fn a_paused_change_waits_and_goes_on_when_resumed() {
     let app = scene.serving(App::new("shop")).await;
     let _load = scene.load(&app, 100).await;
     let next = app.version("v2");
-    scene.apply(&next.spec(json!({ "paused": true, "progressDeadlineSeconds": 2 }))).await;
-    let held = scene.until(&next, "the change waits", |rollout| waits_for(rollout, "Paused")).await;
+    scene
+        .apply(&next.spec(json!({ "paused": true, "progressDeadlineSeconds": 2 })))
+        .await;
+    let held = scene
+        .until(&next, "the change waits", |rollout| {
+            waits_for(rollout, "Paused")
+        })
+        .await;
     assert_eq!(held.status.unwrap().replicas, 4, "no canary yet");
     scene.apply(&next).await;
     assert!(ended(&scene.outcome(&next).await, Outcome::Promoted));

@@ -7,8 +7,8 @@ use countersign::api::{Phase, Rollout, RolloutPolicy, RolloutRun, Tier};
 use countersign_cluster::{Cluster, Limits, Load, wait_for};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Service;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -44,9 +44,16 @@ impl Scene {
         alone: Option<RwLockWriteGuard<'static, ()>>,
     ) -> Self {
         let cluster = Cluster::from_env().await.unwrap();
-        POLICY.get_or_init(async || install_policy(&cluster).await).await;
+        POLICY
+            .get_or_init(async || install_policy(&cluster).await)
+            .await;
         let namespace = cluster.namespace(name).await.unwrap();
-        Self { cluster, namespace, _shared: shared, _alone: alone }
+        Self {
+            cluster,
+            namespace,
+            _shared: shared,
+            _alone: alone,
+        }
     }
 
     pub fn rollouts(&self) -> Api<Rollout> {
@@ -69,21 +76,30 @@ impl Scene {
         }))
         .unwrap();
         let services: Api<Service> = Api::namespaced(self.cluster.client(), &self.namespace);
-        services.create(&PostParams::default(), &service).await.unwrap();
+        services
+            .create(&PostParams::default(), &service)
+            .await
+            .unwrap();
     }
 
     /// Creates a Rollout with its Service and waits until its first revision serves.
     pub async fn serving(&self, app: App) -> App {
         self.service(&app.name, &app.name).await;
         self.apply(&app).await;
-        self.until(&app, "the first revision serves", |rollout| phase(rollout) == Phase::Stable).await;
+        self.until(&app, "the first revision serves", |rollout| {
+            phase(rollout) == Phase::Stable
+        })
+        .await;
         app
     }
 
     /// Applies an application as a service team would.
     pub async fn apply(&self, app: &App) -> Rollout {
         let parameters = PatchParams::apply("service-team").force();
-        self.rollouts().patch(&app.name, &parameters, &Patch::Apply(app.manifest())).await.unwrap()
+        self.rollouts()
+            .patch(&app.name, &parameters, &Patch::Apply(app.manifest()))
+            .await
+            .unwrap()
     }
 
     pub async fn get(&self, app: &App) -> Rollout {
@@ -93,70 +109,134 @@ impl Scene {
     /// Waits until a Rollout is as wanted, and returns it.
     pub async fn until(&self, app: &App, what: &str, wanted: impl Fn(&Rollout) -> bool) -> Rollout {
         let look = async || {
-            let rollout = self.rollouts().get(&app.name).await.map_err(|error| error.to_string())?;
-            if wanted(&rollout) { Ok(rollout) } else { Err(standing(&rollout)) }
+            let rollout = self
+                .rollouts()
+                .get(&app.name)
+                .await
+                .map_err(|error| error.to_string())?;
+            if wanted(&rollout) {
+                Ok(rollout)
+            } else {
+                Err(standing(&rollout))
+            }
         };
         match wait_for(what, SOON, look).await {
             Ok(rollout) => rollout,
-            Err(error) => panic!("{error}\noperator: {}", self.cluster.operator_log_tail(30).unwrap_or_default()),
+            Err(error) => panic!(
+                "{error}\noperator: {}",
+                self.cluster.operator_log_tail(30).unwrap_or_default()
+            ),
         }
     }
 
-    /// Waits until the record of the latest change says how it ended.
+    /// Waits until the record of the latest change after the first revision says how it ended.
     pub async fn outcome(&self, app: &App) -> RolloutRun {
         let look = async || {
             let runs = self.records(app).await;
-            let last = runs.into_iter().next_back().ok_or("there is no record")?;
-            last.spec.progress.outcome.map(|_| last.clone()).ok_or(format!("{:?}", last.spec.progress.transitions.last()))
+            let last = runs
+                .into_iter()
+                .skip(1)
+                .next_back()
+                .ok_or("there is no record")?;
+            last.spec
+                .progress
+                .outcome
+                .map(|_| last.clone())
+                .ok_or(format!("{:?}", last.spec.progress.transitions.last()))
         };
-        wait_for("the record has an outcome", SOON, look).await.unwrap()
+        wait_for("the record has an outcome", SOON, look)
+            .await
+            .unwrap()
     }
 
     /// All records of an application, oldest first.
     pub async fn records(&self, app: &App) -> Vec<RolloutRun> {
-        let runs = self.runs().list(&ListParams::default()).await.unwrap().items;
-        let mut runs: Vec<_> = runs.into_iter().filter(|run| run.spec.rollout == app.name).collect();
+        let runs = self
+            .runs()
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items;
+        let mut runs: Vec<_> = runs
+            .into_iter()
+            .filter(|run| run.spec.rollout == app.name)
+            .collect();
         runs.sort_by_key(|run| run.spec.revision);
         runs
     }
 
     /// Sends requests to the application's Service until the load is dropped.
     pub async fn load(&self, app: &App, requests_per_second: u32) -> Load {
-        let limits = Limits { max_requests: 200_000, max_time: Duration::from_secs(300) };
-        let load = Load::start(self.cluster.client(), &self.namespace, &app.name, requests_per_second, limits);
+        let limits = Limits {
+            max_requests: 200_000,
+            max_time: Duration::from_secs(300),
+        };
+        let load = Load::start(
+            self.cluster.client(),
+            &self.namespace,
+            &app.name,
+            requests_per_second,
+            limits,
+        );
         load.await.unwrap()
     }
 
     /// Messages of all Events about an application with this reason.
     pub async fn events(&self, app: &App, reason: &str) -> Vec<String> {
-        let events: Api<k8s_openapi::api::events::v1::Event> = Api::namespaced(self.cluster.client(), &self.namespace);
+        let events: Api<k8s_openapi::api::events::v1::Event> =
+            Api::namespaced(self.cluster.client(), &self.namespace);
         let events = events.list(&ListParams::default()).await.unwrap().items;
         let about = |event: &k8s_openapi::api::events::v1::Event| {
-            event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref()) == Some(&app.name)
+            event
+                .regarding
+                .as_ref()
+                .and_then(|regarding| regarding.name.as_deref())
+                == Some(&app.name)
                 && event.reason.as_deref() == Some(reason)
         };
-        events.into_iter().filter(about).filter_map(|event| event.note).collect()
+        events
+            .into_iter()
+            .filter(about)
+            .filter_map(|event| event.note)
+            .collect()
     }
 
     /// Pods asked for, by `pod-template-hash`.
     pub async fn pods(&self, hash: &str) -> i32 {
         let revision = ListParams::default().labels(&format!("pod-template-hash={hash}"));
-        self.replica_sets().list(&revision).await.unwrap().items.iter().filter_map(|set| set.spec.replicas).sum()
+        self.replica_sets()
+            .list(&revision)
+            .await
+            .unwrap()
+            .items
+            .iter()
+            .filter_map(|set| set.spec.replicas)
+            .sum()
     }
 }
 
 /// How a Rollout stands, for the message of a test that waited in vain.
 fn standing(rollout: &Rollout) -> String {
     let status = rollout.status.clone().unwrap_or_default();
-    format!("{:?} {:?} waiting for {:?}: {}", status.phase, status.step, status.waiting_for, status.message)
+    format!(
+        "{:?} {:?} waiting for {:?}: {}",
+        status.phase, status.step, status.waiting_for, status.message
+    )
 }
 
 pub fn phase(rollout: &Rollout) -> Phase {
-    rollout.status.as_ref().map_or(Phase::Progressing, |status| status.phase)
+    rollout
+        .status
+        .as_ref()
+        .map_or(Phase::Progressing, |status| status.phase)
 }
 
 pub fn waits_for(rollout: &Rollout, reason: &str) -> bool {
-    rollout.status.as_ref().and_then(|status| status.waiting_for.as_deref()) == Some(reason)
+    rollout
+        .status
+        .as_ref()
+        .and_then(|status| status.waiting_for.as_deref())
+        == Some(reason)
 }
 
 pub fn tier(run: &RolloutRun) -> Tier {
@@ -169,7 +249,9 @@ pub fn ended(run: &RolloutRun, outcome: Outcome) -> bool {
 
 pub fn condition<'a>(rollout: &'a Rollout, kind: &str) -> Option<(&'a str, &'a str, &'a str)> {
     let conditions = &rollout.status.as_ref()?.conditions;
-    let found = conditions.iter().find(|condition| condition.type_ == kind)?;
+    let found = conditions
+        .iter()
+        .find(|condition| condition.type_ == kind)?;
     Some((&found.status, &found.reason, &found.message))
 }
 
@@ -205,23 +287,35 @@ impl App {
     /// The same application with another image, which is a change.
     #[must_use]
     pub fn version(&self, version: &str) -> Self {
-        Self { version: version.to_owned(), ..self.clone() }
+        Self {
+            version: version.to_owned(),
+            ..self.clone()
+        }
     }
 
     #[must_use]
     pub fn failing(&self, error_rate: f64) -> Self {
-        Self { error_rate, ..self.clone() }
+        Self {
+            error_rate,
+            ..self.clone()
+        }
     }
 
     #[must_use]
     pub fn provenance(&self, provenance: Value) -> Self {
-        Self { provenance, ..self.clone() }
+        Self {
+            provenance,
+            ..self.clone()
+        }
     }
 
     /// The same application with other fields in its spec.
     #[must_use]
     pub fn spec(&self, spec: Value) -> Self {
-        Self { spec, ..self.clone() }
+        Self {
+            spec,
+            ..self.clone()
+        }
     }
 
     pub fn manifest(&self) -> Value {
@@ -296,11 +390,14 @@ pub fn risky() -> Value {
 /// The policy that governs all tests: the built-in risk, with times that suit a test.
 async fn install_policy(cluster: &Cluster) {
     let tier = |steps: &[i32], scarce: &str| {
-        let steps: Vec<_> = steps.iter().map(|weight| json!({ "weight": weight, "bake": "2s" })).collect();
+        let steps: Vec<_> = steps
+            .iter()
+            .map(|weight| json!({ "weight": weight, "bake": "2s" }))
+            .collect();
         json!({
             "steps": steps, "maxFirstWeight": 50, "maxIncrease": 50, "minFinalWeight": 50, "minBake": "1s", "minRequests": 20,
             "maxFalsePromotion": 0.1, "marginRatio": 2.0, "marginDifference": 0.05, "toleratedRatio": 1.2,
-            "onScarceEvidence": scarce, "waitAtMost": "60s",
+            "onScarceEvidence": scarce, "waitAtMost": "60s", "signOff": [], "promotionSignOff": [],
         })
     };
     let policy = json!({
@@ -314,5 +411,12 @@ async fn install_policy(cluster: &Cluster) {
         },
     });
     let policies: Api<RolloutPolicy> = Api::all(cluster.client());
-    policies.patch("e2e", &PatchParams::apply("platform-team").force(), &Patch::Apply(policy)).await.unwrap();
+    policies
+        .patch(
+            "e2e",
+            &PatchParams::apply("platform-team").force(),
+            &Patch::Apply(policy),
+        )
+        .await
+        .unwrap();
 }

@@ -16,12 +16,30 @@ async fn scaling_in_mid_rollout_takes_effect_and_is_no_change() {
     let _load = scene.load(&app, 100).await;
     let slow = json!({ "strategy": { "canary": { "steps": [{ "weight": 50, "bake": "10m" }] } } });
     scene.apply(&app.version("v2").spec(slow)).await;
-    scene.until(&app, "both revisions serve", |rollout| rollout.status.as_ref().is_some_and(|status| status.available_replicas == 8)).await;
+    scene
+        .until(&app, "both revisions serve", |rollout| {
+            rollout
+                .status
+                .as_ref()
+                .is_some_and(|status| status.available_replicas == 8)
+        })
+        .await;
 
     // As an autoscaler and `kubectl scale` do it.
     let scale = json!({ "spec": { "replicas": 6 } });
-    scene.rollouts().patch_scale(&app.name, &PatchParams::default(), &Patch::Merge(scale)).await.unwrap();
-    scene.until(&app, "both revisions are larger", |rollout| rollout.status.as_ref().is_some_and(|status| status.available_replicas == 12)).await;
+    scene
+        .rollouts()
+        .patch_scale(&app.name, &PatchParams::default(), &Patch::Merge(scale))
+        .await
+        .unwrap();
+    scene
+        .until(&app, "both revisions are larger", |rollout| {
+            rollout
+                .status
+                .as_ref()
+                .is_some_and(|status| status.available_replicas == 12)
+        })
+        .await;
     let scale = scene.rollouts().get_scale(&app.name).await.unwrap();
     assert_eq!(scale.status.unwrap().selector.as_deref(), Some("app=shop"));
     assert_eq!(scene.records(&app).await.len(), 2, "scaling is no change");
@@ -35,27 +53,55 @@ async fn named_services_follow_their_revisions() {
     let named = json!({ "strategy": { "canary": { "stableService": "shop-stable", "canaryService": "shop-canary" } } });
     let app = scene.serving(App::new("shop").spec(named.clone())).await;
     let _load = scene.load(&app, 100).await;
-    let stable = scene.get(&app).await.status.unwrap().stable.unwrap().pod_template_hash;
+    let stable = scene
+        .get(&app)
+        .await
+        .status
+        .unwrap()
+        .stable
+        .unwrap()
+        .pod_template_hash;
     let services: Api<Service> = Api::namespaced(scene.cluster.client(), &scene.namespace);
     let selected = async |name: &str| {
         let service = services.get(name).await.unwrap();
-        service.spec.unwrap().selector.unwrap().get("pod-template-hash").cloned().unwrap_or_default()
+        service
+            .spec
+            .unwrap()
+            .selector
+            .unwrap()
+            .get("pod-template-hash")
+            .cloned()
+            .unwrap_or_default()
     };
-    assert_eq!((selected("shop-stable").await, selected("shop-canary").await), (stable.clone(), stable.clone()));
+    assert_eq!(
+        (selected("shop-stable").await, selected("shop-canary").await),
+        (stable.clone(), stable.clone())
+    );
 
     let mut slow = named;
-    slow["strategy"]["canary"]["steps"] = json!([{ "weight": 25, "bake": "5s" }, { "weight": 50, "bake": "2s" }]);
+    slow["strategy"]["canary"]["steps"] =
+        json!([{ "weight": 25, "bake": "5s" }, { "weight": 50, "bake": "2s" }]);
     let next = app.version("v2").spec(slow);
     scene.apply(&next).await;
     let look = async || {
         let canary = selected("shop-canary").await;
-        (canary != stable).then_some(canary).ok_or("the canary's Service still selects stable")
+        (canary != stable)
+            .then_some(canary)
+            .ok_or("the canary's Service still selects stable")
     };
-    let canary = countersign_cluster::wait_for("the canary's Service follows", SOON, look).await.unwrap();
+    let canary = countersign_cluster::wait_for("the canary's Service follows", SOON, look)
+        .await
+        .unwrap();
     assert_eq!(selected("shop-stable").await, stable);
     assert!(ended(&scene.outcome(&next).await, Outcome::Promoted));
-    let look = async || (selected("shop-stable").await == canary).then_some(()).ok_or("the stable Service has not moved");
-    countersign_cluster::wait_for("the stable Service follows", SOON, look).await.unwrap();
+    let look = async || {
+        (selected("shop-stable").await == canary)
+            .then_some(())
+            .ok_or("the stable Service has not moved")
+    };
+    countersign_cluster::wait_for("the stable Service follows", SOON, look)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -63,11 +109,35 @@ async fn a_rollout_deleted_without_its_pods_and_made_anew_adopts_them() {
     let scene = Scene::new("adopt").await;
     let app = scene.serving(App::new("shop")).await;
     let before = sets(&scene).await;
-    scene.rollouts().delete(&app.name, &DeleteParams { propagation_policy: Some(kube::api::PropagationPolicy::Orphan), ..DeleteParams::default() }).await.unwrap();
-    let gone = async || scene.rollouts().get_opt(&app.name).await.unwrap().is_none().then_some(());
-    countersign_cluster::wait_for("the Rollout is gone", SOON, gone).await.unwrap();
+    scene
+        .rollouts()
+        .delete(
+            &app.name,
+            &DeleteParams {
+                propagation_policy: Some(kube::api::PropagationPolicy::Orphan),
+                ..DeleteParams::default()
+            },
+        )
+        .await
+        .unwrap();
+    let gone = async || {
+        scene
+            .rollouts()
+            .get_opt(&app.name)
+            .await
+            .unwrap()
+            .is_none()
+            .then_some(())
+    };
+    countersign_cluster::wait_for("the Rollout is gone", SOON, gone)
+        .await
+        .unwrap();
     scene.apply(&app).await;
-    let rollout = scene.until(&app, "the Rollout is stable", |rollout| crate::support::phase(rollout) == countersign::api::Phase::Stable).await;
+    let rollout = scene
+        .until(&app, "the Rollout is stable", |rollout| {
+            crate::support::phase(rollout) == countersign::api::Phase::Stable
+        })
+        .await;
     let after = sets(&scene).await;
     assert_eq!(after[0].uid(), before[0].uid(), "the same ReplicaSet");
     assert_eq!(after.len(), 1);
@@ -84,19 +154,35 @@ async fn only_as_many_old_revisions_and_records_are_kept_as_asked_for() {
     for version in ["v2", "v3", "v4"] {
         let next = app.version(version);
         scene.apply(&next).await;
-        scene.until(&next, "it is stable", |rollout| {
-            crate::support::phase(rollout) == countersign::api::Phase::Stable
-                && rollout.status.as_ref().and_then(|status| status.stable.as_ref()).is_some_and(|stable| format!("v{}", stable.revision) == version)
-        })
-        .await;
+        scene
+            .until(&next, "it is stable", |rollout| {
+                crate::support::phase(rollout) == countersign::api::Phase::Stable
+                    && rollout
+                        .status
+                        .as_ref()
+                        .and_then(|status| status.stable.as_ref())
+                        .is_some_and(|stable| format!("v{}", stable.revision) == version)
+            })
+            .await;
     }
     let look = async || {
         let (sets, runs) = (sets(&scene).await.len(), scene.records(&app).await.len());
-        if sets <= 2 && runs <= 2 { Ok(()) } else { Err(format!("{sets} ReplicaSets, {runs} records")) }
+        if sets <= 2 && runs <= 2 {
+            Ok(())
+        } else {
+            Err(format!("{sets} ReplicaSets, {runs} records"))
+        }
     };
-    countersign_cluster::wait_for("old ones are pruned", SOON, look).await.unwrap();
+    countersign_cluster::wait_for("old ones are pruned", SOON, look)
+        .await
+        .unwrap();
 }
 
 async fn sets(scene: &Scene) -> Vec<ReplicaSet> {
-    scene.replica_sets().list(&ListParams::default()).await.unwrap().items
+    scene
+        .replica_sets()
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .items
 }
