@@ -25,9 +25,9 @@ const CONCURRENCY: u16 = 32;
 /// Events that come closer together than this are looked at once.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// Longest time that one look may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Longest wait after repeated failures.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 
 /// Why one look at a Rollout failed.
 #[derive(Debug, thiserror::Error)]
@@ -198,6 +198,8 @@ fn remember(claim: &Claim, context: &Context, error: Option<&Error>) {
 }
 
 /// Waits longer after each failure in a row; what merely changed meanwhile is read again at once.
+// The signature is the runtime's.
+#[allow(clippy::needless_pass_by_value)]
 fn back_off(claim: Arc<Claim>, error: &Error, context: Arc<Context>) -> Action {
     let failures = context.failures.lock().ok();
     let attempts = claim

@@ -1,2 +1,190 @@
-//! placeholder
-fn main() {}
+//! `make demo`: a harmless change promoted and a risky one rolled back, before your eyes.
+//!
+//! It applies `examples/` to the test cluster, sends real requests, and tells what came of both
+//! changes. Everything it says is read from the cluster or counted in the answers; it exits with 0
+//! only if both changes ended as `examples/README.md` promises.
+
+mod show;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use countersign::api::rollout::Outcome;
+use countersign::api::{Phase, Rollout, RolloutRun, Tier};
+use countersign::core::reason;
+use countersign_cluster::{Cluster, Limits, Load, LoadReport, wait_for};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, TypeMeta};
+use kube::core::GroupVersionKind;
+use kube::discovery::{Scope, pinned_kind};
+use kube::{Client, ResourceExt as _};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const FIRST: [&str; 3] = ["policy.yaml", "harmless.yaml", "risky.yaml"];
+const CHANGES: [&str; 2] = ["harmless-v2.yaml", "risky-v2.yaml"];
+const REQUESTS_PER_SECOND: u32 = 300;
+const START_WITHIN: Duration = Duration::from_secs(60);
+const END_WITHIN: Duration = Duration::from_secs(180);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match demo().await {
+        Ok(differences) if differences.is_empty() => {
+            println!("Both ended as promised.");
+            ExitCode::SUCCESS
+        }
+        Ok(differences) => {
+            println!("Not as promised:\n  {}", differences.join("\n  "));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("demo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The whole demo; returns what differed from what is promised.
+async fn demo() -> Result<Vec<String>> {
+    let cluster = Cluster::from_env().await?;
+    let namespace = cluster.namespace("demo").await?;
+    let client = cluster.client();
+    println!("\nIn namespace {namespace}: {}", FIRST.map(|file| format!("examples/{file}")).join(", "));
+    for file in FIRST {
+        apply_file(&client, &namespace, file).await?;
+    }
+    let mut harmless = Watched::serving(&client, &namespace, "web").await?;
+    let mut risky = Watched::serving(&client, &namespace, "login").await?;
+    println!("Both first versions serve, {REQUESTS_PER_SECOND} requests a second each. Now the changes: {}\n", CHANGES.join(", "));
+    for file in CHANGES {
+        apply_file(&client, &namespace, file).await?;
+    }
+    watch(&mut [&mut harmless, &mut risky]).await?;
+    let (harmless, risky) = (harmless.end().await?, risky.end().await?);
+    println!();
+    for told in [&harmless, &risky] {
+        show::story(told);
+    }
+    Ok(differences(&harmless, &risky))
+}
+
+/// Follows both changes until each has ended and its pods have come or gone.
+async fn watch(watched: &mut [&mut Watched; 2]) -> Result<()> {
+    let mut table = show::Table::new();
+    let started = Instant::now();
+    loop {
+        for one in watched.iter_mut() {
+            one.look().await?;
+        }
+        table.show(started.elapsed(), &watched.each_ref().map(|one| show::Row::of(one)));
+        if watched.iter().all(|one| one.has_ended()) {
+            return Ok(());
+        }
+        if started.elapsed() > END_WITHIN {
+            return Err(format!("the changes have not ended within {END_WITHIN:?}").into());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// One Rollout with the traffic to it, as far as it is known.
+struct Watched {
+    rollouts: Api<Rollout>,
+    runs: Api<RolloutRun>,
+    rollout: Rollout,
+    /// The record of the change after the first revision.
+    run: Option<RolloutRun>,
+    load: Load,
+    /// When its being rolled back was first seen here.
+    withdrawn_at: Option<Timestamp>,
+}
+
+/// All about a change that has ended.
+struct Told {
+    name: String,
+    run: RolloutRun,
+    report: LoadReport,
+    withdrawn_at: Option<Timestamp>,
+}
+
+impl Watched {
+    /// Waits until the first revision serves, and starts the traffic.
+    async fn serving(client: &Client, namespace: &str, name: &str) -> Result<Self> {
+        let rollouts: Api<Rollout> = Api::namespaced(client.clone(), namespace);
+        let rollout = wait_for(&format!("{name} serves"), START_WITHIN, async || {
+            let rollout = rollouts.get(name).await.map_err(|error| error.to_string())?;
+            if phase(&rollout) == Phase::Stable { Ok(rollout) } else { Err(format!("{:?}", rollout.status)) }
+        })
+        .await?;
+        let limits = Limits { max_requests: 100_000, max_time: START_WITHIN + END_WITHIN };
+        let load = Load::start(client.clone(), namespace, name, REQUESTS_PER_SECOND, limits).await?;
+        let runs = Api::namespaced(client.clone(), namespace);
+        Ok(Self { rollouts, runs, rollout, run: None, load, withdrawn_at: None })
+    }
+
+    async fn look(&mut self) -> Result<()> {
+        let name = self.rollout.name_any();
+        self.rollout = self.rollouts.get(&name).await?;
+        let runs = self.runs.list(&ListParams::default()).await?.items;
+        let change = |run: &RolloutRun| run.spec.rollout == name && run.spec.revision > 1;
+        self.run = runs.into_iter().find(change);
+        let status = self.rollout.status.as_ref();
+        let outcome = status.and_then(|status| status.change.as_ref()?.outcome);
+        if outcome == Some(Outcome::RolledBack) {
+            #[expect(clippy::disallowed_methods, reason = "a measurement, no decision")]
+            self.withdrawn_at.get_or_insert_with(Timestamp::now);
+        }
+        Ok(())
+    }
+
+    fn has_ended(&self) -> bool {
+        let ended = self.run.as_ref().is_some_and(|run| run.spec.progress.outcome.is_some());
+        ended && matches!(phase(&self.rollout), Phase::Stable | Phase::Degraded)
+    }
+
+    async fn end(self) -> Result<Told> {
+        let name = self.rollout.name_any();
+        let run = self.run.ok_or_else(|| format!("{name} has no record of its change"))?;
+        Ok(Told { name, run, report: self.load.stop().await, withdrawn_at: self.withdrawn_at })
+    }
+}
+
+fn phase(rollout: &Rollout) -> Phase {
+    rollout.status.as_ref().map(|status| status.phase).unwrap_or_default()
+}
+
+/// What is not as `examples/README.md` promises.
+fn differences(harmless: &Told, risky: &Told) -> Vec<String> {
+    let (low, high) = (&harmless.run.spec, &risky.run.spec);
+    let (fewer, more) = (low.plan.steps.len(), high.plan.steps.len());
+    let failed = high.progress.transitions.iter().any(|line| line.reason == reason::ANALYSIS_FAILED);
+    let promises = [
+        (low.progress.outcome == Some(Outcome::Promoted), format!("{} was to be promoted: {:?}", harmless.name, low.progress.outcome)),
+        (low.risk.tier == Tier::Low, format!("{} was to be of tier low: {}", harmless.name, low.risk.tier)),
+        (high.progress.outcome == Some(Outcome::RolledBack), format!("{} was to be rolled back: {:?}", risky.name, high.progress.outcome)),
+        (failed, format!("{} was to be rolled back for its errors: {}", risky.name, high.progress.message)),
+        (high.risk.tier > low.risk.tier, format!("{} was to be of a higher tier: {}", risky.name, high.risk.tier)),
+        (more > fewer, format!("{} was to have more steps than {fewer}: {more}", risky.name)),
+    ];
+    promises.into_iter().filter(|(kept, _)| !kept).map(|(_, difference)| difference).collect()
+}
+
+/// Applies every object of a file in `examples/`, as `kubectl apply --server-side` would.
+async fn apply_file(client: &Client, namespace: &str, file: &str) -> Result<()> {
+    let path = format!("{}/examples/{file}", env!("CARGO_MANIFEST_DIR"));
+    let yaml = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    for object in serde_saphyr::from_multiple::<DynamicObject>(&yaml)? {
+        let name = object.name_any();
+        let types: &TypeMeta = object.types.as_ref().ok_or_else(|| format!("{path}: {name} has no kind"))?;
+        let (resource, capabilities) = pinned_kind(client, &GroupVersionKind::try_from(types)?).await?;
+        let api: Api<DynamicObject> = match capabilities.scope {
+            Scope::Cluster => Api::all_with(client.clone(), &resource),
+            Scope::Namespaced => Api::namespaced_with(client.clone(), namespace, &resource),
+        };
+        api.patch(&name, &PatchParams::apply("demo").force(), &Patch::Apply(&object)).await?;
+    }
+    Ok(())
+}

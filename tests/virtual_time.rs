@@ -1,5 +1,13 @@
 //! Whole rollouts in virtual time: the state machine, with every decision checked against the laws.
 
+// Helpers of tests fail by panicking, as tests do.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
 use std::collections::BTreeMap;
 
 use countersign::api::rollout::{Outcome, RolloutStatus};

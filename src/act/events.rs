@@ -18,7 +18,7 @@ const MAX_WORD: usize = 128;
 /// Publishes Events about Rollouts.
 #[derive(Clone)]
 pub struct Recorder {
-    recorder: KubeRecorder,
+    events: KubeRecorder,
     lease: Arc<Lease>,
     telemetry: Arc<Telemetry>,
 }
@@ -37,7 +37,7 @@ impl Recorder {
             instance: Some(instance.into()),
         };
         Self {
-            recorder: KubeRecorder::new(client, reporter),
+            events: KubeRecorder::new(client, reporter),
             lease,
             telemetry,
         }
@@ -60,10 +60,7 @@ impl Recorder {
             action: cut(&notice.action, MAX_WORD),
             secondary: None,
         };
-        let result = self
-            .recorder
-            .publish(&event, &rollout.object_ref(&()))
-            .await;
+        let result = self.events.publish(&event, &rollout.object_ref(&())).await;
         self.telemetry.api_write("create", "events", result.is_ok());
         if let Err(error) = result {
             tracing::warn!(reason = %notice.reason, %error, "an Event could not be published");

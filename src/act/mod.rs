@@ -81,35 +81,15 @@ impl Actor {
         if let Some(record) = decision
             .record
             .as_ref()
-            .filter(|_| self.is_news(observation, decision))
+            .filter(|_| is_news(observation, decision))
+            && let Err(error) = self.keep_record(rollout, namespace, record).await
         {
-            if let Err(error) = self.keep_record(rollout, namespace, record).await {
-                refused.get_or_insert(error);
-            }
+            refused.get_or_insert(error);
         }
         for notice in &decision.notices {
             self.recorder.publish(rollout, notice).await;
         }
         refused.map_or(Ok(()), Err)
-    }
-
-    fn is_news(&self, observation: &Observation, decision: &Decision) -> bool {
-        let told = |change: &Option<crate::api::rollout::Change>| {
-            change.as_ref().map(|change| {
-                (
-                    change.run.clone(),
-                    change.transitions.len(),
-                    change.plan.clone(),
-                )
-            })
-        };
-        let ended = decision
-            .status
-            .change
-            .as_ref()
-            .is_some_and(|change| change.outcome.is_some());
-        told(&observation.status.change) != told(&decision.status.change)
-            || (ended && !observation.recorded)
     }
 
     async fn write_status(
@@ -223,6 +203,26 @@ impl Actor {
             source: Box::new(source),
         })
     }
+}
+
+/// Whether a decision adds to the record of a change, or its end is not recorded yet.
+fn is_news(observation: &Observation, decision: &Decision) -> bool {
+    let told = |change: &Option<crate::api::rollout::Change>| {
+        change.as_ref().map(|change| {
+            (
+                change.run.clone(),
+                change.transitions.len(),
+                change.plan.clone(),
+            )
+        })
+    };
+    let ended = decision
+        .status
+        .change
+        .as_ref()
+        .is_some_and(|change| change.outcome.is_some());
+    told(&observation.status.change) != told(&decision.status.change)
+        || (ended && !observation.recorded)
 }
 
 fn owner(rollout: &Rollout) -> Value {

@@ -2,6 +2,7 @@
 
 pub mod analysis;
 pub mod duration;
+pub mod evidence;
 pub mod plan;
 pub mod pod_template;
 pub mod policy;

@@ -6,9 +6,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::evidence::{Counts, EProcess};
 use super::plan::{SignOffDemand, Step, Tier};
 use super::{Analysis, PodTemplate, Selector};
-use crate::core::statistics::{Counts, EProcess};
 
 /// A workload whose changes are scored for risk, staged, judged by Prometheus, and promoted or
 /// rolled back.

@@ -306,10 +306,10 @@ fn tests<'a>(
         "worse than tolerated beside stable",
         check.rollback.ln_value(),
     )];
-    if let Some(ceiling) = &check.ceiling {
-        if !stable_above_ceiling(check, strictness) {
-            tests.push((check, "above the ceiling", ceiling.ln_value()));
-        }
+    if let Some(ceiling) = &check.ceiling
+        && !stable_above_ceiling(check, strictness)
+    {
+        tests.push((check, "above the ceiling", ceiling.ln_value()));
     }
     tests
 }

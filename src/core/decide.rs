@@ -47,7 +47,7 @@ pub fn decide(observation: &Observation) -> Decision {
         turn.take(&mut status)
     } else {
         turn.look_again_after(LATER);
-        conflict(observation)
+        Some(conflict(observation))
     };
     let record = record::of(observation, &proposal, &status);
     let actions = if observation.conflicts.is_empty() {
@@ -71,13 +71,13 @@ pub fn decide(observation: &Observation) -> Decision {
 }
 
 /// A Rollout whose pods or Services belong to another does nothing at all.
-fn conflict(observation: &Observation) -> Option<Hold> {
+fn conflict(observation: &Observation) -> Hold {
     let message = observation.conflicts.join("; ");
-    Some(Hold {
+    Hold {
         kind: HoldKind::Doubt,
         reason: reason::CONFLICT.into(),
         message,
-    })
+    }
 }
 
 /// One decision in the making.
@@ -275,18 +275,15 @@ impl Turn<'_> {
             scarce_accepted,
         });
         self.look_for_evidence(change, &verdict);
-        match hold {
-            Some(hold) => self.wait(change, hold),
-            None => {
-                if scarce_accepted {
-                    let message =
-                        format!("the tier accepts what there is: {}", verdict_line(&verdict));
-                    self.tell(change, reason::SCARCE_EVIDENCE_ACCEPTED, message);
-                }
-                self.go_on(status, change, &verdict);
-                None
-            }
+        if let Some(hold) = hold {
+            return self.wait(change, hold);
         }
+        if scarce_accepted {
+            let message = format!("the tier accepts what there is: {}", verdict_line(&verdict));
+            self.tell(change, reason::SCARCE_EVIDENCE_ACCEPTED, message);
+        }
+        self.go_on(status, change, &verdict);
+        None
     }
 
     /// Tightening a policy takes effect on what is under way; loosening it does not.

@@ -115,8 +115,7 @@ fn gates_open(observation: &Observation, before: &Change) -> bool {
             let bake = before
                 .plan
                 .steps
-                .iter()
-                .nth(usize::try_from(before.step - 1).unwrap_or(0))
+                .get(usize::try_from(before.step - 1).unwrap_or(0))
                 .map(|step| step.bake);
             // A change may become available in the very decision that takes a step without a bake.
             observation.now.duration_since(since.0) >= bake.unwrap_or_default().signed()

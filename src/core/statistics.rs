@@ -23,6 +23,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::api::evidence::{Counts, EProcess};
+
 /// How much worse than the tolerated rate the alternatives of [`Test::RollBack`] and
 /// [`Test::Ceiling`] are: near 1 for slow leaks, 100 for a canary that fails outright.
 const WORSE: [f64; 8] = [1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0];
@@ -41,16 +43,6 @@ const LN_E_LIMIT: f64 = 1e9;
 
 /// Fewest windows from which [`dispersion`] is estimated.
 const DISPERSION_WINDOWS: f64 = 30.0;
-
-/// What one arm served in one window of time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Counts {
-    /// Requests served in the window. A sum of extrapolated counters may be fractional.
-    pub requests: f64,
-    /// Those of the requests that failed (or were slow, if that is what the metric counts).
-    pub errors: f64,
-}
 
 impl Counts {
     /// Whether these can be counts: finite, not negative, and no more errors than requests.
@@ -181,22 +173,6 @@ impl Test {
             }
         }
     }
-}
-
-/// The evidence gathered so far against the null hypothesis of one [`Test`].
-///
-/// This is all that has to be persisted between windows, beside the end of the last window (so
-/// that none is counted twice).
-///
-/// Healthy windows are evidence too: a regression that comes late must first win back what they
-/// took from E. With 25 canary requests a window, 5 % errors against 1 % are caught in 5 windows at
-/// the start of a rollout, and in 26 after 200 healthy ones.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct EProcess {
-    /// The cumulative log e-value of each alternative, in nats, in the order of the alternatives.
-    /// Always finite. The alternatives have equal weights.
-    pub ln_e: Vec<f64>,
 }
 
 impl EProcess {

@@ -121,7 +121,7 @@ impl Observer {
         for policy in self.caches.policies.state() {
             match read_policy(&policy) {
                 Ok(policy) if policy::governs(&policy.spec, namespace_labels, labels) => {
-                    readable.push(policy)
+                    readable.push(policy);
                 }
                 Ok(_) => {}
                 Err(problem) => unreadable.push(problem),
@@ -158,7 +158,7 @@ impl Observer {
             );
         }
         Ok(sets
-            .into_iter()
+            .iter()
             .filter_map(|set| replica_set(rollout, &uid, set))
             .collect())
     }
@@ -308,7 +308,7 @@ fn read_policy(policy: &DeserializeGuard<RolloutPolicy>) -> Result<NamedPolicy, 
     }
 }
 
-fn replica_set(rollout: &Rollout, uid: &str, set: DynamicObject) -> Option<ReplicaSet> {
+fn replica_set(rollout: &Rollout, uid: &str, set: &DynamicObject) -> Option<ReplicaSet> {
     let controller = set
         .owner_references()
         .iter()
@@ -359,7 +359,7 @@ fn replica_set(rollout: &Rollout, uid: &str, set: DynamicObject) -> Option<Repli
         ready: number("/status/readyReplicas"),
         available: number("/status/availableReplicas"),
         failure,
-        template: template(&set),
+        template: template(set),
     })
 }
 

@@ -1,6 +1,14 @@
 //! End to end: a real API server, real Prometheus, real HTTP traffic, and the operator under the
 //! chart's own ServiceAccount. One file a capability; run by `make e2e`.
 
+// Helpers of tests fail by panicking, as tests do.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
 mod support;
 
 mod bad_input;
