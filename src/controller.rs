@@ -150,6 +150,7 @@ async fn look(claim: &Claim, context: &Context) -> Result<Action, Error> {
         return Ok(Action::await_change());
     };
     let observation = &observed.observation;
+    context.telemetry.answered(&observation.windows);
     let decision = decide(observation);
     context
         .actor

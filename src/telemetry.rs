@@ -21,6 +21,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::api::{RolloutStatus, Tier};
+use crate::core::observation::{CheckWindows, WindowOutcome};
 use crate::observe::clock;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -75,7 +76,7 @@ pub struct Telemetry {
     watch_events: Family<Kind, Gauge<f64, AtomicU64>>,
     rollouts: Family<Standing, Gauge>,
     transitions: Family<Reason, Counter>,
-    windows: Family<Gave, Counter>,
+    answers: Family<Gave, Counter>,
     weight: Family<Canary, Gauge>,
     evidence: Family<Evidence, Gauge<f64, AtomicU64>>,
     leading: Gauge,
@@ -107,7 +108,7 @@ impl Telemetry {
             watch_events: Family::default(),
             rollouts: Family::default(),
             transitions: Family::default(),
-            windows: Family::default(),
+            answers: Family::default(),
             weight: Family::default(),
             evidence: Family::default(),
             leading: Gauge::default(),
@@ -154,9 +155,9 @@ impl Telemetry {
             self.transitions.clone(),
         );
         registry.register(
-            "analysis_windows",
-            "Windows by what they gave",
-            self.windows.clone(),
+            "analysis_answers",
+            "Looks at evidence by what the newest window gave",
+            self.answers.clone(),
         );
         registry.register(
             "rollout_weight",
@@ -237,13 +238,16 @@ impl Telemetry {
         }
     }
 
-    /// Counts what the windows of an observation gave.
-    pub fn window(&self, outcome: &str) {
-        self.windows
-            .get_or_create(&Gave {
-                outcome: outcome.to_owned(),
-            })
-            .inc();
+    /// Counts what the newest window of each check gave at one look.
+    pub fn answered(&self, windows: &BTreeMap<String, CheckWindows>) {
+        for newest in windows.values().filter_map(|windows| windows.due.last()) {
+            let outcome = match &newest.outcome {
+                WindowOutcome::Counted { .. } => "Counted".to_owned(),
+                WindowOutcome::Uncounted { reason, .. } => format!("{reason:?}"),
+                WindowOutcome::Unanswered { reason, .. } => format!("{reason:?}"),
+            };
+            self.answers.get_or_create(&Gave { outcome }).inc();
+        }
     }
 
     /// Notes how a Rollout stands; `None` if it is gone.

@@ -4,6 +4,7 @@
 //! changes. Everything it says is read from the cluster or counted in the answers; it exits with 0
 //! only if both changes ended as `examples/README.md` promises.
 
+#[path = "demo/show.rs"]
 mod show;
 
 use std::error::Error;
@@ -15,8 +16,7 @@ use countersign::api::{Phase, Rollout, RolloutRun, Tier};
 use countersign::core::reason;
 use countersign_cluster::{Cluster, Limits, Load, LoadReport, wait_for};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, TypeMeta};
-use kube::core::GroupVersionKind;
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::discovery::{Scope, pinned_kind};
 use kube::{Client, ResourceExt as _};
 
@@ -27,7 +27,7 @@ const CHANGES: [&str; 2] = ["harmless-v2.yaml", "risky-v2.yaml"];
 const REQUESTS_PER_SECOND: u32 = 300;
 const START_WITHIN: Duration = Duration::from_secs(60);
 const END_WITHIN: Duration = Duration::from_secs(180);
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -52,13 +52,19 @@ async fn demo() -> Result<Vec<String>> {
     let cluster = Cluster::from_env().await?;
     let namespace = cluster.namespace("demo").await?;
     let client = cluster.client();
-    println!("\nIn namespace {namespace}: {}", FIRST.map(|file| format!("examples/{file}")).join(", "));
+    println!(
+        "\nIn namespace {namespace}: {}",
+        FIRST.map(|file| format!("examples/{file}")).join(", ")
+    );
     for file in FIRST {
         apply_file(&client, &namespace, file).await?;
     }
     let mut harmless = Watched::serving(&client, &namespace, "web").await?;
     let mut risky = Watched::serving(&client, &namespace, "login").await?;
-    println!("Both first versions serve, {REQUESTS_PER_SECOND} requests a second each. Now the changes: {}\n", CHANGES.join(", "));
+    println!(
+        "Both first versions serve, {REQUESTS_PER_SECOND} requests a second each. Now the changes: {}\n",
+        CHANGES.join(", ")
+    );
     for file in CHANGES {
         apply_file(&client, &namespace, file).await?;
     }
@@ -79,7 +85,10 @@ async fn watch(watched: &mut [&mut Watched; 2]) -> Result<()> {
         for one in watched.iter_mut() {
             one.look().await?;
         }
-        table.show(started.elapsed(), &watched.each_ref().map(|one| show::Row::of(one)));
+        table.show(
+            started.elapsed(),
+            &watched.each_ref().map(|one| show::Row::of(one)),
+        );
         if watched.iter().all(|one| one.has_ended()) {
             return Ok(());
         }
@@ -115,14 +124,32 @@ impl Watched {
     async fn serving(client: &Client, namespace: &str, name: &str) -> Result<Self> {
         let rollouts: Api<Rollout> = Api::namespaced(client.clone(), namespace);
         let rollout = wait_for(&format!("{name} serves"), START_WITHIN, async || {
-            let rollout = rollouts.get(name).await.map_err(|error| error.to_string())?;
-            if phase(&rollout) == Phase::Stable { Ok(rollout) } else { Err(format!("{:?}", rollout.status)) }
+            let rollout = rollouts
+                .get(name)
+                .await
+                .map_err(|error| error.to_string())?;
+            if phase(&rollout) == Phase::Stable {
+                Ok(rollout)
+            } else {
+                Err(format!("{:?}", rollout.status))
+            }
         })
         .await?;
-        let limits = Limits { max_requests: 100_000, max_time: START_WITHIN + END_WITHIN };
-        let load = Load::start(client.clone(), namespace, name, REQUESTS_PER_SECOND, limits).await?;
+        let limits = Limits {
+            max_requests: 100_000,
+            max_time: START_WITHIN + END_WITHIN,
+        };
+        let load =
+            Load::start(client.clone(), namespace, name, REQUESTS_PER_SECOND, limits).await?;
         let runs = Api::namespaced(client.clone(), namespace);
-        Ok(Self { rollouts, runs, rollout, run: None, load, withdrawn_at: None })
+        Ok(Self {
+            rollouts,
+            runs,
+            rollout,
+            run: None,
+            load,
+            withdrawn_at: None,
+        })
     }
 
     async fn look(&mut self) -> Result<()> {
@@ -141,35 +168,72 @@ impl Watched {
     }
 
     fn has_ended(&self) -> bool {
-        let ended = self.run.as_ref().is_some_and(|run| run.spec.progress.outcome.is_some());
+        let ended = self
+            .run
+            .as_ref()
+            .is_some_and(|run| run.spec.progress.outcome.is_some());
         ended && matches!(phase(&self.rollout), Phase::Stable | Phase::Degraded)
     }
 
     async fn end(self) -> Result<Told> {
         let name = self.rollout.name_any();
-        let run = self.run.ok_or_else(|| format!("{name} has no record of its change"))?;
-        Ok(Told { name, run, report: self.load.stop().await, withdrawn_at: self.withdrawn_at })
+        let run = self
+            .run
+            .ok_or_else(|| format!("{name} has no record of its change"))?;
+        Ok(Told {
+            name,
+            run,
+            report: self.load.stop().await,
+            withdrawn_at: self.withdrawn_at,
+        })
     }
 }
 
 fn phase(rollout: &Rollout) -> Phase {
-    rollout.status.as_ref().map(|status| status.phase).unwrap_or_default()
+    rollout
+        .status
+        .as_ref()
+        .map(|status| status.phase)
+        .unwrap_or_default()
 }
 
 /// What is not as `examples/README.md` promises.
 fn differences(harmless: &Told, risky: &Told) -> Vec<String> {
     let (low, high) = (&harmless.run.spec, &risky.run.spec);
     let (fewer, more) = (low.plan.steps.len(), high.plan.steps.len());
-    let failed = high.progress.transitions.iter().any(|line| line.reason == reason::ANALYSIS_FAILED);
+    let rolled_back = high.progress.outcome == Some(Outcome::RolledBack);
+    let by_analysis = high
+        .progress
+        .transitions
+        .iter()
+        .any(|line| line.reason == reason::ANALYSIS_FAILED);
     let promises = [
-        (low.progress.outcome == Some(Outcome::Promoted), format!("{} was to be promoted: {:?}", harmless.name, low.progress.outcome)),
-        (low.risk.tier == Tier::Low, format!("{} was to be of tier low: {}", harmless.name, low.risk.tier)),
-        (high.progress.outcome == Some(Outcome::RolledBack), format!("{} was to be rolled back: {:?}", risky.name, high.progress.outcome)),
-        (failed, format!("{} was to be rolled back for its errors: {}", risky.name, high.progress.message)),
-        (high.risk.tier > low.risk.tier, format!("{} was to be of a higher tier: {}", risky.name, high.risk.tier)),
-        (more > fewer, format!("{} was to have more steps than {fewer}: {more}", risky.name)),
+        (
+            low.progress.outcome == Some(Outcome::Promoted),
+            harmless,
+            "promoted",
+        ),
+        (low.risk.tier == Tier::Low, harmless, "of tier low"),
+        (
+            rolled_back && by_analysis,
+            risky,
+            "rolled back by AnalysisFailed",
+        ),
+        (
+            high.risk.tier > low.risk.tier,
+            risky,
+            "of a higher tier than the other",
+        ),
+        (more > fewer, risky, "staged in more steps than the other"),
     ];
-    promises.into_iter().filter(|(kept, _)| !kept).map(|(_, difference)| difference).collect()
+    let broken = promises.into_iter().filter(|(kept, ..)| !kept);
+    broken
+        .map(|(_, told, promise)| format!("{} was to be {promise}", told.name))
+        .collect()
+}
+
+fn listed<const N: usize>(files: [&str; N]) -> String {
+    files.map(|file| format!("examples/{file}")).join(", ")
 }
 
 /// Applies every object of a file in `examples/`, as `kubectl apply --server-side` would.
@@ -178,13 +242,22 @@ async fn apply_file(client: &Client, namespace: &str, file: &str) -> Result<()> 
     let yaml = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
     for object in serde_saphyr::from_multiple::<DynamicObject>(&yaml)? {
         let name = object.name_any();
-        let types: &TypeMeta = object.types.as_ref().ok_or_else(|| format!("{path}: {name} has no kind"))?;
-        let (resource, capabilities) = pinned_kind(client, &GroupVersionKind::try_from(types)?).await?;
+        let types: &TypeMeta = object
+            .types
+            .as_ref()
+            .ok_or_else(|| format!("{path}: {name} has no kind"))?;
+        let (resource, capabilities) =
+            pinned_kind(client, &GroupVersionKind::try_from(types)?).await?;
         let api: Api<DynamicObject> = match capabilities.scope {
             Scope::Cluster => Api::all_with(client.clone(), &resource),
             Scope::Namespaced => Api::namespaced_with(client.clone(), namespace, &resource),
         };
-        api.patch(&name, &PatchParams::apply("demo").force(), &Patch::Apply(&object)).await?;
+        api.patch(
+            &name,
+            &PatchParams::apply("demo").force(),
+            &Patch::Apply(&object),
+        )
+        .await?;
     }
     Ok(())
 }

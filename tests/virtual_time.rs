@@ -75,6 +75,20 @@ fn harmless() -> BTreeMap<String, String> {
     ])
 }
 
+/// A large change by an AI, reviewed and tested: tier high.
+fn risky() -> BTreeMap<String, String> {
+    let mut risky = harmless();
+    risky.extend(annotations(&[
+        ("contributor", "ai"),
+        ("ai-share", "90"),
+        ("agents", "assistant:acme/model-1"),
+        ("human-operator", "alice"),
+        ("lines-added", "500"),
+        ("touches", "auth"),
+    ]));
+    risky
+}
+
 /// A policy with the built-in steps and strictness but no sign-offs, so that rollouts can end alone.
 fn unattended() -> NamedPolicy {
     let mut policy: RolloutPolicySpec = countersign::core::policy::built_in().clone();
@@ -345,7 +359,7 @@ fn scarce_evidence_promotes_only_the_lowest_tier() {
     lawful(&low);
 
     let mut high = serving();
-    change(&mut high, "v2", BTreeMap::new());
+    change(&mut high, "v2", risky());
     high.run(after(120), &mut steady(10.0, 0.0, 0.0), |o| {
         o.status.phase == Phase::AwaitingSignOff
     });
@@ -501,6 +515,50 @@ fn a_five_step_rollout_writes_its_status_seldom() {
     let writes = world.status_writes - before;
     println!("status writes of a five-step rollout: {writes}");
     assert!(writes <= 50, "{writes} writes of status");
+}
+
+#[test]
+fn law_6_a_policy_that_cannot_be_read_holds_and_the_change_goes_on_when_it_is_mended() {
+    let mut world = serving();
+    world.observation.unreadable_policies = vec!["RolloutPolicy x cannot be read".into()];
+    change(&mut world, "v2", harmless());
+    world.run(after(60), &mut steady(5_000.0, 0.0, 0.0), |_| false);
+    assert_eq!(
+        world.observation.status.waiting_for.as_deref(),
+        Some("PolicyUnreadable")
+    );
+    assert_eq!(world.observation.status.replicas, 20, "no canary yet");
+    world.observation.unreadable_policies.clear();
+    assert!(world.run(after(120), &mut steady(5_000.0, 0.0, 0.0), |o| {
+        World::at_rest(o) && o.status.revision == 2
+    }));
+    lawful(&world);
+}
+
+#[test]
+fn a_hash_collision_gives_the_new_template_another_name() {
+    let mut world = serving();
+    change(&mut world, "v2", harmless());
+    let hash =
+        countersign::core::provenance::pod_template_hash(&world.observation.spec.template, 0);
+    let mut other = world.observation.replica_sets[0].clone();
+    other.name = format!("shop-{hash}");
+    other.hash.clone_from(&hash);
+    other.template_digest = "another template".into();
+    (other.replicas, other.current, other.available) = (0, 0, 0);
+    world.observation.replica_sets.push(other);
+    assert!(world.run(after(60), &mut steady(5_000.0, 0.0, 0.0), |o| {
+        World::at_rest(o) && o.status.revision == 2
+    }));
+    let stable = world.observation.status.stable.as_ref().unwrap();
+    assert_ne!(stable.pod_template_hash, hash);
+    assert_eq!(world.observation.status.collision_count, 1);
+    world.run(after(70), &mut steady(5_000.0, 0.0, 0.0), |_| false);
+    assert_eq!(
+        world.observation.status.attempts, 2,
+        "and starts no further change"
+    );
+    lawful(&world);
 }
 
 /// What a hostile world does to one rollout.

@@ -14,6 +14,7 @@ mod support;
 mod bad_input;
 mod evidence;
 mod life;
+mod look;
 mod promotion;
 mod rollback;
 mod workload;

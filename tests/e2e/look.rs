@@ -1,0 +1,148 @@
+//! What people and tools see: kubectl, conditions, metrics, the chart.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+
+use countersign::api::rollout::Outcome;
+use serde_json::Value;
+
+use crate::support::{App, Scene, ended};
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+/// Asks the operator over HTTP; the answer's head and body.
+fn fetch(path: &str) -> String {
+    let mut stream = TcpStream::connect("127.0.0.1:8081").unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+    answer
+}
+
+#[tokio::test]
+async fn kubectl_waits_explains_scales_and_shows_how_it_is_going() {
+    let scene = Scene::new("kubectl").await;
+    let app = scene.serving(App::new("shop")).await;
+    let namespace = scene.namespace.as_str();
+
+    run(
+        "kubectl",
+        &[
+            "-n",
+            namespace,
+            "wait",
+            "cro/shop",
+            "--for=condition=Ready",
+            "--timeout=30s",
+        ],
+    );
+    let columns = run("kubectl", &["-n", namespace, "get", "countersign"]);
+    for word in [
+        "PHASE",
+        "STEP",
+        "WEIGHT",
+        "TIER",
+        "WAITING-FOR",
+        "AGE",
+        "Stable",
+        "shop",
+        "OUTCOME",
+        "Promoted",
+    ] {
+        assert!(columns.contains(word), "{word} is not shown:\n{columns}");
+    }
+    for field in [
+        "rollout.spec.strategy.canary.steps.minRequests",
+        "rolloutpolicy.spec.tiers.high.signOff",
+        "rolloutrun.spec.risk.contributions",
+        "rollout.spec.template.spec.containers.image",
+    ] {
+        let explained = run("kubectl", &["explain", field]);
+        assert!(
+            explained.contains("DESCRIPTION") && !explained.contains("<empty>"),
+            "{explained}"
+        );
+    }
+    run(
+        "kubectl",
+        &["-n", namespace, "scale", "cro/shop", "--replicas=2"],
+    );
+    scene
+        .until(&app, "it is scaled", |rollout| {
+            rollout
+                .status
+                .as_ref()
+                .is_some_and(|status| status.available_replicas == 2)
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn the_operator_says_that_it_is_healthy_and_what_it_does() {
+    let scene = Scene::new("metrics").await;
+    let app = scene.serving(App::new("shop")).await;
+    let _load = scene.load(&app, 100).await;
+    scene.apply(&app.version("v2")).await;
+    assert!(ended(&scene.outcome(&app).await, Outcome::Promoted));
+    assert!(fetch("/healthz").ends_with("ok"));
+    assert!(fetch("/readyz").ends_with("ok"));
+    let metrics = fetch("/metrics");
+    for name in [
+        "countersign_reconcile_total{result=\"ok\"}",
+        "countersign_reconcile_time_seconds_bucket",
+        "countersign_leading 1",
+        "countersign_api_writes_total{verb=\"patch\",resource=\"rollouts/status\",result=\"ok\"}",
+        "countersign_rollouts{phase=\"Stable\"",
+        "countersign_transitions_total{reason=\"Promoted\"}",
+        "countersign_analysis_answers_total{outcome=\"Counted\"}",
+        "countersign_watch_last_event_timestamp_seconds{kind=\"Rollout\"}",
+    ] {
+        assert!(metrics.contains(name), "{name} is not exported:\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn the_chart_gives_the_operator_no_wildcard_and_no_secret() {
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/countersign");
+    let rendered = run(
+        "helm",
+        &[
+            "template",
+            "countersign",
+            chart,
+            "--namespace",
+            "countersign-system",
+        ],
+    );
+    let mut rules = 0;
+    for document in rendered.split("\n---") {
+        let Ok(object) = serde_saphyr::from_str::<Value>(document) else {
+            continue;
+        };
+        for rule in object["rules"].as_array().into_iter().flatten() {
+            rules += 1;
+            let text = rule.to_string();
+            assert!(
+                !text.contains("\"*\"") && !text.contains("\"secrets\""),
+                "{text}"
+            );
+        }
+    }
+    assert!(rules >= 8, "the rules were not found");
+    let refused = Command::new("helm")
+        .args(["template", "countersign", chart, "--set", "typo=1"])
+        .output()
+        .unwrap();
+    assert!(!refused.status.success(), "an unknown value was accepted");
+}
