@@ -25,14 +25,19 @@ e2e: build tools
 
 ## demo: a harmless change promoted and a risky one rolled back, before your eyes
 demo: build tools
-	cargo test --locked --test demo --no-run
-	$(BIN)/cluster exec --operator $(BIN)/countersign -- \
-		env CARGO_NET_OFFLINE=true cargo test --quiet --locked --test demo
+	@demo=$$(cargo test --locked --test demo --no-run --message-format=json-render-diagnostics | \
+		sed -n '/"name":"demo"/s/.*"executable":"\([^"]*\)".*/\1/p') && \
+	$(BIN)/cluster exec --operator $(BIN)/countersign -- "$$demo"
 
-## demo-up: leaves the cluster running and prints the KUBECONFIG to export
-demo-up: build tools
-	@$(BIN)/cluster up --operator $(BIN)/countersign
+## demo-up: leaves a cluster running with the operator and the first versions of examples/, and
+##   prints what to export: eval "$$(make -s demo-up)"
+demo-up: build
+	@set -e; tools=$$(tests/cluster/tools/build.sh); \
+	exports=$$($(BIN)/cluster up --operator $(BIN)/countersign); eval "$$exports"; \
+	$$tools/kubectl apply --server-side $(patsubst %,-f examples/%.yaml,policy harmless risky) >&2; \
+	echo "$$exports"; echo "export PATH='$$tools':\"\$$PATH\""
 
+## demo-down: ends it
 demo-down: build
 	@$(BIN)/cluster down
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -22,8 +23,6 @@ use crate::telemetry::Telemetry;
 
 /// Rollouts that are looked at side by side.
 const CONCURRENCY: u16 = 32;
-/// Events that come closer together than this are looked at once.
-const DEBOUNCE: Duration = Duration::from_millis(50);
 /// Longest time that one look may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Longest wait after repeated failures.
@@ -66,8 +65,27 @@ pub struct Context {
     pub actor: Actor,
     /// Where both are counted.
     pub telemetry: Arc<Telemetry>,
-    /// Failures in a row, and what was refused last, by uid.
-    pub failures: Mutex<BTreeMap<String, (u32, String)>>,
+    /// Failures in a row, by uid.
+    pub failures: Mutex<BTreeMap<String, Failure>>,
+}
+
+/// Looks at one Rollout that failed in a row.
+#[derive(Clone, Debug, Default)]
+pub struct Failure {
+    attempts: u32,
+    message: String,
+    /// When to look again all the same, since evidence is due or a deadline passes.
+    look_again_at: Option<Timestamp>,
+}
+
+impl Context {
+    fn forget(&self, claim: &Claim) {
+        let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
+        self.telemetry.stands(&namespace, &name, None);
+        if let (Ok(mut failures), Some(uid)) = (self.failures.lock(), claim.uid()) {
+            failures.remove(&uid);
+        }
+    }
 }
 
 /// Looks at Rollouts as they are triggered, until cancelled; looks under way are finished first.
@@ -77,18 +95,10 @@ pub async fn run(
     cancelled: CancellationToken,
 ) {
     let store = context.observer.caches.claims.clone();
-    let triggers = targets(store.clone(), triggers);
-    let everything = store
-        .state()
-        .into_iter()
-        .map(|claim| ObjectRef::from_obj(&*claim))
-        .collect::<Vec<_>>();
+    let everything = references(&store, |_| true);
+    let triggers = targets(context.clone(), triggers);
     Controller::for_stream(futures::stream::pending(), store)
-        .with_config(
-            controller::Config::default()
-                .concurrency(CONCURRENCY)
-                .debounce(DEBOUNCE),
-        )
+        .with_config(controller::Config::default().concurrency(CONCURRENCY))
         .reconcile_on(futures::stream::iter(everything).chain(triggers))
         .graceful_shutdown_on(cancelled.cancelled_owned())
         .run(reconcile, back_off, context)
@@ -105,21 +115,32 @@ pub async fn run(
         .await;
 }
 
+/// The Rollouts that a trigger asks to look at.
 fn targets(
-    store: Store<Claim>,
+    context: Arc<Context>,
     triggers: mpsc::UnboundedReceiver<Trigger>,
 ) -> impl futures::Stream<Item = ObjectRef<Claim>> {
     UnboundedReceiverStream::new(triggers).flat_map(move |trigger| {
+        let store = &context.observer.caches.claims;
         futures::stream::iter(match trigger {
             Trigger::Touched(claim) => vec![ObjectRef::from_obj(&*claim)],
             Trigger::Related(rollout) => vec![rollout],
-            Trigger::All => store
-                .state()
-                .iter()
-                .map(|claim| ObjectRef::from_obj(&**claim))
-                .collect(),
+            Trigger::Deleted(claim) => {
+                context.forget(&claim);
+                references(store, |other| other.namespace() == claim.namespace())
+            }
+            Trigger::All => references(store, |_| true),
         })
     })
+}
+
+fn references(store: &Store<Claim>, wanted: impl Fn(&Claim) -> bool) -> Vec<ObjectRef<Claim>> {
+    let claims = store.state();
+    claims
+        .iter()
+        .filter(|claim| wanted(claim))
+        .map(|claim| ObjectRef::from_obj(&**claim))
+        .collect()
 }
 
 async fn reconcile(claim: Arc<Claim>, context: Arc<Context>) -> Result<Action, Error> {
@@ -152,11 +173,14 @@ async fn look(claim: &Claim, context: &Context) -> Result<Action, Error> {
     let observation = &observed.observation;
     context.telemetry.answered(&observation.windows);
     let decision = decide(observation);
-    context
+    let done = context
         .actor
         .carry_out(&observed.rollout, observation, &decision)
-        .await?;
-
+        .await;
+    let done = match done {
+        Err(error) if !error.status_was_written() => return Err(error.into()),
+        done => done,
+    };
     context
         .telemetry
         .transitioned(&observation.status, &decision.status);
@@ -166,53 +190,69 @@ async fn look(claim: &Claim, context: &Context) -> Result<Action, Error> {
     for notice in &decision.notices {
         tracing::info!(%namespace, rollout = %name, reason = %notice.reason, message = %notice.message);
     }
+    if done.is_err() {
+        keep_time(claim, context, decision.look_again_at);
+    }
+    done?;
     Ok(decision
         .look_again_at
-        .map_or_else(Action::await_change, |at| {
-            let delay = at.duration_since(clock::now());
-            Action::requeue(Duration::try_from(delay).unwrap_or_default())
-        }))
+        .map_or_else(Action::await_change, |at| Action::requeue(until(at))))
 }
 
 fn last_failure(claim: &Claim, context: &Context) -> Option<String> {
     let failures = context.failures.lock().ok()?;
     failures
         .get(&claim.uid()?)
-        .map(|(_, message)| message.clone())
+        .map(|failure| failure.message.clone())
+}
+
+/// A refused write must not keep evidence from being judged in time.
+fn keep_time(claim: &Claim, context: &Context, look_again_at: Option<Timestamp>) {
+    if let (Ok(mut failures), Some(uid)) = (context.failures.lock(), claim.uid()) {
+        failures.entry(uid).or_default().look_again_at = look_again_at;
+    }
 }
 
 fn remember(claim: &Claim, context: &Context, error: Option<&Error>) {
     let (Ok(mut failures), Some(uid)) = (context.failures.lock(), claim.uid()) else {
         return;
     };
-    match error {
-        None => {
-            failures.remove(&uid);
-        }
-        Some(error) => {
-            let entry = failures.entry(uid).or_default();
-            *entry = (entry.0.saturating_add(1), error.to_string());
-            let (namespace, rollout) = (claim.namespace().unwrap_or_default(), claim.name_any());
-            tracing::warn!(%namespace, %rollout, attempt = entry.0, %error, "a look at a Rollout failed");
-        }
-    }
+    let Some(error) = error else {
+        failures.remove(&uid);
+        return;
+    };
+    let failure = failures.entry(uid).or_default();
+    failure.attempts = failure.attempts.saturating_add(1);
+    failure.message = error.to_string();
+    let (namespace, rollout) = (claim.namespace().unwrap_or_default(), claim.name_any());
+    tracing::warn!(%namespace, %rollout, attempt = failure.attempts, %error, "a look at a Rollout failed");
 }
 
-/// Waits longer after each failure in a row; what merely changed meanwhile is read again at once.
+/// Waits longer after each failure in a row, but not past the next moment that matters; what merely
+/// changed meanwhile is read again at once.
 // The signature is the runtime's.
 #[allow(clippy::needless_pass_by_value)]
 fn back_off(claim: Arc<Claim>, error: &Error, context: Arc<Context>) -> Action {
     let failures = context.failures.lock().ok();
-    let attempts = claim
+    let failure = claim
         .uid()
-        .and_then(|uid| failures?.get(&uid).map(|(attempts, _)| *attempts))
-        .unwrap_or(1);
+        .and_then(|uid| failures?.get(&uid).cloned())
+        .unwrap_or_default();
     let first = if error.result() == "conflict" {
         50
     } else {
         250
     };
-    let delay =
-        Duration::from_millis(first).saturating_mul(1 << attempts.min(10).saturating_sub(1));
-    Action::requeue(delay.min(LONGEST_BACKOFF))
+    let delay = Duration::from_millis(first)
+        .saturating_mul(1 << failure.attempts.min(10).saturating_sub(1))
+        .min(LONGEST_BACKOFF);
+    let due = failure
+        .look_again_at
+        .map(until)
+        .filter(|due| *due >= Duration::from_secs(1));
+    Action::requeue(due.map_or(delay, |due| delay.min(due)))
+}
+
+fn until(at: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(clock::now())).unwrap_or_default()
 }

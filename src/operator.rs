@@ -164,32 +164,53 @@ async fn operate(options: Options) -> Result<(), Error> {
         telemetry: telemetry.clone(),
         failures: Mutex::new(BTreeMap::new()),
     });
-    let led = async {
-        watches.caches.ready().await;
-        telemetry.caches_ready();
-        lease.acquire().await;
-        telemetry.leads(true);
-        tracing::info!(identity = %options.identity, "leading");
-        lead(context, watches.triggers, &lease, &stop).await
-    };
-    let result = tokio::select! {
-        result = led => result,
-        () = stop.cancelled() => Ok(()),
-    };
+    let mut triggers = watches.triggers;
+    tokio::select! {
+        () = stand_by(&context, &lease, &mut triggers) => {
+            telemetry.leads(true);
+            tracing::info!(identity = %options.identity, "leading");
+        }
+        () = stop.cancelled() => {}
+    }
+    let result = lead(context, triggers, &lease, &stop).await;
     stop.cancel();
     lease.release().await;
+    // The listener only ends; how does not matter any more.
     let _ = serving.await;
     tracing::info!("stopped");
     result
 }
 
-/// Decides until told to stop; losing the lease ends the process at once.
+/// Waits for full caches and the lease. What the watches report meanwhile is in the caches too, from
+/// which a leader begins.
+async fn stand_by(
+    context: &Context,
+    lease: &Lease,
+    triggers: &mut tokio::sync::mpsc::UnboundedReceiver<watches::Trigger>,
+) {
+    let ready = async {
+        context.observer.caches.ready().await;
+        context.telemetry.caches_ready();
+        lease.acquire().await;
+    };
+    let discard = async { while triggers.recv().await.is_some() {} };
+    tokio::select! {
+        () = ready => {}
+        () = discard => {}
+    }
+}
+
+/// Decides until told to stop, and finishes the looks under way; losing the lease ends the process at
+/// once.
 async fn lead(
     context: Arc<Context>,
     triggers: tokio::sync::mpsc::UnboundedReceiver<watches::Trigger>,
     lease: &Lease,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
+    if stop.is_cancelled() {
+        return Ok(());
+    }
     tokio::select! {
         () = controller::run(context, triggers, stop.clone()) => Ok(()),
         _ = lease.keep() => Err(Error::LeaseLost),

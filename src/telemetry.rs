@@ -20,7 +20,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::api::rollout::Change;
 use crate::api::{RolloutStatus, Tier};
+use crate::core::analysis;
 use crate::core::observation::{CheckWindows, WindowOutcome};
 use crate::observe::clock;
 
@@ -52,7 +54,7 @@ struct Reason {
     reason: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 struct Canary {
     namespace: String,
     rollout: String,
@@ -64,6 +66,12 @@ struct Evidence {
     rollout: String,
     check: String,
     test: &'static str,
+}
+
+/// What is exported of one Rollout.
+struct Known {
+    standing: Standing,
+    evidence: Vec<Evidence>,
 }
 
 /// All metrics, and what readiness depends on.
@@ -80,7 +88,7 @@ pub struct Telemetry {
     weight: Family<Canary, Gauge>,
     evidence: Family<Evidence, Gauge<f64, AtomicU64>>,
     leading: Gauge,
-    standings: Mutex<BTreeMap<String, Standing>>,
+    standings: Mutex<BTreeMap<Canary, Known>>,
     ready: AtomicBool,
 }
 
@@ -252,39 +260,20 @@ impl Telemetry {
 
     /// Notes how a Rollout stands; `None` if it is gone.
     pub fn stands(&self, namespace: &str, name: &str, status: Option<&RolloutStatus>) {
-        let key = format!("{namespace}/{name}");
         let Ok(mut standings) = self.standings.lock() else {
             return;
         };
-        if let Some(before) = standings.remove(&key) {
-            self.rollouts.get_or_create(&before).dec();
-        }
         let canary = Canary {
             namespace: namespace.to_owned(),
             rollout: name.to_owned(),
         };
-        let under_way = status
-            .and_then(|status| status.change.as_ref())
-            .filter(|change| change.outcome.is_none());
-        match under_way {
-            Some(change) => {
-                self.weight
-                    .get_or_create(&canary)
-                    .set(i64::from(change.weight));
-                for summary in
-                    crate::core::analysis::summaries(&change.evidence, &change.plan.strictness)
-                {
-                    for (test, value) in [
-                        ("worse", summary.log10_worse),
-                        ("within_margin", summary.log10_within_margin),
-                    ] {
-                        self.evidence
-                            .get_or_create(&label(&canary, &summary.check, test))
-                            .set(value);
-                    }
-                }
-            }
-            None => self.forget(&canary, status),
+        if let Some(before) = standings.remove(&canary) {
+            self.rollouts.get_or_create(&before.standing).dec();
+            self.weight.remove(&canary);
+            before
+                .evidence
+                .iter()
+                .for_each(|label| _ = self.evidence.remove(label));
         }
         let Some(status) = status else { return };
         let standing = Standing {
@@ -292,19 +281,38 @@ impl Telemetry {
             tier: status.tier.map(Tier::as_str).unwrap_or_default().to_owned(),
         };
         self.rollouts.get_or_create(&standing).inc();
-        standings.insert(key, standing);
+        let evidence = status
+            .change
+            .as_ref()
+            .filter(|change| change.outcome.is_none())
+            .map(|change| self.follow(&canary, change))
+            .unwrap_or_default();
+        standings.insert(canary, Known { standing, evidence });
     }
 
-    fn forget(&self, canary: &Canary, status: Option<&RolloutStatus>) {
-        self.weight.remove(canary);
-        let checks = status
-            .and_then(|status| status.change.as_ref())
-            .map(|change| &change.evidence.checks);
-        for check in checks.into_iter().flatten() {
-            for test in ["worse", "within_margin"] {
-                self.evidence.remove(&label(canary, &check.name, test));
-            }
-        }
+    /// Sets the series of a change under way, and tells which.
+    fn follow(&self, canary: &Canary, change: &Change) -> Vec<Evidence> {
+        self.weight
+            .get_or_create(canary)
+            .set(i64::from(change.weight));
+        let summaries = analysis::summaries(&change.evidence, &change.plan.strictness);
+        let values = summaries.into_iter().flat_map(|summary| {
+            let label = |test| Evidence {
+                namespace: canary.namespace.clone(),
+                rollout: canary.rollout.clone(),
+                check: summary.check.clone(),
+                test,
+            };
+            [
+                (label("worse"), summary.log10_worse),
+                (label("within_margin"), summary.log10_within_margin),
+            ]
+        });
+        let set = |(label, value): (Evidence, f64)| {
+            self.evidence.get_or_create(&label).set(value);
+            label
+        };
+        values.map(set).collect()
     }
 
     fn encode(&self) -> String {
@@ -317,15 +325,6 @@ impl Telemetry {
             let _ = write!(text, "# the metrics could not be encoded");
         }
         text
-    }
-}
-
-fn label(canary: &Canary, check: &str, test: &'static str) -> Evidence {
-    Evidence {
-        namespace: canary.namespace.clone(),
-        rollout: canary.rollout.clone(),
-        check: check.to_owned(),
-        test,
     }
 }
 

@@ -25,8 +25,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const FIRST: [&str; 3] = ["policy.yaml", "harmless.yaml", "risky.yaml"];
 const CHANGES: [&str; 2] = ["harmless-v2.yaml", "risky-v2.yaml"];
 const REQUESTS_PER_SECOND: u32 = 300;
-const START_WITHIN: Duration = Duration::from_secs(60);
-const END_WITHIN: Duration = Duration::from_secs(180);
+const START_WITHIN: Duration = Duration::from_mins(1);
+const END_WITHIN: Duration = Duration::from_mins(3);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[tokio::main]
@@ -52,18 +52,16 @@ async fn demo() -> Result<Vec<String>> {
     let cluster = Cluster::from_env().await?;
     let namespace = cluster.namespace("demo").await?;
     let client = cluster.client();
-    println!(
-        "\nIn namespace {namespace}: {}",
-        FIRST.map(|file| format!("examples/{file}")).join(", ")
-    );
+    println!("\nIn namespace {namespace}: {}", listed(FIRST));
     for file in FIRST {
         apply_file(&client, &namespace, file).await?;
     }
     let mut harmless = Watched::serving(&client, &namespace, "web").await?;
     let mut risky = Watched::serving(&client, &namespace, "login").await?;
+    println!("Both serve, {REQUESTS_PER_SECOND} requests a second each.");
+    println!("The changes: {}", listed(CHANGES));
     println!(
-        "Both first versions serve, {REQUESTS_PER_SECOND} requests a second each. Now the changes: {}\n",
-        CHANGES.join(", ")
+        "ASKED and ACHIEVED is the new version's share, SERVED and FAILED are its requests.\n"
     );
     for file in CHANGES {
         apply_file(&client, &namespace, file).await?;
@@ -242,12 +240,11 @@ async fn apply_file(client: &Client, namespace: &str, file: &str) -> Result<()> 
     let yaml = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
     for object in serde_saphyr::from_multiple::<DynamicObject>(&yaml)? {
         let name = object.name_any();
-        let types: &TypeMeta = object
+        let types = object
             .types
             .as_ref()
             .ok_or_else(|| format!("{path}: {name} has no kind"))?;
-        let (resource, capabilities) =
-            pinned_kind(client, &GroupVersionKind::try_from(types)?).await?;
+        let (resource, capabilities) = pinned_kind(client, &types.try_into()?).await?;
         let api: Api<DynamicObject> = match capabilities.scope {
             Scope::Cluster => Api::all_with(client.clone(), &resource),
             Scope::Namespaced => Api::namespaced_with(client.clone(), namespace, &resource),

@@ -17,6 +17,9 @@ use crate::core::{Decision, Observation};
 use crate::lease::{Lease, NotLeading};
 use crate::telemetry::Telemetry;
 
+/// What a refused write of the status is called.
+const STATUS: &str = "the status";
+
 /// Why a decision could not be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -37,6 +40,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the status was written and only what follows from it failed.
+    #[must_use]
+    pub fn status_was_written(&self) -> bool {
+        matches!(self, Self::Refused { what, .. } if what != STATUS)
+    }
+
     /// Whether the object changed since it was read, so that reading again suffices.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
@@ -108,7 +117,7 @@ impl Actor {
         });
         let (name, parameters, patch) = (rollout.name_any(), apply(), Patch::Apply(body));
         let write = api.patch_status(&name, &parameters, &patch);
-        self.write("the status", rollout, "patch", "rollouts/status", write)
+        self.write(STATUS, rollout, "patch", "rollouts/status", write)
             .await?;
         Ok(())
     }
@@ -232,7 +241,6 @@ fn owner(rollout: &Rollout) -> Value {
         "name": rollout.name_any(),
         "uid": rollout.uid(),
         "controller": true,
-        "blockOwnerDeletion": true,
     })
 }
 

@@ -9,7 +9,7 @@ use super::Duration;
 /// Checks on a change, asked at every interval while its canary has traffic.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.interval.matches('^0*(h|m|s|ms)$') == false").message("analysis.interval must be longer than 0s"))]
+#[x_kube(validation = Rule::new("duration(self.interval) >= duration('1s')").message("analysis.interval must be at least 1s"))]
 pub struct Analysis {
     /// Length of one window of counting; windows are disjoint and none is skipped.
     #[serde(default = "default_interval")]

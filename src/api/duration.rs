@@ -7,8 +7,8 @@ use k8s_openapi::jiff::SignedDuration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// Pattern of Gateway API durations (GEP-2257): bounded, so no value of it can overflow.
-pub const PATTERN: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
+/// Gateway API durations (GEP-2257) with their units in order: bounded, so no value can overflow.
+pub const PATTERN: &str = "^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?([0-9]{1,5}ms)?$";
 
 /// A length of time, not negative; written in Go's and Gateway API's way, such as `1h30m`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,7 +103,7 @@ impl JsonSchema for Duration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": PATTERN, "maxLength": 32 })
+        json_schema!({ "type": "string", "pattern": PATTERN, "minLength": 2, "maxLength": 32 })
     }
 }
 

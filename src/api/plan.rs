@@ -90,6 +90,6 @@ pub struct Step {
     pub min_requests: i64,
     /// Sign-offs asked for before this step is taken; all of them must be met.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = 64))]
     pub sign_off: Vec<SignOffDemand>,
 }

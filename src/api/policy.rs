@@ -205,6 +205,24 @@ pub enum Difference {
     Metadata,
 }
 
+impl Difference {
+    /// All kinds.
+    pub const ALL: [Self; 12] = [
+        Self::Image,
+        Self::Command,
+        Self::Environment,
+        Self::Ports,
+        Self::Resources,
+        Self::Probes,
+        Self::SecurityContext,
+        Self::ServiceAccount,
+        Self::Volumes,
+        Self::Containers,
+        Self::Other,
+        Self::Metadata,
+    ];
+}
+
 /// A property of a change for which a lowest tier can be set.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,

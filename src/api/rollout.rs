@@ -1,5 +1,7 @@
 //! `Rollout`: a workload whose changes are staged by their risk.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
@@ -8,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::{Counts, EProcess};
 use super::plan::{SignOffDemand, Step, Tier};
-use super::{Analysis, PodTemplate, Selector};
+use super::{Analysis, Check, PodTemplate, Selector};
 
 /// A workload whose changes are scored for risk, staged, judged by Prometheus, and promoted or
 /// rolled back.
@@ -65,6 +67,8 @@ use super::{Analysis, PodTemplate, Selector};
         .message("spec.selector.matchLabels must be labels of spec.template.metadata.labels, or the Rollout would not find its own pods"),
     validation = Rule::new("!('pod-template-hash' in self.selector.matchLabels)")
         .message("spec.selector.matchLabels must not hold pod-template-hash: the controller sets it"),
+    validation = Rule::new("!('app.kubernetes.io/managed-by' in self.selector.matchLabels)")
+        .message("spec.selector.matchLabels must not hold app.kubernetes.io/managed-by: the controller sets it on its ReplicaSets"),
 )]
 pub struct RolloutSpec {
     /// Number of pods that serve the workload; the canary's come on top of them by default.
@@ -355,9 +359,13 @@ pub struct Change {
     /// Since when it waits for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub awaiting_since: Option<Time>,
-    /// Whether it waits on a pause, during which the progress deadline does not run.
+    /// Length of one window of counting, fixed when the change begins.
     #[serde(default)]
-    pub paused: bool,
+    pub interval: super::Duration,
+    /// The checks that it must pass, by name; one that has counted is neither edited nor removed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 256))]
+    pub checks: BTreeMap<String, Check>,
     /// The evidence so far.
     #[serde(default)]
     pub evidence: Evidence,
@@ -380,7 +388,7 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Sign-offs asked for before full promotion.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 64))]
     pub promotion_sign_off: Vec<SignOffDemand>,
     /// How strictly the evidence is judged.
     #[serde(default)]
@@ -426,7 +434,7 @@ pub struct Evidence {
     pub from: Option<Time>,
     /// Each check's evidence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 256))]
     pub checks: Vec<CheckEvidence>,
 }
 
@@ -487,7 +495,7 @@ pub struct Transition {
     pub message: String,
     /// The evidence of each check as it stood then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 256))]
     pub evidence: Vec<CheckSummary>,
 }
 

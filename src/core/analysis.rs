@@ -41,6 +41,33 @@ pub fn checks(observation: &Observation, effective: &Effective) -> Checks {
     }
 }
 
+/// The checks of a change under way: one that has counted stays as it was, whatever became of its
+/// definition since, and new ones are added. So nobody can swap the question while it is answered.
+#[must_use]
+pub fn in_force(change: &Change, current: &Checks) -> Checks {
+    if change.evidence.from.is_none() {
+        return current.clone();
+    }
+    let has_counted = |name: &String| {
+        let evidence = change
+            .evidence
+            .checks
+            .iter()
+            .find(|check| check.name == *name);
+        evidence.is_some_and(|check| check.canary.requests + check.stable.requests > 0.0)
+    };
+    let mut checks = change.checks.clone();
+    for (name, check) in &current.checks {
+        if !has_counted(name) {
+            checks.insert(name.clone(), check.clone());
+        }
+    }
+    Checks {
+        checks,
+        interval: change.interval,
+    }
+}
+
 /// What the evidence says of a canary.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
@@ -221,7 +248,10 @@ pub fn rearm(evidence: &mut Evidence, steps: usize) {
     for check in &mut evidence.checks {
         check.step_requests = 0.0;
         check.rollback.rearm(share);
-        if let Some(ceiling) = &mut check.ceiling {
+        for ceiling in [&mut check.ceiling, &mut check.stable_ceiling]
+            .into_iter()
+            .flatten()
+        {
             ceiling.rearm(share);
         }
     }
@@ -350,7 +380,10 @@ fn missing(evidence: &Evidence, checks: &Checks, now: Timestamp, lag: Duration) 
             .is_some_and(|end| end.0 >= oldest);
         let (reason, message) = match check.last.as_str() {
             "Counted" if fresh => return None,
-            "Counted" => ("EvidenceOutdated", "no window was answered lately"),
+            "Counted" => (
+                super::reason::EVIDENCE_OUTDATED,
+                "no window was answered lately",
+            ),
             reason => (reason, check.message.as_str()),
         };
         Some(Verdict::NoData {

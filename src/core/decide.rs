@@ -43,18 +43,9 @@ pub fn decide(observation: &Observation) -> Decision {
         proposal: &proposal,
         look_again_at: None,
     };
-    let hold = if observation.conflicts.is_empty() {
-        turn.take(&mut status)
-    } else {
-        turn.look_again_after(LATER);
-        Some(conflict(observation))
-    };
+    let hold = turn.take(&mut status);
     let record = record::of(observation, &proposal, &status);
-    let actions = if observation.conflicts.is_empty() {
-        workload::actions(observation, &proposal, &status)
-    } else {
-        Vec::new()
-    };
+    let actions = workload::actions(observation, &proposal, &status);
     if !actions.is_empty() {
         turn.look_again_after(SOON);
     }
@@ -67,16 +58,6 @@ pub fn decide(observation: &Observation) -> Decision {
         notices,
         record,
         look_again_at: turn.look_again_at,
-    }
-}
-
-/// A Rollout whose pods or Services belong to another does nothing at all.
-fn conflict(observation: &Observation) -> Hold {
-    let message = observation.conflicts.join("; ");
-    Hold {
-        kind: HoldKind::Doubt,
-        reason: reason::CONFLICT.into(),
-        message,
     }
 }
 
@@ -107,6 +88,10 @@ impl Turn<'_> {
     /// Nothing is under way: a new template starts a change, provenance alone does not (the stable
     /// pods already run it).
     fn rest_or_start(&mut self, status: &mut RolloutStatus) -> Option<Hold> {
+        if let Some(hold) = gate::conflict(self.observation) {
+            self.look_again_after(LATER);
+            return Some(hold);
+        }
         match &mut status.stable {
             Some(stable) if stable.template_digest == self.proposal.template_digest => {
                 stable.digest.clone_from(&self.proposal.digest);
@@ -225,9 +210,10 @@ impl Turn<'_> {
         let over = match change.outcome {
             Some(Outcome::Promoted) => gone || !same,
             Some(Outcome::Superseded) => true,
+            Some(Outcome::Reverted) => gone || !stable_again,
             _ => !same && (gone || !stable_again),
         };
-        if over && self.observation.recorded {
+        if over && (self.observation.recorded || self.ended_long_ago(&change)) {
             return self.rest_or_start(status);
         }
         self.look_again_after(if over { SOON } else { LATER });
@@ -236,6 +222,12 @@ impl Turn<'_> {
         }
         status.change = Some(change);
         None
+    }
+
+    /// A record that cannot be written must not keep a fix from being deployed for ever.
+    fn ended_long_ago(&self, change: &Change) -> bool {
+        let ended = change.transitions.last().and_then(|line| line.at.as_ref());
+        ended.is_none_or(|at| self.observation.now.duration_since(at.0) >= LATER)
     }
 
     /// The change is under way: its evidence is judged first, then the gates are asked.
@@ -306,24 +298,34 @@ impl Turn<'_> {
         self.tell(change, reason::TIGHTENED, message);
     }
 
-    fn judge(&self, change: &mut Change) -> Verdict {
+    fn judge(&mut self, change: &mut Change) -> Verdict {
         if change.initial || change.evidence.from.is_none() {
             return Verdict::NoChecks;
         }
-        change.evidence =
-            analysis::gather(change, &self.proposal.checks, &self.observation.windows);
+        let checks = analysis::in_force(change, &self.proposal.checks);
+        change.checks.clone_from(&checks.checks);
+        let evidence = analysis::gather(change, &checks, &self.observation.windows);
+        let caught_up = change.evidence.checks != evidence.checks;
+        change.evidence = evidence;
         let least = usize::try_from(change.step - 1)
             .ok()
             .and_then(|index| change.plan.steps.get(index))
             .map_or(0, |step| step.min_requests);
-        analysis::judge(
+        let verdict = analysis::judge(
             &change.evidence,
-            &self.proposal.checks,
+            &checks,
             &change.plan.strictness,
             least,
             self.observation.now,
             self.observation.lag,
-        )
+        );
+        // After a long absence of the operator the windows are caught up with, which is progress.
+        let behind = matches!(&verdict, Verdict::NoData { reason, .. } if reason == reason::EVIDENCE_OUTDATED);
+        if behind && caught_up {
+            change.progressed_at = Some(Time(self.observation.now));
+            self.look_again_after(SOON);
+        }
+        verdict
     }
 
     fn note_capacity(&self, change: &mut Change, situation: &Situation) {
@@ -354,14 +356,16 @@ impl Turn<'_> {
 
     /// A gate is closed: what that means depends on what the change waits for, and for how long.
     fn wait(&mut self, change: &mut Change, hold: Hold) -> Option<Hold> {
-        let now = self.observation.now;
-        let wish = hold.kind == HoldKind::Wish;
-        if change.paused && !wish {
-            change.progressed_at = Some(Time(now));
-        }
-        change.paused = wish;
-        if hold.kind != HoldKind::People && hold.kind != HoldKind::Scarce {
-            change.awaiting_since = None;
+        // The progress deadline does not run while people are waited for.
+        let resumed = match standing::hold_reason(&self.observation.status) {
+            Some(reason::PAUSED | reason::SCALED_TO_ZERO) => hold.kind != HoldKind::Wish,
+            Some(reason::AWAITING_SIGN_OFF | reason::AWAITING_PERSON) => {
+                hold.kind == HoldKind::Doubt
+            }
+            _ => false,
+        };
+        if resumed {
+            change.progressed_at = Some(Time(self.observation.now));
         }
         match hold.kind {
             HoldKind::Wish => Some(hold),
@@ -401,10 +405,13 @@ impl Turn<'_> {
         if hold.reason == reason::SERVICE_NOT_FOUND {
             self.look_again_after(SOON);
         }
-        if change.stage == Stage::Waiting || change.initial {
+        if change.stage == Stage::Waiting {
             return Some(hold);
         }
         let deadline = self.deadline(change);
+        if change.initial && self.observation.now >= deadline {
+            return Some(hold); // nothing else serves, so there is nothing to go back to
+        }
         if self.observation.now < deadline {
             self.look_again(deadline);
             return Some(hold);
@@ -460,7 +467,6 @@ impl Turn<'_> {
     fn go_on(&mut self, status: &mut RolloutStatus, change: &mut Change, verdict: &Verdict) {
         let next = usize::try_from(change.step).unwrap_or(0);
         let steps = change.plan.steps.len();
-        change.paused = false;
         match (
             change.stage,
             change.plan.steps.get(next).map(|step| step.weight),
@@ -496,6 +502,8 @@ impl Turn<'_> {
         let now = Time(self.observation.now);
         if change.evidence.from.is_none() {
             change.evidence.from = Some(now.clone());
+            change.interval = self.proposal.checks.interval;
+            change.checks.clone_from(&self.proposal.checks.checks);
         } else {
             analysis::rearm(&mut change.evidence, change.plan.steps.len());
         }
@@ -557,7 +565,7 @@ impl Turn<'_> {
         else {
             return;
         };
-        let interval = self.proposal.checks.interval.signed();
+        let interval = change.interval.signed();
         let counted = change
             .evidence
             .checks

@@ -86,6 +86,17 @@ fn hold(kind: HoldKind, reason: &str, message: impl Into<String>) -> Option<Hold
     })
 }
 
+/// Another Rollout was there first: nothing new is begun, and no Service is touched.
+#[must_use]
+pub fn conflict(observation: &Observation) -> Option<Hold> {
+    observation.conflicts.first()?;
+    hold(
+        HoldKind::Doubt,
+        reason::CONFLICT,
+        observation.conflicts.join("; "),
+    )
+}
+
 fn references(
     Situation {
         observation,
@@ -94,6 +105,9 @@ fn references(
         ..
     }: &Situation,
 ) -> Option<Hold> {
+    if let Some(conflict) = conflict(observation) {
+        return Some(conflict);
+    }
     if let Some(policy) = observation.unreadable_policies.first() {
         return hold(HoldKind::Doubt, reason::POLICY_UNREADABLE, policy);
     }
@@ -115,7 +129,7 @@ fn references(
         return hold(
             HoldKind::Doubt,
             reason::STABLE_MISSING,
-            "the stable revision has no pods to compare with or go back to",
+            "the stable revision's ReplicaSet is gone: go back to its template, which makes it again, or delete the Rollout and create it anew",
         );
     }
     None

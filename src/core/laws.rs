@@ -7,6 +7,7 @@ use super::observation::Observation;
 use super::proposal::Proposal;
 use super::replicas::{self, Split};
 use super::workload;
+use crate::api::Duration;
 use crate::api::plan::Tier;
 use crate::api::policy::OnScarceEvidence;
 use crate::api::rollout::{Change, Outcome, Stage};
@@ -90,7 +91,10 @@ pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
     }
     expect(
         10,
-        observation.conflicts.is_empty() || decision.actions.is_empty(),
+        observation.conflicts.is_empty()
+            || !decision.actions.iter().any(|action| {
+                matches!(action, Action::SelectRevision { .. } | Action::Adopt { .. })
+            }),
         &|| "something of another Rollout was written".into(),
     );
     broken
@@ -110,22 +114,14 @@ fn one_step(before: &Change, after: &Change) -> bool {
 }
 
 fn gates_open(observation: &Observation, before: &Change) -> bool {
-    let baked = before.step == 0
-        || before.available_at.as_ref().is_some_and(|since| {
-            let bake = before
-                .plan
-                .steps
-                .get(usize::try_from(before.step - 1).unwrap_or(0))
-                .map(|step| step.bake);
-            // A change may become available in the very decision that takes a step without a bake.
-            observation.now.duration_since(since.0) >= bake.unwrap_or_default().signed()
-        })
-        || before.available_at.is_none()
-            && before
-                .plan
-                .steps
-                .iter()
-                .any(|step| step.bake == crate::api::Duration::default());
+    let step = usize::try_from(before.step - 1)
+        .ok()
+        .and_then(|index| before.plan.steps.get(index));
+    let baked = step.is_none_or(|step| match &before.available_at {
+        Some(since) => observation.now.duration_since(since.0) >= step.bake.signed(),
+        // A step without a bake may be taken in the very decision that sees its pods.
+        None => step.bake == Duration::default(),
+    });
     let enough = before.step == 0 || {
         let present = workload::present(observation, &observation.status);
         let limits = workload::limits(observation);
@@ -157,7 +153,7 @@ fn verdict(observation: &Observation, change: &Change) -> Option<Verdict> {
         .from
         .as_ref()
         .filter(|_| !change.initial && change.outcome.is_none())?;
-    let checks = Proposal::of(observation).checks;
+    let checks = analysis::in_force(change, &Proposal::of(observation).checks);
     let mut gathered = change.clone();
     gathered.evidence = analysis::gather(change, &checks, &observation.windows);
     let least = usize::try_from(change.step - 1)

@@ -7,8 +7,10 @@ use super::policy::{self, Effective};
 use super::provenance::{self, Provenance};
 use super::risk::{self, Facts, Risk};
 use crate::api::plan::Tier;
+use crate::api::policy::Difference;
 use crate::api::rollout::{Outcome, Plan};
 use k8s_openapi::jiff::SignedDuration;
+use std::collections::BTreeSet;
 
 /// How long a rollback counts against the changes that follow it.
 const ROLLBACK_MEMORY: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -54,17 +56,9 @@ impl Proposal {
     /// The risk of the change, beside what is stable now.
     #[must_use]
     pub fn risk(&self, observation: &Observation, after_rollback: bool) -> Risk {
-        let stable = observation.status.stable.as_ref().and_then(|stable| {
-            let hash = &stable.pod_template_hash;
-            observation
-                .replica_sets
-                .iter()
-                .find(|set| set.hash == *hash)
-                .map(|set| &set.template)
-        });
         let model = &self.effective.risk;
         let facts = Facts {
-            differences: risk::differences(stable, &observation.spec.template),
+            differences: differences(observation),
             criticality: risk::criticality(
                 model,
                 &observation.labels,
@@ -118,4 +112,22 @@ pub fn after_rollback(observation: &Observation) -> bool {
                 .ended_at
                 .is_some_and(|at| observation.now.duration_since(at) < ROLLBACK_MEMORY)
     })
+}
+
+/// What differs from the stable template. Where that cannot be trusted (its ReplicaSet is gone, or
+/// the copy in its annotation is not what was promoted) everything is taken to differ.
+fn differences(observation: &Observation) -> BTreeSet<Difference> {
+    let new = &observation.spec.template;
+    let Some(stable) = &observation.status.stable else {
+        return risk::differences(None, new);
+    };
+    let sets = &observation.replica_sets;
+    sets.iter()
+        .find(|set| set.hash == stable.pod_template_hash)
+        .map(|set| &set.template)
+        .filter(|template| provenance::template_digest(template) == stable.template_digest)
+        .map_or_else(
+            || Difference::ALL.into(),
+            |template| risk::differences(Some(template), new),
+        )
 }

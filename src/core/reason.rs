@@ -43,6 +43,8 @@ pub const AWAITING_EVIDENCE: &str = "AwaitingEvidence";
 pub const AWAITING_PODS: &str = "AwaitingPods";
 /// The step's time is not over.
 pub const BAKING: &str = "Baking";
+/// The newest evidence is too old to decide on.
+pub const EVIDENCE_OUTDATED: &str = "EvidenceOutdated";
 /// There is no check and the tier is above low.
 pub const NO_CHECKS: &str = "NoChecks";
 /// A Service that the Rollout names does not exist.

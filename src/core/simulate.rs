@@ -10,7 +10,7 @@ use super::decision::{Action, Decision};
 use super::laws::{self, Broken};
 use super::observation::{CheckWindows, Observation, PastRun, ReplicaSet, Window, WindowOutcome};
 use super::proposal::Proposal;
-use super::{decide, reason};
+use super::{analysis, decide, reason};
 use crate::api::rollout::Outcome;
 
 /// What Prometheus would answer for one window: its end and the canary's share of the pods
@@ -230,7 +230,7 @@ impl World {
         else {
             return;
         };
-        let checks = Proposal::of(&self.observation).checks;
+        let checks = analysis::in_force(&change, &Proposal::of(&self.observation).checks);
         let available = |hash: &str| {
             let sets = self.observation.replica_sets.iter();
             f64::from(

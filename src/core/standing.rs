@@ -63,14 +63,16 @@ pub fn keep_quiet(old: &RolloutStatus, new: &mut RolloutStatus) {
     }
 }
 
+/// The status with the numbers that change with every window or pod left out.
 fn without_evidence(status: &RolloutStatus) -> RolloutStatus {
+    let without_numbers = |text: &mut String| text.retain(|c| !c.is_ascii_digit());
     let mut status = status.clone();
-    status.message.clear();
+    without_numbers(&mut status.message);
     if let Some(change) = &mut status.change {
         change.evidence.checks.clear();
     }
     for condition in &mut status.conditions {
-        condition.message.clear();
+        without_numbers(&mut condition.message);
     }
     status
 }
@@ -183,8 +185,17 @@ fn workload_facts(
         change.outcome.is_none() || matches!(change.stage, Stage::RollingBack | Stage::Promoted)
     });
     let rejected = change.is_some_and(|change| change.outcome == Some(Outcome::RolledBack));
-    let refused = hold
-        .is_some_and(|hold| hold.kind == HoldKind::Doubt && hold.reason != reason::AWAITING_PODS);
+    // What only a person can mend; missing data or pods may come by themselves.
+    let refused = hold.is_some_and(|hold| {
+        let refusals = [
+            reason::CONFLICT,
+            reason::SERVICE_NOT_FOUND,
+            reason::POLICY_UNREADABLE,
+            reason::STABLE_MISSING,
+            reason::NO_CHECKS,
+        ];
+        refusals.contains(&hold.reason.as_str())
+    });
     let stuck = hold.is_some_and(|hold| hold.reason == reason::AWAITING_PODS)
         && overdue(observation, change);
     let why = hold.map_or_else(|| last_reason(status), |hold| hold.reason.clone());
@@ -204,7 +215,7 @@ fn workload_facts(
         fact("Ready", ready, &why, &status.message),
         fact(
             "Reconciling",
-            moving && !refused && !rejected,
+            moving && !refused && !rejected && !stuck,
             &why,
             &status.message,
         ),

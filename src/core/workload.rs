@@ -80,15 +80,25 @@ pub fn present(observation: &Observation, status: &RolloutStatus) -> Present {
     }
 }
 
-/// The writes that bring the workload one step nearer to what the status asks for.
+/// The writes that bring the workload one step nearer to what the status asks for. What another
+/// Rollout claims too is left alone.
 #[must_use]
 pub fn actions(
     observation: &Observation,
     proposal: &Proposal,
     status: &RolloutStatus,
 ) -> Vec<Action> {
-    let mut actions = ownership(observation);
-    let selections = selections(observation, status);
+    let contested = !observation.conflicts.is_empty();
+    let mut actions = if contested {
+        Vec::new()
+    } else {
+        ownership(observation)
+    };
+    let selections = if contested {
+        Vec::new()
+    } else {
+        selections(observation, status)
+    };
     let moved = !selections.is_empty();
     actions.extend(selections);
     actions.extend(scaling(observation, proposal, status, moved));
@@ -112,13 +122,21 @@ fn ownership(observation: &Observation) -> Vec<Action> {
 /// that it is never without pods.
 fn selections(observation: &Observation, status: &RolloutStatus) -> Vec<Action> {
     let Roles { stable, canary } = roles(status);
+    let rejected = status
+        .change
+        .as_ref()
+        .is_some_and(|change| change.outcome.is_some());
     let serving = with_hash(observation, canary)
-        .filter(|set| set.available > 0)
+        .filter(|set| set.available > 0 && !rejected)
         .map(|set| set.hash.as_str());
     let strategy = &observation.spec.strategy.canary;
+    // A first revision takes a Service over once it is stable, so that nothing that serves is cut off.
     let wanted = [
-        (&strategy.stable_service, stable.or(canary)),
-        (&strategy.canary_service, serving.or(stable).or(canary)),
+        (&strategy.stable_service, stable),
+        (
+            &strategy.canary_service,
+            serving.filter(|_| stable.is_some()).or(stable),
+        ),
     ];
     let selection = |(service, hash): (&Option<String>, Option<&str>)| {
         let (service, hash) = (service.as_ref()?, hash?);
@@ -174,7 +192,15 @@ fn create(
     hash: Option<&str>,
     replicas: i32,
 ) -> Option<Action> {
-    let hash = hash.filter(|hash| *hash == proposal.hash && replicas > 0)?;
+    let hash = hash.filter(|hash| *hash == proposal.hash)?;
+    let first = status.change.as_ref().is_none_or(|change| change.initial);
+    let orphaned = observation
+        .replica_sets
+        .iter()
+        .any(|set| !set.owned && set.hash == hash);
+    if orphaned || (replicas == 0 && !first) {
+        return None;
+    }
     Some(Action::CreateReplicaSet {
         name: replica_set_name(&observation.name, hash),
         hash: hash.to_owned(),
@@ -205,7 +231,7 @@ fn next_pods(observation: &Observation, status: &RolloutStatus, present: &Presen
     match change.stage {
         Stage::Promoting if observation.spec.paused => kept(),
         Stage::Promoting => replicas::next(limits, 100, promotion(limits, change), present),
-        Stage::RollingBack if retention_over(observation, change) => Next {
+        Stage::RollingBack if retention_over(observation, change, present) => Next {
             canary: 0,
             ..at_rest()
         },
@@ -229,7 +255,10 @@ fn promotion(limits: Limits, change: &Change) -> Split {
 }
 
 /// Rejected pods may serve what stable cannot carry yet, but not for longer than the deadline.
-fn retention_over(observation: &Observation, change: &Change) -> bool {
+fn retention_over(observation: &Observation, change: &Change, present: &Present) -> bool {
+    if present.stable.available == 0 {
+        return false; // better rejected pods than none
+    }
     let deadline = i64::from(observation.spec.progress_deadline_seconds);
     change
         .progressed_at

@@ -21,7 +21,7 @@ use crate::api::{
 };
 use crate::core::observation::{CheckWindows, NamedPolicy, PastRun, ReplicaSet, Service};
 use crate::core::proposal::Proposal;
-use crate::core::{Observation, policy, provenance};
+use crate::core::{Observation, analysis, policy, provenance};
 
 /// Where observations come from.
 #[derive(Clone)]
@@ -62,7 +62,7 @@ impl Observer {
         }
         let mut observation = self.surroundings(&rollout, namespace, now).await?;
         observation.write_failure = failure;
-        self.history(&mut observation).await?;
+        self.history(&mut observation).await;
         self.evidence(&mut observation).await;
         Ok(Some(Observed {
             rollout,
@@ -77,7 +77,14 @@ impl Observer {
         now: Timestamp,
     ) -> Result<Observation, kube::Error> {
         let namespace_labels = self.namespace_labels(namespace);
-        let (policies, unreadable_policies) = self.policies(&namespace_labels, rollout.labels());
+        let (policies, mut unreadable_policies) =
+            self.policies(namespace_labels.as_ref(), rollout.labels());
+        if namespace_labels.is_none() {
+            let unknown = format!(
+                "the labels of namespace {namespace} are not known yet, so neither is which policies govern it"
+            );
+            unreadable_policies.push(unknown);
+        }
         Ok(Observation {
             now,
             name: rollout.name_any(),
@@ -88,7 +95,7 @@ impl Observer {
             annotations: rollout.annotations().clone(),
             spec: rollout.spec.clone(),
             status: rollout.status.clone().unwrap_or_default(),
-            namespace_labels,
+            namespace_labels: namespace_labels.unwrap_or_default(),
             policies,
             unreadable_policies,
             replica_sets: self.replica_sets(rollout, namespace).await?,
@@ -102,20 +109,21 @@ impl Observer {
         })
     }
 
-    fn namespace_labels(&self, namespace: &str) -> BTreeMap<String, String> {
+    fn namespace_labels(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
         let key = ObjectRef::<PartialObjectMeta<Namespace>>::new(namespace);
         self.caches
             .namespaces
             .get(&key)
             .map(|found| found.labels().clone())
-            .unwrap_or_default()
     }
 
     fn policies(
         &self,
-        namespace_labels: &BTreeMap<String, String>,
+        namespace_labels: Option<&BTreeMap<String, String>>,
         labels: &BTreeMap<String, String>,
     ) -> (Vec<NamedPolicy>, Vec<String>) {
+        let none = BTreeMap::new();
+        let namespace_labels = namespace_labels.unwrap_or(&none);
         let mut readable = Vec::new();
         let mut unreadable = Vec::new();
         for policy in self.caches.policies.state() {
@@ -217,7 +225,7 @@ impl Observer {
     }
 
     /// Earlier records are read only where a change may start or end.
-    async fn history(&self, observation: &mut Observation) -> Result<(), kube::Error> {
+    async fn history(&self, observation: &mut Observation) {
         let status = &observation.status;
         let template = provenance::template_digest(&observation.spec.template);
         let settled = status
@@ -229,19 +237,21 @@ impl Observer {
             Some(change) => change.outcome.is_some(),
         };
         if !needed {
-            return Ok(());
+            return;
         }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
         let selector = format!("{ROLLOUT_UID_LABEL}={}", observation.uid);
-        let runs = api.list(&ListParams::default().labels(&selector)).await?;
-        observation.history = runs.items.into_iter().map(past_run).collect();
+        match api.list(&ListParams::default().labels(&selector)).await {
+            Ok(runs) => observation.history = runs.items.into_iter().map(past_run).collect(),
+            // A rollback under way must not depend on the records of the past.
+            Err(error) => tracing::warn!(%error, "the records of a Rollout could not be read"),
+        }
         observation.recorded = status.change.as_ref().is_none_or(|change| {
             observation
                 .history
                 .iter()
                 .any(|run| run.name == change.run && run.outcome.is_some())
         });
-        Ok(())
     }
 
     /// Asks Prometheus for the windows that are due, where a canary has had traffic.
@@ -254,7 +264,8 @@ impl Observer {
         else {
             return;
         };
-        let (Some(from), Some(stable)) = (change.evidence.from, &observation.status.stable) else {
+        let (Some(from), Some(stable)) = (change.evidence.from.clone(), &observation.status.stable)
+        else {
             return;
         };
         let strategy = &observation.spec.strategy.canary;
@@ -266,7 +277,7 @@ impl Observer {
         };
         let canary = arm(&strategy.canary_service, &change.pod_template_hash);
         let stable = arm(&strategy.stable_service, &stable.pod_template_hash);
-        let checks = Proposal::of(observation).checks;
+        let checks = analysis::in_force(&change, &Proposal::of(observation).checks);
         let asks = checks.checks.into_iter().map(|(name, check)| {
             let known = change
                 .evidence

@@ -154,6 +154,8 @@ pub struct Watches {
 pub enum Trigger {
     /// The Rollout itself was touched.
     Touched(Arc<Claim>),
+    /// The Rollout is gone; a younger one of its namespace may have waited for what it claimed.
+    Deleted(Arc<Claim>),
     /// Something of the Rollout's was touched.
     Related(ObjectRef<Claim>),
     /// Something that concerns all of them was touched.
@@ -208,8 +210,7 @@ fn watch_claims(
             }
             watcher::Event::Delete(claim) => {
                 seen.remove(&claim.uid());
-                // A younger Rollout may have waited for what this one claimed.
-                Some(Trigger::All)
+                Some(Trigger::Deleted(Arc::new(claim)))
             }
             watcher::Event::Init | watcher::Event::InitDone => None,
         },

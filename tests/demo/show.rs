@@ -14,76 +14,68 @@ use super::{Told, Watched};
 
 /// How many reasons for a score the story names.
 const REASONS: usize = 3;
+/// Where the lines of the story are broken.
+const WIDTH: usize = 100;
 
-/// One line of the table.
-pub struct Row {
-    name: String,
-    phase: String,
-    step: String,
-    asked: String,
-    achieved: String,
-    tier: String,
-    waiting_for: String,
-    new_revision: RevisionCount,
-}
+const HEAD: [&str; 9] = [
+    "ROLLOUT",
+    "PHASE",
+    "STEP",
+    "ASKED",
+    "ACHIEVED",
+    "TIER",
+    "WAITING-FOR",
+    "SERVED",
+    "FAILED",
+];
+
+/// One line of the table, in the order of [`HEAD`].
+pub struct Row([String; 9]);
 
 impl Row {
     pub fn of(watched: &Watched) -> Self {
-        let none = || "-".to_owned();
         let status = watched.rollout.status.clone().unwrap_or_default();
         let run = watched.run.as_ref().map(|run| &run.spec);
-        let weight = status
-            .change
-            .as_ref()
-            .map(|change| format!("{}%", change.weight));
-        Self {
-            name: watched.rollout.name_any(),
-            phase: format!("{:?}", status.phase),
-            step: status.step.unwrap_or_else(none),
-            asked: weight.unwrap_or_else(none),
-            achieved: status
-                .weight
-                .map_or_else(none, |weight| format!("{weight}%")),
-            tier: run.map_or_else(none, |run| run.risk.tier.to_string()),
-            waiting_for: status.waiting_for.unwrap_or_else(none),
-            new_revision: run
-                .map(|run| count(&watched.load.report(), &run.pod_template_hash))
-                .unwrap_or_default(),
-        }
+        let new = run.map(|run| count(&watched.load.report(), &run.pod_template_hash));
+        let new = new.unwrap_or_default();
+        let percent = |weight: i32| format!("{weight}%");
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        Self([
+            watched.rollout.name_any(),
+            format!("{:?}", status.phase),
+            or_none(status.step),
+            or_none(status.change.map(|change| percent(change.weight))),
+            or_none(status.weight.map(percent)),
+            or_none(run.map(|run| run.risk.tier.to_string())),
+            or_none(status.waiting_for),
+            new.requests.to_string(),
+            new.errors.to_string(),
+        ])
     }
 
-    /// What makes a new line where lines cannot be redrawn.
-    fn state(&self) -> [&str; 5] {
-        [
-            &self.name,
-            &self.phase,
-            &self.step,
-            &self.asked,
-            &self.waiting_for,
-        ]
+    /// What makes a new line where lines cannot be redrawn: all but what is counted.
+    fn state(&self) -> Vec<String> {
+        let Self([name, phase, step, asked, _, _, waiting_for, ..]) = self;
+        [name, phase, step, asked, waiting_for]
+            .map(Clone::clone)
+            .to_vec()
     }
 }
 
-impl std::fmt::Display for Row {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            name,
-            phase,
-            step,
-            asked,
-            achieved,
-            tier,
-            waiting_for,
-            new_revision,
-        } = self;
-        let RevisionCount {
-            requests, errors, ..
-        } = new_revision;
-        write!(
-            f,
-            "{name:<7} {phase:<15} {step:<5} {asked:>5} {achieved:>8}  {tier:<8} {waiting_for:<18} {requests:>8} {errors:>6}"
-        )
-    }
+fn line(time: &str, cells: [&str; 9]) -> String {
+    let [
+        name,
+        phase,
+        step,
+        asked,
+        achieved,
+        tier,
+        waiting_for,
+        served,
+        failed,
+    ] = cells;
+    let plan = format!("{step:<4} {asked:>5} {achieved:>8}  {tier:<8}");
+    format!("{time:>7}  {name:<7} {phase:<15} {plan} {waiting_for:<18} {served:>6} {failed:>6}")
 }
 
 /// The table: redrawn in place on a terminal, else one line for each change of state.
@@ -91,24 +83,12 @@ pub struct Table {
     terminal: bool,
     drawn: bool,
     /// The states as they were last printed.
-    states: Vec<String>,
+    states: Vec<Vec<String>>,
 }
 
 impl Table {
     pub fn new() -> Self {
-        println!(
-            "{:>7}  {:<7} {:<15} {:<5} {:>5} {:>8}  {:<8} {:<18} {:>8} {:>6}",
-            "TIME",
-            "ROLLOUT",
-            "PHASE",
-            "STEP",
-            "ASKED",
-            "ACHIEVED",
-            "TIER",
-            "WAITING FOR",
-            "REQUESTS",
-            "ERRORS"
-        );
+        println!("{}", line("TIME", HEAD));
         Self {
             terminal: std::io::stdout().is_terminal(),
             drawn: false,
@@ -120,17 +100,18 @@ impl Table {
         if self.terminal && self.drawn {
             print!("\x1b[{}A", rows.len());
         }
+        let time = format!("{:.1} s", elapsed.as_secs_f64());
         for row in rows {
-            let state = row.state().join(" ");
+            let text = line(&time, row.0.each_ref().map(String::as_str));
             if self.terminal {
-                print!("\r\x1b[K");
-            } else if self.states.contains(&state) {
-                continue;
+                // Cut rather than wrapped where the terminal is narrow.
+                println!("\r\x1b[K\x1b[?7l{text}\x1b[?7h");
+            } else if !self.states.contains(&row.state()) {
+                println!("{text}");
             }
-            println!("{:>5.1} s  {row}", elapsed.as_secs_f64());
         }
         self.drawn = true;
-        self.states = rows.iter().map(|row| row.state().join(" ")).collect();
+        self.states = rows.iter().map(Row::state).collect();
         // A terminal that is gone is no reason to end: the exit status still says how it went.
         let _ = std::io::stdout().flush();
     }
@@ -140,12 +121,11 @@ impl Table {
 pub fn story(told: &Told) {
     let run = &told.run.spec;
     println!("{}: {}", told.name, run.images.join(", "));
-    let risk = &run.risk;
-    println!(
-        "  risk     {} points, tier {}: {}",
-        risk.score,
-        risk.tier,
-        reasons(&risk.contributions)
+    let (risk, transitions) = (&run.risk, &run.progress.transitions);
+    let reasons = reasons(&risk.contributions);
+    tell(
+        "risk",
+        &format!("{} points, tier {}: {reasons}", risk.score, risk.tier),
     );
     let weights: Vec<_> = run
         .plan
@@ -153,35 +133,52 @@ pub fn story(told: &Told) {
         .iter()
         .map(|step| format!("{}%", step.weight))
         .collect();
-    let transitions = &run.progress.transitions;
     let taken = transitions
         .iter()
         .map(|line| line.step)
         .max()
         .unwrap_or_default();
-    println!(
-        "  steps    {}: {taken} of {} taken",
-        weights.join(", "),
-        weights.len()
+    tell(
+        "steps",
+        &format!("{}; {taken} of {} taken", weights.join(", "), weights.len()),
     );
     if let Some(verdict) = transitions.iter().find(|line| is_verdict(line)) {
-        println!("  verdict  {}: {}", verdict.reason, verdict.message);
+        tell(
+            "verdict",
+            &format!("{}: {}", verdict.reason, verdict.message),
+        );
     }
     let outcome = run
         .progress
         .outcome
-        .map_or("none".to_owned(), |outcome| format!("{outcome:?}"));
+        .map_or("none".to_owned(), |it| format!("{it:?}"));
     let new = count(&told.report, &run.pod_template_hash);
     let (all, served, failed) = (told.report.requests, new.requests, new.errors);
-    println!(
-        "  outcome  {outcome}; the new version got {served} of {all} requests, {failed} failed"
+    tell(
+        "outcome",
+        &format!("{outcome}; the new version served {served} of {all} requests, {failed} failed"),
     );
     if let Some((to_weight_0, to_last_request)) = speed(told, &new) {
-        println!(
-            "  speed    {to_weight_0:.1} s from its first failed request to weight 0 (seen by polling),"
+        tell(
+            "speed",
+            &format!(
+                "from the first failed request {to_weight_0:.1} s to weight 0, {to_last_request:.1} s to the last request served"
+            ),
         );
-        println!("           {to_last_request:.1} s to the last request that it got");
     }
+}
+
+/// Prints one fact of a story, broken between words.
+fn tell(what: &str, text: &str) {
+    let mut line = format!("  {what:<8}");
+    for word in text.split(' ') {
+        if line.len() + 1 + word.len() > WIDTH {
+            println!("{line}");
+            line = " ".repeat(10);
+        }
+        line = line + " " + word;
+    }
+    println!("{line}");
 }
 
 /// The contributions with most points.
@@ -196,8 +193,8 @@ fn reasons(contributions: &[Contribution]) -> String {
     reasons.join("; ")
 }
 
-/// Seconds from the first failed request of a revision that was withdrawn: to its weight 0, and to
-/// its last request.
+/// Seconds from the first failed request of a revision that was withdrawn: to when its weight was
+/// seen to be 0, and to its last answer.
 fn speed(told: &Told, new: &RevisionCount) -> Option<(f64, f64)> {
     let since = |at: Timestamp| Some(at.duration_since(new.first_error_at?).as_secs_f64());
     Some((since(told.withdrawn_at?)?, since(new.last_request_at?)?))
