@@ -561,6 +561,150 @@ fn a_hash_collision_gives_the_new_template_another_name() {
     lawful(&world);
 }
 
+#[test]
+fn a_blip_after_a_long_wait_for_people_does_not_roll_a_healthy_canary_back() {
+    let mut world = serving();
+    let mut policy = unattended();
+    policy.spec.tiers.low.promotion_sign_off =
+        Some(serde_json::from_value(json!([{ "count": 1 }])).unwrap());
+    world.observation.policies = vec![policy];
+    change(&mut world, "v2", harmless());
+    world.run(after(300), &mut steady(5_000.0, 0.0, 0.0), |_| false);
+    assert_eq!(
+        world.observation.status.waiting_for.as_deref(),
+        Some("AwaitingSignOff")
+    );
+    world.run(after(305), &mut *uncounted(Uncounted::NoSeries), |_| false);
+    assert_eq!(
+        world.observation.status.waiting_for.as_deref(),
+        Some("NoSeries")
+    );
+    world.run(after(320), &mut steady(5_000.0, 0.0, 0.0), |_| false);
+    assert_eq!(
+        world.observation.status.waiting_for.as_deref(),
+        Some("AwaitingSignOff")
+    );
+    // The people's own clock ran on all the while.
+    assert!(
+        world.run(after(60 * 25), &mut steady(5_000.0, 0.0, 0.0), |o| {
+            o.status.phase == Phase::Degraded
+        })
+    );
+    lawful(&world);
+}
+
+#[test]
+fn law_3_a_canary_whose_service_another_rollout_claims_is_still_judged_and_rolled_back() {
+    let mut world = serving();
+    change(&mut world, "v2", harmless());
+    world.run(after(20), &mut steady(5_000.0, 0.0, 0.0), |o| {
+        o.status.step.as_deref() == Some("1/3")
+    });
+    world.observation.conflicts = vec!["Rollout other already claims Service shop".into()];
+    assert!(world.run(after(25), &mut steady(5_000.0, 0.4, 0.0), |o| {
+        o.status
+            .change
+            .as_ref()
+            .is_some_and(|change| change.outcome.is_some())
+    }));
+    let change = world.observation.status.change.clone().unwrap();
+    assert!(
+        change
+            .transitions
+            .iter()
+            .any(|line| line.reason == "AnalysisFailed")
+    );
+    world.run(after(26), &mut steady(5_000.0, 0.0, 0.0), |_| false);
+    assert_eq!(world.observation.status.replicas, 20);
+    lawful(&world);
+}
+
+#[test]
+fn a_rollout_made_with_no_replicas_can_be_changed_and_scaled_up() {
+    let mut first = observation("v1");
+    first.spec.replicas = 0;
+    let mut world = World::new(first);
+    assert!(world.run(after(5), &mut steady(0.0, 0.0, 0.0), World::at_rest));
+    change(&mut world, "v2", harmless());
+    world.run(after(30), &mut steady(0.0, 0.0, 0.0), |_| false);
+    assert_eq!(
+        world.observation.status.waiting_for.as_deref(),
+        Some("ScaledToZero")
+    );
+    world.observation.spec.replicas = 20;
+    assert!(world.run(after(90), &mut steady(5_000.0, 0.0, 0.0), |o| {
+        World::at_rest(o) && o.status.revision == 2
+    }));
+    assert_eq!(stable_image(&world), "example.org/shop:v2");
+    lawful(&world);
+}
+
+#[test]
+fn a_change_that_was_reverted_and_applied_again_starts_anew() {
+    let mut world = serving();
+    change(&mut world, "v2", harmless());
+    world.run(after(20), &mut steady(5_000.0, 0.0, 0.0), |o| {
+        o.status.step.as_deref() == Some("1/3")
+    });
+    change(&mut world, "v1", harmless());
+    let decision = world.look(&mut steady(5_000.0, 0.0, 0.0));
+    world.carry_out(&decision, usize::MAX);
+    assert_eq!(world.outcome(), Some(Outcome::Reverted));
+    change(&mut world, "v2", harmless());
+    assert!(world.run(after(60), &mut steady(5_000.0, 0.0, 0.0), |o| {
+        World::at_rest(o)
+            && o.status
+                .stable
+                .as_ref()
+                .is_some_and(|stable| stable.revision == 3)
+    }));
+    lawful(&world);
+}
+
+#[test]
+fn law_7_a_check_that_has_counted_is_neither_swapped_nor_removed() {
+    let mut world = serving();
+    change(&mut world, "v2", harmless());
+    world.run(after(5), &mut steady(5_000.0, 0.01, 0.01), |o| {
+        let change = o.status.change.as_ref();
+        change.is_some_and(|change| {
+            change
+                .evidence
+                .checks
+                .iter()
+                .any(|check| check.canary.requests > 0.0)
+        })
+    });
+    world.observation.spec.strategy.canary.analysis = None;
+    assert!(world.run(after(30), &mut steady(5_000.0, 0.4, 0.01), |o| {
+        o.status.phase == Phase::Degraded
+    }));
+    let change = world.observation.status.change.clone().unwrap();
+    assert_eq!(change.outcome, Some(Outcome::RolledBack));
+    assert!(
+        change
+            .transitions
+            .iter()
+            .any(|line| line.reason == "AnalysisFailed")
+    );
+    lawful(&world);
+}
+
+#[test]
+fn law_5_an_operator_that_was_away_for_hours_catches_up_before_it_judges_the_time() {
+    let mut world = serving();
+    change(&mut world, "v2", harmless());
+    world.run(after(4), &mut steady(5_000.0, 0.0, 0.0), |_| false);
+    world.observation.now = after(60 * 5);
+    assert!(
+        world.run(after(60 * 6), &mut steady(5_000.0, 0.0, 0.0), |o| {
+            World::at_rest(o) && o.status.revision == 2
+        })
+    );
+    assert_eq!(stable_image(&world), "example.org/shop:v2");
+    lawful(&world);
+}
+
 /// What a hostile world does to one rollout.
 #[derive(Clone, Debug)]
 enum Twist {
