@@ -34,6 +34,7 @@ demo: build tools
 demo-up: build
 	@set -e; tools=$$(tests/cluster/tools/build.sh); \
 	exports=$$($(BIN)/cluster up --operator $(BIN)/countersign); eval "$$exports"; \
+	$$tools/kubectl wait --for=condition=Established crd --all >&2; \
 	$$tools/kubectl apply --server-side $(patsubst %,-f examples/%.yaml,policy harmless risky) >&2; \
 	echo "$$exports"; echo "export PATH='$$tools':\"\$$PATH\""
 

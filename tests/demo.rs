@@ -17,6 +17,7 @@ use countersign::core::reason;
 use countersign_cluster::{Cluster, Limits, Load, LoadReport, wait_for};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
+use kube::core::GroupVersionKind;
 use kube::discovery::{Scope, pinned_kind};
 use kube::{Client, ResourceExt as _};
 
@@ -244,7 +245,11 @@ async fn apply_file(client: &Client, namespace: &str, file: &str) -> Result<()> 
             .types
             .as_ref()
             .ok_or_else(|| format!("{path}: {name} has no kind"))?;
-        let (resource, capabilities) = pinned_kind(client, &types.try_into()?).await?;
+        let kind = GroupVersionKind::try_from(types)?;
+        // The API server serves a new kind a moment after its definition was applied.
+        let served = async || pinned_kind(client, &kind).await;
+        let what = format!("{} is served", kind.kind);
+        let (resource, capabilities) = wait_for(&what, START_WITHIN, served).await?;
         let api: Api<DynamicObject> = match capabilities.scope {
             Scope::Cluster => Api::all_with(client.clone(), &resource),
             Scope::Namespaced => Api::namespaced_with(client.clone(), namespace, &resource),

@@ -185,14 +185,7 @@ impl Turn<'_> {
 
     /// The change has ended: its pods go, and what follows waits until its record is complete.
     fn conclude(&mut self, status: &mut RolloutStatus, mut change: Change) -> Option<Hold> {
-        let present = workload::present(
-            self.observation,
-            &RolloutStatus {
-                change: Some(change.clone()),
-                ..status.clone()
-            },
-        );
-        let gone = present.canary.asked == 0 && present.others.iter().all(|pods| pods.asked == 0);
+        let gone = workload::stable_is_alone(self.observation, status);
         if gone && change.stage == Stage::RollingBack {
             change.stage = Stage::RolledBack;
             self.tell(

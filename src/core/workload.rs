@@ -80,6 +80,22 @@ pub fn present(observation: &Observation, status: &RolloutStatus) -> Present {
     }
 }
 
+/// Whether no pods are left, or asked for, but the stable revision's.
+#[must_use]
+pub fn stable_is_alone(observation: &Observation, status: &RolloutStatus) -> bool {
+    let stable = status
+        .stable
+        .as_ref()
+        .map(|stable| stable.pod_template_hash.as_str());
+    let owned = observation
+        .replica_sets
+        .iter()
+        .filter(|set| set.owned && set.matches);
+    owned
+        .filter(|set| stable != Some(set.hash.as_str()))
+        .all(|set| set.replicas == 0 && set.current == 0)
+}
+
 /// The writes that bring the workload one step nearer to what the status asks for. What another
 /// Rollout claims too is left alone.
 #[must_use]
