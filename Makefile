@@ -32,11 +32,12 @@ demo: build tools
 ## demo-up: leaves a cluster running with the operator and the first versions of examples/, and
 ##   prints what to export: eval "$$(make -s demo-up)"
 demo-up: build
-	@set -e; tools=$$(tests/cluster/tools/build.sh); \
+	@set -e; PATH="$$(tests/cluster/tools/build.sh):$$PATH"; \
 	exports=$$($(BIN)/cluster up --operator $(BIN)/countersign); eval "$$exports"; \
-	$$tools/kubectl wait --for=condition=Established crd --all >&2; \
-	$$tools/kubectl apply --server-side $(patsubst %,-f examples/%.yaml,policy harmless risky) >&2; \
-	echo "$$exports"; echo "export PATH='$$tools':\"\$$PATH\""
+	{ kubectl wait --for=condition=Established crd --all; \
+	kubectl apply --server-side $(patsubst %,-f examples/%.yaml,policy harmless risky); \
+	kubectl wait --for=jsonpath={.status.phase}=Stable rollout web login; } >&2; \
+	echo "$$exports"; echo "export PATH='$${PATH%%:*}':\"\$$PATH\""
 
 ## demo-down: ends it
 demo-down: build
