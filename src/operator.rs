@@ -177,7 +177,10 @@ async fn operate(options: Options) -> Result<(), Error> {
     lease.release().await;
     // The listener only ends; how does not matter any more.
     let _ = serving.await;
-    tracing::info!("stopped");
+    match &result {
+        Ok(()) => tracing::info!("stopped"),
+        Err(error) => tracing::error!(%error, "stopped"),
+    }
     result
 }
 

@@ -225,6 +225,7 @@ impl Turn<'_> {
 
     /// The change is under way: its evidence is judged first, then the gates are asked.
     fn advance(&mut self, status: &mut RolloutStatus, change: &mut Change) -> Option<Hold> {
+        self.look_again_after(LATER); // an event may have been missed
         self.tighten(change);
         let verdict = self.judge(change);
         if let Verdict::Fail { message } = &verdict {
@@ -239,17 +240,15 @@ impl Turn<'_> {
                 ..status.clone()
             },
         );
-        self.note_capacity(
+        let has_capacity = gate::has_capacity(&Situation {
+            observation: self.observation,
             change,
-            &Situation {
-                observation: self.observation,
-                change: &change.clone(),
-                limits,
-                present: &present,
-                verdict: &verdict,
-                scarce_accepted: false,
-            },
-        );
+            limits,
+            present: &present,
+            verdict: &verdict,
+            scarce_accepted: false,
+        });
+        self.note_capacity(change, has_capacity);
         let scarce_accepted = self.accepts_scarcity(change, &verdict);
         let hold = gate::first_closed(&Situation {
             observation: self.observation,
@@ -321,9 +320,9 @@ impl Turn<'_> {
         verdict
     }
 
-    fn note_capacity(&self, change: &mut Change, situation: &Situation) {
+    fn note_capacity(&self, change: &mut Change, has_capacity: bool) {
         let stepping = change.stage == Stage::Stepping;
-        if stepping && change.available_at.is_none() && gate::has_capacity(situation) {
+        if stepping && change.available_at.is_none() && has_capacity {
             change.available_at = Some(Time(self.observation.now));
             change.progressed_at = Some(Time(self.observation.now));
         }

@@ -248,6 +248,29 @@ async fn a_missing_service_holds_the_change_until_it_appears() {
 }
 
 #[tokio::test]
+async fn of_two_rollouts_that_claim_the_same_service_the_second_does_nothing() {
+    let scene = Scene::new("service-claims").await;
+    scene.service("front", "shop").await;
+    let claim = json!({ "strategy": { "canary": { "stableService": "front" } } });
+    let first = scene.serving(App::new("shop").spec(claim.clone())).await;
+    let thief = App::new("thief").spec(claim);
+    scene.apply(&thief).await;
+    let refused = scene
+        .until(&thief, "the conflict is named", |rollout| {
+            waits_for(rollout, "Conflict")
+        })
+        .await;
+    let (_, _, message) = condition(&refused, "Stalled").unwrap();
+    assert!(
+        message.contains("Rollout shop already claims Service front"),
+        "{message}"
+    );
+    assert_eq!(refused.status.unwrap().replicas, 0);
+    assert_eq!(scene.events(&thief, "Conflict").await.len(), 1);
+    assert_eq!(phase(&scene.get(&first).await), Phase::Stable);
+}
+
+#[tokio::test]
 async fn of_two_rollouts_that_claim_the_same_pods_the_second_does_nothing() {
     let scene = Scene::new("claims").await;
     let first = scene.serving(App::new("shop")).await;
@@ -258,15 +281,7 @@ async fn of_two_rollouts_that_claim_the_same_pods_the_second_does_nothing() {
     let mut manifest = second.manifest();
     manifest["spec"]["selector"]["matchLabels"]["app"] = json!("shop");
     manifest["spec"]["template"]["metadata"]["labels"]["app"] = json!("shop");
-    scene
-        .rollouts()
-        .patch(
-            "thief",
-            &PatchParams::apply("service-team").force(),
-            &Patch::Apply(&manifest),
-        )
-        .await
-        .unwrap();
+    scene.apply_manifest(&manifest).await;
     let thief = scene
         .until(&second, "the conflict is named", |rollout| {
             waits_for(rollout, "Conflict")
@@ -299,15 +314,7 @@ async fn a_query_that_is_not_promql_holds_and_names_the_check() {
     let next = app.version("v2").spec(json!({ "strategy": { "canary": { "analysis": { "interval": "1s", "checks": [check] } } } }));
     let mut manifest = next.manifest();
     manifest["spec"]["strategy"]["canary"]["analysis"]["checks"] = json!([check]);
-    scene
-        .rollouts()
-        .patch(
-            &app.name,
-            &PatchParams::apply("service-team").force(),
-            &Patch::Apply(&manifest),
-        )
-        .await
-        .unwrap();
+    scene.apply_manifest(&manifest).await;
     let held = scene
         .until(&next, "the change is held", |rollout| {
             waits_for(rollout, "InvalidQuery")
@@ -342,6 +349,32 @@ async fn garbage_in_an_annotation_is_named_and_never_lowers_the_risk() {
 }
 
 #[tokio::test]
+async fn an_annotation_of_200_kib_is_named_and_the_change_counts_as_unknown() {
+    let scene = Scene::new("huge").await;
+    let app = scene.serving(App::new("shop")).await;
+    let mut huge = crate::support::harmless();
+    huge["agents"] = json!("x".repeat(200 << 10));
+    let next = app.version("v2").provenance(huge);
+    scene.apply(&next).await;
+    let rollout = scene
+        .until(&next, "the change is under way", |rollout| {
+            rollout
+                .status
+                .as_ref()
+                .is_some_and(|status| status.step.is_some())
+        })
+        .await;
+    let (_, reason, message) = condition(&rollout, "Provenance").unwrap();
+    assert_eq!(reason, "Malformed");
+    assert!(
+        message.len() < 2_048,
+        "the message is cut: {}",
+        message.len()
+    );
+    assert!(rollout.status.unwrap().tier >= Some(countersign::api::Tier::High));
+}
+
+#[tokio::test]
 async fn a_template_that_the_api_server_refuses_is_named_and_stable_keeps_running() {
     let scene = Scene::new("invalid-template").await;
     let app = scene.serving(App::new("shop")).await;
@@ -351,15 +384,7 @@ async fn a_template_that_the_api_server_refuses_is_named_and_stable_keeps_runnin
         .manifest();
     manifest["spec"]["template"]["spec"]["containers"][0]["image"] = json!(" not an image ");
     manifest["spec"]["template"]["spec"]["restartPolicy"] = json!("Never");
-    scene
-        .rollouts()
-        .patch(
-            &app.name,
-            &PatchParams::apply("service-team").force(),
-            &Patch::Apply(&manifest),
-        )
-        .await
-        .unwrap();
+    scene.apply_manifest(&manifest).await;
     let rollout = scene
         .until(&app, "the refusal is named", |rollout| {
             rollout

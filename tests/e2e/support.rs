@@ -95,9 +95,14 @@ impl Scene {
 
     /// Applies an application as a service team would.
     pub async fn apply(&self, app: &App) -> Rollout {
+        self.apply_manifest(&app.manifest()).await
+    }
+
+    pub async fn apply_manifest(&self, manifest: &Value) -> Rollout {
         let parameters = PatchParams::apply("service-team").force();
+        let name = manifest["metadata"]["name"].as_str().unwrap();
         self.rollouts()
-            .patch(&app.name, &parameters, &Patch::Apply(app.manifest()))
+            .patch(name, &parameters, &Patch::Apply(manifest))
             .await
             .unwrap()
     }
@@ -411,12 +416,16 @@ async fn install_policy(cluster: &Cluster) {
         },
     });
     let policies: Api<RolloutPolicy> = Api::all(cluster.client());
-    policies
-        .patch(
-            "e2e",
-            &PatchParams::apply("platform-team").force(),
-            &Patch::Apply(policy),
-        )
+    let (rollouts, runs): (Api<Rollout>, Api<RolloutRun>) =
+        (Api::all(cluster.client()), Api::all(cluster.client()));
+    let apply = PatchParams::apply("platform-team").force();
+    // The definitions were applied a moment ago; the API server takes its time to serve them.
+    let look = async || {
+        rollouts.list(&ListParams::default()).await?;
+        runs.list(&ListParams::default()).await?;
+        policies.patch("e2e", &apply, &Patch::Apply(&policy)).await
+    };
+    wait_for("the definitions are served", SOON, look)
         .await
         .unwrap();
 }
