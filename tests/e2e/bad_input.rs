@@ -253,6 +253,7 @@ async fn of_two_rollouts_that_claim_the_same_service_the_second_does_nothing() {
     scene.service("front", "shop").await;
     let claim = json!({ "strategy": { "canary": { "stableService": "front" } } });
     let first = scene.serving(App::new("shop").spec(claim.clone())).await;
+    scene.younger(&first).await;
     let thief = App::new("thief").spec(claim);
     scene.apply(&thief).await;
     let refused = scene
@@ -274,6 +275,7 @@ async fn of_two_rollouts_that_claim_the_same_service_the_second_does_nothing() {
 async fn of_two_rollouts_that_claim_the_same_pods_the_second_does_nothing() {
     let scene = Scene::new("claims").await;
     let first = scene.serving(App::new("shop")).await;
+    scene.younger(&first).await;
     let second = App {
         name: "thief".into(),
         ..first.clone()

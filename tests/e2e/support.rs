@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use countersign::api::rollout::Outcome;
 use countersign::api::{Phase, Rollout, RolloutPolicy, RolloutRun, Tier};
+use countersign::observe::clock;
 use countersign_cluster::{Cluster, Limits, Load, wait_for};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Service;
@@ -204,6 +205,13 @@ impl Scene {
             .filter(about)
             .filter_map(|event| event.note)
             .collect()
+    }
+
+    /// Waits until whatever is created next is younger than an application: ages are whole seconds.
+    pub async fn younger(&self, app: &App) {
+        let created = self.get(app).await.metadata.creation_timestamp.unwrap().0;
+        let look = async || (clock::now().as_second() > created.as_second()).then_some(());
+        wait_for("a second has passed", SOON, look).await.unwrap();
     }
 
     /// Pods asked for, by `pod-template-hash`.
