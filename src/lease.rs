@@ -100,15 +100,23 @@ impl Lease {
         if !free {
             return Ok(false);
         }
+        self.hold(asked, lease, spec).await
+    }
+
+    /// Writes this replica as the holder over what was read, unless another wrote since.
+    async fn hold(
+        &self,
+        asked: Instant,
+        lease: ApiLease,
+        before: LeaseSpec,
+    ) -> Result<bool, kube::Error> {
         let lease = ApiLease {
-            spec: Some(self.spec(Some(spec))),
+            spec: Some(self.spec(Some(before))),
             ..lease
         };
-        self.write(
-            asked,
-            self.api.replace(MANAGER, &PostParams::default(), &lease),
-        )
-        .await
+        let parameters = PostParams::default();
+        let write = self.api.replace(MANAGER, &parameters, &lease);
+        self.write(asked, write).await
     }
 
     /// Renews until the lease is lost.
@@ -134,15 +142,7 @@ impl Lease {
         if spec.holder_identity.as_deref() != Some(&self.identity) {
             return Ok(false);
         }
-        let lease = ApiLease {
-            spec: Some(self.spec(Some(spec))),
-            ..lease
-        };
-        self.write(
-            asked,
-            self.api.replace(MANAGER, &PostParams::default(), &lease),
-        )
-        .await
+        self.hold(asked, lease, spec).await
     }
 
     /// Gives the lease back, so that another replica need not wait it out.

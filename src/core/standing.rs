@@ -30,7 +30,7 @@ pub fn describe(
     let (phase, message) = phase(status, hold);
     status.phase = phase;
     status.message = cut(&message);
-    status.waiting_for = hold.map(waiting_for);
+    status.waiting_for = hold.map(|hold| hold.reason.clone());
     let change = status.change.as_ref();
     let under_way = change.filter(|change| change.outcome.is_none() && !change.initial);
     status.step = under_way.map(|change| format!("{}/{}", change.step, change.plan.steps.len()));
@@ -81,10 +81,6 @@ fn without_evidence(status: &RolloutStatus) -> RolloutStatus {
 #[must_use]
 pub fn hold_reason(status: &RolloutStatus) -> Option<&str> {
     status.waiting_for.as_deref()
-}
-
-fn waiting_for(hold: &Hold) -> String {
-    hold.reason.clone()
 }
 
 fn count(observation: &Observation, proposal: &Proposal, status: &mut RolloutStatus) {

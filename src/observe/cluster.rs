@@ -20,7 +20,6 @@ use crate::api::{
     Rollout, RolloutPolicy, RolloutRun, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
 };
 use crate::core::observation::{CheckWindows, NamedPolicy, PastRun, ReplicaSet, Service};
-use crate::core::proposal::Proposal;
 use crate::core::{Observation, analysis, policy, provenance};
 
 /// Where observations come from.
@@ -277,7 +276,10 @@ impl Observer {
         };
         let canary = arm(&strategy.canary_service, &change.pod_template_hash);
         let stable = arm(&strategy.stable_service, &stable.pod_template_hash);
-        let checks = analysis::in_force(&change, &Proposal::of(observation).checks);
+        // Not the whole proposal: its hashes and provenance are the decision's business.
+        let effective = policy::effective(&observation.policies);
+        let current = analysis::checks(observation, &effective);
+        let checks = analysis::in_force(&change, &current);
         let asks = checks.checks.into_iter().map(|(name, check)| {
             let known = change
                 .evidence
