@@ -89,7 +89,7 @@ const LAYERS: [&[&str]; 5] = [
     &["api"],
     &["core"],
     &["telemetry", "lease", "observe", "act"],
-    &["controller"],
+    &["controller", "cli"],
     &["operator"],
 ];
 

@@ -3,21 +3,29 @@
 pub mod analysis;
 pub mod duration;
 pub mod evidence;
+pub mod freeze;
+pub mod intervention;
+pub mod person;
 pub mod plan;
 pub mod pod_template;
 pub mod policy;
 pub mod rollout;
 pub mod run;
 pub mod selector;
+pub mod sign_off;
 
 pub use analysis::{Analysis, Check, Preset};
 pub use duration::Duration;
+pub use freeze::{Freeze, FreezeAction, FreezeSpec};
+pub use intervention::{Intervention, InterventionAction, InterventionSpec};
+pub use person::Person;
 pub use plan::{SignOffDemand, Step, Tier};
 pub use pod_template::PodTemplate;
 pub use policy::{RolloutPolicy, RolloutPolicySpec};
 pub use rollout::{Phase, Rollout, RolloutSpec, RolloutStatus};
 pub use run::{RolloutRun, RolloutRunSpec};
 pub use selector::Selector;
+pub use sign_off::{SignOff, SignOffDecision, SignOffSpec};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -44,10 +52,21 @@ pub const REVISION_ANNOTATION: &str = "countersign.dev/revision";
 /// Label on a RolloutRun: the uid of its Rollout, a valid label value for every name.
 pub const ROLLOUT_UID_LABEL: &str = "countersign.dev/rollout-uid";
 
+/// Annotation on a Rollout: the user who last changed its template or its provenance, stamped by the
+/// API server; empty where that is not known.
+pub const CHANGED_BY_ANNOTATION: &str = "countersign.dev/changed-by";
+
 /// The definitions of all custom resources, in the order in which they are installed.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![Rollout::crd(), RolloutPolicy::crd(), RolloutRun::crd()]
+    vec![
+        Rollout::crd(),
+        RolloutPolicy::crd(),
+        RolloutRun::crd(),
+        SignOff::crd(),
+        Intervention::crd(),
+        Freeze::crd(),
+    ]
 }
 
 /// The definitions as YAML, each with the name of the file that holds it.

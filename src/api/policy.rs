@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::freeze::PolicyFreeze;
 use super::plan::{SignOffDemand, Step, Tier};
 use super::{Analysis, Duration, Selector};
 
@@ -47,6 +49,83 @@ pub struct RolloutPolicySpec {
     /// Checks that every governed Rollout must pass, which a service team cannot remove.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub analysis: Option<Analysis>,
+    /// Who people are: what tells the author of a change from those who may sign it off.
+    #[serde(default)]
+    pub people: People,
+    /// What must hold of provenance before it may lower the risk.
+    #[serde(default)]
+    pub provenance: ProvenanceDemands,
+    /// When promotions wait.
+    #[serde(default)]
+    pub freeze: PolicyFreeze,
+}
+
+/// Who people are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct People {
+    /// Users of the cluster and the names by which commits know them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub aliases: Vec<Alias>,
+    /// Groups whose members stand for AI agents: they never sign off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    pub agent_groups: Vec<String>,
+}
+
+/// One person's names.
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Alias {
+    /// Name of the user in the cluster.
+    #[schemars(length(min = 1, max = 253))]
+    pub user: String,
+    /// Names and e-mail addresses of that person in commits, and other users of the cluster that are the same person.
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 253)))]
+    pub identities: Vec<String>,
+}
+
+/// What must hold of provenance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProvenanceDemands {
+    /// What may lower the risk: whatever is declared, or only what is attested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<Trust>,
+    /// Keys whose attestations are believed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub keys: Vec<TrustedKey>,
+}
+
+/// Which provenance may lower the risk; in order of strictness.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum Trust {
+    /// What the annotations declare.
+    #[default]
+    Declared,
+    /// Only what a trusted key has signed; what is only declared may raise the risk, never lower it.
+    Attested,
+}
+
+/// A key whose attestations are believed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TrustedKey {
+    /// Name of the key.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// The public key in PEM (`-----BEGIN PUBLIC KEY-----`): ECDSA P-256 or Ed25519.
+    #[schemars(length(min = 1, max = 1024))]
+    pub public_key: String,
+    /// From when on it is believed no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Time>,
 }
 
 /// Points for each risk factor: five points double the odds of a bad change.

@@ -1,6 +1,6 @@
 //! `Rollout`: a workload whose changes are staged by their risk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -332,6 +332,26 @@ pub struct Change {
     /// Whether an earlier change of this Rollout was rolled back shortly before this one began.
     #[serde(default)]
     pub after_rollback: bool,
+    /// Who wrote it, in the words of its provenance: `human`, `ai`, `mixed` or `unknown`.
+    #[serde(default)]
+    pub contributor: String,
+    /// Users who changed the template or the provenance to this change, as the API server stamped them; empty where that is not known.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(length(max = 32))]
+    pub changed_by: BTreeSet<String>,
+    /// Who must not sign it off.
+    #[serde(default)]
+    pub barred: Barred,
+    /// Who paused it; absent where nobody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_by: Option<String>,
+    /// The step whose bake a person skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake_skipped: Option<i32>,
+    /// Uids of the sign-offs and interventions that were told of already.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(length(max = 256))]
+    pub heard: BTreeSet<String>,
     /// The plan in force; policies may tighten it while the change is under way, never loosen it.
     #[serde(default)]
     pub plan: Plan,
@@ -376,6 +396,20 @@ pub struct Change {
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
+}
+
+/// Who must not sign a change off.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Barred {
+    /// Users, in lower case: its authors, whoever drove the AI, and whoever changed the Rollout, with their aliases.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(length(max = 1024), inner(length(max = 253)))]
+    pub users: BTreeSet<String>,
+    /// Groups that stand for AI agents.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(length(max = 256), inner(length(max = 253)))]
+    pub groups: BTreeSet<String>,
 }
 
 /// The plan of one change.

@@ -12,10 +12,11 @@ use std::sync::LazyLock;
 
 use super::observation::NamedPolicy;
 use super::plan::strictest_steps;
+use crate::api::freeze::{FreezeWindow, IncidentQuery};
 use crate::api::plan::{SignOffDemand, Tier};
 use crate::api::policy::{
-    Band, Criticality, Factor, OnScarceEvidence, RiskModel, RolloutPolicy, RolloutPolicySpec,
-    Thresholds, TierDemands, Tiers,
+    Band, Criticality, Factor, OnScarceEvidence, People, RiskModel, RolloutPolicy,
+    RolloutPolicySpec, Thresholds, TierDemands, Tiers, Trust, TrustedKey,
 };
 use crate::api::{Check, Duration};
 
@@ -46,6 +47,16 @@ pub struct Effective {
     pub sources: Vec<String>,
     /// Versions of the risk weights, each as `policy: version`.
     pub versions: Vec<String>,
+    /// Everybody's names and the agents' groups, of all policies.
+    pub people: People,
+    /// Which provenance may lower the risk.
+    pub trust: Trust,
+    /// Keys by policy: an attestation must be signed by one key of each policy that has any.
+    pub keys: Vec<Vec<TrustedKey>>,
+    /// Windows of freezing, each under the name `policy/window`.
+    pub windows: Vec<FreezeWindow>,
+    /// Incident queries, each with the name of its policy.
+    pub incidents: Vec<(String, IncidentQuery)>,
 }
 
 static PARSED: LazyLock<RolloutPolicySpec> = LazyLock::new(|| {
@@ -139,7 +150,43 @@ pub fn effective(policies: &[NamedPolicy]) -> Effective {
         interval: analyses().map(|(_, analysis)| analysis.interval).min(),
         sources,
         versions,
+        people: all_people(&policies),
+        trust: policies
+            .iter()
+            .filter_map(|it| it.spec.provenance.trust)
+            .max()
+            .unwrap_or_default(),
+        keys: policies
+            .iter()
+            .map(|it| it.spec.provenance.keys.clone())
+            .filter(|keys| !keys.is_empty())
+            .collect(),
+        windows: policies.iter().flat_map(|it| named_windows(it)).collect(),
+        incidents: policies
+            .iter()
+            .filter_map(|it| Some((it.name.clone(), it.spec.freeze.incident.clone()?)))
+            .collect(),
     }
+}
+
+fn all_people(policies: &[&NamedPolicy]) -> People {
+    let all = || policies.iter().map(|it| &it.spec.people);
+    People {
+        aliases: all().flat_map(|it| it.aliases.clone()).collect(),
+        agent_groups: all().flat_map(|it| it.agent_groups.clone()).collect(),
+    }
+}
+
+fn named_windows(policy: &NamedPolicy) -> impl Iterator<Item = FreezeWindow> {
+    policy
+        .spec
+        .freeze
+        .windows
+        .iter()
+        .map(|window| FreezeWindow {
+            name: format!("{}/{}", policy.name, window.name),
+            ..window.clone()
+        })
 }
 
 /// A risk model with every field set, in the order that no policy can break. Scores are counted by

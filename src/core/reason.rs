@@ -55,3 +55,49 @@ pub const CONFLICT: &str = "Conflict";
 pub const POLICY_UNREADABLE: &str = "PolicyUnreadable";
 /// The stable revision's ReplicaSet is gone.
 pub const STABLE_MISSING: &str = "StableMissing";
+
+/// A freeze is in force.
+pub const FROZEN: &str = "Frozen";
+/// Whether a freeze is in force cannot be told.
+pub const FREEZE_UNKNOWN: &str = "FreezeUnknown";
+/// A freeze rolled the change back.
+pub const ROLLED_BACK_BY_FREEZE: &str = "RolledBackByFreeze";
+/// A person signed the change off.
+pub const SIGNED_OFF: &str = "SignedOff";
+/// A person rejected the change.
+pub const REJECTED: &str = "Rejected";
+/// A person waved the change through without waiting and without sign-off.
+pub const BREAK_GLASS: &str = "BreakGlass";
+/// A person aborted the change.
+pub const ABORTED: &str = "Aborted";
+/// A person asked to try a rolled-back change once more.
+pub const RETRIED: &str = "Retried";
+/// A person skipped the rest of a bake.
+pub const BAKE_SKIPPED: &str = "BakeSkipped";
+/// A person paused the change.
+pub const PAUSED_BY_PERSON: &str = "PausedByPerson";
+/// A person let a paused change go on.
+pub const RESUMED: &str = "Resumed";
+
+/// A sign-off counts, or an intervention was done (condition on it).
+pub const COUNTS: &str = "Counts";
+/// An intervention was done.
+pub const APPLIED: &str = "Applied";
+/// It is for another change, another attempt or another Rollout of that name.
+pub const OTHER_CHANGE: &str = "OtherChange";
+/// Its time is over.
+pub const EXPIRED: &str = "Expired";
+/// It is by an author of the change, its AI's operator, or whoever changed the Rollout.
+pub const BY_AUTHOR: &str = "ByAuthor";
+/// It is by a member of a group that stands for AI agents.
+pub const BY_AGENT: &str = "ByAgent";
+/// It is by a service account or another user of the system.
+pub const NOT_A_PERSON: &str = "NotAPerson";
+/// The plan has no such gate.
+pub const NO_SUCH_GATE: &str = "NoSuchGate";
+/// It is by somebody whose other sign-off counts already.
+pub const SAME_PERSON: &str = "SamePerson";
+/// The admission policies that prove who wrote it are missing or altered, or were when it was made.
+pub const UNPROVEN: &str = "Unproven";
+/// There was nothing to do.
+pub const NOTHING_TO_DO: &str = "NothingToDo";
