@@ -14,6 +14,7 @@ use crate::act::{Actor, events::Recorder};
 use crate::api;
 use crate::controller::{self, Context};
 use crate::lease::Lease;
+use crate::observe::admission::AdmissionCheck;
 use crate::observe::cluster::Observer;
 use crate::observe::prometheus::{self, Prometheus, PrometheusConfig};
 use crate::observe::watches;
@@ -21,6 +22,9 @@ use crate::telemetry::{self, Telemetry};
 
 /// Longest wait for an answer of the API server; watches have a shorter idle limit of their own.
 const API_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// How often the admission policies are looked at; before a sign-off is spent they are in any case.
+const ADMISSION_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Options of the operator; each is a flag or an environment variable.
 #[derive(Debug, clap::Args)]
@@ -144,11 +148,14 @@ async fn operate(options: Options) -> Result<(), Error> {
         &options.identity,
     ));
     let watches = watches::start(&client, &telemetry);
+    let admission = AdmissionCheck::new(client.clone());
+    tokio::spawn(watch_admission(admission.clone(), telemetry.clone()));
     let context = Arc::new(Context {
         observer: Observer {
             client: client.clone(),
             caches: watches.caches.clone(),
             prometheus,
+            admission: admission.clone(),
         },
         actor: Actor {
             recorder: Recorder::new(
@@ -217,6 +224,25 @@ async fn lead(
     tokio::select! {
         () = controller::run(context, triggers, stop.clone()) => Ok(()),
         _ = lease.keep() => Err(Error::LeaseLost),
+    }
+}
+
+/// Says loudly where sign-offs count for nothing, also while no change asks for any.
+async fn watch_admission(check: AdmissionCheck, telemetry: Arc<Telemetry>) {
+    let mut known = None;
+    loop {
+        let problems = check.check().await.problems;
+        telemetry.sign_offs_proven(problems.is_empty());
+        if known.as_ref() != Some(&problems) {
+            for problem in &problems {
+                tracing::error!(%problem, "no sign-off counts");
+            }
+            if problems.is_empty() {
+                tracing::info!("the admission policies are in place");
+            }
+            known = Some(problems);
+        }
+        tokio::time::sleep(ADMISSION_INTERVAL).await;
     }
 }
 

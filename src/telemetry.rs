@@ -44,6 +44,13 @@ struct Kind {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    contributor: String,
+    tier: &'static str,
+    outcome: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Standing {
     phase: String,
     tier: String,
@@ -88,6 +95,8 @@ pub struct Telemetry {
     weight: Family<Canary, Gauge>,
     evidence: Family<Evidence, Gauge<f64, AtomicU64>>,
     leading: Gauge,
+    outcomes: Family<Ended, Counter>,
+    sign_offs_proven: Gauge,
     standings: Mutex<BTreeMap<Canary, Known>>,
     ready: AtomicBool,
 }
@@ -120,6 +129,8 @@ impl Telemetry {
             weight: Family::default(),
             evidence: Family::default(),
             leading: Gauge::default(),
+            outcomes: Family::default(),
+            sign_offs_proven: Gauge::default(),
             standings: Mutex::default(),
             ready: AtomicBool::new(false),
         };
@@ -182,6 +193,16 @@ impl Telemetry {
             "Whether this replica leads",
             self.leading.clone(),
         );
+        registry.register(
+            "rollout_outcomes",
+            "Changes that ended, by who wrote them, tier and outcome",
+            self.outcomes.clone(),
+        );
+        registry.register(
+            "sign_offs_proven",
+            "Whether the admission policies that prove who signs are in place",
+            self.sign_offs_proven.clone(),
+        );
     }
 
     /// Counts one reconcile.
@@ -219,13 +240,40 @@ impl Telemetry {
         self.leading.set(i64::from(leads));
     }
 
+    /// Says whether the admission policies that prove who signs are in place.
+    pub fn sign_offs_proven(&self, proven: bool) {
+        self.sign_offs_proven.set(i64::from(proven));
+    }
+
     /// Says that every cache has been filled.
     pub fn caches_ready(&self) {
         self.ready.store(true, Ordering::Relaxed);
     }
 
+    /// Counts a change that ended between two statuses, by who wrote it and how risky it was.
+    fn ended(&self, before: &RolloutStatus, after: &RolloutStatus) {
+        let under_way = before
+            .change
+            .as_ref()
+            .filter(|it| it.outcome.is_none() && !it.initial);
+        let same = |it: &&Change| under_way.is_some_and(|before| before.run == it.run);
+        let Some(change) = after.change.as_ref().filter(same) else {
+            return;
+        };
+        let Some(outcome) = change.outcome else {
+            return;
+        };
+        let ended = Ended {
+            contributor: change.contributor.clone(),
+            tier: change.tier.as_str(),
+            outcome: format!("{outcome:?}"),
+        };
+        self.outcomes.get_or_create(&ended).inc();
+    }
+
     /// Counts the transitions between two statuses of one Rollout.
     pub fn transitioned(&self, before: &RolloutStatus, after: &RolloutStatus) {
+        self.ended(before, after);
         let told = |status: &RolloutStatus| {
             status.change.as_ref().map_or((String::new(), 0), |change| {
                 (change.run.clone(), change.transitions.len())

@@ -7,14 +7,19 @@ pub mod workload;
 
 use std::sync::Arc;
 
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::api::{ApiResource, DeleteParams, Patch, PatchParams};
+use kube::core::DynamicObject;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::api::{GROUP, MANAGER, ROLLOUT_UID_LABEL, Rollout, RolloutRun, VERSION};
-use crate::core::decision::{Action, Record};
+use crate::api::{
+    GROUP, Intervention, MANAGER, ROLLOUT_UID_LABEL, Rollout, RolloutRun, SignOff, VERSION,
+};
+use crate::core::decision::{Action, Answer, AnswerTo, Record};
 use crate::core::{Decision, Observation};
 use crate::lease::{Lease, NotLeading};
+use crate::observe::clock;
 use crate::telemetry::Telemetry;
 
 /// What a refused write of the status is called.
@@ -94,6 +99,11 @@ impl Actor {
             && let Err(error) = self.keep_record(rollout, namespace, record).await
         {
             refused.get_or_insert(error);
+        }
+        for answer in &decision.answers {
+            if let Err(error) = self.answer(rollout, namespace, answer).await {
+                refused.get_or_insert(error);
+            }
         }
         for notice in &decision.notices {
             self.recorder.publish(rollout, notice).await;
@@ -188,6 +198,41 @@ impl Actor {
         self.write("the record", rollout, "patch", "rolloutruns", write)
             .await?;
         Ok(())
+    }
+
+    /// Says to a person what became of a sign-off or an intervention.
+    async fn answer(
+        &self,
+        rollout: &Rollout,
+        namespace: &str,
+        answer: &Answer,
+    ) -> Result<(), Error> {
+        let (resource, type_, kind) = match answer.to {
+            AnswerTo::SignOff => (
+                "signoffs/status",
+                "Counts",
+                ApiResource::erase::<SignOff>(&()),
+            ),
+            AnswerTo::Intervention => {
+                let kind = ApiResource::erase::<Intervention>(&());
+                ("interventions/status", "Applied", kind)
+            }
+        };
+        let status = if answer.yes { "True" } else { "False" };
+        let condition = Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: answer.reason.clone(),
+            message: answer.message.clone(),
+            observed_generation: None,
+            last_transition_time: Time(clock::now()),
+        };
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
+        let body = Patch::Merge(json!({ "status": { "conditions": [condition] } }));
+        let parameters = field_manager();
+        let write = ignoring_absence(api.patch_status(&answer.name, &parameters, &body));
+        self.write("an answer", rollout, "patch", resource, write)
+            .await
     }
 
     /// Makes one write, if this replica leads, and counts it.

@@ -337,7 +337,7 @@ pub struct Change {
     pub contributor: String,
     /// Users who changed the template or the provenance to this change, as the API server stamped them; empty where that is not known.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 65_536))]
     pub changed_by: BTreeSet<String>,
     /// Who must not sign it off.
     #[serde(default)]
@@ -404,11 +404,11 @@ pub struct Change {
 pub struct Barred {
     /// Users, in lower case: its authors, whoever drove the AI, and whoever changed the Rollout, with their aliases.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    #[schemars(length(max = 1024), inner(length(max = 253)))]
+    #[schemars(length(max = 65_536), inner(length(max = 253)))]
     pub users: BTreeSet<String>,
     /// Groups that stand for AI agents.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    #[schemars(length(max = 256), inner(length(max = 253)))]
+    #[schemars(length(max = 65_536), inner(length(max = 253)))]
     pub groups: BTreeSet<String>,
 }
 

@@ -18,15 +18,22 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::analysis::{self, Verdict};
 use super::decision::{Decision, Notice};
+use super::freeze::{self, Freezes};
 use super::gate::{self, Hold, HoldKind, Situation};
-use super::observation::Observation;
+use super::observation::{Observation, SeenIntervention};
 use super::proposal::{self, Proposal};
-use super::{plan, reason, record, standing, workload};
+use super::sign_off::{self, SignOffs};
+use super::{answers, intervention, plan, reason, record, standing, workload};
+use crate::api::freeze::FreezeAction;
+use crate::api::intervention::InterventionAction;
 use crate::api::policy::OnScarceEvidence;
 use crate::api::rollout::{Change, Outcome, Revision, RolloutStatus, Stage, Transition};
+use crate::api::sign_off::SignOffDecision;
 
 /// Longest story of one change; what ends a change is always told.
 const MAX_TRANSITIONS: usize = 180;
+/// Most sign-offs and interventions that are heard for one change; an abort is always heard.
+const MAX_HEARD: usize = 200;
 /// When to look again at what no watch reports.
 const SOON: SignedDuration = SignedDuration::from_secs(5);
 /// When to look again at a change under way if nothing else happens.
@@ -42,8 +49,10 @@ pub fn decide(observation: &Observation) -> Decision {
         observation,
         proposal: &proposal,
         look_again_at: None,
+        in_vain: Vec::new(),
     };
     let hold = turn.take(&mut status);
+    let answers = answers::of(observation, &proposal, &status, &turn.in_vain);
     let record = record::of(observation, &proposal, &status);
     let actions = workload::actions(observation, &proposal, &status);
     if !actions.is_empty() {
@@ -55,6 +64,7 @@ pub fn decide(observation: &Observation) -> Decision {
     Decision {
         status,
         actions,
+        answers,
         notices,
         record,
         look_again_at: turn.look_again_at,
@@ -66,6 +76,8 @@ struct Turn<'a> {
     observation: &'a Observation,
     proposal: &'a Proposal,
     look_again_at: Option<Timestamp>,
+    /// Interventions that there was nothing to do about, by uid.
+    in_vain: Vec<String>,
 }
 
 impl Turn<'_> {
@@ -78,9 +90,108 @@ impl Turn<'_> {
                 None
             }
             Some(mut change) => {
-                let hold = self.advance(status, &mut change);
+                self.note_people(&mut change);
+                self.hear_interventions(&mut change);
+                let hold = if change.outcome.is_none() {
+                    self.advance(status, &mut change)
+                } else {
+                    None
+                };
                 status.change = Some(change);
                 hold
+            }
+        }
+    }
+
+    /// Who must not sign: it may become more of them while the change is under way, never fewer.
+    fn note_people(&self, change: &mut Change) {
+        let changer = self
+            .observation
+            .annotations
+            .get(crate::api::CHANGED_BY_ANNOTATION);
+        change
+            .changed_by
+            .extend(changer.filter(|user| !user.is_empty()).cloned());
+        let barred = sign_off::barred(self.proposal, &change.changed_by);
+        change.barred.users.extend(barred.users);
+        change.barred.groups.extend(barred.groups);
+    }
+
+    /// What people command is done once, in the order in which they did; an abort comes before all.
+    fn hear_interventions(&mut self, change: &mut Change) {
+        let unheard = intervention::unheard(self.observation, change);
+        let abort = |it: &&&SeenIntervention| it.spec.action == InterventionAction::Abort;
+        if let Some(abort) = unheard.iter().find(abort).filter(|_| !change.initial) {
+            change.heard.insert(abort.uid.clone());
+            let message = format!("aborted by {}", intervention::words(abort));
+            self.roll_back(change, reason::ABORTED, message);
+            return;
+        }
+        for it in unheard {
+            if change.heard.len() < MAX_HEARD && self.follow(change, it) {
+                change.heard.insert(it.uid.clone());
+            } else {
+                self.in_vain.push(it.uid.clone());
+            }
+        }
+    }
+
+    /// Follows one command; `false` where there is nothing to do.
+    fn follow(&self, change: &mut Change, it: &SeenIntervention) -> bool {
+        let words = intervention::words(it);
+        match it.spec.action {
+            InterventionAction::Pause if change.paused_by.is_none() => {
+                change.paused_by = Some(it.spec.person.username.clone());
+                self.tell(
+                    change,
+                    reason::PAUSED_BY_PERSON,
+                    format!("paused by {words}"),
+                );
+            }
+            InterventionAction::Resume if change.paused_by.is_some() => {
+                change.paused_by = None;
+                self.tell(change, reason::RESUMED, format!("resumed by {words}"));
+            }
+            InterventionAction::Promote
+                if self.bakes(change) && it.spec.step == Some(change.step) =>
+            {
+                change.bake_skipped = Some(change.step);
+                let message = format!("the rest of the bake is skipped by {words}");
+                self.tell(change, reason::BAKE_SKIPPED, message);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn bakes(&self, change: &Change) -> bool {
+        let stepping = change.stage == Stage::Stepping && change.bake_skipped != Some(change.step);
+        stepping && gate::bake_ends(change).is_none_or(|end| end > self.observation.now)
+    }
+
+    /// Every sign-off that counts is told once, with the evidence that the person could see.
+    fn hear_sign_offs(&self, change: &mut Change, sign_offs: &SignOffs) {
+        for it in sign_offs.all().filter(|it| it.refused.is_none()) {
+            let it = it.sign_off;
+            if change.heard.len() >= MAX_HEARD || !change.heard.insert(it.uid.clone()) {
+                continue;
+            }
+            let said = intervention::said(&it.spec.approver.username, it.spec.reason.as_deref());
+            let gate = it.spec.gate.as_deref().unwrap_or("all gates");
+            match it.spec.decision {
+                SignOffDecision::Approve => {
+                    self.tell(
+                        change,
+                        reason::SIGNED_OFF,
+                        format!("{gate} signed off by {said}"),
+                    );
+                }
+                SignOffDecision::BreakGlass => {
+                    let message =
+                        format!("waiting and sign-off are skipped, analysis is not, by {said}");
+                    self.tell(change, reason::BREAK_GLASS, message);
+                }
+                SignOffDecision::Reject => {} // the rollback tells it
             }
         }
     }
@@ -120,6 +231,7 @@ impl Turn<'_> {
             initial,
             score: risk.score,
             tier: risk.tier,
+            contributor: proposal.provenance.contributor_word().to_owned(),
             after_rollback,
             plan: proposal.plan(self.observation, risk.tier),
             stage: if initial {
@@ -149,7 +261,13 @@ impl Turn<'_> {
                 weights.join(", ")
             )
         };
-        self.tell(&mut change, reason::CHANGE_STARTED, message);
+        self.note_people(&mut change);
+        let changers: Vec<_> = change.changed_by.iter().map(String::as_str).collect();
+        let by = match changers.as_slice() {
+            [] => String::new(),
+            changers => format!("; changed by {}", changers.join(", ")),
+        };
+        self.tell(&mut change, reason::CHANGE_STARTED, message + &by);
         status.change = Some(change);
         self.look_again_after(SignedDuration::ZERO);
     }
@@ -204,17 +322,56 @@ impl Turn<'_> {
             Some(Outcome::Promoted) => gone || !same,
             Some(Outcome::Superseded) => true,
             Some(Outcome::Reverted) => gone || !stable_again,
-            _ => !same && (gone || !stable_again),
+            _ if same => gone && self.is_retried(&mut change),
+            _ => gone || !stable_again,
         };
         if over && (self.observation.recorded || self.ended_long_ago(&change)) {
             return self.rest_or_start(status);
         }
+        self.ignore_interventions(&mut change);
         self.look_again_after(if over { SOON } else { LATER });
         if change.stage == Stage::RolledBack && !over {
             self.look_again_at = None;
         }
         status.change = Some(change);
         None
+    }
+
+    /// Whether a person asked to try a rolled-back change once more: first it is told, so that the
+    /// record of this attempt holds it, and at the next look the new attempt begins.
+    fn is_retried(&mut self, change: &mut Change) -> bool {
+        if change
+            .transitions
+            .last()
+            .is_some_and(|line| line.reason == reason::RETRIED)
+        {
+            return true;
+        }
+        let unheard = intervention::unheard(self.observation, change);
+        let mut retries = unheard
+            .into_iter()
+            .filter(|it| it.spec.action == InterventionAction::Retry);
+        if let Some(retry) = retries.next() {
+            change.heard.insert(retry.uid.clone());
+            self.tell(
+                change,
+                reason::RETRIED,
+                format!("retried by {}", intervention::words(retry)),
+            );
+            self.look_again_after(SignedDuration::ZERO);
+        }
+        false
+    }
+
+    /// A change that has ended can be retried, and nothing else.
+    fn ignore_interventions(&mut self, change: &mut Change) {
+        for it in intervention::unheard(self.observation, change) {
+            if it.spec.action != InterventionAction::Retry
+                || change.outcome != Some(Outcome::RolledBack)
+            {
+                self.in_vain.push(it.uid.clone());
+            }
+        }
     }
 
     /// A record that cannot be written must not keep a fix from being deployed for ever.
@@ -228,10 +385,18 @@ impl Turn<'_> {
         self.look_again_after(LATER); // an event may have been missed
         self.tighten(change);
         let verdict = self.judge(change);
-        if let Verdict::Fail { message } = &verdict {
-            self.roll_back(change, reason::ANALYSIS_FAILED, message.clone());
+        let effective = &self.proposal.effective;
+        let sign_offs = SignOffs::of(self.observation, effective, change);
+        let freezes = freeze::freezes(self.observation, effective, change.tier);
+        self.hear_sign_offs(change, &sign_offs);
+        if let Some((why, message)) = self.verdict_against(change, &verdict, &sign_offs, &freezes) {
+            self.roll_back(change, why, message);
             return None;
         }
+        freezes
+            .look_again_at
+            .into_iter()
+            .for_each(|at| self.look_again(at));
         let limits = workload::limits(self.observation);
         let present = workload::present(
             self.observation,
@@ -247,9 +412,11 @@ impl Turn<'_> {
             present: &present,
             verdict: &verdict,
             scarce_accepted: false,
+            sign_offs: &sign_offs,
+            freezes: &freezes,
         });
         self.note_capacity(change, has_capacity);
-        let scarce_accepted = self.accepts_scarcity(change, &verdict);
+        let scarce_accepted = self.accepts_scarcity(change, &verdict, &sign_offs);
         let hold = gate::first_closed(&Situation {
             observation: self.observation,
             change,
@@ -257,17 +424,43 @@ impl Turn<'_> {
             present: &present,
             verdict: &verdict,
             scarce_accepted,
+            sign_offs: &sign_offs,
+            freezes: &freezes,
         });
         self.look_for_evidence(change, &verdict);
         if let Some(hold) = hold {
             return self.wait(change, hold);
         }
         if scarce_accepted {
-            let message = format!("the tier accepts what there is: {}", verdict_line(&verdict));
+            let message = format!("what there is suffices: {}", verdict_line(&verdict));
             self.tell(change, reason::SCARCE_EVIDENCE_ACCEPTED, message);
         }
         self.go_on(status, change, &verdict);
         None
+    }
+
+    /// What ends a change at once: bad evidence, a person's rejection, or a freeze that rolls back.
+    fn verdict_against(
+        &self,
+        change: &Change,
+        verdict: &Verdict,
+        sign_offs: &SignOffs,
+        freezes: &Freezes,
+    ) -> Option<(&'static str, String)> {
+        if let Verdict::Fail { message } = verdict {
+            return Some((reason::ANALYSIS_FAILED, message.clone()));
+        }
+        if change.initial {
+            return None;
+        }
+        if let Some(no) = sign_offs.rejection() {
+            let said = intervention::said(&no.spec.approver.username, no.spec.reason.as_deref());
+            return Some((reason::REJECTED, format!("rejected by {said}")));
+        }
+        let under_way = matches!(change.stage, Stage::Stepping | Stage::Promoting);
+        let rolls_back = freezes.action == FreezeAction::RollBack && !sign_offs.glass_is_broken();
+        (under_way && rolls_back)
+            .then(|| (reason::ROLLED_BACK_BY_FREEZE, freezes.in_force.join("; ")))
     }
 
     /// Tightening a policy takes effect on what is under way; loosening it does not.
@@ -328,10 +521,17 @@ impl Turn<'_> {
         }
     }
 
-    fn accepts_scarcity(&self, change: &Change, verdict: &Verdict) -> bool {
-        matches!(verdict, Verdict::Scarce { .. })
-            && change.plan.strictness.on_scarce_evidence == OnScarceEvidence::Promote
-            && self.observation.now >= self.deadline(change)
+    /// The tier accepts scarce evidence at the deadline, or a person does where the tier leaves it to
+    /// people.
+    fn accepts_scarcity(&self, change: &Change, verdict: &Verdict, sign_offs: &SignOffs) -> bool {
+        let accepted = match change.plan.strictness.on_scarce_evidence {
+            OnScarceEvidence::Promote => self.observation.now >= self.deadline(change),
+            OnScarceEvidence::Extend | OnScarceEvidence::Hold => {
+                sign_offs.accepts_evidence_of(change.step)
+            }
+            OnScarceEvidence::RollBack => false,
+        };
+        matches!(verdict, Verdict::Scarce { .. }) && accepted
     }
 
     /// The end of the time without progress: it counts from the last progress or the end of the bake.
@@ -350,7 +550,9 @@ impl Turn<'_> {
     fn wait(&mut self, change: &mut Change, hold: Hold) -> Option<Hold> {
         // The progress deadline does not run while people are waited for.
         let resumed = match standing::hold_reason(&self.observation.status) {
-            Some(reason::PAUSED | reason::SCALED_TO_ZERO) => hold.kind != HoldKind::Wish,
+            Some(reason::PAUSED | reason::SCALED_TO_ZERO | reason::FROZEN) => {
+                hold.kind != HoldKind::Wish
+            }
             Some(reason::AWAITING_SIGN_OFF | reason::AWAITING_PERSON) => {
                 hold.kind == HoldKind::Doubt
             }
@@ -360,7 +562,10 @@ impl Turn<'_> {
             change.progressed_at = Some(Time(self.observation.now));
         }
         match hold.kind {
-            HoldKind::Wish => Some(hold),
+            HoldKind::Wish => {
+                change.awaiting_since = None; // people get their time anew afterwards
+                Some(hold)
+            }
             HoldKind::Time(until) => {
                 self.look_again(until);
                 Some(hold)
@@ -448,7 +653,10 @@ impl Turn<'_> {
                 let hold = Hold {
                     kind: HoldKind::People,
                     reason: reason::AWAITING_PERSON.into(),
-                    ..hold
+                    message: format!(
+                        "gate evidence-{} asks for 1 person: {}",
+                        change.step, hold.message
+                    ),
                 };
                 self.await_people(change, hold)
             }
@@ -628,7 +836,13 @@ fn notices(observation: &Observation, status: &RolloutStatus, hold: Option<&Hold
             message: transition.message.clone(),
             warning: matches!(
                 transition.reason.as_str(),
-                reason::ANALYSIS_FAILED | reason::PROGRESS_DEADLINE_EXCEEDED | reason::WAIT_EXPIRED
+                reason::ANALYSIS_FAILED
+                    | reason::PROGRESS_DEADLINE_EXCEEDED
+                    | reason::WAIT_EXPIRED
+                    | reason::REJECTED
+                    | reason::ABORTED
+                    | reason::ROLLED_BACK_BY_FREEZE
+                    | reason::BREAK_GLASS
             ),
         })
         .collect();

@@ -12,6 +12,8 @@ pub struct Decision {
     pub status: RolloutStatus,
     /// What to do, in this order.
     pub actions: Vec<Action>,
+    /// What to say to people about their sign-offs and interventions.
+    pub answers: Vec<Answer>,
     /// What to say about it in Events.
     pub notices: Vec<Notice>,
     /// The record to keep of the change, where there is one.
@@ -72,6 +74,30 @@ pub enum Action {
         /// The RolloutRun's name.
         run: String,
     },
+}
+
+/// What becomes of a sign-off or an intervention, as a condition on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Which of the two it is.
+    pub to: AnswerTo,
+    /// The object's name.
+    pub name: String,
+    /// Whether it counts, or was done.
+    pub yes: bool,
+    /// Why, in one PascalCase word.
+    pub reason: String,
+    /// Why, in a sentence.
+    pub message: String,
+}
+
+/// Kinds of objects that get an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AnswerTo {
+    /// A SignOff: condition `Counts`.
+    SignOff,
+    /// An Intervention: condition `Applied`.
+    Intervention,
 }
 
 /// One Event.

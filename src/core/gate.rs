@@ -6,11 +6,13 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::analysis::Verdict;
+use super::freeze::Freezes;
 use super::observation::Observation;
 use super::reason;
 use super::replicas::{self, Limits, Present};
+use super::sign_off::{self, SignOffs};
 use crate::api::Duration;
-use crate::api::plan::{SignOffDemand, Tier};
+use crate::api::plan::Tier;
 use crate::api::rollout::{Change, Stage};
 
 /// All that a gate may look at.
@@ -26,8 +28,12 @@ pub struct Situation<'a> {
     pub present: &'a Present,
     /// What the evidence says.
     pub verdict: &'a Verdict,
-    /// Whether the tier accepts scarce but clean evidence now.
+    /// Whether scarce but clean evidence is accepted now, by the tier or by a person.
     pub scarce_accepted: bool,
+    /// What people have signed.
+    pub sign_offs: &'a SignOffs<'a>,
+    /// What the freezes say.
+    pub freezes: &'a Freezes,
 }
 
 /// Why a change does not go on.
@@ -59,9 +65,10 @@ pub enum HoldKind {
 type Gate = fn(&Situation) -> Option<Hold>;
 
 /// The gates in order.
-const GATES: [Gate; 8] = [
+const GATES: [Gate; 9] = [
     references, // everything that the Rollout names exists and is its own
     paused,     // nobody asked to wait
+    frozen,     // no incident and no change-freeze
     scaled,     // there is something to learn from
     capacity,   // the pods for the present weight are available
     bake,       // the present step has had its time
@@ -135,13 +142,38 @@ fn references(
     None
 }
 
-fn paused(Situation { observation, .. }: &Situation) -> Option<Hold> {
-    let message = "spec.paused is set; the canary is still judged";
-    observation
-        .spec
-        .paused
-        .then(|| hold(HoldKind::Wish, reason::PAUSED, message))
-        .flatten()
+fn paused(
+    Situation {
+        observation,
+        change,
+        ..
+    }: &Situation,
+) -> Option<Hold> {
+    if observation.spec.paused {
+        let message = "spec.paused is set; the canary is still judged";
+        return hold(HoldKind::Wish, reason::PAUSED, message);
+    }
+    let person = change.paused_by.as_ref()?;
+    let message = format!("paused by {person}; the canary is still judged");
+    hold(HoldKind::Wish, reason::PAUSED, message)
+}
+
+fn frozen(
+    Situation {
+        change,
+        freezes,
+        sign_offs,
+        ..
+    }: &Situation,
+) -> Option<Hold> {
+    if change.initial || sign_offs.glass_is_broken() {
+        return None;
+    }
+    if !freezes.in_force.is_empty() {
+        return hold(HoldKind::Wish, reason::FROZEN, freezes.in_force.join("; "));
+    }
+    let unknown = freezes.unknown.first()?;
+    hold(HoldKind::Doubt, reason::FREEZE_UNKNOWN, unknown)
 }
 
 fn scaled(
@@ -210,11 +242,12 @@ fn bake(
     Situation {
         change,
         observation,
+        sign_offs,
         ..
     }: &Situation,
 ) -> Option<Hold> {
     let until = bake_ends(change)?;
-    if observation.now >= until {
+    if observation.now >= until || sign_offs.glass_is_broken() {
         return None;
     }
     hold(
@@ -227,7 +260,7 @@ fn bake(
 /// When the present step's bake is over; `None` where no step bakes.
 #[must_use]
 pub fn bake_ends(change: &Change) -> Option<Timestamp> {
-    if change.stage != Stage::Stepping {
+    if change.stage != Stage::Stepping || change.bake_skipped == Some(change.step) {
         return None;
     }
     let since = change.available_at.as_ref()?.0;
@@ -278,45 +311,29 @@ fn scarcity(
     }
 }
 
-fn sign_off(Situation { change, .. }: &Situation) -> Option<Hold> {
-    let demands = demands(change);
-    if demands.is_empty() {
+fn sign_off(
+    Situation {
+        observation,
+        change,
+        sign_offs,
+        ..
+    }: &Situation,
+) -> Option<Hold> {
+    let stands = !change.initial && matches!(change.stage, Stage::Waiting | Stage::Stepping);
+    if !stands || sign_offs.glass_is_broken() {
         return None;
     }
-    let people: Vec<_> = demands.iter().map(describe).collect();
+    let (gate, demands) = sign_off::next_gate(change);
+    let missing = sign_offs.missing(&gate, demands);
+    if missing.is_empty() {
+        return None;
+    }
+    let asked = format!("gate {gate} asks for {}", missing.join(" and "));
+    let unproven = observation.admission.problems.first();
+    let unproven = unproven.map(|problem| format!("; no sign-off counts now: {problem}"));
     hold(
         HoldKind::People,
         reason::AWAITING_SIGN_OFF,
-        format!("sign-off by {}", people.join(" and by ")),
+        asked + &unproven.unwrap_or_default(),
     )
-}
-
-/// Sign-offs asked for before the next step, or before promotion after the last.
-fn demands(change: &Change) -> &[SignOffDemand] {
-    if change.initial || !matches!(change.stage, Stage::Waiting | Stage::Stepping) {
-        return &[];
-    }
-    let next = usize::try_from(change.step).unwrap_or(0);
-    change
-        .plan
-        .steps
-        .get(next)
-        .map_or(&change.plan.promotion_sign_off, |step| &step.sign_off)
-}
-
-fn describe(demand: &SignOffDemand) -> String {
-    let people = if demand.count == 1 {
-        "person"
-    } else {
-        "people"
-    };
-    if demand.groups.is_empty() {
-        format!("{} {people}", demand.count)
-    } else {
-        format!(
-            "{} {people} of {}",
-            demand.count,
-            demand.groups.join(" or ")
-        )
-    }
 }

@@ -1,16 +1,19 @@
 //! What must hold of any decision, by the numbers of the design. Every test that makes a decision
 //! checks it against these; they share no code path with the gates that they watch.
 
+use std::collections::BTreeSet;
+
 use super::analysis::{self, Verdict};
 use super::decision::{Action, Decision};
 use super::observation::Observation;
 use super::proposal::Proposal;
 use super::replicas::{self, Split};
-use super::workload;
+use super::{reason, workload};
 use crate::api::Duration;
 use crate::api::plan::Tier;
 use crate::api::policy::OnScarceEvidence;
 use crate::api::rollout::{Change, Outcome, Stage};
+use crate::api::sign_off::{SignOffDecision, SignOffSpec};
 
 /// A broken law: its number and what was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,10 +46,13 @@ pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
             expect(1, one_step(before, after), &|| {
                 format!("step {} to {}", before.step, after.step)
             });
-            expect(1, gates_open(observation, before), &|| {
+            expect(1, gates_open(observation, before, after), &|| {
                 "a gate was closed when the weight rose".into()
             });
-            expect(2, people_not_asked(before, after), &|| {
+            expect(1, not_frozen(observation, before), &|| {
+                "the weight rose during a freeze".into()
+            });
+            expect(2, people_have_signed(observation, before, after), &|| {
                 "a sign-off was asked for and not given".into()
             });
             expect(6, evidence_allows(observation, before), &|| {
@@ -73,9 +79,15 @@ pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
         let proposal = Proposal::of(observation);
         let again =
             after.is_some_and(|after| after.run != before.run && after.digest == before.digest);
-        expect(8, !(again && proposal.digest == before.digest), &|| {
-            "a rolled-back change was tried again".into()
-        });
+        let retried = before
+            .transitions
+            .last()
+            .is_some_and(|line| line.reason == reason::RETRIED);
+        expect(
+            8,
+            !(again && proposal.digest == before.digest) || retried,
+            &|| "a rolled-back change was tried again".into(),
+        );
     }
     let lines = after.map_or(0, |change| change.transitions.len());
     let known = same.map_or(0, |(before, _)| before.transitions.len());
@@ -113,15 +125,17 @@ fn one_step(before: &Change, after: &Change) -> bool {
     }
 }
 
-fn gates_open(observation: &Observation, before: &Change) -> bool {
+fn gates_open(observation: &Observation, before: &Change, after: &Change) -> bool {
     let step = usize::try_from(before.step - 1)
         .ok()
         .and_then(|index| before.plan.steps.get(index));
-    let baked = step.is_none_or(|step| match &before.available_at {
-        Some(since) => observation.now.duration_since(since.0) >= step.bake.signed(),
-        // A step without a bake may be taken in the very decision that sees its pods.
-        None => step.bake == Duration::default(),
-    });
+    let skipped = after.bake_skipped == Some(before.step) || glass_is_broken(observation, before);
+    let baked = skipped
+        || step.is_none_or(|step| match &before.available_at {
+            Some(since) => observation.now.duration_since(since.0) >= step.bake.signed(),
+            // A step without a bake may be taken in the very decision that sees its pods.
+            None => step.bake == Duration::default(),
+        });
     let enough = before.step == 0 || {
         let present = workload::present(observation, &observation.status);
         let limits = workload::limits(observation);
@@ -133,17 +147,78 @@ fn gates_open(observation: &Observation, before: &Change) -> bool {
         && enough
         && named
         && !observation.spec.paused
+        && after.paused_by.is_none()
         && observation.unreadable_policies.is_empty()
 }
 
-fn people_not_asked(before: &Change, after: &Change) -> bool {
+fn not_frozen(observation: &Observation, before: &Change) -> bool {
+    let in_force = observation.freezes.iter().any(|freeze| {
+        let spec = &freeze.spec;
+        spec.until
+            .as_ref()
+            .is_none_or(|until| until.0 > observation.now)
+            && (spec.tiers.is_empty() || spec.tiers.contains(&before.tier))
+    });
+    (!in_force && observation.unreadable_freezes.is_empty()) || glass_is_broken(observation, before)
+}
+
+/// Sign-offs of people who may sign this attempt, counted anew.
+fn signed<'a>(
+    observation: &'a Observation,
+    before: &'a Change,
+    decision: SignOffDecision,
+) -> impl Iterator<Item = &'a SignOffSpec> {
+    let believed = observation.admission.problems.is_empty();
+    let specs = observation.sign_offs.iter().map(|seen| &seen.spec);
+    specs.filter(move |spec| {
+        let user = spec.approver.username.to_lowercase();
+        believed
+            && spec.decision == decision
+            && spec.run == before.run
+            && spec.digest == before.digest
+            && spec
+                .expires_at
+                .as_ref()
+                .is_none_or(|end| end.0 > observation.now)
+            && !user.starts_with("system:")
+            && !before.barred.users.contains(&user)
+            && spec
+                .approver
+                .groups
+                .iter()
+                .all(|it| !before.barred.groups.contains(it))
+    })
+}
+
+fn glass_is_broken(observation: &Observation, before: &Change) -> bool {
+    signed(observation, before, SignOffDecision::BreakGlass)
+        .next()
+        .is_some()
+}
+
+fn people_have_signed(observation: &Observation, before: &Change, after: &Change) -> bool {
     let entered = usize::try_from(after.step - 1)
         .ok()
         .and_then(|index| before.plan.steps.get(index));
-    match after.stage {
-        Stage::Stepping => entered.is_none_or(|step| step.sign_off.is_empty()),
-        _ => before.plan.promotion_sign_off.is_empty(),
-    }
+    let (gate, demands) = match (after.stage, entered) {
+        (Stage::Stepping, Some(step)) => (format!("step-{}", after.step), &step.sign_off),
+        (Stage::Stepping, None) => return true,
+        _ => ("promotion".into(), &before.plan.promotion_sign_off),
+    };
+    let met = demands.iter().all(|demand| {
+        let able = signed(observation, before, SignOffDecision::Approve).filter(|spec| {
+            spec.gate.as_ref().is_none_or(|own| *own == gate)
+                && (demand.groups.is_empty()
+                    || spec
+                        .approver
+                        .groups
+                        .iter()
+                        .any(|it| demand.groups.contains(it)))
+        });
+        let people: BTreeSet<_> = able.map(|spec| &spec.approver.username).collect();
+        usize::try_from(demand.count).is_ok_and(|count| people.len() >= count)
+    });
+    met || glass_is_broken(observation, before)
 }
 
 /// The verdict on the evidence that an observation holds; `None` where there is no canary yet.
@@ -177,8 +252,12 @@ fn evidence_allows(observation: &Observation, before: &Change) -> bool {
         Some(Verdict::Pass { .. }) => true,
         Some(Verdict::NoChecks) => before.tier == Tier::Low,
         Some(Verdict::Scarce { .. }) => {
-            before.tier == Tier::Low
-                && before.plan.strictness.on_scarce_evidence == OnScarceEvidence::Promote
+            let by_tier = before.tier == Tier::Low
+                && before.plan.strictness.on_scarce_evidence == OnScarceEvidence::Promote;
+            let gate = format!("evidence-{}", before.step);
+            by_tier
+                || signed(observation, before, SignOffDecision::Approve)
+                    .any(|spec| spec.gate.as_ref() == Some(&gate))
         }
         _ => false,
     }

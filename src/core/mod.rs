@@ -3,10 +3,13 @@
 //! [`decide`](decide::decide) is the product; everything else here is a part of it.
 
 pub mod analysis;
+pub mod answers;
 pub mod decide;
 pub mod decision;
 mod differences;
+pub mod freeze;
 pub mod gate;
+pub mod intervention;
 pub mod laws;
 pub mod observation;
 pub mod plan;
@@ -18,6 +21,7 @@ pub mod reason;
 pub mod record;
 pub mod replicas;
 pub mod risk;
+pub mod sign_off;
 pub mod simulate;
 pub mod standing;
 pub mod statistics;

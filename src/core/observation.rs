@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::statistics::Counts;
 use crate::api::rollout::Outcome;
-use crate::api::{Duration, PodTemplate, RolloutPolicySpec, RolloutSpec, RolloutStatus};
+use crate::api::{
+    Duration, FreezeSpec, InterventionSpec, PodTemplate, RolloutPolicySpec, RolloutSpec,
+    RolloutStatus, SignOffSpec,
+};
 
 /// One Rollout and everything around it that matters, at one moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,6 +55,107 @@ pub struct Observation {
     pub lag: Duration,
     /// What Prometheus answered for each check since the last counted window, oldest first.
     pub windows: BTreeMap<String, CheckWindows>,
+    /// Sign-offs that name this Rollout; read only while a change is in the status, as is what follows.
+    #[serde(default)]
+    pub sign_offs: Vec<SeenSignOff>,
+    /// Interventions that name this Rollout.
+    #[serde(default)]
+    pub interventions: Vec<SeenIntervention>,
+    /// Freezes that select this Rollout.
+    #[serde(default)]
+    pub freezes: Vec<NamedFreeze>,
+    /// Freezes that cannot be read and so might select this Rollout: each with what is wrong.
+    #[serde(default)]
+    pub unreadable_freezes: Vec<String>,
+    /// What each policy's incident query gave, by the policy's name.
+    #[serde(default)]
+    pub incidents: BTreeMap<String, IncidentAnswer>,
+    /// Whether the API server proves who wrote what.
+    #[serde(default)]
+    pub admission: Admission,
+}
+
+/// A sign-off with what identifies it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SeenSignOff {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// When it was made, in whole seconds.
+    pub created_at: Timestamp,
+    /// What it says.
+    pub spec: SignOffSpec,
+    /// What the controller has said of it: whether it counts, and the reason.
+    pub answer: Option<(bool, String)>,
+}
+
+/// An intervention with what identifies it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SeenIntervention {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// When it was made, in whole seconds.
+    pub created_at: Timestamp,
+    /// Its resource version, by which those of one second are put in order.
+    pub version: u64,
+    /// What it says.
+    pub spec: InterventionSpec,
+    /// Whether the controller has said what it made of it.
+    pub answered: bool,
+}
+
+/// A freeze with its name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NamedFreeze {
+    /// Its name.
+    pub name: String,
+    /// What it says.
+    pub spec: FreezeSpec,
+}
+
+/// What an incident query gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum IncidentAnswer {
+    /// There is no incident.
+    None,
+    /// There is one.
+    Incident {
+        /// The largest number that the query gave.
+        value: f64,
+    },
+    /// It cannot be told.
+    Unknown {
+        /// Why, in a sentence.
+        message: String,
+    },
+}
+
+/// Whether the admission policies that prove who wrote what are in place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admission {
+    /// What is missing or altered, each in a sentence; empty where all is in place.
+    pub problems: Vec<String>,
+    /// Since when all of them have been there.
+    pub since: Option<Timestamp>,
+    /// Whether the API server stamps who changed a Rollout.
+    pub stamps: bool,
+}
+
+impl Admission {
+    /// Why an object made at this moment does not prove who wrote it.
+    #[must_use]
+    pub fn disproves(&self, created_at: Timestamp) -> Option<String> {
+        if let Some(problem) = self.problems.first() {
+            return Some(problem.clone());
+        }
+        let since = self.since.filter(|since| *since > created_at)?;
+        Some(format!(
+            "it was made before {since:.0}, when the admission policies that prove who wrote it were put in place"
+        ))
+    }
 }
 
 /// A policy with what identifies it.

@@ -912,6 +912,7 @@ mod tests {
             interval: None,
             sources: vec!["payments@3".into()],
             versions: Vec::new(),
+            ..crate::core::policy::effective(&[])
         }
     }
 

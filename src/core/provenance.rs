@@ -164,7 +164,8 @@ impl Identity {
     }
 
     /// Name and e-mail address, each in the form in which it is compared.
-    fn keys(&self) -> BTreeSet<String> {
+    #[must_use]
+    pub fn keys(&self) -> BTreeSet<String> {
         let text = self.0.to_lowercase();
         let (name, mail) = match text.split_once('<') {
             Some((name, mail)) => (name, mail.trim_end_matches('>')),
@@ -498,6 +499,17 @@ impl Provenance {
                 deployed: deployed.clone(),
             },
             _ => Review::Missing("the reviewed revision and the deployed one are not both named"),
+        }
+    }
+
+    /// Who wrote it, in the word of the annotation; `unknown` where that is not declared.
+    #[must_use]
+    pub fn contributor_word(&self) -> &'static str {
+        match self.contributor {
+            Some(Contributor::Human) => "human",
+            Some(Contributor::Ai) => "ai",
+            Some(Contributor::Mixed) => "mixed",
+            Some(Contributor::Unknown) | None => "unknown",
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::decision::{Action, Decision};
+use super::decision::{Action, Answer, AnswerTo, Decision};
 use super::laws::{self, Broken};
 use super::observation::{CheckWindows, Observation, PastRun, ReplicaSet, Window, WindowOutcome};
 use super::proposal::Proposal;
@@ -95,11 +95,13 @@ impl World {
         for action in decision.actions.iter().take(actions) {
             self.act(action);
         }
-        if let Some(record) = decision
-            .record
-            .as_ref()
-            .filter(|_| actions >= decision.actions.len())
-        {
+        if actions < decision.actions.len() {
+            return;
+        }
+        for answer in &decision.answers {
+            self.answer(answer);
+        }
+        if let Some(record) = &decision.record {
             let progress = &record.spec.progress;
             let run = PastRun {
                 name: record.name.clone(),
@@ -110,6 +112,24 @@ impl World {
                 outcome: progress.outcome,
             };
             self.runs.insert(record.name.clone(), run);
+        }
+    }
+
+    fn answer(&mut self, answer: &Answer) {
+        let Observation {
+            sign_offs,
+            interventions,
+            ..
+        } = &mut self.observation;
+        match answer.to {
+            AnswerTo::SignOff => sign_offs
+                .iter_mut()
+                .filter(|it| it.name == answer.name)
+                .for_each(|it| it.answer = Some((answer.yes, answer.reason.clone()))),
+            AnswerTo::Intervention => interventions
+                .iter_mut()
+                .filter(|it| it.name == answer.name)
+                .for_each(|it| it.answered = true),
         }
     }
 

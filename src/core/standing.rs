@@ -9,7 +9,7 @@ use super::gate::{Hold, HoldKind};
 use super::observation::Observation;
 use super::proposal::Proposal;
 use super::provenance::State;
-use super::{analysis, reason, replicas, workload};
+use super::{analysis, reason, replicas, sign_off, workload};
 use crate::api::rollout::{Change, Outcome, Phase, RolloutStatus, Stage};
 
 /// How often evidence alone, without a transition, is written to the status.
@@ -155,6 +155,12 @@ fn set_conditions(
         status
             .change
             .as_ref()
+            .and_then(|change| admission_fact(observation, change)),
+    );
+    facts.extend(
+        status
+            .change
+            .as_ref()
             .and_then(|change| analysis_fact(change, proposal)),
     );
     let conditions = facts
@@ -263,6 +269,29 @@ fn provenance_fact(proposal: &Proposal) -> Fact {
         &provenance.state.to_string(),
         &message,
     )
+}
+
+/// Whether the API server proves who signs, where the plan asks for signatures.
+fn admission_fact(observation: &Observation, change: &Change) -> Option<Fact> {
+    if !sign_off::is_asked_for(change) || change.initial || change.outcome.is_some() {
+        return None;
+    }
+    let admission = &observation.admission;
+    Some(if !admission.problems.is_empty() {
+        let problems = admission.problems.join("; ");
+        let message = format!("no sign-off counts: {problems}");
+        fact("SignOffsProven", false, reason::UNPROVEN, &message)
+    } else if change.changed_by.is_empty() {
+        let message = if admission.stamps {
+            "it is not known who changed the Rollout, as it was changed before the admission policies were in place; authors are known by provenance alone"
+        } else {
+            "it is not known who changed the Rollout, as this API server has no MutatingAdmissionPolicy; authors are known by provenance alone"
+        };
+        fact("SignOffsProven", None, "ChangerUnknown", message)
+    } else {
+        let message = "the API server proves who signs, and who changed the Rollout";
+        fact("SignOffsProven", true, "Proven", message)
+    })
 }
 
 fn analysis_fact(change: &Change, proposal: &Proposal) -> Option<Fact> {

@@ -13,13 +13,16 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
+use super::admission::AdmissionCheck;
 use super::prometheus::{Arm, Ask, Prometheus};
 use super::watches::{Caches, Claim};
 use crate::api::{
     HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION, ROLLOUT_UID_LABEL,
     Rollout, RolloutPolicy, RolloutRun, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
 };
-use crate::core::observation::{CheckWindows, NamedPolicy, PastRun, ReplicaSet, Service};
+use crate::core::observation::{
+    Admission, CheckWindows, NamedPolicy, PastRun, ReplicaSet, Service,
+};
 use crate::core::{Observation, analysis, policy, provenance};
 
 /// Where observations come from.
@@ -31,6 +34,8 @@ pub struct Observer {
     pub caches: Caches,
     /// Where evidence comes from.
     pub prometheus: Prometheus,
+    /// Whether the API server proves who wrote what.
+    pub admission: AdmissionCheck,
 }
 
 /// An observation with what is needed to write back.
@@ -62,6 +67,7 @@ impl Observer {
         let mut observation = self.surroundings(&rollout, namespace, now).await?;
         observation.write_failure = failure;
         self.history(&mut observation).await;
+        self.people(&mut observation).await;
         self.evidence(&mut observation).await;
         Ok(Some(Observed {
             rollout,
@@ -105,6 +111,12 @@ impl Observer {
             recorded: false,
             lag: self.prometheus.lag().into(),
             windows: BTreeMap::new(),
+            sign_offs: Vec::new(),
+            interventions: Vec::new(),
+            freezes: Vec::new(),
+            unreadable_freezes: Vec::new(),
+            incidents: BTreeMap::new(),
+            admission: Admission::default(),
         })
     }
 

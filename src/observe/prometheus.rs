@@ -25,7 +25,7 @@ use serde::{Deserialize, Deserializer};
 use tokio::sync::Semaphore;
 
 use crate::api::{Check, Duration};
-use crate::core::observation::{CheckWindows, Unanswered, Window, WindowOutcome};
+use crate::core::observation::{CheckWindows, IncidentAnswer, Unanswered, Window, WindowOutcome};
 use crate::core::query::{
     self, ArmAnswer, Field, FirstIncrement, Form, NotCounted, Queries, Query, QueryError, Series,
     Span, shown,
@@ -45,6 +45,9 @@ const LOOK_BACK: i64 = 300;
 const LARGEST_ANSWER: usize = 4 << 20;
 /// Most queries at once, over all Rollouts.
 const QUERIES_AT_ONCE: usize = 8;
+/// What is said where there is nobody to ask.
+const NOT_CONFIGURED: &str =
+    "no address of Prometheus is configured: start the operator with --prometheus-url";
 
 /// Where Prometheus is and how it is asked: the administrator's, never a tenant's.
 #[derive(Clone)]
@@ -447,14 +450,49 @@ impl Prometheus {
             })
     }
 
+    /// What an incident query gives now. Only a number is an answer: an empty one may as well mean that
+    /// nothing evaluates the alerts.
+    pub async fn incident(&self, query: &str, now: Timestamp) -> IncidentAnswer {
+        let Some(server) = &self.server else {
+            let message = NOT_CONFIGURED.to_owned();
+            return IncidentAnswer::Unknown { message };
+        };
+        let request = Request::At {
+            query: query.to_owned(),
+            time: now.as_second(),
+        };
+        let series = match server.ask(&request).await {
+            Ok(series) => series,
+            Err(Failure { message, .. }) => return IncidentAnswer::Unknown { message },
+        };
+        let values = series
+            .iter()
+            .flat_map(|it| it.samples.iter().map(|(_, value)| *value));
+        let values: Vec<_> = values.collect();
+        let unknown = |message: &str| IncidentAnswer::Unknown {
+            message: message.to_owned(),
+        };
+        if values.is_empty() {
+            return unknown("it gave no number: end it with `or vector(0)`");
+        }
+        if values.iter().any(|value| value.is_nan()) {
+            return unknown("it gave NaN, which is no number");
+        }
+        let value = values.into_iter().fold(f64::MIN, f64::max);
+        if value > 0.0 {
+            IncidentAnswer::Incident { value }
+        } else {
+            IncidentAnswer::None
+        }
+    }
+
     async fn read(&self, ask: &Ask, due: Grid) -> Result<CheckWindows, Failure> {
         let canary = query::render(&ask.check, ask.canary.named(), ask.window())?;
         let stable = query::render(&ask.check, ask.stable.named(), ask.window())?;
-        let server = self.server.as_ref().ok_or_else(|| {
-            let message =
-                "no address of Prometheus is configured: start the operator with --prometheus-url";
-            Failure::new(Unanswered::NotConfigured, message)
-        })?;
+        let server = self
+            .server
+            .as_ref()
+            .ok_or_else(|| Failure::new(Unanswered::NotConfigured, NOT_CONFIGURED))?;
         let before = ask.want_baseline.then(|| ask.before());
         let asked = [
             (&canary, Some(due)),

@@ -5,6 +5,7 @@
 //! | Rollouts | selector, pod labels, Services ([`Claim`]) | triggers; who claims which pods and Services |
 //! | ReplicaSets that the controller owns | nothing | triggers |
 //! | RolloutPolicies | whole | every decision |
+//! | SignOffs, Interventions, Freezes | nothing | triggers |
 //! | Namespaces | labels | which policies govern, criticality |
 //!
 //! Objects that a decision is made from (the Rollout, its ReplicaSets, its Services) are read live.
@@ -17,14 +18,16 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::api::{MANAGED_BY_LABEL, MANAGER, Rollout, RolloutPolicy, Selector};
+use crate::api::{
+    Freeze, Intervention, MANAGED_BY_LABEL, MANAGER, Rollout, RolloutPolicy, Selector, SignOff,
+};
 use crate::telemetry::Telemetry;
 
 /// A Rollout reduced to what other Rollouts must know of it. A field of another shape than this
@@ -174,7 +177,10 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
     let claims = watch_claims(client, telemetry, send.clone());
     let policies = watch_policies(client, telemetry, send.clone());
     let namespaces = watch_namespaces(client, telemetry);
-    watch_replica_sets(client, telemetry, send);
+    watch_replica_sets(client, telemetry, send.clone());
+    watch_wishes::<SignOff>("SignOff", client, telemetry, send.clone());
+    watch_wishes::<Intervention>("Intervention", client, telemetry, send.clone());
+    watch_freezes(client, telemetry, send);
     Watches {
         caches: Caches {
             claims,
@@ -310,6 +316,62 @@ fn watch_replica_sets(
     );
 }
 
+/// Watches what people want of single Rollouts. One that was answered is the controller's own write.
+fn watch_wishes<K: Resource<DynamicType = ()>>(
+    kind: &'static str,
+    client: &Client,
+    telemetry: &Arc<Telemetry>,
+    send: mpsc::UnboundedSender<Trigger>,
+) {
+    let resource = ApiResource::erase::<K>(&());
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    let mut listed_before = false;
+    run(
+        kind,
+        telemetry,
+        watcher(api, config()),
+        move |event| match event {
+            watcher::Event::Apply(it) if it.data.pointer("/status/conditions/0").is_none() => {
+                concerned(&it)
+            }
+            watcher::Event::Delete(it) => concerned(&it),
+            watcher::Event::Apply(_) | watcher::Event::InitApply(_) | watcher::Event::Init => None,
+            watcher::Event::InitDone => {
+                std::mem::replace(&mut listed_before, true).then_some(Trigger::All)
+            }
+        },
+        send,
+    );
+}
+
+fn concerned(wish: &DynamicObject) -> Option<Trigger> {
+    let rollout = wish.data.pointer("/spec/rollout")?.as_str()?;
+    let namespace = wish.namespace()?;
+    Some(Trigger::Related(ObjectRef::new(rollout).within(&namespace)))
+}
+
+fn watch_freezes(
+    client: &Client,
+    telemetry: &Arc<Telemetry>,
+    send: mpsc::UnboundedSender<Trigger>,
+) {
+    let api: Api<PartialObjectMeta<Freeze>> = Api::all(client.clone());
+    let mut listed_before = false;
+    run(
+        "Freeze",
+        telemetry,
+        watcher(api, config()),
+        move |event| match event {
+            watcher::Event::Apply(_) | watcher::Event::Delete(_) => Some(Trigger::All),
+            watcher::Event::InitApply(_) | watcher::Event::Init => None,
+            watcher::Event::InitDone => {
+                std::mem::replace(&mut listed_before, true).then_some(Trigger::All)
+            }
+        },
+        send,
+    );
+}
+
 fn owner(set: &PartialObjectMeta<ReplicaSet>) -> Option<ObjectRef<Claim>> {
     let owners = set.metadata.owner_references.as_deref().unwrap_or_default();
     let owner = owners
@@ -326,7 +388,7 @@ fn run<K>(
     mut trigger: impl FnMut(watcher::Event<K>) -> Option<Trigger> + Send + 'static,
     send: mpsc::UnboundedSender<Trigger>,
 ) where
-    K: Resource<DynamicType: Default + Eq + Hash + Clone> + Clone + Send + 'static,
+    K: Send + 'static,
 {
     let telemetry = telemetry.clone();
     tokio::spawn(async move {

@@ -13,6 +13,7 @@ mod support;
 
 mod bad_input;
 mod evidence;
+mod identity;
 mod leader;
 mod life;
 mod look;

@@ -6,10 +6,13 @@ use countersign::api::rollout::Outcome;
 use countersign::api::{Phase, Rollout, RolloutPolicy, RolloutRun, Tier};
 use countersign::observe::clock;
 use countersign_cluster::{Cluster, Limits, Load, wait_for};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::Service;
-use kube::Api;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Resource};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -187,6 +190,111 @@ impl Scene {
         load.await.unwrap()
     }
 
+    /// Binds a user to a `ClusterRole` in the scene's namespace; returns once it is in force.
+    pub async fn grant(&self, user: &str, role: &str) {
+        let rules = self.rules_of(role).await;
+        let binding = binding("ClusterRole", role, user);
+        self.create::<RoleBinding>(&binding).await;
+        self.until_in_force(user, Some(&self.namespace), &rules)
+            .await;
+    }
+
+    /// Binds a user to a `ClusterRole` in all namespaces, for what has none; returns once it is in
+    /// force.
+    pub async fn grant_everywhere(&self, user: &str, role: &str) {
+        let rules = self.rules_of(role).await;
+        let binding = serde_json::from_value(binding("ClusterRole", role, user)).unwrap();
+        Api::<ClusterRoleBinding>::all(self.cluster.client())
+            .create(&PostParams::default(), &binding)
+            .await
+            .unwrap();
+        self.until_in_force(user, None, &rules).await;
+    }
+
+    /// Binds a user to rules of the test's own in the scene's namespace; returns once they are in
+    /// force.
+    pub async fn grant_rules(&self, user: &str, rules: Value) {
+        let role = json!({ "metadata": { "generateName": "test-" }, "rules": rules });
+        let role = self.create::<Role>(&role).await;
+        let name = role.metadata.name.unwrap();
+        self.create::<RoleBinding>(&binding("Role", &name, user))
+            .await;
+        self.until_in_force(user, Some(&self.namespace), &role.rules.unwrap())
+            .await;
+    }
+
+    /// Whether a user may do this with a resource of ours, such as `rollouts` or `rollouts/status`,
+    /// in the scene's namespace.
+    pub async fn may(&self, user: &str, verb: &str, resource: &str) -> bool {
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        self.allowed(
+            user,
+            &json!({
+                "group": countersign::api::GROUP, "namespace": self.namespace, "verb": verb,
+                "resource": resource, "subresource": subresource,
+            }),
+        )
+        .await
+    }
+
+    async fn allowed(&self, user: &str, attributes: &Value) -> bool {
+        let question = json!({ "spec": { "user": user, "resourceAttributes": attributes } });
+        let reviews: Api<SubjectAccessReview> = Api::all(self.cluster.client());
+        let question = serde_json::from_value(question).unwrap();
+        let answer = reviews.create(&PostParams::default(), &question).await;
+        answer.unwrap().status.unwrap().allowed
+    }
+
+    /// The rules of a `ClusterRole` about our resources; a built-in one gets them a moment after the
+    /// chart is installed.
+    async fn rules_of(&self, role: &str) -> Vec<PolicyRule> {
+        let roles: Api<ClusterRole> = Api::all(self.cluster.client());
+        let look = async || {
+            let found = roles.get(role).await.unwrap();
+            let rules = found.rules.unwrap_or_default().into_iter();
+            let ours: Vec<_> = rules.filter(is_ours).collect();
+            (!ours.is_empty()).then_some(ours)
+        };
+        wait_for("the role covers our resources", SOON, look)
+            .await
+            .unwrap()
+    }
+
+    /// The API server takes a moment to notice a binding.
+    async fn until_in_force(&self, user: &str, namespace: Option<&str>, rules: &[PolicyRule]) {
+        for rule in rules.iter().filter(|rule| is_ours(rule)) {
+            let attributes = json!({
+                "group": countersign::api::GROUP, "namespace": namespace, "verb": rule.verbs[0],
+                "resource": rule.resources.as_ref().unwrap()[0].split('/').next(),
+                "subresource": rule.resources.as_ref().unwrap()[0].split('/').nth(1),
+                "name": rule.resource_names.as_ref().map(|names| &names[0]),
+            });
+            let look = async || {
+                self.allowed(user, &attributes)
+                    .await
+                    .then_some(())
+                    .ok_or(attributes.to_string())
+            };
+            wait_for("a grant is in force", SOON, look).await.unwrap();
+        }
+    }
+
+    async fn create<K>(&self, object: &Value) -> K
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + serde::Serialize
+            + serde::de::DeserializeOwned,
+    {
+        let objects: Api<K> = Api::namespaced(self.cluster.client(), &self.namespace);
+        let object = serde_json::from_value(object.clone()).unwrap();
+        objects
+            .create(&PostParams::default(), &object)
+            .await
+            .unwrap()
+    }
+
     /// Messages of all Events about an application with this reason.
     pub async fn events(&self, app: &App, reason: &str) -> Vec<String> {
         let events: Api<k8s_openapi::api::events::v1::Event> =
@@ -226,6 +334,21 @@ impl Scene {
             .filter_map(|set| set.spec.replicas)
             .sum()
     }
+}
+
+fn is_ours(rule: &PolicyRule) -> bool {
+    let group = countersign::api::GROUP.to_owned();
+    rule.api_groups
+        .as_ref()
+        .is_some_and(|groups| groups.contains(&group))
+}
+
+fn binding(kind: &str, role: &str, user: &str) -> Value {
+    json!({
+        "metadata": { "generateName": "test-" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user }],
+    })
 }
 
 /// How a Rollout stands, for the message of a test that waited in vain.
@@ -372,7 +495,8 @@ impl App {
     }
 }
 
-fn merge(into: &mut Value, from: &Value) {
+/// Sets in a value what another one holds.
+pub fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (key, value) in from {

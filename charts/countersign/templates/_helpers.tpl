@@ -47,3 +47,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
 {{- end }}
 {{- end }}
+
+{{/* What everybody with a role may read. */}}
+{{- define "countersign.readRules" }}
+  - apiGroups: [countersign.dev]
+    resources: [rollouts, rolloutpolicies, rolloutruns, signoffs, interventions, freezes]
+    verbs: [get, list, watch]
+  - apiGroups: [countersign.dev]
+    resources: [rollouts/scale]
+    verbs: [get]
+{{- end }}

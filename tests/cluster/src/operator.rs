@@ -29,6 +29,8 @@ const NAME: &str = "operator";
 /// The release, and the `ServiceAccount` that the chart names after it.
 const RELEASE: &str = "countersign";
 const NAMESPACE: &str = "countersign-system";
+/// Where the chart's policies belong; not every API server has all kinds of them.
+const ADMISSION: &str = "admissionregistration.k8s.io/v1";
 
 /// The handle by which tests kill it.
 pub(crate) fn process(dir: &Directory) -> Supervised<'_> {
@@ -120,6 +122,7 @@ impl Operator {
             .args(["template", RELEASE])
             .arg(&self.chart)
             .args(["--namespace", NAMESPACE])
+            .args(served(client, ADMISSION).await?)
             .arg(format!("--set=prometheus.url={prometheus_url}"));
         let manifests = output(render, &[]).await?;
 
@@ -148,6 +151,19 @@ impl Operator {
             sleep(Duration::from_millis(500)).await;
         }
     }
+}
+
+/// What a version of an API group serves, as arguments for `helm template`, which asks no API server.
+async fn served(client: &Client, group_version: &str) -> Result<Vec<String>> {
+    let served = client
+        .list_api_group_resources(group_version)
+        .await
+        .map_err(Error::kubernetes(format!(
+            "ask what {group_version} serves"
+        )))?;
+    let argument = |kind| format!("--api-versions={group_version}/{kind}");
+    let kinds = served.resources.into_iter().map(|resource| resource.kind);
+    Ok(kinds.map(argument).collect())
 }
 
 /// A token as the kubelet would mount it.

@@ -8,12 +8,14 @@
     clippy::indexing_slicing
 )]
 
+mod people;
+
 use std::collections::BTreeMap;
 
 use countersign::api::rollout::{Outcome, RolloutStatus};
 use countersign::api::{Duration, Phase, RolloutPolicySpec, RolloutSpec, Tier};
 use countersign::core::observation::{
-    NamedPolicy, Observation, Unanswered, Uncounted, WindowOutcome,
+    Admission, NamedPolicy, Observation, Unanswered, Uncounted, WindowOutcome,
 };
 use countersign::core::simulate::World;
 use countersign::core::statistics::Counts;
@@ -133,6 +135,12 @@ fn observation(version: &str) -> Observation {
         recorded: false,
         lag: Duration::seconds(30),
         windows: BTreeMap::new(),
+        sign_offs: vec![],
+        interventions: vec![],
+        freezes: vec![],
+        unreadable_freezes: vec![],
+        incidents: BTreeMap::new(),
+        admission: Admission::default(),
     }
 }
 

@@ -1,0 +1,81 @@
+//! What people are told about their sign-offs and interventions: a condition on each.
+
+use super::decision::{Answer, AnswerTo};
+use super::observation::{Observation, SeenIntervention};
+use super::proposal::Proposal;
+use super::sign_off::{Judged, SignOffs};
+use super::{intervention, reason};
+use crate::api::rollout::{Change, RolloutStatus};
+
+/// The answers that are not given yet, or have become others. `in_vain` holds the uids of the
+/// interventions that there was nothing to do about.
+#[must_use]
+pub fn of(
+    observation: &Observation,
+    proposal: &Proposal,
+    status: &RolloutStatus,
+    in_vain: &[String],
+) -> Vec<Answer> {
+    let Some(change) = &status.change else {
+        return Vec::new();
+    };
+    let sign_offs = SignOffs::of(observation, &proposal.effective, change);
+    let to_sign_offs = sign_offs
+        .all()
+        .filter_map(|judged| to_sign_off(change, judged));
+    let unanswered = observation.interventions.iter().filter(|it| !it.answered);
+    let to_interventions =
+        unanswered.filter_map(|it| to_intervention(observation, change, it, in_vain));
+    to_sign_offs.chain(to_interventions).collect()
+}
+
+/// What was said of a sign-off of an earlier attempt, or of a change that has ended, stays said.
+fn to_sign_off(change: &Change, judged: &Judged) -> Option<Answer> {
+    let sign_off = judged.sign_off;
+    let (yes, reason, message) = match &judged.refused {
+        None => (true, reason::COUNTS, "it counts".to_owned()),
+        Some((reason, message)) => (false, *reason, message.clone()),
+    };
+    let present = sign_off.spec.run == change.run && change.outcome.is_none();
+    let news = match &sign_off.answer {
+        None => true,
+        Some(said) => present && (said.0, said.1.as_str()) != (yes, reason),
+    };
+    news.then(|| Answer {
+        to: AnswerTo::SignOff,
+        name: sign_off.name.clone(),
+        yes,
+        reason: reason.to_owned(),
+        message,
+    })
+}
+
+fn to_intervention(
+    observation: &Observation,
+    change: &Change,
+    it: &SeenIntervention,
+    in_vain: &[String],
+) -> Option<Answer> {
+    let answer = |yes, reason: &str, message: String| {
+        Some(Answer {
+            to: AnswerTo::Intervention,
+            name: it.name.clone(),
+            yes,
+            reason: reason.to_owned(),
+            message,
+        })
+    };
+    if in_vain.contains(&it.uid) {
+        let message = format!(
+            "there was nothing to {} at step {}",
+            it.spec.action.verb(),
+            change.step
+        );
+        return answer(false, reason::NOTHING_TO_DO, message);
+    }
+    if change.heard.contains(&it.uid) {
+        return answer(true, reason::APPLIED, "it was done".into());
+    }
+    let (reason, message) = intervention::refusal(observation, change, it)?;
+    answer(false, reason, message)
+}

@@ -1,0 +1,70 @@
+//! What people command about a change: which interventions are still to be heard, and which never are.
+
+use super::observation::{Observation, SeenIntervention};
+use super::{reason, sign_off};
+use crate::api::intervention::InterventionAction;
+use crate::api::rollout::Change;
+
+/// Interventions for this attempt that were not heard yet, in the order in which they were made.
+#[must_use]
+pub fn unheard<'a>(observation: &'a Observation, change: &Change) -> Vec<&'a SeenIntervention> {
+    let mut unheard: Vec<_> = observation
+        .interventions
+        .iter()
+        .filter(|it| !it.answered && !change.heard.contains(&it.uid))
+        .filter(|it| refusal(observation, change, it).is_none())
+        .collect();
+    unheard.sort_by(|a, b| {
+        let made = |it: &SeenIntervention| (it.created_at, it.version);
+        made(a).cmp(&made(b)).then_with(|| a.name.cmp(&b.name))
+    });
+    unheard
+}
+
+/// Why an intervention is not for this attempt, or not believed, in a word and a sentence.
+///
+/// Stopping is always safe: an abort or a pause needs no proof of who asked for it.
+#[must_use]
+pub fn refusal(
+    observation: &Observation,
+    change: &Change,
+    intervention: &SeenIntervention,
+) -> Option<(&'static str, String)> {
+    let spec = &intervention.spec;
+    let bound = (&spec.rollout_uid, &spec.run, &spec.digest);
+    if bound != (&observation.uid, &change.run, &change.digest) {
+        let message = format!(
+            "it is for run {} and the change under way is {}",
+            spec.run, change.run
+        );
+        return Some((reason::OTHER_CHANGE, message));
+    }
+    if matches!(
+        spec.action,
+        InterventionAction::Abort | InterventionAction::Pause
+    ) {
+        return None;
+    }
+    if let Some(problem) = observation.admission.disproves(intervention.created_at) {
+        return Some((reason::UNPROVEN, problem));
+    }
+    let user = &spec.person.username;
+    sign_off::is_machine(user, &spec.person.groups)
+        .then(|| (reason::NOT_A_PERSON, format!("{user} is no person")))
+}
+
+/// An intervention in words: who, and why.
+#[must_use]
+pub fn words(intervention: &SeenIntervention) -> String {
+    let spec = &intervention.spec;
+    said(&spec.person.username, spec.reason.as_deref())
+}
+
+/// Who said something, and why.
+#[must_use]
+pub fn said(user: &str, reason: Option<&str>) -> String {
+    let reason = reason
+        .map(|reason| format!(": {reason}"))
+        .unwrap_or_default();
+    format!("{user}{reason}")
+}

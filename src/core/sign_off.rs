@@ -1,0 +1,320 @@
+//! Whose sign-offs count for the change under way, and whose are missing.
+//!
+//! The API server has checked who wrote each; this checks it once more as far as it can, and decides
+//! what only the controller can: distinct people, expiry, the present attempt. Start with
+//! [`SignOffs::of`].
+
+use std::collections::BTreeSet;
+
+use super::observation::{Observation, SeenSignOff};
+use super::policy::Effective;
+use super::proposal::Proposal;
+use super::provenance::{Identity, Provenance};
+use super::reason;
+use crate::api::plan::SignOffDemand;
+use crate::api::policy::People;
+use crate::api::rollout::{Barred, Change, Plan};
+use crate::api::sign_off::SignOffDecision;
+
+/// Longest name of a user that a sign-off can hold, in characters.
+const LONGEST_USER: usize = 253;
+
+/// The sign-offs of an observation, each with what becomes of it.
+#[derive(Clone, Debug, Default)]
+pub struct SignOffs<'a> {
+    judged: Vec<Judged<'a>>,
+}
+
+/// One sign-off and whether it counts.
+#[derive(Clone, Debug)]
+pub struct Judged<'a> {
+    /// The sign-off.
+    pub sign_off: &'a SeenSignOff,
+    /// Every name of the person who wrote it, which tells two people apart.
+    person: BTreeSet<String>,
+    /// Why it does not count, in a word and a sentence.
+    pub refused: Option<(&'static str, String)>,
+}
+
+impl<'a> SignOffs<'a> {
+    /// Judges every sign-off of an observation for a change.
+    #[must_use]
+    pub fn of(observation: &'a Observation, effective: &Effective, change: &Change) -> Self {
+        let mut seen: Vec<_> = observation.sign_offs.iter().collect();
+        seen.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
+        let mut judged: Vec<Judged> = Vec::new();
+        for sign_off in seen {
+            let person = names(&sign_off.spec.approver.username, &effective.people);
+            let refused = refusal(observation, change, sign_off, &person).or_else(|| {
+                let same = judged
+                    .iter()
+                    .find(|other| other.repeats(sign_off, &person))?;
+                let message = format!("{} says the same and counts already", same.sign_off.name);
+                Some((reason::SAME_PERSON, message))
+            });
+            judged.push(Judged {
+                sign_off,
+                person,
+                refused,
+            });
+        }
+        Self { judged }
+    }
+
+    /// All of them, oldest first.
+    pub fn all(&self) -> impl Iterator<Item = &Judged<'a>> {
+        self.judged.iter()
+    }
+
+    fn counting(&self, decision: SignOffDecision) -> impl Iterator<Item = &Judged<'a>> {
+        let counts =
+            move |it: &&Judged| it.refused.is_none() && it.sign_off.spec.decision == decision;
+        self.judged.iter().filter(counts)
+    }
+
+    /// The rejection that counts, if there is one.
+    #[must_use]
+    pub fn rejection(&self) -> Option<&'a SeenSignOff> {
+        self.counting(SignOffDecision::Reject)
+            .next()
+            .map(|it| it.sign_off)
+    }
+
+    /// Whether somebody broke the glass.
+    #[must_use]
+    pub fn glass_is_broken(&self) -> bool {
+        self.counting(SignOffDecision::BreakGlass).next().is_some()
+    }
+
+    /// Whether somebody accepts the scarce evidence of a step.
+    #[must_use]
+    pub fn accepts_evidence_of(&self, step: i32) -> bool {
+        let gate = format!("evidence-{step}");
+        self.counting(SignOffDecision::Approve)
+            .any(|it| it.sign_off.spec.gate.as_deref() == Some(&gate))
+    }
+
+    /// What is missing at a gate, each demand in words; empty where all of them are met.
+    #[must_use]
+    pub fn missing(&self, gate: &str, demands: &[SignOffDemand]) -> Vec<String> {
+        let for_gate = |it: &&Judged| {
+            it.sign_off
+                .spec
+                .gate
+                .as_deref()
+                .is_none_or(|own| own == gate)
+        };
+        let signed: Vec<_> = self
+            .counting(SignOffDecision::Approve)
+            .filter(for_gate)
+            .collect();
+        let missing = demands.iter().filter_map(|demand| {
+            let able: Vec<_> = signed
+                .iter()
+                .filter(|it| it.may_meet(demand))
+                .copied()
+                .collect();
+            let people = distinct(&able);
+            let enough = usize::try_from(demand.count).is_ok_and(|count| people.len() >= count);
+            (!enough).then(|| describe(demand, &people))
+        });
+        missing.collect()
+    }
+}
+
+impl Judged<'_> {
+    fn repeats(&self, other: &SeenSignOff, person: &BTreeSet<String>) -> bool {
+        self.refused.is_none()
+            && self.sign_off.spec.decision == other.spec.decision
+            && self.sign_off.spec.gate == other.spec.gate
+            && !self.person.is_disjoint(person)
+    }
+
+    fn may_meet(&self, demand: &SignOffDemand) -> bool {
+        let groups = &self.sign_off.spec.approver.groups;
+        demand.groups.is_empty() || demand.groups.iter().any(|group| groups.contains(group))
+    }
+}
+
+/// One user name for each person among these.
+fn distinct<'a>(signed: &[&'a Judged]) -> Vec<&'a str> {
+    let mut people: Vec<&Judged> = Vec::new();
+    for it in signed {
+        if people
+            .iter()
+            .all(|known| known.person.is_disjoint(&it.person))
+        {
+            people.push(it);
+        }
+    }
+    people
+        .iter()
+        .map(|it| it.sign_off.spec.approver.username.as_str())
+        .collect()
+}
+
+fn refusal(
+    observation: &Observation,
+    change: &Change,
+    sign_off: &SeenSignOff,
+    person: &BTreeSet<String>,
+) -> Option<(&'static str, String)> {
+    let spec = &sign_off.spec;
+    let user = &spec.approver.username;
+    let bound = (&spec.rollout_uid, &spec.run, &spec.digest);
+    if bound != (&observation.uid, &change.run, &change.digest) {
+        let message = format!(
+            "it is for run {} and the change under way is {}",
+            spec.run, change.run
+        );
+        return Some((reason::OTHER_CHANGE, message));
+    }
+    if let Some(problem) = observation.admission.disproves(sign_off.created_at) {
+        return Some((reason::UNPROVEN, problem));
+    }
+    if is_machine(user, &spec.approver.groups) {
+        return Some((reason::NOT_A_PERSON, format!("{user} is no person")));
+    }
+    if let Some(group) = spec
+        .approver
+        .groups
+        .iter()
+        .find(|it| change.barred.groups.contains(*it))
+    {
+        let message = format!("{user} is in group {group}, which stands for AI agents by policy");
+        return Some((reason::BY_AGENT, message));
+    }
+    if !person.is_disjoint(&change.barred.users) {
+        let message = format!("{user} wrote the change, drove its AI or changed the Rollout");
+        return Some((reason::BY_AUTHOR, message));
+    }
+    if let Some(end) = spec
+        .expires_at
+        .as_ref()
+        .filter(|end| end.0 <= observation.now)
+    {
+        return Some((reason::EXPIRED, format!("it expired at {:.0}", end.0)));
+    }
+    let gate = spec
+        .gate
+        .as_deref()
+        .filter(|gate| !gates(change).contains(*gate))?;
+    Some((reason::NO_SUCH_GATE, format!("the plan has no gate {gate}")))
+}
+
+/// Whether a user of the cluster is a service account or another part of the system.
+#[must_use]
+pub fn is_machine(user: &str, groups: &[String]) -> bool {
+    user.starts_with("system:")
+        || groups
+            .iter()
+            .any(|group| group.starts_with("system:serviceaccounts"))
+}
+
+/// Whether any gate of a change asks for people.
+#[must_use]
+pub fn is_asked_for(change: &Change) -> bool {
+    let Plan {
+        steps,
+        promotion_sign_off,
+        ..
+    } = &change.plan;
+    !promotion_sign_off.is_empty() || steps.iter().any(|step| !step.sign_off.is_empty())
+}
+
+/// Every gate that a sign-off can be for.
+fn gates(change: &Change) -> BTreeSet<String> {
+    let steps = 1..=change.plan.steps.len();
+    let steps = steps.flat_map(|step| [format!("step-{step}"), format!("evidence-{step}")]);
+    steps.chain(["promotion".to_owned()]).collect()
+}
+
+/// The gate that a change stands before, with what the plan demands there.
+#[must_use]
+pub fn next_gate(change: &Change) -> (String, &[SignOffDemand]) {
+    let next = usize::try_from(change.step).unwrap_or(0);
+    match change.plan.steps.get(next) {
+        Some(step) => (format!("step-{}", next + 1), &step.sign_off),
+        None => ("promotion".into(), &change.plan.promotion_sign_off),
+    }
+}
+
+fn describe(demand: &SignOffDemand, signed: &[&str]) -> String {
+    let people = if demand.count == 1 {
+        "person"
+    } else {
+        "people"
+    };
+    let groups = if demand.groups.is_empty() {
+        String::new()
+    } else {
+        format!(" of {}", demand.groups.join(" or "))
+    };
+    let so_far = if signed.is_empty() {
+        String::new()
+    } else {
+        format!(" ({} so far: {})", signed.len(), signed.join(", "))
+    };
+    format!("{} {people}{groups}{so_far}", demand.count)
+}
+
+/// Every name that the policies know a user of the cluster by, that user's among them.
+fn names(user: &str, people: &People) -> BTreeSet<String> {
+    all_names([user.to_lowercase()].into(), people)
+}
+
+/// Names with all other names of the same people.
+fn all_names(mut names: BTreeSet<String>, people: &People) -> BTreeSet<String> {
+    let aliases: Vec<BTreeSet<String>> = people
+        .aliases
+        .iter()
+        .map(|alias| {
+            let identities = alias
+                .identities
+                .iter()
+                .flat_map(|it| Identity::of(it).keys());
+            identities.chain([alias.user.to_lowercase()]).collect()
+        })
+        .collect();
+    loop {
+        let before = names.len();
+        for alias in &aliases {
+            if !alias.is_disjoint(&names) {
+                names.extend(alias.iter().cloned());
+            }
+        }
+        if names.len() == before {
+            return names;
+        }
+    }
+}
+
+/// Who must not sign a change off: whoever wrote it, drove its AI, or put it into the cluster. A user
+/// whose name is the local part of an author's address counts as that author.
+#[must_use]
+pub fn barred(proposal: &Proposal, changed_by: &BTreeSet<String>) -> Barred {
+    let Provenance {
+        authors,
+        human_operators,
+        ..
+    } = &proposal.provenance;
+    let keys = authors
+        .iter()
+        .chain(human_operators)
+        .flat_map(Identity::keys);
+    let with_local_part = keys.flat_map(|key| {
+        let local = key.split_once('@').map(|(local, _)| local.to_owned());
+        [Some(key), local].into_iter().flatten()
+    });
+    let changers = changed_by.iter().map(|user| user.to_lowercase());
+    let known = &proposal.effective.people;
+    let users = all_names(with_local_part.chain(changers).collect(), known);
+    Barred {
+        // No user of the cluster has a longer name.
+        users: users
+            .into_iter()
+            .filter(|user| user.chars().count() <= LONGEST_USER)
+            .collect(),
+        groups: known.agent_groups.iter().cloned().collect(),
+    }
+}

@@ -1,0 +1,199 @@
+//! Whether the admission policies that prove who wrote what are in place, exactly as this build has
+//! them. Without them anybody could sign in anybody's name.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicy;
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ApiResource, PostParams, TypeMeta};
+use kube::core::{DynamicObject, GroupVersionKind};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde_json::Value;
+use tokio::sync::{Mutex, OnceCell};
+
+use crate::core::observation::Admission;
+
+macro_rules! chart_file {
+    ($name:literal) => {
+        include_str!(concat!(
+            "../../charts/countersign/admission/",
+            $name,
+            ".yaml"
+        ))
+    };
+}
+
+/// The chart's own files: what is installed must equal them.
+const FILES: [&str; 8] = [
+    chart_file!("mutating-changed-by"),
+    chart_file!("mutating-person"),
+    chart_file!("validating-changed-by"),
+    chart_file!("validating-controller-only"),
+    chart_file!("validating-exact-change"),
+    chart_file!("validating-freeze"),
+    chart_file!("validating-intervention"),
+    chart_file!("validating-sign-off"),
+];
+/// What the chart replaces by the operator's user.
+const OPERATOR: &str = "system:serviceaccount:NAMESPACE:NAME";
+/// How long a look is good for.
+const FRESH: Duration = Duration::from_secs(1);
+/// The API group of all of them.
+const GROUP_VERSION: &str = "admissionregistration.k8s.io/v1";
+
+/// Compares what is installed with what should be.
+#[derive(Clone)]
+pub struct AdmissionCheck {
+    client: Client,
+    expected: Arc<OnceCell<Expected>>,
+    last: Arc<Mutex<Option<(Instant, Admission)>>>,
+}
+
+/// What should be installed on this cluster.
+#[derive(Debug)]
+struct Expected {
+    objects: Vec<DynamicObject>,
+    stamps: bool,
+}
+
+impl AdmissionCheck {
+    /// A check that learns at its first use who the operator is and what the API server offers.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self {
+            client,
+            expected: Arc::default(),
+            last: Arc::default(),
+        }
+    }
+
+    /// What is missing or altered, as of a moment ago at most: changes that wait for people at the same
+    /// time share one look.
+    pub async fn check(&self) -> Admission {
+        let mut last = self.last.lock().await;
+        if let Some((at, admission)) = &*last
+            && at.elapsed() < FRESH
+        {
+            return admission.clone();
+        }
+        let admission = self.read().await;
+        *last = Some((Instant::now(), admission.clone()));
+        admission
+    }
+
+    async fn read(&self) -> Admission {
+        let expected = match self.expected.get_or_try_init(|| self.learn()).await {
+            Ok(expected) => expected,
+            Err(error) => {
+                let problem = format!("the admission policies cannot be checked: {error}");
+                return Admission {
+                    problems: vec![problem],
+                    ..Admission::default()
+                };
+            }
+        };
+        let checks = expected.objects.iter().map(|object| self.compare(object));
+        let mut admission = Admission {
+            stamps: expected.stamps,
+            ..Admission::default()
+        };
+        for result in futures::future::join_all(checks).await {
+            match result {
+                Ok(since) => admission.since = admission.since.max(Some(since)),
+                Err(problem) => admission.problems.push(problem),
+            }
+        }
+        admission
+    }
+
+    async fn learn(&self) -> Result<Expected, kube::Error> {
+        let reviews: Api<SelfSubjectReview> = Api::all(self.client.clone());
+        let review = reviews
+            .create(&PostParams::default(), &SelfSubjectReview::default())
+            .await?;
+        let user = review
+            .status
+            .and_then(|it| it.user_info)
+            .and_then(|it| it.username);
+        let offered = self.client.list_api_group_resources(GROUP_VERSION).await?;
+        let mutating = MutatingAdmissionPolicy::plural(&());
+        let stamps = offered.resources.iter().any(|it| it.name == mutating);
+        let mut objects = expected(&user.unwrap_or_default());
+        objects.retain(|it| stamps || !kind(it).starts_with("Mutating"));
+        Ok(Expected { objects, stamps })
+    }
+
+    /// When an object was made, or what is wrong with it.
+    async fn compare(&self, expected: &DynamicObject) -> Result<Timestamp, String> {
+        let (kind, name) = (kind(expected), expected.name_any());
+        let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
+        let resource = ApiResource::from_gvk(&gvk);
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+        let found = api.get_opt(&name).await;
+        let found = found.map_err(|error| format!("{kind} {name} cannot be read: {error}"))?;
+        let missing = || format!("{kind} {name} is missing: upgrade the chart's release");
+        let found = found.ok_or_else(missing)?;
+        if found.data.get("spec") != expected.data.get("spec") {
+            return Err(format!(
+                "{kind} {name} is not what this version of the operator expects: upgrade the chart's release, and find out who altered it"
+            ));
+        }
+        let created = found.metadata.creation_timestamp;
+        Ok(created.map_or(Timestamp::UNIX_EPOCH, |at| at.0))
+    }
+}
+
+fn kind(object: &DynamicObject) -> &str {
+    object
+        .types
+        .as_ref()
+        .map_or("", |TypeMeta { kind, .. }| kind)
+}
+
+/// Every policy and binding for an operator of this name. What cannot be read is left out, which a
+/// test proves not to happen.
+fn expected(operator: &str) -> Vec<DynamicObject> {
+    let documents = FILES.iter().flat_map(|file| {
+        let file = file.replace(OPERATOR, operator);
+        serde_saphyr::from_multiple::<Value>(&file).unwrap_or_default()
+    });
+    documents
+        .filter_map(|it| serde_json::from_value(it).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_chart_is_expected_and_can_be_read() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/countersign/admission");
+        let files = std::fs::read_dir(directory).unwrap();
+        let mut texts: Vec<_> = files
+            .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+            .collect();
+        let mut known: Vec<_> = FILES.into();
+        texts.sort();
+        known.sort_unstable();
+        assert_eq!(texts, known);
+
+        let objects = expected("system:serviceaccount:here:countersign");
+        let policies = objects.iter().filter(|it| kind(it).ends_with("Policy"));
+        assert_eq!(
+            (policies.count(), objects.len()),
+            (FILES.len(), 2 * FILES.len())
+        );
+        for object in &objects {
+            let text = object.data.to_string();
+            assert!(
+                object.data["spec"].is_object() && !text.contains("NAMESPACE"),
+                "{text}"
+            );
+        }
+        let all = serde_json::to_string(&objects).unwrap();
+        assert!(all.contains("system:serviceaccount:here:countersign"));
+    }
+}

@@ -1,0 +1,95 @@
+//! Who may decide what, as the API server itself enforces it: sign-offs, interventions, freezes,
+//! the operator's own words, and the roles of the chart.
+
+mod freeze;
+mod installed;
+mod intervention;
+mod roles;
+mod sign_off;
+mod stamp;
+mod user;
+
+use serde_json::{Value, json};
+
+use crate::support::{App, Scene, merge, risky};
+use user::{Answer, User, path, until_enforced};
+
+/// A scene in which the policies are known to be enforced.
+async fn enforced(name: &str) -> Scene {
+    let scene = Scene::new(name).await;
+    until_enforced(&scene).await;
+    scene
+}
+
+/// A Rollout with a risky change under way, and what a decision on that change must name.
+struct Pending {
+    scene: Scene,
+    app: App,
+    change: Value,
+}
+
+impl Pending {
+    async fn new(name: &str) -> Self {
+        let scene = enforced(name).await;
+        let mut app = App::new("shop");
+        app.replicas = 1;
+        let app = scene.serving(app).await;
+        let mut pending = Self {
+            scene,
+            app,
+            change: Value::Null,
+        };
+        pending.change_to("v2").await;
+        pending
+    }
+
+    /// Makes another change, and looks at it.
+    async fn change_to(&mut self, version: &str) {
+        let app = self.app.version(version).provenance(risky());
+        let before = self.change["digest"].clone();
+        self.scene.apply(&app).await;
+        let seen = |rollout: &countersign::api::Rollout| {
+            let change = rollout.status.as_ref()?.change.as_ref()?;
+            Some(json!({
+                "rollout": self.app.name, "rolloutUid": rollout.metadata.uid,
+                "run": change.run, "digest": change.digest,
+            }))
+            .filter(|change| change["digest"] != before)
+        };
+        let what = "the change is under way";
+        let rollout = self
+            .scene
+            .until(&app, what, |rollout| seen(rollout).is_some())
+            .await;
+        self.change = seen(&rollout).unwrap();
+    }
+
+    /// A sign-off on the change, with other words in its spec.
+    async fn sign(&self, user: &User, name: &str, words: Value) -> Answer {
+        let words = with(json!({ "decision": "Approve" }), words);
+        self.decide(user, "SignOff", name, words).await
+    }
+
+    /// An intervention in the change, with other words in its spec.
+    async fn intervene(&self, user: &User, name: &str, words: Value) -> Answer {
+        self.decide(user, "Intervention", name, words).await
+    }
+
+    async fn decide(&self, user: &User, kind: &str, name: &str, words: Value) -> Answer {
+        let object = json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": kind, "metadata": { "name": name },
+            "spec": with(self.change.clone(), words),
+        });
+        let resource = format!("{}s", kind.to_lowercase());
+        user.create(&path(&self.scene, &resource), &object).await
+    }
+}
+
+/// One value with another one merged into it.
+fn with(value: Value, other: Value) -> Value {
+    let mut whole = json!({});
+    for part in [value, other] {
+        merge(&mut whole, &part);
+    }
+    whole
+}

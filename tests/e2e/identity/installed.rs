@@ -1,0 +1,99 @@
+//! The policies as they are installed: just what the chart's files say.
+
+use std::path::Path;
+use std::process::Command;
+
+use countersign_cluster::wait_for;
+use serde_json::{Value, json};
+
+use super::enforced;
+use super::user::User;
+use crate::support::{SOON, Scene};
+
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/countersign");
+
+/// Every policy and binding of the chart, with the operator's user filled in.
+pub fn files() -> Vec<Value> {
+    let mut paths: Vec<_> = std::fs::read_dir(Path::new(CHART).join("admission"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    paths.sort();
+    let parse = |path| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let text = text.replace("NAMESPACE:NAME", "countersign-system:countersign");
+        let documents: Vec<Value> = text
+            .split("\n---\n")
+            .map(|document| serde_saphyr::from_str(document).unwrap())
+            .collect();
+        documents
+    };
+    paths.iter().flat_map(parse).collect()
+}
+
+/// The path of a policy or a binding.
+pub fn path(object: &Value) -> String {
+    let kind = object["kind"].as_str().unwrap().to_lowercase();
+    let plural = match kind.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{kind}s"),
+    };
+    let name = object["metadata"]["name"].as_str().unwrap();
+    format!("/apis/admissionregistration.k8s.io/v1/{plural}/{name}")
+}
+
+#[tokio::test]
+async fn the_api_server_stores_the_policies_as_the_chart_has_them() {
+    let scene = Scene::new("policies").await;
+    let admin = User::admin(&scene);
+    let files = files();
+    assert_eq!(files.len(), 16, "eight policies, each with its binding");
+    for file in files {
+        let stored = admin.get(&path(&file)).await.unwrap();
+        assert_eq!(stored["spec"], file["spec"], "{}", path(&file));
+    }
+}
+
+#[tokio::test]
+async fn the_api_server_finds_no_fault_with_the_policies() {
+    let scene = enforced("policies").await;
+    let admin = User::admin(&scene);
+    let checked = files()
+        .into_iter()
+        .filter(|file| file["kind"] == "ValidatingAdmissionPolicy");
+    for file in checked {
+        // It checks them in its own time, once the definitions are served.
+        let look = async || {
+            let status = admin.get(&path(&file)).await.unwrap()["status"].clone();
+            status["typeChecking"]
+                .is_object()
+                .then_some(status)
+                .ok_or("not checked")
+        };
+        let status = wait_for("a policy is checked", SOON, look).await.unwrap();
+        assert_eq!(status["typeChecking"], json!({}), "{}", path(&file));
+    }
+}
+
+#[test]
+fn the_chart_leaves_out_what_the_api_server_does_not_have() {
+    let kinds = |arguments: &[&str]| {
+        let output = Command::new("helm")
+            .args(["template", "countersign", CHART])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}");
+        let rendered = String::from_utf8_lossy(&output.stdout).into_owned();
+        let count = |kind: &str| {
+            rendered
+                .matches(&format!("kind: {kind}AdmissionPolicy"))
+                .count()
+        };
+        (count("Validating"), count("Mutating"))
+    };
+    let mutating = "--api-versions=admissionregistration.k8s.io/v1/MutatingAdmissionPolicy";
+    assert_eq!(kinds(&[mutating]), (12, 4));
+    assert_eq!(kinds(&[]), (12, 0));
+    assert_eq!(kinds(&[mutating, "--set=admission.install=false"]), (0, 0));
+}

@@ -1,0 +1,184 @@
+//! The roles: what each may do, and what none may.
+
+use serde_json::json;
+
+use super::Pending;
+use super::user::{User, assert_refused, path};
+use crate::support::Scene;
+
+const READ: &[&str] = &["get", "list", "watch"];
+const WRITE: &[&str] = &["create", "update", "patch", "delete", "deletecollection"];
+const KINDS: &[&str] = &[
+    "rollouts",
+    "rolloutpolicies",
+    "rolloutruns",
+    "signoffs",
+    "interventions",
+    "freezes",
+];
+const STATUS: &[&str] = &["rollouts/status", "signoffs/status", "interventions/status"];
+
+/// Everything that anybody could want to do with our resources.
+fn all() -> Vec<(&'static str, &'static str)> {
+    let of = |verbs: &[&'static str], resources: &[&'static str]| -> Vec<_> {
+        resources
+            .iter()
+            .flat_map(|resource| verbs.iter().map(move |verb| (*verb, *resource)))
+            .collect()
+    };
+    let decide = [
+        "approve",
+        "breakglass",
+        "abort",
+        "retry",
+        "promote",
+        "pause",
+        "resume",
+    ];
+    [
+        of(READ, KINDS),
+        of(WRITE, KINDS),
+        of(&["update", "patch"], STATUS),
+        of(&decide, &["rollouts"]),
+        of(&["update", "patch"], &["rollouts/scale"]),
+    ]
+    .concat()
+}
+
+/// Whether a role allows it, beside reading.
+fn allows(role: &str, verb: &str, resource: &str) -> bool {
+    let service_team = matches!(
+        (verb, resource),
+        (
+            "create"
+                | "update"
+                | "patch"
+                | "delete"
+                | "deletecollection"
+                | "abort"
+                | "retry"
+                | "pause"
+                | "resume",
+            "rollouts"
+        ) | ("update" | "patch", "rollouts/scale")
+            | ("create", "interventions")
+    );
+    match role {
+        "edit" | "admin" => service_team,
+        "countersign-approver" => {
+            matches!(
+                (verb, resource),
+                ("create", "signoffs") | ("approve", "rollouts")
+            )
+        }
+        "countersign-on-call" => matches!(
+            (verb, resource),
+            ("create", "signoffs" | "interventions")
+                | (
+                    "breakglass" | "abort" | "retry" | "promote" | "pause" | "resume",
+                    "rollouts"
+                )
+                | ("create" | "update" | "patch" | "delete", "freezes")
+        ),
+        "countersign-policy-owner" => resource == "rolloutpolicies" && WRITE.contains(&verb),
+        _ => false,
+    }
+}
+
+#[tokio::test]
+async fn each_role_allows_its_own_work_and_no_more() {
+    let scene = Scene::new("roles").await;
+    for role in [
+        "view",
+        "edit",
+        "admin",
+        "countersign-approver",
+        "countersign-on-call",
+        "countersign-policy-owner",
+    ] {
+        let user = format!("{role}-of-{}", scene.namespace);
+        scene.grant(&user, role).await;
+        for (verb, resource) in all() {
+            let reads = READ.contains(&verb)
+                && (role != "countersign-policy-owner" || resource == "rolloutpolicies");
+            let expected = reads || allows(role, verb, resource);
+            let may = scene.may(&user, verb, resource).await;
+            assert_eq!(may, expected, "{role}: {verb} {resource}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_rules_a_namespace_still_cannot_make_themselves_an_approver() {
+    let scene = Scene::new("escalation").await;
+    let owner = format!("owner-of-{}", scene.namespace);
+    scene.grant(&owner, "admin").await;
+    let owner = User::impersonated(&scene, &owner, &[]).await;
+    let rbac = format!(
+        "/apis/rbac.authorization.k8s.io/v1/namespaces/{}",
+        scene.namespace
+    );
+    let role = json!({
+        "metadata": { "name": "mine" },
+        "rules": [{ "apiGroups": ["countersign.dev"], "resources": ["rollouts"], "verbs": ["approve"] }],
+    });
+    let made = owner.create(&format!("{rbac}/roles"), &role).await;
+    assert_refused(&made, &["403", "not currently held"]);
+    let binding = json!({
+        "metadata": { "name": "mine" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "countersign-approver" },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": owner.name }],
+    });
+    let bound = owner
+        .create(&format!("{rbac}/rolebindings"), &binding)
+        .await;
+    assert_refused(&bound, &["403", "not currently held"]);
+}
+
+#[tokio::test]
+async fn status_and_records_are_the_operators_word_though_a_role_allows_more() {
+    let pending = Pending::new("word").await;
+    let scene = &pending.scene;
+    let user = format!("everything-of-{}", scene.namespace);
+    let everything =
+        json!([{ "apiGroups": ["countersign.dev"], "resources": ["*"], "verbs": ["*"] }]);
+    scene.grant_rules(&user, everything).await;
+    let user = User::impersonated(scene, &user, &[]).await;
+    pending.sign(&user, "mine", json!({})).await.unwrap();
+    let pause = json!({ "action": "Pause" });
+    pending.intervene(&user, "mine", pause).await.unwrap();
+
+    let words = ["403", "written by the Countersign operator alone"];
+    let counts = |kind: &str| {
+        json!({ "status": { "conditions": [{
+            "type": kind, "status": "True", "reason": "Invented", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }] } })
+    };
+    for (resource, patch) in [
+        (
+            "rollouts/shop/status",
+            json!({ "status": { "message": "all is well" } }),
+        ),
+        ("signoffs/mine/status", counts("Counts")),
+        ("interventions/mine/status", counts("Applied")),
+    ] {
+        let answer = user.merge(&path(scene, resource), &patch).await;
+        assert_refused(&answer, &words);
+    }
+    let run = json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "RolloutRun", "metadata": { "name": "mine" },
+        "spec": { "rollout": "shop", "digest": "a", "podTemplateHash": "a", "revision": 1 },
+    });
+    assert_refused(
+        &user.create(&path(scene, "rolloutruns"), &run).await,
+        &words,
+    );
+    let record = format!("rolloutruns/{}", pending.change["run"].as_str().unwrap());
+    let record = path(scene, &record);
+    let better = json!({ "spec": { "digest": "0".repeat(64) } });
+    assert_refused(&user.merge(&record, &better).await, &words);
+    // What leaves it as it was passes, as the garbage collector's writes do.
+    let label = json!({ "metadata": { "labels": { "seen": "yes" } } });
+    user.merge(&record, &label).await.unwrap();
+}

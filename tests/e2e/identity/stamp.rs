@@ -1,0 +1,495 @@
+//! The stamp `countersign.dev/changed-by`: always who really changed the template or the provenance
+//! last, whatever anybody writes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use countersign::api::{CHANGED_BY_ANNOTATION, PROVENANCE_PREFIX};
+use countersign_cluster::wait_for;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::{Value, json};
+
+use super::user::{
+    APPLY, Answer, JSON, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, User, assert_refused, path,
+};
+use super::{enforced, installed};
+use crate::support::{App, SOON, Scene};
+
+/// Who is stamped on a Rollout.
+pub fn of(rollout: &Value) -> Option<&str> {
+    rollout["metadata"]["annotations"][CHANGED_BY_ANNOTATION].as_str()
+}
+
+/// A Rollout that has no pods, so that changing it over and over costs little.
+fn manifest() -> Value {
+    let mut app = App::new("shop");
+    app.replicas = 0;
+    app.manifest()
+}
+
+/// One thing that a write sets.
+#[derive(Clone, Debug)]
+enum Edit {
+    Image(u8),
+    Provenance(Option<u8>),
+    Stamp(Option<&'static str>),
+    /// All annotations go, the stamp and the provenance with them.
+    NoAnnotations,
+    Label(u8),
+    Replicas(u8),
+}
+
+/// The ways in which a Rollout can be written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum How {
+    MergePatch,
+    JsonPatch,
+    StrategicPatch,
+    Replace,
+    Apply,
+    ForcedApply,
+    Recreate,
+    Scale,
+    Status,
+}
+
+/// One write by somebody.
+#[derive(Clone, Debug)]
+struct Write {
+    how: How,
+    edits: Vec<Edit>,
+    /// The field manager of an apply.
+    manager: &'static str,
+}
+
+impl Write {
+    fn any(random: &mut StdRng) -> Self {
+        let ways = [
+            How::MergePatch,
+            How::JsonPatch,
+            How::StrategicPatch,
+            How::Replace,
+            How::Apply,
+            How::ForcedApply,
+            How::ForcedApply,
+            How::Recreate,
+            How::Scale,
+            How::Status,
+        ];
+        let edits = random.random_range(1..=3);
+        Self {
+            how: ways.choose(random).unwrap().clone(),
+            edits: (0..edits).map(|_| Edit::any(random)).collect(),
+            manager: ["ci", "gitops"].choose(random).unwrap(),
+        }
+    }
+
+    async fn send(&self, user: &User, scene: &Scene) -> Answer {
+        let (own, all) = (path(scene, "rollouts/shop"), path(scene, "rollouts"));
+        let apply = format!("{own}?fieldManager={}&force=", self.manager);
+        match self.how {
+            How::MergePatch => user.merge(&own, &self.merge_patch()).await,
+            How::JsonPatch => {
+                user.send("PATCH", &own, JSON_PATCH, &self.json_patch())
+                    .await
+            }
+            How::StrategicPatch => {
+                user.send("PATCH", &own, STRATEGIC_PATCH, &self.merge_patch())
+                    .await
+            }
+            How::Replace => {
+                let live = user.get(&own).await?;
+                user.send("PUT", &own, JSON, &self.edited(live)).await
+            }
+            How::Apply => {
+                let manifest = self.edited(manifest());
+                user.send("PATCH", &(apply + "false"), APPLY, &manifest)
+                    .await
+            }
+            How::ForcedApply => {
+                let manifest = self.edited(manifest());
+                user.send("PATCH", &(apply + "true"), APPLY, &manifest)
+                    .await
+            }
+            How::Recreate => {
+                user.delete(&own).await?;
+                user.create(&all, &self.edited(manifest())).await
+            }
+            How::Scale => user.merge(&(own + "/scale"), &self.merge_patch()).await,
+            How::Status => {
+                user.send(
+                    "PATCH",
+                    &(own + "/status"),
+                    MERGE_PATCH,
+                    &self.merge_patch(),
+                )
+                .await
+            }
+        }
+    }
+
+    fn edited(&self, mut rollout: Value) -> Value {
+        for edit in &self.edits {
+            edit.make(&mut rollout);
+        }
+        rollout
+    }
+
+    fn merge_patch(&self) -> Value {
+        let mut patch = json!({});
+        for edit in &self.edits {
+            crate::support::merge(&mut patch, &edit.merge_patch());
+        }
+        patch
+    }
+
+    fn json_patch(&self) -> Value {
+        self.edits.iter().map(Edit::json_patch).collect()
+    }
+}
+
+impl Edit {
+    fn any(random: &mut StdRng) -> Self {
+        let names = [None, Some(""), Some("alice"), Some("bob"), Some("mallory")];
+        match random.random_range(0..10) {
+            0..=1 => Self::Image(random.random_range(1..=3)),
+            2..=3 => Self::Provenance([None, Some(1), Some(2)].choose(random).copied().flatten()),
+            4..=6 => Self::Stamp(names.choose(random).copied().flatten()),
+            7 => Self::NoAnnotations,
+            8 => Self::Label(random.random_range(0..3)),
+            _ => Self::Replicas(random.random_range(0..2)),
+        }
+    }
+
+    fn make(&self, rollout: &mut Value) {
+        let mut annotation = |name: &str, value: Option<String>| {
+            let annotations = &mut rollout["metadata"]["annotations"];
+            match value {
+                Some(value) => annotations[name] = value.into(),
+                None => {
+                    annotations
+                        .as_object_mut()
+                        .map(|annotations| annotations.remove(name));
+                }
+            }
+        };
+        match self {
+            Self::Provenance(value) => annotation(&revision(), value.map(|n| n.to_string())),
+            Self::Stamp(name) => annotation(CHANGED_BY_ANNOTATION, name.map(ToOwned::to_owned)),
+            Self::NoAnnotations => rollout["metadata"]["annotations"] = json!({}),
+            Self::Image(n) => {
+                rollout["spec"]["template"]["spec"]["containers"][0]["image"] = image(*n).into();
+            }
+            Self::Label(n) => rollout["metadata"]["labels"]["seen"] = n.to_string().into(),
+            Self::Replicas(n) => rollout["spec"]["replicas"] = (*n).into(),
+        }
+    }
+
+    fn merge_patch(&self) -> Value {
+        let annotations = |value: Value| json!({ "metadata": { "annotations": value } });
+        match self {
+            Self::Provenance(value) => {
+                annotations(json!({ revision(): value.map(|n| n.to_string()) }))
+            }
+            Self::Stamp(name) => annotations(json!({ CHANGED_BY_ANNOTATION: name })),
+            Self::NoAnnotations => annotations(Value::Null),
+            Self::Image(n) => {
+                let mut template = manifest()["spec"]["template"].clone();
+                template["spec"]["containers"][0]["image"] = image(*n).into();
+                json!({ "spec": { "template": template } })
+            }
+            Self::Label(n) => json!({ "metadata": { "labels": { "seen": n.to_string() } } }),
+            Self::Replicas(n) => json!({ "spec": { "replicas": n } }),
+        }
+    }
+
+    fn json_patch(&self) -> Value {
+        let annotation = |name: &str, value: Option<String>| {
+            let path = format!("/metadata/annotations/{}", name.replace('/', "~1"));
+            match value {
+                Some(value) => json!({ "op": "add", "path": path, "value": value }),
+                None => json!({ "op": "remove", "path": path }),
+            }
+        };
+        match self {
+            Self::Provenance(value) => annotation(&revision(), value.map(|n| n.to_string())),
+            Self::Stamp(name) => annotation(CHANGED_BY_ANNOTATION, name.map(ToOwned::to_owned)),
+            Self::NoAnnotations => {
+                json!({ "op": "replace", "path": "/metadata/annotations", "value": {} })
+            }
+            Self::Image(n) => json!({
+                "op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image(*n),
+            }),
+            Self::Label(n) => {
+                json!({ "op": "add", "path": "/metadata/labels", "value": { "seen": n.to_string() } })
+            }
+            Self::Replicas(n) => json!({ "op": "replace", "path": "/spec/replicas", "value": n }),
+        }
+    }
+}
+
+fn image(n: u8) -> String {
+    format!("example.org/shop:v{n}")
+}
+
+fn revision() -> String {
+    format!("{PROVENANCE_PREFIX}revision")
+}
+
+/// What the stamp is about: who changes any of it is stamped.
+fn substance(rollout: &Value) -> (Value, Value, BTreeMap<String, Value>) {
+    let annotations = rollout["metadata"]["annotations"].as_object();
+    let provenance = annotations
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| name.starts_with(PROVENANCE_PREFIX))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let uid = rollout["metadata"]["uid"].clone();
+    (uid, rollout["spec"]["template"].clone(), provenance)
+}
+
+/// Alice and bob, who both may write Rollouts in the scene, and a Rollout that alice has made.
+async fn written_by_two(scene: &Scene) -> [User; 2] {
+    let mut users = Vec::new();
+    for name in ["alice", "bob"] {
+        scene.grant(name, "edit").await;
+        users.push(User::known(scene, name).await);
+    }
+    let [alice, bob] = users.try_into().ok().unwrap();
+    let made = alice.create(&path(scene, "rollouts"), &manifest()).await;
+    assert_eq!(of(&made.unwrap()), Some("alice"));
+    [alice, bob]
+}
+
+#[tokio::test]
+async fn no_sequence_of_writes_forges_the_stamp() {
+    let scene = enforced("stamp-random").await;
+    let users = written_by_two(&scene).await;
+    let (admin, own) = (User::admin(&scene), path(&scene, "rollouts/shop"));
+    let mut done = BTreeSet::new();
+    let mut stamped = BTreeSet::new();
+    for seed in [7, 1969] {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut before = admin.get(&own).await.unwrap();
+        for turn in 0..150 {
+            let user = users.choose(&mut random).unwrap();
+            let write = Write::any(&mut random);
+            let answer = write.send(user, &scene).await;
+            let after = admin.get(&own).await.unwrap();
+            let changed = substance(&before) != substance(&after);
+            let expected = if changed {
+                Some(&*user.name)
+            } else {
+                of(&before)
+            };
+            let what = format!(
+                "seed {seed}, turn {turn}: {} {write:?}: {answer:?}",
+                user.name
+            );
+            assert_eq!(of(&after), expected, "{what}");
+            assert!(answer.is_ok() || !changed, "refused, but done: {what}");
+            if answer.is_ok() {
+                done.insert((user.name.clone(), write.how));
+                stamped.insert((of(&after).unwrap().to_owned(), changed));
+            }
+            before = after;
+        }
+    }
+    // Strategic merge patches are not for custom resources, and the status is not theirs to write.
+    assert_eq!(done.len(), 2 * 7, "{done:?}");
+    assert_eq!(stamped.len(), 2 * 2, "{stamped:?}");
+}
+
+#[tokio::test]
+async fn kubectl_cannot_forge_the_stamp_either() {
+    let scene = enforced("stamp-kubectl").await;
+    written_by_two(&scene).await;
+    let (admin, own) = (User::admin(&scene), path(&scene, "rollouts/shop"));
+    let directory = scene.cluster.dir().join(&scene.namespace);
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = |name: &str, edits: &[Edit]| {
+        let mut rollout = manifest();
+        for edit in edits {
+            edit.make(&mut rollout);
+        }
+        let file = directory.join(name);
+        std::fs::write(&file, rollout.to_string()).unwrap();
+        file.display().to_string()
+    };
+    let forged = Edit::Stamp(Some("mallory"));
+    let (v1, v2) = (
+        file("v1", std::slice::from_ref(&forged)),
+        file("v2", &[forged, Edit::Image(2)]),
+    );
+    let plain = file("plain", &[Edit::Image(2)]);
+    let forge = "countersign.dev/changed-by=mallory";
+    let remove = "countersign.dev/changed-by-";
+    let tests = "provenance.countersign.dev/tests=FAILED";
+    for (user, line, expected) in [
+        // The manifest's provenance and template are the live ones: only a stamp is claimed.
+        ("bob", format!("apply -f {v1}"), "alice"),
+        (
+            "bob",
+            format!("annotate --overwrite cro/shop {forge}"),
+            "alice",
+        ),
+        ("bob", format!("annotate cro/shop {remove}"), "alice"),
+        ("bob", format!("apply -f {v2}"), "bob"),
+        ("alice", "label cro/shop team=shop".into(), "bob"),
+        ("alice", "scale cro/shop --replicas=1".into(), "bob"),
+        ("alice", "scale cro/shop --replicas=0".into(), "bob"),
+        (
+            "alice",
+            format!("annotate --overwrite cro/shop {forge} {tests}"),
+            "alice",
+        ),
+        (
+            "bob",
+            format!("annotate --overwrite cro/shop {forge} {tests}"),
+            "alice",
+        ),
+        (
+            "bob",
+            "annotate cro/shop provenance.countersign.dev/tests-".into(),
+            "bob",
+        ),
+        (
+            "alice",
+            format!("apply --server-side --force-conflicts -f {v2}"),
+            "alice",
+        ),
+        (
+            "bob",
+            format!("apply --server-side --force-conflicts --field-manager=other -f {v2}"),
+            "alice",
+        ),
+        (
+            "bob",
+            format!("apply --server-side --force-conflicts -f {plain}"),
+            "alice",
+        ),
+        (
+            "bob",
+            format!("apply --server-side --force-conflicts --field-manager=other -f {plain}"),
+            "alice",
+        ),
+        ("bob", format!("replace -f {v1}"), "bob"),
+        ("alice", format!("replace -f {v1}"), "bob"),
+        ("alice", format!("replace --force -f {v1}"), "alice"),
+        (
+            "bob",
+            "patch cro/shop --type=merge -p {\"metadata\":{\"annotations\":null}}".into(),
+            "bob",
+        ),
+    ] {
+        // The operator may write the status between a replace's read and its write.
+        let look = async || {
+            let output = Command::new("kubectl")
+                .args(["--context", user, "--namespace", &scene.namespace])
+                .args(line.split(' '))
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let conflict = said.contains("the object has been modified");
+            assert!(
+                output.status.success() || conflict,
+                "{user}: kubectl {line}: {said}"
+            );
+            output.status.success().then_some(()).ok_or(said)
+        };
+        wait_for("kubectl is done", SOON, look).await.unwrap();
+        let stamp = admin.get(&own).await.unwrap();
+        assert_eq!(of(&stamp), Some(expected), "{user}: kubectl {line}");
+    }
+}
+
+/// Takes the mutating policy out of force for as long as something is tried.
+async fn unstamped<T>(scene: &Scene, attempt: impl Future<Output = T>) -> T {
+    let admin = User::admin(scene);
+    let is_binding = |file: &Value| {
+        file["kind"] == "MutatingAdmissionPolicyBinding"
+            && file["metadata"]["name"] == "changed-by.countersign.dev"
+    };
+    let binding = installed::files().into_iter().find(is_binding).unwrap();
+    let own = installed::path(&binding);
+    let stamps = async |wanted: bool| {
+        let dry = path(scene, "rollouts") + "?dryRun=All";
+        let mut rollout = manifest();
+        rollout["metadata"]["name"] = "stamped".into();
+        let look = async || {
+            let made = admin.create(&dry, &rollout).await?;
+            (of(&made).is_some() == wanted)
+                .then_some(())
+                .ok_or(super::user::Refusal {
+                    code: 200,
+                    message: made.to_string(),
+                })
+        };
+        wait_for("the policy is in force, or is not", SOON, look)
+            .await
+            .unwrap();
+    };
+    admin.delete(&own).await.unwrap();
+    stamps(false).await;
+    let outcome = attempt.await;
+    admin
+        .send(
+            "PATCH",
+            &(own + "?fieldManager=test&force=true"),
+            APPLY,
+            &binding,
+        )
+        .await
+        .unwrap();
+    stamps(true).await;
+    outcome
+}
+
+#[tokio::test]
+async fn a_stamp_is_absent_but_never_forged_where_there_are_no_mutating_policies() {
+    let scene = Scene::alone("stamp-absent").await;
+    super::until_enforced(&scene).await;
+    let [alice, bob] = written_by_two(&scene).await;
+    let own = path(&scene, "rollouts/shop");
+    let write = |edits: &[Edit]| Write {
+        how: How::MergePatch,
+        edits: edits.to_vec(),
+        manager: "ci",
+    };
+    let attempts = async {
+        let mut answers = Vec::new();
+        for (user, edits) in [
+            (&bob, &[Edit::Stamp(Some("bob"))][..]),
+            (&bob, &[Edit::Image(2), Edit::Stamp(Some("alice"))]),
+            // It still says alice, who did not make this change.
+            (&bob, &[Edit::Image(2)]),
+            (&bob, &[Edit::Image(2), Edit::Stamp(None)]),
+            (&alice, &[Edit::Stamp(Some("bob"))]),
+            (&alice, &[Edit::Label(1)]),
+            (
+                &alice,
+                &[Edit::Provenance(Some(2)), Edit::Stamp(Some("alice"))],
+            ),
+        ] {
+            answers.push(write(edits).send(user, &scene).await);
+        }
+        answers
+    };
+    let answers = unstamped(&scene, attempts).await;
+    let done: Vec<_> = answers.iter().map(Result::is_ok).collect();
+    assert_eq!(
+        done,
+        [false, false, false, true, false, true, true],
+        "{answers:?}"
+    );
+    let refused = answers.iter().position(Result::is_err).unwrap();
+    assert_refused(
+        &answers[refused],
+        &["403", "must be \"alice\"", "leave the annotation out"],
+    );
+    let last = User::admin(&scene).get(&own).await.unwrap();
+    assert_eq!(of(&last), Some("alice"));
+}

@@ -1,0 +1,178 @@
+//! Somebody who writes to the API server: a user of the cluster, a service account, or anybody whom
+//! an administrator impersonates.
+
+use std::fmt;
+
+use axum::http::Request;
+use countersign_cluster::wait_for;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::PostParams;
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use serde_json::{Value, json};
+
+use crate::support::{SOON, Scene};
+
+pub const JSON: &str = "application/json";
+pub const JSON_PATCH: &str = "application/json-patch+json";
+pub const MERGE_PATCH: &str = "application/merge-patch+json";
+pub const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
+pub const APPLY: &str = "application/apply-patch+yaml";
+
+/// Somebody, by the name under which the API server knows them.
+#[derive(Clone)]
+pub struct User {
+    pub name: String,
+    client: Client,
+}
+
+/// What the API server says to what it does not do.
+#[derive(Debug)]
+pub struct Refusal {
+    pub code: u16,
+    pub message: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.code, self.message)
+    }
+}
+
+pub type Answer = Result<Value, Refusal>;
+
+impl User {
+    pub fn admin(scene: &Scene) -> Self {
+        Self {
+            name: "admin".into(),
+            client: scene.cluster.client(),
+        }
+    }
+
+    /// One of the users that the test cluster knows.
+    pub async fn known(scene: &Scene, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            client: scene.cluster.client_as(name).await.unwrap(),
+        }
+    }
+
+    /// A service account of the scene's namespace, which is made.
+    pub async fn service_account(scene: &Scene, name: &str) -> Self {
+        let accounts: Api<ServiceAccount> =
+            Api::namespaced(scene.cluster.client(), &scene.namespace);
+        let account = json!({ "metadata": { "name": name } });
+        let (create, account) = (
+            PostParams::default(),
+            serde_json::from_value(account).unwrap(),
+        );
+        accounts.create(&create, &account).await.unwrap();
+        let request = TokenRequest::default();
+        let token = accounts.create_token_request(name, &create, &request).await;
+        let token = token.unwrap().status.unwrap().token;
+        Self {
+            name: format!("system:serviceaccount:{}:{name}", scene.namespace),
+            client: client(scene, |_| {
+                serde_json::from_value(json!({ "token": token })).unwrap()
+            })
+            .await,
+        }
+    }
+
+    /// Anybody: admission sees whom an administrator impersonates.
+    pub async fn impersonated(scene: &Scene, name: &str, groups: &[String]) -> Self {
+        let as_them = |admin: AuthInfo| AuthInfo {
+            impersonate: Some(name.to_owned()),
+            impersonate_groups: Some(groups.to_vec()),
+            ..admin
+        };
+        Self {
+            name: name.to_owned(),
+            client: client(scene, as_them).await,
+        }
+    }
+
+    pub async fn send(&self, method: &str, path: &str, kind: &str, body: &Value) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", kind)
+            .body(body.to_string().into_bytes())
+            .unwrap();
+        match self.client.request(request).await {
+            Ok(object) => Ok(object),
+            Err(kube::Error::Api(status)) => Err(Refusal {
+                code: status.code,
+                message: status.message.clone(),
+            }),
+            Err(error) => panic!("{method} {path}: {error}"),
+        }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, JSON, &Value::Null).await
+    }
+
+    pub async fn create(&self, path: &str, object: &Value) -> Answer {
+        self.send("POST", path, JSON, object).await
+    }
+
+    pub async fn merge(&self, path: &str, patch: &Value) -> Answer {
+        self.send("PATCH", path, MERGE_PATCH, patch).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send("DELETE", path, JSON, &json!({})).await
+    }
+}
+
+/// A client whose credentials are made of the administrator's.
+async fn client(scene: &Scene, credentials: impl FnOnce(AuthInfo) -> AuthInfo) -> Client {
+    let kubeconfig = Kubeconfig::read_from(scene.cluster.kubeconfig()).unwrap();
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    let mut config = config.unwrap();
+    config.auth_info = credentials(config.auth_info);
+    Client::try_from(config).unwrap()
+}
+
+/// The path of a resource of ours in the scene's namespace.
+pub fn path(scene: &Scene, resource: &str) -> String {
+    let namespace = &scene.namespace;
+    format!("/apis/countersign.dev/v1alpha1/namespaces/{namespace}/{resource}")
+}
+
+/// Fails unless it was refused with all of these words.
+pub fn assert_refused(answer: &Answer, words: &[&str]) {
+    let refusal = answer.as_ref().expect_err("it was not refused");
+    for word in words {
+        let said = refusal.to_string();
+        assert!(said.contains(word), "{word:?} is not in: {said}");
+    }
+}
+
+/// Waits until the API server enforces the policies, which it does a moment after they are made.
+pub async fn until_enforced(scene: &Scene) {
+    let forged = json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "RolloutRun", "metadata": { "name": "forged" },
+        "spec": { "rollout": "shop", "digest": "a", "podTemplateHash": "a", "revision": 1 },
+    });
+    let stranger = format!("stranger-of-{}", scene.namespace);
+    let rule = json!({ "apiGroups": ["countersign.dev"], "resources": ["rolloutruns", "rollouts"], "verbs": ["create"] });
+    scene.grant_rules(&stranger, json!([rule])).await;
+    let user = User::impersonated(scene, &stranger, &[]).await;
+    let rollout = crate::support::App::new("stamped").manifest();
+    let look = async || {
+        let dry = |resource| path(scene, resource) + "?dryRun=All";
+        let refusal = user.create(&dry("rolloutruns"), &forged).await;
+        let stamped = user.create(&dry("rollouts"), &rollout).await;
+        match (refusal, stamped) {
+            (Err(_), Ok(object)) if super::stamp::of(&object) == Some(&stranger) => Ok(()),
+            (refusal, stamped) => Err(format!("{refusal:?} {stamped:?}")),
+        }
+    };
+    wait_for("the policies are enforced", SOON, look)
+        .await
+        .unwrap();
+}
