@@ -3,6 +3,7 @@
 //! [`decide`](decide::decide) is the product; everything else here is a part of it.
 
 pub mod analysis;
+pub mod attestation;
 pub mod decide;
 pub mod decision;
 mod differences;
