@@ -4,6 +4,7 @@
 
 pub mod analysis;
 pub mod answers;
+pub mod attestation;
 pub mod decide;
 pub mod decision;
 mod differences;

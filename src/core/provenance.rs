@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::attestation;
 use crate::api::{PROVENANCE_PREFIX, PodTemplate};
 
 /// The annotations that are read, without their prefix.
@@ -41,10 +42,14 @@ const SUBJECT_KEYS: [&str; 4] = ["attestation", "image", "repository", "revision
 
 /// Longest value of one annotation that is read, in bytes.
 pub const MAX_VALUE: usize = 4 * 1024;
+/// Longest attestation that is read, in bytes.
+pub const MAX_ATTESTATION: usize = 32 * 1024;
 /// Longest sum of all provenance annotations that is read, in bytes.
 pub const MAX_TOTAL: usize = 64 * 1024;
 /// Greatest number that a count can be.
 const MAX_COUNT: u32 = 1_000_000_000;
+/// Most problems that a RolloutRun records.
+const MAX_PROBLEMS: usize = 32;
 
 /// What the annotations declare of one change. What is not declared, or cannot be read, is `None`
 /// or empty.
@@ -82,7 +87,7 @@ pub struct Provenance {
     pub revision: Option<String>,
     /// The source repository.
     pub repository: Option<String>,
-    /// An attestation, which is carried along and not read.
+    /// An attestation as it is carried; [`attestation`] reads it.
     pub attestation: Option<String>,
     /// What could not be read, or is not used.
     pub problems: Vec<Problem>,
@@ -100,6 +105,8 @@ pub enum State {
     Stale,
     /// Some of it cannot be read; that part counts as unknown.
     Malformed,
+    /// It is declared, but must be attested and is not; all of it counts as unknown.
+    Unattested,
 }
 
 impl fmt::Display for State {
@@ -109,6 +116,7 @@ impl fmt::Display for State {
             Self::Absent => "Absent",
             Self::Stale => "Stale",
             Self::Malformed => "Malformed",
+            Self::Unattested => "Unattested",
         })
     }
 }
@@ -274,7 +282,7 @@ pub enum Problem {
         value: String,
     },
     /// A value that is too long to be read.
-    #[error("annotation {PROVENANCE_PREFIX}{key} has {length} bytes: shorten it to {MAX_VALUE}")]
+    #[error("annotation {PROVENANCE_PREFIX}{key} has {length} bytes: shorten it to {}", longest(.key))]
     TooLong {
         /// The annotation.
         key: &'static str,
@@ -315,6 +323,21 @@ pub enum Problem {
         /// Their names, as they can be shown.
         names: String,
     },
+    /// Nothing is attested, though something claims to be or has to be.
+    #[error("annotation {PROVENANCE_PREFIX}attestation: {0}")]
+    Attestation(attestation::Problem),
+    /// What is attested cannot be read.
+    #[error("in the attestation: {0}")]
+    Attested(Box<Problem>),
+}
+
+/// Longest value of an annotation that is read, in bytes.
+fn longest(key: &str) -> usize {
+    if key == attestation::ANNOTATION {
+        MAX_ATTESTATION
+    } else {
+        MAX_VALUE
+    }
 }
 
 impl Provenance {
@@ -369,6 +392,52 @@ impl Provenance {
             });
         }
         read
+    }
+
+    /// What is declared of a change, where it leaves something open completed by what is attested;
+    /// and what is attested alone. The problems of both are told by the first.
+    #[must_use]
+    pub fn read_both(
+        declared: &BTreeMap<String, String>,
+        attested: &BTreeMap<String, String>,
+        template: &PodTemplate,
+    ) -> (Self, Self) {
+        let mut all = attested.clone();
+        all.extend(declared.clone());
+        let mut both = Self::read(&all, template);
+        let alone = Self::read(attested, template);
+        both.problems.extend(
+            alone
+                .problems
+                .iter()
+                .map(|problem| Problem::Attested(Box::new(problem.clone()))),
+        );
+        both.problems.truncate(MAX_PROBLEMS);
+        (both, alone)
+    }
+
+    /// The provenance of a change of which nothing is attested: all of it is unknown.
+    #[must_use]
+    pub fn unattested() -> Self {
+        Self {
+            state: State::Unattested,
+            ..Self::default()
+        }
+    }
+
+    /// What is declared, where its attestation is missing or refused.
+    #[must_use]
+    pub fn refused(mut self, why: attestation::Problem) -> Self {
+        use attestation::Problem::{Missing, NoKeys};
+        self.state = match (self.state, &why) {
+            (State::Declared, Missing | NoKeys) => State::Unattested,
+            (state, Missing | NoKeys) | (state @ State::Stale, _) => state,
+            _ => State::Malformed,
+        };
+        // First, so that it is told where a message is cut.
+        self.problems.insert(0, Problem::Attestation(why));
+        self.problems.truncate(MAX_PROBLEMS);
+        self
     }
 
     fn declared(reader: &mut Reader<'_>) -> Self {
@@ -543,7 +612,7 @@ impl<'a> Reader<'a> {
     /// The value without surrounding space; `None` where it is absent or must not be read.
     fn text(&mut self, key: &'static str) -> Option<&'a str> {
         let value = self.own.get(key)?.trim();
-        let problem = if value.len() > MAX_VALUE {
+        let problem = if value.len() > longest(key) {
             Problem::TooLong {
                 key,
                 length: value.len(),
@@ -1011,6 +1080,95 @@ mod tests {
     }
 
     #[test]
+    fn an_attestation_may_be_longer_than_the_others() {
+        let of = |length: usize| good_but("attestation", Some(&"x".repeat(length)));
+        let longest = of(MAX_ATTESTATION);
+        assert_eq!(
+            (longest.state, longest.problems.len()),
+            (State::Declared, 0)
+        );
+        let longer = of(MAX_ATTESTATION + 1);
+        assert_eq!((longer.state, longer.attestation), (State::Malformed, None));
+        assert!(
+            longer.problems[0]
+                .to_string()
+                .contains("has 32769 bytes: shorten it to 32768"),
+            "{}",
+            longer.problems[0]
+        );
+    }
+
+    #[test]
+    fn what_is_attested_completes_what_is_declared() {
+        let both = |declared: &[(&str, &str)], attested: &[(&str, &str)]| {
+            Provenance::read_both(&annotations(declared), &annotations(attested), &template())
+        };
+        let (declared, alone) = both(&[("attestation", "e30=")], &GOOD);
+        assert_eq!(
+            (declared.state, declared.lines),
+            (State::Declared, Some(312))
+        );
+        assert_eq!((alone.state, alone.attestation), (State::Declared, None));
+
+        let (declared, alone) = both(&[("authors", "mallory"), ("tests", "FAILED")], &GOOD);
+        assert_eq!(declared.authors, [Identity::of("mallory")]);
+        assert_eq!(
+            (declared.tests, declared.lines),
+            (Some(TestResult::Failed), Some(312))
+        );
+        assert_eq!(
+            (alone.authors.len(), alone.tests),
+            (2, Some(TestResult::Passed))
+        );
+
+        let (declared, alone) = both(&[("contributor", "human")], &GOOD);
+        assert_eq!(
+            (declared.state, alone.state),
+            (State::Malformed, State::Declared)
+        );
+        assert!(
+            declared.problems[0]
+                .to_string()
+                .contains("correct one of them"),
+            "{}",
+            declared.problems[0]
+        );
+
+        let (declared, alone) = both(&[("tests", "PASSED")], &[("tests", "GREEN")]);
+        assert_eq!(
+            (declared.state, alone.state),
+            (State::Declared, State::Malformed)
+        );
+        assert!(
+            declared.problems[0]
+                .to_string()
+                .starts_with("in the attestation: "),
+            "{}",
+            declared.problems[0]
+        );
+    }
+
+    #[test]
+    fn a_refused_attestation_is_told_first() {
+        use attestation::Problem::{Missing, UnknownPredicate};
+        let failed = || UnknownPredicate { found: "x".into() };
+        let state = |of: &[(&str, &str)], why| read(of).refused(why).state;
+        assert_eq!(state(&GOOD, failed()), State::Malformed);
+        assert_eq!(state(&GOOD, Missing), State::Unattested);
+        assert_eq!(state(&[], failed()), State::Malformed);
+        assert_eq!(state(&[], Missing), State::Absent);
+        assert_eq!(state(&[("image", "other")], failed()), State::Stale);
+        assert_eq!(state(&[("tests", "GREEN")], Missing), State::Malformed);
+        let both = read(&[("tests", "GREEN")]).refused(failed());
+        assert_eq!(both.problems.len(), 2);
+        let first = both.problems[0].to_string();
+        assert!(
+            first.starts_with("annotation provenance.countersign.dev/attestation: its predicate"),
+            "{first}"
+        );
+    }
+
+    #[test]
     fn unknown_keys_are_named_and_ignored() {
         let read = good_but("ai_share", Some("\u{1b}[31m"));
         assert_eq!(read.state, State::Declared);
@@ -1287,11 +1445,13 @@ mod tests {
         ) {
             let of: Vec<_> = values.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
             let read = read(&of);
-            prop_assert!(read.problems.len() <= 32, "a RolloutRun records at most 32");
+            prop_assert!(read.problems.len() <= MAX_PROBLEMS);
             for problem in &read.problems {
                 let text = problem.to_string();
                 prop_assert!(!text.contains(is_invisible) && text.len() < 1024, "{text:?}");
             }
+            let (both, _) = Provenance::read_both(&annotations(&of), &annotations(&of), &template());
+            prop_assert!(both.refused(attestation::Problem::Missing).problems.len() <= MAX_PROBLEMS);
             let _ = (read.review(), read.is_autonomous());
         }
 

@@ -44,15 +44,33 @@ pub struct Risk {
 /// [`policy::complete`].
 #[must_use]
 pub fn risk_of(provenance: &Provenance, facts: &Facts, model: &RiskModel) -> Risk {
+    risk_of_both(provenance, None, facts, model)
+}
+
+/// The risk of a change of which a provenance is declared and another one attested.
+///
+/// The worse of both counts, factor by factor, and every area that either names: so what is only
+/// declared may raise the risk above that of what is attested, and never lowers it.
+#[must_use]
+pub fn risk_of_both(
+    declared: &Provenance,
+    attested: Option<&Provenance>,
+    facts: &Facts,
+    model: &RiskModel,
+) -> Risk {
     let scale = Scale(policy::complete(model));
+    let both = || attested.into_iter().chain([declared]);
+    let worst =
+        |of: &dyn Fn(&Provenance) -> Option<Contribution>| both().filter_map(of).reduce(worse);
+    let areas: BTreeSet<String> = both().flat_map(|it| it.touches.clone()).collect();
     let contributions: Vec<Contribution> = [
-        scale.authorship(provenance),
-        scale.autonomy(provenance),
-        scale.size(provenance.lines),
-        scale.subsystems(provenance.subsystems),
-        scale.review(&provenance.review()),
-        scale.tests(provenance.tests),
-        scale.touches(&provenance.touches),
+        worst(&|it| scale.authorship(it)),
+        worst(&|it| scale.autonomy(it)),
+        worst(&|it| scale.size(it.lines)),
+        worst(&|it| scale.subsystems(it.subsystems)),
+        worst(&|it| scale.review(&it.review())),
+        worst(&|it| scale.tests(it.tests)),
+        scale.touches(&areas),
         scale.differences(&facts.differences),
         scale.criticality(facts.criticality.as_deref()),
         scale.exposure(facts.exposed),
@@ -60,7 +78,7 @@ pub fn risk_of(provenance: &Provenance, facts: &Facts, model: &RiskModel) -> Ris
     ]
     .into_iter()
     .flatten()
-    .filter(|contribution| contribution.points > 0.0 || contribution.floor.is_some())
+    .map(with_numbers)
     .collect();
 
     let score = rounded(
@@ -166,6 +184,11 @@ impl Scale {
                 Factor::UnusableProvenance,
                 Floor::UnusableProvenance,
                 "part of the provenance cannot be read",
+            ),
+            (State::Unattested, _) => self.floored(
+                Factor::UnusableProvenance,
+                Floor::UnusableProvenance,
+                "no trusted key attests the provenance",
             ),
             (State::Declared, None | Some(Contributor::Unknown)) => self.factor(
                 Factor::ContributorUnknown,
@@ -345,7 +368,7 @@ impl Scale {
     }
 }
 
-/// A contribution whose sentence ends in its numbers; `None` where it changes nothing.
+/// A contribution whose sentence lacks its numbers yet; `None` where it changes nothing.
 fn contribution(
     factor: &str,
     points: f64,
@@ -354,15 +377,41 @@ fn contribution(
 ) -> Option<Contribution> {
     let points = rounded(points);
     let floor = floor.filter(|floor| *floor > Tier::Low);
-    let at_least = floor
-        .map(|floor| format!(", at least tier {floor}"))
-        .unwrap_or_default();
     (points > 0.0 || floor.is_some()).then(|| Contribution {
         factor: factor.to_owned(),
         points,
         floor,
-        reason: format!("{reason}: +{points}{at_least}"),
+        reason: reason.to_owned(),
     })
+}
+
+/// The more points and the higher floor of two answers to the same question.
+fn worse(a: Contribution, b: Contribution) -> Contribution {
+    let (more, less) = if (b.points, b.floor) > (a.points, a.floor) {
+        (b, a)
+    } else {
+        (a, b)
+    };
+    if less.floor <= more.floor {
+        return more;
+    }
+    Contribution {
+        floor: less.floor,
+        reason: format!("{} and {}", more.reason, less.reason),
+        ..more
+    }
+}
+
+/// A contribution whose sentence ends in its numbers.
+fn with_numbers(of: Contribution) -> Contribution {
+    let at_least = of
+        .floor
+        .map(|floor| format!(", at least tier {floor}"))
+        .unwrap_or_default();
+    Contribution {
+        reason: format!("{}: +{}{at_least}", of.reason, of.points),
+        ..of
+    }
 }
 
 /// Hundredths are enough, and print as what they are.
@@ -742,6 +791,58 @@ mod tests {
         );
     }
 
+    #[test]
+    fn of_a_declared_and_an_attested_provenance_the_worse_counts_factor_by_factor() {
+        let attested = harmless_but(&[("lines-added", "100"), ("touches", "api")]);
+        let declared = harmless_but(&[
+            ("lines-added", "9"),
+            ("touches", "auth"),
+            ("tests", "FAILED"),
+        ]);
+        let both = risk_of_both(&declared, Some(&attested), &normal(), &built_in().risk);
+        let turned = risk_of_both(&attested, Some(&declared), &normal(), &built_in().risk);
+        assert_eq!(both, turned);
+        assert_eq!(points(&both, "size"), Some(13.0), "the attested one");
+        assert_eq!(points(&both, "testsFailed"), Some(15.0), "the declared one");
+        assert_eq!(points(&both, "touches"), Some(10.0), "both");
+        assert_eq!(points(&both, "noReview"), None, "neither");
+    }
+
+    #[test]
+    fn points_of_one_and_floor_of_the_other_both_count_and_are_told() {
+        let answer = |points, floor, reason: &str| Contribution {
+            factor: reason.to_owned(),
+            points,
+            floor,
+            reason: reason.to_owned(),
+        };
+        let costly = answer(8.0, None, "costly");
+        let floored = answer(3.0, Some(Tier::High), "floored");
+        let told = with_numbers(worse(floored.clone(), costly.clone()));
+        assert_eq!(told, with_numbers(worse(costly, floored)));
+        assert_eq!((told.points, told.floor), (8.0, Some(Tier::High)));
+        assert_eq!(told.reason, "costly and floored: +8, at least tier high");
+    }
+
+    #[test]
+    fn what_no_key_attests_is_unknown_however_harmless_it_is_declared() {
+        let unattested = Provenance::unattested();
+        let both = risk_of_both(
+            &harmless_but(&[]),
+            Some(&unattested),
+            &normal(),
+            &built_in().risk,
+        );
+        assert_eq!(both, risk(&unattested, &normal()));
+        assert_eq!(points(&both, "unusableProvenance"), Some(6.0));
+        assert_eq!(points(&both, "sizeUnknown"), Some(24.0));
+        assert!(both.tier >= Tier::High);
+        assert!(
+            both.contributions[0].reason.contains("no trusted key"),
+            "{both:?}"
+        );
+    }
+
     // --- Law 7 -----------------------------------------------------------------------------------
 
     fn people() -> impl Strategy<Value = Vec<Identity>> {
@@ -963,6 +1064,22 @@ mod tests {
                 let after = risk_of(&provenance, &riskier, &model);
                 prop_assert!(after.score >= before.score, "{}: {:?} {:?}", what, before, after);
                 prop_assert!(after.tier >= before.tier, "{}: {:?} {:?}", what, before, after);
+            }
+        }
+
+        #[test]
+        fn law_7_what_is_declared_never_lowers_the_risk_of_what_is_attested(
+            attested in prop_oneof![declared(), Just(Provenance::unattested())],
+            declared in declared(), facts in facts(), model in arbitrary::risk_model(), by in 0_u32..2000,
+        ) {
+            let both = |declared: &Provenance| risk_of_both(declared, Some(&attested), &facts, &model);
+            let before = both(&declared);
+            for alone in [risk_of(&attested, &facts, &model), risk_of(&declared, &facts, &model)] {
+                prop_assert!(before.score >= alone.score && before.tier >= alone.tier, "{:?} {:?}", alone, before);
+            }
+            for (what, riskier) in raised(&declared, by) {
+                let after = both(&riskier);
+                prop_assert!(after.score >= before.score && after.tier >= before.tier, "{}: {:?} {:?}", what, before, after);
             }
         }
 
