@@ -1,5 +1,7 @@
 //! `kubectl countersign`: a file a command.
 
+pub mod stamp;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +25,8 @@ struct Cli {
 enum Command {
     /// Print the built-in policy as YAML.
     Policy,
+    /// Derive provenance annotations from a range of git commits.
+    Stamp(Box<stamp::Options>),
 }
 
 /// Runs the plugin: 0 where all went well, 1 where it did not, 2 for a wrong command line.
@@ -39,6 +43,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Policy => print!("{}", crate::core::policy::BUILT_IN),
+        Command::Stamp(options) => return Ok(stamp::run(&options)?),
     }
     Ok(ExitCode::SUCCESS)
 }

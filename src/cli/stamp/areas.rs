@@ -1,0 +1,389 @@
+//! How large a change is and which areas it touches, by the paths of its files.
+//!
+//! The rules are those of a small file, `.countersign.yaml`; what it leaves out is built in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use super::git::Change;
+use super::pattern::Pattern;
+use super::visible::{harmless, item};
+
+/// The file in the root of a repository that holds the rules.
+pub(super) const FILE: &str = ".countersign.yaml";
+
+/// Areas by their names in the built-in policy, each with the paths that belong to it.
+const TOUCHES: [(&str, &[&str]); 7] = [
+    (
+        "api",
+        &[
+            "**/api/**",
+            "**/*.proto",
+            "**/*.thrift",
+            "**/*.avsc",
+            "**/*.graphql",
+            "**/*.graphqls",
+            "**/openapi*",
+            "**/swagger*",
+        ],
+    ),
+    (
+        "auth",
+        &[
+            "**/auth/**",
+            "**/auth.*",
+            "**/auth_*",
+            "**/*_auth.*",
+            "**/*-auth.*",
+            "**/authn/**",
+            "**/authz/**",
+            "**/authentication/**",
+            "**/authorization/**",
+            "**/iam/**",
+            "**/login/**",
+            "**/oauth/**",
+            "**/oauth2/**",
+            "**/oidc/**",
+            "**/permissions/**",
+            "**/rbac/**",
+        ],
+    ),
+    (
+        "config",
+        &[
+            "**/config/**",
+            "**/configs/**",
+            "**/configuration/**",
+            "**/settings/**",
+            "**/.env*",
+            "**/*.conf",
+            "**/*.env",
+            "**/*.ini",
+            "**/*.properties",
+            "**/application*.yaml",
+            "**/application*.yml",
+        ],
+    ),
+    (
+        "dependency",
+        &[
+            "**/Cargo.toml",
+            "**/Cargo.lock",
+            "**/package.json",
+            "**/package-lock.json",
+            "**/npm-shrinkwrap.json",
+            "**/yarn.lock",
+            "**/pnpm-lock.yaml",
+            "**/bun.lock*",
+            "**/go.mod",
+            "**/go.sum",
+            "**/requirements*.txt",
+            "**/pyproject.toml",
+            "**/Pipfile*",
+            "**/poetry.lock",
+            "**/uv.lock",
+            "**/Gemfile*",
+            "**/pom.xml",
+            "**/build.gradle*",
+            "**/gradle.lockfile",
+            "**/composer.json",
+            "**/composer.lock",
+            "**/*.csproj",
+            "**/packages.lock.json",
+            "**/vendor/**",
+            "**/third_party/**",
+        ],
+    ),
+    (
+        "infra",
+        &[
+            ".countersign.yaml",
+            "**/.gitattributes",
+            "**/CODEOWNERS",
+            "**/.github/**",
+            "**/.gitlab-ci.yml",
+            "**/.gitlab/**",
+            "**/.circleci/**",
+            "**/Jenkinsfile*",
+            "**/Dockerfile*",
+            "**/*.dockerfile",
+            "**/Containerfile*",
+            "**/docker-compose*",
+            "**/compose.yaml",
+            "**/k8s/**",
+            "**/kubernetes/**",
+            "**/kustomization.yaml",
+            "**/manifests/**",
+            "**/charts/**",
+            "**/helm/**",
+            "**/deploy/**",
+            "**/terraform/**",
+            "**/*.tf",
+            "**/*.tfvars",
+            "**/ansible/**",
+            "**/pulumi/**",
+        ],
+    ),
+    (
+        "migration",
+        &[
+            "**/migration/**",
+            "**/migrations/**",
+            "**/migrate/**",
+            "**/alembic/**",
+            "**/flyway/**",
+            "**/liquibase/**",
+            "**/*.sql",
+        ],
+    ),
+    (
+        "payments",
+        &[
+            "**/payment/**",
+            "**/payments/**",
+            "**/billing/**",
+            "**/checkout/**",
+        ],
+    ),
+];
+
+/// Files that a tool writes and nobody reads: thousands of their lines are one decision.
+const IGNORED: [&str; 12] = [
+    "**/Cargo.lock",
+    "**/package-lock.json",
+    "**/npm-shrinkwrap.json",
+    "**/yarn.lock",
+    "**/pnpm-lock.yaml",
+    "**/go.sum",
+    "**/Pipfile.lock",
+    "**/poetry.lock",
+    "**/uv.lock",
+    "**/Gemfile.lock",
+    "**/gradle.lockfile",
+    "**/composer.lock",
+];
+
+/// The rules as they are written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    /// Area to paths; an area that is built in is replaced.
+    touches: BTreeMap<String, Vec<Pattern>>,
+    /// Subsystem to paths; any other file belongs to its topmost directory.
+    subsystems: BTreeMap<String, Vec<Pattern>>,
+    /// Paths whose lines do not count; replaces those that are built in.
+    ignore: Option<Vec<Pattern>>,
+}
+
+/// The rules by which paths belong to areas.
+#[derive(Debug)]
+pub(super) struct Areas {
+    touches: BTreeMap<String, Vec<Pattern>>,
+    subsystems: BTreeMap<String, Vec<Pattern>>,
+    ignore: Vec<Pattern>,
+}
+
+/// How large a change is and what it touches.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    pub files: usize,
+    pub added: u64,
+    pub deleted: u64,
+    pub subsystems: usize,
+    /// Areas that the change touches; the files that are ignored otherwise count here.
+    pub touches: BTreeSet<String>,
+    /// Files that count and have no lines.
+    pub binary: usize,
+}
+
+impl Default for Areas {
+    fn default() -> Self {
+        Self::of(File::default())
+    }
+}
+
+impl Areas {
+    /// The rules in a text; what is wrong with it says the error, with line and column.
+    pub(super) fn read(text: &str) -> Result<Self, String> {
+        serde_saphyr::from_str(text)
+            .map(Self::of)
+            .map_err(|error| harmless(&error.to_string()))
+    }
+
+    fn of(file: File) -> Self {
+        let patterns = |texts: &[&str]| texts.iter().map(|text| Pattern::of(text)).collect();
+        let mut touches: BTreeMap<_, _> = TOUCHES
+            .iter()
+            .map(|(area, paths)| ((*area).to_owned(), patterns(paths)))
+            .collect();
+        for (area, paths) in file.touches {
+            touches.insert(item(&area).to_lowercase(), paths);
+        }
+        Self {
+            touches,
+            subsystems: file.subsystems,
+            ignore: file.ignore.unwrap_or_else(|| patterns(&IGNORED)),
+        }
+    }
+
+    /// Whether the lines of a file do not count.
+    pub(super) fn ignores(&self, path: &str) -> bool {
+        matches_any(&self.ignore, path)
+    }
+
+    /// How large a change of these files is and what it touches.
+    pub(super) fn size(&self, changes: &[Change]) -> Size {
+        let mut size = Size::default();
+        let mut subsystems = BTreeSet::new();
+        for change in changes {
+            // A renamed file touches where it was and where it is.
+            for path in change.from.iter().chain([&change.path]) {
+                size.touches
+                    .extend(self.touched(path).map(ToOwned::to_owned));
+                if !self.ignores(path) {
+                    subsystems.insert(self.subsystem(path));
+                }
+            }
+            if !self.ignores(&change.path) {
+                let (added, deleted) = change.lines.unwrap_or_default();
+                size.files += 1;
+                size.added = size.added.saturating_add(added);
+                size.deleted = size.deleted.saturating_add(deleted);
+                size.binary += usize::from(change.lines.is_none());
+            }
+        }
+        size.subsystems = subsystems.len();
+        size
+    }
+
+    fn touched<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a str> {
+        let touched = self.touches.iter().filter(|(_, it)| matches_any(it, path));
+        touched.map(|(area, _)| area.as_str())
+    }
+
+    /// The subsystem that the rules name, or the topmost directory, or the root.
+    fn subsystem<'a>(&'a self, path: &'a str) -> (bool, &'a str) {
+        let ruled = self.subsystems.iter().find(|(_, it)| matches_any(it, path));
+        match ruled {
+            Some((name, _)) => (true, name),
+            None => (false, path.split_once('/').map_or("", |(top, _)| top)),
+        }
+    }
+}
+
+fn matches_any(patterns: &[Pattern], path: &str) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(path: &str, lines: (u64, u64)) -> Change {
+        Change {
+            path: path.into(),
+            from: None,
+            lines: Some(lines),
+        }
+    }
+
+    fn touches(areas: &Areas, path: &str) -> String {
+        areas.touched(path).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn built_in_areas_are_found_by_common_paths() {
+        let areas = Areas::default();
+        for (path, expected) in [
+            ("db/migrations/0042_pay.sql", "migration"),
+            ("src/auth/token.rs", "auth"),
+            ("src/auth.rs", "auth"),
+            ("src/author.rs", ""),
+            ("Cargo.lock", "dependency"),
+            ("web/package.json", "dependency"),
+            ("Dockerfile", "infra"),
+            (".github/workflows/ci.yaml", "infra"),
+            ("charts/shop/values.yaml", "infra"),
+            (".countersign.yaml", "infra"),
+            ("proto/shop.proto", "api"),
+            ("services/payments/api/v1.rs", "api payments"),
+            ("config/app.toml", "config"),
+            ("README.md", ""),
+        ] {
+            assert_eq!(touches(&areas, path), expected, "{path}");
+        }
+    }
+
+    /// An area under another name than the policy's would weigh nothing.
+    #[test]
+    fn built_in_areas_are_those_of_the_built_in_policy() {
+        let policy = crate::core::policy::effective(&[]);
+        for (area, _) in TOUCHES {
+            assert!(policy.risk.touches.contains_key(area), "{area}");
+        }
+    }
+
+    #[test]
+    fn size_leaves_ignored_files_out_but_what_they_touch_counts() {
+        let mut renamed = change("src/new.rs", (1, 1));
+        renamed.from = Some("lib/migrations/old.rs".into());
+        let mut binary = change("src/logo.png", (0, 0));
+        binary.lines = None;
+        let size = Areas::default().size(&[
+            change("Cargo.lock", (900, 900)),
+            change("README.md", (3, 0)),
+            renamed,
+            binary,
+        ]);
+        assert_eq!(
+            (size.files, size.added, size.deleted, size.binary),
+            (3, 4, 1, 1)
+        );
+        assert_eq!(size.subsystems, 3, "the root, src, lib");
+        assert_eq!(
+            size.touches.into_iter().collect::<Vec<_>>(),
+            ["dependency", "migration"]
+        );
+    }
+
+    #[test]
+    fn a_file_adds_and_replaces() {
+        let areas = Areas::read(
+            "touches:\n  Auth: [\"src/login/**\"]\n  search: [\"src/search/**\"]\nsubsystems:\n  shop: [\"src/shop/**\", \"src/cart/**\"]\nignore: [\"vendor/**\"]\n",
+        )
+        .unwrap();
+        assert_eq!(touches(&areas, "src/auth/a.rs"), "", "replaced");
+        assert_eq!(touches(&areas, "src/login/a.rs"), "auth");
+        assert_eq!(touches(&areas, "src/search/a.rs"), "search");
+        assert_eq!(touches(&areas, "Dockerfile"), "infra");
+        assert!(areas.ignores("vendor/a.go") && !areas.ignores("Cargo.lock"));
+        let size = areas.size(&[
+            change("src/shop/a.rs", (1, 0)),
+            change("src/cart/b.rs", (1, 0)),
+        ]);
+        assert_eq!(size.subsystems, 1);
+        Areas::read("").unwrap();
+    }
+
+    #[test]
+    fn a_bad_file_is_refused_with_its_line() {
+        for (text, line, problem) in [
+            (
+                "touches:\n  auth: [x]\nignores: []\n",
+                "line 3",
+                "unknown field `ignores`",
+            ),
+            ("touches:\n  auth: src/**\n", "line 2", "sequence"),
+            (
+                "touches:\n  auth:\n    - \"src/[ab].rs\"\n",
+                "line 3",
+                "src/[ab].rs",
+            ),
+            ("ignore: [\"\"]\n", "line 1", "empty"),
+        ] {
+            let error = Areas::read(text).unwrap_err();
+            assert!(error.contains(line) && error.contains(problem), "{error}");
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! Who wrote the commits of a change, who drove the AI in them, and who reviewed them.
+
+use std::collections::BTreeSet;
+
+use super::areas::Areas;
+use super::assistants::{Who, who};
+use super::git::{Commit, Signature};
+use super::notes::{Note, note};
+use super::trailers::{Traces, traces};
+use super::visible::{harmless, identity, name_and_address};
+use crate::core::provenance::{Agent, Contributor, Identity};
+
+/// Who made a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Authorship {
+    /// People, an AI, or both; unknown where the commits do not tell.
+    pub contributor: Contributor,
+    /// Percent of the changed lines in commits in which an AI took part, rounded up; `None` where
+    /// no line tells.
+    pub ai_share: Option<u64>,
+    /// The AI tools that took part.
+    pub agents: BTreeSet<Agent>,
+    /// Those who wrote it; an AI or a robot too, each under a name that is no person's.
+    pub authors: BTreeSet<String>,
+    /// The people who drove the AI.
+    pub operators: BTreeSet<String>,
+    /// The people who reviewed commits of it.
+    pub reviewers: BTreeSet<String>,
+    /// Whether each commit was reviewed by a person who did not write it.
+    pub is_reviewed: bool,
+    /// What a reader of the log should know.
+    pub remarks: Vec<String>,
+}
+
+impl Authorship {
+    /// Who made the change that these commits are.
+    pub(super) fn of(commits: &[Commit], areas: &Areas) -> Self {
+        let parts: Vec<Part> = commits.iter().map(|it| Part::of(it, areas)).collect();
+        let of_all = |select: fn(&Part) -> &BTreeSet<String>| -> BTreeSet<String> {
+            parts.iter().flat_map(select).cloned().collect()
+        };
+        let mut writing = parts.iter().filter(|part| part.writes).peekable();
+        let is_reviewed = writing.peek().is_some() && writing.all(|part| part.is_reviewed);
+        Self {
+            contributor: contributor(&parts),
+            ai_share: ai_share(&parts),
+            agents: parts
+                .iter()
+                .flat_map(|part| &part.agents)
+                .cloned()
+                .collect(),
+            authors: of_all(|part| &part.authors),
+            operators: of_all(|part| &part.operators),
+            reviewers: of_all(|part| &part.reviewers),
+            is_reviewed,
+            remarks: parts.into_iter().flat_map(|part| part.remarks).collect(),
+        }
+    }
+}
+
+/// An AI took part as soon as one commit shows it. Without such a trace the change is people's,
+/// unless a robot wrote some of it or a trace cannot be told from a person's name.
+fn contributor(parts: &[Part]) -> Contributor {
+    let mut writing = parts.iter().filter(|part| part.writes).peekable();
+    let any_ai = parts.iter().any(Part::has_ai);
+    let any_doubt = parts.iter().any(|part| part.is_doubtful);
+    let nobody = writing.peek().is_none();
+    match (any_ai, any_doubt || nobody) {
+        (true, _) if !nobody && writing.all(|part| part.by_ai_alone) => Contributor::Ai,
+        (true, _) => Contributor::Mixed,
+        (false, true) => Contributor::Unknown,
+        (false, false) => Contributor::Human,
+    }
+}
+
+fn ai_share(parts: &[Part]) -> Option<u64> {
+    match contributor(parts) {
+        Contributor::Human => return Some(0),
+        Contributor::Unknown => return None,
+        Contributor::Ai | Contributor::Mixed => {}
+    }
+    let sum = |select: fn(&Part) -> u64| parts.iter().map(select).fold(0, u64::saturating_add);
+    let (ai_lines, lines) = (sum(|part| part.ai_lines), sum(|part| part.lines));
+    // The controller takes a share of zero for a contradiction.
+    (ai_lines > 0).then(|| ai_lines.saturating_mul(100).div_ceil(lines).min(100))
+}
+
+/// What one commit adds to the authorship of a change.
+#[derive(Debug, Default)]
+struct Part {
+    /// Whether it changes anything by itself, as a merge does not that git can make alone.
+    writes: bool,
+    agents: BTreeSet<Agent>,
+    authors: BTreeSet<String>,
+    operators: BTreeSet<String>,
+    reviewers: BTreeSet<String>,
+    is_reviewed: bool,
+    by_ai_alone: bool,
+    /// Whether it may be an AI's or a robot's.
+    is_doubtful: bool,
+    lines: u64,
+    ai_lines: u64,
+    remarks: Vec<String>,
+}
+
+impl Part {
+    fn of(commit: &Commit, areas: &Areas) -> Self {
+        let traces = traces(&commit.message);
+        let mut part = Self {
+            writes: commit.parents < 2 || !commit.changes.is_empty(),
+            agents: traces.agents.clone(),
+            authors: traces.people.clone(),
+            is_doubtful: !traces.unclear.is_empty(),
+            by_ai_alone: traces.wholly,
+            ..Self::default()
+        };
+        for line in &traces.unclear {
+            part.remark(
+                commit,
+                &format!("cannot tell an AI from a person in `{line}`"),
+            );
+        }
+        if part.writes {
+            part.sign(&commit.author);
+            part.commit(&commit.committer);
+        }
+        let note = part.note(commit);
+        if part.has_ai() && part.writes {
+            part.operators = operators(commit, &traces);
+        }
+        part.count_lines(commit, note.as_ref(), areas);
+        part.review(commit);
+        part
+    }
+
+    fn has_ai(&self) -> bool {
+        !self.agents.is_empty()
+    }
+
+    fn remark(&mut self, commit: &Commit, remark: &str) {
+        let id: String = commit.id.chars().take(12).collect();
+        self.remarks
+            .push(format!("commit {}: {remark}", harmless(&id)));
+    }
+
+    /// The author of the commit. What is no person gets a name that the controller takes for none.
+    fn sign(&mut self, author: &Signature) {
+        let named = identity(&author.name, &author.address);
+        match who(&author.name, &author.address) {
+            Who::Person => self.authors.extend(named),
+            Who::Unclear => {
+                self.authors.extend(named);
+                self.is_doubtful = true;
+            }
+            Who::Assistant(agent) => {
+                self.authors.insert(agent.tool.clone());
+                self.agents.insert(agent);
+                self.by_ai_alone = true;
+            }
+            Who::Robot => {
+                let name = identity(&author.name, "").unwrap_or_default();
+                self.authors
+                    .insert(format!("{}[bot]", name.trim_end_matches("[bot]")));
+                self.is_doubtful = true;
+            }
+        }
+    }
+
+    /// The committer, who is whoever applied the commit, unless that is an AI.
+    fn commit(&mut self, committer: &Signature) {
+        if let Who::Assistant(agent) = who(&committer.name, &committer.address) {
+            self.agents.insert(agent);
+        }
+    }
+
+    fn note(&mut self, commit: &Commit) -> Option<Note> {
+        if commit.note.trim().is_empty() {
+            return None;
+        }
+        let note = note(&commit.note);
+        if let Some(note) = &note {
+            self.agents.extend(note.agents.iter().cloned());
+        } else {
+            self.is_doubtful = true;
+            self.remark(commit, "its note under refs/notes/ai cannot be read");
+        }
+        note
+    }
+
+    /// All lines of a commit in which an AI took part are the AI's, but those of which a note of
+    /// git-ai says that a person wrote them.
+    fn count_lines(&mut self, commit: &Commit, note: Option<&Note>, areas: &Areas) {
+        let has_ai = self.has_ai();
+        // A note without an AI contradicts a trailer with one; then it saves no line.
+        let note = note.filter(|note| !note.agents.is_empty() && !self.by_ai_alone);
+        for change in commit.changes.iter().filter(|it| !areas.ignores(&it.path)) {
+            let (added, deleted) = change.lines.unwrap_or_default();
+            let by_people = note.and_then(|note| note.by_people.get(&change.path));
+            let by_ai = added.saturating_sub(by_people.copied().unwrap_or_default());
+            self.lines = self.lines.saturating_add(added).saturating_add(deleted);
+            if has_ai {
+                self.ai_lines = self.ai_lines.saturating_add(by_ai).saturating_add(deleted);
+            }
+        }
+    }
+
+    /// The people in `Reviewed-by`. `Acked-by` and `Tested-by` promise no review.
+    fn review(&mut self, commit: &Commit) {
+        let own: Vec<_> = self
+            .authors
+            .iter()
+            .chain(&self.operators)
+            .map(|it| Identity::of(it))
+            .collect();
+        for value in &commit.reviewed {
+            let (name, address) = name_and_address(value);
+            let Some(reviewer) = identity(name, address) else {
+                continue;
+            };
+            if who(name, address) == Who::Person {
+                let reviewer_is = Identity::of(&reviewer);
+                self.is_reviewed |= !own.iter().any(|it| it.is(&reviewer_is));
+                self.reviewers.insert(reviewer);
+            } else {
+                self.remark(
+                    commit,
+                    &format!("`{reviewer}` is no person, so its review does not count"),
+                );
+            }
+        }
+    }
+}
+
+/// The people who drove the AI in a commit: its author; where that is the AI itself, whoever applied
+/// it, or else those whom the AI names as its co-authors.
+fn operators(commit: &Commit, traces: &Traces) -> BTreeSet<String> {
+    let person = |it: &Signature| match who(&it.name, &it.address) {
+        Who::Person | Who::Unclear => identity(&it.name, &it.address),
+        Who::Assistant(_) | Who::Robot => None,
+    };
+    person(&commit.author)
+        .or_else(|| person(&commit.committer))
+        .map_or_else(|| traces.people.clone(), |it| BTreeSet::from([it]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::git::Change;
+    use super::*;
+
+    const JANE: (&str, &str) = ("Jane Doe", "jane@example.org");
+    const CLAUDE: (&str, &str) = ("Claude", "noreply@anthropic.com");
+    const GITHUB: (&str, &str) = ("GitHub", "noreply@github.com");
+    const BY_CLAUDE: &str = "a\n\nCo-Authored-By: Claude <noreply@anthropic.com>";
+
+    fn signature((name, address): (&str, &str)) -> Signature {
+        Signature {
+            name: name.into(),
+            address: address.into(),
+        }
+    }
+
+    fn commit(author: (&str, &str), message: &str, lines: u64) -> Commit {
+        Commit {
+            id: "0123456789abcdef".into(),
+            parents: 1,
+            author: signature(author),
+            committer: signature(author),
+            message: message.into(),
+            changes: vec![Change {
+                path: "src/a.rs".into(),
+                from: None,
+                lines: Some((lines, 0)),
+            }],
+            ..Commit::default()
+        }
+    }
+
+    fn authorship(commits: &[Commit]) -> Authorship {
+        Authorship::of(commits, &Areas::default())
+    }
+
+    fn one(texts: &BTreeSet<String>) -> &str {
+        assert!(texts.len() < 2, "{texts:?}");
+        texts.first().map_or("", String::as_str)
+    }
+
+    #[test]
+    fn people_alone_are_human() {
+        let it = authorship(&[commit(JANE, "a", 3)]);
+        assert_eq!((it.contributor, it.ai_share), (Contributor::Human, Some(0)));
+        assert_eq!(one(&it.authors), "Jane Doe <jane@example.org>");
+        assert!(it.operators.is_empty() && it.agents.is_empty() && !it.is_reviewed);
+    }
+
+    #[test]
+    fn all_lines_of_an_assisted_commit_are_the_ais() {
+        let it = authorship(&[commit(JANE, "a", 199), commit(JANE, BY_CLAUDE, 1)]);
+        assert_eq!((it.contributor, it.ai_share), (Contributor::Mixed, Some(1)));
+        assert_eq!(one(&it.operators), "Jane Doe <jane@example.org>");
+    }
+
+    #[test]
+    fn a_change_by_an_ai_alone_is_an_ais() {
+        let generated = commit(JANE, "a\n\nGenerated-by: ChatGPT", 5);
+        let mut authored = commit(CLAUDE, "b", 5);
+        let it = authorship(&[generated, authored.clone()]);
+        assert_eq!((it.contributor, it.ai_share), (Contributor::Ai, Some(100)));
+        assert!(it.authors.contains("claude"), "{:?}", it.authors);
+        assert_eq!(one(&it.operators), "Jane Doe <jane@example.org>");
+
+        authored.committer = signature(GITHUB);
+        let alone = authorship(std::slice::from_ref(&authored));
+        assert_eq!(one(&alone.operators), "", "nobody drove it");
+        authored.committer = signature(JANE);
+        assert_eq!(
+            one(&authorship(&[authored]).operators),
+            "Jane Doe <jane@example.org>"
+        );
+    }
+
+    #[test]
+    fn the_person_whom_an_ai_names_as_co_author_drove_it() {
+        let mut it = commit(
+            CLAUDE,
+            "a\n\nCo-authored-by: Jane Doe <jane@example.org>",
+            5,
+        );
+        it.committer = signature(GITHUB);
+        let it = authorship(&[it]);
+        assert_eq!(one(&it.operators), "Jane Doe <jane@example.org>");
+        assert_eq!(it.authors.len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_unknown_and_never_human() {
+        for (author, message) in [
+            (JANE, "a\n\nAssisted-by: Orac"),
+            (JANE, "a\n\nGenerated-by:"),
+            (("Claude", "claude@example.org"), "a"),
+            (
+                (
+                    "dependabot[bot]",
+                    "49699333+dependabot[bot]@users.noreply.github.com",
+                ),
+                "a",
+            ),
+        ] {
+            let it = authorship(&[commit(JANE, "b", 5), commit(author, message, 5)]);
+            assert_eq!(
+                (it.contributor, it.ai_share),
+                (Contributor::Unknown, None),
+                "{message}"
+            );
+        }
+        let mut noted = commit(JANE, "a", 1);
+        noted.note = "scribble".into();
+        assert_eq!(authorship(&[noted]).contributor, Contributor::Unknown);
+    }
+
+    #[test]
+    fn a_robot_gets_a_name_that_is_no_persons() {
+        let it = authorship(&[commit(GITHUB, "a", 1)]);
+        assert!(
+            Identity::of(one(&it.authors)).is_agent(&[]),
+            "{:?}",
+            it.authors
+        );
+    }
+
+    #[test]
+    fn a_merge_without_changes_of_its_own_has_no_author_but_its_traces_count() {
+        let mut merge = commit(("Mia Merger", "mia@x"), BY_CLAUDE, 0);
+        merge.parents = 2;
+        merge.changes.clear();
+        merge.reviewed = vec!["Bob <bob@x>".into()];
+        let it = authorship(&[commit(JANE, "a", 1), merge.clone()]);
+        assert_eq!(it.contributor, Contributor::Mixed);
+        assert_eq!(
+            (one(&it.authors), one(&it.operators)),
+            ("Jane Doe <jane@example.org>", "")
+        );
+        assert_eq!((one(&it.reviewers), it.is_reviewed), ("Bob <bob@x>", false));
+
+        merge.changes = commit(JANE, "", 4).changes;
+        let evil = authorship(&[commit(JANE, "a", 1), merge]);
+        assert_eq!((evil.authors.len(), evil.ai_share), (2, Some(80)));
+    }
+
+    #[test]
+    fn all_are_reviewed_only_if_each_is_by_someone_else() {
+        let reviewed = |by: &str| {
+            let mut it = commit(JANE, BY_CLAUDE, 1);
+            it.reviewed = vec![by.into()];
+            it
+        };
+        let all = |commits: &[Commit]| authorship(commits).is_reviewed;
+        let bob = "Bob <bob@example.org>";
+        assert!(all(&[reviewed(bob), reviewed(bob)]));
+        assert!(!all(&[reviewed(bob), commit(JANE, "a", 1)]));
+        for nobody in [
+            "jane doe",
+            "X <JANE@example.org>",
+            "Claude <noreply@anthropic.com>",
+            "coderabbitai[bot]",
+            "",
+        ] {
+            assert!(!all(&[reviewed(nobody)]), "{nobody}");
+        }
+        assert!(!all(&[]));
+    }
+
+    #[test]
+    fn a_note_saves_only_the_lines_that_a_person_is_known_to_have_written() {
+        let note = "src/a.rs\n  h_1 1-60\n  s_1::t_1 61-80\n---\n{\"schema_version\":\"authorship/3.0.0\",\"sessions\":{\"s_1\":{\"agent_id\":{\"tool\":\"claude\"}}}}";
+        let mut noted = commit(JANE, BY_CLAUDE, 100);
+        noted.note = note.into();
+        assert_eq!(
+            authorship(&[noted.clone()]).ai_share,
+            Some(40),
+            "20 are nobody's"
+        );
+        noted.message = "a\n\nGenerated-by: Claude".into();
+        assert_eq!(authorship(&[noted.clone()]).ai_share, Some(100));
+        noted.message = BY_CLAUDE.into();
+        noted.note = note
+            .replace("  s_1::t_1 61-80\n", "")
+            .replace("{\"agent_id\":{\"tool\":\"claude\"}}", "{}");
+        assert_eq!(authorship(&[noted.clone()]).ai_share, Some(100));
+        noted.message = "a".into();
+        assert_eq!(authorship(&[noted]).contributor, Contributor::Human);
+    }
+
+    #[test]
+    fn a_share_that_no_line_tells_is_not_written() {
+        let mut binary = commit(JANE, BY_CLAUDE, 0);
+        binary.changes[0].lines = None;
+        assert_eq!(authorship(&[binary]).ai_share, None);
+    }
+}

@@ -1,0 +1,744 @@
+//! Provenance annotations written into manifests, with everything else kept byte for byte.
+//!
+//! `yaml-edit` only tells where things stand; the text is changed by splices, so nothing else can
+//! change. Two independent readings guard the meaning: the text is read again with another parser,
+//! and must differ from the original in the provenance of its Rollouts and in nothing else.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde_json::Value;
+use thiserror::Error;
+use yaml_edit::{Mapping, TextPosition, YamlFile, YamlNode};
+
+use super::visible::harmless;
+use crate::api::{GROUP, PROVENANCE_PREFIX};
+use crate::core::provenance::shown;
+
+/// A manifest with its annotations.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stamped {
+    pub text: String,
+    /// How many Rollouts in it were stamped.
+    pub rollouts: usize,
+}
+
+/// Why a manifest cannot be stamped.
+#[derive(Debug, Error)]
+pub enum ManifestError {
+    /// Not YAML.
+    #[error("it is not valid YAML: {0}")]
+    Invalid(String),
+    /// A template of YAML.
+    #[error(
+        "it is a template and not YAML yet: render it first, for instance `helm template … | kubectl countersign stamp … -f -`"
+    )]
+    Template,
+    /// A Rollout without a place for annotations.
+    #[error("Rollout `{0}` has no metadata in a form that can be edited: write it as a mapping")]
+    NoMetadata(String),
+    /// A form for which there is no safe edit.
+    #[error(
+        "the annotations of Rollout `{0}` cannot be edited without a change to something else: write them as a block, one a line, without anchors and merge keys"
+    )]
+    Unsafe(String),
+    /// The guard found another change.
+    #[error(
+        "stamping would change more than the provenance of its Rollouts, so it is left as it is: write their metadata without anchors, aliases and merge keys"
+    )]
+    OtherChange,
+}
+
+/// The text with these annotations, and no other ones of provenance, on each of its Rollouts, or on
+/// the one of this name.
+pub(super) fn stamped(
+    text: &str,
+    annotations: &BTreeMap<String, String>,
+    only: Option<&str>,
+) -> Result<Stamped, ManifestError> {
+    let mut expected = documents(text)?;
+    let mut rollouts = 0;
+    for document in &mut expected {
+        rollouts += annotate(document, annotations, only);
+    }
+    let edited = if rollouts == 0 {
+        text.to_owned()
+    } else {
+        let mut editor = Editor::new(text, annotations);
+        editor.edit(only)?;
+        editor.edited()
+    };
+    if documents(&edited).ok().as_ref() != Some(&expected) {
+        return Err(ManifestError::OtherChange);
+    }
+    Ok(Stamped {
+        text: edited,
+        rollouts,
+    })
+}
+
+fn documents(text: &str) -> Result<Vec<Value>, ManifestError> {
+    serde_saphyr::from_multiple(text).map_err(|error| {
+        if text.contains("{{") {
+            ManifestError::Template
+        } else {
+            ManifestError::Invalid(harmless(&error.to_string()))
+        }
+    })
+}
+
+/// Whether an object is a Rollout of ours, of the name that is asked for.
+fn is_wanted(
+    api_version: Option<&str>,
+    kind: Option<&str>,
+    name: Option<&str>,
+    only: Option<&str>,
+) -> bool {
+    let group = api_version.and_then(|version| version.split('/').next());
+    group == Some(GROUP) && kind == Some("Rollout") && (only.is_none() || name == only)
+}
+
+/// Sets the annotations in a document that was read, and says on how many Rollouts.
+fn annotate(
+    document: &mut Value,
+    annotations: &BTreeMap<String, String>,
+    only: Option<&str>,
+) -> usize {
+    if let Some(items) = document.get_mut("items").and_then(Value::as_array_mut) {
+        let of_each = items.iter_mut().map(|it| annotate(it, annotations, only));
+        return of_each.sum();
+    }
+    let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
+    let api_version = document.get("apiVersion").and_then(text);
+    let kind = document.get("kind").and_then(text);
+    let name = document.pointer("/metadata/name").and_then(text);
+    let wanted = is_wanted(
+        api_version.as_deref(),
+        kind.as_deref(),
+        name.as_deref(),
+        only,
+    );
+    if !wanted {
+        return 0;
+    }
+    if let Some(metadata) = document.get_mut("metadata").and_then(Value::as_object_mut) {
+        let own = metadata.entry("annotations").or_insert(Value::Null);
+        let mut all = own.as_object().cloned().unwrap_or_default();
+        all.retain(|key, _| !key.starts_with(PROVENANCE_PREFIX));
+        all.extend(
+            annotations
+                .iter()
+                .map(|(key, value)| (key.clone(), value.as_str().into())),
+        );
+        *own = Value::Object(all);
+    }
+    1
+}
+
+/// An entry of a mapping and where it stands in the text.
+struct Entry {
+    key: String,
+    key_at: Range<usize>,
+    value_at: Option<Range<usize>>,
+    value: Option<YamlNode>,
+}
+
+impl Entry {
+    fn end(&self) -> usize {
+        self.value_at.as_ref().unwrap_or(&self.key_at).end
+    }
+}
+
+/// Collects the splices that stamp a text.
+struct Editor<'a> {
+    text: &'a str,
+    newline: &'static str,
+    annotations: &'a BTreeMap<String, String>,
+    splices: Vec<(Range<usize>, String)>,
+}
+
+impl<'a> Editor<'a> {
+    fn new(text: &'a str, annotations: &'a BTreeMap<String, String>) -> Self {
+        let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
+        Self {
+            text,
+            newline,
+            annotations,
+            splices: Vec::new(),
+        }
+    }
+
+    fn edit(&mut self, only: Option<&str>) -> Result<(), ManifestError> {
+        let file = YamlFile::parse(self.text).tree();
+        for document in file.documents() {
+            if let Some(mapping) = document.as_mapping() {
+                self.edit_object(&mapping, only)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn edit_object(&mut self, object: &Mapping, only: Option<&str>) -> Result<(), ManifestError> {
+        if let Some(items) = object.get_sequence("items") {
+            for item in items.values() {
+                if let Some(mapping) = item.as_mapping() {
+                    self.edit_object(mapping, only)?;
+                }
+            }
+            return Ok(());
+        }
+        let metadata = object.get_mapping("metadata");
+        let name = metadata.as_ref().and_then(|it| text_of(it, "name"));
+        let (api_version, kind) = (text_of(object, "apiVersion"), text_of(object, "kind"));
+        if !is_wanted(
+            api_version.as_deref(),
+            kind.as_deref(),
+            name.as_deref(),
+            only,
+        ) {
+            return Ok(());
+        }
+        let name = shown(name.as_deref().unwrap_or_default());
+        let metadata = metadata.ok_or_else(|| ManifestError::NoMetadata(name.clone()))?;
+        self.edit_metadata(&metadata)
+            .ok_or(ManifestError::Unsafe(name))
+    }
+
+    /// `None` where there is no safe edit.
+    fn edit_metadata(&mut self, metadata: &Mapping) -> Option<()> {
+        let entries = self.entries(metadata)?;
+        let annotations = entries.iter().find(|entry| entry.key == "annotations");
+        let filled = annotations
+            .and_then(|entry| entry.value.as_ref()?.as_mapping())
+            .filter(|mapping| !mapping.is_empty());
+        match (annotations, filled) {
+            (_, Some(mapping)) if mapping.is_flow_style() => self.edit_flow(mapping),
+            (_, Some(mapping)) => self.edit_block(mapping),
+            (Some(entry), None) => self.fill(entry, metadata.is_flow_style()),
+            (None, _) if metadata.is_flow_style() => {
+                let added = format!("\"annotations\": {}", self.flow());
+                self.rewrite_flow(metadata, &entries, &[added])
+            }
+            (None, _) => self.add_block(&entries),
+        }
+    }
+
+    /// The entries of a mapping; `None` where a key is no text.
+    fn entries(&self, mapping: &Mapping) -> Option<Vec<Entry>> {
+        let entry = |entry: yaml_edit::MappingEntry| {
+            let key = entry.key_node()?;
+            let value = entry.value_node();
+            let value_at = value.as_ref().map(|node| self.trimmed(node.byte_range()));
+            Some(Entry {
+                key: key.as_scalar()?.as_string(),
+                key_at: self.trimmed(key.byte_range())?,
+                value_at: value_at.flatten(),
+                value,
+            })
+        };
+        mapping.entries().map(entry).collect()
+    }
+
+    /// Where a node stands, without the space behind it; `None` for a node without text.
+    fn trimmed(&self, at: TextPosition) -> Option<Range<usize>> {
+        let (start, end) = (
+            usize::try_from(at.start).ok()?,
+            usize::try_from(at.end).ok()?,
+        );
+        let text = self.text.get(start..end)?.trim_end();
+        (!text.is_empty()).then(|| start..start + text.len())
+    }
+
+    /// Changes single lines of a block: values that differ, entries that are stale, new ones.
+    fn edit_block(&mut self, mapping: &Mapping) -> Option<()> {
+        let entries = self.entries(mapping)?;
+        let indent = self.indent(entries.first()?)?;
+        let mut missing = self.annotations.clone();
+        for entry in &entries {
+            // Also refuses what does not stand on a line of its own.
+            self.indent(entry)?;
+            if !entry.key.starts_with(PROVENANCE_PREFIX) {
+                continue;
+            }
+            let value = missing.remove(&entry.key);
+            match (value, &entry.value_at) {
+                (Some(value), Some(at)) if self.is_one_line(at) => self.set(entry, at, &value),
+                (value, _) => {
+                    self.remove_lines(entry);
+                    missing.extend(value.map(|value| (entry.key.clone(), value)));
+                }
+            }
+        }
+        let own = entries
+            .iter()
+            .rfind(|it| it.key.starts_with(PROVENANCE_PREFIX));
+        let after = own.or(entries.last())?.end();
+        self.insert_lines(after, &indent, &missing);
+        Some(())
+    }
+
+    fn is_one_line(&self, at: &Range<usize>) -> bool {
+        let text = self.text.get(at.clone()).unwrap_or_default();
+        !text.contains('\n') && !text.starts_with(['|', '>', '*', '{', '['])
+    }
+
+    fn set(&mut self, entry: &Entry, at: &Range<usize>, value: &str) {
+        let present = entry.value.as_ref().and_then(YamlNode::as_scalar);
+        if present.map(yaml_edit::Scalar::as_string).as_deref() != Some(value) {
+            self.splices.push((at.clone(), block_scalar(value)));
+        }
+    }
+
+    fn remove_lines(&mut self, entry: &Entry) {
+        let lines = self.line_start(entry.key_at.start)..self.line_end(entry.end());
+        self.splices.push((lines, String::new()));
+    }
+
+    fn insert_lines(&mut self, after: usize, indent: &str, lines: &BTreeMap<String, String>) {
+        if lines.is_empty() {
+            return;
+        }
+        let at = self.line_end(after);
+        let before = self.text.get(..at).unwrap_or_default();
+        let mut block = String::new();
+        if !before.ends_with('\n') {
+            block.push_str(self.newline);
+        }
+        for (key, value) in lines {
+            block.push_str(indent);
+            block.push_str(key);
+            block.push_str(": ");
+            block.push_str(&block_scalar(value));
+            block.push_str(self.newline);
+        }
+        self.splices.push((at..at, block));
+    }
+
+    /// Annotations that are there and empty: `annotations:`, `annotations: null`, `annotations: {}`.
+    fn fill(&mut self, entry: &Entry, in_flow: bool) -> Option<()> {
+        let present = entry.value_at.clone();
+        let text = present.clone().and_then(|at| self.text.get(at));
+        let is_nothing = |text: &str| {
+            let bare: String = text.split_whitespace().collect();
+            matches!(&*bare, "{}" | "~" | "null" | "Null" | "NULL")
+        };
+        if text.is_some_and(|text| !is_nothing(text)) {
+            return None;
+        }
+        if in_flow {
+            let flow = self.flow();
+            self.splices.push((present?, flow));
+            return Some(());
+        }
+        let indent = self.indent(entry)?;
+        if let Some(at) = present {
+            let line = self.line_start(at.start);
+            let before = self.text.get(line..at.start)?;
+            self.splices
+                .push((line + before.trim_end().len()..at.end, String::new()));
+        }
+        self.insert_lines(entry.end(), &(indent + "  "), self.annotations);
+        Some(())
+    }
+
+    /// A block of annotations behind the last entry of a block of metadata.
+    fn add_block(&mut self, entries: &[Entry]) -> Option<()> {
+        // The first entry may stand behind a dash; the indent of its siblings is its column.
+        let first = entries.first()?;
+        let column = first.key_at.start - self.line_start(first.key_at.start);
+        let indent = " ".repeat(column);
+        let last = entries.last()?;
+        let inner = format!("{indent}  ");
+        let at = self.splices.len();
+        self.insert_lines(last.end(), &inner, self.annotations);
+        let (_, block) = self.splices.get_mut(at)?;
+        let heading = format!("{indent}annotations:{}", self.newline);
+        let position = block.len() - block.trim_start_matches(['\r', '\n']).len();
+        block.insert_str(position, &heading);
+        Some(())
+    }
+
+    fn edit_flow(&mut self, mapping: &Mapping) -> Option<()> {
+        let entries = self.entries(mapping)?;
+        let (own, others): (Vec<_>, Vec<_>) = entries
+            .into_iter()
+            .partition(|entry| entry.key.starts_with(PROVENANCE_PREFIX));
+        let is_same = |entry: &Entry| {
+            let present = entry.value.as_ref().and_then(YamlNode::as_scalar);
+            present.map(yaml_edit::Scalar::as_string).as_ref() == self.annotations.get(&entry.key)
+        };
+        if own.len() == self.annotations.len() && own.iter().all(is_same) {
+            return Some(());
+        }
+        let added = self.annotations.iter().map(|(key, value)| pair(key, value));
+        let added: Vec<_> = added.collect();
+        self.rewrite_flow(mapping, &others, &added)
+    }
+
+    /// Writes a mapping in flow style anew, of the entries that stay, as they are, and further ones.
+    fn rewrite_flow(&mut self, mapping: &Mapping, kept: &[Entry], added: &[String]) -> Option<()> {
+        let at = self.trimmed(mapping.byte_range())?;
+        let inside = self
+            .text
+            .get(at.clone())?
+            .strip_prefix('{')?
+            .strip_suffix('}')?;
+        let piece = |entry: &Entry| self.text.get(entry.key_at.start..entry.end());
+        let mut pieces: Vec<&str> = kept.iter().map(piece).collect::<Option<_>>()?;
+        pieces.extend(added.iter().map(String::as_str));
+        let (open, separator) = self.flow_layout(inside);
+        // A comment between the entries would be lost.
+        if [" #", "\t#", "\n#"]
+            .iter()
+            .any(|comment| inside.contains(comment))
+        {
+            return None;
+        }
+        let close = inside.get(inside.trim_end().trim_end_matches(',').len()..)?;
+        let close = close.trim_start_matches(',');
+        let text = format!("{{{open}{}{close}}}", pieces.join(&separator));
+        self.splices.push((at, text));
+        Some(())
+    }
+
+    /// What stands before the first entry of a flow mapping, and between any two.
+    fn flow_layout(&self, inside: &str) -> (String, String) {
+        let open = inside.len() - inside.trim_start().len();
+        let open = inside.get(..open).unwrap_or_default().to_owned();
+        let separator = match open.rsplit_once('\n') {
+            Some((_, indent)) => format!(",{}{indent}", self.newline),
+            None => ", ".to_owned(),
+        };
+        (open, separator)
+    }
+
+    /// All annotations as a mapping in flow style.
+    fn flow(&self) -> String {
+        let pairs: Vec<_> = self
+            .annotations
+            .iter()
+            .map(|(key, value)| pair(key, value))
+            .collect();
+        format!("{{{}}}", pairs.join(", "))
+    }
+
+    /// The space before a key; `None` where something else stands there.
+    fn indent(&self, entry: &Entry) -> Option<String> {
+        let start = entry.key_at.start;
+        let before = self.text.get(self.line_start(start)..start)?;
+        before
+            .bytes()
+            .all(|byte| byte == b' ')
+            .then(|| before.to_owned())
+    }
+
+    fn line_start(&self, at: usize) -> usize {
+        let before = self.text.get(..at).unwrap_or_default();
+        before.rfind('\n').map_or(0, |newline| newline + 1)
+    }
+
+    /// Behind the line's end.
+    fn line_end(&self, at: usize) -> usize {
+        let after = self.text.get(at..).unwrap_or_default();
+        after
+            .find('\n')
+            .map_or(self.text.len(), |newline| at + newline + 1)
+    }
+
+    /// The text with all splices; those at the same place keep their order.
+    fn edited(mut self) -> String {
+        self.splices.sort_by_key(|(at, _)| (at.start, at.end));
+        let mut edited = String::new();
+        let mut from = 0;
+        for (at, replacement) in &self.splices {
+            edited.push_str(self.text.get(from..at.start).unwrap_or_default());
+            edited.push_str(replacement);
+            from = at.end.max(from);
+        }
+        edited.push_str(self.text.get(from..).unwrap_or_default());
+        edited
+    }
+}
+
+fn text_of(mapping: &Mapping, key: &str) -> Option<String> {
+    Some(mapping.get(key)?.as_scalar()?.as_string())
+}
+
+/// `"key": "value"`, which is the same in flow style and in JSON.
+fn pair(key: &str, value: &str) -> String {
+    format!("{}: {}", Value::from(key), Value::from(value))
+}
+
+/// A text as a value on a line of its own, with quotes where YAML needs them.
+pub(super) fn block_scalar(text: &str) -> String {
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    let plain = serde_saphyr::to_string_with_options(&text, options).unwrap_or_default();
+    let plain = plain.trim_end_matches('\n');
+    let means_the_text = serde_saphyr::from_str::<Value>(plain).is_ok_and(|it| it == text);
+    if means_the_text && !plain.contains('\n') {
+        plain.to_owned()
+    } else {
+        Value::from(text).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn annotations(of: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let own = of
+            .iter()
+            .map(|(key, value)| (format!("{PROVENANCE_PREFIX}{key}"), (*value).to_owned()));
+        own.collect()
+    }
+
+    fn stamp(text: &str, of: &[(&str, &str)]) -> Result<Stamped, ManifestError> {
+        stamped(text, &annotations(of), None)
+    }
+
+    const NEW: [(&str, &str); 2] = [("agents", "claude a-1"), ("contributor", "mixed")];
+
+    /// A Rollout with this text as its metadata.
+    fn rollout(metadata: &str) -> String {
+        format!("apiVersion: countersign.dev/v1alpha1\nkind: Rollout\n{metadata}spec: {{}}\n")
+    }
+
+    #[track_caller]
+    fn becomes(metadata: &str, expected: &str) {
+        let stamped = stamp(&rollout(metadata), &NEW).unwrap();
+        assert_eq!(stamped.text, rollout(expected));
+        assert_eq!(stamped.rollouts, 1);
+        assert_eq!(
+            stamp(&stamped.text, &NEW).unwrap().text,
+            stamped.text,
+            "again"
+        );
+    }
+
+    #[test]
+    fn values_are_replaced_where_they_stand_and_comments_stay() {
+        becomes(
+            "metadata: # m\n  name: shop # n\n  # before\n  annotations: # an\n    a: b # c\n    provenance.countersign.dev/contributor: human # who\n    # tail\n    \"provenance.countersign.dev/tests\": 'PASSED' # gone\n    z: |\n      text\n\n  # before labels\n  labels:\n    x: y\n\n",
+            "metadata: # m\n  name: shop # n\n  # before\n  annotations: # an\n    a: b # c\n    provenance.countersign.dev/contributor: mixed # who\n    # tail\n    provenance.countersign.dev/agents: claude a-1\n    z: |\n      text\n\n  # before labels\n  labels:\n    x: y\n\n",
+        );
+    }
+
+    #[test]
+    fn a_block_is_added_behind_the_metadata() {
+        becomes(
+            "metadata:\n    name: shop\n    labels: {app: shop} # l\n\n# spec\n",
+            "metadata:\n    name: shop\n    labels: {app: shop} # l\n    annotations:\n      provenance.countersign.dev/agents: claude a-1\n      provenance.countersign.dev/contributor: mixed\n\n# spec\n",
+        );
+    }
+
+    #[test]
+    fn empty_annotations_are_filled() {
+        for empty in [
+            "annotations: {} # c",
+            "annotations: # c",
+            "annotations: null # c",
+            "annotations: ~ # c",
+        ] {
+            becomes(
+                &format!("metadata:\n  {empty}\n  name: shop\n"),
+                "metadata:\n  annotations: # c\n    provenance.countersign.dev/agents: claude a-1\n    provenance.countersign.dev/contributor: mixed\n  name: shop\n",
+            );
+        }
+    }
+
+    #[test]
+    fn flow_style_stays_flow_style() {
+        becomes(
+            "metadata: {name: shop, annotations: {a: b, provenance.countersign.dev/tests: FAILED}} # c\n",
+            "metadata: {name: shop, annotations: {a: b, \"provenance.countersign.dev/agents\": \"claude a-1\", \"provenance.countersign.dev/contributor\": \"mixed\"}} # c\n",
+        );
+        becomes(
+            "metadata: { name: shop }\n",
+            "metadata: { name: shop, \"annotations\": {\"provenance.countersign.dev/agents\": \"claude a-1\", \"provenance.countersign.dev/contributor\": \"mixed\"} }\n",
+        );
+        becomes(
+            "metadata:\n  annotations: {\n    a: b,\n  }\n",
+            "metadata:\n  annotations: {\n    a: b,\n    \"provenance.countersign.dev/agents\": \"claude a-1\",\n    \"provenance.countersign.dev/contributor\": \"mixed\"\n  }\n",
+        );
+    }
+
+    #[test]
+    fn json_is_yaml_too() {
+        let json = "{\n  \"apiVersion\": \"countersign.dev/v1alpha1\",\n  \"kind\": \"Rollout\",\n  \"metadata\": {\n    \"name\": \"shop\"\n  }\n}\n";
+        let text = stamp(json, &NEW[1..]).unwrap().text;
+        assert_eq!(
+            text,
+            json.replace("\"shop\"", "\"shop\",\n    \"annotations\": {\"provenance.countersign.dev/contributor\": \"mixed\"}")
+        );
+        serde_json::from_str::<Value>(&text).unwrap();
+    }
+
+    #[test]
+    fn values_of_several_lines_are_replaced_whole() {
+        becomes(
+            "metadata:\n  annotations:\n    provenance.countersign.dev/agents: >-\n      long\n      text\n\n    a: b\n    provenance.countersign.dev/contributor: \"two\n      lines\"\n",
+            "metadata:\n  annotations:\n\n    a: b\n    provenance.countersign.dev/agents: claude a-1\n    provenance.countersign.dev/contributor: mixed\n",
+        );
+    }
+
+    #[test]
+    fn windows_line_ends_stay() {
+        let windows = |text: &str| text.replace('\n', "\r\n");
+        for metadata in [
+            "metadata:\n  name: shop\n",
+            "metadata:\n  annotations:\n    a: b\n    provenance.countersign.dev/tests: PASSED\n",
+        ] {
+            let expected = windows(&stamp(&rollout(metadata), &NEW).unwrap().text);
+            assert_eq!(
+                stamp(&windows(&rollout(metadata)), &NEW).unwrap().text,
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn a_last_line_without_an_end_is_ended() {
+        let text = "apiVersion: countersign.dev/v1alpha1\nkind: Rollout\nmetadata:\n  name: shop";
+        assert_eq!(
+            stamp(text, &NEW[1..]).unwrap().text,
+            format!("{text}\n  annotations:\n    provenance.countersign.dev/contributor: mixed\n")
+        );
+    }
+
+    #[test]
+    fn each_rollout_of_many_documents_and_lists_is_stamped_and_nothing_else() {
+        let text = "%YAML 1.2\n---\n# first\nkind: Service\nmetadata:\n  name: shop\n...\n--- # second\napiVersion: countersign.dev/v1alpha1\nkind: \"Rollout\"\nmetadata:\n  name: &n shop\n  labels:\n    app: *n\n---\n---\nkind: Rollout\napiVersion: argoproj.io/v1alpha1\nmetadata:\n  name: other\n---\nkind: List\napiVersion: v1\nitems:\n- metadata:\n    name: cart\n  kind: Rollout\n  apiVersion: countersign.dev/v1alpha1\n- kind: ConfigMap\n  metadata:\n    name: x\n";
+        let line = "provenance.countersign.dev/contributor: mixed";
+        let stamped = stamp(text, &NEW[1..]).unwrap();
+        assert_eq!(stamped.rollouts, 2);
+        assert_eq!(
+            stamped.text,
+            text.replace(
+                "    app: *n\n",
+                &format!("    app: *n\n  annotations:\n    {line}\n")
+            )
+            .replace(
+                "    name: cart\n",
+                &format!("    name: cart\n    annotations:\n      {line}\n")
+            )
+        );
+        let one = stamped_only(text, "cart");
+        assert_eq!((one.rollouts, one.text.matches(line).count()), (1, 1));
+        assert_eq!(
+            stamped_only(text, "other"),
+            Stamped {
+                text: text.into(),
+                rollouts: 0
+            }
+        );
+    }
+
+    fn stamped_only(text: &str, name: &str) -> Stamped {
+        stamped(text, &annotations(&NEW[1..]), Some(name)).unwrap()
+    }
+
+    #[test]
+    fn what_an_anchor_would_change_elsewhere_is_refused() {
+        for metadata in [
+            "metadata:\n  annotations: &a\n    x: y\n  labels: *a\n",
+            "metadata:\n  annotations:\n    provenance.countersign.dev/agents: &a old\n  labels:\n    x: *a\n",
+            "base: &b\n  provenance.countersign.dev/tests: PASSED\nmetadata:\n  annotations:\n    <<: *b\n    x: y\n",
+            "base: &b {x: y}\nmetadata:\n  annotations: *b\n",
+        ] {
+            let refused = stamp(&rollout(metadata), &NEW).unwrap_err();
+            assert!(
+                matches!(
+                    refused,
+                    ManifestError::OtherChange | ManifestError::Unsafe(_)
+                ),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_template_is_refused_and_says_so() {
+        for metadata in [
+            "metadata:\n  name: {{ .Values.name }}\n",
+            "{{- if .Values.on }}\nmetadata:\n  name: shop\n{{- end }}\n",
+        ] {
+            let refused = stamp(&rollout(metadata), &NEW).unwrap_err();
+            assert!(matches!(refused, ManifestError::Template), "{refused}");
+        }
+        let refused = stamp("a: [\n", &NEW).unwrap_err();
+        assert!(matches!(refused, ManifestError::Invalid(_)), "{refused}");
+    }
+
+    #[test]
+    fn a_rollout_without_metadata_is_refused() {
+        for metadata in ["", "metadata: []\n", "metadata:\n"] {
+            assert!(stamp(&rollout(metadata), &NEW).is_err(), "{metadata}");
+        }
+    }
+
+    #[test]
+    fn a_comment_in_a_flow_mapping_is_refused_and_not_lost() {
+        let metadata = "metadata:\n  annotations: {\n    # why\n    a: b }\n";
+        assert!(stamp(&rollout(metadata), &NEW).is_err());
+    }
+
+    #[test]
+    fn no_value_becomes_yaml() {
+        let evil = "x\n  labels: {evil: \"yes\"}\n# \u{2028}: &a *b";
+        for metadata in [
+            "metadata:\n  name: shop\n",
+            "metadata: {name: shop}\n",
+            "metadata:\n  annotations:\n    provenance.countersign.dev/authors: x\n",
+        ] {
+            let text = stamp(&rollout(metadata), &[("authors", evil)])
+                .unwrap()
+                .text;
+            let read: Value = serde_saphyr::from_str(&text).unwrap();
+            let annotations = &read["metadata"]["annotations"];
+            assert_eq!(annotations["provenance.countersign.dev/authors"], evil);
+            assert!(read["metadata"].get("labels").is_none());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_stamped_keeps_every_other_line(
+            value in "[ -~]{0,90}",
+            before in "( *#[ a-z]{0,6}\n|\n){0,3}",
+            others in proptest::collection::btree_map("[a-m]{1,6}", "[a-z0-9]{1,6}", 0..4),
+            old in proptest::option::of("[a-zA-Z0-9]{1,8}"),
+            crlf in proptest::bool::ANY,
+        ) {
+            let mut lines = vec![format!("metadata:\n  name: shop\n{before}  annotations:\n")];
+            let other = |(key, value)| format!("    {key}: \"{value}\" # {key}\n{before}");
+            lines.extend(others.iter().map(other));
+            lines.extend(old.map(|old| format!("    {PROVENANCE_PREFIX}tests: {old}\n")));
+            let mut text = rollout(&lines.concat());
+            if crlf {
+                text = text.replace('\n', "\r\n");
+            }
+            let stamped = stamp(&text, &[("authors", &value)]).unwrap().text;
+            let kept = |text: &str| -> Vec<String> {
+                let lines = text.split_inclusive('\n');
+                lines.filter(|it| !it.contains(PROVENANCE_PREFIX)).map(ToOwned::to_owned).collect()
+            };
+            prop_assert_eq!(kept(&text), kept(&stamped));
+            prop_assert_eq!(&stamp(&stamped, &[("authors", &value)]).unwrap().text, &stamped);
+        }
+
+        #[test]
+        fn any_text_is_stamped_or_refused_without_a_panic(text in "[a-z:{}\\[\\]&*|>?,# \n\"'-]{0,60}") {
+            let _ = stamp(&text, &NEW);
+            let _ = stamp(&rollout(&format!("metadata:\n  name: x\n  annotations: {text}\n")), &NEW);
+        }
+
+        #[test]
+        fn any_value_is_one_line_of_yaml(value in "(?s).{0,60}") {
+            let scalar = block_scalar(&value);
+            prop_assert!(!scalar.contains('\n'));
+            prop_assert_eq!(serde_saphyr::from_str::<String>(&scalar).unwrap(), value);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What of a foreign text may be shown on a terminal, and what may be written into an annotation.
+
+use crate::core::provenance::shown;
+
+/// Longest name or address that is kept of an identity, in characters.
+const LONGEST: usize = 160;
+
+/// Whether the controller reads this character in an annotation; one rule serves both.
+fn is_visible(c: char) -> bool {
+    let text = c.to_string();
+    shown(&text) == text
+}
+
+/// A text of several lines with nothing in it that acts on a terminal.
+pub(super) fn harmless(text: &str) -> String {
+    let mut harmless = String::new();
+    for c in text.chars() {
+        if c == '\n' || is_visible(c) {
+            harmless.push(c);
+        } else {
+            harmless.extend(c.escape_unicode());
+        }
+    }
+    harmless
+}
+
+/// A text as one item of an annotation's list: no comma that would begin another item, no angle
+/// bracket that would begin another address, no character that hides, and not endless.
+pub(super) fn item(text: &str) -> String {
+    let kept: String = text
+        .chars()
+        .map(|c| match c {
+            ',' | '<' | '>' => ' ',
+            c if c.is_whitespace() || c.is_control() => ' ',
+            c => c,
+        })
+        .filter(|c| is_visible(*c))
+        .collect();
+    let words: Vec<_> = kept.split_whitespace().collect();
+    words.join(" ").chars().take(LONGEST).collect()
+}
+
+/// `Jane Doe <jane@example.org>`, or one of both; `None` where nothing is left.
+pub(super) fn identity(name: &str, address: &str) -> Option<String> {
+    let (name, address) = (item(name), item(address));
+    match (name.is_empty(), address.is_empty()) {
+        (true, true) => None,
+        (true, false) => Some(format!("<{address}>")),
+        (false, true) => Some(name),
+        (false, false) => Some(format!("{name} <{address}>")),
+    }
+}
+
+/// Name and address of `Jane Doe <jane@example.org> and whatever follows`.
+pub(super) fn name_and_address(text: &str) -> (&str, &str) {
+    match text.split_once('<') {
+        Some((name, rest)) => {
+            let address = rest.split_once('>').map_or(rest, |(address, _)| address);
+            (name.trim(), address.trim())
+        }
+        None if text.contains('@') && !text.contains(char::is_whitespace) => ("", text),
+        None => (text.trim(), ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::provenance::Identity;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_identity_is_one_item_whatever_it_contains() {
+        assert_eq!(
+            identity("Doe, Jane", "jane@example.org").unwrap(),
+            "Doe Jane <jane@example.org>"
+        );
+        assert_eq!(
+            identity("Bob\u{200b}\n<eve@x>, Eve", "bob@x>,<eve@x").unwrap(),
+            "Bob eve@x Eve <bob@x eve@x>"
+        );
+        assert_eq!(identity(" ,\u{202e}", "<>"), None);
+        assert_eq!(identity("", "jane@x").unwrap(), "<jane@x>");
+    }
+
+    #[test]
+    fn a_terminal_is_safe_from_what_git_says() {
+        assert_eq!(
+            harmless("fatal: \u{1b}[2J\r\nx\u{202e}"),
+            "fatal: \\u{1b}[2J\\u{d}\nx\\u{202e}"
+        );
+    }
+
+    #[test]
+    fn name_and_address_are_those_of_the_first_pair() {
+        assert_eq!(name_and_address("A B <a@x> <b@x>"), ("A B", "a@x"));
+        assert_eq!(name_and_address("A B <a@x"), ("A B", "a@x"));
+        assert_eq!(name_and_address("a@x"), ("", "a@x"));
+        assert_eq!(name_and_address(" A B "), ("A B", ""));
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_becomes_two_and_none_is_hidden(name in "(?s).{0,60}", address in "(?s).{0,60}") {
+            let Some(identity) = identity(&name, &address) else { return Ok(()) };
+            prop_assert!(!identity.contains([',', '\n']) && identity == harmless(&identity));
+            prop_assert_eq!(Identity::of(&identity).to_string(), shown(&identity));
+        }
+    }
+}
