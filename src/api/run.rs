@@ -73,7 +73,7 @@ pub struct RolloutRunSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordedProvenance {
-    /// Whether there was any: `Declared`, `Absent`, `Stale` or `Malformed`.
+    /// Whether there was any: `Declared`, `Absent`, `Stale`, `Malformed` or `Unattested`.
     #[serde(default)]
     pub state: String,
     /// The annotations that were read, without their prefix, each cut at 256 characters.

@@ -32,8 +32,10 @@ use self::areas::{Areas, Size};
 use self::authorship::Authorship;
 use self::git::{Range, Repository, without_credentials};
 use self::visible::{harmless, item, name_and_address};
-use crate::api::{PROVENANCE_PREFIX, PodTemplate};
-use crate::core::provenance::{Agent, Contributor, Provenance};
+use crate::api::{Duration, PROVENANCE_PREFIX, PodTemplate};
+use crate::core::attestation::{SigningError, Statement};
+use crate::core::provenance::{Agent, Provenance};
+use crate::observe::clock;
 
 pub use self::git::GitError;
 pub use self::manifest::ManifestError;
@@ -77,6 +79,18 @@ pub struct Options {
     /// Edit the manifests in place instead of printing them.
     #[arg(long, requires = "filename")]
     write: bool,
+    /// A private key (PKCS#8 PEM: ECDSA P-256 or Ed25519) that attests the annotations of the image.
+    #[arg(long, value_name = "KEY.pem", requires = "image", requires = "key")]
+    sign: Option<PathBuf>,
+    /// The key's name in the policies.
+    #[arg(long, value_name = "NAME", requires = "sign")]
+    key: Option<String>,
+    /// Another image of the same pods that the attestation covers, by digest; may be repeated.
+    #[arg(long, value_name = "REF", requires = "sign")]
+    also_attest: Vec<String>,
+    /// How long the attestation is good for, such as `720h` [default: for ever].
+    #[arg(long, value_name = "DURATION", requires = "sign")]
+    valid_for: Option<Duration>,
     /// How the annotations are printed.
     #[arg(short = 'o', long, value_name = "FORMAT", default_value = "yaml")]
     #[arg(conflicts_with = "filename")]
@@ -109,8 +123,6 @@ enum Output {
 pub struct Stamp {
     /// The annotations, with their prefix.
     pub annotations: BTreeMap<String, String>,
-    /// The digest of the image, `sha256:…`, if it was given.
-    pub image_digest: Option<String>,
     /// What a reader of the log should know.
     pub remarks: Vec<String>,
 }
@@ -158,6 +170,14 @@ pub enum StampError {
         /// The manifests.
         files: String,
     },
+    /// The attestation.
+    #[error("cannot attest with {file}: {source}")]
+    Signing {
+        /// The key's file.
+        file: String,
+        /// Why.
+        source: SigningError,
+    },
     /// An option that cannot be meant.
     #[error("{option} is `{value}`: {remedy}")]
     Option {
@@ -186,7 +206,7 @@ pub fn run(options: &Options) -> Result<ExitCode, StampError> {
 
 /// What the range of commits says of the change.
 pub fn stamp(options: &Options) -> Result<Stamp, StampError> {
-    let image = options.image.as_deref().map(image).transpose()?;
+    options.image.as_deref().map_or(Ok(()), check_image)?;
     let repository = Repository(options.repo.clone());
     let range = repository.range(&options.range)?;
     let areas = areas(options, &repository, &range)?;
@@ -219,11 +239,13 @@ pub fn stamp(options: &Options) -> Result<Stamp, StampError> {
     );
     annotations.size(&size);
     annotations.subject(&repository, &range, options);
-    let annotations = annotations.0;
+    let mut annotations = annotations.0;
+    if let Some(attestation) = attestation(options, &annotations)? {
+        annotations.insert(format!("{PROVENANCE_PREFIX}attestation"), attestation);
+    }
     remarks.extend(problems(&annotations, options.image.as_deref()));
     Ok(Stamp {
         annotations,
-        image_digest: image.flatten(),
         remarks,
     })
 }
@@ -243,8 +265,30 @@ fn areas(options: &Options, repository: &Repository, range: &Range) -> Result<Ar
         .map_err(|problem| StampError::Config { file, problem })
 }
 
-/// The digest of an image, if its reference has one.
-fn image(reference: &str) -> Result<Option<String>, StampError> {
+/// The annotations as the key attests them, where one is given.
+fn attestation(
+    options: &Options,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Option<String>, StampError> {
+    let Some(path) = &options.sign else {
+        return Ok(None);
+    };
+    let images = options.image.iter().chain(&options.also_attest);
+    let images: Vec<_> = images.map(String::as_str).collect();
+    let expires_at = options
+        .valid_for
+        .and_then(|valid| clock::now().saturating_add(valid.signed()).ok());
+    let key = read(path)?;
+    let signed = Statement::of(&images, annotations, expires_at)
+        .and_then(|it| it.sign(&key, options.key.as_deref().unwrap_or_default()));
+    signed.map(Some).map_err(|source| StampError::Signing {
+        file: shown_path(path),
+        source,
+    })
+}
+
+/// Refuses a reference that the controller would not read.
+fn check_image(reference: &str) -> Result<(), StampError> {
     let refused = |remedy| StampError::Option {
         option: "--image",
         value: harmless(reference),
@@ -256,11 +300,11 @@ fn image(reference: &str) -> Result<Option<String>, StampError> {
     let digest = match reference.rsplit_once('@') {
         Some((_, digest)) => digest,
         None if reference.starts_with("sha256:") => reference,
-        None => return Ok(None),
+        None => return Ok(()),
     };
     let hex = digest.strip_prefix("sha256:").unwrap_or_default();
     if hex.len() == 64 && hex.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')) {
-        Ok(Some(digest.to_owned()))
+        Ok(())
     } else {
         Err(refused(
             "a digest is sha256: and 64 hexadecimal digits in lower case",
@@ -282,7 +326,7 @@ impl Annotations {
     }
 
     fn people(&mut self, authorship: &Authorship, options: &Options) -> Result<(), StampError> {
-        self.set("contributor", contributor(authorship.contributor));
+        self.set("contributor", authorship.contributor.as_str());
         if let Some(share) = authorship.ai_share {
             self.set("ai-share", share.to_string());
         }
@@ -323,15 +367,6 @@ impl Annotations {
             "tests",
             tests.map_or_else(String::new, |it| it.get_name().to_owned()),
         );
-    }
-}
-
-fn contributor(contributor: Contributor) -> &'static str {
-    match contributor {
-        Contributor::Human => "human",
-        Contributor::Ai => "ai",
-        Contributor::Mixed => "mixed",
-        Contributor::Unknown => "unknown",
     }
 }
 

@@ -14,8 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
-use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePublicKey};
+use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey};
 use ed25519_dalek::{Signer, Verifier};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -569,7 +568,11 @@ fn subject(image: &str) -> Result<Value, SigningError> {
 }
 
 /// The public key, in PEM as a policy names it, of a private key in PKCS#8 PEM.
-pub fn public_key_pem(private_key_pem: &str) -> Result<String, SigningError> {
+#[cfg(test)]
+pub(super) fn public_key_pem(private_key_pem: &str) -> Result<String, SigningError> {
+    use ed25519_dalek::pkcs8::EncodePublicKey;
+    use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+
     let pem = match PrivateKey::read(private_key_pem)? {
         PrivateKey::Ed25519(key) => key.verifying_key().to_public_key_pem(LineEnding::LF),
         PrivateKey::P256(key) => key.verifying_key().to_public_key_pem(LineEnding::LF),

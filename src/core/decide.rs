@@ -22,6 +22,7 @@ use super::freeze::{self, Freezes};
 use super::gate::{self, Hold, HoldKind, Situation};
 use super::observation::{Observation, SeenIntervention};
 use super::proposal::{self, Proposal};
+use super::provenance::Contributor;
 use super::sign_off::{self, SignOffs};
 use super::{answers, intervention, plan, reason, record, standing, workload};
 use crate::api::freeze::FreezeAction;
@@ -218,6 +219,10 @@ impl Turn<'_> {
         let initial = status.stable.is_none();
         let after_rollback = proposal::after_rollback(self.observation);
         let risk = proposal.risk(self.observation, after_rollback);
+        let contributor = proposal
+            .provenance
+            .contributor
+            .unwrap_or(Contributor::Unknown);
         status.attempts += 1;
         status.revision += 1;
         let mut change = Change {
@@ -231,7 +236,7 @@ impl Turn<'_> {
             initial,
             score: risk.score,
             tier: risk.tier,
-            contributor: proposal.provenance.contributor_word().to_owned(),
+            contributor: contributor.as_str().to_owned(),
             after_rollback,
             plan: proposal.plan(self.observation, risk.tier),
             stage: if initial {

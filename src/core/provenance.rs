@@ -134,6 +134,19 @@ pub enum Contributor {
     Unknown,
 }
 
+impl Contributor {
+    /// The word of the annotation.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Human => "human",
+            Self::Ai => "ai",
+            Self::Mixed => "mixed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// How tests ended, in the words of in-toto's test-result predicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TestResult {
@@ -568,17 +581,6 @@ impl Provenance {
                 deployed: deployed.clone(),
             },
             _ => Review::Missing("the reviewed revision and the deployed one are not both named"),
-        }
-    }
-
-    /// Who wrote it, in the word of the annotation; `unknown` where that is not declared.
-    #[must_use]
-    pub fn contributor_word(&self) -> &'static str {
-        match self.contributor {
-            Some(Contributor::Human) => "human",
-            Some(Contributor::Ai) => "ai",
-            Some(Contributor::Mixed) => "mixed",
-            Some(Contributor::Unknown) | None => "unknown",
         }
     }
 

@@ -293,15 +293,10 @@ fn all_names(mut names: BTreeSet<String>, people: &People) -> BTreeSet<String> {
 /// whose name is the local part of an author's address counts as that author.
 #[must_use]
 pub fn barred(proposal: &Proposal, changed_by: &BTreeSet<String>) -> Barred {
-    let Provenance {
-        authors,
-        human_operators,
-        ..
-    } = &proposal.provenance;
-    let keys = authors
-        .iter()
-        .chain(human_operators)
-        .flat_map(Identity::keys);
+    let provenances = [Some(&proposal.provenance), proposal.attested.as_ref()];
+    let people = |it: &'_ Provenance| [it.authors.clone(), it.human_operators.clone()].concat();
+    let people: Vec<Identity> = provenances.into_iter().flatten().flat_map(people).collect();
+    let keys = people.iter().flat_map(Identity::keys);
     let with_local_part = keys.flat_map(|key| {
         let local = key.split_once('@').map(|(local, _)| local.to_owned());
         [Some(key), local].into_iter().flatten()

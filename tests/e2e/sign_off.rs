@@ -1,0 +1,750 @@
+//! The human checkpoint: risky changes wait for the right people, on exactly the change that these
+//! people saw; harmless ones never wait. And what people command while a change is under way.
+
+use std::panic::{AssertUnwindSafe, resume_unwind};
+
+use countersign::api::rollout::{Outcome, Transition};
+use countersign::api::{Phase, Rollout, RolloutRun, Tier};
+use countersign::observe::clock;
+use countersign_cluster::{Load, wait_for};
+use futures::FutureExt as _;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::identity::user::{APPLY, Answer, User, assert_refused, path, until_enforced};
+use crate::support::{App, SOON, Scene, condition, ended, merge, phase, risky, tier, waits_for};
+
+const POLICY: &str =
+    "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/sign-off.countersign.dev";
+const BINDING: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/sign-off.countersign.dev";
+
+/// A Rollout under a policy of its own, and the people around it: alice deploys it, bob and carol
+/// approve, dave is on call.
+pub struct Checkpoint {
+    pub scene: Scene,
+    pub app: App,
+    pub admin: User,
+    pub alice: User,
+    pub bob: User,
+    pub carol: User,
+    pub dave: User,
+    /// What a decision on the change under way must name.
+    change: Value,
+}
+
+impl Checkpoint {
+    pub async fn new(name: &str, policy: Value) -> Self {
+        Self::at(Scene::new(name).await, policy).await
+    }
+
+    async fn at(scene: Scene, policy: Value) -> Self {
+        until_enforced(&scene).await;
+        scene.policy(policy).await;
+        for (user, role) in [
+            ("alice", "edit"),
+            ("bob", "countersign-approver"),
+            ("carol", "countersign-approver"),
+            ("dave", "countersign-on-call"),
+        ] {
+            scene.grant(user, role).await;
+        }
+        Self {
+            app: scene.serving(App::new("shop")).await,
+            admin: User::admin(&scene),
+            alice: User::known(&scene, "alice").await,
+            bob: User::known(&scene, "bob").await,
+            carol: User::known(&scene, "carol").await,
+            dave: User::known(&scene, "dave").await,
+            change: Value::Null,
+            scene,
+        }
+    }
+
+    /// The application with a risky change, in two steps.
+    fn risky(&self, version: &str) -> App {
+        let steps = json!([{ "weight": 25 }, { "weight": 50 }]);
+        let spec = json!({ "strategy": { "canary": { "steps": steps } } });
+        self.app.version(version).provenance(risky()).spec(spec)
+    }
+
+    /// The application with a harmless change, which bakes in its first step for longer than any test.
+    pub fn baking(&self, version: &str) -> App {
+        let steps = json!([{ "weight": 25, "bake": "10m" }, { "weight": 50 }]);
+        let spec = json!({ "strategy": { "canary": { "steps": steps } } });
+        self.app.version(version).spec(spec)
+    }
+
+    /// Alice applies it.
+    async fn apply(&self, app: &App) {
+        let rollout = path(
+            &self.scene,
+            "rollouts/shop?fieldManager=service-team&force=true",
+        );
+        let applied = self.alice.send("PATCH", &rollout, APPLY, &app.manifest());
+        applied.await.unwrap();
+    }
+
+    /// Alice applies a change, and everybody looks at it.
+    pub async fn deploy(&mut self, app: &App) {
+        self.apply(app).await;
+        let what = "another change is under way";
+        let other = |change: &Value| *change != self.change;
+        let rollout = self
+            .scene
+            .until(app, what, |rollout| {
+                named(rollout).is_some_and(|it| other(&it))
+            })
+            .await;
+        self.change = named(&rollout).unwrap();
+    }
+
+    /// An object about the change under way, with other words in its spec.
+    fn decision(&self, kind: &str, words: &Value) -> Value {
+        let mut spec = self.change.clone();
+        merge(&mut spec, words);
+        json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": kind,
+            "metadata": { "generateName": "shop-" }, "spec": spec,
+        })
+    }
+
+    async fn sign(&self, user: &User, words: Value) -> Answer {
+        let sign_off = self.decision("SignOff", &words);
+        user.create(&path(&self.scene, "signoffs"), &sign_off).await
+    }
+
+    async fn approve(&self, user: &User, words: Value) -> Answer {
+        self.sign(user, approval(&words)).await
+    }
+
+    pub async fn intervene(&self, user: &User, words: Value) -> Answer {
+        let intervention = self.decision("Intervention", &words);
+        user.create(&path(&self.scene, "interventions"), &intervention)
+            .await
+    }
+
+    /// Waits until the controller has answered a sign-off or an intervention by this word.
+    pub async fn answered(&self, object: &Value, word: &str) {
+        let kind = object["kind"].as_str().unwrap().to_lowercase();
+        let name = object["metadata"]["name"].as_str().unwrap();
+        let path = path(&self.scene, &format!("{kind}s/{name}"));
+        let look = async || {
+            let now = self.admin.get(&path).await;
+            let now = now.map_err(|refusal| refusal.to_string())?;
+            let answer = &now["status"]["conditions"][0];
+            if answer["reason"] == word {
+                Ok(answer["status"].clone())
+            } else {
+                Err(answer.to_string())
+            }
+        };
+        let what = format!("{kind} {name} is answered by {word}");
+        let status = wait_for(&what, SOON, look).await.unwrap();
+        assert_eq!(
+            status == "True",
+            matches!(word, "Counts" | "Applied"),
+            "{what}"
+        );
+    }
+
+    /// Waits until the change waits for this, and returns what is said about it.
+    pub async fn waits(&self, reason: &str) -> String {
+        let what = format!("the change waits for {reason}");
+        let rollout = self
+            .scene
+            .until(&self.app, &what, |rollout| waits_for(rollout, reason))
+            .await;
+        rollout.status.unwrap().message
+    }
+
+    /// Waits until the Rollout says this.
+    pub async fn says(&self, words: &str) -> Rollout {
+        let said = |rollout: &Rollout| {
+            let status = rollout.status.as_ref();
+            status.is_some_and(|status| status.message.contains(words))
+        };
+        self.scene.until(&self.app, words, said).await
+    }
+
+    pub async fn until_degraded(&self) {
+        let what = "the change is rolled back";
+        let degraded = |rollout: &Rollout| phase(rollout) == Phase::Degraded;
+        self.scene.until(&self.app, what, degraded).await;
+    }
+
+    /// The present step of all steps.
+    pub async fn step(&self) -> String {
+        let status = self.scene.get(&self.app).await.status.unwrap();
+        status.step.unwrap_or_default()
+    }
+
+    pub async fn outcome(&self) -> RolloutRun {
+        self.scene.outcome(&self.app).await
+    }
+}
+
+/// What a decision on the change under way must name.
+fn named(rollout: &Rollout) -> Option<Value> {
+    let change = rollout.status.as_ref()?.change.as_ref()?;
+    Some(json!({
+        "rollout": rollout.metadata.name, "rolloutUid": rollout.metadata.uid,
+        "run": change.run, "digest": change.digest,
+    }))
+}
+
+/// An approval, with other words in its spec.
+fn approval(words: &Value) -> Value {
+    let mut spec = json!({ "decision": "Approve", "reason": "looks good" });
+    merge(&mut spec, words);
+    spec
+}
+
+/// The first line of a record with this reason.
+pub fn line<'a>(run: &'a RolloutRun, reason: &str) -> &'a Transition {
+    let lines = &run.spec.progress.transitions;
+    let line = lines.iter().find(|line| line.reason == reason);
+    line.unwrap_or_else(|| panic!("there is no {reason} in {lines:?}"))
+}
+
+/// A policy by which risky changes wait for so many approvers before their first step, and for these
+/// people before promotion.
+fn asking(approvers: i32, promotion: Value) -> Value {
+    let first = json!([{ "count": approvers, "groups": ["approvers"] }]);
+    json!({ "tiers": { "high": { "signOff": first, "promotionSignOff": promotion } } })
+}
+
+fn a_senior() -> Value {
+    json!([{ "count": 1, "groups": ["senior"] }])
+}
+
+fn nobody() -> Value {
+    json!([])
+}
+
+/// Waits until whatever is made next is younger than all that was made before: ages are whole seconds.
+async fn a_second_later() {
+    let now = clock::now().as_second();
+    let look = async || (clock::now().as_second() > now).then_some(());
+    wait_for("a second has passed", SOON, look).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_harmless_change_passes_with_no_human() {
+    let mut checkpoint = Checkpoint::new("no-human", asking(2, a_senior())).await;
+    let _load = checkpoint.scene.load(&checkpoint.app, 150).await;
+    let next = checkpoint.app.version("v2");
+    checkpoint.deploy(&next).await;
+
+    let run = checkpoint.outcome().await;
+    assert!(ended(&run, Outcome::Promoted));
+    assert_eq!(tier(&run), Tier::Low, "{:?}", run.spec.risk);
+    let lines = &run.spec.progress.transitions;
+    assert!(
+        lines.iter().all(|line| line.reason != "SignedOff"),
+        "{lines:?}"
+    );
+    let signed = path(&checkpoint.scene, "signoffs");
+    let signed = checkpoint.admin.get(&signed).await.unwrap();
+    assert_eq!(signed["items"], json!([]));
+    checkpoint.scene.remove_policy().await;
+}
+
+#[tokio::test]
+async fn the_author_cannot_approve_nor_the_one_who_applied_it() {
+    let people = |aliases: Value| {
+        let mut policy = asking(2, nobody());
+        policy["people"] = json!({ "aliases": aliases });
+        policy
+    };
+    let bob = json!({ "user": "bob", "identities": ["robert@example.org"] });
+    let mut checkpoint = Checkpoint::new("author", people(json!([bob]))).await;
+    let scene = &checkpoint.scene;
+    scene.grant("alice", "countersign-approver").await;
+    let mut provenance = risky();
+    provenance["authors"] = json!("Robert <robert@example.org>");
+    provenance["human-operator"] = json!("caroline@example.org");
+    let next = checkpoint.risky("v2").provenance(provenance);
+    checkpoint.deploy(&next).await;
+    checkpoint.says("gate step-1 asks for 2 people").await;
+
+    // The API server refuses who applied it, and its author by another name.
+    for user in [&checkpoint.alice, &checkpoint.bob] {
+        let words = format!("\"{}\" made, or had a hand in", user.name);
+        let refused = checkpoint.approve(user, json!({})).await;
+        assert_refused(&refused, &["403", &words]);
+    }
+
+    // Whose hand was in it may come to light later: then the controller no longer counts it.
+    let signed = checkpoint.approve(&checkpoint.carol, json!({})).await;
+    let signed = signed.unwrap();
+    checkpoint.answered(&signed, "Counts").await;
+    checkpoint.says("(1 so far: carol)").await;
+    let carol = json!({ "user": "carol", "identities": ["caroline@example.org"] });
+    checkpoint.scene.policy(people(json!([bob, carol]))).await;
+    checkpoint.answered(&signed, "ByAuthor").await;
+    let said = checkpoint.waits("AwaitingSignOff").await;
+    assert!(!said.contains("so far"), "{said}");
+    let refused = checkpoint.approve(&checkpoint.carol, json!({})).await;
+    assert_refused(&refused, &["403", "had a hand in"]);
+    assert_eq!(checkpoint.step().await, "0/2");
+    checkpoint.scene.remove_policy().await;
+}
+
+#[tokio::test]
+async fn two_distinct_people_are_needed_for_a_critical_change() {
+    let mut policy = asking(2, a_senior());
+    policy["risk"] = json!({ "touchesFloor": { "auth": "critical" } });
+    let mut checkpoint = Checkpoint::new("critical", policy).await;
+    let _load = checkpoint.scene.load(&checkpoint.app, 200).await;
+    let next = checkpoint.risky("v2");
+    checkpoint.deploy(&next).await;
+    let asked = "gate step-1 asks for 2 people of approvers";
+    let rollout = checkpoint.says(asked).await;
+    assert_eq!(phase(&rollout), Phase::AwaitingSignOff);
+    let (proven, reason, _) = condition(&rollout, "SignOffsProven").unwrap();
+    assert_eq!((proven, reason), ("True", "Proven"));
+
+    let first = checkpoint.approve(&checkpoint.bob, json!({})).await;
+    checkpoint.answered(&first.unwrap(), "Counts").await;
+    let again = checkpoint.approve(&checkpoint.bob, json!({})).await;
+    checkpoint.answered(&again.unwrap(), "SamePerson").await;
+    checkpoint.says("(1 so far: bob)").await;
+    assert_eq!(checkpoint.step().await, "0/2");
+
+    // Bob has signed for every gate, but is not senior; carol has signed for the first one only.
+    let for_step = json!({ "gate": "step-1" });
+    let second = checkpoint.approve(&checkpoint.carol, for_step).await;
+    checkpoint.answered(&second.unwrap(), "Counts").await;
+    let asked = "gate promotion asks for 1 person of senior";
+    checkpoint.says(asked).await;
+    assert_eq!(checkpoint.step().await, "2/2");
+    let for_promotion = json!({ "gate": "promotion" });
+    let third = checkpoint.approve(&checkpoint.carol, for_promotion).await;
+    checkpoint.answered(&third.unwrap(), "Counts").await;
+
+    let run = checkpoint.outcome().await;
+    assert!(ended(&run, Outcome::Promoted));
+    assert_eq!(tier(&run), Tier::Critical, "{:?}", run.spec.risk);
+    let signed = run.spec.progress.transitions.iter();
+    let signed = signed.filter(|line| line.reason == "SignedOff");
+    let signed: Vec<_> = signed.map(|line| line.message.as_str()).collect();
+    let expected = [
+        "all gates signed off by bob: looks good",
+        "step-1 signed off by carol: looks good",
+        "promotion signed off by carol: looks good",
+    ];
+    assert_eq!(signed, expected);
+    checkpoint.scene.remove_policy().await;
+}
+
+#[tokio::test]
+async fn an_approval_is_void_after_any_edit_of_template_or_provenance() {
+    let mut checkpoint = Checkpoint::new("void", asking(2, nobody())).await;
+    let first = checkpoint.risky("v2");
+    checkpoint.deploy(&first).await;
+    let signed = checkpoint.approve(&checkpoint.bob, json!({})).await;
+    checkpoint.answered(&signed.unwrap(), "Counts").await;
+    checkpoint.says("(1 so far: bob)").await;
+    let seen = checkpoint.change.clone();
+
+    // Another template: bob's is void, and he cannot sign what is no longer there.
+    let second = checkpoint.risky("v3");
+    checkpoint.deploy(&second).await;
+    let outdated = checkpoint.approve(&checkpoint.bob, seen).await;
+    assert_refused(&outdated, &["422", "look again"]);
+    let signed = checkpoint.approve(&checkpoint.carol, json!({})).await;
+    checkpoint.answered(&signed.unwrap(), "Counts").await;
+    checkpoint.says("(1 so far: carol)").await;
+
+    // The same template with another provenance: carol's is void.
+    let mut provenance = risky();
+    provenance["lines-added"] = json!("381");
+    let third = second.provenance(provenance);
+    checkpoint.deploy(&third).await;
+    let signed = checkpoint.approve(&checkpoint.bob, json!({})).await;
+    checkpoint.answered(&signed.unwrap(), "Counts").await;
+    checkpoint.says("(1 so far: bob)").await;
+    assert_eq!(checkpoint.step().await, "0/2");
+
+    let signed = checkpoint.approve(&checkpoint.carol, json!({})).await;
+    checkpoint.answered(&signed.unwrap(), "Counts").await;
+    let what = "both have signed this very change";
+    let begun = |rollout: &Rollout| {
+        let change = rollout
+            .status
+            .as_ref()
+            .and_then(|status| status.change.as_ref());
+        change.is_some_and(|change| change.step == 1)
+    };
+    checkpoint.scene.until(&third, what, begun).await;
+    let runs = checkpoint.scene.records(&third).await;
+    assert!(ended(&runs[1], Outcome::Superseded) && ended(&runs[2], Outcome::Superseded));
+    checkpoint.scene.remove_policy().await;
+}
+
+#[tokio::test]
+async fn an_expired_sign_off_counts_no_more() {
+    let mut checkpoint = Checkpoint::new("expired", asking(2, nobody())).await;
+    let next = checkpoint.risky("v2");
+    checkpoint.deploy(&next).await;
+    let end = Timestamp::from_second(clock::now().as_second() + 10).unwrap();
+    let until = json!({ "expiresAt": end.to_string() });
+    let signed = checkpoint.approve(&checkpoint.bob, until).await.unwrap();
+    checkpoint.answered(&signed, "Counts").await;
+    let look = async || (clock::now() >= end).then_some(());
+    wait_for("it has expired", SOON, look).await.unwrap();
+
+    let second = checkpoint.approve(&checkpoint.carol, json!({})).await;
+    checkpoint.answered(&second.unwrap(), "Counts").await;
+    checkpoint.answered(&signed, "Expired").await;
+    checkpoint.says("(1 so far: carol)").await;
+    assert_eq!(checkpoint.step().await, "0/2");
+    checkpoint.scene.remove_policy().await;
+}
+
+/// A risky change that bob has let begin, and that waits before promotion for a senior person.
+async fn before_promotion(name: &str) -> (Checkpoint, Load) {
+    let mut checkpoint = Checkpoint::new(name, asking(1, a_senior())).await;
+    let load = checkpoint.scene.load(&checkpoint.app, 200).await;
+    let next = checkpoint.risky("v2");
+    checkpoint.deploy(&next).await;
+    let signed = checkpoint.approve(&checkpoint.bob, json!({})).await;
+    checkpoint.answered(&signed.unwrap(), "Counts").await;
+    let asked = "gate promotion asks for 1 person of senior";
+    checkpoint.says(asked).await;
+    (checkpoint, load)
+}
+
+#[tokio::test]
+async fn a_rejection_rolls_back() {
+    let (checkpoint, _load) = before_promotion("rejected").await;
+    let no = json!({ "decision": "Reject", "reason": "it breaks refunds" });
+    let rejected = checkpoint.sign(&checkpoint.carol, no).await;
+    checkpoint.answered(&rejected.unwrap(), "Counts").await;
+    checkpoint.until_degraded().await;
+
+    let run = checkpoint.outcome().await;
+    assert!(ended(&run, Outcome::RolledBack));
+    let message = &line(&run, "Rejected").message;
+    assert_eq!(message, "rejected by carol: it breaks refunds");
+    let scene = &checkpoint.scene;
+    assert_eq!(scene.events(&checkpoint.app, "Rejected").await.len(), 1);
+    assert_eq!(scene.pods(&run.spec.pod_template_hash).await, 0);
+    scene.remove_policy().await;
+}
+
+#[tokio::test]
+async fn the_record_holds_what_the_approver_saw() {
+    let (checkpoint, _load) = before_promotion("evidence").await;
+    let signed = json!({ "gate": "promotion" });
+    let signed = checkpoint.approve(&checkpoint.carol, signed).await;
+    checkpoint.answered(&signed.unwrap(), "Counts").await;
+
+    let run = checkpoint.outcome().await;
+    assert!(ended(&run, Outcome::Promoted));
+    let lines = run.spec.progress.transitions.iter();
+    let signed: Vec<_> = lines.filter(|line| line.reason == "SignedOff").collect();
+    assert!(
+        signed[0].evidence.is_empty(),
+        "nothing was served yet when bob signed: {signed:?}"
+    );
+    let saw = &signed[1].evidence[0];
+    assert!(saw.canary.requests >= 40.0, "two steps of 20: {saw:?}");
+    assert!(saw.stable.requests > 0.0, "{saw:?}");
+    assert!(saw.log10_within_margin > 0.0, "{saw:?}");
+    checkpoint.scene.remove_policy().await;
+}
+
+#[tokio::test]
+async fn break_glass_skips_waiting_but_not_analysis() {
+    let mut policy = asking(2, a_senior());
+    policy["tiers"]["high"]["minBake"] = json!("10m");
+    let mut checkpoint = Checkpoint::new("glass", policy).await;
+    let _load = checkpoint.scene.load(&checkpoint.app, 200).await;
+    let glass = json!({ "decision": "BreakGlass", "reason": "incident 42" });
+
+    let fix = checkpoint.risky("v2");
+    checkpoint.deploy(&fix).await;
+    checkpoint.waits("AwaitingSignOff").await;
+    let broken = checkpoint.sign(&checkpoint.dave, glass.clone()).await;
+    checkpoint.answered(&broken.unwrap(), "Counts").await;
+    let run = checkpoint.outcome().await;
+    assert!(ended(&run, Outcome::Promoted));
+    let said = "waiting and sign-off are skipped, analysis is not, by dave: incident 42";
+    assert_eq!(line(&run, "BreakGlass").message, said);
+    let told = checkpoint.scene.events(&fix, "BreakGlass").await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("by dave: incident 42"), "{told:?}");
+
+    let bad = checkpoint.risky("v3").failing(0.4);
+    checkpoint.deploy(&bad).await;
+    let broken = checkpoint.sign(&checkpoint.dave, glass).await;
+    checkpoint.answered(&broken.unwrap(), "Counts").await;
+    checkpoint.until_degraded().await;
+    let run = checkpoint.outcome().await;
+    assert!(ended(&run, Outcome::RolledBack));
+    line(&run, "BreakGlass");
+    line(&run, "AnalysisFailed");
+    checkpoint.scene.remove_policy().await;
+}
+
+/// The canary gets past its step because nobody calls it, which its tier accepts; then it is called.
+#[tokio::test]
+async fn a_bad_canary_is_rolled_back_while_people_are_waited_for() {
+    let promotion = json!([{ "count": 1, "groups": ["approvers"] }]);
+    let policy = json!({ "tiers": { "low": { "promotionSignOff": promotion } } });
+    let mut checkpoint = Checkpoint::new("bad-canary", policy).await;
+    // As expressions they give 0 where there is no series, which counts as no requests.
+    let requests = |code: &str| {
+        let revision = r#"namespace="{{namespace}}",pod_template_hash="{{revision}}""#;
+        format!(
+            "sum(increase(http_requests_total{{{revision}{code}}}[{{{{window}}}}])) or vector(0)"
+        )
+    };
+    let check = json!({
+        "name": "errors", "errors": requests(r#",code="500""#), "total": requests(""), "dispersion": 1,
+    });
+    let bad = checkpoint.app.version("v2").failing(0.4).spec(json!({
+        "progressDeadlineSeconds": 12,
+        "strategy": { "canary": {
+            "steps": [{ "weight": 50 }], "analysis": { "interval": "4s", "checks": [check] },
+        } },
+    }));
+    checkpoint.deploy(&bad).await;
+    let asked = checkpoint.waits("AwaitingSignOff").await;
+    assert!(asked.contains("gate promotion asks"), "{asked}");
+
+    let _load = checkpoint.scene.load(&bad, 200).await;
+    checkpoint.until_degraded().await;
+    let run = checkpoint.outcome().await;
+    assert!(ended(&run, Outcome::RolledBack));
+    line(&run, "AnalysisFailed");
+    checkpoint.scene.remove_policy().await;
+}
+
+impl Checkpoint {
+    /// Carol signs in bob's name as soon as the API server lets her; it counts for nothing.
+    async fn is_forged(&self) -> Value {
+        let in_bobs_name = json!({ "approver": { "username": "bob", "groups": ["approvers"] } });
+        let look = async || self.approve(&self.carol, in_bobs_name.clone()).await;
+        let forged = wait_for("a sign-off is forged", SOON, look).await.unwrap();
+        assert_eq!(forged["spec"]["approver"]["username"], "bob");
+        self.answered(&forged, "Unproven").await;
+
+        let rollout = self.scene.get(&self.app).await;
+        let (proven, reason, message) = condition(&rollout, "SignOffsProven").unwrap();
+        assert_eq!((proven, reason), ("False", "Unproven"));
+        assert!(message.contains("sign-off.countersign.dev"), "{message}");
+        let said = self.waits("AwaitingSignOff").await;
+        assert!(said.contains("no sign-off counts now"), "{said}");
+        self.until_logged("sign-off.countersign.dev").await;
+        a_second_later().await;
+        forged
+    }
+
+    async fn until_logged(&self, words: &str) {
+        let look = async || {
+            let log = self.scene.cluster.operator_log_tail(200).unwrap();
+            if log.contains(words) {
+                Ok(())
+            } else {
+                Err(log)
+            }
+        };
+        let what = format!("the operator logs {words}");
+        wait_for(&what, SOON, look).await.unwrap();
+    }
+
+    /// Waits until the API server refuses what is signed in another's name.
+    async fn until_forgeries_are_refused(&self) {
+        let words = approval(&json!({ "approver": { "username": "bob" } }));
+        let forged = self.decision("SignOff", &words);
+        let dry = path(&self.scene, "signoffs?dryRun=All");
+        let look = async || match self.carol.create(&dry, &forged).await {
+            Err(refusal) if refusal.code == 403 => Ok(()),
+            answer => Err(format!("{answer:?}")),
+        };
+        wait_for("forgeries are refused", SOON, look).await.unwrap();
+    }
+}
+
+/// What is signed while an admission object is not as it should be counts for nothing, also when it
+/// is put back, which it is even where the story fails.
+async fn proves_nothing(
+    name: &str,
+    object: &str,
+    tamper: impl AsyncFnOnce(&User),
+    put_back: impl AsyncFnOnce(&User, &Value),
+) {
+    let mut checkpoint = Checkpoint::at(Scene::alone(name).await, asking(1, nobody())).await;
+    let next = checkpoint.risky("v2");
+    checkpoint.deploy(&next).await;
+    checkpoint.says("gate step-1 asks for 1 person").await;
+    checkpoint.until_forgeries_are_refused().await;
+
+    let kept = checkpoint.admin.get(object).await.unwrap();
+    tamper(&checkpoint.admin).await;
+    let story = AssertUnwindSafe(checkpoint.is_forged())
+        .catch_unwind()
+        .await;
+    put_back(&checkpoint.admin, &kept).await;
+    checkpoint.until_forgeries_are_refused().await;
+    let forged = story.unwrap_or_else(|panic| resume_unwind(panic));
+
+    a_second_later().await;
+    let signed = checkpoint.approve(&checkpoint.bob, json!({})).await;
+    checkpoint.answered(&signed.unwrap(), "Counts").await;
+    checkpoint.answered(&forged, "Unproven").await;
+    let run = checkpoint.scene.records(&next).await.pop().unwrap();
+    let message = &line(&run, "SignedOff").message;
+    assert_eq!(message, "all gates signed off by bob: looks good");
+    checkpoint.scene.remove_policy().await;
+}
+
+#[tokio::test]
+async fn a_deleted_admission_policy_makes_sign_offs_count_for_nothing() {
+    let delete = async |admin: &User| {
+        admin.delete(POLICY).await.unwrap();
+    };
+    let make_again = async |admin: &User, kept: &Value| {
+        let metadata = &kept["metadata"];
+        let policy = json!({
+            "apiVersion": kept["apiVersion"], "kind": kept["kind"], "spec": kept["spec"],
+            "metadata": {
+                "name": metadata["name"], "labels": metadata["labels"], "annotations": metadata["annotations"],
+            },
+        });
+        let (all, _) = POLICY.rsplit_once('/').unwrap();
+        admin.create(all, &policy).await.unwrap();
+    };
+    proves_nothing("deleted", POLICY, delete, make_again).await;
+}
+
+#[tokio::test]
+async fn an_altered_admission_policy_makes_sign_offs_count_for_nothing() {
+    let alter = async |admin: &User| {
+        let audit = json!({ "spec": { "validationActions": ["Audit"] } });
+        admin.merge(BINDING, &audit).await.unwrap();
+    };
+    let undo = async |admin: &User, kept: &Value| {
+        let before = json!({ "spec": kept["spec"] });
+        admin.merge(BINDING, &before).await.unwrap();
+    };
+    proves_nothing("altered", BINDING, alter, undo).await;
+}
+
+#[tokio::test]
+async fn an_edit_user_may_abort_and_the_canary_is_gone() {
+    let mut checkpoint = Checkpoint::new("abort", json!({})).await;
+    let next = checkpoint.baking("v2");
+    checkpoint.deploy(&next).await;
+    checkpoint.waits("Baking").await;
+    let words = json!({ "action": "Abort", "reason": "wrong branch" });
+    let abort = checkpoint.intervene(&checkpoint.alice, words).await;
+    checkpoint.answered(&abort.unwrap(), "Applied").await;
+    checkpoint.until_degraded().await;
+
+    let run = checkpoint.outcome().await;
+    assert!(ended(&run, Outcome::RolledBack));
+    let message = &line(&run, "Aborted").message;
+    assert_eq!(message, "aborted by alice: wrong branch");
+    let scene = &checkpoint.scene;
+    assert_eq!(scene.events(&next, "Aborted").await.len(), 1);
+    assert_eq!(scene.pods(&run.spec.pod_template_hash).await, 0);
+    scene.remove_policy().await;
+}
+
+#[tokio::test]
+async fn a_rolled_back_change_is_retried_only_when_a_person_says_so() {
+    let mut checkpoint = Checkpoint::new("retry", json!({})).await;
+    let _load = checkpoint.scene.load(&checkpoint.app, 200).await;
+    let bad = checkpoint.app.version("v2").failing(0.4);
+    checkpoint.deploy(&bad).await;
+    checkpoint.until_degraded().await;
+
+    // The controller has looked at the Rollout anew, and has left the change where it is.
+    let larger = App { replicas: 5, ..bad };
+    checkpoint.apply(&larger).await;
+    let what = "stable has another pod";
+    let scaled = |rollout: &Rollout| {
+        let status = rollout.status.as_ref();
+        status.is_some_and(|status| status.available_replicas == 5)
+    };
+    let rollout = checkpoint.scene.until(&larger, what, scaled).await;
+    assert_eq!(phase(&rollout), Phase::Degraded);
+    assert_eq!(checkpoint.scene.records(&larger).await.len(), 2);
+
+    let words = json!({ "action": "Retry", "reason": "the database is back" });
+    let retry = checkpoint.intervene(&checkpoint.alice, words).await;
+    checkpoint.answered(&retry.unwrap(), "Applied").await;
+    let look = async || {
+        let runs = checkpoint.scene.records(&larger).await;
+        if runs.len() == 3 {
+            Ok(())
+        } else {
+            Err(format!("{} records", runs.len()))
+        }
+    };
+    wait_for("it is tried once more", SOON, look).await.unwrap();
+    let second = checkpoint.outcome().await;
+    assert!(ended(&second, Outcome::RolledBack), "it is judged anew");
+    let runs = checkpoint.scene.records(&larger).await;
+    let message = &line(&runs[1], "Retried").message;
+    assert_eq!(message, "retried by alice: the database is back");
+    assert_eq!(runs[1].spec.digest, second.spec.digest);
+    assert_ne!(runs[1].metadata.name, second.metadata.name);
+    checkpoint.scene.remove_policy().await;
+}
+
+#[tokio::test]
+async fn promote_skips_the_rest_of_a_bake_with_the_verb_alone() {
+    let mut checkpoint = Checkpoint::new("promote", json!({})).await;
+    let _load = checkpoint.scene.load(&checkpoint.app, 150).await;
+    let next = checkpoint.baking("v2");
+    checkpoint.deploy(&next).await;
+    checkpoint.waits("Baking").await;
+    let promote = json!({ "action": "Promote", "step": 1 });
+    let refused = checkpoint
+        .intervene(&checkpoint.alice, promote.clone())
+        .await;
+    assert_refused(&refused, &["403", "\"alice\" may not promote Rollout"]);
+    assert_eq!(checkpoint.step().await, "1/2");
+
+    let skipped = checkpoint.intervene(&checkpoint.dave, promote).await;
+    checkpoint.answered(&skipped.unwrap(), "Applied").await;
+    let run = checkpoint.outcome().await;
+    assert!(ended(&run, Outcome::Promoted));
+    let message = &line(&run, "BakeSkipped").message;
+    assert_eq!(message, "the rest of the bake is skipped by dave");
+    checkpoint.scene.remove_policy().await;
+}
+
+#[tokio::test]
+async fn pause_and_resume_by_object() {
+    let mut checkpoint = Checkpoint::new("pause-object", json!({})).await;
+    let _load = checkpoint.scene.load(&checkpoint.app, 150).await;
+    let next = checkpoint.baking("v2");
+    checkpoint.deploy(&next).await;
+    checkpoint.waits("Baking").await;
+    let pause = json!({ "action": "Pause" });
+    let pause = checkpoint.intervene(&checkpoint.alice, pause).await;
+    checkpoint.answered(&pause.unwrap(), "Applied").await;
+    let said = checkpoint.waits("Paused").await;
+    assert!(said.contains("paused by alice"), "{said}");
+
+    // Its bake may be over: it is still paused.
+    let promote = json!({ "action": "Promote", "step": 1 });
+    let promote = checkpoint.intervene(&checkpoint.dave, promote).await;
+    checkpoint.answered(&promote.unwrap(), "Applied").await;
+    checkpoint.waits("Paused").await;
+    assert_eq!(checkpoint.step().await, "1/2");
+
+    let resume = json!({ "action": "Resume" });
+    let resume = checkpoint.intervene(&checkpoint.alice, resume).await;
+    checkpoint.answered(&resume.unwrap(), "Applied").await;
+    let run = checkpoint.outcome().await;
+    assert!(ended(&run, Outcome::Promoted));
+    assert_eq!(line(&run, "PausedByPerson").message, "paused by alice");
+    assert_eq!(line(&run, "Resumed").message, "resumed by alice");
+    checkpoint.scene.remove_policy().await;
+}
