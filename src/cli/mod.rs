@@ -1,10 +1,35 @@
 //! `kubectl countersign`: a file a command.
+//!
+//! Commands in [`Command`] itself need no cluster; those in [`Online`] use the user's kubeconfig and
+//! rights, and whatever they do is an object or an edit with the user's name on it.
 
-pub mod stamp;
+mod answer;
+mod change;
+mod completion;
+mod connection;
+mod evidence;
+mod freeze;
+mod gates;
+mod get;
+mod history;
+mod intervene;
+mod output;
+mod refusal;
+mod restart;
+mod sign_off;
+mod stamp;
+mod status;
+mod tree;
+mod undo;
+mod view;
+mod watch;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::api::InterventionAction;
+use connection::Connection;
 
 /// What went wrong, as it is printed; each command has a typed error of its own.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -19,31 +44,143 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    cluster: connection::Flags,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Print the built-in policy as YAML.
+    #[command(flatten)]
+    Online(Online),
+    /// Print the built-in policy as YAML
     Policy,
-    /// Derive provenance annotations from a range of git commits.
+    /// Print the definitions of the custom resources as YAML
+    Crds,
+    Completion(completion::Completion),
     Stamp(Box<stamp::Options>),
 }
 
-/// Runs the plugin: 0 where all went well, 1 where it did not, 2 for a wrong command line.
+#[derive(Subcommand)]
+enum Online {
+    Get(get::Get),
+    Status(status::Status),
+    Watch(watch::Watch),
+    History(history::History),
+    Approve(sign_off::Approve),
+    Reject(sign_off::Reject),
+    BreakGlass(sign_off::BreakGlass),
+    /// Skip the rest of the present step's bake; no other gate and no analysis is skipped
+    Promote(intervene::Intervene),
+    /// Roll the change under way back
+    Abort(intervene::Intervene),
+    /// Try a change that was rolled back once more
+    Retry(intervene::Intervene),
+    /// Hold the change under way where it is; it is still judged, and rolled back if it fails
+    Pause(intervene::Intervene),
+    /// Let a paused change go on
+    Resume(intervene::Intervene),
+    Undo(undo::Undo),
+    Restart(restart::Restart),
+    Freeze(freeze::Freeze),
+    Unfreeze(freeze::Unfreeze),
+}
+
+/// Runs the plugin: 0 where all went well, 1 where it did not, 2 for a wrong command line, 3 where the
+/// end is still to come.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let result = run(cli);
+    let result = match completion::asked_for(std::env::args_os()) {
+        Some(words) => on_runtime(completion::complete(&Cli::command(), &words)),
+        None => run(Cli::parse()),
+    };
     result.unwrap_or_else(|failure| {
-        eprintln!("error: {failure}");
+        let failure = output::shown_lines(&failure.to_string());
+        output::remark(&format!("{} {failure}", output::Style::Bad.paint("error:")));
         ExitCode::FAILURE
     })
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
-        Command::Policy => print!("{}", crate::core::policy::BUILT_IN),
-        Command::Stamp(options) => return Ok(stamp::run(&options)?),
+        Command::Online(command) => on_runtime(command.run(&cli.cluster)),
+        Command::Policy => {
+            output::print(crate::core::policy::BUILT_IN);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Crds => {
+            for (_, definition) in crate::api::crd_files()? {
+                output::print(&format!("---\n{definition}"));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Completion(command) => Ok(command.run(Cli::command())),
+        Command::Stamp(options) => Ok(stamp::run(&options)?),
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+fn on_runtime(
+    command: impl Future<Output = Result<ExitCode, Failure>>,
+) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(command)
+}
+
+impl Online {
+    async fn run(self, cluster: &connection::Flags) -> Result<ExitCode, Failure> {
+        let connection = &Connection::open(cluster).await?;
+        match self {
+            Self::Get(command) => command.run(connection).await,
+            Self::Status(command) => command.run(connection).await,
+            Self::Watch(command) => command.run(connection).await,
+            Self::History(command) => command.run(connection).await,
+            Self::Approve(command) => command.run(connection).await,
+            Self::Reject(command) => command.run(connection).await,
+            Self::BreakGlass(command) => command.run(connection).await,
+            Self::Promote(command) => command.run(InterventionAction::Promote, connection).await,
+            Self::Abort(command) => command.run(InterventionAction::Abort, connection).await,
+            Self::Retry(command) => command.run(InterventionAction::Retry, connection).await,
+            Self::Pause(command) => command.run(InterventionAction::Pause, connection).await,
+            Self::Resume(command) => command.run(InterventionAction::Resume, connection).await,
+            Self::Undo(command) => command.run(connection).await,
+            Self::Restart(command) => command.run(connection).await,
+            Self::Freeze(command) => command.run(connection).await,
+            Self::Unfreeze(command) => command.run(connection).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_of_the_cluster_may_stand_before_and_after_the_command() {
+        for line in [
+            "kubectl-countersign -n shop approve web --gate step-1 --yes --wait=false",
+            "kubectl-countersign approve web --context prod -n shop --run web-1-2",
+            "kubectl-countersign get -A -o wide -l app=web",
+            "kubectl-countersign status web --wait --timeout 10m",
+            "kubectl-countersign reject web --reason no --digest 1a2b3c4d",
+            "kubectl-countersign undo web --to-revision 3 --as bob --as-group approvers",
+        ] {
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}"));
+        }
+        for line in [
+            "kubectl-countersign reject web",
+            "kubectl-countersign break-glass web",
+            "kubectl-countersign approve",
+            "kubectl-countersign get web -A",
+            "kubectl-countersign status web --timeout 10m",
+            "kubectl-countersign approve web --gate all",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
 }

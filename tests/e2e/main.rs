@@ -13,10 +13,13 @@ mod support;
 
 mod bad_input;
 mod evidence;
+mod freeze;
 mod identity;
 mod leader;
 mod life;
 mod look;
+mod plugin;
 mod promotion;
 mod rollback;
+mod sign_off;
 mod workload;

@@ -1,0 +1,286 @@
+//! `freeze` and `unfreeze`: promotions stop while an incident lasts; rollbacks never do.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
+
+use super::Failure;
+use super::change::requester;
+use super::connection::{Connection, FIELD_MANAGER};
+use super::output::{print, remark, shown};
+use super::refusal::Refusal;
+use crate::api::{self, FreezeAction, FreezeSpec, Person, Selector, Tier};
+use crate::observe::clock;
+
+/// The label that every namespace has.
+const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
+/// Stop promotions until the freeze ends: of all Rollouts, or of those that are selected
+///
+/// Rollbacks go on, and so does the analysis. With -n only that namespace is frozen; without it, all
+/// namespaces are.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Freeze {
+    /// Name of the freeze; one is made up where it is left out
+    name: Option<String>,
+    /// Why, for everybody who waits
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// How long it lasts, such as 2h; until it is deleted where neither --for nor --until is given
+    #[arg(long = "for", value_name = "TIME", conflicts_with = "until")]
+    length: Option<api::Duration>,
+    /// When it ends, such as 2026-12-24T18:00:00Z
+    #[arg(long, value_name = "WHEN")]
+    until: Option<Timestamp>,
+    /// Only namespaces with these labels, such as team=shop,env=prod
+    #[arg(long, value_name = "LABELS", value_parser = selector)]
+    namespace_selector: Option<Selector>,
+    /// Only Rollouts with these labels
+    #[arg(short = 'l', long, value_name = "LABELS", value_parser = selector)]
+    selector: Option<Selector>,
+    /// Only changes of this tier: low, medium, high or critical; may be repeated
+    #[arg(long = "tier", value_name = "TIER", value_parser = tier)]
+    tiers: Vec<Tier>,
+    /// Roll back what is under way, instead of holding it where it is
+    #[arg(long)]
+    roll_back: bool,
+}
+
+/// End a freeze: what waited goes on from where it stopped
+#[derive(Clone, Debug, clap::Args)]
+pub struct Unfreeze {
+    /// Name of the freeze
+    name: String,
+}
+
+/// Why nothing was frozen or unfrozen.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum Error {
+    #[error("the freeze would end at {0:.0}, which is over: give --until a time to come")]
+    Over(Timestamp),
+    #[error("-n and --namespace-selector both choose namespaces: give one of them")]
+    TwoSelectors,
+    #[error("there is no freeze {name:?}; {there}")]
+    NoFreeze { name: String, there: String },
+}
+
+fn selector(text: &str) -> Result<Selector, String> {
+    let pair = |label: &str| {
+        let (key, value) = label.split_once('=')?;
+        let fine = !key.is_empty() && !key.ends_with('!') && !value.starts_with('=');
+        fine.then(|| (key.trim().to_owned(), value.trim().to_owned()))
+    };
+    let labels: Option<BTreeMap<_, _>> = text.split(',').map(pair).collect();
+    labels
+        .map(|match_labels| Selector { match_labels })
+        .ok_or_else(|| "write labels as key=value,key=value: nothing else selects".into())
+}
+
+fn tier(text: &str) -> Result<Tier, String> {
+    let named = |tier: &Tier| tier.as_str() == text;
+    Tier::ALL
+        .into_iter()
+        .find(named)
+        .ok_or_else(|| "write low, medium, high or critical".into())
+}
+
+impl Freeze {
+    /// Declares the freeze.
+    pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
+        let person = requester(connection).await?;
+        let freeze = self.object(connection.named_namespace(), person, clock::now())?;
+        let freezes = connection.cluster::<api::Freeze>();
+        let parameters = PostParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PostParams::default()
+        };
+        let made = connection.ask(freezes.create(&parameters, &freeze)).await?;
+        print(&said(&made));
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn object(
+        self,
+        namespace: Option<&str>,
+        person: Person,
+        now: Timestamp,
+    ) -> Result<api::Freeze, Error> {
+        let length = self
+            .length
+            .and_then(|length| now.saturating_add(length.signed()).ok());
+        let until = self.until.or(length);
+        if let Some(until) = until.filter(|until| *until <= now) {
+            return Err(Error::Over(until));
+        }
+        let namespace_selector = match (namespace, self.namespace_selector) {
+            (Some(_), Some(_)) => return Err(Error::TwoSelectors),
+            (Some(name), None) => Some(Selector {
+                match_labels: BTreeMap::from([(NAMESPACE_NAME.into(), name.into())]),
+            }),
+            (None, selector) => selector,
+        };
+        let spec = FreezeSpec {
+            reason: self.reason,
+            namespace_selector,
+            rollout_selector: self.selector,
+            tiers: self.tiers,
+            until: until.map(Time),
+            action: if self.roll_back {
+                FreezeAction::RollBack
+            } else {
+                FreezeAction::Hold
+            },
+            person,
+        };
+        let mut freeze = api::Freeze::new("", spec);
+        freeze.metadata = ObjectMeta {
+            generate_name: self.name.is_none().then(|| "freeze-".into()),
+            name: self.name,
+            ..ObjectMeta::default()
+        };
+        Ok(freeze)
+    }
+}
+
+/// What is frozen, until when, and how to end it.
+fn said(freeze: &api::Freeze) -> String {
+    let spec = &freeze.spec;
+    let selected = |what: &str, selector: &Option<Selector>| {
+        selector
+            .as_ref()
+            .map(|selector| format!(" {what} {selector}"))
+            .unwrap_or_default()
+    };
+    let tiers: Vec<_> = spec.tiers.iter().map(|tier| tier.as_str()).collect();
+    let tiers = if tiers.is_empty() {
+        String::new()
+    } else {
+        format!(" of tier {}", tiers.join(" or "))
+    };
+    let until = spec.until.as_ref().map_or_else(
+        || "until it is deleted".to_owned(),
+        |until| format!("until {:.0}", until.0),
+    );
+    let name = freeze.name_any();
+    let line = format!(
+        "freeze {name}: promotions{tiers} wait{}{} {until}; `kubectl countersign unfreeze {name}` ends it",
+        selected("in namespaces with", &spec.namespace_selector),
+        selected("for Rollouts with", &spec.rollout_selector),
+    );
+    shown(&line) + "\n"
+}
+
+impl Unfreeze {
+    /// Ends the freeze.
+    pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
+        let freezes = connection.cluster::<api::Freeze>();
+        let parameters = DeleteParams::default();
+        match connection
+            .ask(freezes.delete(&self.name, &parameters))
+            .await
+        {
+            Ok(_) => {}
+            Err(Refusal::NotFound { .. }) => {
+                let all = ListParams::default();
+                let others = connection.ask(freezes.list(&all)).await?;
+                return Err(no_freeze(self.name, &others.items).into());
+            }
+            Err(refusal) => return Err(refusal.into()),
+        }
+        print(&format!("freeze {} has ended\n", shown(&self.name)));
+        remark("Other freezes, and those of policies, go on: `kubectl get freezes` lists them.");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn no_freeze(name: String, others: &[api::Freeze]) -> Error {
+    let names: Vec<_> = others.iter().map(ResourceExt::name_any).collect();
+    let there = if names.is_empty() {
+        "there is none at all (freezes of policies end with their windows and incidents)".into()
+    } else {
+        format!("there are: {}", names.join(", "))
+    };
+    Error::NoFreeze { name, there }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::view::tests::now;
+
+    fn parsed(arguments: &[&str]) -> Freeze {
+        use clap::{Args, FromArgMatches};
+        let command = Freeze::augment_args(clap::Command::new("x").no_binary_name(true));
+        Freeze::from_arg_matches(&command.get_matches_from(arguments)).unwrap()
+    }
+
+    fn object(arguments: &[&str], namespace: Option<&str>) -> Result<api::Freeze, Error> {
+        parsed(arguments).object(namespace, Person::default(), now())
+    }
+
+    #[test]
+    fn by_default_everything_is_held_until_the_freeze_is_deleted() {
+        let freeze = object(&["--reason", "down"], None).unwrap();
+        let spec = &freeze.spec;
+        assert_eq!((spec.action, &spec.until), (FreezeAction::Hold, &None));
+        assert_eq!(
+            (&spec.namespace_selector, &spec.rollout_selector),
+            (&None, &None)
+        );
+        assert_eq!(freeze.metadata.generate_name.as_deref(), Some("freeze-"));
+    }
+
+    #[test]
+    fn a_freeze_says_what_it_holds_until_when_and_how_it_ends() {
+        let arguments = [
+            "incident-42",
+            "--reason",
+            "down",
+            "--for",
+            "2h",
+            "--tier",
+            "high",
+            "--tier",
+            "critical",
+            "-l",
+            "app=web",
+            "--roll-back",
+        ];
+        let freeze = object(&arguments, Some("shop")).unwrap();
+        assert_eq!(freeze.spec.action, FreezeAction::RollBack);
+        assert_eq!(
+            said(&freeze),
+            "freeze incident-42: promotions of tier high or critical wait in namespaces with kubernetes.io/metadata.name=shop for Rollouts with app=web until 2026-03-01T14:10:00Z; `kubectl countersign unfreeze incident-42` ends it\n"
+        );
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        let over = object(&["--reason", "x", "--until", "2026-03-01T12:00:00Z"], None);
+        assert!(matches!(over.unwrap_err(), Error::Over(_)));
+        let over = object(&["--reason", "x", "--for", "0s"], None);
+        assert!(matches!(over.unwrap_err(), Error::Over(_)));
+        let two = object(
+            &["--reason", "x", "--namespace-selector", "a=b"],
+            Some("shop"),
+        );
+        assert_eq!(two.unwrap_err(), Error::TwoSelectors);
+        for wrong in ["app", "app!=web", "app==web", "=x", "app in (a)"] {
+            assert!(selector(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(selector("a=b,c=d").unwrap().to_string(), "a=b,c=d");
+    }
+
+    #[test]
+    fn a_wrong_name_lists_those_that_there_are() {
+        let freeze = object(&["one", "--reason", "x"], None).unwrap();
+        assert_eq!(
+            no_freeze("two".into(), &[freeze]).to_string(),
+            "there is no freeze \"two\"; there are: one"
+        );
+    }
+}

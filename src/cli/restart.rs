@@ -1,0 +1,81 @@
+//! `restart`: new pods of the same template, which is a change like any other.
+
+use std::process::ExitCode;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use super::Failure;
+use super::connection::{Connection, FIELD_MANAGER};
+use super::output::{print, shown};
+use crate::api::Rollout;
+use crate::observe::clock;
+
+/// The annotation that kubectl sets on Deployments for the same end.
+const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+
+/// Replace all pods by new ones of the same template: a change like any other, staged by its risk
+#[derive(Clone, Debug, clap::Args)]
+pub struct Restart {
+    /// Name of the Rollout
+    rollout: String,
+}
+
+/// Why nothing is restarted.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "rollout {0} has a change under way, whose place a restart would take: wait for its end, or abort it"
+)]
+struct UnderWay(String);
+
+impl Restart {
+    /// Restarts the pods.
+    pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
+        let rollout = connection.rollout(&self.rollout).await?;
+        let change = rollout
+            .status
+            .as_ref()
+            .and_then(|status| status.change.as_ref());
+        if change.is_some_and(|change| change.outcome.is_none()) {
+            return Err(UnderWay(shown(&self.rollout)).into());
+        }
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(patch(&rollout, clock::now()));
+        let rollouts = connection.here::<Rollout>();
+        let request = rollouts.patch(&self.rollout, &parameters, &patch);
+        connection.ask(request).await?;
+        print(&format!("rollout {} restarts\n", shown(&self.rollout)));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn patch(rollout: &Rollout, now: Timestamp) -> Value {
+    json!({
+        "metadata": { "resourceVersion": rollout.resource_version() },
+        "spec": { "template": { "metadata": { "annotations": { RESTARTED_AT: format!("{now:.0}") } } } },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::view::tests::{at_rest, now};
+
+    #[test]
+    fn a_restart_changes_one_annotation_of_the_pods() {
+        assert_eq!(
+            patch(&at_rest(), now()),
+            json!({
+                "metadata": { "resourceVersion": "4711" },
+                "spec": { "template": { "metadata": { "annotations": {
+                    "kubectl.kubernetes.io/restartedAt": "2026-03-01T12:10:00Z",
+                } } } },
+            })
+        );
+    }
+}

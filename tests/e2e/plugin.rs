@@ -1,0 +1,618 @@
+//! The plugin as people use it: each with their own user and rights, on a real API server.
+
+use std::process::Stdio;
+
+use countersign::api::Phase;
+use countersign::api::rollout::Outcome;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use kube::Api;
+use kube::api::PostParams;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+use crate::support::{App, Scene, ended, phase, waits_for};
+
+const PLUGIN: &str = env!("CARGO_BIN_EXE_kubectl-countersign");
+
+/// What a command said.
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Said {
+    #[track_caller]
+    fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "out: {}\nerr: {}", self.out, self.err);
+        self
+    }
+
+    #[track_caller]
+    fn out(self, parts: &[&str]) -> Self {
+        for part in parts {
+            assert!(self.out.contains(part), "{part} is not in:\n{}", self.out);
+        }
+        self
+    }
+
+    #[track_caller]
+    fn err(self, parts: &[&str]) -> Self {
+        for part in parts {
+            assert!(self.err.contains(part), "{part} is not in:\n{}", self.err);
+        }
+        self
+    }
+}
+
+/// A user at a shell.
+struct Person<'a> {
+    scene: &'a Scene,
+    user: &'static str,
+}
+
+impl<'a> Person<'a> {
+    /// A user with these rights in the scene's namespace, and the right to read freezes.
+    async fn new(scene: &'a Scene, user: &'static str, rules: &[Value]) -> Person<'a> {
+        let person = Person { scene, user };
+        person.may(rules).await;
+        person
+    }
+
+    async fn may(&self, rules: &[Value]) {
+        let (client, namespace) = (self.scene.cluster.client(), &self.scene.namespace);
+        let subjects =
+            json!([{ "kind": "User", "name": self.user, "apiGroup": "rbac.authorization.k8s.io" }]);
+        let bound = |kind: &str| json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": format!("{namespace}-{}", self.user) });
+        let metadata = json!({ "name": format!("{namespace}-{}", self.user) });
+        let role = json!({ "metadata": metadata, "rules": rules });
+        let binding =
+            json!({ "metadata": metadata, "subjects": subjects, "roleRef": bound("Role") });
+        create::<Role>(&Api::namespaced(client.clone(), namespace), role).await;
+        create::<RoleBinding>(&Api::namespaced(client.clone(), namespace), binding).await;
+        let freezes = json!({ "apiGroups": ["countersign.dev"], "resources": ["freezes"],
+            "verbs": if self.user == "dave" { json!(["get", "list", "watch", "create", "delete"]) } else { json!(["get", "list", "watch"]) } });
+        let role = json!({ "metadata": metadata, "rules": [freezes] });
+        let binding =
+            json!({ "metadata": metadata, "subjects": subjects, "roleRef": bound("ClusterRole") });
+        create::<ClusterRole>(&Api::all(client.clone()), role).await;
+        create::<ClusterRoleBinding>(&Api::all(client), binding).await;
+    }
+
+    fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .arg("--kubeconfig")
+            .arg(self.scene.cluster.kubeconfig())
+            .args(["--context", self.user, "-n", &self.scene.namespace])
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Runs a command of the plugin, given as one line; arguments with blanks are quoted by `'`.
+    async fn says(&self, line: &str) -> Said {
+        let arguments = words(line);
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        said(self.command(PLUGIN, &arguments)).await
+    }
+}
+
+fn words(line: &str) -> Vec<String> {
+    let parts = line.split('\'').enumerate();
+    let words = parts.flat_map(|(index, part)| match index % 2 {
+        0 => part.split_whitespace().map(ToOwned::to_owned).collect(),
+        _ => vec![part.to_owned()],
+    });
+    words.collect()
+}
+
+async fn said(mut command: Command) -> Said {
+    let output = command.output().await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let said = Said {
+        code: output.status.code().unwrap_or(-1),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    };
+    let all = said.out.clone() + &said.err;
+    assert!(!all.contains('\u{1b}'), "colours only on a terminal: {all}");
+    assert!(
+        !all.contains("ValidatingAdmissionPolicy"),
+        "plain words: {all}"
+    );
+    said
+}
+
+async fn create<K>(objects: &Api<K>, object: Value)
+where
+    K: Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+{
+    let object: K = serde_json::from_value(object).unwrap();
+    objects
+        .create(&PostParams::default(), &object)
+        .await
+        .unwrap();
+}
+
+fn reads() -> Value {
+    json!({ "apiGroups": ["countersign.dev"], "resources": ["rollouts", "rolloutruns", "signoffs", "interventions"], "verbs": ["get", "list", "watch"] })
+}
+
+fn reads_workload() -> Value {
+    json!({ "apiGroups": ["", "apps"], "resources": ["pods", "replicasets"], "verbs": ["get", "list", "watch"] })
+}
+
+fn edits() -> Value {
+    json!({ "apiGroups": ["countersign.dev"], "resources": ["rollouts"], "verbs": ["update", "patch"] })
+}
+
+fn creates(resource: &str, verbs: &[&str]) -> Vec<Value> {
+    vec![
+        json!({ "apiGroups": ["countersign.dev"], "resources": [resource], "verbs": ["create"] }),
+        json!({ "apiGroups": ["countersign.dev"], "resources": ["rollouts"], "resourceNames": ["shop"], "verbs": verbs }),
+    ]
+}
+
+fn member(more: Vec<Value>) -> Vec<Value> {
+    [reads(), reads_workload()]
+        .into_iter()
+        .chain(more)
+        .collect()
+}
+
+/// A step that lasts longer than any test.
+fn slow() -> Value {
+    json!({ "strategy": { "canary": { "steps": [{ "weight": 25, "bake": "10m" }] } } })
+}
+
+/// Waits until the canary of a slow step is there.
+async fn stepping(scene: &Scene, app: &App) {
+    let there = |rollout: &countersign::api::Rollout| {
+        let status = rollout.status.as_ref();
+        let change = status.and_then(|status| status.change.as_ref());
+        change.is_some_and(|change| change.available_at.is_some())
+    };
+    scene.until(app, "the canary serves", there).await;
+}
+
+/// Two people of approvers must sign before the first step of any change in this scene.
+async fn demand_sign_off(scene: &Scene) {
+    let demand = json!([{ "count": 2, "groups": ["approvers"] }]);
+    let policy = json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "RolloutPolicy",
+        "metadata": { "name": scene.namespace },
+        "spec": {
+            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": scene.namespace } },
+            "tiers": { "low": { "signOff": demand }, "medium": { "signOff": demand }, "high": { "signOff": demand }, "critical": { "signOff": demand } },
+        },
+    });
+    create::<countersign::api::RolloutPolicy>(&Api::all(scene.cluster.client()), policy).await;
+}
+
+#[tokio::test]
+async fn a_member_of_the_team_sees_how_it_stands() {
+    let scene = Scene::new("plugin-look").await;
+    let _app = scene.serving(App::new("shop")).await;
+    let alice = Person::new(&scene, "alice", &member(vec![])).await;
+
+    alice
+        .says("get")
+        .await
+        .exits(0)
+        .out(&["NAME   PHASE", "shop   Stable"]);
+    let full = format!("Rollout {}/shop: Stable", scene.namespace);
+    alice.says("status shop").await.exits(0).out(&[
+        &full,
+        "stable: revision 1, shop-",
+        "4 of 4 pods available",
+        ": Ready",
+    ]);
+    alice.says("history shop -o wide").await.exits(0).out(&[
+        "REVISION",
+        "Promoted",
+        "example.org/shop:v1",
+    ]);
+    let document = alice.says("status shop -o json").await.exits(0);
+    let document: Value = serde_json::from_str(&document.out).unwrap();
+    assert_eq!(document["rollout"]["status"]["phase"], "Stable");
+    assert_eq!(document["pods"].as_array().unwrap().len(), 4);
+    let list = alice.says("get -o yaml").await.exits(0).out;
+    let list: Value = serde_saphyr::from_str(&list).unwrap();
+    assert_eq!(list["items"][0]["metadata"]["name"], "shop");
+
+    // As kubectl runs it.
+    let directory = std::path::Path::new(PLUGIN).parent().unwrap();
+    let mut path = std::ffi::OsString::from(directory);
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap());
+    let mut command = alice.command("kubectl", &["countersign", "get", "shop"]);
+    command.env("PATH", path);
+    said(command).await.exits(0).out(&["shop   Stable"]);
+}
+
+#[tokio::test]
+async fn names_are_completed_from_the_cluster_that_the_line_names() {
+    let scene = Scene::new("plugin-complete").await;
+    let _app = scene.serving(App::new("shop")).await;
+    let kubeconfig = scene.cluster.kubeconfig().to_str().unwrap().to_owned();
+    let mut command = Command::new(PLUGIN);
+    command.args(["__complete", "status", "--kubeconfig", &kubeconfig]);
+    command.args(["--context", "admin", "-n", &scene.namespace, "sh"]);
+    assert_eq!(said(command).await.exits(0).out, "shop\n:4\n");
+}
+
+#[tokio::test]
+async fn what_is_not_there_or_not_allowed_is_said_in_plain_words() {
+    let scene = Scene::new("plugin-refused").await;
+    let app = scene.serving(App::new("shop")).await;
+    let alice = Person::new(&scene, "alice", &member(vec![])).await;
+    let namespace = format!("in namespace {:?}", scene.namespace);
+
+    alice
+        .says("status shopp")
+        .await
+        .exits(1)
+        .err(&["there is no Rollout \"shopp\"", &namespace]);
+    alice.says("get -A").await.exits(1).err(&[
+        "alice may not list rollouts in the whole cluster",
+        "the verb list",
+    ]);
+    for command in [
+        "approve shop --yes",
+        "abort shop",
+        "promote shop",
+        "retry shop",
+        "pause shop",
+    ] {
+        let at_rest = alice.says(command).await.exits(1);
+        at_rest.err(&["has no change under way, so there is nothing to"]);
+    }
+
+    let _load = scene.load(&app, 100).await;
+    let next = app.version("v2").spec(slow());
+    scene.apply(&next).await;
+    stepping(&scene, &next).await;
+    alice
+        .says("abort shop --reason 'no right'")
+        .await
+        .exits(1)
+        .err(&["alice may not create interventions", &namespace]);
+    alice
+        .says("approve shop --yes")
+        .await
+        .exits(1)
+        .err(&["alice may not create signoffs", &namespace]);
+    alice
+        .says("approve shop")
+        .await
+        .exits(1)
+        .err(&["there is no terminal: add --yes"]);
+    alice
+        .says("approve shop --digest 00000000")
+        .await
+        .exits(1)
+        .err(&["is at another change now"]);
+    alice
+        .says("approve shop --gate step-9 --yes")
+        .await
+        .exits(1)
+        .err(&["no gate step-9"]);
+    alice
+        .says("undo shop")
+        .await
+        .exits(1)
+        .err(&["alice may not patch rollouts"]);
+    alice
+        .says("freeze --reason x")
+        .await
+        .exits(1)
+        .err(&["alice may not create freezes in the whole cluster"]);
+
+    let mut unreachable = Command::new(PLUGIN);
+    unreachable.args(["get", "--kubeconfig", "/nonexistent"]);
+    said(unreachable)
+        .await
+        .exits(1)
+        .err(&["the kubeconfig cannot be used", "/nonexistent"]);
+}
+
+#[tokio::test]
+async fn a_wait_ends_by_the_outcome() {
+    let scene = Scene::new("plugin-wait").await;
+    let app = scene.serving(App::new("shop")).await;
+    let alice = Person::new(&scene, "alice", &member(vec![])).await;
+    let _load = scene.load(&app, 150).await;
+
+    alice.says("status shop --wait").await.exits(0);
+    scene.apply(&app.version("v2")).await;
+    alice
+        .says("status shop --wait --timeout 90s")
+        .await
+        .exits(0)
+        .err(&["StepStarted", "Promoted"]);
+
+    scene.apply(&app.version("v3").failing(0.5)).await;
+    alice
+        .says("status shop --wait --timeout 90s")
+        .await
+        .exits(1)
+        .out(&["✘ step"])
+        .err(&["AnalysisFailed"]);
+    alice.says("status shop").await.exits(1);
+
+    scene.apply(&app.version("v4").spec(slow())).await;
+    alice
+        .says("status shop --wait --timeout 3s")
+        .await
+        .exits(3)
+        .err(&["has not ended within 3s"]);
+    let counted = |rollout: &countersign::api::Rollout| {
+        let status = rollout.status.as_ref();
+        let change = status.and_then(|status| status.change.as_ref());
+        change.is_some_and(|change| {
+            let checks = &change.evidence.checks;
+            checks.iter().any(|check| check.canary.requests > 0.0)
+        })
+    };
+    scene.until(&app, "a window is counted", counted).await;
+    alice
+        .says("status shop")
+        .await
+        .exits(3)
+        .out(&["▶ step 1", "95% interval"]);
+}
+
+#[tokio::test]
+async fn a_watch_tells_each_transition_and_ends_when_it_is_interrupted() {
+    let scene = Scene::new("plugin-watch").await;
+    let app = scene.serving(App::new("shop")).await;
+    let alice = Person::new(&scene, "alice", &member(vec![])).await;
+    let _load = scene.load(&app, 150).await;
+    let mut command = alice.command(PLUGIN, &["watch", "shop"]);
+    let mut watch = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    scene.apply(&app.version("v2")).await;
+    let mut told = String::new();
+    while !told.contains(" Promoted: ") {
+        let line = lines.next_line().await.unwrap().expect("the watch goes on");
+        told += &(line + "\n");
+    }
+    for part in ["ChangeStarted", "StepStarted", "shop: Progressing"] {
+        assert!(told.contains(part), "{part} is not in:\n{told}");
+    }
+    let id = watch.id().unwrap().to_string();
+    let interrupt = Command::new("kill").args(["-INT", &id]).status().await;
+    assert!(interrupt.unwrap().success());
+    assert_eq!(watch.wait().await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn undo_goes_back_and_restart_is_a_change() {
+    let scene = Scene::new("plugin-undo").await;
+    let app = scene.serving(App::new("shop")).await;
+    let alice = Person::new(&scene, "alice", &member(vec![edits()])).await;
+    let _load = scene.load(&app, 150).await;
+
+    let next = app.version("v2").spec(slow());
+    scene.apply(&next).await;
+    stepping(&scene, &next).await;
+    alice
+        .says("restart shop")
+        .await
+        .exits(1)
+        .err(&["has a change under way"]);
+    let back = alice.says("undo shop").await.exits(0);
+    assert_eq!(back.out, "rollout shop goes back to revision 1\n");
+    assert_eq!(back.err, "", "the provenance comes along");
+    assert!(ended(&scene.outcome(&next).await, Outcome::Reverted));
+    scene
+        .until(&app, "stable serves alone", |rollout| {
+            phase(rollout) == Phase::Stable
+        })
+        .await;
+    let rollout = scene.get(&app).await;
+    assert_eq!(rollout.spec.template.images(), ["example.org/shop:v1"]);
+    let left: Vec<_> = rollout.metadata.managed_fields.unwrap_or_default();
+    assert!(
+        left.iter()
+            .any(|entry| entry.manager.as_deref() == Some("kubectl-countersign")),
+        "the edit has a name on it"
+    );
+    alice
+        .says("undo shop")
+        .await
+        .exits(1)
+        .err(&["no revision before 1"]);
+
+    scene.apply(&app.version("v3")).await;
+    alice
+        .says("status shop --wait --timeout 90s")
+        .await
+        .exits(0);
+    alice.says("restart shop").await.exits(0);
+    alice
+        .says("status shop --wait --timeout 90s")
+        .await
+        .exits(0);
+    let runs = scene.records(&app).await;
+    assert_eq!(runs.len(), 4, "the restart was staged and recorded");
+    assert!(ended(&runs[3], Outcome::Promoted));
+    alice.says("undo shop --to-revision 1").await.exits(0);
+    alice
+        .says("status shop --wait --timeout 90s")
+        .await
+        .exits(0);
+    let rollout = scene.get(&app).await;
+    assert_eq!(rollout.spec.template.images(), ["example.org/shop:v1"]);
+    alice
+        .says("history shop")
+        .await
+        .exits(0)
+        .out(&["Reverted", "Promoted"]);
+}
+
+#[tokio::test]
+async fn two_people_sign_what_they_saw_and_the_author_does_not_count() {
+    let scene = Scene::new("plugin-approve").await;
+    demand_sign_off(&scene).await;
+    let app = scene.serving(App::new("shop")).await;
+    let approves = creates("signoffs", &["approve"]);
+    let author = [approves.clone(), vec![edits()]].concat();
+    let alice = Person::new(&scene, "alice", &member(author)).await;
+    let bob = Person::new(&scene, "bob", &member(approves.clone())).await;
+    let carol = Person::new(&scene, "carol", &member(approves)).await;
+    let _load = scene.load(&app, 150).await;
+
+    alice.says("restart shop").await.exits(0);
+    let waiting = scene
+        .until(&app, "it waits for people", |rollout| {
+            waits_for(rollout, "AwaitingSignOff")
+        })
+        .await;
+    let digest = waiting.status.unwrap().change.unwrap().digest;
+    alice
+        .says("status shop")
+        .await
+        .exits(3)
+        .out(&["step-1: 0 of 2 people of approvers signed; missing: 2 of approvers"]);
+    alice.says("approve shop --yes").await.exits(1);
+    bob.says("approve shop --yes --reason 'looks good' --expires 1h")
+        .await
+        .exits(0)
+        .out(&["Risk:", &digest[..12], "by bob", "it counts"]);
+    bob.says("approve shop --yes")
+        .await
+        .exits(1)
+        .out(&["SamePerson"]);
+    alice
+        .says("status shop")
+        .await
+        .exits(3)
+        .out(&["1 of 2 people of approvers signed (bob); missing: 1 of approvers"]);
+    let exact = format!("approve shop --digest {}", &digest[..8]);
+    carol.says(&exact).await.exits(0).out(&["it counts"]);
+    assert!(ended(&scene.outcome(&app).await, Outcome::Promoted));
+    alice
+        .says("history shop")
+        .await
+        .exits(0)
+        .out(&["bob,carol"]);
+}
+
+#[tokio::test]
+async fn a_rejection_rolls_back_and_a_retry_tries_once_more() {
+    let scene = Scene::new("plugin-reject").await;
+    let app = scene.serving(App::new("shop")).await;
+    let bob = Person::new(&scene, "bob", &member(creates("signoffs", &["approve"]))).await;
+    let on_call = creates(
+        "interventions",
+        &["abort", "retry", "promote", "pause", "resume"],
+    );
+    let dave = Person::new(&scene, "dave", &member(on_call)).await;
+    let _load = scene.load(&app, 150).await;
+    let next = app.version("v2").spec(slow());
+    scene.apply(&next).await;
+    stepping(&scene, &next).await;
+
+    bob.says("reject shop --yes --reason 'wrong customer'")
+        .await
+        .exits(0)
+        .out(&["rejected by bob", "it counts"]);
+    assert!(ended(&scene.outcome(&next).await, Outcome::RolledBack));
+    dave.says("abort shop")
+        .await
+        .exits(1)
+        .err(&["nothing to abort"]);
+    dave.says("retry shop --reason 'right after all'")
+        .await
+        .exits(0)
+        .out(&["done"]);
+    stepping(&scene, &next).await;
+    dave.says("abort shop")
+        .await
+        .exits(0)
+        .out(&["abort", "by dave", "done"]);
+    scene
+        .until(&next, "it is rolled back", |rollout| {
+            phase(rollout) == Phase::Degraded
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn the_person_on_call_pauses_resumes_and_skips_a_bake() {
+    let scene = Scene::new("plugin-pause").await;
+    let app = scene.serving(App::new("shop")).await;
+    let on_call = creates(
+        "interventions",
+        &["abort", "retry", "promote", "pause", "resume"],
+    );
+    let dave = Person::new(&scene, "dave", &member(on_call)).await;
+    let _load = scene.load(&app, 150).await;
+    let next = app.version("v2").spec(slow());
+    scene.apply(&next).await;
+    stepping(&scene, &next).await;
+
+    dave.says("resume shop")
+        .await
+        .exits(1)
+        .err(&["nobody has paused"]);
+    dave.says("pause shop").await.exits(0).out(&["done"]);
+    dave.says("pause shop")
+        .await
+        .exits(1)
+        .err(&["paused by dave already"]);
+    dave.says("status shop")
+        .await
+        .exits(3)
+        .out(&["paused by dave"]);
+    dave.says("resume shop").await.exits(0).out(&["done"]);
+    dave.says("promote shop --reason 'it is Friday'")
+        .await
+        .exits(0)
+        .out(&["promote", "past the bake of step 1", "done"]);
+    scene
+        .until(&next, "the bake is left behind", |rollout| {
+            let status = rollout.status.as_ref();
+            let change = status.and_then(|status| status.change.as_ref());
+            change.is_none_or(|change| change.step != 1)
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_freeze_holds_promotions_until_it_is_lifted() {
+    let scene = Scene::new("plugin-freeze").await;
+    let app = scene.serving(App::new("shop")).await;
+    let dave = Person::new(&scene, "dave", &member(vec![])).await;
+    let _load = scene.load(&app, 150).await;
+    let name = format!("incident-{}", scene.namespace);
+    let freeze = format!("freeze {name} --reason 'payments are down' --for 1h");
+    dave.says(&freeze).await.exits(0).out(&[
+        "wait in namespaces with",
+        &scene.namespace,
+        "unfreeze",
+    ]);
+    scene.apply(&app.version("v2")).await;
+    scene
+        .until(&app, "it is frozen", |rollout| waits_for(rollout, "Frozen"))
+        .await;
+    dave.says("status shop")
+        .await
+        .exits(3)
+        .out(&[&name, "by dave", "payments are down"]);
+    dave.says("unfreeze nothing")
+        .await
+        .exits(1)
+        .err(&["there is no freeze", &name]);
+    dave.says(&format!("unfreeze {name}"))
+        .await
+        .exits(0)
+        .out(&["has ended"]);
+    assert!(ended(&scene.outcome(&app).await, Outcome::Promoted));
+}
