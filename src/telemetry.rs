@@ -48,6 +48,7 @@ struct Ended {
     contributor: String,
     tier: &'static str,
     outcome: String,
+    reason: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -195,7 +196,7 @@ impl Telemetry {
         );
         registry.register(
             "rollout_outcomes",
-            "Changes that ended, by who wrote them, tier and outcome",
+            "Changes that ended, by who wrote them, tier, outcome and reason",
             self.outcomes.clone(),
         );
         registry.register(
@@ -267,6 +268,7 @@ impl Telemetry {
             contributor: change.contributor.clone(),
             tier: change.tier.as_str(),
             outcome: format!("{outcome:?}"),
+            reason: last.map(|line| line.reason.clone()).unwrap_or_default(),
         };
         self.outcomes.get_or_create(&ended).inc();
     }
@@ -416,4 +418,44 @@ async fn metrics(
         )],
         telemetry.encode(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::rollout::{Outcome, Transition};
+
+    fn status(outcome: Option<Outcome>, reasons: &[&str]) -> RolloutStatus {
+        let line = |reason: &&str| Transition {
+            reason: (*reason).to_owned(),
+            ..Transition::default()
+        };
+        RolloutStatus {
+            change: Some(Change {
+                run: "shop-1".into(),
+                contributor: "ai".into(),
+                tier: Tier::High,
+                outcome,
+                transitions: reasons.iter().map(line).collect(),
+                ..Change::default()
+            }),
+            ..RolloutStatus::default()
+        }
+    }
+
+    #[test]
+    fn an_outcome_is_counted_once_by_who_wrote_the_change() {
+        let telemetry = Telemetry::new();
+        let begun = status(None, &["ChangeStarted"]);
+        let ended = status(Some(Outcome::RolledBack), &["ChangeStarted", "Rejected"]);
+        let gone = status(
+            Some(Outcome::RolledBack),
+            &["ChangeStarted", "Rejected", "RolledBack"],
+        );
+        telemetry.transitioned(&begun, &ended);
+        telemetry.transitioned(&ended, &gone);
+        let counted = r#"countersign_rollout_outcomes_total{contributor="ai",tier="high",outcome="RolledBack",reason="Rejected"} 1"#;
+        let text = telemetry.encode();
+        assert!(text.contains(counted), "{text}");
+    }
 }

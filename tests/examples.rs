@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use countersign::api::{Rollout, RolloutPolicy, Tier};
+use countersign::api::{Freeze, Rollout, RolloutPolicy, Tier};
 use countersign::core::observation::NamedPolicy;
 use countersign::core::plan::plan_for;
 use countersign::core::policy::{Effective, effective};
@@ -116,6 +116,12 @@ fn every_document_is_of_a_known_kind_and_has_no_unknown_field() {
         match document["kind"].as_str() {
             Some("Service") => assert_is::<Service>(&document),
             Some("RolloutPolicy") => assert_is::<RolloutPolicy>(&document),
+            Some("Freeze") => {
+                // The API server fills in the person.
+                let mut document = document;
+                document["spec"]["person"] = serde_json::json!({ "username": "dave" });
+                assert_is::<Freeze>(&document);
+            }
             Some("Rollout") => {
                 assert_is::<Rollout>(&document);
                 assert_is::<PodTemplateSpec>(&document["spec"]["template"]);
@@ -158,6 +164,16 @@ fn the_demo_policy_lets_a_change_of_any_tier_end_without_people() {
             Vec::<String>::new(),
             "{tier}: its steps are what it writes"
         );
+    }
+}
+
+#[test]
+fn the_policy_for_people_has_windows_that_can_be_read() {
+    let policy: RolloutPolicy = one("policy-people.yaml", "RolloutPolicy");
+    let saturday = "2026-11-21T12:00:00Z".parse().unwrap();
+    for window in &policy.spec.freeze.windows {
+        let ends = countersign::core::freeze::ends_at(window, saturday).unwrap();
+        assert_eq!(ends.unwrap().to_string(), "2026-11-23T07:00:00Z");
     }
 }
 

@@ -8,21 +8,29 @@ mod change;
 mod completion;
 mod connection;
 mod evidence;
+mod explain;
 mod freeze;
 mod gates;
 mod get;
 mod history;
 mod intervene;
+mod lint;
+mod manifests;
 mod output;
 mod refusal;
+mod report;
 mod restart;
+mod rules;
+mod schema;
 mod sign_off;
+mod simulate;
 mod stamp;
 mod status;
 mod tree;
 mod undo;
 mod view;
 mod watch;
+mod yaml;
 
 use std::process::ExitCode;
 
@@ -57,6 +65,9 @@ enum Command {
     /// Print the definitions of the custom resources as YAML
     Crds,
     Completion(completion::Completion),
+    Explain(explain::Explain),
+    Lint(lint::Lint),
+    Simulate(simulate::Simulate),
     Stamp(Box<stamp::Options>),
 }
 
@@ -114,6 +125,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Completion(command) => Ok(command.run(Cli::command())),
+        Command::Explain(command) => command.run(),
+        Command::Lint(command) => command.run(),
+        Command::Simulate(command) => command.run(),
         Command::Stamp(options) => Ok(stamp::run(&options)?),
     }
 }

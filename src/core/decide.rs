@@ -398,9 +398,10 @@ impl Turn<'_> {
             self.roll_back(change, why, message);
             return None;
         }
-        freezes
-            .look_again_at
+        let moments = [freezes.look_again_at, sign_offs.next_expiry()];
+        moments
             .into_iter()
+            .flatten()
             .for_each(|at| self.look_again(at));
         let limits = workload::limits(self.observation);
         let present = workload::present(

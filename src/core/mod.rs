@@ -12,6 +12,7 @@ pub mod freeze;
 pub mod gate;
 pub mod intervention;
 pub mod laws;
+pub mod manifest;
 pub mod observation;
 pub mod plan;
 pub mod policy;

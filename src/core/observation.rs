@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::statistics::Counts;
@@ -11,6 +11,9 @@ use crate::api::{
     Duration, FreezeSpec, InterventionSpec, PodTemplate, RolloutPolicySpec, RolloutSpec,
     RolloutStatus, SignOffSpec,
 };
+
+/// How long after it was written an admission policy is surely enforced.
+const ENFORCED_AFTER: SignedDuration = SignedDuration::from_secs(5);
 
 /// One Rollout and everything around it that matters, at one moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -151,10 +154,13 @@ impl Admission {
         if let Some(problem) = self.problems.first() {
             return Some(problem.clone());
         }
-        let since = self.since.filter(|since| *since > created_at)?;
-        Some(format!(
-            "it was made before {since:.0}, when the admission policies that prove who wrote it were put in place"
-        ))
+        // Moments are whole seconds, and the API server takes some to enforce a new policy.
+        let since = self.since?.saturating_add(ENFORCED_AFTER).ok()?;
+        (created_at <= since).then(|| {
+            format!(
+                "it was made before {since:.0}, when the admission policies that prove who wrote it were in force"
+            )
+        })
     }
 }
 

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::jiff::Timestamp;
+
 use super::observation::{Observation, SeenSignOff};
 use super::policy::Effective;
 use super::proposal::Proposal;
@@ -41,7 +43,9 @@ impl<'a> SignOffs<'a> {
     #[must_use]
     pub fn of(observation: &'a Observation, effective: &Effective, change: &Change) -> Self {
         let mut seen: Vec<_> = observation.sign_offs.iter().collect();
-        seen.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
+        // Of two of one second, the one that counted first goes on counting.
+        let age = |it: &SeenSignOff| (it.created_at, !matches!(it.answer, Some((true, _))));
+        seen.sort_by(|a, b| age(a).cmp(&age(b)).then_with(|| a.name.cmp(&b.name)));
         let mut judged: Vec<Judged> = Vec::new();
         for sign_off in seen {
             let person = names(&sign_off.spec.approver.username, &effective.people);
@@ -92,6 +96,14 @@ impl<'a> SignOffs<'a> {
         let gate = format!("evidence-{step}");
         self.counting(SignOffDecision::Approve)
             .any(|it| it.sign_off.spec.gate.as_deref() == Some(&gate))
+    }
+
+    /// When the next of those that count expires.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        let counting = self.judged.iter().filter(|it| it.refused.is_none());
+        let ends = counting.filter_map(|it| it.sign_off.spec.expires_at.as_ref());
+        ends.map(|end| end.0).min()
     }
 
     /// What is missing at a gate, each demand in words; empty where all of them are met.

@@ -3,6 +3,7 @@
 //! The world is deterministic; what the traffic gives is a function that the caller supplies.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -26,6 +27,8 @@ pub struct World {
     pub pods_ready_after: Option<SignedDuration>,
     /// When the pods asked for become available: moment, ReplicaSet and number.
     pending: Vec<(Timestamp, String, i32)>,
+    /// What was answered of windows that no status holds yet: asked again, it is answered alike.
+    answered: BTreeMap<(String, Timestamp), WindowOutcome>,
     /// Records as they were last written.
     runs: BTreeMap<String, PastRun>,
     /// Every law that was broken so far.
@@ -42,6 +45,7 @@ impl World {
             observation,
             pods_ready_after: Some(SignedDuration::from_secs(2)),
             pending: Vec::new(),
+            answered: BTreeMap::new(),
             runs: BTreeMap::new(),
             broken: Vec::new(),
             status_writes: 0,
@@ -285,16 +289,25 @@ impl World {
             let mut start = evidence
                 .and_then(|evidence| evidence.last_window_end.as_ref())
                 .map_or(from.0, |end| end.0);
+            self.answered
+                .retain(|(check, end), _| check != name || *end > start);
             let mut due = Vec::new();
             while let Some(end) = start
                 .saturating_add(checks.interval.signed())
                 .ok()
                 .filter(|end| *end <= known)
             {
+                let outcome = match self.answered.entry((name.clone(), end)) {
+                    Entry::Occupied(known) => known.get().clone(),
+                    Entry::Vacant(unknown) => match traffic(end, share) {
+                        unanswered @ WindowOutcome::Unanswered { .. } => unanswered,
+                        answer => unknown.insert(answer).clone(),
+                    },
+                };
                 due.push(Window {
                     start,
                     end,
-                    outcome: traffic(end, share),
+                    outcome,
                 });
                 start = end;
             }

@@ -2,16 +2,15 @@
 //! them. Without them anybody could sign in anybody's name.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicy;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ApiResource, PostParams, TypeMeta};
-use kube::core::{DynamicObject, GroupVersionKind};
+use kube::core::{DynamicObject, GroupVersionKind, ObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::Value;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::OnceCell;
 
 use crate::core::observation::Admission;
 
@@ -38,8 +37,6 @@ const FILES: [&str; 8] = [
 ];
 /// What the chart replaces by the operator's user.
 const OPERATOR: &str = "system:serviceaccount:NAMESPACE:NAME";
-/// How long a look is good for.
-const FRESH: Duration = Duration::from_secs(1);
 /// The API group of all of them.
 const GROUP_VERSION: &str = "admissionregistration.k8s.io/v1";
 
@@ -47,44 +44,23 @@ const GROUP_VERSION: &str = "admissionregistration.k8s.io/v1";
 #[derive(Clone)]
 pub struct AdmissionCheck {
     client: Client,
-    expected: Arc<OnceCell<Expected>>,
-    last: Arc<Mutex<Option<(Instant, Admission)>>>,
-}
-
-/// What should be installed on this cluster.
-#[derive(Debug)]
-struct Expected {
-    objects: Vec<DynamicObject>,
-    stamps: bool,
+    operator: Arc<OnceCell<String>>,
 }
 
 impl AdmissionCheck {
-    /// A check that learns at its first use who the operator is and what the API server offers.
+    /// A check that learns at its first use who the operator is.
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self {
             client,
-            expected: Arc::default(),
-            last: Arc::default(),
+            operator: Arc::default(),
         }
     }
 
-    /// What is missing or altered, as of a moment ago at most: changes that wait for people at the same
-    /// time share one look.
+    /// What is missing or altered now. Read it after the sign-offs: one that was forged before is then
+    /// seen together with what made that possible.
     pub async fn check(&self) -> Admission {
-        let mut last = self.last.lock().await;
-        if let Some((at, admission)) = &*last
-            && at.elapsed() < FRESH
-        {
-            return admission.clone();
-        }
-        let admission = self.read().await;
-        *last = Some((Instant::now(), admission.clone()));
-        admission
-    }
-
-    async fn read(&self) -> Admission {
-        let expected = match self.expected.get_or_try_init(|| self.learn()).await {
+        let (objects, stamps) = match self.expected().await {
             Ok(expected) => expected,
             Err(error) => {
                 let problem = format!("the admission policies cannot be checked: {error}");
@@ -94,11 +70,11 @@ impl AdmissionCheck {
                 };
             }
         };
-        let checks = expected.objects.iter().map(|object| self.compare(object));
         let mut admission = Admission {
-            stamps: expected.stamps,
+            stamps,
             ..Admission::default()
         };
+        let checks = objects.iter().map(|object| self.compare(object));
         for result in futures::future::join_all(checks).await {
             match result {
                 Ok(since) => admission.since = admission.since.max(Some(since)),
@@ -108,21 +84,23 @@ impl AdmissionCheck {
         admission
     }
 
-    async fn learn(&self) -> Result<Expected, kube::Error> {
-        let reviews: Api<SelfSubjectReview> = Api::all(self.client.clone());
-        let review = reviews
-            .create(&PostParams::default(), &SelfSubjectReview::default())
-            .await?;
-        let user = review
-            .status
-            .and_then(|it| it.user_info)
-            .and_then(|it| it.username);
+    /// What should be installed on this cluster, and whether the API server has mutating policies.
+    async fn expected(&self) -> Result<(Vec<DynamicObject>, bool), kube::Error> {
+        let operator = self.operator.get_or_try_init(|| self.own_name()).await?;
         let offered = self.client.list_api_group_resources(GROUP_VERSION).await?;
         let mutating = MutatingAdmissionPolicy::plural(&());
         let stamps = offered.resources.iter().any(|it| it.name == mutating);
-        let mut objects = expected(&user.unwrap_or_default());
+        let mut objects = expected(operator);
         objects.retain(|it| stamps || !kind(it).starts_with("Mutating"));
-        Ok(Expected { objects, stamps })
+        Ok((objects, stamps))
+    }
+
+    async fn own_name(&self) -> Result<String, kube::Error> {
+        let reviews: Api<SelfSubjectReview> = Api::all(self.client.clone());
+        let review = SelfSubjectReview::default();
+        let review = reviews.create(&PostParams::default(), &review).await?;
+        let user = review.status.and_then(|it| it.user_info);
+        Ok(user.and_then(|it| it.username).unwrap_or_default())
     }
 
     /// When an object was made, or what is wrong with it.
@@ -140,9 +118,18 @@ impl AdmissionCheck {
                 "{kind} {name} is not what this version of the operator expects: upgrade the chart's release, and find out who altered it"
             ));
         }
-        let created = found.metadata.creation_timestamp;
-        Ok(created.map_or(Timestamp::UNIX_EPOCH, |at| at.0))
+        Ok(written_at(&found.metadata))
     }
+}
+
+/// When somebody last wrote an object, but for its status: what was altered and put back in place
+/// proves nothing of the time in between.
+fn written_at(metadata: &ObjectMeta) -> Timestamp {
+    let writes = metadata.managed_fields.iter().flatten();
+    let writes = writes.filter(|it| it.subresource.as_deref().unwrap_or_default().is_empty());
+    let writes = writes.filter_map(|it| it.time.as_ref());
+    let all = writes.chain(metadata.creation_timestamp.as_ref());
+    all.map(|at| at.0).max().unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 fn kind(object: &DynamicObject) -> &str {

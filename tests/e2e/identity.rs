@@ -7,7 +7,7 @@ mod intervention;
 mod roles;
 mod sign_off;
 mod stamp;
-mod user;
+pub mod user;
 
 use serde_json::{Value, json};
 

@@ -532,6 +532,11 @@ async fn a_rejection_rolls_back_and_a_retry_tries_once_more() {
         .await
         .exits(0)
         .out(&["done"]);
+    scene
+        .until(&next, "the new attempt has begun", |rollout| {
+            phase(rollout) != Phase::Degraded
+        })
+        .await;
     stepping(&scene, &next).await;
     dave.says("abort shop")
         .await

@@ -80,7 +80,8 @@ impl Checkpoint {
             &self.scene,
             "rollouts/shop?fieldManager=service-team&force=true",
         );
-        let applied = self.alice.send("PATCH", &rollout, APPLY, &app.manifest());
+        let manifest = app.manifest();
+        let applied = self.alice.send("PATCH", &rollout, APPLY, &manifest);
         applied.await.unwrap();
     }
 
@@ -242,11 +243,12 @@ fn nobody() -> Value {
     json!([])
 }
 
-/// Waits until whatever is made next is younger than all that was made before: ages are whole seconds.
-async fn a_second_later() {
-    let now = clock::now().as_second();
-    let look = async || (clock::now().as_second() > now).then_some(());
-    wait_for("a second has passed", SOON, look).await.unwrap();
+/// Waits until whatever is made next is this much younger than all that was made before, in seconds:
+/// ages are whole seconds.
+async fn later(seconds: i64) {
+    let until = clock::now().as_second() + seconds;
+    let look = async || (clock::now().as_second() >= until).then_some(());
+    wait_for("time has passed", SOON, look).await.unwrap();
 }
 
 #[tokio::test]
@@ -305,7 +307,8 @@ async fn the_author_cannot_approve_nor_the_one_who_applied_it() {
     checkpoint.answered(&signed, "ByAuthor").await;
     let said = checkpoint.waits("AwaitingSignOff").await;
     assert!(!said.contains("so far"), "{said}");
-    let refused = checkpoint.until_refused(&checkpoint.carol, &json!({}));
+    let nothing = json!({});
+    let refused = checkpoint.until_refused(&checkpoint.carol, &nothing);
     assert_refused(&refused.await, &["403", "had a hand in"]);
     assert_eq!(checkpoint.step().await, "0/2");
     checkpoint.scene.remove_policy().await;
@@ -558,7 +561,7 @@ impl Checkpoint {
         assert!(message.contains("sign-off.countersign.dev"), "{message}");
         let said = self.waits("AwaitingSignOff").await;
         assert!(said.contains("no sign-off counts now"), "{said}");
-        a_second_later().await;
+        later(1).await;
         forged
     }
 
@@ -593,7 +596,8 @@ async fn proves_nothing(
     checkpoint.until_forgeries_are_refused().await;
     let forged = story.unwrap_or_else(|panic| resume_unwind(panic));
 
-    a_second_later().await;
+    // A policy counts once it is surely enforced, which is five seconds after it was written.
+    later(7).await;
     let signed = checkpoint.approve(&checkpoint.bob, json!({})).await;
     checkpoint.answered(&signed.unwrap(), "Counts").await;
     checkpoint.answered(&forged, "Unproven").await;

@@ -11,7 +11,7 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -172,6 +172,32 @@ impl Scene {
             .collect();
         runs.sort_by_key(|run| run.spec.revision);
         runs
+    }
+
+    /// A policy of the scene's own, beside the one that governs all tests: the strictest of both
+    /// wins. Made again, it is edited.
+    pub async fn policy(&self, spec: Value) {
+        let labels = json!({ "kubernetes.io/metadata.name": self.namespace });
+        let mut own = json!({ "namespaceSelector": { "matchLabels": labels } });
+        merge(&mut own, &spec);
+        let policy = json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "RolloutPolicy",
+            "metadata": { "name": self.namespace }, "spec": own,
+        });
+        let policies: Api<RolloutPolicy> = Api::all(self.cluster.client());
+        let apply = PatchParams::apply("platform-team").force();
+        policies
+            .patch(&self.namespace, &apply, &Patch::Apply(&policy))
+            .await
+            .unwrap();
+    }
+
+    pub async fn remove_policy(&self) {
+        let policies: Api<RolloutPolicy> = Api::all(self.cluster.client());
+        policies
+            .delete(&self.namespace, &DeleteParams::default())
+            .await
+            .unwrap();
     }
 
     /// Sends requests to the application's Service until the load is dropped.

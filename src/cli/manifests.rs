@@ -1,0 +1,406 @@
+//! Manifests in files: reading them within bounds, and the typed objects in them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use serde::de::DeserializeOwned;
+
+use super::schema::{self, Severity};
+use super::yaml::{self, Node, Position};
+use crate::api::{PodTemplate, Rollout, RolloutPolicy};
+use crate::core::manifest::{self, Surroundings};
+use crate::core::observation::{NamedPolicy, Observation, Service};
+use crate::core::policy;
+use crate::core::query::shown;
+
+/// Most bytes of one file that are read.
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// Most characters of one message that are shown.
+pub const MAX_MESSAGE: usize = 600;
+
+/// A manifest that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The file cannot be read.
+    #[error("{0} cannot be read: {1}")]
+    Unreadable(String, io::Error),
+    /// The file is larger than any manifest.
+    #[error("{0} has more than 4 MiB: give files of manifests, each with fewer objects")]
+    TooLarge(String),
+    /// The file is no text.
+    #[error("{0} is no UTF-8 text: give YAML or JSON manifests")]
+    NotText(String),
+    /// An object in it is not what the API server would take.
+    #[error("{file}:{}:{}: {message}{}", at.line, at.column, more(*.others))]
+    Invalid {
+        /// The file.
+        file: String,
+        /// Where in the file.
+        at: Position,
+        /// What is wrong.
+        message: String,
+        /// How many other faults the object has.
+        others: usize,
+    },
+    /// There is nothing to look at.
+    #[error("there is no Rollout in {0}: give a file with one by -f")]
+    NoRollout(String),
+    /// The file that should say what serves does not.
+    #[error("there is no Rollout {0} in the files of --stable: give the manifest that serves now")]
+    NoStable(String),
+}
+
+fn more(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        others => format!(" (and {others} more: see `kubectl countersign lint`)"),
+    }
+}
+
+/// A text with the name under which messages speak of it.
+pub struct Source {
+    /// The file's name.
+    pub name: String,
+    /// What is in it.
+    pub text: String,
+}
+
+impl Source {
+    /// Reads a file, or the standard input for `-`.
+    pub fn read(path: &Path) -> Result<Self, ManifestError> {
+        let is_input = path.as_os_str() == "-";
+        let name = if is_input {
+            "<stdin>".to_owned()
+        } else {
+            shown(&path.display().to_string(), MAX_MESSAGE)
+        };
+        let mut bytes = Vec::new();
+        let read = if is_input {
+            io::stdin().take(MAX_BYTES + 1).read_to_end(&mut bytes)
+        } else {
+            File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
+        };
+        let length = read.map_err(|error| ManifestError::Unreadable(name.clone(), error))?;
+        if u64::try_from(length).is_ok_and(|length| length > MAX_BYTES) {
+            return Err(ManifestError::TooLarge(name));
+        }
+        let text = String::from_utf8(bytes).map_err(|_| ManifestError::NotText(name.clone()))?;
+        Ok(Self { name, text })
+    }
+
+    /// The objects in the text; those of a `List` one by one.
+    pub fn objects(&self) -> Result<Vec<Node>, yaml::SyntaxError> {
+        let documents = yaml::documents(&self.text).map_err(|error| self.hinted(error))?;
+        Ok(documents.into_iter().flat_map(unpacked).collect())
+    }
+
+    /// What is wrong with the text is most often that it is no manifest yet.
+    fn hinted(&self, error: yaml::SyntaxError) -> yaml::SyntaxError {
+        let mut lines = (1..).zip(self.text.lines());
+        match lines.find(|(_, line)| is_helm_template(line)) {
+            Some((line, _)) => yaml::SyntaxError {
+                at: Position { line, column: 1 },
+                message: HELM_TEMPLATE.to_owned(),
+            },
+            None => error,
+        }
+    }
+
+    fn invalid(&self, at: Position, message: &str, others: usize) -> ManifestError {
+        ManifestError::Invalid {
+            file: self.name.clone(),
+            at,
+            message: shown(message, MAX_MESSAGE),
+            others,
+        }
+    }
+}
+
+/// What to say to a template that is no manifest yet.
+pub const HELM_TEMPLATE: &str =
+    "this is a Helm template, not a manifest: render it first, by `helm template`";
+
+/// Whether a text holds an action of Helm's templates. Placeholders of queries are single words.
+#[must_use]
+pub fn is_helm_template(text: &str) -> bool {
+    const WORDS: [&str; 14] = [
+        ".",
+        "$",
+        "/*",
+        "include ",
+        "if ",
+        "else",
+        "end",
+        "range ",
+        "with ",
+        "template ",
+        "define ",
+        "toYaml ",
+        "tpl ",
+        "required ",
+    ];
+    text.split("{{").skip(1).any(|action| {
+        let action = action.trim_start_matches('-').trim_start();
+        WORDS.iter().any(|word| action.starts_with(word))
+    })
+}
+
+fn unpacked(document: Node) -> Vec<Node> {
+    let is_list = document.get("kind").and_then(Node::text) == Some("List")
+        && document.get("apiVersion").and_then(Node::text) == Some("v1");
+    match document.get("items") {
+        Some(items) if is_list => items.items().to_vec(),
+        _ => vec![document],
+    }
+}
+
+/// The typed objects of some files.
+#[derive(Default)]
+pub struct Manifests {
+    /// The Rollouts in their order.
+    pub rollouts: Vec<Rollout>,
+    /// The policies in their order.
+    pub policies: Vec<RolloutPolicy>,
+    /// The Services by namespace and name.
+    services: BTreeMap<(String, String), Service>,
+}
+
+impl Manifests {
+    /// Reads files; what the API server would refuse is an error here as well.
+    pub fn read(paths: &[PathBuf]) -> Result<Self, ManifestError> {
+        let mut all = Self::default();
+        for path in paths {
+            let source = Source::read(path)?;
+            let objects = source
+                .objects()
+                .map_err(|error| source.invalid(error.at, &error.message, 0))?;
+            for object in objects {
+                all.add(&source, &object)?;
+            }
+        }
+        Ok(all)
+    }
+
+    fn add(&mut self, source: &Source, object: &Node) -> Result<(), ManifestError> {
+        match schema::kind(object) {
+            Some("Rollout") => self.rollouts.push(typed(source, object)?),
+            Some("RolloutPolicy") => self.policies.push(typed(source, object)?),
+            _ => self.services.extend(service(object)),
+        }
+        Ok(())
+    }
+
+    /// What each Rollout would be observed as right after it was applied over what serves now:
+    /// the one of the same name in `stable`, or where there are no such files another image.
+    pub fn observations(
+        self,
+        stable: Option<&Self>,
+        namespace_labels: &BTreeMap<String, String>,
+        now: Timestamp,
+    ) -> Result<Vec<Observed>, ManifestError> {
+        let observe = |rollout: &Rollout| {
+            let serving = match stable {
+                Some(stable) => stable.template_of(rollout)?.clone(),
+                None => manifest::with_another_image(&rollout.spec.template),
+            };
+            let (governing, others): (Vec<_>, Vec<_>) = self.policies.iter().partition(|policy| {
+                policy::governs(&policy.spec, namespace_labels, rollout.labels())
+            });
+            let around = Surroundings {
+                namespace_labels: namespace_labels.clone(),
+                policies: governing.into_iter().map(named).collect(),
+                services: self.services_of(rollout),
+            };
+            Ok(Observed {
+                observation: manifest::observe(rollout, &serving, around, now),
+                namespace: rollout.namespace(),
+                not_governing: others.into_iter().map(|it| reason(it, rollout)).collect(),
+            })
+        };
+        self.rollouts.iter().map(observe).collect()
+    }
+
+    fn template_of(&self, rollout: &Rollout) -> Result<&PodTemplate, ManifestError> {
+        let same = |other: &&Rollout| {
+            other.name_any() == rollout.name_any() && other.namespace() == rollout.namespace()
+        };
+        let found = self.rollouts.iter().find(same);
+        let missing = || ManifestError::NoStable(shown(&rollout.name_any(), MAX_MESSAGE));
+        Ok(&found.ok_or_else(missing)?.spec.template)
+    }
+
+    /// The Services that a Rollout names, as far as the files hold them.
+    fn services_of(&self, rollout: &Rollout) -> BTreeMap<String, Option<Service>> {
+        let canary = &rollout.spec.strategy.canary;
+        let names = canary.stable_service.iter().chain(&canary.canary_service);
+        let known = names.filter_map(|name| {
+            let key = (rollout.namespace().unwrap_or_default(), name.clone());
+            Some((name.clone(), Some(self.services.get(&key)?.clone())))
+        });
+        known.collect()
+    }
+}
+
+/// A Rollout as the controller would observe it.
+pub struct Observed {
+    /// What a decision is made from.
+    pub observation: Observation,
+    /// The namespace that the manifest names.
+    pub namespace: Option<String>,
+    /// The policies that do not govern it, each with the reason.
+    pub not_governing: Vec<String>,
+}
+
+fn named(policy: &RolloutPolicy) -> NamedPolicy {
+    NamedPolicy {
+        name: policy.name_any(),
+        generation: policy.metadata.generation.unwrap_or_default(),
+        spec: policy.spec.clone(),
+    }
+}
+
+/// Why a policy does not govern a Rollout.
+fn reason(policy: &RolloutPolicy, rollout: &Rollout) -> String {
+    let selector = &policy.spec.rollout_selector;
+    let by_rollout = selector.as_ref().filter(|it| !it.matches(rollout.labels()));
+    let (what, selector) = match (by_rollout, &policy.spec.namespace_selector) {
+        (None, Some(selector)) => ("namespace", selector.to_string()),
+        (selector, _) => (
+            "Rollout",
+            selector.map(ToString::to_string).unwrap_or_default(),
+        ),
+    };
+    let (name, selector) = (shown(&policy.name_any(), 80), shown(&selector, 200));
+    format!("{name}: the {what} does not have the labels {selector}")
+}
+
+/// An object of a known kind that the API server would take.
+fn typed<T: DeserializeOwned>(source: &Source, object: &Node) -> Result<T, ManifestError> {
+    let mut errors = schema::check(object);
+    errors.retain(|finding| finding.severity == Severity::Error);
+    if let Some(first) = errors.first() {
+        return Err(source.invalid(first.at, &first.message, errors.len() - 1));
+    }
+    serde_json::from_value(schema::stored(object))
+        .map_err(|error| source.invalid(object.at, &error.to_string(), 0))
+}
+
+/// Namespace, name and what matters of a Service.
+fn service(object: &Node) -> Option<((String, String), Service)> {
+    let is_service =
+        object.get("kind")?.text()? == "Service" && object.get("apiVersion")?.text()? == "v1";
+    let metadata = object.get("metadata").filter(|_| is_service)?;
+    let text = |key| {
+        metadata
+            .get(key)
+            .and_then(Node::text)
+            .map(ToOwned::to_owned)
+    };
+    let spec = object.get("spec")?;
+    let selector = spec.get("selector").into_iter().flat_map(Node::entries);
+    let service = Service {
+        kind: spec
+            .get("type")
+            .and_then(Node::text)
+            .unwrap_or("ClusterIP")
+            .to_owned(),
+        selector: selector
+            .filter_map(|entry| Some((entry.key.clone(), entry.value.text()?.to_owned())))
+            .collect(),
+    };
+    Some((
+        (text("namespace").unwrap_or_default(), text("name")?),
+        service,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(text: &str) -> Source {
+        Source {
+            name: "a.yaml".into(),
+            text: text.into(),
+        }
+    }
+
+    #[test]
+    fn helm_templates_are_told_from_queries() {
+        for template in [
+            "{{ .Values.name }}",
+            "{{- if .Values.x }}",
+            "a: {{ include \"x\" . }}",
+            "{{- end }}",
+            "{{/* note */}}",
+            "{{ $name }}",
+            "{{ toYaml .x | nindent 2 }}",
+        ] {
+            assert!(is_helm_template(template), "{template}");
+        }
+        for other in [
+            "x{a=\"{{revision}}\"}",
+            "{{ window }}",
+            "no braces",
+            "{a: {b: c}}",
+        ] {
+            assert!(!is_helm_template(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_helm_template_that_is_no_yaml_is_called_one_at_its_line() {
+        let error = source("kind: Rollout\nname: {{ .Values.name }}\n")
+            .objects()
+            .unwrap_err();
+        assert_eq!((error.at.line, error.message.as_str()), (2, HELM_TEMPLATE));
+    }
+
+    #[test]
+    fn the_objects_of_a_list_are_read_one_by_one() {
+        let list = "apiVersion: v1\nkind: List\nitems:\n  - kind: A\n  - kind: B\n---\nkind: C\n";
+        let objects = source(list).objects().unwrap();
+        let kinds: Vec<_> = objects
+            .iter()
+            .map(|it| it.get("kind").unwrap().text())
+            .collect();
+        assert_eq!(kinds, [Some("A"), Some("B"), Some("C")]);
+    }
+
+    #[test]
+    fn what_the_api_server_would_refuse_is_refused_with_its_place() {
+        let policy = "apiVersion: countersign.dev/v1alpha1
+kind: RolloutPolicy
+metadata: { name: a }
+spec:
+  tiers: { low: { minBake: 5 } }
+  risks: {}
+";
+        let source = source(policy);
+        let object = source.objects().unwrap().remove(0);
+        let error = Manifests::default().add(&source, &object).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "a.yaml:5:28: spec.tiers.low.minBake: 5 is not a text: write it in quotes (and 1 more: see `kubectl countersign lint`)"
+        );
+    }
+
+    #[test]
+    fn a_service_is_read_as_far_as_it_matters() {
+        let text = "apiVersion: v1
+kind: Service
+metadata: { name: web, namespace: shop }
+spec: { type: LoadBalancer, selector: { app: web } }
+";
+        let (key, service) = service(&source(text).objects().unwrap()[0]).unwrap();
+        assert_eq!(key, ("shop".into(), "web".into()));
+        assert_eq!(
+            (service.kind.as_str(), service.selector.len()),
+            ("LoadBalancer", 1)
+        );
+    }
+}

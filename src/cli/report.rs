@@ -1,0 +1,89 @@
+//! How the offline commands print what they found.
+
+use std::io::{self, Write};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// The form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+    /// For both.
+    Yaml,
+}
+
+/// A report that cannot be printed.
+#[derive(Debug, thiserror::Error)]
+pub enum PrintError {
+    /// It has no JSON.
+    #[error("the report cannot be written as JSON: use -o table")]
+    Json(#[from] serde_json::Error),
+    /// It has no YAML.
+    #[error("the report cannot be written as YAML: use -o json")]
+    Yaml(#[from] serde_saphyr::SerializeError),
+    /// Nobody takes it.
+    #[error("the report cannot be written to the standard output: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Prints a report in the form that is asked for; `table` makes the one for people.
+pub fn print<T: Serialize>(
+    format: Format,
+    report: &T,
+    table: impl FnOnce() -> String,
+) -> Result<(), PrintError> {
+    let mut text = match format {
+        Format::Table => table(),
+        Format::Json => serde_json::to_string_pretty(report)?,
+        Format::Yaml => serde_saphyr::to_string(report)?,
+    };
+    if format == Format::Json {
+        text.push('\n');
+    }
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // Whoever read it has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+/// Lines of cells as columns, each as wide as its widest cell.
+#[must_use]
+pub fn columns(indent: &str, lines: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..lines.iter().map(Vec::len).max().unwrap_or(0))
+        .map(width)
+        .collect();
+    let mut text = String::new();
+    for line in lines {
+        let cells = line.iter().zip(&widths);
+        let cells: Vec<_> = cells
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        text.push_str(format!("{indent}{}", cells.join("  ")).trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell_and_lines_end_without_space() {
+        let lines = [
+            vec!["a".into(), "bb".into()],
+            vec!["ccc".into(), String::new()],
+        ];
+        assert_eq!(columns("  ", &lines), "  a    bb\n  ccc\n");
+        assert_eq!(columns("", &[]), "");
+    }
+}

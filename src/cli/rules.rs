@@ -1,0 +1,364 @@
+//! The CEL rules of the schemas as plain functions, for where there is no API server.
+//!
+//! A rule is known by its message. Rules that compare with the object's last state hold offline. A
+//! test pins every rule's text, so that none is added or changed without its function.
+
+use super::yaml::{Node, Yaml};
+use crate::api::{Duration, HASH_LABEL, MANAGED_BY_LABEL};
+
+/// A rule: whether it holds for a value of the right type.
+pub type Rule = fn(&Node) -> bool;
+
+/// The rule with this message; `None` for one that needs the object's last state.
+#[must_use]
+pub fn rule(message: &str) -> Option<Rule> {
+    KNOWN
+        .iter()
+        .find(|(known, _)| *known == message)
+        .map(|(_, rule)| *rule)
+}
+
+const KNOWN: [(&str, Rule); 19] = [
+    (
+        "spec.selector.matchLabels must be labels of spec.template.metadata.labels, or the Rollout would not find its own pods",
+        |spec| {
+            let labels = spec.find(&["template", "metadata", "labels"]);
+            let selected = spec.find(&["selector", "matchLabels"]);
+            labels.is_some_and(|labels| {
+                let mut selected = selected.into_iter().flat_map(Node::entries);
+                selected
+                    .all(|entry| labels.get(&entry.key).and_then(Node::text) == entry.value.text())
+            })
+        },
+    ),
+    (
+        "spec.selector.matchLabels must not hold pod-template-hash: the controller sets it",
+        |spec| !selects(spec, HASH_LABEL),
+    ),
+    (
+        "spec.selector.matchLabels must not hold app.kubernetes.io/managed-by: the controller sets it on its ReplicaSets",
+        |spec| !selects(spec, MANAGED_BY_LABEL),
+    ),
+    (
+        "stableService and canaryService must be two Services",
+        |canary| {
+            let service = |key| canary.get(key).and_then(Node::text);
+            service("stableService").is_none()
+                || service("stableService") != service("canaryService")
+        },
+    ),
+    (
+        "maxSurge and maxUnavailable cannot both be 0: no pod could ever be replaced",
+        |canary| {
+            // Left out, maxSurge is 100% and maxUnavailable 0.
+            let surge = canary.get("maxSurge").is_some_and(is_zero);
+            let unavailable = canary.get("maxUnavailable").is_none_or(is_zero);
+            !(surge && unavailable)
+        },
+    ),
+    (
+        "must be a number of pods or a percentage such as 25%",
+        |pods| is_pods_or(pods, |percent| percent.len() <= 3),
+    ),
+    (
+        "must be a number of pods or a percentage from 0% to 100%",
+        |pods| {
+            is_pods_or(pods, |percent| {
+                let plain = percent == "0" || !percent.starts_with('0');
+                plain && percent.parse::<u8>().is_ok_and(|percent| percent <= 100)
+            })
+        },
+    ),
+    (
+        "steps: the weights must not decrease from one step to the next",
+        |steps| rises(steps, "weight"),
+    ),
+    ("analysis.interval must be at least 1s", |analysis| {
+        let interval = analysis.get("interval").and_then(Node::text);
+        let interval = interval.map(str::parse::<Duration>);
+        interval.is_none_or(|interval| interval.is_ok_and(|it| it >= Duration::seconds(1)))
+    }),
+    (
+        "a check has either a preset or both an error query (errors) and a total query (total)",
+        |check| {
+            let [preset, errors, total] =
+                ["preset", "errors", "total"].map(|key| check.get(key).is_some());
+            if preset {
+                !errors && !total
+            } else {
+                errors && total
+            }
+        },
+    ),
+    (
+        "risk.size: bands must be in order of `from`, with points that do not fall",
+        |bands| rises(bands, "from") && rises(bands, "points"),
+    ),
+    ("risk.thresholds: medium must not be above high", |it| {
+        in_order(it, "medium", "high")
+    }),
+    ("risk.thresholds: high must not be above critical", |it| {
+        in_order(it, "high", "critical")
+    }),
+    ("risk.thresholds: medium must not be above critical", |it| {
+        in_order(it, "medium", "critical")
+    }),
+    (
+        "tiers: only tier low may promote on scarce evidence (onScarceEvidence: Promote)",
+        |tiers| {
+            let mut higher = ["medium", "high", "critical"].into_iter();
+            higher.all(|tier| {
+                let demand = tiers.find(&[tier, "onScarceEvidence"]);
+                demand.and_then(Node::text) != Some("Promote")
+            })
+        },
+    ),
+    ("write step-N, promotion or evidence-N", |gate| {
+        gate.text().is_some_and(is_gate)
+    }),
+    (
+        "spec.reason: say why the change is rejected or waved through",
+        |spec| {
+            is_approval(spec)
+                || spec
+                    .get("reason")
+                    .and_then(Node::text)
+                    .is_some_and(|it| !it.is_empty())
+        },
+    ),
+    (
+        "spec.gate is for approvals: a rejection or break-glass is for all gates",
+        |spec| is_approval(spec) || spec.get("gate").is_none(),
+    ),
+    (
+        "spec.step names the step whose bake is skipped: it is for Promote, which needs it",
+        |spec| {
+            let promotes = spec.get("action").and_then(Node::text) == Some("Promote");
+            promotes == spec.get("step").is_some()
+        },
+    ),
+];
+
+fn selects(spec: &Node, label: &str) -> bool {
+    let labels = spec.find(&["selector", "matchLabels"]);
+    labels.is_some_and(|labels| labels.entry(label).is_some())
+}
+
+fn is_zero(pods: &Node) -> bool {
+    matches!(pods.text(), Some("0" | "0%")) || pods.number() == Some(0.0)
+}
+
+/// A number of pods, or a percentage of which `holds`.
+fn is_pods_or(pods: &Node, holds: impl Fn(&str) -> bool) -> bool {
+    match &pods.value {
+        Yaml::Number(_) => pods
+            .number()
+            .is_some_and(|pods| (0.0..=100_000.0).contains(&pods)),
+        Yaml::Text(text) => text.strip_suffix('%').is_some_and(|percent| {
+            let digits = !percent.is_empty() && percent.bytes().all(|it| it.is_ascii_digit());
+            digits && holds(percent)
+        }),
+        _ => false,
+    }
+}
+
+fn rises(list: &Node, key: &str) -> bool {
+    let numbers = list
+        .items()
+        .iter()
+        .filter_map(|item| item.get(key)?.number());
+    numbers.is_sorted()
+}
+
+fn in_order(thresholds: &Node, lower: &str, higher: &str) -> bool {
+    let at = |key| thresholds.get(key).and_then(Node::number);
+    match (at(lower), at(higher)) {
+        (Some(lower), Some(higher)) => lower <= higher,
+        _ => true,
+    }
+}
+
+fn is_approval(spec: &Node) -> bool {
+    spec.get("decision").and_then(Node::text) == Some("Approve")
+}
+
+fn is_gate(text: &str) -> bool {
+    let number = text
+        .strip_prefix("step-")
+        .or_else(|| text.strip_prefix("evidence-"));
+    let is_number = |number: &str| {
+        (1..=3).contains(&number.len())
+            && number.bytes().all(|it| it.is_ascii_digit())
+            && !number.starts_with('0')
+    };
+    text == "promotion" || number.is_some_and(is_number)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::cli::yaml::documents;
+
+    /// Each rule's text, with a value for which it holds and one for which it does not.
+    const RULES: [(&str, &str, &str); 19] = [
+        (
+            "has(self.template.metadata) && has(self.template.metadata.labels) && self.selector.matchLabels.all(k, k in self.template.metadata.labels && self.template.metadata.labels[k] == self.selector.matchLabels[k])",
+            "{selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b, c: d}}}}",
+            "{selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: c}}}}",
+        ),
+        (
+            "!('pod-template-hash' in self.selector.matchLabels)",
+            "{selector: {matchLabels: {a: b}}}",
+            "{selector: {matchLabels: {pod-template-hash: b}}}",
+        ),
+        (
+            "!('app.kubernetes.io/managed-by' in self.selector.matchLabels)",
+            "{selector: {matchLabels: {a: b}}}",
+            "{selector: {matchLabels: {app.kubernetes.io/managed-by: b}}}",
+        ),
+        (
+            "!has(self.stableService) || !has(self.canaryService) || self.stableService != self.canaryService",
+            "{stableService: a, canaryService: b}",
+            "{stableService: a, canaryService: a}",
+        ),
+        (
+            "!((string(self.maxSurge) in ['0', '0%']) && (string(self.maxUnavailable) in ['0', '0%']))",
+            "{maxSurge: 0, maxUnavailable: 1}",
+            "{maxSurge: 0%}",
+        ),
+        (
+            "type(self) == int ? self >= 0 && self <= 100000 : self.matches('^[0-9]{1,3}%$')",
+            "250%",
+            "'25'",
+        ),
+        (
+            "type(self) == int ? self >= 0 && self <= 100000 : self.matches('^([0-9]|[1-9][0-9]|100)%$')",
+            "100%",
+            "101%",
+        ),
+        (
+            "self.map(step, step.weight).isSorted()",
+            "[{weight: 5}, {weight: 5}, {weight: 50}]",
+            "[{weight: 50}, {weight: 5}]",
+        ),
+        (
+            "duration(self.interval) >= duration('1s')",
+            "{interval: 1s}",
+            "{interval: 999ms}",
+        ),
+        (
+            "has(self.preset) ? !has(self.errors) && !has(self.total) : has(self.errors) && has(self.total)",
+            "{errors: a, total: b}",
+            "{preset: HttpRequestsTotal, total: b}",
+        ),
+        (
+            "self.map(band, band.from).isSorted() && self.map(band, band.points).isSorted()",
+            "[{from: 0, points: 0}, {from: 9, points: 3}]",
+            "[{from: 0, points: 3}, {from: 9, points: 0}]",
+        ),
+        (
+            "!has(self.medium) || !has(self.high) || self.medium <= self.high",
+            "{medium: 9}",
+            "{medium: 9, high: 8}",
+        ),
+        (
+            "!has(self.high) || !has(self.critical) || self.high <= self.critical",
+            "{critical: 9}",
+            "{high: 9, critical: 8}",
+        ),
+        (
+            "!has(self.medium) || !has(self.critical) || self.medium <= self.critical",
+            "{medium: 8, critical: 8}",
+            "{medium: 9, critical: 8}",
+        ),
+        (
+            "[has(self.medium) && has(self.medium.onScarceEvidence) && self.medium.onScarceEvidence == 'Promote', has(self.high) && has(self.high.onScarceEvidence) && self.high.onScarceEvidence == 'Promote', has(self.critical) && has(self.critical.onScarceEvidence) && self.critical.onScarceEvidence == 'Promote'].all(promotes, !promotes)",
+            "{low: {onScarceEvidence: Promote}, high: {onScarceEvidence: Hold}}",
+            "{high: {onScarceEvidence: Promote}}",
+        ),
+        (
+            "self.matches('^(step-[1-9][0-9]{0,2}|promotion|evidence-[1-9][0-9]{0,2})$')",
+            "evidence-200",
+            "step-0",
+        ),
+        (
+            "self.decision == 'Approve' || (has(self.reason) && size(self.reason) > 0)",
+            "{decision: Reject, reason: broken}",
+            "{decision: Reject, reason: ''}",
+        ),
+        (
+            "self.decision == 'Approve' || !has(self.gate)",
+            "{decision: Approve, gate: promotion}",
+            "{decision: BreakGlass, gate: promotion}",
+        ),
+        (
+            "(self.action == 'Promote') == has(self.step)",
+            "{action: Promote, step: 1}",
+            "{action: Abort, step: 1}",
+        ),
+    ];
+
+    /// Text and message of all rules of the schemas.
+    fn rules_of(schema: &Value, all: &mut BTreeMap<String, String>) {
+        match schema {
+            Value::Object(members) => {
+                if let Some(rules) = members.get("x-kubernetes-validations") {
+                    for rule in rules.as_array().into_iter().flatten() {
+                        let text = |key: &str| rule[key].as_str().unwrap().to_owned();
+                        all.insert(text("rule"), text("message"));
+                    }
+                }
+                members.values().for_each(|member| rules_of(member, all));
+            }
+            Value::Array(members) => members.iter().for_each(|member| rules_of(member, all)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_rule_of_the_schemas_has_its_function() {
+        let mut messages = BTreeMap::new();
+        for crd in crate::api::crds() {
+            rules_of(&serde_json::to_value(crd).unwrap(), &mut messages);
+        }
+        messages.remove("self == oldSelf");
+        for (text, good, bad) in RULES {
+            let message = messages
+                .remove(text)
+                .unwrap_or_else(|| panic!("no schema has the rule {text}"));
+            let holds = rule(&message).unwrap_or_else(|| panic!("{message}"));
+            let value = |yaml: &str| documents(yaml).unwrap().remove(0);
+            assert!(holds(&value(good)), "{message}: {good}");
+            assert!(!holds(&value(bad)), "{message}: {bad}");
+        }
+        assert_eq!(messages, BTreeMap::new(), "rules without a function");
+    }
+
+    #[test]
+    fn pods_are_a_number_or_a_percentage() {
+        let surge = rule("must be a number of pods or a percentage such as 25%").unwrap();
+        let unavailable = rule("must be a number of pods or a percentage from 0% to 100%").unwrap();
+        for (yaml, as_surge, as_unavailable) in [
+            ("0", true, true),
+            ("100000", true, true),
+            ("100001", false, false),
+            ("-1", false, false),
+            ("0%", true, true),
+            ("007%", true, false),
+            ("1000%", false, false),
+            ("'5'", false, false),
+            ("'%'", false, false),
+        ] {
+            let value = documents(yaml).unwrap().remove(0);
+            assert_eq!(
+                (surge(&value), unavailable(&value)),
+                (as_surge, as_unavailable),
+                "{yaml}"
+            );
+        }
+    }
+}

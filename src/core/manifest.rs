@@ -1,0 +1,177 @@
+//! The observation that the controller would make right after a manifest was applied, in a cluster
+//! where another template serves and all is well.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use serde_json::Value;
+
+use super::observation::{Admission, NamedPolicy, Observation, ReplicaSet, Service};
+use super::provenance::{change_digest, pod_template_hash, template_digest};
+use crate::api::rollout::{Revision, RolloutStatus};
+use crate::api::{Duration, PodTemplate, Rollout};
+
+/// How long samples take to be in Prometheus, where the operator is not told otherwise.
+const LAG: Duration = Duration::seconds(30);
+
+/// What is around a Rollout in the cluster that is imagined.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Labels of its namespace.
+    pub namespace_labels: BTreeMap<String, String>,
+    /// The policies that govern it.
+    pub policies: Vec<NamedPolicy>,
+    /// The Services that it names, as far as they are known.
+    pub services: BTreeMap<String, Option<Service>>,
+}
+
+/// The Rollout right after it was applied, while `stable` serves with all its pods.
+#[must_use]
+pub fn observe(
+    rollout: &Rollout,
+    stable: &PodTemplate,
+    around: Surroundings,
+    now: Timestamp,
+) -> Observation {
+    let name = rollout.name_any();
+    let serving = serving(&name, stable, rollout.spec.replicas);
+    Observation {
+        now,
+        namespace: rollout.namespace().unwrap_or_else(|| "default".into()),
+        uid: rollout.uid().unwrap_or_default(),
+        generation: 2,
+        labels: rollout.labels().clone(),
+        annotations: rollout.annotations().clone(),
+        spec: rollout.spec.clone(),
+        status: RolloutStatus {
+            revision: 1,
+            attempts: 1,
+            stable: Some(Revision {
+                pod_template_hash: serving.hash.clone(),
+                template_digest: serving.template_digest.clone(),
+                digest: change_digest(stable, &BTreeMap::new()),
+                revision: 1,
+            }),
+            ..RolloutStatus::default()
+        },
+        namespace_labels: around.namespace_labels,
+        policies: around.policies,
+        unreadable_policies: Vec::new(),
+        replica_sets: vec![serving],
+        write_failure: None,
+        services: around.services,
+        conflicts: Vec::new(),
+        history: Vec::new(),
+        recorded: true,
+        lag: LAG,
+        windows: BTreeMap::new(),
+        sign_offs: Vec::new(),
+        interventions: Vec::new(),
+        freezes: Vec::new(),
+        unreadable_freezes: Vec::new(),
+        incidents: BTreeMap::new(),
+        admission: Admission::default(),
+        name,
+    }
+}
+
+fn serving(rollout: &str, template: &PodTemplate, replicas: i32) -> ReplicaSet {
+    let hash = pod_template_hash(template, 0);
+    let name = format!("{rollout}-{hash}");
+    ReplicaSet {
+        uid: format!("uid-{name}"),
+        name,
+        template_digest: template_digest(template),
+        hash,
+        revision: 1,
+        owned: true,
+        matches: true,
+        replicas,
+        current: replicas,
+        ready: replicas,
+        available: replicas,
+        failure: None,
+        template: template.clone(),
+    }
+}
+
+/// A template that differs from this one in its first image alone: what is taken to serve where
+/// nobody says what does.
+#[must_use]
+pub fn with_another_image(template: &PodTemplate) -> PodTemplate {
+    let mut other = template.clone();
+    if let Some(Value::String(image)) = other.0.pointer_mut("/spec/containers/0/image") {
+        image.push_str("-before");
+    } else {
+        other.0 = Value::Null;
+    }
+    other
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::Tier;
+    use crate::api::policy::Difference;
+    use crate::api::rollout::Stage;
+    use crate::core::decide;
+    use crate::core::risk::differences;
+
+    fn rollout() -> Rollout {
+        serde_json::from_value(json!({
+            "apiVersion": "countersign.dev/v1alpha1",
+            "kind": "Rollout",
+            "metadata": { "name": "web", "labels": { "countersign.dev/criticality": "critical" } },
+            "spec": {
+                "replicas": 3,
+                "selector": { "matchLabels": { "app": "web" } },
+                "template": {
+                    "metadata": { "labels": { "app": "web" } },
+                    "spec": { "containers": [{ "name": "web", "image": "example.org/web:2" }] },
+                },
+            },
+        }))
+        .unwrap()
+    }
+
+    fn observed(stable: &PodTemplate) -> Observation {
+        observe(
+            &rollout(),
+            stable,
+            Surroundings::default(),
+            Timestamp::UNIX_EPOCH,
+        )
+    }
+
+    #[test]
+    fn the_template_that_is_taken_to_serve_differs_in_its_image_alone() {
+        let template = rollout().spec.template;
+        let before = with_another_image(&template);
+        assert_eq!(
+            differences(Some(&before), &template),
+            [Difference::Image].into()
+        );
+        let without_containers = PodTemplate(json!({ "spec": {} }));
+        assert_ne!(with_another_image(&without_containers), without_containers);
+    }
+
+    #[test]
+    fn the_first_decision_about_it_starts_the_change_with_the_controllers_own_risk_and_plan() {
+        let before = with_another_image(&rollout().spec.template);
+        let decision = decide(&observed(&before));
+        let change = decision.status.change.unwrap();
+        assert_eq!(change.stage, Stage::Waiting);
+        assert!(!change.initial, "something serves already");
+        assert!(change.tier >= Tier::High, "{change:?}");
+        assert!(!change.plan.steps.is_empty());
+    }
+
+    #[test]
+    fn what_serves_already_is_no_change() {
+        let decision = decide(&observed(&rollout().spec.template));
+        assert_eq!(decision.status.change, None);
+    }
+}
