@@ -17,11 +17,11 @@ check:
 unit:
 	cargo test --workspace --locked
 
-## e2e: the operator on a real control plane, Prometheus and traffic
+## e2e: the operator on a real control plane, Prometheus and traffic; tests wait more than they work
 e2e: build tools
 	cargo test --locked --test e2e --no-run
 	$(BIN)/cluster exec --operator $(BIN)/countersign -- \
-		env CARGO_NET_OFFLINE=true cargo test --locked --test e2e -- $(E2E)
+		env CARGO_NET_OFFLINE=true cargo test --locked --test e2e -- --test-threads=6 $(E2E)
 
 ## demo: a harmless change promoted and a risky one rolled back, before your eyes
 demo: build tools

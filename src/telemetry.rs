@@ -264,11 +264,12 @@ impl Telemetry {
         let Some(outcome) = change.outcome else {
             return;
         };
+        let reason = change.transitions.last().map(|line| line.reason.clone());
         let ended = Ended {
             contributor: change.contributor.clone(),
             tier: change.tier.as_str(),
             outcome: format!("{outcome:?}"),
-            reason: last.map(|line| line.reason.clone()).unwrap_or_default(),
+            reason: reason.unwrap_or_default(),
         };
         self.outcomes.get_or_create(&ended).inc();
     }

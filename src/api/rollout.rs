@@ -352,6 +352,10 @@ pub struct Change {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(length(max = 256))]
     pub heard: BTreeSet<String>,
+    /// Uids of the interventions that there was nothing to do about.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(length(max = 256))]
+    pub in_vain: BTreeSet<String>,
     /// The plan in force; policies may tighten it while the change is under way, never loosen it.
     #[serde(default)]
     pub plan: Plan,

@@ -7,26 +7,23 @@ use super::sign_off::{Judged, SignOffs};
 use super::{intervention, reason};
 use crate::api::rollout::{Change, RolloutStatus};
 
-/// The answers that are not given yet, or have become others. `in_vain` holds the uids of the
-/// interventions that there was nothing to do about.
+/// Most answers of one look, so that many objects do not delay it.
+const MOST: usize = 50;
+
+/// The answers that are not given yet, or have become others.
 #[must_use]
-pub fn of(
-    observation: &Observation,
-    proposal: &Proposal,
-    status: &RolloutStatus,
-    in_vain: &[String],
-) -> Vec<Answer> {
+pub fn of(observation: &Observation, proposal: &Proposal, status: &RolloutStatus) -> Vec<Answer> {
     let Some(change) = &status.change else {
         return Vec::new();
     };
-    let sign_offs = SignOffs::of(observation, &proposal.effective, change);
+    let sign_offs = SignOffs::of(observation, proposal, change);
     let to_sign_offs = sign_offs
         .all()
         .filter_map(|judged| to_sign_off(change, judged));
     let unanswered = observation.interventions.iter().filter(|it| !it.answered);
-    let to_interventions =
-        unanswered.filter_map(|it| to_intervention(observation, change, it, in_vain));
-    to_sign_offs.chain(to_interventions).collect()
+    let to_interventions = unanswered.filter_map(|it| to_intervention(observation, change, it));
+    let all = to_sign_offs.chain(to_interventions);
+    all.take(MOST).collect()
 }
 
 /// What was said of a sign-off of an earlier attempt, or of a change that has ended, stays said.
@@ -54,7 +51,6 @@ fn to_intervention(
     observation: &Observation,
     change: &Change,
     it: &SeenIntervention,
-    in_vain: &[String],
 ) -> Option<Answer> {
     let answer = |yes, reason: &str, message: String| {
         Some(Answer {
@@ -65,7 +61,7 @@ fn to_intervention(
             message,
         })
     };
-    if in_vain.contains(&it.uid) {
+    if change.in_vain.contains(&it.uid) {
         let message = format!(
             "there was nothing to {} at step {}",
             it.spec.action.verb(),

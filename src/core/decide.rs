@@ -13,6 +13,8 @@
 //! One decision makes at most one transition; it is written to the status before anything is done
 //! about it, and what is done follows from the status alone, so a crash at any point loses nothing.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -33,8 +35,12 @@ use crate::api::sign_off::SignOffDecision;
 
 /// Longest story of one change; what ends a change is always told.
 const MAX_TRANSITIONS: usize = 180;
-/// Most sign-offs and interventions that are heard for one change; an abort is always heard.
-const MAX_HEARD: usize = 200;
+/// Most sign-offs and interventions that are heard for one change; an abort always is.
+const MAX_HEARD: usize = 180;
+/// The same with those that break the glass, which are never silent.
+const MAX_LOUD: usize = 195;
+/// Most commands to pause, resume and promote that are followed for one change.
+const MAX_COMMANDS: usize = 40;
 /// When to look again at what no watch reports.
 const SOON: SignedDuration = SignedDuration::from_secs(5);
 /// When to look again at a change under way if nothing else happens.
@@ -50,12 +56,17 @@ pub fn decide(observation: &Observation) -> Decision {
         observation,
         proposal: &proposal,
         look_again_at: None,
-        in_vain: Vec::new(),
+        changers: BTreeSet::new(),
     };
     let hold = turn.take(&mut status);
-    let answers = answers::of(observation, &proposal, &status, &turn.in_vain);
+    let answers = answers::of(observation, &proposal, &status);
     let record = record::of(observation, &proposal, &status);
-    let actions = workload::actions(observation, &proposal, &status);
+    let actions = workload::actions(
+        observation,
+        &proposal,
+        &status,
+        hold.as_ref().is_some_and(Hold::is_wanted),
+    );
     if !actions.is_empty() {
         turn.look_again_after(SOON);
     }
@@ -77,8 +88,8 @@ struct Turn<'a> {
     observation: &'a Observation,
     proposal: &'a Proposal,
     look_again_at: Option<Timestamp>,
-    /// Interventions that there was nothing to do about, by uid.
-    in_vain: Vec<String>,
+    /// Who brought the pods that are asked for into the cluster, by the change that ended just now.
+    changers: BTreeSet<String>,
 }
 
 impl Turn<'_> {
@@ -129,10 +140,13 @@ impl Turn<'_> {
             return;
         }
         for it in unheard {
-            if change.heard.len() < MAX_HEARD && self.follow(change, it) {
+            if change.in_vain.len() >= MAX_HEARD {
+                return;
+            }
+            if heard_commands(change) < MAX_COMMANDS && self.follow(change, it) {
                 change.heard.insert(it.uid.clone());
             } else {
-                self.in_vain.push(it.uid.clone());
+                change.in_vain.insert(it.uid.clone());
             }
         }
     }
@@ -174,7 +188,9 @@ impl Turn<'_> {
     fn hear_sign_offs(&self, change: &mut Change, sign_offs: &SignOffs) {
         for it in sign_offs.all().filter(|it| it.refused.is_none()) {
             let it = it.sign_off;
-            if change.heard.len() >= MAX_HEARD || !change.heard.insert(it.uid.clone()) {
+            let loud = it.spec.decision == SignOffDecision::BreakGlass;
+            let full = change.heard.len() >= MAX_HEARD && !loud;
+            if full || change.heard.len() >= MAX_LOUD || !change.heard.insert(it.uid.clone()) {
                 continue;
             }
             let said = intervention::said(&it.spec.approver.username, it.spec.reason.as_deref());
@@ -219,10 +235,9 @@ impl Turn<'_> {
         let initial = status.stable.is_none();
         let after_rollback = proposal::after_rollback(self.observation);
         let risk = proposal.risk(self.observation, after_rollback);
-        let contributor = proposal
-            .provenance
-            .contributor
-            .unwrap_or(Contributor::Unknown);
+        // What a key attests of it is more than what is declared.
+        let provenance = proposal.attested.as_ref().unwrap_or(&proposal.provenance);
+        let contributor = provenance.contributor.unwrap_or(Contributor::Unknown);
         status.attempts += 1;
         status.revision += 1;
         let mut change = Change {
@@ -238,6 +253,7 @@ impl Turn<'_> {
             tier: risk.tier,
             contributor: contributor.as_str().to_owned(),
             after_rollback,
+            changed_by: std::mem::take(&mut self.changers),
             plan: proposal.plan(self.observation, risk.tier),
             stage: if initial {
                 Stage::Promoting
@@ -331,11 +347,15 @@ impl Turn<'_> {
             _ => gone || !stable_again,
         };
         if over && (self.observation.recorded || self.ended_long_ago(&change)) {
+            // Another provenance for the same pods, or another attempt, has the same people behind it.
+            if change.template_digest == self.proposal.template_digest {
+                self.changers = change.changed_by;
+            }
             return self.rest_or_start(status);
         }
         self.ignore_interventions(&mut change);
         self.look_again_after(if over { SOON } else { LATER });
-        if change.stage == Stage::RolledBack && !over {
+        if change.stage == Stage::RolledBack && !over && !is_to_be_retried(&change) {
             self.look_again_at = None;
         }
         status.change = Some(change);
@@ -345,11 +365,7 @@ impl Turn<'_> {
     /// Whether a person asked to try a rolled-back change once more: first it is told, so that the
     /// record of this attempt holds it, and at the next look the new attempt begins.
     fn is_retried(&mut self, change: &mut Change) -> bool {
-        if change
-            .transitions
-            .last()
-            .is_some_and(|line| line.reason == reason::RETRIED)
-        {
+        if is_to_be_retried(change) {
             return true;
         }
         let unheard = intervention::unheard(self.observation, change);
@@ -369,12 +385,15 @@ impl Turn<'_> {
     }
 
     /// A change that has ended can be retried, and nothing else.
-    fn ignore_interventions(&mut self, change: &mut Change) {
+    fn ignore_interventions(&self, change: &mut Change) {
         for it in intervention::unheard(self.observation, change) {
+            if change.in_vain.len() >= MAX_HEARD {
+                return;
+            }
             if it.spec.action != InterventionAction::Retry
                 || change.outcome != Some(Outcome::RolledBack)
             {
-                self.in_vain.push(it.uid.clone());
+                change.in_vain.insert(it.uid.clone());
             }
         }
     }
@@ -391,7 +410,7 @@ impl Turn<'_> {
         self.tighten(change);
         let verdict = self.judge(change);
         let effective = &self.proposal.effective;
-        let sign_offs = SignOffs::of(self.observation, effective, change);
+        let sign_offs = SignOffs::of(self.observation, self.proposal, change);
         let freezes = freeze::freezes(self.observation, effective, change.tier);
         self.hear_sign_offs(change, &sign_offs);
         if let Some((why, message)) = self.verdict_against(change, &verdict, &sign_offs, &freezes) {
@@ -464,7 +483,10 @@ impl Turn<'_> {
             return Some((reason::REJECTED, format!("rejected by {said}")));
         }
         let under_way = matches!(change.stage, Stage::Stepping | Stage::Promoting);
-        let rolls_back = freezes.action == FreezeAction::RollBack && !sign_offs.glass_is_broken();
+        // Where it cannot be told whether somebody broke the glass, it is held and not rolled back.
+        let spared =
+            sign_offs.glass_may_be_broken() || !self.observation.unreadable_wishes.is_empty();
+        let rolls_back = freezes.action == FreezeAction::RollBack && !spared;
         (under_way && rolls_back)
             .then(|| (reason::ROLLED_BACK_BY_FREEZE, freezes.in_force.join("; ")))
     }
@@ -605,7 +627,7 @@ impl Turn<'_> {
 
     /// Doubt never promotes: at the deadline it rolls back, except where nothing serves yet.
     fn doubt(&mut self, change: &mut Change, hold: Hold) -> Option<Hold> {
-        if hold.reason == reason::SERVICE_NOT_FOUND {
+        if [reason::SERVICE_NOT_FOUND, reason::WISHES_UNREADABLE].contains(&hold.reason.as_str()) {
             self.look_again_after(SOON);
         }
         if change.stage == Stage::Waiting {
@@ -751,16 +773,25 @@ impl Turn<'_> {
 
     /// Adds a line to the story of the change.
     fn tell(&self, change: &mut Change, why: &str, message: String) {
-        if change.transitions.len() >= MAX_TRANSITIONS && change.outcome.is_none() {
+        let most = if why == reason::BREAK_GLASS {
+            MAX_LOUD
+        } else {
+            MAX_TRANSITIONS
+        };
+        if change.transitions.len() >= most && change.outcome.is_none() {
             return;
         }
+        // A pause says nothing of the evidence, and anybody may make many.
+        let shown = ![reason::PAUSED_BY_PERSON, reason::RESUMED].contains(&why);
+        let evidence =
+            shown.then(|| analysis::summaries(&change.evidence, &change.plan.strictness));
         change.transitions.push(Transition {
             at: Some(Time(self.observation.now)),
             step: change.step,
             weight: change.weight,
             reason: why.to_owned(),
             message,
-            evidence: analysis::summaries(&change.evidence, &change.plan.strictness),
+            evidence: evidence.unwrap_or_default(),
         });
     }
 
@@ -802,6 +833,23 @@ impl Turn<'_> {
                 .unwrap_or(Timestamp::MAX),
         );
     }
+}
+
+fn is_to_be_retried(change: &Change) -> bool {
+    let last = change.transitions.last();
+    last.is_some_and(|line| line.reason == reason::RETRIED)
+}
+
+/// Commands that were followed; an abort ends the change.
+fn heard_commands(change: &Change) -> usize {
+    let commands = [
+        reason::PAUSED_BY_PERSON,
+        reason::RESUMED,
+        reason::BAKE_SKIPPED,
+    ];
+    let told = change.transitions.iter();
+    told.filter(|line| commands.contains(&line.reason.as_str()))
+        .count()
 }
 
 fn verdict_line(verdict: &Verdict) -> String {

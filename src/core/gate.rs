@@ -47,6 +47,15 @@ pub struct Hold {
     pub message: String,
 }
 
+impl Hold {
+    /// Whether somebody wants the change to stay as it is, pods included.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        let wanted = [reason::PAUSED, reason::FROZEN, reason::FREEZE_UNKNOWN];
+        wanted.contains(&self.reason.as_str())
+    }
+}
+
 /// Kinds of waiting, by what ends them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldKind {
@@ -117,6 +126,9 @@ fn references(
     }
     if let Some(policy) = observation.unreadable_policies.first() {
         return hold(HoldKind::Doubt, reason::POLICY_UNREADABLE, policy);
+    }
+    if let Some(problem) = observation.unreadable_wishes.first() {
+        return hold(HoldKind::Doubt, reason::WISHES_UNREADABLE, problem);
     }
     if let Some((name, _)) = observation
         .services

@@ -11,7 +11,8 @@ pub fn unheard<'a>(observation: &'a Observation, change: &Change) -> Vec<&'a See
     let mut unheard: Vec<_> = observation
         .interventions
         .iter()
-        .filter(|it| !it.answered && !change.heard.contains(&it.uid))
+        .filter(|it| !it.answered)
+        .filter(|it| !change.heard.contains(&it.uid) && !change.in_vain.contains(&it.uid))
         .filter(|it| refusal(observation, change, it).is_none())
         .collect();
     unheard.sort_by(|a, b| {

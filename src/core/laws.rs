@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::analysis::{self, Verdict};
 use super::decision::{Action, Decision};
-use super::observation::Observation;
+use super::observation::{IncidentAnswer, Observation};
 use super::proposal::Proposal;
 use super::replicas::{self, Split};
 use super::{reason, workload};
@@ -149,6 +149,7 @@ fn gates_open(observation: &Observation, before: &Change, after: &Change) -> boo
         && !observation.spec.paused
         && after.paused_by.is_none()
         && observation.unreadable_policies.is_empty()
+        && observation.unreadable_wishes.is_empty()
 }
 
 fn not_frozen(observation: &Observation, before: &Change) -> bool {
@@ -159,7 +160,12 @@ fn not_frozen(observation: &Observation, before: &Change) -> bool {
             .is_none_or(|until| until.0 > observation.now)
             && (spec.tiers.is_empty() || spec.tiers.contains(&before.tier))
     });
-    (!in_force && observation.unreadable_freezes.is_empty()) || glass_is_broken(observation, before)
+    let incident = observation
+        .incidents
+        .values()
+        .any(|answer| *answer != IncidentAnswer::None);
+    let calm = !in_force && !incident && observation.unreadable_freezes.is_empty();
+    calm || glass_is_broken(observation, before)
 }
 
 /// Sign-offs of people who may sign this attempt, counted anew.
@@ -169,7 +175,10 @@ fn signed<'a>(
     decision: SignOffDecision,
 ) -> impl Iterator<Item = &'a SignOffSpec> {
     let believed = observation.admission.problems.is_empty();
-    let specs = observation.sign_offs.iter().map(|seen| &seen.spec);
+    let since = observation.admission.since;
+    let proven = observation.sign_offs.iter();
+    let proven = proven.filter(move |seen| since.is_none_or(|since| since < seen.created_at));
+    let specs = proven.map(|seen| &seen.spec);
     specs.filter(move |spec| {
         let user = spec.approver.username.to_lowercase();
         believed

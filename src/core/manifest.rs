@@ -68,6 +68,7 @@ pub fn observe(
         windows: BTreeMap::new(),
         sign_offs: Vec::new(),
         interventions: Vec::new(),
+        unreadable_wishes: Vec::new(),
         freezes: Vec::new(),
         unreadable_freezes: Vec::new(),
         incidents: BTreeMap::new(),

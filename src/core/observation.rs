@@ -64,6 +64,9 @@ pub struct Observation {
     /// Interventions that name this Rollout.
     #[serde(default)]
     pub interventions: Vec<SeenIntervention>,
+    /// Sign-offs and interventions that cannot be read: each with what is wrong.
+    #[serde(default)]
+    pub unreadable_wishes: Vec<String>,
     /// Freezes that select this Rollout.
     #[serde(default)]
     pub freezes: Vec<NamedFreeze>,

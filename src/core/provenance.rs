@@ -597,6 +597,19 @@ impl Provenance {
         !by_people && (self.state == State::Stale || !self.a_person_is_among(&self.human_operators))
     }
 
+    /// Why the people behind the change cannot be told from others, where that is so.
+    #[must_use]
+    pub fn hidden_people(&self) -> Option<&Problem> {
+        self.problems.iter().find(|problem| match problem {
+            Problem::Invisible { key, .. } | Problem::TooLong { key, .. } => {
+                ["authors", "human-operator"].contains(key)
+            }
+            Problem::AllTooLong { .. } => true,
+            Problem::Attested(problem) => matches!(**problem, Problem::AllTooLong { .. }),
+            _ => false,
+        })
+    }
+
     fn a_person_is_among(&self, identities: &[Identity]) -> bool {
         identities
             .iter()

@@ -58,6 +58,8 @@ pub const STABLE_MISSING: &str = "StableMissing";
 
 /// A freeze is in force.
 pub const FROZEN: &str = "Frozen";
+/// What people want of the change cannot be read.
+pub const WISHES_UNREADABLE: &str = "WishesUnreadable";
 /// Whether a freeze is in force cannot be told.
 pub const FREEZE_UNKNOWN: &str = "FreezeUnknown";
 /// A freeze rolled the change back.

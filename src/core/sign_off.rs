@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 use k8s_openapi::jiff::Timestamp;
 
 use super::observation::{Observation, SeenSignOff};
-use super::policy::Effective;
 use super::proposal::Proposal;
 use super::provenance::{Identity, Provenance};
 use super::reason;
@@ -41,15 +40,15 @@ pub struct Judged<'a> {
 impl<'a> SignOffs<'a> {
     /// Judges every sign-off of an observation for a change.
     #[must_use]
-    pub fn of(observation: &'a Observation, effective: &Effective, change: &Change) -> Self {
+    pub fn of(observation: &'a Observation, proposal: &Proposal, change: &Change) -> Self {
         let mut seen: Vec<_> = observation.sign_offs.iter().collect();
         // Of two of one second, the one that counted first goes on counting.
         let age = |it: &SeenSignOff| (it.created_at, !matches!(it.answer, Some((true, _))));
         seen.sort_by(|a, b| age(a).cmp(&age(b)).then_with(|| a.name.cmp(&b.name)));
         let mut judged: Vec<Judged> = Vec::new();
         for sign_off in seen {
-            let person = names(&sign_off.spec.approver.username, &effective.people);
-            let refused = refusal(observation, change, sign_off, &person).or_else(|| {
+            let person = names(&sign_off.spec.approver.username, &proposal.effective.people);
+            let refused = refusal(observation, proposal, change, sign_off, &person).or_else(|| {
                 let same = judged
                     .iter()
                     .find(|other| other.repeats(sign_off, &person))?;
@@ -88,6 +87,16 @@ impl<'a> SignOffs<'a> {
     #[must_use]
     pub fn glass_is_broken(&self) -> bool {
         self.counting(SignOffDecision::BreakGlass).next().is_some()
+    }
+
+    /// Whether somebody broke the glass, or did as far as can be told while nothing proves who it was.
+    #[must_use]
+    pub fn glass_may_be_broken(&self) -> bool {
+        let unproven = |it: &Judged| {
+            it.sign_off.spec.decision == SignOffDecision::BreakGlass
+                && matches!(it.refused, Some((reason::UNPROVEN, _)))
+        };
+        self.glass_is_broken() || self.judged.iter().any(unproven)
     }
 
     /// Whether somebody accepts the scarce evidence of a step.
@@ -167,6 +176,7 @@ fn distinct<'a>(signed: &[&'a Judged]) -> Vec<&'a str> {
 
 fn refusal(
     observation: &Observation,
+    proposal: &Proposal,
     change: &Change,
     sign_off: &SeenSignOff,
     person: &BTreeSet<String>,
@@ -195,6 +205,10 @@ fn refusal(
     {
         let message = format!("{user} is in group {group}, which stands for AI agents by policy");
         return Some((reason::BY_AGENT, message));
+    }
+    if let Some(problem) = proposal.provenance.hidden_people() {
+        let message = format!("{user} may be an author: {problem}");
+        return Some((reason::BY_AUTHOR, message));
     }
     if !person.is_disjoint(&change.barred.users) {
         let message = format!("{user} wrote the change, drove its AI or changed the Rollout");
@@ -311,7 +325,13 @@ pub fn barred(proposal: &Proposal, changed_by: &BTreeSet<String>) -> Barred {
     let keys = people.iter().flat_map(Identity::keys);
     let with_local_part = keys.flat_map(|key| {
         let local = key.split_once('@').map(|(local, _)| local.to_owned());
-        [Some(key), local].into_iter().flatten()
+        // `jane+shop@…` is jane, and so is `12345+jane@…`, as GitHub hides addresses.
+        let parts = local
+            .iter()
+            .flat_map(|local| local.split('+'))
+            .map(ToOwned::to_owned);
+        let parts: Vec<_> = parts.chain(local.clone()).chain([key]).collect();
+        parts
     });
     let changers = changed_by.iter().map(|user| user.to_lowercase());
     let known = &proposal.effective.people;

@@ -97,12 +97,13 @@ pub fn stable_is_alone(observation: &Observation, status: &RolloutStatus) -> boo
 }
 
 /// The writes that bring the workload one step nearer to what the status asks for. What another
-/// Rollout claims too is left alone.
+/// Rollout claims too is left alone; `held` says that somebody wants the canary to stay as it is.
 #[must_use]
 pub fn actions(
     observation: &Observation,
     proposal: &Proposal,
     status: &RolloutStatus,
+    held: bool,
 ) -> Vec<Action> {
     let contested = !observation.conflicts.is_empty();
     let mut actions = if contested {
@@ -117,7 +118,7 @@ pub fn actions(
     };
     let moved = !selections.is_empty();
     actions.extend(selections);
-    actions.extend(scaling(observation, proposal, status, moved));
+    actions.extend(scaling(observation, proposal, status, moved, held));
     actions.extend(history(observation, status));
     actions
 }
@@ -174,10 +175,11 @@ fn scaling(
     proposal: &Proposal,
     status: &RolloutStatus,
     services_move: bool,
+    held: bool,
 ) -> Vec<Action> {
     let roles = roles(status);
     let present = present(observation, status);
-    let next = next_pods(observation, status, &present);
+    let next = next_pods(observation, status, &present, held);
     let mut actions = Vec::new();
     for (hash, replicas) in [(roles.stable, next.stable), (roles.canary, next.canary)] {
         match with_hash(observation, hash) {
@@ -233,7 +235,12 @@ fn replica_set_name(rollout: &str, hash: &str) -> String {
     format!("{}-{hash}", prefix.trim_end_matches(['-', '.']))
 }
 
-fn next_pods(observation: &Observation, status: &RolloutStatus, present: &Present) -> Next {
+fn next_pods(
+    observation: &Observation,
+    status: &RolloutStatus,
+    present: &Present,
+    held: bool,
+) -> Next {
     let limits = limits(observation);
     let kept = || Next {
         stable: present.stable.asked,
@@ -245,7 +252,7 @@ fn next_pods(observation: &Observation, status: &RolloutStatus, present: &Presen
         return at_rest();
     };
     match change.stage {
-        Stage::Promoting if observation.spec.paused => kept(),
+        Stage::Promoting if held => kept(),
         Stage::Promoting => replicas::next(limits, 100, promotion(limits, change), present),
         Stage::RollingBack if retention_over(observation, change, present) => Next {
             canary: 0,

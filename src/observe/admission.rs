@@ -2,6 +2,7 @@
 //! them. Without them anybody could sign in anybody's name.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicy;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
@@ -37,6 +38,8 @@ const FILES: [&str; 8] = [
 ];
 /// What the chart replaces by the operator's user.
 const OPERATOR: &str = "system:serviceaccount:NAMESPACE:NAME";
+/// Longest wait for all of them.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// The API group of all of them.
 const GROUP_VERSION: &str = "admissionregistration.k8s.io/v1";
 
@@ -60,6 +63,17 @@ impl AdmissionCheck {
     /// What is missing or altered now. Read it after the sign-offs: one that was forged before is then
     /// seen together with what made that possible.
     pub async fn check(&self) -> Admission {
+        let read = tokio::time::timeout(PATIENCE, self.read()).await;
+        read.unwrap_or_else(|_| {
+            let problem = "the admission policies cannot be checked: the API server is slow";
+            Admission {
+                problems: vec![problem.into()],
+                ..Admission::default()
+            }
+        })
+    }
+
+    async fn read(&self) -> Admission {
         let (objects, stamps) = match self.expected().await {
             Ok(expected) => expected,
             Err(error) => {

@@ -67,8 +67,8 @@ impl Observer {
         let mut observation = self.surroundings(&rollout, namespace, now).await?;
         observation.write_failure = failure;
         self.history(&mut observation).await;
-        self.people(&mut observation).await;
         self.evidence(&mut observation).await;
+        self.people(&mut observation).await;
         Ok(Some(Observed {
             rollout,
             observation,
@@ -113,6 +113,7 @@ impl Observer {
             windows: BTreeMap::new(),
             sign_offs: Vec::new(),
             interventions: Vec::new(),
+            unreadable_wishes: Vec::new(),
             freezes: Vec::new(),
             unreadable_freezes: Vec::new(),
             incidents: BTreeMap::new(),

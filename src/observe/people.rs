@@ -3,17 +3,23 @@
 //! What cannot be read holds promotions and never a rollback.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::core::{DeserializeGuard, ObjectMeta};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 
 use super::cluster::Observer;
 use crate::api::{Freeze, Intervention, SignOff};
 use crate::core::observation::{NamedFreeze, Observation, SeenIntervention, SeenSignOff};
 use crate::core::{policy, sign_off};
+
+/// Longest wait for each thing that people may want.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Observer {
     /// Reads what people want, where a change is under way or can be retried.
@@ -22,18 +28,27 @@ impl Observer {
             return;
         };
         let (namespace, name) = (observation.namespace.clone(), observation.name.clone());
-        let interventions = interventions(&self.client, &namespace, &name).await;
-        observation.interventions = or_none("interventions", interventions);
+        let interventions = interventions(&self.client, &namespace, &name);
+        match in_time("interventions", interventions).await {
+            Ok((read, unreadable)) => {
+                observation.interventions = read;
+                observation.unreadable_wishes.extend(unreadable);
+            }
+            Err(problem) => observation.unreadable_wishes.push(problem),
+        }
         let under_way = change.outcome.is_none() && !change.initial;
         if under_way {
-            let sign_offs = sign_offs(&self.client, &namespace, &name).await;
-            observation.sign_offs = or_none("sign-offs", sign_offs);
-            match self.freezes(observation).await {
-                Ok(read) => (observation.freezes, observation.unreadable_freezes) = read,
-                Err(error) => {
-                    let problem = format!("freezes cannot be read: {error}");
-                    observation.unreadable_freezes = vec![problem];
+            let sign_offs = sign_offs(&self.client, &namespace, &name);
+            match in_time("sign-offs", sign_offs).await {
+                Ok((read, unreadable)) => {
+                    observation.sign_offs = read;
+                    observation.unreadable_wishes.extend(unreadable);
                 }
+                Err(problem) => observation.unreadable_wishes.push(problem),
+            }
+            match in_time("freezes", self.freezes(observation)).await {
+                Ok(read) => (observation.freezes, observation.unreadable_freezes) = read,
+                Err(problem) => observation.unreadable_freezes.push(problem),
             }
             self.incidents(observation).await;
         }
@@ -94,68 +109,91 @@ fn selects(freeze: &Freeze, observation: &Observation) -> bool {
             .is_none_or(|it| it.matches(&observation.labels))
 }
 
-/// What people want and nobody can read is not done: nothing depends on it but a promotion.
-fn or_none<T>(what: &str, read: Result<Vec<T>, kube::Error>) -> Vec<T> {
-    read.unwrap_or_else(|error| {
-        tracing::warn!(%error, "{what} could not be read");
-        Vec::new()
-    })
+/// An answer that does not come must not keep the evidence from being judged.
+async fn in_time<T>(
+    what: &str,
+    read: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, String> {
+    match tokio::time::timeout(PATIENCE, read).await {
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(error)) => Err(format!("{what} cannot be read: {error}")),
+        Err(_) => Err(format!(
+            "{what} cannot be read: no answer within {PATIENCE:?}"
+        )),
+    }
 }
 
-/// One that this build cannot read counts for nothing.
+/// The objects of a kind in a namespace, and what is wrong with those that this build cannot read.
+async fn wishes<K>(client: &Client, namespace: &str) -> Result<(Vec<K>, Vec<String>), kube::Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + DeserializeOwned
+        + Clone
+        + std::fmt::Debug,
+{
+    let api: Api<DeserializeGuard<K>> = Api::namespaced(client.clone(), namespace);
+    let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
+    for wish in api.list(&ListParams::default()).await?.items {
+        match wish.0 {
+            Ok(wish) => readable.push(wish),
+            Err(invalid) => {
+                let (kind, name) = (K::kind(&()), invalid.metadata.name.clone());
+                let name = name.unwrap_or_default();
+                unreadable.push(format!(
+                    "{kind} {name} cannot be read by this build: {invalid}"
+                ));
+            }
+        }
+    }
+    Ok((readable, unreadable))
+}
+
 async fn sign_offs(
     client: &Client,
     namespace: &str,
     rollout: &str,
-) -> Result<Vec<SeenSignOff>, kube::Error> {
-    let api: Api<DeserializeGuard<SignOff>> = Api::namespaced(client.clone(), namespace);
-    let items = api.list(&ListParams::default()).await?.items;
-    let seen = items.into_iter().filter_map(|it| it.0.ok());
-    let seen = seen
-        .filter(|it| it.spec.rollout == rollout)
-        .map(|it| SeenSignOff {
-            name: it.name_any(),
-            uid: it.uid().unwrap_or_default(),
-            created_at: created_at(&it.metadata),
-            answer: it
-                .status
-                .and_then(|status| {
-                    status
-                        .conditions
-                        .into_iter()
-                        .find(|it| it.type_ == "Counts")
-                })
-                .map(|Condition { status, reason, .. }| (status == "True", reason)),
-            spec: it.spec,
-        });
-    Ok(seen.collect())
+) -> Result<(Vec<SeenSignOff>, Vec<String>), kube::Error> {
+    let (all, unreadable) = wishes::<SignOff>(client, namespace).await?;
+    let seen = all.into_iter().filter(|it| it.spec.rollout == rollout);
+    let seen = seen.map(|it| SeenSignOff {
+        name: it.name_any(),
+        uid: it.uid().unwrap_or_default(),
+        created_at: created_at(&it.metadata),
+        answer: it
+            .status
+            .and_then(|status| {
+                status
+                    .conditions
+                    .into_iter()
+                    .find(|it| it.type_ == "Counts")
+            })
+            .map(|Condition { status, reason, .. }| (status == "True", reason)),
+        spec: it.spec,
+    });
+    Ok((seen.collect(), unreadable))
 }
 
-/// One that this build cannot read is not followed.
 async fn interventions(
     client: &Client,
     namespace: &str,
     rollout: &str,
-) -> Result<Vec<SeenIntervention>, kube::Error> {
-    let api: Api<DeserializeGuard<Intervention>> = Api::namespaced(client.clone(), namespace);
-    let items = api.list(&ListParams::default()).await?.items;
-    let seen = items.into_iter().filter_map(|it| it.0.ok());
-    let seen = seen
-        .filter(|it| it.spec.rollout == rollout)
-        .map(|it| SeenIntervention {
-            name: it.name_any(),
-            uid: it.uid().unwrap_or_default(),
-            created_at: created_at(&it.metadata),
-            version: it
-                .resource_version()
-                .and_then(|it| it.parse().ok())
-                .unwrap_or_default(),
-            answered: it
-                .status
-                .is_some_and(|status| !status.conditions.is_empty()),
-            spec: it.spec,
-        });
-    Ok(seen.collect())
+) -> Result<(Vec<SeenIntervention>, Vec<String>), kube::Error> {
+    let (all, unreadable) = wishes::<Intervention>(client, namespace).await?;
+    let seen = all.into_iter().filter(|it| it.spec.rollout == rollout);
+    let seen = seen.map(|it| SeenIntervention {
+        name: it.name_any(),
+        uid: it.uid().unwrap_or_default(),
+        created_at: created_at(&it.metadata),
+        version: it
+            .resource_version()
+            .and_then(|it| it.parse().ok())
+            .unwrap_or_default(),
+        answered: it
+            .status
+            .is_some_and(|status| !status.conditions.is_empty()),
+        spec: it.spec,
+    });
+    Ok((seen.collect(), unreadable))
 }
 
 fn created_at(metadata: &ObjectMeta) -> Timestamp {

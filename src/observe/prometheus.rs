@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration as StdDuration;
+use std::time::{Duration as StdDuration, Instant};
 
 use futures::future::join_all;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -22,7 +22,7 @@ use prometheus_http_query::Client;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Certificate, Response, StatusCode, Url};
 use serde::{Deserialize, Deserializer};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::api::{Check, Duration};
 use crate::core::observation::{CheckWindows, IncidentAnswer, Unanswered, Window, WindowOutcome};
@@ -45,6 +45,10 @@ const LOOK_BACK: i64 = 300;
 const LARGEST_ANSWER: usize = 4 << 20;
 /// Most queries at once, over all Rollouts.
 const QUERIES_AT_ONCE: usize = 8;
+/// How long the answer to an incident query is good for.
+const INCIDENT_FRESH: StdDuration = StdDuration::from_secs(2);
+/// Longest wait for it.
+const INCIDENT_PATIENCE: StdDuration = StdDuration::from_secs(5);
 /// What is said where there is nobody to ask.
 const NOT_CONFIGURED: &str =
     "no address of Prometheus is configured: start the operator with --prometheus-url";
@@ -393,6 +397,7 @@ impl Answers<'_> {
 #[derive(Clone)]
 pub struct Prometheus {
     server: Option<Arc<Server>>,
+    incidents: Arc<Mutex<BTreeMap<String, (Instant, IncidentAnswer)>>>,
     lag: StdDuration,
 }
 
@@ -422,7 +427,11 @@ impl Prometheus {
                 }))
             }
         };
-        Ok(Self { server, lag })
+        Ok(Self {
+            server,
+            incidents: Arc::default(),
+            lag,
+        })
     }
 
     /// How long after a window's end its samples are surely there.
@@ -450,9 +459,25 @@ impl Prometheus {
             })
     }
 
+    /// What an incident query gives, as of a moment ago at most: all Rollouts that a policy governs ask
+    /// the same.
+    pub async fn incident(&self, query: &str, now: Timestamp) -> IncidentAnswer {
+        let mut recent = self.incidents.lock().await;
+        recent.retain(|_, (at, _)| at.elapsed() < INCIDENT_FRESH);
+        if let Some((_, answer)) = recent.get(query) {
+            return answer.clone();
+        }
+        let ask = tokio::time::timeout(INCIDENT_PATIENCE, self.ask_incident(query, now));
+        let answer = ask.await.unwrap_or_else(|_| IncidentAnswer::Unknown {
+            message: format!("Prometheus gave no answer within {INCIDENT_PATIENCE:?}"),
+        });
+        recent.insert(query.to_owned(), (Instant::now(), answer.clone()));
+        answer
+    }
+
     /// What an incident query gives now. Only a number is an answer: an empty one may as well mean that
     /// nothing evaluates the alerts.
-    pub async fn incident(&self, query: &str, now: Timestamp) -> IncidentAnswer {
+    async fn ask_incident(&self, query: &str, now: Timestamp) -> IncidentAnswer {
         let Some(server) = &self.server else {
             let message = NOT_CONFIGURED.to_owned();
             return IncidentAnswer::Unknown { message };

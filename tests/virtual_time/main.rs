@@ -137,6 +137,7 @@ fn observation(version: &str) -> Observation {
         windows: BTreeMap::new(),
         sign_offs: vec![],
         interventions: vec![],
+        unreadable_wishes: vec![],
         freezes: vec![],
         unreadable_freezes: vec![],
         incidents: BTreeMap::new(),

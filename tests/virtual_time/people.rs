@@ -552,6 +552,12 @@ fn law_8_a_rolled_back_change_is_tried_again_only_where_a_person_says_so() {
         first.run
     );
     command(&mut world, "alice", InterventionAction::Retry);
+    let decision = world.look(&mut steady(5_000.0, 0.0, 0.0));
+    assert!(
+        decision.look_again_at.is_some(),
+        "nothing else would begin the new attempt"
+    );
+    world.carry_out(&decision, usize::MAX);
     go_on(&mut world, 2);
     let second = world.observation.status.change.clone().unwrap();
     assert_ne!(second.run, first.run, "every attempt has its own identity");
@@ -800,6 +806,148 @@ fn a_freeze_does_not_use_up_the_time_that_people_have() {
     assert_eq!(step(&world), 1);
 }
 
+#[test]
+fn whoever_brought_the_pods_in_does_not_sign_whatever_the_provenance_becomes() {
+    let mut world = serving();
+    world.observation.policies = vec![asking(&[(1, &[])], |_| {})];
+    change(
+        &mut world,
+        "v2",
+        annotations(&[("contributor", "human"), ("authors", "zoe")]),
+    );
+    world
+        .observation
+        .annotations
+        .insert(CHANGED_BY_ANNOTATION.into(), "mallory".into());
+    go_on(&mut world, 1);
+    // The pipeline adds what it knows, which is another change by another user.
+    let mut known = harmless();
+    known.insert(CHANGED_BY_ANNOTATION.into(), "pipeline".into());
+    world.observation.annotations = known;
+    go_on(&mut world, 2);
+    approve(&mut world, "mallory", &[]);
+    go_on(&mut world, 2);
+    assert_eq!((step(&world), said(&world, 0).1), (0, "ByAuthor".into()));
+}
+
+#[test]
+fn authors_that_cannot_be_read_may_be_anybody() {
+    let mut world = serving();
+    world.observation.policies = vec![asking(&[(1, &[])], |spec| {
+        let high = spec.tiers.low.clone();
+        spec.tiers.high = high.clone();
+        spec.tiers.critical = high;
+    })];
+    let mut hidden = harmless();
+    hidden.extend(annotations(&[(
+        "authors",
+        &format!("alice{}", ", x".repeat(2_000)),
+    )]));
+    change(&mut world, "v2", hidden);
+    go_on(&mut world, 1);
+    approve(&mut world, "bob", &[]);
+    go_on(&mut world, 2);
+    assert_eq!((step(&world), said(&world, 0).1), (0, "ByAuthor".into()));
+}
+
+#[test]
+fn law_6_what_people_want_and_cannot_be_read_holds_and_never_keeps_a_bad_canary() {
+    let mut world = serving();
+    change(&mut world, "v2", harmless());
+    go_on(&mut world, 1);
+    world.observation.unreadable_wishes = vec!["interventions cannot be read".into()];
+    go_on(&mut world, 8);
+    assert_eq!(
+        (step(&world), waits_for(&world)),
+        (1, Some("WishesUnreadable"))
+    );
+    let until = minutes_on(&world, 2);
+    assert!(
+        world.run(until, &mut steady(5_000.0, 0.3, 0.0), |o| o.status.phase
+            == Phase::Degraded)
+    );
+    message(&world, "AnalysisFailed");
+    lawful(&world);
+}
+
+#[test]
+fn a_fix_behind_broken_glass_is_not_rolled_back_by_a_freeze_while_nothing_is_proven() {
+    let mut world = waiting(asking(&[(1, &[])], |_| {}));
+    sign(&mut world, person("dave", &[]), |spec| {
+        spec.decision = SignOffDecision::BreakGlass
+    });
+    go_on(&mut world, 1);
+    assert!(step(&world) > 0);
+    world.observation.freezes = vec![freeze(|spec| spec.action = FreezeAction::RollBack)];
+    world.observation.admission.problems = vec!["the API server is slow".into()];
+    go_on(&mut world, 3);
+    assert_eq!(
+        waits_for(&world),
+        Some("Frozen"),
+        "{}",
+        world.observation.status.message
+    );
+    world.observation.admission.problems.clear();
+    go_on(&mut world, 20);
+    assert_eq!(stable_image(&world), "example.org/shop:v2");
+}
+
+#[test]
+fn a_pause_and_a_freeze_hold_the_pods_of_a_full_promotion() {
+    for by_freeze in [false, true] {
+        let mut world = serving();
+        world.pods_ready_after = Some(SignedDuration::from_mins(2));
+        change(&mut world, "v2", harmless());
+        let until = minutes_on(&world, 60);
+        let promoting = |o: &Observation| {
+            let change = o.status.change.as_ref();
+            change.is_some_and(|it| it.stage == countersign::api::rollout::Stage::Promoting)
+        };
+        assert!(world.run(until, &mut steady(5_000.0, 0.001, 0.001), promoting));
+        if by_freeze {
+            world.observation.freezes = vec![freeze(|_| {})];
+        } else {
+            command(&mut world, "alice", InterventionAction::Pause);
+        }
+        let pods = |world: &World| -> Vec<i32> {
+            world
+                .observation
+                .replica_sets
+                .iter()
+                .map(|set| set.replicas)
+                .collect()
+        };
+        let decision = world.look(&mut steady(5_000.0, 0.001, 0.001));
+        world.carry_out(&decision, usize::MAX);
+        let before = pods(&world);
+        go_on(&mut world, 20);
+        assert_eq!(pods(&world), before);
+    }
+}
+
+#[test]
+fn many_pauses_neither_outgrow_the_status_nor_silence_broken_glass() {
+    let mut world = waiting(asking(&[(1, &[])], |_| {}));
+    for _ in 0..150 {
+        for action in [InterventionAction::Pause, InterventionAction::Resume] {
+            command(&mut world, "alice", action);
+            let decision = world.look(&mut steady(5_000.0, 0.0, 0.0));
+            world.carry_out(&decision, usize::MAX);
+        }
+    }
+    sign(&mut world, person("dave", &[]), |spec| {
+        spec.decision = SignOffDecision::BreakGlass
+    });
+    go_on(&mut world, 1);
+    message(&world, "BreakGlass");
+    let change = world.observation.status.change.clone().unwrap();
+    assert!(change.transitions.len() <= 200 && change.heard.len() <= 256);
+    assert!(change.in_vain.len() <= 256);
+    command(&mut world, "alice", InterventionAction::Abort);
+    go_on(&mut world, 1);
+    assert_eq!(world.observation.status.phase, Phase::Degraded);
+}
+
 /// Something that people do.
 #[derive(Clone, Debug)]
 enum Deed {
@@ -807,6 +955,8 @@ enum Deed {
     Command(usize, InterventionAction),
     Freeze(Option<FreezeAction>),
     Tamper(bool),
+    Unreadable(bool),
+    Incident(bool),
     Change(u8),
     Fail,
 }
@@ -837,6 +987,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         3 => (0..USERS.len(), action).prop_map(|(user, action)| Deed::Command(user, action)),
         1 => prop_oneof![Just(None), Just(Some(FreezeAction::Hold)), Just(Some(FreezeAction::RollBack))].prop_map(Deed::Freeze),
         1 => any::<bool>().prop_map(Deed::Tamper),
+        1 => any::<bool>().prop_map(Deed::Unreadable),
+        1 => any::<bool>().prop_map(Deed::Incident),
         2 => (1..4_u8).prop_map(Deed::Change),
         1 => Just(Deed::Fail),
     ]
@@ -864,6 +1016,7 @@ proptest! {
     ) {
         let policy = asking(&[(1, &["approvers"])], |spec| {
             spec.people.agent_groups = vec!["agents".into()];
+            spec.freeze.incident = Some(IncidentQuery { query: "x".into(), ..IncidentQuery::default() });
             spec.tiers.low.promotion_sign_off = Some(vec![
                 SignOffDemand { count: 2, groups: vec![] },
                 SignOffDemand { count: 1, groups: vec!["senior".into()] },
@@ -871,6 +1024,7 @@ proptest! {
         });
         let mut world = serving();
         world.observation.policies = vec![policy];
+        world.observation.incidents = [("unattended".to_owned(), IncidentAnswer::None)].into();
         change(&mut world, "v2", harmless());
         go_on(&mut world, 1);
         for (deed, minutes, crash) in deeds {
@@ -885,6 +1039,11 @@ proptest! {
                 }
                 Deed::Command(user, action) if has_change => command(&mut world, USERS[user].0, action),
                 Deed::Freeze(action) => world.observation.freezes = action.map(|action| freeze(|it| it.action = action)).into_iter().collect(),
+                Deed::Unreadable(unreadable) => world.observation.unreadable_wishes = if unreadable { vec!["slow".into()] } else { vec![] },
+                Deed::Incident(incident) => {
+                    let answer = if incident { IncidentAnswer::Incident { value: 1.0 } } else { IncidentAnswer::None };
+                    world.observation.incidents = [("unattended".to_owned(), answer)].into();
+                }
                 Deed::Tamper(tampered) => world.observation.admission.problems = if tampered { vec!["altered".into()] } else { vec![] },
                 Deed::Change(version) => change(&mut world, &format!("v{version}"), harmless()),
                 Deed::Fail => errors = 0.3,
