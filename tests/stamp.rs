@@ -353,15 +353,100 @@ fn renames_and_binary_files_count_as_files() {
     it.commit(JANE, "Move");
     let said = it.run(&["--range", "base..", "-o", "json"]);
     assert!(
-        said.err.contains("1 binary files count without lines"),
+        said.err
+            .contains("left out: logo.png: where they are no code"),
         "{}",
         said.err
     );
     let found = it.stamp(&[]);
-    assert_eq!(
-        (&*found["files-changed"], &*found["lines-added"]),
-        ("2", "0")
+    assert_eq!(found["files-changed"], "2");
+    assert!(!found.contains_key("lines-added") && !found.contains_key("lines-deleted"));
+    assert_eq!(found["ai-share"], "0");
+    it.write("rules.yaml", "ignore: [\"**/*.png\"]\n");
+    let found = it.stamp(&["--config", "rules.yaml"]);
+    assert_eq!(found["lines-added"], "0", "it is said to be no code");
+}
+
+/// Whoever writes `.gitattributes` must not be able to make a change look small.
+#[test]
+fn text_that_is_called_binary_counts_with_its_lines() {
+    for attribute in ["binary", "-diff", "diff=hidden"] {
+        let it = Repository::new();
+        it.git(&["config", "diff.hidden.binary", "true"]);
+        it.write("src/old.rs", "1\n2\n");
+        it.commit(JANE, "old");
+        it.git(&["tag", "-f", "base"]);
+        it.write(".gitattributes", &format!("*.rs {attribute}\n"));
+        it.write("src/old.rs", "1\n2\n3");
+        it.write("src/new one.rs", &"code\n".repeat(95));
+        it.commit(JANE, &format!("new\n\n{BY_CLAUDE}"));
+        it.write("README.md", &"shop\n".repeat(102));
+        it.commit(JANE, "people's");
+        let found = it.stamp(&[]);
+        let counted = ["lines-added", "lines-deleted", "ai-share"].map(|key| &*found[key]);
+        assert_eq!(counted, ["200", "2", "50"], "{attribute}");
+    }
+}
+
+/// A byte of zero hides the lines of what may be code all the same.
+#[test]
+fn lines_that_cannot_be_counted_are_not_written() {
+    let it = Repository::assisted();
+    it.write("src/new.js", &format!("/*\0*/{}", "code\n".repeat(500)));
+    it.commit(JANE, &format!("new\n\n{BY_CLAUDE}"));
+    let found = it.stamp(&[]);
+    for key in ["lines-added", "lines-deleted", "ai-share"] {
+        assert!(!found.contains_key(key), "{key}");
+    }
+    assert_eq!(found["contributor"], "mixed");
+    assert_eq!(read(&found).problems, []);
+}
+
+#[test]
+fn a_squashed_merge_hides_neither_an_ai_nor_an_author() {
+    let it = Repository::new();
+    it.git(&["checkout", "-q", "-b", "side"]);
+    it.write("a", "1\n");
+    it.commit(
+        BOB,
+        "fix: a\n\nReviewed-by: Carol <carol@example.org>\nCo-Authored-By: Copilot <223556219+Copilot@users.noreply.github.com>",
     );
+    it.write("b", "1\n");
+    it.commit("Dan <dan@example.org>", "b");
+    it.git(&["checkout", "-q", "main"]);
+    it.git(&["merge", "-q", "--squash", "side"]);
+    it.git(&["commit", "-q", "--no-edit", "--author", JANE]);
+    let found = it.stamp(&[]);
+    assert_eq!(
+        (&*found["contributor"], &*found["agents"]),
+        ("mixed", "copilot")
+    );
+    assert_eq!(
+        found["authors"],
+        format!("{BOB}, Dan <dan@example.org>, {JANE}")
+    );
+    assert!(!found.contains_key("reviewers"), "git sees no trailer");
+}
+
+/// The controller would read none of them, so that it could bar none from signing the change off.
+#[test]
+fn more_authors_than_the_controller_reads_are_refused() {
+    let it = Repository::new();
+    let trailers: Vec<_> = (0..100)
+        .map(|i| format!("Co-authored-by: Author {i} <author-{i}@long.name.example.org>"))
+        .collect();
+    it.commit(JANE, &format!("a\n\n{}", trailers.join("\n")));
+    it.write("rollout.yaml", MANIFEST);
+    let range = ["--range", "base..HEAD"];
+    for more in [&[][..], &["-f", "rollout.yaml", "--write"]] {
+        let refusal = it.refusal(&[&range[..], more].concat());
+        assert!(
+            refusal.contains("authors has") && refusal.contains("fewer authors"),
+            "{refusal}"
+        );
+    }
+    let manifest = fs::read_to_string(it.0.join("rollout.yaml")).unwrap();
+    assert_eq!(manifest, MANIFEST);
 }
 
 /// Settings of the repository that would hide what changed, or run something.

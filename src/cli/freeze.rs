@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
+use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
 
 use super::Failure;
 use super::change::requester;
@@ -30,7 +31,7 @@ pub struct Freeze {
     /// Why, for everybody who waits
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// How long it lasts, such as 2h; until it is deleted where neither --for nor --until is given
+    /// How long it lasts, such as 2h; until it is lifted where neither --for nor --until is given
     #[arg(long = "for", value_name = "TIME", conflicts_with = "until")]
     length: Option<api::Duration>,
     /// When it ends, such as 2026-12-24T18:00:00Z
@@ -51,6 +52,8 @@ pub struct Freeze {
 }
 
 /// End a freeze: what waited goes on from where it stopped
+///
+/// The freeze stays as the record of who ended it, and when.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Unfreeze {
     /// Name of the freeze
@@ -64,8 +67,14 @@ enum Error {
     Over(Timestamp),
     #[error("-n and --namespace-selector both choose namespaces: give one of them")]
     TwoSelectors,
+    #[error(
+        "there is a freeze {0:?} already, which stays as a record when it has ended: give another name, or none"
+    )]
+    Taken(String),
     #[error("there is no freeze {name:?}; {there}")]
     NoFreeze { name: String, there: String },
+    #[error("freeze {name:?} has ended already, at {at:.0}")]
+    Ended { name: String, at: Timestamp },
 }
 
 fn selector(text: &str) -> Result<Selector, String> {
@@ -98,9 +107,16 @@ impl Freeze {
             field_manager: Some(FIELD_MANAGER.into()),
             ..PostParams::default()
         };
-        let made = connection.ask(freezes.create(&parameters, &freeze)).await?;
-        print(&said(&made));
-        Ok(ExitCode::SUCCESS)
+        match freezes.create(&parameters, &freeze).await {
+            Ok(made) => {
+                print(&said(&made));
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
+                Err(Error::Taken(freeze.name_any()).into())
+            }
+            Err(error) => Err(connection.refusal(&error).into()),
+        }
     }
 
     fn object(
@@ -162,7 +178,7 @@ fn said(freeze: &api::Freeze) -> String {
         format!(" of tier {}", tiers.join(" or "))
     };
     let until = spec.until.as_ref().map_or_else(
-        || "until it is deleted".to_owned(),
+        || "until somebody ends it".to_owned(),
         |until| format!("until {:.0}", until.0),
     );
     let name = freeze.name_any();
@@ -178,31 +194,68 @@ impl Unfreeze {
     /// Ends the freeze.
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
         let freezes = connection.cluster::<api::Freeze>();
-        let parameters = DeleteParams::default();
-        match connection
-            .ask(freezes.delete(&self.name, &parameters))
-            .await
-        {
-            Ok(_) => {}
+        let now = clock::now();
+        let freeze = match connection.ask(freezes.get(&self.name)).await {
+            Ok(freeze) => freeze,
             Err(Refusal::NotFound { .. }) => {
                 let all = ListParams::default();
                 let others = connection.ask(freezes.list(&all)).await?;
-                return Err(no_freeze(self.name, &others.items).into());
+                return Err(no_freeze(self.name, &others.items, now).into());
             }
             Err(refusal) => return Err(refusal.into()),
+        };
+        if let Some(at) = ended_at(&freeze, now) {
+            let name = self.name;
+            return Err(Error::Ended { name, at }.into());
         }
-        print(&format!("freeze {} has ended\n", shown(&self.name)));
+        let person = requester(connection).await?;
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(lift(&freeze, &person, now));
+        let patch = freezes.patch(&self.name, &parameters, &patch);
+        let ended = connection.ask(patch).await?;
+        print(&said_at_the_end(&ended, now));
         remark("Other freezes, and those of policies, go on: `kubectl get freezes` lists them.");
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn no_freeze(name: String, others: &[api::Freeze]) -> Error {
-    let names: Vec<_> = others.iter().map(ResourceExt::name_any).collect();
+/// Ends the freeze that was seen, in the name of a person: where the API server fills in nobody, it
+/// takes no other.
+fn lift(freeze: &api::Freeze, person: &Person, now: Timestamp) -> Value {
+    json!({
+        "metadata": { "resourceVersion": freeze.resource_version() },
+        "spec": {
+            "until": Time(now),
+            "person": { "username": person.username, "groups": person.groups },
+        },
+    })
+}
+
+/// Who ended it, and where that is kept.
+fn said_at_the_end(freeze: &api::Freeze, now: Timestamp) -> String {
+    let (name, by) = (freeze.name_any(), &freeze.spec.person.username);
+    let line = format!(
+        "freeze {name} has ended, by {by} at {now:.0}; it stays as the record of that: `kubectl get freeze {name}`"
+    );
+    shown(&line) + "\n"
+}
+
+/// When a freeze ended, if it has.
+fn ended_at(freeze: &api::Freeze, now: Timestamp) -> Option<Timestamp> {
+    let until = freeze.spec.until.as_ref().map(|until| until.0);
+    until.filter(|until| *until <= now)
+}
+
+fn no_freeze(name: String, others: &[api::Freeze], now: Timestamp) -> Error {
+    let in_force = others.iter().filter(|it| ended_at(it, now).is_none());
+    let names: Vec<_> = in_force.map(ResourceExt::name_any).collect();
     let there = if names.is_empty() {
-        "there is none at all (freezes of policies end with their windows and incidents)".into()
+        "none is in force (freezes of policies end with their windows and incidents)".into()
     } else {
-        format!("there are: {}", names.join(", "))
+        format!("in force: {}", names.join(", "))
     };
     Error::NoFreeze { name, there }
 }
@@ -223,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn by_default_everything_is_held_until_the_freeze_is_deleted() {
+    fn by_default_everything_is_held_until_somebody_ends_the_freeze() {
         let freeze = object(&["--reason", "down"], None).unwrap();
         let spec = &freeze.spec;
         assert_eq!((spec.action, &spec.until), (FreezeAction::Hold, &None));
@@ -232,6 +285,7 @@ mod tests {
             (&None, &None)
         );
         assert_eq!(freeze.metadata.generate_name.as_deref(), Some("freeze-"));
+        assert!(said(&freeze).contains("wait until somebody ends it; `kubectl"));
     }
 
     #[test]
@@ -275,12 +329,50 @@ mod tests {
         assert_eq!(selector("a=b,c=d").unwrap().to_string(), "a=b,c=d");
     }
 
+    /// A freeze of this name, with an end or without.
+    fn named(name: &str, until: Option<&str>) -> api::Freeze {
+        let mut freeze = object(&[name, "--reason", "x"], None).unwrap();
+        freeze.metadata.resource_version = Some("7".into());
+        freeze.spec.until = until.map(|until| Time(until.parse().unwrap()));
+        freeze
+    }
+
     #[test]
-    fn a_wrong_name_lists_those_that_there_are() {
-        let freeze = object(&["one", "--reason", "x"], None).unwrap();
+    fn a_wrong_name_lists_those_that_are_in_force() {
+        let all = [
+            named("open", None),
+            named("over", Some("2026-03-01T12:10:00Z")),
+            named("longer", Some("2026-03-01T12:10:01Z")),
+        ];
+        let ends = all.each_ref().map(|freeze| ended_at(freeze, now()));
+        assert_eq!(ends, [None, Some(now()), None]);
         assert_eq!(
-            no_freeze("two".into(), &[freeze]).to_string(),
-            "there is no freeze \"two\"; there are: one"
+            no_freeze("two".into(), &all, now()).to_string(),
+            "there is no freeze \"two\"; in force: open, longer"
+        );
+        let none = no_freeze("two".into(), &all[1..2], now()).to_string();
+        assert!(none.contains("none is in force"), "{none}");
+    }
+
+    #[test]
+    fn the_end_of_a_freeze_names_who_ended_it_and_is_for_the_freeze_that_was_seen() {
+        let erin = Person {
+            username: "erin".into(),
+            groups: vec!["oncall".into()],
+        };
+        let mut freeze = named("one", None);
+        let expected = json!({
+            "metadata": { "resourceVersion": "7" },
+            "spec": {
+                "until": "2026-03-01T12:10:00Z",
+                "person": { "username": "erin", "groups": ["oncall"] },
+            },
+        });
+        assert_eq!(lift(&freeze, &erin, now()), expected);
+        freeze.spec.person = erin;
+        assert_eq!(
+            said_at_the_end(&freeze, now()),
+            "freeze one has ended, by erin at 2026-03-01T12:10:00Z; it stays as the record of that: `kubectl get freeze one`\n"
         );
     }
 }

@@ -34,7 +34,7 @@ use self::git::{Range, Repository, without_credentials};
 use self::visible::{harmless, item, name_and_address};
 use crate::api::{Duration, PROVENANCE_PREFIX, PodTemplate};
 use crate::core::attestation::{SigningError, Statement};
-use crate::core::provenance::{Agent, Provenance};
+use crate::core::provenance::{Agent, Problem, Provenance};
 use crate::observe::clock;
 
 pub use self::git::GitError;
@@ -178,6 +178,11 @@ pub enum StampError {
         /// Why.
         source: SigningError,
     },
+    /// The controller would not know who made the change.
+    #[error(
+        "the controller would not read who made the change, so nothing is stamped: {0}: stamp a range with fewer authors"
+    )]
+    People(Problem),
     /// An option that cannot be meant.
     #[error("{option} is `{value}`: {remedy}")]
     Option {
@@ -221,8 +226,12 @@ pub fn stamp(options: &Options) -> Result<Stamp, StampError> {
             range.undone
         ));
     }
-    if size.binary > 0 {
-        remarks.push(format!("{} binary files count without lines", size.binary));
+    if !size.binary.is_empty() {
+        remarks.push(format!(
+            "the lines of binary files cannot be counted, so lines-added and lines-deleted are left out: {}: where they are no code, name them under `ignore` in {}",
+            list(&size.binary),
+            areas::FILE
+        ));
     }
     if options.config.is_none() && changes.iter().any(|change| change.path == areas::FILE) {
         remarks.push(format!(
@@ -243,7 +252,7 @@ pub fn stamp(options: &Options) -> Result<Stamp, StampError> {
     if let Some(attestation) = attestation(options, &annotations)? {
         annotations.insert(format!("{PROVENANCE_PREFIX}attestation"), attestation);
     }
-    remarks.extend(problems(&annotations, options.image.as_deref()));
+    remarks.extend(problems(&annotations, options.image.as_deref())?);
     Ok(Stamp {
         annotations,
         remarks,
@@ -344,14 +353,16 @@ impl Annotations {
     }
 
     fn size(&mut self, size: &Size) {
+        let is_counted = size.binary.is_empty();
         let counts = [
-            ("files-changed", size.files as u64),
-            ("lines-added", size.added),
-            ("lines-deleted", size.deleted),
-            ("subsystems", size.subsystems as u64),
+            ("files-changed", Some(size.files as u64)),
+            ("lines-added", is_counted.then_some(size.added)),
+            ("lines-deleted", is_counted.then_some(size.deleted)),
+            ("subsystems", Some(size.subsystems as u64)),
         ];
         for (key, count) in counts {
-            self.set(key, count.min(MAX_COUNT).to_string());
+            let count = count.map(|count| count.min(MAX_COUNT).to_string());
+            self.set(key, count.unwrap_or_default());
         }
         self.set("touches", list(&size.touches));
     }
@@ -430,12 +441,19 @@ fn approved(
     }
 }
 
-/// What the controller will not read of these annotations, in its own words.
-fn problems(annotations: &BTreeMap<String, String>, image: Option<&str>) -> Vec<String> {
+/// What the controller will not read of these annotations, in its own words. That it must read who
+/// made the change: whom it does not know it cannot bar from signing it off.
+fn problems(
+    annotations: &BTreeMap<String, String>,
+    image: Option<&str>,
+) -> Result<Vec<String>, StampError> {
     let container = json!({ "name": "it", "image": image.unwrap_or_default() });
     let template = PodTemplate(json!({ "spec": { "containers": [container] } }));
     let read = Provenance::read(annotations, &template);
-    read.problems.iter().map(ToString::to_string).collect()
+    if let Some(problem) = read.hidden_people() {
+        return Err(StampError::People(problem.clone()));
+    }
+    Ok(read.problems.iter().map(ToString::to_string).collect())
 }
 
 fn print_annotations(annotations: &BTreeMap<String, String>, output: Output) {
@@ -532,4 +550,24 @@ fn file_error(verb: &'static str, path: &Path, source: std::io::Error) -> StampE
 
 fn shown_path(path: &Path) -> String {
     harmless(&path.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authors_whom_the_controller_would_not_read_are_refused() {
+        let authors = |authors: &str| {
+            BTreeMap::from([(format!("{PROVENANCE_PREFIX}authors"), authors.to_owned())])
+        };
+        for (names, problem) in [
+            ("Bo\u{200b}b".to_owned(), "invisible"),
+            ("Bob, ".repeat(1_000), "shorten it to 4096"),
+        ] {
+            let refusal = problems(&authors(names.trim_end()), None).unwrap_err();
+            assert!(refusal.to_string().contains(problem), "{refusal}");
+        }
+        assert!(problems(&authors("Bob"), None).is_ok());
+    }
 }

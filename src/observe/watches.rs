@@ -5,7 +5,7 @@
 //! | Rollouts | selector, pod labels, Services ([`Claim`]) | triggers; who claims which pods and Services |
 //! | ReplicaSets that the controller owns | nothing | triggers |
 //! | RolloutPolicies | whole | every decision |
-//! | SignOffs, Interventions, Freezes | nothing | triggers |
+//! | `SignOff`s, Interventions, Freezes | nothing | triggers |
 //! | Namespaces | labels | which policies govern, criticality |
 //!
 //! Objects that a decision is made from (the Rollout, its ReplicaSets, its Services) are read live.

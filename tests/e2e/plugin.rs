@@ -2,8 +2,9 @@
 
 use std::process::Stdio;
 
-use countersign::api::Phase;
 use countersign::api::rollout::Outcome;
+use countersign::api::{Freeze, Phase};
+use countersign::observe::clock;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::Api;
 use kube::api::PostParams;
@@ -74,7 +75,7 @@ impl<'a> Person<'a> {
         create::<Role>(&Api::namespaced(client.clone(), namespace), role).await;
         create::<RoleBinding>(&Api::namespaced(client.clone(), namespace), binding).await;
         let freezes = json!({ "apiGroups": ["countersign.dev"], "resources": ["freezes"],
-            "verbs": if self.user == "dave" { json!(["get", "list", "watch", "create", "delete"]) } else { json!(["get", "list", "watch"]) } });
+            "verbs": if self.user == "dave" { json!(["get", "list", "watch", "create", "patch"]) } else { json!(["get", "list", "watch"]) } });
         let role = json!({ "metadata": metadata, "rules": [freezes] });
         let binding =
             json!({ "metadata": metadata, "subjects": subjects, "roleRef": bound("ClusterRole") });
@@ -615,9 +616,23 @@ async fn a_freeze_holds_promotions_until_it_is_lifted() {
         .await
         .exits(1)
         .err(&["there is no freeze", &name]);
+    let admin = Person {
+        scene: &scene,
+        user: "admin",
+    };
+    let unfrozen = admin.says(&format!("unfreeze {name}")).await.exits(0);
+    unfrozen.out(&["has ended, by admin at", "stays as the record"]);
+    let freezes: Api<Freeze> = Api::all(scene.cluster.client());
+    let record = freezes.get(&name).await.unwrap().spec;
+    assert_eq!(record.person.username, "admin");
+    assert!(record.until.unwrap().0 <= clock::now());
     dave.says(&format!("unfreeze {name}"))
         .await
-        .exits(0)
-        .out(&["has ended"]);
+        .exits(1)
+        .err(&["has ended already"]);
+    dave.says(&freeze)
+        .await
+        .exits(1)
+        .err(&["there is a freeze", "give another name"]);
     assert!(ended(&scene.outcome(&app).await, Outcome::Promoted));
 }

@@ -199,7 +199,7 @@ fn an_approver_in_mid_rollout_is_recorded_with_the_evidence_so_far() {
     go_on(&mut world, 30);
     assert_eq!(waits_for(&world), Some("AwaitingSignOff"));
     sign(&mut world, person("bob", &[]), |spec| {
-        spec.gate = Some("promotion".into())
+        spec.gate = Some("promotion".into());
     });
     let decision = world.look(&mut steady(5_000.0, 0.001, 0.001));
     world.carry_out(&decision, usize::MAX);
@@ -241,22 +241,22 @@ fn law_2_only_the_right_people_count_and_everybody_is_told_why_not() {
     approve(&mut world, "robot", &["approvers", "agents"]);
     approve(&mut world, "system:serviceaccount:ci:deployer", group);
     sign(&mut world, person("bob", group), |spec| {
-        spec.digest = "0".repeat(64)
+        spec.digest = "0".repeat(64);
     });
     sign(&mut world, person("bob", group), |spec| {
-        spec.run = "shop-other-1".into()
+        spec.run = "shop-other-1".into();
     });
     sign(&mut world, person("bob", group), |spec| {
-        spec.rollout_uid = "another".into()
+        spec.rollout_uid = "another".into();
     });
     sign(&mut world, person("bob", group), |spec| {
-        spec.expires_at = Some(Time(now))
+        spec.expires_at = Some(Time(now));
     });
     sign(&mut world, person("bob", group), |spec| {
-        spec.gate = Some("step-99".into())
+        spec.gate = Some("step-99".into());
     });
     sign(&mut world, person("bob", group), |spec| {
-        spec.gate = Some("promotion".into())
+        spec.gate = Some("promotion".into());
     });
     approve(&mut world, "carol", &["senior"]);
     go_on(&mut world, 2);
@@ -310,7 +310,7 @@ fn a_sign_off_ends_with_its_expiry() {
     let mut world = waiting(asking(&[(2, &[])], |_| {}));
     let end = minutes_on(&world, 10);
     sign(&mut world, person("bob", &[]), |spec| {
-        spec.expires_at = Some(Time(end))
+        spec.expires_at = Some(Time(end));
     });
     go_on(&mut world, 1);
     assert_eq!(said(&world, 0), (true, "Counts".into()));
@@ -403,7 +403,7 @@ fn a_rejection_rolls_back_and_wins_over_approvals() {
     let mut world = waiting(asking(&[(1, &[])], |_| {}));
     approve(&mut world, "bob", &[]);
     sign(&mut world, person("carol", &[]), |spec| {
-        spec.decision = SignOffDecision::Reject
+        spec.decision = SignOffDecision::Reject;
     });
     go_on(&mut world, 5);
     assert_eq!(world.observation.status.phase, Phase::Degraded);
@@ -417,7 +417,7 @@ fn break_glass_skips_waiting_and_sign_off_but_not_analysis() {
     let break_glass = |world: &mut World| {
         world.observation.freezes = vec![freeze(|_| {})];
         sign(world, person("dave", &[]), |spec| {
-            spec.decision = SignOffDecision::BreakGlass
+            spec.decision = SignOffDecision::BreakGlass;
         });
     };
     let mut world = waiting(asking(&[(2, &[])], |_| {}));
@@ -465,12 +465,12 @@ fn a_person_may_accept_scarce_evidence_of_one_step_and_of_that_step_only() {
     );
     approve(&mut world, "bob", &[]);
     sign(&mut world, person("carol", &[]), |spec| {
-        spec.gate = Some("evidence-2".into())
+        spec.gate = Some("evidence-2".into());
     });
     scarce(&mut world, 5);
     assert_eq!(step(&world), 1, "neither is for the evidence of step 1");
     sign(&mut world, person("bob", &[]), |spec| {
-        spec.gate = Some("evidence-1".into())
+        spec.gate = Some("evidence-1".into());
     });
     scarce(&mut world, 2);
     assert_eq!(step(&world), 2);
@@ -772,7 +772,7 @@ fn law_6_a_window_or_an_incident_query_that_cannot_be_read_holds() {
         ..IncidentQuery::default()
     });
     let answer = |world: &mut World, answer| {
-        world.observation.incidents = [("unattended".to_owned(), answer)].into()
+        world.observation.incidents = [("unattended".to_owned(), answer)].into();
     };
     answer(
         &mut world,
@@ -874,7 +874,7 @@ fn law_6_what_people_want_and_cannot_be_read_holds_and_never_keeps_a_bad_canary(
 fn a_fix_behind_broken_glass_is_not_rolled_back_by_a_freeze_while_nothing_is_proven() {
     let mut world = waiting(asking(&[(1, &[])], |_| {}));
     sign(&mut world, person("dave", &[]), |spec| {
-        spec.decision = SignOffDecision::BreakGlass
+        spec.decision = SignOffDecision::BreakGlass;
     });
     go_on(&mut world, 1);
     assert!(step(&world) > 0);
@@ -936,7 +936,7 @@ fn many_pauses_neither_outgrow_the_status_nor_silence_broken_glass() {
         }
     }
     sign(&mut world, person("dave", &[]), |spec| {
-        spec.decision = SignOffDecision::BreakGlass
+        spec.decision = SignOffDecision::BreakGlass;
     });
     go_on(&mut world, 1);
     message(&world, "BreakGlass");

@@ -193,8 +193,8 @@ pub(super) struct Size {
     pub subsystems: usize,
     /// Areas that the change touches; the files that are ignored otherwise count here.
     pub touches: BTreeSet<String>,
-    /// Files that count and have no lines.
-    pub binary: usize,
+    /// Files that count and whose lines cannot be counted.
+    pub binary: BTreeSet<String>,
 }
 
 impl Default for Areas {
@@ -250,15 +250,21 @@ impl Areas {
                 size.files += 1;
                 size.added = size.added.saturating_add(added);
                 size.deleted = size.deleted.saturating_add(deleted);
-                size.binary += usize::from(change.lines.is_none());
+                if change.lines.is_none() {
+                    size.binary.insert(change.path.clone());
+                }
             }
         }
         size.subsystems = subsystems.len();
         size
     }
 
+    /// The areas of a path in capital or small letters: `src/Auth` is what `src/auth` is.
     fn touched<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a str> {
-        let touched = self.touches.iter().filter(|(_, it)| matches_any(it, path));
+        let touched = self
+            .touches
+            .iter()
+            .filter(|(_, patterns)| patterns.iter().any(|it| it.matches_in_any_case(path)));
         touched.map(|(area, _)| area.as_str())
     }
 
@@ -309,6 +315,10 @@ mod tests {
             ("proto/shop.proto", "api"),
             ("services/payments/api/v1.rs", "api payments"),
             ("config/app.toml", "config"),
+            ("src/Auth/Login.cs", "auth"),
+            ("Payments/Charge.java", "payments"),
+            ("db/Init.SQL", "migration"),
+            ("DOCKERFILE", "infra"),
             ("README.md", ""),
         ] {
             assert_eq!(touches(&areas, path), expected, "{path}");
@@ -337,7 +347,7 @@ mod tests {
             binary,
         ]);
         assert_eq!(
-            (size.files, size.added, size.deleted, size.binary),
+            (size.files, size.added, size.deleted, size.binary.len()),
             (3, 4, 1, 1)
         );
         assert_eq!(size.subsystems, 3, "the root, src, lib");

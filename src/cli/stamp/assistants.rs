@@ -337,6 +337,32 @@ const ASSISTANTS: [Assistant; 40] = [
 /// Local parts that no employee of an assistant's maker has.
 const TOOL_ADDRESSES: [&str; 4] = ["noreply", "no-reply", "agent", "bot"];
 
+/// Robots that are known as no AI, by their names or accounts in lower case and without `[bot]`.
+const ROBOTS: [&str; 22] = [
+    "allcontributors",
+    "bors",
+    "codecov",
+    "crowdin-bot",
+    "dependabot",
+    "dependabot-preview",
+    "github",
+    "github actions",
+    "github-actions",
+    "github-merge-queue",
+    "greenkeeper",
+    "imgbot",
+    "kodiakhq",
+    "mergify",
+    "pre-commit-ci",
+    "pyup-bot",
+    "release-please",
+    "renovate",
+    "renovate bot",
+    "semantic-release-bot",
+    "snyk-bot",
+    "weblate",
+];
+
 /// Robots that write commits and do not call themselves `[bot]`.
 const ROBOT_ADDRESSES: [&str; 4] = [
     "noreply@github.com",
@@ -350,8 +376,10 @@ const ROBOT_ADDRESSES: [&str; 4] = [
 pub(super) enum Who {
     /// An AI assistant.
     Assistant(Agent),
-    /// A program that is not known as an AI.
+    /// A program that is known as no AI.
     Robot,
+    /// A program that may be an AI.
+    UnknownRobot,
     /// A person, as far as can be told.
     Person,
     /// A person or an assistant of the same name.
@@ -367,8 +395,11 @@ pub(super) fn who(name: &str, address: &str) -> Who {
         return Who::Assistant(agent(named, name));
     }
     if is_marked_bot(name) || is_marked_bot(&address) || ROBOT_ADDRESSES.contains(&&*address) {
-        return known_login(&login(&name.to_lowercase()))
-            .map_or(Who::Robot, |it| Who::Assistant(agent(it, name)));
+        return match known_login(&login(&name.to_lowercase())) {
+            Some(assistant) => Who::Assistant(agent(assistant, name)),
+            None if is_known_robot(name, &address) => Who::Robot,
+            None => Who::UnknownRobot,
+        };
     }
     // Aider writes `Jane Doe (aider)` where the person lets it.
     if words.len() > 1 && words.last().is_some_and(|word| word == "aider") {
@@ -473,6 +504,12 @@ fn login(address: &str) -> String {
 
 fn known_login(login: &str) -> Option<&'static Assistant> {
     ASSISTANTS.iter().find(|it| it.logins.contains(&login))
+}
+
+/// Whether a robot is known as no AI, by its name, and its address names no other robot.
+fn is_known_robot(name: &str, address: &str) -> bool {
+    let is_known = |login: &str| ROBOTS.contains(&login);
+    is_known(&login(&name.to_lowercase())) && (!is_marked_bot(address) || is_known(&login(address)))
 }
 
 fn is_marked_bot(text: &str) -> bool {
@@ -640,6 +677,25 @@ mod tests {
     }
 
     #[test]
+    fn a_robot_that_is_not_known_may_be_an_ai() {
+        for (name, address) in [
+            (
+                "some-new-ai[bot]",
+                "1+some-new-ai[bot]@users.noreply.github.com",
+            ),
+            ("some-new-ai[bot]", ""),
+            (
+                "dependabot[bot]",
+                "1+some-new-ai[bot]@users.noreply.github.com",
+            ),
+            ("Jane Doe", "1+some-new-ai[bot]@users.noreply.github.com"),
+            ("New AI", "noreply@github.com"),
+        ] {
+            assert_eq!(who(name, address), Who::UnknownRobot, "{name} <{address}>");
+        }
+    }
+
+    #[test]
     fn robots_are_neither() {
         for (name, address) in [
             (
@@ -648,6 +704,8 @@ mod tests {
             ),
             ("renovate[bot]", "x@example.org"),
             ("GitHub", "noreply@github.com"),
+            ("GitHub Actions", "actions@github.com"),
+            ("Renovate Bot", "bot@renovateapp.com"),
         ] {
             assert_eq!(who(name, address), Who::Robot, "{name}");
         }

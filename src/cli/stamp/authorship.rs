@@ -16,7 +16,7 @@ pub(super) struct Authorship {
     /// People, an AI, or both; unknown where the commits do not tell.
     pub contributor: Contributor,
     /// Percent of the changed lines in commits in which an AI took part, rounded up; `None` where
-    /// no line tells.
+    /// no line tells, or a file has lines that cannot be counted.
     pub ai_share: Option<u64>,
     /// The AI tools that took part.
     pub agents: BTreeSet<Agent>,
@@ -77,6 +77,9 @@ fn ai_share(parts: &[Part]) -> Option<u64> {
     match contributor(parts) {
         Contributor::Human => return Some(0),
         Contributor::Unknown => return None,
+        Contributor::Ai | Contributor::Mixed if parts.iter().any(|part| part.uncounted > 0) => {
+            return None;
+        }
         Contributor::Ai | Contributor::Mixed => {}
     }
     let sum = |select: fn(&Part) -> u64| parts.iter().map(select).fold(0, u64::saturating_add);
@@ -100,6 +103,8 @@ struct Part {
     is_doubtful: bool,
     lines: u64,
     ai_lines: u64,
+    /// Changed files whose lines cannot be counted.
+    uncounted: usize,
     remarks: Vec<String>,
 }
 
@@ -157,7 +162,7 @@ impl Part {
                 self.agents.insert(agent);
                 self.by_ai_alone = true;
             }
-            Who::Robot => {
+            Who::Robot | Who::UnknownRobot => {
                 let name = identity(&author.name, "").unwrap_or_default();
                 self.authors
                     .insert(format!("{}[bot]", name.trim_end_matches("[bot]")));
@@ -166,10 +171,12 @@ impl Part {
         }
     }
 
-    /// The committer, who is whoever applied the commit, unless that is an AI.
+    /// The committer, who is whoever applied the commit, unless that is an AI or may be one.
     fn commit(&mut self, committer: &Signature) {
-        if let Who::Assistant(agent) = who(&committer.name, &committer.address) {
-            self.agents.insert(agent);
+        match who(&committer.name, &committer.address) {
+            Who::Assistant(agent) => drop(self.agents.insert(agent)),
+            Who::UnknownRobot => self.is_doubtful = true,
+            Who::Robot | Who::Person | Who::Unclear => {}
         }
     }
 
@@ -194,6 +201,7 @@ impl Part {
         // A note without an AI contradicts a trailer with one; then it saves no line.
         let note = note.filter(|note| !note.agents.is_empty() && !self.by_ai_alone);
         for change in commit.changes.iter().filter(|it| !areas.ignores(&it.path)) {
+            self.uncounted += usize::from(change.lines.is_none());
             let (added, deleted) = change.lines.unwrap_or_default();
             let by_people = note.and_then(|note| note.by_people.get(&change.path));
             let by_ai = added.saturating_sub(by_people.copied().unwrap_or_default());
@@ -236,7 +244,7 @@ impl Part {
 fn operators(commit: &Commit, traces: &Traces) -> BTreeSet<String> {
     let person = |it: &Signature| match who(&it.name, &it.address) {
         Who::Person | Who::Unclear => identity(&it.name, &it.address),
-        Who::Assistant(_) | Who::Robot => None,
+        Who::Assistant(_) | Who::Robot | Who::UnknownRobot => None,
     };
     person(&commit.author)
         .or_else(|| person(&commit.committer))
@@ -353,6 +361,9 @@ mod tests {
                 "{message}"
             );
         }
+        let mut applied = commit(JANE, "a", 1);
+        applied.committer = signature(("some-new-ai[bot]", "x@example.org"));
+        assert_eq!(authorship(&[applied]).contributor, Contributor::Unknown);
         let mut noted = commit(JANE, "a", 1);
         noted.note = "scribble".into();
         assert_eq!(authorship(&[noted]).contributor, Contributor::Unknown);
@@ -435,6 +446,8 @@ mod tests {
     fn a_share_that_no_line_tells_is_not_written() {
         let mut binary = commit(JANE, BY_CLAUDE, 0);
         binary.changes[0].lines = None;
-        assert_eq!(authorship(&[binary]).ai_share, None);
+        assert_eq!(authorship(std::slice::from_ref(&binary)).ai_share, None);
+        let some = [commit(JANE, "b", 1), commit(JANE, BY_CLAUDE, 1), binary];
+        assert_eq!(authorship(&some).ai_share, None, "some lines are hidden");
     }
 }

@@ -57,7 +57,7 @@ pub(super) struct Change {
     pub path: String,
     /// Its former path, if it was renamed.
     pub from: Option<String>,
-    /// Added and deleted lines; a binary file has none.
+    /// Added and deleted lines; `None` where they cannot be counted.
     pub lines: Option<(u64, u64)>,
 }
 
@@ -192,12 +192,21 @@ impl Repository {
         arguments.extend(LISTING);
         arguments.extend([between.as_str(), "--"]);
         let listed = self.read("the commits", &arguments)?;
-        let commits = commits(&listed).ok_or(GitError::Unreadable("commits"))?;
+        let mut commits = commits(&listed).ok_or(GitError::Unreadable("commits"))?;
         if commits.is_empty() {
             return Err(GitError::Empty(between));
         }
         if range.shallow && commits.iter().any(|commit| commit.parents == 0) {
             return Err(GitError::CutHistory(between));
+        }
+        for commit in &mut commits {
+            let before = match commit.parents {
+                0 => None,
+                1 => Some(format!("{}^1", commit.id)),
+                // What git would have merged by itself is not kept.
+                _ => continue,
+            };
+            self.count_hidden(&mut commit.changes, before.as_deref(), &commit.id)?;
         }
         Ok(commits)
     }
@@ -208,7 +217,41 @@ impl Repository {
         arguments.extend(LISTING);
         arguments.extend([range.base.as_str(), range.head.as_str(), "--"]);
         let listed = self.read("the changed files", &arguments)?;
-        changes(&listed).ok_or(GitError::Unreadable("changed files"))
+        let mut changes = changes(&listed).ok_or(GitError::Unreadable("changed files"))?;
+        self.count_hidden(&mut changes, Some(&range.base), &range.head)?;
+        Ok(changes)
+    }
+
+    /// Counts the lines of text that git was told to take for binary, by `.gitattributes` or a
+    /// setting: all of both sides, for it does not say which of them differ.
+    fn count_hidden(
+        &self,
+        changes: &mut [Change],
+        before: Option<&str>,
+        after: &str,
+    ) -> Result<(), GitError> {
+        for change in changes.iter_mut().filter(|it| it.lines.is_none()) {
+            let former = change.from.as_ref().unwrap_or(&change.path);
+            let deleted = match before {
+                Some(before) => self.lines(before, former)?,
+                None => Some(0),
+            };
+            change.lines = self.lines(after, &change.path)?.zip(deleted);
+        }
+        Ok(())
+    }
+
+    /// How many lines a file of a revision has: none where it is not there, and `None` where it is
+    /// no text.
+    fn lines(&self, revision: &str, path: &str) -> Result<Option<u64>, GitError> {
+        let listing = ["ls-tree", "-z", "--full-tree", revision, "--", path];
+        let listed = self.read("the files", &listing)?;
+        if listed.split(' ').nth(1) != Some("blob") {
+            return Ok(Some(0));
+        }
+        let object = format!("{revision}:{path}");
+        let text = self.read("a file", &["cat-file", "blob", &object])?;
+        Ok((!text.contains('\0')).then(|| text.lines().count() as u64))
     }
 
     /// A file in the root of a revision; `None` where there is none.

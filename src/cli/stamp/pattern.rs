@@ -44,22 +44,31 @@ impl Pattern {
 
     /// Whether the whole path matches.
     pub(super) fn matches(&self, path: &str) -> bool {
+        self.matches_by(path, |a, b| a == b)
+    }
+
+    /// Whether the whole path matches, in capital or small letters.
+    pub(super) fn matches_in_any_case(&self, path: &str) -> bool {
+        self.matches_by(path, |a, b| a.to_lowercase().eq(b.to_lowercase()))
+    }
+
+    fn matches_by(&self, path: &str, is_same: fn(char, char) -> bool) -> bool {
         let path: Vec<&str> = path.split('/').collect();
         let any = |part: &String| part == "**";
-        let same = |part: &String, of_path: &&str| part_matches(part, of_path);
+        let same = |part: &String, of_path: &&str| part_matches(part, of_path, is_same);
         wildcard(&self.parts, &path, any, same)
     }
 }
 
 /// Whether one part of a path matches one part of a pattern.
-fn part_matches(pattern: &str, part: &str) -> bool {
+fn part_matches(pattern: &str, part: &str, is_same: fn(char, char) -> bool) -> bool {
     let pattern: Vec<char> = pattern.chars().collect();
     let part: Vec<char> = part.chars().collect();
     wildcard(
         &pattern,
         &part,
         |c| *c == '*',
-        |c, of_part| *c == '?' || c == of_part,
+        |c, of_part| *c == '?' || is_same(*c, *of_part),
     )
 }
 
@@ -132,6 +141,21 @@ mod tests {
     }
 
     #[test]
+    fn letters_of_any_case_are_the_same_where_that_is_asked_for() {
+        for (pattern, path, expected) in [
+            ("**/auth/**", "src/AUTH/Login.cs", true),
+            ("Über/?.rs", "über/İ.RS", true),
+            ("a/**", "B/a", false),
+        ] {
+            assert_eq!(
+                Pattern::of(pattern).matches_in_any_case(path),
+                expected,
+                "{pattern} {path}"
+            );
+        }
+    }
+
+    #[test]
     fn a_pattern_that_would_not_mean_what_it_seems_is_refused() {
         for text in ["", "/src/**", "src/{a,b}", "src/[ab]", "!src", "a\\b"] {
             assert!(Pattern::try_from(text.to_owned()).is_err(), "{text}");
@@ -159,7 +183,8 @@ mod tests {
     proptest! {
         #[test]
         fn matching_agrees_with_brute_force(pattern in "[ab*]{0,8}", text in "[ab]{0,8}") {
-            prop_assert_eq!(part_matches(&pattern, &text), slow(pattern.as_bytes(), text.as_bytes()));
+            let matches = part_matches(&pattern, &text, |a, b| a == b);
+            prop_assert_eq!(matches, slow(pattern.as_bytes(), text.as_bytes()));
         }
     }
 }

@@ -76,6 +76,41 @@ async fn the_api_server_finds_no_fault_with_the_policies() {
 }
 
 #[test]
+fn no_other_version_of_the_chart_or_the_operator_writes_the_policies() {
+    let helm = |arguments: &[&str]| {
+        let output = Command::new("helm").args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let rendered = |chart: &str| {
+        let written = helm(&[
+            "template",
+            "countersign",
+            chart,
+            "--show-only=templates/admission.yaml",
+            "--api-versions=admissionregistration.k8s.io/v1/MutatingAdmissionPolicy",
+        ]);
+        let labels = "app.kubernetes.io/instance: countersign";
+        assert_eq!(written.matches(labels).count(), 16, "{written}");
+        written
+    };
+    let packed = std::env::temp_dir().join(format!("countersign-chart-{}", std::process::id()));
+    let directory = packed.display().to_string();
+    let versions = ["--version=9.8.7", "--app-version=6.5.4"];
+    helm(
+        &[
+            &["package", CHART, "--destination", &directory][..],
+            &versions,
+        ]
+        .concat(),
+    );
+    let other = rendered(&format!("{directory}/countersign-9.8.7.tgz"));
+    std::fs::remove_dir_all(&packed).unwrap();
+    assert_eq!(other, rendered(CHART));
+}
+
+#[test]
 fn the_chart_leaves_out_what_the_api_server_does_not_have() {
     let kinds = |arguments: &[&str]| {
         let output = Command::new("helm")

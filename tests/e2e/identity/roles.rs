@@ -1,10 +1,11 @@
 //! The roles: what each may do, and what none may.
 
+use countersign_cluster::wait_for;
 use serde_json::json;
 
 use super::Pending;
-use super::user::{User, assert_refused, path};
-use crate::support::Scene;
+use super::user::{JSON, User, assert_refused, path};
+use crate::support::{SOON, Scene};
 
 const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "update", "patch", "delete", "deletecollection"];
@@ -178,7 +179,86 @@ async fn status_and_records_are_the_operators_word_though_a_role_allows_more() {
     let record = path(scene, &record);
     let better = json!({ "spec": { "digest": "0".repeat(64) } });
     assert_refused(&user.merge(&record, &better).await, &words);
-    // What leaves it as it was passes, as the garbage collector's writes do.
+    // It is found by this label, and deleted with its owner.
+    let lost = json!({ "metadata": { "labels": { "countersign.dev/rollout-uid": null } } });
+    assert_refused(&user.merge(&record, &lost).await, &words);
+    let orphaned = json!({ "metadata": { "ownerReferences": null } });
+    assert_refused(&user.merge(&record, &orphaned).await, &words);
+    let words = ["403", "deleted by the Countersign operator alone"];
+    assert_refused(&user.delete(&record).await, &words);
+    assert_refused(&user.delete(&path(scene, "rolloutruns")).await, &words);
+    // What leaves it as it was passes.
     let label = json!({ "metadata": { "labels": { "seen": "yes" } } });
     user.merge(&record, &label).await.unwrap();
+}
+
+#[tokio::test]
+async fn records_go_with_their_rollout_and_their_namespace() {
+    let pending = Pending::new("records-go").await;
+    let scene = &pending.scene;
+    let records = path(scene, "rolloutruns");
+    let record = format!("{records}/{}", pending.change["run"].as_str().unwrap());
+    let everything =
+        json!([{ "apiGroups": ["countersign.dev"], "resources": ["*"], "verbs": ["*"] }]);
+    let accounts = ["system:serviceaccounts:kube-system".to_owned()];
+    let collector = format!("collector-of-{}", scene.namespace);
+    // A cluster's controllers have accounts of their own, or all the same user.
+    for (name, groups) in [
+        (&*collector, &accounts[..]),
+        ("system:kube-controller-manager", &[]),
+    ] {
+        scene.grant_rules(name, everything.clone()).await;
+        let collector = User::impersonated(scene, name, groups).await;
+        let orphaned = json!({ "metadata": { "ownerReferences": null } });
+        for (patch, allowed) in [
+            (orphaned, true),
+            (json!({ "spec": { "digest": "0".repeat(64) } }), false),
+        ] {
+            let answer = collector
+                .merge(&(record.clone() + "?dryRun=All"), &patch)
+                .await;
+            assert_eq!(answer.is_ok(), allowed, "{name}: {patch}: {answer:?}");
+        }
+        let dry = json!({ "dryRun": ["All"] });
+        for own in [&record, &records] {
+            let answer = collector.send("DELETE", own, JSON, &dry).await;
+            answer.unwrap();
+        }
+    }
+    User::admin(scene)
+        .delete(&path(scene, "rollouts/shop"))
+        .await
+        .unwrap();
+    let look = async || {
+        let left = scene.records(&pending.app).await.len();
+        (left == 0).then_some(()).ok_or(left)
+    };
+    wait_for("the records are gone", SOON, look).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_operator_may_do_what_it_does_with_our_resources_and_no_more() {
+    let scene = Scene::new("operator").await;
+    let operator = "system:serviceaccount:countersign-system:countersign";
+    for (verb, resource) in all() {
+        let expected = match resource {
+            "rollouts" => READ.contains(&verb),
+            "rolloutpolicies" | "signoffs" | "interventions" | "freezes" => {
+                ["list", "watch"].contains(&verb)
+            }
+            "rolloutruns" => ["list", "create", "patch", "delete"].contains(&verb),
+            other => STATUS.contains(&other) && verb == "patch",
+        };
+        let may = scene.may(operator, verb, resource).await;
+        assert_eq!(may, expected, "{verb} {resource}");
+    }
+    let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/countersign";
+    let role = User::admin(&scene).get(role).await.unwrap();
+    let rules = role["rules"].as_array().unwrap().iter();
+    let rules = rules.filter(|rule| rule["verbs"].as_array().unwrap().contains(&json!("get")));
+    let read_by_name: Vec<_> = rules
+        .filter(|rule| rule["resourceNames"].is_null())
+        .flat_map(|rule| rule["resources"].as_array().unwrap())
+        .collect();
+    assert_eq!(read_by_name, ["rollouts", "services"]);
 }

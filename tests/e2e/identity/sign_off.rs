@@ -18,10 +18,10 @@ async fn nobody_signs_in_anothers_name_nor_claims_a_group() {
     assert_refused(&pending.sign(&bob, "name", name).await, &words);
 
     let group = json!({ "approver": { "username": "bob", "groups": ["approvers", "senior"] } });
-    let words = ["403", "\"bob\" is not in senior"];
+    let words = ["403", "\"bob\" is not in senior", "leave spec.approver out"];
     assert_refused(&pending.sign(&bob, "group", group).await, &words);
 
-    let own = json!({ "approver": { "username": "bob", "groups": ["approvers"] } });
+    let own = json!({ "approver": { "username": "bob", "groups": ["system:authenticated", "approvers"] } });
     let signed = pending.sign(&bob, "own", own.clone()).await.unwrap();
     assert_eq!(signed["spec"]["approver"], own["approver"]);
 }
@@ -44,10 +44,28 @@ async fn approver_and_groups_are_filled_in_where_left_out() {
         let signed = pending.sign(&carol, name, words).await.unwrap();
         assert_eq!(signed["spec"]["approver"], all, "{name}");
     }
-    let fewer = json!({ "approver": { "groups": ["senior"] } });
-    let signed = pending.sign(&carol, "fewer", fewer).await.unwrap();
-    let named = json!({ "username": "carol", "groups": ["senior"] });
-    assert_eq!(signed["spec"]["approver"], named);
+}
+
+#[tokio::test]
+async fn nobody_leaves_one_of_their_groups_out() {
+    let pending = Pending::new("sign-fewer").await;
+    let agent = format!("agent-of-{}", pending.scene.namespace);
+    pending.scene.grant(&agent, "countersign-approver").await;
+    let groups = ["agents".to_owned(), "approvers".to_owned()];
+    let agent = User::impersonated(&pending.scene, &agent, &groups).await;
+    for (named, left_out) in [
+        (json!(["approvers", "system:authenticated"]), "agents"),
+        (json!(["agents", "system:authenticated"]), "approvers"),
+        (json!([]), "agents, approvers, system:authenticated"),
+    ] {
+        let fewer = json!({ "approver": { "username": agent.name, "groups": named } });
+        let words = [
+            "403",
+            &format!("is also in {left_out}, and"),
+            "leave spec.approver out",
+        ];
+        assert_refused(&pending.sign(&agent, "fewer", fewer).await, &words);
+    }
 }
 
 #[tokio::test]
@@ -170,6 +188,30 @@ async fn a_sign_off_is_for_the_change_that_was_seen() {
     let outdated = pending.sign(&bob, "outdated", seen).await;
     assert_refused(&outdated, &["422", "look again"]);
     pending.sign(&bob, "looked-again", json!({})).await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_signs_a_change_that_has_ended_but_it_can_be_tried_again() {
+    let pending = Pending::new("sign-ended").await;
+    let scene = &pending.scene;
+    scene.grant("bob", "countersign-approver").await;
+    scene.grant("alice", "edit").await;
+    let (bob, alice) = (
+        User::known(scene, "bob").await,
+        User::known(scene, "alice").await,
+    );
+    let abort = json!({ "action": "Abort" });
+    pending.intervene(&alice, "abort", abort).await.unwrap();
+    scene.outcome(&pending.app).await;
+    for (name, words) in [
+        ("approve", json!({})),
+        ("reject", json!({ "decision": "Reject", "reason": "no" })),
+    ] {
+        let answer = pending.sign(&bob, name, words).await;
+        assert_refused(&answer, &["422", "has ended", "nothing to sign off"]);
+    }
+    let retry = json!({ "action": "Retry" });
+    pending.intervene(&alice, "retry", retry).await.unwrap();
 }
 
 #[tokio::test]
