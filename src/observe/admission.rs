@@ -1,7 +1,7 @@
 //! Whether the admission policies that prove who wrote what are in place, exactly as this build has
 //! them. Without them anybody could sign in anybody's name.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicy;
@@ -48,6 +48,7 @@ const GROUP_VERSION: &str = "admissionregistration.k8s.io/v1";
 pub struct AdmissionCheck {
     client: Client,
     operator: Arc<OnceCell<String>>,
+    told: Arc<Mutex<Option<Vec<String>>>>,
 }
 
 impl AdmissionCheck {
@@ -57,6 +58,7 @@ impl AdmissionCheck {
         Self {
             client,
             operator: Arc::default(),
+            told: Arc::default(),
         }
     }
 
@@ -64,13 +66,32 @@ impl AdmissionCheck {
     /// seen together with what made that possible.
     pub async fn check(&self) -> Admission {
         let read = tokio::time::timeout(PATIENCE, self.read()).await;
-        read.unwrap_or_else(|_| {
+        let admission = read.unwrap_or_else(|_| {
             let problem = "the admission policies cannot be checked: the API server is slow";
             Admission {
                 problems: vec![problem.into()],
                 ..Admission::default()
             }
-        })
+        });
+        self.tell(&admission.problems);
+        admission
+    }
+
+    /// Says in the log what has changed since the last look.
+    fn tell(&self, problems: &[String]) {
+        let Ok(mut told) = self.told.lock() else {
+            return;
+        };
+        if told.as_deref() == Some(problems) {
+            return;
+        }
+        for problem in problems {
+            tracing::error!(%problem, "no sign-off counts");
+        }
+        if problems.is_empty() {
+            tracing::info!("the admission policies are in place");
+        }
+        *told = Some(problems.to_vec());
     }
 
     async fn read(&self) -> Admission {

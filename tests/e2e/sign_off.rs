@@ -561,6 +561,9 @@ impl Checkpoint {
         assert!(message.contains("sign-off.countersign.dev"), "{message}");
         let said = self.waits("AwaitingSignOff").await;
         assert!(said.contains("no sign-off counts now"), "{said}");
+        let log = self.scene.cluster.operator_log_tail(200).unwrap();
+        let told = |line: &str| line.contains("no sign-off counts") && line.contains("ERROR");
+        assert!(log.lines().any(told), "{log}");
         later(1).await;
         forged
     }
