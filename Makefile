@@ -5,7 +5,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/countersign
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: test check unit e2e demo demo-up demo-down generate build tools
+.PHONY: test check unit e2e demo demo-up demo-down characteristics generate build tools
 
 ## test: formatting, lints, unit, property and end-to-end tests
 test: check unit e2e
@@ -42,6 +42,11 @@ demo-up: build
 ## demo-down: ends it
 demo-down: build
 	@$(BIN)/cluster down
+
+## characteristics: false rollbacks and detection beside a threshold and a z-test, as tables and as a
+##   picture in docs/; in the profile of the tests, whose dependencies are built already
+characteristics:
+	cargo bench --locked --profile dev --bench operating_characteristics
 
 ## generate: the committed files that the program writes
 generate:

@@ -16,7 +16,7 @@ use crate::controller::{self, Context};
 use crate::lease::Lease;
 use crate::observe::admission::AdmissionCheck;
 use crate::observe::cluster::Observer;
-use crate::observe::prometheus::{self, Prometheus, PrometheusConfig};
+use crate::observe::prometheus::{self, Pair, Prometheus, PrometheusConfig};
 use crate::observe::watches;
 use crate::telemetry::{self, Telemetry};
 
@@ -32,12 +32,43 @@ pub struct Options {
     /// Address of Prometheus, or of a long-term store that speaks its API.
     #[arg(long, env = "COUNTERSIGN_PROMETHEUS_URL")]
     prometheus_url: Option<String>,
+    /// Header of each question to Prometheus, such as the tenant of a store: `NAME=VALUE`. It may be
+    /// repeated; in the environment there is one a line. No credentials, which everybody could read
+    /// who may see the process.
+    #[arg(
+        long,
+        value_name = "NAME=VALUE",
+        env = "COUNTERSIGN_PROMETHEUS_HEADERS",
+        hide_env_values = true,
+        value_delimiter = '\n'
+    )]
+    prometheus_header: Vec<Pair>,
+    /// The same with the value in a file, which is read again at each use: `NAME=FILE`.
+    #[arg(
+        long,
+        value_name = "NAME=FILE",
+        env = "COUNTERSIGN_PROMETHEUS_HEADER_FILES",
+        value_delimiter = '\n'
+    )]
+    prometheus_header_file: Vec<Pair>,
     /// File with a bearer token for Prometheus; read again at each use.
     #[arg(long, env = "COUNTERSIGN_PROMETHEUS_TOKEN_FILE")]
     prometheus_token_file: Option<PathBuf>,
-    /// File with the certificate authority of Prometheus, in PEM.
+    /// File with the user name for basic authentication at Prometheus; read again at each use.
+    #[arg(long, env = "COUNTERSIGN_PROMETHEUS_USERNAME_FILE")]
+    prometheus_username_file: Option<PathBuf>,
+    /// File with the password that belongs to it; read again at each use.
+    #[arg(long, env = "COUNTERSIGN_PROMETHEUS_PASSWORD_FILE")]
+    prometheus_password_file: Option<PathBuf>,
+    /// File with the certificate authority of Prometheus, in PEM; followed as it changes.
     #[arg(long, env = "COUNTERSIGN_PROMETHEUS_CA_FILE")]
     prometheus_ca_file: Option<PathBuf>,
+    /// File with the operator's own certificate for Prometheus, in PEM; followed as it is renewed.
+    #[arg(long, env = "COUNTERSIGN_PROMETHEUS_CERT_FILE")]
+    prometheus_cert_file: Option<PathBuf>,
+    /// File with the key of that certificate, in PEM.
+    #[arg(long, env = "COUNTERSIGN_PROMETHEUS_KEY_FILE")]
+    prometheus_key_file: Option<PathBuf>,
     /// How long after a window's end its samples are surely in Prometheus: scrape interval plus
     /// scrape timeout plus some seconds.
     #[arg(long, env = "COUNTERSIGN_PROMETHEUS_LAG", default_value = "30s")]
@@ -125,10 +156,16 @@ fn log(format: LogFormat) {
 async fn operate(options: Options) -> Result<(), Error> {
     let client = client().await?;
     let telemetry = Arc::new(Telemetry::new());
-    let prometheus = Prometheus::new(PrometheusConfig {
+    let prometheus = Prometheus::new(&PrometheusConfig {
         url: options.prometheus_url,
+        headers: options.prometheus_header,
+        header_files: options.prometheus_header_file,
         bearer_token_file: options.prometheus_token_file,
+        username_file: options.prometheus_username_file,
+        password_file: options.prometheus_password_file,
         ca_file: options.prometheus_ca_file,
+        certificate_file: options.prometheus_cert_file,
+        key_file: options.prometheus_key_file,
         timeout: options.prometheus_timeout.std(),
         lag: options.prometheus_lag.std(),
     })?;

@@ -22,8 +22,8 @@ use prometheus_client::registry::Registry;
 
 use crate::api::rollout::Change;
 use crate::api::{RolloutStatus, Tier};
-use crate::core::analysis;
 use crate::core::observation::{CheckWindows, WindowOutcome};
+use crate::core::summary;
 use crate::observe::clock;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -253,11 +253,10 @@ impl Telemetry {
 
     /// Counts a change that ended between two statuses, by who wrote it and how risky it was.
     fn ended(&self, before: &RolloutStatus, after: &RolloutStatus) {
-        let under_way = before
-            .change
-            .as_ref()
-            .filter(|it| it.outcome.is_none() && !it.initial);
-        let same = |it: &&Change| under_way.is_some_and(|before| before.run == it.run);
+        let under_way = before.change.as_ref().filter(|it| !it.initial);
+        let same = |it: &&Change| {
+            under_way.is_some_and(|before| before.run == it.run && before.outcome != it.outcome)
+        };
         let Some(change) = after.change.as_ref().filter(same) else {
             return;
         };
@@ -301,7 +300,9 @@ impl Telemetry {
     pub fn answered(&self, windows: &BTreeMap<String, CheckWindows>) {
         for newest in windows.values().filter_map(|windows| windows.due.last()) {
             let outcome = match &newest.outcome {
-                WindowOutcome::Counted { .. } => "Counted".to_owned(),
+                WindowOutcome::Counted { .. } | WindowOutcome::Measured { .. } => {
+                    "Counted".to_owned()
+                }
                 WindowOutcome::Uncounted { reason, .. } => format!("{reason:?}"),
                 WindowOutcome::Unanswered { reason, .. } => format!("{reason:?}"),
             };
@@ -346,7 +347,7 @@ impl Telemetry {
         self.weight
             .get_or_create(canary)
             .set(i64::from(change.weight));
-        let summaries = analysis::summaries(&change.evidence, &change.plan.strictness);
+        let summaries = summary::all(&change.evidence);
         let values = summaries.into_iter().flat_map(|summary| {
             let label = |test| Evidence {
                 namespace: canary.namespace.clone(),

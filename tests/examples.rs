@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use countersign::api::{Freeze, Rollout, RolloutPolicy, Tier};
+use countersign::api::{AnalysisTemplate, Freeze, Rollout, RolloutPolicy, Tier};
 use countersign::core::observation::NamedPolicy;
 use countersign::core::plan::plan_for;
 use countersign::core::policy::{Effective, effective};
@@ -116,6 +116,7 @@ fn every_document_is_of_a_known_kind_and_has_no_unknown_field() {
         match document["kind"].as_str() {
             Some("Service") => assert_is::<Service>(&document),
             Some("RolloutPolicy") => assert_is::<RolloutPolicy>(&document),
+            Some("AnalysisTemplate") => assert_is::<AnalysisTemplate>(&document),
             Some("Freeze") => {
                 // The API server fills in the person.
                 let mut document = document;

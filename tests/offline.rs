@@ -67,7 +67,7 @@ fn lint_names_every_fault_with_its_place() {
             "tests/offline/bad.yaml:14:5: warning: annotation provenance.countersign.dev/contributor is `robot`: write one of human, ai, mixed, unknown",
             "tests/offline/bad.yaml:15:5: warning: annotation provenance.countersign.dev/lines-added is `many`: write a whole number from 0 to 1000000000",
             "tests/offline/bad.yaml:29:22: error: Service web selects pods with app=shop, which is no label of spec.template: it would never reach them",
-            "tests/offline/bad.yaml:33:21: error: field `errors` of check `errors`: the query would measure the pods of every revision: select one by a matcher such as `pod_template_hash=\"{{revision}}\"`",
+            "tests/offline/bad.yaml:33:21: error: field `errors` of check `errors`: the query would measure the pods of every revision: select one by a matcher such as `pod_template_hash=\"{{revision}}\"`, or by its `{{service}}`",
             "tests/offline/bad.yaml:40:19: error: metadata.labels.tier: 1 is not a text: write it in quotes",
             "tests/offline/bad.yaml:42:3: error: spec.replica is no field: did you mean `replicas`?",
             "tests/offline/bad.yaml:56:30: error: spec.strategy.canary.steps[1].bake: `5 minutes` is no duration: write hours, minutes and seconds such as 90s, 5m or 1h30m",
@@ -332,4 +332,24 @@ fn simulate_refuses_numbers_out_of_range() {
         let output = plugin(&[&base[..], &wrong[..]].concat());
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
     }
+}
+
+#[test]
+fn simulate_reads_analysis_templates_from_the_files() {
+    let arguments = [
+        "simulate",
+        "-f",
+        "examples/analysis.yaml",
+        "--policy",
+        "examples/policy.yaml",
+        "--runs",
+        "20",
+    ];
+    let simulation = &json(&arguments)[0];
+    let healthy = &simulation["cases"][0];
+    // It ends, which it would not with a template that is missing or an objective that is unknown.
+    assert!(
+        healthy["promoted"]["ofAll"].as_f64().unwrap() > 0.9,
+        "{healthy}"
+    );
 }

@@ -10,6 +10,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration as StdDuration;
@@ -21,7 +22,7 @@ use axum::routing::any;
 use countersign::api::{Check, Duration, Preset};
 use countersign::core::observation::{CheckWindows, Unanswered, Uncounted, Window, WindowOutcome};
 use countersign::core::statistics::Counts;
-use countersign::observe::prometheus::{Arm, Ask, ConfigError, Prometheus, PrometheusConfig};
+use countersign::observe::prometheus::{Arm, Ask, ConfigError, Pair, Prometheus, PrometheusConfig};
 use k8s_openapi::jiff::Timestamp;
 use promql_parser::parser::{Expr, MatrixSelector};
 
@@ -34,6 +35,7 @@ const INTERVAL: i64 = 15;
 struct Asked {
     path: String,
     params: BTreeMap<String, String>,
+    headers: BTreeMap<String, String>,
     authorization: Option<String>,
 }
 
@@ -61,23 +63,35 @@ impl Fake {
     async fn start(
         answer: impl Fn(&Asked) -> Response<Body> + Clone + Send + Sync + 'static,
     ) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        Self::behind(listener, url, answer)
+    }
+
+    fn behind<L: axum::serve::Listener<Addr: std::fmt::Debug>>(
+        listener: L,
+        url: String,
+        answer: impl Fn(&Asked) -> Response<Body> + Clone + Send + Sync + 'static,
+    ) -> Self {
         let asked = Arc::new(Mutex::new(vec![]));
         let log = asked.clone();
         let serve = move |request: Request| async move {
             let (parts, body) = request.into_parts();
             let body = String::from_utf8(to_bytes(body, 1 << 20).await.unwrap().to_vec()).unwrap();
             let form = reqwest::Url::parse(&format!("http://form/?{body}")).unwrap();
-            let authorization = parts.headers.get("authorization");
+            let headers = parts.headers.iter();
+            let headers = headers
+                .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+                .collect::<BTreeMap<_, _>>();
             let asked = Asked {
                 path: parts.uri.path().to_owned(),
                 params: form.query_pairs().into_owned().collect(),
-                authorization: authorization.map(|value| value.to_str().unwrap().to_owned()),
+                authorization: headers.get("authorization").cloned(),
+                headers,
             };
             log.lock().unwrap().push(asked.clone());
             answer(&asked)
         };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
         let router = axum::Router::new().fallback(any(serve));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { url, asked }
@@ -105,6 +119,10 @@ fn connect(config: PrometheusConfig) -> Prometheus {
     try_connect(config).unwrap()
 }
 
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "each test writes its settings where it uses them"
+)]
 fn try_connect(config: PrometheusConfig) -> Result<Prometheus, ConfigError> {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
@@ -112,7 +130,7 @@ fn try_connect(config: PrometheusConfig) -> Result<Prometheus, ConfigError> {
             .install_default()
             .unwrap();
     });
-    Prometheus::new(config)
+    Prometheus::new(&config)
 }
 
 fn at(second: i64) -> Timestamp {
@@ -135,13 +153,22 @@ fn ask(seconds: i64) -> Ask {
             ..Check::default()
         },
         canary: arm("canary"),
-        stable: arm("stable"),
+        stable: Some(arm("stable")),
         interval: Duration::seconds(INTERVAL.unsigned_abs()),
         from: at(FROM),
         counted_until: at(FROM),
         until: at(FROM + seconds + 30),
         want_baseline: false,
     }
+}
+
+/// The same for a Rollout of another namespace.
+fn ask_in(namespace: &str, seconds: i64) -> Ask {
+    let mut ask = ask(seconds);
+    for arm in [&mut ask.canary].into_iter().chain(&mut ask.stable) {
+        namespace.clone_into(&mut arm.namespace);
+    }
+    ask
 }
 
 fn expressions() -> Check {
@@ -520,7 +547,7 @@ async fn the_baseline_is_what_stable_did_before() {
 }
 
 #[tokio::test]
-async fn a_baseline_that_fails_is_empty() {
+async fn nothing_counts_before_the_baseline_is_known() {
     let counters = [
         steady("canary", "200", 0, 10.0),
         steady("stable", "200", -300, 100.0),
@@ -533,8 +560,9 @@ async fn a_baseline_that_fails_is_empty() {
     let mut ask = ask(15);
     ask.want_baseline = true;
     let windows = fake.client().windows(&ask).await;
-    assert_eq!(counts(&windows.due[0])[2..], [100.0, 0.0]);
-    assert_eq!(windows.baseline, Some(vec![]));
+    let (reason, _) = unanswered(&windows);
+    assert_eq!(reason, Unanswered::PrometheusError);
+    assert_eq!(windows.baseline, None);
 }
 
 #[tokio::test]
@@ -882,7 +910,7 @@ async fn a_server_that_hangs_costs_one_timeout() {
     let client = connect(short);
     let started = tokio::time::Instant::now();
     // Far more questions than are asked at once: those that wait for their turn give up as well.
-    let asks: Vec<_> = (0..20).map(|_| ask(60)).collect();
+    let asks: Vec<_> = (0..20).map(|n| ask_in(&format!("n{n}"), 60)).collect();
     let windows = futures::future::join_all(asks.iter().map(|ask| client.windows(ask))).await;
     assert!(
         started.elapsed() < StdDuration::from_secs(2),
@@ -911,7 +939,7 @@ async fn at_most_eight_queries_are_under_way() {
     })
     .await;
     let client = fake.client();
-    let asks: Vec<_> = (0..20).map(|_| ask(60)).collect();
+    let asks: Vec<_> = (0..20).map(|n| ask_in(&format!("n{n}"), 60)).collect();
     let windows = futures::future::join_all(asks.iter().map(|ask| client.windows(ask))).await;
     assert!(
         windows
@@ -1013,9 +1041,9 @@ async fn the_token_is_read_at_each_use_and_shown_nowhere() {
         bearer_token_file: Some(path.clone()),
         ..config(&fake.url)
     });
-    for token in ["hunter1", "hunter2"] {
+    for (n, token) in (1..).zip(["hunter1", "hunter2"]) {
         std::fs::write(&path, format!("{token}\n")).unwrap();
-        client.windows(&ask(15)).await;
+        client.windows(&ask(15 * n)).await;
         let last = fake.asked().pop().unwrap().authorization;
         assert_eq!(last, Some(format!("Bearer {token}")));
     }
@@ -1040,7 +1068,7 @@ async fn the_token_is_read_at_each_use_and_shown_nowhere() {
         ("  \n", "must be one line"),
     ] {
         std::fs::write(&path, content).unwrap();
-        let windows = client.windows(&ask(15)).await;
+        let windows = client.windows(&ask(45)).await;
         let (reason, message) = unanswered(&windows);
         assert_eq!(reason, Unanswered::PrometheusUnreachable);
         assert!(
@@ -1049,7 +1077,7 @@ async fn the_token_is_read_at_each_use_and_shown_nowhere() {
         );
     }
     std::fs::remove_file(&path).unwrap();
-    let windows = client.windows(&ask(15)).await;
+    let windows = client.windows(&ask(45)).await;
     assert!(unanswered(&windows).1.contains("cannot be read"));
 }
 
@@ -1102,7 +1130,7 @@ fn a_wrong_file_of_authorities_is_refused() {
         .unwrap()
     };
     let missing = with(std::path::Path::new("/no/such/ca.pem"));
-    assert!(matches!(missing, ConfigError::CaFile { .. }), "{missing}");
+    assert!(matches!(missing, ConfigError::File { .. }), "{missing}");
     let none = with(std::path::Path::new("/dev/null"));
     assert!(matches!(none, ConfigError::NoCertificate(_)), "{none}");
 }
@@ -1110,10 +1138,563 @@ fn a_wrong_file_of_authorities_is_refused() {
 #[tokio::test]
 async fn a_path_before_the_api_is_kept() {
     let fake = counting(vec![]).await;
-    for path in ["/prometheus", "/prometheus/"] {
+    // Mimir's, the same with a slash, and an account of a VictoriaMetrics cluster.
+    for path in ["/prometheus", "/prometheus/", "/select/42:7/prometheus"] {
         connect(config(&format!("{}{path}", fake.url)))
             .windows(&ask(15))
             .await;
-        assert_eq!(fake.asked().pop().unwrap().path, "/prometheus/api/v1/query");
+        let path = path.trim_end_matches('/');
+        assert_eq!(
+            fake.asked().pop().unwrap().path,
+            format!("{path}/api/v1/query")
+        );
+        let mut expressed = ask(15);
+        expressed.check = expressions();
+        connect(config(&format!("{}{path}", fake.url)))
+            .windows(&expressed)
+            .await;
+        assert_eq!(
+            fake.asked().pop().unwrap().path,
+            format!("{path}/api/v1/query_range")
+        );
     }
+}
+
+/// A file of the test's own.
+fn file(name: &str, content: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("countersign-{}-{name}", std::process::id()));
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn headers_are_sent_with_each_question_and_shown_nowhere() {
+    let key = file("api-key", "hunter1\n");
+    let fake = Fake::start(|_| response(403, "text/plain", "tenant hunter")).await;
+    let client = connect(PrometheusConfig {
+        headers: vec![
+            "X-Scope-OrgID=shop|cart".into(),
+            "THANOS-TENANT = a=b".into(),
+        ],
+        header_files: vec![format!("X-Api-Key={}", key.display()).as_str().into()],
+        ..config(&fake.url)
+    });
+    let mut expressed = ask(15);
+    expressed.check = expressions();
+    for (ask, secret) in [(ask(15), "hunter1"), (expressed, "hunter2")] {
+        std::fs::write(&key, secret).unwrap();
+        let before = fake.asked().len();
+        let windows = client.windows(&ask).await;
+        let (reason, message) = unanswered(&windows);
+        assert_eq!(reason, Unanswered::PrometheusError);
+        assert!(!message.contains("hunter") && !message.contains("shop|"));
+        let asked = fake.asked();
+        assert_eq!(asked.len(), before + 4);
+        for Asked { headers, .. } in &asked[before..] {
+            assert_eq!(headers["x-scope-orgid"], "shop|cart");
+            assert_eq!(headers["thanos-tenant"], "a=b");
+            assert_eq!(headers["x-api-key"], secret);
+        }
+    }
+    let shown = format!("{:?}", Pair::from("X-Scope-OrgID=hunter2"));
+    assert!(!shown.contains("hunter2"), "{shown}");
+    std::fs::remove_file(key).unwrap();
+    let windows = client.windows(&ask(30)).await;
+    let (_, message) = unanswered(&windows);
+    assert!(
+        message.contains("the header `x-api-key` for Prometheus in"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_wrong_header_is_refused_and_its_value_not_repeated() {
+    let table = [
+        (
+            "X-Scope-OrgID",
+            "1. header for Prometheus (--prometheus-header) is not `NAME=VALUE`",
+        ),
+        ("X-Scope-OrgID:hunter2", "is not `NAME=VALUE`"),
+        ("=hunter2", "is not `NAME=VALUE`"),
+        ("X-Scope-OrgID=", "is not `NAME=VALUE`"),
+        ("X Scope=hunter2", "is not `NAME=VALUE`"),
+        ("X-Scope-OrgID=hunter2\r\nX-Evil: 1", "is not `NAME=VALUE`"),
+        ("X-Scope-OrgID=hunter2\u{0}", "is not `NAME=VALUE`"),
+        ("Authorization=Bearer hunter2", "--prometheus-token-file"),
+        ("authorization=Basic hunter2", "--prometheus-username-file"),
+        (
+            "Host=hunter2",
+            "`host` for Prometheus cannot be set: leave it out of --prometheus-header",
+        ),
+        ("Content-Length=1", "cannot be set"),
+        ("Transfer-Encoding=chunked", "cannot be set"),
+    ];
+    let refused = |config| try_connect(config).err().unwrap().to_string();
+    for (header, says) in table {
+        let error = refused(PrometheusConfig {
+            headers: vec![header.into()],
+            ..config("http://prometheus")
+        });
+        assert!(error.contains(says) && !error.contains("hunter"), "{error}");
+    }
+    let twice = refused(PrometheusConfig {
+        headers: vec!["X-Scope-OrgID=a".into()],
+        header_files: vec!["x-scope-orgid=/b".into()],
+        ..config("http://prometheus")
+    });
+    assert!(
+        twice.contains("`x-scope-orgid` for Prometheus is given twice"),
+        "{twice}"
+    );
+    let file = refused(PrometheusConfig {
+        header_files: vec!["X-Ok=/a".into(), "no".into()],
+        ..config("http://prometheus")
+    });
+    assert!(
+        file.contains("the 2. header for Prometheus (--prometheus-header-file) is not `NAME=FILE`")
+    );
+}
+
+#[tokio::test]
+async fn a_password_is_read_at_each_use_and_shown_nowhere() {
+    let (username, password) = (file("username", "ops\n"), file("password", "hunter1\n"));
+    let fake = Fake::start(|_| response(401, "text/plain", "hunter")).await;
+    let client = connect(PrometheusConfig {
+        username_file: Some(username.clone()),
+        password_file: Some(password.clone()),
+        ..config(&fake.url)
+    });
+    // `ops:hunter1`, and a password with a space and a colon of its own.
+    let table = [
+        ("hunter1\n", "Basic b3BzOmh1bnRlcjE="),
+        (" hunter:2\r\n", "Basic b3BzOiBodW50ZXI6Mg=="),
+    ];
+    for (content, expected) in table {
+        std::fs::write(&password, content).unwrap();
+        let windows = client.windows(&ask(15)).await;
+        assert!(!unanswered(&windows).1.contains("hunter"));
+        let last = fake.asked().pop().unwrap().authorization;
+        assert_eq!(last.as_deref(), Some(expected));
+    }
+    let asked = fake.asked().len();
+    for (name, secret, says) in [
+        ("o:ps", "hunter2", "the user name for Prometheus in"),
+        ("ops", "", "the password for Prometheus in"),
+        ("ops", "hunter2\nhunter3", "must be one line"),
+        ("hunter2\nhunter3", "x", "must be one line"),
+    ] {
+        std::fs::write(&username, name).unwrap();
+        std::fs::write(&password, secret).unwrap();
+        let windows = client.windows(&ask(15)).await;
+        let (reason, message) = unanswered(&windows);
+        assert_eq!(reason, Unanswered::PrometheusUnreachable);
+        assert!(
+            message.contains(says) && !message.contains("hunter"),
+            "{message}"
+        );
+    }
+    assert_eq!(
+        fake.asked().len(),
+        asked,
+        "nothing is asked without a password"
+    );
+    std::fs::remove_file(username).unwrap();
+    std::fs::remove_file(password).unwrap();
+}
+
+#[test]
+fn credentials_that_contradict_each_other_are_refused() {
+    let some = || Some(PathBuf::from("/some/file"));
+    let refused = |config| try_connect(config).err().unwrap();
+    let plain = || config("https://prometheus");
+    let both = refused(PrometheusConfig {
+        bearer_token_file: some(),
+        username_file: some(),
+        password_file: some(),
+        ..plain()
+    });
+    assert!(matches!(both, ConfigError::TwoCredentials), "{both}");
+    for (username_file, password_file) in [(some(), None), (None, some())] {
+        let half = refused(PrometheusConfig {
+            username_file,
+            password_file,
+            ..plain()
+        });
+        assert!(matches!(half, ConfigError::HalfOfBasic), "{half}");
+    }
+    for (certificate_file, key_file) in [(some(), None), (None, some())] {
+        let half = refused(PrometheusConfig {
+            certificate_file,
+            key_file,
+            ..plain()
+        });
+        assert!(matches!(half, ConfigError::HalfOfCertificate), "{half}");
+    }
+    let without_tls = refused(PrometheusConfig {
+        certificate_file: some(),
+        key_file: some(),
+        ..config("http://prometheus")
+    });
+    assert!(matches!(without_tls, ConfigError::CertificateWithoutTls));
+    let missing = refused(PrometheusConfig {
+        certificate_file: some(),
+        key_file: some(),
+        ..plain()
+    });
+    assert!(matches!(
+        missing,
+        ConfigError::File {
+            flag: "--prometheus-key-file",
+            ..
+        }
+    ));
+    let (certificate, key) = (file("no.crt", "no"), file("no.key", "no"));
+    let unusable = refused(PrometheusConfig {
+        certificate_file: Some(certificate),
+        key_file: Some(key),
+        ..plain()
+    });
+    assert!(
+        matches!(unusable, ConfigError::ClientCertificate(_)),
+        "{unusable}"
+    );
+}
+
+/// An authority, and those whom it knows.
+struct Authority {
+    certificate: rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
+        Self { certificate }
+    }
+
+    fn issue(&self, name: &str) -> (rcgen::Certificate, rcgen::KeyPair) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.signed_by(&key, &self.certificate).unwrap(), key)
+    }
+}
+
+/// Asks each client for a certificate, and notes it.
+struct TlsListener {
+    listener: tokio::net::TcpListener,
+    acceptor: tokio_rustls::TlsAcceptor,
+    seen: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl axum::serve::Listener for TlsListener {
+    type Io = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
+    type Addr = std::net::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, from) = self.listener.accept().await.unwrap();
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                let certificates = stream.get_ref().1.peer_certificates().unwrap();
+                self.seen.lock().unwrap().push(certificates[0].to_vec());
+                return (stream, from);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown_and_followed_as_it_is_renewed() {
+    try_connect(PrometheusConfig::default()).unwrap();
+    let authority = Authority::new();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.certificate.der().clone()).unwrap();
+    let verifier = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots));
+    let (certificate, key) = authority.issue("127.0.0.1");
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+    let tls = rustls::ServerConfig::builder()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(vec![certificate.der().clone()], key.into())
+        .unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let seen = Arc::new(Mutex::new(vec![]));
+    let listener = TlsListener {
+        listener,
+        acceptor: Arc::new(tls).into(),
+        seen: seen.clone(),
+    };
+    let _fake = Fake::behind(listener, url.clone(), |asked| evaluate(asked, &[]));
+
+    let ca_file = file("ca.crt", &authority.certificate.pem());
+    let (first, first_key) = authority.issue("operator");
+    let certificate_file = file("tls.crt", &first.pem());
+    let key_file = file("tls.key", &first_key.serialize_pem());
+    let with = PrometheusConfig {
+        ca_file: Some(ca_file.clone()),
+        certificate_file: Some(certificate_file.clone()),
+        key_file: Some(key_file.clone()),
+        ..config(&url)
+    };
+    let client = connect(with.clone());
+    let answered = async |seconds| {
+        let windows = client.windows(&ask(seconds)).await;
+        assert_eq!(uncounted(&windows).0, Uncounted::NoSeries);
+        seen.lock().unwrap().last().cloned().unwrap()
+    };
+    assert_eq!(answered(15).await, first.der().to_vec());
+
+    // A new certificate with the old key is half of a renewal: what was good is used on.
+    let (second, second_key) = authority.issue("operator");
+    std::fs::write(&certificate_file, second.pem()).unwrap();
+    assert_eq!(answered(30).await, first.der().to_vec());
+    std::fs::write(&key_file, second_key.serialize_pem()).unwrap();
+    assert_eq!(answered(45).await, second.der().to_vec());
+    std::fs::remove_file(&key_file).unwrap();
+    assert_eq!(answered(60).await, second.der().to_vec());
+
+    let without = PrometheusConfig {
+        certificate_file: None,
+        key_file: None,
+        ..with.clone()
+    };
+    let windows = connect(without).windows(&ask(15)).await;
+    assert_eq!(unanswered(&windows).0, Unanswered::PrometheusUnreachable);
+    std::fs::write(&key_file, first_key.serialize_pem()).unwrap();
+    let unusable = try_connect(with).err().unwrap();
+    assert!(
+        matches!(unusable, ConfigError::ClientCertificate(_)),
+        "{unusable}"
+    );
+    for path in [ca_file, certificate_file, key_file] {
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_partial_answer_of_victoria_metrics_is_none() {
+    for (partial, expected) in [(true, Some(Unanswered::PartialAnswer)), (false, None)] {
+        let mut body = success("matrix", &[]);
+        body["isPartial"] = partial.into();
+        let windows = answer_to(move || json(200, &body)).await;
+        match expected {
+            Some(expected) => assert_eq!(unanswered(&windows).0, expected),
+            None => assert_eq!(uncounted(&windows).0, Uncounted::NoSeries),
+        }
+    }
+}
+
+#[tokio::test]
+async fn times_are_the_ones_asked_for() {
+    // A frontend that moves them to a multiple of the step.
+    let fake = Fake::start(|asked| {
+        assert_eq!(asked.params["nocache"], "1");
+        assert_eq!(asked.params["latency_offset"], "1ms");
+        let moved = (FROM + 15) / 15 * 15;
+        let row = serde_json::json!({"metric": {}, "values": [[moved, "3"]]});
+        json(200, &success("matrix", &[row]))
+    })
+    .await;
+    let mut ask = ask(15);
+    ask.check = expressions();
+    let windows = fake.client().windows(&ask).await;
+    let (reason, message) = unanswered(&windows);
+    assert_eq!(reason, Unanswered::UnreadableAnswer);
+    assert!(
+        message.contains("its times are not the ones asked for"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn those_who_ask_the_same_at_the_same_time_share_an_answer() {
+    let fake = counting(vec![
+        steady("canary", "200", 0, 10.0),
+        steady("stable", "200", -600, 100.0),
+    ])
+    .await;
+    let client = fake.client();
+    let asks: Vec<_> = (0..50).map(|_| ask(45)).collect();
+    let windows = futures::future::join_all(asks.iter().map(|ask| client.windows(ask))).await;
+    assert!(windows.iter().all(|it| it == &windows[0]));
+    assert_eq!(
+        (counts(&windows[0].due[2])[0], fake.asked().len()),
+        (10.0, 4)
+    );
+    // A moment later it is still the answer; other times are another question.
+    client.windows(&asks[0]).await;
+    assert_eq!(fake.asked().len(), 4);
+    client.windows(&ask(60)).await;
+    assert_eq!(fake.asked().len(), 8);
+    // One who goes away takes nothing with him.
+    let hurried = tokio::time::timeout(StdDuration::ZERO, client.windows(&ask(75))).await;
+    assert!(hurried.is_err());
+    assert_eq!(client.windows(&ask(75)).await.due.len(), 5);
+}
+
+#[tokio::test]
+async fn a_failure_is_not_remembered() {
+    static ANSWERS: AtomicUsize = AtomicUsize::new(0);
+    let fake = Fake::start(|asked| match ANSWERS.fetch_add(1, Ordering::SeqCst) {
+        0..4 => response(503, "text/plain", "busy"),
+        _ => evaluate(asked, &[]),
+    })
+    .await;
+    let client = fake.client();
+    let windows = client.windows(&ask(15)).await;
+    assert_eq!(unanswered(&windows).0, Unanswered::PrometheusError);
+    let windows = client.windows(&ask(15)).await;
+    assert_eq!(uncounted(&windows).0, Uncounted::NoSeries);
+}
+
+#[tokio::test]
+async fn a_thousand_rollouts_at_once_are_answered_within_an_interval() {
+    static NOW: AtomicUsize = AtomicUsize::new(0);
+    static MOST: AtomicUsize = AtomicUsize::new(0);
+    let fake = Fake::start(|_| {
+        MOST.fetch_max(NOW.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        let soon = futures::stream::once(async {
+            tokio::task::yield_now().await;
+            NOW.fetch_sub(1, Ordering::SeqCst);
+            Ok::<_, std::io::Error>(success("matrix", &[]).to_string())
+        });
+        response(200, "application/json", Body::from_stream(soon))
+    })
+    .await;
+    // A minute, since tests share their machine.
+    let interval = StdDuration::from_mins(1);
+    let client = connect(PrometheusConfig {
+        timeout: interval,
+        ..config(&fake.url)
+    });
+    let asks: Vec<_> = (0..1_000)
+        .map(|n| {
+            let mut ask = ask_in(&format!("n{}", n % 20), 60);
+            ask.interval = interval.into();
+            ask.canary.revision = format!("canary{n}");
+            ask.stable.as_mut().unwrap().revision = format!("stable{n}");
+            ask
+        })
+        .collect();
+    let started = tokio::time::Instant::now();
+    let windows = futures::future::join_all(asks.iter().map(|ask| client.windows(ask))).await;
+    assert!(started.elapsed() < interval, "{:?}", started.elapsed());
+    let all = windows.iter().map(|windows| uncounted(windows).0);
+    assert!(all.eq(std::iter::repeat_n(Uncounted::NoSeries, 1_000)));
+    assert_eq!(fake.asked().len(), 4_000);
+    assert!(MOST.load(Ordering::SeqCst) <= 8, "{MOST:?}");
+}
+
+#[tokio::test]
+async fn slow_queries_of_one_namespace_leave_room_for_others() {
+    static SLOW: AtomicUsize = AtomicUsize::new(0);
+    let fake = Fake::start(|asked| {
+        if asked.is_about("slow") {
+            SLOW.fetch_add(1, Ordering::SeqCst);
+            let never = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+            return response(200, "application/json", Body::from_stream(never));
+        }
+        json(200, &success("matrix", &[]))
+    })
+    .await;
+    let client = fake.client();
+    let slow: Vec<_> = (1..=20).map(|n| ask_in("slow", 15 * n)).collect();
+    let quick: Vec<_> = (1..=20).map(|n| ask_in("quick", 15 * n)).collect();
+    tokio::select! {
+        _ = futures::future::join_all(slow.iter().map(|ask| client.windows(ask))) => {
+            panic!("the slow ones come last")
+        }
+        windows = async {
+            tokio::time::sleep(StdDuration::from_millis(50)).await;
+            futures::future::join_all(quick.iter().map(|ask| client.windows(ask))).await
+        } => {
+            let all = windows.iter().map(|windows| uncounted(windows).0);
+            assert!(all.eq(std::iter::repeat_n(Uncounted::NoSeries, 20)));
+        }
+    }
+    assert_eq!(SLOW.load(Ordering::SeqCst), 4);
+}
+
+/// Answers whose `Date` is that many seconds from the present.
+async fn with_clock(offset: i64) -> Fake {
+    Fake::start(move |_| {
+        let mut response = json(200, &success("matrix", &[]));
+        let then = now() + offset;
+        let date = jiff::fmt::rfc2822::DateTimePrinter::new();
+        let date = date.timestamp_to_rfc9110_string(&at(then)).unwrap();
+        response.headers_mut().insert("date", date.parse().unwrap());
+        response
+    })
+    .await
+}
+
+#[allow(clippy::disallowed_methods, reason = "the clocks are what is tested")]
+fn now() -> i64 {
+    Timestamp::now().as_second()
+}
+
+#[tokio::test]
+async fn clocks_that_differ_by_more_than_the_lag_are_named() {
+    for (offset, says) in [
+        (-60, "s behind the operator's"),
+        (60, "s ahead of the operator's"),
+    ] {
+        let windows = with_clock(offset).await.client().windows(&ask(15)).await;
+        let (reason, message) = unanswered(&windows);
+        assert_eq!(reason, Unanswered::ClockSkew);
+        assert!(message.contains("Prometheus' clock is 5"), "{message}");
+        assert!(message.contains(says), "{message}");
+        assert!(message.contains("more than the lag of 30 s"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn clocks_that_differ_by_less_are_named_beside_another_reason() {
+    for (offset, says) in [
+        (-20, Some("s behind the operator's")),
+        (20, Some("s ahead of the operator's")),
+        (-4, None),
+        (4, None),
+        (0, None),
+    ] {
+        let windows = with_clock(offset).await.client().windows(&ask(15)).await;
+        let (reason, message) = uncounted(&windows);
+        assert_eq!(reason, Uncounted::NoSeries);
+        match says {
+            Some(says) => assert!(message.contains(says), "{message}"),
+            None => assert!(!message.contains("clock"), "{message}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn samples_of_a_clock_that_is_behind_are_waited_for() {
+    let fake = with_clock(-20).await;
+    let client = fake.client();
+    assert_eq!(client.lag(), StdDuration::from_secs(30));
+    // A window that has just become due: by Prometheus' clock its samples are not there yet.
+    let mut present = ask(15);
+    present.until = at(now());
+    present.from = at(now() - 46);
+    present.counted_until = present.from;
+    let windows = client.windows(&present).await;
+    let WindowOutcome::Unanswered { reason, message } = &windows.due[0].outcome else {
+        panic!("{windows:?}")
+    };
+    assert_eq!(*reason, Unanswered::ClockSkew);
+    assert!(message.contains("they are waited for longer"), "{message}");
+    // From now on the window is due when they are.
+    let lag = client.lag().as_secs();
+    assert!((45..=50).contains(&lag), "{lag}");
+    assert_eq!(client.windows(&present).await, CheckWindows::default());
+    present.from = at(now() - 75);
+    present.counted_until = present.from;
+    let windows = client.windows(&present).await;
+    assert_eq!(uncounted(&windows).0, Uncounted::NoSeries);
 }

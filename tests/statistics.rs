@@ -1,6 +1,10 @@
-//! Simulations of the sequential tests in `core::statistics`, against published numbers.
+//! The sequential tests in `core::statistics` and the intervals in `core::confidence`: against a
+//! second implementation, against published numbers, and in simulations.
 //!
-//! The harness earns its belief first: with it, the naive test that is repeated at every look gives
+//! `fixtures/statistics.json` holds what `fixtures/statistics.py` computes in another way, and what
+//! others published, with their sources.
+//!
+//! The simulations' harness earns its belief first: with it, the naive test that is repeated at every look gives
 //! the false alarms published by Armitage and colleagues in 1969. Then it counts false
 //! rollbacks, time to detection and false promotions of ours.
 //!
@@ -13,10 +17,16 @@
     reason = "a test may panic; counts of runs are small"
 )]
 
-use countersign::core::statistics::{Counts, EProcess, Test, Tolerance, dispersion};
-use rand::SeedableRng;
+use countersign::core::analysis::RENEWED;
+use countersign::core::confidence::{interval, times_worse};
+use countersign::core::query::{FirstIncrement, Series, Span, increase};
+use countersign::core::statistics::{
+    Counts, EProcess, Test, Tolerance, dispersion, ln_e, ln_e_absolute, requests_needed,
+};
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, Poisson, StandardNormal};
+use serde_json::Value;
 
 /// Standard errors that a simulated share may be off.
 const MARGIN: f64 = 4.0;
@@ -192,25 +202,141 @@ fn simulate(runs: usize, seed: u64, test: (Test, f64), rollout: &[Stretch]) -> C
     Crossings::simulate(runs, seed, |rng| first_rejection(rng, test, 1.0, rollout))
 }
 
+/// What a second implementation gives, and what others published.
+fn fixture() -> Value {
+    serde_json::from_str(include_str!("fixtures/statistics.json")).unwrap()
+}
+
+fn rows<T: serde::de::DeserializeOwned>(values: &Value) -> Vec<T> {
+    serde_json::from_value(values.clone()).unwrap()
+}
+
+fn counts(requests: f64, errors: f64) -> Counts {
+    Counts { requests, errors }
+}
+
+/// Equal to 9 digits; the addition is for what is 0 there and a rounding error here.
+fn assert_agree(what: &str, got: f64, expected: f64) {
+    assert!(
+        (got - expected).abs() <= 1e-9 * expected.abs() + 1e-14,
+        "{what}: {got}, the second implementation {expected}"
+    );
+}
+
+#[test]
+fn the_log_e_value_of_a_window_is_that_of_the_second_implementation() {
+    for [n_c, x_c, n_b, x_b, alternative, ratio, difference, expected] in
+        rows::<[f64; 8]>(&fixture()["lnE"])
+    {
+        let (canary, stable) = (counts(n_c, x_c), counts(n_b, x_b));
+        let got = ln_e(canary, stable, alternative, Tolerance { ratio, difference });
+        assert_agree(&format!("{canary:?} {stable:?}"), got, expected);
+    }
+    for [n, x, threshold, alternative, expected] in rows::<[f64; 5]>(&fixture()["lnEAbsolute"]) {
+        let got = ln_e_absolute(counts(n, x), threshold, alternative);
+        assert_agree(&format!("{x} of {n}"), got, expected);
+    }
+    for [x_c, x_b, n_c, n_b, alternative, ratio, difference, expected] in
+        rows::<[f64; 8]>(&fixture()["published"]["lnE"]["values"])
+    {
+        let tolerance = Tolerance { ratio, difference };
+        let got = ln_e(counts(n_c, x_c), counts(n_b, x_b), alternative, tolerance);
+        assert!(
+            (got - expected).abs() < 5e-13,
+            "{got}, published {expected}"
+        );
+    }
+}
+
+#[test]
+fn the_evidence_of_a_rollout_is_that_of_the_second_implementation() {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Mixture {
+        test: String,
+        parameters: Vec<f64>,
+        dispersion: f64,
+        renewed_before: Vec<usize>,
+        share: f64,
+        windows: Vec<[f64; 4]>,
+        ln_e: Vec<f64>,
+    }
+    for (which, mixture) in rows::<Mixture>(&fixture()["mixtures"]).iter().enumerate() {
+        let test = match (mixture.test.as_str(), mixture.parameters.as_slice()) {
+            ("rollBack", &[ratio, difference]) => Test::RollBack(Tolerance { ratio, difference }),
+            ("promote", &[ratio, difference]) => Test::Promote(Tolerance { ratio, difference }),
+            ("ceiling", &[threshold]) => Test::Ceiling(threshold),
+            (other, _) => unreachable!("{other}"),
+        };
+        let mut evidence = EProcess::start(test);
+        assert_eq!(mixture.windows.len(), mixture.ln_e.len());
+        for (at, (&[n_c, x_c, n_b, x_b], &expected)) in
+            mixture.windows.iter().zip(&mixture.ln_e).enumerate()
+        {
+            if mixture.renewed_before.contains(&at) {
+                evidence.rearm(mixture.share);
+            }
+            let (canary, stable) = (counts(n_c, x_c), counts(n_b, x_b));
+            evidence.observe(test, canary, stable, mixture.dispersion);
+            let what = format!("mixture {which} after window {at}");
+            assert_agree(&what, evidence.ln_value(), expected);
+        }
+    }
+}
+
+#[test]
+fn the_dispersion_is_that_of_the_second_implementation() {
+    for case in fixture()["dispersions"].as_array().unwrap() {
+        let windows: Vec<(f64, f64)> = rows(&case["windows"]);
+        let windows: Vec<Counts> = windows.iter().map(|&(n, x)| counts(n, x)).collect();
+        let expected = case["dispersion"].as_f64().unwrap();
+        assert_agree("dispersion", dispersion(&windows), expected);
+    }
+}
+
+#[test]
+fn the_intervals_are_those_of_the_second_implementation() {
+    for [n, x, dispersion, alpha, low, high] in rows::<[f64; 6]>(&fixture()["intervals"]) {
+        let got = interval(counts(n, x), dispersion, alpha);
+        let what = format!("{x} of {n} by {dispersion} at {alpha}");
+        assert_agree(&format!("{what}, high"), got.high, high);
+        assert!(
+            (got.low - low).abs() <= 1e-9 * low,
+            "{what}: low {}, not {low}",
+            got.low
+        );
+    }
+}
+
+#[test]
+fn the_requests_needed_are_those_of_the_second_implementation() {
+    let fixture = fixture();
+    for values in [
+        &fixture["requestsNeeded"],
+        &fixture["published"]["requestsNeeded"]["values"],
+    ] {
+        for [beta, difference, expected] in rows::<[f64; 3]>(values) {
+            let margin = Tolerance {
+                ratio: 1.5,
+                difference,
+            };
+            assert_agree("requests", requests_needed(beta, margin), expected);
+        }
+    }
+}
+
 #[test]
 fn the_harness_reproduces_the_published_cost_of_peeking() {
     let crossings = Crossings::simulate(40_000, 1, |rng| {
         let mut sum = 0.0;
-        (1..=20_u32).find_map(|look| {
+        (1..=100_u32).find_map(|look| {
             let step: f64 = StandardNormal.sample(rng);
             sum += step;
             (sum.abs() > 1.959_964 * f64::from(look).sqrt()).then_some(look as usize)
         })
     });
-    for (looks, published) in [
-        (1, 0.050),
-        (2, 0.083),
-        (3, 0.107),
-        (4, 0.126),
-        (5, 0.142),
-        (10, 0.193),
-        (20, 0.248),
-    ] {
+    let published: Vec<(usize, f64)> = rows(&fixture()["published"]["peeking"]["values"]);
+    for &(looks, published) in &published {
         let share = crossings.share_by(looks);
         // The published shares are rounded to three decimals.
         let error = (published * (1.0 - published) / crossings.runs as f64).sqrt();
@@ -221,6 +347,7 @@ fn the_harness_reproduces_the_published_cost_of_peeking() {
             "{looks} looks: {share}, not {published}"
         );
     }
+    assert_eq!(published.len(), 9);
 }
 
 #[test]
@@ -383,4 +510,226 @@ fn a_ceiling_alarms_above_it_and_seldom_at_it() {
         alarms.runs,
         "seven times the ceiling goes unseen in some runs"
     );
+}
+
+/// The first window after which the operator rolls back: it looks after each `every` windows, adds
+/// fresh evidence with each step, and has twice the threshold for that (`core::analysis`).
+fn first_rollback(
+    every: usize,
+    dispersion: f64,
+    mut windows: impl Iterator<Item = (Counts, Counts)>,
+) -> Option<usize> {
+    let test = AS_GOOD_AS_STABLE;
+    let mut evidence = EProcess::start(test);
+    for look in 0.. {
+        if look > 0 && (look * every).is_multiple_of(WINDOWS_A_STEP) {
+            evidence.rearm(RENEWED / STEPS.len() as f64);
+        }
+        let (mut canary, mut stable) = (Counts::default(), Counts::default());
+        for _ in 0..every {
+            let window = windows.next()?;
+            add(&mut canary, window.0);
+            add(&mut stable, window.1);
+        }
+        evidence.observe(test, canary, stable, dispersion);
+        if evidence.ln_value() >= ((1.0 + RENEWED) / ALPHA).ln() {
+            return Some((look + 1) * every);
+        }
+    }
+    None
+}
+
+fn add(sum: &mut Counts, more: Counts) {
+    sum.requests += more.requests;
+    sum.errors += more.errors;
+}
+
+fn windows(rng: &mut StdRng, rollout: &[Stretch]) -> impl Iterator<Item = (Counts, Counts)> {
+    rollout
+        .iter()
+        .flat_map(|stretch| (0..stretch.windows).map(move |_| stretch))
+        .map(move |stretch| (stretch.canary.window(rng), stretch.stable.window(rng)))
+}
+
+#[test]
+fn at_every_peeking_frequency_a_healthy_canary_is_seldom_rolled_back() {
+    // Ten times worse for 40 windows, half of them before the weight rises from 5 to 10 %.
+    let step = |windows, weight, rate| Stretch::new(windows, weight, (rate, rate), 1.0);
+    let mut with_outage = rollout((0.01, 0.01), 1.0);
+    with_outage.splice(
+        1..3,
+        [
+            step(40, 0.05, 0.01),
+            step(20, 0.05, 0.10),
+            step(20, 0.10, 0.10),
+            step(40, 0.10, 0.01),
+        ],
+    );
+    let ramp = rollout((0.01, 0.01), 1.0);
+    let in_bursts = rollout((0.01, 0.01), 5.0);
+    let before = Arm::new(REQUESTS, 0.01, 5.0);
+    for every in [1, 2, 5, 10, 30] {
+        for (what, plan) in [("ramping weights", &ramp), ("shared outage", &with_outage)] {
+            Crossings::simulate(RUNS / 2, 15, |rng| {
+                first_rollback(every, 1.0, windows(rng, plan))
+            })
+            .assert_share_below(&format!("{what}, a look in {every} windows"), ALPHA);
+        }
+        Crossings::simulate(RUNS / 2, 16, |rng| {
+            let before: Vec<Counts> = (0..40).map(|_| before.window(rng)).collect();
+            first_rollback(every, dispersion(&before), windows(rng, &in_bursts))
+        })
+        .assert_share_below(&format!("bursts of 5, a look in {every} windows"), ALPHA);
+    }
+}
+
+#[test]
+fn the_operators_rule_catches_a_worse_canary_as_quickly_as_published() {
+    // The reference has one process from the start and half the threshold.
+    for (canary, reference) in [
+        (0.02, 43.0),
+        (0.03, 13.0),
+        (0.05, 5.0),
+        (0.10, 2.0),
+        (1.00, 1.0),
+    ] {
+        let plan = [Stretch::new(300, 0.05, (canary, 0.01), 1.0)];
+        let caught =
+            Crossings::simulate(RUNS, 17, |rng| first_rollback(1, 1.0, windows(rng, &plan)));
+        caught.assert_all_with_median(&format!("canary at {canary} of 0.01"), reference);
+    }
+}
+
+/// The counters of one pod, with the samples of its last two scrapes.
+struct Pod {
+    arm: Arm,
+    succeeded: Series,
+    failed: Series,
+}
+
+impl Pod {
+    fn new(arm: Arm) -> Self {
+        let counter = || Series {
+            samples: vec![(-1.0, 0.0)],
+            ..Series::default()
+        };
+        Self {
+            arm,
+            succeeded: counter(),
+            failed: counter(),
+        }
+    }
+
+    /// Serves until the scrape at this moment; now and then the process restarts first and begins
+    /// again from zero. What it really served, and whether it restarted.
+    fn serve(&mut self, rng: &mut StdRng, at: f64) -> (Counts, bool) {
+        let served = self.arm.window(rng);
+        let growths = [served.requests - served.errors, served.errors];
+        let counters = [&mut self.succeeded, &mut self.failed];
+        let last = |counter: &Series| counter.samples.last().map_or(0.0, |(_, value)| *value);
+        // A reset that no counter shows, since it has outgrown its old value, is lost to everyone.
+        let visible = |(counter, &growth): (&&mut Series, &f64)| {
+            last(counter) > growth || last(counter) <= 0.0
+        };
+        let restarts = rng.random_bool(0.05) && counters.iter().zip(&growths).all(visible);
+        for (counter, growth) in counters.into_iter().zip(growths) {
+            let before = last(counter);
+            let value = if restarts { growth } else { before + growth };
+            counter.samples.push((at, value));
+            if counter.samples.len() > 2 {
+                counter.samples.remove(0);
+            }
+        }
+        (served, restarts)
+    }
+}
+
+#[test]
+fn counters_that_reset_are_counted_exactly_and_blame_nobody() {
+    let mut resets = 0;
+    let false_rollbacks = Crossings::simulate(RUNS / 2, 18, |rng| {
+        // The pods of an arm stay the same ones while its share of the traffic changes.
+        let pods =
+            |weight: f64| [(); 2].map(|()| Pod::new(Arm::new(REQUESTS * weight / 2.0, 0.01, 1.0)));
+        let mut arms = [pods(0.0), pods(0.0)];
+        let counted = (0..STEPS.len() * WINDOWS_A_STEP).map(|k| {
+            let weight = STEPS[k / WINDOWS_A_STEP];
+            let start = 15.0 * k as f64;
+            let span = Span {
+                start,
+                end: start + 15.0,
+            };
+            let mut counted = [Counts::default(); 2];
+            for ((pods, share), counted) in arms
+                .iter_mut()
+                .zip([weight, 1.0 - weight])
+                .zip(&mut counted)
+            {
+                let mut served = Counts::default();
+                for pod in pods.iter_mut() {
+                    if k.is_multiple_of(WINDOWS_A_STEP) {
+                        pod.arm = Arm::new(REQUESTS * share / 2.0, 0.01, 1.0);
+                    }
+                    let (more, restarted) = pod.serve(rng, span.end - 1.0);
+                    add(&mut served, more);
+                    resets += usize::from(restarted);
+                }
+                let growth = |counter: fn(&Pod) -> &Series| -> f64 {
+                    pods.iter()
+                        .map(|pod| {
+                            let series = std::slice::from_ref(counter(pod));
+                            increase(series, &[], span, FirstIncrement::FromFirstSample).unwrap()
+                        })
+                        .sum()
+                };
+                let errors = growth(|pod| &pod.failed);
+                let requests = errors + growth(|pod| &pod.succeeded);
+                *counted = Counts { requests, errors };
+                assert_eq!(*counted, served);
+            }
+            (counted[0], counted[1])
+        });
+        first_rollback(1, 1.0, counted)
+    });
+    println!("{resets} resets");
+    assert!(resets > 30 * false_rollbacks.runs);
+    false_rollbacks.assert_share_below("counters that reset", ALPHA);
+}
+
+/// What was counted up to and including each window.
+fn totals(
+    windows: impl Iterator<Item = (Counts, Counts)>,
+) -> impl Iterator<Item = (Counts, Counts)> {
+    windows.scan((Counts::default(), Counts::default()), |sums, window| {
+        add(&mut sums.0, window.0);
+        add(&mut sums.1, window.1);
+        Some(*sums)
+    })
+}
+
+#[test]
+fn an_interval_seldom_ever_leaves_out_the_rate() {
+    // A level at which few runs suffice to see that it is used up in part.
+    let alpha = 0.2;
+    for (burst, canary, stable) in [(1.0, 0.02, 0.01), (1.0, 0.3, 0.3), (5.0, 0.02, 0.02)] {
+        let plan = [Stretch::new(300, 0.05, (canary, stable), burst)];
+        let what = format!("{canary} of {stable}, bursts of {burst}");
+        let ever = |seed, wrong: &dyn Fn((Counts, Counts)) -> bool| {
+            Crossings::simulate(RUNS / 10, seed, |rng| {
+                totals(windows(rng, &plan)).position(wrong)
+            })
+        };
+        ever(19, &|(counts, _)| {
+            let rates = interval(counts, burst, alpha);
+            canary < rates.low || canary > rates.high
+        })
+        .assert_share_below(&format!("{what}: rate left out"), alpha);
+        // Two intervals at half the level each: too seldom wrong to ask for any such run.
+        let overstated = ever(20, &|(canary_so_far, stable_so_far)| {
+            times_worse(canary_so_far, stable_so_far, burst, alpha)
+                .is_some_and(|factor| factor > canary / stable)
+        });
+        println!("{what}: factor overstated {:.4}", overstated.share());
+        assert!(overstated.share() <= alpha);
+    }
 }

@@ -1,22 +1,25 @@
-//! Writes to ReplicaSets and Services: only those that a Rollout owns or names, only the fields that
+//! Writes to ReplicaSets, Jobs and Services: only those that a Rollout owns or names, only the fields that
 //! the controller owns.
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Service;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PostParams, Preconditions};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::{Actor, Error, apply, field_manager, ignoring_absence, owner};
 use crate::api::{
     HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION, ROLLOUT_UID_LABEL,
-    Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
+    RUN_ANNOTATION, Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
 };
 use crate::core::Observation;
 use crate::core::decision::Action;
 
 /// Largest template that is kept in an annotation, whose total is limited to 256 KiB.
 const MAX_TEMPLATE: usize = 200_000;
+/// Seconds for which the Job of a smoke check is kept after its end, with its pods and their logs.
+const JOB_KEPT: i32 = 86_400;
 
 impl Actor {
     pub(super) async fn act_on_workload(
@@ -89,6 +92,35 @@ impl Actor {
                 .await?;
                 Ok(())
             }
+            Action::CreateJob { .. } => {
+                let kind = ApiResource::erase::<Job>(&());
+                let jobs: Api<DynamicObject> =
+                    Api::namespaced_with(self.client.clone(), namespace, &kind);
+                // One of this name that is there already is either this one, and is seen at the next
+                // look, or somebody else's, and the refusal says so.
+                let parameters = PostParams {
+                    field_manager: Some(MANAGER.into()),
+                    ..PostParams::default()
+                };
+                let write = async {
+                    let body = serde_json::from_value(job(rollout, action));
+                    let body: DynamicObject = body.map_err(kube::Error::SerdeError)?;
+                    jobs.create(&parameters, &body).await
+                };
+                self.write("a Job", rollout, "create", "jobs", write)
+                    .await?;
+                Ok(())
+            }
+            Action::DeleteJob { job, uid } => {
+                let jobs: Api<Job> = Api::namespaced(self.client.clone(), namespace);
+                let parameters = DeleteParams::background().preconditions(Preconditions {
+                    uid: Some(uid.clone()),
+                    resource_version: None,
+                });
+                let write = ignoring_absence(jobs.delete(job, &parameters));
+                self.write("the end of a Job", rollout, "delete", "jobs", write)
+                    .await
+            }
             Action::DeleteRun { .. } => Ok(()),
         }
     }
@@ -160,6 +192,35 @@ fn replica_set(rollout: &Rollout, action: &Action) -> Value {
             "minReadySeconds": rollout.spec.min_ready_seconds,
             "selector": { "matchLabels": selector },
             "template": labelled(template, &labels),
+        },
+    })
+}
+
+/// The Job of a smoke check: it tries once, and goes some time after its end.
+fn job(rollout: &Rollout, action: &Action) -> Value {
+    let Action::CreateJob {
+        name,
+        run,
+        deadline,
+        template,
+    } = action
+    else {
+        return Value::Null;
+    };
+    json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "labels": { MANAGED_BY_LABEL: MANAGER, ROLLOUT_UID_LABEL: rollout.uid() },
+            "annotations": { RUN_ANNOTATION: run },
+            "ownerReferences": [owner(rollout)],
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": deadline.std().as_secs(),
+            "ttlSecondsAfterFinished": JOB_KEPT,
+            "template": template.0,
         },
     })
 }

@@ -5,6 +5,7 @@ pub mod duration;
 pub mod evidence;
 pub mod freeze;
 pub mod intervention;
+pub mod objective;
 pub mod person;
 pub mod plan;
 pub mod pod_template;
@@ -13,11 +14,14 @@ pub mod rollout;
 pub mod run;
 pub mod selector;
 pub mod sign_off;
+pub mod smoke;
+pub mod template;
 
-pub use analysis::{Analysis, Check, Preset};
+pub use analysis::{Analysis, Check, CheckMode, Latency, Metric, Preset};
 pub use duration::Duration;
 pub use freeze::{Freeze, FreezeAction, FreezeSpec};
 pub use intervention::{Intervention, InterventionAction, InterventionSpec};
+pub use objective::Objective;
 pub use person::Person;
 pub use plan::{SignOffDemand, Step, Tier};
 pub use pod_template::PodTemplate;
@@ -26,6 +30,8 @@ pub use rollout::{Phase, Rollout, RolloutSpec, RolloutStatus};
 pub use run::{RolloutRun, RolloutRunSpec};
 pub use selector::Selector;
 pub use sign_off::{SignOff, SignOffDecision, SignOffSpec};
+pub use smoke::Smoke;
+pub use template::{AnalysisTemplate, AnalysisTemplateSpec};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -49,8 +55,14 @@ pub const TEMPLATE_DIGEST_ANNOTATION: &str = "countersign.dev/template-digest";
 pub const TEMPLATE_ANNOTATION: &str = "countersign.dev/template";
 /// Annotation on a ReplicaSet: how many revisions its Rollout had when it was made.
 pub const REVISION_ANNOTATION: &str = "countersign.dev/revision";
-/// Label on a RolloutRun: the uid of its Rollout, a valid label value for every name.
+/// Label on a RolloutRun and on what the controller owns: the uid of its Rollout, a valid label
+/// value for every name.
 pub const ROLLOUT_UID_LABEL: &str = "countersign.dev/rollout-uid";
+/// Annotation on the Job of a smoke check: the RolloutRun of the attempt that it is for.
+pub const RUN_ANNOTATION: &str = "countersign.dev/run";
+/// Readiness gate of a smoke check's pods. Nothing ever opens it, so they are never ready, and no
+/// Service sends them traffic whatever labels they have.
+pub const NEVER_SERVES: &str = "countersign.dev/Serves";
 
 /// Annotation on a Rollout: the user who last changed its template or its provenance, stamped by the
 /// API server; empty where that is not known.
@@ -62,6 +74,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     vec![
         Rollout::crd(),
         RolloutPolicy::crd(),
+        AnalysisTemplate::crd(),
         RolloutRun::crd(),
         SignOff::crd(),
         Intervention::crd(),

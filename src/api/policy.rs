@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::freeze::PolicyFreeze;
+use super::objective::ErrorBudget;
 use super::plan::{SignOffDemand, Step, Tier};
 use super::{Analysis, Duration, Selector};
 
@@ -48,7 +49,11 @@ pub struct RolloutPolicySpec {
     pub tiers: Tiers,
     /// Checks that every governed Rollout must pass, which a service team cannot remove.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("!has(self.templates)").message("analysis.templates: AnalysisTemplates belong to namespaces; write the checks into the policy"))]
     pub analysis: Option<Analysis>,
+    /// What a spent error budget stops.
+    #[serde(default)]
+    pub error_budget: ErrorBudget,
     /// Who people are: what tells the author of a change from those who may sign it off.
     #[serde(default)]
     pub people: People,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::{Counts, EProcess};
 use super::plan::{SignOffDemand, Step, Tier};
-use super::{Analysis, Check, PodTemplate, Selector};
+use super::{Analysis, Check, Objective, PodTemplate, Selector, Smoke};
 
 /// A workload whose changes are scored for risk, staged, judged by Prometheus, and promoted or
 /// rolled back.
@@ -69,6 +69,8 @@ use super::{Analysis, Check, PodTemplate, Selector};
         .message("spec.selector.matchLabels must not hold pod-template-hash: the controller sets it"),
     validation = Rule::new("!('app.kubernetes.io/managed-by' in self.selector.matchLabels)")
         .message("spec.selector.matchLabels must not hold app.kubernetes.io/managed-by: the controller sets it on its ReplicaSets"),
+    validation = Rule::new("!has(self.strategy) || !has(self.strategy.canary) || !has(self.strategy.canary.smoke) || !has(self.strategy.canary.smoke.template.metadata) || !has(self.strategy.canary.smoke.template.metadata.labels) || !self.selector.matchLabels.all(k, k in self.strategy.canary.smoke.template.metadata.labels && self.strategy.canary.smoke.template.metadata.labels[k] == self.selector.matchLabels[k])")
+        .message("spec.strategy.canary.smoke.template must not have all labels of spec.selector.matchLabels: its pods would count as the workload's"),
 )]
 pub struct RolloutSpec {
     /// Number of pods that serve the workload; the canary's come on top of them by default.
@@ -155,6 +157,9 @@ pub struct CanaryStrategy {
     /// Checks on the canary, beside those of the policies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub analysis: Option<Analysis>,
+    /// A Job that must succeed before a change gets its first pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smoke: Option<Smoke>,
 }
 
 impl Default for CanaryStrategy {
@@ -166,6 +171,7 @@ impl Default for CanaryStrategy {
             max_unavailable: none(),
             steps: Vec::new(),
             analysis: None,
+            smoke: None,
         }
     }
 }
@@ -348,6 +354,9 @@ pub struct Change {
     /// The step whose bake a person skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bake_skipped: Option<i32>,
+    /// The smoke check before its first step; absent where none was asked for yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smoke: Option<SmokeProgress>,
     /// Uids of the sign-offs and interventions that were told of already.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(length(max = 256))]
@@ -386,10 +395,20 @@ pub struct Change {
     /// Length of one window of counting, fixed when the change begins.
     #[serde(default)]
     pub interval: super::Duration,
+    /// Time in which the new pods of each step warm up, fixed when the change begins.
+    #[serde(default)]
+    pub warm_up: super::Duration,
+    /// Time to watch on after its promotion, fixed when the change begins.
+    #[serde(default)]
+    pub post_promotion: super::Duration,
     /// The checks that it must pass, by name; one that has counted is neither edited nor removed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 256))]
     pub checks: BTreeMap<String, Check>,
+    /// The objectives whose budget it must not burn, by name; none is edited or removed while it is under way.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 128))]
+    pub objectives: BTreeMap<String, Objective>,
     /// The evidence so far.
     #[serde(default)]
     pub evidence: Evidence,
@@ -400,6 +419,27 @@ pub struct Change {
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
+    /// The revision that was stable before its promotion, while it is watched on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Revision>,
+    /// Until when it is watched after its promotion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watched_until: Option<Time>,
+}
+
+/// How far the smoke check of a change has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SmokeProgress {
+    /// Whether it has succeeded; it is not asked again then, whatever becomes of its Job.
+    #[serde(default)]
+    pub passed: bool,
+    /// Since when it is waited for and for nothing before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// When a container of its Job was first seen to have started since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
 }
 
 /// Who must not sign a change off.
@@ -470,10 +510,40 @@ pub struct Evidence {
     /// Where the grid of windows begins: when the canary was first given traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Time>,
+    /// How much fresh evidence the steps have begun with so far.
+    #[serde(default)]
+    pub renewed: f64,
     /// Each check's evidence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub checks: Vec<CheckEvidence>,
+    /// How each objective's budget stands.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128))]
+    pub objectives: Vec<Budget>,
+}
+
+/// The error budget of an objective.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Budget {
+    /// Name of the objective.
+    pub name: String,
+    /// Share of the period's budget that is spent; 1 is all of it. Absent where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<f64>,
+    /// Whether it was ever known.
+    #[serde(default)]
+    pub known: bool,
+    /// Whether it burns faster than the limits now.
+    #[serde(default)]
+    pub burning: bool,
+    /// Whether it burnt as fast when the canary was first given traffic: then the change is not to blame.
+    #[serde(default)]
+    pub burnt_before: bool,
+    /// How it stands in a sentence.
+    #[serde(default)]
+    pub message: String,
 }
 
 /// The evidence of one check.
@@ -482,6 +552,9 @@ pub struct Evidence {
 pub struct CheckEvidence {
     /// Name of the check.
     pub name: String,
+    /// Since when it counts, where that is later than the change's own beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Time>,
     /// End of the last window that was answered; no window is skipped and none counted twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_window_end: Option<Time>,
@@ -494,9 +567,22 @@ pub struct CheckEvidence {
     /// Dispersion of stable's errors by which the counts are divided, fixed when the first window is counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dispersion: Option<f64>,
-    /// Requests of the canary since the present step began.
+    /// Requests of the canary that count for the present step.
     #[serde(default)]
     pub step_requests: f64,
+    /// Windows that count for the present step.
+    #[serde(default)]
+    pub step_windows: i32,
+    /// Number that a metric last had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// How many windows in a row the metric has been out of bounds.
+    #[serde(default)]
+    pub outside: i32,
+    /// The canary's error rate, or the metric, in the last windows, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub recent: Vec<f64>,
     /// Natural log of each e-value of the roll-back test, one for each alternative.
     #[serde(default)]
     pub rollback: EProcess,
@@ -515,6 +601,9 @@ pub struct CheckEvidence {
     /// The last window's outcome in a sentence, with what was seen.
     #[serde(default)]
     pub message: String,
+    /// What it amounts to, for people to read.
+    #[serde(default)]
+    pub summary: CheckSummary,
 }
 
 /// One line in the story of a change.
@@ -543,10 +632,25 @@ pub struct Transition {
 pub struct CheckSummary {
     /// Name of the check.
     pub check: String,
+    /// What it says so far.
+    #[serde(default)]
+    pub verdict: CheckVerdict,
+    /// The reason in a sentence, with the numbers.
+    #[serde(default)]
+    pub sentence: String,
     /// Requests and errors of the canary since the change began.
     pub canary: Counts,
     /// Requests and errors of the stable revision over the same windows.
     pub stable: Counts,
+    /// The canary's error rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary_rate: Option<Rate>,
+    /// The stable revision's error rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_rate: Option<Rate>,
+    /// Number that a metric last had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
     /// e-value (base-10 log) for "the canary is worse than tolerated"; it rolls back at `rollbackAt`.
     pub log10_worse: f64,
     /// Base-10 log of the e-value at which the canary is rolled back.
@@ -555,4 +659,31 @@ pub struct CheckSummary {
     pub log10_within_margin: f64,
     /// Base-10 log of the e-value at which a step may pass.
     pub promote_at: f64,
+}
+
+/// What one check says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CheckVerdict {
+    /// No window has ended yet, or it does not run in this step.
+    #[default]
+    Waiting,
+    /// Data is missing, odd or late.
+    NoData,
+    /// Clean so far, but too little.
+    Scarce,
+    /// Within the margin, or within bounds.
+    Passing,
+    /// Worse than tolerated, above the ceiling, or out of bounds.
+    Failing,
+}
+
+/// An error rate with the interval that holds it however often one looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Rate {
+    /// Errors of requests, a fraction.
+    pub rate: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end of the interval.
+    pub high: f64,
 }

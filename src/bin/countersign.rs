@@ -16,7 +16,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the operator.
-    Run(Options),
+    Run(Box<Options>),
     /// Print the custom resource definitions as YAML.
     Crds {
         /// Write one file a kind into this directory instead.
@@ -29,7 +29,7 @@ enum Command {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     match Cli::parse().command {
-        Command::Run(options) => operator::run(options)?,
+        Command::Run(options) => operator::run(*options)?,
         Command::Crds { dir } => {
             for (name, yaml) in countersign::api::crd_files()? {
                 match &dir {

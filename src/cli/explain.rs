@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::Failure;
 use super::manifests::{ManifestError, Manifests, Observed};
 use super::report::{self, Format, columns};
+use crate::api::Smoke;
 use crate::api::plan::{SignOffDemand, Step};
 use crate::api::rollout::{Barred, Plan, Strictness};
 use crate::api::run::{RecordedProvenance, RecordedRisk};
@@ -99,6 +100,9 @@ struct Treatment {
     provenance: RecordedProvenance,
     risk: RecordedRisk,
     plan: Plan,
+    /// What must succeed before the first step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    smoke: Option<Smoke>,
     /// Who must not sign it off.
     barred: Barred,
 }
@@ -129,6 +133,7 @@ impl Explanation {
                 provenance: record.spec.provenance,
                 risk: record.spec.risk,
                 plan: change.plan,
+                smoke: observed.observation.spec.strategy.canary.smoke,
                 barred: change.barred,
             }),
             not_applying: observed.not_governing,
@@ -157,6 +162,7 @@ impl Treatment {
             section("Provenance", self.provenance()),
             section("Risk", self.risk()),
             section("Policies", self.policies(not_applying)),
+            section("Smoke check", self.smoke_check().into_iter().collect()),
             section("Plan", self.steps()),
             section(
                 "Tightened",
@@ -227,6 +233,17 @@ impl Treatment {
             .iter()
             .map(|it| format!("does not apply: {it}"));
         applying.chain(others).collect()
+    }
+
+    fn smoke_check(&self) -> Option<String> {
+        let smoke = self.smoke.as_ref()?;
+        let images = smoke.template.images();
+        let images: Vec<_> = images.into_iter().map(shown).collect();
+        Some(sentence(&format!(
+            "before the first step a Job with {} must succeed within {}",
+            images.join(" and "),
+            smoke.timeout
+        )))
     }
 
     fn steps(&self) -> Vec<String> {

@@ -21,16 +21,20 @@ use super::manifests::{HELM_TEMPLATE, MAX_MESSAGE, Source, is_helm_template};
 use super::report::{self, Format};
 use super::schema::{self, Finding, Severity};
 use super::yaml::{Node, Position};
+use crate::api::analysis::{ArgumentValue, TemplateUse, default_interval};
 use crate::api::policy::{Trust, TrustedKey};
+use crate::api::template::{Argument, ArgumentType};
 use crate::api::{
-    Analysis, CHANGED_BY_ANNOTATION, HASH_LABEL, PROVENANCE_PREFIX, Rollout, RolloutPolicy,
-    Selector,
+    Analysis, AnalysisTemplate, CHANGED_BY_ANNOTATION, Check, Duration, HASH_LABEL, Metric,
+    Objective, PROVENANCE_PREFIX, Rollout, RolloutPolicy, Selector,
 };
+use crate::core::checks;
 use crate::core::provenance::{Problem, Provenance, State};
-use crate::core::query::{self, Arm, shown};
+use crate::core::query::{self, Arm, Field, shown};
+use crate::core::smoke;
 use crate::observe::clock;
 
-/// Check manifests without a cluster: Rollouts, RolloutPolicies, Freezes, sign-offs and interventions.
+/// Check manifests without a cluster: Rollouts, RolloutPolicies, AnalysisTemplates, Freezes, sign-offs and interventions.
 ///
 /// Prints a line for each finding, as `file:line:column: error|warning: message`. Objects of other
 /// kinds are passed over. Exits with 0 where there is no error, and with 1 where there is one.
@@ -218,6 +222,7 @@ impl<'a> Around<'a> {
         match kind {
             "Rollout" => findings.extend(self.rollout(object, spec)),
             "RolloutPolicy" => findings.extend(self.policy(object, spec)),
+            "AnalysisTemplate" => findings.extend(template(object, spec)),
             "Freeze" => findings.extend(self.freeze(spec)),
             "SignOff" => findings.extend(self.signature(spec, "approver", "expiresAt")),
             "Intervention" => findings.extend(self.signature(spec, "person", "expiresAt")),
@@ -237,8 +242,10 @@ impl<'a> Around<'a> {
             let services = [&strategy.canary_service, &strategy.stable_service];
             let services = services.map(Option::as_deref);
             if let (Some(node), Some(analysis)) = (canary.get("analysis"), &strategy.analysis) {
-                findings.extend(queries(node, analysis, &services));
+                findings.extend(analysis_queries(node, analysis, &services));
             }
+            let pods = canary.find(&["smoke", "template"]);
+            findings.extend(pods.into_iter().flat_map(smoke_images));
             let namespace = object.find(&["metadata", "namespace"]).and_then(Node::text);
             for key in ["stableService", "canaryService"] {
                 let name = canary.get(key);
@@ -269,7 +276,7 @@ impl<'a> Around<'a> {
         };
         let mut findings = Vec::new();
         if let (Some(node), Some(analysis)) = (spec.get("analysis"), &policy.spec.analysis) {
-            findings.extend(queries(node, analysis, &[Some("service")]));
+            findings.extend(analysis_queries(node, analysis, &[Some("service")]));
         }
         findings.extend(self.selects_nothing(spec));
         findings.extend(windows(spec));
@@ -479,33 +486,129 @@ fn key_of(problem: &Problem) -> Option<&str> {
     }
 }
 
+// --- Smoke checks --------------------------------------------------------------------------------
+
+/// Images of a smoke check that look like the placeholder, and would stay what they are.
+fn smoke_images(template: &Node) -> Vec<Finding> {
+    let lists = ["containers", "initContainers"].map(|list| template.find(&["spec", list]));
+    let containers = lists.into_iter().flatten().flat_map(Node::items);
+    let images = containers.filter_map(|container| container.get("image"));
+    let images = images.filter_map(|image| {
+        let text = image.text()?;
+        let message = format!(
+            "`{}` is no image: write {} alone, which becomes the image of the Rollout's first container",
+            shown(text, 80),
+            smoke::IMAGE
+        );
+        (text.contains("{{") && text != smoke::IMAGE).then(|| Finding::error(image.at, message))
+    });
+    images.collect()
+}
+
 // --- Queries -------------------------------------------------------------------------------------
 
-/// What the controller would say of each check's queries; `services` are those of the two arms.
-fn queries(node: &Node, analysis: &Analysis, services: &[Option<&str>]) -> Vec<Finding> {
+/// What the controller would say of an analysis; `services` are those of the two arms.
+fn analysis_queries(node: &Node, analysis: &Analysis, services: &[Option<&str>]) -> Vec<Finding> {
+    let mut findings = queries(node, &analysis.checks, analysis.interval, services);
+    findings.extend(objectives(node, &analysis.objectives));
+    findings
+}
+
+/// What the controller would say of a template that is used with its defaults.
+fn template(object: &Node, spec: &Node) -> Vec<Finding> {
+    let template: AnalysisTemplate = match typed(object) {
+        Ok(template) => template,
+        Err(finding) => return vec![finding],
+    };
+    let needed = template.spec.args.iter().filter(|it| it.default.is_none());
+    let sample = |argument: &Argument| ArgumentValue {
+        name: argument.name.clone(),
+        value: match argument.kind {
+            ArgumentType::String => "value".into(),
+            ArgumentType::Number => "1".into(),
+            ArgumentType::Duration => "1m".into(),
+        },
+    };
+    let used = TemplateUse {
+        args: needed.map(sample).collect(),
+        ..TemplateUse::default()
+    };
+    let resolved = checks::resolve(&used, &template.spec);
+    if !resolved.problems.is_empty() {
+        let problems = resolved.problems.iter();
+        return problems
+            .map(|problem| Finding::error(spec.at, problem.clone()))
+            .collect();
+    }
+    let services = [Some("service")];
+    let mut findings = queries(spec, &resolved.checks, default_interval(), &services);
+    findings.extend(objectives(spec, &resolved.objectives));
+    findings
+}
+
+/// What the controller would say of each check's queries.
+fn queries(
+    node: &Node,
+    checks: &[Check],
+    interval: Duration,
+    services: &[Option<&str>],
+) -> Vec<Finding> {
     let nodes = node.get("checks").into_iter().flat_map(Node::items);
     let mut findings = Vec::new();
-    for (node, check) in nodes.zip(&analysis.checks) {
+    for (node, check) in nodes.zip(checks) {
         let mut told = BTreeSet::new();
         for service in services {
-            let arm = Arm {
-                namespace: "namespace",
-                service: *service,
-                rollout: "rollout",
-                revision: "revision",
+            let rendered = match &check.metric {
+                Some(metric) => {
+                    query::render_metric(check, metric, arm(*service), interval).map(|_| ())
+                }
+                None => query::render(check, arm(*service), interval).map(|_| ()),
             };
-            if let Err(error) = query::render(check, arm, analysis.interval) {
-                let at = node
-                    .get(&error.field.to_string())
-                    .map_or(node.at, |query| query.at);
+            if let Err(error) = rendered {
                 let message = error.to_string();
                 if told.insert(message.clone()) {
-                    findings.push(Finding::error(at, message));
+                    findings.push(Finding::error(place(node, error.field), message));
                 }
             }
         }
+        findings.extend(check.metric.as_ref().and_then(|it| blind(node, it)));
     }
     findings
+}
+
+fn objectives(node: &Node, objectives: &[Objective]) -> Vec<Finding> {
+    let nodes = node.get("objectives").into_iter().flat_map(Node::items);
+    let problems = nodes.zip(objectives).filter_map(|(node, objective)| {
+        let error = query::render_objective(&objective.name, objective, arm(None)).err()?;
+        Some(Finding::error(place(node, error.field), error.to_string()))
+    });
+    problems.collect()
+}
+
+fn arm(service: Option<&str>) -> Arm<'_> {
+    Arm {
+        namespace: "namespace",
+        service,
+        rollout: "rollout",
+        revision: "revision",
+    }
+}
+
+/// Where a query stands in its check.
+fn place(check: &Node, field: Field) -> Position {
+    let field = field.to_string();
+    let path: Vec<_> = field.split('.').collect();
+    check.find(&path).map_or(check.at, |query| query.at)
+}
+
+/// A metric that does not tell the canary from the stable revision may be meant so, or be a slip.
+fn blind(check: &Node, metric: &Metric) -> Option<Finding> {
+    let names = ["{{revision}}", "{{service}}"];
+    let told = names
+        .iter()
+        .any(|name| metric.query.replace(' ', "").contains(name));
+    let message = "metric.query holds neither `{{revision}}` nor `{{service}}`, so it measures the stable revision too: leave it so only if that is meant";
+    (!told).then(|| Finding::warning(place(check, Field::Metric), message))
 }
 
 /// An incident query that Prometheus would refuse, or that may answer nothing.
@@ -677,6 +780,49 @@ spec:
             linted(&["", "kind: Service\napiVersion: v1\n", "---\n"]),
             []
         );
+    }
+
+    #[test]
+    fn a_smoke_check_is_a_pod_template_whose_placeholder_is_spelt_right() {
+        let smoke = |image: &str, rest: &str| {
+            rollout(&format!(
+                "      smoke:
+        timeout: 2m
+        template:
+          spec:
+            {rest}
+            containers:
+              - {{ name: smoke, image: '{image}', args: ['{{{{ .Name }}}}'] }}
+"
+            ))
+        };
+        assert_eq!(linted(&[&smoke("{{image}}", "hostNetwork: false")]), []);
+        for (image, rest, line, told) in [
+            (
+                "{{ image }}",
+                "hostNetwork: false",
+                29,
+                "`{{ image }}` is no image: write {{image}} alone",
+            ),
+            (
+                "{{image}}",
+                "hostNetwork: often",
+                27,
+                "spec.strategy.canary.smoke.template.spec.hostNetwork: ",
+            ),
+            (
+                "{{image}}",
+                "hostNetwerk: true",
+                27,
+                "did you mean `hostNetwork`?",
+            ),
+        ] {
+            let found = linted(&[&smoke(image, rest)]);
+            assert!(
+                found.len() == 1 && found[0].0 == line && found[0].2.contains(told),
+                "{found:?}"
+            );
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::schema::{self, Severity};
 use super::yaml::{self, Node, Position};
-use crate::api::{PodTemplate, Rollout, RolloutPolicy};
+use crate::api::{AnalysisTemplate, AnalysisTemplateSpec, PodTemplate, Rollout, RolloutPolicy};
 use crate::core::manifest::{self, Surroundings};
 use crate::core::observation::{NamedPolicy, Observation, Service};
 use crate::core::policy;
@@ -167,6 +167,8 @@ pub struct Manifests {
     pub policies: Vec<RolloutPolicy>,
     /// The Services by namespace and name.
     services: BTreeMap<(String, String), Service>,
+    /// The AnalysisTemplates in their order.
+    templates: Vec<AnalysisTemplate>,
 }
 
 impl Manifests {
@@ -189,6 +191,7 @@ impl Manifests {
         match schema::kind(object) {
             Some("Rollout") => self.rollouts.push(typed(source, object)?),
             Some("RolloutPolicy") => self.policies.push(typed(source, object)?),
+            Some("AnalysisTemplate") => self.templates.push(typed(source, object)?),
             _ => self.services.extend(service(object)),
         }
         Ok(())
@@ -214,6 +217,7 @@ impl Manifests {
                 namespace_labels: namespace_labels.clone(),
                 policies: governing.into_iter().map(named).collect(),
                 services: self.services_of(rollout),
+                templates: self.templates_beside(rollout),
             };
             Ok(Observed {
                 observation: manifest::observe(rollout, &serving, around, now),
@@ -231,6 +235,15 @@ impl Manifests {
         let found = self.rollouts.iter().find(same);
         let missing = || ManifestError::NoStable(shown(&rollout.name_any(), MAX_MESSAGE));
         Ok(&found.ok_or_else(missing)?.spec.template)
+    }
+
+    /// The AnalysisTemplates of a Rollout's namespace.
+    fn templates_beside(&self, rollout: &Rollout) -> BTreeMap<String, AnalysisTemplateSpec> {
+        let beside = self.templates.iter();
+        let beside = beside.filter(|template| template.namespace() == rollout.namespace());
+        beside
+            .map(|template| (template.name_any(), template.spec.clone()))
+            .collect()
     }
 
     /// The Services that a Rollout names, as far as the files hold them.

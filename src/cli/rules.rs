@@ -3,6 +3,8 @@
 //! A rule is known by its message. Rules that compare with the object's last state hold offline. A
 //! test pins every rule's text, so that none is added or changed without its function.
 
+use std::ops::RangeInclusive;
+
 use super::yaml::{Node, Yaml};
 use crate::api::{Duration, HASH_LABEL, MANAGED_BY_LABEL};
 
@@ -18,18 +20,10 @@ pub fn rule(message: &str) -> Option<Rule> {
         .map(|(_, rule)| *rule)
 }
 
-const KNOWN: [(&str, Rule); 19] = [
+const KNOWN: [(&str, Rule); 33] = [
     (
         "spec.selector.matchLabels must be labels of spec.template.metadata.labels, or the Rollout would not find its own pods",
-        |spec| {
-            let labels = spec.find(&["template", "metadata", "labels"]);
-            let selected = spec.find(&["selector", "matchLabels"]);
-            labels.is_some_and(|labels| {
-                let mut selected = selected.into_iter().flat_map(Node::entries);
-                selected
-                    .all(|entry| labels.get(&entry.key).and_then(Node::text) == entry.value.text())
-            })
-        },
+        |spec| is_selected(spec, &["template", "metadata", "labels"]),
     ),
     (
         "spec.selector.matchLabels must not hold pod-template-hash: the controller sets it",
@@ -39,6 +33,22 @@ const KNOWN: [(&str, Rule); 19] = [
         "spec.selector.matchLabels must not hold app.kubernetes.io/managed-by: the controller sets it on its ReplicaSets",
         |spec| !selects(spec, MANAGED_BY_LABEL),
     ),
+    (
+        "spec.strategy.canary.smoke.template must not have all labels of spec.selector.matchLabels: its pods would count as the workload's",
+        |spec| {
+            let labels = [
+                "strategy", "canary", "smoke", "template", "metadata", "labels",
+            ];
+            !is_selected(spec, &labels)
+        },
+    ),
+    ("smoke.timeout must be from 1s to 24h", |smoke| {
+        let timeout = smoke.get("timeout").and_then(Node::text);
+        let timeout = timeout.map(str::parse::<Duration>);
+        timeout.is_none_or(|timeout| {
+            timeout.is_ok_and(|it| it >= Duration::seconds(1) && it <= Duration::minutes(24 * 60))
+        })
+    }),
     (
         "stableService and canaryService must be two Services",
         |canary| {
@@ -79,15 +89,75 @@ const KNOWN: [(&str, Rule); 19] = [
         interval.is_none_or(|interval| interval.is_ok_and(|it| it >= Duration::seconds(1)))
     }),
     (
-        "a check has either a preset or both an error query (errors) and a total query (total)",
+        "analysis.warmUp must be at most 10m: a canary is never left unjudged for long",
+        |it| lasts(it, &(Duration::default()..=Duration::minutes(10))),
+    ),
+    ("analysis.postPromotion must be at most 168h", |it| {
+        lasts(it, &(Duration::default()..=Duration::minutes(168 * 60)))
+    }),
+    (
+        "analysis.templates: AnalysisTemplates belong to namespaces; write the checks into the policy",
+        |analysis| has(analysis, &["templates"]) == [false],
+    ),
+    ("a template has at least one check or objective", |spec| {
+        ["checks", "objectives"].into_iter().any(|key| {
+            let members = spec.get(key).map(Node::items);
+            members.is_some_and(|members| !members.is_empty())
+        })
+    }),
+    (
+        "a check has either a preset or both an error query (errors) and a total query (total), or it has latency or metric",
         |check| {
-            let [preset, errors, total] =
-                ["preset", "errors", "total"].map(|key| check.get(key).is_some());
-            if preset {
-                !errors && !total
-            } else {
-                errors && total
+            let has = has(check, &["metric", "latency", "preset", "errors", "total"]);
+            match has.as_slice() {
+                [false, false, preset, errors, total] => *errors == *total && *errors != *preset,
+                _ => true,
             }
+        },
+    ),
+    (
+        "a check with latency has either a preset or latency.buckets, and none of errors, total and metric",
+        |check| {
+            let others = has(check, &["errors", "total", "metric"]).contains(&true);
+            check.get("latency").is_none_or(|latency| {
+                let preset = check.get("preset").is_some();
+                !others && preset != latency.get("buckets").is_some()
+            })
+        },
+    ),
+    (
+        "latency.quantile is a ceiling of its own: leave out ceiling",
+        |check| check.find(&["latency", "quantile"]).is_none() || check.get("ceiling").is_none(),
+    ),
+    (
+        "a check with metric has none of preset, errors, total, ceiling and dispersion",
+        |check| {
+            let others = ["preset", "errors", "total", "ceiling", "dispersion"];
+            check.get("metric").is_none() || !has(check, &others).contains(&true)
+        },
+    ),
+    ("weights.from must not be above weights.to", |weights| {
+        let at = |key, otherwise| weights.get(key).and_then(Node::number).unwrap_or(otherwise);
+        at("from", 0.0) <= at("to", 100.0)
+    }),
+    ("latency.within must be above 0s", |latency| {
+        latency
+            .get("within")
+            .is_none_or(|it| !lasts(it, &(Duration::default()..=Duration::default())))
+    }),
+    ("metric: name min, max or both", |metric| {
+        has(metric, &["min", "max"]).contains(&true)
+    }),
+    ("metric.min must not be above metric.max", |metric| {
+        in_order(metric, "min", "max")
+    }),
+    (
+        "objectives: period must be from 24h to 2160h (90 days)",
+        |objective| {
+            let days = |days: u64| Duration::minutes(days * 24 * 60);
+            objective
+                .get("period")
+                .is_none_or(|it| lasts(it, &(days(1)..=days(90))))
         },
     ),
     (
@@ -138,6 +208,27 @@ const KNOWN: [(&str, Rule); 19] = [
         },
     ),
 ];
+
+/// Which of these members an object has.
+fn has(object: &Node, members: &[&str]) -> Vec<bool> {
+    let has = |member: &&str| object.get(member).is_some();
+    members.iter().map(has).collect()
+}
+
+fn lasts(duration: &Node, range: &RangeInclusive<Duration>) -> bool {
+    let length = duration.text().and_then(|text| text.parse().ok());
+    length.is_some_and(|length| range.contains(&length))
+}
+
+/// Whether the Rollout selects pods with the labels at this path.
+fn is_selected(spec: &Node, path: &[&str]) -> bool {
+    let labels = spec.find(path);
+    let selected = spec.find(&["selector", "matchLabels"]);
+    labels.is_some_and(|labels| {
+        let mut selected = selected.into_iter().flat_map(Node::entries);
+        selected.all(|entry| labels.get(&entry.key).and_then(Node::text) == entry.value.text())
+    })
+}
 
 fn selects(spec: &Node, label: &str) -> bool {
     let labels = spec.find(&["selector", "matchLabels"]);
@@ -204,7 +295,7 @@ mod tests {
     use crate::cli::yaml::documents;
 
     /// Each rule's text, with a value for which it holds and one for which it does not.
-    const RULES: [(&str, &str, &str); 19] = [
+    const RULES: [(&str, &str, &str); 33] = [
         (
             "has(self.template.metadata) && has(self.template.metadata.labels) && self.selector.matchLabels.all(k, k in self.template.metadata.labels && self.template.metadata.labels[k] == self.selector.matchLabels[k])",
             "{selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b, c: d}}}}",
@@ -219,6 +310,16 @@ mod tests {
             "!('app.kubernetes.io/managed-by' in self.selector.matchLabels)",
             "{selector: {matchLabels: {a: b}}}",
             "{selector: {matchLabels: {app.kubernetes.io/managed-by: b}}}",
+        ),
+        (
+            "!has(self.strategy) || !has(self.strategy.canary) || !has(self.strategy.canary.smoke) || !has(self.strategy.canary.smoke.template.metadata) || !has(self.strategy.canary.smoke.template.metadata.labels) || !self.selector.matchLabels.all(k, k in self.strategy.canary.smoke.template.metadata.labels && self.strategy.canary.smoke.template.metadata.labels[k] == self.selector.matchLabels[k])",
+            "{selector: {matchLabels: {a: b, c: d}}, strategy: {canary: {smoke: {template: {metadata: {labels: {a: b}}}}}}}",
+            "{selector: {matchLabels: {a: b}}, strategy: {canary: {smoke: {template: {metadata: {labels: {a: b, c: d}}}}}}}",
+        ),
+        (
+            "duration(self.timeout) >= duration('1s') && duration(self.timeout) <= duration('24h')",
+            "{timeout: 24h}",
+            "{timeout: 24h1s}",
         ),
         (
             "!has(self.stableService) || !has(self.canaryService) || self.stableService != self.canaryService",
@@ -250,10 +351,54 @@ mod tests {
             "{interval: 1s}",
             "{interval: 999ms}",
         ),
+        ("duration(self) <= duration('10m')", "10m", "11m"),
+        ("duration(self) <= duration('168h')", "168h", "169h"),
         (
-            "has(self.preset) ? !has(self.errors) && !has(self.total) : has(self.errors) && has(self.total)",
+            "!has(self.templates)",
+            "{checks: []}",
+            "{templates: [{name: a}]}",
+        ),
+        (
+            "(has(self.checks) && size(self.checks) > 0) || (has(self.objectives) && size(self.objectives) > 0)",
+            "{objectives: [{name: a}]}",
+            "{checks: []}",
+        ),
+        (
+            "has(self.metric) || has(self.latency) || (has(self.preset) ? !has(self.errors) && !has(self.total) : has(self.errors) && has(self.total))",
             "{errors: a, total: b}",
             "{preset: HttpRequestsTotal, total: b}",
+        ),
+        (
+            "!has(self.latency) || (!has(self.errors) && !has(self.total) && !has(self.metric) && has(self.preset) != has(self.latency.buckets))",
+            "{preset: Traefik, latency: {within: 1s}}",
+            "{preset: Traefik, latency: {within: 1s, buckets: a}}",
+        ),
+        (
+            "!has(self.latency) || !has(self.latency.quantile) || !has(self.ceiling)",
+            "{latency: {quantile: 0.99}}",
+            "{latency: {quantile: 0.99}, ceiling: 0.1}",
+        ),
+        (
+            "!has(self.metric) || (!has(self.preset) && !has(self.errors) && !has(self.total) && !has(self.ceiling) && !has(self.dispersion))",
+            "{metric: {query: a, max: 1}}",
+            "{metric: {query: a, max: 1}, ceiling: 0.1}",
+        ),
+        ("self.from <= self.to", "{from: 5}", "{from: 6, to: 5}"),
+        (
+            "duration(self.within) > duration('0s')",
+            "{within: 1ms}",
+            "{within: 0s}",
+        ),
+        ("has(self.min) || has(self.max)", "{min: 1}", "{query: a}"),
+        (
+            "!has(self.min) || !has(self.max) || self.min <= self.max",
+            "{min: 1, max: 1}",
+            "{min: 2, max: 1}",
+        ),
+        (
+            "duration(self.period) >= duration('24h') && duration(self.period) <= duration('2160h')",
+            "{period: 720h}",
+            "{period: 1h}",
         ),
         (
             "self.map(band, band.from).isSorted() && self.map(band, band.points).isSorted()",

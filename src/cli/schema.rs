@@ -100,14 +100,36 @@ struct Kind {
 static KINDS: LazyLock<BTreeMap<String, Kind>> = LazyLock::new(|| {
     let kinds = crate::api::crds().into_iter().filter_map(|crd| {
         let version = crd.spec.versions.into_iter().next()?;
+        let mut schema = version.schema?.open_api_v3_schema?;
+        complete_smoke_pods(&mut schema);
         let kind = Kind {
-            schema: version.schema?.open_api_v3_schema?,
+            schema,
             namespaced: crd.spec.scope == "Namespaced",
         };
         Some((crd.spec.names.kind, kind))
     });
     kinds.collect()
 });
+
+/// Holds the pods of a smoke check to the schema of the workload's: their own is kept brief in the
+/// definition, as the API server validates the Job that is made of them.
+fn complete_smoke_pods(schema: &mut JSONSchemaProps) -> Option<()> {
+    let spec = member(schema, "spec")?;
+    let mut pods = member(spec, "template")?.clone();
+    let containers = member(member(&mut pods, "spec")?, "containers")?;
+    containers.min_items = Some(1);
+    if let Some(JSONSchemaPropsOrArray::Schema(container)) = &mut containers.items {
+        let required = container.required.get_or_insert_default();
+        required.push("image".into());
+    }
+    let smoke = member(member(member(spec, "strategy")?, "canary")?, "smoke")?;
+    *member(smoke, "template")? = pods;
+    Some(())
+}
+
+fn member<'a>(schema: &'a mut JSONSchemaProps, name: &str) -> Option<&'a mut JSONSchemaProps> {
+    schema.properties.as_mut()?.get_mut(name)
+}
 
 static METADATA: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
     let texts = json!({ "type": "object", "additionalProperties": { "type": "string" } });
@@ -685,7 +707,7 @@ spec:
             (
                 "  strategy: { canary: { analysis: { checks: [{ name: a, preset: Http }] } } }\n",
                 Error,
-                "spec.strategy.canary.analysis.checks[0].preset: `Http` is not known: write one of HttpRequestsTotal",
+                "spec.strategy.canary.analysis.checks[0].preset: `Http` is not known: write one of HttpRequestsTotal, Traefik, EnvoyGateway, Contour, Istio, IstioWaypoint, Linkerd, NginxGatewayFabric, Cilium, HAProxy, OtelHttpServer, GrpcServer, OtelRpcServer",
             ),
             (
                 "  strategy: { canary: { analysis: { checks: [{ name: a, preset: HttpRequestsTotal }, { name: a, preset: HttpRequestsTotal }] } } }\n",

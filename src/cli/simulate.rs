@@ -515,6 +515,8 @@ fn without_sign_offs(
     let analysis = effective.interval.map(|interval| Analysis {
         interval,
         checks: checks.collect(),
+        warm_up: Some(effective.warm_up),
+        ..Analysis::default()
     });
     observation.policies = vec![NamedPolicy {
         name: "simulation".into(),

@@ -569,10 +569,10 @@ Rollout shop/web: AwaitingSignOff, step 1/2, weight 20%
 │     └─ web-aaa111-y1: CrashLoopBackOff, 2 restarts, 26h
 ├─ Evidence
 │  └─ errors
-│     ├─ canary: 10 of 400 requests failed, 2.50% (95% interval 1.36% to 4.54%)
-│     ├─ stable: 8 of 1600 requests failed, 0.50% (95% interval 0.25% to 0.98%)
-│     ├─ odds that it is worse than tolerated: 10^0.22, rolled back at 10^2.30
-│     └─ odds that it is within the margin: 10^0.43, passes at 10^1.00
+│     ├─ Scarce: canary 2.5% of 400 requests against stable 0.5% of 1,600: about 300 more requests are needed for this step, about 5 min at the present rate
+│     ├─ error rate: canary 2.50% (0.97% to 5.35%), stable 0.50% (0.16% to 1.24%)
+│     ├─ evidence that it is worse: 10^0.22, rolled back at 10^2.30; that it is within the margin: 10^0.43, passes at 10^1.00
+│     └─ last 4 windows: ▁▂█▄
 ├─ Gates
 │  ├─ step-2: 1 of 2 people of approvers signed (bob), 0 of 1 person of senior signed; missing: 1 of approvers, 1 of senior
 │  ├─ promotion: 0 of 1 person signed; missing: 1
@@ -703,7 +703,7 @@ Rollout shop/web: AwaitingSignOff, step 1/2, weight 20%
             "digest 1a2b3c4d5e6f",
             "image example.org/web:v2",
             "90 % of the lines are by an AI",
-            "10 of 400 requests failed",
+            "canary 2.5% of 400 requests",
             "missing: 1 of approvers, 1 of senior",
         ] {
             assert!(text.contains(part), "{part}: {text}");

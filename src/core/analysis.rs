@@ -5,68 +5,18 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use super::observation::{CheckWindows, Observation, WindowOutcome};
-use super::policy::Effective;
+use super::checks::{self, Checks};
+use super::observation::{CheckWindows, WindowOutcome};
+use super::query;
 use super::statistics::{self, Counts, EProcess, Test, Tolerance};
-use crate::api::rollout::{Change, CheckEvidence, CheckSummary, Evidence, Strictness};
-use crate::api::{Check, Duration, analysis::default_interval};
+use super::summary;
+use crate::api::analysis::CheckMode;
+use crate::api::plan::Tier;
+use crate::api::rollout::{Change, CheckEvidence, CheckVerdict, Evidence, Stage, Strictness};
+use crate::api::{Check, Duration, Metric};
 
-/// The checks that a change must pass: its own and those of the policies, whose names are prefixed.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Checks {
-    /// Each check under its unique name.
-    pub checks: BTreeMap<String, Check>,
-    /// Length of one window: the shortest that anyone asks for.
-    pub interval: Duration,
-}
-
-/// The checks in force for an observation.
-#[must_use]
-pub fn checks(observation: &Observation, effective: &Effective) -> Checks {
-    let own = observation.spec.strategy.canary.analysis.as_ref();
-    let named = own.into_iter().flat_map(|analysis| {
-        analysis
-            .checks
-            .iter()
-            .map(|check| (check.name.clone(), check.clone()))
-    });
-    let interval = own
-        .map(|analysis| analysis.interval)
-        .into_iter()
-        .chain(effective.interval)
-        .min();
-    Checks {
-        checks: named.chain(effective.checks.iter().cloned()).collect(),
-        interval: interval.unwrap_or_else(default_interval),
-    }
-}
-
-/// The checks of a change under way: one that has counted stays as it was, whatever became of its
-/// definition since, and new ones are added. So nobody can swap the question while it is answered.
-#[must_use]
-pub fn in_force(change: &Change, current: &Checks) -> Checks {
-    if change.evidence.from.is_none() {
-        return current.clone();
-    }
-    let has_counted = |name: &String| {
-        let evidence = change
-            .evidence
-            .checks
-            .iter()
-            .find(|check| check.name == *name);
-        evidence.is_some_and(|check| check.canary.requests + check.stable.requests > 0.0)
-    };
-    let mut checks = change.checks.clone();
-    for (name, check) in &current.checks {
-        if !has_counted(name) {
-            checks.insert(name.clone(), check.clone());
-        }
-    }
-    Checks {
-        checks,
-        interval: change.interval,
-    }
-}
+/// Most windows whose rates are kept for people to look at.
+const RECENT: usize = 30;
 
 /// What the evidence says of a canary.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,28 +47,73 @@ pub enum Verdict {
     },
 }
 
-fn tolerated(strictness: &Strictness) -> Tolerance {
+/// How much worse than stable a canary may be before it is rolled back.
+#[must_use]
+pub fn tolerated(strictness: &Strictness) -> Tolerance {
     Tolerance {
         ratio: strictness.tolerated_ratio,
         difference: strictness.tolerated_difference,
     }
 }
 
-fn margin(strictness: &Strictness) -> Tolerance {
+/// How much worse than stable a canary must surely not be before it is promoted.
+#[must_use]
+pub fn margin(strictness: &Strictness) -> Tolerance {
     Tolerance {
         ratio: strictness.margin_ratio,
         difference: strictness.margin_difference,
     }
 }
 
-/// ln E at which the canary is rolled back: half of the allowance is for evidence gathered from the
-/// start, the other half for what begins anew with each step (see [`rearm`]).
-fn rollback_at(strictness: &Strictness) -> f64 {
-    (2.0 / strictness.max_false_rollback).ln()
+/// How much fresh evidence all steps together begin with (see [`rearm`]), beside the 1 that a change
+/// begins with: two thirds of the allowance are for what is gathered from the start, a third for what
+/// begins late.
+pub const RENEWED: f64 = 0.5;
+
+/// ln E at which the canary is rolled back.
+#[must_use]
+pub fn rollback_at(strictness: &Strictness) -> f64 {
+    ((1.0 + RENEWED) / strictness.max_false_rollback).ln()
 }
 
-fn promote_at(strictness: &Strictness) -> f64 {
+/// ln E at which a step may pass.
+#[must_use]
+pub fn promote_at(strictness: &Strictness) -> f64 {
     -strictness.max_false_promotion.ln()
+}
+
+/// The ceiling of a check: its own, or the share of slow requests that a quantile leaves.
+#[must_use]
+pub fn ceiling(check: &Check) -> Option<f64> {
+    let quantile = check.latency.as_ref().and_then(|it| it.quantile);
+    check
+        .ceiling
+        .or_else(|| quantile.map(|quantile| 1.0 - quantile))
+}
+
+/// Fewest requests of the canary in the present step.
+#[must_use]
+pub fn least_requests(change: &Change) -> f64 {
+    let step = usize::try_from(change.step - 1)
+        .ok()
+        .and_then(|index| change.plan.steps.get(index));
+    #[allow(clippy::cast_precision_loss)]
+    step.map_or(1.0, |step| (step.min_requests as f64).max(1.0))
+}
+
+/// The evidence of one check in a change, if it has any.
+fn evidence_of<'a>(change: &'a Change, name: &str) -> Option<&'a CheckEvidence> {
+    change.evidence.checks.iter().find(|it| it.name == name)
+}
+
+/// From when on a check counts, and until when it has counted.
+#[must_use]
+pub fn counted_until(change: &Change, name: &str) -> Option<Timestamp> {
+    let known = evidence_of(change, name);
+    let from = known.and_then(|known| known.from.clone());
+    let from = from.or_else(|| change.evidence.from.clone())?.0;
+    let counted = known.and_then(|known| known.last_window_end.as_ref());
+    Some(counted.map_or(from, |end| end.0.max(from)))
 }
 
 /// Folds the answered windows into the evidence. The same windows always give the same evidence.
@@ -130,28 +125,29 @@ pub fn gather(
 ) -> Evidence {
     let none = CheckWindows::default();
     let checks = checks.checks.iter().map(|(name, check)| {
-        let known = change
-            .evidence
-            .checks
-            .iter()
-            .find(|evidence| evidence.name == *name);
-        let mut evidence = known.cloned().unwrap_or_else(|| CheckEvidence {
-            name: name.clone(),
-            last: "Waiting".into(),
-            message: "no window has ended yet".into(),
-            ..CheckEvidence::default()
-        });
+        let mut evidence = evidence_of(change, name)
+            .cloned()
+            .unwrap_or_else(|| CheckEvidence {
+                name: name.clone(),
+                last: "Waiting".into(),
+                message: "no window has ended yet".into(),
+                ..CheckEvidence::default()
+            });
         fold(
             &mut evidence,
             check,
             windows.get(name).unwrap_or(&none),
             change,
         );
+        let finding = find(check, &evidence, change);
+        evidence.summary = summary::of(check, &evidence, change, &finding);
         evidence
     });
     Evidence {
         from: change.evidence.from.clone(),
         checks: checks.collect(),
+        objectives: change.evidence.objectives.clone(),
+        renewed: change.evidence.renewed,
     }
 }
 
@@ -163,10 +159,6 @@ fn fold(evidence: &mut CheckEvidence, check: &Check, windows: &CheckWindows, cha
             .map_or(1.0, statistics::dispersion);
         evidence.dispersion = Some(check.dispersion.unwrap_or(measured));
     }
-    let step_started = change
-        .step_started_at
-        .as_ref()
-        .map_or(Timestamp::MIN, |at| at.0);
     for window in &windows.due {
         if evidence
             .last_window_end
@@ -175,17 +167,29 @@ fn fold(evidence: &mut CheckEvidence, check: &Check, windows: &CheckWindows, cha
         {
             continue;
         }
+        let warms_up = warms_up(change, check, window.start);
         match &window.outcome {
-            WindowOutcome::Counted { canary, stable } => {
-                count(evidence, check, *canary, *stable, &change.plan.strictness);
-                if window.start >= step_started {
+            WindowOutcome::Counted { canary, stable } if !warms_up || check.latency.is_none() => {
+                count(evidence, check, *canary, *stable, change, warms_up);
+                if is_of_step(change, window.start) && !warms_up {
                     evidence.step_requests += canary.requests;
+                    evidence.step_windows += 1;
                 }
                 evidence.last = "Counted".into();
                 evidence.message = format!(
                     "canary {} of {} requests failed, stable {} of {}",
                     canary.errors, canary.requests, stable.errors, stable.requests
                 );
+            }
+            WindowOutcome::Measured { value } if !warms_up => {
+                measure(evidence, check, *value);
+                evidence.step_windows += i32::from(is_of_step(change, window.start));
+                evidence.last = "Counted".into();
+                evidence.message = format!("the metric is {value}");
+            }
+            WindowOutcome::Counted { .. } | WindowOutcome::Measured { .. } => {
+                evidence.last = super::reason::WARMING_UP.into();
+                evidence.message = "the new pods warm up".into();
             }
             WindowOutcome::Uncounted { reason, message } => {
                 evidence.last = format!("{reason:?}");
@@ -201,13 +205,38 @@ fn fold(evidence: &mut CheckEvidence, check: &Check, windows: &CheckWindows, cha
     }
 }
 
+fn is_of_step(change: &Change, start: Timestamp) -> bool {
+    let since = change.step_started_at.as_ref();
+    since.is_none_or(|since| start >= since.0)
+}
+
+/// Whether the pods of the present step were new in a window that began then. Where a Service tells
+/// the revisions apart they are new until they are available, as stable pods may stand in for them.
+fn warms_up(change: &Change, check: &Check, start: Timestamp) -> bool {
+    let matters = change.warm_up > Duration::default() || query::is_told_by_service(check);
+    if !matters || !is_of_step(change, start) {
+        return false;
+    }
+    let until = match (change.stage, &change.available_at, &change.step_started_at) {
+        (Stage::Stepping, None, _) => return true,
+        (Stage::Stepping, Some(since), _)
+        | (Stage::Promoting | Stage::Promoted, _, Some(since)) => since.0,
+        _ => return false,
+    };
+    until
+        .saturating_add(change.warm_up.signed())
+        .is_ok_and(|until| start < until)
+}
+
 fn count(
     evidence: &mut CheckEvidence,
     check: &Check,
     canary: Counts,
     stable: Counts,
-    strictness: &Strictness,
+    change: &Change,
+    warms_up: bool,
 ) {
+    let strictness = &change.plan.strictness;
     let dispersion = evidence.dispersion.unwrap_or(1.0);
     let observe = |process: &mut EProcess, test, canary| {
         process.observe(test, canary, stable, dispersion);
@@ -217,12 +246,14 @@ fn count(
         Test::RollBack(tolerated(strictness)),
         canary,
     );
-    observe(
-        &mut evidence.promote,
-        Test::Promote(margin(strictness)),
-        canary,
-    );
-    if let Some(ceiling) = check.ceiling {
+    if !warms_up {
+        observe(
+            &mut evidence.promote,
+            Test::Promote(margin(strictness)),
+            canary,
+        );
+    }
+    if let Some(ceiling) = ceiling(check) {
         let test = Test::Ceiling(ceiling);
         observe(evidence.ceiling.get_or_insert_default(), test, canary);
         observe(
@@ -238,15 +269,63 @@ fn count(
         sum.requests += window.requests;
         sum.errors += window.errors;
     }
+    if canary.requests > 0.0 {
+        remember(evidence, canary.errors / canary.requests);
+    }
+}
+
+fn measure(evidence: &mut CheckEvidence, check: &Check, value: f64) {
+    let outside = check
+        .metric
+        .as_ref()
+        .is_some_and(|it| is_outside(it, value));
+    evidence.outside = if outside {
+        evidence.outside.saturating_add(1)
+    } else {
+        0
+    };
+    evidence.value = Some(value);
+    remember(evidence, value);
+}
+
+/// Whether a number is out of a metric's bounds.
+fn is_outside(metric: &Metric, value: f64) -> bool {
+    metric.min.is_some_and(|min| value < min) || metric.max.is_some_and(|max| value > max)
+}
+
+fn remember(evidence: &mut CheckEvidence, value: f64) {
+    if evidence.recent.len() >= RECENT {
+        evidence.recent.remove(0);
+    }
+    // Four digits are what a picture needs.
+    evidence.recent.push(summary::significant(value));
+}
+
+/// Lets the checks count that run at this weight and did not at the last one.
+pub fn begin(change: &mut Change, before: i32, weight: i32, now: &Time) {
+    for (name, check) in &change.checks {
+        let began = before > 0 && !checks::is_active(check, &change.plan, before);
+        if !(began && checks::is_active(check, &change.plan, weight)) {
+            continue;
+        }
+        let checks = &mut change.evidence.checks;
+        if let Some(known) = checks.iter_mut().find(|it| it.name == *name) {
+            known.from = Some(now.clone());
+        }
+    }
 }
 
 /// Starts a step: requests are counted anew, and a regression that begins now is seen as soon as one
 /// that began with the change, since the roll-back tests get a fresh share of the allowance.
-pub fn rearm(evidence: &mut Evidence, steps: usize) {
+pub fn rearm(evidence: &mut Evidence, shares: usize) {
     #[allow(clippy::cast_precision_loss)]
-    let share = 1.0 / (steps.max(1) as f64);
+    let share = (RENEWED / (shares.max(1) as f64)).min(RENEWED - evidence.renewed);
+    if share <= 0.0 {
+        return begin_step(evidence);
+    }
+    evidence.renewed += share;
+    begin_step(evidence);
     for check in &mut evidence.checks {
-        check.step_requests = 0.0;
         check.rollback.rearm(share);
         for ceiling in [&mut check.ceiling, &mut check.stable_ceiling]
             .into_iter()
@@ -257,219 +336,249 @@ pub fn rearm(evidence: &mut Evidence, steps: usize) {
     }
 }
 
-/// Judges the evidence of a step.
-///
-/// Fresh evidence is one that reaches to within three intervals and the lag of `now`: without it
-/// nothing passes, whatever was seen before.
+fn begin_step(evidence: &mut Evidence) {
+    for check in &mut evidence.checks {
+        check.step_requests = 0.0;
+        check.step_windows = 0;
+    }
+}
+
+/// Whether every check that decides has counted until a moment.
 #[must_use]
-pub fn judge(
-    evidence: &Evidence,
-    checks: &Checks,
-    strictness: &Strictness,
-    min_requests: i64,
-    now: Timestamp,
-    lag: Duration,
-) -> Verdict {
-    if checks.checks.is_empty() {
-        return Verdict::NoChecks;
-    }
-    if let Some(message) = failure(evidence, strictness) {
-        return Verdict::Fail { message };
-    }
-    if let Some(no_data) = missing(evidence, checks, now, lag) {
-        return no_data;
-    }
-    if let Some(check) = both_above_ceiling(evidence, strictness) {
-        return Verdict::NoData {
-            reason: "StableAboveCeiling".into(),
-            message: format!(
-                "check {}: stable breaks the ceiling too, so the canary is not to blame",
-                check.name
-            ),
-        };
-    }
-    let scarce: Vec<_> = evidence
-        .checks
-        .iter()
-        .filter_map(|check| scarcity(check, strictness, min_requests))
-        .collect();
-    if scarce.is_empty() {
-        Verdict::Pass {
-            message: summary_line(evidence, strictness),
-        }
-    } else {
-        Verdict::Scarce {
-            message: scarce.join("; "),
-        }
-    }
-}
-
-/// The mean of the tests' e-values reaches `1/alpha`: valid whatever their dependence, and never
-/// later than any single one of `m` that reaches `m/alpha`.
-fn failure(evidence: &Evidence, strictness: &Strictness) -> Option<String> {
-    let tests: Vec<_> = evidence
-        .checks
-        .iter()
-        .flat_map(|check| tests(check, strictness))
-        .collect();
-    let values: Vec<f64> = tests.iter().map(|(_, _, value)| *value).collect();
-    if statistics::ln_mean(&values) < rollback_at(strictness) {
-        return None;
-    }
-    let (check, what, value) = tests.into_iter().max_by(|a, b| a.2.total_cmp(&b.2))?;
-    Some(format!(
-        "check {}: {}; that is {what}, by odds of 1 to 10^{:.1} (rolled back from 10^{:.1})",
-        check.name,
-        rates(check),
-        log10(value),
-        log10(rollback_at(strictness)),
-    ))
-}
-
-/// The roll-back tests of one check. A ceiling that stable breaks as well says nothing of the canary.
-fn tests<'a>(
-    check: &'a CheckEvidence,
-    strictness: &Strictness,
-) -> Vec<(&'a CheckEvidence, &'static str, f64)> {
-    let mut tests = vec![(
-        check,
-        "worse than tolerated beside stable",
-        check.rollback.ln_value(),
-    )];
-    if let Some(ceiling) = &check.ceiling
-        && !stable_above_ceiling(check, strictness)
-    {
-        tests.push((check, "above the ceiling", ceiling.ln_value()));
-    }
-    tests
-}
-
-fn stable_above_ceiling(check: &CheckEvidence, strictness: &Strictness) -> bool {
-    let value = check
-        .stable_ceiling
-        .as_ref()
-        .map_or(0.0, EProcess::ln_value);
-    value >= -strictness.max_false_rollback.ln()
-}
-
-fn both_above_ceiling<'a>(
-    evidence: &'a Evidence,
-    strictness: &Strictness,
-) -> Option<&'a CheckEvidence> {
-    let above = |check: &CheckEvidence| {
-        check
-            .ceiling
-            .as_ref()
-            .is_some_and(|ceiling| ceiling.ln_value() >= rollback_at(strictness))
-    };
-    evidence
-        .checks
-        .iter()
-        .find(|check| above(check) && stable_above_ceiling(check, strictness))
-}
-
-fn missing(evidence: &Evidence, checks: &Checks, now: Timestamp, lag: Duration) -> Option<Verdict> {
-    let patience = lag
-        .signed()
-        .saturating_add(checks.interval.signed().saturating_mul(3));
-    let oldest = now.saturating_sub(patience).unwrap_or(Timestamp::MIN);
-    evidence.checks.iter().find_map(|check| {
-        let fresh = check
-            .last_window_end
-            .as_ref()
-            .is_some_and(|end| end.0 >= oldest);
-        let (reason, message) = match check.last.as_str() {
-            "Counted" if fresh => return None,
-            "Counted" => (
-                super::reason::EVIDENCE_OUTDATED,
-                "no window was answered lately",
-            ),
-            reason => (reason, check.message.as_str()),
-        };
-        Some(Verdict::NoData {
-            reason: reason.to_owned(),
-            message: format!("check {}: {message}", check.name),
+pub fn has_counted_until(change: &Change, checks: &Checks, until: Timestamp) -> bool {
+    let oldest = until.saturating_sub(change.interval.signed());
+    let oldest = oldest.unwrap_or(Timestamp::MIN);
+    let mut deciding = checks.checks.iter().filter(|(_, check)| {
+        check.mode == CheckMode::Required && checks::is_active(check, &change.plan, change.weight)
+    });
+    deciding.all(|(name, _)| {
+        evidence_of(change, name).is_some_and(|it| {
+            let end = it.last_window_end.as_ref();
+            it.last == "Counted" && end.is_some_and(|end| end.0 >= oldest)
         })
     })
 }
 
-fn scarcity(check: &CheckEvidence, strictness: &Strictness, min_requests: i64) -> Option<String> {
-    #[allow(clippy::cast_precision_loss)]
-    let least = (min_requests as f64).max(1.0);
-    if check.step_requests < least {
-        return Some(format!(
-            "check {}: the canary served {} of at least {least} requests in this step",
-            check.name, check.step_requests
-        ));
+/// Judges the evidence of a change as it was gathered.
+///
+/// Fresh evidence is one that reaches to within three intervals and the lag of `now`: without it
+/// nothing passes, whatever was seen before.
+#[must_use]
+pub fn judge(change: &Change, checks: &Checks, now: Timestamp, lag: Duration) -> Verdict {
+    let decides = |name: &str| {
+        let check = checks.checks.get(name);
+        check.filter(|check| check.mode == CheckMode::Required)
+    };
+    let evidence: Vec<_> = change
+        .evidence
+        .checks
+        .iter()
+        .filter_map(|it| Some((decides(&it.name)?, it)))
+        .collect();
+    if let Some(message) = failure(&evidence, change) {
+        return Verdict::Fail { message };
     }
-    if check.promote.ln_value() >= promote_at(strictness) {
+    let active: Vec<_> = evidence
+        .into_iter()
+        .filter(|(check, _)| checks::is_active(check, &change.plan, change.weight))
+        .collect();
+    // A number within bounds says nothing of requests; only the lowest tier goes on by that alone.
+    let counts = active.iter().any(|(check, _)| check.metric.is_none());
+    if active.is_empty() || (!counts && change.tier > Tier::Low) {
+        return Verdict::NoChecks;
+    }
+    let oldest = oldest_fresh(change.interval, now, lag);
+    let findings: Vec<_> = active
+        .iter()
+        .map(|(check, it)| (*it, fresh(find(check, it, change), it, oldest)))
+        .collect();
+    for (check, finding) in &findings {
+        let (reason, message) = match finding {
+            Finding::NoData { reason, message } => (reason.as_str(), message),
+            // One check alone is not enough to roll back, but surely enough to wait.
+            Finding::Fails => (super::reason::CHECK_FAILING, &check.summary.sentence),
+            Finding::Scarce(_) | Finding::Passes => continue,
+        };
+        return Verdict::NoData {
+            reason: reason.to_owned(),
+            message: format!("check {}: {message}", check.name),
+        };
+    }
+    let scarce: Vec<_> = findings
+        .iter()
+        .filter_map(|(check, finding)| match finding {
+            Finding::Scarce(message) => Some(format!("check {}: {message}", check.name)),
+            _ => None,
+        })
+        .collect();
+    if scarce.is_empty() {
+        let message = summary::line(&change.evidence);
+        return Verdict::Pass { message };
+    }
+    Verdict::Scarce {
+        message: scarce.join("; "),
+    }
+}
+
+/// End of the oldest window on which a decision may still be made.
+fn oldest_fresh(interval: Duration, now: Timestamp, lag: Duration) -> Timestamp {
+    let intervals = interval.signed().saturating_mul(3);
+    let patience = lag.signed().saturating_add(intervals);
+    now.saturating_sub(patience).unwrap_or(Timestamp::MIN)
+}
+
+/// What one check says by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Finding {
+    /// It would roll the canary back if it stood alone.
+    Fails,
+    /// Nothing can be said.
+    NoData {
+        /// Why, in one word.
+        reason: String,
+        /// Why, in a sentence.
+        message: String,
+    },
+    /// Clean so far, but too little; with what is still needed.
+    Scarce(String),
+    /// It passes.
+    Passes,
+}
+
+impl Finding {
+    /// The word for it.
+    #[must_use]
+    pub fn verdict(&self) -> CheckVerdict {
+        match self {
+            Self::Fails => CheckVerdict::Failing,
+            Self::NoData { reason, .. } if reason == "Waiting" => CheckVerdict::Waiting,
+            Self::NoData { .. } => CheckVerdict::NoData,
+            Self::Scarce(_) => CheckVerdict::Scarce,
+            Self::Passes => CheckVerdict::Passing,
+        }
+    }
+}
+
+fn find(check: &Check, evidence: &CheckEvidence, change: &Change) -> Finding {
+    let no_data = |reason: &str, message: String| Finding::NoData {
+        reason: reason.to_owned(),
+        message,
+    };
+    if fails_alone(check, evidence, change) {
+        return Finding::Fails;
+    }
+    if evidence.last != "Counted" {
+        return no_data(&evidence.last, evidence.message.clone());
+    }
+    if let Some(metric) = &check.metric {
+        if evidence.outside > 0 {
+            return no_data(
+                super::reason::OUT_OF_BOUNDS,
+                summary::bounds(metric, evidence),
+            );
+        }
+        return match evidence.step_windows {
+            0 => Finding::Scarce("no window of this step has been measured yet".into()),
+            _ => Finding::Passes,
+        };
+    }
+    if stable_above_ceiling(evidence, change) && above_ceiling(evidence, change) {
+        let message = "stable breaks the ceiling too, so the canary is not to blame";
+        return no_data(super::reason::STABLE_ABOVE_CEILING, message.into());
+    }
+    let least = least_requests(change);
+    let passes = evidence.promote.ln_value() >= promote_at(&change.plan.strictness);
+    if passes && evidence.step_requests >= least {
+        Finding::Passes
+    } else {
+        Finding::Scarce(summary::still_needed(evidence, change))
+    }
+}
+
+/// Old evidence says nothing of now.
+fn fresh(finding: Finding, evidence: &CheckEvidence, oldest: Timestamp) -> Finding {
+    let end = evidence.last_window_end.as_ref();
+    let is_fresh = evidence.last != "Counted" || end.is_some_and(|end| end.0 >= oldest);
+    if is_fresh {
+        return finding;
+    }
+    Finding::NoData {
+        reason: super::reason::EVIDENCE_OUTDATED.into(),
+        message: "no window was answered lately".into(),
+    }
+}
+
+fn fails_alone(check: &Check, evidence: &CheckEvidence, change: &Change) -> bool {
+    match &check.metric {
+        Some(metric) => evidence.outside >= metric.failures,
+        None => tests(evidence, change)
+            .iter()
+            .any(|(_, value)| *value >= rollback_at(&change.plan.strictness)),
+    }
+}
+
+/// A metric that is out of bounds for too long, or the mean of the tests' e-values at its bound: that
+/// is valid whatever their dependence, and never later than any single one of `m` that reaches
+/// `m` times that.
+fn failure(evidence: &[(&Check, &CheckEvidence)], change: &Change) -> Option<String> {
+    let metric = evidence.iter().find(|(check, it)| {
+        let metric = check.metric.as_ref();
+        metric.is_some_and(|metric| it.outside >= metric.failures)
+    });
+    if let Some((_, it)) = metric {
+        return Some(format!("check {}: {}", it.name, it.summary.sentence));
+    }
+    let tests: Vec<_> = evidence
+        .iter()
+        .filter(|(check, _)| check.metric.is_none())
+        .flat_map(|(_, it)| tests(it, change).into_iter().map(|test| (*it, test)))
+        .collect();
+    let values: Vec<f64> = tests.iter().map(|(_, (_, value))| *value).collect();
+    if statistics::ln_mean(&values) < rollback_at(&change.plan.strictness) {
         return None;
     }
-    let needed = statistics::requests_needed(strictness.max_false_promotion, margin(strictness));
+    let (check, (what, value)) = tests.into_iter().max_by(|a, b| a.1.1.total_cmp(&b.1.1))?;
     Some(format!(
-        "check {}: {}; it takes at least {needed} requests without an error to rule out that the canary is worse than the margin",
+        "check {}: {}",
         check.name,
-        rates(check)
+        summary::failed(check, what, value, change)
     ))
 }
 
-/// One line with the counts and e-values of every check.
-#[must_use]
-pub fn summary_line(evidence: &Evidence, strictness: &Strictness) -> String {
-    let lines: Vec<_> = summaries(evidence, strictness)
-        .iter()
-        .zip(&evidence.checks)
-        .map(|(summary, check)| {
-            format!(
-                "check {}: {}; worse: 10^{:.1} of 10^{:.1}, within margin: 10^{:.1} of 10^{:.1}",
-                check.name,
-                rates(check),
-                summary.log10_worse,
-                summary.rollback_at,
-                summary.log10_within_margin,
-                summary.promote_at
-            )
-        })
-        .collect();
-    lines.join("; ")
+/// What a roll-back test finds wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// The canary is worse than tolerated beside stable.
+    Worse,
+    /// The canary is above the ceiling.
+    AboveCeiling,
 }
 
-/// The evidence of each check in the form that records keep.
-#[must_use]
-pub fn summaries(evidence: &Evidence, strictness: &Strictness) -> Vec<CheckSummary> {
-    let summary = |check: &CheckEvidence| CheckSummary {
-        check: check.name.clone(),
-        canary: check.canary,
-        stable: check.stable,
-        log10_worse: log10(check.rollback.ln_value()),
-        rollback_at: log10(rollback_at(strictness)),
-        log10_within_margin: log10(check.promote.ln_value()),
-        promote_at: log10(promote_at(strictness)),
-    };
-    evidence.checks.iter().map(summary).collect()
+/// The roll-back tests of one check, with their ln E. A ceiling that stable breaks as well says nothing
+/// of the canary.
+fn tests(evidence: &CheckEvidence, change: &Change) -> Vec<(Wrong, f64)> {
+    let mut tests = vec![(Wrong::Worse, evidence.rollback.ln_value())];
+    if let Some(ceiling) = &evidence.ceiling {
+        // It stays one of the tests, so that the others weigh no more without it.
+        let blameless = stable_above_ceiling(evidence, change);
+        let value = ceiling.ln_value();
+        tests.push((
+            Wrong::AboveCeiling,
+            if blameless { value.min(0.0) } else { value },
+        ));
+    }
+    tests
 }
 
-fn log10(ln: f64) -> f64 {
-    // Two decimals are what a person reads and what a record needs.
-    (ln / std::f64::consts::LN_10 * 100.0).round() / 100.0
+fn stable_above_ceiling(evidence: &CheckEvidence, change: &Change) -> bool {
+    let value = evidence
+        .stable_ceiling
+        .as_ref()
+        .map_or(0.0, EProcess::ln_value);
+    value >= -change.plan.strictness.max_false_rollback.ln()
 }
 
-fn rates(check: &CheckEvidence) -> String {
-    let rate = |counts: Counts| {
-        let percent = if counts.requests > 0.0 {
-            100.0 * counts.errors / counts.requests
-        } else {
-            0.0
-        };
-        format!(
-            "{} of {} requests failed ({percent:.2}%)",
-            counts.errors.round(),
-            counts.requests.round()
-        )
-    };
-    format!(
-        "canary {}, stable {}",
-        rate(check.canary),
-        rate(check.stable)
-    )
+fn above_ceiling(evidence: &CheckEvidence, change: &Change) -> bool {
+    let value = evidence.ceiling.as_ref().map(EProcess::ln_value);
+    value.is_some_and(|value| value >= rollback_at(&change.plan.strictness))
 }

@@ -19,6 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::analysis::{self, Verdict};
+use super::checks::Checks;
 use super::decision::{Decision, Notice};
 use super::freeze::{self, Freezes};
 use super::gate::{self, Hold, HoldKind, Situation};
@@ -26,23 +27,36 @@ use super::observation::{Observation, SeenIntervention};
 use super::proposal::{self, Proposal};
 use super::provenance::Contributor;
 use super::sign_off::{self, SignOffs};
-use super::{answers, intervention, plan, reason, record, standing, workload};
+use super::{
+    answers, budget, checks, intervention, plan, reason, record, smoke, standing, summary, workload,
+};
+use crate::api::Duration;
+use crate::api::analysis::CheckMode;
 use crate::api::freeze::FreezeAction;
 use crate::api::intervention::InterventionAction;
+use crate::api::objective::OnBurn;
 use crate::api::policy::OnScarceEvidence;
-use crate::api::rollout::{Change, Outcome, Revision, RolloutStatus, Stage, Transition};
+use crate::api::rollout::{
+    Change, CheckVerdict, Evidence, Outcome, Revision, RolloutStatus, Stage, Transition,
+};
 use crate::api::sign_off::SignOffDecision;
 
 /// Longest story of one change; what ends a change is always told.
 const MAX_TRANSITIONS: usize = 180;
 /// Most sign-offs and interventions that are heard for one change; an abort always is.
 const MAX_HEARD: usize = 180;
+/// Most lines that hold evidence, so that the status of a long story can still be written.
+const MAX_EVIDENCE: usize = 50;
+/// Longest message of a line, in characters.
+const MAX_MESSAGE: usize = 2_000;
 /// The same with those that break the glass, which are never silent.
 const MAX_LOUD: usize = 195;
 /// Most commands to pause, resume and promote that are followed for one change.
 const MAX_COMMANDS: usize = 40;
 /// When to look again at what no watch reports.
 const SOON: SignedDuration = SignedDuration::from_secs(5);
+/// Longest time by which looks for evidence are spread.
+const LONGEST_SPREAD: SignedDuration = SignedDuration::from_secs(5);
 /// When to look again at a change under way if nothing else happens.
 const LATER: SignedDuration = SignedDuration::from_mins(1);
 
@@ -61,12 +75,13 @@ pub fn decide(observation: &Observation) -> Decision {
     let hold = turn.take(&mut status);
     let answers = answers::of(observation, &proposal, &status);
     let record = record::of(observation, &proposal, &status);
-    let actions = workload::actions(
+    let mut actions = workload::actions(
         observation,
         &proposal,
         &status,
         hold.as_ref().is_some_and(Hold::is_wanted),
     );
+    actions.extend(smoke::actions(observation, &status, hold.as_ref()));
     if !actions.is_empty() {
         turn.look_again_after(SOON);
     }
@@ -213,6 +228,14 @@ impl Turn<'_> {
         }
     }
 
+    /// A smoke check that has succeeded is told once, and is not asked for again.
+    fn hear_smoke(&self, change: &mut Change) {
+        if let Some(message) = smoke::success(self.observation, change) {
+            change.smoke.get_or_insert_default().passed = true;
+            self.tell(change, reason::SMOKE_PASSED, message);
+        }
+    }
+
     /// Nothing is under way: a new template starts a change, provenance alone does not (the stable
     /// pods already run it).
     fn rest_or_start(&mut self, status: &mut RolloutStatus) -> Option<Hold> {
@@ -324,6 +347,12 @@ impl Turn<'_> {
 
     /// The change has ended: its pods go, and what follows waits until its record is complete.
     fn conclude(&mut self, status: &mut RolloutStatus, mut change: Change) -> Option<Hold> {
+        let promoted = change.outcome;
+        self.watch(status, &mut change);
+        if change.outcome != promoted {
+            status.change = Some(change); // it is told and recorded before anything else begins
+            return None;
+        }
         let gone = workload::stable_is_alone(self.observation, status);
         if gone && change.stage == Stage::RollingBack {
             change.stage = Stage::RolledBack;
@@ -334,13 +363,19 @@ impl Turn<'_> {
             );
         }
         // What failed stays failed until the template or its provenance changes.
-        let same = change.digest == self.proposal.digest;
+        let regressed = change.transitions.iter();
+        let regressed = regressed.rev().any(|line| line.reason == reason::REGRESSED);
+        let same = change.digest == self.proposal.digest
+            || (regressed && change.template_digest == self.proposal.template_digest);
         let stable_again = status
             .stable
             .as_ref()
             .is_some_and(|stable| stable.template_digest == self.proposal.template_digest);
         let over = match change.outcome {
-            Some(Outcome::Promoted) => gone || !same,
+            Some(Outcome::Promoted) => {
+                let replaced = change.template_digest != self.proposal.template_digest;
+                replaced || (gone && !is_watched(&change))
+            }
             Some(Outcome::Superseded) => true,
             Some(Outcome::Reverted) => gone || !stable_again,
             _ if same => gone && self.is_retried(&mut change),
@@ -360,6 +395,87 @@ impl Turn<'_> {
         }
         status.change = Some(change);
         None
+    }
+
+    /// After its promotion a change is watched by what needs no comparison: where that breaks, or the
+    /// template goes back, the previous revision is the stable one again, without steps.
+    fn watch(&mut self, status: &mut RolloutStatus, change: &mut Change) {
+        let (Some(until), Some(previous)) = (change.watched_until.clone(), &change.previous) else {
+            return;
+        };
+        if previous.template_digest == self.proposal.template_digest {
+            let message = "the template went back to the previous revision".into();
+            self.come_back(status, change, Outcome::Reverted, reason::REVERTED, message);
+            return;
+        }
+        let verdict = self.judge(change);
+        let broken = match verdict {
+            Verdict::Fail { message } => Some(message),
+            _ => budget::burns(change, OnBurn::RollBack),
+        };
+        if let Some(message) = broken {
+            self.come_back(
+                status,
+                change,
+                Outcome::RolledBack,
+                reason::REGRESSED,
+                message,
+            );
+            return;
+        }
+        self.look_for_evidence(change);
+        if self.observation.now < until.0 {
+            self.look_again(until.0);
+            return;
+        }
+        let checks = checks::in_force(change, &self.proposal.checks);
+        let judged = analysis::has_counted_until(change, &checks, until.0);
+        let patience =
+            SignedDuration::from_secs(i64::from(self.observation.spec.progress_deadline_seconds));
+        let patience = patience.saturating_add(self.observation.lag.signed());
+        let latest = until.0.saturating_add(patience).unwrap_or(Timestamp::MAX);
+        if !judged && self.observation.now < latest {
+            return; // its last windows are still to come
+        }
+        (change.watched_until, change.previous) = (None, None);
+        let message = if judged {
+            format!("nothing broke for {}", change.post_promotion)
+        } else {
+            let seen = summary::line(&change.evidence);
+            format!(
+                "it could not be judged to the end of {}: {seen}",
+                change.post_promotion
+            )
+        };
+        self.tell(change, reason::WATCHED, message);
+    }
+
+    /// Makes the previous revision the stable one again, if it is still there.
+    fn come_back(
+        &mut self,
+        status: &mut RolloutStatus,
+        change: &mut Change,
+        outcome: Outcome,
+        why: &str,
+        message: String,
+    ) {
+        change.watched_until = None;
+        let Some(previous) = change.previous.take() else {
+            return;
+        };
+        let is_kept = self.observation.replica_sets.iter().any(|set| {
+            set.owned
+                && set.hash == previous.pod_template_hash
+                && set.template_digest == previous.template_digest
+        });
+        if is_kept {
+            status.stable = Some(previous);
+            self.end(change, outcome, why, message);
+        } else {
+            let message = format!("the previous revision is not kept any more: {message}");
+            self.tell(change, reason::PREVIOUS_MISSING, message);
+        }
+        self.look_again_after(SignedDuration::ZERO);
     }
 
     /// Whether a person asked to try a rolled-back change once more: first it is told, so that the
@@ -413,6 +529,7 @@ impl Turn<'_> {
         let sign_offs = SignOffs::of(self.observation, self.proposal, change);
         let freezes = freeze::freezes(self.observation, effective, change.tier);
         self.hear_sign_offs(change, &sign_offs);
+        self.hear_smoke(change);
         if let Some((why, message)) = self.verdict_against(change, &verdict, &sign_offs, &freezes) {
             self.roll_back(change, why, message);
             return None;
@@ -439,6 +556,8 @@ impl Turn<'_> {
             scarce_accepted: false,
             sign_offs: &sign_offs,
             freezes: &freezes,
+            checks: &self.proposal.checks,
+            effective,
         });
         self.note_capacity(change, has_capacity);
         let scarce_accepted = self.accepts_scarcity(change, &verdict, &sign_offs);
@@ -451,8 +570,11 @@ impl Turn<'_> {
             scarce_accepted,
             sign_offs: &sign_offs,
             freezes: &freezes,
+            checks: &self.proposal.checks,
+            effective,
         });
-        self.look_for_evidence(change, &verdict);
+        self.look_for_evidence(change);
+        smoke::keep_time(self.observation, change, hold.as_ref());
         if let Some(hold) = hold {
             return self.wait(change, hold);
         }
@@ -464,7 +586,8 @@ impl Turn<'_> {
         None
     }
 
-    /// What ends a change at once: bad evidence, a person's rejection, or a freeze that rolls back.
+    /// What ends a change at once: bad evidence, a person's rejection, a smoke check that has failed,
+    /// or a freeze that rolls back.
     fn verdict_against(
         &self,
         change: &Change,
@@ -478,9 +601,15 @@ impl Turn<'_> {
         if change.initial {
             return None;
         }
+        if let Some(message) = budget::burns(change, OnBurn::RollBack) {
+            return Some((reason::ERROR_BUDGET_BURN, message));
+        }
         if let Some(no) = sign_offs.rejection() {
             let said = intervention::said(&no.spec.approver.username, no.spec.reason.as_deref());
             return Some((reason::REJECTED, format!("rejected by {said}")));
+        }
+        if let Some(message) = smoke::failure(self.observation, change) {
+            return Some((reason::SMOKE_FAILED, message));
         }
         let under_way = matches!(change.stage, Stage::Stepping | Stage::Promoting);
         // Where it cannot be told whether somebody broke the glass, it is held and not rolled back.
@@ -512,26 +641,21 @@ impl Turn<'_> {
     }
 
     fn judge(&mut self, change: &mut Change) -> Verdict {
-        if change.initial || change.evidence.from.is_none() {
+        if change.initial {
             return Verdict::NoChecks;
         }
-        let checks = analysis::in_force(change, &self.proposal.checks);
+        let checks = checks::in_force(change, &self.proposal.checks);
+        change.evidence.objectives = budget::budgets(change, &checks, self.observation);
+        if change.evidence.from.is_none() {
+            return Verdict::NoChecks;
+        }
         change.checks.clone_from(&checks.checks);
+        change.objectives.clone_from(&checks.objectives);
         let evidence = analysis::gather(change, &checks, &self.observation.windows);
         let caught_up = change.evidence.checks != evidence.checks;
-        change.evidence = evidence;
-        let least = usize::try_from(change.step - 1)
-            .ok()
-            .and_then(|index| change.plan.steps.get(index))
-            .map_or(0, |step| step.min_requests);
-        let verdict = analysis::judge(
-            &change.evidence,
-            &checks,
-            &change.plan.strictness,
-            least,
-            self.observation.now,
-            self.observation.lag,
-        );
+        let before = std::mem::replace(&mut change.evidence, evidence);
+        self.tell_advisory_failures(change, &before, &checks);
+        let verdict = analysis::judge(change, &checks, self.observation.now, self.observation.lag);
         // After a long absence of the operator the windows are caught up with, which is progress.
         let behind = matches!(&verdict, Verdict::NoData { reason, .. } if reason == reason::EVIDENCE_OUTDATED);
         if behind && caught_up {
@@ -539,6 +663,34 @@ impl Turn<'_> {
             self.look_again_after(SOON);
         }
         verdict
+    }
+
+    /// An advisory check that begins to fail is told once, and ends nothing.
+    fn tell_advisory_failures(&self, change: &mut Change, before: &Evidence, checks: &Checks) {
+        let fails = |evidence: &Evidence, name: &str| {
+            let mut checks = evidence.checks.iter();
+            checks.any(|it| it.name == name && it.summary.verdict == CheckVerdict::Failing)
+        };
+        let told = |change: &Change, name: &str| {
+            let line = format!("check {name}: ");
+            let mut lines = change.transitions.iter();
+            lines.any(|it| it.reason == reason::ADVISORY_FAILED && it.message.starts_with(&line))
+        };
+        let advisory = checks
+            .checks
+            .iter()
+            .filter(|(_, check)| check.mode == CheckMode::Advisory);
+        for (name, _) in advisory {
+            if !fails(&change.evidence, name) || fails(before, name) || told(change, name) {
+                continue;
+            }
+            let mut evidence = change.evidence.checks.iter();
+            let evidence = evidence.find(|it| it.name == *name);
+            let sentence = evidence.map_or("", |it| it.summary.sentence.as_str());
+            let message =
+                format!("check {name}: {sentence}; it is advisory, so the change goes on");
+            self.tell(change, reason::ADVISORY_FAILED, message);
+        }
     }
 
     fn note_capacity(&self, change: &mut Change, has_capacity: bool) {
@@ -569,6 +721,12 @@ impl Turn<'_> {
             .as_ref()
             .map_or(self.observation.now, |at| at.0);
         let since = gate::bake_ends(change).map_or(since, |bake| bake.max(since));
+        let warm = change
+            .available_at
+            .as_ref()
+            .filter(|_| change.stage == Stage::Stepping);
+        let warm = warm.and_then(|at| at.0.saturating_add(change.warm_up.signed()).ok());
+        let since = warm.map_or(since, |warm| warm.max(since));
         let patience =
             SignedDuration::from_secs(i64::from(self.observation.spec.progress_deadline_seconds));
         since.saturating_add(patience).unwrap_or(Timestamp::MAX)
@@ -627,13 +785,22 @@ impl Turn<'_> {
 
     /// Doubt never promotes: at the deadline it rolls back, except where nothing serves yet.
     fn doubt(&mut self, change: &mut Change, hold: Hold) -> Option<Hold> {
-        if [reason::SERVICE_NOT_FOUND, reason::WISHES_UNREADABLE].contains(&hold.reason.as_str()) {
+        let polled = [
+            reason::SERVICE_NOT_FOUND,
+            reason::WISHES_UNREADABLE,
+            reason::CHECK_INVALID,
+        ];
+        if polled.contains(&hold.reason.as_str()) {
             self.look_again_after(SOON);
         }
-        if change.stage == Stage::Waiting {
+        let deadline = match change.stage {
+            Stage::Waiting => smoke::deadline(self.observation, change)
+                .filter(|_| hold.reason == reason::AWAITING_SMOKE),
+            _ => Some(self.deadline(change)),
+        };
+        let Some(deadline) = deadline else {
             return Some(hold);
-        }
-        let deadline = self.deadline(change);
+        };
         if change.initial && self.observation.now >= deadline {
             return Some(hold); // nothing else serves, so there is nothing to go back to
         }
@@ -728,13 +895,22 @@ impl Turn<'_> {
 
     fn enter(&self, change: &mut Change, stage: Stage, weight: i32) {
         let now = Time(self.observation.now);
+        let (before, checks) = (change.weight, &self.proposal.checks);
         if change.evidence.from.is_none() {
             change.evidence.from = Some(now.clone());
-            change.interval = self.proposal.checks.interval;
-            change.checks.clone_from(&self.proposal.checks.checks);
+            change.interval = checks.interval;
+            change.warm_up = checks.warm_up;
+            change.post_promotion = checks.post_promotion;
+            change.checks.clone_from(&checks.checks);
+            change.objectives.clone_from(&checks.objectives);
+            for budget in &mut change.evidence.objectives {
+                budget.burnt_before = budget.burning;
+            }
         } else {
-            analysis::rearm(&mut change.evidence, change.plan.steps.len());
+            let shares = shares(change);
+            analysis::rearm(&mut change.evidence, shares);
         }
+        analysis::begin(change, before, weight, &now);
         change.stage = stage;
         change.weight = weight;
         change.step_started_at = Some(now.clone());
@@ -747,6 +923,17 @@ impl Turn<'_> {
     fn promote(&mut self, status: &mut RolloutStatus, change: &mut Change) {
         let message = format!("revision {} is stable now", change.revision);
         self.end(change, Outcome::Promoted, reason::PROMOTED, message);
+        if change.post_promotion > Duration::default() && !change.initial {
+            let watch = change.post_promotion.signed();
+            let until = self.observation.now.saturating_add(watch);
+            change.watched_until = until.ok().map(Time);
+            change.previous.clone_from(&status.stable);
+            let shares = shares(change);
+            analysis::rearm(&mut change.evidence, shares);
+            for check in &mut change.evidence.checks {
+                check.stable_ceiling = None; // there is no stable revision beside it any more
+            }
+        }
         status.stable = Some(Revision {
             pod_template_hash: change.pod_template_hash.clone(),
             template_digest: change.template_digest.clone(),
@@ -782,37 +969,43 @@ impl Turn<'_> {
             return;
         }
         // A pause says nothing of the evidence, and anybody may make many.
-        let shown = ![reason::PAUSED_BY_PERSON, reason::RESUMED].contains(&why);
-        let evidence =
-            shown.then(|| analysis::summaries(&change.evidence, &change.plan.strictness));
+        let shown = ![reason::PAUSED_BY_PERSON, reason::RESUMED].contains(&why)
+            && (change.transitions.len() < MAX_EVIDENCE || change.outcome.is_some());
+        let evidence = shown.then(|| summary::worst(&change.evidence));
         change.transitions.push(Transition {
             at: Some(Time(self.observation.now)),
             step: change.step,
             weight: change.weight,
             reason: why.to_owned(),
-            message,
+            message: summary::cut(message, MAX_MESSAGE),
             evidence: evidence.unwrap_or_default(),
         });
     }
 
-    /// The next window is due one interval and the lag after the last one; an unanswered one is
-    /// asked again at the next interval.
-    fn look_for_evidence(&mut self, change: &Change, verdict: &Verdict) {
-        let (Some(from), false) = (&change.evidence.from, matches!(verdict, Verdict::NoChecks))
-        else {
+    /// The next window is due one interval and the lag after the last one, and is looked for a little
+    /// later; an unanswered one is asked again at the next interval. Budgets are asked as often.
+    fn look_for_evidence(&mut self, change: &Change) {
+        let Some(from) = &change.evidence.from else {
             return;
         };
         let interval = change.interval.signed();
-        let counted = change
-            .evidence
+        if !change.objectives.is_empty() {
+            self.look_again_after(interval);
+        }
+        if change.checks.is_empty() {
+            return;
+        }
+        let active = change
             .checks
             .iter()
-            .map(|check| check.last_window_end.as_ref().map_or(from.0, |end| end.0));
+            .filter(|(_, check)| checks::is_active(check, &change.plan, change.weight));
+        let counted = active.filter_map(|(name, _)| analysis::counted_until(change, name));
         let due = counted
             .min()
             .unwrap_or(from.0)
             .saturating_add(interval)
-            .and_then(|end| end.saturating_add(self.observation.lag.signed()));
+            .and_then(|end| end.saturating_add(self.observation.lag.signed()))
+            .and_then(|due| due.saturating_add(spread(&self.observation.uid, interval)));
         let due = due.unwrap_or(Timestamp::MAX);
         if due > self.observation.now {
             self.look_again(due);
@@ -833,6 +1026,30 @@ impl Turn<'_> {
                 .unwrap_or(Timestamp::MAX),
         );
     }
+}
+
+/// Whether a change was promoted and is watched on.
+#[must_use]
+pub fn is_watched(change: &Change) -> bool {
+    change.outcome == Some(Outcome::Promoted) && change.watched_until.is_some()
+}
+
+/// How often the allowance is renewed: with each step, the promotion, and the watch after it.
+fn shares(change: &Change) -> usize {
+    let watched = change.post_promotion > Duration::default();
+    change.plan.steps.len() + usize::from(watched)
+}
+
+/// How much later than it could a Rollout looks for its evidence: at most a fifth of the interval, and
+/// always the same. Rollouts that began together would otherwise all ask at the same moments.
+fn spread(uid: &str, interval: SignedDuration) -> SignedDuration {
+    let most = (interval / 5).min(LONGEST_SPREAD).as_millis();
+    let most = u64::try_from(most).unwrap_or_default();
+    // FNV-1a, which is the same in every build.
+    let hash = uid.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    SignedDuration::from_millis(i64::try_from(hash % (most + 1)).unwrap_or_default())
 }
 
 fn is_to_be_retried(change: &Change) -> bool {
@@ -891,12 +1108,17 @@ fn notices(observation: &Observation, status: &RolloutStatus, hold: Option<&Hold
             warning: matches!(
                 transition.reason.as_str(),
                 reason::ANALYSIS_FAILED
+                    | reason::SMOKE_FAILED
                     | reason::PROGRESS_DEADLINE_EXCEEDED
                     | reason::WAIT_EXPIRED
                     | reason::REJECTED
                     | reason::ABORTED
                     | reason::ROLLED_BACK_BY_FREEZE
                     | reason::BREAK_GLASS
+                    | reason::ERROR_BUDGET_BURN
+                    | reason::REGRESSED
+                    | reason::PREVIOUS_MISSING
+                    | reason::ADVISORY_FAILED
             ),
         })
         .collect();
@@ -908,8 +1130,36 @@ fn notices(observation: &Observation, status: &RolloutStatus, hold: Option<&Hold
             reason: hold.reason.clone(),
             action: "Hold".into(),
             message: hold.message.clone(),
-            warning: hold.kind == HoldKind::Doubt && hold.reason != reason::AWAITING_PODS,
+            warning: hold.kind == HoldKind::Doubt
+                && ![reason::AWAITING_PODS, reason::AWAITING_SMOKE].contains(&hold.reason.as_str()),
         });
     }
     notices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_are_spread_over_a_fifth_of_the_interval() {
+        for (interval, most) in [(1, 200), (10, 2_000), (25, 5_000), (3_600, 5_000)] {
+            let interval = SignedDuration::from_secs(interval);
+            let mut delays: Vec<_> = (0..1_000)
+                .map(|n| format!("0b54f2a6-9a47-4f0e-8a53-{n:012}"))
+                .map(|uid| spread(&uid, interval).as_millis())
+                .collect();
+            delays.sort_unstable();
+            assert!(delays[0] >= 0 && delays[999] <= most);
+            // As evenly as it is asked for: no tenth of the time has twice its share.
+            for tenth in 0..10 {
+                let (from, to) = (most * tenth / 10, most * (tenth + 1) / 10);
+                let inside = delays.iter().filter(|it| (from..to).contains(*it));
+                assert!((50..200).contains(&inside.count()), "{interval:?}: {tenth}");
+            }
+        }
+        let second = SignedDuration::from_secs(1);
+        assert_eq!(spread("a", second), spread("a", second));
+        assert_eq!(spread("a", SignedDuration::ZERO), SignedDuration::ZERO);
+    }
 }

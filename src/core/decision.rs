@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{PodTemplate, RolloutRunSpec, RolloutStatus};
+use crate::api::{Duration, PodTemplate, RolloutRunSpec, RolloutStatus};
 
 /// One decision. Carrying it out twice has the effect of carrying it out once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,6 +63,24 @@ pub enum Action {
         service: String,
         /// Value of the label `pod-template-hash`.
         hash: String,
+    },
+    /// Make the Job of a smoke check.
+    CreateJob {
+        /// Its name.
+        name: String,
+        /// The RolloutRun of the attempt that it is for.
+        run: String,
+        /// How long it may take.
+        deadline: Duration,
+        /// Its pods, complete.
+        template: PodTemplate,
+    },
+    /// Stop a Job of a smoke check that nobody waits for any more.
+    DeleteJob {
+        /// The Job's name.
+        job: String,
+        /// The Job's uid: one of the same name made since is another.
+        uid: String,
     },
     /// Remove a ReplicaSet without pods that is older than the history kept.
     DeleteReplicaSet {

@@ -6,12 +6,17 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::analysis::Verdict;
+use super::budget;
+use super::checks::Checks;
 use super::freeze::Freezes;
 use super::observation::Observation;
+use super::policy::Effective;
 use super::reason;
 use super::replicas::{self, Limits, Present};
 use super::sign_off::{self, SignOffs};
+use super::smoke;
 use crate::api::Duration;
+use crate::api::objective::OnBurn;
 use crate::api::plan::Tier;
 use crate::api::rollout::{Change, Stage};
 
@@ -34,6 +39,10 @@ pub struct Situation<'a> {
     pub sign_offs: &'a SignOffs<'a>,
     /// What the freezes say.
     pub freezes: &'a Freezes,
+    /// The checks in force.
+    pub checks: &'a Checks,
+    /// What the policies demand.
+    pub effective: &'a Effective,
 }
 
 /// Why a change does not go on.
@@ -74,15 +83,18 @@ pub enum HoldKind {
 type Gate = fn(&Situation) -> Option<Hold>;
 
 /// The gates in order.
-const GATES: [Gate; 9] = [
+const GATES: [Gate; 12] = [
     references, // everything that the Rollout names exists and is its own
+    checkable,  // every check can be asked
     paused,     // nobody asked to wait
     frozen,     // no incident and no change-freeze
+    budgeted,   // the error budgets allow it
     scaled,     // there is something to learn from
     capacity,   // the pods for the present weight are available
     bake,       // the present step has had its time
     evidence,   // the analysis passes
     scarcity,   // or the tier accepts what there is
+    smoked,     // the smoke check before the first step has succeeded
     sign_off,   // the people whom the next step asks for have signed
 ];
 
@@ -152,6 +164,33 @@ fn references(
         );
     }
     None
+}
+
+fn checkable(Situation { change, checks, .. }: &Situation) -> Option<Hold> {
+    let problem = checks.problems.first().filter(|_| !change.initial)?;
+    hold(HoldKind::Doubt, reason::CHECK_INVALID, problem)
+}
+
+fn budgeted(
+    Situation {
+        change,
+        effective,
+        sign_offs,
+        ..
+    }: &Situation,
+) -> Option<Hold> {
+    if change.initial || sign_offs.glass_is_broken() {
+        return None;
+    }
+    if let Some(message) = budget::burns(change, OnBurn::Hold) {
+        return hold(HoldKind::Wish, reason::ERROR_BUDGET_BURN, message);
+    }
+    let gated = effective.budget_tiers.contains(&change.tier) && change.stage == Stage::Waiting;
+    if let Some(message) = budget::spent(change).filter(|_| gated) {
+        return hold(HoldKind::Wish, reason::ERROR_BUDGET_SPENT, message);
+    }
+    let message = budget::unknown(change)?;
+    hold(HoldKind::Doubt, reason::ERROR_BUDGET_UNKNOWN, message)
 }
 
 fn paused(
@@ -296,7 +335,7 @@ fn evidence(
     match verdict {
         Verdict::NoChecks if change.tier > Tier::Low => {
             let message = format!(
-                "there is no check, and a change of tier {} does not go on without: add one to spec.strategy.canary.analysis or to a policy",
+                "no check runs in this step, and a change of tier {} does not go on without: add one to spec.strategy.canary.analysis or to a policy",
                 change.tier
             );
             hold(HoldKind::Doubt, reason::NO_CHECKS, message)
@@ -321,6 +360,17 @@ fn scarcity(
         }
         _ => None,
     }
+}
+
+fn smoked(
+    Situation {
+        observation,
+        change,
+        ..
+    }: &Situation,
+) -> Option<Hold> {
+    let message = smoke::awaited(observation, change)?;
+    hold(HoldKind::Doubt, reason::AWAITING_SMOKE, message)
 }
 
 fn sign_off(

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use super::analysis::{self, Verdict};
 use super::decision::{Action, Decision};
-use super::observation::{IncidentAnswer, Observation};
+use super::observation::{IncidentAnswer, JobEnd, Observation};
 use super::proposal::Proposal;
 use super::replicas::{self, Split};
-use super::{reason, workload};
+use super::{checks, decide, reason, smoke, workload};
 use crate::api::Duration;
 use crate::api::plan::Tier;
 use crate::api::policy::OnScarceEvidence;
@@ -52,6 +52,9 @@ pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
             expect(1, not_frozen(observation, before), &|| {
                 "the weight rose during a freeze".into()
             });
+            expect(1, smoke_has_passed(observation, before), &|| {
+                "the first step was taken before the smoke check had succeeded".into()
+            });
             expect(2, people_have_signed(observation, before, after), &|| {
                 "a sign-off was asked for and not given".into()
             });
@@ -67,6 +70,11 @@ pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
                 && (after.weight == 0 || after.outcome == Some(Outcome::Promoted));
             expect(3, gone, &|| "a failed canary kept its traffic".into());
         }
+        expect(
+            3,
+            after.outcome.is_some() || !smoke_has_failed(observation, before),
+            &|| "a failed smoke check did not end the change".into(),
+        );
         expect(7, after.tier >= before.tier, &|| {
             format!("tier {} fell to {}", before.tier, after.tier)
         });
@@ -74,6 +82,11 @@ pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
             (before.stage, before.step, before.outcome) != (after.stage, after.step, after.outcome);
         let told = after.transitions.len() > before.transitions.len();
         expect(9, !moved || told, &|| "a transition left no line".into());
+    }
+    if let Some((before, after)) = same.filter(|(before, _)| decide::is_watched(before)) {
+        let fails = watched_verdict(observation, before);
+        let holds = !matches!(fails, Some(Verdict::Fail { .. })) || !decide::is_watched(after);
+        expect(3, holds, &|| "a promoted revision broke and stayed".into());
     }
     if let Some(before) = before.filter(|change| change.outcome == Some(Outcome::RolledBack)) {
         let proposal = Proposal::of(observation);
@@ -99,6 +112,11 @@ pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
     for action in &decision.actions {
         if let Some(what) = unlawful_scale(observation, decision, action) {
             expect(what.0, false, &|| what.1.clone());
+        }
+        if matches!(action, Action::CreateJob { .. }) {
+            expect(6, may_smoke(observation, after), &|| {
+                "a smoke check was begun while something else holds".into()
+            });
         }
     }
     expect(
@@ -148,6 +166,39 @@ fn gates_open(observation: &Observation, before: &Change, after: &Change) -> boo
         && named
         && !observation.spec.paused
         && after.paused_by.is_none()
+        && observation.unreadable_policies.is_empty()
+        && observation.unreadable_wishes.is_empty()
+}
+
+/// How the smoke check of an attempt ended, as its Job says; `None` where it has not or none is asked.
+fn smoke_end<'a>(observation: &'a Observation, change: &Change) -> Option<&'a JobEnd> {
+    let name = smoke::job_name(&change.run);
+    let mut jobs = observation.jobs.iter();
+    jobs.find(|job| job.name == name)?.end.as_ref()
+}
+
+fn smoke_has_passed(observation: &Observation, before: &Change) -> bool {
+    let asked = observation.spec.strategy.canary.smoke.is_some() || before.smoke.is_some();
+    before.stage != Stage::Waiting
+        || !asked
+        || before.smoke.as_ref().is_some_and(|smoke| smoke.passed)
+        || smoke_end(observation, before) == Some(&JobEnd::Succeeded)
+}
+
+fn smoke_has_failed(observation: &Observation, before: &Change) -> bool {
+    before.stage == Stage::Waiting
+        && !before.smoke.as_ref().is_some_and(|smoke| smoke.passed)
+        && matches!(smoke_end(observation, before), Some(JobEnd::Failed { .. }))
+}
+
+fn may_smoke(observation: &Observation, after: Option<&Change>) -> bool {
+    after.is_some_and(|change| {
+        change.stage == Stage::Waiting
+            && change.outcome.is_none()
+            && change.paused_by.is_none()
+            && not_frozen(observation, change)
+    }) && !observation.spec.paused
+        && observation.conflicts.is_empty()
         && observation.unreadable_policies.is_empty()
         && observation.unreadable_wishes.is_empty()
 }
@@ -232,22 +283,18 @@ fn people_have_signed(observation: &Observation, before: &Change, after: &Change
 
 /// The verdict on the evidence that an observation holds; `None` where there is no canary yet.
 fn verdict(observation: &Observation, change: &Change) -> Option<Verdict> {
-    change
-        .evidence
-        .from
-        .as_ref()
-        .filter(|_| !change.initial && change.outcome.is_none())?;
-    let checks = analysis::in_force(change, &Proposal::of(observation).checks);
+    let under_way = !change.initial && change.outcome.is_none();
+    under_way.then(|| watched_verdict(observation, change))?
+}
+
+fn watched_verdict(observation: &Observation, change: &Change) -> Option<Verdict> {
+    change.evidence.from.as_ref()?;
+    let checks = checks::in_force(change, &Proposal::of(observation).checks);
     let mut gathered = change.clone();
     gathered.evidence = analysis::gather(change, &checks, &observation.windows);
-    let least = usize::try_from(change.step - 1)
-        .ok()
-        .and_then(|index| change.plan.steps.get(index));
     Some(analysis::judge(
-        &gathered.evidence,
+        &gathered,
         &checks,
-        &change.plan.strictness,
-        least.map_or(0, |step| step.min_requests),
         observation.now,
         observation.lag,
     ))

@@ -7,10 +7,12 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::Value;
 
-use super::observation::{Admission, NamedPolicy, Observation, ReplicaSet, Service};
+use super::observation::{Admission, ErrorRates, NamedPolicy, Observation, ReplicaSet, Service};
 use super::provenance::{change_digest, pod_template_hash, template_digest};
+use super::{checks, policy};
+use crate::api::analysis::TemplateUse;
 use crate::api::rollout::{Revision, RolloutStatus};
-use crate::api::{Duration, PodTemplate, Rollout};
+use crate::api::{AnalysisTemplateSpec, Duration, PodTemplate, Rollout};
 
 /// How long samples take to be in Prometheus, where the operator is not told otherwise.
 const LAG: Duration = Duration::seconds(30);
@@ -24,6 +26,8 @@ pub struct Surroundings {
     pub policies: Vec<NamedPolicy>,
     /// The Services that it names, as far as they are known.
     pub services: BTreeMap<String, Option<Service>>,
+    /// The AnalysisTemplates of its namespace.
+    pub templates: BTreeMap<String, AnalysisTemplateSpec>,
 }
 
 /// The Rollout right after it was applied, while `stable` serves with all its pods.
@@ -36,7 +40,8 @@ pub fn observe(
 ) -> Observation {
     let name = rollout.name_any();
     let serving = serving(&name, stable, rollout.spec.replicas);
-    Observation {
+    let templates = templates(rollout, &around.templates);
+    let mut observation = Observation {
         now,
         namespace: rollout.namespace().unwrap_or_else(|| "default".into()),
         uid: rollout.uid().unwrap_or_default(),
@@ -65,6 +70,8 @@ pub fn observe(
         history: Vec::new(),
         recorded: true,
         lag: LAG,
+        templates,
+        objectives: BTreeMap::new(),
         windows: BTreeMap::new(),
         sign_offs: Vec::new(),
         interventions: Vec::new(),
@@ -73,8 +80,35 @@ pub fn observe(
         unreadable_freezes: Vec::new(),
         incidents: BTreeMap::new(),
         admission: Admission::default(),
+        jobs: Vec::new(),
+        jobs_unreadable: None,
         name,
-    }
+    };
+    // No budget burns.
+    let effective = policy::effective(&observation.policies);
+    let objectives = checks::checks(&observation, &effective).objectives;
+    let met = objectives
+        .into_keys()
+        .map(|name| (name, Ok(ErrorRates::default())));
+    observation.objectives = met.collect();
+    observation
+}
+
+/// The templates that a Rollout names.
+fn templates(
+    rollout: &Rollout,
+    known: &BTreeMap<String, AnalysisTemplateSpec>,
+) -> BTreeMap<String, Result<AnalysisTemplateSpec, String>> {
+    let analysis = rollout.spec.strategy.canary.analysis.as_ref();
+    let used = analysis
+        .into_iter()
+        .flat_map(|analysis| &analysis.templates);
+    let template = |used: &TemplateUse| {
+        let name = &used.name;
+        let missing = || format!("AnalysisTemplate {name} is not among the files");
+        (name.clone(), known.get(name).cloned().ok_or_else(missing))
+    };
+    used.map(template).collect()
 }
 
 fn serving(rollout: &str, template: &PodTemplate, replicas: i32) -> ReplicaSet {

@@ -5,6 +5,9 @@
 pub mod analysis;
 pub mod answers;
 pub mod attestation;
+pub mod budget;
+pub mod checks;
+pub mod confidence;
 pub mod decide;
 pub mod decision;
 mod differences;
@@ -16,6 +19,7 @@ pub mod manifest;
 pub mod observation;
 pub mod plan;
 pub mod policy;
+mod preset;
 pub mod proposal;
 pub mod provenance;
 pub mod query;
@@ -25,8 +29,10 @@ pub mod replicas;
 pub mod risk;
 pub mod sign_off;
 pub mod simulate;
+pub mod smoke;
 pub mod standing;
 pub mod statistics;
+pub mod summary;
 pub mod workload;
 
 pub use decide::decide;

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::statistics::Counts;
 use crate::api::rollout::Outcome;
 use crate::api::{
-    Duration, FreezeSpec, InterventionSpec, PodTemplate, RolloutPolicySpec, RolloutSpec,
-    RolloutStatus, SignOffSpec,
+    AnalysisTemplateSpec, Duration, FreezeSpec, InterventionSpec, PodTemplate, RolloutPolicySpec,
+    RolloutSpec, RolloutStatus, SignOffSpec,
 };
 
 /// How long after it was written an admission policy is surely enforced.
@@ -56,8 +56,14 @@ pub struct Observation {
     pub recorded: bool,
     /// How long after a window's end its samples are surely in Prometheus.
     pub lag: Duration,
+    /// The AnalysisTemplates that the Rollout names; or what is wrong with one, in a sentence.
+    #[serde(default)]
+    pub templates: BTreeMap<String, Result<AnalysisTemplateSpec, String>>,
     /// What Prometheus answered for each check since the last counted window, oldest first.
     pub windows: BTreeMap<String, CheckWindows>,
+    /// The error rates of each objective, or why they are not known, in a sentence.
+    #[serde(default)]
+    pub objectives: BTreeMap<String, Result<ErrorRates, String>>,
     /// Sign-offs that name this Rollout; read only while a change is in the status, as is what follows.
     #[serde(default)]
     pub sign_offs: Vec<SeenSignOff>,
@@ -79,6 +85,72 @@ pub struct Observation {
     /// Whether the API server proves who wrote what.
     #[serde(default)]
     pub admission: Admission,
+    /// Jobs of this Rollout's smoke checks; read only before the first step of a change that asks for
+    /// one, and after such a change has ended.
+    #[serde(default)]
+    pub jobs: Vec<Job>,
+    /// Why those Jobs could not be read.
+    #[serde(default)]
+    pub jobs_unreadable: Option<String>,
+}
+
+/// A Job of a smoke check as far as decisions depend on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Whether a container of it has started.
+    pub started: bool,
+    /// How it ended; `None` while it has not.
+    pub end: Option<JobEnd>,
+    /// Containers that have failed, in the words of their pods.
+    pub failures: Vec<ContainerFailure>,
+    /// Why no container has started, in the words of its pods.
+    pub waiting: Option<String>,
+}
+
+/// How a Job ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobEnd {
+    /// Every container has exited with 0.
+    Succeeded,
+    /// It has failed, or has taken too long.
+    Failed {
+        /// Why, in the Job's own word.
+        reason: String,
+        /// Why, in the Job's own sentence.
+        message: String,
+    },
+}
+
+/// How a container has failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerFailure {
+    /// Its name.
+    pub container: String,
+    /// The code that it exited with.
+    pub exit_code: i32,
+    /// Why, in one word, such as `Error` or `OOMKilled`.
+    pub reason: String,
+    /// Its termination message: what it left there, or else the last lines of its log.
+    pub message: String,
+}
+
+/// The error rate of a whole service over several spans, each a fraction of the requests in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ErrorRates {
+    /// Over the last five minutes.
+    pub five_minutes: f64,
+    /// Over the last half hour.
+    pub half_hour: f64,
+    /// Over the last hour.
+    pub hour: f64,
+    /// Over the last six hours.
+    pub six_hours: f64,
+    /// Over the objective's period.
+    pub period: f64,
 }
 
 /// A sign-off with what identifies it.
@@ -265,6 +337,11 @@ pub enum WindowOutcome {
         /// The stable revision's counts.
         stable: Counts,
     },
+    /// A number was measured at the window's end.
+    Measured {
+        /// The number.
+        value: f64,
+    },
     /// It was answered, but nothing could be counted: it moves no evidence.
     Uncounted {
         /// Why, in one word.
@@ -296,6 +373,8 @@ pub enum Uncounted {
     ErrorsExceedRequests,
     /// Several series where one number is expected.
     SeveralSeries,
+    /// The histogram has no bucket with the bound that is asked for.
+    NoBucket,
 }
 
 /// Why a window was not answered.
@@ -313,4 +392,6 @@ pub enum Unanswered {
     PartialAnswer,
     /// The answer is too large or cannot be read.
     UnreadableAnswer,
+    /// Prometheus' clock differs too much from the operator's.
+    ClockSkew,
 }

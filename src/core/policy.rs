@@ -18,7 +18,7 @@ use crate::api::policy::{
     Band, Criticality, Factor, OnScarceEvidence, People, RiskModel, RolloutPolicy,
     RolloutPolicySpec, Thresholds, TierDemands, Tiers, Trust, TrustedKey,
 };
-use crate::api::{Check, Duration};
+use crate::api::{Check, Duration, Objective};
 
 /// The manifest of the policy that applies where none is installed, with the reason for each value.
 pub const BUILT_IN: &str = include_str!("built_in_policy.yaml");
@@ -41,8 +41,16 @@ pub struct Effective {
     pub tiers: Tiers,
     /// The checks of all policies, each under the name `policy/check`.
     pub checks: Vec<(String, Check)>,
+    /// The objectives of all policies, each under the name `policy/objective`.
+    pub objectives: Vec<(String, Objective)>,
     /// The shortest interval that a policy names.
     pub interval: Option<Duration>,
+    /// The longest warm-up that a policy names.
+    pub warm_up: Duration,
+    /// The longest watch after a promotion that a policy names.
+    pub post_promotion: Duration,
+    /// Tiers whose changes do not start while an error budget is spent.
+    pub budget_tiers: BTreeSet<Tier>,
     /// Where all this comes from: each policy as `name@generation`, and `built-in` where it filled gaps.
     pub sources: Vec<String>,
     /// Versions of the risk weights, each as `policy: version`.
@@ -147,7 +155,17 @@ pub fn effective(policies: &[NamedPolicy]) -> Effective {
             .flat_map(|(policy, analysis)| analysis.checks.iter().map(move |check| (policy, check)))
             .map(|(policy, check)| (format!("{policy}/{}", check.name), check.clone()))
             .collect(),
+        objectives: analyses()
+            .flat_map(|(policy, analysis)| analysis.objectives.iter().map(move |it| (policy, it)))
+            .map(|(policy, it)| (format!("{policy}/{}", it.name), it.clone()))
+            .collect(),
         interval: analyses().map(|(_, analysis)| analysis.interval).min(),
+        warm_up: longest(analyses().filter_map(|(_, analysis)| analysis.warm_up)),
+        post_promotion: longest(analyses().filter_map(|(_, analysis)| analysis.post_promotion)),
+        budget_tiers: policies
+            .iter()
+            .flat_map(|it| it.spec.error_budget.tiers.iter().copied())
+            .collect(),
         sources,
         versions,
         people: all_people(&policies),
@@ -167,6 +185,10 @@ pub fn effective(policies: &[NamedPolicy]) -> Effective {
             .filter_map(|it| Some((it.name.clone(), it.spec.freeze.incident.clone()?)))
             .collect(),
     }
+}
+
+fn longest(durations: impl Iterator<Item = Duration>) -> Duration {
+    durations.max().unwrap_or_default()
 }
 
 fn all_people(policies: &[&NamedPolicy]) -> People {
@@ -748,6 +770,7 @@ pub(super) mod arbitrary {
                         preset: Some(Preset::HttpRequestsTotal),
                         ..Check::default()
                     }],
+                    ..Analysis::default()
                 }
             }),
         );

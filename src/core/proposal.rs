@@ -1,7 +1,7 @@
 //! What a Rollout's spec asks for at this moment, and what the policies say to it.
 
-use super::analysis::{self, Checks};
 use super::attestation;
+use super::checks::{self, Checks};
 use super::observation::Observation;
 use super::plan;
 use super::policy::{self, Effective};
@@ -61,7 +61,7 @@ impl Proposal {
             collision_count,
             provenance,
             attested,
-            checks: analysis::checks(observation, &effective),
+            checks: checks::checks(observation, &effective),
             effective,
         }
     }

@@ -19,14 +19,11 @@ use std::fmt;
 use promql_parser::parser::{Expr, value::ValueType};
 
 use super::observation::Uncounted;
+use super::preset;
 use super::statistics::Counts;
-use crate::api::{Check, Duration, Preset};
-
-/// All requests of one revision, by [`Preset::HttpRequestsTotal`].
-const HTTP_TOTAL: &str =
-    r#"http_requests_total{namespace="{{namespace}}",pod_template_hash="{{revision}}"}"#;
-/// Those of them that failed.
-const HTTP_ERRORS: &str = r#"http_requests_total{namespace="{{namespace}}",pod_template_hash="{{revision}}",code=~"[5-9].."}"#;
+use crate::api::analysis::{BucketUnit, Latency};
+use crate::api::template::{Argument, ArgumentType};
+use crate::api::{Check, Duration, Metric, Objective};
 
 /// Most characters of a query before its placeholders are filled in; as in the schema. It bounds
 /// how deep an expression nests, and with it the parser's stack.
@@ -51,10 +48,21 @@ pub struct Arm<'a> {
 /// What Prometheus is asked about one arm of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queries {
-    /// The failed requests.
+    /// The failed requests; or, of a latency, those that were fast enough.
     pub errors: Query,
     /// All requests.
     pub total: Query,
+    /// Which of the two `errors` asks for.
+    pub counting: Counting,
+}
+
+/// What the query beside the total counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counting {
+    /// Requests that failed.
+    Failed,
+    /// Requests that were not slow: a bucket of a histogram counts those.
+    Fast,
 }
 
 /// A query that parses.
@@ -74,6 +82,12 @@ impl Query {
     pub fn samples(&self, range: Duration) -> String {
         // On a line of its own: the selector may end with a comment.
         format!("{}\n[{range}]", self.text)
+    }
+
+    /// PromQL for what all counters together grew by in the last `range`, as Prometheus estimates it.
+    #[must_use]
+    pub fn growth(&self, range: Duration) -> String {
+        format!("sum(increase({}))", self.samples(range))
     }
 
     /// PromQL for the last value of each series in `range`, of a [`Form::Selector`].
@@ -99,6 +113,10 @@ pub enum Field {
     Errors,
     /// `total`.
     Total,
+    /// `latency.buckets`.
+    Buckets,
+    /// `metric.query`.
+    Metric,
 }
 
 impl fmt::Display for Field {
@@ -106,6 +124,8 @@ impl fmt::Display for Field {
         f.write_str(match self {
             Self::Errors => "errors",
             Self::Total => "total",
+            Self::Buckets => "latency.buckets",
+            Self::Metric => "metric.query",
         })
     }
 }
@@ -127,9 +147,20 @@ pub struct QueryError {
 pub enum Problem {
     /// Neither a preset nor both queries, or all of them.
     #[error(
-        "a check has either a preset or both an error query (errors) and a total query (total)"
+        "a check has either a preset or both an error query (errors) and a total query (total), or it has latency or metric"
     )]
     Incomplete,
+    /// A preset without a histogram.
+    #[error("the preset has no latency histogram: write its selector into latency.buckets")]
+    NoBuckets,
+    /// Buckets that are not a selector.
+    #[error(
+        "the buckets must be a bare selector of a histogram, such as `http_request_duration_seconds_bucket{{pod_template_hash=\"{{{{revision}}}}\"}}`"
+    )]
+    BucketsForm,
+    /// An argument that the template does not declare.
+    #[error("`{{{{args.{0}}}}}` is no argument of the template: declare it in spec.args")]
+    UnknownArgument(String),
     /// A query longer than the schema allows.
     #[error(
         "the query has more than {LONGEST_QUERY} characters: record it under a rule in Prometheus and use its name"
@@ -139,7 +170,9 @@ pub enum Problem {
     #[error("a placeholder is not closed: write it as `{{{{revision}}}}`")]
     Unclosed,
     /// A placeholder of another name.
-    #[error("`{{{{{0}}}}}` is no placeholder: use namespace, service, rollout, revision or window")]
+    #[error(
+        "`{{{{{0}}}}}` is no placeholder: use namespace, service, rollout, revision, window or, in a template, args.NAME"
+    )]
     Unknown(String),
     /// A placeholder without a value.
     #[error(
@@ -161,7 +194,7 @@ pub enum Problem {
     UnsafeValue(&'static str),
     /// A query that does not tell the revisions apart.
     #[error(
-        "the query would measure the pods of every revision: select one by a matcher such as `pod_template_hash=\"{{{{revision}}}}\"`"
+        "the query would measure the pods of every revision: select one by a matcher such as `pod_template_hash=\"{{{{revision}}}}\"`, or by its `{{{{service}}}}`"
     )]
     NoRevision,
     /// A query that does not parse.
@@ -172,29 +205,214 @@ pub enum Problem {
         "the query is neither a bare selector of counters (such as `x{{a=\"b\"}}`, without offset, `@` or functions) nor an expression that holds `{{{{window}}}}` and yields one number (such as `sum(increase(x{{a=\"b\"}}[{{{{window}}}}]))`)"
     )]
     Form,
+    /// A metric of another kind.
+    #[error(
+        "the query yields no number: aggregate it, such as `max(x{{pod_template_hash=\"{{{{revision}}}}\"}})`"
+    )]
+    NoNumber,
 }
 
-/// The queries of a check about one arm.
+/// The queries of a check about one arm; of one that counts requests.
 pub fn render(check: &Check, arm: Arm<'_>, window: Duration) -> Result<Queries, QueryError> {
-    let fail = |field, problem| QueryError {
-        check: shown(&check.name, 63),
-        field,
-        problem,
-    };
-    let (errors, total) = match (check.preset, &check.errors, &check.total) {
-        (Some(Preset::HttpRequestsTotal), None, None) => (HTTP_ERRORS, HTTP_TOTAL),
-        (None, Some(errors), Some(total)) => (errors.as_str(), total.as_str()),
-        (None, Some(_), None) => return Err(fail(Field::Total, Problem::Incomplete)),
-        _ => return Err(fail(Field::Errors, Problem::Incomplete)),
+    if let Some(latency) = &check.latency {
+        return histogram(check, latency, arm, window);
+    }
+    let fail = |field| move |problem| failed(check, field, problem);
+    let preset = check.preset.and_then(preset::queries);
+    let (errors, total) = match (preset, &check.errors, &check.total) {
+        (Some(preset), None, None) => (&preset.errors, &preset.total),
+        (None, Some(errors), Some(total)) => (errors, total),
+        (None, Some(_), None) => return Err(fail(Field::Total)(Problem::Incomplete)),
+        _ => return Err(fail(Field::Errors)(Problem::Incomplete)),
     };
     let query = |field, template| {
         let filled = fill(template, arm, window).and_then(|filled| filled.query(field));
-        filled.map_err(|problem| fail(field, problem))
+        filled.map_err(fail(field))
     };
     Ok(Queries {
         errors: query(Field::Errors, errors)?,
         total: query(Field::Total, total)?,
+        counting: Counting::Failed,
     })
+}
+
+/// The query of a check that holds a number to bounds, about one arm.
+pub fn render_metric(
+    check: &Check,
+    metric: &Metric,
+    arm: Arm<'_>,
+    window: Duration,
+) -> Result<Query, QueryError> {
+    let filled = fill(&metric.query, arm, window).and_then(|filled| {
+        match parse(&filled.text)?.value_type() {
+            ValueType::Vector | ValueType::Scalar => Ok(Query {
+                field: Field::Metric,
+                form: Form::Expression,
+                text: filled.text.trim().to_owned(),
+            }),
+            ValueType::Matrix | ValueType::String => Err(Problem::NoNumber),
+        }
+    });
+    filled.map_err(|problem| failed(check, Field::Metric, problem))
+}
+
+/// The queries of an objective about a whole service: failed requests, then all.
+pub fn render_objective(
+    name: &str,
+    objective: &Objective,
+    arm: Arm<'_>,
+) -> Result<[Query; 2], QueryError> {
+    let query = |field, template: &str| {
+        let filled = fill(template, arm, Duration::default());
+        let filled = filled.and_then(|filled| match form(&parse(&filled.text)?, filled.window)? {
+            Form::Selector => Ok(Query {
+                field,
+                form: Form::Selector,
+                text: filled.text.trim().to_owned(),
+            }),
+            Form::Expression => Err(Problem::Form),
+        });
+        filled.map_err(|problem| QueryError {
+            check: shown(name, 80),
+            field,
+            problem,
+        })
+    };
+    Ok([
+        query(Field::Errors, &objective.errors)?,
+        query(Field::Total, &objective.total)?,
+    ])
+}
+
+/// Whether a check's queries tell the revisions apart by their Services.
+#[must_use]
+pub fn is_told_by_service(check: &Check) -> bool {
+    let preset = check.preset.and_then(preset::queries);
+    let preset = preset
+        .into_iter()
+        .flat_map(|it| [Some(&it.total), it.buckets.as_ref()]);
+    let buckets = check.latency.as_ref().and_then(|it| it.buckets.as_ref());
+    let queries = [check.errors.as_ref(), check.total.as_ref(), buckets];
+    let mut queries = preset.chain(queries).flatten();
+    queries.any(|query| query.replace(' ', "").contains("{{service}}"))
+}
+
+fn failed(check: &Check, field: Field, problem: Problem) -> QueryError {
+    QueryError {
+        check: shown(&check.name, 80),
+        field,
+        problem,
+    }
+}
+
+/// All requests, and the fast ones, by two buckets of a histogram.
+fn histogram(
+    check: &Check,
+    latency: &Latency,
+    arm: Arm<'_>,
+    window: Duration,
+) -> Result<Queries, QueryError> {
+    let fail = |problem| failed(check, Field::Buckets, problem);
+    let (template, unit) = match (check.preset.and_then(preset::queries), &latency.buckets) {
+        (Some(preset), None) => (preset.buckets.as_ref(), preset.unit),
+        (None, buckets) => (buckets.as_ref(), latency.unit),
+        (Some(_), Some(_)) => return Err(fail(Problem::Incomplete)),
+    };
+    let template = template.ok_or_else(|| fail(Problem::NoBuckets))?;
+    let buckets = fill(template, arm, window).and_then(|filled| filled.query(Field::Buckets));
+    let buckets = buckets.map_err(fail)?;
+    if buckets.form != Form::Selector {
+        return Err(fail(Problem::BucketsForm));
+    }
+    let bucket = |field, matcher: &str| Query {
+        field,
+        form: Form::Selector,
+        text: with_matcher(&buckets.text, matcher),
+    };
+    Ok(Queries {
+        errors: bucket(Field::Buckets, &at_most(latency.within, unit)),
+        total: bucket(Field::Total, r#"le="+Inf""#),
+        counting: Counting::Fast,
+    })
+}
+
+/// A matcher of the bucket with this bound, in the ways in which exporters write it.
+fn at_most(within: Duration, unit: BucketUnit) -> String {
+    let bound = match unit {
+        BucketUnit::Seconds => within.std().as_secs_f64().to_string(),
+        BucketUnit::Milliseconds => within.std().as_millis().to_string(),
+    };
+    let bound = bound.replace('.', "[.]");
+    format!(r#"le=~"{bound}([.]0+)?""#)
+}
+
+/// A selector with one more matcher.
+fn with_matcher(selector: &str, matcher: &str) -> String {
+    let mut scanner = Scanner::default();
+    for (at, c) in selector.char_indices() {
+        if c == '{' && scanner.place == Place::Code {
+            let (name, rest) = selector.split_at(at + 1);
+            return format!("{name}{matcher},{rest}");
+        }
+        scanner.step(c);
+    }
+    // On a line of its own: the selector may end with a comment.
+    format!("{selector}\n{{{matcher}}}")
+}
+
+/// A template's query with the values of its arguments in the place of `{{args.NAME}}`; its other
+/// placeholders stay.
+pub fn with_args(template: &str, args: &BTreeMap<String, Value>) -> Result<String, Problem> {
+    let mut text = String::with_capacity(template.len());
+    scan(template, &mut text, |name, place, text| {
+        let Some(name) = name.strip_prefix("args.") else {
+            text.extend(["{{", name, "}}"]);
+            return Ok(());
+        };
+        let unknown = || Problem::UnknownArgument(shown(name, 40));
+        let value = args.get(name).ok_or_else(unknown)?;
+        match place {
+            Place::Quoted { quote, operator } => {
+                let value = literal(&value.text, quote, operator);
+                text.push_str(&value.ok_or(Problem::UnsafeValue("args"))?);
+            }
+            Place::Code if value.is_bare => text.push_str(&value.text),
+            Place::Code | Place::Comment => return Err(Problem::Unquoted("args")),
+        }
+        Ok(())
+    })?;
+    Ok(text)
+}
+
+/// The value of a template's argument, read as the type that is declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    text: String,
+    /// Whether it is safe outside of strings.
+    is_bare: bool,
+}
+
+impl Value {
+    /// Reads a value; `None` where it is not of the argument's type.
+    #[must_use]
+    pub fn read(argument: &Argument, text: &str) -> Option<Self> {
+        let text = match argument.kind {
+            // A value is no place for further placeholders.
+            ArgumentType::String => Some(text).filter(|text| !text.contains("{{"))?.to_owned(),
+            ArgumentType::Number => {
+                let number: f64 = text.trim().parse().ok()?;
+                number.is_finite().then(|| number.to_string())?
+            }
+            ArgumentType::Duration => {
+                let length: Duration = text.trim().parse().ok()?;
+                (length > Duration::default()).then(|| length.to_string())?
+            }
+        };
+        (!text.is_empty()).then_some(Self {
+            text,
+            is_bare: argument.kind != ArgumentType::String,
+        })
+    }
 }
 
 /// A template with its placeholders filled in, and what they say of it.
@@ -212,11 +430,12 @@ impl Filled {
         place: Place,
         arm: Arm<'_>,
         window: Duration,
+        text: &mut String,
     ) -> Result<(), Problem> {
         let (name, value) = match name {
             "window" if place == Place::Code => {
                 self.window = true;
-                self.text.push_str(&window.to_string());
+                text.push_str(&window.to_string());
                 return Ok(());
             }
             "window" => return Err(Problem::QuotedWindow),
@@ -233,8 +452,9 @@ impl Filled {
             .filter(|value| !value.is_empty())
             .ok_or(Problem::Unresolved(name))?;
         let value = literal(value, quote, operator).ok_or(Problem::UnsafeValue(name))?;
-        self.text.push_str(&value);
-        self.revision |= name == "revision" && operator.selects();
+        text.push_str(&value);
+        // A named Service is kept on one revision's pods.
+        self.revision |= matches!(name, "revision" | "service") && operator.selects();
         Ok(())
     }
 
@@ -256,6 +476,19 @@ fn fill(template: &str, arm: Arm<'_>, window: Duration) -> Result<Filled, Proble
         return Err(Problem::TooLong);
     }
     let mut filled = Filled::default();
+    let mut text = String::with_capacity(template.len());
+    scan(template, &mut text, |name, place, text| {
+        filled.put(name, place, arm, window, text)
+    })?;
+    Ok(Filled { text, ..filled })
+}
+
+/// Copies a template, and lets `put` write something for each placeholder.
+fn scan(
+    template: &str,
+    text: &mut String,
+    mut put: impl FnMut(&str, Place, &mut String) -> Result<(), Problem>,
+) -> Result<(), Problem> {
     let mut scanner = Scanner::default();
     let mut rest = template.chars();
     loop {
@@ -265,14 +498,14 @@ fn fill(template: &str, arm: Arm<'_>, window: Duration) -> Result<Filled, Proble
             .filter(|_| !scanner.escaped);
         if let Some(opened) = opened {
             let (name, after) = opened.split_once("}}").ok_or(Problem::Unclosed)?;
-            filled.put(name.trim(), scanner.place, arm, window)?;
+            put(name.trim(), scanner.place, text)?;
             rest = after.chars();
         } else {
             let Some(c) = rest.next() else {
-                return Ok(filled);
+                return Ok(());
             };
             scanner.step(c);
-            filled.text.push(c);
+            text.push(c);
         }
     }
 }
@@ -630,10 +863,11 @@ impl ArmAnswer<'_> {
 /// Counts one window of one arm, or says why it cannot be counted.
 ///
 /// No error series beside requests means no errors; that needs a total, since no series at all means
-/// that nothing was measured.
+/// that nothing was measured. A histogram without the bucket that is asked for says nothing.
 pub fn count(
     errors: ArmAnswer<'_>,
     total: ArmAnswer<'_>,
+    counting: Counting,
     span: Span,
 ) -> Result<Counts, NotCounted> {
     let requests = total.events(&errors, span)?.ok_or_else(|| {
@@ -650,7 +884,14 @@ pub fn count(
     {
         return Err(stale);
     }
-    let failed = errors.events(&total, span)?.unwrap_or(0.0);
+    let failed = match (counting, errors.events(&total, span)?) {
+        (Counting::Failed, failed) => failed.unwrap_or(0.0),
+        (Counting::Fast, Some(fast)) => (requests - fast).max(0.0),
+        (Counting::Fast, None) => {
+            let what = "matched no series: the histogram must have a bucket with just this bound";
+            return Err(errors.says(Uncounted::NoBucket, what));
+        }
+    };
     if failed - requests > f64::max(1.0, SCRAPE_SKEW * requests) {
         let query = shown(&total.query.text, 120);
         let what = format!(
@@ -662,6 +903,21 @@ pub fn count(
         requests,
         errors: failed.min(requests),
     })
+}
+
+/// The number that a metric had at a moment, or why there is none.
+pub fn measure(answer: ArmAnswer<'_>, moment: f64) -> Result<f64, NotCounted> {
+    let number = answer.number_at(moment)?.ok_or_else(|| {
+        answer.says(
+            Uncounted::NoSeries,
+            "gave nothing: does its metric exist, and do the labels match?",
+        )
+    })?;
+    if number.is_finite() {
+        return Ok(number);
+    }
+    let what = format_args!("gave the value {number}");
+    Err(answer.says(Uncounted::NotANumber, what))
 }
 
 fn labels(labels: &BTreeMap<String, String>) -> String {
@@ -703,6 +959,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::api::Preset;
 
     const WINDOW: Duration = Duration::seconds(15);
     const ARM: Arm<'_> = Arm {
@@ -1075,7 +1332,12 @@ mod tests {
             series,
             first_increment,
         };
-        count(answer(&queries.0, errors), answer(&queries.1, total), SPAN)
+        count(
+            answer(&queries.0, errors),
+            answer(&queries.1, total),
+            Counting::Failed,
+            SPAN,
+        )
     }
 
     #[test]

@@ -26,6 +26,10 @@ pub const TIGHTENED: &str = "Tightened";
 pub const DEADLINE_EXTENDED: &str = "DeadlineExtended";
 /// Scarce but clean evidence was accepted at the deadline.
 pub const SCARCE_EVIDENCE_ACCEPTED: &str = "ScarceEvidenceAccepted";
+/// The smoke check has succeeded.
+pub const SMOKE_PASSED: &str = "SmokePassed";
+/// The smoke check has failed, before there was any pod or traffic.
+pub const SMOKE_FAILED: &str = "SmokeFailed";
 /// The canary's pods are gone.
 pub const ROLLED_BACK: &str = "RolledBack";
 
@@ -41,10 +45,36 @@ pub const AWAITING_PERSON: &str = "AwaitingPerson";
 pub const AWAITING_EVIDENCE: &str = "AwaitingEvidence";
 /// Pods are not available yet.
 pub const AWAITING_PODS: &str = "AwaitingPods";
+/// The smoke check's Job has not ended yet.
+pub const AWAITING_SMOKE: &str = "AwaitingSmoke";
 /// The step's time is not over.
 pub const BAKING: &str = "Baking";
 /// The newest evidence is too old to decide on.
 pub const EVIDENCE_OUTDATED: &str = "EvidenceOutdated";
+/// New pods warm up, so the window counts for nothing but a rollback.
+pub const WARMING_UP: &str = "WarmingUp";
+/// A metric is out of bounds, but not for long enough to fail.
+pub const OUT_OF_BOUNDS: &str = "OutOfBounds";
+/// A check fails by itself, but all of them together do not roll back yet.
+pub const CHECK_FAILING: &str = "CheckFailing";
+/// Canary and stable both break the ceiling.
+pub const STABLE_ABOVE_CEILING: &str = "StableAboveCeiling";
+/// A check cannot be asked: its template, an argument or its query is wrong.
+pub const CHECK_INVALID: &str = "CheckInvalid";
+/// An error budget burns too fast since the change began.
+pub const ERROR_BUDGET_BURN: &str = "ErrorBudgetBurn";
+/// The error budget of an objective is spent.
+pub const ERROR_BUDGET_SPENT: &str = "ErrorBudgetSpent";
+/// How an error budget stands cannot be told.
+pub const ERROR_BUDGET_UNKNOWN: &str = "ErrorBudgetUnknown";
+/// The promoted change is watched on.
+pub const WATCHED: &str = "Watched";
+/// What broke after the promotion brought the previous revision back.
+pub const REGRESSED: &str = "Regressed";
+/// The previous revision cannot come back, as its ReplicaSet is gone.
+pub const PREVIOUS_MISSING: &str = "PreviousMissing";
+/// An advisory check fails.
+pub const ADVISORY_FAILED: &str = "AdvisoryFailed";
 /// There is no check and the tier is above low.
 pub const NO_CHECKS: &str = "NoChecks";
 /// A Service that the Rollout names does not exist.

@@ -9,14 +9,33 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::decision::{Action, Answer, AnswerTo, Decision};
 use super::laws::{self, Broken};
-use super::observation::{CheckWindows, Observation, PastRun, ReplicaSet, Window, WindowOutcome};
+use super::observation::{
+    CheckWindows, Job, JobEnd, Observation, PastRun, ReplicaSet, Window, WindowOutcome,
+};
 use super::proposal::Proposal;
-use super::{analysis, decide, reason};
+use super::statistics::Counts;
+use super::{analysis, checks, decide, reason};
+use crate::api::Check;
 use crate::api::rollout::Outcome;
 
 /// What Prometheus would answer for one window: its end and the canary's share of the pods
 /// (fraction) in, an outcome out.
 pub type Traffic<'a> = dyn FnMut(Timestamp, f64) -> WindowOutcome + 'a;
+
+/// What becomes of the Jobs that are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Jobs {
+    /// They run for so long, and end like this.
+    End(SignedDuration, JobEnd),
+    /// They run until their deadline.
+    Hang,
+    /// They run, and not even their deadline ends them.
+    Stick,
+    /// No pod of theirs starts, and not even their deadline ends them.
+    Idle,
+    /// The API server refuses them with this message.
+    Refused(String),
+}
 
 /// A world around one Rollout.
 #[derive(Clone, Debug)]
@@ -25,6 +44,14 @@ pub struct World {
     pub observation: Observation,
     /// How long a pod takes to become available; `None`: it never does.
     pub pods_ready_after: Option<SignedDuration>,
+    /// What becomes of the Jobs that are made; they succeed unless it is set otherwise.
+    pub jobs: Jobs,
+    /// Jobs that were made so far.
+    pub jobs_made: usize,
+    /// When Jobs end, by uid.
+    ending: BTreeMap<String, (Timestamp, JobEnd)>,
+    /// What every metric gives; one that is well, where it is left out.
+    pub metric: Option<f64>,
     /// When the pods asked for become available: moment, ReplicaSet and number.
     pending: Vec<(Timestamp, String, i32)>,
     /// What was answered of windows that no status holds yet: asked again, it is answered alike.
@@ -44,6 +71,10 @@ impl World {
         Self {
             observation,
             pods_ready_after: Some(SignedDuration::from_secs(2)),
+            metric: None,
+            jobs: Jobs::End(SignedDuration::from_secs(2), JobEnd::Succeeded),
+            jobs_made: 0,
+            ending: BTreeMap::new(),
             pending: Vec::new(),
             answered: BTreeMap::new(),
             runs: BTreeMap::new(),
@@ -183,6 +214,8 @@ impl World {
             Action::DeleteRun { run } => {
                 self.runs.remove(run);
             }
+            Action::CreateJob { name, deadline, .. } => self.make_job(name, deadline.signed()),
+            Action::DeleteJob { uid, .. } => self.observation.jobs.retain(|job| job.uid != *uid),
             Action::Adopt { .. } | Action::Release { .. } => {}
         }
     }
@@ -207,6 +240,48 @@ impl World {
         }
     }
 
+    fn make_job(&mut self, name: &str, deadline: SignedDuration) {
+        let too_long = || JobEnd::Failed {
+            reason: "DeadlineExceeded".into(),
+            message: "Job was active longer than specified deadline".into(),
+        };
+        let ends = match &self.jobs {
+            Jobs::Refused(why) => {
+                self.observation.write_failure = Some(why.clone());
+                return;
+            }
+            Jobs::Stick | Jobs::Idle => None,
+            Jobs::Hang => Some((deadline, too_long())),
+            Jobs::End(after, _) if *after >= deadline => Some((deadline, too_long())),
+            Jobs::End(after, end) => Some((*after, end.clone())),
+        };
+        self.observation.write_failure = None;
+        self.jobs_made += 1;
+        let uid = format!("job-{}", self.jobs_made);
+        let now = self.observation.now;
+        if let Some((after, end)) = ends
+            && let Ok(at) = now.saturating_add(after)
+        {
+            self.ending.insert(uid.clone(), (at, end));
+        }
+        self.observation.jobs.push(Job {
+            name: name.to_owned(),
+            uid,
+            started: self.jobs != Jobs::Idle,
+            ..Job::default()
+        });
+    }
+
+    fn end_jobs(&mut self) {
+        let now = self.observation.now;
+        let ending = &mut self.ending;
+        for job in &mut self.observation.jobs {
+            if ending.get(&job.uid).is_some_and(|(at, _)| *at <= now) {
+                job.end = ending.remove(&job.uid).map(|(_, end)| end);
+            }
+        }
+    }
+
     /// Moves time to the next moment that matters.
     fn wait(&mut self, decision: &Decision) {
         let now = self.observation.now;
@@ -223,7 +298,10 @@ impl World {
             .map(|(at, ..)| *at)
             .min()
             .unwrap_or(latest);
-        self.observation.now = look.min(pods.max(soonest)).min(latest);
+        let jobs = self.ending.values().map(|(at, _)| *at).min();
+        let jobs = jobs.unwrap_or(latest);
+        self.observation.now = look.min(pods.min(jobs).max(soonest)).min(latest);
+        self.end_jobs();
         let now = self.observation.now;
         let (due, pending) = self.pending.drain(..).partition(|(at, ..)| *at <= now);
         self.pending = pending;
@@ -250,11 +328,11 @@ impl World {
             .evidence
             .from
             .as_ref()
-            .filter(|_| change.outcome.is_none())
+            .filter(|_| change.outcome.is_none() || decide::is_watched(&change))
         else {
             return;
         };
-        let checks = analysis::in_force(&change, &Proposal::of(&self.observation).checks);
+        let checks = checks::in_force(&change, &Proposal::of(&self.observation).checks);
         let available = |hash: &str| {
             let sets = self.observation.replica_sets.iter();
             f64::from(
@@ -280,15 +358,12 @@ impl World {
             .now
             .saturating_sub(self.observation.lag.signed())
             .unwrap_or(from.0);
-        for name in checks.checks.keys() {
-            let evidence = change
-                .evidence
-                .checks
-                .iter()
-                .find(|evidence| evidence.name == *name);
-            let mut start = evidence
-                .and_then(|evidence| evidence.last_window_end.as_ref())
-                .map_or(from.0, |end| end.0);
+        let active = checks
+            .checks
+            .iter()
+            .filter(|(_, check)| checks::is_active(check, &change.plan, change.weight));
+        for (name, check) in active {
+            let mut start = analysis::counted_until(&change, name).unwrap_or(from.0);
             self.answered
                 .retain(|(check, end), _| check != name || *end > start);
             let mut due = Vec::new();
@@ -299,10 +374,17 @@ impl World {
             {
                 let outcome = match self.answered.entry((name.clone(), end)) {
                     Entry::Occupied(known) => known.get().clone(),
-                    Entry::Vacant(unknown) => match traffic(end, share) {
-                        unanswered @ WindowOutcome::Unanswered { .. } => unanswered,
-                        answer => unknown.insert(answer).clone(),
-                    },
+                    Entry::Vacant(unknown) => {
+                        match measured(check, self.metric).unwrap_or_else(|| traffic(end, share)) {
+                            unanswered @ WindowOutcome::Unanswered { .. } => unanswered,
+                            answer => unknown.insert(answer).clone(),
+                        }
+                    }
+                };
+                let outcome = if change.outcome.is_some() {
+                    alone(outcome)
+                } else {
+                    outcome
                 };
                 due.push(Window {
                     start,
@@ -347,5 +429,24 @@ impl World {
                 .is_some_and(|line| line.reason == reason::ROLLED_BACK)
         });
         over && observation.status.stable.is_some()
+    }
+}
+
+/// A number for a metric: the given one, or one that is well.
+fn measured(check: &Check, value: Option<f64>) -> Option<WindowOutcome> {
+    let metric = check.metric.as_ref()?;
+    let well = metric.min.or(metric.max).unwrap_or_default();
+    let value = value.unwrap_or(well);
+    Some(WindowOutcome::Measured { value })
+}
+
+/// What is watched after its promotion is compared with nothing.
+fn alone(outcome: WindowOutcome) -> WindowOutcome {
+    match outcome {
+        WindowOutcome::Counted { canary, .. } => WindowOutcome::Counted {
+            canary,
+            stable: Counts::default(),
+        },
+        other => other,
     }
 }

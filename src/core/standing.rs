@@ -9,8 +9,10 @@ use super::gate::{Hold, HoldKind};
 use super::observation::Observation;
 use super::proposal::Proposal;
 use super::provenance::State;
-use super::{analysis, reason, replicas, sign_off, workload};
-use crate::api::rollout::{Change, Outcome, Phase, RolloutStatus, Stage};
+use super::{decide, reason, replicas, sign_off, summary, workload};
+use crate::api::rollout::{
+    Change, CheckEvidence, CheckVerdict, Outcome, Phase, RolloutStatus, Stage,
+};
 
 /// How often evidence alone, without a transition, is written to the status.
 const REFRESH: SignedDuration = SignedDuration::from_mins(1);
@@ -53,8 +55,10 @@ pub fn keep_quiet(old: &RolloutStatus, new: &mut RolloutStatus) {
             .map(|end| end.0)
             .max()
     };
+    let watched = new.change.as_ref().is_some_and(decide::is_watched);
+    let refresh = if watched { REFRESH * 10 } else { REFRESH };
     let lately = match (counted(old), counted(new)) {
-        (Some(old), Some(new)) => new.duration_since(old) < REFRESH,
+        (Some(old), Some(new)) => new.duration_since(old) < refresh,
         (None, Some(_)) => false,
         (_, None) => true,
     };
@@ -65,11 +69,24 @@ pub fn keep_quiet(old: &RolloutStatus, new: &mut RolloutStatus) {
 
 /// The status with the numbers that change with every window or pod left out.
 fn without_evidence(status: &RolloutStatus) -> RolloutStatus {
-    let without_numbers = |text: &mut String| text.retain(|c| !c.is_ascii_digit());
+    let without_numbers =
+        |text: &mut String| text.retain(|c| !c.is_ascii_digit() && !['.', ','].contains(&c));
     let mut status = status.clone();
     without_numbers(&mut status.message);
     if let Some(change) = &mut status.change {
-        change.evidence.checks.clear();
+        let failing = |check: &CheckEvidence| check.summary.verdict == CheckVerdict::Failing;
+        let checks = std::mem::take(&mut change.evidence.checks);
+        let names = checks.into_iter().filter(failing).map(|check| check.name);
+        change.evidence.checks = names
+            .map(|name| CheckEvidence {
+                name,
+                ..CheckEvidence::default()
+            })
+            .collect();
+        for budget in &mut change.evidence.objectives {
+            budget.spent = None;
+            budget.message.clear();
+        }
     }
     for condition in &mut status.conditions {
         without_numbers(&mut condition.message);
@@ -100,7 +117,9 @@ fn phase(status: &RolloutStatus, hold: Option<&Hold>) -> (Phase, String) {
         let phase = match (&hold.kind, hold.reason.as_str()) {
             (_, reason::CONFLICT) => Phase::Degraded,
             (HoldKind::People, _) => Phase::AwaitingSignOff,
-            (HoldKind::Time(_), _) | (_, reason::AWAITING_PODS) => Phase::Progressing,
+            (HoldKind::Time(_), _) | (_, reason::AWAITING_PODS | reason::AWAITING_SMOKE) => {
+                Phase::Progressing
+            }
             _ => Phase::Held,
         };
         return (phase, hold.message.clone());
@@ -117,13 +136,27 @@ fn phase(status: &RolloutStatus, hold: Option<&Hold>) -> (Phase, String) {
     let message = told
         .map(|line| format!("{}: {}", line.reason, line.message))
         .unwrap_or_default();
+    let message = match &change.watched_until {
+        Some(until) => format!(
+            "revision {} serves, watched until {:.0}",
+            change.revision, until.0
+        ),
+        None => message,
+    };
     let phase = match (change.stage, change.outcome) {
+        (_, Some(Outcome::Promoted)) if is_watched_alone(status) => Phase::Stable,
         (_, Some(Outcome::Promoted)) => Phase::Promoted,
         (Stage::RollingBack, _) => Phase::RollingBack,
         (_, Some(Outcome::RolledBack)) => Phase::Degraded,
         _ => Phase::Progressing,
     };
     (phase, message)
+}
+
+/// Whether all pods run what was promoted, and nothing is left to do but to watch it.
+fn is_watched_alone(status: &RolloutStatus) -> bool {
+    let watched = status.change.as_ref().is_some_and(decide::is_watched);
+    watched && status.replicas == status.updated_replicas
 }
 
 /// A condition in the making.
@@ -185,7 +218,7 @@ fn workload_facts(
     let change = status.change.as_ref();
     let moving = change.is_some_and(|change| {
         change.outcome.is_none() || matches!(change.stage, Stage::RollingBack | Stage::Promoted)
-    });
+    }) && !is_watched_alone(status);
     let rejected = change.is_some_and(|change| change.outcome == Some(Outcome::RolledBack));
     // What only a person can mend; missing data or pods may come by themselves.
     let refused = hold.is_some_and(|hold| {
@@ -304,7 +337,7 @@ fn analysis_fact(change: &Change, proposal: &Proposal) -> Option<Fact> {
             "there is no check",
         ));
     }
-    let message = analysis::summary_line(&change.evidence, &change.plan.strictness);
+    let message = summary::line(&change.evidence);
     if change.outcome == Some(Outcome::RolledBack) {
         return Some(fact("Analysis", false, &last_end(change), &message));
     }

@@ -148,8 +148,9 @@ fn selections(observation: &Observation, status: &RolloutStatus) -> Vec<Action> 
         .map(|set| set.hash.as_str());
     let strategy = &observation.spec.strategy.canary;
     // A first revision takes a Service over once it is stable, so that nothing that serves is cut off.
+    let awaits = stable_service_awaits(observation, status);
     let wanted = [
-        (&strategy.stable_service, stable),
+        (&strategy.stable_service, stable.filter(|_| !awaits)),
         (
             &strategy.canary_service,
             serving.filter(|_| stable.is_some()).or(stable),
@@ -157,17 +158,50 @@ fn selections(observation: &Observation, status: &RolloutStatus) -> Vec<Action> 
     ];
     let selection = |(service, hash): (&Option<String>, Option<&str>)| {
         let (service, hash) = (service.as_ref()?, hash?);
-        let present = observation.services.get(service)?.as_ref()?;
-        let selected = present
-            .selector
-            .get(HASH_LABEL)
-            .is_some_and(|selected| selected == hash);
-        (!selected).then(|| Action::SelectRevision {
+        observation.services.get(service)?.as_ref()?;
+        let moves = selected(observation, service) != Some(hash);
+        moves.then(|| Action::SelectRevision {
             service: service.clone(),
             hash: hash.to_owned(),
         })
     };
     wanted.into_iter().filter_map(selection).collect()
+}
+
+/// Whether the stable Service still selects the rejected revision: after a promotion the previous one
+/// must grow before it can take over, and nothing that serves may lose pods meanwhile.
+fn stable_service_awaits(observation: &Observation, status: &RolloutStatus) -> bool {
+    let Some(change) = status
+        .change
+        .as_ref()
+        .filter(|it| it.stage == Stage::RollingBack)
+    else {
+        return false;
+    };
+    let service = observation.spec.strategy.canary.stable_service.as_deref();
+    if service.and_then(|name| selected(observation, name)) != Some(&change.pod_template_hash) {
+        return false;
+    }
+    let roles = roles(status);
+    let available = |hash| with_hash(observation, hash).map_or(0, |set| set.available);
+    let (stable, serving) = (available(roles.stable), available(roles.canary));
+    let limits = limits(observation);
+    let enough = serving.min(limits.desired - limits.unavailable);
+    stable == 0 || (stable < enough && !is_overdue(observation, change))
+}
+
+/// The revision that a Service selects.
+fn selected<'a>(observation: &'a Observation, service: &str) -> Option<&'a str> {
+    let service = observation.services.get(service)?.as_ref()?;
+    service.selector.get(HASH_LABEL).map(String::as_str)
+}
+
+/// Whether a Service of the Rollout selects this ReplicaSet, which then keeps its pods.
+fn is_selected(observation: &Observation, set: &ReplicaSet) -> bool {
+    let strategy = &observation.spec.strategy.canary;
+    let services = [&strategy.stable_service, &strategy.canary_service];
+    let mut services = services.into_iter().flatten();
+    services.any(|service| selected(observation, service) == Some(&set.hash))
 }
 
 fn scaling(
@@ -190,6 +224,7 @@ fn scaling(
     // Pods that a Service still selects must not go before the Service has moved.
     if !services_move {
         let others = others(observation, &roles).into_iter().zip(next.others);
+        let others = others.filter(|(set, _)| !is_selected(observation, set));
         actions.extend(others.filter_map(|(set, replicas)| scale(set, replicas)));
     }
     actions
@@ -254,6 +289,11 @@ fn next_pods(
     match change.stage {
         Stage::Promoting if held => kept(),
         Stage::Promoting => replicas::next(limits, 100, promotion(limits, change), present),
+        // Beyond the surge, if need be: it must not wait for room that the broken pods take.
+        Stage::RollingBack if stable_service_awaits(observation, status) => Next {
+            stable: limits.desired.max(present.stable.asked),
+            ..kept()
+        },
         Stage::RollingBack if retention_over(observation, change, present) => Next {
             canary: 0,
             ..at_rest()
@@ -282,6 +322,10 @@ fn retention_over(observation: &Observation, change: &Change, present: &Present)
     if present.stable.available == 0 {
         return false; // better rejected pods than none
     }
+    is_overdue(observation, change)
+}
+
+fn is_overdue(observation: &Observation, change: &Change) -> bool {
     let deadline = i64::from(observation.spec.progress_deadline_seconds);
     change
         .progressed_at
@@ -292,9 +336,12 @@ fn retention_over(observation: &Observation, change: &Change, present: &Present)
 /// Empty ReplicaSets and ended records beyond the history that is kept, oldest first.
 fn history(observation: &Observation, status: &RolloutStatus) -> Vec<Action> {
     let limit = usize::try_from(observation.spec.revision_history_limit).unwrap_or(0);
+    let previous = status.change.as_ref().and_then(|it| it.previous.as_ref());
+    let may_return =
+        |set: &ReplicaSet| previous.is_some_and(|previous| previous.pod_template_hash == set.hash);
     let mut sets: Vec<_> = others(observation, &roles(status))
         .into_iter()
-        .filter(|set| set.replicas == 0 && set.current == 0)
+        .filter(|set| set.replicas == 0 && set.current == 0 && !may_return(set))
         .collect();
     sets.sort_by_key(|set| set.revision);
     let sets = sets.iter().take(sets.len().saturating_sub(limit));

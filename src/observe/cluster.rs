@@ -16,14 +16,17 @@ use serde_json::Value;
 use super::admission::AdmissionCheck;
 use super::prometheus::{Arm, Ask, Prometheus};
 use super::watches::{Caches, Claim};
+use crate::api::rollout::Change;
 use crate::api::{
-    HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION, ROLLOUT_UID_LABEL,
-    Rollout, RolloutPolicy, RolloutRun, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
+    AnalysisTemplate, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION,
+    ROLLOUT_UID_LABEL, Rollout, RolloutPolicy, RolloutRun, TEMPLATE_ANNOTATION,
+    TEMPLATE_DIGEST_ANNOTATION,
 };
+use crate::core::checks::{self, Checks};
 use crate::core::observation::{
     Admission, CheckWindows, NamedPolicy, PastRun, ReplicaSet, Service,
 };
-use crate::core::{Observation, analysis, policy, provenance};
+use crate::core::{Observation, analysis, decide, policy, provenance};
 
 /// Where observations come from.
 #[derive(Clone)]
@@ -67,8 +70,10 @@ impl Observer {
         let mut observation = self.surroundings(&rollout, namespace, now).await?;
         observation.write_failure = failure;
         self.history(&mut observation).await;
+        self.templates(&mut observation).await;
         self.evidence(&mut observation).await;
         self.people(&mut observation).await;
+        self.jobs(&mut observation).await;
         Ok(Some(Observed {
             rollout,
             observation,
@@ -110,6 +115,8 @@ impl Observer {
             history: Vec::new(),
             recorded: false,
             lag: self.prometheus.lag().into(),
+            templates: BTreeMap::new(),
+            objectives: BTreeMap::new(),
             windows: BTreeMap::new(),
             sign_offs: Vec::new(),
             interventions: Vec::new(),
@@ -118,6 +125,8 @@ impl Observer {
             unreadable_freezes: Vec::new(),
             incidents: BTreeMap::new(),
             admission: Admission::default(),
+            jobs: Vec::new(),
+            jobs_unreadable: None,
         })
     }
 
@@ -246,6 +255,8 @@ impl Observer {
             .is_some_and(|stable| stable.template_digest == template);
         let needed = match &status.change {
             None => !settled,
+            // A watch may be long, and ends with nothing that the past decides.
+            Some(change) if decide::is_watched(change) => change.template_digest != template,
             Some(change) => change.outcome.is_some(),
         };
         if !needed {
@@ -262,59 +273,110 @@ impl Observer {
             observation
                 .history
                 .iter()
-                .any(|run| run.name == change.run && run.outcome.is_some())
+                .any(|run| run.name == change.run && run.outcome == change.outcome)
         });
     }
 
-    /// Asks Prometheus for the windows that are due, where a canary has had traffic.
+    /// Asks Prometheus for the windows that are due, where a canary has had traffic, and how the
+    /// objectives stand.
     async fn evidence(&self, observation: &mut Observation) {
-        let Some(change) = observation
-            .status
-            .change
-            .clone()
-            .filter(|change| change.outcome.is_none())
-        else {
+        let Some(change) = observation.status.change.clone().filter(is_judged) else {
             return;
         };
+        // Not the whole proposal: its hashes and provenance are the decision's business.
+        let effective = policy::effective(&observation.policies);
+        let current = checks::checks(observation, &effective);
+        let checks = checks::in_force(&change, &current);
+        self.objectives(observation, &checks).await;
         let (Some(from), Some(stable)) = (change.evidence.from.clone(), &observation.status.stable)
         else {
             return;
         };
         let strategy = &observation.spec.strategy.canary;
         let arm = |service: &Option<String>, revision: &str| Arm {
-            namespace: observation.namespace.clone(),
             service: service.clone(),
-            rollout: observation.name.clone(),
             revision: revision.to_owned(),
+            ..whole_service(observation)
         };
-        let canary = arm(&strategy.canary_service, &change.pod_template_hash);
+        let alone = change.outcome.is_some();
         let stable = arm(&strategy.stable_service, &stable.pod_template_hash);
-        // Not the whole proposal: its hashes and provenance are the decision's business.
-        let effective = policy::effective(&observation.policies);
-        let current = analysis::checks(observation, &effective);
-        let checks = analysis::in_force(&change, &current);
-        let asks = checks.checks.into_iter().map(|(name, check)| {
-            let known = change
-                .evidence
-                .checks
-                .iter()
-                .find(|evidence| evidence.name == name);
-            let counted = known.and_then(|known| known.last_window_end.clone());
+        let canary = if alone {
+            stable.clone()
+        } else {
+            arm(&strategy.canary_service, &change.pod_template_hash)
+        };
+        let active = checks
+            .checks
+            .into_iter()
+            .filter(|(_, check)| checks::is_active(check, &change.plan, change.weight));
+        let asks = active.map(|(name, check)| {
+            let mut known = change.evidence.checks.iter();
+            let known = known.find(|evidence| evidence.name == name);
+            let counts = check.metric.is_none();
             let ask = Ask {
                 check,
                 canary: canary.clone(),
-                stable: stable.clone(),
-                interval: checks.interval,
+                stable: (!alone).then(|| stable.clone()),
+                interval: change.interval,
                 from: from.0,
-                counted_until: counted.map_or(from.0, |end| end.0),
+                counted_until: analysis::counted_until(&change, &name).unwrap_or(from.0),
                 until: observation.now,
-                want_baseline: known.is_none_or(|known| known.dispersion.is_none()),
+                want_baseline: counts && known.is_none_or(|known| known.dispersion.is_none()),
             };
             async move { (name, self.prometheus.windows(&ask).await) }
         });
         let windows: BTreeMap<String, CheckWindows> =
             futures::future::join_all(asks).await.into_iter().collect();
         observation.windows = windows;
+    }
+
+    async fn objectives(&self, observation: &mut Observation, checks: &Checks) {
+        let arm = whole_service(observation);
+        let asks = checks.objectives.iter().map(|(name, objective)| {
+            let rates = self
+                .prometheus
+                .error_rates(name, objective, &arm, observation.now);
+            async move { (name.clone(), rates.await) }
+        });
+        observation.objectives = futures::future::join_all(asks).await.into_iter().collect();
+    }
+
+    /// The AnalysisTemplates that the Rollout names, where a change is judged by them.
+    async fn templates(&self, observation: &mut Observation) {
+        let judged = observation.status.change.as_ref().is_some_and(is_judged);
+        let analysis = observation.spec.strategy.canary.analysis.as_ref();
+        let Some(analysis) = analysis.filter(|_| judged) else {
+            return;
+        };
+        let api: Api<AnalysisTemplate> =
+            Api::namespaced(self.client.clone(), &observation.namespace);
+        for name in analysis.templates.iter().map(|used| &used.name) {
+            let template = match api.get_opt(name).await {
+                Ok(Some(template)) => Ok(template.spec),
+                Ok(None) => Err(format!(
+                    "AnalysisTemplate {name} does not exist in this namespace: create it, or remove it from analysis.templates"
+                )),
+                // Whatever the reason: the checks that count already go on, and nothing is promoted.
+                Err(error) => Err(format!("AnalysisTemplate {name} cannot be read: {error}")),
+            };
+            observation.templates.insert(name.clone(), template);
+        }
+    }
+}
+
+/// Whether evidence is gathered on a change: while it is under way, and while it is watched after its
+/// promotion.
+fn is_judged(change: &Change) -> bool {
+    !change.initial && (change.outcome.is_none() || decide::is_watched(change))
+}
+
+/// All pods of a Rollout, whatever they run.
+fn whole_service(observation: &Observation) -> Arm {
+    Arm {
+        namespace: observation.namespace.clone(),
+        service: None,
+        rollout: observation.name.clone(),
+        revision: String::new(),
     }
 }
 

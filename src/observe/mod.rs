@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod clock;
 pub mod cluster;
+mod jobs;
 mod people;
 pub mod prometheus;
 pub mod watches;

@@ -3,12 +3,12 @@
 //! | watch | kept in memory | why |
 //! |---|---|---|
 //! | Rollouts | selector, pod labels, Services ([`Claim`]) | triggers; who claims which pods and Services |
-//! | ReplicaSets that the controller owns | nothing | triggers |
+//! | ReplicaSets and Jobs that the controller owns | nothing | triggers |
 //! | RolloutPolicies | whole | every decision |
 //! | `SignOff`s, Interventions, Freezes | nothing | triggers |
 //! | Namespaces | labels | which policies govern, criticality |
 //!
-//! Objects that a decision is made from (the Rollout, its ReplicaSets, its Services) are read live.
+//! Objects that a decision is made from (the Rollout, its ReplicaSets, Jobs and Services) are read live.
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta};
@@ -177,7 +178,8 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
     let claims = watch_claims(client, telemetry, send.clone());
     let policies = watch_policies(client, telemetry, send.clone());
     let namespaces = watch_namespaces(client, telemetry);
-    watch_replica_sets(client, telemetry, send.clone());
+    watch_owned::<ReplicaSet>("ReplicaSet", client, telemetry, send.clone());
+    watch_owned::<Job>("Job", client, telemetry, send.clone());
     watch_wishes::<SignOff>("SignOff", client, telemetry, send.clone());
     watch_wishes::<Intervention>("Intervention", client, telemetry, send.clone());
     watch_freezes(client, telemetry, send);
@@ -286,27 +288,28 @@ fn watch_namespaces(
     store
 }
 
-fn watch_replica_sets(
+/// Watches what the controller makes for single Rollouts.
+fn watch_owned<K>(
+    kind: &'static str,
     client: &Client,
     telemetry: &Arc<Telemetry>,
     send: mpsc::UnboundedSender<Trigger>,
-) {
+) where
+    K: Resource<DynamicType = ()> + std::fmt::Debug + Clone + Send + Sync + 'static,
+{
     let config = config().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
-    let events = watcher(
-        Api::<PartialObjectMeta<ReplicaSet>>::all(client.clone()),
-        config,
-    );
+    let events = watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), config);
     let mut listed_before = false;
     run(
-        "ReplicaSet",
+        kind,
         telemetry,
         events,
         move |event| match event {
-            watcher::Event::Apply(set) | watcher::Event::Delete(set) => {
-                owner(&set).map(Trigger::Related)
+            watcher::Event::Apply(it) | watcher::Event::Delete(it) => {
+                owner(&it.metadata).map(Trigger::Related)
             }
             watcher::Event::InitApply(_) | watcher::Event::Init => None,
-            // A set that vanished while the watch was away leaves no event, so all are looked at; at
+            // What vanished while the watch was away leaves no event, so all are looked at; at
             // the start they are anyway.
             watcher::Event::InitDone => {
                 std::mem::replace(&mut listed_before, true).then_some(Trigger::All)
@@ -372,12 +375,12 @@ fn watch_freezes(
     );
 }
 
-fn owner(set: &PartialObjectMeta<ReplicaSet>) -> Option<ObjectRef<Claim>> {
-    let owners = set.metadata.owner_references.as_deref().unwrap_or_default();
+fn owner(metadata: &ObjectMeta) -> Option<ObjectRef<Claim>> {
+    let owners = metadata.owner_references.as_deref().unwrap_or_default();
     let owner = owners
         .iter()
         .find(|owner| owner.controller == Some(true) && owner.kind == "Rollout")?;
-    Some(ObjectRef::new(&owner.name).within(set.metadata.namespace.as_deref()?))
+    Some(ObjectRef::new(&owner.name).within(metadata.namespace.as_deref()?))
 }
 
 /// Runs one watch for ever: errors are counted and waited out, events become triggers.

@@ -11,15 +11,20 @@
 
 mod support;
 
+mod after_promotion;
 mod bad_input;
+mod checks;
 mod evidence;
+mod examples;
 mod freeze;
 mod identity;
 mod leader;
 mod life;
 mod look;
 mod plugin;
+mod presets;
 mod promotion;
 mod rollback;
 mod sign_off;
+mod smoke;
 mod workload;

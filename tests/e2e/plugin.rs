@@ -365,7 +365,7 @@ async fn a_wait_ends_by_the_outcome() {
         .says("status shop")
         .await
         .exits(3)
-        .out(&["▶ step 1", "95% interval"]);
+        .out(&["▶ step 1", "error rate: canary"]);
 }
 
 #[tokio::test]

@@ -658,7 +658,7 @@ async fn an_edit_user_may_abort_and_the_canary_is_gone() {
     let message = &line(&run, "Aborted").message;
     assert_eq!(message, "aborted by alice: wrong branch");
     let scene = &checkpoint.scene;
-    assert_eq!(scene.events(&next, "Aborted").await.len(), 1);
+    scene.told_once(&next, "Aborted").await;
     assert_eq!(scene.pods(&run.spec.pod_template_hash).await, 0);
     scene.remove_policy().await;
 }

@@ -252,11 +252,17 @@ impl Scene {
     /// Whether a user may do this with a resource of ours, such as `rollouts` or `rollouts/status`,
     /// in the scene's namespace.
     pub async fn may(&self, user: &str, verb: &str, resource: &str) -> bool {
+        self.may_of(countersign::api::GROUP, user, verb, resource)
+            .await
+    }
+
+    /// The same with a resource of this group.
+    pub async fn may_of(&self, group: &str, user: &str, verb: &str, resource: &str) -> bool {
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         self.allowed(
             user,
             &json!({
-                "group": countersign::api::GROUP, "namespace": self.namespace, "verb": verb,
+                "group": group, "namespace": self.namespace, "verb": verb,
                 "resource": resource, "subresource": subresource,
             }),
         )
@@ -319,6 +325,16 @@ impl Scene {
             .create(&PostParams::default(), &object)
             .await
             .unwrap()
+    }
+
+    /// Waits for the Event with this reason, of which there must be just one: it follows the status.
+    pub async fn told_once(&self, app: &App, reason: &str) {
+        let look = async || {
+            let told = self.events(app, reason).await.len();
+            (told > 0).then_some(told)
+        };
+        let told = wait_for("an Event tells it", SOON, look).await;
+        assert_eq!(told.unwrap(), 1, "{reason}");
     }
 
     /// Messages of all Events about an application with this reason.
@@ -424,6 +440,8 @@ pub struct App {
     pub replicas: i32,
     pub version: String,
     pub error_rate: f64,
+    pub fail_first: i32,
+    pub latency: String,
     pub scraped: bool,
     pub pod_annotations: Value,
     pub provenance: Value,
@@ -438,6 +456,8 @@ impl App {
             replicas: 4,
             version: "v1".into(),
             error_rate: 0.0,
+            fail_first: 0,
+            latency: "0".into(),
             scraped: true,
             pod_annotations: json!({}),
             provenance: harmless(),
@@ -507,6 +527,8 @@ impl App {
                             "ports": [{ "containerPort": 8080 }],
                             "env": [
                                 { "name": "ERROR_RATE", "value": self.error_rate.to_string() },
+                                { "name": "FAIL_FIRST", "value": self.fail_first.to_string() },
+                                { "name": "LATENCY", "value": self.latency },
                                 { "name": "SCRAPED", "value": self.scraped.to_string() },
                             ],
                             "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },

@@ -8,7 +8,9 @@
     clippy::indexing_slicing
 )]
 
+mod evidence;
 mod people;
+mod smoke;
 
 use std::collections::BTreeMap;
 
@@ -134,6 +136,8 @@ fn observation(version: &str) -> Observation {
         history: vec![],
         recorded: false,
         lag: Duration::seconds(30),
+        templates: BTreeMap::new(),
+        objectives: BTreeMap::new(),
         windows: BTreeMap::new(),
         sign_offs: vec![],
         interventions: vec![],
@@ -142,6 +146,8 @@ fn observation(version: &str) -> Observation {
         unreadable_freezes: vec![],
         incidents: BTreeMap::new(),
         admission: Admission::default(),
+        jobs: vec![],
+        jobs_unreadable: None,
     }
 }
 

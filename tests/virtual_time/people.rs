@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
 
-fn person(user: &str, groups: &[&str]) -> Person {
+pub(crate) fn person(user: &str, groups: &[&str]) -> Person {
     Person {
         username: user.into(),
         groups: groups.iter().map(|it| (*it).to_owned()).collect(),
@@ -18,7 +18,7 @@ fn person(user: &str, groups: &[&str]) -> Person {
 }
 
 /// A sign-off of the change that is under way, by this person, as if made now.
-fn sign(world: &mut World, by: Person, edit: impl FnOnce(&mut SignOffSpec)) {
+pub(crate) fn sign(world: &mut World, by: Person, edit: impl FnOnce(&mut SignOffSpec)) {
     let change = world
         .observation
         .status
@@ -47,11 +47,11 @@ fn sign(world: &mut World, by: Person, edit: impl FnOnce(&mut SignOffSpec)) {
     });
 }
 
-fn approve(world: &mut World, user: &str, groups: &[&str]) {
+pub(crate) fn approve(world: &mut World, user: &str, groups: &[&str]) {
     sign(world, person(user, groups), |_| {});
 }
 
-fn command(world: &mut World, user: &str, action: InterventionAction) {
+pub(crate) fn command(world: &mut World, user: &str, action: InterventionAction) {
     let change = world
         .observation
         .status
@@ -78,7 +78,7 @@ fn command(world: &mut World, user: &str, action: InterventionAction) {
     });
 }
 
-fn freeze(edit: impl FnOnce(&mut FreezeSpec)) -> NamedFreeze {
+pub(crate) fn freeze(edit: impl FnOnce(&mut FreezeSpec)) -> NamedFreeze {
     let mut spec = FreezeSpec {
         reason: "checkout is down".into(),
         namespace_selector: None,
@@ -96,7 +96,10 @@ fn freeze(edit: impl FnOnce(&mut FreezeSpec)) -> NamedFreeze {
 }
 
 /// A policy whose harmless tier asks for these sign-offs before its first step.
-fn asking(demands: &[(i32, &[&str])], edit: impl FnOnce(&mut RolloutPolicySpec)) -> NamedPolicy {
+pub(crate) fn asking(
+    demands: &[(i32, &[&str])],
+    edit: impl FnOnce(&mut RolloutPolicySpec),
+) -> NamedPolicy {
     let mut policy = unattended();
     let demands = demands.iter().map(|(count, groups)| SignOffDemand {
         count: *count,
@@ -122,11 +125,11 @@ fn waiting(policy: NamedPolicy) -> World {
     world
 }
 
-fn waits_for(world: &World) -> Option<&str> {
+pub(crate) fn waits_for(world: &World) -> Option<&str> {
     world.observation.status.waiting_for.as_deref()
 }
 
-fn minutes_on(world: &World, minutes: i64) -> Timestamp {
+pub(crate) fn minutes_on(world: &World, minutes: i64) -> Timestamp {
     world
         .observation
         .now
@@ -134,13 +137,13 @@ fn minutes_on(world: &World, minutes: i64) -> Timestamp {
         .unwrap()
 }
 
-fn go_on(world: &mut World, minutes: i64) {
+pub(crate) fn go_on(world: &mut World, minutes: i64) {
     let until = minutes_on(world, minutes);
     world.run(until, &mut steady(5_000.0, 0.001, 0.001), |_| false);
     lawful(world);
 }
 
-fn step(world: &World) -> i32 {
+pub(crate) fn step(world: &World) -> i32 {
     world
         .observation
         .status
@@ -156,7 +159,7 @@ fn said(world: &World, number: usize) -> (bool, String) {
         .expect("the sign-off was answered")
 }
 
-fn told(world: &World) -> Vec<String> {
+pub(crate) fn told(world: &World) -> Vec<String> {
     let change = world.observation.status.change.as_ref().unwrap();
     change
         .transitions
@@ -165,7 +168,7 @@ fn told(world: &World) -> Vec<String> {
         .collect()
 }
 
-fn message(world: &World, reason: &str) -> String {
+pub(crate) fn message(world: &World, reason: &str) -> String {
     let change = world.observation.status.change.as_ref().unwrap();
     let line = change.transitions.iter().find(|line| line.reason == reason);
     line.unwrap_or_else(|| panic!("{reason} in {:?}", told(world)))

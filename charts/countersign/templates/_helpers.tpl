@@ -48,10 +48,28 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end }}
 
+{{/* The headers for Prometheus, one a line. */}}
+{{- define "countersign.prometheusHeaders" -}}
+{{- $lines := list }}
+{{- range $name, $value := .Values.prometheus.headers }}
+{{- $lines = append $lines (printf "%s=%s" $name $value) }}
+{{- end }}
+{{- join "\n" $lines }}
+{{- end }}
+
+{{/* The headers whose values are mounted from the Secret, one a line. */}}
+{{- define "countersign.prometheusHeaderFiles" -}}
+{{- $lines := list }}
+{{- range $name, $key := .Values.prometheus.existingSecret.headers }}
+{{- $lines = append $lines (printf "%s=/etc/countersign/prometheus/headers/%s" $name (lower $name)) }}
+{{- end }}
+{{- join "\n" $lines }}
+{{- end }}
+
 {{/* What everybody with a role may read. */}}
 {{- define "countersign.readRules" }}
   - apiGroups: [countersign.dev]
-    resources: [rollouts, rolloutpolicies, rolloutruns, signoffs, interventions, freezes]
+    resources: [rollouts, rolloutpolicies, analysistemplates, rolloutruns, signoffs, interventions, freezes]
     verbs: [get, list, watch]
   - apiGroups: [countersign.dev]
     resources: [rollouts/scale]

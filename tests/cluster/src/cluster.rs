@@ -4,11 +4,15 @@ use crate::{
     credentials,
     directory::Directory,
     error::{Error, Result},
+    gateway::{self, Gateway},
     http, operator, prometheus,
     wait::wait_for,
 };
-use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use kube::{Api, Client, ResourceExt as _, api::PostParams};
+use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ListParams, PostParams},
+};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -110,6 +114,30 @@ impl Cluster {
         credentials::client(&self.kubeconfig, Some(user)).await
     }
 
+    /// Lets every running pod of a revision fail this share of requests from now on, 0 to 1.
+    pub async fn set_error_rate(&self, namespace: &str, revision: &str, rate: f64) -> Result<()> {
+        let pods: Api<Pod> = Api::namespaced(self.client(), namespace);
+        let revision = ListParams::default().labels(&format!("pod-template-hash={revision}"));
+        let pods = pods
+            .list(&revision)
+            .await
+            .map_err(Error::kubernetes("list pods"))?;
+        let addresses = pods
+            .items
+            .iter()
+            .filter_map(|pod| pod.status.as_ref()?.pod_ip.as_deref());
+        for address in addresses {
+            let path = format!("/error-rate/{rate}");
+            http::get((address, 8080_u16), address, &path, Duration::from_secs(10))
+                .await
+                .map_err(|source| Error::Pod {
+                    address: address.to_owned(),
+                    source,
+                })?;
+        }
+        Ok(())
+    }
+
     /// Asks Prometheus for the present values of an expression that gives a vector.
     pub async fn query(&self, expression: &str) -> Result<Vec<Sample>> {
         let fails = |reason: String| Error::Prometheus {
@@ -172,6 +200,12 @@ impl Cluster {
     /// [`start_prometheus`](Self::start_prometheus).
     pub async fn freeze_prometheus(&self) -> Result<()> {
         prometheus::process(&self.dir).freeze().await
+    }
+
+    /// Traefik as a gateway before the pods: the first call starts it, and any call returns once it
+    /// is ready for routes. It stays for as long as the cluster.
+    pub async fn gateway(&self) -> Result<Gateway> {
+        gateway::start(&self.dir, &self.client).await
     }
 
     /// The harness itself has made the URL, of an address and nothing more.

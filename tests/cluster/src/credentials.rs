@@ -4,8 +4,10 @@ use crate::{
     directory::Directory,
     error::{Error, Result},
 };
+use k8s_openapi::api::{authentication::v1::TokenRequest, core::v1::ServiceAccount};
 use kube::{
-    Client, Config,
+    Api, Client, Config,
+    api::PostParams,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use rcgen::{
@@ -133,6 +135,23 @@ pub(crate) fn with_token(from: &Path, to: &Path, token: &str) -> Result<()> {
         user.auth_info = serde_json::from_value(json!({ "token": token })).ok();
     }
     Directory::write(to, json!(kubeconfig).to_string())
+}
+
+/// A token of a `ServiceAccount`, as the kubelet would mount it.
+pub(crate) async fn token(client: &Client, namespace: &str, account: &str) -> Result<String> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let mut request = TokenRequest::default();
+    request.spec.get_or_insert_default().expiration_seconds = Some(24 * 60 * 60);
+    let answer = accounts
+        .create_token_request(account, &PostParams::default(), &request)
+        .await
+        .map_err(Error::kubernetes(format!(
+            "get a token for the ServiceAccount {namespace}/{account}"
+        )))?;
+    Ok(answer
+        .status
+        .and_then(|status| status.token)
+        .unwrap_or_default())
 }
 
 fn read(path: &Path) -> Result<Kubeconfig> {

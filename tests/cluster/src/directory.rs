@@ -60,6 +60,11 @@ impl Directory {
         self.0.join("outside.kubeconfig")
     }
 
+    /// What kubectl has learnt of the API server; every cluster has the same address.
+    pub(crate) fn kubectl_cache(&self) -> PathBuf {
+        self.0.join("kubectl")
+    }
+
     /// The socket whose closing tells the inside that the outside is gone.
     pub(crate) fn lifeline(&self) -> PathBuf {
         self.0.join("lifeline.sock")

@@ -124,6 +124,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A pod could not be asked.
+    #[error("cannot set the error rate of the pod at {address}: {source}")]
+    Pod {
+        /// Its address.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+
     /// A certificate could not be made.
     #[error("cannot make the cluster's certificates: {0}")]
     Certificates(#[from] rcgen::Error),

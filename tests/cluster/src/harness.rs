@@ -1,7 +1,7 @@
 //! The cluster from its start to its end, in the network namespace that this process is in.
 //!
 //! Order: control plane, then nodes and Prometheus side by side, the serving pods, the operator,
-//! and at last the command. The first of these ends it all: the command's end, a component's death,
+//! and at last the command; the gateway when a test asks for it. The first of these ends it all: the command's end, a component's death,
 //! the cut of the lifeline, a signal.
 
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     control_plane, credentials,
     directory::Directory,
     error::{Error, Result},
-    forward,
+    forward, gateway,
     nodes::{NODE_ADDRESS, Nodes},
     operator::Operator,
     pods,
@@ -158,6 +158,7 @@ async fn start(plan: &Plan, processes: &Processes, given: Option<PathBuf>) -> Re
         prometheus::start(processes, tools, &kubeconfig),
         cluster::default_account(&client, "default"),
     )?;
+    gateway::prepare(&client, processes, tools, &kubeconfig)?;
     if let Some(operator) = &plan.operator {
         let prometheus_url = cluster::url_of(prometheus);
         operator
@@ -202,7 +203,7 @@ fn command(plan: &Plan, running: &Running, program: &OsStr, arguments: &[OsStrin
         .env(PROMETHEUS_URL, cluster::url_of(running.prometheus))
         // Every cluster has the same address; kubectl would take the last one's kinds for this
         // one's.
-        .env("KUBECACHEDIR", plan.dir.join("kubectl"));
+        .env("KUBECACHEDIR", plan.dir.kubectl_cache());
     command
 }
 

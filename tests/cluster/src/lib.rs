@@ -2,7 +2,7 @@
 //!
 //! `cluster exec -- COMMAND` runs a command in it; [`Cluster::from_env`] is how a test that was
 //! started so finds it. The API server, etcd, the controllers, the scheduler, Prometheus and the
-//! HTTP requests are real. Nodes and containers are not: kwok says that pods run, and this crate
+//! HTTP requests are real, and so is Traefik, which a test may put before its pods. Nodes and containers are not: kwok says that pods run, and this crate
 //! answers on the pods' addresses with the error rate and latency that their template asks for.
 //!
 //! Where to start: [`Cluster`], [`Load`] and [`wait_for`] to write a test; `harness` for what is
@@ -16,9 +16,11 @@ mod directory;
 mod error;
 mod exec;
 mod forward;
+mod gateway;
 mod harness;
 mod http;
 mod keeper;
+mod kubectl;
 mod load;
 mod namespace;
 mod nodes;
@@ -31,6 +33,7 @@ mod wait;
 
 pub use cluster::{Cluster, Sample};
 pub use error::{Error, Result};
+pub use gateway::Gateway;
 pub use load::{Limits, Load, LoadReport, RevisionCount};
 pub use wait::{Look, wait_for};
 

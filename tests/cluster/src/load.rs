@@ -1,9 +1,11 @@
-//! Real requests through a Service's endpoints, bounded in number and time.
+//! Real requests through a Service's endpoints or the gateway, bounded in number and time.
 
 use crate::{
     error::{Error, Result},
+    gateway::Gateway,
     http,
     nodes::is_pod_address,
+    wait::wait_for,
 };
 use futures::StreamExt as _;
 use k8s_openapi::{api::discovery::v1::EndpointSlice, jiff::Timestamp};
@@ -31,6 +33,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// No answer within this time counts as a connection error.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Until the gateway knows a route.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// When a [`Load`] ends by itself, whatever happens to its owner.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -51,7 +56,8 @@ pub struct LoadReport {
     pub http_errors: u64,
     /// Not answered; also those for which the Service had no ready endpoint.
     pub connection_errors: u64,
-    /// The answers by the revision (`pod-template-hash`) that gave them.
+    /// The answers by the revision (`pod-template-hash`) that gave them; those of the gateway
+    /// itself by `unknown`.
     pub by_revision: BTreeMap<String, RevisionCount>,
 }
 
@@ -88,15 +94,42 @@ impl Load {
         limits: Limits,
     ) -> Result<Self> {
         let endpoints = Endpoints::watch(client, namespace, service).await?;
+        let target = Target::Service(endpoints);
+        Ok(Self::on(target, requests_per_second, limits))
+    }
+
+    /// Sends `requests_per_second` for a host to the gateway, from when it has answered one for
+    /// that host with success.
+    pub async fn through(
+        gateway: Gateway,
+        host: &str,
+        requests_per_second: u32,
+        limits: Limits,
+    ) -> Result<Self> {
+        let what = format!("the gateway routes {host}");
+        wait_for(&what, PATIENCE, async || {
+            match http::get(gateway.address(), host, "/", TIMEOUT).await {
+                Ok(response) if response.status().is_success() => Ok(()),
+                Ok(response) => Err(response.status().to_string()),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await?;
+        let host = host.to_owned();
+        let target = Target::Gateway { gateway, host };
+        Ok(Self::on(target, requests_per_second, limits))
+    }
+
+    fn on(target: Target, requests_per_second: u32, limits: Limits) -> Self {
         let (writer, report) = watch::channel(LoadReport::default());
         let stop = CancellationToken::new();
         let pace = Duration::from_secs(1) / requests_per_second.max(1);
-        let running = tokio::spawn(run(endpoints, pace, limits, writer, stop.clone()));
-        Ok(Self {
+        let running = tokio::spawn(run(target, pace, limits, writer, stop.clone()));
+        Self {
             report,
             running,
             stop: stop.drop_guard(),
-        })
+        }
     }
 
     /// How it stands.
@@ -115,7 +148,7 @@ impl Load {
 }
 
 async fn run(
-    endpoints: Endpoints,
+    target: Target,
     pace: Duration,
     limits: Limits,
     report: watch::Sender<LoadReport>,
@@ -131,11 +164,11 @@ async fn run(
         tokio::select! {
             () = stop.cancelled() => break,
             () = &mut end => break,
-            _ = ticks.tick() => match endpoints.choose() {
+            _ = ticks.tick() => match target.choose() {
                 None if sent == 0 => {}
-                target => {
+                address => {
                     sent += 1;
-                    under_way.spawn(request(target, endpoints.service.clone()));
+                    under_way.spawn(request(address, target.host().to_owned()));
                 }
             },
             Some(Ok(outcome)) = under_way.join_next() => {
@@ -154,8 +187,8 @@ struct Answer {
     success: bool,
 }
 
-async fn request(target: Option<SocketAddr>, service: String) -> Option<Answer> {
-    let response = http::get(target?, &service, "/", TIMEOUT).await.ok()?;
+async fn request(address: Option<SocketAddr>, host: String) -> Option<Answer> {
+    let response = http::get(address?, &host, "/", TIMEOUT).await.ok()?;
     let revision = response
         .headers()
         .get("x-revision")
@@ -184,6 +217,29 @@ impl LoadReport {
             self.http_errors += 1;
             revision.errors += 1;
             revision.first_error_at.get_or_insert(now);
+        }
+    }
+}
+
+/// What requests are sent to.
+enum Target {
+    Service(Endpoints),
+    Gateway { gateway: Gateway, host: String },
+}
+
+impl Target {
+    /// Where to send the next one, if there is anything.
+    fn choose(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Service(endpoints) => endpoints.choose(),
+            Self::Gateway { gateway, .. } => Some(gateway.address()),
+        }
+    }
+
+    fn host(&self) -> &str {
+        match self {
+            Self::Service(endpoints) => &endpoints.service,
+            Self::Gateway { host, .. } => host,
         }
     }
 }

@@ -4,7 +4,9 @@
 //! which says so in the condition `cluster.test/Listening`; only then does kwok make it `Ready`. So
 //! a ready pod answers, as a kubelet's readiness probe would have found.
 //!
-//! Two annotations change that: `cluster.test/ready: never`, and `cluster.test/ready-after: 5s`.
+//! Two annotations change that: `cluster.test/ready: never`, and `cluster.test/ready-after: 5s`. A pod
+//! with readiness gates is never ready, as nobody here opens them. A Job's pod succeeds as soon as it
+//! runs, but with `cluster.test/ends: never`.
 
 use crate::{
     error::{Error, Result},
@@ -160,8 +162,8 @@ fn stages(tools: &Tools) -> [PathBuf; 4] {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("stages");
     [
         tools.file("kwok-stages/node-initialize.yaml"),
-        tools.file("kwok-stages/pod-complete.yaml"),
         ours.join("pod-start-and-ready.yaml"),
+        ours.join("pod-complete.yaml"),
         ours.join("pod-delete.yaml"),
     ]
 }

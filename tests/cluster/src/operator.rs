@@ -5,24 +5,20 @@ use crate::{
     credentials,
     directory::Directory,
     error::{Error, Result},
-    process::{Processes, Supervised},
+    kubectl,
+    process::{self, Processes, Supervised},
     tools::Tools,
 };
-use k8s_openapi::api::{
-    authentication::v1::TokenRequest,
-    core::v1::{Namespace, ServiceAccount},
-};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams, PostParams},
+    api::{Patch, PatchParams},
 };
 use serde_json::json;
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
 };
-use tokio::{io::AsyncWriteExt as _, process::Command, time::sleep};
 
 /// Its name in pid files and logs.
 const NAME: &str = "operator";
@@ -63,12 +59,13 @@ impl Operator {
         kubeconfig: &Path,
         prometheus_url: &str,
     ) -> Result<()> {
-        self.install(client, tools, kubeconfig, prometheus_url)
+        let dir = processes.dir();
+        self.install(client, dir, tools, kubeconfig, prometheus_url)
             .await?;
 
         let (client, tools, program) = (client.clone(), tools.clone(), self.program.clone());
         let admin = kubeconfig.to_owned();
-        let own = processes.dir().join("operator.kubeconfig");
+        let own = dir.join("operator.kubeconfig");
         let prometheus_url = prometheus_url.to_owned();
         processes.supervise(NAME, move || {
             let mut command = tools.launch(&program);
@@ -86,7 +83,8 @@ impl Operator {
                 );
             let (client, admin, own) = (client.clone(), admin.clone(), own.clone());
             async move {
-                credentials::with_token(&admin, &own, &token(&client).await?)?;
+                let token = credentials::token(&client, NAMESPACE, RELEASE).await?;
+                credentials::with_token(&admin, &own, &token)?;
                 Ok(command)
             }
         });
@@ -96,6 +94,7 @@ impl Operator {
     async fn install(
         &self,
         client: &Client,
+        dir: &Directory,
         tools: &Tools,
         kubeconfig: &Path,
         prometheus_url: &str,
@@ -124,32 +123,10 @@ impl Operator {
             .args(["--namespace", NAMESPACE])
             .args(served(client, ADMISSION).await?)
             .arg(format!("--set=prometheus.url={prometheus_url}"));
-        let manifests = output(render, &[]).await?;
+        let manifests = process::output(render, &[]).await?;
 
-        // An object of a kind defined in the same breath is refused until the kind is served.
-        let mut attempts = 10;
-        loop {
-            let mut apply = tools.program("kubectl");
-            apply
-                .args([
-                    "apply",
-                    "--server-side",
-                    "--filename=-",
-                    "--namespace",
-                    NAMESPACE,
-                ])
-                .arg(format!("--kubeconfig={}", kubeconfig.display()));
-            match output(apply, &manifests).await {
-                Err(Error::Command { output, .. })
-                    if attempts > 0 && output.contains("no matches for kind") =>
-                {
-                    attempts -= 1;
-                }
-                Err(error) => return Err(error),
-                Ok(_) => return Ok(()),
-            }
-            sleep(Duration::from_millis(500)).await;
-        }
+        let arguments = ["--namespace", NAMESPACE, "--filename=-"].map(OsString::from);
+        kubectl::apply(tools, dir, kubeconfig, &arguments, &manifests).await
     }
 }
 
@@ -164,56 +141,4 @@ async fn served(client: &Client, group_version: &str) -> Result<Vec<String>> {
     let argument = |kind| format!("--api-versions={group_version}/{kind}");
     let kinds = served.resources.into_iter().map(|resource| resource.kind);
     Ok(kinds.map(argument).collect())
-}
-
-/// A token as the kubelet would mount it.
-async fn token(client: &Client) -> Result<String> {
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), NAMESPACE);
-    let mut request = TokenRequest::default();
-    request.spec.get_or_insert_default().expiration_seconds = Some(24 * 60 * 60);
-    let answer = accounts
-        .create_token_request(RELEASE, &PostParams::default(), &request)
-        .await
-        .map_err(Error::kubernetes(format!(
-            "get a token for the chart's ServiceAccount {NAMESPACE}/{RELEASE}"
-        )))?;
-    Ok(answer
-        .status
-        .and_then(|status| status.token)
-        .unwrap_or_default())
-}
-
-/// Runs a command to its end and returns what it prints.
-async fn output(mut command: Command, input: &[u8]) -> Result<Vec<u8>> {
-    let line = format!("{:?}", command.as_std());
-    let run = async {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let stdin = child.stdin.take();
-        let feed = async {
-            if let Some(mut stdin) = stdin {
-                // It may end without reading all; then its status says what matters.
-                let _ = stdin.write_all(input).await;
-            }
-        };
-        let (output, ()) = tokio::join!(child.wait_with_output(), feed);
-        output
-    };
-    let output = run.await.map_err(|source| Error::Start {
-        program: line.clone(),
-        source,
-        remedy: "is it there and executable?",
-    })?;
-    if output.status.success() {
-        return Ok(output.stdout);
-    }
-    Err(Error::Command {
-        command: line,
-        status: output.status,
-        output: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
 }

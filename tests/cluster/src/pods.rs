@@ -1,7 +1,9 @@
 //! The pods' side of the bargain: an HTTP server on the address of every running pod of ours.
 //!
 //! What it does is said in the pod template, in the environment of the first container:
-//! - `ERROR_RATE`, 0 to 1: the share of requests answered with 500. Default 0.
+//! - `ERROR_RATE`, 0 to 1: the share of requests answered with 500. Default 0. A request for
+//!   `/error-rate/0.5` changes it in the pod that it reaches; see `Cluster::set_error_rate`.
+//! - `FAIL_FIRST`: how many requests are answered with 500 before that. Default 0.
 //! - `LATENCY`, such as `20ms`: how long each answer takes. Default none.
 //! - `SCRAPED`: `false` makes `/metrics` answer 404, for tests without data.
 //!
@@ -12,7 +14,7 @@
 use crate::nodes::Nodes;
 use axum::{
     Router,
-    extract::State,
+    extract::{Path, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::get,
@@ -135,6 +137,7 @@ async fn try_run(
     }
     let router = Router::new()
         .route("/metrics", get(metrics))
+        .route("/error-rate/{rate}", get(set_error_rate))
         .fallback(answer)
         .with_state(Arc::new(app));
     let servers = join_all(listeners.into_iter().map(|listener| {
@@ -217,7 +220,11 @@ impl App {
                 .get("pod-template-hash")
                 .cloned()
                 .unwrap_or_default(),
-            errors: Errors::at_rate(variable("ERROR_RATE").unwrap_or("0"), seed.finish())?,
+            errors: Errors::at_rate(
+                variable("ERROR_RATE").unwrap_or("0"),
+                variable("FAIL_FIRST").unwrap_or("0"),
+                seed.finish(),
+            )?,
             latency: latency(variable("LATENCY").unwrap_or("0"))?,
             scraped: variable("SCRAPED") != Some("false"),
             ok: AtomicU64::default(),
@@ -291,6 +298,13 @@ async fn answer(State(app): State<Arc<App>>) -> Response {
     (status, headers, format!("{status}\n")).into_response()
 }
 
+async fn set_error_rate(State(app): State<Arc<App>>, Path(rate): Path<String>) -> Response {
+    match app.errors.set_rate(&rate) {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(reason) => (StatusCode::BAD_REQUEST, reason).into_response(),
+    }
+}
+
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     if app.scraped {
         (
@@ -308,16 +322,29 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
 /// a period that could fall in step with anything.
 #[derive(Debug)]
 struct Errors {
-    threshold: u64,
-    always: bool,
+    threshold: AtomicU64,
     position: AtomicU64,
+    /// Requests that still fail before any other.
+    first: AtomicU64,
 }
 
 impl Errors {
     /// 2^64 divided by the golden ratio.
     const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
-    fn at_rate(rate: &str, seed: u64) -> Result<Self, String> {
+    fn at_rate(rate: &str, first: &str, seed: u64) -> Result<Self, String> {
+        let first = first.parse();
+        let first = first.map_err(|_| "FAIL_FIRST is not a number of requests".to_owned())?;
+        let errors = Self {
+            threshold: AtomicU64::default(),
+            position: AtomicU64::new(seed),
+            first: AtomicU64::new(first),
+        };
+        errors.set_rate(rate)?;
+        Ok(errors)
+    }
+
+    fn set_rate(&self, rate: &str) -> Result<(), String> {
         let Ok(rate @ 0.0..=1.0) = rate.parse() else {
             return Err(format!("ERROR_RATE {rate:?} is not a number from 0 to 1"));
         };
@@ -328,15 +355,17 @@ impl Errors {
             reason = "a fraction of the range of u64, to within a rounding error"
         )]
         let threshold = (rate * u64::MAX as f64) as u64;
-        Ok(Self {
-            threshold,
-            always: rate >= 1.0,
-            position: AtomicU64::new(seed),
-        })
+        self.threshold.store(threshold, Relaxed);
+        Ok(())
     }
 
     fn next(&self) -> bool {
-        self.always || self.position.fetch_add(Self::STEP, Relaxed) < self.threshold
+        let first = self
+            .first
+            .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        let threshold = self.threshold.load(Relaxed);
+        let position = self.position.fetch_add(Self::STEP, Relaxed);
+        first.is_ok() || threshold == u64::MAX || position < threshold
     }
 }
 
@@ -359,7 +388,7 @@ mod tests {
     fn errors_are_as_many_as_the_rate_says_in_every_stretch() {
         for (rate, per_thousand) in [("0", 0), ("0.05", 50), ("0.5", 500), ("1", 1000)] {
             for seed in [0, 7, u64::MAX / 3] {
-                let errors = Errors::at_rate(rate, seed).unwrap();
+                let errors = Errors::at_rate(rate, "0", seed).unwrap();
                 for _ in 0..5 {
                     let failed = (0..1000).filter(|_| errors.next()).count();
                     assert!(
@@ -374,13 +403,22 @@ mod tests {
     #[test]
     fn what_is_no_rate_and_no_duration_is_refused() {
         for rate in ["", "NaN", "-0.1", "1.1", "5%"] {
-            assert!(Errors::at_rate(rate, 0).is_err(), "{rate}");
+            assert!(Errors::at_rate(rate, "0", 0).is_err(), "{rate}");
         }
         assert_eq!(latency("20ms"), Ok(Duration::from_millis(20)));
         assert_eq!(latency("0"), Ok(Duration::ZERO));
         for text in ["", "20", "soon", "-1s"] {
             assert!(latency(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_first_requests_fail_and_the_rate_can_be_set() {
+        let errors = Errors::at_rate("0", "2", 7).unwrap();
+        let next = || (0..4).map(|_| errors.next()).collect::<Vec<_>>();
+        assert_eq!(next(), [true, true, false, false]);
+        errors.set_rate("1").unwrap();
+        assert_eq!(next(), [true; 4]);
     }
 
     #[test]

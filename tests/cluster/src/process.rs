@@ -13,6 +13,7 @@ use crate::{
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
 use std::{fs, future::Future, path::Path, process::Stdio, time::Duration};
 use tokio::{
+    io::AsyncWriteExt as _,
     process::{Child, Command},
     sync::mpsc,
     time::sleep,
@@ -145,6 +146,41 @@ pub(crate) async fn end(child: &mut Child, grace: Duration) {
     if tokio::time::timeout(grace, child.wait()).await.is_err() {
         let _ = child.kill().await;
     }
+}
+
+/// Runs a command to its end and returns what it prints.
+pub(crate) async fn output(mut command: Command, input: &[u8]) -> Result<Vec<u8>> {
+    let line = format!("{:?}", command.as_std());
+    let run = async {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdin = child.stdin.take();
+        let feed = async {
+            if let Some(mut stdin) = stdin {
+                // It may end without reading all; then its status says what matters.
+                let _ = stdin.write_all(input).await;
+            }
+        };
+        let (output, ()) = tokio::join!(child.wait_with_output(), feed);
+        output
+    };
+    let output = run.await.map_err(|source| Error::Start {
+        program: line.clone(),
+        source,
+        remedy: "is it there and executable?",
+    })?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    Err(Error::Command {
+        command: line,
+        status: output.status,
+        output: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
 }
 
 /// A process group, all of which is ended when this is dropped.

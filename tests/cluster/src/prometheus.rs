@@ -3,7 +3,7 @@
 use crate::{
     directory::Directory,
     error::{Error, Result},
-    http,
+    gateway, http,
     process::{Processes, Supervised},
     tools::Tools,
     wait::wait_for,
@@ -80,9 +80,11 @@ async fn free_address() -> std::io::Result<SocketAddr> {
     listener.local_addr()
 }
 
-/// Running pods with a TCP port, under the labels that the operator's preset expects.
+/// Running pods with a TCP port, under the labels that the operator's preset expects; and the
+/// gateway, which is down until a test asks for it.
 fn configuration(kubeconfig: &Path) -> String {
     let kubeconfig = json!(kubeconfig);
+    let gateway = gateway::METRICS;
     format!(
         r"global:
   scrape_interval: 1s
@@ -106,6 +108,9 @@ scrape_configs:
     target_label: pod
   - source_labels: [__meta_kubernetes_pod_label_pod_template_hash]
     target_label: pod_template_hash
+- job_name: traefik
+  static_configs:
+  - targets: ['{gateway}']
 "
     )
 }

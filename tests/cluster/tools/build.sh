@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the programs of the test cluster from the Go module proxy and prints, alone on stdout, the
-# directory that holds them: controlplane, kubectl, kwok, kwok-stages/*.yaml, prometheus, helm.
+# directory that holds them: controlplane, kubectl, kwok, kwok-stages/*.yaml, prometheus, traefik,
+# gateway-api/*.yaml, helm.
 #
 # A first run takes a quarter of an hour on two cores. Each program is kept under a name that holds
 # a hash of all it was built from, so an interrupted run continues, a change rebuilds only what it
@@ -76,18 +77,20 @@ program() {
     say "$name: built in $((SECONDS - start)) s"
 }
 
-# The stages that say how kwok's nodes and pods behave come with its module.
-kwok_stages() {
-    local dir source
-    dir=kwok-stages-$(hash_of kwok)
+# files NAME MODULE DEPENDENCY GLOB...: a folder NAME of files that come with a dependency of MODULE.
+files() {
+    local name=$1 module=$2 dependency=$3 dir source
+    dir=$name-$(hash_of "$module" "$@")
+    shift 3
     built+=("$dir")
     [[ -e $cache/$dir ]] && return
     lock
     [[ -e $cache/$dir ]] && return
 
-    source=$(cd kwok && go mod download sigs.k8s.io/kwok && go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)
+    source=$(cd "$module" && go mod download "$dependency" && go list -m -f '{{.Dir}}' "$dependency")
     rm -rf "$cache/$dir.part" && mkdir "$cache/$dir.part"
-    install -m 644 "$source"/kustomize/stage/{node/fast/node,pod/fast/pod}-*.yaml "$cache/$dir.part"
+    # Unquoted, for the globs; without a match `install` fails for want of a file.
+    (cd "$source" && install -m 644 $@ "$cache/$dir.part")
     mv -T "$cache/$dir.part" "$cache/$dir"
 }
 
@@ -101,10 +104,15 @@ kubernetes+=" -X $version.gitMajor=${BASH_REMATCH[2]} -X $version.gitMinor=${BAS
 program controlplane controlplane . "$kubernetes"
 program kubectl controlplane k8s.io/kubernetes/cmd/kubectl "$kubernetes"
 program kwok kwok sigs.k8s.io/kwok/cmd/kwok
-kwok_stages
+# The stages that say how kwok's nodes and pods behave.
+files kwok-stages kwok sigs.k8s.io/kwok 'kustomize/stage/node/fast/node-*.yaml' \
+    'kustomize/stage/pod/fast/pod-*.yaml'
 # The tags leave out the service discoveries of two dozen clouds, most of Prometheus.
 program prometheus prometheus github.com/prometheus/prometheus/cmd/prometheus '' \
     remove_all_sd,enable_kubernetes_sd
+program traefik traefik github.com/traefik/traefik/v3/cmd/traefik
+# The kinds that Traefik routes by, of the version that it is built with.
+files gateway-api traefik sigs.k8s.io/gateway-api 'config/crd/standard/*.yaml'
 program helm helm helm.sh/helm/v4/cmd/helm
 
 # One directory a set, so that a set in use stays as it is while another branch builds its own.

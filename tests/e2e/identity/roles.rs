@@ -12,6 +12,7 @@ const WRITE: &[&str] = &["create", "update", "patch", "delete", "deletecollectio
 const KINDS: &[&str] = &[
     "rollouts",
     "rolloutpolicies",
+    "analysistemplates",
     "rolloutruns",
     "signoffs",
     "interventions",
@@ -44,6 +45,11 @@ fn all() -> Vec<(&'static str, &'static str)> {
         of(&["update", "patch"], &["rollouts/scale"]),
     ]
     .concat()
+}
+
+/// What judges a change belongs to the platform team.
+fn is_policy(resource: &str) -> bool {
+    ["rolloutpolicies", "analysistemplates"].contains(&resource)
 }
 
 /// Whether a role allows it, beside reading.
@@ -81,7 +87,7 @@ fn allows(role: &str, verb: &str, resource: &str) -> bool {
                 )
                 | ("create" | "update" | "patch" | "delete", "freezes")
         ),
-        "countersign-policy-owner" => resource == "rolloutpolicies" && WRITE.contains(&verb),
+        "countersign-policy-owner" => is_policy(resource) && WRITE.contains(&verb),
         _ => false,
     }
 }
@@ -100,8 +106,8 @@ async fn each_role_allows_its_own_work_and_no_more() {
         let user = format!("{role}-of-{}", scene.namespace);
         scene.grant(&user, role).await;
         for (verb, resource) in all() {
-            let reads = READ.contains(&verb)
-                && (role != "countersign-policy-owner" || resource == "rolloutpolicies");
+            let reads =
+                READ.contains(&verb) && (role != "countersign-policy-owner" || is_policy(resource));
             let expected = reads || allows(role, verb, resource);
             let may = scene.may(&user, verb, resource).await;
             assert_eq!(may, expected, "{role}: {verb} {resource}");
@@ -246,6 +252,7 @@ async fn the_operator_may_do_what_it_does_with_our_resources_and_no_more() {
             "rolloutpolicies" | "signoffs" | "interventions" | "freezes" => {
                 ["list", "watch"].contains(&verb)
             }
+            "analysistemplates" => verb == "get",
             "rolloutruns" => ["list", "create", "patch", "delete"].contains(&verb),
             other => STATUS.contains(&other) && verb == "patch",
         };
@@ -260,5 +267,22 @@ async fn the_operator_may_do_what_it_does_with_our_resources_and_no_more() {
         .filter(|rule| rule["resourceNames"].is_null())
         .flat_map(|rule| rule["resources"].as_array().unwrap())
         .collect();
-    assert_eq!(read_by_name, ["rollouts", "services"]);
+    assert_eq!(read_by_name, ["rollouts", "analysistemplates", "services"]);
+    // Of Jobs and pods no more than smoke checks need: no logs, no change, no way in.
+    for (group, resource, verbs) in [
+        ("batch", "jobs", &["list", "watch", "create", "delete"][..]),
+        ("", "pods", &["list"]),
+        ("", "pods/log", &[]),
+        ("", "pods/exec", &[]),
+        ("", "secrets", &[]),
+    ] {
+        for verb in READ
+            .iter()
+            .copied()
+            .chain(["create", "update", "patch", "delete"])
+        {
+            let may = scene.may_of(group, operator, verb, resource).await;
+            assert_eq!(may, verbs.contains(&verb), "{verb} {resource}");
+        }
+    }
 }

@@ -1,0 +1,82 @@
+//! `AnalysisTemplate`: named checks with arguments that the Rollouts of a namespace share.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Check;
+use super::objective::Objective;
+
+/// Checks and objectives that the Rollouts of a namespace share.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "countersign.dev",
+    version = "v1alpha1",
+    kind = "AnalysisTemplate",
+    namespaced,
+    shortname = "cat",
+    category = "countersign",
+    derive = "PartialEq",
+    doc = "Checks and objectives with arguments, which the Rollouts of its namespace use by its name.",
+    printcolumn(name = "Checks", type_ = "string", json_path = ".spec.checks[*].name"),
+    printcolumn(
+        name = "Objectives",
+        type_ = "string",
+        json_path = ".spec.objectives[*].name"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(has(self.checks) && size(self.checks) > 0) || (has(self.objectives) && size(self.objectives) > 0)").message("a template has at least one check or objective"))]
+pub struct AnalysisTemplateSpec {
+    /// The arguments that its queries may use, as `{{args.NAME}}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub args: Vec<Argument>,
+    /// The checks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub checks: Vec<Check>,
+    /// Objectives of the whole service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub objectives: Vec<Objective>,
+}
+
+/// An argument of a template.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Argument {
+    /// Its name.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub name: String,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub description: Option<String>,
+    /// What its value must be.
+    #[serde(default, rename = "type")]
+    pub kind: ArgumentType,
+    /// Its value where a Rollout gives none; without one, every Rollout must give it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub default: Option<String>,
+}
+
+/// What the value of an argument must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ArgumentType {
+    /// Text, which stands in a quoted string of the query and is escaped.
+    #[default]
+    String,
+    /// A number, which may also stand outside of strings.
+    Number,
+    /// A duration such as `5m`, which may also stand as a range.
+    Duration,
+}

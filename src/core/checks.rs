@@ -1,0 +1,299 @@
+//! Which checks and objectives a change must pass: its own, its templates' and the policies'.
+
+use std::collections::BTreeMap;
+
+use super::observation::Observation;
+use super::policy::Effective;
+use super::query::{self, Arm, Problem, Value};
+use crate::api::analysis::{CheckMode, TemplateUse, default_interval};
+use crate::api::objective::Objective;
+use crate::api::rollout::{Change, Plan};
+use crate::api::template::{AnalysisTemplateSpec, Argument};
+use crate::api::{Check, Duration};
+
+/// The checks that a change must pass: its own, those of its templates as `template:check`, and those
+/// of the policies as `policy/check`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Checks {
+    /// Each check under its unique name.
+    pub checks: BTreeMap<String, Check>,
+    /// Each objective under its unique name.
+    pub objectives: BTreeMap<String, Objective>,
+    /// Length of one window: the shortest that anyone asks for.
+    pub interval: Duration,
+    /// Time in which new pods warm up: the longest that anyone asks for.
+    pub warm_up: Duration,
+    /// Time to watch on after a promotion: the longest that anyone asks for.
+    pub post_promotion: Duration,
+    /// What cannot be asked, each in a sentence that names the check.
+    pub problems: Vec<String>,
+}
+
+/// The checks in force for an observation.
+#[must_use]
+pub fn checks(observation: &Observation, effective: &Effective) -> Checks {
+    let own = observation.spec.strategy.canary.analysis.as_ref();
+    let interval = own
+        .map(|analysis| analysis.interval)
+        .into_iter()
+        .chain(effective.interval)
+        .min();
+    let longest =
+        |own: Option<Duration>, effective: Duration| own.unwrap_or_default().max(effective);
+    let mut checks = Checks {
+        interval: interval.unwrap_or_else(default_interval),
+        warm_up: warm_up(own.and_then(|it| it.warm_up), effective),
+        post_promotion: longest(
+            own.and_then(|it| it.post_promotion),
+            effective.post_promotion,
+        ),
+        ..Checks::default()
+    };
+    if let Some(analysis) = own {
+        let named = analysis.checks.iter();
+        checks
+            .checks
+            .extend(named.map(|check| (check.name.clone(), check.clone())));
+        let named = analysis.objectives.iter();
+        checks
+            .objectives
+            .extend(named.map(|it| (it.name.clone(), it.clone())));
+        for used in &analysis.templates {
+            checks.add_template(used, observation.templates.get(&used.name));
+        }
+    }
+    checks.checks.extend(effective.checks.iter().cloned());
+    checks
+        .objectives
+        .extend(effective.objectives.iter().cloned());
+    checks.find_problems(observation);
+    checks
+}
+
+impl Checks {
+    fn add_template(
+        &mut self,
+        used: &TemplateUse,
+        template: Option<&Result<AnalysisTemplateSpec, String>>,
+    ) {
+        let name = &used.name;
+        let template = match template {
+            Some(Ok(template)) => template,
+            Some(Err(problem)) => return self.problems.push(problem.clone()),
+            None => {
+                let problem = format!("AnalysisTemplate {name} was not read yet");
+                return self.problems.push(problem);
+            }
+        };
+        let resolved = resolve(used, template);
+        let checks = resolved.checks.into_iter();
+        self.checks
+            .extend(checks.map(|check| (format!("{name}:{}", check.name), check)));
+        let objectives = resolved.objectives.into_iter();
+        self.objectives
+            .extend(objectives.map(|it| (format!("{name}:{}", it.name), it)));
+        let problems = resolved.problems.into_iter();
+        self.problems
+            .extend(problems.map(|problem| format!("AnalysisTemplate {name}: {problem}")));
+    }
+
+    /// What can be known without asking: a query that no Prometheus would answer.
+    fn find_problems(&mut self, observation: &Observation) {
+        let strategy = &observation.spec.strategy.canary;
+        let arm = |service| Arm {
+            namespace: &observation.namespace,
+            service,
+            rollout: &observation.name,
+            revision: "revision",
+        };
+        let services = [&strategy.canary_service, &strategy.stable_service];
+        let required = self
+            .checks
+            .iter()
+            .filter(|(_, check)| check.mode == CheckMode::Required);
+        for (name, check) in required {
+            let named = Check {
+                name: name.clone(),
+                ..check.clone()
+            };
+            let mut asked = services.iter().map(|service| {
+                let arm = arm(service.as_deref());
+                match &check.metric {
+                    Some(metric) => {
+                        query::render_metric(&named, metric, arm, self.interval).map(|_| ())
+                    }
+                    None => query::render(&named, arm, self.interval).map(|_| ()),
+                }
+            });
+            let problem = asked.find_map(Result::err);
+            self.problems.extend(problem.map(|it| it.to_string()));
+        }
+        for (name, objective) in &self.objectives {
+            if let Err(problem) = query::render_objective(name, objective, arm(None)) {
+                self.problems.push(problem.to_string());
+            }
+        }
+    }
+}
+
+/// A template with the values of its arguments in its queries.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Resolved {
+    /// Its checks.
+    pub checks: Vec<Check>,
+    /// Its objectives.
+    pub objectives: Vec<Objective>,
+    /// What is wrong with its arguments, each in a sentence.
+    pub problems: Vec<String>,
+}
+
+/// Puts the values of its arguments into the queries of a template.
+#[must_use]
+pub fn resolve(used: &TemplateUse, template: &AnalysisTemplateSpec) -> Resolved {
+    let mut resolved = Resolved::default();
+    let args = match values(used, template) {
+        Ok(args) => args,
+        Err(problem) => {
+            resolved.problems.push(problem.to_string());
+            return resolved;
+        }
+    };
+    for check in &template.checks {
+        match with_args(check, &args) {
+            Ok(check) => resolved.checks.push(check),
+            Err(problem) => {
+                let problem = format!("check {}: {problem}", check.name);
+                resolved.problems.push(problem);
+            }
+        }
+    }
+    for objective in &template.objectives {
+        match objective_with_args(objective, &args) {
+            Ok(objective) => resolved.objectives.push(objective),
+            Err(problem) => {
+                let problem = format!("objective {}: {problem}", objective.name);
+                resolved.problems.push(problem);
+            }
+        }
+    }
+    resolved
+}
+
+/// The value of each argument of a template.
+fn values(
+    used: &TemplateUse,
+    template: &AnalysisTemplateSpec,
+) -> Result<BTreeMap<String, Value>, ArgumentProblem> {
+    let declared = |name: &String| template.args.iter().any(|it| it.name == *name);
+    if let Some(unknown) = used.args.iter().find(|given| !declared(&given.name)) {
+        return Err(ArgumentProblem::Unknown(query::shown(&unknown.name, 63)));
+    }
+    let value = |argument: &Argument| {
+        let given = used.args.iter().find(|it| it.name == argument.name);
+        let text = given.map(|it| &it.value).or(argument.default.as_ref());
+        let text = text.ok_or_else(|| ArgumentProblem::Missing(argument.name.clone()))?;
+        let value = Value::read(argument, text).ok_or_else(|| ArgumentProblem::Mistyped {
+            name: argument.name.clone(),
+            value: query::shown(text, 40),
+            kind: format!("{:?}", argument.kind),
+        })?;
+        Ok((argument.name.clone(), value))
+    };
+    template.args.iter().map(value).collect()
+}
+
+/// What is wrong with an argument.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum ArgumentProblem {
+    #[error("it has no argument `{0}`: remove it from analysis.templates")]
+    Unknown(String),
+    #[error("its argument `{0}` has no value: give one in analysis.templates")]
+    Missing(String),
+    #[error("the value `{value}` of its argument `{name}` is no {kind}")]
+    Mistyped {
+        name: String,
+        value: String,
+        kind: String,
+    },
+}
+
+fn with_args(check: &Check, args: &BTreeMap<String, Value>) -> Result<Check, Problem> {
+    let mut check = check.clone();
+    let buckets = check.latency.as_mut().and_then(|it| it.buckets.as_mut());
+    let metric = check.metric.as_mut().map(|it| &mut it.query);
+    let queries = [check.errors.as_mut(), check.total.as_mut(), buckets, metric];
+    for query in queries.into_iter().flatten() {
+        *query = query::with_args(query, args)?;
+    }
+    Ok(check)
+}
+
+fn objective_with_args(
+    objective: &Objective,
+    args: &BTreeMap<String, Value>,
+) -> Result<Objective, Problem> {
+    Ok(Objective {
+        errors: query::with_args(&objective.errors, args)?,
+        total: query::with_args(&objective.total, args)?,
+        ..objective.clone()
+    })
+}
+
+/// The longest of both; but a service team cannot suspend the latencies and metrics of a policy.
+fn warm_up(own: Option<Duration>, effective: &Effective) -> Duration {
+    let suspends = |check: &Check| check.latency.is_some() || check.metric.is_some();
+    let binding = effective.checks.iter().any(|(_, check)| suspends(check));
+    let own = own.filter(|_| !binding).unwrap_or_default();
+    own.max(effective.warm_up)
+}
+
+/// Whether a check runs in a step of this weight. Where a plan has no step in its range, it runs in
+/// the next one above, or in the last: nobody evades it by a choice of steps.
+#[must_use]
+pub fn is_active(check: &Check, plan: &Plan, weight: i32) -> bool {
+    let Some(weights) = check.weights else {
+        return true;
+    };
+    let range = weights.from..=weights.to;
+    let steps = || plan.steps.iter().map(|step| step.weight);
+    if range.contains(&weight) {
+        return true;
+    }
+    let missed = !steps().any(|step| range.contains(&step));
+    let instead = steps()
+        .find(|step| *step >= weights.from)
+        .or_else(|| steps().next_back());
+    missed && instead == Some(weight)
+}
+
+/// The checks of a change under way: one that has counted stays as it was, whatever became of its
+/// definition since, and new ones are added. So nobody can swap the question while it is answered.
+#[must_use]
+pub fn in_force(change: &Change, current: &Checks) -> Checks {
+    if change.evidence.from.is_none() {
+        return current.clone();
+    }
+    let has_counted = |name: &String| {
+        let mut evidence = change.evidence.checks.iter();
+        evidence.any(|it| {
+            let counted = it.canary.requests + it.stable.requests > 0.0 || it.value.is_some();
+            it.name == *name && counted
+        })
+    };
+    let mut checks = change.checks.clone();
+    for (name, check) in &current.checks {
+        if !has_counted(name) {
+            checks.insert(name.clone(), check.clone());
+        }
+    }
+    let mut objectives = current.objectives.clone();
+    objectives.extend(change.objectives.clone());
+    Checks {
+        checks,
+        objectives,
+        interval: change.interval,
+        warm_up: change.warm_up,
+        post_promotion: change.post_promotion,
+        problems: current.problems.clone(),
+    }
+}

@@ -1,0 +1,281 @@
+//! The evidence of a check in words and numbers, for people. Nothing is decided by it.
+
+use super::analysis::{self, Finding, Wrong};
+use super::confidence;
+use super::statistics::{self, Counts, EProcess};
+use crate::api::rollout::{Change, CheckEvidence, CheckSummary, CheckVerdict, Evidence, Rate};
+use crate::api::{Check, Metric};
+
+/// What a check amounts to.
+#[must_use]
+pub fn of(
+    check: &Check,
+    evidence: &CheckEvidence,
+    change: &Change,
+    finding: &Finding,
+) -> CheckSummary {
+    let strictness = &change.plan.strictness;
+    let rate = |counts: Counts| rate(counts, evidence, change);
+    let counts = check.metric.is_none();
+    let worst = [Some(&evidence.rollback), evidence.ceiling.as_ref()];
+    let worst = worst.into_iter().flatten().map(EProcess::ln_value);
+    CheckSummary {
+        check: evidence.name.clone(),
+        verdict: finding.verdict(),
+        sentence: sentence(check, evidence, change, finding),
+        canary: evidence.canary,
+        stable: evidence.stable,
+        canary_rate: rate(evidence.canary).filter(|_| counts),
+        stable_rate: rate(evidence.stable).filter(|_| counts),
+        value: evidence.value,
+        log10_worse: log10(worst.fold(f64::MIN, f64::max)),
+        rollback_at: log10(analysis::rollback_at(strictness)),
+        log10_within_margin: log10(evidence.promote.ln_value()),
+        promote_at: log10(analysis::promote_at(strictness)),
+    }
+}
+
+fn rate(counts: Counts, evidence: &CheckEvidence, change: &Change) -> Option<Rate> {
+    let rate = (counts.requests > 0.0).then(|| counts.errors / counts.requests)?;
+    let dispersion = evidence.dispersion.unwrap_or(1.0);
+    let alpha = change.plan.strictness.max_false_rollback;
+    let interval = confidence::interval(counts, dispersion, alpha);
+    Some(Rate {
+        rate: significant(rate),
+        low: significant(interval.low),
+        high: significant(interval.high),
+    })
+}
+
+fn sentence(check: &Check, evidence: &CheckEvidence, change: &Change, finding: &Finding) -> String {
+    match finding {
+        Finding::NoData { message, .. } => message.clone(),
+        Finding::Scarce(needed) => format!("{}: {needed}", rates(evidence)),
+        _ if check.metric.is_some() => check
+            .metric
+            .as_ref()
+            .map(|metric| bounds(metric, evidence))
+            .unwrap_or_default(),
+        Finding::Fails => {
+            let ceiling = evidence.ceiling.as_ref().map(EProcess::ln_value);
+            let worse = evidence.rollback.ln_value();
+            match ceiling.filter(|ceiling| *ceiling > worse) {
+                Some(ceiling) => failed(evidence, Wrong::AboveCeiling, ceiling, change),
+                None => failed(evidence, Wrong::Worse, worse, change),
+            }
+        }
+        Finding::Passes => format!(
+            "{}: within the margin, certain to 1 in {}",
+            rates(evidence),
+            thousands(1.0 / change.plan.strictness.max_false_promotion)
+        ),
+    }
+}
+
+/// Why the canary is rolled back, with the numbers.
+#[must_use]
+pub fn failed(evidence: &CheckEvidence, wrong: Wrong, ln_value: f64, change: &Change) -> String {
+    let strictness = &change.plan.strictness;
+    let alpha = strictness.max_false_rollback;
+    let dispersion = evidence.dispersion.unwrap_or(1.0);
+    let times = confidence::times_worse(evidence.canary, evidence.stable, dispersion, alpha);
+    let what = match (wrong, times) {
+        (Wrong::AboveCeiling, _) => "above the ceiling".into(),
+        (Wrong::Worse, Some(times)) => format!("at least {} times worse", significant_text(times)),
+        (Wrong::Worse, None) => "worse than tolerated".into(),
+    };
+    format!(
+        "{}: {what}, certain to 1 in {} (evidence 10^{:.1}, rolled back from 10^{:.1})",
+        rates(evidence),
+        thousands(1.0 / alpha),
+        log10(ln_value),
+        log10(analysis::rollback_at(strictness)),
+    )
+}
+
+/// A metric beside its bounds.
+#[must_use]
+pub fn bounds(metric: &Metric, evidence: &CheckEvidence) -> String {
+    let value = evidence
+        .value
+        .map_or_else(|| "unknown".into(), significant_text);
+    let bounds = match (metric.min, metric.max) {
+        (Some(min), Some(max)) => format!("from {min} to {max}"),
+        (Some(min), None) => format!("at least {min}"),
+        (None, Some(max)) => format!("at most {max}"),
+        (None, None) => "anything".into(),
+    };
+    if evidence.outside == 0 {
+        return format!("{value}, within bounds ({bounds})");
+    }
+    format!(
+        "{value}, out of bounds ({bounds}) in {} of {} windows in a row",
+        evidence.outside, metric.failures
+    )
+}
+
+/// How many requests and about how long a step still needs.
+#[must_use]
+pub fn still_needed(evidence: &CheckEvidence, change: &Change) -> String {
+    let step = analysis::least_requests(change) - evidence.step_requests;
+    let promotion = needed_for_promotion(evidence, change);
+    let needed = step.max(promotion).max(1.0);
+    if !needed.is_finite() {
+        return "without errors of stable nothing can show that the canary has fewer: name marginDifference in a policy".into();
+    }
+    let because = if promotion > step {
+        "to rule out that the canary is worse than the margin"
+    } else {
+        "for this step"
+    };
+    let windows = f64::from(evidence.step_windows);
+    let seconds = windows * change.interval.std().as_secs_f64();
+    let time = if evidence.step_requests > 0.0 {
+        format!(
+            ", {} at the present rate",
+            about(needed * seconds / evidence.step_requests)
+        )
+    } else {
+        ", and none was served in a whole window of this step yet".into()
+    };
+    format!(
+        "about {} more requests are needed {because}{time}",
+        thousands(needed)
+    )
+}
+
+/// Requests until the promote test passes, if they go as those before did.
+fn needed_for_promotion(evidence: &CheckEvidence, change: &Change) -> f64 {
+    let strictness = &change.plan.strictness;
+    let (value, least) = (
+        evidence.promote.ln_value(),
+        analysis::promote_at(strictness),
+    );
+    if value >= least {
+        return 0.0;
+    }
+    let flawless =
+        statistics::requests_needed(strictness.max_false_promotion, analysis::margin(strictness))
+            * evidence.dispersion.unwrap_or(1.0);
+    let progress = value / least;
+    if progress > 0.05 {
+        evidence.canary.requests * (1.0 - progress) / progress
+    } else {
+        flawless
+    }
+}
+
+/// One line with what every check says.
+#[must_use]
+pub fn line(evidence: &Evidence) -> String {
+    let lines: Vec<_> = evidence
+        .checks
+        .iter()
+        .map(|check| format!("check {}: {}", check.name, check.summary.sentence))
+        .collect();
+    lines.join("; ")
+}
+
+/// Most checks whose summaries a line of a story holds.
+const MOST: usize = 10;
+
+/// The summaries of the checks that say most: those that fail first.
+#[must_use]
+pub fn worst(evidence: &Evidence) -> Vec<CheckSummary> {
+    let mut all = all(evidence);
+    all.sort_by_key(|it| match it.verdict {
+        CheckVerdict::Failing => 0,
+        CheckVerdict::NoData => 1,
+        CheckVerdict::Scarce => 2,
+        CheckVerdict::Passing => 3,
+        CheckVerdict::Waiting => 4,
+    });
+    all.truncate(MOST);
+    all
+}
+
+/// A text of at most so many characters.
+#[must_use]
+pub fn cut(mut text: String, most: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(most) {
+        text.truncate(end);
+    }
+    text
+}
+
+/// The summary of every check.
+#[must_use]
+pub fn all(evidence: &Evidence) -> Vec<CheckSummary> {
+    evidence
+        .checks
+        .iter()
+        .map(|check| check.summary.clone())
+        .collect()
+}
+
+fn log10(ln: f64) -> f64 {
+    // Two decimals are what a person reads and what a record needs.
+    (ln / std::f64::consts::LN_10 * 100.0).round() / 100.0
+}
+
+fn rates(evidence: &CheckEvidence) -> String {
+    let rate = |counts: Counts| {
+        let rate = if counts.requests > 0.0 {
+            100.0 * counts.errors / counts.requests
+        } else {
+            0.0
+        };
+        format!(
+            "{}% of {}",
+            significant_text(rate),
+            thousands(counts.requests)
+        )
+    };
+    format!(
+        "canary {} requests against stable {}",
+        rate(evidence.canary),
+        rate(evidence.stable)
+    )
+}
+
+/// A number with at most four significant digits.
+#[must_use]
+pub fn significant(value: f64) -> f64 {
+    format!("{value:.3e}").parse().unwrap_or(value)
+}
+
+fn significant_text(value: f64) -> String {
+    let rounded: f64 = format!("{value:.1e}").parse().unwrap_or(value);
+    if rounded.abs() >= 100.0 {
+        thousands(value)
+    } else {
+        rounded.to_string()
+    }
+}
+
+/// A whole number with commas between the thousands.
+#[must_use]
+pub fn thousands(value: f64) -> String {
+    let digits = format!("{:.0}", value.round().abs());
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if value.round() < 0.0 {
+        text.insert(0, '-');
+    }
+    text
+}
+
+/// A length of time in seconds, as people say it.
+fn about(seconds: f64) -> String {
+    match seconds {
+        s if s < 90.0 => format!("about {s:.0} s"),
+        s if s < 5_400.0 => format!("about {:.0} min", s / 60.0),
+        s if s < 172_800.0 => format!("about {:.0} h", s / 3_600.0),
+        s => format!("about {:.0} days", s / 86_400.0),
+    }
+}

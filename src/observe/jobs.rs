@@ -1,0 +1,244 @@
+//! Jobs of smoke checks, and what their pods say of how they failed or why they do not start.
+
+use k8s_openapi::api::batch::v1::Job as ApiJob;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+
+use super::cluster::Observer;
+use crate::api::ROLLOUT_UID_LABEL;
+use crate::api::rollout::Change;
+use crate::core::observation::{ContainerFailure, Job, JobEnd};
+use crate::core::{Observation, smoke};
+
+/// The label by which the pods of a Job are found.
+const JOB_UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
+/// Most pods of a Job that are read; it makes one, and another where that is evicted before it ends.
+const MAX_PODS: u32 = 10;
+/// Longest message of a container that is kept: what the kubelet keeps.
+const MAX_MESSAGE: usize = 4_096;
+
+impl Observer {
+    /// Reads the Rollout's Jobs where a smoke check is waited for, or was when the change ended. Where
+    /// they cannot be read that is told: aborts and newer changes must not depend on it.
+    pub(super) async fn jobs(&self, observation: &mut Observation) {
+        let Some(change) = observation.status.change.clone() else {
+            return;
+        };
+        let awaited = smoke::is_awaited(observation, &change);
+        let left_over = change.outcome.is_some()
+            && change
+                .smoke
+                .as_ref()
+                .is_some_and(|progress| !progress.passed);
+        if !awaited && !left_over {
+            return;
+        }
+        let jobs: Api<ApiJob> = Api::namespaced(self.client.clone(), &observation.namespace);
+        let selector = format!("{ROLLOUT_UID_LABEL}={}", observation.uid);
+        let found = match jobs.list(&ListParams::default().labels(&selector)).await {
+            Ok(found) => found.items,
+            Err(error) => {
+                observation.jobs_unreadable = Some(error.to_string());
+                return;
+            }
+        };
+        let own = found.iter().filter(|job| is_own(job, &observation.uid));
+        observation.jobs = own.map(job).collect();
+        if awaited {
+            self.pods(observation, &change).await;
+        }
+    }
+
+    /// What the pods of the awaited Job say. It is only told, so nothing depends on its being read.
+    async fn pods(&self, observation: &mut Observation, change: &Change) {
+        let name = smoke::job_name(&change.run);
+        let job = observation.jobs.iter_mut().find(|job| job.name == name);
+        let Some(job) = job.filter(|job| job.end != Some(JobEnd::Succeeded)) else {
+            return;
+        };
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &observation.namespace);
+        let selector = format!("{JOB_UID_LABEL}={}", job.uid);
+        let parameters = ListParams::default().labels(&selector).limit(MAX_PODS);
+        match pods.list(&parameters).await {
+            Ok(pods) => describe(job, &pods.items),
+            Err(error) => job.waiting = Some(format!("its pods cannot be read: {error}")),
+        }
+    }
+}
+
+fn is_own(job: &ApiJob, uid: &str) -> bool {
+    let mut owners = job.owner_references().iter();
+    job.metadata.deletion_timestamp.is_none()
+        && owners.any(|owner| owner.controller == Some(true) && owner.uid == uid)
+}
+
+fn job(job: &ApiJob) -> Job {
+    let status = job.status.clone().unwrap_or_default();
+    let end = |kind: &str| {
+        let mut conditions = status.conditions.iter().flatten();
+        conditions.find(|condition| condition.type_ == kind && condition.status == "True")
+    };
+    let failed = end("Failed").map(|condition| JobEnd::Failed {
+        reason: condition.reason.clone().unwrap_or_default(),
+        message: condition.message.clone().unwrap_or_default(),
+    });
+    Job {
+        name: job.name_any(),
+        uid: job.uid().unwrap_or_default(),
+        end: failed.or_else(|| end("Complete").map(|_| JobEnd::Succeeded)),
+        ..Job::default()
+    }
+}
+
+fn describe(job: &mut Job, pods: &[Pod]) {
+    let own = pods.iter().filter(|pod| {
+        let mut owners = pod.owner_references().iter();
+        owners.any(|owner| owner.controller == Some(true) && owner.uid == job.uid)
+    });
+    let statuses: Vec<_> = own.filter_map(|pod| pod.status.as_ref()).collect();
+    let started = |it: &ContainerStatus| {
+        it.state
+            .as_ref()
+            .is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+    };
+    job.started = statuses.iter().copied().flat_map(containers).any(started);
+    job.failures = statuses.iter().copied().flat_map(failures).collect();
+    job.waiting = statuses.iter().copied().find_map(waiting);
+}
+
+fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    let init = status.init_container_statuses.iter().flatten();
+    init.chain(status.container_statuses.iter().flatten())
+}
+
+fn failures(status: &PodStatus) -> impl Iterator<Item = ContainerFailure> {
+    containers(status).filter_map(|container| {
+        let end = container.state.as_ref()?.terminated.as_ref()?;
+        (end.exit_code != 0).then(|| ContainerFailure {
+            container: container.name.clone(),
+            exit_code: end.exit_code,
+            // Why the whole pod was stopped tells more than that its container was killed.
+            reason: status
+                .reason
+                .clone()
+                .or_else(|| end.reason.clone())
+                .unwrap_or_default(),
+            message: end_of(end.message.as_deref().unwrap_or_default()),
+        })
+    })
+}
+
+fn waiting(status: &PodStatus) -> Option<String> {
+    let sentence = |reason: Option<&String>, message: Option<&String>| {
+        let parts: Vec<_> = [reason, message]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
+        (!parts.is_empty()).then(|| parts.join(": "))
+    };
+    let of_container = containers(status).find_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        let why = sentence(waiting.reason.as_ref(), waiting.message.as_ref())?;
+        Some(format!("container {}: {why}", container.name))
+    });
+    let of_scheduler = || {
+        let mut conditions = status.conditions.iter().flatten();
+        let refused = conditions.find(|it| it.type_ == "PodScheduled" && it.status == "False")?;
+        sentence(refused.reason.as_ref(), refused.message.as_ref())
+    };
+    of_container
+        .or_else(of_scheduler)
+        .or_else(|| sentence(status.reason.as_ref(), status.message.as_ref()))
+}
+
+/// The end of a message, which the API server does not bound.
+fn end_of(message: &str) -> String {
+    let from = message.len().saturating_sub(MAX_MESSAGE);
+    let from = (from..=message.len()).find(|at| message.is_char_boundary(*at));
+    from.and_then(|at| message.get(at..))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn described(statuses: &[Value]) -> Job {
+        let pods: Vec<Pod> = statuses
+            .iter()
+            .map(|status| {
+                let owner = json!({ "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "1", "controller": true });
+                let pod = json!({ "metadata": { "name": "p", "ownerReferences": [owner] }, "status": status });
+                serde_json::from_value(pod).unwrap()
+            })
+            .collect();
+        let mut job = Job {
+            uid: "1".into(),
+            ..Job::default()
+        };
+        describe(&mut job, &pods);
+        job
+    }
+
+    fn container(state: &Value) -> Value {
+        json!({ "name": "smoke", "image": "a", "imageID": "", "ready": false, "restartCount": 0, "state": state })
+    }
+
+    #[test]
+    fn a_failed_container_is_told_with_its_last_words() {
+        let end = json!({ "exitCode": 2, "reason": "Error", "message": format!("{}end", "x".repeat(9_000)) });
+        let status = json!({ "phase": "Failed", "containerStatuses": [container(&json!({ "terminated": end }))] });
+        let job = described(&[status]);
+        assert!(job.started);
+        let failure = &job.failures[0];
+        assert_eq!((failure.exit_code, failure.reason.as_str()), (2, "Error"));
+        assert_eq!(failure.message.len(), MAX_MESSAGE);
+        assert!(failure.message.ends_with("xend"));
+    }
+
+    #[test]
+    fn what_keeps_a_container_from_starting_is_told() {
+        let pull = container(
+            &json!({ "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } }),
+        );
+        let no_node = json!({ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes" });
+        for (status, told) in [
+            (
+                json!({ "containerStatuses": [pull] }),
+                "container smoke: ImagePullBackOff: no such image",
+            ),
+            (
+                json!({ "conditions": [no_node] }),
+                "Unschedulable: 0/2 nodes",
+            ),
+            (
+                json!({ "reason": "Evicted", "message": "no memory" }),
+                "Evicted: no memory",
+            ),
+        ] {
+            let job = described(&[status]);
+            assert_eq!((job.started, job.waiting.as_deref()), (false, Some(told)));
+        }
+        assert_eq!(described(&[]).waiting, None);
+    }
+
+    #[test]
+    fn a_pod_of_another_says_nothing() {
+        let owner = json!({ "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "2", "controller": true });
+        let running = container(&json!({ "running": {} }));
+        let pod = json!({
+            "metadata": { "name": "p", "ownerReferences": [owner] }, "status": { "containerStatuses": [running] },
+        });
+        let mut job = Job {
+            uid: "1".into(),
+            ..Job::default()
+        };
+        describe(&mut job, &[serde_json::from_value(pod).unwrap()]);
+        assert!(!job.started);
+    }
+}
