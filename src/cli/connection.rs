@@ -11,6 +11,8 @@ use crate::api::Rollout;
 
 /// Name under which the plugin's writes appear in managed fields.
 pub const FIELD_MANAGER: &str = "kubectl-countersign";
+/// How often an edit of a Rollout is tried where its status is written at the same time.
+pub const ATTEMPTS: u32 = 5;
 
 /// Where to go and as whom, in the words of kubectl.
 #[derive(Clone, Debug, Default, clap::Args)]

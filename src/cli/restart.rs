@@ -8,8 +8,9 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::Failure;
-use super::connection::{Connection, FIELD_MANAGER};
+use super::connection::{ATTEMPTS, Connection, FIELD_MANAGER};
 use super::output::{print, shown};
+use super::refusal::Refusal;
 use crate::api::Rollout;
 use crate::observe::clock;
 
@@ -33,6 +34,20 @@ struct UnderWay(String);
 impl Restart {
     /// Restarts the pods.
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
+        let mut attempts = ATTEMPTS;
+        // The controller writes the status meanwhile, which is no reason to bother a person.
+        while let Some(conflict) = self.attempt(connection).await? {
+            attempts -= 1;
+            if attempts == 0 {
+                return Err(conflict.into());
+            }
+        }
+        print(&format!("rollout {} restarts\n", shown(&self.rollout)));
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Restarts what is there now; or says that it was written meanwhile.
+    async fn attempt(&self, connection: &Connection) -> Result<Option<Refusal>, Failure> {
         let rollout = connection.rollout(&self.rollout).await?;
         let change = rollout
             .status
@@ -48,9 +63,11 @@ impl Restart {
         let patch = Patch::Merge(patch(&rollout, clock::now()));
         let rollouts = connection.here::<Rollout>();
         let request = rollouts.patch(&self.rollout, &parameters, &patch);
-        connection.ask(request).await?;
-        print(&format!("rollout {} restarts\n", shown(&self.rollout)));
-        Ok(ExitCode::SUCCESS)
+        match connection.ask(request).await {
+            Ok(_) => Ok(None),
+            Err(conflict @ Refusal::Conflict) => Ok(Some(conflict)),
+            Err(other) => Err(other.into()),
+        }
     }
 }
 

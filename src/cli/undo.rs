@@ -12,8 +12,9 @@ use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Map, Value, json};
 
 use super::Failure;
-use super::connection::{Connection, FIELD_MANAGER};
+use super::connection::{ATTEMPTS, Connection, FIELD_MANAGER};
 use super::output::{print, remark, shown};
+use super::refusal::Refusal;
 use crate::api::rollout::Outcome;
 use crate::api::{
     HASH_LABEL, PROVENANCE_PREFIX, REVISION_ANNOTATION, ROLLOUT_UID_LABEL, Rollout, RolloutRun,
@@ -61,6 +62,19 @@ enum Error {
 impl Undo {
     /// Goes back.
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
+        let mut attempts = ATTEMPTS;
+        // The controller writes the status meanwhile, which is no reason to bother a person.
+        while let Some(conflict) = self.attempt(connection).await? {
+            attempts -= 1;
+            if attempts == 0 {
+                return Err(conflict.into());
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Goes back from what is there now; or says that it was written meanwhile.
+    async fn attempt(&self, connection: &Connection) -> Result<Option<Refusal>, Failure> {
         let rollout = connection.rollout(&self.rollout).await?;
         let selector = format!("{ROLLOUT_UID_LABEL}={}", rollout.uid().unwrap_or_default());
         let parameters = ListParams::default().labels(&selector);
@@ -82,7 +96,11 @@ impl Undo {
         let rollouts = connection.here::<Rollout>();
         let patch = Patch::Merge(patch);
         let request = rollouts.patch(&self.rollout, &parameters, &patch);
-        connection.ask(request).await?;
+        match connection.ask(request).await {
+            Ok(_) => {}
+            Err(conflict @ Refusal::Conflict) => return Ok(Some(conflict)),
+            Err(other) => return Err(other.into()),
+        }
         print(&format!(
             "rollout {} goes back to revision {}\n",
             shown(&self.rollout),
@@ -93,7 +111,7 @@ impl Undo {
                 "its provenance is not taken along, so the change counts as unknown: {lost}"
             ));
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(None)
     }
 }
 

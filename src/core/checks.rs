@@ -297,3 +297,39 @@ pub fn in_force(change: &Change, current: &Checks) -> Checks {
         problems: current.problems.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Step;
+    use crate::api::analysis::WeightRange;
+
+    #[test]
+    fn no_choice_of_steps_evades_a_check() {
+        let plan = |weights: &[i32]| Plan {
+            steps: weights
+                .iter()
+                .map(|weight| Step {
+                    weight: *weight,
+                    ..Step::default()
+                })
+                .collect(),
+            ..Plan::default()
+        };
+        let active = |from, to, weights: &[i32]| -> Vec<i32> {
+            let check = Check {
+                weights: Some(WeightRange { from, to }),
+                ..Check::default()
+            };
+            let plan = plan(weights);
+            let weights = weights.iter().copied();
+            weights
+                .filter(|weight| is_active(&check, &plan, *weight))
+                .collect()
+        };
+        assert_eq!(active(25, 50, &[5, 25, 50]), [25, 50]);
+        assert_eq!(active(25, 50, &[20, 51]), [51]);
+        assert_eq!(active(60, 99, &[5, 50]), [50]);
+        assert_eq!(active(0, 4, &[5, 50]), [5]);
+    }
+}

@@ -10,6 +10,8 @@
 //!     └───────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
+//! What was promoted may be watched on: where it breaks, it is rolled back too.
+//!
 //! One decision makes at most one transition; it is written to the status before anything is done
 //! about it, and what is done follows from the status alone, so a crash at any point loses nothing.
 

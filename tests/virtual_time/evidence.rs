@@ -511,3 +511,117 @@ fn scarce_evidence_says_how_much_is_missing_and_for_how_long() {
     );
     assert!(message.contains(" min at the present rate"), "{message}");
 }
+
+#[test]
+fn the_canary_service_selects_the_canary_as_soon_as_it_has_a_pod() {
+    let mut world = serving();
+    with_services(&mut world);
+    change(&mut world, "v2", harmless());
+    let mut last = None;
+    assert!(world.run(after(120), &mut steady(5_000.0, 0.0, 0.0), |o| {
+        let Some(change) = o.status.change.as_ref().filter(|it| it.outcome.is_none()) else {
+            return settled(o);
+        };
+        let available = |hash: &str| {
+            let sets = o.replica_sets.iter().filter(|set| set.hash == hash);
+            sets.map(|set| set.available).sum::<i32>()
+        };
+        let selected = selected(o, "canary");
+        // One look after its first pod is available.
+        if last == Some(true) {
+            assert_eq!(selected, change.pod_template_hash);
+        }
+        last = Some(available(&change.pod_template_hash) > 0);
+        settled(o)
+    }));
+    lawful(&world);
+    assert_eq!(last, Some(true));
+}
+
+fn with_services(world: &mut World) {
+    let stable = world.observation.status.stable.clone().unwrap();
+    for name in ["stable", "canary"] {
+        let hash = stable.pod_template_hash.clone();
+        let service = Service {
+            kind: "ClusterIP".into(),
+            selector: [("pod-template-hash".to_owned(), hash)].into(),
+        };
+        world
+            .observation
+            .services
+            .insert(name.into(), Some(service));
+    }
+    let strategy = &mut world.observation.spec.strategy.canary;
+    strategy.stable_service = Some("stable".into());
+    strategy.canary_service = Some("canary".into());
+}
+
+fn selected(observation: &Observation, service: &str) -> String {
+    let service = observation.services[service].as_ref().unwrap();
+    service.selector["pod-template-hash"].clone()
+}
+
+#[test]
+fn law_4_a_revision_that_comes_back_takes_its_service_over_whatever_the_surge() {
+    for surge in ["0", "25%", "100%"] {
+        let mut world = watched();
+        with_services(&mut world);
+        let strategy = &mut world.observation.spec.strategy.canary;
+        strategy.max_surge = serde_json::from_value(json!(surge)).unwrap();
+        if surge == "0" {
+            strategy.max_unavailable = serde_json::from_value(json!(1)).unwrap();
+        }
+        let mut least = i32::MAX;
+        let ended = world.run(after(180), &mut steady(5_000.0, 0.3, 0.001), |o| {
+            let hash = selected(o, "stable");
+            let sets = o.replica_sets.iter().filter(|set| set.hash == hash);
+            least = least.min(sets.map(|set| set.available).sum());
+            o.status.phase == Phase::Degraded
+        });
+        assert!(ended, "{surge}: {:?}", world.observation.status);
+        lawful(&world);
+        assert_eq!(stable_image(&world), "example.org/shop:v1");
+        assert!(least >= 19, "{surge}: the Service had {least} pods");
+    }
+}
+
+#[test]
+fn law_8_provenance_that_is_edited_in_a_watch_does_not_start_what_regressed_again() {
+    let mut world = watched();
+    let mut edited = harmless();
+    edited.extend(annotations(&[("lines-added", "4")]));
+    world.observation.annotations = edited;
+    assert!(world.run(
+        after(180),
+        &mut steady(5_000.0, 0.3, 0.001),
+        |o| o.status.phase == Phase::Degraded
+    ));
+    let attempts = world.observation.status.attempts;
+    world.run(after(300), &mut steady(5_000.0, 0.0, 0.0), |_| false);
+    lawful(&world);
+    assert_eq!(world.observation.status.attempts, attempts);
+    assert_eq!(stable_image(&world), "example.org/shop:v1");
+    assert!(reasons(&now_changing(&world)).contains(&"Regressed"));
+}
+
+#[test]
+fn the_previous_revision_is_kept_as_long_as_it_may_come_back() {
+    let mut ceiling = errors();
+    ceiling["ceiling"] = json!(0.02);
+    let mut world =
+        analysed(json!({ "interval": "10s", "postPromotion": "1h", "checks": [ceiling] }));
+    world.observation.spec.revision_history_limit = 0;
+    change(&mut world, "v2", harmless());
+    assert!(
+        world.run(after(60), &mut steady(5_000.0, 0.001, 0.001), |o| {
+            o.status.phase == Phase::Stable && o.status.revision == 2
+        })
+    );
+    assert!(world.run(
+        after(180),
+        &mut steady(5_000.0, 0.3, 0.001),
+        |o| o.status.phase == Phase::Degraded
+    ));
+    lawful(&world);
+    assert_eq!(stable_image(&world), "example.org/shop:v1");
+}
