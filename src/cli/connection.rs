@@ -6,13 +6,14 @@ use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config, Resource};
 
+use super::Failure;
 use super::refusal::{Place, Refusal};
 use crate::api::Rollout;
 
 /// Name under which the plugin's writes appear in managed fields.
 pub const FIELD_MANAGER: &str = "kubectl-countersign";
 /// How often an edit of a Rollout is tried where its status is written at the same time.
-pub const ATTEMPTS: u32 = 5;
+const ATTEMPTS: u32 = 5;
 
 /// Where to go and as whom, in the words of kubectl.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -136,6 +137,22 @@ impl Connection {
         request: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Refusal> {
         request.await.map_err(|error| self.refusal(&error))
+    }
+
+    /// Repeats an edit as long as it is refused since the object was written meanwhile: the controller
+    /// writes the status at any time, which is no reason to bother a person.
+    pub async fn edit(
+        &self,
+        attempt: impl AsyncFn() -> Result<Option<Refusal>, Failure>,
+    ) -> Result<(), Failure> {
+        let mut attempts = ATTEMPTS;
+        while let Some(conflict) = attempt().await? {
+            attempts -= 1;
+            if attempts == 0 {
+                return Err(conflict.into());
+            }
+        }
+        Ok(())
     }
 
     /// An error of the API server in plain words.

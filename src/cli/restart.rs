@@ -8,7 +8,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::Failure;
-use super::connection::{ATTEMPTS, Connection, FIELD_MANAGER};
+use super::connection::{Connection, FIELD_MANAGER};
 use super::output::{print, shown};
 use super::refusal::Refusal;
 use crate::api::Rollout;
@@ -34,14 +34,9 @@ struct UnderWay(String);
 impl Restart {
     /// Restarts the pods.
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
-        let mut attempts = ATTEMPTS;
-        // The controller writes the status meanwhile, which is no reason to bother a person.
-        while let Some(conflict) = self.attempt(connection).await? {
-            attempts -= 1;
-            if attempts == 0 {
-                return Err(conflict.into());
-            }
-        }
+        connection
+            .edit(async || self.attempt(connection).await)
+            .await?;
         print(&format!("rollout {} restarts\n", shown(&self.rollout)));
         Ok(ExitCode::SUCCESS)
     }

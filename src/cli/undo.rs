@@ -12,7 +12,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Map, Value, json};
 
 use super::Failure;
-use super::connection::{ATTEMPTS, Connection, FIELD_MANAGER};
+use super::connection::{Connection, FIELD_MANAGER};
 use super::output::{print, remark, shown};
 use super::refusal::Refusal;
 use crate::api::rollout::Outcome;
@@ -62,14 +62,9 @@ enum Error {
 impl Undo {
     /// Goes back.
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
-        let mut attempts = ATTEMPTS;
-        // The controller writes the status meanwhile, which is no reason to bother a person.
-        while let Some(conflict) = self.attempt(connection).await? {
-            attempts -= 1;
-            if attempts == 0 {
-                return Err(conflict.into());
-            }
-        }
+        connection
+            .edit(async || self.attempt(connection).await)
+            .await?;
         Ok(ExitCode::SUCCESS)
     }
 

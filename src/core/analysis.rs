@@ -345,12 +345,11 @@ fn begin_step(evidence: &mut Evidence) {
 
 /// Whether every check that decides has counted until a moment.
 #[must_use]
-pub fn has_counted_until(change: &Change, checks: &Checks, until: Timestamp) -> bool {
+pub fn has_counted_until(change: &Change, until: Timestamp) -> bool {
     let oldest = until.saturating_sub(change.interval.signed());
     let oldest = oldest.unwrap_or(Timestamp::MIN);
-    let mut deciding = checks.checks.iter().filter(|(_, check)| {
-        check.mode == CheckMode::Required && checks::is_active(check, &change.plan, change.weight)
-    });
+    let mut deciding =
+        checks::active(change).filter(|(_, check)| check.mode == CheckMode::Required);
     deciding.all(|(name, _)| {
         evidence_of(change, name).is_some_and(|it| {
             let end = it.last_window_end.as_ref();
@@ -510,21 +509,23 @@ fn fresh(finding: Finding, evidence: &CheckEvidence, oldest: Timestamp) -> Findi
 
 fn fails_alone(check: &Check, evidence: &CheckEvidence, change: &Change) -> bool {
     match &check.metric {
-        Some(metric) => evidence.outside >= metric.failures,
+        Some(_) => metric_fails(check, evidence),
         None => tests(evidence, change)
             .iter()
             .any(|(_, value)| *value >= rollback_at(&change.plan.strictness)),
     }
 }
 
+fn metric_fails(check: &Check, evidence: &CheckEvidence) -> bool {
+    let metric = check.metric.as_ref();
+    metric.is_some_and(|metric| evidence.outside >= metric.failures)
+}
+
 /// A metric that is out of bounds for too long, or the mean of the tests' e-values at its bound: that
 /// is valid whatever their dependence, and never later than any single one of `m` that reaches
 /// `m` times that.
 fn failure(evidence: &[(&Check, &CheckEvidence)], change: &Change) -> Option<String> {
-    let metric = evidence.iter().find(|(check, it)| {
-        let metric = check.metric.as_ref();
-        metric.is_some_and(|metric| it.outside >= metric.failures)
-    });
+    let metric = evidence.iter().find(|(check, it)| metric_fails(check, it));
     if let Some((_, it)) = metric {
         return Some(format!("check {}: {}", it.name, it.summary.sentence));
     }

@@ -25,7 +25,7 @@ pub struct Checks {
     pub warm_up: Duration,
     /// Time to watch on after a promotion: the longest that anyone asks for.
     pub post_promotion: Duration,
-    /// What cannot be asked, each in a sentence that names the check.
+    /// What is wrong with templates and their arguments, each in a sentence that names the check.
     pub problems: Vec<String>,
 }
 
@@ -66,7 +66,6 @@ pub fn checks(observation: &Observation, effective: &Effective) -> Checks {
     checks
         .objectives
         .extend(effective.objectives.iter().cloned());
-    checks.find_problems(observation);
     checks
 }
 
@@ -97,8 +96,15 @@ impl Checks {
             .extend(problems.map(|problem| format!("AnalysisTemplate {name}: {problem}")));
     }
 
-    /// What can be known without asking: a query that no Prometheus would answer.
-    fn find_problems(&mut self, observation: &Observation) {
+    /// The first thing that keeps a check from being asked: of a template, or a query that no
+    /// Prometheus would answer.
+    #[must_use]
+    pub fn problem(&self, observation: &Observation) -> Option<String> {
+        let of_template = self.problems.first().cloned();
+        of_template.or_else(|| self.query_problem(observation))
+    }
+
+    fn query_problem(&self, observation: &Observation) -> Option<String> {
         let strategy = &observation.spec.strategy.canary;
         let arm = |service| Arm {
             namespace: &observation.namespace,
@@ -107,11 +113,11 @@ impl Checks {
             revision: "revision",
         };
         let services = [&strategy.canary_service, &strategy.stable_service];
-        let required = self
+        let mut required = self
             .checks
             .iter()
             .filter(|(_, check)| check.mode == CheckMode::Required);
-        for (name, check) in required {
+        let of_check = required.find_map(|(name, check)| {
             let named = Check {
                 name: name.clone(),
                 ..check.clone()
@@ -125,14 +131,15 @@ impl Checks {
                     None => query::render(&named, arm, self.interval).map(|_| ()),
                 }
             });
-            let problem = asked.find_map(Result::err);
-            self.problems.extend(problem.map(|it| it.to_string()));
-        }
-        for (name, objective) in &self.objectives {
-            if let Err(problem) = query::render_objective(name, objective, arm(None)) {
-                self.problems.push(problem.to_string());
-            }
-        }
+            asked.find_map(Result::err)
+        });
+        let mut objectives = self.objectives.iter();
+        let problem = of_check.or_else(|| {
+            objectives.find_map(|(name, objective)| {
+                query::render_objective(name, objective, arm(None)).err()
+            })
+        });
+        problem.map(|problem| problem.to_string())
     }
 }
 
@@ -264,6 +271,12 @@ pub fn is_active(check: &Check, plan: &Plan, weight: i32) -> bool {
         .find(|step| *step >= weights.from)
         .or_else(|| steps().next_back());
     missed && instead == Some(weight)
+}
+
+/// The checks of a change that run at its present weight.
+pub fn active(change: &Change) -> impl Iterator<Item = (&String, &Check)> {
+    let runs = |check: &Check| is_active(check, &change.plan, change.weight);
+    change.checks.iter().filter(move |(_, check)| runs(check))
 }
 
 /// The checks of a change under way: one that has counted stays as it was, whatever became of its

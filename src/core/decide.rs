@@ -430,8 +430,7 @@ impl Turn<'_> {
             self.look_again(until.0);
             return;
         }
-        let checks = checks::in_force(change, &self.proposal.checks);
-        let judged = analysis::has_counted_until(change, &checks, until.0);
+        let judged = analysis::has_counted_until(change, until.0);
         let patience =
             SignedDuration::from_secs(i64::from(self.observation.spec.progress_deadline_seconds));
         let patience = patience.saturating_add(self.observation.lag.signed());
@@ -997,11 +996,8 @@ impl Turn<'_> {
         if change.checks.is_empty() {
             return;
         }
-        let active = change
-            .checks
-            .iter()
-            .filter(|(_, check)| checks::is_active(check, &change.plan, change.weight));
-        let counted = active.filter_map(|(name, _)| analysis::counted_until(change, name));
+        let counted =
+            checks::active(change).filter_map(|(name, _)| analysis::counted_until(change, name));
         let due = counted
             .min()
             .unwrap_or(from.0)

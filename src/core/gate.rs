@@ -166,8 +166,18 @@ fn references(
     None
 }
 
-fn checkable(Situation { change, checks, .. }: &Situation) -> Option<Hold> {
-    let problem = checks.problems.first().filter(|_| !change.initial)?;
+fn checkable(
+    Situation {
+        observation,
+        change,
+        checks,
+        ..
+    }: &Situation,
+) -> Option<Hold> {
+    if change.initial {
+        return None;
+    }
+    let problem = checks.problem(observation)?;
     hold(HoldKind::Doubt, reason::CHECK_INVALID, problem)
 }
 

@@ -393,5 +393,5 @@ fn condition(observation: &Observation, before: &[Condition], fact: Fact) -> Con
 }
 
 fn cut(message: &str) -> String {
-    message.chars().take(MAX_MESSAGE).collect()
+    summary::cut(message.to_owned(), MAX_MESSAGE)
 }
