@@ -18,6 +18,7 @@ use crate::act::{self, Actor};
 use crate::core::decide;
 use crate::observe::clock;
 use crate::observe::cluster::Observer;
+use crate::observe::order::Waiting;
 use crate::observe::watches::{Claim, Trigger};
 use crate::telemetry::Telemetry;
 
@@ -67,6 +68,8 @@ pub struct Context {
     pub telemetry: Arc<Telemetry>,
     /// Failures in a row, by uid.
     pub failures: Mutex<BTreeMap<String, Failure>>,
+    /// Who waits for other Rollouts.
+    pub waiting: Waiting,
 }
 
 /// Looks at one Rollout that failed in a row.
@@ -82,6 +85,7 @@ impl Context {
     fn forget(&self, claim: &Claim) {
         let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
         self.telemetry.stands(&namespace, &name, None);
+        self.waiting.forget(&namespace, &name);
         if let (Ok(mut failures), Some(uid)) = (self.failures.lock(), claim.uid()) {
             failures.remove(&uid);
         }
@@ -145,7 +149,8 @@ fn references(store: &Store<Claim>, wanted: impl Fn(&Claim) -> bool) -> Vec<Obje
 
 async fn reconcile(claim: Arc<Claim>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
-    let look = AssertUnwindSafe(look(&claim, &context)).catch_unwind();
+    // On the heap, since much is awaited side by side.
+    let look = AssertUnwindSafe(Box::pin(look(&claim, &context))).catch_unwind();
     let result = match tokio::time::timeout(PATIENCE, look).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(Error::Panicked),
@@ -187,6 +192,8 @@ async fn look(claim: &Claim, context: &Context) -> Result<Action, Error> {
     context
         .telemetry
         .stands(&namespace, &name, Some(&decision.status));
+    let (before, after) = (&observation.status, &decision.status);
+    context.waiting.note(&namespace, &name, before, after);
     for notice in &decision.notices {
         tracing::info!(%namespace, rollout = %name, reason = %notice.reason, message = %notice.message);
     }

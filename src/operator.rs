@@ -16,6 +16,7 @@ use crate::controller::{self, Context};
 use crate::lease::Lease;
 use crate::observe::admission::AdmissionCheck;
 use crate::observe::cluster::Observer;
+use crate::observe::order::{Turns, Waiting};
 use crate::observe::prometheus::{self, Pair, Prometheus, PrometheusConfig};
 use crate::observe::watches;
 use crate::telemetry::{self, Telemetry};
@@ -193,6 +194,7 @@ async fn operate(options: Options) -> Result<(), Error> {
             caches: watches.caches.clone(),
             prometheus,
             admission: admission.clone(),
+            turns: Turns::default(),
         },
         actor: Actor {
             recorder: Recorder::new(
@@ -207,6 +209,7 @@ async fn operate(options: Options) -> Result<(), Error> {
         },
         telemetry: telemetry.clone(),
         failures: Mutex::new(BTreeMap::new()),
+        waiting: Waiting::new(watches.wake),
     });
     let mut triggers = watches.triggers;
     tokio::select! {

@@ -87,6 +87,7 @@ pub struct Telemetry {
     registry: Mutex<Registry>,
     reconciles: Family<Outcome, Counter>,
     reconcile_seconds: Histogram,
+    weight_seconds: Histogram,
     writes: Family<Write, Counter>,
     watch_errors: Family<Kind, Counter>,
     watch_events: Family<Kind, Gauge<f64, AtomicU64>>,
@@ -121,6 +122,7 @@ impl Telemetry {
             registry: Mutex::new(Registry::with_prefix("countersign")),
             reconciles: Family::default(),
             reconcile_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            weight_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             writes: Family::default(),
             watch_errors: Family::default(),
             watch_events: Family::default(),
@@ -148,6 +150,11 @@ impl Telemetry {
             "reconcile_time_seconds",
             "Duration of reconciles",
             self.reconcile_seconds.clone(),
+        );
+        registry.register(
+            "weight_write_seconds",
+            "Time from a decision to the written weights of a route",
+            self.weight_seconds.clone(),
         );
         registry.register(
             "api_writes",
@@ -204,6 +211,11 @@ impl Telemetry {
             "Whether the admission policies that prove who signs are in place",
             self.sign_offs_proven.clone(),
         );
+    }
+
+    /// The weights of a route were written so long after they were decided.
+    pub fn weights_written(&self, after: Duration) {
+        self.weight_seconds.observe(after.as_secs_f64());
     }
 
     /// Counts one reconcile.

@@ -2,10 +2,13 @@
 //!
 //! Every write is idempotent and made only while the lease is held.
 
+mod adoption;
 pub mod events;
+mod traffic;
 pub mod workload;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{ApiResource, DeleteParams, Patch, PatchParams};
@@ -24,6 +27,8 @@ use crate::telemetry::Telemetry;
 
 /// What a refused write of the status is called.
 const STATUS: &str = "the status";
+/// What a refused patch of a route is called.
+const WEIGHTS: &str = "the weights of a route";
 
 /// Why a decision could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +59,14 @@ impl Error {
     /// Whether the object changed since it was read, so that reading again suffices.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Refused { source, .. } if matches!(&**source, kube::Error::Api(status) if status.is_conflict()))
+        let Self::Refused { what, source, .. } = self else {
+            return false;
+        };
+        let kube::Error::Api(status) = &**source else {
+            return false;
+        };
+        // A JSON patch whose test has failed is answered as invalid.
+        status.is_conflict() || (what == WEIGHTS && status.code == 422)
     }
 }
 
@@ -80,13 +92,17 @@ impl Actor {
         observation: &Observation,
         decision: &Decision,
     ) -> Result<(), Error> {
-        let namespace = &observation.namespace;
+        let (namespace, decided) = (&observation.namespace, Instant::now());
         if decision.status != observation.status {
             self.write_status(rollout, namespace, decision).await?;
         }
         let mut refused = None;
         for action in &decision.actions {
-            if let Err(error) = self.act(rollout, observation, action).await {
+            let done = self.act(rollout, observation, action).await;
+            if done.is_ok() && matches!(action, Action::PatchRoute { .. }) {
+                self.telemetry.weights_written(decided.elapsed());
+            }
+            if let Err(error) = done {
                 tracing::warn!(rollout = %observation.name, %namespace, %error, "an action was refused");
                 refused.get_or_insert(error);
             }
@@ -152,6 +168,17 @@ impl Actor {
                     write,
                 )
                 .await
+            }
+            Action::ScaleWorkload { .. }
+            | Action::ReleaseService { .. }
+            | Action::SetFinalizer { .. } => {
+                self.act_on_adoption(rollout, observation, action).await
+            }
+            Action::PatchRoute { .. }
+            | Action::SelectSubsets { .. }
+            | Action::ApplyTesters { .. }
+            | Action::DeleteTesters { .. } => {
+                self.act_on_traffic(rollout, observation, action).await
             }
             _ => self.act_on_workload(rollout, observation, action).await,
         }
@@ -247,15 +274,16 @@ impl Actor {
         self.lease.check()?;
         let result = write.await;
         self.telemetry.api_write(verb, resource, result.is_ok());
-        result.map_err(|source| Error::Refused {
-            what: what.to_owned(),
-            rollout: format!(
-                "{}/{}",
-                rollout.namespace().unwrap_or_default(),
-                rollout.name_any()
-            ),
-            source: Box::new(source),
-        })
+        result.map_err(|source| refused(what, rollout, source))
+    }
+}
+
+fn refused(what: &str, rollout: &Rollout, source: kube::Error) -> Error {
+    let (namespace, name) = (rollout.namespace(), rollout.name_any());
+    Error::Refused {
+        what: what.to_owned(),
+        rollout: format!("{}/{name}", namespace.unwrap_or_default()),
+        source: Box::new(source),
     }
 }
 

@@ -121,7 +121,7 @@ impl Actor {
                 self.write("the end of a Job", rollout, "delete", "jobs", write)
                     .await
             }
-            Action::DeleteRun { .. } => Ok(()),
+            _ => Ok(()),
         }
     }
 

@@ -16,6 +16,8 @@ pub mod selector;
 pub mod sign_off;
 pub mod smoke;
 pub mod template;
+pub mod traffic;
+pub mod workload_ref;
 
 pub use analysis::{Analysis, Check, CheckMode, Latency, Metric, Preset};
 pub use duration::Duration;
@@ -32,6 +34,8 @@ pub use selector::Selector;
 pub use sign_off::{SignOff, SignOffDecision, SignOffSpec};
 pub use smoke::Smoke;
 pub use template::{AnalysisTemplate, AnalysisTemplateSpec};
+pub use traffic::{RouteKind, RouteReference, Traffic};
+pub use workload_ref::{DeletionPolicy, WorkloadKind, WorkloadReference};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -63,6 +67,9 @@ pub const RUN_ANNOTATION: &str = "countersign.dev/run";
 /// Readiness gate of a smoke check's pods. Nothing ever opens it, so they are never ready, and no
 /// Service sends them traffic whatever labels they have.
 pub const NEVER_SERVES: &str = "countersign.dev/Serves";
+
+/// Finalizer of a Rollout whose pods go on to serve when it is deleted: it goes once they do.
+pub const KEEP_FINALIZER: &str = "countersign.dev/keep";
 
 /// Annotation on a Rollout: the user who last changed its template or its provenance, stamped by the
 /// API server; empty where that is not known.

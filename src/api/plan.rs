@@ -77,10 +77,21 @@ const fn one() -> i32 {
 /// One step of a canary: a share of the traffic, and what must hold before the next step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.mirror) || self.weight == 0").message("mirror goes with a step of weight 0: before the canary answers anybody"),
+)]
 pub struct Step {
-    /// Share of the traffic that the canary gets in this step, in percent.
-    #[schemars(range(min = 1, max = 99))]
+    /// Share of the traffic that the canary gets in this step, in percent; at 0 its pods run, and answer testers alone.
+    #[schemars(range(min = 0, max = 99))]
     pub weight: i32,
+    /// Least size of the canary in this step, in percent of `replicas`; more where the weight needs more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub scale: Option<i32>,
+    /// Share of the requests, in percent, of which the canary gets a copy whose answer nobody sees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub mirror: Option<i32>,
     /// Least time that the canary serves at this weight once its pods are available.
     #[serde(default)]
     pub bake: Duration,

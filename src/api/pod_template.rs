@@ -18,6 +18,12 @@ use serde_json::{Map, Value, json};
 pub struct PodTemplate(pub Value);
 
 impl PodTemplate {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        self.0.is_null()
+    }
+
     /// Labels of the pods.
     #[must_use]
     pub fn labels(&self) -> BTreeMap<String, String> {

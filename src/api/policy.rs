@@ -63,6 +63,33 @@ pub struct RolloutPolicySpec {
     /// When promotions wait.
     #[serde(default)]
     pub freeze: PolicyFreeze,
+    /// How many risky changes may run at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
+}
+
+/// How many risky changes may be under way at once; who asked first goes first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.perNamespace) || has(self.perCluster)").message("concurrency: name perNamespace, perCluster, or both"),
+)]
+pub struct Concurrency {
+    /// Lowest tier of the changes that are counted and limited.
+    #[serde(default = "high")]
+    pub from_tier: Tier,
+    /// Most of them in one namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub per_namespace: Option<i32>,
+    /// Most of them among all Rollouts that the policy governs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub per_cluster: Option<i32>,
+}
+
+const fn high() -> Tier {
+    Tier::High
 }
 
 /// Who people are.
@@ -409,6 +436,7 @@ pub struct TierDemands {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     #[x_kube(validation = Rule::new("self.map(step, step.weight).isSorted()").message("steps: the weights must not decrease from one step to the next"))]
+    #[x_kube(validation = Rule::new("self.all(step, step.weight > 0 && !has(step.scale))").message("steps of a tier have a weight of at least 1, and no scale: what a Rollout has to split its traffic by is its own affair"))]
     pub steps: Vec<Step>,
     /// Largest weight of the first step, in percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -418,9 +446,9 @@ pub struct TierDemands {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub max_increase: Option<i32>,
-    /// Least weight of the last step before full promotion, in percent.
+    /// Least weight of the last step before full promotion, in percent; 0 allows one switch of all traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 99))]
+    #[schemars(range(min = 0, max = 99))]
     pub min_final_weight: Option<i32>,
     /// Shortest bake of a step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -467,6 +495,9 @@ pub struct TierDemands {
     /// Longest time that a change waits for people before it is rolled back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_at_most: Option<Duration>,
+    /// Whether a change needs routes (`traffic`), by which its share of the requests is exact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_router: Option<bool>,
 }
 
 /// What happens at the deadline when the evidence is clean but scarce; in order of strictness.

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::{Counts, EProcess};
 use super::plan::{SignOffDemand, Step, Tier};
-use super::{Analysis, Check, Objective, PodTemplate, Selector, Smoke};
+use super::{
+    Analysis, Check, DeletionPolicy, Duration, Objective, PodTemplate, Selector, Smoke, Traffic,
+    WorkloadReference,
+};
 
 /// A workload whose changes are scored for risk, staged, judged by Prometheus, and promoted or
 /// rolled back.
@@ -35,7 +38,7 @@ use super::{Analysis, Check, Objective, PodTemplate, Selector, Smoke};
         name = "Weight",
         type_ = "integer",
         json_path = ".status.weight",
-        description = "Share of the pods that run the canary, in percent"
+        description = "Share of the traffic that the canary has, in percent"
     ),
     printcolumn(name = "Tier", type_ = "string", json_path = ".status.tier"),
     printcolumn(
@@ -63,13 +66,17 @@ use super::{Analysis, Check, Objective, PodTemplate, Selector, Smoke};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.template.metadata) && has(self.template.metadata.labels) && self.selector.matchLabels.all(k, k in self.template.metadata.labels && self.template.metadata.labels[k] == self.selector.matchLabels[k])")
+    validation = Rule::new("has(self.template) != has(self.workloadRef)")
+        .message("spec has either template or workloadRef"),
+    validation = Rule::new("has(self.template) == has(self.selector)")
+        .message("spec.selector goes with spec.template; an adopted workload has its own"),
+    validation = Rule::new("!has(self.template) || !has(self.selector) || (has(self.template.metadata) && has(self.template.metadata.labels) && self.selector.matchLabels.all(k, k in self.template.metadata.labels && self.template.metadata.labels[k] == self.selector.matchLabels[k]))")
         .message("spec.selector.matchLabels must be labels of spec.template.metadata.labels, or the Rollout would not find its own pods"),
-    validation = Rule::new("!('pod-template-hash' in self.selector.matchLabels)")
+    validation = Rule::new("!has(self.selector) || !('pod-template-hash' in self.selector.matchLabels)")
         .message("spec.selector.matchLabels must not hold pod-template-hash: the controller sets it"),
-    validation = Rule::new("!('app.kubernetes.io/managed-by' in self.selector.matchLabels)")
+    validation = Rule::new("!has(self.selector) || !('app.kubernetes.io/managed-by' in self.selector.matchLabels)")
         .message("spec.selector.matchLabels must not hold app.kubernetes.io/managed-by: the controller sets it on its ReplicaSets"),
-    validation = Rule::new("!has(self.strategy) || !has(self.strategy.canary) || !has(self.strategy.canary.smoke) || !has(self.strategy.canary.smoke.template.metadata) || !has(self.strategy.canary.smoke.template.metadata.labels) || !self.selector.matchLabels.all(k, k in self.strategy.canary.smoke.template.metadata.labels && self.strategy.canary.smoke.template.metadata.labels[k] == self.selector.matchLabels[k])")
+    validation = Rule::new("!has(self.selector) || !has(self.strategy) || !has(self.strategy.canary) || !has(self.strategy.canary.smoke) || !has(self.strategy.canary.smoke.template.metadata) || !has(self.strategy.canary.smoke.template.metadata.labels) || !self.selector.matchLabels.all(k, k in self.strategy.canary.smoke.template.metadata.labels && self.strategy.canary.smoke.template.metadata.labels[k] == self.selector.matchLabels[k])")
         .message("spec.strategy.canary.smoke.template must not have all labels of spec.selector.matchLabels: its pods would count as the workload's"),
 )]
 pub struct RolloutSpec {
@@ -78,10 +85,22 @@ pub struct RolloutSpec {
     #[schemars(range(min = 0, max = 100_000))]
     pub replicas: i32,
     /// Labels by which the workload's pods are found; they cannot be changed.
+    #[serde(default, skip_serializing_if = "Selector::is_empty")]
     #[x_kube(validation = Rule::new("self == oldSelf").message("spec.selector cannot be changed: delete the Rollout and create it anew"))]
     pub selector: Selector,
     /// The pods to run; editing it is a change, which is staged.
+    #[serde(default, skip_serializing_if = "PodTemplate::is_absent")]
     pub template: PodTemplate,
+    /// A Deployment whose pod template is run instead; it gives up its pods once the Rollout's serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_ref: Option<WorkloadReference>,
+    /// What becomes of the pods when the Rollout is deleted: `Keep` where a workload is adopted, else `Delete`, unless it is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
+    /// Rollouts of the namespace that must be stable before a change of this one begins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub depends_on: Vec<String>,
     /// Seconds for which a new pod must be ready before it counts as available.
     #[serde(default)]
     #[schemars(range(min = 0, max = 86_400))]
@@ -100,6 +119,17 @@ pub struct RolloutSpec {
     /// How a change is staged.
     #[serde(default)]
     pub strategy: Strategy,
+}
+
+impl RolloutSpec {
+    /// Whether pods go on to serve when the Rollout is deleted.
+    #[must_use]
+    pub fn keeps_pods(&self) -> bool {
+        match self.deletion_policy {
+            Some(policy) => policy == DeletionPolicy::Keep,
+            None => self.workload_ref.is_some(),
+        }
+    }
 }
 
 const fn one() -> i32 {
@@ -131,6 +161,16 @@ pub struct Strategy {
         .message("stableService and canaryService must be two Services"),
     validation = Rule::new("!((string(self.maxSurge) in ['0', '0%']) && (string(self.maxUnavailable) in ['0', '0%']))")
         .message("maxSurge and maxUnavailable cannot both be 0: no pod could ever be replaced"),
+    validation = Rule::new("!has(self.traffic) || self.traffic.routes.all(route, has(route.destinationRule)) || (has(self.stableService) && has(self.canaryService))")
+        .message("traffic.routes need stableService and canaryService, or subsets of a DestinationRule"),
+    validation = Rule::new("!has(self.dynamicStable) || !self.dynamicStable || has(self.traffic)")
+        .message("dynamicStable needs traffic: without routes a revision's share is its share of the pods"),
+    validation = Rule::new("!has(self.steps) || self.steps.all(step, step.weight > 0) || has(self.traffic) || (has(self.stableService) && has(self.canaryService))")
+        .message("steps of weight 0 need traffic, or stableService and canaryService: else the canary's pods would serve"),
+    validation = Rule::new("!has(self.steps) || !self.steps.exists(step, has(step.mirror)) || (has(self.traffic) && self.traffic.routes.exists(route, !has(route.kind) || route.kind in ['HTTPRoute', 'GRPCRoute', 'VirtualService']))")
+        .message("steps with mirror need traffic with an HTTPRoute, a GRPCRoute or a VirtualService"),
+    validation = Rule::new("duration(self.drain) <= duration('1h')").message("drain must be at most 1h"),
+    validation = Rule::new("duration(self.scaleDownDelay) <= duration('168h')").message("scaleDownDelay must be at most 168h"),
 )]
 pub struct CanaryStrategy {
     /// Service that is kept on the stable revision's pods.
@@ -141,6 +181,18 @@ pub struct CanaryStrategy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub canary_service: Option<String>,
+    /// The routes at which the canary gets its share; without them its share is its share of the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
+    /// Time for which pods go on to serve once no Service and no route sends to them any more.
+    #[serde(default = "five_seconds")]
+    pub drain: Duration,
+    /// Whether the stable revision gives up the capacity that its share of the traffic needs no more; a return then takes as long as its pods take to start.
+    #[serde(default)]
+    pub dynamic_stable: bool,
+    /// Time for which the last revision's pods are kept after a promotion, so that the way back is at once.
+    #[serde(default)]
+    pub scale_down_delay: Duration,
     /// Pods beyond `replicas` that may exist; below 100% the stable revision gives up the capacity that the canary takes over.
     #[serde(default = "all")]
     #[x_kube(validation = Rule::new("type(self) == int ? self >= 0 && self <= 100000 : self.matches('^[0-9]{1,3}%$')").message("must be a number of pods or a percentage such as 25%"))]
@@ -167,6 +219,10 @@ impl Default for CanaryStrategy {
         Self {
             stable_service: None,
             canary_service: None,
+            traffic: None,
+            drain: five_seconds(),
+            dynamic_stable: false,
+            scale_down_delay: Duration::default(),
             max_surge: all(),
             max_unavailable: none(),
             steps: Vec::new(),
@@ -174,6 +230,10 @@ impl Default for CanaryStrategy {
             smoke: None,
         }
     }
+}
+
+const fn five_seconds() -> Duration {
+    Duration::seconds(5)
 }
 
 fn all() -> IntOrString {
@@ -223,7 +283,7 @@ pub struct RolloutStatus {
     /// Present step of all steps, such as `2/5`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
-    /// Share of the available pods that run the canary, in percent: what is achieved of `change.weight`.
+    /// Share of the traffic that the canary has, in percent: what is achieved of `change.weight`. Without routes it is its share of the available pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<i32>,
     /// Risk tier of the change under way, or of the last one.
@@ -263,6 +323,53 @@ pub struct RolloutStatus {
     /// The change under way, or the last one where it was rolled back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Change>,
+    /// How the traffic is split; absent where no change is in the status, or nothing splits it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Split>,
+    /// How far an adopted workload has handed over its pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<Adopted>,
+}
+
+/// How Services and routes split the traffic.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Split {
+    /// Share that the routes give the canary, in percent; the largest of several.
+    #[serde(default)]
+    pub weight: i32,
+    /// Since when all is as it should be and the routers have accepted it; absent while it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_at: Option<Time>,
+    /// The share that it is settled at, in percent.
+    #[serde(default)]
+    pub settled_weight: i32,
+    /// The share that it has been settled at for the drain time, in percent; kept only where pods follow it.
+    #[serde(default)]
+    pub drained_weight: i32,
+    /// When weights that somebody else had set were last set back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corrected_at: Option<Time>,
+}
+
+/// How far an adopted workload has handed over its pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Adopted {
+    /// Name of the workload.
+    pub name: String,
+    /// Since when the Rollout's own pods have been able to serve in place of its pods; absent while they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed_over_at: Option<Time>,
+    /// Whether it has been scaled down to none.
+    #[serde(default)]
+    pub scaled_down: bool,
+    /// When it was last scaled down again after somebody else had scaled it up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corrected_at: Option<Time>,
+    /// Since when its own pods serve again; absent while the Rollout is not being deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_back_at: Option<Time>,
 }
 
 /// A revision that passed all its gates.
@@ -386,6 +493,9 @@ pub struct Change {
     /// When it last made progress, from which the progress deadline counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progressed_at: Option<Time>,
+    /// Since when every other gate before its first step is open and it waits for its turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued_at: Option<Time>,
     /// Whether the present step's deadline was extended for scarce evidence.
     #[serde(default)]
     pub extended: bool,
@@ -419,12 +529,15 @@ pub struct Change {
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
-    /// The revision that was stable before its promotion, while it is watched on.
+    /// The revision that was stable before its promotion, while it is watched on or kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Revision>,
     /// Until when it is watched after its promotion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watched_until: Option<Time>,
+    /// Until when the pods of the previous revision are kept after its promotion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_until: Option<Time>,
 }
 
 /// How far the smoke check of a change has come.

@@ -22,6 +22,12 @@ fn labels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 }
 
 impl Selector {
+    /// Whether it names no label.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.match_labels.is_empty()
+    }
+
     /// Whether an object with these labels is selected.
     #[must_use]
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {

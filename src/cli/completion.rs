@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Command;
 use clap_complete::aot::{Shell, generate};
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use kube::api::ListParams;
 
@@ -97,19 +98,28 @@ enum Candidates {
     Words(Vec<String>),
     Rollouts,
     Freezes,
+    Deployments,
 }
 
 async fn names(kind: &Candidates, words: &[String]) -> Result<Vec<String>, Failure> {
     let connection = Connection::open(&flags(words)).await?;
     let all = ListParams::default();
-    let named = if *kind == Candidates::Freezes {
-        let freezes = connection.cluster::<Freeze>();
-        let freezes = connection.ask(freezes.list(&all)).await?;
-        freezes.iter().map(ResourceExt::name_any).collect()
-    } else {
-        let rollouts = connection.here::<Rollout>();
-        let rollouts = connection.ask(rollouts.list(&all)).await?;
-        rollouts.iter().map(ResourceExt::name_any).collect()
+    let named = match kind {
+        Candidates::Freezes => {
+            let freezes = connection.cluster::<Freeze>();
+            let freezes = connection.ask(freezes.list(&all)).await?;
+            freezes.iter().map(ResourceExt::name_any).collect()
+        }
+        Candidates::Deployments => {
+            let deployments = connection.here::<Deployment>();
+            let deployments = connection.ask(deployments.list(&all)).await?;
+            deployments.iter().map(ResourceExt::name_any).collect()
+        }
+        _ => {
+            let rollouts = connection.here::<Rollout>();
+            let rollouts = connection.ask(rollouts.list(&all)).await?;
+            rollouts.iter().map(ResourceExt::name_any).collect()
+        }
     };
     Ok(named)
 }
@@ -150,6 +160,7 @@ fn candidates(command: &Command, words: &[String]) -> Candidates {
     let positional = subcommand.get_positionals().next();
     match positional.map(|argument| (argument.get_id().as_str(), subcommand.get_name())) {
         Some(("rollout", _)) => Candidates::Rollouts,
+        Some(("deployment", _)) => Candidates::Deployments,
         Some((_, "unfreeze")) => Candidates::Freezes,
         _ => Candidates::Words(positional.map(possible).unwrap_or_default()),
     }
@@ -205,6 +216,8 @@ mod tests {
         assert!(flags.contains(&"--gate".to_owned()) && flags.contains(&"--context".to_owned()));
         assert_eq!(offered("approve -n shop w"), Candidates::Rollouts);
         assert_eq!(offered("unfreeze "), Candidates::Freezes);
+        assert_eq!(offered("migrate w"), Candidates::Deployments);
+        assert_eq!(offered("unmigrate w"), Candidates::Rollouts);
         assert_eq!(words("completion "), ["bash", "zsh", "fish", "kubectl"]);
     }
 

@@ -26,11 +26,13 @@ use crate::api::policy::{Trust, TrustedKey};
 use crate::api::template::{Argument, ArgumentType};
 use crate::api::{
     Analysis, AnalysisTemplate, CHANGED_BY_ANNOTATION, Check, Duration, HASH_LABEL, Metric,
-    Objective, PROVENANCE_PREFIX, Rollout, RolloutPolicy, Selector,
+    Objective, PROVENANCE_PREFIX, Rollout, RolloutPolicy, RouteReference, Selector,
 };
 use crate::core::checks;
+use crate::core::observation::RouteObject;
 use crate::core::provenance::{Problem, Provenance, State};
 use crate::core::query::{self, Arm, Field, shown};
+use crate::core::route::{self, Sides};
 use crate::core::smoke;
 use crate::observe::clock;
 
@@ -188,6 +190,8 @@ struct Around<'a> {
     rollouts: Vec<BTreeMap<String, String>>,
     /// Selectors of Services by namespace and name.
     services: BTreeMap<(Option<&'a str>, &'a str), &'a Node>,
+    /// Every object by namespace, kind and name.
+    objects: BTreeMap<Key<'a>, &'a Node>,
 }
 
 impl<'a> Around<'a> {
@@ -196,6 +200,7 @@ impl<'a> Around<'a> {
             now,
             rollouts: Vec::new(),
             services: BTreeMap::new(),
+            objects: BTreeMap::new(),
         };
         for object in objects {
             if schema::kind(object) == Some("Rollout") {
@@ -204,6 +209,7 @@ impl<'a> Around<'a> {
                     .push(texts(object.find(&["metadata", "labels"])));
             }
             around.services.extend(service(object));
+            around.objects.extend(identified(object));
         }
         around
     }
@@ -236,7 +242,12 @@ impl<'a> Around<'a> {
             Ok(rollout) => rollout,
             Err(finding) => return vec![finding],
         };
-        let mut findings = provenance(object, &rollout);
+        // That of an adopted workload may stand there, and describes its template.
+        let mut findings = match rollout.spec.workload_ref {
+            Some(_) => Vec::new(),
+            None => provenance(object, &rollout),
+        };
+        findings.extend(self.circle(object, spec));
         if let Some(canary) = spec.find(&["strategy", "canary"]) {
             let strategy = &rollout.spec.strategy.canary;
             let services = [&strategy.canary_service, &strategy.stable_service];
@@ -247,6 +258,11 @@ impl<'a> Around<'a> {
             let pods = canary.find(&["smoke", "template"]);
             findings.extend(pods.into_iter().flat_map(smoke_images));
             let namespace = object.find(&["metadata", "namespace"]).and_then(Node::text);
+            let routes = canary.find(&["traffic", "routes"]);
+            let routes = routes.into_iter().flat_map(Node::items);
+            for node in routes {
+                findings.extend(self.route(node, namespace, &rollout));
+            }
             for key in ["stableService", "canaryService"] {
                 let name = canary.get(key);
                 findings.extend(name.and_then(|name| self.foreign(name, namespace, &rollout)));
@@ -255,11 +271,68 @@ impl<'a> Around<'a> {
         findings
     }
 
+    /// A route in the files that could not be split.
+    fn route(&self, node: &Node, namespace: Option<&str>, rollout: &Rollout) -> Option<Finding> {
+        let reference: RouteReference = serde_json::from_value(node.json()).ok()?;
+        let (kind, name) = (reference.kind, reference.name.as_str());
+        let found = self.objects.get(&(namespace, kind.as_str(), name))?;
+        let object = RouteObject {
+            object: found.json(),
+            last_writer: None,
+        };
+        let strategy = &rollout.spec.strategy.canary;
+        let sides = match &reference.destination_rule {
+            Some(subsets) => Sides::Subsets {
+                namespace: namespace.unwrap_or("default"),
+                host: None,
+                subsets,
+            },
+            None => Sides::Services {
+                namespace: namespace.unwrap_or("default"),
+                stable: strategy.stable_service.as_deref()?,
+                canary: strategy.canary_service.as_deref()?,
+            },
+        };
+        let problem = route::rules(kind, &object, &reference.rules, sides).err()?;
+        let at = node.get("name").map_or(node.at, |name| name.at);
+        Some(Finding::error(at, format!("{kind} {name}: {problem}")))
+    }
+
+    /// Rollouts that wait for each other, so that none of them ever begins a change.
+    fn circle(&self, object: &Node, spec: &Node) -> Option<Finding> {
+        let namespace = object.find(&["metadata", "namespace"]).and_then(Node::text);
+        let own = object.find(&["metadata", "name"])?.text()?;
+        let list = spec.get("dependsOn")?;
+        let mut seen = BTreeSet::new();
+        let mut next: Vec<&str> = list.items().iter().filter_map(Node::text).collect();
+        while let Some(name) = next.pop() {
+            if name == own {
+                let message = format!(
+                    "dependsOn leads back to {own} itself: its changes would wait for ever"
+                );
+                return Some(Finding::error(list.at, message));
+            }
+            let other = self
+                .objects
+                .get(&(namespace, "Rollout", name))
+                .filter(|_| seen.insert(name));
+            let further = other.and_then(|it| it.find(&["spec", "dependsOn"]));
+            next.extend(
+                further
+                    .into_iter()
+                    .flat_map(Node::items)
+                    .filter_map(Node::text),
+            );
+        }
+        None
+    }
+
     /// A Service that would never select the Rollout's pods.
     fn foreign(&self, name: &Node, namespace: Option<&str>, rollout: &Rollout) -> Option<Finding> {
         let service = name.text()?;
         let selector = texts(Some(self.services.get(&(namespace, service))?));
-        let labels = rollout.spec.template.labels();
+        // An adopted workload's labels are not in the Rollout.
+        let labels = Some(rollout.spec.template.labels()).filter(|it| !it.is_empty())?;
         let (label, value) = selector
             .iter()
             .find(|(label, value)| *label != HASH_LABEL && labels.get(*label) != Some(value))?;
@@ -384,6 +457,16 @@ fn service(object: &Node) -> Option<((Option<&str>, &str), &Node)> {
     let name = metadata.get("name")?.text()?;
     let namespace = metadata.get("namespace").and_then(Node::text);
     Some(((namespace, name), object.find(&["spec", "selector"])?))
+}
+
+/// Namespace, kind and name of an object.
+type Key<'a> = (Option<&'a str>, &'a str, &'a str);
+
+fn identified(object: &Node) -> Option<(Key<'_>, &Node)> {
+    let metadata = object.get("metadata")?;
+    let namespace = metadata.get("namespace").and_then(Node::text);
+    let (kind, name) = (object.get("kind")?.text()?, metadata.get("name")?.text()?);
+    Some(((namespace, kind, name), object))
 }
 
 /// A document that is of no kind at all is passed over, but not in silence.
@@ -867,6 +950,44 @@ spec:
         let findings = linted(&[&of_policy]);
         assert_eq!(findings.len(), 1, "{findings:?}");
         assert!(findings[0].2.contains("every revision"));
+    }
+
+    #[test]
+    fn a_route_that_cannot_be_split_is_an_error_at_its_name() {
+        let canary = "      stableService: web
+      canaryService: web-canary
+      traffic: { routes: [{ name: web }] }
+";
+        let route = |backends: &str| {
+            let head = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: web }\n";
+            format!("{head}spec: {{ rules: [{{ backendRefs: [{backends}] }}] }}\n")
+        };
+        let both = route("{ name: web }, { name: web-canary, weight: 0 }");
+        assert_eq!(linted(&[&rollout(canary), &both]), []);
+        let findings = linted(&[&rollout(canary), &route("{ name: web }")]);
+        let [(_, Severity::Error, told)] = &findings[..] else {
+            panic!("{findings:?}")
+        };
+        assert!(
+            told.starts_with("HTTPRoute web: none of its rules sends to both"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn rollouts_that_wait_for_each_other_are_an_error() {
+        let web = rollout("  dependsOn: [api]\n");
+        let api = rollout("  dependsOn: [web]\n").replace("name: web", "name: api");
+        let findings = linted(&[&web, &api]);
+        let circles = findings
+            .iter()
+            .filter(|it| it.2.contains("dependsOn leads back"));
+        assert_eq!(circles.count(), 2, "{findings:?}");
+        assert_eq!(
+            linted(&[&web]),
+            [],
+            "what is not in the files may be in the cluster"
+        );
     }
 
     #[test]

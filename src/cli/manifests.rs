@@ -8,10 +8,13 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::schema::{self, Severity};
 use super::yaml::{self, Node, Position};
-use crate::api::{AnalysisTemplate, AnalysisTemplateSpec, PodTemplate, Rollout, RolloutPolicy};
+use crate::api::{
+    AnalysisTemplate, AnalysisTemplateSpec, PROVENANCE_PREFIX, PodTemplate, Rollout, RolloutPolicy,
+};
 use crate::core::manifest::{self, Surroundings};
 use crate::core::observation::{NamedPolicy, Observation, Service};
 use crate::core::policy;
@@ -49,6 +52,16 @@ pub enum ManifestError {
     /// There is nothing to look at.
     #[error("there is no Rollout in {0}: give a file with one by -f")]
     NoRollout(String),
+    /// The workload that a Rollout adopts is not there.
+    #[error(
+        "Rollout {rollout} adopts Deployment {deployment}, which is not in the files: give its manifest, too"
+    )]
+    NoWorkload {
+        /// The Rollout's name.
+        rollout: String,
+        /// The Deployment's name.
+        deployment: String,
+    },
     /// The file that should say what serves does not.
     #[error("there is no Rollout {0} in the files of --stable: give the manifest that serves now")]
     NoStable(String),
@@ -169,6 +182,8 @@ pub struct Manifests {
     services: BTreeMap<(String, String), Service>,
     /// The AnalysisTemplates in their order.
     templates: Vec<AnalysisTemplate>,
+    /// The Deployments in their order, as they are written.
+    deployments: Vec<Value>,
 }
 
 impl Manifests {
@@ -184,7 +199,46 @@ impl Manifests {
                 all.add(&source, &object)?;
             }
         }
+        all.adopt()?;
         Ok(all)
+    }
+
+    /// Gives each Rollout that adopts a Deployment what it takes over: template, selector, provenance.
+    fn adopt(&mut self) -> Result<(), ManifestError> {
+        for rollout in &mut self.rollouts {
+            let Some(workload) = &rollout.spec.workload_ref else {
+                continue;
+            };
+            let namespace = rollout.metadata.namespace.as_deref();
+            let same = |it: &&Value| {
+                let text = |path: &str| it.pointer(path).and_then(Value::as_str);
+                text("/metadata/name") == Some(&workload.name)
+                    && text("/metadata/namespace") == namespace
+            };
+            let found = self.deployments.iter().find(same);
+            let missing = || ManifestError::NoWorkload {
+                rollout: shown(&rollout.name_any(), MAX_MESSAGE),
+                deployment: shown(&workload.name, MAX_MESSAGE),
+            };
+            let found = found.ok_or_else(missing)?;
+            let part = |path: &str| found.pointer(path).cloned().unwrap_or_default();
+            rollout.spec.template = PodTemplate(part("/spec/template"));
+            rollout.spec.selector =
+                serde_json::from_value(part("/spec/selector")).unwrap_or_default();
+            let declared = rollout.annotations().keys();
+            if !declared
+                .into_iter()
+                .any(|key| key.starts_with(PROVENANCE_PREFIX))
+            {
+                let annotations: BTreeMap<String, String> =
+                    serde_json::from_value(part("/metadata/annotations")).unwrap_or_default();
+                let provenance = annotations
+                    .into_iter()
+                    .filter(|(key, _)| key.starts_with(PROVENANCE_PREFIX));
+                rollout.annotations_mut().extend(provenance);
+            }
+        }
+        Ok(())
     }
 
     fn add(&mut self, source: &Source, object: &Node) -> Result<(), ManifestError> {
@@ -192,6 +246,7 @@ impl Manifests {
             Some("Rollout") => self.rollouts.push(typed(source, object)?),
             Some("RolloutPolicy") => self.policies.push(typed(source, object)?),
             Some("AnalysisTemplate") => self.templates.push(typed(source, object)?),
+            None if is_deployment(object) => self.deployments.push(object.json()),
             _ => self.services.extend(service(object)),
         }
         Ok(())
@@ -302,6 +357,11 @@ fn typed<T: DeserializeOwned>(source: &Source, object: &Node) -> Result<T, Manif
         .map_err(|error| source.invalid(object.at, &error.to_string(), 0))
 }
 
+fn is_deployment(object: &Node) -> bool {
+    let text = |key| object.get(key).and_then(Node::text);
+    text("kind") == Some("Deployment") && text("apiVersion") == Some("apps/v1")
+}
+
 /// Namespace, name and what matters of a Service.
 fn service(object: &Node) -> Option<((String, String), Service)> {
     let is_service =
@@ -399,6 +459,44 @@ spec:
         assert_eq!(
             error.to_string(),
             "a.yaml:5:28: spec.tiers.low.minBake: 5 is not a text: write it in quotes (and 1 more: see `kubectl countersign lint`)"
+        );
+    }
+
+    #[test]
+    fn a_rollout_that_adopts_a_deployment_takes_its_template_and_provenance() {
+        let rollout = "apiVersion: countersign.dev/v1alpha1
+kind: Rollout
+metadata: { name: web }
+spec: { workloadRef: { name: web } }
+";
+        let deployment = "apiVersion: apps/v1
+kind: Deployment
+metadata: { name: web, annotations: { provenance.countersign.dev/contributor: human } }
+spec:
+  selector: { matchLabels: { app: web } }
+  template: { metadata: { labels: { app: web } }, spec: { containers: [{ name: web, image: a:1 }] } }
+";
+        let read = |text: &str| {
+            let source = source(text);
+            let mut all = Manifests::default();
+            for object in source.objects().unwrap() {
+                all.add(&source, &object).unwrap();
+            }
+            all.adopt().map(|()| all)
+        };
+        let missing = read(rollout).map(drop).unwrap_err();
+        assert!(
+            matches!(missing, ManifestError::NoWorkload { .. }),
+            "{missing}"
+        );
+        let all = read(&format!("{rollout}---\n{deployment}")).unwrap();
+        let rollout = &all.rollouts[0];
+        assert_eq!(rollout.spec.template.images(), ["a:1"]);
+        assert_eq!(rollout.spec.selector.to_string(), "app=web");
+        assert!(
+            rollout
+                .annotations()
+                .contains_key("provenance.countersign.dev/contributor")
         );
     }
 

@@ -6,6 +6,7 @@
 mod answer;
 mod change;
 mod completion;
+mod confirm;
 mod connection;
 mod evidence;
 mod explain;
@@ -16,6 +17,7 @@ mod history;
 mod intervene;
 mod lint;
 mod manifests;
+mod migrate;
 mod output;
 mod refusal;
 mod report;
@@ -92,6 +94,8 @@ enum Online {
     Resume(intervene::Intervene),
     Undo(undo::Undo),
     Restart(restart::Restart),
+    Migrate(migrate::Migrate),
+    Unmigrate(migrate::Unmigrate),
     Freeze(freeze::Freeze),
     Unfreeze(freeze::Unfreeze),
 }
@@ -146,7 +150,8 @@ impl Online {
         let connection = &Connection::open(cluster).await?;
         match self {
             Self::Get(command) => command.run(connection).await,
-            Self::Status(command) => command.run(connection).await,
+            // On the heap: it awaits much side by side.
+            Self::Status(command) => Box::pin(command.run(connection)).await,
             Self::Watch(command) => command.run(connection).await,
             Self::History(command) => command.run(connection).await,
             Self::Approve(command) => command.run(connection).await,
@@ -159,6 +164,8 @@ impl Online {
             Self::Resume(command) => command.run(InterventionAction::Resume, connection).await,
             Self::Undo(command) => command.run(connection).await,
             Self::Restart(command) => command.run(connection).await,
+            Self::Migrate(command) => command.run(connection).await,
+            Self::Unmigrate(command) => command.run(connection).await,
             Self::Freeze(command) => command.run(connection).await,
             Self::Unfreeze(command) => command.run(connection).await,
         }
@@ -183,6 +190,8 @@ mod tests {
             "kubectl-countersign status web --wait --timeout 10m",
             "kubectl-countersign reject web --reason no --digest 1a2b3c4d",
             "kubectl-countersign undo web --to-revision 3 --as bob --as-group approvers",
+            "kubectl-countersign migrate web --dry-run",
+            "kubectl-countersign unmigrate web --yes --timeout 5m",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}"));
         }
@@ -193,6 +202,7 @@ mod tests {
             "kubectl-countersign get web -A",
             "kubectl-countersign status web --timeout 10m",
             "kubectl-countersign approve web --gate all",
+            "kubectl-countersign migrate web --dry-run --yes",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

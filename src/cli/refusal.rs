@@ -203,6 +203,7 @@ fn singular(resource: &str) -> String {
         "interventions" => "Intervention",
         "freezes" => "Freeze",
         "namespaces" => "namespace",
+        "deployments" => "Deployment",
         other => other,
     };
     word.to_owned()

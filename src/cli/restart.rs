@@ -26,10 +26,16 @@ pub struct Restart {
 
 /// Why nothing is restarted.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "rollout {0} has a change under way, whose place a restart would take: wait for its end, or abort it"
-)]
-struct UnderWay(String);
+enum Error {
+    #[error(
+        "rollout {0} has a change under way, whose place a restart would take: wait for its end, or abort it"
+    )]
+    UnderWay(String),
+    #[error(
+        "rollout {rollout} runs the template of Deployment {deployment}: restart that, by `kubectl rollout restart deployment/{deployment}`, which is a change like any other"
+    )]
+    Adopts { rollout: String, deployment: String },
+}
 
 impl Restart {
     /// Restarts the pods.
@@ -49,7 +55,14 @@ impl Restart {
             .as_ref()
             .and_then(|status| status.change.as_ref());
         if change.is_some_and(|change| change.outcome.is_none()) {
-            return Err(UnderWay(shown(&self.rollout)).into());
+            return Err(Error::UnderWay(shown(&self.rollout)).into());
+        }
+        if let Some(adopted) = &rollout.spec.workload_ref {
+            let adopts = Error::Adopts {
+                rollout: shown(&self.rollout),
+                deployment: shown(&adopted.name),
+            };
+            return Err(adopts.into());
         }
         let parameters = PatchParams {
             field_manager: Some(FIELD_MANAGER.into()),

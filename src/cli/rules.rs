@@ -3,6 +3,7 @@
 //! A rule is known by its message. Rules that compare with the object's last state hold offline. A
 //! test pins every rule's text, so that none is added or changed without its function.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use super::yaml::{Node, Yaml};
@@ -20,10 +21,124 @@ pub fn rule(message: &str) -> Option<Rule> {
         .map(|(_, rule)| *rule)
 }
 
-const KNOWN: [(&str, Rule); 33] = [
+const KNOWN: [(&str, Rule); 49] = [
+    (
+        "traffic.routes must name each route once: name several of its rules in one entry",
+        |traffic| {
+            let name = |route: &Node| {
+                route
+                    .get("name")
+                    .and_then(Node::text)
+                    .map(ToOwned::to_owned)
+            };
+            let routes: Vec<_> = routes_of(traffic)
+                .map(|route| (kind(route).to_owned(), name(route)))
+                .collect();
+            let distinct: BTreeSet<_> = routes.iter().collect();
+            distinct.len() == routes.len()
+        },
+    ),
+    ("spec has either template or workloadRef", |spec| {
+        has(spec, &["template", "workloadRef"])
+            .iter()
+            .filter(|it| **it)
+            .count()
+            == 1
+    }),
+    (
+        "spec.selector goes with spec.template; an adopted workload has its own",
+        |spec| {
+            let has = has(spec, &["template", "selector"]);
+            has.first() == has.last()
+        },
+    ),
+    (
+        "traffic.testers needs an HTTPRoute or a GRPCRoute: in a VirtualService write a rule of your own that matches them",
+        |traffic| {
+            traffic.get("testers").is_none()
+                || routes_of(traffic).any(|route| ["HTTPRoute", "GRPCRoute"].contains(&kind(route)))
+        },
+    ),
+    (
+        "destinationRule goes with a route of kind VirtualService alone",
+        |route| route.get("destinationRule").is_none() || kind(route) == "VirtualService",
+    ),
+    ("stableSubset and canarySubset must be two subsets", |it| {
+        let subset = |key| it.get(key).and_then(Node::text);
+        subset("stableSubset") != subset("canarySubset")
+    }),
+    (
+        "testers are told by headers, by a cookie, or by both",
+        |it| has(it, &["headers", "cookie"]).contains(&true),
+    ),
+    (
+        "traffic.routes need stableService and canaryService, or subsets of a DestinationRule",
+        |canary| {
+            let by_subsets = canary.get("traffic").is_none_or(|traffic| {
+                routes_of(traffic).all(|route| route.get("destinationRule").is_some())
+            });
+            by_subsets || has_both_services(canary)
+        },
+    ),
+    (
+        "dynamicStable needs traffic: without routes a revision's share is its share of the pods",
+        |canary| {
+            let dynamic = canary.get("dynamicStable").map(|it| &it.value);
+            dynamic != Some(&Yaml::Bool(true)) || canary.get("traffic").is_some()
+        },
+    ),
+    (
+        "steps of weight 0 need traffic, or stableService and canaryService: else the canary's pods would serve",
+        |canary| {
+            let steps = canary.get("steps").map(Node::items).unwrap_or_default();
+            let zero = |step: &Node| step.get("weight").and_then(Node::number) == Some(0.0);
+            !steps.iter().any(zero) || canary.get("traffic").is_some() || has_both_services(canary)
+        },
+    ),
+    (
+        "steps with mirror need traffic with an HTTPRoute, a GRPCRoute or a VirtualService",
+        |canary| {
+            let steps = canary.get("steps").map(Node::items).unwrap_or_default();
+            let able = ["HTTPRoute", "GRPCRoute", "VirtualService"];
+            let mut routes = canary.get("traffic").into_iter().flat_map(routes_of);
+            !steps.iter().any(|step| step.get("mirror").is_some())
+                || routes.any(|route| able.contains(&kind(route)))
+        },
+    ),
+    ("drain must be at most 1h", |canary| {
+        let drain = canary.get("drain");
+        drain.is_none_or(|it| lasts(it, &(Duration::default()..=Duration::minutes(60))))
+    }),
+    ("scaleDownDelay must be at most 168h", |canary| {
+        let delay = canary.get("scaleDownDelay");
+        delay.is_none_or(|it| lasts(it, &(Duration::default()..=Duration::minutes(168 * 60))))
+    }),
+    (
+        "mirror goes with a step of weight 0: before the canary answers anybody",
+        |step| {
+            step.get("mirror").is_none() || step.get("weight").and_then(Node::number) == Some(0.0)
+        },
+    ),
+    (
+        "concurrency: name perNamespace, perCluster, or both",
+        |it| has(it, &["perNamespace", "perCluster"]).contains(&true),
+    ),
+    (
+        "steps of a tier have a weight of at least 1, and no scale: what a Rollout has to split its traffic by is its own affair",
+        |steps| {
+            steps.items().iter().all(|step| {
+                let weight = step.get("weight").and_then(Node::number);
+                weight != Some(0.0) && step.get("scale").is_none()
+            })
+        },
+    ),
     (
         "spec.selector.matchLabels must be labels of spec.template.metadata.labels, or the Rollout would not find its own pods",
-        |spec| is_selected(spec, &["template", "metadata", "labels"]),
+        |spec| {
+            spec.get("template").is_none()
+                || spec.get("selector").is_none()
+                || is_selected(spec, &["template", "metadata", "labels"])
+        },
     ),
     (
         "spec.selector.matchLabels must not hold pod-template-hash: the controller sets it",
@@ -39,7 +154,7 @@ const KNOWN: [(&str, Rule); 33] = [
             let labels = [
                 "strategy", "canary", "smoke", "template", "metadata", "labels",
             ];
-            !is_selected(spec, &labels)
+            spec.get("selector").is_none() || !is_selected(spec, &labels)
         },
     ),
     ("smoke.timeout must be from 1s to 24h", |smoke| {
@@ -209,6 +324,23 @@ const KNOWN: [(&str, Rule); 33] = [
     ),
 ];
 
+/// The routes of `traffic`.
+fn routes_of(traffic: &Node) -> impl Iterator<Item = &Node> {
+    traffic.get("routes").into_iter().flat_map(Node::items)
+}
+
+/// Kind of a route, as it is where it is left out.
+fn kind(route: &Node) -> &str {
+    route
+        .get("kind")
+        .and_then(Node::text)
+        .unwrap_or("HTTPRoute")
+}
+
+fn has_both_services(canary: &Node) -> bool {
+    has(canary, &["stableService", "canaryService"]) == [true, true]
+}
+
 /// Which of these members an object has.
 fn has(object: &Node, members: &[&str]) -> Vec<bool> {
     let has = |member: &&str| object.get(member).is_some();
@@ -295,24 +427,104 @@ mod tests {
     use crate::cli::yaml::documents;
 
     /// Each rule's text, with a value for which it holds and one for which it does not.
-    const RULES: [(&str, &str, &str); 33] = [
+    const RULES: [(&str, &str, &str); 49] = [
         (
-            "has(self.template.metadata) && has(self.template.metadata.labels) && self.selector.matchLabels.all(k, k in self.template.metadata.labels && self.template.metadata.labels[k] == self.selector.matchLabels[k])",
+            "self.routes.all(a, self.routes.exists_one(b, b.kind == a.kind && b.name == a.name))",
+            "{routes: [{name: a}, {kind: TCPRoute, name: a}]}",
+            "{routes: [{name: a}, {kind: HTTPRoute, name: a}]}",
+        ),
+        (
+            "has(self.template) != has(self.workloadRef)",
+            "{workloadRef: {name: a}}",
+            "{workloadRef: {name: a}, template: {}}",
+        ),
+        (
+            "has(self.template) == has(self.selector)",
+            "{workloadRef: {name: a}}",
+            "{workloadRef: {name: a}, selector: {}}",
+        ),
+        (
+            "!has(self.testers) || self.routes.exists(route, route.kind in ['HTTPRoute', 'GRPCRoute'])",
+            "{routes: [{name: a}], testers: {}}",
+            "{routes: [{kind: VirtualService, name: a}], testers: {}}",
+        ),
+        (
+            "!has(self.destinationRule) || (has(self.kind) && self.kind == 'VirtualService')",
+            "{kind: VirtualService, destinationRule: {}}",
+            "{destinationRule: {}}",
+        ),
+        (
+            "self.stableSubset != self.canarySubset",
+            "{stableSubset: a, canarySubset: b}",
+            "{stableSubset: a, canarySubset: a}",
+        ),
+        (
+            "has(self.headers) || has(self.cookie)",
+            "{cookie: {}}",
+            "{}",
+        ),
+        (
+            "!has(self.traffic) || self.traffic.routes.all(route, has(route.destinationRule)) || (has(self.stableService) && has(self.canaryService))",
+            "{traffic: {routes: [{kind: VirtualService, destinationRule: {}}]}}",
+            "{traffic: {routes: [{name: a}]}, stableService: a}",
+        ),
+        (
+            "!has(self.dynamicStable) || !self.dynamicStable || has(self.traffic)",
+            "{dynamicStable: true, traffic: {}}",
+            "{dynamicStable: true}",
+        ),
+        (
+            "!has(self.steps) || self.steps.all(step, step.weight > 0) || has(self.traffic) || (has(self.stableService) && has(self.canaryService))",
+            "{steps: [{weight: 0}], stableService: a, canaryService: b}",
+            "{steps: [{weight: 0}], stableService: a}",
+        ),
+        (
+            "!has(self.steps) || !self.steps.exists(step, has(step.mirror)) || (has(self.traffic) && self.traffic.routes.exists(route, !has(route.kind) || route.kind in ['HTTPRoute', 'GRPCRoute', 'VirtualService']))",
+            "{steps: [{weight: 0, mirror: 5}], traffic: {routes: [{name: a}]}}",
+            "{steps: [{weight: 0, mirror: 5}], traffic: {routes: [{kind: TCPRoute}]}}",
+        ),
+        (
+            "duration(self.drain) <= duration('1h')",
+            "{drain: 60m}",
+            "{drain: 61m}",
+        ),
+        (
+            "duration(self.scaleDownDelay) <= duration('168h')",
+            "{}",
+            "{scaleDownDelay: 169h}",
+        ),
+        (
+            "!has(self.mirror) || self.weight == 0",
+            "{weight: 0, mirror: 5}",
+            "{weight: 1, mirror: 5}",
+        ),
+        (
+            "has(self.perNamespace) || has(self.perCluster)",
+            "{perNamespace: 1}",
+            "{fromTier: low}",
+        ),
+        (
+            "self.all(step, step.weight > 0 && !has(step.scale))",
+            "[{weight: 1}]",
+            "[{weight: 0, scale: 100}]",
+        ),
+        (
+            "!has(self.template) || !has(self.selector) || (has(self.template.metadata) && has(self.template.metadata.labels) && self.selector.matchLabels.all(k, k in self.template.metadata.labels && self.template.metadata.labels[k] == self.selector.matchLabels[k]))",
             "{selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b, c: d}}}}",
             "{selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: c}}}}",
         ),
         (
-            "!('pod-template-hash' in self.selector.matchLabels)",
+            "!has(self.selector) || !('pod-template-hash' in self.selector.matchLabels)",
             "{selector: {matchLabels: {a: b}}}",
             "{selector: {matchLabels: {pod-template-hash: b}}}",
         ),
         (
-            "!('app.kubernetes.io/managed-by' in self.selector.matchLabels)",
+            "!has(self.selector) || !('app.kubernetes.io/managed-by' in self.selector.matchLabels)",
             "{selector: {matchLabels: {a: b}}}",
             "{selector: {matchLabels: {app.kubernetes.io/managed-by: b}}}",
         ),
         (
-            "!has(self.strategy) || !has(self.strategy.canary) || !has(self.strategy.canary.smoke) || !has(self.strategy.canary.smoke.template.metadata) || !has(self.strategy.canary.smoke.template.metadata.labels) || !self.selector.matchLabels.all(k, k in self.strategy.canary.smoke.template.metadata.labels && self.strategy.canary.smoke.template.metadata.labels[k] == self.selector.matchLabels[k])",
+            "!has(self.selector) || !has(self.strategy) || !has(self.strategy.canary) || !has(self.strategy.canary.smoke) || !has(self.strategy.canary.smoke.template.metadata) || !has(self.strategy.canary.smoke.template.metadata.labels) || !self.selector.matchLabels.all(k, k in self.strategy.canary.smoke.template.metadata.labels && self.strategy.canary.smoke.template.metadata.labels[k] == self.selector.matchLabels[k])",
             "{selector: {matchLabels: {a: b, c: d}}, strategy: {canary: {smoke: {template: {metadata: {labels: {a: b}}}}}}}",
             "{selector: {matchLabels: {a: b}}, strategy: {canary: {smoke: {template: {metadata: {labels: {a: b, c: d}}}}}}}",
         ),

@@ -575,7 +575,7 @@ struct Pattern {
 }
 
 /// All patterns of the schemas; a test proves that there are no others.
-const PATTERNS: [Pattern; 2] = [
+const PATTERNS: [Pattern; 4] = [
     Pattern {
         text: DURATION,
         matches: is_duration,
@@ -586,7 +586,22 @@ const PATTERNS: [Pattern; 2] = [
         matches: is_label,
         remedy: "is no name: write lower-case letters, digits and `-`",
     },
+    Pattern {
+        text: r"^[A-Za-z0-9!#$%&'*+\-.^_|~]+$",
+        matches: |text| is_made_of(text, "!#$%&'*+-.^_|~"),
+        remedy: "is no name of a header",
+    },
+    Pattern {
+        text: "^[A-Za-z0-9_-]+$",
+        matches: |text| is_made_of(text, "_-"),
+        remedy: "is not made of letters, digits, `_` and `-` alone",
+    },
 ];
+
+fn is_made_of(text: &str, signs: &str) -> bool {
+    let known = |c: char| c.is_ascii_alphanumeric() || signs.contains(c);
+    !text.is_empty() && text.chars().all(known)
+}
 
 fn is_duration(text: &str) -> bool {
     let mut rest = text;

@@ -1,6 +1,5 @@
 //! `approve`, `reject` and `break-glass`: a person's decision on the exact change that they saw.
 
-use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -10,6 +9,7 @@ use kube::api::PostParams;
 use super::Failure;
 use super::answer::Waiting;
 use super::change::{self, Aim};
+use super::confirm::{self, Unconfirmed};
 use super::connection::{Connection, FIELD_MANAGER};
 use super::gates;
 use super::output::{print, shown};
@@ -122,8 +122,8 @@ enum Error {
         "nobody was asked, since there is no terminal: add --yes, or name the change that you have seen with --run or --digest"
     )]
     NobodyToAsk,
-    #[error("nothing was done: the answer was not yes")]
-    NotConfirmed,
+    #[error(transparent)]
+    Unconfirmed(#[from] Unconfirmed),
 }
 
 impl Approve {
@@ -234,30 +234,20 @@ impl Decided {
 
     /// Asks at a terminal; elsewhere the command line itself must say which change is meant.
     fn confirm(&self) -> Result<(), Error> {
-        if !std::io::stdin().is_terminal() {
+        if !confirm::somebody_is_there() {
             return if self.aim.is_exact() {
                 Ok(())
             } else {
                 Err(Error::NobodyToAsk)
             };
         }
-        let mut out = anstream::stderr();
         let gate = self.gate.as_ref().map(|gate| format!(", gate {gate}"));
         let question = format!(
-            "{} this change{}? [y/N] ",
+            "{} this change{}?",
             capital(self.verb()),
             gate.unwrap_or_default()
         );
-        let _ = out
-            .write_all(question.as_bytes())
-            .and_then(|()| out.flush());
-        let mut answer = String::new();
-        let read = std::io::stdin().read_line(&mut answer);
-        if read.is_ok() && is_yes(&answer) {
-            Ok(())
-        } else {
-            Err(Error::NotConfirmed)
-        }
+        Ok(confirm::confirm(&question)?)
     }
 
     fn sign_off(&self, rollout: &Rollout, change: &Change, approver: Person) -> SignOff {
@@ -306,10 +296,6 @@ fn capital(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|c| c.to_ascii_uppercase());
     first.into_iter().chain(letters).collect()
-}
-
-fn is_yes(answer: &str) -> bool {
-    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
 #[cfg(test)]
@@ -390,11 +376,5 @@ mod tests {
             let checked = decided(SignOffDecision::Approve, gate).check_gate(change);
             assert_eq!(checked.is_ok(), known, "{gate:?}");
         }
-    }
-
-    #[test]
-    fn only_yes_is_yes() {
-        assert!(is_yes("y\n") && is_yes(" YES \n"));
-        assert!(!is_yes("\n") && !is_yes("yep") && !is_yes(""));
     }
 }

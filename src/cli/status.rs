@@ -258,14 +258,14 @@ mod tests {
         let mut contested = at_rest();
         contested.status.as_mut().unwrap().phase = Phase::Degraded;
         for (rollout, code) in [
-            (at_rest(), 0),
-            (promoted, 0),
-            (rolling_back, 1),
-            (rolled_back, 1),
-            (contested, 1),
-            (waiting().rollout, 3),
-            (reverted, 3),
-            (unseen, 3),
+            (Box::new(at_rest()), 0),
+            (Box::new(promoted), 0),
+            (Box::new(rolling_back), 1),
+            (Box::new(rolled_back), 1),
+            (Box::new(contested), 1),
+            (Box::new(waiting().rollout), 3),
+            (Box::new(reverted), 3),
+            (Box::new(unseen), 3),
         ] {
             let status = rollout.status.clone().unwrap();
             assert_eq!(code_now(&rollout), code, "{:?}", status.phase);

@@ -57,6 +57,10 @@ enum Error {
     NoTemplate(String),
     #[error("rollout {rollout} has the template of revision {revision} already")]
     AlreadyThere { rollout: String, revision: i64 },
+    #[error(
+        "rollout {rollout} runs the template of Deployment {deployment}: change that back where it comes from, or by `kubectl rollout undo deployment/{deployment}`"
+    )]
+    Adopts { rollout: String, deployment: String },
 }
 
 impl Undo {
@@ -177,6 +181,12 @@ impl<'a> Target<'a> {
         rollout: &Rollout,
         provenance: Option<&BTreeMap<String, String>>,
     ) -> Result<Value, Error> {
+        if let Some(adopted) = &rollout.spec.workload_ref {
+            return Err(Error::Adopts {
+                rollout: rollout.name_any(),
+                deployment: adopted.name.clone(),
+            });
+        }
         let template = difference(&rollout.spec.template.0, &self.template()?);
         if template == json!({}) {
             return Err(Error::AlreadyThere {

@@ -45,8 +45,8 @@ impl View {
     }
 
     async fn gather(connection: &Connection, rollout: Rollout, now: Timestamp) -> Self {
-        let selector = rollout.spec.selector.to_string();
         let by_uid = format!("{ROLLOUT_UID_LABEL}={}", rollout.uid().unwrap_or_default());
+        let selector = pod_selector(&rollout).unwrap_or_else(|| by_uid.clone());
         let by_uid = ListParams::default().labels(&by_uid);
         let by_selector = ListParams::default().labels(&selector).limit(MAX_PODS);
         let all = ListParams::default();
@@ -110,6 +110,16 @@ impl View {
             |namespace| namespace.labels().clone(),
         )
     }
+}
+
+/// What selects the pods; an adopted workload's selector is known from the status alone.
+fn pod_selector(rollout: &Rollout) -> Option<String> {
+    let own = rollout.spec.selector.to_string();
+    let seen = rollout.status.as_ref().map(|it| it.selector.clone());
+    [Some(own), seen]
+        .into_iter()
+        .flatten()
+        .find(|it| !it.is_empty())
 }
 
 fn change(rollout: &Rollout) -> Option<&Change> {

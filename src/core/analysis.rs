@@ -304,7 +304,7 @@ fn remember(evidence: &mut CheckEvidence, value: f64) {
 /// Lets the checks count that run at this weight and did not at the last one.
 pub fn begin(change: &mut Change, before: i32, weight: i32, now: &Time) {
     for (name, check) in &change.checks {
-        let began = before > 0 && !checks::is_active(check, &change.plan, before);
+        let began = change.step > 0 && !checks::is_active(check, &change.plan, before);
         if !(began && checks::is_active(check, &change.plan, weight)) {
             continue;
         }

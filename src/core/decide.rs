@@ -30,7 +30,8 @@ use super::proposal::{self, Proposal};
 use super::provenance::Contributor;
 use super::sign_off::{self, SignOffs};
 use super::{
-    answers, budget, checks, intervention, plan, reason, record, smoke, standing, summary, workload,
+    adoption, answers, budget, checks, intervention, order, plan, pods, reason, record, smoke,
+    standing, summary, traffic, workload,
 };
 use crate::api::Duration;
 use crate::api::analysis::CheckMode;
@@ -57,6 +58,8 @@ const MAX_LOUD: usize = 195;
 const MAX_COMMANDS: usize = 40;
 /// When to look again at what no watch reports.
 const SOON: SignedDuration = SignedDuration::from_secs(5);
+/// When to look again while routes and Services are not as they should be.
+const TRAFFIC: SignedDuration = SignedDuration::from_millis(500);
 /// Longest time by which looks for evidence are spread.
 const LONGEST_SPREAD: SignedDuration = SignedDuration::from_secs(5);
 /// When to look again at a change under way if nothing else happens.
@@ -77,17 +80,32 @@ pub fn decide(observation: &Observation) -> Decision {
     let hold = turn.take(&mut status);
     let answers = answers::of(observation, &proposal, &status);
     let record = record::of(observation, &proposal, &status);
+    traffic::note(observation, &mut status);
+    turn.look_at_traffic(&status);
+    // A first revision gets no pods before what it depends on is stable, whichever gate is asked first.
+    let begun = status.change.as_ref();
+    let depends =
+        begun.is_some_and(|change| order::awaited_dependencies(observation, change).is_some());
     let mut actions = workload::actions(
         observation,
         &proposal,
         &status,
-        hold.as_ref().is_some_and(Hold::is_wanted),
+        depends || hold.as_ref().is_some_and(Hold::is_wanted),
     );
     actions.extend(smoke::actions(observation, &status, hold.as_ref()));
     if !actions.is_empty() {
         turn.look_again_after(SOON);
     }
-    let notices = notices(observation, &status, hold.as_ref());
+    let adoption = adoption::step(observation, &proposal, &mut status, &actions);
+    actions.extend(adoption.actions);
+    adoption
+        .look_again_at
+        .into_iter()
+        .for_each(|at| turn.look_again(at));
+    let hold = adoption.hold.or(hold);
+    let mut notices = notices(observation, &status, hold.as_ref());
+    notices.extend(traffic::correction_notice(observation, &status));
+    notices.extend(adoption.notices);
     standing::describe(observation, &proposal, &mut status, hold.as_ref());
     standing::keep_quiet(&observation.status, &mut status);
     Decision {
@@ -114,6 +132,10 @@ impl Turn<'_> {
         match status.change.take() {
             None => self.rest_or_start(status),
             Some(change) if change.outcome.is_some() => self.conclude(status, change),
+            Some(change) if self.observation.deleting => {
+                self.leave(status, change);
+                None
+            }
             Some(change) if change.digest != self.proposal.digest => {
                 self.replace(status, change);
                 None
@@ -138,10 +160,14 @@ impl Turn<'_> {
             .observation
             .annotations
             .get(crate::api::CHANGED_BY_ANNOTATION);
-        change
-            .changed_by
-            .extend(changer.filter(|user| !user.is_empty()).cloned());
-        let barred = sign_off::barred(self.proposal, &change.changed_by);
+        let changer = changer.filter(|user| !user.is_empty());
+        let mut changers = change.changed_by.clone();
+        changers.extend(changer.cloned());
+        let barred = sign_off::barred(self.proposal, &changers);
+        // The stamp does not tell who changed an adopted workload, but whoever it names is barred.
+        if self.observation.spec.workload_ref.is_none() {
+            change.changed_by = changers;
+        }
         change.barred.users.extend(barred.users);
         change.barred.groups.extend(barred.groups);
     }
@@ -241,7 +267,11 @@ impl Turn<'_> {
     /// Nothing is under way: a new template starts a change, provenance alone does not (the stable
     /// pods already run it).
     fn rest_or_start(&mut self, status: &mut RolloutStatus) -> Option<Hold> {
-        if let Some(hold) = gate::conflict(self.observation) {
+        if self.observation.deleting {
+            return None;
+        }
+        let obstacle = || adoption::obstacle(self.observation, None);
+        if let Some(hold) = gate::conflict(self.observation).or_else(obstacle) {
             self.look_again_after(LATER);
             return Some(hold);
         }
@@ -318,6 +348,16 @@ impl Turn<'_> {
         self.look_again_after(SignedDuration::ZERO);
     }
 
+    /// The Rollout is being deleted: what is under way ends, so that stable serves alone before pods are
+    /// given back. A first revision stays as it is: there is nothing to go back to.
+    fn leave(&mut self, status: &mut RolloutStatus, mut change: Change) {
+        if !change.initial {
+            let message = "the Rollout is being deleted".into();
+            self.roll_back(&mut change, reason::ABORTED, message);
+        }
+        status.change = Some(change);
+    }
+
     /// The template changed while a change was under way.
     fn replace(&mut self, status: &mut RolloutStatus, mut change: Change) {
         let back = status
@@ -355,7 +395,11 @@ impl Turn<'_> {
             status.change = Some(change); // it is told and recorded before anything else begins
             return None;
         }
-        let gone = workload::stable_is_alone(self.observation, status);
+        let seen = RolloutStatus {
+            change: Some(change.clone()),
+            ..status.clone()
+        };
+        let gone = workload::stable_is_alone(self.observation, &seen);
         if gone && change.stage == Stage::RollingBack {
             change.stage = Stage::RolledBack;
             self.tell(
@@ -376,13 +420,21 @@ impl Turn<'_> {
         let over = match change.outcome {
             Some(Outcome::Promoted) => {
                 let replaced = change.template_digest != self.proposal.template_digest;
-                replaced || (gone && !is_watched(&change))
+                replaced || (gone && !is_watched(&change) && change.kept_until.is_none())
             }
             Some(Outcome::Superseded) => true,
             Some(Outcome::Reverted) => gone || !stable_again,
             _ if same => gone && self.is_retried(&mut change),
             _ => gone || !stable_again,
         };
+        // Else the next change would begin with the share of this one.
+        let traffic_is_back = change.outcome == Some(Outcome::Promoted)
+            || traffic::is_over(self.observation, &seen)
+            || self.ended_long_ago(&change);
+        let over = over && traffic_is_back;
+        // What comes next cannot be told while the adopted workload cannot be read.
+        let unreadable = adoption::is_unreadable(self.observation) && !self.observation.deleting;
+        let over = over && (!unreadable || change.outcome == Some(Outcome::Promoted));
         if over && (self.observation.recorded || self.ended_long_ago(&change)) {
             // Another provenance for the same pods, or another attempt, has the same people behind it.
             if change.template_digest == self.proposal.template_digest {
@@ -402,7 +454,7 @@ impl Turn<'_> {
     /// After its promotion a change is watched by what needs no comparison: where that breaks, or the
     /// template goes back, the previous revision is the stable one again, without steps.
     fn watch(&mut self, status: &mut RolloutStatus, change: &mut Change) {
-        let (Some(until), Some(previous)) = (change.watched_until.clone(), &change.previous) else {
+        let Some(previous) = &change.previous else {
             return;
         };
         if previous.template_digest == self.proposal.template_digest {
@@ -410,6 +462,10 @@ impl Turn<'_> {
             self.come_back(status, change, Outcome::Reverted, reason::REVERTED, message);
             return;
         }
+        self.keep_previous(change);
+        let Some(until) = change.watched_until.clone() else {
+            return;
+        };
         let verdict = self.judge(change);
         let broken = match verdict {
             Verdict::Fail { message } => Some(message),
@@ -438,7 +494,8 @@ impl Turn<'_> {
         if !judged && self.observation.now < latest {
             return; // its last windows are still to come
         }
-        (change.watched_until, change.previous) = (None, None);
+        change.watched_until = None;
+        self.keep_previous(change);
         let message = if judged {
             format!("nothing broke for {}", change.post_promotion)
         } else {
@@ -451,6 +508,17 @@ impl Turn<'_> {
         self.tell(change, reason::WATCHED, message);
     }
 
+    /// The previous revision is known for as long as it is kept or the change is watched.
+    fn keep_previous(&mut self, change: &mut Change) {
+        match &change.kept_until {
+            Some(until) if until.0 > self.observation.now => self.look_again(until.0),
+            _ => change.kept_until = None,
+        }
+        if change.kept_until.is_none() && change.watched_until.is_none() {
+            change.previous = None;
+        }
+    }
+
     /// Makes the previous revision the stable one again, if it is still there.
     fn come_back(
         &mut self,
@@ -460,7 +528,7 @@ impl Turn<'_> {
         why: &str,
         message: String,
     ) {
-        change.watched_until = None;
+        (change.watched_until, change.kept_until) = (None, None);
         let Some(previous) = change.previous.take() else {
             return;
         };
@@ -541,14 +609,12 @@ impl Turn<'_> {
             .flatten()
             .for_each(|at| self.look_again(at));
         let limits = workload::limits(self.observation);
-        let present = workload::present(
-            self.observation,
-            &RolloutStatus {
-                change: Some(change.clone()),
-                ..status.clone()
-            },
-        );
-        let has_capacity = gate::has_capacity(&Situation {
+        let seen = RolloutStatus {
+            change: Some(change.clone()),
+            ..status.clone()
+        };
+        let present = workload::present(self.observation, &seen);
+        let serves = gate::serves(&Situation {
             observation: self.observation,
             change,
             limits,
@@ -559,8 +625,9 @@ impl Turn<'_> {
             freezes: &freezes,
             checks: &self.proposal.checks,
             effective,
+            status: &seen,
         });
-        self.note_capacity(change, has_capacity);
+        self.note_service(change, serves);
         let scarce_accepted = self.accepts_scarcity(change, &verdict, &sign_offs);
         let hold = gate::first_closed(&Situation {
             observation: self.observation,
@@ -573,9 +640,11 @@ impl Turn<'_> {
             freezes: &freezes,
             checks: &self.proposal.checks,
             effective,
+            status: &seen,
         });
         self.look_for_evidence(change);
         smoke::keep_time(self.observation, change, hold.as_ref());
+        order::keep_place(self.observation, change, hold.as_ref());
         if let Some(hold) = hold {
             return self.wait(change, hold);
         }
@@ -588,7 +657,7 @@ impl Turn<'_> {
     }
 
     /// What ends a change at once: bad evidence, a person's rejection, a smoke check that has failed,
-    /// or a freeze that rolls back.
+    /// pods that all crash, or a freeze that rolls back.
     fn verdict_against(
         &self,
         change: &Change,
@@ -612,6 +681,9 @@ impl Turn<'_> {
         if let Some(message) = smoke::failure(self.observation, change) {
             return Some((reason::SMOKE_FAILED, message));
         }
+        if let Some(message) = pods::crash_loop(self.observation, change) {
+            return Some((reason::CRASH_LOOPING, message));
+        }
         let under_way = matches!(change.stage, Stage::Stepping | Stage::Promoting);
         // Where it cannot be told whether somebody broke the glass, it is held and not rolled back.
         let spared =
@@ -623,6 +695,10 @@ impl Turn<'_> {
 
     /// Tightening a policy takes effect on what is under way; loosening it does not.
     fn tighten(&self, change: &mut Change) {
+        // A template and annotations that cannot be read just now are not a riskier change.
+        if adoption::is_unreadable(self.observation) {
+            return;
+        }
         let risk = self.proposal.risk(self.observation, change.after_rollback);
         let tier = risk.tier.max(change.tier);
         let raised = tier > change.tier;
@@ -694,9 +770,9 @@ impl Turn<'_> {
         }
     }
 
-    fn note_capacity(&self, change: &mut Change, has_capacity: bool) {
+    fn note_service(&self, change: &mut Change, serves: bool) {
         let stepping = change.stage == Stage::Stepping;
-        if stepping && change.available_at.is_none() && has_capacity {
+        if stepping && change.available_at.is_none() && serves {
             change.available_at = Some(Time(self.observation.now));
             change.progressed_at = Some(Time(self.observation.now));
         }
@@ -737,9 +813,13 @@ impl Turn<'_> {
     fn wait(&mut self, change: &mut Change, hold: Hold) -> Option<Hold> {
         // The progress deadline does not run while people are waited for.
         let resumed = match standing::hold_reason(&self.observation.status) {
-            Some(reason::PAUSED | reason::SCALED_TO_ZERO | reason::FROZEN) => {
-                hold.kind != HoldKind::Wish
-            }
+            Some(
+                reason::PAUSED
+                | reason::SCALED_TO_ZERO
+                | reason::FROZEN
+                | reason::AWAITING_DEPENDENCY
+                | reason::QUEUED,
+            ) => hold.kind != HoldKind::Wish,
             Some(reason::AWAITING_SIGN_OFF | reason::AWAITING_PERSON) => {
                 hold.kind == HoldKind::Doubt
             }
@@ -751,6 +831,11 @@ impl Turn<'_> {
         match hold.kind {
             HoldKind::Wish => {
                 change.awaiting_since = None; // people get their time anew afterwards
+                let effective = &self.proposal.effective;
+                if let Some(patience) = order::patience(self.observation, change, effective, &hold)
+                {
+                    self.look_again_after(patience);
+                }
                 Some(hold)
             }
             HoldKind::Time(until) => {
@@ -790,9 +875,19 @@ impl Turn<'_> {
             reason::SERVICE_NOT_FOUND,
             reason::WISHES_UNREADABLE,
             reason::CHECK_INVALID,
+            reason::WORKLOAD_INVALID,
+            reason::AWAITING_PODS,
+            reason::ROUTER_NOT_INSTALLED,
+            reason::ROUTE_NOT_FOUND,
+            reason::ROUTE_INVALID,
         ];
         if polled.contains(&hold.reason.as_str()) {
             self.look_again_after(SOON);
+        }
+        if hold.reason == reason::AWAITING_TRAFFIC {
+            let lately = change.progressed_at.as_ref();
+            let lately = lately.is_some_and(|at| self.observation.now.duration_since(at.0) < LATER);
+            self.look_again_after(if lately { TRAFFIC } else { SOON });
         }
         let deadline = match change.stage {
             Stage::Waiting => smoke::deadline(self.observation, change)
@@ -924,6 +1019,12 @@ impl Turn<'_> {
     fn promote(&mut self, status: &mut RolloutStatus, change: &mut Change) {
         let message = format!("revision {} is stable now", change.revision);
         self.end(change, Outcome::Promoted, reason::PROMOTED, message);
+        let delay = self.observation.spec.strategy.canary.scale_down_delay;
+        if delay > Duration::default() && !change.initial {
+            let until = self.observation.now.saturating_add(delay.signed());
+            change.kept_until = until.ok().map(Time);
+            change.previous.clone_from(&status.stable);
+        }
         if change.post_promotion > Duration::default() && !change.initial {
             let watch = change.post_promotion.signed();
             let until = self.observation.now.saturating_add(watch);
@@ -952,6 +1053,10 @@ impl Turn<'_> {
         change.outcome = Some(outcome);
         (change.stage, change.weight) = match outcome {
             Outcome::Promoted => (Stage::Promoted, 100),
+            // Where stable gave up capacity it takes the traffic back bit by bit.
+            Outcome::Superseded if traffic::pods_follow(workload::limits(self.observation)) => {
+                (Stage::RollingBack, 0)
+            }
             Outcome::Superseded => (Stage::RolledBack, 0),
             Outcome::RolledBack | Outcome::Reverted => (Stage::RollingBack, 0),
         };
@@ -1009,6 +1114,27 @@ impl Turn<'_> {
             self.look_again(due);
         } else {
             self.look_again_after(interval);
+        }
+    }
+
+    /// What no watch reports of the traffic is looked at again soon: endpoints, and the end of a drain.
+    fn look_at_traffic(&mut self, status: &RolloutStatus) {
+        let (Some(split), Some(change)) = (&status.traffic, &status.change) else {
+            return;
+        };
+        if matches!(change.stage, Stage::Waiting | Stage::RolledBack) {
+            return;
+        }
+        let now = self.observation.now;
+        let moving = change.progressed_at.as_ref();
+        let moving = moving.is_some_and(|at| now.duration_since(at.0) < LATER)
+            && traffic::problem(self.observation).is_none();
+        match &split.settled_at {
+            None => self.look_again_after(if moving { TRAFFIC } else { SOON }),
+            Some(since) if !traffic::drained(self.observation, status) => {
+                self.look_again(traffic::drained_at(self.observation, since));
+            }
+            Some(_) => {}
         }
     }
 
@@ -1107,6 +1233,7 @@ fn notices(observation: &Observation, status: &RolloutStatus, hold: Option<&Hold
                 transition.reason.as_str(),
                 reason::ANALYSIS_FAILED
                     | reason::SMOKE_FAILED
+                    | reason::CRASH_LOOPING
                     | reason::PROGRESS_DEADLINE_EXCEEDED
                     | reason::WAIT_EXPIRED
                     | reason::REJECTED

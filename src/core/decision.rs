@@ -2,8 +2,9 @@
 
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::api::{Duration, PodTemplate, RolloutRunSpec, RolloutStatus};
+use crate::api::{Duration, PodTemplate, RolloutRunSpec, RolloutStatus, RouteKind};
 
 /// One decision. Carrying it out twice has the effect of carrying it out once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,6 +65,50 @@ pub enum Action {
         /// Value of the label `pod-template-hash`.
         hash: String,
     },
+    /// Change the weights of a route, or what it mirrors, and nothing else in it.
+    PatchRoute {
+        /// Its kind.
+        kind: RouteKind,
+        /// Its name.
+        name: String,
+        /// Its API version.
+        api_version: String,
+        /// The canary's share that it leads to, in percent.
+        weight: i32,
+        /// The JSON patch: each place is tested before it is changed.
+        operations: Vec<Value>,
+    },
+    /// Make or change the controller's own route for testers.
+    ApplyTesters {
+        /// Its kind.
+        kind: RouteKind,
+        /// Its API version.
+        api_version: String,
+        /// Whether it is there already.
+        exists: bool,
+        /// Its name.
+        name: String,
+        /// Its spec.
+        spec: Value,
+    },
+    /// Remove the controller's own route for testers.
+    DeleteTesters {
+        /// Its kind.
+        kind: RouteKind,
+        /// Its API version.
+        api_version: String,
+        /// Its name.
+        name: String,
+    },
+    /// Let the subsets of a DestinationRule select their revisions.
+    SelectSubsets {
+        /// The DestinationRule's name.
+        name: String,
+        /// Its API version.
+        api_version: String,
+        /// The JSON patch: each place is tested before it is changed.
+        operations: Vec<Value>,
+    },
     /// Make the Job of a smoke check.
     CreateJob {
         /// Its name.
@@ -82,6 +127,29 @@ pub enum Action {
         /// The Job's uid: one of the same name made since is another.
         uid: String,
     },
+    /// Ask an adopted workload for another number of pods.
+    ScaleWorkload {
+        /// Its name.
+        name: String,
+        /// Its uid: one of the same name made since is another.
+        uid: String,
+        /// Pods that it asks for now; where it asks for others, this was decided on something older.
+        from: i32,
+        /// Pods to ask for.
+        replicas: i32,
+        /// The pods without which none of its own may go.
+        beside: Option<Serving>,
+    },
+    /// Let a Service select the pods of all revisions again, and of other controllers.
+    ReleaseService {
+        /// The Service's name.
+        service: String,
+    },
+    /// Let the Rollout wait for the controller when it is deleted, or let it go.
+    SetFinalizer {
+        /// Whether it waits.
+        present: bool,
+    },
     /// Remove a ReplicaSet without pods that is older than the history kept.
     DeleteReplicaSet {
         /// The ReplicaSet's name.
@@ -92,6 +160,15 @@ pub enum Action {
         /// The RolloutRun's name.
         run: String,
     },
+}
+
+/// Pods that serve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Serving {
+    /// The hash of their revision.
+    pub hash: String,
+    /// How many of them are available, at least.
+    pub available: i32,
 }
 
 /// What becomes of a sign-off or an intervention, as a condition on it.

@@ -5,6 +5,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::adoption;
 use super::analysis::Verdict;
 use super::budget;
 use super::checks::Checks;
@@ -14,11 +15,11 @@ use super::policy::Effective;
 use super::reason;
 use super::replicas::{self, Limits, Present};
 use super::sign_off::{self, SignOffs};
-use super::smoke;
+use super::{order, pods, smoke, traffic, workload};
 use crate::api::Duration;
 use crate::api::objective::OnBurn;
 use crate::api::plan::Tier;
-use crate::api::rollout::{Change, Stage};
+use crate::api::rollout::{Change, RolloutStatus, Stage};
 
 /// All that a gate may look at.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub struct Situation<'a> {
     pub checks: &'a Checks,
     /// What the policies demand.
     pub effective: &'a Effective,
+    /// The status with the change in it.
+    pub status: &'a RolloutStatus,
 }
 
 /// Why a change does not go on.
@@ -83,19 +86,23 @@ pub enum HoldKind {
 type Gate = fn(&Situation) -> Option<Hold>;
 
 /// The gates in order.
-const GATES: [Gate; 12] = [
+const GATES: [Gate; 16] = [
     references, // everything that the Rollout names exists and is its own
+    routable,   // the routes can give the canary a share
     checkable,  // every check can be asked
     paused,     // nobody asked to wait
     frozen,     // no incident and no change-freeze
     budgeted,   // the error budgets allow it
     scaled,     // there is something to learn from
+    depended,   // what the Rollout depends on is stable
     capacity,   // the pods for the present weight are available
+    split,      // the routes give the canary the present weight
     bake,       // the present step has had its time
     evidence,   // the analysis passes
     scarcity,   // or the tier accepts what there is
     smoked,     // the smoke check before the first step has succeeded
     sign_off,   // the people whom the next step asks for have signed
+    turn, // there is room for one more risky change; the last, so that who waits here waits for nothing else
 ];
 
 /// The first closed gate before the next step, or before promotion after the last.
@@ -136,6 +143,9 @@ fn references(
     if let Some(conflict) = conflict(observation) {
         return Some(conflict);
     }
+    if let Some(obstacle) = adoption::obstacle(observation, Some(*change)) {
+        return Some(obstacle);
+    }
     if let Some(policy) = observation.unreadable_policies.first() {
         return hold(HoldKind::Doubt, reason::POLICY_UNREADABLE, policy);
     }
@@ -164,6 +174,29 @@ fn references(
         );
     }
     None
+}
+
+fn routable(
+    Situation {
+        observation,
+        change,
+        effective,
+        ..
+    }: &Situation,
+) -> Option<Hold> {
+    if change.initial {
+        return None;
+    }
+    let demands = effective.tiers.get(change.tier);
+    if demands.require_router == Some(true) && !traffic::is_routed(observation) {
+        let message = format!(
+            "tier {} asks for routes that give the canary an exact share (requireRouter), and spec.strategy.canary.traffic names none",
+            change.tier
+        );
+        return hold(HoldKind::Doubt, reason::ROUTER_REQUIRED, message);
+    }
+    let (why, problem) = traffic::problem(observation)?;
+    hold(HoldKind::Doubt, why, problem)
 }
 
 fn checkable(
@@ -250,10 +283,21 @@ fn scaled(
         .flatten()
 }
 
-/// Whether the pods for the present weight are available.
+fn depended(
+    Situation {
+        observation,
+        change,
+        ..
+    }: &Situation,
+) -> Option<Hold> {
+    let awaited = order::awaited_dependencies(observation, change)?;
+    hold(HoldKind::Wish, reason::AWAITING_DEPENDENCY, awaited)
+}
+
+/// Whether the pods for the present weight are available, and have it.
 #[must_use]
-pub fn has_capacity(situation: &Situation) -> bool {
-    capacity(situation).is_none()
+pub fn serves(situation: &Situation) -> bool {
+    capacity(situation).is_none() && split(situation).is_none()
 }
 
 fn capacity(
@@ -266,7 +310,7 @@ fn capacity(
     }: &Situation,
 ) -> Option<Hold> {
     let needed = match change.stage {
-        Stage::Stepping => step_pods(*limits, change.weight, present),
+        Stage::Stepping => step_pods(*limits, change, present),
         Stage::Promoting => promotion_pods(*limits),
         _ => return None,
     };
@@ -280,6 +324,8 @@ fn capacity(
         .find(|set| set.hash == change.pod_template_hash)
         .and_then(|set| set.failure.as_ref())
         .or(observation.write_failure.as_ref())
+        .cloned()
+        .or_else(|| pods::trouble(observation))
         .map(|failure| format!(": {failure}"));
     let message = format!(
         "{available} of {needed} pods of the new revision are available{}",
@@ -289,14 +335,28 @@ fn capacity(
 }
 
 /// Pods that a step needs: as many as the available stable pods can balance.
-fn step_pods(limits: Limits, weight: i32, present: &Present) -> i32 {
-    let balanced = replicas::canary_beside(present.stable.available, weight);
-    replicas::goal(limits, weight).canary.min(balanced)
+fn step_pods(limits: Limits, change: &Change, present: &Present) -> i32 {
+    let balanced = replicas::balanced(limits, present.stable.available, change.weight);
+    workload::step_goal(limits, change).canary.min(balanced)
 }
 
 /// Pods that must be available before a revision becomes the stable one.
 fn promotion_pods(limits: Limits) -> i32 {
     (limits.desired - limits.unavailable).max(limits.desired.min(1))
+}
+
+fn split(
+    Situation {
+        observation,
+        change,
+        status,
+        ..
+    }: &Situation,
+) -> Option<Hold> {
+    let served = matches!(change.stage, Stage::Stepping | Stage::Promoting);
+    let message =
+        traffic::awaited(observation, status, change).filter(|_| served && !change.initial)?;
+    hold(HoldKind::Doubt, reason::AWAITING_TRAFFIC, message)
 }
 
 fn bake(
@@ -325,13 +385,16 @@ pub fn bake_ends(change: &Change) -> Option<Timestamp> {
         return None;
     }
     let since = change.available_at.as_ref()?.0;
-    let bake = present_step(change).map_or(Duration::default(), |step| step.bake);
+    let bake = workload::present_step(change).map_or(Duration::default(), |step| step.bake);
     since.saturating_add(bake.signed()).ok()
 }
 
-fn present_step(change: &Change) -> Option<&crate::api::Step> {
-    let index = usize::try_from(change.step).ok()?.checked_sub(1)?;
-    change.plan.steps.get(index)
+/// Whether the present step asks for evidence: one of weight 0 only where it asks for requests, which
+/// then come from testers or are copies.
+#[must_use]
+pub fn wants_evidence(change: &Change) -> bool {
+    let step = workload::present_step(change);
+    step.is_none_or(|step| step.weight > 0 || step.min_requests > 0)
 }
 
 fn evidence(
@@ -339,7 +402,7 @@ fn evidence(
         change, verdict, ..
     }: &Situation,
 ) -> Option<Hold> {
-    if change.stage != Stage::Stepping {
+    if change.stage != Stage::Stepping || !wants_evidence(change) {
         return None;
     }
     match verdict {
@@ -365,7 +428,9 @@ fn scarcity(
     }: &Situation,
 ) -> Option<Hold> {
     match verdict {
-        Verdict::Scarce { message } if change.stage == Stage::Stepping && !scarce_accepted => {
+        Verdict::Scarce { message }
+            if change.stage == Stage::Stepping && wants_evidence(change) && !scarce_accepted =>
+        {
             hold(HoldKind::Scarce, reason::AWAITING_EVIDENCE, message)
         }
         _ => None,
@@ -408,4 +473,20 @@ fn sign_off(
         reason::AWAITING_SIGN_OFF,
         asked + &unproven.unwrap_or_default(),
     )
+}
+
+fn turn(
+    Situation {
+        observation,
+        change,
+        effective,
+        sign_offs,
+        ..
+    }: &Situation,
+) -> Option<Hold> {
+    if sign_offs.glass_is_broken() {
+        return None;
+    }
+    let awaited = order::awaited_turn(observation, change, effective)?;
+    hold(HoldKind::Wish, reason::QUEUED, awaited.message)
 }

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::analysis::{self, Verdict};
 use super::decision::{Action, Decision};
 use super::observation::{IncidentAnswer, JobEnd, Observation};
 use super::proposal::Proposal;
-use super::replicas::{self, Split};
+use super::replicas::{self, Share, Split};
 use super::{checks, decide, reason, smoke, workload};
 use crate::api::Duration;
 use crate::api::plan::Tier;
@@ -55,6 +57,9 @@ pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
             expect(1, smoke_has_passed(observation, before), &|| {
                 "the first step was taken before the smoke check had succeeded".into()
             });
+            expect(1, in_order(observation, before, after), &|| {
+                "the first step was taken before its turn, or before what it depends on".into()
+            });
             expect(2, people_have_signed(observation, before, after), &|| {
                 "a sign-off was asked for and not given".into()
             });
@@ -72,8 +77,8 @@ pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
         }
         expect(
             3,
-            after.outcome.is_some() || !smoke_has_failed(observation, before),
-            &|| "a failed smoke check did not end the change".into(),
+            after.outcome.is_some() || !has_failed(observation, before),
+            &|| "a failed smoke check or pods that all crash did not end the change".into(),
         );
         expect(7, after.tier >= before.tier, &|| {
             format!("tier {} fell to {}", before.tier, after.tier)
@@ -109,24 +114,58 @@ pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
         decision.notices.len() >= lines.saturating_sub(known),
         &|| "a line was not told as an Event".into(),
     );
+    broken.extend(broken_by_actions(observation, decision));
+    broken.extend(broken_by_adoption(observation, decision));
+    broken
+}
+
+/// The same of what is done.
+fn broken_by_actions(observation: &Observation, decision: &Decision) -> Vec<Broken> {
+    let after = decision.status.change.as_ref();
+    let mut broken = Vec::new();
     for action in &decision.actions {
-        if let Some(what) = unlawful_scale(observation, decision, action) {
-            expect(what.0, false, &|| what.1.clone());
+        let found = match action {
+            Action::PatchRoute { weight, .. } => (!may_have(observation, after, *weight))
+                .then(|| (1, format!("a route gives the canary {weight}%"))),
+            Action::CreateJob { .. } => (!may_smoke(observation, after)).then(|| {
+                let what = "a smoke check was begun while something else holds";
+                (6, what.to_owned())
+            }),
+            Action::SelectRevision { .. } | Action::Adopt { .. } => {
+                let what = "something of another Rollout was written";
+                (!observation.conflicts.is_empty()).then(|| (10, what.to_owned()))
+            }
+            _ => unlawful_scale(observation, decision, action),
+        };
+        broken.extend(found.map(|(law, what)| Broken { law, what }));
+    }
+    broken
+}
+
+/// The same of what is done about an adopted workload, and of a Rollout that is being deleted.
+fn broken_by_adoption(observation: &Observation, decision: &Decision) -> Vec<Broken> {
+    let mut broken = Vec::new();
+    let run = |change: Option<&Change>| change.map(|change| change.run.clone());
+    let before = run(observation.status.change.as_ref());
+    let after = run(decision.status.change.as_ref());
+    let known = !matches!(observation.workload, Some(Err(_)));
+    if after.is_some() && after != before && (!known || observation.deleting) {
+        let what = "a change began although what is asked for is not known, or nothing is".into();
+        broken.push(Broken { law: 6, what });
+    }
+    for action in &decision.actions {
+        if let Some(what) = unlawful_handover(observation, decision, action) {
+            broken.push(Broken { law: 4, what });
         }
-        if matches!(action, Action::CreateJob { .. }) {
-            expect(6, may_smoke(observation, after), &|| {
-                "a smoke check was begun while something else holds".into()
-            });
+        let foreign = matches!(
+            action,
+            Action::ScaleWorkload { .. } | Action::ReleaseService { .. }
+        );
+        if foreign && !observation.conflicts.is_empty() {
+            let what = "the workload or the Service of another Rollout was written".into();
+            broken.push(Broken { law: 10, what });
         }
     }
-    expect(
-        10,
-        observation.conflicts.is_empty()
-            || !decision.actions.iter().any(|action| {
-                matches!(action, Action::SelectRevision { .. } | Action::Adopt { .. })
-            }),
-        &|| "something of another Rollout was written".into(),
-    );
     broken
 }
 
@@ -157,8 +196,9 @@ fn gates_open(observation: &Observation, before: &Change, after: &Change) -> boo
     let enough = before.step == 0 || {
         let present = workload::present(observation, &observation.status);
         let limits = workload::limits(observation);
-        let balanced = replicas::canary_beside(present.stable.available, before.weight);
-        present.canary.available >= replicas::goal(limits, before.weight).canary.min(balanced)
+        let balanced = replicas::balanced(limits, present.stable.available, before.weight);
+        present.canary.available >= workload::step_goal(limits, before).canary.min(balanced)
+            && (before.stage != Stage::Stepping || has_its_share(observation, before))
     };
     let named = observation.services.values().all(Option::is_some);
     baked
@@ -168,6 +208,7 @@ fn gates_open(observation: &Observation, before: &Change, after: &Change) -> boo
         && after.paused_by.is_none()
         && observation.unreadable_policies.is_empty()
         && observation.unreadable_wishes.is_empty()
+        && !matches!(observation.workload, Some(Err(_)))
 }
 
 /// How the smoke check of an attempt ended, as its Job says; `None` where it has not or none is asked.
@@ -189,6 +230,85 @@ fn smoke_has_failed(observation: &Observation, before: &Change) -> bool {
     before.stage == Stage::Waiting
         && !before.smoke.as_ref().is_some_and(|smoke| smoke.passed)
         && matches!(smoke_end(observation, before), Some(JobEnd::Failed { .. }))
+}
+
+/// Whether a first step is taken in order: after what the Rollout depends on, and where every limit of
+/// every policy has room, counted anew.
+fn in_order(observation: &Observation, before: &Change, after: &Change) -> bool {
+    before.stage != Stage::Waiting
+        || (dependencies_are_stable(observation)
+            && (glass_is_broken(observation, before) || has_room(observation, after)))
+}
+
+fn has_room(observation: &Observation, after: &Change) -> bool {
+    let policies = observation.policies.iter();
+    let mut limits = policies.filter_map(|it| Some((&it.name, it.spec.concurrency.as_ref()?)));
+    limits.all(|(policy, limit)| {
+        let Some(Ok(rivals)) = &observation.rivals else {
+            return after.tier < limit.from_tier;
+        };
+        let counted = rivals.iter().filter(|it| {
+            it.queued_at.is_none() && it.tier >= limit.from_tier && it.policies.contains(policy)
+        });
+        let (near, all) = counted.fold((0, 0), |(near, all), it| {
+            (
+                near + i32::from(it.namespace == observation.namespace),
+                all + 1,
+            )
+        });
+        let has_room = limit.per_namespace.is_none_or(|most| near < most)
+            && limit.per_cluster.is_none_or(|most| all < most);
+        after.tier < limit.from_tier || has_room
+    })
+}
+
+fn dependencies_are_stable(observation: &Observation) -> bool {
+    let mut names = observation.spec.depends_on.iter();
+    names.all(|name| {
+        let mut seen = observation.dependencies.iter();
+        seen.any(|it| it.name == *name && it.awaited.is_none())
+    })
+}
+
+/// Whether an action gives a first revision its first pods.
+fn gets_first_pods(observation: &Observation, change: &Change, action: &Action) -> bool {
+    let own = |name: &str| {
+        let mut sets = observation.replica_sets.iter();
+        sets.any(|set| {
+            set.name == name && set.hash == change.pod_template_hash && set.replicas == 0
+        })
+    };
+    change.initial
+        && change.outcome.is_none()
+        && match action {
+            Action::CreateReplicaSet { hash, replicas, .. } => {
+                *hash == change.pod_template_hash && *replicas > 0
+            }
+            Action::Scale {
+                replica_set,
+                replicas,
+            } => *replicas > 0 && own(replica_set),
+            _ => false,
+        }
+}
+
+/// Whether what must end a change has been seen, beside its evidence.
+fn has_failed(observation: &Observation, before: &Change) -> bool {
+    smoke_has_failed(observation, before) || all_pods_crash(observation, before)
+}
+
+fn all_pods_crash(observation: &Observation, before: &Change) -> bool {
+    let pods = &observation.new_pods;
+    let sets = observation.replica_sets.iter();
+    let available: i32 = sets
+        .filter(|set| set.hash == before.pod_template_hash)
+        .map(|set| set.available)
+        .sum();
+    matches!(before.stage, Stage::Stepping | Stage::Promoting)
+        && before.outcome.is_none()
+        && !before.initial
+        && (pods.existing, available) == (pods.crashing, 0)
+        && pods.existing > 0
 }
 
 fn may_smoke(observation: &Observation, after: Option<&Change>) -> bool {
@@ -301,7 +421,10 @@ fn watched_verdict(observation: &Observation, change: &Change) -> Option<Verdict
 }
 
 fn evidence_allows(observation: &Observation, before: &Change) -> bool {
-    if before.step == 0 {
+    let step = usize::try_from(before.step - 1).ok();
+    let step = step.and_then(|index| before.plan.steps.get(index));
+    // At weight 0 nobody depends on the canary, and what there is to learn the step says itself.
+    if step.is_none_or(|step| step.weight == 0 && step.min_requests == 0) {
         return true;
     }
     match verdict(observation, before) {
@@ -317,6 +440,128 @@ fn evidence_allows(observation: &Observation, before: &Change) -> bool {
         }
         _ => false,
     }
+}
+
+/// Pods that serve and would go before others serve in their place.
+fn unlawful_handover(
+    observation: &Observation,
+    decision: &Decision,
+    action: &Action,
+) -> Option<String> {
+    let stable = decision.status.stable.as_ref();
+    let sets = observation.replica_sets.iter().filter(|set| set.owned);
+    let available = |hash: Option<&String>| -> i32 {
+        let sets = sets
+            .clone()
+            .filter(|set| hash.is_none_or(|it| *it == set.hash));
+        sets.map(|set| set.available).sum()
+    };
+    let of_stable = stable.map_or(0, |stable| available(Some(&stable.pod_template_hash)));
+    match action {
+        Action::ScaleWorkload { from, replicas, .. } if replicas < from => {
+            let limits = workload::limits(observation);
+            let least = limits.desired - limits.unavailable;
+            let serves = of_stable > 0 && available(None) >= least;
+            (!serves).then(|| format!("the adopted workload was scaled to {replicas}"))
+        }
+        Action::SetFinalizer { present: false } if observation.deleting => {
+            let wanted = observation.spec.keeps_pods() && !observation.farewell.namespace_ends;
+            let others = match &observation.workload {
+                Some(Ok(workload)) => workload.available > 0,
+                _ => false,
+            };
+            (wanted && of_stable > 0 && !others)
+                .then(|| "pods that are to be kept went with the Rollout".into())
+        }
+        _ => None,
+    }
+}
+
+/// The canary backends of the routes, each with its weight and that of the stable one beside it: read
+/// straight from what is stored.
+fn shares(observation: &Observation) -> impl Iterator<Item = (i64, i64)> {
+    let canary = &observation.spec.strategy.canary;
+    let names = canary
+        .stable_service
+        .clone()
+        .zip(canary.canary_service.clone());
+    let objects = observation
+        .routes
+        .iter()
+        .filter_map(|route| route.object.as_ref().ok());
+    let rules = objects.flat_map(|object| {
+        let rules = object
+            .object
+            .pointer("/spec/rules")
+            .and_then(Value::as_array);
+        rules.into_iter().flatten()
+    });
+    rules.filter_map(move |rule| {
+        let (stable, canary) = names.as_ref()?;
+        let backends = rule.get("backendRefs")?.as_array()?;
+        let weight = |name: &str| {
+            let mut backends = backends.iter();
+            let found = backends.find(|it| it.get("name").and_then(Value::as_str) == Some(name))?;
+            found.get("weight")?.as_i64()
+        };
+        Some((weight(stable)?, weight(canary)?))
+    })
+}
+
+fn largest_share(observation: &Observation) -> i32 {
+    let shares =
+        shares(observation).map(|(stable, canary)| canary * 100 / (stable + canary).max(1));
+    shares
+        .max()
+        .and_then(|share| i32::try_from(share).ok())
+        .unwrap_or(0)
+}
+
+/// Whether no Gateway route gives the canary more than the weight of its step, nor much less.
+fn has_its_share(observation: &Observation, before: &Change) -> bool {
+    let weight = i64::from(before.weight);
+    shares(observation).all(|(stable, canary)| {
+        let total = stable + canary;
+        // Beside other backends the nearest whole weight below is as near as it can be.
+        canary * 100 <= weight * total && (canary + 1) * 100 > weight * total
+    })
+}
+
+/// Whether a route may give the canary this share now: no more than its step's weight, and more than it
+/// has only where pods are there for it.
+fn may_have(observation: &Observation, after: Option<&Change>, weight: i32) -> bool {
+    let Some(change) = after else {
+        return false;
+    };
+    let limits = workload::limits(observation);
+    let mut sets = observation.replica_sets.iter();
+    let canary = sets.find(|set| set.owned && set.hash == change.pod_template_hash);
+    let available = canary.map_or(0, |set| set.available);
+    let least = limits.desired - limits.unavailable;
+    let carries = i64::from(available) * 100 >= i64::from(weight) * i64::from(least);
+    let rises = shares(observation)
+        .any(|(stable, canary)| canary * 100 < i64::from(weight) * (stable + canary));
+    let most = match change.stage {
+        Stage::Waiting | Stage::RolledBack => 0,
+        Stage::Stepping => change.weight,
+        Stage::Promoting | Stage::Promoted | Stage::RollingBack => 100,
+    };
+    let stable = observation.status.stable.as_ref();
+    let stable = stable.and_then(|it| {
+        let mut sets = observation.replica_sets.iter();
+        sets.find(|set| set.owned && set.hash == it.pod_template_hash)
+    });
+    let stable = stable.map_or(0, |set| set.available);
+    let gave_up = limits.share == Share::RoutesAlone
+        || (limits.share == Share::Routes && limits.surge < limits.desired);
+    let gives_back = change.stage == Stage::RollingBack && gave_up;
+    // Where stable gave up pods it gets back what it can carry, unless waiting is over.
+    let overloads = gives_back
+        && available > 0
+        && stable > 0
+        && !workload::is_overdue(observation, change)
+        && 100 - weight > replicas::carried(stable, limits);
+    weight <= most && (!rises || carries) && !overloads
 }
 
 /// A number of pods that no law allows.
@@ -341,13 +586,18 @@ fn unlawful_scale(
     };
     let limits = workload::limits(observation);
     let change = decision.status.change.as_ref()?;
+    if gets_first_pods(observation, change, action) && !dependencies_are_stable(observation) {
+        let what = "a first revision got pods before what it depends on was stable";
+        return Some((1, what.into()));
+    }
     let goal = match change.stage {
-        Stage::Stepping => replicas::goal(limits, change.weight),
+        Stage::Stepping => workload::step_goal(limits, change),
         Stage::Promoting => Split {
-            stable: if change.initial {
-                0
-            } else {
-                limits.surge.min(limits.desired)
+            stable: match limits.share {
+                _ if change.initial => 0,
+                // What the canary does not carry yet.
+                Share::RoutesAlone => replicas::stable_for(limits, largest_share(observation)),
+                _ => limits.surge.min(limits.desired),
             },
             canary: limits.desired,
         },

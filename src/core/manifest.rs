@@ -5,14 +5,19 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::observation::{Admission, ErrorRates, NamedPolicy, Observation, ReplicaSet, Service};
+use super::observation::{
+    Admission, ErrorRates, Farewell, NamedPolicy, NewPods, Observation, ReplicaSet, Route,
+    RouteObject, Service,
+};
 use super::provenance::{change_digest, pod_template_hash, template_digest};
-use super::{checks, policy};
+use super::{checks, order, policy};
 use crate::api::analysis::TemplateUse;
 use crate::api::rollout::{Revision, RolloutStatus};
-use crate::api::{AnalysisTemplateSpec, Duration, PodTemplate, Rollout};
+use crate::api::{
+    AnalysisTemplateSpec, Duration, PodTemplate, Rollout, RouteKind, RouteReference, Traffic,
+};
 
 /// How long samples take to be in Prometheus, where the operator is not told otherwise.
 const LAG: Duration = Duration::seconds(30);
@@ -66,6 +71,8 @@ pub fn observe(
         replica_sets: vec![serving],
         write_failure: None,
         services: around.services,
+        endpoints: BTreeMap::new(),
+        routes: Vec::new(),
         conflicts: Vec::new(),
         history: Vec::new(),
         recorded: true,
@@ -82,8 +89,15 @@ pub fn observe(
         admission: Admission::default(),
         jobs: Vec::new(),
         jobs_unreadable: None,
+        new_pods: NewPods::default(),
+        dependencies: order::all_stable(&rollout.spec.depends_on),
+        rivals: Some(Ok(Vec::new())),
+        workload: None,
+        deleting: false,
+        farewell: Farewell::default(),
         name,
     };
+    take_routes_for_granted(&mut observation);
     // No budget burns.
     let effective = policy::effective(&observation.policies);
     let objectives = checks::checks(&observation, &effective).objectives;
@@ -92,6 +106,56 @@ pub fn observe(
         .map(|name| (name, Ok(ErrorRates::default())));
     observation.objectives = met.collect();
     observation
+}
+
+/// Whatever the routes are: one that splits between two Services, and a router that takes it.
+fn take_routes_for_granted(observation: &mut Observation) {
+    let canary = &mut observation.spec.strategy.canary;
+    let Some(traffic) = &mut canary.traffic else {
+        return;
+    };
+    let mut kinds = traffic.routes.iter().map(|route| route.kind);
+    let kind = kinds.find(|kind| *kind != RouteKind::VirtualService);
+    let reference = RouteReference {
+        kind: kind.unwrap_or(RouteKind::VirtualService),
+        name: observation.name.clone(),
+        ..RouteReference::default()
+    };
+    *traffic = Traffic {
+        routes: vec![reference.clone()],
+        testers: None,
+    };
+    let mut side = |service: &mut Option<String>, name: &str, weight: i32| {
+        let name = service.get_or_insert_with(|| name.to_owned()).clone();
+        let known = observation.services.entry(name.clone()).or_insert(None);
+        known.get_or_insert_with(|| Service {
+            kind: "ClusterIP".into(),
+            selector: BTreeMap::new(),
+        });
+        match kind {
+            Some(_) => json!({ "name": name, "weight": weight }),
+            None => json!({ "destination": { "host": name }, "weight": weight }),
+        }
+    };
+    let backends = [
+        side(&mut canary.stable_service, "stable", 100),
+        side(&mut canary.canary_service, "canary", 0),
+    ];
+    let spec = match kind {
+        Some(_) => json!({
+            "parentRefs": [{ "name": "gateway" }], "rules": [{ "backendRefs": backends }],
+        }),
+        None => json!({ "http": [{ "route": backends }] }),
+    };
+    observation.routes = vec![Route {
+        reference,
+        object: Ok(RouteObject {
+            object: json!({ "metadata": { "uid": "route", "generation": 1 }, "spec": spec }),
+            last_writer: None,
+        }),
+        destination_rule: None,
+        testers: None,
+    }];
 }
 
 /// The templates that a Rollout names.
@@ -146,8 +210,6 @@ pub fn with_another_image(template: &PodTemplate) -> PodTemplate {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::api::Tier;
     use crate::api::policy::Difference;

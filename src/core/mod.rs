@@ -2,6 +2,7 @@
 //!
 //! [`decide`](decide::decide) is the product; everything else here is a part of it.
 
+pub mod adoption;
 pub mod analysis;
 pub mod answers;
 pub mod attestation;
@@ -17,7 +18,9 @@ pub mod intervention;
 pub mod laws;
 pub mod manifest;
 pub mod observation;
+pub mod order;
 pub mod plan;
+pub mod pods;
 pub mod policy;
 mod preset;
 pub mod proposal;
@@ -27,12 +30,14 @@ pub mod reason;
 pub mod record;
 pub mod replicas;
 pub mod risk;
+pub mod route;
 pub mod sign_off;
 pub mod simulate;
 pub mod smoke;
 pub mod standing;
 pub mod statistics;
 pub mod summary;
+pub mod traffic;
 pub mod workload;
 
 pub use decide::decide;

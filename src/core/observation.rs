@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::statistics::Counts;
+use crate::api::plan::Tier;
 use crate::api::rollout::Outcome;
 use crate::api::{
     AnalysisTemplateSpec, Duration, FreezeSpec, InterventionSpec, PodTemplate, RolloutPolicySpec,
-    RolloutSpec, RolloutStatus, SignOffSpec,
+    RolloutSpec, RolloutStatus, RouteReference, SignOffSpec,
 };
 
 /// How long after it was written an admission policy is surely enforced.
@@ -48,6 +50,14 @@ pub struct Observation {
     pub write_failure: Option<String>,
     /// The Services that the Rollout names; `None` for one that does not exist.
     pub services: BTreeMap<String, Option<Service>>,
+    /// Ready pods behind each of those Services, by the hash of their revision; where it cannot be told
+    /// which of the Rollout's it is under an empty one, and of none of them under `?`. Read only while a
+    /// change is in the status, as are the routes.
+    #[serde(default)]
+    pub endpoints: BTreeMap<String, BTreeMap<String, i32>>,
+    /// The routes that the Rollout names, in its order.
+    #[serde(default)]
+    pub routes: Vec<Route>,
     /// Older Rollouts of the namespace that claim the same pods or Services, each in a sentence.
     pub conflicts: Vec<String>,
     /// Records of earlier changes; read only while no change is under way.
@@ -92,6 +102,171 @@ pub struct Observation {
     /// Why those Jobs could not be read.
     #[serde(default)]
     pub jobs_unreadable: Option<String>,
+    /// How the pods of the new revision fare; read only while they are waited for.
+    #[serde(default)]
+    pub new_pods: NewPods,
+    /// The Rollouts that it depends on; read only before the first step of a change.
+    #[serde(default)]
+    pub dependencies: Vec<Dependency>,
+    /// Changes of other Rollouts that count for the limits of the policies, or why they are not known;
+    /// read only while a change waits for its turn, and only if no other look counts them now.
+    #[serde(default)]
+    pub rivals: Option<Result<Vec<Rival>, String>>,
+    /// The workload that the Rollout adopts, where it names one; or why it cannot. Where it can, the
+    /// spec above has its pod template and selector.
+    #[serde(default)]
+    pub workload: Option<Result<Workload, Unusable>>,
+    /// Whether the Rollout is being deleted and gives its pods back first.
+    #[serde(default)]
+    pub deleting: bool,
+    /// What the deletion of the Rollout waits for.
+    #[serde(default)]
+    pub farewell: Farewell,
+}
+
+/// What the deletion of a Rollout waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Farewell {
+    /// Whether it waits for the controller, by a finalizer.
+    pub awaited: bool,
+    /// When it was asked for.
+    pub since: Option<Timestamp>,
+    /// Whether the whole namespace is being deleted.
+    pub namespace_ends: bool,
+}
+
+/// How the pods of a revision fare.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewPods {
+    /// Pods that are there, have not ended and are not being deleted.
+    pub existing: i32,
+    /// Those of them with a container that crashes again and again.
+    pub crashing: i32,
+    /// Why one of them does not start, in the words of its pod.
+    pub trouble: Option<String>,
+    /// How a container of one of those that crash has failed last.
+    #[serde(default)]
+    pub crash: Option<ContainerFailure>,
+}
+
+/// A Rollout that another one depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    /// Its name.
+    pub name: String,
+    /// Why it is waited for, in a sentence; `None` where it is stable.
+    pub awaited: Option<String>,
+}
+
+/// A change of another Rollout that counts for a limit of a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rival {
+    /// Namespace of its Rollout.
+    pub namespace: String,
+    /// Name of its Rollout.
+    pub name: String,
+    /// Uid of its Rollout.
+    pub uid: String,
+    /// Names of the policies with a limit that govern it as well.
+    pub policies: Vec<String>,
+    /// Its tier.
+    pub tier: Tier,
+    /// Since when it waits for its turn; `None` where it is under way.
+    pub queued_at: Option<Timestamp>,
+}
+
+/// An adopted workload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Pods that it asks for.
+    pub replicas: i32,
+    /// Pods of it that exist.
+    pub current: i32,
+    /// Pods of it that are available.
+    pub available: i32,
+    /// Whether its controller has seen its latest spec.
+    pub observed: bool,
+    /// Who set its number of pods last beside the controller, by the name of the field manager.
+    #[serde(default)]
+    pub scaled_by: Option<String>,
+    /// Autoscalers that aim at it or at the Rollout.
+    #[serde(default)]
+    pub autoscalers: Vec<Autoscaler>,
+}
+
+/// Why a workload cannot be adopted as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unusable {
+    /// There is none of that name, or it is being deleted.
+    Missing,
+    /// It could not be read.
+    Unreadable {
+        /// Why, in the words of the API server.
+        message: String,
+    },
+    /// It does not fit a Rollout.
+    Unfit {
+        /// What does not fit and how to mend it, as the end of a sentence that begins with its name.
+        message: String,
+    },
+}
+
+/// A HorizontalPodAutoscaler.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Autoscaler {
+    /// Its name.
+    pub name: String,
+    /// Whether it aims at the Rollout; otherwise at the workload that the Rollout adopts.
+    pub aims_at_rollout: bool,
+}
+
+/// A route that the Rollout names, and what belongs to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Route {
+    /// How the Rollout names it.
+    pub reference: RouteReference,
+    /// The route as it is stored.
+    pub object: Result<RouteObject, Absence>,
+    /// The DestinationRule whose subsets tell the sides apart, where one is named.
+    pub destination_rule: Option<Result<RouteObject, Absence>>,
+    /// The controller's own route for testers, where there is one.
+    pub testers: Option<RouteObject>,
+}
+
+/// An object of a router as it is stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouteObject {
+    /// The whole of it, but for its managed fields.
+    pub object: Value,
+    /// Who wrote its spec last beside the controller, by the name of the field manager.
+    pub last_writer: Option<String>,
+}
+
+impl RouteObject {
+    /// Its API version, such as `gateway.networking.k8s.io/v1`.
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        let version = self.object.get("apiVersion").and_then(Value::as_str);
+        version.unwrap_or_default().to_owned()
+    }
+}
+
+/// Why an object is not there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Absence {
+    /// The API server does not know its kind.
+    NotInstalled,
+    /// There is none of that name.
+    NotFound,
+    /// It could not be read.
+    Unreadable {
+        /// Why, in the words of the API server.
+        message: String,
+    },
 }
 
 /// A Job of a smoke check as far as decisions depend on it.

@@ -50,9 +50,17 @@ pub fn plan_for(tier: Tier, own_steps: &[Step], effective: &Effective) -> Plan {
             steps_for(tier, own_steps, &lower, effective)
         });
     tightened.truncate(MAX_SENTENCES);
+    let mut promotion_sign_off = demands.promotion_sign_off.clone().unwrap_or_default();
+    if steps.is_empty() {
+        // What is switched in one go has no step before which to ask.
+        add_demands(
+            &mut promotion_sign_off,
+            demands.sign_off.as_deref().unwrap_or_default(),
+        );
+    }
     Plan {
         steps,
-        promotion_sign_off: demands.promotion_sign_off.clone().unwrap_or_default(),
+        promotion_sign_off,
         strictness: strictness(demands),
         tightened,
         policies: effective
@@ -206,12 +214,16 @@ impl Floors {
             weight: *weight,
             bake: self.min_bake,
             min_requests: self.min_requests,
-            sign_off: Vec::new(),
+            ..Step::default()
         };
         weights.iter().map(step).collect()
     }
 
+    /// A step of weight 0 is one more than the tier asks for, and stays as it is.
     fn raised(&self, step: &Step) -> Step {
+        if step.weight == 0 {
+            return step.clone();
+        }
         Step {
             bake: step.bake.max(self.min_bake),
             min_requests: step.min_requests.max(self.min_requests),
@@ -264,6 +276,9 @@ impl Floors {
             source,
             ..
         } = self;
+        if step.weight == 0 {
+            return None;
+        }
         let bake = (step.bake < *min_bake)
             .then(|| format!("bake {} is below minBake {min_bake}", step.bake));
         let requests = (step.min_requests < *min_requests).then(|| {
@@ -357,6 +372,8 @@ fn in_one(steps: &[Step]) -> Option<Step> {
             .min_requests
             .saturating_add(step.min_requests)
             .min(MAX_REQUESTS);
+        all.scale = all.scale.max(step.scale);
+        all.mirror = all.mirror.max(step.mirror);
         add_demands(&mut all.sign_off, &step.sign_off);
         all
     })
@@ -483,7 +500,8 @@ impl<'a> UnderWay<'a> {
     /// Whether every increase to come is one that the current steps have thereabouts. Up to their
     /// first and beyond their last they limit none but the first of all.
     fn has_small_increases(&self) -> bool {
-        let (Some(first), Some(last)) = (self.current.first(), self.current.last()) else {
+        let mut weighted = self.current.iter().filter(|step| step.weight > 0);
+        let (Some(first), Some(last)) = (weighted.next(), self.current.last()) else {
             return true;
         };
         let has_as_large = |from: i32, to: i32| {
@@ -575,6 +593,8 @@ fn joined_at(mut a: Vec<Step>, b: &[Step]) -> Vec<Step> {
     for (step, other) in a.iter_mut().zip(each.iter().chain(&rest)) {
         step.bake = step.bake.max(other.bake);
         step.min_requests = step.min_requests.max(other.min_requests);
+        step.scale = step.scale.max(other.scale);
+        step.mirror = step.mirror.max(other.mirror);
         add_demands(&mut step.sign_off, &other.sign_off);
     }
     a
@@ -737,6 +757,7 @@ fn course(steps: &[Step]) -> Course {
         bake,
         min_requests,
         sign_off,
+        ..
     } in steps
     {
         let level = Level {
@@ -772,6 +793,7 @@ fn steps_of(course: &Course) -> Vec<Step> {
             bake: end.saturating_sub(at).into(),
             min_requests: level.min_requests,
             sign_off: sign_off.iter().cloned().collect(),
+            ..Step::default()
         })
         .collect()
 }
@@ -934,6 +956,7 @@ mod tests {
             margin_difference: Some(0.005),
             on_scarce_evidence: Some(OnScarceEvidence::Extend),
             wait_at_most: Some(Duration::minutes(60)),
+            require_router: Some(false),
         }
     }
 

@@ -15,7 +15,7 @@ use super::plan::strictest_steps;
 use crate::api::freeze::{FreezeWindow, IncidentQuery};
 use crate::api::plan::{SignOffDemand, Tier};
 use crate::api::policy::{
-    Band, Criticality, Factor, OnScarceEvidence, People, RiskModel, RolloutPolicy,
+    Band, Concurrency, Criticality, Factor, OnScarceEvidence, People, RiskModel, RolloutPolicy,
     RolloutPolicySpec, Thresholds, TierDemands, Tiers, Trust, TrustedKey,
 };
 use crate::api::{Check, Duration, Objective};
@@ -65,6 +65,8 @@ pub struct Effective {
     pub windows: Vec<FreezeWindow>,
     /// Incident queries, each with the name of its policy.
     pub incidents: Vec<(String, IncidentQuery)>,
+    /// Limits on changes that run at once, each with the name of its policy.
+    pub concurrency: Vec<(String, Concurrency)>,
 }
 
 static PARSED: LazyLock<RolloutPolicySpec> = LazyLock::new(|| {
@@ -183,6 +185,10 @@ pub fn effective(policies: &[NamedPolicy]) -> Effective {
         incidents: policies
             .iter()
             .filter_map(|it| Some((it.name.clone(), it.spec.freeze.incident.clone()?)))
+            .collect(),
+        concurrency: policies
+            .iter()
+            .filter_map(|it| Some((it.name.clone(), it.spec.concurrency.clone()?)))
             .collect(),
     }
 }
@@ -378,6 +384,7 @@ fn strictest_demands(a: &TierDemands, b: &TierDemands) -> TierDemands {
             OnScarceEvidence::max,
         ),
         wait_at_most: strictest(a.wait_at_most, b.wait_at_most, Duration::min),
+        require_router: strictest(a.require_router, b.require_router, |a, b| a || b),
     }
 }
 
@@ -491,6 +498,7 @@ fn filled_demands(demands: &TierDemands, from: &TierDemands) -> TierDemands {
         margin_difference: demands.margin_difference.or(from.margin_difference),
         on_scarce_evidence: demands.on_scarce_evidence.or(from.on_scarce_evidence),
         wait_at_most: demands.wait_at_most.or(from.wait_at_most),
+        require_router: demands.require_router.or(from.require_router),
     }
 }
 
@@ -696,6 +704,7 @@ pub(super) mod arbitrary {
                 bake: Duration::minutes(minutes),
                 min_requests,
                 sign_off,
+                ..Step::default()
             };
             parts.into_iter().map(step).collect()
         })
@@ -714,8 +723,8 @@ pub(super) mod arbitrary {
         let minutes = || (0_u64..3000).prop_map(Duration::minutes);
         (
             (steps(), sign_offs(), sign_offs()),
-            (of(1..=100), of(1..=100), of(1..=99), of(0_i64..1000)),
-            (of(minutes()), of(minutes()), of(scarce)),
+            (of(1..=100), of(1..=100), of(0..=99), of(0_i64..1000)),
+            (of(minutes()), of(minutes()), of(scarce), of(any::<bool>())),
             (
                 of(0.001..0.5),
                 of(0.001..0.5),
@@ -729,7 +738,7 @@ pub(super) mod arbitrary {
                 let (steps, sign_off, promotion_sign_off): (_, Vec<_>, Vec<_>) = lists;
                 let sign_off = (!sign_off.is_empty()).then_some(sign_off);
                 let (max_first_weight, max_increase, min_final_weight, min_requests) = numbers;
-                let (min_bake, wait_at_most, on_scarce_evidence) = others;
+                let (min_bake, wait_at_most, on_scarce_evidence, require_router) = others;
                 TierDemands {
                     steps,
                     max_first_weight,
@@ -748,6 +757,7 @@ pub(super) mod arbitrary {
                     margin_difference: chances.5,
                     on_scarce_evidence,
                     wait_at_most,
+                    require_router,
                 }
             })
     }
@@ -914,11 +924,12 @@ mod tests {
             let value = |tier: Tier| match &tiers[tier.as_str()][field] {
                 Value::String(text) => text.clone(),
                 Value::Number(number) => number.as_f64().unwrap().to_string(),
+                Value::Bool(yes) => yes.to_string(),
                 other => panic!("{field}: {other}"),
             };
             rows.push((format!("| `{field}` |"), row(&value)));
         }
-        assert_eq!(rows.len(), 3 + 13);
+        assert_eq!(rows.len(), 3 + 14);
         for (begin, end) in rows {
             let found = docs
                 .lines()
@@ -1242,6 +1253,7 @@ tiers:
             && a.margin_difference <= b.margin_difference
             && a.on_scarce_evidence >= b.on_scarce_evidence
             && a.wait_at_most <= b.wait_at_most
+            && a.require_router >= b.require_router
     }
 
     fn no_looser(a: &Effective, b: &Effective) -> bool {

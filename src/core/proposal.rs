@@ -1,5 +1,6 @@
 //! What a Rollout's spec asks for at this moment, and what the policies say to it.
 
+use super::adoption;
 use super::attestation;
 use super::checks::{self, Checks};
 use super::observation::Observation;
@@ -7,10 +8,10 @@ use super::plan;
 use super::policy::{self, Effective};
 use super::provenance::{self, Provenance};
 use super::risk::{self, Facts, Risk};
-use crate::api::PodTemplate;
 use crate::api::plan::Tier;
 use crate::api::policy::Difference;
 use crate::api::rollout::{Outcome, Plan};
+use crate::api::{PodTemplate, RouteKind};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,7 +55,7 @@ impl Proposal {
             &effective,
             observation.now,
         );
-        Self {
+        let mut proposal = Self {
             digest: provenance::change_digest(template, &observation.annotations),
             template_digest,
             hash,
@@ -63,7 +64,14 @@ impl Proposal {
             attested,
             checks: checks::checks(observation, &effective),
             effective,
+        };
+        if let Some(known) = adoption::last_known(observation) {
+            proposal.digest = known.digest;
+            proposal.template_digest = known.template_digest;
+            proposal.hash = known.pod_template_hash;
+            proposal.collision_count = observation.status.collision_count;
         }
+        proposal
     }
 
     /// The risk of the change, beside what is stable now.
@@ -77,11 +85,7 @@ impl Proposal {
                 &observation.labels,
                 &observation.namespace_labels,
             ),
-            exposed: observation
-                .services
-                .values()
-                .flatten()
-                .any(|service| matches!(service.kind.as_str(), "LoadBalancer" | "NodePort")),
+            exposed: is_exposed(observation),
             after_rollback,
         };
         risk::risk_of_both(&self.provenance, self.attested.as_ref(), &facts, model)
@@ -96,6 +100,16 @@ impl Proposal {
             &self.effective,
         )
     }
+}
+
+/// Whether the workload is reached from outside: by the type of its Services, or by a Gateway. A
+/// VirtualService may be for the mesh alone.
+fn is_exposed(observation: &Observation) -> bool {
+    let mut services = observation.services.values().flatten();
+    let traffic = observation.spec.strategy.canary.traffic.as_ref();
+    let mut routes = traffic.into_iter().flat_map(|traffic| &traffic.routes);
+    services.any(|service| matches!(service.kind.as_str(), "LoadBalancer" | "NodePort"))
+        || routes.any(|route| route.kind != RouteKind::VirtualService)
 }
 
 /// What is declared of a change, and what is attested of it as the policies demand.

@@ -79,6 +79,36 @@ pub const ADVISORY_FAILED: &str = "AdvisoryFailed";
 pub const NO_CHECKS: &str = "NoChecks";
 /// A Service that the Rollout names does not exist.
 pub const SERVICE_NOT_FOUND: &str = "ServiceNotFound";
+/// The kind of a route that the Rollout names is not installed.
+pub const ROUTER_NOT_INSTALLED: &str = "RouterNotInstalled";
+/// A route that the Rollout names does not exist.
+pub const ROUTE_NOT_FOUND: &str = "RouteNotFound";
+/// A route cannot be split as it is.
+pub const ROUTE_INVALID: &str = "RouteInvalid";
+/// The tier asks for routes and the Rollout names none.
+pub const ROUTER_REQUIRED: &str = "RouterRequired";
+/// The routes do not have their weights yet, or their routers have not accepted them.
+pub const AWAITING_TRAFFIC: &str = "AwaitingTraffic";
+/// Somebody else set the weights of a route, and they were set back.
+pub const WEIGHTS_CORRECTED: &str = "WeightsCorrected";
+/// A Rollout that this one depends on is not stable.
+pub const AWAITING_DEPENDENCY: &str = "AwaitingDependency";
+/// As many risky changes are under way as the policies allow.
+pub const QUEUED: &str = "Queued";
+/// All new pods crash again and again.
+pub const CRASH_LOOPING: &str = "CrashLooping";
+/// The adopted workload cannot be used as it is.
+pub const WORKLOAD_INVALID: &str = "WorkloadInvalid";
+/// Somebody else scaled the adopted workload up, and it was scaled down again.
+pub const WORKLOAD_SCALED_DOWN: &str = "WorkloadScaledDown";
+/// The Rollout takes over from the adopted workload.
+pub const TAKING_OVER: &str = "TakingOver";
+/// The Rollout serves in place of the adopted workload.
+pub const TAKEN_OVER: &str = "TakenOver";
+/// An autoscaler aims at the adopted workload, which has no pods of its own any more.
+pub const AUTOSCALER_MISDIRECTED: &str = "AutoscalerMisdirected";
+/// The Rollout is being deleted and gives its pods back.
+pub const GIVING_BACK: &str = "GivingBack";
 /// Another Rollout claims the same pods or Services.
 pub const CONFLICT: &str = "Conflict";
 /// A policy that might govern the Rollout cannot be read.

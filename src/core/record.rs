@@ -47,7 +47,8 @@ pub fn of(
         progress: progress(change),
         ..RolloutRunSpec::default()
     };
-    if change.digest == proposal.digest {
+    // What an adopted workload asks for is not described while that cannot be read.
+    if change.digest == proposal.digest && !observation.spec.template.is_absent() {
         describe(&mut spec, observation, proposal, change);
     }
     Some(Record {

@@ -1,6 +1,7 @@
 //! Weights, surge and capacity as numbers of pods.
 //!
-//! Without a router a revision's share of the traffic is its share of the available pods.
+//! Without routes a revision's share of the traffic is its share of the available pods; with them its
+//! pods are as many as its share needs.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -13,6 +14,20 @@ pub struct Limits {
     pub surge: i32,
     /// Pods of `desired` that may be unavailable.
     pub unavailable: i32,
+    /// What gives the canary its share.
+    pub share: Share,
+}
+
+/// What gives the canary its share of the traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Share {
+    /// Its share of the pods.
+    #[default]
+    Pods,
+    /// Routes; stable keeps all its pods.
+    Routes,
+    /// Routes; stable gives up the pods that its share needs no more.
+    RoutesAlone,
 }
 
 impl Limits {
@@ -28,14 +43,25 @@ impl Limits {
             desired,
             surge,
             unavailable: if stuck { 1 } else { unavailable },
+            share: Share::Pods,
         }
     }
 
-    const fn at_most(self) -> i32 {
+    /// The same where this gives the canary its share.
+    #[must_use]
+    pub const fn with(self, share: Share) -> Self {
+        Self { share, ..self }
+    }
+
+    /// Pods that may exist.
+    #[must_use]
+    pub const fn at_most(self) -> i32 {
         self.desired.saturating_add(self.surge)
     }
 
-    const fn at_least(self) -> i32 {
+    /// Pods that must be available at all times.
+    #[must_use]
+    pub const fn at_least(self) -> i32 {
         self.desired.saturating_sub(self.unavailable)
     }
 }
@@ -89,13 +115,76 @@ pub fn canary_beside(stable: i32, weight: i32) -> i32 {
     i32::try_from(pods).unwrap_or(i32::MAX).max(1)
 }
 
-/// The split that a weight in percent asks for.
+/// Pods that a share of the traffic needs, rounded up.
+#[must_use]
+pub fn part(desired: i32, percent: i32) -> i32 {
+    let percent = i64::from(percent.clamp(0, 100));
+    let pods = (i64::from(desired.max(0)) * percent + 99) / 100;
+    i32::try_from(pods).unwrap_or(i32::MAX)
+}
+
+/// Canary pods that must be ready before routes give it a share; at least one, where any are asked for.
+#[must_use]
+pub fn canary_for(limits: Limits, share: i32) -> i32 {
+    let full = limits.desired - limits.unavailable;
+    part(limits.desired, share)
+        .min(full.max(1))
+        .max(limits.desired.min(1))
+}
+
+/// Share of the traffic, in percent, that so many of the desired pods can carry.
+#[must_use]
+pub fn carried(available: i32, limits: Limits) -> i32 {
+    if available >= limits.at_least().max(1) {
+        return 100;
+    }
+    let share = i64::from(available.max(0)) * 100 / i64::from(limits.desired.max(1));
+    i32::try_from(share).unwrap_or(100)
+}
+
+/// Stable pods that routes which give the canary a share leave needed.
+#[must_use]
+pub fn stable_for(limits: Limits, share: i32) -> i32 {
+    let needed = part(limits.desired, 100 - share);
+    (needed - limits.unavailable).max(needed.min(1))
+}
+
+/// The split that a weight in percent asks for, with a canary of at least `scale` percent.
+#[must_use]
+pub fn goal(limits: Limits, weight: i32, scale: i32) -> Split {
+    let (desired, ahead) = (limits.desired, part(limits.desired, scale));
+    match limits.share {
+        Share::Pods if weight > 0 || scale == 0 => by_pods(limits, weight),
+        _ if desired == 0 || (weight <= 0 && scale == 0) => Split {
+            stable: desired,
+            canary: 0,
+        },
+        share => {
+            let needed = part(desired, 100 - weight).max(1);
+            let kept = if share == Share::RoutesAlone {
+                needed
+            } else {
+                desired
+            };
+            // A larger canary than its share needs must find room beside what stable needs.
+            let room = (limits.at_most() - needed)
+                .max(part(desired, weight))
+                .max(1);
+            let canary = part(desired, weight).max(ahead).clamp(1, room);
+            Split {
+                stable: kept.min(limits.at_most() - canary).max(needed),
+                canary,
+            }
+        }
+    }
+}
+
+/// The split where a revision's share is its share of the pods.
 ///
 /// The stable revision keeps all its pods while the surge has room for the canary's; where it has
 /// not, the pods that may exist are divided by the weight. One pod beyond the surge is allowed where
 /// otherwise only one revision could serve.
-#[must_use]
-pub fn goal(limits: Limits, weight: i32) -> Split {
+fn by_pods(limits: Limits, weight: i32) -> Split {
     let desired = limits.desired;
     if weight <= 0 || desired == 0 {
         return Split {
@@ -159,11 +248,22 @@ pub struct Next {
     pub others: Vec<i32>,
 }
 
+/// The most canary pods beside so many of stable.
+#[must_use]
+pub fn balanced(limits: Limits, stable: i32, weight: i32) -> i32 {
+    if limits.share == Share::Pods && weight > 0 {
+        canary_beside(stable, weight)
+    } else {
+        i32::MAX
+    }
+}
+
 /// The next step from what is there towards `goal`: pods are added as far as the surge has room,
 /// stable's first, and removed as far as enough pods stay available, unwanted ones first.
 ///
-/// The canary grows no faster than stable can balance it at `weight`, and where both shrink the
-/// canary shrinks first, so that its share never passes the weight on the way.
+/// Where a revision's share is that of its pods, the canary grows no faster than stable can balance it
+/// at `weight`, and where both shrink the canary shrinks first, so that its share never passes the
+/// weight on the way. At weight 0 nothing sends to its pods.
 #[must_use]
 pub fn next(limits: Limits, weight: i32, goal: Split, present: &Present) -> Next {
     let Present {
@@ -179,7 +279,7 @@ pub fn next(limits: Limits, weight: i32, goal: Split, present: &Present) -> Next
         added
     };
     let stable_added = grow(stable, goal.stable);
-    let balanced = goal.canary.min(canary_beside(stable.available, weight));
+    let balanced = goal.canary.min(balanced(limits, stable.available, weight));
     let canary_added = grow(canary, balanced);
 
     let available =
@@ -235,7 +335,7 @@ mod tests {
             (10, "100%", 0, 10, 0),
             (10, "100%", 100, 0, 10),
         ] {
-            let split = goal(limits(desired, surge, "25%"), weight);
+            let split = goal(limits(desired, surge, "25%"), weight, 0);
             assert_eq!(
                 split,
                 Split { stable, canary },
@@ -251,7 +351,8 @@ mod tests {
             Limits {
                 desired: 10,
                 surge: 3,
-                unavailable: 2
+                unavailable: 2,
+                share: Share::Pods,
             }
         );
         assert_eq!(
@@ -259,7 +360,8 @@ mod tests {
             Limits {
                 desired: 1,
                 surge: 1,
-                unavailable: 0
+                unavailable: 0,
+                share: Share::Pods,
             }
         );
         assert_eq!(
@@ -267,7 +369,8 @@ mod tests {
             Limits {
                 desired: 2,
                 surge: 0,
-                unavailable: 1
+                unavailable: 1,
+                share: Share::Pods,
             }
         );
         assert_eq!(
@@ -275,7 +378,8 @@ mod tests {
             Limits {
                 desired: 3,
                 surge: 0,
-                unavailable: 1
+                unavailable: 1,
+                share: Share::Pods,
             }
         );
     }
@@ -295,7 +399,7 @@ mod tests {
         };
         let limits = limits(10, "100%", "0%");
         assert_eq!(
-            next(limits, 0, goal(limits, 0), &present),
+            next(limits, 0, goal(limits, 0, 0), &present),
             Next {
                 stable: 10,
                 canary: 0,
@@ -318,7 +422,7 @@ mod tests {
             },
             others: vec![],
         };
-        let first = next(limits, 0, goal(limits, 0), &present);
+        let first = next(limits, 0, goal(limits, 0, 0), &present);
         assert_eq!((first.stable, first.canary), (6, 4));
         let present = Present {
             canary: Pods {
@@ -327,7 +431,7 @@ mod tests {
             },
             ..present
         };
-        let second = next(limits, 0, goal(limits, 0), &present);
+        let second = next(limits, 0, goal(limits, 0, 0), &present);
         assert_eq!((second.stable, second.canary), (8, 4));
     }
 
@@ -345,7 +449,7 @@ mod tests {
             },
             others: vec![],
         };
-        assert_eq!(next(limits, 100, goal(limits, 100), &present).stable, 0);
+        assert_eq!(next(limits, 100, goal(limits, 100, 0), &present).stable, 0);
     }
 
     fn pods() -> impl Strategy<Value = Pods> {
@@ -357,7 +461,7 @@ mod tests {
 
     /// Any state, run to its end: pods become available one round after they were asked for.
     fn settle(limits: Limits, weight: i32, mut present: Present) -> (Present, Vec<Present>) {
-        let goal = goal(limits, weight);
+        let goal = goal(limits, weight, 0);
         let mut seen = vec![present.clone()];
         for _ in 0..2_000 {
             let next = next(limits, weight, goal, &present);
@@ -390,10 +494,28 @@ mod tests {
             desired in 1..200i32, surge in 0..200i32, unavailable in 0..5i32, weight in 1..100i32,
         ) {
             let limits = Limits::new(desired, &IntOrString::Int(surge), &IntOrString::Int(unavailable));
-            let Split { stable, canary } = goal(limits, weight);
+            let Split { stable, canary } = goal(limits, weight, 0);
             prop_assert!(stable >= 1 && canary >= 1);
             prop_assert!(canary == 1 || canary * 100 <= weight * (stable + canary));
             prop_assert!(stable + canary <= (limits.desired + limits.surge).max(2));
+        }
+
+        #[test]
+        fn with_routes_each_side_has_the_pods_that_its_share_needs(
+            desired in 1..200i32, surge in 0..200i32, weight in 0..100i32, scale in 0..=100i32, alone in any::<bool>(),
+        ) {
+            let share = if alone { Share::RoutesAlone } else { Share::Routes };
+            let limits = Limits::new(desired, &IntOrString::Int(surge), &IntOrString::Int(0)).with(share);
+            let Split { stable, canary } = goal(limits, weight, scale);
+            prop_assert!(stable >= part(desired, 100 - weight).min(desired), "law 4");
+            if weight > 0 || scale > 0 {
+                prop_assert!(canary >= canary_for(limits, weight));
+            }
+            // Rounding up on both sides takes one pod more than there should be.
+            prop_assert!(stable + canary <= limits.at_most() + 1);
+            if !alone && surge >= desired {
+                prop_assert!(stable == desired && (scale == 0 || canary >= part(desired, scale)));
+            }
         }
 
         #[test]
@@ -403,7 +525,7 @@ mod tests {
         ) {
             let limits = Limits::new(desired, &IntOrString::Int(surge), &IntOrString::Int(unavailable));
             let start = Present { stable, canary, others: vec![other] };
-            let goal = goal(limits, weight);
+            let goal = goal(limits, weight, 0);
             let (end, seen) = settle(limits, weight, start);
             prop_assert_eq!((end.stable.asked, end.canary.asked, end.others[0].asked), (goal.stable, goal.canary, 0));
             for pair in seen.windows(2) {

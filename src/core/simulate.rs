@@ -2,10 +2,11 @@
 //!
 //! The world is deterministic; what the traffic gives is a function that the caller supplies.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 
 use super::decision::{Action, Answer, AnswerTo, Decision};
 use super::laws::{self, Broken};
@@ -15,10 +16,10 @@ use super::observation::{
 use super::proposal::Proposal;
 use super::statistics::Counts;
 use super::{analysis, checks, decide, reason};
-use crate::api::Check;
 use crate::api::rollout::Outcome;
+use crate::api::{Check, RouteKind};
 
-/// What Prometheus would answer for one window: its end and the canary's share of the pods
+/// What Prometheus would answer for one window: its end and the canary's share of the traffic
 /// (fraction) in, an outcome out.
 pub type Traffic<'a> = dyn FnMut(Timestamp, f64) -> WindowOutcome + 'a;
 
@@ -62,6 +63,24 @@ pub struct World {
     pub broken: Vec<Broken>,
     /// Writes of status so far.
     pub status_writes: usize,
+    /// How long routers take to accept a route as it is written, and to notice which pods are ready.
+    pub routers_take: SignedDuration,
+    /// When routers accept the routes as they are, by their place.
+    accepting: BTreeMap<usize, Timestamp>,
+    /// What routers may still believe: when it was so, the shares of the sides, and the pods behind the
+    /// Services.
+    beliefs: Vec<(Timestamp, Belief)>,
+    /// Moments at which a router would have sent to no pod, each in a sentence.
+    pub lost: Vec<String>,
+}
+
+/// What a router may believe at a moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Belief {
+    /// Services that get any requests.
+    used: BTreeSet<String>,
+    /// Revisions with ready pods behind each Service.
+    behind: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl World {
@@ -80,6 +99,10 @@ impl World {
             runs: BTreeMap::new(),
             broken: Vec::new(),
             status_writes: 0,
+            routers_take: SignedDuration::from_millis(300),
+            accepting: BTreeMap::new(),
+            beliefs: Vec::new(),
+            lost: Vec::new(),
         }
     }
 
@@ -103,6 +126,7 @@ impl World {
 
     /// Observes and decides, and checks the decision against the laws.
     pub fn look(&mut self, traffic: &mut Traffic) -> Decision {
+        self.route();
         self.count_windows(traffic);
         self.observation.history = self.runs.values().cloned().collect();
         self.observation.recorded = self
@@ -214,9 +238,38 @@ impl World {
             Action::DeleteRun { run } => {
                 self.runs.remove(run);
             }
+            Action::PatchRoute {
+                kind,
+                name,
+                operations,
+                ..
+            } => self.patch_route(*kind, name, operations),
+            // No router of this world has subsets or testers, and no set is an orphan.
+            Action::SelectSubsets { .. }
+            | Action::ApplyTesters { .. }
+            | Action::DeleteTesters { .. }
+            | Action::Adopt { .. } => {}
             Action::CreateJob { name, deadline, .. } => self.make_job(name, deadline.signed()),
             Action::DeleteJob { uid, .. } => self.observation.jobs.retain(|job| job.uid != *uid),
-            Action::Adopt { .. } | Action::Release { .. } => {}
+            Action::ScaleWorkload { replicas, .. } => {
+                if let Some(Ok(workload)) = &mut self.observation.workload {
+                    workload.replicas = *replicas;
+                    workload.current = *replicas;
+                    workload.available = *replicas;
+                }
+            }
+            Action::ReleaseService { service } => {
+                if let Some(Some(service)) = self.observation.services.get_mut(service) {
+                    service.selector.remove(crate::api::HASH_LABEL);
+                }
+            }
+            Action::SetFinalizer { present } => self.observation.farewell.awaited = *present,
+            Action::Release { replica_set } => {
+                let mut sets = self.observation.replica_sets.iter_mut();
+                if let Some(set) = sets.find(|set| set.name == *replica_set) {
+                    set.owned = false;
+                }
+            }
         }
     }
 
@@ -237,6 +290,71 @@ impl World {
         set.ready = set.available;
         if let Some(at) = ready_at.filter(|_| replicas > set.available) {
             self.pending.push((at, name.to_owned(), replicas));
+        }
+    }
+
+    /// Patches a route as the API server does: wholly, or not at all.
+    fn patch_route(&mut self, kind: RouteKind, name: &str, operations: &[Value]) {
+        let Ok(patch) = serde_json::from_value::<json_patch::Patch>(json!(operations)) else {
+            return;
+        };
+        let (now, take) = (self.observation.now, self.routers_take);
+        for (place, route) in self.observation.routes.iter_mut().enumerate() {
+            let named = route.reference.kind == kind && route.reference.name == name;
+            if named
+                && let Ok(route) = &mut route.object
+                && json_patch::patch(&mut route.object, &patch).is_ok()
+            {
+                let generation = route.object.pointer_mut("/metadata/generation");
+                if let Some(generation) = generation {
+                    *generation = json!(generation.as_i64().unwrap_or(0) + 1);
+                }
+                self.accepting
+                    .insert(place, now.saturating_add(take).unwrap_or(now));
+            }
+        }
+    }
+
+    /// Lets routers and endpoints follow, and looks whether any request would be lost.
+    fn route(&mut self) {
+        let observation = &mut self.observation;
+        let now = observation.now;
+        self.accepting.retain(|place, at| {
+            let due = *at <= now;
+            let route = observation.routes.get_mut(*place).map(|it| &mut it.object);
+            if let Some(Ok(route)) = route.filter(|_| due) {
+                accept(&mut route.object);
+            }
+            !due
+        });
+        let available = |hash: &str| {
+            let sets = observation.replica_sets.iter();
+            sets.filter(|set| set.hash == hash)
+                .map(|set| set.available)
+                .sum::<i32>()
+        };
+        let endpoints = observation.services.iter().filter_map(|(name, service)| {
+            let hash = service.as_ref()?.selector.get(crate::api::HASH_LABEL)?;
+            let ready = Some((hash.clone(), available(hash))).filter(|(_, ready)| *ready > 0);
+            Some((name.clone(), ready.into_iter().collect()))
+        });
+        observation.endpoints = endpoints.collect();
+        let present = belief(observation);
+        self.beliefs.push((now, present));
+        let oldest = now.saturating_sub(self.routers_take).unwrap_or(now);
+        let kept = self.beliefs.iter().rposition(|(at, _)| *at <= oldest);
+        self.beliefs.drain(..kept.unwrap_or(0));
+        for (_, sends) in &self.beliefs {
+            for (_, knows) in &self.beliefs {
+                for service in &sends.used {
+                    let behind = knows.behind.get(service);
+                    let behind: Vec<_> = behind.into_iter().flatten().collect();
+                    if behind.is_empty() || behind.iter().any(|hash| available(hash) == 0) {
+                        self.lost
+                            .push(format!("{now}: Service {service} has {behind:?}"));
+                    }
+                }
+            }
         }
     }
 
@@ -300,7 +418,9 @@ impl World {
             .unwrap_or(latest);
         let jobs = self.ending.values().map(|(at, _)| *at).min();
         let jobs = jobs.unwrap_or(latest);
-        self.observation.now = look.min(pods.min(jobs).max(soonest)).min(latest);
+        let routes = self.accepting.values().copied().min().unwrap_or(latest);
+        let events = pods.min(jobs).min(routes).max(soonest);
+        self.observation.now = look.min(events).min(latest);
         self.end_jobs();
         let now = self.observation.now;
         let (due, pending) = self.pending.drain(..).partition(|(at, ..)| *at <= now);
@@ -348,11 +468,11 @@ impl World {
             .stable
             .as_ref()
             .map_or(0.0, |stable| available(&stable.pod_template_hash));
-        let share = if canary + stable > 0.0 {
+        let share = routed_share(&self.observation).unwrap_or(if canary + stable > 0.0 {
             canary / (canary + stable)
         } else {
             0.0
-        };
+        });
         let known = self
             .observation
             .now
@@ -430,6 +550,69 @@ impl World {
         });
         over && observation.status.stable.is_some()
     }
+}
+
+/// What a router may believe now: who gets requests, and which pods are behind.
+fn belief(observation: &Observation) -> Belief {
+    let mut used = BTreeSet::new();
+    let objects = observation
+        .routes
+        .iter()
+        .filter_map(|route| route.object.as_ref().ok());
+    for object in objects {
+        let rules = object
+            .object
+            .pointer("/spec/rules")
+            .and_then(Value::as_array);
+        let backends = rules
+            .into_iter()
+            .flatten()
+            .filter_map(|rule| rule.get("backendRefs")?.as_array());
+        for backend in backends.flatten() {
+            let weight = backend.get("weight").and_then(Value::as_i64);
+            let name = backend.get("name").and_then(Value::as_str);
+            let service = name.and_then(|name| observation.services.get(name)?.as_ref());
+            // Before a first revision is stable, a Service selects whatever was there.
+            let selects =
+                service.is_some_and(|it| it.selector.contains_key(crate::api::HASH_LABEL));
+            let sends = selects && weight > Some(0);
+            used.extend(name.filter(|_| sends).map(ToOwned::to_owned));
+        }
+    }
+    let behind = observation.endpoints.iter();
+    let behind = behind.map(|(service, ready)| (service.clone(), ready.keys().cloned().collect()));
+    Belief {
+        used,
+        behind: behind.collect(),
+    }
+}
+
+/// Writes into a route what a router says that has taken it up.
+fn accept(route: &mut Value) {
+    let generation = route
+        .pointer("/metadata/generation")
+        .cloned()
+        .unwrap_or_default();
+    let condition =
+        |kind: &str| json!({ "type": kind, "status": "True", "observedGeneration": generation });
+    let parents = route
+        .pointer("/spec/parentRefs")
+        .and_then(Value::as_array)
+        .cloned();
+    let parents: Vec<_> = parents
+        .into_iter()
+        .flatten()
+        .map(|parent| json!({ "parentRef": parent, "conditions": [condition("Accepted"), condition("ResolvedRefs")] }))
+        .collect();
+    if let Some(route) = route.as_object_mut() {
+        route.insert("status".into(), json!({ "parents": parents }));
+    }
+}
+
+/// The canary's share of the requests by the routes, a fraction; `None` without any.
+fn routed_share(observation: &Observation) -> Option<f64> {
+    super::traffic::is_routed(observation)
+        .then(|| f64::from(super::traffic::share(observation).unwrap_or(0)) / 100.0)
 }
 
 /// A number for a metric: the given one, or one that is well.

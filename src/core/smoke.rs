@@ -108,7 +108,9 @@ pub fn failure(observation: &Observation, change: &Change) -> Option<String> {
     Some(format!("Job {}{timeout} {how}", job.name))
 }
 
-fn last_words(failed: &ContainerFailure) -> String {
+/// How a container has failed, in a sentence with what it said last.
+#[must_use]
+pub fn last_words(failed: &ContainerFailure) -> String {
     let words = match tail(&failed.message) {
         none if none.is_empty() => "it left no message".to_owned(),
         words => format!("its last words: {words}"),

@@ -9,7 +9,7 @@ use super::gate::{Hold, HoldKind};
 use super::observation::Observation;
 use super::proposal::Proposal;
 use super::provenance::State;
-use super::{decide, reason, replicas, sign_off, summary, workload};
+use super::{adoption, decide, reason, replicas, sign_off, summary, traffic, workload};
 use crate::api::rollout::{
     Change, CheckEvidence, CheckVerdict, Outcome, Phase, RolloutStatus, Stage,
 };
@@ -29,14 +29,22 @@ pub fn describe(
 ) {
     status.observed_generation = observation.generation;
     count(observation, proposal, status);
-    let (phase, message) = phase(status, hold);
+    let (phase, message) = phase(observation, status, hold);
     status.phase = phase;
     status.message = cut(&message);
     status.waiting_for = hold.map(|hold| hold.reason.clone());
     let change = status.change.as_ref();
     let under_way = change.filter(|change| change.outcome.is_none() && !change.initial);
     status.step = under_way.map(|change| format!("{}/{}", change.step, change.plan.steps.len()));
+    let routed = status
+        .traffic
+        .as_ref()
+        .filter(|_| traffic::is_routed(observation));
+    let by_routes = routed.map(|split| split.weight);
     status.weight = under_way.map(|_| {
+        if let Some(weight) = by_routes {
+            return weight;
+        }
         let present = workload::present(observation, status);
         replicas::achieved(present.stable.available, present.canary.available)
     });
@@ -62,7 +70,9 @@ pub fn keep_quiet(old: &RolloutStatus, new: &mut RolloutStatus) {
         (None, Some(_)) => false,
         (_, None) => true,
     };
-    if lately && without_evidence(old) == without_evidence(new) {
+    // A place in the queue is a number that says something.
+    let moved_up = hold_reason(new) == Some(reason::QUEUED) && old.message != new.message;
+    if lately && !moved_up && without_evidence(old) == without_evidence(new) {
         new.clone_from(old);
     }
 }
@@ -112,14 +122,23 @@ fn count(observation: &Observation, proposal: &Proposal, status: &mut RolloutSta
     status.selector = observation.spec.selector.to_string();
 }
 
-fn phase(status: &RolloutStatus, hold: Option<&Hold>) -> (Phase, String) {
+fn phase(
+    observation: &Observation,
+    status: &RolloutStatus,
+    hold: Option<&Hold>,
+) -> (Phase, String) {
     if let Some(hold) = hold {
         let phase = match (&hold.kind, hold.reason.as_str()) {
             (_, reason::CONFLICT) => Phase::Degraded,
             (HoldKind::People, _) => Phase::AwaitingSignOff,
-            (HoldKind::Time(_), _) | (_, reason::AWAITING_PODS | reason::AWAITING_SMOKE) => {
-                Phase::Progressing
-            }
+            (HoldKind::Time(_), _)
+            | (
+                _,
+                reason::AWAITING_PODS
+                | reason::AWAITING_SMOKE
+                | reason::AWAITING_TRAFFIC
+                | reason::GIVING_BACK,
+            ) => Phase::Progressing,
             _ => Phase::Held,
         };
         return (phase, hold.message.clone());
@@ -136,15 +155,19 @@ fn phase(status: &RolloutStatus, hold: Option<&Hold>) -> (Phase, String) {
     let message = told
         .map(|line| format!("{}: {}", line.reason, line.message))
         .unwrap_or_default();
-    let message = match &change.watched_until {
-        Some(until) => format!(
+    let message = match (&change.watched_until, &change.kept_until) {
+        (Some(until), _) => format!(
             "revision {} serves, watched until {:.0}",
             change.revision, until.0
         ),
-        None => message,
+        (None, Some(until)) => format!(
+            "revision {} serves, the one before is kept until {:.0}",
+            change.revision, until.0
+        ),
+        (None, None) => message,
     };
     let phase = match (change.stage, change.outcome) {
-        (_, Some(Outcome::Promoted)) if is_watched_alone(status) => Phase::Stable,
+        (_, Some(Outcome::Promoted)) if serves_alone(observation, status) => Phase::Stable,
         (_, Some(Outcome::Promoted)) => Phase::Promoted,
         (Stage::RollingBack, _) => Phase::RollingBack,
         (_, Some(Outcome::RolledBack)) => Phase::Degraded,
@@ -153,10 +176,14 @@ fn phase(status: &RolloutStatus, hold: Option<&Hold>) -> (Phase, String) {
     (phase, message)
 }
 
-/// Whether all pods run what was promoted, and nothing is left to do but to watch it.
-fn is_watched_alone(status: &RolloutStatus) -> bool {
-    let watched = status.change.as_ref().is_some_and(decide::is_watched);
-    watched && status.replicas == status.updated_replicas
+/// Whether what was promoted serves alone, and nothing is left to do but to watch it and to keep the
+/// way back.
+fn serves_alone(observation: &Observation, status: &RolloutStatus) -> bool {
+    let waits = status
+        .change
+        .as_ref()
+        .is_some_and(|change| decide::is_watched(change) || change.kept_until.is_some());
+    waits && workload::stable_is_alone(observation, status)
 }
 
 /// A condition in the making.
@@ -183,7 +210,10 @@ fn set_conditions(
     hold: Option<&Hold>,
 ) {
     let mut facts = workload_facts(observation, status, hold);
-    facts.push(provenance_fact(proposal));
+    facts.push(provenance_fact(observation, proposal));
+    if let Some((stands, why, message)) = adoption::standing(observation, status, hold) {
+        facts.push(fact(adoption::ADOPTED, stands, why, &message));
+    }
     facts.extend(
         status
             .change
@@ -218,21 +248,27 @@ fn workload_facts(
     let change = status.change.as_ref();
     let moving = change.is_some_and(|change| {
         change.outcome.is_none() || matches!(change.stage, Stage::RollingBack | Stage::Promoted)
-    }) && !is_watched_alone(status);
+    }) && !serves_alone(observation, status);
     let rejected = change.is_some_and(|change| change.outcome == Some(Outcome::RolledBack));
     // What only a person can mend; missing data or pods may come by themselves.
     let refused = hold.is_some_and(|hold| {
         let refusals = [
             reason::CONFLICT,
+            reason::WORKLOAD_INVALID,
             reason::SERVICE_NOT_FOUND,
+            reason::ROUTER_NOT_INSTALLED,
+            reason::ROUTE_NOT_FOUND,
+            reason::ROUTE_INVALID,
+            reason::ROUTER_REQUIRED,
             reason::POLICY_UNREADABLE,
             reason::STABLE_MISSING,
             reason::NO_CHECKS,
         ];
         refusals.contains(&hold.reason.as_str())
     });
-    let stuck = hold.is_some_and(|hold| hold.reason == reason::AWAITING_PODS)
-        && overdue(observation, change);
+    let stuck = hold.is_some_and(|hold| {
+        [reason::AWAITING_PODS, reason::AWAITING_TRAFFIC].contains(&hold.reason.as_str())
+    }) && overdue(observation, change);
     let why = hold.map_or_else(|| last_reason(status), |hold| hold.reason.clone());
     let ready = available && !moving && !rejected && !refused;
     vec![
@@ -281,7 +317,11 @@ fn last_reason(status: &RolloutStatus) -> String {
         .map_or_else(|| reason::STABLE.to_owned(), |line| line.reason.clone())
 }
 
-fn provenance_fact(proposal: &Proposal) -> Fact {
+fn provenance_fact(observation: &Observation, proposal: &Proposal) -> Fact {
+    if adoption::is_unreadable(observation) {
+        let message = "it may stand on the adopted workload, which cannot be used now";
+        return fact("Provenance", None, reason::WORKLOAD_INVALID, message);
+    }
     let provenance = &proposal.provenance;
     let problems: Vec<_> = provenance
         .problems
@@ -314,6 +354,12 @@ fn admission_fact(observation: &Observation, change: &Change) -> Option<Fact> {
         let problems = admission.problems.join("; ");
         let message = format!("no sign-off counts: {problems}");
         fact("SignOffsProven", false, reason::UNPROVEN, &message)
+    } else if let Some(adopted) = &observation.spec.workload_ref {
+        let message = format!(
+            "it is not known who changed Deployment {}, as the API server stamps Rollouts alone; authors are known by provenance, and whoever changed the Rollout must not sign either",
+            adopted.name
+        );
+        fact("SignOffsProven", None, "ChangerUnknown", &message)
     } else if change.changed_by.is_empty() {
         let message = if admission.stamps {
             "it is not known who changed the Rollout, as it was changed before the admission policies were in place; authors are known by provenance alone"

@@ -1,11 +1,13 @@
 //! From a status to the ReplicaSets and Services that it asks for.
 
+use super::adoption;
 use super::decision::Action;
 use super::observation::{Observation, ReplicaSet};
 use super::proposal::Proposal;
-use super::replicas::{self, Limits, Next, Pods, Present, Split};
-use crate::api::HASH_LABEL;
+use super::replicas::{self, Limits, Next, Pods, Present, Share, Split};
+use super::traffic;
 use crate::api::rollout::{Change, RolloutStatus, Stage};
+use crate::api::{HASH_LABEL, Step};
 
 /// Longest name of a ReplicaSet that leaves room for the suffix of its pods.
 const MAX_NAME: usize = 240;
@@ -19,6 +21,29 @@ pub fn limits(observation: &Observation) -> Limits {
         &canary.max_surge,
         &canary.max_unavailable,
     )
+    .with(
+        match (traffic::is_routed(observation), canary.dynamic_stable) {
+            (false, _) => Share::Pods,
+            (true, false) => Share::Routes,
+            (true, true) => Share::RoutesAlone,
+        },
+    )
+}
+
+/// The step that a change is in.
+#[must_use]
+pub fn present_step(change: &Change) -> Option<&Step> {
+    let index = usize::try_from(change.step).ok()?.checked_sub(1)?;
+    change.plan.steps.get(index)
+}
+
+/// The split of pods that the present step asks for.
+#[must_use]
+pub fn step_goal(limits: Limits, change: &Change) -> Split {
+    let scale = present_step(change).and_then(|step| step.scale);
+    // At weight 0 there is somebody to test all the same.
+    let least = i32::from(change.weight == 0);
+    replicas::goal(limits, change.weight, scale.unwrap_or(least))
 }
 
 /// The revisions that a status gives a role, by their hashes.
@@ -80,7 +105,8 @@ pub fn present(observation: &Observation, status: &RolloutStatus) -> Present {
     }
 }
 
-/// Whether no pods are left, or asked for, but the stable revision's.
+/// Whether no pods are left, or asked for, but the stable revision's and those kept for the way back,
+/// and the traffic is where it should be.
 #[must_use]
 pub fn stable_is_alone(observation: &Observation, status: &RolloutStatus) -> bool {
     let stable = status
@@ -91,9 +117,31 @@ pub fn stable_is_alone(observation: &Observation, status: &RolloutStatus) -> boo
         .replica_sets
         .iter()
         .filter(|set| set.owned && set.matches);
-    owned
-        .filter(|set| stable != Some(set.hash.as_str()))
-        .all(|set| set.replicas == 0 && set.current == 0)
+    let settled = traffic::is_over(observation, status)
+        || status
+            .change
+            .as_ref()
+            .is_some_and(|change| is_overdue(observation, change));
+    settled
+        && owned
+            .filter(|set| stable != Some(set.hash.as_str()) && !is_kept(observation, status, set))
+            .all(|set| set.replicas == 0 && set.current == 0)
+}
+
+/// Whether the pods of a revision that was stable before are kept, so that the way back is at once.
+fn is_kept(observation: &Observation, status: &RolloutStatus, set: &ReplicaSet) -> bool {
+    let Some(change) = &status.change else {
+        return false;
+    };
+    let kept = change
+        .kept_until
+        .as_ref()
+        .is_some_and(|until| until.0 > observation.now);
+    let previous = change
+        .previous
+        .as_ref()
+        .filter(|_| kept && change.stage == Stage::Promoted);
+    previous.is_some_and(|previous| previous.pod_template_hash == set.hash)
 }
 
 /// The writes that bring the workload one step nearer to what the status asks for. What another
@@ -111,6 +159,13 @@ pub fn actions(
     } else {
         ownership(observation)
     };
+    // An adopted workload that serves again must be reached by what has sent to single revisions.
+    let releases = adoption::releases_services(observation, status);
+    let contested = contested || releases;
+    if !releases {
+        // First of all, for a rollback: what rises with it waits for Services and pods that were seen.
+        actions.extend(traffic::actions(observation, status, held));
+    }
     let selections = if contested {
         Vec::new()
     } else {
@@ -127,7 +182,8 @@ fn ownership(observation: &Observation) -> Vec<Action> {
     let change = |set: &ReplicaSet| {
         let replica_set = set.name.clone();
         match (set.owned, set.matches) {
-            (false, true) => Some(Action::Adopt { replica_set }),
+            // One that was left to serve is not taken back.
+            (false, true) => (!observation.deleting).then_some(Action::Adopt { replica_set }),
             (true, false) => Some(Action::Release { replica_set }),
             _ => None,
         }
@@ -135,26 +191,42 @@ fn ownership(observation: &Observation) -> Vec<Action> {
     observation.replica_sets.iter().filter_map(change).collect()
 }
 
-/// Each named Service selects its revision's pods; the canary's Service falls back to stable, so
-/// that it is never without pods.
-fn selections(observation: &Observation, status: &RolloutStatus) -> Vec<Action> {
+/// The revisions that the two sides of the traffic should be on, stable's first; `None` for one that
+/// stays as it is. The canary's side falls back to stable, so that it is never without pods.
+#[must_use]
+pub fn sides<'a>(
+    observation: &'a Observation,
+    status: &'a RolloutStatus,
+) -> (Option<&'a str>, Option<&'a str>) {
     let Roles { stable, canary } = roles(status);
-    let rejected = status
-        .change
-        .as_ref()
-        .is_some_and(|change| change.outcome.is_some());
-    let serving = with_hash(observation, canary)
-        .filter(|set| set.available > 0 && !rejected)
-        .map(|set| set.hash.as_str());
-    let strategy = &observation.spec.strategy.canary;
+    let change = status.change.as_ref();
+    let rejected = change.is_some_and(|change| change.outcome.is_some());
+    let available = |hash| with_hash(observation, hash).map_or(0, |set| set.available);
+    let alive = canary.filter(|_| stable.is_some() && available(canary) > 0);
+    let canary_side = match change {
+        // It cannot be told what depends on it: it stays as it is.
+        Some(_) if alive.is_some() && !rejected && traffic::is_unknown(observation) => None,
+        // Nobody is sent to a revision without pods while the other one has some.
+        Some(_) if alive.is_some() && available(stable) == 0 => alive,
+        Some(change) if !rejected && traffic::may_point_at_canary(observation, change) => {
+            alive.or(stable)
+        }
+        Some(_) if rejected && traffic::still_serves(observation, status) => alive.or(stable),
+        _ => stable,
+    };
     // A first revision takes a Service over once it is stable, so that nothing that serves is cut off.
     let awaits = stable_service_awaits(observation, status);
+    (stable.filter(|_| !awaits), canary_side)
+}
+
+/// Each named Service selects its side's pods.
+#[must_use]
+pub fn selections(observation: &Observation, status: &RolloutStatus) -> Vec<Action> {
+    let strategy = &observation.spec.strategy.canary;
+    let (stable, canary) = sides(observation, status);
     let wanted = [
-        (&strategy.stable_service, stable.filter(|_| !awaits)),
-        (
-            &strategy.canary_service,
-            serving.filter(|_| stable.is_some()).or(stable),
-        ),
+        (&strategy.stable_service, stable),
+        (&strategy.canary_service, canary),
     ];
     let selection = |(service, hash): (&Option<String>, Option<&str>)| {
         let (service, hash) = (service.as_ref()?, hash?);
@@ -191,7 +263,8 @@ fn stable_service_awaits(observation: &Observation, status: &RolloutStatus) -> b
 }
 
 /// The revision that a Service selects.
-fn selected<'a>(observation: &'a Observation, service: &str) -> Option<&'a str> {
+#[must_use]
+pub fn selected<'a>(observation: &'a Observation, service: &str) -> Option<&'a str> {
     let service = observation.services.get(service)?.as_ref()?;
     service.selector.get(HASH_LABEL).map(String::as_str)
 }
@@ -202,6 +275,7 @@ fn is_selected(observation: &Observation, set: &ReplicaSet) -> bool {
     let services = [&strategy.stable_service, &strategy.canary_service];
     let mut services = services.into_iter().flatten();
     services.any(|service| selected(observation, service) == Some(&set.hash))
+        || traffic::a_subset_selects(observation, &set.hash)
 }
 
 fn scaling(
@@ -221,13 +295,30 @@ fn scaling(
             None => actions.extend(create(observation, proposal, status, hash, replicas)),
         }
     }
-    // Pods that a Service still selects must not go before the Service has moved.
+    // Pods that a Service still selects must not go before the Service has moved, and those that served
+    // not before whatever sends to them has noticed.
     if !services_move {
+        let served_out = is_served_out(observation, status);
         let others = others(observation, &roles).into_iter().zip(next.others);
-        let others = others.filter(|(set, _)| !is_selected(observation, set));
+        let others = others.filter(|(set, _)| {
+            let goes = served_out || set.available == 0;
+            goes && !is_selected(observation, set) && !is_kept(observation, status, set)
+        });
         actions.extend(others.filter_map(|(set, replicas)| scale(set, replicas)));
     }
     actions
+}
+
+/// Whether nothing sends any more to pods that serve no more. Where a revision's share is that of its
+/// pods, rejected ones go at once: that is what takes their traffic away. A router that never answers
+/// must not keep pods for ever.
+fn is_served_out(observation: &Observation, status: &RolloutStatus) -> bool {
+    let Some(change) = &status.change else {
+        return true;
+    };
+    let by_pods = !traffic::is_routed(observation) && change.stage != Stage::Promoted;
+    let overdue = change.outcome.is_some() && is_overdue(observation, change);
+    by_pods || overdue || traffic::drained(observation, status)
 }
 
 fn scale(set: &ReplicaSet, replicas: i32) -> Option<Action> {
@@ -251,7 +342,10 @@ fn create(
         .replica_sets
         .iter()
         .any(|set| !set.owned && set.hash == hash);
-    if orphaned || (replicas == 0 && !first) {
+    // The template of an adopted workload is absent while that cannot be read. One that was left to
+    // serve when the Rollout is deleted is not taken back.
+    let unknown = observation.spec.template.is_absent() || observation.deleting;
+    if orphaned || unknown || (replicas == 0 && !first) {
         return None;
     }
     Some(Action::CreateReplicaSet {
@@ -282,13 +376,16 @@ fn next_pods(
         canary: present.canary.asked,
         others: present.others.iter().map(|pods| pods.asked).collect(),
     };
-    let at_rest = || replicas::next(limits, 0, replicas::goal(limits, 0), present);
+    let at_rest = || replicas::next(limits, 0, replicas::goal(limits, 0, 0), present);
     let Some(change) = status.change.as_ref() else {
         return at_rest();
     };
     match change.stage {
         Stage::Promoting if held => kept(),
-        Stage::Promoting => replicas::next(limits, 100, promotion(limits, change), present),
+        Stage::Promoting => {
+            let goal = promotion(observation, limits, change);
+            replicas::next(limits, 100, goal, present)
+        }
         // Beyond the surge, if need be: it must not wait for room that the broken pods take.
         Stage::RollingBack if stable_service_awaits(observation, status) => Next {
             stable: limits.desired.max(present.stable.asked),
@@ -298,23 +395,70 @@ fn next_pods(
             canary: 0,
             ..at_rest()
         },
-        Stage::Stepping => replicas::next(
-            limits,
-            change.weight,
-            replicas::goal(limits, change.weight),
-            present,
-        ),
-        Stage::Waiting | Stage::RollingBack | Stage::Promoted | Stage::RolledBack => at_rest(),
+        Stage::Stepping => {
+            let mut goal = step_goal(limits, change);
+            goal.stable = goal.stable.max(stable_floor(observation, limits));
+            replicas::next(limits, change.weight, goal, present)
+        }
+        Stage::RollingBack => {
+            let mut next = at_rest();
+            let kept = canary_part(observation, limits, status);
+            next.canary = next.canary.max(kept.min(present.canary.asked));
+            if limits.share != Share::Pods {
+                // Beyond the surge, if need be: it must not wait for room that the rejected pods take.
+                next.stable = next.stable.max(limits.desired);
+            }
+            next
+        }
+        Stage::Waiting | Stage::Promoted | Stage::RolledBack => at_rest(),
     }
 }
 
-/// Until it is promoted the canary grows beside stable, which keeps what the surge has room for.
-fn promotion(limits: Limits, change: &Change) -> Split {
-    let room = if change.initial { 0 } else { limits.surge };
-    Split {
-        stable: room.min(limits.desired),
-        canary: limits.desired,
+/// Stable pods that must stay, since routes still give them so much.
+fn stable_floor(observation: &Observation, limits: Limits) -> i32 {
+    if limits.share == Share::Pods {
+        return 0;
     }
+    let split = observation.status.traffic.as_ref();
+    let share = split.map_or(0, |it| {
+        it.drained_weight.min(it.settled_weight).min(it.weight)
+    });
+    replicas::stable_for(limits, share)
+}
+
+/// Rejected pods that must stay, since something may still send to them. Where stable has yet to grow,
+/// they make room for it as the traffic moves.
+fn canary_part(observation: &Observation, limits: Limits, status: &RolloutStatus) -> i32 {
+    if is_served_out(observation, status) && traffic::wanted(observation, status) == 0 {
+        return 0;
+    }
+    let split = status.traffic.as_ref();
+    let share = split.map_or(100, |it| {
+        it.drained_weight.max(it.settled_weight).max(it.weight)
+    });
+    match limits.share {
+        Share::RoutesAlone if share > 0 => replicas::part(limits.desired, share),
+        _ => limits.desired,
+    }
+}
+
+/// Until it is promoted the canary grows beside stable, which keeps what the surge has room for, and
+/// with routes what they still give it.
+fn promotion(observation: &Observation, limits: Limits, change: &Change) -> Split {
+    let stable = match limits.share {
+        _ if change.initial => 0,
+        Share::Pods => limits.surge.min(limits.desired),
+        Share::Routes => limits
+            .surge
+            .min(limits.desired)
+            .max(stable_floor(observation, limits)),
+        Share::RoutesAlone => stable_floor(observation, limits),
+    };
+    let canary = match limits.share {
+        Share::Pods => limits.desired,
+        _ => limits.desired.min((limits.at_most() - stable).max(1)),
+    };
+    Split { stable, canary }
 }
 
 /// Rejected pods may serve what stable cannot carry yet, but not for longer than the deadline.
@@ -325,7 +469,9 @@ fn retention_over(observation: &Observation, change: &Change, present: &Present)
     is_overdue(observation, change)
 }
 
-fn is_overdue(observation: &Observation, change: &Change) -> bool {
+/// Whether the deadline since the change's last progress is over.
+#[must_use]
+pub fn is_overdue(observation: &Observation, change: &Change) -> bool {
     let deadline = i64::from(observation.spec.progress_deadline_seconds);
     change
         .progressed_at

@@ -1,6 +1,7 @@
 //! One Rollout and its surroundings, read live, as an `Observation`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::ReplicaSet as ApiReplicaSet;
 use k8s_openapi::api::core::v1::{Namespace, Service as ApiService};
@@ -14,6 +15,8 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
 use super::admission::AdmissionCheck;
+use super::adoption;
+use super::order::{Turn, Turns};
 use super::prometheus::{Arm, Ask, Prometheus};
 use super::watches::{Caches, Claim};
 use crate::api::rollout::Change;
@@ -24,7 +27,7 @@ use crate::api::{
 };
 use crate::core::checks::{self, Checks};
 use crate::core::observation::{
-    Admission, CheckWindows, NamedPolicy, PastRun, ReplicaSet, Service,
+    Admission, CheckWindows, Farewell, NamedPolicy, NewPods, PastRun, ReplicaSet, Service,
 };
 use crate::core::{Observation, analysis, decide, policy, provenance};
 
@@ -39,6 +42,8 @@ pub struct Observer {
     pub prometheus: Prometheus,
     /// Whether the API server proves who wrote what.
     pub admission: AdmissionCheck,
+    /// Lets one look at a time count the changes that are under way.
+    pub turns: Turns,
 }
 
 /// An observation with what is needed to write back.
@@ -47,10 +52,12 @@ pub struct Observed {
     pub rollout: Rollout,
     /// What a decision is made from.
     pub observation: Observation,
+    /// Kept until the decision is written, where it counts other changes.
+    pub turn: Option<Turn>,
 }
 
 impl Observer {
-    /// Observes one Rollout; `None` if it is gone or being deleted.
+    /// Observes one Rollout; `None` if it is gone, or being deleted without waiting for the controller.
     ///
     /// `failure` is what the last write was refused for, so that it can be named in the status.
     pub async fn observe(
@@ -61,22 +68,30 @@ impl Observer {
         failure: Option<String>,
     ) -> Result<Option<Observed>, kube::Error> {
         let rollouts: Api<Rollout> = Api::namespaced(self.client.clone(), namespace);
-        let Some(rollout) = rollouts.get_opt(name).await? else {
+        let Some(mut rollout) = rollouts.get_opt(name).await? else {
             return Ok(None);
         };
-        if rollout.metadata.deletion_timestamp.is_some() {
+        if !adoption::is_looked_at(&rollout) {
             return Ok(None);
         }
+        // From here on a Rollout that adopts a workload has its template and selector.
+        let workload = self.adopt(&mut rollout, namespace).await?;
         let mut observation = self.surroundings(&rollout, namespace, now).await?;
+        observation.workload = workload;
+        self.farewell(&rollout, &mut observation);
         observation.write_failure = failure;
+        self.traffic(&rollout, &mut observation).await;
         self.history(&mut observation).await;
         self.templates(&mut observation).await;
         self.evidence(&mut observation).await;
         self.people(&mut observation).await;
         self.jobs(&mut observation).await;
+        self.new_pods(&mut observation).await;
+        let turn = self.order(&mut observation).await; // the last, as it may keep others waiting
         Ok(Some(Observed {
             rollout,
             observation,
+            turn,
         }))
     }
 
@@ -111,6 +126,8 @@ impl Observer {
             replica_sets: self.replica_sets(rollout, namespace).await?,
             write_failure: None,
             services: self.services(rollout, namespace).await?,
+            endpoints: BTreeMap::new(),
+            routes: Vec::new(),
             conflicts: self.conflicts(rollout, namespace),
             history: Vec::new(),
             recorded: false,
@@ -127,10 +144,16 @@ impl Observer {
             admission: Admission::default(),
             jobs: Vec::new(),
             jobs_unreadable: None,
+            new_pods: NewPods::default(),
+            dependencies: Vec::new(),
+            rivals: None,
+            workload: None,
+            deleting: false,
+            farewell: Farewell::default(),
         })
     }
 
-    fn namespace_labels(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
+    pub(super) fn namespace_labels(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
         let key = ObjectRef::<PartialObjectMeta<Namespace>>::new(namespace);
         self.caches
             .namespaces
@@ -177,7 +200,7 @@ impl Observer {
             sets.iter()
                 .any(|set| set.labels().get(HASH_LABEL) == Some(&hash))
         });
-        if !complete {
+        if !complete && !rollout.spec.selector.is_empty() {
             let selector = format!("{MANAGED_BY_LABEL}={MANAGER},{}", rollout.spec.selector);
             let orphans = self.list_replica_sets(namespace, &selector).await?;
             sets.extend(
@@ -193,7 +216,7 @@ impl Observer {
     }
 
     /// Lists them untyped, so that a template field newer than this build is kept.
-    async fn list_replica_sets(
+    pub(super) async fn list_replica_sets(
         &self,
         namespace: &str,
         selector: &str,
@@ -229,20 +252,33 @@ impl Observer {
     }
 
     fn conflicts(&self, rollout: &Rollout, namespace: &str) -> Vec<String> {
-        let key = ObjectRef::<Claim>::new(&rollout.name_any()).within(namespace);
+        let name = rollout.name_any();
+        let key = ObjectRef::<Claim>::new(&name).within(namespace);
         let Some(own) = self.caches.claims.get(&key) else {
             return Vec::new();
         };
-        let mut conflicts: Vec<_> = self
-            .caches
-            .claims
-            .state()
-            .iter()
-            .filter(|other| other.namespace().as_deref() == Some(namespace) && other.precedes(&own))
-            .filter_map(|other| own.conflict(other))
-            .collect();
+        let earlier = self.earlier_claims(&name, namespace);
+        let conflicts = earlier.iter().filter_map(|other| own.conflict(other));
+        let mut conflicts: Vec<_> = conflicts.collect();
         conflicts.sort();
         conflicts
+    }
+
+    /// What the Rollouts of a namespace claim that were there before this one.
+    pub(super) fn earlier_claims(&self, name: &str, namespace: &str) -> Vec<Arc<Claim>> {
+        let key = ObjectRef::<Claim>::new(name).within(namespace);
+        let Some(own) = self.caches.claims.get(&key) else {
+            return Vec::new();
+        };
+        let is_earlier = |other: &Arc<Claim>| {
+            other.namespace().as_deref() == Some(namespace) && other.precedes(&own)
+        };
+        self.caches
+            .claims
+            .state()
+            .into_iter()
+            .filter(is_earlier)
+            .collect()
     }
 
     /// Earlier records are read only where a change may start or end.
@@ -447,7 +483,7 @@ fn replica_set(rollout: &Rollout, uid: &str, set: &DynamicObject) -> Option<Repl
         ready: number("/status/readyReplicas"),
         available: number("/status/availableReplicas"),
         failure,
-        template: template(set),
+        template: as_recorded(set),
     })
 }
 
@@ -459,7 +495,7 @@ fn revision(metadata: &ObjectMeta) -> i64 {
 }
 
 /// The template as the Rollout had it; for a set that another controller made, as it was stored.
-fn template(set: &DynamicObject) -> PodTemplate {
+pub(super) fn as_recorded(set: &DynamicObject) -> PodTemplate {
     let kept = set.annotations().get(TEMPLATE_ANNOTATION);
     if let Some(template) = kept.and_then(|kept| serde_json::from_str(kept).ok()) {
         return PodTemplate(template);

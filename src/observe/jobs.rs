@@ -1,22 +1,21 @@
 //! Jobs of smoke checks, and what their pods say of how they failed or why they do not start.
 
 use k8s_openapi::api::batch::v1::Job as ApiJob;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
 use super::cluster::Observer;
+use super::pods::{containers, failures, is_controlled_by, trouble};
 use crate::api::ROLLOUT_UID_LABEL;
 use crate::api::rollout::Change;
-use crate::core::observation::{ContainerFailure, Job, JobEnd};
+use crate::core::observation::{Job, JobEnd};
 use crate::core::{Observation, smoke};
 
 /// The label by which the pods of a Job are found.
 const JOB_UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 /// Most pods of a Job that are read; it makes one, and another where that is evicted before it ends.
 const MAX_PODS: u32 = 10;
-/// Longest message of a container that is kept: what the kubelet keeps.
-const MAX_MESSAGE: usize = 4_096;
 
 impl Observer {
     /// Reads the Rollout's Jobs where a smoke check is waited for, or was when the change ended. Where
@@ -92,10 +91,7 @@ fn job(job: &ApiJob) -> Job {
 }
 
 fn describe(job: &mut Job, pods: &[Pod]) {
-    let own = pods.iter().filter(|pod| {
-        let mut owners = pod.owner_references().iter();
-        owners.any(|owner| owner.controller == Some(true) && owner.uid == job.uid)
-    });
+    let own = pods.iter().filter(|pod| is_controlled_by(pod, &job.uid));
     let statuses: Vec<_> = own.filter_map(|pod| pod.status.as_ref()).collect();
     let started = |it: &ContainerStatus| {
         it.state
@@ -104,62 +100,7 @@ fn describe(job: &mut Job, pods: &[Pod]) {
     };
     job.started = statuses.iter().copied().flat_map(containers).any(started);
     job.failures = statuses.iter().copied().flat_map(failures).collect();
-    job.waiting = statuses.iter().copied().find_map(waiting);
-}
-
-fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
-    let init = status.init_container_statuses.iter().flatten();
-    init.chain(status.container_statuses.iter().flatten())
-}
-
-fn failures(status: &PodStatus) -> impl Iterator<Item = ContainerFailure> {
-    containers(status).filter_map(|container| {
-        let end = container.state.as_ref()?.terminated.as_ref()?;
-        (end.exit_code != 0).then(|| ContainerFailure {
-            container: container.name.clone(),
-            exit_code: end.exit_code,
-            // Why the whole pod was stopped tells more than that its container was killed.
-            reason: status
-                .reason
-                .clone()
-                .or_else(|| end.reason.clone())
-                .unwrap_or_default(),
-            message: end_of(end.message.as_deref().unwrap_or_default()),
-        })
-    })
-}
-
-fn waiting(status: &PodStatus) -> Option<String> {
-    let sentence = |reason: Option<&String>, message: Option<&String>| {
-        let parts: Vec<_> = [reason, message]
-            .into_iter()
-            .flatten()
-            .map(String::as_str)
-            .collect();
-        (!parts.is_empty()).then(|| parts.join(": "))
-    };
-    let of_container = containers(status).find_map(|container| {
-        let waiting = container.state.as_ref()?.waiting.as_ref()?;
-        let why = sentence(waiting.reason.as_ref(), waiting.message.as_ref())?;
-        Some(format!("container {}: {why}", container.name))
-    });
-    let of_scheduler = || {
-        let mut conditions = status.conditions.iter().flatten();
-        let refused = conditions.find(|it| it.type_ == "PodScheduled" && it.status == "False")?;
-        sentence(refused.reason.as_ref(), refused.message.as_ref())
-    };
-    of_container
-        .or_else(of_scheduler)
-        .or_else(|| sentence(status.reason.as_ref(), status.message.as_ref()))
-}
-
-/// The end of a message, which the API server does not bound.
-fn end_of(message: &str) -> String {
-    let from = message.len().saturating_sub(MAX_MESSAGE);
-    let from = (from..=message.len()).find(|at| message.is_char_boundary(*at));
-    from.and_then(|at| message.get(at..))
-        .unwrap_or_default()
-        .to_owned()
+    job.waiting = statuses.iter().copied().find_map(trouble);
 }
 
 #[cfg(test)]
@@ -167,6 +108,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::observe::pods::MAX_MESSAGE;
 
     fn described(statuses: &[Value]) -> Job {
         let pods: Vec<Pod> = statuses

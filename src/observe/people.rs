@@ -110,7 +110,7 @@ fn selects(freeze: &Freeze, observation: &Observation) -> bool {
 }
 
 /// An answer that does not come must not keep the evidence from being judged.
-async fn in_time<T>(
+pub(super) async fn in_time<T>(
     what: &str,
     read: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, String> {

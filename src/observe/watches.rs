@@ -2,11 +2,13 @@
 //!
 //! | watch | kept in memory | why |
 //! |---|---|---|
-//! | Rollouts | selector, pod labels, Services ([`Claim`]) | triggers; who claims which pods and Services |
+//! | Rollouts | selector, pod labels, Services, `dependsOn` ([`Claim`]) | triggers; who claims which pods and Services, and depends on whom |
 //! | ReplicaSets and Jobs that the controller owns | nothing | triggers |
 //! | RolloutPolicies | whole | every decision |
 //! | `SignOff`s, Interventions, Freezes | nothing | triggers |
+//! | routes, of the kinds that a Rollout names | nothing | triggers |
 //! | Namespaces | labels | which policies govern, criticality |
+//! | Deployments, from the first that is adopted | nothing | triggers |
 //!
 //! Objects that a decision is made from (the Rollout, its ReplicaSets, Jobs and Services) are read live.
 
@@ -26,8 +28,11 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use super::adoption::Deployments;
+use super::routes;
 use crate::api::{
-    Freeze, Intervention, MANAGED_BY_LABEL, MANAGER, Rollout, RolloutPolicy, Selector, SignOff,
+    Freeze, Intervention, MANAGED_BY_LABEL, MANAGER, Rollout, RolloutPolicy, RouteKind, Selector,
+    SignOff,
 };
 use crate::telemetry::Telemetry;
 
@@ -51,8 +56,20 @@ pub struct ClaimSpec {
     pub selector: Selector,
     /// Its pods' metadata.
     pub template: ClaimTemplate,
+    /// The workload that it adopts.
+    pub workload_ref: Option<ClaimWorkload>,
     /// Its strategy.
     pub strategy: ClaimStrategy,
+    /// The Rollouts that it depends on.
+    pub depends_on: Vec<String>,
+}
+
+/// A workload that a Rollout adopts.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct ClaimWorkload {
+    /// Its name.
+    pub name: String,
 }
 
 /// Metadata of the pods that a Rollout makes.
@@ -87,9 +104,40 @@ pub struct ClaimServices {
     pub stable_service: Option<String>,
     /// Service of the canary.
     pub canary_service: Option<String>,
+    /// Its routes.
+    pub traffic: Option<ClaimTraffic>,
+}
+
+/// The routes that a Rollout names. One that this build does not know is left out.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct ClaimTraffic {
+    /// The routes.
+    pub routes: Vec<ClaimRoute>,
+}
+
+/// A route that a Rollout names.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct ClaimRoute {
+    /// Its kind, as it is written.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
 }
 
 impl Claim {
+    fn routes(&self) -> impl Iterator<Item = &ClaimRoute> {
+        let traffic = self.spec.strategy.canary.traffic.as_ref();
+        traffic.into_iter().flat_map(|traffic| &traffic.routes)
+    }
+
+    /// Whether this Rollout claims a Service of this name.
+    #[must_use]
+    pub fn claims_service(&self, name: &str) -> bool {
+        self.services().any(|service| service == name)
+    }
+
     fn services(&self) -> impl Iterator<Item = &String> {
         let canary = &self.spec.strategy.canary;
         canary.stable_service.iter().chain(&canary.canary_service)
@@ -107,7 +155,16 @@ impl Claim {
                 "Rollout {name} already claims Service {service} (spec.strategy.canary)"
             ));
         }
-        let pods = |a: &Self, b: &Self| a.spec.selector.matches(&b.spec.template.metadata.labels);
+        let workload = |claim: &Self| claim.spec.workload_ref.as_ref().map(|it| it.name.clone());
+        if let Some(workload) = workload(self).filter(|own| workload(other).as_ref() == Some(own)) {
+            return Some(format!(
+                "Rollout {name} already adopts Deployment {workload} (spec.workloadRef)"
+            ));
+        }
+        // The pods of an adopted workload are known by the workload alone.
+        let pods = |a: &Self, b: &Self| {
+            !a.spec.selector.is_empty() && a.spec.selector.matches(&b.spec.template.metadata.labels)
+        };
         (pods(self, other) || pods(other, self))
             .then(|| format!("Rollout {name} already claims the same pods (spec.selector)"))
     }
@@ -151,6 +208,8 @@ pub struct Watches {
     pub caches: Caches,
     /// Rollouts to look at.
     pub triggers: mpsc::UnboundedReceiver<Trigger>,
+    /// Where more of them may be sent.
+    pub wake: mpsc::UnboundedSender<Trigger>,
 }
 
 /// Which Rollouts to look at.
@@ -166,7 +225,10 @@ pub enum Trigger {
     All,
 }
 
-fn config() -> watcher::Config {
+/// How often it is looked whether a kind of routes is named, or served.
+const ROUTES_INTERVAL: std::time::Duration = std::time::Duration::from_secs(2);
+
+pub(super) fn config() -> watcher::Config {
     // A dead connection is noticed after this time; page by page keeps the first list small.
     watcher::Config::default().timeout(60).page_size(100)
 }
@@ -182,7 +244,10 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
     watch_owned::<Job>("Job", client, telemetry, send.clone());
     watch_wishes::<SignOff>("SignOff", client, telemetry, send.clone());
     watch_wishes::<Intervention>("Intervention", client, telemetry, send.clone());
-    watch_freezes(client, telemetry, send);
+    for kind in RouteKind::ALL {
+        watch_routes(kind, client, telemetry, &claims, send.clone());
+    }
+    watch_freezes(client, telemetry, send.clone());
     Watches {
         caches: Caches {
             claims,
@@ -190,6 +255,7 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
             namespaces,
         },
         triggers,
+        wake: send,
     }
 }
 
@@ -201,15 +267,18 @@ fn watch_claims(
     let (store, writer) = reflector::store();
     let events = watcher(Api::<Claim>::all(client.clone()), config()).modify(strip_claim);
     let mut seen = BTreeMap::new();
+    let mut deployments = Deployments::new(client, telemetry, store.clone(), send.clone());
     run(
         "Rollout",
         telemetry,
         reflector::reflector(writer, events),
         move |event| match event {
             watcher::Event::Apply(claim) | watcher::Event::InitApply(claim) => {
+                deployments.watch_for(&claim);
                 // The controller's own status writes change neither; they need no second look.
                 let version = (
                     claim.metadata.generation,
+                    claim.metadata.deletion_timestamp.is_some(),
                     claim.labels().clone(),
                     claim.annotations().clone(),
                 );
@@ -375,6 +444,72 @@ fn watch_freezes(
     );
 }
 
+/// Watches routes of one kind from when a Rollout names one: most clusters have few of the kinds, and a
+/// watch on one that is not installed only fails.
+fn watch_routes(
+    kind: RouteKind,
+    client: &Client,
+    telemetry: &Arc<Telemetry>,
+    claims: &Store<Claim>,
+    send: mpsc::UnboundedSender<Trigger>,
+) {
+    let (client, telemetry, claims) = (client.clone(), telemetry.clone(), claims.clone());
+    let names = move |claim: &Claim, name: Option<&str>| {
+        let mut routes = claim.routes();
+        routes.any(|it| it.kind == kind.as_str() && name.is_none_or(|name| it.name == name))
+    };
+    let concerned = {
+        let claims = claims.clone();
+        move |route: &PartialObjectMeta<DynamicObject>| {
+            let (namespace, name) = (route.namespace(), route.name_any());
+            let name = name.strip_suffix("-testers").unwrap_or(&name);
+            let known = claims.state();
+            let own = known
+                .iter()
+                .filter(|claim| claim.namespace() == namespace && names(claim, Some(name)));
+            let related = own.map(|claim| Trigger::Related(ObjectRef::from_obj(&**claim)));
+            related.collect::<Vec<_>>()
+        }
+    };
+    tokio::spawn(async move {
+        let versions = kind.api_versions().iter().cycle();
+        for version in versions {
+            while !claims.state().iter().any(|claim| names(claim, None)) {
+                tokio::time::sleep(ROUTES_INTERVAL).await;
+            }
+            let resource = routes::resource(version, kind.as_str());
+            let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(client.clone(), &resource);
+            let mut events = watcher(api, config()).boxed();
+            // Until it fails: it may be served in another version, or not at all.
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(watcher::Event::Apply(route) | watcher::Event::Delete(route)) => {
+                        telemetry.watch_event(kind.as_str());
+                        for trigger in concerned(&route) {
+                            // The receiver is gone only when the process ends.
+                            let _ = send.send(trigger);
+                        }
+                    }
+                    Ok(watcher::Event::InitDone) => {
+                        telemetry.watch_event(kind.as_str());
+                        let claims = claims.state();
+                        for claim in claims.iter().filter(|claim| names(claim, None)) {
+                            let _ = send.send(Trigger::Related(ObjectRef::from_obj(&**claim)));
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        telemetry.watch_error(kind.as_str());
+                        tracing::debug!(%kind, version, %error, "watch failed; it is tried again");
+                        break;
+                    }
+                }
+            }
+            tokio::time::sleep(ROUTES_INTERVAL).await;
+        }
+    });
+}
+
 fn owner(metadata: &ObjectMeta) -> Option<ObjectRef<Claim>> {
     let owners = metadata.owner_references.as_deref().unwrap_or_default();
     let owner = owners
@@ -384,7 +519,7 @@ fn owner(metadata: &ObjectMeta) -> Option<ObjectRef<Claim>> {
 }
 
 /// Runs one watch for ever: errors are counted and waited out, events become triggers.
-fn run<K>(
+pub(super) fn run<K>(
     kind: &'static str,
     telemetry: &Arc<Telemetry>,
     events: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send + 'static,

@@ -5,10 +5,10 @@ use std::time::Duration;
 use countersign::api::rollout::Outcome;
 use countersign::api::{Phase, Rollout};
 use countersign::observe::clock;
-use countersign_cluster::wait_for;
+use countersign_cluster::{LoadReport, wait_for};
 use serde_json::{Value, json};
 
-use crate::support::{App, Scene, ended, phase, waits_for};
+use crate::support::{App, SOON, Scene, ended, phase, waits_for};
 
 fn watched(name: &str, post_promotion: &str) -> App {
     let errors = json!({ "name": "errors", "preset": "HttpRequestsTotal", "ceiling": 0.05 });
@@ -75,18 +75,24 @@ async fn what_breaks_after_its_promotion_goes_back_to_the_previous_revision() {
     );
     scene.told_once(&next, "Regressed").await;
     assert_eq!(scene.pods(&change.pod_template_hash).await, 0);
-    // The previous revision serves everything again, and no request was lost on the way.
-    let before = load.report();
+    // The previous revision serves everything again, and no request was lost on the way but those that
+    // the broken one answered: whoever lists its endpoints may do so a moment longer.
+    let served = |report: &LoadReport| {
+        let revision = report.by_revision.get(&previous.pod_template_hash);
+        revision.map_or(0, |it| it.requests)
+    };
+    let before = served(&load.report());
     wait_for(
-        "more requests are served",
+        "the previous revision serves more requests",
         Duration::from_secs(20),
-        async || (load.report().requests > before.requests + 300).then_some(()),
+        async || (served(&load.report()) > before + 300).then_some(()),
     )
     .await
     .unwrap();
     let after = load.stop().await;
-    assert_eq!(after.http_errors, before.http_errors);
-    assert_eq!(after.connection_errors, 0);
+    let broken = after.by_revision[&change.pod_template_hash].errors;
+    assert_eq!(after.http_errors, broken, "{:?}", after.last_failure);
+    assert_eq!(after.connection_errors, 0, "{:?}", after.last_failure);
 }
 
 #[tokio::test]
@@ -134,6 +140,12 @@ fn objective(on_burn: &str) -> Value {
     }])
 }
 
+/// The period is asked for on a grid of minutes, some seconds later.
+async fn until_next_minute(since: i64) {
+    let look = async || ((clock::now().as_second() - 10) / 60 > since / 60).then_some(());
+    wait_for("a minute has begun", SOON, look).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_budget_that_begins_to_burn_rolls_back_and_a_spent_one_stops_the_tiers_of_the_policy() {
     let scene = Scene::new("budget").await;
@@ -148,6 +160,10 @@ async fn a_budget_that_begins_to_burn_rolls_back_and_a_spent_one_stops_the_tiers
     let app = App::new("shop").spec(json!({ "strategy": { "canary": canary } }));
     let app = scene.serving(app).await;
     let _load = scene.load(&app, 100).await;
+    let series = format!(r#"http_requests_total{{namespace="{}"}}"#, scene.namespace);
+    let look = async || (!scene.cluster.query(&series).await.unwrap().is_empty()).then_some(());
+    wait_for("requests are counted", SOON, look).await.unwrap();
+    until_next_minute(clock::now().as_second()).await;
     let bad = app.version("v2").failing(1.0);
     scene.apply(&bad).await;
     scene
@@ -163,12 +179,7 @@ async fn a_budget_that_begins_to_burn_rolls_back_and_a_spent_one_stops_the_tiers
     );
     scene.told_once(&bad, "ErrorBudgetBurn").await;
 
-    // The period is asked for on a grid of minutes, some seconds later.
-    let ended = run.spec.progress.ended_at.unwrap().0.as_second();
-    let look = async || ((clock::now().as_second() - 10) / 60 > ended / 60).then_some(());
-    wait_for("a minute has begun", Duration::from_secs(90), look)
-        .await
-        .unwrap();
+    until_next_minute(run.spec.progress.ended_at.unwrap().0.as_second()).await;
     let next = app.version("v3");
     scene.apply(&next).await;
     let held = scene

@@ -57,9 +57,14 @@ async fn a_rollout_with_bad_input_is_refused_with_a_message_that_names_the_field
             &["steps[0].weight"],
         ),
         (
-            "a weight of 0",
-            steps(json!([{ "weight": 0 }])),
+            "a weight below 0",
+            steps(json!([{ "weight": -1 }])),
             &["steps[0].weight"],
+        ),
+        (
+            "a weight of 0 where nothing keeps requests away",
+            steps(json!([{ "weight": 0 }])),
+            &["steps of weight 0 need traffic"],
         ),
         (
             "too many steps",
@@ -173,7 +178,7 @@ async fn a_field_newer_than_this_build_survives_and_lists_merge_by_key() {
     let template = &stored.spec.template.0;
     assert_eq!(template["spec"]["fieldOfTomorrow"], json!({ "a": [1, 2] }));
     let env = template["spec"]["containers"][0]["env"].as_array().unwrap();
-    assert_eq!(env.len(), 5, "the lists were merged: {env:?}");
+    assert_eq!(env.len(), 6, "the lists were merged: {env:?}");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Whatever lies in `examples/` is accepted by the API server as it stands.
 
+use countersign_cluster::Kinds;
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::discovery::{Scope, pinned_kind};
@@ -10,6 +11,13 @@ use crate::support::Scene;
 #[tokio::test]
 async fn every_example_is_accepted() {
     let scene = Scene::new("examples").await;
+    for kinds in [
+        Kinds::GatewayApi,
+        Kinds::GatewayApiExperimental,
+        Kinds::Istio,
+    ] {
+        scene.cluster.install_kinds(kinds).await.unwrap();
+    }
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
     let mut accepted = 0;
     for file in std::fs::read_dir(directory).unwrap() {

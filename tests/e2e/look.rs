@@ -21,7 +21,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
 }
 
 /// Asks the operator over HTTP; the answer's head and body.
-fn fetch(path: &str) -> String {
+pub(crate) fn fetch(path: &str) -> String {
     let mut stream = TcpStream::connect("127.0.0.1:8081").unwrap();
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();

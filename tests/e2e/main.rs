@@ -11,8 +11,10 @@
 
 mod support;
 
+mod adoption;
 mod after_promotion;
 mod bad_input;
+mod capacity;
 mod checks;
 mod evidence;
 mod examples;
@@ -21,10 +23,12 @@ mod identity;
 mod leader;
 mod life;
 mod look;
+mod order;
 mod plugin;
 mod presets;
 mod promotion;
 mod rollback;
+mod routes;
 mod sign_off;
 mod smoke;
 mod workload;

@@ -19,7 +19,7 @@ use crate::support::{App, Scene, ended, phase, waits_for};
 const PLUGIN: &str = env!("CARGO_BIN_EXE_kubectl-countersign");
 
 /// What a command said.
-struct Said {
+pub(crate) struct Said {
     code: i32,
     out: String,
     err: String,
@@ -27,13 +27,13 @@ struct Said {
 
 impl Said {
     #[track_caller]
-    fn exits(self, code: i32) -> Self {
+    pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, code, "out: {}\nerr: {}", self.out, self.err);
         self
     }
 
     #[track_caller]
-    fn out(self, parts: &[&str]) -> Self {
+    pub(crate) fn out(self, parts: &[&str]) -> Self {
         for part in parts {
             assert!(self.out.contains(part), "{part} is not in:\n{}", self.out);
         }
@@ -41,7 +41,7 @@ impl Said {
     }
 
     #[track_caller]
-    fn err(self, parts: &[&str]) -> Self {
+    pub(crate) fn err(self, parts: &[&str]) -> Self {
         for part in parts {
             assert!(self.err.contains(part), "{part} is not in:\n{}", self.err);
         }
@@ -50,14 +50,14 @@ impl Said {
 }
 
 /// A user at a shell.
-struct Person<'a> {
+pub(crate) struct Person<'a> {
     scene: &'a Scene,
     user: &'static str,
 }
 
 impl<'a> Person<'a> {
     /// A user with these rights in the scene's namespace, and the right to read freezes.
-    async fn new(scene: &'a Scene, user: &'static str, rules: &[Value]) -> Person<'a> {
+    pub(crate) async fn new(scene: &'a Scene, user: &'static str, rules: &[Value]) -> Person<'a> {
         let person = Person { scene, user };
         person.may(rules).await;
         person
@@ -96,7 +96,7 @@ impl<'a> Person<'a> {
     }
 
     /// Runs a command of the plugin, given as one line; arguments with blanks are quoted by `'`.
-    async fn says(&self, line: &str) -> Said {
+    pub(crate) async fn says(&self, line: &str) -> Said {
         let arguments = words(line);
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         said(self.command(PLUGIN, &arguments)).await
@@ -159,7 +159,7 @@ fn creates(resource: &str, verbs: &[&str]) -> Vec<Value> {
     ]
 }
 
-fn member(more: Vec<Value>) -> Vec<Value> {
+pub(crate) fn member(more: Vec<Value>) -> Vec<Value> {
     [reads(), reads_workload()]
         .into_iter()
         .chain(more)

@@ -8,8 +8,11 @@
     clippy::indexing_slicing
 )]
 
+mod adoption;
 mod evidence;
+mod order;
 mod people;
+mod routes;
 mod smoke;
 
 use std::collections::BTreeMap;
@@ -17,7 +20,7 @@ use std::collections::BTreeMap;
 use countersign::api::rollout::{Outcome, RolloutStatus};
 use countersign::api::{Duration, Phase, RolloutPolicySpec, RolloutSpec, Tier};
 use countersign::core::observation::{
-    Admission, NamedPolicy, Observation, Unanswered, Uncounted, WindowOutcome,
+    Admission, Farewell, NamedPolicy, NewPods, Observation, Unanswered, Uncounted, WindowOutcome,
 };
 use countersign::core::simulate::World;
 use countersign::core::statistics::Counts;
@@ -132,6 +135,8 @@ fn observation(version: &str) -> Observation {
         replica_sets: vec![],
         write_failure: None,
         services: BTreeMap::new(),
+        endpoints: BTreeMap::new(),
+        routes: vec![],
         conflicts: vec![],
         history: vec![],
         recorded: false,
@@ -148,6 +153,12 @@ fn observation(version: &str) -> Observation {
         admission: Admission::default(),
         jobs: vec![],
         jobs_unreadable: None,
+        new_pods: NewPods::default(),
+        dependencies: Vec::new(),
+        rivals: Some(Ok(vec![])),
+        workload: None,
+        deleting: false,
+        farewell: Farewell::default(),
     }
 }
 

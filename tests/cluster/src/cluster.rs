@@ -5,7 +5,9 @@ use crate::{
     directory::Directory,
     error::{Error, Result},
     gateway::{self, Gateway},
-    http, operator, prometheus,
+    http,
+    kinds::{self, Kinds},
+    operator, prometheus,
     wait::wait_for,
 };
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
@@ -206,6 +208,19 @@ impl Cluster {
     /// is ready for routes. It stays for as long as the cluster.
     pub async fn gateway(&self) -> Result<Gateway> {
         gateway::start(&self.dir, &self.client).await
+    }
+
+    /// Defines kinds, if they are not, and returns once they are served. They stay until
+    /// [`remove_kinds`](Self::remove_kinds), for all tests.
+    pub async fn install_kinds(&self, kinds: Kinds) -> Result<()> {
+        kinds::install(&self.dir, &self.client, &self.kubeconfig, kinds).await
+    }
+
+    /// Removes kinds with all their objects, of all tests, and returns once they are served no
+    /// more. Not [`Kinds::GatewayApi`] where [`gateway`](Self::gateway) has been called: Traefik
+    /// would lose its Gateway for good.
+    pub async fn remove_kinds(&self, kinds: Kinds) -> Result<()> {
+        kinds::remove(&self.dir, &self.client, &self.kubeconfig, kinds).await
     }
 
     /// The harness itself has made the URL, of an address and nothing more.

@@ -65,6 +65,11 @@ impl Directory {
         self.0.join("kubectl")
     }
 
+    /// A link to the programs that the cluster consists of.
+    pub(crate) fn tools(&self) -> PathBuf {
+        self.0.join("tools")
+    }
+
     /// The socket whose closing tells the inside that the outside is gone.
     pub(crate) fn lifeline(&self) -> PathBuf {
         self.0.join("lifeline.sock")

@@ -10,11 +10,15 @@ use crate::{
     credentials,
     directory::Directory,
     error::{Error, Result},
-    http, kubectl,
+    http,
+    kinds::Kinds,
+    kubectl,
     process::Processes,
     tools::Tools,
     wait::wait_for,
 };
+use axum::body::Bytes;
+use hyper::Response;
 use kube::Client;
 use serde_json::{Value, json};
 use std::{
@@ -54,6 +58,16 @@ impl Gateway {
         json!({ "name": NAME, "namespace": NAME })
     }
 
+    /// Sends one request for a host, with these headers.
+    pub async fn get(
+        self,
+        host: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> io::Result<Response<Bytes>> {
+        http::get_with(ADDRESS, host, path, headers, Duration::from_secs(5)).await
+    }
+
     /// What it would tell Prometheus now, in the text format.
     pub async fn metrics(self) -> Result<String> {
         let response = http::get(METRICS, NAME, "/metrics", Duration::from_secs(10)).await;
@@ -87,9 +101,7 @@ pub(crate) fn prepare(
         let (client, tools, dir) = (client.clone(), tools.clone(), dir.clone());
         let (admin, own) = (admin.clone(), own.clone());
         async move {
-            // kubectl reads no folder through a link.
-            let kinds = tools.file("gateway-api");
-            let kinds = kinds.canonicalize().map_err(Error::file("find", kinds))?;
+            let kinds = Kinds::GatewayApi.folder(&tools)?;
             let arguments = ["--filename".into(), kinds.into(), "--filename=-".into()];
             kubectl::apply(&tools, &dir, &admin, &arguments, MANIFESTS.as_bytes()).await?;
             let token = credentials::token(&client, NAME, NAME).await?;

@@ -23,7 +23,7 @@ use std::{
     ffi::{OsStr, OsString},
     future::pending,
     net::SocketAddr,
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{fs::symlink, process::ExitStatusExt as _},
     path::PathBuf,
     process::ExitStatus,
     time::{Duration, Instant},
@@ -140,6 +140,7 @@ pub(crate) async fn run(
 async fn start(plan: &Plan, processes: &Processes, given: Option<PathBuf>) -> Result<Running> {
     let (dir, tools) = (&plan.dir, &plan.tools);
     let started = Instant::now();
+    symlink(tools.dir(), dir.tools()).map_err(Error::file("create", dir.tools()))?;
     TcpListener::bind((NODE_ADDRESS, 0))
         .await
         .map_err(Error::PodRange)?;

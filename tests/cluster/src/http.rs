@@ -15,13 +15,27 @@ pub(crate) async fn get(
     path: &str,
     timeout: Duration,
 ) -> io::Result<Response<Bytes>> {
+    get_with(address, host, path, &[], timeout).await
+}
+
+/// The same with headers.
+pub(crate) async fn get_with(
+    address: impl ToSocketAddrs,
+    host: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    timeout: Duration,
+) -> io::Result<Response<Bytes>> {
     tokio::time::timeout(timeout, async {
         let stream = TcpStream::connect(address).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
-        let request = Request::get(path)
-            .header(HOST, host)
+        let request = Request::get(path).header(HOST, host);
+        let request = headers.iter().fold(request, |request, (name, value)| {
+            request.header(*name, *value)
+        });
+        let request = request
             .body(Empty::<Bytes>::new())
             .map_err(io::Error::other)?;
         let exchange = async {

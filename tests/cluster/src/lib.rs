@@ -7,7 +7,7 @@
 //!
 //! Where to start: [`Cluster`], [`Load`] and [`wait_for`] to write a test; `harness` for what is
 //! started in which order; `namespace` for why nothing is left behind; `pods` for what a pod can be
-//! asked to do.
+//! asked to do; [`Kinds`] for definitions of other projects' kinds.
 
 mod cluster;
 mod control_plane;
@@ -20,6 +20,7 @@ mod gateway;
 mod harness;
 mod http;
 mod keeper;
+mod kinds;
 mod kubectl;
 mod load;
 mod namespace;
@@ -34,6 +35,7 @@ mod wait;
 pub use cluster::{Cluster, Sample};
 pub use error::{Error, Result};
 pub use gateway::Gateway;
+pub use kinds::Kinds;
 pub use load::{Limits, Load, LoadReport, RevisionCount};
 pub use wait::{Look, wait_for};
 

@@ -7,6 +7,7 @@ use crate::{
     nodes::is_pod_address,
     wait::wait_for,
 };
+use axum::http::StatusCode;
 use futures::StreamExt as _;
 use k8s_openapi::{api::discovery::v1::EndpointSlice, jiff::Timestamp};
 use kube::{
@@ -59,6 +60,9 @@ pub struct LoadReport {
     /// The answers by the revision (`pod-template-hash`) that gave them; those of the gateway
     /// itself by `unknown`.
     pub by_revision: BTreeMap<String, RevisionCount>,
+    /// Why the latest of those that failed did: `503 by` a revision or `unknown`, or why there was
+    /// no answer.
+    pub last_failure: Option<String>,
 }
 
 /// The answers of one revision.
@@ -181,37 +185,47 @@ async fn run(
     }
 }
 
-/// Who answered, and whether with success.
+/// Who answered, and what.
 struct Answer {
     revision: String,
-    success: bool,
+    status: StatusCode,
 }
 
-async fn request(address: Option<SocketAddr>, host: String) -> Option<Answer> {
-    let response = http::get(address?, &host, "/", TIMEOUT).await.ok()?;
+/// An answer, or why there is none.
+async fn request(address: Option<SocketAddr>, host: String) -> Result<Answer, String> {
+    let address = address.ok_or("the Service has no ready endpoint")?;
+    let response = http::get(address, &host, "/", TIMEOUT).await;
+    let response = response.map_err(|error| format!("{address}: {error}"))?;
     let revision = response
         .headers()
         .get("x-revision")
         .and_then(|value| value.to_str().ok());
-    Some(Answer {
+    Ok(Answer {
         revision: revision.unwrap_or("unknown").to_owned(),
-        success: response.status().is_success(),
+        status: response.status(),
     })
 }
 
 impl LoadReport {
-    fn count(&mut self, outcome: Option<Answer>) {
+    fn count(&mut self, outcome: Result<Answer, String>) {
         self.requests += 1;
-        let Some(Answer { revision, success }) = outcome else {
-            self.connection_errors += 1;
-            return;
+        let Answer { revision, status } = match outcome {
+            Ok(answer) => answer,
+            Err(reason) => {
+                self.connection_errors += 1;
+                self.last_failure = Some(reason);
+                return;
+            }
         };
+        if !status.is_success() {
+            self.last_failure = Some(format!("{} by {revision}", status.as_u16()));
+        }
         #[expect(clippy::disallowed_methods, reason = "a measurement, no decision")]
         let now = Timestamp::now();
         let revision = self.by_revision.entry(revision).or_default();
         revision.requests += 1;
         revision.last_request_at = Some(now);
-        if success {
+        if status.is_success() {
             self.ok += 1;
         } else {
             self.http_errors += 1;
@@ -341,13 +355,15 @@ mod tests {
     #[test]
     fn a_report_adds_up() {
         let mut report = LoadReport::default();
-        for success in [true, false, false] {
-            report.count(Some(Answer {
+        for status in [200, 500, 503] {
+            report.count(Ok(Answer {
                 revision: "a".to_owned(),
-                success,
+                status: StatusCode::from_u16(status).unwrap(),
             }));
         }
-        report.count(None);
+        assert_eq!(report.last_failure.as_deref(), Some("503 by a"));
+        report.count(Err("refused".to_owned()));
+        assert_eq!(report.last_failure.as_deref(), Some("refused"));
         assert_eq!((report.requests, report.ok), (4, 1));
         assert_eq!((report.http_errors, report.connection_errors), (2, 1));
         let revision = &report.by_revision["a"];

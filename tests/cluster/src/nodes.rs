@@ -6,7 +6,7 @@
 //!
 //! Two annotations change that: `cluster.test/ready: never`, and `cluster.test/ready-after: 5s`. A pod
 //! with readiness gates is never ready, as nobody here opens them. A Job's pod succeeds as soon as it
-//! runs, but with `cluster.test/ends: never`.
+//! runs, but with `cluster.test/ends: never`. For pods that do not start see [`pods`](crate::pods).
 
 use crate::{
     error::{Error, Result},

@@ -126,7 +126,8 @@ impl Operator {
         let manifests = process::output(render, &[]).await?;
 
         let arguments = ["--namespace", NAMESPACE, "--filename=-"].map(OsString::from);
-        kubectl::apply(tools, dir, kubeconfig, &arguments, &manifests).await
+        kubectl::apply(tools, dir, kubeconfig, &arguments, &manifests).await?;
+        Ok(())
     }
 }
 

@@ -6,10 +6,17 @@
 //! - `FAIL_FIRST`: how many requests are answered with 500 before that. Default 0.
 //! - `LATENCY`, such as `20ms`: how long each answer takes. Default none.
 //! - `SCRAPED`: `false` makes `/metrics` answer 404, for tests without data.
+//! - `START_AFTER`, such as `5s`: from when the pod runs until it listens, which it must to become
+//!   ready. Default at once.
+//! - `STARTS`, such as `CrashLoopBackOff` or `ImagePullBackOff`: the container never starts, and
+//!   its status says that it waits for this reason. With the first of these the pod is `Running`, with
+//!   three restarts and a last end with code 1; with any other it is `Pending`. Such pods are kwok's
+//!   alone: see `stages/pod-start-and-ready.yaml`. Default, or empty: it starts.
 //!
 //! Every path but `/metrics` answers with the headers `x-revision` (the pod's `pod-template-hash`)
 //! and `x-pod`. A pod serves on its first container's TCP ports from before it is ready until its
-//! object is gone; then it stops listening and finishes what is in flight.
+//! object is gone, which is 2 to 3 s after its deletion (`stages/pod-delete.yaml`), so that whoever
+//! still believes it ready is answered; then it stops listening and finishes what is in flight.
 
 use crate::nodes::Nodes;
 use axum::{
@@ -122,6 +129,14 @@ async fn try_run(
     stop: CancellationToken,
 ) -> Result<(), String> {
     let app = App::of(pod)?;
+    if variable(pod, "STARTS").is_some_and(|reason| !reason.is_empty()) {
+        return Ok(());
+    }
+    let start_after = duration(pod, "START_AFTER")?;
+    tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        () = tokio::time::sleep(start_after) => {}
+    }
     let container = first_container(pod);
     let ports = container
         .iter()
@@ -188,6 +203,24 @@ fn first_container(pod: &Pod) -> Option<&Container> {
     pod.spec.as_ref()?.containers.first()
 }
 
+/// What the pod template says.
+fn variable<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    let mut all = first_container(pod)?.env.iter().flatten();
+    all.find(|variable| variable.name == name)?.value.as_deref()
+}
+
+/// The same as a duration as Go and jiff write it; `0` needs no unit.
+fn duration(pod: &Pod, name: &str) -> Result<Duration, String> {
+    let text = variable(pod, name).unwrap_or("0");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    text.parse::<SignedDuration>()
+        .ok()
+        .and_then(|duration| duration.try_into().ok())
+        .ok_or_else(|| format!("{name} {text:?} is not a duration such as 20ms"))
+}
+
 /// What one pod does and has done.
 #[derive(Debug)]
 struct App {
@@ -205,12 +238,6 @@ struct App {
 
 impl App {
     fn of(pod: &Pod) -> Result<Self, String> {
-        let environment = first_container(pod).and_then(|container| container.env.as_ref());
-        let variable = |name: &str| {
-            let mut all = environment.into_iter().flatten();
-            all.find(|variable| variable.name == name)
-                .and_then(|variable| variable.value.as_deref())
-        };
         let mut seed = DefaultHasher::new();
         pod.uid().hash(&mut seed);
         Ok(Self {
@@ -221,12 +248,12 @@ impl App {
                 .cloned()
                 .unwrap_or_default(),
             errors: Errors::at_rate(
-                variable("ERROR_RATE").unwrap_or("0"),
-                variable("FAIL_FIRST").unwrap_or("0"),
+                variable(pod, "ERROR_RATE").unwrap_or("0"),
+                variable(pod, "FAIL_FIRST").unwrap_or("0"),
                 seed.finish(),
             )?,
-            latency: latency(variable("LATENCY").unwrap_or("0"))?,
-            scraped: variable("SCRAPED") != Some("false"),
+            latency: duration(pod, "LATENCY")?,
+            scraped: variable(pod, "SCRAPED") != Some("false"),
             ok: AtomicU64::default(),
             failed: AtomicU64::default(),
             buckets: Default::default(),
@@ -369,17 +396,6 @@ impl Errors {
     }
 }
 
-/// A duration as Go and jiff write it; `0` needs no unit.
-fn latency(text: &str) -> Result<Duration, String> {
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    text.parse::<SignedDuration>()
-        .ok()
-        .and_then(|duration| duration.try_into().ok())
-        .ok_or_else(|| format!("LATENCY {text:?} is not a duration such as 20ms"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -405,11 +421,18 @@ mod tests {
         for rate in ["", "NaN", "-0.1", "1.1", "5%"] {
             assert!(Errors::at_rate(rate, "0", 0).is_err(), "{rate}");
         }
+        let latency = |text: &str| {
+            let env = json!([{ "name": "LATENCY", "value": text }]);
+            let spec = json!({ "containers": [{ "name": "app", "env": env }] });
+            let pod: Pod = serde_json::from_value(json!({ "metadata": {}, "spec": spec })).unwrap();
+            duration(&pod, "LATENCY")
+        };
         assert_eq!(latency("20ms"), Ok(Duration::from_millis(20)));
         assert_eq!(latency("0"), Ok(Duration::ZERO));
         for text in ["", "20", "soon", "-1s"] {
             assert!(latency(text).is_err(), "{text}");
         }
+        assert_eq!(duration(&Pod::default(), "LATENCY"), Ok(Duration::ZERO));
     }
 
     #[test]

@@ -7,20 +7,21 @@
     reason = "these are tests"
 )]
 
-use countersign_cluster::{Cluster, Limits, Load, wait_for};
+use countersign_cluster::{Cluster, Kinds, Limits, Load, wait_for};
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Pod, Service},
+    core::v1::{Pod, PodStatus, Service},
 };
 use kube::{
     Api,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, PostParams},
 };
 use serde_json::{Value, json};
 use std::{
     io::{self, Write as _},
     time::{Duration, Instant},
 };
+use tokio::net::TcpStream;
 
 /// The cluster, or nothing and a word about it.
 async fn cluster() -> Option<Cluster> {
@@ -219,6 +220,152 @@ async fn no_request_is_lost_while_pods_are_replaced() {
     let report = load.stop().await;
     assert!(report.requests > 100, "{report:?}");
     assert_eq!(report.ok, report.requests, "{report:?}");
+    assert_eq!(report.last_failure, None);
+}
+
+async fn create_pod(pods: &Api<Pod>, name: &str, annotations: &Value, env: &Value) {
+    let mut pod = pod_template(annotations, env);
+    pod["metadata"]["name"] = name.into();
+    let pod = serde_json::from_value(pod).unwrap();
+    pods.create(&PostParams::default(), &pod).await.unwrap();
+}
+
+fn is_ready(status: &PodStatus) -> bool {
+    let mut conditions = status.conditions.iter().flatten();
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+#[tokio::test]
+async fn a_deleted_pod_serves_until_it_is_gone_and_by_force_is_gone_at_once() {
+    let Some(cluster) = cluster().await else {
+        return;
+    };
+    let namespace = cluster.namespace("smoke").await.unwrap();
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), &namespace);
+    for name in ["gently", "by-force"] {
+        create_pod(&pods, name, &json!({}), &json!([])).await;
+        wait_for("the pod is ready", Duration::from_secs(20), async || {
+            let status = pods.get(name).await.unwrap().status.unwrap();
+            is_ready(&status).then_some(())
+        })
+        .await
+        .unwrap();
+    }
+
+    let status = pods.get("gently").await.unwrap().status.unwrap();
+    let address = format!("{}:8080", status.pod_ip.unwrap());
+    let deleted = Instant::now();
+    pods.delete("gently", &DeleteParams::default())
+        .await
+        .unwrap();
+    wait_for("the pod is gone", Duration::from_secs(20), async || {
+        let serves = TcpStream::connect(&address).await.is_ok();
+        let gone = pods.get_opt("gently").await.unwrap().is_none();
+        assert!(serves || gone, "it stopped {:?} after", deleted.elapsed());
+        gone.then_some(())
+    })
+    .await
+    .unwrap();
+    // The API server drops the fraction of the second in which it was deleted.
+    let took = deleted.elapsed();
+    assert!(took > Duration::from_millis(1900), "{took:?}");
+
+    let force = DeleteParams::default().grace_period(0);
+    pods.delete("by-force", &force).await.unwrap();
+    assert!(pods.get_opt("by-force").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_pod_that_does_not_start_says_why_and_a_slow_one_is_ready_later() {
+    let Some(cluster) = cluster().await else {
+        return;
+    };
+    let namespace = cluster.namespace("smoke").await.unwrap();
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), &namespace);
+    let started = Instant::now();
+    let slow = json!([{ "name": "START_AFTER", "value": "3s" }]);
+    create_pod(&pods, "slow", &json!({}), &slow).await;
+    for (name, reason, phase, restarts) in [
+        ("crashes", "CrashLoopBackOff", "Running", 3),
+        ("no-image", "ImagePullBackOff", "Pending", 0),
+    ] {
+        let env = json!([{ "name": "STARTS", "value": reason }]);
+        create_pod(&pods, name, &json!({}), &env).await;
+        let look = async || {
+            let status = pods.get(name).await.unwrap().status.unwrap();
+            status.pod_ip.is_some().then_some(status)
+        };
+        let status = wait_for("the pod is tried", Duration::from_secs(20), look).await;
+        let status = status.unwrap();
+        assert_eq!(status.phase.as_deref(), Some(phase));
+        assert!(!is_ready(&status), "{status:?}");
+        let container = status.container_statuses.unwrap().remove(0);
+        assert_eq!(
+            (container.ready, container.restart_count),
+            (false, restarts)
+        );
+        let waiting = container.state.unwrap().waiting.unwrap();
+        assert_eq!(waiting.reason.as_deref(), Some(reason));
+        assert!(waiting.message.is_some());
+        let last = container.last_state.and_then(|last| last.terminated);
+        assert_eq!(last.map(|last| last.exit_code), (restarts > 0).then_some(1));
+    }
+
+    wait_for(
+        "the slow pod is ready",
+        Duration::from_secs(20),
+        async || {
+            let status = pods.get("slow").await.unwrap().status.unwrap();
+            is_ready(&status).then_some(())
+        },
+    )
+    .await
+    .unwrap();
+    let took = started.elapsed();
+    assert!(took > Duration::from_secs(3), "{took:?}");
+    for name in ["crashes", "no-image"] {
+        let status = pods.get(name).await.unwrap().status.unwrap();
+        let container = status.container_statuses.unwrap().remove(0);
+        assert!(container.state.unwrap().waiting.is_some(), "{name} starts");
+    }
+}
+
+#[tokio::test]
+async fn kinds_are_served_once_installed_and_no_more_once_removed() {
+    let Some(cluster) = cluster().await else {
+        return;
+    };
+    for (kinds, group, version, kind) in [
+        (
+            Kinds::GatewayApi,
+            "gateway.networking.k8s.io",
+            "v1",
+            "HTTPRoute",
+        ),
+        (
+            Kinds::GatewayApiExperimental,
+            "gateway.networking.k8s.io",
+            "v1alpha2",
+            "TCPRoute",
+        ),
+        (Kinds::Istio, "networking.istio.io", "v1", "VirtualService"),
+    ] {
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let objects: Api<DynamicObject> = Api::all_with(cluster.client(), &kind);
+        // What is there already is no matter.
+        for _ in 0..2 {
+            cluster.install_kinds(kinds).await.unwrap();
+            objects.list(&ListParams::default()).await.unwrap();
+        }
+        for _ in 0..2 {
+            cluster.remove_kinds(kinds).await.unwrap();
+            let refused = objects.list(&ListParams::default()).await.unwrap_err();
+            assert!(
+                matches!(&refused, kube::Error::Api(status) if status.code == 404),
+                "{refused}"
+            );
+        }
+    }
 }
 
 #[tokio::test]
@@ -233,23 +380,11 @@ async fn a_pod_is_ready_when_its_annotations_let_it() {
         ("later", json!({ "cluster.test/ready-after": "3s" })),
         ("never", json!({ "cluster.test/ready": "never" })),
     ] {
-        let mut pod = pod_template(&annotations, &json!([]));
-        pod["metadata"]["name"] = name.into();
-        pods.create(
-            &PostParams::default(),
-            &serde_json::from_value(pod).unwrap(),
-        )
-        .await
-        .unwrap();
+        create_pod(&pods, name, &annotations, &json!([])).await;
     }
     let started = Instant::now();
-    let ready = async |name: &str| {
-        let status = pods.get(name).await.unwrap().status.unwrap();
-        let conditions = status.conditions.unwrap_or_default();
-        conditions
-            .iter()
-            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
-    };
+    let ready =
+        async |name: &str| is_ready(&pods.get(name).await.unwrap().status.unwrap_or_default());
     wait_for(
         "the first pod is ready",
         Duration::from_secs(3),

@@ -248,7 +248,8 @@ async fn the_operator_may_do_what_it_does_with_our_resources_and_no_more() {
     let operator = "system:serviceaccount:countersign-system:countersign";
     for (verb, resource) in all() {
         let expected = match resource {
-            "rollouts" => READ.contains(&verb),
+            // Patched for their finalizer alone.
+            "rollouts" => READ.contains(&verb) || verb == "patch",
             "rolloutpolicies" | "signoffs" | "interventions" | "freezes" => {
                 ["list", "watch"].contains(&verb)
             }
@@ -267,11 +268,27 @@ async fn the_operator_may_do_what_it_does_with_our_resources_and_no_more() {
         .filter(|rule| rule["resourceNames"].is_null())
         .flat_map(|rule| rule["resources"].as_array().unwrap())
         .collect();
-    assert_eq!(read_by_name, ["rollouts", "analysistemplates", "services"]);
+    assert_eq!(
+        read_by_name,
+        [
+            "rollouts",
+            "analysistemplates",
+            "deployments",
+            "services",
+            "httproutes",
+            "grpcroutes",
+            "tlsroutes",
+            "tcproutes",
+            "virtualservices",
+            "destinationrules",
+        ]
+    );
     // Of Jobs and pods no more than smoke checks need: no logs, no change, no way in.
     for (group, resource, verbs) in [
         ("batch", "jobs", &["list", "watch", "create", "delete"][..]),
         ("", "pods", &["list"]),
+        ("apps", "deployments", READ),
+        ("apps", "deployments/scale", &["patch"]),
         ("", "pods/log", &[]),
         ("", "pods/exec", &[]),
         ("", "secrets", &[]),

@@ -1,0 +1,122 @@
+//! Writes to routes: the weights of a Rollout's own backends, and a route of its own for testers.
+
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+
+use super::{Actor, Error, WEIGHTS, apply, ignoring_absence, owner};
+use crate::api::{MANAGED_BY_LABEL, MANAGER, ROLLOUT_UID_LABEL, Rollout};
+use crate::core::Observation;
+use crate::core::decision::Action;
+use crate::observe::routes::resource;
+
+impl Actor {
+    pub(super) async fn act_on_traffic(
+        &self,
+        rollout: &Rollout,
+        observation: &Observation,
+        action: &Action,
+    ) -> Result<(), Error> {
+        let api = |api_version: &str, kind: &str| -> Api<DynamicObject> {
+            let resource = resource(api_version, kind);
+            Api::namespaced_with(self.client.clone(), &observation.namespace, &resource)
+        };
+        match action {
+            Action::PatchRoute {
+                kind,
+                name,
+                api_version,
+                operations,
+                ..
+            } => {
+                let routes = api(api_version, kind.as_str());
+                self.patch_places(rollout, &routes, name, operations).await
+            }
+            Action::SelectSubsets {
+                name,
+                api_version,
+                operations,
+            } => {
+                let rules = api(api_version, "DestinationRule");
+                self.patch_places(rollout, &rules, name, operations).await
+            }
+            Action::ApplyTesters {
+                kind,
+                api_version,
+                exists,
+                name,
+                spec,
+            } => {
+                let routes = api(api_version, kind.as_str());
+                let body = testers(rollout, api_version, kind.as_str(), name, spec);
+                let write = async {
+                    if *exists {
+                        let (parameters, patch) = (apply(), Patch::Apply(body));
+                        return routes.patch(name, &parameters, &patch).await.map(|_| ());
+                    }
+                    // One of this name that is somebody else's is left alone: the refusal says so.
+                    let body = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
+                    let parameters = PostParams {
+                        field_manager: Some(MANAGER.into()),
+                        ..PostParams::default()
+                    };
+                    routes.create(&parameters, &body).await.map(|_| ())
+                };
+                self.write("a route for testers", rollout, "patch", "routes", write)
+                    .await
+            }
+            Action::DeleteTesters {
+                kind,
+                api_version,
+                name,
+            } => {
+                let routes = api(api_version, kind.as_str());
+                let parameters = DeleteParams::default();
+                let write = ignoring_absence(routes.delete(name, &parameters));
+                self.write(
+                    "the end of a route for testers",
+                    rollout,
+                    "delete",
+                    "routes",
+                    write,
+                )
+                .await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Changes single places of an object, each of which must still be what was seen.
+    async fn patch_places(
+        &self,
+        rollout: &Rollout,
+        objects: &Api<DynamicObject>,
+        name: &str,
+        operations: &[Value],
+    ) -> Result<(), Error> {
+        let write = async {
+            let patch = serde_json::from_value(json!(operations));
+            let patch: json_patch::Patch = patch.map_err(kube::Error::SerdeError)?;
+            let parameters = PatchParams {
+                field_manager: Some(MANAGER.into()),
+                ..PatchParams::default()
+            };
+            let patch = Patch::Json::<DynamicObject>(patch);
+            objects.patch(name, &parameters, &patch).await.map(|_| ())
+        };
+        self.write(WEIGHTS, rollout, "patch", "routes", write).await
+    }
+}
+
+fn testers(rollout: &Rollout, api_version: &str, kind: &str, name: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {
+            "name": name,
+            "labels": { MANAGED_BY_LABEL: MANAGER, ROLLOUT_UID_LABEL: rollout.uid() },
+            "ownerReferences": [owner(rollout)],
+        },
+        "spec": spec,
+    })
+}

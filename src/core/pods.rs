@@ -1,0 +1,46 @@
+//! How the pods of a new revision fare: why they do not start, and whether all of them crash.
+
+use super::observation::{NewPods, Observation};
+use super::query::shown;
+use super::smoke;
+use crate::api::rollout::{Change, Stage};
+
+/// Longest trouble of a pod that is told, in characters.
+const MAX_TROUBLE: usize = 400;
+
+/// Why a pod of the new revision does not start, in the words of its pod.
+#[must_use]
+pub fn trouble(observation: &Observation) -> Option<String> {
+    let trouble = observation.new_pods.trouble.as_ref()?;
+    Some(shown(trouble, MAX_TROUBLE))
+}
+
+/// That every pod of the new revision crashes again and again, in a sentence. Then there is nothing to
+/// wait for: more of the same pods would crash as well. A first revision is only told of, as there is
+/// nothing to go back to.
+#[must_use]
+pub fn crash_loop(observation: &Observation, change: &Change) -> Option<String> {
+    let begun = matches!(change.stage, Stage::Stepping | Stage::Promoting);
+    if !begun || change.initial || change.outcome.is_some() {
+        return None;
+    }
+    let NewPods {
+        existing,
+        crashing,
+        crash,
+        ..
+    } = &observation.new_pods;
+    let mut own = observation.replica_sets.iter();
+    let serves = own.any(|set| set.hash == change.pod_template_hash && set.available > 0);
+    if *existing == 0 || crashing < existing || serves {
+        return None;
+    }
+    let all = if *existing == 1 {
+        "the only pod of the new revision crashes".to_owned()
+    } else {
+        format!("all {existing} pods of the new revision crash")
+    };
+    let words = crash.as_ref().map(smoke::last_words);
+    let words = words.map(|words| format!(": {words}")).unwrap_or_default();
+    Some(format!("{all} again and again{words}"))
+}

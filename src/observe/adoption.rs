@@ -1,0 +1,429 @@
+//! The workload that a Rollout adopts, what a deletion waits for, and the watch on such workloads.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{ListParams, ObjectMeta};
+use kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::cluster::{Observer, as_recorded};
+use super::watches::{self, Claim, Trigger};
+use crate::api::{
+    GROUP, HASH_LABEL, KEEP_FINALIZER, MANAGED_BY_LABEL, PROVENANCE_PREFIX, PodTemplate,
+    ROLLOUT_UID_LABEL, Rollout, Selector, TEMPLATE_DIGEST_ANNOTATION,
+};
+use crate::core::observation::{Autoscaler, Farewell, Observation, Unusable, Workload};
+use crate::core::{adoption, provenance};
+use crate::telemetry::Telemetry;
+
+/// Whether a Rollout is looked at: one that is being deleted only as long as it waits for that.
+pub(super) fn is_looked_at(rollout: &Rollout) -> bool {
+    rollout.metadata.deletion_timestamp.is_none() || awaits_farewell(rollout)
+}
+
+fn awaits_farewell(rollout: &Rollout) -> bool {
+    rollout.finalizers().iter().any(|it| it == KEEP_FINALIZER)
+}
+
+impl Observer {
+    /// What the deletion of a Rollout waits for.
+    pub(super) fn farewell(&self, rollout: &Rollout, observation: &mut Observation) {
+        let namespace = ObjectRef::<PartialObjectMeta<Namespace>>::new(&observation.namespace);
+        let namespace = self.caches.namespaces.get(&namespace);
+        let since = rollout.metadata.deletion_timestamp.as_ref();
+        observation.deleting = since.is_some();
+        observation.farewell = Farewell {
+            awaited: awaits_farewell(rollout),
+            since: since.map(|at| at.0),
+            namespace_ends: namespace.is_some_and(|it| it.metadata.deletion_timestamp.is_some()),
+        };
+    }
+
+    /// Reads the workload that a Rollout names and fills in what the Rollout has from it: template,
+    /// selector and, where it has none of its own, provenance.
+    ///
+    /// Where it cannot be used the template stays absent and the selector is the one last known, so that
+    /// pods are found and what is under way goes on.
+    pub(super) async fn adopt(
+        &self,
+        rollout: &mut Rollout,
+        namespace: &str,
+    ) -> Result<Option<Result<Workload, Unusable>>, kube::Error> {
+        let Some(reference) = rollout.spec.workload_ref.clone() else {
+            return Ok(None);
+        };
+        let known = known_selector(rollout);
+        let deployment = match self.deployment(namespace, &reference.name).await {
+            Ok(deployment) => deployment,
+            Err(unusable) => {
+                rollout.spec.selector = known;
+                return Ok(Some(Err(unusable)));
+            }
+        };
+        let (template, selector) = match parts(&deployment, &known) {
+            Ok(parts) => parts,
+            Err(message) => {
+                rollout.spec.selector = known;
+                return Ok(Some(Err(Unusable::Unfit { message })));
+            }
+        };
+        rollout.spec.selector = selector;
+        rollout.spec.template = self.settled(rollout, namespace, template).await?;
+        inherit_provenance(rollout, &deployment.metadata);
+        let mut workload = workload(&deployment);
+        workload.autoscalers = self.autoscalers(namespace, rollout, &workload.name).await;
+        Ok(Some(Ok(workload)))
+    }
+
+    /// Reads it untyped, so that a template field newer than this build is kept.
+    async fn deployment(&self, namespace: &str, name: &str) -> Result<DynamicObject, Unusable> {
+        let kind = ApiResource::erase::<Deployment>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
+        match api.get_opt(name).await {
+            Ok(Some(found)) if found.metadata.deletion_timestamp.is_none() => Ok(found),
+            Ok(_) => Err(Unusable::Missing),
+            // Whatever the reason: a rollback under way must not depend on it.
+            Err(error) => Err(Unusable::Unreadable {
+                message: error.to_string(),
+            }),
+        }
+    }
+
+    /// The template, or the one that a revision was made from where the API server's defaults alone make a
+    /// difference: a newer API server gives stored objects new ones, which is no change. It gives them
+    /// to the ReplicaSet of the revision alike.
+    async fn settled(
+        &self,
+        rollout: &Rollout,
+        namespace: &str,
+        template: PodTemplate,
+    ) -> Result<PodTemplate, kube::Error> {
+        let status = rollout.status.as_ref();
+        let stable = status.and_then(|it| Some(&it.stable.as_ref()?.template_digest));
+        let change = status.and_then(|it| Some(&it.change.as_ref()?.template_digest));
+        let known: Vec<_> = [stable, change].into_iter().flatten().collect();
+        if known.is_empty() || known.contains(&&provenance::template_digest(&template)) {
+            return Ok(template);
+        }
+        let uid = rollout.uid().unwrap_or_default();
+        let selector = format!("{ROLLOUT_UID_LABEL}={uid}");
+        let sets = self.list_replica_sets(namespace, &selector).await?;
+        let same = sets.iter().find_map(|set| {
+            let digest = set.annotations().get(TEMPLATE_DIGEST_ANNOTATION)?;
+            let recorded = as_recorded(set);
+            let sound =
+                known.contains(&digest) && provenance::template_digest(&recorded) == *digest;
+            let alike = stored_template(set)? == template;
+            (sound && alike).then_some(recorded)
+        });
+        Ok(same.unwrap_or(template))
+    }
+
+    /// The autoscalers that aim at the workload or at the Rollout. They are only told of, so nothing
+    /// depends on their being read.
+    async fn autoscalers(
+        &self,
+        namespace: &str,
+        rollout: &Rollout,
+        workload: &str,
+    ) -> Vec<Autoscaler> {
+        let api: Api<HorizontalPodAutoscaler> = Api::namespaced(self.client.clone(), namespace);
+        let found = match api.list(&ListParams::default()).await {
+            Ok(found) => found.items,
+            Err(error) => {
+                tracing::warn!(%error, %namespace, "the autoscalers of a namespace could not be read");
+                return Vec::new();
+            }
+        };
+        let name = rollout.name_any();
+        let mut autoscalers: Vec<_> = found
+            .iter()
+            .filter_map(|it| {
+                let target = &it.spec.scale_target_ref;
+                let group = target.api_version.as_deref().unwrap_or_default();
+                let ours = target.kind == "Rollout" && group.starts_with(GROUP);
+                let aims_at_rollout = ours && target.name == name;
+                let aims_at_workload = target.kind == "Deployment" && target.name == workload;
+                (aims_at_rollout || aims_at_workload).then(|| Autoscaler {
+                    name: it.name_any(),
+                    aims_at_rollout,
+                })
+            })
+            .collect();
+        autoscalers.sort_by(|a, b| a.name.cmp(&b.name));
+        autoscalers
+    }
+}
+
+/// The selector that a Rollout's pods were last found by.
+fn known_selector(rollout: &Rollout) -> Selector {
+    let known = rollout.status.as_ref().map(|status| &status.selector);
+    let pairs = known.into_iter().flat_map(|text| text.split(','));
+    let pairs = pairs.filter_map(|pair| pair.split_once('='));
+    Selector {
+        match_labels: pairs
+            .map(|(key, value)| (key.into(), value.into()))
+            .collect(),
+    }
+}
+
+/// Template and selector of a Deployment, or why a Rollout cannot have them.
+fn parts(deployment: &DynamicObject, known: &Selector) -> Result<(PodTemplate, Selector), String> {
+    let selector = deployment.data.pointer("/spec/selector");
+    let member = |name: &str| selector.and_then(|it| it.get(name));
+    let expressions = member("matchExpressions").and_then(Value::as_array);
+    if expressions.is_some_and(|it| !it.is_empty()) {
+        return Err(
+            "selects its pods by matchExpressions, which a Rollout cannot: make it anew with matchLabels alone".into(),
+        );
+    }
+    let labels = member("matchLabels").and_then(Value::as_object);
+    let labels = labels.into_iter().flatten();
+    let labels = labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+    let selector = Selector {
+        match_labels: labels.collect(),
+    };
+    for own in [HASH_LABEL, MANAGED_BY_LABEL] {
+        if selector.match_labels.contains_key(own) {
+            return Err(format!(
+                "selects its pods by {own}, which the controller sets itself: make it anew with another selector"
+            ));
+        }
+    }
+    if !known.is_empty() && *known != selector {
+        return Err(format!(
+            "selects pods with {selector}, where those of this Rollout have {known}: delete the Rollout and create it anew, or name another Deployment"
+        ));
+    }
+    let template = stored_template(deployment).unwrap_or_default();
+    if selector.is_empty() || !selector.matches(&template.labels()) {
+        return Err(format!(
+            "has a pod template without the labels that it selects by ({selector})"
+        ));
+    }
+    Ok((template, selector))
+}
+
+/// The pod template of a Deployment or ReplicaSet as it is stored, without what controllers and some
+/// API servers put beside it.
+fn stored_template(object: &DynamicObject) -> Option<PodTemplate> {
+    let mut template = object.data.pointer("/spec/template")?.clone();
+    if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
+        if metadata.get("creationTimestamp") == Some(&Value::Null) {
+            metadata.remove("creationTimestamp");
+        }
+        if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) {
+            labels.remove(HASH_LABEL);
+        }
+    }
+    Some(PodTemplate(template))
+}
+
+/// Provenance may stand on either of the two; that of the Rollout comes first, and as a whole.
+fn inherit_provenance(rollout: &mut Rollout, deployment: &ObjectMeta) {
+    let provenance = |key: &str| key.starts_with(PROVENANCE_PREFIX);
+    if rollout.annotations().keys().any(|key| provenance(key)) {
+        return;
+    }
+    let inherited = deployment.annotations.iter().flatten();
+    let inherited = inherited.filter(|(key, _)| provenance(key));
+    let inherited: Vec<_> = inherited
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    rollout.annotations_mut().extend(inherited);
+}
+
+fn workload(deployment: &DynamicObject) -> Workload {
+    let number = |path: &str| deployment.data.pointer(path).and_then(Value::as_i64);
+    let pods = |path: &str, otherwise: i64| {
+        i32::try_from(number(path).unwrap_or(otherwise)).unwrap_or(i32::MAX)
+    };
+    let fields = deployment.metadata.managed_fields.as_deref();
+    Workload {
+        name: deployment.name_any(),
+        uid: deployment.uid().unwrap_or_default(),
+        replicas: pods("/spec/replicas", 1),
+        current: pods("/status/replicas", 0),
+        available: pods("/status/availableReplicas", 0),
+        observed: number("/status/observedGeneration") >= deployment.metadata.generation,
+        scaled_by: adoption::last_scaler(fields.unwrap_or_default()).map(ToOwned::to_owned),
+        autoscalers: Vec::new(),
+    }
+}
+
+/// The watch on Deployments, which begins with the first Rollout that adopts one: where none does, none
+/// is watched.
+pub(super) struct Deployments {
+    client: Client,
+    telemetry: Arc<Telemetry>,
+    claims: Store<Claim>,
+    send: mpsc::UnboundedSender<Trigger>,
+    watched: bool,
+}
+
+impl Deployments {
+    pub(super) fn new(
+        client: &Client,
+        telemetry: &Arc<Telemetry>,
+        claims: Store<Claim>,
+        send: mpsc::UnboundedSender<Trigger>,
+    ) -> Self {
+        Self {
+            client: client.clone(),
+            telemetry: telemetry.clone(),
+            claims,
+            send,
+            watched: false,
+        }
+    }
+
+    /// Begins the watch if this Rollout is the first that needs it.
+    pub(super) fn watch_for(&mut self, claim: &Claim) {
+        if self.watched || claim.spec.workload_ref.is_none() {
+            return;
+        }
+        self.watched = true;
+        let api: Api<PartialObjectMeta<Deployment>> = Api::all(self.client.clone());
+        let (claims, send) = (self.claims.clone(), self.send.clone());
+        watches::run(
+            "Deployment",
+            &self.telemetry,
+            watcher::watcher(api, watches::config()),
+            move |event| {
+                match event {
+                    watcher::Event::Apply(it) | watcher::Event::Delete(it) => {
+                        for rollout in adopters(&claims, Some(&it.metadata)) {
+                            // The receiver is gone only when the process ends.
+                            let _ = send.send(Trigger::Related(rollout));
+                        }
+                    }
+                    // What happened before the watch, or while it was away, leaves no event.
+                    watcher::Event::InitDone => {
+                        for rollout in adopters(&claims, None) {
+                            let _ = send.send(Trigger::Related(rollout));
+                        }
+                    }
+                    watcher::Event::InitApply(_) | watcher::Event::Init => {}
+                }
+                None
+            },
+            self.send.clone(),
+        );
+    }
+}
+
+/// The Rollouts that adopt a Deployment, or any.
+fn adopters(claims: &Store<Claim>, deployment: Option<&ObjectMeta>) -> Vec<ObjectRef<Claim>> {
+    let adopts = |claim: &Claim| {
+        let name = claim.spec.workload_ref.as_ref().map(|it| it.name.as_str());
+        name.is_some()
+            && deployment.is_none_or(|it| {
+                it.name.as_deref() == name && it.namespace == claim.metadata.namespace
+            })
+    };
+    let claims = claims.state();
+    let adopters = claims.iter().filter(|claim| adopts(claim));
+    adopters
+        .map(|claim| ObjectRef::from_obj(&**claim))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn deployment(spec: &Value) -> DynamicObject {
+        serde_json::from_value(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": { "name": "web", "uid": "1", "generation": 3, "annotations": {
+                "provenance.countersign.dev/authors": "alice", "countersign.dev/changed-by": "mallory",
+            } },
+            "spec": spec, "status": { "observedGeneration": 3, "replicas": 2, "availableReplicas": 1 },
+        }))
+        .unwrap()
+    }
+
+    fn sound() -> Value {
+        json!({
+            "selector": { "matchLabels": { "app": "web" } },
+            "template": {
+                "metadata": { "creationTimestamp": null, "labels": { "app": "web", "team": "shop" } },
+                "spec": { "containers": [{ "name": "web", "image": "web:1" }], "fieldOfTomorrow": 1 },
+            },
+        })
+    }
+
+    fn adopting(status: &Value) -> Rollout {
+        serde_json::from_value(json!({
+            "metadata": { "name": "web" },
+            "spec": { "workloadRef": { "name": "web" } }, "status": status,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn template_and_selector_are_the_stored_ones() {
+        let (template, selector) = parts(&deployment(&sound()), &Selector::default()).unwrap();
+        assert_eq!(selector.to_string(), "app=web");
+        assert_eq!(template.0["spec"]["fieldOfTomorrow"], 1);
+        let metadata = json!({ "labels": { "app": "web", "team": "shop" } });
+        assert_eq!(template.0["metadata"], metadata, "no empty timestamp");
+        let seen = workload(&deployment(&sound()));
+        assert_eq!((seen.replicas, seen.current, seen.available), (1, 2, 1));
+        assert!(seen.observed);
+    }
+
+    #[test]
+    fn what_a_rollout_cannot_have_is_said_with_its_remedy() {
+        let with = |path: &str, value: Value| {
+            let mut spec = sound();
+            *spec.pointer_mut(path).unwrap() = value;
+            parts(&deployment(&spec), &Selector::default()).unwrap_err()
+        };
+        let expression = json!({ "matchLabels": { "app": "web" },
+            "matchExpressions": [{ "key": "a", "operator": "Exists" }] });
+        assert!(with("/selector", expression).contains("matchLabels alone"));
+        let own = json!({ "matchLabels": { "app.kubernetes.io/managed-by": "Helm" } });
+        assert!(with("/selector", own).contains("another selector"));
+        let other = with("/template/metadata/labels/app", json!("shop"));
+        assert!(other.contains("(app=web)"), "{other}");
+        let known = known_selector(&adopting(&json!({ "selector": "app=shop,tier=front" })));
+        assert_eq!(known.match_labels.len(), 2);
+        let moved = parts(&deployment(&sound()), &known).unwrap_err();
+        assert!(moved.contains("app=shop,tier=front"), "{moved}");
+    }
+
+    #[test]
+    fn provenance_comes_from_the_deployment_where_the_rollout_has_none() {
+        let mut rollout = adopting(&json!({}));
+        inherit_provenance(&mut rollout, &deployment(&sound()).metadata);
+        let authors = format!("{PROVENANCE_PREFIX}authors");
+        assert_eq!(rollout.annotations().len(), 1, "and nothing but provenance");
+        assert_eq!(rollout.annotations()[&authors], "alice");
+        let own = format!("{PROVENANCE_PREFIX}revision");
+        let mut rollout = adopting(&json!({}));
+        rollout.annotations_mut().insert(own.clone(), "1".into());
+        inherit_provenance(&mut rollout, &deployment(&sound()).metadata);
+        assert_eq!(rollout.annotations().keys().collect::<Vec<_>>(), [&own]);
+    }
+
+    #[test]
+    fn only_a_rollout_that_waits_for_its_farewell_is_looked_at_while_it_is_deleted() {
+        let mut rollout = adopting(&json!({}));
+        assert!(is_looked_at(&rollout));
+        rollout.metadata.deletion_timestamp =
+            serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        assert!(!is_looked_at(&rollout));
+        rollout.finalizers_mut().push(KEEP_FINALIZER.into());
+        assert!(is_looked_at(&rollout));
+    }
+}

@@ -1,0 +1,331 @@
+//! What pods say of why they do not start or how they have failed.
+
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+
+use super::cluster::Observer;
+use super::people::in_time;
+use crate::api::HASH_LABEL;
+use crate::api::rollout::Stage;
+use crate::core::Observation;
+use crate::core::observation::{ContainerFailure, NewPods, ReplicaSet};
+
+/// Most pods of a revision that are read; of more than these it is never said that all crash.
+const MAX_PODS: u32 = 500;
+/// Longest message of a container that is kept: what the kubelet keeps.
+pub(super) const MAX_MESSAGE: usize = 4_096;
+/// The kubelet's word for a container that it starts again later and later.
+const CRASH_LOOP: &str = "CrashLoopBackOff";
+/// Restarts from which a container that waits to be started again counts as one that always crashes.
+const WAITING_RESTARTS: i32 = 2;
+/// The same for one that runs once more just now.
+const RESTARTS: i32 = 3;
+/// What every container waits for before it starts, which is no trouble.
+const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+
+impl Observer {
+    /// Reads how the pods of the new revision fare while they are waited for. It must not keep the
+    /// evidence from being judged, so an answer that does not come is only told.
+    pub(super) async fn new_pods(&self, observation: &mut Observation) {
+        let Some(set) = awaited(observation) else {
+            return;
+        };
+        let mut selector = format!("{HASH_LABEL}={}", set.hash);
+        if !observation.spec.selector.is_empty() {
+            selector = format!("{selector},{}", observation.spec.selector);
+        }
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &observation.namespace);
+        let parameters = ListParams::default().labels(&selector).limit(MAX_PODS);
+        observation.new_pods = match in_time("its pods", pods.list(&parameters)).await {
+            Ok(pods) => {
+                let unread = pods.metadata.remaining_item_count.unwrap_or_default();
+                let unread = i32::try_from(unread).unwrap_or(i32::MAX);
+                describe(&pods.items, &set.uid, unread)
+            }
+            Err(problem) => NewPods {
+                trouble: Some(problem),
+                ..NewPods::default()
+            },
+        };
+    }
+}
+
+/// The ReplicaSet of a change under way that has fewer available pods than it asks for.
+fn awaited(observation: &Observation) -> Option<&ReplicaSet> {
+    let change = observation.status.change.as_ref()?;
+    let begun = matches!(change.stage, Stage::Stepping | Stage::Promoting);
+    if !begun || change.outcome.is_some() {
+        return None;
+    }
+    let mut sets = observation.replica_sets.iter();
+    sets.find(|set| {
+        set.owned && set.hash == change.pod_template_hash && set.available < set.replicas
+    })
+}
+
+/// Of the pods of one ReplicaSet; `unread` more of the same labels were not read.
+fn describe(pods: &[Pod], uid: &str, unread: i32) -> NewPods {
+    let own = pods
+        .iter()
+        .filter(|pod| is_controlled_by(pod, uid) && pod.metadata.deletion_timestamp.is_none());
+    let (ended, active): (Vec<PodStatus>, Vec<PodStatus>) = own
+        .map(|pod| pod.status.clone().unwrap_or_default())
+        .partition(|status| matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")));
+    let crashes: Vec<_> = active.iter().filter_map(crash).collect();
+    let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+    NewPods {
+        existing: count(active.len()).saturating_add(unread),
+        crashing: count(crashes.len()),
+        trouble: active.iter().chain(&ended).find_map(trouble),
+        crash: crashes.into_iter().next(),
+    }
+}
+
+/// Whether an object of this uid has made a pod.
+pub(super) fn is_controlled_by(pod: &Pod, uid: &str) -> bool {
+    let mut owners = pod.owner_references().iter();
+    owners.any(|owner| owner.controller == Some(true) && owner.uid == uid)
+}
+
+/// The containers of a pod, in the order in which they start.
+pub(super) fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    let init = status.init_container_statuses.iter().flatten();
+    init.chain(status.container_statuses.iter().flatten())
+}
+
+/// The containers of a pod that have failed and are not started again.
+pub(super) fn failures(status: &PodStatus) -> impl Iterator<Item = ContainerFailure> {
+    containers(status).filter_map(|container| {
+        let end = container.state.as_ref()?.terminated.as_ref()?;
+        // Why the whole pod was stopped tells more than that its container was killed.
+        (end.exit_code != 0).then(|| failure(container, end, status.reason.as_ref()))
+    })
+}
+
+fn failure(
+    container: &ContainerStatus,
+    end: &ContainerStateTerminated,
+    reason: Option<&String>,
+) -> ContainerFailure {
+    ContainerFailure {
+        container: container.name.clone(),
+        exit_code: end.exit_code,
+        reason: reason.or(end.reason.as_ref()).cloned().unwrap_or_default(),
+        message: end_of(end.message.as_deref().unwrap_or_default()),
+    }
+}
+
+/// How a container of a pod has ended last, if it ends again and again.
+fn crash(status: &PodStatus) -> Option<ContainerFailure> {
+    containers(status).find_map(|container| {
+        let ended = last_end(container);
+        let waits = waiting_reason(container) == Some(CRASH_LOOP);
+        let fails = ended.is_some_and(|end| end.exit_code != 0) && !container.ready;
+        let again_and_again = (waits && container.restart_count >= WAITING_RESTARTS)
+            || (fails && container.restart_count >= RESTARTS);
+        let none = ContainerStateTerminated::default();
+        again_and_again.then(|| failure(container, ended.unwrap_or(&none), None))
+    })
+}
+
+fn last_end(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    let states = [&container.state, &container.last_state];
+    let mut states = states.into_iter().flatten();
+    states.find_map(|state| state.terminated.as_ref())
+}
+
+fn waiting_reason(container: &ContainerStatus) -> Option<&str> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    waiting.reason.as_deref()
+}
+
+/// Why a pod does not start, in its own words; `None` where it says nothing of it.
+pub(super) fn trouble(status: &PodStatus) -> Option<String> {
+    let of_scheduler = || {
+        let mut conditions = status.conditions.iter().flatten();
+        let refused = conditions.find(|it| it.type_ == "PodScheduled" && it.status == "False")?;
+        sentence(refused.reason.as_ref(), refused.message.as_ref())
+    };
+    let ended = || {
+        let failed = failures(status).next()?;
+        let (container, code) = (failed.container, failed.exit_code);
+        Some(format!(
+            "container {container} exited with {code} ({})",
+            failed.reason
+        ))
+    };
+    containers(status)
+        .find_map(waits)
+        .or_else(of_scheduler)
+        .or_else(|| sentence(status.reason.as_ref(), status.message.as_ref()))
+        .or_else(ended)
+}
+
+fn waits(container: &ContainerStatus) -> Option<String> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_ref();
+    if reason.is_some_and(|reason| STARTING.contains(&reason.as_str())) {
+        return None;
+    }
+    // How it ended says more than for how long it is not started again.
+    let end = last_end(container).filter(|_| reason.is_some_and(|reason| reason == CRASH_LOOP));
+    let why = match end {
+        Some(end) => {
+            let how = end.reason.as_deref().unwrap_or_default();
+            format!("{CRASH_LOOP}: it exited with {} ({how})", end.exit_code)
+        }
+        None => sentence(reason, waiting.message.as_ref())?,
+    };
+    Some(format!("container {}: {why}", container.name))
+}
+
+fn sentence(reason: Option<&String>, message: Option<&String>) -> Option<String> {
+    let parts: Vec<_> = [reason, message]
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
+    (!parts.is_empty()).then(|| parts.join(": "))
+}
+
+/// The end of a message, which the API server does not bound.
+fn end_of(message: &str) -> String {
+    let from = message.len().saturating_sub(MAX_MESSAGE);
+    let from = (from..=message.len()).find(|at| message.is_char_boundary(*at));
+    from.and_then(|at| message.get(at..))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A pod of ReplicaSet `1` whose only container is in this state.
+    fn pod(state: &Value, restarts: i32, ready: bool) -> Pod {
+        let end = json!({ "exitCode": 1, "reason": "Error", "message": "no database" });
+        let container = json!({
+            "name": "app", "image": "a", "imageID": "", "ready": ready, "restartCount": restarts,
+            "state": state, "lastState": if restarts > 0 { json!({ "terminated": end }) } else { json!({}) },
+        });
+        of_set(&json!({ "phase": "Running", "containerStatuses": [container] }))
+    }
+
+    fn of_set(status: &Value) -> Pod {
+        let owner = json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "s", "uid": "1", "controller": true });
+        let pod =
+            json!({ "metadata": { "name": "p", "ownerReferences": [owner] }, "status": status });
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn waiting(reason: &str, message: &str) -> Value {
+        json!({ "waiting": { "reason": reason, "message": message } })
+    }
+
+    fn running() -> Value {
+        json!({ "running": {} })
+    }
+
+    #[test]
+    fn pods_that_crash_again_and_again_are_counted_with_how_they_ended() {
+        let back_off = waiting(CRASH_LOOP, "back-off 40s");
+        for (state, restarts, ready, crashes) in [
+            (&back_off, 1, false, false),
+            (&back_off, 2, false, true),
+            (&running(), 2, false, false),
+            (&running(), 3, false, true),
+            // It has found its way in the end.
+            (&running(), 7, true, false),
+            (
+                &waiting("ImagePullBackOff", "no such image"),
+                0,
+                false,
+                false,
+            ),
+        ] {
+            let seen = describe(&[pod(state, restarts, ready)], "1", 0);
+            assert_eq!(seen.existing, 1);
+            assert_eq!(seen.crashing, i32::from(crashes), "{state} {restarts}");
+            assert_eq!(seen.crash.is_some(), crashes);
+        }
+        let both = [pod(&back_off, 2, false), pod(&running(), 0, false)];
+        let seen = describe(&both, "1", 0);
+        assert_eq!((seen.existing, seen.crashing), (2, 1));
+        let crash = seen.crash.unwrap();
+        assert_eq!(
+            (crash.exit_code, crash.message.as_str()),
+            (1, "no database")
+        );
+        assert_eq!(
+            seen.trouble.as_deref(),
+            Some("container app: CrashLoopBackOff: it exited with 1 (Error)")
+        );
+    }
+
+    #[test]
+    fn what_was_not_read_may_be_well() {
+        let back_off = waiting(CRASH_LOOP, "back-off 40s");
+        let seen = describe(&[pod(&back_off, 9, false)], "1", 3);
+        assert_eq!((seen.existing, seen.crashing), (4, 1));
+    }
+
+    #[test]
+    fn pods_that_go_or_ended_or_are_of_another_do_not_count() {
+        let back_off = waiting(CRASH_LOOP, "back-off 40s");
+        let mut going = pod(&back_off, 9, false);
+        going.metadata.deletion_timestamp =
+            Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+        let evicted =
+            of_set(&json!({ "phase": "Failed", "reason": "Evicted", "message": "no memory" }));
+        let seen = describe(&[going, evicted], "1", 0);
+        let expected = NewPods {
+            trouble: Some("Evicted: no memory".into()),
+            ..NewPods::default()
+        };
+        assert_eq!(seen, expected);
+        assert_eq!(
+            describe(&[pod(&back_off, 9, false)], "2", 0),
+            NewPods::default()
+        );
+    }
+
+    #[test]
+    fn why_a_pod_does_not_start_is_told_and_that_it_starts_is_not() {
+        let unscheduled = json!({ "phase": "Pending", "conditions": [{
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes are available",
+        }] });
+        for (pod, told) in [
+            (
+                pod(&waiting("ErrImagePull", "not found"), 0, false),
+                Some("container app: ErrImagePull: not found"),
+            ),
+            (
+                pod(
+                    &waiting("CreateContainerConfigError", "no secret"),
+                    0,
+                    false,
+                ),
+                Some("container app: CreateContainerConfigError: no secret"),
+            ),
+            (
+                of_set(&unscheduled),
+                Some("Unschedulable: 0/2 nodes are available"),
+            ),
+            (
+                pod(
+                    &json!({ "waiting": { "reason": "ContainerCreating" } }),
+                    0,
+                    false,
+                ),
+                None,
+            ),
+            (pod(&running(), 0, false), None),
+        ] {
+            let seen = describe(&[pod], "1", 0);
+            assert_eq!(seen.trouble.as_deref(), told);
+        }
+    }
+}

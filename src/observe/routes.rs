@@ -1,0 +1,284 @@
+//! What sends to the pods of a Rollout: its routes, and the endpoints behind its Services. Read live,
+//! and only while a change is in the status, or the Rollout is being deleted.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use kube::core::ObjectMeta;
+use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
+
+use super::cluster::Observer;
+use crate::api::traffic::{ISTIO, RouteKind, RouteReference};
+use crate::api::{MANAGER, Rollout};
+use crate::core::Observation;
+use crate::core::observation::{Absence, ReplicaSet, Route, RouteObject};
+use crate::core::traffic::{shared_rules, testers_name};
+
+/// Longest part of a controller's name that the API server takes into the names of its pods.
+const MAX_BASE: usize = 58;
+/// What it adds to it.
+const SUFFIX: usize = 5;
+
+impl Observer {
+    /// The routes and endpoints, where a change is in the status or the Rollout is being deleted.
+    pub(super) async fn traffic(&self, rollout: &Rollout, observation: &mut Observation) {
+        if observation.status.change.is_none() && !observation.deleting {
+            return;
+        }
+        self.endpoints(observation).await;
+        let Some(traffic) = observation.spec.strategy.canary.traffic.clone() else {
+            return;
+        };
+        let routes = traffic
+            .routes
+            .iter()
+            .map(|it| self.route(rollout, observation, it));
+        observation.routes = join_all(routes).await;
+        let (name, namespace) = (rollout.name_any(), &observation.namespace);
+        let shared = self
+            .earlier_claims(&name, namespace)
+            .into_iter()
+            .flat_map(|claim| {
+                let rules = shared_rules(observation, |service| claim.claims_service(service));
+                let name = claim.name_any();
+                rules
+                    .into_iter()
+                    .map(move |rule| format!("Rollout {name} already splits {rule}"))
+            });
+        let shared: Vec<_> = shared.collect();
+        observation.conflicts.extend(shared);
+    }
+
+    async fn route(
+        &self,
+        rollout: &Rollout,
+        observation: &Observation,
+        reference: &RouteReference,
+    ) -> Route {
+        let namespace = &observation.namespace;
+        let read = async |kind: &str, versions: &[&str], name: &str| {
+            read(&self.client, namespace, kind, versions, name).await
+        };
+        let kind = reference.kind;
+        let object = read(kind.as_str(), kind.api_versions(), &reference.name).await;
+        let destination_rule = match &reference.destination_rule {
+            Some(subsets) => Some(read("DestinationRule", ISTIO, &subsets.name).await),
+            None => None,
+        };
+        let testers = match kind {
+            RouteKind::HTTPRoute | RouteKind::GRPCRoute => {
+                let own = testers_name(&reference.name);
+                read(kind.as_str(), kind.api_versions(), &own).await.ok()
+            }
+            _ => None,
+        };
+        Route {
+            reference: reference.clone(),
+            object: object.map(RouteObject::from),
+            destination_rule: destination_rule.map(|rule| rule.map(RouteObject::from)),
+            testers: testers
+                .filter(|route| is_owned(route, rollout))
+                .map(RouteObject::from),
+        }
+    }
+
+    async fn endpoints(&self, observation: &mut Observation) {
+        let slices: Api<EndpointSlice> =
+            Api::namespaced(self.client.clone(), &observation.namespace);
+        for service in observation.services.keys() {
+            let of_service =
+                ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
+            match slices.list(&of_service).await {
+                Ok(slices) => {
+                    let ready = by_revision(&slices.items, &observation.replica_sets);
+                    observation.endpoints.insert(service.clone(), ready);
+                }
+                // Without them nothing rises; a rollback does not ask.
+                Err(error) => tracing::warn!(%service, %error, "endpoints could not be read"),
+            }
+        }
+    }
+}
+
+/// Reads an object in the first version that is served.
+async fn read(
+    client: &Client,
+    namespace: &str,
+    kind: &str,
+    versions: &[&str],
+    name: &str,
+) -> Result<DynamicObject, Absence> {
+    for version in versions {
+        let resource = resource(version, kind);
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+        match api.get(name).await {
+            Ok(mut object) => {
+                object.types.get_or_insert_with(|| kube::core::TypeMeta {
+                    api_version: (*version).to_owned(),
+                    kind: kind.to_owned(),
+                });
+                return Ok(object);
+            }
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                // An answer about the object names it; one about a path that is not served does not.
+                let named = status
+                    .details
+                    .as_ref()
+                    .is_some_and(|it| !it.name.is_empty());
+                if named {
+                    return Err(Absence::NotFound);
+                }
+            }
+            Err(error) => {
+                let message = error.to_string();
+                return Err(Absence::Unreadable { message });
+            }
+        }
+    }
+    Err(Absence::NotInstalled)
+}
+
+/// The resource of a kind in a version such as `gateway.networking.k8s.io/v1`.
+#[must_use]
+pub fn resource(api_version: &str, kind: &str) -> ApiResource {
+    let (group, version) = api_version.split_once('/').unwrap_or_default();
+    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
+}
+
+fn is_owned(route: &DynamicObject, rollout: &Rollout) -> bool {
+    let mut owners = route.owner_references().iter();
+    owners.any(|owner| owner.controller == Some(true) && Some(&owner.uid) == rollout.uid().as_ref())
+}
+
+impl From<DynamicObject> for RouteObject {
+    fn from(mut object: DynamicObject) -> Self {
+        let last_writer = last_writer(&object.metadata);
+        object.metadata.managed_fields = None;
+        Self {
+            object: serde_json::to_value(object).unwrap_or(Value::Null),
+            last_writer,
+        }
+    }
+}
+
+/// Who wrote the spec last beside the controller.
+fn last_writer(metadata: &ObjectMeta) -> Option<String> {
+    let managers = metadata.managed_fields.iter().flatten();
+    let of_spec = managers.filter(|entry| {
+        let fields = entry.fields_v1.as_ref();
+        entry.subresource.is_none() && fields.is_some_and(|it| it.0.get("f:spec").is_some())
+    });
+    let others = of_spec.filter(|entry| entry.manager.as_deref() != Some(MANAGER));
+    others
+        .max_by_key(|entry| entry.time.as_ref().map(|at| at.0))?
+        .manager
+        .clone()
+}
+
+/// Ready pods by the hash of the ReplicaSet that made them, as their names tell.
+fn by_revision(slices: &[EndpointSlice], sets: &[ReplicaSet]) -> BTreeMap<String, i32> {
+    let endpoints = slices
+        .iter()
+        .flat_map(|slice| slice.endpoints.iter().flatten());
+    let ready = endpoints.filter(|endpoint| {
+        let conditions = endpoint.conditions.as_ref();
+        conditions.is_none_or(|it| it.ready.unwrap_or(true))
+    });
+    let mut pods: Vec<_> = ready
+        .filter_map(|endpoint| endpoint.target_ref.as_ref()?.name.as_deref())
+        .collect();
+    // A pod with two address families is in two slices.
+    pods.sort_unstable();
+    pods.dedup();
+    let mut by_revision = BTreeMap::new();
+    for pod in pods {
+        *by_revision.entry(revision(pod, sets)).or_insert(0) += 1;
+    }
+    by_revision
+}
+
+fn revision(pod: &str, sets: &[ReplicaSet]) -> String {
+    let base = |set: &ReplicaSet| -> String {
+        let name = format!("{}-", set.name);
+        name.chars().take(MAX_BASE).collect()
+    };
+    let base_of_pod = pod.len().checked_sub(SUFFIX).and_then(|end| pod.get(..end));
+    let mut makers = sets.iter().filter(|set| base_of_pod == Some(&base(set)));
+    match (makers.next(), makers.next()) {
+        (Some(maker), None) => maker.hash.clone(),
+        (Some(_), Some(_)) => String::new(),
+        (None, _) => "?".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::PodTemplate;
+
+    fn set(name: &str, hash: &str) -> ReplicaSet {
+        ReplicaSet {
+            name: name.into(),
+            uid: String::new(),
+            hash: hash.into(),
+            template_digest: String::new(),
+            revision: 1,
+            owned: true,
+            matches: true,
+            replicas: 1,
+            current: 1,
+            ready: 1,
+            available: 1,
+            failure: None,
+            template: PodTemplate::default(),
+        }
+    }
+
+    #[test]
+    fn endpoints_are_told_apart_by_the_names_of_their_pods() {
+        let endpoint = |pod: &str, ready: bool| json!({ "addresses": ["10.0.0.1"], "conditions": { "ready": ready }, "targetRef": { "kind": "Pod", "name": pod } });
+        let slice: EndpointSlice = serde_json::from_value(json!({
+            "addressType": "IPv4", "metadata": {},
+            "endpoints": [
+                endpoint("web-aaa-x1y2z", true), endpoint("web-aaa-x1y2z", true), endpoint("web-aaa-b1b2b", false),
+                endpoint("web-bbb-x1y2z", true), endpoint("web-7d9f-x1y2z", true),
+            ],
+        }))
+        .unwrap();
+        let sets = [set("web-aaa", "aaa"), set("web-bbb", "bbb")];
+        let ready = by_revision(&[slice], &sets);
+        let expected = [("aaa", 1), ("bbb", 1), ("?", 1)].map(|(hash, n)| (hash.to_owned(), n));
+        assert_eq!(ready, expected.into());
+    }
+
+    #[test]
+    fn names_too_long_to_tell_two_revisions_apart_count_for_either() {
+        let long = "a".repeat(60);
+        let sets = [
+            set(&format!("{long}-aaa"), "aaa"),
+            set(&format!("{long}-bbb"), "bbb"),
+        ];
+        let pod = format!("{}x1y2z", "a".repeat(MAX_BASE));
+        assert_eq!(revision(&pod, &sets), "");
+        assert_eq!(revision(&pod, &sets[..1]), "aaa");
+    }
+
+    #[test]
+    fn the_last_writer_is_who_wrote_the_spec_and_not_the_controller() {
+        let entry = |manager: &str, at: &str, subresource: Option<&str>, field: &str| json!({ "manager": manager, "operation": "Apply", "time": at, "subresource": subresource, "fieldsV1": { field: {} } });
+        let metadata: ObjectMeta = serde_json::from_value(json!({ "managedFields": [
+            entry("kubectl", "2026-01-01T00:00:01Z", None, "f:spec"),
+            entry("argocd", "2026-01-01T00:00:02Z", None, "f:spec"),
+            entry("countersign", "2026-01-01T00:00:03Z", None, "f:spec"),
+            entry("labeller", "2026-01-01T00:00:04Z", None, "f:metadata"),
+            entry("traefik", "2026-01-01T00:00:05Z", Some("status"), "f:status"),
+        ] }))
+        .unwrap();
+        assert_eq!(last_writer(&metadata).as_deref(), Some("argocd"));
+    }
+}

@@ -1,0 +1,162 @@
+//! Kinds that the API server lacks at first, as in any cluster that nobody has installed a router
+//! in: their real definitions, without the controllers that act on their objects.
+
+use crate::{
+    directory::Directory,
+    error::{Error, Result},
+    kubectl,
+    tools::Tools,
+    wait::wait_for,
+};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{Api, Client};
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// From when a definition is there, or gone, until the last version is served, or not.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A set of definitions that comes with the tools; see `tools/README.md` for the versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kinds {
+    /// Gateway API's standard channel: `HTTPRoute`, `GRPCRoute` and so on.
+    /// [`Cluster::gateway`](crate::Cluster::gateway) defines it too.
+    GatewayApi,
+    /// What its experimental channel adds: `TCPRoute`, `TLSRoute` and `UDPRoute`, nothing more.
+    GatewayApiExperimental,
+    /// Istio's: `VirtualService`, `DestinationRule` and all others.
+    Istio,
+}
+
+impl Kinds {
+    /// Where their manifests are.
+    pub(crate) fn folder(self, tools: &Tools) -> Result<PathBuf> {
+        let folder = tools.file(match self {
+            Self::GatewayApi => "gateway-api",
+            Self::GatewayApiExperimental => "gateway-api-experimental",
+            Self::Istio => "istio",
+        });
+        // kubectl reads no folder through a link.
+        folder.canonicalize().map_err(Error::file("find", folder))
+    }
+
+    /// What tells kubectl of them; it prints their names.
+    fn arguments(self, tools: &Tools) -> Result<[OsString; 3]> {
+        let folder = self.folder(tools)?.into();
+        Ok(["--filename".into(), folder, "--output=name".into()])
+    }
+}
+
+/// One version of a kind: the name of its definition, and of the version.
+type Version = (String, String);
+
+/// Defines `kinds` and returns once all their versions are served.
+pub(crate) async fn install(
+    dir: &Directory,
+    client: &Client,
+    kubeconfig: &Path,
+    kinds: Kinds,
+) -> Result<()> {
+    let tools = Tools::at(dir.tools());
+    let arguments = kinds.arguments(&tools)?;
+    let names = names(&kubectl::apply(&tools, dir, kubeconfig, &arguments, &[]).await?);
+
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let mut wanted: BTreeSet<Version> = BTreeSet::new();
+    for name in &names {
+        let definition = definitions.get(name).await;
+        let definition =
+            definition.map_err(Error::kubernetes(format!("read definition {name}")))?;
+        let versions = definition.spec.versions.into_iter();
+        let served = versions.filter(|version| version.served);
+        wanted.extend(served.map(|version| (name.clone(), version.name)));
+    }
+    wait_for(&format!("{kinds:?} is served"), PATIENCE, async || {
+        // What is not yet Established is not listed.
+        let served = served(client, &names).await?;
+        match wanted.difference(&served).next() {
+            None => Ok(()),
+            Some((name, version)) => Err(format!("{name} is not served in version {version}")),
+        }
+    })
+    .await
+}
+
+/// Removes `kinds` and returns once none of them is served.
+pub(crate) async fn remove(
+    dir: &Directory,
+    client: &Client,
+    kubeconfig: &Path,
+    kinds: Kinds,
+) -> Result<()> {
+    let tools = Tools::at(dir.tools());
+    let arguments = kinds.arguments(&tools)?;
+    let names = names(&kubectl::delete(&tools, dir, kubeconfig, &arguments).await?);
+    wait_for(
+        &format!("{kinds:?} is gone"),
+        PATIENCE,
+        async || match served(client, &names).await?.first() {
+            None => Ok(()),
+            Some((name, version)) => Err(format!("{name} is served in version {version}")),
+        },
+    )
+    .await
+}
+
+/// The definitions that kubectl has printed the names of.
+fn names(printed: &[u8]) -> BTreeSet<String> {
+    String::from_utf8_lossy(printed)
+        .lines()
+        .filter_map(|line| line.strip_prefix("customresourcedefinition.apiextensions.k8s.io/"))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Which of these definitions discovery lists, and in which versions.
+async fn served(client: &Client, names: &BTreeSet<String>) -> Result<BTreeSet<Version>, String> {
+    // A definition is named by its kind's plural and group.
+    let groups = names.iter().filter_map(|name| name.split_once('.'));
+    let groups: BTreeSet<_> = groups.map(|(_, group)| group).collect();
+    let listed = client.list_api_groups().await;
+    let listed = listed.map_err(|error| error.to_string())?.groups;
+    let mut served = BTreeSet::new();
+    for group in listed.iter().filter(|it| groups.contains(it.name.as_str())) {
+        for version in &group.versions {
+            let resources = match client
+                .list_api_group_resources(&version.group_version)
+                .await
+            {
+                Ok(list) => list.resources,
+                // The list of groups lags behind.
+                Err(kube::Error::Api(status)) if status.code == 404 => continue,
+                Err(error) => return Err(error.to_string()),
+            };
+            let found = resources
+                .into_iter()
+                .map(|resource| format!("{}.{}", resource.name, group.name))
+                .filter(|name| names.contains(name));
+            served.extend(found.map(|name| (name, version.version.clone())));
+        }
+    }
+    Ok(served)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_are_known_by_what_kubectl_prints() {
+        let printed = "customresourcedefinition.apiextensions.k8s.io/tcproutes.gateway.networking.k8s.io\n\
+                       service/shop\n";
+        let names = names(printed.as_bytes());
+        assert!(
+            names.iter().eq(["tcproutes.gateway.networking.k8s.io"]),
+            "{names:?}"
+        );
+    }
+}
