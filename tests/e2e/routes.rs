@@ -260,7 +260,7 @@ async fn a_bad_canary_is_out_of_the_traffic_within_two_seconds() {
 }
 
 #[tokio::test]
-async fn an_abort_a_newer_change_a_crash_and_scaling_lose_no_request() {
+async fn a_return_a_newer_change_a_crash_and_scaling_lose_no_request() {
     let scene = Scene::new("routed-rough").await;
     let (app, load) = routed(&scene, &steps(&[30, 50], "60s")).await;
     scene.apply(&app.version("v2")).await;
@@ -294,7 +294,7 @@ async fn an_abort_a_newer_change_a_crash_and_scaling_lose_no_request() {
         .await;
     all_well(&load.report());
     let hash = hash_of(&third);
-    // The template goes back, which is an abort by other means.
+    // The template goes back.
     scene
         .apply(&app.spec(canary(&steps(&[30, 50], "60s"))))
         .await;
