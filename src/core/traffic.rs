@@ -371,7 +371,6 @@ pub fn actions(observation: &Observation, status: &RolloutStatus, held: bool) ->
         let (Ok(object), Ok(rules)) = (&route.object, rules_of(observation, route)) else {
             continue;
         };
-        let mirror = mirror.filter(|_| mirrors(kind));
         let done = rules
             .iter()
             .all(|rule| rule.is_at(share) && rule.mirrors(kind, mirror));
@@ -390,13 +389,6 @@ pub fn actions(observation: &Observation, status: &RolloutStatus, held: bool) ->
         actions.extend(testers(observation, status, route, object, &rules));
     }
     actions
-}
-
-const fn mirrors(kind: RouteKind) -> bool {
-    matches!(
-        kind,
-        RouteKind::HTTPRoute | RouteKind::GRPCRoute | RouteKind::VirtualService
-    )
 }
 
 /// Somebody who sets weights again and again is answered at most once in a while.
@@ -541,7 +533,6 @@ pub fn unsettled(observation: &Observation, status: &RolloutStatus) -> Option<St
         if let Err(problem) = route::patch(kind, object, &rules, share, mirror) {
             return Some(format!("{kind} {name}: {problem}"));
         }
-        let mirror = mirror.filter(|_| mirrors(kind));
         let stray = rules
             .iter()
             .find(|rule| !rule.is_at(share) || !rule.mirrors(kind, mirror));
