@@ -4,11 +4,12 @@ SHELL := /bin/bash
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/countersign
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN := $(CARGO_TARGET_DIR)/debug
+RELEASE := $(CARGO_TARGET_DIR)/release
 
-.PHONY: test check unit e2e demo demo-up demo-down characteristics generate build tools
+.PHONY: test check unit e2e model faults crashes demo demo-up demo-down characteristics bench deny fuzz release generate build tools
 
 ## test: formatting, lints, unit, property and end-to-end tests
-test: check unit e2e
+test: check unit e2e crashes
 
 check:
 	cargo fmt --all --check
@@ -22,6 +23,24 @@ e2e: build tools
 	cargo test --locked --test e2e --no-run
 	$(BIN)/cluster exec --operator $(BIN)/countersign -- \
 		env CARGO_NET_OFFLINE=true cargo test --locked --test e2e -- --test-threads=6 $(E2E)
+
+## faults: whatever can go wrong between the operator and its cluster, one thing at a time; about an hour.
+##   What a failure names as COUNTERSIGN_SEED runs it again
+faults:
+	COUNTERSIGN_FAULTS=all $(MAKE) crashes FAULTS=
+
+# The part of it that `make test` runs: deaths of the operator at some of its writes.
+FAULTS := crash::
+crashes: build tools
+	cargo test --locked --test faults --no-run
+	$(BIN)/cluster exec --operator $(BIN)/countersign -- \
+		env CARGO_NET_OFFLINE=true cargo test --locked --test faults -- --test-threads=1 --nocapture $(FAULTS)
+
+## model: the state machine explored exhaustively to a depth: some minutes
+model:
+	COUNTERSIGN_MODEL_DEPTH=$(or $(COUNTERSIGN_MODEL_DEPTH),14) \
+		COUNTERSIGN_MODEL_FAULTS=$(or $(COUNTERSIGN_MODEL_FAULTS),2) \
+		cargo test --locked --test model -- --nocapture
 
 ## demo: a harmless change promoted and a risky one rolled back, before your eyes
 demo: build tools
@@ -47,6 +66,35 @@ demo-down: build
 ##   picture in docs/; in the profile of the tests, whose dependencies are built already
 characteristics:
 	cargo bench --locked --profile dev --bench operating_characteristics
+
+## bench: what the operator costs, built as it is shipped, as one table; about 25 minutes on a machine that has
+##   nothing else to do
+bench: build tools
+	cargo build --locked --release -p countersign -p countersign-decide --bin countersign --bin decide
+	@scale=$$(cargo bench --locked --profile dev --bench scale --no-run --message-format=json-render-diagnostics | \
+		sed -n '/"name":"scale"/s/.*"executable":"\([^"]*\)".*/\1/p') && \
+	$(BIN)/cluster exec --operator $(RELEASE)/countersign -- "$$scale" $(RELEASE)/countersign $(RELEASE)/decide
+## fuzz: every parser of foreign text under libFuzzer for FUZZ_SECONDS each; what it finds is told, and new
+##   inputs are kept under ~/.cache/countersign/fuzz. `make fuzz FUZZ=query` runs one
+FUZZ_SECONDS ?= 60
+fuzz:
+	@tests/fuzz/run.sh $(FUZZ_SECONDS) $(CACHE) $(FUZZ)
+
+## deny: advisories, licences, sources and doubles of all dependencies; the advisories come over the network
+deny:
+	cargo install --quiet --locked --root $(CACHE)/cargo cargo-deny@0.20.2
+	$(CACHE)/cargo/bin/cargo-deny --locked check
+
+## release: the operator and the plugin as they are released, each with its bill of materials beside it
+RELEASE := $(CARGO_TARGET_DIR)/release
+release:
+	cargo install --quiet --locked --root $(CACHE)/cargo cargo-auditable@0.7.7 auditable2cdx@0.1.0
+	RUSTFLAGS="--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo \
+	--remap-path-prefix=$(CARGO_TARGET_DIR)=/target --remap-path-prefix=$(CURDIR)=/src" \
+	$(CACHE)/cargo/bin/cargo-auditable auditable build --release --locked --bins
+	for bin in countersign kubectl-countersign; do \
+		$(CACHE)/cargo/bin/auditable2cdx $(RELEASE)/$$bin > $(RELEASE)/$$bin.cdx.json || exit 1; done
+	cd $(RELEASE) && sha256sum countersign kubectl-countersign *.cdx.json | tee SHA256SUMS
 
 ## generate: the committed files that the program writes
 generate:

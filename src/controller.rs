@@ -149,7 +149,6 @@ fn references(store: &Store<Claim>, wanted: impl Fn(&Claim) -> bool) -> Vec<Obje
 
 async fn reconcile(claim: Arc<Claim>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
-    // On the heap, since much is awaited side by side.
     let look = AssertUnwindSafe(Box::pin(look(&claim, &context))).catch_unwind();
     let result = match tokio::time::timeout(PATIENCE, look).await {
         Ok(Ok(result)) => result,
@@ -167,10 +166,10 @@ async fn look(claim: &Claim, context: &Context) -> Result<Action, Error> {
     let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
     let now = clock::now();
     let failure = last_failure(claim, context);
-    let observed = context
-        .observer
-        .observe(&namespace, &name, now, failure)
-        .await;
+    context.observer.admission.note_activity();
+    // On the heap, since much is read side by side.
+    let observed = context.observer.observe(&namespace, &name, now, failure);
+    let observed = Box::pin(observed).await;
     let Some(observed) = observed.map_err(|error| Error::Read(Box::new(error)))? else {
         context.telemetry.stands(&namespace, &name, None);
         return Ok(Action::await_change());

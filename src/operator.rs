@@ -19,12 +19,13 @@ use crate::observe::cluster::Observer;
 use crate::observe::order::{Turns, Waiting};
 use crate::observe::prometheus::{self, Pair, Prometheus, PrometheusConfig};
 use crate::observe::watches;
+use crate::telemetry::access::Access;
 use crate::telemetry::{self, Telemetry};
 
 /// Longest wait for an answer of the API server; watches have a shorter idle limit of their own.
 const API_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// How often the admission policies are looked at; before a sign-off is spent they are in any case.
+/// How often the admission policies are looked at, at most; before a sign-off is spent they are in any case.
 const ADMISSION_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Options of the operator; each is a flag or an environment variable.
@@ -80,6 +81,10 @@ pub struct Options {
     /// Where health and metrics are served.
     #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
+    /// Serves the metrics only to the bearer of a token that the API server knows, to whom RBAC grants
+    /// `get` of the non-resource URL /metrics.
+    #[arg(long, env = "COUNTERSIGN_METRICS_AUTH")]
+    metrics_auth: bool,
     /// Form of the log.
     #[arg(long, env = "COUNTERSIGN_LOG_FORMAT", default_value = "json")]
     log_format: LogFormat,
@@ -176,7 +181,9 @@ async fn operate(options: Options) -> Result<(), Error> {
         .map_err(setup(
             "the address to listen on (--listen) could not be bound",
         ))?;
-    let serving = telemetry::serve(listener, telemetry.clone(), stop.clone().cancelled_owned());
+    let access = options.metrics_auth.then(|| Access::new(client.clone()));
+    let stopped = stop.clone().cancelled_owned();
+    let serving = telemetry::serve(listener, telemetry.clone(), access, stopped);
     let serving = tokio::spawn(serving);
     stop_on_signal(stop.clone())?;
 
@@ -267,12 +274,14 @@ async fn lead(
     }
 }
 
-/// Looks at the admission policies also while no change asks for any sign-off.
+/// Looks at the admission policies also while no change asks for any sign-off, but not where nothing
+/// happens at all: idle costs nothing.
 async fn watch_admission(check: AdmissionCheck, telemetry: Arc<Telemetry>) {
     loop {
         let problems = check.check().await.problems;
         telemetry.sign_offs_proven(problems.is_empty());
         tokio::time::sleep(ADMISSION_INTERVAL).await;
+        check.activity().await;
     }
 }
 

@@ -3,6 +3,8 @@
 //! Names follow controller-runtime's where dashboards know them. Labels are bounded: Rollouts are
 //! counted by phase and tier, and only those with a change under way have series of their own.
 
+pub mod access;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,7 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
 use prometheus_client::metrics::counter::Counter;
@@ -25,6 +27,8 @@ use crate::api::{RolloutStatus, Tier};
 use crate::core::observation::{CheckWindows, WindowOutcome};
 use crate::core::summary;
 use crate::observe::clock;
+
+use access::{Access, Refusal};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
@@ -392,27 +396,39 @@ impl Telemetry {
     }
 }
 
-/// Serves `/healthz`, `/readyz` and `/metrics` until `shutdown`.
+/// What the listener answers from.
+#[derive(Clone)]
+struct Served {
+    telemetry: Arc<Telemetry>,
+    access: Option<Arc<Access>>,
+}
+
+/// Serves `/healthz`, `/readyz` and `/metrics` until `shutdown`; the metrics to everybody, or to whom
+/// `access` lets.
 ///
 /// Healthy means that the process answers; ready means that every cache was filled. A standby is
 /// ready: it could take over.
 pub async fn serve(
     listener: tokio::net::TcpListener,
     telemetry: Arc<Telemetry>,
+    access: Option<Access>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let app = Router::new()
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(telemetry);
+        .with_state(Served {
+            telemetry,
+            access: access.map(Arc::new),
+        });
     axum::serve(listener, app)
         .with_graceful_shutdown(shutdown)
         .await
 }
 
-async fn readyz(State(telemetry): State<Arc<Telemetry>>) -> (StatusCode, &'static str) {
-    if telemetry.ready.load(Ordering::Relaxed) {
+async fn readyz(State(served): State<Served>) -> (StatusCode, &'static str) {
+    if served.telemetry.ready.load(Ordering::Relaxed) {
         (StatusCode::OK, "ok")
     } else {
         (
@@ -423,15 +439,19 @@ async fn readyz(State(telemetry): State<Arc<Telemetry>>) -> (StatusCode, &'stati
 }
 
 async fn metrics(
-    State(telemetry): State<Arc<Telemetry>>,
-) -> ([(&'static str, &'static str); 1], String) {
-    (
+    State(served): State<Served>,
+    headers: HeaderMap,
+) -> Result<([(&'static str, &'static str); 1], String), Refusal> {
+    if let Some(access) = &served.access {
+        access.check(&headers).await?;
+    }
+    Ok((
         [(
             "content-type",
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
         )],
-        telemetry.encode(),
-    )
+        served.telemetry.encode(),
+    ))
 }
 
 #[cfg(test)]

@@ -143,3 +143,139 @@ fn the_core_is_pure() {
         }
     }
 }
+
+/// Words of which a field's name is made, such as `canary` and `Service`.
+fn words(name: &str) -> Vec<String> {
+    let mut words: Vec<String> = vec![String::new()];
+    for c in name.chars() {
+        if c.is_uppercase() {
+            words.push(String::new());
+        }
+        words.last_mut().unwrap().extend(c.to_lowercase());
+    }
+    words
+}
+
+/// Whoever may write an object of ours cannot make the operator call anybody: no field takes an address.
+/// Pod templates are the exception, since the pods, which are the team's own, call whom they like.
+#[test]
+fn no_field_of_any_kind_takes_an_address() {
+    const ADDRESSES: [&str; 14] = [
+        "address",
+        "addresses",
+        "domain",
+        "endpoint",
+        "host",
+        "hostname",
+        "hosts",
+        "ip",
+        "proxy",
+        "server",
+        "uri",
+        "url",
+        "urls",
+        "webhook",
+    ];
+    fn walk(schema: &Value, path: &str, fields: &mut usize, found: &mut Vec<String>) {
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            let path = format!("{path}.{name}");
+            if [
+                "Rollout.spec.template",
+                "Rollout.spec.strategy.canary.smoke.template",
+            ]
+            .contains(&path.as_str())
+            {
+                continue;
+            }
+            *fields += 1;
+            let is_address = words(name)
+                .iter()
+                .any(|it| ADDRESSES.contains(&it.as_str()));
+            if is_address && property["type"] != "integer" {
+                found.push(path.clone());
+            }
+            walk(property, &path, fields, found);
+        }
+        if ["uri", "hostname", "ipv4", "ipv6"]
+            .iter()
+            .any(|it| schema["format"] == *it)
+        {
+            found.push(path.to_owned());
+        }
+        for nested in ["items", "additionalProperties"] {
+            if let Some(nested) = schema.get(nested) {
+                walk(nested, path, fields, found);
+            }
+        }
+    }
+    let (mut fields, mut found) = (0, Vec::new());
+    for crd in countersign::api::crds() {
+        let crd = serde_json::to_value(crd).unwrap();
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let kind = crd["spec"]["names"]["kind"].as_str().unwrap();
+        walk(schema, kind, &mut fields, &mut found);
+    }
+    assert!(fields > 500, "only {fields} fields were looked at");
+    assert!(found.is_empty(), "fields for addresses: {found:?}");
+}
+
+/// The operator calls the API server and the Prometheus of its installer, and nobody else. The plugin's
+/// commands run in their user's name and place.
+#[test]
+fn only_two_files_of_the_operator_open_connections() {
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    let connects = [
+        "Client::try_from",
+        "Client::new",
+        "Command::new",
+        "Config::infer",
+        "TcpSocket",
+        "TcpStream",
+        "UdpSocket",
+        "UnixStream",
+        "hyper::",
+        "lookup_host",
+        "reqwest::get",
+        "reqwest::Client",
+    ];
+    let mut found = Vec::new();
+    for file in files {
+        let path = file
+            .strip_prefix(root())
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        if !path.starts_with("src/cli/") && connects.iter().any(|it| code.contains(it)) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    let expected = ["src/observe/prometheus/connection.rs", "src/operator.rs"];
+    assert_eq!(found, expected);
+}
+
+/// A promise is worth the test that shows it.
+#[test]
+fn every_test_that_the_threat_model_names_exists() {
+    let document = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    // Code in a line is what stands between an odd backquote and the next.
+    let quoted = document.split('`').skip(1).step_by(2);
+    let tests: Vec<_> = quoted.filter_map(|it| it.split_once(".rs::")).collect();
+    assert!(tests.len() > 40, "only {} tests were found", tests.len());
+    let missing = tests.iter().filter(|(file, test)| {
+        let path = root().join(format!("{file}.rs"));
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let function = format!("fn {test}(");
+        let mut parts = text.split(&function);
+        // An attribute before it makes a function a test.
+        let before = parts.next().unwrap_or_default();
+        let attributes = before.rsplit("\n\n").next().unwrap_or_default();
+        parts.next().is_none() || !(attributes.contains("test]") || before.contains("proptest!"))
+    });
+    let missing: Vec<_> = missing.collect();
+    assert!(missing.is_empty(), "no such tests: {missing:?}");
+}

@@ -93,6 +93,10 @@ impl Actor {
         decision: &Decision,
     ) -> Result<(), Error> {
         let (namespace, decided) = (&observation.namespace, Instant::now());
+        // What the status will not hold is recorded first, or a crash would lose it.
+        if let Some(record) = decision.record.as_ref().filter(|it| !is_held(it, decision)) {
+            self.keep_record(rollout, namespace, record).await?;
+        }
         if decision.status != observation.status {
             self.write_status(rollout, namespace, decision).await?;
         }
@@ -107,11 +111,7 @@ impl Actor {
                 refused.get_or_insert(error);
             }
         }
-        // A record is a projection of the status: it is news only where the status is.
-        if let Some(record) = decision
-            .record
-            .as_ref()
-            .filter(|_| is_news(observation, decision))
+        if let Some(record) = decision.record.as_ref().filter(|it| is_held(it, decision))
             && let Err(error) = self.keep_record(rollout, namespace, record).await
         {
             refused.get_or_insert(error);
@@ -287,24 +287,10 @@ fn refused(what: &str, rollout: &Rollout, source: kube::Error) -> Error {
     }
 }
 
-/// Whether a decision adds to the record of a change, or its end is not recorded yet.
-fn is_news(observation: &Observation, decision: &Decision) -> bool {
-    let told = |change: &Option<crate::api::rollout::Change>| {
-        change.as_ref().map(|change| {
-            (
-                change.run.clone(),
-                change.transitions.len(),
-                change.plan.clone(),
-            )
-        })
-    };
-    let ended = decision
-        .status
-        .change
-        .as_ref()
-        .is_some_and(|change| change.outcome.is_some());
-    told(&observation.status.change) != told(&decision.status.change)
-        || (ended && !observation.recorded)
+/// Whether the status holds the change that is recorded, so that the record can be made again.
+fn is_held(record: &Record, decision: &Decision) -> bool {
+    let change = decision.status.change.as_ref();
+    change.is_some_and(|change| change.run == record.name)
 }
 
 fn owner(rollout: &Rollout) -> Value {

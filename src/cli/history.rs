@@ -100,10 +100,9 @@ fn row(run: &RolloutRun, sign_offs: &[SignOff], wide: bool, now: Timestamp) -> V
         run.spec.revision.to_string(),
         risk.tier.to_string(),
         format!("{:.1}", risk.score),
-        progress.outcome.map_or_else(
-            || format!("{:?}", progress.stage),
-            |outcome| format!("{outcome:?}"),
-        ),
+        progress
+            .outcome
+            .map_or_else(|| "UnderWay".to_owned(), |outcome| format!("{outcome:?}")),
         signed_by(run, sign_offs),
         started.map_or_else(String::new, |started| age(started, now)),
         took.unwrap_or_default(),
@@ -173,7 +172,7 @@ mod tests {
             "\
 REVISION   TIER   SCORE   OUTCOME    SIGNED-BY   AGE   TOOK
 6          low    1.0     Promoted               26h   20m
-7          high   12.5    Stepping   bob,carol   10m
+7          high   12.5    UnderWay   bob,carol   10m
 "
         );
         let wide = listed(&runs(), &sign_offs, true, now());

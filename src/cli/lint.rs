@@ -55,7 +55,7 @@ pub struct Lint {
 
 /// A finding as it is printed.
 #[derive(Serialize)]
-struct Printed {
+pub struct Printed {
     file: String,
     line: u64,
     column: u64,
@@ -91,7 +91,9 @@ impl Lint {
 }
 
 impl Printed {
-    fn told(&self) -> String {
+    /// The finding as a line of text.
+    #[must_use]
+    pub fn told(&self) -> String {
         let severity = match self.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
@@ -108,7 +110,7 @@ impl Printed {
 }
 
 /// A file with what could be read of it.
-struct Read {
+pub struct Read {
     name: String,
     objects: Vec<Node>,
     findings: Vec<Finding>,
@@ -129,7 +131,9 @@ impl Read {
         Self::source(&source)
     }
 
-    fn source(source: &Source) -> Self {
+    /// The objects in a text, or what is wrong with it.
+    #[must_use]
+    pub fn source(source: &Source) -> Self {
         let (objects, findings) = match source.objects() {
             Ok(objects) => (objects, Vec::new()),
             Err(error) => (Vec::new(), vec![Finding::error(error.at, error.message)]),
@@ -147,7 +151,9 @@ fn check_files(paths: &[PathBuf], now: Timestamp) -> Vec<Printed> {
     check(&files, now)
 }
 
-fn check(files: &[Read], now: Timestamp) -> Vec<Printed> {
+/// What is wrong with the objects of some files, by themselves and beside each other.
+#[must_use]
+pub fn check(files: &[Read], now: Timestamp) -> Vec<Printed> {
     let around = Around::of(files.iter().flat_map(|file| &file.objects), now);
     let lines = files.iter().flat_map(|file| {
         let mut findings = file.findings.clone();

@@ -189,14 +189,19 @@ pub struct Manifests {
 impl Manifests {
     /// Reads files; what the API server would refuse is an error here as well.
     pub fn read(paths: &[PathBuf]) -> Result<Self, ManifestError> {
+        let sources: Result<Vec<_>, _> = paths.iter().map(|path| Source::read(path)).collect();
+        Self::of(&sources?)
+    }
+
+    /// The objects in some texts.
+    pub fn of(sources: &[Source]) -> Result<Self, ManifestError> {
         let mut all = Self::default();
-        for path in paths {
-            let source = Source::read(path)?;
+        for source in sources {
             let objects = source
                 .objects()
                 .map_err(|error| source.invalid(error.at, &error.message, 0))?;
             for object in objects {
-                all.add(&source, &object)?;
+                all.add(source, &object)?;
             }
         }
         all.adopt()?;

@@ -15,8 +15,8 @@ mod gates;
 mod get;
 mod history;
 mod intervene;
-mod lint;
-mod manifests;
+pub mod lint;
+pub mod manifests;
 mod migrate;
 mod output;
 mod refusal;
@@ -26,13 +26,13 @@ mod rules;
 mod schema;
 mod sign_off;
 mod simulate;
-mod stamp;
+pub mod stamp;
 mod status;
 mod tree;
 mod undo;
 mod view;
 mod watch;
-mod yaml;
+pub mod yaml;
 
 use std::process::ExitCode;
 

@@ -8,12 +8,12 @@
 //! approved revision; and the rules about paths come from the base of the range, so that a change
 //! cannot rewrite the rules by which it is measured.
 
-mod areas;
+pub mod areas;
 mod assistants;
-mod authorship;
+pub mod authorship;
 mod files;
-mod git;
-mod manifest;
+pub mod git;
+pub mod manifest;
 mod notes;
 mod pattern;
 mod trailers;

@@ -80,11 +80,19 @@ pub struct Entry {
     pub value: Node,
 }
 
+/// How much may be repeated by aliases: far more than people write, and too little for a text that
+/// grows to millions of lines.
+#[must_use]
+pub fn aliases() -> serde_saphyr::options::AliasLimits {
+    serde_saphyr::alias_limits! { max_total_replayed_events: 10_000 }
+}
+
 /// The documents of a text; empty ones are left out.
 pub fn documents(text: &str) -> Result<Vec<Node>, SyntaxError> {
     let options = serde_saphyr::options! {
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         legacy_octal_numbers: true,
+        alias_limits: aliases(),
     };
     serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
         let error = error.without_snippet();

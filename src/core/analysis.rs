@@ -173,7 +173,7 @@ fn fold(evidence: &mut CheckEvidence, check: &Check, windows: &CheckWindows, cha
                 count(evidence, check, *canary, *stable, change, warms_up);
                 if is_of_step(change, window.start) && !warms_up {
                     evidence.step_requests += canary.requests;
-                    evidence.step_windows += 1;
+                    evidence.step_windows = evidence.step_windows.saturating_add(1);
                 }
                 evidence.last = "Counted".into();
                 evidence.message = format!(

@@ -3,12 +3,15 @@
 use super::decision::{Answer, AnswerTo};
 use super::observation::{Observation, SeenIntervention};
 use super::proposal::Proposal;
+use super::query::shown;
 use super::sign_off::{Judged, SignOffs};
 use super::{intervention, reason};
 use crate::api::rollout::{Change, RolloutStatus};
 
 /// Most answers of one look, so that many objects do not delay it.
 const MOST: usize = 50;
+/// Longest message of an answer.
+const MAX_MESSAGE: usize = 1_024;
 
 /// The answers that are not given yet, or have become others.
 #[must_use]
@@ -22,8 +25,12 @@ pub fn of(observation: &Observation, proposal: &Proposal, status: &RolloutStatus
         .filter_map(|judged| to_sign_off(change, judged));
     let unanswered = observation.interventions.iter().filter(|it| !it.answered);
     let to_interventions = unanswered.filter_map(|it| to_intervention(observation, change, it));
-    let all = to_sign_offs.chain(to_interventions);
-    all.take(MOST).collect()
+    let all = to_sign_offs.chain(to_interventions).take(MOST);
+    let harmless = |answer: Answer| Answer {
+        message: shown(&answer.message, MAX_MESSAGE),
+        ..answer
+    };
+    all.map(harmless).collect()
 }
 
 /// What was said of a sign-off of an earlier attempt, or of a change that has ended, stays said.

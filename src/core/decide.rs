@@ -30,8 +30,8 @@ use super::proposal::{self, Proposal};
 use super::provenance::Contributor;
 use super::sign_off::{self, SignOffs};
 use super::{
-    adoption, answers, budget, checks, intervention, order, plan, pods, reason, record, smoke,
-    standing, summary, traffic, workload,
+    adoption, answers, budget, checks, intervention, order, plan, pods, query, reason, record,
+    smoke, standing, summary, traffic, workload,
 };
 use crate::api::Duration;
 use crate::api::analysis::CheckMode;
@@ -76,10 +76,12 @@ pub fn decide(observation: &Observation) -> Decision {
         proposal: &proposal,
         look_again_at: None,
         changers: BTreeSet::new(),
+        ended: None,
     };
     let hold = turn.take(&mut status);
     let answers = answers::of(observation, &proposal, &status);
-    let record = record::of(observation, &proposal, &status);
+    let told = turn.ended.as_ref().or(status.change.as_ref());
+    let record = told.and_then(|change| record::of(observation, &proposal, change));
     traffic::note(observation, &mut status);
     turn.look_at_traffic(&status);
     // A first revision gets no pods before what it depends on is stable, whichever gate is asked first.
@@ -103,11 +105,19 @@ pub fn decide(observation: &Observation) -> Decision {
         .into_iter()
         .for_each(|at| turn.look_again(at));
     let hold = adoption.hold.or(hold);
-    let mut notices = notices(observation, &status, hold.as_ref());
+    let mut notices = notices(observation, turn.ended.as_ref().or(status.change.as_ref()));
+    standing::describe(observation, &proposal, &mut status, hold.as_ref());
+    if let Some(at) = standing::keep_quiet(observation, &mut status, hold.as_ref()) {
+        turn.look_again(at);
+    } else {
+        notices.extend(hold_notice(observation, hold.as_ref()));
+    }
     notices.extend(traffic::correction_notice(observation, &status));
     notices.extend(adoption.notices);
-    standing::describe(observation, &proposal, &mut status, hold.as_ref());
-    standing::keep_quiet(&observation.status, &mut status);
+    // Much of what is told are the words of others.
+    for notice in &mut notices {
+        notice.message = query::shown(&notice.message, MAX_MESSAGE);
+    }
     Decision {
         status,
         actions,
@@ -125,6 +135,8 @@ struct Turn<'a> {
     look_again_at: Option<Timestamp>,
     /// Who brought the pods that are asked for into the cluster, by the change that ended just now.
     changers: BTreeSet<String>,
+    /// A first revision that serves now: the status needs it no more, its record and Event do.
+    ended: Option<Change>,
 }
 
 impl Turn<'_> {
@@ -148,7 +160,13 @@ impl Turn<'_> {
                 } else {
                     None
                 };
-                status.change = Some(change);
+                // Nothing follows for it; where it could not be recorded the status keeps it for that.
+                let over = change.initial && change.outcome == Some(Outcome::Promoted);
+                if over && self.observation.write_failure.is_none() {
+                    self.ended = Some(change);
+                } else {
+                    status.change = Some(change);
+                }
                 hold
             }
         }
@@ -293,8 +311,8 @@ impl Turn<'_> {
         // What a key attests of it is more than what is declared.
         let provenance = proposal.attested.as_ref().unwrap_or(&proposal.provenance);
         let contributor = provenance.contributor.unwrap_or(Contributor::Unknown);
-        status.attempts += 1;
-        status.revision += 1;
+        status.attempts = status.attempts.saturating_add(1);
+        status.revision = status.revision.saturating_add(1);
         let mut change = Change {
             digest: proposal.digest.clone(),
             pod_template_hash: proposal.hash.clone(),
@@ -318,32 +336,28 @@ impl Turn<'_> {
             weight: if initial { 100 } else { 0 },
             ..Change::default()
         };
-        let message = if initial {
-            format!(
-                "first revision, tier {} with {:.1} points: nothing serves yet, so there is nothing to compare it with",
-                risk.tier, risk.score
-            )
-        } else {
+        self.note_people(&mut change);
+        // A first revision has one line, when it serves.
+        if !initial {
             let weights: Vec<_> = change
                 .plan
                 .steps
                 .iter()
                 .map(|step| format!("{}%", step.weight))
                 .collect();
-            format!(
-                "tier {} with {:.1} points; steps {}",
+            let changers: Vec<_> = change.changed_by.iter().map(String::as_str).collect();
+            let by = match changers.as_slice() {
+                [] => String::new(),
+                changers => format!("; changed by {}", changers.join(", ")),
+            };
+            let message = format!(
+                "tier {} with {:.1} points; steps {}{by}",
                 risk.tier,
                 risk.score,
                 weights.join(", ")
-            )
-        };
-        self.note_people(&mut change);
-        let changers: Vec<_> = change.changed_by.iter().map(String::as_str).collect();
-        let by = match changers.as_slice() {
-            [] => String::new(),
-            changers => format!("; changed by {}", changers.join(", ")),
-        };
-        self.tell(&mut change, reason::CHANGE_STARTED, message + &by);
+            );
+            self.tell(&mut change, reason::CHANGE_STARTED, message);
+        }
         status.change = Some(change);
         self.look_again_after(SignedDuration::ZERO);
     }
@@ -1017,7 +1031,14 @@ impl Turn<'_> {
     }
 
     fn promote(&mut self, status: &mut RolloutStatus, change: &mut Change) {
-        let message = format!("revision {} is stable now", change.revision);
+        let (revision, tier, score) = (change.revision, change.tier, change.score);
+        let message = if change.initial {
+            format!(
+                "revision {revision} is stable now, the first: tier {tier} with {score:.1} points, and nothing to compare it with"
+            )
+        } else {
+            format!("revision {revision} is stable now")
+        };
         self.end(change, Outcome::Promoted, reason::PROMOTED, message);
         let delay = self.observation.spec.strategy.canary.scale_down_delay;
         if delay > Duration::default() && !change.initial {
@@ -1065,6 +1086,8 @@ impl Turn<'_> {
     }
 
     /// Adds a line to the story of the change.
+    // Each message is made for it alone.
+    #[allow(clippy::needless_pass_by_value)]
     fn tell(&self, change: &mut Change, why: &str, message: String) {
         let most = if why == reason::BREAK_GLASS {
             MAX_LOUD
@@ -1083,7 +1106,7 @@ impl Turn<'_> {
             step: change.step,
             weight: change.weight,
             reason: why.to_owned(),
-            message: summary::cut(message, MAX_MESSAGE),
+            message: query::shown(&message, MAX_MESSAGE),
             evidence: evidence.unwrap_or_default(),
         });
     }
@@ -1207,24 +1230,15 @@ fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
 }
 
-/// Every line that this decision added to the story is an Event, and so is every new hold that
-/// something other than time must end.
-fn notices(observation: &Observation, status: &RolloutStatus, hold: Option<&Hold>) -> Vec<Notice> {
-    let told =
-        |change: &Option<Change>| change.as_ref().map_or(0, |change| change.transitions.len());
-    let same = |a: &Option<Change>, b: &Option<Change>| {
-        a.as_ref().map(|change| &change.run) == b.as_ref().map(|change| &change.run)
-    };
-    let before = if same(&observation.status.change, &status.change) {
-        told(&observation.status.change)
-    } else {
-        0
-    };
-    let transitions = status
-        .change
-        .iter()
+/// Every line that this decision added to the story is an Event.
+fn notices(observation: &Observation, change: Option<&Change>) -> Vec<Notice> {
+    let before = observation.status.change.as_ref();
+    let before = before.filter(|before| change.is_some_and(|change| change.run == before.run));
+    let before = before.map_or(0, |before| before.transitions.len());
+    let transitions = change
+        .into_iter()
         .flat_map(|change| change.transitions.iter().skip(before));
-    let mut notices: Vec<_> = transitions
+    transitions
         .map(|transition| Notice {
             reason: transition.reason.clone(),
             action: format!("Step{}Weight{}", transition.step, transition.weight),
@@ -1246,20 +1260,22 @@ fn notices(observation: &Observation, status: &RolloutStatus, hold: Option<&Hold
                     | reason::ADVISORY_FAILED
             ),
         })
-        .collect();
+        .collect()
+}
+
+/// Every new hold that something other than time must end is an Event.
+fn hold_notice(observation: &Observation, hold: Option<&Hold>) -> Option<Notice> {
     let waited_for = standing::hold_reason(&observation.status);
-    if let Some(hold) = hold.filter(|hold| {
+    let hold = hold.filter(|hold| {
         !matches!(hold.kind, HoldKind::Time(_)) && waited_for != Some(hold.reason.as_str())
-    }) {
-        notices.push(Notice {
-            reason: hold.reason.clone(),
-            action: "Hold".into(),
-            message: hold.message.clone(),
-            warning: hold.kind == HoldKind::Doubt
-                && ![reason::AWAITING_PODS, reason::AWAITING_SMOKE].contains(&hold.reason.as_str()),
-        });
-    }
-    notices
+    })?;
+    Some(Notice {
+        reason: hold.reason.clone(),
+        action: "Hold".into(),
+        message: hold.message.clone(),
+        warning: hold.kind == HoldKind::Doubt
+            && ![reason::AWAITING_PODS, reason::AWAITING_SMOKE].contains(&hold.reason.as_str()),
+    })
 }
 
 #[cfg(test)]

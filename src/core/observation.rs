@@ -540,7 +540,7 @@ pub enum Uncounted {
     NoSeries,
     /// The newest sample is older than two intervals.
     StaleSamples,
-    /// A value is NaN or infinite.
+    /// A value is NaN, infinite or too large to be counted.
     NotANumber,
     /// A value is negative.
     Negative,

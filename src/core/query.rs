@@ -29,6 +29,10 @@ use crate::api::{Check, Duration, Metric, Objective};
 /// how deep an expression nests, and with it the parser's stack.
 const LONGEST_QUERY: usize = 4096;
 
+/// Most events of one window. Beyond it a number does not count by ones, and the sum of some windows
+/// could be infinite, which no status can hold.
+const MOST_EVENTS: f64 = 9_007_199_254_740_992.0;
+
 /// Share of the requests by which errors may exceed them, from scrapes that are not simultaneous.
 const SCRAPE_SKEW: f64 = 0.05;
 
@@ -166,6 +170,11 @@ pub enum Problem {
         "the query has more than {LONGEST_QUERY} characters: record it under a rule in Prometheus and use its name"
     )]
     TooLong,
+    /// A query of more parts than a person writes.
+    #[error(
+        "the query has more than {MOST_PARTS} names, numbers and signs: record parts of it under rules in Prometheus and use their names"
+    )]
+    TooComplex,
     /// `{{` without `}}`.
     #[error("a placeholder is not closed: write it as `{{{{revision}}}}`")]
     Unclosed,
@@ -611,7 +620,31 @@ fn literal(value: &str, quote: char, operator: Operator) -> Option<String> {
     Some(text)
 }
 
+/// Most names, numbers and signs of a query: the parser and what walks its trees need stack for each.
+const MOST_PARTS: usize = 400;
+
+/// Whether a query has more parts than a person writes, so that it must not be parsed.
+#[must_use]
+pub fn is_too_complex(text: &str) -> bool {
+    parts(text) > MOST_PARTS
+}
+
+fn parts(text: &str) -> usize {
+    let (mut scanner, mut parts, mut in_word) = (Scanner::default(), 0, false);
+    for c in text.chars() {
+        let code = scanner.place == Place::Code && !c.is_whitespace();
+        let word = code && (c.is_alphanumeric() || matches!(c, '_' | ':' | '.'));
+        parts += usize::from(code && !(word && in_word));
+        in_word = word;
+        scanner.step(c);
+    }
+    parts
+}
+
 fn parse(text: &str) -> Result<Expr, Problem> {
+    if is_too_complex(text) {
+        return Err(Problem::TooComplex);
+    }
     // The parser panics on numbers beyond what a duration holds, such as `x[1e300]`.
     let parsed = std::panic::catch_unwind(|| promql_parser::parser::parse(text));
     let parsed = parsed.unwrap_or_else(|_| Err("a number in it is out of range".into()));
@@ -797,6 +830,10 @@ impl ArmAnswer<'_> {
                 increase(self.series, other.series, span, self.first_increment).map(Some)
             }
         };
+        let events = events.and_then(|events| match events {
+            Some(events) if events > MOST_EVENTS => Err((Uncounted::NotANumber, events)),
+            events => Ok(events),
+        });
         events.map_err(|(reason, value)| self.says(reason, format_args!("gave the value {value}")))
     }
 
@@ -959,6 +996,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_long_string_is_one_part_of_a_query() {
+        let long = format!(r#"sum(rate(x{{path=~"{}"}}[1m]))"#, "(a|b)".repeat(500));
+        assert_eq!(parts(&long), 16);
+        assert!(parse(&long).is_ok());
+    }
     use crate::api::Preset;
 
     const WINDOW: Duration = Duration::seconds(15);
@@ -1127,12 +1171,12 @@ mod tests {
     }
 
     #[test]
-    fn the_deepest_query_of_the_schema_does_not_exhaust_the_stack() {
+    fn a_deep_query_is_refused_before_it_takes_stack_and_time() {
         let selector = r#"x{a="{{revision}}"}"#;
         for (open, close) in [("(", ")"), ("sum(", ")"), ("-", ""), ("1+", ""), ("1^", "")] {
             let depth = (LONGEST_QUERY - selector.len()) / (open.len() + close.len());
             let query = format!("{}{selector}{}", open.repeat(depth), close.repeat(depth));
-            assert_eq!(problem(&query), Problem::Form);
+            assert_eq!(problem(&query), Problem::TooComplex);
         }
     }
 
@@ -1466,6 +1510,12 @@ mod tests {
                 grown(1.0),
                 Uncounted::NotANumber,
                 "query `errors`",
+            ),
+            (
+                none.clone(),
+                grown(1.7e308),
+                Uncounted::NotANumber,
+                "gave the value 17000",
             ),
             (
                 none.clone(),

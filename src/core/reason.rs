@@ -2,6 +2,8 @@
 
 /// A change was seen and its plan made.
 pub const CHANGE_STARTED: &str = "ChangeStarted";
+/// A first revision gets its pods.
+pub const FIRST_REVISION: &str = "FirstRevision";
 /// The next step was taken.
 pub const STEP_STARTED: &str = "StepStarted";
 /// All gates have passed; the canary grows to full size.

@@ -7,7 +7,7 @@ use super::observation::Observation;
 use super::proposal::Proposal;
 use super::reason;
 use crate::api::PROVENANCE_PREFIX;
-use crate::api::rollout::{Change, RolloutStatus};
+use crate::api::rollout::Change;
 use crate::api::run::{Progress, RecordedProvenance, RecordedRisk, RolloutRunSpec};
 
 /// Longest part of a Rollout's name in the name of its runs.
@@ -22,17 +22,16 @@ pub fn name(rollout: &str, digest: &str, attempt: i64) -> String {
     format!("{prefix}-{}-{attempt}", digest.get(..10).unwrap_or(digest))
 }
 
-/// The record of the change in a status, if there is one.
+/// The record of a change, where it has news: how it begins and ends, a plan that was tightened, and what
+/// people did. Steps on the way are in the status until then, and are recorded with the next of these.
 ///
 /// Only what describes the change as it began (provenance, contributions) needs the proposal; it is
 /// written once, when the record is made, and what follows adds to `progress`, `plan` and the tier.
 #[must_use]
-pub fn of(
-    observation: &Observation,
-    proposal: &Proposal,
-    status: &RolloutStatus,
-) -> Option<Record> {
-    let change = status.change.as_ref()?;
+pub fn of(observation: &Observation, proposal: &Proposal, change: &Change) -> Option<Record> {
+    if !has_news(observation, change) {
+        return None;
+    }
     let mut spec = RolloutRunSpec {
         rollout: observation.name.clone(),
         digest: change.digest.clone(),
@@ -55,6 +54,19 @@ pub fn of(
         name: change.run.clone(),
         spec,
     })
+}
+
+fn has_news(observation: &Observation, change: &Change) -> bool {
+    let before = observation.status.change.as_ref();
+    let before = before.filter(|before| before.run == change.run);
+    let known = before.map_or(0, |before| before.transitions.len());
+    let mut lines = change.transitions.iter().skip(known);
+    if change.outcome.is_some() {
+        return !observation.recorded || lines.next().is_some();
+    }
+    let routine = [reason::STEP_STARTED, reason::PROMOTING];
+    let told = lines.any(|line| !routine.contains(&line.reason.as_str()));
+    told || before.is_some_and(|before| before.plan != change.plan)
 }
 
 fn describe(

@@ -48,6 +48,9 @@ impl Sides<'_> {
     }
 }
 
+/// Largest weight that a route can have, in either direction.
+const MOST_WEIGHT: i64 = i32::MAX as i64;
+
 /// A rule that sends to both sides.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule<'a> {
@@ -153,10 +156,11 @@ fn split<'a>(
         let backend = Backend {
             path: format!("{path}/{list}/{index}"),
             value,
+            // No API server takes more than 32 bits, and sums of less cannot overflow.
             weight: value
                 .get("weight")
                 .and_then(Value::as_i64)
-                .unwrap_or(default),
+                .map_or(default, |weight| weight.clamp(-MOST_WEIGHT, MOST_WEIGHT)),
         };
         let side = match side(kind, value, sides) {
             Some(Side::Stable) => &mut stable,
@@ -289,7 +293,9 @@ impl Rule<'_> {
         if total <= 0 {
             return 0;
         }
-        i32::try_from((self.canary.weight * 100 + total - 1) / total).unwrap_or(100)
+        // A negative weight, which no router takes, would be a share beyond all.
+        let share = (self.canary.weight * 100 + total - 1) / total;
+        i32::try_from(share.clamp(0, 100)).unwrap_or(100)
     }
 
     /// The two weights for a share. Both together are 100; where other backends have a weight beside
@@ -833,6 +839,30 @@ mod tests {
             (at(100, 0), at(999, 1), at(0, 0), at(0, 5), at(1, 1)),
             (0, 1, 0, 100, 50)
         );
+    }
+
+    #[test]
+    fn weights_that_no_router_takes_are_a_share_all_the_same() {
+        for (stable, canary, wanted) in [
+            (i64::MAX, i64::MAX, 50),
+            (i64::MIN, i64::MAX, 0),
+            (-1, 2, 100),
+            (100, -5, 0),
+        ] {
+            let mut of_stable = backend("web", 0);
+            of_stable["weight"] = json!(stable);
+            let mut of_canary = backend("web-canary", 0);
+            of_canary["weight"] = json!(canary);
+            let route = object(json!({ "rules": [{ "backendRefs": [of_stable, of_canary] }] }));
+            let found = rules(RouteKind::HTTPRoute, &route, &[], SIDES).unwrap();
+            assert_eq!(share(&found), wanted, "{stable} {canary}");
+            let operations = patch(RouteKind::HTTPRoute, &route, &found, 7, None).unwrap();
+            let weights = patched(&route, &operations)["spec"]["rules"][0]["backendRefs"].clone();
+            assert_eq!(
+                weights,
+                json!([backend("web", 93), backend("web-canary", 7)])
+            );
+        }
     }
 
     #[test]

@@ -202,21 +202,25 @@ impl World {
                 replicas,
                 template,
             } => {
-                self.observation.replica_sets.push(ReplicaSet {
-                    name: name.clone(),
-                    uid: format!("uid-{name}"),
-                    hash: hash.clone(),
-                    template_digest: template_digest.clone(),
-                    revision: *revision,
-                    owned: true,
-                    matches: true,
-                    replicas: 0,
-                    current: 0,
-                    ready: 0,
-                    available: 0,
-                    failure: None,
-                    template: template.clone(),
-                });
+                let mut sets = self.observation.replica_sets.iter();
+                // It is applied: one that is there already stays the same one.
+                if !sets.any(|set| set.name == *name) {
+                    self.observation.replica_sets.push(ReplicaSet {
+                        name: name.clone(),
+                        uid: format!("uid-{name}"),
+                        hash: hash.clone(),
+                        template_digest: template_digest.clone(),
+                        revision: *revision,
+                        owned: true,
+                        matches: true,
+                        replicas: 0,
+                        current: 0,
+                        ready: 0,
+                        available: 0,
+                        failure: None,
+                        template: template.clone(),
+                    });
+                }
                 self.scale(name, *replicas);
             }
             Action::Scale {
@@ -588,7 +592,7 @@ fn belief(observation: &Observation) -> Belief {
 }
 
 /// Writes into a route what a router says that has taken it up.
-fn accept(route: &mut Value) {
+pub fn accept(route: &mut Value) {
     let generation = route
         .pointer("/metadata/generation")
         .cloned()

@@ -5,10 +5,11 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::gate::{Hold, HoldKind};
+use super::gate::{self, Hold, HoldKind};
 use super::observation::Observation;
 use super::proposal::Proposal;
 use super::provenance::State;
+use super::query::shown;
 use super::{adoption, decide, reason, replicas, sign_off, summary, traffic, workload};
 use crate::api::rollout::{
     Change, CheckEvidence, CheckVerdict, Outcome, Phase, RolloutStatus, Stage,
@@ -16,6 +17,10 @@ use crate::api::rollout::{
 
 /// How often evidence alone, without a transition, is written to the status.
 const REFRESH: SignedDuration = SignedDuration::from_mins(1);
+
+/// For how long a routine wait after a transition, or after the end of a bake, is left unsaid: most are
+/// over by then, and each costs a write and an Event.
+const SETTLE: SignedDuration = SignedDuration::from_secs(10);
 
 /// Longest message of a condition.
 const MAX_MESSAGE: usize = 1_024;
@@ -54,14 +59,20 @@ pub fn describe(
     set_conditions(observation, proposal, status, hold);
 }
 
-/// Keeps the old status where nothing but the evidence moved and it was written lately: evidence
-/// is rebuilt from Prometheus after a restart, so only transitions depend on its being stored.
-pub fn keep_quiet(old: &RolloutStatus, new: &mut RolloutStatus) {
+/// Keeps the old status where only words moved whose time has not come: evidence alone, which was written
+/// lately and is rebuilt from Prometheus after a restart, or a routine wait that has just begun. Returns
+/// when such a wait is to be told.
+pub fn keep_quiet(
+    observation: &Observation,
+    new: &mut RolloutStatus,
+    hold: Option<&Hold>,
+) -> Option<Timestamp> {
+    let old = &observation.status;
     let counted = |status: &RolloutStatus| -> Option<Timestamp> {
-        let ends = status.change.as_ref()?.evidence.checks.iter();
-        ends.filter_map(|check| check.last_window_end.as_ref())
-            .map(|end| end.0)
-            .max()
+        let evidence = &status.change.as_ref()?.evidence;
+        let ends = evidence.checks.iter();
+        let ends = ends.filter_map(|check| check.last_window_end.as_ref());
+        ends.chain(&evidence.from).map(|end| end.0).max()
     };
     let watched = new.change.as_ref().is_some_and(decide::is_watched);
     let refresh = if watched { REFRESH * 10 } else { REFRESH };
@@ -74,6 +85,65 @@ pub fn keep_quiet(old: &RolloutStatus, new: &mut RolloutStatus) {
     let moved_up = hold_reason(new) == Some(reason::QUEUED) && old.message != new.message;
     if lately && !moved_up && without_evidence(old) == without_evidence(new) {
         new.clone_from(old);
+        return None;
+    }
+    let told_at = routine_until(observation, new, hold?)?;
+    if without_words(old) == without_words(new) {
+        new.clone_from(old);
+        return Some(told_at);
+    }
+    None
+}
+
+/// Until when a wait is no news: what every change waits for, and nothing that goes wrong.
+fn routine_until(
+    observation: &Observation,
+    status: &RolloutStatus,
+    hold: &Hold,
+) -> Option<Timestamp> {
+    let change = status.change.as_ref()?;
+    let under_way = matches!(change.stage, Stage::Stepping | Stage::Promoting);
+    let routine = [
+        reason::AWAITING_PODS,
+        reason::AWAITING_TRAFFIC,
+        reason::BAKING,
+        reason::WARMING_UP,
+        reason::AWAITING_EVIDENCE,
+        "Waiting",
+    ];
+    let trouble = observation.new_pods.trouble.is_some()
+        || observation
+            .replica_sets
+            .iter()
+            .any(|set| set.failure.is_some());
+    if !under_way || trouble || !routine.contains(&hold.reason.as_str()) {
+        return None;
+    }
+    let told = change.transitions.last().and_then(|line| line.at.as_ref());
+    let moments = [
+        told,
+        change.started_at.as_ref(),
+        change.available_at.as_ref(),
+    ];
+    let moments = moments.into_iter().flatten().map(|at| at.0);
+    let bake = gate::bake_ends(change).filter(|end| *end <= observation.now);
+    let until = moments.chain(bake).max()?.saturating_add(SETTLE).ok()?;
+    (until > observation.now).then_some(until)
+}
+
+/// The status without what is said of it: what is left is what decisions are made from.
+fn without_words(status: &RolloutStatus) -> RolloutStatus {
+    RolloutStatus {
+        phase: Phase::default(),
+        message: String::new(),
+        waiting_for: None,
+        weight: None,
+        conditions: Vec::new(),
+        replicas: 0,
+        updated_replicas: 0,
+        ready_replicas: 0,
+        available_replicas: 0,
+        ..without_evidence(status)
     }
 }
 
@@ -82,6 +152,10 @@ fn without_evidence(status: &RolloutStatus) -> RolloutStatus {
     let without_numbers =
         |text: &mut String| text.retain(|c| !c.is_ascii_digit() && !['.', ','].contains(&c));
     let mut status = status.clone();
+    let awaited = hold_reason(&status) == Some(reason::AWAITING_EVIDENCE);
+    if awaited {
+        status.message.clear(); // how much is missing, in words that depend on it
+    }
     without_numbers(&mut status.message);
     if let Some(change) = &mut status.change {
         let failing = |check: &CheckEvidence| check.summary.verdict == CheckVerdict::Failing;
@@ -99,6 +173,9 @@ fn without_evidence(status: &RolloutStatus) -> RolloutStatus {
         }
     }
     for condition in &mut status.conditions {
+        if awaited && condition.reason == reason::AWAITING_EVIDENCE {
+            condition.message.clear();
+        }
         without_numbers(&mut condition.message);
     }
     status
@@ -152,9 +229,10 @@ fn phase(
         .iter()
         .rev()
         .find(|line| line.reason != reason::ROLLED_BACK);
-    let message = told
-        .map(|line| format!("{}: {}", line.reason, line.message))
-        .unwrap_or_default();
+    let message = told.map_or_else(
+        || "nothing serves yet: this is the first revision".to_owned(),
+        |line| format!("{}: {}", line.reason, line.message),
+    );
     let message = match (&change.watched_until, &change.kept_until) {
         (Some(until), _) => format!(
             "revision {} serves, watched until {:.0}",
@@ -313,8 +391,12 @@ fn last_reason(status: &RolloutStatus) -> String {
         .iter()
         .flat_map(|change| change.transitions.iter().rev());
     let mut told = told.filter(|line| line.reason != reason::ROLLED_BACK);
+    let nothing_told = match &status.change {
+        Some(_) => reason::FIRST_REVISION,
+        None => reason::STABLE,
+    };
     told.next()
-        .map_or_else(|| reason::STABLE.to_owned(), |line| line.reason.clone())
+        .map_or_else(|| nothing_told.to_owned(), |line| line.reason.clone())
 }
 
 fn provenance_fact(observation: &Observation, proposal: &Proposal) -> Fact {
@@ -438,6 +520,7 @@ fn condition(observation: &Observation, before: &[Condition], fact: Fact) -> Con
     }
 }
 
+/// Much of what is told are the words of others.
 fn cut(message: &str) -> String {
-    summary::cut(message.to_owned(), MAX_MESSAGE)
+    shown(message, MAX_MESSAGE)
 }

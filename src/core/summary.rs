@@ -194,15 +194,6 @@ pub fn worst(evidence: &Evidence) -> Vec<CheckSummary> {
     all
 }
 
-/// A text of at most so many characters.
-#[must_use]
-pub fn cut(mut text: String, most: usize) -> String {
-    if let Some((end, _)) = text.char_indices().nth(most) {
-        text.truncate(end);
-    }
-    text
-}
-
 /// The summary of every check.
 #[must_use]
 pub fn all(evidence: &Evidence) -> Vec<CheckSummary> {

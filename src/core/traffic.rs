@@ -296,7 +296,8 @@ fn subsets(route: &Route) -> Option<(Option<&str>, Option<&str>)> {
 }
 
 /// The share that the routes give the canary, in percent, or the one that was last known.
-fn present_share(observation: &Observation) -> i32 {
+#[must_use]
+pub fn present_share(observation: &Observation) -> i32 {
     let known = observation.status.traffic.as_ref();
     share(observation).unwrap_or_else(|| known.map_or(0, |it| it.weight))
 }

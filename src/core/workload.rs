@@ -423,6 +423,8 @@ fn stable_floor(observation: &Observation, limits: Limits) -> i32 {
     let share = split.map_or(0, |it| {
         it.drained_weight.min(it.settled_weight).min(it.weight)
     });
+    // The status tells of the routes as they were before its own look changed them.
+    let share = share.min(traffic::present_share(observation));
     replicas::stable_for(limits, share)
 }
 

@@ -11,7 +11,7 @@ use kube::api::{ApiResource, PostParams, TypeMeta};
 use kube::core::{DynamicObject, GroupVersionKind, ObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::Value;
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 
 use crate::core::observation::Admission;
 
@@ -49,6 +49,7 @@ pub struct AdmissionCheck {
     client: Client,
     operator: Arc<OnceCell<String>>,
     told: Arc<Mutex<Option<Vec<String>>>>,
+    activity: Arc<Notify>,
 }
 
 impl AdmissionCheck {
@@ -59,7 +60,18 @@ impl AdmissionCheck {
             client,
             operator: Arc::default(),
             told: Arc::default(),
+            activity: Arc::default(),
         }
+    }
+
+    /// A Rollout was looked at, so what it depends on is worth a look.
+    pub fn note_activity(&self) {
+        self.activity.notify_one();
+    }
+
+    /// Waits for the next look at any Rollout, or for one since the last wait.
+    pub async fn activity(&self) {
+        self.activity.notified().await;
     }
 
     /// What is missing or altered now. Read it after the sign-offs: one that was forged before is then

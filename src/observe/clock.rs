@@ -1,10 +1,90 @@
 //! The one place where the time is read.
+//!
+//! A machine's clock may be set in the middle of a rollout, by an hour or by years. So time runs on by
+//! the monotonic clock from what the other said when the process began, and that one is followed again
+//! where it is nearly right, or has said something else for long enough.
 
-use k8s_openapi::jiff::Timestamp;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+/// A difference that is followed at once, as a clock that is slewed makes it.
+const SLIGHT: SignedDuration = SignedDuration::from_secs(2);
+/// For how long another time must be said before it is believed.
+const LASTING: Duration = Duration::from_mins(2);
+
+static TIME: Mutex<Option<Time>> = Mutex::new(None);
 
 /// The present moment.
 #[must_use]
 #[allow(clippy::disallowed_methods)]
 pub fn now() -> Timestamp {
-    Timestamp::now()
+    let (said, at) = (Timestamp::now(), Instant::now());
+    let mut time = TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    time.get_or_insert(Time::from(said, at)).now(said, at)
+}
+
+/// What the time was at a moment of the monotonic clock.
+#[derive(Clone, Copy, Debug)]
+struct Time {
+    known: Timestamp,
+    at: Instant,
+    /// Since when another time is said.
+    strays_since: Option<Instant>,
+}
+
+impl Time {
+    const fn from(known: Timestamp, at: Instant) -> Self {
+        Self {
+            known,
+            at,
+            strays_since: None,
+        }
+    }
+
+    /// The time, where the machine's clock says this one.
+    fn now(&mut self, said: Timestamp, at: Instant) -> Timestamp {
+        let passed = at.saturating_duration_since(self.at);
+        let now = SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX);
+        let now = self.known.saturating_add(now).unwrap_or(said);
+        let since = *self.strays_since.get_or_insert(at);
+        let lasts = at.saturating_duration_since(since) >= LASTING;
+        if said.duration_since(now).abs() <= SLIGHT || lasts {
+            *self = Self::from(said, at);
+            return said;
+        }
+        now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_is_followed_only_where_it_stays_so() {
+        let (start, begun) = (Timestamp::UNIX_EPOCH, Instant::now());
+        let mut time = Time::from(start, begun);
+        let hour = SignedDuration::from_hours(1);
+        let mut read = |seconds: u64, set: SignedDuration| {
+            let said = start + SignedDuration::from_secs(seconds.cast_signed()) + set;
+            let now = time.now(said, begun + Duration::from_secs(seconds));
+            now.duration_since(start).as_secs()
+        };
+        assert_eq!(read(5, SignedDuration::ZERO), 5);
+        for (begins, set) in [(10, hour), (130, -hour)] {
+            assert_eq!(read(begins, set), begins.cast_signed());
+            assert_eq!(read(begins + 110, set), begins.cast_signed() + 110);
+            assert_eq!(
+                read(begins + 115, SignedDuration::ZERO),
+                begins.cast_signed() + 115
+            );
+        }
+        assert_eq!(read(300, hour), 300);
+        let (lasts, later) = (420 + 3_600, 422 + 3_601);
+        assert_eq!(read(420, hour), lasts, "it has said so for two minutes");
+        let slewed = hour + SignedDuration::from_secs(1);
+        assert_eq!(read(422, slewed), later);
+    }
 }

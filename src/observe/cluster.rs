@@ -21,9 +21,9 @@ use super::prometheus::{Arm, Ask, Prometheus};
 use super::watches::{Caches, Claim};
 use crate::api::rollout::Change;
 use crate::api::{
-    AnalysisTemplate, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION,
-    ROLLOUT_UID_LABEL, Rollout, RolloutPolicy, RolloutRun, TEMPLATE_ANNOTATION,
-    TEMPLATE_DIGEST_ANNOTATION,
+    AnalysisTemplate, AnalysisTemplateSpec, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate,
+    REVISION_ANNOTATION, ROLLOUT_UID_LABEL, Rollout, RolloutPolicy, RolloutRun,
+    TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
 };
 use crate::core::checks::{self, Checks};
 use crate::core::observation::{
@@ -80,13 +80,26 @@ impl Observer {
         observation.workload = workload;
         self.farewell(&rollout, &mut observation);
         observation.write_failure = failure;
-        self.traffic(&rollout, &mut observation).await;
-        self.history(&mut observation).await;
-        self.templates(&mut observation).await;
+        // Side by side: how long a look takes is how long a bad canary keeps its traffic.
+        let (traffic, history, templates, people, jobs, new_pods) = tokio::join!(
+            self.traffic(&rollout, &observation),
+            self.history(&observation),
+            self.templates(&observation),
+            self.people(&observation),
+            self.jobs(&observation),
+            self.new_pods(&observation),
+        );
+        (observation.endpoints, observation.routes) = traffic;
+        self.note_shared_rules(&mut observation);
+        (observation.history, observation.recorded) = history;
+        observation.templates = templates;
+        people.note(&mut observation);
+        match jobs {
+            Ok(jobs) => observation.jobs = jobs,
+            Err(problem) => observation.jobs_unreadable = Some(problem),
+        }
+        observation.new_pods = new_pods;
         self.evidence(&mut observation).await;
-        self.people(&mut observation).await;
-        self.jobs(&mut observation).await;
-        self.new_pods(&mut observation).await;
         let turn = self.order(&mut observation).await; // the last, as it may keep others waiting
         Ok(Some(Observed {
             rollout,
@@ -110,6 +123,10 @@ impl Observer {
             );
             unreadable_policies.push(unknown);
         }
+        let (replica_sets, services) = tokio::try_join!(
+            self.replica_sets(rollout, namespace),
+            self.services(rollout, namespace)
+        )?;
         Ok(Observation {
             now,
             name: rollout.name_any(),
@@ -123,9 +140,9 @@ impl Observer {
             namespace_labels: namespace_labels.unwrap_or_default(),
             policies,
             unreadable_policies,
-            replica_sets: self.replica_sets(rollout, namespace).await?,
+            replica_sets,
             write_failure: None,
-            services: self.services(rollout, namespace).await?,
+            services,
             endpoints: BTreeMap::new(),
             routes: Vec::new(),
             conflicts: self.conflicts(rollout, namespace),
@@ -195,7 +212,8 @@ impl Observer {
             .list_replica_sets(namespace, &format!("{ROLLOUT_UID_LABEL}={uid}"))
             .await?;
         let status = rollout.status.clone().unwrap_or_default();
-        let hash = status.stable.map(|stable| stable.pod_template_hash);
+        let stable = status.stable.map(|stable| stable.pod_template_hash);
+        let hash = stable.or(status.change.map(|first| first.pod_template_hash));
         let complete = hash.is_some_and(|hash| {
             sets.iter()
                 .any(|set| set.labels().get(HASH_LABEL) == Some(&hash))
@@ -236,19 +254,17 @@ impl Observer {
     ) -> Result<BTreeMap<String, Option<Service>>, kube::Error> {
         let api: Api<ApiService> = Api::namespaced(self.client.clone(), namespace);
         let canary = &rollout.spec.strategy.canary;
-        let mut services = BTreeMap::new();
-        for name in canary.stable_service.iter().chain(&canary.canary_service) {
-            let service = api
-                .get_opt(name)
-                .await?
-                .and_then(|service| service.spec)
-                .map(|spec| Service {
-                    kind: spec.type_.unwrap_or_default(),
-                    selector: spec.selector.unwrap_or_default(),
-                });
-            services.insert(name.clone(), service);
-        }
-        Ok(services)
+        let names = canary.stable_service.iter().chain(&canary.canary_service);
+        let services = names.map(async |name| {
+            let service = api.get_opt(name).await?.and_then(|service| service.spec);
+            let service = service.map(|spec| Service {
+                kind: spec.type_.unwrap_or_default(),
+                selector: spec.selector.unwrap_or_default(),
+            });
+            Ok::<_, kube::Error>((name.clone(), service))
+        });
+        let services = futures::future::try_join_all(services).await?;
+        Ok(services.into_iter().collect())
     }
 
     fn conflicts(&self, rollout: &Rollout, namespace: &str) -> Vec<String> {
@@ -282,7 +298,7 @@ impl Observer {
     }
 
     /// Earlier records are read only where a change may start or end.
-    async fn history(&self, observation: &mut Observation) {
+    async fn history(&self, observation: &Observation) -> (Vec<PastRun>, bool) {
         let status = &observation.status;
         let template = provenance::template_digest(&observation.spec.template);
         let settled = status
@@ -296,21 +312,23 @@ impl Observer {
             Some(change) => change.outcome.is_some(),
         };
         if !needed {
-            return;
+            return (Vec::new(), false);
         }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
         let selector = format!("{ROLLOUT_UID_LABEL}={}", observation.uid);
-        match api.list(&ListParams::default().labels(&selector)).await {
-            Ok(runs) => observation.history = runs.items.into_iter().map(past_run).collect(),
+        let history = match api.list(&ListParams::default().labels(&selector)).await {
+            Ok(runs) => runs.items.into_iter().map(past_run).collect(),
             // A rollback under way must not depend on the records of the past.
-            Err(error) => tracing::warn!(%error, "the records of a Rollout could not be read"),
-        }
-        observation.recorded = status.change.as_ref().is_none_or(|change| {
-            observation
-                .history
-                .iter()
-                .any(|run| run.name == change.run && run.outcome == change.outcome)
+            Err(error) => {
+                tracing::warn!(%error, "the records of a Rollout could not be read");
+                Vec::new()
+            }
+        };
+        let recorded = status.change.as_ref().is_none_or(|change| {
+            let mut runs = history.iter();
+            runs.any(|run: &PastRun| run.name == change.run && run.outcome == change.outcome)
         });
+        (history, recorded)
     }
 
     /// Asks Prometheus for the windows that are due, where a canary has had traffic, and how the
@@ -378,15 +396,19 @@ impl Observer {
     }
 
     /// The AnalysisTemplates that the Rollout names, where a change is judged by them.
-    async fn templates(&self, observation: &mut Observation) {
+    async fn templates(
+        &self,
+        observation: &Observation,
+    ) -> BTreeMap<String, Result<AnalysisTemplateSpec, String>> {
         let judged = observation.status.change.as_ref().is_some_and(is_judged);
         let analysis = observation.spec.strategy.canary.analysis.as_ref();
         let Some(analysis) = analysis.filter(|_| judged) else {
-            return;
+            return BTreeMap::new();
         };
         let api: Api<AnalysisTemplate> =
             Api::namespaced(self.client.clone(), &observation.namespace);
-        for name in analysis.templates.iter().map(|used| &used.name) {
+        let names = analysis.templates.iter().map(|used| &used.name);
+        let templates = names.map(async |name| {
             let template = match api.get_opt(name).await {
                 Ok(Some(template)) => Ok(template.spec),
                 Ok(None) => Err(format!(
@@ -395,8 +417,10 @@ impl Observer {
                 // Whatever the reason: the checks that count already go on, and nothing is promoted.
                 Err(error) => Err(format!("AnalysisTemplate {name} cannot be read: {error}")),
             };
-            observation.templates.insert(name.clone(), template);
-        }
+            (name.clone(), template)
+        });
+        let templates = futures::future::join_all(templates).await;
+        templates.into_iter().collect()
     }
 }
 

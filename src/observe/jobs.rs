@@ -20,43 +20,39 @@ const MAX_PODS: u32 = 10;
 impl Observer {
     /// Reads the Rollout's Jobs where a smoke check is waited for, or was when the change ended. Where
     /// they cannot be read that is told: aborts and newer changes must not depend on it.
-    pub(super) async fn jobs(&self, observation: &mut Observation) {
-        let Some(change) = observation.status.change.clone() else {
-            return;
+    pub(super) async fn jobs(&self, observation: &Observation) -> Result<Vec<Job>, String> {
+        let Some(change) = &observation.status.change else {
+            return Ok(Vec::new());
         };
-        let awaited = smoke::is_awaited(observation, &change);
+        let awaited = smoke::is_awaited(observation, change);
         let left_over = change.outcome.is_some()
             && change
                 .smoke
                 .as_ref()
                 .is_some_and(|progress| !progress.passed);
         if !awaited && !left_over {
-            return;
+            return Ok(Vec::new());
         }
         let jobs: Api<ApiJob> = Api::namespaced(self.client.clone(), &observation.namespace);
         let selector = format!("{ROLLOUT_UID_LABEL}={}", observation.uid);
-        let found = match jobs.list(&ListParams::default().labels(&selector)).await {
-            Ok(found) => found.items,
-            Err(error) => {
-                observation.jobs_unreadable = Some(error.to_string());
-                return;
-            }
-        };
+        let found = jobs.list(&ListParams::default().labels(&selector)).await;
+        let found = found.map_err(|error| error.to_string())?.items;
         let own = found.iter().filter(|job| is_own(job, &observation.uid));
-        observation.jobs = own.map(job).collect();
+        let mut own: Vec<_> = own.map(job).collect();
         if awaited {
-            self.pods(observation, &change).await;
+            self.pods(&observation.namespace, &mut own, change).await;
         }
+        Ok(own)
     }
 
     /// What the pods of the awaited Job say. It is only told, so nothing depends on its being read.
-    async fn pods(&self, observation: &mut Observation, change: &Change) {
+    async fn pods(&self, namespace: &str, jobs: &mut [Job], change: &Change) {
         let name = smoke::job_name(&change.run);
-        let job = observation.jobs.iter_mut().find(|job| job.name == name);
+        let job = jobs.iter_mut().find(|job| job.name == name);
         let Some(job) = job.filter(|job| job.end != Some(JobEnd::Succeeded)) else {
             return;
         };
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &observation.namespace);
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let selector = format!("{JOB_UID_LABEL}={}", job.uid);
         let parameters = ListParams::default().labels(&selector).limit(MAX_PODS);
         match pods.list(&parameters).await {

@@ -15,47 +15,84 @@ use serde::de::DeserializeOwned;
 
 use super::cluster::Observer;
 use crate::api::{Freeze, Intervention, SignOff};
-use crate::core::observation::{NamedFreeze, Observation, SeenIntervention, SeenSignOff};
+use crate::core::observation::{
+    Admission, IncidentAnswer, NamedFreeze, Observation, SeenIntervention, SeenSignOff,
+};
 use crate::core::{policy, sign_off};
 
 /// Longest wait for each thing that people may want.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What people want of one Rollout.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    sign_offs: Vec<SeenSignOff>,
+    interventions: Vec<SeenIntervention>,
+    unreadable: Vec<String>,
+    freezes: Vec<NamedFreeze>,
+    unreadable_freezes: Vec<String>,
+    incidents: Incidents,
+    admission: Admission,
+}
+
+/// What each policy's incident query answered.
+type Incidents = BTreeMap<String, IncidentAnswer>;
+
+impl Wishes {
+    pub(super) fn note(self, observation: &mut Observation) {
+        observation.sign_offs = self.sign_offs;
+        observation.interventions = self.interventions;
+        observation.unreadable_wishes = self.unreadable;
+        observation.freezes = self.freezes;
+        observation.unreadable_freezes = self.unreadable_freezes;
+        observation.incidents = self.incidents;
+        observation.admission = self.admission;
+    }
+
+    /// What was read, and what of it was not.
+    fn take<T>(&mut self, read: Result<(Vec<T>, Vec<String>), String>) -> Vec<T> {
+        let (read, unreadable) = read.unwrap_or_else(|problem| (Vec::new(), vec![problem]));
+        self.unreadable.extend(unreadable);
+        read
+    }
+}
+
 impl Observer {
     /// Reads what people want, where a change is under way or can be retried.
-    pub(super) async fn people(&self, observation: &mut Observation) {
-        let Some(change) = observation.status.change.clone() else {
-            return;
+    pub(super) async fn people(&self, observation: &Observation) -> Wishes {
+        let mut wishes = Wishes::default();
+        let Some(change) = &observation.status.change else {
+            return wishes;
         };
-        let (namespace, name) = (observation.namespace.clone(), observation.name.clone());
-        let interventions = interventions(&self.client, &namespace, &name);
-        match in_time("interventions", interventions).await {
-            Ok((read, unreadable)) => {
-                observation.interventions = read;
-                observation.unreadable_wishes.extend(unreadable);
-            }
-            Err(problem) => observation.unreadable_wishes.push(problem),
-        }
+        let (namespace, name) = (&observation.namespace, &observation.name);
+        let interventions = in_time(
+            "interventions",
+            interventions(&self.client, namespace, name),
+        );
         let under_way = change.outcome.is_none() && !change.initial;
         if under_way {
-            let sign_offs = sign_offs(&self.client, &namespace, &name);
-            match in_time("sign-offs", sign_offs).await {
-                Ok((read, unreadable)) => {
-                    observation.sign_offs = read;
-                    observation.unreadable_wishes.extend(unreadable);
-                }
-                Err(problem) => observation.unreadable_wishes.push(problem),
+            let (interventions, sign_offs, freezes, incidents) = tokio::join!(
+                interventions,
+                in_time("sign-offs", sign_offs(&self.client, namespace, name)),
+                in_time("freezes", self.freezes(observation)),
+                self.incidents(observation),
+            );
+            wishes.interventions = wishes.take(interventions);
+            wishes.sign_offs = wishes.take(sign_offs);
+            match freezes {
+                Ok(read) => (wishes.freezes, wishes.unreadable_freezes) = read,
+                Err(problem) => wishes.unreadable_freezes.push(problem),
             }
-            match in_time("freezes", self.freezes(observation)).await {
-                Ok(read) => (observation.freezes, observation.unreadable_freezes) = read,
-                Err(problem) => observation.unreadable_freezes.push(problem),
-            }
-            self.incidents(observation).await;
+            wishes.incidents = incidents;
+        } else {
+            let interventions = interventions.await;
+            wishes.interventions = wishes.take(interventions);
         }
-        let wishes = observation.sign_offs.len() + observation.interventions.len();
-        if wishes > 0 || (under_way && sign_off::is_asked_for(&change)) {
-            observation.admission = self.admission.check().await;
+        let any = !wishes.sign_offs.is_empty() || !wishes.interventions.is_empty();
+        if any || (under_way && sign_off::is_asked_for(change)) {
+            wishes.admission = self.admission.check().await;
         }
+        wishes
     }
 
     /// The freezes that select a Rollout, and what is wrong with those that cannot be read.
@@ -83,7 +120,7 @@ impl Observer {
         Ok((freezes, unreadable))
     }
 
-    async fn incidents(&self, observation: &mut Observation) {
+    async fn incidents(&self, observation: &Observation) -> Incidents {
         let effective = policy::effective(&observation.policies);
         let now = observation.now;
         let asks = effective
@@ -92,8 +129,8 @@ impl Observer {
             .map(|(policy, incident)| async move {
                 (policy, self.prometheus.incident(&incident.query, now).await)
             });
-        let answers: BTreeMap<_, _> = futures::future::join_all(asks).await.into_iter().collect();
-        observation.incidents = answers;
+        let answers = futures::future::join_all(asks).await;
+        answers.into_iter().collect()
     }
 }
 

@@ -27,9 +27,9 @@ const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 impl Observer {
     /// Reads how the pods of the new revision fare while they are waited for. It must not keep the
     /// evidence from being judged, so an answer that does not come is only told.
-    pub(super) async fn new_pods(&self, observation: &mut Observation) {
+    pub(super) async fn new_pods(&self, observation: &Observation) -> NewPods {
         let Some(set) = awaited(observation) else {
-            return;
+            return NewPods::default();
         };
         let mut selector = format!("{HASH_LABEL}={}", set.hash);
         if !observation.spec.selector.is_empty() {
@@ -37,7 +37,7 @@ impl Observer {
         }
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &observation.namespace);
         let parameters = ListParams::default().labels(&selector).limit(MAX_PODS);
-        observation.new_pods = match in_time("its pods", pods.list(&parameters)).await {
+        match in_time("its pods", pods.list(&parameters)).await {
             Ok(pods) => {
                 let unread = pods.metadata.remaining_item_count.unwrap_or_default();
                 let unread = i32::try_from(unread).unwrap_or(i32::MAX);
@@ -47,7 +47,7 @@ impl Observer {
                 trouble: Some(problem),
                 ..NewPods::default()
             },
-        };
+        }
     }
 }
 

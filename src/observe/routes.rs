@@ -22,24 +22,32 @@ const MAX_BASE: usize = 58;
 /// What it adds to it.
 const SUFFIX: usize = 5;
 
+/// Ready pods by revision, of each Service.
+type Endpoints = BTreeMap<String, BTreeMap<String, i32>>;
+
 impl Observer {
     /// The routes and endpoints, where a change is in the status or the Rollout is being deleted.
-    pub(super) async fn traffic(&self, rollout: &Rollout, observation: &mut Observation) {
+    pub(super) async fn traffic(
+        &self,
+        rollout: &Rollout,
+        observation: &Observation,
+    ) -> (Endpoints, Vec<Route>) {
         if observation.status.change.is_none() && !observation.deleting {
+            return Default::default();
+        }
+        let traffic = observation.spec.strategy.canary.traffic.as_ref();
+        let routes = traffic.into_iter().flat_map(|traffic| &traffic.routes);
+        let routes = routes.map(|it| self.route(rollout, observation, it));
+        tokio::join!(self.endpoints(observation), join_all(routes))
+    }
+
+    /// Notes rules that a Rollout of the namespace splits that was there before.
+    pub(super) fn note_shared_rules(&self, observation: &mut Observation) {
+        if observation.routes.is_empty() {
             return;
         }
-        self.endpoints(observation).await;
-        let Some(traffic) = observation.spec.strategy.canary.traffic.clone() else {
-            return;
-        };
-        let routes = traffic
-            .routes
-            .iter()
-            .map(|it| self.route(rollout, observation, it));
-        observation.routes = join_all(routes).await;
-        let (name, namespace) = (rollout.name_any(), &observation.namespace);
         let shared = self
-            .earlier_claims(&name, namespace)
+            .earlier_claims(&observation.name, &observation.namespace)
             .into_iter()
             .flat_map(|claim| {
                 let rules = shared_rules(observation, |service| claim.claims_service(service));
@@ -63,18 +71,21 @@ impl Observer {
             read(&self.client, namespace, kind, versions, name).await
         };
         let kind = reference.kind;
-        let object = read(kind.as_str(), kind.api_versions(), &reference.name).await;
-        let destination_rule = match &reference.destination_rule {
-            Some(subsets) => Some(read("DestinationRule", ISTIO, &subsets.name).await),
-            None => None,
+        let object = read(kind.as_str(), kind.api_versions(), &reference.name);
+        let destination_rule = async {
+            let subsets = reference.destination_rule.as_ref()?;
+            Some(read("DestinationRule", ISTIO, &subsets.name).await)
         };
-        let testers = match kind {
-            RouteKind::HTTPRoute | RouteKind::GRPCRoute => {
-                let own = testers_name(&reference.name);
-                read(kind.as_str(), kind.api_versions(), &own).await.ok()
+        let testers = async {
+            match kind {
+                RouteKind::HTTPRoute | RouteKind::GRPCRoute => {
+                    let own = testers_name(&reference.name);
+                    read(kind.as_str(), kind.api_versions(), &own).await.ok()
+                }
+                _ => None,
             }
-            _ => None,
         };
+        let (object, destination_rule, testers) = tokio::join!(object, destination_rule, testers);
         Route {
             reference: reference.clone(),
             object: object.map(RouteObject::from),
@@ -85,21 +96,25 @@ impl Observer {
         }
     }
 
-    async fn endpoints(&self, observation: &mut Observation) {
+    async fn endpoints(&self, observation: &Observation) -> Endpoints {
         let slices: Api<EndpointSlice> =
             Api::namespaced(self.client.clone(), &observation.namespace);
-        for service in observation.services.keys() {
+        let read = observation.services.keys().map(async |service| {
             let of_service =
                 ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
             match slices.list(&of_service).await {
                 Ok(slices) => {
                     let ready = by_revision(&slices.items, &observation.replica_sets);
-                    observation.endpoints.insert(service.clone(), ready);
+                    Some((service.clone(), ready))
                 }
                 // Without them nothing rises; a rollback does not ask.
-                Err(error) => tracing::warn!(%service, %error, "endpoints could not be read"),
+                Err(error) => {
+                    tracing::warn!(%service, %error, "endpoints could not be read");
+                    None
+                }
             }
-        }
+        });
+        join_all(read).await.into_iter().flatten().collect()
     }
 }
 

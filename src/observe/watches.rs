@@ -472,6 +472,7 @@ fn watch_routes(
         }
     };
     tokio::spawn(async move {
+        let mut told = false;
         let versions = kind.api_versions().iter().cycle();
         for version in versions {
             while !claims.state().iter().any(|claim| names(claim, None)) {
@@ -484,6 +485,7 @@ fn watch_routes(
             while let Some(event) = events.next().await {
                 match event {
                     Ok(watcher::Event::Apply(route) | watcher::Event::Delete(route)) => {
+                        told = false;
                         telemetry.watch_event(kind.as_str());
                         for trigger in concerned(&route) {
                             // The receiver is gone only when the process ends.
@@ -500,7 +502,11 @@ fn watch_routes(
                     Ok(_) => {}
                     Err(error) => {
                         telemetry.watch_error(kind.as_str());
-                        tracing::debug!(%kind, version, %error, "watch failed; it is tried again");
+                        // Said once, as it is tried again soon. That nobody serves the kind is no news.
+                        if !told && !is_unserved(&error) {
+                            tracing::warn!(%kind, version, %error, "watch failed; it is tried again");
+                            told = true;
+                        }
                         break;
                     }
                 }
@@ -508,6 +514,12 @@ fn watch_routes(
             tokio::time::sleep(ROUTES_INTERVAL).await;
         }
     });
+}
+
+/// Whether a watch fails because its kind is not served in this version.
+fn is_unserved(error: &watcher::Error) -> bool {
+    // Of a path that is not served the answer has no reason, but a code.
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
 fn owner(metadata: &ObjectMeta) -> Option<ObjectRef<Claim>> {

@@ -1,7 +1,10 @@
 //! What people and tools see: kubectl, conditions, metrics, the chart.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 
 use countersign::api::rollout::Outcome;
@@ -110,6 +113,76 @@ async fn the_operator_says_that_it_is_healthy_and_what_it_does() {
     ] {
         assert!(metrics.contains(name), "{name} is not exported:\n{metrics}");
     }
+}
+
+/// Where the TCP connections of a process go that it has opened itself, and whether it has a socket of
+/// another kind beside.
+fn connections(pid: &str) -> (BTreeSet<SocketAddr>, usize) {
+    let process = Path::new("/proc").join(pid);
+    let links = fs::read_dir(process.join("fd")).unwrap();
+    let links = links.filter_map(|it| fs::read_link(it.unwrap().path()).ok());
+    let mut sockets: BTreeSet<_> = links
+        .filter_map(|it| {
+            Some(
+                it.to_str()?
+                    .strip_prefix("socket:[")?
+                    .strip_suffix(']')?
+                    .to_owned(),
+            )
+        })
+        .collect();
+    // Address and port of both ends, the state, and the inode are the 2nd, 3rd, 4th and 10th column.
+    let table = fs::read_to_string(process.join("net/tcp")).unwrap();
+    let rows: Vec<Vec<_>> = table
+        .lines()
+        .skip(1)
+        .map(|row| row.split_whitespace().collect())
+        .collect();
+    let own: Vec<_> = rows.iter().filter(|row| sockets.remove(row[9])).collect();
+    let listening = own.iter().find(|row| row[3] == "0A").unwrap()[1];
+    let opened = own
+        .iter()
+        .filter(|row| row[3] != "0A" && row[1] != listening);
+    let address = |hex: &str| {
+        let (ip, port) = hex.split_once(':').unwrap();
+        let ip = u32::from_str_radix(ip, 16).unwrap().to_le_bytes();
+        SocketAddr::from((ip, u16::from_str_radix(port, 16).unwrap()))
+    };
+    (opened.map(|row| address(row[2])).collect(), sockets.len())
+}
+
+#[tokio::test]
+async fn the_operator_is_connected_to_the_api_server_and_prometheus_alone() {
+    let scene = Scene::new("connections").await;
+    let app = scene.serving(App::new("shop")).await;
+    let _load = scene.load(&app, 100).await;
+    let slow = serde_json::json!({ "strategy": { "canary": { "steps": [{ "weight": 25, "bake": "10m" }] } } });
+    scene.apply(&app.version("v2").spec(slow)).await;
+    scene
+        .until(&app, "it is judged", |rollout| {
+            let change = rollout.status.as_ref().and_then(|it| it.change.as_ref());
+            change.is_some_and(|it| {
+                it.evidence
+                    .checks
+                    .iter()
+                    .any(|it| it.summary.canary.requests > 0.0)
+            })
+        })
+        .await;
+    let kubeconfig = fs::read_to_string(scene.cluster.dir().join("operator.kubeconfig")).unwrap();
+    let kubeconfig: Value = serde_saphyr::from_str(&kubeconfig).unwrap();
+    let api_server = kubeconfig["clusters"][0]["cluster"]["server"]
+        .as_str()
+        .unwrap();
+    let expected = [api_server, scene.cluster.prometheus_url()].map(|url| {
+        let (_, address) = url.split_once("://").unwrap();
+        address.parse::<SocketAddr>().unwrap()
+    });
+    let pid = fs::read_to_string(scene.cluster.dir().join("operator.pid")).unwrap();
+    let (opened, others) = connections(pid.trim());
+    assert_eq!(opened, BTreeSet::from(expected));
+    // The one that signals come by inside the process.
+    assert!(others <= 2, "{others} sockets are no TCP over IPv4");
 }
 
 #[tokio::test]

@@ -243,6 +243,33 @@ fn with_a_dynamic_stable_side_an_abort_gives_it_what_it_can_carry_and_the_rest_a
 }
 
 #[test]
+fn law_4_a_dynamic_stable_side_that_carries_everything_again_keeps_its_pods() {
+    let mut world = routed(|seen| seen.spec.strategy.canary.dynamic_stable = true);
+    change(&mut world, "v2");
+    let mut traffic = steady(500.0, 0.0, 0.0);
+    assert!(world.run(after(DAYS), &mut traffic, |observation| {
+        let change = observation.status.change.as_ref();
+        change.is_some_and(|it| it.stage == Stage::Promoting)
+    }));
+    // The canary's pods go, which takes its share away; then all pods come before anybody looks.
+    for comes in [false, true] {
+        for set in &mut world.observation.replica_sets {
+            if comes || set.revision == 2 {
+                set.available = if comes { set.replicas } else { 0 };
+                set.ready = set.available;
+            }
+        }
+        let decision = world.look(&mut traffic);
+        world.carry_out(&decision, usize::MAX);
+        assert_eq!(weights(&world.observation), (100, 0));
+    }
+    assert_eq!(world.broken, []);
+    assert!(world.run(after(DAYS), &mut traffic, World::at_rest));
+    assert_eq!(world.outcome(), None);
+    assert_eq!(world.broken, []);
+}
+
+#[test]
 fn a_step_of_weight_0_has_a_pod_for_testers() {
     let mut world = routed(|seen| {
         let canary = &mut seen.spec.strategy.canary;

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::git::Change;
 use super::pattern::Pattern;
 use super::visible::{harmless, item};
+use crate::cli::yaml;
 
 /// The file in the root of a repository that holds the rules.
 pub(super) const FILE: &str = ".countersign.yaml";
@@ -178,7 +179,7 @@ struct File {
 
 /// The rules by which paths belong to areas.
 #[derive(Debug)]
-pub(super) struct Areas {
+pub struct Areas {
     touches: BTreeMap<String, Vec<Pattern>>,
     subsystems: BTreeMap<String, Vec<Pattern>>,
     ignore: Vec<Pattern>,
@@ -186,10 +187,14 @@ pub(super) struct Areas {
 
 /// How large a change is and what it touches.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Size {
+pub struct Size {
+    /// Files that count.
     pub files: usize,
+    /// Lines that were added to them.
     pub added: u64,
+    /// Lines that were deleted from them.
     pub deleted: u64,
+    /// Subsystems that they belong to.
     pub subsystems: usize,
     /// Areas that the change touches; the files that are ignored otherwise count here.
     pub touches: BTreeSet<String>,
@@ -205,8 +210,9 @@ impl Default for Areas {
 
 impl Areas {
     /// The rules in a text; what is wrong with it says the error, with line and column.
-    pub(super) fn read(text: &str) -> Result<Self, String> {
-        serde_saphyr::from_str(text)
+    pub fn read(text: &str) -> Result<Self, String> {
+        let options = serde_saphyr::options! { alias_limits: yaml::aliases() };
+        serde_saphyr::from_str_with_options(text, options)
             .map(Self::of)
             .map_err(|error| harmless(&error.to_string()))
     }
@@ -233,7 +239,7 @@ impl Areas {
     }
 
     /// How large a change of these files is and what it touches.
-    pub(super) fn size(&self, changes: &[Change]) -> Size {
+    pub fn size(&self, changes: &[Change]) -> Size {
         let mut size = Size::default();
         let mut subsystems = BTreeSet::new();
         for change in changes {

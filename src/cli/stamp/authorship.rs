@@ -12,7 +12,7 @@ use crate::core::provenance::{Agent, Contributor, Identity};
 
 /// Who made a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Authorship {
+pub struct Authorship {
     /// People, an AI, or both; unknown where the commits do not tell.
     pub contributor: Contributor,
     /// Percent of the changed lines in commits in which an AI took part, rounded up; `None` where
@@ -34,7 +34,8 @@ pub(super) struct Authorship {
 
 impl Authorship {
     /// Who made the change that these commits are.
-    pub(super) fn of(commits: &[Commit], areas: &Areas) -> Self {
+    #[must_use]
+    pub fn of(commits: &[Commit], areas: &Areas) -> Self {
         let parts: Vec<Part> = commits.iter().map(|it| Part::of(it, areas)).collect();
         let of_all = |select: fn(&Part) -> &BTreeSet<String>| -> BTreeSet<String> {
             parts.iter().flat_map(select).cloned().collect()

@@ -29,21 +29,27 @@ pub(super) struct Range {
 
 /// Name and address of an author or committer, as the commit has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Signature {
+pub struct Signature {
+    /// The name.
     pub name: String,
+    /// The e-mail address.
     pub address: String,
 }
 
 /// A commit of the range.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Commit {
+pub struct Commit {
+    /// Its full id.
     pub id: String,
     /// How many parents it has: a merge has several.
     pub parents: usize,
+    /// Who wrote it.
     pub author: Signature,
+    /// Who put it into the repository.
     pub committer: Signature,
     /// The values of its trailers `Reviewed-by`, by git's own rules.
     pub reviewed: Vec<String>,
+    /// All of its message.
     pub message: String,
     /// Its note of git-ai, or nothing.
     pub note: String,
@@ -53,7 +59,8 @@ pub(super) struct Commit {
 
 /// A changed file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Change {
+pub struct Change {
+    /// Its path.
     pub path: String,
     /// Its former path, if it was renamed.
     pub from: Option<String>,
@@ -365,7 +372,8 @@ impl<'a> Items<'a> {
 }
 
 /// The commits in a listing of `git log`.
-fn commits(listed: &str) -> Option<Vec<Commit>> {
+#[must_use]
+pub fn commits(listed: &str) -> Option<Vec<Commit>> {
     let mut items = Items::of(listed);
     let mut commits = Vec::new();
     while items.more() {
@@ -375,7 +383,8 @@ fn commits(listed: &str) -> Option<Vec<Commit>> {
 }
 
 /// The changed files in a listing of `git diff`.
-fn changes(listed: &str) -> Option<Vec<Change>> {
+#[must_use]
+pub fn changes(listed: &str) -> Option<Vec<Change>> {
     let mut items = Items::of(listed);
     let mut changes = Vec::new();
     while items.more() {
@@ -467,8 +476,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_listing_is_read_without_a_panic(listed in "[a-z0-9\t\n\0-]{0,80}") {
-            commits(&listed);
-            changes(&listed);
+            let _ = commits(&listed);
+            let _ = changes(&listed);
         }
 
         #[test]

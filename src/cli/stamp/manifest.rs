@@ -13,11 +13,13 @@ use yaml_edit::{Mapping, TextPosition, YamlFile, YamlNode};
 
 use super::visible::harmless;
 use crate::api::{GROUP, PROVENANCE_PREFIX};
+use crate::cli::yaml;
 use crate::core::provenance::shown;
 
 /// A manifest with its annotations.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Stamped {
+pub struct Stamped {
+    /// The manifest.
     pub text: String,
     /// How many Rollouts in it were stamped.
     pub rollouts: usize,
@@ -51,7 +53,7 @@ pub enum ManifestError {
 
 /// The text with these annotations, and no other ones of provenance, on each of its Rollouts, or on
 /// the one of this name.
-pub(super) fn stamped(
+pub fn stamped(
     text: &str,
     annotations: &BTreeMap<String, String>,
     only: Option<&str>,
@@ -78,7 +80,8 @@ pub(super) fn stamped(
 }
 
 fn documents(text: &str) -> Result<Vec<Value>, ManifestError> {
-    serde_saphyr::from_multiple(text).map_err(|error| {
+    let options = serde_saphyr::options! { alias_limits: yaml::aliases() };
+    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
         if text.contains("{{") {
             ManifestError::Template
         } else {

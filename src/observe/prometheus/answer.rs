@@ -12,7 +12,7 @@ use crate::core::query::{Series, shown};
 /// An answer of Prometheus' API. What it says for information (`infos`) does not make it partial.
 /// `VictoriaMetrics` says in a word of its own whether it is.
 #[derive(Deserialize)]
-pub(super) struct Answer {
+pub struct Answer {
     status: String,
     data: Option<Data>,
     warnings: Option<Vec<String>>,
@@ -53,7 +53,8 @@ impl<'de> Deserialize<'de> for Number {
 }
 
 impl Answer {
-    pub(super) fn parse(body: &[u8]) -> Result<Self, Failure> {
+    /// Reads an answer.
+    pub fn parse(body: &[u8]) -> Result<Self, Failure> {
         serde_json::from_slice(body).map_err(|error| {
             // The error itself may quote the answer.
             let (line, column) = (error.line(), error.column());
@@ -64,11 +65,7 @@ impl Answer {
     }
 
     /// The series that answer a question.
-    pub(super) fn series(
-        self,
-        status: StatusCode,
-        request: &Request,
-    ) -> Result<Vec<Series>, Failure> {
+    pub fn series(self, status: StatusCode, request: &Request) -> Result<Vec<Series>, Failure> {
         let series = self.rows(status)?;
         if series.iter().all(|series| is_as_asked(series, request)) {
             Ok(series)

@@ -10,7 +10,7 @@
 //!
 //! Windows lie on a grid of whole seconds, since that is what a status keeps of a time.
 
-mod answer;
+pub mod answer;
 mod clocks;
 mod config;
 mod connection;
@@ -28,7 +28,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 
 pub use self::config::{ConfigError, Pair, PrometheusConfig};
-use self::server::{Answered, Failure, Request, Server};
+use self::server::{Answered, Server};
+pub use self::server::{Failure, Request};
 use crate::api::{Check, Duration, Metric};
 use crate::core::observation::{CheckWindows, IncidentAnswer, Unanswered, Window, WindowOutcome};
 use crate::core::query::{

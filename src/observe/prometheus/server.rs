@@ -29,14 +29,23 @@ const LARGEST_ANSWER: usize = 4 << 20;
 
 /// One question to Prometheus.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Request {
+pub enum Request {
     /// Evaluated at one moment.
-    At { query: String, time: i64 },
+    At {
+        /// PromQL.
+        query: String,
+        /// The moment in Unix seconds.
+        time: i64,
+    },
     /// Evaluated at each step.
     Steps {
+        /// PromQL.
         query: String,
+        /// The first moment in Unix seconds.
         start: i64,
+        /// The last moment in Unix seconds.
         end: i64,
+        /// Seconds from one to the next.
         step: i64,
     },
 }
@@ -59,9 +68,11 @@ impl Request {
 
 /// Why there is no answer.
 #[derive(Clone, Debug)]
-pub(super) struct Failure {
-    pub(super) reason: Unanswered,
-    pub(super) message: String,
+pub struct Failure {
+    /// In one word.
+    pub reason: Unanswered,
+    /// In a sentence.
+    pub message: String,
 }
 
 impl Failure {

@@ -1,7 +1,8 @@
 //! The cluster as a test sees it.
 
 use crate::{
-    credentials,
+    audit::{ApiRequest, RequestLog},
+    control_plane, credentials,
     directory::Directory,
     error::{Error, Result},
     gateway::{self, Gateway},
@@ -184,6 +185,28 @@ impl Cluster {
     /// The last `lines` lines that the operator has logged.
     pub fn operator_log_tail(&self, lines: usize) -> Result<String> {
         self.dir.log_tail("operator", lines)
+    }
+
+    /// Everything that operators have asked of the API server so far, in the order of the answers. Only
+    /// a cluster of our own keeps book of it.
+    pub fn requests(&self) -> Result<Vec<ApiRequest>> {
+        self.request_log().news()
+    }
+
+    /// The same to be read piece by piece, from the first request on.
+    #[must_use]
+    pub fn request_log(&self) -> RequestLog {
+        RequestLog::from_its_start(&self.dir)
+    }
+
+    /// Kills the API server and starts it again; returns once it is ready.
+    pub async fn restart_api_server(&self) -> Result<()> {
+        control_plane::restart(&self.dir, control_plane::API_SERVER_NAME, &self.client).await
+    }
+
+    /// Kills etcd and starts it again with what it had; returns once the API server is ready.
+    pub async fn restart_etcd(&self) -> Result<()> {
+        control_plane::restart(&self.dir, control_plane::ETCD, &self.client).await
     }
 
     /// Ends Prometheus: connections are refused until [`start_prometheus`](Self::start_prometheus).

@@ -2,24 +2,32 @@
 //! of a network namespace of their own, hence on fixed ports.
 
 use crate::{
+    audit,
     credentials::{
         self, CA, SERVER_CERTIFICATE, SERVER_KEY, SERVICE_ACCOUNT_KEY, SERVICE_ACCOUNT_PUBLIC_KEY,
         TOKENS,
     },
+    directory::Directory,
     error::Result,
-    process::Processes,
+    process::{Processes, Supervised},
     tools::Tools,
     wait::wait_for,
 };
 use kube::Client;
 use std::{net::SocketAddr, time::Duration};
+use tokio::process::Command;
 
 /// The API server, inside the namespace.
 pub(crate) const API_SERVER: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(
     std::net::Ipv4Addr::LOCALHOST,
     6443,
 ));
-const ETCD: &str = "http://127.0.0.1:2379";
+const ETCD_URL: &str = "http://127.0.0.1:2379";
+
+/// Their names in pid files and logs.
+pub(crate) const ETCD: &str = "etcd";
+pub(crate) const API_SERVER_NAME: &str = "kube-apiserver";
+
 /// The API server insists on an address of its own that is not the loopback one. Nothing listens
 /// there.
 const ADVERTISED: &str = "10.1.0.1";
@@ -37,37 +45,17 @@ pub(crate) async fn start(processes: &Processes, tools: &Tools) -> Result<Client
     let file = |flag: &str, name: &str| format!("--{flag}={}", dir.join(name).display());
     let kubeconfig_flag = format!("--kubeconfig={}", kubeconfig.display());
 
-    let mut etcd = tools.control_plane("etcd");
-    etcd.arg(file("data-dir", "etcd"))
-        .arg(format!("--listen-client-urls={ETCD}"))
-        .arg(format!("--advertise-client-urls={ETCD}"))
-        // It has no peers, yet wants a socket for them.
-        .arg("--listen-peer-urls=http://127.0.0.1:2380")
-        .arg("--log-level=warn")
-        // A crash of the machine may lose the data: it is thrown away anyhow.
-        .arg("--unsafe-no-fsync");
-    processes.start("etcd", etcd)?;
-
-    let mut api_server = tools.control_plane("kube-apiserver");
-    api_server
-        .arg(format!("--etcd-servers={ETCD}"))
-        .arg(format!("--bind-address={}", API_SERVER.ip()))
-        .arg(format!("--secure-port={}", API_SERVER.port()))
-        // Without a default route it cannot guess its address, nor announce it in an EndpointSlice.
-        .arg(format!("--advertise-address={ADVERTISED}"))
-        .arg("--endpoint-reconciler-type=none")
-        .arg(format!("--service-cluster-ip-range={SERVICES}"))
-        .arg(file("tls-cert-file", SERVER_CERTIFICATE))
-        .arg(file("tls-private-key-file", SERVER_KEY))
-        .arg(file("token-auth-file", TOKENS))
-        .arg("--authorization-mode=Node,RBAC")
-        .arg("--service-account-issuer=https://kubernetes.default.svc")
-        .arg(file(
-            "service-account-signing-key-file",
-            SERVICE_ACCOUNT_KEY,
-        ))
-        .arg(file("service-account-key-file", SERVICE_ACCOUNT_PUBLIC_KEY));
-    processes.start("kube-apiserver", api_server)?;
+    let start_etcd = {
+        let (tools, data) = (tools.clone(), file("data-dir", "etcd"));
+        move || etcd(&tools, &data)
+    };
+    processes.start_stoppable(ETCD, start_etcd)?;
+    audit::keep(dir)?;
+    let start_api_server = {
+        let (tools, dir) = (tools.clone(), dir.clone());
+        move || api_server(&tools, &dir)
+    };
+    processes.start_stoppable(API_SERVER_NAME, start_api_server)?;
 
     let client = credentials::client(&kubeconfig, None).await?;
     wait_for("the API server is ready", PATIENCE, async || {
@@ -109,4 +97,54 @@ async fn ready(client: &Client) -> Result<(), String> {
         .await
         .map(drop)
         .map_err(|error| error.to_string())
+}
+
+fn etcd(tools: &Tools, data: &str) -> Command {
+    let mut etcd = tools.control_plane(ETCD);
+    etcd.arg(data)
+        .arg(format!("--listen-client-urls={ETCD_URL}"))
+        .arg(format!("--advertise-client-urls={ETCD_URL}"))
+        // It has no peers, yet wants a socket for them.
+        .arg("--listen-peer-urls=http://127.0.0.1:2380")
+        .arg("--log-level=warn")
+        // A crash of the machine may lose the data: it is thrown away anyhow.
+        .arg("--unsafe-no-fsync");
+    etcd
+}
+
+fn api_server(tools: &Tools, dir: &Directory) -> Command {
+    let file = |flag: &str, name: &str| format!("--{flag}={}", dir.join(name).display());
+    let mut api_server = tools.control_plane(API_SERVER_NAME);
+    api_server
+        .arg(format!("--etcd-servers={ETCD_URL}"))
+        .arg(format!("--bind-address={}", API_SERVER.ip()))
+        .arg(format!("--secure-port={}", API_SERVER.port()))
+        // Without a default route it cannot guess its address, nor announce it in an EndpointSlice.
+        .arg(format!("--advertise-address={ADVERTISED}"))
+        .arg("--endpoint-reconciler-type=none")
+        .arg(format!("--service-cluster-ip-range={SERVICES}"))
+        .arg(file("tls-cert-file", SERVER_CERTIFICATE))
+        .arg(file("tls-private-key-file", SERVER_KEY))
+        .arg(file("token-auth-file", TOKENS))
+        .arg("--authorization-mode=Node,RBAC")
+        .arg("--service-account-issuer=https://kubernetes.default.svc")
+        .arg(file(
+            "service-account-signing-key-file",
+            SERVICE_ACCOUNT_KEY,
+        ))
+        .arg(file("service-account-key-file", SERVICE_ACCOUNT_PUBLIC_KEY))
+        .args(audit::arguments(dir));
+    api_server
+}
+
+/// Ends the API server or etcd, whose name is given, and starts it again; returns once the API server is
+/// ready.
+pub(crate) async fn restart(dir: &Directory, name: &'static str, client: &Client) -> Result<()> {
+    let process = Supervised { dir, name };
+    process.stop().await?;
+    process.start().await?;
+    wait_for("the API server is ready again", PATIENCE, async || {
+        ready(client).await
+    })
+    .await
 }

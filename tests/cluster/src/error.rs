@@ -106,6 +106,13 @@ pub enum Error {
         source: Box<kube::config::KubeconfigError>,
     },
 
+    /// An address that a proxy cannot stand before.
+    #[error("{url} is no address of a server")]
+    Proxy {
+        /// The address.
+        url: String,
+    },
+
     /// The API server refused a request or could not be asked.
     #[error("cannot {action}: {source}")]
     Kubernetes {

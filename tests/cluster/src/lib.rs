@@ -9,6 +9,7 @@
 //! started in which order; `namespace` for why nothing is left behind; `pods` for what a pod can be
 //! asked to do; [`Kinds`] for definitions of other projects' kinds.
 
+mod audit;
 mod cluster;
 mod control_plane;
 mod credentials;
@@ -29,14 +30,19 @@ mod operator;
 mod pods;
 mod process;
 mod prometheus;
+mod proxy;
+mod replica;
 mod tools;
 mod wait;
 
+pub use audit::{ApiRequest, RequestLog};
 pub use cluster::{Cluster, Sample};
 pub use error::{Error, Result};
 pub use gateway::Gateway;
 pub use kinds::Kinds;
 pub use load::{Limits, Load, LoadReport, RevisionCount};
+pub use proxy::{Asked, Events, Fault, Plan, Proxy};
+pub use replica::{Replica, ReplicaPlan};
 pub use wait::{Look, wait_for};
 
 /// What the program `cluster` is made of.

@@ -23,8 +23,8 @@ use std::{
 /// Its name in pid files and logs.
 const NAME: &str = "operator";
 /// The release, and the `ServiceAccount` that the chart names after it.
-const RELEASE: &str = "countersign";
-const NAMESPACE: &str = "countersign-system";
+pub(crate) const RELEASE: &str = "countersign";
+pub(crate) const NAMESPACE: &str = "countersign-system";
 /// Where the chart's policies belong; not every API server has all kinds of them.
 const ADMISSION: &str = "admissionregistration.k8s.io/v1";
 

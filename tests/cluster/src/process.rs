@@ -49,6 +49,38 @@ impl Processes {
         Ok(())
     }
 
+    /// Starts a component that a test may stop and start again. `command` is asked anew for every start.
+    pub(crate) fn start_stoppable(
+        &self,
+        name: &'static str,
+        mut command: impl FnMut() -> Command + Send + 'static,
+    ) -> Result<()> {
+        let mut child = spawn(&self.dir, name, command())?;
+        let this = self.clone();
+        tokio::spawn(async move {
+            loop {
+                let status = describe(child.wait().await);
+                let (stop, stopped) = (this.dir.stop_file(name), this.dir.stopped_file(name));
+                let again = if stop.exists() {
+                    let _ = fs::write(&stopped, "");
+                    while stop.exists() {
+                        sleep(POLL).await;
+                    }
+                    let _ = fs::remove_file(&stopped);
+                    spawn(&this.dir, name, command())
+                } else {
+                    Err(this.dir.obituary(name, status))
+                };
+                match again {
+                    Ok(another) => child = another,
+                    // Nobody listens when the cluster is ending already.
+                    Err(error) => return drop(this.ended.send(error)),
+                }
+            }
+        });
+        Ok(())
+    }
+
     /// Starts a process and keeps it running. `command` is asked anew for every start, so that it
     /// can renew what may have expired.
     pub(crate) fn supervise<F>(

@@ -1,0 +1,412 @@
+//! Rollouts, policies and pods, as service and platform teams would make them.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use countersign::api::{Phase, Rollout, RolloutPolicy, RolloutRun};
+use countersign_cluster::{Cluster, Limits, Load, wait_for};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
+};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde_json::{Value, json};
+
+use crate::Result;
+
+/// Long enough for a loaded machine; nothing waits for it where all is well.
+pub const PATIENCE: Duration = Duration::from_mins(5);
+/// Requests of ours side by side.
+const AT_ONCE: usize = 16;
+/// Rollouts in one namespace.
+const TOGETHER: usize = 100;
+/// Idle Rollouts beyond this number have no pods: those would measure the control plane.
+const WITH_PODS: usize = 1_000;
+
+/// Returns once the operator's kinds are served.
+pub async fn served(cluster: &Cluster) -> Result<()> {
+    let client = cluster.client();
+    let (rollouts, runs, policies): (Api<Rollout>, Api<RolloutRun>, Api<RolloutPolicy>) = (
+        Api::all(client.clone()),
+        Api::all(client.clone()),
+        Api::all(client),
+    );
+    wait_for("the definitions are served", PATIENCE, async || {
+        let one = ListParams::default().limit(1);
+        rollouts.list(&one).await?;
+        runs.list(&one).await?;
+        policies.list(&one).await
+    })
+    .await?;
+    Ok(())
+}
+
+/// A policy for one namespace, with these steps for every tier and times that suit a measurement.
+pub async fn policy(cluster: &Cluster, namespace: &str, weights: &[i32]) -> Result<()> {
+    let steps: Vec<_> = weights
+        .iter()
+        .map(|weight| json!({ "weight": weight, "bake": "2s" }))
+        .collect();
+    let tier = json!({
+        "steps": steps, "maxFirstWeight": 50, "maxIncrease": 50, "minFinalWeight": 50, "minBake": "1s",
+        "minRequests": 20, "maxFalsePromotion": 0.1, "marginRatio": 2.0, "marginDifference": 0.05,
+        "toleratedRatio": 1.2, "onScarceEvidence": "Hold", "waitAtMost": "60s", "signOff": [], "promotionSignOff": [],
+    });
+    let policy = json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "RolloutPolicy", "metadata": { "name": namespace },
+        "spec": {
+            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": namespace } },
+            "tiers": { "low": tier, "medium": tier, "high": tier, "critical": tier },
+        },
+    });
+    let policies: Api<RolloutPolicy> = Api::all(cluster.client());
+    let apply = PatchParams::apply("platform-team").force();
+    policies
+        .patch(namespace, &apply, &Patch::Apply(&policy))
+        .await?;
+    Ok(())
+}
+
+/// A Service of pods with this label `app`.
+pub async fn service(client: &Client, namespace: &str, name: &str, app: &str) -> Result<()> {
+    let service: Service = serde_json::from_value(json!({
+        "metadata": { "name": name },
+        "spec": { "selector": { "app": app }, "ports": [{ "port": 80, "targetPort": 8080 }] },
+    }))?;
+    let services: Api<Service> = Api::namespaced(client.clone(), namespace);
+    services.create(&PostParams::default(), &service).await?;
+    Ok(())
+}
+
+/// A Rollout of an application with reviewed and tested changes.
+pub struct App<'a> {
+    pub name: &'a str,
+    pub version: &'a str,
+    pub replicas: i32,
+    /// Share of requests that fail, 0 to 1; without it nothing is served and nothing scraped.
+    pub serves: Option<f64>,
+    pub interval: &'a str,
+    /// Further fields of `strategy.canary`.
+    pub canary: Value,
+}
+
+impl App<'_> {
+    pub fn manifest(&self) -> Value {
+        let provenance = [
+            ("revision", "1111111"),
+            ("approved-revision", "1111111"),
+            ("contributor", "human"),
+            ("authors", "alice@example.org"),
+            ("reviewers", "bob@example.org"),
+            ("tests", "PASSED"),
+            ("lines-added", "3"),
+            ("lines-deleted", "2"),
+            ("files-changed", "1"),
+        ];
+        let annotations: serde_json::Map<_, _> = provenance
+            .into_iter()
+            .map(|(key, value)| (format!("provenance.countersign.dev/{key}"), value.into()))
+            .collect();
+        let mut canary = self.canary.clone();
+        if let Some(canary) = canary.as_object_mut() {
+            let checks = json!([{ "name": "errors", "preset": "HttpRequestsTotal" }]);
+            let analysis = json!({ "interval": self.interval, "checks": checks });
+            canary.insert("analysis".into(), analysis);
+        }
+        json!({
+            "apiVersion": "countersign.dev/v1alpha1",
+            "kind": "Rollout",
+            "metadata": { "name": self.name, "annotations": annotations },
+            "spec": {
+                "replicas": self.replicas,
+                "selector": { "matchLabels": { "app": self.name } },
+                "template": self.template(),
+                "strategy": { "canary": canary },
+            },
+        })
+    }
+
+    fn template(&self) -> Value {
+        let mut container = json!({
+            "name": "app",
+            "image": format!("example.org/{}:{}", self.name, self.version),
+            "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
+        });
+        if let (Some(error_rate), Some(container)) = (self.serves, container.as_object_mut()) {
+            let env = json!([{ "name": "ERROR_RATE", "value": error_rate.to_string() }]);
+            container.insert("env".into(), env);
+            container.insert("ports".into(), json!([{ "containerPort": 8080 }]));
+        }
+        json!({
+            "metadata": { "labels": { "app": self.name } },
+            "spec": {
+                "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
+                "containers": [container],
+            },
+        })
+    }
+}
+
+/// Applies a Rollout as a service team does.
+pub async fn apply(rollouts: &Api<Rollout>, app: &App<'_>) -> Result<()> {
+    let parameters = PatchParams::apply("service-team").force();
+    let patch = Patch::Apply(app.manifest());
+    rollouts.patch(app.name, &parameters, &patch).await?;
+    Ok(())
+}
+
+/// Many Rollouts that nobody touches, each of one replica, a hundred in a namespace.
+pub struct Fleet {
+    cluster: Cluster,
+    namespaces: Vec<String>,
+    size: usize,
+}
+
+impl Fleet {
+    pub fn new(cluster: &Cluster) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            namespaces: Vec::new(),
+            size: 0,
+        }
+    }
+
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    pub fn namespaces(&self) -> Vec<&str> {
+        self.namespaces.iter().map(String::as_str).collect()
+    }
+
+    /// Makes Rollouts up to this number; returns the seconds until the last of them was Healthy.
+    pub async fn grow(&mut self, size: usize) -> Result<f64> {
+        while self.namespaces.len() * TOGETHER < size {
+            self.namespaces.push(self.cluster.namespace("fleet").await?);
+        }
+        let took = self.change_to("v1", self.size..size, is_stable).await?;
+        self.size = size;
+        Ok(took)
+    }
+
+    /// Changes the first so many; returns when each has a canary.
+    pub async fn change(&self, number: usize) -> Result<()> {
+        let under_way = |it: &DynamicObject| {
+            let weight = it
+                .data
+                .pointer("/status/change/weight")
+                .and_then(Value::as_i64);
+            weight.is_some_and(|weight| weight > 0)
+                && it.data.pointer("/status/change/outcome").is_none()
+        };
+        self.change_to("v2", 0..number, under_way).await?;
+        Ok(())
+    }
+
+    /// Takes that back; returns when each is Healthy.
+    pub async fn change_back(&self, number: usize) -> Result<()> {
+        self.change_to("v1", 0..number, is_stable).await?;
+        Ok(())
+    }
+
+    async fn change_to(
+        &self,
+        version: &str,
+        range: Range<usize>,
+        done: impl Fn(&DynamicObject) -> bool,
+    ) -> Result<f64> {
+        let kind = ApiResource::erase::<Rollout>(&());
+        let all: Api<DynamicObject> = Api::all_with(self.cluster.client(), &kind);
+        let names: BTreeSet<_> = range.clone().map(name).collect();
+        let started = Instant::now();
+        let make = stream::iter(range.map(Ok)).try_for_each_concurrent(AT_ONCE, async |number| {
+            let namespace = self.namespaces.get(number / TOGETHER);
+            let namespace = namespace.ok_or("there is no namespace for it")?;
+            let app = App {
+                name: &name(number),
+                version,
+                replicas: i32::from(number < WITH_PODS),
+                serves: None,
+                interval: "15s",
+                canary: json!({}),
+            };
+            apply(&Api::namespaced(self.cluster.client(), namespace), &app).await
+        });
+        tokio::try_join!(make, each_is(all, names, done))?;
+        Ok(started.elapsed().as_secs_f64())
+    }
+}
+
+fn is_stable(rollout: &DynamicObject) -> bool {
+    rollout
+        .data
+        .pointer("/status/phase")
+        .and_then(Value::as_str)
+        == Some("Stable")
+}
+
+/// Deletes a namespace, and returns when its Rollouts and pods are gone.
+pub async fn remove(cluster: &Cluster, namespace: &str) -> Result<()> {
+    let (client, now) = (cluster.client(), DeleteParams::default());
+    Api::<Namespace>::all(client.clone())
+        .delete(namespace, &now)
+        .await?;
+    let rollouts: Api<Rollout> = Api::namespaced(client.clone(), namespace);
+    let pods: Api<Pod> = Api::namespaced(client, namespace);
+    wait_for("a namespace is empty", PATIENCE, async || {
+        let one = ListParams::default().limit(1);
+        let left = tokio::try_join!(rollouts.list(&one), pods.list(&one));
+        let (rollouts, pods) = left.map_err(|error| error.to_string())?;
+        let left = rollouts.items.len() + pods.items.len();
+        (left == 0).then_some(()).ok_or("not yet".to_owned())
+    })
+    .await?;
+    Ok(())
+}
+
+fn name(number: usize) -> String {
+    format!("app-{number:04}")
+}
+
+/// Waits until each of these objects is as wanted at once or was.
+async fn each_is(
+    api: Api<DynamicObject>,
+    mut names: BTreeSet<String>,
+    wanted: impl Fn(&DynamicObject) -> bool,
+) -> Result<()> {
+    let mut objects = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .applied_objects()
+        .boxed();
+    let watch = async {
+        while !names.is_empty() {
+            let object = objects.try_next().await?.ok_or("the watch has ended")?;
+            if wanted(&object) {
+                names.remove(&object.name_any());
+            }
+        }
+        Ok(())
+    };
+    let outcome = tokio::time::timeout(PATIENCE, watch).await;
+    outcome.unwrap_or_else(|_| Err(format!("{} are not as wanted: {names:?}", names.len()).into()))
+}
+
+/// What the control plane takes by itself: seconds from the first of so many ReplicaSets to its last
+/// ready pod.
+pub async fn replica_sets_alone(cluster: &Cluster, number: usize) -> Result<f64> {
+    let namespace = cluster.namespace("alone").await?;
+    let kind = ApiResource::erase::<ReplicaSet>(&());
+    let sets: Api<DynamicObject> = Api::namespaced_with(cluster.client(), &namespace, &kind);
+    let names = (0..number).map(name).collect();
+    let ready = |it: &DynamicObject| {
+        it.data
+            .pointer("/status/readyReplicas")
+            .and_then(Value::as_i64)
+            == Some(1)
+    };
+    let started = Instant::now();
+    let make = stream::iter((0..number).map(Ok)).try_for_each_concurrent(AT_ONCE, async |number| {
+        let app = App {
+            name: &name(number),
+            version: "v1",
+            replicas: 1,
+            serves: None,
+            interval: "",
+            canary: Value::Null,
+        };
+        let set: DynamicObject = serde_json::from_value(json!({
+            "apiVersion": ReplicaSet::api_version(&()), "kind": ReplicaSet::kind(&()),
+            "metadata": { "name": app.name },
+            "spec": { "replicas": 1, "selector": { "matchLabels": { "app": app.name } }, "template": app.template() },
+        }))?;
+        sets.create(&PostParams::default(), &set).await?;
+        Ok(())
+    });
+    tokio::try_join!(make, each_is(sets.clone(), names, ready))?;
+    let took = started.elapsed().as_secs_f64();
+    remove(cluster, &namespace).await?;
+    Ok(took)
+}
+
+/// One application whose change takes five steps, with its traffic.
+pub struct FiveSteps {
+    cluster: Cluster,
+    namespace: String,
+    load: Load,
+}
+
+impl FiveSteps {
+    const NAME: &str = "shop";
+    const REPLICAS: i32 = 20;
+
+    /// Its first version, once it serves.
+    pub async fn serving(cluster: &Cluster) -> Result<Self> {
+        let namespace = cluster.namespace("steps").await?;
+        policy(cluster, &namespace, &[5, 10, 20, 35, 50]).await?;
+        service(&cluster.client(), &namespace, Self::NAME, Self::NAME).await?;
+        Self::promoted(cluster, &namespace, "v1").await?;
+        let limits = Limits {
+            max_requests: 100_000,
+            max_time: PATIENCE,
+        };
+        let load = Load::start(cluster.client(), &namespace, Self::NAME, 150, limits).await?;
+        Ok(Self {
+            cluster: cluster.clone(),
+            namespace,
+            load,
+        })
+    }
+
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Changes it, and returns when the change is promoted.
+    pub async fn change(&self) -> Result<()> {
+        Self::promoted(&self.cluster, &self.namespace, "v2").await
+    }
+
+    /// Returns when it is gone.
+    pub async fn end(self) -> Result<()> {
+        drop(self.load);
+        remove(&self.cluster, &self.namespace).await
+    }
+
+    async fn promoted(cluster: &Cluster, namespace: &str, version: &str) -> Result<()> {
+        let rollouts: Api<Rollout> = Api::namespaced(cluster.client(), namespace);
+        let app = App {
+            name: Self::NAME,
+            version,
+            replicas: Self::REPLICAS,
+            serves: Some(0.0),
+            interval: "1s",
+            canary: json!({}),
+        };
+        apply(&rollouts, &app).await?;
+        wait_for("the version has all traffic", PATIENCE, async || {
+            let rollout = rollouts
+                .get(Self::NAME)
+                .await
+                .map_err(|it| it.to_string())?;
+            let seen = rollout.metadata.generation;
+            let status = rollout.status.unwrap_or_default();
+            let all = status.updated_replicas == Self::REPLICAS
+                && status.available_replicas == Self::REPLICAS
+                && status.replicas == Self::REPLICAS;
+            if seen == Some(status.observed_generation) && status.phase == Phase::Stable && all {
+                Ok(())
+            } else {
+                Err(format!(
+                    "{:?} {:?}: {}",
+                    status.phase, status.step, status.message
+                ))
+            }
+        })
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,263 @@
+//! `make bench`: what the operator costs on a real control plane, as one table.
+//!
+//! It runs in the test cluster, beside the operator as it is shipped. Requests are counted in the API
+//! server's audit log, memory and CPU in `/proc`; how each figure is made is in `docs/performance.md`.
+
+mod fleet;
+mod observed;
+mod rollbacks;
+mod table;
+
+use std::error::Error;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use countersign_cluster::Cluster;
+
+use fleet::{FiveSteps, Fleet};
+use observed::{Observed, Requests};
+use rollbacks::{Latencies, Rollbacks};
+use table::{Table, plain};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// How long an idle operator is watched: long enough for whatever it does once a minute.
+const IDLE: Duration = Duration::from_secs(65);
+/// Rollouts that are made at once.
+const NEW: usize = 500;
+const BACKGROUND: usize = 1_000;
+const MANY: usize = 5_000;
+/// Changes that are under way side by side.
+const IN_PROGRESS: usize = 500;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let [operator, decide] = arguments.as_slice() else {
+        eprintln!("usage: scale OPERATOR DECIDE");
+        return ExitCode::FAILURE;
+    };
+    let mut table = Table::default();
+    let outcome = measure(Path::new(operator), Path::new(decide), &mut table).await;
+    // What was measured before something failed is worth as much.
+    println!("{table}");
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(operator: &Path, decide: &Path, table: &mut Table) -> Result<()> {
+    let started = Instant::now();
+    let say = |what: &str| eprintln!("bench: {:4.0} s: {what}", started.elapsed().as_secs_f64());
+    table.at_most("binary, MB", size(operator)?, 20.0);
+    decisions(decide, table)?;
+
+    let cluster = Cluster::from_env().await?;
+    let mut observed = Observed::new(&cluster);
+    fleet::served(&cluster).await?;
+    let mut fleet = Fleet::new(&cluster);
+
+    say("idle, without Rollouts");
+    let empty = idle(&mut observed, table, 0).await?;
+
+    say("500 ReplicaSets of the control plane alone");
+    let alone = fleet::replica_sets_alone(&cluster, NEW).await?;
+    table.row("500 plain ReplicaSets to ready pods, s", plain(alone, 1));
+
+    say("one change in five steps");
+    five_steps(&cluster, &mut observed, table).await?;
+
+    say("100 Rollouts");
+    fleet.grow(100).await?;
+    idle(&mut observed, table, 100).await?;
+
+    say("500 new Rollouts");
+    new(&mut observed, &mut fleet, table).await?;
+
+    say("1,000 Rollouts");
+    fleet.grow(BACKGROUND).await?;
+    let grown = idle(&mut observed, table, BACKGROUND).await?;
+    table.at_most("resident at 1,000 idle Rollouts, MiB", grown.resident, 48.0);
+    table.at_most(
+        "requests then but for watches and the lease",
+        grown.requests,
+        0.0,
+    );
+    growth(
+        table,
+        "from 0 to 1,000",
+        grown.resident - empty.resident,
+        BACKGROUND,
+    );
+
+    say("a restart");
+    let before = restart(&mut observed, fleet.size(), table).await?;
+
+    say("200 rollbacks under 1,000 idle Rollouts");
+    let mut rollbacks = Rollbacks::prepare(&cluster).await?;
+    observed.at_rest().await?;
+    let latencies = rollbacks.measure(&mut observed, &say).await?;
+    report(table, "1,000 idle Rollouts", &latencies);
+
+    say("500 changes under way");
+    fleet.change(IN_PROGRESS).await?;
+    let latencies = rollbacks.measure(&mut observed, &say).await?;
+    report(table, "500 changes in progress", &latencies);
+    rollbacks.end().await?;
+    fleet.change_back(IN_PROGRESS).await?;
+
+    say("5,000 Rollouts");
+    fleet.grow(MANY).await?;
+    idle(&mut observed, table, MANY).await?;
+    let after = restart(&mut observed, fleet.size(), table).await?;
+    growth(
+        table,
+        "from 1,000 to 5,000, each after a restart",
+        after - before,
+        MANY - BACKGROUND,
+    );
+    say("done");
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "few")]
+fn growth(table: &mut Table, what: &str, mebibytes: f64, rollouts: usize) {
+    let what = format!("memory for each idle Rollout {what}, KiB");
+    table.at_most(&what, mebibytes * 1024.0 / rollouts as f64, 12.0);
+}
+
+/// What one change in five steps asks of the API server, from its being applied to rest.
+async fn five_steps(cluster: &Cluster, observed: &mut Observed, table: &mut Table) -> Result<()> {
+    let steps = FiveSteps::serving(cluster).await?;
+    observed.at_rest().await?;
+    steps.change().await?;
+    observed.until_quiet().await?;
+    let asked = observed.requests()?.within(&[steps.namespace()]);
+    eprintln!("bench: five steps: {asked}");
+    #[expect(clippy::cast_precision_loss, reason = "few")]
+    table.at_most(
+        "writes for one change in five steps, with analysis",
+        asked.writes() as f64,
+        30.0,
+    );
+    table.row("… of which", asked.listed(true));
+    table.row("… and reads", asked.listed(false));
+    steps.end().await
+}
+
+/// What is true of an idle operator.
+struct Idle {
+    /// Resident memory in MiB.
+    resident: f64,
+    /// Requests that are neither watches nor the lease's.
+    requests: f64,
+}
+
+async fn idle(observed: &mut Observed, table: &mut Table, rollouts: usize) -> Result<Idle> {
+    observed.at_rest().await?;
+    let before = observed.usage()?;
+    tokio::time::sleep(IDLE).await;
+    let (after, asked) = (observed.usage()?, observed.requests()?);
+    let others = asked.other_than_keeping_up();
+    let cpu = (after.cpu - before.cpu) / IDLE.as_secs_f64() * 100.0;
+    eprintln!("bench: idle at {rollouts}: {after:?}, {cpu:.2} % of a core; {asked}");
+    let (resident, anonymous) = (plain(after.resident, 1), plain(after.anonymous, 1));
+    table.row(
+        &format!("idle at {rollouts}: resident (anonymous) MiB, CPU of a core"),
+        format!("{resident} ({anonymous}), {cpu:.2} %"),
+    );
+    #[expect(clippy::cast_precision_loss, reason = "few")]
+    let requests = others.len() as f64;
+    Ok(Idle {
+        resident: after.resident,
+        requests,
+    })
+}
+
+/// 500 new Rollouts at once.
+async fn new(observed: &mut Observed, fleet: &mut Fleet, table: &mut Table) -> Result<()> {
+    observed.at_rest().await?;
+    let (before, looks) = (observed.usage()?, observed.looks().await?);
+    let took = fleet.grow(fleet.size() + NEW).await?;
+    let cpu = observed.usage()?.cpu - before.cpu;
+    observed.until_quiet().await?;
+    let looks = observed.looks().await? - looks;
+    let asked = observed.requests()?.within(&fleet.namespaces());
+    eprintln!("bench: 500 new in {took:.1} s, {cpu:.2} s of CPU, {looks} looks; {asked}");
+    #[expect(clippy::cast_precision_loss, reason = "few")]
+    let each = |number: usize| number as f64 / NEW as f64;
+    table.at_most("500 new Rollouts to Healthy, s", took, 25.0);
+    table.at_most("writes for each of them", each(asked.writes()), 5.0);
+    table.row("… of which, in all", asked.listed(true));
+    table.row("… and reads", asked.listed(false));
+    table.row("… looks at each", plain(looks / each(NEW * NEW), 1));
+    table.row("… CPU, s", plain(cpu, 1));
+    Ok(())
+}
+
+/// From the start of the process to its having looked at every Rollout; returns the memory resident
+/// then, in MiB.
+async fn restart(observed: &mut Observed, rollouts: usize, table: &mut Table) -> Result<f64> {
+    observed.until_quiet().await?;
+    observed.restart(rollouts).await?;
+    let (took, cpu) = (observed.age()?, observed.usage()?.cpu);
+    observed.until_quiet().await?;
+    let asked: Requests = observed.requests()?;
+    let usage = observed.usage()?;
+    eprintln!("bench: restart at {rollouts}: {took:.1} s, {cpu:.2} s of CPU; {usage:?}; {asked}");
+    let what = format!("restart at {rollouts} to all reconciled, s");
+    if rollouts == BACKGROUND {
+        table.at_most(&what, took, 5.0);
+    } else {
+        table.row(&what, plain(took, 1));
+    }
+    table.row("… requests", asked.listed(false));
+    table.row(
+        "… CPU, s; resident (anonymous) afterwards, MiB",
+        format!(
+            "{}; {} ({})",
+            plain(cpu, 1),
+            plain(usage.resident, 1),
+            plain(usage.anonymous, 1)
+        ),
+    );
+    Ok(usage.resident)
+}
+
+fn report(table: &mut Table, what: &str, latencies: &Latencies) {
+    eprintln!("bench: {what}: {latencies}");
+    let number = latencies.number();
+    table.row(
+        &format!("verdict due to weight 0 under {what}, median of {number}, ms"),
+        plain(latencies.whole.at(0.5), 0),
+    );
+    table.at_most(
+        &format!("verdict due to weight 0 under {what}, p99, ms"),
+        latencies.whole.at(0.99),
+        300.0,
+    );
+    table.row("… parts, median and p99", latencies.parts());
+}
+
+#[expect(clippy::cast_precision_loss, reason = "some MB")]
+fn size(program: &Path) -> Result<f64> {
+    Ok(std::fs::metadata(program)?.len() as f64 / 1e6)
+}
+
+/// `decide` is timed by a program of its own, which is built as the operator is shipped.
+fn decisions(program: &Path, table: &mut Table) -> Result<()> {
+    let output = Command::new(program).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    for line in text.lines() {
+        let (what, nanoseconds) = line
+            .split_once('\t')
+            .ok_or("decide printed something else")?;
+        table.row(&format!("decide, {what}, ns"), nanoseconds.to_owned());
+    }
+    Ok(())
+}

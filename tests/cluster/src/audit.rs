@@ -1,0 +1,188 @@
+//! What the API server was asked by each `ServiceAccount` of the operator's namespace: the audit log, in which
+//! nobody else appears.
+
+use crate::{
+    directory::Directory,
+    error::{Error, Result},
+    operator,
+};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader, Seek as _, SeekFrom},
+    path::PathBuf,
+};
+
+/// The log's name in the state directory.
+const LOG: &str = "audit.log";
+const POLICY: &str = "audit-policy.json";
+
+/// One request of an operator, once its answer was complete; a watch, once it had begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiRequest {
+    /// When it was received.
+    pub at: Timestamp,
+    /// When its answer was complete; of a watch, when that began.
+    pub answered_at: Timestamp,
+    /// Who asked, such as `system:serviceaccount:countersign-system:countersign`.
+    pub user: String,
+    /// What is done, in the word of RBAC.
+    pub verb: String,
+    /// The API group, empty for the core one.
+    pub group: String,
+    /// The resource, with its subresource after a slash.
+    pub resource: String,
+    /// The object's namespace, if one was named.
+    pub namespace: Option<String>,
+    /// The object's name, if one was named.
+    pub name: Option<String>,
+    /// The HTTP status of the answer.
+    pub code: u16,
+}
+
+impl ApiRequest {
+    /// Whether it asks to change something.
+    #[must_use]
+    pub fn is_write(&self) -> bool {
+        !matches!(self.verb.as_str(), "get" | "list" | "watch")
+    }
+}
+
+/// Writes down whose requests the API server is to keep book of.
+pub(crate) fn keep(dir: &Directory) -> Result<()> {
+    let group = format!("system:serviceaccounts:{}", operator::NAMESPACE);
+    let policy = json!({
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "rules": [{ "level": "Metadata", "userGroups": [group] }, { "level": "None" }],
+    });
+    Directory::write(&dir.join(POLICY), policy.to_string())
+}
+
+/// The arguments by which it does.
+pub(crate) fn arguments(dir: &Directory) -> [String; 3] {
+    [
+        format!("--audit-policy-file={}", dir.join(POLICY).display()),
+        format!("--audit-log-path={}", log(dir).display()),
+        // In MB. A reader would lose its place where the log is cut.
+        "--audit-log-maxsize=100000".to_owned(),
+    ]
+}
+
+/// The log, read piece by piece.
+#[derive(Debug)]
+pub struct RequestLog {
+    path: PathBuf,
+    /// Bytes that were read.
+    read: u64,
+}
+
+impl RequestLog {
+    /// All of it is still to be read.
+    pub(crate) fn from_its_start(dir: &Directory) -> Self {
+        Self {
+            path: log(dir),
+            read: 0,
+        }
+    }
+
+    /// What was asked since it was last read, in the order of the answers.
+    pub fn news(&mut self) -> Result<Vec<ApiRequest>> {
+        let mut requests = Vec::new();
+        self.read_on(&mut requests)
+            .map_err(Error::file("read", &self.path))?;
+        Ok(requests)
+    }
+
+    fn read_on(&mut self, requests: &mut Vec<ApiRequest>) -> std::io::Result<()> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(self.read))?;
+        let mut file = BufReader::new(file);
+        let mut line = String::new();
+        // The last line may be half written: then it is left for the next time.
+        while let length @ 1.. = file.read_line(&mut line)?
+            && line.ends_with('\n')
+        {
+            self.read += length as u64;
+            let entry = serde_json::from_str(&line).ok();
+            requests.extend(entry.and_then(|entry| request(&entry)));
+            line.clear();
+        }
+        Ok(())
+    }
+}
+
+fn log(dir: &Directory) -> PathBuf {
+    dir.join(LOG)
+}
+
+fn request(entry: &Value) -> Option<ApiRequest> {
+    let text = |path: &str| Some(entry.pointer(path)?.as_str()?.to_owned());
+    let verb = text("/verb")?;
+    let code = u16::try_from(entry.pointer("/responseStatus/code")?.as_u64()?).ok()?;
+    // A watch that is granted is told of when it begins and when it ends.
+    let stage = if verb == "watch" && code < 400 {
+        "ResponseStarted"
+    } else {
+        "ResponseComplete"
+    };
+    if text("/stage")? != stage {
+        return None;
+    }
+    let resource = text("/objectRef/resource")?;
+    Some(ApiRequest {
+        at: text("/requestReceivedTimestamp")?.parse().ok()?,
+        answered_at: text("/stageTimestamp")?.parse().ok()?,
+        user: text("/user/username")?,
+        verb,
+        group: text("/objectRef/apiGroup").unwrap_or_default(),
+        resource: match text("/objectRef/subresource") {
+            Some(subresource) => format!("{resource}/{subresource}"),
+            None => resource,
+        },
+        namespace: text("/objectRef/namespace"),
+        name: text("/objectRef/name"),
+        code,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn entry(verb: &str, stage: &str) -> Value {
+        json!({
+            "stage": stage, "verb": verb, "user": { "username": "robot" },
+            "objectRef": { "resource": "rollouts", "subresource": "status", "namespace": "shop", "name": "web", "apiGroup": "countersign.dev" },
+            "responseStatus": { "code": 200 }, "requestReceivedTimestamp": "2026-01-02T03:04:05.678901Z",
+            "stageTimestamp": "2026-01-02T03:04:05.690123Z",
+        })
+    }
+
+    #[test]
+    fn each_request_is_counted_once() {
+        let read = |verb, stage| request(&entry(verb, stage));
+        let patched = read("patch", "ResponseComplete").unwrap();
+        assert_eq!(patched.resource, "rollouts/status");
+        assert!(patched.is_write());
+        assert!(!read("watch", "ResponseStarted").unwrap().is_write());
+        assert_eq!(read("watch", "ResponseComplete"), None);
+        assert_eq!(read("list", "ResponseStarted"), None);
+    }
+
+    #[test]
+    fn the_log_is_read_on_from_where_it_was_read_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Directory::at(dir.path());
+        let entry = entry("patch", "ResponseComplete").to_string();
+        let mut requests = RequestLog::from_its_start(&dir);
+        fs::write(log(&dir), format!("{entry}\n{entry}\n{}", &entry[..9])).unwrap();
+        assert_eq!(requests.news().unwrap().len(), 2);
+        fs::write(log(&dir), format!("{entry}\n{entry}\n{entry}\n")).unwrap();
+        assert_eq!(requests.news().unwrap().len(), 1);
+        assert_eq!(requests.news().unwrap(), []);
+    }
+}

@@ -1,0 +1,562 @@
+//! A proxy before the API server or Prometheus that does to requests what a test wants to happen to
+//! them: loses them or their answers, answers in the server's place, kills who asked.
+//!
+//! It speaks plain HTTP to the operator, on the loopback address of the cluster's own namespace, and
+//! passes on whatever credentials a request carries.
+
+use crate::error::{Error, Result};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
+    response::{IntoResponse as _, Response},
+};
+use http_body_util::BodyExt as _;
+use kube::Client;
+use serde_json::json;
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{net::TcpListener, sync::mpsc, time::Instant};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// What is under no namespace, of all that an operator asks for.
+const WITHOUT_NAMESPACE: &[&str] = &[
+    "namespaces",
+    "rolloutpolicies",
+    "freezes",
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+    "mutatingadmissionpolicies",
+    "mutatingadmissionpolicybindings",
+    "selfsubjectreviews",
+    "tokenreviews",
+    "subjectaccessreviews",
+];
+
+/// One request as a test decides on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Its method.
+    pub method: Method,
+    /// The resource with its subresource after a slash; empty where the path names none, as
+    /// Prometheus' does not.
+    pub resource: String,
+    /// The object's name, if one was named.
+    pub name: String,
+    /// Whether it is a watch.
+    pub watch: bool,
+    /// How many requests like it, of the same method, resource and name, came before it.
+    pub before: usize,
+    /// Which of all writes it is, from 0; those of the lease are not counted.
+    pub write: Option<usize>,
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (method, before) = (&self.method, self.before);
+        write!(formatter, "{method} {} {} ", self.resource, self.name)?;
+        write!(formatter, "({before} before)")
+    }
+}
+
+/// What happens to one request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    #[default]
+    Pass,
+    /// It is passed on after this time.
+    Delay(Duration),
+    /// It is not passed on; the connection ends.
+    Lose,
+    /// It is passed on, and the connection ends instead of its answer.
+    LoseAnswer,
+    /// It is not passed on, and this is the answer.
+    Answer {
+        /// HTTP status.
+        status: u16,
+        /// `Retry-After`, seconds.
+        retry_after: Option<u32>,
+    },
+    /// Who asks is killed before it is passed on.
+    KillBefore,
+    /// Who asks is killed when it has been done, before the answer.
+    KillAfter,
+    /// It is a watch, and this happens to its events.
+    Events(Events),
+    /// It is not passed on and not answered, and the connection stays.
+    Hang,
+}
+
+/// What happens to the events of one watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Events {
+    /// After this many no more come, and the connection stays.
+    Stall(usize),
+    /// After this many the connection ends.
+    Close(usize),
+    /// After this many the server says that the version is gone, as after a compaction.
+    Gone(usize),
+    /// Each comes so much later: a cache that lags.
+    Lag(Duration),
+    /// After each comes the one before it once more, and then it again: a cache that goes back in time.
+    Replay,
+    /// Each n-th is left out.
+    Miss(usize),
+}
+
+/// Decides what happens to each request.
+pub type Plan = Arc<dyn Fn(&Asked) -> Fault + Send + Sync>;
+
+/// Kills who asks.
+pub type Kill = Arc<dyn Fn() + Send + Sync>;
+
+/// A running proxy; it ends when it is dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    seen: Arc<Mutex<Seen>>,
+    _running: DropGuard,
+}
+
+/// What came by.
+#[derive(Debug, Default)]
+struct Seen {
+    alike: BTreeMap<String, usize>,
+    writes: Vec<Asked>,
+    faults: BTreeMap<String, usize>,
+}
+
+impl Proxy {
+    /// Starts one. With a `namespace`, lists and watches over all namespaces become ones of it alone,
+    /// so that several operators can share a cluster.
+    pub(crate) async fn start(
+        upstream: Client,
+        namespace: Option<String>,
+        plan: Plan,
+        kill: Kill,
+    ) -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .map_err(Error::file("listen on", "a loopback port"))?;
+        let address = listener
+            .local_addr()
+            .map_err(Error::file("listen on", "a loopback port"))?;
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let between = Arc::new(Between {
+            upstream,
+            namespace,
+            plan,
+            kill,
+            seen: seen.clone(),
+        });
+        let router = Router::new().fallback(pass).with_state(between);
+        let end = CancellationToken::new();
+        let ended = end.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                // It serves until it is dropped; there is nothing to do about an error.
+                _ = axum::serve(listener, router) => {}
+                () = ended.cancelled() => {}
+            }
+        });
+        Ok(Self {
+            address,
+            seen,
+            _running: end.drop_guard(),
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// All writes so far but those of the lease, in the order in which they came.
+    #[must_use]
+    pub fn writes(&self) -> Vec<Asked> {
+        self.seen().writes.clone()
+    }
+
+    /// How often each kind of fault has happened.
+    #[must_use]
+    pub fn faults(&self) -> BTreeMap<String, usize> {
+        self.seen().faults.clone()
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Between {
+    upstream: Client,
+    namespace: Option<String>,
+    plan: Plan,
+    kill: Kill,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Between {
+    fn decide(&self, method: &Method, path: &Place, watch: bool) -> (Asked, Fault) {
+        let mut asked = Asked {
+            method: method.clone(),
+            resource: path.resource.clone(),
+            name: path.name.clone(),
+            watch,
+            before: 0,
+            write: None,
+        };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let alike = format!("{method} {} {} {watch}", asked.resource, asked.name);
+        let alike = seen.alike.entry(alike).or_default();
+        asked.before = *alike;
+        *alike += 1;
+        if method != Method::GET && asked.resource != "leases" {
+            asked.write = Some(seen.writes.len());
+            seen.writes.push(asked.clone());
+        }
+        let fault = (self.plan)(&asked);
+        if fault != Fault::Pass {
+            let kind = format!("{fault:?}");
+            let kind = kind.split([' ', '(']).next().unwrap_or_default();
+            *seen.faults.entry(kind.to_owned()).or_default() += 1;
+        }
+        (asked, fault)
+    }
+
+    /// Passes a request on and returns the answer as it begins.
+    async fn ask(&self, uri: Uri, request: Request) -> Result<Response, StatusCode> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.map_err(|_| StatusCode::BAD_REQUEST)?;
+        let mut passed = hyper::Request::new(kube::client::Body::from(body.to_bytes()));
+        *passed.method_mut() = head.method;
+        *passed.uri_mut() = uri;
+        *passed.headers_mut() = end_to_end(head.headers);
+        let answer = self.upstream.send(passed).await;
+        let answer = answer.map_err(|_| StatusCode::BAD_GATEWAY)?;
+        let (head, body) = answer.into_parts();
+        let mut answer = Response::new(Body::new(body));
+        *answer.status_mut() = head.status;
+        *answer.headers_mut() = end_to_end(head.headers);
+        Ok(answer)
+    }
+}
+
+/// Without what concerns one connection alone.
+fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
+    for name in [
+        header::HOST,
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+    ] {
+        headers.remove(name);
+    }
+    headers
+}
+
+async fn pass(State(between): State<Arc<Between>>, request: Request) -> Response {
+    let place = Place::of(request.uri().path());
+    let watch = request.uri().query().is_some_and(|query| {
+        query
+            .split('&')
+            .any(|pair| pair == "watch=true" || pair == "watch=1")
+    });
+    let uri = between
+        .namespace
+        .as_ref()
+        .and_then(|namespace| place.within(namespace, request.uri()))
+        .unwrap_or_else(|| request.uri().clone());
+    let (_, fault) = between.decide(request.method(), &place, watch);
+    match fault {
+        Fault::Answer {
+            status,
+            retry_after,
+        } => return refusal(status, retry_after),
+        Fault::Lose => return broken(),
+        Fault::Hang => return std::future::pending().await,
+        Fault::KillBefore => {
+            (between.kill)();
+            return broken();
+        }
+        Fault::Delay(time) => tokio::time::sleep(time).await,
+        Fault::Pass | Fault::LoseAnswer | Fault::KillAfter | Fault::Events(_) => {}
+    }
+    let answer = match between.ask(uri, request).await {
+        Ok(answer) => answer,
+        Err(status) => return status.into_response(),
+    };
+    match fault {
+        Fault::LoseAnswer | Fault::KillAfter => {
+            // It has been done once its answer is complete; what that says does not matter.
+            let _ = answer.into_body().collect().await;
+            if fault == Fault::KillAfter {
+                (between.kill)();
+            }
+            broken()
+        }
+        Fault::Events(events) if watch && answer.status().is_success() => altered(answer, events),
+        _ => answer,
+    }
+}
+
+/// An answer that ends before it is complete.
+fn broken() -> Response {
+    let lost = futures::stream::once(async { Err::<Bytes, _>(io::Error::other("lost")) });
+    let mut response = Response::new(Body::from_stream(lost));
+    let length = HeaderValue::from_static("1");
+    response
+        .headers_mut()
+        .insert(header::CONTENT_LENGTH, length);
+    response
+}
+
+/// As the API server refuses something.
+fn refusal(status: u16, retry_after: Option<u32>) -> Response {
+    let reason = match status {
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        409 => "Conflict",
+        410 => "Expired",
+        429 => "TooManyRequests",
+        503 => "ServiceUnavailable",
+        _ => "InternalError",
+    };
+    let body = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "reason": reason,
+        "message": "a fault that a test wants",
+    });
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+    let headers = response.headers_mut();
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(header::CONTENT_TYPE, json);
+    if let Some(seconds) = retry_after {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// A watch whose events something happens to.
+fn altered(answer: Response, events: Events) -> Response {
+    let (head, body) = answer.into_parts();
+    let (send, receive) = mpsc::channel(64);
+    tokio::spawn(async move {
+        tokio::select! {
+            () = alter(body, events, send.clone()) => {}
+            () = send.closed() => {}
+        }
+    });
+    let stream = futures::stream::unfold(receive, async |mut receive| {
+        let line = receive.recv().await?;
+        Some((Ok::<Bytes, io::Error>(line), receive))
+    });
+    Response::from_parts(head, Body::from_stream(stream))
+}
+
+async fn alter(body: Body, events: Events, send: mpsc::Sender<Bytes>) {
+    let (lagging, mut due) = mpsc::unbounded_channel::<(Instant, Bytes)>();
+    let lag = match events {
+        Events::Lag(lag) => lag,
+        _ => Duration::ZERO,
+    };
+    let read = async move {
+        let (mut body, mut last, mut count) = (Lines::of(body), Bytes::new(), 0);
+        while let Some(line) = body.next().await {
+            count += 1;
+            let passed: Vec<Bytes> = match events {
+                Events::Stall(after) if count > after => std::future::pending().await,
+                Events::Close(after) if count > after => return,
+                Events::Gone(after) if count > after => {
+                    // The receiver is there for as long as this is polled.
+                    let _ = lagging.send((Instant::now(), gone()));
+                    return;
+                }
+                Events::Replay if !last.is_empty() => vec![line.clone(), last, line.clone()],
+                Events::Miss(every) if count % every == 0 => vec![],
+                _ => vec![line.clone()],
+            };
+            last = line;
+            for line in passed {
+                let _ = lagging.send((Instant::now() + lag, line));
+            }
+        }
+    };
+    let write = async move {
+        while let Some((at, line)) = due.recv().await {
+            tokio::time::sleep_until(at).await;
+            if send.send(line).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(read, write);
+}
+
+/// The event by which the API server ends a watch whose version is gone.
+fn gone() -> Bytes {
+    let status = json!({
+        "type": "ERROR",
+        "object": { "kind": "Status", "apiVersion": "v1", "code": 410, "reason": "Expired", "status": "Failure", "message": "too old resource version" },
+    });
+    format!("{status}\n").into()
+}
+
+/// The lines of a body, with their ends.
+struct Lines {
+    body: Body,
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    fn of(body: Body) -> Self {
+        let rest = Vec::new();
+        Self { body, rest }
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let rest = self.rest.split_off(end + 1);
+                return Some(std::mem::replace(&mut self.rest, rest).into());
+            }
+            let frame = self.body.frame().await?.ok()?;
+            if let Ok(data) = frame.into_data() {
+                self.rest.extend_from_slice(&data);
+            }
+        }
+    }
+}
+
+/// What a path names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Place {
+    /// Up to the resource.
+    root: String,
+    namespaced: bool,
+    resource: String,
+    name: String,
+}
+
+impl Place {
+    fn of(path: &str) -> Self {
+        let parts: Vec<_> = path.trim_matches('/').split('/').collect();
+        let root = match parts.first() {
+            Some(&"api") => 2,
+            Some(&"apis") => 3,
+            _ => return Self::default(),
+        };
+        let Some((root, rest)) = parts.split_at_checked(root) else {
+            return Self::default();
+        };
+        let (namespaced, rest) = match rest {
+            ["namespaces", _, rest @ ..] if !rest.is_empty() => (true, rest),
+            rest => (false, rest),
+        };
+        let Some((plural, rest)) = rest.split_first() else {
+            return Self::default();
+        };
+        let name = rest.first().copied().unwrap_or_default();
+        let resource = match rest.get(1) {
+            Some(subresource) => format!("{plural}/{subresource}"),
+            None => (*plural).to_owned(),
+        };
+        Self {
+            root: format!("/{}", root.join("/")),
+            namespaced,
+            resource,
+            name: name.to_owned(),
+        }
+    }
+
+    /// The same in one namespace, where it spans all of them.
+    fn within(&self, namespace: &str, uri: &Uri) -> Option<Uri> {
+        let spans = !self.namespaced
+            && self.name.is_empty()
+            && !self.resource.is_empty()
+            && !WITHOUT_NAMESPACE.contains(&self.resource.as_str());
+        if !spans {
+            return None;
+        }
+        let query = uri.query().map(|query| format!("?{query}"));
+        let query = query.unwrap_or_default();
+        let (root, resource) = (&self.root, &self.resource);
+        format!("{root}/namespaces/{namespace}/{resource}{query}")
+            .parse()
+            .ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_names_a_resource_and_perhaps_an_object() {
+        let place = |path: &str| {
+            let place = Place::of(path);
+            (place.resource, place.name)
+        };
+        let named = |resource: &str, name: &str| (resource.to_owned(), name.to_owned());
+        assert_eq!(
+            place("/apis/apps/v1/namespaces/shop/replicasets/web-1"),
+            named("replicasets", "web-1")
+        );
+        assert_eq!(
+            place("/apis/countersign.dev/v1alpha1/namespaces/shop/rollouts/web/status"),
+            named("rollouts/status", "web")
+        );
+        assert_eq!(place("/api/v1/namespaces"), named("namespaces", ""));
+        assert_eq!(place("/api/v1/query"), named("query", ""));
+        assert_eq!(place("/readyz"), named("", ""));
+    }
+
+    #[test]
+    fn what_spans_all_namespaces_is_asked_of_one() {
+        let within = |uri: &str| {
+            let uri: Uri = uri.parse().unwrap();
+            let within = Place::of(uri.path()).within("shop", &uri);
+            within.map(|uri| uri.to_string())
+        };
+        assert_eq!(
+            within("/apis/apps/v1/replicasets?watch=true").as_deref(),
+            Some("/apis/apps/v1/namespaces/shop/replicasets?watch=true")
+        );
+        assert_eq!(within("/api/v1/namespaces?limit=1"), None);
+        assert_eq!(within("/apis/apps/v1/namespaces/a/replicasets"), None);
+    }
+
+    async fn altered_lines(events: Events) -> Vec<String> {
+        let body = Body::from("one\ntwo\nthree\n");
+        let mut lines = Lines::of(altered(Response::new(body), events).into_body());
+        let mut seen = Vec::new();
+        while let Some(line) = lines.next().await {
+            seen.push(String::from_utf8(line.to_vec()).unwrap().trim().to_owned());
+        }
+        seen
+    }
+
+    #[tokio::test]
+    async fn events_are_closed_missed_and_replayed() {
+        assert_eq!(altered_lines(Events::Close(2)).await, ["one", "two"]);
+        assert_eq!(altered_lines(Events::Miss(2)).await, ["one", "three"]);
+        let replayed = altered_lines(Events::Replay).await;
+        assert_eq!(
+            replayed,
+            ["one", "two", "one", "two", "three", "two", "three"]
+        );
+        let gone = altered_lines(Events::Gone(1)).await;
+        assert_eq!(gone[0], "one");
+        assert!(gone[1].contains("410"), "{gone:?}");
+        let lagging = altered_lines(Events::Lag(Duration::from_millis(5))).await;
+        assert_eq!(lagging, ["one", "two", "three"]);
+    }
+}

@@ -1,0 +1,118 @@
+//! Two operators that both believe that they lead, and one that loses its lease.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use countersign_cluster::{Fault, Replica, ReplicaPlan};
+use tokio::time::sleep;
+
+use crate::is_thorough;
+use crate::requests::all_end_well;
+use crate::story::{Faults, Story, Telling, Told, disturbed, plan};
+
+/// Another operator of the same Rollouts, whose lease is in this namespace.
+async fn another(telling: &Telling, lease_namespace: &str) -> Replica {
+    let pass = plan(|_| Fault::Pass);
+    let plan = ReplicaPlan {
+        program: env!("CARGO_BIN_EXE_countersign").into(),
+        namespace: telling.namespace.clone(),
+        identity: "second".to_owned(),
+        lease_namespace: lease_namespace.to_owned(),
+        api_server: pass.clone(),
+        prometheus: pass,
+        environment: vec![],
+    };
+    Replica::start(&telling.cluster, plan).await.unwrap()
+}
+
+/// Each holds a lease, and knows nothing of the other's.
+async fn two_lead(story: Story) -> Result<Told, String> {
+    disturbed(story, Faults::default(), async |telling: &Telling| {
+        let elsewhere = telling.cluster.namespace("lease").await.unwrap();
+        let second = another(telling, &elsewhere).await;
+        sleep(Duration::from_secs(40)).await;
+        assert!(
+            !second.api_server.writes().is_empty() || second.log().contains("leading"),
+            "it has led"
+        );
+    })
+    .await
+}
+
+#[tokio::test]
+async fn law_5_two_that_both_lead_decide_once() {
+    let stories = if is_thorough() {
+        &Story::ALL[..]
+    } else {
+        &Story::ALL[2..]
+    };
+    all_end_well(
+        stories
+            .iter()
+            .map(|story| (format!("{story:?}, two lead"), two_lead(*story))),
+    )
+    .await;
+}
+
+/// The leader is stopped for longer than its lease, and wakes when another leads.
+async fn sleeper(story: Story) -> Result<Told, String> {
+    disturbed(story, Faults::default(), async |telling: &Telling| {
+        let second = another(telling, &telling.namespace).await;
+        sleep(Duration::from_secs(3)).await;
+        telling.replica.freeze();
+        sleep(Duration::from_secs(20)).await;
+        telling.replica.thaw();
+        sleep(Duration::from_secs(30)).await;
+        drop(second);
+    })
+    .await
+}
+
+/// Its lease is refused until it has ended by itself.
+async fn without_lease(story: Story) -> Result<Told, String> {
+    let refused = Arc::new(AtomicBool::new(false));
+    let switch = refused.clone();
+    let faults = Faults::of(move |asked| {
+        let lease = asked.resource == "leases" && switch.load(SeqCst);
+        if lease {
+            Fault::Answer {
+                status: 403,
+                retry_after: None,
+            }
+        } else {
+            Fault::Pass
+        }
+    });
+    disturbed(story, faults, async |telling: &Telling| {
+        sleep(Duration::from_secs(3)).await;
+        refused.store(true, SeqCst);
+        let ended = async || (telling.replica.starts() > 1).then_some(());
+        let patience = Duration::from_secs(30);
+        countersign_cluster::wait_for("it has ended without its lease", patience, ended)
+            .await
+            .unwrap();
+        assert!(
+            telling.replica.log().contains("lease was lost"),
+            "it says why"
+        );
+        refused.store(false, SeqCst);
+    })
+    .await
+}
+
+#[tokio::test]
+async fn law_5_who_lost_its_lease_writes_nothing_and_another_goes_on() {
+    let mut tellings: Vec<(
+        String,
+        std::pin::Pin<Box<dyn Future<Output = Result<Told, String>>>>,
+    )> = Vec::new();
+    for story in [Story::Promoted, Story::Routed] {
+        tellings.push((format!("{story:?}, stopped"), Box::pin(sleeper(story))));
+        tellings.push((
+            format!("{story:?}, refused"),
+            Box::pin(without_lease(story)),
+        ));
+    }
+    all_end_well(tellings).await;
+}

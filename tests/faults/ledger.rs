@@ -1,0 +1,526 @@
+//! An independent witness: every version of every object of a namespace, in the order in which the API
+//! server made them, and what must have held all along. It shares no code with the operator's decisions
+//! and asks the API server past every proxy.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use countersign::api::rollout::{Outcome, RolloutStatus};
+use countersign::api::{HASH_LABEL, REVISION_ANNOTATION, Rollout};
+use countersign_cluster::Cluster;
+use futures::TryStreamExt as _;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, ResourceExt as _};
+use serde_json::Value;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// The kinds that it watches; the last one where it is installed.
+const KINDS: [(&str, &str, &str); 5] = [
+    ("countersign.dev", "v1alpha1", "Rollout"),
+    ("countersign.dev", "v1alpha1", "RolloutRun"),
+    ("apps", "v1", "ReplicaSet"),
+    ("", "v1", "Service"),
+    ("gateway.networking.k8s.io", "v1", "HTTPRoute"),
+];
+
+/// Versions that came so long ago are in order: no watch is that late.
+const LATE: Duration = Duration::from_secs(10);
+/// Lines of a Rollout's tale that are kept.
+const LINES: usize = 300;
+
+/// One version of one object.
+#[derive(Clone, Debug)]
+struct Entry {
+    version: u64,
+    kind: &'static str,
+    /// The Rollout that it belongs to.
+    rollout: String,
+    object: DynamicObject,
+    deleted: bool,
+    came: Instant,
+}
+
+/// What was seen, and what was wrong with it.
+pub struct Ledger {
+    book: Arc<Mutex<Book>>,
+    _watching: DropGuard,
+}
+
+#[derive(Default)]
+struct Book {
+    /// What may still be out of order, by version.
+    recent: BTreeMap<(u64, String), Entry>,
+    newest: u64,
+    seen: BTreeMap<String, Seen>,
+    broken: Vec<String>,
+}
+
+impl Book {
+    fn enter(&mut self, entry: Entry) {
+        self.newest = self.newest.max(entry.version);
+        let key = (
+            entry.version,
+            format!("{}/{}", entry.kind, entry.object.name_any()),
+        );
+        self.recent.insert(key, entry);
+    }
+
+    /// Judges what came before this moment, in order.
+    fn judge(&mut self, until: Instant) {
+        while let Some(first) = self
+            .recent
+            .first_entry()
+            .filter(|it| it.get().came <= until)
+        {
+            let entry = first.remove();
+            let after = self.seen.entry(entry.rollout.clone()).or_default();
+            let before = after.clone();
+            after.take(&entry);
+            let found = judge(&before, after, &entry).into_iter();
+            let found = found.map(|it| format!("{} at {}: {it}", entry.rollout, entry.version));
+            self.broken.extend(found);
+        }
+    }
+}
+
+/// How a Rollout stands in the end, as far as a fault must not matter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finale {
+    /// Phase of the Rollout.
+    pub phase: String,
+    /// Revision that serves.
+    pub stable: i64,
+    /// Weights of the change, in the order in which it had them.
+    pub weights: Vec<i32>,
+    /// Pods by revision; those without any are left out.
+    pub pods: BTreeMap<i64, i32>,
+    /// How each revision ended, by its record.
+    pub outcomes: BTreeMap<i64, String>,
+    /// What the Services select, by revision.
+    pub services: BTreeMap<String, i64>,
+    /// The canary's weight in the route.
+    pub route: Option<i64>,
+}
+
+impl Ledger {
+    pub fn open(cluster: &Cluster, namespace: &str, routed: bool) -> Self {
+        let book = Arc::new(Mutex::new(Book::default()));
+        let end = CancellationToken::new();
+        for (group, version, kind) in KINDS.into_iter().take(if routed { 5 } else { 4 }) {
+            let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+            let api = Api::namespaced_with(cluster.client(), namespace, &resource);
+            let watching = watch(api, kind, book.clone());
+            let end = end.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = watching => {}
+                    () = end.cancelled() => {}
+                }
+            });
+        }
+        Self {
+            book,
+            _watching: end.drop_guard(),
+        }
+    }
+
+    /// The book, as far as it is in order; all of it where it is `over`.
+    fn read(&self, over: bool) -> MutexGuard<'_, Book> {
+        let mut book = self.book.lock().unwrap();
+        let now = Instant::now();
+        book.judge(if over {
+            now
+        } else {
+            now.checked_sub(LATE).unwrap_or(now)
+        });
+        book
+    }
+
+    /// Judges what is in order, so that it need not be kept.
+    pub fn keep_small(&self) {
+        drop(self.read(false));
+    }
+
+    /// Waits until nothing that the operator writes has changed for so long: what should be is, and stays.
+    pub async fn quiet(&self, silence: Duration, patience: Duration) -> Result<(), String> {
+        let (begun, mut last, mut since) = (Instant::now(), 0, Instant::now());
+        while since.elapsed() < silence {
+            let newest = self.book.lock().unwrap().newest;
+            if newest != last {
+                (last, since) = (newest, Instant::now());
+            }
+            if begun.elapsed() >= patience {
+                return Err("the cluster does not come to rest".into());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    /// How a Rollout stands.
+    pub fn finale(&self, name: &str) -> Finale {
+        let book = self.read(true);
+        let seen = book.seen.get(name).cloned().unwrap_or_default();
+        let status = seen.status().cloned().unwrap_or_default();
+        let revision = |hash: &String| {
+            let set = seen.sets.values().find(|set| set.hash == *hash);
+            set.map(|set| set.revision)
+        };
+        let serving = seen.sets.values().filter(|set| set.asked > 0);
+        let services = seen.services.iter();
+        Finale {
+            phase: format!("{:?}", status.phase),
+            stable: status.stable.map_or(0, |stable| stable.revision),
+            weights: seen.weights.clone(),
+            pods: serving.map(|set| (set.revision, set.asked)).collect(),
+            outcomes: seen.runs.clone(),
+            services: services
+                .filter_map(|(service, hash)| Some((service.clone(), revision(hash.as_ref()?)?)))
+                .collect(),
+            route: seen.route,
+        }
+    }
+
+    /// The laws that were broken, each in a sentence with the version at which it was.
+    pub fn broken(&self) -> Vec<String> {
+        self.read(true).broken.clone()
+    }
+
+    /// Pods that are asked for in the name of a Rollout.
+    pub fn pods(&self, name: &str) -> i32 {
+        let book = self.read(true);
+        let sets = book
+            .seen
+            .get(name)
+            .into_iter()
+            .flat_map(|seen| seen.sets.values());
+        sets.map(|set| set.asked).sum()
+    }
+
+    /// ReplicaSets that belong to no Rollout.
+    pub fn orphans(&self) -> usize {
+        let book = self.read(true);
+        let seen = book.seen.values().filter(|seen| seen.rollout.is_none());
+        seen.map(|seen| seen.sets.len()).sum()
+    }
+
+    /// The end of a Rollout's story in lines, for whoever looks into a failure.
+    pub fn tale(&self, name: &str) -> String {
+        let book = self.read(true);
+        let lines = book
+            .seen
+            .get(name)
+            .map(|seen| seen.tale.iter().cloned().collect::<Vec<_>>());
+        lines.unwrap_or_default().join("\n")
+    }
+}
+
+/// Enters every version of every object of a kind.
+async fn watch(api: Api<DynamicObject>, kind: &'static str, book: Arc<Mutex<Book>>) {
+    let events = watcher(api, watcher::Config::default()).default_backoff();
+    let mut events = std::pin::pin!(events);
+    loop {
+        let (object, deleted) = match events.try_next().await {
+            Ok(Some(watcher::Event::Apply(it) | watcher::Event::InitApply(it))) => (it, false),
+            Ok(Some(watcher::Event::Delete(it))) => (it, true),
+            Ok(Some(_)) | Err(_) => continue,
+            Ok(None) => return,
+        };
+        let entry = Entry {
+            version: object.resource_version().unwrap().parse().unwrap(),
+            kind,
+            rollout: rollout_of(kind, &object),
+            object,
+            deleted,
+            came: Instant::now(),
+        };
+        book.lock().unwrap().enter(entry);
+    }
+}
+
+/// One version in a line.
+fn line(entry: &Entry) -> String {
+    let value = |path: &str| {
+        let value = entry.object.data.pointer(path);
+        value.map(ToString::to_string).unwrap_or_default()
+    };
+    let paths: &[&str] = match entry.kind {
+        "Rollout" => &[
+            "/spec/replicas",
+            "/status/phase",
+            "/status/waitingFor",
+            "/status/change/stage",
+            "/status/change/step",
+            "/status/change/weight",
+            "/status/change/outcome",
+            "/status/message",
+        ],
+        "ReplicaSet" => &["/spec/replicas", "/status/availableReplicas"],
+        "Service" => &["/spec/selector"],
+        "HTTPRoute" => &["/spec/rules/0/backendRefs"],
+        _ => &["/spec/progress/outcome"],
+    };
+    let values: Vec<_> = paths.iter().map(|path| value(path)).collect();
+    let deleted = if entry.deleted { " deleted" } else { "" };
+    let (version, kind, name) = (entry.version, entry.kind, entry.object.name_any());
+    format!("{version} {kind} {name}{deleted} {}", values.join(" "))
+}
+
+/// The Rollout that an object belongs to; Services and routes are named after it here.
+fn rollout_of(kind: &str, object: &DynamicObject) -> String {
+    let name = object.name_any();
+    match kind {
+        "RolloutRun" => object
+            .data
+            .pointer("/spec/rollout")
+            .and_then(Value::as_str)
+            .unwrap()
+            .to_owned(),
+        "ReplicaSet" => {
+            let owner = object
+                .owner_references()
+                .iter()
+                .find(|owner| owner.controller == Some(true));
+            owner.map(|owner| owner.name.clone()).unwrap_or_default()
+        }
+        _ => name.strip_suffix("-canary").unwrap_or(&name).to_owned(),
+    }
+}
+
+/// One ReplicaSet, as far as it matters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Set {
+    hash: String,
+    revision: i64,
+    asked: i32,
+    available: i32,
+}
+
+/// One Rollout and what belongs to it, at one version.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    rollout: Option<Rollout>,
+    sets: BTreeMap<String, Set>,
+    /// Outcomes by revision; empty while there is none.
+    runs: BTreeMap<i64, String>,
+    services: BTreeMap<String, Option<String>>,
+    route: Option<i64>,
+    /// Digests that were rolled back.
+    failed: BTreeSet<String>,
+    /// Weights of the changes under way, in order.
+    weights: Vec<i32>,
+    tale: VecDeque<String>,
+}
+
+impl Seen {
+    fn take(&mut self, entry: &Entry) {
+        let (name, data) = (entry.object.name_any(), &entry.object.data);
+        let number = |path: &str| {
+            let number = data.pointer(path).and_then(Value::as_i64);
+            i32::try_from(number.unwrap_or_default()).unwrap()
+        };
+        let text = |path: &str| {
+            data.pointer(path)
+                .and_then(Value::as_str)
+                .map(ToOwned::to_owned)
+        };
+        self.tale.push_back(line(entry));
+        if self.tale.len() > LINES {
+            self.tale.pop_front();
+        }
+        match entry.kind {
+            "Rollout" if entry.deleted => self.rollout = None,
+            "Rollout" => {
+                let object = serde_json::to_value(&entry.object).unwrap();
+                self.rollout = Some(serde_json::from_value(object).unwrap());
+                let change = self.status().and_then(|status| status.change.clone());
+                if let Some(change) = change.filter(|change| !change.initial) {
+                    if change.outcome == Some(Outcome::RolledBack) {
+                        self.failed.insert(change.digest);
+                    } else if change.outcome.is_none()
+                        && self.weights.last() != Some(&change.weight)
+                    {
+                        self.weights.push(change.weight);
+                    }
+                }
+            }
+            "ReplicaSet" if entry.deleted => drop(self.sets.remove(&name)),
+            "ReplicaSet" => {
+                let revision = entry.object.annotations().get(REVISION_ANNOTATION);
+                let hash = entry.object.labels().get(HASH_LABEL);
+                let set = Set {
+                    hash: hash.cloned().unwrap_or_default(),
+                    revision: revision.and_then(|it| it.parse().ok()).unwrap_or_default(),
+                    asked: number("/spec/replicas"),
+                    available: number("/status/availableReplicas"),
+                };
+                self.sets.insert(name, set);
+            }
+            "RolloutRun" if entry.deleted => {
+                drop(self.runs.remove(&number("/spec/revision").into()))
+            }
+            "RolloutRun" => {
+                let outcome = text("/spec/progress/outcome").unwrap_or_default();
+                self.runs.insert(number("/spec/revision").into(), outcome);
+            }
+            "Service" => drop(
+                self.services
+                    .insert(name, text("/spec/selector/pod-template-hash")),
+            ),
+            _ => self.route = canary_weight(data),
+        }
+    }
+
+    fn status(&self) -> Option<&RolloutStatus> {
+        self.rollout.as_ref()?.status.as_ref()
+    }
+
+    fn set(&self, hash: &str) -> Set {
+        let mut sets = self.sets.values();
+        sets.find(|set| set.hash == hash)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    fn available(&self) -> i32 {
+        self.sets.values().map(|set| set.available).sum()
+    }
+}
+
+fn canary_weight(route: &Value) -> Option<i64> {
+    route
+        .pointer("/spec/rules/0/backendRefs/1/weight")?
+        .as_i64()
+}
+
+/// What must hold of each version, by the numbers of the design's laws.
+fn judge(before: &Seen, after: &Seen, entry: &Entry) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut expect = |law: u8, holds: bool, what: String| {
+        if !holds {
+            broken.push(format!("law {law}: {what}"));
+        }
+    };
+    for (revision, ended) in before.runs.iter().filter(|(_, ended)| !ended.is_empty()) {
+        let now = after.runs.get(revision);
+        let stays = now.is_none_or(|now| now == ended || now == "RolledBack");
+        expect(
+            5,
+            stays,
+            format!("the record of revision {revision} ended {ended}, then {now:?}"),
+        );
+    }
+    let (Some(rollout), Some(status)) = (&after.rollout, after.status()) else {
+        return broken;
+    };
+    let hashes: BTreeSet<_> = after.sets.values().map(|set| &set.hash).collect();
+    expect(
+        5,
+        hashes.len() == after.sets.len(),
+        format!("two ReplicaSets of one revision: {hashes:?}"),
+    );
+    let (Some(stable), desired) = (&status.stable, rollout.spec.replicas) else {
+        return broken;
+    };
+    if entry.kind == "ReplicaSet" {
+        // It grows only as pods start; what is there must not go below.
+        let enough = desired.min(before.available());
+        expect(
+            4,
+            after.available() >= enough,
+            format!("{} of {desired} pods are available", after.available()),
+        );
+    }
+    let Some(change) = status.change.as_ref().filter(|change| !change.initial) else {
+        return broken;
+    };
+    let same = before.status().and_then(|status| status.change.as_ref());
+    let same = same.filter(|same| same.run == change.run);
+    let canary = after.set(&change.pod_template_hash);
+    let route = after
+        .route
+        .and_then(|it| i32::try_from(it).ok())
+        .unwrap_or_default();
+    if change.outcome.is_none() {
+        let weight = change.weight;
+        if after.route.is_none() {
+            let beside = after.set(&stable.pod_template_hash).asked.max(desired);
+            let most = if weight == 0 {
+                0
+            } else {
+                (weight * beside / (100 - weight).max(1)).max(1)
+            };
+            expect(
+                1,
+                canary.asked <= most,
+                format!("{} canary pods at weight {weight}", canary.asked),
+            );
+        }
+        expect(
+            1,
+            route <= weight,
+            format!("the route has weight {route} at {weight}"),
+        );
+        if before.route < after.route {
+            let enough = canary.available * 100 >= desired * route;
+            expect(
+                1,
+                enough,
+                format!(
+                    "the route rose to {route} with {} canary pods",
+                    canary.available
+                ),
+            );
+        }
+        let again = before.failed.contains(&change.digest);
+        expect(8, !again, "what failed is tried again".into());
+    }
+    let Some(same) = same else { return broken };
+    if let Some(ended) = same.outcome {
+        let recalled = ended == Outcome::Promoted && change.outcome == Some(Outcome::RolledBack);
+        let stays = change.outcome == Some(ended) || recalled;
+        expect(
+            5,
+            stays,
+            format!("it ended {ended:?} and then {:?}", change.outcome),
+        );
+        if ended == Outcome::RolledBack && canary.hash != stable.pod_template_hash {
+            let was = before.set(&change.pod_template_hash).asked;
+            expect(
+                3,
+                canary.asked <= was,
+                format!("the rejected canary grew from {was} to {}", canary.asked),
+            );
+            expect(
+                3,
+                after.route <= before.route,
+                "the rejected canary got traffic".into(),
+            );
+        }
+    } else if change.outcome.is_none() {
+        expect(
+            1,
+            change.step - same.step <= 1,
+            format!("step {} to {}", same.step, change.step),
+        );
+        expect(
+            1,
+            change.weight >= same.weight,
+            format!("weight {} to {}", same.weight, change.weight),
+        );
+        expect(
+            7,
+            change.tier >= same.tier,
+            format!("tier {} to {}", same.tier, change.tier),
+        );
+    }
+    expect(
+        9,
+        change.transitions.len() >= same.transitions.len(),
+        "lines of its story were lost".into(),
+    );
+    broken
+}

@@ -1,0 +1,366 @@
+//! What goes wrong between the operator and the API server: lost answers, refusals, slowness, absence.
+
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use countersign_cluster::{Asked, Events, Fault, wait_for};
+use futures::StreamExt as _;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::story::{Faults, PATIENCE, Story, Telling, Told, disturbed, plan, told, undisturbed};
+use crate::{SIDE_BY_SIDE, is_thorough};
+
+/// Tells stories side by side and says of each that did not end as it should what it was.
+pub async fn all_end_well<T: Future<Output = Result<Told, String>>>(
+    tellings: impl IntoIterator<Item = (String, T)>,
+) {
+    let tellings = tellings
+        .into_iter()
+        .map(async |(name, telling)| (name, telling.await));
+    let mut ended = futures::stream::iter(tellings).buffer_unordered(SIDE_BY_SIDE);
+    let (mut tried, mut failures) = (0, String::new());
+    while let Some((name, result)) = ended.next().await {
+        tried += 1;
+        match result {
+            Ok(told) => eprintln!("{name}: as without, {:?}", told.faults),
+            Err(error) => _ = writeln!(failures, "{name}: {error}\n"),
+        }
+    }
+    eprintln!("{tried} tellings");
+    assert!(failures.is_empty(), "{failures}");
+}
+
+#[tokio::test]
+async fn law_5_an_answer_that_is_lost_is_no_write_that_is_lost() {
+    let mut tellings = Vec::new();
+    for story in Story::ALL {
+        let writes = undisturbed(story).await.writes.len();
+        let every = if is_thorough() { 1 } else { 9 };
+        for write in (0..writes).step_by(every) {
+            let faults = Faults::of(move |asked| match asked.write {
+                Some(number) if number == write => Fault::LoseAnswer,
+                _ => Fault::Pass,
+            });
+            tellings.push((format!("{story:?}, answer {write}"), told(story, faults)));
+        }
+    }
+    all_end_well(tellings).await;
+}
+
+fn refused(status: u16, retry_after: Option<u32>) -> Fault {
+    Fault::Answer {
+        status,
+        retry_after,
+    }
+}
+
+fn is_lease(asked: &Asked) -> bool {
+    asked.resource == "leases"
+}
+
+/// Each way to be refused, with what it refuses.
+fn refusals() -> Vec<(&'static str, fn(&Asked) -> Fault)> {
+    vec![
+        ("every second status conflicts", |asked| {
+            let second = asked.resource == "rollouts/status" && asked.before % 2 == 1;
+            if second {
+                refused(409, None)
+            } else {
+                Fault::Pass
+            }
+        }),
+        ("every first attempt is throttled", |asked| {
+            let first = asked.write.is_some_and(|it| it % 2 == 0);
+            if first {
+                refused(429, Some(1))
+            } else {
+                Fault::Pass
+            }
+        }),
+        ("every third request fails", |asked| {
+            let third = !is_lease(asked) && asked.before % 3 == 2;
+            if third {
+                refused(500, None)
+            } else {
+                Fault::Pass
+            }
+        }),
+        ("every third request is not served", |asked| {
+            let third = !is_lease(asked) && asked.before % 3 == 1;
+            if third {
+                refused(503, None)
+            } else {
+                Fault::Pass
+            }
+        }),
+        ("every list is expired once", |asked| {
+            let list = asked.name.is_empty() && asked.write.is_none() && asked.before % 2 == 0;
+            if list {
+                refused(410, None)
+            } else {
+                Fault::Pass
+            }
+        }),
+        ("no Event is accepted", |asked| {
+            if asked.resource == "events" {
+                refused(403, None)
+            } else {
+                Fault::Pass
+            }
+        }),
+        ("everything is slow", |asked| {
+            let slow = !asked.watch && asked.before % 4 == 3;
+            if slow {
+                Fault::Delay(Duration::from_secs(3))
+            } else {
+                Fault::Pass
+            }
+        }),
+        ("every fifth request is lost", |asked| {
+            if asked.before % 5 == 4 {
+                Fault::Lose
+            } else {
+                Fault::Pass
+            }
+        }),
+    ]
+}
+
+#[tokio::test]
+async fn refused_requests_are_made_again_until_they_are_granted() {
+    let stories = if is_thorough() {
+        &Story::ALL[..]
+    } else {
+        &Story::ALL[2..]
+    };
+    let tellings = refusals()
+        .into_iter()
+        .enumerate()
+        .flat_map(|(place, (name, refuse))| {
+            // A part of them alternates between the stories.
+            let chosen = stories
+                .iter()
+                .enumerate()
+                .filter(move |(n, _)| is_thorough() || n % 2 == place % 2);
+            chosen.map(move |(_, story)| {
+                (
+                    format!("{story:?}, {name}"),
+                    told(*story, Faults::of(refuse)),
+                )
+            })
+        });
+    all_end_well(tellings).await;
+}
+
+/// Faults of all kinds, each with the same chance for each request, by nothing but the seed and which
+/// request it is.
+pub fn by_seed(seed: u64, share: u64) -> impl Fn(&Asked) -> Fault + Send + Sync + 'static {
+    move |asked| {
+        let mut hasher = DefaultHasher::new();
+        (
+            seed,
+            asked.method.as_str(),
+            &asked.resource,
+            asked.before,
+            asked.watch,
+        )
+            .hash(&mut hasher);
+        let roll = hasher.finish();
+        if roll % 100 >= share {
+            return Fault::Pass;
+        }
+        match (roll / 100) % 10 {
+            _ if asked.watch => match (roll / 1000) % 5 {
+                0 => Fault::Events(Events::Close(2)),
+                1 => Fault::Events(Events::Gone(1)),
+                2 => Fault::Events(Events::Lag(Duration::from_secs(2))),
+                3 => Fault::Events(Events::Replay),
+                _ => Fault::Events(Events::Miss(3)),
+            },
+            0 => Fault::Lose,
+            1 | 2 => Fault::LoseAnswer,
+            3 => refused(409, None),
+            4 => refused(429, Some(1)),
+            5 => refused(500, None),
+            6 => refused(503, None),
+            7 => Fault::KillBefore,
+            8 => Fault::KillAfter,
+            _ => Fault::Delay(Duration::from_secs(1)),
+        }
+    }
+}
+
+/// `COUNTERSIGN_SEED` runs one seed of a failure again.
+fn seeds() -> Vec<u64> {
+    match std::env::var("COUNTERSIGN_SEED") {
+        Ok(seed) => vec![seed.parse().unwrap()],
+        Err(_) if is_thorough() => (0..24).collect(),
+        Err(_) => (0..4).collect(),
+    }
+}
+
+#[tokio::test]
+async fn any_mixture_of_faults_ends_as_without() {
+    let tellings = seeds().into_iter().map(|seed| {
+        let story = Story::ALL[usize::try_from(seed).unwrap() % Story::ALL.len()];
+        let faults = Faults {
+            prometheus: plan(by_seed(seed, 15)),
+            ..Faults::of(by_seed(seed, 15))
+        };
+        (
+            format!("{story:?}, COUNTERSIGN_SEED={seed}"),
+            told(story, faults),
+        )
+    });
+    all_end_well(tellings).await;
+}
+
+/// Nobody is reached while the switch is on.
+fn away(switch: &Arc<AtomicBool>) -> impl Fn(&Asked) -> Fault + Send + Sync + 'static {
+    let switch = switch.clone();
+    move |_| {
+        if switch.load(SeqCst) {
+            Fault::Lose
+        } else {
+            Fault::Pass
+        }
+    }
+}
+
+async fn absence(story: Story, time: Duration, of_prometheus: bool) -> Result<Told, String> {
+    let switch = Arc::new(AtomicBool::new(false));
+    let faults = if of_prometheus {
+        Faults {
+            prometheus: plan(away(&switch)),
+            ..Faults::default()
+        }
+    } else {
+        Faults::of(away(&switch))
+    };
+    let beside = async move |_: &Telling| {
+        sleep(Duration::from_secs(3)).await;
+        switch.store(true, SeqCst);
+        sleep(time).await;
+        switch.store(false, SeqCst);
+    };
+    disturbed(story, faults, beside).await
+}
+
+#[tokio::test]
+async fn an_api_server_or_prometheus_that_is_away_is_waited_for() {
+    let seconds = |n| Duration::from_secs(n);
+    let long = if is_thorough() {
+        seconds(60)
+    } else {
+        seconds(20)
+    };
+    let mut tellings = Vec::new();
+    for story in Story::ALL
+        .into_iter()
+        .skip(if is_thorough() { 0 } else { 2 })
+    {
+        tellings.push((
+            format!("{story:?}, API server away"),
+            absence(story, long, false),
+        ));
+        tellings.push((
+            format!("{story:?}, Prometheus away"),
+            absence(story, long, true),
+        ));
+    }
+    all_end_well(tellings).await;
+}
+
+/// What of Prometheus fails: two in three of its first answers, in each of these ways.
+#[tokio::test]
+async fn a_prometheus_that_fails_for_a_while_is_asked_again() {
+    let faults = [
+        ("fails", refused(500, None)),
+        ("loses", Fault::LoseAnswer),
+        ("is slow", Fault::Delay(Duration::from_secs(4))),
+        ("hangs", Fault::Hang),
+    ];
+    let tellings = faults.into_iter().map(|(name, fault)| {
+        let decide = move |asked: &Asked| {
+            if asked.before % 3 == 0 || asked.before > 30 {
+                Fault::Pass
+            } else {
+                fault.clone()
+            }
+        };
+        let faults = Faults {
+            prometheus: plan(decide),
+            ..Faults::default()
+        };
+        (
+            format!("Prometheus {name}"),
+            told(Story::RolledBack, faults),
+        )
+    });
+    all_end_well(tellings).await;
+}
+
+/// A token that ends with a Secret, so that a test can end it.
+async fn mortal_token(cluster: &countersign_cluster::Cluster, name: &str) -> String {
+    const NAMESPACE: &str = "countersign-system";
+    let secrets: Api<Secret> = Api::namespaced(cluster.client(), NAMESPACE);
+    let secret: Secret = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
+    let secret = secrets
+        .create(&PostParams::default(), &secret)
+        .await
+        .unwrap();
+    let request: TokenRequest = serde_json::from_value(json!({ "spec": {
+        "audiences": [], "boundObjectRef": { "apiVersion": "v1", "kind": "Secret", "name": name, "uid": secret.metadata.uid },
+    } }))
+    .unwrap();
+    let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client(), NAMESPACE);
+    let parameters = PostParams::default();
+    let token = accounts.create_token_request("countersign", &parameters, &request);
+    token.await.unwrap().status.unwrap().token.unwrap()
+}
+
+#[tokio::test]
+async fn an_expired_token_is_replaced_by_the_one_in_its_file() {
+    let told = disturbed(
+        Story::RolledBack,
+        Faults::default(),
+        async |telling: &Telling| {
+            let (cluster, replica) = (&telling.cluster, &telling.replica);
+            let fresh = std::fs::read(replica.token()).unwrap();
+            let mortal = mortal_token(cluster, &telling.namespace).await;
+            std::fs::write(replica.token(), mortal).unwrap();
+            replica.kill();
+            wait_for("it is back", PATIENCE, async || {
+                (replica.starts() > 1).then_some(())
+            })
+            .await
+            .unwrap();
+            wait_for("it leads", PATIENCE, async || {
+                replica.log().matches("leading").nth(1).map(drop)
+            })
+            .await
+            .unwrap();
+            let secrets: Api<Secret> = Api::namespaced(cluster.client(), "countersign-system");
+            secrets
+                .delete(&telling.namespace, &DeleteParams::default())
+                .await
+                .unwrap();
+            wait_for("its token is refused", PATIENCE, async || {
+                replica.log().contains("Unauthorized").then_some(())
+            })
+            .await
+            .unwrap();
+            std::fs::write(replica.token(), fresh).unwrap();
+        },
+    )
+    .await;
+    told.unwrap();
+}

@@ -1,0 +1,73 @@
+//! Watches that stall, close, lag, go back in time or miss something: no decision is made from a cache
+//! older than the operator's own last write, and nothing is waited for that has come.
+
+use std::time::Duration;
+
+use countersign_cluster::{Events, Fault};
+
+use crate::is_thorough;
+use crate::requests::all_end_well;
+use crate::story::{Faults, Story, told};
+
+#[tokio::test]
+async fn law_5_watches_that_lie_change_nothing() {
+    let faults = [
+        Events::Stall(2),
+        Events::Close(1),
+        Events::Gone(1),
+        Events::Lag(Duration::from_secs(5)),
+        Events::Replay,
+        Events::Miss(2),
+    ];
+    let stories = if is_thorough() {
+        &Story::ALL[..]
+    } else {
+        &Story::ALL[3..]
+    };
+    let tellings = faults.iter().flat_map(|events| {
+        stories.iter().map(move |story| {
+            let name = format!("{story:?}, {events:?}");
+            let events = events.clone();
+            let faults = Faults::of(move |asked| {
+                if asked.watch {
+                    Fault::Events(events.clone())
+                } else {
+                    Fault::Pass
+                }
+            });
+            (name, told(*story, faults))
+        })
+    });
+    all_end_well(tellings).await;
+}
+
+/// One kind at a time is never seen at all.
+#[tokio::test]
+async fn one_watch_that_is_refused_for_ever_stalls_no_other() {
+    let kinds = [
+        "replicasets",
+        "httproutes",
+        "signoffs",
+        "interventions",
+        "freezes",
+        "jobs",
+    ];
+    let count = if is_thorough() { kinds.len() } else { 2 };
+    let tellings = kinds.into_iter().take(count).map(|kind| {
+        let refuse = Fault::Answer {
+            status: 403,
+            retry_after: None,
+        };
+        let faults = Faults::of(move |asked| {
+            let watched = asked.name.is_empty() && asked.resource == kind && asked.write.is_none();
+            // Live reads of a namespace are lists too; the first and the watches are the watcher's.
+            if watched && (asked.watch || asked.before == 0) {
+                refuse.clone()
+            } else {
+                Fault::Pass
+            }
+        });
+        (format!("{kind} refused"), told(Story::Routed, faults))
+    });
+    all_end_well(tellings).await;
+}
