@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::statistics::Counts;
 use crate::api::plan::Tier;
 use crate::api::rollout::Outcome;
+use crate::api::run::RolloutRunSpec;
 use crate::api::{
     AnalysisTemplateSpec, Duration, FreezeSpec, InterventionSpec, PodTemplate, RolloutPolicySpec,
     RolloutSpec, RolloutStatus, RouteReference, SignOffSpec,
@@ -480,6 +481,22 @@ pub struct PastRun {
     pub ended_at: Option<Timestamp>,
     /// How it ended; `None` while it is under way.
     pub outcome: Option<Outcome>,
+}
+
+impl PastRun {
+    /// What a record of this name says.
+    #[must_use]
+    pub fn of(name: &str, record: &RolloutRunSpec) -> Self {
+        let progress = &record.progress;
+        Self {
+            name: name.to_owned(),
+            digest: record.digest.clone(),
+            pod_template_hash: record.pod_template_hash.clone(),
+            started_at: progress.started_at.as_ref().map(|at| at.0),
+            ended_at: progress.ended_at.as_ref().map(|at| at.0),
+            outcome: progress.outcome,
+        }
+    }
 }
 
 /// What Prometheus answered for one check.

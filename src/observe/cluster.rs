@@ -317,7 +317,11 @@ impl Observer {
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
         let selector = format!("{ROLLOUT_UID_LABEL}={}", observation.uid);
         let history = match api.list(&ListParams::default().labels(&selector)).await {
-            Ok(runs) => runs.items.into_iter().map(past_run).collect(),
+            Ok(runs) => {
+                let runs = runs.items.iter();
+                runs.map(|run| PastRun::of(&run.name_any(), &run.spec))
+                    .collect()
+            }
             // A rollback under way must not depend on the records of the past.
             Err(error) => {
                 tracing::warn!(%error, "the records of a Rollout could not be read");
@@ -536,17 +540,4 @@ pub(super) fn as_recorded(set: &DynamicObject) -> PodTemplate {
         labels.remove(HASH_LABEL);
     }
     PodTemplate(template)
-}
-
-fn past_run(run: RolloutRun) -> PastRun {
-    let name = run.name_any();
-    let progress = run.spec.progress;
-    PastRun {
-        name,
-        digest: run.spec.digest,
-        pod_template_hash: run.spec.pod_template_hash,
-        started_at: progress.started_at.map(|at| at.0),
-        ended_at: progress.ended_at.map(|at| at.0),
-        outcome: progress.outcome,
-    }
 }

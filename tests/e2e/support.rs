@@ -74,16 +74,7 @@ impl Scene {
 
     /// Makes the Service that all revisions of an application share.
     pub async fn service(&self, name: &str, app: &str) {
-        let service: Service = serde_json::from_value(json!({
-            "metadata": { "name": name },
-            "spec": { "selector": { "app": app }, "ports": [{ "port": 80, "targetPort": 8080 }] },
-        }))
-        .unwrap();
-        let services: Api<Service> = Api::namespaced(self.cluster.client(), &self.namespace);
-        services
-            .create(&PostParams::default(), &service)
-            .await
-            .unwrap();
+        make_service(&self.cluster, &self.namespace, name, app).await;
     }
 
     /// Creates a Rollout with its Service and waits until its first revision serves.
@@ -376,6 +367,20 @@ impl Scene {
             .filter_map(|set| set.spec.replicas)
             .sum()
     }
+}
+
+/// Makes a Service that selects all revisions of an application.
+pub async fn make_service(cluster: &Cluster, namespace: &str, name: &str, app: &str) {
+    let service: Service = serde_json::from_value(json!({
+        "metadata": { "name": name },
+        "spec": { "selector": { "app": app }, "ports": [{ "port": 80, "targetPort": 8080 }] },
+    }))
+    .unwrap();
+    let services: Api<Service> = Api::namespaced(cluster.client(), namespace);
+    services
+        .create(&PostParams::default(), &service)
+        .await
+        .unwrap();
 }
 
 fn is_ours(rule: &PolicyRule) -> bool {

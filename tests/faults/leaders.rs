@@ -4,26 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use countersign_cluster::{Fault, Replica, ReplicaPlan};
+use countersign_cluster::{Fault, Replica};
 use tokio::time::sleep;
 
 use crate::is_thorough;
 use crate::requests::all_end_well;
-use crate::story::{Faults, Story, Telling, Told, disturbed, plan};
+use crate::story::{Faults, Story, Telling, Told, disturbed, replica};
 
 /// Another operator of the same Rollouts, whose lease is in this namespace.
 async fn another(telling: &Telling, lease_namespace: &str) -> Replica {
-    let pass = plan(|_| Fault::Pass);
-    let plan = ReplicaPlan {
-        program: env!("CARGO_BIN_EXE_countersign").into(),
-        namespace: telling.namespace.clone(),
-        identity: "second".to_owned(),
-        lease_namespace: lease_namespace.to_owned(),
-        api_server: pass.clone(),
-        prometheus: pass,
-        environment: vec![],
-    };
-    Replica::start(&telling.cluster, plan).await.unwrap()
+    let (cluster, namespace) = (&telling.cluster, &telling.namespace);
+    let faults = Faults::default();
+    replica(cluster, namespace, "second", lease_namespace, faults).await
 }
 
 /// Each holds a lease, and knows nothing of the other's.

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use countersign::api::{Phase, Rollout};
 use countersign_cluster::{Cluster, Fault, Limits, Load, Replica, wait_for};
-use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use rand::rngs::StdRng;
@@ -19,7 +18,7 @@ use crate::is_thorough;
 use crate::ledger::Ledger;
 use crate::requests::by_seed;
 use crate::story::{Faults, PATIENCE, cluster, phase, plan, replica};
-use crate::support::App;
+use crate::support::{App, make_service};
 
 /// Of so many Rollouts one has traffic, and is judged by it.
 const ONE_IN: usize = 10;
@@ -72,21 +71,12 @@ impl Soak {
 
     /// Starts all, with traffic where it is judged by.
     async fn begin(&mut self, apps: &[App]) {
-        let services: Api<Service> = Api::namespaced(self.cluster.client(), &self.namespace);
         for app in apps {
             self.apply(app).await;
             if !app.checks {
                 continue;
             }
-            let service = json!({
-                "metadata": { "name": app.name },
-                "spec": { "selector": { "app": app.name }, "ports": [{ "port": 80, "targetPort": 8080 }] },
-            });
-            let service = serde_json::from_value(service).unwrap();
-            services
-                .create(&PostParams::default(), &service)
-                .await
-                .unwrap();
+            make_service(&self.cluster, &self.namespace, &app.name, &app.name).await;
             let limits = Limits {
                 max_requests: 100_000,
                 max_time: Duration::from_secs(1800),
@@ -166,7 +156,7 @@ async fn random_changes_under_random_faults_leave_nothing_behind() {
     };
     let mut soak = Soak {
         ledger: Ledger::open(&cluster, &namespace, false),
-        replica: replica(&cluster, &namespace, "soak", faults).await,
+        replica: replica(&cluster, &namespace, "soak", &namespace, faults).await,
         loads: vec![],
         cluster,
         namespace,

@@ -10,7 +10,7 @@ use countersign_cluster::{
     Asked, Cluster, Fault, Gateway, Kinds, Limits, Load, LoadReport, Plan, Replica, ReplicaPlan,
     wait_for,
 };
-use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Api;
 use kube::api::{
@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::ledger::{Finale, Ledger};
-use crate::support::{App, harmless, risky};
+use crate::support::{App, harmless, make_service, risky};
 
 /// No fault lasts longer, and then there are evidence and bakes.
 pub const PATIENCE: Duration = Duration::from_secs(240);
@@ -144,7 +144,7 @@ impl Telling {
         let cluster = cluster().await;
         let namespace = cluster.namespace("tale").await.unwrap();
         let ledger = Ledger::open(&cluster, &namespace, story.is_routed());
-        let replica = replica(&cluster, &namespace, "first", faults).await;
+        let replica = replica(&cluster, &namespace, "first", &namespace, faults).await;
         Self {
             cluster,
             namespace,
@@ -205,16 +205,7 @@ impl Telling {
             .iter()
             .take(if self.story.is_routed() { 2 } else { 1 })
         {
-            let service: Service = serde_json::from_value(json!({
-                "metadata": { "name": name },
-                "spec": { "selector": { "app": APP }, "ports": [{ "port": 80, "targetPort": 8080 }] },
-            }))
-            .unwrap();
-            let services: Api<Service> = Api::namespaced(self.cluster.client(), &self.namespace);
-            services
-                .create(&PostParams::default(), &service)
-                .await
-                .unwrap();
+            make_service(&self.cluster, &self.namespace, name, APP).await;
         }
         let host = format!("{}.example.org", self.namespace);
         let mut gateway = None;
@@ -387,18 +378,19 @@ pub fn phase(rollout: &Rollout) -> Phase {
         .map_or(Phase::Progressing, |status| status.phase)
 }
 
-/// An operator of one's own that sees one namespace.
+/// An operator of one's own that sees one namespace, with its lease there or elsewhere.
 pub async fn replica(
     cluster: &Cluster,
     namespace: &str,
     identity: &str,
+    lease_namespace: &str,
     faults: Faults,
 ) -> Replica {
     let plan = ReplicaPlan {
         program: Path::new(env!("CARGO_BIN_EXE_countersign")).to_owned(),
         namespace: namespace.to_owned(),
         identity: identity.to_owned(),
-        lease_namespace: namespace.to_owned(),
+        lease_namespace: lease_namespace.to_owned(),
         api_server: faults.api_server,
         prometheus: faults.prometheus,
         environment: faults.environment,

@@ -327,15 +327,7 @@ impl World {
             job.uid = format!("uid-{}", job.name);
         }
         if let Some(record) = decision.record.as_ref().filter(|_| tells) {
-            let progress = &record.spec.progress;
-            let run = PastRun {
-                name: record.name.clone(),
-                digest: record.spec.digest.clone(),
-                pod_template_hash: record.spec.pod_template_hash.clone(),
-                started_at: progress.started_at.as_ref().map(|at| at.0),
-                ended_at: progress.ended_at.as_ref().map(|at| at.0),
-                outcome: progress.outcome,
-            };
+            let run = PastRun::of(&record.name, &record.spec);
             after.runs.insert(record.name.clone(), run);
         }
         let rolled_back = |world: &World| {

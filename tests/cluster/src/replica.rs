@@ -40,7 +40,7 @@ const RESTART_AFTER: Duration = Duration::from_millis(100);
 pub struct ReplicaPlan {
     /// The program.
     pub program: PathBuf,
-    /// The namespace in which it sees Rollouts. Its lease is in it too, unless another is given.
+    /// The namespace in which it sees Rollouts.
     pub namespace: String,
     /// Its own name.
     pub identity: String,

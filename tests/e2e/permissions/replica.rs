@@ -171,31 +171,22 @@ pub(super) async fn bind(
     let bound =
         json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": account.name });
     let binding = json!({ "metadata": metadata, "subjects": [account.subject], "roleRef": bound });
-    let post = PostParams::default();
     match namespace {
         None => {
-            let roles: Api<ClusterRole> = Api::all(client.clone());
-            let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
-            roles
-                .create(&post, &serde_json::from_value(role).unwrap())
-                .await
-                .unwrap();
-            bindings
-                .create(&post, &serde_json::from_value(binding).unwrap())
-                .await
-                .unwrap();
+            make::<ClusterRole>(&Api::all(client.clone()), role).await;
+            make::<ClusterRoleBinding>(&Api::all(client.clone()), binding).await;
         }
         Some(namespace) => {
-            let roles: Api<Role> = Api::namespaced(client.clone(), namespace);
-            let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), namespace);
-            roles
-                .create(&post, &serde_json::from_value(role).unwrap())
-                .await
-                .unwrap();
-            bindings
-                .create(&post, &serde_json::from_value(binding).unwrap())
-                .await
-                .unwrap();
+            make::<Role>(&Api::namespaced(client.clone(), namespace), role).await;
+            make::<RoleBinding>(&Api::namespaced(client.clone(), namespace), binding).await;
         }
     }
+}
+
+async fn make<K>(api: &Api<K>, object: Value)
+where
+    K: Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+{
+    let object = serde_json::from_value(object).unwrap();
+    api.create(&PostParams::default(), &object).await.unwrap();
 }
