@@ -596,7 +596,11 @@ fn unlawful_scale(
             stable: match limits.share {
                 _ if change.initial => 0,
                 // What the canary does not carry yet.
-                Share::RoutesAlone => replicas::stable_for(limits, largest_share(observation)),
+                Share::RoutesAlone => {
+                    let present = workload::present(observation, &decision.status);
+                    let share = largest_share(observation);
+                    replicas::stable_for(limits, share, present.canary.available)
+                }
                 _ => limits.surge.min(limits.desired),
             },
             canary: limits.desired,

@@ -142,10 +142,13 @@ pub fn carried(available: i32, limits: Limits) -> i32 {
     i32::try_from(share).unwrap_or(100)
 }
 
-/// Stable pods that routes which give the canary a share leave needed.
+/// Stable pods that must stay beside so many available canary pods, to which routes give a share in
+/// percent. Shares are whole percents, so the part of a percent that these pods could carry beyond
+/// theirs asks for no pod: with little surge that pod would take the room in which the share grows.
 #[must_use]
-pub fn stable_for(limits: Limits, share: i32) -> i32 {
-    let needed = part(limits.desired, 100 - share);
+pub fn stable_for(limits: Limits, share: i32, canary: i32) -> i32 {
+    let carriers = canary.min(part(limits.desired, share.saturating_add(1)) - 1);
+    let needed = part(limits.desired, 100 - share).min(limits.desired - carriers);
     (needed - limits.unavailable).max(needed.min(1))
 }
 

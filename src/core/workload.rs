@@ -383,7 +383,7 @@ fn next_pods(
     match change.stage {
         Stage::Promoting if held => kept(),
         Stage::Promoting => {
-            let goal = promotion(observation, limits, change);
+            let goal = promotion(observation, limits, change, present);
             replicas::next(limits, 100, goal, present)
         }
         // Beyond the surge, if need be: it must not wait for room that the broken pods take.
@@ -397,7 +397,9 @@ fn next_pods(
         },
         Stage::Stepping => {
             let mut goal = step_goal(limits, change);
-            goal.stable = goal.stable.max(stable_floor(observation, limits));
+            let most = limits.at_most().max(goal.stable + goal.canary);
+            goal.stable = goal.stable.max(stable_floor(observation, limits, present));
+            goal.canary = goal.canary.min((most - goal.stable).max(1));
             replicas::next(limits, change.weight, goal, present)
         }
         Stage::RollingBack => {
@@ -415,7 +417,7 @@ fn next_pods(
 }
 
 /// Stable pods that must stay, since routes still give them so much.
-fn stable_floor(observation: &Observation, limits: Limits) -> i32 {
+fn stable_floor(observation: &Observation, limits: Limits, present: &Present) -> i32 {
     if limits.share == Share::Pods {
         return 0;
     }
@@ -425,7 +427,7 @@ fn stable_floor(observation: &Observation, limits: Limits) -> i32 {
     });
     // The status tells of the routes as they were before its own look changed them.
     let share = share.min(traffic::present_share(observation));
-    replicas::stable_for(limits, share)
+    replicas::stable_for(limits, share, present.canary.available)
 }
 
 /// Rejected pods that must stay, since something may still send to them. Where stable has yet to grow,
@@ -446,15 +448,22 @@ fn canary_part(observation: &Observation, limits: Limits, status: &RolloutStatus
 
 /// Until it is promoted the canary grows beside stable, which keeps what the surge has room for, and
 /// with routes what they still give it.
-fn promotion(observation: &Observation, limits: Limits, change: &Change) -> Split {
+fn promotion(
+    observation: &Observation,
+    limits: Limits,
+    change: &Change,
+    present: &Present,
+) -> Split {
     let stable = match limits.share {
         _ if change.initial => 0,
         Share::Pods => limits.surge.min(limits.desired),
-        Share::Routes => limits
-            .surge
-            .min(limits.desired)
-            .max(stable_floor(observation, limits)),
-        Share::RoutesAlone => stable_floor(observation, limits),
+        Share::Routes => {
+            limits
+                .surge
+                .min(limits.desired)
+                .max(stable_floor(observation, limits, present))
+        }
+        Share::RoutesAlone => stable_floor(observation, limits, present),
     };
     let canary = match limits.share {
         Share::Pods => limits.desired,

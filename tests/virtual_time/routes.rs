@@ -297,7 +297,8 @@ fn with_little_surge_the_traffic_moves_as_far_as_pods_carry_it_and_back_the_same
         });
         change(&mut world, "v2");
         let at_half = |observation: &Observation| weights(observation) == (50, 50);
-        assert!(world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), at_half));
+        let reached = world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), at_half);
+        assert!(reached, "{surge}: {:?}", world.observation.status.message);
         let mut bad = steady(5_000.0, 0.9, 0.0);
         let mut shares = vec![];
         assert!(world.run(after(DAYS), &mut bad, |observation| {
@@ -310,6 +311,40 @@ fn with_little_surge_the_traffic_moves_as_far_as_pods_carry_it_and_back_the_same
         assert!(shares.is_sorted_by(|a, b| a >= b), "{shares:?}");
         assert_eq!(shares.last(), Some(&0));
         assert_eq!((world.broken, world.lost), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn with_little_surge_a_change_is_promoted_all_the_same_and_never_passes_it() {
+    for dynamic in [false, true] {
+        for replicas in [1, 2, 3, 6, 7, 11, 12] {
+            for (surge, unavailable) in [(0, 0), (0, 1), (1, 0), (2, 0), (1, 2)] {
+                let mut world = routed(|seen| {
+                    let canary = &mut seen.spec.strategy.canary;
+                    canary.dynamic_stable = dynamic;
+                    canary.max_surge = IntOrString::Int(surge);
+                    canary.max_unavailable = IntOrString::Int(unavailable);
+                    seen.spec.replicas = replicas;
+                });
+                change(&mut world, "v2");
+                let mut most = 0;
+                let rests = world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), |observation| {
+                    let asked = observation
+                        .replica_sets
+                        .iter()
+                        .map(|set| set.replicas)
+                        .sum();
+                    most = most.max(asked);
+                    let stable = observation.status.stable.as_ref();
+                    stable.is_some_and(|it| it.revision == 2) && World::at_rest(observation)
+                });
+                let case = format!("{replicas} pods, {surge}, {unavailable}, {dynamic}");
+                assert!(rests, "{case}: {:?}", world.observation.status.message);
+                // Pods for both shares, rounded up, may be one more.
+                assert!(most <= replicas + surge + 1, "{case}: {most} pods");
+                assert_eq!((&world.broken, &world.lost), (&vec![], &vec![]), "{case}");
+            }
+        }
     }
 }
 
