@@ -7,6 +7,7 @@ pub mod events;
 mod traffic;
 pub mod workload;
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{ApiResource, DeleteParams, Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::{Api, Client, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::api::{
@@ -29,6 +31,10 @@ use crate::telemetry::Telemetry;
 const STATUS: &str = "the status";
 /// What a refused patch of a route is called.
 const WEIGHTS: &str = "the weights of a route";
+/// What a refused number of pods is called.
+const PODS: &str = "the number of pods of a ReplicaSet";
+/// What a refused selector is called.
+const SELECTOR: &str = "the selector of a Service";
 
 /// Why a decision could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +72,8 @@ impl Error {
             return false;
         };
         // A JSON patch whose test has failed is answered as invalid.
-        status.is_conflict() || (what == WEIGHTS && status.code == 422)
+        let is_tested = [WEIGHTS, PODS, SELECTOR].contains(&what.as_str());
+        status.is_conflict() || (is_tested && status.code == 422)
     }
 }
 
@@ -260,6 +267,31 @@ impl Actor {
         let write = ignoring_absence(api.patch_status(&answer.name, &parameters, &body));
         self.write("an answer", rollout, "patch", resource, write)
             .await
+    }
+
+    /// Changes single places of an object, each of which must still be what was seen, so that what was
+    /// decided long ago changes nothing.
+    async fn patch_places<K>(
+        &self,
+        what: &str,
+        rollout: &Rollout,
+        objects: &Api<K>,
+        (resource, name): (&'static str, &str),
+        operations: &[Value],
+    ) -> Result<(), Error>
+    where
+        K: Clone + Debug + DeserializeOwned,
+    {
+        let write = async {
+            let patch = serde_json::from_value(json!(operations));
+            let patch: json_patch::Patch = patch.map_err(kube::Error::SerdeError)?;
+            let patch = Patch::Json::<()>(patch);
+            objects
+                .patch(name, &field_manager(), &patch)
+                .await
+                .map(|_| ())
+        };
+        self.write(what, rollout, "patch", resource, write).await
     }
 
     /// Makes one write, if this replica leads, and counts it.

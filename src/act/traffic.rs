@@ -1,6 +1,6 @@
 //! Writes to routes: the weights of a Rollout's own backends, and a route of its own for testers.
 
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, Patch, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
@@ -30,7 +30,9 @@ impl Actor {
                 ..
             } => {
                 let routes = api(api_version, kind.as_str());
-                self.patch_places(rollout, &routes, name, operations).await
+                let at = ("routes", name.as_str());
+                self.patch_places(WEIGHTS, rollout, &routes, at, operations)
+                    .await
             }
             Action::SelectSubsets {
                 name,
@@ -38,7 +40,9 @@ impl Actor {
                 operations,
             } => {
                 let rules = api(api_version, "DestinationRule");
-                self.patch_places(rollout, &rules, name, operations).await
+                let at = ("routes", name.as_str());
+                self.patch_places(WEIGHTS, rollout, &rules, at, operations)
+                    .await
             }
             Action::ApplyTesters {
                 kind,
@@ -84,27 +88,6 @@ impl Actor {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Changes single places of an object, each of which must still be what was seen.
-    async fn patch_places(
-        &self,
-        rollout: &Rollout,
-        objects: &Api<DynamicObject>,
-        name: &str,
-        operations: &[Value],
-    ) -> Result<(), Error> {
-        let write = async {
-            let patch = serde_json::from_value(json!(operations));
-            let patch: json_patch::Patch = patch.map_err(kube::Error::SerdeError)?;
-            let parameters = PatchParams {
-                field_manager: Some(MANAGER.into()),
-                ..PatchParams::default()
-            };
-            let patch = Patch::Json::<DynamicObject>(patch);
-            objects.patch(name, &parameters, &patch).await.map(|_| ())
-        };
-        self.write(WEIGHTS, rollout, "patch", "routes", write).await
     }
 }
 

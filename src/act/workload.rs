@@ -8,13 +8,14 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PostParams, Pre
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Actor, Error, apply, field_manager, ignoring_absence, owner};
+use super::{Actor, Error, PODS, SELECTOR, apply, field_manager, ignoring_absence, owner};
 use crate::api::{
     HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION, ROLLOUT_UID_LABEL,
     RUN_ANNOTATION, Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
 };
 use crate::core::Observation;
 use crate::core::decision::Action;
+use crate::core::workload;
 
 /// Largest template that is kept in an annotation, whose total is limited to 256 KiB.
 const MAX_TEMPLATE: usize = 200_000;
@@ -45,8 +46,20 @@ impl Actor {
                 replica_set,
                 replicas,
             } => {
-                let patch = json!({ "spec": { "replicas": replicas } });
-                self.patch_replica_set(rollout, observation, replica_set, patch)
+                let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), namespace);
+                let seen = observation.replica_sets.iter();
+                let seen = seen.filter(|set| set.name == *replica_set);
+                // Only the set that was observed: one of the same name made since is another.
+                let tests = seen.flat_map(|set| {
+                    [
+                        json!({ "op": "test", "path": "/metadata/uid", "value": set.uid }),
+                        json!({ "op": "test", "path": "/spec/replicas", "value": set.replicas }),
+                    ]
+                });
+                let scale = json!({ "op": "replace", "path": "/spec/replicas", "value": replicas });
+                let operations: Vec<_> = tests.chain([scale]).collect();
+                let at = ("replicasets", replica_set.as_str());
+                self.patch_places(PODS, rollout, &sets, at, &operations)
                     .await
             }
             Action::Adopt { replica_set } => {
@@ -77,20 +90,10 @@ impl Actor {
             }
             Action::SelectRevision { service, hash } => {
                 let services: Api<Service> = Api::namespaced(self.client.clone(), namespace);
-                let (parameters, patch) = (
-                    field_manager(),
-                    Patch::Merge(json!({ "spec": { "selector": { HASH_LABEL: hash } } })),
-                );
-                let write = services.patch(service, &parameters, &patch);
-                self.write(
-                    "the selector of a Service",
-                    rollout,
-                    "patch",
-                    "services",
-                    write,
-                )
-                .await?;
-                Ok(())
+                let operations = selection(observation, service, hash);
+                let at = ("services", service.as_str());
+                self.patch_places(SELECTOR, rollout, &services, at, &operations)
+                    .await
             }
             Action::CreateJob { .. } => {
                 let kind = ApiResource::erase::<Job>(&());
@@ -151,6 +154,29 @@ impl Actor {
             .await?;
         Ok(())
     }
+}
+
+/// Points a Service at a revision, where it still points at the one that was seen.
+fn selection(observation: &Observation, service: &str, hash: &str) -> Vec<Value> {
+    let place = format!("/spec/selector/{HASH_LABEL}");
+    match workload::selected(observation, service) {
+        Some(seen) => vec![
+            json!({ "op": "test", "path": place, "value": seen }),
+            json!({ "op": "replace", "path": place, "value": hash }),
+        ],
+        None if has_selector(observation, service) => {
+            vec![json!({ "op": "add", "path": place, "value": hash })]
+        }
+        None => {
+            let selector = json!({ HASH_LABEL: hash });
+            vec![json!({ "op": "add", "path": "/spec/selector", "value": selector })]
+        }
+    }
+}
+
+fn has_selector(observation: &Observation, service: &str) -> bool {
+    let seen = observation.services.get(service).and_then(Option::as_ref);
+    seen.is_some_and(|it| !it.selector.is_empty())
 }
 
 /// The ReplicaSet of a revision. The template stays JSON, so that fields newer than this build survive.
