@@ -46,10 +46,10 @@ pub async fn served(cluster: &Cluster) -> Result<()> {
 }
 
 /// A policy for one namespace, with these steps for every tier and times that suit a measurement.
-pub async fn policy(cluster: &Cluster, namespace: &str, weights: &[i32]) -> Result<()> {
+pub async fn policy(cluster: &Cluster, namespace: &str, weights: &[i32], bake: &str) -> Result<()> {
     let steps: Vec<_> = weights
         .iter()
-        .map(|weight| json!({ "weight": weight, "bake": "2s" }))
+        .map(|weight| json!({ "weight": weight, "bake": bake }))
         .collect();
     let tier = json!({
         "steps": steps, "maxFirstWeight": 50, "maxIncrease": 50, "minFinalWeight": 50, "minBake": "1s",
@@ -346,7 +346,8 @@ impl FiveSteps {
     /// Its first version, once it serves.
     pub async fn serving(cluster: &Cluster) -> Result<Self> {
         let namespace = cluster.namespace("steps").await?;
-        policy(cluster, &namespace, &[5, 10, 20, 35, 50]).await?;
+        // Long enough for the evidence, as bakes are.
+        policy(cluster, &namespace, &[5, 10, 20, 35, 50], "15s").await?;
         service(&cluster.client(), &namespace, Self::NAME, Self::NAME).await?;
         Self::promoted(cluster, &namespace, "v1").await?;
         let limits = Limits {

@@ -8,7 +8,6 @@ use countersign::api::Rollout;
 use countersign::api::rollout::{Change, Outcome};
 use countersign::core::reason;
 use countersign_cluster::{ApiRequest, Cluster, Gateway, Limits, Load, wait_for};
-use futures::{TryStreamExt as _, stream};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, PostParams};
@@ -18,11 +17,13 @@ use crate::Result;
 use crate::fleet::{self, App, PATIENCE};
 use crate::observed::Observed;
 
-/// Applications that are changed at once.
+/// Applications that are changed one after the other.
 const APPS: usize = 20;
+/// Between two of them, so that each verdict has the machine to itself as in an incident.
+const APART: Duration = Duration::from_secs(1);
 /// Changes of each.
 const ROUNDS: usize = 10;
-const REQUESTS_PER_SECOND: u32 = 20;
+const REQUESTS_PER_SECOND: u32 = 10;
 /// As the test cluster sets it for the operator.
 const LAG: SignedDuration = SignedDuration::from_secs(3);
 
@@ -52,7 +53,7 @@ impl Rollbacks {
     pub async fn prepare(cluster: &Cluster) -> Result<Self> {
         let gateway = cluster.gateway().await?;
         let namespace = cluster.namespace("rollbacks").await?;
-        fleet::policy(cluster, &namespace, &[50]).await?;
+        fleet::policy(cluster, &namespace, &[50], "2s").await?;
         let mut this = Self {
             cluster: cluster.clone(),
             namespace,
@@ -143,33 +144,35 @@ impl Rollbacks {
         Ok(())
     }
 
-    /// Changes all of them.
+    /// Changes all of them, one after the other.
     async fn change(&mut self, error_rate: f64) -> Result<()> {
         self.round += 1;
         let (rollouts, version) = (self.rollouts(), format!("v{}", self.round));
-        stream::iter((0..APPS).map(Ok))
-            .try_for_each_concurrent(APPS, async |number| {
-                let name = name(number);
-                let app = App {
-                    name: &name,
-                    version: &version,
-                    replicas: 2,
-                    serves: Some(error_rate),
-                    interval: "1s",
-                    canary: json!({
-                        "stableService": name, "canaryService": format!("{name}-canary"), "drain": "1s",
-                        "traffic": { "routes": [{ "name": name }] },
-                    }),
-                };
-                fleet::apply(&rollouts, &app).await
-            })
-            .await
+        for number in 0..APPS {
+            let name = name(number);
+            let app = App {
+                name: &name,
+                version: &version,
+                replicas: 2,
+                serves: Some(error_rate),
+                interval: "1s",
+                canary: json!({
+                    "stableService": name, "canaryService": format!("{name}-canary"), "drain": "1s",
+                    "traffic": { "routes": [{ "name": name }] },
+                }),
+            };
+            fleet::apply(&rollouts, &app).await?;
+            tokio::time::sleep(APART).await;
+        }
+        Ok(())
     }
 
     /// Waits until the present change of each is rolled back and nothing is left of it.
     async fn rolled_back(&self) -> Result<Vec<(String, Change)>> {
         let (rollouts, image) = (self.rollouts(), format!(":v{}", self.round));
         let changes = wait_for("all are rolled back", PATIENCE, async || {
+            // Looking costs what is measured.
+            tokio::time::sleep(APART * 2).await;
             let rollouts = rollouts.list(&ListParams::default()).await;
             let rollouts = rollouts.map_err(|error| error.to_string())?.items;
             let ended = rollouts.into_iter().filter_map(|it| {

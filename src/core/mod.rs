@@ -17,6 +17,7 @@ pub mod gate;
 pub mod intervention;
 pub mod laws;
 pub mod manifest;
+mod name;
 pub mod observation;
 pub mod order;
 pub mod plan;

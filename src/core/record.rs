@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::decision::Record;
+use super::name;
 use super::observation::Observation;
 use super::proposal::Proposal;
 use super::reason;
@@ -10,16 +11,16 @@ use crate::api::PROVENANCE_PREFIX;
 use crate::api::rollout::Change;
 use crate::api::run::{Progress, RecordedProvenance, RecordedRisk, RolloutRunSpec};
 
-/// Longest part of a Rollout's name in the name of its runs.
-const MAX_NAME: usize = 200;
+/// Longest name of a run, which leaves room for the suffix of its Events.
+const MAX_NAME: usize = 220;
 /// Longest annotation that is kept in a record.
 const MAX_ANNOTATION: usize = 256;
 
 /// The name of the run of one attempt at a change.
 #[must_use]
 pub fn name(rollout: &str, digest: &str, attempt: i64) -> String {
-    let prefix: String = rollout.chars().take(MAX_NAME).collect();
-    format!("{prefix}-{}-{attempt}", digest.get(..10).unwrap_or(digest))
+    let digest = digest.get(..10).unwrap_or(digest);
+    name::ending(rollout, &format!("{digest}-{attempt}"), MAX_NAME)
 }
 
 /// The record of a change, where it has news: how it begins and ends, a plan that was tightened, and what

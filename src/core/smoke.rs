@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::decision::Action;
 use super::gate::Hold;
+use super::name;
 use super::observation::{ContainerFailure, Job, JobEnd, Observation};
 use super::query::shown;
 use super::reason;
@@ -23,7 +24,6 @@ use crate::api::{Duration, HASH_LABEL, NEVER_SERVES, PodTemplate, Smoke};
 pub const IMAGE: &str = "{{image}}";
 /// Longest name of a Job: its pods carry it in a label.
 const MAX_NAME: usize = 63;
-const SUFFIX: &str = "-smoke";
 /// Longest end of a container's message that is told, in bytes: with what is said before it, it fits
 /// in the note of an Event.
 const MAX_TAIL: usize = 800;
@@ -36,22 +36,14 @@ const TOO_LONG: &str = "DeadlineExceeded";
 /// The name of the Job of one attempt, whose run has this name.
 #[must_use]
 pub fn job_name(run: &str) -> String {
-    let whole = format!("{run}{SUFFIX}");
-    if whole.len() <= MAX_NAME {
-        return whole;
-    }
     // The digest and the number at the end tell attempts apart.
     let mut parts = run.rsplitn(3, '-');
     let (attempt, digest) = (
         parts.next().unwrap_or_default(),
         parts.next().unwrap_or_default(),
     );
-    let end = format!("-{digest}-{attempt}{SUFFIX}");
-    let prefix: String = run
-        .chars()
-        .take(MAX_NAME.saturating_sub(end.len()))
-        .collect();
-    format!("{}{end}", prefix.trim_end_matches(['-', '.']))
+    let rollout = parts.next().unwrap_or_default();
+    name::ending(rollout, &format!("{digest}-{attempt}-smoke"), MAX_NAME)
 }
 
 /// Whether a change has a smoke check before it that has not succeeded yet. One that was waited for

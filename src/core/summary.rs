@@ -120,6 +120,9 @@ pub fn still_needed(evidence: &CheckEvidence, change: &Change) -> String {
     let step = analysis::least_requests(change) - evidence.step_requests;
     let promotion = needed_for_promotion(evidence, change);
     let needed = step.max(promotion).max(1.0);
+    if promotion > 0.0 && evidence.canary.requests > 0.0 && evidence.stable.requests <= 0.0 {
+        return "stable has answered no request that the canary's could be compared with".into();
+    }
     if !needed.is_finite() {
         return "without errors of stable nothing can show that the canary has fewer: name marginDifference in a policy".into();
     }

@@ -20,10 +20,12 @@ use super::decision::{Action, Notice};
 use super::observation::{Absence, Observation, Route, RouteObject};
 use super::replicas::{self, Limits, Present, Share};
 use super::route::{self, Sides};
-use super::{reason, workload};
+use super::{name, reason, workload};
 use crate::api::rollout::{Change, RolloutStatus, Split, Stage};
 use crate::api::traffic::RouteKind;
 
+/// Longest name of a route.
+const MAX_NAME: usize = 253;
 /// Least time between two corrections of what somebody else sets.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 
@@ -473,8 +475,7 @@ fn is_tested(status: &RolloutStatus) -> bool {
 /// Name of the controller's own route for testers.
 #[must_use]
 pub fn testers_name(route: &str) -> String {
-    let prefix: String = route.chars().take(240).collect();
-    format!("{}-testers", prefix.trim_end_matches(['-', '.']))
+    name::ending(route, "testers", MAX_NAME)
 }
 
 /// Whether a stored value has all that was asked for; the API server adds defaults.

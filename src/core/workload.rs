@@ -2,6 +2,7 @@
 
 use super::adoption;
 use super::decision::Action;
+use super::name;
 use super::observation::{Observation, ReplicaSet};
 use super::proposal::Proposal;
 use super::replicas::{self, Limits, Next, Pods, Present, Share, Split};
@@ -71,6 +72,12 @@ fn with_hash<'a>(observation: &'a Observation, hash: Option<&str>) -> Option<&'a
         .replica_sets
         .iter()
         .find(|set| set.owned && hash.is_some_and(|hash| set.hash == hash))
+}
+
+/// Whether a revision has pods that are available.
+#[must_use]
+pub fn serves(observation: &Observation, hash: &str) -> bool {
+    with_hash(observation, Some(hash)).is_some_and(|set| set.available > 0)
 }
 
 fn pods(set: Option<&ReplicaSet>) -> Pods {
@@ -349,19 +356,13 @@ fn create(
         return None;
     }
     Some(Action::CreateReplicaSet {
-        name: replica_set_name(&observation.name, hash),
+        name: name::ending(&observation.name, hash, MAX_NAME),
         hash: hash.to_owned(),
         template_digest: proposal.template_digest.clone(),
         revision: status.revision,
         replicas,
         template: observation.spec.template.clone(),
     })
-}
-
-fn replica_set_name(rollout: &str, hash: &str) -> String {
-    let room = MAX_NAME.saturating_sub(hash.len() + 1);
-    let prefix: String = rollout.chars().take(room).collect();
-    format!("{}-{hash}", prefix.trim_end_matches(['-', '.']))
 }
 
 fn next_pods(

@@ -64,12 +64,12 @@ impl AdmissionCheck {
         }
     }
 
-    /// A Rollout was looked at, so what it depends on is worth a look.
+    /// A Rollout is looked at, so what it depends on is worth a look.
     pub fn note_activity(&self) {
-        self.activity.notify_one();
+        self.activity.notify_waiters();
     }
 
-    /// Waits for the next look at any Rollout, or for one since the last wait.
+    /// Waits for the next look at any Rollout.
     pub async fn activity(&self) {
         self.activity.notified().await;
     }

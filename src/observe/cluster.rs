@@ -29,7 +29,7 @@ use crate::core::checks::{self, Checks};
 use crate::core::observation::{
     Admission, CheckWindows, Farewell, NamedPolicy, NewPods, PastRun, ReplicaSet, Service,
 };
-use crate::core::{Observation, analysis, decide, policy, provenance};
+use crate::core::{Observation, analysis, decide, policy, provenance, workload};
 
 /// Where observations come from.
 #[derive(Clone)]
@@ -357,6 +357,9 @@ impl Observer {
             ..whole_service(observation)
         };
         let alone = change.outcome.is_some();
+        // A stable revision without pods answers nothing that a canary could be compared with, and must
+        // not keep its own mending out: what the canary alone shows is scarce, and the tier decides.
+        let serves = workload::serves(observation, &stable.pod_template_hash);
         let stable = arm(&strategy.stable_service, &stable.pod_template_hash);
         let canary = if alone {
             stable.clone()
@@ -374,12 +377,14 @@ impl Observer {
             let ask = Ask {
                 check,
                 canary: canary.clone(),
-                stable: (!alone).then(|| stable.clone()),
+                stable: (!alone && serves).then(|| stable.clone()),
                 interval: change.interval,
                 from: from.0,
                 counted_until: analysis::counted_until(&change, &name).unwrap_or(from.0),
                 until: observation.now,
-                want_baseline: counts && known.is_none_or(|known| known.dispersion.is_none()),
+                want_baseline: counts
+                    && (alone || serves)
+                    && known.is_none_or(|known| known.dispersion.is_none()),
             };
             async move { (name, self.prometheus.windows(&ask).await) }
         });

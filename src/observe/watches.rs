@@ -3,7 +3,7 @@
 //! | watch | kept in memory | why |
 //! |---|---|---|
 //! | Rollouts | selector, pod labels, Services, `dependsOn` ([`Claim`]) | triggers; who claims which pods and Services, and depends on whom |
-//! | ReplicaSets and Jobs that the controller owns | nothing | triggers |
+//! | ReplicaSets and Jobs that the controller owns | a hash of what decisions depend on | triggers |
 //! | RolloutPolicies | whole | every decision |
 //! | `SignOff`s, Interventions, Freezes | nothing | triggers |
 //! | routes, of the kinds that a Rollout names | nothing | triggers |
@@ -13,8 +13,9 @@
 //! Objects that a decision is made from (the Rollout, its ReplicaSets, Jobs and Services) are read live.
 
 use std::collections::BTreeMap;
-use std::hash::{Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -23,6 +24,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta};
 use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::{Deserialize, Serialize};
@@ -226,7 +228,7 @@ pub enum Trigger {
 }
 
 /// How often it is looked whether a kind of routes is named, or served.
-const ROUTES_INTERVAL: std::time::Duration = std::time::Duration::from_secs(2);
+const ROUTES_INTERVAL: Duration = Duration::from_secs(2);
 
 pub(super) fn config() -> watcher::Config {
     // A dead connection is noticed after this time; page by page keeps the first list small.
@@ -240,8 +242,8 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
     let claims = watch_claims(client, telemetry, send.clone());
     let policies = watch_policies(client, telemetry, send.clone());
     let namespaces = watch_namespaces(client, telemetry);
-    watch_owned::<ReplicaSet>("ReplicaSet", client, telemetry, send.clone());
-    watch_owned::<Job>("Job", client, telemetry, send.clone());
+    watch_pods(client, telemetry, send.clone());
+    watch_jobs(client, telemetry, send.clone());
     watch_wishes::<SignOff>("SignOff", client, telemetry, send.clone());
     watch_wishes::<Intervention>("Intervention", client, telemetry, send.clone());
     for kind in RouteKind::ALL {
@@ -266,7 +268,7 @@ fn watch_claims(
 ) -> Store<Claim> {
     let (store, writer) = reflector::store();
     let events = watcher(Api::<Claim>::all(client.clone()), config()).modify(strip_claim);
-    let mut seen = BTreeMap::new();
+    let mut seen = Seen::default();
     let mut deployments = Deployments::new(client, telemetry, store.clone(), send.clone());
     run(
         "Rollout",
@@ -275,18 +277,13 @@ fn watch_claims(
         move |event| match event {
             watcher::Event::Apply(claim) | watcher::Event::InitApply(claim) => {
                 deployments.watch_for(&claim);
-                // The controller's own status writes change neither; they need no second look.
-                let version = (
-                    claim.metadata.generation,
-                    claim.metadata.deletion_timestamp.is_some(),
-                    claim.labels().clone(),
-                    claim.annotations().clone(),
-                );
-                let news = seen.insert(claim.uid(), version.clone()) != Some(version);
+                // The controller's own status writes change none of it; they need no second look.
+                let version = (claim.metadata.generation, claim.annotations());
+                let news = seen.is_news(&claim.metadata, &version);
                 news.then(|| Trigger::Touched(Arc::new(claim)))
             }
             watcher::Event::Delete(claim) => {
-                seen.remove(&claim.uid());
+                seen.forget(&claim.metadata);
                 Some(Trigger::Deleted(Arc::new(claim)))
             }
             watcher::Event::Init | watcher::Event::InitDone => None,
@@ -300,12 +297,8 @@ fn watch_claims(
 fn strip_claim(claim: &mut Claim) {
     claim.metadata.managed_fields = None;
     let annotations = claim.metadata.annotations.take().unwrap_or_default();
-    let mut hasher = std::hash::DefaultHasher::new();
-    annotations.hash(&mut hasher);
-    claim.metadata.annotations = Some(BTreeMap::from([(
-        String::new(),
-        hasher.finish().to_string(),
-    )]));
+    let annotations = hash(&annotations).to_string();
+    claim.metadata.annotations = Some(BTreeMap::from([(String::new(), annotations)]));
 }
 
 fn watch_policies(
@@ -357,20 +350,132 @@ fn watch_namespaces(
     store
 }
 
-/// Watches what the controller makes for single Rollouts.
-fn watch_owned<K>(
-    kind: &'static str,
-    client: &Client,
-    telemetry: &Arc<Telemetry>,
-    send: mpsc::UnboundedSender<Trigger>,
-) where
-    K: Resource<DynamicType = ()> + std::fmt::Debug + Clone + Send + Sync + 'static,
-{
+/// What was last seen of objects, by hashes of their uids: many of them are remembered.
+#[derive(Default)]
+struct Seen(BTreeMap<u64, u64>);
+
+impl Seen {
+    fn key(metadata: &ObjectMeta) -> u64 {
+        hash(&metadata.uid)
+    }
+
+    /// Whether it is another than what was last seen of the object, by its metadata that people and
+    /// controllers set and by this.
+    fn is_news(&mut self, metadata: &ObjectMeta, version: &impl Hash) -> bool {
+        let deleted = metadata.deletion_timestamp.is_some();
+        let owners = metadata.owner_references.iter().flatten();
+        let owners: Vec<_> = owners.map(|owner| &owner.uid).collect();
+        let version = hash(&(deleted, owners, &metadata.labels, version));
+        self.0.insert(Self::key(metadata), version) != Some(version)
+    }
+
+    fn knows(&self, metadata: &ObjectMeta) -> bool {
+        self.0.contains_key(&Self::key(metadata))
+    }
+
+    fn forget(&mut self, metadata: &ObjectMeta) {
+        self.0.remove(&Self::key(metadata));
+    }
+}
+
+fn hash(it: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    it.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A ReplicaSet reduced to what a decision depends on.
+#[derive(Resource, Clone, Debug, Default, Deserialize, Serialize)]
+#[resource(inherit = "ReplicaSet")]
+#[serde(default)]
+struct Pods {
+    metadata: ObjectMeta,
+    spec: PodsAsked,
+    status: PodsThere,
+}
+
+#[derive(Clone, Debug, Default, Hash, Deserialize, Serialize)]
+#[serde(default)]
+struct PodsAsked {
+    replicas: i32,
+}
+
+#[derive(Clone, Debug, Default, Hash, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PodsThere {
+    replicas: i32,
+    available_replicas: i32,
+    conditions: Vec<PodsTrouble>,
+}
+
+#[derive(Clone, Debug, Default, Hash, Deserialize, Serialize)]
+#[serde(default)]
+struct PodsTrouble {
+    r#type: String,
+    status: String,
+    message: String,
+}
+
+impl Pods {
+    /// What must change for another decision: not how many pods have begun to start, but that the last
+    /// one is gone.
+    fn version(&self) -> impl Hash {
+        let gone = self.spec.replicas == 0 && self.status.replicas == 0;
+        let (available, trouble) = (self.status.available_replicas, &self.status.conditions);
+        (self.spec.clone(), gone, available, trouble.clone())
+    }
+
+    /// Whether it was only just made, as the controller does it, and nothing has come of it.
+    fn is_blank(&self) -> bool {
+        self.status.available_replicas == 0 && self.status.conditions.is_empty()
+    }
+}
+
+/// Watches the ReplicaSets of Rollouts.
+fn watch_pods(client: &Client, telemetry: &Arc<Telemetry>, send: mpsc::UnboundedSender<Trigger>) {
     let config = config().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
-    let events = watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), config);
+    let events = watcher(Api::<Pods>::all(client.clone()), config);
+    let mut seen = Seen::default();
     let mut listed_before = false;
     run(
-        kind,
+        "ReplicaSet",
+        telemetry,
+        events,
+        move |event| match event {
+            watcher::Event::Apply(it) => {
+                let made = !seen.knows(&it.metadata) && it.is_blank();
+                let news = seen.is_news(&it.metadata, &it.version()) && !made;
+                news.then(|| owner(&it.metadata).map(Trigger::Related))?
+            }
+            watcher::Event::Delete(it) => {
+                seen.forget(&it.metadata);
+                owner(&it.metadata).map(Trigger::Related)
+            }
+            watcher::Event::InitApply(it) => {
+                seen.is_news(&it.metadata, &it.version());
+                None
+            }
+            watcher::Event::Init => {
+                seen = Seen::default();
+                None
+            }
+            // What vanished while the watch was away leaves no event, so all are looked at; at
+            // the start they are anyway.
+            watcher::Event::InitDone => {
+                std::mem::replace(&mut listed_before, true).then_some(Trigger::All)
+            }
+        },
+        send,
+    );
+}
+
+/// Watches the Jobs of Rollouts.
+fn watch_jobs(client: &Client, telemetry: &Arc<Telemetry>, send: mpsc::UnboundedSender<Trigger>) {
+    let config = config().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+    let events = watcher(Api::<PartialObjectMeta<Job>>::all(client.clone()), config);
+    let mut listed_before = false;
+    run(
+        "Job",
         telemetry,
         events,
         move |event| match event {
@@ -378,8 +483,6 @@ fn watch_owned<K>(
                 owner(&it.metadata).map(Trigger::Related)
             }
             watcher::Event::InitApply(_) | watcher::Event::Init => None,
-            // What vanished while the watch was away leaves no event, so all are looked at; at
-            // the start they are anyway.
             watcher::Event::InitDone => {
                 std::mem::replace(&mut listed_before, true).then_some(Trigger::All)
             }
@@ -530,6 +633,27 @@ fn owner(metadata: &ObjectMeta) -> Option<ObjectRef<Claim>> {
     Some(ObjectRef::new(&owner.name).within(metadata.namespace.as_deref()?))
 }
 
+/// Longest pause before a watch is tried again: an API server that is back must not be waited for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The usual growing pauses of a watch, but none so long that a rollback would notice.
+#[derive(Default)]
+struct Brief(watcher::DefaultBackoff);
+
+impl Iterator for Brief {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|pause| pause.min(LONGEST_PAUSE))
+    }
+}
+
+impl Backoff for Brief {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
 /// Runs one watch for ever: errors are counted and waited out, events become triggers.
 pub(super) fn run<K>(
     kind: &'static str,
@@ -542,7 +666,7 @@ pub(super) fn run<K>(
 {
     let telemetry = telemetry.clone();
     tokio::spawn(async move {
-        let mut events = events.default_backoff().boxed();
+        let mut events = events.backoff(Brief::default()).boxed();
         loop {
             match events.try_next().await {
                 Ok(Some(event)) => {

@@ -212,6 +212,35 @@ async fn a_deployment_is_given_back_without_a_lost_request_when_the_rollout_is_d
 }
 
 #[tokio::test]
+async fn a_deployment_that_no_rollout_names_keeps_its_pods_though_their_labels_match() {
+    let scene = Scene::new("foreign").await;
+    let app = App::new("shop");
+    deploy(&scene, &app).await;
+    let of_deployment = async || {
+        let sets = scene.replica_sets().list(&ListParams::default()).await;
+        let mut sets = sets.unwrap().items.into_iter();
+        let owned = sets.find(|set| set.owner_references()[0].kind == "Deployment")?;
+        let serves = owned.status.as_ref()?.available_replicas == Some(app.replicas);
+        serves.then_some(owned)
+    };
+    let before = wait_for("the Deployment serves", SOON, of_deployment)
+        .await
+        .unwrap();
+    let next = app.version("v2");
+    scene.apply(&next).await;
+    scene
+        .until(&next, "the Rollout serves beside it", |rollout| {
+            phase(rollout) == Phase::Stable
+        })
+        .await;
+    let after = of_deployment().await.unwrap();
+    assert_eq!(after.metadata.uid, before.metadata.uid);
+    assert_eq!(after.metadata.generation, before.metadata.generation);
+    assert_eq!(after.labels(), before.labels());
+    assert_eq!(after.owner_references().len(), 1);
+}
+
+#[tokio::test]
 async fn somebody_who_scales_the_deployment_up_is_named_and_it_is_scaled_down_again() {
     let scene = Scene::new("scales-up").await;
     let app = App::new("shop");

@@ -152,6 +152,48 @@ async fn a_rollout_with_bad_input_is_refused_with_a_message_that_names_the_field
     huge["metadata"]["annotations"]["provenance.countersign.dev/agents"] =
         json!("x".repeat(300 << 10));
     assert!(refusal(&scene, &huge).await.contains("annotations"));
+
+    // What the pods are found by stays as it was made.
+    let mut app = App::new("shop").manifest();
+    scene.apply_manifest(&app).await;
+    app["spec"]["selector"]["matchLabels"]["tier"] = json!("front");
+    app["spec"]["template"]["metadata"]["labels"]["tier"] = json!("front");
+    let message = refusal(&scene, &app).await;
+    assert!(
+        message.contains("spec.selector cannot be changed"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn a_name_as_long_as_a_name_may_be_is_staged_like_any_other() {
+    let scene = Scene::new("long").await;
+    // Shortened at a character that no name may end with.
+    let name = format!("{}.{}", "a".repeat(206), "b".repeat(46));
+    let long = App {
+        checks: false,
+        ..App::new(&name)
+    };
+    let manifest = |version: &str| {
+        let short = App {
+            checks: false,
+            ..App::new("shop").version(version)
+        };
+        let mut manifest = short.manifest();
+        manifest["metadata"]["name"] = json!(name);
+        manifest
+    };
+    scene.apply_manifest(&manifest("v1")).await;
+    let is_stable = |rollout: &countersign::api::Rollout| phase(rollout) == Phase::Stable;
+    scene
+        .until(&long, "the first revision serves", is_stable)
+        .await;
+    scene.apply_manifest(&manifest("v2")).await;
+    let run = scene.outcome(&long).await;
+    assert!(crate::support::ended(
+        &run,
+        countersign::api::rollout::Outcome::Promoted
+    ));
 }
 
 #[tokio::test]

@@ -5,11 +5,15 @@ use countersign::api::Phase;
 use countersign::api::Rollout;
 use countersign::api::rollout::Outcome;
 use countersign_cluster::wait_for;
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::ResourceQuota;
+use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::sign_off::line;
@@ -159,6 +163,96 @@ async fn a_quota_is_named_and_at_the_deadline_the_change_is_rolled_back() {
     let why = &line(&run, "ProgressDeadlineExceeded").message;
     assert!(why.contains("exceeded quota: no-more"), "{why}");
     assert_eq!(available(&scene.get(&next).await), 4, "stable serves on");
+}
+
+#[tokio::test]
+async fn pods_that_the_namespace_forbids_are_named_and_rolled_back_at_the_deadline() {
+    let scene = Scene::new("restricted").await;
+    let app = scene.serving(App::new("shop")).await;
+    let namespaces: Api<Namespace> = Api::all(scene.cluster.client());
+    let restricted =
+        json!({ "metadata": { "labels": { "pod-security.kubernetes.io/enforce": "restricted" } } });
+    namespaces
+        .patch(
+            &scene.namespace,
+            &PatchParams::default(),
+            &Patch::Merge(restricted),
+        )
+        .await
+        .unwrap();
+    let volumes = json!([{ "name": "root", "hostPath": { "path": "/" } }]);
+    let next = app.version("v2").spec(json!({
+        "progressDeadlineSeconds": 10, "template": { "spec": { "volumes": volumes } },
+    }));
+    scene.apply(&next).await;
+    let run = scene.outcome(&next).await;
+    assert!(ended(&run, Outcome::RolledBack));
+    let why = &line(&run, "ProgressDeadlineExceeded").message;
+    assert!(why.contains("violates PodSecurity"), "{why}");
+    assert_eq!(available(&scene.get(&next).await), 4, "stable serves on");
+}
+
+#[tokio::test]
+async fn what_admission_refuses_is_named_and_goes_on_once_it_is_allowed() {
+    let scene = Scene::new("refusing").await;
+    let app = scene.serving(App::new("shop")).await;
+    let _load = scene.load(&app, 100).await;
+    let name = scene.namespace.as_str();
+    let policy = json!({ "metadata": { "name": name }, "spec": {
+        "matchConstraints": {
+            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": name } },
+            "resourceRules": [{
+                "apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["replicasets"], "operations": ["CREATE"],
+            }],
+        },
+        "validations": [{ "expression": "false", "message": "no new revisions today" }],
+    } });
+    let binding = json!({ "metadata": { "name": name }, "spec": {
+        "policyName": name, "validationActions": ["Deny"],
+    } });
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(scene.cluster.client());
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(scene.cluster.client());
+    let (policy, binding) = (
+        serde_json::from_value(policy).unwrap(),
+        serde_json::from_value(binding).unwrap(),
+    );
+    let post = PostParams::default();
+    policies.create(&post, &policy).await.unwrap();
+    bindings.create(&post, &binding).await.unwrap();
+    let sets = scene.replica_sets();
+    let mut probe = sets.list(&ListParams::default()).await.unwrap().items[0].clone();
+    probe.metadata = ObjectMeta {
+        name: Some("probe".into()),
+        ..ObjectMeta::default()
+    };
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let refused = async || {
+        let error = sets.create(&dry, &probe).await.err()?;
+        error.to_string().contains("no new revisions").then_some(())
+    };
+    wait_for("it is refused", SOON, refused).await.unwrap();
+
+    let next = app
+        .version("v2")
+        .spec(json!({ "progressDeadlineSeconds": 600 }));
+    scene.apply(&next).await;
+    scene
+        .until(&next, "the refusal is named", |rollout| {
+            says(rollout, "no new revisions today")
+        })
+        .await;
+    bindings
+        .delete(name, &DeleteParams::default())
+        .await
+        .unwrap();
+    policies
+        .delete(name, &DeleteParams::default())
+        .await
+        .unwrap();
+    assert!(ended(&scene.outcome(&next).await, Outcome::Promoted));
 }
 
 #[tokio::test]

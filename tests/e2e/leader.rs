@@ -1,6 +1,7 @@
 //! One replica decides; another takes over when it falls silent, and the first writes nothing more.
 
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use countersign::api::rollout::Outcome;
 use countersign_cluster::{Cluster, wait_for};
@@ -61,8 +62,11 @@ async fn a_silent_leader_is_replaced_and_writes_nothing_when_it_comes_back() {
 
     let mut second = second_replica(cluster);
     cluster.freeze_operator().await.unwrap();
+    let silent = Instant::now();
     scene.apply(&app.version("v2")).await;
     led_by(cluster, "countersign-1").await;
+    // The time of a lease, and some to notice.
+    assert!(silent.elapsed() < Duration::from_secs(20), "{silent:?}");
     assert!(
         ended(&scene.outcome(&app).await, Outcome::Promoted),
         "the second replica decides"

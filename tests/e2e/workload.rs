@@ -1,13 +1,15 @@
 //! The workload around a change: scaling, Services, ownership, history.
 
+use countersign::api::Rollout;
 use countersign::api::rollout::Outcome;
+use countersign_cluster::wait_for;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use crate::support::{App, SOON, Scene, ended};
+use crate::support::{App, SOON, Scene, ended, waits_for};
 
 #[tokio::test]
 async fn scaling_in_mid_rollout_takes_effect_and_is_no_change() {
@@ -43,6 +45,80 @@ async fn scaling_in_mid_rollout_takes_effect_and_is_no_change() {
     let scale = scene.rollouts().get_scale(&app.name).await.unwrap();
     assert_eq!(scale.status.unwrap().selector.as_deref(), Some("app=shop"));
     assert_eq!(scene.records(&app).await.len(), 2, "scaling is no change");
+}
+
+#[tokio::test]
+async fn replica_sets_that_somebody_scales_or_deletes_are_mended_and_no_step_is_lost() {
+    let scene = Scene::new("meddled").await;
+    let app = scene.serving(App::new("shop")).await;
+    let slow = json!({
+        "progressDeadlineSeconds": 600,
+        "strategy": { "canary": { "steps": [{ "weight": 50, "bake": "10m" }] } },
+    });
+    let next = app.version("v2").spec(slow);
+    scene.apply(&next).await;
+    let both_serve = |rollout: &Rollout| {
+        let status = rollout.status.as_ref();
+        status.is_some_and(|it| {
+            it.available_replicas == 8 && it.waiting_for.as_deref() == Some("Baking")
+        })
+    };
+    let rollout = scene.until(&app, "both revisions serve", both_serve).await;
+    let status = rollout.status.unwrap();
+    let (stable, canary) = (status.stable.unwrap(), status.change.unwrap());
+    let set_of = async |hash: &str| {
+        let sets = sets(&scene).await.into_iter();
+        let mut sets = sets.filter(|set| set.labels()["pod-template-hash"] == *hash);
+        sets.next().ok_or("it is not there")
+    };
+
+    let api = scene.replica_sets();
+    let set = set_of(&canary.pod_template_hash).await.unwrap();
+    let scale = json!({ "spec": { "replicas": 1 } });
+    api.patch(
+        &set.name_any(),
+        &PatchParams::default(),
+        &Patch::Merge(scale),
+    )
+    .await
+    .unwrap();
+    let scaled_back = async || {
+        let set = set_of(&canary.pod_template_hash).await?;
+        (set.spec.replicas == Some(4))
+            .then_some(())
+            .ok_or("it is smaller")
+    };
+    wait_for("it is scaled back", SOON, scaled_back)
+        .await
+        .unwrap();
+
+    api.delete(&set.name_any(), &DeleteParams::default())
+        .await
+        .unwrap();
+    let made_again = async || {
+        let new = set_of(&canary.pod_template_hash).await?;
+        let all = new.status.as_ref().and_then(|it| it.available_replicas) == Some(4);
+        (all && new.uid() != set.uid())
+            .then_some(())
+            .ok_or("it has no pods yet")
+    };
+    wait_for("it is made again", SOON, made_again)
+        .await
+        .unwrap();
+    let again = scene.get(&app).await.status.unwrap().change.unwrap();
+    assert_eq!(
+        (again.run, again.step, again.outcome),
+        (canary.run, 1, None)
+    );
+
+    // The stable revision's template is not in the spec any more: people must say what to do.
+    let set = set_of(&stable.pod_template_hash).await.unwrap();
+    api.delete(&set.name_any(), &DeleteParams::default())
+        .await
+        .unwrap();
+    let held = |rollout: &Rollout| waits_for(rollout, "StableMissing");
+    scene.until(&app, "the change is held", held).await;
+    assert_eq!(scene.pods(&canary.pod_template_hash).await, 4);
 }
 
 #[tokio::test]
@@ -89,7 +165,7 @@ async fn named_services_follow_their_revisions() {
             .then_some(canary)
             .ok_or("the canary's Service still selects stable")
     };
-    let canary = countersign_cluster::wait_for("the canary's Service follows", SOON, look)
+    let canary = wait_for("the canary's Service follows", SOON, look)
         .await
         .unwrap();
     assert_eq!(selected("shop-stable").await, stable);
@@ -99,7 +175,7 @@ async fn named_services_follow_their_revisions() {
             .then_some(())
             .ok_or("the stable Service has not moved")
     };
-    countersign_cluster::wait_for("the stable Service follows", SOON, look)
+    wait_for("the stable Service follows", SOON, look)
         .await
         .unwrap();
 }
@@ -129,9 +205,7 @@ async fn a_rollout_deleted_without_its_pods_and_made_anew_adopts_them() {
             .is_none()
             .then_some(())
     };
-    countersign_cluster::wait_for("the Rollout is gone", SOON, gone)
-        .await
-        .unwrap();
+    wait_for("the Rollout is gone", SOON, gone).await.unwrap();
     scene.apply(&app).await;
     let rollout = scene
         .until(&app, "the Rollout is stable", |rollout| {
@@ -173,9 +247,7 @@ async fn only_as_many_old_revisions_and_records_are_kept_as_asked_for() {
             Err(format!("{sets} ReplicaSets, {runs} records"))
         }
     };
-    countersign_cluster::wait_for("old ones are pruned", SOON, look)
-        .await
-        .unwrap();
+    wait_for("old ones are pruned", SOON, look).await.unwrap();
 }
 
 async fn sets(scene: &Scene) -> Vec<ReplicaSet> {

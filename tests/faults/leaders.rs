@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use countersign_cluster::{Fault, Replica};
+use countersign_cluster::{Fault, Replica, wait_for};
 use tokio::time::sleep;
 
 use crate::is_thorough;
@@ -47,6 +47,18 @@ async fn law_5_two_that_both_lead_decide_once() {
     .await;
 }
 
+/// Waits until the operator has ended, as one that says why and is to be started again.
+async fn until_ended(telling: &Telling) {
+    let replica = &telling.replica;
+    let ended = async || (replica.starts() > 1).then_some(());
+    let patience = Duration::from_secs(30);
+    wait_for("it has ended without its lease", patience, ended)
+        .await
+        .unwrap();
+    assert!(replica.log().contains("lease was lost"), "it says why");
+    assert_eq!(replica.good_ends(), 0, "whoever starts it knows");
+}
+
 /// The leader is stopped for longer than its lease, and wakes when another leads.
 async fn sleeper(story: Story) -> Result<Told, String> {
     disturbed(story, Faults::default(), async |telling: &Telling| {
@@ -54,8 +66,10 @@ async fn sleeper(story: Story) -> Result<Told, String> {
         sleep(Duration::from_secs(3)).await;
         telling.replica.freeze();
         sleep(Duration::from_secs(20)).await;
+        let written = telling.replica.api_server.writes();
         telling.replica.thaw();
-        sleep(Duration::from_secs(30)).await;
+        until_ended(telling).await;
+        assert_eq!(telling.replica.api_server.writes(), written);
         drop(second);
     })
     .await
@@ -79,15 +93,7 @@ async fn without_lease(story: Story) -> Result<Told, String> {
     disturbed(story, faults, async |telling: &Telling| {
         sleep(Duration::from_secs(3)).await;
         refused.store(true, SeqCst);
-        let ended = async || (telling.replica.starts() > 1).then_some(());
-        let patience = Duration::from_secs(30);
-        countersign_cluster::wait_for("it has ended without its lease", patience, ended)
-            .await
-            .unwrap();
-        assert!(
-            telling.replica.log().contains("lease was lost"),
-            "it says why"
-        );
+        until_ended(telling).await;
         refused.store(false, SeqCst);
     })
     .await

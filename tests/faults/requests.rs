@@ -245,11 +245,20 @@ async fn absence(story: Story, time: Duration, of_prometheus: bool) -> Result<To
     } else {
         Faults::of(away(&switch))
     };
-    let beside = async move |_: &Telling| {
+    let beside = async move |telling: &Telling| {
+        let led = || telling.replica.log().matches("\"leading\"").count();
         sleep(Duration::from_secs(3)).await;
+        let before = led();
         switch.store(true, SeqCst);
         sleep(time).await;
         switch.store(false, SeqCst);
+        if !of_prometheus {
+            // Without its lease it has ended, and begins anew.
+            let leads = async || (led() > before).then_some(());
+            wait_for("it leads again", Duration::from_secs(10), leads)
+                .await
+                .unwrap();
+        }
     };
     disturbed(story, faults, beside).await
 }

@@ -490,6 +490,9 @@ pub async fn disturbed(
             "it ended as {found:?}\ninstead of {expected:?}\n{evidence}"
         ));
     }
+    if telling.replica.log().contains("panicked") {
+        return Err(format!("it panicked\n{}", telling.evidence()));
+    }
     telling.clear().await;
     Ok(told)
 }

@@ -291,6 +291,33 @@ fn a_template_that_is_missing_holds_before_any_pod_and_goes_on_by_itself() {
     assert!(reasons(&change).contains(&"ProgressDeadlineExceeded"));
 }
 
+/// Without pods stable answers nothing, so there is nothing to compare with; the tier says what that is
+/// worth.
+#[test]
+fn a_stable_revision_without_pods_does_not_keep_its_mending_out() {
+    let broken = |annotations| {
+        let mut world = serving();
+        world.observation.replica_sets[0].available = 0;
+        world.observation.replica_sets[0].ready = 0;
+        change(&mut world, "v2", annotations);
+        world
+    };
+    let mut low = broken(harmless());
+    let mut traffic = steady(5_000.0, 0.0, 0.0);
+    assert!(low.run(after(120), &mut traffic, |o| {
+        o.status.stable.as_ref().is_some_and(|it| it.revision == 2)
+    }));
+    lawful(&low);
+
+    let mut high = broken(risky());
+    let asks = |o: &Observation| waits_for(o, "AwaitingPerson");
+    assert!(high.run(after(300), &mut traffic, asks));
+    let message = &high.observation.status.message;
+    assert!(message.contains("gate evidence-1"), "{message}");
+    assert!(message.contains("stable"), "{message}");
+    lawful(&high);
+}
+
 #[test]
 fn a_budget_that_begins_to_burn_rolls_back_and_one_that_burnt_before_does_not() {
     let mut world = with_objective("RollBack");

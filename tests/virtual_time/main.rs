@@ -506,10 +506,16 @@ fn tightening_a_policy_takes_effect_in_mid_rollout_and_loosening_does_not() {
         world.observation.status.change.clone().unwrap().plan.steps,
         before.steps
     );
+    world.observation.policies.clear();
+    world.run(after(4), &mut steady(5_000.0, 0.0, 0.0), |_| false);
+    assert_eq!(
+        world.observation.status.change.clone().unwrap().plan.steps,
+        before.steps
+    );
     let mut policy = unattended();
     policy.spec.tiers.low.min_bake = Some(Duration::minutes(20));
     world.observation.policies = vec![policy];
-    world.run(after(4), &mut steady(5_000.0, 0.0, 0.0), |_| false);
+    world.run(after(5), &mut steady(5_000.0, 0.0, 0.0), |_| false);
     let plan = world.observation.status.change.clone().unwrap().plan;
     assert!(
         plan.steps[1..]

@@ -541,6 +541,26 @@ fn abort_with_nothing_under_way_does_nothing() {
 }
 
 #[test]
+fn another_change_in_the_midst_of_an_abort_is_staged_after_it() {
+    let mut world = serving();
+    change(&mut world, "v2", harmless());
+    go_on(&mut world, 1);
+    command(&mut world, "alice", InterventionAction::Abort);
+    let decision = world.look(&mut steady(5_000.0, 0.0, 0.0));
+    world.carry_out(&decision, usize::MAX);
+    let aborted = world.observation.status.change.clone().unwrap();
+    assert!(aborted.outcome.is_some(), "{aborted:?}");
+    change(&mut world, "v3", harmless());
+    go_on(&mut world, 2);
+    let next = world.observation.status.change.clone().unwrap();
+    assert_eq!((next.revision, next.step), (3, 1));
+    assert_ne!(next.run, aborted.run);
+    assert_eq!(stable_image(&world), "example.org/shop:v1");
+    go_on(&mut world, 60);
+    assert_eq!(stable_image(&world), "example.org/shop:v3");
+}
+
+#[test]
 fn law_8_a_rolled_back_change_is_tried_again_only_where_a_person_says_so() {
     let mut world = serving();
     change(&mut world, "v2", harmless());

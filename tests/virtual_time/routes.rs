@@ -389,6 +389,43 @@ fn a_route_that_cannot_be_read_for_a_moment_moves_nothing() {
 }
 
 #[test]
+fn what_a_change_needs_and_is_deleted_in_its_midst_holds_it_until_it_is_back() {
+    let mut world = routed(|_| {});
+    change(&mut world, "v2");
+    let mut traffic = steady(500.0, 0.0, 0.0);
+    let at_five = |observation: &Observation| weights(observation) == (95, 5);
+    assert!(world.run(after(DAYS), &mut traffic, at_five));
+    let minutes_on = |world: &World, minutes| {
+        let until = world.observation.now;
+        until
+            .checked_add(SignedDuration::from_mins(minutes))
+            .unwrap()
+    };
+    let waits = |world: &World| world.observation.status.waiting_for.clone();
+
+    let route = world.observation.routes[0].object.clone();
+    world.observation.routes[0].object = Err(Absence::NotFound);
+    let until = minutes_on(&world, 3);
+    assert!(!world.run(until, &mut traffic, World::at_rest));
+    assert_eq!(waits(&world).as_deref(), Some("RouteNotFound"));
+    world.observation.routes[0].object = route;
+    let until = minutes_on(&world, 1);
+    assert!(!world.run(until, &mut traffic, World::at_rest));
+
+    let service = world.observation.services.insert("web-canary".into(), None);
+    let until = minutes_on(&world, 3);
+    assert!(!world.run(until, &mut traffic, World::at_rest));
+    assert_eq!(waits(&world).as_deref(), Some("ServiceNotFound"));
+    let back = service.unwrap();
+    world.observation.services.insert("web-canary".into(), back);
+    assert!(world.run(after(DAYS), &mut traffic, |observation| {
+        let stable = observation.status.stable.as_ref();
+        stable.is_some_and(|it| it.revision == 2) && World::at_rest(observation)
+    }));
+    assert_eq!(world.broken, []);
+}
+
+#[test]
 fn a_preview_has_all_its_pods_and_no_share_and_one_switch_follows_where_the_policy_allows_it() {
     let mut world = routed(|seen| {
         let low = &mut seen.policies[0].spec.tiers.low;

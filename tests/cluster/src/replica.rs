@@ -71,6 +71,7 @@ pub struct Replica {
 struct State {
     pid: AtomicI32,
     starts: AtomicUsize,
+    good_ends: AtomicUsize,
 }
 
 impl State {
@@ -151,7 +152,10 @@ impl Replica {
                 );
                 keep.starts.fetch_add(1, SeqCst);
                 tokio::select! {
-                    _ = child.wait() => {}
+                    end = child.wait() => {
+                        let good = end.is_ok_and(|status| status.success());
+                        keep.good_ends.fetch_add(usize::from(good), SeqCst);
+                    }
                     () = ended.cancelled() => return,
                 }
                 keep.pid.store(0, SeqCst);
@@ -187,6 +191,12 @@ impl Replica {
     #[must_use]
     pub fn starts(&self) -> usize {
         self.state.starts.load(SeqCst)
+    }
+
+    /// How often it ended as if all were well.
+    #[must_use]
+    pub fn good_ends(&self) -> usize {
+        self.state.good_ends.load(SeqCst)
     }
 
     /// Its process id, while it runs.
