@@ -274,14 +274,16 @@ async fn lead(
     }
 }
 
-/// Looks at the admission policies also while no change asks for any sign-off, but not where nothing
-/// happens at all: idle costs nothing.
+/// Looks at the admission policies also while no change asks for any sign-off, but not where all is well
+/// and nothing happens at all: idle costs nothing.
 async fn watch_admission(check: AdmissionCheck, telemetry: Arc<Telemetry>) {
     loop {
         let problems = check.check().await.problems;
         telemetry.sign_offs_proven(problems.is_empty());
         tokio::time::sleep(ADMISSION_INTERVAL).await;
-        check.activity().await;
+        if problems.is_empty() {
+            check.activity().await;
+        }
     }
 }
 
