@@ -173,7 +173,8 @@ fn without_evidence(status: &RolloutStatus) -> RolloutStatus {
         }
     }
     for condition in &mut status.conditions {
-        if awaited && condition.reason == reason::AWAITING_EVIDENCE {
+        let counts = condition.type_ == "Analysis" && condition.reason == "Counted";
+        if counts || (awaited && condition.reason == reason::AWAITING_EVIDENCE) {
             condition.message.clear();
         }
         without_numbers(&mut condition.message);
