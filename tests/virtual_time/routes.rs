@@ -67,6 +67,17 @@ fn routed(edit: impl Fn(&mut Observation)) -> World {
     World::new(world.observation)
 }
 
+/// The same with so much room for pods.
+fn crowded(replicas: i32, surge: i32, unavailable: i32, dynamic: bool) -> World {
+    routed(|seen| {
+        let canary = &mut seen.spec.strategy.canary;
+        canary.dynamic_stable = dynamic;
+        canary.max_surge = IntOrString::Int(surge);
+        canary.max_unavailable = IntOrString::Int(unavailable);
+        seen.spec.replicas = replicas;
+    })
+}
+
 fn weights(observation: &Observation) -> (i64, i64) {
     let object = observation.routes[0].object.as_ref().unwrap();
     let weight = |n: usize| {
@@ -319,13 +330,7 @@ fn with_little_surge_a_change_is_promoted_all_the_same_and_never_passes_it() {
     for dynamic in [false, true] {
         for replicas in [1, 2, 3, 6, 7, 11, 12] {
             for (surge, unavailable) in [(0, 0), (0, 1), (1, 0), (2, 0), (1, 2)] {
-                let mut world = routed(|seen| {
-                    let canary = &mut seen.spec.strategy.canary;
-                    canary.dynamic_stable = dynamic;
-                    canary.max_surge = IntOrString::Int(surge);
-                    canary.max_unavailable = IntOrString::Int(unavailable);
-                    seen.spec.replicas = replicas;
-                });
+                let mut world = crowded(replicas, surge, unavailable, dynamic);
                 change(&mut world, "v2");
                 let mut most = 0;
                 let rests = world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), |observation| {
@@ -498,13 +503,7 @@ proptest! {
         replicas in 1..12i32, surge in 0..=12i32, unavailable in 0..3i32, dynamic in any::<bool>(),
         bad in any::<bool>(), take in 0..2_000i64, ready in 0..20i64, superseded_after in 0..400usize, crash in 0..4usize,
     ) {
-        let mut world = routed(|seen| {
-            let canary = &mut seen.spec.strategy.canary;
-            canary.dynamic_stable = dynamic;
-            canary.max_surge = IntOrString::Int(surge);
-            canary.max_unavailable = IntOrString::Int(unavailable);
-            seen.spec.replicas = replicas;
-        });
+        let mut world = crowded(replicas, surge, unavailable, dynamic);
         world.routers_take = SignedDuration::from_millis(take);
         world.pods_ready_after = Some(SignedDuration::from_secs(ready));
         change(&mut world, "v2");

@@ -157,10 +157,10 @@ async fn take_all(zoo: &mut Zoo, all: &BTreeSet<Permission>) -> Vec<Taken> {
     let mut done = Vec::new();
     for name in ORDER {
         let permission = all.iter().find(|it| it.to_string() == *name).unwrap();
-        let from = clock::now();
+        let (from, before) = (clock::now(), zoo.log().len());
         zoo.set(permission, permission.lacking(all), false).await;
         zoo.provoke(name).await;
-        let told = zoo.named(permission).await;
+        let told = zoo.named(permission, before).await;
         println!(
             "{:5.1} s  {name}: {told}",
             clock::now().duration_since(from).as_secs_f64()
@@ -604,9 +604,14 @@ impl Zoo {
         wait_for("the role is in force", SOON, look).await.unwrap();
     }
 
-    /// Waits until the refusal is told, and says where.
-    async fn named(&self, permission: &Permission) -> String {
+    /// What the operator has logged, for other tests too.
+    fn log(&self) -> String {
         let log = self.scene.cluster.dir().join("operator.log");
+        String::from_utf8_lossy(&std::fs::read(log).unwrap()).into_owned()
+    }
+
+    /// Waits until the refusal is told, in the log after what was there before, and says where.
+    async fn named(&self, permission: &Permission, before: usize) -> String {
         let look = async || {
             let rollouts = self
                 .scene
@@ -624,7 +629,7 @@ impl Zoo {
                 .filter_map(|(name, _)| name)
                 .map(|name| format!("status of {name}"))
                 .collect();
-            if permission.is_named(&std::fs::read_to_string(&log).unwrap()) {
+            if permission.is_named(self.log().get(before..).unwrap_or_default()) {
                 told.push("log".into());
             }
             (!told.is_empty()).then(|| told.join(", "))
