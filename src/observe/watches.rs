@@ -3,7 +3,8 @@
 //! | watch | kept in memory | why |
 //! |---|---|---|
 //! | Rollouts | selector, pod labels, Services, `dependsOn` ([`Claim`]) | triggers; who claims which pods and Services, and depends on whom |
-//! | ReplicaSets and Jobs that the controller owns | a hash of what decisions depend on | triggers |
+//! | ReplicaSets that the controller owns | a hash of what decisions depend on | triggers |
+//! | Jobs that the controller owns | nothing | triggers |
 //! | RolloutPolicies | whole | every decision |
 //! | `SignOff`s, Interventions, Freezes | nothing | triggers |
 //! | routes, of the kinds that a Rollout names | nothing | triggers |
@@ -27,6 +28,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -242,8 +244,15 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
     let claims = watch_claims(client, telemetry, send.clone());
     let policies = watch_policies(client, telemetry, send.clone());
     let namespaces = watch_namespaces(client, telemetry);
-    watch_pods(client, telemetry, send.clone());
-    watch_jobs(client, telemetry, send.clone());
+    let mut seen = Seen::default();
+    watch_owned(
+        "ReplicaSet",
+        client,
+        telemetry,
+        send.clone(),
+        move |event| pods_have_news(&mut seen, event),
+    );
+    watch_owned::<PartialObjectMeta<Job>>("Job", client, telemetry, send.clone(), |_| true);
     watch_wishes::<SignOff>("SignOff", client, telemetry, send.clone());
     watch_wishes::<Intervention>("Intervention", client, telemetry, send.clone());
     for kind in RouteKind::ALL {
@@ -420,9 +429,9 @@ impl Pods {
     /// What must change for another decision: not how many pods have begun to start, but that the last
     /// one is gone.
     fn version(&self) -> impl Hash {
-        let gone = self.spec.replicas == 0 && self.status.replicas == 0;
-        let (available, trouble) = (self.status.available_replicas, &self.status.conditions);
-        (self.spec.clone(), gone, available, trouble.clone())
+        let Self { spec, status, .. } = self;
+        let gone = spec.replicas == 0 && status.replicas == 0;
+        (spec, gone, status.available_replicas, &status.conditions)
     }
 
     /// Whether it was only just made, as the controller does it, and nothing has come of it.
@@ -431,60 +440,55 @@ impl Pods {
     }
 }
 
-/// Watches the ReplicaSets of Rollouts.
-fn watch_pods(client: &Client, telemetry: &Arc<Telemetry>, send: mpsc::UnboundedSender<Trigger>) {
-    let config = config().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
-    let events = watcher(Api::<Pods>::all(client.clone()), config);
-    let mut seen = Seen::default();
-    let mut listed_before = false;
-    run(
-        "ReplicaSet",
-        telemetry,
-        events,
-        move |event| match event {
-            watcher::Event::Apply(it) => {
-                let made = !seen.knows(&it.metadata) && it.is_blank();
-                let news = seen.is_news(&it.metadata, &it.version()) && !made;
-                news.then(|| owner(&it.metadata).map(Trigger::Related))?
-            }
-            watcher::Event::Delete(it) => {
-                seen.forget(&it.metadata);
-                owner(&it.metadata).map(Trigger::Related)
-            }
-            watcher::Event::InitApply(it) => {
-                seen.is_news(&it.metadata, &it.version());
-                None
-            }
-            watcher::Event::Init => {
-                seen = Seen::default();
-                None
-            }
-            // What vanished while the watch was away leaves no event, so all are looked at; at
-            // the start they are anyway.
-            watcher::Event::InitDone => {
-                std::mem::replace(&mut listed_before, true).then_some(Trigger::All)
-            }
-        },
-        send,
-    );
+/// Whether something of a ReplicaSet has changed that a decision depends on.
+fn pods_have_news(seen: &mut Seen, event: &watcher::Event<Pods>) -> bool {
+    match event {
+        watcher::Event::Apply(it) => {
+            let made = !seen.knows(&it.metadata) && it.is_blank();
+            seen.is_news(&it.metadata, &it.version()) && !made
+        }
+        watcher::Event::Delete(it) => {
+            seen.forget(&it.metadata);
+            true
+        }
+        watcher::Event::Init => {
+            *seen = Seen::default();
+            false
+        }
+        watcher::Event::InitApply(it) => seen.is_news(&it.metadata, &it.version()),
+        watcher::Event::InitDone => true,
+    }
 }
 
-/// Watches the Jobs of Rollouts.
-fn watch_jobs(client: &Client, telemetry: &Arc<Telemetry>, send: mpsc::UnboundedSender<Trigger>) {
+/// Watches what the controller makes for single Rollouts; what is no news wakes nobody.
+fn watch_owned<K>(
+    kind: &'static str,
+    client: &Client,
+    telemetry: &Arc<Telemetry>,
+    send: mpsc::UnboundedSender<Trigger>,
+    mut is_news: impl FnMut(&watcher::Event<K>) -> bool + Send + 'static,
+) where
+    K: Resource<DynamicType = ()> + std::fmt::Debug + Clone + DeserializeOwned + Send + 'static,
+{
     let config = config().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
-    let events = watcher(Api::<PartialObjectMeta<Job>>::all(client.clone()), config);
+    let events = watcher(Api::<K>::all(client.clone()), config);
     let mut listed_before = false;
     run(
-        "Job",
+        kind,
         telemetry,
         events,
-        move |event| match event {
-            watcher::Event::Apply(it) | watcher::Event::Delete(it) => {
-                owner(&it.metadata).map(Trigger::Related)
-            }
-            watcher::Event::InitApply(_) | watcher::Event::Init => None,
-            watcher::Event::InitDone => {
-                std::mem::replace(&mut listed_before, true).then_some(Trigger::All)
+        move |event| {
+            let is_news = is_news(&event);
+            match event {
+                watcher::Event::Apply(it) | watcher::Event::Delete(it) if is_news => {
+                    owner(it.meta()).map(Trigger::Related)
+                }
+                // What vanished while the watch was away leaves no event, so all are looked at; at
+                // the start they are anyway.
+                watcher::Event::InitDone => {
+                    std::mem::replace(&mut listed_before, true).then_some(Trigger::All)
+                }
+                _ => None,
             }
         },
         send,

@@ -3,6 +3,7 @@
 use countersign_cluster::Fault;
 use futures::StreamExt as _;
 
+use crate::requests::when;
 use crate::story::{Faults, Story, told, undisturbed};
 use crate::{SIDE_BY_SIDE, is_thorough};
 
@@ -15,13 +16,7 @@ async fn law_5_dies_at(story: Story) {
     let tellings = points.into_iter().map(async |point| {
         let fault = [Fault::KillBefore, Fault::KillAfter][point % 2].clone();
         let (write, deadly) = (point / 2, fault.clone());
-        let faults = Faults::of(move |asked| {
-            if asked.write == Some(write) {
-                deadly.clone()
-            } else {
-                Fault::Pass
-            }
-        });
+        let faults = Faults::of(move |asked| when(asked.write == Some(write), deadly.clone()));
         let told = told(story, faults).await;
         let told = told.map_err(|error| format!("{fault:?} {write}: {error}"))?;
         Ok::<_, String>(told.starts - 1)

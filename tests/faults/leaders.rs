@@ -8,7 +8,7 @@ use countersign_cluster::{Fault, Replica, wait_for};
 use tokio::time::sleep;
 
 use crate::is_thorough;
-use crate::requests::all_end_well;
+use crate::requests::{all_end_well, when};
 use crate::story::{Faults, Story, Telling, Told, disturbed, replica};
 
 /// Another operator of the same Rollouts, whose lease is in this namespace.
@@ -87,14 +87,13 @@ async fn without_lease(story: Story) -> Result<Told, String> {
     let switch = refused.clone();
     let faults = Faults::of(move |asked| {
         let lease = asked.resource == "leases" && switch.load(SeqCst);
-        if lease {
+        when(
+            lease,
             Fault::Answer {
                 status: 403,
                 retry_after: None,
-            }
-        } else {
-            Fault::Pass
-        }
+            },
+        )
     });
     disturbed(story, faults, async |telling: &Telling| {
         sleep(Duration::from_secs(3)).await;

@@ -66,70 +66,43 @@ fn is_lease(asked: &Asked) -> bool {
     asked.resource == "leases"
 }
 
+/// The fault where this holds, and none where it does not.
+pub fn when(holds: bool, fault: Fault) -> Fault {
+    if holds { fault } else { Fault::Pass }
+}
+
 /// Each way to be refused, with what it refuses.
 fn refusals() -> Vec<(&'static str, fn(&Asked) -> Fault)> {
     vec![
         ("every second status conflicts", |asked| {
             let second = asked.resource == "rollouts/status" && asked.before % 2 == 1;
-            if second {
-                refused(409, None)
-            } else {
-                Fault::Pass
-            }
+            when(second, refused(409, None))
         }),
         ("every first attempt is throttled", |asked| {
             let first = asked.write.is_some_and(|it| it % 2 == 0);
-            if first {
-                refused(429, Some(1))
-            } else {
-                Fault::Pass
-            }
+            when(first, refused(429, Some(1)))
         }),
         ("every third request fails", |asked| {
             let third = !is_lease(asked) && asked.before % 3 == 2;
-            if third {
-                refused(500, None)
-            } else {
-                Fault::Pass
-            }
+            when(third, refused(500, None))
         }),
         ("every third request is not served", |asked| {
             let third = !is_lease(asked) && asked.before % 3 == 1;
-            if third {
-                refused(503, None)
-            } else {
-                Fault::Pass
-            }
+            when(third, refused(503, None))
         }),
         ("every list is expired once", |asked| {
             let list = asked.name.is_empty() && asked.write.is_none() && asked.before % 2 == 0;
-            if list {
-                refused(410, None)
-            } else {
-                Fault::Pass
-            }
+            when(list, refused(410, None))
         }),
         ("no Event is accepted", |asked| {
-            if asked.resource == "events" {
-                refused(403, None)
-            } else {
-                Fault::Pass
-            }
+            when(asked.resource == "events", refused(403, None))
         }),
         ("everything is slow", |asked| {
             let slow = !asked.watch && asked.before % 4 == 3;
-            if slow {
-                Fault::Delay(Duration::from_secs(3))
-            } else {
-                Fault::Pass
-            }
+            when(slow, Fault::Delay(Duration::from_secs(3)))
         }),
         ("every fifth request is lost", |asked| {
-            if asked.before % 5 == 4 {
-                Fault::Lose
-            } else {
-                Fault::Pass
-            }
+            when(asked.before % 5 == 4, Fault::Lose)
         }),
     ]
 }
@@ -226,13 +199,7 @@ async fn any_mixture_of_faults_ends_as_without() {
 /// Nobody is reached while the switch is on.
 fn away(switch: &Arc<AtomicBool>) -> impl Fn(&Asked) -> Fault + Send + Sync + 'static {
     let switch = switch.clone();
-    move |_| {
-        if switch.load(SeqCst) {
-            Fault::Lose
-        } else {
-            Fault::Pass
-        }
-    }
+    move |_| when(switch.load(SeqCst), Fault::Lose)
 }
 
 async fn absence(story: Story, time: Duration, of_prometheus: bool) -> Result<Told, String> {

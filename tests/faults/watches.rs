@@ -6,7 +6,7 @@ use std::time::Duration;
 use countersign_cluster::{Events, Fault};
 
 use crate::is_thorough;
-use crate::requests::all_end_well;
+use crate::requests::{all_end_well, when};
 use crate::story::{Faults, Story, told};
 
 #[tokio::test]
@@ -28,13 +28,7 @@ async fn law_5_watches_that_lie_change_nothing() {
         stories.iter().map(move |story| {
             let name = format!("{story:?}, {events:?}");
             let events = events.clone();
-            let faults = Faults::of(move |asked| {
-                if asked.watch {
-                    Fault::Events(events.clone())
-                } else {
-                    Fault::Pass
-                }
-            });
+            let faults = Faults::of(move |asked| when(asked.watch, Fault::Events(events.clone())));
             (name, told(*story, faults))
         })
     });
@@ -61,11 +55,10 @@ async fn one_watch_that_is_refused_for_ever_stalls_no_other() {
         let faults = Faults::of(move |asked| {
             let watched = asked.name.is_empty() && asked.resource == kind && asked.write.is_none();
             // Live reads of a namespace are lists too; the first and the watches are the watcher's.
-            if watched && (asked.watch || asked.before == 0) {
-                refuse.clone()
-            } else {
-                Fault::Pass
-            }
+            when(
+                watched && (asked.watch || asked.before == 0),
+                refuse.clone(),
+            )
         });
         (format!("{kind} refused"), told(Story::Routed, faults))
     });
