@@ -49,12 +49,13 @@ demo: build tools
 	$(BIN)/cluster exec --operator $(BIN)/countersign -- "$$demo"
 
 ## demo-up: leaves a cluster running with the operator and the first versions of examples/, and
-##   prints what to export: eval "$$(make -s demo-up)"
+##   prints what to export: eval "$$(make -s demo-up)". A definition may be established and not yet be served
 demo-up: build
 	@set -e; PATH="$$(tests/cluster/tools/build.sh):$$PATH"; \
 	exports=$$($(BIN)/cluster up --operator $(BIN)/countersign); eval "$$exports"; \
 	{ kubectl wait --for=condition=Established crd --all; \
-	kubectl apply --server-side $(patsubst %,-f examples/%.yaml,policy harmless risky); \
+	tries=0; until kubectl apply --server-side $(patsubst %,-f examples/%.yaml,policy harmless risky); do \
+		tries=$$((tries + 1)); [ $$tries -lt 10 ]; sleep 1; done; \
 	kubectl wait --for=jsonpath={.status.phase}=Stable rollout web login; } >&2; \
 	echo "$$exports"; echo "export PATH='$${PATH%%:*}':\"\$$PATH\""
 

@@ -1,6 +1,6 @@
 //! An independent witness: every version of every object of a namespace, in the order in which the API
 //! server made them, and what must have held all along. It shares no code with the operator's decisions
-//! and asks the API server past every proxy.
+//! and asks the API server past every proxy. What may have come while a watch of its own was away, it does not judge.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,7 +11,7 @@ use countersign::api::{HASH_LABEL, REVISION_ANNOTATION, Rollout};
 use countersign_cluster::Cluster;
 use futures::TryStreamExt as _;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher;
 use kube::{Api, ResourceExt as _};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -28,6 +28,8 @@ const KINDS: [(&str, &str, &str); 5] = [
 
 /// Versions that came so long ago are in order: no watch is that late.
 const LATE: Duration = Duration::from_secs(10);
+/// How soon a watch that broke is opened again: what it misses is not judged.
+const BLINK: Duration = Duration::from_millis(100);
 /// Lines of a Rollout's tale that are kept.
 const LINES: usize = 300;
 
@@ -54,18 +56,33 @@ struct Book {
     /// What may still be out of order, by version.
     recent: BTreeMap<(u64, String), Entry>,
     newest: u64,
+    /// The newest version of each object.
+    last: BTreeMap<String, u64>,
+    /// Versions, after the first and up to the second, between which one of a Rollout may have been missed.
+    unseen: Vec<(String, u64, u64)>,
     seen: BTreeMap<String, Seen>,
     broken: Vec<String>,
 }
 
 impl Book {
-    fn enter(&mut self, entry: Entry) {
+    /// Enters a version; a list tells only the newest one, and none that came between.
+    fn enter(&mut self, entry: Entry, listed: bool) {
         self.newest = self.newest.max(entry.version);
-        let key = (
-            entry.version,
-            format!("{}/{}", entry.kind, entry.object.name_any()),
-        );
-        self.recent.insert(key, entry);
+        let object = format!("{}/{}", entry.kind, entry.object.name_any());
+        let last = self.last.insert(object.clone(), entry.version);
+        if let Some(last) = last.filter(|last| listed && *last < entry.version) {
+            self.unseen
+                .push((entry.rollout.clone(), last, entry.version));
+        }
+        self.recent.insert((entry.version, object), entry);
+    }
+
+    /// Whether what was known of the Rollout at that version may have been out of date.
+    fn is_unseen(&self, entry: &Entry) -> bool {
+        let mut unseen = self.unseen.iter();
+        unseen.any(|(rollout, after, until)| {
+            *rollout == entry.rollout && (*after + 1..=*until).contains(&entry.version)
+        })
     }
 
     /// Judges what came before this moment, in order.
@@ -76,9 +93,13 @@ impl Book {
             .filter(|it| it.get().came <= until)
         {
             let entry = first.remove();
+            let unseen = self.is_unseen(&entry);
             let after = self.seen.entry(entry.rollout.clone()).or_default();
             let before = after.clone();
             after.take(&entry);
+            if unseen {
+                continue;
+            }
             let found = judge(&before, after, &entry).into_iter();
             let found = found.map(|it| format!("{} at {}: {it}", entry.rollout, entry.version));
             self.broken.extend(found);
@@ -220,13 +241,17 @@ impl Ledger {
 
 /// Enters every version of every object of a kind.
 async fn watch(api: Api<DynamicObject>, kind: &'static str, book: Arc<Mutex<Book>>) {
-    let events = watcher(api, watcher::Config::default()).default_backoff();
-    let mut events = std::pin::pin!(events);
+    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
     loop {
-        let (object, deleted) = match events.try_next().await {
-            Ok(Some(watcher::Event::Apply(it) | watcher::Event::InitApply(it))) => (it, false),
-            Ok(Some(watcher::Event::Delete(it))) => (it, true),
-            Ok(Some(_)) | Err(_) => continue,
+        let (object, listed, deleted) = match events.try_next().await {
+            Ok(Some(watcher::Event::Apply(it))) => (it, false, false),
+            Ok(Some(watcher::Event::InitApply(it))) => (it, true, false),
+            Ok(Some(watcher::Event::Delete(it))) => (it, false, true),
+            Ok(Some(_)) => continue,
+            Err(_) => {
+                tokio::time::sleep(BLINK).await;
+                continue;
+            }
             Ok(None) => return,
         };
         let entry = Entry {
@@ -237,7 +262,7 @@ async fn watch(api: Api<DynamicObject>, kind: &'static str, book: Arc<Mutex<Book
             deleted,
             came: Instant::now(),
         };
-        book.lock().unwrap().enter(entry);
+        book.lock().unwrap().enter(entry, listed);
     }
 }
 
