@@ -23,7 +23,7 @@ use crate::observe::watches::{Claim, Trigger};
 use crate::telemetry::Telemetry;
 
 /// Rollouts that are looked at side by side.
-const CONCURRENCY: u16 = 32;
+const CONCURRENCY: u16 = 64;
 /// Longest time that one look may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Longest wait after repeated failures.
@@ -55,6 +55,18 @@ impl Error {
             Self::TimedOut => "timeout",
             Self::Panicked => "panic",
         }
+    }
+
+    /// How long the API server asks to be left alone; zero where it does not.
+    fn retry_after(&self) -> Duration {
+        let (Self::Read(source) | Self::Write(act::Error::Refused { source, .. })) = self else {
+            return Duration::ZERO;
+        };
+        let kube::Error::Api(status) = &**source else {
+            return Duration::ZERO;
+        };
+        let details = status.details.as_ref();
+        Duration::from_secs(details.map_or(0, |it| it.retry_after_seconds.into()))
     }
 }
 
@@ -149,16 +161,24 @@ fn references(store: &Store<Claim>, wanted: impl Fn(&Claim) -> bool) -> Vec<Obje
 
 async fn reconcile(claim: Arc<Claim>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
-    let look = AssertUnwindSafe(Box::pin(look(&claim, &context))).catch_unwind();
-    let result = match tokio::time::timeout(PATIENCE, look).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(Error::Panicked),
-        Err(_) => Err(Error::TimedOut),
-    };
+    let result = guarded(Box::pin(look(&claim, &context)), PATIENCE).await;
     let label = result.as_ref().map_or_else(Error::result, |_| "ok");
     context.telemetry.reconciled(label, started.elapsed());
     remember(&claim, &context, result.as_ref().err());
     result
+}
+
+/// A look that neither lasts for ever nor takes others with it.
+async fn guarded(
+    look: impl Future<Output = Result<Action, Error>>,
+    patience: Duration,
+) -> Result<Action, Error> {
+    let look = AssertUnwindSafe(look).catch_unwind();
+    match tokio::time::timeout(patience, look).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(Error::Panicked),
+        Err(_) => Err(Error::TimedOut),
+    }
 }
 
 /// Observe, decide, act.
@@ -251,6 +271,7 @@ fn back_off(claim: Arc<Claim>, error: &Error, context: Arc<Context>) -> Action {
     };
     let delay = Duration::from_millis(first)
         .saturating_mul(1 << failure.attempts.min(10).saturating_sub(1))
+        .max(error.retry_after())
         .min(LONGEST_BACKOFF);
     let due = failure
         .look_again_at
@@ -261,4 +282,41 @@ fn back_off(claim: Arc<Claim>, error: &Error, context: Arc<Context>) -> Action {
 
 fn until(at: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(clock::now())).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_look_that_panics_is_an_error_of_that_look_alone() {
+        let result = guarded(async { panic!("a defect") }, PATIENCE).await;
+        assert_eq!(result.unwrap_err().result(), "panic");
+    }
+
+    #[tokio::test]
+    async fn a_look_that_never_ends_is_given_up() {
+        let result = guarded(std::future::pending(), Duration::from_millis(1)).await;
+        assert_eq!(result.unwrap_err().result(), "timeout");
+    }
+
+    #[test]
+    fn the_api_server_is_left_alone_as_long_as_it_asks() {
+        let details = serde_json::json!({ "retryAfterSeconds": 7 });
+        let busy = Status::failure("too many requests", "TooManyRequests")
+            .with_code(429)
+            .with_details(serde_json::from_value(details).unwrap());
+        let busy = || Box::new(kube::Error::Api(Box::new(busy.clone())));
+        assert_eq!(Error::Read(busy()).retry_after(), Duration::from_secs(7));
+        let refused = act::Error::Refused {
+            what: "the status".into(),
+            rollout: "shop/web".into(),
+            source: busy(),
+        };
+        let refused = Error::Write(refused);
+        assert_eq!(refused.retry_after(), Duration::from_secs(7));
+        assert_eq!(Error::TimedOut.retry_after(), Duration::ZERO);
+    }
 }

@@ -15,7 +15,7 @@ use crate::api;
 use crate::controller::{self, Context};
 use crate::lease::Lease;
 use crate::observe::admission::AdmissionCheck;
-use crate::observe::cluster::Observer;
+use crate::observe::cluster::{Observer, Reads};
 use crate::observe::order::{Turns, Waiting};
 use crate::observe::prometheus::{self, Pair, Prometheus, PrometheusConfig};
 use crate::observe::watches;
@@ -202,6 +202,7 @@ async fn operate(options: Options) -> Result<(), Error> {
             prometheus,
             admission: admission.clone(),
             turns: Turns::default(),
+            reads: Reads::Newest,
         },
         actor: Actor {
             recorder: Recorder::new(

@@ -22,7 +22,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::analysis::{self, Verdict};
 use super::checks::Checks;
-use super::decision::{Decision, Notice};
+use super::decision::{Action, Decision, Notice};
 use super::freeze::{self, Freezes};
 use super::gate::{self, Hold, HoldKind, Situation};
 use super::observation::{Observation, SeenIntervention};
@@ -58,6 +58,8 @@ const MAX_LOUD: usize = 195;
 const MAX_COMMANDS: usize = 40;
 /// When to look again at what no watch reports.
 const SOON: SignedDuration = SignedDuration::from_secs(5);
+/// When to look again at pods that are awaited: that they are there is reported, why not is to be read.
+const PODS: SignedDuration = SignedDuration::from_secs(15);
 /// When to look again while routes and Services are not as they should be.
 const TRAFFIC: SignedDuration = SignedDuration::from_millis(500);
 /// Longest time by which looks for evidence are spread.
@@ -75,6 +77,7 @@ pub fn decide(observation: &Observation) -> Decision {
         observation,
         proposal: &proposal,
         look_again_at: None,
+        went_on: false,
         changers: BTreeSet::new(),
         ended: None,
     };
@@ -95,9 +98,7 @@ pub fn decide(observation: &Observation) -> Decision {
         depends || hold.as_ref().is_some_and(Hold::is_wanted),
     );
     actions.extend(smoke::actions(observation, &status, hold.as_ref()));
-    if !actions.is_empty() {
-        turn.look_again_after(SOON);
-    }
+    turn.look_again_after_acting(&actions);
     let adoption = adoption::step(observation, &proposal, &mut status, &actions);
     actions.extend(adoption.actions);
     adoption
@@ -133,6 +134,8 @@ struct Turn<'a> {
     observation: &'a Observation,
     proposal: &'a Proposal,
     look_again_at: Option<Timestamp>,
+    /// Whether all gates were open.
+    went_on: bool,
     /// Who brought the pods that are asked for into the cluster, by the change that ended just now.
     changers: BTreeSet<String>,
     /// A first revision that serves now: the status needs it no more, its record and Event do.
@@ -163,6 +166,7 @@ impl Turn<'_> {
                 // Nothing follows for it; where it could not be recorded the status keeps it for that.
                 let over = change.initial && change.outcome == Some(Outcome::Promoted);
                 if over && self.observation.write_failure.is_none() {
+                    self.went_on = false;
                     self.ended = Some(change);
                 } else {
                     status.change = Some(change);
@@ -890,13 +894,15 @@ impl Turn<'_> {
             reason::WISHES_UNREADABLE,
             reason::CHECK_INVALID,
             reason::WORKLOAD_INVALID,
-            reason::AWAITING_PODS,
             reason::ROUTER_NOT_INSTALLED,
             reason::ROUTE_NOT_FOUND,
             reason::ROUTE_INVALID,
         ];
         if polled.contains(&hold.reason.as_str()) {
             self.look_again_after(SOON);
+        }
+        if hold.reason == reason::AWAITING_PODS {
+            self.look_again_after(PODS);
         }
         if hold.reason == reason::AWAITING_TRAFFIC {
             let lately = change.progressed_at.as_ref();
@@ -1000,7 +1006,7 @@ impl Turn<'_> {
                 );
             }
         }
-        self.look_again_after(SOON);
+        self.went_on = true;
     }
 
     fn enter(&self, change: &mut Change, stage: Stage, weight: i32) {
@@ -1161,6 +1167,17 @@ impl Turn<'_> {
         }
     }
 
+    /// Pods are reported when they come; whatever else follows is looked at soon.
+    fn look_again_after_acting(&mut self, actions: &[Action]) {
+        let is_reported =
+            |it: &Action| matches!(it, Action::CreateReplicaSet { .. } | Action::Scale { .. });
+        if !actions.iter().all(is_reported) || (self.went_on && actions.is_empty()) {
+            self.look_again_after(SOON);
+        } else if !actions.is_empty() {
+            self.look_again_after(PODS);
+        }
+    }
+
     fn look_again(&mut self, at: Timestamp) {
         self.look_again_at = Some(self.look_again_at.map_or(at, |earlier| earlier.min(at)));
     }
@@ -1187,10 +1204,11 @@ fn shares(change: &Change) -> usize {
     change.plan.steps.len() + usize::from(watched)
 }
 
-/// How much later than it could a Rollout looks for its evidence: at most a fifth of the interval, and
-/// always the same. Rollouts that began together would otherwise all ask at the same moments.
+/// How much later than it could a Rollout looks for its evidence, which is always the same. Rollouts that
+/// began together would otherwise all ask at the same moments. Short intervals ask for haste.
 fn spread(uid: &str, interval: SignedDuration) -> SignedDuration {
-    let most = (interval / 5).min(LONGEST_SPREAD).as_millis();
+    let part = if interval < LONGEST_SPREAD { 10 } else { 3 };
+    let most = (interval / part).min(LONGEST_SPREAD).as_millis();
     let most = u64::try_from(most).unwrap_or_default();
     // FNV-1a, which is the same in every build.
     let hash = uid.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -1283,8 +1301,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looks_are_spread_over_a_fifth_of_the_interval() {
-        for (interval, most) in [(1, 200), (10, 2_000), (25, 5_000), (3_600, 5_000)] {
+    fn looks_are_spread_over_a_part_of_the_interval() {
+        for (interval, most) in [(1, 100), (6, 2_000), (15, 5_000), (3_600, 5_000)] {
             let interval = SignedDuration::from_secs(interval);
             let mut delays: Vec<_> = (0..1_000)
                 .map(|n| format!("0b54f2a6-9a47-4f0e-8a53-{n:012}"))

@@ -4,6 +4,9 @@ use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::observation::Observation;
+use super::reason;
+use crate::api::rollout::Outcome;
 use crate::api::{Duration, PodTemplate, RolloutRunSpec, RolloutStatus, RouteKind};
 
 /// One decision. Carrying it out twice has the effect of carrying it out once.
@@ -21,6 +24,28 @@ pub struct Decision {
     pub record: Option<Record>,
     /// When to look again if nothing happens before.
     pub look_again_at: Option<Timestamp>,
+}
+
+impl Decision {
+    /// Whether nothing is to be written.
+    #[must_use]
+    pub fn is_idle(&self, observation: &Observation) -> bool {
+        self.status == observation.status
+            && self.actions.is_empty()
+            && self.answers.is_empty()
+            && self.notices.is_empty()
+            && self.record.is_none()
+    }
+
+    /// Whether a change is rolled back for its windows alone.
+    #[must_use]
+    pub fn condemns(&self) -> bool {
+        let change = self.status.change.as_ref();
+        change.is_some_and(|change| {
+            let why = change.transitions.last().map(|line| line.reason.as_str());
+            change.outcome == Some(Outcome::RolledBack) && why == Some(reason::ANALYSIS_FAILED)
+        })
+    }
 }
 
 /// One write to the cluster.

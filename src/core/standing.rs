@@ -20,7 +20,7 @@ const REFRESH: SignedDuration = SignedDuration::from_mins(1);
 
 /// For how long a routine wait after a transition, or after the end of a bake, is left unsaid: most are
 /// over by then, and each costs a write and an Event.
-const SETTLE: SignedDuration = SignedDuration::from_secs(10);
+const SETTLE: SignedDuration = SignedDuration::from_secs(30);
 
 /// Longest message of a condition.
 const MAX_MESSAGE: usize = 1_024;
@@ -87,7 +87,10 @@ pub fn keep_quiet(
         new.clone_from(old);
         return None;
     }
-    let told_at = routine_until(observation, new, hold?)?;
+    let told_at = match hold {
+        Some(hold) => routine_until(observation, new, hold),
+        None => leaving_until(observation, new),
+    }?;
     if without_words(old) == without_words(new) {
         new.clone_from(old);
         return Some(told_at);
@@ -129,6 +132,15 @@ fn routine_until(
     let bake = gate::bake_ends(change).filter(|end| *end <= observation.now);
     let until = moments.chain(bake).max()?.saturating_add(SETTLE).ok()?;
     (until > observation.now).then_some(until)
+}
+
+/// Until when it is no news how many pods of what has ended are left.
+fn leaving_until(observation: &Observation, status: &RolloutStatus) -> Option<Timestamp> {
+    let change = status.change.as_ref()?;
+    let leaves = change.outcome.is_some() && status.phase == observation.status.phase;
+    let told = change.transitions.last()?.at.as_ref()?;
+    let until = told.0.saturating_add(SETTLE).ok()?;
+    (leaves && until > observation.now).then_some(until)
 }
 
 /// The status without what is said of it: what is left is what decisions are made from.

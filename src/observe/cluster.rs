@@ -6,12 +6,13 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::ReplicaSet as ApiReplicaSet;
 use k8s_openapi::api::core::v1::{Namespace, Service as ApiService};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::jiff::Timestamp;
-use kube::api::ListParams;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::api::{GetParams, ListParams};
 use kube::core::DynamicObject;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::admission::AdmissionCheck;
@@ -25,11 +26,15 @@ use crate::api::{
     REVISION_ANNOTATION, ROLLOUT_UID_LABEL, Rollout, RolloutPolicy, RolloutRun,
     TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
 };
-use crate::core::checks::{self, Checks};
+use crate::core::checks::Checks;
+use crate::core::decide::{self, decide};
 use crate::core::observation::{
     Admission, CheckWindows, Farewell, NamedPolicy, NewPods, PastRun, ReplicaSet, Service,
 };
-use crate::core::{Observation, analysis, decide, policy, provenance, workload};
+use crate::core::{Observation, analysis, checks, policy, provenance, workload};
+
+/// Looks that follow each other within this time may do with what the API server has at hand.
+const SOON: SignedDuration = SignedDuration::from_secs(20);
 
 /// Where observations come from.
 #[derive(Clone)]
@@ -44,6 +49,17 @@ pub struct Observer {
     pub admission: AdmissionCheck,
     /// Lets one look at a time count the changes that are under way.
     pub turns: Turns,
+    /// How new what surrounds a Rollout must be.
+    pub reads: Reads,
+}
+
+/// How new what the API server says must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// What is stored now. Its cache may have to hear from etcd first, which takes a tenth of a second.
+    Newest,
+    /// What its cache holds.
+    AtHand,
 }
 
 /// An observation with what is needed to write back.
@@ -67,8 +83,48 @@ impl Observer {
         now: Timestamp,
         failure: Option<String>,
     ) -> Result<Option<Observed>, kube::Error> {
+        let mut before = None;
+        if self.has_canary_traffic(namespace, name) {
+            let at_hand = Self {
+                reads: Reads::AtHand,
+                ..self.clone()
+            };
+            let seen = at_hand.see(namespace, name, now, failure.clone(), None);
+            before = Box::pin(seen).await?;
+            if before
+                .as_ref()
+                .is_some_and(|seen| suffices(&seen.observation))
+            {
+                return Ok(before);
+            }
+        }
+        let seen = self.see(namespace, name, now, failure, before);
+        let Some(mut seen) = Box::pin(seen).await? else {
+            return Ok(None);
+        };
+        seen.turn = self.order(&mut seen.observation).await; // the last, as it may keep others waiting
+        Ok(Some(seen))
+    }
+
+    /// Whether a canary of this Rollout has traffic, by its status when the watch last told of it.
+    fn has_canary_traffic(&self, namespace: &str, name: &str) -> bool {
+        let key = ObjectRef::<Claim>::new(name).within(namespace);
+        let claim = self.caches.claims.get(&key);
+        claim.is_some_and(|claim| claim.status.weight > 0)
+    }
+
+    /// All that there is to know of a Rollout but its place among others. What Prometheus said `before` of
+    /// the same version is not asked again.
+    async fn see(
+        &self,
+        namespace: &str,
+        name: &str,
+        now: Timestamp,
+        failure: Option<String>,
+        before: Option<Observed>,
+    ) -> Result<Option<Observed>, kube::Error> {
         let rollouts: Api<Rollout> = Api::namespaced(self.client.clone(), namespace);
-        let Some(mut rollout) = rollouts.get_opt(name).await? else {
+        let Some(mut rollout) = self.get_opt(&rollouts, name).await? else {
             return Ok(None);
         };
         if !adoption::is_looked_at(&rollout) {
@@ -78,8 +134,8 @@ impl Observer {
         let workload = self.adopt(&mut rollout, namespace).await?;
         let mut observation = self.surroundings(&rollout, namespace, now).await?;
         observation.workload = workload;
-        self.farewell(&rollout, &mut observation);
         observation.write_failure = failure;
+        self.farewell(&rollout, &mut observation);
         // Side by side: how long a look takes is how long a bad canary keeps its traffic.
         let (traffic, history, templates, people, jobs, new_pods) = tokio::join!(
             self.traffic(&rollout, &observation),
@@ -99,13 +155,53 @@ impl Observer {
             Err(problem) => observation.jobs_unreadable = Some(problem),
         }
         observation.new_pods = new_pods;
-        self.evidence(&mut observation).await;
-        let turn = self.order(&mut observation).await; // the last, as it may keep others waiting
+        let version = rollout.resource_version();
+        match before.filter(|before| before.rollout.resource_version() == version) {
+            Some(Observed {
+                observation: it, ..
+            }) => {
+                (observation.windows, observation.objectives) = (it.windows, it.objectives);
+            }
+            None => self.evidence(&mut observation).await,
+        }
         Ok(Some(Observed {
             rollout,
             observation,
-            turn,
+            turn: None,
         }))
+    }
+
+    /// Lists what has these labels.
+    pub(super) fn list(&self, labels: &str) -> ListParams {
+        let all = match self.reads {
+            Reads::Newest => ListParams::default(),
+            Reads::AtHand => ListParams::default().match_any(),
+        };
+        all.labels(labels)
+    }
+
+    /// Gets an object by its name.
+    pub(super) async fn get<K>(&self, api: &Api<K>, name: &str) -> Result<K, kube::Error>
+    where
+        K: Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let parameters = match self.reads {
+            Reads::Newest => GetParams::default(),
+            Reads::AtHand => GetParams::any(),
+        };
+        api.get_with(name, &parameters).await
+    }
+
+    /// Gets an object by its name, where there is one.
+    async fn get_opt<K>(&self, api: &Api<K>, name: &str) -> Result<Option<K>, kube::Error>
+    where
+        K: Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        match self.get(api, name).await {
+            Ok(found) => Ok(Some(found)),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn surroundings(
@@ -241,10 +337,7 @@ impl Observer {
     ) -> Result<Vec<DynamicObject>, kube::Error> {
         let kind = kube::core::ApiResource::erase::<ApiReplicaSet>(&());
         let sets: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
-        Ok(sets
-            .list(&ListParams::default().labels(selector))
-            .await?
-            .items)
+        Ok(sets.list(&self.list(selector)).await?.items)
     }
 
     async fn services(
@@ -256,7 +349,8 @@ impl Observer {
         let canary = &rollout.spec.strategy.canary;
         let names = canary.stable_service.iter().chain(&canary.canary_service);
         let services = names.map(async |name| {
-            let service = api.get_opt(name).await?.and_then(|service| service.spec);
+            let service = self.get_opt(&api, name).await?;
+            let service = service.and_then(|service| service.spec);
             let service = service.map(|spec| Service {
                 kind: spec.type_.unwrap_or_default(),
                 selector: spec.selector.unwrap_or_default(),
@@ -431,6 +525,22 @@ impl Observer {
         let templates = futures::future::join_all(templates).await;
         templates.into_iter().collect()
     }
+}
+
+/// Whether what the API server has at hand suffices. Bad windows are reason enough to go back whatever else
+/// is new, and where nothing is to be done and the next look is near, what is new can wait for it.
+fn suffices(observation: &Observation) -> bool {
+    let under_way = observation.status.change.as_ref();
+    if !under_way.is_some_and(|it| is_judged(it) && it.outcome.is_none()) {
+        return false;
+    }
+    let decision = decide(observation);
+    let soon = observation
+        .now
+        .saturating_add(SOON)
+        .unwrap_or(observation.now);
+    let waits = decision.look_again_at.is_some_and(|at| at <= soon);
+    decision.condemns() || (waits && decision.is_idle(observation))
 }
 
 /// Whether evidence is gathered on a change: while it is under way, and while it is watched after its

@@ -8,9 +8,8 @@ use std::time::Duration;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::ListParams;
 use kube::core::{DeserializeGuard, ObjectMeta};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::cluster::Observer;
@@ -65,15 +64,12 @@ impl Observer {
             return wishes;
         };
         let (namespace, name) = (&observation.namespace, &observation.name);
-        let interventions = in_time(
-            "interventions",
-            interventions(&self.client, namespace, name),
-        );
+        let interventions = in_time("interventions", self.interventions(namespace, name));
         let under_way = change.outcome.is_none() && !change.initial;
         if under_way {
             let (interventions, sign_offs, freezes, incidents) = tokio::join!(
                 interventions,
-                in_time("sign-offs", sign_offs(&self.client, namespace, name)),
+                in_time("sign-offs", self.sign_offs(namespace, name)),
                 in_time("freezes", self.freezes(observation)),
                 self.incidents(observation),
             );
@@ -102,7 +98,7 @@ impl Observer {
     ) -> Result<(Vec<NamedFreeze>, Vec<String>), kube::Error> {
         let api: Api<DeserializeGuard<Freeze>> = Api::all(self.client.clone());
         let (mut freezes, mut unreadable) = (Vec::new(), Vec::new());
-        for freeze in api.list(&ListParams::default()).await?.items {
+        for freeze in api.list(&self.list("")).await?.items {
             match freeze.0 {
                 Ok(freeze) if selects(&freeze, observation) => freezes.push(NamedFreeze {
                     name: freeze.name_any(),
@@ -132,6 +128,79 @@ impl Observer {
         let answers = futures::future::join_all(asks).await;
         answers.into_iter().collect()
     }
+
+    /// The objects of a kind in a namespace, and what is wrong with those that this build cannot read.
+    async fn wishes<K>(&self, namespace: &str) -> Result<(Vec<K>, Vec<String>), kube::Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + DeserializeOwned
+            + Clone
+            + std::fmt::Debug,
+    {
+        let api: Api<DeserializeGuard<K>> = Api::namespaced(self.client.clone(), namespace);
+        let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
+        for wish in api.list(&self.list("")).await?.items {
+            match wish.0 {
+                Ok(wish) => readable.push(wish),
+                Err(invalid) => {
+                    let (kind, name) = (K::kind(&()), invalid.metadata.name.clone());
+                    let name = name.unwrap_or_default();
+                    unreadable.push(format!(
+                        "{kind} {name} cannot be read by this build: {invalid}"
+                    ));
+                }
+            }
+        }
+        Ok((readable, unreadable))
+    }
+
+    async fn sign_offs(
+        &self,
+        namespace: &str,
+        rollout: &str,
+    ) -> Result<(Vec<SeenSignOff>, Vec<String>), kube::Error> {
+        let (all, unreadable) = self.wishes::<SignOff>(namespace).await?;
+        let seen = all.into_iter().filter(|it| it.spec.rollout == rollout);
+        let seen = seen.map(|it| SeenSignOff {
+            name: it.name_any(),
+            uid: it.uid().unwrap_or_default(),
+            created_at: created_at(&it.metadata),
+            answer: it
+                .status
+                .and_then(|status| {
+                    status
+                        .conditions
+                        .into_iter()
+                        .find(|it| it.type_ == "Counts")
+                })
+                .map(|Condition { status, reason, .. }| (status == "True", reason)),
+            spec: it.spec,
+        });
+        Ok((seen.collect(), unreadable))
+    }
+
+    async fn interventions(
+        &self,
+        namespace: &str,
+        rollout: &str,
+    ) -> Result<(Vec<SeenIntervention>, Vec<String>), kube::Error> {
+        let (all, unreadable) = self.wishes::<Intervention>(namespace).await?;
+        let seen = all.into_iter().filter(|it| it.spec.rollout == rollout);
+        let seen = seen.map(|it| SeenIntervention {
+            name: it.name_any(),
+            uid: it.uid().unwrap_or_default(),
+            created_at: created_at(&it.metadata),
+            version: it
+                .resource_version()
+                .and_then(|it| it.parse().ok())
+                .unwrap_or_default(),
+            answered: it
+                .status
+                .is_some_and(|status| !status.conditions.is_empty()),
+            spec: it.spec,
+        });
+        Ok((seen.collect(), unreadable))
+    }
 }
 
 fn selects(freeze: &Freeze, observation: &Observation) -> bool {
@@ -158,79 +227,6 @@ pub(super) async fn in_time<T>(
             "{what} cannot be read: no answer within {PATIENCE:?}"
         )),
     }
-}
-
-/// The objects of a kind in a namespace, and what is wrong with those that this build cannot read.
-async fn wishes<K>(client: &Client, namespace: &str) -> Result<(Vec<K>, Vec<String>), kube::Error>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + DeserializeOwned
-        + Clone
-        + std::fmt::Debug,
-{
-    let api: Api<DeserializeGuard<K>> = Api::namespaced(client.clone(), namespace);
-    let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
-    for wish in api.list(&ListParams::default()).await?.items {
-        match wish.0 {
-            Ok(wish) => readable.push(wish),
-            Err(invalid) => {
-                let (kind, name) = (K::kind(&()), invalid.metadata.name.clone());
-                let name = name.unwrap_or_default();
-                unreadable.push(format!(
-                    "{kind} {name} cannot be read by this build: {invalid}"
-                ));
-            }
-        }
-    }
-    Ok((readable, unreadable))
-}
-
-async fn sign_offs(
-    client: &Client,
-    namespace: &str,
-    rollout: &str,
-) -> Result<(Vec<SeenSignOff>, Vec<String>), kube::Error> {
-    let (all, unreadable) = wishes::<SignOff>(client, namespace).await?;
-    let seen = all.into_iter().filter(|it| it.spec.rollout == rollout);
-    let seen = seen.map(|it| SeenSignOff {
-        name: it.name_any(),
-        uid: it.uid().unwrap_or_default(),
-        created_at: created_at(&it.metadata),
-        answer: it
-            .status
-            .and_then(|status| {
-                status
-                    .conditions
-                    .into_iter()
-                    .find(|it| it.type_ == "Counts")
-            })
-            .map(|Condition { status, reason, .. }| (status == "True", reason)),
-        spec: it.spec,
-    });
-    Ok((seen.collect(), unreadable))
-}
-
-async fn interventions(
-    client: &Client,
-    namespace: &str,
-    rollout: &str,
-) -> Result<(Vec<SeenIntervention>, Vec<String>), kube::Error> {
-    let (all, unreadable) = wishes::<Intervention>(client, namespace).await?;
-    let seen = all.into_iter().filter(|it| it.spec.rollout == rollout);
-    let seen = seen.map(|it| SeenIntervention {
-        name: it.name_any(),
-        uid: it.uid().unwrap_or_default(),
-        created_at: created_at(&it.metadata),
-        version: it
-            .resource_version()
-            .and_then(|it| it.parse().ok())
-            .unwrap_or_default(),
-        answered: it
-            .status
-            .is_some_and(|status| !status.conditions.is_empty()),
-        spec: it.spec,
-    });
-    Ok((seen.collect(), unreadable))
 }
 
 fn created_at(metadata: &ObjectMeta) -> Timestamp {

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::core::ObjectMeta;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 use super::cluster::Observer;
@@ -68,7 +68,7 @@ impl Observer {
     ) -> Route {
         let namespace = &observation.namespace;
         let read = async |kind: &str, versions: &[&str], name: &str| {
-            read(&self.client, namespace, kind, versions, name).await
+            self.read(namespace, kind, versions, name).await
         };
         let kind = reference.kind;
         let object = read(kind.as_str(), kind.api_versions(), &reference.name);
@@ -100,8 +100,7 @@ impl Observer {
         let slices: Api<EndpointSlice> =
             Api::namespaced(self.client.clone(), &observation.namespace);
         let read = observation.services.keys().map(async |service| {
-            let of_service =
-                ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
+            let of_service = self.list(&format!("kubernetes.io/service-name={service}"));
             match slices.list(&of_service).await {
                 Ok(slices) => {
                     let ready = by_revision(&slices.items, &observation.replica_sets);
@@ -116,44 +115,45 @@ impl Observer {
         });
         join_all(read).await.into_iter().flatten().collect()
     }
-}
 
-/// Reads an object in the first version that is served.
-async fn read(
-    client: &Client,
-    namespace: &str,
-    kind: &str,
-    versions: &[&str],
-    name: &str,
-) -> Result<DynamicObject, Absence> {
-    for version in versions {
-        let resource = resource(version, kind);
-        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-        match api.get(name).await {
-            Ok(mut object) => {
-                object.types.get_or_insert_with(|| kube::core::TypeMeta {
-                    api_version: (*version).to_owned(),
-                    kind: kind.to_owned(),
-                });
-                return Ok(object);
-            }
-            Err(kube::Error::Api(status)) if status.code == 404 => {
-                // An answer about the object names it; one about a path that is not served does not.
-                let named = status
-                    .details
-                    .as_ref()
-                    .is_some_and(|it| !it.name.is_empty());
-                if named {
-                    return Err(Absence::NotFound);
+    /// Reads an object in the first version that is served.
+    async fn read(
+        &self,
+        namespace: &str,
+        kind: &str,
+        versions: &[&str],
+        name: &str,
+    ) -> Result<DynamicObject, Absence> {
+        for version in versions {
+            let resource = resource(version, kind);
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(self.client.clone(), namespace, &resource);
+            match self.get(&api, name).await {
+                Ok(mut object) => {
+                    object.types.get_or_insert_with(|| kube::core::TypeMeta {
+                        api_version: (*version).to_owned(),
+                        kind: kind.to_owned(),
+                    });
+                    return Ok(object);
+                }
+                Err(kube::Error::Api(status)) if status.code == 404 => {
+                    // An answer about the object names it; one about a path that is not served does not.
+                    let named = status
+                        .details
+                        .as_ref()
+                        .is_some_and(|it| !it.name.is_empty());
+                    if named {
+                        return Err(Absence::NotFound);
+                    }
+                }
+                Err(error) => {
+                    let message = error.to_string();
+                    return Err(Absence::Unreadable { message });
                 }
             }
-            Err(error) => {
-                let message = error.to_string();
-                return Err(Absence::Unreadable { message });
-            }
         }
+        Err(Absence::NotInstalled)
     }
-    Err(Absence::NotInstalled)
 }
 
 /// The resource of a kind in a version such as `gateway.networking.k8s.io/v1`.

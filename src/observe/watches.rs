@@ -50,6 +50,16 @@ pub struct Claim {
     pub metadata: ObjectMeta,
     /// The parts that claim something.
     pub spec: ClaimSpec,
+    /// How it stands.
+    pub status: ClaimStatus,
+}
+
+/// How a Rollout stands.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct ClaimStatus {
+    /// Percent of the traffic that its canary has.
+    pub weight: i32,
 }
 
 /// What a Rollout claims.

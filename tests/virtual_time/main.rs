@@ -546,7 +546,7 @@ fn a_five_step_rollout_writes_its_status_seldom() {
     ));
     let writes = world.status_writes - before;
     println!("status writes of a five-step rollout: {writes}");
-    assert!(writes <= 50, "{writes} writes of status");
+    assert!(writes <= 40, "{writes} writes of status");
 }
 
 #[test]
