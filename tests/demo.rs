@@ -32,7 +32,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match demo().await {
+    match Box::pin(demo()).await {
         Ok(differences) if differences.is_empty() => {
             println!("Both ended as promised.");
             ExitCode::SUCCESS

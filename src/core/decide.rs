@@ -58,8 +58,8 @@ const MAX_LOUD: usize = 195;
 const MAX_COMMANDS: usize = 40;
 /// When to look again at what no watch reports.
 const SOON: SignedDuration = SignedDuration::from_secs(5);
-/// When to look again at pods that are awaited: that they are there is reported, why not is to be read.
-const PODS: SignedDuration = SignedDuration::from_secs(15);
+/// The same for pods of a first revision: that they are there is reported, and there is no way back.
+const FIRST_PODS: SignedDuration = SignedDuration::from_secs(15);
 /// When to look again while routes and Services are not as they should be.
 const TRAFFIC: SignedDuration = SignedDuration::from_millis(500);
 /// Longest time by which looks for evidence are spread.
@@ -98,7 +98,7 @@ pub fn decide(observation: &Observation) -> Decision {
         depends || hold.as_ref().is_some_and(Hold::is_wanted),
     );
     actions.extend(smoke::actions(observation, &status, hold.as_ref()));
-    turn.look_again_after_acting(&actions);
+    turn.look_again_after_acting(&status, &actions);
     let adoption = adoption::step(observation, &proposal, &mut status, &actions);
     actions.extend(adoption.actions);
     adoption
@@ -894,15 +894,15 @@ impl Turn<'_> {
             reason::WISHES_UNREADABLE,
             reason::CHECK_INVALID,
             reason::WORKLOAD_INVALID,
+            reason::AWAITING_PODS,
             reason::ROUTER_NOT_INSTALLED,
             reason::ROUTE_NOT_FOUND,
             reason::ROUTE_INVALID,
         ];
-        if polled.contains(&hold.reason.as_str()) {
+        if hold.reason == reason::AWAITING_PODS && change.initial {
+            self.look_again_after(FIRST_PODS);
+        } else if polled.contains(&hold.reason.as_str()) {
             self.look_again_after(SOON);
-        }
-        if hold.reason == reason::AWAITING_PODS {
-            self.look_again_after(PODS);
         }
         if hold.reason == reason::AWAITING_TRAFFIC {
             let lately = change.progressed_at.as_ref();
@@ -1167,14 +1167,14 @@ impl Turn<'_> {
         }
     }
 
-    /// Pods are reported when they come; whatever else follows is looked at soon.
-    fn look_again_after_acting(&mut self, actions: &[Action]) {
-        let is_reported =
-            |it: &Action| matches!(it, Action::CreateReplicaSet { .. } | Action::Scale { .. });
-        if !actions.iter().all(is_reported) || (self.went_on && actions.is_empty()) {
+    /// What was begun is looked at soon, but for the pods of a first revision.
+    fn look_again_after_acting(&mut self, status: &RolloutStatus, actions: &[Action]) {
+        let first = status.change.as_ref().is_some_and(|it| it.initial);
+        let makes_pods = |it: &Action| matches!(it, Action::CreateReplicaSet { .. });
+        if first && !actions.is_empty() && actions.iter().all(makes_pods) {
+            self.look_again_after(FIRST_PODS);
+        } else if self.went_on || !actions.is_empty() {
             self.look_again_after(SOON);
-        } else if !actions.is_empty() {
-            self.look_again_after(PODS);
         }
     }
 

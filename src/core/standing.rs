@@ -21,6 +21,8 @@ const REFRESH: SignedDuration = SignedDuration::from_mins(1);
 /// For how long a routine wait after a transition, or after the end of a bake, is left unsaid: most are
 /// over by then, and each costs a write and an Event.
 const SETTLE: SignedDuration = SignedDuration::from_secs(30);
+/// The same for routers, which are quick, or there is something to be mended.
+const ROUTED: SignedDuration = SignedDuration::from_secs(10);
 
 /// Longest message of a condition.
 const MAX_MESSAGE: usize = 1_024;
@@ -130,7 +132,12 @@ fn routine_until(
     ];
     let moments = moments.into_iter().flatten().map(|at| at.0);
     let bake = gate::bake_ends(change).filter(|end| *end <= observation.now);
-    let until = moments.chain(bake).max()?.saturating_add(SETTLE).ok()?;
+    let settle = if hold.reason == reason::AWAITING_TRAFFIC {
+        ROUTED
+    } else {
+        SETTLE
+    };
+    let until = moments.chain(bake).max()?.saturating_add(settle).ok()?;
     (until > observation.now).then_some(until)
 }
 

@@ -49,7 +49,7 @@ pub struct Observer {
     pub admission: AdmissionCheck,
     /// Lets one look at a time count the changes that are under way.
     pub turns: Turns,
-    /// How new what surrounds a Rollout must be.
+    /// How new what is read must be.
     pub reads: Reads,
 }
 

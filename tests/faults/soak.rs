@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use countersign::api::{Phase, Rollout};
 use countersign_cluster::{Cluster, Fault, Limits, Load, Replica, wait_for};
 use kube::Api;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;

@@ -35,6 +35,17 @@ async fn law_5_watches_that_lie_change_nothing() {
     all_end_well(tellings).await;
 }
 
+/// Another API server than that of the watches answers, whose cache is seconds behind.
+#[tokio::test]
+async fn what_is_at_hand_may_be_old() {
+    let lag = Duration::from_secs(3);
+    let tellings = Story::ALL.into_iter().map(|story| {
+        let faults = Faults::of(move |asked| when(asked.at_hand, Fault::Stale(lag)));
+        (format!("{story:?}"), told(story, faults))
+    });
+    all_end_well(tellings).await;
+}
+
 /// One kind at a time is never seen at all.
 #[tokio::test]
 async fn one_watch_that_is_refused_for_ever_stalls_no_other() {

@@ -51,6 +51,8 @@ pub struct Asked {
     pub name: String,
     /// Whether it is a watch.
     pub watch: bool,
+    /// Whether it may be answered from a cache, however old.
+    pub at_hand: bool,
     /// How many requests like it, of the same method, resource and name, came before it.
     pub before: usize,
     /// Which of all writes it is, from 0; those of the lease are not counted.
@@ -90,6 +92,8 @@ pub enum Fault {
     KillAfter,
     /// It is a watch, and this happens to its events.
     Events(Events),
+    /// It may be answered from a cache, which lags by so much behind what it was asked before.
+    Stale(Duration),
     /// It is not passed on and not answered, and the connection stays.
     Hang,
 }
@@ -155,6 +159,7 @@ impl Proxy {
             plan,
             kill,
             seen: seen.clone(),
+            cached: Mutex::default(),
         });
         let router = Router::new().fallback(pass).with_state(between);
         let end = CancellationToken::new();
@@ -196,26 +201,32 @@ impl Proxy {
     }
 }
 
+/// When an answer came, and the answer.
+type Answered = (Instant, axum::http::response::Parts, Bytes);
+
 struct Between {
     upstream: Client,
     namespace: Option<String>,
     plan: Plan,
     kill: Kill,
     seen: Arc<Mutex<Seen>>,
+    /// Answers to what may be answered from a cache, by what was asked.
+    cached: Mutex<BTreeMap<String, Vec<Answered>>>,
 }
 
 impl Between {
-    fn decide(&self, method: &Method, path: &Place, watch: bool) -> (Asked, Fault) {
+    fn decide(&self, method: &Method, path: &Place, uri: &Uri) -> (Asked, Fault) {
         let mut asked = Asked {
             method: method.clone(),
             resource: path.resource.clone(),
             name: path.name.clone(),
-            watch,
+            watch: asks(uri, &["watch=true", "watch=1"]),
+            at_hand: asks(uri, &["resourceVersion=0"]) && *method == Method::GET,
             before: 0,
             write: None,
         };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let alike = format!("{method} {} {} {watch}", asked.resource, asked.name);
+        let alike = format!("{method} {} {} {}", asked.resource, asked.name, asked.watch);
         let alike = seen.alike.entry(alike).or_default();
         asked.before = *alike;
         *alike += 1;
@@ -248,6 +259,23 @@ impl Between {
         *answer.headers_mut() = end_to_end(head.headers);
         Ok(answer)
     }
+
+    /// The newest answer that is as old as that, or the oldest that there is.
+    async fn older(&self, key: String, answer: Response, lag: Duration) -> Response {
+        let (head, body) = answer.into_parts();
+        let Ok(body) = body.collect().await else {
+            return broken();
+        };
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let answers = cached.entry(key).or_default();
+        answers.push((Instant::now(), head, body.to_bytes()));
+        let is_old = |answered: &&Answered| answered.0.elapsed() >= lag;
+        let old = answers.iter().rev().find(is_old).or(answers.first());
+        let Some((_, head, body)) = old.cloned() else {
+            return broken();
+        };
+        Response::from_parts(head, Body::from(body))
+    }
 }
 
 /// Without what concerns one connection alone.
@@ -265,17 +293,13 @@ fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
 
 async fn pass(State(between): State<Arc<Between>>, request: Request) -> Response {
     let place = Place::of(request.uri().path());
-    let watch = request.uri().query().is_some_and(|query| {
-        query
-            .split('&')
-            .any(|pair| pair == "watch=true" || pair == "watch=1")
-    });
     let uri = between
         .namespace
         .as_ref()
         .and_then(|namespace| place.within(namespace, request.uri()))
         .unwrap_or_else(|| request.uri().clone());
-    let (_, fault) = between.decide(request.method(), &place, watch);
+    let (asked, fault) = between.decide(request.method(), &place, request.uri());
+    let key = request.uri().to_string();
     match fault {
         Fault::Answer {
             status,
@@ -288,7 +312,8 @@ async fn pass(State(between): State<Arc<Between>>, request: Request) -> Response
             return broken();
         }
         Fault::Delay(time) => tokio::time::sleep(time).await,
-        Fault::Pass | Fault::LoseAnswer | Fault::KillAfter | Fault::Events(_) => {}
+        Fault::Pass | Fault::LoseAnswer | Fault::KillAfter | Fault::Events(_) | Fault::Stale(_) => {
+        }
     }
     let answer = match between.ask(uri, request).await {
         Ok(answer) => answer,
@@ -303,9 +328,17 @@ async fn pass(State(between): State<Arc<Between>>, request: Request) -> Response
             }
             broken()
         }
-        Fault::Events(events) if watch && answer.status().is_success() => altered(answer, events),
+        Fault::Events(events) if asked.watch && answer.status().is_success() => {
+            altered(answer, events)
+        }
+        Fault::Stale(lag) if asked.at_hand && !asked.watch => between.older(key, answer, lag).await,
         _ => answer,
     }
+}
+
+fn asks(uri: &Uri, pairs: &[&str]) -> bool {
+    let mut asked = uri.query().into_iter().flat_map(|query| query.split('&'));
+    asked.any(|pair| pairs.contains(&pair))
 }
 
 /// An answer that ends before it is complete.
