@@ -14,6 +14,7 @@ test: check unit e2e crashes
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --locked $(patsubst %,--test %,e2e faults model demo) -- -D warnings
 
 unit:
 	cargo test --workspace --locked

@@ -2,7 +2,7 @@
 
 use countersign::api::{Phase, RolloutPolicy};
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::support::{App, Scene, condition, phase, waits_for};
@@ -345,7 +345,7 @@ async fn of_two_rollouts_that_claim_the_same_pods_the_second_does_nothing() {
     assert_eq!(
         scene
             .replica_sets()
-            .list(&Default::default())
+            .list(&ListParams::default())
             .await
             .unwrap()
             .items

@@ -25,7 +25,7 @@ fn analysed(app: &App, analysis: Value) -> App {
 
 fn slow(app: &App, latency: &str) -> App {
     let mut slow = app.clone();
-    slow.latency = latency.to_owned();
+    latency.clone_into(&mut slow.latency);
     slow
 }
 

@@ -2,6 +2,7 @@
 
 use countersign::api::Phase;
 use countersign::api::rollout::Outcome;
+use kube::api::ListParams;
 use serde_json::json;
 
 use crate::support::{App, Scene, ended, phase, waits_for};
@@ -52,7 +53,7 @@ async fn an_operator_killed_in_mid_step_continues_where_it_was() {
     );
     let sets = scene
         .replica_sets()
-        .list(&Default::default())
+        .list(&ListParams::default())
         .await
         .unwrap()
         .items;

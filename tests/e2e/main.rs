@@ -1,5 +1,5 @@
 //! End to end: a real API server, real Prometheus, real HTTP traffic, and the operator under the
-//! chart's own ServiceAccount. One file a capability; run by `make e2e`.
+//! chart's own `ServiceAccount`. One file a capability; run by `make e2e`.
 
 // Helpers of tests fail by panicking, as tests do.
 #![allow(
@@ -7,6 +7,16 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing
+)]
+// A story reads best in one piece, counts are exact, and `json!` reads best where it is passed.
+#![allow(
+    clippy::too_many_lines,
+    clippy::similar_names,
+    clippy::type_complexity,
+    clippy::needless_pass_by_value,
+    clippy::float_cmp,
+    clippy::cast_precision_loss,
+    clippy::large_futures
 )]
 
 mod support;

@@ -134,7 +134,7 @@ fn host(scene: &Scene) -> String {
 async fn load(scene: &Scene, gateway: Gateway) -> Load {
     let limits = Limits {
         max_requests: 200_000,
-        max_time: Duration::from_secs(300),
+        max_time: Duration::from_mins(5),
     };
     Load::through(gateway, &host(scene), 100, limits)
         .await

@@ -92,7 +92,7 @@ async fn routed(scene: &Scene, more: &Value) -> (App, Load) {
 async fn through(scene: &Scene, gateway: Gateway) -> Load {
     let limits = Limits {
         max_requests: 200_000,
-        max_time: Duration::from_secs(300),
+        max_time: Duration::from_mins(5),
     };
     Load::through(gateway, &host(scene), 100, limits)
         .await

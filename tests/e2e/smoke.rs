@@ -325,7 +325,7 @@ async fn the_pods_of_a_smoke_check_are_never_served_by_the_rollouts_service() {
     let uid = pod.uid();
     let look = async || {
         let slices = slices.list(&ListParams::default()).await.unwrap().items;
-        let endpoints = slices.into_iter().flat_map(|slice| slice.endpoints);
+        let endpoints = slices.into_iter().filter_map(|slice| slice.endpoints);
         let mut own = endpoints.flatten().filter(|it| {
             it.target_ref
                 .as_ref()

@@ -195,7 +195,7 @@ impl Scene {
     pub async fn load(&self, app: &App, requests_per_second: u32) -> Load {
         let limits = Limits {
             max_requests: 200_000,
-            max_time: Duration::from_secs(300),
+            max_time: Duration::from_mins(5),
         };
         let load = Load::start(
             self.cluster.client(),

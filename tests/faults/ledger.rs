@@ -385,7 +385,7 @@ impl Seen {
                 self.sets.insert(name, set);
             }
             "RolloutRun" if entry.deleted => {
-                drop(self.runs.remove(&number("/spec/revision").into()))
+                drop(self.runs.remove(&number("/spec/revision").into()));
             }
             "RolloutRun" => {
                 let outcome = text("/spec/progress/outcome").unwrap_or_default();

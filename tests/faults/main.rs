@@ -9,6 +9,16 @@
     clippy::panic,
     clippy::indexing_slicing
 )]
+// A story reads best in one piece, counts are exact, and `json!` reads best where it is passed.
+#![allow(
+    clippy::too_many_lines,
+    clippy::similar_names,
+    clippy::type_complexity,
+    clippy::needless_pass_by_value,
+    clippy::float_cmp,
+    clippy::cast_precision_loss,
+    clippy::large_futures
+)]
 
 #[path = "../e2e/support.rs"]
 #[allow(dead_code)]

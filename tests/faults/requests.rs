@@ -266,7 +266,7 @@ async fn a_prometheus_that_fails_for_a_while_is_asked_again() {
     ];
     let tellings = faults.into_iter().map(|(name, fault)| {
         let decide = move |asked: &Asked| {
-            if asked.before % 3 == 0 || asked.before > 30 {
+            if asked.before.is_multiple_of(3) || asked.before > 30 {
                 Fault::Pass
             } else {
                 fault.clone()

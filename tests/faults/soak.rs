@@ -38,7 +38,7 @@ fn app(number: usize) -> App {
     let spec = json!({
         "progressDeadlineSeconds": 300, "revisionHistoryLimit": 2, "strategy": { "canary": { "drain": "1s" } },
     });
-    let checks = number % ONE_IN == 0;
+    let checks = number.is_multiple_of(ONE_IN);
     let app = App::new(&format!("app-{number}")).spec(spec);
     App {
         replicas: 2,
@@ -79,7 +79,7 @@ impl Soak {
             make_service(&self.cluster, &self.namespace, &app.name, &app.name).await;
             let limits = Limits {
                 max_requests: 100_000,
-                max_time: Duration::from_secs(1800),
+                max_time: Duration::from_mins(30),
             };
             let load = Load::start(
                 self.cluster.client(),

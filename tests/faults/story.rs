@@ -24,7 +24,7 @@ use crate::ledger::{Finale, Ledger};
 use crate::support::{App, harmless, make_service, risky};
 
 /// No fault lasts longer, and then there are evidence and bakes.
-pub const PATIENCE: Duration = Duration::from_secs(240);
+pub const PATIENCE: Duration = Duration::from_mins(4);
 /// When nothing has been written for so long, nothing is left to do.
 const SILENCE: Duration = Duration::from_secs(4);
 
@@ -221,7 +221,7 @@ impl Telling {
         .await?;
         let limits = Limits {
             max_requests: 100_000,
-            max_time: Duration::from_secs(600),
+            max_time: Duration::from_mins(10),
         };
         let load = match gateway {
             Some(gateway) => Load::through(gateway, &host, RATE, limits).await,
@@ -330,7 +330,7 @@ impl Telling {
             }
         })
         .await?;
-        self.ledger.quiet(SILENCE, Duration::from_secs(60)).await
+        self.ledger.quiet(SILENCE, Duration::from_mins(1)).await
     }
 
     /// What to look at where it went wrong.

@@ -91,8 +91,8 @@ struct Zoo {
     smoke: App,
     plain: App,
     version: u32,
-    /// The word of a router that takes every route, until the test ends.
-    _router: AbortOnDrop,
+    /// What runs beside until the test ends.
+    beside: Vec<AbortOnDrop>,
 }
 
 struct AbortOnDrop(JoinHandle<()>);
@@ -250,10 +250,11 @@ impl Zoo {
             admin,
             bob,
             version: 1,
-            _router: AbortOnDrop(tokio::spawn(async {})),
+            beside: vec![],
         };
         zoo.make_routes().await;
-        zoo._router = AbortOnDrop(tokio::spawn(accept(zoo.admin.clone(), zoo.routes())));
+        let router = tokio::spawn(accept(zoo.admin.clone(), zoo.routes()));
+        zoo.beside.push(AbortOnDrop(router));
         zoo.deploy().await;
         zoo
     }
@@ -404,7 +405,7 @@ impl Zoo {
             }
             "patch httproutes" | "patch grpcroutes" => self.shift(GATEWAY, &permission[6..]).await,
             "patch tlsroutes" | "patch tcproutes" => {
-                self.shift(GATEWAY_ALPHA, &permission[6..]).await
+                self.shift(GATEWAY_ALPHA, &permission[6..]).await;
             }
             "patch virtualservices" => {
                 self.replace(
@@ -414,7 +415,7 @@ impl Zoo {
                     "/spec/http/0/route/1/weight",
                     json!(77),
                 )
-                .await
+                .await;
             }
             "patch destinationrules" => {
                 let label = "/spec/subsets/1/labels/pod-template-hash";
@@ -433,7 +434,7 @@ impl Zoo {
                     "legacy",
                     &json!({ "spec": { "replicas": 1 } }),
                 )
-                .await
+                .await;
             }
             "patch rollouts" => {
                 let none = json!({ "metadata": { "finalizers": [] } });
@@ -447,7 +448,7 @@ impl Zoo {
             }
             "patch signoffs/status" => {
                 self.decide("signoffs", "SignOff", &json!({ "decision": "Approve" }))
-                    .await
+                    .await;
             }
             "patch interventions/status" => {
                 self.decide(
@@ -455,7 +456,7 @@ impl Zoo {
                     "Intervention",
                     &json!({ "action": "Pause" }),
                 )
-                .await
+                .await;
             }
             "create events" | "create replicasets" | "create rolloutruns" => {
                 self.version += 1;
