@@ -144,7 +144,8 @@ fn routine_until(
 /// Until when it is no news how many pods of what has ended are left.
 fn leaving_until(observation: &Observation, status: &RolloutStatus) -> Option<Timestamp> {
     let change = status.change.as_ref()?;
-    let leaves = change.outcome.is_some() && status.phase == observation.status.phase;
+    let leaving = [Phase::Promoted, Phase::RollingBack].contains(&status.phase);
+    let leaves = leaving && status.phase == observation.status.phase;
     let told = change.transitions.last()?.at.as_ref()?;
     let until = told.0.saturating_add(SETTLE).ok()?;
     (leaves && until > observation.now).then_some(until)

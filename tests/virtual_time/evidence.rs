@@ -141,6 +141,31 @@ fn a_metric_fails_by_so_many_windows_in_a_row_and_one_holds() {
     assert!(took.as_secs() <= 4 * 10 + 30 + 10, "{took:#}");
 }
 
+/// These are decided by what the API server has at hand (`observe/cluster.rs`); nothing else is.
+#[test]
+fn law_3_bad_windows_condemn_a_change_and_between_them_nothing_is_written() {
+    let mut world = serving();
+    change(&mut world, "v2", harmless());
+    let steps = |o: &Observation| o.status.weight > Some(0);
+    assert!(world.run(after(60), &mut steady(5_000.0, 0.0, 0.0), steps));
+    let (mut idle, mut bad) = (0, steady(5_000.0, 0.5, 0.0));
+    let decision = loop {
+        let decision = world.look(&mut bad);
+        if decision.condemns() {
+            break decision;
+        }
+        let (rests, writes) = (decision.is_idle(&world.observation), world.status_writes);
+        world.carry_out(&decision, usize::MAX);
+        idle += usize::from(rests);
+        assert!(!rests || writes == world.status_writes);
+        assert!(world.observation.now < after(120));
+        world.observation.now += SignedDuration::from_secs(5);
+    };
+    assert!(idle > 0 && !decision.is_idle(&world.observation));
+    assert_eq!(decision.status.phase, Phase::RollingBack);
+    lawful(&world);
+}
+
 #[test]
 fn law_3_new_pods_that_warm_up_still_roll_back_by_errors_and_promote_by_nothing() {
     let analysis = json!({ "interval": "10s", "warmUp": "10m", "checks": [errors()] });
