@@ -467,19 +467,16 @@ impl Zoo {
             | "list rolloutruns"
             | "patch rolloutruns"
             | "patch replicasets"
-            | "patch events"
-            | "delete rolloutruns" => self.change().await,
+            | "patch events" => self.change().await,
             "delete replicasets" => {
                 self.change().await;
-                // What was taken back before it was seen has no pods.
-                let begun = |it: &countersign::api::Rollout| {
-                    let status = it.status.clone().unwrap_or_default();
-                    it.metadata.generation == Some(status.observed_generation)
-                        && status.replicas > 1
-                };
-                let what = "the change has its pod";
-                self.scene.until(&self.plain, what, begun).await;
+                self.begun().await;
                 _ = self.scene.apply(&self.plain).await;
+            }
+            "delete rolloutruns" => {
+                self.change().await;
+                self.begun().await;
+                self.change().await;
             }
             "create jobs" => _ = self.scene.apply(&smoking(&self.smoke, "v3")).await,
             "delete jobs" => {
@@ -514,6 +511,16 @@ impl Zoo {
         self.scene
             .apply(&self.plain.version(&format!("v{}", self.version)))
             .await;
+    }
+
+    /// Waits until a change has its pod and its record: what is taken back before it was seen has neither.
+    async fn begun(&self) {
+        let begun = |it: &countersign::api::Rollout| {
+            let status = it.status.clone().unwrap_or_default();
+            it.metadata.generation == Some(status.observed_generation) && status.replicas > 1
+        };
+        let what = "the change has its pod";
+        self.scene.until(&self.plain, what, begun).await;
     }
 
     /// Gives the canary another weight in a route.
