@@ -50,7 +50,8 @@ demo: build tools
 	$(BIN)/cluster exec --operator $(BIN)/countersign -- "$$demo"
 
 ## demo-up: leaves a cluster running with the operator and the first versions of examples/, and
-##   prints what to export: eval "$$(make -s demo-up)". A definition may be established and not yet be served
+##   prints what to export: eval "$$(make -s demo-up)"
+# A definition may be established and not served yet, so it is applied until it is.
 demo-up: build
 	@set -e; PATH="$$(tests/cluster/tools/build.sh):$$PATH"; \
 	exports=$$($(BIN)/cluster up --operator $(BIN)/countersign); eval "$$exports"; \

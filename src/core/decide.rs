@@ -166,7 +166,6 @@ impl Turn<'_> {
                 // Nothing follows for it; where it could not be recorded the status keeps it for that.
                 let over = change.initial && change.outcome == Some(Outcome::Promoted);
                 if over && self.observation.write_failure.is_none() {
-                    self.went_on = false;
                     self.ended = Some(change);
                 } else {
                     status.change = Some(change);
@@ -1173,7 +1172,7 @@ impl Turn<'_> {
         let makes_pods = |it: &Action| matches!(it, Action::CreateReplicaSet { .. });
         if first && !actions.is_empty() && actions.iter().all(makes_pods) {
             self.look_again_after(FIRST_PODS);
-        } else if self.went_on || !actions.is_empty() {
+        } else if (self.went_on && self.ended.is_none()) || !actions.is_empty() {
             self.look_again_after(SOON);
         }
     }

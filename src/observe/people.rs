@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::{DeserializeGuard, ObjectMeta};
@@ -96,24 +95,14 @@ impl Observer {
         &self,
         observation: &Observation,
     ) -> Result<(Vec<NamedFreeze>, Vec<String>), kube::Error> {
-        let api: Api<DeserializeGuard<Freeze>> = Api::all(self.client.clone());
-        let (mut freezes, mut unreadable) = (Vec::new(), Vec::new());
-        for freeze in api.list(&self.list("")).await?.items {
-            match freeze.0 {
-                Ok(freeze) if selects(&freeze, observation) => freezes.push(NamedFreeze {
-                    name: freeze.name_any(),
-                    spec: freeze.spec,
-                }),
-                Ok(_) => {}
-                Err(invalid) => {
-                    let name = invalid.metadata.name.as_deref().unwrap_or_default();
-                    unreadable.push(format!(
-                        "Freeze {name} cannot be read by this build: {invalid}"
-                    ));
-                }
-            }
-        }
-        Ok((freezes, unreadable))
+        let api = Api::all(self.client.clone());
+        self.readable(&api, |it: Freeze| {
+            selects(&it, observation).then(|| NamedFreeze {
+                name: it.name_any(),
+                spec: it.spec,
+            })
+        })
+        .await
     }
 
     async fn incidents(&self, observation: &Observation) -> Incidents {
@@ -129,21 +118,21 @@ impl Observer {
         answers.into_iter().collect()
     }
 
-    /// The objects of a kind in a namespace, and what is wrong with those that this build cannot read.
-    async fn wishes<K>(&self, namespace: &str) -> Result<(Vec<K>, Vec<String>), kube::Error>
+    /// What is `seen` of the objects of a kind, and what is wrong with those that this build cannot read.
+    async fn readable<K, T>(
+        &self,
+        api: &Api<DeserializeGuard<K>>,
+        seen: impl Fn(K) -> Option<T>,
+    ) -> Result<(Vec<T>, Vec<String>), kube::Error>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + DeserializeOwned
-            + Clone
-            + std::fmt::Debug,
+        K: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug,
     {
-        let api: Api<DeserializeGuard<K>> = Api::namespaced(self.client.clone(), namespace);
         let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
-        for wish in api.list(&self.list("")).await?.items {
-            match wish.0 {
-                Ok(wish) => readable.push(wish),
+        for object in api.list(&self.list("")).await?.items {
+            match object.0 {
+                Ok(object) => readable.extend(seen(object)),
                 Err(invalid) => {
-                    let (kind, name) = (K::kind(&()), invalid.metadata.name.clone());
+                    let (kind, name) = (K::kind(&()), invalid.metadata.name.as_deref());
                     let name = name.unwrap_or_default();
                     unreadable.push(format!(
                         "{kind} {name} cannot be read by this build: {invalid}"
@@ -159,24 +148,25 @@ impl Observer {
         namespace: &str,
         rollout: &str,
     ) -> Result<(Vec<SeenSignOff>, Vec<String>), kube::Error> {
-        let (all, unreadable) = self.wishes::<SignOff>(namespace).await?;
-        let seen = all.into_iter().filter(|it| it.spec.rollout == rollout);
-        let seen = seen.map(|it| SeenSignOff {
-            name: it.name_any(),
-            uid: it.uid().unwrap_or_default(),
-            created_at: created_at(&it.metadata),
-            answer: it
-                .status
-                .and_then(|status| {
-                    status
-                        .conditions
-                        .into_iter()
-                        .find(|it| it.type_ == "Counts")
-                })
-                .map(|Condition { status, reason, .. }| (status == "True", reason)),
-            spec: it.spec,
-        });
-        Ok((seen.collect(), unreadable))
+        let api = Api::namespaced(self.client.clone(), namespace);
+        self.readable(&api, |it: SignOff| {
+            (it.spec.rollout == rollout).then(|| SeenSignOff {
+                name: it.name_any(),
+                uid: it.uid().unwrap_or_default(),
+                created_at: created_at(&it.metadata),
+                answer: it
+                    .status
+                    .and_then(|status| {
+                        status
+                            .conditions
+                            .into_iter()
+                            .find(|it| it.type_ == "Counts")
+                    })
+                    .map(|Condition { status, reason, .. }| (status == "True", reason)),
+                spec: it.spec,
+            })
+        })
+        .await
     }
 
     async fn interventions(
@@ -184,22 +174,23 @@ impl Observer {
         namespace: &str,
         rollout: &str,
     ) -> Result<(Vec<SeenIntervention>, Vec<String>), kube::Error> {
-        let (all, unreadable) = self.wishes::<Intervention>(namespace).await?;
-        let seen = all.into_iter().filter(|it| it.spec.rollout == rollout);
-        let seen = seen.map(|it| SeenIntervention {
-            name: it.name_any(),
-            uid: it.uid().unwrap_or_default(),
-            created_at: created_at(&it.metadata),
-            version: it
-                .resource_version()
-                .and_then(|it| it.parse().ok())
-                .unwrap_or_default(),
-            answered: it
-                .status
-                .is_some_and(|status| !status.conditions.is_empty()),
-            spec: it.spec,
-        });
-        Ok((seen.collect(), unreadable))
+        let api = Api::namespaced(self.client.clone(), namespace);
+        self.readable(&api, |it: Intervention| {
+            (it.spec.rollout == rollout).then(|| SeenIntervention {
+                name: it.name_any(),
+                uid: it.uid().unwrap_or_default(),
+                created_at: created_at(&it.metadata),
+                version: it
+                    .resource_version()
+                    .and_then(|it| it.parse().ok())
+                    .unwrap_or_default(),
+                answered: it
+                    .status
+                    .is_some_and(|status| !status.conditions.is_empty()),
+                spec: it.spec,
+            })
+        })
+        .await
     }
 }
 

@@ -216,17 +216,18 @@ struct Between {
 
 impl Between {
     fn decide(&self, method: &Method, path: &Place, uri: &Uri) -> (Asked, Fault) {
+        let watch = asks(uri, &["watch=true", "watch=1"]);
         let mut asked = Asked {
             method: method.clone(),
             resource: path.resource.clone(),
             name: path.name.clone(),
-            watch: asks(uri, &["watch=true", "watch=1"]),
-            at_hand: asks(uri, &["resourceVersion=0"]) && *method == Method::GET,
+            watch,
+            at_hand: *method == Method::GET && !watch && asks(uri, &["resourceVersion=0"]),
             before: 0,
             write: None,
         };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let alike = format!("{method} {} {} {}", asked.resource, asked.name, asked.watch);
+        let alike = format!("{method} {} {} {watch}", asked.resource, asked.name);
         let alike = seen.alike.entry(alike).or_default();
         asked.before = *alike;
         *alike += 1;
@@ -331,7 +332,7 @@ async fn pass(State(between): State<Arc<Between>>, request: Request) -> Response
         Fault::Events(events) if asked.watch && answer.status().is_success() => {
             altered(answer, events)
         }
-        Fault::Stale(lag) if asked.at_hand && !asked.watch => between.older(key, answer, lag).await,
+        Fault::Stale(lag) if asked.at_hand => between.older(key, answer, lag).await,
         _ => answer,
     }
 }
