@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::ReplicaSet as ApiReplicaSet;
 use k8s_openapi::api::core::v1::{Namespace, Service as ApiService};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{GetParams, ListParams};
 use kube::core::DynamicObject;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -27,14 +27,11 @@ use crate::api::{
     TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
 };
 use crate::core::checks::Checks;
-use crate::core::decide::{self, decide};
+use crate::core::decide;
 use crate::core::observation::{
     Admission, CheckWindows, Farewell, NamedPolicy, NewPods, PastRun, ReplicaSet, Service,
 };
 use crate::core::{Observation, analysis, checks, policy, provenance, workload};
-
-/// Looks that follow each other within this time may do with what the API server has at hand.
-const SOON: SignedDuration = SignedDuration::from_secs(20);
 
 /// Where observations come from.
 #[derive(Clone)]
@@ -73,49 +70,20 @@ pub struct Observed {
 }
 
 impl Observer {
+    /// The same, reading what the API server has at hand.
+    #[must_use]
+    pub fn at_hand(&self) -> Self {
+        Self {
+            reads: Reads::AtHand,
+            ..self.clone()
+        }
+    }
+
     /// Observes one Rollout; `None` if it is gone, or being deleted without waiting for the controller.
     ///
-    /// `failure` is what the last write was refused for, so that it can be named in the status.
+    /// `failure` is what the last write was refused for, so that it can be named in the status. What
+    /// Prometheus said `before` of the same version is not asked again.
     pub async fn observe(
-        &self,
-        namespace: &str,
-        name: &str,
-        now: Timestamp,
-        failure: Option<String>,
-    ) -> Result<Option<Observed>, kube::Error> {
-        let mut before = None;
-        if self.has_canary_traffic(namespace, name) {
-            let at_hand = Self {
-                reads: Reads::AtHand,
-                ..self.clone()
-            };
-            let seen = at_hand.see(namespace, name, now, failure.clone(), None);
-            before = Box::pin(seen).await?;
-            if before
-                .as_ref()
-                .is_some_and(|seen| suffices(&seen.observation))
-            {
-                return Ok(before);
-            }
-        }
-        let seen = self.see(namespace, name, now, failure, before);
-        let Some(mut seen) = Box::pin(seen).await? else {
-            return Ok(None);
-        };
-        seen.turn = self.order(&mut seen.observation).await; // the last, as it may keep others waiting
-        Ok(Some(seen))
-    }
-
-    /// Whether a canary of this Rollout has traffic, by its status when the watch last told of it.
-    fn has_canary_traffic(&self, namespace: &str, name: &str) -> bool {
-        let key = ObjectRef::<Claim>::new(name).within(namespace);
-        let claim = self.caches.claims.get(&key);
-        claim.is_some_and(|claim| claim.status.weight > 0)
-    }
-
-    /// All that there is to know of a Rollout but its place among others. What Prometheus said `before` of
-    /// the same version is not asked again.
-    async fn see(
         &self,
         namespace: &str,
         name: &str,
@@ -164,10 +132,14 @@ impl Observer {
             }
             None => self.evidence(&mut observation).await,
         }
+        let turn = match self.reads {
+            Reads::Newest => self.order(&mut observation).await, // the last, as it may keep others waiting
+            Reads::AtHand => None,
+        };
         Ok(Some(Observed {
             rollout,
             observation,
-            turn: None,
+            turn,
         }))
     }
 
@@ -525,22 +497,6 @@ impl Observer {
         let templates = futures::future::join_all(templates).await;
         templates.into_iter().collect()
     }
-}
-
-/// Whether what the API server has at hand suffices. Bad windows are reason enough to go back whatever else
-/// is new, and where nothing is to be done and the next look is near, what is new can wait for it.
-fn suffices(observation: &Observation) -> bool {
-    let under_way = observation.status.change.as_ref();
-    if !under_way.is_some_and(|it| is_judged(it) && it.outcome.is_none()) {
-        return false;
-    }
-    let decision = decide(observation);
-    let soon = observation
-        .now
-        .saturating_add(SOON)
-        .unwrap_or(observation.now);
-    let waits = decision.look_again_at.is_some_and(|at| at <= soon);
-    decision.condemns() || (waits && decision.is_idle(observation))
 }
 
 /// Whether evidence is gathered on a change: while it is under way, and while it is watched after its

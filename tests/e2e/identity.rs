@@ -9,9 +9,10 @@ mod sign_off;
 mod stamp;
 pub mod user;
 
+use countersign_cluster::wait_for;
 use serde_json::{Value, json};
 
-use crate::support::{App, Scene, merge, risky};
+use crate::support::{App, SOON, Scene, merge, risky};
 use user::{Answer, User, path, until_enforced};
 
 /// A scene in which the policies are known to be enforced.
@@ -62,6 +63,19 @@ impl Pending {
             .until(&app, what, |rollout| seen(rollout).is_some())
             .await;
         self.change = seen(&rollout).unwrap();
+        // The policies of the API server know of it a moment later.
+        let admin = User::admin(&self.scene);
+        let dry = path(&self.scene, "interventions") + "?dryRun=All";
+        let pause = self.decision("Intervention", "probe", json!({ "action": "Pause" }));
+        let look = async || {
+            admin
+                .create(&dry, &pause)
+                .await
+                .map_err(|it| it.to_string())
+        };
+        wait_for("the policies know the change", SOON, look)
+            .await
+            .unwrap();
     }
 
     /// A sign-off on the change, with other words in its spec.
@@ -76,12 +90,16 @@ impl Pending {
     }
 
     async fn decide(&self, user: &User, kind: &str, name: &str, words: Value) -> Answer {
-        let object = json!({
+        let resource = format!("{}s", kind.to_lowercase());
+        let object = self.decision(kind, name, words);
+        user.create(&path(&self.scene, &resource), &object).await
+    }
+
+    fn decision(&self, kind: &str, name: &str, words: Value) -> Value {
+        json!({
             "apiVersion": "countersign.dev/v1alpha1", "kind": kind, "metadata": { "name": name },
             "spec": with(self.change.clone(), words),
-        });
-        let resource = format!("{}s", kind.to_lowercase());
-        user.create(&path(&self.scene, &resource), &object).await
+        })
     }
 }
 

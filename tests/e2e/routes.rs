@@ -206,7 +206,8 @@ async fn every_step_has_exactly_its_share_and_no_request_is_lost() {
 
 #[tokio::test]
 async fn a_bad_canary_is_out_of_the_traffic_within_two_seconds() {
-    let scene = Scene::new("routed-bad").await;
+    // What it takes is measured.
+    let scene = Scene::alone("routed-bad").await;
     let (app, load) = routed(&scene, &steps(&[30], "60s")).await;
     let next = app.version("v2");
     scene.apply(&next).await;

@@ -4,7 +4,7 @@
 //! The transition function is `core::decide` itself in a small world ([`world`]); the laws are read off
 //! that world ([`oracle`]), and from every state the rollout must come to an end once faults stop
 //! ([`ends`]). Where a promotion takes `n` actions, `cargo test` explores to a depth of at least `n` with
-//! one fault; `COUNTERSIGN_MODEL_DEPTH` and `COUNTERSIGN_MODEL_FAULTS` go further (`make model`).
+//! one fault; `COUNTERSIGN_MODEL_DEEPER` and `COUNTERSIGN_MODEL_FAULTS` go further (`make model`).
 
 // Helpers of tests fail by panicking, as tests do.
 #![allow(
@@ -660,7 +660,7 @@ fn number(variable: &str, default: usize) -> usize {
 }
 
 fn explore(setup: Setup) {
-    let depth = number("COUNTERSIGN_MODEL_DEPTH", setup.depth);
+    let depth = setup.depth + number("COUNTERSIGN_MODEL_DEEPER", 0);
     let faults = number("COUNTERSIGN_MODEL_FAULTS", 1);
     let (name, began) = (setup.name, Instant::now());
     let policies = [

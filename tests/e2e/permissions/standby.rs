@@ -99,7 +99,7 @@ async fn a_replica_that_may_not_watch_or_see_the_admission_policies_says_so() {
     for (replica, permission) in lacking.iter().zip(&own) {
         let said = replica.said();
         let named: Vec<_> = own.iter().filter(|it| it.is_named(&said)).collect();
-        assert_eq!(named, [permission], "it lacks no other");
+        assert_eq!(named, [permission], "it lacks no other: {said}");
     }
 }
 
