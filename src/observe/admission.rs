@@ -13,6 +13,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::Value;
 use tokio::sync::{Notify, OnceCell};
 
+use super::reads::{Reads, tried};
 use crate::core::observation::Admission;
 
 macro_rules! chart_file {
@@ -38,9 +39,6 @@ const FILES: [&str; 8] = [
 ];
 /// What the chart replaces by the operator's user.
 const OPERATOR: &str = "system:serviceaccount:NAMESPACE:NAME";
-/// How often each is asked for where the answer does not come: one that is lost of so many must not keep
-/// sign-offs waiting until the next look.
-const TRIES: usize = 3;
 /// Longest wait for all of them.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The API group of all of them.
@@ -159,7 +157,7 @@ impl AdmissionCheck {
         let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
         let resource = ApiResource::from_gvk(&gvk);
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
-        let found = tried(|| api.get_opt(&name)).await;
+        let found = Reads::Newest.get_opt(&api, &name).await;
         let found = found.map_err(|error| format!("{kind} {name} cannot be read: {error}"))?;
         let missing = || format!("{kind} {name} is missing: upgrade the chart's release");
         let found = found.ok_or_else(missing)?;
@@ -170,18 +168,6 @@ impl AdmissionCheck {
         }
         Ok(written_at(&found.metadata))
     }
-}
-
-async fn tried<T, F>(read: impl Fn() -> F) -> Result<T, kube::Error>
-where
-    F: Future<Output = Result<T, kube::Error>>,
-{
-    for _ in 1..TRIES {
-        if let Ok(read) = read().await {
-            return Ok(read);
-        }
-    }
-    read().await
 }
 
 /// When somebody last wrote an object, but for its status: what was altered and put back in place

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{ListParams, ObjectMeta};
+use kube::api::ObjectMeta;
 use kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::cluster::{Observer, as_recorded};
+use super::reads::Reads;
 use super::watches::{self, Claim, Trigger};
 use crate::api::{
     GROUP, HASH_LABEL, KEEP_FINALIZER, MANAGED_BY_LABEL, PROVENANCE_PREFIX, PodTemplate,
@@ -86,7 +87,7 @@ impl Observer {
     async fn deployment(&self, namespace: &str, name: &str) -> Result<DynamicObject, Unusable> {
         let kind = ApiResource::erase::<Deployment>(&());
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
-        match api.get_opt(name).await {
+        match Reads::Newest.get_opt(&api, name).await {
             Ok(Some(found)) if found.metadata.deletion_timestamp.is_none() => Ok(found),
             Ok(_) => Err(Unusable::Missing),
             // Whatever the reason: a rollback under way must not depend on it.
@@ -135,7 +136,7 @@ impl Observer {
         workload: &str,
     ) -> Vec<Autoscaler> {
         let api: Api<HorizontalPodAutoscaler> = Api::namespaced(self.client.clone(), namespace);
-        let found = match api.list(&ListParams::default()).await {
+        let found = match Reads::Newest.list(&api, "").await {
             Ok(found) => found.items,
             Err(error) => {
                 tracing::warn!(%error, %namespace, "the autoscalers of a namespace could not be read");

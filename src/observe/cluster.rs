@@ -7,18 +7,17 @@ use k8s_openapi::api::apps::v1::ReplicaSet as ApiReplicaSet;
 use k8s_openapi::api::core::v1::{Namespace, Service as ApiService};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{GetParams, ListParams};
 use kube::core::DynamicObject;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::admission::AdmissionCheck;
 use super::adoption;
 use super::order::{Turn, Turns};
 use super::prometheus::{Arm, Ask, Prometheus};
+use super::reads::Reads;
 use super::watches::{Caches, Claim};
 use crate::api::rollout::Change;
 use crate::api::{
@@ -48,15 +47,6 @@ pub struct Observer {
     pub turns: Turns,
     /// How new what is read must be.
     pub reads: Reads,
-}
-
-/// How new what the API server says must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reads {
-    /// What is stored now. Its cache may have to hear from etcd first, which takes a tenth of a second.
-    Newest,
-    /// What its cache holds.
-    AtHand,
 }
 
 /// An observation with what is needed to write back.
@@ -92,7 +82,7 @@ impl Observer {
         before: Option<Observed>,
     ) -> Result<Option<Observed>, kube::Error> {
         let rollouts: Api<Rollout> = Api::namespaced(self.client.clone(), namespace);
-        let Some(mut rollout) = self.get_opt(&rollouts, name).await? else {
+        let Some(mut rollout) = self.reads.get_opt(&rollouts, name).await? else {
             return Ok(None);
         };
         if !adoption::is_looked_at(&rollout) {
@@ -141,39 +131,6 @@ impl Observer {
             observation,
             turn,
         }))
-    }
-
-    /// Lists what has these labels.
-    pub(super) fn list(&self, labels: &str) -> ListParams {
-        let all = match self.reads {
-            Reads::Newest => ListParams::default(),
-            Reads::AtHand => ListParams::default().match_any(),
-        };
-        all.labels(labels)
-    }
-
-    /// Gets an object by its name.
-    pub(super) async fn get<K>(&self, api: &Api<K>, name: &str) -> Result<K, kube::Error>
-    where
-        K: Clone + DeserializeOwned + std::fmt::Debug,
-    {
-        let parameters = match self.reads {
-            Reads::Newest => GetParams::default(),
-            Reads::AtHand => GetParams::any(),
-        };
-        api.get_with(name, &parameters).await
-    }
-
-    /// Gets an object by its name, where there is one.
-    async fn get_opt<K>(&self, api: &Api<K>, name: &str) -> Result<Option<K>, kube::Error>
-    where
-        K: Clone + DeserializeOwned + std::fmt::Debug,
-    {
-        match self.get(api, name).await {
-            Ok(found) => Ok(Some(found)),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     async fn surroundings(
@@ -309,7 +266,7 @@ impl Observer {
     ) -> Result<Vec<DynamicObject>, kube::Error> {
         let kind = kube::core::ApiResource::erase::<ApiReplicaSet>(&());
         let sets: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
-        Ok(sets.list(&self.list(selector)).await?.items)
+        Ok(self.reads.list(&sets, selector).await?.items)
     }
 
     async fn services(
@@ -321,7 +278,7 @@ impl Observer {
         let canary = &rollout.spec.strategy.canary;
         let names = canary.stable_service.iter().chain(&canary.canary_service);
         let services = names.map(async |name| {
-            let service = self.get_opt(&api, name).await?;
+            let service = self.reads.get_opt(&api, name).await?;
             let service = service.and_then(|service| service.spec);
             let service = service.map(|spec| Service {
                 kind: spec.type_.unwrap_or_default(),
@@ -382,7 +339,7 @@ impl Observer {
         }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
         let selector = format!("{ROLLOUT_UID_LABEL}={}", observation.uid);
-        let history = match api.list(&ListParams::default().labels(&selector)).await {
+        let history = match Reads::Newest.list(&api, &selector).await {
             Ok(runs) => {
                 let runs = runs.items.iter();
                 runs.map(|run| PastRun::of(&run.name_any(), &run.spec))
@@ -484,7 +441,7 @@ impl Observer {
             Api::namespaced(self.client.clone(), &observation.namespace);
         let names = analysis.templates.iter().map(|used| &used.name);
         let templates = names.map(async |name| {
-            let template = match api.get_opt(name).await {
+            let template = match Reads::Newest.get_opt(&api, name).await {
                 Ok(Some(template)) => Ok(template.spec),
                 Ok(None) => Err(format!(
                     "AnalysisTemplate {name} does not exist in this namespace: create it, or remove it from analysis.templates"

@@ -7,6 +7,7 @@ use kube::{Api, ResourceExt};
 
 use super::cluster::Observer;
 use super::pods::{containers, failures, is_controlled_by, trouble};
+use super::reads::{Reads, tried};
 use crate::api::ROLLOUT_UID_LABEL;
 use crate::api::rollout::Change;
 use crate::core::observation::{Job, JobEnd};
@@ -35,7 +36,7 @@ impl Observer {
         }
         let jobs: Api<ApiJob> = Api::namespaced(self.client.clone(), &observation.namespace);
         let selector = format!("{ROLLOUT_UID_LABEL}={}", observation.uid);
-        let found = jobs.list(&ListParams::default().labels(&selector)).await;
+        let found = Reads::Newest.list(&jobs, &selector).await;
         let found = found.map_err(|error| error.to_string())?.items;
         let own = found.iter().filter(|job| is_own(job, &observation.uid));
         let mut own: Vec<_> = own.map(job).collect();
@@ -55,7 +56,7 @@ impl Observer {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let selector = format!("{JOB_UID_LABEL}={}", job.uid);
         let parameters = ListParams::default().labels(&selector).limit(MAX_PODS);
-        match pods.list(&parameters).await {
+        match tried(|| pods.list(&parameters)).await {
             Ok(pods) => describe(job, &pods.items),
             Err(error) => job.waiting = Some(format!("its pods cannot be read: {error}")),
         }

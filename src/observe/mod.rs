@@ -9,5 +9,6 @@ pub mod order;
 mod people;
 mod pods;
 pub mod prometheus;
+pub mod reads;
 pub mod routes;
 pub mod watches;

@@ -21,6 +21,7 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use super::cluster::Observer;
 use super::people::in_time;
+use super::reads::{Reads, tried};
 use super::watches::{Claim, Trigger};
 use crate::api::plan::Tier;
 use crate::api::rollout::{RolloutStatus, Stage};
@@ -122,7 +123,7 @@ impl Observer {
             let what = format!("Rollout {name}");
             let api = &api;
             async move {
-                let awaited = match in_time(&what, api.get_opt(name)).await {
+                let awaited = match in_time(&what, Reads::Newest.get_opt(api, name)).await {
                     Ok(None) => Some(format!("{what} does not exist in this namespace")),
                     Ok(Some(DeserializeGuard(Ok(rollout)))) => order::unstable(&rollout),
                     Ok(Some(DeserializeGuard(Err(invalid)))) => {
@@ -171,7 +172,7 @@ impl Observer {
         let mut rivals = Vec::new();
         let mut parameters = ListParams::default().limit(PAGE);
         loop {
-            let page = api.list(&parameters).await?;
+            let page = tried(|| api.list(&parameters)).await?;
             let others = page.items.iter();
             let others = others.filter(|it| it.uid().as_ref() != Some(&observation.uid));
             rivals.extend(others.filter_map(|it| self.rival(observation, it)));

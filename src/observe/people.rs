@@ -128,7 +128,7 @@ impl Observer {
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug,
     {
         let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
-        for object in api.list(&self.list("")).await?.items {
+        for object in self.reads.list(api, "").await?.items {
             match object.0 {
                 Ok(object) => readable.extend(seen(object)),
                 Err(invalid) => {

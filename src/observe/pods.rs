@@ -6,6 +6,7 @@ use kube::{Api, ResourceExt};
 
 use super::cluster::Observer;
 use super::people::in_time;
+use super::reads::tried;
 use crate::api::HASH_LABEL;
 use crate::api::rollout::Stage;
 use crate::core::Observation;
@@ -37,7 +38,7 @@ impl Observer {
         }
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &observation.namespace);
         let parameters = ListParams::default().labels(&selector).limit(MAX_PODS);
-        match in_time("its pods", pods.list(&parameters)).await {
+        match in_time("its pods", tried(|| pods.list(&parameters))).await {
             Ok(pods) => {
                 let unread = pods.metadata.remaining_item_count.unwrap_or_default();
                 let unread = i32::try_from(unread).unwrap_or(i32::MAX);

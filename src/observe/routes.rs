@@ -100,8 +100,8 @@ impl Observer {
         let slices: Api<EndpointSlice> =
             Api::namespaced(self.client.clone(), &observation.namespace);
         let read = observation.services.keys().map(async |service| {
-            let of_service = self.list(&format!("kubernetes.io/service-name={service}"));
-            match slices.list(&of_service).await {
+            let of_service = format!("kubernetes.io/service-name={service}");
+            match self.reads.list(&slices, &of_service).await {
                 Ok(slices) => {
                     let ready = by_revision(&slices.items, &observation.replica_sets);
                     Some((service.clone(), ready))
@@ -128,7 +128,7 @@ impl Observer {
             let resource = resource(version, kind);
             let api: Api<DynamicObject> =
                 Api::namespaced_with(self.client.clone(), namespace, &resource);
-            match self.get(&api, name).await {
+            match self.reads.get(&api, name).await {
                 Ok(mut object) => {
                     object.types.get_or_insert_with(|| kube::core::TypeMeta {
                         api_version: (*version).to_owned(),

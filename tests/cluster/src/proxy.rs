@@ -53,7 +53,7 @@ pub struct Asked {
     pub watch: bool,
     /// Whether it may be answered from a cache, however old.
     pub at_hand: bool,
-    /// How many requests like it, of the same method, resource and name, came before it.
+    /// How many requests like it, of the same method, resource, name and kind of body, came before it.
     pub before: usize,
     /// Which of all writes it is, from 0; those of the lease are not counted.
     pub write: Option<usize>,
@@ -215,7 +215,8 @@ struct Between {
 }
 
 impl Between {
-    fn decide(&self, method: &Method, path: &Place, uri: &Uri) -> (Asked, Fault) {
+    fn decide(&self, path: &Place, request: &Request) -> (Asked, Fault) {
+        let (method, uri) = (request.method(), request.uri());
         let watch = asks(uri, &["watch=true", "watch=1"]);
         let mut asked = Asked {
             method: method.clone(),
@@ -227,7 +228,11 @@ impl Between {
             write: None,
         };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let alike = format!("{method} {} {} {watch}", asked.resource, asked.name);
+        let body = request.headers().get(header::CONTENT_TYPE);
+        let alike = format!(
+            "{method} {} {} {watch} {body:?}",
+            asked.resource, asked.name
+        );
         let alike = seen.alike.entry(alike).or_default();
         asked.before = *alike;
         *alike += 1;
@@ -299,7 +304,7 @@ async fn pass(State(between): State<Arc<Between>>, request: Request) -> Response
         .as_ref()
         .and_then(|namespace| place.within(namespace, request.uri()))
         .unwrap_or_else(|| request.uri().clone());
-    let (asked, fault) = between.decide(request.method(), &place, request.uri());
+    let (asked, fault) = between.decide(&place, &request);
     let key = request.uri().to_string();
     match fault {
         Fault::Answer {

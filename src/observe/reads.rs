@@ -1,0 +1,77 @@
+//! How the API server is read: how new, and how often where it fails.
+
+use kube::Api;
+use kube::api::{GetParams, ListParams, ObjectList};
+use serde::de::DeserializeOwned;
+
+/// How often each is asked for where the API server fails: one answer that is lost of a dozen must not
+/// cost the whole look.
+const TRIES: usize = 3;
+
+/// How new what the API server says must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// What is stored now. Its cache may have to hear from etcd first, which takes a tenth of a second.
+    Newest,
+    /// What its cache holds.
+    AtHand,
+}
+
+impl Reads {
+    /// Lists what has these labels.
+    pub(super) async fn list<K>(
+        self,
+        api: &Api<K>,
+        labels: &str,
+    ) -> Result<ObjectList<K>, kube::Error>
+    where
+        K: Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let all = match self {
+            Self::Newest => ListParams::default(),
+            Self::AtHand => ListParams::default().match_any(),
+        };
+        let parameters = all.labels(labels);
+        tried(|| api.list(&parameters)).await
+    }
+
+    /// Gets an object by its name.
+    pub(super) async fn get<K>(self, api: &Api<K>, name: &str) -> Result<K, kube::Error>
+    where
+        K: Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let parameters = match self {
+            Self::Newest => GetParams::default(),
+            Self::AtHand => GetParams::any(),
+        };
+        tried(|| api.get_with(name, &parameters)).await
+    }
+
+    /// Gets an object by its name, where there is one.
+    pub(super) async fn get_opt<K>(self, api: &Api<K>, name: &str) -> Result<Option<K>, kube::Error>
+    where
+        K: Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        match self.get(api, name).await {
+            Ok(found) => Ok(Some(found)),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Reads, again where the API server failed or the answer was lost. What it refuses it has answered, and
+/// where it has too much to do it is left alone.
+pub(super) async fn tried<T, F>(read: impl Fn() -> F) -> Result<T, kube::Error>
+where
+    F: Future<Output = Result<T, kube::Error>>,
+{
+    for _ in 1..TRIES {
+        match read().await {
+            Err(kube::Error::Api(status)) if status.code >= 500 => {}
+            Err(kube::Error::Service(_) | kube::Error::HyperError(_)) => {}
+            answer => return answer,
+        }
+    }
+    read().await
+}
