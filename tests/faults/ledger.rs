@@ -337,6 +337,8 @@ struct Seen {
     failed: BTreeSet<String>,
     /// Weights of the changes under way, in order.
     weights: Vec<i32>,
+    /// How many pods were wanted when the last were given up. They go a moment later, when more may be wanted.
+    wanted: Option<i32>,
     tale: VecDeque<String>,
 }
 
@@ -382,7 +384,11 @@ impl Seen {
                     asked: number("/spec/replicas"),
                     available: number("/status/availableReplicas"),
                 };
-                self.sets.insert(name, set);
+                let before = self.sets.insert(name, set.clone());
+                let is_less = before.is_some_and(|before| set.asked < before.asked);
+                if let Some(rollout) = self.rollout.as_ref().filter(|_| is_less) {
+                    self.wanted = Some(rollout.spec.replicas);
+                }
             }
             "RolloutRun" if entry.deleted => {
                 drop(self.runs.remove(&number("/spec/revision").into()));
@@ -452,7 +458,8 @@ fn judge(before: &Seen, after: &Seen, entry: &Entry) -> Vec<String> {
     };
     if entry.kind == "ReplicaSet" {
         // It grows only as pods start; what is there must not go below.
-        let enough = desired.min(before.available());
+        let wanted = after.wanted.unwrap_or(desired).min(desired);
+        let enough = wanted.min(before.available());
         expect(
             4,
             after.available() >= enough,
