@@ -53,7 +53,8 @@ pub struct Asked {
     pub watch: bool,
     /// Whether it may be answered from a cache, however old.
     pub at_hand: bool,
-    /// How many requests like it, of the same method, resource, name and kind of body, came before it.
+    /// How many requests like it came before it: of the same method, place and kind of body, and with the
+    /// same question, which for a watch may begin anywhere.
     pub before: usize,
     /// Which of all writes it is, from 0; those of the lease are not counted.
     pub write: Option<usize>,
@@ -229,8 +230,9 @@ impl Between {
         };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let body = request.headers().get(header::CONTENT_TYPE);
+        let question = uri.query().filter(|_| !watch);
         let alike = format!(
-            "{method} {} {} {watch} {body:?}",
+            "{method} {} {} {watch} {question:?} {body:?}",
             asked.resource, asked.name
         );
         let alike = seen.alike.entry(alike).or_default();
