@@ -142,7 +142,11 @@ impl Lease {
         if spec.holder_identity.as_deref() != Some(&self.identity) {
             return Ok(false);
         }
-        self.hold(asked, lease, spec).await
+        if !self.hold(asked, lease, spec).await? {
+            // Whoever wrote it need not have taken it: the next look tells.
+            tracing::warn!("the lease was written by somebody else and is not renewed yet");
+        }
+        Ok(true)
     }
 
     /// Gives the lease back, so that another replica need not wait it out.
