@@ -454,7 +454,7 @@ fn unlawful_handover(
         let sets = sets
             .clone()
             .filter(|set| hash.is_none_or(|it| *it == set.hash));
-        sets.map(|set| set.available).sum()
+        sets.map(|set| set.available.min(set.replicas)).sum()
     };
     let of_stable = stable.map_or(0, |stable| available(Some(&stable.pod_template_hash)));
     match action {

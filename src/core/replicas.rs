@@ -92,7 +92,7 @@ pub struct Split {
 pub struct Pods {
     /// Pods asked for.
     pub asked: i32,
-    /// Pods available.
+    /// Pods available, of those that are asked for.
     pub available: i32,
 }
 

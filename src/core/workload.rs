@@ -80,10 +80,11 @@ pub fn serves(observation: &Observation, hash: &str) -> bool {
     with_hash(observation, Some(hash)).is_some_and(|set| set.available > 0)
 }
 
+/// Pods that are available though they are asked for no more are about to go, and count for nothing.
 fn pods(set: Option<&ReplicaSet>) -> Pods {
     set.map_or_else(Pods::default, |set| Pods {
         asked: set.replicas,
-        available: set.available,
+        available: set.available.min(set.replicas),
     })
 }
 

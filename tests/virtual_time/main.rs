@@ -450,6 +450,38 @@ fn a_newer_change_supersedes_and_the_stable_template_reverts() {
 }
 
 #[test]
+fn law_4_pods_that_are_to_go_count_no_more_while_they_are_still_there() {
+    let mut world = serving();
+    let mut traffic = steady(5_000.0, 0.0, 0.0);
+    change(&mut world, "v2", harmless());
+    world.run(after(30), &mut traffic, |o| o.status.weight == 50);
+    world.run(after(30), &mut traffic, |o| {
+        o.replica_sets.iter().all(|set| set.available == 20)
+    });
+    // Half of stable's pods are lost, and another change takes the place of the one under way.
+    world.pods_ready_after = None;
+    world.observation.replica_sets[0].available = 10;
+    change(&mut world, "v3", harmless());
+    for _ in 0..20 {
+        let counted = world.observation.replica_sets.clone();
+        world.look(&mut traffic);
+        world.observation.now += SignedDuration::from_secs(1);
+        let sets = &mut world.observation.replica_sets;
+        let stay = sets.iter_mut().map(|set| {
+            // They have not been counted again since.
+            let before = counted.iter().find(|before| before.name == set.name);
+            set.available = before.map_or(0, |before| before.available);
+            set.available.min(set.replicas)
+        });
+        assert_eq!(stay.sum::<i32>().min(20), 20, "{sets:?}");
+    }
+    assert_eq!(
+        world.observation.replica_sets[1].replicas, 10,
+        "what is not needed goes"
+    );
+}
+
+#[test]
 fn a_pause_waits_without_a_deadline_but_a_failing_canary_is_rolled_back_all_the_same() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
