@@ -454,7 +454,7 @@ fn law_4_pods_that_are_to_go_count_no_more_while_they_are_still_there() {
     let mut world = serving();
     let mut traffic = steady(5_000.0, 0.0, 0.0);
     change(&mut world, "v2", harmless());
-    world.run(after(30), &mut traffic, |o| o.status.weight == 50);
+    world.run(after(30), &mut traffic, |o| o.status.weight == Some(50));
     world.run(after(30), &mut traffic, |o| {
         o.replica_sets.iter().all(|set| set.available == 20)
     });
@@ -464,7 +464,8 @@ fn law_4_pods_that_are_to_go_count_no_more_while_they_are_still_there() {
     change(&mut world, "v3", harmless());
     for _ in 0..20 {
         let counted = world.observation.replica_sets.clone();
-        world.look(&mut traffic);
+        let decision = world.look(&mut traffic);
+        world.carry_out(&decision, usize::MAX);
         world.observation.now += SignedDuration::from_secs(1);
         let sets = &mut world.observation.replica_sets;
         let stay = sets.iter_mut().map(|set| {
