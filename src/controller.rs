@@ -225,11 +225,10 @@ async fn look(claim: &Claim, context: &Context) -> Result<Action, Error> {
 /// traffic: where it has some, what the API server has at hand may do.
 async fn judge(claim: &Claim, context: &Context) -> Result<Option<(Observed, Decision)>, Error> {
     let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
-    let now = clock::now();
     let observe = async |observer: &Observer, before| {
         let failure = last_failure(claim, context);
         // On the heap, since much is read side by side.
-        let observed = Box::pin(observer.observe(&namespace, &name, now, failure, before)).await;
+        let observed = Box::pin(observer.observe(&namespace, &name, failure, before)).await;
         observed.map_err(|error| Error::Read(Box::new(error)))
     };
     let mut before = None;

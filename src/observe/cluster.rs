@@ -6,7 +6,6 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::ReplicaSet as ApiReplicaSet;
 use k8s_openapi::api::core::v1::{Namespace, Service as ApiService};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
@@ -15,6 +14,7 @@ use serde_json::Value;
 
 use super::admission::AdmissionCheck;
 use super::adoption;
+use super::clock;
 use super::order::{Turn, Turns};
 use super::prometheus::{Arm, Ask, Prometheus};
 use super::reads::Reads;
@@ -77,7 +77,6 @@ impl Observer {
         &self,
         namespace: &str,
         name: &str,
-        now: Timestamp,
         failure: Option<String>,
         before: Option<Observed>,
     ) -> Result<Option<Observed>, kube::Error> {
@@ -90,7 +89,7 @@ impl Observer {
         }
         // From here on a Rollout that adopts a workload has its template and selector.
         let workload = self.adopt(&mut rollout, namespace).await?;
-        let mut observation = self.surroundings(&rollout, namespace, now).await?;
+        let mut observation = self.surroundings(&rollout, namespace).await?;
         observation.workload = workload;
         observation.write_failure = failure;
         self.farewell(&rollout, &mut observation);
@@ -113,6 +112,8 @@ impl Observer {
             Err(problem) => observation.jobs_unreadable = Some(problem),
         }
         observation.new_pods = new_pods;
+        // No earlier than what was read: what had expired when something came does not count beside it.
+        observation.now = clock::now();
         let version = rollout.resource_version();
         match before.filter(|before| before.rollout.resource_version() == version) {
             Some(Observed {
@@ -137,7 +138,6 @@ impl Observer {
         &self,
         rollout: &Rollout,
         namespace: &str,
-        now: Timestamp,
     ) -> Result<Observation, kube::Error> {
         let namespace_labels = self.namespace_labels(namespace);
         let (policies, mut unreadable_policies) =
@@ -153,7 +153,7 @@ impl Observer {
             self.services(rollout, namespace)
         )?;
         Ok(Observation {
-            now,
+            now: clock::now(),
             name: rollout.name_any(),
             namespace: namespace.to_owned(),
             uid: rollout.uid().unwrap_or_default(),
