@@ -231,21 +231,23 @@ async fn judge(claim: &Claim, context: &Context) -> Result<Option<(Observed, Dec
         let observed = Box::pin(observer.observe(&namespace, &name, failure, before)).await;
         observed.map_err(|error| Error::Read(Box::new(error)))
     };
-    let mut before = None;
-    if claim.status.weight > 0 {
-        before = observe(&context.observer.at_hand(), None).await?;
-    }
-    if let Some(observed) = &before {
-        let decision = decide(&observed.observation);
-        if suffices(&observed.observation, &decision) {
-            return Ok(before.map(|observed| (observed, decision)));
-        }
-    }
-    let observed = observe(&context.observer, before).await?;
-    Ok(observed.map(|observed| {
+    let decided = |observed: Observed| {
         let decision = decide(&observed.observation);
         (observed, decision)
-    }))
+    };
+    let mut at_hand = None;
+    if claim.status.weight > 0 {
+        let observer = context.observer.at_hand();
+        at_hand = observe(&observer, None).await?.map(decided);
+    }
+    if let Some((observed, decision)) = &at_hand
+        && suffices(&observed.observation, decision)
+    {
+        return Ok(at_hand);
+    }
+    let before = at_hand.map(|(observed, _)| observed);
+    let newest = observe(&context.observer, before).await?;
+    Ok(newest.map(decided))
 }
 
 /// Whether what the API server has at hand suffices. Bad windows are reason enough to go back whatever else

@@ -67,12 +67,7 @@ impl Pending {
         let admin = User::admin(&self.scene);
         let dry = path(&self.scene, "interventions") + "?dryRun=All";
         let pause = self.decision("Intervention", "probe", json!({ "action": "Pause" }));
-        let look = async || {
-            admin
-                .create(&dry, &pause)
-                .await
-                .map_err(|it| it.to_string())
-        };
+        let look = async || admin.create(&dry, &pause).await;
         wait_for("the policies know the change", SOON, look)
             .await
             .unwrap();
