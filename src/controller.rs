@@ -10,7 +10,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::reflector::{ObjectRef, Store};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -22,12 +22,16 @@ use crate::observe::order::Waiting;
 use crate::observe::watches::{Claim, Trigger};
 use crate::telemetry::Telemetry;
 
-/// Rollouts that are looked at side by side.
-const CONCURRENCY: u16 = 64;
+/// Rollouts that are looked at side by side,
+const CONCURRENCY: u16 = 256;
+/// and those of them that read the newest, so that bad canaries need not wait for what takes longer.
+const READ_ANEW: usize = 48;
 /// Longest time that one look may take.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// A look may do with what the API server has at hand where the next one follows within this time.
+/// A look may do with what the API server has at hand where the next one follows within this time,
 const SOON: SignedDuration = SignedDuration::from_secs(20);
+/// and the newest was read within this one.
+const LATELY: Duration = Duration::from_mins(1);
 /// Longest wait after repeated failures.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 
@@ -82,8 +86,21 @@ pub struct Context {
     pub telemetry: Arc<Telemetry>,
     /// Failures in a row, by uid.
     pub failures: Mutex<BTreeMap<String, Failure>>,
+    /// Since when the newest has been known of Rollouts whose canary has traffic and of which no watch
+    /// has told anything since; by namespace and name.
+    pub known: Mutex<BTreeMap<(String, String), Instant>>,
+    /// Places for looks that read the newest.
+    pub places: Semaphore,
     /// Who waits for other Rollouts.
     pub waiting: Waiting,
+}
+
+/// What was observed, and what follows from it.
+struct Judged<'a> {
+    observed: Observed,
+    decision: Decision,
+    /// Kept until it is carried out, where the newest was read.
+    _place: Option<SemaphorePermit<'a>>,
 }
 
 /// Looks at one Rollout that failed in a row.
@@ -95,14 +112,42 @@ pub struct Failure {
     look_again_at: Option<Timestamp>,
 }
 
+/// As many places as there are for looks that read the newest.
+#[must_use]
+pub fn places() -> Semaphore {
+    Semaphore::new(READ_ANEW)
+}
+
 impl Context {
     fn forget(&self, claim: &Claim) {
         let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
         self.telemetry.stands(&namespace, &name, None);
         self.waiting.forget(&namespace, &name);
+        self.has_news(&namespace, &name);
         if let (Ok(mut failures), Some(uid)) = (self.failures.lock(), claim.uid()) {
             failures.remove(&uid);
         }
+    }
+
+    fn has_news(&self, namespace: &str, name: &str) {
+        if let Ok(mut known) = self.known.lock() {
+            known.remove(&(namespace.to_owned(), name.to_owned()));
+        }
+    }
+
+    /// Notes that the newest is about to be read: what a watch tells from now on is news again.
+    fn is_read(&self, namespace: &str, name: &str) {
+        if let Ok(mut known) = self.known.lock() {
+            known.insert((namespace.to_owned(), name.to_owned()), Instant::now());
+        }
+    }
+
+    fn is_known(&self, namespace: &str, name: &str) -> bool {
+        let Ok(known) = self.known.lock() else {
+            return false;
+        };
+        let since = known.get(&(namespace.to_owned(), name.to_owned()));
+        since.is_some_and(|since| since.elapsed() < LATELY)
     }
 }
 
@@ -140,7 +185,7 @@ fn targets(
 ) -> impl futures::Stream<Item = ObjectRef<Claim>> {
     UnboundedReceiverStream::new(triggers).flat_map(move |trigger| {
         let store = &context.observer.caches.claims;
-        futures::stream::iter(match trigger {
+        let targets = match trigger {
             Trigger::Touched(claim) => vec![ObjectRef::from_obj(&*claim)],
             Trigger::Related(rollout) => vec![rollout],
             Trigger::Deleted(claim) => {
@@ -148,7 +193,14 @@ fn targets(
                 references(store, |other| other.namespace() == claim.namespace())
             }
             Trigger::All => references(store, |_| true),
-        })
+        };
+        for target in &targets {
+            context.has_news(
+                target.namespace.as_deref().unwrap_or_default(),
+                &target.name,
+            );
+        }
+        futures::stream::iter(targets)
     })
 }
 
@@ -187,15 +239,18 @@ async fn guarded(
 async fn look(claim: &Claim, context: &Context) -> Result<Action, Error> {
     let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
     context.observer.admission.note_activity();
-    let Some((observed, decision)) = judge(claim, context).await? else {
+    let Some(judged) = judge(claim, context).await? else {
         context.telemetry.stands(&namespace, &name, None);
         return Ok(Action::await_change());
     };
+    let Judged {
+        observed, decision, ..
+    } = &judged;
     let observation = &observed.observation;
     context.telemetry.answered(&observation.windows);
     let done = context
         .actor
-        .carry_out(&observed.rollout, observation, &decision)
+        .carry_out(&observed.rollout, observation, decision)
         .await;
     let done = match done {
         Err(error) if !error.status_was_written() => return Err(error.into()),
@@ -222,8 +277,8 @@ async fn look(claim: &Claim, context: &Context) -> Result<Action, Error> {
 }
 
 /// Observes and decides. The newest takes a tenth of a second to read, for which a bad canary keeps its
-/// traffic: where it has some, what the API server has at hand may do.
-async fn judge(claim: &Claim, context: &Context) -> Result<Option<(Observed, Decision)>, Error> {
+/// traffic: where it has some and nothing is known to have happened, what the API server has at hand may do.
+async fn judge<'a>(claim: &Claim, context: &'a Context) -> Result<Option<Judged<'a>>, Error> {
     let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
     let observe = async |observer: &Observer, before| {
         let failure = last_failure(claim, context);
@@ -231,27 +286,35 @@ async fn judge(claim: &Claim, context: &Context) -> Result<Option<(Observed, Dec
         let observed = Box::pin(observer.observe(&namespace, &name, failure, before)).await;
         observed.map_err(|error| Error::Read(Box::new(error)))
     };
-    let decided = |observed: Observed| {
-        let decision = decide(&observed.observation);
-        (observed, decision)
+    let decided = |observed: Observed, place| Judged {
+        decision: decide(&observed.observation),
+        observed,
+        _place: place,
     };
+    let has_traffic = claim.status.weight > 0;
     let mut at_hand = None;
-    if claim.status.weight > 0 {
-        let observer = context.observer.at_hand();
-        at_hand = observe(&observer, None).await?.map(decided);
+    if has_traffic && context.is_known(&namespace, &name) {
+        let found = observe(&context.observer.at_hand(), None).await?;
+        at_hand = found.map(|it| decided(it, None));
     }
-    if let Some((observed, decision)) = &at_hand
-        && suffices(&observed.observation, decision)
+    if let Some(judged) = &at_hand
+        && suffices(&judged.observed.observation, &judged.decision)
     {
         return Ok(at_hand);
     }
-    let before = at_hand.map(|(observed, _)| observed);
+    let before = at_hand.map(|it| it.observed);
+    // They are never closed.
+    let place = context.places.acquire().await.ok();
+    if has_traffic {
+        context.is_read(&namespace, &name);
+    }
     let newest = observe(&context.observer, before).await?;
-    Ok(newest.map(decided))
+    Ok(newest.map(|it| decided(it, place)))
 }
 
-/// Whether what the API server has at hand suffices. Bad windows are reason enough to go back whatever else
-/// is new, and where nothing is to be done and the next look is near, what is new can wait for it.
+/// Whether what the API server has at hand suffices, without what people want. Bad windows are reason enough
+/// to go back whatever else is new, and where nothing is to be done but to write numbers down and the next
+/// look is near, what is new can wait for it.
 fn suffices(observation: &Observation, decision: &Decision) -> bool {
     let under_way = observation.status.change.as_ref();
     if !under_way.is_some_and(|it| !it.initial && it.outcome.is_none()) {
@@ -260,7 +323,7 @@ fn suffices(observation: &Observation, decision: &Decision) -> bool {
     let now = observation.now;
     let soon = now.saturating_add(SOON).unwrap_or(now);
     let waits = decision.look_again_at.is_some_and(|at| at <= soon);
-    decision.condemns() || (waits && decision.is_idle(observation))
+    decision.condemns() || (waits && decision.merely_counts(observation))
 }
 
 fn last_failure(claim: &Claim, context: &Context) -> Option<String> {
@@ -289,6 +352,7 @@ fn remember(claim: &Claim, context: &Context, error: Option<&Error>) {
     failure.attempts = failure.attempts.saturating_add(1);
     failure.message = error.to_string();
     let (namespace, rollout) = (claim.namespace().unwrap_or_default(), claim.name_any());
+    context.has_news(&namespace, &rollout);
     tracing::warn!(%namespace, %rollout, attempt = failure.attempts, %error, "a look at a Rollout failed");
 }
 

@@ -12,3 +12,4 @@ pub mod lease;
 pub mod observe;
 pub mod operator;
 pub mod telemetry;
+mod throttling;

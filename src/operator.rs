@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use kube::client::ClientBuilder;
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tower::util::MapResponseLayer;
 
 use crate::act::{Actor, events::Recorder};
 use crate::api;
@@ -22,6 +24,7 @@ use crate::observe::reads::Reads;
 use crate::observe::watches;
 use crate::telemetry::access::Access;
 use crate::telemetry::{self, Telemetry};
+use crate::throttling;
 
 /// Longest wait for an answer of the API server; watches have a shorter idle limit of their own.
 const API_TIMEOUT: Duration = Duration::from_secs(90);
@@ -218,6 +221,8 @@ async fn operate(options: Options) -> Result<(), Error> {
         },
         telemetry: telemetry.clone(),
         failures: Mutex::new(BTreeMap::new()),
+        known: Mutex::default(),
+        places: controller::places(),
         waiting: Waiting::new(watches.wake),
     });
     let mut triggers = watches.triggers;
@@ -297,7 +302,10 @@ async fn client() -> Result<Client, Error> {
     config.reset_reader_on_write = true;
     // Retries are the controller's: it reads again before it repeats a write.
     config.default_retry = false;
-    Client::try_from(config).map_err(setup("the client of the API server could not be made"))
+    let client = ClientBuilder::try_from(config)
+        .map_err(setup("the client of the API server could not be made"))?;
+    let in_words = MapResponseLayer::new(throttling::in_words);
+    Ok(client.with_layer(&in_words).build())
 }
 
 fn stop_on_signal(stop: CancellationToken) -> Result<(), Error> {

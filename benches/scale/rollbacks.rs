@@ -213,27 +213,29 @@ fn rollback(name: &str, change: &Change, requests: &[ApiRequest]) -> Result<Roll
         .find(|it| it.reason == reason::ANALYSIS_FAILED)
         .and_then(|it| Some(it.at.as_ref()?.0))
         .ok_or_else(|| missing("a verdict"))?;
-    // A decision's moment is read before the first request of its look.
-    let (before, after): (Vec<_>, Vec<_>) = of("get", "rollouts")
-        .map(|it| it.at)
-        .partition(|at| *at < verdict);
-    let look = *after.iter().min().ok_or_else(|| missing("the look"))?;
-    let last_look = before
-        .into_iter()
-        .max()
-        .ok_or_else(|| missing("a look before"))?;
-    let written = |verb, resource| {
-        let writes = of(verb, resource).filter(|it| it.at >= look && it.code < 300);
-        writes.map(|it| it.answered_at).min()
+    let written = |verb, resource, from: Timestamp| {
+        let writes = of(verb, resource).filter(move |it| it.at >= from && it.code < 300);
+        writes.min_by_key(|it| it.at)
     };
-    let status = written("patch", "rollouts/status").ok_or_else(|| missing("the status"))?;
-    let route = written("patch", "httproutes").ok_or_else(|| missing("the route"))?;
+    let status =
+        written("patch", "rollouts/status", verdict).ok_or_else(|| missing("the status"))?;
+    // With traffic at the canary each look begins with what is at hand, and may read the newest then. What
+    // an earlier look saw is never later than its first request tells.
+    let before = |at_hand: bool, until: Timestamp| {
+        let reads = of("get", "rollouts").filter(move |it| it.at < until && it.at_hand >= at_hand);
+        reads.map(|it| it.at).max()
+    };
+    let look = before(true, status.at).ok_or_else(|| missing("the look"))?;
+    let last_look = before(true, look)
+        .or_else(|| before(false, look))
+        .ok_or_else(|| missing("a look before"))?;
+    let route = written("patch", "httproutes", look).ok_or_else(|| missing("the route"))?;
     let due = due(change, last_look).ok_or_else(|| missing("the grid of windows"))?;
     Ok(Rollback {
         due,
         look,
-        status,
-        route,
+        status: status.answered_at,
+        route: route.answered_at,
     })
 }
 

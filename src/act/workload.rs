@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::{Actor, Error, PODS, SELECTOR, apply, field_manager, ignoring_absence, owner};
 use crate::api::{
-    HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION, ROLLOUT_UID_LABEL,
-    RUN_ANNOTATION, Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
+    ASKED_ANNOTATION, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION,
+    ROLLOUT_UID_LABEL, RUN_ANNOTATION, Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
 };
 use crate::core::Observation;
 use crate::core::decision::Action;
@@ -32,7 +32,7 @@ impl Actor {
         let namespace = &observation.namespace;
         match action {
             Action::CreateReplicaSet { name, .. } => {
-                let body = replica_set(rollout, action);
+                let body = replica_set(rollout, observation, action);
                 let kind = ApiResource::erase::<ReplicaSet>(&());
                 let sets: Api<DynamicObject> =
                     Api::namespaced_with(self.client.clone(), namespace, &kind);
@@ -47,17 +47,7 @@ impl Actor {
                 replicas,
             } => {
                 let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), namespace);
-                let seen = observation.replica_sets.iter();
-                let seen = seen.filter(|set| set.name == *replica_set);
-                // Only the set that was observed: one of the same name made since is another.
-                let tests = seen.flat_map(|set| {
-                    [
-                        json!({ "op": "test", "path": "/metadata/uid", "value": set.uid }),
-                        json!({ "op": "test", "path": "/spec/replicas", "value": set.replicas }),
-                    ]
-                });
-                let scale = json!({ "op": "replace", "path": "/spec/replicas", "value": replicas });
-                let operations: Vec<_> = tests.chain([scale]).collect();
+                let operations = scaling(observation, replica_set, *replicas);
                 let at = ("replicasets", replica_set.as_str());
                 self.patch_places(PODS, rollout, &sets, at, &operations)
                     .await
@@ -156,6 +146,34 @@ impl Actor {
     }
 }
 
+/// Scales the ReplicaSet that was observed, where it still has as many pods: one of the same name made since
+/// is another.
+fn scaling(observation: &Observation, name: &str, replicas: i32) -> Vec<Value> {
+    let mut operations = Vec::new();
+    let mut sets = observation.replica_sets.iter();
+    let seen = sets.find(|set| set.name == name);
+    if let Some(set) = seen {
+        operations.extend([
+            json!({ "op": "test", "path": "/metadata/uid", "value": set.uid }),
+            json!({ "op": "test", "path": "/spec/replicas", "value": set.replicas }),
+        ]);
+    }
+    operations.push(json!({ "op": "replace", "path": "/spec/replicas", "value": replicas }));
+    // One that is not there was taken away, or was never written; then it is not missed.
+    if seen.is_some_and(|set| set.asked.is_some()) {
+        let place = ASKED_ANNOTATION.replace('/', "~1");
+        let place = format!("/metadata/annotations/{place}");
+        let asked = asked(replicas, observation);
+        operations.push(json!({ "op": "replace", "path": place, "value": asked }));
+    }
+    operations
+}
+
+/// The note on a ReplicaSet of how many pods were asked for, and when.
+fn asked(replicas: i32, observation: &Observation) -> String {
+    format!("{replicas} {}", observation.now)
+}
+
 /// Points a Service at a revision, where it still points at the one that was seen.
 fn selection(observation: &Observation, service: &str, hash: &str) -> Vec<Value> {
     let place = format!("/spec/selector/{HASH_LABEL}");
@@ -180,7 +198,7 @@ fn has_selector(observation: &Observation, service: &str) -> bool {
 }
 
 /// The ReplicaSet of a revision. The template stays JSON, so that fields newer than this build survive.
-fn replica_set(rollout: &Rollout, action: &Action) -> Value {
+fn replica_set(rollout: &Rollout, observation: &Observation, action: &Action) -> Value {
     let Action::CreateReplicaSet {
         name,
         hash,
@@ -204,13 +222,14 @@ fn replica_set(rollout: &Rollout, action: &Action) -> Value {
         map.insert(MANAGED_BY_LABEL.into(), json!(MANAGER));
         map.insert(ROLLOUT_UID_LABEL.into(), json!(rollout.uid()));
     }
+    let asked = asked(*replicas, observation);
     json!({
         "apiVersion": "apps/v1",
         "kind": "ReplicaSet",
         "metadata": {
             "name": name,
             "labels": set_labels,
-            "annotations": annotations(template, template_digest, *revision),
+            "annotations": annotations(template, template_digest, *revision, &asked),
             "ownerReferences": [owner(rollout)],
         },
         "spec": {
@@ -251,8 +270,9 @@ fn job(rollout: &Rollout, action: &Action) -> Value {
     })
 }
 
-fn annotations(template: &PodTemplate, digest: &str, revision: i64) -> Value {
+fn annotations(template: &PodTemplate, digest: &str, revision: i64, asked: &str) -> Value {
     let mut annotations = json!({
+        ASKED_ANNOTATION: asked,
         TEMPLATE_DIGEST_ANNOTATION: digest,
         REVISION_ANNOTATION: revision.to_string(),
     });

@@ -59,6 +59,8 @@ pub const TEMPLATE_DIGEST_ANNOTATION: &str = "countersign.dev/template-digest";
 pub const TEMPLATE_ANNOTATION: &str = "countersign.dev/template";
 /// Annotation on a ReplicaSet: how many revisions its Rollout had when it was made.
 pub const REVISION_ANNOTATION: &str = "countersign.dev/revision";
+/// Annotation on a ReplicaSet: how many pods the controller asked for last, and when.
+pub const ASKED_ANNOTATION: &str = "countersign.dev/asked";
 /// Label on a RolloutRun and on what the controller owns: the uid of its Rollout, a valid label
 /// value for every name.
 pub const ROLLOUT_UID_LABEL: &str = "countersign.dev/rollout-uid";

@@ -84,7 +84,7 @@ pub struct Step {
     /// Share of the traffic that the canary gets in this step, in percent; at 0 its pods run, and answer testers alone.
     #[schemars(range(min = 0, max = 99))]
     pub weight: i32,
-    /// Least size of the canary in this step, in percent of `replicas`; more where the weight needs more.
+    /// Least size of the canary in this step, in percent of `replicas`; more where the weight needs more. It holds for the steps after it, until one names another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub scale: Option<i32>,

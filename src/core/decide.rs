@@ -99,6 +99,9 @@ pub fn decide(observation: &Observation) -> Decision {
     );
     actions.extend(smoke::actions(observation, &status, hold.as_ref()));
     turn.look_again_after_acting(&status, &actions);
+    if let Some(due) = workload::next_answer(observation) {
+        turn.look_again(due);
+    }
     let adoption = adoption::step(observation, &proposal, &mut status, &actions);
     actions.extend(adoption.actions);
     adoption
@@ -360,9 +363,9 @@ impl Turn<'_> {
                 weights.join(", ")
             );
             self.tell(&mut change, reason::CHANGE_STARTED, message);
+            self.look_again_after(SignedDuration::ZERO);
         }
         status.change = Some(change);
-        self.look_again_after(SignedDuration::ZERO);
     }
 
     /// The Rollout is being deleted: what is under way ends, so that stable serves alone before pods are
@@ -1169,9 +1172,12 @@ impl Turn<'_> {
     /// What was begun is looked at soon, but for the pods of a first revision.
     fn look_again_after_acting(&mut self, status: &RolloutStatus, actions: &[Action]) {
         let first = status.change.as_ref().is_some_and(|it| it.initial);
+        let starts = first && self.observation.status.change.is_none();
         let makes_pods = |it: &Action| matches!(it, Action::CreateReplicaSet { .. });
         if first && !actions.is_empty() && actions.iter().all(makes_pods) {
             self.look_again_after(FIRST_PODS);
+        } else if starts {
+            self.look_again_after(SignedDuration::ZERO); // something keeps its pods waiting
         } else if (self.went_on && self.ended.is_none()) || !actions.is_empty() {
             self.look_again_after(SOON);
         }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::observation::Observation;
-use super::reason;
+use super::{reason, standing};
 use crate::api::rollout::Outcome;
 use crate::api::{Duration, PodTemplate, RolloutRunSpec, RolloutStatus, RouteKind};
 
@@ -30,11 +30,21 @@ impl Decision {
     /// Whether nothing is to be written.
     #[must_use]
     pub fn is_idle(&self, observation: &Observation) -> bool {
-        self.status == observation.status
-            && self.actions.is_empty()
+        self.status == observation.status && self.writes_nothing_but_the_status()
+    }
+
+    fn writes_nothing_but_the_status(&self) -> bool {
+        self.actions.is_empty()
             && self.answers.is_empty()
             && self.notices.is_empty()
             && self.record.is_none()
+    }
+
+    /// Whether nothing is to be done but, at most, to write down what was counted.
+    #[must_use]
+    pub fn merely_counts(&self, observation: &Observation) -> bool {
+        self.writes_nothing_but_the_status()
+            && standing::only_evidence_moved(&observation.status, &self.status)
     }
 
     /// Whether a change is rolled back for its windows alone.

@@ -187,6 +187,7 @@ fn serving(rollout: &str, template: &PodTemplate, replicas: i32) -> ReplicaSet {
         owned: true,
         matches: true,
         replicas,
+        asked: None,
         current: replicas,
         ready: replicas,
         available: replicas,

@@ -445,6 +445,8 @@ pub struct ReplicaSet {
     pub matches: bool,
     /// Pods asked for.
     pub replicas: i32,
+    /// What the controller itself asked for last.
+    pub asked: Option<Asked>,
     /// Pods that exist.
     pub current: i32,
     /// Pods that are ready.
@@ -455,6 +457,15 @@ pub struct ReplicaSet {
     pub failure: Option<String>,
     /// Its pod template as the Rollout had it, before the API server filled in defaults.
     pub template: PodTemplate,
+}
+
+/// A number of pods that the controller asked for, which somebody else may have changed since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The number.
+    pub replicas: i32,
+    /// When it was asked for.
+    pub at: Timestamp,
 }
 
 /// A Service as far as decisions depend on it.

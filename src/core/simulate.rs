@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::decision::{Action, Answer, AnswerTo, Decision};
 use super::laws::{self, Broken};
 use super::observation::{
-    CheckWindows, Job, JobEnd, Observation, PastRun, ReplicaSet, Window, WindowOutcome,
+    Asked, CheckWindows, Job, JobEnd, Observation, PastRun, ReplicaSet, Window, WindowOutcome,
 };
 use super::proposal::Proposal;
 use super::statistics::Counts;
@@ -206,6 +206,7 @@ impl World {
                         owned: true,
                         matches: true,
                         replicas: 0,
+                        asked: None,
                         current: 0,
                         ready: 0,
                         available: 0,
@@ -282,6 +283,10 @@ impl World {
             return;
         };
         (set.replicas, set.current) = (replicas, replicas);
+        set.asked = Some(Asked {
+            replicas,
+            at: self.observation.now,
+        });
         set.available = set.available.min(replicas);
         set.ready = set.available;
         if let Some(at) = ready_at.filter(|_| replicas > set.available) {

@@ -85,7 +85,7 @@ pub fn keep_quiet(
     };
     // A place in the queue is a number that says something.
     let moved_up = hold_reason(new) == Some(reason::QUEUED) && old.message != new.message;
-    if lately && !moved_up && without_evidence(old) == without_evidence(new) {
+    if lately && !moved_up && only_evidence_moved(old, new) {
         new.clone_from(old);
         return None;
     }
@@ -165,6 +165,12 @@ fn without_words(status: &RolloutStatus) -> RolloutStatus {
         available_replicas: 0,
         ..without_evidence(status)
     }
+}
+
+/// Whether two statuses differ in numbers of the evidence alone.
+#[must_use]
+pub fn only_evidence_moved(old: &RolloutStatus, new: &RolloutStatus) -> bool {
+    without_evidence(old) == without_evidence(new)
 }
 
 /// The status with the numbers that change with every window or pod left out.

@@ -1,5 +1,7 @@
 //! From a status to the ReplicaSets and Services that it asks for.
 
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
 use super::adoption;
 use super::decision::Action;
 use super::name;
@@ -10,6 +12,8 @@ use super::traffic;
 use crate::api::rollout::{Change, RolloutStatus, Stage};
 use crate::api::{HASH_LABEL, Step};
 
+/// How long somebody who keeps scaling a ReplicaSet waits for an answer.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 /// Longest name of a ReplicaSet that leaves room for the suffix of its pods.
 const MAX_NAME: usize = 240;
 
@@ -41,10 +45,17 @@ pub fn present_step(change: &Change) -> Option<&Step> {
 /// The split of pods that the present step asks for.
 #[must_use]
 pub fn step_goal(limits: Limits, change: &Change) -> Split {
-    let scale = present_step(change).and_then(|step| step.scale);
     // At weight 0 there is somebody to test all the same.
     let least = i32::from(change.weight == 0);
-    replicas::goal(limits, change.weight, scale.unwrap_or(least))
+    replicas::goal(limits, change.weight, scale_of(change).unwrap_or(least))
+}
+
+/// The size that the last step up to the present one names: pods must not go as their traffic comes, for
+/// routers learn of the one before the other.
+fn scale_of(change: &Change) -> Option<i32> {
+    let steps = usize::try_from(change.step).ok()?;
+    let begun = change.plan.steps.iter().take(steps);
+    begun.rev().find_map(|step| step.scale)
 }
 
 /// The revisions that a status gives a role, by their hashes.
@@ -299,7 +310,7 @@ fn scaling(
     let mut actions = Vec::new();
     for (hash, replicas) in [(roles.stable, next.stable), (roles.canary, next.canary)] {
         match with_hash(observation, hash) {
-            Some(set) => actions.extend(scale(set, replicas)),
+            Some(set) => actions.extend(scale(observation, set, replicas)),
             None => actions.extend(create(observation, proposal, status, hash, replicas)),
         }
     }
@@ -312,7 +323,7 @@ fn scaling(
             let goes = served_out || set.available == 0;
             goes && !is_selected(observation, set) && !is_kept(observation, status, set)
         });
-        actions.extend(others.filter_map(|(set, replicas)| scale(set, replicas)));
+        actions.extend(others.filter_map(|(set, replicas)| scale(observation, set, replicas)));
     }
     actions
 }
@@ -329,11 +340,29 @@ fn is_served_out(observation: &Observation, status: &RolloutStatus) -> bool {
     by_pods || overdue || traffic::drained(observation, status)
 }
 
-fn scale(set: &ReplicaSet, replicas: i32) -> Option<Action> {
-    (set.replicas != replicas).then(|| Action::Scale {
+fn scale(observation: &Observation, set: &ReplicaSet, replicas: i32) -> Option<Action> {
+    let asked_already = set.asked.is_some_and(|it| it.replicas == replicas);
+    let waits = asked_already && answer_due(observation, set).is_some();
+    (set.replicas != replicas && !waits).then(|| Action::Scale {
         replica_set: set.name.clone(),
         replicas,
     })
+}
+
+/// When to answer somebody who scaled a ReplicaSet just after the controller had; `None` where that
+/// need not wait. Who scales it again and again is answered at most once in a while.
+fn answer_due(observation: &Observation, set: &ReplicaSet) -> Option<Timestamp> {
+    let asked = set.asked.filter(|it| it.replicas != set.replicas)?;
+    let due = asked.at.saturating_add(PATIENCE).ok()?;
+    // A clock that was put back must not keep it waiting for an hour.
+    (asked.at..due).contains(&observation.now).then_some(due)
+}
+
+/// When to look again at ReplicaSets that somebody keeps scaling.
+#[must_use]
+pub fn next_answer(observation: &Observation) -> Option<Timestamp> {
+    let sets = observation.replica_sets.iter().filter(|set| set.owned);
+    sets.filter_map(|set| answer_due(observation, set)).min()
 }
 
 /// A revision's ReplicaSet is made from the template in the spec, so only the one that runs it can be.

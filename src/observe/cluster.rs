@@ -21,14 +21,14 @@ use super::reads::Reads;
 use super::watches::{Caches, Claim};
 use crate::api::rollout::Change;
 use crate::api::{
-    AnalysisTemplate, AnalysisTemplateSpec, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate,
-    REVISION_ANNOTATION, ROLLOUT_UID_LABEL, Rollout, RolloutPolicy, RolloutRun,
-    TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
+    ASKED_ANNOTATION, AnalysisTemplate, AnalysisTemplateSpec, HASH_LABEL, MANAGED_BY_LABEL,
+    MANAGER, PodTemplate, REVISION_ANNOTATION, ROLLOUT_UID_LABEL, Rollout, RolloutPolicy,
+    RolloutRun, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
 };
 use crate::core::checks::Checks;
 use crate::core::decide;
 use crate::core::observation::{
-    Admission, CheckWindows, Farewell, NamedPolicy, NewPods, PastRun, ReplicaSet, Service,
+    Admission, Asked, CheckWindows, Farewell, NamedPolicy, NewPods, PastRun, ReplicaSet, Service,
 };
 use crate::core::{Observation, analysis, checks, policy, provenance, workload};
 
@@ -535,6 +535,10 @@ fn replica_set(rollout: &Rollout, uid: &str, set: &DynamicObject) -> Option<Repl
         owned,
         matches: rollout.spec.selector.matches(set.labels()),
         replicas: number("/spec/replicas"),
+        asked: set
+            .annotations()
+            .get(ASKED_ANNOTATION)
+            .and_then(|it| asked(it)),
         current: number("/status/replicas"),
         ready: number("/status/readyReplicas"),
         available: number("/status/availableReplicas"),
@@ -548,6 +552,15 @@ fn revision(metadata: &ObjectMeta) -> i64 {
     annotations
         .and_then(|all| all.get(REVISION_ANNOTATION)?.parse().ok())
         .unwrap_or_default()
+}
+
+/// A number of pods and a time, such as `4 2026-01-02T03:04:05Z`.
+fn asked(text: &str) -> Option<Asked> {
+    let (replicas, at) = text.split_once(' ')?;
+    Some(Asked {
+        replicas: replicas.parse().ok()?,
+        at: at.parse().ok()?,
+    })
 }
 
 /// The template as the Rollout had it; for a set that another controller made, as it was stored.

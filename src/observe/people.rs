@@ -12,6 +12,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::cluster::Observer;
+use super::reads::Reads;
 use crate::api::{Freeze, Intervention, SignOff};
 use crate::core::observation::{
     Admission, IncidentAnswer, NamedFreeze, Observation, SeenIntervention, SeenSignOff,
@@ -56,12 +57,16 @@ impl Wishes {
 }
 
 impl Observer {
-    /// Reads what people want, where a change is under way or can be retried.
+    /// Reads what people want, where a change is under way or can be retried. What is at hand alone moves
+    /// nothing forward, so it does without.
     pub(super) async fn people(&self, observation: &Observation) -> Wishes {
         let mut wishes = Wishes::default();
         let Some(change) = &observation.status.change else {
             return wishes;
         };
+        if self.reads == Reads::AtHand {
+            return wishes;
+        }
         let (namespace, name) = (&observation.namespace, &observation.name);
         let interventions = in_time("interventions", self.interventions(namespace, name));
         let under_way = change.outcome.is_none() && !change.initial;

@@ -11,12 +11,15 @@ use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 use super::cluster::Observer;
+use super::reads::Reads;
 use crate::api::traffic::{ISTIO, RouteKind, RouteReference};
 use crate::api::{MANAGER, Rollout};
 use crate::core::Observation;
 use crate::core::observation::{Absence, ReplicaSet, Route, RouteObject};
 use crate::core::traffic::{shared_rules, testers_name};
 
+/// Label of an `EndpointSlice`: the Service that it is of.
+const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 /// Longest part of a controller's name that the API server takes into the names of its pods.
 const MAX_BASE: usize = 58;
 /// What it adds to it.
@@ -76,8 +79,12 @@ impl Observer {
             let subsets = reference.destination_rule.as_ref()?;
             Some(read("DestinationRule", ISTIO, &subsets.name).await)
         };
+        // Those that nobody asks for any more are taken away once the newest is read.
+        let traffic = observation.spec.strategy.canary.traffic.as_ref();
+        let asked_for = traffic.is_some_and(|it| it.testers.is_some());
         let testers = async {
             match kind {
+                _ if self.reads == Reads::AtHand && !asked_for => None,
                 RouteKind::HTTPRoute | RouteKind::GRPCRoute => {
                     let own = testers_name(&reference.name);
                     read(kind.as_str(), kind.api_versions(), &own).await.ok()
@@ -97,23 +104,35 @@ impl Observer {
     }
 
     async fn endpoints(&self, observation: &Observation) -> Endpoints {
+        let services: Vec<_> = observation.services.keys().map(String::as_str).collect();
+        if services.is_empty() {
+            return Endpoints::default();
+        }
         let slices: Api<EndpointSlice> =
             Api::namespaced(self.client.clone(), &observation.namespace);
-        let read = observation.services.keys().map(async |service| {
-            let of_service = format!("kubernetes.io/service-name={service}");
-            match self.reads.list(&slices, &of_service).await {
-                Ok(slices) => {
-                    let ready = by_revision(&slices.items, &observation.replica_sets);
-                    Some((service.clone(), ready))
-                }
-                // Without them nothing rises; a rollback does not ask.
-                Err(error) => {
-                    tracing::warn!(%service, %error, "endpoints could not be read");
-                    None
-                }
+        let of_services = format!("{SERVICE_LABEL} in ({})", services.join(","));
+        match self.reads.list(&slices, &of_services).await {
+            Ok(slices) => {
+                let ready = |service: &&str| {
+                    let slices = slices.items.iter();
+                    let own = slices.filter(|it| {
+                        it.labels()
+                            .get(SERVICE_LABEL)
+                            .is_some_and(|of| of == service)
+                    });
+                    by_revision(own, &observation.replica_sets)
+                };
+                let services = services.iter();
+                services
+                    .map(|service| ((*service).to_owned(), ready(service)))
+                    .collect()
             }
-        });
-        join_all(read).await.into_iter().flatten().collect()
+            // Without them nothing rises; a rollback does not ask.
+            Err(error) => {
+                tracing::warn!(rollout = %observation.name, %error, "endpoints could not be read");
+                Endpoints::default()
+            }
+        }
     }
 
     /// Reads an object in the first version that is served.
@@ -194,10 +213,11 @@ fn last_writer(metadata: &ObjectMeta) -> Option<String> {
 }
 
 /// Ready pods by the hash of the ReplicaSet that made them, as their names tell.
-fn by_revision(slices: &[EndpointSlice], sets: &[ReplicaSet]) -> BTreeMap<String, i32> {
-    let endpoints = slices
-        .iter()
-        .flat_map(|slice| slice.endpoints.iter().flatten());
+fn by_revision<'a>(
+    slices: impl Iterator<Item = &'a EndpointSlice>,
+    sets: &[ReplicaSet],
+) -> BTreeMap<String, i32> {
+    let endpoints = slices.flat_map(|slice| slice.endpoints.iter().flatten());
     let ready = endpoints.filter(|endpoint| {
         let conditions = endpoint.conditions.as_ref();
         conditions.is_none_or(|it| it.ready.unwrap_or(true))
@@ -249,6 +269,7 @@ mod tests {
             current: 1,
             ready: 1,
             available: 1,
+            asked: None,
             failure: None,
             template: PodTemplate::default(),
         }
@@ -266,7 +287,7 @@ mod tests {
         }))
         .unwrap();
         let sets = [set("web-aaa", "aaa"), set("web-bbb", "bbb")];
-        let ready = by_revision(&[slice], &sets);
+        let ready = by_revision([slice].iter(), &sets);
         let expected = [("aaa", 1), ("bbb", 1), ("?", 1)].map(|(hash, n)| (hash.to_owned(), n));
         assert_eq!(ready, expected.into());
     }

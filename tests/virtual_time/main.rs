@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 
 use countersign::api::rollout::{Outcome, RolloutStatus};
 use countersign::api::{Duration, Phase, RolloutPolicySpec, RolloutSpec, Tier};
+use countersign::core::decision::Action;
 use countersign::core::observation::{
     Admission, Farewell, NamedPolicy, NewPods, Observation, Unanswered, Uncounted, WindowOutcome,
 };
@@ -480,6 +481,35 @@ fn law_4_pods_that_are_to_go_count_no_more_while_they_are_still_there() {
         world.observation.replica_sets[1].replicas, 10,
         "what is not needed goes"
     );
+}
+
+#[test]
+fn who_keeps_scaling_a_revision_is_answered_at_most_once_in_five_seconds() {
+    let mut world = serving();
+    let mut traffic = steady(5_000.0, 0.0, 0.0);
+    let mut answers = 0;
+    for second in 0..60 {
+        world.observation.replica_sets[0].replicas = 1;
+        let decision = world.look(&mut traffic);
+        let scale = |it: &&Action| matches!(it, Action::Scale { replicas: 20, .. });
+        let answered = decision.actions.iter().filter(scale).count();
+        let soon = world.observation.now + SignedDuration::from_secs(5);
+        assert!(
+            answered == 1 || decision.look_again_at.is_some_and(|at| at <= soon),
+            "{second}"
+        );
+        answers += answered;
+        world.carry_out(&decision, usize::MAX);
+        world.observation.now += SignedDuration::from_secs(1);
+    }
+    assert!((12..=13).contains(&answers), "{answers}");
+
+    // What is asked for anew does not wait.
+    world.observation.replica_sets[0].replicas = 1;
+    world.observation.spec.replicas = 10;
+    let decision = world.look(&mut traffic);
+    let mut actions = decision.actions.iter();
+    assert!(actions.any(|it| matches!(it, Action::Scale { replicas: 10, .. })));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Routes in virtual time: every share is reached, and no router ever sends to pods that are not there.
 
 use countersign::api::rollout::{Outcome, Stage};
-use countersign::api::{Duration, RouteReference, Traffic};
+use countersign::api::{Duration, RouteReference, Step, Traffic};
 use countersign::core::observation::{Absence, Observation, Route, RouteObject, Service};
 use countersign::core::simulate::World;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -127,6 +127,32 @@ fn a_healthy_change_takes_each_weight_exactly_and_all_at_last() {
         world.observation.routes[0].object.as_ref().unwrap().object["spec"]["rules"][0],
         route()["spec"]["rules"][0]
     );
+}
+
+#[test]
+fn a_canary_at_full_size_keeps_its_pods_as_its_traffic_comes() {
+    let mut world = routed(|seen| {
+        let step = |weight: i32, scale: Option<i32>| Step {
+            weight,
+            scale,
+            ..Step::default()
+        };
+        let canary = &mut seen.spec.strategy.canary;
+        canary.steps = vec![step(0, Some(100)), step(50, None)];
+        canary.max_surge = IntOrString::String("100%".into());
+    });
+    change(&mut world, "v2");
+    let mut sizes = vec![];
+    let rests = world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), |observation| {
+        let mut sets = observation.replica_sets.iter();
+        let canary = sets.find(|set| set.revision == 2);
+        sizes.extend(canary.map(|set| set.replicas));
+        let stable = observation.status.stable.as_ref();
+        stable.is_some_and(|it| it.revision == 2) && World::at_rest(observation)
+    });
+    assert!(rests, "{:?}", world.observation.status);
+    sizes.dedup();
+    assert_eq!(sizes, [20]);
 }
 
 #[test]

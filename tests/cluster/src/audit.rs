@@ -37,6 +37,8 @@ pub struct ApiRequest {
     pub namespace: Option<String>,
     /// The object's name, if one was named.
     pub name: Option<String>,
+    /// Whether it does with what the API server has at hand.
+    pub at_hand: bool,
     /// The HTTP status of the answer.
     pub code: u16,
 }
@@ -144,6 +146,7 @@ fn request(entry: &Value) -> Option<ApiRequest> {
         },
         namespace: text("/objectRef/namespace"),
         name: text("/objectRef/name"),
+        at_hand: text("/requestURI")?.contains("resourceVersion=0"),
         code,
     })
 }
@@ -155,7 +158,7 @@ mod tests {
 
     fn entry(verb: &str, stage: &str) -> Value {
         json!({
-            "stage": stage, "verb": verb, "user": { "username": "robot" },
+            "stage": stage, "verb": verb, "user": { "username": "robot" }, "requestURI": "/apis",
             "objectRef": { "resource": "rollouts", "subresource": "status", "namespace": "shop", "name": "web", "apiGroup": "countersign.dev" },
             "responseStatus": { "code": 200 }, "requestReceivedTimestamp": "2026-01-02T03:04:05.678901Z",
             "stageTimestamp": "2026-01-02T03:04:05.690123Z",

@@ -371,15 +371,21 @@ fn refusal(status: u16, retry_after: Option<u32>) -> Response {
         503 => "ServiceUnavailable",
         _ => "InternalError",
     };
-    let body = json!({
-        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "reason": reason,
-        "message": "a fault that a test wants",
-    });
-    let mut response = Response::new(Body::from(body.to_string()));
+    let message = "a fault that a test wants";
+    // Where it asks for patience it does so in plain text and a header.
+    let (kind, body) = if retry_after.is_some() {
+        ("text/plain; charset=utf-8", message.to_owned())
+    } else {
+        let status = json!({
+            "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "reason": reason,
+            "message": message,
+        });
+        ("application/json", status.to_string())
+    };
+    let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
     let headers = response.headers_mut();
-    let json = HeaderValue::from_static("application/json");
-    headers.insert(header::CONTENT_TYPE, json);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     if let Some(seconds) = retry_after {
         headers.insert(header::RETRY_AFTER, seconds.into());
     }

@@ -1,0 +1,83 @@
+//! An API server that has too much to do, or is about to end, says so in plain text, and for how long it
+//! wants to be left alone in a header: here both become the `Status` in which it says everything else.
+
+use axum::BoxError;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{Response, StatusCode};
+use serde_json::json;
+
+/// The same answer; as a `Status` where it is none and asks for patience.
+pub fn in_words<B>(answer: Response<B>) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let Some(patience) = patience(&answer) else {
+        return answer.map(Body::new);
+    };
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": answer.status().as_u16(),
+        "reason": "TooManyRequests", "message": "the API server has too much to do",
+        "details": { "retryAfterSeconds": patience },
+    });
+    answer.map(|_| Body::from(status.to_string()))
+}
+
+/// Seconds for which an answer without a `Status` asks to be left alone.
+fn patience<B>(answer: &Response<B>) -> Option<u32> {
+    let refuses = [
+        StatusCode::TOO_MANY_REQUESTS,
+        StatusCode::SERVICE_UNAVAILABLE,
+    ];
+    let headers = answer.headers();
+    let kind = headers.get(CONTENT_TYPE);
+    let is_status = kind.is_some_and(|it| it.as_bytes().starts_with(b"application/json"));
+    if is_status || !refuses.contains(&answer.status()) {
+        return None;
+    }
+    headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn answer(code: u16, kind: &str, retry_after: &str) -> Response<Body> {
+        Response::builder()
+            .status(code)
+            .header(CONTENT_TYPE, kind)
+            .header(RETRY_AFTER, retry_after)
+            .body(Body::from("Too many requests, please try again later."))
+            .unwrap()
+    }
+
+    async fn read(answer: Response<Body>) -> Option<Status> {
+        let body = axum::body::to_bytes(in_words(answer).into_body(), 1000);
+        serde_json::from_slice(&body.await.unwrap()).ok()
+    }
+
+    #[tokio::test]
+    async fn how_long_to_wait_is_read_from_the_header_where_there_is_no_status() {
+        let status = read(answer(429, "text/plain; charset=utf-8", "7")).await;
+        let status = status.unwrap();
+        assert_eq!(
+            (status.code, status.details.unwrap().retry_after_seconds),
+            (429, 7)
+        );
+        assert!(read(answer(503, "text/plain", "5")).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn other_answers_stay_as_they_are() {
+        for other in [
+            answer(429, "application/json", "7"),
+            answer(429, "text/plain", "soon"),
+            answer(200, "text/plain", "7"),
+        ] {
+            assert_eq!(read(other).await, None);
+        }
+    }
+}
