@@ -169,6 +169,7 @@ impl Turn<'_> {
                 // Nothing follows for it; where it could not be recorded the status keeps it for that.
                 let over = change.initial && change.outcome == Some(Outcome::Promoted);
                 if over && self.observation.write_failure.is_none() {
+                    self.look_again_at = None;
                     self.ended = Some(change);
                 } else {
                     status.change = Some(change);

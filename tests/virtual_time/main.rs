@@ -484,6 +484,22 @@ fn law_4_pods_that_are_to_go_count_no_more_while_they_are_still_there() {
 }
 
 #[test]
+fn a_first_revision_takes_two_looks_and_is_looked_at_no_more() {
+    let mut world = World::new(observation("v1"));
+    let mut traffic = steady(0.0, 0.0, 0.0);
+    let decision = world.look(&mut traffic);
+    let poll = world.observation.now + SignedDuration::from_secs(15);
+    assert_eq!(decision.look_again_at, Some(poll), "pods are waited for");
+    world.carry_out(&decision, usize::MAX);
+    for set in &mut world.observation.replica_sets {
+        (set.available, set.ready) = (set.replicas, set.replicas);
+    }
+    let decision = world.look(&mut traffic);
+    assert!(decision.status.stable.is_some());
+    assert_eq!(decision.look_again_at, None);
+}
+
+#[test]
 fn who_keeps_scaling_a_revision_is_answered_at_most_once_in_five_seconds() {
     let mut world = serving();
     let mut traffic = steady(5_000.0, 0.0, 0.0);
