@@ -74,7 +74,9 @@ bench: build tools
 	cargo build --locked --release -p countersign -p countersign-decide --bin countersign --bin decide
 	@scale=$$(cargo bench --locked --profile dev --bench scale --no-run --message-format=json-render-diagnostics | \
 		sed -n '/"name":"scale"/s/.*"executable":"\([^"]*\)".*/\1/p') && \
+	RUST_LOG=info,countersign::controller=debug \
 	$(BIN)/cluster exec --operator $(RELEASE)/countersign -- "$$scale" $(RELEASE)/countersign $(RELEASE)/decide
+
 ## fuzz: every parser of foreign text under libFuzzer for FUZZ_SECONDS each; what it finds is told, and new
 ##   inputs are kept under ~/.cache/countersign/fuzz. `make fuzz FUZZ=query` runs one
 FUZZ_SECONDS ?= 60
@@ -87,7 +89,6 @@ deny:
 	$(CACHE)/cargo/bin/cargo-deny --locked check
 
 ## release: the operator and the plugin as they are released, each with its bill of materials beside it
-RELEASE := $(CARGO_TARGET_DIR)/release
 release:
 	cargo install --quiet --locked --root $(CACHE)/cargo cargo-auditable@0.7.7 auditable2cdx@0.1.0
 	RUSTFLAGS="--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo \

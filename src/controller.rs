@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::act::{self, Actor};
 use crate::core::{Decision, Observation, decide};
 use crate::observe::clock;
-use crate::observe::cluster::{Observed, Observer};
+use crate::observe::cluster::{Observed, Observer, Seen};
 use crate::observe::order::Waiting;
 use crate::observe::watches::{Claim, Trigger};
 use crate::telemetry::Telemetry;
@@ -28,9 +28,9 @@ const CONCURRENCY: u16 = 256;
 const READ_ANEW: usize = 48;
 /// Longest time that one look may take.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// A look may do with what the API server has at hand where the next one follows within this time,
+/// A look may do with what an earlier one has read where the next one follows within this time,
 const SOON: SignedDuration = SignedDuration::from_secs(20);
-/// and the newest was read within this one.
+/// and it was read within this one.
 const LATELY: Duration = Duration::from_mins(1);
 /// Longest wait after repeated failures.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
@@ -86,13 +86,22 @@ pub struct Context {
     pub telemetry: Arc<Telemetry>,
     /// Failures in a row, by uid.
     pub failures: Mutex<BTreeMap<String, Failure>>,
-    /// Since when the newest has been known of Rollouts whose canary has traffic and of which no watch
-    /// has told anything since; by namespace and name.
-    pub known: Mutex<BTreeMap<(String, String), Instant>>,
+    /// What is known of Rollouts whose canary has traffic and of which no watch has told anything since;
+    /// by namespace and name.
+    pub known: Mutex<BTreeMap<(String, String), Known>>,
     /// Places for looks that read the newest.
     pub places: Semaphore,
     /// Who waits for other Rollouts.
     pub waiting: Waiting,
+}
+
+/// What is known of a Rollout.
+#[derive(Clone)]
+pub struct Known {
+    /// Since when; what happened before was read.
+    since: Instant,
+    /// What was read, with the status as it was written; none while it is read, or has led to more.
+    seen: Option<Box<Seen>>,
 }
 
 /// What was observed, and what follows from it.
@@ -138,16 +147,32 @@ impl Context {
     /// Notes that the newest is about to be read: what a watch tells from now on is news again.
     fn is_read(&self, namespace: &str, name: &str) {
         if let Ok(mut known) = self.known.lock() {
-            known.insert((namespace.to_owned(), name.to_owned()), Instant::now());
+            let since = Instant::now();
+            let read = Known { since, seen: None };
+            known.insert((namespace.to_owned(), name.to_owned()), read);
         }
     }
 
-    fn is_known(&self, namespace: &str, name: &str) -> bool {
-        let Ok(known) = self.known.lock() else {
-            return false;
+    /// What is known since lately.
+    fn seen(&self, namespace: &str, name: &str) -> Option<Seen> {
+        let known = self.known.lock().ok()?;
+        let known = known.get(&(namespace.to_owned(), name.to_owned()))?;
+        let seen = known.seen.as_deref()?;
+        (known.since.elapsed() < LATELY).then(|| seen.clone())
+    }
+
+    /// Keeps what was seen of a canary, if nothing was done about it and nothing has happened since it was
+    /// read.
+    fn keep(&self, seen: &Seen, decision: &Decision, version: Option<String>) {
+        let it = &seen.observation;
+        let Ok(mut known) = self.known.lock() else {
+            return;
         };
-        let since = known.get(&(namespace.to_owned(), name.to_owned()));
-        since.is_some_and(|since| since.elapsed() < LATELY)
+        let Some(known) = known.get_mut(&(it.namespace.clone(), it.name.clone())) else {
+            return;
+        };
+        let lasts = decision.actions.is_empty() && decision.status.weight.is_some();
+        known.seen = lasts.then(|| Box::new(seen.written(decision.status.clone(), version)));
     }
 }
 
@@ -239,22 +264,26 @@ async fn guarded(
 async fn look(claim: &Claim, context: &Context) -> Result<Action, Error> {
     let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
     context.observer.admission.note_activity();
-    let Some(judged) = judge(claim, context).await? else {
+    let Some(judged) = Box::pin(judge(claim, context)).await? else {
         context.telemetry.stands(&namespace, &name, None);
         return Ok(Action::await_change());
     };
     let Judged {
         observed, decision, ..
     } = &judged;
-    let observation = &observed.observation;
+    let observation = &observed.seen.observation;
     context.telemetry.answered(&observation.windows);
-    let done = context
+    let written = context
         .actor
-        .carry_out(&observed.rollout, observation, decision)
+        .carry_out(&observed.seen.rollout, observation, decision)
         .await;
-    let done = match done {
+    let done = match written {
         Err(error) if !error.status_was_written() => return Err(error.into()),
-        done => done,
+        Err(error) => Err(error),
+        Ok(version) => {
+            context.keep(&observed.seen, decision, version);
+            Ok(())
+        }
     };
     context
         .telemetry
@@ -277,9 +306,10 @@ async fn look(claim: &Claim, context: &Context) -> Result<Action, Error> {
 }
 
 /// Observes and decides. The newest takes a tenth of a second to read, for which a bad canary keeps its
-/// traffic: where it has some and nothing is known to have happened, what the API server has at hand may do.
+/// traffic: where it has some and nothing is known to have happened, what was read before may do.
 async fn judge<'a>(claim: &Claim, context: &'a Context) -> Result<Option<Judged<'a>>, Error> {
     let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
+    tracing::debug!(%namespace, rollout = %name, "a look");
     let observe = async |observer: &Observer, before| {
         let failure = last_failure(claim, context);
         // On the heap, since much is read side by side.
@@ -287,34 +317,39 @@ async fn judge<'a>(claim: &Claim, context: &'a Context) -> Result<Option<Judged<
         observed.map_err(|error| Error::Read(Box::new(error)))
     };
     let decided = |observed: Observed, place| Judged {
-        decision: decide(&observed.observation),
+        decision: decide(&observed.seen.observation),
         observed,
         _place: place,
     };
-    let has_traffic = claim.status.weight > 0;
-    let mut at_hand = None;
-    if has_traffic && context.is_known(&namespace, &name) {
-        let found = observe(&context.observer.at_hand(), None).await?;
-        at_hand = found.map(|it| decided(it, None));
+    let mut before = None;
+    if let Some(seen) = context.seen(&namespace, &name) {
+        let seen = Box::pin(context.observer.count_on(seen)).await;
+        let judged = decided(Observed { seen, turn: None }, None);
+        if suffices(&judged.observed.seen.observation, &judged.decision) {
+            return Ok(Some(judged));
+        }
+        before = Some(judged.observed.seen);
     }
-    if let Some(judged) = &at_hand
-        && suffices(&judged.observed.observation, &judged.decision)
-    {
-        return Ok(at_hand);
-    }
-    let before = at_hand.map(|it| it.observed);
     // They are never closed.
     let place = context.places.acquire().await.ok();
-    if has_traffic {
+    if claim.status.weight > 0 {
         context.is_read(&namespace, &name);
+    }
+    // Before there is a stable revision nothing can be lost, and what is written by an old state is refused.
+    if claim.is_new() && last_failure(claim, context).is_none() {
+        let found = observe(&context.observer.at_hand(), None).await?;
+        let is_new = |it: &Observed| it.seen.observation.status.stable.is_none();
+        if let Some(observed) = found.filter(is_new) {
+            return Ok(Some(decided(observed, place)));
+        }
     }
     let newest = observe(&context.observer, before).await?;
     Ok(newest.map(|it| decided(it, place)))
 }
 
-/// Whether what the API server has at hand suffices, without what people want. Bad windows are reason enough
-/// to go back whatever else is new, and where nothing is to be done but to write numbers down and the next
-/// look is near, what is new can wait for it.
+/// Whether what was read before suffices. Bad windows are reason enough to go back whatever else is new, and
+/// where nothing is to be done but to write numbers down and the next look is near, what is new can wait
+/// for it.
 fn suffices(observation: &Observation, decision: &Decision) -> bool {
     let under_way = observation.status.change.as_ref();
     if !under_way.is_some_and(|it| !it.initial && it.outcome.is_none()) {

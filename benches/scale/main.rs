@@ -26,6 +26,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const IDLE: Duration = Duration::from_secs(65);
 /// Rollouts that are made at once.
 const NEW: usize = 500;
+const FEW: usize = 100;
 const BACKGROUND: usize = 1_000;
 const MANY: usize = 5_000;
 /// Changes that are under way side by side.
@@ -73,8 +74,9 @@ async fn measure(operator: &Path, decide: &Path, table: &mut Table) -> Result<()
     five_steps(&cluster, &mut observed, table).await?;
 
     say("100 Rollouts");
-    fleet.grow(100).await?;
-    idle(&mut observed, table, 100).await?;
+    fleet.grow(FEW).await?;
+    idle(&mut observed, table, FEW).await?;
+    let few = restart(&mut observed, FEW, table).await?;
 
     say("500 new Rollouts");
     new(&mut observed, &mut fleet, table).await?;
@@ -97,6 +99,12 @@ async fn measure(operator: &Path, decide: &Path, table: &mut Table) -> Result<()
 
     say("a restart");
     let before = restart(&mut observed, fleet.size(), table).await?;
+    growth(
+        table,
+        "from 100 to 1,000, each after a restart",
+        before - few,
+        BACKGROUND - FEW,
+    );
 
     say("200 rollbacks under 1,000 idle Rollouts");
     let mut rollbacks = Rollbacks::prepare(&cluster).await?;

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use countersign_cluster::{ApiRequest, Cluster, RequestLog, wait_for};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -16,6 +18,8 @@ use crate::Result;
 const METRICS: &str = "127.0.0.1:8081";
 /// So long without a request, and the operator has done what there was to do.
 const QUIET: Duration = Duration::from_secs(5);
+/// What its log says of each.
+const LOOK: &str = "\"a look\"";
 const PATIENCE: Duration = Duration::from_mins(5);
 /// Of the CPU times in `/proc`, in a second; the same on every Linux that we run on.
 const TICKS: f64 = 100.0;
@@ -127,6 +131,28 @@ impl Observed {
     /// How often it has looked at a Rollout.
     pub async fn looks(&self) -> Result<f64> {
         Ok(sum(&metrics().await?, "countersign_reconcile_total{"))
+    }
+
+    /// When it began its looks at the Rollouts of a namespace, by their names, as its log tells.
+    pub fn looks_within(&self, namespace: &str) -> Result<BTreeMap<String, Vec<Timestamp>>> {
+        let log = fs::read_to_string(self.cluster.dir().join("operator.log"))?;
+        let mut looks: BTreeMap<String, Vec<Timestamp>> = BTreeMap::new();
+        for line in log.lines().filter(|line| line.contains(LOOK)) {
+            let line: Value = serde_json::from_str(line)?;
+            let text = |place: &str| line.pointer(place).and_then(Value::as_str);
+            if text("/fields/namespace") == Some(namespace)
+                && let (Some(rollout), Some(at)) = (text("/fields/rollout"), text("/timestamp"))
+            {
+                looks
+                    .entry(rollout.to_owned())
+                    .or_default()
+                    .push(at.parse()?);
+            }
+        }
+        if looks.is_empty() {
+            return Err("the operator's log tells of no look: run it by `make bench`".into());
+        }
+        Ok(looks)
     }
 
     /// How often Prometheus has not answered a window that was due, by the operator's own account.

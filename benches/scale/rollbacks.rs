@@ -20,7 +20,7 @@ use crate::observed::Observed;
 /// Applications that are changed one after the other.
 const APPS: usize = 20;
 /// Between two of them, so that each verdict has the machine to itself as in an incident.
-const APART: Duration = Duration::from_secs(1);
+const APART: Duration = Duration::from_secs(2);
 /// Changes of each.
 const ROUNDS: usize = 10;
 const REQUESTS_PER_SECOND: u32 = 10;
@@ -105,8 +105,10 @@ impl Rollbacks {
             self.change(0.5).await?;
             let changes = self.rolled_back().await?;
             let requests = observed.requests()?.0;
+            let looks = observed.looks_within(&self.namespace)?;
             for (name, change) in &changes {
-                rollbacks.push(rollback(name, change, &requests)?);
+                let looks = looks.get(name).map_or(&[][..], Vec::as_slice);
+                rollbacks.push(rollback(name, change, &requests, looks)?);
             }
             say(&format!("{} rollbacks of {}", round * APPS, ROUNDS * APPS));
         }
@@ -172,7 +174,7 @@ impl Rollbacks {
         let (rollouts, image) = (self.rollouts(), format!(":v{}", self.round));
         let changes = wait_for("all are rolled back", PATIENCE, async || {
             // Looking costs what is measured.
-            tokio::time::sleep(APART * 2).await;
+            tokio::time::sleep(APART).await;
             let rollouts = rollouts.list(&ListParams::default()).await;
             let rollouts = rollouts.map_err(|error| error.to_string())?.items;
             let ended = rollouts.into_iter().filter_map(|it| {
@@ -199,9 +201,14 @@ fn name(number: usize) -> String {
     format!("shop-{number:02}")
 }
 
-/// What the audit log tells of one rollback.
-fn rollback(name: &str, change: &Change, requests: &[ApiRequest]) -> Result<Rollback> {
-    let missing = |what: &str| format!("{name}: {what} is not in the log");
+/// What the audit log and the operator's, which tells of its looks, know of one rollback.
+fn rollback(
+    name: &str,
+    change: &Change,
+    requests: &[ApiRequest],
+    looks: &[Timestamp],
+) -> Result<Rollback> {
+    let missing = |what: &str| format!("{name}: {what} is not in the logs");
     let of = |verb: &'static str, resource: &'static str| {
         requests.iter().filter(move |it| {
             it.name.as_deref() == Some(name) && it.verb == verb && it.resource == resource
@@ -219,16 +226,10 @@ fn rollback(name: &str, change: &Change, requests: &[ApiRequest]) -> Result<Roll
     };
     let status =
         written("patch", "rollouts/status", verdict).ok_or_else(|| missing("the status"))?;
-    // With traffic at the canary each look begins with what is at hand, and may read the newest then. What
-    // an earlier look saw is never later than its first request tells.
-    let before = |at_hand: bool, until: Timestamp| {
-        let reads = of("get", "rollouts").filter(move |it| it.at < until && it.at_hand >= at_hand);
-        reads.map(|it| it.at).max()
-    };
-    let look = before(true, status.at).ok_or_else(|| missing("the look"))?;
-    let last_look = before(true, look)
-        .or_else(|| before(false, look))
-        .ok_or_else(|| missing("a look before"))?;
+    // What a look saw is never earlier than when it began.
+    let before = |until: Timestamp| looks.iter().copied().filter(|at| *at < until).max();
+    let look = before(status.at).ok_or_else(|| missing("the look"))?;
+    let last_look = before(look).ok_or_else(|| missing("a look before"))?;
     let route = written("patch", "httproutes", look).ok_or_else(|| missing("the route"))?;
     let due = due(change, last_look).ok_or_else(|| missing("the grid of windows"))?;
     Ok(Rollback {

@@ -91,21 +91,23 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Carries out one decision. A refused action does not keep the others from being tried: the way
-    /// back to stable must not depend on the way forward.
+    /// Carries out one decision; returns the version that the Rollout has with its new status, if it was
+    /// written. A refused action does not keep the others from being tried: the way back to stable must
+    /// not depend on the way forward.
     pub async fn carry_out(
         &self,
         rollout: &Rollout,
         observation: &Observation,
         decision: &Decision,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<String>, Error> {
         let (namespace, decided) = (&observation.namespace, Instant::now());
         // What the status will not hold is recorded first, or a crash would lose it.
         if let Some(record) = decision.record.as_ref().filter(|it| !is_held(it, decision)) {
             self.keep_record(rollout, namespace, record).await?;
         }
+        let mut version = None;
         if decision.status != observation.status {
-            self.write_status(rollout, namespace, decision).await?;
+            version = self.write_status(rollout, namespace, decision).await?;
         }
         let mut refused = None;
         for action in &decision.actions {
@@ -131,7 +133,7 @@ impl Actor {
         for notice in &decision.notices {
             self.recorder.publish(rollout, notice).await;
         }
-        refused.map_or(Ok(()), Err)
+        refused.map_or(Ok(version), Err)
     }
 
     async fn write_status(
@@ -139,7 +141,7 @@ impl Actor {
         rollout: &Rollout,
         namespace: &str,
         decision: &Decision,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<String>, Error> {
         let api: Api<Rollout> = Api::namespaced(self.client.clone(), namespace);
         // With the version that was read: a decision on anything older is refused.
         let body = json!({
@@ -150,9 +152,8 @@ impl Actor {
         });
         let (name, parameters, patch) = (rollout.name_any(), apply(), Patch::Apply(body));
         let write = api.patch_status(&name, &parameters, &patch);
-        self.write(STATUS, rollout, "patch", "rollouts/status", write)
-            .await?;
-        Ok(())
+        let written = self.write(STATUS, rollout, "patch", "rollouts/status", write);
+        Ok(written.await?.resource_version())
     }
 
     async fn act(

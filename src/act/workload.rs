@@ -4,17 +4,20 @@
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Service;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PostParams, Preconditions};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions,
+};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Actor, Error, PODS, SELECTOR, apply, field_manager, ignoring_absence, owner};
+use super::{Actor, Error, PODS, SELECTOR, field_manager, ignoring_absence, owner};
 use crate::api::{
     ASKED_ANNOTATION, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION,
     ROLLOUT_UID_LABEL, RUN_ANNOTATION, Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
 };
 use crate::core::Observation;
 use crate::core::decision::Action;
+use crate::core::observation::Asked;
 use crate::core::workload;
 
 /// Largest template that is kept in an annotation, whose total is limited to 256 KiB.
@@ -36,7 +39,8 @@ impl Actor {
                 let kind = ApiResource::erase::<ReplicaSet>(&());
                 let sets: Api<DynamicObject> =
                     Api::namespaced_with(self.client.clone(), namespace, &kind);
-                let (parameters, patch) = (apply(), Patch::Apply(body));
+                // Not by force: one of this name that is somebody else's, or was scaled since, is refused.
+                let (parameters, patch) = (PatchParams::apply(MANAGER), Patch::Apply(body));
                 let write = sets.patch(name, &parameters, &patch);
                 self.write("a ReplicaSet", rollout, "create", "replicasets", write)
                     .await?;
@@ -163,15 +167,16 @@ fn scaling(observation: &Observation, name: &str, replicas: i32) -> Vec<Value> {
     if seen.is_some_and(|set| set.asked.is_some()) {
         let place = ASKED_ANNOTATION.replace('/', "~1");
         let place = format!("/metadata/annotations/{place}");
-        let asked = asked(replicas, observation);
+        let asked = asked(replicas, observation).to_string();
         operations.push(json!({ "op": "replace", "path": place, "value": asked }));
     }
     operations
 }
 
-/// The note on a ReplicaSet of how many pods were asked for, and when.
-fn asked(replicas: i32, observation: &Observation) -> String {
-    format!("{replicas} {}", observation.now)
+/// What is noted on a ReplicaSet that is asked for as many pods.
+fn asked(replicas: i32, observation: &Observation) -> Asked {
+    let at = observation.now;
+    Asked { replicas, at }
 }
 
 /// Points a Service at a revision, where it still points at the one that was seen.
@@ -229,7 +234,7 @@ fn replica_set(rollout: &Rollout, observation: &Observation, action: &Action) ->
         "metadata": {
             "name": name,
             "labels": set_labels,
-            "annotations": annotations(template, template_digest, *revision, &asked),
+            "annotations": annotations(template, template_digest, *revision, asked),
             "ownerReferences": [owner(rollout)],
         },
         "spec": {
@@ -270,9 +275,9 @@ fn job(rollout: &Rollout, action: &Action) -> Value {
     })
 }
 
-fn annotations(template: &PodTemplate, digest: &str, revision: i64, asked: &str) -> Value {
+fn annotations(template: &PodTemplate, digest: &str, revision: i64, asked: Asked) -> Value {
     let mut annotations = json!({
-        ASKED_ANNOTATION: asked,
+        ASKED_ANNOTATION: asked.to_string(),
         TEMPLATE_DIGEST_ANNOTATION: digest,
         REVISION_ANNOTATION: revision.to_string(),
     });

@@ -357,8 +357,14 @@ impl Turn<'_> {
                 [] => String::new(),
                 changers => format!("; changed by {}", changers.join(", ")),
             };
+            let anew = match &self.observation.unknown_status {
+                None => String::new(),
+                Some(unknown) => {
+                    format!("; what was under way begins anew, as this build cannot read {unknown}")
+                }
+            };
             let message = format!(
-                "tier {} with {:.1} points; steps {}{by}",
+                "tier {} with {:.1} points; steps {}{by}{anew}",
                 risk.tier,
                 risk.score,
                 weights.join(", ")

@@ -8,8 +8,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::observation::{
-    Admission, ErrorRates, Farewell, NamedPolicy, NewPods, Observation, ReplicaSet, Route,
-    RouteObject, Service,
+    ErrorRates, NamedPolicy, Observation, ReplicaSet, Route, RouteObject, Service,
 };
 use super::provenance::{change_digest, pod_template_hash, template_digest};
 use super::{checks, order, policy};
@@ -46,14 +45,13 @@ pub fn observe(
     let name = rollout.name_any();
     let serving = serving(&name, stable, rollout.spec.replicas);
     let templates = templates(rollout, &around.templates);
+    let namespace = rollout.namespace().unwrap_or_else(|| "default".into());
     let mut observation = Observation {
         now,
-        namespace: rollout.namespace().unwrap_or_else(|| "default".into()),
         uid: rollout.uid().unwrap_or_default(),
         generation: 2,
         labels: rollout.labels().clone(),
         annotations: rollout.annotations().clone(),
-        spec: rollout.spec.clone(),
         status: RolloutStatus {
             revision: 1,
             attempts: 1,
@@ -67,35 +65,14 @@ pub fn observe(
         },
         namespace_labels: around.namespace_labels,
         policies: around.policies,
-        unreadable_policies: Vec::new(),
         replica_sets: vec![serving],
-        write_failure: None,
         services: around.services,
-        endpoints: BTreeMap::new(),
-        routes: Vec::new(),
-        conflicts: Vec::new(),
-        history: Vec::new(),
         recorded: true,
         lag: LAG,
         templates,
-        objectives: BTreeMap::new(),
-        windows: BTreeMap::new(),
-        sign_offs: Vec::new(),
-        interventions: Vec::new(),
-        unreadable_wishes: Vec::new(),
-        freezes: Vec::new(),
-        unreadable_freezes: Vec::new(),
-        incidents: BTreeMap::new(),
-        admission: Admission::default(),
-        jobs: Vec::new(),
-        jobs_unreadable: None,
-        new_pods: NewPods::default(),
         dependencies: order::all_stable(&rollout.spec.depends_on),
         rivals: Some(Ok(Vec::new())),
-        workload: None,
-        deleting: false,
-        farewell: Farewell::default(),
-        name,
+        ..Observation::of(&namespace, &name, rollout.spec.clone())
     };
     take_routes_for_granted(&mut observation);
     // No budget burns.

@@ -39,6 +39,9 @@ pub struct Observation {
     pub spec: RolloutSpec,
     /// What was decided so far.
     pub status: RolloutStatus,
+    /// What of the stored status was left out, as this build cannot read it; a change is then begun anew.
+    #[serde(default)]
+    pub unknown_status: Option<String>,
     /// Labels of the namespace.
     pub namespace_labels: BTreeMap<String, String>,
     /// The policies that govern this Rollout, by name.
@@ -47,6 +50,9 @@ pub struct Observation {
     pub unreadable_policies: Vec<String>,
     /// ReplicaSets that this Rollout owns or may adopt.
     pub replica_sets: Vec<ReplicaSet>,
+    /// ReplicaSets of others with pods that the Rollout selects, each in words; not always looked for.
+    #[serde(default)]
+    pub foreign_replica_sets: Option<Vec<String>>,
     /// Why the last write for this Rollout was refused, in the words of the API server.
     pub write_failure: Option<String>,
     /// The Services that the Rollout names; `None` for one that does not exist.
@@ -123,6 +129,56 @@ pub struct Observation {
     /// What the deletion of the Rollout waits for.
     #[serde(default)]
     pub farewell: Farewell,
+}
+
+impl Observation {
+    /// A Rollout of which nothing is known but what it asks for, and around which there is nothing.
+    #[must_use]
+    pub fn of(namespace: &str, name: &str, spec: RolloutSpec) -> Self {
+        Self {
+            now: Timestamp::UNIX_EPOCH,
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            uid: String::new(),
+            generation: 0,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            spec,
+            status: RolloutStatus::default(),
+            unknown_status: None,
+            namespace_labels: BTreeMap::new(),
+            policies: Vec::new(),
+            unreadable_policies: Vec::new(),
+            replica_sets: Vec::new(),
+            foreign_replica_sets: None,
+            write_failure: None,
+            services: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            routes: Vec::new(),
+            conflicts: Vec::new(),
+            history: Vec::new(),
+            recorded: false,
+            lag: Duration::default(),
+            templates: BTreeMap::new(),
+            windows: BTreeMap::new(),
+            objectives: BTreeMap::new(),
+            sign_offs: Vec::new(),
+            interventions: Vec::new(),
+            unreadable_wishes: Vec::new(),
+            freezes: Vec::new(),
+            unreadable_freezes: Vec::new(),
+            incidents: BTreeMap::new(),
+            admission: Admission::default(),
+            jobs: Vec::new(),
+            jobs_unreadable: None,
+            new_pods: NewPods::default(),
+            dependencies: Vec::new(),
+            rivals: None,
+            workload: None,
+            deleting: false,
+            farewell: Farewell::default(),
+        }
+    }
 }
 
 /// What the deletion of a Rollout waits for.
@@ -467,6 +523,30 @@ pub struct Asked {
     /// When it was asked for.
     pub at: Timestamp,
 }
+
+/// As it stands on a ReplicaSet, such as `4 2026-01-02T03:04:05Z`.
+impl std::fmt::Display for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.replicas, self.at)
+    }
+}
+
+impl std::str::FromStr for Asked {
+    type Err = UnknownForm;
+
+    fn from_str(text: &str) -> Result<Self, UnknownForm> {
+        let (replicas, at) = text.split_once(' ').ok_or(UnknownForm)?;
+        Ok(Self {
+            replicas: replicas.parse().map_err(|_| UnknownForm)?,
+            at: at.parse().map_err(|_| UnknownForm)?,
+        })
+    }
+}
+
+/// The text is not a number and a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not a number of pods and a time, such as `4 2026-01-02T03:04:05Z`")]
+pub struct UnknownForm;
 
 /// A Service as far as decisions depend on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -113,6 +113,8 @@ pub const AUTOSCALER_MISDIRECTED: &str = "AutoscalerMisdirected";
 pub const GIVING_BACK: &str = "GivingBack";
 /// Another Rollout claims the same pods or Services.
 pub const CONFLICT: &str = "Conflict";
+/// Another owns a ReplicaSet whose pods the Rollout selects.
+pub const NOT_OWNED: &str = "NotOwned";
 /// A policy that might govern the Rollout cannot be read.
 pub const POLICY_UNREADABLE: &str = "PolicyUnreadable";
 /// The stable revision's ReplicaSet is gone.

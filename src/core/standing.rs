@@ -24,6 +24,9 @@ const SETTLE: SignedDuration = SignedDuration::from_secs(30);
 /// The same for routers, which are quick, or there is something to be mended.
 const ROUTED: SignedDuration = SignedDuration::from_secs(10);
 
+/// The condition that tells of pods of others.
+const FOREIGN_PODS: &str = "ForeignPods";
+
 /// Longest message of a condition.
 const MAX_MESSAGE: usize = 1_024;
 
@@ -319,6 +322,7 @@ fn set_conditions(
     if let Some((stands, why, message)) = adoption::standing(observation, status, hold) {
         facts.push(fact(adoption::ADOPTED, stands, why, &message));
     }
+    facts.extend(foreign_fact(observation));
     facts.extend(
         status
             .change
@@ -451,6 +455,23 @@ fn provenance_fact(observation: &Observation, proposal: &Proposal) -> Fact {
         &provenance.state.to_string(),
         &message,
     )
+}
+
+/// Whether pods of others are selected, too; where nobody has looked, what was said before holds.
+fn foreign_fact(observation: &Observation) -> Option<Fact> {
+    let Some(sets) = &observation.foreign_replica_sets else {
+        let mut before = observation.status.conditions.iter();
+        let before = before.find(|it| it.type_ == FOREIGN_PODS)?;
+        return Some(fact(FOREIGN_PODS, true, &before.reason, &before.message));
+    };
+    if sets.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "spec.selector selects pods of others, too, which are left alone: {}. Whatever selects by these labels counts them: give them other labels, or take a Deployment over by spec.workloadRef",
+        sets.join(", ")
+    );
+    Some(fact(FOREIGN_PODS, true, reason::NOT_OWNED, &message))
 }
 
 /// Whether the API server proves who signs, where the plan asks for signatures.

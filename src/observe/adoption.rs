@@ -13,8 +13,9 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::cluster::{Observer, as_recorded};
+use super::cluster::Observer;
 use super::reads::Reads;
+use super::replica_sets::as_recorded;
 use super::watches::{self, Claim, Trigger};
 use crate::api::{
     GROUP, HASH_LABEL, KEEP_FINALIZER, MANAGED_BY_LABEL, PROVENANCE_PREFIX, PodTemplate,

@@ -3,14 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::ReplicaSet as ApiReplicaSet;
 use k8s_openapi::api::core::v1::{Namespace, Service as ApiService};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::DynamicObject;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
-use serde_json::Value;
 
 use super::admission::AdmissionCheck;
 use super::adoption;
@@ -21,15 +17,12 @@ use super::reads::Reads;
 use super::watches::{Caches, Claim};
 use crate::api::rollout::Change;
 use crate::api::{
-    ASKED_ANNOTATION, AnalysisTemplate, AnalysisTemplateSpec, HASH_LABEL, MANAGED_BY_LABEL,
-    MANAGER, PodTemplate, REVISION_ANNOTATION, ROLLOUT_UID_LABEL, Rollout, RolloutPolicy,
-    RolloutRun, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
+    AnalysisTemplate, AnalysisTemplateSpec, ROLLOUT_UID_LABEL, Rollout, RolloutPolicy, RolloutRun,
+    RolloutStatus,
 };
 use crate::core::checks::Checks;
 use crate::core::decide;
-use crate::core::observation::{
-    Admission, Asked, CheckWindows, Farewell, NamedPolicy, NewPods, PastRun, ReplicaSet, Service,
-};
+use crate::core::observation::{CheckWindows, NamedPolicy, PastRun, Service};
 use crate::core::{Observation, analysis, checks, policy, provenance, workload};
 
 /// Where observations come from.
@@ -49,12 +42,32 @@ pub struct Observer {
     pub reads: Reads,
 }
 
-/// An observation with what is needed to write back.
-pub struct Observed {
-    /// The Rollout as it was read.
+/// A Rollout and its surroundings at one moment.
+#[derive(Clone)]
+pub struct Seen {
+    /// The Rollout as it was read, to be written back.
     pub rollout: Rollout,
     /// What a decision is made from.
     pub observation: Observation,
+}
+
+impl Seen {
+    /// The same after a status was written, if it was, to which the API server gave this version.
+    #[must_use]
+    pub fn written(&self, status: RolloutStatus, version: Option<String>) -> Self {
+        let mut seen = self.clone();
+        seen.observation.status = status;
+        if version.is_some() {
+            seen.rollout.metadata.resource_version = version;
+        }
+        seen
+    }
+}
+
+/// What was seen, while it is decided upon.
+pub struct Observed {
+    /// It.
+    pub seen: Seen,
     /// Kept until the decision is written, where it counts other changes.
     pub turn: Option<Turn>,
 }
@@ -69,6 +82,15 @@ impl Observer {
         }
     }
 
+    /// What was seen, with what Prometheus says now.
+    pub async fn count_on(&self, mut seen: Seen) -> Seen {
+        seen.observation.now = clock::now();
+        seen.observation.windows.clear();
+        seen.observation.objectives.clear();
+        self.evidence(&mut seen.observation).await;
+        seen
+    }
+
     /// Observes one Rollout; `None` if it is gone, or being deleted without waiting for the controller.
     ///
     /// `failure` is what the last write was refused for, so that it can be named in the status. What
@@ -78,10 +100,9 @@ impl Observer {
         namespace: &str,
         name: &str,
         failure: Option<String>,
-        before: Option<Observed>,
+        before: Option<Seen>,
     ) -> Result<Option<Observed>, kube::Error> {
-        let rollouts: Api<Rollout> = Api::namespaced(self.client.clone(), namespace);
-        let Some(mut rollout) = self.reads.get_opt(&rollouts, name).await? else {
+        let Some((mut rollout, unknown)) = self.stored(namespace, name).await? else {
             return Ok(None);
         };
         if !adoption::is_looked_at(&rollout) {
@@ -92,6 +113,7 @@ impl Observer {
         let mut observation = self.surroundings(&rollout, namespace).await?;
         observation.workload = workload;
         observation.write_failure = failure;
+        observation.unknown_status = unknown;
         self.farewell(&rollout, &mut observation);
         // Side by side: how long a look takes is how long a bad canary keeps its traffic.
         let (traffic, history, templates, people, jobs, new_pods) = tokio::join!(
@@ -116,22 +138,19 @@ impl Observer {
         observation.now = clock::now();
         let version = rollout.resource_version();
         match before.filter(|before| before.rollout.resource_version() == version) {
-            Some(Observed {
+            Some(Seen {
                 observation: it, ..
             }) => {
                 (observation.windows, observation.objectives) = (it.windows, it.objectives);
             }
             None => self.evidence(&mut observation).await,
         }
-        let turn = match self.reads {
-            Reads::Newest => self.order(&mut observation).await, // the last, as it may keep others waiting
-            Reads::AtHand => None,
-        };
-        Ok(Some(Observed {
+        let turn = self.order(&mut observation).await; // the last, as it may keep others waiting
+        let seen = Seen {
             rollout,
             observation,
-            turn,
-        }))
+        };
+        Ok(Some(Observed { seen, turn }))
     }
 
     async fn surroundings(
@@ -154,44 +173,20 @@ impl Observer {
         )?;
         Ok(Observation {
             now: clock::now(),
-            name: rollout.name_any(),
-            namespace: namespace.to_owned(),
             uid: rollout.uid().unwrap_or_default(),
             generation: rollout.metadata.generation.unwrap_or_default(),
             labels: rollout.labels().clone(),
             annotations: rollout.annotations().clone(),
-            spec: rollout.spec.clone(),
             status: rollout.status.clone().unwrap_or_default(),
             namespace_labels: namespace_labels.unwrap_or_default(),
             policies,
             unreadable_policies,
-            replica_sets,
-            write_failure: None,
+            replica_sets: replica_sets.own,
+            foreign_replica_sets: replica_sets.foreign,
             services,
-            endpoints: BTreeMap::new(),
-            routes: Vec::new(),
             conflicts: self.conflicts(rollout, namespace),
-            history: Vec::new(),
-            recorded: false,
             lag: self.prometheus.lag().into(),
-            templates: BTreeMap::new(),
-            objectives: BTreeMap::new(),
-            windows: BTreeMap::new(),
-            sign_offs: Vec::new(),
-            interventions: Vec::new(),
-            unreadable_wishes: Vec::new(),
-            freezes: Vec::new(),
-            unreadable_freezes: Vec::new(),
-            incidents: BTreeMap::new(),
-            admission: Admission::default(),
-            jobs: Vec::new(),
-            jobs_unreadable: None,
-            new_pods: NewPods::default(),
-            dependencies: Vec::new(),
-            rivals: None,
-            workload: None,
-            deleting: false,
-            farewell: Farewell::default(),
+            ..Observation::of(namespace, &rollout.name_any(), rollout.spec.clone())
         })
     }
 
@@ -224,49 +219,6 @@ impl Observer {
         readable.sort_by(|a, b| a.name.cmp(&b.name));
         unreadable.sort();
         (readable, unreadable)
-    }
-
-    /// The Rollout's own ReplicaSets; where one that the status names is missing, orphans too.
-    async fn replica_sets(
-        &self,
-        rollout: &Rollout,
-        namespace: &str,
-    ) -> Result<Vec<ReplicaSet>, kube::Error> {
-        let uid = rollout.uid().unwrap_or_default();
-        let mut sets = self
-            .list_replica_sets(namespace, &format!("{ROLLOUT_UID_LABEL}={uid}"))
-            .await?;
-        let status = rollout.status.clone().unwrap_or_default();
-        let stable = status.stable.map(|stable| stable.pod_template_hash);
-        let hash = stable.or(status.change.map(|first| first.pod_template_hash));
-        let complete = hash.is_some_and(|hash| {
-            sets.iter()
-                .any(|set| set.labels().get(HASH_LABEL) == Some(&hash))
-        });
-        if !complete && !rollout.spec.selector.is_empty() {
-            let selector = format!("{MANAGED_BY_LABEL}={MANAGER},{}", rollout.spec.selector);
-            let orphans = self.list_replica_sets(namespace, &selector).await?;
-            sets.extend(
-                orphans
-                    .into_iter()
-                    .filter(|set| set.labels().get(ROLLOUT_UID_LABEL) != Some(&uid)),
-            );
-        }
-        Ok(sets
-            .iter()
-            .filter_map(|set| replica_set(rollout, &uid, set))
-            .collect())
-    }
-
-    /// Lists them untyped, so that a template field newer than this build is kept.
-    pub(super) async fn list_replica_sets(
-        &self,
-        namespace: &str,
-        selector: &str,
-    ) -> Result<Vec<DynamicObject>, kube::Error> {
-        let kind = kube::core::ApiResource::erase::<ApiReplicaSet>(&());
-        let sets: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
-        Ok(self.reads.list(&sets, selector).await?.items)
     }
 
     async fn services(
@@ -339,7 +291,7 @@ impl Observer {
         }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
         let selector = format!("{ROLLOUT_UID_LABEL}={}", observation.uid);
-        let history = match Reads::Newest.list(&api, &selector).await {
+        let history = match self.reads.list(&api, &selector).await {
             Ok(runs) => {
                 let runs = runs.items.iter();
                 runs.map(|run| PastRun::of(&run.name_any(), &run.spec))
@@ -486,99 +438,4 @@ fn read_policy(policy: &DeserializeGuard<RolloutPolicy>) -> Result<NamedPolicy, 
             ))
         }
     }
-}
-
-fn replica_set(rollout: &Rollout, uid: &str, set: &DynamicObject) -> Option<ReplicaSet> {
-    let controller = set
-        .owner_references()
-        .iter()
-        .find(|owner| owner.controller == Some(true));
-    let owned = controller.is_some_and(|owner| owner.uid == uid);
-    let foreign = controller.is_some() && !owned;
-    if foreign || set.metadata.deletion_timestamp.is_some() {
-        return None;
-    }
-    let number = |path: &str| {
-        let value = set
-            .data
-            .pointer(path)
-            .and_then(Value::as_i64)
-            .unwrap_or_default();
-        i32::try_from(value).unwrap_or(i32::MAX)
-    };
-    let failure = set
-        .data
-        .pointer("/status/conditions")
-        .and_then(Value::as_array)
-        .and_then(|conditions| {
-            let failed = |condition: &&Value| {
-                condition.get("type") == Some(&"ReplicaFailure".into())
-                    && condition.get("status") == Some(&"True".into())
-            };
-            conditions
-                .iter()
-                .find(failed)?
-                .get("message")?
-                .as_str()
-                .map(ToOwned::to_owned)
-        });
-    Some(ReplicaSet {
-        name: set.name_any(),
-        uid: set.uid().unwrap_or_default(),
-        hash: set.labels().get(HASH_LABEL).cloned().unwrap_or_default(),
-        template_digest: set
-            .annotations()
-            .get(TEMPLATE_DIGEST_ANNOTATION)
-            .cloned()
-            .unwrap_or_default(),
-        revision: revision(&set.metadata),
-        owned,
-        matches: rollout.spec.selector.matches(set.labels()),
-        replicas: number("/spec/replicas"),
-        asked: set
-            .annotations()
-            .get(ASKED_ANNOTATION)
-            .and_then(|it| asked(it)),
-        current: number("/status/replicas"),
-        ready: number("/status/readyReplicas"),
-        available: number("/status/availableReplicas"),
-        failure,
-        template: as_recorded(set),
-    })
-}
-
-fn revision(metadata: &ObjectMeta) -> i64 {
-    let annotations = metadata.annotations.as_ref();
-    annotations
-        .and_then(|all| all.get(REVISION_ANNOTATION)?.parse().ok())
-        .unwrap_or_default()
-}
-
-/// A number of pods and a time, such as `4 2026-01-02T03:04:05Z`.
-fn asked(text: &str) -> Option<Asked> {
-    let (replicas, at) = text.split_once(' ')?;
-    Some(Asked {
-        replicas: replicas.parse().ok()?,
-        at: at.parse().ok()?,
-    })
-}
-
-/// The template as the Rollout had it; for a set that another controller made, as it was stored.
-pub(super) fn as_recorded(set: &DynamicObject) -> PodTemplate {
-    let kept = set.annotations().get(TEMPLATE_ANNOTATION);
-    if let Some(template) = kept.and_then(|kept| serde_json::from_str(kept).ok()) {
-        return PodTemplate(template);
-    }
-    let mut template = set
-        .data
-        .pointer("/spec/template")
-        .cloned()
-        .unwrap_or_default();
-    if let Some(labels) = template
-        .pointer_mut("/metadata/labels")
-        .and_then(Value::as_object_mut)
-    {
-        labels.remove(HASH_LABEL);
-    }
-    PodTemplate(template)
 }

@@ -10,5 +10,7 @@ mod people;
 mod pods;
 pub mod prometheus;
 pub mod reads;
+mod replica_sets;
 pub mod routes;
+mod stored;
 pub mod watches;

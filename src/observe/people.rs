@@ -57,16 +57,12 @@ impl Wishes {
 }
 
 impl Observer {
-    /// Reads what people want, where a change is under way or can be retried. What is at hand alone moves
-    /// nothing forward, so it does without.
+    /// Reads what people want, where a change is under way or can be retried; always the newest.
     pub(super) async fn people(&self, observation: &Observation) -> Wishes {
         let mut wishes = Wishes::default();
         let Some(change) = &observation.status.change else {
             return wishes;
         };
-        if self.reads == Reads::AtHand {
-            return wishes;
-        }
         let (namespace, name) = (&observation.namespace, &observation.name);
         let interventions = in_time("interventions", self.interventions(namespace, name));
         let under_way = change.outcome.is_none() && !change.initial;
@@ -133,7 +129,7 @@ impl Observer {
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug,
     {
         let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
-        for object in self.reads.list(api, "").await?.items {
+        for object in Reads::Newest.list(api, "").await?.items {
             match object.0 {
                 Ok(object) => readable.extend(seen(object)),
                 Err(invalid) => {

@@ -11,7 +11,6 @@ use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 use super::cluster::Observer;
-use super::reads::Reads;
 use crate::api::traffic::{ISTIO, RouteKind, RouteReference};
 use crate::api::{MANAGER, Rollout};
 use crate::core::Observation;
@@ -79,12 +78,8 @@ impl Observer {
             let subsets = reference.destination_rule.as_ref()?;
             Some(read("DestinationRule", ISTIO, &subsets.name).await)
         };
-        // Those that nobody asks for any more are taken away once the newest is read.
-        let traffic = observation.spec.strategy.canary.traffic.as_ref();
-        let asked_for = traffic.is_some_and(|it| it.testers.is_some());
         let testers = async {
             match kind {
-                _ if self.reads == Reads::AtHand && !asked_for => None,
                 RouteKind::HTTPRoute | RouteKind::GRPCRoute => {
                     let own = testers_name(&reference.name);
                     read(kind.as_str(), kind.api_versions(), &own).await.ok()

@@ -60,7 +60,13 @@ pub struct Claim {
 pub struct ClaimStatus {
     /// Percent of the traffic that its canary has.
     pub weight: i32,
+    /// Whether it has a stable revision.
+    pub stable: Option<ClaimRevision>,
 }
+
+/// That there is a revision, whichever.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct ClaimRevision {}
 
 /// What a Rollout claims.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -181,6 +187,12 @@ impl Claim {
         };
         (pods(self, other) || pods(other, self))
             .then(|| format!("Rollout {name} already claims the same pods (spec.selector)"))
+    }
+
+    /// Whether nothing serves yet, as far as is known, that could be lost.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.status.stable.is_none() && self.spec.workload_ref.is_none()
     }
 
     /// Whether this Rollout was there first.

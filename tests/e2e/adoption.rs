@@ -228,16 +228,37 @@ async fn a_deployment_that_no_rollout_names_keeps_its_pods_though_their_labels_m
         .unwrap();
     let next = app.version("v2");
     scene.apply(&next).await;
-    scene
+    let rollout = scene
         .until(&next, "the Rollout serves beside it", |rollout| {
             phase(rollout) == Phase::Stable
         })
         .await;
+    let (status, reason, message) = condition(&rollout, "ForeignPods").unwrap();
+    assert_eq!((status, reason), ("True", "NotOwned"));
+    let named = format!("ReplicaSet {} of Deployment shop", before.name_any());
+    assert!(message.contains(&named), "{message}");
     let after = of_deployment().await.unwrap();
     assert_eq!(after.metadata.uid, before.metadata.uid);
     assert_eq!(after.metadata.generation, before.metadata.generation);
     assert_eq!(after.labels(), before.labels());
     assert_eq!(after.owner_references().len(), 1);
+    // Nothing tells that it is gone, so it is looked for at the next change.
+    let background = DeleteParams::background();
+    deployments(&scene)
+        .delete("shop", &background)
+        .await
+        .unwrap();
+    let gone = async || of_deployment().await.is_none().then_some(());
+    wait_for("the Deployment is gone", SOON, gone)
+        .await
+        .unwrap();
+    let next = app.version("v3");
+    scene.apply(&next).await;
+    scene
+        .until(&next, "nothing is said of others any more", |rollout| {
+            condition(rollout, "ForeignPods").is_none()
+        })
+        .await;
 }
 
 #[tokio::test]

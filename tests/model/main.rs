@@ -28,15 +28,12 @@ use std::time::Instant;
 
 use countersign::api::freeze::{FreezeAction, FreezeSpec};
 use countersign::api::intervention::InterventionAction;
-use countersign::api::rollout::{Outcome, RolloutStatus, Stage};
+use countersign::api::rollout::{Outcome, Stage};
 use countersign::api::sign_off::SignOffDecision;
-use countersign::api::{CHANGED_BY_ANNOTATION, Duration, RouteReference, Traffic};
+use countersign::api::{CHANGED_BY_ANNOTATION, RouteReference, Traffic};
 use countersign::core::Observation;
-use countersign::core::observation::{
-    Admission, Farewell, NamedFreeze, NamedPolicy, NewPods, Route, RouteObject, Service,
-};
+use countersign::core::observation::{NamedFreeze, NamedPolicy, Route, RouteObject, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use stateright::{Checker, Model, Property};
 
@@ -551,45 +548,12 @@ fn first(setup: &Setup) -> Observation {
         } },
     }));
     let mut seen = Observation {
-        now: Timestamp::UNIX_EPOCH,
-        name: "shop".into(),
-        namespace: "team".into(),
         uid: "uid".into(),
         generation: 1,
-        labels: BTreeMap::new(),
         annotations,
-        spec: spec.unwrap(),
-        status: RolloutStatus::default(),
-        namespace_labels: BTreeMap::new(),
         policies: vec![policy(setup, setup.last_asks, 1)],
-        unreadable_policies: vec![],
-        replica_sets: vec![],
-        write_failure: None,
-        services: BTreeMap::new(),
-        endpoints: BTreeMap::new(),
-        routes: vec![],
-        conflicts: vec![],
-        history: vec![],
-        recorded: false,
-        lag: Duration::default(),
-        templates: BTreeMap::new(),
-        objectives: BTreeMap::new(),
-        windows: BTreeMap::new(),
-        sign_offs: vec![],
-        interventions: vec![],
-        unreadable_wishes: vec![],
-        freezes: vec![],
-        unreadable_freezes: vec![],
-        incidents: BTreeMap::new(),
-        admission: Admission::default(),
-        jobs: vec![],
-        jobs_unreadable: None,
-        new_pods: NewPods::default(),
-        dependencies: vec![],
         rivals: Some(Ok(vec![])),
-        workload: None,
-        deleting: false,
-        farewell: Farewell::default(),
+        ..Observation::of("team", "shop", spec.unwrap())
     };
     let canary = &mut seen.spec.strategy.canary;
     if setup.routed {

@@ -141,7 +141,7 @@ fn a_metric_fails_by_so_many_windows_in_a_row_and_one_holds() {
     assert!(took.as_secs() <= 4 * 10 + 30 + 10, "{took:#}");
 }
 
-/// These are decided by what the API server has at hand (`controller.rs`); nothing else is.
+/// These are decided by what was read before (`controller.rs`); nothing else is.
 #[test]
 fn law_3_bad_windows_condemn_a_change_and_between_them_nothing_is_written() {
     let mut world = serving();

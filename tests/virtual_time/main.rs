@@ -17,11 +17,11 @@ mod smoke;
 
 use std::collections::BTreeMap;
 
-use countersign::api::rollout::{Outcome, RolloutStatus};
+use countersign::api::rollout::Outcome;
 use countersign::api::{Duration, Phase, RolloutPolicySpec, RolloutSpec, Tier};
 use countersign::core::decision::Action;
 use countersign::core::observation::{
-    Admission, Farewell, NamedPolicy, NewPods, Observation, Unanswered, Uncounted, WindowOutcome,
+    NamedPolicy, NewPods, Observation, Unanswered, Uncounted, WindowOutcome,
 };
 use countersign::core::simulate::World;
 use countersign::core::statistics::Counts;
@@ -122,44 +122,13 @@ fn unattended() -> NamedPolicy {
 fn observation(version: &str) -> Observation {
     Observation {
         now: START,
-        name: "shop".into(),
-        namespace: "team".into(),
         uid: "uid".into(),
         generation: 1,
-        labels: BTreeMap::new(),
         annotations: harmless(),
-        spec: spec(version),
-        status: RolloutStatus::default(),
-        namespace_labels: BTreeMap::new(),
         policies: vec![unattended()],
-        unreadable_policies: vec![],
-        replica_sets: vec![],
-        write_failure: None,
-        services: BTreeMap::new(),
-        endpoints: BTreeMap::new(),
-        routes: vec![],
-        conflicts: vec![],
-        history: vec![],
-        recorded: false,
         lag: Duration::seconds(30),
-        templates: BTreeMap::new(),
-        objectives: BTreeMap::new(),
-        windows: BTreeMap::new(),
-        sign_offs: vec![],
-        interventions: vec![],
-        unreadable_wishes: vec![],
-        freezes: vec![],
-        unreadable_freezes: vec![],
-        incidents: BTreeMap::new(),
-        admission: Admission::default(),
-        jobs: vec![],
-        jobs_unreadable: None,
-        new_pods: NewPods::default(),
-        dependencies: Vec::new(),
         rivals: Some(Ok(vec![])),
-        workload: None,
-        deleting: false,
-        farewell: Farewell::default(),
+        ..Observation::of("team", "shop", spec(version))
     }
 }
 

@@ -1,0 +1,195 @@
+//! The ReplicaSets of a Rollout, and those of others whose pods it selects.
+
+use k8s_openapi::api::apps::v1::ReplicaSet as ApiReplicaSet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::core::DynamicObject;
+use kube::{Api, ResourceExt};
+use serde_json::Value;
+
+use super::cluster::Observer;
+use crate::api::{
+    ASKED_ANNOTATION, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION,
+    ROLLOUT_UID_LABEL, Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
+};
+use crate::core::observation::ReplicaSet;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Those that the Rollout owns or may adopt.
+    pub own: Vec<ReplicaSet>,
+    /// Those of others with pods that the Rollout selects, each in words, by name; not always looked for.
+    pub foreign: Option<Vec<String>>,
+}
+
+impl Observer {
+    /// By the Rollout's uid while a change is under way, else by the pods that it selects, so that those of
+    /// others are seen at no cost; by both where one that the status names is missing.
+    pub(super) async fn replica_sets(
+        &self,
+        rollout: &Rollout,
+        namespace: &str,
+    ) -> Result<Found, kube::Error> {
+        let uid = rollout.uid().unwrap_or_default();
+        let by_uid = format!("{ROLLOUT_UID_LABEL}={uid}");
+        let by_pods = rollout.spec.selector.to_string();
+        let status = rollout.status.clone().unwrap_or_default();
+        let under_way = status
+            .change
+            .as_ref()
+            .is_some_and(|it| it.outcome.is_none());
+        let first = if under_way || by_pods.is_empty() {
+            &by_uid
+        } else {
+            &by_pods
+        };
+        let mut sets = self.list_replica_sets(namespace, first).await?;
+        let mut all = first == &by_pods;
+        let stable = status.stable.map(|stable| stable.pod_template_hash);
+        let named = stable.or(status.change.map(|first| first.pod_template_hash));
+        let is_own = |set: &DynamicObject| set.labels().get(ROLLOUT_UID_LABEL) == Some(&uid);
+        let missing = named.is_some_and(|hash| {
+            let mut own = sets.iter().filter(|set| is_own(set));
+            !own.any(|set| set.labels().get(HASH_LABEL) == Some(&hash))
+        });
+        if missing && !by_pods.is_empty() {
+            let other = if all { &by_uid } else { &by_pods };
+            let more = self.list_replica_sets(namespace, other).await?;
+            let seen: Vec<_> = sets.iter().map(ResourceExt::uid).collect();
+            let more = more.into_iter().filter(|set| !seen.contains(&set.uid()));
+            sets.extend(more);
+            all = true;
+        }
+        let ours = |set: &&DynamicObject| {
+            is_own(set) || set.labels().get(MANAGED_BY_LABEL).map(String::as_str) == Some(MANAGER)
+        };
+        let (ours, others): (Vec<_>, Vec<_>) = sets.iter().partition(ours);
+        let mut foreign: Vec<_> = others
+            .into_iter()
+            .filter_map(|set| foreign(rollout, set))
+            .collect();
+        foreign.sort();
+        Ok(Found {
+            own: ours
+                .into_iter()
+                .filter_map(|set| replica_set(rollout, &uid, set))
+                .collect(),
+            foreign: all.then_some(foreign),
+        })
+    }
+
+    /// Lists them untyped, so that a template field newer than this build is kept.
+    pub(super) async fn list_replica_sets(
+        &self,
+        namespace: &str,
+        selector: &str,
+    ) -> Result<Vec<DynamicObject>, kube::Error> {
+        let kind = kube::core::ApiResource::erase::<ApiReplicaSet>(&());
+        let sets: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
+        Ok(self.reads.list(&sets, selector).await?.items)
+    }
+}
+
+/// A ReplicaSet of somebody else that has pods, in words; none if it is the adopted workload's.
+fn foreign(rollout: &Rollout, set: &DynamicObject) -> Option<String> {
+    let has_pods = number(set, "/spec/replicas") > 0 || number(set, "/status/replicas") > 0;
+    let controller = controller(set);
+    let adopted = rollout.spec.workload_ref.as_ref();
+    let is_adopted = adopted.is_some_and(|adopted| {
+        controller.is_some_and(|it| it.kind == "Deployment" && it.name == adopted.name)
+    });
+    if !has_pods || is_adopted || set.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let of = controller.map(|it| format!(" of {} {}", it.kind, it.name));
+    Some(format!(
+        "ReplicaSet {}{}",
+        set.name_any(),
+        of.unwrap_or_default()
+    ))
+}
+
+fn controller(set: &DynamicObject) -> Option<&OwnerReference> {
+    let mut owners = set.owner_references().iter();
+    owners.find(|owner| owner.controller == Some(true))
+}
+
+fn number(set: &DynamicObject, path: &str) -> i32 {
+    let value = set.data.pointer(path).and_then(Value::as_i64);
+    i32::try_from(value.unwrap_or_default()).unwrap_or(i32::MAX)
+}
+
+fn replica_set(rollout: &Rollout, uid: &str, set: &DynamicObject) -> Option<ReplicaSet> {
+    let controller = controller(set);
+    let owned = controller.is_some_and(|owner| owner.uid == uid);
+    let foreign = controller.is_some() && !owned;
+    if foreign || set.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let failure = set
+        .data
+        .pointer("/status/conditions")
+        .and_then(Value::as_array)
+        .and_then(|conditions| {
+            let failed = |condition: &&Value| {
+                condition.get("type") == Some(&"ReplicaFailure".into())
+                    && condition.get("status") == Some(&"True".into())
+            };
+            conditions
+                .iter()
+                .find(failed)?
+                .get("message")?
+                .as_str()
+                .map(ToOwned::to_owned)
+        });
+    Some(ReplicaSet {
+        name: set.name_any(),
+        uid: set.uid().unwrap_or_default(),
+        hash: set.labels().get(HASH_LABEL).cloned().unwrap_or_default(),
+        template_digest: set
+            .annotations()
+            .get(TEMPLATE_DIGEST_ANNOTATION)
+            .cloned()
+            .unwrap_or_default(),
+        revision: revision(&set.metadata),
+        owned,
+        matches: rollout.spec.selector.matches(set.labels()),
+        replicas: number(set, "/spec/replicas"),
+        asked: set
+            .annotations()
+            .get(ASKED_ANNOTATION)
+            .and_then(|it| it.parse().ok()),
+        current: number(set, "/status/replicas"),
+        ready: number(set, "/status/readyReplicas"),
+        available: number(set, "/status/availableReplicas"),
+        failure,
+        template: as_recorded(set),
+    })
+}
+
+fn revision(metadata: &ObjectMeta) -> i64 {
+    let annotations = metadata.annotations.as_ref();
+    annotations
+        .and_then(|all| all.get(REVISION_ANNOTATION)?.parse().ok())
+        .unwrap_or_default()
+}
+
+/// The template as the Rollout had it; for a set that another controller made, as it was stored.
+pub(super) fn as_recorded(set: &DynamicObject) -> PodTemplate {
+    let kept = set.annotations().get(TEMPLATE_ANNOTATION);
+    if let Some(template) = kept.and_then(|kept| serde_json::from_str(kept).ok()) {
+        return PodTemplate(template);
+    }
+    let mut template = set
+        .data
+        .pointer("/spec/template")
+        .cloned()
+        .unwrap_or_default();
+    if let Some(labels) = template
+        .pointer_mut("/metadata/labels")
+        .and_then(Value::as_object_mut)
+    {
+        labels.remove(HASH_LABEL);
+    }
+    PodTemplate(template)
+}

@@ -1,0 +1,92 @@
+//! A Rollout whose stored status holds what this build does not know: that of a newer build, or of somebody
+//! who got past admission.
+
+use kube::Api;
+use kube::core::{ApiResource, DynamicObject};
+use serde_json::{Map, Value};
+
+use super::cluster::Observer;
+use crate::api::{Rollout, RolloutStatus};
+
+/// What can be done without: the first three follow from the rest, and a change begins anew.
+const DISPENSABLE: [&str; 4] = ["phase", "tier", "conditions", "change"];
+
+impl Observer {
+    /// Reads a Rollout, and what of its status was left out as it cannot be read, in words.
+    ///
+    /// # Errors
+    /// Also if something of it cannot be read that a decision must not do without.
+    pub(super) async fn stored(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<(Rollout, Option<String>)>, kube::Error> {
+        let rollouts: Api<Rollout> = Api::namespaced(self.client.clone(), namespace);
+        match self.reads.get_opt(&rollouts, name).await {
+            Err(kube::Error::SerdeError(_)) => {}
+            found => return Ok(found?.map(|rollout| (rollout, None))),
+        }
+        let kind = ApiResource::erase::<Rollout>(&());
+        let rollouts: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), namespace, &kind);
+        let Some(mut object) = self.reads.get_opt(&rollouts, name).await? else {
+            return Ok(None);
+        };
+        let status = object.data.pointer_mut("/status");
+        let left_out = status.and_then(Value::as_object_mut).map(leave_out);
+        let rollout = serde_json::to_value(&object).and_then(serde_json::from_value);
+        let rollout = rollout.map_err(kube::Error::SerdeError)?;
+        let left_out = left_out.unwrap_or_default();
+        tracing::warn!(%namespace, rollout = %name, left_out = %left_out.join("; "), "the status holds what this build does not know");
+        Ok(Some((rollout, Some(left_out.join("; ")))))
+    }
+}
+
+/// Removes what cannot be read and can be done without; returns what is wrong with each.
+fn leave_out(status: &mut Map<String, Value>) -> Vec<String> {
+    let mut left_out = Vec::new();
+    for field in DISPENSABLE {
+        let Some(value) = status.get(field) else {
+            continue;
+        };
+        let alone = Map::from_iter([(field.to_owned(), value.clone())]);
+        let read: Result<RolloutStatus, _> = serde_json::from_value(Value::Object(alone));
+        if let Err(problem) = read {
+            status.remove(field);
+            left_out.push(format!("status.{field}: {problem}"));
+        }
+    }
+    left_out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_newer_build_wrote_is_left_out_and_named() {
+        let mut status = json!({
+            "phase": "Dreaming",
+            "message": "kept",
+            "change": { "stage": "Stepping", "step": 2, "tier": "Enormous" },
+            "stable": { "podTemplateHash": "abc" },
+        });
+        let status = status.as_object_mut().unwrap();
+        let left_out = leave_out(status);
+        assert_eq!(left_out.len(), 2, "{left_out:?}");
+        assert!(left_out[0].starts_with("status.phase: unknown variant `Dreaming`"));
+        assert!(left_out[1].starts_with("status.change: unknown variant `Enormous`"));
+        let kept: Vec<_> = status.keys().collect();
+        assert_eq!(kept, ["message", "stable"]);
+    }
+
+    #[test]
+    fn a_stable_revision_is_never_left_out() {
+        let mut status = json!({ "stable": { "revision": "none" } });
+        let status = status.as_object_mut().unwrap();
+        assert!(leave_out(status).is_empty());
+        assert!(status.contains_key("stable"));
+    }
+}
