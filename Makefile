@@ -68,7 +68,7 @@ demo-down: build
 characteristics:
 	cargo bench --locked --profile dev --bench operating_characteristics
 
-## bench: what the operator costs, built as it is shipped, as one table; about 25 minutes on a machine that has
+## bench: what the operator costs, built as it is shipped, as one table; about 40 minutes on a machine that has
 ##   nothing else to do
 bench: build tools
 	cargo build --locked --release -p countersign -p countersign-decide --bin countersign --bin decide
