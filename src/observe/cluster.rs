@@ -59,6 +59,7 @@ impl Seen {
         seen.observation.status = status;
         if version.is_some() {
             seen.rollout.metadata.resource_version = version;
+            seen.observation.unknown_status = None;
         }
         seen
     }

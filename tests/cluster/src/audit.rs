@@ -37,8 +37,6 @@ pub struct ApiRequest {
     pub namespace: Option<String>,
     /// The object's name, if one was named.
     pub name: Option<String>,
-    /// Whether it does with what the API server has at hand.
-    pub at_hand: bool,
     /// The HTTP status of the answer.
     pub code: u16,
 }
@@ -146,7 +144,6 @@ fn request(entry: &Value) -> Option<ApiRequest> {
         },
         namespace: text("/objectRef/namespace"),
         name: text("/objectRef/name"),
-        at_hand: text("/requestURI")?.contains("resourceVersion=0"),
         code,
     })
 }
