@@ -100,17 +100,7 @@ async fn editing_only_the_provenance_of_a_canary_starts_its_plan_again() {
     let scene = Scene::new("provenance").await;
     let app = scene.serving(App::new("shop")).await;
     let _load = scene.load(&app, 100).await;
-    let slow = json!({ "strategy": { "canary": { "steps": [{ "weight": 25, "bake": "10m" }] } } });
-    let next = app.version("v2").spec(slow);
-    scene.apply(&next).await;
-    let before = scene
-        .until(&next, "the canary serves", |rollout| {
-            rollout
-                .status
-                .as_ref()
-                .is_some_and(|status| status.weight.is_some_and(|weight| weight > 0))
-        })
-        .await;
+    let (next, before) = scene.baking(&app).await;
     let before = before.status.unwrap().change.unwrap();
     scene.apply(&next.provenance(crate::support::risky())).await;
     let after = scene

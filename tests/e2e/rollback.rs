@@ -93,17 +93,7 @@ async fn going_back_to_the_stable_template_needs_no_canary() {
         })
         .await;
     let _load = scene.load(&app, 100).await;
-    let paused =
-        json!({ "strategy": { "canary": { "steps": [{ "weight": 25, "bake": "10m" }] } } });
-    scene.apply(&app.version("v2").spec(paused)).await;
-    scene
-        .until(&app, "the canary serves", |rollout| {
-            rollout
-                .status
-                .as_ref()
-                .is_some_and(|status| status.weight.is_some_and(|weight| weight > 0))
-        })
-        .await;
+    scene.baking(&app).await;
 
     scene.apply(&app).await;
     let rollout = scene

@@ -129,6 +129,21 @@ impl Scene {
         }
     }
 
+    /// Applies a new version whose canary is to serve a quarter of the traffic for ten minutes; returns it
+    /// with its Rollout, once it has traffic.
+    pub async fn baking(&self, app: &App) -> (App, Rollout) {
+        let slow = json!({ "steps": [{ "weight": 25, "bake": "10m" }] });
+        let next = app.version("v2");
+        let next = next.spec(json!({ "strategy": { "canary": slow } }));
+        self.apply(&next).await;
+        let serves = |rollout: &Rollout| {
+            let status = rollout.status.as_ref();
+            status.is_some_and(|it| it.weight.is_some_and(|weight| weight > 0))
+        };
+        let rollout = self.until(&next, "the canary serves", serves).await;
+        (next, rollout)
+    }
+
     /// Waits until the record of the latest change after the first revision says how it ended.
     pub async fn outcome(&self, app: &App) -> RolloutRun {
         let look = async || {

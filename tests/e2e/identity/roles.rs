@@ -309,15 +309,7 @@ async fn a_status_that_this_build_cannot_read_begins_its_change_anew() {
     let scene = Scene::new("unreadable-status").await;
     let app = scene.serving(App::new("shop")).await;
     let _load = scene.load(&app, 100).await;
-    let slow = json!({ "strategy": { "canary": { "steps": [{ "weight": 25, "bake": "10m" }] } } });
-    let next = app.version("v2").spec(slow);
-    scene.apply(&next).await;
-    let begun = scene
-        .until(&next, "the canary serves", |rollout| {
-            let status = rollout.status.as_ref();
-            status.is_some_and(|status| status.weight.is_some_and(|weight| weight > 0))
-        })
-        .await;
+    let (next, begun) = scene.baking(&app).await;
     let before = begun.status.unwrap();
     // The API server takes an offset from UTC that no place has, as a newer operator's words would be.
     let operator = "system:serviceaccount:countersign-system:countersign";
