@@ -102,8 +102,9 @@ release:
 generate:
 	cargo run --locked --bin countersign -- crds --dir crds
 
+# With a test among them, so that dependencies have the features that tests ask for and are built once.
 build:
-	cargo build --workspace --locked --bins
+	cargo build --workspace --locked --bins --test demo
 
 tools:
 	@tests/cluster/tools/build.sh > /dev/null
