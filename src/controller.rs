@@ -96,11 +96,10 @@ pub struct Context {
 }
 
 /// What is known of a Rollout.
-#[derive(Clone)]
 pub struct Known {
     /// Since when; what happened before was read.
     since: Instant,
-    /// What was read, with the status as it was written; none while it is read, or has led to more.
+    /// What was read, with the status as it was written; none while it is looked at, or has led to more.
     seen: Option<Box<Seen>>,
 }
 
@@ -153,26 +152,27 @@ impl Context {
         }
     }
 
-    /// What is known since lately.
-    fn seen(&self, namespace: &str, name: &str) -> Option<Seen> {
-        let known = self.known.lock().ok()?;
-        let known = known.get(&(namespace.to_owned(), name.to_owned()))?;
-        let seen = known.seen.as_deref()?;
-        (known.since.elapsed() < LATELY).then(|| seen.clone())
+    /// What is known since lately, for a look to go on with.
+    fn take_seen(&self, namespace: &str, name: &str) -> Option<Seen> {
+        let mut known = self.known.lock().ok()?;
+        let known = known.get_mut(&(namespace.to_owned(), name.to_owned()))?;
+        let seen = known.seen.take()?;
+        (known.since.elapsed() < LATELY).then_some(*seen)
     }
 
     /// Keeps what was seen of a canary, if nothing was done about it and nothing has happened since it was
     /// read.
-    fn keep(&self, seen: &Seen, decision: &Decision, version: Option<String>) {
+    fn keep(&self, seen: Seen, decision: Decision, version: Option<String>) {
+        if !decision.actions.is_empty() || decision.status.weight.is_none() {
+            return;
+        }
         let it = &seen.observation;
-        let Ok(mut known) = self.known.lock() else {
-            return;
-        };
-        let Some(known) = known.get_mut(&(it.namespace.clone(), it.name.clone())) else {
-            return;
-        };
-        let lasts = decision.actions.is_empty() && decision.status.weight.is_some();
-        known.seen = lasts.then(|| Box::new(seen.written(decision.status.clone(), version)));
+        let key = (it.namespace.clone(), it.name.clone());
+        if let Ok(mut known) = self.known.lock()
+            && let Some(known) = known.get_mut(&key)
+        {
+            known.seen = Some(Box::new(seen.written(decision.status, version)));
+        }
     }
 }
 
@@ -269,40 +269,36 @@ async fn look(claim: &Claim, context: &Context) -> Result<Action, Error> {
         return Ok(Action::await_change());
     };
     let Judged {
-        observed, decision, ..
-    } = &judged;
-    let observation = &observed.seen.observation;
+        observed: Observed { seen, turn: _turn },
+        decision,
+        _place,
+    } = judged;
+    let observation = &seen.observation;
     context.telemetry.answered(&observation.windows);
     let written = context
         .actor
-        .carry_out(&observed.seen.rollout, observation, decision)
+        .carry_out(&seen.rollout, observation, &decision)
         .await;
-    let done = match written {
+    let written = match written {
         Err(error) if !error.status_was_written() => return Err(error.into()),
-        Err(error) => Err(error),
-        Ok(version) => {
-            context.keep(&observed.seen, decision, version);
-            Ok(())
-        }
+        written => written,
     };
-    context
-        .telemetry
-        .transitioned(&observation.status, &decision.status);
-    context
-        .telemetry
-        .stands(&namespace, &name, Some(&decision.status));
     let (before, after) = (&observation.status, &decision.status);
+    context.telemetry.transitioned(before, after);
+    context.telemetry.stands(&namespace, &name, Some(after));
     context.waiting.note(&namespace, &name, before, after);
     for notice in &decision.notices {
         tracing::info!(%namespace, rollout = %name, reason = %notice.reason, message = %notice.message);
     }
-    if done.is_err() {
-        keep_time(claim, context, decision.look_again_at);
+    let look_again_at = decision.look_again_at;
+    match written {
+        Ok(version) => context.keep(seen, decision, version),
+        Err(error) => {
+            keep_time(claim, context, look_again_at);
+            return Err(error.into());
+        }
     }
-    done?;
-    Ok(decision
-        .look_again_at
-        .map_or_else(Action::await_change, |at| Action::requeue(until(at))))
+    Ok(look_again_at.map_or_else(Action::await_change, |at| Action::requeue(until(at))))
 }
 
 /// Observes and decides. The newest takes a tenth of a second to read, for which a bad canary keeps its
@@ -322,7 +318,7 @@ async fn judge<'a>(claim: &Claim, context: &'a Context) -> Result<Option<Judged<
         _place: place,
     };
     let mut before = None;
-    if let Some(seen) = context.seen(&namespace, &name) {
+    if let Some(seen) = context.take_seen(&namespace, &name) {
         let seen = Box::pin(context.observer.count_on(seen)).await;
         let judged = decided(Observed { seen, turn: None }, None);
         if suffices(&judged.observed.seen.observation, &judged.decision) {

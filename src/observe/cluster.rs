@@ -22,7 +22,7 @@ use crate::api::{
 };
 use crate::core::checks::Checks;
 use crate::core::decide;
-use crate::core::observation::{CheckWindows, NamedPolicy, PastRun, Service};
+use crate::core::observation::{CheckWindows, ErrorRates, NamedPolicy, PastRun, Service};
 use crate::core::{Observation, analysis, checks, policy, provenance, workload};
 
 /// Where observations come from.
@@ -43,7 +43,6 @@ pub struct Observer {
 }
 
 /// A Rollout and its surroundings at one moment.
-#[derive(Clone)]
 pub struct Seen {
     /// The Rollout as it was read, to be written back.
     pub rollout: Rollout,
@@ -54,14 +53,13 @@ pub struct Seen {
 impl Seen {
     /// The same after a status was written, if it was, to which the API server gave this version.
     #[must_use]
-    pub fn written(&self, status: RolloutStatus, version: Option<String>) -> Self {
-        let mut seen = self.clone();
-        seen.observation.status = status;
+    pub fn written(mut self, status: RolloutStatus, version: Option<String>) -> Self {
+        self.observation.status = status;
         if version.is_some() {
-            seen.rollout.metadata.resource_version = version;
-            seen.observation.unknown_status = None;
+            self.rollout.metadata.resource_version = version;
+            self.observation.unknown_status = None;
         }
-        seen
+        self
     }
 }
 
@@ -314,17 +312,32 @@ impl Observer {
     /// Asks Prometheus for the windows that are due, where a canary has had traffic, and how the
     /// objectives stand.
     async fn evidence(&self, observation: &mut Observation) {
-        let Some(change) = observation.status.change.clone().filter(is_judged) else {
+        let Some(change) = observation
+            .status
+            .change
+            .as_ref()
+            .filter(|it| is_judged(it))
+        else {
             return;
         };
         // Not the whole proposal: its hashes and provenance are the decision's business.
         let effective = policy::effective(&observation.policies);
         let current = checks::checks(observation, &effective);
-        let checks = checks::in_force(&change, &current);
-        self.objectives(observation, &checks).await;
-        let (Some(from), Some(stable)) = (change.evidence.from.clone(), &observation.status.stable)
-        else {
-            return;
+        let checks = checks::in_force(change, &current);
+        (observation.windows, observation.objectives) = tokio::join!(
+            self.windows(observation, change, &checks),
+            self.objectives(observation, &checks),
+        );
+    }
+
+    async fn windows(
+        &self,
+        observation: &Observation,
+        change: &Change,
+        checks: &Checks,
+    ) -> BTreeMap<String, CheckWindows> {
+        let (Some(from), Some(stable)) = (&change.evidence.from, &observation.status.stable) else {
+            return BTreeMap::new();
         };
         let strategy = &observation.spec.strategy.canary;
         let arm = |service: &Option<String>, revision: &str| Arm {
@@ -344,32 +357,34 @@ impl Observer {
         };
         let active = checks
             .checks
-            .into_iter()
+            .iter()
             .filter(|(_, check)| checks::is_active(check, &change.plan, change.weight));
         let asks = active.map(|(name, check)| {
             let mut known = change.evidence.checks.iter();
-            let known = known.find(|evidence| evidence.name == name);
+            let known = known.find(|evidence| &evidence.name == name);
             let counts = check.metric.is_none();
             let ask = Ask {
-                check,
+                check: check.clone(),
                 canary: canary.clone(),
                 stable: (!alone && serves).then(|| stable.clone()),
                 interval: change.interval,
                 from: from.0,
-                counted_until: analysis::counted_until(&change, &name).unwrap_or(from.0),
+                counted_until: analysis::counted_until(change, name).unwrap_or(from.0),
                 until: observation.now,
                 want_baseline: counts
                     && (alone || serves)
                     && known.is_none_or(|known| known.dispersion.is_none()),
             };
-            async move { (name, self.prometheus.windows(&ask).await) }
+            async move { (name.clone(), self.prometheus.windows(&ask).await) }
         });
-        let windows: BTreeMap<String, CheckWindows> =
-            futures::future::join_all(asks).await.into_iter().collect();
-        observation.windows = windows;
+        futures::future::join_all(asks).await.into_iter().collect()
     }
 
-    async fn objectives(&self, observation: &mut Observation, checks: &Checks) {
+    async fn objectives(
+        &self,
+        observation: &Observation,
+        checks: &Checks,
+    ) -> BTreeMap<String, Result<ErrorRates, String>> {
         let arm = whole_service(observation);
         let asks = checks.objectives.iter().map(|(name, objective)| {
             let rates = self
@@ -377,7 +392,7 @@ impl Observer {
                 .error_rates(name, objective, &arm, observation.now);
             async move { (name.clone(), rates.await) }
         });
-        observation.objectives = futures::future::join_all(asks).await.into_iter().collect();
+        futures::future::join_all(asks).await.into_iter().collect()
     }
 
     /// The AnalysisTemplates that the Rollout names, where a change is judged by them.

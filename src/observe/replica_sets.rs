@@ -33,11 +33,9 @@ impl Observer {
         let uid = rollout.uid().unwrap_or_default();
         let by_uid = format!("{ROLLOUT_UID_LABEL}={uid}");
         let by_pods = rollout.spec.selector.to_string();
-        let status = rollout.status.clone().unwrap_or_default();
-        let under_way = status
-            .change
-            .as_ref()
-            .is_some_and(|it| it.outcome.is_none());
+        let status = rollout.status.as_ref();
+        let change = status.and_then(|it| it.change.as_ref());
+        let under_way = change.is_some_and(|it| it.outcome.is_none());
         let first = if under_way || by_pods.is_empty() {
             &by_uid
         } else {
@@ -45,12 +43,13 @@ impl Observer {
         };
         let mut sets = self.list_replica_sets(namespace, first).await?;
         let mut all = first == &by_pods;
-        let stable = status.stable.map(|stable| stable.pod_template_hash);
-        let named = stable.or(status.change.map(|first| first.pod_template_hash));
+        let stable = status.and_then(|it| it.stable.as_ref());
+        let stable = stable.map(|it| &it.pod_template_hash);
+        let named = stable.or(change.map(|first| &first.pod_template_hash));
         let is_own = |set: &DynamicObject| set.labels().get(ROLLOUT_UID_LABEL) == Some(&uid);
         let missing = named.is_some_and(|hash| {
             let mut own = sets.iter().filter(|set| is_own(set));
-            !own.any(|set| set.labels().get(HASH_LABEL) == Some(&hash))
+            !own.any(|set| set.labels().get(HASH_LABEL) == Some(hash))
         });
         if missing && !by_pods.is_empty() {
             let other = if all { &by_uid } else { &by_pods };
