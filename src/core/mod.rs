@@ -24,6 +24,7 @@ pub mod plan;
 pub mod pods;
 pub mod policy;
 mod preset;
+mod promql;
 pub mod proposal;
 pub mod provenance;
 pub mod query;

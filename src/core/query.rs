@@ -16,10 +16,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use promql_parser::parser::{Expr, value::ValueType};
-
 use super::observation::Uncounted;
 use super::preset;
+use super::promql::{self, Kind};
 use super::statistics::Counts;
 use crate::api::analysis::{BucketUnit, Latency};
 use crate::api::template::{Argument, ArgumentType};
@@ -252,15 +251,13 @@ pub fn render_metric(
     arm: Arm<'_>,
     window: Duration,
 ) -> Result<Query, QueryError> {
-    let filled = fill(&metric.query, arm, window).and_then(|filled| {
-        match parse(&filled.text)?.value_type() {
-            ValueType::Vector | ValueType::Scalar => Ok(Query {
-                field: Field::Metric,
-                form: Form::Expression,
-                text: filled.text.trim().to_owned(),
-            }),
-            ValueType::Matrix | ValueType::String => Err(Problem::NoNumber),
-        }
+    let filled = fill(&metric.query, arm, window).and_then(|filled| match parse(&filled.text)? {
+        Kind::Selector | Kind::OddSelector | Kind::Numbers => Ok(Query {
+            field: Field::Metric,
+            form: Form::Expression,
+            text: filled.text.trim().to_owned(),
+        }),
+        Kind::Other => Err(Problem::NoNumber),
     });
     filled.map_err(|problem| failed(check, Field::Metric, problem))
 }
@@ -273,7 +270,7 @@ pub fn render_objective(
 ) -> Result<[Query; 2], QueryError> {
     let query = |field, template: &str| {
         let filled = fill(template, arm, Duration::default());
-        let filled = filled.and_then(|filled| match form(&parse(&filled.text)?, filled.window)? {
+        let filled = filled.and_then(|filled| match form(parse(&filled.text)?, filled.window)? {
             Form::Selector => Ok(Query {
                 field,
                 form: Form::Selector,
@@ -468,7 +465,7 @@ impl Filled {
     }
 
     fn query(self, field: Field) -> Result<Query, Problem> {
-        let form = form(&parse(&self.text)?, self.window)?;
+        let form = form(parse(&self.text)?, self.window)?;
         if !self.revision {
             return Err(Problem::NoRevision);
         }
@@ -641,33 +638,17 @@ fn parts(text: &str) -> usize {
     parts
 }
 
-fn parse(text: &str) -> Result<Expr, Problem> {
+fn parse(text: &str) -> Result<Kind, Problem> {
     if is_too_complex(text) {
         return Err(Problem::TooComplex);
     }
-    // The parser panics on numbers beyond what a duration holds, such as `x[1e300]`.
-    let parsed = std::panic::catch_unwind(|| promql_parser::parser::parse(text));
-    let parsed = parsed.unwrap_or_else(|_| Err("a number in it is out of range".into()));
-    parsed.map_err(|message| Problem::Syntax(shown(&message, 200)))
+    promql::kind(text).map_err(|message| Problem::Syntax(shown(&message, 200)))
 }
 
-fn form(expression: &Expr, window: bool) -> Result<Form, Problem> {
-    match expression {
-        Expr::VectorSelector(selector) => {
-            let bare = selector.offset.is_none() && selector.at.is_none();
-            // Alternatives within braces are no PromQL, although the parser knows them.
-            let plain = selector.matchers.or_matchers.is_empty();
-            (bare && plain && !window)
-                .then_some(Form::Selector)
-                .ok_or(Problem::Form)
-        }
-        _ if window => {
-            let number = matches!(
-                expression.value_type(),
-                ValueType::Vector | ValueType::Scalar
-            );
-            number.then_some(Form::Expression).ok_or(Problem::Form)
-        }
+fn form(kind: Kind, window: bool) -> Result<Form, Problem> {
+    match kind {
+        Kind::Selector if !window => Ok(Form::Selector),
+        Kind::Numbers if window => Ok(Form::Expression),
         _ => Err(Problem::Form),
     }
 }
@@ -992,6 +973,7 @@ pub fn shown(text: &str, most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use promql_parser::parser::Expr;
     use promql_parser::util::visitor::{ExprVisitor, walk_expr};
     use proptest::prelude::*;
 
