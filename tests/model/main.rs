@@ -177,9 +177,11 @@ impl Model for Machine {
         next.faults = world.faults - usize::from(!free);
         next.steps = world.steps + 1;
         next.settle();
-        let crashes = matches!(act, Act::Look(how) if how != How::Wholly);
-        if crashes || (act == Act::WriteLate && !world.late_writes_status()) {
-            self.same_end(world, &mut next);
+        match act {
+            // As the same look would have, had it not been cut short: the next one sees other things.
+            Act::Look(how) if how != How::Wholly => self.same_end(world.looked(), &mut next),
+            Act::WriteLate if !world.late_writes_status() => self.same_end(world, &mut next),
+            _ => {}
         }
         (next.key != world.key).then(|| State(Arc::new(next)))
     }
