@@ -187,10 +187,14 @@ fn rising(
     if can_take(observation, change, limits, present, asked) {
         return asked;
     }
-    // What somebody else has raised it to is no share of before.
+    // What somebody else has raised it to is no share of before, but stable is not given back what it
+    // cannot carry.
     let split = observation.status.traffic.as_ref();
-    let settled = split.map_or(0, |it| it.settled_weight.min(asked));
-    let before = present_share(observation).min(settled);
+    let settled = split.map_or(0, |it| it.settled_weight);
+    let beyond_stable = 100 - replicas::carried(present.stable.available, limits);
+    let before = present_share(observation)
+        .min(asked)
+        .min(settled.max(beyond_stable));
     let carried = replicas::carried(present.canary.available, limits).min(asked);
     let crowded = limits.surge < limits.desired;
     if crowded && can_take(observation, change, limits, present, carried) {

@@ -170,13 +170,15 @@ pub fn broken(
         } else {
             100
         };
-        // Where the surge has no room for both, what the canary serves already is not stable's to serve.
-        let beside = if setup.crowded {
-            available(before, canary_hash(now))
+        let least = (carried * desired + 99) / 100;
+        // Where the surge has no room for both, what the canary serves already is not stable's to serve,
+        // and pods that serve nothing make room for those that will.
+        let least = if setup.crowded {
+            let beside = available(before, canary_hash(now));
+            (least - beside).min(i64::from(set.available))
         } else {
-            0
+            least
         };
-        let least = (carried * desired + 99) / 100 - beside;
         let fewer = *replicas < set.replicas && i64::from(*replicas) < least;
         law(
             4,

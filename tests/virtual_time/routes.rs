@@ -307,6 +307,28 @@ fn law_4_a_dynamic_stable_side_that_carries_everything_again_keeps_its_pods() {
 }
 
 #[test]
+fn law_4_a_dynamic_stable_side_without_pods_is_not_given_back_what_it_cannot_carry() {
+    let mut world = routed(|seen| seen.spec.strategy.canary.dynamic_stable = true);
+    change(&mut world, "v2");
+    let mut traffic = steady(500.0, 0.0, 0.0);
+    let switched = |observation: &Observation| weights(observation) == (0, 100);
+    assert!(world.run(after(DAYS), &mut traffic, switched));
+    // Before the router has taken it, stable's pods go, and a larger workload asks for more of the canary.
+    let mut sets = world.observation.replica_sets.iter_mut();
+    let stable = sets.find(|set| set.revision == 1).unwrap();
+    (stable.available, stable.ready) = (0, 0);
+    world.observation.spec.replicas = 30;
+    world.observation.generation += 1;
+    assert!(world.run(after(DAYS), &mut traffic, |observation| {
+        let change = observation.status.change.as_ref();
+        let promoting = change.is_some_and(|it| it.stage == Stage::Promoting);
+        assert!(!promoting || switched(observation));
+        World::at_rest(observation)
+    }));
+    assert_eq!((world.outcome(), world.broken), (None, vec![]));
+}
+
+#[test]
 fn a_step_of_weight_0_has_a_pod_for_testers() {
     let mut world = routed(|seen| {
         let canary = &mut seen.spec.strategy.canary;
