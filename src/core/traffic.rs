@@ -191,10 +191,9 @@ fn rising(
     // cannot carry.
     let split = observation.status.traffic.as_ref();
     let settled = split.map_or(0, |it| it.settled_weight);
-    let beyond_stable = 100 - replicas::carried(present.stable.available, limits);
     let before = present_share(observation)
         .min(asked)
-        .min(settled.max(beyond_stable));
+        .min(settled.max(beyond_stable(limits, present)));
     let carried = replicas::carried(present.canary.available, limits).min(asked);
     let crowded = limits.surge < limits.desired;
     if crowded && can_take(observation, change, limits, present, carried) {
@@ -220,7 +219,12 @@ fn remainder(
     if !pods_follow(limits) || workload::is_overdue(observation, change) {
         return 0;
     }
-    (100 - replicas::carried(present.stable.available, limits)).clamp(0, now)
+    beyond_stable(limits, present).clamp(0, now)
+}
+
+/// The share that stable has not the pods to carry, in percent.
+fn beyond_stable(limits: Limits, present: &Present) -> i32 {
+    100 - replicas::carried(present.stable.available, limits)
 }
 
 /// Whether the canary's pods for a share are ready, and its Service or subset sends to them.
