@@ -49,9 +49,10 @@ impl Actor {
             Action::Scale {
                 replica_set,
                 replicas,
+                revision,
             } => {
                 let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), namespace);
-                let operations = scaling(observation, replica_set, *replicas);
+                let operations = scaling(observation, replica_set, *replicas, *revision);
                 let at = ("replicasets", replica_set.as_str());
                 self.patch_places(PODS, rollout, &sets, at, &operations)
                     .await
@@ -152,7 +153,7 @@ impl Actor {
 
 /// Scales the ReplicaSet that was observed, where it still has as many pods: one of the same name made since
 /// is another.
-fn scaling(observation: &Observation, name: &str, replicas: i32) -> Vec<Value> {
+fn scaling(observation: &Observation, name: &str, replicas: i32, revision: i64) -> Vec<Value> {
     let mut operations = Vec::new();
     let mut sets = observation.replica_sets.iter();
     let seen = sets.find(|set| set.name == name);
@@ -164,11 +165,16 @@ fn scaling(observation: &Observation, name: &str, replicas: i32) -> Vec<Value> {
     }
     operations.push(json!({ "op": "replace", "path": "/spec/replicas", "value": replicas }));
     // One that is not there was taken away, or was never written; then it is not missed.
+    let annotate = |name: &str, value: String| {
+        let place = format!("/metadata/annotations/{}", name.replace('/', "~1"));
+        json!({ "op": "replace", "path": place, "value": value })
+    };
     if seen.is_some_and(|set| set.asked.is_some()) {
-        let place = ASKED_ANNOTATION.replace('/', "~1");
-        let place = format!("/metadata/annotations/{place}");
         let asked = asked(replicas, observation).to_string();
-        operations.push(json!({ "op": "replace", "path": place, "value": asked }));
+        operations.push(annotate(ASKED_ANNOTATION, asked));
+    }
+    if seen.is_some_and(|set| set.revision > 0 && set.revision != revision) {
+        operations.push(annotate(REVISION_ANNOTATION, revision.to_string()));
     }
     operations
 }

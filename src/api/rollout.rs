@@ -326,6 +326,10 @@ pub struct RolloutStatus {
     /// How the traffic is split; absent where no change is in the status, or nothing splits it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Split>,
+    /// Services that are kept on a revision; one whose name leaves the spec is released.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(length(max = 16))]
+    pub services: BTreeSet<String>,
     /// How far an adopted workload has handed over its pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted: Option<Adopted>,
@@ -384,6 +388,9 @@ pub struct Revision {
     pub digest: String,
     /// The revision's number.
     pub revision: i64,
+    /// Name of the RolloutRun that keeps its template, from which a ReplicaSet that is lost is made again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
 }
 
 /// Where a change stands in its life.

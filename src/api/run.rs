@@ -1,11 +1,12 @@
 //! `RolloutRun`: the record of one change, written by the controller alone.
 
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::PodTemplate;
 use super::plan::Tier;
 use super::rollout::{Outcome, Plan, Stage, Transition};
 
@@ -55,6 +56,10 @@ pub struct RolloutRunSpec {
     #[serde(default)]
     #[schemars(length(max = 64))]
     pub images: Vec<String>,
+    /// Pod template of the revision as it was applied, from which a ReplicaSet that is lost is made again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "kept_template")]
+    pub template: Option<PodTemplate>,
     /// Provenance as it was read from the annotations.
     #[serde(default)]
     pub provenance: RecordedProvenance,
@@ -67,6 +72,14 @@ pub struct RolloutRunSpec {
     /// What became of it.
     #[serde(default)]
     pub progress: Progress,
+}
+
+/// The template was validated in the Rollout; what is kept is what was stored there.
+fn kept_template(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": true,
+    })
 }
 
 /// Provenance as it was read.

@@ -105,6 +105,7 @@ pub fn last_known(observation: &Observation) -> Option<Revision> {
         template_digest: change.template_digest.clone(),
         digest: change.digest.clone(),
         revision: change.revision,
+        run: Some(change.run.clone()),
     });
     change.or_else(|| status.stable.clone())
 }

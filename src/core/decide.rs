@@ -86,6 +86,7 @@ pub fn decide(observation: &Observation) -> Decision {
     let told = turn.ended.as_ref().or(status.change.as_ref());
     let record = told.and_then(|change| record::of(observation, &proposal, change));
     traffic::note(observation, &mut status);
+    workload::note_services(observation, &mut status);
     turn.look_at_traffic(&status);
     // A first revision gets no pods before what it depends on is stable, whichever gate is asked first.
     let begun = status.change.as_ref();
@@ -95,7 +96,7 @@ pub fn decide(observation: &Observation) -> Decision {
         observation,
         &proposal,
         &status,
-        depends || hold.as_ref().is_some_and(Hold::is_wanted),
+        depends || hold.as_ref().is_some_and(|it| it.holds_promotion(begun)),
     );
     actions.extend(smoke::actions(observation, &status, hold.as_ref()));
     turn.look_again_after_acting(&status, &actions);
@@ -118,6 +119,8 @@ pub fn decide(observation: &Observation) -> Decision {
     }
     notices.extend(traffic::correction_notice(observation, &status));
     notices.extend(adoption.notices);
+    notices.extend(workload::stand_in_notice(observation, &status, &actions));
+    notices.extend(workload::release_notices(&actions, observation));
     // Much of what is told are the words of others.
     for notice in &mut notices {
         notice.message = query::shown(&notice.message, MAX_MESSAGE);
@@ -449,15 +452,14 @@ impl Turn<'_> {
                 let replaced = change.template_digest != self.proposal.template_digest;
                 replaced || (gone && !is_watched(&change) && change.kept_until.is_none())
             }
-            Some(Outcome::Superseded) => true,
-            Some(Outcome::Reverted) => gone || !stable_again,
-            _ if same => gone && self.is_retried(&mut change),
+            Some(Outcome::RolledBack) if same => gone && self.is_retried(&mut change),
             _ => gone || !stable_again,
         };
-        // Else the next change would begin with the share of this one.
+        // Else the next change would begin with the share of this one, or before stable serves again.
         let traffic_is_back = change.outcome == Some(Outcome::Promoted)
-            || traffic::is_over(self.observation, &seen)
-            || self.ended_long_ago(&change);
+            || (traffic::is_over(self.observation, &seen)
+                && !workload::stable_side_waits(self.observation, &seen))
+            || workload::is_overdue(self.observation, &change);
         let over = over && traffic_is_back;
         // What comes next cannot be told while the adopted workload cannot be read.
         let unreadable = adoption::is_unreadable(self.observation) && !self.observation.deleting;
@@ -475,7 +477,7 @@ impl Turn<'_> {
             self.look_again_at = None;
         }
         status.change = Some(change);
-        None
+        gate::stable_lost(self.observation, status)
     }
 
     /// After its promotion a change is watched by what needs no comparison: where that breaks, or the
@@ -564,7 +566,8 @@ impl Turn<'_> {
                 && set.hash == previous.pod_template_hash
                 && set.template_digest == previous.template_digest
         });
-        if is_kept {
+        let recorded = &self.observation.promoted;
+        if is_kept || recorded.contains_key(&previous.template_digest) {
             status.stable = Some(previous);
             self.end(change, outcome, why, message);
         } else {
@@ -1077,6 +1080,7 @@ impl Turn<'_> {
             template_digest: change.template_digest.clone(),
             digest: change.digest.clone(),
             revision: change.revision,
+            run: Some(change.run.clone()),
         });
     }
 

@@ -82,6 +82,8 @@ pub enum Action {
         replica_set: String,
         /// Pods to ask for.
         replicas: i32,
+        /// Number of the revision that it runs, which it is given where it has another.
+        revision: i64,
     },
     /// Become the controller of an orphan whose labels match.
     Adopt {

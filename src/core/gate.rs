@@ -60,11 +60,17 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Whether somebody wants the change to stay as it is, pods included.
+    /// Whether a promotion stays as it is, in its pods and its traffic: for whatever is waited for but the
+    /// pods and the traffic of the promotion itself. A first revision is held by people alone.
     #[must_use]
-    pub fn is_wanted(&self) -> bool {
-        let wanted = [reason::PAUSED, reason::FROZEN, reason::FREEZE_UNKNOWN];
-        wanted.contains(&self.reason.as_str())
+    pub fn holds_promotion(&self, change: Option<&Change>) -> bool {
+        let (pods, traffic) = (reason::AWAITING_PODS, reason::AWAITING_TRAFFIC);
+        let people = [reason::PAUSED, reason::FROZEN, reason::FREEZE_UNKNOWN];
+        if change.is_some_and(|it| it.initial) {
+            people.contains(&self.reason.as_str())
+        } else {
+            ![pods, traffic].contains(&self.reason.as_str())
+        }
     }
 }
 
@@ -137,6 +143,7 @@ fn references(
         observation,
         present,
         change,
+        status,
         ..
     }: &Situation,
 ) -> Option<Hold> {
@@ -162,18 +169,39 @@ fn references(
         );
         return hold(HoldKind::Doubt, reason::SERVICE_NOT_FOUND, message);
     }
-    if !change.initial
-        && present.stable.asked == 0
-        && observation.spec.replicas > 0
-        && change.stage != Stage::Promoting
-    {
-        return hold(
-            HoldKind::Doubt,
-            reason::STABLE_MISSING,
-            "the stable revision's ReplicaSet is gone: go back to its template, which makes it again, or delete the Rollout and create it anew",
-        );
+    if change.initial || change.stage == Stage::Promoting {
+        return None;
     }
-    None
+    let scaled_away = present.stable.asked == 0 && observation.spec.replicas > 0;
+    stable_lost(observation, status).or_else(|| {
+        let message = "the stable revision's ReplicaSet was scaled to 0: it is scaled back";
+        scaled_away.then(|| hold(HoldKind::Doubt, reason::STABLE_MISSING, message))?
+    })
+}
+
+/// The stable revision's ReplicaSet was deleted: nothing goes on until it is there again.
+#[must_use]
+pub fn stable_lost(observation: &Observation, status: &RolloutStatus) -> Option<Hold> {
+    let stable = status.stable.as_ref()?;
+    let mut sets = observation.replica_sets.iter();
+    let found = sets.any(|set| set.hash == stable.pod_template_hash);
+    if found || observation.spec.replicas == 0 || observation.deleting {
+        return None;
+    }
+    let message = match (
+        &stable.run,
+        observation.promoted.get(&stable.template_digest),
+    ) {
+        (Some(run), Some(_)) => format!(
+            "the ReplicaSet of revision {}, which is stable, was deleted: it is created again from the template in RolloutRun {run}",
+            stable.revision
+        ),
+        _ => format!(
+            "the ReplicaSet of revision {}, which is stable, was deleted, and no RolloutRun keeps its template: apply that template to the Rollout, or delete the Rollout and create it again",
+            stable.revision
+        ),
+    };
+    hold(HoldKind::Doubt, reason::STABLE_MISSING, message)
 }
 
 fn routable(

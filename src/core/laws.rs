@@ -287,6 +287,7 @@ fn gets_first_pods(observation: &Observation, change: &Change, action: &Action) 
             Action::Scale {
                 replica_set,
                 replicas,
+                ..
             } => *replicas > 0 && own(replica_set),
             _ => false,
         }
@@ -574,6 +575,7 @@ fn unlawful_scale(
         Action::Scale {
             replica_set,
             replicas,
+            ..
         } => {
             let set = observation
                 .replica_sets
@@ -601,6 +603,7 @@ fn unlawful_scale(
                     let share = largest_share(observation);
                     replicas::stable_for(limits, share, present.canary.available)
                 }
+                Share::Services => limits.desired,
                 _ => limits.surge.min(limits.desired),
             },
             canary: limits.desired,

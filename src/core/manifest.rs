@@ -60,6 +60,7 @@ pub fn observe(
                 template_digest: serving.template_digest.clone(),
                 digest: change_digest(stable, &BTreeMap::new()),
                 revision: 1,
+                run: None,
             }),
             ..RolloutStatus::default()
         },

@@ -50,6 +50,10 @@ pub struct Observation {
     pub unreadable_policies: Vec<String>,
     /// ReplicaSets that this Rollout owns or may adopt.
     pub replica_sets: Vec<ReplicaSet>,
+    /// Templates of promoted revisions whose ReplicaSet is missing, as their records keep them, by their
+    /// digest; read only then.
+    #[serde(default)]
+    pub promoted: BTreeMap<String, PodTemplate>,
     /// ReplicaSets of others with pods that the Rollout selects, each in words; not always looked for.
     #[serde(default)]
     pub foreign_replica_sets: Option<Vec<String>>,
@@ -57,6 +61,9 @@ pub struct Observation {
     pub write_failure: Option<String>,
     /// The Services that the Rollout names; `None` for one that does not exist.
     pub services: BTreeMap<String, Option<Service>>,
+    /// Services that the status remembers, the spec names no more, and that still select a revision.
+    #[serde(default)]
+    pub former_services: BTreeMap<String, Service>,
     /// Ready pods behind each of those Services, by the hash of their revision; where it cannot be told
     /// which of the Rollout's it is under an empty one, and of none of them under `?`. Read only while a
     /// change is in the status, as are the routes.
@@ -150,9 +157,11 @@ impl Observation {
             policies: Vec::new(),
             unreadable_policies: Vec::new(),
             replica_sets: Vec::new(),
+            promoted: BTreeMap::new(),
             foreign_replica_sets: None,
             write_failure: None,
             services: BTreeMap::new(),
+            former_services: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             routes: Vec::new(),
             conflicts: Vec::new(),

@@ -177,14 +177,13 @@ fn differences(observation: &Observation) -> BTreeSet<Difference> {
 }
 
 /// The template of the stable pods; `None` where there is none, or it cannot be trusted: its
-/// ReplicaSet is gone, or the copy in its annotation is not what was promoted.
+/// ReplicaSet is gone and no record keeps it, or the copy in its annotation is not what was promoted.
 fn stable_template(observation: &Observation) -> Option<&PodTemplate> {
     let stable = observation.status.stable.as_ref()?;
-    observation
-        .replica_sets
-        .iter()
-        .find(|set| set.hash == stable.pod_template_hash)
+    let mut sets = observation.replica_sets.iter();
+    sets.find(|set| set.hash == stable.pod_template_hash)
         .map(|set| &set.template)
+        .or_else(|| observation.promoted.get(&stable.template_digest))
         .filter(|template| provenance::template_digest(template) == stable.template_digest)
 }
 

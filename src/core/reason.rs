@@ -45,6 +45,10 @@ pub const AWAITING_SIGN_OFF: &str = "AwaitingSignOff";
 pub const AWAITING_PERSON: &str = "AwaitingPerson";
 /// Evidence is clean but scarce.
 pub const AWAITING_EVIDENCE: &str = "AwaitingEvidence";
+/// No pod of the stable revision is available, and the canary serves in its place.
+pub const STABLE_UNAVAILABLE: &str = "StableUnavailable";
+/// A Service that the spec names no more selects the pods of every revision again.
+pub const SERVICE_RELEASED: &str = "ServiceReleased";
 /// Pods are not available yet.
 pub const AWAITING_PODS: &str = "AwaitingPods";
 /// The smoke check's Job has not ended yet.

@@ -77,6 +77,7 @@ fn describe(
     change: &Change,
 ) {
     let provenance = &proposal.provenance;
+    spec.template = Some(observation.spec.template.clone());
     spec.images = observation
         .spec
         .template

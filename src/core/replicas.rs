@@ -24,6 +24,9 @@ pub enum Share {
     /// Its share of the pods.
     #[default]
     Pods,
+    /// Named Services without routes: stable's Service may carry everything until it moves, so stable
+    /// keeps all its pods until the promotion.
+    Services,
     /// Routes; stable keeps all its pods.
     Routes,
     /// Routes; stable gives up the pods that its share needs no more.
@@ -132,6 +135,14 @@ pub fn canary_for(limits: Limits, share: i32) -> i32 {
         .max(limits.desired.min(1))
 }
 
+/// Whether so many available pods are fewer than a share in percent needs, though as large a part of them
+/// as of the workload may be unavailable.
+#[must_use]
+pub fn is_short(limits: Limits, share: i32, available: i32) -> bool {
+    let needed = i64::from(part(limits.desired, share)) * i64::from(limits.at_least());
+    i64::from(available) * i64::from(limits.desired) < needed
+}
+
 /// Share of the traffic, in percent, that so many of the desired pods can carry.
 #[must_use]
 pub fn carried(available: i32, limits: Limits) -> i32 {
@@ -158,6 +169,7 @@ pub fn goal(limits: Limits, weight: i32, scale: i32) -> Split {
     let (desired, ahead) = (limits.desired, part(limits.desired, scale));
     match limits.share {
         Share::Pods if weight > 0 || scale == 0 => by_pods(limits, weight),
+        Share::Services => beside_stable(limits, weight, ahead),
         _ if desired == 0 || (weight <= 0 && scale == 0) => Split {
             stable: desired,
             canary: 0,
@@ -179,6 +191,21 @@ pub fn goal(limits: Limits, weight: i32, scale: i32) -> Split {
                 canary,
             }
         }
+    }
+}
+
+/// The split where stable keeps all its pods: the surge is what the canary may use, but all of its size
+/// at the switch, which needs room for both.
+fn beside_stable(limits: Limits, weight: i32, ahead: i32) -> Split {
+    let desired = limits.desired;
+    let canary = match weight {
+        100.. => desired,
+        1.. => canary_beside(desired, weight).min(limits.surge.max(1)),
+        _ => ahead.min(limits.surge.max(1)),
+    };
+    Split {
+        stable: desired,
+        canary: canary.min(desired),
     }
 }
 
@@ -214,6 +241,29 @@ fn by_pods(limits: Limits, weight: i32) -> Split {
         .max(1);
     Split {
         stable: (total - canary).clamp(1, desired),
+        canary,
+    }
+}
+
+/// A split of a workload that may have been scaled since: where its pods are too few or too many for the
+/// workload, both sides are scaled alike. `begun` is a split that is allowed in any case.
+#[must_use]
+pub fn scaled(limits: Limits, begun: Split, split: Split) -> Split {
+    let total = split.stable + split.canary;
+    let most = limits.at_most().max(begun.stable + begun.canary);
+    let wanted = if total < limits.at_least() {
+        limits.desired
+    } else {
+        total.min(most)
+    };
+    if total <= 0 || wanted == total {
+        return split;
+    }
+    let canary = i64::from(split.canary) * i64::from(wanted) / i64::from(total);
+    let canary = i32::try_from(canary).unwrap_or(wanted);
+    let canary = canary.max(split.canary.min(1)).min(wanted);
+    Split {
+        stable: wanted - canary,
         canary,
     }
 }
@@ -254,7 +304,7 @@ pub struct Next {
 /// The most canary pods beside so many of stable.
 #[must_use]
 pub fn balanced(limits: Limits, stable: i32, weight: i32) -> i32 {
-    if limits.share == Share::Pods && weight > 0 {
+    if matches!(limits.share, Share::Pods | Share::Services) && weight > 0 {
         canary_beside(stable, weight)
     } else {
         i32::MAX

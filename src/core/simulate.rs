@@ -17,7 +17,7 @@ use super::proposal::Proposal;
 use super::statistics::Counts;
 use super::{analysis, checks, decide, reason};
 use crate::api::rollout::Outcome;
-use crate::api::{Check, RouteKind};
+use crate::api::{Check, PodTemplate, RouteKind};
 
 /// What Prometheus would answer for one window: its end and the canary's share of the traffic
 /// (fraction) in, an outcome out.
@@ -59,6 +59,8 @@ pub struct World {
     answered: BTreeMap<(String, Timestamp), WindowOutcome>,
     /// Records as they were last written.
     runs: BTreeMap<String, PastRun>,
+    /// The templates that the records keep, by the name of the run.
+    templates: BTreeMap<String, PodTemplate>,
     /// Every law that was broken so far.
     pub broken: Vec<Broken>,
     /// Writes of status so far.
@@ -97,6 +99,7 @@ impl World {
             pending: Vec::new(),
             answered: BTreeMap::new(),
             runs: BTreeMap::new(),
+            templates: BTreeMap::new(),
             broken: Vec::new(),
             status_writes: 0,
             routers_take: SignedDuration::from_millis(300),
@@ -139,10 +142,27 @@ impl World {
                     .get(&change.run)
                     .is_some_and(|run| run.outcome.is_some())
             });
+        self.observation.promoted = self.promoted();
         let decision = decide(&self.observation);
         self.broken
             .extend(laws::broken(&self.observation, &decision));
         decision
+    }
+
+    /// The templates of promoted revisions whose ReplicaSet is missing, from their records.
+    fn promoted(&self) -> BTreeMap<String, PodTemplate> {
+        let status = &self.observation.status;
+        let previous = status.change.as_ref().and_then(|it| it.previous.as_ref());
+        let promoted = status.stable.iter().chain(previous);
+        let lost = promoted.filter(|revision| {
+            let mut sets = self.observation.replica_sets.iter();
+            !sets.any(|set| set.hash == revision.pod_template_hash)
+        });
+        let found = lost.filter_map(|revision| {
+            let template = self.templates.get(revision.run.as_ref()?)?;
+            Some((revision.template_digest.clone(), template.clone()))
+        });
+        found.collect()
     }
 
     /// Carries out the status and the first `actions` of a decision: fewer than all is a crash.
@@ -163,6 +183,9 @@ impl World {
         if let Some(record) = &decision.record {
             let run = PastRun::of(&record.name, &record.spec);
             self.runs.insert(record.name.clone(), run);
+            if let Some(template) = &record.spec.template {
+                self.templates.insert(record.name.clone(), template.clone());
+            }
         }
     }
 
@@ -219,7 +242,14 @@ impl World {
             Action::Scale {
                 replica_set,
                 replicas,
-            } => self.scale(replica_set, *replicas),
+                revision,
+            } => {
+                self.scale(replica_set, *replicas);
+                let mut sets = self.observation.replica_sets.iter_mut();
+                if let Some(set) = sets.find(|set| set.name == *replica_set) {
+                    set.revision = *revision;
+                }
+            }
             Action::SelectRevision { service, hash } => {
                 if let Some(Some(service)) = self.observation.services.get_mut(service) {
                     service
@@ -259,6 +289,7 @@ impl World {
                 if let Some(Some(service)) = self.observation.services.get_mut(service) {
                     service.selector.remove(crate::api::HASH_LABEL);
                 }
+                self.observation.former_services.remove(service);
             }
             Action::SetFinalizer { present } => self.observation.farewell.awaited = *present,
             Action::Release { replica_set } => {
@@ -469,11 +500,16 @@ impl World {
             .stable
             .as_ref()
             .map_or(0.0, |stable| available(&stable.pod_template_hash));
-        let share = routed_share(&self.observation).unwrap_or(if canary + stable > 0.0 {
+        let by_pods = if canary + stable > 0.0 {
             canary / (canary + stable)
         } else {
             0.0
-        });
+        };
+        // What is promoted gets everything, though the routes give the canary's side nothing any more.
+        let share = match change.outcome {
+            Some(Outcome::Promoted) => 1.0,
+            _ => routed_share(&self.observation).unwrap_or(by_pods),
+        };
         let known = self
             .observation
             .now

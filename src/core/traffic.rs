@@ -194,7 +194,13 @@ fn rising(
     let before = present_share(observation)
         .min(asked)
         .min(settled.max(beyond_stable(limits, present)));
-    let carried = replicas::carried(present.canary.available, limits).min(asked);
+    // A canary that has lost more pods than may be unavailable keeps what it can carry, and stable has what
+    // it can carry of the rest.
+    let capacity = replicas::carried(present.canary.available, limits);
+    if replicas::is_short(limits, before, present.canary.available) {
+        return before.min(capacity.max(beyond_stable(limits, present)));
+    }
+    let carried = capacity.min(asked);
     let crowded = limits.surge < limits.desired;
     if crowded && can_take(observation, change, limits, present, carried) {
         return carried.max(before);
@@ -323,6 +329,12 @@ pub fn is_unknown(observation: &Observation) -> bool {
 pub fn pods_follow(limits: Limits) -> bool {
     limits.share == Share::RoutesAlone
         || (limits.share == Share::Routes && limits.surge < limits.desired)
+}
+
+/// The revisions that the stable subsets of the routes select.
+pub fn stable_subsets(observation: &Observation) -> impl Iterator<Item = &str> {
+    let selected = observation.routes.iter().filter_map(subsets);
+    selected.filter_map(|(stable, _)| stable)
 }
 
 /// Whether a subset of a DestinationRule selects this revision.

@@ -3,12 +3,12 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::adoption;
-use super::decision::Action;
+use super::decision::{Action, Notice};
 use super::name;
 use super::observation::{Observation, ReplicaSet};
 use super::proposal::Proposal;
 use super::replicas::{self, Limits, Next, Pods, Present, Share, Split};
-use super::traffic;
+use super::{reason, traffic};
 use crate::api::rollout::{Change, RolloutStatus, Stage};
 use crate::api::{HASH_LABEL, Step};
 
@@ -28,9 +28,10 @@ pub fn limits(observation: &Observation) -> Limits {
     )
     .with(
         match (traffic::is_routed(observation), canary.dynamic_stable) {
-            (false, _) => Share::Pods,
-            (true, false) => Share::Routes,
             (true, true) => Share::RoutesAlone,
+            (true, false) => Share::Routes,
+            (false, _) if canary.stable_service.is_some() => Share::Services,
+            (false, _) => Share::Pods,
         },
     )
 }
@@ -99,7 +100,9 @@ fn pods(set: Option<&ReplicaSet>) -> Pods {
     })
 }
 
-fn others<'a>(observation: &'a Observation, roles: &Roles) -> Vec<&'a ReplicaSet> {
+/// Revisions that are wanted no more; one that is kept for the way back is not among them.
+fn others<'a>(observation: &'a Observation, status: &RolloutStatus) -> Vec<&'a ReplicaSet> {
+    let roles = roles(status);
     let has_role = |set: &ReplicaSet| {
         roles.stable == Some(set.hash.as_str()) || roles.canary == Some(set.hash.as_str())
     };
@@ -107,6 +110,7 @@ fn others<'a>(observation: &'a Observation, roles: &Roles) -> Vec<&'a ReplicaSet
         .replica_sets
         .iter()
         .filter(|set| set.owned && set.matches && !has_role(set))
+        .filter(|set| !is_kept(observation, status, set))
         .collect()
 }
 
@@ -117,7 +121,7 @@ pub fn present(observation: &Observation, status: &RolloutStatus) -> Present {
     Present {
         stable: pods(with_hash(observation, roles.stable)),
         canary: pods(with_hash(observation, roles.canary)),
-        others: others(observation, &roles)
+        others: others(observation, status)
             .into_iter()
             .map(|set| pods(Some(set)))
             .collect(),
@@ -192,6 +196,9 @@ pub fn actions(
     };
     let moved = !selections.is_empty();
     actions.extend(selections);
+    if !contested {
+        actions.extend(former(observation, status));
+    }
     actions.extend(scaling(observation, proposal, status, moved, held));
     actions.extend(history(observation, status));
     actions
@@ -233,9 +240,26 @@ pub fn sides<'a>(
         Some(_) if rejected && traffic::still_serves(observation, status) => alive.or(stable),
         _ => stable,
     };
-    // A first revision takes a Service over once it is stable, so that nothing that serves is cut off.
-    let awaits = stable_service_awaits(observation, status);
-    (stable.filter(|_| !awaits), canary_side)
+    let stable_side = if stands_in(observation, status) {
+        alive
+    } else {
+        // A first revision takes a Service over once it is stable, so that nothing that serves is cut off.
+        stable.filter(|_| !stable_side_waits(observation, status))
+    };
+    (stable_side, canary_side)
+}
+
+/// Whether the canary serves in place of a stable revision of which no pod is available: only one that may
+/// have traffic, since stable's pods could otherwise be removed to get a change past its gates.
+#[must_use]
+pub fn stands_in(observation: &Observation, status: &RolloutStatus) -> bool {
+    let Roles { stable, canary } = roles(status);
+    let available = |hash| with_hash(observation, hash).map_or(0, |set| set.available);
+    let may_serve = status.change.as_ref().is_some_and(|change| {
+        let begun = matches!(change.stage, Stage::Stepping | Stage::Promoting);
+        begun && change.outcome.is_none() && change.weight > 0
+    });
+    may_serve && stable.is_some() && available(stable) == 0 && available(canary) > 0
 }
 
 /// Each named Service selects its side's pods.
@@ -259,26 +283,110 @@ pub fn selections(observation: &Observation, status: &RolloutStatus) -> Vec<Acti
     wanted.into_iter().filter_map(selection).collect()
 }
 
-/// Whether the stable Service still selects the rejected revision: after a promotion the previous one
-/// must grow before it can take over, and nothing that serves may lose pods meanwhile.
-fn stable_service_awaits(observation: &Observation, status: &RolloutStatus) -> bool {
-    let Some(change) = status
-        .change
-        .as_ref()
-        .filter(|it| it.stage == Stage::RollingBack)
-    else {
-        return false;
+/// What to say where the canary takes the place of stable in the traffic.
+#[must_use]
+pub fn stand_in_notice(
+    observation: &Observation,
+    status: &RolloutStatus,
+    actions: &[Action],
+) -> Option<Notice> {
+    let service = observation.spec.strategy.canary.stable_service.as_ref()?;
+    let (change, stable) = (status.change.as_ref()?, status.stable.as_ref()?);
+    let is_move = |it: &Action| {
+        matches!(it, Action::SelectRevision { service: moved, hash }
+            if moved == service && *hash == change.pod_template_hash)
     };
+    let moved = stands_in(observation, status) && actions.iter().any(is_move);
+    moved.then(|| Notice {
+        reason: reason::STABLE_UNAVAILABLE.into(),
+        action: "SelectRevision".into(),
+        message: format!(
+            "no pod of revision {}, which is stable, is available: Service {service} sends to revision {} until one is",
+            stable.revision, change.revision
+        ),
+        warning: true,
+    })
+}
+
+/// Whether the stable side of the traffic stays on another revision, which has pods: stable has none yet,
+/// or fewer than are needed in their place. A revision that becomes stable again has to grow first, and
+/// nothing that serves may lose pods meanwhile, whatever change comes next.
+#[must_use]
+pub fn stable_side_waits(observation: &Observation, status: &RolloutStatus) -> bool {
+    let stable = roles(status).stable;
+    let available = |hash| with_hash(observation, hash).map_or(0, |set| set.available);
     let service = observation.spec.strategy.canary.stable_service.as_deref();
-    if service.and_then(|name| selected(observation, name)) != Some(&change.pod_template_hash) {
+    let service = service.and_then(|name| selected(observation, name));
+    let serving = service
+        .into_iter()
+        .chain(traffic::stable_subsets(observation))
+        .filter(|hash| Some(*hash) != stable)
+        .map(|hash| available(Some(hash)))
+        .max()
+        .unwrap_or(0);
+    let limits = limits(observation);
+    if serving == 0 || limits.desired == 0 {
         return false;
     }
-    let roles = roles(status);
-    let available = |hash| with_hash(observation, hash).map_or(0, |set| set.available);
-    let (stable, serving) = (available(roles.stable), available(roles.canary));
-    let limits = limits(observation);
-    let enough = serving.min(limits.desired - limits.unavailable);
-    stable == 0 || (stable < enough && !is_overdue(observation, change))
+    let (ready, enough) = (available(stable), serving.min(limits.at_least()));
+    let patient = status
+        .change
+        .as_ref()
+        .is_some_and(|it| it.outcome.is_none() || !is_overdue(observation, it));
+    ready == 0 || (ready < enough && patient)
+}
+
+/// Notes in the status which Services are kept on a revision, so that one whose name leaves the spec is
+/// released.
+pub fn note_services(observation: &Observation, status: &mut RolloutStatus) {
+    let named = observation.services.iter();
+    let named = named.filter(|(_, service)| service.is_some() && status.stable.is_some());
+    let former = released(observation, status);
+    status.services = named.map(|(name, _)| name.clone()).chain(former).collect();
+}
+
+/// Services that the spec names no more and that still select one of the Rollout's revisions.
+fn released(observation: &Observation, status: &RolloutStatus) -> Vec<String> {
+    let stable = status
+        .stable
+        .as_ref()
+        .map(|it| it.pod_template_hash.as_str());
+    let own = |hash: &str| {
+        stable == Some(hash) || observation.replica_sets.iter().any(|set| set.hash == hash)
+    };
+    let former = observation.former_services.iter();
+    let former = former.filter(|(_, service)| {
+        let hash = service.selector.get(HASH_LABEL);
+        hash.is_some_and(|hash| own(hash))
+    });
+    former.map(|(name, _)| name.clone()).collect()
+}
+
+/// Lets Services that the spec names no more select the pods of every revision again: one that stayed on
+/// a revision would have no endpoints after the next promotion.
+fn former(observation: &Observation, status: &RolloutStatus) -> impl Iterator<Item = Action> {
+    let released = released(observation, status).into_iter();
+    released.map(|service| Action::ReleaseService { service })
+}
+
+/// What to say of each Service that is released.
+#[must_use]
+pub fn release_notices(actions: &[Action], observation: &Observation) -> Vec<Notice> {
+    let released = actions.iter().filter_map(|it| match it {
+        Action::ReleaseService { service } => Some(service),
+        _ => None,
+    });
+    let released = released.filter(|it| observation.former_services.contains_key(*it));
+    released
+        .map(|service| Notice {
+            reason: reason::SERVICE_RELEASED.into(),
+            action: "ReleaseService".into(),
+            message: format!(
+                "spec.strategy.canary names Service {service} no more: {HASH_LABEL} is removed from its selector, so that it selects the pods of every revision"
+            ),
+            warning: false,
+        })
+        .collect()
 }
 
 /// The revision that a Service selects.
@@ -307,25 +415,61 @@ fn scaling(
     let roles = roles(status);
     let present = present(observation, status);
     let next = next_pods(observation, status, &present, held);
+    let revision = status.change.as_ref().map_or(0, |change| change.revision);
+    let stable_revision = status.stable.as_ref().map_or(0, |stable| stable.revision);
+    let wanted = [
+        (roles.stable, next.stable, stable_revision),
+        (roles.canary, next.canary, revision),
+    ];
     let mut actions = Vec::new();
-    for (hash, replicas) in [(roles.stable, next.stable), (roles.canary, next.canary)] {
-        match with_hash(observation, hash) {
-            Some(set) => actions.extend(scale(observation, set, replicas)),
-            None => actions.extend(create(observation, proposal, status, hash, replicas)),
+    for (hash, replicas, revision) in wanted {
+        let Some(hash) = hash else { continue };
+        match with_hash(observation, Some(hash)) {
+            Some(set) => actions.extend(scale(observation, set, replicas, revision)),
+            None => actions.extend(create(
+                observation,
+                proposal,
+                status,
+                (hash, revision),
+                replicas,
+            )),
         }
     }
     // Pods that a Service still selects must not go before the Service has moved, and those that served
     // not before whatever sends to them has noticed.
     if !services_move {
         let served_out = is_served_out(observation, status);
-        let others = others(observation, &roles).into_iter().zip(next.others);
+        let others = others(observation, status).into_iter().zip(next.others);
         let others = others.filter(|(set, _)| {
             let goes = served_out || set.available == 0;
-            goes && !is_selected(observation, set) && !is_kept(observation, status, set)
+            goes && !is_selected(observation, set)
         });
-        actions.extend(others.filter_map(|(set, replicas)| scale(observation, set, replicas)));
+        let same =
+            |(set, replicas): (&ReplicaSet, i32)| scale(observation, set, replicas, set.revision);
+        actions.extend(others.filter_map(same));
     }
+    let kept = observation.replica_sets.iter();
+    let kept = kept.filter(|set| set.owned && is_kept(observation, status, set));
+    actions.extend(kept.filter_map(|set| {
+        let replicas = kept_pods(limits(observation), set);
+        scale(observation, set, replicas, set.revision)
+    }));
     actions
+}
+
+/// Pods of a revision that is kept for the way back: they follow the Rollout, but where stable had given
+/// up capacity to the surge they do not grow beyond it.
+fn kept_pods(limits: Limits, set: &ReplicaSet) -> i32 {
+    let gave_up = match limits.share {
+        Share::Services => false,
+        Share::RoutesAlone => true,
+        Share::Pods | Share::Routes => limits.surge < limits.desired,
+    };
+    if gave_up {
+        set.replicas.min(limits.desired)
+    } else {
+        limits.desired
+    }
 }
 
 /// Whether nothing sends any more to pods that serve no more. Where a revision's share is that of its
@@ -335,17 +479,29 @@ fn is_served_out(observation: &Observation, status: &RolloutStatus) -> bool {
     let Some(change) = &status.change else {
         return true;
     };
-    let by_pods = !traffic::is_routed(observation) && change.stage != Stage::Promoted;
+    let by_pods = !traffic::is_routed(observation)
+        && change.outcome.is_some()
+        && change.stage != Stage::Promoted;
     let overdue = change.outcome.is_some() && is_overdue(observation, change);
     by_pods || overdue || traffic::drained(observation, status)
 }
 
-fn scale(observation: &Observation, set: &ReplicaSet, replicas: i32) -> Option<Action> {
+/// Scales a ReplicaSet, and gives one that is used again the number of its new revision: the history is
+/// kept by these numbers.
+fn scale(
+    observation: &Observation,
+    set: &ReplicaSet,
+    replicas: i32,
+    revision: i64,
+) -> Option<Action> {
     let asked_already = set.asked.is_some_and(|it| it.replicas == replicas);
     let waits = asked_already && answer_due(observation, set).is_some();
-    (set.replicas != replicas && !waits).then(|| Action::Scale {
+    let renumbered = set.revision > 0 && set.revision != revision;
+    let differs = set.replicas != replicas || renumbered;
+    (differs && !waits).then(|| Action::Scale {
         replica_set: set.name.clone(),
         replicas,
+        revision,
     })
 }
 
@@ -365,15 +521,23 @@ pub fn next_answer(observation: &Observation) -> Option<Timestamp> {
     sets.filter_map(|set| answer_due(observation, set)).min()
 }
 
-/// A revision's ReplicaSet is made from the template in the spec, so only the one that runs it can be.
+/// A revision's ReplicaSet is made from the template in the spec where that is its own, else from the one
+/// that its record keeps.
 fn create(
     observation: &Observation,
     proposal: &Proposal,
     status: &RolloutStatus,
-    hash: Option<&str>,
+    (hash, revision): (&str, i64),
     replicas: i32,
 ) -> Option<Action> {
-    let hash = hash.filter(|hash| *hash == proposal.hash)?;
+    let (template, template_digest) = if hash == proposal.hash {
+        (&observation.spec.template, &proposal.template_digest)
+    } else {
+        let stable = status.stable.as_ref();
+        let stable = stable.filter(|stable| stable.pod_template_hash == hash)?;
+        let template = observation.promoted.get(&stable.template_digest)?;
+        (template, &stable.template_digest)
+    };
     let first = status.change.as_ref().is_none_or(|change| change.initial);
     let orphaned = observation
         .replica_sets
@@ -381,17 +545,17 @@ fn create(
         .any(|set| !set.owned && set.hash == hash);
     // The template of an adopted workload is absent while that cannot be read. One that was left to
     // serve when the Rollout is deleted is not taken back.
-    let unknown = observation.spec.template.is_absent() || observation.deleting;
-    if orphaned || unknown || (replicas == 0 && !first) {
+    let left = template.is_absent() || observation.deleting;
+    if orphaned || left || (replicas == 0 && !first) {
         return None;
     }
     Some(Action::CreateReplicaSet {
         name: name::ending(&observation.name, hash, MAX_NAME),
         hash: hash.to_owned(),
-        template_digest: proposal.template_digest.clone(),
-        revision: status.revision,
+        template_digest: template_digest.clone(),
+        revision,
         replicas,
-        template: observation.spec.template.clone(),
+        template: template.clone(),
     })
 }
 
@@ -408,20 +572,36 @@ fn next_pods(
         others: present.others.iter().map(|pods| pods.asked).collect(),
     };
     let at_rest = || replicas::next(limits, 0, replicas::goal(limits, 0, 0), present);
+    // Beyond the surge, if need be: it must not wait for room that pods take which serve in its place.
+    let ahead = |next: Next| Next {
+        stable: limits.desired.max(next.stable),
+        ..next
+    };
+    let waits = stable_side_waits(observation, status);
     let Some(change) = status.change.as_ref() else {
-        return at_rest();
+        return if waits { ahead(at_rest()) } else { at_rest() };
     };
     match change.stage {
-        Stage::Promoting if held => kept(),
         Stage::Promoting => {
-            let goal = promotion(observation, limits, change, present);
+            if !held {
+                let goal = promotion(observation, limits, change, present);
+                return replicas::next(limits, 100, goal, present);
+            }
+            let lost = with_hash(observation, roles(status).stable).is_none();
+            let goal = held_promotion(observation, limits, change, present, lost);
+            let shrinks =
+                goal.stable <= present.stable.asked && goal.canary <= present.canary.asked;
+            if shrinks {
+                // Both at once: one after the other would move the split.
+                return Next {
+                    stable: goal.stable,
+                    canary: goal.canary,
+                    ..kept()
+                };
+            }
             replicas::next(limits, 100, goal, present)
         }
-        // Beyond the surge, if need be: it must not wait for room that the broken pods take.
-        Stage::RollingBack if stable_service_awaits(observation, status) => Next {
-            stable: limits.desired.max(present.stable.asked),
-            ..kept()
-        },
+        Stage::RollingBack if waits => ahead(kept()),
         Stage::RollingBack if retention_over(observation, change, present) => Next {
             canary: 0,
             ..at_rest()
@@ -443,13 +623,14 @@ fn next_pods(
             }
             next
         }
+        Stage::Waiting | Stage::Promoted | Stage::RolledBack if waits => ahead(at_rest()),
         Stage::Waiting | Stage::Promoted | Stage::RolledBack => at_rest(),
     }
 }
 
 /// Stable pods that must stay, since routes still give them so much.
 fn stable_floor(observation: &Observation, limits: Limits, present: &Present) -> i32 {
-    if limits.share == Share::Pods {
+    if matches!(limits.share, Share::Pods | Share::Services) {
         return 0;
     }
     let split = observation.status.traffic.as_ref();
@@ -488,6 +669,7 @@ fn promotion(
     let stable = match limits.share {
         _ if change.initial => 0,
         Share::Pods => limits.surge.min(limits.desired),
+        Share::Services => limits.desired,
         Share::Routes => {
             limits
                 .surge
@@ -497,9 +679,56 @@ fn promotion(
         Share::RoutesAlone => stable_floor(observation, limits, present),
     };
     let canary = match limits.share {
-        Share::Pods => limits.desired,
+        // Services switch at once, which needs room for both.
+        Share::Pods | Share::Services => limits.desired,
         _ => limits.desired.min((limits.at_most() - stable).max(1)),
     };
+    Split { stable, canary }
+}
+
+/// A promotion that is held keeps its split, scaled with the Rollout; a ReplicaSet that is `lost` is made
+/// again, as far as it serves.
+fn held_promotion(
+    observation: &Observation,
+    limits: Limits,
+    change: &Change,
+    present: &Present,
+    lost: bool,
+) -> Split {
+    let desired = limits.desired;
+    let (stable, canary) = (present.stable.asked, present.canary.asked);
+    if desired == 0 || change.initial {
+        let canary = if canary > 0 { desired } else { 0 };
+        return Split { stable: 0, canary };
+    }
+    let weight = present_step(change).map_or(0, |step| step.weight);
+    let begun = replicas::goal(limits, weight, scale_of(change).unwrap_or_default());
+    if limits.share == Share::Pods {
+        let split = match canary {
+            0 => begun,
+            _ if lost => Split {
+                stable: (desired - canary).max(0),
+                canary,
+            },
+            _ => Split { stable, canary },
+        };
+        return replicas::scaled(limits, begun, split);
+    }
+    let needed = match limits.share {
+        Share::RoutesAlone => stable_floor(observation, limits, present),
+        Share::Routes if limits.surge < desired => stable_floor(observation, limits, present),
+        _ => desired,
+    };
+    let most = match limits.share {
+        Share::Services => desired.saturating_mul(2),
+        _ => limits.at_most(),
+    };
+    let room = |taken: i32, least: i32| (most - taken).max(least);
+    let canary = canary
+        .max(begun.canary)
+        .min(desired)
+        .min(room(needed, begun.canary));
+    let stable = stable.max(needed).min(desired).min(room(canary, needed));
     Split { stable, canary }
 }
 
@@ -527,7 +756,7 @@ fn history(observation: &Observation, status: &RolloutStatus) -> Vec<Action> {
     let previous = status.change.as_ref().and_then(|it| it.previous.as_ref());
     let may_return =
         |set: &ReplicaSet| previous.is_some_and(|previous| previous.pod_template_hash == set.hash);
-    let mut sets: Vec<_> = others(observation, &roles(status))
+    let mut sets: Vec<_> = others(observation, status)
         .into_iter()
         .filter(|set| set.replicas == 0 && set.current == 0 && !may_return(set))
         .collect();
@@ -537,11 +766,17 @@ fn history(observation: &Observation, status: &RolloutStatus) -> Vec<Action> {
         replica_set: set.name.clone(),
     });
 
-    let present = status.change.as_ref().map(|change| &change.run);
+    let change = status.change.as_ref();
+    let in_use: Vec<_> = change
+        .map(|change| &change.run)
+        .into_iter()
+        .chain(status.stable.iter().filter_map(|it| it.run.as_ref()))
+        .chain(previous.and_then(|it| it.run.as_ref()))
+        .collect();
     let mut runs: Vec<_> = observation
         .history
         .iter()
-        .filter(|run| run.outcome.is_some() && present != Some(&run.name))
+        .filter(|run| run.outcome.is_some() && !in_use.contains(&&run.name))
         .collect();
     runs.sort_by_key(|run| run.started_at);
     let runs = runs.iter().take(runs.len().saturating_sub(limit));

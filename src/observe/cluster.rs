@@ -1,6 +1,6 @@
 //! One Rollout and its surroundings, read live, as an `Observation`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, Service as ApiService};
@@ -17,12 +17,14 @@ use super::reads::Reads;
 use super::watches::{Caches, Claim};
 use crate::api::rollout::Change;
 use crate::api::{
-    AnalysisTemplate, AnalysisTemplateSpec, ROLLOUT_UID_LABEL, Rollout, RolloutPolicy, RolloutRun,
-    RolloutStatus,
+    AnalysisTemplate, AnalysisTemplateSpec, HASH_LABEL, PodTemplate, ROLLOUT_UID_LABEL, Rollout,
+    RolloutPolicy, RolloutRun, RolloutStatus,
 };
 use crate::core::checks::Checks;
 use crate::core::decide;
-use crate::core::observation::{CheckWindows, ErrorRates, NamedPolicy, PastRun, Service};
+use crate::core::observation::{
+    CheckWindows, ErrorRates, NamedPolicy, PastRun, ReplicaSet, Service,
+};
 use crate::core::{Observation, analysis, checks, policy, provenance, workload};
 
 /// Where observations come from.
@@ -166,10 +168,11 @@ impl Observer {
             );
             unreadable_policies.push(unknown);
         }
-        let (replica_sets, services) = tokio::try_join!(
+        let (replica_sets, (services, former_services)) = tokio::try_join!(
             self.replica_sets(rollout, namespace),
             self.services(rollout, namespace)
         )?;
+        let promoted = self.promoted(rollout, namespace, &replica_sets.own).await;
         Ok(Observation {
             now: clock::now(),
             uid: rollout.uid().unwrap_or_default(),
@@ -181,8 +184,10 @@ impl Observer {
             policies,
             unreadable_policies,
             replica_sets: replica_sets.own,
+            promoted,
             foreign_replica_sets: replica_sets.foreign,
             services,
+            former_services,
             conflicts: self.conflicts(rollout, namespace),
             lag: self.prometheus.lag().into(),
             ..Observation::of(namespace, &rollout.name_any(), rollout.spec.clone())
@@ -220,15 +225,54 @@ impl Observer {
         (readable, unreadable)
     }
 
+    /// The templates of promoted revisions whose ReplicaSet is missing, from their records, each verified by
+    /// the digest that the status has of it.
+    async fn promoted(
+        &self,
+        rollout: &Rollout,
+        namespace: &str,
+        sets: &[ReplicaSet],
+    ) -> BTreeMap<String, PodTemplate> {
+        let Some(status) = &rollout.status else {
+            return BTreeMap::new();
+        };
+        let previous = status.change.as_ref().and_then(|it| it.previous.as_ref());
+        let promoted = status.stable.iter().chain(previous);
+        let lost = promoted.filter_map(|revision| {
+            let mut sets = sets.iter();
+            let found = sets.any(|set| set.hash == revision.pod_template_hash);
+            (!found).then_some((revision.run.as_ref()?, &revision.template_digest))
+        });
+        let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), namespace);
+        let templates = lost.map(async |(run, digest)| {
+            let record = self.reads.get_opt(&api, run).await;
+            let record = record.unwrap_or_else(|error| {
+                tracing::warn!(%error, run, "the record of a lost revision could not be read");
+                None
+            });
+            let template = record?.spec.template?;
+            (provenance::template_digest(&template) == *digest).then(|| (digest.clone(), template))
+        });
+        let templates = futures::future::join_all(templates).await;
+        templates.into_iter().flatten().collect()
+    }
+
+    /// The Services that the spec names, and those that it names no more and that still select a revision.
     async fn services(
         &self,
         rollout: &Rollout,
         namespace: &str,
-    ) -> Result<BTreeMap<String, Option<Service>>, kube::Error> {
+    ) -> Result<(BTreeMap<String, Option<Service>>, BTreeMap<String, Service>), kube::Error> {
         let api: Api<ApiService> = Api::namespaced(self.client.clone(), namespace);
         let canary = &rollout.spec.strategy.canary;
-        let names = canary.stable_service.iter().chain(&canary.canary_service);
-        let services = names.map(async |name| {
+        let named: BTreeSet<_> = canary
+            .stable_service
+            .iter()
+            .chain(&canary.canary_service)
+            .collect();
+        let remembered = rollout.status.iter().flat_map(|status| &status.services);
+        let former = remembered.filter(|it| !named.contains(it));
+        let services = named.iter().copied().chain(former).map(async |name| {
             let service = self.reads.get_opt(&api, name).await?;
             let service = service.and_then(|service| service.spec);
             let service = service.map(|spec| Service {
@@ -238,7 +282,14 @@ impl Observer {
             Ok::<_, kube::Error>((name.clone(), service))
         });
         let services = futures::future::try_join_all(services).await?;
-        Ok(services.into_iter().collect())
+        let (services, former): (Vec<_>, Vec<_>) = services
+            .into_iter()
+            .partition(|(name, _)| named.contains(name));
+        let former = former.into_iter().filter_map(|(name, service)| {
+            let service = service.filter(|it: &Service| it.selector.contains_key(HASH_LABEL))?;
+            Some((name, service))
+        });
+        Ok((services.into_iter().collect(), former.collect()))
     }
 
     fn conflicts(&self, rollout: &Rollout, namespace: &str) -> Vec<String> {

@@ -11,7 +11,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use crate::support::{App, SOON, Scene, ended, waits_for};
+use crate::support::{App, SOON, Scene, ended};
 
 #[tokio::test]
 async fn scaling_in_mid_rollout_takes_effect_and_is_no_change() {
@@ -112,17 +112,163 @@ async fn replica_sets_that_somebody_scales_or_deletes_are_mended_and_no_step_is_
     let again = scene.get(&app).await.status.unwrap().change.unwrap();
     assert_eq!(
         (again.run, again.step, again.outcome),
-        (canary.run, 1, None)
+        (canary.run.clone(), 1, None)
     );
 
-    // The stable revision's template is not in the spec any more: people must say what to do.
+    // The stable revision's template is not in the spec any more: its record keeps it.
     let set = set_of(&stable.pod_template_hash).await.unwrap();
     api.delete(&set.name_any(), &DeleteParams::default())
         .await
         .unwrap();
-    let held = |rollout: &Rollout| waits_for(rollout, "StableMissing");
-    scene.until(&app, "the change is held", held).await;
+    let made_again = async || {
+        let new = set_of(&stable.pod_template_hash).await?;
+        let all = new.status.as_ref().and_then(|it| it.available_replicas) == Some(4);
+        (all && new.uid() != set.uid())
+            .then_some(new)
+            .ok_or("it has no pods yet")
+    };
+    let new = wait_for("stable is made again", SOON, made_again)
+        .await
+        .unwrap();
+    let image = |set: &ReplicaSet| {
+        let template = set.spec.template.as_ref().unwrap();
+        template.spec.as_ref().unwrap().containers[0].image.clone()
+    };
+    assert_eq!(image(&new), image(&set));
     assert_eq!(scene.pods(&canary.pod_template_hash).await, 4);
+    let again = scene.get(&app).await.status.unwrap();
+    let change = again.change.unwrap();
+    assert_eq!(
+        (again.stable.unwrap().pod_template_hash, change.run),
+        (stable.pod_template_hash, canary.run)
+    );
+    assert_eq!((change.step, change.outcome), (1, None));
+}
+
+/// The fewest available pods of the revision that a Service selected at any time, and all revisions that it
+/// selected, in order.
+struct Behind {
+    stop: tokio::sync::oneshot::Sender<()>,
+    seen: tokio::task::JoinHandle<(i32, Vec<String>)>,
+}
+
+impl Behind {
+    fn watch(scene: &Scene, service: &str) -> Self {
+        let services: Api<Service> = Api::namespaced(scene.cluster.client(), &scene.namespace);
+        let (sets, service) = (scene.replica_sets(), service.to_owned());
+        let (stop, mut stopped) = tokio::sync::oneshot::channel();
+        let seen = tokio::spawn(async move {
+            let (mut fewest, mut selected) = (i32::MAX, Vec::new());
+            let selects = async || {
+                let found = services.get(&service).await.unwrap().spec.unwrap();
+                found.selector.unwrap().get("pod-template-hash").cloned()
+            };
+            while stopped.try_recv() == Err(tokio::sync::oneshot::error::TryRecvError::Empty) {
+                let before = selects().await;
+                let all = sets.list(&ListParams::default()).await.unwrap().items;
+                // Only where it did not move meanwhile.
+                let Some(hash) = before else { continue };
+                if selects().await.as_ref() != Some(&hash) {
+                    continue;
+                }
+                let mut all = all.iter();
+                let set = all.find(|set| set.labels()["pod-template-hash"] == hash);
+                let status = set.and_then(|set| set.status.as_ref());
+                let available = status.and_then(|it| it.available_replicas).unwrap_or(0);
+                fewest = fewest.min(available);
+                if selected.last() != Some(&hash) {
+                    selected.push(hash);
+                }
+            }
+            (fewest, selected)
+        });
+        Self { stop, seen }
+    }
+
+    async fn stop(self) -> (i32, Vec<String>) {
+        self.stop.send(()).unwrap();
+        self.seen.await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn law_4_a_stable_service_without_routes_keeps_its_pods_until_it_moves() {
+    let scene = Scene::new("plain-services").await;
+    scene.service("shop-preview", "shop").await;
+    let canary = json!({
+        "stableService": "shop", "canaryService": "shop-preview", "maxSurge": 1, "maxUnavailable": 0,
+        "steps": [{ "weight": 0, "scale": 100, "bake": "1s" }],
+    });
+    let mut app = App::new("shop").spec(json!({ "strategy": { "canary": canary } }));
+    app.checks = false;
+    let app = scene.serving(app).await;
+    let load = scene.load(&app, 50).await;
+    let behind = Behind::watch(&scene, "shop");
+    let next = app.version("v2");
+    scene.apply(&next).await;
+    assert!(ended(&scene.outcome(&next).await, Outcome::Promoted));
+    // And a newer change in the midst of a return, before the pods of the old revision are there again.
+    scene.apply(&app).await;
+    scene.apply(&app.version("v3")).await;
+    let promoted = |rollout: &Rollout| {
+        let status = rollout.status.as_ref();
+        let stable = status.and_then(|it| it.stable.as_ref());
+        let spec = countersign::core::provenance::template_digest(&rollout.spec.template);
+        let settled = crate::support::phase(rollout) == countersign::api::Phase::Stable;
+        settled && stable.is_some_and(|it| it.template_digest == spec)
+    };
+    scene
+        .until(&app, "the newest change is stable", promoted)
+        .await;
+    let (fewest, selected) = behind.stop().await;
+    assert!(selected.len() >= 3, "{selected:?}");
+    assert!(
+        fewest >= 4,
+        "{fewest} pods behind the Service, {selected:?}"
+    );
+    let report = load.stop().await;
+    let failed = report.http_errors + report.connection_errors;
+    assert!(report.requests > 0 && failed == 0, "{report:?}");
+}
+
+#[tokio::test]
+async fn a_service_that_is_named_no_more_selects_every_revision_again() {
+    let scene = Scene::new("released").await;
+    scene.service("shop-stable", "shop").await;
+    let named = json!({ "strategy": { "canary": { "stableService": "shop-stable" } } });
+    let app = scene.serving(App::new("shop").spec(named)).await;
+    let services: Api<Service> = Api::namespaced(scene.cluster.client(), &scene.namespace);
+    let selects = async |kept: bool| {
+        let found = services.get("shop-stable").await.unwrap().spec.unwrap();
+        let selector = found.selector.unwrap();
+        (selector.contains_key("pod-template-hash") == kept && selector["app"] == "shop")
+            .then_some(())
+            .ok_or(format!("{selector:?}"))
+    };
+    wait_for("it selects one revision", SOON, async || {
+        selects(true).await
+    })
+    .await
+    .unwrap();
+    let unnamed = json!([{ "op": "remove", "path": "/spec/strategy/canary/stableService" }]);
+    let unnamed: json_patch::Patch = serde_json::from_value(unnamed).unwrap();
+    let rollouts = scene.rollouts();
+    rollouts
+        .patch(
+            &app.name,
+            &PatchParams::default(),
+            &Patch::Json::<()>(unnamed),
+        )
+        .await
+        .unwrap();
+    wait_for("it is released", SOON, async || selects(false).await)
+        .await
+        .unwrap();
+    let forgotten = |rollout: &Rollout| {
+        let status = rollout.status.as_ref();
+        status.is_some_and(|it| it.services.is_empty())
+    };
+    scene.until(&app, "its name is forgotten", forgotten).await;
 }
 
 #[tokio::test]

@@ -149,6 +149,7 @@ pub fn broken(
         let Action::Scale {
             replica_set,
             replicas,
+            ..
         } = action
         else {
             continue;

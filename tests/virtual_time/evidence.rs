@@ -518,14 +518,23 @@ fn a_watch_ends_by_itself_and_a_return_during_it_takes_no_steps() {
     );
 }
 
-#[test]
-fn without_the_previous_pods_a_regression_is_said_and_nothing_moves() {
+/// A watched change whose previous revision has lost its ReplicaSet, and its record unless it is `kept`.
+fn previous_lost(kept: bool) -> World {
     let mut world = watched();
-    let stable = world.observation.status.stable.clone().unwrap();
+    let status = &mut world.observation.status;
+    let stable = status.stable.clone().unwrap();
+    let change = status.change.as_mut().unwrap();
+    if !kept {
+        change.previous.as_mut().unwrap().run = None;
+    }
+    let sets = &mut world.observation.replica_sets;
+    sets.retain(|set| set.hash == stable.pod_template_hash);
     world
-        .observation
-        .replica_sets
-        .retain(|set| set.hash == stable.pod_template_hash);
+}
+
+#[test]
+fn without_the_previous_revision_a_regression_is_said_and_nothing_moves() {
+    let mut world = previous_lost(false);
     assert!(
         world.run(after(180), &mut steady(5_000.0, 0.3, 0.001), |o| {
             let change = o.status.change.as_ref();
@@ -534,6 +543,17 @@ fn without_the_previous_pods_a_regression_is_said_and_nothing_moves() {
     );
     lawful(&world);
     assert_eq!(stable_image(&world), "example.org/shop:v2");
+}
+
+#[test]
+fn a_previous_revision_that_lost_its_replica_set_comes_back_from_its_record() {
+    let mut world = previous_lost(true);
+    let back = |o: &Observation| o.status.stable.as_ref().is_some_and(|it| it.revision == 1);
+    assert!(world.run(after(180), &mut steady(5_000.0, 0.3, 0.001), back));
+    let mut traffic = steady(5_000.0, 0.001, 0.001);
+    assert!(world.run(after(240), &mut traffic, World::at_rest));
+    lawful(&world);
+    assert_eq!(stable_image(&world), "example.org/shop:v1");
 }
 
 #[test]

@@ -9,6 +9,7 @@
 )]
 
 mod adoption;
+mod capacity;
 mod evidence;
 mod order;
 mod people;

@@ -14,7 +14,7 @@ use crate::{after, observation, steady, template};
 /// Long after everything has ended.
 const DAYS: i64 = 60 * 24 * 10;
 
-const SERVICES: [&str; 2] = ["web", "web-canary"];
+pub const SERVICES: [&str; 2] = ["web", "web-canary"];
 
 fn route() -> Value {
     let backend = |name: &str, weight: i32| json!({ "name": name, "port": 80, "weight": weight });
@@ -29,7 +29,7 @@ fn route() -> Value {
 }
 
 /// A Rollout behind an HTTPRoute, whose first revision serves.
-fn routed(edit: impl Fn(&mut Observation)) -> World {
+pub fn routed(edit: impl Fn(&mut Observation)) -> World {
     let mut seen = observation("v1");
     for name in SERVICES {
         let service = Service {
@@ -64,7 +64,10 @@ fn routed(edit: impl Fn(&mut Observation)) -> World {
     assert!(rests, "{:?}", world.observation.status);
     assert_eq!(world.broken, []);
     // What came before is not what is tested.
-    World::new(world.observation)
+    let until = world.observation.now + SignedDuration::from_mins(1);
+    world.run(until, &mut steady(500.0, 0.0, 0.0), |_| false);
+    world.lost.clear();
+    world
 }
 
 /// The same with so much room for pods.
@@ -78,7 +81,7 @@ fn crowded(replicas: i32, surge: i32, unavailable: i32, dynamic: bool) -> World 
     })
 }
 
-fn weights(observation: &Observation) -> (i64, i64) {
+pub fn weights(observation: &Observation) -> (i64, i64) {
     let object = observation.routes[0].object.as_ref().unwrap();
     let weight = |n: usize| {
         object.object["spec"]["rules"][1]["backendRefs"][n]["weight"]
