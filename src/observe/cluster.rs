@@ -243,18 +243,26 @@ impl Observer {
             let found = sets.any(|set| set.hash == revision.pod_template_hash);
             (!found).then_some((revision.run.as_ref()?, &revision.template_digest))
         });
+        let lost: Vec<_> = lost.collect();
+        if lost.is_empty() {
+            return BTreeMap::new();
+        }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), namespace);
-        let templates = lost.map(async |(run, digest)| {
-            let record = self.reads.get_opt(&api, run).await;
-            let record = record.unwrap_or_else(|error| {
-                tracing::warn!(%error, run, "the record of a lost revision could not be read");
-                None
-            });
-            let template = record?.spec.template?;
-            (provenance::template_digest(&template) == *digest).then(|| (digest.clone(), template))
+        let selector = format!("{ROLLOUT_UID_LABEL}={}", rollout.uid().unwrap_or_default());
+        let runs = match self.reads.list(&api, &selector).await {
+            Ok(runs) => runs.items,
+            Err(error) => {
+                tracing::warn!(%error, "the records of a lost revision could not be read");
+                return BTreeMap::new();
+            }
+        };
+        let templates = lost.into_iter().filter_map(|(run, digest)| {
+            let record = runs.iter().find(|record| record.name_any() == *run)?;
+            let template = record.spec.template.as_ref()?;
+            (provenance::template_digest(template) == *digest)
+                .then(|| (digest.clone(), template.clone()))
         });
-        let templates = futures::future::join_all(templates).await;
-        templates.into_iter().flatten().collect()
+        templates.collect()
     }
 
     /// The Services that the spec names, and those that it names no more and that still select a revision.
