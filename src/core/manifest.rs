@@ -165,6 +165,7 @@ fn serving(rollout: &str, template: &PodTemplate, replicas: i32) -> ReplicaSet {
         owned: true,
         matches: true,
         replicas,
+        min_ready_seconds: 0,
         asked: None,
         current: replicas,
         ready: replicas,

@@ -824,13 +824,33 @@ pub fn pod_template_hash(template: &PodTemplate, collision_count: i32) -> String
 /// Members of objects are in the byte order of their keys; members that are null are left out, and
 /// so is an empty `creationTimestamp`, which Go's types write where nobody set one; lists keep their
 /// order; there is no space between tokens; strings and numbers are as `serde_json` writes them, so
-/// `1` and `1.0` are two numbers. Nothing else is left out: a field that this build does not know
+/// `1` and `1.0` are two numbers. A container's port without a protocol is one of `TCP`, as earlier
+/// definitions stored it. Nothing else is left out or filled in: a field that this build does not know
 /// counts like any other.
 #[must_use]
 pub fn canonical(template: &PodTemplate) -> String {
     let mut text = String::new();
-    write_canonical(&template.0, &mut text);
+    let mut template = template.0.clone();
+    fill_in_protocols(&mut template);
+    write_canonical(&template, &mut text);
     text
+}
+
+fn fill_in_protocols(template: &mut Value) {
+    for list in ["containers", "initContainers", "ephemeralContainers"] {
+        let containers = template.pointer_mut(&format!("/spec/{list}"));
+        let containers = containers.and_then(Value::as_array_mut);
+        let ports = containers
+            .into_iter()
+            .flatten()
+            .filter_map(|it| it.get_mut("ports")?.as_array_mut());
+        for port in ports.flatten().filter_map(Value::as_object_mut) {
+            let protocol = port.entry("protocol").or_insert(Value::Null);
+            if protocol.is_null() {
+                *protocol = "TCP".into();
+            }
+        }
+    }
 }
 
 fn write_canonical(value: &Value, text: &mut String) {

@@ -154,6 +154,7 @@ fn replica_set(rollout: &Rollout, uid: &str, set: &DynamicObject) -> Option<Repl
         owned,
         matches: rollout.spec.selector.matches(set.labels()),
         replicas: number(set, "/spec/replicas"),
+        min_ready_seconds: number(set, "/spec/minReadySeconds"),
         asked: set
             .annotations()
             .get(ASKED_ANNOTATION)

@@ -11,6 +11,7 @@
 mod adoption;
 mod capacity;
 mod evidence;
+mod inputs;
 mod order;
 mod people;
 mod routes;
