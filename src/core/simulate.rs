@@ -257,8 +257,7 @@ impl World {
                 revision,
             } => {
                 self.scale(replica_set, *replicas);
-                let mut sets = self.observation.replica_sets.iter_mut();
-                if let Some(set) = sets.find(|set| set.name == *replica_set) {
+                if let Some(set) = self.set(replica_set) {
                     set.revision = *revision;
                 }
             }
@@ -266,8 +265,7 @@ impl World {
                 replica_set,
                 seconds,
             } => {
-                let mut sets = self.observation.replica_sets.iter_mut();
-                if let Some(set) = sets.find(|set| set.name == *replica_set) {
+                if let Some(set) = self.set(replica_set) {
                     set.min_ready_seconds = *seconds;
                 }
             }
@@ -279,9 +277,8 @@ impl World {
                 }
             }
             Action::DeleteReplicaSet { replica_set } => {
-                self.observation
-                    .replica_sets
-                    .retain(|set| set.name != *replica_set);
+                let sets = &mut self.observation.replica_sets;
+                sets.retain(|set| set.name != *replica_set);
             }
             Action::DeleteRun { run } => {
                 self.runs.remove(run);
@@ -322,23 +319,21 @@ impl World {
         }
     }
 
+    fn set(&mut self, name: &str) -> Option<&mut ReplicaSet> {
+        let mut sets = self.observation.replica_sets.iter_mut();
+        sets.find(|set| set.name == name)
+    }
+
     fn scale(&mut self, name: &str, replicas: i32) {
+        let at = self.observation.now;
         let ready_at = self
             .pods_ready_after
-            .and_then(|after| self.observation.now.saturating_add(after).ok());
-        let Some(set) = self
-            .observation
-            .replica_sets
-            .iter_mut()
-            .find(|set| set.name == name)
-        else {
+            .and_then(|after| at.saturating_add(after).ok());
+        let Some(set) = self.set(name) else {
             return;
         };
         (set.replicas, set.current) = (replicas, replicas);
-        set.asked = Some(Asked {
-            replicas,
-            at: self.observation.now,
-        });
+        set.asked = Some(Asked { replicas, at });
         set.available = set.available.min(replicas);
         set.ready = set.available;
         if let Some(at) = ready_at.filter(|_| replicas > set.available) {
