@@ -228,9 +228,8 @@ impl World {
                     self.observation.invalid_revision = Some(hash.clone());
                     return;
                 }
-                let mut sets = self.observation.replica_sets.iter();
                 // One that is there already stays the same one.
-                if !sets.any(|set| set.name == *name) {
+                if self.set(name).is_none() {
                     self.observation.replica_sets.push(ReplicaSet {
                         name: name.clone(),
                         uid: format!("uid-{name}"),
@@ -271,9 +270,8 @@ impl World {
             }
             Action::SelectRevision { service, hash } => {
                 if let Some(Some(service)) = self.observation.services.get_mut(service) {
-                    service
-                        .selector
-                        .insert(crate::api::HASH_LABEL.into(), hash.clone());
+                    let label = crate::api::HASH_LABEL.to_owned();
+                    service.selector.insert(label, hash.clone());
                 }
             }
             Action::DeleteReplicaSet { replica_set } => {
@@ -311,8 +309,7 @@ impl World {
             }
             Action::SetFinalizer { present } => self.observation.farewell.awaited = *present,
             Action::Release { replica_set } => {
-                let mut sets = self.observation.replica_sets.iter_mut();
-                if let Some(set) = sets.find(|set| set.name == *replica_set) {
+                if let Some(set) = self.set(replica_set) {
                     set.owned = false;
                 }
             }
