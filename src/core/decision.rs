@@ -85,7 +85,7 @@ pub enum Action {
         /// Number of the revision that it runs, which it is given where it has another.
         revision: i64,
     },
-    /// Become the controller of an orphan whose labels match.
+    /// Become the controller of an orphan whose pods match, or give a ReplicaSet its labels again.
     Adopt {
         /// The ReplicaSet's name.
         replica_set: String,

@@ -164,6 +164,7 @@ fn serving(rollout: &str, template: &PodTemplate, replicas: i32) -> ReplicaSet {
         revision: 1,
         owned: true,
         matches: true,
+        labels_missing: false,
         replicas,
         asked: None,
         current: replicas,

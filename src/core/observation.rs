@@ -506,8 +506,11 @@ pub struct ReplicaSet {
     pub revision: i64,
     /// Whether this Rollout is its controller; otherwise it is an orphan that may be adopted.
     pub owned: bool,
-    /// Whether its labels still match the Rollout's selector.
+    /// Whether the Rollout's selector selects its pods.
     pub matches: bool,
+    /// Whether labels that the controller gave it are missing on the ReplicaSet itself.
+    #[serde(default)]
+    pub labels_missing: bool,
     /// Pods asked for.
     pub replicas: i32,
     /// What the controller itself asked for last.

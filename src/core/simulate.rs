@@ -228,6 +228,7 @@ impl World {
                         revision: *revision,
                         owned: true,
                         matches: true,
+                        labels_missing: false,
                         replicas: 0,
                         asked: None,
                         current: 0,

@@ -260,6 +260,7 @@ mod tests {
             revision: 1,
             owned: true,
             matches: true,
+            labels_missing: false,
             replicas: 1,
             current: 1,
             ready: 1,
