@@ -28,6 +28,7 @@ use super::gate::{self, Hold, HoldKind, Situation};
 use super::observation::{Observation, SeenIntervention};
 use super::proposal::{self, Proposal};
 use super::provenance::Contributor;
+use super::replicas::Limits;
 use super::sign_off::{self, SignOffs};
 use super::{
     adoption, answers, budget, checks, intervention, order, plan, pods, query, reason, record,
@@ -40,7 +41,8 @@ use crate::api::intervention::InterventionAction;
 use crate::api::objective::OnBurn;
 use crate::api::policy::OnScarceEvidence;
 use crate::api::rollout::{
-    Change, CheckVerdict, Evidence, Outcome, Revision, RolloutStatus, Stage, Transition,
+    Change, CheckVerdict, Evidence, Outcome, Reached, Revision, RolloutStatus, Stage, Transition,
+    WaitingKind,
 };
 use crate::api::sign_off::SignOffDecision;
 
@@ -62,6 +64,8 @@ const SOON: SignedDuration = SignedDuration::from_secs(5);
 const FIRST_PODS: SignedDuration = SignedDuration::from_secs(15);
 /// When to look again while routes and Services are not as they should be.
 const TRAFFIC: SignedDuration = SignedDuration::from_millis(500);
+/// How often progress is noted at most; more often where the deadline is short.
+const PROGRESS: SignedDuration = SignedDuration::from_secs(30);
 /// Longest time by which looks for evidence are spread.
 const LONGEST_SPREAD: SignedDuration = SignedDuration::from_secs(5);
 /// When to look again at a change under way if nothing else happens.
@@ -80,8 +84,10 @@ pub fn decide(observation: &Observation) -> Decision {
         went_on: false,
         changers: BTreeSet::new(),
         ended: None,
+        waits: None,
     };
     let hold = turn.take(&mut status);
+    status.waiting_kind = turn.waits;
     let answers = answers::of(observation, &proposal, &status);
     let told = turn.ended.as_ref().or(status.change.as_ref());
     let record = told.and_then(|change| record::of(observation, &proposal, change));
@@ -146,6 +152,8 @@ struct Turn<'a> {
     changers: BTreeSet<String>,
     /// A first revision that serves now: the status needs it no more, its record and Event do.
     ended: Option<Change>,
+    /// The kind of the closed gate.
+    waits: Option<WaitingKind>,
 }
 
 impl Turn<'_> {
@@ -425,6 +433,18 @@ impl Turn<'_> {
             status.change = Some(change); // it is told and recorded before anything else begins
             return None;
         }
+        if change.stage == Stage::RollingBack {
+            let stable = status.stable.as_ref();
+            let available = stable.map_or(0, |it| self.available(&it.pod_template_hash));
+            let available = available.min(workload::limits(self.observation).desired);
+            self.note_progress(
+                &mut change,
+                Reached {
+                    available,
+                    weight: 0,
+                },
+            );
+        }
         let seen = RolloutStatus {
             change: Some(change.clone()),
             ..status.clone()
@@ -439,10 +459,7 @@ impl Turn<'_> {
             );
         }
         // What failed stays failed until the template or its provenance changes.
-        let regressed = change.transitions.iter();
-        let regressed = regressed.rev().any(|line| line.reason == reason::REGRESSED);
-        let same = change.digest == self.proposal.digest
-            || (regressed && change.template_digest == self.proposal.template_digest);
+        let same = is_same(&change, self.proposal);
         let stable_again = status
             .stable
             .as_ref()
@@ -516,8 +533,7 @@ impl Turn<'_> {
             return;
         }
         let judged = analysis::has_counted_until(change, until.0);
-        let patience =
-            SignedDuration::from_secs(i64::from(self.observation.spec.progress_deadline_seconds));
+        let patience = self.patience();
         let patience = patience.saturating_add(self.observation.lag.signed());
         let latest = until.0.saturating_add(patience).unwrap_or(Timestamp::MAX);
         if !judged && self.observation.now < latest {
@@ -568,8 +584,10 @@ impl Turn<'_> {
         });
         let recorded = &self.observation.promoted;
         if is_kept || recorded.contains_key(&previous.template_digest) {
+            let available = self.available(&previous.pod_template_hash);
             status.stable = Some(previous);
             self.end(change, outcome, why, message);
+            change.progress.available = available;
         } else {
             let message = format!("the previous revision is not kept any more: {message}");
             self.tell(change, reason::PREVIOUS_MISSING, message);
@@ -658,6 +676,7 @@ impl Turn<'_> {
             status: &seen,
         });
         self.note_service(change, serves);
+        self.note_growth(change, limits);
         let scarce_accepted = self.accepts_scarcity(change, &verdict, &sign_offs);
         let hold = gate::first_closed(&Situation {
             observation: self.observation,
@@ -741,7 +760,12 @@ impl Turn<'_> {
         (change.tier, change.score) = (tier, change.score.max(risk.score));
         let policies = current.policies.join(", ");
         if let Some(plan) = tightened {
+            let (gate, before) = sign_off::next_gate(change);
+            let before = before.to_vec();
             change.plan = plan;
+            if sign_off::next_gate(change).1 != before {
+                change.awaited_gates.remove(&gate); // who is asked only now has the whole time
+            }
         }
         let message = format!("policies ask for more now ({policies}); tier {tier}");
         self.tell(change, reason::TIGHTENED, message);
@@ -767,6 +791,7 @@ impl Turn<'_> {
         let behind = matches!(&verdict, Verdict::NoData { reason, .. } if reason == reason::EVIDENCE_OUTDATED);
         if behind && caught_up {
             change.progressed_at = Some(Time(self.observation.now));
+            change.evidence_since = Some(Time(self.observation.now));
             self.look_again_after(SOON);
         }
         verdict
@@ -808,11 +833,58 @@ impl Turn<'_> {
         }
     }
 
+    /// Each pod of the canary that becomes available is progress, and so is each share that settles.
+    fn note_growth(&self, change: &mut Change, limits: Limits) {
+        let goal = match change.stage {
+            Stage::Stepping => workload::step_goal(limits, change).canary,
+            Stage::Promoting => limits.desired,
+            _ => return,
+        };
+        // Fewer replicas are asked for now: what comes on top of them later is progress again.
+        change.progress.available = change.progress.available.min(goal);
+        let split = self.observation.status.traffic.as_ref();
+        let settled = split.filter(|split| split.settled_at.is_some());
+        let reached = Reached {
+            available: self.available(&change.pod_template_hash).min(goal),
+            weight: settled.map_or(0, |split| split.settled_weight.min(change.weight)),
+        };
+        self.note_progress(change, reached);
+    }
+
+    /// Progress that comes in bits is written a few times in a deadline, not with every pod.
+    fn note_progress(&self, change: &mut Change, reached: Reached) {
+        let before = change.progress;
+        let more = reached.available > before.available || reached.weight > before.weight;
+        let since = change.progressed_at.as_ref();
+        let lately = since.is_some_and(|at| {
+            let interval = (self.patience() / 10).min(PROGRESS);
+            self.observation.now.duration_since(at.0) < interval
+        });
+        if more && !lately {
+            change.progress = Reached {
+                available: reached.available.max(before.available),
+                weight: reached.weight.max(before.weight),
+            };
+            change.progressed_at = Some(Time(self.observation.now));
+        }
+    }
+
+    /// Available pods of a revision.
+    fn available(&self, hash: &str) -> i32 {
+        let sets = self.observation.replica_sets.iter();
+        let own = sets.filter(|set| set.owned && set.hash == hash);
+        own.map(|set| set.available).sum()
+    }
+
+    fn patience(&self) -> SignedDuration {
+        SignedDuration::from_secs(i64::from(self.observation.spec.progress_deadline_seconds))
+    }
+
     /// The tier accepts scarce evidence at the deadline, or a person does where the tier leaves it to
     /// people.
     fn accepts_scarcity(&self, change: &Change, verdict: &Verdict, sign_offs: &SignOffs) -> bool {
         let accepted = match change.plan.strictness.on_scarce_evidence {
-            OnScarceEvidence::Promote => self.observation.now >= self.deadline(change),
+            OnScarceEvidence::Promote => self.observation.now >= self.evidence_deadline(change),
             OnScarceEvidence::Extend | OnScarceEvidence::Hold => {
                 sign_offs.accepts_evidence_of(change.step)
             }
@@ -821,12 +893,24 @@ impl Turn<'_> {
         matches!(verdict, Verdict::Scarce { .. }) && accepted
     }
 
-    /// The end of the time without progress: it counts from the last progress or the end of the bake.
+    /// The end of the time without progress: it counts from the last progress, or the end of the bake
+    /// and the warm-up.
     fn deadline(&self, change: &Change) -> Timestamp {
+        self.after_patience(change, change.progressed_at.as_ref())
+    }
+
+    /// The end of the time that is given to scarce evidence: it counts from when the pods were there, or
+    /// the end of the bake and the warm-up, and not while the change was held for another reason.
+    fn evidence_deadline(&self, change: &Change) -> Timestamp {
         let since = change
-            .progressed_at
+            .available_at
             .as_ref()
-            .map_or(self.observation.now, |at| at.0);
+            .max(change.evidence_since.as_ref());
+        self.after_patience(change, since.or(change.progressed_at.as_ref()))
+    }
+
+    fn after_patience(&self, change: &Change, since: Option<&Time>) -> Timestamp {
+        let since = since.map_or(self.observation.now, |at| at.0);
         let since = gate::bake_ends(change).map_or(since, |bake| bake.max(since));
         let warm = change
             .available_at
@@ -834,33 +918,18 @@ impl Turn<'_> {
             .filter(|_| change.stage == Stage::Stepping);
         let warm = warm.and_then(|at| at.0.saturating_add(change.warm_up.signed()).ok());
         let since = warm.map_or(since, |warm| warm.max(since));
-        let patience =
-            SignedDuration::from_secs(i64::from(self.observation.spec.progress_deadline_seconds));
-        since.saturating_add(patience).unwrap_or(Timestamp::MAX)
+        since
+            .saturating_add(self.patience())
+            .unwrap_or(Timestamp::MAX)
     }
 
     /// A gate is closed: what that means depends on what the change waits for, and for how long.
     fn wait(&mut self, change: &mut Change, hold: Hold) -> Option<Hold> {
-        // The progress deadline does not run while people are waited for.
-        let resumed = match standing::hold_reason(&self.observation.status) {
-            Some(
-                reason::PAUSED
-                | reason::SCALED_TO_ZERO
-                | reason::FROZEN
-                | reason::AWAITING_DEPENDENCY
-                | reason::QUEUED,
-            ) => hold.kind != HoldKind::Wish,
-            Some(reason::AWAITING_SIGN_OFF | reason::AWAITING_PERSON) => {
-                hold.kind == HoldKind::Doubt
-            }
-            _ => false,
-        };
-        if resumed {
-            change.progressed_at = Some(Time(self.observation.now));
-        }
+        self.start_clock(change, hold.kind);
+        self.waits = Some(hold.kind.remembered());
         match hold.kind {
             HoldKind::Wish => {
-                change.awaiting_since = None; // people get their time anew afterwards
+                change.awaited_gates.clear(); // people have their whole time afterwards
                 let effective = &self.proposal.effective;
                 if let Some(patience) = order::patience(self.observation, change, effective, &hold)
                 {
@@ -872,17 +941,40 @@ impl Turn<'_> {
                 self.look_again(until);
                 Some(hold)
             }
-            HoldKind::People => self.await_people(change, hold),
+            HoldKind::People => {
+                let (gate, _) = sign_off::next_gate(change);
+                self.await_people(change, gate, hold)
+            }
             HoldKind::Doubt => self.doubt(change, hold),
             HoldKind::Scarce => self.scarce(change, hold),
         }
     }
 
-    fn await_people(&mut self, change: &mut Change, hold: Hold) -> Option<Hold> {
-        let since = change
-            .awaiting_since
-            .get_or_insert(Time(self.observation.now))
-            .0;
+    /// A deadline runs only while the change is held for its sake: it starts when a hold of that kind
+    /// follows one for which another clock ran, or none.
+    fn start_clock(&self, change: &mut Change, kind: HoldKind) {
+        let before = &self.observation.status;
+        // Builds before this one did not remember the kind.
+        let unknown = before.waiting_for.as_ref().map(|_| WaitingKind::Wish);
+        let Some(before) = before.waiting_kind.or(unknown) else {
+            return;
+        };
+        let now = Some(Time(self.observation.now));
+        match (kind, before) {
+            (HoldKind::Doubt, WaitingKind::Wish | WaitingKind::People | WaitingKind::Scarce) => {
+                change.progressed_at = now;
+            }
+            (HoldKind::Scarce, WaitingKind::Wish | WaitingKind::People) => {
+                change.evidence_since = now;
+            }
+            _ => {}
+        }
+    }
+
+    /// Each gate has its own time, which goes on while something else holds for a moment.
+    fn await_people(&mut self, change: &mut Change, gate: String, hold: Hold) -> Option<Hold> {
+        let now = Time(self.observation.now);
+        let since = change.awaited_gates.entry(gate).or_insert(now).0;
         let patience = change.plan.strictness.wait_at_most;
         let until = since
             .saturating_add(patience.signed())
@@ -947,7 +1039,7 @@ impl Turn<'_> {
 
     /// The evidence is clean but scarce; at the deadline the tier decides.
     fn scarce(&mut self, change: &mut Change, hold: Hold) -> Option<Hold> {
-        let deadline = self.deadline(change);
+        let deadline = self.evidence_deadline(change);
         if self.observation.now < deadline {
             self.look_again(deadline);
             return Some(hold);
@@ -963,7 +1055,7 @@ impl Turn<'_> {
             }
             OnScarceEvidence::Extend if !change.extended => {
                 change.extended = true;
-                change.progressed_at = Some(Time(self.observation.now));
+                change.evidence_since = Some(Time(self.observation.now));
                 self.tell(
                     change,
                     reason::DEADLINE_EXTENDED,
@@ -973,15 +1065,13 @@ impl Turn<'_> {
                 Some(hold)
             }
             _ => {
+                let gate = format!("evidence-{}", change.step);
                 let hold = Hold {
                     kind: HoldKind::People,
                     reason: reason::AWAITING_PERSON.into(),
-                    message: format!(
-                        "gate evidence-{} asks for 1 person: {}",
-                        change.step, hold.message
-                    ),
+                    message: format!("gate {gate} asks for 1 person: {}", hold.message),
                 };
-                self.await_people(change, hold)
+                self.await_people(change, gate, hold)
             }
         }
     }
@@ -1043,8 +1133,13 @@ impl Turn<'_> {
         change.weight = weight;
         change.step_started_at = Some(now.clone());
         change.progressed_at = Some(now);
+        change.progress = Reached {
+            available: self.available(&change.pod_template_hash),
+            weight: before,
+        };
         change.available_at = None;
-        change.awaiting_since = None;
+        change.evidence_since = None;
+        change.awaited_gates.clear();
         change.extended = false;
     }
 
@@ -1101,6 +1196,11 @@ impl Turn<'_> {
             Outcome::RolledBack | Outcome::Reverted => (Stage::RollingBack, 0),
         };
         change.progressed_at = Some(Time(self.observation.now));
+        let stable = self.observation.status.stable.as_ref();
+        change.progress = Reached {
+            available: stable.map_or(0, |it| self.available(&it.pod_template_hash)),
+            weight: 0,
+        };
         self.tell(change, why, message);
     }
 
@@ -1206,6 +1306,16 @@ impl Turn<'_> {
                 .unwrap_or(Timestamp::MAX),
         );
     }
+}
+
+/// Whether a change that has ended is what is asked for still: after a regression the pods count, whoever
+/// is said to have written them.
+#[must_use]
+pub fn is_same(change: &Change, proposal: &Proposal) -> bool {
+    let mut lines = change.transitions.iter().rev();
+    let regressed = lines.any(|line| line.reason == reason::REGRESSED);
+    change.digest == proposal.digest
+        || (regressed && change.template_digest == proposal.template_digest)
 }
 
 /// Whether a change was promoted and is watched on.
