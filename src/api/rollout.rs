@@ -512,9 +512,15 @@ pub struct Change {
     /// When the present step began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_started_at: Option<Time>,
-    /// When the present step's pods were all available, from which its bake counts.
+    /// When the present step's pods were all available, from which its bake counts; later by the time in which some were missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub available_at: Option<Time>,
+    /// Since when some of the present step's pods are missing again; its bake and warm-up stand still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<Loss>,
+    /// Since when the present step's pods warm up, after all of them had been lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_from: Option<Time>,
     /// When it last made progress, from which the progress deadline counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progressed_at: Option<Time>,
@@ -556,7 +562,7 @@ pub struct Change {
     pub evidence: Evidence,
     /// What happened, in order.
     #[serde(default)]
-    #[schemars(length(max = 200))]
+    #[schemars(length(max = 256))]
     pub transitions: Vec<Transition>,
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -570,6 +576,17 @@ pub struct Change {
     /// Until when the pods of the previous revision are kept after its promotion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_until: Option<Time>,
+}
+
+/// Pods of a step that were available and are missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Loss {
+    /// Since when.
+    pub since: Time,
+    /// Whether none was left at some moment since then.
+    #[serde(default)]
+    pub all: bool,
 }
 
 /// How far a stage of a change has come.

@@ -41,13 +41,21 @@ use crate::api::intervention::InterventionAction;
 use crate::api::objective::OnBurn;
 use crate::api::policy::OnScarceEvidence;
 use crate::api::rollout::{
-    Change, CheckVerdict, Evidence, Outcome, Reached, Revision, RolloutStatus, Stage, Transition,
-    WaitingKind,
+    Barred, Change, CheckVerdict, Evidence, Loss, Outcome, Reached, Revision, RolloutStatus, Stage,
+    Transition, WaitingKind,
 };
 use crate::api::sign_off::SignOffDecision;
 
-/// Longest story of one change; what ends a change is always told.
-const MAX_TRANSITIONS: usize = 180;
+/// Most lines of one change, as the schema has it.
+const MAX_TRANSITIONS: usize = 256;
+/// Lines that are kept for how a change ends and what follows.
+const LAST_LINES: usize = 16;
+/// Lines that are kept for broken glass, beyond those of other people.
+const LOUD_LINES: usize = 16;
+/// Most lines about what people sign and command.
+const MAX_PEOPLE: usize = 80;
+/// Most of these about pauses, which anybody may make without end.
+const MAX_PAUSES: usize = 40;
 /// Most sign-offs and interventions that are heard for one change; an abort always is.
 const MAX_HEARD: usize = 180;
 /// Most lines that hold evidence, so that the status of a long story can still be written.
@@ -56,8 +64,6 @@ const MAX_EVIDENCE: usize = 50;
 const MAX_MESSAGE: usize = 2_000;
 /// The same with those that break the glass, which are never silent.
 const MAX_LOUD: usize = 195;
-/// Most commands to pause, resume and promote that are followed for one change.
-const MAX_COMMANDS: usize = 40;
 /// When to look again at what no watch reports.
 const SOON: SignedDuration = SignedDuration::from_secs(5);
 /// The same for pods of a first revision: that they are there is reported, and there is no way back.
@@ -82,7 +88,7 @@ pub fn decide(observation: &Observation) -> Decision {
         proposal: &proposal,
         look_again_at: None,
         went_on: false,
-        changers: BTreeSet::new(),
+        behind: Behind::default(),
         ended: None,
         waits: None,
     };
@@ -148,12 +154,41 @@ struct Turn<'a> {
     look_again_at: Option<Timestamp>,
     /// Whether all gates were open.
     went_on: bool,
-    /// Who brought the pods that are asked for into the cluster, by the change that ended just now.
-    changers: BTreeSet<String>,
+    /// Who was behind the change that ended just now, as far as they are behind the next one, too.
+    behind: Behind,
     /// A first revision that serves now: the status needs it no more, its record and Event do.
     ended: Option<Change>,
     /// The kind of the closed gate.
     waits: Option<WaitingKind>,
+}
+
+/// People who are behind a change.
+#[derive(Default)]
+struct Behind {
+    changed_by: BTreeSet<String>,
+    barred: Barred,
+}
+
+impl Behind {
+    /// Another provenance for the same pods has the same people behind it. What was never promoted lives on
+    /// in what replaces it: an edit by somebody else makes nobody the approver of their own change.
+    fn of(change: Change, proposal: &Proposal) -> Self {
+        if change.outcome != Some(Outcome::Promoted) {
+            return Self {
+                changed_by: change.changed_by,
+                barred: change.barred,
+            };
+        }
+        let same = change.template_digest == proposal.template_digest;
+        Self {
+            changed_by: if same {
+                change.changed_by
+            } else {
+                BTreeSet::new()
+            },
+            barred: Barred::default(),
+        }
+    }
 }
 
 impl Turn<'_> {
@@ -196,9 +231,11 @@ impl Turn<'_> {
             .observation
             .annotations
             .get(crate::api::CHANGED_BY_ANNOTATION);
-        let changer = changer.filter(|user| !user.is_empty());
+        // One in a line: everybody who has changed it since it was last as it was promoted.
+        let stamped = changer.iter().flat_map(|stamp| stamp.lines());
+        let stamped = stamped.filter(|user| !user.is_empty());
         let mut changers = change.changed_by.clone();
-        changers.extend(changer.cloned());
+        changers.extend(stamped.map(ToOwned::to_owned));
         let barred = sign_off::barred(self.proposal, &changers);
         // The stamp does not tell who changed an adopted workload, but whoever it names is barred.
         if self.observation.spec.workload_ref.is_none() {
@@ -219,14 +256,28 @@ impl Turn<'_> {
             return;
         }
         for it in unheard {
-            if change.in_vain.len() >= MAX_HEARD {
-                return;
+            let followed = self.follow(change, it);
+            self.remember(change, it, followed);
+        }
+    }
+
+    /// What was answered need not be remembered. More than fits is followed again at the next look, to the
+    /// same end: the last command counts.
+    fn remember(&self, change: &mut Change, it: &SeenIntervention, followed: bool) {
+        let uids = if followed {
+            &mut change.heard
+        } else {
+            &mut change.in_vain
+        };
+        if uids.len() >= MAX_HEARD && self.observation.unreadable_wishes.is_empty() {
+            let mut seen = self.observation.interventions.iter();
+            let answered = seen.by_ref().filter(|it| it.answered);
+            for it in answered {
+                uids.remove(&it.uid);
             }
-            if heard_commands(change) < MAX_COMMANDS && self.follow(change, it) {
-                change.heard.insert(it.uid.clone());
-            } else {
-                change.in_vain.insert(it.uid.clone());
-            }
+        }
+        if uids.len() < MAX_HEARD {
+            uids.insert(it.uid.clone());
         }
     }
 
@@ -329,6 +380,7 @@ impl Turn<'_> {
         // What a key attests of it is more than what is declared.
         let provenance = proposal.attested.as_ref().unwrap_or(&proposal.provenance);
         let contributor = provenance.contributor.unwrap_or(Contributor::Unknown);
+        let behind = std::mem::take(&mut self.behind);
         status.attempts = status.attempts.saturating_add(1);
         status.revision = status.revision.saturating_add(1);
         let mut change = Change {
@@ -344,7 +396,8 @@ impl Turn<'_> {
             tier: risk.tier,
             contributor: contributor.as_str().to_owned(),
             after_rollback,
-            changed_by: std::mem::take(&mut self.changers),
+            changed_by: behind.changed_by,
+            barred: behind.barred,
             plan: proposal.plan(self.observation, risk.tier),
             stage: if initial {
                 Stage::Promoting
@@ -482,10 +535,7 @@ impl Turn<'_> {
         let unreadable = adoption::is_unreadable(self.observation) && !self.observation.deleting;
         let over = over && (!unreadable || change.outcome == Some(Outcome::Promoted));
         if over && (self.observation.recorded || self.ended_long_ago(&change)) {
-            // Another provenance for the same pods, or another attempt, has the same people behind it.
-            if change.template_digest == self.proposal.template_digest {
-                self.changers = change.changed_by;
-            }
+            self.behind = Behind::of(change, self.proposal);
             return self.rest_or_start(status);
         }
         self.ignore_interventions(&mut change);
@@ -620,13 +670,10 @@ impl Turn<'_> {
     /// A change that has ended can be retried, and nothing else.
     fn ignore_interventions(&self, change: &mut Change) {
         for it in intervention::unheard(self.observation, change) {
-            if change.in_vain.len() >= MAX_HEARD {
-                return;
-            }
             if it.spec.action != InterventionAction::Retry
                 || change.outcome != Some(Outcome::RolledBack)
             {
-                change.in_vain.insert(it.uid.clone());
+                self.remember(change, it, false);
             }
         }
     }
@@ -675,7 +722,9 @@ impl Turn<'_> {
             effective,
             status: &seen,
         });
-        self.note_service(change, serves);
+        // An idle Rollout needs no pods, and learns nothing.
+        let idle = self.observation.spec.replicas == 0;
+        self.note_service(change, serves && !idle);
         self.note_growth(change, limits);
         let scarce_accepted = self.accepts_scarcity(change, &verdict, &sign_offs);
         let hold = gate::first_closed(&Situation {
@@ -825,11 +874,33 @@ impl Turn<'_> {
         }
     }
 
+    /// Bake and warm-up count the time in which the pods of the step are there: it stops while some are
+    /// missing, and where all were lost, the new ones warm up from their beginning.
     fn note_service(&self, change: &mut Change, serves: bool) {
-        let stepping = change.stage == Stage::Stepping;
-        if stepping && change.available_at.is_none() && serves {
-            change.available_at = Some(Time(self.observation.now));
-            change.progressed_at = Some(Time(self.observation.now));
+        if change.stage != Stage::Stepping {
+            return;
+        }
+        let now = self.observation.now;
+        let cold = self.available(&change.pod_template_hash) == 0;
+        match (&mut change.available_at, &mut change.lost) {
+            (None, _) if serves => {
+                change.available_at = Some(Time(now));
+                change.progressed_at = Some(Time(now));
+            }
+            (Some(_), None) if !serves => {
+                let since = Time(now);
+                change.lost = Some(Loss { since, all: cold });
+            }
+            (Some(_), Some(lost)) if !serves => lost.all |= cold,
+            (Some(since), Some(lost)) => {
+                let missed = now.duration_since(lost.since.0);
+                since.0 = since.0.saturating_add(missed).unwrap_or(now);
+                if lost.all {
+                    change.warm_from = Some(Time(now));
+                }
+                change.lost = None;
+            }
+            _ => {}
         }
     }
 
@@ -912,10 +983,9 @@ impl Turn<'_> {
     fn after_patience(&self, change: &Change, since: Option<&Time>) -> Timestamp {
         let since = since.map_or(self.observation.now, |at| at.0);
         let since = gate::bake_ends(change).map_or(since, |bake| bake.max(since));
-        let warm = change
-            .available_at
-            .as_ref()
-            .filter(|_| change.stage == Stage::Stepping);
+        let warm = change.available_at.as_ref().max(change.warm_from.as_ref());
+        let warms = change.stage == Stage::Stepping && change.warm_up > Duration::default();
+        let warm = warm.filter(|_| warms);
         let warm = warm.and_then(|at| at.0.saturating_add(change.warm_up.signed()).ok());
         let since = warm.map_or(since, |warm| warm.max(since));
         since
@@ -1137,7 +1207,7 @@ impl Turn<'_> {
             available: self.available(&change.pod_template_hash),
             weight: before,
         };
-        change.available_at = None;
+        (change.available_at, change.lost, change.warm_from) = (None, None, None);
         change.evidence_since = None;
         change.awaited_gates.clear();
         change.extended = false;
@@ -1208,12 +1278,7 @@ impl Turn<'_> {
     // Each message is made for it alone.
     #[allow(clippy::needless_pass_by_value)]
     fn tell(&self, change: &mut Change, why: &str, message: String) {
-        let most = if why == reason::BREAK_GLASS {
-            MAX_LOUD
-        } else {
-            MAX_TRANSITIONS
-        };
-        if change.transitions.len() >= most && change.outcome.is_none() {
+        if !has_room(change, why) {
             return;
         }
         // A pause says nothing of the evidence, and anybody may make many.
@@ -1348,16 +1413,30 @@ fn is_to_be_retried(change: &Change) -> bool {
     last.is_some_and(|line| line.reason == reason::RETRIED)
 }
 
-/// Commands that were followed; an abort ends the change.
-fn heard_commands(change: &Change) -> usize {
-    let commands = [
-        reason::PAUSED_BY_PERSON,
-        reason::RESUMED,
-        reason::BAKE_SKIPPED,
-    ];
-    let told = change.transitions.iter();
-    told.filter(|line| commands.contains(&line.reason.as_str()))
-        .count()
+/// Whether there is room for a line. No step and no end is ever without one: for these it is kept free.
+fn has_room(change: &Change, why: &str) -> bool {
+    let pauses = [reason::PAUSED_BY_PERSON, reason::RESUMED];
+    let people = [reason::SIGNED_OFF, reason::BAKE_SKIPPED];
+    let lines = |reasons: &[&str]| {
+        let lines = change.transitions.iter();
+        lines
+            .filter(|line| reasons.contains(&line.reason.as_str()))
+            .count()
+    };
+    let step = usize::try_from(change.step).unwrap_or(0);
+    let to_come = change.plan.steps.len().saturating_sub(step) + LAST_LINES;
+    let most = MAX_TRANSITIONS.saturating_sub(to_come);
+    let total = change.transitions.len();
+    match why {
+        reason::CHANGE_STARTED | reason::STEP_STARTED | reason::PROMOTING => true,
+        reason::BREAK_GLASS => total < most,
+        _ if pauses.contains(&why) && lines(&pauses) >= MAX_PAUSES => false,
+        _ if pauses.contains(&why) || people.contains(&why) => {
+            total + LOUD_LINES < most && lines(&pauses) + lines(&people) < MAX_PEOPLE
+        }
+        reason::ADVISORY_FAILED => total + LOUD_LINES < most,
+        _ => change.outcome.is_some() || total + LOUD_LINES < most,
+    }
 }
 
 fn verdict_line(verdict: &Verdict) -> String {

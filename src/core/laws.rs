@@ -251,7 +251,12 @@ fn gates_open(observation: &Observation, before: &Change, after: &Change) -> boo
     let skipped = after.bake_skipped == Some(before.step) || glass_is_broken(observation, before);
     let baked = skipped
         || step.is_none_or(|step| match &before.available_at {
-            Some(since) => observation.now.duration_since(since.0) >= step.bake.signed(),
+            // What counts is the time in which its pods were there.
+            Some(since) => {
+                let lost = before.lost.as_ref().map(|lost| lost.since.0);
+                let end = lost.unwrap_or(observation.now);
+                end.duration_since(since.0) >= step.bake.signed()
+            }
             // A step without a bake may be taken in the very decision that sees its pods.
             None => step.bake == Duration::default(),
         });

@@ -661,6 +661,8 @@ impl World {
                 &change.available_at,
                 &change.progressed_at,
                 &change.evidence_since,
+                &change.warm_from,
+                &change.lost.as_ref().map(|lost| lost.since.clone()),
                 &change.awaited_gates.values().next().cloned(),
                 &change.watched_until,
                 &change.kept_until,
