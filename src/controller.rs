@@ -15,7 +15,8 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::act::{self, Actor};
-use crate::core::{Decision, Observation, decide};
+use crate::api_server::sentence;
+use crate::core::{Decision, Observation, decide, observation};
 use crate::observe::clock;
 use crate::observe::cluster::{Observed, Observer, Seen};
 use crate::observe::order::Waiting;
@@ -39,7 +40,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It could not be read.
-    #[error("the Rollout or its surroundings could not be read: {0}")]
+    #[error("the Rollout or its surroundings could not be read: {}", sentence(.0))]
     Read(#[source] Box<kube::Error>),
     /// What was decided could not be done.
     #[error(transparent)]
@@ -60,6 +61,13 @@ impl Error {
             Self::Write(_) => "write_error",
             Self::TimedOut => "timeout",
             Self::Panicked => "panic",
+        }
+    }
+
+    fn invalid_revision(&self) -> Option<&str> {
+        match self {
+            Self::Write(error) => error.invalid_revision(),
+            _ => None,
         }
     }
 
@@ -115,7 +123,7 @@ struct Judged<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Failure {
     attempts: u32,
-    message: String,
+    last: observation::Failure,
     /// When to look again all the same, since evidence is due or a deadline passes.
     look_again_at: Option<Timestamp>,
 }
@@ -357,11 +365,11 @@ fn suffices(observation: &Observation, decision: &Decision) -> bool {
     decision.condemns() || (waits && decision.merely_counts(observation))
 }
 
-fn last_failure(claim: &Claim, context: &Context) -> Option<String> {
+fn last_failure(claim: &Claim, context: &Context) -> Option<observation::Failure> {
     let failures = context.failures.lock().ok()?;
     failures
         .get(&claim.uid()?)
-        .map(|failure| failure.message.clone())
+        .map(|failure| failure.last.clone())
 }
 
 /// A refused write must not keep evidence from being judged in time.
@@ -381,7 +389,10 @@ fn remember(claim: &Claim, context: &Context, error: Option<&Error>) {
     };
     let failure = failures.entry(uid).or_default();
     failure.attempts = failure.attempts.saturating_add(1);
-    failure.message = error.to_string();
+    failure.last = observation::Failure {
+        message: error.to_string(),
+        invalid_revision: error.invalid_revision().map(ToOwned::to_owned),
+    };
     let (namespace, rollout) = (claim.namespace().unwrap_or_default(), claim.name_any());
     context.has_news(&namespace, &rollout);
     tracing::warn!(%namespace, %rollout, attempt = failure.attempts, %error, "a look at a Rollout failed");

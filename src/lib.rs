@@ -5,6 +5,7 @@
 
 pub mod act;
 pub mod api;
+pub mod api_server;
 pub mod cli;
 pub mod controller;
 pub mod core;

@@ -61,6 +61,37 @@ fn every_field_of_every_kind_is_described_in_a_sentence() {
     assert!(missing.is_empty(), "no description: {missing:?}");
 }
 
+/// Tools that compare a manifest with the live object, such as Argo CD, compare lists as a whole: what the
+/// API server filled in there would be a difference for ever.
+#[test]
+fn no_default_stands_within_a_list() {
+    fn walk(schema: &Value, path: &str, in_list: bool, found: &mut Vec<String>) -> usize {
+        let default = schema.get("default").is_some();
+        if in_list && default {
+            found.push(path.to_owned());
+        }
+        let mut defaults = usize::from(default);
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            defaults += walk(property, &format!("{path}.{name}"), in_list, found);
+        }
+        for (nested, is_list) in [("items", true), ("additionalProperties", false)] {
+            if let Some(nested) = schema.get(nested) {
+                defaults += walk(nested, &format!("{path}[]"), in_list || is_list, found);
+            }
+        }
+        defaults
+    }
+    let (mut defaults, mut found) = (0, Vec::new());
+    for crd in countersign::api::crds() {
+        let crd = serde_json::to_value(crd).unwrap();
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let kind = crd["spec"]["names"]["kind"].as_str().unwrap();
+        defaults += walk(spec, kind, false, &mut found);
+    }
+    assert!(defaults > 10, "only {defaults} defaults were seen");
+    assert!(found.is_empty(), "defaults within lists: {found:?}");
+}
+
 #[test]
 fn observed_generation_is_an_integer() {
     for crd in countersign::api::crds() {

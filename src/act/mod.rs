@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use crate::api::{
     GROUP, Intervention, MANAGER, ROLLOUT_UID_LABEL, Rollout, RolloutRun, SignOff, VERSION,
 };
+use crate::api_server::sentence;
 use crate::core::decision::{Action, Answer, AnswerTo, Record};
 use crate::core::{Decision, Observation};
 use crate::lease::{Lease, NotLeading};
@@ -43,12 +44,26 @@ pub enum Error {
     #[error(transparent)]
     NotLeading(#[from] NotLeading),
     /// The API server refused a write.
-    #[error("{what} of Rollout {rollout} was refused: {source}")]
+    #[error("{what} of Rollout {rollout} was refused: {}", sentence(source))]
     Refused {
         /// What was to be written.
         what: String,
         /// Namespace and name of the Rollout.
         rollout: String,
+        /// The API server's answer.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The API server refuses the ReplicaSet of a revision as invalid: to try again is no use.
+    #[error(
+        "the API server refuses the ReplicaSet of Rollout {rollout}: {}",
+        sentence(source)
+    )]
+    InvalidRevision {
+        /// Namespace and name of the Rollout.
+        rollout: String,
+        /// Value of the revision's label `pod-template-hash`.
+        hash: String,
         /// The API server's answer.
         #[source]
         source: Box<kube::Error>,
@@ -59,7 +74,20 @@ impl Error {
     /// Whether the status was written and only what follows from it failed.
     #[must_use]
     pub fn status_was_written(&self) -> bool {
-        matches!(self, Self::Refused { what, .. } if what != STATUS)
+        match self {
+            Self::NotLeading(_) => false,
+            Self::Refused { what, .. } => what != STATUS,
+            Self::InvalidRevision { .. } => true,
+        }
+    }
+
+    /// The revision that can never have pods, where the API server said so.
+    #[must_use]
+    pub fn invalid_revision(&self) -> Option<&str> {
+        match self {
+            Self::InvalidRevision { hash, .. } => Some(hash),
+            Self::NotLeading(_) | Self::Refused { .. } => None,
+        }
     }
 
     /// Whether the object changed since it was read, so that reading again suffices.

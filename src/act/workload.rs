@@ -5,9 +5,9 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions,
+    ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PostParams, Preconditions,
 };
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::{Actor, Error, PODS, SELECTOR, field_manager, ignoring_absence, owner};
@@ -34,17 +34,25 @@ impl Actor {
     ) -> Result<(), Error> {
         let namespace = &observation.namespace;
         match action {
-            Action::CreateReplicaSet { name, .. } => {
+            Action::CreateReplicaSet { hash, .. } => {
                 let body = replica_set(rollout, observation, action);
-                let kind = ApiResource::erase::<ReplicaSet>(&());
-                let sets: Api<DynamicObject> =
-                    Api::namespaced_with(self.client.clone(), namespace, &kind);
-                // Not by force: one of this name that is somebody else's, or was scaled since, is refused.
-                let (parameters, patch) = (PatchParams::apply(MANAGER), Patch::Apply(body));
-                let write = sets.patch(name, &parameters, &patch);
-                self.write("a ReplicaSet", rollout, "create", "replicasets", write)
-                    .await?;
-                Ok(())
+                let write = create_replica_set(&self.client, namespace, body);
+                let written = self.write("a ReplicaSet", rollout, "create", "replicasets", write);
+                written.await.map_err(|error| invalid_revision(error, hash))
+            }
+            Action::SetMinReadySeconds {
+                replica_set,
+                seconds,
+            } => {
+                let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), namespace);
+                let mut operations: Vec<_> = same(observation, replica_set).into_iter().collect();
+                // It replaces what is there, and is absent where it is 0.
+                operations.push(
+                    json!({ "op": "add", "path": "/spec/minReadySeconds", "value": seconds }),
+                );
+                let at = ("replicasets", replica_set.as_str());
+                self.patch_places(PODS, rollout, &sets, at, &operations)
+                    .await
             }
             Action::Scale {
                 replica_set,
@@ -151,6 +159,66 @@ impl Actor {
     }
 }
 
+/// Makes a ReplicaSet, unless the Rollout has it already. Not by server-side apply: that refuses lists
+/// that have one key twice, such as two names for one port, which pods may have.
+async fn create_replica_set(
+    client: &Client,
+    namespace: &str,
+    body: Value,
+) -> Result<(), kube::Error> {
+    let kind = ApiResource::erase::<ReplicaSet>(&());
+    let sets: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind);
+    let set: DynamicObject = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
+    let parameters = PostParams {
+        field_manager: Some(MANAGER.into()),
+        ..PostParams::default()
+    };
+    let Err(error) = sets.create(&parameters, &set).await else {
+        return Ok(());
+    };
+    if !matches!(&error, kube::Error::Api(status) if status.is_already_exists()) {
+        return Err(error);
+    }
+    let controller = |set: &DynamicObject| {
+        let mut owners = set.owner_references().iter();
+        let owner = owners.find(|owner| owner.controller == Some(true));
+        owner.map(|owner| owner.uid.clone())
+    };
+    // The answer to an earlier request may have been lost.
+    let named = ListParams::default().fields(&format!("metadata.name={}", set.name_any()));
+    let there = sets.list(&named).await?;
+    let is_own = there.iter().any(|it| controller(it) == controller(&set));
+    if is_own { Ok(()) } else { Err(error) }
+}
+
+/// What the API server can never take is told apart from what it refuses now.
+fn invalid_revision(error: Error, hash: &str) -> Error {
+    match error {
+        Error::Refused {
+            rollout, source, ..
+        } if is_invalid(&source) => Error::InvalidRevision {
+            rollout,
+            hash: hash.to_owned(),
+            source,
+        },
+        other => other,
+    }
+}
+
+/// Whether an object breaks a rule of its kind, or cannot even be read as one.
+fn is_invalid(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.reason.as_str(), "Invalid" | "BadRequest"))
+}
+
+/// The test that a ReplicaSet is the one that was observed: one of the same name made since is another.
+fn same(observation: &Observation, name: &str) -> Option<Value> {
+    let set = observation
+        .replica_sets
+        .iter()
+        .find(|set| set.name == name)?;
+    Some(json!({ "op": "test", "path": "/metadata/uid", "value": set.uid }))
+}
+
 /// Scales the ReplicaSet that was observed, where it still has as many pods: one of the same name made since
 /// is another.
 fn scaling(observation: &Observation, name: &str, replicas: i32, revision: i64) -> Vec<Value> {
@@ -197,7 +265,9 @@ fn selection(observation: &Observation, service: &str, hash: &str) -> Vec<Value>
             vec![json!({ "op": "add", "path": place, "value": hash })]
         }
         None => {
-            let selector = json!({ HASH_LABEL: hash });
+            // One that nobody set gets the pods' own labels, too, which stay when it is given back.
+            let mut selector = observation.spec.selector.match_labels.clone();
+            selector.insert(HASH_LABEL.to_owned(), hash.to_owned());
             vec![json!({ "op": "add", "path": "/spec/selector", "value": selector })]
         }
     }

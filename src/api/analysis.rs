@@ -146,7 +146,7 @@ pub enum CheckMode {
 
 /// Weights of steps, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = Rule::new("self.from <= self.to").message("weights.from must not be above weights.to"))]
+#[x_kube(validation = Rule::new("(has(self.from) ? self.from : 0) <= (has(self.to) ? self.to : 100)").message("weights.from must not be above weights.to"))]
 pub struct WeightRange {
     /// Smallest weight, in percent.
     #[serde(default)]

@@ -37,7 +37,9 @@ pub use template::{AnalysisTemplate, AnalysisTemplateSpec};
 pub use traffic::{RouteKind, RouteReference, Traffic};
 pub use workload_ref::{DeletionPolicy, WorkloadKind, WorkloadReference};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt;
 
 /// API group of every custom resource.
@@ -80,7 +82,7 @@ pub const CHANGED_BY_ANNOTATION: &str = "countersign.dev/changed-by";
 /// The definitions of all custom resources, in the order in which they are installed.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![
+    let mut crds = vec![
         Rollout::crd(),
         RolloutPolicy::crd(),
         AnalysisTemplate::crd(),
@@ -88,7 +90,40 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         SignOff::crd(),
         Intervention::crd(),
         Freeze::crd(),
-    ]
+    ];
+    let versions = crds.iter_mut().flat_map(|crd| &mut crd.spec.versions);
+    let schemas = versions.filter_map(|it| it.schema.as_mut()?.open_api_v3_schema.as_mut());
+    for schema in schemas {
+        let spec = schema.properties.as_mut().and_then(|it| it.get_mut("spec"));
+        if let Some(spec) = spec {
+            without_defaults_in_lists(spec, false);
+        }
+    }
+    crds
+}
+
+/// Removes the defaults of what is within lists; what is absent there has the default all the same. Tools
+/// that compare a manifest with the live object, such as Argo CD, compare lists as a whole, and would see
+/// a difference for ever.
+fn without_defaults_in_lists(schema: &mut JSONSchemaProps, in_list: bool) {
+    if in_list {
+        schema.default = None;
+    }
+    for property in schema.properties.iter_mut().flat_map(|it| it.values_mut()) {
+        without_defaults_in_lists(property, in_list);
+    }
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(item)) => without_defaults_in_lists(item, true),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => {
+            for item in items {
+                without_defaults_in_lists(item, true);
+            }
+        }
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(value)) = &mut schema.additional_properties {
+        without_defaults_in_lists(value, in_list);
+    }
 }
 
 /// The definitions as YAML, each with the name of the file that holds it.

@@ -12,7 +12,7 @@ use super::plan::Tier;
 /// `errors` and `total` are selectors of counters of the whole service, without `{{revision}}`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("duration(self.period) >= duration('24h') && duration(self.period) <= duration('2160h')").message("objectives: period must be from 24h to 2160h (90 days)"))]
+#[x_kube(validation = Rule::new("!has(self.period) || (duration(self.period) >= duration('24h') && duration(self.period) <= duration('2160h'))").message("objectives: period must be from 24h to 2160h (90 days)"))]
 pub struct Objective {
     /// The objective's name, unique in its Rollout, template or policy.
     #[schemars(

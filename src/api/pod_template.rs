@@ -60,18 +60,16 @@ impl PodTemplate {
     }
 }
 
-/// Lists that merge by key under server-side apply, as they do in Kubernetes' own types.
+/// Lists that merge by key under server-side apply, as they do in Kubernetes' own types. Those that may name
+/// one key twice in a Deployment (`env`, `ports`, `hostAliases`, `imagePullSecrets`) are not among them: the
+/// API server takes no such list of a custom resource.
 const LIST_KEYS: &[(&str, &[&str])] = &[
     ("containers", &["name"]),
     ("initContainers", &["name"]),
     ("ephemeralContainers", &["name"]),
     ("volumes", &["name"]),
-    ("env", &["name"]),
-    ("ports", &["containerPort", "protocol"]),
     ("volumeMounts", &["mountPath"]),
     ("volumeDevices", &["devicePath"]),
-    ("imagePullSecrets", &["name"]),
-    ("hostAliases", &["ip"]),
     (
         "topologySpreadConstraints",
         &["topologyKey", "whenUnsatisfiable"],
@@ -135,15 +133,6 @@ fn open(schema: &mut Value) {
             "x-kubernetes-preserve-unknown-fields".into(),
             Value::Bool(true),
         );
-        // A key of a merged list must be set, so it needs the default that Kubernetes itself gives.
-        if let Some(protocol) = object
-            .get_mut("properties")
-            .filter(|properties| properties.get("containerPort").is_some())
-            .and_then(|properties| properties.get_mut("protocol"))
-            .and_then(Value::as_object_mut)
-        {
-            protocol.insert("default".into(), "TCP".into());
-        }
     }
     if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
         for (name, property) in properties.iter_mut() {
@@ -220,14 +209,26 @@ mod tests {
             schema.pointer(&format!("{container}/x-kubernetes-list-map-keys")),
             Some(&json!(["name"]))
         );
-        let ports = format!("{container}/items/properties/ports");
+        let mounts = format!("{container}/items/properties/volumeMounts");
         assert_eq!(
-            schema.pointer(&format!("{ports}/x-kubernetes-list-map-keys")),
-            Some(&json!(["containerPort", "protocol"]))
+            schema.pointer(&format!("{mounts}/x-kubernetes-list-map-keys")),
+            Some(&json!(["mountPath"]))
         );
-        assert_eq!(
-            schema.pointer(&format!("{ports}/items/properties/protocol/default")),
-            Some(&json!("TCP"))
-        );
+    }
+
+    #[test]
+    fn lists_that_may_name_a_key_twice_do_not_merge() {
+        let schema = schema();
+        let container = "/properties/spec/properties/containers/items/properties";
+        for list in [
+            &format!("{container}/ports"),
+            &format!("{container}/env"),
+            "/properties/spec/properties/hostAliases",
+            "/properties/spec/properties/imagePullSecrets",
+        ] {
+            let list = schema.pointer(list).unwrap();
+            assert_eq!(list.get("x-kubernetes-list-type"), None);
+            assert_eq!(list.get("type"), Some(&json!("array")));
+        }
     }
 }

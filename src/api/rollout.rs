@@ -101,7 +101,7 @@ pub struct RolloutSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     pub depends_on: Vec<String>,
-    /// Seconds for which a new pod must be ready before it counts as available.
+    /// Seconds for which a new pod must be ready before it counts as available; a longer time holds for pods that serve once no change is under way.
     #[serde(default)]
     #[schemars(range(min = 0, max = 86_400))]
     pub min_ready_seconds: i32,
@@ -363,6 +363,9 @@ pub struct Split {
     /// Since when all is as it should be and the routers have accepted it; absent while it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled_at: Option<Time>,
+    /// Since when the routes have had the present weights; only where their status does not say which generation it means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weighed_at: Option<Time>,
     /// The share that it is settled at, in percent.
     #[serde(default)]
     pub settled_weight: i32,

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.testers) || self.routes.exists(route, route.kind in ['HTTPRoute', 'GRPCRoute'])")
+    validation = Rule::new("!has(self.testers) || self.routes.exists(route, !has(route.kind) || route.kind in ['HTTPRoute', 'GRPCRoute'])")
         .message("traffic.testers needs an HTTPRoute or a GRPCRoute: in a VirtualService write a rule of your own that matches them"),
-    validation = Rule::new("self.routes.all(a, self.routes.exists_one(b, b.kind == a.kind && b.name == a.name))")
+    validation = Rule::new("self.routes.all(a, self.routes.exists_one(b, (has(b.kind) ? b.kind : 'HTTPRoute') == (has(a.kind) ? a.kind : 'HTTPRoute') && b.name == a.name))")
         .message("traffic.routes must name each route once: name several of its rules in one entry"),
 )]
 pub struct Traffic {

@@ -429,7 +429,7 @@ mod tests {
     /// Each rule's text, with a value for which it holds and one for which it does not.
     const RULES: [(&str, &str, &str); 49] = [
         (
-            "self.routes.all(a, self.routes.exists_one(b, b.kind == a.kind && b.name == a.name))",
+            "self.routes.all(a, self.routes.exists_one(b, (has(b.kind) ? b.kind : 'HTTPRoute') == (has(a.kind) ? a.kind : 'HTTPRoute') && b.name == a.name))",
             "{routes: [{name: a}, {kind: TCPRoute, name: a}]}",
             "{routes: [{name: a}, {kind: HTTPRoute, name: a}]}",
         ),
@@ -444,7 +444,7 @@ mod tests {
             "{workloadRef: {name: a}, selector: {}}",
         ),
         (
-            "!has(self.testers) || self.routes.exists(route, route.kind in ['HTTPRoute', 'GRPCRoute'])",
+            "!has(self.testers) || self.routes.exists(route, !has(route.kind) || route.kind in ['HTTPRoute', 'GRPCRoute'])",
             "{routes: [{name: a}], testers: {}}",
             "{routes: [{kind: VirtualService, name: a}], testers: {}}",
         ),
@@ -595,7 +595,11 @@ mod tests {
             "{metric: {query: a, max: 1}}",
             "{metric: {query: a, max: 1}, ceiling: 0.1}",
         ),
-        ("self.from <= self.to", "{from: 5}", "{from: 6, to: 5}"),
+        (
+            "(has(self.from) ? self.from : 0) <= (has(self.to) ? self.to : 100)",
+            "{from: 5}",
+            "{from: 6, to: 5}",
+        ),
         (
             "duration(self.within) > duration('0s')",
             "{within: 1ms}",
@@ -608,7 +612,7 @@ mod tests {
             "{min: 2, max: 1}",
         ),
         (
-            "duration(self.period) >= duration('24h') && duration(self.period) <= duration('2160h')",
+            "!has(self.period) || (duration(self.period) >= duration('24h') && duration(self.period) <= duration('2160h'))",
             "{period: 720h}",
             "{period: 1h}",
         ),

@@ -19,6 +19,7 @@ use super::gate::{Hold, HoldKind};
 use super::observation::{Observation, Unusable, Workload};
 use super::proposal::Proposal;
 use super::query::shown;
+use super::summary::counted;
 use super::{reason, route, workload};
 use crate::api::rollout::{Adopted, Change, Revision, RolloutStatus};
 use crate::api::{HASH_LABEL, MANAGER};
@@ -132,7 +133,8 @@ fn fewer_pods(observation: &Observation, change: &Change, workload: &Workload) -
     (takes_over && asked < workload.replicas).then(|| {
         let (name, replicas) = (&workload.name, workload.replicas);
         format!(
-            "spec.replicas asks for {asked} pods where Deployment {name} asks for {replicas}: set spec.replicas to {replicas}, or scale the Deployment down first"
+            "spec.replicas asks for {} where Deployment {name} asks for {replicas}: set spec.replicas to {replicas}, or scale the Deployment down first",
+            counted(asked, "pod")
         )
     })
 }
@@ -274,8 +276,10 @@ fn scaled_up(observation: &Observation, workload: &Workload) -> String {
     let who = workload.scaled_by.as_deref();
     let who = who.map_or_else(|| "somebody".into(), |who| shown(who, MAX_FOREIGN));
     format!(
-        "{who} scaled Deployment {} to {} pods, while Rollout {} serves in its place: remove `replicas` from where the Deployment comes from, such as its GitOps source, and scale the Rollout instead",
-        workload.name, workload.replicas, observation.name
+        "{who} scaled Deployment {} to {}, while Rollout {} serves in its place: remove `replicas` from where the Deployment comes from, such as its GitOps source, and scale the Rollout instead",
+        workload.name,
+        counted(workload.replicas, "pod"),
+        observation.name
     )
 }
 

@@ -779,6 +779,9 @@ impl Turn<'_> {
         if let Some(message) = smoke::failure(self.observation, change) {
             return Some((reason::SMOKE_FAILED, message));
         }
+        if let Some(message) = gate::invalid_template(self.observation, change) {
+            return Some((reason::TEMPLATE_INVALID, message));
+        }
         if let Some(message) = pods::crash_loop(self.observation, change) {
             return Some((reason::CRASH_LOOPING, message));
         }
@@ -1171,11 +1174,12 @@ impl Turn<'_> {
             }
             (_, None) => {
                 self.enter(change, Stage::Promoting, 100);
-                self.tell(
-                    change,
-                    reason::PROMOTING,
-                    format!("all {steps} steps have passed: {}", verdict_line(verdict)),
-                );
+                let passed = match steps {
+                    1 => "the only step has passed".to_owned(),
+                    steps => format!("all {steps} steps have passed"),
+                };
+                let message = format!("{passed}: {}", verdict_line(verdict));
+                self.tell(change, reason::PROMOTING, message);
             }
         }
         self.went_on = true;
@@ -1471,6 +1475,7 @@ fn notices(observation: &Observation, change: Option<&Change>) -> Vec<Notice> {
                 reason::ANALYSIS_FAILED
                     | reason::SMOKE_FAILED
                     | reason::CRASH_LOOPING
+                    | reason::TEMPLATE_INVALID
                     | reason::PROGRESS_DEADLINE_EXCEEDED
                     | reason::WAIT_EXPIRED
                     | reason::REJECTED

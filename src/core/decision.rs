@@ -85,6 +85,13 @@ pub enum Action {
         /// Number of the revision that it runs, which it is given where it has another.
         revision: i64,
     },
+    /// Let a ReplicaSet count its pods as available after another time.
+    SetMinReadySeconds {
+        /// The ReplicaSet's name.
+        replica_set: String,
+        /// Seconds for which a pod must be ready.
+        seconds: i32,
+    },
     /// Become the controller of an orphan whose pods match, or give a ReplicaSet its labels again.
     Adopt {
         /// The ReplicaSet's name.

@@ -173,6 +173,9 @@ fn references(
     if let Some(problem) = observation.unreadable_wishes.first() {
         return hold(HoldKind::Doubt, reason::WISHES_UNREADABLE, problem);
     }
+    if let Some(message) = invalid_template(observation, change) {
+        return hold(HoldKind::Doubt, reason::TEMPLATE_INVALID, message);
+    }
     if let Some((name, _)) = observation
         .services
         .iter()
@@ -216,6 +219,14 @@ pub fn stable_lost(observation: &Observation, status: &RolloutStatus) -> Option<
         ),
     };
     hold(HoldKind::Doubt, reason::STABLE_MISSING, message)
+}
+
+/// Why the change can never have pods, in the words of the API server.
+#[must_use]
+pub fn invalid_template(observation: &Observation, change: &Change) -> Option<String> {
+    let refused = observation.invalid_revision.as_ref()?;
+    let why = observation.write_failure.as_ref()?;
+    (*refused == change.pod_template_hash).then(|| format!("{why}: correct the pod template"))
 }
 
 fn routable(

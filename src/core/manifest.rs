@@ -166,6 +166,7 @@ fn serving(rollout: &str, template: &PodTemplate, replicas: i32) -> ReplicaSet {
         matches: true,
         labels_missing: false,
         replicas,
+        min_ready_seconds: 0,
         asked: None,
         current: replicas,
         ready: replicas,

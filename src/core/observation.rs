@@ -59,6 +59,9 @@ pub struct Observation {
     pub foreign_replica_sets: Option<Vec<String>>,
     /// Why the last write for this Rollout was refused, in the words of the API server.
     pub write_failure: Option<String>,
+    /// The revision whose ReplicaSet the API server refused as invalid in that write, by its hash.
+    #[serde(default)]
+    pub invalid_revision: Option<String>,
     /// The Services that the Rollout names; `None` for one that does not exist.
     pub services: BTreeMap<String, Option<Service>>,
     /// Services that the status remembers, the spec names no more, and that still select a revision.
@@ -160,6 +163,7 @@ impl Observation {
             promoted: BTreeMap::new(),
             foreign_replica_sets: None,
             write_failure: None,
+            invalid_revision: None,
             services: BTreeMap::new(),
             former_services: BTreeMap::new(),
             endpoints: BTreeMap::new(),
@@ -513,6 +517,9 @@ pub struct ReplicaSet {
     pub labels_missing: bool,
     /// Pods asked for.
     pub replicas: i32,
+    /// Seconds for which its pods must be ready before they count as available.
+    #[serde(default)]
+    pub min_ready_seconds: i32,
     /// What the controller itself asked for last.
     pub asked: Option<Asked>,
     /// Pods that exist.
@@ -525,6 +532,15 @@ pub struct ReplicaSet {
     pub failure: Option<String>,
     /// Its pod template as the Rollout had it, before the API server filled in defaults.
     pub template: PodTemplate,
+}
+
+/// Why the last look at a Rollout failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failure {
+    /// Why, in the words of the API server.
+    pub message: String,
+    /// The revision whose ReplicaSet it refuses as invalid, by its hash.
+    pub invalid_revision: Option<String>,
 }
 
 /// A number of pods that the controller asked for, which somebody else may have changed since.

@@ -787,7 +787,7 @@ pub fn change_digest(template: &PodTemplate, annotations: &BTreeMap<String, Stri
     let mut text = String::from(r#"{"provenance":"#);
     write_canonical(&Value::Object(provenance), &mut text);
     text.push_str(r#","template":"#);
-    write_canonical(&template.0, &mut text);
+    text.push_str(&canonical(template));
     text.push('}');
     hexadecimal(&Sha256::digest(text))
 }
@@ -824,13 +824,33 @@ pub fn pod_template_hash(template: &PodTemplate, collision_count: i32) -> String
 /// Members of objects are in the byte order of their keys; members that are null are left out, and
 /// so is an empty `creationTimestamp`, which Go's types write where nobody set one; lists keep their
 /// order; there is no space between tokens; strings and numbers are as `serde_json` writes them, so
-/// `1` and `1.0` are two numbers. Nothing else is left out: a field that this build does not know
+/// `1` and `1.0` are two numbers. A container's port without a protocol is one of `TCP`, as earlier
+/// definitions stored it. Nothing else is left out or filled in: a field that this build does not know
 /// counts like any other.
 #[must_use]
 pub fn canonical(template: &PodTemplate) -> String {
     let mut text = String::new();
-    write_canonical(&template.0, &mut text);
+    let mut template = template.0.clone();
+    fill_in_protocols(&mut template);
+    write_canonical(&template, &mut text);
     text
+}
+
+fn fill_in_protocols(template: &mut Value) {
+    for list in ["containers", "initContainers", "ephemeralContainers"] {
+        let containers = template.pointer_mut(&format!("/spec/{list}"));
+        let containers = containers.and_then(Value::as_array_mut);
+        let ports = containers
+            .into_iter()
+            .flatten()
+            .filter_map(|it| it.get_mut("ports")?.as_array_mut());
+        for port in ports.flatten().filter_map(Value::as_object_mut) {
+            let protocol = port.entry("protocol").or_insert(Value::Null);
+            if protocol.is_null() {
+                *protocol = "TCP".into();
+            }
+        }
+    }
 }
 
 fn write_canonical(value: &Value, text: &mut String) {
@@ -1355,16 +1375,17 @@ mod tests {
                                 "requests": { "cpu": "100m", "memory": "64Mi" },
                                 "limits": { "memory": "64Mi" },
                             },
-                            "ports": [{ "containerPort": 8080 }],
+                            // Stored with the protocol by definitions that filled it in.
+                            "ports": [{ "containerPort": 8080, "protocol": "TCP" }],
                         }],
                         "volumes": [{ "name": "tmp", "emptyDir": {} }],
                     },
                 }),
                 [
-                    "973c8cb038d548a4b261038ee352c3c198f3eaa1c5b0ed29c50b156062d17556",
-                    "7xs89p6rvp",
-                    "th6qzvmprw",
-                    "376e492ee52f014db121eed12aeebff50d64f432030239d17df9b428a8064576",
+                    "8e438867e7cfcdf752675ea3a14d7b63bb5d62980c62626cfca2fc8b50d87494",
+                    "gk2mpnvsln",
+                    "g5nhrwgk8k",
+                    "75704004897135206128cbabbf1de43b8082084e9ba099d94502aa0bd4d58a48",
                 ],
             ),
             (
@@ -1403,6 +1424,23 @@ mod tests {
                 "never change these: every rollout would start anew"
             );
         }
+    }
+
+    #[test]
+    fn a_port_without_a_protocol_is_one_of_tcp() {
+        let digests = |port: Value| {
+            let pods = json!({ "spec": { "containers": [{ "name": "w", "ports": [port] }] } });
+            let template = PodTemplate(pods);
+            let change = change_digest(&template, &BTreeMap::new());
+            (template_digest(&template), change)
+        };
+        let with = |protocol: &str| digests(json!({ "containerPort": 80, "protocol": protocol }));
+        assert_eq!(digests(json!({ "containerPort": 80 })), with("TCP"));
+        assert_eq!(
+            digests(json!({ "containerPort": 80, "protocol": null })),
+            with("TCP")
+        );
+        assert_ne!(with("UDP"), with("TCP"));
     }
 
     #[test]

@@ -103,6 +103,8 @@ pub const AWAITING_DEPENDENCY: &str = "AwaitingDependency";
 pub const QUEUED: &str = "Queued";
 /// All new pods crash again and again.
 pub const CRASH_LOOPING: &str = "CrashLooping";
+/// The API server takes no ReplicaSet with the new pod template.
+pub const TEMPLATE_INVALID: &str = "TemplateInvalid";
 /// The adopted workload cannot be used as it is.
 pub const WORKLOAD_INVALID: &str = "WorkloadInvalid";
 /// Somebody else scaled the adopted workload up, and it was scaled down again.

@@ -480,76 +480,136 @@ fn remove(path: &str) -> Value {
     json!({ "op": "remove", "path": path })
 }
 
-/// Why the routers of a route have not taken it up as it is now; `None` where they have. Istio does
-/// not say, so a VirtualService counts as taken up once it is written.
+/// What the status of a route says of the route as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acceptance {
+    /// Every parent has accepted this generation.
+    Accepted,
+    /// Every parent has accepted it, but this one does not say which generation (`observedGeneration` is
+    /// optional in the Gateway API).
+    Undated(String),
+    /// A parent has not accepted it, in a sentence.
+    Pending(String),
+}
+
+/// Conditions that a parent of a route must have.
+const ACCEPTANCE: [&str; 2] = ["Accepted", "ResolvedRefs"];
+
+/// Whether the parents of a route have accepted it as it is now. Istio writes no status, so a
+/// VirtualService counts as accepted once it is written.
 #[must_use]
-pub fn unaccepted(kind: RouteKind, object: &RouteObject) -> Option<String> {
+pub fn acceptance(kind: RouteKind, object: &RouteObject) -> Acceptance {
     if kind == RouteKind::VirtualService {
-        return None;
+        return Acceptance::Accepted;
     }
-    let generation = object
-        .object
-        .pointer("/metadata/generation")
-        .and_then(Value::as_i64);
+    let route = &object.object;
     let array = |path: &str| {
-        let array = object.object.pointer(path).and_then(Value::as_array);
+        let array = route.pointer(path).and_then(Value::as_array);
         array.into_iter().flatten()
     };
-    let mut any = false;
-    for parent in array("/spec/parentRefs") {
-        any = true;
-        let name = parent
-            .get("name")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        // Those of parents that it once had say nothing.
-        let told = array("/status/parents").filter(|it| is_of(it, parent));
-        let told: Vec<_> = told.map(|it| refusal(it, name, generation)).collect();
-        if told.is_empty() {
-            return Some(format!(
-                "Gateway {name} has not said whether it takes the route"
-            ));
+    let mut undated = None;
+    let mut references = array("/spec/parentRefs").peekable();
+    if references.peek().is_none() {
+        return Acceptance::Pending(
+            "no Gateway takes the route: it names none (spec.parentRefs)".to_owned(),
+        );
+    }
+    for reference in references {
+        let parent = parent_name(reference);
+        // Entries of parents that the route named before say nothing, and neither do those of controllers
+        // that only attach something to it, such as a policy.
+        let own = array("/status/parents").filter(|it| is_of(it, reference, route));
+        let says = |it: &&Value| ACCEPTANCE.iter().any(|kind| condition(it, kind).is_some());
+        let entries: Vec<_> = own.filter(says).collect();
+        let complete = |it: &&Value| ACCEPTANCE.iter().all(|kind| condition(it, kind).is_some());
+        for entry in &entries {
+            match entry_acceptance(entry, &parent, route) {
+                Acceptance::Accepted => {}
+                Acceptance::Undated(parent) => undated = Some(parent),
+                pending @ Acceptance::Pending(_) => return pending,
+            }
         }
-        if let Some(why) = told.into_iter().flatten().next() {
-            return Some(why);
+        if !entries.iter().any(complete) {
+            let said = if entries.is_empty() {
+                "whether it accepts the route"
+            } else {
+                "both Accepted and ResolvedRefs of the route"
+            };
+            return Acceptance::Pending(format!("{parent} has not said {said}"));
         }
     }
-    (!any).then(|| "no Gateway takes the route: it names none (spec.parentRefs)".to_owned())
+    undated.map_or(Acceptance::Accepted, Acceptance::Undated)
 }
 
-/// Why a parent does not take a route as it is now, by what its status says.
-fn refusal(status: &Value, name: &str, generation: Option<i64>) -> Option<String> {
-    ["Accepted", "ResolvedRefs"].into_iter().find_map(|wanted| {
-        let conditions = status.get("conditions").and_then(Value::as_array);
-        let mut conditions = conditions.into_iter().flatten();
-        let found = conditions.find(|it| it.get("type") == Some(&json!(wanted)));
-        let text = |key: &str| {
-            found
-                .and_then(|it| it.get(key)?.as_str())
-                .unwrap_or_default()
+/// A condition of one entry of a route's status.
+fn condition<'a>(entry: &'a Value, kind: &str) -> Option<&'a Value> {
+    let conditions = entry.get("conditions").and_then(Value::as_array);
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.find(|it| it.get("type").and_then(Value::as_str) == Some(kind))
+}
+
+/// What one entry of a route's status says of the route as it is now.
+fn entry_acceptance(entry: &Value, parent: &str, route: &Value) -> Acceptance {
+    let generation = route
+        .pointer("/metadata/generation")
+        .and_then(Value::as_i64);
+    let mut dated = true;
+    for kind in ACCEPTANCE {
+        let Some(found) = condition(entry, kind) else {
+            continue;
         };
-        let seen = found.and_then(|it| it.get("observedGeneration")?.as_i64());
-        if seen < generation {
-            return Some(format!(
-                "Gateway {name} has not taken it up as it is now ({wanted})"
+        let seen = found.get("observedGeneration").and_then(Value::as_i64);
+        dated &= seen.is_some() || generation.is_none();
+        if seen.is_some() && seen < generation {
+            return Acceptance::Pending(format!(
+                "{parent} has not taken it up as it is now ({kind})"
             ));
         }
-        let (reason, message) = (text("reason"), text("message"));
-        (text("status") != "True")
-            .then(|| format!("Gateway {name}: {wanted} is not True: {reason}: {message}"))
-    })
+        let text = |key: &str| found.get(key).and_then(Value::as_str).unwrap_or_default();
+        if text("status") != "True" {
+            let (reason, message) = (text("reason"), text("message"));
+            return Acceptance::Pending(format!(
+                "{parent}: {kind} is not True: {reason}: {message}"
+            ));
+        }
+    }
+    if dated {
+        Acceptance::Accepted
+    } else {
+        Acceptance::Undated(parent.to_owned())
+    }
 }
 
-/// Whether a parent's status is about this reference to it.
-fn is_of(status: &Value, reference: &Value) -> bool {
-    let keys = ["name", "sectionName", "port"];
-    let same = |key: &&str| status.pointer(&format!("/parentRef/{key}")) == reference.get(*key);
-    let namespace = |value: Option<&Value>| value.and_then(Value::as_str).map(ToOwned::to_owned);
-    let (told, asked) = (
-        namespace(status.pointer("/parentRef/namespace")),
-        namespace(reference.get("namespace")),
-    );
-    keys.iter().all(same) && (asked.is_none() || told == asked)
+/// A parent of a route in words, such as `Gateway public`.
+fn parent_name(reference: &Value) -> String {
+    let text = |key: &str| reference.get(key).and_then(Value::as_str);
+    let kind = text("kind").unwrap_or("Gateway");
+    format!("{kind} {}", text("name").unwrap_or_default())
+}
+
+/// Whether an entry of a route's status is about this reference to a parent. What either of them leaves
+/// out has the default of the Gateway API; a reference without a section or a port means all of them.
+fn is_of(entry: &Value, reference: &Value, route: &Value) -> bool {
+    let Some(of) = entry.get("parentRef") else {
+        return false;
+    };
+    let namespace = route.pointer("/metadata/namespace").and_then(Value::as_str);
+    let defaults = [
+        ("group", Some("gateway.networking.k8s.io")),
+        ("kind", Some("Gateway")),
+        ("namespace", namespace),
+        ("name", None),
+    ];
+    let same = |(key, default): &(&str, Option<&str>)| {
+        let text = |it: &Value| it.get(*key).and_then(Value::as_str).map(str::to_owned);
+        let default = || default.map(str::to_owned);
+        text(of).or_else(default) == text(reference).or_else(default)
+    };
+    let part = |key: &&str| {
+        let asked = reference.get(*key);
+        asked.is_none() || asked == of.get(*key)
+    };
+    defaults.iter().all(same) && ["sectionName", "port"].iter().all(part)
 }
 
 /// The subset of a DestinationRule: its place, and the revision that it selects.
@@ -625,9 +685,14 @@ pub fn release(rule: &RouteObject, subsets: &Subsets) -> Result<Vec<Value>, Prob
 
 /// What the controller's own route for testers has in its spec: the same parents and hostnames, and
 /// each rule's matches with the testers' mark, all of it to the canary. A more exact match goes first,
-/// so the owner's route need not be touched.
+/// so the owner's route need not be touched. `None` where no rule can match a tester.
 #[must_use]
-pub fn testers(kind: RouteKind, object: &RouteObject, rules: &[Rule], testers: &Testers) -> Value {
+pub fn testers(
+    kind: RouteKind,
+    object: &RouteObject,
+    rules: &[Rule],
+    testers: &Testers,
+) -> Option<Value> {
     let mark = mark(kind, testers);
     let rule = |rule: &Rule| {
         let matches = rule.value.get("matches").and_then(Value::as_array);
@@ -635,11 +700,9 @@ pub fn testers(kind: RouteKind, object: &RouteObject, rules: &[Rule], testers: &
         if matches.is_empty() {
             matches.push(json!({}));
         }
-        for one in matches.iter_mut().filter_map(Value::as_object_mut) {
-            let headers = one.entry("headers").or_insert_with(|| json!([]));
-            if let Some(headers) = headers.as_array_mut() {
-                headers.extend(mark.iter().cloned());
-            }
+        matches.retain_mut(|it| it.as_object_mut().is_some_and(|it| is_marked(it, &mark)));
+        if matches.is_empty() {
+            return None;
         }
         let mut backend = rule.canary.value.clone();
         if let Some(backend) = backend.as_object_mut() {
@@ -665,9 +728,13 @@ pub fn testers(kind: RouteKind, object: &RouteObject, rules: &[Rule], testers: &
                 }
             }
         }
-        own
+        Some(own)
     };
-    let mut spec = json!({ "rules": rules.iter().map(rule).collect::<Vec<_>>() });
+    let rules: Vec<_> = rules.iter().filter_map(rule).collect();
+    if rules.is_empty() {
+        return None; // a route without rules would match everything
+    }
+    let mut spec = json!({ "rules": rules });
     for key in ["parentRefs", "hostnames"] {
         if let (Some(value), Some(spec)) = (
             object.object.pointer(&format!("/spec/{key}")),
@@ -676,7 +743,34 @@ pub fn testers(kind: RouteKind, object: &RouteObject, rules: &[Rule], testers: &
             spec.insert(key.into(), value.clone());
         }
     }
-    spec
+    Some(spec)
+}
+
+/// Adds the testers' mark to one match of a rule; `false` where the match asks for something else in one of
+/// its headers, so that no tester has ever matched it. A header may stand only once in a match.
+fn is_marked(one: &mut Map<String, Value>, mark: &[Value]) -> bool {
+    let headers = one.entry("headers").or_insert_with(|| json!([]));
+    let Some(headers) = headers.as_array_mut() else {
+        return false;
+    };
+    let text = |header: &Value, key: &str| {
+        let text = header.get(key).and_then(Value::as_str);
+        text.map(str::to_owned)
+    };
+    let name = |header: &Value| text(header, "name").map(|name| name.to_ascii_lowercase());
+    let is_exact = |header: &Value| text(header, "type").is_none_or(|kind| kind == "Exact");
+    for header in mark {
+        match headers.iter_mut().find(|it| name(it) == name(header)) {
+            Some(own) if is_exact(own) && is_exact(header) => {
+                if text(own, "value") != text(header, "value") {
+                    return false;
+                }
+            }
+            Some(own) => own.clone_from(header),
+            None => headers.push(header.clone()),
+        }
+    }
+    true
 }
 
 /// What tells testers, as matches of headers.
@@ -986,39 +1080,118 @@ mod tests {
         }
     }
 
+    fn said(kind: &str, status: &str, generation: Option<i64>) -> Value {
+        let mut condition =
+            json!({ "type": kind, "status": status, "reason": "R", "message": "m" });
+        if let Some(generation) = generation {
+            condition["observedGeneration"] = json!(generation);
+        }
+        condition
+    }
+
+    /// An `HTTPRoute` with these parents, and entries of its status about parents with these conditions.
+    #[allow(clippy::needless_pass_by_value, reason = "it is made for the call")]
+    fn answered(references: Value, entries: Vec<(Value, Vec<Value>)>) -> Acceptance {
+        let mut route = object(json!({ "parentRefs": references }));
+        route.object["metadata"]["namespace"] = json!("shop");
+        let entry = |(of, conditions)| json!({ "parentRef": of, "conditions": conditions });
+        let entries: Vec<_> = entries.into_iter().map(entry).collect();
+        route.object["status"] = json!({ "parents": entries });
+        acceptance(RouteKind::HTTPRoute, &route)
+    }
+
+    fn pending(acceptance: Acceptance) -> String {
+        match acceptance {
+            Acceptance::Pending(why) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn a_route_is_taken_up_when_every_parent_says_so_of_this_generation() {
-        let condition = |kind: &str, status: &str, generation: i64| json!({ "type": kind, "status": status, "observedGeneration": generation, "reason": "R", "message": "m" });
-        let with = |conditions: Value| {
-            let mut route = object(json!({ "parentRefs": [{ "name": "gate" }] }));
-            route.object["status"] = json!({ "parents": [{ "parentRef": { "name": "gate", "namespace": "shop" }, "conditions": conditions }] });
-            unaccepted(RouteKind::HTTPRoute, &route)
+        let gate = json!({ "name": "gate" });
+        let with = |conditions: Vec<Value>| {
+            let of = json!({ "name": "gate", "namespace": "shop" });
+            answered(json!([gate]), vec![(of, conditions)])
         };
-        let good = |generation| {
-            json!([
-                condition("Accepted", "True", generation),
-                condition("ResolvedRefs", "True", generation)
-            ])
+        let both = |generation, resolved: &str| {
+            vec![
+                said("Accepted", "True", generation),
+                said("ResolvedRefs", resolved, generation),
+            ]
         };
-        assert_eq!(with(good(3)), None);
-        assert!(with(good(2)).unwrap().contains("has not taken it up"));
-        let refused = json!([
-            condition("Accepted", "True", 3),
-            condition("ResolvedRefs", "False", 3)
-        ]);
-        assert!(
-            with(refused)
-                .unwrap()
-                .ends_with("ResolvedRefs is not True: R: m")
-        );
-        let silent = object(json!({ "parentRefs": [{ "name": "gate" }] }));
-        assert!(
-            unaccepted(RouteKind::HTTPRoute, &silent)
-                .unwrap()
-                .contains("Gateway gate has not said")
-        );
-        assert!(unaccepted(RouteKind::HTTPRoute, &object(json!({}))).is_some());
-        assert_eq!(unaccepted(RouteKind::VirtualService, &silent), None);
+        assert_eq!(with(both(Some(3), "True")), Acceptance::Accepted);
+        let old = pending(with(both(Some(2), "True")));
+        assert!(old.contains("Gateway gate has not taken it up"), "{old}");
+        let undated = Acceptance::Undated("Gateway gate".into());
+        assert_eq!(with(both(None, "True")), undated);
+        for generation in [Some(3), None] {
+            let refused = pending(with(both(generation, "False")));
+            assert!(refused.ends_with("ResolvedRefs is not True: R: m"));
+        }
+        let silent = pending(answered(json!([gate]), vec![]));
+        assert!(silent.contains("Gateway gate has not said"), "{silent}");
+        let orphan = object(json!({}));
+        pending(acceptance(RouteKind::HTTPRoute, &orphan));
+        let istio = acceptance(RouteKind::VirtualService, &orphan);
+        assert_eq!(istio, Acceptance::Accepted);
+    }
+
+    #[test]
+    fn who_says_neither_accepted_nor_resolved_says_nothing_of_the_weights() {
+        let gate = json!({ "name": "gate" });
+        let both = |status: &str| {
+            vec![
+                said("Accepted", status, Some(3)),
+                said("ResolvedRefs", "True", Some(3)),
+            ]
+        };
+        let policy = || vec![said("example.org/PolicyAffected", "True", Some(1))];
+        let of = |entries: Vec<Vec<Value>>| {
+            let entries = entries.into_iter().map(|it| (gate.clone(), it));
+            answered(json!([gate]), entries.collect())
+        };
+        assert_eq!(of(vec![both("True"), policy()]), Acceptance::Accepted);
+        assert_eq!(of(vec![policy(), both("True")]), Acceptance::Accepted);
+        pending(of(vec![policy()]));
+        pending(of(vec![vec![]]));
+        pending(of(vec![both("True"), both("False")]));
+        // Half of what is needed, which another entry completes.
+        let half = || vec![said("Accepted", "True", Some(3))];
+        let why = pending(of(vec![half()]));
+        assert!(why.contains("both Accepted and ResolvedRefs"), "{why}");
+        assert_eq!(of(vec![half(), both("True")]), Acceptance::Accepted);
+    }
+
+    #[test]
+    fn what_a_parent_reference_leaves_out_has_the_default_of_the_gateway_api() {
+        let both = || {
+            vec![
+                said("Accepted", "True", Some(3)),
+                said("ResolvedRefs", "True", Some(3)),
+            ]
+        };
+        let full = json!({
+            "group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": "shop", "name": "gate",
+        });
+        let brief = json!({ "name": "gate" });
+        let section = json!({ "name": "gate", "sectionName": "https", "port": 443 });
+        let mesh = json!({ "group": "", "kind": "Service", "name": "gate" });
+        let accepted = |asked: &Value, of: &[&Value]| {
+            let entries = of.iter().map(|of| ((*of).clone(), both())).collect();
+            answered(json!([asked]), entries) == Acceptance::Accepted
+        };
+        assert!(accepted(&full, &[&brief]) && accepted(&brief, &[&full]));
+        assert!(accepted(&brief, &[&section]) && accepted(&section, &[&section]));
+        assert!(!accepted(&section, &[&brief]));
+        assert!(accepted(&mesh, &[&mesh]));
+        // A Gateway and a Service of one name are two parents.
+        assert!(!accepted(&mesh, &[&brief]) && !accepted(&brief, &[&mesh]));
+        let two = |of: Vec<(Value, Vec<Value>)>| answered(json!([brief, mesh]), of);
+        let why = pending(two(vec![(brief.clone(), both())]));
+        assert!(why.contains("Service gate has not said"), "{why}");
+        let all = vec![(brief.clone(), both()), (mesh.clone(), both())];
+        assert_eq!(two(all), Acceptance::Accepted);
     }
 
     #[test]
@@ -1037,7 +1210,7 @@ mod tests {
                 value: "yes".into(),
             }),
         };
-        let spec = testers(RouteKind::HTTPRoute, &route, &found, &who);
+        let spec = testers(RouteKind::HTTPRoute, &route, &found, &who).unwrap();
         assert_eq!(spec["hostnames"], json!(["shop.example"]));
         assert_eq!(spec["rules"][0]["timeouts"], json!({ "request": "5s" }));
         assert_eq!(
@@ -1050,5 +1223,35 @@ mod tests {
         let backends = spec["rules"][0]["backendRefs"].as_array().unwrap();
         assert_eq!(backends.len(), 1);
         assert_eq!(backends[0]["name"], "web-canary");
+    }
+
+    /// Of a match's headers each may stand once, or the API server refuses the route.
+    #[test]
+    fn testers_are_told_by_a_header_that_the_rule_asks_for_too() {
+        let header = |name: &str, value: &str| json!({ "name": name, "value": value });
+        let pattern = json!({ "type": "RegularExpression", "name": "x-user", "value": "a.*" });
+        let with = |matches: Value| {
+            let route = object(json!({ "rules": [{
+                "matches": matches, "backendRefs": [backend("web", 100), backend("web-canary", 0)],
+            }] }));
+            let found = rules(RouteKind::HTTPRoute, &route, &[], SIDES).unwrap();
+            let mark = crate::api::traffic::HeaderMatch {
+                name: "X-User".into(),
+                value: "anna".into(),
+            };
+            let who = Testers {
+                headers: vec![mark],
+                cookie: None,
+            };
+            let spec = testers(RouteKind::HTTPRoute, &route, &found, &who);
+            spec.map(|spec| spec["rules"][0]["matches"].clone())
+        };
+        let marked = json!({ "type": "Exact", "name": "X-User", "value": "anna" });
+        let same = json!([{ "headers": [header("x-user", "anna")] }]);
+        assert_eq!(with(same.clone()), Some(same));
+        let other = json!({ "headers": [header("x-user", "bert")] });
+        assert_eq!(with(json!([other])), None);
+        let one_of_two = with(json!([other, { "headers": [pattern] }]));
+        assert_eq!(one_of_two, Some(json!([{ "headers": [marked] }])));
     }
 }

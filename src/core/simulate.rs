@@ -45,6 +45,8 @@ pub struct World {
     pub observation: Observation,
     /// How long a pod takes to become available; `None`: it never does.
     pub pods_ready_after: Option<SignedDuration>,
+    /// Why the API server takes no new ReplicaSet; it takes them where this is left out.
+    pub template_refusal: Option<String>,
     /// What becomes of the Jobs that are made; they succeed unless it is set otherwise.
     pub jobs: Jobs,
     /// Jobs that were made so far.
@@ -67,6 +69,8 @@ pub struct World {
     pub status_writes: usize,
     /// How long routers take to accept a route as it is written, and to notice which pods are ready.
     pub routers_take: SignedDuration,
+    /// What routers write into the status of a route that they have taken up.
+    pub routers_say: fn(&mut Value),
     /// When routers accept the routes as they are, by their place.
     accepting: BTreeMap<usize, Timestamp>,
     /// What routers may still believe: when it was so, the shares of the sides, and the pods behind the
@@ -93,6 +97,7 @@ impl World {
             observation,
             pods_ready_after: Some(SignedDuration::from_secs(2)),
             metric: None,
+            template_refusal: None,
             jobs: Jobs::End(SignedDuration::from_secs(2), JobEnd::Succeeded),
             jobs_made: 0,
             ending: BTreeMap::new(),
@@ -103,6 +108,7 @@ impl World {
             broken: Vec::new(),
             status_writes: 0,
             routers_take: SignedDuration::from_millis(300),
+            routers_say: accept,
             accepting: BTreeMap::new(),
             beliefs: Vec::new(),
             lost: Vec::new(),
@@ -217,8 +223,13 @@ impl World {
                 replicas,
                 template,
             } => {
+                if let Some(why) = &self.template_refusal {
+                    self.observation.write_failure = Some(why.clone());
+                    self.observation.invalid_revision = Some(hash.clone());
+                    return;
+                }
                 let mut sets = self.observation.replica_sets.iter();
-                // It is applied: one that is there already stays the same one.
+                // One that is there already stays the same one.
                 if !sets.any(|set| set.name == *name) {
                     self.observation.replica_sets.push(ReplicaSet {
                         name: name.clone(),
@@ -230,6 +241,7 @@ impl World {
                         matches: true,
                         labels_missing: false,
                         replicas: 0,
+                        min_ready_seconds: self.observation.spec.min_ready_seconds,
                         asked: None,
                         current: 0,
                         ready: 0,
@@ -249,6 +261,15 @@ impl World {
                 let mut sets = self.observation.replica_sets.iter_mut();
                 if let Some(set) = sets.find(|set| set.name == *replica_set) {
                     set.revision = *revision;
+                }
+            }
+            Action::SetMinReadySeconds {
+                replica_set,
+                seconds,
+            } => {
+                let mut sets = self.observation.replica_sets.iter_mut();
+                if let Some(set) = sets.find(|set| set.name == *replica_set) {
+                    set.min_ready_seconds = *seconds;
                 }
             }
             Action::SelectRevision { service, hash } => {
@@ -356,7 +377,7 @@ impl World {
             let due = *at <= now;
             let route = observation.routes.get_mut(*place).map(|it| &mut it.object);
             if let Some(Ok(route)) = route.filter(|_| due) {
-                accept(&mut route.object);
+                (self.routers_say)(&mut route.object);
             }
             !due
         });

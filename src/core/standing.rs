@@ -65,14 +65,17 @@ pub fn describe(
 }
 
 /// Keeps the old status where only words moved whose time has not come: evidence alone, which was written
-/// lately and is rebuilt from Prometheus after a restart, or a routine wait that has just begun. Returns
-/// when such a wait is to be told.
+/// lately and is rebuilt from Prometheus after a restart, or a routine wait that has just begun. Words that
+/// are not true any more are never kept. Returns when such a wait is to be told.
 pub fn keep_quiet(
     observation: &Observation,
     new: &mut RolloutStatus,
     hold: Option<&Hold>,
 ) -> Option<Timestamp> {
     let old = &observation.status;
+    if is_outlived(old, new, observation.now) {
+        return None;
+    }
     let counted = |status: &RolloutStatus| -> Option<Timestamp> {
         let evidence = &status.change.as_ref()?.evidence;
         let ends = evidence.checks.iter();
@@ -101,6 +104,21 @@ pub fn keep_quiet(
         return Some(told_at);
     }
     None
+}
+
+/// Whether a status names a wait that is over, or a time that has passed or is another one by now.
+fn is_outlived(old: &RolloutStatus, new: &RolloutStatus, now: Timestamp) -> bool {
+    let wait_is_over = hold_reason(old).is_some() && hold_reason(old) != hold_reason(new);
+    let named = times(&old.message);
+    let time_is_over = named.iter().any(|at| *at <= now);
+    wait_is_over || time_is_over || (!named.is_empty() && named != times(&new.message))
+}
+
+/// The times until which a message says that something lasts.
+fn times(message: &str) -> Vec<Timestamp> {
+    let after = message.split("until ").skip(1);
+    let words = after.filter_map(|rest| rest.split([' ', ',', ';', ')']).next());
+    words.filter_map(|word| word.parse().ok()).collect()
 }
 
 /// Until when a wait is no news: what every change waits for, and nothing that goes wrong.
@@ -249,7 +267,19 @@ fn phase(
             ) => Phase::Progressing,
             _ => Phase::Held,
         };
-        return (phase, hold.message.clone());
+        let counts = [
+            reason::AWAITING_EVIDENCE,
+            reason::AWAITING_PERSON,
+            reason::CHECK_FAILING,
+            reason::OUT_OF_BOUNDS,
+        ];
+        let change = status.change.as_ref();
+        let change = change.filter(|_| counts.contains(&hold.reason.as_str()));
+        let message = match change {
+            Some(change) => as_of(change, &hold.message),
+            None => hold.message.clone(),
+        };
+        return (phase, message);
     }
     let Some(change) = &status.change else {
         let revision = status.stable.as_ref().map_or(0, |stable| stable.revision);
@@ -265,6 +295,10 @@ fn phase(
         |line| format!("{}: {}", line.reason, line.message),
     );
     let message = match (&change.watched_until, &change.kept_until) {
+        (Some(until), _) if until.0 <= observation.now => format!(
+            "revision {} serves; the last windows of its watch are still to be judged",
+            change.revision
+        ),
         (Some(until), _) => format!(
             "revision {} serves, watched until {:.0}",
             change.revision, until.0
@@ -324,6 +358,7 @@ fn set_conditions(
         facts.push(fact(adoption::ADOPTED, stands, why, &message));
     }
     facts.extend(foreign_fact(observation));
+    facts.extend(undated_fact(observation));
     facts.extend(
         status
             .change
@@ -352,10 +387,12 @@ fn workload_facts(
     let limits = workload::limits(observation);
     let least = limits.desired - limits.unavailable;
     let available = status.available_replicas >= least;
-    let pods = format!(
-        "{} of {} pods are available",
-        status.available_replicas, limits.desired
-    );
+    let pods = match (status.available_replicas, limits.desired) {
+        (available, desired) if available > desired => {
+            format!("{available} pods are available, and spec.replicas asks for {desired}")
+        }
+        (available, desired) => format!("{available} of {desired} pods are available"),
+    };
     let change = status.change.as_ref();
     let rejected = change.is_some_and(|change| {
         change.outcome == Some(Outcome::RolledBack) && decide::is_same(change, proposal)
@@ -372,6 +409,7 @@ fn workload_facts(
         let refusals = [
             reason::CONFLICT,
             reason::WORKLOAD_INVALID,
+            reason::TEMPLATE_INVALID,
             reason::SERVICE_NOT_FOUND,
             reason::ROUTER_NOT_INSTALLED,
             reason::ROUTE_NOT_FOUND,
@@ -482,6 +520,16 @@ fn foreign_fact(observation: &Observation) -> Option<Fact> {
     Some(fact(FOREIGN_PODS, true, reason::NOT_OWNED, &message))
 }
 
+/// That a router does not say which version of a route it accepts, where it does not.
+fn undated_fact(observation: &Observation) -> Option<Fact> {
+    let parents: Vec<_> = traffic::undated_parents(observation).into_iter().collect();
+    let message = format!(
+        "the status of a route does not say which generation it means (observedGeneration), for {}: a new weight counts as accepted 5 s after it was written",
+        parents.join(", ")
+    );
+    (!parents.is_empty()).then(|| fact("WeightsConfirmed", None, "NoObservedGeneration", &message))
+}
+
 /// Whether the API server proves who signs, where the plan asks for signatures.
 fn admission_fact(observation: &Observation, change: &Change) -> Option<Fact> {
     if !sign_off::is_asked_for(change) || change.initial || change.outcome.is_some() {
@@ -521,7 +569,7 @@ fn analysis_fact(change: &Change, proposal: &Proposal) -> Option<Fact> {
             "there is no check",
         ));
     }
-    let message = summary::line(&change.evidence);
+    let message = as_of(change, &summary::line(&change.evidence));
     if change.outcome == Some(Outcome::RolledBack) {
         return Some(fact("Analysis", false, &last_end(change), &message));
     }
@@ -539,6 +587,18 @@ fn analysis_fact(change: &Change, proposal: &Proposal) -> Option<Fact> {
         ),
         None => fact("Analysis", true, "Counted", &message),
     })
+}
+
+/// What was counted, with the end of the newest window that was: the status is not written with each.
+fn as_of(change: &Change, message: &str) -> String {
+    let checks = change.evidence.checks.iter();
+    let newest = checks
+        .filter_map(|check| check.last_window_end.as_ref())
+        .max();
+    newest.map_or_else(
+        || message.to_owned(),
+        |end| format!("as of {:.0}: {message}", end.0),
+    )
 }
 
 fn last_end(change: &Change) -> String {

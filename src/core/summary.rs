@@ -142,8 +142,12 @@ pub fn still_needed(evidence: &CheckEvidence, change: &Change) -> String {
         ", and none was served in a whole window of this step yet".into()
     };
     format!(
-        "about {} more requests are needed {because}{time}",
-        thousands(needed)
+        "about {} needed {because}{time}",
+        if needed.round() > 1.0 {
+            format!("{} more requests are", thousands(needed))
+        } else {
+            "1 more request is".into()
+        }
     )
 }
 
@@ -219,16 +223,14 @@ fn rates(evidence: &CheckEvidence) -> String {
         } else {
             0.0
         };
-        format!(
-            "{}% of {}",
-            significant_text(rate),
-            thousands(counts.requests)
-        )
+        format!("{}% of", significant_text(rate))
     };
     format!(
-        "canary {} requests against stable {}",
+        "canary {} {} against stable {} {}",
         rate(evidence.canary),
-        rate(evidence.stable)
+        counted(evidence.canary.requests, "request"),
+        rate(evidence.stable),
+        thousands(evidence.stable.requests)
     )
 }
 
@@ -262,6 +264,18 @@ pub fn thousands(value: f64) -> String {
         text.insert(0, '-');
     }
     text
+}
+
+/// A number of things, such as `1 pod` or `2 pods`.
+#[must_use]
+pub fn counted(number: impl Into<f64>, thing: &str) -> String {
+    let number = number.into();
+    let plural = if (number.round() - 1.0).abs() < f64::EPSILON {
+        ""
+    } else {
+        "s"
+    };
+    format!("{} {thing}{plural}", thousands(number))
 }
 
 /// A length of time in seconds, as people say it.

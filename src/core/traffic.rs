@@ -12,6 +12,8 @@
 //! | `Promoted` | as it was, and 0 once the stable Service has moved to the same pods |
 //! | `RollingBack` | 0, or what stable cannot carry yet where it gave up capacity |
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -19,13 +21,16 @@ use serde_json::Value;
 use super::decision::{Action, Notice};
 use super::observation::{Absence, Observation, Route, RouteObject};
 use super::replicas::{self, Limits, Present, Share};
-use super::route::{self, Sides};
+use super::route::{self, Acceptance, Sides};
 use super::{name, reason, workload};
 use crate::api::rollout::{Change, RolloutStatus, Split, Stage};
 use crate::api::traffic::RouteKind;
 
 /// Longest name of a route.
 const MAX_NAME: usize = 253;
+/// How long after its weights were written a route counts as accepted whose status does not say which
+/// generation it means.
+const UNDATED: SignedDuration = SignedDuration::from_secs(5);
 /// Least time between two corrections of what somebody else sets.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 
@@ -484,7 +489,9 @@ fn wanted_testers(
         workload::present(observation, status),
     );
     let served = able && tested && can_take(observation, change, limits, &present, 0);
-    served.then(|| route::testers(kind, object, rules, testers))
+    served
+        .then(|| route::testers(kind, object, rules, testers))
+        .flatten()
 }
 
 fn is_tested(status: &RolloutStatus) -> bool {
@@ -564,15 +571,16 @@ pub fn unsettled(observation: &Observation, status: &RolloutStatus) -> Option<St
                 rule.label
             ));
         }
-        if let Some(why) = route::unaccepted(kind, object) {
+        if let Some(why) = unaccepted(observation, kind, object, share) {
             return Some(format!("{kind} {name} at {share}%: {why}"));
         }
         if wanted_testers(observation, status, route, object, &rules).is_some() {
             let own = route.testers.as_ref();
-            let why = own.map_or_else(
-                || Some("it is not there yet".into()),
-                |own| route::unaccepted(kind, own),
-            );
+            let why = match own.map(|own| route::acceptance(kind, own)) {
+                None => Some("it is not there yet".into()),
+                Some(Acceptance::Pending(why)) => Some(why),
+                Some(Acceptance::Accepted | Acceptance::Undated(_)) => None,
+            };
             if let Some(why) = why {
                 return Some(format!("{kind} {} for testers: {why}", testers_name(name)));
             }
@@ -584,6 +592,51 @@ pub fn unsettled(observation: &Observation, status: &RolloutStatus) -> Option<St
         }
     }
     None
+}
+
+/// Why the routers have not accepted a route with the canary's present share; `None` where they have.
+/// Where a status does not say which generation it means, it counts a while after the weights were seen.
+fn unaccepted(
+    observation: &Observation,
+    kind: RouteKind,
+    object: &RouteObject,
+    share: i32,
+) -> Option<String> {
+    let parent = match route::acceptance(kind, object) {
+        Acceptance::Accepted => return None,
+        Acceptance::Pending(why) => return Some(why),
+        Acceptance::Undated(parent) => parent,
+    };
+    let seconds = UNDATED.as_secs();
+    let over = weighed_at(observation, share)
+        .is_some_and(|since| observation.now.duration_since(since.0) >= UNDATED);
+    (!over).then(|| {
+        format!(
+            "{parent} does not say which version of it it accepts (observedGeneration), so that counts {seconds} s after the weights were written"
+        )
+    })
+}
+
+/// Since when the routes have given the canary this share, as the status has it.
+fn weighed_at(observation: &Observation, share: i32) -> Option<&Time> {
+    let before = observation.status.traffic.as_ref()?;
+    before
+        .weighed_at
+        .as_ref()
+        .filter(|_| before.weight == share)
+}
+
+/// Parents of routes that do not say which generation of a route they accept, such as `Service mesh`.
+#[must_use]
+pub fn undated_parents(observation: &Observation) -> BTreeSet<String> {
+    let parent = |route: &Route| {
+        let object = route.object.as_ref().ok()?;
+        match route::acceptance(route.reference.kind, object) {
+            Acceptance::Undated(parent) => Some(parent),
+            Acceptance::Accepted | Acceptance::Pending(_) => None,
+        }
+    };
+    observation.routes.iter().filter_map(parent).collect()
 }
 
 /// Why the present step has not begun though its pods are there, in a sentence.
@@ -640,6 +693,13 @@ pub fn note(observation: &Observation, status: &mut RolloutStatus) {
         let since = before.settled_at.clone().filter(|_| same);
         since.unwrap_or(Time(observation.now))
     });
+    let at_weights = observation.routes.iter().all(|route| {
+        rules_of(observation, route).is_ok_and(|rules| rules.iter().all(|it| it.is_at(wanted)))
+    });
+    let weighed_at = (at_weights && !undated_parents(observation).is_empty()).then(|| {
+        let since = weighed_at(observation, wanted).cloned();
+        since.unwrap_or(Time(observation.now))
+    });
     let limits = workload::limits(observation);
     let drained = settled_at
         .as_ref()
@@ -647,6 +707,7 @@ pub fn note(observation: &Observation, status: &mut RolloutStatus) {
     status.traffic = Some(Split {
         weight: share(observation).unwrap_or(before.weight),
         settled_at,
+        weighed_at,
         drained_weight: if drained && pods_follow(limits) {
             wanted
         } else {

@@ -194,6 +194,7 @@ pub fn actions(
     } else {
         selections(observation, status)
     };
+    actions.extend(min_ready_seconds(observation, status));
     let moved = !selections.is_empty();
     actions.extend(selections);
     if !contested {
@@ -202,6 +203,28 @@ pub fn actions(
     actions.extend(scaling(observation, proposal, status, moved, held));
     actions.extend(history(observation, status));
     actions
+}
+
+/// The ReplicaSets of stable and canary count pods as available as the spec asks now. A longer time makes
+/// pods that serve unavailable until it is over, so that waits until nothing rests on their number.
+fn min_ready_seconds(observation: &Observation, status: &RolloutStatus) -> Vec<Action> {
+    let seconds = observation.spec.min_ready_seconds;
+    let at_rest = status
+        .change
+        .as_ref()
+        .is_none_or(|change| change.stage == Stage::RolledBack);
+    let roles = roles(status);
+    let sets = [roles.stable, roles.canary].into_iter();
+    let sets = sets.filter_map(|hash| with_hash(observation, hash));
+    let outdated = sets.filter(|set| {
+        let harmless = seconds < set.min_ready_seconds || set.replicas == 0 || at_rest;
+        set.min_ready_seconds != seconds && harmless && !observation.deleting
+    });
+    let action = |set: &ReplicaSet| Action::SetMinReadySeconds {
+        replica_set: set.name.clone(),
+        seconds,
+    };
+    outdated.map(action).collect()
 }
 
 fn ownership(observation: &Observation) -> Vec<Action> {

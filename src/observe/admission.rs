@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, OnceCell};
 
 use super::reads::{Reads, tried};
+use crate::api_server::sentence;
 use crate::core::observation::Admission;
 
 macro_rules! chart_file {
@@ -111,7 +112,10 @@ impl AdmissionCheck {
         let (objects, stamps) = match self.expected().await {
             Ok(expected) => expected,
             Err(error) => {
-                let problem = format!("the admission policies cannot be checked: {error}");
+                let problem = format!(
+                    "the admission policies cannot be checked: {}",
+                    sentence(&error)
+                );
                 return Admission {
                     problems: vec![problem],
                     ..Admission::default()
@@ -158,7 +162,8 @@ impl AdmissionCheck {
         let resource = ApiResource::from_gvk(&gvk);
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
         let found = Reads::Newest.get_opt(&api, &name).await;
-        let found = found.map_err(|error| format!("{kind} {name} cannot be read: {error}"))?;
+        let found =
+            found.map_err(|error| format!("{kind} {name} cannot be read: {}", sentence(&error)))?;
         let missing = || format!("{kind} {name} is missing: upgrade the chart's release");
         let found = found.ok_or_else(missing)?;
         if found.data.get("spec") != expected.data.get("spec") {

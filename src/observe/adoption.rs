@@ -21,6 +21,7 @@ use crate::api::{
     GROUP, HASH_LABEL, KEEP_FINALIZER, MANAGED_BY_LABEL, PROVENANCE_PREFIX, PodTemplate,
     ROLLOUT_UID_LABEL, Rollout, Selector, TEMPLATE_DIGEST_ANNOTATION,
 };
+use crate::api_server::sentence;
 use crate::core::observation::{Autoscaler, Farewell, Observation, Unusable, Workload};
 use crate::core::{adoption, provenance};
 use crate::telemetry::Telemetry;
@@ -93,7 +94,7 @@ impl Observer {
             Ok(_) => Err(Unusable::Missing),
             // Whatever the reason: a rollback under way must not depend on it.
             Err(error) => Err(Unusable::Unreadable {
-                message: error.to_string(),
+                message: sentence(&error),
             }),
         }
     }

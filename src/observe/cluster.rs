@@ -20,10 +20,11 @@ use crate::api::{
     AnalysisTemplate, AnalysisTemplateSpec, HASH_LABEL, PodTemplate, ROLLOUT_UID_LABEL, Rollout,
     RolloutPolicy, RolloutRun, RolloutStatus,
 };
+use crate::api_server::sentence;
 use crate::core::checks::Checks;
 use crate::core::decide;
 use crate::core::observation::{
-    CheckWindows, ErrorRates, NamedPolicy, PastRun, ReplicaSet, Service,
+    CheckWindows, ErrorRates, Failure, NamedPolicy, PastRun, ReplicaSet, Service,
 };
 use crate::core::{Observation, analysis, checks, policy, provenance, workload};
 
@@ -94,13 +95,13 @@ impl Observer {
 
     /// Observes one Rollout; `None` if it is gone, or being deleted without waiting for the controller.
     ///
-    /// `failure` is what the last write was refused for, so that it can be named in the status. What
+    /// `failure` is why the last look failed, so that it can be named in the status. What
     /// Prometheus said `before` of the same version is not asked again.
     pub async fn observe(
         &self,
         namespace: &str,
         name: &str,
-        failure: Option<String>,
+        failure: Option<Failure>,
         before: Option<Seen>,
     ) -> Result<Option<Observed>, kube::Error> {
         let Some((mut rollout, unknown)) = self.stored(namespace, name).await? else {
@@ -113,7 +114,10 @@ impl Observer {
         let workload = self.adopt(&mut rollout, namespace).await?;
         let mut observation = self.surroundings(&rollout, namespace).await?;
         observation.workload = workload;
-        observation.write_failure = failure;
+        let failure = failure.map(|it| (it.message, it.invalid_revision));
+        let (message, invalid_revision) = failure.unzip();
+        observation.write_failure = message;
+        observation.invalid_revision = invalid_revision.flatten();
         observation.unknown_status = unknown;
         self.farewell(&rollout, &mut observation);
         // Side by side: how long a look takes is how long a bad canary keeps its traffic.
@@ -474,7 +478,10 @@ impl Observer {
                     "AnalysisTemplate {name} does not exist in this namespace: create it, or remove it from analysis.templates"
                 )),
                 // Whatever the reason: the checks that count already go on, and nothing is promoted.
-                Err(error) => Err(format!("AnalysisTemplate {name} cannot be read: {error}")),
+                Err(error) => Err(format!(
+                    "AnalysisTemplate {name} cannot be read: {}",
+                    sentence(&error)
+                )),
             };
             (name.clone(), template)
         });

@@ -10,6 +10,7 @@ use super::pods::{containers, failures, is_controlled_by, trouble};
 use super::reads::{Reads, tried};
 use crate::api::ROLLOUT_UID_LABEL;
 use crate::api::rollout::Change;
+use crate::api_server::sentence;
 use crate::core::observation::{Job, JobEnd};
 use crate::core::{Observation, smoke};
 
@@ -37,7 +38,7 @@ impl Observer {
         let jobs: Api<ApiJob> = Api::namespaced(self.client.clone(), &observation.namespace);
         let selector = format!("{ROLLOUT_UID_LABEL}={}", observation.uid);
         let found = Reads::Newest.list(&jobs, &selector).await;
-        let found = found.map_err(|error| error.to_string())?.items;
+        let found = found.map_err(|error| sentence(&error))?.items;
         let own = found.iter().filter(|job| is_own(job, &observation.uid));
         let mut own: Vec<_> = own.map(job).collect();
         if awaited {
@@ -58,7 +59,9 @@ impl Observer {
         let parameters = ListParams::default().labels(&selector).limit(MAX_PODS);
         match tried(|| pods.list(&parameters)).await {
             Ok(pods) => describe(job, &pods.items),
-            Err(error) => job.waiting = Some(format!("its pods cannot be read: {error}")),
+            Err(error) => {
+                job.waiting = Some(format!("its pods cannot be read: {}", sentence(&error)));
+            }
         }
     }
 }

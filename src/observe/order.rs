@@ -26,6 +26,7 @@ use super::watches::{Claim, Trigger};
 use crate::api::plan::Tier;
 use crate::api::rollout::{RolloutStatus, Stage};
 use crate::api::{Rollout, RolloutPolicySpec};
+use crate::api_server::sentence;
 use crate::core::observation::{Dependency, Rival};
 use crate::core::order::{self, Reach};
 use crate::core::{Observation, policy, reason, standing};
@@ -108,7 +109,7 @@ impl Observer {
         let read = tokio::time::timeout(PATIENCE, self.rivals(observation, reach)).await;
         observation.rivals = Some(match read {
             Ok(Ok(rivals)) => Ok(rivals),
-            Ok(Err(error)) => Err(format!("Rollouts cannot be read: {error}")),
+            Ok(Err(error)) => Err(format!("Rollouts cannot be read: {}", sentence(&error))),
             Err(_) => Err(format!(
                 "Rollouts cannot be read: no answer within {PATIENCE:?}"
             )),

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use super::cluster::Observer;
 use super::reads::Reads;
 use crate::api::{Freeze, Intervention, SignOff};
+use crate::api_server::sentence;
 use crate::core::observation::{
     Admission, IncidentAnswer, NamedFreeze, Observation, SeenIntervention, SeenSignOff,
 };
@@ -214,7 +215,7 @@ pub(super) async fn in_time<T>(
 ) -> Result<T, String> {
     match tokio::time::timeout(PATIENCE, read).await {
         Ok(Ok(read)) => Ok(read),
-        Ok(Err(error)) => Err(format!("{what} cannot be read: {error}")),
+        Ok(Err(error)) => Err(format!("{what} cannot be read: {}", sentence(&error))),
         Err(_) => Err(format!(
             "{what} cannot be read: no answer within {PATIENCE:?}"
         )),

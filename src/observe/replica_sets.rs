@@ -163,6 +163,7 @@ fn replica_set(rollout: &Rollout, uid: &str, set: &DynamicObject) -> Option<Repl
         matches: rollout.spec.selector.matches(&pod_labels),
         labels_missing: owned && !is_labelled(set, uid, &pod_labels),
         replicas: number(set, "/spec/replicas"),
+        min_ready_seconds: number(set, "/spec/minReadySeconds"),
         asked: set
             .annotations()
             .get(ASKED_ANNOTATION)

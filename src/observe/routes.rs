@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::cluster::Observer;
 use crate::api::traffic::{ISTIO, RouteKind, RouteReference};
 use crate::api::{MANAGER, Rollout};
+use crate::api_server::sentence;
 use crate::core::Observation;
 use crate::core::observation::{Absence, ReplicaSet, Route, RouteObject};
 use crate::core::traffic::{shared_rules, testers_name};
@@ -161,7 +162,7 @@ impl Observer {
                     }
                 }
                 Err(error) => {
-                    let message = error.to_string();
+                    let message = sentence(&error);
                     return Err(Absence::Unreadable { message });
                 }
             }
@@ -265,6 +266,7 @@ mod tests {
             current: 1,
             ready: 1,
             available: 1,
+            min_ready_seconds: 0,
             asked: None,
             failure: None,
             template: PodTemplate::default(),

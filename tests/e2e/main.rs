@@ -30,6 +30,7 @@ mod evidence;
 mod examples;
 mod freeze;
 mod identity;
+mod inputs;
 mod leader;
 mod life;
 mod look;

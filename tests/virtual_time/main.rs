@@ -12,6 +12,7 @@ mod adoption;
 mod capacity;
 mod clocks;
 mod evidence;
+mod inputs;
 mod order;
 mod people;
 mod routes;

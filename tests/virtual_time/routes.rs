@@ -3,7 +3,7 @@
 use countersign::api::rollout::{Outcome, Stage};
 use countersign::api::{Duration, RouteReference, Step, Traffic};
 use countersign::core::observation::{Absence, Observation, Route, RouteObject, Service};
-use countersign::core::simulate::World;
+use countersign::core::simulate::{World, accept};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::SignedDuration;
 use proptest::prelude::*;
@@ -253,6 +253,67 @@ fn weights_that_somebody_else_sets_are_set_back_and_are_no_progress() {
         world.observation.now += SignedDuration::from_secs(1);
     }
     assert!((10..=13).contains(&corrections), "{corrections}");
+}
+
+/// `observedGeneration` is optional in the Gateway API, and Linkerd and APISIX leave it out.
+#[test]
+fn a_router_that_names_no_generation_is_believed_a_while_after_each_change() {
+    fn undated(route: &mut Value) {
+        accept(route);
+        let conditions = route.pointer_mut("/status/parents/0/conditions").unwrap();
+        for condition in conditions.as_array_mut().unwrap() {
+            condition
+                .as_object_mut()
+                .unwrap()
+                .remove("observedGeneration");
+        }
+    }
+    let mut world = routed(|seen| {
+        undated(&mut seen.routes[0].object.as_mut().unwrap().object);
+    });
+    world.routers_say = undated;
+    change(&mut world, "v2");
+    let (mut weighed, mut begun, mut said) = (None, None, false);
+    let promoted = world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), |observation| {
+        if weights(observation).1 == 5 {
+            weighed.get_or_insert(observation.now);
+        }
+        let change = observation.status.change.as_ref();
+        if begun.is_none() && change.is_some_and(|it| it.available_at.is_some()) {
+            begun = Some(observation.now);
+        }
+        let mut conditions = observation.status.conditions.iter();
+        said |= conditions.any(|it| it.type_ == "WeightsConfirmed");
+        let stable = observation.status.stable.as_ref();
+        stable.is_some_and(|it| it.revision == 2) && World::at_rest(observation)
+    });
+    assert!(promoted, "{:?}", world.observation.status);
+    assert!(said);
+    let settled = begun.unwrap().duration_since(weighed.unwrap());
+    assert!(settled >= SignedDuration::from_secs(5), "{settled}");
+    assert!(settled < SignedDuration::from_secs(8), "{settled}");
+    assert_eq!((world.broken.clone(), world.lost.clone()), (vec![], vec![]));
+}
+
+/// Such as one that attaches policies to routes, and says so in an entry of its own for the same parent.
+#[test]
+fn another_controller_beside_the_router_is_not_waited_for() {
+    fn beside(route: &mut Value) {
+        accept(route);
+        let policy = json!({ "type": "example.org/PolicyAffected", "status": "True" });
+        let entry = json!({ "parentRef": { "name": "gate" }, "conditions": [policy] });
+        let parents = route.pointer_mut("/status/parents").unwrap();
+        parents.as_array_mut().unwrap().push(entry);
+    }
+    let mut world = routed(|_| {});
+    world.routers_say = beside;
+    change(&mut world, "v2");
+    let promoted = world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), |observation| {
+        let stable = observation.status.stable.as_ref();
+        stable.is_some_and(|it| it.revision == 2) && World::at_rest(observation)
+    });
+    assert!(promoted, "{:?}", world.observation.status);
+    assert_eq!((world.broken.clone(), world.lost.clone()), (vec![], vec![]));
 }
 
 #[test]

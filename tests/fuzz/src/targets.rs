@@ -626,7 +626,7 @@ pub fn route(data: &[u8]) {
             subsets: &subsets,
         },
     ];
-    let _ = route::unaccepted(kind, &route);
+    let _ = route::acceptance(kind, &route);
     for sides in sides {
         let Ok(rules) = route::rules(kind, &route, &[], sides) else {
             continue;
