@@ -152,6 +152,7 @@ fn replica_set(rollout: &Rollout, uid: &str, set: &DynamicObject) -> Option<Repl
     Some(ReplicaSet {
         name: set.name_any(),
         uid: set.uid().unwrap_or_default(),
+        version: set.resource_version().unwrap_or_default(),
         hash,
         template_digest: set
             .annotations()
