@@ -49,10 +49,11 @@ impl Lease {
 
     /// A lease that is held and never renewed.
     #[cfg(test)]
-    pub fn held(client: Client) -> Self {
-        let lease = Self::new(client, "countersign-system", "test");
-        *lease.renewed.lock().unwrap() = Some(Instant::now());
-        lease
+    pub(crate) fn held(client: Client) -> Self {
+        Self {
+            renewed: Mutex::new(Some(Instant::now())),
+            ..Self::new(client, "countersign-system", "test")
+        }
     }
 
     /// Whether this replica may write now.

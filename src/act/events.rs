@@ -60,8 +60,8 @@ impl Recorder {
                     if lease.check().is_err() {
                         return;
                     }
-                    let published = publisher.publish(&event, &regarding);
-                    let problem = match tokio::time::timeout(TIMEOUT, published).await {
+                    let write = publisher.publish(&event, &regarding);
+                    let problem = match tokio::time::timeout(TIMEOUT, write).await {
                         Ok(Ok(())) => None,
                         Ok(Err(error)) => Some(error.to_string()),
                         Err(_) => Some(format!("no answer within {TIMEOUT:?}")),

@@ -66,7 +66,7 @@ impl Actor {
             Action::Adopt { replica_set } => {
                 let seen = seen(observation, replica_set);
                 let labels = seen.map(|set| set_labels(rollout, &set.template, &set.hash));
-                let patch = ownership(seen, &json!(labels), owner(rollout));
+                let patch = ownership(seen, &json!(labels), &owner(rollout));
                 self.patch_replica_set(rollout, observation, replica_set, patch)
                     .await
             }
@@ -74,7 +74,7 @@ impl Actor {
                 let seen = seen(observation, replica_set);
                 let own = json!({ "$patch": "delete", "uid": rollout.uid() });
                 let none = json!({ ROLLOUT_UID_LABEL: null });
-                let patch = ownership(seen, &none, own);
+                let patch = ownership(seen, &none, &own);
                 self.patch_replica_set(rollout, observation, replica_set, patch)
                     .await
             }
@@ -203,7 +203,7 @@ fn seen<'a>(observation: &'a Observation, name: &str) -> Option<&'a ReplicaSetSe
 
 /// Takes over or gives up the ReplicaSet that was observed; one of the same name made since is another.
 /// A strategic merge patch changes the one owner reference with this uid and leaves those of others.
-fn ownership(seen: Option<&ReplicaSetSeen>, labels: &Value, owner: Value) -> Value {
+fn ownership(seen: Option<&ReplicaSetSeen>, labels: &Value, owner: &Value) -> Value {
     let mut metadata = json!({ "labels": labels, "ownerReferences": [owner] });
     if let (Some(set), Some(metadata)) = (seen, metadata.as_object_mut()) {
         metadata.insert("uid".into(), json!(set.uid));

@@ -181,7 +181,7 @@ async fn a_promotion_that_is_not_written_is_in_no_metric() {
 /// What a leader decides that was cut off for so long that another leads by now.
 async fn late(scene: &Scene, actions: Vec<core::decision::Action>) -> (Seen, Decision) {
     let observed = scene.context.observer.observe("shop", "web", None, None);
-    let seen = observed.await.unwrap().unwrap().seen;
+    let seen = Box::pin(observed).await.unwrap().unwrap().seen;
     let decision = Decision {
         actions,
         ..decide(&seen.observation)
@@ -268,9 +268,9 @@ async fn owner_references_of_others_are_left_alone() {
         let done = actor.carry_out(&seen.rollout, it, &decision, Instant::now());
         done.await.unwrap();
         let asked = scene.server.asked();
-        let patch = asked.iter().find(|it| it.path == path).unwrap();
-        assert_eq!(patch.kind, "application/strategic-merge-patch+json");
-        assert_eq!(patch.body["metadata"]["ownerReferences"], own);
+        let write = asked.iter().find(|it| it.path == path).unwrap();
+        assert_eq!(write.kind, "application/strategic-merge-patch+json");
+        assert_eq!(write.body["metadata"]["ownerReferences"], own);
     }
 }
 
@@ -358,7 +358,7 @@ async fn nothing_is_begun_before_it_is_known_what_others_claim() {
         .claims
         .apply_watcher_event(&Event::Delete((*claim).clone()));
     let observed = scene.context.observer.observe("shop", "web", None, None);
-    let seen = observed.await.unwrap().unwrap().seen;
+    let seen = Box::pin(observed).await.unwrap().unwrap().seen;
     assert_eq!(seen.observation.conflicts.len(), 1);
     assert!(decide(&seen.observation).actions.is_empty());
 }

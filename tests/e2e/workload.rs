@@ -385,10 +385,8 @@ async fn owned_by_another(scene: &Scene, set: &str) -> String {
     let uid = made.unwrap().uid().unwrap();
     let owner = json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": "another", "uid": uid });
     let patch = Patch::Strategic(json!({ "metadata": { "ownerReferences": [owner] } }));
-    let patched = scene
-        .replica_sets()
-        .patch(set, &PatchParams::default(), &patch);
-    patched.await.unwrap();
+    let (sets, parameters) = (scene.replica_sets(), PatchParams::default());
+    sets.patch(set, &parameters, &patch).await.unwrap();
     uid
 }
 

@@ -588,13 +588,16 @@ enum Seen {
     Outdated,
 }
 
+/// A verdict, what the first step waits for until the deadline, and by tier what follows it and after how
+/// many deadlines.
+type Row = (Seen, &'static str, [(&'static str, i64); 4]);
+
 /// The table of docs/analysis.md, "At the deadline": each verdict in each tier, before and after it.
 #[test]
 fn what_each_verdict_means_in_each_tier_before_and_at_the_deadline() {
     use Seen::{Fail, NoChecks, NoData, Outdated, Pass, Scarce, StableAboveCeiling};
     let tiers = [Tier::Low, Tier::Medium, Tier::High, Tier::Critical];
-    // What the first step waits for until the deadline, what follows it, and after how many deadlines.
-    let rows: [(Seen, &str, [(&str, i64); 4]); 7] = [
+    let rows: [Row; 7] = [
         (Pass, "", [("StepStarted", 0); 4]),
         (Fail, "", [("AnalysisFailed", -1); 4]),
         (NoData, "NoSeries", [("ProgressDeadlineExceeded", 1); 4]),
