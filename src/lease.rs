@@ -47,6 +47,15 @@ impl Lease {
         }
     }
 
+    /// A lease that is held and never renewed.
+    #[cfg(test)]
+    pub(crate) fn held(client: Client) -> Self {
+        Self {
+            renewed: Mutex::new(Some(Instant::now())),
+            ..Self::new(client, "countersign-system", "test")
+        }
+    }
+
     /// Whether this replica may write now.
     pub fn check(&self) -> Result<(), NotLeading> {
         let renewed = self.renewed.lock().map_err(|_| NotLeading)?;

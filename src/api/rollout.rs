@@ -280,6 +280,9 @@ pub struct RolloutStatus {
     /// What the change waits for, in a word or two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
+    /// What kind of waiting that is, which says what deadline runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_kind: Option<WaitingKind>,
     /// Present step of all steps, such as `2/5`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
@@ -333,6 +336,21 @@ pub struct RolloutStatus {
     /// How far an adopted workload has handed over its pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted: Option<Adopted>,
+}
+
+/// Kinds of waiting, by the deadline that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WaitingKind {
+    /// A person or an idle workload wants it so: no deadline runs.
+    Wish,
+    /// People must sign: each gate has its own `waitAtMost`.
+    People,
+    /// Time alone ends it.
+    Time,
+    /// Pods, references or data are missing: `progressDeadlineSeconds` since the last progress.
+    Doubt,
+    /// The evidence is clean but scarce: `progressDeadlineSeconds` of waiting for it, then the tier decides.
+    Scarce,
 }
 
 /// How Services and routes split the traffic.
@@ -497,21 +515,34 @@ pub struct Change {
     /// When the present step began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_started_at: Option<Time>,
-    /// When the present step's pods were all available, from which its bake counts.
+    /// When the present step's pods were all available, from which its bake counts; later by the time in which some were missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub available_at: Option<Time>,
+    /// Since when some of the present step's pods are missing again; its bake and warm-up stand still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<Loss>,
+    /// Since when the present step's pods warm up, after all of them had been lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_from: Option<Time>,
     /// When it last made progress, from which the progress deadline counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progressed_at: Option<Time>,
     /// Since when every other gate before its first step is open and it waits for its turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued_at: Option<Time>,
+    /// The most that the present stage has reached: more than that is progress.
+    #[serde(default)]
+    pub progress: Reached,
+    /// Since when evidence is waited for, if that is later than the pods and the bake: after a pause, for example.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence_since: Option<Time>,
     /// Whether the present step's deadline was extended for scarce evidence.
     #[serde(default)]
     pub extended: bool,
-    /// Since when it waits for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub awaiting_since: Option<Time>,
+    /// Since when people are waited for, by gate.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 8))]
+    pub awaited_gates: BTreeMap<String, Time>,
     /// Length of one window of counting, fixed when the change begins.
     #[serde(default)]
     pub interval: super::Duration,
@@ -534,7 +565,7 @@ pub struct Change {
     pub evidence: Evidence,
     /// What happened, in order.
     #[serde(default)]
-    #[schemars(length(max = 200))]
+    #[schemars(length(max = 256))]
     pub transitions: Vec<Transition>,
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -548,6 +579,29 @@ pub struct Change {
     /// Until when the pods of the previous revision are kept after its promotion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_until: Option<Time>,
+}
+
+/// Pods of a step that were available and are missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Loss {
+    /// Since when.
+    pub since: Time,
+    /// Whether none was left at some moment since then.
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// How far a stage of a change has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Reached {
+    /// Most available pods of the revision that grows: the canary, or stable after a rollback.
+    #[serde(default)]
+    pub available: i32,
+    /// Largest share of the traffic that routers have accepted for the canary, in percent.
+    #[serde(default)]
+    pub weight: i32,
 }
 
 /// How far the smoke check of a change has come.

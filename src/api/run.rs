@@ -155,6 +155,6 @@ pub struct Progress {
     pub ended_at: Option<Time>,
     /// What happened, in order, with the numbers behind it.
     #[serde(default)]
-    #[schemars(length(max = 200))]
+    #[schemars(length(max = 256))]
     pub transitions: Vec<Transition>,
 }

@@ -217,10 +217,14 @@ fn warms_up(change: &Change, check: &Check, start: Timestamp) -> bool {
     if !matters || !is_of_step(change, start) {
         return false;
     }
+    let all_lost = change.lost.as_ref().filter(|lost| lost.all);
     let until = match (change.stage, &change.available_at, &change.step_started_at) {
-        (Stage::Stepping, None, _) => return true,
-        (Stage::Stepping, Some(since), _)
-        | (Stage::Promoting | Stage::Promoted, _, Some(since)) => since.0,
+        (Stage::Stepping, ..) if all_lost.is_some_and(|lost| start >= lost.since.0) => return true,
+        (Stage::Stepping, since, _) => match since.as_ref().max(change.warm_from.as_ref()) {
+            Some(since) => since.0,
+            None => return true,
+        },
+        (Stage::Promoting | Stage::Promoted, _, Some(since)) => since.0,
         _ => return false,
     };
     until

@@ -28,6 +28,7 @@ use super::gate::{self, Hold, HoldKind, Situation};
 use super::observation::{Observation, SeenIntervention};
 use super::proposal::{self, Proposal};
 use super::provenance::Contributor;
+use super::replicas::Limits;
 use super::sign_off::{self, SignOffs};
 use super::{
     adoption, answers, budget, checks, intervention, order, plan, pods, query, reason, record,
@@ -40,12 +41,21 @@ use crate::api::intervention::InterventionAction;
 use crate::api::objective::OnBurn;
 use crate::api::policy::OnScarceEvidence;
 use crate::api::rollout::{
-    Change, CheckVerdict, Evidence, Outcome, Revision, RolloutStatus, Stage, Transition,
+    Barred, Change, CheckVerdict, Evidence, Loss, Outcome, Reached, Revision, RolloutStatus, Stage,
+    Transition, WaitingKind,
 };
 use crate::api::sign_off::SignOffDecision;
 
-/// Longest story of one change; what ends a change is always told.
-const MAX_TRANSITIONS: usize = 180;
+/// Most lines of one change, as the schema has it.
+const MAX_TRANSITIONS: usize = 256;
+/// Lines that are kept for how a change ends and what follows.
+const LAST_LINES: usize = 16;
+/// Lines that are kept for broken glass, beyond those of other people.
+const LOUD_LINES: usize = 16;
+/// Most lines about what people sign and command.
+const MAX_PEOPLE: usize = 80;
+/// Most of these about pauses, which anybody may make without end.
+const MAX_PAUSES: usize = 40;
 /// Most sign-offs and interventions that are heard for one change; an abort always is.
 const MAX_HEARD: usize = 180;
 /// Most lines that hold evidence, so that the status of a long story can still be written.
@@ -54,14 +64,14 @@ const MAX_EVIDENCE: usize = 50;
 const MAX_MESSAGE: usize = 2_000;
 /// The same with those that break the glass, which are never silent.
 const MAX_LOUD: usize = 195;
-/// Most commands to pause, resume and promote that are followed for one change.
-const MAX_COMMANDS: usize = 40;
 /// When to look again at what no watch reports.
 const SOON: SignedDuration = SignedDuration::from_secs(5);
 /// The same for pods of a first revision: that they are there is reported, and there is no way back.
 const FIRST_PODS: SignedDuration = SignedDuration::from_secs(15);
 /// When to look again while routes and Services are not as they should be.
 const TRAFFIC: SignedDuration = SignedDuration::from_millis(500);
+/// How often progress is noted at most; more often where the deadline is short.
+const PROGRESS: SignedDuration = SignedDuration::from_secs(30);
 /// Longest time by which looks for evidence are spread.
 const LONGEST_SPREAD: SignedDuration = SignedDuration::from_secs(5);
 /// When to look again at a change under way if nothing else happens.
@@ -78,10 +88,12 @@ pub fn decide(observation: &Observation) -> Decision {
         proposal: &proposal,
         look_again_at: None,
         went_on: false,
-        changers: BTreeSet::new(),
+        behind: Behind::default(),
         ended: None,
+        waits: None,
     };
     let hold = turn.take(&mut status);
+    status.waiting_kind = turn.waits;
     let answers = answers::of(observation, &proposal, &status);
     let told = turn.ended.as_ref().or(status.change.as_ref());
     let record = told.and_then(|change| record::of(observation, &proposal, change));
@@ -142,10 +154,41 @@ struct Turn<'a> {
     look_again_at: Option<Timestamp>,
     /// Whether all gates were open.
     went_on: bool,
-    /// Who brought the pods that are asked for into the cluster, by the change that ended just now.
-    changers: BTreeSet<String>,
+    /// Who was behind the change that ended just now, as far as they are behind the next one, too.
+    behind: Behind,
     /// A first revision that serves now: the status needs it no more, its record and Event do.
     ended: Option<Change>,
+    /// The kind of the closed gate.
+    waits: Option<WaitingKind>,
+}
+
+/// People who are behind a change.
+#[derive(Default)]
+struct Behind {
+    changed_by: BTreeSet<String>,
+    barred: Barred,
+}
+
+impl Behind {
+    /// Another provenance for the same pods has the same people behind it. What was never promoted lives on
+    /// in what replaces it: an edit by somebody else makes nobody the approver of their own change.
+    fn of(change: Change, proposal: &Proposal) -> Self {
+        if change.outcome != Some(Outcome::Promoted) {
+            return Self {
+                changed_by: change.changed_by,
+                barred: change.barred,
+            };
+        }
+        let same = change.template_digest == proposal.template_digest;
+        Self {
+            changed_by: if same {
+                change.changed_by
+            } else {
+                BTreeSet::new()
+            },
+            barred: Barred::default(),
+        }
+    }
 }
 
 impl Turn<'_> {
@@ -188,9 +231,11 @@ impl Turn<'_> {
             .observation
             .annotations
             .get(crate::api::CHANGED_BY_ANNOTATION);
-        let changer = changer.filter(|user| !user.is_empty());
+        // One in a line: everybody who has changed it since it was last as it was promoted.
+        let stamped = changer.iter().flat_map(|stamp| stamp.lines());
+        let stamped = stamped.filter(|user| !user.is_empty());
         let mut changers = change.changed_by.clone();
-        changers.extend(changer.cloned());
+        changers.extend(stamped.map(ToOwned::to_owned));
         let barred = sign_off::barred(self.proposal, &changers);
         // The stamp does not tell who changed an adopted workload, but whoever it names is barred.
         if self.observation.spec.workload_ref.is_none() {
@@ -211,14 +256,28 @@ impl Turn<'_> {
             return;
         }
         for it in unheard {
-            if change.in_vain.len() >= MAX_HEARD {
-                return;
+            let followed = self.follow(change, it);
+            self.remember(change, it, followed);
+        }
+    }
+
+    /// What was answered need not be remembered. More than fits is followed again at the next look, to the
+    /// same end: the last command counts.
+    fn remember(&self, change: &mut Change, it: &SeenIntervention, followed: bool) {
+        let uids = if followed {
+            &mut change.heard
+        } else {
+            &mut change.in_vain
+        };
+        if uids.len() >= MAX_HEARD && self.observation.unreadable_wishes.is_empty() {
+            let mut seen = self.observation.interventions.iter();
+            let answered = seen.by_ref().filter(|it| it.answered);
+            for it in answered {
+                uids.remove(&it.uid);
             }
-            if heard_commands(change) < MAX_COMMANDS && self.follow(change, it) {
-                change.heard.insert(it.uid.clone());
-            } else {
-                change.in_vain.insert(it.uid.clone());
-            }
+        }
+        if uids.len() < MAX_HEARD {
+            uids.insert(it.uid.clone());
         }
     }
 
@@ -321,6 +380,7 @@ impl Turn<'_> {
         // What a key attests of it is more than what is declared.
         let provenance = proposal.attested.as_ref().unwrap_or(&proposal.provenance);
         let contributor = provenance.contributor.unwrap_or(Contributor::Unknown);
+        let behind = std::mem::take(&mut self.behind);
         status.attempts = status.attempts.saturating_add(1);
         status.revision = status.revision.saturating_add(1);
         let mut change = Change {
@@ -336,7 +396,8 @@ impl Turn<'_> {
             tier: risk.tier,
             contributor: contributor.as_str().to_owned(),
             after_rollback,
-            changed_by: std::mem::take(&mut self.changers),
+            changed_by: behind.changed_by,
+            barred: behind.barred,
             plan: proposal.plan(self.observation, risk.tier),
             stage: if initial {
                 Stage::Promoting
@@ -366,8 +427,14 @@ impl Turn<'_> {
                     format!("; what was under way begins anew, as this build cannot read {unknown}")
                 }
             };
+            let unknown = match &self.observation.records_unreadable {
+                None => String::new(),
+                Some(problem) => {
+                    format!("; it counts as one after a rollback, as {problem}")
+                }
+            };
             let message = format!(
-                "tier {} with {:.1} points; steps {}{by}{anew}",
+                "tier {} with {:.1} points; steps {}{by}{anew}{unknown}",
                 risk.tier,
                 risk.score,
                 weights.join(", ")
@@ -420,10 +487,26 @@ impl Turn<'_> {
     /// The change has ended: its pods go, and what follows waits until its record is complete.
     fn conclude(&mut self, status: &mut RolloutStatus, mut change: Change) -> Option<Hold> {
         let promoted = change.outcome;
+        // What was commanded of a promotion is no word on its return.
+        if promoted == Some(Outcome::Promoted) {
+            self.ignore_interventions(&mut change);
+        }
         self.watch(status, &mut change);
         if change.outcome != promoted {
             status.change = Some(change); // it is told and recorded before anything else begins
             return None;
+        }
+        if change.stage == Stage::RollingBack {
+            let stable = status.stable.as_ref();
+            let available = stable.map_or(0, |it| self.available(&it.pod_template_hash));
+            let available = available.min(workload::limits(self.observation).desired);
+            self.note_progress(
+                &mut change,
+                Reached {
+                    available,
+                    weight: 0,
+                },
+            );
         }
         let seen = RolloutStatus {
             change: Some(change.clone()),
@@ -439,10 +522,7 @@ impl Turn<'_> {
             );
         }
         // What failed stays failed until the template or its provenance changes.
-        let regressed = change.transitions.iter();
-        let regressed = regressed.rev().any(|line| line.reason == reason::REGRESSED);
-        let same = change.digest == self.proposal.digest
-            || (regressed && change.template_digest == self.proposal.template_digest);
+        let same = is_same(&change, self.proposal);
         let stable_again = status
             .stable
             .as_ref()
@@ -465,10 +545,7 @@ impl Turn<'_> {
         let unreadable = adoption::is_unreadable(self.observation) && !self.observation.deleting;
         let over = over && (!unreadable || change.outcome == Some(Outcome::Promoted));
         if over && (self.observation.recorded || self.ended_long_ago(&change)) {
-            // Another provenance for the same pods, or another attempt, has the same people behind it.
-            if change.template_digest == self.proposal.template_digest {
-                self.changers = change.changed_by;
-            }
+            self.behind = Behind::of(change, self.proposal);
             return self.rest_or_start(status);
         }
         self.ignore_interventions(&mut change);
@@ -516,8 +593,7 @@ impl Turn<'_> {
             return;
         }
         let judged = analysis::has_counted_until(change, until.0);
-        let patience =
-            SignedDuration::from_secs(i64::from(self.observation.spec.progress_deadline_seconds));
+        let patience = self.patience();
         let patience = patience.saturating_add(self.observation.lag.signed());
         let latest = until.0.saturating_add(patience).unwrap_or(Timestamp::MAX);
         if !judged && self.observation.now < latest {
@@ -568,8 +644,10 @@ impl Turn<'_> {
         });
         let recorded = &self.observation.promoted;
         if is_kept || recorded.contains_key(&previous.template_digest) {
+            let available = self.available(&previous.pod_template_hash);
             status.stable = Some(previous);
             self.end(change, outcome, why, message);
+            change.progress.available = available;
         } else {
             let message = format!("the previous revision is not kept any more: {message}");
             self.tell(change, reason::PREVIOUS_MISSING, message);
@@ -602,13 +680,10 @@ impl Turn<'_> {
     /// A change that has ended can be retried, and nothing else.
     fn ignore_interventions(&self, change: &mut Change) {
         for it in intervention::unheard(self.observation, change) {
-            if change.in_vain.len() >= MAX_HEARD {
-                return;
-            }
             if it.spec.action != InterventionAction::Retry
                 || change.outcome != Some(Outcome::RolledBack)
             {
-                change.in_vain.insert(it.uid.clone());
+                self.remember(change, it, false);
             }
         }
     }
@@ -657,7 +732,10 @@ impl Turn<'_> {
             effective,
             status: &seen,
         });
-        self.note_service(change, serves);
+        // An idle Rollout needs no pods, and learns nothing.
+        let idle = self.observation.spec.replicas == 0;
+        self.note_service(change, serves && !idle);
+        self.note_growth(change, limits);
         let scarce_accepted = self.accepts_scarcity(change, &verdict, &sign_offs);
         let hold = gate::first_closed(&Situation {
             observation: self.observation,
@@ -744,7 +822,12 @@ impl Turn<'_> {
         (change.tier, change.score) = (tier, change.score.max(risk.score));
         let policies = current.policies.join(", ");
         if let Some(plan) = tightened {
+            let (gate, before) = sign_off::next_gate(change);
+            let before = before.to_vec();
             change.plan = plan;
+            if sign_off::next_gate(change).1 != before {
+                change.awaited_gates.remove(&gate); // who is asked only now has the whole time
+            }
         }
         let message = format!("policies ask for more now ({policies}); tier {tier}");
         self.tell(change, reason::TIGHTENED, message);
@@ -770,6 +853,7 @@ impl Turn<'_> {
         let behind = matches!(&verdict, Verdict::NoData { reason, .. } if reason == reason::EVIDENCE_OUTDATED);
         if behind && caught_up {
             change.progressed_at = Some(Time(self.observation.now));
+            change.evidence_since = Some(Time(self.observation.now));
             self.look_again_after(SOON);
         }
         verdict
@@ -803,19 +887,88 @@ impl Turn<'_> {
         }
     }
 
+    /// Bake and warm-up count the time in which the pods of the step are there: it stops while some are
+    /// missing, and where all were lost, the new ones warm up from their beginning.
     fn note_service(&self, change: &mut Change, serves: bool) {
-        let stepping = change.stage == Stage::Stepping;
-        if stepping && change.available_at.is_none() && serves {
-            change.available_at = Some(Time(self.observation.now));
+        if change.stage != Stage::Stepping {
+            return;
+        }
+        let now = self.observation.now;
+        let cold = self.available(&change.pod_template_hash) == 0;
+        match (&mut change.available_at, &mut change.lost) {
+            (None, _) if serves => {
+                change.available_at = Some(Time(now));
+                change.progressed_at = Some(Time(now));
+            }
+            (Some(_), None) if !serves => {
+                let since = Time(now);
+                change.lost = Some(Loss { since, all: cold });
+            }
+            (Some(_), Some(lost)) if !serves => lost.all |= cold,
+            (Some(since), Some(lost)) => {
+                let missed = now.duration_since(lost.since.0);
+                since.0 = since.0.saturating_add(missed).unwrap_or(now);
+                if lost.all {
+                    change.warm_from = Some(Time(now));
+                }
+                change.lost = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Each pod of the canary that becomes available is progress, and so is each share that settles.
+    fn note_growth(&self, change: &mut Change, limits: Limits) {
+        let goal = match change.stage {
+            Stage::Stepping => workload::step_goal(limits, change).canary,
+            Stage::Promoting => limits.desired,
+            _ => return,
+        };
+        // Fewer replicas are asked for now: what comes on top of them later is progress again.
+        change.progress.available = change.progress.available.min(goal);
+        let split = self.observation.status.traffic.as_ref();
+        let settled = split.filter(|split| split.settled_at.is_some());
+        let reached = Reached {
+            available: self.available(&change.pod_template_hash).min(goal),
+            weight: settled.map_or(0, |split| split.settled_weight.min(change.weight)),
+        };
+        self.note_progress(change, reached);
+    }
+
+    /// Progress that comes in bits is written a few times in a deadline, not with every pod.
+    fn note_progress(&self, change: &mut Change, reached: Reached) {
+        let before = change.progress;
+        let more = reached.available > before.available || reached.weight > before.weight;
+        let since = change.progressed_at.as_ref();
+        let lately = since.is_some_and(|at| {
+            let interval = (self.patience() / 10).min(PROGRESS);
+            self.observation.now.duration_since(at.0) < interval
+        });
+        if more && !lately {
+            change.progress = Reached {
+                available: reached.available.max(before.available),
+                weight: reached.weight.max(before.weight),
+            };
             change.progressed_at = Some(Time(self.observation.now));
         }
+    }
+
+    /// Available pods of a revision.
+    fn available(&self, hash: &str) -> i32 {
+        let sets = self.observation.replica_sets.iter();
+        let own = sets.filter(|set| set.owned && set.hash == hash);
+        own.map(|set| set.available).sum()
+    }
+
+    fn patience(&self) -> SignedDuration {
+        SignedDuration::from_secs(i64::from(self.observation.spec.progress_deadline_seconds))
     }
 
     /// The tier accepts scarce evidence at the deadline, or a person does where the tier leaves it to
     /// people.
     fn accepts_scarcity(&self, change: &Change, verdict: &Verdict, sign_offs: &SignOffs) -> bool {
         let accepted = match change.plan.strictness.on_scarce_evidence {
-            OnScarceEvidence::Promote => self.observation.now >= self.deadline(change),
+            OnScarceEvidence::Promote => self.observation.now >= self.evidence_deadline(change),
             OnScarceEvidence::Extend | OnScarceEvidence::Hold => {
                 sign_offs.accepts_evidence_of(change.step)
             }
@@ -824,46 +977,42 @@ impl Turn<'_> {
         matches!(verdict, Verdict::Scarce { .. }) && accepted
     }
 
-    /// The end of the time without progress: it counts from the last progress or the end of the bake.
+    /// The end of the time without progress: it counts from the last progress, or the end of the bake
+    /// and the warm-up.
     fn deadline(&self, change: &Change) -> Timestamp {
+        self.after_patience(change, change.progressed_at.as_ref())
+    }
+
+    /// The end of the time that is given to scarce evidence: it counts from when the pods were there, or
+    /// the end of the bake and the warm-up, and not while the change was held for another reason.
+    fn evidence_deadline(&self, change: &Change) -> Timestamp {
         let since = change
-            .progressed_at
-            .as_ref()
-            .map_or(self.observation.now, |at| at.0);
-        let since = gate::bake_ends(change).map_or(since, |bake| bake.max(since));
-        let warm = change
             .available_at
             .as_ref()
-            .filter(|_| change.stage == Stage::Stepping);
+            .max(change.evidence_since.as_ref());
+        self.after_patience(change, since.or(change.progressed_at.as_ref()))
+    }
+
+    fn after_patience(&self, change: &Change, since: Option<&Time>) -> Timestamp {
+        let since = since.map_or(self.observation.now, |at| at.0);
+        let since = gate::bake_ends(change).map_or(since, |bake| bake.max(since));
+        let warm = change.available_at.as_ref().max(change.warm_from.as_ref());
+        let warms = change.stage == Stage::Stepping && change.warm_up > Duration::default();
+        let warm = warm.filter(|_| warms);
         let warm = warm.and_then(|at| at.0.saturating_add(change.warm_up.signed()).ok());
         let since = warm.map_or(since, |warm| warm.max(since));
-        let patience =
-            SignedDuration::from_secs(i64::from(self.observation.spec.progress_deadline_seconds));
-        since.saturating_add(patience).unwrap_or(Timestamp::MAX)
+        since
+            .saturating_add(self.patience())
+            .unwrap_or(Timestamp::MAX)
     }
 
     /// A gate is closed: what that means depends on what the change waits for, and for how long.
     fn wait(&mut self, change: &mut Change, hold: Hold) -> Option<Hold> {
-        // The progress deadline does not run while people are waited for.
-        let resumed = match standing::hold_reason(&self.observation.status) {
-            Some(
-                reason::PAUSED
-                | reason::SCALED_TO_ZERO
-                | reason::FROZEN
-                | reason::AWAITING_DEPENDENCY
-                | reason::QUEUED,
-            ) => hold.kind != HoldKind::Wish,
-            Some(reason::AWAITING_SIGN_OFF | reason::AWAITING_PERSON) => {
-                hold.kind == HoldKind::Doubt
-            }
-            _ => false,
-        };
-        if resumed {
-            change.progressed_at = Some(Time(self.observation.now));
-        }
+        self.start_clock(change, hold.kind);
+        self.waits = Some(hold.kind.remembered());
         match hold.kind {
             HoldKind::Wish => {
-                change.awaiting_since = None; // people get their time anew afterwards
+                change.awaited_gates.clear(); // people have their whole time afterwards
                 let effective = &self.proposal.effective;
                 if let Some(patience) = order::patience(self.observation, change, effective, &hold)
                 {
@@ -875,17 +1024,40 @@ impl Turn<'_> {
                 self.look_again(until);
                 Some(hold)
             }
-            HoldKind::People => self.await_people(change, hold),
+            HoldKind::People => {
+                let (gate, _) = sign_off::next_gate(change);
+                self.await_people(change, gate, hold)
+            }
             HoldKind::Doubt => self.doubt(change, hold),
             HoldKind::Scarce => self.scarce(change, hold),
         }
     }
 
-    fn await_people(&mut self, change: &mut Change, hold: Hold) -> Option<Hold> {
-        let since = change
-            .awaiting_since
-            .get_or_insert(Time(self.observation.now))
-            .0;
+    /// A deadline runs only while the change is held for its sake: it starts when a hold of that kind
+    /// follows one for which another clock ran, or none.
+    fn start_clock(&self, change: &mut Change, kind: HoldKind) {
+        let before = &self.observation.status;
+        // Builds before this one did not remember the kind.
+        let unknown = before.waiting_for.as_ref().map(|_| WaitingKind::Wish);
+        let Some(before) = before.waiting_kind.or(unknown) else {
+            return;
+        };
+        let now = Some(Time(self.observation.now));
+        match (kind, before) {
+            (HoldKind::Doubt, WaitingKind::Wish | WaitingKind::People | WaitingKind::Scarce) => {
+                change.progressed_at = now;
+            }
+            (HoldKind::Scarce, WaitingKind::Wish | WaitingKind::People) => {
+                change.evidence_since = now;
+            }
+            _ => {}
+        }
+    }
+
+    /// Each gate has its own time, which goes on while something else holds for a moment.
+    fn await_people(&mut self, change: &mut Change, gate: String, hold: Hold) -> Option<Hold> {
+        let now = Time(self.observation.now);
+        let since = change.awaited_gates.entry(gate).or_insert(now).0;
         let patience = change.plan.strictness.wait_at_most;
         let until = since
             .saturating_add(patience.signed())
@@ -950,7 +1122,7 @@ impl Turn<'_> {
 
     /// The evidence is clean but scarce; at the deadline the tier decides.
     fn scarce(&mut self, change: &mut Change, hold: Hold) -> Option<Hold> {
-        let deadline = self.deadline(change);
+        let deadline = self.evidence_deadline(change);
         if self.observation.now < deadline {
             self.look_again(deadline);
             return Some(hold);
@@ -966,7 +1138,7 @@ impl Turn<'_> {
             }
             OnScarceEvidence::Extend if !change.extended => {
                 change.extended = true;
-                change.progressed_at = Some(Time(self.observation.now));
+                change.evidence_since = Some(Time(self.observation.now));
                 self.tell(
                     change,
                     reason::DEADLINE_EXTENDED,
@@ -976,15 +1148,13 @@ impl Turn<'_> {
                 Some(hold)
             }
             _ => {
+                let gate = format!("evidence-{}", change.step);
                 let hold = Hold {
                     kind: HoldKind::People,
                     reason: reason::AWAITING_PERSON.into(),
-                    message: format!(
-                        "gate evidence-{} asks for 1 person: {}",
-                        change.step, hold.message
-                    ),
+                    message: format!("gate {gate} asks for 1 person: {}", hold.message),
                 };
-                self.await_people(change, hold)
+                self.await_people(change, gate, hold)
             }
         }
     }
@@ -1047,8 +1217,13 @@ impl Turn<'_> {
         change.weight = weight;
         change.step_started_at = Some(now.clone());
         change.progressed_at = Some(now);
-        change.available_at = None;
-        change.awaiting_since = None;
+        change.progress = Reached {
+            available: self.available(&change.pod_template_hash),
+            weight: before,
+        };
+        (change.available_at, change.lost, change.warm_from) = (None, None, None);
+        change.evidence_since = None;
+        change.awaited_gates.clear();
         change.extended = false;
     }
 
@@ -1105,6 +1280,11 @@ impl Turn<'_> {
             Outcome::RolledBack | Outcome::Reverted => (Stage::RollingBack, 0),
         };
         change.progressed_at = Some(Time(self.observation.now));
+        let stable = self.observation.status.stable.as_ref();
+        change.progress = Reached {
+            available: stable.map_or(0, |it| self.available(&it.pod_template_hash)),
+            weight: 0,
+        };
         self.tell(change, why, message);
     }
 
@@ -1112,12 +1292,7 @@ impl Turn<'_> {
     // Each message is made for it alone.
     #[allow(clippy::needless_pass_by_value)]
     fn tell(&self, change: &mut Change, why: &str, message: String) {
-        let most = if why == reason::BREAK_GLASS {
-            MAX_LOUD
-        } else {
-            MAX_TRANSITIONS
-        };
-        if change.transitions.len() >= most && change.outcome.is_none() {
+        if !has_room(change, why) {
             return;
         }
         // A pause says nothing of the evidence, and anybody may make many.
@@ -1212,6 +1387,16 @@ impl Turn<'_> {
     }
 }
 
+/// Whether a change that has ended is what is asked for still: after a regression the pods count, whoever
+/// is said to have written them.
+#[must_use]
+pub fn is_same(change: &Change, proposal: &Proposal) -> bool {
+    let mut lines = change.transitions.iter().rev();
+    let regressed = lines.any(|line| line.reason == reason::REGRESSED);
+    change.digest == proposal.digest
+        || (regressed && change.template_digest == proposal.template_digest)
+}
+
 /// Whether a change was promoted and is watched on.
 #[must_use]
 pub fn is_watched(change: &Change) -> bool {
@@ -1242,16 +1427,30 @@ fn is_to_be_retried(change: &Change) -> bool {
     last.is_some_and(|line| line.reason == reason::RETRIED)
 }
 
-/// Commands that were followed; an abort ends the change.
-fn heard_commands(change: &Change) -> usize {
-    let commands = [
-        reason::PAUSED_BY_PERSON,
-        reason::RESUMED,
-        reason::BAKE_SKIPPED,
-    ];
-    let told = change.transitions.iter();
-    told.filter(|line| commands.contains(&line.reason.as_str()))
-        .count()
+/// Whether there is room for a line. No step and no end is ever without one: for these it is kept free.
+fn has_room(change: &Change, why: &str) -> bool {
+    let pauses = [reason::PAUSED_BY_PERSON, reason::RESUMED];
+    let people = [reason::SIGNED_OFF, reason::BAKE_SKIPPED];
+    let lines = |reasons: &[&str]| {
+        let lines = change.transitions.iter();
+        lines
+            .filter(|line| reasons.contains(&line.reason.as_str()))
+            .count()
+    };
+    let step = usize::try_from(change.step).unwrap_or(0);
+    let to_come = change.plan.steps.len().saturating_sub(step) + LAST_LINES;
+    let most = MAX_TRANSITIONS.saturating_sub(to_come);
+    let total = change.transitions.len();
+    match why {
+        reason::CHANGE_STARTED | reason::STEP_STARTED | reason::PROMOTING => true,
+        reason::BREAK_GLASS => total < most,
+        _ if pauses.contains(&why) && lines(&pauses) >= MAX_PAUSES => false,
+        _ if pauses.contains(&why) || people.contains(&why) => {
+            total + LOUD_LINES < most && lines(&pauses) + lines(&people) < MAX_PEOPLE
+        }
+        reason::ADVISORY_FAILED => total + LOUD_LINES < most,
+        _ => change.outcome.is_some() || total + LOUD_LINES < most,
+    }
 }
 
 fn verdict_line(verdict: &Verdict) -> String {

@@ -92,7 +92,7 @@ pub enum Action {
         /// Seconds for which a pod must be ready.
         seconds: i32,
     },
-    /// Become the controller of an orphan whose labels match.
+    /// Become the controller of an orphan whose pods match, or give a ReplicaSet its labels again.
     Adopt {
         /// The ReplicaSet's name.
         replica_set: String,
@@ -199,7 +199,7 @@ pub enum Action {
         /// The ReplicaSet's name.
         replica_set: String,
     },
-    /// Remove a record that is older than the history kept.
+    /// Remove a record that is older than the history kept, and what people decided on its change.
     DeleteRun {
         /// The RolloutRun's name.
         run: String,

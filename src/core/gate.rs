@@ -19,7 +19,7 @@ use super::{order, pods, smoke, traffic, workload};
 use crate::api::Duration;
 use crate::api::objective::OnBurn;
 use crate::api::plan::Tier;
-use crate::api::rollout::{Change, RolloutStatus, Stage};
+use crate::api::rollout::{Change, RolloutStatus, Stage, WaitingKind};
 
 /// All that a gate may look at.
 #[derive(Debug)]
@@ -87,6 +87,20 @@ pub enum HoldKind {
     Doubt,
     /// Evidence is clean but scarce; at the progress deadline the tier decides.
     Scarce,
+}
+
+impl HoldKind {
+    /// The kind as the status remembers it.
+    #[must_use]
+    pub fn remembered(self) -> WaitingKind {
+        match self {
+            Self::Wish => WaitingKind::Wish,
+            Self::People => WaitingKind::People,
+            Self::Time(_) => WaitingKind::Time,
+            Self::Doubt => WaitingKind::Doubt,
+            Self::Scarce => WaitingKind::Scarce,
+        }
+    }
 }
 
 type Gate = fn(&Situation) -> Option<Hold>;

@@ -14,7 +14,7 @@ use super::{checks, decide, reason, smoke, workload};
 use crate::api::Duration;
 use crate::api::plan::Tier;
 use crate::api::policy::OnScarceEvidence;
-use crate::api::rollout::{Change, Outcome, Stage};
+use crate::api::rollout::{Change, Outcome, RolloutStatus, Stage};
 use crate::api::sign_off::{SignOffDecision, SignOffSpec};
 
 /// A broken law: its number and what was seen.
@@ -24,6 +24,66 @@ pub struct Broken {
     pub law: u8,
     /// What was seen.
     pub what: String,
+}
+
+/// What kstatus, by which GitOps tools and `helm --wait` go, makes of an object that is not being deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// Something is still to come.
+    InProgress,
+    /// What is asked for serves.
+    Current,
+    /// It will not come without a person.
+    Failed,
+}
+
+/// Reads a status as kstatus does (sigs.k8s.io/cli-utils, `status.Compute`); `None` where conditions
+/// contradict each other, so that the reading depends on their order.
+#[must_use]
+pub fn kstatus(generation: i64, status: &RolloutStatus) -> Option<Reading> {
+    let value = |kind: &str| {
+        let mut conditions = status.conditions.iter();
+        let found = conditions.find(|it| it.type_ == kind);
+        found.map(|it| it.status.as_str())
+    };
+    let (reconciling, stalled) = (
+        value("Reconciling") == Some("True"),
+        value("Stalled") == Some("True"),
+    );
+    let ready = value("Ready");
+    if status.observed_generation != generation {
+        return Some(Reading::InProgress);
+    }
+    match (reconciling, stalled, ready) {
+        (true, true, _) | (true, _, Some("True")) | (_, true, Some("True")) => None,
+        (true, ..) => Some(Reading::InProgress),
+        (_, true, _) => Some(Reading::Failed),
+        (.., Some("True") | None) => Some(Reading::Current),
+        _ => Some(Reading::InProgress),
+    }
+}
+
+/// Whether tools that read the status go on at the right moment: with what is asked for as the stable
+/// revision, and never before.
+fn misread(observation: &Observation, status: &RolloutStatus) -> Option<String> {
+    if observation.deleting {
+        return None;
+    }
+    let conditions = || {
+        let conditions = status.conditions.iter();
+        let shown = conditions.map(|it| format!("{}={} ({})", it.type_, it.status, it.reason));
+        shown.collect::<Vec<_>>().join(", ")
+    };
+    match kstatus(observation.generation, status) {
+        None => Some(format!("conditions contradict: {}", conditions())),
+        Some(Reading::Current) => {
+            let asked = Proposal::of(observation).template_digest;
+            let stable = status.stable.as_ref();
+            let serves = stable.is_some_and(|it| it.template_digest == asked);
+            (!serves).then(|| format!("Current, and stable is another: {}", conditions()))
+        }
+        Some(Reading::InProgress | Reading::Failed) => None,
+    }
 }
 
 /// The laws that a decision breaks: none, or the controller has a defect.
@@ -114,6 +174,8 @@ pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
         decision.notices.len() >= lines.saturating_sub(known),
         &|| "a line was not told as an Event".into(),
     );
+    let misread = misread(observation, &decision.status);
+    broken.extend(misread.map(|what| Broken { law: 9, what }));
     broken.extend(broken_by_actions(observation, decision));
     broken.extend(broken_by_adoption(observation, decision));
     broken
@@ -189,7 +251,12 @@ fn gates_open(observation: &Observation, before: &Change, after: &Change) -> boo
     let skipped = after.bake_skipped == Some(before.step) || glass_is_broken(observation, before);
     let baked = skipped
         || step.is_none_or(|step| match &before.available_at {
-            Some(since) => observation.now.duration_since(since.0) >= step.bake.signed(),
+            // What counts is the time in which its pods were there.
+            Some(since) => {
+                let lost = before.lost.as_ref().map(|lost| lost.since.0);
+                let end = lost.unwrap_or(observation.now);
+                end.duration_since(since.0) >= step.bake.signed()
+            }
             // A step without a bake may be taken in the very decision that sees its pods.
             None => step.bake == Duration::default(),
         });

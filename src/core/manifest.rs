@@ -158,12 +158,14 @@ fn serving(rollout: &str, template: &PodTemplate, replicas: i32) -> ReplicaSet {
     let name = format!("{rollout}-{hash}");
     ReplicaSet {
         uid: format!("uid-{name}"),
+        version: String::new(),
         name,
         template_digest: template_digest(template),
         hash,
         revision: 1,
         owned: true,
         matches: true,
+        labels_missing: false,
         replicas,
         min_ready_seconds: 0,
         asked: None,

@@ -215,68 +215,32 @@ impl World {
 
     fn act(&mut self, action: &Action) {
         match action {
-            Action::CreateReplicaSet {
-                name,
-                hash,
-                template_digest,
-                revision,
-                replicas,
-                template,
-            } => {
-                if let Some(why) = &self.template_refusal {
-                    self.observation.write_failure = Some(why.clone());
-                    self.observation.invalid_revision = Some(hash.clone());
-                    return;
-                }
-                // One that is there already stays the same one.
-                if self.set(name).is_none() {
-                    self.observation.replica_sets.push(ReplicaSet {
-                        name: name.clone(),
-                        uid: format!("uid-{name}"),
-                        hash: hash.clone(),
-                        template_digest: template_digest.clone(),
-                        revision: *revision,
-                        owned: true,
-                        matches: true,
-                        replicas: 0,
-                        min_ready_seconds: self.observation.spec.min_ready_seconds,
-                        asked: None,
-                        current: 0,
-                        ready: 0,
-                        available: 0,
-                        failure: None,
-                        template: template.clone(),
-                    });
-                }
-                self.scale(name, *replicas);
-            }
+            Action::CreateReplicaSet { .. } => self.create(action),
             Action::Scale {
                 replica_set,
                 replicas,
                 revision,
             } => {
                 self.scale(replica_set, *replicas);
-                if let Some(set) = self.set(replica_set) {
-                    set.revision = *revision;
-                }
+                self.edit(replica_set, |set| set.revision = *revision);
             }
             Action::SetMinReadySeconds {
                 replica_set,
                 seconds,
             } => {
-                if let Some(set) = self.set(replica_set) {
-                    set.min_ready_seconds = *seconds;
-                }
+                self.edit(replica_set, |set| set.min_ready_seconds = *seconds);
             }
             Action::SelectRevision { service, hash } => {
                 if let Some(Some(service)) = self.observation.services.get_mut(service) {
-                    let label = crate::api::HASH_LABEL.to_owned();
-                    service.selector.insert(label, hash.clone());
+                    service
+                        .selector
+                        .insert(crate::api::HASH_LABEL.into(), hash.clone());
                 }
             }
             Action::DeleteReplicaSet { replica_set } => {
-                let sets = &mut self.observation.replica_sets;
-                sets.retain(|set| set.name != *replica_set);
+                self.observation
+                    .replica_sets
+                    .retain(|set| set.name != *replica_set);
             }
             Action::DeleteRun { run } => {
                 self.runs.remove(run);
@@ -287,11 +251,15 @@ impl World {
                 operations,
                 ..
             } => self.patch_route(*kind, name, operations),
-            // No router of this world has subsets or testers, and no set is an orphan.
+            // No router of this world has subsets or testers.
             Action::SelectSubsets { .. }
             | Action::ApplyTesters { .. }
-            | Action::DeleteTesters { .. }
-            | Action::Adopt { .. } => {}
+            | Action::DeleteTesters { .. } => {}
+            Action::Adopt { replica_set } => {
+                self.edit(replica_set, |set| {
+                    (set.owned, set.labels_missing) = (true, false);
+                });
+            }
             Action::CreateJob { name, deadline, .. } => self.make_job(name, deadline.signed()),
             Action::DeleteJob { uid, .. } => self.observation.jobs.retain(|job| job.uid != *uid),
             Action::ScaleWorkload { replicas, .. } => {
@@ -309,28 +277,78 @@ impl World {
             }
             Action::SetFinalizer { present } => self.observation.farewell.awaited = *present,
             Action::Release { replica_set } => {
-                if let Some(set) = self.set(replica_set) {
-                    set.owned = false;
-                }
+                self.edit(replica_set, |set| set.owned = false);
             }
         }
     }
 
-    fn set(&mut self, name: &str) -> Option<&mut ReplicaSet> {
+    fn edit(&mut self, name: &str, edit: impl FnOnce(&mut ReplicaSet)) {
         let mut sets = self.observation.replica_sets.iter_mut();
-        sets.find(|set| set.name == name)
+        if let Some(set) = sets.find(|set| set.name == name) {
+            edit(set);
+        }
+    }
+
+    fn create(&mut self, action: &Action) {
+        let Action::CreateReplicaSet {
+            name,
+            hash,
+            template_digest,
+            revision,
+            replicas,
+            template,
+        } = action
+        else {
+            return;
+        };
+        if let Some(why) = &self.template_refusal {
+            self.observation.write_failure = Some(why.clone());
+            self.observation.invalid_revision = Some(hash.clone());
+            return;
+        }
+        let mut sets = self.observation.replica_sets.iter();
+        // One that is there already stays the same one.
+        if !sets.any(|set| set.name == *name) {
+            self.observation.replica_sets.push(ReplicaSet {
+                name: name.clone(),
+                uid: format!("uid-{name}"),
+                version: String::new(),
+                hash: hash.clone(),
+                template_digest: template_digest.clone(),
+                revision: *revision,
+                owned: true,
+                matches: true,
+                labels_missing: false,
+                replicas: 0,
+                min_ready_seconds: self.observation.spec.min_ready_seconds,
+                asked: None,
+                current: 0,
+                ready: 0,
+                available: 0,
+                failure: None,
+                template: template.clone(),
+            });
+        }
+        self.scale(name, *replicas);
     }
 
     fn scale(&mut self, name: &str, replicas: i32) {
-        let at = self.observation.now;
         let ready_at = self
             .pods_ready_after
-            .and_then(|after| at.saturating_add(after).ok());
-        let Some(set) = self.set(name) else {
+            .and_then(|after| self.observation.now.saturating_add(after).ok());
+        let Some(set) = self
+            .observation
+            .replica_sets
+            .iter_mut()
+            .find(|set| set.name == name)
+        else {
             return;
         };
         (set.replicas, set.current) = (replicas, replicas);
-        set.asked = Some(Asked { replicas, at });
+        set.asked = Some(Asked {
+            replicas,
+            at: self.observation.now,
+        });
         set.available = set.available.min(replicas);
         set.ready = set.available;
         if let Some(at) = ready_at.filter(|_| replicas > set.available) {

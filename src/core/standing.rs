@@ -178,6 +178,7 @@ fn without_words(status: &RolloutStatus) -> RolloutStatus {
         phase: Phase::default(),
         message: String::new(),
         waiting_for: None,
+        waiting_kind: None,
         weight: None,
         conditions: Vec::new(),
         replicas: 0,
@@ -351,7 +352,7 @@ fn set_conditions(
     status: &mut RolloutStatus,
     hold: Option<&Hold>,
 ) {
-    let mut facts = workload_facts(observation, status, hold);
+    let mut facts = workload_facts(observation, proposal, status, hold);
     facts.push(provenance_fact(observation, proposal));
     if let Some((stands, why, message)) = adoption::standing(observation, status, hold) {
         facts.push(fact(adoption::ADOPTED, stands, why, &message));
@@ -379,6 +380,7 @@ fn set_conditions(
 
 fn workload_facts(
     observation: &Observation,
+    proposal: &Proposal,
     status: &RolloutStatus,
     hold: Option<&Hold>,
 ) -> Vec<Fact> {
@@ -392,10 +394,16 @@ fn workload_facts(
         (available, desired) => format!("{available} of {desired} pods are available"),
     };
     let change = status.change.as_ref();
+    let rejected = change.is_some_and(|change| {
+        change.outcome == Some(Outcome::RolledBack) && decide::is_same(change, proposal)
+    });
+    // What has ended may wait for its record before what is asked for begins.
+    let stable = status.stable.as_ref();
+    let other = stable.is_none_or(|it| it.template_digest != proposal.template_digest);
     let moving = change.is_some_and(|change| {
         change.outcome.is_none() || matches!(change.stage, Stage::RollingBack | Stage::Promoted)
-    }) && !serves_alone(observation, status);
-    let rejected = change.is_some_and(|change| change.outcome == Some(Outcome::RolledBack));
+    }) && !serves_alone(observation, status)
+        || (other && !rejected);
     // What only a person can mend; missing data or pods may come by themselves.
     let refused = hold.is_some_and(|hold| {
         let refusals = [

@@ -234,6 +234,8 @@ fn ownership(observation: &Observation) -> Vec<Action> {
             // One that was left to serve is not taken back.
             (false, true) => (!observation.deleting).then_some(Action::Adopt { replica_set }),
             (true, false) => Some(Action::Release { replica_set }),
+            // Somebody took labels off it; its pods are the same.
+            (true, true) if set.labels_missing => Some(Action::Adopt { replica_set }),
             _ => None,
         }
     };

@@ -1,5 +1,7 @@
 //! The ReplicaSets of a Rollout, and those of others whose pods it selects.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::apps::v1::ReplicaSet as ApiReplicaSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::core::DynamicObject;
@@ -60,7 +62,10 @@ impl Observer {
             all = true;
         }
         let ours = |set: &&DynamicObject| {
-            is_own(set) || set.labels().get(MANAGED_BY_LABEL).map(String::as_str) == Some(MANAGER)
+            let controlled = controller(set).is_some_and(|owner| owner.uid == uid);
+            controlled
+                || is_own(set)
+                || set.labels().get(MANAGED_BY_LABEL).map(String::as_str) == Some(MANAGER)
         };
         let (ours, others): (Vec<_>, Vec<_>) = sets.iter().partition(ours);
         let mut foreign: Vec<_> = others
@@ -141,10 +146,14 @@ fn replica_set(rollout: &Rollout, uid: &str, set: &DynamicObject) -> Option<Repl
                 .as_str()
                 .map(ToOwned::to_owned)
         });
+    let pod_labels = pod_labels(set);
+    let hash = pod_labels.get(HASH_LABEL).or(set.labels().get(HASH_LABEL));
+    let hash = hash.cloned().unwrap_or_default();
     Some(ReplicaSet {
         name: set.name_any(),
         uid: set.uid().unwrap_or_default(),
-        hash: set.labels().get(HASH_LABEL).cloned().unwrap_or_default(),
+        version: set.resource_version().unwrap_or_default(),
+        hash,
         template_digest: set
             .annotations()
             .get(TEMPLATE_DIGEST_ANNOTATION)
@@ -152,7 +161,8 @@ fn replica_set(rollout: &Rollout, uid: &str, set: &DynamicObject) -> Option<Repl
             .unwrap_or_default(),
         revision: revision(&set.metadata),
         owned,
-        matches: rollout.spec.selector.matches(set.labels()),
+        matches: rollout.spec.selector.matches(&pod_labels),
+        labels_missing: owned && !is_labelled(set, uid, &pod_labels),
         replicas: number(set, "/spec/replicas"),
         min_ready_seconds: number(set, "/spec/minReadySeconds"),
         asked: set
@@ -165,6 +175,23 @@ fn replica_set(rollout: &Rollout, uid: &str, set: &DynamicObject) -> Option<Repl
         failure,
         template: as_recorded(set),
     })
+}
+
+/// The labels of a set's pods: its own may be taken off it, while pods follow the template.
+fn pod_labels(set: &DynamicObject) -> BTreeMap<String, String> {
+    let labels = set.data.pointer("/spec/template/metadata/labels").cloned();
+    labels
+        .and_then(|labels| serde_json::from_value(labels).ok())
+        .unwrap_or_default()
+}
+
+/// Whether a set has the labels by which it is found: those of its pods, and whose it is.
+fn is_labelled(set: &DynamicObject, uid: &str, pod_labels: &BTreeMap<String, String>) -> bool {
+    let own = set.labels();
+    let has = |(name, value): (&String, &String)| own.get(name) == Some(value);
+    own.get(ROLLOUT_UID_LABEL).map(String::as_str) == Some(uid)
+        && own.get(MANAGED_BY_LABEL).map(String::as_str) == Some(MANAGER)
+        && pod_labels.iter().all(has)
 }
 
 fn revision(metadata: &ObjectMeta) -> i64 {

@@ -256,11 +256,13 @@ mod tests {
         ReplicaSet {
             name: name.into(),
             uid: String::new(),
+            version: String::new(),
             hash: hash.into(),
             template_digest: String::new(),
             revision: 1,
             owned: true,
             matches: true,
+            labels_missing: false,
             replicas: 1,
             current: 1,
             ready: 1,

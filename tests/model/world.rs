@@ -624,7 +624,12 @@ impl World {
         write!(key, "{spec:?}").unwrap();
         let stable = status.stable.as_ref();
         let stable = stable.map(|it| (&it.digest[..6], &it.pod_template_hash));
-        write!(key, "{stable:?}{:?}", status.waiting_for).unwrap();
+        write!(
+            key,
+            "{stable:?}{:?}{:?}",
+            status.waiting_for, status.waiting_kind
+        )
+        .unwrap();
         if let Some(change) = &status.change {
             let last = change.transitions.last();
             let regressed = change.transitions.iter().any(|it| it.reason == "Regressed");
@@ -644,6 +649,7 @@ impl World {
                     )
                 }),
                 (change.stage, change.step, change.weight, change.outcome),
+                change.progress,
                 (change.extended, change.previous.is_some(), regressed),
                 last.map(|it| (&it.reason, ago(it.at.as_ref()))),
             );
@@ -654,7 +660,10 @@ impl World {
                 &change.step_started_at,
                 &change.available_at,
                 &change.progressed_at,
-                &change.awaiting_since,
+                &change.evidence_since,
+                &change.warm_from,
+                &change.lost.as_ref().map(|lost| lost.since.clone()),
+                &change.awaited_gates.values().next().cloned(),
                 &change.watched_until,
                 &change.kept_until,
                 &change.evidence.from,

@@ -593,3 +593,12 @@ fn a_service_that_the_spec_names_no_more_is_released() {
     assert_eq!(decision.actions, []);
     assert_eq!(world.outcomes(), [Some(Outcome::Promoted)]);
 }
+
+#[test]
+fn a_replica_set_whose_labels_were_taken_off_gets_them_again_and_is_kept() {
+    let mut world = directed(|_| {});
+    world.observation.replica_sets[0].labels_missing = true;
+    let decision = world.look(&mut steady(500.0, 0.0, 0.0));
+    let replica_set = world.observation.replica_sets[0].name.clone();
+    assert_eq!(decision.actions, [Action::Adopt { replica_set }]);
+}

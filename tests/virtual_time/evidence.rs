@@ -35,7 +35,7 @@ fn settled(observation: &Observation) -> bool {
     World::at_rest(observation) && observation.status.revision == 2
 }
 
-const HEALTHY: ErrorRates = ErrorRates {
+pub(crate) const HEALTHY: ErrorRates = ErrorRates {
     five_minutes: 0.0,
     half_hour: 0.0,
     hour: 0.0,
@@ -44,7 +44,7 @@ const HEALTHY: ErrorRates = ErrorRates {
 };
 
 /// Twenty times as fast as an objective of 99.9% allows.
-const BURNING: ErrorRates = ErrorRates {
+pub(crate) const BURNING: ErrorRates = ErrorRates {
     five_minutes: 0.02,
     half_hour: 0.02,
     hour: 0.02,
@@ -52,7 +52,7 @@ const BURNING: ErrorRates = ErrorRates {
     period: 0.0005,
 };
 
-fn with_objective(on_burn: &str) -> World {
+pub(crate) fn with_objective(on_burn: &str) -> World {
     let objective = json!({
         "name": "availability", "target": 0.999, "onBurn": on_burn,
         "errors": "requests{code=~\"5..\"}", "total": "requests",
@@ -63,7 +63,7 @@ fn with_objective(on_burn: &str) -> World {
     world
 }
 
-fn stands(world: &mut World, rates: ErrorRates) {
+pub(crate) fn stands(world: &mut World, rates: ErrorRates) {
     let name = "availability".to_owned();
     world.observation.objectives.insert(name, Ok(rates));
 }

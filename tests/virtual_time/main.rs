@@ -10,6 +10,7 @@
 
 mod adoption;
 mod capacity;
+mod clocks;
 mod evidence;
 mod inputs;
 mod order;

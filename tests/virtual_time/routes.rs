@@ -96,6 +96,30 @@ fn change(world: &mut World, version: &str) {
     world.observation.generation += 1;
 }
 
+/// Blue-green is one switch: all of the traffic is on one side or on the other, and never between.
+#[test]
+fn blue_green_switches_from_nothing_to_all_at_once() {
+    let mut world = routed(|seen| {
+        let steps = json!([{ "weight": 0, "scale": 100, "bake": "5m" }]);
+        seen.spec.strategy.canary.steps = serde_json::from_value(steps).unwrap();
+        seen.policies[0].spec.tiers.low.min_final_weight = Some(0);
+    });
+    change(&mut world, "v2");
+    let mut seen = vec![];
+    let rests = world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), |observation| {
+        let share = weights(observation);
+        if seen.last() != Some(&share) {
+            seen.push(share);
+        }
+        let stable = observation.status.stable.as_ref();
+        stable.is_some_and(|it| it.revision == 2) && World::at_rest(observation)
+    });
+    assert!(rests, "{:?}", world.observation.status);
+    // The last is the Service of what is stable now.
+    assert_eq!(seen, [(100, 0), (0, 100), (100, 0)]);
+    assert_eq!((world.broken.clone(), world.lost.clone()), (vec![], vec![]));
+}
+
 #[test]
 fn a_healthy_change_takes_each_weight_exactly_and_all_at_last() {
     let mut world = routed(|_| {});

@@ -1,5 +1,5 @@
-//! The stamp `countersign.dev/changed-by`: always who really changed the template or the provenance
-//! last, whatever anybody writes.
+//! The stamp `countersign.dev/changed-by`: always who really changed the template or the provenance, the
+//! last changer in the last line, whatever anybody writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -17,9 +17,11 @@ use super::user::{
 use super::{enforced, installed};
 use crate::support::{App, SOON, Scene};
 
-/// Who is stamped on a Rollout.
+/// Who is stamped on a Rollout as its last changer.
 pub fn of(rollout: &Value) -> Option<&str> {
-    rollout["metadata"]["annotations"][CHANGED_BY_ANNOTATION].as_str()
+    rollout["metadata"]["annotations"][CHANGED_BY_ANNOTATION]
+        .as_str()
+        .map(|stamp| stamp.lines().last().unwrap_or(""))
 }
 
 /// A Rollout that has no pods, so that changing it over and over costs little.
