@@ -92,7 +92,7 @@ impl JsonSchema for PodTemplate {
             .with(|settings| settings.inline_subschemas = true)
             .into_generator();
         let mut schema = Value::from(PodTemplateSpec::json_schema(&mut generator));
-        open(&mut schema);
+        open("template", &mut schema);
         if let Some(metadata) = schema.pointer_mut("/properties/metadata") {
             *metadata = metadata_schema();
         }
@@ -122,12 +122,13 @@ fn metadata_schema() -> Value {
     })
 }
 
-/// Makes a generated schema structural, open to newer fields, mergeable by key and brief.
-fn open(schema: &mut Value) {
+/// Makes the generated schema of a field structural, open to newer fields, mergeable by key and brief.
+fn open(field: &str, schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else {
         return;
     };
     shorten(object);
+    take_any_quantity(field, object);
     if object.contains_key("properties") {
         object.insert(
             "x-kubernetes-preserve-unknown-fields".into(),
@@ -137,13 +138,27 @@ fn open(schema: &mut Value) {
     if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
         for (name, property) in properties.iter_mut() {
             merge_by_key(name, property);
-            open(property);
+            open(name, property);
         }
     }
     for nested in ["items", "additionalProperties"] {
         if let Some(nested) = object.get_mut(nested) {
-            open(nested);
+            open(field, nested);
         }
+    }
+}
+
+/// Quantities as Kubernetes reads them, where they are texts: an amount with at most one suffix.
+pub const QUANTITY: &str =
+    r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?[0-9]+))?$";
+
+/// Takes a quantity as a whole number, a fraction such as `cpu: 0.5` or a text, as Kubernetes' own types do.
+/// `x-kubernetes-int-or-string` would refuse the fraction, and a structural schema has no other union.
+fn take_any_quantity(field: &str, object: &mut Map<String, Value>) {
+    // Ports of probes and hooks are the only other fields that are a number or a text.
+    if field != "port" && object.remove("x-kubernetes-int-or-string").is_some() {
+        object.insert("x-kubernetes-preserve-unknown-fields".into(), true.into());
+        object.insert("pattern".into(), QUANTITY.into());
     }
 }
 
@@ -199,6 +214,33 @@ mod tests {
             }
         }
         walk(&schema(), "");
+    }
+
+    #[test]
+    fn every_quantity_may_be_a_whole_number_a_fraction_or_a_text() {
+        fn walk(field: &str, schema: &Value, found: &mut BTreeMap<String, bool>) {
+            let number_or_text = schema.get("x-kubernetes-int-or-string").is_some();
+            let quantity = schema.get("pattern") == Some(&json!(QUANTITY));
+            if number_or_text || quantity {
+                let before = found.insert(field.to_owned(), quantity);
+                assert!(before.is_none_or(|before| before == quantity), "{field}");
+            }
+            for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+                walk(name, property, found);
+            }
+            for nested in ["items", "additionalProperties"] {
+                if let Some(nested) = schema.get(nested) {
+                    walk(field, nested, found);
+                }
+            }
+        }
+        let mut found = BTreeMap::new();
+        walk("template", &schema(), &mut found);
+        let others: Vec<_> = found.iter().filter(|it| !*it.1).map(|it| it.0).collect();
+        assert_eq!(others, ["port"], "{found:?}");
+        for field in ["limits", "requests", "sizeLimit", "divisor", "overhead"] {
+            assert_eq!(found.get(field), Some(&true), "{field} of {found:?}");
+        }
     }
 
     #[test]

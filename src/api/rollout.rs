@@ -72,6 +72,8 @@ use super::{
         .message("spec.selector goes with spec.template; an adopted workload has its own"),
     validation = Rule::new("!has(self.template) || !has(self.selector) || (has(self.template.metadata) && has(self.template.metadata.labels) && self.selector.matchLabels.all(k, k in self.template.metadata.labels && self.template.metadata.labels[k] == self.selector.matchLabels[k]))")
         .message("spec.selector.matchLabels must be labels of spec.template.metadata.labels, or the Rollout would not find its own pods"),
+    validation = Rule::new("self.progressDeadlineSeconds > self.minReadySeconds")
+        .message("spec.progressDeadlineSeconds must be greater than spec.minReadySeconds, or it passes before any new pod counts as available"),
     validation = Rule::new("!has(self.selector) || !('pod-template-hash' in self.selector.matchLabels)")
         .message("spec.selector.matchLabels must not hold pod-template-hash: the controller sets it"),
     validation = Rule::new("!has(self.selector) || !('app.kubernetes.io/managed-by' in self.selector.matchLabels)")
@@ -195,10 +197,12 @@ pub struct CanaryStrategy {
     pub scale_down_delay: Duration,
     /// Pods beyond `replicas` that may exist; below 100% the stable revision gives up the capacity that the canary takes over.
     #[serde(default = "all")]
+    #[schemars(extend("nullable" = false))]
     #[x_kube(validation = Rule::new("type(self) == int ? self >= 0 && self <= 100000 : self.matches('^[0-9]{1,3}%$')").message("must be a number of pods or a percentage such as 25%"))]
     pub max_surge: IntOrString,
     /// Pods of `replicas` that may be unavailable while pods are replaced.
     #[serde(default = "none")]
+    #[schemars(extend("nullable" = false))]
     #[x_kube(validation = Rule::new("type(self) == int ? self >= 0 && self <= 100000 : self.matches('^([0-9]|[1-9][0-9]|100)%$')").message("must be a number of pods or a percentage from 0% to 100%"))]
     pub max_unavailable: IntOrString,
     /// Steps of your own instead of the tier's; they are tightened where the policy asks for more.

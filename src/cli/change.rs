@@ -7,8 +7,9 @@ use kube::{Resource, ResourceExt};
 
 use super::connection::Connection;
 use super::refusal::Refusal;
-use crate::api::rollout::Change;
+use crate::api::rollout::{Change, Outcome};
 use crate::api::{Person, Rollout};
+use crate::core::provenance::template_digest;
 
 /// Which Rollout, and which change of it.
 #[derive(Clone, Debug, clap::Args)]
@@ -30,6 +31,14 @@ fn digest_prefix(text: &str) -> Result<String, String> {
     } else {
         Err("write 8 to 64 hexadecimal digits, as `status` shows them".into())
     }
+}
+
+/// The change that was rolled back, if the Rollout still asks for its template.
+#[must_use]
+pub fn rejected(rollout: &Rollout) -> Option<&Change> {
+    let change = rollout.status.as_ref()?.change.as_ref()?;
+    let same = || template_digest(&rollout.spec.template) == change.template_digest;
+    (change.outcome == Some(Outcome::RolledBack) && same()).then_some(change)
 }
 
 /// Why a command has no change to be about.

@@ -1,5 +1,6 @@
 //! The evidence on a canary, for people: what each check says, with error rates and a picture.
 
+use super::report::number;
 use crate::api::rollout::{Change, CheckEvidence, CheckSummary, Rate};
 
 /// Bars of a sparkline, from nothing to the most.
@@ -31,8 +32,8 @@ fn of_check(check: &CheckEvidence) -> Vec<String> {
     }
     if !check.recent.is_empty() {
         lines.push(format!(
-            "last {} windows: {}",
-            check.recent.len(),
+            "last {}: {}",
+            number(check.recent.len(), "window"),
             sparkline(&check.recent)
         ));
     }

@@ -11,8 +11,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Failure;
-use super::manifests::{ManifestError, Manifests, Observed};
-use super::report::{self, Format, columns};
+use super::manifests::{Inputs, ManifestError, Manifests, Observed};
+use super::report::{self, Format, columns, number};
 use crate::api::Smoke;
 use crate::api::plan::{SignOffDemand, Step};
 use crate::api::rollout::{Barred, Plan, Strictness};
@@ -27,9 +27,8 @@ const SENTENCE: usize = 400;
 /// Show how a change would be treated, without a cluster: its risk with every reason, and its plan.
 #[derive(Args)]
 pub struct Explain {
-    /// Files with the Rollouts of the change; `-` is the standard input.
-    #[arg(short = 'f', long = "file", value_name = "FILE", required = true, num_args = 1..)]
-    files: Vec<PathBuf>,
+    #[command(flatten)]
+    inputs: Inputs,
     #[command(flatten)]
     setting: Setting,
     /// Form of the output.
@@ -40,10 +39,10 @@ pub struct Explain {
 /// What is around the Rollouts.
 #[derive(Args, Default)]
 pub struct Setting {
-    /// Files with the Rollouts that serve now; without them, the change is one of the image alone.
+    /// Files or directories with the Rollouts that serve now; without them, the change is one of the image alone.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     stable: Vec<PathBuf>,
-    /// Files with RolloutPolicies; the built-in policy applies where there are none.
+    /// Files or directories with RolloutPolicies; the built-in policy applies where there are none.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     policy: Vec<PathBuf>,
     /// Labels of the namespace, such as `team=shop,env=live`.
@@ -60,23 +59,25 @@ fn label(text: &str) -> Result<(String, String), String> {
 }
 
 impl Setting {
-    /// The Rollouts of these files as they would be observed right after they were applied.
-    pub fn observe(&self, files: &[PathBuf]) -> Result<Vec<Observed>, ManifestError> {
-        let mut manifests = Manifests::read(files)?;
+    /// The Rollouts of these manifests as they would be observed right after they were applied.
+    pub fn observe(&self, inputs: &Inputs) -> Result<Vec<Observed>, ManifestError> {
+        let mut manifests = Manifests::read(inputs.sources())?;
         if manifests.rollouts.is_empty() {
-            let names: Vec<_> = files.iter().map(|it| it.display().to_string()).collect();
-            return Err(ManifestError::NoRollout(shown(&names.join(", "))));
+            return Err(ManifestError::NoRollout(inputs.names()));
         }
         manifests
             .policies
-            .extend(Manifests::read(&self.policy)?.policies);
+            .extend(Manifests::read(inputs.beside(&self.policy))?.policies);
         let stable = (!self.stable.is_empty())
-            .then(|| Manifests::read(&self.stable))
+            .then(|| Manifests::read(inputs.beside(&self.stable)))
             .transpose()?;
         let labels: BTreeMap<_, _> = self.namespace_labels.iter().cloned().collect();
         manifests.observations(stable.as_ref(), &labels, clock::now())
     }
 }
+
+/// What to say of provenance that was left as it was, though the template is another.
+const AS_BEFORE: &str = "these are word for word the annotations of what serves, though the template is another: if they describe the last change, have `kubectl countersign stamp` write those of this one";
 
 /// How one Rollout would be treated.
 #[derive(Clone, Debug, Serialize)]
@@ -98,6 +99,8 @@ struct Treatment {
     digest: String,
     pod_template_hash: String,
     provenance: RecordedProvenance,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provenance_warning: Option<&'static str>,
     risk: RecordedRisk,
     plan: Plan,
     /// What must succeed before the first step.
@@ -110,7 +113,7 @@ struct Treatment {
 impl Explain {
     /// Explains every Rollout of the files.
     pub fn run(self) -> Result<ExitCode, Failure> {
-        let observed = self.setting.observe(&self.files)?;
+        let observed = self.setting.observe(&self.inputs)?;
         let explanations: Vec<_> = observed.into_iter().map(Explanation::of).collect();
         report::print(self.output, &explanations, || {
             let told: Vec<_> = explanations.iter().map(Explanation::told).collect();
@@ -130,6 +133,9 @@ impl Explanation {
             change: change.map(|(change, record)| Treatment {
                 digest: change.digest,
                 pod_template_hash: change.pod_template_hash,
+                provenance_warning: (observed.provenance_as_before
+                    && !record.spec.provenance.annotations.is_empty())
+                .then_some(AS_BEFORE),
                 provenance: record.spec.provenance,
                 risk: record.spec.risk,
                 plan: change.plan,
@@ -195,10 +201,12 @@ impl Treatment {
         let problems = problems
             .iter()
             .map(|it| format!("problem: {}", sentence(it)));
+        let warning = self.provenance_warning.map(|it| format!("warning: {it}"));
         let state = format!("{}, as read from the annotations", state.to_lowercase());
         std::iter::once(state)
             .chain(lines_of(&columns("", &read)))
             .chain(problems)
+            .chain(warning)
             .collect()
     }
 
@@ -222,7 +230,7 @@ impl Treatment {
                 ]
             })
             .collect();
-        std::iter::once(format!("tier {tier}, {score} points"))
+        std::iter::once(format!("tier {tier}, {}", number(score, "point")))
             .chain(lines_of(&columns("", &reasons)))
             .collect()
     }

@@ -5,7 +5,6 @@
 //! would find out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -17,8 +16,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Failure;
-use super::manifests::{HELM_TEMPLATE, MAX_MESSAGE, Source, is_helm_template};
-use super::report::{self, Format};
+use super::manifests::{
+    HELM_TEMPLATE, Inputs, MAX_MESSAGE, ManifestError, Source, is_helm_template,
+};
+use super::pods::{self, Purpose};
+use super::report::{self, Format, number};
 use super::schema::{self, Finding, Severity};
 use super::yaml::{Node, Position};
 use crate::api::analysis::{ArgumentValue, TemplateUse, default_interval};
@@ -42,9 +44,8 @@ use crate::observe::clock;
 /// kinds are passed over. Exits with 0 where there is no error, and with 1 where there is one.
 #[derive(Args)]
 pub struct Lint {
-    /// Files to check; `-` is the standard input.
-    #[arg(short = 'f', long = "file", value_name = "FILE", required = true, num_args = 1..)]
-    files: Vec<PathBuf>,
+    #[command(flatten)]
+    inputs: Inputs,
     /// Exit with 1 on warnings, too.
     #[arg(long)]
     strict: bool,
@@ -66,7 +67,11 @@ pub struct Printed {
 impl Lint {
     /// Checks the files and prints what was found.
     pub fn run(self) -> Result<ExitCode, Failure> {
-        let lines = check_files(&self.files, clock::now());
+        let sources = self.inputs.sources().into_iter();
+        let files: Vec<_> = sources
+            .map(|(name, source)| Read::file(name, source))
+            .collect();
+        let lines = check(&files, clock::now());
         let count = |severity| {
             lines
                 .iter()
@@ -78,8 +83,8 @@ impl Lint {
             lines.iter().map(Printed::told).collect()
         })?;
         if self.output == Format::Table {
-            let files = self.files.len();
-            eprintln!("{errors} errors and {warnings} warnings in {files} files");
+            let (errors, warnings) = (number(errors, "error"), number(warnings, "warning"));
+            eprintln!("{errors} and {warnings} in {}", number(files.len(), "file"));
         }
         let failed = errors > 0 || (self.strict && warnings > 0);
         Ok(if failed {
@@ -117,18 +122,15 @@ pub struct Read {
 }
 
 impl Read {
-    fn file(path: &Path) -> Self {
-        let source = match Source::read(path) {
-            Ok(source) => source,
-            Err(error) => {
-                return Self {
-                    name: shown(&path.display().to_string(), MAX_MESSAGE),
-                    objects: Vec::new(),
-                    findings: vec![Finding::error(Position::START, error.to_string())],
-                };
-            }
-        };
-        Self::source(&source)
+    fn file(name: String, source: Result<Source, ManifestError>) -> Self {
+        match source {
+            Ok(source) => Self::source(&source),
+            Err(error) => Self {
+                name,
+                objects: Vec::new(),
+                findings: vec![Finding::error(Position::START, error.to_string())],
+            },
+        }
     }
 
     /// The objects in a text, or what is wrong with it.
@@ -144,11 +146,6 @@ impl Read {
             findings,
         }
     }
-}
-
-fn check_files(paths: &[PathBuf], now: Timestamp) -> Vec<Printed> {
-    let files: Vec<_> = paths.iter().map(|path| Read::file(path)).collect();
-    check(&files, now)
 }
 
 /// What is wrong with the objects of some files, by themselves and beside each other.
@@ -224,13 +221,28 @@ impl<'a> Around<'a> {
         let Some(kind) = schema::kind(object) else {
             return nameless(object).into_iter().collect();
         };
-        let mut findings = placeholders(object);
-        let by_schema = schema::check(object);
-        let sound = by_schema.iter().all(|it| it.severity != Severity::Error);
-        findings.extend(by_schema);
-        let Some(spec) = object.get("spec").filter(|_| sound) else {
-            return findings;
-        };
+        let mut findings = schema::check(object);
+        let sound = findings.iter().all(|it| it.severity != Severity::Error);
+        let metadata = object.get("metadata");
+        findings.extend(
+            metadata
+                .into_iter()
+                .flat_map(|it| pods::check_metadata(it, "metadata")),
+        );
+        if let Some(spec) = object.get("spec") {
+            if kind == "Rollout" {
+                findings.extend(pods_of(spec));
+            }
+            if sound {
+                findings.extend(self.beyond_schema(kind, object, spec));
+            }
+        }
+        explain_placeholders(object, &mut findings);
+        findings
+    }
+
+    fn beyond_schema(&self, kind: &str, object: &Node, spec: &Node) -> Vec<Finding> {
+        let mut findings = Vec::new();
         match kind {
             "Rollout" => findings.extend(self.rollout(object, spec)),
             "RolloutPolicy" => findings.extend(self.policy(object, spec)),
@@ -487,37 +499,52 @@ fn nameless(object: &Node) -> Option<Finding> {
 
 // --- Placeholders --------------------------------------------------------------------------------
 
-/// Texts that somebody was to fill in first. A container's command and environment may hold
-/// anything.
-fn placeholders(object: &Node) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    find_placeholders(object, &mut findings);
-    findings
+/// Texts that somebody was to fill in first: an error if the text as it is cannot work, else a warning. What
+/// containers run with and annotations may hold templates of other programs.
+fn explain_placeholders(object: &Node, findings: &mut Vec<Finding>) {
+    let mut placeholders = Vec::new();
+    find_placeholders(object, &mut placeholders);
+    for (at, message) in placeholders {
+        let before = findings.len();
+        findings.retain(|finding| finding.at != at || finding.severity != Severity::Error);
+        let refused = findings.len() < before;
+        findings.push(if refused {
+            Finding::error(at, message)
+        } else {
+            Finding::warning(at, message)
+        });
+    }
 }
 
-fn find_placeholders(node: &Node, findings: &mut Vec<Finding>) {
+fn find_placeholders(node: &Node, found: &mut Vec<(Position, String)>) {
     if let Some(text) = node.text() {
         let shell = text.split("${").skip(1).any(|rest| {
             rest.split_once('}')
                 .is_some_and(|(name, _)| !name.is_empty())
         });
         if is_helm_template(text) {
-            findings.push(Finding::error(node.at, HELM_TEMPLATE));
+            found.push((node.at, HELM_TEMPLATE.to_owned()));
         } else if shell {
             let text = shown(text, 80);
             let message = format!(
                 "`{text}` holds a placeholder that was not filled in: render the manifest first, such as by envsubst or kustomize"
             );
-            findings.push(Finding::error(node.at, message));
+            found.push((node.at, message));
         }
     }
     for entry in node.entries() {
-        if !["command", "args", "env", "lifecycle"].contains(&entry.key.as_str()) {
-            find_placeholders(&entry.value, findings);
+        match entry.key.as_str() {
+            "command" | "args" | "env" | "lifecycle" => {}
+            "annotations" => {
+                let entries = entry.value.entries().iter();
+                let ours = entries.filter(|it| it.key.starts_with(PROVENANCE_PREFIX));
+                ours.for_each(|it| find_placeholders(&it.value, found));
+            }
+            _ => find_placeholders(&entry.value, found),
         }
     }
     for item in node.items() {
-        find_placeholders(item, findings);
+        find_placeholders(item, found);
     }
 }
 
@@ -573,6 +600,23 @@ fn key_of(problem: &Problem) -> Option<&str> {
         Problem::UnknownKeys { names } => names.split(',').next(),
         Problem::AllTooLong { .. } => None,
     }
+}
+
+// --- Pods ----------------------------------------------------------------------------------------
+
+/// What is wrong with the pods of a Rollout and of its smoke check, and with how they are selected.
+fn pods_of(spec: &Node) -> Vec<Finding> {
+    let smoke = ["strategy", "canary", "smoke", "template"];
+    let labels = spec.find(&["selector", "matchLabels"]).into_iter();
+    let serving = spec.get("template").into_iter();
+    let smoke = spec.find(&smoke).into_iter();
+    labels
+        .flat_map(|it| pods::check_labels(it, "spec.selector.matchLabels"))
+        .chain(serving.flat_map(|it| pods::check(it, "spec.template", Purpose::Serve)))
+        .chain(smoke.flat_map(|it| {
+            pods::check(it, "spec.strategy.canary.smoke.template", Purpose::RunOnce)
+        }))
+        .collect()
 }
 
 // --- Smoke checks --------------------------------------------------------------------------------
@@ -1259,10 +1303,10 @@ spec:
             "name: web\n  labels",
             "name: '{{ .Values.name }}'\n  labels",
         );
-        let [(4, Severity::Error, message), ..] = &linted(&[&helm])[..] else {
-            panic!()
-        };
-        assert_eq!(message, HELM_TEMPLATE);
+        assert_eq!(
+            linted(&[&helm]),
+            [(4, Severity::Error, HELM_TEMPLATE.into())]
+        );
         let shell = rollout("").replace(
             "image: example.org/web:1\n          args",
             "image: example.org/web:${TAG}\n          args",

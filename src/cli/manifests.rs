@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -34,6 +35,24 @@ pub enum ManifestError {
     /// The file is larger than any manifest.
     #[error("{0} has more than 4 MiB: give files of manifests, each with fewer objects")]
     TooLarge(String),
+    /// The directory holds nothing to read.
+    #[error(
+        "there is no .yaml, .yml or .json file in {0}: name files, or give -R to read its folders too"
+    )]
+    Empty(String),
+    /// The program that builds a kustomization is not there.
+    #[error(
+        "kubectl, which builds {0}, is not in PATH: install it, or give what kustomize builds by -f -"
+    )]
+    NoKubectl(String),
+    /// A kustomization cannot be built.
+    #[error("`kubectl kustomize {directory}` fails: {why}")]
+    Kustomize {
+        /// Where it is.
+        directory: String,
+        /// What kubectl says.
+        why: String,
+    },
     /// The file is no text.
     #[error("{0} is no UTF-8 text: give YAML or JSON manifests")]
     NotText(String),
@@ -74,6 +93,119 @@ fn more(others: usize) -> String {
     }
 }
 
+/// The manifests that a command reads, in the words of kubectl.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Inputs {
+    /// Files, or directories of .yaml, .yml and .json files; `-` is the standard input
+    #[arg(
+        short = 'f',
+        long = "filename",
+        alias = "file",
+        value_name = "FILE",
+        num_args = 1..,
+        required_unless_present = "kustomize",
+        conflicts_with = "kustomize"
+    )]
+    files: Vec<PathBuf>,
+    /// Read the folders of directories, too
+    #[arg(short = 'R', long)]
+    recursive: bool,
+    /// Directory of a kustomization, which `kubectl kustomize` builds
+    #[arg(short = 'k', long, value_name = "DIRECTORY")]
+    kustomize: Option<PathBuf>,
+}
+
+impl Inputs {
+    /// Each file's name with its text, or why it cannot be read.
+    #[must_use]
+    pub fn sources(&self) -> Vec<(String, Result<Source, ManifestError>)> {
+        match &self.kustomize {
+            Some(directory) => vec![(name_of(directory), kustomized(directory))],
+            None => self.beside(&self.files),
+        }
+    }
+
+    /// The same for files that another option names.
+    #[must_use]
+    pub fn beside(&self, paths: &[PathBuf]) -> Vec<(String, Result<Source, ManifestError>)> {
+        let read = |path: &PathBuf| match files_of(path, self.recursive) {
+            Ok(files) => files
+                .iter()
+                .map(|file| (name_of(file), Source::read(file)))
+                .collect(),
+            Err(error) => vec![(name_of(path), Err(error))],
+        };
+        paths.iter().flat_map(read).collect()
+    }
+
+    /// What is read, by name.
+    #[must_use]
+    pub fn names(&self) -> String {
+        let paths = self.files.iter().chain(&self.kustomize);
+        let names: Vec<_> = paths.map(|path| name_of(path)).collect();
+        names.join(", ")
+    }
+}
+
+fn name_of(path: &Path) -> String {
+    match path.to_str() {
+        Some("-") => "<stdin>".to_owned(),
+        _ => shown(&path.display().to_string(), MAX_MESSAGE),
+    }
+}
+
+/// The file itself, or the manifests of a directory in the order of their names, as kubectl reads them.
+fn files_of(path: &Path, recursive: bool) -> Result<Vec<PathBuf>, ManifestError> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    collect_files(path, recursive, &mut files)
+        .map_err(|error| ManifestError::Unreadable(name_of(path), error))?;
+    if files.is_empty() {
+        return Err(ManifestError::Empty(name_of(path)));
+    }
+    Ok(files)
+}
+
+fn collect_files(directory: &Path, recursive: bool, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    let mut entries = std::fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        let extension = path.extension().and_then(std::ffi::OsStr::to_str);
+        // Links to directories are not followed, so that there is no circle.
+        if entry.file_type()?.is_dir() {
+            if recursive {
+                collect_files(&path, recursive, files)?;
+            }
+        } else if matches!(extension, Some("yaml" | "yml" | "json")) && path.is_file() {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// What `kubectl kustomize` builds.
+fn kustomized(directory: &Path) -> Result<Source, ManifestError> {
+    let name = name_of(directory);
+    let mut command = Command::new("kubectl");
+    command.arg("kustomize").arg("--").arg(directory);
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => ManifestError::NoKubectl(name.clone()),
+        _ => ManifestError::Unreadable(name.clone(), error),
+    })?;
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
+        return Err(ManifestError::Kustomize {
+            directory: name,
+            why: shown(why.trim(), MAX_MESSAGE),
+        });
+    }
+    Source::of(name, output.stdout)
+}
+
 /// A text with the name under which messages speak of it.
 pub struct Source {
     /// The file's name.
@@ -85,20 +217,19 @@ pub struct Source {
 impl Source {
     /// Reads a file, or the standard input for `-`.
     pub fn read(path: &Path) -> Result<Self, ManifestError> {
-        let is_input = path.as_os_str() == "-";
-        let name = if is_input {
-            "<stdin>".to_owned()
-        } else {
-            shown(&path.display().to_string(), MAX_MESSAGE)
-        };
+        let name = name_of(path);
         let mut bytes = Vec::new();
-        let read = if is_input {
+        let read = if path.as_os_str() == "-" {
             io::stdin().take(MAX_BYTES + 1).read_to_end(&mut bytes)
         } else {
             File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
         };
-        let length = read.map_err(|error| ManifestError::Unreadable(name.clone(), error))?;
-        if u64::try_from(length).is_ok_and(|length| length > MAX_BYTES) {
+        read.map_err(|error| ManifestError::Unreadable(name.clone(), error))?;
+        Self::of(name, bytes)
+    }
+
+    fn of(name: String, bytes: Vec<u8>) -> Result<Self, ManifestError> {
+        if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_BYTES) {
             return Err(ManifestError::TooLarge(name));
         }
         let text = String::from_utf8(bytes).map_err(|_| ManifestError::NotText(name.clone()))?;
@@ -111,10 +242,12 @@ impl Source {
         Ok(documents.into_iter().flat_map(unpacked).collect())
     }
 
-    /// What is wrong with the text is most often that it is no manifest yet.
+    /// What is wrong with a line is most often that it is a template's. Others may stand in texts for other
+    /// programs, so only the line of the error counts, and the one before, where it may have begun.
     fn hinted(&self, error: yaml::SyntaxError) -> yaml::SyntaxError {
         let mut lines = (1..).zip(self.text.lines());
-        match lines.find(|(_, line)| is_helm_template(line)) {
+        let near = |line| line <= error.at.line && line + 1 >= error.at.line;
+        match lines.find(|(number, line)| near(*number) && is_helm_template(line)) {
             Some((line, _)) => yaml::SyntaxError {
                 at: Position { line, column: 1 },
                 message: HELM_TEMPLATE.to_owned(),
@@ -162,11 +295,12 @@ pub fn is_helm_template(text: &str) -> bool {
     })
 }
 
+/// The members of a list of any kind, such as `List` or `RolloutList`, as kubectl takes it apart.
 fn unpacked(document: Node) -> Vec<Node> {
-    let is_list = document.get("kind").and_then(Node::text) == Some("List")
-        && document.get("apiVersion").and_then(Node::text) == Some("v1");
+    let kind = document.get("kind").and_then(Node::text);
+    let is_list = kind.is_some_and(|kind| kind.ends_with("List"));
     match document.get("items") {
-        Some(items) if is_list => items.items().to_vec(),
+        Some(items) if is_list => items.items().iter().cloned().flat_map(unpacked).collect(),
         _ => vec![document],
     }
 }
@@ -187,9 +321,11 @@ pub struct Manifests {
 }
 
 impl Manifests {
-    /// Reads files; what the API server would refuse is an error here as well.
-    pub fn read(paths: &[PathBuf]) -> Result<Self, ManifestError> {
-        let sources: Result<Vec<_>, _> = paths.iter().map(|path| Source::read(path)).collect();
+    /// The objects in what was read; what the API server would refuse is an error here as well.
+    pub fn read(
+        sources: Vec<(String, Result<Source, ManifestError>)>,
+    ) -> Result<Self, ManifestError> {
+        let sources: Result<Vec<_>, _> = sources.into_iter().map(|(_, source)| source).collect();
         Self::of(&sources?)
     }
 
@@ -266,8 +402,9 @@ impl Manifests {
         now: Timestamp,
     ) -> Result<Vec<Observed>, ManifestError> {
         let observe = |rollout: &Rollout| {
-            let serving = match stable {
-                Some(stable) => stable.template_of(rollout)?.clone(),
+            let before = stable.map(|stable| stable.same(rollout)).transpose()?;
+            let serving = match before {
+                Some(before) => before.spec.template.clone(),
                 None => manifest::with_another_image(&rollout.spec.template),
             };
             let (governing, others): (Vec<_>, Vec<_>) = self.policies.iter().partition(|policy| {
@@ -283,18 +420,21 @@ impl Manifests {
                 observation: manifest::observe(rollout, &serving, around, now),
                 namespace: rollout.namespace(),
                 not_governing: others.into_iter().map(|it| reason(it, rollout)).collect(),
+                provenance_as_before: before
+                    .is_some_and(|it| provenance(it).eq(provenance(rollout))),
             })
         };
         self.rollouts.iter().map(observe).collect()
     }
 
-    fn template_of(&self, rollout: &Rollout) -> Result<&PodTemplate, ManifestError> {
+    /// The Rollout of the same name.
+    fn same(&self, rollout: &Rollout) -> Result<&Rollout, ManifestError> {
         let same = |other: &&Rollout| {
             other.name_any() == rollout.name_any() && other.namespace() == rollout.namespace()
         };
         let found = self.rollouts.iter().find(same);
         let missing = || ManifestError::NoStable(shown(&rollout.name_any(), MAX_MESSAGE));
-        Ok(&found.ok_or_else(missing)?.spec.template)
+        found.ok_or_else(missing)
     }
 
     /// The AnalysisTemplates of a Rollout's namespace.
@@ -326,6 +466,13 @@ pub struct Observed {
     pub namespace: Option<String>,
     /// The policies that do not govern it, each with the reason.
     pub not_governing: Vec<String>,
+    /// Whether its provenance is word for word that of the manifest that serves.
+    pub provenance_as_before: bool,
+}
+
+fn provenance(rollout: &Rollout) -> impl Iterator<Item = (&String, &String)> {
+    let annotations = rollout.annotations().iter();
+    annotations.filter(|(key, _)| key.starts_with(PROVENANCE_PREFIX))
 }
 
 fn named(policy: &RolloutPolicy) -> NamedPolicy {

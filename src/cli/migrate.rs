@@ -9,10 +9,11 @@ use std::process::ExitCode;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
 use kube::runtime::{WatchStreamExt, watcher};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Failure;
 use super::answer::{PENDING, condition};
@@ -21,6 +22,7 @@ use super::confirm::confirm;
 use super::connection::{Connection, FIELD_MANAGER};
 use super::output::{Format, document, print, remark, shown, shown_lines};
 use super::refusal::Refusal;
+use super::report::number;
 use super::status::lasting;
 use crate::api::rollout::Outcome;
 use crate::api::{Duration, KEEP_FINALIZER, PROVENANCE_PREFIX, Rollout};
@@ -135,6 +137,10 @@ impl Migrate {
             .ask(rollouts.create(&parameters, &rollout))
             .await?;
         print(&format!("rollout {} is made\n", shown(&plan.name)));
+        if rollout.spec.paused {
+            remark("it is paused, as the Deployment is, and takes over when spec.paused is false");
+            return Ok(PENDING.into());
+        }
         let taken = until_taken_over(connection, &plan.name);
         let Ok(taken) = tokio::time::timeout(self.common.timeout.std(), taken).await else {
             return Ok(pending(&plan.name, self.common.timeout));
@@ -211,10 +217,11 @@ impl Plan {
                 "Rollout {name} is made, as below. Deployment {name} stays, and its pod template stays what you edit."
             ),
             format!(
-                "The operator starts {replicas} pods of the same template beside those of the Deployment; there must be room for both."
+                "The operator starts {} of the same template beside those of the Deployment; there must be room for both.",
+                number(*replicas, "pod")
             ),
             format!(
-                "Once all {replicas} are available, the Deployment is scaled to 0. Services that select {selector} send to both until then, so no request is lost."
+                "Once all of them are available, the Deployment is scaled to 0. Services that select {selector} send to both until then, so no request is lost."
             ),
             format!(
                 "From then on each edit of the Deployment's template is staged by its risk: `kubectl countersign status {name}`. Scale the Rollout, not the Deployment."
@@ -261,12 +268,60 @@ fn manifest(name: &str, replicas: i32, spec: &DeploymentSpec) -> Value {
             "workloadRef": { "kind": "Deployment", "name": name },
         },
     });
-    let ready = spec.min_ready_seconds.filter(|seconds| *seconds > 0);
-    if let (Some(seconds), Some(spec)) = (ready, manifest.pointer_mut("/spec")) {
-        spec.as_object_mut()
-            .map(|spec| spec.insert("minReadySeconds".into(), json!(seconds)));
+    if let Some(into) = manifest.pointer_mut("/spec").and_then(Value::as_object_mut) {
+        into.extend(carried_over(spec));
     }
     manifest
+}
+
+/// A number of a Deployment's spec, with its name, its default, and the most that a Rollout takes.
+type Limit = (&'static str, Option<i32>, i32, i32);
+
+fn limits(spec: &DeploymentSpec) -> [Limit; 3] {
+    [
+        ("minReadySeconds", spec.min_ready_seconds, 0, 86_400),
+        ("revisionHistoryLimit", spec.revision_history_limit, 10, 100),
+        (
+            "progressDeadlineSeconds",
+            spec.progress_deadline_seconds,
+            600,
+            604_800,
+        ),
+    ]
+}
+
+/// What else of a Deployment's spec a Rollout has, unless it is the default of both.
+fn carried_over(spec: &DeploymentSpec) -> Map<String, Value> {
+    let numbers = limits(spec).into_iter();
+    let numbers = numbers.filter_map(|(name, value, default, most)| {
+        let value = value.filter(|value| *value != default)?;
+        Some((name.to_owned(), json!(value.min(most))))
+    });
+    let mut carried: Map<_, _> = numbers.collect();
+    if spec.paused == Some(true) {
+        carried.insert("paused".into(), json!(true));
+    }
+    let rolling = spec
+        .strategy
+        .as_ref()
+        .and_then(|it| it.rolling_update.as_ref());
+    let default = IntOrString::String("25%".into());
+    // The defaults of a Deployment are nobody's choice, and a Rollout's own are safer.
+    let room = rolling.into_iter().flat_map(|it| {
+        [
+            ("maxSurge", &it.max_surge),
+            ("maxUnavailable", &it.max_unavailable),
+        ]
+    });
+    let room = room.filter_map(|(name, value)| {
+        let value = value.as_ref().filter(|value| **value != default)?;
+        Some((name.to_owned(), json!(value)))
+    });
+    let room: Map<_, _> = room.collect();
+    if !room.is_empty() {
+        carried.insert("strategy".into(), json!({ "canary": room }));
+    }
+    carried
 }
 
 /// What a person should know first, as far as it can be read.
@@ -318,13 +373,36 @@ fn of_deployment(name: &str, deployment: &Deployment) -> Vec<String> {
     );
     if available < asked {
         warnings.push(format!(
-            "{available} of {asked} pods of the Deployment are available: the Rollout takes over once all of its own are"
+            "{available} of {} of the Deployment are available: the Rollout takes over once all of its own are",
+            number(asked, "pod")
         ));
     }
     if spec.paused == Some(true) {
+        warnings.push(format!(
+            "spec.paused is carried over, so the Rollout starts no pods and the Deployment keeps its own until you set it to false: `kubectl patch rollout.countersign.dev {name} --type merge -p '{{\"spec\":{{\"paused\":false}}}}'`"
+        ));
+    }
+    let (updated, all) = (
+        status.updated_replicas.unwrap_or(0),
+        status.replicas.unwrap_or(0),
+    );
+    if updated < all {
+        warnings.push(format!(
+            "{updated} of {} of the Deployment run its template as it is now: the Rollout starts with that template, with no steps. Wait until it is rolled out, or put it back first",
+            number(all, "pod")
+        ));
+    }
+    if spec.strategy.as_ref().and_then(|it| it.type_.as_deref()) == Some("Recreate") {
         warnings.push(
-            "spec.paused of the Deployment is set, which does not pause the Rollout".to_owned(),
+            "spec.strategy.type is Recreate, which a Rollout does not have: pods of two revisions will run beside each other, now and with each change".to_owned(),
         );
+    }
+    for (field, value, _, most) in limits(&spec) {
+        if let Some(value) = value.filter(|value| *value > most) {
+            warnings.push(format!(
+                "{field} is {value}, of which a Rollout takes at most {most}: it gets {most}"
+            ));
+        }
     }
     let annotations = deployment.annotations();
     if !annotations
@@ -535,7 +613,10 @@ async fn until_available(connection: &Connection, name: &str) -> Result<(), Fail
                 if available >= asked {
                     return Ok(());
                 }
-                progress.tell(&format!("{available} of {asked} pods are available"));
+                progress.tell(&format!(
+                    "{available} of {} are available",
+                    number(asked, "pod")
+                ));
             }
             Ok(None) => {}
             Err(error) => lasting(connection, &error)?,
@@ -594,6 +675,60 @@ mod tests {
     }
 
     #[test]
+    fn what_a_rollout_has_too_is_carried_over_and_defaults_are_not() {
+        let carried = |spec: Value| {
+            let plan = Plan::of(&deployment(&spec)).unwrap();
+            let _: Rollout = serde_json::from_value(plan.manifest.clone()).unwrap();
+            let mut spec = plan.manifest["spec"].as_object().unwrap().clone();
+            spec.remove("replicas");
+            spec.remove("workloadRef");
+            Value::Object(spec)
+        };
+        let defaults = json!({
+            "minReadySeconds": 0, "progressDeadlineSeconds": 600, "revisionHistoryLimit": 10, "paused": false,
+            "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxSurge": "25%", "maxUnavailable": "25%" } },
+        });
+        assert_eq!(carried(defaults), json!({}));
+        assert_eq!(
+            carried(json!({
+                "minReadySeconds": 900, "progressDeadlineSeconds": 1800, "revisionHistoryLimit": 2, "paused": true,
+                "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
+            })),
+            json!({
+                "minReadySeconds": 900, "progressDeadlineSeconds": 1800, "revisionHistoryLimit": 2, "paused": true,
+                "strategy": { "canary": { "maxSurge": 1, "maxUnavailable": 0 } },
+            })
+        );
+        // No deadline at all, in a Deployment's words.
+        let endless = json!({ "progressDeadlineSeconds": i32::MAX, "minReadySeconds": 0 });
+        assert_eq!(
+            carried(endless.clone()),
+            json!({ "progressDeadlineSeconds": 604_800 })
+        );
+        let warnings = of_deployment("web", &deployment(&endless)).join("\n");
+        assert!(
+            warnings.contains(
+                "progressDeadlineSeconds is 2147483647, of which a Rollout takes at most 604800"
+            ),
+            "{warnings}"
+        );
+    }
+
+    #[test]
+    fn a_deployment_that_is_rolled_out_or_recreated_is_warned_of() {
+        let mut moving = deployment(&json!({ "strategy": { "type": "Recreate" } }));
+        let status = moving.status.as_mut().unwrap();
+        (status.replicas, status.updated_replicas) = (Some(4), Some(1));
+        let warnings = of_deployment("web", &moving).join("\n");
+        for part in [
+            "1 of 4 pods of the Deployment run its template",
+            "type is Recreate",
+        ] {
+            assert!(warnings.contains(part), "{part} is not in:\n{warnings}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_adopted_is_refused_before_anything_is_made() {
         let refused = |spec: Value| Plan::of(&deployment(&spec)).unwrap_err();
         let expression =
@@ -611,7 +746,7 @@ mod tests {
         for part in [
             "set by argocd",
             "3 of 4 pods",
-            "spec.paused",
+            "spec.paused is carried over",
             "no provenance",
         ] {
             assert!(warnings.contains(part), "{part} is not in:\n{warnings}");

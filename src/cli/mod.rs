@@ -19,6 +19,7 @@ pub mod lint;
 pub mod manifests;
 mod migrate;
 mod output;
+mod pods;
 mod refusal;
 mod report;
 mod restart;

@@ -1,5 +1,6 @@
 //! How the offline commands print what they found.
 
+use std::fmt;
 use std::io::{self, Write};
 
 use clap::ValueEnum;
@@ -51,6 +52,14 @@ pub fn print<T: Serialize>(
     }
 }
 
+/// A number of things, such as `1 error` or `2 errors`.
+#[must_use]
+pub fn number(count: impl fmt::Display, thing: &str) -> String {
+    let count = count.to_string();
+    let plural = if count == "1" { "" } else { "s" };
+    format!("{count} {thing}{plural}")
+}
+
 /// Lines of cells as columns, each as wide as its widest cell.
 #[must_use]
 pub fn columns(indent: &str, lines: &[Vec<String>]) -> String {
@@ -76,6 +85,12 @@ pub fn columns(indent: &str, lines: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_thing_is_singular() {
+        let told = [0, 1, 2].map(|count| number(count, "error"));
+        assert_eq!(told, ["0 errors", "1 error", "2 errors"]);
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell_and_lines_end_without_space() {

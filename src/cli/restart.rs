@@ -8,6 +8,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::Failure;
+use super::change::rejected;
 use super::connection::{Connection, FIELD_MANAGER};
 use super::output::{print, shown};
 use super::refusal::Refusal;
@@ -35,6 +36,29 @@ enum Error {
         "rollout {rollout} runs the template of Deployment {deployment}: restart that, by `kubectl rollout restart deployment/{deployment}`, which is a change like any other"
     )]
     Adopts { rollout: String, deployment: String },
+    #[error(
+        "rollout {rollout} asks for the template of revision {revision}, which was rolled back, and a restart would stage that again: go back to the stable revision by `kubectl countersign undo {rollout}` and restart then, or try revision {revision} once more by `kubectl countersign retry {rollout}`"
+    )]
+    Rejected { rollout: String, revision: i64 },
+}
+
+/// Why the Rollout is not to be restarted as it is.
+fn refusal(rollout: &Rollout) -> Option<Error> {
+    let name = shown(&rollout.name_any());
+    let change = rollout.status.as_ref().and_then(|it| it.change.as_ref());
+    if change.is_some_and(|change| change.outcome.is_none()) {
+        return Some(Error::UnderWay(name));
+    }
+    if let Some(adopted) = &rollout.spec.workload_ref {
+        return Some(Error::Adopts {
+            rollout: name,
+            deployment: shown(&adopted.name),
+        });
+    }
+    rejected(rollout).map(|change| Error::Rejected {
+        rollout: name,
+        revision: change.revision,
+    })
 }
 
 impl Restart {
@@ -50,19 +74,8 @@ impl Restart {
     /// Restarts what is there now; or says that it was written meanwhile.
     async fn attempt(&self, connection: &Connection) -> Result<Option<Refusal>, Failure> {
         let rollout = connection.rollout(&self.rollout).await?;
-        let change = rollout
-            .status
-            .as_ref()
-            .and_then(|status| status.change.as_ref());
-        if change.is_some_and(|change| change.outcome.is_none()) {
-            return Err(Error::UnderWay(shown(&self.rollout)).into());
-        }
-        if let Some(adopted) = &rollout.spec.workload_ref {
-            let adopts = Error::Adopts {
-                rollout: shown(&self.rollout),
-                deployment: shown(&adopted.name),
-            };
-            return Err(adopts.into());
+        if let Some(refusal) = refusal(&rollout) {
+            return Err(refusal.into());
         }
         let parameters = PatchParams {
             field_manager: Some(FIELD_MANAGER.into()),
@@ -89,7 +102,27 @@ fn patch(rollout: &Rollout, now: Timestamp) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::view::tests::{at_rest, now};
+    use crate::api::rollout::Outcome;
+    use crate::cli::view::tests::{at_rest, now, waiting};
+    use crate::core::provenance::template_digest;
+
+    #[test]
+    fn what_was_rolled_back_is_not_restarted() {
+        let mut rollout = waiting().rollout;
+        let digest = template_digest(&rollout.spec.template);
+        let under_way = refusal(&rollout).unwrap();
+        assert!(matches!(under_way, Error::UnderWay(_)), "{under_way}");
+        let change = rollout.status.as_mut().unwrap().change.as_mut().unwrap();
+        (change.outcome, change.template_digest) = (Some(Outcome::RolledBack), digest);
+        let told = refusal(&rollout).unwrap().to_string();
+        for part in ["revision 7, which was rolled back", "undo web", "retry web"] {
+            assert!(told.contains(part), "{part} is not in: {told}");
+        }
+        // Another template since then, such as the stable one after `undo`.
+        rollout.spec.template.0["metadata"]["annotations"] = json!({ "a": "b" });
+        assert!(refusal(&rollout).is_none());
+        assert!(refusal(&at_rest()).is_none());
+    }
 
     #[test]
     fn a_restart_changes_one_annotation_of_the_pods() {

@@ -21,7 +21,7 @@ pub fn rule(message: &str) -> Option<Rule> {
         .map(|(_, rule)| *rule)
 }
 
-const KNOWN: [(&str, Rule); 49] = [
+const KNOWN: [(&str, Rule); 50] = [
     (
         "traffic.routes must name each route once: name several of its rules in one entry",
         |traffic| {
@@ -138,6 +138,14 @@ const KNOWN: [(&str, Rule); 49] = [
             spec.get("template").is_none()
                 || spec.get("selector").is_none()
                 || is_selected(spec, &["template", "metadata", "labels"])
+        },
+    ),
+    (
+        "spec.progressDeadlineSeconds must be greater than spec.minReadySeconds, or it passes before any new pod counts as available",
+        |spec| {
+            let seconds =
+                |key, otherwise| spec.get(key).and_then(Node::number).unwrap_or(otherwise);
+            seconds("progressDeadlineSeconds", 600.0) > seconds("minReadySeconds", 0.0)
         },
     ),
     (
@@ -427,7 +435,7 @@ mod tests {
     use crate::cli::yaml::documents;
 
     /// Each rule's text, with a value for which it holds and one for which it does not.
-    const RULES: [(&str, &str, &str); 49] = [
+    const RULES: [(&str, &str, &str); 50] = [
         (
             "self.routes.all(a, self.routes.exists_one(b, (has(b.kind) ? b.kind : 'HTTPRoute') == (has(a.kind) ? a.kind : 'HTTPRoute') && b.name == a.name))",
             "{routes: [{name: a}, {kind: TCPRoute, name: a}]}",
@@ -512,6 +520,11 @@ mod tests {
             "!has(self.template) || !has(self.selector) || (has(self.template.metadata) && has(self.template.metadata.labels) && self.selector.matchLabels.all(k, k in self.template.metadata.labels && self.template.metadata.labels[k] == self.selector.matchLabels[k]))",
             "{selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b, c: d}}}}",
             "{selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: c}}}}",
+        ),
+        (
+            "self.progressDeadlineSeconds > self.minReadySeconds",
+            "{minReadySeconds: 599}",
+            "{minReadySeconds: 900, progressDeadlineSeconds: 900}",
         ),
         (
             "!has(self.selector) || !('pod-template-hash' in self.selector.matchLabels)",

@@ -16,6 +16,7 @@ use serde_json::{Number, Value, json};
 use super::rules;
 use super::yaml::{Entry, Node, Position, Yaml};
 use crate::api::duration::PATTERN as DURATION;
+use crate::api::pod_template::QUANTITY;
 use crate::api::{GROUP, VERSION};
 
 /// How bad it is.
@@ -74,7 +75,7 @@ fn stored_by(node: &Node, schema: Option<&JSONSchemaProps>) -> Value {
     match &node.value {
         Yaml::Map(entries) => {
             let members = entries.iter().filter_map(|entry| {
-                let schema = schema.and_then(|schema| schema.properties.as_ref()?.get(&entry.key));
+                let schema = schema.and_then(|schema| member_of(schema, &entry.key));
                 let takes_nothing = schema.is_none_or(|it| it.nullable == Some(true));
                 let is_set = entry.value.value != Yaml::Null || takes_nothing;
                 is_set.then(|| (entry.key.clone(), stored_by(&entry.value, schema)))
@@ -90,6 +91,15 @@ fn stored_by(node: &Node, schema: Option<&JSONSchemaProps>) -> Value {
         }
         _ => node.json(),
     }
+}
+
+/// The schema of a member of an object, if there is one.
+fn member_of<'a>(schema: &'a JSONSchemaProps, key: &str) -> Option<&'a JSONSchemaProps> {
+    let property = schema.properties.as_ref().and_then(|it| it.get(key));
+    property.or(match &schema.additional_properties {
+        Some(JSONSchemaPropsOrBool::Schema(value)) => Some(value),
+        _ => None,
+    })
 }
 
 struct Kind {
@@ -132,9 +142,13 @@ fn member<'a>(schema: &'a mut JSONSchemaProps, name: &str) -> Option<&'a mut JSO
 }
 
 static METADATA: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
-    let texts = json!({ "type": "object", "additionalProperties": { "type": "string" } });
-    let labels =
-        json!({ "type": "object", "additionalProperties": { "type": "string", "maxLength": 63 } });
+    let texts =
+        json!({ "type": "object", "nullable": true, "additionalProperties": { "type": "string" } });
+    let labels = json!({
+        "type": "object",
+        "nullable": true,
+        "additionalProperties": { "type": "string", "maxLength": 63 },
+    });
     let schema = json!({
         "type": "object",
         "properties": {
@@ -148,7 +162,7 @@ static METADATA: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
             "generation": { "type": "integer" },
             "creationTimestamp": { "type": "string", "nullable": true },
             "selfLink": { "type": "string" },
-            "finalizers": { "type": "array", "items": { "type": "string" } },
+            "finalizers": { "type": "array", "nullable": true, "items": { "type": "string" } },
             "ownerReferences": { "type": "array", "x-kubernetes-preserve-unknown-fields": true },
             "managedFields": { "type": "array", "x-kubernetes-preserve-unknown-fields": true },
         },
@@ -261,13 +275,15 @@ impl Check {
         let wanted = match schema.type_.as_deref() {
             _ if int_or_string => "integer or string",
             Some(wanted) => wanted,
+            None if schema.pattern.as_deref() == Some(QUANTITY) => "quantity",
             None => return,
         };
         match (wanted, &node.value) {
             (_, Yaml::Null) => self.nothing(node, schema, path),
             ("object", Yaml::Map(_)) => self.map(node, schema, path),
             ("array", Yaml::List(items)) => self.list(node, items, schema, path),
-            ("string", Yaml::Text(text)) => self.text(node, text, schema, path),
+            ("string" | "quantity", Yaml::Text(text)) => self.text(node, text, schema, path),
+            ("quantity", Yaml::Number(_)) => {}
             ("integer", Yaml::Number(number)) if is_whole(number) => {
                 self.number(node, number, schema, path);
             }
@@ -281,8 +297,9 @@ impl Check {
         }
     }
 
+    /// A member of a list without a value.
     fn nothing(&mut self, node: &Node, schema: &JSONSchemaProps, path: &str) {
-        if schema.nullable != Some(true) && schema.default.is_none() {
+        if schema.nullable != Some(true) {
             let message = format!("{path} has no value: give it one or remove it");
             self.error(node.at, message);
         }
@@ -321,17 +338,27 @@ impl Check {
 
     fn member(&mut self, entry: &Entry, schema: &JSONSchemaProps, path: &str) {
         let below = join(path, &entry.key);
-        let property = schema
-            .properties
-            .as_ref()
-            .and_then(|properties| properties.get(&entry.key));
-        if let Some(property) = property {
-            return self.node(&entry.value, property, &below);
+        match (member_of(schema, &entry.key), &schema.additional_properties) {
+            (Some(member), _) if entry.value.value == Yaml::Null => {
+                // What is required is missing, which is said by itself.
+                if !schema.required.iter().flatten().any(|it| *it == entry.key) {
+                    self.without_value(entry, member, &below);
+                }
+            }
+            (Some(member), _) => self.node(&entry.value, member, &below),
+            (None, Some(JSONSchemaPropsOrBool::Bool(true))) => {}
+            (None, _) => self.unknown(entry, schema, &below),
         }
-        match &schema.additional_properties {
-            Some(JSONSchemaPropsOrBool::Schema(value)) => self.node(&entry.value, value, &below),
-            Some(JSONSchemaPropsOrBool::Bool(true)) => {}
-            _ => self.unknown(entry, schema, &below),
+    }
+
+    /// The API server drops a key without a value, as if it were not there, unless it is applied by
+    /// server-side apply.
+    fn without_value(&mut self, entry: &Entry, schema: &JSONSchemaProps, path: &str) {
+        if schema.nullable != Some(true) && schema.default.is_none() {
+            let message = format!(
+                "{path} has no value: it counts as absent, but server-side apply refuses it (also where Helm or a GitOps tool uses it): remove the key"
+            );
+            self.warning(entry.at, message);
         }
     }
 
@@ -356,7 +383,7 @@ impl Check {
     fn required(&mut self, node: &Node, schema: &JSONSchemaProps, path: &str) {
         for name in schema.required.iter().flatten() {
             let filled_in = FILLED_IN.contains(&name.as_str());
-            if node.entry(name).is_none() && !filled_in {
+            if node.get(name).is_none() && !filled_in {
                 self.error(node.at, format!("{} is missing", join(path, name)));
             }
         }
@@ -486,7 +513,9 @@ fn place(node: &Node, key: &str) -> Position {
     node.get(key).map_or(node.at, |value| value.at)
 }
 
-fn join(path: &str, key: &str) -> String {
+/// The path of a member.
+#[must_use]
+pub fn join(path: &str, key: &str) -> String {
     match (path, key.contains(['.', '/'])) {
         ("", _) => key.to_owned(),
         (path, true) => format!("{path}[{key}]"),
@@ -514,6 +543,7 @@ fn mismatch(wanted: &str, found: &Yaml) -> String {
         "integer" => "a whole number".to_owned(),
         "integer or string" => "a whole number or a text".to_owned(),
         "string" => "a text".to_owned(),
+        "quantity" => "a quantity such as 0.5, 500m or 1Gi".to_owned(),
         "boolean" => "true or false".to_owned(),
         other => format!("a {other}"),
     };
@@ -575,7 +605,12 @@ struct Pattern {
 }
 
 /// All patterns of the schemas; a test proves that there are no others.
-const PATTERNS: [Pattern; 4] = [
+const PATTERNS: [Pattern; 5] = [
+    Pattern {
+        text: QUANTITY,
+        matches: is_quantity,
+        remedy: "is no quantity: write a number with at most one suffix, such as 500m, 0.5 or 1Gi",
+    },
     Pattern {
         text: DURATION,
         matches: is_duration,
@@ -621,14 +656,44 @@ fn is_duration(text: &str) -> bool {
     rest.is_empty()
 }
 
-fn is_label(text: &str) -> bool {
+/// Whether a text is a quantity as Kubernetes reads it.
+#[must_use]
+pub fn is_quantity(text: &str) -> bool {
+    let unsigned = |text: &'_ str| text.strip_prefix(['+', '-']).unwrap_or(text).to_owned();
+    let amount = unsigned(text);
+    let end = amount.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (amount, suffix) = amount.split_at(end.unwrap_or(amount.len()));
+    let is_number =
+        amount.matches('.').count() <= 1 && amount.contains(|c: char| c.is_ascii_digit());
+    let is_suffix = match suffix.strip_prefix(['e', 'E']).map(unsigned) {
+        Some(exponent) if !exponent.is_empty() && exponent != "i" => {
+            exponent.bytes().all(|it| it.is_ascii_digit())
+        }
+        _ => {
+            let unit = suffix.strip_suffix('i').unwrap_or(suffix);
+            let known = if unit == suffix {
+                "numkMGTPE"
+            } else {
+                "KMGTPE"
+            };
+            suffix.is_empty() || (unit.len() == 1 && known.contains(unit))
+        }
+    };
+    is_number && is_suffix
+}
+
+/// Whether a text is made of lower-case letters, digits and `-`, with no `-` at its ends.
+#[must_use]
+pub fn is_label(text: &str) -> bool {
     let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     text.starts_with(letter)
         && text.ends_with(letter)
         && text.chars().all(|c| letter(c) || c == '-')
 }
 
-fn is_subdomain(text: &str) -> bool {
+/// Whether a text is made of such labels with `.` between them.
+#[must_use]
+pub fn is_subdomain(text: &str) -> bool {
     text.split('.').all(is_label)
 }
 
@@ -671,6 +736,7 @@ spec:
     }
 
     #[test]
+    #[allow(clippy::too_many_lines, reason = "a table")]
     fn each_fault_of_the_schema_is_found_at_its_line() {
         use Severity::{Error, Warning};
         for (lines, severity, message) in [
@@ -742,7 +808,22 @@ spec:
             (
                 "  strategy: { canary: { steps: [{ weight: ~ }] } }\n",
                 Error,
-                "spec.strategy.canary.steps[0].weight has no value: give it one or remove it",
+                "spec.strategy.canary.steps[0].weight is missing",
+            ),
+            (
+                "          args: [~]\n",
+                Error,
+                "spec.template.spec.containers[0].args[0] has no value: give it one or remove it",
+            ),
+            (
+                "          resources: { limits: { cpu: half } }\n",
+                Error,
+                "spec.template.spec.containers[0].resources.limits.cpu: `half` is no quantity: write a number with at most one suffix, such as 500m, 0.5 or 1Gi",
+            ),
+            (
+                "          resources: { limits: { cpu: true } }\n",
+                Error,
+                "spec.template.spec.containers[0].resources.limits.cpu: true is not a quantity such as 0.5, 500m or 1Gi",
             ),
             (
                 "          imagePullPolicyy: Always\n",
@@ -770,6 +851,45 @@ spec:
             metadata.contains_key("creationTimestamp"),
             "unknown to the schema, so kept"
         );
+    }
+
+    #[test]
+    fn a_deadline_that_no_pod_can_meet_is_refused() {
+        let refusal = "spec.progressDeadlineSeconds must be greater than spec.minReadySeconds, or it passes before any new pod counts as available";
+        for (lines, refused) in [
+            ("  minReadySeconds: 600\n", true),
+            (
+                "  minReadySeconds: 900\n  progressDeadlineSeconds: 900\n",
+                true,
+            ),
+            (
+                "  minReadySeconds: 900\n  progressDeadlineSeconds: 1800\n",
+                false,
+            ),
+        ] {
+            let messages: Vec<_> = checked(&rollout(lines))
+                .into_iter()
+                .map(|it| it.2)
+                .collect();
+            let expected: &[&str] = if refused { &[refusal] } else { &[] };
+            assert_eq!(messages, expected, "{lines}");
+        }
+    }
+
+    #[test]
+    fn quantities_are_those_of_kubernetes() {
+        for good in [
+            "1", "0.5", ".5", "5.", "+1", "-1", "500m", "1Gi", "1.5Gi", "1e3", "1E-3", "1E",
+            "100k", "5u", "7n", "2Ei",
+        ] {
+            assert!(is_quantity(good), "{good}");
+        }
+        for bad in [
+            "", ".", "Gi", "1 Gi", "1gi", "1K", "1mi", "1e", "1ee3", "1.2.3", "half", "1Gib",
+            "0x10", "--1",
+        ] {
+            assert!(!is_quantity(bad), "{bad}");
+        }
     }
 
     #[test]

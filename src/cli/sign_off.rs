@@ -13,6 +13,7 @@ use super::confirm::{self, Unconfirmed};
 use super::connection::{Connection, FIELD_MANAGER};
 use super::gates;
 use super::output::{print, shown};
+use super::report;
 use super::tree;
 use super::view::View;
 use crate::api::rollout::Change;
@@ -228,7 +229,10 @@ impl Decided {
         }
         Err(Error::NoSuchGate {
             gate: gate.to_string(),
-            gates: format!("it has {steps} steps, each with step-N and evidence-N, and promotion"),
+            gates: format!(
+                "it has {}, each with step-N and evidence-N, and promotion",
+                report::number(steps, "step")
+            ),
         })
     }
 

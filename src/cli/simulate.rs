@@ -4,7 +4,6 @@
 //! drawn from Poisson distributions, divided by the canary's share of the available pods. Sign-offs
 //! are given as soon as they are asked for, or after a time that the caller names.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,8 +16,8 @@ use serde::Serialize;
 
 use super::Failure;
 use super::explain::Setting;
-use super::manifests::Observed;
-use super::report::{self, Format, columns};
+use super::manifests::{Inputs, Observed};
+use super::report::{self, Format, columns, number};
 use crate::api::policy::{RolloutPolicySpec, TierDemands, Tiers};
 use crate::api::rollout::{Change, Outcome, Plan};
 use crate::api::{Analysis, Duration, Step, Tier};
@@ -40,9 +39,8 @@ const Z: f64 = 1.959_963_985;
 /// Simulate whole rollouts in virtual time, without a cluster: how long, which steps, how often wrong.
 #[derive(Args)]
 pub struct Simulate {
-    /// Files with the Rollouts of the change; `-` is the standard input.
-    #[arg(short = 'f', long = "file", value_name = "FILE", required = true, num_args = 1..)]
-    files: Vec<PathBuf>,
+    #[command(flatten)]
+    inputs: Inputs,
     #[command(flatten)]
     setting: Setting,
     /// Requests a second to all pods together.
@@ -175,7 +173,7 @@ struct Seconds {
 impl Simulate {
     /// Simulates every Rollout of the files.
     pub fn run(self) -> Result<ExitCode, Failure> {
-        let observed = self.setting.observe(&self.files)?;
+        let observed = self.setting.observe(&self.inputs)?;
         let simulations = observed
             .into_iter()
             .map(|observed| self.simulated(observed))
@@ -630,19 +628,19 @@ impl Simulation {
         let namespace = self.namespace.iter().map(|it| format!("{}/", shown(it)));
         let weights: Vec<_> = self.weights.iter().map(|it| format!("{it}%")).collect();
         let mut text = format!(
-            "Rollout {}{}: tier {} with {} points; steps {}; {} sign-offs, each after {}\n",
+            "Rollout {}{}: tier {} with {}; steps {}; {}, each after {}\n",
             namespace.collect::<String>(),
             shown(&self.rollout),
             self.tier,
-            self.score,
+            number(self.score, "point"),
             weights.join(", "),
-            self.sign_offs,
+            number(self.sign_offs, "sign-off"),
             asked.sign_off_after,
         );
         let settings = format!(
-            "{} rollouts of each case, {} requests a second, {} of stable's fail, seed {}\n",
-            asked.runs,
-            asked.rate,
+            "{} of each case, {} a second, {} of stable's fail, seed {}\n",
+            number(asked.runs, "rollout"),
+            number(asked.rate, "request"),
             percent(asked.stable_error_rate),
             asked.seed
         );
@@ -798,7 +796,7 @@ mod tests {
 
     fn asked(runs: u32) -> Simulate {
         Simulate {
-            files: Vec::new(),
+            inputs: Inputs::default(),
             setting: Setting::default(),
             rate: 50.0,
             stable_error_rate: 0.002,
@@ -816,6 +814,7 @@ mod tests {
             observation,
             namespace: None,
             not_governing: Vec::new(),
+            provenance_as_before: false,
         };
         asked.simulated(observed).unwrap()
     }
@@ -928,6 +927,7 @@ mod tests {
             observation: harmless(),
             namespace: None,
             not_governing: Vec::new(),
+            provenance_as_before: false,
         };
         let error = asked(100_000).simulated(observed).unwrap_err();
         assert!(matches!(error, SimulationError::TooLong { .. }), "{error}");

@@ -10,6 +10,7 @@ use kube::ResourceExt;
 use super::evidence;
 use super::gates::{self, Gate};
 use super::output::{Style, age, shown};
+use super::report;
 use super::view::View;
 use crate::api::plan::Step;
 use crate::api::rollout::{Change, Outcome, Stage};
@@ -258,7 +259,7 @@ fn plan(change: &Change, now: Timestamp) -> Branch {
         };
         let requests = match step.min_requests {
             0 => String::new(),
-            least => format!(", at least {least} requests"),
+            least => format!(", at least {}", report::number(least, "request")),
         };
         let text = format!(
             "{} step {number}: {}%, {bake}{requests}",
@@ -291,6 +292,16 @@ fn present_bake(change: &Change, step: &Step, now: Timestamp) -> String {
     }
 }
 
+/// More pods than are asked for are there while some of them end.
+fn availability(available: i32, asked: i32) -> String {
+    if available > asked {
+        let available = report::number(available, "pod");
+        format!("{available} available, {asked} asked for")
+    } else {
+        format!("{available} of {} available", report::number(asked, "pod"))
+    }
+}
+
 fn revisions(view: &View, status: &RolloutStatus, now: Timestamp, wide: bool) -> Branch {
     let mut sets: Vec<_> = view
         .replica_sets
@@ -303,10 +314,11 @@ fn revisions(view: &View, status: &RolloutStatus, now: Timestamp, wide: bool) ->
         let hash = hash(set.labels());
         let (asked, available) = pods_of(set);
         let text = format!(
-            "{}: revision {}, {}, {available} of {asked} pods available",
+            "{}: revision {}, {}, {}",
             role.name(),
             number(role, set, status),
-            set.name_any()
+            set.name_any(),
+            availability(available, asked)
         );
         let pods = view
             .pods
@@ -563,7 +575,7 @@ Rollout shop/web: AwaitingSignOff, step 1/2, weight 20%
 │  ├─ · step 2: 50%, bake 10m
 │  └─ · promotion: 100%
 ├─ Revisions
-│  ├─ canary: revision 7, web-bbb222, 1 of 1 pods available
+│  ├─ canary: revision 7, web-bbb222, 1 of 1 pod available
 │  │  └─ web-bbb222-x1: Ready, 9m
 │  └─ stable: revision 6, web-aaa111, 4 of 4 pods available
 │     └─ web-aaa111-y1: CrashLoopBackOff, 2 restarts, 26h

@@ -12,6 +12,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Map, Value, json};
 
 use super::Failure;
+use super::change::rejected;
 use super::connection::{Connection, FIELD_MANAGER};
 use super::output::{print, remark, shown};
 use super::refusal::Refusal;
@@ -61,6 +62,15 @@ enum Error {
         "rollout {rollout} runs the template of Deployment {deployment}: change that back where it comes from, or by `kubectl rollout undo deployment/{deployment}`"
     )]
     Adopts { rollout: String, deployment: String },
+    #[error(
+        "revision {revision} of rollout {rollout} was rolled back ({why}), and this would stage its template again: {remedy}"
+    )]
+    Rejected {
+        rollout: String,
+        revision: i64,
+        why: String,
+        remedy: String,
+    },
 }
 
 impl Undo {
@@ -132,11 +142,17 @@ impl<'a> Target<'a> {
         let history = History { sets, runs };
         let name = rollout.name_any();
         if let Some(revision) = wanted {
-            return history.numbered(revision).ok_or_else(|| Error::NoRevision {
-                rollout: name,
-                revision,
-                there: history.there(),
-            });
+            let found = history
+                .numbered(revision)
+                .ok_or_else(|| Error::NoRevision {
+                    rollout: name,
+                    revision,
+                    there: history.there(),
+                })?;
+            return match found.hash().and_then(|hash| history.rejection(hash)) {
+                Some(run) => Err(rejection(rollout, run)),
+                None => Ok(found),
+            };
         }
         let status = rollout.status.clone().unwrap_or_default();
         let stable = status.stable.ok_or_else(|| Error::NoStable(name.clone()))?;
@@ -152,6 +168,10 @@ impl<'a> Target<'a> {
             rollout: name,
             revision: stable.revision,
         })
+    }
+
+    fn hash(&self) -> Option<&'a str> {
+        self.set.labels().get(HASH_LABEL).map(String::as_str)
     }
 
     fn template(&self) -> Result<Value, Error> {
@@ -210,6 +230,23 @@ impl<'a> Target<'a> {
     }
 }
 
+fn rejection(rollout: &Rollout, run: &RolloutRun) -> Error {
+    let name = rollout.name_any();
+    let revision = run.spec.revision;
+    let asked_for = rejected(rollout).is_some_and(|change| change.revision == revision);
+    let remedy = if asked_for {
+        format!("`kubectl countersign retry {name}` tries it once more")
+    } else {
+        "apply it from where it comes from if you want to try it once more".to_owned()
+    };
+    Error::Rejected {
+        rollout: name,
+        revision,
+        why: shown(&run.spec.progress.message),
+        remedy,
+    }
+}
+
 /// Revisions that are still there, and the records of them.
 struct History<'a> {
     sets: &'a [ReplicaSet],
@@ -247,8 +284,23 @@ impl<'a> History<'a> {
             .iter()
             .filter(|run| was_promoted(run) && run.spec.revision < revision)
             .filter(|run| run.spec.pod_template_hash != hash)
+            .filter(|run| self.rejection(&run.spec.pod_template_hash).is_none())
             .filter_map(|run| self.of_run(run))
             .max_by_key(|target| target.revision)
+    }
+
+    /// The record of the last change to this template, if it was rolled back.
+    fn rejection(&self, hash: &str) -> Option<&'a RolloutRun> {
+        let same = |run: &&RolloutRun| run.spec.pod_template_hash == hash;
+        let began = |run: &&RolloutRun| {
+            let progress = &run.spec.progress;
+            (
+                progress.started_at.as_ref().map(|at| at.0),
+                run.spec.revision,
+            )
+        };
+        let last = self.runs.iter().filter(same).max_by_key(began)?;
+        (last.spec.progress.outcome == Some(Outcome::RolledBack)).then_some(last)
     }
 
     fn of_run(&self, run: &'a RolloutRun) -> Option<Target<'a>> {
@@ -372,6 +424,39 @@ mod tests {
         assert!(
             matches!(error, Error::NoPrevious { revision: 6, .. }),
             "{error}"
+        );
+    }
+
+    #[test]
+    fn a_revision_that_was_rolled_back_is_not_gone_back_to() {
+        let sets = [set("aaa111"), set("bbb"), set("ccc")];
+        let mut runs = vec![
+            run(2, "ccc", "Promoted"),
+            run(3, "bbb", "Promoted"),
+            run(5, "bbb", "RolledBack"),
+            run(6, "aaa111", "Promoted"),
+        ];
+        let rollout = at_rest();
+        for revision in [3, 5] {
+            let refused = Target::find(&rollout, &sets, &runs, Some(revision)).unwrap_err();
+            assert!(
+                refused
+                    .to_string()
+                    .starts_with("revision 5 of rollout web was rolled back"),
+                "{refused}"
+            );
+        }
+        let before = Target::find(&rollout, &sets, &runs, None).unwrap();
+        assert_eq!(
+            before.revision, 2,
+            "the last try of 3's template was rolled back"
+        );
+        runs.push(run(7, "bbb", "Promoted"));
+        assert_eq!(
+            Target::find(&rollout, &sets, &runs, Some(7))
+                .unwrap()
+                .revision,
+            7
         );
     }
 
