@@ -6,18 +6,25 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN := $(CARGO_TARGET_DIR)/debug
 RELEASE := $(CARGO_TARGET_DIR)/release
 
-.PHONY: test check unit e2e model faults crashes demo demo-up demo-down characteristics bench deny fuzz release generate build tools
+.PHONY: test check unit harness e2e model faults crashes demo demo-up demo-down characteristics bench deny fuzz release static generate build tools
 
 ## test: formatting, lints, unit, property and end-to-end tests
-test: check unit e2e crashes
+test: check unit harness e2e crashes
 
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --locked $(patsubst %,--test %,e2e faults demo) -- -D warnings
+	cargo clippy --workspace --locked $(patsubst %,--test %,smoke outages) -- -D warnings
 
 unit:
 	cargo test --workspace --locked
+
+## harness: the test cluster itself, before anything is tested in it
+harness: build tools
+	cargo test --workspace --locked $(patsubst %,--test %,smoke outages) --no-run
+	$(BIN)/cluster exec -- env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 \
+		cargo test --workspace --locked $(patsubst %,--test %,smoke outages)
 
 ## e2e: the operator on a real control plane, Prometheus and traffic; tests wait more than they work
 e2e: build tools
@@ -97,6 +104,16 @@ release:
 	for bin in countersign kubectl-countersign; do \
 		$(CACHE)/cargo/bin/auditable2cdx $(RELEASE)/$$bin > $(RELEASE)/$$bin.cdx.json || exit 1; done
 	cd $(RELEASE) && sha256sum countersign kubectl-countersign *.cdx.json | tee SHA256SUMS
+
+## static: the operator as the Dockerfile builds it, from the files of its build context alone, without Docker: one
+##   static program that starts. It needs rustup's target $(MUSL) and musl-gcc (Debian: musl-tools)
+MUSL := $(shell uname -m)-unknown-linux-musl
+static:
+	@context=$$(mktemp -d) && trap 'rm -rf "$$context"' EXIT && tests/packaging/context.sh "$$context" && \
+	cd "$$context" && cargo build --release --locked --target $(MUSL) --bin countersign && \
+	program=$(CARGO_TARGET_DIR)/$(MUSL)/release/countersign && \
+	if readelf --program-headers $$program | grep INTERP; then echo "$$program is not static" >&2; exit 1; fi && \
+	$$program --version && sha256sum $$program
 
 ## generate: the committed files that the program writes
 generate:

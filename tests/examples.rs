@@ -179,7 +179,9 @@ fn the_demo_policy_lets_a_change_of_any_tier_end_without_people() {
 fn the_policy_for_people_has_windows_that_can_be_read() {
     let policy: RolloutPolicy = one("policy-people.yaml", "RolloutPolicy");
     let saturday = "2026-11-21T12:00:00Z".parse().unwrap();
-    for window in &policy.spec.freeze.windows {
+    let windows = &policy.spec.freeze.windows;
+    assert!(!windows.is_empty());
+    for window in windows {
         let ends = countersign::core::freeze::ends_at(window, saturday).unwrap();
         assert_eq!(ends.unwrap().to_string(), "2026-11-23T07:00:00Z");
     }

@@ -45,7 +45,9 @@ enum Unit {
 }
 
 fn entries() -> Vec<Entry> {
-    serde_saphyr::from_str(&read("src/core/presets.yaml")).unwrap()
+    let entries: Vec<Entry> = serde_saphyr::from_str(&read("src/core/presets.yaml")).unwrap();
+    assert!(entries.len() > 5, "only {} presets", entries.len());
+    entries
 }
 
 fn read(path: &str) -> String {

@@ -208,7 +208,9 @@ fn fixture() -> Value {
 }
 
 fn rows<T: serde::de::DeserializeOwned>(values: &Value) -> Vec<T> {
-    serde_json::from_value(values.clone()).unwrap()
+    let rows: Vec<T> = serde_json::from_value(values.clone()).unwrap();
+    assert!(!rows.is_empty(), "there is nothing to compare");
+    rows
 }
 
 fn counts(requests: f64, errors: f64) -> Counts {
@@ -286,7 +288,7 @@ fn the_evidence_of_a_rollout_is_that_of_the_second_implementation() {
 
 #[test]
 fn the_dispersion_is_that_of_the_second_implementation() {
-    for case in fixture()["dispersions"].as_array().unwrap() {
+    for case in rows::<Value>(&fixture()["dispersions"]) {
         let windows: Vec<(f64, f64)> = rows(&case["windows"]);
         let windows: Vec<Counts> = windows.iter().map(|&(n, x)| counts(n, x)).collect();
         let expected = case["dispersion"].as_f64().unwrap();

@@ -269,10 +269,13 @@ pub enum Phase {
 }
 
 /// What the controller knows; the only state of the state machine.
+// Without conditions an object is ready to kstatus, so the API server gives a Rollout that no controller has
+// seen a generation that it never has: Flux, Helm and kpt then wait, even where no controller runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = { "observedGeneration": -1 }))]
 pub struct RolloutStatus {
-    /// Generation of the spec that this status speaks of.
+    /// Generation of the spec that this status speaks of; -1 until a controller has seen the Rollout.
     #[serde(default)]
     pub observed_generation: i64,
     /// One word for where the Rollout stands.

@@ -134,10 +134,13 @@ pub fn is_seen(rollout: &Rollout) -> bool {
 }
 
 fn nothing_under_way(rollout: &Rollout, what: &'static str) -> Error {
-    let standing = rollout.status.as_ref().map_or_else(
-        || "the controller has not seen it yet".to_owned(),
-        |status| format!("it is {:?}, {}", status.phase, status.message),
-    );
+    let seen = rollout.status.as_ref();
+    let standing = seen
+        .filter(|status| status.observed_generation >= 0)
+        .map_or_else(
+            || "the controller has not seen it yet".to_owned(),
+            |status| format!("it is {:?}, {}", status.phase, status.message),
+        );
     Error::NothingUnderWay {
         rollout: rollout.name_any(),
         what,

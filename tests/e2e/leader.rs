@@ -9,7 +9,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use tokio::process::{Child, Command};
 
-use crate::support::{App, SOON, Scene, ended};
+use crate::support::{App, SOON, Scene, ended, within};
 
 const OPERATOR: &str = "countersign-system";
 
@@ -96,9 +96,7 @@ async fn a_silent_leader_is_replaced_and_writes_nothing_when_it_comes_back() {
             .unwrap()
             .success()
     );
-    assert!(
-        second.wait().await.unwrap().success(),
-        "it stops in good order"
-    );
+    let end = within("the second replica ends", second.wait()).await;
+    assert!(end.unwrap().success(), "it stops in good order");
     led_by(cluster, "countersign-0").await;
 }

@@ -1,11 +1,31 @@
 //! What happens while a change is under way: crashes, newer changes, pauses.
 
-use countersign::api::Phase;
 use countersign::api::rollout::Outcome;
-use kube::api::ListParams;
+use countersign::api::{Phase, Rollout};
+use kube::api::{ListParams, PostParams};
 use serde_json::json;
 
 use crate::support::{App, Scene, ended, phase, waits_for};
+
+/// By which kstatus reads it as in progress, where no operator runs as well.
+#[tokio::test]
+async fn a_new_rollout_is_in_progress_before_the_operator_has_seen_it() {
+    let scene = Scene::new("unseen").await;
+    let app = App::new("shop");
+    let made: Rollout = serde_json::from_value(app.manifest()).unwrap();
+    let made = scene.rollouts().create(&PostParams::default(), &made).await;
+    let made = made.unwrap();
+    let observed = |it: &Rollout| it.status.as_ref().map(|status| status.observed_generation);
+    assert_eq!(
+        (made.metadata.generation, observed(&made)),
+        (Some(1), Some(-1))
+    );
+    scene
+        .until(&app, "the operator has seen it", |rollout| {
+            observed(rollout) == Some(1) && phase(rollout) == Phase::Stable
+        })
+        .await;
+}
 
 #[tokio::test]
 async fn an_operator_killed_in_mid_step_continues_where_it_was() {

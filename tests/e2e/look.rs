@@ -10,10 +10,13 @@ use std::process::Command;
 use countersign::api::rollout::Outcome;
 use serde_json::Value;
 
-use crate::support::{App, Scene, ended};
+use crate::support::{App, SOON, Scene, ended};
 
 fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
+    let limit = SOON.as_secs().to_string();
+    let mut command = Command::new("timeout");
+    let command = command.args([&limit, program]).args(arguments);
+    let output = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(
         output.status.success(),
@@ -26,6 +29,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
 /// Asks the operator over HTTP; the answer's head and body.
 pub(crate) fn fetch(path: &str) -> String {
     let mut stream = TcpStream::connect("127.0.0.1:8081").unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::support::{App, Scene, ended, phase, waits_for};
+use crate::support::{App, Scene, ended, phase, waits_for, within};
 
 const PLUGIN: &str = env!("CARGO_BIN_EXE_kubectl-countersign");
 
@@ -113,7 +113,8 @@ fn words(line: &str) -> Vec<String> {
 }
 
 async fn said(mut command: Command) -> Said {
-    let output = command.output().await.unwrap();
+    let output = within("the command ends", command.output()).await;
+    let output = output.unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let said = Said {
         code: output.status.code().unwrap_or(-1),
@@ -380,8 +381,9 @@ async fn a_watch_tells_each_transition_and_ends_when_it_is_interrupted() {
     scene.apply(&app.version("v2")).await;
     let mut told = String::new();
     while !told.contains(" Promoted: ") {
-        let line = lines.next_line().await.unwrap().expect("the watch goes on");
-        told += &(line + "\n");
+        let what = format!("the watch goes on to the promotion after:\n{told}");
+        let line = within(&what, lines.next_line()).await.unwrap();
+        told += &(line.expect("the watch goes on") + "\n");
     }
     for part in ["ChangeStarted", "StepStarted", "shop: Progressing"] {
         assert!(told.contains(part), "{part} is not in:\n{told}");
@@ -389,7 +391,8 @@ async fn a_watch_tells_each_transition_and_ends_when_it_is_interrupted() {
     let id = watch.id().unwrap().to_string();
     let interrupt = Command::new("kill").args(["-INT", &id]).status().await;
     assert!(interrupt.unwrap().success());
-    assert_eq!(watch.wait().await.unwrap().code(), Some(0));
+    let end = within("the watch ends", watch.wait()).await;
+    assert_eq!(end.unwrap().code(), Some(0));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use crate::support::{App, Scene, condition, ended, phase, risky};
 
 #[tokio::test]
 async fn errors_roll_a_change_back_and_the_numbers_say_why() {
-    let scene = Scene::new("errors").await;
+    let scene = Scene::alone("errors").await;
     let app = scene
         .serving(App {
             replicas: 10,

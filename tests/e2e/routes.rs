@@ -262,7 +262,7 @@ async fn a_bad_canary_is_out_of_the_traffic_within_two_seconds() {
 
 #[tokio::test]
 async fn a_return_a_newer_change_a_crash_and_scaling_lose_no_request() {
-    let scene = Scene::new("routed-rough").await;
+    let scene = Scene::alone("routed-rough").await;
     let (app, load) = routed(&scene, &steps(&[30, 50], "60s")).await;
     scene.apply(&app.version("v2")).await;
     scene

@@ -19,6 +19,12 @@ use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// Long enough for a loaded machine with two cores; nothing waits for it where all is well.
 pub const SOON: Duration = Duration::from_secs(90);
 
+/// What a future gives, which must not take for ever.
+pub async fn within<T>(what: &str, awaited: impl Future<Output = T>) -> T {
+    let awaited = tokio::time::timeout(SOON, awaited).await;
+    awaited.unwrap_or_else(|_| panic!("{what}: not so within {SOON:?}"))
+}
+
 /// Tests that disturb what all share (the operator, Prometheus) run alone.
 static SHARED: RwLock<()> = RwLock::const_new(());
 static POLICY: OnceCell<()> = OnceCell::const_new();

@@ -1,16 +1,20 @@
 //! The clock of the operator's machine jumps, in the middle of a rollout.
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use countersign_cluster::wait_for;
 use tokio::time::sleep;
 
-use crate::requests::all_end_well;
-use crate::story::{Faults, Story, Telling, Told, cluster, disturbed};
+use crate::requests::{NO_KIND, all_end_well};
+use crate::story::{Faults, PATIENCE, Story, Telling, Told, cluster, disturbed};
 
 const HOUR: i64 = 3600;
+/// For how long the clock is wrong.
+const JUMPED: Duration = Duration::from_secs(20);
 
 /// The library that moves a clock.
 async fn library() -> PathBuf {
@@ -30,7 +34,8 @@ async fn library() -> PathBuf {
 
 async fn jump(story: Story, library: PathBuf, name: String, seconds: i64) -> Result<Told, String> {
     let offset = library.with_file_name(format!("{name}.offset"));
-    fs::write(&offset, 0_i64.to_ne_bytes()).unwrap();
+    // The offset, and how often a moved clock was read; written in place, since it is mapped.
+    fs::write(&offset, [0; 16]).unwrap();
     let environment = vec![
         ("LD_PRELOAD".to_owned(), library.display().to_string()),
         ("CLOCK_OFFSET".to_owned(), offset.display().to_string()),
@@ -39,11 +44,19 @@ async fn jump(story: Story, library: PathBuf, name: String, seconds: i64) -> Res
         environment,
         ..Faults::default()
     };
-    let beside = async move |_: &Telling| {
-        sleep(Duration::from_secs(4)).await;
-        fs::write(&offset, seconds.to_ne_bytes()).unwrap();
-        sleep(Duration::from_secs(20)).await;
-        fs::write(&offset, 0_i64.to_ne_bytes()).unwrap();
+    let beside = async move |telling: &Telling| {
+        let file = fs::File::options().write(true).open(&offset).unwrap();
+        let set = |seconds: i64| file.write_all_at(&seconds.to_ne_bytes(), 0).unwrap();
+        telling.until_under_way().await;
+        set(seconds);
+        wait_for("the moved clock is read", PATIENCE, async || {
+            let read = fs::read(&offset).unwrap();
+            read[8..].iter().any(|byte| *byte != 0).then_some(())
+        })
+        .await
+        .unwrap();
+        sleep(JUMPED).await;
+        set(0);
     };
     disturbed(story, faults, beside).await
 }
@@ -55,7 +68,11 @@ async fn a_clock_that_jumps_by_an_hour_changes_no_outcome() {
     for story in [Story::Promoted, Story::RolledBack, Story::Routed] {
         for (way, seconds) in [("forward", HOUR), ("back", -HOUR)] {
             let name = format!("{story:?}-{way}");
-            tellings.push((name.clone(), jump(story, library.clone(), name, seconds)));
+            tellings.push((
+                name.clone(),
+                NO_KIND,
+                jump(story, library.clone(), name, seconds),
+            ));
         }
     }
     all_end_well(tellings).await;

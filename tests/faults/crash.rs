@@ -19,6 +19,10 @@ async fn law_5_dies_at(story: Story) {
         let faults = Faults::of(move |asked| when(asked.write == Some(write), deadly.clone()));
         let told = told(story, faults).await;
         let told = told.map_err(|error| format!("{fault:?} {write}: {error}"))?;
+        // Not every telling takes as many writes as the first did.
+        if told.starts == 1 && told.writes.len() > write {
+            return Err(format!("{fault:?} {write}: it did not die"));
+        }
         Ok::<_, String>(told.starts - 1)
     });
     let ended: Vec<_> = futures::stream::iter(tellings)
@@ -33,7 +37,6 @@ async fn law_5_dies_at(story: Story) {
         failures.len()
     );
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
-    // Not every telling takes as many writes as the first did.
     assert!(
         deaths * 10 >= tried * 8,
         "it died in {deaths} of {tried} tellings"

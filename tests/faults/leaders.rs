@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use countersign_cluster::{Fault, Replica, wait_for};
-use tokio::time::sleep;
 
 use crate::is_thorough;
-use crate::requests::{all_end_well, when};
-use crate::story::{Faults, Story, Telling, Told, disturbed, replica};
+use crate::requests::{NO_KIND, all_end_well, when};
+use crate::story::{Faults, PATIENCE, Story, Telling, Told, disturbed, replica};
 
 /// Another operator of the same Rollouts, whose lease is in this namespace.
 async fn another(telling: &Telling, lease_namespace: &str) -> Replica {
@@ -18,16 +17,29 @@ async fn another(telling: &Telling, lease_namespace: &str) -> Replica {
     replica(cluster, namespace, "second", lease_namespace, faults).await
 }
 
+/// Waits until an operator leads.
+async fn leads(replica: &Replica) {
+    let look = async || replica.log().contains("\"leading\"").then_some(());
+    wait_for("it leads", PATIENCE, look).await.unwrap();
+}
+
+/// Asserts that an operator has written a decision, or has tried to.
+fn decided(replica: &Replica) {
+    let writes = replica.api_server.writes();
+    let decided = writes.iter().any(|it| it.resource == "rollouts/status");
+    assert!(decided, "{writes:?}\n{}", replica.log());
+}
+
 /// Each holds a lease, and knows nothing of the other's.
 async fn two_lead(story: Story) -> Result<Told, String> {
     disturbed(story, Faults::default(), async |telling: &Telling| {
         let elsewhere = telling.cluster.namespace("lease").await.unwrap();
         let second = another(telling, &elsewhere).await;
-        sleep(Duration::from_secs(40)).await;
-        assert!(
-            !second.api_server.writes().is_empty() || second.log().contains("leading"),
-            "it has led"
-        );
+        leads(&second).await;
+        assert!(telling.is_under_way().await, "both lead while it goes on");
+        telling.until_ended().await.unwrap();
+        assert_eq!(telling.replica.starts(), 1, "the first has led all along");
+        decided(&second);
     })
     .await
 }
@@ -42,7 +54,7 @@ async fn law_5_two_that_both_lead_decide_once() {
     all_end_well(
         stories
             .iter()
-            .map(|story| (format!("{story:?}, two lead"), two_lead(*story))),
+            .map(|story| (format!("{story:?}, two lead"), NO_KIND, two_lead(*story))),
     )
     .await;
 }
@@ -63,9 +75,9 @@ async fn until_ended(telling: &Telling) {
 async fn sleeper(story: Story) -> Result<Told, String> {
     disturbed(story, Faults::default(), async |telling: &Telling| {
         let second = another(telling, &telling.namespace).await;
-        sleep(Duration::from_secs(3)).await;
+        telling.until_under_way().await;
         telling.replica.freeze();
-        sleep(Duration::from_secs(20)).await;
+        leads(&second).await;
         let written = || {
             let asked = telling.replica.api_server.writes().into_iter();
             // By which the next one has asked who it is.
@@ -76,7 +88,8 @@ async fn sleeper(story: Story) -> Result<Told, String> {
         telling.replica.thaw();
         until_ended(telling).await;
         assert_eq!(written(), before);
-        drop(second);
+        telling.until_ended().await.unwrap();
+        decided(&second);
     })
     .await
 }
@@ -96,7 +109,7 @@ async fn without_lease(story: Story) -> Result<Told, String> {
         )
     });
     disturbed(story, faults, async |telling: &Telling| {
-        sleep(Duration::from_secs(3)).await;
+        telling.until_under_way().await;
         refused.store(true, SeqCst);
         until_ended(telling).await;
         refused.store(false, SeqCst);
@@ -108,12 +121,15 @@ async fn without_lease(story: Story) -> Result<Told, String> {
 async fn law_5_who_lost_its_lease_writes_nothing_and_another_goes_on() {
     let mut tellings: Vec<(
         String,
+        Vec<&str>,
         std::pin::Pin<Box<dyn Future<Output = Result<Told, String>>>>,
     )> = Vec::new();
     for story in [Story::Promoted, Story::Routed] {
-        tellings.push((format!("{story:?}, stopped"), Box::pin(sleeper(story))));
+        let stopped = format!("{story:?}, stopped");
+        tellings.push((stopped, NO_KIND, Box::pin(sleeper(story))));
         tellings.push((
             format!("{story:?}, refused"),
+            vec!["Answer"],
             Box::pin(without_lease(story)),
         ));
     }

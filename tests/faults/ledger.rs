@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use countersign::api::rollout::{Outcome, RolloutStatus};
-use countersign::api::{HASH_LABEL, REVISION_ANNOTATION, Rollout};
+use countersign::api::rollout::{Change, Outcome, RolloutStatus, Stage};
+use countersign::api::{
+    CHANGED_BY_ANNOTATION, HASH_LABEL, REVISION_ANNOTATION, Rollout, SignOffDecision, SignOffSpec,
+};
 use countersign_cluster::Cluster;
 use futures::TryStreamExt as _;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
@@ -18,9 +20,10 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The kinds that it watches; the last one where it is installed.
-const KINDS: [(&str, &str, &str); 5] = [
+const KINDS: [(&str, &str, &str); 6] = [
     ("countersign.dev", "v1alpha1", "Rollout"),
     ("countersign.dev", "v1alpha1", "RolloutRun"),
+    ("countersign.dev", "v1alpha1", "SignOff"),
     ("apps", "v1", "ReplicaSet"),
     ("", "v1", "Service"),
     ("gateway.networking.k8s.io", "v1", "HTTPRoute"),
@@ -43,6 +46,19 @@ struct Entry {
     object: DynamicObject,
     deleted: bool,
     came: Instant,
+    /// Unix time at which it came, in seconds.
+    time: f64,
+}
+
+/// That a change got more traffic, or began to be promoted, by leaving one of its steps.
+#[derive(Clone, Debug)]
+struct Rise {
+    rollout: String,
+    time: f64,
+    hash: String,
+    from: i32,
+    /// Requests to the canary that the step asks for.
+    least: i64,
 }
 
 /// What was seen, and what was wrong with it.
@@ -61,6 +77,7 @@ struct Book {
     /// Versions, after the first and up to the second, between which one of a Rollout may have been missed.
     unseen: Vec<(String, u64, u64)>,
     seen: BTreeMap<String, Seen>,
+    rises: Vec<Rise>,
     broken: Vec<String>,
 }
 
@@ -100,6 +117,7 @@ impl Book {
             if unseen {
                 continue;
             }
+            self.rises.extend(rise(&before, after, &entry));
             let found = judge(&before, after, &entry).into_iter();
             let found = found.map(|it| format!("{} at {}: {it}", entry.rollout, entry.version));
             self.broken.extend(found);
@@ -130,7 +148,7 @@ impl Ledger {
     pub fn open(cluster: &Cluster, namespace: &str, routed: bool) -> Self {
         let book = Arc::new(Mutex::new(Book::default()));
         let end = CancellationToken::new();
-        for (group, version, kind) in KINDS.into_iter().take(if routed { 5 } else { 4 }) {
+        for (group, version, kind) in KINDS.into_iter().take(if routed { 6 } else { 5 }) {
             let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
             let api = Api::namespaced_with(cluster.client(), namespace, &resource);
             let watching = watch(api, kind, book.clone());
@@ -210,6 +228,35 @@ impl Ledger {
         self.read(true).broken.clone()
     }
 
+    /// Laws 3 and 6 by Prometheus itself: where a canary rose, it had as many requests as its step asks for,
+    /// and they had not failed.
+    pub async fn rose_on_too_little(&self, cluster: &Cluster, namespace: &str) -> Vec<String> {
+        let rises = self.read(true).rises.clone();
+        let mut broken = Vec::new();
+        for rise in rises {
+            let count = async |more: &str| {
+                let (hash, time) = (&rise.hash, rise.time);
+                let query = format!(
+                    "sum(http_requests_total{{namespace='{namespace}',pod_template_hash='{hash}'{more}}} @ {time:.3})"
+                );
+                let samples = cluster.query(&query).await.unwrap();
+                samples.first().map_or(0.0, |(_, count)| *count)
+            };
+            let (all, failed) = (count("").await, count(",code=~'5..'").await);
+            let what = format!(
+                "{} left step {} with {failed} of {all}",
+                rise.rollout, rise.from
+            );
+            if all < rise.least as f64 {
+                broken.push(format!("law 6: {what} requests, not {}", rise.least));
+            }
+            if failed * 4.0 > all {
+                broken.push(format!("law 3: {what} requests failed"));
+            }
+        }
+        broken
+    }
+
     /// Pods that are asked for in the name of a Rollout.
     pub fn pods(&self, name: &str) -> i32 {
         let book = self.read(true);
@@ -261,9 +308,15 @@ async fn watch(api: Api<DynamicObject>, kind: &'static str, book: Arc<Mutex<Book
             object,
             deleted,
             came: Instant::now(),
+            time: now(),
         };
         book.lock().unwrap().enter(entry, listed);
     }
+}
+
+fn now() -> f64 {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed();
+    since.unwrap().as_secs_f64()
 }
 
 /// One version in a line.
@@ -286,6 +339,7 @@ fn line(entry: &Entry) -> String {
         "ReplicaSet" => &["/spec/replicas", "/status/availableReplicas"],
         "Service" => &["/spec/selector"],
         "HTTPRoute" => &["/spec/rules/0/backendRefs"],
+        "SignOff" => &["/spec/decision", "/spec/gate", "/spec/approver/username"],
         _ => &["/spec/progress/outcome"],
     };
     let values: Vec<_> = paths.iter().map(|path| value(path)).collect();
@@ -298,7 +352,7 @@ fn line(entry: &Entry) -> String {
 fn rollout_of(kind: &str, object: &DynamicObject) -> String {
     let name = object.name_any();
     match kind {
-        "RolloutRun" => object
+        "RolloutRun" | "SignOff" => object
             .data
             .pointer("/spec/rollout")
             .and_then(Value::as_str)
@@ -331,6 +385,8 @@ struct Seen {
     sets: BTreeMap<String, Set>,
     /// Outcomes by revision; empty while there is none.
     runs: BTreeMap<i64, String>,
+    /// Sign-offs by name.
+    sign_offs: BTreeMap<String, SignOffSpec>,
     services: BTreeMap<String, Option<String>>,
     route: Option<i64>,
     /// Digests that were rolled back.
@@ -397,6 +453,11 @@ impl Seen {
                 let outcome = text("/spec/progress/outcome").unwrap_or_default();
                 self.runs.insert(number("/spec/revision").into(), outcome);
             }
+            "SignOff" if entry.deleted => drop(self.sign_offs.remove(&name)),
+            "SignOff" => {
+                let spec = serde_json::from_value(data["spec"].clone()).unwrap();
+                self.sign_offs.insert(name, spec);
+            }
             "Service" => drop(
                 self.services
                     .insert(name, text("/spec/selector/pod-template-hash")),
@@ -419,6 +480,90 @@ impl Seen {
     fn available(&self) -> i32 {
         self.sets.values().map(|set| set.available).sum()
     }
+}
+
+/// Whether and how a version of a Rollout has left one of its steps.
+fn rise(before: &Seen, after: &Seen, entry: &Entry) -> Option<Rise> {
+    let (same, change) = under_way(before, after)?;
+    let left = usize::try_from(same.step).ok()?.checked_sub(1)?;
+    let step = change.plan.steps.get(left)?;
+    (change.step > same.step || is_promoted(change.stage) && !is_promoted(same.stage)).then(|| {
+        Rise {
+            rollout: entry.rollout.clone(),
+            time: entry.time,
+            hash: change.pod_template_hash.clone(),
+            from: same.step,
+            least: if change.checks.is_empty() {
+                0
+            } else {
+                step.min_requests
+            },
+        }
+    })
+}
+
+fn is_promoted(stage: Stage) -> bool {
+    matches!(stage, Stage::Promoting | Stage::Promoted)
+}
+
+/// The change that was under way and has not failed since, as it was and as it is.
+fn under_way<'a>(before: &'a Seen, after: &'a Seen) -> Option<(&'a Change, &'a Change)> {
+    let same = before
+        .status()?
+        .change
+        .as_ref()
+        .filter(|it| it.outcome.is_none())?;
+    let change = after
+        .status()?
+        .change
+        .as_ref()
+        .filter(|it| it.run == same.run)?;
+    let failed = change.outcome.is_some_and(|it| it != Outcome::Promoted);
+    (!change.initial && !failed).then_some((same, change))
+}
+
+/// People who are missing at the gates that a version of a Rollout has passed (law 2).
+fn unsigned(before: &Seen, after: &Seen) -> Vec<String> {
+    let Some((same, change)) = under_way(before, after) else {
+        return vec![];
+    };
+    let step = |step: i32| {
+        let demands = change.plan.steps.get(usize::try_from(step - 1).unwrap());
+        (
+            format!("step-{step}"),
+            demands.map_or(&[][..], |it| &it.sign_off),
+        )
+    };
+    let mut passed: Vec<_> = (same.step + 1..=change.step).map(step).collect();
+    if is_promoted(change.stage) && !is_promoted(same.stage) {
+        passed.push(("promotion".into(), &change.plan.promotion_sign_off));
+    }
+    let rollout = after.rollout.as_ref();
+    let changer = rollout.and_then(|it| it.annotations().get(CHANGED_BY_ANNOTATION));
+    let missing = passed.into_iter().flat_map(|(gate, demands)| {
+        let counts = |it: &&SignOffSpec| {
+            it.digest == change.digest
+                && it.run == change.run
+                && it.decision != SignOffDecision::Reject
+                && it.gate.as_ref().is_none_or(|own| *own == gate)
+                && Some(&it.approver.username) != changer
+        };
+        let counted: Vec<_> = after.sign_offs.values().filter(counts).collect();
+        let lacks = demands.iter().filter(move |demand| {
+            let is_one = |it: &&&SignOffSpec| {
+                let groups = &it.approver.groups;
+                demand.groups.is_empty() || demand.groups.iter().any(|it| groups.contains(it))
+            };
+            let people: BTreeSet<_> = counted
+                .iter()
+                .filter(is_one)
+                .map(|it| &it.approver.username)
+                .collect();
+            people.len() < usize::try_from(demand.count).unwrap()
+        });
+        lacks.map(move |demand| format!("{gate} passed without {demand:?}"))
+    });
+    missing.collect()
 }
 
 fn canary_weight(route: &Value) -> Option<i64> {
@@ -509,6 +654,9 @@ fn judge(before: &Seen, after: &Seen, entry: &Entry) -> Vec<String> {
         }
         let again = before.failed.contains(&change.digest);
         expect(8, !again, "what failed is tried again".into());
+    }
+    for missing in unsigned(before, after) {
+        expect(2, false, missing);
     }
     let Some(same) = same else { return broken };
     if let Some(ended) = same.outcome {

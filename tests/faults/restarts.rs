@@ -1,17 +1,14 @@
 //! The API server or etcd dies and comes back, under all stories at once.
 
-use std::time::Duration;
-
 use countersign_cluster::Cluster;
-use tokio::time::sleep;
 
-use crate::requests::all_end_well;
+use crate::requests::{NO_KIND, all_end_well};
 use crate::story::{Faults, Story, Telling, Told, cluster, disturbed};
 
-/// Tells a story; one of them brings the restart.
+/// Tells a story; one of them brings the restart, in the middle of its own change and of others.
 async fn shaken(story: Story, restart: Option<impl AsyncFn(&Cluster)>) -> Result<Told, String> {
     disturbed(story, Faults::default(), async |telling: &Telling| {
-        sleep(Duration::from_secs(5)).await;
+        telling.until_under_way().await;
         if let Some(restart) = restart {
             restart(&telling.cluster).await;
         }
@@ -23,7 +20,8 @@ async fn all_are_shaken(what: &str, restart: impl AsyncFn(&Cluster) + Copy) {
     cluster().await;
     let tellings = Story::ALL.into_iter().map(|story| {
         let brings = (story == Story::Routed).then_some(restart);
-        (format!("{story:?}, {what} restarts"), shaken(story, brings))
+        let name = format!("{story:?}, {what} restarts");
+        (name, NO_KIND, shaken(story, brings))
     });
     all_end_well(tellings).await;
 }

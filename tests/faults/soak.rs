@@ -193,6 +193,15 @@ async fn random_changes_under_random_faults_leave_nothing_behind() {
     );
     eprintln!("COUNTERSIGN_SEED={seed}: {changes} changes of {count} Rollouts under {faults:?}");
     eprintln!("memory (KiB) and open files: {costs:?}");
+    for kind in ["Lose", "LoseAnswer", "Answer", "Delay"] {
+        let happened = faults.0.contains_key(kind) && changes > 20;
+        assert!(happened, "{changes} changes, no {kind} in {faults:?}");
+    }
+    assert!(
+        costs.len() > 15,
+        "its memory was seen {} times",
+        costs.len()
+    );
     let broken = soak.ledger.broken();
     assert!(
         broken.is_empty(),

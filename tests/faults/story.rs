@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign::api::rollout::{Change, Stage};
 use countersign::api::{Phase, Rollout, RolloutPolicy};
 use countersign_cluster::{
     Asked, Cluster, Fault, Gateway, Kinds, Limits, Load, LoadReport, Plan, Replica, ReplicaPlan,
@@ -132,6 +133,7 @@ pub struct Told {
     pub broken: Vec<String>,
     /// The operator's writes, in order.
     pub writes: Vec<Asked>,
+    /// How often each kind of fault happened, on the way to either.
     pub faults: BTreeMap<String, usize>,
     /// How often the operator was started.
     pub starts: usize,
@@ -305,11 +307,20 @@ impl Telling {
         let report = load.stop().await;
         let mut broken = self.ledger.broken();
         broken.extend(lost(self.story, &report));
+        broken.extend(
+            self.ledger
+                .rose_on_too_little(&self.cluster, &self.namespace)
+                .await,
+        );
+        let mut faults = self.replica.api_server.faults();
+        for (kind, count) in self.replica.prometheus.faults() {
+            *faults.entry(kind).or_default() += count;
+        }
         Ok(Told {
             finale: self.ledger.finale(APP),
             broken,
             writes: self.replica.api_server.writes(),
-            faults: self.replica.api_server.faults(),
+            faults,
             starts: self.replica.starts(),
             tale: self.ledger.tale(APP),
         })
@@ -319,8 +330,14 @@ impl Telling {
         if self.story == Story::Signed {
             self.sign().await?;
         }
+        self.until_ended().await?;
+        self.ledger.quiet(SILENCE, Duration::from_mins(1)).await
+    }
+
+    /// Waits until the change has ended.
+    pub async fn until_ended(&self) -> Result<(), String> {
         let good = self.story.is_good();
-        self.until("the change has ended", |rollout| {
+        let ended = self.until("the change has ended", |rollout| {
             let status = rollout.status.clone().unwrap_or_default();
             let stable = status.stable.map_or(0, |stable| stable.revision);
             match status.phase {
@@ -328,9 +345,32 @@ impl Telling {
                 Phase::Degraded => !good || status.change.is_some_and(|it| it.outcome.is_some()),
                 _ => false,
             }
-        })
-        .await?;
-        self.ledger.quiet(SILENCE, Duration::from_mins(1)).await
+        });
+        ended.await.map(drop)
+    }
+
+    /// Waits until the canary has traffic, and is judged.
+    pub async fn until_under_way(&self) {
+        let under_way = self.until("the canary has traffic", |rollout| {
+            change(rollout).is_some_and(|it| it.weight > 0 && it.outcome.is_none())
+        });
+        under_way.await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Whether the change has begun and not ended.
+    pub async fn is_under_way(&self) -> bool {
+        let rollout = self.rollouts().get(APP).await.unwrap();
+        change(&rollout).is_some_and(|it| it.outcome.is_none())
+    }
+
+    /// How far the change has come: whether it is, or becomes, the stable one; its step.
+    pub async fn step(&self) -> (bool, i32) {
+        let rollout = self.rollouts().get(APP).await.unwrap();
+        let promoted = [Stage::Promoting, Stage::Promoted];
+        match change(&rollout) {
+            Some(change) => (promoted.contains(&change.stage), change.step),
+            None => (rollout.status.unwrap().stable.unwrap().revision == 2, 0),
+        }
     }
 
     /// What to look at where it went wrong.
@@ -369,6 +409,12 @@ fn lost(story: Story, report: &LoadReport) -> Vec<String> {
         })
         .into_iter()
         .collect()
+}
+
+/// The change after the first revision.
+fn change(rollout: &Rollout) -> Option<&Change> {
+    let change = rollout.status.as_ref()?.change.as_ref()?;
+    Some(change).filter(|change| !change.initial)
 }
 
 pub fn phase(rollout: &Rollout) -> Phase {

@@ -116,6 +116,13 @@ pub enum Events {
     Miss(usize),
 }
 
+/// The name of a fault's variant, by which they are counted.
+fn name(fault: &impl fmt::Debug) -> String {
+    let name = format!("{fault:?}");
+    let name = name.split([' ', '(']).next();
+    name.unwrap_or_default().to_owned()
+}
+
 /// Decides what happens to each request.
 pub type Plan = Arc<dyn Fn(&Asked) -> Fault + Send + Sync>;
 
@@ -136,6 +143,12 @@ struct Seen {
     alike: BTreeMap<String, usize>,
     writes: Vec<Asked>,
     faults: BTreeMap<String, usize>,
+}
+
+impl Seen {
+    fn happened(&mut self, fault: &impl fmt::Debug) {
+        *self.faults.entry(name(fault)).or_default() += 1;
+    }
 }
 
 impl Proxy {
@@ -191,7 +204,8 @@ impl Proxy {
         self.seen().writes.clone()
     }
 
-    /// How often each kind of fault has happened.
+    /// How often each kind of fault has happened, by its name (of events, theirs): not how often a plan
+    /// wanted it, since a watch may have no event to be lost, and an old answer may be the newest.
     #[must_use]
     pub fn faults(&self) -> BTreeMap<String, usize> {
         self.seen().faults.clone()
@@ -243,10 +257,9 @@ impl Between {
             seen.writes.push(asked.clone());
         }
         let fault = (self.plan)(&asked);
-        if fault != Fault::Pass {
-            let kind = format!("{fault:?}");
-            let kind = kind.split([' ', '(']).next().unwrap_or_default();
-            *seen.faults.entry(kind.to_owned()).or_default() += 1;
+        // The others happen later, or do not.
+        if !matches!(fault, Fault::Pass | Fault::Events(_) | Fault::Stale(_)) {
+            seen.happened(&fault);
         }
         (asked, fault)
     }
@@ -277,11 +290,18 @@ impl Between {
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         let answers = cached.entry(key).or_default();
         answers.push((Instant::now(), head, body.to_bytes()));
-        let is_old = |answered: &&Answered| answered.0.elapsed() >= lag;
-        let old = answers.iter().rev().find(is_old).or(answers.first());
-        let Some((_, head, body)) = old.cloned() else {
+        let old = answers
+            .iter()
+            .rposition(|answered| answered.0.elapsed() >= lag)
+            .unwrap_or_default();
+        let is_older = old + 1 < answers.len();
+        let Some((_, head, body)) = answers.get(old).cloned() else {
             return broken();
         };
+        if is_older {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.happened(&Fault::Stale(lag));
+        }
         Response::from_parts(head, Body::from(body))
     }
 }
@@ -337,7 +357,7 @@ async fn pass(State(between): State<Arc<Between>>, request: Request) -> Response
             broken()
         }
         Fault::Events(events) if asked.watch && answer.status().is_success() => {
-            altered(answer, events)
+            altered(answer, events, between.seen.clone())
         }
         Fault::Stale(lag) if asked.at_hand => between.older(key, answer, lag).await,
         _ => answer,
@@ -393,12 +413,12 @@ fn refusal(status: u16, retry_after: Option<u32>) -> Response {
 }
 
 /// A watch whose events something happens to.
-fn altered(answer: Response, events: Events) -> Response {
+fn altered(answer: Response, events: Events, seen: Arc<Mutex<Seen>>) -> Response {
     let (head, body) = answer.into_parts();
     let (send, receive) = mpsc::channel(64);
     tokio::spawn(async move {
         tokio::select! {
-            () = alter(body, events, send.clone()) => {}
+            () = alter(body, events, seen, send.clone()) => {}
             () = send.closed() => {}
         }
     });
@@ -409,7 +429,7 @@ fn altered(answer: Response, events: Events) -> Response {
     Response::from_parts(head, Body::from_stream(stream))
 }
 
-async fn alter(body: Body, events: Events, send: mpsc::Sender<Bytes>) {
+async fn alter(body: Body, events: Events, seen: Arc<Mutex<Seen>>, send: mpsc::Sender<Bytes>) {
     let (lagging, mut due) = mpsc::unbounded_channel::<(Instant, Bytes)>();
     let lag = match events {
         Events::Lag(lag) => lag,
@@ -419,16 +439,26 @@ async fn alter(body: Body, events: Events, send: mpsc::Sender<Bytes>) {
         let (mut body, mut last, mut count) = (Lines::of(body), Bytes::new(), 0);
         while let Some(line) = body.next().await {
             count += 1;
+            let happens = match &events {
+                Events::Stall(after) | Events::Close(after) | Events::Gone(after) => count > *after,
+                Events::Lag(_) => true,
+                Events::Replay => !last.is_empty(),
+                Events::Miss(every) => count % every == 0,
+            };
+            if happens {
+                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                seen.happened(&events);
+            }
             let passed: Vec<Bytes> = match events {
-                Events::Stall(after) if count > after => std::future::pending().await,
-                Events::Close(after) if count > after => return,
-                Events::Gone(after) if count > after => {
+                Events::Stall(_) if happens => std::future::pending().await,
+                Events::Close(_) if happens => return,
+                Events::Gone(_) if happens => {
                     // The receiver is there for as long as this is polled.
                     let _ = lagging.send((Instant::now(), gone()));
                     return;
                 }
-                Events::Replay if !last.is_empty() => vec![line.clone(), last, line.clone()],
-                Events::Miss(every) if count % every == 0 => vec![],
+                Events::Replay if happens => vec![line.clone(), last, line.clone()],
+                Events::Miss(_) if happens => vec![],
                 _ => vec![line.clone()],
             };
             last = line;
@@ -583,11 +613,15 @@ mod tests {
 
     async fn altered_lines(events: Events) -> Vec<String> {
         let body = Body::from("one\ntwo\nthree\n");
-        let mut lines = Lines::of(altered(Response::new(body), events).into_body());
+        let happened = Arc::default();
+        let altered = altered(Response::new(body), events.clone(), Arc::clone(&happened));
+        let mut lines = Lines::of(altered.into_body());
         let mut seen = Vec::new();
         while let Some(line) = lines.next().await {
             seen.push(String::from_utf8(line.to_vec()).unwrap().trim().to_owned());
         }
+        let faults = happened.lock().unwrap().faults.clone();
+        assert_eq!(faults.into_keys().collect::<Vec<_>>(), [name(&events)]);
         seen
     }
 

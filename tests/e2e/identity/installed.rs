@@ -110,6 +110,31 @@ fn no_other_version_of_the_chart_or_the_operator_writes_the_policies() {
     assert_eq!(other, rendered(CHART));
 }
 
+/// Its definitions are a symbolic link to a folder outside it.
+#[test]
+fn a_packed_chart_installs_what_the_checkout_s_does() {
+    let helm = |arguments: &[&str]| {
+        let output = Command::new("helm").args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let packed = std::env::temp_dir().join(format!("countersign-packed-{}", std::process::id()));
+    let directory = packed.display().to_string();
+    helm(&["package", CHART, "--destination", &directory]);
+    let chart = std::fs::read_dir(&packed)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let rendered = helm(&["template", "countersign", &chart.display().to_string()]);
+    std::fs::remove_dir_all(&packed).unwrap();
+    let definitions = rendered.matches("kind: CustomResourceDefinition").count();
+    assert_eq!(definitions, countersign::api::crds().len());
+    assert_eq!(rendered, helm(&["template", "countersign", CHART]));
+}
+
 #[test]
 fn the_chart_leaves_out_what_the_api_server_does_not_have() {
     let kinds = |arguments: &[&str]| {

@@ -389,8 +389,15 @@ async fn kubectl_cannot_forge_the_stamp_either() {
     ] {
         // The operator may write the status between a replace's read and its write.
         let look = async || {
-            let output = Command::new("kubectl")
-                .args(["--context", user, "--namespace", &scene.namespace])
+            let output = Command::new("timeout")
+                .args([
+                    "60",
+                    "kubectl",
+                    "--context",
+                    user,
+                    "--namespace",
+                    &scene.namespace,
+                ])
                 .args(line.split(' '))
                 .output()
                 .unwrap();

@@ -1,0 +1,575 @@
+//! What the documents say in tables and numbers is what the program, the chart and the Makefile say.
+
+// Helpers of tests fail by panicking, as tests do.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use clap::Args as _;
+use countersign::api::plan::Tier;
+use countersign::operator::Options;
+use serde_json::Value;
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The rows of the first table under a heading, without its head.
+fn table(document: &str, heading: &str) -> Vec<Vec<String>> {
+    let text = format!("\n{}", read(document));
+    let (_, under) = text
+        .split_once(&format!("\n{heading}\n"))
+        .unwrap_or_else(|| panic!("{document} has no {heading}"));
+    let lines = under.lines().skip_while(|line| !line.starts_with('|'));
+    let rows = lines.take_while(|line| line.starts_with('|')).skip(2);
+    let cells = |row: &str| {
+        let row = row.replace("\\|", "\0");
+        let cells = row.trim_matches('|').split('|');
+        cells.map(|cell| cell.trim().replace('\0', "|")).collect()
+    };
+    let rows: Vec<_> = rows.map(cells).collect();
+    assert!(!rows.is_empty(), "{document} has no table under {heading}");
+    rows
+}
+
+/// What stands between backquotes.
+fn code(text: &str) -> Vec<String> {
+    text.split('`').skip(1).step_by(2).map(Into::into).collect()
+}
+
+fn set<T: Ord>(items: impl IntoIterator<Item = T>) -> BTreeSet<T> {
+    items.into_iter().collect()
+}
+
+/// The text between two others.
+fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    let (_, after) = text.split_once(from).unwrap_or_else(|| panic!("no {from}"));
+    after.split_once(to).unwrap_or_else(|| panic!("no {to}")).0
+}
+
+/// Each metric with its labels, as the source registers it.
+fn metrics() -> BTreeMap<String, BTreeSet<String>> {
+    let source = read("src/telemetry.rs");
+    let types = between(&source, "pub struct Telemetry {", "\n}");
+    let registered = source.split("registry.register(").skip(1);
+    let metric = |call: &str| {
+        let name = between(call, "\"", "\"").to_owned();
+        let field = between(call, "self.", ".clone()");
+        let kind = between(types, &format!(" {field}: "), ",\n");
+        let unit = if kind.contains("Counter") {
+            "_total"
+        } else {
+            ""
+        };
+        let name = format!("countersign_{name}{unit}");
+        let labels = kind.strip_prefix("Family<").map(|kind| {
+            let label = kind.split(',').next().unwrap();
+            let fields = between(&source, &format!("\nstruct {label} {{\n"), "}");
+            let fields = fields.lines().filter_map(|line| line.split_once(':'));
+            set(fields.map(|(name, _)| name.trim().to_owned()))
+        });
+        (name, labels.unwrap_or_default())
+    };
+    registered.map(metric).collect()
+}
+
+#[test]
+fn the_metrics_are_those_of_the_table() {
+    let metrics = metrics();
+    let rows = table("docs/operation.md", "## Health and metrics");
+    let listed = rows.iter().flat_map(|row| code(&row[0]));
+    assert_eq!(set(metrics.keys().cloned()), set(listed));
+    for row in rows {
+        let labels = &metrics[&code(&row[0])[0]];
+        let named = set(code(&row[1]));
+        assert!(labels.is_subset(&named), "{row:?} lacks one of {labels:?}");
+        assert_eq!(labels.is_empty(), named.is_empty(), "{row:?}");
+    }
+}
+
+#[test]
+fn every_metric_that_a_document_or_the_chart_names_exists() {
+    let metrics = metrics();
+    let mut named = 0;
+    for document in documents() {
+        let text = read(&document);
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for word in words.filter(|word| word.starts_with("countersign_")) {
+            let base = ["_bucket", "_count", "_sum"]
+                .iter()
+                .find_map(|part| word.strip_suffix(part));
+            let is_one = [Some(word), base]
+                .into_iter()
+                .flatten()
+                .any(|name| metrics.contains_key(name));
+            assert!(is_one, "{document} names {word}, which is no metric");
+            named += 1;
+        }
+    }
+    assert!(named > 15, "only {named} were found");
+}
+
+fn is_of(file: &str, kind: &str) -> bool {
+    Path::new(file).extension().is_some_and(|it| it == kind)
+}
+
+/// All documents for people.
+fn documents() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = fs::read_dir(root.join("docs")).unwrap();
+    let pages = pages.map(|entry| format!("docs/{}", entry.unwrap().file_name().display()));
+    let pages = pages.filter(|page| is_of(page, "md"));
+    let others = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "charts/countersign/README.md",
+        "examples/README.md",
+    ];
+    pages.chain(others.map(Into::into)).collect()
+}
+
+#[test]
+fn the_options_are_those_of_the_table() {
+    let command = Options::augment_args(clap::Command::new("run"));
+    let mut options: BTreeMap<_, _> = command
+        .get_arguments()
+        .filter_map(|argument| Some((format!("--{}", argument.get_long()?), argument)))
+        .collect();
+    for row in table("docs/operation.md", "## Options") {
+        if row[0] == "–" {
+            assert_eq!((&*row[1], &*row[2]), ("`RUST_LOG`", "`info`"));
+            continue;
+        }
+        let (flags, variables) = (code(&row[0]), code(&row[1]));
+        assert_eq!(flags.len(), variables.len(), "{row:?}");
+        for (flag, variable) in flags.iter().zip(variables) {
+            let flag = flag.split(' ').next().unwrap();
+            let option = options
+                .remove(flag)
+                .unwrap_or_else(|| panic!("there is no {flag}"));
+            let known = option.get_env().unwrap().to_str().unwrap();
+            // The second of two is cut short.
+            let same = match variable.strip_prefix('…') {
+                Some(end) => known.ends_with(end),
+                None => known == variable,
+            };
+            assert!(same, "{flag} is {known}, not {variable}");
+            let default = option.get_default_values();
+            let default = default.first().map(|it| it.to_str().unwrap());
+            if let [value] = &code(&row[2])[..] {
+                assert_eq!(default, Some(value.as_str()), "{flag}");
+            } else {
+                let none = default.is_none_or(|it| it == "false");
+                assert!(none, "{flag}: {default:?}");
+            }
+            let required = option.is_required_set();
+            assert_eq!(required, row[2] == "required", "{flag}");
+        }
+    }
+    let missing: Vec<_> = options.keys().collect();
+    assert!(missing.is_empty(), "not in the table: {missing:?}");
+}
+
+/// The rules of the operator's roles in the chart: verbs by resource.
+fn granted() -> BTreeMap<String, BTreeSet<String>> {
+    let text = read("charts/countersign/templates/rbac.yaml");
+    let mut granted: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let rules = text.split("- apiGroups: ").skip(1);
+    for rule in rules {
+        let list = |key: &str| {
+            let items = between(rule, key, "]").split(',');
+            items.map(|item| item.trim().to_owned()).collect::<Vec<_>>()
+        };
+        for resource in list("resources: [") {
+            let verbs = granted.entry(resource).or_default();
+            verbs.extend(list("verbs: ["));
+        }
+    }
+    granted
+}
+
+#[test]
+fn the_permissions_are_those_of_the_table() {
+    const VERBS: [&str; 7] = [
+        "get", "list", "watch", "create", "update", "patch", "delete",
+    ];
+    let mut listed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for row in table("docs/operation.md", "## Permissions") {
+        let resources = if row[0].contains("admission policies") {
+            let kinds = ["validating", "mutating"];
+            let names = |kind| {
+                let policies = format!("{kind}admissionpolicies");
+                [policies, format!("{kind}admissionpolicybindings")]
+            };
+            let files = fs::read_dir(
+                Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/countersign/admission"),
+            );
+            assert_eq!(files.unwrap().count(), 8, "{row:?}");
+            kinds.into_iter().flat_map(names).collect()
+        } else {
+            code(&row[0])
+        };
+        let words = row[1].split(|c: char| !c.is_ascii_lowercase());
+        let verbs = words.filter(|word| VERBS.contains(word));
+        let verbs = set(verbs.map(ToOwned::to_owned));
+        for resource in resources {
+            let known = listed.entry(resource).or_default();
+            known.extend(verbs.iter().cloned());
+        }
+    }
+    assert_eq!(listed, granted());
+}
+
+/// The words of `src/core/reason.rs`.
+fn reasons() -> BTreeSet<String> {
+    let source = read("src/core/reason.rs");
+    let values = source.split(": &str = \"").skip(1);
+    set(values.map(|rest| rest.split('"').next().unwrap().to_owned()))
+}
+
+/// The variants of an enum of `src/core/observation.rs`.
+fn variants(name: &str) -> BTreeSet<String> {
+    let source = read("src/core/observation.rs");
+    let body = between(&source, &format!("pub enum {name} {{"), "\n}");
+    let lines = body.lines().map(str::trim);
+    let variants = lines.filter(|line| !line.is_empty() && !line.starts_with("//"));
+    set(variants.map(|line| line.trim_end_matches(',').to_owned()))
+}
+
+fn windows() -> BTreeSet<String> {
+    &variants("Uncounted") | &variants("Unanswered")
+}
+
+#[test]
+fn each_reason_in_a_table_is_one_that_the_program_gives() {
+    let known = &reasons() | &windows();
+    let known = &known | &set(["Waiting".to_owned(), "Counted".to_owned()]);
+    for (document, heading) in [
+        ("docs/operation.md", "## A rollout was rolled back: why?"),
+        ("docs/operation.md", "## A rollout is held"),
+        ("docs/sign-off.md", "## Who counts"),
+        ("docs/traffic.md", "## What can be wrong"),
+        ("docs/adoption.md", "## Taking over"),
+        ("docs/freeze.md", "## What waits"),
+    ] {
+        for reason in table(document, heading)
+            .iter()
+            .flat_map(|row| code(&row[0]))
+        {
+            assert!(known.contains(&reason), "{document} has {reason}");
+        }
+    }
+}
+
+#[test]
+fn each_reason_that_the_program_gives_is_in_a_document() {
+    let documents: Vec<_> = documents().iter().map(|page| read(page)).collect();
+    let written = set(documents.iter().flat_map(|text| code(text)));
+    let words = set(written.iter().flat_map(|it| it.split([' ', '"', '=', '{'])));
+    let all = &reasons() | &windows();
+    let missing: Vec<_> = all
+        .iter()
+        .filter(|it| !words.contains(it.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "in no document: {missing:?}");
+}
+
+#[test]
+fn the_outcomes_of_a_window_are_those_of_the_table() {
+    let rows = table("docs/analysis.md", "## Outcomes of a window");
+    let listed = set(rows.iter().flat_map(|row| code(&row[1])));
+    let others = set(["Counted", "WarmingUp"].map(ToOwned::to_owned));
+    assert_eq!(listed, &windows() | &others);
+}
+
+#[test]
+fn scarce_evidence_ends_as_the_table_says() {
+    let rows = table("docs/analysis.md", "## At the deadline");
+    let row = rows.iter().find(|row| row[0] == "scarce").unwrap();
+    let policy: Value = serde_saphyr::from_str(countersign::core::policy::BUILT_IN).unwrap();
+    let tiers = &policy["spec"]["tiers"];
+    for (tier, cell) in Tier::ALL.into_iter().zip(&row[1..]) {
+        let expected = match tiers[tier.as_str()]["onScarceEvidence"].as_str() {
+            Some("Promote") => "next step",
+            Some("Extend") => "extended once, then a person is asked",
+            Some("Hold") => "a person is asked",
+            Some("RollBack") => "rolled back",
+            other => panic!("{tier}: {other:?}"),
+        };
+        assert_eq!(cell, expected, "{tier}");
+    }
+}
+
+#[test]
+fn the_gates_are_those_of_the_table_in_order() {
+    let source = read("src/core/gate.rs");
+    let gates = between(&source, "\nconst GATES", "\n];");
+    let (_, gates) = gates.split_once("= [").unwrap();
+    let gates = gates.lines().filter_map(|line| line.trim().split_once(','));
+    let called = |gate: &str| match gate {
+        "smoked" => "smoke".to_owned(),
+        gate => gate.replace('_', "-"),
+    };
+    let gates: Vec<_> = gates.map(|(gate, _)| called(gate)).collect();
+    let rows = table("docs/concepts.md", "## Gates, in order");
+    // A gate of two kinds has a row for each.
+    let rows: Vec<_> = rows.iter().filter(|row| !row[0].is_empty()).collect();
+    let listed: Vec<_> = rows.iter().map(|row| row[1].clone()).collect();
+    assert_eq!(listed, gates);
+    let numbers = rows.iter().map(|row| row[0].parse::<usize>().unwrap());
+    assert!(numbers.eq(1..=gates.len()));
+}
+
+#[test]
+fn the_phases_and_the_conditions_are_those_of_the_tables() {
+    let definitions = countersign::api::crds();
+    let rollout = definitions
+        .iter()
+        .find(|it| it.spec.names.kind == "Rollout");
+    let rollout = serde_json::to_value(rollout).unwrap();
+    let schema = &rollout["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let status = &schema["properties"]["status"]["properties"];
+    let phases = status["phase"]["enum"].as_array().unwrap();
+    let phases = set(phases.iter().map(|it| it.as_str().unwrap().to_owned()));
+    let rows = table("docs/concepts.md", "## Phases");
+    assert_eq!(set(rows.iter().flat_map(|row| code(&row[0]))), phases);
+
+    let source = read("src/core/standing.rs");
+    let code_of = source.split("#[cfg(test)]").next().unwrap();
+    let facts = code_of.split("fact(").skip(1);
+    let facts = facts.filter_map(|call| call.trim_start().strip_prefix('"')?.split('"').next());
+    let mut facts = set(facts.map(ToOwned::to_owned));
+    facts.insert("ForeignPods".into());
+    let rows = table("docs/concepts.md", "## Conditions");
+    assert_eq!(set(rows.iter().flat_map(|row| code(&row[0]))), facts);
+}
+
+/// A number or a duration that the source names.
+fn constant(path: &str, name: &str) -> String {
+    let source = read(path);
+    let value = between(&source, &format!("\nconst {name}: "), ";");
+    let (_, value) = value.split_once(" = ").unwrap();
+    let number = value.split('(').next_back().unwrap().trim_end_matches(')');
+    let unit = match value {
+        value if value.contains("from_secs") => " s",
+        value if value.contains("from_mins") => " min",
+        value if value.contains("<< 20") => return value.replace(" << 20", " MiB"),
+        _ => "",
+    };
+    format!("{number}{unit}")
+}
+
+#[test]
+fn the_times_and_limits_of_the_text_are_the_source_s() {
+    let queue = "src/observe/prometheus/queue.rs";
+    let memory = "src/observe/prometheus/memory.rs";
+    let spelt = |path, name| match constant(path, name).as_str() {
+        "4" => "four",
+        "8" => "eight",
+        other => panic!("{other} in words"),
+    };
+    let [lasts, trusted, renewed] =
+        ["DURATION", "TRUST", "RETRY"].map(|name| constant("src/lease.rs", name));
+    let operation = [
+        format!("lasts {lasts} and is renewed every {renewed}"),
+        format!("refuses its own writes from {trusted} after its last renewal"),
+        format!("saw the lease unchanged for {lasts} by its own clock"),
+        format!("At most {} queries are under way", spelt(queue, "AT_ONCE")),
+        format!("at most {} of them", spelt(queue, "OF_ONE_NAMESPACE")),
+        format!("an answer is kept for {}", constant(memory, "FRESH")),
+        format!("({} in all)", constant(memory, "MOST_BYTES")),
+        format!(
+            "Above {} s the difference is said",
+            constant("src/observe/prometheus/clocks.rs", "NOTABLE")
+        ),
+    ];
+    let largest = constant("src/observe/prometheus/server.rs", "LARGEST_ANSWER");
+    let analysis = [format!("larger than {largest}")];
+    let pages = [
+        ("docs/operation.md", &operation[..]),
+        ("docs/analysis.md", &analysis[..]),
+    ];
+    for (document, sentences) in pages {
+        let text = read(document)
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
+        for sentence in sentences {
+            let says = text.to_lowercase().contains(&sentence.to_lowercase());
+            assert!(says, "{document} does not say: {sentence}");
+        }
+    }
+}
+
+/// The values of the chart by their keys: what is no map, and maps that are empty or one value.
+fn flatten(value: &Value, key: &str, whole: &BTreeSet<String>, into: &mut BTreeMap<String, Value>) {
+    match value.as_object() {
+        Some(map) if !map.is_empty() && !whole.contains(key) => {
+            for (name, value) in map {
+                let key = if key.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{key}.{name}")
+                };
+                flatten(value, &key, whole, into);
+            }
+        }
+        _ => _ = into.insert(key.to_owned(), value.clone()),
+    }
+}
+
+#[test]
+fn the_chart_s_values_are_those_of_its_table() {
+    let mut listed = BTreeMap::new();
+    for row in table("charts/countersign/README.md", "## Values") {
+        // A group of values has none itself.
+        if !row[2].is_empty() {
+            let default = serde_json::from_str(&code(&row[2])[0]);
+            let default: Value = default.unwrap_or_else(|error| panic!("{row:?}: {error}"));
+            let kind = match &default {
+                Value::Bool(_) => "bool",
+                Value::Number(_) => "int",
+                Value::String(_) => "string",
+                Value::Array(_) => "list",
+                _ => "object",
+            };
+            assert_eq!(row[1], kind, "{row:?}");
+            listed.insert(code(&row[0])[0].clone(), default);
+        }
+    }
+    let values: Value = serde_saphyr::from_str(&read("charts/countersign/values.yaml")).unwrap();
+    let mut defaults = BTreeMap::new();
+    flatten(&values, "", &set(listed.keys().cloned()), &mut defaults);
+    assert_eq!(listed, defaults);
+}
+
+#[test]
+fn the_admission_policies_are_those_of_the_table() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = fs::read_dir(root.join("charts/countersign/admission")).unwrap();
+    let names = files.map(|file| {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        let (_, name) = name.trim_end_matches(".yaml").split_once('-').unwrap();
+        name.to_owned()
+    });
+    let names = set(names);
+    let chart = table("charts/countersign/README.md", "## Admission policies");
+    assert_eq!(set(chart.iter().flat_map(|row| code(&row[0]))), names);
+    let page = table("docs/sign-off.md", "## Who people are, without a webhook");
+    assert_eq!(set(page.iter().flat_map(|row| code(&row[0]))), names);
+}
+
+fn help(arguments: &[&str]) -> String {
+    let plugin = Command::new(env!("CARGO_BIN_EXE_kubectl-countersign"))
+        .args(arguments)
+        .arg("--help")
+        .output()
+        .unwrap();
+    assert!(plugin.status.success(), "{arguments:?}: {plugin:?}");
+    String::from_utf8(plugin.stdout).unwrap()
+}
+
+#[test]
+fn the_plugin_s_commands_and_their_flags_are_those_of_the_tables() {
+    let help_of_all = help(&[]);
+    let commands = between(&help_of_all, "Commands:\n", "\n\n");
+    let commands = commands
+        .lines()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let commands = commands.filter_map(|line| line.split_whitespace().next());
+    let mut commands = set(commands.map(ToOwned::to_owned));
+    commands.remove("help");
+
+    let page = "docs/kubectl.md";
+    let tables = ["## Look", "## Act", "## Without a cluster"];
+    let rows: Vec<_> = tables.iter().flat_map(|it| table(page, it)).collect();
+    assert_eq!(set(rows.iter().flat_map(|row| code(&row[0]))), commands);
+    for row in rows {
+        for example in code(&row[1]) {
+            let (_, line) = example.split_once("kubectl countersign ").unwrap();
+            let line = line.split(['|', ')']).next().unwrap();
+            let mut words = line.split_whitespace();
+            let help = help(&[words.next().unwrap()]);
+            let flags = words.filter(|word| word.starts_with('-') && *word != "-");
+            for flag in flags {
+                let known = help.split([' ', ',', '\n', '=']).any(|word| word == flag);
+                assert!(known, "{example}: {flag} is not in\n{help}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_make_target_that_a_document_names_exists() {
+    let makefile = read("Makefile");
+    let targets = between(&makefile, ".PHONY: ", "\n").split(' ');
+    let targets = set(targets);
+    let mut named = BTreeSet::new();
+    for document in documents() {
+        let text = read(&document);
+        for line in code(&text).iter().filter_map(|it| it.strip_prefix("make ")) {
+            let target = line.split_whitespace().find(|word| !word.contains('='));
+            let target = target.unwrap_or_default();
+            assert!(targets.contains(target), "{document}: make {target}");
+            named.insert(target.to_owned());
+        }
+    }
+    let rows = table("CONTRIBUTING.md", "# Contributing");
+    assert!(rows.len() > 8 && named.len() > 8, "{named:?}");
+    let all = rows.iter().find(|row| row[0] == "`make test`").unwrap();
+    let parts = between(&makefile, "\ntest: ", "\n").split(' ');
+    for part in parts {
+        let is_named = code(&all[1]).contains(&part.to_owned());
+        assert!(is_named, "CONTRIBUTING.md: make test runs {part}");
+    }
+}
+
+#[test]
+fn the_code_map_and_the_list_of_examples_name_what_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut named = BTreeSet::new();
+    for row in table("ARCHITECTURE.md", "## Code map") {
+        // What has no folder of its own is in that of the path before it.
+        let mut folder = String::new();
+        for path in code(&row[0]) {
+            let places = [
+                path.clone(),
+                format!("src/{path}"),
+                format!("{folder}/{path}"),
+            ];
+            let there = |it: &&String| root.join(it.trim_end_matches('*')).exists();
+            let found = places.iter().find(there);
+            let found = found.unwrap_or_else(|| panic!("ARCHITECTURE.md: there is no {path}"));
+            if let Some((of, _)) = found.trim_end_matches('/').rsplit_once('/') {
+                folder = of.to_owned();
+            }
+            named.insert(found.clone());
+        }
+    }
+    let files = fs::read_dir(root.join("src/core")).unwrap();
+    let files = files.map(|file| format!("src/core/{}", file.unwrap().file_name().display()));
+    let sources = files.filter(|file| is_of(file, "rs") && !file.ends_with("/mod.rs"));
+    let missing: Vec<_> = sources.filter(|file| !named.contains(file)).collect();
+    assert!(
+        missing.is_empty(),
+        "ARCHITECTURE.md does not name {missing:?}"
+    );
+
+    let page = read("examples/README.md");
+    for file in fs::read_dir(root.join("examples")).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        let link = format!("[{name}]({name})");
+        assert!(name == "README.md" || page.contains(&link), "{name}");
+    }
+}
