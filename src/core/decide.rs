@@ -366,8 +366,14 @@ impl Turn<'_> {
                     format!("; what was under way begins anew, as this build cannot read {unknown}")
                 }
             };
+            let unknown = match &self.observation.records_unreadable {
+                None => String::new(),
+                Some(problem) => {
+                    format!("; it counts as one after a rollback, as {problem}")
+                }
+            };
             let message = format!(
-                "tier {} with {:.1} points; steps {}{by}{anew}",
+                "tier {} with {:.1} points; steps {}{by}{anew}{unknown}",
                 risk.tier,
                 risk.score,
                 weights.join(", ")

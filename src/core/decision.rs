@@ -199,7 +199,7 @@ pub enum Action {
         /// The ReplicaSet's name.
         replica_set: String,
     },
-    /// Remove a record that is older than the history kept.
+    /// Remove a record that is older than the history kept, and what people decided on its change.
     DeleteRun {
         /// The RolloutRun's name.
         run: String,

@@ -158,6 +158,7 @@ fn serving(rollout: &str, template: &PodTemplate, replicas: i32) -> ReplicaSet {
     let name = format!("{rollout}-{hash}");
     ReplicaSet {
         uid: format!("uid-{name}"),
+        version: String::new(),
         name,
         template_digest: template_digest(template),
         hash,

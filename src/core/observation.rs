@@ -79,6 +79,9 @@ pub struct Observation {
     pub conflicts: Vec<String>,
     /// Records of earlier changes; read only while no change is under way.
     pub history: Vec<PastRun>,
+    /// Why those records could not be read: then an earlier change may have been rolled back.
+    #[serde(default)]
+    pub records_unreadable: Option<String>,
     /// Whether the record of the change in `status` holds its outcome.
     pub recorded: bool,
     /// How long after a window's end its samples are surely in Prometheus.
@@ -170,6 +173,7 @@ impl Observation {
             routes: Vec::new(),
             conflicts: Vec::new(),
             history: Vec::new(),
+            records_unreadable: None,
             recorded: false,
             lag: Duration::default(),
             templates: BTreeMap::new(),
@@ -502,6 +506,9 @@ pub struct ReplicaSet {
     pub name: String,
     /// Its uid.
     pub uid: String,
+    /// Its resource version: it is deleted only as it was seen.
+    #[serde(default)]
+    pub version: String,
     /// Value of its label `pod-template-hash`.
     pub hash: String,
     /// SHA-256 of its template as the controller recorded it.
@@ -587,6 +594,9 @@ pub struct Service {
 pub struct PastRun {
     /// The RolloutRun's name.
     pub name: String,
+    /// The RolloutRun's uid.
+    #[serde(default)]
+    pub uid: String,
     /// The change's digest.
     pub digest: String,
     /// Its revision's hash.
@@ -606,6 +616,7 @@ impl PastRun {
         let progress = &record.progress;
         Self {
             name: name.to_owned(),
+            uid: String::new(),
             digest: record.digest.clone(),
             pod_template_hash: record.pod_template_hash.clone(),
             started_at: progress.started_at.as_ref().map(|at| at.0),

@@ -87,6 +87,7 @@ impl Proposal {
             ),
             exposed: is_exposed(observation),
             after_rollback,
+            records_unknown: observation.records_unreadable.is_some(),
         };
         risk::risk_of_both(&self.provenance, self.attested.as_ref(), &facts, model)
     }
@@ -156,15 +157,14 @@ fn hash(observation: &Observation, template_digest: &str) -> (String, i32) {
     (hash, collisions)
 }
 
-/// Whether an earlier change was rolled back lately.
+/// Whether an earlier change was rolled back lately, or may have been: what is not known lowers no risk.
 #[must_use]
 pub fn after_rollback(observation: &Observation) -> bool {
-    observation.history.iter().any(|run| {
-        run.outcome == Some(Outcome::RolledBack)
-            && run
-                .ended_at
-                .is_some_and(|at| observation.now.duration_since(at) < ROLLBACK_MEMORY)
-    })
+    let lately = |at: Timestamp| observation.now.duration_since(at) < ROLLBACK_MEMORY;
+    let mut runs = observation.history.iter();
+    observation.records_unreadable.is_some()
+        || runs
+            .any(|run| run.outcome == Some(Outcome::RolledBack) && run.ended_at.is_some_and(lately))
 }
 
 /// What differs from the stable template. Where that cannot be trusted everything is taken to differ.

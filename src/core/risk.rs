@@ -25,6 +25,8 @@ pub struct Facts {
     pub exposed: bool,
     /// Whether an earlier change was rolled back shortly before.
     pub after_rollback: bool,
+    /// Whether that is so only because the records of earlier changes cannot be read.
+    pub records_unknown: bool,
 }
 
 /// The risk of a change.
@@ -74,7 +76,7 @@ pub fn risk_of_both(
         scale.differences(&facts.differences),
         scale.criticality(facts.criticality.as_deref()),
         scale.exposure(facts.exposed),
-        scale.rollbacks(facts.after_rollback),
+        scale.rollbacks(facts),
     ]
     .into_iter()
     .flatten()
@@ -360,9 +362,14 @@ impl Scale {
             .flatten()
     }
 
-    fn rollbacks(&self, after_rollback: bool) -> Option<Contribution> {
-        let reason = "an earlier change was rolled back within seven days";
-        after_rollback
+    fn rollbacks(&self, facts: &Facts) -> Option<Contribution> {
+        let reason = if facts.records_unknown {
+            "the records of earlier changes cannot be read, so one of them may have been rolled back"
+        } else {
+            "an earlier change was rolled back within seven days"
+        };
+        facts
+            .after_rollback
             .then(|| self.factor(Factor::AfterRollback, reason))
             .flatten()
     }
@@ -645,6 +652,7 @@ mod tests {
             criticality: Some("high".into()),
             exposed: true,
             after_rollback: true,
+            ..Facts::default()
         };
         let risk = risk(&harmless_but(&[]), &seen);
         assert_eq!(points(&risk, "differences"), Some(12.0), "{risk:?}");
@@ -780,6 +788,7 @@ mod tests {
             criticality: Some("critical".into()),
             exposed: true,
             after_rollback: true,
+            ..Facts::default()
         };
         let risk = risk(&worst, &facts);
         let sum: f64 = risk.contributions.iter().map(|it| it.points).sum();
@@ -918,6 +927,7 @@ mod tests {
                     criticality: criticality.map(ToOwned::to_owned),
                     exposed,
                     after_rollback,
+                    records_unknown: false,
                 },
             )
     }

@@ -233,6 +233,7 @@ impl World {
                     self.observation.replica_sets.push(ReplicaSet {
                         name: name.clone(),
                         uid: format!("uid-{name}"),
+                        version: String::new(),
                         hash: hash.clone(),
                         template_digest: template_digest.clone(),
                         revision: *revision,

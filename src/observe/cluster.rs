@@ -131,7 +131,12 @@ impl Observer {
         );
         (observation.endpoints, observation.routes) = traffic;
         self.note_shared_rules(&mut observation);
-        (observation.history, observation.recorded) = history;
+        match history {
+            Ok(history) => observation.history = history,
+            // A rollback under way must not depend on the records of the past.
+            Err(problem) => observation.records_unreadable = Some(problem),
+        }
+        observation.recorded = is_recorded(&observation);
         observation.templates = templates;
         people.note(&mut observation);
         match jobs {
@@ -198,7 +203,9 @@ impl Observer {
         })
     }
 
-    pub(super) fn namespace_labels(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
+    /// The labels of a namespace, if the watch has reported it.
+    #[must_use]
+    pub fn namespace_labels(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
         let key = ObjectRef::<PartialObjectMeta<Namespace>>::new(namespace);
         self.caches
             .namespaces
@@ -307,8 +314,11 @@ impl Observer {
     fn conflicts(&self, rollout: &Rollout, namespace: &str) -> Vec<String> {
         let name = rollout.name_any();
         let key = ObjectRef::<Claim>::new(&name).within(namespace);
-        let Some(own) = self.caches.claims.get(&key) else {
-            return Vec::new();
+        let own = self.caches.claims.get(&key);
+        let Some(own) = own.filter(|own| own.metadata.uid == rollout.metadata.uid) else {
+            return vec![format!(
+                "the watch has not reported Rollout {name} yet, so what others claim is not known: nothing is begun before it has"
+            )];
         };
         let earlier = self.earlier_claims(&name, namespace);
         let conflicts = earlier.iter().filter_map(|other| own.conflict(other));
@@ -335,7 +345,7 @@ impl Observer {
     }
 
     /// Earlier records are read only where a change may start or end.
-    async fn history(&self, observation: &Observation) -> (Vec<PastRun>, bool) {
+    async fn history(&self, observation: &Observation) -> Result<Vec<PastRun>, String> {
         let status = &observation.status;
         let template = provenance::template_digest(&observation.spec.template);
         let settled = status
@@ -349,27 +359,20 @@ impl Observer {
             Some(change) => change.outcome.is_some(),
         };
         if !needed {
-            return (Vec::new(), false);
+            return Ok(Vec::new());
         }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
         let selector = format!("{ROLLOUT_UID_LABEL}={}", observation.uid);
-        let history = match self.reads.list(&api, &selector).await {
-            Ok(runs) => {
-                let runs = runs.items.iter();
-                runs.map(|run| PastRun::of(&run.name_any(), &run.spec))
-                    .collect()
-            }
-            // A rollback under way must not depend on the records of the past.
-            Err(error) => {
-                tracing::warn!(%error, "the records of a Rollout could not be read");
-                Vec::new()
-            }
-        };
-        let recorded = status.change.as_ref().is_none_or(|change| {
-            let mut runs = history.iter();
-            runs.any(|run: &PastRun| run.name == change.run && run.outcome == change.outcome)
+        let runs = self.reads.list(&api, &selector).await.map_err(|error| {
+            tracing::warn!(%error, "the records of a Rollout could not be read");
+            format!("the records of earlier changes cannot be read: {error}")
+        })?;
+        let runs = runs.items.iter();
+        let history = runs.map(|run| PastRun {
+            uid: run.uid().unwrap_or_default(),
+            ..PastRun::of(&run.name_any(), &run.spec)
         });
-        (history, recorded)
+        Ok(history.collect())
     }
 
     /// Asks Prometheus for the windows that are due, where a canary has had traffic, and how the
@@ -488,6 +491,15 @@ impl Observer {
         let templates = futures::future::join_all(templates).await;
         templates.into_iter().collect()
     }
+}
+
+/// Whether the change in the status is recorded as it ended.
+fn is_recorded(observation: &Observation) -> bool {
+    let Some(change) = &observation.status.change else {
+        return true;
+    };
+    let mut runs = observation.history.iter();
+    runs.any(|run| run.name == change.run && run.outcome == change.outcome)
 }
 
 /// Whether evidence is gathered on a change: while it is under way, and while it is watched after its

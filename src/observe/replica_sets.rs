@@ -144,6 +144,7 @@ fn replica_set(rollout: &Rollout, uid: &str, set: &DynamicObject) -> Option<Repl
     Some(ReplicaSet {
         name: set.name_any(),
         uid: set.uid().unwrap_or_default(),
+        version: set.resource_version().unwrap_or_default(),
         hash: set.labels().get(HASH_LABEL).cloned().unwrap_or_default(),
         template_digest: set
             .annotations()

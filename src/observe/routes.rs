@@ -256,6 +256,7 @@ mod tests {
         ReplicaSet {
             name: name.into(),
             uid: String::new(),
+            version: String::new(),
             hash: hash.into(),
             template_digest: String::new(),
             revision: 1,
