@@ -12,7 +12,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::cluster::Observer;
-use super::reads::Reads;
+use super::reads;
 use crate::api::{Freeze, Intervention, SignOff};
 use crate::api_server::sentence;
 use crate::core::observation::{
@@ -20,8 +20,12 @@ use crate::core::observation::{
 };
 use crate::core::{policy, sign_off};
 
-/// Longest wait for each thing that people may want.
+/// Longest wait for one answer of the API server,
 const PATIENCE: Duration = Duration::from_secs(5);
+/// and for all pages of a list: a minute is all that a look has.
+const LONGEST_LIST: Duration = Duration::from_secs(30);
+/// Most objects of a kind that are read; if there are more, those beyond cannot be known.
+const MOST: usize = 10_000;
 
 /// What people want of one Rollout.
 #[derive(Debug, Default)]
@@ -65,13 +69,13 @@ impl Observer {
             return wishes;
         };
         let (namespace, name) = (&observation.namespace, &observation.name);
-        let interventions = in_time("interventions", self.interventions(namespace, name));
+        let interventions = self.interventions(namespace, name);
         let under_way = change.outcome.is_none() && !change.initial;
         if under_way {
             let (interventions, sign_offs, freezes, incidents) = tokio::join!(
                 interventions,
-                in_time("sign-offs", self.sign_offs(namespace, name)),
-                in_time("freezes", self.freezes(observation)),
+                self.sign_offs(namespace, name),
+                self.freezes(observation),
                 self.incidents(observation),
             );
             wishes.interventions = wishes.take(interventions);
@@ -96,9 +100,9 @@ impl Observer {
     async fn freezes(
         &self,
         observation: &Observation,
-    ) -> Result<(Vec<NamedFreeze>, Vec<String>), kube::Error> {
+    ) -> Result<(Vec<NamedFreeze>, Vec<String>), String> {
         let api = Api::all(self.client.clone());
-        self.readable(&api, |it: Freeze| {
+        readable("freezes", &api, |it: Freeze| {
             selects(&it, observation).then(|| NamedFreeze {
                 name: it.name_any(),
                 spec: it.spec,
@@ -120,38 +124,13 @@ impl Observer {
         answers.into_iter().collect()
     }
 
-    /// What is `seen` of the objects of a kind, and what is wrong with those that this build cannot read.
-    async fn readable<K, T>(
-        &self,
-        api: &Api<DeserializeGuard<K>>,
-        seen: impl Fn(K) -> Option<T>,
-    ) -> Result<(Vec<T>, Vec<String>), kube::Error>
-    where
-        K: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug,
-    {
-        let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
-        for object in Reads::Newest.list(api, "").await?.items {
-            match object.0 {
-                Ok(object) => readable.extend(seen(object)),
-                Err(invalid) => {
-                    let (kind, name) = (K::kind(&()), invalid.metadata.name.as_deref());
-                    let name = name.unwrap_or_default();
-                    unreadable.push(format!(
-                        "{kind} {name} cannot be read by this build: {invalid}"
-                    ));
-                }
-            }
-        }
-        Ok((readable, unreadable))
-    }
-
     async fn sign_offs(
         &self,
         namespace: &str,
         rollout: &str,
-    ) -> Result<(Vec<SeenSignOff>, Vec<String>), kube::Error> {
+    ) -> Result<(Vec<SeenSignOff>, Vec<String>), String> {
         let api = Api::namespaced(self.client.clone(), namespace);
-        self.readable(&api, |it: SignOff| {
+        readable("sign-offs", &api, |it: SignOff| {
             (it.spec.rollout == rollout).then(|| SeenSignOff {
                 name: it.name_any(),
                 uid: it.uid().unwrap_or_default(),
@@ -175,9 +154,9 @@ impl Observer {
         &self,
         namespace: &str,
         rollout: &str,
-    ) -> Result<(Vec<SeenIntervention>, Vec<String>), kube::Error> {
+    ) -> Result<(Vec<SeenIntervention>, Vec<String>), String> {
         let api = Api::namespaced(self.client.clone(), namespace);
-        self.readable(&api, |it: Intervention| {
+        readable("interventions", &api, |it: Intervention| {
             (it.spec.rollout == rollout).then(|| SeenIntervention {
                 name: it.name_any(),
                 uid: it.uid().unwrap_or_default(),
@@ -194,6 +173,50 @@ impl Observer {
         })
         .await
     }
+}
+
+/// What is `seen` of the objects of a kind, and what is wrong with those that this build cannot read. Each
+/// page is waited for alone, so that many objects are no reason to read none of them.
+async fn readable<K, T>(
+    what: &str,
+    api: &Api<DeserializeGuard<K>>,
+    seen: impl Fn(K) -> Option<T>,
+) -> Result<(Vec<T>, Vec<String>), String>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug,
+{
+    let read = async {
+        let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
+        let (mut count, mut after) = (0_usize, None);
+        loop {
+            let (page, more) = in_time(what, reads::page(api, after.as_deref())).await?;
+            count = count.saturating_add(page.len());
+            for object in page {
+                match object.0 {
+                    Ok(object) => readable.extend(seen(object)),
+                    Err(invalid) => {
+                        let (kind, name) = (K::kind(&()), invalid.metadata.name.as_deref());
+                        let name = name.unwrap_or_default();
+                        unreadable.push(format!(
+                            "{kind} {name} cannot be read by this build: {invalid}"
+                        ));
+                    }
+                }
+            }
+            after = more;
+            if after.is_none() {
+                return Ok((readable, unreadable));
+            }
+            if count >= MOST {
+                return Err(format!(
+                    "there are more than {MOST} {what}, of which the others are not read: delete those of changes that have ended"
+                ));
+            }
+        }
+    };
+    tokio::time::timeout(LONGEST_LIST, read)
+        .await
+        .unwrap_or_else(|_| Err(format!("{what} cannot be read within {LONGEST_LIST:?}")))
 }
 
 fn selects(freeze: &Freeze, observation: &Observation) -> bool {

@@ -8,6 +8,9 @@ use serde::de::DeserializeOwned;
 /// cost the whole look.
 const TRIES: usize = 3;
 
+/// Objects that are read at once where there may be many.
+const PAGE: u32 = 500;
+
 /// How new what the API server says must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads {
@@ -58,6 +61,25 @@ impl Reads {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Reads the newest objects of a kind, a page at a time, after the page that ended with this token; with the
+/// token of this page, if there are more.
+///
+/// # Errors
+/// If the page cannot be read.
+pub async fn page<K>(
+    api: &Api<K>,
+    after: Option<&str>,
+) -> Result<(Vec<K>, Option<String>), kube::Error>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let mut parameters = ListParams::default().limit(PAGE);
+    parameters.continue_token = after.map(ToOwned::to_owned);
+    let page = tried(|| api.list(&parameters)).await?;
+    let more = page.metadata.continue_.filter(|token| !token.is_empty());
+    Ok((page.items, more))
 }
 
 /// Reads, again where the API server failed or the answer was lost. What it refuses it has answered, and
