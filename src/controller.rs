@@ -1,6 +1,6 @@
 //! The loop: observe, decide, act.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::core::{Decision, Observation, decide, observation};
 use crate::observe::clock;
 use crate::observe::cluster::{Observed, Observer, Seen};
 use crate::observe::order::Waiting;
-use crate::observe::watches::{Claim, Trigger};
+use crate::observe::watches::{Claim, Scope, Trigger};
 use crate::telemetry::Telemetry;
 
 /// Rollouts that are looked at side by side,
@@ -33,6 +33,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const SOON: SignedDuration = SignedDuration::from_secs(20);
 /// and it was read within this one.
 const LATELY: Duration = Duration::from_mins(1);
+/// Triggers that are taken together, where as many have come.
+const TRIGGERS: usize = 1_000;
 /// Longest wait after repeated failures.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 
@@ -145,6 +147,11 @@ impl Context {
         }
     }
 
+    fn is_gone(&self, claim: &Claim) -> bool {
+        let now = self.observer.caches.claims.get(&ObjectRef::from_obj(claim));
+        now.is_none_or(|now| now.metadata.uid != claim.metadata.uid)
+    }
+
     fn has_news(&self, namespace: &str, name: &str) {
         if let Ok(mut known) = self.known.lock() {
             known.remove(&(namespace.to_owned(), name.to_owned()));
@@ -216,17 +223,11 @@ fn targets(
     context: Arc<Context>,
     triggers: mpsc::UnboundedReceiver<Trigger>,
 ) -> impl futures::Stream<Item = ObjectRef<Claim>> {
-    UnboundedReceiverStream::new(triggers).flat_map(move |trigger| {
-        let store = &context.observer.caches.claims;
-        let targets = match trigger {
-            Trigger::Touched(claim) => vec![ObjectRef::from_obj(&*claim)],
-            Trigger::Related(rollout) => vec![rollout],
-            Trigger::Deleted(claim) => {
-                context.forget(&claim);
-                references(store, |other| other.namespace() == claim.namespace())
-            }
-            Trigger::All => references(store, |_| true),
-        };
+    // What came at once is looked at once.
+    let together = UnboundedReceiverStream::new(triggers).ready_chunks(TRIGGERS);
+    together.flat_map(move |triggers| {
+        let all = triggers.into_iter().flat_map(|it| concerned(&context, it));
+        let targets: HashSet<_> = all.collect();
         for target in &targets {
             context.has_news(
                 target.namespace.as_deref().unwrap_or_default(),
@@ -235,6 +236,27 @@ fn targets(
         }
         futures::stream::iter(targets)
     })
+}
+
+fn concerned(context: &Context, trigger: Trigger) -> Vec<ObjectRef<Claim>> {
+    let (observer, store) = (&context.observer, &context.observer.caches.claims);
+    let selected = |scope: &Scope, claim: &Claim| {
+        let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
+        scope.selects(claim, observer.namespace_labels(namespace).as_ref())
+    };
+    match trigger {
+        Trigger::Touched(claim) => vec![ObjectRef::from_obj(&*claim)],
+        Trigger::Related(rollout) => vec![rollout],
+        Trigger::Deleted(claim) => {
+            context.forget(&claim);
+            references(store, |other| claim.held_up(other))
+        }
+        Trigger::Governed(scope) => references(store, |claim| selected(&scope, claim)),
+        Trigger::Frozen(scope) => references(store, |claim| {
+            claim.is_changing() && selected(&scope, claim)
+        }),
+        Trigger::All => references(store, |_| true),
+    }
 }
 
 fn references(store: &Store<Claim>, wanted: impl Fn(&Claim) -> bool) -> Vec<ObjectRef<Claim>> {
@@ -252,6 +274,10 @@ async fn reconcile(claim: Arc<Claim>, context: Arc<Context>) -> Result<Action, E
     let label = result.as_ref().map_or_else(Error::result, |_| "ok");
     context.telemetry.reconciled(label, started.elapsed());
     remember(&claim, &context, result.as_ref().err());
+    // It may have gone while it was looked at, after everything about it was forgotten.
+    if context.is_gone(&claim) {
+        context.forget(&claim);
+    }
     result
 }
 
@@ -283,14 +309,10 @@ async fn look(claim: &Claim, context: &Context) -> Result<Action, Error> {
     } = judged;
     let observation = &seen.observation;
     context.telemetry.answered(&observation.windows);
-    let written = context
-        .actor
-        .carry_out(&seen.rollout, observation, &decision)
-        .await;
-    let written = match written {
-        Err(error) if !error.status_was_written() => return Err(error.into()),
-        written => written,
-    };
+    let (actor, decided) = (&context.actor, Instant::now());
+    let written = actor.write_down(&seen.rollout, observation, &decision);
+    let version = written.await?;
+    // From here on it is so, whatever becomes of what follows from it.
     let (before, after) = (&observation.status, &decision.status);
     context.telemetry.transitioned(before, after);
     context.telemetry.stands(&namespace, &name, Some(after));
@@ -299,13 +321,10 @@ async fn look(claim: &Claim, context: &Context) -> Result<Action, Error> {
         tracing::info!(%namespace, rollout = %name, reason = %notice.reason, message = %notice.message);
     }
     let look_again_at = decision.look_again_at;
-    match written {
-        Ok(version) => context.keep(seen, decision, version),
-        Err(error) => {
-            keep_time(claim, context, look_again_at);
-            return Err(error.into());
-        }
-    }
+    keep_time(claim, context, look_again_at);
+    let done = actor.carry_out(&seen.rollout, observation, &decision, decided);
+    done.await?;
+    context.keep(seen, decision, version);
     Ok(look_again_at.map_or_else(Action::await_change, |at| Action::requeue(until(at))))
 }
 
@@ -427,6 +446,9 @@ fn back_off(claim: Arc<Claim>, error: &Error, context: Arc<Context>) -> Action {
 fn until(at: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(clock::now())).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod looks;
 
 #[cfg(test)]
 mod tests {

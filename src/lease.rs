@@ -47,6 +47,14 @@ impl Lease {
         }
     }
 
+    /// A lease that is held and never renewed.
+    #[cfg(test)]
+    pub fn held(client: Client) -> Self {
+        let lease = Self::new(client, "countersign-system", "test");
+        *lease.renewed.lock().unwrap() = Some(Instant::now());
+        lease
+    }
+
     /// Whether this replica may write now.
     pub fn check(&self) -> Result<(), NotLeading> {
         let renewed = self.renewed.lock().map_err(|_| NotLeading)?;

@@ -12,5 +12,7 @@ pub mod core;
 pub mod lease;
 pub mod observe;
 pub mod operator;
+#[cfg(test)]
+mod stand_in;
 pub mod telemetry;
 mod throttling;

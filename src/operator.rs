@@ -29,6 +29,9 @@ use crate::throttling;
 /// Longest wait for an answer of the API server; watches have a shorter idle limit of their own.
 const API_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// Longest wait for the last Events before the lease is given back.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
+
 /// How often the admission policies are looked at, at most; before a sign-off is spent they are in any case.
 const ADMISSION_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -199,6 +202,12 @@ async fn operate(options: Options) -> Result<(), Error> {
     let watches = watches::start(&client, &telemetry);
     let admission = AdmissionCheck::new(client.clone());
     tokio::spawn(watch_admission(admission.clone(), telemetry.clone()));
+    let (recorder, publishing) = Recorder::start(
+        client.clone(),
+        &options.identity,
+        lease.clone(),
+        telemetry.clone(),
+    );
     let context = Arc::new(Context {
         observer: Observer {
             client: client.clone(),
@@ -209,12 +218,7 @@ async fn operate(options: Options) -> Result<(), Error> {
             reads: Reads::Newest,
         },
         actor: Actor {
-            recorder: Recorder::new(
-                client.clone(),
-                &options.identity,
-                lease.clone(),
-                telemetry.clone(),
-            ),
+            recorder,
             client,
             lease: lease.clone(),
             telemetry: telemetry.clone(),
@@ -235,6 +239,8 @@ async fn operate(options: Options) -> Result<(), Error> {
     }
     let result = lead(context, triggers, &lease, &stop).await;
     stop.cancel();
+    // With the last decision the recorder is gone; what it has queued is published while the lease holds.
+    let _ = tokio::time::timeout(LAST_EVENTS, publishing).await;
     lease.release().await;
     // The listener only ends; how does not matter any more.
     let _ = serving.await;

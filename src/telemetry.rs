@@ -93,6 +93,7 @@ pub struct Telemetry {
     reconcile_seconds: Histogram,
     weight_seconds: Histogram,
     writes: Family<Write, Counter>,
+    events_dropped: Counter,
     watch_errors: Family<Kind, Counter>,
     watch_events: Family<Kind, Gauge<f64, AtomicU64>>,
     rollouts: Family<Standing, Gauge>,
@@ -128,6 +129,7 @@ impl Telemetry {
             reconcile_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             weight_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             writes: Family::default(),
+            events_dropped: Counter::default(),
             watch_errors: Family::default(),
             watch_events: Family::default(),
             rollouts: Family::default(),
@@ -164,6 +166,11 @@ impl Telemetry {
             "api_writes",
             "Writes to the API server",
             self.writes.clone(),
+        );
+        registry.register(
+            "events_dropped",
+            "Events that were not published, as too many waited",
+            self.events_dropped.clone(),
         );
         registry.register(
             "watch_errors",
@@ -238,6 +245,11 @@ impl Telemetry {
                 result,
             })
             .inc();
+    }
+
+    /// Counts an Event that was not published.
+    pub fn event_dropped(&self) {
+        self.events_dropped.inc();
     }
 
     /// Notes that a watch is alive.
@@ -383,7 +395,8 @@ impl Telemetry {
         values.map(set).collect()
     }
 
-    fn encode(&self) -> String {
+    /// All metrics as they are served.
+    pub(crate) fn encode(&self) -> String {
         let mut text = String::new();
         let encoded = self
             .registry

@@ -1,9 +1,16 @@
-//! Events: told, but never waited for. A refused Event blocks no decision.
+//! Events: published by a task of their own, so that no decision waits for one. Where they cannot be
+//! published as fast as they come, the newest are dropped and counted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use kube::runtime::events::{Event, EventType, Recorder as KubeRecorder, Reporter};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::events::{Event, EventType, Recorder as Publisher, Reporter};
 use kube::{Client, Resource};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::api::{MANAGER, Rollout};
 use crate::core::decision::Notice;
@@ -14,40 +21,63 @@ use crate::telemetry::Telemetry;
 const MAX_NOTE: usize = 1_000;
 /// Longest reason and action that the API server takes.
 const MAX_WORD: usize = 128;
+/// Events that may wait to be published; one more is dropped.
+const QUEUED: usize = 1_000;
+/// Events that are published at once.
+const CONCURRENCY: usize = 8;
+/// Longest time for publishing one.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Publishes Events about Rollouts.
+/// Queues Events about Rollouts.
 #[derive(Clone)]
 pub struct Recorder {
-    events: KubeRecorder,
-    lease: Arc<Lease>,
+    queue: mpsc::Sender<(Event, ObjectReference)>,
     telemetry: Arc<Telemetry>,
 }
 
 impl Recorder {
-    /// A recorder; one for the process, since it remembers what it has said.
+    /// A recorder, and the task that publishes what it is given, which ends after the last recorder.
     #[must_use]
-    pub fn new(
+    pub fn start(
         client: Client,
         instance: &str,
         lease: Arc<Lease>,
         telemetry: Arc<Telemetry>,
-    ) -> Self {
+    ) -> (Self, JoinHandle<()>) {
         let reporter = Reporter {
             controller: MANAGER.into(),
             instance: Some(instance.into()),
         };
-        Self {
-            events: KubeRecorder::new(client, reporter),
-            lease,
-            telemetry,
-        }
+        let publisher = Publisher::new(client, reporter);
+        let (queue, queued) = mpsc::channel(QUEUED);
+        let counted = telemetry.clone();
+        let publish = ReceiverStream::new(queued).for_each_concurrent(
+            CONCURRENCY,
+            move |(event, regarding): (Event, ObjectReference)| {
+                let (publisher, lease) = (publisher.clone(), lease.clone());
+                let telemetry = counted.clone();
+                async move {
+                    if lease.check().is_err() {
+                        return;
+                    }
+                    let published = publisher.publish(&event, &regarding);
+                    let problem = match tokio::time::timeout(TIMEOUT, published).await {
+                        Ok(Ok(())) => None,
+                        Ok(Err(error)) => Some(error.to_string()),
+                        Err(_) => Some(format!("no answer within {TIMEOUT:?}")),
+                    };
+                    telemetry.api_write("create", "events", problem.is_none());
+                    if let Some(error) = problem {
+                        tracing::warn!(reason = %event.reason, %error, "an Event could not be published");
+                    }
+                }
+            },
+        );
+        (Self { queue, telemetry }, tokio::spawn(publish))
     }
 
-    /// Says one thing about a Rollout.
-    pub async fn publish(&self, rollout: &Rollout, notice: &Notice) {
-        if self.lease.check().is_err() {
-            return;
-        }
+    /// Queues one Event about a Rollout.
+    pub fn publish(&self, rollout: &Rollout, notice: &Notice) {
         let cut = |text: &str, length: usize| text.chars().take(length).collect::<String>();
         let event = Event {
             type_: if notice.warning {
@@ -60,10 +90,10 @@ impl Recorder {
             action: cut(&notice.action, MAX_WORD),
             secondary: None,
         };
-        let result = self.events.publish(&event, &rollout.object_ref(&())).await;
-        self.telemetry.api_write("create", "events", result.is_ok());
-        if let Err(error) = result {
-            tracing::warn!(reason = %notice.reason, %error, "an Event could not be published");
+        let queued = self.queue.try_send((event, rollout.object_ref(&())));
+        if queued.is_err() {
+            self.telemetry.event_dropped();
+            tracing::warn!(reason = %notice.reason, "an Event was dropped: {QUEUED} wait to be published");
         }
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::api::{ApiResource, DeleteParams, Patch, PatchParams};
+use kube::api::{ApiResource, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::DynamicObject;
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -25,11 +25,9 @@ use crate::api_server::sentence;
 use crate::core::decision::{Action, Answer, AnswerTo, Record};
 use crate::core::{Decision, Observation};
 use crate::lease::{Lease, NotLeading};
-use crate::observe::clock;
+use crate::observe::{clock, reads};
 use crate::telemetry::Telemetry;
 
-/// What a refused write of the status is called.
-const STATUS: &str = "the status";
 /// What a refused patch of a route is called.
 const WEIGHTS: &str = "the weights of a route";
 /// What a refused number of pods is called.
@@ -71,16 +69,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the status was written and only what follows from it failed.
-    #[must_use]
-    pub fn status_was_written(&self) -> bool {
-        match self {
-            Self::NotLeading(_) => false,
-            Self::Refused { what, .. } => what != STATUS,
-            Self::InvalidRevision { .. } => true,
-        }
-    }
-
     /// The revision that can never have pods, where the API server said so.
     #[must_use]
     pub fn invalid_revision(&self) -> Option<&str> {
@@ -119,16 +107,15 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Carries out one decision; returns the version that the Rollout has with its new status, if it was
-    /// written. A refused action does not keep the others from being tried: the way back to stable must
-    /// not depend on the way forward.
-    pub async fn carry_out(
+    /// Writes the status of a decision, if it is another, and publishes its Events; returns the version
+    /// that the Rollout then has. After an error the decision was not taken: nothing of it is true.
+    pub async fn write_down(
         &self,
         rollout: &Rollout,
         observation: &Observation,
         decision: &Decision,
     ) -> Result<Option<String>, Error> {
-        let (namespace, decided) = (&observation.namespace, Instant::now());
+        let namespace = &observation.namespace;
         // What the status will not hold is recorded first, or a crash would lose it.
         if let Some(record) = decision.record.as_ref().filter(|it| !is_held(it, decision)) {
             self.keep_record(rollout, namespace, record).await?;
@@ -137,6 +124,22 @@ impl Actor {
         if decision.status != observation.status {
             version = self.write_status(rollout, namespace, decision).await?;
         }
+        for notice in &decision.notices {
+            self.recorder.publish(rollout, notice);
+        }
+        Ok(version)
+    }
+
+    /// Does what follows from a decision that is written down. A refused action does not keep the others
+    /// from being tried: the way back to stable must not depend on the way forward.
+    pub async fn carry_out(
+        &self,
+        rollout: &Rollout,
+        observation: &Observation,
+        decision: &Decision,
+        decided: Instant,
+    ) -> Result<(), Error> {
+        let namespace = &observation.namespace;
         let mut refused = None;
         for action in &decision.actions {
             let done = self.act(rollout, observation, action).await;
@@ -154,14 +157,11 @@ impl Actor {
             refused.get_or_insert(error);
         }
         for answer in &decision.answers {
-            if let Err(error) = self.answer(rollout, namespace, answer).await {
+            if let Err(error) = self.answer(rollout, observation, answer).await {
                 refused.get_or_insert(error);
             }
         }
-        for notice in &decision.notices {
-            self.recorder.publish(rollout, notice).await;
-        }
-        refused.map_or(Ok(version), Err)
+        refused.map_or(Ok(()), Err)
     }
 
     async fn write_status(
@@ -180,7 +180,7 @@ impl Actor {
         });
         let (name, parameters, patch) = (rollout.name_any(), apply(), Patch::Apply(body));
         let write = api.patch_status(&name, &parameters, &patch);
-        let written = self.write(STATUS, rollout, "patch", "rollouts/status", write);
+        let written = self.write("the status", rollout, "patch", "rollouts/status", write);
         Ok(written.await?.resource_version())
     }
 
@@ -192,18 +192,23 @@ impl Actor {
     ) -> Result<(), Error> {
         match action {
             Action::DeleteRun { run } => {
+                // The record goes last: until then the rest of it is still to be removed.
+                for (kind, resource) in [
+                    (ApiResource::erase::<SignOff>(&()), "signoffs"),
+                    (ApiResource::erase::<Intervention>(&()), "interventions"),
+                ] {
+                    self.remove_wishes(rollout, &kind, resource, run).await?;
+                }
                 let api: Api<RolloutRun> =
                     Api::namespaced(self.client.clone(), &observation.namespace);
-                let parameters = DeleteParams::default();
-                let write = ignoring_absence(api.delete(run, &parameters));
-                self.write(
+                let mut seen = observation.history.iter();
+                let seen = seen.find(|it| it.name == *run);
+                let as_seen = as_seen(seen.map(|it| &it.uid), None);
+                let (what, at) = (
                     "the removal of an old record",
-                    rollout,
-                    "delete",
-                    "rolloutruns",
-                    write,
-                )
-                .await
+                    ("rolloutruns", run.as_str()),
+                );
+                self.remove(what, rollout, &api, at, as_seen).await
             }
             Action::ScaleWorkload { .. }
             | Action::ReleaseService { .. }
@@ -217,6 +222,38 @@ impl Actor {
                 self.act_on_traffic(rollout, observation, action).await
             }
             _ => self.act_on_workload(rollout, observation, action).await,
+        }
+    }
+
+    /// Removes what people decided on the change of a record.
+    async fn remove_wishes(
+        &self,
+        rollout: &Rollout,
+        kind: &ApiResource,
+        resource: &'static str,
+        run: &str,
+    ) -> Result<(), Error> {
+        let what = format!("the removal of old {resource}");
+        let namespace = rollout.namespace().unwrap_or_default();
+        let uid = rollout.uid().unwrap_or_default();
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &namespace, kind);
+        let is_old = |it: &DynamicObject| {
+            let field = |name: &str| it.data.get("spec")?.get(name)?.as_str();
+            field("rolloutUid") == Some(&uid) && field("run") == Some(run)
+        };
+        let mut after = None;
+        loop {
+            let page = reads::page(&api, after.as_deref()).await;
+            let (page, more) = page.map_err(|source| refused(&what, rollout, source))?;
+            for it in page.iter().filter(|it| is_old(it)) {
+                let (name, uid) = (it.name_any(), it.uid());
+                let (at, as_seen) = ((resource, name.as_str()), as_seen(uid.as_ref(), None));
+                self.remove(&what, rollout, &api, at, as_seen).await?;
+            }
+            after = more;
+            if after.is_none() {
+                return Ok(());
+            }
         }
     }
 
@@ -263,22 +300,25 @@ impl Actor {
         Ok(())
     }
 
-    /// Says to a person what became of a sign-off or an intervention.
+    /// Writes what became of a sign-off or an intervention into its status.
     async fn answer(
         &self,
         rollout: &Rollout,
-        namespace: &str,
+        observation: &Observation,
         answer: &Answer,
     ) -> Result<(), Error> {
-        let (resource, type_, kind) = match answer.to {
-            AnswerTo::SignOff => (
-                "signoffs/status",
-                "Counts",
-                ApiResource::erase::<SignOff>(&()),
-            ),
+        let (resource, type_, kind, uid) = match answer.to {
+            AnswerTo::SignOff => {
+                let kind = ApiResource::erase::<SignOff>(&());
+                let mut seen = observation.sign_offs.iter();
+                let uid = seen.find(|it| it.name == answer.name).map(|it| &it.uid);
+                ("signoffs/status", "Counts", kind, uid)
+            }
             AnswerTo::Intervention => {
                 let kind = ApiResource::erase::<Intervention>(&());
-                ("interventions/status", "Applied", kind)
+                let mut seen = observation.interventions.iter();
+                let uid = seen.find(|it| it.name == answer.name).map(|it| &it.uid);
+                ("interventions/status", "Applied", kind, uid)
             }
         };
         let status = if answer.yes { "True" } else { "False" };
@@ -290,8 +330,13 @@ impl Actor {
             observed_generation: None,
             last_transition_time: Time(clock::now()),
         };
+        let namespace = &observation.namespace;
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
-        let body = Patch::Merge(json!({ "status": { "conditions": [condition] } }));
+        // Only the object that was read: one of the same name made since says something else.
+        let body = Patch::Merge(json!({
+            "metadata": { "uid": uid },
+            "status": { "conditions": [condition] },
+        }));
         let parameters = field_manager();
         let write = ignoring_absence(api.patch_status(&answer.name, &parameters, &body));
         self.write("an answer", rollout, "patch", resource, write)
@@ -323,6 +368,23 @@ impl Actor {
         self.write(what, rollout, "patch", resource, write).await
     }
 
+    /// Deletes an object as it was seen: what another leader has made or changed since is left alone.
+    async fn remove<K>(
+        &self,
+        what: &str,
+        rollout: &Rollout,
+        objects: &Api<K>,
+        (resource, name): (&'static str, &str),
+        as_seen: Preconditions,
+    ) -> Result<(), Error>
+    where
+        K: Clone + Debug + DeserializeOwned,
+    {
+        let parameters = DeleteParams::background().preconditions(as_seen);
+        let write = ignoring_absence(objects.delete(name, &parameters));
+        self.write(what, rollout, "delete", resource, write).await
+    }
+
     /// Makes one write, if this replica leads, and counts it.
     async fn write<T>(
         &self,
@@ -345,6 +407,14 @@ fn refused(what: &str, rollout: &Rollout, source: kube::Error) -> Error {
         what: what.to_owned(),
         rollout: format!("{}/{name}", namespace.unwrap_or_default()),
         source: Box::new(source),
+    }
+}
+
+/// What must still be so of an object that is deleted.
+fn as_seen(uid: Option<&String>, version: Option<&String>) -> Preconditions {
+    Preconditions {
+        uid: uid.filter(|it| !it.is_empty()).cloned(),
+        resource_version: version.filter(|it| !it.is_empty()).cloned(),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Writes to routes: the weights of a Rollout's own backends, and a route of its own for testers.
 
-use kube::api::{DeleteParams, DynamicObject, Patch, PostParams};
+use kube::api::{DynamicObject, Patch, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Actor, Error, WEIGHTS, apply, ignoring_absence, owner};
-use crate::api::{MANAGED_BY_LABEL, MANAGER, ROLLOUT_UID_LABEL, Rollout};
+use super::{Actor, Error, WEIGHTS, apply, as_seen, owner};
+use crate::api::{MANAGED_BY_LABEL, MANAGER, ROLLOUT_UID_LABEL, Rollout, RouteKind};
 use crate::core::Observation;
 use crate::core::decision::Action;
 use crate::observe::routes::resource;
@@ -75,20 +75,30 @@ impl Actor {
                 name,
             } => {
                 let routes = api(api_version, kind.as_str());
-                let parameters = DeleteParams::default();
-                let write = ignoring_absence(routes.delete(name, &parameters));
-                self.write(
-                    "the end of a route for testers",
-                    rollout,
-                    "delete",
-                    "routes",
-                    write,
-                )
-                .await
+                let what = "the end of a route for testers";
+                let at = ("routes", name.as_str());
+                let seen = |field: &str| testers_seen(observation, *kind, name, field);
+                let (uid, version) = (seen("uid"), seen("resourceVersion"));
+                let as_seen = as_seen(uid.as_ref(), version.as_ref());
+                self.remove(what, rollout, &routes, at, as_seen).await
             }
             _ => Ok(()),
         }
     }
+}
+
+/// A field of the metadata of the route for testers of this name, as it was observed.
+fn testers_seen(
+    observation: &Observation,
+    kind: RouteKind,
+    name: &str,
+    field: &str,
+) -> Option<String> {
+    let routes = observation.routes.iter();
+    let own = routes.filter(|route| route.reference.kind == kind);
+    let metadata = own.filter_map(|route| route.testers.as_ref()?.object.get("metadata"));
+    let mut named = metadata.filter(|it| it.get("name").and_then(Value::as_str) == Some(name));
+    Some(named.next()?.get(field)?.as_str()?.to_owned())
 }
 
 fn testers(rollout: &Rollout, api_version: &str, kind: &str, name: &str, spec: &Value) -> Value {

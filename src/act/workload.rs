@@ -4,20 +4,18 @@
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Service;
-use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PostParams, Preconditions,
-};
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Actor, Error, PODS, SELECTOR, field_manager, ignoring_absence, owner};
+use super::{Actor, Error, PODS, SELECTOR, as_seen, field_manager, owner};
 use crate::api::{
     ASKED_ANNOTATION, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION,
     ROLLOUT_UID_LABEL, RUN_ANNOTATION, Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
 };
 use crate::core::Observation;
 use crate::core::decision::Action;
-use crate::core::observation::Asked;
+use crate::core::observation::{Asked, ReplicaSet as ReplicaSetSeen};
 use crate::core::workload;
 
 /// Largest template that is kept in an annotation, whose total is limited to 256 KiB.
@@ -66,30 +64,28 @@ impl Actor {
                     .await
             }
             Action::Adopt { replica_set } => {
-                let patch = json!({ "metadata": {
-                    "labels": { ROLLOUT_UID_LABEL: rollout.uid() },
-                    "ownerReferences": [owner(rollout)],
-                } });
+                let seen = seen(observation, replica_set);
+                let labels = seen.map(|set| set_labels(rollout, &set.template, &set.hash));
+                let patch = ownership(seen, &json!(labels), owner(rollout));
                 self.patch_replica_set(rollout, observation, replica_set, patch)
                     .await
             }
             Action::Release { replica_set } => {
-                let patch = json!({ "metadata": { "labels": { ROLLOUT_UID_LABEL: null }, "ownerReferences": null } });
+                let seen = seen(observation, replica_set);
+                let own = json!({ "$patch": "delete", "uid": rollout.uid() });
+                let none = json!({ ROLLOUT_UID_LABEL: null });
+                let patch = ownership(seen, &none, own);
                 self.patch_replica_set(rollout, observation, replica_set, patch)
                     .await
             }
             Action::DeleteReplicaSet { replica_set } => {
                 let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), namespace);
-                let parameters = DeleteParams::background();
-                let write = ignoring_absence(sets.delete(replica_set, &parameters));
-                self.write(
-                    "the removal of an old ReplicaSet",
-                    rollout,
-                    "delete",
-                    "replicasets",
-                    write,
-                )
-                .await
+                let what = "the removal of an old ReplicaSet";
+                let at = ("replicasets", replica_set.as_str());
+                let seen = seen(observation, replica_set);
+                // A set that another leader has scaled up since has another version.
+                let as_seen = as_seen(seen.map(|it| &it.uid), seen.map(|it| &it.version));
+                self.remove(what, rollout, &sets, at, as_seen).await
             }
             Action::SelectRevision { service, hash } => {
                 let services: Api<Service> = Api::namespaced(self.client.clone(), namespace);
@@ -119,12 +115,8 @@ impl Actor {
             }
             Action::DeleteJob { job, uid } => {
                 let jobs: Api<Job> = Api::namespaced(self.client.clone(), namespace);
-                let parameters = DeleteParams::background().preconditions(Preconditions {
-                    uid: Some(uid.clone()),
-                    resource_version: None,
-                });
-                let write = ignoring_absence(jobs.delete(job, &parameters));
-                self.write("the end of a Job", rollout, "delete", "jobs", write)
+                let (what, at) = ("the end of a Job", ("jobs", job.as_str()));
+                self.remove(what, rollout, &jobs, at, as_seen(Some(uid), None))
                     .await
             }
             _ => Ok(()),
@@ -136,22 +128,10 @@ impl Actor {
         rollout: &Rollout,
         observation: &Observation,
         name: &str,
-        mut patch: Value,
+        patch: Value,
     ) -> Result<(), Error> {
-        // Only the set that was observed: one of the same name made since is another.
-        let uid = observation
-            .replica_sets
-            .iter()
-            .find(|set| set.name == name)
-            .map(|set| &set.uid);
-        if let (Some(uid), Some(body)) = (uid, patch.as_object_mut()) {
-            let metadata = body.entry("metadata").or_insert_with(|| json!({}));
-            if let Some(metadata) = metadata.as_object_mut() {
-                metadata.insert("uid".into(), json!(uid));
-            }
-        }
         let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &observation.namespace);
-        let (parameters, patch) = (field_manager(), Patch::Merge(patch));
+        let (parameters, patch) = (field_manager(), Patch::Strategic(patch));
         let write = sets.patch(name, &parameters, &patch);
         self.write("a ReplicaSet", rollout, "patch", "replicasets", write)
             .await?;
@@ -212,19 +192,30 @@ fn is_invalid(error: &kube::Error) -> bool {
 
 /// The test that a ReplicaSet is the one that was observed: one of the same name made since is another.
 fn same(observation: &Observation, name: &str) -> Option<Value> {
-    let set = observation
-        .replica_sets
-        .iter()
-        .find(|set| set.name == name)?;
+    let set = seen(observation, name)?;
     Some(json!({ "op": "test", "path": "/metadata/uid", "value": set.uid }))
+}
+
+/// The ReplicaSet of this name as it was observed.
+fn seen<'a>(observation: &'a Observation, name: &str) -> Option<&'a ReplicaSetSeen> {
+    observation.replica_sets.iter().find(|set| set.name == name)
+}
+
+/// Takes over or gives up the ReplicaSet that was observed; one of the same name made since is another.
+/// A strategic merge patch changes the one owner reference with this uid and leaves those of others.
+fn ownership(seen: Option<&ReplicaSetSeen>, labels: &Value, owner: Value) -> Value {
+    let mut metadata = json!({ "labels": labels, "ownerReferences": [owner] });
+    if let (Some(set), Some(metadata)) = (seen, metadata.as_object_mut()) {
+        metadata.insert("uid".into(), json!(set.uid));
+    }
+    json!({ "metadata": metadata })
 }
 
 /// Scales the ReplicaSet that was observed, where it still has as many pods: one of the same name made since
 /// is another.
 fn scaling(observation: &Observation, name: &str, replicas: i32, revision: i64) -> Vec<Value> {
     let mut operations = Vec::new();
-    let mut sets = observation.replica_sets.iter();
-    let seen = sets.find(|set| set.name == name);
+    let seen = seen(observation, name);
     if let Some(set) = seen {
         operations.extend([
             json!({ "op": "test", "path": "/metadata/uid", "value": set.uid }),
@@ -298,18 +289,13 @@ fn replica_set(rollout: &Rollout, observation: &Observation, action: &Action) ->
             map.insert(HASH_LABEL.into(), json!(hash));
         }
     }
-    let mut set_labels = labels.clone();
-    if let Some(map) = set_labels.as_object_mut() {
-        map.insert(MANAGED_BY_LABEL.into(), json!(MANAGER));
-        map.insert(ROLLOUT_UID_LABEL.into(), json!(rollout.uid()));
-    }
     let asked = asked(*replicas, observation);
     json!({
         "apiVersion": "apps/v1",
         "kind": "ReplicaSet",
         "metadata": {
             "name": name,
-            "labels": set_labels,
+            "labels": set_labels(rollout, template, hash),
             "annotations": annotations(template, template_digest, *revision, asked),
             "ownerReferences": [owner(rollout)],
         },
@@ -320,6 +306,18 @@ fn replica_set(rollout: &Rollout, observation: &Observation, action: &Action) ->
             "template": labelled(template, &labels),
         },
     })
+}
+
+/// The labels of a ReplicaSet: those of its pods, and by which it is found.
+fn set_labels(rollout: &Rollout, template: &PodTemplate, hash: &str) -> Value {
+    let mut labels = template.labels();
+    labels.insert(HASH_LABEL.to_owned(), hash.to_owned());
+    labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
+    labels.insert(
+        ROLLOUT_UID_LABEL.to_owned(),
+        rollout.uid().unwrap_or_default(),
+    );
+    json!(labels)
 }
 
 /// The Job of a smoke check: it tries once, and goes some time after its end.

@@ -315,7 +315,7 @@ impl Deployments {
                     }
                     watcher::Event::InitApply(_) | watcher::Event::Init => {}
                 }
-                None
+                None::<Trigger>
             },
             self.send.clone(),
         );

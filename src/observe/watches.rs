@@ -2,11 +2,12 @@
 //!
 //! | watch | kept in memory | why |
 //! |---|---|---|
-//! | Rollouts | selector, pod labels, Services, `dependsOn` ([`Claim`]) | triggers; who claims which pods and Services, and depends on whom |
+//! | Rollouts | selector, pod labels, Services, `dependsOn`, whether a change is under way ([`Claim`]) | triggers; who claims which pods and Services, and depends on whom |
 //! | ReplicaSets that the controller owns | a hash of what decisions depend on | triggers |
 //! | Jobs that the controller owns | nothing | triggers |
 //! | RolloutPolicies | whole | every decision |
-//! | `SignOff`s, Interventions, Freezes | nothing | triggers |
+//! | `SignOff`s, Interventions | nothing | triggers |
+//! | Freezes | what they select | triggers |
 //! | routes, of the kinds that a Rollout names | nothing | triggers |
 //! | Namespaces | labels | which policies govern, criticality |
 //! | Deployments, from the first that is adopted | nothing | triggers |
@@ -38,6 +39,7 @@ use crate::api::{
     Freeze, Intervention, MANAGED_BY_LABEL, MANAGER, Rollout, RolloutPolicy, RouteKind, Selector,
     SignOff,
 };
+use crate::core::reason;
 use crate::telemetry::Telemetry;
 
 /// A Rollout reduced to what other Rollouts must know of it. A field of another shape than this
@@ -56,12 +58,24 @@ pub struct Claim {
 
 /// How a Rollout stands.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct ClaimStatus {
     /// Percent of the traffic that its canary has.
     pub weight: i32,
     /// Whether it has a stable revision.
     pub stable: Option<ClaimRevision>,
+    /// What it waits for, in one word.
+    pub waiting_for: Option<String>,
+    /// Its last change.
+    pub change: Option<ClaimChange>,
+}
+
+/// Whether a change is under way.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct ClaimChange {
+    /// How it ended; `None` while it is under way.
+    pub outcome: Option<String>,
 }
 
 /// That there is a revision, whichever.
@@ -189,6 +203,22 @@ impl Claim {
             .then(|| format!("Rollout {name} already claims the same pods (spec.selector)"))
     }
 
+    /// Whether `other` may go on once this Rollout is gone: it claims the same, or depends on it.
+    #[must_use]
+    pub fn held_up(&self, other: &Self) -> bool {
+        let waits = other.status.waiting_for.as_deref() == Some(reason::CONFLICT);
+        let depends = other.spec.depends_on.contains(&self.name_any());
+        self.metadata.namespace == other.metadata.namespace
+            && (waits || depends || self.conflict(other).is_some())
+    }
+
+    /// Whether a change of it is under way.
+    #[must_use]
+    pub fn is_changing(&self) -> bool {
+        let change = self.status.change.as_ref();
+        change.is_some_and(|change| change.outcome.is_none())
+    }
+
     /// Whether nothing serves yet, as far as is known, that could be lost.
     #[must_use]
     pub fn is_new(&self) -> bool {
@@ -238,13 +268,48 @@ pub struct Watches {
     pub wake: mpsc::UnboundedSender<Trigger>,
 }
 
+/// The Rollouts that a policy or a Freeze selects: all of them by a selector that is absent, or that this
+/// build cannot read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    namespaces: Option<Selector>,
+    rollouts: Option<Selector>,
+}
+
+impl Scope {
+    fn of(freeze: &DynamicObject) -> Self {
+        let selector = |name: &str| {
+            let found = freeze.data.pointer(&format!("/spec/{name}"))?;
+            serde_json::from_value(found.clone()).ok()
+        };
+        Self {
+            namespaces: selector("namespaceSelector"),
+            rollouts: selector("rolloutSelector"),
+        }
+    }
+
+    /// Whether it selects a Rollout. One in a namespace whose labels are not known may be selected.
+    #[must_use]
+    pub fn selects(&self, claim: &Claim, namespace: Option<&BTreeMap<String, String>>) -> bool {
+        let selected = |by: Option<&Selector>, labels: Option<&BTreeMap<String, String>>| {
+            by.is_none_or(|by| labels.is_none_or(|labels| by.matches(labels)))
+        };
+        selected(self.namespaces.as_ref(), namespace)
+            && selected(self.rollouts.as_ref(), Some(claim.labels()))
+    }
+}
+
 /// Which Rollouts to look at.
 #[derive(Clone, Debug)]
 pub enum Trigger {
     /// The Rollout itself was touched.
     Touched(Arc<Claim>),
-    /// The Rollout is gone; a younger one of its namespace may have waited for what it claimed.
+    /// The Rollout is gone; others of its namespace may have waited for that.
     Deleted(Arc<Claim>),
+    /// A policy that selects these Rollouts has changed.
+    Governed(Scope),
+    /// A Freeze that selects these Rollouts has changed: it concerns those with a change under way.
+    Frozen(Scope),
     /// Something of the Rollout's was touched.
     Related(ObjectRef<Claim>),
     /// Something that concerns all of them was touched.
@@ -299,29 +364,71 @@ fn watch_claims(
 ) -> Store<Claim> {
     let (store, writer) = reflector::store();
     let events = watcher(Api::<Claim>::all(client.clone()), config()).modify(strip_claim);
-    let mut seen = Seen::default();
+    let mut news = ClaimNews::new(store.clone());
     let mut deployments = Deployments::new(client, telemetry, store.clone(), send.clone());
     run(
         "Rollout",
         telemetry,
         reflector::reflector(writer, events),
-        move |event| match event {
-            watcher::Event::Apply(claim) | watcher::Event::InitApply(claim) => {
-                deployments.watch_for(&claim);
-                // The controller's own status writes change none of it; they need no second look.
-                let version = (claim.metadata.generation, claim.annotations());
-                let news = seen.is_news(&claim.metadata, &version);
-                news.then(|| Trigger::Touched(Arc::new(claim)))
+        move |event| {
+            if let watcher::Event::Apply(claim) | watcher::Event::InitApply(claim) = &event {
+                deployments.watch_for(claim);
             }
-            watcher::Event::Delete(claim) => {
-                seen.forget(&claim.metadata);
-                Some(Trigger::Deleted(Arc::new(claim)))
-            }
-            watcher::Event::Init | watcher::Event::InitDone => None,
+            news.triggers(event)
         },
         send,
     );
     store
+}
+
+/// What is news of the Rollouts in a store that is written before each event comes here.
+struct ClaimNews {
+    store: Store<Claim>,
+    seen: Seen,
+    /// What was known when the present list began.
+    before: Vec<Arc<Claim>>,
+}
+
+impl ClaimNews {
+    fn new(store: Store<Claim>) -> Self {
+        Self {
+            store,
+            seen: Seen::default(),
+            before: Vec::new(),
+        }
+    }
+
+    fn triggers(&mut self, event: watcher::Event<Claim>) -> Vec<Trigger> {
+        match event {
+            watcher::Event::Apply(claim) | watcher::Event::InitApply(claim) => {
+                // The controller's own status writes change none of it; they need no second look.
+                let version = (claim.metadata.generation, claim.annotations());
+                let news = self.seen.is_news(&claim.metadata, &version);
+                let touched = news.then(|| Trigger::Touched(Arc::new(claim)));
+                touched.into_iter().collect()
+            }
+            watcher::Event::Delete(claim) => vec![self.deleted(Arc::new(claim))],
+            // The store has its old content until the new list is complete.
+            watcher::Event::Init => {
+                self.before = self.store.state();
+                Vec::new()
+            }
+            // What was deleted while the watch was away leaves no event: it is missing in the list.
+            watcher::Event::InitDone => {
+                let mut before = std::mem::take(&mut self.before);
+                before.retain(|claim| {
+                    let now = self.store.get(&ObjectRef::from_obj(&**claim));
+                    now.is_none_or(|now| now.metadata.uid != claim.metadata.uid)
+                });
+                before.into_iter().map(|it| self.deleted(it)).collect()
+            }
+        }
+    }
+
+    fn deleted(&mut self, claim: Arc<Claim>) -> Trigger {
+        self.seen.forget(&claim.metadata);
+        Trigger::Deleted(claim)
+    }
 }
 
 /// Keeps what conflicts need, and of the annotations only whether they change.
@@ -342,19 +449,78 @@ fn watch_policies(
         Api::<DeserializeGuard<RolloutPolicy>>::all(client.clone()),
         config(),
     );
+    let mut scopes = Scopes::default();
+    let scope = |it: &DeserializeGuard<RolloutPolicy>| {
+        let policy = it.0.as_ref();
+        policy.map_or_else(
+            |_| Scope::default(),
+            |policy| Scope {
+                namespaces: policy.spec.namespace_selector.clone(),
+                rollouts: policy.spec.rollout_selector.clone(),
+            },
+        )
+    };
     run(
         "RolloutPolicy",
         telemetry,
         reflector::reflector(writer, events),
-        |event| match event {
-            watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone => {
-                Some(Trigger::All)
-            }
-            _ => None,
+        move |event| {
+            let changed = scopes.changed(&event, scope);
+            changed.into_iter().map(Trigger::Governed)
         },
         send,
     );
     store
+}
+
+/// What was last seen of objects that select Rollouts, by their uids: the scope and the generation.
+#[derive(Default)]
+struct Scopes {
+    known: BTreeMap<Option<String>, (Scope, Option<i64>)>,
+    /// What was known when the present list began, but for what it has named so far.
+    before: BTreeMap<Option<String>, (Scope, Option<i64>)>,
+    listed: bool,
+}
+
+impl Scopes {
+    /// The scopes that an object had before and has now, where an event has changed it.
+    fn changed<K: ResourceExt>(
+        &mut self,
+        event: &watcher::Event<K>,
+        scope: impl Fn(&K) -> Scope,
+    ) -> Vec<Scope> {
+        let now = |it: &K| (scope(it), it.meta().generation);
+        let changed = match event {
+            watcher::Event::Apply(it) => {
+                let now = now(it);
+                let before = self.known.insert(it.uid(), now.clone());
+                (before.as_ref() != Some(&now)).then(|| vec![before, Some(now)])
+            }
+            watcher::Event::Delete(it) => {
+                self.known.remove(&it.uid());
+                Some(vec![Some(now(it))])
+            }
+            watcher::Event::Init => {
+                self.before.append(&mut self.known);
+                None
+            }
+            watcher::Event::InitApply(it) => {
+                let now = now(it);
+                let before = self.before.remove(&it.uid());
+                self.known.insert(it.uid(), now.clone());
+                // At the start all Rollouts are looked at anyway.
+                let news = self.listed && before.as_ref() != Some(&now);
+                news.then(|| vec![before, Some(now)])
+            }
+            watcher::Event::InitDone => {
+                self.listed = true;
+                let gone = std::mem::take(&mut self.before);
+                Some(gone.into_values().map(Some).collect())
+            }
+        };
+        let scopes = changed.into_iter().flatten().flatten();
+        scopes.map(|(scope, _)| scope).collect()
+    }
 }
 
 fn watch_namespaces(
@@ -375,7 +541,7 @@ fn watch_namespaces(
         "Namespace",
         telemetry,
         reflector::reflector(writer, events),
-        |_| None,
+        |_| None::<Trigger>,
         send,
     );
     store
@@ -556,18 +722,16 @@ fn watch_freezes(
     telemetry: &Arc<Telemetry>,
     send: mpsc::UnboundedSender<Trigger>,
 ) {
-    let api: Api<PartialObjectMeta<Freeze>> = Api::all(client.clone());
-    let mut listed_before = false;
+    let resource = ApiResource::erase::<Freeze>(&());
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    let mut scopes = Scopes::default();
     run(
         "Freeze",
         telemetry,
         watcher(api, config()),
-        move |event| match event {
-            watcher::Event::Apply(_) | watcher::Event::Delete(_) => Some(Trigger::All),
-            watcher::Event::InitApply(_) | watcher::Event::Init => None,
-            watcher::Event::InitDone => {
-                std::mem::replace(&mut listed_before, true).then_some(Trigger::All)
-            }
+        move |event| {
+            let changed = scopes.changed(&event, Scope::of);
+            changed.into_iter().map(Trigger::Frozen)
         },
         send,
     );
@@ -681,14 +845,15 @@ impl Backoff for Brief {
 }
 
 /// Runs one watch for ever: errors are counted and waited out, events become triggers.
-pub(super) fn run<K>(
+pub(super) fn run<K, T>(
     kind: &'static str,
     telemetry: &Arc<Telemetry>,
     events: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send + 'static,
-    mut trigger: impl FnMut(watcher::Event<K>) -> Option<Trigger> + Send + 'static,
+    mut triggers: impl FnMut(watcher::Event<K>) -> T + Send + 'static,
     send: mpsc::UnboundedSender<Trigger>,
 ) where
     K: Send + 'static,
+    T: IntoIterator<Item = Trigger>,
 {
     let telemetry = telemetry.clone();
     tokio::spawn(async move {
@@ -697,7 +862,7 @@ pub(super) fn run<K>(
             match events.try_next().await {
                 Ok(Some(event)) => {
                     telemetry.watch_event(kind);
-                    if let Some(trigger) = trigger(event) {
+                    for trigger in triggers(event) {
                         // The receiver is gone only when the process ends.
                         let _ = send.send(trigger);
                     }
@@ -710,4 +875,111 @@ pub(super) fn run<K>(
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn claim(name: &str, uid: &str) -> Claim {
+        let metadata = json!({ "name": name, "namespace": "shop", "uid": uid, "generation": 1 });
+        serde_json::from_value(json!({ "metadata": metadata })).unwrap()
+    }
+
+    #[test]
+    fn what_was_deleted_while_the_watch_was_away_is_told_from_the_new_list() {
+        let (store, mut writer) = reflector::store();
+        let mut news = ClaimNews::new(store);
+        let mut on = |event: watcher::Event<Claim>| {
+            writer.apply_watcher_event(&event);
+            let triggers = news.triggers(event);
+            let words = triggers.iter().map(|trigger| match trigger {
+                Trigger::Touched(it) => format!("touched {}", it.name_any()),
+                Trigger::Deleted(it) => format!("deleted {}", it.uid().unwrap()),
+                other => format!("{other:?}"),
+            });
+            words.collect::<Vec<_>>()
+        };
+        let list = |on: &mut dyn FnMut(watcher::Event<Claim>) -> Vec<String>, claims: &[Claim]| {
+            let mut words = on(watcher::Event::Init);
+            for claim in claims {
+                words.extend(on(watcher::Event::InitApply(claim.clone())));
+            }
+            words.extend(on(watcher::Event::InitDone));
+            words
+        };
+        let all = [claim("a", "1"), claim("b", "2"), claim("c", "3")];
+        let first = list(&mut on, &all);
+        assert_eq!(first, ["touched a", "touched b", "touched c"]);
+        assert_eq!(list(&mut on, &all), [""; 0], "nothing is news");
+        let fewer = [claim("a", "1"), claim("c", "4")];
+        let mut words = list(&mut on, &fewer);
+        words.sort();
+        assert_eq!(words, ["deleted 2", "deleted 3", "touched c"]);
+        // A list that breaks off is begun anew.
+        assert_eq!(on(watcher::Event::Init), [""; 0]);
+        assert_eq!(on(watcher::Event::InitApply(claim("a", "1"))), [""; 0]);
+        assert_eq!(list(&mut on, &fewer[1..]), ["deleted 1"]);
+        assert_eq!(on(watcher::Event::Apply(claim("b", "2"))), ["touched b"]);
+    }
+
+    fn freeze(uid: &str, generation: i64, team: Option<&str>) -> DynamicObject {
+        let selector = team.map_or(
+            Value::Null,
+            |team| json!({ "matchLabels": { "team": team } }),
+        );
+        serde_json::from_value(json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "Freeze",
+            "metadata": { "name": "freeze", "uid": uid, "generation": generation },
+            "spec": { "rolloutSelector": selector },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn an_edit_concerns_what_the_old_and_the_new_object_select() {
+        let mut scopes = Scopes::default();
+        let teams = |scopes: &mut Scopes, event: watcher::Event<DynamicObject>| {
+            let changed = scopes.changed(&event, Scope::of);
+            let team = |it: Scope| it.rollouts.map(|it| it.match_labels["team"].clone());
+            let teams: Vec<_> = changed.into_iter().map(team).collect();
+            teams
+        };
+        let (a, b) = (Some("a".to_owned()), Some("b".to_owned()));
+        let first = freeze("1", 1, Some("a"));
+        for event in [
+            watcher::Event::Init,
+            watcher::Event::InitApply(first.clone()),
+            watcher::Event::InitDone,
+            watcher::Event::Apply(first.clone()),
+        ] {
+            assert_eq!(
+                teams(&mut scopes, event),
+                [],
+                "all are looked at at the start"
+            );
+        }
+        let second = freeze("1", 2, Some("b"));
+        let edited = teams(&mut scopes, watcher::Event::Apply(second.clone()));
+        assert_eq!(edited, [a, b.clone()]);
+        let everybody = freeze("2", 1, None);
+        assert_eq!(
+            teams(&mut scopes, watcher::Event::Apply(everybody.clone())),
+            [None]
+        );
+        // While the watch was away the first was deleted and the other edited.
+        assert_eq!(teams(&mut scopes, watcher::Event::Init), []);
+        let news = freeze("2", 2, None);
+        assert_eq!(
+            teams(&mut scopes, watcher::Event::InitApply(news)),
+            [None, None]
+        );
+        assert_eq!(teams(&mut scopes, watcher::Event::InitDone), [b]);
+        assert_eq!(
+            teams(&mut scopes, watcher::Event::Delete(everybody)),
+            [None]
+        );
+    }
 }

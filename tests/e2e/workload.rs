@@ -1,13 +1,14 @@
 //! The workload around a change: scaling, Services, ownership, history.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use countersign::api::Rollout;
 use countersign::api::rollout::Outcome;
 use countersign_cluster::wait_for;
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::Service;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
@@ -356,6 +357,7 @@ async fn a_rollout_deleted_without_its_pods_and_made_anew_adopts_them() {
             .then_some(())
     };
     wait_for("the Rollout is gone", SOON, gone).await.unwrap();
+    let other = owned_by_another(&scene, &before[0].name_any()).await;
     scene.apply(&app).await;
     let rollout = scene
         .until(&app, "the Rollout is stable", |rollout| {
@@ -365,7 +367,29 @@ async fn a_rollout_deleted_without_its_pods_and_made_anew_adopts_them() {
     let after = sets(&scene).await;
     assert_eq!(after[0].uid(), before[0].uid(), "the same ReplicaSet");
     assert_eq!(after.len(), 1);
-    assert_eq!(after[0].owner_references()[0].uid, rollout.uid().unwrap());
+    let owners = after[0].owner_references().iter().map(|it| &it.uid);
+    let owners: BTreeSet<_> = owners.collect();
+    assert!(owners.contains(&rollout.uid().unwrap()), "{owners:?}");
+    assert!(
+        owners.contains(&other),
+        "others' references stay: {owners:?}"
+    );
+}
+
+/// Lets a ReplicaSet also belong to an object of somebody else, whose uid is returned.
+async fn owned_by_another(scene: &Scene, set: &str) -> String {
+    let objects: Api<ConfigMap> = Api::namespaced(scene.cluster.client(), &scene.namespace);
+    let object = json!({ "metadata": { "name": "another" } });
+    let object = serde_json::from_value(object).unwrap();
+    let made = objects.create(&PostParams::default(), &object).await;
+    let uid = made.unwrap().uid().unwrap();
+    let owner = json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": "another", "uid": uid });
+    let patch = Patch::Strategic(json!({ "metadata": { "ownerReferences": [owner] } }));
+    let patched = scene
+        .replica_sets()
+        .patch(set, &PatchParams::default(), &patch);
+    patched.await.unwrap();
+    uid
 }
 
 #[tokio::test]

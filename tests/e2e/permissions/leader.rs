@@ -67,6 +67,8 @@ const ORDER: &[&str] = &[
     "patch replicasets",
     "patch events",
     "delete replicasets",
+    "delete signoffs",
+    "delete interventions",
     "delete rolloutruns",
     "patch interventions/status",
     "create jobs",
@@ -447,16 +449,14 @@ impl Zoo {
                 self.touch("legacy").await;
             }
             "patch signoffs/status" => {
-                self.decide("signoffs", "SignOff", &json!({ "decision": "Approve" }))
+                let approval = json!({ "decision": "Approve" });
+                self.decide(&self.shop, "signoffs", "SignOff", &approval)
                     .await;
             }
             "patch interventions/status" => {
-                self.decide(
-                    "interventions",
-                    "Intervention",
-                    &json!({ "action": "Pause" }),
-                )
-                .await;
+                let pause = json!({ "action": "Pause" });
+                self.decide(&self.shop, "interventions", "Intervention", &pause)
+                    .await;
             }
             "create events" | "create replicasets" | "create rolloutruns" => {
                 self.version += 1;
@@ -472,6 +472,22 @@ impl Zoo {
                 self.change().await;
                 self.begun().await;
                 _ = self.scene.apply(&self.plain).await;
+            }
+            "delete signoffs" => {
+                self.change().await;
+                self.begun().await;
+                let approval = json!({ "decision": "Approve" });
+                self.decide(&self.plain, "signoffs", "SignOff", &approval)
+                    .await;
+                self.change().await;
+            }
+            "delete interventions" => {
+                self.change().await;
+                self.begun().await;
+                let pause = json!({ "action": "Pause" });
+                self.decide(&self.plain, "interventions", "Intervention", &pause)
+                    .await;
+                self.change().await;
             }
             "delete rolloutruns" => {
                 self.change().await;
@@ -559,12 +575,12 @@ impl Zoo {
             .unwrap();
     }
 
-    /// Bob decides something on the change of the shop.
-    async fn decide(&self, resource: &str, kind: &str, words: &Value) {
-        let rollout = self.scene.get(&self.shop).await;
+    /// Bob decides something on the change of a Rollout.
+    async fn decide(&self, app: &App, resource: &str, kind: &str, words: &Value) {
+        let rollout = self.scene.get(app).await;
         let change = rollout.status.unwrap().change.unwrap();
         let mut spec = json!({
-            "rollout": "shop", "rolloutUid": rollout.metadata.uid, "run": change.run, "digest": change.digest, "reason": "a test",
+            "rollout": app.name, "rolloutUid": rollout.metadata.uid, "run": change.run, "digest": change.digest, "reason": "a test",
         });
         merge(&mut spec, words);
         let decision = json!({

@@ -1,0 +1,538 @@
+//! Whole looks at one Rollout, against a stand-in for the API server.
+
+use kube::runtime::watcher::Event;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::act::events::Recorder;
+use crate::core;
+use crate::core::observation::PastRun;
+use crate::lease::Lease;
+use crate::observe::admission::AdmissionCheck;
+use crate::observe::order::Turns;
+use crate::observe::prometheus::{Prometheus, PrometheusConfig};
+use crate::observe::reads::Reads;
+use crate::observe::watches::Caches;
+use crate::stand_in::{Asked, Fault, ROLLOUTS, StandIn};
+
+/// An operator without watches, and the API server that it knows.
+struct Scene {
+    server: StandIn,
+    context: Arc<Context>,
+    claims: kube::runtime::reflector::store::Writer<Claim>,
+    _triggers: mpsc::UnboundedReceiver<Trigger>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let server = StandIn::new();
+        let client = server.client();
+        let telemetry = Arc::new(Telemetry::new());
+        let lease = Arc::new(Lease::held(client.clone()));
+        let (claims_store, claims) = kube::runtime::reflector::store();
+        let (namespaces, mut namespace) = kube::runtime::reflector::store();
+        let shop =
+            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "shop" } });
+        namespace.apply_watcher_event(&Event::Apply(serde_json::from_value(shop).unwrap()));
+        let (policies, _) = kube::runtime::reflector::store();
+        let (recorder, _) =
+            Recorder::start(client.clone(), "test", lease.clone(), telemetry.clone());
+        let (wake, triggers) = mpsc::unbounded_channel();
+        let prometheus = Prometheus::new(&PrometheusConfig::default());
+        let context = Context {
+            observer: Observer {
+                client: client.clone(),
+                caches: Caches {
+                    claims: claims_store,
+                    policies,
+                    namespaces,
+                },
+                prometheus: prometheus.unwrap(),
+                admission: AdmissionCheck::new(client.clone()),
+                turns: Turns::default(),
+                reads: Reads::Newest,
+            },
+            actor: Actor {
+                client,
+                lease,
+                telemetry: telemetry.clone(),
+                recorder,
+            },
+            telemetry,
+            failures: Mutex::default(),
+            known: Mutex::default(),
+            places: places(),
+            waiting: Waiting::new(wake),
+        };
+        Self {
+            server,
+            context: Arc::new(context),
+            claims,
+            _triggers: triggers,
+        }
+    }
+
+    /// Deploys a Rollout of this name and template.
+    fn deploy(&mut self, name: &str, image: &str) -> Arc<Claim> {
+        let path = format!("{ROLLOUTS}/{name}");
+        let labels = json!({ "app": name });
+        let mut rollout = self.server.get(&path).unwrap_or_else(|| {
+            json!({
+                "apiVersion": "countersign.dev/v1alpha1", "kind": "Rollout",
+                "metadata": { "name": name, "creationTimestamp": "2026-01-01T00:00:00Z" },
+            })
+        });
+        rollout["metadata"]["generation"] = json!(1);
+        rollout["spec"] = json!({
+            "replicas": 1, "selector": { "matchLabels": labels },
+            "template": {
+                "metadata": { "labels": labels },
+                "spec": { "containers": [{ "name": "app", "image": image }] },
+            },
+        });
+        self.server.put(&path, rollout);
+        self.claim(name)
+    }
+
+    /// What a watch has seen of a Rollout by now.
+    fn claim(&mut self, name: &str) -> Arc<Claim> {
+        let stored = self.server.get(&format!("{ROLLOUTS}/{name}")).unwrap();
+        let claim: Claim = serde_json::from_value(stored).unwrap();
+        self.claims
+            .apply_watcher_event(&Event::Apply(claim.clone()));
+        Arc::new(claim)
+    }
+
+    /// All pods that ReplicaSets ask for are there.
+    fn pods_are_ready(&self) {
+        for path in self.server.paths("replicasets") {
+            let mut set = self.server.get(&path).unwrap();
+            let pods = set["spec"]["replicas"].clone();
+            let of = |name: &str| (name.to_owned(), pods.clone());
+            let names = ["replicas", "readyReplicas", "availableReplicas"];
+            set["status"] = Value::Object(names.into_iter().map(of).collect());
+            self.server.put(&path, set);
+        }
+    }
+
+    async fn look(&mut self, name: &str) -> Result<Action, Error> {
+        let claim = self.claim(name);
+        reconcile(claim, self.context.clone()).await
+    }
+
+    /// A Rollout whose first revision serves.
+    async fn serving(name: &str) -> Self {
+        let mut scene = Self::new();
+        scene.deploy(name, "app:1");
+        for _ in 0..3 {
+            scene.look(name).await.unwrap();
+            scene.pods_are_ready();
+        }
+        assert_eq!(scene.status(name)["phase"], "Stable");
+        scene
+    }
+
+    fn status(&self, name: &str) -> Value {
+        let stored = self.server.get(&format!("{ROLLOUTS}/{name}")).unwrap();
+        stored["status"].clone()
+    }
+
+    fn metrics(&self) -> String {
+        self.context.telemetry.encode()
+    }
+}
+
+fn to(resource: &'static str) -> impl Fn(&Asked) -> bool {
+    move |asked| asked.path.split('/').any(|part| part == resource)
+}
+
+#[tokio::test]
+async fn a_promotion_that_is_not_written_is_in_no_metric() {
+    let mut scene = Scene::new();
+    scene.deploy("web", "app:1");
+    for _ in 0..2 {
+        scene.look("web").await.unwrap();
+    }
+    scene.pods_are_ready();
+    let is_run = to("rolloutruns");
+    scene
+        .server
+        .fails(move |asked| is_run(asked).then_some(Fault::Refuse(403)));
+    let refused = scene.look("web").await;
+    assert!(matches!(refused, Err(Error::Write(_))), "{refused:?}");
+    assert_eq!(
+        scene.status("web")["phase"],
+        "Progressing",
+        "it was not written"
+    );
+    let metrics = scene.metrics();
+    assert!(!metrics.contains("phase=\"Stable\""), "{metrics}");
+    assert!(!metrics.contains("phase=\"Promoted\""), "{metrics}");
+
+    scene.server.fails(|_| None);
+    for _ in 0..2 {
+        scene.look("web").await.unwrap();
+    }
+    assert_eq!(scene.status("web")["phase"], "Stable");
+    assert!(scene.metrics().contains("phase=\"Stable\""));
+}
+
+/// What a leader decides that was cut off for so long that another leads by now.
+async fn late(scene: &Scene, actions: Vec<core::decision::Action>) -> (Seen, Decision) {
+    let observed = scene.context.observer.observe("shop", "web", None, None);
+    let seen = observed.await.unwrap().unwrap().seen;
+    let decision = Decision {
+        actions,
+        ..decide(&seen.observation)
+    };
+    (seen, decision)
+}
+
+#[tokio::test]
+async fn a_late_leader_deletes_nothing_that_is_not_as_it_saw_it() {
+    let scene = Scene::serving("web").await;
+    let path = scene.server.paths("replicasets").remove(0);
+    let replica_set = path.rsplit('/').next().unwrap().to_owned();
+    let delete = core::decision::Action::DeleteReplicaSet { replica_set };
+    let (seen, decision) = late(&scene, vec![delete]).await;
+    let carry_out = async || {
+        let (actor, it) = (&scene.context.actor, &seen.observation);
+        let done = actor.carry_out(&seen.rollout, it, &decision, Instant::now());
+        done.await
+    };
+    let mut set = scene.server.get(&path).unwrap();
+    set["spec"]["replicas"] = json!(2);
+    scene.server.put(&path, set.clone());
+    assert!(
+        carry_out().await.unwrap_err().is_conflict(),
+        "another leader took it"
+    );
+
+    let version = json!(seen.observation.replica_sets[0].version);
+    set["metadata"]["resourceVersion"] = version.clone();
+    set["metadata"]["uid"] = json!("another");
+    scene.server.put_as_it_is(&path, set.clone());
+    assert!(
+        carry_out().await.unwrap_err().is_conflict(),
+        "it is another one"
+    );
+
+    set["metadata"]["uid"] = json!(seen.observation.replica_sets[0].uid);
+    scene.server.put_as_it_is(&path, set);
+    carry_out().await.unwrap();
+    assert_eq!(scene.server.get(&path), None);
+}
+
+#[tokio::test]
+async fn a_late_leader_deletes_no_record_of_the_same_name() {
+    let scene = Scene::serving("web").await;
+    let path = scene.server.paths("rolloutruns").remove(0);
+    let run = path.rsplit('/').next().unwrap().to_owned();
+    let delete = core::decision::Action::DeleteRun { run: run.clone() };
+    let (mut seen, decision) = late(&scene, vec![delete]).await;
+    let recorded = serde_json::from_value(scene.server.get(&path).unwrap()).unwrap();
+    let recorded: crate::api::RolloutRun = recorded;
+    seen.observation.history = vec![PastRun {
+        uid: "the one before".into(),
+        ..PastRun::of(&run, &recorded.spec)
+    }];
+    let (actor, it) = (&scene.context.actor, &seen.observation);
+    let refused = actor.carry_out(&seen.rollout, it, &decision, Instant::now());
+    assert!(refused.await.unwrap_err().is_conflict());
+    assert!(scene.server.get(&path).is_some());
+}
+
+#[tokio::test]
+async fn owner_references_of_others_are_left_alone() {
+    let scene = Scene::serving("web").await;
+    let path = scene.server.paths("replicasets").remove(0);
+    let replica_set = path.rsplit('/').next().unwrap().to_owned();
+    let uid = format!("uid-of-{ROLLOUTS}/web");
+    let (adopt, release) = (
+        core::decision::Action::Adopt {
+            replica_set: replica_set.clone(),
+        },
+        core::decision::Action::Release { replica_set },
+    );
+    for (action, own) in [
+        (
+            adopt,
+            json!([{ "uid": uid, "kind": "Rollout", "name": "web", "controller": true, "apiVersion": "countersign.dev/v1alpha1" }]),
+        ),
+        (release, json!([{ "$patch": "delete", "uid": uid }])),
+    ] {
+        let (seen, decision) = late(&scene, vec![action]).await;
+        scene.server.asked();
+        let (actor, it) = (&scene.context.actor, &seen.observation);
+        let done = actor.carry_out(&seen.rollout, it, &decision, Instant::now());
+        done.await.unwrap();
+        let asked = scene.server.asked();
+        let patch = asked.iter().find(|it| it.path == path).unwrap();
+        assert_eq!(patch.kind, "application/strategic-merge-patch+json");
+        assert_eq!(patch.body["metadata"]["ownerReferences"], own);
+    }
+}
+
+#[tokio::test]
+async fn no_look_waits_for_events() {
+    let mut scene = Scene::new();
+    scene.deploy("web", "app:1");
+    let is_event = to("events");
+    scene
+        .server
+        .fails(move |asked| is_event(asked).then_some(Fault::Hang));
+    for _ in 0..3 {
+        let look = tokio::time::timeout(Duration::from_secs(5), scene.look("web"));
+        look.await.expect("a look waits for an Event").unwrap();
+        scene.pods_are_ready();
+    }
+    assert_eq!(scene.status("web")["phase"], "Stable");
+}
+
+#[tokio::test]
+async fn events_for_which_there_is_no_room_are_dropped_and_counted() {
+    let scene = Scene::serving("web").await;
+    let (seen, _) = late(&scene, vec![]).await;
+    scene.server.fails(|_| Some(Fault::Hang));
+    let notice = core::decision::Notice {
+        reason: "Held".into(),
+        action: "Hold".into(),
+        message: "for a test".into(),
+        warning: false,
+    };
+    for _ in 0..1_100 {
+        scene.context.actor.recorder.publish(&seen.rollout, &notice);
+    }
+    let metrics = scene.metrics();
+    let dropped = "countersign_events_dropped_total 100\n";
+    assert!(metrics.contains(dropped), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_transition_is_counted_although_what_follows_from_it_hangs() {
+    let mut scene = Scene::serving("web").await;
+    let claim = scene.deploy("web", "app:2");
+    let is_run = to("rolloutruns");
+    scene
+        .server
+        .fails(move |asked| (is_run(asked) && asked.method == "PATCH").then_some(Fault::Hang));
+    let look = Box::pin(look(&claim, &scene.context));
+    let ended = guarded(look, Duration::from_secs(1)).await;
+    assert_eq!(ended.unwrap_err().result(), "timeout");
+    let begun = "countersign_transitions_total{reason=\"ChangeStarted\"} 1\n";
+    assert!(scene.metrics().contains(begun), "{}", scene.metrics());
+}
+
+#[tokio::test]
+async fn law_7_records_that_cannot_be_read_count_as_a_rollback() {
+    let start = async |readable: bool| {
+        let mut scene = Scene::serving("web").await;
+        scene.deploy("web", "app:2");
+        let is_run = to("rolloutruns");
+        scene.server.fails(move |asked| {
+            let read = is_run(asked) && asked.method == "GET";
+            (read && !readable).then_some(Fault::Refuse(500))
+        });
+        scene.look("web").await.unwrap();
+        let change = scene.status("web")["change"].clone();
+        assert_eq!(change["transitions"][0]["reason"], "ChangeStarted");
+        change
+    };
+    let (known, unknown) = (start(true).await, start(false).await);
+    assert!(
+        unknown["score"].as_f64() > known["score"].as_f64(),
+        "{unknown}"
+    );
+    let message = unknown["transitions"][0]["message"].as_str().unwrap();
+    let said =
+        "it counts as one after a rollback, as the records of earlier changes cannot be read";
+    assert!(message.contains(said), "{message}");
+}
+
+#[tokio::test]
+async fn nothing_is_begun_before_it_is_known_what_others_claim() {
+    let mut scene = Scene::new();
+    let claim = scene.deploy("web", "app:1");
+    scene
+        .claims
+        .apply_watcher_event(&Event::Delete((*claim).clone()));
+    let observed = scene.context.observer.observe("shop", "web", None, None);
+    let seen = observed.await.unwrap().unwrap().seen;
+    assert_eq!(seen.observation.conflicts.len(), 1);
+    assert!(decide(&seen.observation).actions.is_empty());
+}
+
+/// A sign-off of a person for a run.
+fn sign_off(scene: &Scene, name: &str, run: &str) -> String {
+    let path = ROLLOUTS.replace("rollouts", &format!("signoffs/{name}"));
+    scene.server.put(
+        &path,
+        json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "SignOff", "metadata": { "name": name },
+            "spec": {
+                "rollout": "web", "rolloutUid": format!("uid-of-{ROLLOUTS}/web"), "run": run,
+                "digest": "d", "decision": "Approve", "approver": { "username": "alice" },
+            },
+        }),
+    );
+    path
+}
+
+#[tokio::test]
+async fn sign_offs_are_read_page_by_page_however_long_all_of_them_take() {
+    let mut scene = Scene::serving("web").await;
+    scene.deploy("web", "app:2");
+    scene.look("web").await.unwrap();
+    for number in 0..1_100 {
+        sign_off(&scene, &format!("old-{number}"), "web-0");
+    }
+    let is_sign_off = to("signoffs");
+    scene
+        .server
+        .fails(move |asked| is_sign_off(asked).then_some(Fault::Delay(Duration::from_secs(2))));
+    let (seen, _) = late(&scene, vec![]).await;
+    assert_eq!(seen.observation.unreadable_wishes, [""; 0]);
+    assert_eq!(seen.observation.sign_offs.len(), 1_100);
+    let asked = scene.server.asked();
+    let pages = asked.iter().filter(|it| to("signoffs")(it));
+    assert_eq!(pages.filter(|it| it.query.contains("limit=500")).count(), 3);
+}
+
+#[tokio::test]
+async fn more_sign_offs_than_are_read_hold_the_change() {
+    let mut scene = Scene::serving("web").await;
+    scene.deploy("web", "app:2");
+    scene.look("web").await.unwrap();
+    for number in 0..10_001 {
+        sign_off(&scene, &format!("old-{number}"), "web-0");
+    }
+    let (seen, _) = late(&scene, vec![]).await;
+    let problem = &seen.observation.unreadable_wishes[0];
+    assert!(
+        problem.starts_with("there are more than 10000 sign-offs"),
+        "{problem}"
+    );
+}
+
+#[tokio::test]
+async fn what_people_decided_on_a_change_goes_with_its_record() {
+    let scene = Scene::serving("web").await;
+    let record = scene.server.paths("rolloutruns").remove(0);
+    let run = record.rsplit('/').next().unwrap().to_owned();
+    let (old, other) = (sign_off(&scene, "a", &run), sign_off(&scene, "b", "web-9"));
+    let delete = core::decision::Action::DeleteRun { run };
+    let (seen, decision) = late(&scene, vec![delete]).await;
+    let (actor, it) = (&scene.context.actor, &seen.observation);
+    let is_sign_off = to("signoffs");
+    scene.server.fails(move |asked| {
+        (is_sign_off(asked) && asked.method == "DELETE").then_some(Fault::Refuse(403))
+    });
+    let refused = actor.carry_out(&seen.rollout, it, &decision, Instant::now());
+    assert!(refused.await.is_err());
+    assert!(scene.server.get(&record).is_some(), "the record goes last");
+
+    scene.server.fails(|_| None);
+    let done = actor.carry_out(&seen.rollout, it, &decision, Instant::now());
+    done.await.unwrap();
+    assert_eq!(scene.server.get(&record), None);
+    assert_eq!(scene.server.get(&old), None);
+    assert!(scene.server.get(&other).is_some());
+}
+
+#[tokio::test]
+async fn a_rollout_that_goes_while_it_is_looked_at_leaves_nothing_behind() {
+    for fails in [true, false] {
+        let mut scene = Scene::serving("web").await;
+        let claim = scene.claim("web");
+        scene
+            .claims
+            .apply_watcher_event(&Event::Delete((*claim).clone()));
+        scene.context.forget(&claim);
+        let is_set = to("replicasets");
+        scene
+            .server
+            .fails(move |asked| (fails && is_set(asked)).then_some(Fault::Refuse(403)));
+        let ended = reconcile(claim, scene.context.clone()).await;
+        assert_eq!(ended.is_err(), fails);
+        assert!(scene.context.failures.lock().unwrap().is_empty());
+        assert!(scene.context.known.lock().unwrap().is_empty());
+        let metrics = scene.metrics();
+        assert!(
+            !metrics.contains("phase=\"Stable\",tier=\"low\"} 1"),
+            "{metrics}"
+        );
+        let counted = metrics
+            .lines()
+            .filter(|it| it.starts_with("countersign_rollouts{"));
+        assert!(counted.clone().all(|it| it.ends_with(" 0")), "{metrics}");
+    }
+}
+
+/// Those who are looked at for these triggers.
+async fn looked_at(scene: &Scene, triggers: Vec<Trigger>) -> Vec<String> {
+    let (send, receive) = mpsc::unbounded_channel();
+    for trigger in triggers {
+        send.send(trigger).unwrap();
+    }
+    drop(send);
+    let targets = targets(scene.context.clone(), receive);
+    let mut names: Vec<_> = targets.map(|it| it.name).collect().await;
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn a_deletion_concerns_those_alone_who_may_have_waited_for_it() {
+    let mut scene = Scene::new();
+    let gone = scene.deploy("gone", "app:1");
+    scene.deploy("other", "app:1");
+    let path = format!("{ROLLOUTS}/same");
+    scene.deploy("same", "app:1");
+    let mut same = scene.server.get(&path).unwrap();
+    same["spec"] = scene.server.get(&format!("{ROLLOUTS}/gone")).unwrap()["spec"].clone();
+    scene.server.put(&path, same);
+    scene.claim("same");
+    scene.deploy("dependent", "app:1");
+    let path = format!("{ROLLOUTS}/dependent");
+    let mut dependent = scene.server.get(&path).unwrap();
+    dependent["spec"]["dependsOn"] = json!(["gone"]);
+    scene.server.put(&path, dependent);
+    scene.claim("dependent");
+    scene
+        .claims
+        .apply_watcher_event(&Event::Delete((*gone).clone()));
+    let twice = vec![Trigger::Deleted(gone.clone()), Trigger::Deleted(gone)];
+    assert_eq!(looked_at(&scene, twice).await, ["dependent", "same"]);
+}
+
+#[tokio::test]
+async fn a_freeze_concerns_those_that_it_selects_and_that_change() {
+    let mut scene = Scene::new();
+    for (name, outcome) in [
+        ("idle", None),
+        ("over", Some(json!("Promoted"))),
+        ("changing", Some(Value::Null)),
+    ] {
+        scene.deploy(name, "app:1");
+        let path = format!("{ROLLOUTS}/{name}");
+        let mut rollout = scene.server.get(&path).unwrap();
+        rollout["metadata"]["labels"] = json!({ "team": name });
+        if let Some(outcome) = outcome {
+            rollout["status"] = json!({ "change": { "outcome": outcome } });
+        }
+        scene.server.put(&path, rollout);
+        scene.claim(name);
+    }
+    let everybody = Scope::default();
+    let frozen = vec![
+        Trigger::Frozen(everybody.clone()),
+        Trigger::Frozen(everybody.clone()),
+    ];
+    assert_eq!(looked_at(&scene, frozen).await, ["changing"]);
+    let governed = vec![Trigger::Governed(everybody)];
+    assert_eq!(
+        looked_at(&scene, governed).await,
+        ["changing", "idle", "over"]
+    );
+}

@@ -1,0 +1,236 @@
+//! A stand-in for the API server, which keeps what it is given and fails as a test has it: for faults at a
+//! moment to which no real one can be brought.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{Method, Request, Response};
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Map, Value, json};
+
+/// Where the Rollouts of namespace `shop` are.
+pub const ROLLOUTS: &str = "/apis/countersign.dev/v1alpha1/namespaces/shop/rollouts";
+
+/// A request that was made.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Its method.
+    pub method: Method,
+    /// Its path.
+    pub path: String,
+    /// The kind of its body.
+    pub kind: String,
+    /// Its parameters.
+    pub query: String,
+    /// Its body.
+    pub body: Value,
+}
+
+/// What goes wrong with a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// It is refused with this code.
+    Refuse(u16),
+    /// It is never answered.
+    Hang,
+    /// It is answered as late.
+    Delay(Duration),
+}
+
+type Faults = dyn Fn(&Asked) -> Option<Fault> + Send + Sync;
+
+/// The stand-in.
+#[derive(Clone)]
+pub struct StandIn {
+    objects: Arc<Mutex<BTreeMap<String, Value>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    faults: Arc<Mutex<Arc<Faults>>>,
+}
+
+impl StandIn {
+    /// One that is empty and in good health.
+    pub fn new() -> Self {
+        Self {
+            objects: Arc::default(),
+            asked: Arc::default(),
+            faults: Arc::new(Mutex::new(Arc::new(|_| None))),
+        }
+    }
+
+    /// A client of it.
+    pub fn client(&self) -> Client {
+        let stand_in = self.clone();
+        let answer = move |request: Request<Body>| {
+            let stand_in = stand_in.clone();
+            async move { Ok::<_, Infallible>(stand_in.answer(request).await) }
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    /// What goes wrong from now on.
+    pub fn fails(&self, faults: impl Fn(&Asked) -> Option<Fault> + Send + Sync + 'static) {
+        *self.faults.lock().unwrap() = Arc::new(faults);
+    }
+
+    /// Puts an object at a path.
+    pub fn put(&self, path: &str, mut object: Value) {
+        let mut objects = self.objects.lock().unwrap();
+        let version = objects.len() + self.asked.lock().unwrap().len() + 1;
+        let uid = format!("uid-of-{path}");
+        let metadata = object["metadata"].as_object_mut().unwrap();
+        metadata.insert("resourceVersion".into(), json!(version.to_string()));
+        metadata.entry("uid").or_insert(json!(uid));
+        metadata.entry("namespace").or_insert(json!("shop"));
+        objects.insert(path.to_owned(), object);
+    }
+
+    /// Puts an object at a path, uid and version included.
+    pub fn put_as_it_is(&self, path: &str, object: Value) {
+        let mut objects = self.objects.lock().unwrap();
+        objects.insert(path.to_owned(), object);
+    }
+
+    /// The object at a path.
+    pub fn get(&self, path: &str) -> Option<Value> {
+        self.objects.lock().unwrap().get(path).cloned()
+    }
+
+    /// The paths of all objects of a kind, by its plural.
+    pub fn paths(&self, plural: &str) -> Vec<String> {
+        let of_kind = |path: &&String| path.rsplit('/').nth(1) == Some(plural);
+        let objects = self.objects.lock().unwrap();
+        objects.keys().filter(of_kind).cloned().collect()
+    }
+
+    /// What was asked of it since the last time.
+    pub fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut *self.asked.lock().unwrap())
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect_bytes().await.unwrap();
+        let kind = parts.headers.get(CONTENT_TYPE);
+        let asked = Asked {
+            kind: kind.map_or("", |it| it.to_str().unwrap()).to_owned(),
+            method: parts.method,
+            path: parts.uri.path().to_owned(),
+            query: parts.uri.query().unwrap_or_default().to_owned(),
+            body: serde_json::from_slice(&body).unwrap_or_default(),
+        };
+        self.asked.lock().unwrap().push(asked.clone());
+        let fault = (self.faults.lock().unwrap().clone())(&asked);
+        if let Some(Fault::Delay(time)) = fault {
+            tokio::time::sleep(time).await;
+        }
+        let (code, answer) = match fault {
+            Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Refuse(code)) => failure(code),
+            Some(Fault::Delay(_)) | None => self.serve(&asked),
+        };
+        let answer = Response::builder().status(code).body(answer.to_string());
+        answer.unwrap().map(|text| Body::from(text.into_bytes()))
+    }
+
+    fn serve(&self, asked: &Asked) -> (u16, Value) {
+        let path = asked.path.strip_suffix("/status").unwrap_or(&asked.path);
+        let there = self.get(path);
+        match (&asked.method, there) {
+            (&Method::GET, Some(object)) => (200, object),
+            (&Method::GET, None) if is_collection(path) => (200, self.list(path, &asked.query)),
+            (&Method::DELETE, Some(object)) => {
+                let same = |field: &str| {
+                    let wanted = asked.body.pointer(&format!("/preconditions/{field}"));
+                    wanted.is_none_or(|it| Some(it) == object["metadata"].get(field))
+                };
+                if !same("uid") || !same("resourceVersion") {
+                    return failure(409);
+                }
+                self.objects.lock().unwrap().remove(path);
+                (200, object)
+            }
+            (&Method::POST, _) => {
+                // What is only asked, such as who one is, has no name.
+                let Some(name) = asked.body["metadata"]["name"].as_str() else {
+                    return failure(404);
+                };
+                let path = format!("{path}/{name}");
+                self.put(&path, asked.body.clone());
+                (201, self.get(&path).unwrap())
+            }
+            (&Method::PATCH, there) if there.is_some() || asked.body.get("kind").is_some() => {
+                let mut object = there.unwrap_or_else(|| json!({}));
+                // A JSON patch is not carried out.
+                if let Some(patch) = asked.body.as_object() {
+                    merge(object.as_object_mut().unwrap(), patch);
+                }
+                self.put(path, object);
+                (200, self.get(path).unwrap())
+            }
+            _ => failure(404),
+        }
+    }
+
+    /// A page of what is there, as many as are asked for.
+    fn list(&self, path: &str, query: &str) -> Value {
+        let parameter = |name: &str| {
+            let mut all = query.split('&').filter_map(|it| it.split_once('='));
+            all.find(|(key, _)| *key == name).map(|(_, value)| value)
+        };
+        let number = |name: &str| parameter(name).and_then(|it| it.parse::<usize>().ok());
+        let prefix = format!("{path}/");
+        let objects = self.objects.lock().unwrap();
+        let all = objects.iter().filter(|(key, _)| key.starts_with(&prefix));
+        let all: Vec<_> = all.map(|(_, object)| object).collect();
+        let from = number("continue").unwrap_or(0).min(all.len());
+        let to = number("limit").map_or(all.len(), |limit| (from + limit).min(all.len()));
+        let more = if to < all.len() {
+            to.to_string()
+        } else {
+            String::new()
+        };
+        json!({
+            "kind": "List", "apiVersion": "v1", "items": all[from..to],
+            "metadata": { "continue": more, "resourceVersion": "1" },
+        })
+    }
+}
+
+/// Whether a path names a kind and no object: after the namespace an odd number of parts follows.
+fn is_collection(path: &str) -> bool {
+    let (_, after) = path.split_once("/namespaces/").unwrap_or_default();
+    after.matches('/').count() == 1 || !path.contains("/namespaces/")
+}
+
+fn failure(code: u16) -> (u16, Value) {
+    let reason = match code {
+        404 => "NotFound",
+        409 => "Conflict",
+        _ => "",
+    };
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+        "message": "as the test has it", "reason": reason,
+    });
+    (code, status)
+}
+
+/// As in a server-side apply of one manager: objects are merged, all else is replaced.
+fn merge(object: &mut Map<String, Value>, patch: &Map<String, Value>) {
+    for (key, value) in patch {
+        if value.is_null() {
+            object.remove(key);
+            continue;
+        }
+        match (object.get_mut(key), value) {
+            (Some(Value::Object(there)), Value::Object(patch)) if key != "status" => {
+                merge(there, patch);
+            }
+            _ => _ = object.insert(key.clone(), value.clone()),
+        }
+    }
+}
