@@ -60,8 +60,8 @@ impl Recorder {
                     if lease.check().is_err() {
                         return;
                     }
-                    let published = publisher.publish(&event, &regarding);
-                    let problem = match tokio::time::timeout(TIMEOUT, published).await {
+                    let answer = publisher.publish(&event, &regarding);
+                    let problem = match tokio::time::timeout(TIMEOUT, answer).await {
                         Ok(Ok(())) => None,
                         Ok(Err(error)) => Some(error.to_string()),
                         Err(_) => Some(format!("no answer within {TIMEOUT:?}")),

@@ -268,9 +268,9 @@ async fn owner_references_of_others_are_left_alone() {
         let done = actor.carry_out(&seen.rollout, it, &decision, Instant::now());
         done.await.unwrap();
         let asked = scene.server.asked();
-        let patch = asked.iter().find(|it| it.path == path).unwrap();
-        assert_eq!(patch.kind, "application/strategic-merge-patch+json");
-        assert_eq!(patch.body["metadata"]["ownerReferences"], own);
+        let made = asked.iter().find(|it| it.path == path).unwrap();
+        assert_eq!(made.kind, "application/strategic-merge-patch+json");
+        assert_eq!(made.body["metadata"]["ownerReferences"], own);
     }
 }
 
