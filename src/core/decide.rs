@@ -481,6 +481,10 @@ impl Turn<'_> {
     /// The change has ended: its pods go, and what follows waits until its record is complete.
     fn conclude(&mut self, status: &mut RolloutStatus, mut change: Change) -> Option<Hold> {
         let promoted = change.outcome;
+        // A retry that was asked for before there was anything to retry is none.
+        if promoted == Some(Outcome::Promoted) {
+            self.ignore_interventions(&mut change);
+        }
         self.watch(status, &mut change);
         if change.outcome != promoted {
             status.change = Some(change); // it is told and recorded before anything else begins
