@@ -487,7 +487,7 @@ impl Turn<'_> {
     /// The change has ended: its pods go, and what follows waits until its record is complete.
     fn conclude(&mut self, status: &mut RolloutStatus, mut change: Change) -> Option<Hold> {
         let promoted = change.outcome;
-        // What was commanded of a promotion is no word on its return.
+        // A retry that was asked for before there was anything to retry is none.
         if promoted == Some(Outcome::Promoted) {
             self.ignore_interventions(&mut change);
         }

@@ -350,10 +350,22 @@ pub fn a_subset_selects(observation: &Observation, hash: &str) -> bool {
 }
 
 /// Whether the canary's side may be pointed at the canary's pods: only where no route gives it more
-/// than the status allows it.
+/// than the status allows it, nor more than its pods carry, as far as it is not there already.
 #[must_use]
 pub fn may_point_at_canary(observation: &Observation, change: &Change) -> bool {
-    !is_routed(observation) || share(observation).is_some_and(|share| share <= change.weight)
+    if !is_routed(observation) {
+        return true;
+    }
+    let hash = &change.pod_template_hash;
+    let service = observation.spec.strategy.canary.canary_service.as_ref();
+    let is_there = service.is_some_and(|it| workload::selected(observation, it) == Some(hash));
+    let mut sets = observation.replica_sets.iter();
+    let set = sets.find(|set| set.owned && set.hash == *hash);
+    let available = set.map_or(0, |set| set.available);
+    let limits = workload::limits(observation);
+    share(observation).is_some_and(|share| {
+        share <= change.weight && (is_there || !replicas::is_short(limits, share, available))
+    })
 }
 
 /// Whether the canary's side must stay on the rejected pods, which serve what stable cannot carry yet.

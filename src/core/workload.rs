@@ -498,13 +498,14 @@ fn kept_pods(limits: Limits, set: &ReplicaSet) -> i32 {
 }
 
 /// Whether nothing sends any more to pods that serve no more. Where a revision's share is that of its
-/// pods, rejected ones go at once: that is what takes their traffic away. A router that never answers
+/// pods, rejected ones go at once: that is what takes their traffic away. Behind a Service or a route of
+/// their own they go once the drain is over. A router that never answers
 /// must not keep pods for ever.
 fn is_served_out(observation: &Observation, status: &RolloutStatus) -> bool {
     let Some(change) = &status.change else {
         return true;
     };
-    let by_pods = !traffic::is_routed(observation)
+    let by_pods = limits(observation).share == Share::Pods
         && change.outcome.is_some()
         && change.stage != Stage::Promoted;
     let overdue = change.outcome.is_some() && is_overdue(observation, change);
@@ -603,6 +604,14 @@ fn next_pods(
         ..next
     };
     let waits = stable_side_waits(observation, status);
+    // Where the new change runs what was stable just before, requests may still be on their way to its pods.
+    let drains = limits.share != Share::Pods && !is_served_out(observation, status);
+    let draining = |next: Next| Next {
+        canary: next
+            .canary
+            .max(if drains { present.canary.asked } else { 0 }),
+        ..next
+    };
     let Some(change) = status.change.as_ref() else {
         return if waits { ahead(at_rest()) } else { at_rest() };
     };
@@ -636,7 +645,7 @@ fn next_pods(
             let most = limits.at_most().max(goal.stable + goal.canary);
             goal.stable = goal.stable.max(stable_floor(observation, limits, present));
             goal.canary = goal.canary.min((most - goal.stable).max(1));
-            replicas::next(limits, change.weight, goal, present)
+            draining(replicas::next(limits, change.weight, goal, present))
         }
         Stage::RollingBack => {
             let mut next = at_rest();
@@ -649,7 +658,14 @@ fn next_pods(
             next
         }
         Stage::Waiting | Stage::Promoted | Stage::RolledBack if waits => ahead(at_rest()),
-        Stage::Waiting | Stage::Promoted | Stage::RolledBack => at_rest(),
+        Stage::Waiting => draining(at_rest()),
+        // Pods that serve no more must not take the room of those that serve.
+        Stage::Promoted
+            if limits.share != Share::Pods && present.stable.available < limits.at_least() =>
+        {
+            ahead(at_rest())
+        }
+        Stage::Promoted | Stage::RolledBack => at_rest(),
     }
 }
 
@@ -664,6 +680,15 @@ fn stable_floor(observation: &Observation, limits: Limits, present: &Present) ->
     });
     // The status tells of the routes as they were before its own look changed them.
     let share = share.min(traffic::present_share(observation));
+    // The canary's Service fell back to stable, whose pods then serve both sides.
+    let canary = &observation.spec.strategy.canary;
+    let behind = canary.canary_service.as_ref();
+    let behind = behind.and_then(|service| observation.endpoints.get(service));
+    let stable = observation.status.stable.as_ref();
+    let fell_back = behind
+        .zip(stable)
+        .is_some_and(|(behind, stable)| behind.contains_key(&stable.pod_template_hash));
+    let share = if fell_back { 0 } else { share };
     replicas::stable_for(limits, share, present.canary.available)
 }
 

@@ -602,3 +602,62 @@ fn a_replica_set_whose_labels_were_taken_off_gets_them_again_and_is_kept() {
     let replica_set = world.observation.replica_sets[0].name.clone();
     assert_eq!(decision.actions, [Action::Adopt { replica_set }]);
 }
+
+/// Whether any of v2's and v1's pods went before the drain, once the stable Service had left them.
+fn drains(world: &mut World, left: &str) {
+    let at = world.observation.now;
+    let moved = |seen: &Observation| {
+        behind_stable(seen).unwrap().template.images() != [format!("example.org/shop:{left}")]
+    };
+    let mut since = moved(&world.observation).then_some(at);
+    let asked = of(&world.observation, left).unwrap().replicas;
+    let gone = world.run(after(DAYS), &mut steady(5_000.0, 0.0, 0.0), |seen| {
+        if moved(seen) {
+            since.get_or_insert(seen.now);
+        }
+        of(seen, left).unwrap().replicas < asked
+    });
+    assert!(gone, "{:?}", world.observation.status);
+    let took = world.observation.now.duration_since(since.unwrap());
+    assert!(took >= SignedDuration::from_secs(5), "{left}: {took:#}");
+    assert_eq!((world.broken.clone(), world.lost.clone()), (vec![], vec![]));
+}
+
+/// Found by the model: with the old pods still there, the rejected ones went in the very decision that moved
+/// the Service off them.
+#[test]
+fn a_rejected_revision_that_was_promoted_drains_behind_plain_services() {
+    let mut world = directed(|seen| {
+        seen.spec.strategy.canary.scale_down_delay = Duration::minutes(30);
+    });
+    world.lost.clear(); // the first revision took the Service over
+    let analysis = world.observation.spec.strategy.canary.analysis.as_mut();
+    let analysis = analysis.unwrap();
+    analysis.post_promotion = Some(Duration::minutes(30));
+    analysis.checks[0].ceiling = Some(0.02);
+    push(&mut world, "v2");
+    let promoted = world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), |seen| {
+        is_stable(seen, "v2")
+    });
+    assert!(promoted, "{:?}", world.observation.status);
+    let back = world.run(after(DAYS), &mut steady(5_000.0, 0.9, 0.0), |seen| {
+        is_stable(seen, "v1")
+    });
+    assert!(back, "{:?}", world.observation.status);
+    assert_eq!(available(&world.observation, "v2"), 10, "they drain");
+    drains(&mut world, "v2");
+}
+
+/// Found by the model: a newer change that runs what was stable just before is not in a hurry either.
+#[test]
+fn the_revision_before_drains_though_the_newer_change_is_it_again() {
+    let mut world = directed(|_| {});
+    world.lost.clear();
+    push(&mut world, "v2");
+    let moved = world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), |seen| {
+        behind_stable(seen).unwrap().template.images() == ["example.org/shop:v2"]
+    });
+    assert!(moved);
+    push(&mut world, "v1");
+    drains(&mut world, "v1");
+}
