@@ -283,13 +283,14 @@ impl Check {
             ("object", Yaml::Map(_)) => self.map(node, schema, path),
             ("array", Yaml::List(items)) => self.list(node, items, schema, path),
             ("string" | "quantity", Yaml::Text(text)) => self.text(node, text, schema, path),
-            ("quantity", Yaml::Number(_)) => {}
             ("integer", Yaml::Number(number)) if is_whole(number) => {
                 self.number(node, number, schema, path);
             }
             ("number", Yaml::Number(number)) => self.number(node, number, schema, path),
             ("integer or string", Yaml::Number(number)) if is_whole(number) => {}
-            ("boolean", Yaml::Bool(_)) | ("integer or string", Yaml::Text(_)) => {}
+            ("boolean", Yaml::Bool(_))
+            | ("integer or string", Yaml::Text(_))
+            | ("quantity", Yaml::Number(_)) => {}
             (wanted, found) => {
                 let message = format!("{path}: {}", mismatch(wanted, found));
                 self.error(node.at, message);
