@@ -185,9 +185,19 @@ fn invalid_revision(error: Error, hash: &str) -> Error {
     }
 }
 
-/// Whether an object breaks a rule of its kind, or cannot even be read as one.
+/// Whether an object breaks a rule of its kind, or cannot even be read as one. An admission policy answers
+/// with `Invalid`, too, but names no field, and may allow the object tomorrow.
 fn is_invalid(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if matches!(status.reason.as_str(), "Invalid" | "BadRequest"))
+    let kube::Error::Api(status) = error else {
+        return false;
+    };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let fields = causes.filter(|cause| !cause.field.is_empty()).count();
+    match status.reason.as_str() {
+        "Invalid" => fields > 0,
+        "BadRequest" => status.message.contains("cannot be handled as a"),
+        _ => false,
+    }
 }
 
 /// The test that a ReplicaSet is the one that was observed: one of the same name made since is another.
