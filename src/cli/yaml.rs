@@ -222,6 +222,10 @@ impl<'de> Visitor<'de> for AnyYaml {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Yaml, E> {
+        // As kubectl converts YAML to JSON: a whole number has no fraction.
+        if let Some(whole) = whole(value) {
+            return Ok(Yaml::Number(whole.into()));
+        }
         let number = Number::from_f64(value).ok_or_else(|| E::custom("JSON has no such number"))?;
         Ok(Yaml::Number(number))
     }
@@ -266,6 +270,12 @@ impl<'de> Deserialize<'de> for Key {
             }
         }
     }
+}
+
+/// The integer that a number is, if every digit of it is exact.
+fn whole(value: f64) -> Option<i64> {
+    let exact = value.fract() == 0.0 && value.abs() < 9.0e15;
+    exact.then(|| format!("{value:.0}").parse().ok())?
 }
 
 #[cfg(test)]

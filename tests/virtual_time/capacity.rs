@@ -630,7 +630,10 @@ fn a_rejected_revision_that_was_promoted_drains_behind_plain_services() {
     let mut world = directed(|seen| {
         seen.spec.strategy.canary.scale_down_delay = Duration::minutes(30);
     });
-    world.lost.clear(); // the first revision took the Service over
+    // The first revision took the Service over, which is not what is tested.
+    let until = world.observation.now + SignedDuration::from_mins(1);
+    world.run(until, &mut steady(500.0, 0.0, 0.0), |_| false);
+    world.lost.clear();
     let analysis = world.observation.spec.strategy.canary.analysis.as_mut();
     let analysis = analysis.unwrap();
     analysis.post_promotion = Some(Duration::minutes(30));
@@ -652,12 +655,18 @@ fn a_rejected_revision_that_was_promoted_drains_behind_plain_services() {
 #[test]
 fn the_revision_before_drains_though_the_newer_change_is_it_again() {
     let mut world = directed(|_| {});
-    world.lost.clear();
     push(&mut world, "v2");
     let moved = world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), |seen| {
         behind_stable(seen).unwrap().template.images() == ["example.org/shop:v2"]
     });
     assert!(moved);
     push(&mut world, "v1");
-    drains(&mut world, "v1");
+    let drained = world.observation.now + SignedDuration::from_secs(5);
+    let mut looks = 0;
+    world.run(drained, &mut steady(500.0, 0.0, 0.0), |seen| {
+        looks += 1;
+        assert_eq!(available(seen, "v1"), 10, "after {looks} looks");
+        false
+    });
+    assert!(looks > 1 && world.observation.status.change.is_some());
 }

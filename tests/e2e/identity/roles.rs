@@ -250,9 +250,9 @@ async fn the_operator_may_do_what_it_does_with_our_resources_and_no_more() {
         let expected = match resource {
             // Patched for their finalizer alone.
             "rollouts" => READ.contains(&verb) || verb == "patch",
-            "rolloutpolicies" | "signoffs" | "interventions" | "freezes" => {
-                ["list", "watch"].contains(&verb)
-            }
+            "rolloutpolicies" | "freezes" => ["list", "watch"].contains(&verb),
+            // They go with the record of their change.
+            "signoffs" | "interventions" => ["list", "watch", "delete"].contains(&verb),
             "analysistemplates" => verb == "get",
             "rolloutruns" => ["list", "create", "patch", "delete"].contains(&verb),
             other => STATUS.contains(&other) && verb == "patch",
