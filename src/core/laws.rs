@@ -3,19 +3,19 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
 use super::analysis::{self, Verdict};
 use super::decision::{Action, Decision};
 use super::observation::{IncidentAnswer, JobEnd, Observation};
 use super::proposal::Proposal;
-use super::replicas::{self, Share, Split};
-use super::{checks, decide, reason, smoke, workload};
-use crate::api::Duration;
+use super::{checks, decide, reason, smoke};
 use crate::api::plan::Tier;
 use crate::api::policy::OnScarceEvidence;
 use crate::api::rollout::{Change, Outcome, RolloutStatus, Stage};
 use crate::api::sign_off::{SignOffDecision, SignOffSpec};
+use crate::api::{Duration, HASH_LABEL};
 
 /// A broken law: its number and what was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,9 +193,18 @@ fn broken_by_actions(observation: &Observation, decision: &Decision) -> Vec<Brok
                 let what = "a smoke check was begun while something else holds";
                 (6, what.to_owned())
             }),
-            Action::SelectRevision { .. } | Action::Adopt { .. } => {
-                let what = "something of another Rollout was written";
-                (!observation.conflicts.is_empty()).then(|| (10, what.to_owned()))
+            Action::SelectRevision { .. } | Action::Adopt { .. }
+                if !observation.conflicts.is_empty() =>
+            {
+                Some((10, "something of another Rollout was written".into()))
+            }
+            Action::SelectRevision { service, hash } => {
+                loses_pods(observation, after, service, hash).then(|| {
+                    let what = format!(
+                        "Service {service} was pointed at fewer pods than it needs, and has"
+                    );
+                    (4, what)
+                })
             }
             _ => unlawful_scale(observation, decision, action),
         };
@@ -260,13 +269,7 @@ fn gates_open(observation: &Observation, before: &Change, after: &Change) -> boo
             // A step without a bake may be taken in the very decision that sees its pods.
             None => step.bake == Duration::default(),
         });
-    let enough = before.step == 0 || {
-        let present = workload::present(observation, &observation.status);
-        let limits = workload::limits(observation);
-        let balanced = replicas::balanced(limits, present.stable.available, before.weight);
-        present.canary.available >= workload::step_goal(limits, before).canary.min(balanced)
-            && (before.stage != Stage::Stepping || has_its_share(observation, before))
-    };
+    let enough = before.step == 0 || has_pods(observation, before);
     let named = observation.services.values().all(Option::is_some);
     baked
         && enough
@@ -276,6 +279,30 @@ fn gates_open(observation: &Observation, before: &Change, after: &Change) -> boo
         && observation.unreadable_policies.is_empty()
         && observation.unreadable_wishes.is_empty()
         && !matches!(observation.workload, Some(Err(_)))
+}
+
+/// Whether the pods that the present stage asks for are available, as far as stable's balance them and the
+/// surge has room, and whether the routes give them their share.
+fn has_pods(observation: &Observation, before: &Change) -> bool {
+    let pods = Pods::of(observation);
+    let canary = available(observation, &before.pod_template_hash);
+    let weight = i64::from(before.weight);
+    if before.stage == Stage::Promoting {
+        return canary >= pods.least(100);
+    }
+    let routed = observation.spec.strategy.canary.traffic.is_some();
+    if routed || weight <= 0 {
+        return canary >= pods.least(weight).max(pods.desired.min(1))
+            && has_its_share(observation, before);
+    }
+    let stable = observation.status.stable.as_ref();
+    let stable = stable.map_or(0, |it| available(observation, &it.pod_template_hash));
+    let balanced = weight * stable / (100 - weight).max(1);
+    // Behind a Service of its own stable keeps all its pods, and only the surge is left.
+    let apart = observation.spec.strategy.canary.stable_service.is_some();
+    let room = (pods.desired + pods.surge) * weight / 100;
+    let room = if apart { 0 } else { room };
+    canary >= balanced.min(room.max(pods.surge)).min(pods.desired).max(1)
 }
 
 /// How the smoke check of an attempt ended, as its Job says; `None` where it has not or none is asked.
@@ -527,9 +554,9 @@ fn unlawful_handover(
     let of_stable = stable.map_or(0, |stable| available(Some(&stable.pod_template_hash)));
     match action {
         Action::ScaleWorkload { from, replicas, .. } if replicas < from => {
-            let limits = workload::limits(observation);
-            let least = limits.desired - limits.unavailable;
-            let serves = of_stable > 0 && available(None) >= least;
+            let pods = Pods::of(observation);
+            let least = pods.desired - pods.unavailable;
+            let serves = of_stable > 0 && i64::from(available(None)) >= least;
             (!serves).then(|| format!("the adopted workload was scaled to {replicas}"))
         }
         Action::SetFinalizer { present: false } if observation.deleting => {
@@ -595,40 +622,173 @@ fn has_its_share(observation: &Observation, before: &Change) -> bool {
     })
 }
 
-/// Whether a route may give the canary this share now: no more than its step's weight, and more than it
-/// has only where pods are there for it.
+/// The pods that a Rollout's spec allows and asks for, resolved as a Deployment does.
+struct Pods {
+    desired: i64,
+    /// Pods beyond `desired`.
+    surge: i64,
+    /// Pods of `desired` that may be unavailable.
+    unavailable: i64,
+}
+
+impl Pods {
+    fn of(observation: &Observation) -> Self {
+        let canary = &observation.spec.strategy.canary;
+        let desired = i64::from(observation.spec.replicas.max(0));
+        let resolve = |value: &IntOrString, up: bool| match value {
+            IntOrString::Int(pods) => i64::from(*pods).max(0),
+            IntOrString::String(percent) => {
+                let percent = percent.trim_end_matches('%').parse().unwrap_or(0);
+                let hundredths = desired * i64::clamp(percent, 0, 1_000);
+                if up {
+                    (hundredths + 99) / 100
+                } else {
+                    hundredths / 100
+                }
+            }
+        };
+        let surge = resolve(&canary.max_surge, true);
+        let unavailable = resolve(&canary.max_unavailable, false).min(desired);
+        Self {
+            desired,
+            surge,
+            unavailable: if (surge, unavailable) == (0, 0) {
+                1
+            } else {
+                unavailable
+            },
+        }
+    }
+
+    /// Pods for a share in percent, of which one may not be missing.
+    fn part(&self, percent: i64) -> i64 {
+        (self.desired * percent.clamp(0, 100) + 99) / 100
+    }
+
+    /// Available pods without which a share in percent is not served: as many may be unavailable as of all,
+    /// and at least one serves. A share that was rounded down asks for no pod more.
+    fn least(&self, percent: i64) -> i64 {
+        if percent <= 0 || self.desired == 0 {
+            return 0;
+        }
+        let whole = if percent >= 100 { 100 } else { percent - 1 };
+        let part = self.desired * whole / 100 + i64::from(percent < 100);
+        (part - self.unavailable).max(1)
+    }
+
+    /// The percent of the traffic that so many pods carry.
+    fn carry(&self, available: i64) -> i64 {
+        if available >= (self.desired - self.unavailable).max(1) {
+            return 100;
+        }
+        available * 100 / self.desired.max(1)
+    }
+
+    /// Whether the surge has room for all pods of both revisions.
+    const fn room_for_both(&self) -> bool {
+        self.surge >= self.desired
+    }
+}
+
+/// Available pods of a revision, of those that are asked for.
+fn available(observation: &Observation, hash: &str) -> i64 {
+    let sets = observation.replica_sets.iter();
+    let sets = sets.filter(|set| set.owned && set.hash == hash);
+    sets.map(|set| i64::from(set.available.min(set.replicas)))
+        .sum()
+}
+
+fn selected<'a>(observation: &'a Observation, service: &str) -> Option<&'a str> {
+    let service = observation.services.get(service)?.as_ref()?;
+    service.selector.get(HASH_LABEL).map(String::as_str)
+}
+
+/// The percent of the requests that a named Service gets, at most: by the routes that are Gateway API's, or
+/// all of them where it is stable's and there is no route.
+fn percent_of(observation: &Observation, service: &str) -> i64 {
+    let canary = &observation.spec.strategy.canary;
+    let is_stable = canary.stable_service.as_deref() == Some(service);
+    if canary.traffic.is_none() {
+        return if is_stable { 100 } else { 0 };
+    }
+    let percents = shares(observation).map(|(stable, canary)| {
+        let part = if is_stable { stable } else { canary };
+        (part * 100 + (stable + canary).max(1) - 1) / (stable + canary).max(1)
+    });
+    percents.max().unwrap_or(0)
+}
+
+/// The percent of the requests that a revision gets, as what sends to it is written.
+fn percent_to(observation: &Observation, hash: &str) -> i64 {
+    let canary = &observation.spec.strategy.canary;
+    let names = [&canary.stable_service, &canary.canary_service];
+    let sent = names.into_iter().flatten().map(|service| {
+        let selects = selected(observation, service) == Some(hash);
+        if selects {
+            percent_of(observation, service)
+        } else {
+            0
+        }
+    });
+    sent.sum::<i64>().min(100)
+}
+
+/// Whether a change that has ended may keep nothing any more: its deadline for the way back is over.
+fn way_back_is_over(observation: &Observation, change: Option<&Change>) -> bool {
+    let deadline = i64::from(observation.spec.progress_deadline_seconds);
+    change.is_some_and(|change| {
+        let since = change.progressed_at.as_ref();
+        let age = since.map(|at| observation.now.duration_since(at.0).as_secs());
+        change.outcome.is_some() && age.is_none_or(|age| age >= deadline)
+    })
+}
+
+/// Whether a Service that gets requests would be pointed at fewer available pods than it needs, while those
+/// that it has are more.
+fn loses_pods(
+    observation: &Observation,
+    after: Option<&Change>,
+    service: &str,
+    hash: &str,
+) -> bool {
+    let Some(from) = selected(observation, service).filter(|from| *from != hash) else {
+        return false;
+    };
+    let (old, new) = (available(observation, from), available(observation, hash));
+    let enough = Pods::of(observation)
+        .least(percent_of(observation, service))
+        .min(old);
+    let over = way_back_is_over(observation, after) && (new > 0 || old == 0);
+    new < enough && !over
+}
+
+/// Whether a route may give the canary this share now: no more than its step's weight, more than it has
+/// only where pods are there for it, and less only as far as stable can carry the rest.
 fn may_have(observation: &Observation, after: Option<&Change>, weight: i32) -> bool {
     let Some(change) = after else {
         return false;
     };
-    let limits = workload::limits(observation);
-    let mut sets = observation.replica_sets.iter();
-    let canary = sets.find(|set| set.owned && set.hash == change.pod_template_hash);
-    let available = canary.map_or(0, |set| set.available);
-    let least = limits.desired - limits.unavailable;
-    let carries = i64::from(available) * 100 >= i64::from(weight) * i64::from(least);
-    let rises = shares(observation)
-        .any(|(stable, canary)| canary * 100 < i64::from(weight) * (stable + canary));
+    let (pods, weight) = (Pods::of(observation), i64::from(weight));
+    let canary = available(observation, &change.pod_template_hash);
+    let stable = observation.status.stable.as_ref();
+    let stable = stable.map_or(0, |it| available(observation, &it.pod_template_hash));
+    let rises =
+        shares(observation).any(|(stable, canary)| canary * 100 < weight * (stable + canary));
+    let carries = canary * 100 >= weight * (pods.desired - pods.unavailable);
     let most = match change.stage {
         Stage::Waiting | Stage::RolledBack => 0,
-        Stage::Stepping => change.weight,
+        Stage::Stepping => i64::from(change.weight),
         Stage::Promoting | Stage::Promoted | Stage::RollingBack => 100,
     };
-    let stable = observation.status.stable.as_ref();
-    let stable = stable.and_then(|it| {
-        let mut sets = observation.replica_sets.iter();
-        sets.find(|set| set.owned && set.hash == it.pod_template_hash)
-    });
-    let stable = stable.map_or(0, |set| set.available);
-    let gave_up = limits.share == Share::RoutesAlone
-        || (limits.share == Share::Routes && limits.surge < limits.desired);
-    let gives_back = change.stage == Stage::RollingBack && gave_up;
+    let strategy = &observation.spec.strategy.canary;
+    let gave_up = strategy.dynamic_stable || !pods.room_for_both();
     // Where stable gave up pods it gets back what it can carry, unless waiting is over.
-    let overloads = gives_back
-        && available > 0
+    let overloads = change.stage == Stage::RollingBack
+        && gave_up
+        && canary > 0
         && stable > 0
-        && !workload::is_overdue(observation, change)
-        && 100 - weight > replicas::carried(stable, limits);
+        && !way_back_is_over(observation, after)
+        && 100 - weight > pods.carry(stable);
     weight <= most && (!rises || carries) && !overloads
 }
 
@@ -644,58 +804,100 @@ fn unlawful_scale(
             replicas,
             ..
         } => {
-            let set = observation
-                .replica_sets
-                .iter()
-                .find(|set| set.name == *replica_set)?;
-            (&set.hash, *replicas, set.replicas)
+            let mut sets = observation.replica_sets.iter();
+            let set = sets.find(|set| set.name == *replica_set)?;
+            (&set.hash, i64::from(*replicas), i64::from(set.replicas))
         }
-        Action::CreateReplicaSet { hash, replicas, .. } => (hash, *replicas, 0),
+        Action::CreateReplicaSet { hash, replicas, .. } => (hash, i64::from(*replicas), 0),
         _ => return None,
     };
-    let limits = workload::limits(observation);
-    let change = decision.status.change.as_ref()?;
+    let pods = Pods::of(observation);
+    let change = decision.status.change.as_ref();
+    let serves = available(observation, hash);
+    if replicas < asked && replicas < serves && !way_back_is_over(observation, change) {
+        let percent = percent_to(observation, hash);
+        let least = pods.least(percent).min(serves);
+        if replicas < least {
+            let what = format!(
+                "pods that serve {percent}% of the requests were scaled to {replicas}, below {least}"
+            );
+            return Some((4, what));
+        }
+    }
+    let change = change?;
     if gets_first_pods(observation, change, action) && !dependencies_are_stable(observation) {
         let what = "a first revision got pods before what it depends on was stable";
         return Some((1, what.into()));
     }
-    let goal = match change.stage {
-        Stage::Stepping => workload::step_goal(limits, change),
-        Stage::Promoting => Split {
-            stable: match limits.share {
-                _ if change.initial => 0,
-                // What the canary does not carry yet.
-                Share::RoutesAlone => {
-                    let present = workload::present(observation, &decision.status);
-                    let share = largest_share(observation);
-                    replicas::stable_for(limits, share, present.canary.available)
-                }
-                Share::Services => limits.desired,
-                _ => limits.surge.min(limits.desired),
-            },
-            canary: limits.desired,
-        },
-        _ => Split {
-            stable: limits.desired,
-            canary: 0,
-        },
-    };
-    let stable = decision
-        .status
-        .stable
-        .as_ref()
-        .is_some_and(|stable| stable.pod_template_hash == *hash);
-    if stable && replicas < asked && replicas < goal.stable {
-        return Some((
-            4,
-            format!("stable was scaled to {replicas} below {}", goal.stable),
-        ));
+    let stable = decision.status.stable.as_ref();
+    let is_stable = stable.is_some_and(|stable| stable.pod_template_hash == *hash);
+    if is_stable && replicas < asked {
+        let least = stable_needs(observation, change, &pods, serves);
+        if replicas < least {
+            let what = format!("stable was scaled to {replicas} below {least}");
+            return Some((4, what));
+        }
     }
-    if !stable && *hash == change.pod_template_hash && replicas > asked && replicas > goal.canary {
-        return Some((
-            1,
-            format!("the canary was scaled to {replicas} above {}", goal.canary),
-        ));
+    if !is_stable && *hash == change.pod_template_hash && replicas > asked {
+        let most = canary_may_have(observation, decision, change, &pods);
+        if replicas > most {
+            let what = format!("the canary was scaled to {replicas} above {most}");
+            return Some((1, what));
+        }
     }
     None
+}
+
+/// Pods of which stable may not ask for fewer: all of them, but for what it was allowed to give up.
+fn stable_needs(observation: &Observation, change: &Change, pods: &Pods, serves: i64) -> i64 {
+    let under_way = matches!(change.stage, Stage::Stepping | Stage::Promoting);
+    if change.initial {
+        return 0;
+    }
+    let canary = &observation.spec.strategy.canary;
+    let routed = canary.traffic.is_some();
+    if !under_way || (canary.stable_service.is_some() && !routed) {
+        return pods.desired;
+    }
+    if routed && (canary.dynamic_stable || !pods.room_for_both()) {
+        return pods.least(100 - i64::from(largest_share(observation)));
+    }
+    // Above a half the canary is the larger side, and may be larger than the surge.
+    let weight = i64::from(change.weight);
+    let outgrows =
+        change.stage == Stage::Stepping && weight * pods.desired > (100 - weight) * pods.surge;
+    if routed || (pods.room_for_both() && !outgrows) {
+        return pods.desired;
+    }
+    // Where a revision's share is that of its pods, what the canary serves is not stable's to serve, and
+    // pods that serve nothing make room for those that will.
+    let beside = available(observation, &change.pod_template_hash);
+    (pods.least(100) - beside).clamp(0, serves)
+}
+
+/// The most pods that a canary may be given.
+fn canary_may_have(
+    observation: &Observation,
+    decision: &Decision,
+    change: &Change,
+    pods: &Pods,
+) -> i64 {
+    if change.stage == Stage::Promoting {
+        return pods.desired;
+    }
+    if change.stage != Stage::Stepping {
+        return 0;
+    }
+    let weight = i64::from(change.weight);
+    if observation.spec.strategy.canary.traffic.is_some() || weight <= 0 {
+        let begun = usize::try_from(change.step).unwrap_or(0);
+        let sizes = change.plan.steps.iter().take(begun);
+        let size = sizes.filter_map(|step| step.scale).next_back();
+        let size = pods.part(i64::from(size.unwrap_or(0)));
+        return pods.part(weight).max(size).max(1);
+    }
+    // The share of a revision is that of its pods: no more of them than stable's balance.
+    let stable = decision.status.stable.as_ref();
+    let stable = stable.map_or(0, |it| available(observation, &it.pod_template_hash));
+    (weight * stable / (100 - weight).max(1)).max(1)
 }

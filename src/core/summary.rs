@@ -110,7 +110,8 @@ pub fn bounds(metric: &Metric, evidence: &CheckEvidence) -> String {
     }
     format!(
         "{value}, out of bounds ({bounds}) in {} of {} windows in a row",
-        evidence.outside, metric.failures
+        evidence.outside.min(metric.failures),
+        metric.failures
     )
 }
 

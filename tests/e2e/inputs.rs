@@ -60,6 +60,10 @@ fn twice(name: &str) -> App {
         "name": "app", "image": format!("example.org/{name}:v1"),
         "ports": [{ "name": "http", "containerPort": 8080 }, { "name": "metrics", "containerPort": 8080 }],
         "env": [{ "name": "LOG_LEVEL", "value": "info" }, { "name": "LOG_LEVEL", "value": "debug" }],
+        "securityContext": {
+            "runAsNonRoot": true, "allowPrivilegeEscalation": false,
+            "capabilities": { "drop": ["ALL"] }, "seccompProfile": { "type": "RuntimeDefault" },
+        },
     });
     let pods = json!({
         "hostAliases": [{ "ip": "10.9.8.7", "hostnames": ["db.example.org"] }, { "ip": "10.9.8.7", "hostnames": ["cache.example.org"] }],
@@ -137,8 +141,33 @@ fn drift(manifest: &Value, live: &Value, path: &str, found: &mut Vec<String>) {
                 }
             }
         }
+        // YAML's 1.0 is JSON's 1 to whoever applies it.
+        (Value::Number(manifest), Value::Number(live)) if manifest.as_f64() == live.as_f64() => {}
+        (Value::Array(manifest), Value::Array(live)) if manifest.len() == live.len() => {
+            for (place, (manifest, live)) in manifest.iter().zip(live).enumerate() {
+                let path = format!("{path}[{place}]");
+                whole(manifest, live, &path, found);
+            }
+        }
         (manifest, live) if manifest == live => {}
         (manifest, live) => found.push(format!("{path}: {manifest} is {live}")),
+    }
+}
+
+/// An entry of a list has no key more than its manifest.
+fn whole(manifest: &Value, live: &Value, path: &str, found: &mut Vec<String>) {
+    if let (Value::Object(manifest), Value::Object(live)) = (manifest, live) {
+        let more = live.keys().filter(|key| !manifest.contains_key(*key));
+        found.extend(more.map(|key| format!("{path}.{key}: the live object alone has it")));
+        for (key, value) in manifest {
+            let path = format!("{path}.{key}");
+            match live.get(key) {
+                Some(live) => whole(value, live, &path, found),
+                None => found.push(format!("{path}: the manifest alone has it")),
+            }
+        }
+    } else {
+        drift(manifest, live, path, found);
     }
 }
 

@@ -94,7 +94,7 @@ impl Permission {
 
     /// Server-side apply makes what is not there: a creation that is asked for as a patch.
     fn is_applied(&self) -> bool {
-        self.verb == "create" && ["replicasets", "rolloutruns"].contains(&self.resource.as_str())
+        self.verb == "create" && self.resource == "rolloutruns"
     }
 
     /// Whether a text has the API server's own words for the lack of this permission.

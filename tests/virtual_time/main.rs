@@ -13,6 +13,7 @@ mod capacity;
 mod clocks;
 mod evidence;
 mod inputs;
+mod laws;
 mod order;
 mod people;
 mod routes;

@@ -29,7 +29,7 @@ fn route() -> Value {
 }
 
 /// A Rollout behind an HTTPRoute, whose first revision serves.
-pub fn routed(edit: impl Fn(&mut Observation)) -> World {
+pub(crate) fn routed(edit: impl Fn(&mut Observation)) -> World {
     let mut seen = observation("v1");
     for name in SERVICES {
         let service = Service {
