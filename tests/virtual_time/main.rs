@@ -12,7 +12,6 @@ mod adoption;
 mod capacity;
 mod clocks;
 mod evidence;
-mod histories;
 mod inputs;
 mod laws;
 mod order;
