@@ -141,9 +141,13 @@ async fn try_run(
     let ports = container
         .iter()
         .flat_map(|container| container.ports.iter().flatten());
-    let mut listeners = Vec::new();
+    let (mut listeners, mut opened) = (Vec::new(), std::collections::BTreeSet::new());
     for port in ports.filter(|port| matches!(port.protocol.as_deref(), None | Some("TCP"))) {
         let port = u16::try_from(port.container_port).map_err(|error| error.to_string())?;
+        // One port may have two names.
+        if !opened.insert(port) {
+            continue;
+        }
         let listener = listen(SocketAddr::new(address, port)).await;
         listeners.push(listener.map_err(|error| format!("listening on port {port}: {error}"))?);
     }

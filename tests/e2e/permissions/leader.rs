@@ -9,10 +9,11 @@ use countersign::api::{KEEP_FINALIZER, Phase};
 use countersign::observe::clock;
 use countersign_cluster::{ApiRequest, Kinds, wait_for};
 use futures::FutureExt as _;
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -463,11 +464,22 @@ impl Zoo {
                 let name = format!("fresh-{}", self.version);
                 self.scene.apply(&small(&name, &json!({}))).await;
             }
-            "patch rollouts/status"
-            | "list rolloutruns"
-            | "patch rolloutruns"
-            | "patch replicasets"
-            | "patch events" => self.change().await,
+            "patch rollouts/status" | "list rolloutruns" | "patch rolloutruns" | "patch events" => {
+                self.change().await;
+            }
+            "patch replicasets" => {
+                // Somebody scales one: it is to be scaled back.
+                let sets = self.scene.replica_sets();
+                let all = sets.list(&ListParams::default()).await.unwrap().items;
+                let mut all = all.iter();
+                let serves = |set: &&ReplicaSet| {
+                    set.name_any().starts_with("plain-") && set.spec.replicas > Some(0)
+                };
+                let name = all.find(serves).unwrap().name_any();
+                let more = Patch::Merge(json!({ "spec": { "replicas": 3 } }));
+                let scaled = sets.patch(&name, &PatchParams::default(), &more).await;
+                scaled.unwrap();
+            }
             "delete replicasets" => {
                 self.change().await;
                 self.begun().await;
@@ -637,11 +649,7 @@ impl Zoo {
     /// Waits until the refusal is told, in the log after what was there before, and says where.
     async fn named(&self, permission: &Permission, before: usize) -> String {
         let look = async || {
-            let rollouts = self
-                .scene
-                .rollouts()
-                .list(&kube::api::ListParams::default())
-                .await;
+            let rollouts = self.scene.rollouts().list(&ListParams::default()).await;
             let statuses = rollouts
                 .unwrap()
                 .items
