@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::io;
 
 use countersign::core::analysis::RENEWED;
-use countersign::core::statistics::{Counts, EProcess, Test, Tolerance};
+use countersign::core::statistics::{Counts, EProcess, EProcessExt, Test, Tolerance};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_distr::{Binomial, BinomialError, Distribution};

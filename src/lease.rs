@@ -8,13 +8,13 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use countersign_api::MANAGER;
 use k8s_openapi::api::coordination::v1::{Lease as ApiLease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 
-use crate::api::MANAGER;
 use crate::observe::clock;
 
 /// How long a lease holds without renewal.

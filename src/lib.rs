@@ -4,7 +4,6 @@
 //! Start with [`core::decide`]: it is the product.
 
 pub mod act;
-pub mod api;
 pub mod api_server;
 pub mod cli;
 pub mod controller;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use countersign_api as api;
 use kube::client::ClientBuilder;
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use tower::util::MapResponseLayer;
 
 use crate::act::{Actor, events::Recorder};
-use crate::api;
 use crate::controller::{self, Context};
 use crate::lease::Lease;
 use crate::observe::admission::AdmissionCheck;

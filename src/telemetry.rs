@@ -15,6 +15,8 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
+use countersign_api::rollout::Change;
+use countersign_api::{RolloutStatus, Tier};
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -22,8 +24,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::api::rollout::Change;
-use crate::api::{RolloutStatus, Tier};
 use crate::core::observation::{CheckWindows, WindowOutcome};
 use crate::core::summary;
 use crate::observe::clock;
@@ -469,8 +469,9 @@ async fn metrics(
 
 #[cfg(test)]
 mod tests {
+    use countersign_api::rollout::{Outcome, Transition};
+
     use super::*;
-    use crate::api::rollout::{Outcome, Transition};
 
     fn status(outcome: Option<Outcome>, reasons: &[&str]) -> RolloutStatus {
         let line = |reason: &&str| Transition {

@@ -129,7 +129,7 @@ fn whatever_lint_takes_is_explained() {
 /// their keys and then takes no key twice.
 #[test]
 fn a_key_that_is_given_twice_is_refused_if_the_definition_merges_by_it() {
-    let definition = serde_json::to_value(&countersign::api::crds()[0]).unwrap();
+    let definition = serde_json::to_value(&countersign_api::crds()[0]).unwrap();
     let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/template/properties/spec/properties";
     let merges = |list: &str| {
         let path = format!("{spec}/{list}/x-kubernetes-list-type");

@@ -11,9 +11,9 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use countersign::api::rollout::Outcome;
-use countersign::api::{Phase, Rollout, RolloutRun, Tier};
 use countersign::core::reason;
+use countersign_api::rollout::Outcome;
+use countersign_api::{Phase, Rollout, RolloutRun, Tier};
 use countersign_cluster::{Cluster, Limits, Load, LoadReport, wait_for};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};

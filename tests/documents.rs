@@ -14,8 +14,8 @@ use std::path::Path;
 use std::process::Command;
 
 use clap::Args as _;
-use countersign::api::plan::Tier;
 use countersign::operator::Options;
+use countersign_api::plan::Tier;
 use serde_json::Value;
 
 fn read(path: &str) -> String {
@@ -333,7 +333,7 @@ fn the_gates_are_those_of_the_table_in_order() {
 
 #[test]
 fn the_phases_and_the_conditions_are_those_of_the_tables() {
-    let definitions = countersign::api::crds();
+    let definitions = countersign_api::crds();
     let rollout = definitions
         .iter()
         .find(|it| it.spec.names.kind == "Rollout");

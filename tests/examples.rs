@@ -9,12 +9,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use countersign::api::{AnalysisTemplate, Freeze, Rollout, RolloutPolicy, Tier};
 use countersign::core::observation::NamedPolicy;
 use countersign::core::plan::plan_for;
 use countersign::core::policy::{Effective, effective};
 use countersign::core::provenance::{Provenance, State};
 use countersign::core::risk::{self, Facts, Risk};
+use countersign_api::{AnalysisTemplate, Freeze, Rollout, RolloutPolicy, Tier};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{PodTemplateSpec, Service};
 use serde::Serialize;

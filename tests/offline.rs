@@ -9,7 +9,7 @@
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
-use countersign::api::Tier;
+use countersign_api::Tier;
 use serde_json::Value;
 
 /// Runs the plugin at the root of the repository.

@@ -10,8 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use countersign::api::{Check, Duration, Preset};
 use countersign::core::query::{Arm, Form, render};
+use countersign_api::{Check, Duration, Preset};
 use promql_parser::label::Matcher;
 use promql_parser::parser::{self, Expr};
 use serde::Deserialize;

@@ -21,7 +21,8 @@ use countersign::core::analysis::RENEWED;
 use countersign::core::confidence::{interval, times_worse};
 use countersign::core::query::{FirstIncrement, Series, Span, increase};
 use countersign::core::statistics::{
-    Counts, EProcess, Test, Tolerance, dispersion, ln_e, ln_e_absolute, requests_needed,
+    Counts, EProcess, EProcessExt, Test, Tolerance, dispersion, ln_e, ln_e_absolute,
+    requests_needed,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use countersign::api::{Phase, Rollout, RolloutPolicy, RolloutRun};
+use countersign_api::{Phase, Rollout, RolloutPolicy, RolloutRun};
 use countersign_cluster::{Cluster, Limits, Load, wait_for};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::apps::v1::ReplicaSet;

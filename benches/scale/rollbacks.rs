@@ -4,9 +4,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use countersign::api::Rollout;
-use countersign::api::rollout::{Change, Outcome};
 use countersign::core::reason;
+use countersign_api::Rollout;
+use countersign_api::rollout::{Change, Outcome};
 use countersign_cluster::{ApiRequest, Cluster, Gateway, Limits, Load, wait_for};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Api;
@@ -78,7 +78,7 @@ impl Rollbacks {
             let stable = rollouts.items.iter().filter(|it| {
                 it.status
                     .as_ref()
-                    .is_some_and(|it| it.phase == countersign::api::Phase::Stable)
+                    .is_some_and(|it| it.phase == countersign_api::Phase::Stable)
             });
             Ok::<_, kube::Error>(stable.count() == APPS)
         })
@@ -183,7 +183,7 @@ impl Rollbacks {
                 let change = status
                     .change
                     .filter(|it| it.outcome == Some(Outcome::RolledBack))?;
-                let idle = status.phase == countersign::api::Phase::Degraded;
+                let idle = status.phase == countersign_api::Phase::Degraded;
                 (seen && idle).then_some((it.metadata.name?, change))
             });
             let ended: Vec<_> = ended.collect();

@@ -1,6 +1,7 @@
 //! Writes to a workload that a Rollout adopts (its number of pods alone), to the Services that it gives
 //! back, and to the Rollout's own finalizer.
 
+use countersign_api::{HASH_LABEL, KEEP_FINALIZER, ROLLOUT_UID_LABEL, Rollout};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{ListParams, Patch};
@@ -8,7 +9,6 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::{Actor, Error, field_manager, ignoring_absence, refused};
-use crate::api::{HASH_LABEL, KEEP_FINALIZER, ROLLOUT_UID_LABEL, Rollout};
 use crate::core::Observation;
 use crate::core::decision::{Action, Serving};
 

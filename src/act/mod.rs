@@ -11,6 +11,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Instant;
 
+use countersign_api::{
+    GROUP, Intervention, MANAGER, ROLLOUT_UID_LABEL, Rollout, RolloutRun, SignOff, VERSION,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{ApiResource, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::DynamicObject;
@@ -18,9 +21,6 @@ use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::api::{
-    GROUP, Intervention, MANAGER, ROLLOUT_UID_LABEL, Rollout, RolloutRun, SignOff, VERSION,
-};
 use crate::api_server::sentence;
 use crate::core::decision::{Action, Answer, AnswerTo, Record};
 use crate::core::{Decision, Observation};

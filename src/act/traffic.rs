@@ -1,11 +1,11 @@
 //! Writes to routes: the weights of a Rollout's own backends, and a route of its own for testers.
 
+use countersign_api::{MANAGED_BY_LABEL, MANAGER, ROLLOUT_UID_LABEL, Rollout, RouteKind};
 use kube::api::{DynamicObject, Patch, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::{Actor, Error, WEIGHTS, apply, as_seen, owner};
-use crate::api::{MANAGED_BY_LABEL, MANAGER, ROLLOUT_UID_LABEL, Rollout, RouteKind};
 use crate::core::Observation;
 use crate::core::decision::Action;
 use crate::observe::routes::resource;

@@ -1,6 +1,10 @@
 //! Writes to ReplicaSets, Jobs and Services: only those that a Rollout owns or names, only the fields that
 //! the controller owns.
 
+use countersign_api::{
+    ASKED_ANNOTATION, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION,
+    ROLLOUT_UID_LABEL, RUN_ANNOTATION, Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
+};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Service;
@@ -9,10 +13,6 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::{Actor, Error, PODS, SELECTOR, as_seen, field_manager, owner};
-use crate::api::{
-    ASKED_ANNOTATION, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION,
-    ROLLOUT_UID_LABEL, RUN_ANNOTATION, Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
-};
 use crate::core::Observation;
 use crate::core::decision::Action;
 use crate::core::observation::{Asked, ReplicaSet as ReplicaSetSeen};

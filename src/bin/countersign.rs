@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     match Cli::parse().command {
         Command::Run(options) => operator::run(*options)?,
         Command::Crds { dir } => {
-            for (name, yaml) in countersign::api::crd_files()? {
+            for (name, yaml) in countersign_api::crd_files()? {
                 match &dir {
                     Some(dir) => std::fs::write(dir.join(name), yaml)?,
                     None => print!("---\n{yaml}"),

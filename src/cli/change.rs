@@ -1,5 +1,7 @@
 //! The exact change that a command is about, and who asks.
 
+use countersign_api::rollout::{Change, Outcome};
+use countersign_api::{Person, Rollout};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{ObjectMeta, PostParams};
@@ -7,8 +9,6 @@ use kube::{Resource, ResourceExt};
 
 use super::connection::Connection;
 use super::refusal::Refusal;
-use crate::api::rollout::{Change, Outcome};
-use crate::api::{Person, Rollout};
 use crate::core::provenance::template_digest;
 
 /// Which Rollout, and which change of it.
@@ -224,7 +224,7 @@ mod tests {
         );
         let mut rollout = waiting().rollout;
         let change = rollout.status.as_mut().unwrap().change.as_mut().unwrap();
-        change.outcome = Some(crate::api::rollout::Outcome::Promoted);
+        change.outcome = Some(countersign_api::rollout::Outcome::Promoted);
         aim(None, None).under_way(&rollout, "promote").unwrap_err();
     }
 

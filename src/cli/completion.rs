@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Command;
 use clap_complete::aot::{Shell, generate};
+use countersign_api::{Freeze, Rollout};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use kube::api::ListParams;
@@ -12,7 +13,6 @@ use kube::api::ListParams;
 use super::Failure;
 use super::connection::{Connection, Flags};
 use super::output::print;
-use crate::api::{Freeze, Rollout};
 
 /// Name of the program on the PATH.
 const PROGRAM: &str = "kubectl-countersign";

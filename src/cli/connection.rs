@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
+use countersign_api::Rollout;
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config, Resource};
 
 use super::Failure;
 use super::refusal::{Place, Refusal};
-use crate::api::Rollout;
 
 /// Name under which the plugin's writes appear in managed fields.
 pub const FIELD_MANAGER: &str = "kubectl-countersign";

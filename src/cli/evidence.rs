@@ -1,7 +1,8 @@
 //! The evidence on a canary, for people: what each check says, with error rates and a picture.
 
+use countersign_api::rollout::{Change, CheckEvidence, CheckSummary, Rate};
+
 use super::report::number;
-use crate::api::rollout::{Change, CheckEvidence, CheckSummary, Rate};
 
 /// Bars of a sparkline, from nothing to the most.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];

@@ -8,15 +8,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use countersign_api::Smoke;
+use countersign_api::plan::{SignOffDemand, Step};
+use countersign_api::rollout::{Barred, Plan, Strictness};
+use countersign_api::run::{RecordedProvenance, RecordedRisk};
 use serde::Serialize;
 
 use super::Failure;
 use super::manifests::{Inputs, ManifestError, Manifests, Observed};
 use super::report::{self, Format, columns, number};
-use crate::api::Smoke;
-use crate::api::plan::{SignOffDemand, Step};
-use crate::api::rollout::{Barred, Plan, Strictness};
-use crate::api::run::{RecordedProvenance, RecordedRisk};
 use crate::core::provenance::shown;
 use crate::core::{decide, query};
 use crate::observe::clock;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use countersign_api::{self as api, FreezeAction, FreezeSpec, Person, Selector, Tier};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -14,7 +15,6 @@ use super::change::requester;
 use super::connection::{Connection, FIELD_MANAGER};
 use super::output::{print, remark, shown};
 use super::refusal::Refusal;
-use crate::api::{self, FreezeAction, FreezeSpec, Person, Selector, Tier};
 use crate::observe::clock;
 
 /// The label that every namespace has.

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use countersign_api::plan::SignOffDemand;
+use countersign_api::rollout::{Change, Stage};
+use countersign_api::{SignOff, SignOffDecision};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::answer::condition;
-use crate::api::plan::SignOffDemand;
-use crate::api::rollout::{Change, Stage};
-use crate::api::{SignOff, SignOffDecision};
 use crate::core::reason;
 
 /// One gate of a plan that asks for people.

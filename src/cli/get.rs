@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use countersign_api::Rollout;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::ListParams;
@@ -10,7 +11,6 @@ use serde_json::json;
 use super::Failure;
 use super::connection::Connection;
 use super::output::{Format, Output, age, print, print_document, remark, table};
-use crate::api::Rollout;
 use crate::observe::clock;
 
 /// List Rollouts with their phase, step, weight and tier

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use countersign_api::{ROLLOUT_UID_LABEL, RolloutRun, SignOff, SignOffDecision};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::ListParams;
@@ -11,7 +12,6 @@ use super::Failure;
 use super::connection::Connection;
 use super::gates;
 use super::output::{Format, Output, age, print, print_document, remark, shown, table};
-use crate::api::{ROLLOUT_UID_LABEL, RolloutRun, SignOff, SignOffDecision};
 use crate::core::reason;
 use crate::observe::clock;
 

@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+use countersign_api::rollout::{Change, Outcome, Stage};
+use countersign_api::{
+    Duration, Intervention, InterventionAction, InterventionSpec, Person, Rollout,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -12,8 +16,6 @@ use super::answer::{Waiting, condition};
 use super::change::{self, Aim};
 use super::connection::{Connection, FIELD_MANAGER};
 use super::output::{print, shown};
-use crate::api::rollout::{Change, Outcome, Stage};
-use crate::api::{Duration, Intervention, InterventionAction, InterventionSpec, Person, Rollout};
 use crate::core::{gate, reason};
 use crate::observe::clock;
 

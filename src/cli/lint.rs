@@ -8,6 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use clap::Args;
+use countersign_api::analysis::{ArgumentValue, TemplateUse, default_interval};
+use countersign_api::policy::{Trust, TrustedKey};
+use countersign_api::template::{Argument, ArgumentType};
+use countersign_api::{
+    Analysis, AnalysisTemplate, CHANGED_BY_ANNOTATION, Check, Duration, HASH_LABEL, Metric,
+    Objective, PROVENANCE_PREFIX, Rollout, RolloutPolicy, RouteReference, Selector,
+};
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::tz::TimeZone;
 use promql_parser::parser::value::ValueType;
@@ -23,13 +30,6 @@ use super::pods::{self, Purpose};
 use super::report::{self, Format, number};
 use super::schema::{self, Finding, Severity};
 use super::yaml::{Node, Position};
-use crate::api::analysis::{ArgumentValue, TemplateUse, default_interval};
-use crate::api::policy::{Trust, TrustedKey};
-use crate::api::template::{Argument, ArgumentType};
-use crate::api::{
-    Analysis, AnalysisTemplate, CHANGED_BY_ANNOTATION, Check, Duration, HASH_LABEL, Metric,
-    Objective, PROVENANCE_PREFIX, Rollout, RolloutPolicy, RouteReference, Selector,
-};
 use crate::core::checks;
 use crate::core::observation::RouteObject;
 use crate::core::provenance::{Problem, Provenance, State};
@@ -808,7 +808,7 @@ fn window(node: &Node) -> Option<Finding> {
         return Some(Finding::error(schedule.at, message));
     }
     let duration = node.get("duration")?;
-    let is_empty = duration.text()?.parse() == Ok(crate::api::Duration::default());
+    let is_empty = duration.text()?.parse() == Ok(countersign_api::Duration::default());
     let message = "duration is 0: the window freezes nothing";
     is_empty.then(|| Finding::warning(duration.at, message))
 }

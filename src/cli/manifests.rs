@@ -6,6 +6,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use countersign_api::{
+    AnalysisTemplate, AnalysisTemplateSpec, PROVENANCE_PREFIX, PodTemplate, Rollout, RolloutPolicy,
+};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde::de::DeserializeOwned;
@@ -13,9 +16,6 @@ use serde_json::Value;
 
 use super::schema::{self, Severity};
 use super::yaml::{self, Node, Position};
-use crate::api::{
-    AnalysisTemplate, AnalysisTemplateSpec, PROVENANCE_PREFIX, PodTemplate, Rollout, RolloutPolicy,
-};
 use crate::core::manifest::{self, Surroundings};
 use crate::core::observation::{NamedPolicy, Observation, Service};
 use crate::core::policy;

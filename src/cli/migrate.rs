@@ -6,6 +6,8 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
+use countersign_api::rollout::Outcome;
+use countersign_api::{Duration, KEEP_FINALIZER, PROVENANCE_PREFIX, Rollout};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -24,8 +26,6 @@ use super::output::{Format, document, print, remark, shown, shown_lines};
 use super::refusal::Refusal;
 use super::report::number;
 use super::status::lasting;
-use crate::api::rollout::Outcome;
-use crate::api::{Duration, KEEP_FINALIZER, PROVENANCE_PREFIX, Rollout};
 use crate::core::adoption;
 
 /// How long a migration is waited for.
@@ -768,9 +768,9 @@ mod tests {
     }
 
     fn adopting(mut rollout: Rollout) -> Rollout {
-        rollout.spec.template = crate::api::PodTemplate::default();
-        rollout.spec.selector = crate::api::Selector::default();
-        rollout.spec.workload_ref = Some(crate::api::WorkloadReference {
+        rollout.spec.template = countersign_api::PodTemplate::default();
+        rollout.spec.selector = countersign_api::Selector::default();
+        rollout.spec.workload_ref = Some(countersign_api::WorkloadReference {
             name: "web".into(),
             ..Default::default()
         });
@@ -785,7 +785,7 @@ mod tests {
         let rests = adopting(at_rest());
         assert_eq!(returns(&rests).unwrap(), "web");
         let mut deletes = rests.clone();
-        deletes.spec.deletion_policy = Some(crate::api::DeletionPolicy::Delete);
+        deletes.spec.deletion_policy = Some(countersign_api::DeletionPolicy::Delete);
         assert_eq!(refused(&deletes), Error::WouldDelete("web".into()));
         let mut unkept = rests.clone();
         unkept.finalizers_mut().clear();

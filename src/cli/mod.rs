@@ -39,8 +39,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::api::InterventionAction;
 use connection::Connection;
+use countersign_api::InterventionAction;
 
 /// What went wrong, as it is printed; each command has a typed error of its own.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -124,7 +124,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Crds => {
-            for (_, definition) in crate::api::crd_files()? {
+            for (_, definition) in countersign_api::crd_files()? {
                 output::print(&format!("---\n{definition}"));
             }
             Ok(ExitCode::SUCCESS)

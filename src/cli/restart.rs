@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use countersign_api::Rollout;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
@@ -12,7 +13,6 @@ use super::change::rejected;
 use super::connection::{Connection, FIELD_MANAGER};
 use super::output::{print, shown};
 use super::refusal::Refusal;
-use crate::api::Rollout;
 use crate::observe::clock;
 
 /// The annotation that kubectl sets on Deployments for the same end.
@@ -101,8 +101,9 @@ fn patch(rollout: &Rollout, now: Timestamp) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use countersign_api::rollout::Outcome;
+
     use super::*;
-    use crate::api::rollout::Outcome;
     use crate::cli::view::tests::{at_rest, now, waiting};
     use crate::core::provenance::template_digest;
 

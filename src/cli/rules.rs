@@ -6,8 +6,9 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
+use countersign_api::{Duration, HASH_LABEL, MANAGED_BY_LABEL};
+
 use super::yaml::{Node, Yaml};
-use crate::api::{Duration, HASH_LABEL, MANAGED_BY_LABEL};
 
 /// A rule: whether it holds for a value of the right type.
 pub type Rule = fn(&Node) -> bool;
@@ -696,7 +697,7 @@ mod tests {
     #[test]
     fn every_rule_of_the_schemas_has_its_function() {
         let mut messages = BTreeMap::new();
-        for crd in crate::api::crds() {
+        for crd in countersign_api::crds() {
             rules_of(&serde_json::to_value(crd).unwrap(), &mut messages);
         }
         messages.remove("self == oldSelf");

@@ -6,6 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
+use countersign_api::duration::PATTERN as DURATION;
+use countersign_api::pod_template::QUANTITY;
+use countersign_api::{GROUP, VERSION};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
@@ -15,9 +18,6 @@ use serde_json::{Number, Value, json};
 
 use super::rules;
 use super::yaml::{Entry, Node, Position, Yaml};
-use crate::api::duration::PATTERN as DURATION;
-use crate::api::pod_template::QUANTITY;
-use crate::api::{GROUP, VERSION};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -108,7 +108,7 @@ struct Kind {
 }
 
 static KINDS: LazyLock<BTreeMap<String, Kind>> = LazyLock::new(|| {
-    let kinds = crate::api::crds().into_iter().filter_map(|crd| {
+    let kinds = countersign_api::crds().into_iter().filter_map(|crd| {
         let version = crd.spec.versions.into_iter().next()?;
         let mut schema = version.schema?.open_api_v3_schema?;
         complete_smoke_pods(&mut schema);

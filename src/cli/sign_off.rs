@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use countersign_api::rollout::Change;
+use countersign_api::{Duration, Person, Rollout, SignOff, SignOffDecision, SignOffSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::PostParams;
@@ -16,8 +18,6 @@ use super::output::{print, shown};
 use super::report;
 use super::tree;
 use super::view::View;
-use crate::api::rollout::Change;
-use crate::api::{Duration, Person, Rollout, SignOff, SignOffDecision, SignOffSpec};
 use crate::observe::clock;
 
 /// Sign the change under way off, after a look at it

@@ -8,6 +8,9 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::Args;
+use countersign_api::policy::{RolloutPolicySpec, TierDemands, Tiers};
+use countersign_api::rollout::{Change, Outcome, Plan};
+use countersign_api::{Analysis, Duration, Step, Tier};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -18,9 +21,6 @@ use super::Failure;
 use super::explain::Setting;
 use super::manifests::{Inputs, Observed};
 use super::report::{self, Format, columns, number};
-use crate::api::policy::{RolloutPolicySpec, TierDemands, Tiers};
-use crate::api::rollout::{Change, Outcome, Plan};
-use crate::api::{Analysis, Duration, Step, Tier};
 use crate::core::observation::{NamedPolicy, Observation, WindowOutcome};
 use crate::core::policy::Effective;
 use crate::core::proposal::Proposal;
@@ -737,10 +737,10 @@ fn length(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use countersign_api::Rollout;
     use serde_json::json;
 
     use super::*;
-    use crate::api::Rollout;
     use crate::core::manifest::{Surroundings, observe, with_another_image};
 
     fn observation(annotations: &serde_json::Value) -> Observation {

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use countersign_api::{Duration, PROVENANCE_PREFIX, PodTemplate};
 use serde_json::json;
 use thiserror::Error;
 
@@ -32,7 +33,6 @@ use self::areas::{Areas, Size};
 use self::authorship::Authorship;
 use self::git::{Range, Repository, without_credentials};
 use self::visible::{harmless, item, name_and_address};
-use crate::api::{Duration, PROVENANCE_PREFIX, PodTemplate};
 use crate::core::attestation::{SigningError, Statement};
 use crate::core::provenance::{Agent, Problem, Provenance};
 use crate::observe::clock;
@@ -162,7 +162,7 @@ pub enum StampError {
     /// No Rollout to stamp.
     #[error(
         "no Rollout of {group}{named} is in {files}: correct -f or --rollout",
-        group = crate::api::GROUP
+        group = countersign_api::GROUP
     )]
     NoRollout {
         /// The name that was asked for, as it reads in the sentence.

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use countersign_api::rollout::{Change, Outcome, Transition};
+use countersign_api::{self as api, Phase, Rollout, RolloutRun};
 use futures::TryStreamExt;
 use kube::ResourceExt;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -14,8 +16,6 @@ use super::connection::Connection;
 use super::output::{Format, Output, print, print_document, remark, shown};
 use super::tree;
 use super::view::View;
-use crate::api::rollout::{Change, Outcome, Transition};
-use crate::api::{self, Phase, Rollout, RolloutRun};
 use crate::observe::clock;
 
 /// Show one Rollout as a tree: plan, revisions and pods, evidence, gates, risk
@@ -234,8 +234,9 @@ pub fn full_name(rollout: &Rollout) -> String {
 
 #[cfg(test)]
 mod tests {
+    use countersign_api::rollout::Stage;
+
     use super::*;
-    use crate::api::rollout::Stage;
     use crate::cli::view::tests::{at_rest, waiting};
 
     fn ended(outcome: Outcome, stage: Stage, phase: Phase) -> Rollout {

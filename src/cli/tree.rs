@@ -2,6 +2,9 @@
 //!
 //! Pure: the same view at the same moment always gives the same text.
 
+use countersign_api::plan::Step;
+use countersign_api::rollout::{Change, Outcome, Stage};
+use countersign_api::{FreezeAction, HASH_LABEL, Phase, REVISION_ANNOTATION, RolloutStatus};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
@@ -12,9 +15,6 @@ use super::gates::{self, Gate};
 use super::output::{Style, age, shown};
 use super::report;
 use super::view::View;
-use crate::api::plan::Step;
-use crate::api::rollout::{Change, Outcome, Stage};
-use crate::api::{FreezeAction, HASH_LABEL, Phase, REVISION_ANNOTATION, RolloutStatus};
 use crate::core::gate;
 
 /// Pods that are listed of each revision unless all are asked for.
@@ -286,7 +286,7 @@ fn present_bake(change: &Change, step: &Step, now: Timestamp) -> String {
         Some(end) if end <= now => format!("baked {}", step.bake),
         Some(end) => {
             let left = end.duration_since(now).as_secs().max(0);
-            let left = crate::api::Duration::seconds(u64::try_from(left).unwrap_or(0));
+            let left = countersign_api::Duration::seconds(u64::try_from(left).unwrap_or(0));
             format!("bakes until {end:.0}, {left} left")
         }
     }
@@ -531,7 +531,7 @@ fn story(change: &Change, wide: bool) -> Branch {
 
 /// One line of a change's story.
 #[must_use]
-pub fn transition_line(transition: &crate::api::rollout::Transition) -> String {
+pub fn transition_line(transition: &countersign_api::rollout::Transition) -> String {
     let at = transition.at.as_ref().map(|at| format!("{:.0} ", at.0));
     format!(
         "{}{}: {}",

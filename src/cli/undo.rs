@@ -6,6 +6,11 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use countersign_api::rollout::Outcome;
+use countersign_api::{
+    HASH_LABEL, PROVENANCE_PREFIX, REVISION_ANNOTATION, ROLLOUT_UID_LABEL, Rollout, RolloutRun,
+    TEMPLATE_ANNOTATION,
+};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -16,11 +21,6 @@ use super::change::rejected;
 use super::connection::{Connection, FIELD_MANAGER};
 use super::output::{print, remark, shown};
 use super::refusal::Refusal;
-use crate::api::rollout::Outcome;
-use crate::api::{
-    HASH_LABEL, PROVENANCE_PREFIX, REVISION_ANNOTATION, ROLLOUT_UID_LABEL, Rollout, RolloutRun,
-    TEMPLATE_ANNOTATION,
-};
 
 /// A record keeps this much of an annotation, so that a longer one is not what it was.
 const MAX_ANNOTATION: usize = 256;

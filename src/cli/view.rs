@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use countersign_api::rollout::Change;
+use countersign_api::{Freeze, ROLLOUT_UID_LABEL, Rollout, RolloutRun, SignOff};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::jiff::Timestamp;
@@ -11,8 +13,6 @@ use serde::Serialize;
 
 use super::connection::Connection;
 use super::refusal::Refusal;
-use crate::api::rollout::Change;
-use crate::api::{Freeze, ROLLOUT_UID_LABEL, Rollout, RolloutRun, SignOff};
 
 /// Most pods that are read; a person does not read more.
 const MAX_PODS: u32 = 500;
@@ -149,7 +149,8 @@ fn freezes_it(
 ) -> bool {
     let spec = &freeze.spec;
     let tier = rollout.status.as_ref().and_then(|status| status.tier);
-    let selected = |selector: &Option<crate::api::Selector>, labels: &BTreeMap<String, String>| {
+    let selected = |selector: &Option<countersign_api::Selector>,
+                    labels: &BTreeMap<String, String>| {
         selector
             .as_ref()
             .is_none_or(|selector| selector.matches(labels))
@@ -207,7 +208,7 @@ pub mod tests {
         let mut rollout = waiting().rollout;
         let status = rollout.status.as_mut().unwrap();
         status.change = None;
-        status.phase = crate::api::Phase::Stable;
+        status.phase = countersign_api::Phase::Stable;
         status.message = "revision 6 serves".into();
         status.waiting_for = None;
         rollout

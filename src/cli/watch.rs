@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
+use countersign_api::{Rollout, SignOff};
 use futures::{FutureExt, Stream, StreamExt, stream};
 use kube::runtime::{WatchStreamExt, watcher};
 
@@ -15,7 +16,6 @@ use super::output::{print, remark, shown, try_print};
 use super::status::{SETTLE, Told, full_name, lasting};
 use super::tree;
 use super::view::View;
-use crate::api::{Rollout, SignOff};
 use crate::observe::clock;
 
 /// Follow one Rollout live until it is deleted or Ctrl-C is pressed

@@ -232,7 +232,7 @@ async fn a_late_leader_deletes_no_record_of_the_same_name() {
     let delete = core::decision::Action::DeleteRun { run: run.clone() };
     let (mut seen, decision) = late(&scene, vec![delete]).await;
     let recorded = serde_json::from_value(scene.server.get(&path).unwrap()).unwrap();
-    let recorded: crate::api::RolloutRun = recorded;
+    let recorded: countersign_api::RolloutRun = recorded;
     seen.observation.history = vec![PastRun {
         uid: "the one before".into(),
         ..PastRun::of(&run, &recorded.spec)

@@ -11,6 +11,8 @@
 //! The workload keeps its pod template, which is what the Rollout runs: editing it is a change. Its own
 //! pods go only while the stable revision can serve, and the Rollout's only once the workload's do.
 
+use countersign_api::rollout::{Adopted, Change, Revision, RolloutStatus};
+use countersign_api::{HASH_LABEL, MANAGER};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -21,8 +23,6 @@ use super::proposal::Proposal;
 use super::query::shown;
 use super::summary::counted;
 use super::{reason, route, workload};
-use crate::api::rollout::{Adopted, Change, Revision, RolloutStatus};
-use crate::api::{HASH_LABEL, MANAGER};
 
 /// The condition that tells whether the Rollout serves in place of the workload.
 pub const ADOPTED: &str = "Adopted";
@@ -674,7 +674,7 @@ mod tests {
                 "selector": { "matchLabels": { "app": "web" } }, "template": template,
             },
         }));
-        let template = crate::api::PodTemplate(template);
+        let template = countersign_api::PodTemplate(template);
         let around = manifest::Surroundings::default();
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
         let mut observation = manifest::observe(&rollout.unwrap(), &template, around, now);

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use countersign_api::analysis::CheckMode;
+use countersign_api::plan::Tier;
+use countersign_api::rollout::{Change, CheckEvidence, CheckVerdict, Evidence, Stage, Strictness};
+use countersign_api::{Check, Duration, Metric};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::checks::{self, Checks};
 use super::observation::{CheckWindows, WindowOutcome};
 use super::query;
-use super::statistics::{self, Counts, EProcess, Test, Tolerance};
+use super::statistics::{self, Counts, EProcess, EProcessExt, Test, Tolerance};
 use super::summary;
-use crate::api::analysis::CheckMode;
-use crate::api::plan::Tier;
-use crate::api::rollout::{Change, CheckEvidence, CheckVerdict, Evidence, Stage, Strictness};
-use crate::api::{Check, Duration, Metric};
 
 /// Most windows whose rates are kept for people to look at.
 const RECENT: usize = 30;

@@ -1,12 +1,13 @@
 //! What people are told about their sign-offs and interventions: a condition on each.
 
+use countersign_api::rollout::{Change, RolloutStatus};
+
 use super::decision::{Answer, AnswerTo};
 use super::observation::{Observation, SeenIntervention};
 use super::proposal::Proposal;
 use super::query::shown;
 use super::sign_off::{Judged, SignOffs};
 use super::{intervention, reason};
-use crate::api::rollout::{Change, RolloutStatus};
 
 /// Most answers of one look, so that many objects do not delay it.
 const MOST: usize = 50;

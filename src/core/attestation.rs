@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
+use countersign_api::policy::{Trust, TrustedKey};
+use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
 use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey};
 use ed25519_dalek::{Signer, Verifier};
 use k8s_openapi::jiff::Timestamp;
@@ -22,8 +24,6 @@ use serde_json::{Value, json};
 
 use super::policy::Effective;
 use super::provenance::{MAX_ATTESTATION, shown};
-use crate::api::policy::{Trust, TrustedKey};
-use crate::api::{PROVENANCE_PREFIX, PodTemplate};
 
 /// The key, without prefix, of the annotation that holds an envelope.
 pub const ANNOTATION: &str = "attestation";

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use countersign_api::objective::{Objective, OnBurn};
+use countersign_api::rollout::{Budget, Change};
+
 use super::checks::Checks;
 use super::observation::{ErrorRates, Observation};
 use super::summary::significant;
-use crate::api::objective::{Objective, OnBurn};
-use crate::api::rollout::{Budget, Change};
 
 /// A burn rate that is too fast when it is reached in both spans.
 struct Limit {

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use countersign_api::analysis::{CheckMode, TemplateUse, default_interval};
+use countersign_api::objective::Objective;
+use countersign_api::rollout::{Change, Plan};
+use countersign_api::template::{AnalysisTemplateSpec, Argument};
+use countersign_api::{Check, Duration};
+
 use super::observation::Observation;
 use super::policy::Effective;
 use super::query::{self, Arm, Problem, Value};
-use crate::api::analysis::{CheckMode, TemplateUse, default_interval};
-use crate::api::objective::Objective;
-use crate::api::rollout::{Change, Plan};
-use crate::api::template::{AnalysisTemplateSpec, Argument};
-use crate::api::{Check, Duration};
 
 /// The checks that a change must pass: its own, those of its templates as `template:check`, and those
 /// of the policies as `policy/check`.
@@ -313,9 +314,10 @@ pub fn in_force(change: &Change, current: &Checks) -> Checks {
 
 #[cfg(test)]
 mod tests {
+    use countersign_api::Step;
+    use countersign_api::analysis::WeightRange;
+
     use super::*;
-    use crate::api::Step;
-    use crate::api::analysis::WeightRange;
 
     #[test]
     fn no_choice_of_steps_evades_a_check() {

@@ -15,7 +15,7 @@
 
 use statrs::function::beta::checked_ln_beta;
 
-use super::statistics::Counts;
+use super::statistics::{Counts, CountsExt};
 
 /// The Beta distribution over which alternatives are mixed, Jeffreys' prior: sharp for rates near
 /// 0, where healthy arms are, and near 1, where broken ones are. Any choice is valid.

@@ -17,6 +17,17 @@
 
 use std::collections::BTreeSet;
 
+use countersign_api::Duration;
+use countersign_api::analysis::CheckMode;
+use countersign_api::freeze::FreezeAction;
+use countersign_api::intervention::InterventionAction;
+use countersign_api::objective::OnBurn;
+use countersign_api::policy::OnScarceEvidence;
+use countersign_api::rollout::{
+    Barred, Change, CheckVerdict, Evidence, Loss, Outcome, Reached, Revision, RolloutStatus, Stage,
+    Transition, WaitingKind,
+};
+use countersign_api::sign_off::SignOffDecision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -34,17 +45,6 @@ use super::{
     adoption, answers, budget, checks, intervention, order, plan, pods, query, reason, record,
     smoke, standing, summary, traffic, workload,
 };
-use crate::api::Duration;
-use crate::api::analysis::CheckMode;
-use crate::api::freeze::FreezeAction;
-use crate::api::intervention::InterventionAction;
-use crate::api::objective::OnBurn;
-use crate::api::policy::OnScarceEvidence;
-use crate::api::rollout::{
-    Barred, Change, CheckVerdict, Evidence, Loss, Outcome, Reached, Revision, RolloutStatus, Stage,
-    Transition, WaitingKind,
-};
-use crate::api::sign_off::SignOffDecision;
 
 /// Most lines of one change, as the schema has it.
 const MAX_TRANSITIONS: usize = 256;
@@ -230,7 +230,7 @@ impl Turn<'_> {
         let changer = self
             .observation
             .annotations
-            .get(crate::api::CHANGED_BY_ANNOTATION);
+            .get(countersign_api::CHANGED_BY_ANNOTATION);
         // One in a line: everybody who has changed it since it was last as it was promoted.
         let stamped = changer.iter().flat_map(|stamp| stamp.lines());
         let stamped = stamped.filter(|user| !user.is_empty());

@@ -1,13 +1,13 @@
 //! What was decided, as data: the next status, what to do, what to say, and when to look again.
 
+use countersign_api::rollout::Outcome;
+use countersign_api::{Duration, PodTemplate, RolloutRunSpec, RolloutStatus, RouteKind};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::observation::Observation;
 use super::{reason, standing};
-use crate::api::rollout::Outcome;
-use crate::api::{Duration, PodTemplate, RolloutRunSpec, RolloutStatus, RouteKind};
 
 /// One decision. Carrying it out twice has the effect of carrying it out once.
 #[derive(Clone, Debug, Serialize, Deserialize)]

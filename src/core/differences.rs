@@ -6,10 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_api::PodTemplate;
+use countersign_api::policy::Difference;
 use serde_json::{Map, Value, json};
-
-use crate::api::PodTemplate;
-use crate::api::policy::Difference;
 
 const CONTAINER_LISTS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];

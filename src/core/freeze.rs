@@ -3,12 +3,12 @@
 //! A freeze never stops a rollback and never stops the analysis; where it cannot be told whether one
 //! is in force, promotions wait as well.
 
+use countersign_api::freeze::{FreezeAction, FreezeWindow, IncidentQuery};
+use countersign_api::plan::Tier;
 use k8s_openapi::jiff::Timestamp;
 
 use super::observation::{IncidentAnswer, Observation};
 use super::policy::Effective;
-use crate::api::freeze::{FreezeAction, FreezeWindow, IncidentQuery};
-use crate::api::plan::Tier;
 
 /// What the freezes say to a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -157,8 +157,9 @@ pub fn ends_at(window: &FreezeWindow, now: Timestamp) -> Result<Option<Timestamp
 
 #[cfg(test)]
 mod tests {
+    use countersign_api::Duration;
+
     use super::*;
-    use crate::api::Duration;
 
     fn window(schedule: &str, time_zone: &str, duration: &str) -> FreezeWindow {
         FreezeWindow {

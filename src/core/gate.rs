@@ -3,6 +3,10 @@
 //! The first closed gate is what the change waits for. A gate only ever holds: it never rolls back
 //! and it never stops the analysis, which is judged before any gate is asked.
 
+use countersign_api::Duration;
+use countersign_api::objective::OnBurn;
+use countersign_api::plan::Tier;
+use countersign_api::rollout::{Change, RolloutStatus, Stage, WaitingKind};
 use k8s_openapi::jiff::Timestamp;
 
 use super::adoption;
@@ -16,10 +20,6 @@ use super::reason;
 use super::replicas::{self, Limits, Present};
 use super::sign_off::{self, SignOffs};
 use super::{order, pods, smoke, traffic, workload};
-use crate::api::Duration;
-use crate::api::objective::OnBurn;
-use crate::api::plan::Tier;
-use crate::api::rollout::{Change, RolloutStatus, Stage, WaitingKind};
 
 /// All that a gate may look at.
 #[derive(Debug)]

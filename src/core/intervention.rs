@@ -1,9 +1,10 @@
 //! What people command about a change: which interventions are still to be heard, and which never are.
 
+use countersign_api::intervention::InterventionAction;
+use countersign_api::rollout::Change;
+
 use super::observation::{Observation, SeenIntervention};
 use super::{reason, sign_off};
-use crate::api::intervention::InterventionAction;
-use crate::api::rollout::Change;
 
 /// Interventions for this attempt that were not heard yet, in the order in which they were made.
 #[must_use]

@@ -3,6 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use countersign_api::plan::Tier;
+use countersign_api::policy::OnScarceEvidence;
+use countersign_api::rollout::{Change, Outcome, RolloutStatus, Stage};
+use countersign_api::sign_off::{SignOffDecision, SignOffSpec};
+use countersign_api::{Duration, HASH_LABEL};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
@@ -11,11 +16,6 @@ use super::decision::{Action, Decision};
 use super::observation::{IncidentAnswer, JobEnd, Observation};
 use super::proposal::Proposal;
 use super::{checks, decide, reason, smoke};
-use crate::api::plan::Tier;
-use crate::api::policy::OnScarceEvidence;
-use crate::api::rollout::{Change, Outcome, RolloutStatus, Stage};
-use crate::api::sign_off::{SignOffDecision, SignOffSpec};
-use crate::api::{Duration, HASH_LABEL};
 
 /// A broken law: its number and what was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]

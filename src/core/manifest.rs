@@ -3,6 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use countersign_api::analysis::TemplateUse;
+use countersign_api::rollout::{Revision, RolloutStatus};
+use countersign_api::{
+    AnalysisTemplateSpec, Duration, PodTemplate, Rollout, RouteKind, RouteReference, Traffic,
+};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -12,11 +17,6 @@ use super::observation::{
 };
 use super::provenance::{change_digest, pod_template_hash, template_digest};
 use super::{checks, order, policy};
-use crate::api::analysis::TemplateUse;
-use crate::api::rollout::{Revision, RolloutStatus};
-use crate::api::{
-    AnalysisTemplateSpec, Duration, PodTemplate, Rollout, RouteKind, RouteReference, Traffic,
-};
 
 /// How long samples take to be in Prometheus, where the operator is not told otherwise.
 const LAG: Duration = Duration::seconds(30);
@@ -192,10 +192,11 @@ pub fn with_another_image(template: &PodTemplate) -> PodTemplate {
 
 #[cfg(test)]
 mod tests {
+    use countersign_api::Tier;
+    use countersign_api::policy::Difference;
+    use countersign_api::rollout::Stage;
+
     use super::*;
-    use crate::api::Tier;
-    use crate::api::policy::Difference;
-    use crate::api::rollout::Stage;
     use crate::core::decide;
     use crate::core::risk::differences;
 

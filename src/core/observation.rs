@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use countersign_api::plan::Tier;
+use countersign_api::rollout::Outcome;
+use countersign_api::run::RolloutRunSpec;
+use countersign_api::{
+    AnalysisTemplateSpec, Duration, FreezeSpec, InterventionSpec, PodTemplate, RolloutPolicySpec,
+    RolloutSpec, RolloutStatus, RouteReference, SignOffSpec,
+};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::statistics::Counts;
-use crate::api::plan::Tier;
-use crate::api::rollout::Outcome;
-use crate::api::run::RolloutRunSpec;
-use crate::api::{
-    AnalysisTemplateSpec, Duration, FreezeSpec, InterventionSpec, PodTemplate, RolloutPolicySpec,
-    RolloutSpec, RolloutStatus, RouteReference, SignOffSpec,
-};
 
 /// How long after it was written an admission policy is surely enforced.
 const ENFORCED_AFTER: SignedDuration = SignedDuration::from_secs(5);

@@ -11,6 +11,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_api::Rollout;
+use countersign_api::plan::Tier;
+use countersign_api::rollout::{Change, Outcome, RolloutStatus, Stage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -20,9 +23,6 @@ use super::observation::{Dependency, Observation, Rival};
 use super::policy::Effective;
 use super::query::shown;
 use super::{decide, reason, standing};
-use crate::api::Rollout;
-use crate::api::plan::Tier;
-use crate::api::rollout::{Change, Outcome, RolloutStatus, Stage};
 
 /// Most Rollouts that are named in a sentence.
 const MOST_NAMED: usize = 5;
@@ -419,11 +419,11 @@ fn takes_place(status: &RolloutStatus) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use countersign_api::policy::Concurrency;
+    use countersign_api::rollout::Revision;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
     use super::*;
-    use crate::api::policy::Concurrency;
-    use crate::api::rollout::Revision;
     use crate::core::policy::effective;
 
     fn second(second: i64) -> Timestamp {

@@ -8,11 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration as StdDuration;
 
+use countersign_api::Duration;
+use countersign_api::plan::{SignOffDemand, Step, Tier};
+use countersign_api::policy::TierDemands;
+use countersign_api::rollout::{Plan, Strictness};
+
 use super::policy::{self, Effective};
-use crate::api::Duration;
-use crate::api::plan::{SignOffDemand, Step, Tier};
-use crate::api::policy::TierDemands;
-use crate::api::rollout::{Plan, Strictness};
 
 /// The largest weight of a step.
 const MAX_WEIGHT: i32 = 99;
@@ -874,11 +875,11 @@ impl<'a> Around<'a> {
 
 #[cfg(test)]
 mod tests {
+    use countersign_api::policy::{OnScarceEvidence, RiskModel, Tiers};
     use proptest::collection::{btree_set, vec};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::api::policy::{OnScarceEvidence, RiskModel, Tiers};
 
     // --- Making ----------------------------------------------------------------------------------
 

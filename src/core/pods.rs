@@ -1,9 +1,10 @@
 //! How the pods of a new revision fare: why they do not start, and whether all of them crash.
 
+use countersign_api::rollout::{Change, Stage};
+
 use super::observation::{NewPods, Observation};
 use super::query::shown;
 use super::smoke;
-use crate::api::rollout::{Change, Stage};
 
 /// Longest trouble of a pod that is told, in characters.
 const MAX_TROUBLE: usize = 400;

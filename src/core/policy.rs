@@ -10,15 +10,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
-use super::observation::NamedPolicy;
-use super::plan::strictest_steps;
-use crate::api::freeze::{FreezeWindow, IncidentQuery};
-use crate::api::plan::{SignOffDemand, Tier};
-use crate::api::policy::{
+use countersign_api::freeze::{FreezeWindow, IncidentQuery};
+use countersign_api::plan::{SignOffDemand, Tier};
+use countersign_api::policy::{
     Band, Concurrency, Criticality, Factor, OnScarceEvidence, People, RiskModel, RolloutPolicy,
     RolloutPolicySpec, Thresholds, TierDemands, Tiers, Trust, TrustedKey,
 };
-use crate::api::{Check, Duration, Objective};
+use countersign_api::{Check, Duration, Objective};
+
+use super::observation::NamedPolicy;
+use super::plan::strictest_steps;
 
 /// The manifest of the policy that applies where none is installed, with the reason for each value.
 pub const BUILT_IN: &str = include_str!("built_in_policy.yaml");
@@ -92,7 +93,8 @@ pub fn governs(
     namespace_labels: &BTreeMap<String, String>,
     rollout_labels: &BTreeMap<String, String>,
 ) -> bool {
-    let selected = |selector: &Option<crate::api::Selector>, labels: &BTreeMap<String, String>| {
+    let selected = |selector: &Option<countersign_api::Selector>,
+                    labels: &BTreeMap<String, String>| {
         selector
             .as_ref()
             .is_none_or(|selector| selector.matches(labels))
@@ -596,15 +598,15 @@ fn rising(tiers: &Tiers) -> Tiers {
 /// Policies of every shape, also such as the API server would refuse.
 #[cfg(test)]
 pub(super) mod arbitrary {
+    use countersign_api::plan::Step;
+    use countersign_api::policy::{Difference, Floor};
+    use countersign_api::{Analysis, Preset};
     use proptest::collection::{btree_map, vec};
     use proptest::option::of;
     use proptest::prelude::*;
     use proptest::sample::select;
 
     use super::*;
-    use crate::api::plan::Step;
-    use crate::api::policy::{Difference, Floor};
-    use crate::api::{Analysis, Preset};
 
     fn points() -> impl Strategy<Value = f64> {
         (-20_i32..=120).prop_map(|points| f64::from(points) / 2.0)
@@ -808,13 +810,13 @@ pub(super) mod arbitrary {
     reason = "no number is computed: each is one of those given"
 )]
 mod tests {
+    use countersign_api::Selector;
+    use countersign_api::plan::Step;
+    use countersign_api::policy::{Difference, Floor};
     use proptest::prelude::*;
     use serde_json::Value;
 
     use super::*;
-    use crate::api::Selector;
-    use crate::api::plan::Step;
-    use crate::api::policy::{Difference, Floor};
 
     fn policy(name: &str, spec: &str) -> NamedPolicy {
         let spec = serde_saphyr::from_str(spec).unwrap();
@@ -847,7 +849,7 @@ mod tests {
 
         // Read as plain data, so that an empty list counts as named.
         let written: Value = serde_saphyr::from_str(BUILT_IN).unwrap();
-        let crd = serde_json::to_value(&crate::api::crds()[1]).unwrap();
+        let crd = serde_json::to_value(&countersign_api::crds()[1]).unwrap();
         let members = |of: &Value, path: &str| -> BTreeSet<String> {
             let members = of.pointer(path).and_then(Value::as_object);
             members

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use countersign_api::Preset;
+use countersign_api::analysis::BucketUnit;
 use serde::Deserialize;
-
-use crate::api::Preset;
-use crate::api::analysis::BucketUnit;
 
 /// What a preset asks for. Its queries have placeholders, as those of a check have.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -1,5 +1,10 @@
 //! What a Rollout's spec asks for at this moment, and what the policies say to it.
 
+use countersign_api::plan::Tier;
+use countersign_api::policy::Difference;
+use countersign_api::rollout::{Outcome, Plan};
+use countersign_api::{PodTemplate, RouteKind};
+
 use super::adoption;
 use super::attestation;
 use super::checks::{self, Checks};
@@ -8,10 +13,6 @@ use super::plan;
 use super::policy::{self, Effective};
 use super::provenance::{self, Provenance};
 use super::risk::{self, Facts, Risk};
-use crate::api::plan::Tier;
-use crate::api::policy::Difference;
-use crate::api::rollout::{Outcome, Plan};
-use crate::api::{PodTemplate, RouteKind};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -189,13 +190,13 @@ fn stable_template(observation: &Observation) -> Option<&PodTemplate> {
 
 #[cfg(test)]
 mod tests {
+    use countersign_api::PROVENANCE_PREFIX;
+    use countersign_api::policy::{Trust, TrustedKey};
     use proptest::prelude::*;
     use proptest::sample::select;
     use serde_json::json;
 
     use super::*;
-    use crate::api::PROVENANCE_PREFIX;
-    use crate::api::policy::{Trust, TrustedKey};
     use crate::core::attestation::{Statement, public_key_pem};
     use crate::core::provenance::State;
 

@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fmt::Write as _;
 
+use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::attestation;
-use crate::api::{PROVENANCE_PREFIX, PodTemplate};
 
 /// The annotations that are read, without their prefix.
 pub const KEYS: [&str; 17] = [

@@ -16,13 +16,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use countersign_api::analysis::{BucketUnit, Latency};
+use countersign_api::template::{Argument, ArgumentType};
+use countersign_api::{Check, Duration, Metric, Objective};
+
 use super::observation::Uncounted;
 use super::preset;
 use super::promql::{self, Kind};
 use super::statistics::Counts;
-use crate::api::analysis::{BucketUnit, Latency};
-use crate::api::template::{Argument, ArgumentType};
-use crate::api::{Check, Duration, Metric, Objective};
 
 /// Most characters of a query before its placeholders are filled in; as in the schema. It bounds
 /// how deep an expression nests, and with it the parser's stack.
@@ -985,7 +986,7 @@ mod tests {
         assert_eq!(parts(&long), 16);
         assert!(parse(&long).is_ok());
     }
-    use crate::api::Preset;
+    use countersign_api::Preset;
 
     const WINDOW: Duration = Duration::seconds(15);
     const ARM: Arm<'_> = Arm {

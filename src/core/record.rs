@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use countersign_api::PROVENANCE_PREFIX;
+use countersign_api::rollout::Change;
+use countersign_api::run::{Progress, RecordedProvenance, RecordedRisk, RolloutRunSpec};
+
 use super::decision::Record;
 use super::name;
 use super::observation::Observation;
 use super::proposal::Proposal;
 use super::reason;
-use crate::api::PROVENANCE_PREFIX;
-use crate::api::rollout::Change;
-use crate::api::run::{Progress, RecordedProvenance, RecordedRisk, RolloutRunSpec};
 
 /// Longest name of a run, which leaves room for the suffix of its Events.
 const MAX_NAME: usize = 220;

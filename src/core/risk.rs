@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_api::plan::Tier;
+use countersign_api::policy::{Criticality, Difference, Factor, Floor, RiskModel, Thresholds};
+use countersign_api::run::Contribution;
 use serde::Serialize;
 
 pub use super::differences::differences;
 use super::policy::{self, CRITICAL};
 use super::provenance::{Contributor, Provenance, Review, State, TestResult, shown};
-use crate::api::plan::Tier;
-use crate::api::policy::{Criticality, Difference, Factor, Floor, RiskModel, Thresholds};
-use crate::api::run::Contribution;
 
 /// What the controller sees for itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -452,13 +452,13 @@ fn name_of(key: impl Serialize) -> String {
     reason = "these numbers have at most two decimals and are rounded to them"
 )]
 mod tests {
+    use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
     use proptest::option::of;
     use proptest::prelude::*;
     use proptest::sample::{select, subsequence};
     use serde_json::json;
 
     use super::*;
-    use crate::api::{PROVENANCE_PREFIX, PodTemplate};
     use crate::core::observation::NamedPolicy;
     use crate::core::policy::{arbitrary, built_in};
     use crate::core::provenance::{Agent, Identity};
@@ -671,7 +671,7 @@ mod tests {
                 .keys()
                 .map(|factor| (*factor, 0.0))
                 .collect(),
-            size: vec![crate::api::policy::Band {
+            size: vec![countersign_api::policy::Band {
                 from: 0,
                 points: 0.0,
             }],

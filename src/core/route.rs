@@ -4,11 +4,11 @@
 //! `rules` and `backendRefs` are atomic lists: to apply one weight would take over every neighbour's
 //! rule. So each weight is patched at its place, after a test that what stands there is what was seen.
 
+use countersign_api::HASH_LABEL;
+use countersign_api::traffic::{RouteKind, Subsets, Testers};
 use serde_json::{Map, Value, json};
 
 use super::observation::RouteObject;
-use crate::api::HASH_LABEL;
-use crate::api::traffic::{RouteKind, Subsets, Testers};
 
 /// What tells the two sides of a split apart.
 #[derive(Clone, Copy, Debug)]
@@ -1205,7 +1205,7 @@ mod tests {
         let found = rules(RouteKind::HTTPRoute, &route, &[], SIDES).unwrap();
         let who = Testers {
             headers: vec![],
-            cookie: Some(crate::api::traffic::CookieMatch {
+            cookie: Some(countersign_api::traffic::CookieMatch {
                 name: "beta".into(),
                 value: "yes".into(),
             }),
@@ -1235,7 +1235,7 @@ mod tests {
                 "matches": matches, "backendRefs": [backend("web", 100), backend("web-canary", 0)],
             }] }));
             let found = rules(RouteKind::HTTPRoute, &route, &[], SIDES).unwrap();
-            let mark = crate::api::traffic::HeaderMatch {
+            let mark = countersign_api::traffic::HeaderMatch {
                 name: "X-User".into(),
                 value: "anna".into(),
             };

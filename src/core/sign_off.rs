@@ -6,16 +6,16 @@
 
 use std::collections::BTreeSet;
 
+use countersign_api::plan::SignOffDemand;
+use countersign_api::policy::People;
+use countersign_api::rollout::{Barred, Change, Plan};
+use countersign_api::sign_off::SignOffDecision;
 use k8s_openapi::jiff::Timestamp;
 
 use super::observation::{Observation, SeenSignOff};
 use super::proposal::Proposal;
 use super::provenance::{Identity, Provenance};
 use super::reason;
-use crate::api::plan::SignOffDemand;
-use crate::api::policy::People;
-use crate::api::rollout::{Barred, Change, Plan};
-use crate::api::sign_off::SignOffDecision;
 
 /// Longest name of a user that a sign-off can hold, in characters.
 const LONGEST_USER: usize = 253;

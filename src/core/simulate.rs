@@ -5,6 +5,8 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_api::rollout::Outcome;
+use countersign_api::{Check, PodTemplate, RouteKind};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -16,8 +18,6 @@ use super::observation::{
 use super::proposal::Proposal;
 use super::statistics::Counts;
 use super::{analysis, checks, decide, reason};
-use crate::api::rollout::Outcome;
-use crate::api::{Check, PodTemplate, RouteKind};
 
 /// What Prometheus would answer for one window: its end and the canary's share of the traffic
 /// (fraction) in, an outcome out.
@@ -234,7 +234,7 @@ impl World {
                 if let Some(Some(service)) = self.observation.services.get_mut(service) {
                     service
                         .selector
-                        .insert(crate::api::HASH_LABEL.into(), hash.clone());
+                        .insert(countersign_api::HASH_LABEL.into(), hash.clone());
                 }
             }
             Action::DeleteReplicaSet { replica_set } => {
@@ -271,7 +271,7 @@ impl World {
             }
             Action::ReleaseService { service } => {
                 if let Some(Some(service)) = self.observation.services.get_mut(service) {
-                    service.selector.remove(crate::api::HASH_LABEL);
+                    service.selector.remove(countersign_api::HASH_LABEL);
                 }
                 self.observation.former_services.remove(service);
             }
@@ -397,7 +397,10 @@ impl World {
                 .sum::<i32>()
         };
         let endpoints = observation.services.iter().filter_map(|(name, service)| {
-            let hash = service.as_ref()?.selector.get(crate::api::HASH_LABEL)?;
+            let hash = service
+                .as_ref()?
+                .selector
+                .get(countersign_api::HASH_LABEL)?;
             let ready = Some((hash.clone(), available(hash))).filter(|(_, ready)| *ready > 0);
             Some((name.clone(), ready.into_iter().collect()))
         });
@@ -642,7 +645,7 @@ fn belief(observation: &Observation) -> Belief {
             let service = name.and_then(|name| observation.services.get(name)?.as_ref());
             // Before a first revision is stable, a Service selects whatever was there.
             let selects =
-                service.is_some_and(|it| it.selector.contains_key(crate::api::HASH_LABEL));
+                service.is_some_and(|it| it.selector.contains_key(countersign_api::HASH_LABEL));
             let sends = selects && weight > Some(0);
             used.extend(name.filter(|_| sends).map(ToOwned::to_owned));
         }

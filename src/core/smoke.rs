@@ -7,6 +7,8 @@
 //! Invariant: only a Job that has succeeded lets a change go on. Whatever else becomes of it holds,
 //! and ends in a rollback: by its failure, its own deadline, or [`deadline`].
 
+use countersign_api::rollout::{Change, RolloutStatus, Stage};
+use countersign_api::{Duration, HASH_LABEL, NEVER_SERVES, PodTemplate, Smoke};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
@@ -17,8 +19,6 @@ use super::name;
 use super::observation::{ContainerFailure, Job, JobEnd, Observation};
 use super::query::shown;
 use super::reason;
-use crate::api::rollout::{Change, RolloutStatus, Stage};
-use crate::api::{Duration, HASH_LABEL, NEVER_SERVES, PodTemplate, Smoke};
 
 /// An image that stands for the one under test.
 pub const IMAGE: &str = "{{image}}";
@@ -326,13 +326,14 @@ fn tail(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use countersign_api::rollout::SmokeProgress;
+
     use super::*;
-    use crate::api::rollout::SmokeProgress;
     use crate::core::manifest::{Surroundings, observe, with_another_image};
 
     /// A Rollout with a smoke check, and its change right before the first step.
     fn waiting(smoke: &Value) -> (Observation, Change) {
-        let rollout: crate::api::Rollout = serde_json::from_value(json!({
+        let rollout: countersign_api::Rollout = serde_json::from_value(json!({
             "apiVersion": "countersign.dev/v1alpha1", "kind": "Rollout",
             "metadata": { "name": "shop", "namespace": "team", "uid": "uid" },
             "spec": {

@@ -2,6 +2,9 @@
 //!
 //! Everything here follows from the state; nothing is decided on it.
 
+use countersign_api::rollout::{
+    Change, CheckEvidence, CheckVerdict, Outcome, Phase, RolloutStatus, Stage,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -11,9 +14,6 @@ use super::proposal::Proposal;
 use super::provenance::State;
 use super::query::shown;
 use super::{adoption, decide, reason, replicas, sign_off, summary, traffic, workload};
-use crate::api::rollout::{
-    Change, CheckEvidence, CheckVerdict, Outcome, Phase, RolloutStatus, Stage,
-};
 
 /// How often evidence alone, without a transition, is written to the status.
 const REFRESH: SignedDuration = SignedDuration::from_mins(1);

@@ -23,7 +23,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use crate::api::evidence::{Counts, EProcess};
+pub use countersign_api::evidence::{Counts, EProcess};
 
 /// How much worse than the tolerated rate the alternatives of [`Test::RollBack`] and
 /// [`Test::Ceiling`] are: near 1 for slow leaks, 100 for a canary that fails outright.
@@ -44,12 +44,17 @@ const LN_E_LIMIT: f64 = 1e9;
 /// Fewest windows from which [`dispersion`] is estimated.
 const DISPERSION_WINDOWS: f64 = 30.0;
 
-impl Counts {
+/// What can be asked of [`Counts`].
+pub trait CountsExt {
     /// Whether these can be counts: finite, not negative, and no more errors than requests.
     ///
     /// Counts that are not usable move no [`EProcess`] whose [`Test`] reads them.
     #[must_use]
-    pub fn is_usable(self) -> bool {
+    fn is_usable(&self) -> bool;
+}
+
+impl CountsExt for Counts {
+    fn is_usable(&self) -> bool {
         (0.0..=LARGEST_COUNT).contains(&self.requests)
             && (0.0..=self.requests).contains(&self.errors)
     }
@@ -68,7 +73,7 @@ pub struct Tolerance {
 }
 
 impl Tolerance {
-    fn is_usable(self) -> bool {
+    fn is_usable(&self) -> bool {
         (1.0..=f64::MAX).contains(&self.ratio) && (0.0..=1.0).contains(&self.difference)
     }
 }
@@ -175,14 +180,11 @@ impl Test {
     }
 }
 
-impl EProcess {
+/// How an [`EProcess`] starts, learns and is read.
+pub trait EProcessExt {
     /// No evidence yet: E = 1.
     #[must_use]
-    pub fn start(test: Test) -> Self {
-        Self {
-            ln_e: vec![0.0; test.multiples().len()],
-        }
-    }
+    fn start(test: Test) -> Self;
 
     /// Folds in one window, disjoint from all earlier ones.
     ///
@@ -192,7 +194,31 @@ impl EProcess {
     ///
     /// A persisted state that does not fit the test (wrong number of entries, not finite) counts as
     /// none: the process starts anew with this window.
-    pub fn observe(&mut self, test: Test, canary: Counts, stable: Counts, dispersion: f64) {
+    fn observe(&mut self, test: Test, canary: Counts, stable: Counts, dispersion: f64);
+
+    /// Adds `share` of fresh evidence (E = 1) to that gathered so far, so that a regression which
+    /// begins now does not first have to win back what healthy windows took.
+    ///
+    /// The sum of a process and of shares that start later is a non-negative supermartingale too; its
+    /// start is 1 plus all shares, by which the threshold must be raised.
+    fn rearm(&mut self, share: f64);
+
+    /// `ln E`, in nats: the logarithm of the mean e-value of the alternatives. The null hypothesis
+    /// is rejected at level `alpha` the first time this is at least `-ln(alpha)`.
+    ///
+    /// Always finite; 0 (no evidence) for a state that is empty or not finite.
+    #[must_use]
+    fn ln_value(&self) -> f64;
+}
+
+impl EProcessExt for EProcess {
+    fn start(test: Test) -> Self {
+        Self {
+            ln_e: vec![0.0; test.multiples().len()],
+        }
+    }
+
+    fn observe(&mut self, test: Test, canary: Counts, stable: Counts, dispersion: f64) {
         let multiples = test.multiples();
         // Starting anew rather than an error: it happens after an upgrade that changes the
         // alternatives, and must not leave a rollout stuck until a person edits its status. It is
@@ -210,24 +236,14 @@ impl EProcess {
         }
     }
 
-    /// Adds `share` of fresh evidence (E = 1) to that gathered so far, so that a regression which
-    /// begins now does not first have to win back what healthy windows took.
-    ///
-    /// The sum of a process and of shares that start later is a non-negative supermartingale too; its
-    /// start is 1 plus all shares, by which the threshold must be raised.
-    pub fn rearm(&mut self, share: f64) {
+    fn rearm(&mut self, share: f64) {
         for sum in &mut self.ln_e {
             let (high, low) = (sum.max(share.ln()), sum.min(share.ln()));
             *sum = finite_or_zero(high + (low - high).exp().ln_1p());
         }
     }
 
-    /// `ln E`, in nats: the logarithm of the mean e-value of the alternatives. The null hypothesis
-    /// is rejected at level `alpha` the first time this is at least `-ln(alpha)`.
-    ///
-    /// Always finite; 0 (no evidence) for a state that is empty or not finite.
-    #[must_use]
-    pub fn ln_value(&self) -> f64 {
+    fn ln_value(&self) -> f64 {
         ln_mean(&self.ln_e)
     }
 }

@@ -1,10 +1,11 @@
 //! The evidence of a check in words and numbers, for people. Nothing is decided by it.
 
+use countersign_api::rollout::{Change, CheckEvidence, CheckSummary, CheckVerdict, Evidence, Rate};
+use countersign_api::{Check, Metric};
+
 use super::analysis::{self, Finding, Wrong};
 use super::confidence;
-use super::statistics::{self, Counts, EProcess};
-use crate::api::rollout::{Change, CheckEvidence, CheckSummary, CheckVerdict, Evidence, Rate};
-use crate::api::{Check, Metric};
+use super::statistics::{self, Counts, EProcess, EProcessExt};
 
 /// What a check amounts to.
 #[must_use]

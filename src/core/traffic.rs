@@ -14,6 +14,8 @@
 
 use std::collections::BTreeSet;
 
+use countersign_api::rollout::{Change, RolloutStatus, Split, Stage};
+use countersign_api::traffic::RouteKind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -23,8 +25,6 @@ use super::observation::{Absence, Observation, Route, RouteObject};
 use super::replicas::{self, Limits, Present, Share};
 use super::route::{self, Acceptance, Sides};
 use super::{name, reason, workload};
-use crate::api::rollout::{Change, RolloutStatus, Split, Stage};
-use crate::api::traffic::RouteKind;
 
 /// Longest name of a route.
 const MAX_NAME: usize = 253;
@@ -261,7 +261,7 @@ fn side_is_ready(
     observation: &Observation,
     hash: &str,
     needed: i32,
-    service: impl Fn(&crate::api::rollout::CanaryStrategy) -> Option<&String>,
+    service: impl Fn(&countersign_api::rollout::CanaryStrategy) -> Option<&String>,
 ) -> bool {
     let Some(name) = service(&observation.spec.strategy.canary) else {
         return true; // told apart by subsets

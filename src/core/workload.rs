@@ -1,5 +1,7 @@
 //! From a status to the ReplicaSets and Services that it asks for.
 
+use countersign_api::rollout::{Change, RolloutStatus, Stage};
+use countersign_api::{HASH_LABEL, Step};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::adoption;
@@ -9,8 +11,6 @@ use super::observation::{Observation, ReplicaSet};
 use super::proposal::Proposal;
 use super::replicas::{self, Limits, Next, Pods, Present, Share, Split};
 use super::{reason, traffic};
-use crate::api::rollout::{Change, RolloutStatus, Stage};
-use crate::api::{HASH_LABEL, Step};
 
 /// How long somebody who keeps scaling a ReplicaSet waits for an answer.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(5);

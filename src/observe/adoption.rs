@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use countersign_api::{
+    GROUP, HASH_LABEL, KEEP_FINALIZER, MANAGED_BY_LABEL, PROVENANCE_PREFIX, PodTemplate,
+    ROLLOUT_UID_LABEL, Rollout, Selector, TEMPLATE_DIGEST_ANNOTATION,
+};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Namespace;
@@ -17,10 +21,6 @@ use super::cluster::Observer;
 use super::reads::Reads;
 use super::replica_sets::as_recorded;
 use super::watches::{self, Claim, Trigger};
-use crate::api::{
-    GROUP, HASH_LABEL, KEEP_FINALIZER, MANAGED_BY_LABEL, PROVENANCE_PREFIX, PodTemplate,
-    ROLLOUT_UID_LABEL, Rollout, Selector, TEMPLATE_DIGEST_ANNOTATION,
-};
 use crate::api_server::sentence;
 use crate::core::observation::{Autoscaler, Farewell, Observation, Unusable, Workload};
 use crate::core::{adoption, provenance};

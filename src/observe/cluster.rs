@@ -3,6 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use countersign_api::rollout::Change;
+use countersign_api::{
+    AnalysisTemplate, AnalysisTemplateSpec, HASH_LABEL, PodTemplate, ROLLOUT_UID_LABEL, Rollout,
+    RolloutPolicy, RolloutRun, RolloutStatus,
+};
 use k8s_openapi::api::core::v1::{Namespace, Service as ApiService};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
@@ -15,11 +20,6 @@ use super::order::{Turn, Turns};
 use super::prometheus::{Arm, Ask, Prometheus};
 use super::reads::Reads;
 use super::watches::{Caches, Claim};
-use crate::api::rollout::Change;
-use crate::api::{
-    AnalysisTemplate, AnalysisTemplateSpec, HASH_LABEL, PodTemplate, ROLLOUT_UID_LABEL, Rollout,
-    RolloutPolicy, RolloutRun, RolloutStatus,
-};
 use crate::api_server::sentence;
 use crate::core::checks::Checks;
 use crate::core::decide;

@@ -1,5 +1,7 @@
 //! Jobs of smoke checks, and what their pods say of how they failed or why they do not start.
 
+use countersign_api::ROLLOUT_UID_LABEL;
+use countersign_api::rollout::Change;
 use k8s_openapi::api::batch::v1::Job as ApiJob;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::ListParams;
@@ -8,8 +10,6 @@ use kube::{Api, ResourceExt};
 use super::cluster::Observer;
 use super::pods::{containers, failures, is_controlled_by, trouble};
 use super::reads::{Reads, tried};
-use crate::api::ROLLOUT_UID_LABEL;
-use crate::api::rollout::Change;
 use crate::api_server::sentence;
 use crate::core::observation::{Job, JobEnd};
 use crate::core::{Observation, smoke};

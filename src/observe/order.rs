@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use countersign_api::plan::Tier;
+use countersign_api::rollout::{RolloutStatus, Stage};
+use countersign_api::{Rollout, RolloutPolicySpec};
 use futures::future::join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -23,9 +26,6 @@ use super::cluster::Observer;
 use super::people::in_time;
 use super::reads::{Reads, tried};
 use super::watches::{Claim, Trigger};
-use crate::api::plan::Tier;
-use crate::api::rollout::{RolloutStatus, Stage};
-use crate::api::{Rollout, RolloutPolicySpec};
 use crate::api_server::sentence;
 use crate::core::observation::{Dependency, Rival};
 use crate::core::order::{self, Reach};
@@ -261,10 +261,10 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use countersign_api::rollout::Change;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::api::rollout::Change;
 
     fn stands(change: &Value, waiting_for: &str) -> Option<(Tier, Option<Timestamp>)> {
         let contender = json!({

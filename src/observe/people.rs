@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use countersign_api::{Freeze, Intervention, SignOff};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::{DeserializeGuard, ObjectMeta};
@@ -13,7 +14,6 @@ use serde::de::DeserializeOwned;
 
 use super::cluster::Observer;
 use super::reads;
-use crate::api::{Freeze, Intervention, SignOff};
 use crate::api_server::sentence;
 use crate::core::observation::{
     Admission, IncidentAnswer, NamedFreeze, Observation, SeenIntervention, SeenSignOff,

@@ -1,5 +1,7 @@
 //! What pods say of why they do not start or how they have failed.
 
+use countersign_api::HASH_LABEL;
+use countersign_api::rollout::Stage;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -7,8 +9,6 @@ use kube::{Api, ResourceExt};
 use super::cluster::Observer;
 use super::people::in_time;
 use super::reads::tried;
-use crate::api::HASH_LABEL;
-use crate::api::rollout::Stage;
 use crate::core::Observation;
 use crate::core::observation::{ContainerFailure, NewPods, ReplicaSet};
 

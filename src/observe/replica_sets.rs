@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use countersign_api::{
+    ASKED_ANNOTATION, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION,
+    ROLLOUT_UID_LABEL, Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
+};
 use k8s_openapi::api::apps::v1::ReplicaSet as ApiReplicaSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::core::DynamicObject;
@@ -9,10 +13,6 @@ use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 use super::cluster::Observer;
-use crate::api::{
-    ASKED_ANNOTATION, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION,
-    ROLLOUT_UID_LABEL, Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
-};
 use crate::core::observation::ReplicaSet;
 
 /// What was found.

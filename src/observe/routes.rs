@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use countersign_api::traffic::{ISTIO, RouteKind, RouteReference};
+use countersign_api::{MANAGER, Rollout};
 use futures::future::join_all;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
@@ -11,8 +13,6 @@ use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 use super::cluster::Observer;
-use crate::api::traffic::{ISTIO, RouteKind, RouteReference};
-use crate::api::{MANAGER, Rollout};
 use crate::api_server::sentence;
 use crate::core::Observation;
 use crate::core::observation::{Absence, ReplicaSet, Route, RouteObject};
@@ -247,10 +247,10 @@ fn revision(pod: &str, sets: &[ReplicaSet]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use countersign_api::PodTemplate;
     use serde_json::json;
 
     use super::*;
-    use crate::api::PodTemplate;
 
     fn set(name: &str, hash: &str) -> ReplicaSet {
         ReplicaSet {

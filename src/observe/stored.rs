@@ -1,12 +1,12 @@
 //! A Rollout whose stored status holds what this build does not know: that of a newer build, or of somebody
 //! who got past admission.
 
+use countersign_api::{Rollout, RolloutStatus};
 use kube::Api;
 use kube::core::{ApiResource, DynamicObject};
 use serde_json::{Map, Value};
 
 use super::cluster::Observer;
-use crate::api::{Rollout, RolloutStatus};
 
 /// What can be done without: the first three follow from the rest, and a change begins anew.
 const DISPENSABLE: [&str; 4] = ["phase", "tier", "conditions", "change"];

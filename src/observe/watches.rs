@@ -19,6 +19,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_api::{
+    Freeze, Intervention, MANAGED_BY_LABEL, MANAGER, Rollout, RolloutPolicy, RouteKind, Selector,
+    SignOff,
+};
 use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
@@ -35,10 +39,6 @@ use tokio::sync::mpsc;
 
 use super::adoption::Deployments;
 use super::routes;
-use crate::api::{
-    Freeze, Intervention, MANAGED_BY_LABEL, MANAGER, Rollout, RolloutPolicy, RouteKind, Selector,
-    SignOff,
-};
 use crate::core::reason;
 use crate::telemetry::Telemetry;
 

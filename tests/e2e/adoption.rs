@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use countersign::api::rollout::Outcome;
-use countersign::api::{KEEP_FINALIZER, Phase, Rollout, Tier};
+use countersign_api::rollout::Outcome;
+use countersign_api::{KEEP_FINALIZER, Phase, Rollout, Tier};
 use countersign_cluster::{Load, wait_for};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;

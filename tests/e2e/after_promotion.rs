@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use countersign::api::rollout::Outcome;
-use countersign::api::{Phase, Rollout};
 use countersign::observe::clock;
+use countersign_api::rollout::Outcome;
+use countersign_api::{Phase, Rollout};
 use countersign_cluster::{LoadReport, wait_for};
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! Bad input is refused at admission or named in a condition; what runs keeps running.
 
-use countersign::api::{Phase, RolloutPolicy};
+use countersign_api::{Phase, RolloutPolicy};
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -184,7 +184,7 @@ async fn a_name_as_long_as_a_name_may_be_is_staged_like_any_other() {
         manifest
     };
     scene.apply_manifest(&manifest("v1")).await;
-    let is_stable = |rollout: &countersign::api::Rollout| phase(rollout) == Phase::Stable;
+    let is_stable = |rollout: &countersign_api::Rollout| phase(rollout) == Phase::Stable;
     scene
         .until(&long, "the first revision serves", is_stable)
         .await;
@@ -192,7 +192,7 @@ async fn a_name_as_long_as_a_name_may_be_is_staged_like_any_other() {
     let run = scene.outcome(&long).await;
     assert!(crate::support::ended(
         &run,
-        countersign::api::rollout::Outcome::Promoted
+        countersign_api::rollout::Outcome::Promoted
     ));
 }
 
@@ -290,7 +290,7 @@ async fn a_missing_service_holds_the_change_until_it_appears() {
     scene.service("not-there", "shop").await;
     assert!(crate::support::ended(
         &scene.outcome(&next).await,
-        countersign::api::rollout::Outcome::Promoted
+        countersign_api::rollout::Outcome::Promoted
     ));
 }
 
@@ -429,7 +429,7 @@ async fn an_annotation_of_200_kib_is_named_and_the_change_counts_as_unknown() {
         "the message is cut: {}",
         message.len()
     );
-    assert!(rollout.status.unwrap().tier >= Some(countersign::api::Tier::High));
+    assert!(rollout.status.unwrap().tier >= Some(countersign_api::Tier::High));
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! What is between a change and its pods: autoscalers, disruption budgets, quotas, and containers
 //! that do not start.
 
-use countersign::api::Phase;
-use countersign::api::Rollout;
-use countersign::api::rollout::Outcome;
+use countersign_api::Phase;
+use countersign_api::Rollout;
+use countersign_api::rollout::Outcome;
 use countersign_cluster::wait_for;
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,

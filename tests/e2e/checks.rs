@@ -1,8 +1,8 @@
 //! Checks of every kind judge a canary: templates with arguments, latency, metrics, advisory checks and
 //! checks of single steps.
 
-use countersign::api::rollout::{CheckVerdict, Outcome};
-use countersign::api::{AnalysisTemplate, Phase};
+use countersign_api::rollout::{CheckVerdict, Outcome};
+use countersign_api::{AnalysisTemplate, Phase};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};

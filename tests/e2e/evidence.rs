@@ -1,7 +1,7 @@
 //! Doubt never promotes (law 6): no data and no Prometheus hold, and the deadline decides.
 
-use countersign::api::Phase;
-use countersign::api::rollout::Outcome;
+use countersign_api::Phase;
+use countersign_api::rollout::Outcome;
 use serde_json::json;
 
 use crate::support::{App, Scene, condition, ended, phase, waits_for};

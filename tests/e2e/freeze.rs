@@ -1,8 +1,8 @@
 //! Freezes: promotions wait while an incident or a change-freeze lasts, and rollbacks never do.
 
-use countersign::api::Phase;
-use countersign::api::rollout::Outcome;
 use countersign::observe::clock;
+use countersign_api::Phase;
+use countersign_api::rollout::Outcome;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 

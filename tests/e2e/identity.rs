@@ -49,7 +49,7 @@ impl Pending {
         let app = self.app.version(version).provenance(risky());
         let before = self.change["digest"].clone();
         self.scene.apply(&app).await;
-        let seen = |rollout: &countersign::api::Rollout| {
+        let seen = |rollout: &countersign_api::Rollout| {
             let change = rollout.status.as_ref()?.change.as_ref()?;
             Some(json!({
                 "rollout": self.app.name, "rolloutUid": rollout.metadata.uid,

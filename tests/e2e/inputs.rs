@@ -5,8 +5,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use countersign::api::rollout::Outcome;
-use countersign::api::{Phase, Rollout};
+use countersign_api::rollout::Outcome;
+use countersign_api::{Phase, Rollout};
 use countersign_cluster::{Kinds, wait_for};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Service;

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use countersign::api::rollout::Outcome;
+use countersign_api::rollout::Outcome;
 use countersign_cluster::{Cluster, wait_for};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;

@@ -1,7 +1,7 @@
 //! What happens while a change is under way: crashes, newer changes, pauses.
 
-use countersign::api::rollout::Outcome;
-use countersign::api::{Phase, Rollout};
+use countersign_api::rollout::Outcome;
+use countersign_api::{Phase, Rollout};
 use kube::api::{ListParams, PostParams};
 use serde_json::json;
 

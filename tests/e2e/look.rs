@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
-use countersign::api::rollout::Outcome;
+use countersign_api::rollout::Outcome;
 use serde_json::Value;
 
 use crate::support::{App, SOON, Scene, ended};

@@ -1,7 +1,7 @@
 //! Changes of several Rollouts one after the other: what one depends on, and whose turn it is.
 
-use countersign::api::rollout::Outcome;
-use countersign::api::{Phase, Rollout};
+use countersign_api::rollout::Outcome;
+use countersign_api::{Phase, Rollout};
 use serde_json::json;
 
 use crate::sign_off::line;

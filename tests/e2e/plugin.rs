@@ -2,9 +2,9 @@
 
 use std::process::Stdio;
 
-use countersign::api::rollout::Outcome;
-use countersign::api::{Freeze, Phase};
 use countersign::observe::clock;
+use countersign_api::rollout::Outcome;
+use countersign_api::{Freeze, Phase};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::Api;
 use kube::api::PostParams;
@@ -174,7 +174,7 @@ fn slow() -> Value {
 
 /// Waits until the canary of a slow step is there.
 async fn stepping(scene: &Scene, app: &App) {
-    let there = |rollout: &countersign::api::Rollout| {
+    let there = |rollout: &countersign_api::Rollout| {
         let status = rollout.status.as_ref();
         let change = status.and_then(|status| status.change.as_ref());
         change.is_some_and(|change| change.available_at.is_some())
@@ -193,7 +193,7 @@ async fn demand_sign_off(scene: &Scene) {
             "tiers": { "low": { "signOff": demand }, "medium": { "signOff": demand }, "high": { "signOff": demand }, "critical": { "signOff": demand } },
         },
     });
-    create::<countersign::api::RolloutPolicy>(&Api::all(scene.cluster.client()), policy).await;
+    create::<countersign_api::RolloutPolicy>(&Api::all(scene.cluster.client()), policy).await;
 }
 
 #[tokio::test]
@@ -353,7 +353,7 @@ async fn a_wait_ends_by_the_outcome() {
         .await
         .exits(3)
         .err(&["has not ended within 3s"]);
-    let counted = |rollout: &countersign::api::Rollout| {
+    let counted = |rollout: &countersign_api::Rollout| {
         let status = rollout.status.as_ref();
         let change = status.and_then(|status| status.change.as_ref());
         change.is_some_and(|change| {

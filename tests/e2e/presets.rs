@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use countersign::api::Phase;
-use countersign::api::rollout::Outcome;
+use countersign_api::Phase;
+use countersign_api::rollout::Outcome;
 use countersign_cluster::{Gateway, Limits, Load};
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PostParams};

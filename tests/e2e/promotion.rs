@@ -1,7 +1,7 @@
 //! A healthy change reaches everyone by itself, in steps that suit its risk.
 
-use countersign::api::rollout::Outcome;
-use countersign::api::{Phase, Tier};
+use countersign_api::rollout::Outcome;
+use countersign_api::{Phase, Tier};
 
 use crate::support::{App, Scene, condition, ended, harmless, phase, risky, tier};
 
@@ -109,7 +109,7 @@ async fn a_high_risk_change_takes_smaller_steps_than_the_same_change_at_low_risk
         high.spec.risk
     );
     assert!(ended(&low, Outcome::Promoted) && ended(&high, Outcome::Promoted));
-    let weights = |run: &countersign::api::RolloutRun| {
+    let weights = |run: &countersign_api::RolloutRun| {
         run.spec
             .plan
             .steps

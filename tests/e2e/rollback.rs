@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use countersign::api::Phase;
-use countersign::api::rollout::Outcome;
+use countersign_api::Phase;
+use countersign_api::rollout::Outcome;
 use countersign_cluster::wait_for;
 use serde_json::json;
 

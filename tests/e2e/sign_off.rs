@@ -3,9 +3,9 @@
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
 
-use countersign::api::rollout::{Outcome, Transition};
-use countersign::api::{Phase, Rollout, RolloutRun, Tier};
 use countersign::observe::clock;
+use countersign_api::rollout::{Outcome, Transition};
+use countersign_api::{Phase, Rollout, RolloutRun, Tier};
 use countersign_cluster::{Load, wait_for};
 use futures::FutureExt as _;
 use k8s_openapi::jiff::Timestamp;

@@ -3,8 +3,8 @@
 //! No kubelet runs these pods, so the tests end them in its place, by what it would write to their
 //! status.
 
-use countersign::api::Phase;
-use countersign::api::rollout::Outcome;
+use countersign_api::Phase;
+use countersign_api::rollout::Outcome;
 use countersign_cluster::wait_for;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use countersign::api::rollout::Outcome;
-use countersign::api::{Phase, Rollout, RolloutPolicy, RolloutRun, Tier};
 use countersign::observe::clock;
+use countersign_api::rollout::Outcome;
+use countersign_api::{Phase, Rollout, RolloutPolicy, RolloutRun, Tier};
 use countersign_cluster::{Cluster, Limits, Load, wait_for};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -264,7 +264,7 @@ impl Scene {
     /// Whether a user may do this with a resource of ours, such as `rollouts` or `rollouts/status`,
     /// in the scene's namespace.
     pub async fn may(&self, user: &str, verb: &str, resource: &str) -> bool {
-        self.may_of(countersign::api::GROUP, user, verb, resource)
+        self.may_of(countersign_api::GROUP, user, verb, resource)
             .await
     }
 
@@ -308,7 +308,7 @@ impl Scene {
     async fn until_in_force(&self, user: &str, namespace: Option<&str>, rules: &[PolicyRule]) {
         for rule in rules.iter().filter(|rule| is_ours(rule)) {
             let attributes = json!({
-                "group": countersign::api::GROUP, "namespace": namespace, "verb": rule.verbs[0],
+                "group": countersign_api::GROUP, "namespace": namespace, "verb": rule.verbs[0],
                 "resource": rule.resources.as_ref().unwrap()[0].split('/').next(),
                 "subresource": rule.resources.as_ref().unwrap()[0].split('/').nth(1),
                 "name": rule.resource_names.as_ref().map(|names| &names[0]),
@@ -405,7 +405,7 @@ pub async fn make_service(cluster: &Cluster, namespace: &str, name: &str, app: &
 }
 
 fn is_ours(rule: &PolicyRule) -> bool {
-    let group = countersign::api::GROUP.to_owned();
+    let group = countersign_api::GROUP.to_owned();
     rule.api_groups
         .as_ref()
         .is_some_and(|groups| groups.contains(&group))

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use countersign::api::Rollout;
-use countersign::api::rollout::Outcome;
+use countersign_api::Rollout;
+use countersign_api::rollout::Outcome;
 use countersign_cluster::wait_for;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
@@ -215,7 +215,7 @@ async fn law_4_a_stable_service_without_routes_keeps_its_pods_until_it_moves() {
         let status = rollout.status.as_ref();
         let stable = status.and_then(|it| it.stable.as_ref());
         let spec = countersign::core::provenance::template_digest(&rollout.spec.template);
-        let settled = crate::support::phase(rollout) == countersign::api::Phase::Stable;
+        let settled = crate::support::phase(rollout) == countersign_api::Phase::Stable;
         settled && stable.is_some_and(|it| it.template_digest == spec)
     };
     scene
@@ -361,7 +361,7 @@ async fn a_rollout_deleted_without_its_pods_and_made_anew_adopts_them() {
     scene.apply(&app).await;
     let rollout = scene
         .until(&app, "the Rollout is stable", |rollout| {
-            crate::support::phase(rollout) == countersign::api::Phase::Stable
+            crate::support::phase(rollout) == countersign_api::Phase::Stable
         })
         .await;
     let after = sets(&scene).await;
@@ -402,7 +402,7 @@ async fn only_as_many_old_revisions_and_records_are_kept_as_asked_for() {
         scene.apply(&next).await;
         scene
             .until(&next, "it is stable", |rollout| {
-                crate::support::phase(rollout) == countersign::api::Phase::Stable
+                crate::support::phase(rollout) == countersign_api::Phase::Stable
                     && rollout
                         .status
                         .as_ref()

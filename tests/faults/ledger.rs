@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use countersign::api::rollout::{Change, Outcome, RolloutStatus, Stage};
-use countersign::api::{
+use countersign_api::rollout::{Change, Outcome, RolloutStatus, Stage};
+use countersign_api::{
     CHANGED_BY_ANNOTATION, HASH_LABEL, REVISION_ANNOTATION, Rollout, SignOffDecision, SignOffSpec,
 };
 use countersign_cluster::Cluster;

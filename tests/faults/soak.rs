@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use countersign::api::{Phase, Rollout};
+use countersign_api::{Phase, Rollout};
 use countersign_cluster::{Cluster, Fault, Limits, Load, Replica, wait_for};
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::api::rollout::{Change, Stage};
-use countersign::api::{Phase, Rollout, RolloutPolicy};
+use countersign_api::rollout::{Change, Stage};
+use countersign_api::{Phase, Rollout, RolloutPolicy};
 use countersign_cluster::{
     Asked, Cluster, Fault, Gateway, Kinds, Limits, Load, LoadReport, Plan, Replica, ReplicaPlan,
     wait_for,

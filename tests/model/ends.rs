@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use countersign::api::HASH_LABEL;
-use countersign::api::rollout::{Outcome, Stage};
+use countersign_api::HASH_LABEL;
+use countersign_api::rollout::{Outcome, Stage};
 
 use crate::Setup;
 use crate::oracle;

@@ -26,13 +26,13 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
-use countersign::api::freeze::{FreezeAction, FreezeSpec};
-use countersign::api::intervention::InterventionAction;
-use countersign::api::rollout::{Outcome, Stage};
-use countersign::api::sign_off::SignOffDecision;
-use countersign::api::{CHANGED_BY_ANNOTATION, RouteReference, Traffic};
 use countersign::core::Observation;
 use countersign::core::observation::{NamedFreeze, NamedPolicy, Route, RouteObject, Service};
+use countersign_api::freeze::{FreezeAction, FreezeSpec};
+use countersign_api::intervention::InterventionAction;
+use countersign_api::rollout::{Outcome, Stage};
+use countersign_api::sign_off::SignOffDecision;
+use countersign_api::{CHANGED_BY_ANNOTATION, RouteReference, Traffic};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 use stateright::{Checker, Model, Property};
@@ -594,7 +594,7 @@ fn first(setup: &Setup) -> Observation {
     seen
 }
 
-fn smoke() -> countersign::api::Smoke {
+fn smoke() -> countersign_api::Smoke {
     let template = json!({ "spec": { "containers": [{ "name": "smoke", "image": "{{image}}" }] } });
     serde_json::from_value(json!({ "timeout": "1m", "template": template })).unwrap()
 }

@@ -1,12 +1,12 @@
 //! Laws 1 to 8 of what was done, read off the world before and after it. Nothing here asks the gates,
 //! the verdict or `core::laws` (which is asked as well).
 
-use countersign::api::HASH_LABEL;
-use countersign::api::intervention::InterventionAction;
-use countersign::api::rollout::{Change, Outcome, Stage};
-use countersign::api::sign_off::SignOffDecision;
 use countersign::core::decision::Action;
 use countersign::core::{Decision, intervention, laws};
+use countersign_api::HASH_LABEL;
+use countersign_api::intervention::InterventionAction;
+use countersign_api::rollout::{Change, Outcome, Stage};
+use countersign_api::sign_off::SignOffDecision;
 
 use crate::Setup;
 use crate::world::{Evidence, How, World, after};

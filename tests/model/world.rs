@@ -8,10 +8,6 @@ use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
-use countersign::api::intervention::{InterventionAction, InterventionSpec};
-use countersign::api::rollout::{Change, Outcome};
-use countersign::api::sign_off::{SignOffDecision, SignOffSpec};
-use countersign::api::{HASH_LABEL, Person};
 use countersign::core::decide::is_watched;
 use countersign::core::decision::Action;
 use countersign::core::observation::{
@@ -21,6 +17,10 @@ use countersign::core::observation::{
 use countersign::core::simulate::{self, Jobs};
 use countersign::core::statistics::Counts;
 use countersign::core::{Decision, Observation, decide, intervention};
+use countersign_api::intervention::{InterventionAction, InterventionSpec};
+use countersign_api::rollout::{Change, Outcome};
+use countersign_api::sign_off::{SignOffDecision, SignOffSpec};
+use countersign_api::{HASH_LABEL, Person};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};

@@ -1,9 +1,9 @@
 //! Adopted workloads and farewells in virtual time.
 
-use countersign::api::rollout::Outcome;
-use countersign::api::{DeletionPolicy, HASH_LABEL, WorkloadReference};
 use countersign::core::decision::Decision;
 use countersign::core::observation::{Autoscaler, Farewell, Service, Unusable, Workload};
+use countersign_api::rollout::Outcome;
+use countersign_api::{DeletionPolicy, HASH_LABEL, WorkloadReference};
 
 use super::people::{go_on, waits_for};
 use super::*;
@@ -427,7 +427,7 @@ fn nothing_is_done_about_a_deployment_that_another_rollout_adopts() {
 #[test]
 fn whoever_changed_the_deployment_is_not_claimed_to_be_known() {
     let mut world = taken_over();
-    let stamp = countersign::api::CHANGED_BY_ANNOTATION.to_owned();
+    let stamp = countersign_api::CHANGED_BY_ANNOTATION.to_owned();
     change(&mut world, "v2", harmless());
     world
         .observation

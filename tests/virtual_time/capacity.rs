@@ -1,10 +1,10 @@
 //! Pods and Services in virtual time: whatever comes next, what serves keeps the pods that it needs.
 
-use countersign::api::rollout::{Outcome, Stage};
-use countersign::api::{Duration, HASH_LABEL, Step};
 use countersign::core::decision::Action;
 use countersign::core::observation::{Observation, ReplicaSet, Service};
 use countersign::core::simulate::World;
+use countersign_api::rollout::{Outcome, Stage};
+use countersign_api::{Duration, HASH_LABEL, Step};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::SignedDuration;
 

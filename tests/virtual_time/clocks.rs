@@ -1,7 +1,7 @@
 //! Clocks: what counts as progress, and which deadline runs during which hold.
 
-use countersign::api::rollout::Stage;
 use countersign::core::{decide, laws};
+use countersign_api::rollout::Stage;
 
 use super::evidence::{BURNING, HEALTHY, stands, with_objective};
 use super::people::{approve, asking, command, go_on, minutes_on, step, waits_for};
@@ -155,7 +155,7 @@ fn a_pod_that_comes_and_goes_does_not_put_the_deadline_off() {
 /// While people are waited for, one error after hours makes what had passed scarce (FOUND.md C6).
 #[test]
 fn evidence_that_becomes_scarce_after_a_long_sign_off_wait_has_its_whole_time() {
-    use countersign::api::policy::OnScarceEvidence;
+    use countersign_api::policy::OnScarceEvidence;
     for on_scarce in [
         OnScarceEvidence::RollBack,
         OnScarceEvidence::Hold,
@@ -263,7 +263,7 @@ fn pods_that_are_missing_after_a_long_wait_for_evidence_have_their_whole_time() 
     let mut world = serving();
     let mut policy = unattended();
     policy.spec.tiers.low.on_scarce_evidence =
-        Some(countersign::api::policy::OnScarceEvidence::RollBack);
+        Some(countersign_api::policy::OnScarceEvidence::RollBack);
     world.observation.policies = vec![policy];
     halves(&mut world, "5m");
     change(&mut world, "v2", harmless());
@@ -294,7 +294,7 @@ fn each_gate_for_people_has_its_own_time() {
     let mut world = serving();
     let mut policy = unattended();
     let low = &mut policy.spec.tiers.low;
-    low.on_scarce_evidence = Some(countersign::api::policy::OnScarceEvidence::Hold);
+    low.on_scarce_evidence = Some(countersign_api::policy::OnScarceEvidence::Hold);
     low.promotion_sign_off = Some(serde_json::from_value(json!([{ "count": 1 }])).unwrap());
     low.wait_at_most = Some(Duration::seconds(2 * 3_600));
     world.observation.policies = vec![policy];
@@ -356,7 +356,7 @@ fn whom_a_policy_asks_for_only_now_has_the_whole_time() {
 /// The fortieth command was a pause that nothing could end; after more no pause was heard (FOUND.md C8).
 #[test]
 fn a_pause_and_its_end_are_obeyed_however_many_there_were() {
-    use countersign::api::intervention::InterventionAction::{Pause, Promote, Resume};
+    use countersign_api::intervention::InterventionAction::{Pause, Promote, Resume};
     for (first, rounds) in [(1, 20), (3, 100)] {
         let mut world = serving();
         change(&mut world, "v2", harmless());
@@ -534,7 +534,7 @@ fn law_2_who_wrote_a_change_that_was_replaced_does_not_sign_the_next() {
                 command(
                     &mut world,
                     "alice",
-                    countersign::api::intervention::InterventionAction::Abort,
+                    countersign_api::intervention::InterventionAction::Abort,
                 );
                 go_on(&mut world, 2);
             }
@@ -563,7 +563,7 @@ fn law_2_who_wrote_a_change_that_was_replaced_does_not_sign_the_next() {
     }
 }
 
-const CHANGED_BY: &str = countersign::api::CHANGED_BY_ANNOTATION;
+const CHANGED_BY: &str = countersign_api::CHANGED_BY_ANNOTATION;
 
 /// The built-in policy without people, which makes a tier of every change.
 fn always(tier: Tier) -> countersign::core::observation::NamedPolicy {

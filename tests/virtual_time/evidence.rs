@@ -1,9 +1,9 @@
 //! Checks of every kind, warm-up, error budgets and the watch after a promotion, in virtual time.
 
-use countersign::api::AnalysisTemplateSpec;
-use countersign::api::rollout::{Change, CheckVerdict, Outcome};
 use countersign::core::observation::{ErrorRates, Service, WindowOutcome};
 use countersign::core::statistics::Counts;
+use countersign_api::AnalysisTemplateSpec;
+use countersign_api::rollout::{Change, CheckVerdict, Outcome};
 
 use super::*;
 

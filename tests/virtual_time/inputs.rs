@@ -1,9 +1,9 @@
 //! Inputs as people have them in virtual time: templates that no API server takes, `minReadySeconds` of a
 //! Rollout that serves, and the words of a status that is looked at at any moment.
 
-use countersign::api::rollout::{Outcome, RolloutStatus};
 use countersign::core::observation::{Observation, ReplicaSet, WindowOutcome};
 use countersign::core::simulate::World;
+use countersign_api::rollout::{Outcome, RolloutStatus};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{after, change, harmless, lawful, observation, serving, steady, unattended};

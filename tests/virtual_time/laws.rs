@@ -1,10 +1,10 @@
 //! Each law is seen to break: a decision is made in a real moment of a rollout, one thing in it is
 //! changed, and `core::laws` names the law. So none of them holds because it looks at nothing.
 
-use countersign::api::rollout::{Change, Outcome, Stage};
 use countersign::core::decision::{Action, Decision};
 use countersign::core::laws;
 use countersign::core::observation::{Service, Unusable};
+use countersign_api::rollout::{Change, Outcome, Stage};
 
 use super::*;
 

@@ -21,14 +21,14 @@ mod smoke;
 
 use std::collections::BTreeMap;
 
-use countersign::api::rollout::Outcome;
-use countersign::api::{Duration, Phase, RolloutPolicySpec, RolloutSpec, Tier};
 use countersign::core::decision::Action;
 use countersign::core::observation::{
     NamedPolicy, NewPods, Observation, Unanswered, Uncounted, WindowOutcome,
 };
 use countersign::core::simulate::World;
 use countersign::core::statistics::Counts;
+use countersign_api::rollout::Outcome;
+use countersign_api::{Duration, Phase, RolloutPolicySpec, RolloutSpec, Tier};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use rand::SeedableRng;

@@ -1,10 +1,10 @@
 //! The order of changes among Rollouts, and pods that cannot start, in virtual time.
 
-use countersign::api::policy::Concurrency;
-use countersign::api::sign_off::SignOffDecision;
 use countersign::core::laws;
 use countersign::core::observation::{ContainerFailure, Dependency, Rival};
 use countersign::core::order::all_stable;
+use countersign_api::policy::Concurrency;
+use countersign_api::sign_off::SignOffDecision;
 
 use super::people::{go_on, message, minutes_on, person, sign, step, waits_for};
 use super::*;

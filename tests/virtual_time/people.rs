@@ -1,13 +1,13 @@
 //! People: sign-offs, interventions, freezes, in virtual time.
 
-use countersign::api::freeze::{FreezeAction, FreezeSpec, FreezeWindow, IncidentQuery};
-use countersign::api::intervention::{InterventionAction, InterventionSpec};
-use countersign::api::policy::{Alias, People};
-use countersign::api::sign_off::{SignOffDecision, SignOffSpec};
-use countersign::api::{CHANGED_BY_ANNOTATION, Person, SignOffDemand};
 use countersign::core::decide;
 use countersign::core::decision::Decision;
 use countersign::core::observation::{IncidentAnswer, NamedFreeze, SeenIntervention, SeenSignOff};
+use countersign_api::freeze::{FreezeAction, FreezeSpec, FreezeWindow, IncidentQuery};
+use countersign_api::intervention::{InterventionAction, InterventionSpec};
+use countersign_api::policy::{Alias, People};
+use countersign_api::sign_off::{SignOffDecision, SignOffSpec};
+use countersign_api::{CHANGED_BY_ANNOTATION, Person, SignOffDemand};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
@@ -454,7 +454,7 @@ fn break_glass_skips_waiting_and_sign_off_but_not_analysis() {
 fn a_person_may_accept_scarce_evidence_of_one_step_and_of_that_step_only() {
     let mut policy = unattended();
     policy.spec.tiers.low.on_scarce_evidence =
-        Some(countersign::api::policy::OnScarceEvidence::Hold);
+        Some(countersign_api::policy::OnScarceEvidence::Hold);
     let mut world = serving();
     world.observation.policies = vec![policy];
     change(&mut world, "v2", harmless());
@@ -926,7 +926,7 @@ fn a_pause_and_a_freeze_hold_the_pods_of_a_full_promotion() {
         let until = minutes_on(&world, 60);
         let promoting = |o: &Observation| {
             let change = o.status.change.as_ref();
-            change.is_some_and(|it| it.stage == countersign::api::rollout::Stage::Promoting)
+            change.is_some_and(|it| it.stage == countersign_api::rollout::Stage::Promoting)
         };
         assert!(world.run(until, &mut steady(5_000.0, 0.001, 0.001), promoting));
         if by_freeze {

@@ -1,9 +1,9 @@
 //! Routes in virtual time: every share is reached, and no router ever sends to pods that are not there.
 
-use countersign::api::rollout::{Outcome, Stage};
-use countersign::api::{Duration, RouteReference, Step, Traffic};
 use countersign::core::observation::{Absence, Observation, Route, RouteObject, Service};
 use countersign::core::simulate::{World, accept};
+use countersign_api::rollout::{Outcome, Stage};
+use countersign_api::{Duration, RouteReference, Step, Traffic};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::SignedDuration;
 use proptest::prelude::*;
@@ -581,7 +581,7 @@ fn a_preview_has_all_its_pods_and_no_share_and_one_switch_follows_where_the_poli
     let mut traffic = steady(500.0, 0.0, 0.0);
     let mut seen = vec![];
     let promoted = |observation: &Observation| {
-        observation.status.phase == countersign::api::Phase::Stable
+        observation.status.phase == countersign_api::Phase::Stable
             && observation
                 .status
                 .stable

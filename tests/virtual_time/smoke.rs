@@ -1,14 +1,14 @@
 //! Smoke checks in virtual time: a Job that must succeed before a change gets its first pod.
 
-use countersign::api::intervention::InterventionAction;
-use countersign::api::sign_off::SignOffDecision;
 use countersign::core::observation::JobEnd;
 use countersign::core::simulate::Jobs;
+use countersign_api::intervention::InterventionAction;
+use countersign_api::sign_off::SignOffDecision;
 
 use super::people::*;
 use super::*;
 
-fn check() -> Option<countersign::api::Smoke> {
+fn check() -> Option<countersign_api::Smoke> {
     let template = json!({ "spec": { "containers": [{ "name": "smoke", "image": "{{image}}" }] } });
     serde_json::from_value(json!({ "timeout": "2m", "template": template })).unwrap()
 }

@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use countersign_api::{GROUP, PROVENANCE_PREFIX};
 use serde_json::Value;
 use thiserror::Error;
 use yaml_edit::{Mapping, TextPosition, YamlFile, YamlNode};
 
 use super::visible::harmless;
-use crate::api::{GROUP, PROVENANCE_PREFIX};
 use crate::cli::yaml;
 use crate::core::provenance::shown;
 

@@ -24,13 +24,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration as StdDuration, Instant};
 
+use countersign_api::{Check, Duration, Metric};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 
 pub use self::config::{ConfigError, Pair, PrometheusConfig};
 use self::server::{Answered, Server};
 pub use self::server::{Failure, Request};
-use crate::api::{Check, Duration, Metric};
 use crate::core::observation::{CheckWindows, IncidentAnswer, Unanswered, Window, WindowOutcome};
 use crate::core::query::{
     self, ArmAnswer, Field, FirstIncrement, Form, NotCounted, Queries, Query, Series, Span,

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use countersign_api::{Duration, Objective};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::server::{Answered, Request, Server};
 use super::{Arm, NOT_CONFIGURED, Prometheus};
-use crate::api::{Duration, Objective};
 use crate::core::observation::ErrorRates;
 use crate::core::query::{self, Query};
 

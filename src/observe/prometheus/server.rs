@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration as StdDuration;
 
+use countersign_api::Duration;
 use futures::FutureExt;
 use futures::future::join_all;
 use reqwest::header::CONTENT_TYPE;
@@ -19,7 +20,6 @@ use super::config::{ConfigError, PrometheusConfig};
 use super::connection::Connection;
 use super::memory::Memory;
 use super::queue::Queue;
-use crate::api::Duration;
 use crate::core::observation::{Unanswered, Window, WindowOutcome};
 use crate::core::query::{Field, QueryError, Series, shown};
 use crate::observe::clock;

@@ -131,7 +131,7 @@ fn a_packed_chart_installs_what_the_checkout_s_does() {
     let rendered = helm(&["template", "countersign", &chart.display().to_string()]);
     std::fs::remove_dir_all(&packed).unwrap();
     let definitions = rendered.matches("kind: CustomResourceDefinition").count();
-    assert_eq!(definitions, countersign::api::crds().len());
+    assert_eq!(definitions, countersign_api::crds().len());
     assert_eq!(rendered, helm(&["template", "countersign", CHART]));
 }
 

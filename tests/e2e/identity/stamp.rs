@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use countersign::api::{CHANGED_BY_ANNOTATION, PROVENANCE_PREFIX};
+use countersign_api::{CHANGED_BY_ANNOTATION, PROVENANCE_PREFIX};
 use countersign_cluster::wait_for;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::Duration;
 
-use countersign::api::{KEEP_FINALIZER, Phase};
 use countersign::observe::clock;
+use countersign_api::{KEEP_FINALIZER, Phase};
 use countersign_cluster::{ApiRequest, Kinds, wait_for};
 use futures::FutureExt as _;
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -380,7 +380,7 @@ impl Zoo {
             "apiVersion": "countersign.dev/v1alpha1", "kind": "Rollout", "metadata": { "name": "legacy" },
             "spec": { "replicas": 1, "workloadRef": { "kind": "Deployment", "name": "legacy" } },
         })).await;
-        let taken_over = |it: &countersign::api::Rollout| {
+        let taken_over = |it: &countersign_api::Rollout| {
             condition(it, "Adopted").is_some_and(|(status, ..)| status == "True")
         };
         self.scene
@@ -543,7 +543,7 @@ impl Zoo {
 
     /// Waits until a change has its pod and its record: what is taken back before it was seen has neither.
     async fn begun(&self) {
-        let begun = |it: &countersign::api::Rollout| {
+        let begun = |it: &countersign_api::Rollout| {
             let status = it.status.clone().unwrap_or_default();
             it.metadata.generation == Some(status.observed_generation) && status.replicas > 1
         };

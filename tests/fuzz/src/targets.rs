@@ -9,15 +9,6 @@ use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign::api::analysis::Latency;
-use countersign::api::freeze::FreezeWindow;
-use countersign::api::policy::TrustedKey;
-use countersign::api::template::{Argument, ArgumentType};
-use countersign::api::traffic::{HeaderMatch, Subsets, Testers};
-use countersign::api::{
-    AnalysisTemplate, Check, Duration, Freeze, Intervention, Metric, Objective, PROVENANCE_PREFIX,
-    PodTemplate, Rollout, RolloutPolicy, RolloutRun, RolloutStatus, RouteKind, SignOff,
-};
 use countersign::cli::lint;
 use countersign::cli::manifests::{Manifests, Source};
 use countersign::cli::stamp::areas::Areas;
@@ -32,6 +23,15 @@ use countersign::core::statistics::Counts;
 use countersign::core::{attestation, decide, freeze};
 use countersign::observe::prometheus::answer::Answer;
 use countersign::observe::prometheus::{Prometheus, PrometheusConfig, Request};
+use countersign_api::analysis::Latency;
+use countersign_api::freeze::FreezeWindow;
+use countersign_api::policy::TrustedKey;
+use countersign_api::template::{Argument, ArgumentType};
+use countersign_api::traffic::{HeaderMatch, Subsets, Testers};
+use countersign_api::{
+    AnalysisTemplate, Check, Duration, Freeze, Intervention, Metric, Objective, PROVENANCE_PREFIX,
+    PodTemplate, Rollout, RolloutPolicy, RolloutRun, RolloutStatus, RouteKind, SignOff,
+};
 use ed25519_dalek::pkcs8::EncodePublicKey as _;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::{Signer as _, SigningKey};
