@@ -14,8 +14,7 @@ test: check unit harness e2e crashes
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo clippy --locked $(patsubst %,--test %,e2e faults demo) -- -D warnings
-	cargo clippy --workspace --locked $(patsubst %,--test %,smoke outages) -- -D warnings
+	cargo clippy --workspace --locked $(patsubst %,--test %,e2e faults demo smoke outages) -- -D warnings
 
 unit:
 	cargo test --workspace --locked
@@ -28,9 +27,9 @@ harness: build tools
 
 ## e2e: the operator on a real control plane, Prometheus and traffic; tests wait more than they work
 e2e: build tools
-	cargo test --locked --test e2e --no-run
+	cargo test --workspace --locked --test e2e --no-run
 	$(BIN)/cluster exec --operator $(BIN)/countersign -- \
-		env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 cargo test --locked --test e2e -- --test-threads=6 $(E2E)
+		env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 cargo test --workspace --locked --test e2e -- --test-threads=6 $(E2E)
 
 ## faults: whatever can go wrong between the operator and its cluster, one thing at a time; about an hour.
 ##   What a failure names as COUNTERSIGN_SEED runs it again
@@ -40,17 +39,17 @@ faults:
 # The part of it that `make test` runs: deaths of the operator at some of its writes.
 FAULTS := crash::
 crashes: build tools
-	cargo test --locked --test faults --no-run
+	cargo test --workspace --locked --test faults --no-run
 	$(BIN)/cluster exec --operator $(BIN)/countersign -- \
-		env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 cargo test --locked --test faults -- --test-threads=1 --nocapture $(FAULTS)
+		env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 cargo test --workspace --locked --test faults -- --test-threads=1 --nocapture $(FAULTS)
 
 ## model: the state machine explored exhaustively, with two faults on a path where `make test` has one
 model:
-	COUNTERSIGN_MODEL_FAULTS=$(or $(COUNTERSIGN_MODEL_FAULTS),2) cargo test --locked --test model -- --nocapture
+	COUNTERSIGN_MODEL_FAULTS=$(or $(COUNTERSIGN_MODEL_FAULTS),2) cargo test --workspace --locked --test model -- --nocapture
 
 ## demo: a harmless change promoted and a risky one rolled back, before your eyes
 demo: build tools
-	@demo=$$(cargo test --locked --test demo --no-run --message-format=json-render-diagnostics | \
+	@demo=$$(cargo test --workspace --locked --test demo --no-run --message-format=json-render-diagnostics | \
 		sed -n '/"name":"demo"/s/.*"executable":"\([^"]*\)".*/\1/p') && \
 	$(BIN)/cluster exec --operator $(BIN)/countersign -- "$$demo"
 
@@ -73,13 +72,13 @@ demo-down: build
 ## characteristics: false rollbacks and detection beside a threshold and a z-test, as tables and as a
 ##   picture in docs/; in the profile of the tests, whose dependencies are built already
 characteristics:
-	cargo bench --locked --profile dev --bench operating_characteristics
+	cargo bench --workspace --locked --profile dev --bench operating_characteristics
 
 ## bench: what the operator costs, built as it is shipped, as one table; about 40 minutes on a machine that has
 ##   nothing else to do
 bench: build tools
 	cargo build --locked --release -p countersign -p countersign-decide --bin countersign --bin decide
-	@scale=$$(cargo bench --locked --profile dev --bench scale --no-run --message-format=json-render-diagnostics | \
+	@scale=$$(cargo bench --workspace --locked --profile dev --bench scale --no-run --message-format=json-render-diagnostics | \
 		sed -n '/"name":"scale"/s/.*"executable":"\([^"]*\)".*/\1/p') && \
 	RUST_LOG=info,countersign::controller=debug \
 	$(BIN)/cluster exec --operator $(RELEASE)/countersign -- "$$scale" $(RELEASE)/countersign $(RELEASE)/decide

@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use countersign_core::{Decision, Observation, decide, observation};
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -16,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::act::{self, Actor};
 use crate::api_server::sentence;
-use crate::core::{Decision, Observation, decide, observation};
 use crate::observe::clock;
 use crate::observe::cluster::{Observed, Observer, Seen};
 use crate::observe::order::Waiting;

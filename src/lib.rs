@@ -1,13 +1,12 @@
 //! Countersign: progressive delivery for Kubernetes that treats a change by its risk.
 //!
 //! Dependencies point one way: `bin -> operator -> controller -> observe, act -> core -> api`.
-//! Start with [`core::decide`]: it is the product.
+//! Start with [`countersign_core::decide`]: it is the product.
 
 pub mod act;
 pub mod api_server;
 pub mod cli;
 pub mod controller;
-pub mod core;
 pub mod lease;
 pub mod observe;
 pub mod operator;

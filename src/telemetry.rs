@@ -17,6 +17,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
 use countersign_api::rollout::Change;
 use countersign_api::{RolloutStatus, Tier};
+use countersign_core::observation::{CheckWindows, WindowOutcome};
+use countersign_core::summary;
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -24,8 +26,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::core::observation::{CheckWindows, WindowOutcome};
-use crate::core::summary;
 use crate::observe::clock;
 
 use access::{Access, Refusal};

@@ -177,8 +177,7 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// The layers from the bottom up; a file names only its own and those below.
-const LAYERS: [&[&str]; 4] = [
-    &["core"],
+const LAYERS: [&[&str]; 3] = [
     &["telemetry", "lease", "observe", "act"],
     &["controller", "cli"],
     &["operator"],
@@ -211,26 +210,40 @@ fn dependencies_point_one_way() {
             );
         }
     }
-    assert!(looked_at > 90, "only {looked_at} files were looked at");
+    assert!(looked_at > 30, "only {looked_at} files were looked at");
 }
 
+/// What Cargo cannot refuse: the standard library, and the client that kube has where the operator is built
+/// beside. Clippy refuses the clock.
 #[test]
 fn the_core_is_pure() {
     let mut files = Vec::new();
-    sources(&root().join("src/core"), &mut files);
-    assert!(files.len() > 20, "only {} files", files.len());
+    for part in ["crates/api", "crates/core"] {
+        sources(&root().join(part).join("src"), &mut files);
+        let manifest = fs::read_to_string(root().join(part).join("Cargo.toml")).unwrap();
+        let (_, dependencies) = manifest.split_once("\n[dependencies]\n").unwrap();
+        let dependencies = dependencies.split("\n[").next().unwrap();
+        for line in dependencies.lines().filter(|line| !line.starts_with('#')) {
+            let name = line.split(['.', ' ']).next().unwrap();
+            let impure = [
+                "axum", "clap", "futures", "hyper", "rand", "reqwest", "tokio",
+            ];
+            assert!(!impure.contains(&name), "{part} depends on {name}");
+            assert!(!line.contains("\"client\""), "{part}: {line}");
+        }
+    }
+    assert!(files.len() > 50, "only {} files", files.len());
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
         let code = text.split("#[cfg(test)]").next().unwrap();
         for impure in [
             "async ",
-            "Timestamp::now",
-            "SystemTime",
             "Instant",
             "kube::Client",
             "std::env",
             "std::fs",
-            "rand::",
+            "std::net",
+            "std::process",
         ] {
             assert!(
                 !code.contains(impure),
@@ -321,7 +334,7 @@ fn no_field_of_any_kind_takes_an_address() {
 #[test]
 fn only_two_files_of_the_operator_open_connections() {
     let mut files = Vec::new();
-    for part in ["src", "crates/api/src"] {
+    for part in ["src", "crates/api/src", "crates/core/src"] {
         sources(&root().join(part), &mut files);
     }
     let connects = [

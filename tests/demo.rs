@@ -11,10 +11,10 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use countersign::core::reason;
 use countersign_api::rollout::Outcome;
 use countersign_api::{Phase, Rollout, RolloutRun, Tier};
 use countersign_cluster::{Cluster, Limits, Load, LoadReport, wait_for};
+use countersign_core::reason;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;

@@ -231,16 +231,16 @@ fn the_permissions_are_those_of_the_table() {
     assert_eq!(listed, granted());
 }
 
-/// The words of `src/core/reason.rs`.
+/// The words of `crates/core/src/reason.rs`.
 fn reasons() -> BTreeSet<String> {
-    let source = read("src/core/reason.rs");
+    let source = read("crates/core/src/reason.rs");
     let values = source.split(": &str = \"").skip(1);
     set(values.map(|rest| rest.split('"').next().unwrap().to_owned()))
 }
 
-/// The variants of an enum of `src/core/observation.rs`.
+/// The variants of an enum of `crates/core/src/observation.rs`.
 fn variants(name: &str) -> BTreeSet<String> {
-    let source = read("src/core/observation.rs");
+    let source = read("crates/core/src/observation.rs");
     let body = between(&source, &format!("pub enum {name} {{"), "\n}");
     let lines = body.lines().map(str::trim);
     let variants = lines.filter(|line| !line.is_empty() && !line.starts_with("//"));
@@ -297,7 +297,7 @@ fn the_outcomes_of_a_window_are_those_of_the_table() {
 fn scarce_evidence_ends_as_the_table_says() {
     let rows = table("docs/analysis.md", "## At the deadline");
     let row = rows.iter().find(|row| row[0] == "scarce").unwrap();
-    let policy: Value = serde_saphyr::from_str(countersign::core::policy::BUILT_IN).unwrap();
+    let policy: Value = serde_saphyr::from_str(countersign_core::policy::BUILT_IN).unwrap();
     let tiers = &policy["spec"]["tiers"];
     for (tier, cell) in Tier::ALL.into_iter().zip(&row[1..]) {
         let expected = match tiers[tier.as_str()]["onScarceEvidence"].as_str() {
@@ -313,7 +313,7 @@ fn scarce_evidence_ends_as_the_table_says() {
 
 #[test]
 fn the_gates_are_those_of_the_table_in_order() {
-    let source = read("src/core/gate.rs");
+    let source = read("crates/core/src/gate.rs");
     let gates = between(&source, "\nconst GATES", "\n];");
     let (_, gates) = gates.split_once("= [").unwrap();
     let gates = gates.lines().filter_map(|line| line.trim().split_once(','));
@@ -345,7 +345,7 @@ fn the_phases_and_the_conditions_are_those_of_the_tables() {
     let rows = table("docs/concepts.md", "## Phases");
     assert_eq!(set(rows.iter().flat_map(|row| code(&row[0]))), phases);
 
-    let source = read("src/core/standing.rs");
+    let source = read("crates/core/src/standing.rs");
     let code_of = source.split("#[cfg(test)]").next().unwrap();
     let facts = code_of.split("fact(").skip(1);
     let facts = facts.filter_map(|call| call.trim_start().strip_prefix('"')?.split('"').next());
@@ -557,9 +557,10 @@ fn the_code_map_and_the_list_of_examples_name_what_is_there() {
             named.insert(found.clone());
         }
     }
-    let files = fs::read_dir(root.join("src/core")).unwrap();
-    let files = files.map(|file| format!("src/core/{}", file.unwrap().file_name().display()));
-    let sources = files.filter(|file| is_of(file, "rs") && !file.ends_with("/mod.rs"));
+    let files = fs::read_dir(root.join("crates/core/src")).unwrap();
+    let files =
+        files.map(|file| format!("crates/core/src/{}", file.unwrap().file_name().display()));
+    let sources = files.filter(|file| is_of(file, "rs") && !file.ends_with("/lib.rs"));
     let missing: Vec<_> = sources.filter(|file| !named.contains(file)).collect();
     assert!(
         missing.is_empty(),

@@ -48,7 +48,7 @@ fn cargo_loads_the_workspace_from_the_build_context() {
 }
 
 /// The libraries that the operator is made of.
-const LIBRARIES: [&str; 2] = ["countersign", "countersign_api"];
+const LIBRARIES: [&str; 3] = ["countersign", "countersign_core", "countersign_api"];
 
 /// The files of the repository that a library was compiled from, as the compiler listed them when it was
 /// last built.

@@ -19,10 +19,10 @@ use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{Response, StatusCode};
 use axum::routing::any;
-use countersign::core::observation::{CheckWindows, Unanswered, Uncounted, Window, WindowOutcome};
-use countersign::core::statistics::Counts;
 use countersign::observe::prometheus::{Arm, Ask, ConfigError, Pair, Prometheus, PrometheusConfig};
 use countersign_api::{Check, Duration, Preset};
+use countersign_core::observation::{CheckWindows, Unanswered, Uncounted, Window, WindowOutcome};
+use countersign_core::statistics::Counts;
 use k8s_openapi::jiff::Timestamp;
 use promql_parser::parser::{Expr, MatrixSelector};
 

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use countersign::core::provenance::{Provenance, Review, State};
 use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
+use countersign_core::provenance::{Provenance, Review, State};
 use serde_json::json;
 
 const JANE: &str = "Jane Doe <jane@example.org>";

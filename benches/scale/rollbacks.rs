@@ -4,10 +4,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use countersign::core::reason;
 use countersign_api::Rollout;
 use countersign_api::rollout::{Change, Outcome};
 use countersign_cluster::{ApiRequest, Cluster, Gateway, Limits, Load, wait_for};
+use countersign_core::reason;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, PostParams};

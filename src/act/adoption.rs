@@ -2,6 +2,8 @@
 //! back, and to the Rollout's own finalizer.
 
 use countersign_api::{HASH_LABEL, KEEP_FINALIZER, ROLLOUT_UID_LABEL, Rollout};
+use countersign_core::Observation;
+use countersign_core::decision::{Action, Serving};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{ListParams, Patch};
@@ -9,8 +11,6 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::{Actor, Error, field_manager, ignoring_absence, refused};
-use crate::core::Observation;
-use crate::core::decision::{Action, Serving};
 
 /// What a refused scaling is called.
 const WORKLOAD: &str = "the number of pods of the adopted Deployment";

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_api::{MANAGER, Rollout};
+use countersign_core::decision::Notice;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder as Publisher, Reporter};
@@ -13,7 +14,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::core::decision::Notice;
 use crate::lease::Lease;
 use crate::telemetry::Telemetry;
 

@@ -14,6 +14,8 @@ use std::time::Instant;
 use countersign_api::{
     GROUP, Intervention, MANAGER, ROLLOUT_UID_LABEL, Rollout, RolloutRun, SignOff, VERSION,
 };
+use countersign_core::decision::{Action, Answer, AnswerTo, Record};
+use countersign_core::{Decision, Observation};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{ApiResource, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::DynamicObject;
@@ -22,8 +24,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::api_server::sentence;
-use crate::core::decision::{Action, Answer, AnswerTo, Record};
-use crate::core::{Decision, Observation};
 use crate::lease::{Lease, NotLeading};
 use crate::observe::{clock, reads};
 use crate::telemetry::Telemetry;

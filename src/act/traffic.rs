@@ -1,13 +1,13 @@
 //! Writes to routes: the weights of a Rollout's own backends, and a route of its own for testers.
 
 use countersign_api::{MANAGED_BY_LABEL, MANAGER, ROLLOUT_UID_LABEL, Rollout, RouteKind};
+use countersign_core::Observation;
+use countersign_core::decision::Action;
 use kube::api::{DynamicObject, Patch, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::{Actor, Error, WEIGHTS, apply, as_seen, owner};
-use crate::core::Observation;
-use crate::core::decision::Action;
 use crate::observe::routes::resource;
 
 impl Actor {

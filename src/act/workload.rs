@@ -5,6 +5,10 @@ use countersign_api::{
     ASKED_ANNOTATION, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION,
     ROLLOUT_UID_LABEL, RUN_ANNOTATION, Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
 };
+use countersign_core::Observation;
+use countersign_core::decision::Action;
+use countersign_core::observation::{Asked, ReplicaSet as ReplicaSetSeen};
+use countersign_core::workload;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Service;
@@ -13,10 +17,6 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::{Actor, Error, PODS, SELECTOR, as_seen, field_manager, owner};
-use crate::core::Observation;
-use crate::core::decision::Action;
-use crate::core::observation::{Asked, ReplicaSet as ReplicaSetSeen};
-use crate::core::workload;
 
 /// Largest template that is kept in an annotation, whose total is limited to 256 KiB.
 const MAX_TEMPLATE: usize = 200_000;

@@ -2,6 +2,7 @@
 
 use countersign_api::rollout::{Change, Outcome};
 use countersign_api::{Person, Rollout};
+use countersign_core::provenance::template_digest;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{ObjectMeta, PostParams};
@@ -9,7 +10,6 @@ use kube::{Resource, ResourceExt};
 
 use super::connection::Connection;
 use super::refusal::Refusal;
-use crate::core::provenance::template_digest;
 
 /// Which Rollout, and which change of it.
 #[derive(Clone, Debug, clap::Args)]

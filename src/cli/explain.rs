@@ -12,13 +12,13 @@ use countersign_api::Smoke;
 use countersign_api::plan::{SignOffDemand, Step};
 use countersign_api::rollout::{Barred, Plan, Strictness};
 use countersign_api::run::{RecordedProvenance, RecordedRisk};
+use countersign_core::provenance::shown;
+use countersign_core::{decide, query};
 use serde::Serialize;
 
 use super::Failure;
 use super::manifests::{Inputs, ManifestError, Manifests, Observed};
 use super::report::{self, Format, columns, number};
-use crate::core::provenance::shown;
-use crate::core::{decide, query};
 use crate::observe::clock;
 
 /// Most characters of a sentence that are shown.

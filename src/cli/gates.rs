@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use countersign_api::plan::SignOffDemand;
 use countersign_api::rollout::{Change, Stage};
 use countersign_api::{SignOff, SignOffDecision};
+use countersign_core::reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::answer::condition;
-use crate::core::reason;
 
 /// One gate of a plan that asks for people.
 #[derive(Debug, PartialEq, Eq)]

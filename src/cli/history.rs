@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use countersign_api::{ROLLOUT_UID_LABEL, RolloutRun, SignOff, SignOffDecision};
+use countersign_core::reason;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::ListParams;
@@ -12,7 +13,6 @@ use super::Failure;
 use super::connection::Connection;
 use super::gates;
 use super::output::{Format, Output, age, print, print_document, remark, shown, table};
-use crate::core::reason;
 use crate::observe::clock;
 
 /// List the changes of a Rollout: revision, tier, outcome, who signed

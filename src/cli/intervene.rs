@@ -6,6 +6,7 @@ use countersign_api::rollout::{Change, Outcome, Stage};
 use countersign_api::{
     Duration, Intervention, InterventionAction, InterventionSpec, Person, Rollout,
 };
+use countersign_core::{gate, reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -16,7 +17,6 @@ use super::answer::{Waiting, condition};
 use super::change::{self, Aim};
 use super::connection::{Connection, FIELD_MANAGER};
 use super::output::{print, shown};
-use crate::core::{gate, reason};
 use crate::observe::clock;
 
 /// What all commands of this kind ask for.

@@ -15,6 +15,12 @@ use countersign_api::{
     Analysis, AnalysisTemplate, CHANGED_BY_ANNOTATION, Check, Duration, HASH_LABEL, Metric,
     Objective, PROVENANCE_PREFIX, Rollout, RolloutPolicy, RouteReference, Selector,
 };
+use countersign_core::checks;
+use countersign_core::observation::RouteObject;
+use countersign_core::provenance::{Problem, Provenance, State};
+use countersign_core::query::{self, Arm, Field, shown};
+use countersign_core::route::{self, Sides};
+use countersign_core::smoke;
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::tz::TimeZone;
 use promql_parser::parser::value::ValueType;
@@ -30,12 +36,6 @@ use super::pods::{self, Purpose};
 use super::report::{self, Format, number};
 use super::schema::{self, Finding, Severity};
 use super::yaml::{Node, Position};
-use crate::core::checks;
-use crate::core::observation::RouteObject;
-use crate::core::provenance::{Problem, Provenance, State};
-use crate::core::query::{self, Arm, Field, shown};
-use crate::core::route::{self, Sides};
-use crate::core::smoke;
 use crate::observe::clock;
 
 /// Check manifests without a cluster: Rollouts, RolloutPolicies, AnalysisTemplates, Freezes, sign-offs and interventions.

@@ -9,6 +9,10 @@ use std::process::{Command, Stdio};
 use countersign_api::{
     AnalysisTemplate, AnalysisTemplateSpec, PROVENANCE_PREFIX, PodTemplate, Rollout, RolloutPolicy,
 };
+use countersign_core::manifest::{self, Surroundings};
+use countersign_core::observation::{NamedPolicy, Observation, Service};
+use countersign_core::policy;
+use countersign_core::query::shown;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde::de::DeserializeOwned;
@@ -16,10 +20,6 @@ use serde_json::Value;
 
 use super::schema::{self, Severity};
 use super::yaml::{self, Node, Position};
-use crate::core::manifest::{self, Surroundings};
-use crate::core::observation::{NamedPolicy, Observation, Service};
-use crate::core::policy;
-use crate::core::query::shown;
 
 /// Most bytes of one file that are read.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;

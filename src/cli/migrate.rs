@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use countersign_api::rollout::Outcome;
 use countersign_api::{Duration, KEEP_FINALIZER, PROVENANCE_PREFIX, Rollout};
+use countersign_core::adoption;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -26,7 +27,6 @@ use super::output::{Format, document, print, remark, shown, shown_lines};
 use super::refusal::Refusal;
 use super::report::number;
 use super::status::lasting;
-use crate::core::adoption;
 
 /// How long a migration is waited for.
 const PATIENCE: Duration = Duration::minutes(10);

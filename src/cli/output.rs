@@ -4,11 +4,10 @@
 
 use std::io::{IsTerminal, Write};
 
+use countersign_core::provenance;
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
-
-use crate::core::provenance;
 
 /// Form of what is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

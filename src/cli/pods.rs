@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use countersign_core::query::shown;
+use countersign_core::smoke;
+
 use super::schema::{Finding, is_label, is_quantity, is_subdomain, join};
 use super::yaml::{Node, Yaml};
-use crate::core::query::shown;
-use crate::core::smoke;
 
 /// Most characters of a value that are shown.
 const MAX_SHOWN: usize = 80;

@@ -102,10 +102,10 @@ fn patch(rollout: &Rollout, now: Timestamp) -> Value {
 #[cfg(test)]
 mod tests {
     use countersign_api::rollout::Outcome;
+    use countersign_core::provenance::template_digest;
 
     use super::*;
     use crate::cli::view::tests::{at_rest, now, waiting};
-    use crate::core::provenance::template_digest;
 
     #[test]
     fn what_was_rolled_back_is_not_restarted() {

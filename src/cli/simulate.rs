@@ -11,6 +11,13 @@ use clap::Args;
 use countersign_api::policy::{RolloutPolicySpec, TierDemands, Tiers};
 use countersign_api::rollout::{Change, Outcome, Plan};
 use countersign_api::{Analysis, Duration, Step, Tier};
+use countersign_core::observation::{NamedPolicy, Observation, WindowOutcome};
+use countersign_core::policy::Effective;
+use countersign_core::proposal::Proposal;
+use countersign_core::provenance::shown;
+use countersign_core::simulate::World;
+use countersign_core::statistics::Counts;
+use countersign_core::{decide, reason};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -21,13 +28,6 @@ use super::Failure;
 use super::explain::Setting;
 use super::manifests::{Inputs, Observed};
 use super::report::{self, Format, columns, number};
-use crate::core::observation::{NamedPolicy, Observation, WindowOutcome};
-use crate::core::policy::Effective;
-use crate::core::proposal::Proposal;
-use crate::core::provenance::shown;
-use crate::core::simulate::World;
-use crate::core::statistics::Counts;
-use crate::core::{decide, reason};
 
 /// Most windows of counting in one command, which takes some minutes.
 const MAX_WINDOWS: u128 = 2_000_000;
@@ -738,10 +738,10 @@ fn length(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use countersign_api::Rollout;
+    use countersign_core::manifest::{Surroundings, observe, with_another_image};
     use serde_json::json;
 
     use super::*;
-    use crate::core::manifest::{Surroundings, observe, with_another_image};
 
     fn observation(annotations: &serde_json::Value) -> Observation {
         let rollout: Rollout = serde_json::from_value(json!({

@@ -26,6 +26,8 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use countersign_api::{Duration, PROVENANCE_PREFIX, PodTemplate};
+use countersign_core::attestation::{SigningError, Statement};
+use countersign_core::provenance::{Agent, Problem, Provenance};
 use serde_json::json;
 use thiserror::Error;
 
@@ -33,8 +35,6 @@ use self::areas::{Areas, Size};
 use self::authorship::Authorship;
 use self::git::{Range, Repository, without_credentials};
 use self::visible::{harmless, item, name_and_address};
-use crate::core::attestation::{SigningError, Statement};
-use crate::core::provenance::{Agent, Problem, Provenance};
 use crate::observe::clock;
 
 pub use self::git::GitError;

@@ -5,6 +5,7 @@
 use countersign_api::plan::Step;
 use countersign_api::rollout::{Change, Outcome, Stage};
 use countersign_api::{FreezeAction, HASH_LABEL, Phase, REVISION_ANNOTATION, RolloutStatus};
+use countersign_core::gate;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
@@ -15,7 +16,6 @@ use super::gates::{self, Gate};
 use super::output::{Style, age, shown};
 use super::report;
 use super::view::View;
-use crate::core::gate;
 
 /// Pods that are listed of each revision unless all are asked for.
 const FEW_PODS: usize = 8;

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use countersign_core::observation::Admission;
 use k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicy;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::jiff::Timestamp;
@@ -15,7 +16,6 @@ use tokio::sync::{Notify, OnceCell};
 
 use super::reads::{Reads, tried};
 use crate::api_server::sentence;
-use crate::core::observation::Admission;
 
 macro_rules! chart_file {
     ($name:literal) => {

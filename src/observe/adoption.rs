@@ -6,6 +6,8 @@ use countersign_api::{
     GROUP, HASH_LABEL, KEEP_FINALIZER, MANAGED_BY_LABEL, PROVENANCE_PREFIX, PodTemplate,
     ROLLOUT_UID_LABEL, Rollout, Selector, TEMPLATE_DIGEST_ANNOTATION,
 };
+use countersign_core::observation::{Autoscaler, Farewell, Observation, Unusable, Workload};
+use countersign_core::{adoption, provenance};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Namespace;
@@ -22,8 +24,6 @@ use super::reads::Reads;
 use super::replica_sets::as_recorded;
 use super::watches::{self, Claim, Trigger};
 use crate::api_server::sentence;
-use crate::core::observation::{Autoscaler, Farewell, Observation, Unusable, Workload};
-use crate::core::{adoption, provenance};
 use crate::telemetry::Telemetry;
 
 /// Whether a Rollout is looked at: one that is being deleted only as long as it waits for that.

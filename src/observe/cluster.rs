@@ -8,6 +8,12 @@ use countersign_api::{
     AnalysisTemplate, AnalysisTemplateSpec, HASH_LABEL, PodTemplate, ROLLOUT_UID_LABEL, Rollout,
     RolloutPolicy, RolloutRun, RolloutStatus,
 };
+use countersign_core::checks::Checks;
+use countersign_core::decide;
+use countersign_core::observation::{
+    CheckWindows, ErrorRates, Failure, NamedPolicy, PastRun, ReplicaSet, Service,
+};
+use countersign_core::{Observation, analysis, checks, policy, provenance, workload};
 use k8s_openapi::api::core::v1::{Namespace, Service as ApiService};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
@@ -21,12 +27,6 @@ use super::prometheus::{Arm, Ask, Prometheus};
 use super::reads::Reads;
 use super::watches::{Caches, Claim};
 use crate::api_server::sentence;
-use crate::core::checks::Checks;
-use crate::core::decide;
-use crate::core::observation::{
-    CheckWindows, ErrorRates, Failure, NamedPolicy, PastRun, ReplicaSet, Service,
-};
-use crate::core::{Observation, analysis, checks, policy, provenance, workload};
 
 /// Where observations come from.
 #[derive(Clone)]

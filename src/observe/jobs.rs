@@ -2,6 +2,8 @@
 
 use countersign_api::ROLLOUT_UID_LABEL;
 use countersign_api::rollout::Change;
+use countersign_core::observation::{Job, JobEnd};
+use countersign_core::{Observation, smoke};
 use k8s_openapi::api::batch::v1::Job as ApiJob;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::ListParams;
@@ -11,8 +13,6 @@ use super::cluster::Observer;
 use super::pods::{containers, failures, is_controlled_by, trouble};
 use super::reads::{Reads, tried};
 use crate::api_server::sentence;
-use crate::core::observation::{Job, JobEnd};
-use crate::core::{Observation, smoke};
 
 /// The label by which the pods of a Job are found.
 const JOB_UID_LABEL: &str = "batch.kubernetes.io/controller-uid";

@@ -12,6 +12,9 @@ use std::time::Duration;
 use countersign_api::plan::Tier;
 use countersign_api::rollout::{RolloutStatus, Stage};
 use countersign_api::{Rollout, RolloutPolicySpec};
+use countersign_core::observation::{Dependency, Rival};
+use countersign_core::order::{self, Reach};
+use countersign_core::{Observation, policy, reason, standing};
 use futures::future::join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -27,9 +30,6 @@ use super::people::in_time;
 use super::reads::{Reads, tried};
 use super::watches::{Claim, Trigger};
 use crate::api_server::sentence;
-use crate::core::observation::{Dependency, Rival};
-use crate::core::order::{self, Reach};
-use crate::core::{Observation, policy, reason, standing};
 
 /// Rollouts that are read at once.
 const PAGE: u32 = 100;

@@ -6,6 +6,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use countersign_api::{Freeze, Intervention, SignOff};
+use countersign_core::observation::{
+    Admission, IncidentAnswer, NamedFreeze, Observation, SeenIntervention, SeenSignOff,
+};
+use countersign_core::{policy, sign_off};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::{DeserializeGuard, ObjectMeta};
@@ -15,10 +19,6 @@ use serde::de::DeserializeOwned;
 use super::cluster::Observer;
 use super::reads;
 use crate::api_server::sentence;
-use crate::core::observation::{
-    Admission, IncidentAnswer, NamedFreeze, Observation, SeenIntervention, SeenSignOff,
-};
-use crate::core::{policy, sign_off};
 
 /// Longest wait for one answer of the API server,
 const PATIENCE: Duration = Duration::from_secs(5);

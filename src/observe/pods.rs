@@ -2,6 +2,8 @@
 
 use countersign_api::HASH_LABEL;
 use countersign_api::rollout::Stage;
+use countersign_core::Observation;
+use countersign_core::observation::{ContainerFailure, NewPods, ReplicaSet};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -9,8 +11,6 @@ use kube::{Api, ResourceExt};
 use super::cluster::Observer;
 use super::people::in_time;
 use super::reads::tried;
-use crate::core::Observation;
-use crate::core::observation::{ContainerFailure, NewPods, ReplicaSet};
 
 /// Most pods of a revision that are read; of more than these it is never said that all crash.
 const MAX_PODS: u32 = 500;

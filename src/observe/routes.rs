@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 
 use countersign_api::traffic::{ISTIO, RouteKind, RouteReference};
 use countersign_api::{MANAGER, Rollout};
+use countersign_core::Observation;
+use countersign_core::observation::{Absence, ReplicaSet, Route, RouteObject};
+use countersign_core::traffic::{shared_rules, testers_name};
 use futures::future::join_all;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
@@ -14,9 +17,6 @@ use serde_json::Value;
 
 use super::cluster::Observer;
 use crate::api_server::sentence;
-use crate::core::Observation;
-use crate::core::observation::{Absence, ReplicaSet, Route, RouteObject};
-use crate::core::traffic::{shared_rules, testers_name};
 
 /// Label of an `EndpointSlice`: the Service that it is of.
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
@@ -91,11 +91,11 @@ impl Observer {
         let (object, destination_rule, testers) = tokio::join!(object, destination_rule, testers);
         Route {
             reference: reference.clone(),
-            object: object.map(RouteObject::from),
-            destination_rule: destination_rule.map(|rule| rule.map(RouteObject::from)),
+            object: object.map(route_object),
+            destination_rule: destination_rule.map(|rule| rule.map(route_object)),
             testers: testers
                 .filter(|route| is_owned(route, rollout))
-                .map(RouteObject::from),
+                .map(route_object),
         }
     }
 
@@ -183,14 +183,12 @@ fn is_owned(route: &DynamicObject, rollout: &Rollout) -> bool {
     owners.any(|owner| owner.controller == Some(true) && Some(&owner.uid) == rollout.uid().as_ref())
 }
 
-impl From<DynamicObject> for RouteObject {
-    fn from(mut object: DynamicObject) -> Self {
-        let last_writer = last_writer(&object.metadata);
-        object.metadata.managed_fields = None;
-        Self {
-            object: serde_json::to_value(object).unwrap_or(Value::Null),
-            last_writer,
-        }
+fn route_object(mut object: DynamicObject) -> RouteObject {
+    let last_writer = last_writer(&object.metadata);
+    object.metadata.managed_fields = None;
+    RouteObject {
+        object: serde_json::to_value(object).unwrap_or(Value::Null),
+        last_writer,
     }
 }
 

@@ -23,6 +23,7 @@ use countersign_api::{
     Freeze, Intervention, MANAGED_BY_LABEL, MANAGER, Rollout, RolloutPolicy, RouteKind, Selector,
     SignOff,
 };
+use countersign_core::reason;
 use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
@@ -39,7 +40,6 @@ use tokio::sync::mpsc;
 
 use super::adoption::Deployments;
 use super::routes;
-use crate::core::reason;
 use crate::telemetry::Telemetry;
 
 /// A Rollout reduced to what other Rollouts must know of it. A field of another shape than this

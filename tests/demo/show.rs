@@ -3,10 +3,10 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use countersign::core::reason;
 use countersign_api::rollout::Transition;
 use countersign_api::run::Contribution;
 use countersign_cluster::{LoadReport, RevisionCount};
+use countersign_core::reason;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 

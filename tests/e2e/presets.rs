@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::support::{App, Scene, ended, phase};
 
 /// What Traefik printed when this was written.
-const TRAEFIK: &str = include_str!("../presets/Traefik.live.prom");
+const TRAEFIK: &str = include_str!("../../crates/core/tests/presets/Traefik.live.prom");
 
 #[tokio::test]
 async fn a_canary_that_fails_behind_traefik_is_rolled_back_by_traefiks_metrics() {

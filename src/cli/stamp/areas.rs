@@ -334,7 +334,7 @@ mod tests {
     /// An area under another name than the policy's would weigh nothing.
     #[test]
     fn built_in_areas_are_those_of_the_built_in_policy() {
-        let policy = crate::core::policy::effective(&[]);
+        let policy = countersign_core::policy::effective(&[]);
         for (area, _) in TOUCHES {
             assert!(policy.risk.touches.contains_key(area), "{area}");
         }

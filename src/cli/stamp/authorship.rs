@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use countersign_core::provenance::{Agent, Contributor, Identity};
+
 use super::areas::Areas;
 use super::assistants::{Who, who};
 use super::git::{Commit, Signature};
 use super::notes::{Note, note};
 use super::trailers::{Traces, traces};
 use super::visible::{harmless, identity, name_and_address};
-use crate::core::provenance::{Agent, Contributor, Identity};
 
 /// Who made a change.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use countersign_api::{GROUP, PROVENANCE_PREFIX};
+use countersign_core::provenance::shown;
 use serde_json::Value;
 use thiserror::Error;
 use yaml_edit::{Mapping, TextPosition, YamlFile, YamlNode};
 
 use super::visible::harmless;
 use crate::cli::yaml;
-use crate::core::provenance::shown;
 
 /// A manifest with its annotations.
 #[derive(Debug, PartialEq, Eq)]

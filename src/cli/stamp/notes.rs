@@ -4,10 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_core::provenance::Agent;
 use serde_json::Value;
 
 use super::assistants::model_name;
-use crate::core::provenance::Agent;
 
 /// What a note tells of its commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

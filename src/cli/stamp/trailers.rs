@@ -6,9 +6,10 @@
 
 use std::collections::BTreeSet;
 
+use countersign_core::provenance::Agent;
+
 use super::assistants::{Who, model_name, named, who};
 use super::visible::{harmless, identity, item, name_and_address};
-use crate::core::provenance::Agent;
 
 /// What a message tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

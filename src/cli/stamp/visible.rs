@@ -1,6 +1,6 @@
 //! What of a foreign text may be shown on a terminal, and what may be written into an annotation.
 
-use crate::core::provenance::shown;
+use countersign_core::provenance::shown;
 
 /// Longest name or address that is kept of an identity, in characters.
 const LONGEST: usize = 160;
@@ -65,8 +65,9 @@ pub(super) fn name_and_address(text: &str) -> (&str, &str) {
 
 #[cfg(test)]
 mod tests {
+    use countersign_core::provenance::Identity;
+
     use super::*;
-    use crate::core::provenance::Identity;
     use proptest::prelude::*;
 
     #[test]

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use countersign_core::observation::Unanswered;
+use countersign_core::query::{Series, shown};
 use reqwest::StatusCode;
 use serde::{Deserialize, Deserializer};
 
 use super::server::{Failure, Request, refused};
-use crate::core::observation::Unanswered;
-use crate::core::query::{Series, shown};
 
 /// An answer of Prometheus' API. What it says for information (`infos`) does not make it partial.
 /// `VictoriaMetrics` says in a word of its own whether it is.

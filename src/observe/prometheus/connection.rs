@@ -6,13 +6,13 @@ use std::time::Duration as StdDuration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use countersign_core::observation::Unanswered;
 use prometheus_http_query::Client;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Identity, Response, Url};
 
 use super::config::{self, ConfigError, Credentials, PrometheusConfig};
 use super::server::{Failure, Request};
-use crate::core::observation::Unanswered;
 
 /// Prometheus as it is reached over HTTP.
 pub(super) struct Connection {

@@ -2,11 +2,11 @@
 
 use std::time::{Duration as StdDuration, Instant};
 
+use countersign_core::observation::IncidentAnswer;
 use k8s_openapi::jiff::Timestamp;
 
 use super::server::{Failure, Request};
 use super::{NOT_CONFIGURED, Prometheus};
-use crate::core::observation::IncidentAnswer;
 
 /// How long the answer to an incident query is good for.
 const INCIDENT_FRESH: StdDuration = StdDuration::from_secs(2);

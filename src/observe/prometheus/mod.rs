@@ -1,7 +1,7 @@
 //! Prometheus: what it counted of both arms in the windows that are due.
 //!
 //! Start with [`Prometheus::windows`]. What is asked and how an answer is counted is
-//! [`core::query`](crate::core::query); here it goes over HTTP.
+//! [`core::query`](countersign_core::query); here it goes over HTTP.
 //!
 //! **Invariant:** Prometheus is trusted no more than it must be. Its address and credentials are the
 //! administrator's alone; no redirect is followed; time, size and number of answers are bounded; an
@@ -25,17 +25,19 @@ use std::sync::Arc;
 use std::time::{Duration as StdDuration, Instant};
 
 use countersign_api::{Check, Duration, Metric};
+use countersign_core::observation::{
+    CheckWindows, IncidentAnswer, Unanswered, Window, WindowOutcome,
+};
+use countersign_core::query::{
+    self, ArmAnswer, Field, FirstIncrement, Form, NotCounted, Queries, Query, Series, Span,
+};
+use countersign_core::statistics::Counts;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 
 pub use self::config::{ConfigError, Pair, PrometheusConfig};
 use self::server::{Answered, Server};
 pub use self::server::{Failure, Request};
-use crate::core::observation::{CheckWindows, IncidentAnswer, Unanswered, Window, WindowOutcome};
-use crate::core::query::{
-    self, ArmAnswer, Field, FirstIncrement, Form, NotCounted, Queries, Query, Series, Span,
-};
-use crate::core::statistics::Counts;
 
 /// Most windows that are read at once; the rest is due at the next look.
 const MOST_WINDOWS: i64 = 240;

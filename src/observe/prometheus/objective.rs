@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use countersign_api::{Duration, Objective};
+use countersign_core::observation::ErrorRates;
+use countersign_core::query::{self, Query};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::server::{Answered, Request, Server};
 use super::{Arm, NOT_CONFIGURED, Prometheus};
-use crate::core::observation::ErrorRates;
-use crate::core::query::{self, Query};
 
 /// How often the short spans are asked for, in seconds: looks in between get the same answer.
 const SHORT: i64 = 15;

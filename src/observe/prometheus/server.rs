@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration as StdDuration;
 
 use countersign_api::Duration;
+use countersign_core::observation::{Unanswered, Window, WindowOutcome};
+use countersign_core::query::{Field, QueryError, Series, shown};
 use futures::FutureExt;
 use futures::future::join_all;
 use reqwest::header::CONTENT_TYPE;
@@ -20,8 +22,6 @@ use super::config::{ConfigError, PrometheusConfig};
 use super::connection::Connection;
 use super::memory::Memory;
 use super::queue::Queue;
-use crate::core::observation::{Unanswered, Window, WindowOutcome};
-use crate::core::query::{Field, QueryError, Series, shown};
 use crate::observe::clock;
 
 /// Largest answer, in bytes.

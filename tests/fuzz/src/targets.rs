@@ -14,13 +14,6 @@ use countersign::cli::manifests::{Manifests, Source};
 use countersign::cli::stamp::areas::Areas;
 use countersign::cli::stamp::authorship::Authorship;
 use countersign::cli::stamp::{git, manifest};
-use countersign::core::observation::{Observation, RouteObject, WindowOutcome};
-use countersign::core::provenance::{self, Provenance};
-use countersign::core::query::{self, Arm, ArmAnswer, FirstIncrement, Form, Queries, Span};
-use countersign::core::route::{self, Sides};
-use countersign::core::simulate::World;
-use countersign::core::statistics::Counts;
-use countersign::core::{attestation, decide, freeze};
 use countersign::observe::prometheus::answer::Answer;
 use countersign::observe::prometheus::{Prometheus, PrometheusConfig, Request};
 use countersign_api::analysis::Latency;
@@ -32,6 +25,13 @@ use countersign_api::{
     AnalysisTemplate, Check, Duration, Freeze, Intervention, Metric, Objective, PROVENANCE_PREFIX,
     PodTemplate, Rollout, RolloutPolicy, RolloutRun, RolloutStatus, RouteKind, SignOff,
 };
+use countersign_core::observation::{Observation, RouteObject, WindowOutcome};
+use countersign_core::provenance::{self, Provenance};
+use countersign_core::query::{self, Arm, ArmAnswer, FirstIncrement, Form, Queries, Span};
+use countersign_core::route::{self, Sides};
+use countersign_core::simulate::World;
+use countersign_core::statistics::Counts;
+use countersign_core::{attestation, decide, freeze};
 use ed25519_dalek::pkcs8::EncodePublicKey as _;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -443,9 +443,9 @@ pub fn object(data: &[u8]) {
     );
     let _ = kept::<RolloutRun>(&object);
     if let Some(rollout) = kept::<Rollout>(&object) {
-        let around = countersign::core::manifest::Surroundings::default();
+        let around = countersign_core::manifest::Surroundings::default();
         let mut observation =
-            countersign::core::manifest::observe(&rollout, &template(), around, now());
+            countersign_core::manifest::observe(&rollout, &template(), around, now());
         is_decided(&observation);
         if let Some(status) = rollout.status {
             observation.status = status;

@@ -1,0 +1,393 @@
+//! What a Rollout's spec asks for at this moment, and what the policies say to it.
+
+use countersign_api::plan::Tier;
+use countersign_api::policy::Difference;
+use countersign_api::rollout::{Outcome, Plan};
+use countersign_api::{PodTemplate, RouteKind};
+
+use super::adoption;
+use super::attestation;
+use super::checks::{self, Checks};
+use super::observation::Observation;
+use super::plan;
+use super::policy::{self, Effective};
+use super::provenance::{self, Provenance};
+use super::risk::{self, Facts, Risk};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How long a rollback counts against the changes that follow it.
+const ROLLBACK_MEMORY: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// The pods that are asked for, with what tells this change from every other.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    /// SHA-256 of pod template and provenance.
+    pub digest: String,
+    /// SHA-256 of the pod template.
+    pub template_digest: String,
+    /// Value of the pods' label `pod-template-hash`.
+    pub hash: String,
+    /// Number of hash collisions met so far.
+    pub collision_count: i32,
+    /// The provenance as it is declared. Where a trusted key attests one, that completes it.
+    pub provenance: Provenance,
+    /// The provenance below whose risk no declaration comes: what a trusted key attests, or an
+    /// unknown one where that is demanded or claimed and is not so. `None` where only declarations count.
+    pub attested: Option<Provenance>,
+    /// The policies merged.
+    pub effective: Effective,
+    /// The checks in force.
+    pub checks: Checks,
+}
+
+impl Proposal {
+    /// The proposal of an observation.
+    #[must_use]
+    pub fn of(observation: &Observation) -> Self {
+        let template = &observation.spec.template;
+        let effective = policy::effective(&observation.policies);
+        let template_digest = provenance::template_digest(template);
+        let (hash, collision_count) = hash(observation, &template_digest);
+        let (provenance, attested) = provenance_of(
+            &observation.annotations,
+            template,
+            || stable_template(observation),
+            &effective,
+            observation.now,
+        );
+        let mut proposal = Self {
+            digest: provenance::change_digest(template, &observation.annotations),
+            template_digest,
+            hash,
+            collision_count,
+            provenance,
+            attested,
+            checks: checks::checks(observation, &effective),
+            effective,
+        };
+        if let Some(known) = adoption::last_known(observation) {
+            proposal.digest = known.digest;
+            proposal.template_digest = known.template_digest;
+            proposal.hash = known.pod_template_hash;
+            proposal.collision_count = observation.status.collision_count;
+        }
+        proposal
+    }
+
+    /// The risk of the change, beside what is stable now.
+    #[must_use]
+    pub fn risk(&self, observation: &Observation, after_rollback: bool) -> Risk {
+        let model = &self.effective.risk;
+        let facts = Facts {
+            differences: differences(observation),
+            criticality: risk::criticality(
+                model,
+                &observation.labels,
+                &observation.namespace_labels,
+            ),
+            exposed: is_exposed(observation),
+            after_rollback,
+            records_unknown: observation.records_unreadable.is_some(),
+        };
+        risk::risk_of_both(&self.provenance, self.attested.as_ref(), &facts, model)
+    }
+
+    /// The plan for a change of this tier.
+    #[must_use]
+    pub fn plan(&self, observation: &Observation, tier: Tier) -> Plan {
+        plan::plan_for(
+            tier,
+            &observation.spec.strategy.canary.steps,
+            &self.effective,
+        )
+    }
+}
+
+/// Whether the workload is reached from outside: by the type of its Services, or by a Gateway. A
+/// VirtualService may be for the mesh alone.
+fn is_exposed(observation: &Observation) -> bool {
+    let mut services = observation.services.values().flatten();
+    let traffic = observation.spec.strategy.canary.traffic.as_ref();
+    let mut routes = traffic.into_iter().flat_map(|traffic| &traffic.routes);
+    services.any(|service| matches!(service.kind.as_str(), "LoadBalancer" | "NodePort"))
+        || routes.any(|route| route.kind != RouteKind::VirtualService)
+}
+
+/// What is declared of a change, and what is attested of it as the policies demand.
+fn provenance_of<'a>(
+    annotations: &BTreeMap<String, String>,
+    template: &PodTemplate,
+    stable: impl FnOnce() -> Option<&'a PodTemplate>,
+    effective: &Effective,
+    now: Timestamp,
+) -> (Provenance, Option<Provenance>) {
+    let verified = attestation::due(annotations, effective).and_then(|envelope| {
+        envelope
+            .map(|it| attestation::verify(it, template, stable(), &effective.keys, now))
+            .transpose()
+    });
+    match verified {
+        Ok(None) => (Provenance::read(annotations, template), None),
+        Ok(Some(attested)) => {
+            let (declared, attested) = Provenance::read_both(annotations, &attested, template);
+            (declared, Some(attested))
+        }
+        Err(why) => (
+            Provenance::read(annotations, template).refused(why),
+            Some(Provenance::unattested()),
+        ),
+    }
+}
+
+/// The hash of the ReplicaSet that already runs this template, or a new one that no other has.
+fn hash(observation: &Observation, template_digest: &str) -> (String, i32) {
+    let mut collisions = observation.status.collision_count;
+    let sets = &observation.replica_sets;
+    if let Some(set) = sets
+        .iter()
+        .find(|set| set.template_digest == template_digest)
+    {
+        return (set.hash.clone(), collisions);
+    }
+    let mut hash = provenance::pod_template_hash(&observation.spec.template, collisions);
+    while sets.iter().any(|set| set.hash == hash) {
+        collisions = collisions.saturating_add(1);
+        hash = provenance::pod_template_hash(&observation.spec.template, collisions);
+    }
+    (hash, collisions)
+}
+
+/// Whether an earlier change was rolled back lately, or may have been: what is not known lowers no risk.
+#[must_use]
+pub fn after_rollback(observation: &Observation) -> bool {
+    let lately = |at: Timestamp| observation.now.duration_since(at) < ROLLBACK_MEMORY;
+    let mut runs = observation.history.iter();
+    observation.records_unreadable.is_some()
+        || runs
+            .any(|run| run.outcome == Some(Outcome::RolledBack) && run.ended_at.is_some_and(lately))
+}
+
+/// What differs from the stable template. Where that cannot be trusted everything is taken to differ.
+fn differences(observation: &Observation) -> BTreeSet<Difference> {
+    let stable = stable_template(observation);
+    if stable.is_none() && observation.status.stable.is_some() {
+        return Difference::ALL.into();
+    }
+    risk::differences(stable, &observation.spec.template)
+}
+
+/// The template of the stable pods; `None` where there is none, or it cannot be trusted: its
+/// ReplicaSet is gone and no record keeps it, or the copy in its annotation is not what was promoted.
+fn stable_template(observation: &Observation) -> Option<&PodTemplate> {
+    let stable = observation.status.stable.as_ref()?;
+    let mut sets = observation.replica_sets.iter();
+    sets.find(|set| set.hash == stable.pod_template_hash)
+        .map(|set| &set.template)
+        .or_else(|| observation.promoted.get(&stable.template_digest))
+        .filter(|template| provenance::template_digest(template) == stable.template_digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_api::PROVENANCE_PREFIX;
+    use countersign_api::policy::{Trust, TrustedKey};
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    use serde_json::json;
+
+    use super::*;
+    use crate::attestation::{Statement, public_key_pem};
+    use crate::provenance::State;
+
+    /// A key that OpenSSL made for these tests alone.
+    const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIKC/upcHwprQPZ/md9B50ATU5benfIgaTYS6hHhpNYqD
+-----END PRIVATE KEY-----
+";
+
+    const HARMLESS: [(&str, &str); 9] = [
+        ("contributor", "human"),
+        ("authors", "jane"),
+        ("reviewers", "carol"),
+        ("revision", "9f3c2e1"),
+        ("approved-revision", "9f3c2e1"),
+        ("tests", "PASSED"),
+        ("lines-added", "5"),
+        ("lines-deleted", "3"),
+        ("subsystems", "1"),
+    ];
+
+    type Annotations = BTreeMap<String, String>;
+
+    fn annotations(of: &[(&str, &str)]) -> Annotations {
+        of.iter()
+            .map(|(key, value)| (format!("{PROVENANCE_PREFIX}{key}"), (*value).to_owned()))
+            .collect()
+    }
+
+    fn image() -> String {
+        format!("shop@sha256:{}", "a".repeat(64))
+    }
+
+    fn attestation_of(image: &str, attested: &Annotations) -> String {
+        let statement = Statement::of(&[image], attested, None).unwrap();
+        statement.sign(PRIVATE, "ci").unwrap()
+    }
+
+    fn with_attestation(mut declared: Annotations, attestation: String) -> Annotations {
+        declared.insert(format!("{PROVENANCE_PREFIX}attestation"), attestation);
+        declared
+    }
+
+    fn effective(trust: Trust, keys: usize) -> Effective {
+        let key = TrustedKey {
+            name: "ci".into(),
+            public_key: public_key_pem(PRIVATE).unwrap(),
+            not_after: None,
+        };
+        Effective {
+            trust,
+            keys: vec![vec![key]; keys],
+            ..policy::effective(&[])
+        }
+    }
+
+    fn sources(
+        annotations: &Annotations,
+        effective: &Effective,
+    ) -> (Provenance, Option<Provenance>) {
+        let template = PodTemplate(json!({ "spec": { "containers": [{ "image": image() }] } }));
+        let now = Timestamp::UNIX_EPOCH;
+        provenance_of(annotations, &template, || None, effective, now)
+    }
+
+    fn risk(annotations: &Annotations, effective: &Effective) -> Risk {
+        let (declared, attested) = sources(annotations, effective);
+        let facts = Facts::default();
+        risk::risk_of_both(&declared, attested.as_ref(), &facts, &effective.risk)
+    }
+
+    #[test]
+    fn without_a_key_what_is_declared_counts_as_ever() {
+        let declared = with_attestation(annotations(&HARMLESS), "garbage".into());
+        let (provenance, attested) = sources(&declared, &effective(Trust::Declared, 0));
+        assert_eq!((provenance.state, attested), (State::Declared, None));
+        let plain = annotations(&HARMLESS);
+        let (provenance, attested) = sources(&plain, &effective(Trust::Declared, 1));
+        assert_eq!((provenance.state, attested), (State::Declared, None));
+        assert_eq!(risk(&plain, &effective(Trust::Declared, 1)).tier, Tier::Low);
+    }
+
+    #[test]
+    fn an_attested_harmless_change_is_low_with_or_without_declarations() {
+        let attestation = attestation_of(&image(), &annotations(&HARMLESS));
+        for declared in [annotations(&HARMLESS), Annotations::new()] {
+            let all = with_attestation(declared, attestation.clone());
+            for trust in [Trust::Declared, Trust::Attested] {
+                let (provenance, attested) = sources(&all, &effective(trust, 1));
+                assert_eq!(
+                    (provenance.state, provenance.problems.len()),
+                    (State::Declared, 0)
+                );
+                assert_eq!(attested.unwrap().authors.len(), 1);
+                assert_eq!(risk(&all, &effective(trust, 1)).tier, Tier::Low);
+            }
+        }
+    }
+
+    #[test]
+    fn a_refused_attestation_makes_all_unknown_whatever_the_policy_trusts() {
+        let of_another_image = format!("shop@sha256:{}", "b".repeat(64));
+        let attestation = attestation_of(&of_another_image, &annotations(&HARMLESS));
+        for carried in [attestation, "garbage".into(), String::new()] {
+            let all = with_attestation(annotations(&HARMLESS), carried);
+            for trust in [Trust::Declared, Trust::Attested] {
+                let (provenance, attested) = sources(&all, &effective(trust, 1));
+                assert_eq!(provenance.state, State::Malformed);
+                assert!(!provenance.problems.is_empty());
+                assert_eq!(
+                    provenance.authors.len(),
+                    1,
+                    "those who must not sign stay known"
+                );
+                assert_eq!(attested, Some(Provenance::unattested()));
+                assert!(risk(&all, &effective(trust, 1)).tier >= Tier::High);
+            }
+        }
+    }
+
+    #[test]
+    fn where_only_attestations_are_believed_none_is_unknown_and_told() {
+        for keys in [0, 1] {
+            let demanding = effective(Trust::Attested, keys);
+            let (provenance, attested) = sources(&annotations(&HARMLESS), &demanding);
+            assert_eq!(provenance.state, State::Unattested);
+            assert!(
+                provenance.problems[0]
+                    .to_string()
+                    .contains("believe only what a trusted key has signed"),
+                "{:?}",
+                provenance.problems
+            );
+            assert_eq!(attested, Some(Provenance::unattested()));
+            assert!(risk(&annotations(&HARMLESS), &demanding).tier >= Tier::High);
+        }
+    }
+
+    /// Annotations of every shape, garbage among them.
+    fn any_annotations() -> impl Strategy<Value = Annotations> {
+        let pairs = [
+            (
+                "contributor",
+                vec!["human", "ai", "mixed", "unknown", "robot"],
+            ),
+            ("ai-share", vec!["0", "40", "100", "x"]),
+            ("agents", vec!["claude-code", ""]),
+            ("human-operator", vec!["jane", ""]),
+            ("authors", vec!["jane", "bob, carol", ""]),
+            ("reviewers", vec!["carol", "jane", ""]),
+            ("revision", vec!["1", "2"]),
+            ("approved-revision", vec!["1", "2"]),
+            ("tests", vec!["PASSED", "FAILED", "WARNED", "?"]),
+            ("lines-added", vec!["0", "5000", "-1"]),
+            ("lines-deleted", vec!["0", "50"]),
+            ("subsystems", vec!["0", "9"]),
+            ("touches", vec!["migration", "auth, api", ""]),
+            ("image", vec!["shop", "other"]),
+        ];
+        let each: Vec<_> = pairs
+            .into_iter()
+            .map(|(key, values)| {
+                proptest::option::weighted(0.7, select(values)).prop_map(move |it| (key, it))
+            })
+            .collect();
+        each.prop_map(|pairs| {
+            let given: Vec<_> = pairs
+                .into_iter()
+                .filter_map(|(key, it)| Some((key, it?)))
+                .collect();
+            annotations(&given)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn law_7_what_is_declared_raises_what_is_attested_and_never_lowers_it(
+            declared in any_annotations(), attested in any_annotations(), trust in select(&[Trust::Declared, Trust::Attested]),
+        ) {
+            let believing = effective(trust, 1);
+            let attestation = attestation_of(&image(), &attested);
+            let alone = risk(&with_attestation(Annotations::new(), attestation.clone()), &believing);
+            let both = risk(&with_attestation(declared.clone(), attestation), &believing);
+            prop_assert!(both.score >= alone.score && both.tier >= alone.tier, "{:?} {:?}", alone, both);
+
+            let demanding = effective(Trust::Attested, 1);
+            let unknown = risk::risk_of(&Provenance::unattested(), &Facts::default(), &demanding.risk);
+            for nothing in [declared.clone(), with_attestation(declared, "garbage".into())] {
+                let found = risk(&nothing, &demanding);
+                prop_assert!(found.score >= unknown.score && found.tier >= unknown.tier, "{:?} {:?}", unknown, found);
+            }
+        }
+    }
+}

@@ -1,0 +1,521 @@
+//! The smoke check: whether one is waited for, what its Job is, and what its end means.
+//!
+//! The Job is made when nothing is waited for but the check itself and people, so that those who are
+//! asked to sign see what came of it. Its outcome is remembered in the change: a Job that vanishes
+//! after its success is not run again, and one that vanishes before its end is made anew.
+//!
+//! Invariant: only a Job that has succeeded lets a change go on. Whatever else becomes of it holds,
+//! and ends in a rollback: by its failure, its own deadline, or [`deadline`].
+
+use countersign_api::rollout::{Change, RolloutStatus, Stage};
+use countersign_api::{Duration, HASH_LABEL, NEVER_SERVES, PodTemplate, Smoke};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value, json};
+
+use super::decision::Action;
+use super::gate::Hold;
+use super::name;
+use super::observation::{ContainerFailure, Job, JobEnd, Observation};
+use super::query::shown;
+use super::reason;
+
+/// An image that stands for the one under test.
+pub const IMAGE: &str = "{{image}}";
+/// Longest name of a Job: its pods carry it in a label.
+const MAX_NAME: usize = 63;
+/// Longest end of a container's message that is told, in bytes: with what is said before it, it fits
+/// in the note of an Event.
+const MAX_TAIL: usize = 800;
+/// How much later than its pods the Job itself gives up. A pod that is stopped by its own deadline
+/// stays, and says how far it came; one that is stopped by its Job is removed.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(10);
+/// How Kubernetes calls the end of a Job or a pod that took too long.
+const TOO_LONG: &str = "DeadlineExceeded";
+
+/// The name of the Job of one attempt, whose run has this name.
+#[must_use]
+pub fn job_name(run: &str) -> String {
+    // The digest and the number at the end tell attempts apart.
+    let mut parts = run.rsplitn(3, '-');
+    let (attempt, digest) = (
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+    );
+    let rollout = parts.next().unwrap_or_default();
+    name::ending(rollout, &format!("{digest}-{attempt}-smoke"), MAX_NAME)
+}
+
+/// Whether a change has a smoke check before it that has not succeeded yet. One that was waited for
+/// stays asked for, also where the spec asks for none any more.
+#[must_use]
+pub fn is_awaited(observation: &Observation, change: &Change) -> bool {
+    let progress = change.smoke.as_ref();
+    let asked = observation.spec.strategy.canary.smoke.is_some() || progress.is_some();
+    let passed = progress.is_some_and(|progress| progress.passed);
+    let waits = change.stage == Stage::Waiting && change.outcome.is_none() && !change.initial;
+    waits && asked && !passed
+}
+
+fn job<'a>(observation: &'a Observation, change: &Change) -> Option<&'a Job> {
+    let name = job_name(&change.run);
+    observation.jobs.iter().find(|job| job.name == name)
+}
+
+/// That an awaited check has succeeded, in a sentence.
+#[must_use]
+pub fn success(observation: &Observation, change: &Change) -> Option<String> {
+    let job = job(observation, change).filter(|_| is_awaited(observation, change))?;
+    (job.end == Some(JobEnd::Succeeded)).then(|| format!("Job {} has succeeded", job.name))
+}
+
+/// That an awaited check has failed, in a sentence with what it said last.
+#[must_use]
+pub fn failure(observation: &Observation, change: &Change) -> Option<String> {
+    let job = job(observation, change).filter(|_| is_awaited(observation, change))?;
+    let Some(JobEnd::Failed { reason, message }) = &job.end else {
+        return None;
+    };
+    let failed = job.failures.first();
+    let too_long = reason == TOO_LONG || failed.is_some_and(|it| it.reason == TOO_LONG);
+    let timeout = observation
+        .spec
+        .strategy
+        .canary
+        .smoke
+        .as_ref()
+        .filter(|_| too_long)
+        .map(|smoke| format!(" took longer than {}:", smoke.timeout));
+    let how = failed.map_or_else(
+        || {
+            let seen = job.waiting.clone();
+            let seen = seen.or_else(|| last_hold(observation, change));
+            let seen = seen.map(|seen| format!("; {}", shown(&seen, 400)));
+            let (reason, message) = (shown(reason, 40), shown(message, 200));
+            format!("{reason}: {message}{}", seen.unwrap_or_default())
+        },
+        last_words,
+    );
+    let timeout = timeout.unwrap_or_else(|| " failed:".into());
+    Some(format!("Job {}{timeout} {how}", job.name))
+}
+
+/// How a container has failed, in a sentence with what it said last.
+#[must_use]
+pub fn last_words(failed: &ContainerFailure) -> String {
+    let words = match tail(&failed.message) {
+        none if none.is_empty() => "it left no message".to_owned(),
+        words => format!("its last words: {words}"),
+    };
+    format!(
+        "container {} exited with {} ({}); {words}",
+        shown(&failed.container, 63),
+        failed.exit_code,
+        shown(&failed.reason, 40)
+    )
+}
+
+/// Why nothing had started when it was last looked at: the pods of a Job that took too long are gone.
+fn last_hold(observation: &Observation, change: &Change) -> Option<String> {
+    let status = &observation.status;
+    let started = change.smoke.as_ref()?.started_at.is_some();
+    let waited = status.waiting_for.as_deref() == Some(reason::AWAITING_SMOKE);
+    (waited && !started).then(|| status.message.clone())
+}
+
+/// What an awaited check is at, in a sentence; `None` where none is waited for.
+#[must_use]
+pub fn awaited(observation: &Observation, change: &Change) -> Option<String> {
+    if !is_awaited(observation, change) {
+        return None;
+    }
+    let name = job_name(&change.run);
+    if let Some(problem) = &observation.jobs_unreadable {
+        let problem = shown(problem, 400);
+        return Some(format!(
+            "Job {name} of the smoke check cannot be read: {problem}"
+        ));
+    }
+    let because = |why: Option<&String>| {
+        why.map(|why| format!(": {}", shown(why, 400)))
+            .unwrap_or_default()
+    };
+    Some(match job(observation, change) {
+        Some(job) if job.started => format!("the smoke check runs as Job {name}"),
+        Some(job) => format!(
+            "no container of the smoke check's Job {name} has started yet{}",
+            because(job.waiting.as_ref())
+        ),
+        None if observation.spec.strategy.canary.smoke.is_none() => format!(
+            "the smoke check's Job {name} is gone, and spec.strategy.canary.smoke, from which it is made, as well: put it back, or abort the change"
+        ),
+        None => format!(
+            "the smoke check's Job {name} is not made yet{}",
+            because(observation.write_failure.as_ref())
+        ),
+    })
+}
+
+/// Keeps the time of an awaited check: it runs only while nothing else is waited for.
+pub fn keep_time(observation: &Observation, change: &mut Change, hold: Option<&Hold>) {
+    if !is_awaited(observation, change) {
+        return;
+    }
+    if !is_held_for(hold) {
+        if let Some(progress) = &mut change.smoke {
+            (progress.since, progress.started_at) = (None, None);
+        }
+        return;
+    }
+    let now = || Time(observation.now);
+    let started = job(observation, change).is_some_and(|job| job.started);
+    let progress = change.smoke.get_or_insert_default();
+    progress.since.get_or_insert_with(now);
+    if started {
+        progress.started_at.get_or_insert_with(now);
+    }
+}
+
+fn is_held_for(hold: Option<&Hold>) -> bool {
+    hold.is_some_and(|hold| hold.reason == reason::AWAITING_SMOKE)
+}
+
+/// When an awaited check is given up although its Job has not failed: it cannot be made, nothing of
+/// it starts, or it outlives its own deadline.
+#[must_use]
+pub fn deadline(observation: &Observation, change: &Change) -> Option<Timestamp> {
+    let progress = change.smoke.as_ref().filter(|progress| !progress.passed)?;
+    let spec = &observation.spec;
+    let patience = SignedDuration::from_secs(i64::from(spec.progress_deadline_seconds));
+    let (since, patience) = match &progress.started_at {
+        None => (progress.since.as_ref()?, patience),
+        Some(at) => {
+            let smoke = spec.strategy.canary.smoke.as_ref();
+            let runs = smoke.map_or(GRACE.into(), job_deadline).signed();
+            (at, patience.saturating_add(runs))
+        }
+    };
+    Some(since.0.saturating_add(patience).unwrap_or(Timestamp::MAX))
+}
+
+fn job_deadline(smoke: &Smoke) -> Duration {
+    smoke.timeout.std().saturating_add(GRACE).into()
+}
+
+/// The Job to make, and those to stop since nobody waits for them any more.
+#[must_use]
+pub fn actions(
+    observation: &Observation,
+    status: &RolloutStatus,
+    hold: Option<&Hold>,
+) -> Vec<Action> {
+    let change = status
+        .change
+        .as_ref()
+        .filter(|change| is_awaited(observation, change));
+    let name = change.map(|change| job_name(&change.run));
+    let stopped = observation
+        .jobs
+        .iter()
+        .filter(|job| job.end.is_none() && name.as_ref() != Some(&job.name))
+        .map(|job| Action::DeleteJob {
+            job: job.name.clone(),
+            uid: job.uid.clone(),
+        });
+    stopped.chain(to_make(observation, change, hold)).collect()
+}
+
+fn to_make(
+    observation: &Observation,
+    change: Option<&Change>,
+    hold: Option<&Hold>,
+) -> Option<Action> {
+    let change = change.filter(|change| is_held_for(hold) && job(observation, change).is_none())?;
+    let smoke = observation.spec.strategy.canary.smoke.as_ref()?;
+    observation
+        .jobs_unreadable
+        .is_none()
+        .then(|| Action::CreateJob {
+            name: job_name(&change.run),
+            run: change.run.clone(),
+            deadline: job_deadline(smoke),
+            template: template(observation, change, smoke),
+        })
+}
+
+/// The check's pods: its own template with the image under test, who is tested, and the end of the
+/// log in the status of a pod that fails.
+fn template(observation: &Observation, change: &Change, smoke: &Smoke) -> PodTemplate {
+    let mut template = smoke.template.0.clone();
+    // A revision's label would count its requests as the canary's, and move a Service to it.
+    if let Some(Value::Object(labels)) = template.pointer_mut("/metadata/labels") {
+        labels.remove(HASH_LABEL);
+    }
+    if let Some(Value::Object(spec)) = template.get_mut("spec") {
+        let own = spec.get("activeDeadlineSeconds").and_then(Value::as_u64);
+        let timeout = smoke.timeout.std().as_secs().max(1);
+        let deadline = own.map_or(timeout, |own| own.min(timeout));
+        spec.insert("activeDeadlineSeconds".into(), json!(deadline));
+        spec.insert("restartPolicy".into(), json!("Never"));
+        gate_readiness(spec);
+        for list in ["initContainers", "containers"] {
+            let containers = spec.get_mut(list).and_then(Value::as_array_mut);
+            for container in containers.into_iter().flatten() {
+                if let Value::Object(container) = container {
+                    complete(container, observation, change);
+                }
+            }
+        }
+    }
+    PodTemplate(template)
+}
+
+fn gate_readiness(spec: &mut Map<String, Value>) {
+    let gate = json!({ "conditionType": NEVER_SERVES });
+    match spec.get_mut("readinessGates") {
+        Some(Value::Array(gates)) if gates.contains(&gate) => {}
+        Some(Value::Array(gates)) => gates.push(gate),
+        _ => {
+            spec.insert("readinessGates".into(), json!([gate]));
+        }
+    }
+}
+
+fn complete(container: &mut Map<String, Value>, observation: &Observation, change: &Change) {
+    let under_test = observation
+        .spec
+        .template
+        .0
+        .pointer("/spec/containers/0/image");
+    if let Some(image) = container.get_mut("image").filter(|image| *image == IMAGE)
+        && let Some(under_test) = under_test
+    {
+        image.clone_from(under_test);
+    }
+    container
+        .entry("terminationMessagePolicy")
+        .or_insert_with(|| json!("FallbackToLogsOnError"));
+    let env = container.entry("env").or_insert_with(|| json!([]));
+    if env.is_null() {
+        *env = json!([]);
+    }
+    let Value::Array(env) = env else { return };
+    for (name, value) in [
+        ("COUNTERSIGN_ROLLOUT", &observation.name),
+        ("COUNTERSIGN_REVISION", &change.pod_template_hash),
+        ("COUNTERSIGN_DIGEST", &change.digest),
+    ] {
+        let is_set = |own: &Value| own.get("name").and_then(Value::as_str) == Some(name);
+        if !env.iter().any(is_set) {
+            env.push(json!({ "name": name, "value": value }));
+        }
+    }
+}
+
+/// The end of a text in one line: what a failing test says last matters most.
+fn tail(text: &str) -> String {
+    let lines = text.lines().map(str::trim);
+    let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
+    let line = shown(&lines.join(" | "), usize::MAX);
+    let from = line.len().saturating_sub(MAX_TAIL);
+    match (from..line.len()).find(|at| line.is_char_boundary(*at)) {
+        Some(0) | None => line,
+        Some(at) => format!("…{}", line.get(at..).unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_api::rollout::SmokeProgress;
+
+    use super::*;
+    use crate::manifest::{Surroundings, observe, with_another_image};
+
+    /// A Rollout with a smoke check, and its change right before the first step.
+    fn waiting(smoke: &Value) -> (Observation, Change) {
+        let rollout: countersign_api::Rollout = serde_json::from_value(json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "Rollout",
+            "metadata": { "name": "shop", "namespace": "team", "uid": "uid" },
+            "spec": {
+                "selector": { "matchLabels": { "app": "shop" } },
+                "template": {
+                    "metadata": { "labels": { "app": "shop" } },
+                    "spec": { "containers": [{ "name": "app", "image": "shop:2" }] },
+                },
+                "strategy": { "canary": { "smoke": smoke } },
+            },
+        }))
+        .unwrap();
+        let stable = with_another_image(&rollout.spec.template);
+        let around = Surroundings::default();
+        let observation = observe(&rollout, &stable, around, Timestamp::UNIX_EPOCH);
+        let change = Change {
+            run: "shop-0123456789-2".into(),
+            digest: "0123456789abcdef".into(),
+            pod_template_hash: "7f8d".into(),
+            ..Change::default()
+        };
+        (observation, change)
+    }
+
+    fn plain() -> Value {
+        json!({ "template": { "spec": { "containers": [{ "name": "smoke", "image": "{{image}}" }] } } })
+    }
+
+    fn made(smoke: &Value) -> Value {
+        let (observation, change) = waiting(smoke);
+        let smoke = observation.spec.strategy.canary.smoke.clone().unwrap();
+        template(&observation, &change, &smoke).0
+    }
+
+    fn failed(reason: &str, failures: Vec<ContainerFailure>) -> Job {
+        Job {
+            name: "shop-0123456789-2-smoke".into(),
+            end: Some(JobEnd::Failed {
+                reason: reason.into(),
+                message: "Job has failed".into(),
+            }),
+            failures,
+            ..Job::default()
+        }
+    }
+
+    #[test]
+    fn a_name_fits_in_a_label_and_tells_attempts_apart() {
+        assert_eq!(job_name("shop-0123456789-2"), "shop-0123456789-2-smoke");
+        let long = |attempt: i32| job_name(&format!("{}-0123456789-{attempt}", "a.".repeat(100)));
+        assert!(long(7).len() <= 63, "{}", long(7));
+        assert!(long(7).ends_with("a-0123456789-7-smoke"), "{}", long(7));
+        assert_ne!(long(7), long(8));
+    }
+
+    #[test]
+    fn the_image_under_test_and_who_is_tested_are_filled_in_and_nothing_is_overwritten() {
+        let made = made(&json!({ "timeout": "2m", "template": {
+            "metadata": { "labels": { "app": "smoke", "pod-template-hash": "7f8d" } },
+            "spec": {
+                "restartPolicy": "OnFailure",
+                "serviceAccountName": "tester",
+                "readinessGates": [{ "conditionType": "own" }],
+                "initContainers": [{ "name": "wait", "image": "{{image}}-not" }],
+                "containers": [{
+                    "name": "smoke", "image": "{{image}}", "terminationMessagePolicy": "File", "newer": true,
+                    "env": [{ "name": "COUNTERSIGN_ROLLOUT", "value": "mine" }],
+                }],
+            },
+        } }));
+        assert_eq!(
+            made,
+            json!({
+                "metadata": { "labels": { "app": "smoke" } },
+                "spec": {
+                    "restartPolicy": "Never",
+                    "activeDeadlineSeconds": 120,
+                    "serviceAccountName": "tester",
+                    "readinessGates": [{ "conditionType": "own" }, { "conditionType": "countersign.dev/Serves" }],
+                    "initContainers": [{
+                        "name": "wait", "image": "{{image}}-not", "terminationMessagePolicy": "FallbackToLogsOnError",
+                        "env": [
+                            { "name": "COUNTERSIGN_ROLLOUT", "value": "shop" },
+                            { "name": "COUNTERSIGN_REVISION", "value": "7f8d" },
+                            { "name": "COUNTERSIGN_DIGEST", "value": "0123456789abcdef" },
+                        ],
+                    }],
+                    "containers": [{
+                        "name": "smoke", "image": "shop:2", "terminationMessagePolicy": "File", "newer": true,
+                        "env": [
+                            { "name": "COUNTERSIGN_ROLLOUT", "value": "mine" },
+                            { "name": "COUNTERSIGN_REVISION", "value": "7f8d" },
+                            { "name": "COUNTERSIGN_DIGEST", "value": "0123456789abcdef" },
+                        ],
+                    }],
+                },
+            })
+        );
+    }
+
+    #[test]
+    fn a_failure_says_how_and_ends_with_the_end_of_the_log() {
+        let (mut observation, change) = waiting(&plain());
+        let log = format!(
+            "{}\n\n\u{1b}[31mFAIL\u{1b}[0m \u{202e}checkout\n2 of 3 passed\n",
+            "GET / 200\n".repeat(500)
+        );
+        let failures = vec![ContainerFailure {
+            container: "smoke".into(),
+            exit_code: 3,
+            reason: "Error".into(),
+            message: log,
+        }];
+        observation.jobs = vec![failed("BackoffLimitExceeded", failures)];
+        let message = failure(&observation, &change).unwrap();
+        let begin = "Job shop-0123456789-2-smoke failed: container smoke exited with 3 (Error); its last words: …";
+        assert!(message.starts_with(begin), "{message}");
+        let end = "| GET / 200 | \\u{1b}[31mFAIL\\u{1b}[0m \\u{202e}checkout | 2 of 3 passed";
+        assert!(message.ends_with(end), "{message}");
+        assert!(
+            message.len() <= 1_000,
+            "{} bytes fit in an Event",
+            message.len()
+        );
+        assert_eq!(success(&observation, &change), None);
+    }
+
+    #[test]
+    fn a_failure_of_any_shape_is_told() {
+        let (mut observation, change) = waiting(&plain());
+        let killed = ContainerFailure {
+            container: "smoke".into(),
+            exit_code: 137,
+            reason: "DeadlineExceeded".into(),
+            message: String::new(),
+        };
+        for (job, told) in [
+            (
+                failed("BackoffLimitExceeded", vec![killed]),
+                "took longer than 5m: container smoke exited with 137 (DeadlineExceeded); it left no message",
+            ),
+            (
+                failed("DeadlineExceeded", vec![]),
+                "took longer than 5m: DeadlineExceeded: Job has failed",
+            ),
+            (
+                Job {
+                    waiting: Some("ImagePullBackOff".into()),
+                    ..failed("DeadlineExceeded", vec![])
+                },
+                "took longer than 5m: DeadlineExceeded: Job has failed; ImagePullBackOff",
+            ),
+        ] {
+            observation.jobs = vec![job];
+            let message = failure(&observation, &change).unwrap();
+            assert!(message.ends_with(told), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_last_words_are_cut_between_characters() {
+        assert_eq!(tail(""), "");
+        assert_eq!(tail("a\r\n\n b \n"), "a | b");
+        let long = "ä".repeat(1_000);
+        let cut = tail(&long);
+        assert_eq!(cut, format!("…{}", "ä".repeat(400)));
+    }
+
+    #[test]
+    fn a_check_that_was_waited_for_stays_asked_for() {
+        let (mut observation, mut change) = waiting(&plain());
+        assert!(is_awaited(&observation, &change));
+        observation.spec.strategy.canary.smoke = None;
+        assert!(!is_awaited(&observation, &change), "it never was");
+        change.smoke = Some(SmokeProgress::default());
+        assert!(is_awaited(&observation, &change));
+        let message = awaited(&observation, &change).unwrap();
+        assert!(message.contains("put it back"), "{message}");
+        change.smoke = Some(SmokeProgress {
+            passed: true,
+            ..SmokeProgress::default()
+        });
+        assert!(!is_awaited(&observation, &change));
+    }
+}

@@ -1,0 +1,724 @@
+//! The state machine explored exhaustively to a stated depth: every order of what the operator, its
+//! surroundings and people do, with a bounded number of faults on each path.
+//!
+//! The transition function is `core::decide` itself in a small world ([`world`]); the laws are read off
+//! that world ([`oracle`]), and from every state the rollout must come to an end once faults stop
+//! ([`ends`]). Where a promotion takes `n` actions, `cargo test` explores to a depth of at least `n` with
+//! one fault; `COUNTERSIGN_MODEL_DEEPER` and `COUNTERSIGN_MODEL_FAULTS` go further (`make model`).
+
+// Helpers of tests fail by panicking, as tests do.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+// A state is what it is, and each law and action reads best in its list.
+#![allow(clippy::too_many_lines, clippy::struct_excessive_bools)]
+
+mod ends;
+mod oracle;
+mod world;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Instant;
+
+use countersign_api::freeze::{FreezeAction, FreezeSpec};
+use countersign_api::intervention::InterventionAction;
+use countersign_api::rollout::{Outcome, Stage};
+use countersign_api::sign_off::SignOffDecision;
+use countersign_api::{CHANGED_BY_ANNOTATION, RouteReference, Traffic};
+use countersign_core::Observation;
+use countersign_core::observation::{NamedFreeze, NamedPolicy, Route, RouteObject, Service};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::{Value, json};
+use stateright::{Checker, Model, Property};
+
+use ends::{End, Ends};
+use world::{Evidence, How, World, person, template};
+
+/// Services of the setups with routes: stable's and the canary's.
+pub const SERVICES: [&str; 2] = ["web", "web-canary"];
+
+/// Generation of the policy that asks for a signature before the promotion.
+pub const TIGHTENED: i64 = 2;
+
+/// One Rollout whose first revision serves, and what is asked of its changes.
+pub struct Setup {
+    name: &'static str,
+    /// Weights of the steps.
+    weights: [i32; 2],
+    /// People who must sign before the first step, and before the promotion.
+    first_asks: usize,
+    last_asks: usize,
+    smoke: bool,
+    /// Stable gives up the pods that its share needs no more.
+    dynamic: bool,
+    /// The surge has no room for all of both revisions.
+    crowded: bool,
+    routed: bool,
+    /// Actions on a path, unless it is said otherwise.
+    depth: usize,
+    /// What must be seen beside what is in every setup, so that the model is about something.
+    seen: &'static [&'static str],
+}
+
+/// What happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    /// The operator looks, decides and carries out.
+    Look(How),
+    /// It decides, and is held up.
+    Read,
+    /// It carries out what it decided then.
+    WriteLate,
+    PodsCome,
+    /// A pod of stable's, or of the new revision, is not available any more.
+    PodGoes {
+        stable: bool,
+    },
+    PodsCrash,
+    /// From now on no pod becomes available, or they do again.
+    Stuck(bool),
+    /// Routers and endpoints follow.
+    Follow,
+    /// From now on they do not, or they do again.
+    Deaf(bool),
+    EditRoute,
+    JobEnds(bool),
+    JobHangs,
+    Tick,
+    /// What Prometheus says from now on.
+    Prometheus(Evidence),
+    Sign(&'static str, SignOffDecision),
+    Command(InterventionAction),
+    Freeze(Option<FreezeAction>),
+    Pause(bool),
+    Push(u8),
+    Replicas(i32),
+    /// The policy asks for a signature before the promotion, or for nothing any more.
+    Policy {
+        asks: bool,
+    },
+}
+
+#[derive(Clone)]
+struct State(Arc<World>);
+
+impl Hash for State {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.hash(state);
+    }
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let world = &self.0;
+        let pods = world.seen.replica_sets.iter();
+        let pods: Vec<_> = pods
+            .map(|it| (it.revision, it.replicas, it.available))
+            .collect();
+        let change = world.change();
+        let change = change.map(|it| (it.stage, it.step, it.weight, it.outcome));
+        let status = &world.seen.status;
+        write!(
+            f,
+            "{:?}: change {change:?}, pods {pods:?}, share {:?}, waits for {:?}, {:?}, broken {:?}",
+            world.seen.now,
+            world.routed_share(),
+            status.waiting_for,
+            status.message,
+            world.broken
+        )
+    }
+}
+
+struct Machine {
+    setup: Setup,
+    ends: Ends,
+    /// The policy, and the one that is tightened.
+    policies: [NamedPolicy; 2],
+    depth: usize,
+    faults: usize,
+}
+
+impl Model for Machine {
+    type State = State;
+    type Action = Act;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State(Arc::new(serving(&self.setup, self.faults)))]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Act>) {
+        let world = &*state.0;
+        if world.steps >= self.depth || !world.broken.is_empty() {
+            return;
+        }
+        actions.extend(expected(world));
+        if world.faults > 0 {
+            actions.extend(faults(&self.setup, world));
+        }
+    }
+
+    fn next_state(&self, state: &State, act: Act) -> Option<State> {
+        let world = &*state.0;
+        let mut next = self.apply(world, act)?;
+        let free = expected(world).contains(&act);
+        next.faults = world.faults - usize::from(!free);
+        next.steps = world.steps + 1;
+        next.settle();
+        match act {
+            // As the same look would have, had it not been cut short: the next one sees other things.
+            Act::Look(how) if how != How::Wholly => self.same_end(world.looked(), &mut next),
+            Act::WriteLate if !world.late_writes_status() => self.same_end(world, &mut next),
+            _ => {}
+        }
+        (next.key != world.key).then(|| State(Arc::new(next)))
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let always = Property::<Self>::always;
+        let mut properties = vec![
+            always("law 1: no step without its gates", |_, it| keeps(it, 1)),
+            always("law 2: no gate without its people", |_, it| keeps(it, 2)),
+            always("law 3: bad evidence rolls back alone", |_, it| keeps(it, 3)),
+            always("law 4: stable can always take over", |_, it| keeps(it, 4)),
+            always("law 5: crash anywhere, same outcome", |_, it| keeps(it, 5)),
+            always("law 6: doubt never promotes", |_, it| keeps(it, 6)),
+            always("law 7: more risk, never less care", |_, it| keeps(it, 7)),
+            always("law 8: what failed stays failed", |_, it| keeps(it, 8)),
+            always("laws 9 and 10", |_, it| keeps(it, 9) && keeps(it, 10)),
+            always(
+                "it ends once faults stop and the evidence is good",
+                |it, state| it.ends_with(state, Evidence::Good),
+            ),
+            always(
+                "it ends once faults stop and the evidence is bad",
+                |it, state| it.ends_with(state, Evidence::Bad),
+            ),
+        ];
+        properties.extend(SEEN.iter().filter_map(|(name, seen)| {
+            let is_due = COMMON.contains(name) || self.setup.seen.contains(name);
+            is_due.then(|| Property::sometimes(name, *seen))
+        }));
+        properties
+    }
+}
+
+type Seen = fn(&Machine, &State) -> bool;
+
+/// What must be seen in the setups that name it.
+const SEEN: [(&str, Seen); 13] = [
+    ("a change is promoted", |_, it| {
+        outcome(it) == Some(Outcome::Promoted)
+    }),
+    ("a change is rolled back", |_, it| {
+        it.0.change().is_some_and(|it| {
+            it.stage == Stage::RolledBack && it.outcome == Some(Outcome::RolledBack)
+        })
+    }),
+    ("a change is superseded", |_, it| {
+        outcome(it) == Some(Outcome::Superseded)
+    }),
+    ("a change is reverted", |_, it| {
+        outcome(it) == Some(Outcome::Reverted)
+    }),
+    ("the operator crashes between two writes", |_, it| {
+        it.0.crashed
+    }),
+    ("a write is refused as too old", |_, it| it.0.refused),
+    ("it waits for a signature", |_, it| {
+        waits(it, "AwaitingSignOff")
+    }),
+    ("it is paused", |_, it| waits(it, "Paused")),
+    ("it is frozen", |_, it| waits(it, "Frozen")),
+    ("it waits for pods", |_, it| waits(it, "AwaitingPods")),
+    ("it waits for Prometheus", |_, it| {
+        waits(it, "PrometheusUnreachable")
+    }),
+    ("it waits for a router", |_, it| {
+        waits(it, "AwaitingTraffic")
+    }),
+    ("it waits for the smoke check", |_, it| {
+        waits(it, "AwaitingSmoke")
+    }),
+];
+
+/// Those of every setup.
+const COMMON: [&str; 10] = [
+    "a change is promoted",
+    "a change is rolled back",
+    "a change is superseded",
+    "a change is reverted",
+    "the operator crashes between two writes",
+    "a write is refused as too old",
+    "it is paused",
+    "it is frozen",
+    "it waits for pods",
+    "it waits for Prometheus",
+];
+
+fn outcome(state: &State) -> Option<Outcome> {
+    state.0.change().and_then(|it| it.outcome)
+}
+
+fn waits(state: &State, what: &str) -> bool {
+    state.0.seen.status.waiting_for.as_deref() == Some(what)
+}
+
+fn keeps(state: &State, law: u8) -> bool {
+    let law = format!("law {law}:");
+    !state.0.broken.iter().any(|it| it.starts_with(&law))
+}
+
+impl Machine {
+    fn ends_with(&self, state: &State, evidence: Evidence) -> bool {
+        let end = self.ends.of(&self.setup, &state.0, evidence);
+        if let End::Nowhere(why) = &end {
+            println!(
+                "{}: from {state:?} with {evidence:?}: {why}",
+                self.setup.name
+            );
+        }
+        !matches!(end, End::Nowhere(_))
+    }
+
+    /// A crash, a refused write, and a late one of what the status asks for change nothing about the end.
+    fn same_end(&self, world: &World, next: &mut World) {
+        for evidence in [Evidence::Good, Evidence::Bad] {
+            let end = |world: &World| self.ends.of(&self.setup, world, evidence);
+            let (expected, found) = (end(world), end(next));
+            if expected != found {
+                next.broken
+                    .push(format!("law 5: {found:?} instead of {expected:?}"));
+                next.settle();
+            }
+        }
+    }
+
+    fn apply(&self, world: &World, act: Act) -> Option<World> {
+        Some(match act {
+            Act::Look(how) => {
+                let decision = world.decision();
+                let mut next = if how == How::Wholly {
+                    (**world.looked()).clone()
+                } else {
+                    world.carry_out(decision, how)
+                };
+                next.broken = oracle::broken(&self.setup, world, decision, how, &next);
+                next
+            }
+            Act::Read => world.read(),
+            // What was right when it was decided is not judged by what has come since, but by its end.
+            Act::WriteLate => world.write_late()?,
+            Act::PodsCome => world.pods_come(),
+            Act::PodGoes { stable } => {
+                let set = if stable {
+                    world.stable_set()
+                } else {
+                    world.canary_set()
+                };
+                world.pod_goes(&set?.hash.clone())
+            }
+            Act::PodsCrash => world.pods_crash(),
+            Act::Stuck(on) => world.with(|next| next.stuck = on),
+            Act::Follow => world.follow(),
+            Act::Deaf(on) => world.with(|next| next.deaf = on),
+            Act::EditRoute => world.edit_route(),
+            Act::JobEnds(well) => world.job_ends(well),
+            Act::JobHangs => world.with(|next| next.hung = true),
+            Act::Tick => world.tick(),
+            Act::Prometheus(evidence) => world.with(|next| next.evidence = evidence),
+            Act::Sign(user, decision) => world.sign(user, decision)?,
+            Act::Command(action) => world.command(action)?,
+            Act::Freeze(action) => world.with(|next| {
+                next.seen.freezes = action.into_iter().map(freeze).collect();
+            }),
+            Act::Pause(on) => world.edit_spec(|seen| seen.spec.paused = on),
+            Act::Push(version) => world.push(version),
+            Act::Replicas(replicas) => world.edit_spec(|seen| seen.spec.replicas = replicas),
+            Act::Policy { asks } => world.with(|next| {
+                next.seen.policies = vec![self.policies[usize::from(asks)].clone()];
+            }),
+        })
+    }
+}
+
+/// What happens where nothing goes wrong, and what ends a fault.
+fn expected(world: &World) -> Vec<Act> {
+    let mut all = Vec::new();
+    let mut may = |when: bool, act: Act| {
+        if when {
+            all.push(act);
+        }
+    };
+    may(world.looked().key != world.key, Act::Look(How::Wholly));
+    may(world.late.is_some(), Act::WriteLate);
+    may(world.pods_pend() && !world.stuck, Act::PodsCome);
+    may(!world.follows() && !world.deaf, Act::Follow);
+    may(world.job_runs() && !world.hung, Act::JobEnds(true));
+    may(world.is_quiet(), Act::Tick);
+    may(world.stuck, Act::Stuck(false));
+    may(world.deaf, Act::Deaf(false));
+    may(
+        world.evidence != Evidence::Good,
+        Act::Prometheus(Evidence::Good),
+    );
+    may(!world.seen.freezes.is_empty(), Act::Freeze(None));
+    may(world.seen.spec.paused, Act::Pause(false));
+    let paused = world.change().is_some_and(|it| it.paused_by.is_some());
+    may(paused, Act::Command(InterventionAction::Resume));
+    let waits = world.seen.status.waiting_for.as_deref() == Some("AwaitingSignOff");
+    may(waits, Act::Sign("carol", SignOffDecision::Approve));
+    may(world.steps == 0, Act::Push(2));
+    all
+}
+
+/// What may go wrong, or be done by people, in every setup.
+fn faults(setup: &Setup, world: &World) -> Vec<Act> {
+    let mut all = Vec::new();
+    let mut may = |when: bool, act: Act| {
+        if when {
+            all.push(act);
+        }
+    };
+    if world.looked().key != world.key {
+        let actions = world.decision().actions.len();
+        (0..actions).for_each(|some| may(true, Act::Look(How::First(some))));
+        (0..actions).for_each(|one| may(true, Act::Look(How::Without(one))));
+        may(true, Act::Look(How::Unrecorded));
+        may(world.late.is_none(), Act::Read);
+    }
+    let busy = world.canary().is_some();
+    // The operator is away, or pods and routers are slow.
+    may(!world.is_quiet(), Act::Tick);
+    for (stable, set) in [(true, world.stable_set()), (false, world.canary_set())] {
+        let there = set.is_some_and(|set| set.available > 0);
+        may(there && (stable || busy), Act::PodGoes { stable });
+    }
+    let pods = world.canary_set().is_some_and(|it| it.replicas > 0);
+    may(busy && pods && !world.crashing, Act::PodsCrash);
+    may(busy && !world.stuck, Act::Stuck(true));
+    if setup.routed {
+        may(busy && !world.deaf, Act::Deaf(true));
+        may(world.routed_share() != Some(50), Act::EditRoute);
+    }
+    let live = world.change().is_some_and(|it| it.evidence.from.is_some());
+    for evidence in [
+        Evidence::Bad,
+        Evidence::Quiet,
+        Evidence::NoData,
+        Evidence::Away,
+    ] {
+        may(
+            live && busy && world.evidence == Evidence::Good,
+            Act::Prometheus(evidence),
+        );
+    }
+    if let Some(change) = world.change() {
+        let over = change.outcome.is_some();
+        may(!over, Act::Command(InterventionAction::Abort));
+        may(!over, Act::Command(InterventionAction::Pause));
+        may(!over, Act::Command(InterventionAction::Promote));
+        may(over, Act::Command(InterventionAction::Retry));
+    }
+    for action in [FreezeAction::Hold, FreezeAction::RollBack] {
+        may(
+            world.seen.freezes.is_empty() && busy,
+            Act::Freeze(Some(action)),
+        );
+    }
+    may(!world.seen.spec.paused && busy, Act::Pause(true));
+    for version in 1..=3 {
+        let other = world.version_of_template() != format!("example.org/shop:v{version}");
+        may(other && world.steps > 0, Act::Push(version));
+    }
+    may(world.job_runs() && !world.hung, Act::JobEnds(false));
+    may(world.job_runs() && !world.hung, Act::JobHangs);
+    if setup.first_asks > 0 {
+        let approve = SignOffDecision::Approve;
+        may(busy, Act::Sign("alice", approve));
+        may(busy, Act::Sign("erin", approve));
+        may(busy, Act::Sign("carol", approve));
+        may(busy, Act::Sign("carol", SignOffDecision::Reject));
+        may(busy, Act::Sign("carol", SignOffDecision::BreakGlass));
+    } else if !setup.routed {
+        let asks = world.seen.policies[0].generation == TIGHTENED;
+        may(busy, Act::Policy { asks: !asks });
+    }
+    may(world.seen.spec.replicas == 2, Act::Replicas(3));
+    may(world.seen.spec.replicas == 2, Act::Replicas(1));
+    all
+}
+
+fn freeze(action: FreezeAction) -> NamedFreeze {
+    NamedFreeze {
+        name: "incident".into(),
+        spec: FreezeSpec {
+            reason: "checkout is down".into(),
+            namespace_selector: None,
+            rollout_selector: None,
+            tiers: vec![],
+            until: None,
+            action,
+            person: person("dave"),
+        },
+    }
+}
+
+/// The built-in policy with short steps in the lowest tier, which the changes are in.
+fn policy(setup: &Setup, last_asks: usize, generation: i64) -> NamedPolicy {
+    let built_in = countersign_core::policy::built_in();
+    let mut spec = serde_json::to_value(built_in).unwrap();
+    let asks = |count: usize| match count {
+        0 => json!([]),
+        count => json!([{ "count": count }]),
+    };
+    for tier in ["low", "medium", "high", "critical"] {
+        let demands = &mut spec["tiers"][tier];
+        let weights = setup.weights.iter();
+        let steps = weights.map(|it| json!({ "weight": it, "bake": "1m", "minRequests": 10 }));
+        demands["steps"] = steps.collect();
+        for (key, value) in [
+            ("maxFirstWeight", json!(50)),
+            ("maxIncrease", json!(50)),
+            ("minBake", json!("1m")),
+            ("minRequests", json!(0)),
+            ("waitAtMost", json!("3m")),
+            ("signOff", asks(setup.first_asks)),
+            ("promotionSignOff", asks(last_asks)),
+        ] {
+            demands[key] = value;
+        }
+    }
+    NamedPolicy {
+        name: "model".into(),
+        generation,
+        spec: serde_json::from_value(spec).unwrap(),
+    }
+}
+
+fn route() -> Value {
+    let backend = |name: &str, weight: i32| json!({ "name": name, "port": 80, "weight": weight });
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": { "name": "web", "uid": "u", "generation": 1 },
+        "spec": { "parentRefs": [{ "name": "gate" }], "rules": [
+            { "backendRefs": [backend(SERVICES[0], 1), backend(SERVICES[1], 0)] },
+        ] },
+    })
+}
+
+fn first(setup: &Setup) -> Observation {
+    let mut annotations: BTreeMap<_, _> = [
+        ("revision", "1111111"),
+        ("approved-revision", "1111111"),
+        ("contributor", "human"),
+        ("authors", "alice"),
+        ("reviewers", "bob"),
+        ("tests", "PASSED"),
+        ("lines-added", "3"),
+        ("lines-deleted", "1"),
+        ("files-changed", "1"),
+    ]
+    .into_iter()
+    .map(|(key, value)| {
+        (
+            format!("provenance.countersign.dev/{key}"),
+            value.to_owned(),
+        )
+    })
+    .collect();
+    annotations.insert(CHANGED_BY_ANNOTATION.into(), "erin".into());
+    let spec = serde_json::from_value(json!({
+        "replicas": 2,
+        "selector": { "matchLabels": { "app": "shop" } },
+        "template": template(1),
+        "progressDeadlineSeconds": 180,
+        "strategy": { "canary": {
+            "analysis": { "interval": "1m", "checks": [{ "name": world::CHECK, "preset": "HttpRequestsTotal" }] },
+        } },
+    }));
+    let mut seen = Observation {
+        uid: "uid".into(),
+        generation: 1,
+        annotations,
+        policies: vec![policy(setup, setup.last_asks, 1)],
+        rivals: Some(Ok(vec![])),
+        ..Observation::of("team", "shop", spec.unwrap())
+    };
+    let canary = &mut seen.spec.strategy.canary;
+    if setup.routed {
+        for name in SERVICES {
+            let service = Service {
+                kind: "ClusterIP".into(),
+                selector: [("app".into(), "shop".into())].into(),
+            };
+            seen.services.insert(name.into(), Some(service));
+        }
+        canary.stable_service = Some(SERVICES[0].into());
+        canary.canary_service = Some(SERVICES[1].into());
+        let reference = RouteReference {
+            name: "web".into(),
+            ..RouteReference::default()
+        };
+        canary.traffic = Some(Traffic {
+            routes: vec![reference.clone()],
+            testers: None,
+        });
+        let object = RouteObject {
+            object: route(),
+            last_writer: None,
+        };
+        seen.routes = vec![Route {
+            reference,
+            object: Ok(object),
+            destination_rule: None,
+            testers: None,
+        }];
+    }
+    canary.dynamic_stable = setup.dynamic;
+    if setup.crowded {
+        canary.max_surge = IntOrString::Int(1);
+    }
+    seen
+}
+
+fn smoke() -> countersign_api::Smoke {
+    let template = json!({ "spec": { "containers": [{ "name": "smoke", "image": "{{image}}" }] } });
+    serde_json::from_value(json!({ "timeout": "1m", "template": template })).unwrap()
+}
+
+/// A world in which the first revision serves, and nothing has happened yet.
+fn serving(setup: &Setup, faults: usize) -> World {
+    let mut world = World::new(first(setup), 0);
+    for _ in 0..20 {
+        world = (**world.looked()).clone();
+        world = if world.pods_pend() {
+            world.pods_come()
+        } else if !world.follows() {
+            world.follow()
+        } else {
+            world.tick()
+        };
+    }
+    let mut seen = world.seen;
+    assert!(seen.status.change.is_none(), "{:?}", seen.status);
+    if setup.smoke {
+        seen.spec.strategy.canary.smoke = Some(smoke());
+    }
+    World::new(seen, faults)
+}
+
+fn number(variable: &str, default: usize) -> usize {
+    let given = std::env::var(variable).ok();
+    given.map_or(default, |given| given.parse().expect(variable))
+}
+
+fn explore(setup: Setup) {
+    let depth = setup.depth + number("COUNTERSIGN_MODEL_DEEPER", 0);
+    let faults = number("COUNTERSIGN_MODEL_FAULTS", 1);
+    let (name, began) = (setup.name, Instant::now());
+    let policies = [
+        policy(&setup, setup.last_asks, 1),
+        policy(&setup, 1, TIGHTENED),
+    ];
+    let machine = Machine {
+        setup,
+        policies,
+        ends: Ends::default(),
+        depth,
+        faults,
+    };
+    let checker = machine.checker().spawn_bfs().join();
+    println!(
+        "{name}: depth {depth}, {faults} faults: {} states, {} of them unique, in {:.0?}",
+        checker.state_count(),
+        checker.unique_state_count(),
+        began.elapsed()
+    );
+    checker.assert_properties();
+}
+
+const PLAIN: Setup = Setup {
+    name: "plain",
+    weights: [20, 50],
+    first_asks: 0,
+    last_asks: 0,
+    smoke: false,
+    dynamic: false,
+    crowded: false,
+    routed: false,
+    depth: 14,
+    seen: &[],
+};
+
+#[test]
+fn the_laws_hold_where_pods_alone_give_a_canary_its_share() {
+    explore(PLAIN);
+}
+
+#[test]
+fn the_laws_hold_behind_a_route() {
+    explore(Setup {
+        name: "routed",
+        routed: true,
+        depth: 20,
+        seen: &["it waits for a router"],
+        ..PLAIN
+    });
+}
+
+#[test]
+fn the_laws_hold_where_people_must_sign() {
+    explore(Setup {
+        name: "signed",
+        first_asks: 1,
+        last_asks: 1,
+        depth: 16,
+        seen: &["it waits for a signature"],
+        ..PLAIN
+    });
+}
+
+#[test]
+fn the_laws_hold_with_a_smoke_check() {
+    explore(Setup {
+        name: "smoke",
+        smoke: true,
+        depth: 16,
+        seen: &["it waits for the smoke check"],
+        ..PLAIN
+    });
+}
+
+#[test]
+fn the_laws_hold_where_stable_gives_up_pods() {
+    explore(Setup {
+        name: "dynamic",
+        routed: true,
+        dynamic: true,
+        depth: 20,
+        seen: &["it waits for a router"],
+        ..PLAIN
+    });
+}
+
+#[test]
+fn the_laws_hold_where_the_surge_is_narrow() {
+    explore(Setup {
+        name: "crowded",
+        crowded: true,
+        ..PLAIN
+    });
+}

@@ -1,0 +1,731 @@
+//! Clocks: what counts as progress, and which deadline runs during which hold.
+
+use countersign_api::rollout::Stage;
+use countersign_core::{decide, laws};
+
+use super::evidence::{BURNING, HEALTHY, stands, with_objective};
+use super::people::{approve, asking, command, go_on, minutes_on, step, waits_for};
+use super::*;
+
+/// A world in which v1 serves with so many pods, of which one more at a time may be replaced.
+fn crowded(replicas: i32, surge: i32, deadline: i32) -> World {
+    let mut first = observation("v1");
+    first.spec.replicas = replicas;
+    first.spec.progress_deadline_seconds = deadline;
+    let canary = &mut first.spec.strategy.canary;
+    canary.max_surge = k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(surge);
+    let mut world = World::new(first);
+    assert!(world.run(after(20), &mut steady(1_000.0, 0.0, 0.0), World::at_rest));
+    world
+}
+
+fn rolled_back_or_promoted(o: &Observation) -> bool {
+    o.status.phase == Phase::Degraded || (World::at_rest(o) && o.status.revision == 2)
+}
+
+fn stage(world: &World) -> Stage {
+    world.observation.status.change.as_ref().unwrap().stage
+}
+
+fn at(o: &Observation, reason: &str) -> Timestamp {
+    let change = o.status.change.as_ref().unwrap();
+    let line = change.transitions.iter().find(|line| line.reason == reason);
+    let line = line.unwrap_or_else(|| panic!("{reason} in {:?}", change.transitions));
+    line.at.as_ref().unwrap().0
+}
+
+/// Each row ended in a rollback at the deadline, always at the last step (FOUND.md C1, R4).
+#[test]
+fn each_available_pod_is_progress_however_long_all_of_them_take() {
+    for (replicas, surge, deadline, ready_after) in [
+        (20, 1, 60, 2),
+        (8, 1, 60, 20),
+        (20, 1, 600, 90),
+        (50, 1, 600, 20),
+        (200, 1, 600, 4),
+        (100, 10, 600, 150),
+        (1_000, 100, 600, 150),
+        (10, 1, 20, 12),
+    ] {
+        let mut world = crowded(replicas, surge, deadline);
+        world.pods_ready_after = Some(SignedDuration::from_secs(ready_after));
+        change(&mut world, "v2", harmless());
+        let until = minutes_on(&world, 24 * 60);
+        let ended = world.run(
+            until,
+            &mut steady(5_000.0, 0.001, 0.001),
+            rolled_back_or_promoted,
+        );
+        let row = (replicas, surge, deadline, ready_after);
+        assert!(ended, "{row:?}: {}", world.observation.status.message);
+        lawful(&world);
+        assert_eq!(
+            stable_image(&world),
+            "example.org/shop:v2",
+            "{row:?}: {}",
+            world.observation.status.message
+        );
+    }
+}
+
+#[test]
+fn a_first_revision_whose_pods_come_one_by_one_is_not_stalled() {
+    let mut first = observation("v1");
+    first.spec.progress_deadline_seconds = 60;
+    let mut world = World::new(first);
+    world.pods_ready_after = None;
+    for pod in 1..=20 {
+        let until = world.observation.now + SignedDuration::from_secs(40);
+        world.run(until, &mut steady(0.0, 0.0, 0.0), |_| false);
+        assert!(!is_true(&world, "Stalled"), "{pod} pods");
+        world.observation.replica_sets[0].available = pod;
+        world.observation.replica_sets[0].ready = pod;
+    }
+    world.run(after(20), &mut steady(0.0, 0.0, 0.0), |_| false);
+    assert_eq!(world.observation.status.phase, Phase::Stable);
+}
+
+fn is_true(world: &World, kind: &str) -> bool {
+    let mut conditions = world.observation.status.conditions.iter();
+    conditions.any(|it| it.type_ == kind && it.status == "True")
+}
+
+#[test]
+fn pods_that_stop_coming_end_the_change_one_deadline_after_the_last_of_them() {
+    let mut world = crowded(40, 1, 300);
+    world.pods_ready_after = Some(SignedDuration::from_secs(60));
+    change(&mut world, "v2", harmless());
+    let until = minutes_on(&world, 600);
+    let canary = |o: &Observation| {
+        let change = o.status.change.as_ref()?;
+        let set = o.replica_sets.iter();
+        let mut set = set.filter(|set| set.hash == change.pod_template_hash);
+        Some(set.next()?.available)
+    };
+    let enough = |o: &Observation| {
+        let change = o.status.change.as_ref();
+        change.is_some_and(|it| it.stage == Stage::Promoting) && canary(o) >= Some(30)
+    };
+    assert!(world.run(until, &mut steady(5_000.0, 0.0, 0.0), enough));
+    world.pods_ready_after = None;
+    let mut last = (canary(&world.observation), world.observation.now);
+    assert!(world.run(until, &mut steady(5_000.0, 0.0, 0.0), |o| {
+        if o.status.phase != Phase::Degraded && canary(o) > last.0 {
+            last = (canary(o), o.now);
+        }
+        o.status.phase == Phase::Degraded
+    }));
+    lawful(&world);
+    let ended = at(&world.observation, "ProgressDeadlineExceeded");
+    let took = ended.duration_since(last.1).as_secs();
+    assert!((300..=335).contains(&took), "{took} s");
+}
+
+/// One step, of half of the traffic, with this bake.
+fn halves(world: &mut World, bake: &str) {
+    let canary = &mut world.observation.spec.strategy.canary;
+    canary.steps = serde_json::from_value(json!([{ "weight": 50, "bake": bake }])).unwrap();
+}
+
+/// One pod that comes and goes is no progress: it only delays what must end.
+#[test]
+fn a_pod_that_comes_and_goes_does_not_put_the_deadline_off() {
+    let mut world = serving();
+    world.pods_ready_after = None;
+    halves(&mut world, "5m");
+    change(&mut world, "v2", harmless());
+    let began = world.observation.now;
+    for minute in 1..30 {
+        let until = minutes_on(&world, 1);
+        if world.run(until, &mut steady(5_000.0, 0.0, 0.0), |o| {
+            o.status.phase == Phase::Degraded
+        }) {
+            break;
+        }
+        for set in world.observation.replica_sets.iter_mut().skip(1) {
+            set.available = minute % 2;
+            set.ready = set.available;
+        }
+    }
+    assert_eq!(world.observation.status.phase, Phase::Degraded);
+    let took = world.observation.now.duration_since(began).as_mins();
+    assert!((10..=13).contains(&took), "{took} min");
+}
+
+/// While people are waited for, one error after hours makes what had passed scarce (FOUND.md C6).
+#[test]
+fn evidence_that_becomes_scarce_after_a_long_sign_off_wait_has_its_whole_time() {
+    use countersign_api::policy::OnScarceEvidence;
+    for on_scarce in [
+        OnScarceEvidence::RollBack,
+        OnScarceEvidence::Hold,
+        OnScarceEvidence::Extend,
+    ] {
+        let mut world = serving();
+        let mut policy = unattended();
+        let low = &mut policy.spec.tiers.low;
+        low.promotion_sign_off = Some(serde_json::from_value(json!([{ "count": 1 }])).unwrap());
+        low.on_scarce_evidence = Some(on_scarce);
+        world.observation.policies = vec![policy];
+        halves(&mut world, "5m");
+        change(&mut world, "v2", harmless());
+        let asked = |o: &Observation| o.status.phase == Phase::AwaitingSignOff;
+        let until = minutes_on(&world, 60);
+        assert!(world.run(until, &mut steady(40.0, 0.0, 0.0), asked));
+        let until = minutes_on(&world, 60);
+        world.run(until, &mut steady(1.0, 0.0, 0.0), |_| false);
+        assert_eq!(waits_for(&world), Some("AwaitingSignOff"));
+        // One error now and then on the canary's side: nothing to roll back for, too little to go on by.
+        let mut errors = steady(40.0, 0.05, 0.0);
+        let scarce = |o: &Observation| o.status.waiting_for.as_deref() == Some("AwaitingEvidence");
+        let until = minutes_on(&world, 30);
+        assert!(world.run(until, &mut errors, scarce), "{on_scarce:?}");
+        let since = world.observation.now;
+        let over = |o: &Observation| o.status.waiting_for.as_deref() != Some("AwaitingEvidence");
+        let until = minutes_on(&world, 60);
+        world.run(until, &mut steady(1.0, 0.0, 0.0), over);
+        let took = world.observation.now.duration_since(since).as_secs();
+        assert!(took >= 570, "{on_scarce:?}: {took} s");
+        lawful(&world);
+    }
+}
+
+/// A budget that burns and holds is a wish: nothing runs meanwhile, and everything anew after it (FOUND.md C7).
+#[test]
+fn no_wish_uses_up_the_deadline_of_what_follows_it() {
+    type Wish = fn(&mut World, bool);
+    let wishes: [(&str, Wish); 4] = [
+        ("ErrorBudgetBurn", |world, on| {
+            let rates = if on { BURNING } else { HEALTHY };
+            stands(world, rates);
+        }),
+        ("Paused", |world, on| world.observation.spec.paused = on),
+        ("Frozen", |world, on| {
+            let freezes = on.then(|| super::people::freeze(|_| {}));
+            world.observation.freezes = freezes.into_iter().collect();
+        }),
+        ("ScaledToZero", |world, on| {
+            world.observation.spec.replicas = if on { 0 } else { 20 };
+        }),
+    ];
+    for (reason, wish) in wishes {
+        for after_it in ["pods", "data", "evidence"] {
+            let mut world = with_objective("Hold");
+            change(&mut world, "v2", harmless());
+            let in_step = |o: &Observation| {
+                let change = o.status.change.as_ref();
+                change.is_some_and(|it| it.step == 1 && it.available_at.is_some())
+            };
+            let until = minutes_on(&world, 30);
+            assert!(world.run(until, &mut steady(5_000.0, 0.0, 0.0), in_step));
+            wish(&mut world, true);
+            let until = minutes_on(&world, 60);
+            world.run(until, &mut steady(5_000.0, 0.0, 0.0), |_| false);
+            assert_eq!(waits_for(&world), Some(reason));
+            wish(&mut world, false);
+            let mut traffic: Box<dyn FnMut(Timestamp, f64) -> WindowOutcome> = match after_it {
+                "data" => uncounted(Uncounted::NoSeries),
+                "evidence" => Box::new(steady(1.0, 0.0, 0.0)),
+                _ => Box::new(steady(5_000.0, 0.0, 0.0)),
+            };
+            if after_it == "pods" {
+                lose_pods(&mut world, 1);
+            }
+            let until = minutes_on(&world, 9);
+            world.run(until, &mut *traffic, |_| false);
+            let change = world.observation.status.change.as_ref().unwrap();
+            assert_eq!(change.outcome, None, "{reason}, {after_it}");
+            lawful(&world);
+        }
+    }
+}
+
+/// Takes so many pods of the canary, which do not come back until they are given.
+fn lose_pods(world: &mut World, number: i32) {
+    let hash = world.observation.status.change.as_ref().unwrap();
+    let hash = hash.pod_template_hash.clone();
+    let mut sets = world.observation.replica_sets.iter_mut();
+    let set = sets.find(|set| set.hash == hash).unwrap();
+    set.available = (set.available - number).max(0);
+    set.ready = set.available;
+}
+
+fn give_pods(world: &mut World) {
+    for set in &mut world.observation.replica_sets {
+        set.available = set.replicas;
+        set.ready = set.replicas;
+    }
+}
+
+/// Waiting for evidence has a clock of its own (FOUND.md L8).
+#[test]
+fn pods_that_are_missing_after_a_long_wait_for_evidence_have_their_whole_time() {
+    let mut world = serving();
+    let mut policy = unattended();
+    policy.spec.tiers.low.on_scarce_evidence =
+        Some(countersign_api::policy::OnScarceEvidence::RollBack);
+    world.observation.policies = vec![policy];
+    halves(&mut world, "5m");
+    change(&mut world, "v2", harmless());
+    let scarce = |o: &Observation| o.status.waiting_for.as_deref() == Some("AwaitingEvidence");
+    let until = minutes_on(&world, 60);
+    assert!(world.run(until, &mut steady(1.0, 0.0, 0.0), scarce));
+    let until = minutes_on(&world, 8);
+    world.run(until, &mut steady(1.0, 0.0, 0.0), |_| false);
+    lose_pods(&mut world, 1);
+    let until = minutes_on(&world, 5);
+    world.run(until, &mut steady(1.0, 0.0, 0.0), |_| false);
+    assert_eq!(waits_for(&world), Some("AwaitingPods"));
+    give_pods(&mut world);
+    // What had run of the evidence's clock had run: it goes on where it stood.
+    let began = world.observation.now;
+    let until = minutes_on(&world, 60);
+    assert!(world.run(until, &mut steady(1.0, 0.0, 0.0), |o| {
+        o.status.phase == Phase::Degraded
+    }));
+    let took = world.observation.now.duration_since(began).as_secs();
+    assert!((30..=150).contains(&took), "{took} s");
+    lawful(&world);
+}
+
+/// Two gates for people, each with its own two hours (FOUND.md C9).
+#[test]
+fn each_gate_for_people_has_its_own_time() {
+    let mut world = serving();
+    let mut policy = unattended();
+    let low = &mut policy.spec.tiers.low;
+    low.on_scarce_evidence = Some(countersign_api::policy::OnScarceEvidence::Hold);
+    low.promotion_sign_off = Some(serde_json::from_value(json!([{ "count": 1 }])).unwrap());
+    low.wait_at_most = Some(Duration::seconds(2 * 3_600));
+    world.observation.policies = vec![policy];
+    halves(&mut world, "1m");
+    change(&mut world, "v2", harmless());
+    let mut quiet = steady(1.0, 0.0, 0.0);
+    let until = minutes_on(&world, 60);
+    let waits = |reason: &'static str| {
+        move |o: &Observation| o.status.waiting_for.as_deref() == Some(reason)
+    };
+    assert!(world.run(until, &mut quiet, waits("AwaitingPerson")));
+    let until = minutes_on(&world, 100);
+    assert!(!world.run(until, &mut quiet, |o| o.status.phase == Phase::Degraded));
+    let step = world.observation.status.change.as_ref().unwrap().step;
+    super::people::sign(&mut world, super::people::person("bob", &[]), |spec| {
+        spec.gate = Some(format!("evidence-{step}"));
+    });
+    let until = minutes_on(&world, 10);
+    assert!(
+        world.run(until, &mut quiet, waits("AwaitingSignOff")),
+        "{}",
+        world.observation.status.message
+    );
+    let since = world.observation.now;
+    let until = minutes_on(&world, 180);
+    assert!(world.run(until, &mut quiet, |o| o.status.phase == Phase::Degraded));
+    let took = world.observation.now.duration_since(since).as_mins();
+    let told = &world
+        .observation
+        .status
+        .change
+        .as_ref()
+        .unwrap()
+        .transitions;
+    assert!((118..=122).contains(&took), "{took} min: {told:?}");
+    lawful(&world);
+}
+
+#[test]
+fn whom_a_policy_asks_for_only_now_has_the_whole_time() {
+    let hours = |world: &mut World, hours: i64| go_on(world, hours * 60);
+    let day = |spec: &mut RolloutPolicySpec| {
+        spec.tiers.low.wait_at_most = Some(Duration::seconds(24 * 3_600));
+    };
+    let mut world = serving();
+    world.observation.policies = vec![asking(&[(1, &[])], day)];
+    change(&mut world, "v2", harmless());
+    hours(&mut world, 23);
+    assert_eq!(waits_for(&world), Some("AwaitingSignOff"));
+    let mut tightened = asking(&[(1, &[]), (1, &["security"])], day);
+    tightened.generation = 2;
+    world.observation.policies = vec![tightened];
+    hours(&mut world, 23);
+    assert_eq!(waits_for(&world), Some("AwaitingSignOff"));
+    hours(&mut world, 2);
+    assert_eq!(world.observation.status.phase, Phase::Degraded);
+}
+
+/// The fortieth command was a pause that nothing could end; after more no pause was heard (FOUND.md C8).
+#[test]
+fn a_pause_and_its_end_are_obeyed_however_many_there_were() {
+    use countersign_api::intervention::InterventionAction::{Pause, Promote, Resume};
+    for (first, rounds) in [(1, 20), (3, 100)] {
+        let mut world = serving();
+        change(&mut world, "v2", harmless());
+        go_on(&mut world, 2);
+        let look = |world: &mut World| {
+            let decision = world.look(&mut steady(5_000.0, 0.0, 0.0));
+            world.carry_out(&decision, usize::MAX);
+        };
+        for _ in 0..first {
+            command(&mut world, "dave", Promote);
+            look(&mut world);
+        }
+        let paused = |world: &World| {
+            let change = world.observation.status.change.as_ref();
+            change.unwrap().paused_by.is_some()
+        };
+        for round in 0..rounds {
+            command(&mut world, "alice", Pause);
+            look(&mut world);
+            assert!(paused(&world), "{first}, {round}");
+            command(&mut world, "alice", Resume);
+            look(&mut world);
+            assert!(!paused(&world), "{first}, {round}");
+        }
+        // Nor do commands in vain keep a pause from being heard.
+        for _ in 0..200 {
+            command(&mut world, "alice", Resume);
+            look(&mut world);
+        }
+        command(&mut world, "alice", Pause);
+        look(&mut world);
+        assert!(paused(&world), "{first}, {rounds}");
+        let unanswered = world.observation.interventions.iter();
+        assert_eq!(unanswered.filter(|it| !it.answered).count(), 0);
+        let change = world.observation.status.change.as_ref().unwrap();
+        assert!(change.heard.len() <= 256 && change.in_vain.len() <= 256);
+        lawful(&world);
+    }
+}
+
+/// No step is ever without its line, whatever people have done before (FOUND.md M6).
+#[test]
+fn many_signatures_on_a_long_plan_leave_room_for_every_step() {
+    let mut world = serving();
+    let steps: Vec<_> = (1..=50).map(|it| json!({ "weight": 2 * it - 1 })).collect();
+    world.observation.spec.strategy.canary.steps = serde_json::from_value(json!(steps)).unwrap();
+    world.observation.policies = vec![asking(&[(200, &[])], |spec| {
+        spec.tiers.low.steps.iter_mut().for_each(|step| {
+            step.bake = Duration::default();
+        });
+    })];
+    change(&mut world, "v2", harmless());
+    go_on(&mut world, 1);
+    for user in 0..200 {
+        approve(&mut world, &format!("user-{user}"), &[]);
+        if user % 20 == 0 {
+            go_on(&mut world, 1);
+        }
+    }
+    let until = minutes_on(&world, 60 * 24);
+    let mut told = Vec::new();
+    assert!(
+        world.run(until, &mut steady(50_000.0, 0.0, 0.0), |o| {
+            if let Some(change) = &o.status.change {
+                told.clone_from(&change.transitions);
+            }
+            rolled_back_or_promoted(o)
+        }),
+        "{}: {}",
+        step(&world),
+        world.observation.status.message
+    );
+    lawful(&world);
+    let steps = told.iter().filter(|it| it.reason == "StepStarted").count();
+    assert_eq!(steps, 50);
+    assert!(told.len() <= 256, "{}", told.len());
+    assert_eq!(stable_image(&world), "example.org/shop:v2");
+}
+
+/// Bake and warm-up count the time in which the pods were there (FOUND.md L2).
+#[test]
+fn a_bake_stands_still_while_its_pods_are_missing() {
+    for (lost, minutes) in [("one", 7), ("all", 7), ("idle", 30)] {
+        let mut world = serving();
+        halves(&mut world, "20m");
+        change(&mut world, "v2", harmless());
+        let in_step = |o: &Observation| {
+            let change = o.status.change.as_ref();
+            change.is_some_and(|it| it.step == 1 && it.available_at.is_some())
+        };
+        let mut traffic = steady(5_000.0, 0.0, 0.0);
+        let until = minutes_on(&world, 30);
+        assert!(world.run(until, &mut traffic, in_step));
+        let began = world.observation.now;
+        let until = minutes_on(&world, 2);
+        world.run(until, &mut traffic, |_| false);
+        match lost {
+            "one" => lose_pods(&mut world, 1),
+            "all" => lose_pods(&mut world, 20),
+            _ => world.observation.spec.replicas = 0,
+        }
+        let until = minutes_on(&world, minutes);
+        world.run(until, &mut traffic, |_| false);
+        if lost == "idle" {
+            world.observation.spec.replicas = 20;
+        } else {
+            give_pods(&mut world);
+        }
+        let until = minutes_on(&world, 60);
+        assert!(world.run(until, &mut traffic, |o| {
+            let change = o.status.change.as_ref();
+            change.is_none_or(|it| it.stage != Stage::Stepping)
+        }));
+        lawful(&world);
+        let change = world.observation.status.change.as_ref().unwrap();
+        assert_eq!(change.outcome, None, "{lost}: {:?}", change.transitions);
+        let took = world.observation.now.duration_since(began).as_mins();
+        let least = 20 + minutes;
+        assert!((least..=least + 2).contains(&took), "{lost}: {took} min");
+    }
+}
+
+/// New pods are cold, also those that come after all were lost in mid-step.
+#[test]
+fn pods_that_come_after_all_were_lost_warm_up_from_their_beginning() {
+    let mut world = serving();
+    halves(&mut world, "20m");
+    let canary = &mut world.observation.spec.strategy.canary;
+    canary.analysis.as_mut().unwrap().warm_up = Some(Duration::seconds(600));
+    change(&mut world, "v2", harmless());
+    let mut traffic = steady(5_000.0, 0.0, 0.0);
+    let until = minutes_on(&world, 14);
+    world.run(until, &mut traffic, |_| false);
+    world.observation.spec.replicas = 0;
+    let until = minutes_on(&world, 30);
+    world.run(until, &mut traffic, |_| false);
+    world.observation.spec.replicas = 20;
+    let back = world.observation.now;
+    // Six minutes of the bake are left; the windows of the first ten minutes count for a rollback alone.
+    let step_windows = |o: &Observation| {
+        let change = o.status.change.as_ref().unwrap();
+        change.evidence.checks[0].step_windows
+    };
+    let before = step_windows(&world.observation);
+    let until = back + SignedDuration::from_secs(330);
+    world.run(until, &mut traffic, |_| false);
+    assert_eq!(stage(&world), Stage::Stepping);
+    assert_eq!(step_windows(&world.observation), before);
+    lawful(&world);
+    let until = minutes_on(&world, 60);
+    assert!(world.run(until, &mut traffic, rolled_back_or_promoted));
+    assert_eq!(stable_image(&world), "example.org/shop:v2");
+}
+
+/// Who wrote what was never promoted is behind what replaces it (FOUND.md L6).
+#[test]
+fn law_2_who_wrote_a_change_that_was_replaced_does_not_sign_the_next() {
+    for ended in ["superseded", "rolled back", "two in one look"] {
+        let mut world = serving();
+        world.observation.policies = vec![asking(&[(1, &[])], |_| {})];
+        let by = |version: &str, stamp: &str, world: &mut World| {
+            let mut annotations = harmless();
+            annotations.insert(CHANGED_BY.into(), stamp.into());
+            if version == "v2" {
+                annotations.extend(super::annotations(&[("authors", "carol")]));
+            }
+            change(world, version, annotations);
+        };
+        if ended == "two in one look" {
+            by("v3", "mallory\npipeline", &mut world);
+        } else {
+            by("v2", "mallory", &mut world);
+            go_on(&mut world, 2);
+            if ended == "rolled back" {
+                command(
+                    &mut world,
+                    "alice",
+                    countersign_api::intervention::InterventionAction::Abort,
+                );
+                go_on(&mut world, 2);
+            }
+            by("v3", "pipeline", &mut world);
+        }
+        go_on(&mut world, 3);
+        let users: &[&str] = match ended {
+            "two in one look" => &["mallory", "pipeline"],
+            _ => &["mallory", "carol", "pipeline"],
+        };
+        for user in users {
+            approve(&mut world, user, &[]);
+            go_on(&mut world, 2);
+            assert_eq!(step(&world), 0, "{ended}: {user}");
+        }
+        approve(&mut world, "bob", &[]);
+        go_on(&mut world, 60);
+        assert_eq!(stable_image(&world), "example.org/shop:v3");
+
+        // What was promoted is over: its people may sign what follows.
+        by("v4", "pipeline", &mut world);
+        go_on(&mut world, 3);
+        approve(&mut world, "mallory", &[]);
+        go_on(&mut world, 2);
+        assert_eq!(step(&world), 1, "{ended}");
+    }
+}
+
+const CHANGED_BY: &str = countersign_api::CHANGED_BY_ANNOTATION;
+
+/// The built-in policy without people, which makes a tier of every change.
+fn always(tier: Tier) -> countersign_core::observation::NamedPolicy {
+    let mut policy = unattended();
+    let from = |it: Tier| Some(if tier >= it { -1_000.0 } else { 1_000.0 });
+    let thresholds = &mut policy.spec.risk.thresholds;
+    thresholds.medium = from(Tier::Medium);
+    thresholds.high = from(Tier::High);
+    thresholds.critical = from(Tier::Critical);
+    policy
+}
+
+/// What is seen of a canary.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Seen {
+    Pass,
+    Fail,
+    NoData,
+    Scarce,
+    NoChecks,
+    StableAboveCeiling,
+    Outdated,
+}
+
+/// A verdict, what the first step waits for until the deadline, and by tier what follows it and after how
+/// many deadlines.
+type Row = (Seen, &'static str, [(&'static str, i64); 4]);
+
+/// The table of docs/analysis.md, "At the deadline": each verdict in each tier, before and after it.
+#[test]
+fn what_each_verdict_means_in_each_tier_before_and_at_the_deadline() {
+    use Seen::{Fail, NoChecks, NoData, Outdated, Pass, Scarce, StableAboveCeiling};
+    let tiers = [Tier::Low, Tier::Medium, Tier::High, Tier::Critical];
+    let rows: [Row; 7] = [
+        (Pass, "", [("StepStarted", 0); 4]),
+        (Fail, "", [("AnalysisFailed", -1); 4]),
+        (NoData, "NoSeries", [("ProgressDeadlineExceeded", 1); 4]),
+        (
+            Scarce,
+            "AwaitingEvidence",
+            [
+                ("ScarceEvidenceAccepted", 1),
+                ("AwaitingPerson", 2),
+                ("AwaitingPerson", 1),
+                ("ProgressDeadlineExceeded", 1),
+            ],
+        ),
+        (
+            NoChecks,
+            "NoChecks",
+            [
+                ("StepStarted", 0),
+                ("ProgressDeadlineExceeded", 1),
+                ("ProgressDeadlineExceeded", 1),
+                ("ProgressDeadlineExceeded", 1),
+            ],
+        ),
+        (
+            StableAboveCeiling,
+            "StableAboveCeiling",
+            [("ProgressDeadlineExceeded", 1); 4],
+        ),
+        (
+            Outdated,
+            "EvidenceOutdated",
+            [("ProgressDeadlineExceeded", 1); 4],
+        ),
+    ];
+    for (seen, held, ends) in rows {
+        for (tier, (end, deadlines)) in tiers.into_iter().zip(ends) {
+            let mut world = serving();
+            let canary = &mut world.observation.spec.strategy.canary;
+            let checks = &mut canary.analysis.as_mut().unwrap().checks;
+            match seen {
+                NoChecks => checks.clear(),
+                StableAboveCeiling => checks[0].ceiling = Some(0.05),
+                _ => {}
+            }
+            world.observation.policies = vec![always(tier)];
+            change(&mut world, "v2", harmless());
+            let row = format!("{seen:?}, {tier:?}");
+            let bakes = stage_by_stage(&mut world, seen, held, &row);
+            let change = world.observation.status.change.as_ref().unwrap();
+            assert_eq!(change.tier, tier, "{row}");
+            let now = world.observation.now;
+            let took = now.duration_since(bakes).as_secs();
+            let expected = deadlines * 600;
+            // A window and its lag may come first, and a look may be a minute late.
+            let slack = if deadlines < 0 { -3_600..=0 } else { -40..=120 };
+            assert!(slack.contains(&(took - expected.max(0))), "{row}: {took} s");
+            let reached = if end == "AwaitingPerson" {
+                assert_eq!(world.observation.status.phase, Phase::AwaitingSignOff);
+                waits_for(&world).unwrap().to_owned()
+            } else {
+                let lines = change.transitions.iter();
+                let ends = ["StepStarted", "RolledBack", "CountsNot"];
+                let mut lines = lines.rev().map(|it| it.reason.as_str());
+                let last = lines.find(|it| !ends[1..].contains(it)).unwrap();
+                match (last, lines.next()) {
+                    ("StepStarted", Some("ScarceEvidenceAccepted")) => {
+                        "ScarceEvidenceAccepted".into()
+                    }
+                    (last, _) => last.to_owned(),
+                }
+            };
+            assert_eq!(reached, end, "{row}");
+            let lines = change.transitions.iter();
+            let extended = lines.filter(|it| it.reason == "DeadlineExtended").count();
+            let once = seen == Scarce && tier == Tier::Medium;
+            assert_eq!(extended, usize::from(once), "{row}");
+            lawful(&world);
+        }
+    }
+}
+
+/// Runs a change until its first step is over, one way or the other; returns when its bake was.
+fn stage_by_stage(world: &mut World, seen: Seen, held: &str, row: &str) -> Timestamp {
+    let mut traffic: Box<dyn FnMut(Timestamp, f64) -> WindowOutcome> = match seen {
+        Seen::Fail => Box::new(steady(5_000.0, 0.3, 0.0)),
+        Seen::NoData => uncounted(Uncounted::NoSeries),
+        Seen::Scarce => Box::new(steady(1.0, 0.0, 0.0)),
+        Seen::StableAboveCeiling => Box::new(steady(50_000.0, 0.2, 0.2)),
+        _ => Box::new(steady(50_000.0, 0.0, 0.0)),
+    };
+    let over = |o: &Observation| {
+        let change = o.status.change.as_ref();
+        change.is_some_and(|it| it.step > 1 || it.outcome.is_some())
+            || o.status.phase == Phase::AwaitingSignOff
+    };
+    let served = |o: &Observation| {
+        let change = o.status.change.as_ref();
+        change.is_some_and(|it| it.step == 1 && it.available_at.is_some())
+    };
+    let until = minutes_on(world, 30);
+    assert!(world.run(until, &mut *traffic, served), "{row}");
+    let change = world.observation.status.change.clone().unwrap();
+    let bake = change.plan.steps[0].bake.signed();
+    let bakes = change.available_at.unwrap().0 + bake;
+    if seen == Seen::Outdated {
+        // Its windows are counted to the end of the bake, and none after that.
+        world.run(bakes, &mut *traffic, |_| false);
+        let mut waits = std::collections::BTreeSet::new();
+        while !over(&world.observation) {
+            world.observation.now += SignedDuration::from_secs(30);
+            world.observation.windows.clear();
+            let decision = decide::decide(&world.observation);
+            world
+                .broken
+                .extend(laws::broken(&world.observation, &decision));
+            world.observation.status = decision.status;
+            waits.extend(world.observation.status.waiting_for.clone());
+            assert!(world.observation.now < minutes_on(world, 60), "{row}");
+        }
+        assert!(waits.contains(held), "{row}: {waits:?}");
+        return bakes;
+    }
+    let until = bakes + SignedDuration::from_secs(300);
+    world.run(until, &mut *traffic, over);
+    if !held.is_empty() && !over(&world.observation) {
+        assert_eq!(waits_for(world), Some(held), "{row}");
+    }
+    let until = minutes_on(world, 60);
+    assert!(world.run(until, &mut *traffic, over), "{row}");
+    bakes
+}

@@ -1,0 +1,364 @@
+//! The order of changes among Rollouts, and pods that cannot start, in virtual time.
+
+use countersign_api::policy::Concurrency;
+use countersign_api::sign_off::SignOffDecision;
+use countersign_core::laws;
+use countersign_core::observation::{ContainerFailure, Dependency, Rival};
+use countersign_core::order::all_stable;
+
+use super::people::{go_on, message, minutes_on, person, sign, step, waits_for};
+use super::*;
+
+/// A policy that allows one change of any tier at once in a namespace.
+fn one_at_a_time() -> NamedPolicy {
+    let mut policy = unattended();
+    policy.spec.concurrency = Some(Concurrency {
+        from_tier: Tier::Low,
+        per_namespace: Some(1),
+        per_cluster: None,
+    });
+    policy
+}
+
+/// A change of the same namespace; under way where it is not queued.
+fn rival(queued_at: Option<Timestamp>) -> Rival {
+    Rival {
+        namespace: "team".into(),
+        name: "login".into(),
+        uid: "another".into(),
+        policies: vec!["unattended".into()],
+        tier: Tier::Low,
+        queued_at,
+    }
+}
+
+fn rivals(world: &mut World, rivals: &[Rival]) {
+    world.observation.rivals = Some(Ok(rivals.to_vec()));
+}
+
+/// A change that waits for its turn, as another one is under way.
+fn queued() -> World {
+    let mut world = serving();
+    world.observation.policies = vec![one_at_a_time()];
+    rivals(&mut world, &[rival(None)]);
+    change(&mut world, "v2", harmless());
+    go_on(&mut world, 1);
+    assert_eq!(
+        waits_for(&world),
+        Some("Queued"),
+        "{}",
+        world.observation.status.message
+    );
+    world
+}
+
+fn queued_at(world: &World) -> Option<Timestamp> {
+    let change = world.observation.status.change.as_ref()?;
+    change.queued_at.as_ref().map(|at| at.0)
+}
+
+fn awaited(world: &mut World, why: Option<&str>) {
+    world.observation.spec.depends_on = vec!["db".into()];
+    world.observation.dependencies = vec![Dependency {
+        name: "db".into(),
+        awaited: why.map(Into::into),
+    }];
+}
+
+#[test]
+fn law_1_a_change_waits_for_its_turn_without_pods_and_without_a_deadline() {
+    let mut world = queued();
+    go_on(&mut world, 120);
+    assert_eq!(waits_for(&world), Some("Queued"));
+    assert_eq!(world.observation.status.replicas, 20, "no canary");
+    assert_eq!(
+        world.observation.status.message,
+        "place 1 in the queue: policy unattended allows 1 change of tier low or above at once in this namespace; under way: team/login"
+    );
+    // Another one that asked later does not get before it.
+    let later = world.observation.now;
+    rivals(&mut world, &[rival(Some(later))]);
+    go_on(&mut world, 1);
+    assert_eq!(step(&world), 1);
+    assert_eq!(queued_at(&world), None, "it has no place any more");
+    go_on(&mut world, 30);
+    assert_eq!(stable_image(&world), "example.org/shop:v2");
+}
+
+#[test]
+fn who_asked_first_goes_first_and_the_place_is_told_anew() {
+    let mut world = queued();
+    let before = rival(Some(START));
+    let mut under_way = rival(None);
+    under_way.uid = "third".into();
+    rivals(&mut world, &[under_way.clone(), before.clone()]);
+    go_on(&mut world, 2);
+    let message = world.observation.status.message.clone();
+    assert!(message.starts_with("place 2 in the queue"), "{message}");
+    rivals(&mut world, &[before]);
+    go_on(&mut world, 2);
+    assert_eq!(step(&world), 0, "the free place is the other's");
+    rivals(&mut world, &[under_way]);
+    go_on(&mut world, 2);
+    let message = world.observation.status.message.clone();
+    assert!(message.starts_with("place 1 in the queue"), "{message}");
+}
+
+#[test]
+fn law_6_whose_turn_it_is_must_be_known() {
+    for unknown in [None, Some(Err("no answer".to_owned()))] {
+        let mut world = queued();
+        world.observation.rivals = unknown;
+        go_on(&mut world, 120);
+        assert_eq!(step(&world), 0);
+        rivals(&mut world, &[]);
+        go_on(&mut world, 2);
+        assert_eq!(step(&world), 1);
+    }
+}
+
+#[test]
+fn another_hold_costs_no_place_and_the_broken_glass_needs_none() {
+    let mut world = queued();
+    let since = queued_at(&world);
+    assert!(since.is_some());
+    world.observation.spec.paused = true;
+    go_on(&mut world, 10);
+    assert_eq!(waits_for(&world), Some("Paused"));
+    world.observation.spec.paused = false;
+    go_on(&mut world, 10);
+    assert_eq!(
+        (waits_for(&world), queued_at(&world)),
+        (Some("Queued"), since)
+    );
+
+    sign(&mut world, person("carol", &[]), |spec| {
+        spec.decision = SignOffDecision::BreakGlass;
+    });
+    let begun = |o: &Observation| {
+        let change = o.status.change.as_ref();
+        change.is_some_and(|change| change.step == 1)
+    };
+    let until = minutes_on(&world, 1);
+    assert!(world.run(until, &mut steady(5_000.0, 0.001, 0.001), begun));
+    lawful(&world);
+}
+
+#[test]
+fn changes_below_the_tier_of_the_limit_wait_for_nobody() {
+    let mut world = serving();
+    let mut policy = one_at_a_time();
+    policy.spec.concurrency.as_mut().unwrap().from_tier = Tier::Medium;
+    world.observation.policies = vec![policy];
+    rivals(&mut world, &[rival(None)]);
+    change(&mut world, "v2", harmless());
+    go_on(&mut world, 1);
+    assert_eq!(step(&world), 1);
+}
+
+#[test]
+fn a_change_waits_for_what_it_depends_on_until_it_begins() {
+    let mut world = serving();
+    awaited(&mut world, Some("Rollout db has a change under way"));
+    change(&mut world, "v2", harmless());
+    go_on(&mut world, 120);
+    assert_eq!(waits_for(&world), Some("AwaitingDependency"));
+    assert_eq!(
+        world.observation.status.message,
+        "Rollout db has a change under way"
+    );
+    assert_eq!(world.observation.status.replicas, 20, "no canary");
+
+    awaited(&mut world, None);
+    go_on(&mut world, 1);
+    assert_eq!(step(&world), 1);
+    awaited(&mut world, Some("Rollout db has a change under way"));
+    go_on(&mut world, 30);
+    assert_eq!(stable_image(&world), "example.org/shop:v2");
+}
+
+#[test]
+fn a_first_revision_gets_no_pods_before_what_it_depends_on_is_stable() {
+    let mut world = World::new(observation("v1"));
+    awaited(&mut world, Some("Rollout db does not exist"));
+    go_on(&mut world, 60);
+    let pods = |world: &World| {
+        let sets = world.observation.replica_sets.iter();
+        sets.map(|set| set.replicas).sum::<i32>()
+    };
+    assert_eq!(pods(&world), 0);
+    assert_eq!(waits_for(&world), Some("AwaitingDependency"));
+    assert_eq!(world.observation.status.phase, Phase::Held);
+
+    awaited(&mut world, None);
+    go_on(&mut world, 1);
+    assert_eq!(pods(&world), 20);
+    assert_eq!(world.observation.status.phase, Phase::Stable);
+}
+
+/// A change whose only new pod does not start.
+fn stuck() -> World {
+    let mut world = serving();
+    world.pods_ready_after = None;
+    change(&mut world, "v2", harmless());
+    go_on(&mut world, 1);
+    assert_eq!(waits_for(&world), Some("AwaitingPods"));
+    world
+}
+
+fn crashing(existing: i32, crashing: i32) -> NewPods {
+    NewPods {
+        existing,
+        crashing,
+        trouble: Some("container app: CrashLoopBackOff: it exited with 3 (Error)".into()),
+        crash: Some(ContainerFailure {
+            container: "app".into(),
+            exit_code: 3,
+            reason: "Error".into(),
+            message: "no such table: carts".into(),
+        }),
+    }
+}
+
+#[test]
+fn law_3_pods_that_all_crash_are_rolled_back_at_once_and_before_that_their_trouble_is_told() {
+    let mut world = stuck();
+    world.observation.new_pods = crashing(2, 1);
+    go_on(&mut world, 1);
+    assert_eq!(
+        world.observation.status.message,
+        "0 of 1 pods of the new revision are available: container app: CrashLoopBackOff: it exited with 3 (Error)"
+    );
+    world.observation.new_pods = crashing(2, 2);
+    world.observation.spec.paused = true;
+    go_on(&mut world, 1);
+    assert_eq!(world.outcome(), Some(Outcome::RolledBack));
+    assert_eq!(
+        message(&world, "CrashLooping"),
+        "all 2 pods of the new revision crash again and again: container app exited with 3 (Error); its last words: no such table: carts"
+    );
+}
+
+#[test]
+fn a_first_revision_that_crashes_is_named_and_kept() {
+    let mut world = World::new(observation("v1"));
+    world.pods_ready_after = None;
+    world.observation.new_pods = crashing(20, 20);
+    go_on(&mut world, 60);
+    assert_eq!(world.outcome(), None);
+    let message = &world.observation.status.message;
+    assert!(message.contains("CrashLoopBackOff"), "{message}");
+}
+
+#[test]
+fn the_laws_see_a_step_out_of_turn_or_before_its_dependency() {
+    let mut world = queued();
+    rivals(&mut world, &[]);
+    let traffic = &mut steady(5_000.0, 0.001, 0.001);
+    let decision = world.look(traffic);
+    let stage = |step: i32| decision.status.change.as_ref().map(|it| it.step) == Some(step);
+    assert!(stage(1), "its turn has come");
+    let breaks = |observation: &Observation| {
+        let broken = laws::broken(observation, &decision);
+        broken.iter().any(|it| it.law == 1)
+    };
+    let lawful = world.observation.clone();
+    assert!(!breaks(&lawful));
+    let mut full = lawful.clone();
+    full.rivals = Some(Ok(vec![rival(None)]));
+    assert!(breaks(&full));
+    let mut unread = lawful.clone();
+    unread.rivals = None;
+    assert!(breaks(&unread));
+    let mut dependent = lawful.clone();
+    dependent.spec.depends_on = vec!["db".into()];
+    assert!(breaks(&dependent));
+    dependent.dependencies = all_stable(&dependent.spec.depends_on);
+    assert!(!breaks(&dependent));
+
+    let mut stuck = stuck();
+    let decision = stuck.look(traffic);
+    stuck.observation.new_pods = crashing(1, 1);
+    let broken = laws::broken(&stuck.observation, &decision);
+    assert!(broken.iter().any(|it| it.law == 3), "{broken:?}");
+}
+
+/// What becomes of others while a change waits for them.
+#[derive(Clone, Debug)]
+enum Twist {
+    NoRival,
+    Rival(Option<i64>),
+    Unknown(bool),
+    Depends(Option<bool>),
+    Crashing(bool),
+    PodsReady(bool),
+    Pause(bool),
+    Change(u8),
+    Crash(usize),
+}
+
+fn twist() -> impl Strategy<Value = Twist> {
+    prop_oneof![
+        Just(Twist::NoRival),
+        prop::option::of(0..100_000_i64).prop_map(Twist::Rival),
+        any::<bool>().prop_map(Twist::Unknown),
+        prop::option::of(any::<bool>()).prop_map(Twist::Depends),
+        any::<bool>().prop_map(Twist::Crashing),
+        any::<bool>().prop_map(Twist::PodsReady),
+        any::<bool>().prop_map(Twist::Pause),
+        (1..5_u8).prop_map(Twist::Change),
+        (0..4_usize).prop_map(Twist::Crash),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// The laws hold whatever becomes of others, and what waits for them comes to an end once they do.
+    #[test]
+    fn the_laws_hold_whatever_others_do(
+        twists in prop::collection::vec((twist(), 1..200_i64), 1..25),
+        first in any::<bool>(),
+    ) {
+        let mut world = if first { World::new(observation("v1")) } else { serving() };
+        world.observation.policies = vec![one_at_a_time()];
+        let mut traffic = steady(5_000.0, 0.001, 0.001);
+        for (twist, seconds) in twists {
+            match &twist {
+                Twist::NoRival => rivals(&mut world, &[]),
+                Twist::Rival(at) => {
+                    let at = at.map(|at| Timestamp::from_second(at).unwrap());
+                    rivals(&mut world, &[rival(at)]);
+                }
+                Twist::Unknown(unread) => {
+                    world.observation.rivals = (!unread).then(|| Err("no answer".into()));
+                }
+                Twist::Depends(None) => world.observation.spec.depends_on.clear(),
+                Twist::Depends(Some(stable)) => awaited(&mut world, (!stable).then_some("it moves")),
+                Twist::Crashing(all) => {
+                    world.observation.new_pods = if *all { crashing(3, 3) } else { NewPods::default() };
+                }
+                Twist::PodsReady(ready) => world.pods_ready_after = ready.then(|| SignedDuration::from_secs(2)),
+                Twist::Pause(paused) => world.observation.spec.paused = *paused,
+                Twist::Change(version) => change(&mut world, &format!("v{version}"), harmless()),
+                Twist::Crash(actions) => {
+                    let decision = world.look(&mut traffic);
+                    world.carry_out(&decision, *actions);
+                }
+            }
+            let until = world.observation.now.saturating_add(SignedDuration::from_secs(seconds)).unwrap();
+            world.run(until, &mut traffic, |_| false);
+            prop_assert!(world.broken.is_empty(), "after {twist:?}: {:?}", world.broken);
+        }
+        rivals(&mut world, &[]);
+        world.observation.spec.depends_on.clear();
+        world.observation.new_pods = NewPods::default();
+        world.observation.spec.paused = false;
+        world.pods_ready_after = Some(SignedDuration::from_secs(2));
+        change(&mut world, "v9", harmless());
+        let until = minutes_on(&world, 600);
+        let ended = world.run(until, &mut traffic, World::at_rest);
+        prop_assert!(ended, "it never came to an end: {:?}", world.observation.status);
+        prop_assert!(world.broken.is_empty(), "{:?}", world.broken);
+    }
+}

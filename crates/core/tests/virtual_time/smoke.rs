@@ -1,0 +1,357 @@
+//! Smoke checks in virtual time: a Job that must succeed before a change gets its first pod.
+
+use countersign_api::intervention::InterventionAction;
+use countersign_api::sign_off::SignOffDecision;
+use countersign_core::observation::JobEnd;
+use countersign_core::simulate::Jobs;
+
+use super::people::*;
+use super::*;
+
+fn check() -> Option<countersign_api::Smoke> {
+    let template = json!({ "spec": { "containers": [{ "name": "smoke", "image": "{{image}}" }] } });
+    serde_json::from_value(json!({ "timeout": "2m", "template": template })).unwrap()
+}
+
+/// A world in which a change with a smoke check is about to begin.
+fn about_to_begin(jobs: Jobs) -> World {
+    let mut world = serving();
+    world.jobs = jobs;
+    world.observation.spec.strategy.canary.smoke = check();
+    change(&mut world, "v2", harmless());
+    world
+}
+
+fn succeeds_after(seconds: i64) -> Jobs {
+    Jobs::End(SignedDuration::from_secs(seconds), JobEnd::Succeeded)
+}
+
+fn fails_after(seconds: i64) -> Jobs {
+    let end = JobEnd::Failed {
+        reason: "BackoffLimitExceeded".into(),
+        message: "Job has reached the specified backoff limit".into(),
+    };
+    Jobs::End(SignedDuration::from_secs(seconds), end)
+}
+
+/// No pod of the new revision was ever asked for.
+fn untouched(world: &World) {
+    let images: Vec<_> = world
+        .observation
+        .replica_sets
+        .iter()
+        .map(|set| set.template.images()[0])
+        .collect();
+    assert_eq!(images, ["example.org/shop:v1"]);
+}
+
+#[test]
+fn a_change_waits_for_its_smoke_check_and_goes_on_once_it_has_passed() {
+    let mut world = about_to_begin(succeeds_after(90));
+    go_on(&mut world, 1);
+    assert_eq!(waits_for(&world), Some("AwaitingSmoke"));
+    assert_eq!(world.observation.status.phase, Phase::Progressing);
+    untouched(&world);
+    go_on(&mut world, 1);
+    let line = message(&world, "SmokePassed");
+    assert!(line.ends_with("-2-smoke has succeeded"), "{line}");
+    assert_eq!(
+        told(&world)[..3],
+        ["ChangeStarted", "SmokePassed", "StepStarted"]
+    );
+
+    // It is remembered: a Job that goes after its success is not run again.
+    world.observation.jobs.clear();
+    go_on(&mut world, 30);
+    assert_eq!(stable_image(&world), "example.org/shop:v2");
+    assert_eq!(world.jobs_made, 1);
+}
+
+#[test]
+fn law_3_a_failed_smoke_check_ends_the_change_before_there_is_any_pod() {
+    let mut world = about_to_begin(fails_after(5));
+    go_on(&mut world, 3);
+    untouched(&world);
+    assert_eq!(world.outcome(), Some(Outcome::RolledBack));
+    assert_eq!(world.observation.status.phase, Phase::Degraded);
+    assert!(message(&world, "SmokeFailed").contains("failed: BackoffLimitExceeded"));
+
+    // Law 8: it stays back, and a retry is another attempt with a check of its own.
+    go_on(&mut world, 60);
+    assert_eq!(world.jobs_made, 1);
+    world.jobs = succeeds_after(5);
+    command(&mut world, "bob", InterventionAction::Retry);
+    go_on(&mut world, 30);
+    assert_eq!(world.jobs_made, 2);
+    assert_eq!(stable_image(&world), "example.org/shop:v2");
+}
+
+#[test]
+fn a_smoke_check_of_any_other_end_holds_and_rolls_back_in_bounded_time() {
+    let refused = || Jobs::Refused("exceeded quota: no-jobs".into());
+    // Ten minutes is the progress deadline, two the check's own.
+    for (jobs, minutes, reason, words) in [
+        (Jobs::Hang, 3, "SmokeFailed", "took longer than 2m"),
+        (succeeds_after(600), 3, "SmokeFailed", "took longer than 2m"),
+        (
+            Jobs::Stick,
+            13,
+            "ProgressDeadlineExceeded",
+            "the smoke check runs",
+        ),
+        (
+            Jobs::Idle,
+            11,
+            "ProgressDeadlineExceeded",
+            "no container of the smoke check's Job",
+        ),
+        (
+            refused(),
+            11,
+            "ProgressDeadlineExceeded",
+            "is not made yet: exceeded quota: no-jobs",
+        ),
+    ] {
+        let mut world = about_to_begin(jobs.clone());
+        go_on(&mut world, 1);
+        assert_eq!(waits_for(&world), Some("AwaitingSmoke"), "{jobs:?}");
+        go_on(&mut world, minutes - 1);
+        assert_eq!(world.outcome(), Some(Outcome::RolledBack), "{jobs:?}");
+        assert!(
+            message(&world, reason).contains(words),
+            "{jobs:?}: {}",
+            message(&world, reason)
+        );
+        untouched(&world);
+    }
+}
+
+#[test]
+fn law_6_a_job_that_somebody_removes_before_its_end_is_made_again() {
+    let mut world = about_to_begin(succeeds_after(60));
+    for made in 1..4 {
+        world.run(minutes_on(&world, 5), &mut steady(5_000.0, 0.0, 0.0), |o| {
+            !o.jobs.is_empty()
+        });
+        assert_eq!(world.jobs_made, made);
+        world.observation.jobs.clear();
+        assert_eq!(waits_for(&world), Some("AwaitingSmoke"));
+    }
+    untouched(&world);
+    go_on(&mut world, 2);
+    assert!(told(&world).contains(&"SmokePassed".into()));
+    lawful(&world);
+}
+
+#[test]
+fn law_6_jobs_that_cannot_be_read_hold() {
+    let mut world = about_to_begin(succeeds_after(10));
+    world.observation.jobs_unreadable = Some("jobs.batch is forbidden".into());
+    go_on(&mut world, 5);
+    assert_eq!(world.jobs_made, 0);
+    assert!(world.observation.status.message.contains("is forbidden"));
+    world.observation.jobs_unreadable = None;
+    go_on(&mut world, 1);
+    assert!(told(&world).contains(&"SmokePassed".into()));
+}
+
+#[test]
+fn nothing_is_begun_while_somebody_wants_to_wait_and_the_time_does_not_run() {
+    let mut world = about_to_begin(Jobs::Idle);
+    world.observation.spec.paused = true;
+    go_on(&mut world, 5);
+    assert_eq!((world.jobs_made, waits_for(&world)), (0, Some("Paused")));
+    world.observation.spec.paused = false;
+    go_on(&mut world, 5);
+    assert_eq!(
+        (world.jobs_made, waits_for(&world)),
+        (1, Some("AwaitingSmoke"))
+    );
+    world.observation.freezes = vec![freeze(|_| {})];
+    go_on(&mut world, 60);
+    assert_eq!(waits_for(&world), Some("Frozen"));
+    world.observation.freezes.clear();
+    go_on(&mut world, 9);
+    assert_eq!(waits_for(&world), Some("AwaitingSmoke"));
+    go_on(&mut world, 2);
+    assert_eq!(world.outcome(), Some(Outcome::RolledBack));
+}
+
+#[test]
+fn a_failure_is_heard_during_a_pause() {
+    let mut world = about_to_begin(fails_after(120));
+    go_on(&mut world, 1);
+    world.observation.spec.paused = true;
+    go_on(&mut world, 5);
+    assert_eq!(world.outcome(), Some(Outcome::RolledBack));
+    message(&world, "SmokeFailed");
+}
+
+#[test]
+fn people_see_what_came_of_the_check_before_they_are_waited_for() {
+    let mut world = about_to_begin(succeeds_after(90));
+    world.observation.policies = vec![asking(&[(1, &[])], |_| {})];
+    go_on(&mut world, 1);
+    assert_eq!(waits_for(&world), Some("AwaitingSmoke"));
+    go_on(&mut world, 1);
+    assert_eq!(waits_for(&world), Some("AwaitingSignOff"));
+    message(&world, "SmokePassed");
+    approve(&mut world, "bob", &[]);
+    go_on(&mut world, 1);
+    assert_eq!(step(&world), 1);
+
+    // Who signs earlier need not sign again.
+    let mut world = about_to_begin(succeeds_after(90));
+    world.observation.policies = vec![asking(&[(1, &[])], |_| {})];
+    go_on(&mut world, 1);
+    approve(&mut world, "bob", &[]);
+    go_on(&mut world, 1);
+    assert_eq!(step(&world), 1);
+}
+
+#[test]
+fn broken_glass_does_not_skip_the_check() {
+    let mut world = about_to_begin(fails_after(90));
+    world.observation.freezes = vec![freeze(|_| {})];
+    world.observation.policies = vec![asking(&[(1, &[])], |_| {})];
+    go_on(&mut world, 1);
+    assert_eq!((world.jobs_made, waits_for(&world)), (0, Some("Frozen")));
+    sign(&mut world, person("bob", &[]), |spec| {
+        spec.decision = SignOffDecision::BreakGlass;
+    });
+    go_on(&mut world, 1);
+    assert_eq!(waits_for(&world), Some("AwaitingSmoke"));
+    go_on(&mut world, 2);
+    message(&world, "SmokeFailed");
+    untouched(&world);
+}
+
+#[test]
+fn a_job_that_nobody_waits_for_any_more_is_stopped() {
+    let mut world = about_to_begin(Jobs::Stick);
+    go_on(&mut world, 1);
+    command(&mut world, "bob", InterventionAction::Abort);
+    go_on(&mut world, 1);
+    message(&world, "Aborted");
+    assert_eq!(world.observation.jobs, []);
+
+    // A newer change has a Job of its own.
+    let mut world = about_to_begin(Jobs::Stick);
+    go_on(&mut world, 1);
+    let first = world.observation.jobs[0].name.clone();
+    world.jobs = succeeds_after(5);
+    change(&mut world, "v3", harmless());
+    go_on(&mut world, 30);
+    let jobs: Vec<_> = world.observation.jobs.iter().map(|job| &job.name).collect();
+    assert_eq!((jobs.len(), jobs.contains(&&first)), (1, false));
+    assert_eq!(stable_image(&world), "example.org/shop:v3");
+}
+
+#[test]
+fn a_check_that_is_taken_out_of_the_spec_once_it_was_begun_is_waited_for_all_the_same() {
+    let mut world = about_to_begin(succeeds_after(90));
+    go_on(&mut world, 1);
+    world.observation.spec.strategy.canary.smoke = None;
+    world.observation.jobs.clear();
+    go_on(&mut world, 5);
+    assert_eq!(waits_for(&world), Some("AwaitingSmoke"));
+    world.observation.spec.strategy.canary.smoke = check();
+    go_on(&mut world, 2);
+    assert!(told(&world).contains(&"SmokePassed".into()));
+}
+
+#[test]
+fn a_first_revision_has_no_check() {
+    let mut first = observation("v1");
+    first.spec.strategy.canary.smoke = check();
+    let mut world = World::new(first);
+    assert!(world.run(after(10), &mut steady(1_000.0, 0.0, 0.0), World::at_rest));
+    assert_eq!(world.jobs_made, 0);
+    lawful(&world);
+}
+
+/// What a hostile world does to a smoke check.
+#[derive(Clone, Debug)]
+enum Twist {
+    Jobs(Jobs),
+    Vanish,
+    Unreadable(bool),
+    Pause(bool),
+    Freeze(bool),
+    Ask(bool),
+    Change(u8),
+    Command(InterventionAction),
+    Crash(usize),
+}
+
+fn twist() -> impl Strategy<Value = Twist> {
+    let jobs = prop_oneof![
+        4 => (0..200_i64).prop_map(succeeds_after),
+        2 => (0..200_i64).prop_map(fails_after),
+        1 => Just(Jobs::Hang),
+        1 => Just(Jobs::Stick),
+        1 => Just(Jobs::Idle),
+        1 => Just(Jobs::Refused("quota".into())),
+    ];
+    let action = prop_oneof![
+        Just(InterventionAction::Abort),
+        Just(InterventionAction::Retry),
+        Just(InterventionAction::Pause),
+        Just(InterventionAction::Resume),
+    ];
+    prop_oneof![
+        4 => jobs.prop_map(Twist::Jobs),
+        2 => Just(Twist::Vanish),
+        1 => any::<bool>().prop_map(Twist::Unreadable),
+        1 => any::<bool>().prop_map(Twist::Pause),
+        1 => any::<bool>().prop_map(Twist::Freeze),
+        1 => any::<bool>().prop_map(Twist::Ask),
+        3 => (1..4_u8).prop_map(Twist::Change),
+        2 => action.prop_map(Twist::Command),
+        2 => (0..3_usize).prop_map(Twist::Crash),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Laws 1, 3, 6, 8 and 9 whatever becomes of the Jobs, and afterwards every rollout comes to an end.
+    #[test]
+    fn the_laws_hold_whatever_becomes_of_smoke_checks(
+        twists in prop::collection::vec((twist(), 0..300_i64), 1..25),
+    ) {
+        let mut world = about_to_begin(succeeds_after(30));
+        for (twist, seconds) in twists {
+            match &twist {
+                Twist::Jobs(jobs) => world.jobs = jobs.clone(),
+                Twist::Vanish => world.observation.jobs.clear(),
+                Twist::Unreadable(it) => world.observation.jobs_unreadable = it.then(|| "slow".into()),
+                Twist::Pause(paused) => world.observation.spec.paused = *paused,
+                Twist::Freeze(frozen) => world.observation.freezes = frozen.then(|| freeze(|_| {})).into_iter().collect(),
+                Twist::Ask(asked) => world.observation.spec.strategy.canary.smoke = check().filter(|_| *asked),
+                Twist::Change(version) => change(&mut world, &format!("v{version}"), harmless()),
+                Twist::Command(action) if world.observation.status.change.is_some() => command(&mut world, "bob", *action),
+                Twist::Command(_) => {}
+                Twist::Crash(actions) => {
+                    let decision = world.look(&mut steady(5_000.0, 0.001, 0.001));
+                    world.carry_out(&decision, *actions);
+                }
+            }
+            let until = world.observation.now.saturating_add(SignedDuration::from_secs(seconds)).unwrap();
+            world.run(until, &mut steady(5_000.0, 0.001, 0.001), |_| false);
+            prop_assert!(world.broken.is_empty(), "after {twist:?}: {:?}", world.broken);
+        }
+        world.jobs = succeeds_after(30);
+        world.observation.jobs_unreadable = None;
+        world.observation.spec.paused = false;
+        world.observation.freezes.clear();
+        world.observation.spec.strategy.canary.smoke = check();
+        if world.observation.status.change.is_some() {
+            command(&mut world, "bob", InterventionAction::Resume);
+        }
+        let until = minutes_on(&world, 600);
+        let ended = world.run(until, &mut steady(5_000.0, 0.001, 0.001), World::at_rest);
+        prop_assert!(ended, "it never came to an end: {:?}", world.observation.status);
+        prop_assert!(world.broken.is_empty(), "{:?}", world.broken);
+    }
+}
