@@ -99,7 +99,7 @@ release:
 	cargo install --quiet --locked --root $(CACHE)/cargo cargo-auditable@0.7.7 auditable2cdx@0.1.0
 	RUSTFLAGS="--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo \
 	--remap-path-prefix=$(CARGO_TARGET_DIR)=/target --remap-path-prefix=$(CURDIR)=/src" \
-	$(CACHE)/cargo/bin/cargo-auditable auditable build --release --locked --bins
+	$(CACHE)/cargo/bin/cargo-auditable auditable build --release --locked -p countersign -p countersign-kubectl --bins
 	for bin in countersign kubectl-countersign; do \
 		$(CACHE)/cargo/bin/auditable2cdx $(RELEASE)/$$bin > $(RELEASE)/$$bin.cdx.json || exit 1; done
 	cd $(RELEASE) && sha256sum countersign kubectl-countersign *.cdx.json | tee SHA256SUMS

@@ -1,11 +1,11 @@
 //! Countersign: progressive delivery for Kubernetes that treats a change by its risk.
 //!
-//! Dependencies point one way: `bin -> operator -> controller -> observe, act -> core -> api`.
+//! This is the operator. Dependencies point one way:
+//! `main -> operator -> controller -> observe, act -> countersign_core -> countersign_api`.
 //! Start with [`countersign_core::decide`]: it is the product.
 
 pub mod act;
 pub mod api_server;
-pub mod cli;
 pub mod controller;
 pub mod lease;
 pub mod observe;

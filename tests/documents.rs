@@ -11,9 +11,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use clap::Args as _;
+use clap::error::ErrorKind;
 use countersign::operator::Options;
 use countersign_api::plan::Tier;
 use serde_json::Value;
@@ -471,13 +471,11 @@ fn the_admission_policies_are_those_of_the_table() {
 }
 
 fn help(arguments: &[&str]) -> String {
-    let plugin = Command::new(env!("CARGO_BIN_EXE_kubectl-countersign"))
-        .args(arguments)
-        .arg("--help")
-        .output()
-        .unwrap();
-    assert!(plugin.status.success(), "{arguments:?}: {plugin:?}");
-    String::from_utf8(plugin.stdout).unwrap()
+    let line = [&["kubectl-countersign"], arguments, &["--help"]].concat();
+    let help = countersign_kubectl::command().try_get_matches_from(line);
+    let help = help.unwrap_err();
+    assert_eq!(help.kind(), ErrorKind::DisplayHelp, "{arguments:?}: {help}");
+    help.to_string()
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The plugin as people use it: each with their own user and rights, on a real API server.
 
+use std::path::Path;
 use std::process::Stdio;
+use std::sync::LazyLock;
 
 use countersign::observe::clock;
 use countersign_api::rollout::Outcome;
@@ -16,7 +18,12 @@ use tokio::process::Command;
 
 use crate::support::{App, Scene, ended, phase, waits_for, within};
 
-const PLUGIN: &str = env!("CARGO_BIN_EXE_kubectl-countersign");
+/// The plugin, which `make e2e` has built beside the operator.
+static PLUGIN: LazyLock<String> = LazyLock::new(|| {
+    let operator = Path::new(env!("CARGO_BIN_EXE_countersign"));
+    let plugin = operator.with_file_name("kubectl-countersign");
+    plugin.to_str().unwrap().to_owned()
+});
 
 /// What a command said.
 pub(crate) struct Said {
@@ -99,7 +106,7 @@ impl<'a> Person<'a> {
     pub(crate) async fn says(&self, line: &str) -> Said {
         let arguments = words(line);
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        said(self.command(PLUGIN, &arguments)).await
+        said(self.command(&PLUGIN, &arguments)).await
     }
 }
 
@@ -228,7 +235,7 @@ async fn a_member_of_the_team_sees_how_it_stands() {
     assert_eq!(list["items"][0]["metadata"]["name"], "shop");
 
     // As kubectl runs it.
-    let directory = std::path::Path::new(PLUGIN).parent().unwrap();
+    let directory = Path::new(&*PLUGIN).parent().unwrap();
     let mut path = std::ffi::OsString::from(directory);
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap());
@@ -242,7 +249,7 @@ async fn names_are_completed_from_the_cluster_that_the_line_names() {
     let scene = Scene::new("plugin-complete").await;
     let _app = scene.serving(App::new("shop")).await;
     let kubeconfig = scene.cluster.kubeconfig().to_str().unwrap().to_owned();
-    let mut command = Command::new(PLUGIN);
+    let mut command = Command::new(&*PLUGIN);
     command.args(["__complete", "status", "--kubeconfig", &kubeconfig]);
     command.args(["--context", "admin", "-n", &scene.namespace, "sh"]);
     assert_eq!(said(command).await.exits(0).out, "shop\n:4\n");
@@ -315,7 +322,7 @@ async fn what_is_not_there_or_not_allowed_is_said_in_plain_words() {
         .exits(1)
         .err(&["alice may not create freezes in the whole cluster"]);
 
-    let mut unreachable = Command::new(PLUGIN);
+    let mut unreachable = Command::new(&*PLUGIN);
     unreachable.args(["get", "--kubeconfig", "/nonexistent"]);
     said(unreachable)
         .await
@@ -375,7 +382,7 @@ async fn a_watch_tells_each_transition_and_ends_when_it_is_interrupted() {
     let app = scene.serving(App::new("shop")).await;
     let alice = Person::new(&scene, "alice", &member(vec![])).await;
     let _load = scene.load(&app, 150).await;
-    let mut command = alice.command(PLUGIN, &["watch", "shop"]);
+    let mut command = alice.command(&PLUGIN, &["watch", "shop"]);
     let mut watch = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
     scene.apply(&app.version("v2")).await;

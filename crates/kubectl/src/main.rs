@@ -1,5 +1,5 @@
 //! The plugin's command line.
 
 fn main() -> std::process::ExitCode {
-    countersign::cli::main()
+    countersign_kubectl::main()
 }

@@ -36,7 +36,7 @@ use super::pods::{self, Purpose};
 use super::report::{self, Format, number};
 use super::schema::{self, Finding, Severity};
 use super::yaml::{Node, Position};
-use crate::observe::clock;
+use crate::clock;
 
 /// Check manifests without a cluster: Rollouts, RolloutPolicies, AnalysisTemplates, Freezes, sign-offs and interventions.
 ///

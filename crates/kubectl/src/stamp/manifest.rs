@@ -14,7 +14,7 @@ use thiserror::Error;
 use yaml_edit::{Mapping, TextPosition, YamlFile, YamlNode};
 
 use super::visible::harmless;
-use crate::cli::yaml;
+use crate::yaml;
 
 /// A manifest with its annotations.
 #[derive(Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use super::change::requester;
 use super::connection::{Connection, FIELD_MANAGER};
 use super::output::{print, remark, shown};
 use super::refusal::Refusal;
-use crate::observe::clock;
+use crate::clock;
 
 /// The label that every namespace has.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
@@ -263,7 +263,7 @@ fn no_freeze(name: String, others: &[api::Freeze], now: Timestamp) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::view::tests::now;
+    use crate::view::tests::now;
 
     fn parsed(arguments: &[&str]) -> Freeze {
         use clap::{Args, FromArgMatches};

@@ -13,7 +13,7 @@ use super::change::rejected;
 use super::connection::{Connection, FIELD_MANAGER};
 use super::output::{print, shown};
 use super::refusal::Refusal;
-use crate::observe::clock;
+use crate::clock;
 
 /// The annotation that kubectl sets on Deployments for the same end.
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
@@ -105,7 +105,7 @@ mod tests {
     use countersign_core::provenance::template_digest;
 
     use super::*;
-    use crate::cli::view::tests::{at_rest, now, waiting};
+    use crate::view::tests::{at_rest, now, waiting};
 
     #[test]
     fn what_was_rolled_back_is_not_restarted() {

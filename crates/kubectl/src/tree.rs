@@ -553,7 +553,7 @@ fn unread(view: &View) -> Option<Branch> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::view::tests::{at_rest, now, waiting};
+    use crate::view::tests::{at_rest, now, waiting};
 
     fn plain(text: &str) -> String {
         anstream::adapter::strip_str(text).to_string()

@@ -199,7 +199,7 @@ pub fn remarks(change: &Change, sign_offs: &[SignOff]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::view::tests::{sign_off, waiting};
+    use crate::view::tests::{sign_off, waiting};
 
     fn sentences(sign_offs: &[SignOff]) -> Vec<String> {
         let rollout = waiting().rollout;

@@ -184,7 +184,7 @@ pub async fn requester(connection: &Connection) -> Result<Person, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::view::tests::{at_rest, waiting};
+    use crate::view::tests::{at_rest, waiting};
 
     fn aim(run: Option<&str>, digest: Option<&str>) -> Aim {
         Aim {

@@ -364,7 +364,7 @@ fn difference(from: &Value, to: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::view::tests::{at_rest, waiting};
+    use crate::view::tests::{at_rest, waiting};
     use proptest::prelude::*;
 
     fn run(revision: i64, hash: &str, outcome: &str) -> RolloutRun {

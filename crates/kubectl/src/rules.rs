@@ -433,7 +433,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::cli::yaml::documents;
+    use crate::yaml::documents;
 
     /// Each rule's text, with a value for which it holds and one for which it does not.
     const RULES: [(&str, &str, &str); 50] = [

@@ -18,7 +18,7 @@ use super::output::{print, shown};
 use super::report;
 use super::tree;
 use super::view::View;
-use crate::observe::clock;
+use crate::clock;
 
 /// Sign the change under way off, after a look at it
 ///
@@ -305,7 +305,7 @@ fn capital(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::view::tests::waiting;
+    use crate::view::tests::waiting;
 
     fn decided(decision: SignOffDecision, gate: Option<&str>) -> Decided {
         Decided {

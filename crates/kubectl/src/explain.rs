@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::Failure;
 use super::manifests::{Inputs, ManifestError, Manifests, Observed};
 use super::report::{self, Format, columns, number};
-use crate::observe::clock;
+use crate::clock;
 
 /// Most characters of a sentence that are shown.
 const SENTENCE: usize = 400;

@@ -17,7 +17,7 @@ use super::answer::{Waiting, condition};
 use super::change::{self, Aim};
 use super::connection::{Connection, FIELD_MANAGER};
 use super::output::{print, shown};
-use crate::observe::clock;
+use crate::clock;
 
 /// What all commands of this kind ask for.
 #[derive(Clone, Debug, clap::Args)]
@@ -188,7 +188,7 @@ fn said(made: &Intervention) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::view::tests::{at_rest, now, waiting};
+    use crate::view::tests::{at_rest, now, waiting};
 
     fn intervene() -> Intervene {
         parsed(&["web", "--reason", "why"])

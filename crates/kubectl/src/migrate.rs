@@ -628,7 +628,7 @@ async fn until_available(connection: &Connection, name: &str) -> Result<(), Fail
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::view::tests::{at_rest, waiting};
+    use crate::view::tests::{at_rest, waiting};
 
     fn deployment(spec: &Value) -> Deployment {
         let mut whole = json!({

@@ -16,7 +16,7 @@ use super::output::{print, remark, shown, try_print};
 use super::status::{SETTLE, Told, full_name, lasting};
 use super::tree;
 use super::view::View;
-use crate::observe::clock;
+use crate::clock;
 
 /// Follow one Rollout live until it is deleted or Ctrl-C is pressed
 #[derive(Clone, Debug, clap::Args)]
@@ -232,7 +232,7 @@ fn control(code: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::view::tests::waiting;
+    use crate::view::tests::waiting;
 
     #[test]
     fn one_line_says_where_a_rollout_stands() {

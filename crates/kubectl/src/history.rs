@@ -13,7 +13,7 @@ use super::Failure;
 use super::connection::Connection;
 use super::gates;
 use super::output::{Format, Output, age, print, print_document, remark, shown, table};
-use crate::observe::clock;
+use crate::clock;
 
 /// List the changes of a Rollout: revision, tier, outcome, who signed
 #[derive(Clone, Debug, clap::Args)]
@@ -147,7 +147,7 @@ fn counted(sign_off: &SignOff, run: &RolloutRun) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::view::tests::{now, sign_off};
+    use crate::view::tests::{now, sign_off};
 
     fn runs() -> Vec<RolloutRun> {
         let saved: Vec<serde_json::Value> =

@@ -860,7 +860,7 @@ fn amount(node: &Node) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::yaml::documents;
+    use crate::yaml::documents;
 
     fn pod(spec: &str) -> String {
         format!("metadata: {{ labels: {{ app: web }} }}\nspec: {{ {spec} }}\n")

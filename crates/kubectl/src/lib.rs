@@ -5,6 +5,7 @@
 
 mod answer;
 mod change;
+mod clock;
 mod completion;
 mod confirm;
 mod connection;
@@ -99,6 +100,12 @@ enum Online {
     Unmigrate(migrate::Unmigrate),
     Freeze(freeze::Freeze),
     Unfreeze(freeze::Unfreeze),
+}
+
+/// The command line, with every command and flag that the plugin has.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the plugin: 0 where all went well, 1 where it did not, 2 for a wrong command line, 3 where the

@@ -197,7 +197,7 @@ mod tests {
 
     fn offered(line: &str) -> Candidates {
         let words: Vec<_> = line.split(' ').map(ToOwned::to_owned).collect();
-        candidates(&crate::cli::Cli::command(), &words)
+        candidates(&crate::Cli::command(), &words)
     }
 
     fn words(line: &str) -> Vec<String> {

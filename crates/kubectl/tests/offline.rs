@@ -21,7 +21,7 @@ fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-countersign"));
     command
         .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     command
 }
 
@@ -45,7 +45,8 @@ fn assert_lines(output: &Output, lines: &[&str]) {
 
 #[test]
 fn lint_of_all_examples_is_clean() {
-    let examples = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples")).unwrap();
+    let examples =
+        std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples")).unwrap();
     let paths = examples.map(|entry| entry.unwrap().path());
     let yaml: Vec<_> = paths
         .filter(|path| path.extension().is_some_and(|it| it == "yaml"))
@@ -59,23 +60,23 @@ fn lint_of_all_examples_is_clean() {
 
 #[test]
 fn lint_names_every_fault_with_its_place() {
-    let output = plugin(&["lint", "-f", "tests/offline/bad.yaml"]);
+    let output = plugin(&["lint", "-f", "crates/kubectl/tests/offline/bad.yaml"]);
     assert_eq!(output.status.code(), Some(1));
     assert_lines(
         &output,
         &[
-            "tests/offline/bad.yaml:14:5: warning: annotation provenance.countersign.dev/contributor is `robot`: write one of human, ai, mixed, unknown",
-            "tests/offline/bad.yaml:15:5: warning: annotation provenance.countersign.dev/lines-added is `many`: write a whole number from 0 to 1000000000",
-            "tests/offline/bad.yaml:29:22: error: Service web selects pods with app=shop, which is no label of spec.template: it would never reach them",
-            "tests/offline/bad.yaml:33:21: error: field `errors` of check `errors`: the query would measure the pods of every revision: select one by a matcher such as `pod_template_hash=\"{{revision}}\"`, or by its `{{service}}`",
-            "tests/offline/bad.yaml:40:19: error: metadata.labels.tier: 1 is not a text: write it in quotes",
-            "tests/offline/bad.yaml:42:3: error: spec.replica is no field: did you mean `replicas`?",
-            "tests/offline/bad.yaml:56:30: error: spec.strategy.canary.steps[1].bake: `5 minutes` is no duration: write hours, minutes and seconds such as 90s, 5m or 1h30m",
-            "tests/offline/bad.yaml:57:7: error: key `steps` is in line 54 already",
-            "tests/offline/bad.yaml:64:20: warning: rolloutSelector team=payments fits none of the 2 Rollouts in these files: compare it with their metadata.labels",
-            "tests/offline/bad.yaml:69:19: error: timeZone: `Europe/Berlim` is no time zone: write an IANA name such as Europe/Berlin",
-            "tests/offline/bad.yaml:72:14: warning: spec.freeze.incident.query may answer with nothing, which is no number, so promotions would wait: end it with `or vector(0)`",
-            "tests/offline/bad.yaml:80:17: error: spec.risk.thresholds: medium must not be above high",
+            "crates/kubectl/tests/offline/bad.yaml:14:5: warning: annotation provenance.countersign.dev/contributor is `robot`: write one of human, ai, mixed, unknown",
+            "crates/kubectl/tests/offline/bad.yaml:15:5: warning: annotation provenance.countersign.dev/lines-added is `many`: write a whole number from 0 to 1000000000",
+            "crates/kubectl/tests/offline/bad.yaml:29:22: error: Service web selects pods with app=shop, which is no label of spec.template: it would never reach them",
+            "crates/kubectl/tests/offline/bad.yaml:33:21: error: field `errors` of check `errors`: the query would measure the pods of every revision: select one by a matcher such as `pod_template_hash=\"{{revision}}\"`, or by its `{{service}}`",
+            "crates/kubectl/tests/offline/bad.yaml:40:19: error: metadata.labels.tier: 1 is not a text: write it in quotes",
+            "crates/kubectl/tests/offline/bad.yaml:42:3: error: spec.replica is no field: did you mean `replicas`?",
+            "crates/kubectl/tests/offline/bad.yaml:56:30: error: spec.strategy.canary.steps[1].bake: `5 minutes` is no duration: write hours, minutes and seconds such as 90s, 5m or 1h30m",
+            "crates/kubectl/tests/offline/bad.yaml:57:7: error: key `steps` is in line 54 already",
+            "crates/kubectl/tests/offline/bad.yaml:64:20: warning: rolloutSelector team=payments fits none of the 2 Rollouts in these files: compare it with their metadata.labels",
+            "crates/kubectl/tests/offline/bad.yaml:69:19: error: timeZone: `Europe/Berlim` is no time zone: write an IANA name such as Europe/Berlin",
+            "crates/kubectl/tests/offline/bad.yaml:72:14: warning: spec.freeze.incident.query may answer with nothing, which is no number, so promotions would wait: end it with `or vector(0)`",
+            "crates/kubectl/tests/offline/bad.yaml:80:17: error: spec.risk.thresholds: medium must not be above high",
         ],
     );
     assert!(
@@ -90,15 +91,15 @@ fn lint_points_at_what_is_no_yaml_or_no_manifest_yet() {
     let output = plugin(&[
         "lint",
         "-f",
-        "tests/offline/broken.yaml",
-        "tests/offline/helm.yaml",
+        "crates/kubectl/tests/offline/broken.yaml",
+        "crates/kubectl/tests/offline/helm.yaml",
     ]);
     assert_eq!(output.status.code(), Some(1));
     assert_lines(
         &output,
         &[
-            "tests/offline/broken.yaml:6:28: error: mapping values are not allowed in this context",
-            "tests/offline/helm.yaml:4:1: error: this is a Helm template, not a manifest: render it first, by `helm template`",
+            "crates/kubectl/tests/offline/broken.yaml:6:28: error: mapping values are not allowed in this context",
+            "crates/kubectl/tests/offline/helm.yaml:4:1: error: this is a Helm template, not a manifest: render it first, by `helm template`",
         ],
     );
 }
@@ -143,7 +144,7 @@ fn lint_reads_the_standard_input_and_bounds_it() {
 
 #[test]
 fn lint_counts_warnings_only_where_it_is_strict() {
-    let warned = "tests/offline/warned.yaml";
+    let warned = "crates/kubectl/tests/offline/warned.yaml";
     assert_eq!(plugin(&["lint", "-f", warned]).status.code(), Some(0));
     assert_eq!(
         plugin(&["lint", "--strict", "-f", warned]).status.code(),
@@ -216,7 +217,7 @@ fn explain_says_which_policies_apply_and_what_they_tighten() {
         "-f",
         "examples/harmless-v2.yaml",
         "--policy",
-        "tests/offline/payments.yaml",
+        "crates/kubectl/tests/offline/payments.yaml",
     ];
     let elsewhere = json(&base);
     assert_eq!(
@@ -256,11 +257,11 @@ fn explain_tells_what_serves_already_from_a_change() {
 
 #[test]
 fn explain_refuses_what_the_api_server_would_refuse() {
-    let output = plugin(&["explain", "-f", "tests/offline/bad.yaml"]);
+    let output = plugin(&["explain", "-f", "crates/kubectl/tests/offline/bad.yaml"]);
     assert_eq!(output.status.code(), Some(1));
     let error = text(&output.stderr);
     assert!(
-        error.starts_with("error: tests/offline/bad.yaml:"),
+        error.starts_with("error: crates/kubectl/tests/offline/bad.yaml:"),
         "{error}"
     );
     let output = plugin(&["explain", "-f", "examples/policy.yaml"]);

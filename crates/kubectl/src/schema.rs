@@ -701,7 +701,7 @@ pub fn is_subdomain(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::yaml::documents;
+    use crate::yaml::documents;
 
     fn checked(yaml: &str) -> Vec<(u64, Severity, String)> {
         let object = documents(yaml).unwrap().remove(0);

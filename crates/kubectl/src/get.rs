@@ -11,7 +11,7 @@ use serde_json::json;
 use super::Failure;
 use super::connection::Connection;
 use super::output::{Format, Output, age, print, print_document, remark, table};
-use crate::observe::clock;
+use crate::clock;
 
 /// List Rollouts with their phase, step, weight and tier
 #[derive(Clone, Debug, clap::Args)]
@@ -140,7 +140,7 @@ fn row(rollout: &Rollout, namespace: bool, wide: bool, now: Timestamp) -> Vec<St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::view::tests::{at_rest, now, waiting};
+    use crate::view::tests::{at_rest, now, waiting};
 
     #[test]
     fn the_table_has_a_line_for_each_rollout() {

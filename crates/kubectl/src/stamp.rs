@@ -35,7 +35,7 @@ use self::areas::{Areas, Size};
 use self::authorship::Authorship;
 use self::git::{Range, Repository, without_credentials};
 use self::visible::{harmless, item, name_and_address};
-use crate::observe::clock;
+use crate::clock;
 
 pub use self::git::GitError;
 pub use self::manifest::ManifestError;

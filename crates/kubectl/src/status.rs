@@ -16,7 +16,7 @@ use super::connection::Connection;
 use super::output::{Format, Output, print, print_document, remark, shown};
 use super::tree;
 use super::view::View;
-use crate::observe::clock;
+use crate::clock;
 
 /// Show one Rollout as a tree: plan, revisions and pods, evidence, gates, risk
 ///
@@ -237,7 +237,7 @@ mod tests {
     use countersign_api::rollout::Stage;
 
     use super::*;
-    use crate::cli::view::tests::{at_rest, waiting};
+    use crate::view::tests::{at_rest, waiting};
 
     fn ended(outcome: Outcome, stage: Stage, phase: Phase) -> Rollout {
         let mut rollout = waiting().rollout;
