@@ -283,7 +283,7 @@ impl<'a> Around<'a> {
             }
             for key in ["stableService", "canaryService"] {
                 let name = canary.get(key);
-                findings.extend(name.and_then(|name| self.foreign(name, namespace, &rollout)));
+                findings.extend(name.and_then(|name| self.service(name, namespace, &rollout)));
             }
         }
         findings
@@ -345,19 +345,30 @@ impl<'a> Around<'a> {
         None
     }
 
-    /// A Service that would never select the Rollout's pods.
-    fn foreign(&self, name: &Node, namespace: Option<&str>, rollout: &Rollout) -> Option<Finding> {
+    /// The selector of a named Service: it never reaches the Rollout's pods, or is applied over the
+    /// operator's.
+    fn service(&self, name: &Node, namespace: Option<&str>, rollout: &Rollout) -> Option<Finding> {
         let service = name.text()?;
         let selector = texts(Some(self.services.get(&(namespace, service))?));
-        // An adopted workload's labels are not in the Rollout.
+        // An adopted workload's labels are not in the Rollout, and its Service keeps its selector till then.
         let labels = Some(rollout.spec.template.labels()).filter(|it| !it.is_empty())?;
-        let (label, value) = selector
+        let stray = selector
             .iter()
-            .find(|(label, value)| *label != HASH_LABEL && labels.get(*label) != Some(value))?;
-        let message = format!(
-            "Service {service} selects pods with {label}={value}, which is no label of spec.template: it would never reach them"
-        );
-        Some(Finding::error(name.at, message))
+            .find(|(label, value)| *label != HASH_LABEL && labels.get(*label) != Some(value));
+        Some(match stray {
+            Some((label, value)) => Finding::error(
+                name.at,
+                format!(
+                    "Service {service} selects pods with {label}={value}, which is no label of spec.template: it would never reach them"
+                ),
+            ),
+            None => Finding::warning(
+                name.at,
+                format!(
+                    "the manifest of Service {service} has spec.selector, which is one value for server-side apply: that conflicts with the controller, or takes {HASH_LABEL} out; leave spec.selector out, the controller sets it"
+                ),
+            ),
+        })
     }
 
     fn policy(&self, object: &Node, spec: &Node) -> Vec<Finding> {
@@ -1069,7 +1080,7 @@ spec:
     }
 
     #[test]
-    fn a_service_that_would_never_reach_the_pods_is_an_error() {
+    fn the_selector_of_a_named_service_is_an_error_or_a_warning() {
         let service = |selector: &str| {
             format!(
                 "apiVersion: v1\nkind: Service\nmetadata: {{ name: web }}\nspec: {{ selector: {selector} }}\n"
@@ -1078,7 +1089,7 @@ spec:
         let named = rollout("      stableService: web\n");
         assert_eq!(
             linted(&[&named, &service("{ app: web, pod-template-hash: x }")]),
-            []
+            [(23, Severity::Warning, "the manifest of Service web has spec.selector, which is one value for server-side apply: that conflicts with the controller, or takes pod-template-hash out; leave spec.selector out, the controller sets it".into())]
         );
         let findings = linted(&[&named, &service("{ app: shop }")]);
         assert_eq!(
