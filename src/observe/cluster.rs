@@ -414,7 +414,7 @@ impl Observer {
         let alone = change.outcome.is_some();
         // A stable revision without pods answers nothing that a canary could be compared with, and must
         // not keep its own mending out: what the canary alone shows is scarce, and the tier decides.
-        let serves = workload::serves(observation, &stable.pod_template_hash);
+        let serves = workload::available(observation, Some(&stable.pod_template_hash)) > 0;
         let stable = arm(&strategy.stable_service, &stable.pod_template_hash);
         let canary = if alone {
             stable.clone()

@@ -376,9 +376,13 @@ pub struct Split {
     /// The share that it is settled at, in percent.
     #[serde(default)]
     pub settled_weight: i32,
-    /// The share that it has been settled at for the drain time, in percent; kept only where pods follow it.
+    /// The lowest share since the weights were last settled for the drain time, in percent: something may
+    /// still send by it.
     #[serde(default)]
-    pub drained_weight: i32,
+    pub lowest_weight: i32,
+    /// The highest share since then, in percent.
+    #[serde(default)]
+    pub highest_weight: i32,
     /// When weights that somebody else had set were last set back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corrected_at: Option<Time>,

@@ -5,8 +5,6 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_api::rollout::Outcome;
-use countersign_api::{Check, PodTemplate, RouteKind};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -18,6 +16,8 @@ use super::observation::{
 use super::proposal::Proposal;
 use super::statistics::Counts;
 use super::{analysis, checks, decide, reason};
+use countersign_api::rollout::Outcome;
+use countersign_api::{Check, PodTemplate, RouteKind};
 
 /// What Prometheus would answer for one window: its end and the canary's share of the traffic
 /// (fraction) in, an outcome out.
@@ -47,6 +47,8 @@ pub struct World {
     pub pods_ready_after: Option<SignedDuration>,
     /// Why the API server takes no new ReplicaSet; it takes them where this is left out.
     pub template_refusal: Option<String>,
+    /// How much later each further pod of those that are asked for at once does.
+    pub pods_apart: SignedDuration,
     /// What becomes of the Jobs that are made; they succeed unless it is set otherwise.
     pub jobs: Jobs,
     /// Jobs that were made so far.
@@ -55,7 +57,7 @@ pub struct World {
     ending: BTreeMap<String, (Timestamp, JobEnd)>,
     /// What every metric gives; one that is well, where it is left out.
     pub metric: Option<f64>,
-    /// When the pods asked for become available: moment, ReplicaSet and number.
+    /// When the pods asked for become available: moment, ReplicaSet and how many are then.
     pending: Vec<(Timestamp, String, i32)>,
     /// What was answered of windows that no status holds yet: asked again, it is answered alike.
     answered: BTreeMap<(String, Timestamp), WindowOutcome>,
@@ -96,6 +98,7 @@ impl World {
         Self {
             observation,
             pods_ready_after: Some(SignedDuration::from_secs(2)),
+            pods_apart: SignedDuration::ZERO,
             metric: None,
             template_refusal: None,
             jobs: Jobs::End(SignedDuration::from_secs(2), JobEnd::Succeeded),
@@ -333,9 +336,10 @@ impl World {
     }
 
     fn scale(&mut self, name: &str, replicas: i32) {
+        let (now, apart) = (self.observation.now, self.pods_apart);
         let ready_at = self
             .pods_ready_after
-            .and_then(|after| self.observation.now.saturating_add(after).ok());
+            .and_then(|after| now.saturating_add(after).ok());
         let Some(set) = self
             .observation
             .replica_sets
@@ -345,14 +349,27 @@ impl World {
             return;
         };
         (set.replicas, set.current) = (replicas, replicas);
-        set.asked = Some(Asked {
-            replicas,
-            at: self.observation.now,
-        });
+        set.asked = Some(Asked { replicas, at: now });
         set.available = set.available.min(replicas);
         set.ready = set.available;
-        if let Some(at) = ready_at.filter(|_| replicas > set.available) {
-            self.pending.push((at, name.to_owned(), replicas));
+        let from = set.available;
+        if let Some(mut at) = ready_at.filter(|_| replicas > from) {
+            if apart > SignedDuration::ZERO {
+                // Those that were on their way already come first.
+                self.pending.retain(|it| it.1 != name || it.2 <= replicas);
+                let on_their_way = self.pending.iter().filter(|it| it.1 == name);
+                let last = on_their_way.map(|it| (it.0, it.2)).max();
+                let known = last.map_or(from, |(_, number)| number);
+                at = last.map_or(at, |(last, _)| {
+                    at.max(last.saturating_add(apart).unwrap_or(at))
+                });
+                for number in known + 1..=replicas {
+                    self.pending.push((at, name.to_owned(), number));
+                    at = at.saturating_add(apart).unwrap_or(at);
+                }
+            } else {
+                self.pending.push((at, name.to_owned(), replicas));
+            }
         }
     }
 
@@ -626,6 +643,15 @@ impl World {
 /// What a router may believe now: who gets requests, and which pods are behind.
 fn belief(observation: &Observation) -> Belief {
     let mut used = BTreeSet::new();
+    // Without routes the stable Service has all requests.
+    let canary = &observation.spec.strategy.canary;
+    let alone = canary.stable_service.iter();
+    let alone = alone.filter(|_| canary.traffic.is_none());
+    used.extend(
+        alone
+            .filter(|name| selects_a_revision(observation, name))
+            .cloned(),
+    );
     let objects = observation
         .routes
         .iter()
@@ -642,10 +668,7 @@ fn belief(observation: &Observation) -> Belief {
         for backend in backends.flatten() {
             let weight = backend.get("weight").and_then(Value::as_i64);
             let name = backend.get("name").and_then(Value::as_str);
-            let service = name.and_then(|name| observation.services.get(name)?.as_ref());
-            // Before a first revision is stable, a Service selects whatever was there.
-            let selects =
-                service.is_some_and(|it| it.selector.contains_key(countersign_api::HASH_LABEL));
+            let selects = name.is_some_and(|name| selects_a_revision(observation, name));
             let sends = selects && weight > Some(0);
             used.extend(name.filter(|_| sends).map(ToOwned::to_owned));
         }
@@ -656,6 +679,14 @@ fn belief(observation: &Observation) -> Belief {
         used,
         behind: behind.collect(),
     }
+}
+
+/// Whether a Service selects pods of one revision: before a first revision is stable, it selects whatever
+/// was there.
+fn selects_a_revision(observation: &Observation, service: &str) -> bool {
+    let service = observation.services.get(service);
+    let service = service.and_then(Option::as_ref);
+    service.is_some_and(|it| it.selector.contains_key(countersign_api::HASH_LABEL))
 }
 
 /// Writes into a route what a router says that has taken it up.

@@ -12,7 +12,7 @@
 //! | `Promoted` | as it was, and 0 once the stable Service has moved to the same pods |
 //! | `RollingBack` | 0, or what stable cannot carry yet where it gave up capacity |
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::rollout::{Change, RolloutStatus, Split, Stage};
 use countersign_api::traffic::RouteKind;
@@ -342,6 +342,12 @@ pub fn stable_subsets(observation: &Observation) -> impl Iterator<Item = &str> {
     selected.filter_map(|(stable, _)| stable)
 }
 
+/// The revisions that the canary subsets of the routes select.
+pub fn canary_subsets(observation: &Observation) -> impl Iterator<Item = &str> {
+    let selected = observation.routes.iter().filter_map(subsets);
+    selected.filter_map(|(_, canary)| canary)
+}
+
 /// Whether a subset of a DestinationRule selects this revision.
 #[must_use]
 pub fn a_subset_selects(observation: &Observation, hash: &str) -> bool {
@@ -350,22 +356,10 @@ pub fn a_subset_selects(observation: &Observation, hash: &str) -> bool {
 }
 
 /// Whether the canary's side may be pointed at the canary's pods: only where no route gives it more
-/// than the status allows it, nor more than its pods carry, as far as it is not there already.
+/// than the status allows it.
 #[must_use]
 pub fn may_point_at_canary(observation: &Observation, change: &Change) -> bool {
-    if !is_routed(observation) {
-        return true;
-    }
-    let hash = &change.pod_template_hash;
-    let service = observation.spec.strategy.canary.canary_service.as_ref();
-    let is_there = service.is_some_and(|it| workload::selected(observation, it) == Some(hash));
-    let mut sets = observation.replica_sets.iter();
-    let set = sets.find(|set| set.owned && set.hash == *hash);
-    let available = set.map_or(0, |set| set.available);
-    let limits = workload::limits(observation);
-    share(observation).is_some_and(|share| {
-        share <= change.weight && (is_there || !replicas::is_short(limits, share, available))
-    })
+    !is_routed(observation) || share(observation).is_some_and(|share| share <= change.weight)
 }
 
 /// Whether the canary's side must stay on the rejected pods, which serve what stable cannot carry yet.
@@ -558,6 +552,11 @@ pub fn unsettled(observation: &Observation, status: &RolloutStatus) -> Option<St
     if !workload::selections(observation, status).is_empty() {
         return Some("a Service does not select its revision yet".into());
     }
+    if let Some(service) = lagging_service(observation) {
+        return Some(format!(
+            "the endpoints of Service {service} still have pods of another revision"
+        ));
+    }
     if let Some((_, problem)) = problem(observation) {
         return Some(problem);
     }
@@ -604,6 +603,23 @@ pub fn unsettled(observation: &Observation, status: &RolloutStatus) -> Option<St
         }
     }
     None
+}
+
+/// A named Service whose endpoints have not followed its selector yet: requests still reach the pods
+/// that it selected before.
+fn lagging_service(observation: &Observation) -> Option<&str> {
+    let canary = &observation.spec.strategy.canary;
+    let mut named = [&canary.stable_service, &canary.canary_service]
+        .into_iter()
+        .flatten();
+    named
+        .find(|service| {
+            let selected = workload::selected(observation, service);
+            let behind = observation.endpoints.get(*service);
+            let mut revisions = behind.into_iter().flat_map(BTreeMap::keys);
+            revisions.any(|hash| !hash.is_empty() && selected.is_some_and(|it| it != hash))
+        })
+        .map(String::as_str)
 }
 
 /// Why the routers have not accepted a route with the canary's present share; `None` where they have.
@@ -716,14 +732,24 @@ pub fn note(observation: &Observation, status: &mut RolloutStatus) {
     let drained = settled_at
         .as_ref()
         .is_some_and(|since| drained_at(observation, since) <= observation.now);
+    // Only where pods follow the share, and before all of it is back, does anything depend on the drain.
+    let stage = status.change.as_ref().map(|change| change.stage);
+    let is_back = settled && matches!(stage, Some(Stage::Waiting | Stage::RolledBack));
+    let over = (drained || is_back) && pods_follow(limits);
+    let weight = share(observation).unwrap_or(before.weight);
     status.traffic = Some(Split {
-        weight: share(observation).unwrap_or(before.weight),
+        weight,
         settled_at,
         weighed_at,
-        drained_weight: if drained && pods_follow(limits) {
+        lowest_weight: if over {
             wanted
         } else {
-            before.drained_weight
+            before.lowest_weight.min(weight)
+        },
+        highest_weight: if over {
+            wanted
+        } else {
+            before.highest_weight.max(weight)
         },
         settled_weight: if settled || corrected.is_some() {
             wanted

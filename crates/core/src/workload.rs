@@ -86,10 +86,10 @@ fn with_hash<'a>(observation: &'a Observation, hash: Option<&str>) -> Option<&'a
         .find(|set| set.owned && hash.is_some_and(|hash| set.hash == hash))
 }
 
-/// Whether a revision has pods that are available.
+/// Available pods of a revision.
 #[must_use]
-pub fn serves(observation: &Observation, hash: &str) -> bool {
-    with_hash(observation, Some(hash)).is_some_and(|set| set.available > 0)
+pub fn available(observation: &Observation, hash: Option<&str>) -> i32 {
+    with_hash(observation, hash).map_or(0, |set| set.available)
 }
 
 /// Pods that are available though they are asked for no more are about to go, and count for nothing.
@@ -252,7 +252,7 @@ pub fn sides<'a>(
     let Roles { stable, canary } = roles(status);
     let change = status.change.as_ref();
     let rejected = change.is_some_and(|change| change.outcome.is_some());
-    let available = |hash| with_hash(observation, hash).map_or(0, |set| set.available);
+    let available = |hash| available(observation, hash);
     let alive = canary.filter(|_| stable.is_some() && available(canary) > 0);
     let canary_side = match change {
         // It cannot be told what depends on it: it stays as it is.
@@ -265,6 +265,7 @@ pub fn sides<'a>(
         Some(_) if rejected && traffic::still_serves(observation, status) => alive.or(stable),
         _ => stable,
     };
+    let canary_side = canary_side.filter(|hash| !canary_side_waits(observation, status, hash));
     let stable_side = if stands_in(observation, status) {
         alive
     } else {
@@ -279,7 +280,7 @@ pub fn sides<'a>(
 #[must_use]
 pub fn stands_in(observation: &Observation, status: &RolloutStatus) -> bool {
     let Roles { stable, canary } = roles(status);
-    let available = |hash| with_hash(observation, hash).map_or(0, |set| set.available);
+    let available = |hash| available(observation, hash);
     let may_serve = status.change.as_ref().is_some_and(|change| {
         let begun = matches!(change.stage, Stage::Stepping | Stage::Promoting);
         begun && change.outcome.is_none() && change.weight > 0
@@ -338,27 +339,56 @@ pub fn stand_in_notice(
 /// nothing that serves may lose pods meanwhile, whatever change comes next.
 #[must_use]
 pub fn stable_side_waits(observation: &Observation, status: &RolloutStatus) -> bool {
-    let stable = roles(status).stable;
-    let available = |hash| with_hash(observation, hash).map_or(0, |set| set.available);
-    let service = observation.spec.strategy.canary.stable_service.as_deref();
-    let service = service.and_then(|name| selected(observation, name));
-    let serving = service
+    let strategy = &observation.spec.strategy.canary;
+    let service = strategy.stable_service.as_deref();
+    let serving = service.and_then(|name| selected(observation, name));
+    let serving = serving
         .into_iter()
-        .chain(traffic::stable_subsets(observation))
-        .filter(|hash| Some(*hash) != stable)
-        .map(|hash| available(Some(hash)))
+        .chain(traffic::stable_subsets(observation));
+    side_waits(observation, status, serving, roles(status).stable, 100)
+}
+
+/// The same for the canary side, as far as routes give it a share.
+fn canary_side_waits(observation: &Observation, status: &RolloutStatus, next: &str) -> bool {
+    let share = if traffic::is_routed(observation) {
+        traffic::present_share(observation)
+    } else {
+        0
+    };
+    let strategy = &observation.spec.strategy.canary;
+    let service = strategy.canary_service.as_deref();
+    let serving = service.and_then(|name| selected(observation, name));
+    let serving = serving
+        .into_iter()
+        .chain(traffic::canary_subsets(observation));
+    share > 0 && side_waits(observation, status, serving, Some(next), share)
+}
+
+/// Whether a side with this share of the requests, in percent, stays on the revisions that serve it: the
+/// next one has fewer pods than the share needs, and than they have.
+fn side_waits<'a>(
+    observation: &Observation,
+    status: &RolloutStatus,
+    serving: impl Iterator<Item = &'a str>,
+    next: Option<&str>,
+    share: i32,
+) -> bool {
+    let serving = serving
+        .filter(|hash| Some(*hash) != next)
+        .map(|hash| available(observation, Some(hash)))
         .max()
         .unwrap_or(0);
     let limits = limits(observation);
     if serving == 0 || limits.desired == 0 {
         return false;
     }
-    let (ready, enough) = (available(stable), serving.min(limits.at_least()));
+    let needed = replicas::canary_for(limits, share);
+    let ready = available(observation, next);
     let patient = status
         .change
         .as_ref()
         .is_some_and(|it| it.outcome.is_none() || !is_overdue(observation, it));
-    ready == 0 || (ready < enough && patient)
+    ready == 0 || (ready < serving.min(needed) && patient)
 }
 
 /// Notes in the status which Services are kept on a revision, so that one whose name leaves the spec is
@@ -508,8 +538,20 @@ fn is_served_out(observation: &Observation, status: &RolloutStatus) -> bool {
     let by_pods = limits(observation).share == Share::Pods
         && change.outcome.is_some()
         && change.stage != Stage::Promoted;
-    let overdue = change.outcome.is_some() && is_overdue(observation, change);
-    by_pods || overdue || traffic::drained(observation, status)
+    let given_up = change.outcome.is_some() && is_given_up(observation, change);
+    by_pods || given_up || traffic::drained(observation, status)
+}
+
+/// Whether the time is over for which pods wait for routers that do not say that they have followed. Where
+/// stable had to grow first the share is taken away at the deadline, and they have as long again.
+fn is_given_up(observation: &Observation, change: &Change) -> bool {
+    let follows = traffic::pods_follow(limits(observation));
+    let deadlines = if follows && change.stage == Stage::RollingBack {
+        2
+    } else {
+        1
+    };
+    deadlines_passed(observation, change) >= deadlines
 }
 
 /// Scales a ReplicaSet, and gives one that is used again the number of its new revision: the history is
@@ -636,7 +678,7 @@ fn next_pods(
             replicas::next(limits, 100, goal, present)
         }
         Stage::RollingBack if waits => ahead(kept()),
-        Stage::RollingBack if retention_over(observation, change, present) => Next {
+        Stage::RollingBack if retention_over(observation, status, change, present) => Next {
             canary: 0,
             ..at_rest()
         },
@@ -675,19 +717,21 @@ fn stable_floor(observation: &Observation, limits: Limits, present: &Present) ->
         return 0;
     }
     let split = observation.status.traffic.as_ref();
-    let share = split.map_or(0, |it| {
-        it.drained_weight.min(it.settled_weight).min(it.weight)
-    });
+    let share = split.map_or(0, |it| it.lowest_weight);
     // The status tells of the routes as they were before its own look changed them.
     let share = share.min(traffic::present_share(observation));
-    // The canary's Service fell back to stable, whose pods then serve both sides.
+    // The canary's Service fell back to stable, or is about to, whose pods then serve both sides.
     let canary = &observation.spec.strategy.canary;
-    let behind = canary.canary_service.as_ref();
-    let behind = behind.and_then(|service| observation.endpoints.get(service));
     let stable = observation.status.stable.as_ref();
-    let fell_back = behind
+    let fell_back = canary
+        .canary_service
+        .as_ref()
         .zip(stable)
-        .is_some_and(|(behind, stable)| behind.contains_key(&stable.pod_template_hash));
+        .is_some_and(|(service, stable)| {
+            let behind = observation.endpoints.get(service);
+            behind.is_some_and(|it| it.contains_key(&stable.pod_template_hash))
+                || selected(observation, service) == Some(&stable.pod_template_hash)
+        });
     let share = if fell_back { 0 } else { share };
     replicas::stable_for(limits, share, present.canary.available)
 }
@@ -699,9 +743,7 @@ fn canary_part(observation: &Observation, limits: Limits, status: &RolloutStatus
         return 0;
     }
     let split = status.traffic.as_ref();
-    let share = split.map_or(100, |it| {
-        it.drained_weight.max(it.settled_weight).max(it.weight)
-    });
+    let share = split.map_or(100, |it| it.highest_weight);
     match limits.share {
         Share::RoutesAlone if share > 0 => replicas::part(limits.desired, share),
         _ => limits.desired,
@@ -782,22 +824,31 @@ fn held_promotion(
     Split { stable, canary }
 }
 
-/// Rejected pods may serve what stable cannot carry yet, but not for longer than the deadline.
-fn retention_over(observation: &Observation, change: &Change, present: &Present) -> bool {
-    if present.stable.available == 0 {
-        return false; // better rejected pods than none
-    }
-    is_overdue(observation, change)
+/// Rejected pods may serve what stable cannot carry yet, but not for longer than the deadline, and the drain.
+fn retention_over(
+    observation: &Observation,
+    status: &RolloutStatus,
+    change: &Change,
+    present: &Present,
+) -> bool {
+    // Better rejected pods than none.
+    present.stable.available > 0
+        && is_overdue(observation, change)
+        && is_served_out(observation, status)
 }
 
 /// Whether the deadline since the change's last progress is over.
 #[must_use]
 pub fn is_overdue(observation: &Observation, change: &Change) -> bool {
+    deadlines_passed(observation, change) >= 1
+}
+
+/// How often the deadline has passed since the change's last progress.
+fn deadlines_passed(observation: &Observation, change: &Change) -> i64 {
     let deadline = i64::from(observation.spec.progress_deadline_seconds);
-    change
-        .progressed_at
-        .as_ref()
-        .is_none_or(|since| observation.now.duration_since(since.0).as_secs() >= deadline)
+    let since = change.progressed_at.as_ref();
+    let idle = since.map(|since| observation.now.duration_since(since.0).as_secs());
+    idle.map_or(i64::MAX, |idle| idle / deadline.max(1))
 }
 
 /// Empty ReplicaSets and ended records beyond the history that is kept, oldest first.
