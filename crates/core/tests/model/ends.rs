@@ -35,6 +35,7 @@ impl Ends {
     pub fn of(&self, setup: &Setup, world: &World, evidence: Evidence) -> End {
         let mut at = world.with(|next| {
             (next.stuck, next.deaf, next.hung, next.crashing) = (false, false, false, false);
+            next.burning = false;
             next.late = None;
             next.evidence = evidence;
             next.faults = 0;
@@ -60,12 +61,15 @@ impl Ends {
 }
 
 /// What happens next where all is well, or the end.
-fn turn(setup: &Setup, world: &World) -> Result<World, End> {
+pub fn turn(setup: &Setup, world: &World) -> Result<World, End> {
     let looked = world.looked();
     if looked.key != world.key || looked.seen.status != world.seen.status {
         let broken = oracle::broken(setup, world, world.decision(), How::Wholly, looked);
         if !broken.is_empty() {
-            return Err(End::Nowhere(format!("{broken:?}")));
+            let actions = &world.decision().actions;
+            return Err(End::Nowhere(format!(
+                "{broken:?} by {actions:?} of {world:?}, which becomes {looked:?}"
+            )));
         }
         return Ok((**looked).clone());
     }
@@ -77,6 +81,9 @@ fn turn(setup: &Setup, world: &World) -> Result<World, End> {
     }
     if world.job_runs() {
         return Ok(world.job_ends(true));
+    }
+    if let Some(short) = oracle::short(world) {
+        return Err(End::Nowhere(short));
     }
     ended(world).map_or_else(|| Ok(world.tick()), Err)
 }
@@ -121,6 +128,9 @@ fn ended(world: &World) -> Option<End> {
 fn stands(world: &World) -> Option<String> {
     let seen = &world.seen;
     let stable = seen.status.stable.as_ref()?;
+    if world.stable_set().is_none() {
+        return Some("the stable revision has no ReplicaSet".into());
+    }
     for set in &seen.replica_sets {
         let wanted = if set.hash == stable.pod_template_hash {
             seen.spec.replicas
@@ -134,15 +144,17 @@ fn stands(world: &World) -> Option<String> {
             ));
         }
     }
+    let named = seen.spec.strategy.canary.stable_service.is_some();
+    let on = named.then_some(&stable.pod_template_hash);
     let stray = seen.services.iter().find(|(_, service)| {
         let selector = service.as_ref().map(|it| &it.selector);
-        selector.and_then(|it| it.get(HASH_LABEL)) != Some(&stable.pod_template_hash)
+        selector.and_then(|it| it.get(HASH_LABEL)) != on
     });
     // While no change is in the status the routes are not read: both Services are stable's then.
     let share = seen.status.change.as_ref().and(world.routed_share());
     let share = share.unwrap_or(0);
     stray
-        .map(|(name, _)| format!("Service {name} is not on stable"))
+        .map(|(name, _)| format!("Service {name} does not select {on:?}"))
         .or_else(|| (share > 0).then(|| format!("the route still gives the canary {share}%")))
 }
 

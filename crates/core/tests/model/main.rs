@@ -30,14 +30,15 @@ use countersign_api::freeze::{FreezeAction, FreezeSpec};
 use countersign_api::intervention::InterventionAction;
 use countersign_api::rollout::{Outcome, Stage};
 use countersign_api::sign_off::SignOffDecision;
-use countersign_api::{CHANGED_BY_ANNOTATION, RouteReference, Traffic};
+use countersign_api::{CHANGED_BY_ANNOTATION, Duration, RouteReference, Traffic};
 use countersign_core::Observation;
+use countersign_core::decide::is_watched;
 use countersign_core::observation::{NamedFreeze, NamedPolicy, Route, RouteObject, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
-use stateright::{Checker, Model, Property};
+use stateright::{Checker, HasDiscoveries, Model, Property};
 
-use ends::{End, Ends};
+use ends::{End, Ends, turn};
 use world::{Evidence, How, World, person, template};
 
 /// Services of the setups with routes: stable's and the canary's.
@@ -46,24 +47,63 @@ pub const SERVICES: [&str; 2] = ["web", "web-canary"];
 /// Generation of the policy that asks for a signature before the promotion.
 pub const TIGHTENED: i64 = 2;
 
+/// Minutes for which people are waited for, at each gate.
+pub const WAIT_AT_MOST: i64 = 3;
+
+/// What sends requests to the revisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sends {
+    /// A Service of somebody else's to all pods alike.
+    Pods,
+    /// Two plain Services: stable's has all requests.
+    Services,
+    /// A route to the two Services.
+    Routes,
+    /// The same, and stable gives up the pods that its share needs no more.
+    Dynamic,
+}
+
 /// One Rollout whose first revision serves, and what is asked of its changes.
 pub struct Setup {
     name: &'static str,
+    replicas: i32,
     /// Weights of the steps.
-    weights: [i32; 2],
+    weights: &'static [i32],
+    /// Size of the canary in each step, in percent.
+    scale: Option<i32>,
+    /// Minutes that each step bakes.
+    bake: i64,
+    /// Minutes without progress after which a change is rolled back.
+    deadline: i64,
+    /// What becomes of scarce evidence then.
+    scarce: &'static str,
     /// People who must sign before the first step, and before the promotion.
     first_asks: usize,
     last_asks: usize,
     smoke: bool,
-    /// Stable gives up the pods that its share needs no more.
-    dynamic: bool,
-    /// The surge has no room for all of both revisions.
-    crowded: bool,
-    routed: bool,
+    sends: Sends,
+    /// Pods beyond those that are asked for, where there is no room for all of both revisions.
+    surge: Option<i32>,
+    /// Minutes for which a promoted revision is watched, and for which the pods before it are kept.
+    watched: i64,
+    kept: u64,
+    /// Empty revisions that are remembered.
+    history: Option<i32>,
+    /// An error budget holds a change while it burns.
+    budget: bool,
+    /// What was promoted before, one after the other; the last of them may be watched still.
+    before: &'static [u8],
+    watched_still: bool,
+    /// Pods come one by one, and each takes its time.
+    slow: bool,
+    /// What is no fault here, once on each path.
+    free: &'static [Act],
     /// Actions on a path, unless it is said otherwise.
     depth: usize,
     /// What must be seen beside what is in every setup, so that the model is about something.
     seen: &'static [&'static str],
+    /// Whether a change may take all ways from its beginning to its end here, within the depth.
+    whole: bool,
 }
 
 /// What happens next.
@@ -76,6 +116,14 @@ enum Act {
     /// It carries out what it decided then.
     WriteLate,
     PodsCome,
+    /// One of them does.
+    PodComes {
+        stable: bool,
+    },
+    /// Somebody deletes a ReplicaSet of one of the two revisions.
+    SetGoes {
+        stable: bool,
+    },
     /// A pod of stable's, or of the new revision, is not available any more.
     PodGoes {
         stable: bool,
@@ -94,6 +142,10 @@ enum Act {
     /// What Prometheus says from now on.
     Prometheus(Evidence),
     Sign(&'static str, SignOffDecision),
+    /// A person accepts the scarce evidence of the present step.
+    Accept,
+    /// The error budget burns, or does not any more.
+    Burn(bool),
     Command(InterventionAction),
     Freeze(Option<FreezeAction>),
     Pause(bool),
@@ -122,23 +174,7 @@ impl PartialEq for State {
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let world = &self.0;
-        let pods = world.seen.replica_sets.iter();
-        let pods: Vec<_> = pods
-            .map(|it| (it.revision, it.replicas, it.available))
-            .collect();
-        let change = world.change();
-        let change = change.map(|it| (it.stage, it.step, it.weight, it.outcome));
-        let status = &world.seen.status;
-        write!(
-            f,
-            "{:?}: change {change:?}, pods {pods:?}, share {:?}, waits for {:?}, {:?}, broken {:?}",
-            world.seen.now,
-            world.routed_share(),
-            status.waiting_for,
-            status.message,
-            world.broken
-        )
+        self.0.fmt(f)
     }
 }
 
@@ -164,17 +200,22 @@ impl Model for Machine {
         if world.steps >= self.depth || !world.broken.is_empty() {
             return;
         }
-        actions.extend(expected(world));
-        if world.faults > 0 {
-            actions.extend(faults(&self.setup, world));
+        actions.extend(expected(&self.setup, world));
+        let mut others = faults(&self.setup, world);
+        if world.faults == 0 {
+            others.retain(|act| self.setup.is_free(world, *act).is_some());
         }
+        actions.extend(others);
     }
 
     fn next_state(&self, state: &State, act: Act) -> Option<State> {
         let world = &*state.0;
         let mut next = self.apply(world, act)?;
-        let free = expected(world).contains(&act);
-        next.faults = world.faults - usize::from(!free);
+        let expected = expected(&self.setup, world).contains(&act);
+        match self.setup.is_free(world, act).filter(|_| !expected) {
+            Some(place) => next.spent |= 1 << place,
+            None => next.faults = world.faults - usize::from(!expected),
+        }
         next.steps = world.steps + 1;
         next.settle();
         match act {
@@ -189,6 +230,7 @@ impl Model for Machine {
     fn properties(&self) -> Vec<Property<Self>> {
         let always = Property::<Self>::always;
         let mut properties = vec![
+            always("no clock ends what goes on", |_, it| keeps(it, 0)),
             always("law 1: no step without its gates", |_, it| keeps(it, 1)),
             always("law 2: no gate without its people", |_, it| keeps(it, 2)),
             always("law 3: bad evidence rolls back alone", |_, it| keeps(it, 3)),
@@ -208,7 +250,8 @@ impl Model for Machine {
             ),
         ];
         properties.extend(SEEN.iter().filter_map(|(name, seen)| {
-            let is_due = COMMON.contains(name) || self.setup.seen.contains(name);
+            let common = COMMON.contains(name) && self.setup.whole;
+            let is_due = common || self.setup.seen.contains(name);
             is_due.then(|| Property::sometimes(name, *seen))
         }));
         properties
@@ -218,7 +261,25 @@ impl Model for Machine {
 type Seen = fn(&Machine, &State) -> bool;
 
 /// What must be seen in the setups that name it.
-const SEEN: [(&str, Seen); 13] = [
+const SEEN: [(&str, Seen); 20] = [
+    ("it waits for evidence", |_, it| {
+        waits(it, "AwaitingEvidence")
+    }),
+    ("it is scaled to nothing", |_, it| waits(it, "ScaledToZero")),
+    ("a promoted revision gives way again", |_, it| {
+        it.0.change().is_some_and(|it| {
+            let mut lines = it.transitions.iter();
+            it.outcome == Some(Outcome::RolledBack) && lines.any(|it| it.reason == "Regressed")
+        })
+    }),
+    ("it waits for the budget", |_, it| {
+        waits(it, "ErrorBudgetBurn")
+    }),
+    ("a person is asked about evidence", |_, it| {
+        waits(it, "AwaitingPerson")
+    }),
+    ("stable is made again", |_, it| it.0.made_again),
+    ("a revision is forgotten", |_, it| it.0.forgotten),
     ("a change is promoted", |_, it| {
         outcome(it) == Some(Outcome::Promoted)
     }),
@@ -254,12 +315,13 @@ const SEEN: [(&str, Seen); 13] = [
     }),
 ];
 
-/// Those of every setup.
-const COMMON: [&str; 10] = [
+/// Those of every setup in which a change may take all ways.
+const COMMON: [&str; 11] = [
     "a change is promoted",
     "a change is rolled back",
     "a change is superseded",
     "a change is reverted",
+    "stable is made again",
     "the operator crashes between two writes",
     "a write is refused as too old",
     "it is paused",
@@ -330,6 +392,22 @@ impl Machine {
                 };
                 world.pod_goes(&set?.hash.clone())
             }
+            Act::PodComes { stable } => {
+                let set = if stable {
+                    world.stable_set()
+                } else {
+                    world.canary_set()
+                };
+                world.pod_comes(&set?.hash.clone())
+            }
+            Act::SetGoes { stable } => {
+                let set = if stable {
+                    world.stable_set()
+                } else {
+                    world.canary_set()
+                };
+                world.set_goes(&set?.hash.clone())
+            }
             Act::PodsCrash => world.pods_crash(),
             Act::Stuck(on) => world.with(|next| next.stuck = on),
             Act::Follow => world.follow(),
@@ -339,7 +417,12 @@ impl Machine {
             Act::JobHangs => world.with(|next| next.hung = true),
             Act::Tick => world.tick(),
             Act::Prometheus(evidence) => world.with(|next| next.evidence = evidence),
-            Act::Sign(user, decision) => world.sign(user, decision)?,
+            Act::Sign(user, decision) => world.sign(user, decision, None)?,
+            Act::Accept => {
+                let gate = format!("evidence-{}", world.canary()?.step);
+                world.sign("carol", SignOffDecision::Approve, Some(gate))?
+            }
+            Act::Burn(on) => world.burn(on),
             Act::Command(action) => world.command(action)?,
             Act::Freeze(action) => world.with(|next| {
                 next.seen.freezes = action.into_iter().map(freeze).collect();
@@ -355,7 +438,7 @@ impl Machine {
 }
 
 /// What happens where nothing goes wrong, and what ends a fault.
-fn expected(world: &World) -> Vec<Act> {
+fn expected(setup: &Setup, world: &World) -> Vec<Act> {
     let mut all = Vec::new();
     let mut may = |when: bool, act: Act| {
         if when {
@@ -367,7 +450,14 @@ fn expected(world: &World) -> Vec<Act> {
     may(world.pods_pend() && !world.stuck, Act::PodsCome);
     may(!world.follows() && !world.deaf, Act::Follow);
     may(world.job_runs() && !world.hung, Act::JobEnds(true));
-    may(world.is_quiet(), Act::Tick);
+    let slow = setup.slow && world.pods_pend() && !world.stuck;
+    may(world.is_quiet() || slow, Act::Tick);
+    for (stable, set) in [(true, world.stable_set()), (false, world.canary_set())] {
+        let pends = set.is_some_and(|set| set.available < set.replicas);
+        may(slow && pends, Act::PodComes { stable });
+    }
+    may(world.burning, Act::Burn(false));
+    may(world.seen.spec.replicas == 0, Act::Replicas(setup.replicas));
     may(world.stuck, Act::Stuck(false));
     may(world.deaf, Act::Deaf(false));
     may(
@@ -380,7 +470,13 @@ fn expected(world: &World) -> Vec<Act> {
     may(paused, Act::Command(InterventionAction::Resume));
     let waits = world.seen.status.waiting_for.as_deref() == Some("AwaitingSignOff");
     may(waits, Act::Sign("carol", SignOffDecision::Approve));
-    may(world.steps == 0, Act::Push(2));
+    let asked = world.seen.status.waiting_for.as_deref() == Some("AwaitingPerson");
+    may(asked, Act::Accept);
+    let begins = world.steps == 0 && !setup.watched_still;
+    may(
+        begins,
+        Act::Push(if setup.before.is_empty() { 2 } else { 3 }),
+    );
     all
 }
 
@@ -405,17 +501,29 @@ fn faults(setup: &Setup, world: &World) -> Vec<Act> {
     for (stable, set) in [(true, world.stable_set()), (false, world.canary_set())] {
         let there = set.is_some_and(|set| set.available > 0);
         may(there && (stable || busy), Act::PodGoes { stable });
+        may(set.is_some() && (stable || busy), Act::SetGoes { stable });
     }
     let pods = world.canary_set().is_some_and(|it| it.replicas > 0);
     may(busy && pods && !world.crashing, Act::PodsCrash);
     may(busy && !world.stuck, Act::Stuck(true));
-    if setup.routed {
-        may(busy && !world.deaf, Act::Deaf(true));
-        may(world.routed_share() != Some(50), Act::EditRoute);
+    let routed = world.routed_share().is_some();
+    may(routed && busy && !world.deaf, Act::Deaf(true));
+    if world.routed_share().is_some_and(|share| share != 50) {
+        may(true, Act::EditRoute);
     }
     let live = world.change().is_some_and(|it| it.evidence.from.is_some());
+    let watched = world.change().is_some_and(is_watched);
+    may(
+        watched && world.evidence == Evidence::Good,
+        Act::Prometheus(Evidence::Bad),
+    );
+    may(
+        setup.budget && live && busy && !world.burning,
+        Act::Burn(true),
+    );
     for evidence in [
         Evidence::Bad,
+        Evidence::Unclear,
         Evidence::Quiet,
         Evidence::NoData,
         Evidence::Away,
@@ -452,13 +560,23 @@ fn faults(setup: &Setup, world: &World) -> Vec<Act> {
         may(busy, Act::Sign("carol", approve));
         may(busy, Act::Sign("carol", SignOffDecision::Reject));
         may(busy, Act::Sign("carol", SignOffDecision::BreakGlass));
-    } else if !setup.routed {
+    } else if world.routed_share().is_none() {
         let asks = world.seen.policies[0].generation == TIGHTENED;
         may(busy, Act::Policy { asks: !asks });
     }
-    may(world.seen.spec.replicas == 2, Act::Replicas(3));
-    may(world.seen.spec.replicas == 2, Act::Replicas(1));
+    let replicas = setup.replicas;
+    for other in [replicas + 1, 1, 0] {
+        may(world.seen.spec.replicas == replicas, Act::Replicas(other));
+    }
     all
+}
+
+impl Setup {
+    /// The place of an act among those that cost nothing here, unless it was done already.
+    fn is_free(&self, world: &World, act: Act) -> Option<usize> {
+        let place = self.free.iter().position(|free| *free == act)?;
+        (world.spent & (1 << place) == 0).then_some(place)
+    }
 }
 
 fn freeze(action: FreezeAction) -> NamedFreeze {
@@ -487,14 +605,23 @@ fn policy(setup: &Setup, last_asks: usize, generation: i64) -> NamedPolicy {
     for tier in ["low", "medium", "high", "critical"] {
         let demands = &mut spec["tiers"][tier];
         let weights = setup.weights.iter();
-        let steps = weights.map(|it| json!({ "weight": it, "bake": "1m", "minRequests": 10 }));
+        let bake = format!("{}m", setup.bake);
+        let steps = weights.map(|weight| {
+            let mut step = json!({ "weight": weight, "bake": bake, "minRequests": 10 });
+            if let Some(scale) = setup.scale {
+                step["scale"] = json!(scale);
+            }
+            step
+        });
         demands["steps"] = steps.collect();
         for (key, value) in [
             ("maxFirstWeight", json!(50)),
-            ("maxIncrease", json!(50)),
+            ("minFinalWeight", json!(0)),
+            ("maxIncrease", json!(100)),
             ("minBake", json!("1m")),
             ("minRequests", json!(0)),
-            ("waitAtMost", json!("3m")),
+            ("waitAtMost", json!(format!("{WAIT_AT_MOST}m"))),
+            ("onScarceEvidence", json!(setup.scarce)),
             ("signOff", asks(setup.first_asks)),
             ("promotionSignOff", asks(last_asks)),
         ] {
@@ -540,14 +667,27 @@ fn first(setup: &Setup) -> Observation {
     })
     .collect();
     annotations.insert(CHANGED_BY_ANNOTATION.into(), "erin".into());
+    let mut analysis = json!({
+        "interval": "1m",
+        "checks": [{ "name": world::CHECK, "preset": "HttpRequestsTotal" }],
+    });
+    if setup.watched > 0 {
+        // What is watched alone is compared with nothing.
+        analysis["checks"][0]["ceiling"] = json!(0.02);
+        analysis["postPromotion"] = json!(format!("{}m", setup.watched));
+    }
+    if setup.budget {
+        analysis["objectives"] = json!([{
+            "name": world::OBJECTIVE, "target": 0.999, "onBurn": "Hold",
+            "errors": "requests{code=~\"5..\"}", "total": "requests",
+        }]);
+    }
     let spec = serde_json::from_value(json!({
-        "replicas": 2,
+        "replicas": setup.replicas,
         "selector": { "matchLabels": { "app": "shop" } },
         "template": template(1),
-        "progressDeadlineSeconds": 180,
-        "strategy": { "canary": {
-            "analysis": { "interval": "1m", "checks": [{ "name": world::CHECK, "preset": "HttpRequestsTotal" }] },
-        } },
+        "progressDeadlineSeconds": 60 * setup.deadline,
+        "strategy": { "canary": { "analysis": analysis } },
     }));
     let mut seen = Observation {
         uid: "uid".into(),
@@ -557,8 +697,13 @@ fn first(setup: &Setup) -> Observation {
         rivals: Some(Ok(vec![])),
         ..Observation::of("team", "shop", spec.unwrap())
     };
+    if setup.budget {
+        let answer = Err("it was not asked yet".into());
+        seen.objectives.insert(world::OBJECTIVE.into(), answer);
+    }
+    seen.spec.revision_history_limit = setup.history.unwrap_or(seen.spec.revision_history_limit);
     let canary = &mut seen.spec.strategy.canary;
-    if setup.routed {
+    if setup.sends != Sends::Pods {
         for name in SERVICES {
             let service = Service {
                 kind: "ClusterIP".into(),
@@ -568,6 +713,8 @@ fn first(setup: &Setup) -> Observation {
         }
         canary.stable_service = Some(SERVICES[0].into());
         canary.canary_service = Some(SERVICES[1].into());
+    }
+    if matches!(setup.sends, Sends::Routes | Sends::Dynamic) {
         let reference = RouteReference {
             name: "web".into(),
             ..RouteReference::default()
@@ -587,9 +734,10 @@ fn first(setup: &Setup) -> Observation {
             testers: None,
         }];
     }
-    canary.dynamic_stable = setup.dynamic;
-    if setup.crowded {
-        canary.max_surge = IntOrString::Int(1);
+    canary.dynamic_stable = setup.sends == Sends::Dynamic;
+    canary.scale_down_delay = Duration::minutes(setup.kept);
+    if let Some(surge) = setup.surge {
+        canary.max_surge = IntOrString::Int(surge);
     }
     seen
 }
@@ -599,25 +747,25 @@ fn smoke() -> countersign_api::Smoke {
     serde_json::from_value(json!({ "timeout": "1m", "template": template })).unwrap()
 }
 
-/// A world in which the first revision serves, and nothing has happened yet.
+/// A world in which the last of these revisions serves, and nothing has happened yet.
 fn serving(setup: &Setup, faults: usize) -> World {
     let mut world = World::new(first(setup), 0);
-    for _ in 0..20 {
-        world = (**world.looked()).clone();
-        world = if world.pods_pend() {
-            world.pods_come()
-        } else if !world.follows() {
-            world.follow()
-        } else {
-            world.tick()
+    let mut versions = setup.before.iter();
+    while !(setup.watched_still && world.change().is_some_and(is_watched)) {
+        world = match turn(setup, &world) {
+            Ok(next) => next,
+            Err(End::Serves(_)) => match versions.next() {
+                Some(version) => world.push(*version),
+                None => break,
+            },
+            Err(end) => panic!("{end:?}"),
         };
     }
-    let mut seen = world.seen;
-    assert!(seen.status.change.is_none(), "{:?}", seen.status);
+    let mut seen = world.seen.clone();
     if setup.smoke {
         seen.spec.strategy.canary.smoke = Some(smoke());
     }
-    World::new(seen, faults)
+    world.begun(seen, faults)
 }
 
 fn number(variable: &str, default: usize) -> usize {
@@ -640,7 +788,11 @@ fn explore(setup: Setup) {
         depth,
         faults,
     };
-    let checker = machine.checker().spawn_bfs().join();
+    let checker = machine
+        .checker()
+        .finish_when(HasDiscoveries::AnyFailures)
+        .spawn_bfs()
+        .join();
     println!(
         "{name}: depth {depth}, {faults} faults: {} states, {} of them unique, in {:.0?}",
         checker.state_count(),
@@ -652,15 +804,28 @@ fn explore(setup: Setup) {
 
 const PLAIN: Setup = Setup {
     name: "plain",
-    weights: [20, 50],
+    replicas: 2,
+    weights: &[20, 50],
+    scale: None,
+    bake: 1,
+    deadline: 3,
+    scarce: "Promote",
     first_asks: 0,
     last_asks: 0,
     smoke: false,
-    dynamic: false,
-    crowded: false,
-    routed: false,
+    sends: Sends::Pods,
+    surge: None,
+    watched: 0,
+    kept: 0,
+    history: None,
+    budget: false,
+    before: &[],
+    watched_still: false,
+    slow: false,
+    free: &[],
     depth: 14,
     seen: &[],
+    whole: true,
 };
 
 #[test]
@@ -672,7 +837,7 @@ fn the_laws_hold_where_pods_alone_give_a_canary_its_share() {
 fn the_laws_hold_behind_a_route() {
     explore(Setup {
         name: "routed",
-        routed: true,
+        sends: Sends::Routes,
         depth: 20,
         seen: &["it waits for a router"],
         ..PLAIN
@@ -706,8 +871,7 @@ fn the_laws_hold_with_a_smoke_check() {
 fn the_laws_hold_where_stable_gives_up_pods() {
     explore(Setup {
         name: "dynamic",
-        routed: true,
-        dynamic: true,
+        sends: Sends::Dynamic,
         depth: 20,
         seen: &["it waits for a router"],
         ..PLAIN
@@ -718,7 +882,188 @@ fn the_laws_hold_where_stable_gives_up_pods() {
 fn the_laws_hold_where_the_surge_is_narrow() {
     explore(Setup {
         name: "crowded",
-        crowded: true,
+        surge: Some(1),
+        ..PLAIN
+    });
+}
+
+/// As in `examples/blue-green.yaml`.
+const SERVICES_ALONE: Setup = Setup {
+    name: "services",
+    sends: Sends::Services,
+    weights: &[0],
+    scale: Some(100),
+    ..PLAIN
+};
+
+#[test]
+fn the_laws_hold_with_two_services_and_no_route() {
+    explore(SERVICES_ALONE);
+}
+
+#[test]
+fn the_laws_hold_with_two_services_and_little_surge() {
+    explore(Setup {
+        name: "services, crowded",
+        surge: Some(1),
+        ..SERVICES_ALONE
+    });
+}
+
+#[test]
+fn the_laws_hold_with_two_services_where_what_was_promoted_breaks() {
+    explore(Setup {
+        name: "services, watched",
+        watched: 2,
+        before: &[2],
+        watched_still: true,
+        free: &[Act::Prometheus(Evidence::Bad), Act::Push(3), Act::Push(1)],
+        depth: 9,
+        seen: &["a promoted revision gives way again"],
+        whole: false,
+        ..SERVICES_ALONE
+    });
+}
+
+#[test]
+fn the_laws_hold_where_what_was_promoted_breaks() {
+    explore(Setup {
+        name: "watched",
+        sends: Sends::Routes,
+        weights: &[50],
+        watched: 2,
+        before: &[2],
+        watched_still: true,
+        free: &[Act::Prometheus(Evidence::Bad), Act::Push(3), Act::Push(1)],
+        depth: 9,
+        seen: &["a promoted revision gives way again"],
+        whole: false,
+        ..PLAIN
+    });
+}
+
+#[test]
+fn the_laws_hold_where_pods_are_kept_for_the_way_back() {
+    explore(Setup {
+        name: "kept",
+        kept: 2,
+        watched: 2,
+        before: &[2],
+        watched_still: true,
+        free: &[Act::Prometheus(Evidence::Bad), Act::Replicas(3)],
+        depth: 9,
+        seen: &["a promoted revision gives way again"],
+        whole: false,
+        ..SERVICES_ALONE
+    });
+}
+
+#[test]
+fn the_laws_hold_where_pods_come_one_by_one() {
+    explore(Setup {
+        name: "one by one",
+        replicas: 4,
+        weights: &[20],
+        surge: Some(1),
+        deadline: 2,
+        slow: true,
+        depth: 13,
+        seen: &["a change is promoted"],
+        whole: false,
+        ..PLAIN
+    });
+}
+
+#[test]
+fn the_laws_hold_where_a_newer_change_comes_while_stable_grows() {
+    explore(Setup {
+        name: "newer",
+        sends: Sends::Dynamic,
+        weights: &[50],
+        slow: true,
+        free: &[Act::Push(3), Act::Push(1)],
+        depth: 11,
+        seen: &["a change is superseded", "a change is reverted"],
+        whole: false,
+        ..PLAIN
+    });
+}
+
+#[test]
+fn the_laws_hold_where_a_promotion_is_held() {
+    explore(Setup {
+        name: "held",
+        sends: Sends::Routes,
+        weights: &[50],
+        budget: true,
+        free: &[
+            Act::Freeze(Some(FreezeAction::Hold)),
+            Act::Burn(true),
+            Act::Replicas(3),
+        ],
+        depth: 12,
+        seen: &["it waits for the budget", "it is frozen"],
+        whole: false,
+        ..PLAIN
+    });
+}
+
+#[test]
+fn the_laws_hold_where_people_are_asked_twice() {
+    explore(Setup {
+        name: "asked twice",
+        weights: &[50],
+        last_asks: 1,
+        scarce: "Hold",
+        free: &[Act::Prometheus(Evidence::Quiet)],
+        depth: 17,
+        seen: &[
+            "it waits for a signature",
+            "a person is asked about evidence",
+        ],
+        whole: false,
+        ..PLAIN
+    });
+}
+
+#[test]
+fn the_laws_hold_where_evidence_becomes_unclear() {
+    explore(Setup {
+        name: "unclear",
+        weights: &[50],
+        last_asks: 1,
+        scarce: "RollBack",
+        free: &[Act::Prometheus(Evidence::Unclear)],
+        depth: 14,
+        seen: &["it waits for a signature", "it waits for evidence"],
+        whole: false,
+        ..PLAIN
+    });
+}
+
+#[test]
+fn the_laws_hold_where_a_bake_is_interrupted() {
+    explore(Setup {
+        name: "interrupted",
+        weights: &[50],
+        bake: 2,
+        free: &[Act::Replicas(0)],
+        depth: 14,
+        seen: &["a change is promoted", "it is scaled to nothing"],
+        whole: false,
+        ..PLAIN
+    });
+}
+
+#[test]
+fn the_laws_hold_where_little_is_remembered() {
+    explore(Setup {
+        name: "forgetful",
+        weights: &[50],
+        history: Some(1),
+        before: &[2, 1],
+        seen: &["a change is promoted", "a revision is forgotten"],
+        whole: false,
         ..PLAIN
     });
 }

@@ -4,19 +4,19 @@
 //! same where nothing that is left out of [`World::write_key`] could lead to another decision.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use countersign_api::intervention::{InterventionAction, InterventionSpec};
-use countersign_api::rollout::{Change, Outcome};
+use countersign_api::rollout::{Change, Outcome, Stage};
 use countersign_api::sign_off::{SignOffDecision, SignOffSpec};
-use countersign_api::{HASH_LABEL, Person};
+use countersign_api::{HASH_LABEL, Person, PodTemplate};
 use countersign_core::decide::is_watched;
 use countersign_core::decision::Action;
 use countersign_core::observation::{
-    CheckWindows, JobEnd, NewPods, PastRun, ReplicaSet, SeenIntervention, SeenSignOff, Unanswered,
-    Uncounted, Window, WindowOutcome,
+    CheckWindows, ErrorRates, JobEnd, NewPods, PastRun, ReplicaSet, SeenIntervention, SeenSignOff,
+    Unanswered, Uncounted, Window, WindowOutcome,
 };
 use countersign_core::simulate::{self, Jobs};
 use countersign_core::statistics::Counts;
@@ -27,8 +27,23 @@ use serde_json::{Value, json};
 
 /// The one check of every setup.
 pub const CHECK: &str = "errors";
+/// The one objective of the setups that have one.
+pub const OBJECTIVE: &str = "availability";
 /// Ages beyond this, in minutes, are alike: every deadline of the setups is shorter.
 const OLD: i64 = 7;
+/// What a change waits for while no clock of its own runs, and people are asked or nobody can do anything.
+const UNCLOCKED: [&str; 10] = [
+    "Paused",
+    "Frozen",
+    "ScaledToZero",
+    "AwaitingDependency",
+    "Queued",
+    "ErrorBudgetBurn",
+    "ErrorBudgetSpent",
+    "AwaitingSignOff",
+    "AwaitingPerson",
+    "Baking",
+];
 
 /// What Prometheus says of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +52,8 @@ pub enum Evidence {
     Bad,
     /// Clean, but next to no requests.
     Quiet,
+    /// So many errors that what had passed is in doubt, and not so many that it fails.
+    Unclear,
     /// Answered, but there is no series.
     NoData,
     /// Not answered; it is asked again.
@@ -64,11 +81,13 @@ pub struct Late {
     status_version: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct World {
     /// What a look sees now.
     pub seen: Observation,
     runs: BTreeMap<String, PastRun>,
+    /// Templates that the records keep, by the name of the record.
+    templates: BTreeMap<String, PodTemplate>,
     /// What Prometheus holds of the present step, and of what no status has counted yet: by end of window.
     pub log: BTreeMap<Timestamp, Evidence>,
     /// What Prometheus will say of the next windows.
@@ -81,6 +100,12 @@ pub struct World {
     pub hung: bool,
     /// Every pod of the new revision crashes.
     pub crashing: bool,
+    /// The error budget burns.
+    pub burning: bool,
+    /// The change under which it began to, after it had been seen not to.
+    blamed: Option<String>,
+    /// Acts that cost no fault and were done on this path, by their place in the setup.
+    pub spent: u32,
     pub late: Option<Late>,
     /// Versions of the Rollout and of its status, as the API server counts them.
     version: u64,
@@ -93,15 +118,57 @@ pub struct World {
     pub edited: bool,
     /// Digests that were rolled back and neither retried nor pushed anew.
     pub condemned: BTreeSet<String>,
+    /// What routers and endpoints last followed: the percent of the requests that each revision gets.
+    pub believed: BTreeMap<String, i64>,
+    /// When each revision last got requests.
+    pub used_at: BTreeMap<String, Timestamp>,
+    /// When each revision last was stable.
+    pub stable_at: BTreeMap<String, Timestamp>,
+    /// When the change under way last went on, by what a Deployment would call progress.
+    pub advanced_at: Timestamp,
+    /// Most pods of the present stage that were available.
+    pub most: i32,
+    /// Minutes of the present step in which its revision had pods.
+    pub baked: i64,
+    /// When the last change ended without a promotion, or the promoted one gave way again.
+    pub ended_at: Option<Timestamp>,
+    /// Since when each gate that was seen to wait for people does.
+    pub asked_at: BTreeMap<String, Timestamp>,
     /// Laws that the last action broke.
     pub broken: Vec<String>,
     /// Whether the last action was a crash after the status, with actions left undone.
     pub crashed: bool,
+    /// Whether the last action made stable's ReplicaSet again, or forgot a revision.
+    pub made_again: bool,
+    pub forgotten: bool,
     /// Whether the last action was a decision whose write was refused as too old.
     pub refused: bool,
     pub key: u64,
     decision: OnceLock<Arc<Decision>>,
     looked: OnceLock<Arc<World>>,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let pods = self.seen.replica_sets.iter();
+        let pods: Vec<_> = pods
+            .map(|it| (it.revision, it.replicas, it.available))
+            .collect();
+        let change = self.change();
+        let change = change.map(|it| (it.stage, it.step, it.weight, it.outcome));
+        let status = &self.seen.status;
+        write!(
+            f,
+            "{:?}: change {change:?}, pods {pods:?}, share {:?}, behind {:?}, believed {:?}, waits for {:?}, {:?}, broken {:?}",
+            self.seen.now,
+            self.routed_share(),
+            self.seen.endpoints,
+            self.believed,
+            status.waiting_for,
+            status.message,
+            self.broken
+        )
+    }
 }
 
 pub fn after(now: Timestamp, minutes: i64) -> Timestamp {
@@ -116,6 +183,9 @@ pub fn template(version: u8) -> Value {
     })
 }
 
+/// Errors of a window that is unclear.
+const UNCLEAR: f64 = 100.0;
+
 fn counts(requests: f64, errors: f64) -> Counts {
     Counts { requests, errors }
 }
@@ -125,12 +195,16 @@ impl World {
         let mut world = Self {
             seen,
             runs: BTreeMap::new(),
+            templates: BTreeMap::new(),
             log: BTreeMap::new(),
             evidence: Evidence::Good,
             stuck: false,
             deaf: false,
             hung: false,
             crashing: false,
+            burning: false,
+            blamed: None,
+            spent: 0,
             late: None,
             version: 0,
             status_version: 0,
@@ -138,13 +212,25 @@ impl World {
             steps: 0,
             edited: false,
             condemned: BTreeSet::new(),
+            believed: BTreeMap::new(),
+            used_at: BTreeMap::new(),
+            stable_at: BTreeMap::new(),
+            advanced_at: Timestamp::UNIX_EPOCH,
+            most: 0,
+            baked: 0,
+            ended_at: None,
+            asked_at: BTreeMap::new(),
             broken: Vec::new(),
             crashed: false,
+            made_again: false,
+            forgotten: false,
             refused: false,
             key: 0,
             decision: OnceLock::new(),
             looked: OnceLock::new(),
         };
+        world.advanced_at = world.seen.now;
+        world.believed = world.used();
         world.settle();
         world
     }
@@ -153,23 +239,121 @@ impl World {
     pub fn with(&self, edit: impl FnOnce(&mut Self)) -> Self {
         let mut next = self.clone();
         (next.decision, next.looked) = (OnceLock::new(), OnceLock::new());
-        (next.crashed, next.refused) = (false, false);
+        (next.crashed, next.refused, next.made_again, next.forgotten) = Default::default();
         next.broken.clear();
         next.steps += 1;
         edit(&mut next);
+        next.note(self);
         next.settle();
         next
+    }
+
+    /// Keeps what the laws ask of the past, by what was seen and not by what the operator has noted.
+    fn note(&mut self, before: &Self) {
+        let now = self.seen.now;
+        let stage = |world: &Self| {
+            let change = world.change();
+            change.map(|it| (it.run.clone(), it.stage, it.step, it.available_at.is_some()))
+        };
+        let begun = stage(self) != stage(before);
+        let step = |world: &Self| stage(world).map(|(run, _, step, _)| (run, step));
+        if step(self) != step(before) {
+            self.baked = 0;
+            self.asked_at.clear();
+        }
+        let available = self.canary_set().map_or(0, |set| set.available);
+        let waits = self.seen.status.waiting_for.clone().unwrap_or_default();
+        let deadline = i64::from(self.seen.spec.progress_deadline_seconds) / 60;
+        // Pods that are asked for while evidence is waited for have their own time.
+        let scaled_up =
+            self.seen.spec.replicas > before.seen.spec.replicas && waits == "AwaitingEvidence";
+        let grown = scaled_up || available > self.most;
+        // What comes after the clock has run out is too late.
+        let grown = grown && after(self.advanced_at, deadline) > now;
+        if begun || grown || UNCLOCKED.contains(&waits.as_str()) {
+            self.advanced_at = now;
+        }
+        self.most = available.max(if begun { 0 } else { self.most });
+        let outcome = |world: &Self| {
+            let change = world.change();
+            change.and_then(|it| Some((it.run.clone(), it.outcome?)))
+        };
+        if let Some((_, ended)) = outcome(self)
+            && outcome(self) != outcome(before)
+            && ended != Outcome::Promoted
+        {
+            self.ended_at = Some(now);
+        }
+        match waits.as_str() {
+            "AwaitingSignOff" | "AwaitingPerson" => {
+                if let Some(gate) = gate_of(&self.seen.status.message) {
+                    self.asked_at.entry(gate).or_insert(now);
+                }
+            }
+            "Paused" | "Frozen" | "ScaledToZero" | "ErrorBudgetBurn" => self.asked_at.clear(),
+            _ => {}
+        }
+        for hash in self.believed.keys().chain(before.believed.keys()) {
+            self.used_at.insert(hash.clone(), now);
+        }
+        let status = &self.seen.status;
+        if let Some(stable) = &status.stable {
+            self.stable_at.insert(stable.pod_template_hash.clone(), now);
+        }
+    }
+
+    /// The percent of the requests that each revision gets, as Services and routes are written.
+    pub fn used(&self) -> BTreeMap<String, i64> {
+        let named = self.seen.spec.strategy.canary.stable_service.is_some();
+        let shares = match self.routed_share() {
+            Some(share) => [100 - share, share],
+            None if named => [100, 0],
+            None => return BTreeMap::new(),
+        };
+        let mut used = BTreeMap::new();
+        for (service, share) in crate::SERVICES.into_iter().zip(shares) {
+            let hash = self.selected(service);
+            if let Some(hash) = hash.filter(|_| share > 0) {
+                *used.entry(hash.to_owned()).or_insert(0) += share;
+            }
+        }
+        used
+    }
+
+    /// The revision that a Service selects.
+    pub fn selected(&self, service: &str) -> Option<&str> {
+        let service = self.seen.services.get(service)?.as_ref()?;
+        service.selector.get(HASH_LABEL).map(String::as_str)
+    }
+
+    /// Whether a revision is stable, or the one under way.
+    pub fn is_wanted(&self, hash: &str) -> bool {
+        let roles = [self.stable_set(), self.canary_set()];
+        roles.into_iter().flatten().any(|set| set.hash == hash)
+    }
+
+    /// Whether the deadline for the way back is over.
+    pub fn is_overdue(&self) -> bool {
+        let deadline = i64::from(self.seen.spec.progress_deadline_seconds) / 60;
+        self.ended_at
+            .is_some_and(|at| after(at, deadline) <= self.seen.now)
     }
 
     /// Brings up to date what a look would see, and the key.
     pub fn settle(&mut self) {
         self.fill_windows();
         self.seen.history = self.runs.values().cloned().collect();
+        self.seen.promoted = self.promoted();
         let change = self.seen.status.change.as_ref();
         self.seen.recorded = change.is_none_or(|change| {
             let run = self.runs.get(&change.run);
             run.is_some_and(|run| run.outcome.is_some())
         });
+        let rates = if self.burning { BURNING } else { HEALTHY };
+        if let Some(answer) = self.seen.objectives.get_mut(OBJECTIVE) {
+            *answer = Ok(rates);
+        }
+        let change = self.seen.status.change.as_ref();
         let new = change.and_then(|change| self.set(&change.pod_template_hash));
         let existing = new.map_or(0, |set| set.current);
         self.seen.new_pods = NewPods {
@@ -182,6 +366,28 @@ impl World {
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
         self.key = hasher.finish();
+    }
+
+    /// The templates of promoted revisions whose ReplicaSet is missing, as the operator reads them.
+    fn promoted(&self) -> BTreeMap<String, PodTemplate> {
+        let status = &self.seen.status;
+        let previous = self.change().and_then(|it| it.previous.as_ref());
+        let lost = status.stable.iter().chain(previous);
+        let lost = lost.filter(|it| self.set(&it.pod_template_hash).is_none());
+        let found = lost.filter_map(|it| {
+            let template = self.templates.get(it.run.as_ref()?)?;
+            Some((it.template_digest.clone(), template.clone()))
+        });
+        found.collect()
+    }
+
+    /// The same world before anything has happened: what came before it is remembered.
+    pub fn begun(self, seen: Observation, faults: usize) -> Self {
+        let mut world = Self::new(seen, faults);
+        world.stable_at = self.stable_at;
+        (world.runs, world.templates) = (self.runs, self.templates);
+        world.settle();
+        world
     }
 
     pub fn change(&self) -> Option<&Change> {
@@ -283,7 +489,12 @@ impl World {
     pub fn carry_out(&self, decision: &Decision, how: How) -> World {
         let mut after = self.clone();
         (after.decision, after.looked) = (OnceLock::new(), OnceLock::new());
-        (after.crashed, after.refused) = (false, false);
+        (
+            after.crashed,
+            after.refused,
+            after.made_again,
+            after.forgotten,
+        ) = Default::default();
         after.broken.clear();
         after.steps += 1;
         let total = decision.actions.len();
@@ -316,6 +527,7 @@ impl World {
         for action in &done.actions {
             if let Action::DeleteRun { run } = action {
                 after.runs.remove(run);
+                after.templates.remove(run);
             }
         }
         let mut hands = simulate::World::new(after.seen);
@@ -329,6 +541,9 @@ impl World {
         if let Some(record) = decision.record.as_ref().filter(|_| tells) {
             let run = PastRun::of(&record.name, &record.spec);
             after.runs.insert(record.name.clone(), run);
+            if let Some(template) = record.spec.template.clone() {
+                after.templates.insert(record.name.clone(), template);
+            }
         }
         let rolled_back = |world: &World| {
             let change = world.change();
@@ -340,6 +555,10 @@ impl World {
         {
             after.condemned.insert(digest);
         }
+        let had_stable = self.seen.status.stable.is_none() || self.stable_set().is_some();
+        after.made_again = !had_stable && after.stable_set().is_some();
+        after.forgotten = after.seen.replica_sets.len() < self.seen.replica_sets.len();
+        after.note(self);
         after.settle();
         after
     }
@@ -405,6 +624,22 @@ impl World {
         })
     }
 
+    /// The error budget begins to burn, or does not any more.
+    pub fn burn(&self, on: bool) -> Self {
+        let known = |change: &&Change| {
+            let mut budgets = change.evidence.objectives.iter();
+            budgets.any(|budget| budget.known && !budget.burning)
+        };
+        let blamed = self.canary().filter(known).map(|change| change.run.clone());
+        self.with(|next| (next.burning, next.blamed) = (on, blamed))
+    }
+
+    /// Whether the error budget burns through the fault of the change under way.
+    pub fn burns(&self) -> bool {
+        let run = self.canary().map(|change| &change.run);
+        self.burning && run.is_some() && self.blamed.as_ref() == run
+    }
+
     /// Whether any pod could become available.
     pub fn pods_pend(&self) -> bool {
         self.seen
@@ -428,6 +663,23 @@ impl World {
                 }
             }
         })
+    }
+
+    /// One pod of a revision becomes available.
+    pub fn pod_comes(&self, hash: &str) -> Self {
+        self.with(|next| {
+            for set in &mut next.seen.replica_sets {
+                if set.hash == hash {
+                    set.available += 1;
+                    set.ready = set.available;
+                }
+            }
+        })
+    }
+
+    /// Somebody deletes a ReplicaSet, and its pods with it.
+    pub fn set_goes(&self, hash: &str) -> Self {
+        self.with(|next| next.seen.replica_sets.retain(|set| set.hash != hash))
     }
 
     pub fn pod_goes(&self, hash: &str) -> Self {
@@ -476,9 +728,10 @@ impl World {
     }
 
     pub fn follow(&self) -> Self {
-        let endpoints = self.endpoints_now();
+        let (endpoints, used) = (self.endpoints_now(), self.used());
         self.with(|next| {
             next.seen.endpoints = endpoints;
+            next.believed = used;
             for route in &mut next.seen.routes {
                 simulate::accept(&mut route.object.as_mut().unwrap().object);
             }
@@ -522,22 +775,43 @@ impl World {
 
     /// A minute passes, and Prometheus answers what it is asked.
     pub fn tick(&self) -> Self {
+        // A bake stands still once the operator has seen that its pods are missing.
+        let unseen = self.looked().key != self.key;
         self.with(|next| {
+            let stepping = next.canary().is_some_and(|it| it.stage == Stage::Stepping);
+            let serves = next.canary_set().is_some_and(|set| set.available > 0);
+            next.baked += i64::from(stepping && (serves || unseen));
+            // Endpoints take no minute, where no router has to follow them.
+            if next.seen.routes.is_empty() {
+                (next.seen.endpoints, next.believed) = (next.endpoints_now(), next.used());
+            }
             next.seen.now = after(next.seen.now, 1);
+            // Pods that are not there get no requests.
+            let answer = if serves {
+                next.evidence
+            } else {
+                Evidence::NoData
+            };
             if next.evidence != Evidence::Away {
                 for (_, end) in next.due() {
-                    next.log.entry(end).or_insert(next.evidence);
+                    next.log.entry(end).or_insert(answer);
                 }
             }
         })
     }
 
-    pub fn sign(&self, user: &str, decision: SignOffDecision) -> Option<Self> {
+    pub fn sign(
+        &self,
+        user: &str,
+        decision: SignOffDecision,
+        gate: Option<String>,
+    ) -> Option<Self> {
         let change = self.canary()?.clone();
         let named = |it: &SeenSignOff| {
             it.spec.run == change.run
                 && it.spec.approver.username == user
                 && it.spec.decision == decision
+                && it.spec.gate == gate
         };
         if self.seen.sign_offs.iter().any(named) {
             return None;
@@ -554,7 +828,7 @@ impl World {
                     run: change.run,
                     digest: change.digest,
                     decision,
-                    gate: None,
+                    gate,
                     reason: Some("so be it".into()),
                     approver: person(user),
                     expires_at: None,
@@ -676,6 +950,13 @@ impl World {
                 let enough = check.step_requests >= 10.0;
                 let (last, verdict) = (&check.last, check.summary.verdict);
                 write!(key, "{counted:?}{last}{verdict:?}{enough}").unwrap();
+                if self.log.values().any(|it| *it == Evidence::Unclear) {
+                    write!(key, "{:?}", check.canary).unwrap(); // it matters how strong the evidence is
+                }
+            }
+            for budget in &change.evidence.objectives {
+                let budget = (budget.burning, budget.burnt_before, budget.known);
+                write!(key, "{budget:?}").unwrap();
             }
             let newest = self.log.values().next_back();
             let good = self.good_in_step();
@@ -684,7 +965,7 @@ impl World {
             let signed = seen.sign_offs.iter().filter(|it| it.spec.run == *run);
             for it in signed {
                 let (user, decision) = (&it.spec.approver.username, it.spec.decision);
-                write!(key, "{user}{decision:?}{:?}", it.answer).unwrap();
+                write!(key, "{user}{decision:?}{:?}{:?}", it.spec.gate, it.answer).unwrap();
             }
             for it in intervention::unheard(seen, change) {
                 write!(key, "{:?}{:?}", it.spec.action, it.spec.step).unwrap();
@@ -693,7 +974,8 @@ impl World {
         if let Some(split) = &status.traffic {
             let times = [&split.settled_at, &split.corrected_at];
             let times = times.map(|at| ago(at.as_ref()));
-            let weights = (split.weight, split.settled_weight, split.drained_weight);
+            let weights = (split.weight, split.settled_weight);
+            let weights = (weights, split.lowest_weight, split.highest_weight);
             write!(key, "{weights:?}{times:?}").unwrap();
         }
         for set in &seen.replica_sets {
@@ -720,12 +1002,30 @@ impl World {
             let same = it.version == self.version;
             (it.key, same, it.status_version == self.status_version)
         });
+        let age = |at: &Timestamp| seen.now.duration_since(*at).as_mins().clamp(0, OLD);
+        let fresh = self.used_at.iter().filter(|(_, at)| **at == seen.now);
+        let fresh: Vec<_> = fresh.map(|(hash, _)| hash).collect();
+        let mut order: Vec<_> = seen.replica_sets.iter().map(|set| &set.hash).collect();
+        order.sort_by_key(|hash| self.stable_at.get(*hash));
+        let asked: Vec<_> = self
+            .asked_at
+            .iter()
+            .map(|(gate, at)| (gate, age(at)))
+            .collect();
+        let ages = (age(&self.advanced_at), self.ended_at.as_ref().map(age));
+        let past = (&self.believed, fresh, order, asked, ages, self.most);
+        write!(
+            key,
+            "{past:?}{:?}",
+            (self.baked, self.burning, self.burns(), self.spent)
+        )
+        .unwrap();
         let rest = (
             seen.recorded,
             ever,
             self.evidence,
             (self.stuck, self.deaf, self.hung, self.crashing),
-            (self.crashed, self.refused), // so that they are seen
+            (self.crashed, self.refused, self.made_again, self.forgotten), // so that they are seen
             late,
             self.faults,
             self.edited,
@@ -752,6 +1052,29 @@ pub fn person(user: &str) -> Person {
     }
 }
 
+const HEALTHY: ErrorRates = ErrorRates {
+    five_minutes: 0.0001,
+    half_hour: 0.0001,
+    hour: 0.0001,
+    six_hours: 0.0001,
+    period: 0.0001,
+};
+
+/// Twenty times as fast as an objective of 99.9% allows.
+const BURNING: ErrorRates = ErrorRates {
+    five_minutes: 0.02,
+    half_hour: 0.02,
+    hour: 0.02,
+    six_hours: 0.02,
+    period: 0.0005,
+};
+
+/// The gate for people that a message names.
+pub fn gate_of(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once("gate ")?;
+    rest.split_whitespace().next().map(ToOwned::to_owned)
+}
+
 fn outcome(evidence: Evidence, alone: bool) -> WindowOutcome {
     let stable = if alone {
         Counts::default()
@@ -769,6 +1092,10 @@ fn outcome(evidence: Evidence, alone: bool) -> WindowOutcome {
         },
         Evidence::Quiet => WindowOutcome::Counted {
             canary: counts(1.0, 0.0),
+            stable,
+        },
+        Evidence::Unclear => WindowOutcome::Counted {
+            canary: counts(100_000.0, UNCLEAR),
             stable,
         },
         Evidence::NoData => WindowOutcome::Uncounted {

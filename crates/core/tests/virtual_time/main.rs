@@ -12,6 +12,7 @@ mod adoption;
 mod capacity;
 mod clocks;
 mod evidence;
+mod histories;
 mod inputs;
 mod laws;
 mod order;
