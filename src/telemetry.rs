@@ -17,7 +17,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
 use countersign_api::rollout::Change;
 use countersign_api::{RolloutStatus, Tier};
-use countersign_core::observation::{CheckWindows, WindowOutcome};
+use countersign_core::observation::windows::{CheckWindows, WindowOutcome};
 use countersign_core::summary;
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
 use prometheus_client::metrics::counter::Counter;

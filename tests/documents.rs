@@ -238,9 +238,9 @@ fn reasons() -> BTreeSet<String> {
     set(values.map(|rest| rest.split('"').next().unwrap().to_owned()))
 }
 
-/// The variants of an enum of `crates/core/src/observation.rs`.
+/// The variants of an enum of `crates/core/src/observation/windows.rs`.
 fn variants(name: &str) -> BTreeSet<String> {
-    let source = read("crates/core/src/observation.rs");
+    let source = read("crates/core/src/observation/windows.rs");
     let body = between(&source, &format!("pub enum {name} {{"), "\n}");
     let lines = body.lines().map(str::trim);
     let variants = lines.filter(|line| !line.is_empty() && !line.starts_with("//"));

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use countersign_api::{AnalysisTemplate, Freeze, Rollout, RolloutPolicy, Tier};
-use countersign_core::observation::NamedPolicy;
+use countersign_core::observation::people::NamedPolicy;
 use countersign_core::plan::plan_for;
 use countersign_core::policy::{Effective, effective};
 use countersign_core::provenance::{Provenance, State};

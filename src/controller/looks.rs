@@ -1,6 +1,6 @@
 //! Whole looks at one Rollout, against a stand-in for the API server.
 
-use countersign_core::observation::PastRun;
+use countersign_core::observation::workload::PastRun;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 

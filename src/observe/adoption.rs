@@ -6,8 +6,9 @@ use countersign_api::{
     GROUP, HASH_LABEL, KEEP_FINALIZER, MANAGED_BY_LABEL, PROVENANCE_PREFIX, PodTemplate,
     ROLLOUT_UID_LABEL, Rollout, Selector, TEMPLATE_DIGEST_ANNOTATION,
 };
-use countersign_core::observation::{Autoscaler, Farewell, Observation, Unusable, Workload};
-use countersign_core::{adoption, provenance};
+use countersign_core::observation::Observation;
+use countersign_core::observation::workload::{Autoscaler, Farewell, Unusable, Workload};
+use countersign_core::{field_managers, provenance};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Namespace;
@@ -256,7 +257,7 @@ fn workload(deployment: &DynamicObject) -> Workload {
         current: pods("/status/replicas", 0),
         available: pods("/status/availableReplicas", 0),
         observed: number("/status/observedGeneration") >= deployment.metadata.generation,
-        scaled_by: adoption::last_scaler(fields.unwrap_or_default()).map(ToOwned::to_owned),
+        scaled_by: field_managers::last_scaler(fields.unwrap_or_default()).map(ToOwned::to_owned),
         autoscalers: Vec::new(),
     }
 }

@@ -8,12 +8,12 @@ use countersign_api::{
     AnalysisTemplate, AnalysisTemplateSpec, HASH_LABEL, PodTemplate, ROLLOUT_UID_LABEL, Rollout,
     RolloutPolicy, RolloutRun, RolloutStatus,
 };
-use countersign_core::checks::Checks;
-use countersign_core::decide;
-use countersign_core::observation::{
-    CheckWindows, ErrorRates, Failure, NamedPolicy, PastRun, ReplicaSet, Service,
-};
-use countersign_core::{Observation, analysis, checks, policy, provenance, workload};
+use countersign_core::checks::{self, Checks};
+use countersign_core::observation::Failure;
+use countersign_core::observation::people::NamedPolicy;
+use countersign_core::observation::windows::{CheckWindows, ErrorRates};
+use countersign_core::observation::workload::{PastRun, ReplicaSet, Service};
+use countersign_core::{Observation, analysis, change, policy, provenance, workload};
 use k8s_openapi::api::core::v1::{Namespace, Service as ApiService};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
@@ -355,7 +355,7 @@ impl Observer {
         let needed = match &status.change {
             None => !settled,
             // A watch may be long, and ends with nothing that the past decides.
-            Some(change) if decide::is_watched(change) => change.template_digest != template,
+            Some(change) if change::is_watched(change) => change.template_digest != template,
             Some(change) => change.outcome.is_some(),
         };
         if !needed {
@@ -505,7 +505,7 @@ fn is_recorded(observation: &Observation) -> bool {
 /// Whether evidence is gathered on a change: while it is under way, and while it is watched after its
 /// promotion.
 fn is_judged(change: &Change) -> bool {
-    !change.initial && (change.outcome.is_none() || decide::is_watched(change))
+    !change.initial && (change.outcome.is_none() || change::is_watched(change))
 }
 
 /// All pods of a Rollout, whatever they run.

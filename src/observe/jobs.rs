@@ -2,7 +2,7 @@
 
 use countersign_api::ROLLOUT_UID_LABEL;
 use countersign_api::rollout::Change;
-use countersign_core::observation::{Job, JobEnd};
+use countersign_core::observation::workload::{Job, JobEnd};
 use countersign_core::{Observation, smoke};
 use k8s_openapi::api::batch::v1::Job as ApiJob;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};

@@ -12,9 +12,9 @@ use std::time::Duration;
 use countersign_api::plan::Tier;
 use countersign_api::rollout::{RolloutStatus, Stage};
 use countersign_api::{Rollout, RolloutPolicySpec};
-use countersign_core::observation::{Dependency, Rival};
+use countersign_core::observation::people::{Dependency, Rival};
 use countersign_core::order::{self, Reach};
-use countersign_core::{Observation, policy, reason, standing};
+use countersign_core::{Observation, change, policy, reason};
 use futures::future::join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -100,7 +100,7 @@ impl Observer {
         if order::asks_for_dependencies(observation, &change) {
             observation.dependencies = self.dependencies(observation).await;
         }
-        let queued = standing::hold_reason(&observation.status) == Some(reason::QUEUED);
+        let queued = change::hold_reason(&observation.status) == Some(reason::QUEUED);
         if !queued || change.stage != Stage::Waiting || change.outcome.is_some() {
             return None;
         }

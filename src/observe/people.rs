@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use countersign_api::{Freeze, Intervention, SignOff};
-use countersign_core::observation::{
-    Admission, IncidentAnswer, NamedFreeze, Observation, SeenIntervention, SeenSignOff,
+use countersign_core::observation::Observation;
+use countersign_core::observation::people::{
+    Admission, IncidentAnswer, NamedFreeze, SeenIntervention, SeenSignOff,
 };
 use countersign_core::{policy, sign_off};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;

@@ -3,7 +3,7 @@
 use countersign_api::HASH_LABEL;
 use countersign_api::rollout::Stage;
 use countersign_core::Observation;
-use countersign_core::observation::{ContainerFailure, NewPods, ReplicaSet};
+use countersign_core::observation::workload::{ContainerFailure, NewPods, ReplicaSet};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};

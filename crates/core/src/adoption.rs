@@ -11,18 +11,19 @@
 //! The workload keeps its pod template, which is what the Rollout runs: editing it is a change. Its own
 //! pods go only while the stable revision can serve, and the Rollout's only once the workload's do.
 
+use countersign_api::HASH_LABEL;
 use countersign_api::rollout::{Adopted, Change, Revision, RolloutStatus};
-use countersign_api::{HASH_LABEL, MANAGER};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::decision::{Action, Notice, Serving};
-use super::gate::{Hold, HoldKind};
-use super::observation::{Observation, Unusable, Workload};
-use super::proposal::Proposal;
-use super::query::shown;
-use super::summary::counted;
-use super::{reason, route, workload};
+use crate::decision::{Action, Notice, Serving};
+use crate::hold::{Hold, HoldKind};
+use crate::observation::workload::{Unusable, Workload};
+use crate::observation::{self, Observation};
+use crate::proposal::Proposal;
+use crate::summary::counted;
+use crate::text::shown;
+use crate::{reason, route, workload};
 
 /// The condition that tells whether the Rollout serves in place of the workload.
 pub const ADOPTED: &str = "Adopted";
@@ -85,19 +86,11 @@ pub fn step(
     step
 }
 
-// --- what the Rollout runs -----------------------------------------------------------------------
-
-/// Whether it cannot be told now what the Rollout is asked to run.
-#[must_use]
-pub const fn is_unreadable(observation: &Observation) -> bool {
-    matches!(observation.workload, Some(Err(_)))
-}
-
 /// What the Rollout was last known to be asked for, while its workload cannot be read: so nothing
 /// begins and nothing is replaced, and what is under way goes on being judged.
 #[must_use]
 pub fn last_known(observation: &Observation) -> Option<Revision> {
-    if !is_unreadable(observation) {
+    if !observation::is_unreadable(observation) {
         return None;
     }
     let status = &observation.status;
@@ -305,19 +298,6 @@ fn scale(
 fn after_drain(observation: &Observation, since: Timestamp) -> Timestamp {
     let drain = observation.spec.strategy.canary.drain.signed();
     since.saturating_add(drain).unwrap_or(Timestamp::MAX)
-}
-
-/// Who set a workload's number of pods last, beside this controller.
-#[must_use]
-pub fn last_scaler(fields: &[ManagedFieldsEntry]) -> Option<&str> {
-    let own = |entry: &&ManagedFieldsEntry| entry.manager.as_deref() == Some(MANAGER);
-    let scales = |entry: &&ManagedFieldsEntry| {
-        let fields = entry.fields_v1.as_ref();
-        fields.is_some_and(|it| it.0.pointer("/f:spec/f:replicas").is_some())
-    };
-    let entries = fields.iter().filter(|entry| !own(entry)).filter(scales);
-    let last = entries.max_by_key(|entry| entry.time.as_ref().map(|at| at.0))?;
-    last.manager.as_deref()
 }
 
 // --- what is said --------------------------------------------------------------------------------
@@ -599,13 +579,6 @@ fn leave_pods(observation: &Observation, hash: Option<&str>) -> Step {
     step
 }
 
-/// Whether named Services stay as they are, since the workload's pods are to be reached again.
-#[must_use]
-pub fn releases_services(observation: &Observation, status: &RolloutStatus) -> bool {
-    let adopted = status.adopted.as_ref();
-    observation.deleting && adopted.is_some_and(|adopted| adopted.given_back_at.is_some())
-}
-
 impl Step {
     fn at(moment: Timestamp) -> Self {
         Self {
@@ -657,13 +630,18 @@ impl Step {
 
 #[cfg(test)]
 mod tests {
+
     //! Whole stories are in `tests/virtual_time/adoption.rs`.
 
+    use countersign_api::MANAGER;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
     use serde_json::json;
 
     use super::*;
+    use crate::change::releases_services;
+    use crate::field_managers::last_scaler;
     use crate::manifest;
-    use crate::observation::Autoscaler;
+    use crate::observation::workload::Autoscaler;
 
     fn adopting() -> Observation {
         let template = json!({ "metadata": { "labels": { "app": "web" } }, "spec": { "containers": [{ "image": "web:1" }] } });
@@ -800,7 +778,7 @@ mod tests {
         observation.deleting = true;
         let hash = observation.replica_sets[0].hash.clone();
         observation.spec.strategy.canary.stable_service = Some("front".into());
-        let service = crate::observation::Service {
+        let service = crate::observation::workload::Service {
             kind: "ClusterIP".into(),
             selector: [(HASH_LABEL.to_owned(), hash)].into(),
         };

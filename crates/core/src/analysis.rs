@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use countersign_api::analysis::CheckMode;
+use countersign_api::evidence::{Counts, EProcess};
 use countersign_api::plan::Tier;
 use countersign_api::rollout::{Change, CheckEvidence, CheckVerdict, Evidence, Stage, Strictness};
 use countersign_api::{Check, Duration, Metric};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use super::checks::{self, Checks};
-use super::observation::{CheckWindows, WindowOutcome};
-use super::query;
-use super::statistics::{self, Counts, EProcess, EProcessExt, Test, Tolerance};
-use super::summary;
+use crate::checks::{self, Checks};
+use crate::observation::windows::{CheckWindows, WindowOutcome};
+use crate::statistics::{self, EProcessExt, Test, Tolerance};
+use crate::{query, summary};
 
 /// Most windows whose rates are kept for people to look at.
 const RECENT: usize = 30;
@@ -188,7 +188,7 @@ fn fold(evidence: &mut CheckEvidence, check: &Check, windows: &CheckWindows, cha
                 evidence.message = format!("the metric is {value}");
             }
             WindowOutcome::Counted { .. } | WindowOutcome::Measured { .. } => {
-                evidence.last = super::reason::WARMING_UP.into();
+                evidence.last = crate::reason::WARMING_UP.into();
                 evidence.message = "the new pods warm up".into();
             }
             WindowOutcome::Uncounted { reason, message } => {
@@ -399,7 +399,7 @@ pub fn judge(change: &Change, checks: &Checks, now: Timestamp, lag: Duration) ->
         let (reason, message) = match finding {
             Finding::NoData { reason, message } => (reason.as_str(), message),
             // One check alone is not enough to roll back, but surely enough to wait.
-            Finding::Fails => (super::reason::CHECK_FAILING, &check.summary.sentence),
+            Finding::Fails => (crate::reason::CHECK_FAILING, &check.summary.sentence),
             Finding::Scarce(_) | Finding::Passes => continue,
         };
         return Verdict::NoData {
@@ -476,7 +476,7 @@ fn find(check: &Check, evidence: &CheckEvidence, change: &Change) -> Finding {
     if let Some(metric) = &check.metric {
         if evidence.outside > 0 {
             return no_data(
-                super::reason::OUT_OF_BOUNDS,
+                crate::reason::OUT_OF_BOUNDS,
                 summary::bounds(metric, evidence),
             );
         }
@@ -487,7 +487,7 @@ fn find(check: &Check, evidence: &CheckEvidence, change: &Change) -> Finding {
     }
     if stable_above_ceiling(evidence, change) && above_ceiling(evidence, change) {
         let message = "stable breaks the ceiling too, so the canary is not to blame";
-        return no_data(super::reason::STABLE_ABOVE_CEILING, message.into());
+        return no_data(crate::reason::STABLE_ABOVE_CEILING, message.into());
     }
     let least = least_requests(change);
     let passes = evidence.promote.ln_value() >= promote_at(&change.plan.strictness);
@@ -506,7 +506,7 @@ fn fresh(finding: Finding, evidence: &CheckEvidence, oldest: Timestamp) -> Findi
         return finding;
     }
     Finding::NoData {
-        reason: super::reason::EVIDENCE_OUTDATED.into(),
+        reason: crate::reason::EVIDENCE_OUTDATED.into(),
         message: "no window was answered lately".into(),
     }
 }
@@ -590,6 +590,8 @@ fn above_ceiling(evidence: &CheckEvidence, change: &Change) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use countersign_api::evidence::{Counts, EProcess};
+
     use super::*;
 
     /// A check whose roll-back test stands at this e-value, and which would pass otherwise.
@@ -638,7 +640,7 @@ mod tests {
         let Verdict::NoData { reason, message } = judged([0.1, 0.1, 60.0]) else {
             panic!("{:?}", judged([0.1, 0.1, 60.0]));
         };
-        assert_eq!(reason, super::super::reason::CHECK_FAILING);
+        assert_eq!(reason, crate::reason::CHECK_FAILING);
         assert!(message.starts_with("check c"), "{message}");
         assert!(matches!(judged([0.1, 0.1, 95.0]), Verdict::Fail { .. }));
     }

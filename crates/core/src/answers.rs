@@ -2,12 +2,13 @@
 
 use countersign_api::rollout::{Change, RolloutStatus};
 
-use super::decision::{Answer, AnswerTo};
-use super::observation::{Observation, SeenIntervention};
-use super::proposal::Proposal;
-use super::query::shown;
-use super::sign_off::{Judged, SignOffs};
-use super::{intervention, reason};
+use crate::decision::{Answer, AnswerTo};
+use crate::observation::Observation;
+use crate::observation::people::SeenIntervention;
+use crate::proposal::Proposal;
+use crate::sign_off::{Judged, SignOffs};
+use crate::text::shown;
+use crate::{intervention, reason};
 
 /// Most answers of one look, so that many objects do not delay it.
 const MOST: usize = 50;

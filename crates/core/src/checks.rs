@@ -8,9 +8,10 @@ use countersign_api::rollout::{Change, Plan};
 use countersign_api::template::{AnalysisTemplateSpec, Argument};
 use countersign_api::{Check, Duration};
 
-use super::observation::Observation;
-use super::policy::Effective;
-use super::query::{self, Arm, Problem, Value};
+use crate::observation::Observation;
+use crate::policy::Effective;
+use crate::query::{self, Arm, Problem, Value};
+use crate::text;
 
 /// The checks that a change must pass: its own, those of its templates as `template:check`, and those
 /// of the policies as `policy/check`.
@@ -194,7 +195,7 @@ fn values(
 ) -> Result<BTreeMap<String, Value>, ArgumentProblem> {
     let declared = |name: &String| template.args.iter().any(|it| it.name == *name);
     if let Some(unknown) = used.args.iter().find(|given| !declared(&given.name)) {
-        return Err(ArgumentProblem::Unknown(query::shown(&unknown.name, 63)));
+        return Err(ArgumentProblem::Unknown(text::shown(&unknown.name, 63)));
     }
     let value = |argument: &Argument| {
         let given = used.args.iter().find(|it| it.name == argument.name);
@@ -202,7 +203,7 @@ fn values(
         let text = text.ok_or_else(|| ArgumentProblem::Missing(argument.name.clone()))?;
         let value = Value::read(argument, text).ok_or_else(|| ArgumentProblem::Mistyped {
             name: argument.name.clone(),
-            value: query::shown(text, 40),
+            value: text::shown(text, 40),
             kind: format!("{:?}", argument.kind),
         })?;
         Ok((argument.name.clone(), value))

@@ -31,19 +31,21 @@ use countersign_api::sign_off::SignOffDecision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::analysis::{self, Verdict};
-use super::checks::Checks;
-use super::decision::{Action, Decision, Notice};
-use super::freeze::{self, Freezes};
-use super::gate::{self, Hold, HoldKind, Situation};
-use super::observation::{Observation, SeenIntervention};
-use super::proposal::{self, Proposal};
-use super::provenance::Contributor;
-use super::replicas::Limits;
-use super::sign_off::{self, SignOffs};
-use super::{
-    adoption, answers, budget, checks, intervention, order, plan, pods, query, reason, record,
-    smoke, standing, summary, traffic, workload,
+use crate::analysis::{self, Verdict};
+use crate::checks::{self, Checks};
+use crate::decision::{Action, Decision, Notice};
+use crate::freeze::{self, Freezes};
+use crate::gate::{self, Situation};
+use crate::hold::{Hold, HoldKind};
+use crate::observation::people::SeenIntervention;
+use crate::observation::{self, Observation};
+use crate::proposal::{self, Proposal};
+use crate::provenance::Contributor;
+use crate::replicas::Limits;
+use crate::sign_off::{self, SignOffs};
+use crate::{
+    adoption, answers, budget, change, intervention, order, plan, pods, reason, record, smoke,
+    standing, summary, text, traffic, workload,
 };
 
 /// Most lines of one change, as the schema has it.
@@ -135,7 +137,7 @@ pub fn decide(observation: &Observation) -> Decision {
     notices.extend(workload::release_notices(&actions, observation));
     // Much of what is told are the words of others.
     for notice in &mut notices {
-        notice.message = query::shown(&notice.message, MAX_MESSAGE);
+        notice.message = text::shown(&notice.message, MAX_MESSAGE);
     }
     Decision {
         status,
@@ -311,7 +313,7 @@ impl Turn<'_> {
 
     fn bakes(&self, change: &Change) -> bool {
         let stepping = change.stage == Stage::Stepping && change.bake_skipped != Some(change.step);
-        stepping && gate::bake_ends(change).is_none_or(|end| end > self.observation.now)
+        stepping && change::bake_ends(change).is_none_or(|end| end > self.observation.now)
     }
 
     /// Every sign-off that counts is told once, with the evidence that the person could see.
@@ -530,7 +532,7 @@ impl Turn<'_> {
         let over = match change.outcome {
             Some(Outcome::Promoted) => {
                 let replaced = change.template_digest != self.proposal.template_digest;
-                replaced || (gone && !is_watched(&change) && change.kept_until.is_none())
+                replaced || (gone && !change::is_watched(&change) && change.kept_until.is_none())
             }
             Some(Outcome::RolledBack) if same => gone && self.is_retried(&mut change),
             _ => gone || !stable_again,
@@ -539,10 +541,10 @@ impl Turn<'_> {
         let traffic_is_back = change.outcome == Some(Outcome::Promoted)
             || (traffic::is_over(self.observation, &seen)
                 && !workload::stable_side_waits(self.observation, &seen))
-            || workload::is_overdue(self.observation, &change);
+            || change::is_overdue(self.observation, &change);
         let over = over && traffic_is_back;
         // What comes next cannot be told while the adopted workload cannot be read.
-        let unreadable = adoption::is_unreadable(self.observation) && !self.observation.deleting;
+        let unreadable = observation::is_unreadable(self.observation) && !self.observation.deleting;
         let over = over && (!unreadable || change.outcome == Some(Outcome::Promoted));
         if over && (self.observation.recorded || self.ended_long_ago(&change)) {
             self.behind = Behind::of(change, self.proposal);
@@ -807,7 +809,7 @@ impl Turn<'_> {
     /// Tightening a policy takes effect on what is under way; loosening it does not.
     fn tighten(&self, change: &mut Change) {
         // A template and annotations that cannot be read just now are not a riskier change.
-        if adoption::is_unreadable(self.observation) {
+        if observation::is_unreadable(self.observation) {
             return;
         }
         let risk = self.proposal.risk(self.observation, change.after_rollback);
@@ -995,7 +997,7 @@ impl Turn<'_> {
 
     fn after_patience(&self, change: &Change, since: Option<&Time>) -> Timestamp {
         let since = since.map_or(self.observation.now, |at| at.0);
-        let since = gate::bake_ends(change).map_or(since, |bake| bake.max(since));
+        let since = change::bake_ends(change).map_or(since, |bake| bake.max(since));
         let warm = change.available_at.as_ref().max(change.warm_from.as_ref());
         let warms = change.stage == Stage::Stepping && change.warm_up > Duration::default();
         let warm = warm.filter(|_| warms);
@@ -1304,7 +1306,7 @@ impl Turn<'_> {
             step: change.step,
             weight: change.weight,
             reason: why.to_owned(),
-            message: query::shown(&message, MAX_MESSAGE),
+            message: text::shown(&message, MAX_MESSAGE),
             evidence: evidence.unwrap_or_default(),
         });
     }
@@ -1395,12 +1397,6 @@ pub fn is_same(change: &Change, proposal: &Proposal) -> bool {
     let regressed = lines.any(|line| line.reason == reason::REGRESSED);
     change.digest == proposal.digest
         || (regressed && change.template_digest == proposal.template_digest)
-}
-
-/// Whether a change was promoted and is watched on.
-#[must_use]
-pub fn is_watched(change: &Change) -> bool {
-    change.outcome == Some(Outcome::Promoted) && change.watched_until.is_some()
 }
 
 /// How often the allowance is renewed: with each step, the promotion, and the watch after it.
@@ -1503,7 +1499,7 @@ fn notices(observation: &Observation, change: Option<&Change>) -> Vec<Notice> {
 
 /// Every new hold that something other than time must end is an Event.
 fn hold_notice(observation: &Observation, hold: Option<&Hold>) -> Option<Notice> {
-    let waited_for = standing::hold_reason(&observation.status);
+    let waited_for = change::hold_reason(&observation.status);
     let hold = hold.filter(|hold| {
         !matches!(hold.kind, HoldKind::Time(_)) && waited_for != Some(hold.reason.as_str())
     })?;

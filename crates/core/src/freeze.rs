@@ -7,8 +7,9 @@ use countersign_api::freeze::{FreezeAction, FreezeWindow, IncidentQuery};
 use countersign_api::plan::Tier;
 use k8s_openapi::jiff::Timestamp;
 
-use super::observation::{IncidentAnswer, Observation};
-use super::policy::Effective;
+use crate::observation::Observation;
+use crate::observation::people::IncidentAnswer;
+use crate::policy::Effective;
 
 /// What the freezes say to a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

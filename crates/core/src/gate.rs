@@ -3,23 +3,19 @@
 //! The first closed gate is what the change waits for. A gate only ever holds: it never rolls back
 //! and it never stops the analysis, which is judged before any gate is asked.
 
-use countersign_api::Duration;
 use countersign_api::objective::OnBurn;
 use countersign_api::plan::Tier;
-use countersign_api::rollout::{Change, RolloutStatus, Stage, WaitingKind};
-use k8s_openapi::jiff::Timestamp;
+use countersign_api::rollout::{Change, RolloutStatus, Stage};
 
-use super::adoption;
-use super::analysis::Verdict;
-use super::budget;
-use super::checks::Checks;
-use super::freeze::Freezes;
-use super::observation::Observation;
-use super::policy::Effective;
-use super::reason;
-use super::replicas::{self, Limits, Present};
-use super::sign_off::{self, SignOffs};
-use super::{order, pods, smoke, traffic, workload};
+use crate::analysis::Verdict;
+use crate::checks::Checks;
+use crate::freeze::Freezes;
+use crate::hold::{Hold, HoldKind};
+use crate::observation::{self, Observation};
+use crate::policy::Effective;
+use crate::replicas::{self, Limits, Present};
+use crate::sign_off::{self, SignOffs};
+use crate::{adoption, budget, change, order, pods, reason, smoke, traffic, workload};
 
 /// All that a gate may look at.
 #[derive(Debug)]
@@ -46,61 +42,6 @@ pub struct Situation<'a> {
     pub effective: &'a Effective,
     /// The status with the change in it.
     pub status: &'a RolloutStatus,
-}
-
-/// Why a change does not go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hold {
-    /// What kind of waiting it is, which says what happens at the deadline.
-    pub kind: HoldKind,
-    /// Why, in one word.
-    pub reason: String,
-    /// Why, in a sentence.
-    pub message: String,
-}
-
-impl Hold {
-    /// Whether a promotion stays as it is, in its pods and its traffic: for whatever is waited for but the
-    /// pods and the traffic of the promotion itself. A first revision is held by people alone.
-    #[must_use]
-    pub fn holds_promotion(&self, change: Option<&Change>) -> bool {
-        let (pods, traffic) = (reason::AWAITING_PODS, reason::AWAITING_TRAFFIC);
-        let people = [reason::PAUSED, reason::FROZEN, reason::FREEZE_UNKNOWN];
-        if change.is_some_and(|it| it.initial) {
-            people.contains(&self.reason.as_str())
-        } else {
-            ![pods, traffic].contains(&self.reason.as_str())
-        }
-    }
-}
-
-/// Kinds of waiting, by what ends them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HoldKind {
-    /// A person's wish or an idle workload; no deadline runs.
-    Wish,
-    /// People must sign or decide; their own deadline runs.
-    People,
-    /// Time alone ends it.
-    Time(Timestamp),
-    /// Pods, references or data are missing; the progress deadline rolls back.
-    Doubt,
-    /// Evidence is clean but scarce; at the progress deadline the tier decides.
-    Scarce,
-}
-
-impl HoldKind {
-    /// The kind as the status remembers it.
-    #[must_use]
-    pub fn remembered(self) -> WaitingKind {
-        match self {
-            Self::Wish => WaitingKind::Wish,
-            Self::People => WaitingKind::People,
-            Self::Time(_) => WaitingKind::Time,
-            Self::Doubt => WaitingKind::Doubt,
-            Self::Scarce => WaitingKind::Scarce,
-        }
-    }
 }
 
 type Gate = fn(&Situation) -> Option<Hold>;
@@ -241,7 +182,7 @@ fn routable(
         return None;
     }
     let demands = effective.tiers.get(change.tier);
-    if demands.require_router == Some(true) && !traffic::is_routed(observation) {
+    if demands.require_router == Some(true) && !observation::is_routed(observation) {
         let message = format!(
             "tier {} asks for routes that give the canary an exact share (requireRouter), and spec.strategy.canary.traffic names none",
             change.tier
@@ -420,7 +361,7 @@ fn bake(
         ..
     }: &Situation,
 ) -> Option<Hold> {
-    let until = bake_ends(change)?;
+    let until = change::bake_ends(change)?;
     if observation.now >= until || sign_offs.glass_is_broken() {
         return None;
     }
@@ -431,31 +372,12 @@ fn bake(
     )
 }
 
-/// When the present step's bake is over; `None` where no step bakes.
-#[must_use]
-pub fn bake_ends(change: &Change) -> Option<Timestamp> {
-    if change.stage != Stage::Stepping || change.bake_skipped == Some(change.step) {
-        return None;
-    }
-    let since = change.available_at.as_ref()?.0;
-    let bake = workload::present_step(change).map_or(Duration::default(), |step| step.bake);
-    since.saturating_add(bake.signed()).ok()
-}
-
-/// Whether the present step asks for evidence: one of weight 0 only where it asks for requests, which
-/// then come from testers or are copies.
-#[must_use]
-pub fn wants_evidence(change: &Change) -> bool {
-    let step = workload::present_step(change);
-    step.is_none_or(|step| step.weight > 0 || step.min_requests > 0)
-}
-
 fn evidence(
     Situation {
         change, verdict, ..
     }: &Situation,
 ) -> Option<Hold> {
-    if change.stage != Stage::Stepping || !wants_evidence(change) {
+    if change.stage != Stage::Stepping || !change::wants_evidence(change) {
         return None;
     }
     match verdict {
@@ -482,7 +404,9 @@ fn scarcity(
 ) -> Option<Hold> {
     match verdict {
         Verdict::Scarce { message }
-            if change.stage == Stage::Stepping && wants_evidence(change) && !scarce_accepted =>
+            if change.stage == Stage::Stepping
+                && change::wants_evidence(change)
+                && !scarce_accepted =>
         {
             hold(HoldKind::Scarce, reason::AWAITING_EVIDENCE, message)
         }

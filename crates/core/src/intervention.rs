@@ -3,8 +3,9 @@
 use countersign_api::intervention::InterventionAction;
 use countersign_api::rollout::Change;
 
-use super::observation::{Observation, SeenIntervention};
-use super::{reason, sign_off};
+use crate::observation::Observation;
+use crate::observation::people::SeenIntervention;
+use crate::{reason, sign_off};
 
 /// Interventions for this attempt that were not heard yet, in the order in which they were made.
 #[must_use]

@@ -11,11 +11,13 @@ use countersign_api::{Duration, HASH_LABEL};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
-use super::analysis::{self, Verdict};
-use super::decision::{Action, Decision};
-use super::observation::{IncidentAnswer, JobEnd, Observation};
-use super::proposal::Proposal;
-use super::{checks, decide, reason, smoke};
+use crate::analysis::{self, Verdict};
+use crate::decision::{Action, Decision};
+use crate::observation::Observation;
+use crate::observation::people::IncidentAnswer;
+use crate::observation::workload::JobEnd;
+use crate::proposal::Proposal;
+use crate::{change, checks, reason, smoke};
 
 /// A broken law: its number and what was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,9 +150,9 @@ pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
         let told = after.transitions.len() > before.transitions.len();
         expect(9, !moved || told, &|| "a transition left no line".into());
     }
-    if let Some((before, after)) = same.filter(|(before, _)| decide::is_watched(before)) {
+    if let Some((before, after)) = same.filter(|(before, _)| change::is_watched(before)) {
         let fails = watched_verdict(observation, before);
-        let holds = !matches!(fails, Some(Verdict::Fail { .. })) || !decide::is_watched(after);
+        let holds = !matches!(fails, Some(Verdict::Fail { .. })) || !change::is_watched(after);
         expect(3, holds, &|| "a promoted revision broke and stayed".into());
     }
     if let Some(before) = before.filter(|change| change.outcome == Some(Outcome::RolledBack)) {

@@ -12,11 +12,13 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::observation::{
-    ErrorRates, NamedPolicy, Observation, ReplicaSet, Route, RouteObject, Service,
-};
-use super::provenance::{change_digest, pod_template_hash, template_digest};
-use super::{checks, order, policy};
+use crate::observation::Observation;
+use crate::observation::people::NamedPolicy;
+use crate::observation::traffic::{Route, RouteObject};
+use crate::observation::windows::ErrorRates;
+use crate::observation::workload::{ReplicaSet, Service};
+use crate::provenance::{change_digest, pod_template_hash, template_digest};
+use crate::{checks, order, policy};
 
 /// How long samples take to be in Prometheus, where the operator is not told otherwise.
 const LAG: Duration = Duration::seconds(30);
@@ -197,7 +199,7 @@ mod tests {
     use countersign_api::rollout::Stage;
 
     use super::*;
-    use crate::decide;
+    use crate::decide::decide;
     use crate::risk::differences;
 
     fn rollout() -> Rollout {

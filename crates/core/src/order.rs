@@ -18,11 +18,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::gate::Hold;
-use super::observation::{Dependency, Observation, Rival};
-use super::policy::Effective;
-use super::query::shown;
-use super::{decide, reason, standing};
+use crate::hold::Hold;
+use crate::observation::Observation;
+use crate::observation::people::{Dependency, Rival};
+use crate::policy::Effective;
+use crate::text::shown;
+use crate::{change, reason};
 
 /// Most Rollouts that are named in a sentence.
 const MOST_NAMED: usize = 5;
@@ -100,7 +101,7 @@ fn unsettled(status: &RolloutStatus) -> Option<String> {
         return Some("has no stable revision yet".into());
     }
     let moving = status.change.as_ref().and_then(|change| {
-        let kept = decide::is_watched(change) || change.kept_until.is_some();
+        let kept = change::is_watched(change) || change.kept_until.is_some();
         let message = || shown(&status.message, 200);
         match change.outcome {
             None => Some(format!("has a change under way: {}", message())),
@@ -282,7 +283,7 @@ fn unanswered(observation: &Observation, limit: &Limit) -> Awaited {
 }
 
 fn is_queued(status: &RolloutStatus) -> bool {
-    standing::hold_reason(status) == Some(reason::QUEUED)
+    change::hold_reason(status) == Some(reason::QUEUED)
 }
 
 /// The limit that has no place left for a change. Those that came before it take theirs first, but only
@@ -395,7 +396,7 @@ pub fn patience(
 #[must_use]
 pub fn waits_since(status: &RolloutStatus) -> Option<Timestamp> {
     let change = status.change.as_ref()?;
-    let since = match standing::hold_reason(status)? {
+    let since = match change::hold_reason(status)? {
         reason::AWAITING_DEPENDENCY => change.started_at.as_ref(),
         reason::QUEUED => change.queued_at.as_ref(),
         _ => None,

@@ -2,9 +2,10 @@
 
 use countersign_api::rollout::{Change, Stage};
 
-use super::observation::{NewPods, Observation};
-use super::query::shown;
-use super::smoke;
+use crate::observation::Observation;
+use crate::observation::workload::NewPods;
+use crate::smoke;
+use crate::text::shown;
 
 /// Longest trouble of a pod that is told, in characters.
 const MAX_TROUBLE: usize = 400;

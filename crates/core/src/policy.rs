@@ -18,8 +18,8 @@ use countersign_api::policy::{
 };
 use countersign_api::{Check, Duration, Objective};
 
-use super::observation::NamedPolicy;
-use super::plan::strictest_steps;
+use crate::observation::people::NamedPolicy;
+use crate::plan::strictest_steps;
 
 /// The manifest of the policy that applies where none is installed, with the reason for each value.
 pub const BUILT_IN: &str = include_str!("built_in_policy.yaml");

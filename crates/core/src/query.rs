@@ -1,7 +1,7 @@
 //! A check's queries, and counts from what Prometheus answers.
 //!
 //! [`render`] turns a check into PromQL for one revision; [`count`] turns the answers for one arm
-//! and one window into [`Counts`], or into a typed reason why there are none. A query takes one of
+//! and one window into [`Counts`](crate::statistics::Counts), or into a typed reason why there are none. A query takes one of
 //! two forms:
 //!
 //! - a **selector** of counters, whose raw samples are differenced here, series by series
@@ -17,13 +17,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use countersign_api::analysis::{BucketUnit, Latency};
+use countersign_api::evidence::Counts;
 use countersign_api::template::{Argument, ArgumentType};
 use countersign_api::{Check, Duration, Metric, Objective};
 
-use super::observation::Uncounted;
-use super::preset;
-use super::promql::{self, Kind};
-use super::statistics::Counts;
+use crate::observation::windows::Uncounted;
+use crate::promql::{self, Kind};
+use crate::{preset, text};
 
 /// Most characters of a query before its placeholders are filled in; as in the schema. It bounds
 /// how deep an expression nests, and with it the parser's stack.
@@ -280,7 +280,7 @@ pub fn render_objective(
             Form::Expression => Err(Problem::Form),
         });
         filled.map_err(|problem| QueryError {
-            check: shown(name, 80),
+            check: text::shown(name, 80),
             field,
             problem,
         })
@@ -306,7 +306,7 @@ pub fn is_told_by_service(check: &Check) -> bool {
 
 fn failed(check: &Check, field: Field, problem: Problem) -> QueryError {
     QueryError {
-        check: shown(&check.name, 80),
+        check: text::shown(&check.name, 80),
         field,
         problem,
     }
@@ -376,7 +376,7 @@ pub fn with_args(template: &str, args: &BTreeMap<String, Value>) -> Result<Strin
             text.extend(["{{", name, "}}"]);
             return Ok(());
         };
-        let unknown = || Problem::UnknownArgument(shown(name, 40));
+        let unknown = || Problem::UnknownArgument(text::shown(name, 40));
         let value = args.get(name).ok_or_else(unknown)?;
         match place {
             Place::Quoted { quote, operator } => {
@@ -450,7 +450,7 @@ impl Filled {
             "service" => ("service", arm.service),
             "rollout" => ("rollout", Some(arm.rollout)),
             "revision" => ("revision", Some(arm.revision)),
-            other => return Err(Problem::Unknown(shown(other, 40))),
+            other => return Err(Problem::Unknown(text::shown(other, 40))),
         };
         let Place::Quoted { quote, operator } = place else {
             return Err(Problem::Unquoted(name));
@@ -643,7 +643,7 @@ fn parse(text: &str) -> Result<Kind, Problem> {
     if is_too_complex(text) {
         return Err(Problem::TooComplex);
     }
-    promql::kind(text).map_err(|message| Problem::Syntax(shown(&message, 200)))
+    promql::kind(text).map_err(|message| Problem::Syntax(text::shown(&message, 200)))
 }
 
 fn form(kind: Kind, window: bool) -> Result<Form, Problem> {
@@ -796,7 +796,7 @@ pub type NotCounted = (Uncounted, String);
 impl ArmAnswer<'_> {
     fn says(&self, reason: Uncounted, what: impl fmt::Display) -> NotCounted {
         let Self { arm, query, .. } = self;
-        let text = shown(&query.text, 120);
+        let text = text::shown(&query.text, 120);
         (
             reason,
             format!("{arm}: the query `{}` ({text}) {what}", query.field),
@@ -912,7 +912,7 @@ pub fn count(
         }
     };
     if failed - requests > f64::max(1.0, SCRAPE_SKEW * requests) {
-        let query = shown(&total.query.text, 120);
+        let query = text::shown(&total.query.text, 120);
         let what = format!(
             "counted {failed} errors of {requests} requests: it counts what the query `total` ({query}) leaves out"
         );
@@ -944,41 +944,19 @@ fn labels(labels: &BTreeMap<String, String>) -> String {
         .iter()
         .map(|(name, value)| format!("{name}=\"{value}\""))
         .collect();
-    format!("{{{}}}", shown(&pairs.join(","), 80))
-}
-
-/// Text of others as messages show it: at most so many characters, and none that moves a terminal's
-/// cursor or turns its direction.
-#[must_use]
-pub fn shown(text: &str, most: usize) -> String {
-    let mut shown = String::new();
-    for (at, c) in text.chars().enumerate() {
-        match c {
-            _ if at == most => {
-                shown.push('…');
-                break;
-            }
-            '\n' | '\t' => shown.push(' '),
-            '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2066}'..='\u{2069}'
-            | '\u{feff}' => {
-                shown.extend(c.escape_unicode());
-            }
-            c if c.is_control() => shown.extend(c.escape_unicode()),
-            c => shown.push(c),
-        }
-    }
-    shown
+    format!("{{{}}}", text::shown(&pairs.join(","), 80))
 }
 
 #[cfg(test)]
 mod tests {
+    use countersign_api::Preset;
+    use countersign_api::evidence::Counts;
     use promql_parser::parser::Expr;
     use promql_parser::util::visitor::{ExprVisitor, walk_expr};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::text::shown;
 
     #[test]
     fn a_long_string_is_one_part_of_a_query() {
@@ -986,7 +964,6 @@ mod tests {
         assert_eq!(parts(&long), 16);
         assert!(parse(&long).is_ok());
     }
-    use countersign_api::Preset;
 
     const WINDOW: Duration = Duration::seconds(15);
     const ARM: Arm<'_> = Arm {

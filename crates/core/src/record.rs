@@ -6,11 +6,10 @@ use countersign_api::PROVENANCE_PREFIX;
 use countersign_api::rollout::Change;
 use countersign_api::run::{Progress, RecordedProvenance, RecordedRisk, RolloutRunSpec};
 
-use super::decision::Record;
-use super::name;
-use super::observation::Observation;
-use super::proposal::Proposal;
-use super::reason;
+use crate::decision::Record;
+use crate::observation::Observation;
+use crate::proposal::Proposal;
+use crate::{names, reason};
 
 /// Longest name of a run, which leaves room for the suffix of its Events.
 const MAX_NAME: usize = 220;
@@ -21,7 +20,7 @@ const MAX_ANNOTATION: usize = 256;
 #[must_use]
 pub fn name(rollout: &str, digest: &str, attempt: i64) -> String {
     let digest = digest.get(..10).unwrap_or(digest);
-    name::ending(rollout, &format!("{digest}-{attempt}"), MAX_NAME)
+    names::ending(rollout, &format!("{digest}-{attempt}"), MAX_NAME)
 }
 
 /// The record of a change, where it has news: how it begins and ends, a plan that was tightened, and what

@@ -3,6 +3,8 @@
 //! Start with [`risk_of`]. It is a sum that a person can do by hand (`docs/risk.md`), and the list of
 //! contributions is that sum. Invariant (law 7): more of any risk never gives a lower score or tier.
 
+pub use crate::differences::differences;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::plan::Tier;
@@ -10,9 +12,8 @@ use countersign_api::policy::{Criticality, Difference, Factor, Floor, RiskModel,
 use countersign_api::run::Contribution;
 use serde::Serialize;
 
-pub use super::differences::differences;
-use super::policy::{self, CRITICAL};
-use super::provenance::{Contributor, Provenance, Review, State, TestResult, shown};
+use crate::policy::{self, CRITICAL};
+use crate::provenance::{Contributor, Provenance, Review, State, TestResult, shown};
 
 /// What the controller sees for itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub struct Risk {
 /// The risk of a change with this provenance and these facts.
 ///
 /// What the model leaves out is taken from the built-in policy, and its order is restored by
-/// [`policy::complete`].
+/// [`policy::complete`](crate::policy::complete).
 #[must_use]
 pub fn risk_of(provenance: &Provenance, facts: &Facts, model: &RiskModel) -> Risk {
     risk_of_both(provenance, None, facts, model)
@@ -459,7 +460,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::observation::NamedPolicy;
+    use crate::observation::people::NamedPolicy;
     use crate::policy::{arbitrary, built_in};
     use crate::provenance::{Agent, Identity};
 

@@ -8,7 +8,7 @@ use countersign_api::HASH_LABEL;
 use countersign_api::traffic::{RouteKind, Subsets, Testers};
 use serde_json::{Map, Value, json};
 
-use super::observation::RouteObject;
+use crate::observation::traffic::RouteObject;
 
 /// What tells the two sides of a split apart.
 #[derive(Clone, Copy, Debug)]

@@ -12,10 +12,11 @@ use countersign_api::rollout::{Barred, Change, Plan};
 use countersign_api::sign_off::SignOffDecision;
 use k8s_openapi::jiff::Timestamp;
 
-use super::observation::{Observation, SeenSignOff};
-use super::proposal::Proposal;
-use super::provenance::{Identity, Provenance};
-use super::reason;
+use crate::observation::Observation;
+use crate::observation::people::SeenSignOff;
+use crate::proposal::Proposal;
+use crate::provenance::{Identity, Provenance};
+use crate::reason;
 
 /// Longest name of a user that a sign-off can hold, in characters.
 const LONGEST_USER: usize = 253;

@@ -5,19 +5,20 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_api::evidence::Counts;
+use countersign_api::rollout::Outcome;
+use countersign_api::{Check, PodTemplate, RouteKind};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::decision::{Action, Answer, AnswerTo, Decision};
-use super::laws::{self, Broken};
-use super::observation::{
-    Asked, CheckWindows, Job, JobEnd, Observation, PastRun, ReplicaSet, Window, WindowOutcome,
-};
-use super::proposal::Proposal;
-use super::statistics::Counts;
-use super::{analysis, checks, decide, reason};
-use countersign_api::rollout::Outcome;
-use countersign_api::{Check, PodTemplate, RouteKind};
+use crate::decide::decide;
+use crate::decision::{Action, Answer, AnswerTo, Decision};
+use crate::laws::{self, Broken};
+use crate::observation::Observation;
+use crate::observation::windows::{CheckWindows, Window, WindowOutcome};
+use crate::observation::workload::{Asked, Job, JobEnd, PastRun, ReplicaSet};
+use crate::proposal::Proposal;
+use crate::{analysis, change, checks, reason};
 
 /// What Prometheus would answer for one window: its end and the canary's share of the traffic
 /// (fraction) in, an outcome out.
@@ -531,7 +532,7 @@ impl World {
             .evidence
             .from
             .as_ref()
-            .filter(|_| change.outcome.is_none() || decide::is_watched(&change))
+            .filter(|_| change.outcome.is_none() || change::is_watched(&change))
         else {
             return;
         };
@@ -713,8 +714,8 @@ pub fn accept(route: &mut Value) {
 
 /// The canary's share of the requests by the routes, a fraction; `None` without any.
 fn routed_share(observation: &Observation) -> Option<f64> {
-    super::traffic::is_routed(observation)
-        .then(|| f64::from(super::traffic::share(observation).unwrap_or(0)) / 100.0)
+    crate::observation::is_routed(observation)
+        .then(|| f64::from(crate::traffic::share(observation).unwrap_or(0)) / 100.0)
 }
 
 /// A number for a metric: the given one, or one that is well.

@@ -13,12 +13,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
-use super::decision::Action;
-use super::gate::Hold;
-use super::name;
-use super::observation::{ContainerFailure, Job, JobEnd, Observation};
-use super::query::shown;
-use super::reason;
+use crate::decision::Action;
+use crate::hold::Hold;
+use crate::observation::Observation;
+use crate::observation::workload::{ContainerFailure, Job, JobEnd};
+use crate::text::shown;
+use crate::{names, reason};
 
 /// An image that stands for the one under test.
 pub const IMAGE: &str = "{{image}}";
@@ -43,7 +43,7 @@ pub fn job_name(run: &str) -> String {
         parts.next().unwrap_or_default(),
     );
     let rollout = parts.next().unwrap_or_default();
-    name::ending(rollout, &format!("{digest}-{attempt}-smoke"), MAX_NAME)
+    names::ending(rollout, &format!("{digest}-{attempt}-smoke"), MAX_NAME)
 }
 
 /// Whether a change has a smoke check before it that has not succeeded yet. One that was waited for

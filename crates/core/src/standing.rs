@@ -8,12 +8,12 @@ use countersign_api::rollout::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::gate::{self, Hold, HoldKind};
-use super::observation::Observation;
-use super::proposal::Proposal;
-use super::provenance::State;
-use super::query::shown;
-use super::{adoption, decide, reason, replicas, sign_off, summary, traffic, workload};
+use crate::hold::{Hold, HoldKind};
+use crate::observation::{self, Observation};
+use crate::proposal::Proposal;
+use crate::provenance::State;
+use crate::text::shown;
+use crate::{adoption, change, decide, reason, replicas, sign_off, summary, traffic, workload};
 
 /// How often evidence alone, without a transition, is written to the status.
 const REFRESH: SignedDuration = SignedDuration::from_mins(1);
@@ -49,7 +49,7 @@ pub fn describe(
     let routed = status
         .traffic
         .as_ref()
-        .filter(|_| traffic::is_routed(observation));
+        .filter(|_| observation::is_routed(observation));
     let by_routes = routed.map(|split| split.weight);
     status.weight = under_way.map(|_| {
         if let Some(weight) = by_routes {
@@ -82,7 +82,7 @@ pub fn keep_quiet(
         let ends = ends.filter_map(|check| check.last_window_end.as_ref());
         ends.chain(&evidence.from).map(|end| end.0).max()
     };
-    let watched = new.change.as_ref().is_some_and(decide::is_watched);
+    let watched = new.change.as_ref().is_some_and(change::is_watched);
     let refresh = if watched { REFRESH * 10 } else { REFRESH };
     let lately = match (counted(old), counted(new)) {
         (Some(old), Some(new)) => new.duration_since(old) < refresh,
@@ -90,7 +90,7 @@ pub fn keep_quiet(
         (_, None) => true,
     };
     // A place in the queue is a number that says something.
-    let moved_up = hold_reason(new) == Some(reason::QUEUED) && old.message != new.message;
+    let moved_up = change::hold_reason(new) == Some(reason::QUEUED) && old.message != new.message;
     if lately && !moved_up && only_evidence_moved(old, new) {
         new.clone_from(old);
         return None;
@@ -108,7 +108,8 @@ pub fn keep_quiet(
 
 /// Whether a status names a wait that is over, or a time that has passed or is another one by now.
 fn is_outlived(old: &RolloutStatus, new: &RolloutStatus, now: Timestamp) -> bool {
-    let wait_is_over = hold_reason(old).is_some() && hold_reason(old) != hold_reason(new);
+    let wait_is_over =
+        change::hold_reason(old).is_some() && change::hold_reason(old) != change::hold_reason(new);
     let named = times(&old.message);
     let time_is_over = named.iter().any(|at| *at <= now);
     wait_is_over || time_is_over || (!named.is_empty() && named != times(&new.message))
@@ -152,7 +153,7 @@ fn routine_until(
         change.available_at.as_ref(),
     ];
     let moments = moments.into_iter().flatten().map(|at| at.0);
-    let bake = gate::bake_ends(change).filter(|end| *end <= observation.now);
+    let bake = change::bake_ends(change).filter(|end| *end <= observation.now);
     let settle = if hold.reason == reason::AWAITING_TRAFFIC {
         ROUTED
     } else {
@@ -200,7 +201,7 @@ fn without_evidence(status: &RolloutStatus) -> RolloutStatus {
     let without_numbers =
         |text: &mut String| text.retain(|c| !c.is_ascii_digit() && !['.', ','].contains(&c));
     let mut status = status.clone();
-    let awaited = hold_reason(&status) == Some(reason::AWAITING_EVIDENCE);
+    let awaited = change::hold_reason(&status) == Some(reason::AWAITING_EVIDENCE);
     if awaited {
         status.message.clear(); // how much is missing, in words that depend on it
     }
@@ -228,12 +229,6 @@ fn without_evidence(status: &RolloutStatus) -> RolloutStatus {
         without_numbers(&mut condition.message);
     }
     status
-}
-
-/// What a status waited for when it was written.
-#[must_use]
-pub fn hold_reason(status: &RolloutStatus) -> Option<&str> {
-    status.waiting_for.as_deref()
 }
 
 fn count(observation: &Observation, proposal: &Proposal, status: &mut RolloutStatus) {
@@ -325,7 +320,7 @@ fn serves_alone(observation: &Observation, status: &RolloutStatus) -> bool {
     let waits = status
         .change
         .as_ref()
-        .is_some_and(|change| decide::is_watched(change) || change.kept_until.is_some());
+        .is_some_and(|change| change::is_watched(change) || change.kept_until.is_some());
     waits && workload::stable_is_alone(observation, status)
 }
 
@@ -477,7 +472,7 @@ fn last_reason(status: &RolloutStatus) -> String {
 }
 
 fn provenance_fact(observation: &Observation, proposal: &Proposal) -> Fact {
-    if adoption::is_unreadable(observation) {
+    if observation::is_unreadable(observation) {
         let message = "it may stand on the adopted workload, which cannot be used now";
         return fact("Provenance", None, reason::WORKLOAD_INVALID, message);
     }

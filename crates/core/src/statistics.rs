@@ -20,10 +20,11 @@
 //! Sources: Lindon and Malek, "Anytime-valid inference for multinomial count data" (2022); Turner,
 //! Ly and Grünwald, safe 2x2 tests; Robbins' method of mixtures.
 
+pub use countersign_api::evidence::Counts;
+pub use countersign_api::evidence::EProcess;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-pub use countersign_api::evidence::{Counts, EProcess};
 
 /// How much worse than the tolerated rate the alternatives of [`Test::RollBack`] and
 /// [`Test::Ceiling`] are: near 1 for slow leaks, 100 for a canary that fails outright.
@@ -335,6 +336,7 @@ fn all_finite(values: &[f64]) -> bool {
     reason = "a test may panic, and compares numbers that must not have moved at all"
 )]
 mod tests {
+    use countersign_api::evidence::{Counts, EProcess};
     use proptest::prelude::*;
 
     use super::*;
@@ -901,7 +903,7 @@ mod tests {
                 }
             }
             let stable_before = [canary, stable, counts(100.0, 1.0)].repeat(10);
-            prop_assert!((1.0..=f64::MAX).contains(&super::dispersion(&stable_before)));
+            prop_assert!((1.0..=f64::MAX).contains(&crate::statistics::dispersion(&stable_before)));
             prop_assert!(requests_needed(ratio, tol) > 0.0);
         }
 

@@ -20,11 +20,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::decision::{Action, Notice};
-use super::observation::{Absence, Observation, Route, RouteObject};
-use super::replicas::{self, Limits, Present, Share};
-use super::route::{self, Acceptance, Sides};
-use super::{name, reason, workload};
+use crate::decision::{Action, Notice};
+use crate::observation::traffic::{Absence, Route, RouteObject};
+use crate::observation::{self, Observation};
+use crate::replicas::{self, Limits, Present, Share};
+use crate::route::{self, Acceptance, Sides};
+use crate::{change, names, reason, workload};
 
 /// Longest name of a route.
 const MAX_NAME: usize = 253;
@@ -33,18 +34,6 @@ const MAX_NAME: usize = 253;
 const UNDATED: SignedDuration = SignedDuration::from_secs(5);
 /// Least time between two corrections of what somebody else sets.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
-
-/// Whether routes give the canary its share, and not its number of pods.
-#[must_use]
-pub fn is_routed(observation: &Observation) -> bool {
-    observation.spec.strategy.canary.traffic.is_some()
-}
-
-/// Whether anything sends to single revisions, so that pods must not go before it has moved.
-fn is_directed(observation: &Observation) -> bool {
-    let canary = &observation.spec.strategy.canary;
-    is_routed(observation) || canary.stable_service.is_some() || canary.canary_service.is_some()
-}
 
 /// Why the routes cannot be used at all, with the reason in one word; `None` where they can.
 #[must_use]
@@ -227,7 +216,7 @@ fn remainder(
     if present.stable.available == 0 {
         return now; // better rejected pods than none
     }
-    if !pods_follow(limits) || workload::is_overdue(observation, change) {
+    if !pods_follow(limits) || change::is_overdue(observation, change) {
         return 0;
     }
     beyond_stable(limits, present).clamp(0, now)
@@ -326,7 +315,7 @@ pub fn present_share(observation: &Observation) -> i32 {
 /// Whether it cannot be told what share the routes give the canary.
 #[must_use]
 pub fn is_unknown(observation: &Observation) -> bool {
-    is_routed(observation) && share(observation).is_none()
+    observation::is_routed(observation) && share(observation).is_none()
 }
 
 /// Whether the number of stable pods follows its share, so that it cannot take everything at once.
@@ -359,13 +348,14 @@ pub fn a_subset_selects(observation: &Observation, hash: &str) -> bool {
 /// than the status allows it.
 #[must_use]
 pub fn may_point_at_canary(observation: &Observation, change: &Change) -> bool {
-    !is_routed(observation) || share(observation).is_some_and(|share| share <= change.weight)
+    !observation::is_routed(observation)
+        || share(observation).is_some_and(|share| share <= change.weight)
 }
 
 /// Whether the canary's side must stay on the rejected pods, which serve what stable cannot carry yet.
 #[must_use]
 pub fn still_serves(observation: &Observation, status: &RolloutStatus) -> bool {
-    is_routed(observation) && wanted(observation, status) > 0
+    observation::is_routed(observation) && wanted(observation, status) > 0
 }
 
 /// The copy of requests that the present step asks for, in percent.
@@ -376,7 +366,7 @@ fn mirror(observation: &Observation, status: &RolloutStatus) -> Option<i32> {
         .filter(|it| it.stage == Stage::Stepping)?;
     let present = workload::present(observation, status);
     let limits = workload::limits(observation);
-    let step = workload::present_step(change)?;
+    let step = change::present_step(change)?;
     can_take(observation, change, limits, &present, 0)
         .then_some(step.mirror)
         .flatten()
@@ -508,7 +498,7 @@ fn is_tested(status: &RolloutStatus) -> bool {
 /// Name of the controller's own route for testers.
 #[must_use]
 pub fn testers_name(route: &str) -> String {
-    name::ending(route, "testers", MAX_NAME)
+    names::ending(route, "testers", MAX_NAME)
 }
 
 /// Whether a stored value has all that was asked for; the API server adds defaults.
@@ -546,7 +536,7 @@ fn select_subsets(
 /// Why the traffic is not yet as the status asks for, in a sentence; `None` where it is.
 #[must_use]
 pub fn unsettled(observation: &Observation, status: &RolloutStatus) -> Option<String> {
-    if !is_directed(observation) {
+    if !observation::is_directed(observation) {
         return None;
     }
     if !workload::selections(observation, status).is_empty() {
@@ -560,7 +550,7 @@ pub fn unsettled(observation: &Observation, status: &RolloutStatus) -> Option<St
     if let Some((_, problem)) = problem(observation) {
         return Some(problem);
     }
-    if is_routed(observation) && observation.routes.is_empty() {
+    if observation::is_routed(observation) && observation.routes.is_empty() {
         return Some("the routes have not been read yet".into());
     }
     let share = wanted(observation, status);
@@ -674,7 +664,7 @@ pub fn awaited(
     status: &RolloutStatus,
     change: &Change,
 ) -> Option<String> {
-    if !is_routed(observation) {
+    if !observation::is_routed(observation) {
         return None;
     }
     let wanted = wanted(observation, status);
@@ -704,12 +694,12 @@ pub fn awaited(
 
 /// Notes in the status how the traffic stands.
 pub fn note(observation: &Observation, status: &mut RolloutStatus) {
-    if status.change.is_none() || !is_directed(observation) {
+    if status.change.is_none() || !observation::is_directed(observation) {
         status.traffic = None;
         return;
     }
     let before = observation.status.traffic.clone().unwrap_or_default();
-    let wanted = if is_routed(observation) {
+    let wanted = if observation::is_routed(observation) {
         wanted(observation, status)
     } else {
         0
@@ -796,7 +786,7 @@ pub fn correction_notice(observation: &Observation, status: &RolloutStatus) -> O
 /// Since when nothing sends to revisions that serve no more, as far as the status of before knows.
 #[must_use]
 pub fn drained(observation: &Observation, status: &RolloutStatus) -> bool {
-    if !is_directed(observation) {
+    if !observation::is_directed(observation) {
         return true;
     }
     let split = status.traffic.as_ref();
@@ -814,7 +804,7 @@ pub fn drained_at(observation: &Observation, since: &Time) -> Timestamp {
 /// Whether an ended change leaves nothing to do for the traffic.
 #[must_use]
 pub fn is_over(observation: &Observation, status: &RolloutStatus) -> bool {
-    !is_routed(observation)
+    !observation::is_routed(observation)
         || problem(observation).is_some()
         || (wanted(observation, status) == 0 && unsettled(observation, status).is_none())
 }

@@ -1,16 +1,15 @@
 //! From a status to the ReplicaSets and Services that it asks for.
 
+use countersign_api::HASH_LABEL;
 use countersign_api::rollout::{Change, RolloutStatus, Stage};
-use countersign_api::{HASH_LABEL, Step};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::adoption;
-use super::decision::{Action, Notice};
-use super::name;
-use super::observation::{Observation, ReplicaSet};
-use super::proposal::Proposal;
-use super::replicas::{self, Limits, Next, Pods, Present, Share, Split};
-use super::{reason, traffic};
+use crate::decision::{Action, Notice};
+use crate::observation::workload::ReplicaSet;
+use crate::observation::{self, Observation};
+use crate::proposal::Proposal;
+use crate::replicas::{self, Limits, Next, Pods, Present, Share, Split};
+use crate::{change, names, reason, traffic};
 
 /// How long somebody who keeps scaling a ReplicaSet waits for an answer.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
@@ -27,20 +26,13 @@ pub fn limits(observation: &Observation) -> Limits {
         &canary.max_unavailable,
     )
     .with(
-        match (traffic::is_routed(observation), canary.dynamic_stable) {
+        match (observation::is_routed(observation), canary.dynamic_stable) {
             (true, true) => Share::RoutesAlone,
             (true, false) => Share::Routes,
             (false, _) if canary.stable_service.is_some() => Share::Services,
             (false, _) => Share::Pods,
         },
     )
-}
-
-/// The step that a change is in.
-#[must_use]
-pub fn present_step(change: &Change) -> Option<&Step> {
-    let index = usize::try_from(change.step).ok()?.checked_sub(1)?;
-    change.plan.steps.get(index)
 }
 
 /// The split of pods that the present step asks for.
@@ -144,7 +136,7 @@ pub fn stable_is_alone(observation: &Observation, status: &RolloutStatus) -> boo
         || status
             .change
             .as_ref()
-            .is_some_and(|change| is_overdue(observation, change));
+            .is_some_and(|change| change::is_overdue(observation, change));
     settled
         && owned
             .filter(|set| stable != Some(set.hash.as_str()) && !is_kept(observation, status, set))
@@ -183,7 +175,7 @@ pub fn actions(
         ownership(observation)
     };
     // An adopted workload that serves again must be reached by what has sent to single revisions.
-    let releases = adoption::releases_services(observation, status);
+    let releases = change::releases_services(observation, status);
     let contested = contested || releases;
     if !releases {
         // First of all, for a rollback: what rises with it waits for Services and pods that were seen.
@@ -350,7 +342,7 @@ pub fn stable_side_waits(observation: &Observation, status: &RolloutStatus) -> b
 
 /// The same for the canary side, as far as routes give it a share.
 fn canary_side_waits(observation: &Observation, status: &RolloutStatus, next: &str) -> bool {
-    let share = if traffic::is_routed(observation) {
+    let share = if observation::is_routed(observation) {
         traffic::present_share(observation)
     } else {
         0
@@ -387,7 +379,7 @@ fn side_waits<'a>(
     let patient = status
         .change
         .as_ref()
-        .is_some_and(|it| it.outcome.is_none() || !is_overdue(observation, it));
+        .is_some_and(|it| it.outcome.is_none() || !change::is_overdue(observation, it));
     ready == 0 || (ready < serving.min(needed) && patient)
 }
 
@@ -551,7 +543,7 @@ fn is_given_up(observation: &Observation, change: &Change) -> bool {
     } else {
         1
     };
-    deadlines_passed(observation, change) >= deadlines
+    change::deadlines_passed(observation, change) >= deadlines
 }
 
 /// Scales a ReplicaSet, and gives one that is used again the number of its new revision: the history is
@@ -618,7 +610,7 @@ fn create(
         return None;
     }
     Some(Action::CreateReplicaSet {
-        name: name::ending(&observation.name, hash, MAX_NAME),
+        name: names::ending(&observation.name, hash, MAX_NAME),
         hash: hash.to_owned(),
         template_digest: template_digest.clone(),
         revision,
@@ -793,7 +785,7 @@ fn held_promotion(
         let canary = if canary > 0 { desired } else { 0 };
         return Split { stable: 0, canary };
     }
-    let weight = present_step(change).map_or(0, |step| step.weight);
+    let weight = change::present_step(change).map_or(0, |step| step.weight);
     let begun = replicas::goal(limits, weight, scale_of(change).unwrap_or_default());
     if limits.share == Share::Pods {
         let split = match canary {
@@ -833,22 +825,8 @@ fn retention_over(
 ) -> bool {
     // Better rejected pods than none.
     present.stable.available > 0
-        && is_overdue(observation, change)
+        && change::is_overdue(observation, change)
         && is_served_out(observation, status)
-}
-
-/// Whether the deadline since the change's last progress is over.
-#[must_use]
-pub fn is_overdue(observation: &Observation, change: &Change) -> bool {
-    deadlines_passed(observation, change) >= 1
-}
-
-/// How often the deadline has passed since the change's last progress.
-fn deadlines_passed(observation: &Observation, change: &Change) -> i64 {
-    let deadline = i64::from(observation.spec.progress_deadline_seconds);
-    let since = change.progressed_at.as_ref();
-    let idle = since.map(|since| observation.now.duration_since(since.0).as_secs());
-    idle.map_or(i64::MAX, |idle| idle / deadline.max(1))
 }
 
 /// Empty ReplicaSets and ended records beyond the history that is kept, oldest first.

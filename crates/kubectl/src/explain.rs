@@ -13,7 +13,7 @@ use countersign_api::plan::{SignOffDemand, Step};
 use countersign_api::rollout::{Barred, Plan, Strictness};
 use countersign_api::run::{RecordedProvenance, RecordedRisk};
 use countersign_core::provenance::shown;
-use countersign_core::{decide, query};
+use countersign_core::{decide, text};
 use serde::Serialize;
 
 use super::Failure;
@@ -196,7 +196,7 @@ impl Treatment {
         } = &self.provenance;
         let read: Vec<_> = annotations
             .iter()
-            .map(|(key, value)| vec![shown(key), query::shown(value, SENTENCE)])
+            .map(|(key, value)| vec![shown(key), text::shown(value, SENTENCE)])
             .collect();
         let problems = problems
             .iter()
@@ -236,7 +236,7 @@ impl Treatment {
     }
 
     fn policies(&self, not_applying: &[String]) -> Vec<String> {
-        let applying = self.plan.policies.iter().map(|it| query::shown(it, 120));
+        let applying = self.plan.policies.iter().map(|it| text::shown(it, 120));
         let others = not_applying
             .iter()
             .map(|it| format!("does not apply: {it}"));
@@ -288,9 +288,9 @@ impl Treatment {
     }
 
     fn barred(&self) -> Vec<String> {
-        let users = self.barred.users.iter().map(|user| query::shown(user, 253));
+        let users = self.barred.users.iter().map(|user| text::shown(user, 253));
         let groups = self.barred.groups.iter();
-        let groups = groups.map(|group| format!("group {}", query::shown(group, 253)));
+        let groups = groups.map(|group| format!("group {}", text::shown(group, 253)));
         users.chain(groups).collect()
     }
 }
@@ -314,7 +314,7 @@ fn lines_of(text: &str) -> Vec<String> {
 }
 
 fn sentence(text: &str) -> String {
-    query::shown(text, SENTENCE)
+    text::shown(text, SENTENCE)
 }
 
 /// Who is asked to sign, in words.
@@ -325,11 +325,7 @@ fn demands(demands: &[SignOffDemand]) -> String {
         } else {
             "people"
         };
-        let groups: Vec<_> = demand
-            .groups
-            .iter()
-            .map(|it| query::shown(it, 80))
-            .collect();
+        let groups: Vec<_> = demand.groups.iter().map(|it| text::shown(it, 80)).collect();
         let of = if groups.is_empty() { "" } else { " of " };
         format!("{} {people}{of}{}", demand.count, groups.join(" or "))
     });

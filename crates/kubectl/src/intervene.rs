@@ -6,7 +6,7 @@ use countersign_api::rollout::{Change, Outcome, Stage};
 use countersign_api::{
     Duration, Intervention, InterventionAction, InterventionSpec, Person, Rollout,
 };
-use countersign_core::{gate, reason};
+use countersign_core::reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -154,7 +154,7 @@ fn bakes(change: &Change, now: Timestamp) -> bool {
     change.stage == Stage::Stepping
         && has_bake
         && change.bake_skipped != Some(change.step)
-        && gate::bake_ends(change).is_none_or(|end| now < end)
+        && countersign_core::change::bake_ends(change).is_none_or(|end| now < end)
 }
 
 fn waits_for(rollout: &Rollout) -> String {

@@ -15,12 +15,12 @@ use countersign_api::{
     Analysis, AnalysisTemplate, CHANGED_BY_ANNOTATION, Check, Duration, HASH_LABEL, Metric,
     Objective, PROVENANCE_PREFIX, Rollout, RolloutPolicy, RouteReference, Selector,
 };
-use countersign_core::checks;
-use countersign_core::observation::RouteObject;
+use countersign_core::observation::traffic::RouteObject;
 use countersign_core::provenance::{Problem, Provenance, State};
-use countersign_core::query::{self, Arm, Field, shown};
+use countersign_core::query::{self, Arm, Field};
 use countersign_core::route::{self, Sides};
-use countersign_core::smoke;
+use countersign_core::text::shown;
+use countersign_core::{checks, smoke};
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::tz::TimeZone;
 use promql_parser::parser::value::ValueType;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use countersign_api::rollout::Outcome;
 use countersign_api::{Duration, KEEP_FINALIZER, PROVENANCE_PREFIX, Rollout};
-use countersign_core::adoption;
+use countersign_core::{adoption, field_managers};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -360,7 +360,7 @@ fn autoscaled(name: &str, autoscalers: &[HorizontalPodAutoscaler]) -> Vec<String
 fn of_deployment(name: &str, deployment: &Deployment) -> Vec<String> {
     let mut warnings = Vec::new();
     let fields = deployment.metadata.managed_fields.as_deref();
-    if let Some(manager) = adoption::last_scaler(fields.unwrap_or_default()) {
+    if let Some(manager) = field_managers::last_scaler(fields.unwrap_or_default()) {
         warnings.push(format!(
             "`replicas` of the Deployment was set by {manager}: if that applies it again, as GitOps does, remove it from the manifest, or the operator has to scale down again each time"
         ));

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use countersign_core::query::shown;
 use countersign_core::smoke;
+use countersign_core::text::shown;
 
 use super::schema::{Finding, is_label, is_quantity, is_subdomain, join};
 use super::yaml::{Node, Yaml};

@@ -5,7 +5,7 @@
 use countersign_api::plan::Step;
 use countersign_api::rollout::{Change, Outcome, Stage};
 use countersign_api::{FreezeAction, HASH_LABEL, Phase, REVISION_ANNOTATION, RolloutStatus};
-use countersign_core::gate;
+use countersign_core::change;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
@@ -281,7 +281,7 @@ fn present_bake(change: &Change, step: &Step, now: Timestamp) -> String {
     if change.bake_skipped == Some(change.step) {
         return "the rest of its bake is skipped".into();
     }
-    match gate::bake_ends(change) {
+    match change::bake_ends(change) {
         None => format!("bake {} once its pods are available", step.bake),
         Some(end) if end <= now => format!("baked {}", step.bake),
         Some(end) => {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use countersign_core::observation::Unanswered;
-use countersign_core::query::{Series, shown};
+use countersign_core::observation::windows::Unanswered;
+use countersign_core::query::Series;
+use countersign_core::text::shown;
 use reqwest::StatusCode;
 use serde::{Deserialize, Deserializer};
 

@@ -6,7 +6,7 @@ use std::time::Duration as StdDuration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use countersign_core::observation::Unanswered;
+use countersign_core::observation::windows::Unanswered;
 use prometheus_http_query::Client;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Identity, Response, Url};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration as StdDuration, Instant};
 
-use countersign_core::observation::IncidentAnswer;
+use countersign_core::observation::people::IncidentAnswer;
 use k8s_openapi::jiff::Timestamp;
 
 use super::server::{Failure, Request};

@@ -25,9 +25,8 @@ use std::sync::Arc;
 use std::time::{Duration as StdDuration, Instant};
 
 use countersign_api::{Check, Duration, Metric};
-use countersign_core::observation::{
-    CheckWindows, IncidentAnswer, Unanswered, Window, WindowOutcome,
-};
+use countersign_core::observation::people::IncidentAnswer;
+use countersign_core::observation::windows::{CheckWindows, Unanswered, Window, WindowOutcome};
 use countersign_core::query::{
     self, ArmAnswer, Field, FirstIncrement, Form, NotCounted, Queries, Query, Series, Span,
 };

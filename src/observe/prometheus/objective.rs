@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use countersign_api::{Duration, Objective};
-use countersign_core::observation::ErrorRates;
+use countersign_core::observation::windows::ErrorRates;
 use countersign_core::query::{self, Query};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration as StdDuration;
 
 use countersign_api::Duration;
-use countersign_core::observation::{Unanswered, Window, WindowOutcome};
-use countersign_core::query::{Field, QueryError, Series, shown};
+use countersign_core::observation::windows::{Unanswered, Window, WindowOutcome};
+use countersign_core::query::{Field, QueryError, Series};
+use countersign_core::text::shown;
 use futures::FutureExt;
 use futures::future::join_all;
 use reqwest::header::CONTENT_TYPE;

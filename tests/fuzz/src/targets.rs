@@ -20,7 +20,9 @@ use countersign_api::{
     AnalysisTemplate, Check, Duration, Freeze, Intervention, Metric, Objective, PROVENANCE_PREFIX,
     PodTemplate, Rollout, RolloutPolicy, RolloutRun, RolloutStatus, RouteKind, SignOff,
 };
-use countersign_core::observation::{Observation, RouteObject, WindowOutcome};
+use countersign_core::observation::Observation;
+use countersign_core::observation::traffic::RouteObject;
+use countersign_core::observation::windows::WindowOutcome;
 use countersign_core::provenance::{self, Provenance};
 use countersign_core::query::{self, Arm, ArmAnswer, FirstIncrement, Form, Queries, Span};
 use countersign_core::route::{self, Sides};

@@ -439,7 +439,7 @@ fn smoke_succeeded(world: &World, change: &Change) -> bool {
     let mut jobs = world.seen.jobs.iter();
     let ended = jobs.any(|job| {
         job.name.starts_with(&change.run)
-            && job.end == Some(countersign_core::observation::JobEnd::Succeeded)
+            && job.end == Some(countersign_core::observation::workload::JobEnd::Succeeded)
     });
     passed || ended
 }

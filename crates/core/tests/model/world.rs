@@ -12,12 +12,13 @@ use countersign_api::intervention::{InterventionAction, InterventionSpec};
 use countersign_api::rollout::{Change, Outcome, Stage};
 use countersign_api::sign_off::{SignOffDecision, SignOffSpec};
 use countersign_api::{HASH_LABEL, Person, PodTemplate};
-use countersign_core::decide::is_watched;
+use countersign_core::change::is_watched;
 use countersign_core::decision::Action;
-use countersign_core::observation::{
-    CheckWindows, ErrorRates, JobEnd, NewPods, PastRun, ReplicaSet, SeenIntervention, SeenSignOff,
-    Unanswered, Uncounted, Window, WindowOutcome,
+use countersign_core::observation::people::{SeenIntervention, SeenSignOff};
+use countersign_core::observation::windows::{
+    CheckWindows, ErrorRates, Unanswered, Uncounted, Window, WindowOutcome,
 };
+use countersign_core::observation::workload::{JobEnd, NewPods, PastRun, ReplicaSet};
 use countersign_core::simulate::{self, Jobs};
 use countersign_core::statistics::Counts;
 use countersign_core::{Decision, Observation, decide, intervention};

@@ -3,7 +3,7 @@
 use countersign_api::rollout::Outcome;
 use countersign_api::{DeletionPolicy, HASH_LABEL, WorkloadReference};
 use countersign_core::decision::Decision;
-use countersign_core::observation::{Autoscaler, Farewell, Service, Unusable, Workload};
+use countersign_core::observation::workload::{Autoscaler, Farewell, Service, Unusable, Workload};
 
 use super::people::{go_on, waits_for};
 use super::*;

@@ -3,7 +3,8 @@
 use countersign_api::rollout::{Outcome, Stage};
 use countersign_api::{Duration, HASH_LABEL, Step};
 use countersign_core::decision::Action;
-use countersign_core::observation::{Observation, ReplicaSet, Service};
+use countersign_core::observation::Observation;
+use countersign_core::observation::workload::{ReplicaSet, Service};
 use countersign_core::simulate::World;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::SignedDuration;

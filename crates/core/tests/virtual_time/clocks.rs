@@ -566,7 +566,7 @@ fn law_2_who_wrote_a_change_that_was_replaced_does_not_sign_the_next() {
 const CHANGED_BY: &str = countersign_api::CHANGED_BY_ANNOTATION;
 
 /// The built-in policy without people, which makes a tier of every change.
-fn always(tier: Tier) -> countersign_core::observation::NamedPolicy {
+fn always(tier: Tier) -> countersign_core::observation::people::NamedPolicy {
     let mut policy = unattended();
     let from = |it: Tier| Some(if tier >= it { -1_000.0 } else { 1_000.0 });
     let thresholds = &mut policy.spec.risk.thresholds;

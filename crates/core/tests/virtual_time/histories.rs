@@ -328,11 +328,11 @@ proptest! {
         let until = world.observation.now + SignedDuration::from_hours(6);
         let rests = |seen: &Observation| {
             let stable = seen.status.stable.as_ref().map(|it| it.pod_template_hash.as_str());
-            let pods = |it: &countersign_core::observation::ReplicaSet| {
+            let pods = |it: &countersign_core::observation::workload::ReplicaSet| {
                 let wanted = if Some(it.hash.as_str()) == stable { setup.replicas } else { 0 };
                 (it.replicas, it.available) == (wanted, wanted)
             };
-            let on_stable = |service: &Option<countersign_core::observation::Service>| {
+            let on_stable = |service: &Option<countersign_core::observation::workload::Service>| {
                 service.as_ref().and_then(|it| it.selector.get(HASH_LABEL).map(String::as_str)) == stable
             };
             World::at_rest(seen)

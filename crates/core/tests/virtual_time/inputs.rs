@@ -2,7 +2,9 @@
 //! Rollout that serves, and the words of a status that is looked at at any moment.
 
 use countersign_api::rollout::{Outcome, RolloutStatus};
-use countersign_core::observation::{Observation, ReplicaSet, WindowOutcome};
+use countersign_core::observation::Observation;
+use countersign_core::observation::windows::WindowOutcome;
+use countersign_core::observation::workload::ReplicaSet;
 use countersign_core::simulate::World;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 

@@ -4,7 +4,7 @@
 use countersign_api::rollout::{Change, Outcome, Stage};
 use countersign_core::decision::{Action, Decision};
 use countersign_core::laws;
-use countersign_core::observation::{Service, Unusable};
+use countersign_core::observation::workload::{Service, Unusable};
 
 use super::*;
 

@@ -3,7 +3,8 @@
 use countersign_api::policy::Concurrency;
 use countersign_api::sign_off::SignOffDecision;
 use countersign_core::laws;
-use countersign_core::observation::{ContainerFailure, Dependency, Rival};
+use countersign_core::observation::people::{Dependency, Rival};
+use countersign_core::observation::workload::ContainerFailure;
 use countersign_core::order::all_stable;
 
 use super::people::{go_on, message, minutes_on, person, sign, step, waits_for};

@@ -7,7 +7,9 @@ use countersign_api::sign_off::{SignOffDecision, SignOffSpec};
 use countersign_api::{CHANGED_BY_ANNOTATION, Person, SignOffDemand};
 use countersign_core::decide;
 use countersign_core::decision::Decision;
-use countersign_core::observation::{IncidentAnswer, NamedFreeze, SeenIntervention, SeenSignOff};
+use countersign_core::observation::people::{
+    IncidentAnswer, NamedFreeze, SeenIntervention, SeenSignOff,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;

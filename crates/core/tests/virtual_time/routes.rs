@@ -2,7 +2,9 @@
 
 use countersign_api::rollout::{Outcome, Stage};
 use countersign_api::{Duration, RouteReference, Step, Traffic};
-use countersign_core::observation::{Absence, Observation, Route, RouteObject, Service};
+use countersign_core::observation::Observation;
+use countersign_core::observation::traffic::{Absence, Route, RouteObject};
+use countersign_core::observation::workload::Service;
 use countersign_core::simulate::{World, accept};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::SignedDuration;

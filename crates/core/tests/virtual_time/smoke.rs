@@ -2,7 +2,7 @@
 
 use countersign_api::intervention::InterventionAction;
 use countersign_api::sign_off::SignOffDecision;
-use countersign_core::observation::JobEnd;
+use countersign_core::observation::workload::JobEnd;
 use countersign_core::simulate::Jobs;
 
 use super::people::*;

@@ -4,7 +4,8 @@ use std::error::Error;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use countersign_core::observation::{Observation, WindowOutcome};
+use countersign_core::observation::Observation;
+use countersign_core::observation::windows::WindowOutcome;
 use countersign_core::simulate::World;
 use countersign_core::statistics::Counts;
 use countersign_core::{decide, policy};

@@ -1,0 +1,66 @@
+//! What a change is asked about itself: its step, its bake, its deadline.
+
+use countersign_api::rollout::{Change, Outcome, RolloutStatus, Stage};
+use countersign_api::{Duration, Step};
+use k8s_openapi::jiff::Timestamp;
+
+use crate::observation::Observation;
+
+/// Whether named Services stay as they are, since the workload's pods are to be reached again.
+#[must_use]
+pub fn releases_services(observation: &Observation, status: &RolloutStatus) -> bool {
+    let adopted = status.adopted.as_ref();
+    observation.deleting && adopted.is_some_and(|adopted| adopted.given_back_at.is_some())
+}
+
+/// Whether a change was promoted and is watched on.
+#[must_use]
+pub fn is_watched(change: &Change) -> bool {
+    change.outcome == Some(Outcome::Promoted) && change.watched_until.is_some()
+}
+
+/// When the present step's bake is over; `None` where no step bakes.
+#[must_use]
+pub fn bake_ends(change: &Change) -> Option<Timestamp> {
+    if change.stage != Stage::Stepping || change.bake_skipped == Some(change.step) {
+        return None;
+    }
+    let since = change.available_at.as_ref()?.0;
+    let bake = present_step(change).map_or(Duration::default(), |step| step.bake);
+    since.saturating_add(bake.signed()).ok()
+}
+
+/// Whether the present step asks for evidence: one of weight 0 only where it asks for requests, which
+/// then come from testers or are copies.
+#[must_use]
+pub fn wants_evidence(change: &Change) -> bool {
+    let step = present_step(change);
+    step.is_none_or(|step| step.weight > 0 || step.min_requests > 0)
+}
+
+/// What a status waited for when it was written.
+#[must_use]
+pub fn hold_reason(status: &RolloutStatus) -> Option<&str> {
+    status.waiting_for.as_deref()
+}
+
+/// The step that a change is in.
+#[must_use]
+pub fn present_step(change: &Change) -> Option<&Step> {
+    let index = usize::try_from(change.step).ok()?.checked_sub(1)?;
+    change.plan.steps.get(index)
+}
+
+/// Whether the deadline since the change's last progress is over.
+#[must_use]
+pub fn is_overdue(observation: &Observation, change: &Change) -> bool {
+    deadlines_passed(observation, change) >= 1
+}
+
+/// How often the deadline has passed since the change's last progress.
+pub(super) fn deadlines_passed(observation: &Observation, change: &Change) -> i64 {
+    let deadline = i64::from(observation.spec.progress_deadline_seconds);
+    let since = change.progressed_at.as_ref();
+    let idle = since.map(|since| observation.now.duration_since(since.0).as_secs());
+    idle.map_or(i64::MAX, |idle| idle / deadline.max(1))
+}

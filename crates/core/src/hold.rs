@@ -1,0 +1,61 @@
+//! What a change waits for.
+
+use countersign_api::rollout::{Change, WaitingKind};
+use k8s_openapi::jiff::Timestamp;
+
+use crate::reason;
+
+/// Why a change does not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// What kind of waiting it is, which says what happens at the deadline.
+    pub kind: HoldKind,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, in a sentence.
+    pub message: String,
+}
+
+impl Hold {
+    /// Whether a promotion stays as it is, in its pods and its traffic: for whatever is waited for but the
+    /// pods and the traffic of the promotion itself. A first revision is held by people alone.
+    #[must_use]
+    pub fn holds_promotion(&self, change: Option<&Change>) -> bool {
+        let (pods, traffic) = (reason::AWAITING_PODS, reason::AWAITING_TRAFFIC);
+        let people = [reason::PAUSED, reason::FROZEN, reason::FREEZE_UNKNOWN];
+        if change.is_some_and(|it| it.initial) {
+            people.contains(&self.reason.as_str())
+        } else {
+            ![pods, traffic].contains(&self.reason.as_str())
+        }
+    }
+}
+
+/// Kinds of waiting, by what ends them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldKind {
+    /// A person's wish or an idle workload; no deadline runs.
+    Wish,
+    /// People must sign or decide; their own deadline runs.
+    People,
+    /// Time alone ends it.
+    Time(Timestamp),
+    /// Pods, references or data are missing; the progress deadline rolls back.
+    Doubt,
+    /// Evidence is clean but scarce; at the progress deadline the tier decides.
+    Scarce,
+}
+
+impl HoldKind {
+    /// The kind as the status remembers it.
+    #[must_use]
+    pub fn remembered(self) -> WaitingKind {
+        match self {
+            Self::Wish => WaitingKind::Wish,
+            Self::People => WaitingKind::People,
+            Self::Time(_) => WaitingKind::Time,
+            Self::Doubt => WaitingKind::Doubt,
+            Self::Scarce => WaitingKind::Scarce,
+        }
+    }
+}

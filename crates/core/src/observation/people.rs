@@ -1,0 +1,132 @@
+//! What people and platform teams asked for, and the other Rollouts, as they were observed.
+
+use countersign_api::plan::Tier;
+use countersign_api::{FreezeSpec, InterventionSpec, RolloutPolicySpec, SignOffSpec};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// How long after it was written an admission policy is surely enforced.
+const ENFORCED_AFTER: SignedDuration = SignedDuration::from_secs(5);
+
+/// A Rollout that another one depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    /// Its name.
+    pub name: String,
+    /// Why it is waited for, in a sentence; `None` where it is stable.
+    pub awaited: Option<String>,
+}
+
+/// A change of another Rollout that counts for a limit of a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rival {
+    /// Namespace of its Rollout.
+    pub namespace: String,
+    /// Name of its Rollout.
+    pub name: String,
+    /// Uid of its Rollout.
+    pub uid: String,
+    /// Names of the policies with a limit that govern it as well.
+    pub policies: Vec<String>,
+    /// Its tier.
+    pub tier: Tier,
+    /// Since when it waits for its turn; `None` where it is under way.
+    pub queued_at: Option<Timestamp>,
+}
+
+/// A sign-off with what identifies it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SeenSignOff {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// When it was made, in whole seconds.
+    pub created_at: Timestamp,
+    /// What it says.
+    pub spec: SignOffSpec,
+    /// What the controller has said of it: whether it counts, and the reason.
+    pub answer: Option<(bool, String)>,
+}
+
+/// An intervention with what identifies it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SeenIntervention {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// When it was made, in whole seconds.
+    pub created_at: Timestamp,
+    /// Its resource version, by which those of one second are put in order.
+    pub version: u64,
+    /// What it says.
+    pub spec: InterventionSpec,
+    /// Whether the controller has said what it made of it.
+    pub answered: bool,
+}
+
+/// A freeze with its name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NamedFreeze {
+    /// Its name.
+    pub name: String,
+    /// What it says.
+    pub spec: FreezeSpec,
+}
+
+/// What an incident query gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum IncidentAnswer {
+    /// There is no incident.
+    None,
+    /// There is one.
+    Incident {
+        /// The largest number that the query gave.
+        value: f64,
+    },
+    /// It cannot be told.
+    Unknown {
+        /// Why, in a sentence.
+        message: String,
+    },
+}
+
+/// Whether the admission policies that prove who wrote what are in place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admission {
+    /// What is missing or altered, each in a sentence; empty where all is in place.
+    pub problems: Vec<String>,
+    /// Since when all of them have been there.
+    pub since: Option<Timestamp>,
+    /// Whether the API server stamps who changed a Rollout.
+    pub stamps: bool,
+}
+
+impl Admission {
+    /// Why an object made at this moment does not prove who wrote it.
+    #[must_use]
+    pub fn disproves(&self, created_at: Timestamp) -> Option<String> {
+        if let Some(problem) = self.problems.first() {
+            return Some(problem.clone());
+        }
+        // Moments are whole seconds, and the API server takes some to enforce a new policy.
+        let since = self.since?.saturating_add(ENFORCED_AFTER).ok()?;
+        (created_at <= since).then(|| {
+            format!(
+                "it was made before {since:.0}, when the admission policies that prove who wrote it were in force"
+            )
+        })
+    }
+}
+
+/// A policy with what identifies it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NamedPolicy {
+    /// The policy's name.
+    pub name: String,
+    /// The policy's generation.
+    pub generation: i64,
+    /// What it says.
+    pub spec: RolloutPolicySpec,
+}

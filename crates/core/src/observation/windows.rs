@@ -1,0 +1,109 @@
+//! Windows of checks and objectives, as Prometheus answered.
+
+use countersign_api::evidence::Counts;
+use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The error rate of a whole service over several spans, each a fraction of the requests in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ErrorRates {
+    /// Over the last five minutes.
+    pub five_minutes: f64,
+    /// Over the last half hour.
+    pub half_hour: f64,
+    /// Over the last hour.
+    pub hour: f64,
+    /// Over the last six hours.
+    pub six_hours: f64,
+    /// Over the objective's period.
+    pub period: f64,
+}
+
+/// What Prometheus answered for one check.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckWindows {
+    /// The windows that are due, oldest first and without a gap.
+    pub due: Vec<Window>,
+    /// Stable's counts in windows before the canary began; read once, for the dispersion.
+    pub baseline: Option<Vec<Counts>>,
+}
+
+/// One window of counting: everything after `start` up to and including `end`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    /// Its exclusive start.
+    pub start: Timestamp,
+    /// Its inclusive end.
+    pub end: Timestamp,
+    /// What was counted in it, or why nothing was.
+    pub outcome: WindowOutcome,
+}
+
+/// What a window gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum WindowOutcome {
+    /// Both arms were counted.
+    Counted {
+        /// The canary's counts.
+        canary: Counts,
+        /// The stable revision's counts.
+        stable: Counts,
+    },
+    /// A number was measured at the window's end.
+    Measured {
+        /// The number.
+        value: f64,
+    },
+    /// It was answered, but nothing could be counted: it moves no evidence.
+    Uncounted {
+        /// Why, in one word.
+        reason: Uncounted,
+        /// Why, in a sentence with what was seen.
+        message: String,
+    },
+    /// It was not answered: it is asked again.
+    Unanswered {
+        /// Why, in one word.
+        reason: Unanswered,
+        /// Why, in a sentence with what was seen.
+        message: String,
+    },
+}
+
+/// Why an answered window could not be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Uncounted {
+    /// The query matched no series.
+    NoSeries,
+    /// The newest sample is older than two intervals.
+    StaleSamples,
+    /// A value is NaN, infinite or too large to be counted.
+    NotANumber,
+    /// A value is negative.
+    Negative,
+    /// More errors than requests.
+    ErrorsExceedRequests,
+    /// Several series where one number is expected.
+    SeveralSeries,
+    /// The histogram has no bucket with the bound that is asked for.
+    NoBucket,
+}
+
+/// Why a window was not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unanswered {
+    /// No address of Prometheus is configured.
+    NotConfigured,
+    /// Prometheus cannot be reached, or did not answer in time.
+    PrometheusUnreachable,
+    /// Prometheus answered with an error.
+    PrometheusError,
+    /// The query is not PromQL, or Prometheus refused it.
+    InvalidQuery,
+    /// The answer came with warnings and may be partial.
+    PartialAnswer,
+    /// The answer is too large or cannot be read.
+    UnreadableAnswer,
+    /// Prometheus' clock differs too much from the operator's.
+    ClockSkew,
+}

@@ -1,0 +1,248 @@
+//! The workload as it was observed: ReplicaSets, pods, Jobs, Services and an adopted Deployment.
+
+use std::collections::BTreeMap;
+
+use countersign_api::PodTemplate;
+use countersign_api::rollout::Outcome;
+use countersign_api::run::RolloutRunSpec;
+use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What the deletion of a Rollout waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Farewell {
+    /// Whether it waits for the controller, by a finalizer.
+    pub awaited: bool,
+    /// When it was asked for.
+    pub since: Option<Timestamp>,
+    /// Whether the whole namespace is being deleted.
+    pub namespace_ends: bool,
+}
+
+/// How the pods of a revision fare.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewPods {
+    /// Pods that are there, have not ended and are not being deleted.
+    pub existing: i32,
+    /// Those of them with a container that crashes again and again.
+    pub crashing: i32,
+    /// Why one of them does not start, in the words of its pod.
+    pub trouble: Option<String>,
+    /// How a container of one of those that crash has failed last.
+    #[serde(default)]
+    pub crash: Option<ContainerFailure>,
+}
+
+/// An adopted workload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Pods that it asks for.
+    pub replicas: i32,
+    /// Pods of it that exist.
+    pub current: i32,
+    /// Pods of it that are available.
+    pub available: i32,
+    /// Whether its controller has seen its latest spec.
+    pub observed: bool,
+    /// Who set its number of pods last beside the controller, by the name of the field manager.
+    #[serde(default)]
+    pub scaled_by: Option<String>,
+    /// Autoscalers that aim at it or at the Rollout.
+    #[serde(default)]
+    pub autoscalers: Vec<Autoscaler>,
+}
+
+/// Why a workload cannot be adopted as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unusable {
+    /// There is none of that name, or it is being deleted.
+    Missing,
+    /// It could not be read.
+    Unreadable {
+        /// Why, in the words of the API server.
+        message: String,
+    },
+    /// It does not fit a Rollout.
+    Unfit {
+        /// What does not fit and how to mend it, as the end of a sentence that begins with its name.
+        message: String,
+    },
+}
+
+/// A HorizontalPodAutoscaler.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Autoscaler {
+    /// Its name.
+    pub name: String,
+    /// Whether it aims at the Rollout; otherwise at the workload that the Rollout adopts.
+    pub aims_at_rollout: bool,
+}
+
+/// A Job of a smoke check as far as decisions depend on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Whether a container of it has started.
+    pub started: bool,
+    /// How it ended; `None` while it has not.
+    pub end: Option<JobEnd>,
+    /// Containers that have failed, in the words of their pods.
+    pub failures: Vec<ContainerFailure>,
+    /// Why no container has started, in the words of its pods.
+    pub waiting: Option<String>,
+}
+
+/// How a Job ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobEnd {
+    /// Every container has exited with 0.
+    Succeeded,
+    /// It has failed, or has taken too long.
+    Failed {
+        /// Why, in the Job's own word.
+        reason: String,
+        /// Why, in the Job's own sentence.
+        message: String,
+    },
+}
+
+/// How a container has failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerFailure {
+    /// Its name.
+    pub container: String,
+    /// The code that it exited with.
+    pub exit_code: i32,
+    /// Why, in one word, such as `Error` or `OOMKilled`.
+    pub reason: String,
+    /// Its termination message: what it left there, or else the last lines of its log.
+    pub message: String,
+}
+
+/// A ReplicaSet as far as decisions depend on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaSet {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its resource version: it is deleted only as it was seen.
+    #[serde(default)]
+    pub version: String,
+    /// Value of its label `pod-template-hash`.
+    pub hash: String,
+    /// SHA-256 of its template as the controller recorded it.
+    pub template_digest: String,
+    /// Number of its revision.
+    pub revision: i64,
+    /// Whether this Rollout is its controller; otherwise it is an orphan that may be adopted.
+    pub owned: bool,
+    /// Whether the Rollout's selector selects its pods.
+    pub matches: bool,
+    /// Whether labels that the controller gave it are missing on the ReplicaSet itself.
+    #[serde(default)]
+    pub labels_missing: bool,
+    /// Pods asked for.
+    pub replicas: i32,
+    /// Seconds for which its pods must be ready before they count as available.
+    #[serde(default)]
+    pub min_ready_seconds: i32,
+    /// What the controller itself asked for last.
+    pub asked: Option<Asked>,
+    /// Pods that exist.
+    pub current: i32,
+    /// Pods that are ready.
+    pub ready: i32,
+    /// Pods that are available.
+    pub available: i32,
+    /// Why it cannot make pods, in the words of the API server.
+    pub failure: Option<String>,
+    /// Its pod template as the Rollout had it, before the API server filled in defaults.
+    pub template: PodTemplate,
+}
+
+/// A number of pods that the controller asked for, which somebody else may have changed since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The number.
+    pub replicas: i32,
+    /// When it was asked for.
+    pub at: Timestamp,
+}
+
+/// As it stands on a ReplicaSet, such as `4 2026-01-02T03:04:05Z`.
+impl std::fmt::Display for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.replicas, self.at)
+    }
+}
+
+impl std::str::FromStr for Asked {
+    type Err = UnknownForm;
+
+    fn from_str(text: &str) -> Result<Self, UnknownForm> {
+        let (replicas, at) = text.split_once(' ').ok_or(UnknownForm)?;
+        Ok(Self {
+            replicas: replicas.parse().map_err(|_| UnknownForm)?,
+            at: at.parse().map_err(|_| UnknownForm)?,
+        })
+    }
+}
+
+/// The text is not a number and a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not a number of pods and a time, such as `4 2026-01-02T03:04:05Z`")]
+pub struct UnknownForm;
+
+/// A Service as far as decisions depend on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its type, such as `ClusterIP`.
+    pub kind: String,
+    /// Its selector.
+    pub selector: BTreeMap<String, String>,
+}
+
+/// The record of an earlier change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PastRun {
+    /// The RolloutRun's name.
+    pub name: String,
+    /// The RolloutRun's uid.
+    #[serde(default)]
+    pub uid: String,
+    /// The change's digest.
+    pub digest: String,
+    /// Its revision's hash.
+    pub pod_template_hash: String,
+    /// When it began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// How it ended; `None` while it is under way.
+    pub outcome: Option<Outcome>,
+}
+
+impl PastRun {
+    /// What a record of this name says.
+    #[must_use]
+    pub fn of(name: &str, record: &RolloutRunSpec) -> Self {
+        let progress = &record.progress;
+        Self {
+            name: name.to_owned(),
+            uid: String::new(),
+            digest: record.digest.clone(),
+            pod_template_hash: record.pod_template_hash.clone(),
+            started_at: progress.started_at.as_ref().map(|at| at.0),
+            ended_at: progress.ended_at.as_ref().map(|at| at.0),
+            outcome: progress.outcome,
+        }
+    }
+}
