@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 }
             }
         }
-        Command::Policy => print!("{}", countersign_core::policy::BUILT_IN),
+        Command::Policy => print!("{}", countersign_core::policy::defaults::BUILT_IN),
     }
     Ok(())
 }

@@ -297,7 +297,8 @@ fn the_outcomes_of_a_window_are_those_of_the_table() {
 fn scarce_evidence_ends_as_the_table_says() {
     let rows = table("docs/analysis.md", "## At the deadline");
     let row = rows.iter().find(|row| row[0] == "scarce").unwrap();
-    let policy: Value = serde_saphyr::from_str(countersign_core::policy::BUILT_IN).unwrap();
+    let policy: Value =
+        serde_saphyr::from_str(countersign_core::policy::defaults::BUILT_IN).unwrap();
     let tiers = &policy["spec"]["tiers"];
     for (tier, cell) in Tier::ALL.into_iter().zip(&row[1..]) {
         let expected = match tiers[tier.as_str()]["onScarceEvidence"].as_str() {

@@ -39,13 +39,14 @@ use crate::gate::{self, Situation};
 use crate::hold::{Hold, HoldKind};
 use crate::observation::people::SeenIntervention;
 use crate::observation::{self, Observation};
+use crate::plan::tighten;
 use crate::proposal::{self, Proposal};
 use crate::provenance::Contributor;
 use crate::replicas::Limits;
 use crate::sign_off::{self, SignOffs};
 use crate::{
-    adoption, answers, budget, change, intervention, order, plan, pods, reason, record, smoke,
-    standing, summary, text, traffic, workload,
+    adoption, answers, budget, change, intervention, order, pods, reason, record, smoke, standing,
+    summary, text, traffic, workload,
 };
 
 /// Most lines of one change, as the schema has it.
@@ -817,7 +818,7 @@ impl Turn<'_> {
         let raised = tier > change.tier;
         let current = self.proposal.plan(self.observation, tier);
         let step = usize::try_from(change.step).unwrap_or(0);
-        let tightened = plan::tightened(&change.plan, step, &current);
+        let tightened = tighten::tightened(&change.plan, step, &current);
         if !raised && tightened.is_none() {
             return;
         }

@@ -12,7 +12,8 @@ use countersign_api::policy::{Criticality, Difference, Factor, Floor, RiskModel,
 use countersign_api::run::Contribution;
 use serde::Serialize;
 
-use crate::policy::{self, CRITICAL};
+use crate::policy;
+use crate::policy::invariants::CRITICAL;
 use crate::provenance::{Contributor, Provenance, Review, State, TestResult, shown};
 
 /// What the controller sees for itself.
@@ -461,7 +462,8 @@ mod tests {
 
     use super::*;
     use crate::observation::people::NamedPolicy;
-    use crate::policy::{arbitrary, built_in};
+    use crate::policy::arbitrary;
+    use crate::policy::defaults::built_in;
     use crate::provenance::{Agent, Identity};
 
     fn labels(of: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -127,7 +127,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Online(command) => on_runtime(command.run(&cli.cluster)),
         Command::Policy => {
-            output::print(countersign_core::policy::BUILT_IN);
+            output::print(countersign_core::policy::defaults::BUILT_IN);
             Ok(ExitCode::SUCCESS)
         }
         Command::Crds => {

@@ -598,7 +598,7 @@ fn freeze(action: FreezeAction) -> NamedFreeze {
 
 /// The built-in policy with short steps in the lowest tier, which the changes are in.
 fn policy(setup: &Setup, last_asks: usize, generation: i64) -> NamedPolicy {
-    let built_in = countersign_core::policy::built_in();
+    let built_in = countersign_core::policy::defaults::built_in();
     let mut spec = serde_json::to_value(built_in).unwrap();
     let asks = |count: usize| match count {
         0 => json!([]),

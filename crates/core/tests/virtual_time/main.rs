@@ -105,7 +105,7 @@ fn risky() -> BTreeMap<String, String> {
 
 /// A policy with the built-in steps and strictness but no sign-offs, so that rollouts can end alone.
 fn unattended() -> NamedPolicy {
-    let mut policy: RolloutPolicySpec = countersign_core::policy::built_in().clone();
+    let mut policy: RolloutPolicySpec = countersign_core::policy::defaults::built_in().clone();
     for tier in [
         &mut policy.tiers.low,
         &mut policy.tiers.medium,

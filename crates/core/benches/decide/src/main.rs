@@ -4,11 +4,12 @@ use std::error::Error;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use countersign_core::decide;
 use countersign_core::observation::Observation;
 use countersign_core::observation::windows::WindowOutcome;
+use countersign_core::policy::defaults;
 use countersign_core::simulate::World;
 use countersign_core::statistics::Counts;
-use countersign_core::{decide, policy};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -126,7 +127,7 @@ fn first() -> Result<Observation, serde_json::Error> {
             } } },
         },
         "status": {}, "namespace_labels": {}, "unreadable_policies": [],
-        "policies": [{ "name": "built-in", "generation": 1, "spec": policy::built_in() }],
+        "policies": [{ "name": "built-in", "generation": 1, "spec": defaults::built_in() }],
         "replica_sets": [], "write_failure": null, "services": {}, "conflicts": [], "history": [], "recorded": false,
         "lag": "30s", "windows": {}, "rivals": { "Ok": [] },
     }))

@@ -1,0 +1,111 @@
+//! The plan of a change: its steps, and how they are tightened to what a tier demands.
+//!
+//! Start with [`plan_for`], which makes the plan when a change begins. [`tightened`](crate::plan::tighten::tightened) is asked again
+//! and again while the change is under way. [`strictest_steps`](crate::policy::steps::strictest_steps) joins what several policies say.
+//!
+//! Invariant: whatever is tightened gets no larger, shorter or earlier step, and loses no sign-off.
+
+pub mod floors;
+pub mod steps;
+pub mod tighten;
+
+#[cfg(test)]
+mod tests;
+
+use countersign_api::plan::{Step, Tier};
+use countersign_api::policy::TierDemands;
+use countersign_api::rollout::{Plan, Strictness};
+
+use crate::plan::floors::Floors;
+use crate::plan::tighten::{MAX_POLICIES, MAX_SENTENCES, UnderWay};
+use crate::policy::Effective;
+
+/// The plan for a change of this tier: the Rollout's own steps, or else the tier's, tightened to the
+/// tier's floors.
+///
+/// The owner's steps stay what they are as far as they may: where one is too large, smaller ones are
+/// inserted before it, and what it asks people to sign is then asked before the first of those.
+/// Every tightening is a sentence in `tightened`.
+///
+/// Law 7: a higher tier lets no weight be passed sooner, on fewer requests or with fewer people. For
+/// the same own steps that follows from the floors: inserted steps are counted up from below in
+/// increases as large as allowed, and appended ones go on in the same way until they reach
+/// `minFinalWeight` instead of stopping at it, so a larger floor only ever adds steps. Where each
+/// tier has steps of its own, those of a lower one are added if they ask for more.
+#[must_use]
+pub fn plan_for(tier: Tier, own_steps: &[Step], effective: &Effective) -> Plan {
+    let demands = effective.tiers.get(tier);
+    let (steps, mut tightened) = Tier::ALL
+        .into_iter()
+        .filter(|it| *it <= tier)
+        .fold(<(Vec<Step>, Vec<String>)>::default(), |(lower, _), tier| {
+            steps_for(tier, own_steps, &lower, effective)
+        });
+    tightened.truncate(MAX_SENTENCES);
+    let mut promotion_sign_off = demands.promotion_sign_off.clone().unwrap_or_default();
+    if steps.is_empty() {
+        // What is switched in one go has no step before which to ask.
+        steps::add_demands(
+            &mut promotion_sign_off,
+            demands.sign_off.as_deref().unwrap_or_default(),
+        );
+    }
+    Plan {
+        steps,
+        promotion_sign_off,
+        strictness: strictness(demands),
+        tightened,
+        policies: effective
+            .sources
+            .iter()
+            .take(MAX_POLICIES)
+            .cloned()
+            .collect(),
+    }
+}
+
+/// The steps of a tier, and how they were tightened, in sentences; `lower` are those of the tier below.
+fn steps_for(
+    tier: Tier,
+    own_steps: &[Step],
+    lower: &[Step],
+    effective: &Effective,
+) -> (Vec<Step>, Vec<String>) {
+    let demands = effective.tiers.get(tier);
+    let floors = Floors::of(tier, effective);
+    let asked = if own_steps.is_empty() {
+        &demands.steps
+    } else {
+        own_steps
+    };
+    let (mut steps, mut sentences) = floors.tighten(&steps::without_many_repeats(asked));
+    if let Some(first) = steps.first_mut() {
+        let added = steps::add_demands(
+            &mut first.sign_off,
+            demands.sign_off.as_deref().unwrap_or_default(),
+        );
+        let sentence = format!("step 1: sign-off is asked for by {}: added", floors.source);
+        sentences.extend((added && !own_steps.is_empty()).then_some(sentence));
+    }
+    if steps::is_as_strict(&steps, lower, 0) {
+        return (steps, sentences);
+    }
+    let (joined, _) = floors.tighten(&UnderWay::new(&steps, 0, lower).steps());
+    let by = format!("below {}, as a lower tier asks for it", floors.source);
+    sentences.extend(tighten::told_changes(&steps, &joined, 0, &by));
+    (joined, sentences)
+}
+
+/// How strictly a tier judges evidence. [`Effective`](crate::policy::Effective) leaves none of these out.
+fn strictness(demands: &TierDemands) -> Strictness {
+    Strictness {
+        max_false_rollback: demands.max_false_rollback.unwrap_or_default(),
+        max_false_promotion: demands.max_false_promotion.unwrap_or_default(),
+        tolerated_ratio: demands.tolerated_ratio.unwrap_or_default(),
+        tolerated_difference: demands.tolerated_difference.unwrap_or_default(),
+        margin_ratio: demands.margin_ratio.unwrap_or_default(),
+        margin_difference: demands.margin_difference.unwrap_or_default(),
+        on_scarce_evidence: demands.on_scarce_evidence.unwrap_or_default(),
+        wait_at_most: demands.wait_at_most.unwrap_or_default(),
+    }
+}

@@ -1,0 +1,215 @@
+//! Which policies govern a Rollout, and what they demand of it together.
+//!
+//! Three rules, in this order: the strictest of several policies wins, field by field; what none of
+//! them names is taken from the built-in policy; and an order that no policy can break is restored
+//! (an unknown answer weighs at least as much as any declared one, a higher tier asks for at least
+//! as much as a lower one). Start with [`effective`].
+//!
+//! Invariant: naming a field in one more policy never loosens what another policy names.
+
+pub mod defaults;
+pub mod invariants;
+pub mod merge;
+pub mod sign_off_demand;
+pub mod steps;
+
+#[cfg(test)]
+pub(crate) mod arbitrary;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign_api::freeze::{FreezeWindow, IncidentQuery};
+use countersign_api::plan::Tier;
+use countersign_api::policy::{
+    Concurrency, People, RiskModel, RolloutPolicySpec, Tiers, Trust, TrustedKey,
+};
+use countersign_api::{Check, Duration, Objective};
+
+use crate::observation::people::NamedPolicy;
+use crate::policy::defaults::BUILT_IN_NAME;
+
+/// What all policies that govern a Rollout demand together. Nothing is left out in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effective {
+    /// How risk is scored, with every field set.
+    pub risk: RiskModel,
+    /// What each tier demands, with every field set; a higher tier demands at least what a lower one does.
+    pub tiers: Tiers,
+    /// The checks of all policies, each under the name `policy/check`.
+    pub checks: Vec<(String, Check)>,
+    /// The objectives of all policies, each under the name `policy/objective`.
+    pub objectives: Vec<(String, Objective)>,
+    /// The shortest interval that a policy names.
+    pub interval: Option<Duration>,
+    /// The longest warm-up that a policy names.
+    pub warm_up: Duration,
+    /// The longest watch after a promotion that a policy names.
+    pub post_promotion: Duration,
+    /// Tiers whose changes do not start while an error budget is spent.
+    pub budget_tiers: BTreeSet<Tier>,
+    /// Where all this comes from: each policy as `name@generation`, and `built-in` where it filled gaps.
+    pub sources: Vec<String>,
+    /// Versions of the risk weights, each as `policy: version`.
+    pub versions: Vec<String>,
+    /// Everybody's names and the agents' groups, of all policies.
+    pub people: People,
+    /// Which provenance may lower the risk.
+    pub trust: Trust,
+    /// Keys by policy: an attestation must be signed by one key of each policy that has any.
+    pub keys: Vec<Vec<TrustedKey>>,
+    /// Windows of freezing, each under the name `policy/window`.
+    pub windows: Vec<FreezeWindow>,
+    /// Incident queries, each with the name of its policy.
+    pub incidents: Vec<(String, IncidentQuery)>,
+    /// Limits on changes that run at once, each with the name of its policy.
+    pub concurrency: Vec<(String, Concurrency)>,
+}
+
+/// Whether a policy governs a Rollout with these labels in a namespace with those.
+#[must_use]
+pub fn governs(
+    spec: &RolloutPolicySpec,
+    namespace_labels: &BTreeMap<String, String>,
+    rollout_labels: &BTreeMap<String, String>,
+) -> bool {
+    let selected = |selector: &Option<countersign_api::Selector>,
+                    labels: &BTreeMap<String, String>| {
+        selector
+            .as_ref()
+            .is_none_or(|selector| selector.matches(labels))
+    };
+    selected(&spec.namespace_selector, namespace_labels)
+        && selected(&spec.rollout_selector, rollout_labels)
+}
+
+/// What these policies demand together; the built-in policy alone where there are none.
+#[must_use]
+pub fn effective(policies: &[NamedPolicy]) -> Effective {
+    let mut policies: Vec<&NamedPolicy> = policies.iter().collect();
+    policies.sort_by(|a, b| (&a.name, a.generation).cmp(&(&b.name, b.generation)));
+    policies.dedup();
+
+    let (risk, tiers) = policies.iter().fold(
+        (RiskModel::default(), Tiers::default()),
+        |(risk, tiers), NamedPolicy { spec, .. }| {
+            (
+                merge::strictest_risk(&risk, &spec.risk),
+                merge::each_tier(&tiers, &spec.tiers, merge::strictest_demands),
+            )
+        },
+    );
+    let filled_risk = defaults::filled_risk(&risk, &defaults::built_in().risk);
+    let filled_tiers = merge::each_tier(
+        &tiers,
+        &defaults::built_in().tiers,
+        defaults::filled_demands,
+    );
+    let fills = policies.is_empty() || filled_risk != risk || filled_tiers != tiers;
+
+    let mut sources: Vec<_> = policies
+        .iter()
+        .map(|policy| format!("{}@{}", policy.name, policy.generation))
+        .collect();
+    let mut versions: Vec<_> = policies
+        .iter()
+        .filter_map(|policy| {
+            Some(format!(
+                "{}: {}",
+                policy.name,
+                policy.spec.risk.version.as_ref()?
+            ))
+        })
+        .collect();
+    if fills {
+        sources.push(BUILT_IN_NAME.to_owned());
+        versions.extend(
+            defaults::built_in()
+                .risk
+                .version
+                .as_ref()
+                .map(|it| format!("{BUILT_IN_NAME}: {it}")),
+        );
+    }
+    let analyses = || {
+        policies
+            .iter()
+            .filter_map(|it| Some((&it.name, it.spec.analysis.as_ref()?)))
+    };
+    Effective {
+        risk: invariants::ordered(filled_risk),
+        tiers: invariants::rising(&filled_tiers),
+        checks: analyses()
+            .flat_map(|(policy, analysis)| analysis.checks.iter().map(move |check| (policy, check)))
+            .map(|(policy, check)| (format!("{policy}/{}", check.name), check.clone()))
+            .collect(),
+        objectives: analyses()
+            .flat_map(|(policy, analysis)| analysis.objectives.iter().map(move |it| (policy, it)))
+            .map(|(policy, it)| (format!("{policy}/{}", it.name), it.clone()))
+            .collect(),
+        interval: analyses().map(|(_, analysis)| analysis.interval).min(),
+        warm_up: longest(analyses().filter_map(|(_, analysis)| analysis.warm_up)),
+        post_promotion: longest(analyses().filter_map(|(_, analysis)| analysis.post_promotion)),
+        budget_tiers: policies
+            .iter()
+            .flat_map(|it| it.spec.error_budget.tiers.iter().copied())
+            .collect(),
+        sources,
+        versions,
+        people: all_people(&policies),
+        trust: policies
+            .iter()
+            .filter_map(|it| it.spec.provenance.trust)
+            .max()
+            .unwrap_or_default(),
+        keys: policies
+            .iter()
+            .map(|it| it.spec.provenance.keys.clone())
+            .filter(|keys| !keys.is_empty())
+            .collect(),
+        windows: policies.iter().flat_map(|it| named_windows(it)).collect(),
+        incidents: policies
+            .iter()
+            .filter_map(|it| Some((it.name.clone(), it.spec.freeze.incident.clone()?)))
+            .collect(),
+        concurrency: policies
+            .iter()
+            .filter_map(|it| Some((it.name.clone(), it.spec.concurrency.clone()?)))
+            .collect(),
+    }
+}
+
+fn longest(durations: impl Iterator<Item = Duration>) -> Duration {
+    durations.max().unwrap_or_default()
+}
+
+fn all_people(policies: &[&NamedPolicy]) -> People {
+    let all = || policies.iter().map(|it| &it.spec.people);
+    People {
+        aliases: all().flat_map(|it| it.aliases.clone()).collect(),
+        agent_groups: all().flat_map(|it| it.agent_groups.clone()).collect(),
+    }
+}
+
+fn named_windows(policy: &NamedPolicy) -> impl Iterator<Item = FreezeWindow> {
+    policy
+        .spec
+        .freeze
+        .windows
+        .iter()
+        .map(|window| FreezeWindow {
+            name: format!("{}/{}", policy.name, window.name),
+            ..window.clone()
+        })
+}
+
+/// A risk model with every field set, in the order that no policy can break. Scores are counted by
+/// such a model only, so that the laws hold for whatever a policy says.
+#[must_use]
+pub fn complete(risk: &RiskModel) -> RiskModel {
+    invariants::ordered(defaults::filled_risk(
+        &merge::strictest_risk(&RiskModel::default(), risk),
+        &defaults::built_in().risk,
+    ))
+}

@@ -1,0 +1,190 @@
+//! The strictest of two lists of steps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration as StdDuration;
+
+use countersign_api::plan::{SignOffDemand, Step};
+
+/// The loosest steps that are at least as strict as `a` and as `b`; an empty list demands nothing.
+///
+/// A list of steps is a course through time: each step holds its weight and its requests for its
+/// bake, and after the last one the weight is 100. At every moment the result holds the lesser
+/// weight and the greater number of requests, and it asks for every sign-off at the moment at which
+/// either list asks for it. Steps that do not bake begin at one time, one after the other: the first
+/// of `a` meets the first of `b` there, and so on; none is lost.
+///
+/// A step begins where weight or requests change and where a sign-off is asked for. Where neither
+/// is the case, a list that begins a new step is followed only if it is itself as strict as the
+/// result there: so the stricter of two lists comes out as it is, and not cut up at the other's
+/// times. The operation is commutative, associative and idempotent.
+#[must_use]
+pub fn strictest_steps(a: &[Step], b: &[Step]) -> Vec<Step> {
+    let (a, b) = (course(a), course(b));
+    let times: BTreeSet<_> = a.keys().chain(b.keys()).copied().collect();
+    steps_of(
+        &times
+            .into_iter()
+            .map(|at| (at, strictest_at(at, &a, &b)))
+            .collect(),
+    )
+}
+
+/// What begins at each time, in order; the last of all is full promotion.
+type Course = BTreeMap<StdDuration, Vec<Begin>>;
+
+/// The beginning of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Begin {
+    level: Level,
+    sign_off: BTreeSet<SignOffDemand>,
+}
+
+/// What holds at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Level {
+    weight: i32,
+    min_requests: i64,
+}
+
+impl Level {
+    /// Before the first step.
+    const START: Self = Self {
+        weight: 0,
+        min_requests: 0,
+    };
+    /// After the last step.
+    const PROMOTED: Self = Self {
+        weight: 100,
+        min_requests: 0,
+    };
+
+    fn strictest(self, other: Self) -> Self {
+        Self {
+            weight: self.weight.min(other.weight),
+            min_requests: self.min_requests.max(other.min_requests),
+        }
+    }
+}
+
+fn course(steps: &[Step]) -> Course {
+    let mut course = Course::new();
+    let mut at = StdDuration::ZERO;
+    for Step {
+        weight,
+        bake,
+        min_requests,
+        sign_off,
+        ..
+    } in steps
+    {
+        let level = Level {
+            weight: *weight,
+            min_requests: *min_requests,
+        };
+        let sign_off = sign_off.iter().cloned().collect();
+        course
+            .entry(at)
+            .or_default()
+            .push(Begin { level, sign_off });
+        at = at.saturating_add(bake.std());
+    }
+    let promotion = Begin {
+        level: Level::PROMOTED,
+        sign_off: BTreeSet::new(),
+    };
+    course.entry(at).or_default().push(promotion);
+    course
+}
+
+fn steps_of(course: &Course) -> Vec<Step> {
+    let begins = || {
+        course
+            .iter()
+            .flat_map(|(at, begins)| begins.iter().map(move |it| (*at, it)))
+    };
+    let ends = begins().skip(1).map(|(at, _)| at);
+    begins()
+        .zip(ends)
+        .map(|((at, Begin { level, sign_off }), end)| Step {
+            weight: level.weight,
+            bake: end.saturating_sub(at).into(),
+            min_requests: level.min_requests,
+            sign_off: sign_off.iter().cloned().collect(),
+            ..Step::default()
+        })
+        .collect()
+}
+
+fn strictest_at(at: StdDuration, a: &Course, b: &Course) -> Vec<Begin> {
+    let (a, b) = (Around::of(a, at), Around::of(b, at));
+    let most = a.begins.len().max(b.begins.len());
+    let (levels_a, levels_b) = (a.levels(most), b.levels(most));
+    let levels: Vec<_> = levels_a
+        .iter()
+        .zip(&levels_b)
+        .map(|(a, b)| a.strictest(*b))
+        .collect();
+    let mut begins: Vec<_> = (levels.iter().skip(1).enumerate())
+        .map(|(nth, level)| Begin {
+            level: *level,
+            sign_off: &a.sign_off(nth) | &b.sign_off(nth),
+        })
+        .collect();
+
+    let matters =
+        |(before, begin): (&Level, &Begin)| *before != begin.level || !begin.sign_off.is_empty();
+    let needed = levels
+        .iter()
+        .zip(&begins)
+        .rposition(matters)
+        .map_or(0, |last| last + 1);
+    let kept_a = if levels_a == levels {
+        a.begins.len()
+    } else {
+        0
+    };
+    let kept_b = if levels_b == levels {
+        b.begins.len()
+    } else {
+        0
+    };
+    begins.truncate(needed.max(kept_a).max(kept_b));
+    begins
+}
+
+/// A course around one time.
+struct Around<'a> {
+    /// What held just before.
+    before: Level,
+    begins: &'a [Begin],
+}
+
+impl<'a> Around<'a> {
+    fn of(course: &'a Course, at: StdDuration) -> Self {
+        let before = course
+            .range(..at)
+            .rev()
+            .find_map(|(_, begins)| begins.last());
+        Self {
+            before: before.map_or(Level::START, |begin| begin.level),
+            begins: course.get(&at).map_or(&[], Vec::as_slice),
+        }
+    }
+
+    /// The level before, and then that of each of the first `count` beginnings.
+    fn levels(&self, count: usize) -> Vec<Level> {
+        let begun = self.begins.iter().map(|begin| begin.level);
+        let last = begun.clone().next_back().unwrap_or(self.before);
+        let levels = std::iter::once(self.before)
+            .chain(begun)
+            .chain(std::iter::repeat(last));
+        levels.take(count + 1).collect()
+    }
+
+    fn sign_off(&self, nth: usize) -> BTreeSet<SignOffDemand> {
+        self.begins
+            .get(nth)
+            .map(|begin| begin.sign_off.clone())
+            .unwrap_or_default()
+    }
+}
