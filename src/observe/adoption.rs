@@ -6,9 +6,10 @@ use countersign_api::{
     GROUP, HASH_LABEL, KEEP_FINALIZER, MANAGED_BY_LABEL, PROVENANCE_PREFIX, PodTemplate,
     ROLLOUT_UID_LABEL, Rollout, Selector, TEMPLATE_DIGEST_ANNOTATION,
 };
+use countersign_core::field_managers;
 use countersign_core::observation::Observation;
 use countersign_core::observation::workload::{Autoscaler, Farewell, Unusable, Workload};
-use countersign_core::{field_managers, provenance};
+use countersign_core::provenance::digest;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Namespace;
@@ -113,7 +114,7 @@ impl Observer {
         let stable = status.and_then(|it| Some(&it.stable.as_ref()?.template_digest));
         let change = status.and_then(|it| Some(&it.change.as_ref()?.template_digest));
         let known: Vec<_> = [stable, change].into_iter().flatten().collect();
-        if known.is_empty() || known.contains(&&provenance::template_digest(&template)) {
+        if known.is_empty() || known.contains(&&digest::template_digest(&template)) {
             return Ok(template);
         }
         let uid = rollout.uid().unwrap_or_default();
@@ -122,8 +123,7 @@ impl Observer {
         let same = sets.iter().find_map(|set| {
             let digest = set.annotations().get(TEMPLATE_DIGEST_ANNOTATION)?;
             let recorded = as_recorded(set);
-            let sound =
-                known.contains(&digest) && provenance::template_digest(&recorded) == *digest;
+            let sound = known.contains(&digest) && digest::template_digest(&recorded) == *digest;
             let alike = stored_template(set)? == template;
             (sound && alike).then_some(recorded)
         });

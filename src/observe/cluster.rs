@@ -13,7 +13,8 @@ use countersign_core::observation::Failure;
 use countersign_core::observation::people::NamedPolicy;
 use countersign_core::observation::windows::{CheckWindows, ErrorRates};
 use countersign_core::observation::workload::{PastRun, ReplicaSet, Service};
-use countersign_core::{Observation, analysis, change, policy, provenance, workload};
+use countersign_core::provenance::digest;
+use countersign_core::{Observation, analysis, change, policy, workload};
 use k8s_openapi::api::core::v1::{Namespace, Service as ApiService};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
@@ -270,7 +271,7 @@ impl Observer {
         let templates = lost.into_iter().filter_map(|(run, digest)| {
             let record = runs.iter().find(|record| record.name_any() == *run)?;
             let template = record.spec.template.as_ref()?;
-            (provenance::template_digest(template) == *digest)
+            (digest::template_digest(template) == *digest)
                 .then(|| (digest.clone(), template.clone()))
         });
         templates.collect()
@@ -347,7 +348,7 @@ impl Observer {
     /// Earlier records are read only where a change may start or end.
     async fn history(&self, observation: &Observation) -> Result<Vec<PastRun>, String> {
         let status = &observation.status;
-        let template = provenance::template_digest(&observation.spec.template);
+        let template = digest::template_digest(&observation.spec.template);
         let settled = status
             .stable
             .as_ref()

@@ -214,7 +214,7 @@ async fn law_4_a_stable_service_without_routes_keeps_its_pods_until_it_moves() {
     let promoted = |rollout: &Rollout| {
         let status = rollout.status.as_ref();
         let stable = status.and_then(|it| it.stable.as_ref());
-        let spec = countersign_core::provenance::template_digest(&rollout.spec.template);
+        let spec = countersign_core::provenance::digest::template_digest(&rollout.spec.template);
         let settled = crate::support::phase(rollout) == countersign_api::Phase::Stable;
         settled && stable.is_some_and(|it| it.template_digest == spec)
     };

@@ -5,7 +5,6 @@
 pub mod adoption;
 pub mod analysis;
 pub mod answers;
-pub mod attestation;
 pub mod budget;
 pub mod change;
 pub mod checks;

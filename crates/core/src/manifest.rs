@@ -17,7 +17,7 @@ use crate::observation::people::NamedPolicy;
 use crate::observation::traffic::{Route, RouteObject};
 use crate::observation::windows::ErrorRates;
 use crate::observation::workload::{ReplicaSet, Service};
-use crate::provenance::{change_digest, pod_template_hash, template_digest};
+use crate::provenance::digest::{change_digest, pod_template_hash, template_digest};
 use crate::{checks, order, policy};
 
 /// How long samples take to be in Prometheus, where the operator is not told otherwise.

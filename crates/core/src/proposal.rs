@@ -1,20 +1,19 @@
 //! What a Rollout's spec asks for at this moment, and what the policies say to it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use countersign_api::plan::Tier;
 use countersign_api::policy::Difference;
 use countersign_api::rollout::{Outcome, Plan};
 use countersign_api::{PodTemplate, RouteKind};
-
-use super::adoption;
-use super::attestation;
-use super::checks::{self, Checks};
-use super::observation::Observation;
-use super::plan;
-use super::policy::{self, Effective};
-use super::provenance::{self, Provenance};
-use super::risk::{self, Facts, Risk};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use std::collections::{BTreeMap, BTreeSet};
+
+use crate::checks::{self, Checks};
+use crate::observation::Observation;
+use crate::policy::{self, Effective};
+use crate::provenance::{Provenance, attestation, digest};
+use crate::risk::{self, Facts, Risk};
+use crate::{adoption, plan};
 
 /// How long a rollback counts against the changes that follow it.
 const ROLLBACK_MEMORY: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -47,7 +46,7 @@ impl Proposal {
     pub fn of(observation: &Observation) -> Self {
         let template = &observation.spec.template;
         let effective = policy::effective(&observation.policies);
-        let template_digest = provenance::template_digest(template);
+        let template_digest = digest::template_digest(template);
         let (hash, collision_count) = hash(observation, &template_digest);
         let (provenance, attested) = provenance_of(
             &observation.annotations,
@@ -57,7 +56,7 @@ impl Proposal {
             observation.now,
         );
         let mut proposal = Self {
-            digest: provenance::change_digest(template, &observation.annotations),
+            digest: digest::change_digest(template, &observation.annotations),
             template_digest,
             hash,
             collision_count,
@@ -150,10 +149,10 @@ fn hash(observation: &Observation, template_digest: &str) -> (String, i32) {
     {
         return (set.hash.clone(), collisions);
     }
-    let mut hash = provenance::pod_template_hash(&observation.spec.template, collisions);
+    let mut hash = digest::pod_template_hash(&observation.spec.template, collisions);
     while sets.iter().any(|set| set.hash == hash) {
         collisions = collisions.saturating_add(1);
-        hash = provenance::pod_template_hash(&observation.spec.template, collisions);
+        hash = digest::pod_template_hash(&observation.spec.template, collisions);
     }
     (hash, collisions)
 }
@@ -185,7 +184,7 @@ fn stable_template(observation: &Observation) -> Option<&PodTemplate> {
     sets.find(|set| set.hash == stable.pod_template_hash)
         .map(|set| &set.template)
         .or_else(|| observation.promoted.get(&stable.template_digest))
-        .filter(|template| provenance::template_digest(template) == stable.template_digest)
+        .filter(|template| digest::template_digest(template) == stable.template_digest)
 }
 
 #[cfg(test)]
@@ -197,8 +196,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::attestation::{Statement, public_key_pem};
     use crate::provenance::State;
+    use crate::provenance::attestation::keys::public_key_pem;
+    use crate::provenance::attestation::statement::Statement;
 
     /// A key that OpenSSL made for these tests alone.
     const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----

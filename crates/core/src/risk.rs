@@ -14,7 +14,8 @@ use serde::Serialize;
 
 use crate::policy;
 use crate::policy::invariants::CRITICAL;
-use crate::provenance::{Contributor, Provenance, Review, State, TestResult, shown};
+use crate::provenance::shown::shown;
+use crate::provenance::{Contributor, Provenance, Review, State, TestResult};
 
 /// What the controller sees for itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -464,7 +465,7 @@ mod tests {
     use crate::observation::people::NamedPolicy;
     use crate::policy::arbitrary;
     use crate::policy::defaults::built_in;
-    use crate::provenance::{Agent, Identity};
+    use crate::provenance::identity::{Agent, Identity};
 
     fn labels(of: &[(&str, &str)]) -> BTreeMap<String, String> {
         of.iter()

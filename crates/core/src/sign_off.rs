@@ -15,7 +15,8 @@ use k8s_openapi::jiff::Timestamp;
 use crate::observation::Observation;
 use crate::observation::people::SeenSignOff;
 use crate::proposal::Proposal;
-use crate::provenance::{Identity, Provenance};
+use crate::provenance::Provenance;
+use crate::provenance::identity::Identity;
 use crate::reason;
 
 /// Longest name of a user that a sign-off can hold, in characters.

@@ -2,7 +2,7 @@
 
 use countersign_api::rollout::{Change, Outcome};
 use countersign_api::{Person, Rollout};
-use countersign_core::provenance::template_digest;
+use countersign_core::provenance::digest::template_digest;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{ObjectMeta, PostParams};

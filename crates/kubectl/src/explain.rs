@@ -12,7 +12,7 @@ use countersign_api::Smoke;
 use countersign_api::plan::{SignOffDemand, Step};
 use countersign_api::rollout::{Barred, Plan, Strictness};
 use countersign_api::run::{RecordedProvenance, RecordedRisk};
-use countersign_core::provenance::shown;
+use countersign_core::provenance::shown::shown;
 use countersign_core::{decide, text};
 use serde::Serialize;
 

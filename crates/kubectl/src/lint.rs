@@ -16,7 +16,8 @@ use countersign_api::{
     Objective, PROVENANCE_PREFIX, Rollout, RolloutPolicy, RouteReference, Selector,
 };
 use countersign_core::observation::traffic::RouteObject;
-use countersign_core::provenance::{Problem, Provenance, State};
+use countersign_core::provenance::problem::Problem;
+use countersign_core::provenance::{Provenance, State};
 use countersign_core::query::{self, Arm, Field};
 use countersign_core::route::{self, Sides};
 use countersign_core::text::shown;

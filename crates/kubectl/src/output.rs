@@ -4,7 +4,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use countersign_core::provenance;
+use countersign_core::provenance::shown;
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -74,7 +74,7 @@ impl Style {
 /// Text with every character escaped that a terminal would act upon or hide.
 #[must_use]
 pub fn shown(text: &str) -> String {
-    let one = |c: char| provenance::shown(c.encode_utf8(&mut [0; 4]));
+    let one = |c: char| shown::shown(c.encode_utf8(&mut [0; 4]));
     text.chars().map(one).collect()
 }
 

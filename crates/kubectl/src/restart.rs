@@ -102,7 +102,7 @@ fn patch(rollout: &Rollout, now: Timestamp) -> Value {
 #[cfg(test)]
 mod tests {
     use countersign_api::rollout::Outcome;
-    use countersign_core::provenance::template_digest;
+    use countersign_core::provenance::digest::template_digest;
 
     use super::*;
     use crate::view::tests::{at_rest, now, waiting};

@@ -16,7 +16,7 @@ use countersign_core::observation::people::NamedPolicy;
 use countersign_core::observation::windows::WindowOutcome;
 use countersign_core::policy::Effective;
 use countersign_core::proposal::Proposal;
-use countersign_core::provenance::shown;
+use countersign_core::provenance::shown::shown;
 use countersign_core::simulate::World;
 use countersign_core::statistics::Counts;
 use countersign_core::{decide, reason};

@@ -26,8 +26,11 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use countersign_api::{Duration, PROVENANCE_PREFIX, PodTemplate};
-use countersign_core::attestation::{SigningError, Statement};
-use countersign_core::provenance::{Agent, Problem, Provenance};
+use countersign_core::provenance::Provenance;
+use countersign_core::provenance::attestation::problem::SigningError;
+use countersign_core::provenance::attestation::statement::Statement;
+use countersign_core::provenance::identity::Agent;
+use countersign_core::provenance::problem::Problem;
 use serde_json::json;
 use thiserror::Error;
 

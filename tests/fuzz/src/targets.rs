@@ -23,12 +23,13 @@ use countersign_api::{
 use countersign_core::observation::Observation;
 use countersign_core::observation::traffic::RouteObject;
 use countersign_core::observation::windows::WindowOutcome;
-use countersign_core::provenance::{self, Provenance};
+use countersign_core::provenance::attestation::{self, problem};
+use countersign_core::provenance::{Provenance, digest};
 use countersign_core::query::{self, Arm, ArmAnswer, FirstIncrement, Form, Queries, Span};
 use countersign_core::route::{self, Sides};
 use countersign_core::simulate::World;
 use countersign_core::statistics::Counts;
-use countersign_core::{attestation, decide, freeze};
+use countersign_core::{decide, freeze};
 use countersign_kubectl::lint;
 use countersign_kubectl::manifests::{Manifests, Source};
 use countersign_kubectl::stamp::areas::Areas;
@@ -191,7 +192,7 @@ pub fn attestation(data: &[u8]) {
     };
     // No key of the world has signed what is made up.
     assert!(verify(&envelope, vec![own.clone(), key("other", pem)]).is_err());
-    let kind = attestation::PAYLOAD_TYPE;
+    let kind = problem::PAYLOAD_TYPE;
     let message = format!("DSSEv1 {} {kind} {} {payload}", kind.len(), payload.len());
     let signature = STANDARD.encode(KEY.sign(message.as_bytes()).to_bytes());
     let envelope = json!({
@@ -212,7 +213,7 @@ pub fn provenance(data: &[u8]) {
     let annotations = annotations(&text);
     let template = template();
     is_sound(&Provenance::read(&annotations, &template));
-    let digest = provenance::change_digest(&template, &annotations);
+    let digest = digest::change_digest(&template, &annotations);
     assert_eq!(digest.len(), 64);
 }
 

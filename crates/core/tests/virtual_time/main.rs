@@ -625,7 +625,10 @@ fn law_6_a_policy_that_cannot_be_read_holds_and_the_change_goes_on_when_it_is_me
 fn a_hash_collision_gives_the_new_template_another_name() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
-    let hash = countersign_core::provenance::pod_template_hash(&world.observation.spec.template, 0);
+    let hash = countersign_core::provenance::digest::pod_template_hash(
+        &world.observation.spec.template,
+        0,
+    );
     let mut other = world.observation.replica_sets[0].clone();
     other.name = format!("shop-{hash}");
     other.hash.clone_from(&hash);

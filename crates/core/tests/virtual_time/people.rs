@@ -378,8 +378,9 @@ fn an_approval_of_one_change_never_lets_another_through() {
             change(&mut world, "v3", harmless());
             go_on(&mut world, 5);
             let change = world.observation.status.change.clone().unwrap();
-            let template =
-                countersign_core::provenance::template_digest(&world.observation.spec.template);
+            let template = countersign_core::provenance::digest::template_digest(
+                &world.observation.spec.template,
+            );
             assert_eq!(change.template_digest, template, "v3 is under way");
             assert_eq!(
                 change.step, 0,

@@ -655,7 +655,7 @@ proptest! {
         let mut traffic = steady(500.0, 0.0, 0.0);
         let rests = world.run(after(DAYS), &mut traffic, |observation| {
             let last = observation.status.stable.as_ref().map(|it| it.template_digest.clone());
-            let asked = countersign_core::provenance::template_digest(&observation.spec.template);
+            let asked = countersign_core::provenance::digest::template_digest(&observation.spec.template);
             last == Some(asked) && World::at_rest(observation)
         });
         prop_assert!(rests, "{:?}", world.observation.status);

@@ -3,7 +3,7 @@
 //!
 //! To add an assistant, add a row to [`ASSISTANTS`].
 
-use countersign_core::provenance::Agent;
+use countersign_core::provenance::identity::Agent;
 
 use super::visible::item;
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use countersign_core::provenance::{Agent, Contributor, Identity};
+use countersign_core::provenance::Contributor;
+use countersign_core::provenance::identity::{Agent, Identity};
 
 use super::areas::Areas;
 use super::assistants::{Who, who};

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use countersign_api::{GROUP, PROVENANCE_PREFIX};
-use countersign_core::provenance::shown;
+use countersign_core::provenance::shown::shown;
 use serde_json::Value;
 use thiserror::Error;
 use yaml_edit::{Mapping, TextPosition, YamlFile, YamlNode};

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_core::provenance::Agent;
+use countersign_core::provenance::identity::Agent;
 use serde_json::Value;
 
 use super::assistants::model_name;

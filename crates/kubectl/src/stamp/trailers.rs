@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use countersign_core::provenance::Agent;
+use countersign_core::provenance::identity::Agent;
 
 use super::assistants::{Who, model_name, named, who};
 use super::visible::{harmless, identity, item, name_and_address};

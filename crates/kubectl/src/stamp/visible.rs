@@ -1,6 +1,6 @@
 //! What of a foreign text may be shown on a terminal, and what may be written into an annotation.
 
-use countersign_core::provenance::shown;
+use countersign_core::provenance::shown::shown;
 
 /// Longest name or address that is kept of an identity, in characters.
 const LONGEST: usize = 160;
@@ -65,7 +65,7 @@ pub(super) fn name_and_address(text: &str) -> (&str, &str) {
 
 #[cfg(test)]
 mod tests {
-    use countersign_core::provenance::Identity;
+    use countersign_core::provenance::identity::Identity;
 
     use super::*;
     use proptest::prelude::*;

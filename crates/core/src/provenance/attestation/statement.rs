@@ -1,0 +1,209 @@
+//! The statement: what it is about, and what it says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::engine::Engine;
+use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
+use k8s_openapi::jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::provenance::attestation::envelope::{self, STANDARD};
+use crate::provenance::attestation::keys::PrivateKey;
+use crate::provenance::attestation::problem::{
+    self, PAYLOAD_TYPE, PREDICATE_TYPE, Problem, STATEMENT_TYPE, SigningError,
+};
+use crate::provenance::keys::{ANNOTATION, MAX_ATTESTATION};
+use crate::provenance::shown::shown;
+
+/// What an in-toto statement says; fields that are not known here are allowed in it.
+#[derive(Deserialize)]
+pub(super) struct StatementRead {
+    #[serde(rename = "_type")]
+    kind: String,
+    subject: Vec<Subject>,
+    #[serde(rename = "predicateType")]
+    predicate_type: String,
+    predicate: Value,
+}
+
+#[derive(Deserialize)]
+struct Subject {
+    digest: BTreeMap<String, String>,
+}
+
+/// What is said of the subjects. Strict, since an expiry that is misspelt would never come.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Predicate {
+    annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    expires_at: Option<Timestamp>,
+}
+
+impl StatementRead {
+    pub(super) fn of(payload: &[u8]) -> Result<Self, Problem> {
+        let statement: Self =
+            serde_json::from_slice(payload).map_err(|error| no_statement(&error.to_string()))?;
+        if statement.kind != STATEMENT_TYPE {
+            return Err(no_statement(&format!("its type is {}", statement.kind)));
+        }
+        if statement.predicate_type != PREDICATE_TYPE {
+            return Err(Problem::UnknownPredicate {
+                found: shown(&statement.predicate_type),
+            });
+        }
+        Ok(statement)
+    }
+
+    /// Whether this is about the template: about at least one of its images, and about each that
+    /// the stable pods do not run.
+    pub(super) fn covers(&self, template: &PodTemplate, stable: Option<&PodTemplate>) -> Result<(), Problem> {
+        let subjects: BTreeSet<&str> = self
+            .subject
+            .iter()
+            .filter_map(|subject| subject.digest.get("sha256").map(String::as_str))
+            .collect();
+        let running: BTreeSet<&str> = stable
+            .map(PodTemplate::images)
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(digest_of)
+            .collect();
+        let mut about_it = false;
+        let mut other = None;
+        for image in template.images() {
+            let digest = digest_of(image).ok_or_else(|| no_digest(image))?;
+            if subjects.contains(digest) {
+                about_it = true;
+            } else if running.contains(digest) {
+                other.get_or_insert((image, digest));
+            } else {
+                return Err(wrong_digest(image, digest, &subjects));
+            }
+        }
+        match other {
+            _ if about_it => Ok(()),
+            Some((image, digest)) => Err(wrong_digest(image, digest, &subjects)),
+            None => Err(no_digest("")),
+        }
+    }
+
+    pub(super) fn annotations(self, now: Timestamp) -> Result<BTreeMap<String, String>, Problem> {
+        let predicate: Predicate = serde_json::from_value(self.predicate)
+            .map_err(|error| no_statement(&error.to_string()))?;
+        if predicate.annotations.contains_key(ANNOTATION) {
+            return Err(no_statement("it attests an attestation"));
+        }
+        match predicate.expires_at {
+            Some(at) if at <= now => Err(Problem::StatementExpired { at }),
+            _ => Ok(predicate
+                .annotations
+                .into_iter()
+                .map(|(key, value)| (format!("{PROVENANCE_PREFIX}{key}"), value))
+                .collect()),
+        }
+    }
+}
+
+fn no_statement(why: &str) -> Problem {
+    Problem::NoStatement { why: shown(why) }
+}
+
+fn no_digest(image: &str) -> Problem {
+    Problem::NoDigest {
+        image: shown(image),
+    }
+}
+
+fn wrong_digest(image: &str, digest: &str, subjects: &BTreeSet<&str>) -> Problem {
+    let short = |digest: &str| digest.chars().take(12).collect::<String>();
+    let subjects: Vec<_> = subjects.iter().map(|subject| short(subject)).collect();
+    let name = image.split_once('@').map_or(image, |(name, _)| name);
+    Problem::WrongDigest {
+        image: shown(name),
+        digest: short(digest),
+        subjects: problem::listed(subjects.iter().map(String::as_str)),
+    }
+}
+
+/// The SHA-256, in hexadecimal, by which a reference names its image: the part after
+/// `name@sha256:`, or after `sha256:` alone.
+fn digest_of(image: &str) -> Option<&str> {
+    let digest = image.rsplit_once('@').map_or(image, |(_, digest)| digest);
+    let hexadecimal = digest.strip_prefix("sha256:")?;
+    let is_one = hexadecimal.len() == 64
+        && hexadecimal
+            .bytes()
+            .all(|it| it.is_ascii_digit() || (b'a'..=b'f').contains(&it));
+    is_one.then_some(hexadecimal)
+}
+
+/// A statement of images that can be signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement(pub(super) String);
+
+impl Statement {
+    /// That these annotations are the provenance of these images, each named by digest
+    /// (`name@sha256:…`). Of the annotations those under the provenance prefix are taken, but for an
+    /// earlier attestation.
+    pub fn of(
+        images: &[&str],
+        annotations: &BTreeMap<String, String>,
+        expires_at: Option<Timestamp>,
+    ) -> Result<Self, SigningError> {
+        if images.is_empty() {
+            return Err(SigningError::NoImage);
+        }
+        let subject: Vec<Value> = images
+            .iter()
+            .map(|image| subject(image))
+            .collect::<Result<_, _>>()?;
+        let own: BTreeMap<&str, &str> = annotations
+            .iter()
+            .filter_map(|(key, value)| Some((key.strip_prefix(PROVENANCE_PREFIX)?, value.as_str())))
+            .filter(|(key, _)| *key != ANNOTATION)
+            .collect();
+        let mut predicate = json!({ "annotations": own });
+        if let (Some(at), Some(members)) = (expires_at, predicate.as_object_mut()) {
+            members.insert("expiresAt".into(), at.to_string().into());
+        }
+        let statement = json!({
+            "_type": STATEMENT_TYPE,
+            "subject": subject,
+            "predicateType": PREDICATE_TYPE,
+            "predicate": predicate,
+        });
+        Ok(Self(statement.to_string()))
+    }
+
+    /// The value of the annotation `attestation`: an envelope in base64, signed by a private key in
+    /// PKCS#8 PEM (ECDSA P-256 or Ed25519). The key id should be the key's name in the policies. The
+    /// same statement and key always give the same value.
+    pub fn sign(&self, private_key_pem: &str, keyid: &str) -> Result<String, SigningError> {
+        let key = PrivateKey::read(private_key_pem)?;
+        let message = envelope::pre_authentication_encoding(PAYLOAD_TYPE, self.0.as_bytes());
+        let envelope = json!({
+            "payloadType": PAYLOAD_TYPE,
+            "payload": STANDARD.encode(&self.0),
+            "signatures": [{ "keyid": keyid, "sig": STANDARD.encode(key.sign(&message)) }],
+        });
+        let signed = STANDARD.encode(envelope.to_string());
+        if signed.len() > MAX_ATTESTATION {
+            let length = signed.len();
+            return Err(SigningError::TooLong { length });
+        }
+        Ok(signed)
+    }
+}
+
+fn subject(image: &str) -> Result<Value, SigningError> {
+    let digest = digest_of(image).ok_or_else(|| SigningError::NoDigest {
+        image: shown(image),
+    })?;
+    let digest = json!({ "sha256": digest });
+    Ok(match image.split_once('@') {
+        Some((name, _)) => json!({ "name": name, "digest": digest }),
+        None => json!({ "digest": digest }),
+    })
+}

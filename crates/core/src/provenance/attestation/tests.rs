@@ -1,0 +1,544 @@
+use std::collections::BTreeMap;
+
+use base64::engine::Engine;
+use countersign_api::policy::{Trust, TrustedKey};
+use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::provenance::attestation::envelope::{STANDARD, URL_SAFE, pre_authentication_encoding};
+use crate::provenance::attestation::keys::PrivateKey;
+use crate::provenance::attestation::keys::public_key_pem;
+use crate::provenance::attestation::problem::{PAYLOAD_TYPE, Problem, SigningError};
+use crate::provenance::attestation::statement::Statement;
+use crate::provenance::attestation::{due, verify};
+use crate::provenance::keys::MAX_ATTESTATION;
+use crate::provenance::shown::shown;
+
+// Keys and signatures that OpenSSL 3.0 made (`openssl genpkey`, `openssl pkeyutl -sign -rawin`
+// and `openssl dgst -sha256 -sign`) for these tests alone.
+const ED25519_PRIVATE: &str = "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIKC/upcHwprQPZ/md9B50ATU5benfIgaTYS6hHhpNYqD
+-----END PRIVATE KEY-----
+";
+const ED25519_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAuw6iZ4Nu+R2pau8BQYcMDVZjJDIbnkLh54MGZLWILNs=
+-----END PUBLIC KEY-----
+";
+const P256_PRIVATE: &str = "-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgjGvczICBMlr2AykC
+Jq43SNtc41q41NEiURK9ehd2ZA2hRANCAARSX8IRLWCFkugKauWwZZsmh9P6g/vV
+vqONvj0XKj12pLoveTkmp2gr8rREVdPCn7S9gHBE9rjMijn/tS7alIAM
+-----END PRIVATE KEY-----
+";
+const P256_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEUl/CES1ghZLoCmrlsGWbJofT+oP7
+1b6jjb49Fyo9dqS6L3k5JqdoK/K0RFXTwp+0vYBwRPa4zIo5/7Uu2pSADA==
+-----END PUBLIC KEY-----
+";
+const P256_IN_SEC1: &str = "-----BEGIN EC PRIVATE KEY-----
+MHcCAQEEIDRi6E+VTZyGEouA2ehhCggEsM89J+PuEHA7/GY4Q55JoAoGCCqGSM49
+AwEHoUQDQgAE61wGHpwxae6WkdOUCCM0HxGglg+CyAkqySLi3KgayfzpAyqfA6zZ
+NbDBVisB8sIlG8Lrx7FLDWOB5NfHSPGiSw==
+-----END EC PRIVATE KEY-----
+";
+const PAYLOAD: &str = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"registry.example/shop","digest":{"sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}}],"predicateType":"https://countersign.dev/provenance/v1","predicate":{"annotations":{"authors":"jane","contributor":"human"},"expiresAt":"2027-01-01T00:00:00Z"}}"#;
+const ED25519_SIGNATURE: &str =
+    "nl+i29HSk1eTfRxLzoy5qLvvguuQs8ufyH4FrvlMFXQCxaG3zoWEpsBh8C5Pk/vzc3tmDRK74Y1Z/UCIlH5AAg==";
+const P256_SIGNATURE: &str = "MEQCIA5QE3H5doMPCdTVA8isRrE61tr3vADdKMKU+RbUZ5/MAiAiapM/KrnZzOnTrR5dw7zHeQ4Taoy+DPX+NPT92Dh57A==";
+
+fn now() -> Timestamp {
+    "2026-11-24T12:00:00Z".parse().unwrap()
+}
+
+fn digest(of: char) -> String {
+    of.to_string().repeat(64)
+}
+
+fn pinned(name: &str, of: char) -> String {
+    format!("registry.example/{name}@sha256:{}", digest(of))
+}
+
+fn template(images: &[&str]) -> PodTemplate {
+    let containers: Vec<_> = images.iter().map(|it| json!({ "image": it })).collect();
+    PodTemplate(json!({ "spec": { "containers": containers } }))
+}
+
+fn shop() -> PodTemplate {
+    template(&[&pinned("shop", 'a')])
+}
+
+fn key(name: &str, pem: &str) -> TrustedKey {
+    TrustedKey {
+        name: name.into(),
+        public_key: pem.into(),
+        not_after: None,
+    }
+}
+
+fn ed25519() -> TrustedKey {
+    key("ed", ED25519_PUBLIC)
+}
+
+fn p256() -> TrustedKey {
+    key("ec", P256_PUBLIC)
+}
+
+/// An envelope in JSON, put together without the code under test.
+fn envelope(payload: &str, signatures: &[(&str, &str)]) -> String {
+    let signatures: Vec<_> = signatures
+        .iter()
+        .map(|(keyid, sig)| json!({ "keyid": keyid, "sig": sig }))
+        .collect();
+    json!({
+        "payloadType": "application/vnd.in-toto+json",
+        "payload": STANDARD.encode(payload),
+        "signatures": signatures,
+    })
+    .to_string()
+}
+
+fn by_openssl() -> String {
+    envelope(PAYLOAD, &[("ed", ED25519_SIGNATURE)])
+}
+
+fn annotations(of: &[(&str, &str)]) -> BTreeMap<String, String> {
+    of.iter()
+        .map(|(key, value)| (format!("{PROVENANCE_PREFIX}{key}"), (*value).to_owned()))
+        .collect()
+}
+
+fn attested() -> BTreeMap<String, String> {
+    annotations(&[("authors", "jane"), ("contributor", "human")])
+}
+
+fn signed(payload: &Value) -> String {
+    Statement(payload.to_string())
+        .sign(ED25519_PRIVATE, "ed")
+        .unwrap()
+}
+
+fn statement_but(pointer: &str, value: Value) -> Value {
+    let mut statement: Value = serde_json::from_str(PAYLOAD).unwrap();
+    *statement.pointer_mut(pointer).unwrap() = value;
+    statement
+}
+
+fn verify_at(
+    envelope: &str,
+    template: &PodTemplate,
+    keys: &[Vec<TrustedKey>],
+) -> Result<BTreeMap<String, String>, Problem> {
+    verify(envelope, template, None, keys, now())
+}
+
+fn problem(envelope: &str) -> Problem {
+    verify_at(envelope, &shop(), &[vec![ed25519()]]).unwrap_err()
+}
+
+#[test]
+fn the_encoding_is_that_of_the_protocol() {
+    // The example of the DSSE protocol's text.
+    assert_eq!(
+        pre_authentication_encoding("http://example.com/HelloWorld", b"hello world"),
+        b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+    );
+    let message = pre_authentication_encoding(PAYLOAD_TYPE, "ü".as_bytes());
+    assert_eq!(
+        message,
+        "DSSEv1 28 application/vnd.in-toto+json 2 ü".as_bytes()
+    );
+}
+
+#[test]
+fn what_openssl_signed_is_believed() {
+    let with_ed25519 = by_openssl();
+    let with_p256 = envelope(PAYLOAD, &[("ec", P256_SIGNATURE)]);
+    for (json, key) in [(with_ed25519, ed25519()), (with_p256, p256())] {
+        let keys = [vec![key]];
+        let url_safe = URL_SAFE.encode(&json);
+        let unpadded = STANDARD.encode(&json).trim_end_matches('=').to_owned();
+        for form in [STANDARD.encode(&json), url_safe, unpadded, json] {
+            assert_eq!(verify_at(&form, &shop(), &keys), Ok(attested()), "{form}");
+        }
+    }
+}
+
+#[test]
+fn a_key_id_is_a_hint_and_no_more() {
+    let keys = [vec![p256(), ed25519()]];
+    for id in ["ed", "ec", "", "\u{1b}[2K"] {
+        let envelope = envelope(PAYLOAD, &[(id, ED25519_SIGNATURE)]);
+        assert_eq!(verify_at(&envelope, &shop(), &keys), Ok(attested()), "{id}");
+    }
+    let without = by_openssl().replace(r#""keyid":"ed","#, "");
+    assert_eq!(verify_at(&without, &shop(), &keys), Ok(attested()));
+}
+
+#[test]
+fn one_key_of_each_policy_must_have_signed() {
+    let one = by_openssl();
+    let both = envelope(
+        PAYLOAD,
+        &[("ed", ED25519_SIGNATURE), ("ec", P256_SIGNATURE)],
+    );
+    let (either, each) = ([vec![p256(), ed25519()]], [vec![p256()], vec![ed25519()]]);
+    assert!(verify_at(&one, &shop(), &either).is_ok());
+    assert!(verify_at(&both, &shop(), &each).is_ok());
+    assert_eq!(
+        verify_at(&one, &shop(), &each),
+        Err(Problem::UnknownKey {
+            found: "`ed`".into(),
+            trusted: "`ec`".into()
+        })
+    );
+    assert_eq!(verify_at(&one, &shop(), &[]), Err(Problem::NoKeys));
+    assert!(verify_at(&one, &shop(), &[vec![], vec![ed25519()]]).is_err());
+}
+
+#[test]
+fn a_key_is_believed_until_it_expires() {
+    let until = |at: &str| TrustedKey {
+        not_after: Some(Time(at.parse().unwrap())),
+        ..ed25519()
+    };
+    let with = |keys: Vec<TrustedKey>| verify_at(&by_openssl(), &shop(), &[keys]);
+    assert!(with(vec![until("2026-11-24T12:00:01Z")]).is_ok());
+    let expired = with(vec![until("2026-11-24T12:00:00Z"), p256()]).unwrap_err();
+    assert!(
+        expired
+            .to_string()
+            .contains("key `ed`, which expired at 2026-11-24T12:00:00Z"),
+        "{expired}"
+    );
+    assert!(
+        with(vec![until("2026-01-01T00:00:00Z"), ed25519()]).is_ok(),
+        "the same key under a name that is still believed"
+    );
+}
+
+#[test]
+fn a_changed_payload_or_signature_is_a_bad_signature() {
+    let forged = PAYLOAD.replace("jane", "mary");
+    let other = STANDARD.encode([7_u8; 64]);
+    let in_raw_form = STANDARD.encode([1_u8; 64]);
+    for envelope in [
+        envelope(&forged, &[("ed", ED25519_SIGNATURE)]),
+        envelope(&forged, &[("", ED25519_SIGNATURE)]),
+        envelope(PAYLOAD, &[("ed", &other)]),
+        envelope(PAYLOAD, &[("ed", P256_SIGNATURE)]),
+        envelope(PAYLOAD, &[("ed", "")]),
+        envelope(PAYLOAD, &[("ed", "%")]),
+        envelope(PAYLOAD, &[("other", &in_raw_form), ("ed", &in_raw_form)]),
+    ] {
+        let keys = "`ed`".to_owned();
+        assert_eq!(problem(&envelope), Problem::BadSignature { keys });
+    }
+    let unsigned = envelope(PAYLOAD, &[]);
+    assert!(
+        problem(&unsigned).to_string().contains("signed by nobody"),
+        "{}",
+        problem(&unsigned)
+    );
+}
+
+#[test]
+fn a_key_that_cannot_be_read_is_named() {
+    for pem in ["", "garbage", ED25519_PRIVATE, P256_PRIVATE] {
+        let found = verify_at(&by_openssl(), &shop(), &[vec![key("ci", pem)]]);
+        assert_eq!(found, Err(Problem::UnreadableKey { key: "ci".into() }));
+        let beside = [vec![key("ci", pem), ed25519()]];
+        assert!(verify_at(&by_openssl(), &shop(), &beside).is_ok());
+    }
+    let in_yaml = ED25519_PUBLIC.replace('\n', "\r\n") + "\n";
+    assert!(verify_at(&by_openssl(), &shop(), &[vec![key("ci", &in_yaml)]]).is_ok());
+}
+
+#[test]
+fn what_is_no_envelope_is_refused() {
+    for garbage in [
+        "",
+        "{",
+        "{}",
+        "e30=",
+        "not base64!",
+        "[]",
+        "null",
+        "bnVsbA==",
+    ] {
+        let found = problem(garbage);
+        assert!(
+            matches!(found, Problem::NoEnvelope { .. }),
+            "{garbage}: {found}"
+        );
+    }
+    let length = MAX_ATTESTATION + 1;
+    assert_eq!(problem(&"A".repeat(length)), Problem::TooLong { length });
+    let nested = "[".repeat(MAX_ATTESTATION);
+    assert!(matches!(problem(&nested), Problem::NoEnvelope { .. }));
+    let many = envelope(PAYLOAD, &[("ed", ED25519_SIGNATURE); 9]);
+    assert_eq!(problem(&many), Problem::TooManySignatures { count: 9 });
+    let found = problem(&by_openssl().replace("in-toto", "other"));
+    assert!(found.to_string().contains("vnd.other+json"), "{found}");
+}
+
+#[test]
+fn only_a_statement_of_provenance_is_believed() {
+    let predicate = signed(&statement_but(
+        "/predicateType",
+        json!("https://slsa.dev/provenance/v1"),
+    ));
+    assert_eq!(
+        problem(&predicate),
+        Problem::UnknownPredicate {
+            found: "https://slsa.dev/provenance/v1".into()
+        }
+    );
+    for (pointer, value) in [
+        ("/_type", json!("https://in-toto.io/Statement/v0.1")),
+        ("/subject", json!("shop")),
+        ("/predicate", json!([])),
+        ("/predicate/annotations", json!({ "lines-added": 1 })),
+        ("/predicate/annotations", json!({ "attestation": "e30=" })),
+        ("/predicate/expiresAt", json!("tomorrow")),
+        (
+            "/predicate",
+            json!({ "annotations": {}, "expires": "2020-01-01T00:00:00Z" }),
+        ),
+    ] {
+        let found = problem(&signed(&statement_but(pointer, value)));
+        assert!(
+            matches!(found, Problem::NoStatement { .. }),
+            "{pointer}: {found}"
+        );
+    }
+    assert!(matches!(
+        problem(&signed(&json!("text"))),
+        Problem::NoStatement { .. }
+    ));
+}
+
+#[test]
+fn a_statement_is_believed_until_it_expires() {
+    let at = |time: &str| {
+        let envelope = by_openssl();
+        verify(
+            &envelope,
+            &shop(),
+            None,
+            &[vec![ed25519()]],
+            time.parse().unwrap(),
+        )
+    };
+    assert!(at("2026-12-31T23:59:59Z").is_ok());
+    let expired = at("2027-01-01T00:00:00Z").unwrap_err();
+    assert_eq!(
+        expired.to_string(),
+        "it expired at 2027-01-01T00:00:00Z: have CI sign it anew"
+    );
+}
+
+#[test]
+fn it_is_about_the_images_that_the_change_brings_in() {
+    let (shop, old) = (pinned("shop", 'a'), pinned("shop", 'b'));
+    let (proxy, other) = (pinned("proxy", 'c'), pinned("other", 'a'));
+    let found = |images: &[&str], stable: Option<&[&str]>| {
+        let stable = stable.map(template);
+        let keys = [vec![ed25519()]];
+        verify(
+            &by_openssl(),
+            &template(images),
+            stable.as_ref(),
+            &keys,
+            now(),
+        )
+        .map(|_| ())
+        .map_err(|problem| problem.to_string())
+    };
+    assert_eq!(found(&[&shop], None), Ok(()));
+    assert_eq!(found(&[&shop, &proxy], Some(&[&old, &proxy])), Ok(()));
+    assert_eq!(found(&[&shop, &proxy], Some(&[&shop, &proxy])), Ok(()));
+    assert_eq!(
+        found(&[&other], None),
+        Ok(()),
+        "the name of a mirror is no matter"
+    );
+
+    let wrong = found(&[&old], None).unwrap_err();
+    for part in ["`aaaaaaaaaaaa`", "`registry.example/shop`", "bbbbbbbbbbbb"] {
+        assert!(wrong.contains(part), "{wrong}");
+    }
+    let smuggled = found(&[&shop, &pinned("evil", 'e')], Some(&[&shop, &proxy]));
+    assert!(smuggled.unwrap_err().contains("`registry.example/evil`"));
+    let first = found(&[&shop, &proxy], None).unwrap_err();
+    assert!(first.contains("`registry.example/proxy`"), "{first}");
+    let of_another_change = found(&[&proxy], Some(&[&proxy])).unwrap_err();
+    assert!(of_another_change.contains("cccccccccccc"));
+}
+
+#[test]
+fn an_image_that_is_not_pinned_may_be_any() {
+    let upper = pinned("shop", 'A');
+    for tag in [
+        "shop:1.4.2",
+        "shop",
+        "",
+        "shop@sha256:aa",
+        &upper,
+        "shop@sha512:aa",
+    ] {
+        for images in [vec![tag], vec![&pinned("shop", 'a'), tag]] {
+            let stable = template(&images);
+            let keys = [vec![ed25519()]];
+            let found = verify(
+                &by_openssl(),
+                &template(&images),
+                Some(&stable),
+                &keys,
+                now(),
+            );
+            let image = shown(tag);
+            assert_eq!(found, Err(Problem::NoDigest { image }), "{images:?}");
+        }
+    }
+    let keys = [vec![ed25519()]];
+    let found = verify_at(&by_openssl(), &PodTemplate(json!({})), &keys);
+    assert!(matches!(found, Err(Problem::NoDigest { .. })));
+    let init = PodTemplate(json!({ "spec": {
+            "containers": [{ "image": pinned("shop", 'a') }],
+            "initContainers": [{ "image": pinned("init", 'e') }],
+        } }));
+    assert!(matches!(
+        verify_at(&by_openssl(), &init, &keys),
+        Err(Problem::WrongDigest { .. })
+    ));
+}
+
+#[test]
+fn what_is_signed_here_is_what_is_believed() {
+    let image = pinned("shop", 'a');
+    let mut given = annotations(&[("tests", "PASSED"), ("attestation", "e30=")]);
+    given.insert("other/key".into(), "no".into());
+    let expires = Some("2027-01-01T00:00:00Z".parse().unwrap());
+    let statement = Statement::of(&[&image, &pinned("init", 'b')], &given, expires).unwrap();
+    for (private, key) in [(ED25519_PRIVATE, ed25519()), (P256_PRIVATE, p256())] {
+        assert_eq!(public_key_pem(private).as_ref(), Ok(&key.public_key));
+        let envelope = statement.sign(private, "ci").unwrap();
+        assert_eq!(
+            envelope,
+            statement.sign(private, "ci").unwrap(),
+            "deterministic"
+        );
+        let both = template(&[&image, &pinned("init", 'b')]);
+        let expected = annotations(&[("tests", "PASSED")]);
+        assert_eq!(verify_at(&envelope, &both, &[vec![key]]), Ok(expected));
+    }
+    let bare = Statement::of(&[&format!("sha256:{}", digest('a'))], &given, None).unwrap();
+    let envelope = bare.sign(ED25519_PRIVATE, "ed").unwrap();
+    assert!(verify_at(&envelope, &shop(), &[vec![ed25519()]]).is_ok());
+}
+
+#[test]
+fn signatures_are_those_of_the_standards() {
+    let message = pre_authentication_encoding(PAYLOAD_TYPE, PAYLOAD.as_bytes());
+    let signature = PrivateKey::read(ED25519_PRIVATE).unwrap().sign(&message);
+    assert_eq!(STANDARD.encode(signature), ED25519_SIGNATURE);
+}
+
+#[test]
+fn what_cannot_be_signed_says_why() {
+    let image = pinned("shop", 'a');
+    let none = BTreeMap::new();
+    assert_eq!(Statement::of(&[], &none, None), Err(SigningError::NoImage));
+    let tag = Statement::of(&[&image, "shop:1"], &none, None).unwrap_err();
+    assert!(tag.to_string().contains("`shop:1`"), "{tag}");
+    let statement = Statement::of(&[&image], &none, None).unwrap();
+    for pem in ["", "garbage", ED25519_PUBLIC, P256_IN_SEC1] {
+        assert_eq!(
+            statement.sign(pem, "ci"),
+            Err(SigningError::UnreadableKey),
+            "{pem}"
+        );
+        assert_eq!(public_key_pem(pem), Err(SigningError::UnreadableKey));
+    }
+    let long = annotations(&[("authors", &"x".repeat(MAX_ATTESTATION))]);
+    let long = Statement::of(&[&image], &long, None).unwrap();
+    assert!(matches!(
+        long.sign(ED25519_PRIVATE, "ci"),
+        Err(SigningError::TooLong { .. })
+    ));
+}
+
+#[test]
+fn it_is_read_where_a_policy_names_keys_and_demanded_where_only_it_is_believed() {
+    let mut effective = crate::policy::effective(&[]);
+    let (with, without) = (annotations(&[("attestation", " e30= ")]), attested());
+    assert_eq!(
+        due(&with, &effective),
+        Ok(None),
+        "no key: carried, not read"
+    );
+    effective.trust = Trust::Attested;
+    assert_eq!(due(&with, &effective), Err(Problem::NoKeys));
+    effective.keys = vec![vec![ed25519()]];
+    assert_eq!(due(&with, &effective), Ok(Some("e30=")));
+    assert_eq!(due(&without, &effective), Err(Problem::Missing));
+    effective.trust = Trust::Declared;
+    assert_eq!(due(&with, &effective), Ok(Some("e30=")));
+    assert_eq!(due(&without, &effective), Ok(None));
+}
+
+fn flipped(text: &str, byte: usize, bit: u8) -> Option<String> {
+    let mut bytes = text.as_bytes().to_vec();
+    let byte = byte % bytes.len();
+    bytes[byte] ^= 1 << bit;
+    String::from_utf8(bytes).ok()
+}
+
+proptest! {
+    #[test]
+    fn no_flipped_bit_attests_anything_else(byte in any::<usize>(), bit in 0..8_u8) {
+        for key in [("ed", ED25519_SIGNATURE, ed25519()), ("ec", P256_SIGNATURE, p256())] {
+            let json = envelope(PAYLOAD, &[(key.0, key.1)]);
+            for form in [STANDARD.encode(&json), json] {
+                let Some(form) = flipped(&form, byte, bit) else { continue };
+                if let Ok(found) = verify_at(&form, &shop(), &[vec![key.2.clone()]]) {
+                    prop_assert_eq!(found, attested());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_flipped_bit_of_the_payload_attests_anything(byte in any::<usize>(), bit in 0..7_u8) {
+        let payload = flipped(PAYLOAD, byte, bit).unwrap();
+        let forged = envelope(&payload, &[("ed", ED25519_SIGNATURE), ("ec", P256_SIGNATURE)]);
+        prop_assert!(verify_at(&forged, &shop(), &[vec![ed25519(), p256()]]).is_err());
+    }
+
+    #[test]
+    fn any_text_is_refused_without_a_panic(
+        text in prop_oneof![".{0,80}", "[A-Za-z0-9+/=]{0,80}", "[{}\\[\\]\":,a-z0-9]{0,80}"],
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let keys = [vec![ed25519(), p256()]];
+        for text in [text.clone(), STANDARD.encode(&bytes), String::from_utf8_lossy(&bytes).into()] {
+            prop_assert!(verify_at(&text, &shop(), &keys).is_err());
+        }
+        let unsigned = envelope(&text, &[(&text, &text), ("ed", &STANDARD.encode(&bytes))]);
+        prop_assert!(verify_at(&unsigned, &shop(), &keys).is_err());
+    }
+
+    #[test]
+    fn any_signed_payload_is_read_without_a_panic(
+        text in prop_oneof![".{0,80}", "[{}\\[\\]\":,a-z0-9]{0,80}"],
+        images in proptest::collection::vec(".{0,80}", 0..4),
+    ) {
+        let envelope = Statement(text.clone()).sign(P256_PRIVATE, &text).unwrap();
+        let images: Vec<&str> = images.iter().map(String::as_str).collect();
+        prop_assert!(verify_at(&envelope, &template(&images), &[vec![p256()]]).is_err());
+        let _ = (Statement::of(&images, &BTreeMap::new(), None), public_key_pem(&text));
+    }
+}

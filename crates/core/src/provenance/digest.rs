@@ -1,0 +1,126 @@
+//! What identifies a change.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// SHA-256, in hexadecimal, of a change: its template and its provenance, both in canonical form.
+#[must_use]
+pub fn change_digest(template: &PodTemplate, annotations: &BTreeMap<String, String>) -> String {
+    let own = annotations
+        .iter()
+        .filter(|(key, _)| key.starts_with(PROVENANCE_PREFIX));
+    let provenance: serde_json::Map<_, _> = own
+        .map(|(key, value)| (key.clone(), Value::String(value.clone())))
+        .collect();
+    let mut text = String::from(r#"{"provenance":"#);
+    write_canonical(&Value::Object(provenance), &mut text);
+    text.push_str(r#","template":"#);
+    text.push_str(&canonical(template));
+    text.push('}');
+    hexadecimal(&Sha256::digest(text))
+}
+
+/// SHA-256, in hexadecimal, of a template in canonical form.
+#[must_use]
+pub fn template_digest(template: &PodTemplate) -> String {
+    hexadecimal(&Sha256::digest(canonical(template)))
+}
+
+/// Ten characters that name a template, fit for a label and a DNS name.
+///
+/// They are drawn from Kubernetes' alphabet of 27 without vowels, so that they form no word. A
+/// collision count above zero gives another name to the same template.
+#[must_use]
+pub fn pod_template_hash(template: &PodTemplate, collision_count: i32) -> String {
+    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+    let hash = Sha256::digest(format!("{collision_count}\n{}", canonical(template)));
+    let mut number = hash
+        .iter()
+        .take(8)
+        .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    let mut name = String::new();
+    for _ in 0..10 {
+        let index = usize::try_from(number % 27).unwrap_or_default();
+        name.extend(ALPHABET.get(index).copied().map(char::from));
+        number /= 27;
+    }
+    name
+}
+
+/// A template as text that depends on nothing but its content.
+///
+/// Members of objects are in the byte order of their keys; members that are null are left out, and
+/// so is an empty `creationTimestamp`, which Go's types write where nobody set one; lists keep their
+/// order; there is no space between tokens; strings and numbers are as `serde_json` writes them, so
+/// `1` and `1.0` are two numbers. A container's port without a protocol is one of `TCP`, as earlier
+/// definitions stored it. Nothing else is left out or filled in: a field that this build does not know
+/// counts like any other.
+#[must_use]
+pub fn canonical(template: &PodTemplate) -> String {
+    let mut text = String::new();
+    let mut template = template.0.clone();
+    fill_in_protocols(&mut template);
+    write_canonical(&template, &mut text);
+    text
+}
+
+fn fill_in_protocols(template: &mut Value) {
+    for list in ["containers", "initContainers", "ephemeralContainers"] {
+        let containers = template.pointer_mut(&format!("/spec/{list}"));
+        let containers = containers.and_then(Value::as_array_mut);
+        let ports = containers
+            .into_iter()
+            .flatten()
+            .filter_map(|it| it.get_mut("ports")?.as_array_mut());
+        for port in ports.flatten().filter_map(Value::as_object_mut) {
+            let protocol = port.entry("protocol").or_insert(Value::Null);
+            if protocol.is_null() {
+                *protocol = "TCP".into();
+            }
+        }
+    }
+}
+
+fn write_canonical(value: &Value, text: &mut String) {
+    match value {
+        Value::Object(members) => {
+            // Sorted here, since some crate may switch on serde_json's insertion order.
+            let members: BTreeMap<_, _> = members
+                .iter()
+                .filter(|(key, value)| {
+                    let unset = *key == "creationTimestamp" && value.as_str() == Some("");
+                    !unset && !value.is_null()
+                })
+                .collect();
+            text.push('{');
+            for (index, (key, value)) in members.into_iter().enumerate() {
+                text.push_str(if index == 0 { "" } else { "," });
+                text.push_str(&Value::from(key.as_str()).to_string());
+                text.push(':');
+                write_canonical(value, text);
+            }
+            text.push('}');
+        }
+        Value::Array(items) => {
+            text.push('[');
+            for (index, item) in items.iter().enumerate() {
+                text.push_str(if index == 0 { "" } else { "," });
+                write_canonical(item, text);
+            }
+            text.push(']');
+        }
+        scalar => text.push_str(&scalar.to_string()),
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

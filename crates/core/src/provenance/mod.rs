@@ -1,0 +1,432 @@
+//! Where a change comes from, as its annotations declare it, and what identifies the change.
+//!
+//! Owns the reading of the annotations, the rule for what an independent review is, and the three
+//! hashes. Start with [`Provenance::read`].
+//!
+//! Invariant: nothing in an annotation is an error that stops anything. What cannot be read is a
+//! [`Problem`](crate::provenance::problem::Problem) and counts as unknown, and an unknown answer weighs more than any declared one.
+
+pub mod annotations;
+pub mod attestation;
+pub mod digest;
+pub mod identity;
+pub mod keys;
+pub mod problem;
+pub mod shown;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
+
+use crate::provenance::annotations::Reader;
+use crate::provenance::identity::{Agent, Identity};
+use crate::provenance::keys::{KEYS, MAX_PROBLEMS, MAX_TOTAL, SUBJECT_KEYS};
+use crate::provenance::problem::Problem;
+
+/// What the annotations declare of one change. What is not declared, or cannot be read, is `None`
+/// or empty.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Provenance {
+    /// Whether there is any, and whether it can be used.
+    pub state: State,
+    /// Who wrote the change.
+    pub contributor: Option<Contributor>,
+    /// Percent of the changed lines that an AI wrote, from 0 to 100.
+    pub ai_share: Option<f64>,
+    /// The AI tools that took part.
+    pub agents: Vec<Agent>,
+    /// The people who drove the AI.
+    pub human_operators: Vec<Identity>,
+    /// Those who wrote the change.
+    pub authors: Vec<Identity>,
+    /// Those who approved the change.
+    pub reviewers: Vec<Identity>,
+    /// The source revision that they approved.
+    pub approved_revision: Option<String>,
+    /// How the tests ended.
+    pub tests: Option<TestResult>,
+    /// Changed files.
+    pub files: Option<u32>,
+    /// Changed lines: added and deleted ones together.
+    pub lines: Option<u32>,
+    /// Subsystems that the change touches.
+    pub subsystems: Option<u32>,
+    /// Areas that the change touches, in lower case.
+    pub touches: BTreeSet<String>,
+    /// The image that all of this describes.
+    pub image: Option<String>,
+    /// The source revision that is deployed.
+    pub revision: Option<String>,
+    /// The source repository.
+    pub repository: Option<String>,
+    /// An attestation as it is carried; [`attestation`](crate::provenance::attestation) reads it.
+    pub attestation: Option<String>,
+    /// What could not be read, or is not used.
+    pub problems: Vec<Problem>,
+}
+
+/// Whether there is provenance, and whether it can be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// It is declared and can be read.
+    Declared,
+    /// No annotation says anything of the change.
+    #[default]
+    Absent,
+    /// It describes an image that no container of the template uses; all of it counts as unknown.
+    Stale,
+    /// Some of it cannot be read; that part counts as unknown.
+    Malformed,
+    /// It is declared, but must be attested and is not; all of it counts as unknown.
+    Unattested,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Declared => "Declared",
+            Self::Absent => "Absent",
+            Self::Stale => "Stale",
+            Self::Malformed => "Malformed",
+            Self::Unattested => "Unattested",
+        })
+    }
+}
+
+/// Who wrote a change, in the words of Agent Trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Contributor {
+    /// People alone.
+    Human,
+    /// An AI.
+    Ai,
+    /// People and an AI.
+    Mixed,
+    /// It is said to be unknown.
+    Unknown,
+}
+
+impl Contributor {
+    /// The word of the annotation.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Human => "human",
+            Self::Ai => "ai",
+            Self::Mixed => "mixed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// How tests ended, in the words of in-toto's test-result predicate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TestResult {
+    /// All passed.
+    Passed,
+    /// All passed, with warnings.
+    Warned,
+    /// At least one failed.
+    Failed,
+}
+
+/// Whether an independent person reviewed what is deployed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Review {
+    /// This person did.
+    Independent(Identity),
+    /// An independent person reviewed another revision.
+    Stale {
+        /// The revision that was reviewed.
+        approved: String,
+        /// The revision that is deployed.
+        deployed: String,
+    },
+    /// Nobody did, as far as can be told.
+    Missing(&'static str),
+}
+
+impl Provenance {
+    /// What the annotations declare of a change to this template.
+    #[must_use]
+    pub fn read(annotations: &BTreeMap<String, String>, template: &PodTemplate) -> Self {
+        let own: BTreeMap<&str, &str> = annotations
+            .iter()
+            .filter_map(|(key, value)| Some((key.strip_prefix(PROVENANCE_PREFIX)?, value.as_str())))
+            .collect();
+        let length = own.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if length > MAX_TOTAL {
+            let problems = vec![Problem::AllTooLong { length }];
+            return Self {
+                state: State::Malformed,
+                problems,
+                ..Self::default()
+            };
+        }
+        let mut reader = Reader {
+            own: &own,
+            problems: Vec::new(),
+        };
+        let mut read = Self::declared(&mut reader);
+        read.problems = reader.problems;
+        read.refuse_contradictions();
+
+        let says_something = KEYS
+            .iter()
+            .filter(|key| !SUBJECT_KEYS.contains(key))
+            .any(|key| {
+                own.get(key)
+                    .is_some_and(|it| it.contains(|c: char| c != ',' && !c.is_whitespace()))
+            });
+        read.state = match (read.problems.is_empty(), says_something) {
+            (false, _) => State::Malformed,
+            (true, true) => State::Declared,
+            (true, false) => State::Absent,
+        };
+        if let Some(image) = own
+            .get("image")
+            .filter(|image| !describes(image.trim(), template))
+        {
+            read = read.stale(image);
+        }
+        let unknown: Vec<_> = own.keys().filter(|key| !KEYS.contains(key)).collect();
+        if !unknown.is_empty() {
+            let more = if unknown.len() > 4 { ", …" } else { "" };
+            let names: Vec<_> = unknown
+                .iter()
+                .take(4)
+                .map(|key| shown::shown(key))
+                .collect();
+            read.problems.push(Problem::UnknownKeys {
+                names: names.join(", ") + more,
+            });
+        }
+        read
+    }
+
+    /// What is declared of a change, where it leaves something open completed by what is attested;
+    /// and what is attested alone. The problems of both are told by the first.
+    #[must_use]
+    pub fn read_both(
+        declared: &BTreeMap<String, String>,
+        attested: &BTreeMap<String, String>,
+        template: &PodTemplate,
+    ) -> (Self, Self) {
+        let mut all = attested.clone();
+        all.extend(declared.clone());
+        let mut both = Self::read(&all, template);
+        let alone = Self::read(attested, template);
+        both.problems.extend(
+            alone
+                .problems
+                .iter()
+                .map(|problem| Problem::Attested(Box::new(problem.clone()))),
+        );
+        both.problems.truncate(MAX_PROBLEMS);
+        (both, alone)
+    }
+
+    /// The provenance of a change of which nothing is attested: all of it is unknown.
+    #[must_use]
+    pub fn unattested() -> Self {
+        Self {
+            state: State::Unattested,
+            ..Self::default()
+        }
+    }
+
+    /// What is declared, where its attestation is missing or refused.
+    #[must_use]
+    pub fn refused(mut self, why: attestation::problem::Problem) -> Self {
+        use attestation::problem::Problem::{Missing, NoKeys};
+        self.state = match (self.state, &why) {
+            (State::Declared, Missing | NoKeys) => State::Unattested,
+            (state, Missing | NoKeys) | (state @ State::Stale, _) => state,
+            _ => State::Malformed,
+        };
+        // First, so that it is told where a message is cut.
+        self.problems.insert(0, Problem::Attestation(why));
+        self.problems.truncate(MAX_PROBLEMS);
+        self
+    }
+
+    fn declared(reader: &mut Reader<'_>) -> Self {
+        let added = reader.count("lines-added");
+        let deleted = reader.count("lines-deleted");
+        Self {
+            state: State::default(),
+            contributor: reader.word(
+                "contributor",
+                "human, ai, mixed, unknown",
+                &[
+                    ("human", Contributor::Human),
+                    ("ai", Contributor::Ai),
+                    ("mixed", Contributor::Mixed),
+                    ("unknown", Contributor::Unknown),
+                ],
+            ),
+            ai_share: reader.percentage("ai-share"),
+            agents: reader.list("agents").map(identity::agent).collect(),
+            human_operators: reader.list("human-operator").map(Identity::of).collect(),
+            authors: reader.list("authors").map(Identity::of).collect(),
+            reviewers: reader.list("reviewers").map(Identity::of).collect(),
+            approved_revision: reader.scalar("approved-revision").map(ToOwned::to_owned),
+            tests: reader.word(
+                "tests",
+                "PASSED, WARNED, FAILED",
+                &[
+                    ("PASSED", TestResult::Passed),
+                    ("WARNED", TestResult::Warned),
+                    ("FAILED", TestResult::Failed),
+                ],
+            ),
+            files: reader.count("files-changed"),
+            lines: added
+                .zip(deleted)
+                .map(|(added, deleted)| added.saturating_add(deleted)),
+            subsystems: reader.count("subsystems"),
+            touches: reader.list("touches").map(str::to_lowercase).collect(),
+            image: reader.scalar("image").map(ToOwned::to_owned),
+            revision: reader.scalar("revision").map(ToOwned::to_owned),
+            repository: reader.scalar("repository").map(ToOwned::to_owned),
+            attestation: reader.scalar("attestation").map(ToOwned::to_owned),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Of answers that contradict each other none can be believed.
+    fn refuse_contradictions(&mut self) {
+        let contradiction = match (self.contributor, self.ai_share, self.agents.first()) {
+            (Some(Contributor::Human), Some(share), _) if share > 0.0 => {
+                Some(("human", "ai-share", share.to_string()))
+            }
+            (Some(Contributor::Human), _, Some(agent)) => {
+                Some(("human", "agents", shown::shown(&agent.tool)))
+            }
+            (Some(Contributor::Ai), Some(share), _) if share <= 0.0 => {
+                Some(("ai", "ai-share", share.to_string()))
+            }
+            _ => None,
+        };
+        if let Some((contributor, key, value)) = contradiction {
+            self.contributor = None;
+            self.ai_share = None;
+            self.problems.push(Problem::Contradiction {
+                contributor,
+                key,
+                value,
+            });
+        }
+    }
+
+    /// Nothing that is declared of another image counts. Its people are kept, since whoever they
+    /// are, they should not sign their own change off.
+    fn stale(self, image: &str) -> Self {
+        let mut problems = self.problems;
+        problems.push(Problem::OtherImage {
+            image: shown::shown(image),
+        });
+        Self {
+            state: State::Stale,
+            agents: self.agents,
+            human_operators: self.human_operators,
+            authors: self.authors,
+            image: self.image,
+            revision: self.revision,
+            repository: self.repository,
+            attestation: self.attestation,
+            problems,
+            ..Self::default()
+        }
+    }
+
+    /// Whether an independent person reviewed what is deployed (SLSA source level 4).
+    ///
+    /// A review of another revision is none. An agent is no person. Neither an author nor whoever
+    /// drove the AI reviews anything but their own change, so both must be named: otherwise nobody
+    /// can tell that the reviewer is someone else.
+    #[must_use]
+    pub fn review(&self) -> Review {
+        if self.reviewers.is_empty() {
+            return Review::Missing("no reviewer is named");
+        }
+        if self.authors.is_empty() {
+            return Review::Missing("the authors are not named, so a reviewer may be one of them");
+        }
+        // People alone wrote a human change: whoever is named as operator drove nothing in it.
+        let operators = match self.contributor {
+            Some(Contributor::Human) => None,
+            _ => Some(&self.human_operators),
+        };
+        if operators.is_some_and(|operators| !self.a_person_is_among(operators)) {
+            return Review::Missing(
+                "the person who drove the AI is not named, so a reviewer may be that person",
+            );
+        }
+        let own = || self.authors.iter().chain(operators.into_iter().flatten());
+        let Some(reviewer) = self.reviewers.iter().find(|reviewer| {
+            !reviewer.is_agent(&self.agents) && !own().any(|person| person.is(reviewer))
+        }) else {
+            return Review::Missing("every reviewer is an author, the AI's operator or an agent");
+        };
+        match (&self.approved_revision, &self.revision) {
+            (Some(approved), Some(deployed)) if approved == deployed => {
+                Review::Independent(reviewer.clone())
+            }
+            (Some(approved), Some(deployed)) => Review::Stale {
+                approved: approved.clone(),
+                deployed: deployed.clone(),
+            },
+            _ => Review::Missing("the reviewed revision and the deployed one are not both named"),
+        }
+    }
+
+    /// Whether an AI wrote it, for all that is known, and nobody is named who answers for that. An
+    /// unknown contributor may be an AI; of a mixed change an author may have driven it.
+    #[must_use]
+    pub fn is_autonomous(&self) -> bool {
+        let by_people = match self.contributor {
+            _ if self.state == State::Stale => false,
+            Some(Contributor::Human) => true,
+            Some(Contributor::Mixed) => self.a_person_is_among(&self.authors),
+            Some(Contributor::Ai | Contributor::Unknown) | None => false,
+        };
+        !by_people && (self.state == State::Stale || !self.a_person_is_among(&self.human_operators))
+    }
+
+    /// Why the people behind the change cannot be told from others, where that is so.
+    #[must_use]
+    pub fn hidden_people(&self) -> Option<&Problem> {
+        self.problems.iter().find(|problem| match problem {
+            Problem::Invisible { key, .. } | Problem::TooLong { key, .. } => {
+                ["authors", "human-operator"].contains(key)
+            }
+            Problem::AllTooLong { .. } => true,
+            Problem::Attested(problem) => matches!(**problem, Problem::AllTooLong { .. }),
+            _ => false,
+        })
+    }
+
+    fn a_person_is_among(&self, identities: &[Identity]) -> bool {
+        identities
+            .iter()
+            .any(|identity| !identity.is_agent(&self.agents))
+    }
+}
+
+/// Whether a container uses this image, named by reference or by digest.
+fn describes(image: &str, template: &PodTemplate) -> bool {
+    fn digest(reference: &str) -> Option<&str> {
+        let digest = reference
+            .rsplit_once('@')
+            .map_or(reference, |(_, digest)| digest);
+        digest.starts_with("sha256:").then_some(digest)
+    }
+    template.images().into_iter().any(|used| {
+        used == image || digest(image).is_some_and(|described| digest(used) == Some(described))
+    })
+}

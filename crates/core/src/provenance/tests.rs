@@ -1,0 +1,628 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::provenance::attestation::problem;
+use crate::provenance::digest::{change_digest, pod_template_hash, template_digest};
+use crate::provenance::identity::{Agent, Identity};
+use crate::provenance::keys::{KEYS, MAX_ATTESTATION, MAX_PROBLEMS, MAX_VALUE};
+use crate::provenance::problem::Problem;
+use crate::provenance::shown::{is_invisible, shown};
+use crate::provenance::{Contributor, Provenance, Review, State, TestResult};
+
+const IMAGE: &str = "registry.example/shop:1.4.2";
+
+fn template() -> PodTemplate {
+    PodTemplate(json!({
+        "metadata": { "labels": { "app": "shop" } },
+        "spec": { "containers": [{ "name": "web", "image": IMAGE }] },
+    }))
+}
+
+fn annotations(of: &[(&str, &str)]) -> BTreeMap<String, String> {
+    of.iter()
+        .map(|(key, value)| (format!("{PROVENANCE_PREFIX}{key}"), (*value).to_owned()))
+        .collect()
+}
+
+fn read(of: &[(&str, &str)]) -> Provenance {
+    Provenance::read(&annotations(of), &template())
+}
+
+const GOOD: [(&str, &str); 16] = [
+    ("agents", "claude-code anthropic/claude-opus-4, Cursor"),
+    ("ai-share", "62.5"),
+    ("approved-revision", "9f3c2e1"),
+    ("authors", "Jane Doe <jane@example.org>, bob"),
+    ("contributor", "mixed"),
+    ("files-changed", "7"),
+    ("human-operator", "jane@example.org"),
+    ("image", IMAGE),
+    ("lines-added", "300"),
+    ("lines-deleted", "12"),
+    ("repository", "https://git.example/shop"),
+    ("reviewers", "Carol <carol@example.org>"),
+    ("revision", "9f3c2e1"),
+    ("subsystems", "3"),
+    ("tests", "PASSED"),
+    ("touches", "Auth, payments"),
+];
+
+fn good_but(key: &str, value: Option<&str>) -> Provenance {
+    let mut of: Vec<_> = GOOD
+        .into_iter()
+        .filter(|(other, _)| *other != key)
+        .collect();
+    of.extend(value.map(|value| (key, value)));
+    read(&of)
+}
+
+#[test]
+fn every_annotation_is_read() {
+    let read = read(&GOOD);
+    assert_eq!(
+        (read.state, read.problems.as_slice()),
+        (State::Declared, [].as_slice())
+    );
+    assert_eq!(read.contributor, Some(Contributor::Mixed));
+    assert_eq!(read.ai_share, Some(62.5));
+    let model = Some("anthropic/claude-opus-4".to_owned());
+    assert_eq!(
+        read.agents[0],
+        Agent {
+            tool: "claude-code".into(),
+            model
+        }
+    );
+    assert_eq!(
+        read.agents[1],
+        Agent {
+            tool: "Cursor".into(),
+            model: None
+        }
+    );
+    assert_eq!(
+        (read.files, read.lines, read.subsystems),
+        (Some(7), Some(312), Some(3))
+    );
+    assert_eq!(
+        read.touches,
+        ["auth".to_owned(), "payments".to_owned()].into()
+    );
+    assert_eq!(read.tests, Some(TestResult::Passed));
+    assert!(
+        matches!(read.review(), Review::Independent(carol) if carol.to_string().contains("Carol"))
+    );
+    assert!(!read.is_autonomous());
+}
+
+#[test]
+fn an_assisted_by_trailer_names_tool_and_model() {
+    let read = good_but("agents", Some("Claude:claude-3-opus"));
+    assert_eq!(read.agents[0].tool, "Claude");
+    assert_eq!(read.agents[0].model.as_deref(), Some("claude-3-opus"));
+}
+
+#[test]
+fn what_no_annotation_says_is_absent_provenance() {
+    for of in [
+        vec![],
+        vec![
+            ("image", IMAGE),
+            ("revision", "9f3c2e1"),
+            ("repository", "x"),
+            ("attestation", "e30="),
+        ],
+        vec![("authors", " , "), ("touches", "")],
+        vec![("risk", "low")],
+    ] {
+        assert_eq!(read(&of).state, State::Absent, "{of:?}");
+    }
+    let foreign = [("example.org/contributor".to_owned(), "human".to_owned())].into();
+    assert_eq!(
+        Provenance::read(&foreign, &template()),
+        Provenance::default()
+    );
+}
+
+#[test]
+fn garbage_is_a_problem_that_names_the_annotation_and_counts_as_unknown() {
+    let garbage = [
+        ("contributor", "robot"),
+        ("contributor", ""),
+        ("ai-share", "NaN"),
+        ("ai-share", "-1"),
+        ("ai-share", "100.1"),
+        ("ai-share", "1e1"),
+        ("ai-share", "inf"),
+        ("ai-share", "62%"),
+        ("ai-share", "."),
+        ("lines-added", "-5"),
+        ("lines-added", "+5"),
+        ("lines-added", "0x10"),
+        ("lines-added", "1e300"),
+        ("lines-added", "99999999999999999999"),
+        ("lines-added", "1000000001"),
+        ("lines-added", "३"),
+        ("lines-deleted", "3.5"),
+        ("subsystems", "NaN"),
+        ("files-changed", "many"),
+        ("tests", "GREEN"),
+        ("tests", "passed!"),
+        ("authors", "bob\u{200b}"),
+        ("reviewers", "\u{202e}bob"),
+        ("touches", "auth\u{1b}[2K"),
+        ("revision", ""),
+    ];
+    for (key, value) in garbage {
+        let read = good_but(key, Some(value));
+        assert_eq!(read.state, State::Malformed, "{key}={value:?}");
+        assert_eq!(
+            read.problems.len(),
+            1,
+            "{key}={value:?}: {:?}",
+            read.problems
+        );
+        let message = read.problems[0].to_string();
+        assert!(
+            message.contains(&format!("{PROVENANCE_PREFIX}{key} ")),
+            "{message}"
+        );
+        let without = good_but(key, None);
+        let unknown = Provenance {
+            state: State::Malformed,
+            problems: read.problems.clone(),
+            ..without
+        };
+        assert_eq!(read, unknown, "{key}={value:?}");
+    }
+}
+
+#[test]
+fn answers_that_contradict_each_other_are_not_believed() {
+    for (of, key) in [
+        (&[("contributor", "human"), ("ai-share", "80")], "ai-share"),
+        (&[("contributor", "human"), ("agents", "Claude")], "agents"),
+        (&[("contributor", "ai"), ("ai-share", "0")], "ai-share"),
+    ] {
+        let read = read(of);
+        assert_eq!(
+            (read.state, read.contributor, read.ai_share),
+            (State::Malformed, None, None)
+        );
+        assert!(
+            read.problems[0].to_string().contains(key),
+            "{}",
+            read.problems[0]
+        );
+    }
+}
+
+#[test]
+fn a_200_kib_annotation_is_a_problem_and_no_panic() {
+    let huge = "x".repeat(200 * 1024);
+    let read = good_but("attestation", Some(&huge));
+    assert_eq!((read.state, read.lines), (State::Malformed, None));
+    assert!(
+        read.problems[0]
+            .to_string()
+            .contains("shorten them to 65536"),
+        "{}",
+        read.problems[0]
+    );
+    let long = good_but("authors", Some(&"x".repeat(MAX_VALUE + 1)));
+    assert_eq!(
+        (long.state, long.authors.len(), long.lines),
+        (State::Malformed, 0, Some(312))
+    );
+    assert_eq!(
+        long.problems,
+        [Problem::TooLong {
+            key: "authors",
+            length: MAX_VALUE + 1
+        }]
+    );
+}
+
+#[test]
+fn an_attestation_may_be_longer_than_the_others() {
+    let of = |length: usize| good_but("attestation", Some(&"x".repeat(length)));
+    let longest = of(MAX_ATTESTATION);
+    assert_eq!(
+        (longest.state, longest.problems.len()),
+        (State::Declared, 0)
+    );
+    let longer = of(MAX_ATTESTATION + 1);
+    assert_eq!((longer.state, longer.attestation), (State::Malformed, None));
+    assert!(
+        longer.problems[0]
+            .to_string()
+            .contains("has 32769 bytes: shorten it to 32768"),
+        "{}",
+        longer.problems[0]
+    );
+}
+
+#[test]
+fn what_is_attested_completes_what_is_declared() {
+    let both = |declared: &[(&str, &str)], attested: &[(&str, &str)]| {
+        Provenance::read_both(&annotations(declared), &annotations(attested), &template())
+    };
+    let (declared, alone) = both(&[("attestation", "e30=")], &GOOD);
+    assert_eq!(
+        (declared.state, declared.lines),
+        (State::Declared, Some(312))
+    );
+    assert_eq!((alone.state, alone.attestation), (State::Declared, None));
+
+    let (declared, alone) = both(&[("authors", "mallory"), ("tests", "FAILED")], &GOOD);
+    assert_eq!(declared.authors, [Identity::of("mallory")]);
+    assert_eq!(
+        (declared.tests, declared.lines),
+        (Some(TestResult::Failed), Some(312))
+    );
+    assert_eq!(
+        (alone.authors.len(), alone.tests),
+        (2, Some(TestResult::Passed))
+    );
+
+    let (declared, alone) = both(&[("contributor", "human")], &GOOD);
+    assert_eq!(
+        (declared.state, alone.state),
+        (State::Malformed, State::Declared)
+    );
+    assert!(
+        declared.problems[0]
+            .to_string()
+            .contains("correct one of them"),
+        "{}",
+        declared.problems[0]
+    );
+
+    let (declared, alone) = both(&[("tests", "PASSED")], &[("tests", "GREEN")]);
+    assert_eq!(
+        (declared.state, alone.state),
+        (State::Declared, State::Malformed)
+    );
+    assert!(
+        declared.problems[0]
+            .to_string()
+            .starts_with("in the attestation: "),
+        "{}",
+        declared.problems[0]
+    );
+}
+
+#[test]
+fn a_refused_attestation_is_told_first() {
+    use problem::Problem::{Missing, UnknownPredicate};
+    let failed = || UnknownPredicate { found: "x".into() };
+    let state = |of: &[(&str, &str)], why| read(of).refused(why).state;
+    assert_eq!(state(&GOOD, failed()), State::Malformed);
+    assert_eq!(state(&GOOD, Missing), State::Unattested);
+    assert_eq!(state(&[], failed()), State::Malformed);
+    assert_eq!(state(&[], Missing), State::Absent);
+    assert_eq!(state(&[("image", "other")], failed()), State::Stale);
+    assert_eq!(state(&[("tests", "GREEN")], Missing), State::Malformed);
+    let both = read(&[("tests", "GREEN")]).refused(failed());
+    assert_eq!(both.problems.len(), 2);
+    let first = both.problems[0].to_string();
+    assert!(
+        first.starts_with("annotation provenance.countersign.dev/attestation: its predicate"),
+        "{first}"
+    );
+}
+
+#[test]
+fn unknown_keys_are_named_and_ignored() {
+    let read = good_but("ai_share", Some("\u{1b}[31m"));
+    assert_eq!(read.state, State::Declared);
+    let message = read.problems[0].to_string();
+    assert!(
+        message.contains("ai_share") && message.contains("ai-share"),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_is_shown_is_short_and_harmless() {
+    let evil = "\u{1b}[31mred\u{202e}abc\n<script>é";
+    assert_eq!(shown(evil), "\\u{1b}[31mred\\u{202e}abc\\u{a}<script>é");
+    assert_eq!(shown(&"é".repeat(60)), format!("{}…", "é".repeat(48)));
+}
+
+#[test]
+fn provenance_of_another_image_is_stale() {
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let by_digest = PodTemplate(json!({ "spec": {
+            "initContainers": [{ "name": "init", "image": "busybox" }],
+            "containers": [{ "name": "web", "image": format!("shop:1.4.2@{digest}") }],
+        } }));
+    let state = |image: &str| {
+        Provenance::read(
+            &annotations(&[("contributor", "human"), ("image", image)]),
+            &by_digest,
+        )
+        .state
+    };
+    assert_eq!(state(&digest), State::Declared);
+    assert_eq!(
+        state(&format!("mirror.example/shop@{digest}")),
+        State::Declared
+    );
+    assert_eq!(state("busybox"), State::Declared);
+    assert_eq!(state(" busybox "), State::Declared);
+    assert_eq!(state("shop:1.4.2"), State::Stale);
+    assert_eq!(state(&digest.replace('a', "b")), State::Stale);
+    assert_eq!(state("sha256:"), State::Stale);
+    assert_eq!(state(""), State::Stale);
+}
+
+#[test]
+fn nothing_stale_counts_but_its_people_stay_known() {
+    let stale = good_but("image", Some("shop:old"));
+    let message = stale.problems[0].to_string();
+    assert!(message.contains("shop:old"), "{message}");
+    assert_eq!(stale.state, State::Stale);
+    assert_eq!(
+        (stale.contributor, stale.lines, stale.tests),
+        (None, None, None)
+    );
+    assert!(matches!(stale.review(), Review::Missing(_)) && stale.is_autonomous());
+    assert_eq!(stale.authors.len(), 2);
+}
+
+#[test]
+fn only_an_independent_person_reviews() {
+    let reviewed = |reviewers: &str| {
+        matches!(
+            good_but("reviewers", Some(reviewers)).review(),
+            Review::Independent(_)
+        )
+    };
+    assert!(reviewed("carol"));
+    assert!(reviewed("bob, carol"));
+    for nobody in [
+        "",
+        "bob",
+        "@Bob",
+        "BOB <someone@else>",
+        "<JANE@example.org>",
+        "Jane Doe",
+        "jane  doe <other@example.org>",
+        "Claude Code <noreply@anthropic.com>",
+        "anthropic/claude-opus-4",
+        "cursor",
+        "dependabot[bot]",
+        "49699333+dependabot[bot]@users.noreply.github.com",
+        "Renovate[BOT] <r@example.org>, bob",
+    ] {
+        assert!(!reviewed(nobody), "{nobody}");
+    }
+}
+
+#[test]
+fn a_review_of_another_revision_is_none() {
+    let other = good_but("approved-revision", Some("0000000"));
+    assert!(matches!(other.review(), Review::Stale { .. }));
+    for key in ["approved-revision", "revision"] {
+        assert!(
+            matches!(good_but(key, None).review(), Review::Missing(_)),
+            "{key}"
+        );
+    }
+}
+
+#[test]
+fn who_hides_an_author_or_the_operator_has_no_review() {
+    for key in ["authors", "human-operator"] {
+        assert!(
+            matches!(good_but(key, None).review(), Review::Missing(_)),
+            "{key}"
+        );
+    }
+    let bot = good_but("human-operator", Some("Claude Code"));
+    assert!(matches!(bot.review(), Review::Missing(_)));
+}
+
+#[test]
+fn an_agent_without_a_person_is_autonomous() {
+    let autonomous = |of: &[(&str, &str)]| read(of).is_autonomous();
+    assert!(autonomous(&[("contributor", "ai")]));
+    assert!(autonomous(&[
+        ("contributor", "ai"),
+        ("human-operator", "renovate[bot]")
+    ]));
+    assert!(autonomous(&[("contributor", "ai"), ("authors", "jane")]));
+    assert!(autonomous(&[
+        ("contributor", "mixed"),
+        ("agents", "Claude"),
+        ("authors", "claude")
+    ]));
+    assert!(autonomous(&[
+        ("contributor", "unknown"),
+        ("authors", "jane")
+    ]));
+    assert!(autonomous(&[]));
+    assert!(!autonomous(&[
+        ("contributor", "ai"),
+        ("human-operator", "jane")
+    ]));
+    assert!(!autonomous(&[
+        ("contributor", "mixed"),
+        ("authors", "jane")
+    ]));
+    assert!(!autonomous(&[("contributor", "human")]));
+}
+
+/// Templates with their digest, their hash with a collision count of 0 and of 1, and the digest
+/// of a change to them; computed by another program (Python's json and hashlib).
+fn golden() -> Vec<(Value, [&'static str; 4])> {
+    vec![
+        (
+            json!({ "metadata": { "labels": { "app": "shop" } }, "spec": { "containers": [
+                    { "name": "web", "image": "registry.example/shop:1.4.2" },
+                ] } }),
+            [
+                "a1325c0c911e970286c905a3974eac86d0b4151c0133672bb132b3008a738e97",
+                "nplzfzbdjv",
+                "r89cd82vsk",
+                "1868e0e577100df8ed636cc8a491f1f3e851a134a8296f73e5f08003dd83c729",
+            ],
+        ),
+        (
+            json!({
+                "metadata": {
+                    "labels": { "app": "pay", "team": "café" },
+                    "annotations": { "note": "a \"b\"\n\t\\ \u{1}\u{202e}" },
+                },
+                "spec": {
+                    "serviceAccountName": "pay", "terminationGracePeriodSeconds": 45,
+                    "containers": [{
+                        "name": "web", "image": format!("pay@sha256:{}", "a".repeat(64)),
+                        "env": [{ "name": "RATE", "value": "0.1" }],
+                        "resources": {
+                            "requests": { "cpu": "100m", "memory": "64Mi" },
+                            "limits": { "memory": "64Mi" },
+                        },
+                        // Stored with the protocol by definitions that filled it in.
+                        "ports": [{ "containerPort": 8080, "protocol": "TCP" }],
+                    }],
+                    "volumes": [{ "name": "tmp", "emptyDir": {} }],
+                },
+            }),
+            [
+                "8e438867e7cfcdf752675ea3a14d7b63bb5d62980c62626cfca2fc8b50d87494",
+                "gk2mpnvsln",
+                "g5nhrwgk8k",
+                "75704004897135206128cbabbf1de43b8082084e9ba099d94502aa0bd4d58a48",
+            ],
+        ),
+        (
+            json!({ "metadata": { "labels": { "app": "new" } }, "spec": {
+                    "containers": [{ "name": "web", "image": "x:1", "futureField": {
+                        "ratio": 0.25, "on": true, "off": false, "n": -3, "big": 12_345_678_901_i64,
+                        "list": [null, [], {}, "z"],
+                    } }],
+                    "hostUsers": false,
+                    "futureSpec": [1.5, 2],
+                } }),
+            [
+                "ef71a72db0eca5a890f65b90451c7477a589e8199aa21f217717d1a78e7e3034",
+                "nhzq2sclqb",
+                "bw9jkhmrgw",
+                "ce06dde79e8bf8946ce6b874dee2125921653588b629bbea8ac66525d5cefe4c",
+            ],
+        ),
+    ]
+}
+
+#[test]
+fn hashes_stay_the_same_across_operator_versions() {
+    let mut annotations = annotations(&[("contributor", "ai"), ("revision", "9f3c2e1")]);
+    annotations.insert("other/key".into(), "no".into());
+    for (template, expected) in golden() {
+        let template = PodTemplate(template);
+        let found = [
+            template_digest(&template),
+            pod_template_hash(&template, 0),
+            pod_template_hash(&template, 1),
+            change_digest(&template, &annotations),
+        ];
+        assert_eq!(
+            found, expected,
+            "never change these: every rollout would start anew"
+        );
+    }
+}
+
+#[test]
+fn a_port_without_a_protocol_is_one_of_tcp() {
+    let digests = |port: Value| {
+        let pods = json!({ "spec": { "containers": [{ "name": "w", "ports": [port] }] } });
+        let template = PodTemplate(pods);
+        let change = change_digest(&template, &BTreeMap::new());
+        (template_digest(&template), change)
+    };
+    let with = |protocol: &str| digests(json!({ "containerPort": 80, "protocol": protocol }));
+    assert_eq!(digests(json!({ "containerPort": 80 })), with("TCP"));
+    assert_eq!(
+        digests(json!({ "containerPort": 80, "protocol": null })),
+        with("TCP")
+    );
+    assert_ne!(with("UDP"), with("TCP"));
+}
+
+#[test]
+fn order_of_keys_nulls_and_empty_timestamps_do_not_matter() {
+    let texts = [
+        r#"{"metadata":{"labels":{"a":"1","b":"2"}},"spec":{"containers":[{"image":"x","name":"w"}]}}"#,
+        r#"{"spec":{"containers":[{"name":"w","image":"x","env":null}]},"metadata":{"creationTimestamp":null,"labels":{"b":"2","a":"1"}}}"#,
+        r#"{"spec":{"containers":[{"name":"w","image":"x"}],"nodeName":null},"metadata":{"creationTimestamp":"","labels":{"b":"2","a":"1"}}}"#,
+    ];
+    let digests: BTreeSet<_> = texts
+        .iter()
+        .map(|text| template_digest(&serde_json::from_str(text).unwrap()))
+        .collect();
+    assert_eq!(digests.len(), 1);
+}
+
+#[test]
+fn a_field_unknown_to_this_build_changes_the_hash() {
+    let mut newer = template();
+    newer.0["spec"]["containers"][0]["fieldOfKubernetes2030"] = json!({ "mode": "Fast" });
+    assert_ne!(
+        pod_template_hash(&newer, 0),
+        pod_template_hash(&template(), 0)
+    );
+    assert_ne!(template_digest(&newer), template_digest(&template()));
+}
+
+#[test]
+fn the_change_digest_binds_to_template_and_provenance_and_to_nothing_else() {
+    let digest = |of: &[(&str, &str)]| change_digest(&template(), &annotations(of));
+    let mut others = annotations(&GOOD);
+    others.insert(
+        "kubectl.kubernetes.io/last-applied-configuration".into(),
+        "{}".into(),
+    );
+    assert_eq!(change_digest(&template(), &others), digest(&GOOD));
+    assert_ne!(digest(&GOOD), digest(&GOOD[1..]));
+    assert_ne!(digest(&[("future-key", "1")]), digest(&[]));
+    let same_pods = pod_template_hash(&template(), 0);
+    assert_eq!(
+        same_pods,
+        pod_template_hash(&template(), 0),
+        "provenance restarts no pod"
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_annotations_are_read_without_a_panic_and_shown_harmlessly(
+        values in proptest::collection::btree_map(
+            prop_oneof![proptest::sample::select(KEYS.as_slice()).prop_map(ToOwned::to_owned), ".{0,8}"],
+            prop_oneof![".{0,60}", "[0-9.eE+-]{0,12}", "[a-z<>@,\\[\\] ]{0,40}"],
+            0..20,
+        ),
+    ) {
+        let of: Vec<_> = values.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let read = read(&of);
+        prop_assert!(read.problems.len() <= MAX_PROBLEMS);
+        for problem in &read.problems {
+            let text = problem.to_string();
+            prop_assert!(!text.contains(is_invisible) && text.len() < 1024, "{text:?}");
+        }
+        let (both, _) = Provenance::read_both(&annotations(&of), &annotations(&of), &template());
+        prop_assert!(both.refused(problem::Problem::Missing).problems.len() <= MAX_PROBLEMS);
+        let _ = (read.review(), read.is_autonomous());
+    }
+
+    #[test]
+    fn a_hash_is_a_label_and_a_part_of_a_dns_name(text in ".{0,40}", count in 0..i32::MAX) {
+        let hash = pod_template_hash(&PodTemplate(json!({ "spec": text })), count);
+        prop_assert!(hash.len() == 10 && hash.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()));
+    }
+}
