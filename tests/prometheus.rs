@@ -21,10 +21,10 @@ use axum::http::{Response, StatusCode};
 use axum::routing::any;
 use countersign::observe::prometheus::{Arm, Ask, ConfigError, Pair, Prometheus, PrometheusConfig};
 use countersign_api::{Check, Duration, Preset};
+use countersign_core::analysis::statistics::Counts;
 use countersign_core::observation::windows::{
     CheckWindows, Unanswered, Uncounted, Window, WindowOutcome,
 };
-use countersign_core::statistics::Counts;
 use k8s_openapi::jiff::Timestamp;
 use promql_parser::parser::{Expr, MatrixSelector};
 

@@ -8,13 +8,14 @@ use countersign_api::{
     AnalysisTemplate, AnalysisTemplateSpec, HASH_LABEL, PodTemplate, ROLLOUT_UID_LABEL, Rollout,
     RolloutPolicy, RolloutRun, RolloutStatus,
 };
-use countersign_core::checks::{self, Checks};
+use countersign_core::analysis::checks::{self, Checks};
+use countersign_core::analysis::gather;
 use countersign_core::observation::Failure;
 use countersign_core::observation::people::NamedPolicy;
 use countersign_core::observation::windows::{CheckWindows, ErrorRates};
 use countersign_core::observation::workload::{PastRun, ReplicaSet, Service};
 use countersign_core::provenance::digest;
-use countersign_core::{Observation, analysis, change, policy, workload};
+use countersign_core::{Observation, change, policy, workload};
 use k8s_openapi::api::core::v1::{Namespace, Service as ApiService};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
@@ -436,7 +437,7 @@ impl Observer {
                 stable: (!alone && serves).then(|| stable.clone()),
                 interval: change.interval,
                 from: from.0,
-                counted_until: analysis::counted_until(change, name).unwrap_or(from.0),
+                counted_until: gather::counted_until(change, name).unwrap_or(from.0),
                 until: observation.now,
                 want_baseline: counts
                     && (alone || serves)

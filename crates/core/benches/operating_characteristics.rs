@@ -10,8 +10,8 @@
 use std::fmt::Write as _;
 use std::io;
 
-use countersign_core::analysis::RENEWED;
-use countersign_core::statistics::{Counts, EProcess, EProcessExt, Test, Tolerance};
+use countersign_core::analysis::statistics::{Counts, EProcess, EProcessExt, Test, Tolerance};
+use countersign_core::analysis::thresholds::RENEWED;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_distr::{Binomial, BinomialError, Distribution};

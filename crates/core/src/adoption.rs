@@ -16,12 +16,12 @@ use countersign_api::rollout::{Adopted, Change, Revision, RolloutStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use crate::analysis::numbers::counted;
 use crate::decision::{Action, Notice, Serving};
 use crate::hold::{Hold, HoldKind};
 use crate::observation::workload::{Unusable, Workload};
 use crate::observation::{self, Observation};
 use crate::proposal::Proposal;
-use crate::summary::counted;
 use crate::text::shown;
 use crate::{reason, route, workload};
 

@@ -31,8 +31,9 @@ use countersign_api::sign_off::SignOffDecision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::analysis::{self, Verdict};
-use crate::checks::{self, Checks};
+use crate::analysis::checks::{self, Checks};
+use crate::analysis::verdict::{self, Verdict};
+use crate::analysis::{budget, gather, summary};
 use crate::decision::{Action, Decision, Notice};
 use crate::freeze::{self, Freezes};
 use crate::gate::{self, Situation};
@@ -45,8 +46,8 @@ use crate::provenance::Contributor;
 use crate::replicas::Limits;
 use crate::sign_off::{self, SignOffs};
 use crate::{
-    adoption, answers, budget, change, intervention, order, pods, reason, record, smoke, standing,
-    summary, text, traffic, workload,
+    adoption, answers, change, intervention, order, pods, reason, record, smoke, standing, text,
+    traffic, workload,
 };
 
 /// Most lines of one change, as the schema has it.
@@ -595,7 +596,7 @@ impl Turn<'_> {
             self.look_again(until.0);
             return;
         }
-        let judged = analysis::has_counted_until(change, until.0);
+        let judged = verdict::has_counted_until(change, until.0);
         let patience = self.patience();
         let patience = patience.saturating_add(self.observation.lag.signed());
         let latest = until.0.saturating_add(patience).unwrap_or(Timestamp::MAX);
@@ -847,11 +848,11 @@ impl Turn<'_> {
         }
         change.checks.clone_from(&checks.checks);
         change.objectives.clone_from(&checks.objectives);
-        let evidence = analysis::gather(change, &checks, &self.observation.windows);
+        let evidence = gather::gather(change, &checks, &self.observation.windows);
         let caught_up = change.evidence.checks != evidence.checks;
         let before = std::mem::replace(&mut change.evidence, evidence);
         self.tell_advisory_failures(change, &before, &checks);
-        let verdict = analysis::judge(change, &checks, self.observation.now, self.observation.lag);
+        let verdict = verdict::judge(change, &checks, self.observation.now, self.observation.lag);
         // After a long absence of the operator the windows are caught up with, which is progress.
         let behind = matches!(&verdict, Verdict::NoData { reason, .. } if reason == reason::EVIDENCE_OUTDATED);
         if behind && caught_up {
@@ -1213,9 +1214,9 @@ impl Turn<'_> {
             }
         } else {
             let shares = shares(change);
-            analysis::rearm(&mut change.evidence, shares);
+            gather::rearm(&mut change.evidence, shares);
         }
-        analysis::begin(change, before, weight, &now);
+        gather::begin(change, before, weight, &now);
         change.stage = stage;
         change.weight = weight;
         change.step_started_at = Some(now.clone());
@@ -1252,7 +1253,7 @@ impl Turn<'_> {
             change.watched_until = until.ok().map(Time);
             change.previous.clone_from(&status.stable);
             let shares = shares(change);
-            analysis::rearm(&mut change.evidence, shares);
+            gather::rearm(&mut change.evidence, shares);
             for check in &mut change.evidence.checks {
                 check.stable_ceiling = None; // there is no stable revision beside it any more
             }
@@ -1326,7 +1327,7 @@ impl Turn<'_> {
             return;
         }
         let counted =
-            checks::active(change).filter_map(|(name, _)| analysis::counted_until(change, name));
+            checks::active(change).filter_map(|(name, _)| gather::counted_until(change, name));
         let due = counted
             .min()
             .unwrap_or(from.0)

@@ -7,15 +7,16 @@ use countersign_api::objective::OnBurn;
 use countersign_api::plan::Tier;
 use countersign_api::rollout::{Change, RolloutStatus, Stage};
 
-use crate::analysis::Verdict;
-use crate::checks::Checks;
+use crate::analysis::budget;
+use crate::analysis::checks::Checks;
+use crate::analysis::verdict::Verdict;
 use crate::freeze::Freezes;
 use crate::hold::{Hold, HoldKind};
 use crate::observation::{self, Observation};
 use crate::policy::Effective;
 use crate::replicas::{self, Limits, Present};
 use crate::sign_off::{self, SignOffs};
-use crate::{adoption, budget, change, order, pods, reason, smoke, traffic, workload};
+use crate::{adoption, change, order, pods, reason, smoke, traffic, workload};
 
 /// All that a gate may look at.
 #[derive(Debug)]

@@ -11,13 +11,14 @@ use countersign_api::{Duration, HASH_LABEL};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
-use crate::analysis::{self, Verdict};
+use crate::analysis::verdict::{self, Verdict};
+use crate::analysis::{checks, gather};
 use crate::decision::{Action, Decision};
 use crate::observation::Observation;
 use crate::observation::people::IncidentAnswer;
 use crate::observation::workload::JobEnd;
 use crate::proposal::Proposal;
-use crate::{change, checks, reason, smoke};
+use crate::{change, reason, smoke};
 
 /// A broken law: its number and what was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -508,8 +509,8 @@ fn watched_verdict(observation: &Observation, change: &Change) -> Option<Verdict
     change.evidence.from.as_ref()?;
     let checks = checks::in_force(change, &Proposal::of(observation).checks);
     let mut gathered = change.clone();
-    gathered.evidence = analysis::gather(change, &checks, &observation.windows);
-    Some(analysis::judge(
+    gathered.evidence = gather::gather(change, &checks, &observation.windows);
+    Some(verdict::judge(
         &gathered,
         &checks,
         observation.now,

@@ -12,13 +12,14 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
+use crate::analysis::checks;
 use crate::observation::Observation;
 use crate::observation::people::NamedPolicy;
 use crate::observation::traffic::{Route, RouteObject};
 use crate::observation::windows::ErrorRates;
 use crate::observation::workload::{ReplicaSet, Service};
 use crate::provenance::digest::{change_digest, pod_template_hash, template_digest};
-use crate::{checks, order, policy};
+use crate::{order, policy};
 
 /// How long samples take to be in Prometheus, where the operator is not told otherwise.
 const LAG: Duration = Duration::seconds(30);

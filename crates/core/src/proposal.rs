@@ -8,7 +8,7 @@ use countersign_api::rollout::{Outcome, Plan};
 use countersign_api::{PodTemplate, RouteKind};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::checks::{self, Checks};
+use crate::analysis::checks::{self, Checks};
 use crate::observation::Observation;
 use crate::policy::{self, Effective};
 use crate::provenance::{Provenance, attestation, digest};

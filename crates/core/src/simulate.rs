@@ -11,6 +11,7 @@ use countersign_api::{Check, PodTemplate, RouteKind};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use crate::analysis::{checks, gather};
 use crate::decide::decide;
 use crate::decision::{Action, Answer, AnswerTo, Decision};
 use crate::laws::{self, Broken};
@@ -18,7 +19,7 @@ use crate::observation::Observation;
 use crate::observation::windows::{CheckWindows, Window, WindowOutcome};
 use crate::observation::workload::{Asked, Job, JobEnd, PastRun, ReplicaSet};
 use crate::proposal::Proposal;
-use crate::{analysis, change, checks, reason};
+use crate::{change, reason};
 
 /// What Prometheus would answer for one window: its end and the canary's share of the traffic
 /// (fraction) in, an outcome out.
@@ -572,7 +573,7 @@ impl World {
             .iter()
             .filter(|(_, check)| checks::is_active(check, &change.plan, change.weight));
         for (name, check) in active {
-            let mut start = analysis::counted_until(&change, name).unwrap_or(from.0);
+            let mut start = gather::counted_until(&change, name).unwrap_or(from.0);
             self.answered
                 .retain(|(check, end), _| check != name || *end > start);
             let mut due = Vec::new();

@@ -8,12 +8,13 @@ use countersign_api::rollout::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use crate::analysis::summary;
 use crate::hold::{Hold, HoldKind};
 use crate::observation::{self, Observation};
 use crate::proposal::Proposal;
 use crate::provenance::State;
 use crate::text::shown;
-use crate::{adoption, change, decide, reason, replicas, sign_off, summary, traffic, workload};
+use crate::{adoption, change, decide, reason, replicas, sign_off, traffic, workload};
 
 /// How often evidence alone, without a transition, is written to the status.
 const REFRESH: SignedDuration = SignedDuration::from_mins(1);

@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use countersign_api::{Check, Duration, Preset};
-use countersign_core::query::{Arm, Form, render};
+use countersign_core::analysis::query::form::{Arm, Form};
+use countersign_core::analysis::query::render;
 use promql_parser::label::Matcher;
 use promql_parser::parser::{self, Expr};
 use serde::Deserialize;
@@ -46,7 +47,7 @@ enum Unit {
 
 fn entries() -> Vec<Entry> {
     let entries: Vec<Entry> =
-        serde_saphyr::from_str(&read("crates/core/src/presets.yaml")).unwrap();
+        serde_saphyr::from_str(&read("crates/core/src/analysis/query/presets.yaml")).unwrap();
     assert!(entries.len() > 5, "only {} presets", entries.len());
     entries
 }

@@ -17,13 +17,13 @@
     reason = "a test may panic; counts of runs are small"
 )]
 
-use countersign_core::analysis::RENEWED;
-use countersign_core::confidence::{interval, times_worse};
-use countersign_core::query::{FirstIncrement, Series, Span, increase};
-use countersign_core::statistics::{
+use countersign_core::analysis::confidence::{interval, times_worse};
+use countersign_core::analysis::series::{FirstIncrement, Series, Span, increase};
+use countersign_core::analysis::statistics::{
     Counts, EProcess, EProcessExt, Test, Tolerance, dispersion, ln_e, ln_e_absolute,
     requests_needed,
 };
+use countersign_core::analysis::thresholds::RENEWED;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, Poisson, StandardNormal};

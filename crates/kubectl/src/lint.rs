@@ -15,13 +15,14 @@ use countersign_api::{
     Analysis, AnalysisTemplate, CHANGED_BY_ANNOTATION, Check, Duration, HASH_LABEL, Metric,
     Objective, PROVENANCE_PREFIX, Rollout, RolloutPolicy, RouteReference, Selector,
 };
+use countersign_core::analysis::query::form::{Arm, Field};
+use countersign_core::analysis::{checks, query};
 use countersign_core::observation::traffic::RouteObject;
 use countersign_core::provenance::problem::Problem;
 use countersign_core::provenance::{Provenance, State};
-use countersign_core::query::{self, Arm, Field};
 use countersign_core::route::{self, Sides};
+use countersign_core::smoke;
 use countersign_core::text::shown;
-use countersign_core::{checks, smoke};
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::tz::TimeZone;
 use promql_parser::parser::value::ValueType;

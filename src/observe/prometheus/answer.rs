@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use countersign_core::analysis::series::Series;
 use countersign_core::observation::windows::Unanswered;
-use countersign_core::query::Series;
 use countersign_core::text::shown;
 use reqwest::StatusCode;
 use serde::{Deserialize, Deserializer};

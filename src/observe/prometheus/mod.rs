@@ -25,12 +25,13 @@ use std::sync::Arc;
 use std::time::{Duration as StdDuration, Instant};
 
 use countersign_api::{Check, Duration, Metric};
+use countersign_core::analysis::count::{self, ArmAnswer, NotCounted};
+use countersign_core::analysis::query::form::{self, Field, Form, Query};
+use countersign_core::analysis::query::{self, Queries};
+use countersign_core::analysis::series::{FirstIncrement, Series, Span};
+use countersign_core::analysis::statistics::Counts;
 use countersign_core::observation::people::IncidentAnswer;
 use countersign_core::observation::windows::{CheckWindows, Unanswered, Window, WindowOutcome};
-use countersign_core::query::{
-    self, ArmAnswer, Field, FirstIncrement, Form, NotCounted, Queries, Query, Series, Span,
-};
-use countersign_core::statistics::Counts;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 
@@ -65,8 +66,8 @@ pub struct Arm {
 }
 
 impl Arm {
-    fn named(&self) -> query::Arm<'_> {
-        query::Arm {
+    fn named(&self) -> form::Arm<'_> {
+        form::Arm {
             namespace: &self.namespace,
             service: self.service.as_deref(),
             rollout: &self.rollout,
@@ -224,7 +225,7 @@ impl Answers<'_> {
         };
         let errors = answer(&self.queries.errors, self.errors.as_slice());
         let total = answer(&self.queries.total, self.total.as_slice());
-        query::count(
+        count::count(
             errors,
             total,
             self.queries.counting,
@@ -348,7 +349,7 @@ async fn measure(
         series: &series,
         first_increment: FirstIncrement::FromFirstSample,
     };
-    let outcome = |end| match query::measure(answer, seconds(end)) {
+    let outcome = |end| match count::measure(answer, seconds(end)) {
         Ok(value) => WindowOutcome::Measured { value },
         Err((reason, message)) => WindowOutcome::Uncounted { reason, message },
     };

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use countersign_api::{Duration, Objective};
+use countersign_core::analysis::query;
+use countersign_core::analysis::query::form::Query;
 use countersign_core::observation::windows::ErrorRates;
-use countersign_core::query::{self, Query};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::server::{Answered, Request, Server};

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration as StdDuration;
 
 use countersign_api::Duration;
+use countersign_core::analysis::query::form::Field;
+use countersign_core::analysis::query::problem::QueryError;
+use countersign_core::analysis::series::Series;
 use countersign_core::observation::windows::{Unanswered, Window, WindowOutcome};
-use countersign_core::query::{Field, QueryError, Series};
 use countersign_core::text::shown;
 use futures::FutureExt;
 use futures::future::join_all;

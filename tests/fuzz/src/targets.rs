@@ -20,15 +20,18 @@ use countersign_api::{
     AnalysisTemplate, Check, Duration, Freeze, Intervention, Metric, Objective, PROVENANCE_PREFIX,
     PodTemplate, Rollout, RolloutPolicy, RolloutRun, RolloutStatus, RouteKind, SignOff,
 };
+use countersign_core::analysis::count::{self, ArmAnswer};
+use countersign_core::analysis::query::form::{self, Arm, Form};
+use countersign_core::analysis::query::{self, Queries, placeholder};
+use countersign_core::analysis::series::{FirstIncrement, Span};
+use countersign_core::analysis::statistics::Counts;
 use countersign_core::observation::Observation;
 use countersign_core::observation::traffic::RouteObject;
 use countersign_core::observation::windows::WindowOutcome;
-use countersign_core::provenance::attestation::{self, problem};
-use countersign_core::provenance::{Provenance, digest};
-use countersign_core::query::{self, Arm, ArmAnswer, FirstIncrement, Form, Queries, Span};
+use countersign_core::provenance::attestation::problem;
+use countersign_core::provenance::{Provenance, attestation, digest};
 use countersign_core::route::{self, Sides};
 use countersign_core::simulate::World;
-use countersign_core::statistics::Counts;
 use countersign_core::{decide, freeze};
 use countersign_kubectl::lint;
 use countersign_kubectl::manifests::{Manifests, Source};
@@ -139,8 +142,8 @@ pub fn answer(data: &[u8]) {
         Ok(series) => series,
         Err(failure) => return is_harmless(&failure.message, 1200),
     };
-    let query = query::Query {
-        field: query::Field::Total,
+    let query = form::Query {
+        field: form::Field::Total,
         form,
         text: "up".into(),
     };
@@ -154,7 +157,7 @@ pub fn answer(data: &[u8]) {
         for start in [900, 1000, 1585] {
             let (start, end) = (f64::from(start), f64::from(start + 15));
             for counting in [query::Counting::Failed, query::Counting::Fast] {
-                match query::count(answer, answer, counting, Span { start, end }) {
+                match count::count(answer, answer, counting, Span { start, end }) {
                     Ok(Counts { requests, errors }) => {
                         assert!(requests >= 0.0 && errors >= 0.0 && errors <= requests);
                         assert!(requests.is_finite(), "{requests} requests");
@@ -162,7 +165,7 @@ pub fn answer(data: &[u8]) {
                     Err((_, message)) => is_harmless(&message, 2000),
                 }
             }
-            match query::measure(answer, end) {
+            match count::measure(answer, end) {
                 Ok(value) => assert!(value.is_finite()),
                 Err((_, message)) => is_harmless(&message, 2000),
             }
@@ -317,8 +320,8 @@ pub fn query(data: &[u8]) {
             kind,
             ..Argument::default()
         };
-        let value = query::Value::read(&argument, value)?;
-        let text = query::with_args(&total, &[("a".to_owned(), value)].into()).ok()?;
+        let value = placeholder::Value::read(&argument, value)?;
+        let text = placeholder::with_args(&total, &[("a".to_owned(), value)].into()).ok()?;
         parses(&text).then_some(text)
     };
     // Numbers and durations stand outside of strings, where a sign belongs to the query.
@@ -332,13 +335,13 @@ pub fn query(data: &[u8]) {
     }
 }
 
-fn both(queries: Queries) -> Vec<query::Query> {
+fn both(queries: Queries) -> Vec<form::Query> {
     vec![queries.errors, queries.total]
 }
 
 /// The parser panics on numbers that are out of range, which the product catches.
 fn parses(text: &str) -> bool {
-    let simple = text.len() <= 4096 && !query::is_too_complex(text);
+    let simple = text.len() <= 4096 && !placeholder::is_too_complex(text);
     simple && matches!(std::panic::catch_unwind(|| parser::parse(text)), Ok(Ok(_)))
 }
 

@@ -12,6 +12,7 @@ use countersign_api::intervention::{InterventionAction, InterventionSpec};
 use countersign_api::rollout::{Change, Outcome, Stage};
 use countersign_api::sign_off::{SignOffDecision, SignOffSpec};
 use countersign_api::{HASH_LABEL, Person, PodTemplate};
+use countersign_core::analysis::statistics::Counts;
 use countersign_core::change::is_watched;
 use countersign_core::decision::Action;
 use countersign_core::observation::people::{SeenIntervention, SeenSignOff};
@@ -20,7 +21,6 @@ use countersign_core::observation::windows::{
 };
 use countersign_core::observation::workload::{JobEnd, NewPods, PastRun, ReplicaSet};
 use countersign_core::simulate::{self, Jobs};
-use countersign_core::statistics::Counts;
 use countersign_core::{Decision, Observation, decide, intervention};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};

@@ -2,9 +2,9 @@
 
 use countersign_api::AnalysisTemplateSpec;
 use countersign_api::rollout::{Change, CheckVerdict, Outcome};
+use countersign_core::analysis::statistics::Counts;
 use countersign_core::observation::windows::{ErrorRates, WindowOutcome};
 use countersign_core::observation::workload::Service;
-use countersign_core::statistics::Counts;
 
 use super::*;
 

@@ -24,13 +24,13 @@ use std::collections::BTreeMap;
 
 use countersign_api::rollout::Outcome;
 use countersign_api::{Duration, Phase, RolloutPolicySpec, RolloutSpec, Tier};
+use countersign_core::analysis::statistics::Counts;
 use countersign_core::decision::Action;
 use countersign_core::observation::Observation;
 use countersign_core::observation::people::NamedPolicy;
 use countersign_core::observation::windows::{Unanswered, Uncounted, WindowOutcome};
 use countersign_core::observation::workload::NewPods;
 use countersign_core::simulate::World;
-use countersign_core::statistics::Counts;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use rand::SeedableRng;

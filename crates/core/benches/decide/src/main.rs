@@ -4,12 +4,12 @@ use std::error::Error;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use countersign_core::analysis::statistics::Counts;
 use countersign_core::decide;
 use countersign_core::observation::Observation;
 use countersign_core::observation::windows::WindowOutcome;
 use countersign_core::policy::defaults;
 use countersign_core::simulate::World;
-use countersign_core::statistics::Counts;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 

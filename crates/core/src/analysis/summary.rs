@@ -1,11 +1,12 @@
 //! The evidence of a check in words and numbers, for people. Nothing is decided by it.
 
+use countersign_api::evidence::{Counts, EProcess};
 use countersign_api::rollout::{Change, CheckEvidence, CheckSummary, CheckVerdict, Evidence, Rate};
 use countersign_api::{Check, Metric};
 
-use super::analysis::{self, Finding, Wrong};
-use super::confidence;
-use super::statistics::{self, Counts, EProcess, EProcessExt};
+use crate::analysis::finding::{Finding, Wrong};
+use crate::analysis::statistics::{self, EProcessExt};
+use crate::analysis::{confidence, numbers, thresholds};
 
 /// What a check amounts to.
 #[must_use]
@@ -29,10 +30,10 @@ pub fn of(
         canary_rate: rate(evidence.canary).filter(|_| counts),
         stable_rate: rate(evidence.stable).filter(|_| counts),
         value: evidence.value,
-        log10_worse: log10(worst.fold(f64::MIN, f64::max)),
-        rollback_at: log10(analysis::rollback_at(strictness)),
-        log10_within_margin: log10(evidence.promote.ln_value()),
-        promote_at: log10(analysis::promote_at(strictness)),
+        log10_worse: numbers::log10(worst.fold(f64::MIN, f64::max)),
+        rollback_at: numbers::log10(thresholds::rollback_at(strictness)),
+        log10_within_margin: numbers::log10(evidence.promote.ln_value()),
+        promote_at: numbers::log10(thresholds::promote_at(strictness)),
     }
 }
 
@@ -42,9 +43,9 @@ fn rate(counts: Counts, evidence: &CheckEvidence, change: &Change) -> Option<Rat
     let alpha = change.plan.strictness.max_false_rollback;
     let interval = confidence::interval(counts, dispersion, alpha);
     Some(Rate {
-        rate: significant(rate),
-        low: significant(interval.low),
-        high: significant(interval.high),
+        rate: numbers::significant(rate),
+        low: numbers::significant(interval.low),
+        high: numbers::significant(interval.high),
     })
 }
 
@@ -68,7 +69,7 @@ fn sentence(check: &Check, evidence: &CheckEvidence, change: &Change, finding: &
         Finding::Passes => format!(
             "{}: within the margin, certain to 1 in {}",
             rates(evidence),
-            thousands(1.0 / change.plan.strictness.max_false_promotion)
+            numbers::thousands(1.0 / change.plan.strictness.max_false_promotion)
         ),
     }
 }
@@ -82,15 +83,17 @@ pub fn failed(evidence: &CheckEvidence, wrong: Wrong, ln_value: f64, change: &Ch
     let times = confidence::times_worse(evidence.canary, evidence.stable, dispersion, alpha);
     let what = match (wrong, times) {
         (Wrong::AboveCeiling, _) => "above the ceiling".into(),
-        (Wrong::Worse, Some(times)) => format!("at least {} times worse", significant_text(times)),
+        (Wrong::Worse, Some(times)) => {
+            format!("at least {} times worse", numbers::significant_text(times))
+        }
         (Wrong::Worse, None) => "worse than tolerated".into(),
     };
     format!(
         "{}: {what}, certain to 1 in {} (evidence 10^{:.1}, rolled back from 10^{:.1})",
         rates(evidence),
-        thousands(1.0 / alpha),
-        log10(ln_value),
-        log10(analysis::rollback_at(strictness)),
+        numbers::thousands(1.0 / alpha),
+        numbers::log10(ln_value),
+        numbers::log10(thresholds::rollback_at(strictness)),
     )
 }
 
@@ -99,7 +102,7 @@ pub fn failed(evidence: &CheckEvidence, wrong: Wrong, ln_value: f64, change: &Ch
 pub fn bounds(metric: &Metric, evidence: &CheckEvidence) -> String {
     let value = evidence
         .value
-        .map_or_else(|| "unknown".into(), significant_text);
+        .map_or_else(|| "unknown".into(), numbers::significant_text);
     let bounds = match (metric.min, metric.max) {
         (Some(min), Some(max)) => format!("from {min} to {max}"),
         (Some(min), None) => format!("at least {min}"),
@@ -119,7 +122,7 @@ pub fn bounds(metric: &Metric, evidence: &CheckEvidence) -> String {
 /// How many requests and about how long a step still needs.
 #[must_use]
 pub fn still_needed(evidence: &CheckEvidence, change: &Change) -> String {
-    let step = analysis::least_requests(change) - evidence.step_requests;
+    let step = thresholds::least_requests(change) - evidence.step_requests;
     let promotion = needed_for_promotion(evidence, change);
     let needed = step.max(promotion).max(1.0);
     if promotion > 0.0 && evidence.canary.requests > 0.0 && evidence.stable.requests <= 0.0 {
@@ -138,7 +141,7 @@ pub fn still_needed(evidence: &CheckEvidence, change: &Change) -> String {
     let time = if evidence.step_requests > 0.0 {
         format!(
             ", {} at the present rate",
-            about(needed * seconds / evidence.step_requests)
+            numbers::about(needed * seconds / evidence.step_requests)
         )
     } else {
         ", and none was served in a whole window of this step yet".into()
@@ -146,7 +149,7 @@ pub fn still_needed(evidence: &CheckEvidence, change: &Change) -> String {
     format!(
         "about {} needed {because}{time}",
         if needed.round() > 1.0 {
-            format!("{} more requests are", thousands(needed))
+            format!("{} more requests are", numbers::thousands(needed))
         } else {
             "1 more request is".into()
         }
@@ -158,14 +161,15 @@ fn needed_for_promotion(evidence: &CheckEvidence, change: &Change) -> f64 {
     let strictness = &change.plan.strictness;
     let (value, least) = (
         evidence.promote.ln_value(),
-        analysis::promote_at(strictness),
+        thresholds::promote_at(strictness),
     );
     if value >= least {
         return 0.0;
     }
-    let flawless =
-        statistics::requests_needed(strictness.max_false_promotion, analysis::margin(strictness))
-            * evidence.dispersion.unwrap_or(1.0);
+    let flawless = statistics::requests_needed(
+        strictness.max_false_promotion,
+        thresholds::margin(strictness),
+    ) * evidence.dispersion.unwrap_or(1.0);
     let progress = value / least;
     if progress > 0.05 {
         evidence.canary.requests * (1.0 - progress) / progress
@@ -213,11 +217,6 @@ pub fn all(evidence: &Evidence) -> Vec<CheckSummary> {
         .collect()
 }
 
-fn log10(ln: f64) -> f64 {
-    // Two decimals are what a person reads and what a record needs.
-    (ln / std::f64::consts::LN_10 * 100.0).round() / 100.0
-}
-
 fn rates(evidence: &CheckEvidence) -> String {
     let rate = |counts: Counts| {
         let rate = if counts.requests > 0.0 {
@@ -225,67 +224,13 @@ fn rates(evidence: &CheckEvidence) -> String {
         } else {
             0.0
         };
-        format!("{}% of", significant_text(rate))
+        format!("{}% of", numbers::significant_text(rate))
     };
     format!(
         "canary {} {} against stable {} {}",
         rate(evidence.canary),
-        counted(evidence.canary.requests, "request"),
+        numbers::counted(evidence.canary.requests, "request"),
         rate(evidence.stable),
-        thousands(evidence.stable.requests)
+        numbers::thousands(evidence.stable.requests)
     )
-}
-
-/// A number with at most four significant digits.
-#[must_use]
-pub fn significant(value: f64) -> f64 {
-    format!("{value:.3e}").parse().unwrap_or(value)
-}
-
-fn significant_text(value: f64) -> String {
-    let rounded: f64 = format!("{value:.1e}").parse().unwrap_or(value);
-    if rounded.abs() >= 100.0 {
-        thousands(value)
-    } else {
-        rounded.to_string()
-    }
-}
-
-/// A whole number with commas between the thousands.
-#[must_use]
-pub fn thousands(value: f64) -> String {
-    let digits = format!("{:.0}", value.round().abs());
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    if value.round() < 0.0 {
-        text.insert(0, '-');
-    }
-    text
-}
-
-/// A number of things, such as `1 pod` or `2 pods`.
-#[must_use]
-pub fn counted(number: impl Into<f64>, thing: &str) -> String {
-    let number = number.into();
-    let plural = if (number.round() - 1.0).abs() < f64::EPSILON {
-        ""
-    } else {
-        "s"
-    };
-    format!("{} {thing}{plural}", thousands(number))
-}
-
-/// A length of time in seconds, as people say it.
-fn about(seconds: f64) -> String {
-    match seconds {
-        s if s < 90.0 => format!("about {s:.0} s"),
-        s if s < 5_400.0 => format!("about {:.0} min", s / 60.0),
-        s if s < 172_800.0 => format!("about {:.0} h", s / 3_600.0),
-        s => format!("about {:.0} days", s / 86_400.0),
-    }
 }

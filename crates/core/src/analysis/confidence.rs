@@ -6,16 +6,17 @@
 //! once with a chance of at least `1 - alpha`, so a person may read it whenever they like.
 //!
 //! **Invariant:** pure arithmetic, and for show only. Nothing is decided by it: it takes the error
-//! rate of an arm to be constant, which the tests of [`statistics`](super::statistics) do not.
+//! rate of an arm to be constant, which the tests of [`statistics`](crate::analysis::statistics) do not.
 //!
 //! Sources: Robbins, "Statistical methods related to the law of the iterated logarithm" (1970);
 //! Howard, Ramdas and others, "Time-uniform, nonparametric, nonasymptotic confidence sequences"
 //! (2021), whose beta-binomial mixture this is; Waudby-Smith and Ramdas, "Estimating means of
 //! bounded random variables by betting" (2024).
 
+use countersign_api::evidence::Counts;
 use statrs::function::beta::checked_ln_beta;
 
-use super::statistics::{Counts, CountsExt};
+use crate::analysis::statistics::CountsExt;
 
 /// The Beta distribution over which alternatives are mixed, Jeffreys' prior: sharp for rates near
 /// 0, where healthy arms are, and near 1, where broken ones are. Any choice is valid.
@@ -52,7 +53,7 @@ impl Interval {
 /// logarithm of a mixture of likelihood ratios, which for the true rate is a martingale that starts
 /// at 1; by Ville's inequality the chance that the true rate is *ever* left out is at most `alpha`,
 /// however often one looks. Counts are divided by `dispersion` (at least 1), as if each so many
-/// requests shared one fate; see [`dispersion`](super::statistics::dispersion).
+/// requests shared one fate; see [`dispersion`](crate::analysis::statistics::dispersion).
 ///
 /// It assumes one constant rate: with every request, its chance to fail is `p` whatever came before.
 /// If the rate changes, as in an outage, there is no such `p`, and the interval may leave out both
@@ -137,6 +138,7 @@ fn edge(holds: f64, bound: f64, plausible: impl Fn(f64) -> bool) -> f64 {
     reason = "a test compares numbers that must be exact"
 )]
 mod tests {
+    use countersign_api::evidence::Counts;
     use proptest::prelude::*;
 
     use super::*;

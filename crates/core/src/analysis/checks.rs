@@ -8,9 +8,12 @@ use countersign_api::rollout::{Change, Plan};
 use countersign_api::template::{AnalysisTemplateSpec, Argument};
 use countersign_api::{Check, Duration};
 
+use crate::analysis::query;
+use crate::analysis::query::form::Arm;
+use crate::analysis::query::placeholder::{self, Value};
+use crate::analysis::query::problem::Problem;
 use crate::observation::Observation;
 use crate::policy::Effective;
-use crate::query::{self, Arm, Problem, Value};
 use crate::text;
 
 /// The checks that a change must pass: its own, those of its templates as `template:check`, and those
@@ -232,7 +235,7 @@ fn with_args(check: &Check, args: &BTreeMap<String, Value>) -> Result<Check, Pro
     let metric = check.metric.as_mut().map(|it| &mut it.query);
     let queries = [check.errors.as_mut(), check.total.as_mut(), buckets, metric];
     for query in queries.into_iter().flatten() {
-        *query = query::with_args(query, args)?;
+        *query = placeholder::with_args(query, args)?;
     }
     Ok(check)
 }
@@ -242,8 +245,8 @@ fn objective_with_args(
     args: &BTreeMap<String, Value>,
 ) -> Result<Objective, Problem> {
     Ok(Objective {
-        errors: query::with_args(&objective.errors, args)?,
-        total: query::with_args(&objective.total, args)?,
+        errors: placeholder::with_args(&objective.errors, args)?,
+        total: placeholder::with_args(&objective.total, args)?,
         ..objective.clone()
     })
 }

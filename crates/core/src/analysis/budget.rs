@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use countersign_api::objective::{Objective, OnBurn};
 use countersign_api::rollout::{Budget, Change};
 
-use crate::checks::Checks;
+use crate::analysis::checks::Checks;
+use crate::analysis::numbers::significant;
 use crate::observation::Observation;
 use crate::observation::windows::ErrorRates;
-use crate::summary::significant;
 
 /// A burn rate that is too fast when it is reached in both spans.
 struct Limit {

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use promql_parser::parser::{Expr, parse, value::ValueType};
+use promql_parser::parser::value::ValueType;
+use promql_parser::parser::{Expr, parse};
 use sha2::{Digest, Sha256};
 
 /// Most texts that are remembered.

@@ -1,0 +1,134 @@
+//! Evidence of one check to its verdict.
+
+use countersign_api::evidence::EProcess;
+use countersign_api::rollout::{Change, CheckEvidence};
+use countersign_api::{Check, Duration};
+use k8s_openapi::jiff::Timestamp;
+
+use crate::analysis::finding::{Finding, Wrong};
+use crate::analysis::statistics::{self, EProcessExt};
+use crate::analysis::{summary, thresholds};
+
+/// End of the oldest window on which a decision may still be made.
+pub(super) fn oldest_fresh(interval: Duration, now: Timestamp, lag: Duration) -> Timestamp {
+    let intervals = interval.signed().saturating_mul(3);
+    let patience = lag.signed().saturating_add(intervals);
+    now.saturating_sub(patience).unwrap_or(Timestamp::MIN)
+}
+
+pub(super) fn find(check: &Check, evidence: &CheckEvidence, change: &Change) -> Finding {
+    let no_data = |reason: &str, message: String| Finding::NoData {
+        reason: reason.to_owned(),
+        message,
+    };
+    if fails_alone(check, evidence, change) {
+        return Finding::Fails;
+    }
+    if evidence.last != "Counted" {
+        return no_data(&evidence.last, evidence.message.clone());
+    }
+    if let Some(metric) = &check.metric {
+        if evidence.outside > 0 {
+            return no_data(
+                crate::reason::OUT_OF_BOUNDS,
+                summary::bounds(metric, evidence),
+            );
+        }
+        return match evidence.step_windows {
+            0 => Finding::Scarce("no window of this step has been measured yet".into()),
+            _ => Finding::Passes,
+        };
+    }
+    if stable_above_ceiling(evidence, change) && above_ceiling(evidence, change) {
+        let message = "stable breaks the ceiling too, so the canary is not to blame";
+        return no_data(crate::reason::STABLE_ABOVE_CEILING, message.into());
+    }
+    let least = thresholds::least_requests(change);
+    let passes = evidence.promote.ln_value() >= thresholds::promote_at(&change.plan.strictness);
+    if passes && evidence.step_requests >= least {
+        Finding::Passes
+    } else {
+        Finding::Scarce(summary::still_needed(evidence, change))
+    }
+}
+
+/// Old evidence says nothing of now.
+pub(super) fn fresh(finding: Finding, evidence: &CheckEvidence, oldest: Timestamp) -> Finding {
+    let end = evidence.last_window_end.as_ref();
+    let is_fresh = evidence.last != "Counted" || end.is_some_and(|end| end.0 >= oldest);
+    if is_fresh {
+        return finding;
+    }
+    Finding::NoData {
+        reason: crate::reason::EVIDENCE_OUTDATED.into(),
+        message: "no window was answered lately".into(),
+    }
+}
+
+fn fails_alone(check: &Check, evidence: &CheckEvidence, change: &Change) -> bool {
+    match &check.metric {
+        Some(_) => metric_fails(check, evidence),
+        None => tests(evidence, change)
+            .iter()
+            .any(|(_, value)| *value >= thresholds::rollback_at(&change.plan.strictness)),
+    }
+}
+
+fn metric_fails(check: &Check, evidence: &CheckEvidence) -> bool {
+    let metric = check.metric.as_ref();
+    metric.is_some_and(|metric| evidence.outside >= metric.failures)
+}
+
+/// A metric that is out of bounds for too long, or the mean of the tests' e-values at its bound: that
+/// is valid whatever their dependence, and never later than any single one of `m` that reaches
+/// `m` times that.
+pub(super) fn failure(evidence: &[(&Check, &CheckEvidence)], change: &Change) -> Option<String> {
+    let metric = evidence.iter().find(|(check, it)| metric_fails(check, it));
+    if let Some((_, it)) = metric {
+        return Some(format!("check {}: {}", it.name, it.summary.sentence));
+    }
+    let tests: Vec<_> = evidence
+        .iter()
+        .filter(|(check, _)| check.metric.is_none())
+        .flat_map(|(_, it)| tests(it, change).into_iter().map(|test| (*it, test)))
+        .collect();
+    let values: Vec<f64> = tests.iter().map(|(_, (_, value))| *value).collect();
+    if statistics::ln_mean(&values) < thresholds::rollback_at(&change.plan.strictness) {
+        return None;
+    }
+    let (check, (what, value)) = tests.into_iter().max_by(|a, b| a.1.1.total_cmp(&b.1.1))?;
+    Some(format!(
+        "check {}: {}",
+        check.name,
+        summary::failed(check, what, value, change)
+    ))
+}
+
+/// The roll-back tests of one check, with their ln E. A ceiling that stable breaks as well says nothing
+/// of the canary.
+fn tests(evidence: &CheckEvidence, change: &Change) -> Vec<(Wrong, f64)> {
+    let mut tests = vec![(Wrong::Worse, evidence.rollback.ln_value())];
+    if let Some(ceiling) = &evidence.ceiling {
+        // It stays one of the tests, so that the others weigh no more without it.
+        let blameless = stable_above_ceiling(evidence, change);
+        let value = ceiling.ln_value();
+        tests.push((
+            Wrong::AboveCeiling,
+            if blameless { value.min(0.0) } else { value },
+        ));
+    }
+    tests
+}
+
+fn stable_above_ceiling(evidence: &CheckEvidence, change: &Change) -> bool {
+    let value = evidence
+        .stable_ceiling
+        .as_ref()
+        .map_or(0.0, EProcess::ln_value);
+    value >= -change.plan.strictness.max_false_rollback.ln()
+}
+
+fn above_ceiling(evidence: &CheckEvidence, change: &Change) -> bool {
+    let value = evidence.ceiling.as_ref().map(EProcess::ln_value);
+    value.is_some_and(|value| value >= thresholds::rollback_at(&change.plan.strictness))
+}

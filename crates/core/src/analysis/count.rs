@@ -1,0 +1,182 @@
+//! The answers for one arm and one window to counts.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use countersign_api::evidence::Counts;
+
+use crate::analysis::query::form::{Form, Query};
+use crate::analysis::query::{Counting, MOST_EVENTS, SCRAPE_SKEW};
+use crate::analysis::series::{self, FirstIncrement, Series, Span};
+use crate::observation::windows::Uncounted;
+use crate::text;
+
+/// What Prometheus answered to one query about one arm.
+#[derive(Clone, Copy, Debug)]
+pub struct ArmAnswer<'a> {
+    /// The arm, as messages name it.
+    pub arm: &'a str,
+    /// The query.
+    pub query: &'a Query,
+    /// The answer: raw samples of a selector, or one value at each window's end of an expression.
+    pub series: &'a [Series],
+    /// How the first value of a new series counts.
+    pub first_increment: FirstIncrement,
+}
+
+/// Why a window is not counted, in one word and in a sentence.
+pub type NotCounted = (Uncounted, String);
+
+impl ArmAnswer<'_> {
+    fn says(&self, reason: Uncounted, what: impl fmt::Display) -> NotCounted {
+        let Self { arm, query, .. } = self;
+        let text = text::shown(&query.text, 120);
+        (
+            reason,
+            format!("{arm}: the query `{}` ({text}) {what}", query.field),
+        )
+    }
+
+    /// Events in the window; `None` where no series has any sample for it.
+    fn events(&self, other: &Self, span: Span) -> Result<Option<f64>, NotCounted> {
+        let events = match self.query.form {
+            Form::Expression => self.number_at(span.end)?.map(series::countable).transpose(),
+            Form::Selector if self.newest(span.end).is_none() => Ok(None),
+            Form::Selector => {
+                series::increase(self.series, other.series, span, self.first_increment).map(Some)
+            }
+        };
+        let events = events.and_then(|events| match events {
+            Some(events) if events > MOST_EVENTS => Err((Uncounted::NotANumber, events)),
+            events => Ok(events),
+        });
+        events.map_err(|(reason, value)| self.says(reason, format_args!("gave the value {value}")))
+    }
+
+    /// The value of an expression at a moment.
+    fn number_at(&self, moment: f64) -> Result<Option<f64>, NotCounted> {
+        let at = |series: &Series| {
+            // Times have milliseconds.
+            let near = series.at(moment + 0.0005)?;
+            (near.0 > moment - 0.0005).then_some(near.1)
+        };
+        let found: Vec<_> = self
+            .series
+            .iter()
+            .filter_map(|s| Some((s, at(s)?)))
+            .collect();
+        match found.as_slice() {
+            [] => Ok(None),
+            [(_, value)] => Ok(Some(*value)),
+            several => Err(self.several(several.iter().map(|(series, _)| *series))),
+        }
+    }
+
+    fn several<'a>(&self, series: impl ExactSizeIterator<Item = &'a Series>) -> NotCounted {
+        let count = series.len();
+        let named: Vec<_> = series
+            .take(3)
+            .map(|series| labels(&series.labels))
+            .collect();
+        let named = named.join(", ");
+        self.says(
+            Uncounted::SeveralSeries,
+            format_args!("gave {count} series where one number is expected, such as {named}: wrap it in sum(...)"),
+        )
+    }
+
+    /// Time of the newest sample at or before a moment.
+    fn newest(&self, moment: f64) -> Option<f64> {
+        let newest = self.series.iter().filter_map(|series| series.at(moment));
+        newest.map(|(at, _)| at).max_by(f64::total_cmp)
+    }
+
+    /// Refuses samples that are too old to say anything of the window.
+    fn fresh(&self, span: Span) -> Result<(), NotCounted> {
+        let Some(newest) = self.newest(span.end) else {
+            return Ok(());
+        };
+        let age = span.end - newest;
+        if self.query.form == Form::Expression || age <= span.patience() {
+            return Ok(());
+        }
+        let what = format!(
+            "has no sample younger than {age:.0} s, more than two intervals: its pods are no longer scraped, or are scraped less often than the analysis' interval"
+        );
+        Err(self.says(Uncounted::StaleSamples, what))
+    }
+
+    /// Whether these series come from elsewhere than those of `other`.
+    fn is_foreign_to(&self, other: &Self) -> bool {
+        let known = |s: &Series| other.series.iter().any(|o| o.target() == s.target());
+        !self.series.iter().all(known)
+    }
+}
+
+/// Counts one window of one arm, or says why it cannot be counted.
+///
+/// No error series beside requests means no errors; that needs a total, since no series at all means
+/// that nothing was measured. A histogram without the bucket that is asked for says nothing.
+pub fn count(
+    errors: ArmAnswer<'_>,
+    total: ArmAnswer<'_>,
+    counting: Counting,
+    span: Span,
+) -> Result<Counts, NotCounted> {
+    let requests = total.events(&errors, span)?.ok_or_else(|| {
+        total.says(
+            Uncounted::NoSeries,
+            "matched no series: are the pods scraped, and do the labels match?",
+        )
+    })?;
+    total.fresh(span)?;
+    // An error series may end with its pod, beside a total that goes on; but errors measured
+    // elsewhere than the total are missed if that place falls silent.
+    if let Err(stale) = errors.fresh(span)
+        && errors.is_foreign_to(&total)
+    {
+        return Err(stale);
+    }
+    let failed = match (counting, errors.events(&total, span)?) {
+        (Counting::Failed, failed) => failed.unwrap_or(0.0),
+        (Counting::Fast, Some(fast)) => (requests - fast).max(0.0),
+        (Counting::Fast, None) => {
+            let what = "matched no series: the histogram must have a bucket with just this bound";
+            return Err(errors.says(Uncounted::NoBucket, what));
+        }
+    };
+    if failed - requests > f64::max(1.0, SCRAPE_SKEW * requests) {
+        let query = text::shown(&total.query.text, 120);
+        let what = format!(
+            "counted {failed} errors of {requests} requests: it counts what the query `total` ({query}) leaves out"
+        );
+        return Err(errors.says(Uncounted::ErrorsExceedRequests, what));
+    }
+    Ok(Counts {
+        requests,
+        errors: failed.min(requests),
+    })
+}
+
+/// The number that a metric had at a moment, or why there is none.
+pub fn measure(answer: ArmAnswer<'_>, moment: f64) -> Result<f64, NotCounted> {
+    let number = answer.number_at(moment)?.ok_or_else(|| {
+        answer.says(
+            Uncounted::NoSeries,
+            "gave nothing: does its metric exist, and do the labels match?",
+        )
+    })?;
+    if number.is_finite() {
+        return Ok(number);
+    }
+    let what = format_args!("gave the value {number}");
+    Err(answer.says(Uncounted::NotANumber, what))
+}
+
+fn labels(labels: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<_> = labels
+        .iter()
+        .map(|(name, value)| format!("{name}=\"{value}\""))
+        .collect();
+    format!("{{{}}}", text::shown(&pairs.join(","), 80))
+}

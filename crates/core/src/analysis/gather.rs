@@ -1,0 +1,264 @@
+//! Windows to evidence.
+
+use std::collections::BTreeMap;
+
+use countersign_api::evidence::{Counts, EProcess};
+use countersign_api::rollout::{Change, CheckEvidence, Evidence, Stage};
+use countersign_api::{Check, Duration, Metric};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+
+use crate::analysis::checks::{self, Checks};
+use crate::analysis::statistics::{self, EProcessExt, Test};
+use crate::analysis::thresholds::{self, RENEWED};
+use crate::analysis::{check_verdict, numbers, query, summary};
+use crate::observation::windows::{CheckWindows, WindowOutcome};
+
+/// Most windows whose rates are kept for people to look at.
+const RECENT: usize = 30;
+
+/// The evidence of one check in a change, if it has any.
+pub(super) fn evidence_of<'a>(change: &'a Change, name: &str) -> Option<&'a CheckEvidence> {
+    change.evidence.checks.iter().find(|it| it.name == name)
+}
+
+/// From when on a check counts, and until when it has counted.
+#[must_use]
+pub fn counted_until(change: &Change, name: &str) -> Option<Timestamp> {
+    let known = evidence_of(change, name);
+    let from = known.and_then(|known| known.from.clone());
+    let from = from.or_else(|| change.evidence.from.clone())?.0;
+    let counted = known.and_then(|known| known.last_window_end.as_ref());
+    Some(counted.map_or(from, |end| end.0.max(from)))
+}
+
+/// Folds the answered windows into the evidence. The same windows always give the same evidence.
+#[must_use]
+pub fn gather(
+    change: &Change,
+    checks: &Checks,
+    windows: &BTreeMap<String, CheckWindows>,
+) -> Evidence {
+    let none = CheckWindows::default();
+    let checks = checks.checks.iter().map(|(name, check)| {
+        let mut evidence = evidence_of(change, name)
+            .cloned()
+            .unwrap_or_else(|| CheckEvidence {
+                name: name.clone(),
+                last: "Waiting".into(),
+                message: "no window has ended yet".into(),
+                ..CheckEvidence::default()
+            });
+        fold(
+            &mut evidence,
+            check,
+            windows.get(name).unwrap_or(&none),
+            change,
+        );
+        let finding = check_verdict::find(check, &evidence, change);
+        evidence.summary = summary::of(check, &evidence, change, &finding);
+        evidence
+    });
+    Evidence {
+        from: change.evidence.from.clone(),
+        checks: checks.collect(),
+        objectives: change.evidence.objectives.clone(),
+        renewed: change.evidence.renewed,
+    }
+}
+
+fn fold(evidence: &mut CheckEvidence, check: &Check, windows: &CheckWindows, change: &Change) {
+    if evidence.dispersion.is_none() && windows.baseline.is_some() {
+        let measured = windows
+            .baseline
+            .as_deref()
+            .map_or(1.0, statistics::dispersion);
+        evidence.dispersion = Some(check.dispersion.unwrap_or(measured));
+    }
+    for window in &windows.due {
+        if evidence
+            .last_window_end
+            .as_ref()
+            .is_some_and(|end| window.end <= end.0)
+        {
+            continue;
+        }
+        let warms_up = warms_up(change, check, window.start);
+        match &window.outcome {
+            WindowOutcome::Counted { canary, stable } if !warms_up || check.latency.is_none() => {
+                count(evidence, check, *canary, *stable, change, warms_up);
+                if is_of_step(change, window.start) && !warms_up {
+                    evidence.step_requests += canary.requests;
+                    evidence.step_windows = evidence.step_windows.saturating_add(1);
+                }
+                evidence.last = "Counted".into();
+                evidence.message = format!(
+                    "canary {} of {} requests failed, stable {} of {}",
+                    canary.errors, canary.requests, stable.errors, stable.requests
+                );
+            }
+            WindowOutcome::Measured { value } if !warms_up => {
+                measure(evidence, check, *value);
+                evidence.step_windows += i32::from(is_of_step(change, window.start));
+                evidence.last = "Counted".into();
+                evidence.message = format!("the metric is {value}");
+            }
+            WindowOutcome::Counted { .. } | WindowOutcome::Measured { .. } => {
+                evidence.last = crate::reason::WARMING_UP.into();
+                evidence.message = "the new pods warm up".into();
+            }
+            WindowOutcome::Uncounted { reason, message } => {
+                evidence.last = format!("{reason:?}");
+                evidence.message.clone_from(message);
+            }
+            WindowOutcome::Unanswered { reason, message } => {
+                evidence.last = format!("{reason:?}");
+                evidence.message.clone_from(message);
+                return; // it is asked again, so nothing after it is counted yet
+            }
+        }
+        evidence.last_window_end = Some(Time(window.end));
+    }
+}
+
+fn is_of_step(change: &Change, start: Timestamp) -> bool {
+    let since = change.step_started_at.as_ref();
+    since.is_none_or(|since| start >= since.0)
+}
+
+/// Whether the pods of the present step were new in a window that began then. Where a Service tells
+/// the revisions apart they are new until they are available, as stable pods may stand in for them.
+fn warms_up(change: &Change, check: &Check, start: Timestamp) -> bool {
+    let matters = change.warm_up > Duration::default() || query::is_told_by_service(check);
+    if !matters || !is_of_step(change, start) {
+        return false;
+    }
+    let all_lost = change.lost.as_ref().filter(|lost| lost.all);
+    let until = match (change.stage, &change.available_at, &change.step_started_at) {
+        (Stage::Stepping, ..) if all_lost.is_some_and(|lost| start >= lost.since.0) => return true,
+        (Stage::Stepping, since, _) => match since.as_ref().max(change.warm_from.as_ref()) {
+            Some(since) => since.0,
+            None => return true,
+        },
+        (Stage::Promoting | Stage::Promoted, _, Some(since)) => since.0,
+        _ => return false,
+    };
+    until
+        .saturating_add(change.warm_up.signed())
+        .is_ok_and(|until| start < until)
+}
+
+fn count(
+    evidence: &mut CheckEvidence,
+    check: &Check,
+    canary: Counts,
+    stable: Counts,
+    change: &Change,
+    warms_up: bool,
+) {
+    let strictness = &change.plan.strictness;
+    let dispersion = evidence.dispersion.unwrap_or(1.0);
+    let observe = |process: &mut EProcess, test, canary| {
+        process.observe(test, canary, stable, dispersion);
+    };
+    observe(
+        &mut evidence.rollback,
+        Test::RollBack(thresholds::tolerated(strictness)),
+        canary,
+    );
+    if !warms_up {
+        observe(
+            &mut evidence.promote,
+            Test::Promote(thresholds::margin(strictness)),
+            canary,
+        );
+    }
+    if let Some(ceiling) = thresholds::ceiling(check) {
+        let test = Test::Ceiling(ceiling);
+        observe(evidence.ceiling.get_or_insert_default(), test, canary);
+        observe(
+            evidence.stable_ceiling.get_or_insert_default(),
+            test,
+            stable,
+        );
+    }
+    for (sum, window) in [
+        (&mut evidence.canary, canary),
+        (&mut evidence.stable, stable),
+    ] {
+        sum.requests += window.requests;
+        sum.errors += window.errors;
+    }
+    if canary.requests > 0.0 {
+        remember(evidence, canary.errors / canary.requests);
+    }
+}
+
+fn measure(evidence: &mut CheckEvidence, check: &Check, value: f64) {
+    let outside = check
+        .metric
+        .as_ref()
+        .is_some_and(|it| is_outside(it, value));
+    evidence.outside = if outside {
+        evidence.outside.saturating_add(1)
+    } else {
+        0
+    };
+    evidence.value = Some(value);
+    remember(evidence, value);
+}
+
+/// Whether a number is out of a metric's bounds.
+fn is_outside(metric: &Metric, value: f64) -> bool {
+    metric.min.is_some_and(|min| value < min) || metric.max.is_some_and(|max| value > max)
+}
+
+fn remember(evidence: &mut CheckEvidence, value: f64) {
+    if evidence.recent.len() >= RECENT {
+        evidence.recent.remove(0);
+    }
+    // Four digits are what a picture needs.
+    evidence.recent.push(numbers::significant(value));
+}
+
+/// Lets the checks count that run at this weight and did not at the last one.
+pub fn begin(change: &mut Change, before: i32, weight: i32, now: &Time) {
+    for (name, check) in &change.checks {
+        let began = change.step > 0 && !checks::is_active(check, &change.plan, before);
+        if !(began && checks::is_active(check, &change.plan, weight)) {
+            continue;
+        }
+        let checks = &mut change.evidence.checks;
+        if let Some(known) = checks.iter_mut().find(|it| it.name == *name) {
+            known.from = Some(now.clone());
+        }
+    }
+}
+
+/// Starts a step: requests are counted anew, and a regression that begins now is seen as soon as one
+/// that began with the change, since the roll-back tests get a fresh share of the allowance.
+pub fn rearm(evidence: &mut Evidence, shares: usize) {
+    #[allow(clippy::cast_precision_loss)]
+    let share = (RENEWED / (shares.max(1) as f64)).min(RENEWED - evidence.renewed);
+    if share <= 0.0 {
+        return begin_step(evidence);
+    }
+    evidence.renewed += share;
+    begin_step(evidence);
+    for check in &mut evidence.checks {
+        check.rollback.rearm(share);
+        for ceiling in [&mut check.ceiling, &mut check.stable_ceiling]
+            .into_iter()
+            .flatten()
+        {
+            ceiling.rearm(share);
+        }
+    }
+}
+
+fn begin_step(evidence: &mut Evidence) {
+    for check in &mut evidence.checks {
+        check.step_requests = 0.0;
+        check.step_windows = 0;
+    }
+}

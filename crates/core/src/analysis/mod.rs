@@ -1,0 +1,19 @@
+//! Counts in, verdict out: what is asked of Prometheus, how answers are counted, and what they are worth.
+
+pub mod budget;
+pub mod check_verdict;
+pub mod checks;
+pub mod confidence;
+pub mod count;
+pub mod finding;
+pub mod gather;
+pub mod numbers;
+pub mod query;
+pub mod series;
+pub mod statistics;
+pub mod summary;
+pub mod thresholds;
+pub mod verdict;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! Windows of counts in, evidence and a verdict out.
+
+use countersign_api::Duration;
+use countersign_api::analysis::CheckMode;
+use countersign_api::plan::Tier;
+use countersign_api::rollout::Change;
+use k8s_openapi::jiff::Timestamp;
+
+use crate::analysis::checks::{self, Checks};
+use crate::analysis::finding::Finding;
+use crate::analysis::{check_verdict, gather, summary};
+
+/// What the evidence says of a canary.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// There is nothing to judge by.
+    NoChecks,
+    /// It is worse than tolerated.
+    Fail {
+        /// Which check, with the numbers.
+        message: String,
+    },
+    /// Nothing can be said, since data is missing, odd or late.
+    NoData {
+        /// Why, in one word.
+        reason: String,
+        /// Why, in a sentence.
+        message: String,
+    },
+    /// Clean so far, but too little to rule out that it is worse than the margin.
+    Scarce {
+        /// How much is still needed.
+        message: String,
+    },
+    /// It is within the margin by every check.
+    Pass {
+        /// The numbers.
+        message: String,
+    },
+}
+
+/// Whether every check that decides has counted until a moment.
+#[must_use]
+pub fn has_counted_until(change: &Change, until: Timestamp) -> bool {
+    let oldest = until.saturating_sub(change.interval.signed());
+    let oldest = oldest.unwrap_or(Timestamp::MIN);
+    let mut deciding =
+        checks::active(change).filter(|(_, check)| check.mode == CheckMode::Required);
+    deciding.all(|(name, _)| {
+        gather::evidence_of(change, name).is_some_and(|it| {
+            let end = it.last_window_end.as_ref();
+            it.last == "Counted" && end.is_some_and(|end| end.0 >= oldest)
+        })
+    })
+}
+
+/// Judges the evidence of a change as it was gathered.
+///
+/// Fresh evidence is one that reaches to within three intervals and the lag of `now`: without it
+/// nothing passes, whatever was seen before.
+#[must_use]
+pub fn judge(change: &Change, checks: &Checks, now: Timestamp, lag: Duration) -> Verdict {
+    let decides = |name: &str| {
+        let check = checks.checks.get(name);
+        check.filter(|check| check.mode == CheckMode::Required)
+    };
+    let evidence: Vec<_> = change
+        .evidence
+        .checks
+        .iter()
+        .filter_map(|it| Some((decides(&it.name)?, it)))
+        .collect();
+    if let Some(message) = check_verdict::failure(&evidence, change) {
+        return Verdict::Fail { message };
+    }
+    let active: Vec<_> = evidence
+        .into_iter()
+        .filter(|(check, _)| checks::is_active(check, &change.plan, change.weight))
+        .collect();
+    // A number within bounds says nothing of requests; only the lowest tier goes on by that alone.
+    let counts = active.iter().any(|(check, _)| check.metric.is_none());
+    if active.is_empty() || (!counts && change.tier > Tier::Low) {
+        return Verdict::NoChecks;
+    }
+    let oldest = check_verdict::oldest_fresh(change.interval, now, lag);
+    let findings: Vec<_> = active
+        .iter()
+        .map(|(check, it)| {
+            (
+                *it,
+                check_verdict::fresh(check_verdict::find(check, it, change), it, oldest),
+            )
+        })
+        .collect();
+    for (check, finding) in &findings {
+        let (reason, message) = match finding {
+            Finding::NoData { reason, message } => (reason.as_str(), message),
+            // One check alone is not enough to roll back, but surely enough to wait.
+            Finding::Fails => (crate::reason::CHECK_FAILING, &check.summary.sentence),
+            Finding::Scarce(_) | Finding::Passes => continue,
+        };
+        return Verdict::NoData {
+            reason: reason.to_owned(),
+            message: format!("check {}: {message}", check.name),
+        };
+    }
+    let scarce: Vec<_> = findings
+        .iter()
+        .filter_map(|(check, finding)| match finding {
+            Finding::Scarce(message) => Some(format!("check {}: {message}", check.name)),
+            _ => None,
+        })
+        .collect();
+    if scarce.is_empty() {
+        let message = summary::line(&change.evidence);
+        return Verdict::Pass { message };
+    }
+    Verdict::Scarce {
+        message: scarce.join("; "),
+    }
+}
