@@ -5,9 +5,10 @@ use countersign_api::{
     ASKED_ANNOTATION, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION,
     ROLLOUT_UID_LABEL, RUN_ANNOTATION, Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
 };
+use countersign_core::Observation;
 use countersign_core::decision::Action;
 use countersign_core::observation::workload::{Asked, ReplicaSet as ReplicaSetSeen};
-use countersign_core::{Observation, workload};
+use countersign_core::replicas::present;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Service;
@@ -256,7 +257,7 @@ fn asked(replicas: i32, observation: &Observation) -> Asked {
 /// Points a Service at a revision, where it still points at the one that was seen.
 fn selection(observation: &Observation, service: &str, hash: &str) -> Vec<Value> {
     let place = format!("/spec/selector/{HASH_LABEL}");
-    match workload::selected(observation, service) {
+    match present::selected(observation, service) {
         Some(seen) => vec![
             json!({ "op": "test", "path": place, "value": seen }),
             json!({ "op": "replace", "path": place, "value": hash }),

@@ -15,7 +15,8 @@ use countersign_core::observation::people::NamedPolicy;
 use countersign_core::observation::windows::{CheckWindows, ErrorRates};
 use countersign_core::observation::workload::{PastRun, ReplicaSet, Service};
 use countersign_core::provenance::digest;
-use countersign_core::{Observation, change, policy, workload};
+use countersign_core::replicas::present;
+use countersign_core::{Observation, change, policy};
 use k8s_openapi::api::core::v1::{Namespace, Service as ApiService};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
@@ -416,7 +417,7 @@ impl Observer {
         let alone = change.outcome.is_some();
         // A stable revision without pods answers nothing that a canary could be compared with, and must
         // not keep its own mending out: what the canary alone shows is scarce, and the tier decides.
-        let serves = workload::available(observation, Some(&stable.pod_template_hash)) > 0;
+        let serves = present::available(observation, Some(&stable.pod_template_hash)) > 0;
         let stable = arm(&strategy.stable_service, &stable.pod_template_hash);
         let canary = if alone {
             stable.clone()

@@ -8,7 +8,7 @@ use countersign_api::{MANAGER, Rollout};
 use countersign_core::Observation;
 use countersign_core::observation::traffic::{Absence, Route, RouteObject};
 use countersign_core::observation::workload::ReplicaSet;
-use countersign_core::traffic::{shared_rules, testers_name};
+use countersign_core::traffic::routes::{shared_rules, testers_name};
 use futures::future::join_all;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};

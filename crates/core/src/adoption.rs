@@ -22,8 +22,10 @@ use crate::hold::{Hold, HoldKind};
 use crate::observation::workload::{Unusable, Workload};
 use crate::observation::{self, Observation};
 use crate::proposal::Proposal;
+use crate::replicas::present;
 use crate::text::shown;
-use crate::{reason, route, workload};
+use crate::traffic::route::subsets;
+use crate::{reason, workload};
 
 /// The condition that tells whether the Rollout serves in place of the workload.
 pub const ADOPTED: &str = "Adopted";
@@ -179,7 +181,7 @@ fn is_handed_over(observation: &Observation, status: &RolloutStatus) -> bool {
     let Some(stable) = &status.stable else {
         return false;
     };
-    let available = workload::present(observation, status).stable.available;
+    let available = present::present(observation, status).stable.available;
     let change = status.change.as_ref().map(|it| &it.pod_template_hash);
     let own = |hash: Option<&String>| {
         hash == Some(&stable.pod_template_hash) || (hash.is_some() && hash == change)
@@ -259,8 +261,8 @@ fn scale_down_again(
 
 /// Whether the revisions carry the traffic without the workload's pods.
 fn can_serve(observation: &Observation, status: &RolloutStatus) -> bool {
-    let present = workload::present(observation, status);
-    let limits = workload::limits(observation);
+    let present = present::present(observation, status);
+    let limits = present::limits(observation);
     let available = present.stable.available + present.canary.available;
     present.stable.available > 0 && available >= limits.desired - limits.unavailable
 }
@@ -284,7 +286,7 @@ fn scale(
 ) -> Action {
     let beside = status.stable.as_ref().map(|stable| Serving {
         hash: stable.pod_template_hash.clone(),
-        available: workload::present(observation, status).stable.available,
+        available: present::present(observation, status).stable.available,
     });
     Action::ScaleWorkload {
         name: workload.name.clone(),
@@ -351,7 +353,7 @@ fn progress(
         let message = scaled_up(observation, workload);
         return (false, reason::WORKLOAD_SCALED_DOWN, message);
     }
-    let available = workload::present(observation, status).stable.available;
+    let available = present::present(observation, status).stable.available;
     let message = match (&status.stable, &adopted.handed_over_at) {
         (None, _) => {
             format!("Deployment {name} keeps its pods until the first revision is stable")
@@ -454,7 +456,7 @@ fn is_in_vain(observation: &Observation, status: &RolloutStatus) -> bool {
     let deadline = i64::from(observation.spec.progress_deadline_seconds);
     let since = observation.farewell.since;
     let over = since.is_some_and(|it| observation.now.duration_since(it).as_secs() >= deadline);
-    over && workload::present(observation, status).stable.available == 0
+    over && present::present(observation, status).stable.available == 0
 }
 
 /// Whether no change is under way and everything that follows from its end is done, so that the stable
@@ -554,7 +556,7 @@ fn releases(observation: &Observation) -> Vec<Action> {
     let subsets = observation.routes.iter().filter_map(|route| {
         let subsets = route.reference.destination_rule.as_ref()?;
         let rule = route.destination_rule.as_ref()?.as_ref().ok()?;
-        let operations = route::release(rule, subsets).ok()?;
+        let operations = subsets::release(rule, subsets).ok()?;
         (!operations.is_empty()).then(|| Action::SelectSubsets {
             name: subsets.name.clone(),
             api_version: rule.api_version(),

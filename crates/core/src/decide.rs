@@ -43,11 +43,12 @@ use crate::observation::{self, Observation};
 use crate::plan::tighten;
 use crate::proposal::{self, Proposal};
 use crate::provenance::Contributor;
-use crate::replicas::Limits;
+use crate::replicas::{Limits, present};
 use crate::sign_off::{self, SignOffs};
+use crate::traffic::{corrections, routes, services, settle, share};
 use crate::{
     adoption, answers, change, intervention, order, pods, reason, record, smoke, standing, text,
-    traffic, workload,
+    workload,
 };
 
 /// Most lines of one change, as the schema has it.
@@ -101,8 +102,8 @@ pub fn decide(observation: &Observation) -> Decision {
     let answers = answers::of(observation, &proposal, &status);
     let told = turn.ended.as_ref().or(status.change.as_ref());
     let record = told.and_then(|change| record::of(observation, &proposal, change));
-    traffic::note(observation, &mut status);
-    workload::note_services(observation, &mut status);
+    settle::note(observation, &mut status);
+    services::note_services(observation, &mut status);
     turn.look_at_traffic(&status);
     // A first revision gets no pods before what it depends on is stable, whichever gate is asked first.
     let begun = status.change.as_ref();
@@ -133,10 +134,10 @@ pub fn decide(observation: &Observation) -> Decision {
     } else {
         notices.extend(hold_notice(observation, hold.as_ref()));
     }
-    notices.extend(traffic::correction_notice(observation, &status));
+    notices.extend(corrections::correction_notice(observation, &status));
     notices.extend(adoption.notices);
-    notices.extend(workload::stand_in_notice(observation, &status, &actions));
-    notices.extend(workload::release_notices(&actions, observation));
+    notices.extend(services::stand_in_notice(observation, &status, &actions));
+    notices.extend(services::release_notices(&actions, observation));
     // Much of what is told are the words of others.
     for notice in &mut notices {
         notice.message = text::shown(&notice.message, MAX_MESSAGE);
@@ -503,7 +504,7 @@ impl Turn<'_> {
         if change.stage == Stage::RollingBack {
             let stable = status.stable.as_ref();
             let available = stable.map_or(0, |it| self.available(&it.pod_template_hash));
-            let available = available.min(workload::limits(self.observation).desired);
+            let available = available.min(present::limits(self.observation).desired);
             self.note_progress(
                 &mut change,
                 Reached {
@@ -541,8 +542,8 @@ impl Turn<'_> {
         };
         // Else the next change would begin with the share of this one, or before stable serves again.
         let traffic_is_back = change.outcome == Some(Outcome::Promoted)
-            || (traffic::is_over(self.observation, &seen)
-                && !workload::stable_side_waits(self.observation, &seen))
+            || (settle::is_over(self.observation, &seen)
+                && !services::stable_side_waits(self.observation, &seen))
             || change::is_overdue(self.observation, &change);
         let over = over && traffic_is_back;
         // What comes next cannot be told while the adopted workload cannot be read.
@@ -717,12 +718,12 @@ impl Turn<'_> {
             .into_iter()
             .flatten()
             .for_each(|at| self.look_again(at));
-        let limits = workload::limits(self.observation);
+        let limits = present::limits(self.observation);
         let seen = RolloutStatus {
             change: Some(change.clone()),
             ..status.clone()
         };
-        let present = workload::present(self.observation, &seen);
+        let present = present::present(self.observation, &seen);
         let serves = gate::serves(&Situation {
             observation: self.observation,
             change,
@@ -924,7 +925,7 @@ impl Turn<'_> {
     /// Each pod of the canary that becomes available is progress, and so is each share that settles.
     fn note_growth(&self, change: &mut Change, limits: Limits) {
         let goal = match change.stage {
-            Stage::Stepping => workload::step_goal(limits, change).canary,
+            Stage::Stepping => present::step_goal(limits, change).canary,
             Stage::Promoting => limits.desired,
             _ => return,
         };
@@ -1277,7 +1278,7 @@ impl Turn<'_> {
         (change.stage, change.weight) = match outcome {
             Outcome::Promoted => (Stage::Promoted, 100),
             // Where stable gave up capacity it takes the traffic back bit by bit.
-            Outcome::Superseded if traffic::pods_follow(workload::limits(self.observation)) => {
+            Outcome::Superseded if share::pods_follow(present::limits(self.observation)) => {
                 (Stage::RollingBack, 0)
             }
             Outcome::Superseded => (Stage::RolledBack, 0),
@@ -1353,11 +1354,11 @@ impl Turn<'_> {
         let now = self.observation.now;
         let moving = change.progressed_at.as_ref();
         let moving = moving.is_some_and(|at| now.duration_since(at.0) < LATER)
-            && traffic::problem(self.observation).is_none();
+            && routes::problem(self.observation).is_none();
         match &split.settled_at {
             None => self.look_again_after(if moving { TRAFFIC } else { SOON }),
-            Some(since) if !traffic::drained(self.observation, status) => {
-                self.look_again(traffic::drained_at(self.observation, since));
+            Some(since) if !settle::drained(self.observation, status) => {
+                self.look_again(settle::drained_at(self.observation, since));
             }
             Some(_) => {}
         }

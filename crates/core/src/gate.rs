@@ -14,9 +14,10 @@ use crate::freeze::Freezes;
 use crate::hold::{Hold, HoldKind};
 use crate::observation::{self, Observation};
 use crate::policy::Effective;
-use crate::replicas::{self, Limits, Present};
+use crate::replicas::{self, Limits, Present, present};
 use crate::sign_off::{self, SignOffs};
-use crate::{adoption, change, order, pods, reason, smoke, traffic, workload};
+use crate::traffic::{routes, settle};
+use crate::{adoption, change, order, pods, reason, smoke};
 
 /// All that a gate may look at.
 #[derive(Debug)]
@@ -190,7 +191,7 @@ fn routable(
         );
         return hold(HoldKind::Doubt, reason::ROUTER_REQUIRED, message);
     }
-    let (why, problem) = traffic::problem(observation)?;
+    let (why, problem) = routes::problem(observation)?;
     hold(HoldKind::Doubt, why, problem)
 }
 
@@ -332,7 +333,7 @@ fn capacity(
 /// Pods that a step needs: as many as the available stable pods can balance.
 fn step_pods(limits: Limits, change: &Change, present: &Present) -> i32 {
     let balanced = replicas::balanced(limits, present.stable.available, change.weight);
-    workload::step_goal(limits, change).canary.min(balanced)
+    present::step_goal(limits, change).canary.min(balanced)
 }
 
 /// Pods that must be available before a revision becomes the stable one.
@@ -350,7 +351,7 @@ fn split(
 ) -> Option<Hold> {
     let served = matches!(change.stage, Stage::Stepping | Stage::Promoting);
     let message =
-        traffic::awaited(observation, status, change).filter(|_| served && !change.initial)?;
+        settle::awaited(observation, status, change).filter(|_| served && !change.initial)?;
     hold(HoldKind::Doubt, reason::AWAITING_TRAFFIC, message)
 }
 

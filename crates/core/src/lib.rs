@@ -28,7 +28,6 @@ pub mod reason;
 pub mod record;
 pub mod replicas;
 pub mod risk;
-pub mod route;
 pub mod sign_off;
 pub mod simulate;
 pub mod smoke;

@@ -716,7 +716,7 @@ pub fn accept(route: &mut Value) {
 /// The canary's share of the requests by the routes, a fraction; `None` without any.
 fn routed_share(observation: &Observation) -> Option<f64> {
     crate::observation::is_routed(observation)
-        .then(|| f64::from(crate::traffic::share(observation).unwrap_or(0)) / 100.0)
+        .then(|| f64::from(crate::traffic::routes::share(observation).unwrap_or(0)) / 100.0)
 }
 
 /// A number for a metric: the given one, or one that is well.

@@ -13,8 +13,10 @@ use crate::hold::{Hold, HoldKind};
 use crate::observation::{self, Observation};
 use crate::proposal::Proposal;
 use crate::provenance::State;
+use crate::replicas::{self, present};
 use crate::text::shown;
-use crate::{adoption, change, decide, reason, replicas, sign_off, traffic, workload};
+use crate::traffic::routes;
+use crate::{adoption, change, decide, reason, sign_off, workload};
 
 /// How often evidence alone, without a transition, is written to the status.
 const REFRESH: SignedDuration = SignedDuration::from_mins(1);
@@ -56,7 +58,7 @@ pub fn describe(
         if let Some(weight) = by_routes {
             return weight;
         }
-        let present = workload::present(observation, status);
+        let present = present::present(observation, status);
         replicas::achieved(present.stable.available, present.canary.available)
     });
     if let Some(change) = change {
@@ -380,7 +382,7 @@ fn workload_facts(
     status: &RolloutStatus,
     hold: Option<&Hold>,
 ) -> Vec<Fact> {
-    let limits = workload::limits(observation);
+    let limits = present::limits(observation);
     let least = limits.desired - limits.unavailable;
     let available = status.available_replicas >= least;
     let pods = match (status.available_replicas, limits.desired) {
@@ -518,7 +520,7 @@ fn foreign_fact(observation: &Observation) -> Option<Fact> {
 
 /// That a router does not say which version of a route it accepts, where it does not.
 fn undated_fact(observation: &Observation) -> Option<Fact> {
-    let parents: Vec<_> = traffic::undated_parents(observation).into_iter().collect();
+    let parents: Vec<_> = routes::undated_parents(observation).into_iter().collect();
     let message = format!(
         "the status of a route does not say which generation it means (observedGeneration), for {}: a new weight counts as accepted 5 s after it was written",
         parents.join(", ")

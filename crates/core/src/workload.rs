@@ -1,124 +1,20 @@
 //! From a status to the ReplicaSets and Services that it asks for.
 
-use countersign_api::HASH_LABEL;
 use countersign_api::rollout::{Change, RolloutStatus, Stage};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::decision::{Action, Notice};
+use crate::decision::Action;
+use crate::observation::Observation;
 use crate::observation::workload::ReplicaSet;
-use crate::observation::{self, Observation};
 use crate::proposal::Proposal;
-use crate::replicas::{self, Limits, Next, Pods, Present, Share, Split};
-use crate::{change, names, reason, traffic};
+use crate::replicas::{self, Limits, Next, Present, Share, Split, present};
+use crate::traffic::{actions, routes, services, settle, share};
+use crate::{change, names};
 
 /// How long somebody who keeps scaling a ReplicaSet waits for an answer.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 /// Longest name of a ReplicaSet that leaves room for the suffix of its pods.
 const MAX_NAME: usize = 240;
-
-/// The limits on pods that a Rollout's spec sets.
-#[must_use]
-pub fn limits(observation: &Observation) -> Limits {
-    let canary = &observation.spec.strategy.canary;
-    Limits::new(
-        observation.spec.replicas,
-        &canary.max_surge,
-        &canary.max_unavailable,
-    )
-    .with(
-        match (observation::is_routed(observation), canary.dynamic_stable) {
-            (true, true) => Share::RoutesAlone,
-            (true, false) => Share::Routes,
-            (false, _) if canary.stable_service.is_some() => Share::Services,
-            (false, _) => Share::Pods,
-        },
-    )
-}
-
-/// The split of pods that the present step asks for.
-#[must_use]
-pub fn step_goal(limits: Limits, change: &Change) -> Split {
-    // At weight 0 there is somebody to test all the same.
-    let least = i32::from(change.weight == 0);
-    replicas::goal(limits, change.weight, scale_of(change).unwrap_or(least))
-}
-
-/// The size that the last step up to the present one names: pods must not go as their traffic comes, for
-/// routers learn of the one before the other.
-fn scale_of(change: &Change) -> Option<i32> {
-    let steps = usize::try_from(change.step).ok()?;
-    let begun = change.plan.steps.iter().take(steps);
-    begun.rev().find_map(|step| step.scale)
-}
-
-/// The revisions that a status gives a role, by their hashes.
-struct Roles<'a> {
-    stable: Option<&'a str>,
-    canary: Option<&'a str>,
-}
-
-fn roles(status: &RolloutStatus) -> Roles<'_> {
-    let stable = status
-        .stable
-        .as_ref()
-        .map(|stable| stable.pod_template_hash.as_str());
-    let canary = status
-        .change
-        .as_ref()
-        .filter(|change| !matches!(change.stage, Stage::Promoted | Stage::RolledBack))
-        .map(|change| change.pod_template_hash.as_str())
-        .filter(|canary| Some(*canary) != stable);
-    Roles { stable, canary }
-}
-
-fn with_hash<'a>(observation: &'a Observation, hash: Option<&str>) -> Option<&'a ReplicaSet> {
-    observation
-        .replica_sets
-        .iter()
-        .find(|set| set.owned && hash.is_some_and(|hash| set.hash == hash))
-}
-
-/// Available pods of a revision.
-#[must_use]
-pub fn available(observation: &Observation, hash: Option<&str>) -> i32 {
-    with_hash(observation, hash).map_or(0, |set| set.available)
-}
-
-/// Pods that are available though they are asked for no more are about to go, and count for nothing.
-fn pods(set: Option<&ReplicaSet>) -> Pods {
-    set.map_or_else(Pods::default, |set| Pods {
-        asked: set.replicas,
-        available: set.available.min(set.replicas),
-    })
-}
-
-/// Revisions that are wanted no more; one that is kept for the way back is not among them.
-fn others<'a>(observation: &'a Observation, status: &RolloutStatus) -> Vec<&'a ReplicaSet> {
-    let roles = roles(status);
-    let has_role = |set: &ReplicaSet| {
-        roles.stable == Some(set.hash.as_str()) || roles.canary == Some(set.hash.as_str())
-    };
-    observation
-        .replica_sets
-        .iter()
-        .filter(|set| set.owned && set.matches && !has_role(set))
-        .filter(|set| !is_kept(observation, status, set))
-        .collect()
-}
-
-/// The pods that are there, by the roles that a status gives them.
-#[must_use]
-pub fn present(observation: &Observation, status: &RolloutStatus) -> Present {
-    let roles = roles(status);
-    Present {
-        stable: pods(with_hash(observation, roles.stable)),
-        canary: pods(with_hash(observation, roles.canary)),
-        others: others(observation, status)
-            .into_iter()
-            .map(|set| pods(Some(set)))
-            .collect(),
-    }
-}
 
 /// Whether no pods are left, or asked for, but the stable revision's and those kept for the way back,
 /// and the traffic is where it should be.
@@ -132,31 +28,17 @@ pub fn stable_is_alone(observation: &Observation, status: &RolloutStatus) -> boo
         .replica_sets
         .iter()
         .filter(|set| set.owned && set.matches);
-    let settled = traffic::is_over(observation, status)
+    let settled = settle::is_over(observation, status)
         || status
             .change
             .as_ref()
             .is_some_and(|change| change::is_overdue(observation, change));
     settled
         && owned
-            .filter(|set| stable != Some(set.hash.as_str()) && !is_kept(observation, status, set))
+            .filter(|set| {
+                stable != Some(set.hash.as_str()) && !present::is_kept(observation, status, set)
+            })
             .all(|set| set.replicas == 0 && set.current == 0)
-}
-
-/// Whether the pods of a revision that was stable before are kept, so that the way back is at once.
-fn is_kept(observation: &Observation, status: &RolloutStatus, set: &ReplicaSet) -> bool {
-    let Some(change) = &status.change else {
-        return false;
-    };
-    let kept = change
-        .kept_until
-        .as_ref()
-        .is_some_and(|until| until.0 > observation.now);
-    let previous = change
-        .previous
-        .as_ref()
-        .filter(|_| kept && change.stage == Stage::Promoted);
-    previous.is_some_and(|previous| previous.pod_template_hash == set.hash)
 }
 
 /// The writes that bring the workload one step nearer to what the status asks for. What another
@@ -179,18 +61,18 @@ pub fn actions(
     let contested = contested || releases;
     if !releases {
         // First of all, for a rollback: what rises with it waits for Services and pods that were seen.
-        actions.extend(traffic::actions(observation, status, held));
+        actions.extend(actions::actions(observation, status, held));
     }
     let selections = if contested {
         Vec::new()
     } else {
-        selections(observation, status)
+        services::selections(observation, status)
     };
     actions.extend(min_ready_seconds(observation, status));
     let moved = !selections.is_empty();
     actions.extend(selections);
     if !contested {
-        actions.extend(former(observation, status));
+        actions.extend(services::former(observation, status));
     }
     actions.extend(scaling(observation, proposal, status, moved, held));
     actions.extend(history(observation, status));
@@ -205,9 +87,9 @@ fn min_ready_seconds(observation: &Observation, status: &RolloutStatus) -> Vec<A
         .change
         .as_ref()
         .is_none_or(|change| change.stage == Stage::RolledBack);
-    let roles = roles(status);
+    let roles = present::roles(status);
     let sets = [roles.stable, roles.canary].into_iter();
-    let sets = sets.filter_map(|hash| with_hash(observation, hash));
+    let sets = sets.filter_map(|hash| present::with_hash(observation, hash));
     let outdated = sets.filter(|set| {
         let harmless = seconds < set.min_ready_seconds || set.replicas == 0 || at_rest;
         set.min_ready_seconds != seconds && harmless && !observation.deleting
@@ -234,224 +116,6 @@ fn ownership(observation: &Observation) -> Vec<Action> {
     observation.replica_sets.iter().filter_map(change).collect()
 }
 
-/// The revisions that the two sides of the traffic should be on, stable's first; `None` for one that
-/// stays as it is. The canary's side falls back to stable, so that it is never without pods.
-#[must_use]
-pub fn sides<'a>(
-    observation: &'a Observation,
-    status: &'a RolloutStatus,
-) -> (Option<&'a str>, Option<&'a str>) {
-    let Roles { stable, canary } = roles(status);
-    let change = status.change.as_ref();
-    let rejected = change.is_some_and(|change| change.outcome.is_some());
-    let available = |hash| available(observation, hash);
-    let alive = canary.filter(|_| stable.is_some() && available(canary) > 0);
-    let canary_side = match change {
-        // It cannot be told what depends on it: it stays as it is.
-        Some(_) if alive.is_some() && !rejected && traffic::is_unknown(observation) => None,
-        // Nobody is sent to a revision without pods while the other one has some.
-        Some(_) if alive.is_some() && available(stable) == 0 => alive,
-        Some(change) if !rejected && traffic::may_point_at_canary(observation, change) => {
-            alive.or(stable)
-        }
-        Some(_) if rejected && traffic::still_serves(observation, status) => alive.or(stable),
-        _ => stable,
-    };
-    let canary_side = canary_side.filter(|hash| !canary_side_waits(observation, status, hash));
-    let stable_side = if stands_in(observation, status) {
-        alive
-    } else {
-        // A first revision takes a Service over once it is stable, so that nothing that serves is cut off.
-        stable.filter(|_| !stable_side_waits(observation, status))
-    };
-    (stable_side, canary_side)
-}
-
-/// Whether the canary serves in place of a stable revision of which no pod is available: only one that may
-/// have traffic, since stable's pods could otherwise be removed to get a change past its gates.
-#[must_use]
-pub fn stands_in(observation: &Observation, status: &RolloutStatus) -> bool {
-    let Roles { stable, canary } = roles(status);
-    let available = |hash| available(observation, hash);
-    let may_serve = status.change.as_ref().is_some_and(|change| {
-        let begun = matches!(change.stage, Stage::Stepping | Stage::Promoting);
-        begun && change.outcome.is_none() && change.weight > 0
-    });
-    may_serve && stable.is_some() && available(stable) == 0 && available(canary) > 0
-}
-
-/// Each named Service selects its side's pods.
-#[must_use]
-pub fn selections(observation: &Observation, status: &RolloutStatus) -> Vec<Action> {
-    let strategy = &observation.spec.strategy.canary;
-    let (stable, canary) = sides(observation, status);
-    let wanted = [
-        (&strategy.stable_service, stable),
-        (&strategy.canary_service, canary),
-    ];
-    let selection = |(service, hash): (&Option<String>, Option<&str>)| {
-        let (service, hash) = (service.as_ref()?, hash?);
-        observation.services.get(service)?.as_ref()?;
-        let moves = selected(observation, service) != Some(hash);
-        moves.then(|| Action::SelectRevision {
-            service: service.clone(),
-            hash: hash.to_owned(),
-        })
-    };
-    wanted.into_iter().filter_map(selection).collect()
-}
-
-/// What to say where the canary takes the place of stable in the traffic.
-#[must_use]
-pub fn stand_in_notice(
-    observation: &Observation,
-    status: &RolloutStatus,
-    actions: &[Action],
-) -> Option<Notice> {
-    let service = observation.spec.strategy.canary.stable_service.as_ref()?;
-    let (change, stable) = (status.change.as_ref()?, status.stable.as_ref()?);
-    let is_move = |it: &Action| {
-        matches!(it, Action::SelectRevision { service: moved, hash }
-            if moved == service && *hash == change.pod_template_hash)
-    };
-    let moved = stands_in(observation, status) && actions.iter().any(is_move);
-    moved.then(|| Notice {
-        reason: reason::STABLE_UNAVAILABLE.into(),
-        action: "SelectRevision".into(),
-        message: format!(
-            "no pod of revision {}, which is stable, is available: Service {service} sends to revision {} until one is",
-            stable.revision, change.revision
-        ),
-        warning: true,
-    })
-}
-
-/// Whether the stable side of the traffic stays on another revision, which has pods: stable has none yet,
-/// or fewer than are needed in their place. A revision that becomes stable again has to grow first, and
-/// nothing that serves may lose pods meanwhile, whatever change comes next.
-#[must_use]
-pub fn stable_side_waits(observation: &Observation, status: &RolloutStatus) -> bool {
-    let strategy = &observation.spec.strategy.canary;
-    let service = strategy.stable_service.as_deref();
-    let serving = service.and_then(|name| selected(observation, name));
-    let serving = serving
-        .into_iter()
-        .chain(traffic::stable_subsets(observation));
-    side_waits(observation, status, serving, roles(status).stable, 100)
-}
-
-/// The same for the canary side, as far as routes give it a share.
-fn canary_side_waits(observation: &Observation, status: &RolloutStatus, next: &str) -> bool {
-    let share = if observation::is_routed(observation) {
-        traffic::present_share(observation)
-    } else {
-        0
-    };
-    let strategy = &observation.spec.strategy.canary;
-    let service = strategy.canary_service.as_deref();
-    let serving = service.and_then(|name| selected(observation, name));
-    let serving = serving
-        .into_iter()
-        .chain(traffic::canary_subsets(observation));
-    share > 0 && side_waits(observation, status, serving, Some(next), share)
-}
-
-/// Whether a side with this share of the requests, in percent, stays on the revisions that serve it: the
-/// next one has fewer pods than the share needs, and than they have.
-fn side_waits<'a>(
-    observation: &Observation,
-    status: &RolloutStatus,
-    serving: impl Iterator<Item = &'a str>,
-    next: Option<&str>,
-    share: i32,
-) -> bool {
-    let serving = serving
-        .filter(|hash| Some(*hash) != next)
-        .map(|hash| available(observation, Some(hash)))
-        .max()
-        .unwrap_or(0);
-    let limits = limits(observation);
-    if serving == 0 || limits.desired == 0 {
-        return false;
-    }
-    let needed = replicas::canary_for(limits, share);
-    let ready = available(observation, next);
-    let patient = status
-        .change
-        .as_ref()
-        .is_some_and(|it| it.outcome.is_none() || !change::is_overdue(observation, it));
-    ready == 0 || (ready < serving.min(needed) && patient)
-}
-
-/// Notes in the status which Services are kept on a revision, so that one whose name leaves the spec is
-/// released.
-pub fn note_services(observation: &Observation, status: &mut RolloutStatus) {
-    let named = observation.services.iter();
-    let named = named.filter(|(_, service)| service.is_some() && status.stable.is_some());
-    let former = released(observation, status);
-    status.services = named.map(|(name, _)| name.clone()).chain(former).collect();
-}
-
-/// Services that the spec names no more and that still select one of the Rollout's revisions.
-fn released(observation: &Observation, status: &RolloutStatus) -> Vec<String> {
-    let stable = status
-        .stable
-        .as_ref()
-        .map(|it| it.pod_template_hash.as_str());
-    let own = |hash: &str| {
-        stable == Some(hash) || observation.replica_sets.iter().any(|set| set.hash == hash)
-    };
-    let former = observation.former_services.iter();
-    let former = former.filter(|(_, service)| {
-        let hash = service.selector.get(HASH_LABEL);
-        hash.is_some_and(|hash| own(hash))
-    });
-    former.map(|(name, _)| name.clone()).collect()
-}
-
-/// Lets Services that the spec names no more select the pods of every revision again: one that stayed on
-/// a revision would have no endpoints after the next promotion.
-fn former(observation: &Observation, status: &RolloutStatus) -> impl Iterator<Item = Action> {
-    let released = released(observation, status).into_iter();
-    released.map(|service| Action::ReleaseService { service })
-}
-
-/// What to say of each Service that is released.
-#[must_use]
-pub fn release_notices(actions: &[Action], observation: &Observation) -> Vec<Notice> {
-    let released = actions.iter().filter_map(|it| match it {
-        Action::ReleaseService { service } => Some(service),
-        _ => None,
-    });
-    let released = released.filter(|it| observation.former_services.contains_key(*it));
-    released
-        .map(|service| Notice {
-            reason: reason::SERVICE_RELEASED.into(),
-            action: "ReleaseService".into(),
-            message: format!(
-                "spec.strategy.canary names Service {service} no more: {HASH_LABEL} is removed from its selector, so that it selects the pods of every revision"
-            ),
-            warning: false,
-        })
-        .collect()
-}
-
-/// The revision that a Service selects.
-#[must_use]
-pub fn selected<'a>(observation: &'a Observation, service: &str) -> Option<&'a str> {
-    let service = observation.services.get(service)?.as_ref()?;
-    service.selector.get(HASH_LABEL).map(String::as_str)
-}
-
-/// Whether a Service of the Rollout selects this ReplicaSet, which then keeps its pods.
-fn is_selected(observation: &Observation, set: &ReplicaSet) -> bool {
-    let strategy = &observation.spec.strategy.canary;
-    let services = [&strategy.stable_service, &strategy.canary_service];
-    let mut services = services.into_iter().flatten();
-    services.any(|service| selected(observation, service) == Some(&set.hash))
-        || traffic::a_subset_selects(observation, &set.hash)
-}
-
 fn scaling(
     observation: &Observation,
     proposal: &Proposal,
@@ -459,8 +123,8 @@ fn scaling(
     services_move: bool,
     held: bool,
 ) -> Vec<Action> {
-    let roles = roles(status);
-    let present = present(observation, status);
+    let roles = present::roles(status);
+    let present = present::present(observation, status);
     let next = next_pods(observation, status, &present, held);
     let revision = status.change.as_ref().map_or(0, |change| change.revision);
     let stable_revision = status.stable.as_ref().map_or(0, |stable| stable.revision);
@@ -471,7 +135,7 @@ fn scaling(
     let mut actions = Vec::new();
     for (hash, replicas, revision) in wanted {
         let Some(hash) = hash else { continue };
-        match with_hash(observation, Some(hash)) {
+        match present::with_hash(observation, Some(hash)) {
             Some(set) => actions.extend(scale(observation, set, replicas, revision)),
             None => actions.extend(create(
                 observation,
@@ -486,19 +150,21 @@ fn scaling(
     // not before whatever sends to them has noticed.
     if !services_move {
         let served_out = is_served_out(observation, status);
-        let others = others(observation, status).into_iter().zip(next.others);
+        let others = present::others(observation, status)
+            .into_iter()
+            .zip(next.others);
         let others = others.filter(|(set, _)| {
             let goes = served_out || set.available == 0;
-            goes && !is_selected(observation, set)
+            goes && !services::is_selected(observation, set)
         });
         let same =
             |(set, replicas): (&ReplicaSet, i32)| scale(observation, set, replicas, set.revision);
         actions.extend(others.filter_map(same));
     }
     let kept = observation.replica_sets.iter();
-    let kept = kept.filter(|set| set.owned && is_kept(observation, status, set));
+    let kept = kept.filter(|set| set.owned && present::is_kept(observation, status, set));
     actions.extend(kept.filter_map(|set| {
-        let replicas = kept_pods(limits(observation), set);
+        let replicas = kept_pods(present::limits(observation), set);
         scale(observation, set, replicas, set.revision)
     }));
     actions
@@ -527,17 +193,17 @@ fn is_served_out(observation: &Observation, status: &RolloutStatus) -> bool {
     let Some(change) = &status.change else {
         return true;
     };
-    let by_pods = limits(observation).share == Share::Pods
+    let by_pods = present::limits(observation).share == Share::Pods
         && change.outcome.is_some()
         && change.stage != Stage::Promoted;
     let given_up = change.outcome.is_some() && is_given_up(observation, change);
-    by_pods || given_up || traffic::drained(observation, status)
+    by_pods || given_up || settle::drained(observation, status)
 }
 
 /// Whether the time is over for which pods wait for routers that do not say that they have followed. Where
 /// stable had to grow first the share is taken away at the deadline, and they have as long again.
 fn is_given_up(observation: &Observation, change: &Change) -> bool {
-    let follows = traffic::pods_follow(limits(observation));
+    let follows = share::pods_follow(present::limits(observation));
     let deadlines = if follows && change.stage == Stage::RollingBack {
         2
     } else {
@@ -625,7 +291,7 @@ fn next_pods(
     present: &Present,
     held: bool,
 ) -> Next {
-    let limits = limits(observation);
+    let limits = present::limits(observation);
     let kept = || Next {
         stable: present.stable.asked,
         canary: present.canary.asked,
@@ -637,7 +303,7 @@ fn next_pods(
         stable: limits.desired.max(next.stable),
         ..next
     };
-    let waits = stable_side_waits(observation, status);
+    let waits = services::stable_side_waits(observation, status);
     // Where the new change runs what was stable just before, requests may still be on their way to its pods.
     let drains = limits.share != Share::Pods && !is_served_out(observation, status);
     let draining = |next: Next| Next {
@@ -655,7 +321,7 @@ fn next_pods(
                 let goal = promotion(observation, limits, change, present);
                 return replicas::next(limits, 100, goal, present);
             }
-            let lost = with_hash(observation, roles(status).stable).is_none();
+            let lost = present::with_hash(observation, present::roles(status).stable).is_none();
             let goal = held_promotion(observation, limits, change, present, lost);
             let shrinks =
                 goal.stable <= present.stable.asked && goal.canary <= present.canary.asked;
@@ -675,7 +341,7 @@ fn next_pods(
             ..at_rest()
         },
         Stage::Stepping => {
-            let mut goal = step_goal(limits, change);
+            let mut goal = present::step_goal(limits, change);
             let most = limits.at_most().max(goal.stable + goal.canary);
             goal.stable = goal.stable.max(stable_floor(observation, limits, present));
             goal.canary = goal.canary.min((most - goal.stable).max(1));
@@ -711,7 +377,7 @@ fn stable_floor(observation: &Observation, limits: Limits, present: &Present) ->
     let split = observation.status.traffic.as_ref();
     let share = split.map_or(0, |it| it.lowest_weight);
     // The status tells of the routes as they were before its own look changed them.
-    let share = share.min(traffic::present_share(observation));
+    let share = share.min(routes::present_share(observation));
     // The canary's Service fell back to stable, or is about to, whose pods then serve both sides.
     let canary = &observation.spec.strategy.canary;
     let stable = observation.status.stable.as_ref();
@@ -722,7 +388,7 @@ fn stable_floor(observation: &Observation, limits: Limits, present: &Present) ->
         .is_some_and(|(service, stable)| {
             let behind = observation.endpoints.get(service);
             behind.is_some_and(|it| it.contains_key(&stable.pod_template_hash))
-                || selected(observation, service) == Some(&stable.pod_template_hash)
+                || present::selected(observation, service) == Some(&stable.pod_template_hash)
         });
     let share = if fell_back { 0 } else { share };
     replicas::stable_for(limits, share, present.canary.available)
@@ -731,7 +397,7 @@ fn stable_floor(observation: &Observation, limits: Limits, present: &Present) ->
 /// Rejected pods that must stay, since something may still send to them. Where stable has yet to grow,
 /// they make room for it as the traffic moves.
 fn canary_part(observation: &Observation, limits: Limits, status: &RolloutStatus) -> i32 {
-    if is_served_out(observation, status) && traffic::wanted(observation, status) == 0 {
+    if is_served_out(observation, status) && share::wanted(observation, status) == 0 {
         return 0;
     }
     let split = status.traffic.as_ref();
@@ -786,7 +452,11 @@ fn held_promotion(
         return Split { stable: 0, canary };
     }
     let weight = change::present_step(change).map_or(0, |step| step.weight);
-    let begun = replicas::goal(limits, weight, scale_of(change).unwrap_or_default());
+    let begun = replicas::goal(
+        limits,
+        weight,
+        present::scale_of(change).unwrap_or_default(),
+    );
     if limits.share == Share::Pods {
         let split = match canary {
             0 => begun,
@@ -835,7 +505,7 @@ fn history(observation: &Observation, status: &RolloutStatus) -> Vec<Action> {
     let previous = status.change.as_ref().and_then(|it| it.previous.as_ref());
     let may_return =
         |set: &ReplicaSet| previous.is_some_and(|previous| previous.pod_template_hash == set.hash);
-    let mut sets: Vec<_> = others(observation, status)
+    let mut sets: Vec<_> = present::others(observation, status)
         .into_iter()
         .filter(|set| set.replicas == 0 && set.current == 0 && !may_return(set))
         .collect();

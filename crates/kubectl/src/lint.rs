@@ -20,9 +20,9 @@ use countersign_core::analysis::{checks, query};
 use countersign_core::observation::traffic::RouteObject;
 use countersign_core::provenance::problem::Problem;
 use countersign_core::provenance::{Provenance, State};
-use countersign_core::route::{self, Sides};
 use countersign_core::smoke;
 use countersign_core::text::shown;
+use countersign_core::traffic::route::rule::{self, Sides};
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::tz::TimeZone;
 use promql_parser::parser::value::ValueType;
@@ -313,7 +313,7 @@ impl<'a> Around<'a> {
                 canary: strategy.canary_service.as_deref()?,
             },
         };
-        let problem = route::rules(kind, &object, &reference.rules, sides).err()?;
+        let problem = rule::rules(kind, &object, &reference.rules, sides).err()?;
         let at = node.get("name").map_or(node.at, |name| name.at);
         Some(Finding::error(at, format!("{kind} {name}: {problem}")))
     }

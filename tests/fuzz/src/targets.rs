@@ -30,8 +30,9 @@ use countersign_core::observation::traffic::RouteObject;
 use countersign_core::observation::windows::WindowOutcome;
 use countersign_core::provenance::attestation::problem;
 use countersign_core::provenance::{Provenance, attestation, digest};
-use countersign_core::route::{self, Sides};
 use countersign_core::simulate::World;
+use countersign_core::traffic::route::rule::{self, Sides};
+use countersign_core::traffic::route::{patch, status, subsets, testers};
 use countersign_core::{decide, freeze};
 use countersign_kubectl::lint;
 use countersign_kubectl::manifests::{Manifests, Source};
@@ -632,22 +633,22 @@ pub fn route(data: &[u8]) {
             subsets: &subsets,
         },
     ];
-    let _ = route::acceptance(kind, &route);
+    let _ = status::acceptance(kind, &route);
     for sides in sides {
-        let Ok(rules) = route::rules(kind, &route, &[], sides) else {
+        let Ok(rules) = rule::rules(kind, &route, &[], sides) else {
             continue;
         };
-        let share = route::share(&rules);
+        let share = rule::share(&rules);
         assert!((0..=100).contains(&share), "{share}");
-        let _ = route::testers(kind, &route, &rules, &testers);
+        let _ = testers::testers(kind, &route, &rules, &testers);
         for (share, mirror) in [(0, None), (7, Some(20)), (100, None)] {
-            let Ok(operations) = route::patch(kind, &route, &rules, share, mirror) else {
+            let Ok(operations) = patch::patch(kind, &route, &rules, share, mirror) else {
                 continue;
             };
             let Some(after) = patched(&route, &operations) else {
                 continue;
             };
-            let Ok(rules) = route::rules(kind, &after, &[], sides) else {
+            let Ok(rules) = rule::rules(kind, &after, &[], sides) else {
                 panic!("the rules are gone: {}", after.object);
             };
             assert!(
@@ -657,10 +658,10 @@ pub fn route(data: &[u8]) {
             );
         }
     }
-    let _ = route::selected(&route, &subsets);
+    let _ = subsets::selected(&route, &subsets);
     for operations in [
-        route::select(&route, &subsets, Some("a"), Some("b")),
-        route::release(&route, &subsets),
+        subsets::select(&route, &subsets, Some("a"), Some("b")),
+        subsets::release(&route, &subsets),
     ] {
         if let Ok(operations) = &operations {
             patched(&route, operations);

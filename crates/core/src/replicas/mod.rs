@@ -3,6 +3,8 @@
 //! Without routes a revision's share of the traffic is its share of the available pods; with them its
 //! pods are as many as its share needs.
 
+pub mod present;
+
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// How many pods there may be and must be.
@@ -362,8 +364,9 @@ pub fn next(limits: Limits, weight: i32, goal: Split, present: &Present) -> Next
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn limits(desired: i32, surge: &str, unavailable: &str) -> Limits {
         Limits::new(

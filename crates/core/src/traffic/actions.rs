@@ -1,0 +1,63 @@
+//! Where the traffic should go, and what brings it there.
+//!
+//! The state of record is the status; a route only follows it. The order that loses no request:
+//! a share rises only once the receiving pods are ready behind their Service, a Service moves only
+//! while no share depends on it, and pods go only once nothing has sent to them for the drain time.
+//!
+//! | stage | share of the canary |
+//! |---|---|
+//! | `Waiting` | 0 |
+//! | `Stepping` | the step's weight, once its pods are ready behind the canary's Service |
+//! | `Promoting` | the last step's weight, and all once the canary has its full size |
+//! | `Promoted` | as it was, and 0 once the stable Service has moved to the same pods |
+//! | `RollingBack` | 0, or what stable cannot carry yet where it gave up capacity |
+
+use countersign_api::rollout::{RolloutStatus, Stage};
+
+use crate::decision::Action;
+use crate::observation::Observation;
+use crate::traffic::route::patch;
+use crate::traffic::{corrections, routes, share, testers};
+
+/// The writes that bring the traffic nearer to what the status asks for: weights, testers, subsets.
+#[must_use]
+pub fn actions(observation: &Observation, status: &RolloutStatus, held: bool) -> Vec<Action> {
+    let share = share::wanted(observation, status);
+    // What another Rollout claims too may lose the canary's share, and get no other.
+    if status.change.is_none() || (!observation.conflicts.is_empty() && share > 0) {
+        return Vec::new();
+    }
+    let mirror = share::mirror(observation, status);
+    let promoting = status
+        .change
+        .as_ref()
+        .is_some_and(|it| it.stage == Stage::Promoting);
+    // Who holds a promotion holds the switch of its traffic, too.
+    let held = held && promoting && share > routes::present_share(observation);
+    let patient = held || corrections::is_patient(observation, status, share);
+    let mut actions = Vec::new();
+    for route in &observation.routes {
+        let kind = route.reference.kind;
+        actions.extend(testers::select_subsets(observation, status, route));
+        let (Ok(object), Ok(rules)) = (&route.object, routes::rules_of(observation, route)) else {
+            continue;
+        };
+        let done = rules
+            .iter()
+            .all(|rule| rule.is_at(share) && rule.mirrors(kind, mirror));
+        if !done
+            && !patient
+            && let Ok(operations) = patch::patch(kind, object, &rules, share, mirror)
+        {
+            actions.push(Action::PatchRoute {
+                kind,
+                name: route.reference.name.clone(),
+                api_version: object.api_version(),
+                weight: share,
+                operations,
+            });
+        }
+        actions.extend(testers::testers(observation, status, route, object, &rules));
+    }
+    actions
+}
