@@ -2,8 +2,9 @@
 
 use countersign_api::ROLLOUT_UID_LABEL;
 use countersign_api::rollout::Change;
+use countersign_core::Observation;
 use countersign_core::observation::workload::{Job, JobEnd};
-use countersign_core::{Observation, smoke};
+use countersign_core::workload::smoke;
 use k8s_openapi::api::batch::v1::Job as ApiJob;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::ListParams;

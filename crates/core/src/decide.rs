@@ -44,12 +44,11 @@ use crate::plan::tighten;
 use crate::proposal::{self, Proposal};
 use crate::provenance::Contributor;
 use crate::replicas::{Limits, present};
+use crate::rollout::actions;
 use crate::sign_off::{self, SignOffs};
 use crate::traffic::{corrections, routes, services, settle, share};
-use crate::{
-    adoption, answers, change, intervention, order, pods, reason, record, smoke, standing, text,
-    workload,
-};
+use crate::workload::{adoption, cleanup, pods, scaling, smoke, smoke_job};
+use crate::{answers, change, intervention, order, reason, record, standing, text};
 
 /// Most lines of one change, as the schema has it.
 const MAX_TRANSITIONS: usize = 256;
@@ -109,15 +108,15 @@ pub fn decide(observation: &Observation) -> Decision {
     let begun = status.change.as_ref();
     let depends =
         begun.is_some_and(|change| order::awaited_dependencies(observation, change).is_some());
-    let mut actions = workload::actions(
+    let mut actions = actions::actions(
         observation,
         &proposal,
         &status,
         depends || hold.as_ref().is_some_and(|it| it.holds_promotion(begun)),
     );
-    actions.extend(smoke::actions(observation, &status, hold.as_ref()));
+    actions.extend(smoke_job::actions(observation, &status, hold.as_ref()));
     turn.look_again_after_acting(&status, &actions);
-    if let Some(due) = workload::next_answer(observation) {
+    if let Some(due) = scaling::next_answer(observation) {
         turn.look_again(due);
     }
     let adoption = adoption::step(observation, &proposal, &mut status, &actions);
@@ -517,7 +516,7 @@ impl Turn<'_> {
             change: Some(change.clone()),
             ..status.clone()
         };
-        let gone = workload::stable_is_alone(self.observation, &seen);
+        let gone = cleanup::stable_is_alone(self.observation, &seen);
         if gone && change.stage == Stage::RollingBack {
             change.stage = Stage::RolledBack;
             self.tell(

@@ -17,7 +17,8 @@ use crate::policy::Effective;
 use crate::replicas::{self, Limits, Present, present};
 use crate::sign_off::{self, SignOffs};
 use crate::traffic::{routes, settle};
-use crate::{adoption, change, order, pods, reason, smoke};
+use crate::workload::{adoption, pods, smoke};
+use crate::{change, order, reason};
 
 /// All that a gate may look at.
 #[derive(Debug)]

@@ -18,7 +18,8 @@ use crate::observation::Observation;
 use crate::observation::people::IncidentAnswer;
 use crate::observation::workload::JobEnd;
 use crate::proposal::Proposal;
-use crate::{change, reason, smoke};
+use crate::workload::smoke;
+use crate::{change, reason};
 
 /// A broken law: its number and what was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]

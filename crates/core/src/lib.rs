@@ -2,7 +2,6 @@
 //!
 //! [`decide`](decide::decide) is the product; everything else here is a part of it.
 
-pub mod adoption;
 pub mod analysis;
 pub mod answers;
 pub mod change;
@@ -20,7 +19,6 @@ mod names;
 pub mod observation;
 pub mod order;
 pub mod plan;
-pub mod pods;
 pub mod policy;
 pub mod proposal;
 pub mod provenance;
@@ -28,9 +26,9 @@ pub mod reason;
 pub mod record;
 pub mod replicas;
 pub mod risk;
+pub mod rollout;
 pub mod sign_off;
 pub mod simulate;
-pub mod smoke;
 pub mod standing;
 pub mod text;
 pub mod traffic;

@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::plan::Tier;
 use countersign_api::policy::Difference;
-use countersign_api::rollout::{Outcome, Plan};
+use countersign_api::rollout::{Outcome, Plan, Revision};
 use countersign_api::{PodTemplate, RouteKind};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::analysis::checks::{self, Checks};
-use crate::observation::Observation;
+use crate::observation::{self, Observation};
+use crate::plan;
 use crate::policy::{self, Effective};
 use crate::provenance::{Provenance, attestation, digest};
 use crate::risk::{self, Facts, Risk};
-use crate::{adoption, plan};
 
 /// How long a rollback counts against the changes that follow it.
 const ROLLBACK_MEMORY: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -65,7 +65,7 @@ impl Proposal {
             checks: checks::checks(observation, &effective),
             effective,
         };
-        if let Some(known) = adoption::last_known(observation) {
+        if let Some(known) = last_known(observation) {
             proposal.digest = known.digest;
             proposal.template_digest = known.template_digest;
             proposal.hash = known.pod_template_hash;
@@ -185,6 +185,24 @@ fn stable_template(observation: &Observation) -> Option<&PodTemplate> {
         .map(|set| &set.template)
         .or_else(|| observation.promoted.get(&stable.template_digest))
         .filter(|template| digest::template_digest(template) == stable.template_digest)
+}
+
+/// What the Rollout was last known to be asked for, while its workload cannot be read: so nothing
+/// begins and nothing is replaced, and what is under way goes on being judged.
+#[must_use]
+pub fn last_known(observation: &Observation) -> Option<Revision> {
+    if !observation::is_unreadable(observation) {
+        return None;
+    }
+    let status = &observation.status;
+    let change = status.change.as_ref().map(|change| Revision {
+        pod_template_hash: change.pod_template_hash.clone(),
+        template_digest: change.template_digest.clone(),
+        digest: change.digest.clone(),
+        revision: change.revision,
+        run: Some(change.run.clone()),
+    });
+    change.or_else(|| status.stable.clone())
 }
 
 #[cfg(test)]

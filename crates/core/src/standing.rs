@@ -16,7 +16,9 @@ use crate::provenance::State;
 use crate::replicas::{self, present};
 use crate::text::shown;
 use crate::traffic::routes;
-use crate::{adoption, change, decide, reason, sign_off, workload};
+use crate::workload::adoption::{condition, step};
+use crate::workload::cleanup;
+use crate::{change, decide, reason, sign_off};
 
 /// How often evidence alone, without a transition, is written to the status.
 const REFRESH: SignedDuration = SignedDuration::from_mins(1);
@@ -308,23 +310,13 @@ fn phase(
         (None, None) => message,
     };
     let phase = match (change.stage, change.outcome) {
-        (_, Some(Outcome::Promoted)) if serves_alone(observation, status) => Phase::Stable,
+        (_, Some(Outcome::Promoted)) if cleanup::serves_alone(observation, status) => Phase::Stable,
         (_, Some(Outcome::Promoted)) => Phase::Promoted,
         (Stage::RollingBack, _) => Phase::RollingBack,
         (_, Some(Outcome::RolledBack)) => Phase::Degraded,
         _ => Phase::Progressing,
     };
     (phase, message)
-}
-
-/// Whether what was promoted serves alone, and nothing is left to do but to watch it and to keep the
-/// way back.
-fn serves_alone(observation: &Observation, status: &RolloutStatus) -> bool {
-    let waits = status
-        .change
-        .as_ref()
-        .is_some_and(|change| change::is_watched(change) || change.kept_until.is_some());
-    waits && workload::stable_is_alone(observation, status)
 }
 
 /// A condition in the making.
@@ -352,8 +344,8 @@ fn set_conditions(
 ) {
     let mut facts = workload_facts(observation, proposal, status, hold);
     facts.push(provenance_fact(observation, proposal));
-    if let Some((stands, why, message)) = adoption::standing(observation, status, hold) {
-        facts.push(fact(adoption::ADOPTED, stands, why, &message));
+    if let Some((stands, why, message)) = condition::standing(observation, status, hold) {
+        facts.push(fact(step::ADOPTED, stands, why, &message));
     }
     facts.extend(foreign_fact(observation));
     facts.extend(undated_fact(observation));
@@ -400,7 +392,7 @@ fn workload_facts(
     let other = stable.is_none_or(|it| it.template_digest != proposal.template_digest);
     let moving = change.is_some_and(|change| {
         change.outcome.is_none() || matches!(change.stage, Stage::RollingBack | Stage::Promoted)
-    }) && !serves_alone(observation, status)
+    }) && !cleanup::serves_alone(observation, status)
         || (other && !rejected);
     // What only a person can mend; missing data or pods may come by themselves.
     let refused = hold.is_some_and(|hold| {

@@ -20,9 +20,9 @@ use countersign_core::analysis::{checks, query};
 use countersign_core::observation::traffic::RouteObject;
 use countersign_core::provenance::problem::Problem;
 use countersign_core::provenance::{Provenance, State};
-use countersign_core::smoke;
 use countersign_core::text::shown;
 use countersign_core::traffic::route::rule::{self, Sides};
+use countersign_core::workload::smoke_job;
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::tz::TimeZone;
 use promql_parser::parser::value::ValueType;
@@ -644,9 +644,9 @@ fn smoke_images(template: &Node) -> Vec<Finding> {
         let message = format!(
             "`{}` is no image: write {} alone, which becomes the image of the Rollout's first container",
             shown(text, 80),
-            smoke::IMAGE
+            smoke_job::IMAGE
         );
-        (text.contains("{{") && text != smoke::IMAGE).then(|| Finding::error(image.at, message))
+        (text.contains("{{") && text != smoke_job::IMAGE).then(|| Finding::error(image.at, message))
     });
     images.collect()
 }

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 use countersign_api::rollout::Outcome;
 use countersign_api::{Duration, KEEP_FINALIZER, PROVENANCE_PREFIX, Rollout};
-use countersign_core::{adoption, field_managers};
+use countersign_core::field_managers;
+use countersign_core::workload::adoption::step;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -444,7 +445,7 @@ fn standing(rollout: &Rollout) -> String {
     let Some(status) = rollout.status.as_ref().filter(|_| is_seen(rollout)) else {
         return String::new();
     };
-    match condition(&status.conditions, adoption::ADOPTED) {
+    match condition(&status.conditions, step::ADOPTED) {
         Some(adopted) if status.waiting_for.is_none() => adopted.message.clone(),
         _ => status.message.clone(),
     }
@@ -472,7 +473,7 @@ async fn until_taken_over(connection: &Connection, name: &str) -> Result<(), Fai
 
 fn has_taken_over(rollout: &Rollout) -> bool {
     let status = rollout.status.as_ref().filter(|_| is_seen(rollout));
-    let adopted = status.and_then(|status| condition(&status.conditions, adoption::ADOPTED));
+    let adopted = status.and_then(|status| condition(&status.conditions, step::ADOPTED));
     adopted.is_some_and(|adopted| adopted.status == "True")
 }
 

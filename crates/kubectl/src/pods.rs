@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use countersign_core::smoke;
 use countersign_core::text::shown;
+use countersign_core::workload::smoke_job;
 
 use super::schema::{Finding, is_label, is_quantity, is_subdomain, join};
 use super::yaml::{Node, Yaml};
@@ -785,7 +785,7 @@ fn is_field(text: &str) -> bool {
 
 /// Whether a node can tell where to pull from: the grammar of the distribution's references.
 fn is_image(text: &str) -> bool {
-    if text == smoke::IMAGE {
+    if text == smoke_job::IMAGE {
         return false;
     }
     let (named, digest) = match text.split_once('@') {

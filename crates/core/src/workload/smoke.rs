@@ -7,26 +7,21 @@
 //! Invariant: only a Job that has succeeded lets a change go on. Whatever else becomes of it holds,
 //! and ends in a rollback: by its failure, its own deadline, or [`deadline`].
 
-use countersign_api::rollout::{Change, RolloutStatus, Stage};
-use countersign_api::{Duration, HASH_LABEL, NEVER_SERVES, PodTemplate, Smoke};
+use countersign_api::rollout::{Change, Stage};
+use countersign_api::{Duration, Smoke};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value, json};
 
-use crate::decision::Action;
 use crate::hold::Hold;
 use crate::observation::Observation;
-use crate::observation::workload::{ContainerFailure, Job, JobEnd};
+use crate::observation::workload::{Job, JobEnd};
 use crate::text::shown;
+use crate::workload::failure;
 use crate::{names, reason};
 
-/// An image that stands for the one under test.
-pub const IMAGE: &str = "{{image}}";
 /// Longest name of a Job: its pods carry it in a label.
 const MAX_NAME: usize = 63;
-/// Longest end of a container's message that is told, in bytes: with what is said before it, it fits
-/// in the note of an Event.
-const MAX_TAIL: usize = 800;
+
 /// How much later than its pods the Job itself gives up. A pod that is stopped by its own deadline
 /// stays, and says how far it came; one that is stopped by its Job is removed.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -57,7 +52,7 @@ pub fn is_awaited(observation: &Observation, change: &Change) -> bool {
     waits && asked && !passed
 }
 
-fn job<'a>(observation: &'a Observation, change: &Change) -> Option<&'a Job> {
+pub(super) fn job<'a>(observation: &'a Observation, change: &Change) -> Option<&'a Job> {
     let name = job_name(&change.run);
     observation.jobs.iter().find(|job| job.name == name)
 }
@@ -94,25 +89,10 @@ pub fn failure(observation: &Observation, change: &Change) -> Option<String> {
             let (reason, message) = (shown(reason, 40), shown(message, 200));
             format!("{reason}: {message}{}", seen.unwrap_or_default())
         },
-        last_words,
+        failure::last_words,
     );
     let timeout = timeout.unwrap_or_else(|| " failed:".into());
     Some(format!("Job {}{timeout} {how}", job.name))
-}
-
-/// How a container has failed, in a sentence with what it said last.
-#[must_use]
-pub fn last_words(failed: &ContainerFailure) -> String {
-    let words = match tail(&failed.message) {
-        none if none.is_empty() => "it left no message".to_owned(),
-        words => format!("its last words: {words}"),
-    };
-    format!(
-        "container {} exited with {} ({}); {words}",
-        shown(&failed.container, 63),
-        failed.exit_code,
-        shown(&failed.reason, 40)
-    )
 }
 
 /// Why nothing had started when it was last looked at: the pods of a Job that took too long are gone.
@@ -176,7 +156,7 @@ pub fn keep_time(observation: &Observation, change: &mut Change, hold: Option<&H
     }
 }
 
-fn is_held_for(hold: Option<&Hold>) -> bool {
+pub(super) fn is_held_for(hold: Option<&Hold>) -> bool {
     hold.is_some_and(|hold| hold.reason == reason::AWAITING_SMOKE)
 }
 
@@ -198,138 +178,20 @@ pub fn deadline(observation: &Observation, change: &Change) -> Option<Timestamp>
     Some(since.0.saturating_add(patience).unwrap_or(Timestamp::MAX))
 }
 
-fn job_deadline(smoke: &Smoke) -> Duration {
+pub(super) fn job_deadline(smoke: &Smoke) -> Duration {
     smoke.timeout.std().saturating_add(GRACE).into()
-}
-
-/// The Job to make, and those to stop since nobody waits for them any more.
-#[must_use]
-pub fn actions(
-    observation: &Observation,
-    status: &RolloutStatus,
-    hold: Option<&Hold>,
-) -> Vec<Action> {
-    let change = status
-        .change
-        .as_ref()
-        .filter(|change| is_awaited(observation, change));
-    let name = change.map(|change| job_name(&change.run));
-    let stopped = observation
-        .jobs
-        .iter()
-        .filter(|job| job.end.is_none() && name.as_ref() != Some(&job.name))
-        .map(|job| Action::DeleteJob {
-            job: job.name.clone(),
-            uid: job.uid.clone(),
-        });
-    stopped.chain(to_make(observation, change, hold)).collect()
-}
-
-fn to_make(
-    observation: &Observation,
-    change: Option<&Change>,
-    hold: Option<&Hold>,
-) -> Option<Action> {
-    let change = change.filter(|change| is_held_for(hold) && job(observation, change).is_none())?;
-    let smoke = observation.spec.strategy.canary.smoke.as_ref()?;
-    observation
-        .jobs_unreadable
-        .is_none()
-        .then(|| Action::CreateJob {
-            name: job_name(&change.run),
-            run: change.run.clone(),
-            deadline: job_deadline(smoke),
-            template: template(observation, change, smoke),
-        })
-}
-
-/// The check's pods: its own template with the image under test, who is tested, and the end of the
-/// log in the status of a pod that fails.
-fn template(observation: &Observation, change: &Change, smoke: &Smoke) -> PodTemplate {
-    let mut template = smoke.template.0.clone();
-    // A revision's label would count its requests as the canary's, and move a Service to it.
-    if let Some(Value::Object(labels)) = template.pointer_mut("/metadata/labels") {
-        labels.remove(HASH_LABEL);
-    }
-    if let Some(Value::Object(spec)) = template.get_mut("spec") {
-        let own = spec.get("activeDeadlineSeconds").and_then(Value::as_u64);
-        let timeout = smoke.timeout.std().as_secs().max(1);
-        let deadline = own.map_or(timeout, |own| own.min(timeout));
-        spec.insert("activeDeadlineSeconds".into(), json!(deadline));
-        spec.insert("restartPolicy".into(), json!("Never"));
-        gate_readiness(spec);
-        for list in ["initContainers", "containers"] {
-            let containers = spec.get_mut(list).and_then(Value::as_array_mut);
-            for container in containers.into_iter().flatten() {
-                if let Value::Object(container) = container {
-                    complete(container, observation, change);
-                }
-            }
-        }
-    }
-    PodTemplate(template)
-}
-
-fn gate_readiness(spec: &mut Map<String, Value>) {
-    let gate = json!({ "conditionType": NEVER_SERVES });
-    match spec.get_mut("readinessGates") {
-        Some(Value::Array(gates)) if gates.contains(&gate) => {}
-        Some(Value::Array(gates)) => gates.push(gate),
-        _ => {
-            spec.insert("readinessGates".into(), json!([gate]));
-        }
-    }
-}
-
-fn complete(container: &mut Map<String, Value>, observation: &Observation, change: &Change) {
-    let under_test = observation
-        .spec
-        .template
-        .0
-        .pointer("/spec/containers/0/image");
-    if let Some(image) = container.get_mut("image").filter(|image| *image == IMAGE)
-        && let Some(under_test) = under_test
-    {
-        image.clone_from(under_test);
-    }
-    container
-        .entry("terminationMessagePolicy")
-        .or_insert_with(|| json!("FallbackToLogsOnError"));
-    let env = container.entry("env").or_insert_with(|| json!([]));
-    if env.is_null() {
-        *env = json!([]);
-    }
-    let Value::Array(env) = env else { return };
-    for (name, value) in [
-        ("COUNTERSIGN_ROLLOUT", &observation.name),
-        ("COUNTERSIGN_REVISION", &change.pod_template_hash),
-        ("COUNTERSIGN_DIGEST", &change.digest),
-    ] {
-        let is_set = |own: &Value| own.get("name").and_then(Value::as_str) == Some(name);
-        if !env.iter().any(is_set) {
-            env.push(json!({ "name": name, "value": value }));
-        }
-    }
-}
-
-/// The end of a text in one line: what a failing test says last matters most.
-fn tail(text: &str) -> String {
-    let lines = text.lines().map(str::trim);
-    let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
-    let line = shown(&lines.join(" | "), usize::MAX);
-    let from = line.len().saturating_sub(MAX_TAIL);
-    match (from..line.len()).find(|at| line.is_char_boundary(*at)) {
-        Some(0) | None => line,
-        Some(at) => format!("…{}", line.get(at..).unwrap_or_default()),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use countersign_api::rollout::SmokeProgress;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::manifest::{Surroundings, observe, with_another_image};
+    use crate::observation::workload::ContainerFailure;
+    use crate::workload::failure::tail;
+    use crate::workload::smoke_job::template;
 
     /// A Rollout with a smoke check, and its change right before the first step.
     fn waiting(smoke: &Value) -> (Observation, Change) {

@@ -1,4 +1,4 @@
-//! From a status to the ReplicaSets and Services that it asks for.
+//! How many pods each revision is to have next.
 
 use countersign_api::rollout::{Change, RolloutStatus, Stage};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -8,7 +8,8 @@ use crate::observation::Observation;
 use crate::observation::workload::ReplicaSet;
 use crate::proposal::Proposal;
 use crate::replicas::{self, Limits, Next, Present, Share, Split, present};
-use crate::traffic::{actions, routes, services, settle, share};
+use crate::traffic::{routes, services, share};
+use crate::workload::cleanup;
 use crate::{change, names};
 
 /// How long somebody who keeps scaling a ReplicaSet waits for an answer.
@@ -16,72 +17,9 @@ const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 /// Longest name of a ReplicaSet that leaves room for the suffix of its pods.
 const MAX_NAME: usize = 240;
 
-/// Whether no pods are left, or asked for, but the stable revision's and those kept for the way back,
-/// and the traffic is where it should be.
-#[must_use]
-pub fn stable_is_alone(observation: &Observation, status: &RolloutStatus) -> bool {
-    let stable = status
-        .stable
-        .as_ref()
-        .map(|stable| stable.pod_template_hash.as_str());
-    let owned = observation
-        .replica_sets
-        .iter()
-        .filter(|set| set.owned && set.matches);
-    let settled = settle::is_over(observation, status)
-        || status
-            .change
-            .as_ref()
-            .is_some_and(|change| change::is_overdue(observation, change));
-    settled
-        && owned
-            .filter(|set| {
-                stable != Some(set.hash.as_str()) && !present::is_kept(observation, status, set)
-            })
-            .all(|set| set.replicas == 0 && set.current == 0)
-}
-
-/// The writes that bring the workload one step nearer to what the status asks for. What another
-/// Rollout claims too is left alone; `held` says that somebody wants the canary to stay as it is.
-#[must_use]
-pub fn actions(
-    observation: &Observation,
-    proposal: &Proposal,
-    status: &RolloutStatus,
-    held: bool,
-) -> Vec<Action> {
-    let contested = !observation.conflicts.is_empty();
-    let mut actions = if contested {
-        Vec::new()
-    } else {
-        ownership(observation)
-    };
-    // An adopted workload that serves again must be reached by what has sent to single revisions.
-    let releases = change::releases_services(observation, status);
-    let contested = contested || releases;
-    if !releases {
-        // First of all, for a rollback: what rises with it waits for Services and pods that were seen.
-        actions.extend(actions::actions(observation, status, held));
-    }
-    let selections = if contested {
-        Vec::new()
-    } else {
-        services::selections(observation, status)
-    };
-    actions.extend(min_ready_seconds(observation, status));
-    let moved = !selections.is_empty();
-    actions.extend(selections);
-    if !contested {
-        actions.extend(services::former(observation, status));
-    }
-    actions.extend(scaling(observation, proposal, status, moved, held));
-    actions.extend(history(observation, status));
-    actions
-}
-
 /// The ReplicaSets of stable and canary count pods as available as the spec asks now. A longer time makes
 /// pods that serve unavailable until it is over, so that waits until nothing rests on their number.
-fn min_ready_seconds(observation: &Observation, status: &RolloutStatus) -> Vec<Action> {
+pub(crate) fn min_ready_seconds(observation: &Observation, status: &RolloutStatus) -> Vec<Action> {
     let seconds = observation.spec.min_ready_seconds;
     let at_rest = status
         .change
@@ -101,22 +39,7 @@ fn min_ready_seconds(observation: &Observation, status: &RolloutStatus) -> Vec<A
     outdated.map(action).collect()
 }
 
-fn ownership(observation: &Observation) -> Vec<Action> {
-    let change = |set: &ReplicaSet| {
-        let replica_set = set.name.clone();
-        match (set.owned, set.matches) {
-            // One that was left to serve is not taken back.
-            (false, true) => (!observation.deleting).then_some(Action::Adopt { replica_set }),
-            (true, false) => Some(Action::Release { replica_set }),
-            // Somebody took labels off it; its pods are the same.
-            (true, true) if set.labels_missing => Some(Action::Adopt { replica_set }),
-            _ => None,
-        }
-    };
-    observation.replica_sets.iter().filter_map(change).collect()
-}
-
-fn scaling(
+pub(crate) fn scaling(
     observation: &Observation,
     proposal: &Proposal,
     status: &RolloutStatus,
@@ -149,7 +72,7 @@ fn scaling(
     // Pods that a Service still selects must not go before the Service has moved, and those that served
     // not before whatever sends to them has noticed.
     if !services_move {
-        let served_out = is_served_out(observation, status);
+        let served_out = cleanup::is_served_out(observation, status);
         let others = present::others(observation, status)
             .into_iter()
             .zip(next.others);
@@ -183,33 +106,6 @@ fn kept_pods(limits: Limits, set: &ReplicaSet) -> i32 {
     } else {
         limits.desired
     }
-}
-
-/// Whether nothing sends any more to pods that serve no more. Where a revision's share is that of its
-/// pods, rejected ones go at once: that is what takes their traffic away. Behind a Service or a route of
-/// their own they go once the drain is over. A router that never answers
-/// must not keep pods for ever.
-fn is_served_out(observation: &Observation, status: &RolloutStatus) -> bool {
-    let Some(change) = &status.change else {
-        return true;
-    };
-    let by_pods = present::limits(observation).share == Share::Pods
-        && change.outcome.is_some()
-        && change.stage != Stage::Promoted;
-    let given_up = change.outcome.is_some() && is_given_up(observation, change);
-    by_pods || given_up || settle::drained(observation, status)
-}
-
-/// Whether the time is over for which pods wait for routers that do not say that they have followed. Where
-/// stable had to grow first the share is taken away at the deadline, and they have as long again.
-fn is_given_up(observation: &Observation, change: &Change) -> bool {
-    let follows = share::pods_follow(present::limits(observation));
-    let deadlines = if follows && change.stage == Stage::RollingBack {
-        2
-    } else {
-        1
-    };
-    change::deadlines_passed(observation, change) >= deadlines
 }
 
 /// Scales a ReplicaSet, and gives one that is used again the number of its new revision: the history is
@@ -305,7 +201,7 @@ fn next_pods(
     };
     let waits = services::stable_side_waits(observation, status);
     // Where the new change runs what was stable just before, requests may still be on their way to its pods.
-    let drains = limits.share != Share::Pods && !is_served_out(observation, status);
+    let drains = limits.share != Share::Pods && !cleanup::is_served_out(observation, status);
     let draining = |next: Next| Next {
         canary: next
             .canary
@@ -397,7 +293,7 @@ fn stable_floor(observation: &Observation, limits: Limits, present: &Present) ->
 /// Rejected pods that must stay, since something may still send to them. Where stable has yet to grow,
 /// they make room for it as the traffic moves.
 fn canary_part(observation: &Observation, limits: Limits, status: &RolloutStatus) -> i32 {
-    if is_served_out(observation, status) && share::wanted(observation, status) == 0 {
+    if cleanup::is_served_out(observation, status) && share::wanted(observation, status) == 0 {
         return 0;
     }
     let split = status.traffic.as_ref();
@@ -496,41 +392,5 @@ fn retention_over(
     // Better rejected pods than none.
     present.stable.available > 0
         && change::is_overdue(observation, change)
-        && is_served_out(observation, status)
-}
-
-/// Empty ReplicaSets and ended records beyond the history that is kept, oldest first.
-fn history(observation: &Observation, status: &RolloutStatus) -> Vec<Action> {
-    let limit = usize::try_from(observation.spec.revision_history_limit).unwrap_or(0);
-    let previous = status.change.as_ref().and_then(|it| it.previous.as_ref());
-    let may_return =
-        |set: &ReplicaSet| previous.is_some_and(|previous| previous.pod_template_hash == set.hash);
-    let mut sets: Vec<_> = present::others(observation, status)
-        .into_iter()
-        .filter(|set| set.replicas == 0 && set.current == 0 && !may_return(set))
-        .collect();
-    sets.sort_by_key(|set| set.revision);
-    let sets = sets.iter().take(sets.len().saturating_sub(limit));
-    let sets = sets.map(|set| Action::DeleteReplicaSet {
-        replica_set: set.name.clone(),
-    });
-
-    let change = status.change.as_ref();
-    let in_use: Vec<_> = change
-        .map(|change| &change.run)
-        .into_iter()
-        .chain(status.stable.iter().filter_map(|it| it.run.as_ref()))
-        .chain(previous.and_then(|it| it.run.as_ref()))
-        .collect();
-    let mut runs: Vec<_> = observation
-        .history
-        .iter()
-        .filter(|run| run.outcome.is_some() && !in_use.contains(&&run.name))
-        .collect();
-    runs.sort_by_key(|run| run.started_at);
-    let runs = runs.iter().take(runs.len().saturating_sub(limit));
-    let runs = runs.map(|run| Action::DeleteRun {
-        run: run.name.clone(),
-    });
-    sets.chain(runs).collect()
+        && cleanup::is_served_out(observation, status)
 }

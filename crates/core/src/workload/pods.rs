@@ -4,8 +4,8 @@ use countersign_api::rollout::{Change, Stage};
 
 use crate::observation::Observation;
 use crate::observation::workload::NewPods;
-use crate::smoke;
 use crate::text::shown;
+use crate::workload::failure;
 
 /// Longest trouble of a pod that is told, in characters.
 const MAX_TROUBLE: usize = 400;
@@ -42,7 +42,7 @@ pub fn crash_loop(observation: &Observation, change: &Change) -> Option<String> 
     } else {
         format!("all {existing} pods of the new revision crash")
     };
-    let words = crash.as_ref().map(smoke::last_words);
+    let words = crash.as_ref().map(failure::last_words);
     let words = words.map(|words| format!(": {words}")).unwrap_or_default();
     Some(format!("{all} again and again{words}"))
 }

@@ -1,0 +1,185 @@
+//! Giving back.
+
+use countersign_api::HASH_LABEL;
+use countersign_api::rollout::{Revision, RolloutStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::decision::Action;
+use crate::observation::Observation;
+use crate::observation::workload::{Unusable, Workload};
+use crate::proposal::Proposal;
+use crate::replicas::present;
+use crate::traffic::route::subsets;
+use crate::workload::adoption::step::{self, Step};
+use crate::workload::cleanup;
+
+/// The Rollout is being deleted: its pods go on to serve until others do, or for good.
+pub(super) fn farewell(
+    observation: &Observation,
+    proposal: &Proposal,
+    status: &mut RolloutStatus,
+    others: &[Action],
+) -> Step {
+    if !observation.farewell.awaited {
+        return Step::default();
+    }
+    let ends = observation.farewell.namespace_ends || !observation.spec.keeps_pods();
+    if ends || is_in_vain(observation, status) {
+        return Step::released();
+    }
+    let contested = !observation.conflicts.is_empty();
+    let adopts = observation.spec.workload_ref.is_some();
+    let Some(stable) = status.stable.clone() else {
+        // Nothing was handed over yet; pods of a first revision may serve all the same.
+        let first = status.change.as_ref().filter(|_| !adopts);
+        let first = first.map(|change| change.pod_template_hash.clone());
+        return leave_pods(observation, first.as_deref());
+    };
+    if !is_calm(observation, status, others) {
+        return Step::waits(observation, "all traffic goes back to the stable revision");
+    }
+    match &observation.workload {
+        // Workload and Services may be another Rollout's, and are left alone. Pods that are let go beside
+        // an adopted Deployment would be its own, and it asks for none.
+        _ if contested && adopts => {
+            Step::waits(observation, "another Rollout claims the same workload")
+        }
+        _ if contested => leave_pods(observation, Some(&stable.pod_template_hash)),
+        Some(Ok(workload)) => give_back(observation, proposal, status, &stable, workload),
+        // There is nothing to give them back to, and they must not go.
+        None | Some(Err(Unusable::Missing)) => {
+            leave_pods(observation, Some(&stable.pod_template_hash))
+        }
+        Some(Err(unusable)) => Step::doubts(observation, &step::sentence(observation, unusable)),
+    }
+}
+
+/// Whether waiting is of no use: the deadline is over, and the pods that are kept serve nobody.
+fn is_in_vain(observation: &Observation, status: &RolloutStatus) -> bool {
+    let deadline = i64::from(observation.spec.progress_deadline_seconds);
+    let since = observation.farewell.since;
+    let over = since.is_some_and(|it| observation.now.duration_since(it).as_secs() >= deadline);
+    over && present::present(observation, status).stable.available == 0
+}
+
+/// Whether no change is under way and everything that follows from its end is done, so that the stable
+/// revision has all the traffic. Routes and their weights count too: what is still to be written about
+/// them is among the other actions.
+fn is_calm(observation: &Observation, status: &RolloutStatus, others: &[Action]) -> bool {
+    let over = status.change.as_ref().is_none_or(|change| {
+        change.outcome.is_some() && cleanup::stable_is_alone(observation, status)
+    });
+    let returning = status.adopted.as_ref();
+    let returning = returning.is_some_and(|adopted| adopted.given_back_at.is_some());
+    let tidying = |action: &Action| {
+        matches!(
+            action,
+            Action::DeleteReplicaSet { .. } | Action::DeleteRun { .. } | Action::DeleteJob { .. }
+        )
+    };
+    over && (returning || others.iter().all(tidying))
+}
+
+/// Gives the traffic back to an adopted workload, step by step.
+fn give_back(
+    observation: &Observation,
+    proposal: &Proposal,
+    status: &mut RolloutStatus,
+    stable: &Revision,
+    workload: &Workload,
+) -> Step {
+    let desired = observation.spec.replicas;
+    let (name, available) = (&workload.name, workload.available);
+    let returned = status
+        .adopted
+        .as_ref()
+        .and_then(|it| it.given_back_at.clone());
+    if returned.is_none() {
+        if workload.replicas < desired {
+            // Its pods would run what the gates have not let through, or have thrown out.
+            if proposal.template_digest != stable.template_digest {
+                let message = format!(
+                    "the template of Deployment {name} is not that of the stable revision {}: put that back (`kubectl rollout undo deployment/{name}`), or scale the Deployment to {desired} yourself",
+                    stable.revision
+                );
+                return Step::doubts(observation, &message);
+            }
+            let mut step = Step::waits(
+                observation,
+                &format!("Deployment {name} is scaled to {desired}"),
+            );
+            step.actions
+                .push(step::scale(observation, status, workload, desired));
+            return step;
+        }
+        if !workload.observed || available < desired {
+            let message =
+                format!("{available} of {desired} pods of Deployment {name} are available");
+            return Step::waits(observation, &message);
+        }
+    }
+    let selecting = releases(observation);
+    let since = match returned {
+        Some(since) if selecting.is_empty() => since.0,
+        _ => observation.now,
+    };
+    if let Some(adopted) = &mut status.adopted {
+        adopted.given_back_at = Some(Time(since));
+        adopted.scaled_down = false;
+    }
+    let due = step::after_drain(observation, since);
+    // An autoscaler may have set another number meanwhile; none at all is no service.
+    let needed = desired.min(workload.replicas.max(1));
+    if selecting.is_empty() && observation.now >= due && available >= needed {
+        return Step::released();
+    }
+    let mut step = Step::waits(
+        observation,
+        &format!(
+            "Deployment {name} serves; the pods of Rollout {} drain",
+            observation.name
+        ),
+    );
+    if selecting.is_empty() && due > observation.now {
+        step.look_again_at = Some(due);
+    }
+    step.actions = selecting;
+    step
+}
+
+/// What lets Services, and subsets of routes, select the pods of other controllers again.
+fn releases(observation: &Observation) -> Vec<Action> {
+    let selecting = step::named_services(observation).filter(|name| {
+        let service = observation.services.get(*name).and_then(Option::as_ref);
+        service.is_some_and(|it| it.selector.contains_key(HASH_LABEL))
+    });
+    let services = selecting.map(|service| Action::ReleaseService {
+        service: service.clone(),
+    });
+    let subsets = observation.routes.iter().filter_map(|route| {
+        let subsets = route.reference.destination_rule.as_ref()?;
+        let rule = route.destination_rule.as_ref()?.as_ref().ok()?;
+        let operations = subsets::release(rule, subsets).ok()?;
+        (!operations.is_empty()).then(|| Action::SelectSubsets {
+            name: subsets.name.clone(),
+            api_version: rule.api_version(),
+            operations,
+        })
+    });
+    services.chain(subsets).collect()
+}
+
+/// Leaves the pods of a revision to themselves; once they belong to nobody the Rollout may go.
+fn leave_pods(observation: &Observation, hash: Option<&str>) -> Step {
+    let mut sets = observation.replica_sets.iter().filter(|set| set.owned);
+    let Some(set) = sets.find(|set| hash == Some(set.hash.as_str())) else {
+        return Step::released();
+    };
+    let message = format!("ReplicaSet {} is left to serve", set.name);
+    let mut step = Step::waits(observation, &message);
+    step.look_again_at = Some(observation.now);
+    step.actions.push(Action::Release {
+        replica_set: set.name.clone(),
+    });
+    step
+}

@@ -1,0 +1,96 @@
+//! A workload that a Rollout adopts, and what a Rollout leaves behind when it is deleted.
+//!
+//! ```text
+//!              own pods serve, `drain` passes             the Rollout is deleted
+//!   TakingOver ───────────────────────────── TakenOver ───────────────────────────── GivingBack
+//!                 workload scaled to 0       │   ▲       workload scaled up, Services let go
+//!                                            └───┘
+//!                               somebody scaled it up: scaled down again
+//! ```
+//!
+//! The workload keeps its pod template, which is what the Rollout runs: editing it is a change. Its own
+//! pods go only while the stable revision can serve, and the Rollout's only once the workload's do.
+
+pub mod condition;
+pub mod hand_back;
+pub mod step;
+pub mod take_over;
+
+#[cfg(test)]
+mod tests;
+
+use countersign_api::rollout::{Adopted, Change, RolloutStatus};
+
+use crate::analysis::numbers::counted;
+use crate::decision::Action;
+use crate::hold::{Hold, HoldKind};
+use crate::observation::Observation;
+use crate::observation::workload::Workload;
+use crate::proposal::Proposal;
+use crate::reason;
+use crate::workload::adoption::step::Step;
+
+/// The next step of taking over or giving back. `others` is what else is done now: pods are given back
+/// only when nothing else is left to do.
+#[must_use]
+pub fn step(
+    observation: &Observation,
+    proposal: &Proposal,
+    status: &mut RolloutStatus,
+    others: &[Action],
+) -> Step {
+    let name = observation.spec.workload_ref.as_ref().map(|it| &it.name);
+    match (name, &status.adopted) {
+        (None, _) => status.adopted = None,
+        (Some(name), Some(adopted)) if adopted.name == *name => {}
+        (Some(name), _) => {
+            status.adopted = Some(Adopted {
+                name: name.clone(),
+                ..Adopted::default()
+            });
+        }
+    }
+    if observation.deleting {
+        return hand_back::farewell(observation, proposal, status, others);
+    }
+    let mut step = match &observation.workload {
+        Some(Ok(workload)) if observation.conflicts.is_empty() => {
+            take_over::take_over(observation, status, workload)
+        }
+        _ => Step::default(),
+    };
+    let keeps = observation.spec.keeps_pods();
+    if keeps != observation.farewell.awaited {
+        step.actions.push(Action::SetFinalizer { present: keeps });
+    }
+    step.notices.extend(take_over::misdirection(observation));
+    step
+}
+
+/// Why nothing begins or goes on: the workload cannot be adopted as it is.
+#[must_use]
+pub fn obstacle(observation: &Observation, change: Option<&Change>) -> Option<Hold> {
+    let message = match observation.workload.as_ref()? {
+        Err(unusable) => step::sentence(observation, unusable),
+        Ok(workload) => fewer_pods(observation, change?, workload)?,
+    };
+    Some(Hold {
+        kind: HoldKind::Doubt,
+        reason: reason::WORKLOAD_INVALID.into(),
+        message,
+    })
+}
+
+/// A Rollout of fewer pods would take over traffic that it cannot carry: one pod, where `replicas`
+/// was merely left out.
+fn fewer_pods(observation: &Observation, change: &Change, workload: &Workload) -> Option<String> {
+    let asked = observation.spec.replicas;
+    let takes_over = change.initial && observation.status.stable.is_none();
+    (takes_over && asked < workload.replicas).then(|| {
+        let (name, replicas) = (&workload.name, workload.replicas);
+        format!(
+            "spec.replicas asks for {} where Deployment {name} asks for {replicas}: set spec.replicas to {replicas}, or scale the Deployment down first",
+            counted(asked, "pod")
+        )
+    })
+}

@@ -1,0 +1,132 @@
+//! A step of an adoption.
+
+use countersign_api::rollout::RolloutStatus;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use crate::decision::{Action, Notice, Serving};
+use crate::hold::{Hold, HoldKind};
+use crate::observation::Observation;
+use crate::observation::workload::{Unusable, Workload};
+use crate::reason;
+use crate::replicas::present;
+use crate::text::shown;
+
+/// The condition that tells whether the Rollout serves in place of the workload.
+pub const ADOPTED: &str = "Adopted";
+/// Least time from one scaling down to the next, where somebody scales the workload up again and again.
+pub(super) const AT_MOST_EVERY: SignedDuration = SignedDuration::from_mins(1);
+/// When to look again after a write, which a watch reports as well.
+pub(super) const SOON: SignedDuration = SignedDuration::from_secs(2);
+/// When to look again while people are waited for.
+const LATER: SignedDuration = SignedDuration::from_mins(1);
+/// Longest part of a message that is another's.
+pub(super) const MAX_FOREIGN: usize = 400;
+
+/// What is to be done about the adopted workload, and what is to be said.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// What to do, after everything else.
+    pub actions: Vec<Action>,
+    /// What to say in Events.
+    pub notices: Vec<Notice>,
+    /// What the deletion of the Rollout waits for.
+    pub hold: Option<Hold>,
+    /// When to look again.
+    pub look_again_at: Option<Timestamp>,
+}
+
+/// Why the workload cannot be used, in a sentence.
+pub(super) fn sentence(observation: &Observation, unusable: &Unusable) -> String {
+    let name = observation.spec.workload_ref.as_ref();
+    let name = name.map_or("", |it| it.name.as_str());
+    match unusable {
+        Unusable::Missing => {
+            format!("Deployment {name}, which spec.workloadRef names, does not exist: create it")
+        }
+        Unusable::Unreadable { message } => format!(
+            "Deployment {name} cannot be read: {}",
+            shown(message, MAX_FOREIGN)
+        ),
+        Unusable::Unfit { message } => {
+            format!("Deployment {name} {}", shown(message, MAX_FOREIGN))
+        }
+    }
+}
+
+pub(super) fn named_services(observation: &Observation) -> impl Iterator<Item = &String> {
+    let canary = &observation.spec.strategy.canary;
+    canary.stable_service.iter().chain(&canary.canary_service)
+}
+
+pub(super) fn scale(
+    observation: &Observation,
+    status: &RolloutStatus,
+    workload: &Workload,
+    replicas: i32,
+) -> Action {
+    let beside = status.stable.as_ref().map(|stable| Serving {
+        hash: stable.pod_template_hash.clone(),
+        available: present::present(observation, status).stable.available,
+    });
+    Action::ScaleWorkload {
+        name: workload.name.clone(),
+        uid: workload.uid.clone(),
+        from: workload.replicas,
+        replicas,
+        beside: beside.filter(|_| replicas < workload.replicas),
+    }
+}
+
+pub(super) fn after_drain(observation: &Observation, since: Timestamp) -> Timestamp {
+    let drain = observation.spec.strategy.canary.drain.signed();
+    since.saturating_add(drain).unwrap_or(Timestamp::MAX)
+}
+
+impl Step {
+    pub(super) fn at(moment: Timestamp) -> Self {
+        Self {
+            look_again_at: Some(moment),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn after(observation: &Observation, delay: SignedDuration) -> Self {
+        Self::at(
+            observation
+                .now
+                .saturating_add(delay)
+                .unwrap_or(Timestamp::MAX),
+        )
+    }
+
+    pub(super) fn waits(observation: &Observation, message: &str) -> Self {
+        Self {
+            hold: Some(Hold {
+                kind: HoldKind::Wish,
+                reason: reason::GIVING_BACK.into(),
+                message: format!("the Rollout is being deleted: {message}"),
+            }),
+            ..Self::after(observation, SOON)
+        }
+    }
+
+    /// Only a person can mend it; meanwhile the stable revision serves.
+    pub(super) fn doubts(observation: &Observation, message: &str) -> Self {
+        Self {
+            hold: Some(Hold {
+                kind: HoldKind::Doubt,
+                reason: reason::WORKLOAD_INVALID.into(),
+                message: format!("the Rollout is being deleted and waits: {message}"),
+            }),
+            ..Self::after(observation, LATER)
+        }
+    }
+
+    /// Nothing is left to wait for.
+    pub(super) fn released() -> Self {
+        Self {
+            actions: vec![Action::SetFinalizer { present: false }],
+            ..Self::default()
+        }
+    }
+}

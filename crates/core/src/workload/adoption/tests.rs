@@ -1,0 +1,184 @@
+
+//! Whole stories are in `tests/virtual_time/adoption.rs`.
+
+use countersign_api::rollout::RolloutStatus;
+use countersign_api::{HASH_LABEL, MANAGER};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use serde_json::json;
+
+use crate::change::releases_services;
+use crate::decision::{Action, Serving};
+use crate::field_managers::last_scaler;
+use crate::observation::Observation;
+use crate::observation::workload::{Autoscaler, Unusable, Workload};
+use crate::proposal::Proposal;
+use crate::workload::adoption::step::{Step, after_drain};
+use crate::workload::adoption::take_over::misdirected;
+use crate::workload::adoption::{obstacle, step};
+use crate::{manifest, reason};
+
+fn adopting() -> Observation {
+    let template = json!({ "metadata": { "labels": { "app": "web" } }, "spec": { "containers": [{ "image": "web:1" }] } });
+    let rollout = serde_json::from_value(json!({
+        "metadata": { "name": "web" },
+        "spec": {
+            "replicas": 4, "workloadRef": { "name": "web" },
+            "selector": { "matchLabels": { "app": "web" } }, "template": template,
+        },
+    }));
+    let template = countersign_api::PodTemplate(template);
+    let around = manifest::Surroundings::default();
+    let now = "2026-01-01T00:00:00Z".parse().unwrap();
+    let mut observation = manifest::observe(&rollout.unwrap(), &template, around, now);
+    observation.farewell.awaited = true;
+    observation.workload = Some(Ok(Workload {
+        name: "web".into(),
+        uid: "1".into(),
+        replicas: 4,
+        current: 4,
+        available: 4,
+        observed: true,
+        scaled_by: None,
+        autoscalers: Vec::new(),
+    }));
+    observation
+}
+
+fn next(observation: &Observation) -> (Step, RolloutStatus) {
+    let mut status = observation.status.clone();
+    let proposal = Proposal::of(observation);
+    let step = step(observation, &proposal, &mut status, &[]);
+    (step, status)
+}
+
+#[test]
+fn pods_are_taken_away_after_the_drain_and_only_with_the_finalizer() {
+    let mut observation = adopting();
+    let (step, status) = next(&observation);
+    assert!(step.actions.is_empty());
+    assert_eq!(
+        step.look_again_at,
+        Some(after_drain(&observation, observation.now))
+    );
+    observation.status = status;
+    observation.now = step.look_again_at.unwrap();
+    let (step, _) = next(&observation);
+    let serving = Serving {
+        hash: observation.replica_sets[0].hash.clone(),
+        available: 4,
+    };
+    assert_eq!(
+        step.actions,
+        [Action::ScaleWorkload {
+            name: "web".into(),
+            uid: "1".into(),
+            from: 4,
+            replicas: 0,
+            beside: Some(serving),
+        }]
+    );
+    observation.farewell.awaited = false;
+    let (step, _) = next(&observation);
+    assert_eq!(step.actions, [Action::SetFinalizer { present: true }]);
+}
+
+#[test]
+fn an_autoscaler_at_each_of_the_two_is_one_too_many() {
+    let mut observation = adopting();
+    let aims = |name: &str, aims_at_rollout| Autoscaler {
+        name: name.into(),
+        aims_at_rollout,
+    };
+    let Some(Ok(workload)) = &mut observation.workload else {
+        panic!("it is adopted");
+    };
+    workload.autoscalers = vec![aims("a", false), aims("b", false), aims("c", true)];
+    assert_eq!(
+        misdirected(&observation).unwrap(),
+        "HorizontalPodAutoscaler a aims at Deployment web, which gives up its pods, and so do 1 more: remove it, as HorizontalPodAutoscaler c aims at Rollout web"
+    );
+}
+
+#[test]
+fn the_last_who_scaled_is_the_newest_other_owner_of_the_number() {
+    let entry = |manager: &str, at: &str, path: &str| -> ManagedFieldsEntry {
+        serde_json::from_value(json!({
+            "manager": manager, "operation": "Update", "time": at,
+            "fieldsV1": { "f:spec": { path: {} } },
+        }))
+        .unwrap()
+    };
+    let fields = [
+        entry("kubectl", "2026-01-01T00:00:00Z", "f:replicas"),
+        entry("argocd", "2026-01-02T00:00:00Z", "f:replicas"),
+        entry("editor", "2026-01-03T00:00:00Z", "f:template"),
+        entry(MANAGER, "2026-01-04T00:00:00Z", "f:replicas"),
+    ];
+    assert_eq!(last_scaler(&fields), Some("argocd"));
+    assert_eq!(last_scaler(&fields[2..]), None);
+}
+
+#[test]
+fn what_cannot_be_used_is_said_with_its_name() {
+    let mut observation = adopting();
+    for (unusable, told) in [
+        (Unusable::Missing, "create it"),
+        (
+            Unusable::Unreadable {
+                message: "no\u{1b}[2J right".into(),
+            },
+            "Deployment web cannot be read: no",
+        ),
+        (
+            Unusable::Unfit {
+                message: "selects nothing".into(),
+            },
+            "Deployment web selects nothing",
+        ),
+    ] {
+        observation.workload = Some(Err(unusable));
+        let hold = obstacle(&observation, None).unwrap();
+        assert_eq!(hold.reason, reason::WORKLOAD_INVALID);
+        assert!(hold.message.contains(told) && !hold.message.contains('\u{1b}'));
+        let proposal = Proposal::of(&observation);
+        let stable = observation.status.stable.clone().unwrap();
+        assert_eq!(proposal.template_digest, stable.template_digest);
+    }
+}
+
+#[test]
+fn services_are_let_go_only_once_the_workload_serves() {
+    let mut observation = adopting();
+    observation.deleting = true;
+    let hash = observation.replica_sets[0].hash.clone();
+    observation.spec.strategy.canary.stable_service = Some("front".into());
+    let service = crate::observation::workload::Service {
+        kind: "ClusterIP".into(),
+        selector: [(HASH_LABEL.to_owned(), hash)].into(),
+    };
+    observation.services.insert("front".into(), Some(service));
+    let set = |observation: &mut Observation, replicas, available| {
+        if let Some(Ok(it)) = &mut observation.workload {
+            (it.replicas, it.available) = (replicas, available);
+        }
+    };
+    set(&mut observation, 0, 0);
+    let (step, _) = next(&observation);
+    assert!(matches!(
+        step.actions[..],
+        [Action::ScaleWorkload {
+            replicas: 4,
+            beside: None,
+            ..
+        }]
+    ));
+    set(&mut observation, 4, 3);
+    assert!(next(&observation).0.actions.is_empty());
+    set(&mut observation, 4, 4);
+    let (step, status) = next(&observation);
+    let release = Action::ReleaseService {
+        service: "front".into(),
+    };
+    assert_eq!(step.actions, [release]);
+    assert!(releases_services(&observation, &status));
+}

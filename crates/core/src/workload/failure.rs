@@ -1,0 +1,35 @@
+//! How a container ended, in its own words.
+
+use crate::observation::workload::ContainerFailure;
+use crate::text::shown;
+
+/// Longest end of a container's message that is told, in bytes: with what is said before it, it fits
+/// in the note of an Event.
+const MAX_TAIL: usize = 800;
+
+/// How a container has failed, in a sentence with what it said last.
+#[must_use]
+pub fn last_words(failed: &ContainerFailure) -> String {
+    let words = match tail(&failed.message) {
+        none if none.is_empty() => "it left no message".to_owned(),
+        words => format!("its last words: {words}"),
+    };
+    format!(
+        "container {} exited with {} ({}); {words}",
+        shown(&failed.container, 63),
+        failed.exit_code,
+        shown(&failed.reason, 40)
+    )
+}
+
+/// The end of a text in one line: what a failing test says last matters most.
+pub(super) fn tail(text: &str) -> String {
+    let lines = text.lines().map(str::trim);
+    let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
+    let line = shown(&lines.join(" | "), usize::MAX);
+    let from = line.len().saturating_sub(MAX_TAIL);
+    match (from..line.len()).find(|at| line.is_char_boundary(*at)) {
+        Some(0) | None => line,
+        Some(at) => format!("…{}", line.get(at..).unwrap_or_default()),
+    }
+}

@@ -1,0 +1,9 @@
+//! Pods of revisions: how many of each, which ones go, how new ones fare; the smoke check; an adopted Deployment.
+
+pub mod adoption;
+pub mod cleanup;
+pub mod failure;
+pub mod pods;
+pub mod scaling;
+pub mod smoke;
+pub mod smoke_job;

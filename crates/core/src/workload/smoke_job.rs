@@ -1,0 +1,124 @@
+//! The Job of a smoke check.
+
+use countersign_api::rollout::{Change, RolloutStatus};
+use countersign_api::{HASH_LABEL, NEVER_SERVES, PodTemplate, Smoke};
+use serde_json::{Map, Value, json};
+
+use crate::decision::Action;
+use crate::hold::Hold;
+use crate::observation::Observation;
+use crate::workload::smoke;
+
+/// An image that stands for the one under test.
+pub const IMAGE: &str = "{{image}}";
+
+/// The Job to make, and those to stop since nobody waits for them any more.
+#[must_use]
+pub fn actions(
+    observation: &Observation,
+    status: &RolloutStatus,
+    hold: Option<&Hold>,
+) -> Vec<Action> {
+    let change = status
+        .change
+        .as_ref()
+        .filter(|change| smoke::is_awaited(observation, change));
+    let name = change.map(|change| smoke::job_name(&change.run));
+    let stopped = observation
+        .jobs
+        .iter()
+        .filter(|job| job.end.is_none() && name.as_ref() != Some(&job.name))
+        .map(|job| Action::DeleteJob {
+            job: job.name.clone(),
+            uid: job.uid.clone(),
+        });
+    stopped.chain(to_make(observation, change, hold)).collect()
+}
+
+fn to_make(
+    observation: &Observation,
+    change: Option<&Change>,
+    hold: Option<&Hold>,
+) -> Option<Action> {
+    let change = change
+        .filter(|change| smoke::is_held_for(hold) && smoke::job(observation, change).is_none())?;
+    let smoke = observation.spec.strategy.canary.smoke.as_ref()?;
+    observation
+        .jobs_unreadable
+        .is_none()
+        .then(|| Action::CreateJob {
+            name: smoke::job_name(&change.run),
+            run: change.run.clone(),
+            deadline: smoke::job_deadline(smoke),
+            template: template(observation, change, smoke),
+        })
+}
+
+/// The check's pods: its own template with the image under test, who is tested, and the end of the
+/// log in the status of a pod that fails.
+pub(super) fn template(observation: &Observation, change: &Change, smoke: &Smoke) -> PodTemplate {
+    let mut template = smoke.template.0.clone();
+    // A revision's label would count its requests as the canary's, and move a Service to it.
+    if let Some(Value::Object(labels)) = template.pointer_mut("/metadata/labels") {
+        labels.remove(HASH_LABEL);
+    }
+    if let Some(Value::Object(spec)) = template.get_mut("spec") {
+        let own = spec.get("activeDeadlineSeconds").and_then(Value::as_u64);
+        let timeout = smoke.timeout.std().as_secs().max(1);
+        let deadline = own.map_or(timeout, |own| own.min(timeout));
+        spec.insert("activeDeadlineSeconds".into(), json!(deadline));
+        spec.insert("restartPolicy".into(), json!("Never"));
+        gate_readiness(spec);
+        for list in ["initContainers", "containers"] {
+            let containers = spec.get_mut(list).and_then(Value::as_array_mut);
+            for container in containers.into_iter().flatten() {
+                if let Value::Object(container) = container {
+                    complete(container, observation, change);
+                }
+            }
+        }
+    }
+    PodTemplate(template)
+}
+
+fn gate_readiness(spec: &mut Map<String, Value>) {
+    let gate = json!({ "conditionType": NEVER_SERVES });
+    match spec.get_mut("readinessGates") {
+        Some(Value::Array(gates)) if gates.contains(&gate) => {}
+        Some(Value::Array(gates)) => gates.push(gate),
+        _ => {
+            spec.insert("readinessGates".into(), json!([gate]));
+        }
+    }
+}
+
+fn complete(container: &mut Map<String, Value>, observation: &Observation, change: &Change) {
+    let under_test = observation
+        .spec
+        .template
+        .0
+        .pointer("/spec/containers/0/image");
+    if let Some(image) = container.get_mut("image").filter(|image| *image == IMAGE)
+        && let Some(under_test) = under_test
+    {
+        image.clone_from(under_test);
+    }
+    container
+        .entry("terminationMessagePolicy")
+        .or_insert_with(|| json!("FallbackToLogsOnError"));
+    let env = container.entry("env").or_insert_with(|| json!([]));
+    if env.is_null() {
+        *env = json!([]);
+    }
+    let Value::Array(env) = env else { return };
+    for (name, value) in [
+        ("COUNTERSIGN_ROLLOUT", &observation.name),
+        ("COUNTERSIGN_REVISION", &change.pod_template_hash),
+        ("COUNTERSIGN_DIGEST", &change.digest),
+    ] {
+        let is_set = |own: &Value| own.get("name").and_then(Value::as_str) == Some(name);
+        if !env.iter().any(is_set) {
+            env.push(json!({ "name": name, "value": value }));
+        }
+    }
+}
