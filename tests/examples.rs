@@ -14,7 +14,8 @@ use countersign_core::observation::people::NamedPolicy;
 use countersign_core::plan::plan_for;
 use countersign_core::policy::{Effective, effective};
 use countersign_core::provenance::{Provenance, State};
-use countersign_core::risk::{self, Facts, Risk};
+use countersign_core::risk::score::Facts;
+use countersign_core::risk::{self, Risk};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{PodTemplateSpec, Service};
 use serde::Serialize;
@@ -182,7 +183,7 @@ fn the_policy_for_people_has_windows_that_can_be_read() {
     let windows = &policy.spec.freeze.windows;
     assert!(!windows.is_empty());
     for window in windows {
-        let ends = countersign_core::freeze::ends_at(window, saturday).unwrap();
+        let ends = countersign_core::people::freeze::ends_at(window, saturday).unwrap();
         assert_eq!(ends.unwrap().to_string(), "2026-11-23T07:00:00Z");
     }
 }

@@ -13,7 +13,8 @@ use countersign_api::plan::Tier;
 use countersign_api::rollout::{RolloutStatus, Stage};
 use countersign_api::{Rollout, RolloutPolicySpec};
 use countersign_core::observation::people::{Dependency, Rival};
-use countersign_core::order::{self, Reach};
+use countersign_core::queue::concurrency::{self, Reach};
+use countersign_core::queue::{dependencies, wake};
 use countersign_core::{Observation, change, policy, reason};
 use futures::future::join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -97,14 +98,14 @@ impl Observer {
     /// Reads the Rollouts that a change waits for. The guard is kept until what was decided is written.
     pub(super) async fn order(&self, observation: &mut Observation) -> Option<Turn> {
         let change = observation.status.change.clone()?;
-        if order::asks_for_dependencies(observation, &change) {
+        if dependencies::asks_for_dependencies(observation, &change) {
             observation.dependencies = self.dependencies(observation).await;
         }
         let queued = change::hold_reason(&observation.status) == Some(reason::QUEUED);
         if !queued || change.stage != Stage::Waiting || change.outcome.is_some() {
             return None;
         }
-        let reach = order::reach(&policy::effective(&observation.policies))?;
+        let reach = concurrency::reach(&policy::effective(&observation.policies))?;
         let turn = self.turns.clone().try_lock_owned().ok()?;
         let read = tokio::time::timeout(PATIENCE, self.rivals(observation, reach)).await;
         observation.rivals = Some(match read {
@@ -126,7 +127,7 @@ impl Observer {
             async move {
                 let awaited = match in_time(&what, Reads::Newest.get_opt(api, name)).await {
                     Ok(None) => Some(format!("{what} does not exist in this namespace")),
-                    Ok(Some(DeserializeGuard(Ok(rollout)))) => order::unstable(&rollout),
+                    Ok(Some(DeserializeGuard(Ok(rollout)))) => dependencies::unstable(&rollout),
                     Ok(Some(DeserializeGuard(Err(invalid)))) => {
                         Some(format!("{what} cannot be read by this build: {invalid}"))
                     }
@@ -143,8 +144,8 @@ impl Observer {
         if seen.iter().any(|it| it.awaited.is_some()) {
             let depends_on = self.depends_on(&observation.namespace);
             for it in seen.iter_mut().filter(|it| it.awaited.is_some()) {
-                if let Some(back) = order::way(&depends_on, &it.name, &observation.name) {
-                    it.awaited = Some(order::circle(&observation.name, &back));
+                if let Some(back) = dependencies::way(&depends_on, &it.name, &observation.name) {
+                    it.awaited = Some(dependencies::circle(&observation.name, &back));
                 }
             }
         }
@@ -227,12 +228,12 @@ impl Waiting {
     pub fn note(&self, namespace: &str, name: &str, before: &RolloutStatus, after: &RolloutStatus) {
         if let Ok(mut all) = self.since.lock() {
             let key = (namespace.to_owned(), name.to_owned());
-            match order::waits_since(after) {
+            match wake::waits_since(after) {
                 Some(since) => all.insert(key, since),
                 None => all.remove(&key),
             };
         }
-        if order::frees(before, after) {
+        if wake::frees(before, after) {
             self.wake();
         }
     }

@@ -10,7 +10,8 @@ use countersign_core::observation::Observation;
 use countersign_core::observation::people::{
     Admission, IncidentAnswer, NamedFreeze, SeenIntervention, SeenSignOff,
 };
-use countersign_core::{policy, sign_off};
+use countersign_core::people::sign_off;
+use countersign_core::policy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::{DeserializeGuard, ObjectMeta};

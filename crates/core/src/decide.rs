@@ -35,20 +35,22 @@ use crate::analysis::checks::{self, Checks};
 use crate::analysis::verdict::{self, Verdict};
 use crate::analysis::{budget, gather, summary};
 use crate::decision::{Action, Decision, Notice};
-use crate::freeze::{self, Freezes};
 use crate::gate::{self, Situation};
 use crate::hold::{Hold, HoldKind};
 use crate::observation::people::SeenIntervention;
 use crate::observation::{self, Observation};
+use crate::people::freeze::{self, Freezes};
+use crate::people::sign_off::{self, SignOffs};
+use crate::people::{answers, eligibility, intervention};
 use crate::plan::tighten;
 use crate::proposal::{self, Proposal};
 use crate::provenance::Contributor;
+use crate::queue::{concurrency, dependencies};
 use crate::replicas::{Limits, present};
 use crate::rollout::actions;
-use crate::sign_off::{self, SignOffs};
 use crate::traffic::{corrections, routes, services, settle, share};
 use crate::workload::{adoption, cleanup, pods, scaling, smoke, smoke_job};
-use crate::{answers, change, intervention, order, reason, record, standing, text};
+use crate::{change, reason, record, standing, text};
 
 /// Most lines of one change, as the schema has it.
 const MAX_TRANSITIONS: usize = 256;
@@ -106,8 +108,8 @@ pub fn decide(observation: &Observation) -> Decision {
     turn.look_at_traffic(&status);
     // A first revision gets no pods before what it depends on is stable, whichever gate is asked first.
     let begun = status.change.as_ref();
-    let depends =
-        begun.is_some_and(|change| order::awaited_dependencies(observation, change).is_some());
+    let depends = begun
+        .is_some_and(|change| dependencies::awaited_dependencies(observation, change).is_some());
     let mut actions = actions::actions(
         observation,
         &proposal,
@@ -240,7 +242,7 @@ impl Turn<'_> {
         let stamped = stamped.filter(|user| !user.is_empty());
         let mut changers = change.changed_by.clone();
         changers.extend(stamped.map(ToOwned::to_owned));
-        let barred = sign_off::barred(self.proposal, &changers);
+        let barred = eligibility::barred(self.proposal, &changers);
         // The stamp does not tell who changed an adopted workload, but whoever it names is barred.
         if self.observation.spec.workload_ref.is_none() {
             change.changed_by = changers;
@@ -756,7 +758,7 @@ impl Turn<'_> {
         });
         self.look_for_evidence(change);
         smoke::keep_time(self.observation, change, hold.as_ref());
-        order::keep_place(self.observation, change, hold.as_ref());
+        concurrency::keep_place(self.observation, change, hold.as_ref());
         if let Some(hold) = hold {
             return self.wait(change, hold);
         }
@@ -1018,7 +1020,8 @@ impl Turn<'_> {
             HoldKind::Wish => {
                 change.awaited_gates.clear(); // people have their whole time afterwards
                 let effective = &self.proposal.effective;
-                if let Some(patience) = order::patience(self.observation, change, effective, &hold)
+                if let Some(patience) =
+                    concurrency::patience(self.observation, change, effective, &hold)
                 {
                     self.look_again_after(patience);
                 }

@@ -10,15 +10,16 @@ use countersign_api::rollout::{Change, RolloutStatus, Stage};
 use crate::analysis::budget;
 use crate::analysis::checks::Checks;
 use crate::analysis::verdict::Verdict;
-use crate::freeze::Freezes;
 use crate::hold::{Hold, HoldKind};
 use crate::observation::{self, Observation};
+use crate::people::freeze::Freezes;
+use crate::people::sign_off::{self, SignOffs};
 use crate::policy::Effective;
+use crate::queue::{concurrency, dependencies};
 use crate::replicas::{self, Limits, Present, present};
-use crate::sign_off::{self, SignOffs};
 use crate::traffic::{routes, settle};
 use crate::workload::{adoption, pods, smoke};
-use crate::{change, order, reason};
+use crate::{change, reason};
 
 /// All that a gate may look at.
 #[derive(Debug)]
@@ -287,7 +288,7 @@ fn depended(
         ..
     }: &Situation,
 ) -> Option<Hold> {
-    let awaited = order::awaited_dependencies(observation, change)?;
+    let awaited = dependencies::awaited_dependencies(observation, change)?;
     hold(HoldKind::Wish, reason::AWAITING_DEPENDENCY, awaited)
 }
 
@@ -467,6 +468,6 @@ fn turn(
     if sign_offs.glass_is_broken() {
         return None;
     }
-    let awaited = order::awaited_turn(observation, change, effective)?;
+    let awaited = concurrency::awaited_turn(observation, change, effective)?;
     hold(HoldKind::Wish, reason::QUEUED, awaited.message)
 }

@@ -3,31 +3,27 @@
 //! [`decide`](decide::decide) is the product; everything else here is a part of it.
 
 pub mod analysis;
-pub mod answers;
 pub mod change;
 pub mod decide;
 pub mod decision;
-mod differences;
 pub mod field_managers;
-pub mod freeze;
 pub mod gate;
 pub mod hold;
-pub mod intervention;
 pub mod laws;
 pub mod manifest;
 mod names;
 pub mod observation;
-pub mod order;
+pub mod people;
 pub mod plan;
 pub mod policy;
 pub mod proposal;
 pub mod provenance;
+pub mod queue;
 pub mod reason;
 pub mod record;
 pub mod replicas;
 pub mod risk;
 pub mod rollout;
-pub mod sign_off;
 pub mod simulate;
 pub mod standing;
 pub mod text;

@@ -18,8 +18,9 @@ use crate::observation::people::NamedPolicy;
 use crate::observation::traffic::{Route, RouteObject};
 use crate::observation::windows::ErrorRates;
 use crate::observation::workload::{ReplicaSet, Service};
+use crate::policy;
 use crate::provenance::digest::{change_digest, pod_template_hash, template_digest};
-use crate::{order, policy};
+use crate::queue::dependencies;
 
 /// How long samples take to be in Prometheus, where the operator is not told otherwise.
 const LAG: Duration = Duration::seconds(30);
@@ -74,7 +75,7 @@ pub fn observe(
         recorded: true,
         lag: LAG,
         templates,
-        dependencies: order::all_stable(&rollout.spec.depends_on),
+        dependencies: dependencies::all_stable(&rollout.spec.depends_on),
         rivals: Some(Ok(Vec::new())),
         ..Observation::of(&namespace, &name, rollout.spec.clone())
     };

@@ -13,7 +13,8 @@ use crate::observation::{self, Observation};
 use crate::plan;
 use crate::policy::{self, Effective};
 use crate::provenance::{Provenance, attestation, digest};
-use crate::risk::{self, Facts, Risk};
+use crate::risk::score::Facts;
+use crate::risk::{self, Risk};
 
 /// How long a rollback counts against the changes that follow it.
 const ROLLBACK_MEMORY: SignedDuration = SignedDuration::from_hours(7 * 24);

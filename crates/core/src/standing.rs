@@ -11,14 +11,15 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use crate::analysis::summary;
 use crate::hold::{Hold, HoldKind};
 use crate::observation::{self, Observation};
+use crate::people::sign_off;
 use crate::proposal::Proposal;
 use crate::provenance::State;
-use crate::replicas::{self, present};
+use crate::replicas::present;
 use crate::text::shown;
 use crate::traffic::routes;
 use crate::workload::adoption::{condition, step};
 use crate::workload::cleanup;
-use crate::{change, decide, reason, sign_off};
+use crate::{change, decide, reason, replicas};
 
 /// How often evidence alone, without a transition, is written to the status.
 const REFRESH: SignedDuration = SignedDuration::from_mins(1);

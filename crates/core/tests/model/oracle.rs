@@ -5,7 +5,8 @@ use countersign_api::intervention::InterventionAction;
 use countersign_api::rollout::{Change, Outcome, Stage};
 use countersign_api::sign_off::SignOffDecision;
 use countersign_core::decision::Action;
-use countersign_core::{Decision, intervention, laws};
+use countersign_core::people::intervention;
+use countersign_core::{Decision, laws};
 
 use crate::world::{Evidence, How, World, after, gate_of};
 use crate::{Sends, Setup};

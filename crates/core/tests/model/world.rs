@@ -20,8 +20,9 @@ use countersign_core::observation::windows::{
     CheckWindows, ErrorRates, Unanswered, Uncounted, Window, WindowOutcome,
 };
 use countersign_core::observation::workload::{JobEnd, NewPods, PastRun, ReplicaSet};
+use countersign_core::people::intervention;
 use countersign_core::simulate::{self, Jobs};
-use countersign_core::{Decision, Observation, decide, intervention};
+use countersign_core::{Decision, Observation, decide};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};

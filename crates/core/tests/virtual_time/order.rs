@@ -5,7 +5,7 @@ use countersign_api::sign_off::SignOffDecision;
 use countersign_core::laws;
 use countersign_core::observation::people::{Dependency, Rival};
 use countersign_core::observation::workload::ContainerFailure;
-use countersign_core::order::all_stable;
+use countersign_core::queue::dependencies::all_stable;
 
 use super::people::{go_on, message, minutes_on, person, sign, step, waits_for};
 use super::*;

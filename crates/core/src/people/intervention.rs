@@ -5,7 +5,8 @@ use countersign_api::rollout::Change;
 
 use crate::observation::Observation;
 use crate::observation::people::SeenIntervention;
-use crate::{reason, sign_off};
+use crate::people::eligibility;
+use crate::reason;
 
 /// Interventions for this attempt that were not heard yet, in the order in which they were made.
 #[must_use]
@@ -52,7 +53,7 @@ pub fn refusal(
         return Some((reason::UNPROVEN, problem));
     }
     let user = &spec.person.username;
-    sign_off::is_machine(user, &spec.person.groups)
+    eligibility::is_machine(user, &spec.person.groups)
         .then(|| (reason::NOT_A_PERSON, format!("{user} is no person")))
 }
 

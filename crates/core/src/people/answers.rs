@@ -5,10 +5,11 @@ use countersign_api::rollout::{Change, RolloutStatus};
 use crate::decision::{Answer, AnswerTo};
 use crate::observation::Observation;
 use crate::observation::people::SeenIntervention;
+use crate::people::intervention;
+use crate::people::sign_off::{Judged, SignOffs};
 use crate::proposal::Proposal;
-use crate::sign_off::{Judged, SignOffs};
+use crate::reason;
 use crate::text::shown;
-use crate::{intervention, reason};
 
 /// Most answers of one look, so that many objects do not delay it.
 const MOST: usize = 50;

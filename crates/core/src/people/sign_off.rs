@@ -7,20 +7,15 @@
 use std::collections::BTreeSet;
 
 use countersign_api::plan::SignOffDemand;
-use countersign_api::policy::People;
-use countersign_api::rollout::{Barred, Change, Plan};
+use countersign_api::rollout::{Change, Plan};
 use countersign_api::sign_off::SignOffDecision;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::observation::Observation;
 use crate::observation::people::SeenSignOff;
+use crate::people::eligibility;
 use crate::proposal::Proposal;
-use crate::provenance::Provenance;
-use crate::provenance::identity::Identity;
 use crate::reason;
-
-/// Longest name of a user that a sign-off can hold, in characters.
-const LONGEST_USER: usize = 253;
 
 /// The sign-offs of an observation, each with what becomes of it.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +44,8 @@ impl<'a> SignOffs<'a> {
         seen.sort_by(|a, b| age(a).cmp(&age(b)).then_with(|| a.name.cmp(&b.name)));
         let mut judged: Vec<Judged> = Vec::new();
         for sign_off in seen {
-            let person = names(&sign_off.spec.approver.username, &proposal.effective.people);
+            let person =
+                eligibility::names(&sign_off.spec.approver.username, &proposal.effective.people);
             let refused = refusal(observation, proposal, change, sign_off, &person).or_else(|| {
                 let same = judged
                     .iter()
@@ -196,7 +192,7 @@ fn refusal(
     if let Some(problem) = observation.admission.disproves(sign_off.created_at) {
         return Some((reason::UNPROVEN, problem));
     }
-    if is_machine(user, &spec.approver.groups) {
+    if eligibility::is_machine(user, &spec.approver.groups) {
         return Some((reason::NOT_A_PERSON, format!("{user} is no person")));
     }
     if let Some(group) = spec
@@ -228,15 +224,6 @@ fn refusal(
         .as_deref()
         .filter(|gate| !gates(change).contains(*gate))?;
     Some((reason::NO_SUCH_GATE, format!("the plan has no gate {gate}")))
-}
-
-/// Whether a user of the cluster is a service account or another part of the system.
-#[must_use]
-pub fn is_machine(user: &str, groups: &[String]) -> bool {
-    user.starts_with("system:")
-        || groups
-            .iter()
-            .any(|group| group.starts_with("system:serviceaccounts"))
 }
 
 /// Whether any gate of a change asks for people.
@@ -284,66 +271,4 @@ fn describe(demand: &SignOffDemand, signed: &[&str]) -> String {
         format!(" ({} so far: {})", signed.len(), signed.join(", "))
     };
     format!("{} {people}{groups}{so_far}", demand.count)
-}
-
-/// Every name that the policies know a user of the cluster by, that user's among them.
-fn names(user: &str, people: &People) -> BTreeSet<String> {
-    all_names([user.to_lowercase()].into(), people)
-}
-
-/// Names with all other names of the same people.
-fn all_names(mut names: BTreeSet<String>, people: &People) -> BTreeSet<String> {
-    let aliases: Vec<BTreeSet<String>> = people
-        .aliases
-        .iter()
-        .map(|alias| {
-            let identities = alias
-                .identities
-                .iter()
-                .flat_map(|it| Identity::of(it).keys());
-            identities.chain([alias.user.to_lowercase()]).collect()
-        })
-        .collect();
-    loop {
-        let before = names.len();
-        for alias in &aliases {
-            if !alias.is_disjoint(&names) {
-                names.extend(alias.iter().cloned());
-            }
-        }
-        if names.len() == before {
-            return names;
-        }
-    }
-}
-
-/// Who must not sign a change off: whoever wrote it, drove its AI, or put it into the cluster. A user
-/// whose name is the local part of an author's address counts as that author.
-#[must_use]
-pub fn barred(proposal: &Proposal, changed_by: &BTreeSet<String>) -> Barred {
-    let provenances = [Some(&proposal.provenance), proposal.attested.as_ref()];
-    let people = |it: &'_ Provenance| [it.authors.clone(), it.human_operators.clone()].concat();
-    let people: Vec<Identity> = provenances.into_iter().flatten().flat_map(people).collect();
-    let keys = people.iter().flat_map(Identity::keys);
-    let with_local_part = keys.flat_map(|key| {
-        let local = key.split_once('@').map(|(local, _)| local.to_owned());
-        // `jane+shop@…` is jane, and so is `12345+jane@…`, as GitHub hides addresses.
-        let parts = local
-            .iter()
-            .flat_map(|local| local.split('+'))
-            .map(ToOwned::to_owned);
-        let parts: Vec<_> = parts.chain(local.clone()).chain([key]).collect();
-        parts
-    });
-    let changers = changed_by.iter().map(|user| user.to_lowercase());
-    let known = &proposal.effective.people;
-    let users = all_names(with_local_part.chain(changers).collect(), known);
-    Barred {
-        // No user of the cluster has a longer name.
-        users: users
-            .into_iter()
-            .filter(|user| user.chars().count() <= LONGEST_USER)
-            .collect(),
-        groups: known.agent_groups.iter().cloned().collect(),
-    }
 }

@@ -1,0 +1,84 @@
+//! Whose sign-off can count at all.
+
+use std::collections::BTreeSet;
+
+use countersign_api::policy::People;
+use countersign_api::rollout::Barred;
+
+use crate::proposal::Proposal;
+use crate::provenance::Provenance;
+use crate::provenance::identity::Identity;
+
+/// Longest name of a user that a sign-off can hold, in characters.
+const LONGEST_USER: usize = 253;
+
+/// Whether a user of the cluster is a service account or another part of the system.
+#[must_use]
+pub fn is_machine(user: &str, groups: &[String]) -> bool {
+    user.starts_with("system:")
+        || groups
+            .iter()
+            .any(|group| group.starts_with("system:serviceaccounts"))
+}
+
+/// Every name that the policies know a user of the cluster by, that user's among them.
+pub(super) fn names(user: &str, people: &People) -> BTreeSet<String> {
+    all_names([user.to_lowercase()].into(), people)
+}
+
+/// Names with all other names of the same people.
+fn all_names(mut names: BTreeSet<String>, people: &People) -> BTreeSet<String> {
+    let aliases: Vec<BTreeSet<String>> = people
+        .aliases
+        .iter()
+        .map(|alias| {
+            let identities = alias
+                .identities
+                .iter()
+                .flat_map(|it| Identity::of(it).keys());
+            identities.chain([alias.user.to_lowercase()]).collect()
+        })
+        .collect();
+    loop {
+        let before = names.len();
+        for alias in &aliases {
+            if !alias.is_disjoint(&names) {
+                names.extend(alias.iter().cloned());
+            }
+        }
+        if names.len() == before {
+            return names;
+        }
+    }
+}
+
+/// Who must not sign a change off: whoever wrote it, drove its AI, or put it into the cluster. A user
+/// whose name is the local part of an author's address counts as that author.
+#[must_use]
+pub fn barred(proposal: &Proposal, changed_by: &BTreeSet<String>) -> Barred {
+    let provenances = [Some(&proposal.provenance), proposal.attested.as_ref()];
+    let people = |it: &'_ Provenance| [it.authors.clone(), it.human_operators.clone()].concat();
+    let people: Vec<Identity> = provenances.into_iter().flatten().flat_map(people).collect();
+    let keys = people.iter().flat_map(Identity::keys);
+    let with_local_part = keys.flat_map(|key| {
+        let local = key.split_once('@').map(|(local, _)| local.to_owned());
+        // `jane+shop@…` is jane, and so is `12345+jane@…`, as GitHub hides addresses.
+        let parts = local
+            .iter()
+            .flat_map(|local| local.split('+'))
+            .map(ToOwned::to_owned);
+        let parts: Vec<_> = parts.chain(local.clone()).chain([key]).collect();
+        parts
+    });
+    let changers = changed_by.iter().map(|user| user.to_lowercase());
+    let known = &proposal.effective.people;
+    let users = all_names(with_local_part.chain(changers).collect(), known);
+    Barred {
+        // No user of the cluster has a longer name.
+        users: users
+            .into_iter()
+            .filter(|user| user.chars().count() <= LONGEST_USER)
+            .collect(),
+        groups: known.agent_groups.iter().cloned().collect(),
+    }
+}

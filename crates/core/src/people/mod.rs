@@ -1,0 +1,7 @@
+//! What people sign, command and freeze, and what they are told.
+
+pub mod answers;
+pub mod eligibility;
+pub mod freeze;
+pub mod intervention;
+pub mod sign_off;

@@ -1,0 +1,263 @@
+//! The order of changes among Rollouts: what one depends on comes first, and of risky ones only so many
+//! are under way at once.
+//!
+//! First come, first served. A change whose other gates are all open writes down since when
+//! (`queuedAt`), so that the others see it. In a later look all of them are read anew, and it goes on
+//! if those that were there before leave room. Looks at this gate come one after the other (see
+//! `observe::order`), so no two changes take the same place.
+//!
+//! Invariant: a change waits only for those under way and for those that came before it, so no two
+//! ever wait for each other.
+
+use countersign_api::plan::Tier;
+use countersign_api::rollout::{Change, RolloutStatus, Stage};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::SignedDuration;
+
+use crate::hold::Hold;
+use crate::observation::Observation;
+use crate::observation::people::Rival;
+use crate::policy::Effective;
+use crate::text::shown;
+use crate::{change, reason};
+
+/// Most Rollouts that are named in a sentence.
+const MOST_NAMED: usize = 5;
+/// When to look again at what no watch reports.
+pub(super) const SOON: SignedDuration = SignedDuration::from_secs(5);
+/// When to look again if another look was just counting.
+const COUNTED: SignedDuration = SignedDuration::from_secs(2);
+/// Longest time between two looks of a change that waits for others. The end of a change wakes those
+/// who wait, so this only mends what was missed.
+const LATEST: SignedDuration = SignedDuration::from_mins(1);
+
+// --- How many changes are under way at once ------------------------------------------------------
+
+/// A limit of a policy, in the namespace or among all that it governs.
+#[derive(Debug)]
+pub(super) struct Limit<'a> {
+    policy: &'a str,
+    from_tier: Tier,
+    most: usize,
+    in_namespace: bool,
+}
+
+impl Limit<'_> {
+    fn concerns(&self, it: &Rival) -> bool {
+        it.tier >= self.from_tier && it.policies.iter().any(|policy| policy == self.policy)
+    }
+
+    /// Whether two changes count for each other.
+    fn joins(&self, a: &Rival, b: &Rival) -> bool {
+        let near = !self.in_namespace || a.namespace == b.namespace;
+        near && self.concerns(a) && self.concerns(b)
+    }
+}
+
+pub(super) fn limits(effective: &Effective) -> impl Iterator<Item = Limit<'_>> {
+    effective.concurrency.iter().flat_map(|(policy, it)| {
+        let limit = |most: Option<i32>, in_namespace: bool| {
+            most.map(|most| Limit {
+                policy,
+                from_tier: it.from_tier,
+                most: usize::try_from(most).unwrap_or(0),
+                in_namespace,
+            })
+        };
+        let both = [limit(it.per_namespace, true), limit(it.per_cluster, false)];
+        both.into_iter().flatten()
+    })
+}
+
+/// Where the changes are that may count for a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// In the same namespace.
+    Namespace,
+    /// In any namespace.
+    Cluster,
+}
+
+/// How far the limits of the policies reach, whatever the tier: it may rise in the very look that
+/// counts. `None` where there is none.
+#[must_use]
+pub fn reach(effective: &Effective) -> Option<Reach> {
+    let mut limits = limits(effective).peekable();
+    limits.peek()?;
+    Some(if limits.all(|limit| limit.in_namespace) {
+        Reach::Namespace
+    } else {
+        Reach::Cluster
+    })
+}
+
+/// A turn that has not come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// Why, in a sentence.
+    pub message: String,
+    /// When to look again, unless somebody's end is noticed before.
+    pub patience: SignedDuration,
+}
+
+/// Whether a change waits for its turn before its first step; `None` where it may go on.
+#[must_use]
+pub fn awaited_turn(
+    observation: &Observation,
+    change: &Change,
+    effective: &Effective,
+) -> Option<Awaited> {
+    if change.initial || change.stage != Stage::Waiting || change.outcome.is_some() {
+        return None;
+    }
+    let limits: Vec<_> = limits(effective).collect();
+    let limited = limits.iter().find(|limit| limit.from_tier <= change.tier)?;
+    let (Some(queued_at), Some(rivals)) = (&change.queued_at, &observation.rivals) else {
+        return Some(unanswered(observation, limited));
+    };
+    let rivals = match rivals {
+        Ok(rivals) => rivals,
+        Err(problem) => {
+            let problem = shown(problem, 400);
+            return Some(Awaited {
+                message: format!("whose turn it is cannot be told: {problem}"),
+                patience: SOON,
+            });
+        }
+    };
+    let own = Rival {
+        namespace: observation.namespace.clone(),
+        name: observation.name.clone(),
+        uid: observation.uid.clone(),
+        policies: limits.iter().map(|it| it.policy.to_owned()).collect(),
+        tier: change.tier,
+        queued_at: Some(queued_at.0),
+    };
+    let full = full(&own, rivals, &limits)?;
+    Some(described(&own, rivals, full))
+}
+
+/// Before anything is counted the wish to go on is written down; while another look counts, what was
+/// said stays said.
+fn unanswered(observation: &Observation, limit: &Limit) -> Awaited {
+    let message = if is_queued(&observation.status) {
+        observation.status.message.clone()
+    } else {
+        format!(
+            "asks for its turn: policy {} limits how many changes of tier {} or above are under way at once",
+            limit.policy, limit.from_tier
+        )
+    };
+    Awaited {
+        message,
+        patience: COUNTED,
+    }
+}
+
+fn is_queued(status: &RolloutStatus) -> bool {
+    change::hold_reason(status) == Some(reason::QUEUED)
+}
+
+/// The limit that has no place left for a change. Those that came before it take theirs first, but only
+/// where they can: one that is held up in its own namespace keeps no place for all others.
+pub(super) fn full<'a>(own: &Rival, rivals: &'a [Rival], limits: &'a [Limit<'a>]) -> Option<&'a Limit<'a>> {
+    let (mut queue, mut taken): (Vec<&Rival>, Vec<&Rival>) =
+        rivals.iter().partition(|it| it.queued_at.is_some());
+    queue.retain(|it| is_before(it, own));
+    queue.sort_by_key(|it| (it.queued_at, &it.uid));
+    let full = |it: &Rival, taken: &[&Rival]| {
+        limits.iter().find(|limit| {
+            let others = taken.iter().filter(|other| limit.joins(it, other));
+            limit.concerns(it) && others.count() >= limit.most
+        })
+    };
+    for it in queue {
+        if full(it, &taken).is_none() {
+            taken.push(it);
+        }
+    }
+    full(own, &taken)
+}
+
+fn is_before(it: &Rival, own: &Rival) -> bool {
+    (it.queued_at, &it.uid) < (own.queued_at, &own.uid)
+}
+
+pub(super) fn described(own: &Rival, rivals: &[Rival], limit: &Limit) -> Awaited {
+    let (waiting, under_way): (Vec<&Rival>, Vec<&Rival>) = rivals
+        .iter()
+        .filter(|it| limit.joins(own, it))
+        .partition(|it| it.queued_at.is_some());
+    let before: Vec<_> = waiting
+        .into_iter()
+        .filter(|it| is_before(it, own))
+        .collect();
+    let place = before.len() + 1;
+    let (changes, reach) = (
+        if limit.most == 1 { "change" } else { "changes" },
+        if limit.in_namespace {
+            "in this namespace"
+        } else {
+            "among all that it governs"
+        },
+    );
+    let names = [("under way", under_way), ("before it", before)];
+    let names = names.iter().filter(|(_, who)| !who.is_empty());
+    let names: Vec<_> = names
+        .map(|(what, who)| format!("; {what}: {}", named(who)))
+        .collect();
+    let names = names.concat();
+    let message = format!(
+        "place {place} in the queue: policy {} allows {} {changes} of tier {} or above at once {reach}{names}",
+        limit.policy, limit.most, limit.from_tier
+    );
+    // The further behind, the less often: reading all others is not free.
+    let places = i32::try_from(place).unwrap_or(i32::MAX);
+    Awaited {
+        message,
+        patience: SOON.saturating_mul(places).min(LATEST),
+    }
+}
+
+fn named(rivals: &[&Rival]) -> String {
+    let names = rivals.iter().take(MOST_NAMED);
+    let names: Vec<_> = names
+        .map(|it| format!("{}/{}", it.namespace, it.name))
+        .collect();
+    let more = rivals.len().saturating_sub(MOST_NAMED);
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    names.join(", ") + &more
+}
+
+/// Keeps the place of a change in the queue: from when it first waits for its turn until it goes on.
+/// Whatever else holds it meanwhile costs it no place, and nobody waits for it.
+pub fn keep_place(observation: &Observation, change: &mut Change, hold: Option<&Hold>) {
+    match hold {
+        None => change.queued_at = None,
+        Some(hold) if hold.reason == reason::QUEUED => {
+            change.queued_at.get_or_insert(Time(observation.now));
+        }
+        Some(_) => {}
+    }
+}
+
+/// When to look again at a change that waits for other Rollouts.
+#[must_use]
+pub fn patience(
+    observation: &Observation,
+    change: &Change,
+    effective: &Effective,
+    hold: &Hold,
+) -> Option<SignedDuration> {
+    match hold.reason.as_str() {
+        reason::AWAITING_DEPENDENCY => Some(SOON),
+        // It is in the queue only once that is written.
+        reason::QUEUED if !is_queued(&observation.status) => Some(SignedDuration::ZERO),
+        reason::QUEUED => awaited_turn(observation, change, effective).map(|it| it.patience),
+        _ => None,
+    }
+}

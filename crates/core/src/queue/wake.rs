@@ -1,0 +1,33 @@
+//! Who waits for whom.
+
+use countersign_api::rollout::{RolloutStatus, Stage};
+use k8s_openapi::jiff::Timestamp;
+
+use crate::queue::dependencies;
+use crate::{change, reason};
+
+/// Since when a Rollout waits for others, where its status says so.
+#[must_use]
+pub fn waits_since(status: &RolloutStatus) -> Option<Timestamp> {
+    let change = status.change.as_ref()?;
+    let since = match change::hold_reason(status)? {
+        reason::AWAITING_DEPENDENCY => change.started_at.as_ref(),
+        reason::QUEUED => change.queued_at.as_ref(),
+        _ => None,
+    };
+    since.map(|since| since.0)
+}
+
+/// Whether a decision ends what others may wait for.
+#[must_use]
+pub fn frees(before: &RolloutStatus, after: &RolloutStatus) -> bool {
+    let ends = takes_place(before) && !takes_place(after);
+    ends || (dependencies::unsettled(before).is_some() && dependencies::unsettled(after).is_none())
+}
+
+fn takes_place(status: &RolloutStatus) -> bool {
+    status.change.as_ref().is_some_and(|change| {
+        let under_way = change.outcome.is_none() && change.stage != Stage::Waiting;
+        !change.initial && (under_way || change.stage == Stage::RollingBack)
+    })
+}

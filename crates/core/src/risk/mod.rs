@@ -1,0 +1,120 @@
+//! How risky a change is, and why: points for what is declared and for what the controller sees.
+//!
+//! Start with [`risk_of`]. It is a sum that a person can do by hand (`docs/risk.md`), and the list of
+//! contributions is that sum. Invariant (law 7): more of any risk never gives a lower score or tier.
+
+pub(crate) mod differences;
+pub mod score;
+pub(crate) mod template_defaults;
+
+pub use crate::risk::differences::differences;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign_api::plan::Tier;
+use countersign_api::policy::RiskModel;
+use countersign_api::run::Contribution;
+
+use crate::policy;
+use crate::policy::invariants::CRITICAL;
+use crate::provenance::Provenance;
+use crate::risk::score::{Facts, Scale};
+
+/// The risk of a change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Risk {
+    /// Sum of all points; five points double the odds.
+    pub score: f64,
+    /// The tier of the score, or the highest floor where that is higher.
+    pub tier: Tier,
+    /// Everything that adds points or demands a tier.
+    pub contributions: Vec<Contribution>,
+}
+
+/// The risk of a change with this provenance and these facts.
+///
+/// What the model leaves out is taken from the built-in policy, and its order is restored by
+/// [`policy::complete`](crate::policy::complete).
+#[must_use]
+pub fn risk_of(provenance: &Provenance, facts: &Facts, model: &RiskModel) -> Risk {
+    risk_of_both(provenance, None, facts, model)
+}
+
+/// The risk of a change of which a provenance is declared and another one attested.
+///
+/// The worse of both counts, factor by factor, and every area that either names: so what is only
+/// declared may raise the risk above that of what is attested, and never lowers it.
+#[must_use]
+pub fn risk_of_both(
+    declared: &Provenance,
+    attested: Option<&Provenance>,
+    facts: &Facts,
+    model: &RiskModel,
+) -> Risk {
+    let scale = Scale(policy::complete(model));
+    let both = || attested.into_iter().chain([declared]);
+    let worst = |of: &dyn Fn(&Provenance) -> Option<Contribution>| {
+        both().filter_map(of).reduce(score::worse)
+    };
+    let areas: BTreeSet<String> = both().flat_map(|it| it.touches.clone()).collect();
+    let contributions: Vec<Contribution> = [
+        worst(&|it| scale.authorship(it)),
+        worst(&|it| scale.autonomy(it)),
+        worst(&|it| scale.size(it.lines)),
+        worst(&|it| scale.subsystems(it.subsystems)),
+        worst(&|it| scale.review(&it.review())),
+        worst(&|it| scale.tests(it.tests)),
+        scale.touches(&areas),
+        scale.differences(&facts.differences),
+        scale.criticality(facts.criticality.as_deref()),
+        scale.exposure(facts.exposed),
+        scale.rollbacks(facts),
+    ]
+    .into_iter()
+    .flatten()
+    .map(score::with_numbers)
+    .collect();
+
+    let score = score::rounded(
+        contributions
+            .iter()
+            .map(|contribution| contribution.points)
+            .sum(),
+    );
+    let floors = contributions
+        .iter()
+        .filter_map(|contribution| contribution.floor);
+    let tier = floors.fold(scale.tier(score), Tier::max);
+    Risk {
+        score,
+        tier,
+        contributions,
+    }
+}
+
+/// How critical a service is by the model's label on its Rollout and its namespace. Where both have
+/// one, or the model has several labels, the value with most points counts: a service team cannot
+/// talk a namespace's criticality down.
+#[must_use]
+pub fn criticality(
+    model: &RiskModel,
+    rollout_labels: &BTreeMap<String, String>,
+    namespace_labels: &BTreeMap<String, String>,
+) -> Option<String> {
+    let scale = Scale(policy::complete(model));
+    let labels = scale.0.criticality.label.as_deref().unwrap_or_default();
+    let values = labels.split(',').flat_map(|label| {
+        [rollout_labels, namespace_labels]
+            .into_iter()
+            .filter_map(move |labels| labels.get(label))
+    });
+    values.map(|value| value.to_lowercase()).max_by(|a, b| {
+        let weight = |value| scale.points_of_criticality(value);
+        weight(a)
+            .total_cmp(&weight(b))
+            .then_with(|| (a == CRITICAL).cmp(&(b == CRITICAL)))
+    })
+}
