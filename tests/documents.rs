@@ -314,7 +314,7 @@ fn scarce_evidence_ends_as_the_table_says() {
 
 #[test]
 fn the_gates_are_those_of_the_table_in_order() {
-    let source = read("crates/core/src/gate.rs");
+    let source = read("crates/core/src/rollout/gates.rs");
     let gates = between(&source, "\nconst GATES", "\n];");
     let (_, gates) = gates.split_once("= [").unwrap();
     let gates = gates.lines().filter_map(|line| line.trim().split_once(','));
@@ -346,7 +346,7 @@ fn the_phases_and_the_conditions_are_those_of_the_tables() {
     let rows = table("docs/concepts.md", "## Phases");
     assert_eq!(set(rows.iter().flat_map(|row| code(&row[0]))), phases);
 
-    let source = read("crates/core/src/standing.rs");
+    let source = read("crates/core/src/rollout/conditions.rs");
     let code_of = source.split("#[cfg(test)]").next().unwrap();
     let facts = code_of.split("fact(").skip(1);
     let facts = facts.filter_map(|call| call.trim_start().strip_prefix('"')?.split('"').next());

@@ -1,13 +1,11 @@
 //! What was decided, as data: the next status, what to do, what to say, and when to look again.
 
-use countersign_api::rollout::Outcome;
 use countersign_api::{Duration, PodTemplate, RolloutRunSpec, RolloutStatus, RouteKind};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::observation::Observation;
-use super::{reason, standing};
+use crate::observation::Observation;
 
 /// One decision. Carrying it out twice has the effect of carrying it out once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,28 +31,11 @@ impl Decision {
         self.status == observation.status && self.writes_nothing_but_the_status()
     }
 
-    fn writes_nothing_but_the_status(&self) -> bool {
+    pub(super) fn writes_nothing_but_the_status(&self) -> bool {
         self.actions.is_empty()
             && self.answers.is_empty()
             && self.notices.is_empty()
             && self.record.is_none()
-    }
-
-    /// Whether nothing is to be done but, at most, to write down what was counted.
-    #[must_use]
-    pub fn merely_counts(&self, observation: &Observation) -> bool {
-        self.writes_nothing_but_the_status()
-            && standing::only_evidence_moved(&observation.status, &self.status)
-    }
-
-    /// Whether a change is rolled back for its windows alone.
-    #[must_use]
-    pub fn condemns(&self) -> bool {
-        let change = self.status.change.as_ref();
-        change.is_some_and(|change| {
-            let why = change.transitions.last().map(|line| line.reason.as_str());
-            change.outcome == Some(Outcome::RolledBack) && why == Some(reason::ANALYSIS_FAILED)
-        })
     }
 }
 

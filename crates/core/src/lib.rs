@@ -4,10 +4,8 @@
 
 pub mod analysis;
 pub mod change;
-pub mod decide;
 pub mod decision;
 pub mod field_managers;
-pub mod gate;
 pub mod hold;
 pub mod laws;
 pub mod manifest;
@@ -20,16 +18,14 @@ pub mod proposal;
 pub mod provenance;
 pub mod queue;
 pub mod reason;
-pub mod record;
 pub mod replicas;
 pub mod risk;
 pub mod rollout;
 pub mod simulate;
-pub mod standing;
 pub mod text;
 pub mod traffic;
 pub mod workload;
 
-pub use decide::decide;
 pub use decision::Decision;
 pub use observation::Observation;
+pub use rollout::decide::decide;

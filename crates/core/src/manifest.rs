@@ -201,8 +201,8 @@ mod tests {
     use countersign_api::rollout::Stage;
 
     use super::*;
-    use crate::decide::decide;
     use crate::risk::differences;
+    use crate::rollout::decide::decide;
 
     fn rollout() -> Rollout {
         serde_json::from_value(json!({

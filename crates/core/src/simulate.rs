@@ -12,13 +12,13 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::analysis::{checks, gather};
-use crate::decide::decide;
 use crate::decision::{Action, Answer, AnswerTo, Decision};
 use crate::laws::{self, Broken};
 use crate::observation::Observation;
 use crate::observation::windows::{CheckWindows, Window, WindowOutcome};
 use crate::observation::workload::{Asked, Job, JobEnd, PastRun, ReplicaSet};
 use crate::proposal::Proposal;
+use crate::rollout::decide::decide;
 use crate::{change, reason};
 
 /// What Prometheus would answer for one window: its end and the canary's share of the traffic

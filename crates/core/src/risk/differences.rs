@@ -128,6 +128,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::risk;
     use crate::risk::template_defaults::amount;
 
     /// A template as people write it.
@@ -182,13 +183,28 @@ mod tests {
 
     #[test]
     fn defaults_that_the_api_server_wrote_are_no_difference() {
-        assert_eq!(found(stored(), written()), BTreeSet::new());
-        assert_eq!(found(written(), stored()), BTreeSet::new());
+        assert_eq!(
+            risk::differences::tests::found(
+                risk::differences::tests::stored(),
+                risk::differences::tests::written()
+            ),
+            BTreeSet::new()
+        );
+        assert_eq!(
+            risk::differences::tests::found(
+                risk::differences::tests::written(),
+                risk::differences::tests::stored()
+            ),
+            BTreeSet::new()
+        );
     }
 
     #[test]
     fn nothing_differs_from_no_stable_template() {
-        assert_eq!(differences(None, &PodTemplate(written())), BTreeSet::new());
+        assert_eq!(
+            differences(None, &PodTemplate(risk::differences::tests::written())),
+            BTreeSet::new()
+        );
     }
 
     #[test]
@@ -322,17 +338,25 @@ mod tests {
             ("/newPart", json!(1), Difference::Other),
         ];
         for (path, value, kind) in edits {
-            let mut new = written();
+            let mut new = risk::differences::tests::written();
             let (parent, field) = path.rsplit_once('/').unwrap();
             new.pointer_mut(parent).unwrap()[field] = value;
-            assert_eq!(found(stored(), new.clone()), [kind].into(), "{path}");
-            assert_eq!(found(new, stored()), [kind].into(), "{path}, the other way");
+            assert_eq!(
+                risk::differences::tests::found(risk::differences::tests::stored(), new.clone()),
+                [kind].into(),
+                "{path}"
+            );
+            assert_eq!(
+                risk::differences::tests::found(new, risk::differences::tests::stored()),
+                [kind].into(),
+                "{path}, the other way"
+            );
         }
     }
 
     #[test]
     fn several_edits_are_all_seen() {
-        let mut new = written();
+        let mut new = risk::differences::tests::written();
         new["spec"]["containers"][0]["image"] = json!("shop:2");
         new["spec"]["containers"][0]["securityContext"] = json!({ "privileged": true });
         new["spec"]["containers"]
@@ -344,17 +368,23 @@ mod tests {
             Difference::SecurityContext,
             Difference::Containers,
         ];
-        assert_eq!(found(stored(), new), expected.into());
+        assert_eq!(
+            risk::differences::tests::found(risk::differences::tests::stored(), new),
+            expected.into()
+        );
     }
 
     #[test]
     fn containers_without_a_name_of_their_own_are_not_compared_by_it() {
-        let mut new = written();
+        let mut new = risk::differences::tests::written();
         new["spec"]["containers"]
             .as_array_mut()
             .unwrap()
             .push(json!({ "name": "web", "image": "evil" }));
-        assert_eq!(found(stored(), new), [Difference::Containers].into());
+        assert_eq!(
+            risk::differences::tests::found(risk::differences::tests::stored(), new),
+            [Difference::Containers].into()
+        );
     }
 
     #[test]
@@ -395,8 +425,14 @@ mod tests {
             json!({ "spec": { "containers": {} } }),
             json!({ "spec": { "containers": [1, null] } }),
         ] {
-            let _ = found(template.clone(), written());
-            assert_eq!(found(template.clone(), template), BTreeSet::new());
+            let _ = risk::differences::tests::found(
+                template.clone(),
+                risk::differences::tests::written(),
+            );
+            assert_eq!(
+                risk::differences::tests::found(template.clone(), template),
+                BTreeSet::new()
+            );
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Clocks: what counts as progress, and which deadline runs during which hold.
 
 use countersign_api::rollout::Stage;
-use countersign_core::{decide, laws};
+use countersign_core::laws;
+use countersign_core::rollout::decide;
 
 use super::evidence::{BURNING, HEALTHY, stands, with_objective};
 use super::people::{approve, asking, command, go_on, minutes_on, step, waits_for};

@@ -1,324 +1,34 @@
-//! How a Rollout stands, for people and tools: phase, message, counters and conditions.
-//!
-//! Everything here follows from the state; nothing is decided on it.
+//! Conditions of the status.
 
-use countersign_api::rollout::{
-    Change, CheckEvidence, CheckVerdict, Outcome, Phase, RolloutStatus, Stage,
-};
+use countersign_api::rollout::{Change, Outcome, RolloutStatus, Stage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::SignedDuration;
 
 use crate::analysis::summary;
-use crate::hold::{Hold, HoldKind};
+use crate::hold::Hold;
 use crate::observation::{self, Observation};
 use crate::people::sign_off;
 use crate::proposal::Proposal;
 use crate::provenance::State;
+use crate::reason;
 use crate::replicas::present;
+use crate::rollout::context;
 use crate::text::shown;
 use crate::traffic::routes;
 use crate::workload::adoption::{condition, step};
 use crate::workload::cleanup;
-use crate::{change, decide, reason, replicas};
-
-/// How often evidence alone, without a transition, is written to the status.
-const REFRESH: SignedDuration = SignedDuration::from_mins(1);
 
 /// For how long a routine wait after a transition, or after the end of a bake, is left unsaid: most are
 /// over by then, and each costs a write and an Event.
-const SETTLE: SignedDuration = SignedDuration::from_secs(30);
+pub(super) const SETTLE: SignedDuration = SignedDuration::from_secs(30);
 /// The same for routers, which are quick, or there is something to be mended.
-const ROUTED: SignedDuration = SignedDuration::from_secs(10);
+pub(super) const ROUTED: SignedDuration = SignedDuration::from_secs(10);
 
 /// The condition that tells of pods of others.
 const FOREIGN_PODS: &str = "ForeignPods";
 
 /// Longest message of a condition.
 const MAX_MESSAGE: usize = 1_024;
-
-/// Fills in everything that people and tools read.
-pub fn describe(
-    observation: &Observation,
-    proposal: &Proposal,
-    status: &mut RolloutStatus,
-    hold: Option<&Hold>,
-) {
-    status.observed_generation = observation.generation;
-    count(observation, proposal, status);
-    let (phase, message) = phase(observation, status, hold);
-    status.phase = phase;
-    status.message = cut(&message);
-    status.waiting_for = hold.map(|hold| hold.reason.clone());
-    let change = status.change.as_ref();
-    let under_way = change.filter(|change| change.outcome.is_none() && !change.initial);
-    status.step = under_way.map(|change| format!("{}/{}", change.step, change.plan.steps.len()));
-    let routed = status
-        .traffic
-        .as_ref()
-        .filter(|_| observation::is_routed(observation));
-    let by_routes = routed.map(|split| split.weight);
-    status.weight = under_way.map(|_| {
-        if let Some(weight) = by_routes {
-            return weight;
-        }
-        let present = present::present(observation, status);
-        replicas::achieved(present.stable.available, present.canary.available)
-    });
-    if let Some(change) = change {
-        status.tier = Some(change.tier);
-    }
-    set_conditions(observation, proposal, status, hold);
-}
-
-/// Keeps the old status where only words moved whose time has not come: evidence alone, which was written
-/// lately and is rebuilt from Prometheus after a restart, or a routine wait that has just begun. Words that
-/// are not true any more are never kept. Returns when such a wait is to be told.
-pub fn keep_quiet(
-    observation: &Observation,
-    new: &mut RolloutStatus,
-    hold: Option<&Hold>,
-) -> Option<Timestamp> {
-    let old = &observation.status;
-    if is_outlived(old, new, observation.now) {
-        return None;
-    }
-    let counted = |status: &RolloutStatus| -> Option<Timestamp> {
-        let evidence = &status.change.as_ref()?.evidence;
-        let ends = evidence.checks.iter();
-        let ends = ends.filter_map(|check| check.last_window_end.as_ref());
-        ends.chain(&evidence.from).map(|end| end.0).max()
-    };
-    let watched = new.change.as_ref().is_some_and(change::is_watched);
-    let refresh = if watched { REFRESH * 10 } else { REFRESH };
-    let lately = match (counted(old), counted(new)) {
-        (Some(old), Some(new)) => new.duration_since(old) < refresh,
-        (None, Some(_)) => false,
-        (_, None) => true,
-    };
-    // A place in the queue is a number that says something.
-    let moved_up = change::hold_reason(new) == Some(reason::QUEUED) && old.message != new.message;
-    if lately && !moved_up && only_evidence_moved(old, new) {
-        new.clone_from(old);
-        return None;
-    }
-    let told_at = match hold {
-        Some(hold) => routine_until(observation, new, hold),
-        None => leaving_until(observation, new),
-    }?;
-    if without_words(old) == without_words(new) {
-        new.clone_from(old);
-        return Some(told_at);
-    }
-    None
-}
-
-/// Whether a status names a wait that is over, or a time that has passed or is another one by now.
-fn is_outlived(old: &RolloutStatus, new: &RolloutStatus, now: Timestamp) -> bool {
-    let wait_is_over =
-        change::hold_reason(old).is_some() && change::hold_reason(old) != change::hold_reason(new);
-    let named = times(&old.message);
-    let time_is_over = named.iter().any(|at| *at <= now);
-    wait_is_over || time_is_over || (!named.is_empty() && named != times(&new.message))
-}
-
-/// The times until which a message says that something lasts.
-fn times(message: &str) -> Vec<Timestamp> {
-    let after = message.split("until ").skip(1);
-    let words = after.filter_map(|rest| rest.split([' ', ',', ';', ')']).next());
-    words.filter_map(|word| word.parse().ok()).collect()
-}
-
-/// Until when a wait is no news: what every change waits for, and nothing that goes wrong.
-fn routine_until(
-    observation: &Observation,
-    status: &RolloutStatus,
-    hold: &Hold,
-) -> Option<Timestamp> {
-    let change = status.change.as_ref()?;
-    let under_way = matches!(change.stage, Stage::Stepping | Stage::Promoting);
-    let routine = [
-        reason::AWAITING_PODS,
-        reason::AWAITING_TRAFFIC,
-        reason::BAKING,
-        reason::WARMING_UP,
-        reason::AWAITING_EVIDENCE,
-        "Waiting",
-    ];
-    let trouble = observation.new_pods.trouble.is_some()
-        || observation
-            .replica_sets
-            .iter()
-            .any(|set| set.failure.is_some());
-    if !under_way || trouble || !routine.contains(&hold.reason.as_str()) {
-        return None;
-    }
-    let told = change.transitions.last().and_then(|line| line.at.as_ref());
-    let moments = [
-        told,
-        change.started_at.as_ref(),
-        change.available_at.as_ref(),
-    ];
-    let moments = moments.into_iter().flatten().map(|at| at.0);
-    let bake = change::bake_ends(change).filter(|end| *end <= observation.now);
-    let settle = if hold.reason == reason::AWAITING_TRAFFIC {
-        ROUTED
-    } else {
-        SETTLE
-    };
-    let until = moments.chain(bake).max()?.saturating_add(settle).ok()?;
-    (until > observation.now).then_some(until)
-}
-
-/// Until when it is no news how many pods of what has ended are left.
-fn leaving_until(observation: &Observation, status: &RolloutStatus) -> Option<Timestamp> {
-    let change = status.change.as_ref()?;
-    let leaving = [Phase::Promoted, Phase::RollingBack].contains(&status.phase);
-    let leaves = leaving && status.phase == observation.status.phase;
-    let told = change.transitions.last()?.at.as_ref()?;
-    let until = told.0.saturating_add(SETTLE).ok()?;
-    (leaves && until > observation.now).then_some(until)
-}
-
-/// The status without what is said of it: what is left is what decisions are made from.
-fn without_words(status: &RolloutStatus) -> RolloutStatus {
-    RolloutStatus {
-        phase: Phase::default(),
-        message: String::new(),
-        waiting_for: None,
-        waiting_kind: None,
-        weight: None,
-        conditions: Vec::new(),
-        replicas: 0,
-        updated_replicas: 0,
-        ready_replicas: 0,
-        available_replicas: 0,
-        ..without_evidence(status)
-    }
-}
-
-/// Whether two statuses differ in numbers of the evidence alone.
-#[must_use]
-pub fn only_evidence_moved(old: &RolloutStatus, new: &RolloutStatus) -> bool {
-    without_evidence(old) == without_evidence(new)
-}
-
-/// The status with the numbers that change with every window or pod left out.
-fn without_evidence(status: &RolloutStatus) -> RolloutStatus {
-    let without_numbers =
-        |text: &mut String| text.retain(|c| !c.is_ascii_digit() && !['.', ','].contains(&c));
-    let mut status = status.clone();
-    let awaited = change::hold_reason(&status) == Some(reason::AWAITING_EVIDENCE);
-    if awaited {
-        status.message.clear(); // how much is missing, in words that depend on it
-    }
-    without_numbers(&mut status.message);
-    if let Some(change) = &mut status.change {
-        let failing = |check: &CheckEvidence| check.summary.verdict == CheckVerdict::Failing;
-        let checks = std::mem::take(&mut change.evidence.checks);
-        let names = checks.into_iter().filter(failing).map(|check| check.name);
-        change.evidence.checks = names
-            .map(|name| CheckEvidence {
-                name,
-                ..CheckEvidence::default()
-            })
-            .collect();
-        for budget in &mut change.evidence.objectives {
-            budget.spent = None;
-            budget.message.clear();
-        }
-    }
-    for condition in &mut status.conditions {
-        let counts = condition.type_ == "Analysis" && condition.reason == "Counted";
-        if counts || (awaited && condition.reason == reason::AWAITING_EVIDENCE) {
-            condition.message.clear();
-        }
-        without_numbers(&mut condition.message);
-    }
-    status
-}
-
-fn count(observation: &Observation, proposal: &Proposal, status: &mut RolloutStatus) {
-    let owned = || observation.replica_sets.iter().filter(|set| set.owned);
-    status.replicas = owned().map(|set| set.current).sum();
-    status.ready_replicas = owned().map(|set| set.ready).sum();
-    status.available_replicas = owned().map(|set| set.available).sum();
-    status.updated_replicas = owned()
-        .filter(|set| set.hash == proposal.hash)
-        .map(|set| set.current)
-        .sum();
-    status.selector = observation.spec.selector.to_string();
-}
-
-fn phase(
-    observation: &Observation,
-    status: &RolloutStatus,
-    hold: Option<&Hold>,
-) -> (Phase, String) {
-    if let Some(hold) = hold {
-        let phase = match (&hold.kind, hold.reason.as_str()) {
-            (_, reason::CONFLICT) => Phase::Degraded,
-            (HoldKind::People, _) => Phase::AwaitingSignOff,
-            (HoldKind::Time(_), _)
-            | (
-                _,
-                reason::AWAITING_PODS
-                | reason::AWAITING_SMOKE
-                | reason::AWAITING_TRAFFIC
-                | reason::GIVING_BACK,
-            ) => Phase::Progressing,
-            _ => Phase::Held,
-        };
-        let counts = [
-            reason::AWAITING_EVIDENCE,
-            reason::AWAITING_PERSON,
-            reason::CHECK_FAILING,
-            reason::OUT_OF_BOUNDS,
-        ];
-        let change = status.change.as_ref();
-        let change = change.filter(|_| counts.contains(&hold.reason.as_str()));
-        let message = match change {
-            Some(change) => as_of(change, &hold.message),
-            None => hold.message.clone(),
-        };
-        return (phase, message);
-    }
-    let Some(change) = &status.change else {
-        let revision = status.stable.as_ref().map_or(0, |stable| stable.revision);
-        return (Phase::Stable, format!("revision {revision} serves"));
-    };
-    let told = change
-        .transitions
-        .iter()
-        .rev()
-        .find(|line| line.reason != reason::ROLLED_BACK);
-    let message = told.map_or_else(
-        || "nothing serves yet: this is the first revision".to_owned(),
-        |line| format!("{}: {}", line.reason, line.message),
-    );
-    let message = match (&change.watched_until, &change.kept_until) {
-        (Some(until), _) if until.0 <= observation.now => format!(
-            "revision {} serves; the last windows of its watch are still to be judged",
-            change.revision
-        ),
-        (Some(until), _) => format!(
-            "revision {} serves, watched until {:.0}",
-            change.revision, until.0
-        ),
-        (None, Some(until)) => format!(
-            "revision {} serves, the one before is kept until {:.0}",
-            change.revision, until.0
-        ),
-        (None, None) => message,
-    };
-    let phase = match (change.stage, change.outcome) {
-        (_, Some(Outcome::Promoted)) if cleanup::serves_alone(observation, status) => Phase::Stable,
-        (_, Some(Outcome::Promoted)) => Phase::Promoted,
-        (Stage::RollingBack, _) => Phase::RollingBack,
-        (_, Some(Outcome::RolledBack)) => Phase::Degraded,
-        _ => Phase::Progressing,
-    };
-    (phase, message)
-}
 
 /// A condition in the making.
 struct Fact {
@@ -337,7 +47,7 @@ fn fact(kind: &'static str, value: impl Into<Option<bool>>, reason: &str, messag
     }
 }
 
-fn set_conditions(
+pub(super) fn set_conditions(
     observation: &Observation,
     proposal: &Proposal,
     status: &mut RolloutStatus,
@@ -386,7 +96,7 @@ fn workload_facts(
     };
     let change = status.change.as_ref();
     let rejected = change.is_some_and(|change| {
-        change.outcome == Some(Outcome::RolledBack) && decide::is_same(change, proposal)
+        change.outcome == Some(Outcome::RolledBack) && context::is_same(change, proposal)
     });
     // What has ended may wait for its record before what is asked for begins.
     let stable = status.stable.as_ref();
@@ -581,7 +291,7 @@ fn analysis_fact(change: &Change, proposal: &Proposal) -> Option<Fact> {
 }
 
 /// What was counted, with the end of the newest window that was: the status is not written with each.
-fn as_of(change: &Change, message: &str) -> String {
+pub(super) fn as_of(change: &Change, message: &str) -> String {
     let checks = change.evidence.checks.iter();
     let newest = checks
         .filter_map(|check| check.last_window_end.as_ref())
@@ -628,6 +338,6 @@ fn condition(observation: &Observation, before: &[Condition], fact: Fact) -> Con
 }
 
 /// Much of what is told are the words of others.
-fn cut(message: &str) -> String {
+pub(super) fn cut(message: &str) -> String {
     shown(message, MAX_MESSAGE)
 }

@@ -1,0 +1,57 @@
+//! What is told as Events.
+
+use countersign_api::rollout::Change;
+
+use crate::decision::Notice;
+use crate::hold::{Hold, HoldKind};
+use crate::observation::Observation;
+use crate::{change, reason};
+
+/// Every line that this decision added to the story is an Event.
+pub(super) fn notices(observation: &Observation, change: Option<&Change>) -> Vec<Notice> {
+    let before = observation.status.change.as_ref();
+    let before = before.filter(|before| change.is_some_and(|change| change.run == before.run));
+    let before = before.map_or(0, |before| before.transitions.len());
+    let transitions = change
+        .into_iter()
+        .flat_map(|change| change.transitions.iter().skip(before));
+    transitions
+        .map(|transition| Notice {
+            reason: transition.reason.clone(),
+            action: format!("Step{}Weight{}", transition.step, transition.weight),
+            message: transition.message.clone(),
+            warning: matches!(
+                transition.reason.as_str(),
+                reason::ANALYSIS_FAILED
+                    | reason::SMOKE_FAILED
+                    | reason::CRASH_LOOPING
+                    | reason::TEMPLATE_INVALID
+                    | reason::PROGRESS_DEADLINE_EXCEEDED
+                    | reason::WAIT_EXPIRED
+                    | reason::REJECTED
+                    | reason::ABORTED
+                    | reason::ROLLED_BACK_BY_FREEZE
+                    | reason::BREAK_GLASS
+                    | reason::ERROR_BUDGET_BURN
+                    | reason::REGRESSED
+                    | reason::PREVIOUS_MISSING
+                    | reason::ADVISORY_FAILED
+            ),
+        })
+        .collect()
+}
+
+/// Every new hold that something other than time must end is an Event.
+pub(super) fn hold_notice(observation: &Observation, hold: Option<&Hold>) -> Option<Notice> {
+    let waited_for = change::hold_reason(&observation.status);
+    let hold = hold.filter(|hold| {
+        !matches!(hold.kind, HoldKind::Time(_)) && waited_for != Some(hold.reason.as_str())
+    })?;
+    Some(Notice {
+        reason: hold.reason.clone(),
+        action: "Hold".into(),
+        message: hold.message.clone(),
+        warning: hold.kind == HoldKind::Doubt
+            && ![reason::AWAITING_PODS, reason::AWAITING_SMOKE].contains(&hold.reason.as_str()),
+    })
+}

@@ -1,0 +1,199 @@
+//! How often a status is written that only words or evidence change.
+
+use countersign_api::rollout::{CheckEvidence, CheckVerdict, Outcome, Phase, RolloutStatus, Stage};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use crate::decision::Decision;
+use crate::hold::Hold;
+use crate::observation::Observation;
+use crate::rollout::conditions::{ROUTED, SETTLE};
+use crate::{change, reason};
+
+impl Decision {
+    /// Whether nothing is to be done but, at most, to write down what was counted.
+    #[must_use]
+    pub fn merely_counts(&self, observation: &Observation) -> bool {
+        self.writes_nothing_but_the_status()
+            && only_evidence_moved(&observation.status, &self.status)
+    }
+
+    /// Whether a change is rolled back for its windows alone.
+    #[must_use]
+    pub fn condemns(&self) -> bool {
+        let change = self.status.change.as_ref();
+        change.is_some_and(|change| {
+            let why = change.transitions.last().map(|line| line.reason.as_str());
+            change.outcome == Some(Outcome::RolledBack) && why == Some(reason::ANALYSIS_FAILED)
+        })
+    }
+}
+
+/// How often evidence alone, without a transition, is written to the status.
+const REFRESH: SignedDuration = SignedDuration::from_mins(1);
+
+/// Keeps the old status where only words moved whose time has not come: evidence alone, which was written
+/// lately and is rebuilt from Prometheus after a restart, or a routine wait that has just begun. Words that
+/// are not true any more are never kept. Returns when such a wait is to be told.
+pub fn keep_quiet(
+    observation: &Observation,
+    new: &mut RolloutStatus,
+    hold: Option<&Hold>,
+) -> Option<Timestamp> {
+    let old = &observation.status;
+    if is_outlived(old, new, observation.now) {
+        return None;
+    }
+    let counted = |status: &RolloutStatus| -> Option<Timestamp> {
+        let evidence = &status.change.as_ref()?.evidence;
+        let ends = evidence.checks.iter();
+        let ends = ends.filter_map(|check| check.last_window_end.as_ref());
+        ends.chain(&evidence.from).map(|end| end.0).max()
+    };
+    let watched = new.change.as_ref().is_some_and(change::is_watched);
+    let refresh = if watched { REFRESH * 10 } else { REFRESH };
+    let lately = match (counted(old), counted(new)) {
+        (Some(old), Some(new)) => new.duration_since(old) < refresh,
+        (None, Some(_)) => false,
+        (_, None) => true,
+    };
+    // A place in the queue is a number that says something.
+    let moved_up = change::hold_reason(new) == Some(reason::QUEUED) && old.message != new.message;
+    if lately && !moved_up && only_evidence_moved(old, new) {
+        new.clone_from(old);
+        return None;
+    }
+    let told_at = match hold {
+        Some(hold) => routine_until(observation, new, hold),
+        None => leaving_until(observation, new),
+    }?;
+    if without_words(old) == without_words(new) {
+        new.clone_from(old);
+        return Some(told_at);
+    }
+    None
+}
+
+/// Whether a status names a wait that is over, or a time that has passed or is another one by now.
+fn is_outlived(old: &RolloutStatus, new: &RolloutStatus, now: Timestamp) -> bool {
+    let wait_is_over =
+        change::hold_reason(old).is_some() && change::hold_reason(old) != change::hold_reason(new);
+    let named = times(&old.message);
+    let time_is_over = named.iter().any(|at| *at <= now);
+    wait_is_over || time_is_over || (!named.is_empty() && named != times(&new.message))
+}
+
+/// The times until which a message says that something lasts.
+fn times(message: &str) -> Vec<Timestamp> {
+    let after = message.split("until ").skip(1);
+    let words = after.filter_map(|rest| rest.split([' ', ',', ';', ')']).next());
+    words.filter_map(|word| word.parse().ok()).collect()
+}
+
+/// Until when a wait is no news: what every change waits for, and nothing that goes wrong.
+fn routine_until(
+    observation: &Observation,
+    status: &RolloutStatus,
+    hold: &Hold,
+) -> Option<Timestamp> {
+    let change = status.change.as_ref()?;
+    let under_way = matches!(change.stage, Stage::Stepping | Stage::Promoting);
+    let routine = [
+        reason::AWAITING_PODS,
+        reason::AWAITING_TRAFFIC,
+        reason::BAKING,
+        reason::WARMING_UP,
+        reason::AWAITING_EVIDENCE,
+        "Waiting",
+    ];
+    let trouble = observation.new_pods.trouble.is_some()
+        || observation
+            .replica_sets
+            .iter()
+            .any(|set| set.failure.is_some());
+    if !under_way || trouble || !routine.contains(&hold.reason.as_str()) {
+        return None;
+    }
+    let told = change.transitions.last().and_then(|line| line.at.as_ref());
+    let moments = [
+        told,
+        change.started_at.as_ref(),
+        change.available_at.as_ref(),
+    ];
+    let moments = moments.into_iter().flatten().map(|at| at.0);
+    let bake = change::bake_ends(change).filter(|end| *end <= observation.now);
+    let settle = if hold.reason == reason::AWAITING_TRAFFIC {
+        ROUTED
+    } else {
+        SETTLE
+    };
+    let until = moments.chain(bake).max()?.saturating_add(settle).ok()?;
+    (until > observation.now).then_some(until)
+}
+
+/// Until when it is no news how many pods of what has ended are left.
+fn leaving_until(observation: &Observation, status: &RolloutStatus) -> Option<Timestamp> {
+    let change = status.change.as_ref()?;
+    let leaving = [Phase::Promoted, Phase::RollingBack].contains(&status.phase);
+    let leaves = leaving && status.phase == observation.status.phase;
+    let told = change.transitions.last()?.at.as_ref()?;
+    let until = told.0.saturating_add(SETTLE).ok()?;
+    (leaves && until > observation.now).then_some(until)
+}
+
+/// The status without what is said of it: what is left is what decisions are made from.
+fn without_words(status: &RolloutStatus) -> RolloutStatus {
+    RolloutStatus {
+        phase: Phase::default(),
+        message: String::new(),
+        waiting_for: None,
+        waiting_kind: None,
+        weight: None,
+        conditions: Vec::new(),
+        replicas: 0,
+        updated_replicas: 0,
+        ready_replicas: 0,
+        available_replicas: 0,
+        ..without_evidence(status)
+    }
+}
+
+/// Whether two statuses differ in numbers of the evidence alone.
+#[must_use]
+pub fn only_evidence_moved(old: &RolloutStatus, new: &RolloutStatus) -> bool {
+    without_evidence(old) == without_evidence(new)
+}
+
+/// The status with the numbers that change with every window or pod left out.
+fn without_evidence(status: &RolloutStatus) -> RolloutStatus {
+    let without_numbers =
+        |text: &mut String| text.retain(|c| !c.is_ascii_digit() && !['.', ','].contains(&c));
+    let mut status = status.clone();
+    let awaited = change::hold_reason(&status) == Some(reason::AWAITING_EVIDENCE);
+    if awaited {
+        status.message.clear(); // how much is missing, in words that depend on it
+    }
+    without_numbers(&mut status.message);
+    if let Some(change) = &mut status.change {
+        let failing = |check: &CheckEvidence| check.summary.verdict == CheckVerdict::Failing;
+        let checks = std::mem::take(&mut change.evidence.checks);
+        let names = checks.into_iter().filter(failing).map(|check| check.name);
+        change.evidence.checks = names
+            .map(|name| CheckEvidence {
+                name,
+                ..CheckEvidence::default()
+            })
+            .collect();
+        for budget in &mut change.evidence.objectives {
+            budget.spent = None;
+            budget.message.clear();
+        }
+    }
+    for condition in &mut status.conditions {
+        let counts = condition.type_ == "Analysis" && condition.reason == "Counted";
+        if counts || (awaited && condition.reason == reason::AWAITING_EVIDENCE) {
+            condition.message.clear();
+        }
+        without_numbers(&mut condition.message);
+    }
+    status
+}
