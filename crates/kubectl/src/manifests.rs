@@ -9,11 +9,11 @@ use std::process::{Command, Stdio};
 use countersign_api::{
     AnalysisTemplate, AnalysisTemplateSpec, PROVENANCE_PREFIX, PodTemplate, Rollout, RolloutPolicy,
 };
-use countersign_core::manifest::{self, Surroundings};
 use countersign_core::observation::Observation;
 use countersign_core::observation::people::NamedPolicy;
 use countersign_core::observation::workload::Service;
 use countersign_core::policy;
+use countersign_core::simulation::manifest::{self, Surroundings};
 use countersign_core::text::shown;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;

@@ -18,7 +18,7 @@ use countersign_core::observation::windows::WindowOutcome;
 use countersign_core::policy::Effective;
 use countersign_core::proposal::Proposal;
 use countersign_core::provenance::shown::shown;
-use countersign_core::simulate::World;
+use countersign_core::simulation::world::World;
 use countersign_core::{decide, reason};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use rand::SeedableRng;
@@ -740,7 +740,7 @@ fn length(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use countersign_api::Rollout;
-    use countersign_core::manifest::{Surroundings, observe, with_another_image};
+    use countersign_core::simulation::manifest::{Surroundings, observe, with_another_image};
     use serde_json::json;
 
     use super::*;

@@ -30,9 +30,9 @@ use countersign_core::observation::Observation;
 use countersign_core::observation::traffic::RouteObject;
 use countersign_core::observation::windows::WindowOutcome;
 use countersign_core::people::freeze;
-use countersign_core::provenance::attestation::{self, problem};
-use countersign_core::provenance::{Provenance, digest};
-use countersign_core::simulate::World;
+use countersign_core::provenance::attestation::problem;
+use countersign_core::provenance::{Provenance, attestation, digest};
+use countersign_core::simulation::world::World;
 use countersign_core::traffic::route::rule::{self, Sides};
 use countersign_core::traffic::route::{patch, status, subsets, testers};
 use countersign_kubectl::lint;
@@ -451,9 +451,9 @@ pub fn object(data: &[u8]) {
     );
     let _ = kept::<RolloutRun>(&object);
     if let Some(rollout) = kept::<Rollout>(&object) {
-        let around = countersign_core::manifest::Surroundings::default();
+        let around = countersign_core::simulation::manifest::Surroundings::default();
         let mut observation =
-            countersign_core::manifest::observe(&rollout, &template(), around, now());
+            countersign_core::simulation::manifest::observe(&rollout, &template(), around, now());
         is_decided(&observation);
         if let Some(status) = rollout.status {
             observation.status = status;

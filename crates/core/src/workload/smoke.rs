@@ -188,8 +188,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::manifest::{Surroundings, observe, with_another_image};
     use crate::observation::workload::ContainerFailure;
+    use crate::simulation::manifest::{Surroundings, observe, with_another_image};
     use crate::workload::failure::tail;
     use crate::workload::smoke_job::template;
 

@@ -21,7 +21,8 @@ use countersign_core::observation::windows::{
 };
 use countersign_core::observation::workload::{JobEnd, NewPods, PastRun, ReplicaSet};
 use countersign_core::people::intervention;
-use countersign_core::simulate::{self, Jobs};
+use countersign_core::simulation::router;
+use countersign_core::simulation::world::{self, Jobs};
 use countersign_core::{Decision, Observation, decide};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -532,7 +533,7 @@ impl World {
                 after.templates.remove(run);
             }
         }
-        let mut hands = simulate::World::new(after.seen);
+        let mut hands = world::World::new(after.seen);
         hands.pods_ready_after = None;
         hands.jobs = Jobs::Stick;
         hands.carry_out(&done, usize::MAX);
@@ -735,7 +736,7 @@ impl World {
             next.seen.endpoints = endpoints;
             next.believed = used;
             for route in &mut next.seen.routes {
-                simulate::accept(&mut route.object.as_mut().unwrap().object);
+                router::accept(&mut route.object.as_mut().unwrap().object);
             }
         })
     }

@@ -5,7 +5,7 @@ use countersign_api::{Duration, HASH_LABEL, Step};
 use countersign_core::decision::Action;
 use countersign_core::observation::Observation;
 use countersign_core::observation::workload::{ReplicaSet, Service};
-use countersign_core::simulate::World;
+use countersign_core::simulation::world::World;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::SignedDuration;
 

@@ -5,7 +5,7 @@ use countersign_api::rollout::{Outcome, RolloutStatus};
 use countersign_core::observation::Observation;
 use countersign_core::observation::windows::WindowOutcome;
 use countersign_core::observation::workload::ReplicaSet;
-use countersign_core::simulate::World;
+use countersign_core::simulation::world::World;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{after, change, harmless, lawful, observation, serving, steady, unattended};

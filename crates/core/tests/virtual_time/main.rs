@@ -30,7 +30,7 @@ use countersign_core::observation::Observation;
 use countersign_core::observation::people::NamedPolicy;
 use countersign_core::observation::windows::{Unanswered, Uncounted, WindowOutcome};
 use countersign_core::observation::workload::NewPods;
-use countersign_core::simulate::World;
+use countersign_core::simulation::world::World;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use rand::SeedableRng;

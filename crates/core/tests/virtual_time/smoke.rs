@@ -3,7 +3,7 @@
 use countersign_api::intervention::InterventionAction;
 use countersign_api::sign_off::SignOffDecision;
 use countersign_core::observation::workload::JobEnd;
-use countersign_core::simulate::Jobs;
+use countersign_core::simulation::world::Jobs;
 
 use super::people::*;
 use super::*;

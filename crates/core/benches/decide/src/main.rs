@@ -9,7 +9,7 @@ use countersign_core::decide;
 use countersign_core::observation::Observation;
 use countersign_core::observation::windows::WindowOutcome;
 use countersign_core::policy::defaults;
-use countersign_core::simulate::World;
+use countersign_core::simulation::world::World;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 

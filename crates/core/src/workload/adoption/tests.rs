@@ -1,4 +1,3 @@
-
 //! Whole stories are in `tests/virtual_time/adoption.rs`.
 
 use countersign_api::rollout::RolloutStatus;
@@ -12,10 +11,11 @@ use crate::field_managers::last_scaler;
 use crate::observation::Observation;
 use crate::observation::workload::{Autoscaler, Unusable, Workload};
 use crate::proposal::Proposal;
+use crate::reason;
+use crate::simulation::manifest;
 use crate::workload::adoption::step::{Step, after_drain};
 use crate::workload::adoption::take_over::misdirected;
 use crate::workload::adoption::{obstacle, step};
-use crate::{manifest, reason};
 
 fn adopting() -> Observation {
     let template = json!({ "metadata": { "labels": { "app": "web" } }, "spec": { "containers": [{ "image": "web:1" }] } });

@@ -2,24 +2,21 @@
 //!
 //! The world is deterministic; what the traffic gives is a function that the caller supplies.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use countersign_api::evidence::Counts;
-use countersign_api::rollout::Outcome;
-use countersign_api::{Check, PodTemplate, RouteKind};
+use countersign_api::{PodTemplate, RouteKind};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::analysis::{checks, gather};
 use crate::decision::{Action, Answer, AnswerTo, Decision};
 use crate::laws::{self, Broken};
 use crate::observation::Observation;
-use crate::observation::windows::{CheckWindows, Window, WindowOutcome};
+use crate::observation::windows::WindowOutcome;
 use crate::observation::workload::{Asked, Job, JobEnd, PastRun, ReplicaSet};
-use crate::proposal::Proposal;
+use crate::reason;
 use crate::rollout::decide::decide;
-use crate::{change, reason};
+use crate::simulation::router::{self, Belief};
 
 /// What Prometheus would answer for one window: its end and the canary's share of the traffic
 /// (fraction) in, an outcome out.
@@ -62,9 +59,9 @@ pub struct World {
     /// When the pods asked for become available: moment, ReplicaSet and how many are then.
     pending: Vec<(Timestamp, String, i32)>,
     /// What was answered of windows that no status holds yet: asked again, it is answered alike.
-    answered: BTreeMap<(String, Timestamp), WindowOutcome>,
+    pub(super) answered: BTreeMap<(String, Timestamp), WindowOutcome>,
     /// Records as they were last written.
-    runs: BTreeMap<String, PastRun>,
+    pub(super) runs: BTreeMap<String, PastRun>,
     /// The templates that the records keep, by the name of the run.
     templates: BTreeMap<String, PodTemplate>,
     /// Every law that was broken so far.
@@ -82,15 +79,6 @@ pub struct World {
     beliefs: Vec<(Timestamp, Belief)>,
     /// Moments at which a router would have sent to no pod, each in a sentence.
     pub lost: Vec<String>,
-}
-
-/// What a router may believe at a moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Belief {
-    /// Services that get any requests.
-    used: BTreeSet<String>,
-    /// Revisions with ready pods behind each Service.
-    behind: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl World {
@@ -113,7 +101,7 @@ impl World {
             broken: Vec::new(),
             status_writes: 0,
             routers_take: SignedDuration::from_millis(300),
-            routers_say: accept,
+            routers_say: router::accept,
             accepting: BTreeMap::new(),
             beliefs: Vec::new(),
             lost: Vec::new(),
@@ -424,7 +412,7 @@ impl World {
             Some((name.clone(), ready.into_iter().collect()))
         });
         observation.endpoints = endpoints.collect();
-        let present = belief(observation);
+        let present = router::belief(observation);
         self.beliefs.push((now, present));
         let oldest = now.saturating_sub(self.routers_take).unwrap_or(now);
         let kept = self.beliefs.iter().rposition(|(at, _)| *at <= oldest);
@@ -524,111 +512,6 @@ impl World {
         }
     }
 
-    fn count_windows(&mut self, traffic: &mut Traffic) {
-        self.observation.windows.clear();
-        let Some(change) = self.observation.status.change.clone() else {
-            return;
-        };
-        let Some(from) = change
-            .evidence
-            .from
-            .as_ref()
-            .filter(|_| change.outcome.is_none() || change::is_watched(&change))
-        else {
-            return;
-        };
-        let checks = checks::in_force(&change, &Proposal::of(&self.observation).checks);
-        let available = |hash: &str| {
-            let sets = self.observation.replica_sets.iter();
-            f64::from(
-                sets.filter(|set| set.hash == hash)
-                    .map(|set| set.available)
-                    .sum::<i32>(),
-            )
-        };
-        let canary = available(&change.pod_template_hash);
-        let stable = self
-            .observation
-            .status
-            .stable
-            .as_ref()
-            .map_or(0.0, |stable| available(&stable.pod_template_hash));
-        let by_pods = if canary + stable > 0.0 {
-            canary / (canary + stable)
-        } else {
-            0.0
-        };
-        // What is promoted gets everything, though the routes give the canary's side nothing any more.
-        let share = match change.outcome {
-            Some(Outcome::Promoted) => 1.0,
-            _ => routed_share(&self.observation).unwrap_or(by_pods),
-        };
-        let known = self
-            .observation
-            .now
-            .saturating_sub(self.observation.lag.signed())
-            .unwrap_or(from.0);
-        let active = checks
-            .checks
-            .iter()
-            .filter(|(_, check)| checks::is_active(check, &change.plan, change.weight));
-        for (name, check) in active {
-            let mut start = gather::counted_until(&change, name).unwrap_or(from.0);
-            self.answered
-                .retain(|(check, end), _| check != name || *end > start);
-            let mut due = Vec::new();
-            while let Some(end) = start
-                .saturating_add(checks.interval.signed())
-                .ok()
-                .filter(|end| *end <= known)
-            {
-                let outcome = match self.answered.entry((name.clone(), end)) {
-                    Entry::Occupied(known) => known.get().clone(),
-                    Entry::Vacant(unknown) => {
-                        match measured(check, self.metric).unwrap_or_else(|| traffic(end, share)) {
-                            unanswered @ WindowOutcome::Unanswered { .. } => unanswered,
-                            answer => unknown.insert(answer).clone(),
-                        }
-                    }
-                };
-                let outcome = if change.outcome.is_some() {
-                    alone(outcome)
-                } else {
-                    outcome
-                };
-                due.push(Window {
-                    start,
-                    end,
-                    outcome,
-                });
-                start = end;
-            }
-            self.observation.windows.insert(
-                name.clone(),
-                CheckWindows {
-                    due,
-                    baseline: None,
-                },
-            );
-        }
-    }
-
-    /// How the change under way, or the last one that is still in the status, ended.
-    #[must_use]
-    pub fn outcome(&self) -> Option<Outcome> {
-        self.observation
-            .status
-            .change
-            .as_ref()
-            .and_then(|change| change.outcome)
-    }
-
-    /// Outcomes of all changes that were recorded, in the order of their names.
-    #[must_use]
-    pub fn outcomes(&self) -> Vec<Option<Outcome>> {
-        self.runs.values().map(|run| run.outcome).collect()
-    }
-
     /// Whether nothing is under way and nothing is left to do.
     #[must_use]
     pub fn at_rest(observation: &Observation) -> bool {
@@ -642,93 +525,8 @@ impl World {
     }
 }
 
-/// What a router may believe now: who gets requests, and which pods are behind.
-fn belief(observation: &Observation) -> Belief {
-    let mut used = BTreeSet::new();
-    // Without routes the stable Service has all requests.
-    let canary = &observation.spec.strategy.canary;
-    let alone = canary.stable_service.iter();
-    let alone = alone.filter(|_| canary.traffic.is_none());
-    used.extend(
-        alone
-            .filter(|name| selects_a_revision(observation, name))
-            .cloned(),
-    );
-    let objects = observation
-        .routes
-        .iter()
-        .filter_map(|route| route.object.as_ref().ok());
-    for object in objects {
-        let rules = object
-            .object
-            .pointer("/spec/rules")
-            .and_then(Value::as_array);
-        let backends = rules
-            .into_iter()
-            .flatten()
-            .filter_map(|rule| rule.get("backendRefs")?.as_array());
-        for backend in backends.flatten() {
-            let weight = backend.get("weight").and_then(Value::as_i64);
-            let name = backend.get("name").and_then(Value::as_str);
-            let selects = name.is_some_and(|name| selects_a_revision(observation, name));
-            let sends = selects && weight > Some(0);
-            used.extend(name.filter(|_| sends).map(ToOwned::to_owned));
-        }
-    }
-    let behind = observation.endpoints.iter();
-    let behind = behind.map(|(service, ready)| (service.clone(), ready.keys().cloned().collect()));
-    Belief {
-        used,
-        behind: behind.collect(),
-    }
-}
-
-/// Whether a Service selects pods of one revision: before a first revision is stable, it selects whatever
-/// was there.
-fn selects_a_revision(observation: &Observation, service: &str) -> bool {
-    let service = observation.services.get(service);
-    let service = service.and_then(Option::as_ref);
-    service.is_some_and(|it| it.selector.contains_key(countersign_api::HASH_LABEL))
-}
-
-/// Writes into a route what a router says that has taken it up.
-pub fn accept(route: &mut Value) {
-    let generation = route
-        .pointer("/metadata/generation")
-        .cloned()
-        .unwrap_or_default();
-    let condition =
-        |kind: &str| json!({ "type": kind, "status": "True", "observedGeneration": generation });
-    let parents = route
-        .pointer("/spec/parentRefs")
-        .and_then(Value::as_array)
-        .cloned();
-    let parents: Vec<_> = parents
-        .into_iter()
-        .flatten()
-        .map(|parent| json!({ "parentRef": parent, "conditions": [condition("Accepted"), condition("ResolvedRefs")] }))
-        .collect();
-    if let Some(route) = route.as_object_mut() {
-        route.insert("status".into(), json!({ "parents": parents }));
-    }
-}
-
-/// The canary's share of the requests by the routes, a fraction; `None` without any.
-fn routed_share(observation: &Observation) -> Option<f64> {
-    crate::observation::is_routed(observation)
-        .then(|| f64::from(crate::traffic::routes::share(observation).unwrap_or(0)) / 100.0)
-}
-
-/// A number for a metric: the given one, or one that is well.
-fn measured(check: &Check, value: Option<f64>) -> Option<WindowOutcome> {
-    let metric = check.metric.as_ref()?;
-    let well = metric.min.or(metric.max).unwrap_or_default();
-    let value = value.unwrap_or(well);
-    Some(WindowOutcome::Measured { value })
-}
-
 /// What is watched after its promotion is compared with nothing.
-fn alone(outcome: WindowOutcome) -> WindowOutcome {
+pub(super) fn alone(outcome: WindowOutcome) -> WindowOutcome {
     match outcome {
         WindowOutcome::Counted { canary, .. } => WindowOutcome::Counted {
             canary,

@@ -1,0 +1,425 @@
+//! What must hold of any decision, by the numbers of the design. Every test that makes a decision
+//! checks it against these; they share no code path with the gates that they watch.
+
+pub mod people;
+pub mod queue;
+pub mod traffic;
+
+use countersign_api::Duration;
+use countersign_api::plan::Tier;
+use countersign_api::policy::OnScarceEvidence;
+use countersign_api::rollout::{Change, Outcome, RolloutStatus, Stage};
+use countersign_api::sign_off::SignOffDecision;
+
+use crate::analysis::verdict::{self, Verdict};
+use crate::analysis::{checks, gather};
+use crate::decision::{Action, Decision};
+use crate::laws::traffic::Pods;
+use crate::observation::Observation;
+use crate::observation::people::IncidentAnswer;
+use crate::observation::workload::JobEnd;
+use crate::proposal::Proposal;
+use crate::workload::smoke;
+use crate::{change, reason};
+
+/// A broken law: its number and what was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// The law's number in the design.
+    pub law: u8,
+    /// What was seen.
+    pub what: String,
+}
+
+/// What kstatus, by which GitOps tools and `helm --wait` go, makes of an object that is not being deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// Something is still to come.
+    InProgress,
+    /// What is asked for serves.
+    Current,
+    /// It will not come without a person.
+    Failed,
+}
+
+/// Reads a status as kstatus does (sigs.k8s.io/cli-utils, `status.Compute`); `None` where conditions
+/// contradict each other, so that the reading depends on their order.
+#[must_use]
+pub fn kstatus(generation: i64, status: &RolloutStatus) -> Option<Reading> {
+    let value = |kind: &str| {
+        let mut conditions = status.conditions.iter();
+        let found = conditions.find(|it| it.type_ == kind);
+        found.map(|it| it.status.as_str())
+    };
+    let (reconciling, stalled) = (
+        value("Reconciling") == Some("True"),
+        value("Stalled") == Some("True"),
+    );
+    let ready = value("Ready");
+    if status.observed_generation != generation {
+        return Some(Reading::InProgress);
+    }
+    match (reconciling, stalled, ready) {
+        (true, true, _) | (true, _, Some("True")) | (_, true, Some("True")) => None,
+        (true, ..) => Some(Reading::InProgress),
+        (_, true, _) => Some(Reading::Failed),
+        (.., Some("True") | None) => Some(Reading::Current),
+        _ => Some(Reading::InProgress),
+    }
+}
+
+/// Whether tools that read the status go on at the right moment: with what is asked for as the stable
+/// revision, and never before.
+fn misread(observation: &Observation, status: &RolloutStatus) -> Option<String> {
+    if observation.deleting {
+        return None;
+    }
+    let conditions = || {
+        let conditions = status.conditions.iter();
+        let shown = conditions.map(|it| format!("{}={} ({})", it.type_, it.status, it.reason));
+        shown.collect::<Vec<_>>().join(", ")
+    };
+    match kstatus(observation.generation, status) {
+        None => Some(format!("conditions contradict: {}", conditions())),
+        Some(Reading::Current) => {
+            let asked = Proposal::of(observation).template_digest;
+            let stable = status.stable.as_ref();
+            let serves = stable.is_some_and(|it| it.template_digest == asked);
+            (!serves).then(|| format!("Current, and stable is another: {}", conditions()))
+        }
+        Some(Reading::InProgress | Reading::Failed) => None,
+    }
+}
+
+/// The laws that a decision breaks: none, or the controller has a defect.
+#[must_use]
+pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
+    let mut broken = Vec::new();
+    let mut expect = |law: u8, holds: bool, what: &dyn Fn() -> String| {
+        if !holds {
+            broken.push(Broken { law, what: what() });
+        }
+    };
+    let before = observation.status.change.as_ref();
+    let after = decision.status.change.as_ref();
+    let same = before
+        .zip(after)
+        .filter(|(before, after)| before.run == after.run);
+
+    if let Some((before, after)) = same {
+        let rises =
+            after.outcome.is_none() && (after.weight > before.weight || after.step > before.step);
+        if rises {
+            expect(1, one_step(before, after), &|| {
+                format!("step {} to {}", before.step, after.step)
+            });
+            expect(1, gates_open(observation, before, after), &|| {
+                "a gate was closed when the weight rose".into()
+            });
+            expect(1, not_frozen(observation, before), &|| {
+                "the weight rose during a freeze".into()
+            });
+            expect(1, smoke_has_passed(observation, before), &|| {
+                "the first step was taken before the smoke check had succeeded".into()
+            });
+            expect(1, queue::in_order(observation, before, after), &|| {
+                "the first step was taken before its turn, or before what it depends on".into()
+            });
+            expect(
+                2,
+                people::people_have_signed(observation, before, after),
+                &|| "a sign-off was asked for and not given".into(),
+            );
+            expect(6, evidence_allows(observation, before), &|| {
+                "the evidence did not allow the step".into()
+            });
+        }
+        if verdict(observation, before)
+            .is_some_and(|verdict| matches!(verdict, Verdict::Fail { .. }))
+            && before.outcome.is_none()
+        {
+            let gone = after.outcome.is_some()
+                && (after.weight == 0 || after.outcome == Some(Outcome::Promoted));
+            expect(3, gone, &|| "a failed canary kept its traffic".into());
+        }
+        expect(
+            3,
+            after.outcome.is_some() || !has_failed(observation, before),
+            &|| "a failed smoke check or pods that all crash did not end the change".into(),
+        );
+        expect(7, after.tier >= before.tier, &|| {
+            format!("tier {} fell to {}", before.tier, after.tier)
+        });
+        let moved =
+            (before.stage, before.step, before.outcome) != (after.stage, after.step, after.outcome);
+        let told = after.transitions.len() > before.transitions.len();
+        expect(9, !moved || told, &|| "a transition left no line".into());
+    }
+    if let Some((before, after)) = same.filter(|(before, _)| change::is_watched(before)) {
+        let fails = watched_verdict(observation, before);
+        let holds = !matches!(fails, Some(Verdict::Fail { .. })) || !change::is_watched(after);
+        expect(3, holds, &|| "a promoted revision broke and stayed".into());
+    }
+    if let Some(before) = before.filter(|change| change.outcome == Some(Outcome::RolledBack)) {
+        let proposal = Proposal::of(observation);
+        let again =
+            after.is_some_and(|after| after.run != before.run && after.digest == before.digest);
+        let retried = before
+            .transitions
+            .last()
+            .is_some_and(|line| line.reason == reason::RETRIED);
+        expect(
+            8,
+            !(again && proposal.digest == before.digest) || retried,
+            &|| "a rolled-back change was tried again".into(),
+        );
+    }
+    let lines = after.map_or(0, |change| change.transitions.len());
+    let known = same.map_or(0, |(before, _)| before.transitions.len());
+    expect(
+        9,
+        decision.notices.len() >= lines.saturating_sub(known),
+        &|| "a line was not told as an Event".into(),
+    );
+    let misread = misread(observation, &decision.status);
+    broken.extend(misread.map(|what| Broken { law: 9, what }));
+    broken.extend(broken_by_actions(observation, decision));
+    broken.extend(broken_by_adoption(observation, decision));
+    broken
+}
+
+/// The same of what is done.
+fn broken_by_actions(observation: &Observation, decision: &Decision) -> Vec<Broken> {
+    let after = decision.status.change.as_ref();
+    let mut broken = Vec::new();
+    for action in &decision.actions {
+        let found = match action {
+            Action::PatchRoute { weight, .. } => (!traffic::may_have(observation, after, *weight))
+                .then(|| (1, format!("a route gives the canary {weight}%"))),
+            Action::CreateJob { .. } => (!may_smoke(observation, after)).then(|| {
+                let what = "a smoke check was begun while something else holds";
+                (6, what.to_owned())
+            }),
+            Action::SelectRevision { .. } | Action::Adopt { .. }
+                if !observation.conflicts.is_empty() =>
+            {
+                Some((10, "something of another Rollout was written".into()))
+            }
+            Action::SelectRevision { service, hash } => {
+                traffic::loses_pods(observation, after, service, hash).then(|| {
+                    let what = format!(
+                        "Service {service} was pointed at fewer pods than it needs, and has"
+                    );
+                    (4, what)
+                })
+            }
+            _ => traffic::unlawful_scale(observation, decision, action),
+        };
+        broken.extend(found.map(|(law, what)| Broken { law, what }));
+    }
+    broken
+}
+
+/// The same of what is done about an adopted workload, and of a Rollout that is being deleted.
+fn broken_by_adoption(observation: &Observation, decision: &Decision) -> Vec<Broken> {
+    let mut broken = Vec::new();
+    let run = |change: Option<&Change>| change.map(|change| change.run.clone());
+    let before = run(observation.status.change.as_ref());
+    let after = run(decision.status.change.as_ref());
+    let known = !matches!(observation.workload, Some(Err(_)));
+    if after.is_some() && after != before && (!known || observation.deleting) {
+        let what = "a change began although what is asked for is not known, or nothing is".into();
+        broken.push(Broken { law: 6, what });
+    }
+    for action in &decision.actions {
+        if let Some(what) = traffic::unlawful_handover(observation, decision, action) {
+            broken.push(Broken { law: 4, what });
+        }
+        let foreign = matches!(
+            action,
+            Action::ScaleWorkload { .. } | Action::ReleaseService { .. }
+        );
+        if foreign && !observation.conflicts.is_empty() {
+            let what = "the workload or the Service of another Rollout was written".into();
+            broken.push(Broken { law: 10, what });
+        }
+    }
+    broken
+}
+
+fn one_step(before: &Change, after: &Change) -> bool {
+    let planned = usize::try_from(after.step - 1)
+        .ok()
+        .and_then(|index| after.plan.steps.get(index));
+    match after.stage {
+        Stage::Stepping => {
+            after.step == before.step + 1 && planned.is_some_and(|step| step.weight == after.weight)
+        }
+        Stage::Promoting => usize::try_from(before.step) == Ok(before.plan.steps.len()),
+        _ => false,
+    }
+}
+
+fn gates_open(observation: &Observation, before: &Change, after: &Change) -> bool {
+    let step = usize::try_from(before.step - 1)
+        .ok()
+        .and_then(|index| before.plan.steps.get(index));
+    let skipped =
+        after.bake_skipped == Some(before.step) || people::glass_is_broken(observation, before);
+    let baked = skipped
+        || step.is_none_or(|step| match &before.available_at {
+            // What counts is the time in which its pods were there.
+            Some(since) => {
+                let lost = before.lost.as_ref().map(|lost| lost.since.0);
+                let end = lost.unwrap_or(observation.now);
+                end.duration_since(since.0) >= step.bake.signed()
+            }
+            // A step without a bake may be taken in the very decision that sees its pods.
+            None => step.bake == Duration::default(),
+        });
+    let enough = before.step == 0 || has_pods(observation, before);
+    let named = observation.services.values().all(Option::is_some);
+    baked
+        && enough
+        && named
+        && !observation.spec.paused
+        && after.paused_by.is_none()
+        && observation.unreadable_policies.is_empty()
+        && observation.unreadable_wishes.is_empty()
+        && !matches!(observation.workload, Some(Err(_)))
+}
+
+/// Whether the pods that the present stage asks for are available, as far as stable's balance them and the
+/// surge has room, and whether the routes give them their share.
+fn has_pods(observation: &Observation, before: &Change) -> bool {
+    let pods = Pods::of(observation);
+    let canary = traffic::available(observation, &before.pod_template_hash);
+    let weight = i64::from(before.weight);
+    if before.stage == Stage::Promoting {
+        return canary >= pods.least(100);
+    }
+    let routed = observation.spec.strategy.canary.traffic.is_some();
+    if routed || weight <= 0 {
+        return canary >= pods.least(weight).max(pods.desired.min(1))
+            && traffic::has_its_share(observation, before);
+    }
+    let stable = observation.status.stable.as_ref();
+    let stable = stable.map_or(0, |it| {
+        traffic::available(observation, &it.pod_template_hash)
+    });
+    let balanced = weight * stable / (100 - weight).max(1);
+    // Behind a Service of its own stable keeps all its pods, and only the surge is left.
+    let apart = observation.spec.strategy.canary.stable_service.is_some();
+    let room = (pods.desired + pods.surge) * weight / 100;
+    let room = if apart { 0 } else { room };
+    canary >= balanced.min(room.max(pods.surge)).min(pods.desired).max(1)
+}
+
+/// How the smoke check of an attempt ended, as its Job says; `None` where it has not or none is asked.
+fn smoke_end<'a>(observation: &'a Observation, change: &Change) -> Option<&'a JobEnd> {
+    let name = smoke::job_name(&change.run);
+    let mut jobs = observation.jobs.iter();
+    jobs.find(|job| job.name == name)?.end.as_ref()
+}
+
+fn smoke_has_passed(observation: &Observation, before: &Change) -> bool {
+    let asked = observation.spec.strategy.canary.smoke.is_some() || before.smoke.is_some();
+    before.stage != Stage::Waiting
+        || !asked
+        || before.smoke.as_ref().is_some_and(|smoke| smoke.passed)
+        || smoke_end(observation, before) == Some(&JobEnd::Succeeded)
+}
+
+fn smoke_has_failed(observation: &Observation, before: &Change) -> bool {
+    before.stage == Stage::Waiting
+        && !before.smoke.as_ref().is_some_and(|smoke| smoke.passed)
+        && matches!(smoke_end(observation, before), Some(JobEnd::Failed { .. }))
+}
+
+/// Whether what must end a change has been seen, beside its evidence.
+fn has_failed(observation: &Observation, before: &Change) -> bool {
+    smoke_has_failed(observation, before) || all_pods_crash(observation, before)
+}
+
+fn all_pods_crash(observation: &Observation, before: &Change) -> bool {
+    let pods = &observation.new_pods;
+    let sets = observation.replica_sets.iter();
+    let available: i32 = sets
+        .filter(|set| set.hash == before.pod_template_hash)
+        .map(|set| set.available)
+        .sum();
+    matches!(before.stage, Stage::Stepping | Stage::Promoting)
+        && before.outcome.is_none()
+        && !before.initial
+        && (pods.existing, available) == (pods.crashing, 0)
+        && pods.existing > 0
+}
+
+fn may_smoke(observation: &Observation, after: Option<&Change>) -> bool {
+    after.is_some_and(|change| {
+        change.stage == Stage::Waiting
+            && change.outcome.is_none()
+            && change.paused_by.is_none()
+            && not_frozen(observation, change)
+    }) && !observation.spec.paused
+        && observation.conflicts.is_empty()
+        && observation.unreadable_policies.is_empty()
+        && observation.unreadable_wishes.is_empty()
+}
+
+fn not_frozen(observation: &Observation, before: &Change) -> bool {
+    let in_force = observation.freezes.iter().any(|freeze| {
+        let spec = &freeze.spec;
+        spec.until
+            .as_ref()
+            .is_none_or(|until| until.0 > observation.now)
+            && (spec.tiers.is_empty() || spec.tiers.contains(&before.tier))
+    });
+    let incident = observation
+        .incidents
+        .values()
+        .any(|answer| *answer != IncidentAnswer::None);
+    let calm = !in_force && !incident && observation.unreadable_freezes.is_empty();
+    calm || people::glass_is_broken(observation, before)
+}
+
+/// The verdict on the evidence that an observation holds; `None` where there is no canary yet.
+fn verdict(observation: &Observation, change: &Change) -> Option<Verdict> {
+    let under_way = !change.initial && change.outcome.is_none();
+    under_way.then(|| watched_verdict(observation, change))?
+}
+
+fn watched_verdict(observation: &Observation, change: &Change) -> Option<Verdict> {
+    change.evidence.from.as_ref()?;
+    let checks = checks::in_force(change, &Proposal::of(observation).checks);
+    let mut gathered = change.clone();
+    gathered.evidence = gather::gather(change, &checks, &observation.windows);
+    Some(verdict::judge(
+        &gathered,
+        &checks,
+        observation.now,
+        observation.lag,
+    ))
+}
+
+fn evidence_allows(observation: &Observation, before: &Change) -> bool {
+    let step = usize::try_from(before.step - 1).ok();
+    let step = step.and_then(|index| before.plan.steps.get(index));
+    // At weight 0 nobody depends on the canary, and what there is to learn the step says itself.
+    if step.is_none_or(|step| step.weight == 0 && step.min_requests == 0) {
+        return true;
+    }
+    match verdict(observation, before) {
+        Some(Verdict::Pass { .. }) => true,
+        Some(Verdict::NoChecks) => before.tier == Tier::Low,
+        Some(Verdict::Scarce { .. }) => {
+            let by_tier = before.tier == Tier::Low
+                && before.plan.strictness.on_scarce_evidence == OnScarceEvidence::Promote;
+            let gate = format!("evidence-{}", before.step);
+            by_tier
+                || people::signed(observation, before, SignOffDecision::Approve)
+                    .any(|spec| spec.gate.as_ref() == Some(&gate))
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,74 @@
+//! Laws of what people sign.
+
+use std::collections::BTreeSet;
+
+use countersign_api::rollout::{Change, Stage};
+use countersign_api::sign_off::{SignOffDecision, SignOffSpec};
+
+use crate::observation::Observation;
+
+/// Sign-offs of people who may sign this attempt, counted anew.
+pub(super) fn signed<'a>(
+    observation: &'a Observation,
+    before: &'a Change,
+    decision: SignOffDecision,
+) -> impl Iterator<Item = &'a SignOffSpec> {
+    let believed = observation.admission.problems.is_empty();
+    let since = observation.admission.since;
+    let proven = observation.sign_offs.iter();
+    let proven = proven.filter(move |seen| since.is_none_or(|since| since < seen.created_at));
+    let specs = proven.map(|seen| &seen.spec);
+    specs.filter(move |spec| {
+        let user = spec.approver.username.to_lowercase();
+        believed
+            && spec.decision == decision
+            && spec.run == before.run
+            && spec.digest == before.digest
+            && spec
+                .expires_at
+                .as_ref()
+                .is_none_or(|end| end.0 > observation.now)
+            && !user.starts_with("system:")
+            && !before.barred.users.contains(&user)
+            && spec
+                .approver
+                .groups
+                .iter()
+                .all(|it| !before.barred.groups.contains(it))
+    })
+}
+
+pub(super) fn glass_is_broken(observation: &Observation, before: &Change) -> bool {
+    signed(observation, before, SignOffDecision::BreakGlass)
+        .next()
+        .is_some()
+}
+
+pub(super) fn people_have_signed(
+    observation: &Observation,
+    before: &Change,
+    after: &Change,
+) -> bool {
+    let entered = usize::try_from(after.step - 1)
+        .ok()
+        .and_then(|index| before.plan.steps.get(index));
+    let (gate, demands) = match (after.stage, entered) {
+        (Stage::Stepping, Some(step)) => (format!("step-{}", after.step), &step.sign_off),
+        (Stage::Stepping, None) => return true,
+        _ => ("promotion".into(), &before.plan.promotion_sign_off),
+    };
+    let met = demands.iter().all(|demand| {
+        let able = signed(observation, before, SignOffDecision::Approve).filter(|spec| {
+            spec.gate.as_ref().is_none_or(|own| *own == gate)
+                && (demand.groups.is_empty()
+                    || spec
+                        .approver
+                        .groups
+                        .iter()
+                        .any(|it| demand.groups.contains(it)))
+        });
+        let people: BTreeSet<_> = able.map(|spec| &spec.approver.username).collect();
+        usize::try_from(demand.count).is_ok_and(|count| people.len() >= count)
+    });
+    met || glass_is_broken(observation, before)
+}

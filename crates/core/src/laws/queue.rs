@@ -1,0 +1,44 @@
+//! Laws of order.
+
+use countersign_api::rollout::{Change, Stage};
+
+use crate::laws::people;
+use crate::observation::Observation;
+
+/// Whether a first step is taken in order: after what the Rollout depends on, and where every limit of
+/// every policy has room, counted anew.
+pub(super) fn in_order(observation: &Observation, before: &Change, after: &Change) -> bool {
+    before.stage != Stage::Waiting
+        || (dependencies_are_stable(observation)
+            && (people::glass_is_broken(observation, before) || has_room(observation, after)))
+}
+
+fn has_room(observation: &Observation, after: &Change) -> bool {
+    let policies = observation.policies.iter();
+    let mut limits = policies.filter_map(|it| Some((&it.name, it.spec.concurrency.as_ref()?)));
+    limits.all(|(policy, limit)| {
+        let Some(Ok(rivals)) = &observation.rivals else {
+            return after.tier < limit.from_tier;
+        };
+        let counted = rivals.iter().filter(|it| {
+            it.queued_at.is_none() && it.tier >= limit.from_tier && it.policies.contains(policy)
+        });
+        let (near, all) = counted.fold((0, 0), |(near, all), it| {
+            (
+                near + i32::from(it.namespace == observation.namespace),
+                all + 1,
+            )
+        });
+        let has_room = limit.per_namespace.is_none_or(|most| near < most)
+            && limit.per_cluster.is_none_or(|most| all < most);
+        after.tier < limit.from_tier || has_room
+    })
+}
+
+pub(super) fn dependencies_are_stable(observation: &Observation) -> bool {
+    let mut names = observation.spec.depends_on.iter();
+    names.all(|name| {
+        let mut seen = observation.dependencies.iter();
+        seen.any(|it| it.name == *name && it.awaited.is_none())
+    })
+}

@@ -1,0 +1,128 @@
+//! Windows of checks, from the traffic of the world.
+
+use std::collections::btree_map::Entry;
+
+use countersign_api::Check;
+use countersign_api::rollout::Outcome;
+
+use crate::analysis::{checks, gather};
+use crate::change;
+use crate::observation::windows::{CheckWindows, Window, WindowOutcome};
+use crate::proposal::Proposal;
+use crate::simulation::router;
+use crate::simulation::world::{self, Traffic, World};
+
+impl World {
+    pub(super) fn count_windows(&mut self, traffic: &mut Traffic) {
+        self.observation.windows.clear();
+        let Some(change) = self.observation.status.change.clone() else {
+            return;
+        };
+        let Some(from) = change
+            .evidence
+            .from
+            .as_ref()
+            .filter(|_| change.outcome.is_none() || change::is_watched(&change))
+        else {
+            return;
+        };
+        let checks = checks::in_force(&change, &Proposal::of(&self.observation).checks);
+        let available = |hash: &str| {
+            let sets = self.observation.replica_sets.iter();
+            f64::from(
+                sets.filter(|set| set.hash == hash)
+                    .map(|set| set.available)
+                    .sum::<i32>(),
+            )
+        };
+        let canary = available(&change.pod_template_hash);
+        let stable = self
+            .observation
+            .status
+            .stable
+            .as_ref()
+            .map_or(0.0, |stable| available(&stable.pod_template_hash));
+        let by_pods = if canary + stable > 0.0 {
+            canary / (canary + stable)
+        } else {
+            0.0
+        };
+        // What is promoted gets everything, though the routes give the canary's side nothing any more.
+        let share = match change.outcome {
+            Some(Outcome::Promoted) => 1.0,
+            _ => router::routed_share(&self.observation).unwrap_or(by_pods),
+        };
+        let known = self
+            .observation
+            .now
+            .saturating_sub(self.observation.lag.signed())
+            .unwrap_or(from.0);
+        let active = checks
+            .checks
+            .iter()
+            .filter(|(_, check)| checks::is_active(check, &change.plan, change.weight));
+        for (name, check) in active {
+            let mut start = gather::counted_until(&change, name).unwrap_or(from.0);
+            self.answered
+                .retain(|(check, end), _| check != name || *end > start);
+            let mut due = Vec::new();
+            while let Some(end) = start
+                .saturating_add(checks.interval.signed())
+                .ok()
+                .filter(|end| *end <= known)
+            {
+                let outcome = match self.answered.entry((name.clone(), end)) {
+                    Entry::Occupied(known) => known.get().clone(),
+                    Entry::Vacant(unknown) => {
+                        match measured(check, self.metric).unwrap_or_else(|| traffic(end, share)) {
+                            unanswered @ WindowOutcome::Unanswered { .. } => unanswered,
+                            answer => unknown.insert(answer).clone(),
+                        }
+                    }
+                };
+                let outcome = if change.outcome.is_some() {
+                    world::alone(outcome)
+                } else {
+                    outcome
+                };
+                due.push(Window {
+                    start,
+                    end,
+                    outcome,
+                });
+                start = end;
+            }
+            self.observation.windows.insert(
+                name.clone(),
+                CheckWindows {
+                    due,
+                    baseline: None,
+                },
+            );
+        }
+    }
+
+    /// How the change under way, or the last one that is still in the status, ended.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.observation
+            .status
+            .change
+            .as_ref()
+            .and_then(|change| change.outcome)
+    }
+
+    /// Outcomes of all changes that were recorded, in the order of their names.
+    #[must_use]
+    pub fn outcomes(&self) -> Vec<Option<Outcome>> {
+        self.runs.values().map(|run| run.outcome).collect()
+    }
+}
+
+/// A number for a metric: the given one, or one that is well.
+fn measured(check: &Check, value: Option<f64>) -> Option<WindowOutcome> {
+    let metric = check.metric.as_ref()?;
+    let well = metric.min.or(metric.max).unwrap_or_default();
+    let value = value.unwrap_or(well);
+    Some(WindowOutcome::Measured { value })
+}
