@@ -1,6 +1,6 @@
 //! The decisions: pure functions of what was observed. No async, no client, no clock, no randomness.
 //!
-//! [`decide`](decide::decide) is the product; everything else here is a part of it.
+//! [`decide`](rollout::decide::decide) is the product; everything else here is a part of it.
 
 pub mod analysis;
 pub mod change;
