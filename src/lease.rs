@@ -15,7 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 
-use crate::observe::clock;
+use crate::clock;
 
 /// How long a lease holds without renewal.
 const DURATION: Duration = Duration::from_secs(15);

@@ -5,12 +5,16 @@
 //! Start with [`countersign_core::decide`]: it is the product.
 
 pub mod act;
+mod api_resource;
 pub mod api_server;
+pub mod clock;
 pub mod controller;
 pub mod lease;
 pub mod observe;
 pub mod operator;
+pub mod prometheus;
 #[cfg(test)]
 mod stand_in;
 pub mod telemetry;
 mod throttling;
+pub mod watch;

@@ -13,18 +13,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tower::util::MapResponseLayer;
 
-use crate::act::{Actor, events::Recorder};
+use crate::act::Actor;
+use crate::act::events::Recorder;
 use crate::controller::{self, Context};
 use crate::lease::Lease;
 use crate::observe::admission::AdmissionCheck;
-use crate::observe::cluster::Observer;
-use crate::observe::order::{Turns, Waiting};
-use crate::observe::prometheus::{self, Pair, Prometheus, PrometheusConfig};
+use crate::observe::observer::Observer;
 use crate::observe::reads::Reads;
-use crate::observe::watches;
+use crate::observe::turn::Turns;
+use crate::prometheus::{self, Pair, Prometheus, PrometheusConfig};
 use crate::telemetry::access::Access;
 use crate::telemetry::{self, Telemetry};
-use crate::throttling;
+use crate::watch::waiting::Waiting;
+use crate::{throttling, watch};
 
 /// Longest wait for an answer of the API server; watches have a shorter idle limit of their own.
 const API_TIMEOUT: Duration = Duration::from_secs(90);
@@ -190,7 +191,7 @@ async fn operate(options: Options) -> Result<(), Error> {
         ))?;
     let access = options.metrics_auth.then(|| Access::new(client.clone()));
     let stopped = stop.clone().cancelled_owned();
-    let serving = telemetry::serve(listener, telemetry.clone(), access, stopped);
+    let serving = telemetry::server::serve(listener, telemetry.clone(), access, stopped);
     let serving = tokio::spawn(serving);
     stop_on_signal(stop.clone())?;
 
@@ -199,7 +200,7 @@ async fn operate(options: Options) -> Result<(), Error> {
         &options.namespace,
         &options.identity,
     ));
-    let watches = watches::start(&client, &telemetry);
+    let watches = watch::start(&client, &telemetry);
     let admission = AdmissionCheck::new(client.clone());
     tokio::spawn(watch_admission(admission.clone(), telemetry.clone()));
     let (recorder, publishing) = Recorder::start(
@@ -256,7 +257,7 @@ async fn operate(options: Options) -> Result<(), Error> {
 async fn stand_by(
     context: &Context,
     lease: &Lease,
-    triggers: &mut tokio::sync::mpsc::UnboundedReceiver<watches::Trigger>,
+    triggers: &mut tokio::sync::mpsc::UnboundedReceiver<watch::Trigger>,
 ) {
     let ready = async {
         context.observer.caches.ready().await;
@@ -274,7 +275,7 @@ async fn stand_by(
 /// once.
 async fn lead(
     context: Arc<Context>,
-    triggers: tokio::sync::mpsc::UnboundedReceiver<watches::Trigger>,
+    triggers: tokio::sync::mpsc::UnboundedReceiver<watch::Trigger>,
     lease: &Lease,
     stop: &CancellationToken,
 ) -> Result<(), Error> {

@@ -19,7 +19,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{Response, StatusCode};
 use axum::routing::any;
-use countersign::observe::prometheus::{Arm, Ask, ConfigError, Pair, Prometheus, PrometheusConfig};
+use countersign::prometheus::{Arm, Ask, ConfigError, Pair, Prometheus, PrometheusConfig};
 use countersign_api::{Check, Duration, Preset};
 use countersign_core::analysis::statistics::Counts;
 use countersign_core::observation::windows::{

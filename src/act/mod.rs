@@ -24,8 +24,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::api_server::sentence;
+use crate::clock;
 use crate::lease::{Lease, NotLeading};
-use crate::observe::{clock, reads};
+use crate::observe::reads;
 use crate::telemetry::Telemetry;
 
 /// What a refused patch of a route is called.

@@ -8,7 +8,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::{Actor, Error, WEIGHTS, apply, as_seen, owner};
-use crate::observe::routes::resource;
+use crate::api_resource::resource;
 
 impl Actor {
     pub(super) async fn act_on_traffic(

@@ -8,11 +8,11 @@ use super::*;
 use crate::act::events::Recorder;
 use crate::lease::Lease;
 use crate::observe::admission::AdmissionCheck;
-use crate::observe::order::Turns;
-use crate::observe::prometheus::{Prometheus, PrometheusConfig};
 use crate::observe::reads::Reads;
-use crate::observe::watches::Caches;
+use crate::observe::turn::Turns;
+use crate::prometheus::{Prometheus, PrometheusConfig};
 use crate::stand_in::{Asked, Fault, ROLLOUTS, StandIn};
+use crate::watch::Caches;
 
 /// An operator without watches, and the API server that it knows.
 struct Scene {

@@ -1,7 +1,5 @@
 //! The workload that a Rollout adopts, what a deletion waits for, and the watch on such workloads.
 
-use std::sync::Arc;
-
 use countersign_api::{
     GROUP, HASH_LABEL, KEEP_FINALIZER, MANAGED_BY_LABEL, PROVENANCE_PREFIX, PodTemplate,
     ROLLOUT_UID_LABEL, Rollout, Selector, TEMPLATE_DIGEST_ANNOTATION,
@@ -15,18 +13,14 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ObjectMeta;
 use kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
-use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher;
-use kube::{Api, Client, ResourceExt};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt};
 use serde_json::Value;
-use tokio::sync::mpsc;
 
-use super::cluster::Observer;
+use super::observer::Observer;
 use super::reads::Reads;
 use super::replica_sets::as_recorded;
-use super::watches::{self, Claim, Trigger};
 use crate::api_server::sentence;
-use crate::telemetry::Telemetry;
 
 /// Whether a Rollout is looked at: one that is being deleted only as long as it waits for that.
 pub(super) fn is_looked_at(rollout: &Rollout) -> bool {
@@ -260,83 +254,6 @@ fn workload(deployment: &DynamicObject) -> Workload {
         scaled_by: field_managers::last_scaler(fields.unwrap_or_default()).map(ToOwned::to_owned),
         autoscalers: Vec::new(),
     }
-}
-
-/// The watch on Deployments, which begins with the first Rollout that adopts one: where none does, none
-/// is watched.
-pub(super) struct Deployments {
-    client: Client,
-    telemetry: Arc<Telemetry>,
-    claims: Store<Claim>,
-    send: mpsc::UnboundedSender<Trigger>,
-    watched: bool,
-}
-
-impl Deployments {
-    pub(super) fn new(
-        client: &Client,
-        telemetry: &Arc<Telemetry>,
-        claims: Store<Claim>,
-        send: mpsc::UnboundedSender<Trigger>,
-    ) -> Self {
-        Self {
-            client: client.clone(),
-            telemetry: telemetry.clone(),
-            claims,
-            send,
-            watched: false,
-        }
-    }
-
-    /// Begins the watch if this Rollout is the first that needs it.
-    pub(super) fn watch_for(&mut self, claim: &Claim) {
-        if self.watched || claim.spec.workload_ref.is_none() {
-            return;
-        }
-        self.watched = true;
-        let api: Api<PartialObjectMeta<Deployment>> = Api::all(self.client.clone());
-        let (claims, send) = (self.claims.clone(), self.send.clone());
-        watches::run(
-            "Deployment",
-            &self.telemetry,
-            watcher::watcher(api, watches::config()),
-            move |event| {
-                match event {
-                    watcher::Event::Apply(it) | watcher::Event::Delete(it) => {
-                        for rollout in adopters(&claims, Some(&it.metadata)) {
-                            // The receiver is gone only when the process ends.
-                            let _ = send.send(Trigger::Related(rollout));
-                        }
-                    }
-                    // What happened before the watch, or while it was away, leaves no event.
-                    watcher::Event::InitDone => {
-                        for rollout in adopters(&claims, None) {
-                            let _ = send.send(Trigger::Related(rollout));
-                        }
-                    }
-                    watcher::Event::InitApply(_) | watcher::Event::Init => {}
-                }
-                None::<Trigger>
-            },
-            self.send.clone(),
-        );
-    }
-}
-
-/// The Rollouts that adopt a Deployment, or any.
-fn adopters(claims: &Store<Claim>, deployment: Option<&ObjectMeta>) -> Vec<ObjectRef<Claim>> {
-    let adopts = |claim: &Claim| {
-        let name = claim.spec.workload_ref.as_ref().map(|it| it.name.as_str());
-        name.is_some()
-            && deployment.is_none_or(|it| {
-                it.name.as_deref() == name && it.namespace == claim.metadata.namespace
-            })
-    };
-    let claims = claims.state();
-    let adopters = claims.iter().filter(|claim| adopts(claim));
-    adopters
-        .map(|claim| ObjectRef::from_obj(&**claim))
-        .collect()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
-use super::cluster::Observer;
+use super::observer::Observer;
 use super::pods::{containers, failures, is_controlled_by, trouble};
 use super::reads::{Reads, tried};
 use crate::api_server::sentence;

@@ -2,15 +2,18 @@
 
 pub mod admission;
 mod adoption;
-pub mod clock;
-pub mod cluster;
+mod evidence;
+mod history;
 mod jobs;
-pub mod order;
+pub mod observer;
 mod people;
 mod pods;
-pub mod prometheus;
+mod policies;
+pub mod queue;
 pub mod reads;
 mod replica_sets;
 pub mod routes;
+mod services;
+pub mod snapshot;
 mod stored;
-pub mod watches;
+pub mod turn;

@@ -18,7 +18,7 @@ use kube::core::{DeserializeGuard, ObjectMeta};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use super::cluster::Observer;
+use super::observer::Observer;
 use super::reads;
 use crate::api_server::sentence;
 

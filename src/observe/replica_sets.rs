@@ -13,7 +13,7 @@ use kube::core::DynamicObject;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
-use super::cluster::Observer;
+use super::observer::Observer;
 
 /// What was found.
 #[derive(Debug, Default)]

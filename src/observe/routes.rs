@@ -11,12 +11,13 @@ use countersign_core::observation::workload::ReplicaSet;
 use countersign_core::traffic::routes::{shared_rules, testers_name};
 use futures::future::join_all;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::api::DynamicObject;
 use kube::core::ObjectMeta;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
-use super::cluster::Observer;
+use super::observer::Observer;
+use crate::api_resource::resource;
 use crate::api_server::sentence;
 
 /// Label of an `EndpointSlice`: the Service that it is of.
@@ -170,13 +171,6 @@ impl Observer {
         }
         Err(Absence::NotInstalled)
     }
-}
-
-/// The resource of a kind in a version such as `gateway.networking.k8s.io/v1`.
-#[must_use]
-pub fn resource(api_version: &str, kind: &str) -> ApiResource {
-    let (group, version) = api_version.split_once('/').unwrap_or_default();
-    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
 }
 
 fn is_owned(route: &DynamicObject, rollout: &Rollout) -> bool {

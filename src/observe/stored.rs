@@ -6,7 +6,7 @@ use kube::Api;
 use kube::core::{ApiResource, DynamicObject};
 use serde_json::{Map, Value};
 
-use super::cluster::Observer;
+use super::observer::Observer;
 
 /// What can be done without: the first three follow from the rest, and a change begins anew.
 const DISPENSABLE: [&str; 4] = ["phase", "tier", "conditions", "change"];

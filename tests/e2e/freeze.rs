@@ -1,6 +1,6 @@
 //! Freezes: promotions wait while an incident or a change-freeze lasts, and rollbacks never do.
 
-use countersign::observe::clock;
+use countersign::clock;
 use countersign_api::Phase;
 use countersign_api::rollout::Outcome;
 use k8s_openapi::jiff::Timestamp;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::LazyLock;
 
-use countersign::observe::clock;
+use countersign::clock;
 use countersign_api::rollout::Outcome;
 use countersign_api::{Freeze, Phase};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign::observe::clock;
+use countersign::clock;
 use countersign_api::rollout::Outcome;
 use countersign_api::{Phase, Rollout};
 use countersign_cluster::{Gateway, Kinds, Limits, Load, LoadReport, wait_for};

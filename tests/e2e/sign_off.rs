@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
 
-use countersign::observe::clock;
+use countersign::clock;
 use countersign_api::rollout::{Outcome, Transition};
 use countersign_api::{Phase, Rollout, RolloutRun, Tier};
 use countersign_cluster::{Load, wait_for};

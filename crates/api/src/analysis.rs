@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Duration;
+use super::duration::Duration;
 use super::objective::Objective;
 
 /// Checks on a change, asked at every interval while its canary has traffic.

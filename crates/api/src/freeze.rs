@@ -5,9 +5,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::duration::Duration;
 use super::person::Person;
 use super::plan::Tier;
-use super::{Duration, Selector};
+use super::selector::Selector;
 
 /// Promotions of selected Rollouts wait as long as it exists.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]

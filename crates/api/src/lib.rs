@@ -23,6 +23,10 @@ pub use analysis::{Analysis, Check, CheckMode, Latency, Metric, Preset};
 pub use duration::Duration;
 pub use freeze::{Freeze, FreezeAction, FreezeSpec};
 pub use intervention::{Intervention, InterventionAction, InterventionSpec};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use kube::CustomResourceExt;
 pub use objective::Objective;
 pub use person::Person;
 pub use plan::{SignOffDemand, Step, Tier};
@@ -36,11 +40,6 @@ pub use smoke::Smoke;
 pub use template::{AnalysisTemplate, AnalysisTemplateSpec};
 pub use traffic::{RouteKind, RouteReference, Traffic};
 pub use workload_ref::{DeletionPolicy, WorkloadKind, WorkloadReference};
-
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
-};
-use kube::CustomResourceExt;
 
 /// API group of every custom resource.
 pub const GROUP: &str = "countersign.dev";

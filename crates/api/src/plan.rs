@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Duration;
+use super::duration::Duration;
 
 /// How risky a change is; a higher tier is never treated with less care than a lower one.
 #[derive(

@@ -11,10 +11,12 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::analysis::Analysis;
+use super::duration::Duration;
 use super::freeze::PolicyFreeze;
 use super::objective::ErrorBudget;
 use super::plan::{SignOffDemand, Step, Tier};
-use super::{Analysis, Duration, Selector};
+use super::selector::Selector;
 
 /// How risk is scored and what each tier demands, for the Rollouts that it governs.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]

@@ -1,13 +1,12 @@
 //! `RolloutRun`: the record of one change, written by the controller alone.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
-use super::PodTemplate;
 use super::plan::Tier;
+use super::pod_template::PodTemplate;
 use super::rollout::{Outcome, Plan, Stage, Transition};
 
 /// What a change was: fixed when it begins.

@@ -4,7 +4,8 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Duration, PodTemplate};
+use super::duration::Duration;
+use super::pod_template::PodTemplate;
 
 /// A Job that runs once for each attempt at a change, before its first canary pod exists and before
 /// any traffic flows. Where it fails the change is rolled back; until it has succeeded nothing goes on.

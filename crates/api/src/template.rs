@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Check;
+use super::analysis::Check;
 use super::objective::Objective;
 
 /// Checks and objectives that the Rollouts of a namespace share.

@@ -1,50 +1,28 @@
-//! `kubectl countersign`: a file a command.
+//! `kubectl countersign`: a file of `commands/` for each command.
 //!
 //! Commands in [`Command`] itself need no cluster; those in [`Online`] use the user's kubeconfig and
 //! rights, and whatever they do is an object or an edit with the user's name on it.
 
-mod answer;
-mod change;
 mod clock;
-mod completion;
-mod confirm;
-mod connection;
-mod evidence;
-mod explain;
-mod freeze;
-mod gates;
-mod get;
-mod history;
-mod intervene;
-pub mod lint;
+mod cluster;
+mod commands;
+mod failure;
 pub mod manifests;
-mod migrate;
 mod output;
-mod pods;
-mod refusal;
-mod report;
-mod restart;
-mod rules;
-mod schema;
-mod sign_off;
-mod simulate;
 pub mod stamp;
-mod status;
-mod tree;
-mod undo;
 mod view;
-mod watch;
-pub mod yaml;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-
-use connection::Connection;
+use cluster::connection::{self, Connection};
+pub use commands::lint;
+use commands::{
+    completion, explain, freeze, get, history, intervene, migrate, restart, sign_off, simulate,
+    status, undo, watch,
+};
 use countersign_api::InterventionAction;
-
-/// What went wrong, as it is printed; each command has a typed error of its own.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+use failure::Failure;
 
 /// Rollouts that are treated by their risk.
 #[derive(Parser)]
@@ -97,7 +75,7 @@ enum Online {
     Undo(undo::Undo),
     Restart(restart::Restart),
     Migrate(migrate::Migrate),
-    Unmigrate(migrate::Unmigrate),
+    Unmigrate(migrate::unmigrate::Unmigrate),
     Freeze(freeze::Freeze),
     Unfreeze(freeze::Unfreeze),
 }

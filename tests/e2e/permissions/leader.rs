@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::Duration;
 
-use countersign::observe::clock;
+use countersign::clock;
 use countersign_api::{KEEP_FINALIZER, Phase};
 use countersign_cluster::{ApiRequest, Kinds, wait_for};
 use futures::FutureExt as _;

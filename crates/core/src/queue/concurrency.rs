@@ -160,7 +160,11 @@ fn is_queued(status: &RolloutStatus) -> bool {
 
 /// The limit that has no place left for a change. Those that came before it take theirs first, but only
 /// where they can: one that is held up in its own namespace keeps no place for all others.
-pub(super) fn full<'a>(own: &Rival, rivals: &'a [Rival], limits: &'a [Limit<'a>]) -> Option<&'a Limit<'a>> {
+pub(super) fn full<'a>(
+    own: &Rival,
+    rivals: &'a [Rival],
+    limits: &'a [Limit<'a>],
+) -> Option<&'a Limit<'a>> {
     let (mut queue, mut taken): (Vec<&Rival>, Vec<&Rival>) =
         rivals.iter().partition(|it| it.queued_at.is_some());
     queue.retain(|it| is_before(it, own));

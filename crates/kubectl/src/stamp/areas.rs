@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::git::Change;
 use super::pattern::Pattern;
 use super::visible::{harmless, item};
-use crate::yaml;
+use crate::manifests::yaml;
 
 /// The file in the root of a repository that holds the rules.
 pub(super) const FILE: &str = ".countersign.yaml";

@@ -58,7 +58,11 @@ impl StatementRead {
 
     /// Whether this is about the template: about at least one of its images, and about each that
     /// the stable pods do not run.
-    pub(super) fn covers(&self, template: &PodTemplate, stable: Option<&PodTemplate>) -> Result<(), Problem> {
+    pub(super) fn covers(
+        &self,
+        template: &PodTemplate,
+        stable: Option<&PodTemplate>,
+    ) -> Result<(), Problem> {
         let subjects: BTreeSet<&str> = self
             .subject
             .iter()

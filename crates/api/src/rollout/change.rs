@@ -1,0 +1,315 @@
+//! The change under way, its plan and what became of it.
+
+use crate::analysis::Check;
+use crate::duration::Duration;
+use crate::objective::Objective;
+use crate::plan::{SignOffDemand, Step, Tier};
+use crate::rollout::evidence::CheckSummary;
+use crate::rollout::evidence::Evidence;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A revision that passed all its gates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Revision {
+    /// Value of the pods' label `pod-template-hash`.
+    pub pod_template_hash: String,
+    /// SHA-256 of the pod template, in hexadecimal.
+    pub template_digest: String,
+    /// SHA-256 of pod template and provenance, in hexadecimal.
+    pub digest: String,
+    /// The revision's number.
+    pub revision: i64,
+    /// Name of the RolloutRun that keeps its template, from which a ReplicaSet that is lost is made again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+}
+
+/// Where a change stands in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Stage {
+    /// No traffic yet: the first step's gates are closed.
+    #[default]
+    Waiting,
+    /// In one of its steps.
+    Stepping,
+    /// All gates have passed; the canary grows to full size, still under analysis.
+    Promoting,
+    /// It is the stable revision; the last revision's pods are being removed.
+    Promoted,
+    /// It was rejected; its pods are being removed.
+    RollingBack,
+    /// It was rejected and has no pods any more.
+    RolledBack,
+}
+
+/// How a change ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Outcome {
+    /// It became the stable revision.
+    Promoted,
+    /// It was rejected and stable serves.
+    RolledBack,
+    /// Another change took its place.
+    Superseded,
+    /// The template went back to the stable one.
+    Reverted,
+}
+
+/// One change on its way: everything that must survive a restart of the controller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// SHA-256 of pod template and provenance, in hexadecimal; sign-offs and evidence bind to it.
+    pub digest: String,
+    /// Value of its pods' label `pod-template-hash`.
+    pub pod_template_hash: String,
+    /// SHA-256 of its pod template, in hexadecimal.
+    pub template_digest: String,
+    /// Number of its revision.
+    pub revision: i64,
+    /// Name of the RolloutRun that records it.
+    pub run: String,
+    /// When it was first seen.
+    pub started_at: Option<Time>,
+    /// Whether there was no stable revision to compare it with.
+    #[serde(default)]
+    pub initial: bool,
+    /// Risk in points; five points double the odds.
+    #[serde(default)]
+    pub score: f64,
+    /// Tier of the risk; it never falls while the change is under way.
+    #[serde(default)]
+    pub tier: Tier,
+    /// Whether an earlier change of this Rollout was rolled back shortly before this one began.
+    #[serde(default)]
+    pub after_rollback: bool,
+    /// Who wrote it, in the words of its provenance: `human`, `ai`, `mixed` or `unknown`.
+    #[serde(default)]
+    pub contributor: String,
+    /// Users who changed the template or the provenance to this change, as the API server stamped them; empty where that is not known.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(length(max = 65_536))]
+    pub changed_by: BTreeSet<String>,
+    /// Who must not sign it off.
+    #[serde(default)]
+    pub barred: Barred,
+    /// Who paused it; absent where nobody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_by: Option<String>,
+    /// The step whose bake a person skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake_skipped: Option<i32>,
+    /// The smoke check before its first step; absent where none was asked for yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smoke: Option<SmokeProgress>,
+    /// Uids of the sign-offs and interventions that were told of already.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(length(max = 256))]
+    pub heard: BTreeSet<String>,
+    /// Uids of the interventions that there was nothing to do about.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(length(max = 256))]
+    pub in_vain: BTreeSet<String>,
+    /// The plan in force; policies may tighten it while the change is under way, never loosen it.
+    #[serde(default)]
+    pub plan: Plan,
+    /// Where it stands in its life.
+    #[serde(default)]
+    pub stage: Stage,
+    /// The present step, counted from 1; 0 before the first.
+    #[serde(default)]
+    pub step: i32,
+    /// Share of the traffic that the canary may have now, in percent.
+    #[serde(default)]
+    pub weight: i32,
+    /// When the present step began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_started_at: Option<Time>,
+    /// When the present step's pods were all available, from which its bake counts; later by the time in which some were missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available_at: Option<Time>,
+    /// Since when some of the present step's pods are missing again; its bake and warm-up stand still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<Loss>,
+    /// Since when the present step's pods warm up, after all of them had been lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_from: Option<Time>,
+    /// When it last made progress, from which the progress deadline counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progressed_at: Option<Time>,
+    /// Since when every other gate before its first step is open and it waits for its turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued_at: Option<Time>,
+    /// The most that the present stage has reached: more than that is progress.
+    #[serde(default)]
+    pub progress: Reached,
+    /// Since when evidence is waited for, if that is later than the pods and the bake: after a pause, for example.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence_since: Option<Time>,
+    /// Whether the present step's deadline was extended for scarce evidence.
+    #[serde(default)]
+    pub extended: bool,
+    /// Since when people are waited for, by gate.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 8))]
+    pub awaited_gates: BTreeMap<String, Time>,
+    /// Length of one window of counting, fixed when the change begins.
+    #[serde(default)]
+    pub interval: Duration,
+    /// Time in which the new pods of each step warm up, fixed when the change begins.
+    #[serde(default)]
+    pub warm_up: Duration,
+    /// Time to watch on after its promotion, fixed when the change begins.
+    #[serde(default)]
+    pub post_promotion: Duration,
+    /// The checks that it must pass, by name; one that has counted is neither edited nor removed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 256))]
+    pub checks: BTreeMap<String, Check>,
+    /// The objectives whose budget it must not burn, by name; none is edited or removed while it is under way.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 128))]
+    pub objectives: BTreeMap<String, Objective>,
+    /// The evidence so far.
+    #[serde(default)]
+    pub evidence: Evidence,
+    /// What happened, in order.
+    #[serde(default)]
+    #[schemars(length(max = 256))]
+    pub transitions: Vec<Transition>,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// The revision that was stable before its promotion, while it is watched on or kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Revision>,
+    /// Until when it is watched after its promotion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watched_until: Option<Time>,
+    /// Until when the pods of the previous revision are kept after its promotion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_until: Option<Time>,
+}
+
+/// Pods of a step that were available and are missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Loss {
+    /// Since when.
+    pub since: Time,
+    /// Whether none was left at some moment since then.
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// How far a stage of a change has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Reached {
+    /// Most available pods of the revision that grows: the canary, or stable after a rollback.
+    #[serde(default)]
+    pub available: i32,
+    /// Largest share of the traffic that routers have accepted for the canary, in percent.
+    #[serde(default)]
+    pub weight: i32,
+}
+
+/// How far the smoke check of a change has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SmokeProgress {
+    /// Whether it has succeeded; it is not asked again then, whatever becomes of its Job.
+    #[serde(default)]
+    pub passed: bool,
+    /// Since when it is waited for and for nothing before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// When a container of its Job was first seen to have started since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+}
+
+/// Who must not sign a change off.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Barred {
+    /// Users, in lower case: its authors, whoever drove the AI, and whoever changed the Rollout, with their aliases.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(length(max = 65_536), inner(length(max = 253)))]
+    pub users: BTreeSet<String>,
+    /// Groups that stand for AI agents.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(length(max = 65_536), inner(length(max = 253)))]
+    pub groups: BTreeSet<String>,
+}
+
+/// The plan of one change.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// The steps in order; after the last one the canary is promoted.
+    #[serde(default)]
+    #[schemars(length(max = 200))]
+    pub steps: Vec<Step>,
+    /// Sign-offs asked for before full promotion.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub promotion_sign_off: Vec<SignOffDemand>,
+    /// How strictly the evidence is judged.
+    #[serde(default)]
+    pub strictness: Strictness,
+    /// What was tightened in the Rollout's own steps, and by which policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200))]
+    pub tightened: Vec<String>,
+    /// The policies that the plan was made from, each with its generation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub policies: Vec<String>,
+}
+
+/// How strictly the evidence of a change is judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Strictness {
+    /// Largest chance of rolling back a healthy canary, over the whole rollout.
+    pub max_false_rollback: f64,
+    /// Largest chance of promoting a canary that is worse than the margin.
+    pub max_false_promotion: f64,
+    /// Ratio of canary's to stable's error rate up to which the canary is not rolled back.
+    pub tolerated_ratio: f64,
+    /// Difference of the error rates (fraction of requests) up to which the canary is not rolled back.
+    pub tolerated_difference: f64,
+    /// Ratio of the error rates that must be ruled out before a promotion.
+    pub margin_ratio: f64,
+    /// Difference of the error rates (fraction of requests) that must be ruled out with it.
+    pub margin_difference: f64,
+    /// What happens at the deadline when the evidence is clean but scarce.
+    pub on_scarce_evidence: crate::policy::OnScarceEvidence,
+    /// Longest time that a change waits for people before it is rolled back.
+    pub wait_at_most: Duration,
+}
+
+/// One line in the story of a change.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Transition {
+    /// When it was decided.
+    pub at: Option<Time>,
+    /// The step it led to.
+    pub step: i32,
+    /// The weight it led to, in percent.
+    pub weight: i32,
+    /// Why, in one PascalCase word shared with conditions and Events.
+    pub reason: String,
+    /// Why, in a sentence with the numbers it was made from.
+    pub message: String,
+    /// The evidence of each check as it stood then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub evidence: Vec<CheckSummary>,
+}

@@ -1,0 +1,171 @@
+//! What was counted of a change.
+
+use crate::evidence::{Counts, EProcess};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The evidence on a change, as of its last counted window.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Evidence {
+    /// Where the grid of windows begins: when the canary was first given traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Time>,
+    /// How much fresh evidence the steps have begun with so far.
+    #[serde(default)]
+    pub renewed: f64,
+    /// Each check's evidence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub checks: Vec<CheckEvidence>,
+    /// How each objective's budget stands.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128))]
+    pub objectives: Vec<Budget>,
+}
+
+/// The error budget of an objective.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Budget {
+    /// Name of the objective.
+    pub name: String,
+    /// Share of the period's budget that is spent; 1 is all of it. Absent where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<f64>,
+    /// Whether it was ever known.
+    #[serde(default)]
+    pub known: bool,
+    /// Whether it burns faster than the limits now.
+    #[serde(default)]
+    pub burning: bool,
+    /// Whether it burnt as fast when the canary was first given traffic: then the change is not to blame.
+    #[serde(default)]
+    pub burnt_before: bool,
+    /// How it stands in a sentence.
+    #[serde(default)]
+    pub message: String,
+}
+
+/// The evidence of one check.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckEvidence {
+    /// Name of the check.
+    pub name: String,
+    /// Since when it counts, where that is later than the change's own beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Time>,
+    /// End of the last window that was answered; no window is skipped and none counted twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_window_end: Option<Time>,
+    /// Requests and errors of the canary since the change began.
+    #[serde(default)]
+    pub canary: Counts,
+    /// Requests and errors of the stable revision over the same windows.
+    #[serde(default)]
+    pub stable: Counts,
+    /// Dispersion of stable's errors by which the counts are divided, fixed when the first window is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dispersion: Option<f64>,
+    /// Requests of the canary that count for the present step.
+    #[serde(default)]
+    pub step_requests: f64,
+    /// Windows that count for the present step.
+    #[serde(default)]
+    pub step_windows: i32,
+    /// Number that a metric last had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// How many windows in a row the metric has been out of bounds.
+    #[serde(default)]
+    pub outside: i32,
+    /// The canary's error rate, or the metric, in the last windows, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub recent: Vec<f64>,
+    /// Natural log of each e-value of the roll-back test, one for each alternative.
+    #[serde(default)]
+    pub rollback: EProcess,
+    /// Natural log of each e-value of the promote test, one for each alternative.
+    #[serde(default)]
+    pub promote: EProcess,
+    /// Natural log of each e-value of the canary's test against the ceiling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ceiling: Option<EProcess>,
+    /// Natural log of each e-value of stable's test against the ceiling: where stable breaks it too, the canary is not to blame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_ceiling: Option<EProcess>,
+    /// What the last window gave: `Counted`, or why it could not be counted.
+    #[serde(default)]
+    pub last: String,
+    /// The last window's outcome in a sentence, with what was seen.
+    #[serde(default)]
+    pub message: String,
+    /// What it amounts to, for people to read.
+    #[serde(default)]
+    pub summary: CheckSummary,
+}
+
+/// The evidence of one check at one moment, for people to read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckSummary {
+    /// Name of the check.
+    pub check: String,
+    /// What it says so far.
+    #[serde(default)]
+    pub verdict: CheckVerdict,
+    /// The reason in a sentence, with the numbers.
+    #[serde(default)]
+    pub sentence: String,
+    /// Requests and errors of the canary since the change began.
+    pub canary: Counts,
+    /// Requests and errors of the stable revision over the same windows.
+    pub stable: Counts,
+    /// The canary's error rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary_rate: Option<Rate>,
+    /// The stable revision's error rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_rate: Option<Rate>,
+    /// Number that a metric last had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// e-value (base-10 log) for "the canary is worse than tolerated"; it rolls back at `rollbackAt`.
+    pub log10_worse: f64,
+    /// Base-10 log of the e-value at which the canary is rolled back.
+    pub rollback_at: f64,
+    /// e-value (base-10 log) for "the canary is within the margin"; a step may pass at `promoteAt`.
+    pub log10_within_margin: f64,
+    /// Base-10 log of the e-value at which a step may pass.
+    pub promote_at: f64,
+}
+
+/// What one check says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CheckVerdict {
+    /// No window has ended yet, or it does not run in this step.
+    #[default]
+    Waiting,
+    /// Data is missing, odd or late.
+    NoData,
+    /// Clean so far, but too little.
+    Scarce,
+    /// Within the margin, or within bounds.
+    Passing,
+    /// Worse than tolerated, above the ceiling, or out of bounds.
+    Failing,
+}
+
+/// An error rate with the interval that holds it however often one looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Rate {
+    /// Errors of requests, a fraction.
+    pub rate: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end of the interval.
+    pub high: f64,
+}

@@ -1,0 +1,131 @@
+//! What the controller makes of an object: the condition that it writes on it.
+
+use std::fmt::Debug;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::runtime::wait::await_condition;
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+
+use crate::output::{Style, print, remark, shown};
+
+/// The controller answers within a second or two where it runs.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The exit code of what is neither done nor refused yet.
+pub const PENDING: u8 = 3;
+
+/// Whether to wait for the controller.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Waiting {
+    /// Wait for the controller to say whether it counts
+    #[arg(
+        long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1,
+        default_missing_value = "true", require_equals = true, value_name = "true|false"
+    )]
+    wait: bool,
+}
+
+impl Waiting {
+    /// Waits for the condition on the object and says what it says: the exit code is 0 where it is
+    /// true, 1 where it is not, 3 where it is not known yet.
+    pub async fn for_condition<K>(
+        self,
+        objects: Api<K>,
+        name: &str,
+        read: fn(&K) -> Option<&Condition>,
+    ) -> ExitCode
+    where
+        K: Resource + Clone + Debug + Send + DeserializeOwned + 'static,
+    {
+        if !self.wait {
+            return ExitCode::SUCCESS;
+        }
+        let told = |object: Option<&K>| object.is_none_or(|object| read(object).is_some());
+        let answer = await_condition(objects, name, told);
+        let object = match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(Ok(object)) => object,
+            Ok(Err(error)) => {
+                remark(&format!(
+                    "it cannot be read back: {}",
+                    shown(&error.to_string())
+                ));
+                return PENDING.into();
+            }
+            Err(_) => {
+                remark(&format!(
+                    "the controller has said nothing within {} s: {name} stays, and counts once it is seen; is the operator running?",
+                    PATIENCE.as_secs()
+                ));
+                return PENDING.into();
+            }
+        };
+        let Some(condition) = object.as_ref().and_then(read) else {
+            remark(&format!(
+                "{name} was deleted before the controller had answered"
+            ));
+            return ExitCode::FAILURE;
+        };
+        print(&sentence(condition));
+        if condition.status == "True" {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One line for a condition.
+fn sentence(condition: &Condition) -> String {
+    let good = condition.status == "True";
+    let style = if good { Style::Good } else { Style::Bad };
+    let verdict = match (condition.type_.as_str(), good) {
+        ("Counts", true) => "it counts",
+        ("Counts", false) => "it does not count",
+        (_, true) => "done",
+        (_, false) => "not done",
+    };
+    let reason = shown(&condition.reason);
+    let why = if condition.message.is_empty() {
+        reason
+    } else {
+        format!("{reason}: {}", shown(&condition.message))
+    };
+    format!("{} ({why})\n", style.paint(verdict))
+}
+
+/// The condition of this type.
+#[must_use]
+pub fn condition<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_is_said_in_plain_words() {
+        let condition = |kind: &str, status: &str, reason: &str, message: &str| -> String {
+            let condition = serde_json::from_value(serde_json::json!({
+                "type": kind, "status": status, "reason": reason, "message": message,
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }));
+            anstream::adapter::strip_str(&sentence(&condition.unwrap())).to_string()
+        };
+        assert_eq!(
+            condition("Counts", "True", "Counts", ""),
+            "it counts (Counts)\n"
+        );
+        assert_eq!(
+            condition("Counts", "False", "ByAuthor", "alice wrote it"),
+            "it does not count (ByAuthor: alice wrote it)\n"
+        );
+        assert_eq!(
+            condition("Applied", "False", "NothingToDo", "no \u{1b}[2J change"),
+            "not done (NothingToDo: no \\u{1b}[2J change)\n"
+        );
+    }
+}

@@ -1,0 +1,422 @@
+//! `explain`: how a change would be treated, before any cluster sees it.
+//!
+//! What is shown is the controller's own first decision about the change, made by the same function
+//! from what it would observe: there is no second scorer that could say something else.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use countersign_api::Smoke;
+use countersign_api::plan::{SignOffDemand, Step};
+use countersign_api::rollout::{Barred, Plan, Strictness};
+use countersign_api::run::{RecordedProvenance, RecordedRisk};
+use countersign_core::provenance::shown::shown;
+use countersign_core::{decide, text};
+use serde::Serialize;
+
+use crate::clock;
+use crate::failure::Failure;
+use crate::manifests::error::ManifestError;
+use crate::manifests::inputs::Inputs;
+use crate::manifests::{Manifests, Observed};
+use crate::output::report::{self, Format, columns, number};
+
+/// Most characters of a sentence that are shown.
+const SENTENCE: usize = 400;
+
+/// Show how a change would be treated, without a cluster: its risk with every reason, and its plan.
+#[derive(Args)]
+pub struct Explain {
+    #[command(flatten)]
+    inputs: Inputs,
+    #[command(flatten)]
+    setting: Setting,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Format,
+}
+
+/// What is around the Rollouts.
+#[derive(Args, Default)]
+pub struct Setting {
+    /// Files or directories with the Rollouts that serve now; without them, the change is one of the image alone.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    stable: Vec<PathBuf>,
+    /// Files or directories with RolloutPolicies; the built-in policy applies where there are none.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    policy: Vec<PathBuf>,
+    /// Labels of the namespace, such as `team=shop,env=live`.
+    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = label)]
+    namespace_labels: Vec<(String, String)>,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .filter(|(key, _)| !key.is_empty())
+        .ok_or("write KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+impl Setting {
+    /// The Rollouts of these manifests as they would be observed right after they were applied.
+    pub fn observe(&self, inputs: &Inputs) -> Result<Vec<Observed>, ManifestError> {
+        let mut manifests = Manifests::read(inputs.sources())?;
+        if manifests.rollouts.is_empty() {
+            return Err(ManifestError::NoRollout(inputs.names()));
+        }
+        manifests
+            .policies
+            .extend(Manifests::read(inputs.beside(&self.policy))?.policies);
+        let stable = (!self.stable.is_empty())
+            .then(|| Manifests::read(inputs.beside(&self.stable)))
+            .transpose()?;
+        let labels: BTreeMap<_, _> = self.namespace_labels.iter().cloned().collect();
+        manifests.observations(stable.as_ref(), &labels, clock::now())
+    }
+}
+
+/// What to say of provenance that was left as it was, though the template is another.
+const AS_BEFORE: &str = "these are word for word the annotations of what serves, though the template is another: if they describe the last change, have `kubectl countersign stamp` write those of this one";
+
+/// How one Rollout would be treated.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Explanation {
+    rollout: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<String>,
+    /// `None` where the pods would not change.
+    change: Option<Treatment>,
+    /// Policies that do not apply, and why.
+    not_applying: Vec<String>,
+}
+
+/// How a change would be treated.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Treatment {
+    digest: String,
+    pod_template_hash: String,
+    provenance: RecordedProvenance,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provenance_warning: Option<&'static str>,
+    risk: RecordedRisk,
+    plan: Plan,
+    /// What must succeed before the first step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    smoke: Option<Smoke>,
+    /// Who must not sign it off.
+    barred: Barred,
+}
+
+impl Explain {
+    /// Explains every Rollout of the files.
+    pub fn run(self) -> Result<ExitCode, Failure> {
+        let observed = self.setting.observe(&self.inputs)?;
+        let explanations: Vec<_> = observed.into_iter().map(Explanation::of).collect();
+        report::print(self.output, &explanations, || {
+            let told: Vec<_> = explanations.iter().map(Explanation::told).collect();
+            told.join("\n")
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Explanation {
+    fn of(observed: Observed) -> Self {
+        let decision = decide(&observed.observation);
+        let change = decision.status.change.zip(decision.record);
+        Self {
+            rollout: observed.observation.name,
+            namespace: observed.namespace,
+            change: change.map(|(change, record)| Treatment {
+                digest: change.digest,
+                pod_template_hash: change.pod_template_hash,
+                provenance_warning: (observed.provenance_as_before
+                    && !record.spec.provenance.annotations.is_empty())
+                .then_some(AS_BEFORE),
+                provenance: record.spec.provenance,
+                risk: record.spec.risk,
+                plan: change.plan,
+                smoke: observed.observation.spec.strategy.canary.smoke,
+                barred: change.barred,
+            }),
+            not_applying: observed.not_governing,
+        }
+    }
+
+    fn told(&self) -> String {
+        let namespace = self.namespace.iter().map(|it| format!("{}/", shown(it)));
+        let mut text = format!(
+            "Rollout {}{}\n",
+            namespace.collect::<String>(),
+            shown(&self.rollout)
+        );
+        match &self.change {
+            Some(change) => text.push_str(&change.told(&self.not_applying)),
+            None => text.push_str("  The pods would not change: this template serves already.\n"),
+        }
+        text
+    }
+}
+
+impl Treatment {
+    fn told(&self, not_applying: &[String]) -> String {
+        [
+            section("Change", self.identity()),
+            section("Provenance", self.provenance()),
+            section("Risk", self.risk()),
+            section("Policies", self.policies(not_applying)),
+            section("Smoke check", self.smoke_check().into_iter().collect()),
+            section("Plan", self.steps()),
+            section(
+                "Tightened",
+                self.plan.tightened.iter().map(|it| sentence(it)).collect(),
+            ),
+            section("Judgement", judgement(&self.plan.strictness)),
+            section("Must not sign", self.barred()),
+        ]
+        .concat()
+    }
+
+    fn identity(&self) -> Vec<String> {
+        let lines = [
+            vec!["digest".into(), self.digest.clone()],
+            vec!["pod-template-hash".into(), self.pod_template_hash.clone()],
+        ];
+        lines_of(&columns("", &lines))
+    }
+
+    fn provenance(&self) -> Vec<String> {
+        let RecordedProvenance {
+            state,
+            annotations,
+            problems,
+        } = &self.provenance;
+        let read: Vec<_> = annotations
+            .iter()
+            .map(|(key, value)| vec![shown(key), text::shown(value, SENTENCE)])
+            .collect();
+        let problems = problems
+            .iter()
+            .map(|it| format!("problem: {}", sentence(it)));
+        let warning = self.provenance_warning.map(|it| format!("warning: {it}"));
+        let state = format!("{}, as read from the annotations", state.to_lowercase());
+        std::iter::once(state)
+            .chain(lines_of(&columns("", &read)))
+            .chain(problems)
+            .chain(warning)
+            .collect()
+    }
+
+    fn risk(&self) -> Vec<String> {
+        let RecordedRisk {
+            score,
+            tier,
+            contributions,
+            ..
+        } = &self.risk;
+        let reasons: Vec<_> = contributions
+            .iter()
+            .map(|it| {
+                let floor = it.floor.map(|floor| format!("at least {floor}"));
+                let points = format!("{:>6}", format!("+{}", it.points));
+                vec![
+                    points,
+                    shown(&it.factor),
+                    floor.unwrap_or_default(),
+                    sentence(&it.reason),
+                ]
+            })
+            .collect();
+        std::iter::once(format!("tier {tier}, {}", number(score, "point")))
+            .chain(lines_of(&columns("", &reasons)))
+            .collect()
+    }
+
+    fn policies(&self, not_applying: &[String]) -> Vec<String> {
+        let applying = self.plan.policies.iter().map(|it| text::shown(it, 120));
+        let others = not_applying
+            .iter()
+            .map(|it| format!("does not apply: {it}"));
+        applying.chain(others).collect()
+    }
+
+    fn smoke_check(&self) -> Option<String> {
+        let smoke = self.smoke.as_ref()?;
+        let images = smoke.template.images();
+        let images: Vec<_> = images.into_iter().map(shown).collect();
+        Some(sentence(&format!(
+            "before the first step a Job with {} must succeed within {}",
+            images.join(" and "),
+            smoke.timeout
+        )))
+    }
+
+    fn steps(&self) -> Vec<String> {
+        let head = [
+            "STEP",
+            "WEIGHT",
+            "BAKE",
+            "MIN REQUESTS",
+            "SIGN-OFF BEFORE IT",
+        ];
+        let steps = (1..)
+            .zip(&self.plan.steps)
+            .map(|(number, step): (usize, &Step)| {
+                vec![
+                    number.to_string(),
+                    format!("{}%", step.weight),
+                    step.bake.to_string(),
+                    step.min_requests.to_string(),
+                    demands(&step.sign_off),
+                ]
+            });
+        let promotion = vec![
+            "all".to_owned(),
+            "100%".to_owned(),
+            String::new(),
+            String::new(),
+            demands(&self.plan.promotion_sign_off),
+        ];
+        let lines: Vec<_> = std::iter::once(head.map(ToOwned::to_owned).to_vec())
+            .chain(steps)
+            .chain([promotion])
+            .collect();
+        lines_of(&columns("", &lines))
+    }
+
+    fn barred(&self) -> Vec<String> {
+        let users = self.barred.users.iter().map(|user| text::shown(user, 253));
+        let groups = self.barred.groups.iter();
+        let groups = groups.map(|group| format!("group {}", text::shown(group, 253)));
+        users.chain(groups).collect()
+    }
+}
+
+/// A title over indented lines; nothing where there are no lines.
+fn section(title: &str, lines: Vec<String>) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("  {title}\n");
+    for line in lines {
+        text.push_str("    ");
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
+fn lines_of(text: &str) -> Vec<String> {
+    text.lines().map(ToOwned::to_owned).collect()
+}
+
+fn sentence(text: &str) -> String {
+    text::shown(text, SENTENCE)
+}
+
+/// Who is asked to sign, in words.
+fn demands(demands: &[SignOffDemand]) -> String {
+    let people = demands.iter().map(|demand| {
+        let people = if demand.count == 1 {
+            "person"
+        } else {
+            "people"
+        };
+        let groups: Vec<_> = demand.groups.iter().map(|it| text::shown(it, 80)).collect();
+        let of = if groups.is_empty() { "" } else { " of " };
+        format!("{} {people}{of}{}", demand.count, groups.join(" or "))
+    });
+    match people.collect::<Vec<_>>().join(", ") {
+        people if people.is_empty() => "-".into(),
+        people => people,
+    }
+}
+
+fn judgement(strictness: &Strictness) -> Vec<String> {
+    let Strictness {
+        max_false_rollback,
+        max_false_promotion,
+        tolerated_ratio,
+        tolerated_difference,
+        margin_ratio,
+        margin_difference,
+        on_scarce_evidence,
+        wait_at_most,
+    } = strictness;
+    let lines = [
+        ("maxFalseRollback", max_false_rollback.to_string()),
+        ("maxFalsePromotion", max_false_promotion.to_string()),
+        ("toleratedRatio", tolerated_ratio.to_string()),
+        ("toleratedDifference", tolerated_difference.to_string()),
+        ("marginRatio", margin_ratio.to_string()),
+        ("marginDifference", margin_difference.to_string()),
+        ("onScarceEvidence", format!("{on_scarce_evidence:?}")),
+        ("waitAtMost", wait_at_most.to_string()),
+    ];
+    let lines: Vec<_> = lines
+        .into_iter()
+        .map(|(name, value)| vec![name.to_owned(), value])
+        .collect();
+    lines_of(&columns("", &lines))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_must_not_sign_is_said() {
+        let treatment = Treatment {
+            barred: Barred {
+                users: ["alice".into()].into(),
+                groups: ["robots".into()].into(),
+            },
+            ..Treatment::default()
+        };
+        let told = treatment.told(&[]);
+        assert!(
+            told.ends_with("  Must not sign\n    alice\n    group robots\n"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn names_cannot_act_on_a_terminal() {
+        let explanation = Explanation {
+            rollout: "web\u{1b}[2J".into(),
+            namespace: Some("\u{202e}shop".into()),
+            change: None,
+            not_applying: Vec::new(),
+        };
+        let told = explanation.told();
+        assert!(
+            told.starts_with("Rollout \\u{202e}shop/web\\u{1b}[2J\n"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn demands_are_read_as_a_sentence() {
+        let demand = |count, groups: &[&str]| SignOffDemand {
+            count,
+            groups: groups.iter().map(|it| (*it).to_owned()).collect(),
+        };
+        assert_eq!(demands(&[]), "-");
+        assert_eq!(demands(&[demand(1, &[])]), "1 person");
+        assert_eq!(
+            demands(&[demand(2, &[]), demand(1, &["senior", "sre"])]),
+            "2 people, 1 person of senior or sre"
+        );
+    }
+
+    #[test]
+    fn labels_are_pairs() {
+        assert_eq!(label("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert!(label("a").is_err() && label("=b").is_err());
+    }
+}

@@ -1,0 +1,378 @@
+//! `freeze` and `unfreeze`: promotions stop while an incident lasts; rollbacks never do.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use countersign_api::{self as api, FreezeAction, FreezeSpec, Person, Selector, Tier};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::clock;
+use crate::cluster::change::requester;
+use crate::cluster::connection::{Connection, FIELD_MANAGER};
+use crate::cluster::refusal::Refusal;
+use crate::failure::Failure;
+use crate::output::{print, remark, shown};
+
+/// The label that every namespace has.
+const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
+/// Stop promotions until the freeze ends: of all Rollouts, or of those that are selected
+///
+/// Rollbacks go on, and so does the analysis. With -n only that namespace is frozen; without it, all
+/// namespaces are.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Freeze {
+    /// Name of the freeze; one is made up where it is left out
+    name: Option<String>,
+    /// Why, for everybody who waits
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// How long it lasts, such as 2h; until it is lifted where neither --for nor --until is given
+    #[arg(long = "for", value_name = "TIME", conflicts_with = "until")]
+    length: Option<api::Duration>,
+    /// When it ends, such as 2026-12-24T18:00:00Z
+    #[arg(long, value_name = "WHEN")]
+    until: Option<Timestamp>,
+    /// Only namespaces with these labels, such as team=shop,env=prod
+    #[arg(long, value_name = "LABELS", value_parser = selector)]
+    namespace_selector: Option<Selector>,
+    /// Only Rollouts with these labels
+    #[arg(short = 'l', long, value_name = "LABELS", value_parser = selector)]
+    selector: Option<Selector>,
+    /// Only changes of this tier: low, medium, high or critical; may be repeated
+    #[arg(long = "tier", value_name = "TIER", value_parser = tier)]
+    tiers: Vec<Tier>,
+    /// Roll back what is under way, instead of holding it where it is
+    #[arg(long)]
+    roll_back: bool,
+}
+
+/// End a freeze: what waited goes on from where it stopped
+///
+/// The freeze stays as the record of who ended it, and when.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Unfreeze {
+    /// Name of the freeze
+    name: String,
+}
+
+/// Why nothing was frozen or unfrozen.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum Error {
+    #[error("the freeze would end at {0:.0}, which is over: give --until a time to come")]
+    Over(Timestamp),
+    #[error("-n and --namespace-selector both choose namespaces: give one of them")]
+    TwoSelectors,
+    #[error(
+        "there is a freeze {0:?} already, which stays as a record when it has ended: give another name, or none"
+    )]
+    Taken(String),
+    #[error("there is no freeze {name:?}; {there}")]
+    NoFreeze { name: String, there: String },
+    #[error("freeze {name:?} has ended already, at {at:.0}")]
+    Ended { name: String, at: Timestamp },
+}
+
+fn selector(text: &str) -> Result<Selector, String> {
+    let pair = |label: &str| {
+        let (key, value) = label.split_once('=')?;
+        let fine = !key.is_empty() && !key.ends_with('!') && !value.starts_with('=');
+        fine.then(|| (key.trim().to_owned(), value.trim().to_owned()))
+    };
+    let labels: Option<BTreeMap<_, _>> = text.split(',').map(pair).collect();
+    labels
+        .map(|match_labels| Selector { match_labels })
+        .ok_or_else(|| "write labels as key=value,key=value: nothing else selects".into())
+}
+
+fn tier(text: &str) -> Result<Tier, String> {
+    let named = |tier: &Tier| tier.as_str() == text;
+    Tier::ALL
+        .into_iter()
+        .find(named)
+        .ok_or_else(|| "write low, medium, high or critical".into())
+}
+
+impl Freeze {
+    /// Declares the freeze.
+    pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
+        let person = requester(connection).await?;
+        let freeze = self.object(connection.named_namespace(), person, clock::now())?;
+        let freezes = connection.cluster::<api::Freeze>();
+        let parameters = PostParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PostParams::default()
+        };
+        match freezes.create(&parameters, &freeze).await {
+            Ok(made) => {
+                print(&said(&made));
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
+                Err(Error::Taken(freeze.name_any()).into())
+            }
+            Err(error) => Err(connection.refusal(&error).into()),
+        }
+    }
+
+    fn object(
+        self,
+        namespace: Option<&str>,
+        person: Person,
+        now: Timestamp,
+    ) -> Result<api::Freeze, Error> {
+        let length = self
+            .length
+            .and_then(|length| now.saturating_add(length.signed()).ok());
+        let until = self.until.or(length);
+        if let Some(until) = until.filter(|until| *until <= now) {
+            return Err(Error::Over(until));
+        }
+        let namespace_selector = match (namespace, self.namespace_selector) {
+            (Some(_), Some(_)) => return Err(Error::TwoSelectors),
+            (Some(name), None) => Some(Selector {
+                match_labels: BTreeMap::from([(NAMESPACE_NAME.into(), name.into())]),
+            }),
+            (None, selector) => selector,
+        };
+        let spec = FreezeSpec {
+            reason: self.reason,
+            namespace_selector,
+            rollout_selector: self.selector,
+            tiers: self.tiers,
+            until: until.map(Time),
+            action: if self.roll_back {
+                FreezeAction::RollBack
+            } else {
+                FreezeAction::Hold
+            },
+            person,
+        };
+        let mut freeze = api::Freeze::new("", spec);
+        freeze.metadata = ObjectMeta {
+            generate_name: self.name.is_none().then(|| "freeze-".into()),
+            name: self.name,
+            ..ObjectMeta::default()
+        };
+        Ok(freeze)
+    }
+}
+
+/// What is frozen, until when, and how to end it.
+fn said(freeze: &api::Freeze) -> String {
+    let spec = &freeze.spec;
+    let selected = |what: &str, selector: &Option<Selector>| {
+        selector
+            .as_ref()
+            .map(|selector| format!(" {what} {selector}"))
+            .unwrap_or_default()
+    };
+    let tiers: Vec<_> = spec.tiers.iter().map(|tier| tier.as_str()).collect();
+    let tiers = if tiers.is_empty() {
+        String::new()
+    } else {
+        format!(" of tier {}", tiers.join(" or "))
+    };
+    let until = spec.until.as_ref().map_or_else(
+        || "until somebody ends it".to_owned(),
+        |until| format!("until {:.0}", until.0),
+    );
+    let name = freeze.name_any();
+    let line = format!(
+        "freeze {name}: promotions{tiers} wait{}{} {until}; `kubectl countersign unfreeze {name}` ends it",
+        selected("in namespaces with", &spec.namespace_selector),
+        selected("for Rollouts with", &spec.rollout_selector),
+    );
+    shown(&line) + "\n"
+}
+
+impl Unfreeze {
+    /// Ends the freeze.
+    pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
+        let freezes = connection.cluster::<api::Freeze>();
+        let now = clock::now();
+        let freeze = match connection.ask(freezes.get(&self.name)).await {
+            Ok(freeze) => freeze,
+            Err(Refusal::NotFound { .. }) => {
+                let all = ListParams::default();
+                let others = connection.ask(freezes.list(&all)).await?;
+                return Err(no_freeze(self.name, &others.items, now).into());
+            }
+            Err(refusal) => return Err(refusal.into()),
+        };
+        if let Some(at) = ended_at(&freeze, now) {
+            let name = self.name;
+            return Err(Error::Ended { name, at }.into());
+        }
+        let person = requester(connection).await?;
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(lift(&freeze, &person, now));
+        let patch = freezes.patch(&self.name, &parameters, &patch);
+        let ended = connection.ask(patch).await?;
+        print(&said_at_the_end(&ended, now));
+        remark("Other freezes, and those of policies, go on: `kubectl get freezes` lists them.");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Ends the freeze that was seen, in the name of a person: where the API server fills in nobody, it
+/// takes no other.
+fn lift(freeze: &api::Freeze, person: &Person, now: Timestamp) -> Value {
+    json!({
+        "metadata": { "resourceVersion": freeze.resource_version() },
+        "spec": {
+            "until": Time(now),
+            "person": { "username": person.username, "groups": person.groups },
+        },
+    })
+}
+
+/// Who ended it, and where that is kept.
+fn said_at_the_end(freeze: &api::Freeze, now: Timestamp) -> String {
+    let (name, by) = (freeze.name_any(), &freeze.spec.person.username);
+    let line = format!(
+        "freeze {name} has ended, by {by} at {now:.0}; it stays as the record of that: `kubectl get freeze {name}`"
+    );
+    shown(&line) + "\n"
+}
+
+/// When a freeze ended, if it has.
+fn ended_at(freeze: &api::Freeze, now: Timestamp) -> Option<Timestamp> {
+    let until = freeze.spec.until.as_ref().map(|until| until.0);
+    until.filter(|until| *until <= now)
+}
+
+fn no_freeze(name: String, others: &[api::Freeze], now: Timestamp) -> Error {
+    let in_force = others.iter().filter(|it| ended_at(it, now).is_none());
+    let names: Vec<_> = in_force.map(ResourceExt::name_any).collect();
+    let there = if names.is_empty() {
+        "none is in force (freezes of policies end with their windows and incidents)".into()
+    } else {
+        format!("in force: {}", names.join(", "))
+    };
+    Error::NoFreeze { name, there }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::tests::now;
+
+    fn parsed(arguments: &[&str]) -> Freeze {
+        use clap::{Args, FromArgMatches};
+        let command = Freeze::augment_args(clap::Command::new("x").no_binary_name(true));
+        Freeze::from_arg_matches(&command.get_matches_from(arguments)).unwrap()
+    }
+
+    fn object(arguments: &[&str], namespace: Option<&str>) -> Result<api::Freeze, Error> {
+        parsed(arguments).object(namespace, Person::default(), now())
+    }
+
+    #[test]
+    fn by_default_everything_is_held_until_somebody_ends_the_freeze() {
+        let freeze = object(&["--reason", "down"], None).unwrap();
+        let spec = &freeze.spec;
+        assert_eq!((spec.action, &spec.until), (FreezeAction::Hold, &None));
+        assert_eq!(
+            (&spec.namespace_selector, &spec.rollout_selector),
+            (&None, &None)
+        );
+        assert_eq!(freeze.metadata.generate_name.as_deref(), Some("freeze-"));
+        assert!(said(&freeze).contains("wait until somebody ends it; `kubectl"));
+    }
+
+    #[test]
+    fn a_freeze_says_what_it_holds_until_when_and_how_it_ends() {
+        let arguments = [
+            "incident-42",
+            "--reason",
+            "down",
+            "--for",
+            "2h",
+            "--tier",
+            "high",
+            "--tier",
+            "critical",
+            "-l",
+            "app=web",
+            "--roll-back",
+        ];
+        let freeze = object(&arguments, Some("shop")).unwrap();
+        assert_eq!(freeze.spec.action, FreezeAction::RollBack);
+        assert_eq!(
+            said(&freeze),
+            "freeze incident-42: promotions of tier high or critical wait in namespaces with kubernetes.io/metadata.name=shop for Rollouts with app=web until 2026-03-01T14:10:00Z; `kubectl countersign unfreeze incident-42` ends it\n"
+        );
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        let over = object(&["--reason", "x", "--until", "2026-03-01T12:00:00Z"], None);
+        assert!(matches!(over.unwrap_err(), Error::Over(_)));
+        let over = object(&["--reason", "x", "--for", "0s"], None);
+        assert!(matches!(over.unwrap_err(), Error::Over(_)));
+        let two = object(
+            &["--reason", "x", "--namespace-selector", "a=b"],
+            Some("shop"),
+        );
+        assert_eq!(two.unwrap_err(), Error::TwoSelectors);
+        for wrong in ["app", "app!=web", "app==web", "=x", "app in (a)"] {
+            assert!(selector(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(selector("a=b,c=d").unwrap().to_string(), "a=b,c=d");
+    }
+
+    /// A freeze of this name, with an end or without.
+    fn named(name: &str, until: Option<&str>) -> api::Freeze {
+        let mut freeze = object(&[name, "--reason", "x"], None).unwrap();
+        freeze.metadata.resource_version = Some("7".into());
+        freeze.spec.until = until.map(|until| Time(until.parse().unwrap()));
+        freeze
+    }
+
+    #[test]
+    fn a_wrong_name_lists_those_that_are_in_force() {
+        let all = [
+            named("open", None),
+            named("over", Some("2026-03-01T12:10:00Z")),
+            named("longer", Some("2026-03-01T12:10:01Z")),
+        ];
+        let ends = all.each_ref().map(|freeze| ended_at(freeze, now()));
+        assert_eq!(ends, [None, Some(now()), None]);
+        assert_eq!(
+            no_freeze("two".into(), &all, now()).to_string(),
+            "there is no freeze \"two\"; in force: open, longer"
+        );
+        let none = no_freeze("two".into(), &all[1..2], now()).to_string();
+        assert!(none.contains("none is in force"), "{none}");
+    }
+
+    #[test]
+    fn the_end_of_a_freeze_names_who_ended_it_and_is_for_the_freeze_that_was_seen() {
+        let erin = Person {
+            username: "erin".into(),
+            groups: vec!["oncall".into()],
+        };
+        let mut freeze = named("one", None);
+        let expected = json!({
+            "metadata": { "resourceVersion": "7" },
+            "spec": {
+                "until": "2026-03-01T12:10:00Z",
+                "person": { "username": "erin", "groups": ["oncall"] },
+            },
+        });
+        assert_eq!(lift(&freeze, &erin, now()), expected);
+        freeze.spec.person = erin;
+        assert_eq!(
+            said_at_the_end(&freeze, now()),
+            "freeze one has ended, by erin at 2026-03-01T12:10:00Z; it stays as the record of that: `kubectl get freeze one`\n"
+        );
+    }
+}

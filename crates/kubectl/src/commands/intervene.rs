@@ -1,0 +1,276 @@
+//! `abort`, `retry`, `promote`, `pause` and `resume`: a person's command on the change that they saw.
+
+use std::process::ExitCode;
+
+use countersign_api::rollout::{Change, Outcome, Stage};
+use countersign_api::{
+    Duration, Intervention, InterventionAction, InterventionSpec, Person, Rollout,
+};
+use countersign_core::reason;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::api::PostParams;
+
+use crate::clock;
+use crate::cluster::answer::{Waiting, condition};
+use crate::cluster::change::{self, Aim};
+use crate::cluster::connection::{Connection, FIELD_MANAGER};
+use crate::failure::Failure;
+use crate::output::{print, shown};
+
+/// What all commands of this kind ask for.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "The exit code is 0 where it was done, 1 where it was not, 3 where the controller has not said so within 15 s."
+)]
+pub struct Intervene {
+    #[command(flatten)]
+    aim: Aim,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+/// Why no intervention was made.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    NoChange(#[from] change::Error),
+    #[error(
+        "the change of rollout {rollout} was not rolled back, so there is nothing to retry: {standing}"
+    )]
+    NotRolledBack { rollout: String, standing: String },
+    #[error(
+        "rollout {rollout} is in no step that bakes, so there is no bake to skip: it waits for {waits_for}, which `promote` does not skip"
+    )]
+    NoBake { rollout: String, waits_for: String },
+    #[error("the change of rollout {rollout} is paused by {person} already")]
+    PausedAlready { rollout: String, person: String },
+    #[error("nobody has paused the change of rollout {rollout} with `pause`{hint}")]
+    NotPaused { rollout: String, hint: &'static str },
+}
+
+impl Intervene {
+    /// Makes the intervention.
+    pub async fn run(
+        self,
+        action: InterventionAction,
+        connection: &Connection,
+    ) -> Result<ExitCode, Failure> {
+        let rollout = connection.rollout(&self.aim.rollout).await?;
+        let change = self.fitting(action, &rollout, clock::now())?;
+        let person = change::requester(connection).await?;
+        let intervention = self.intervention(action, &rollout, change, person);
+        let interventions = connection.here::<Intervention>();
+        let parameters = PostParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PostParams::default()
+        };
+        let request = interventions.create(&parameters, &intervention);
+        let made = connection.ask(request).await?;
+        print(&said(&made));
+        let name = made.name_any();
+        Ok(self
+            .waiting
+            .for_condition(interventions, &name, applied)
+            .await)
+    }
+
+    /// The change, if the action makes sense on it. The controller looks again when it acts.
+    fn fitting<'a>(
+        &self,
+        action: InterventionAction,
+        rollout: &'a Rollout,
+        now: Timestamp,
+    ) -> Result<&'a Change, Error> {
+        let name = self.aim.rollout.clone();
+        if action == InterventionAction::Retry {
+            let change = self.aim.at(rollout, action.verb())?;
+            return if change.outcome == Some(Outcome::RolledBack) {
+                Ok(change)
+            } else {
+                Err(Error::NotRolledBack {
+                    rollout: name,
+                    standing: format!("it is {:?}", change.stage),
+                })
+            };
+        }
+        let change = self.aim.under_way(rollout, action.verb())?;
+        match (action, &change.paused_by) {
+            (InterventionAction::Promote, _) if !bakes(change, now) => Err(Error::NoBake {
+                rollout: name,
+                waits_for: waits_for(rollout),
+            }),
+            (InterventionAction::Pause, Some(person)) => Err(Error::PausedAlready {
+                rollout: name,
+                person: person.clone(),
+            }),
+            (InterventionAction::Resume, None) => Err(Error::NotPaused {
+                rollout: name,
+                hint: if rollout.spec.paused {
+                    ": spec.paused is set, which an edit of the Rollout unsets"
+                } else {
+                    ""
+                },
+            }),
+            _ => Ok(change),
+        }
+    }
+
+    fn intervention(
+        &self,
+        action: InterventionAction,
+        rollout: &Rollout,
+        change: &Change,
+        person: Person,
+    ) -> Intervention {
+        let promotes = action == InterventionAction::Promote;
+        let spec = InterventionSpec {
+            rollout: rollout.name_any(),
+            rollout_uid: rollout.uid().unwrap_or_default(),
+            run: change.run.clone(),
+            digest: change.digest.clone(),
+            action,
+            step: promotes.then_some(change.step),
+            reason: self.reason.clone(),
+            person,
+        };
+        let mut intervention = Intervention::new("", spec);
+        intervention.metadata = change::metadata_about(rollout);
+        intervention
+    }
+}
+
+/// Whether the present step has a bake that is not over.
+fn bakes(change: &Change, now: Timestamp) -> bool {
+    let step = usize::try_from(change.step)
+        .ok()
+        .and_then(|step| step.checked_sub(1));
+    let step = step.and_then(|index| change.plan.steps.get(index));
+    let has_bake = step.is_some_and(|step| step.bake > Duration::default());
+    change.stage == Stage::Stepping
+        && has_bake
+        && change.bake_skipped != Some(change.step)
+        && countersign_core::change::bake_ends(change).is_none_or(|end| now < end)
+}
+
+fn waits_for(rollout: &Rollout) -> String {
+    let status = rollout.status.as_ref();
+    let reason = status.and_then(|status| status.waiting_for.clone());
+    reason.unwrap_or_else(|| "nothing that a person decides".into())
+}
+
+fn applied(intervention: &Intervention) -> Option<&Condition> {
+    let status = intervention.status.as_ref()?;
+    condition(&status.conditions, reason::APPLIED)
+}
+
+fn said(made: &Intervention) -> String {
+    let spec = &made.spec;
+    let step = spec
+        .step
+        .map(|step| format!(" past the bake of step {step}"));
+    let digest: String = spec.digest.chars().take(12).collect();
+    let line = format!(
+        "{} {digest} of {}{} asked for by {}: {}",
+        spec.action.verb(),
+        spec.rollout,
+        step.unwrap_or_default(),
+        spec.person.username,
+        made.name_any()
+    );
+    shown(&line) + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::tests::{at_rest, now, waiting};
+
+    fn intervene() -> Intervene {
+        parsed(&["web", "--reason", "why"])
+    }
+
+    fn parsed(arguments: &[&str]) -> Intervene {
+        use clap::{Args, FromArgMatches};
+        let command = Intervene::augment_args(clap::Command::new("x").no_binary_name(true));
+        Intervene::from_arg_matches(&command.get_matches_from(arguments)).unwrap()
+    }
+
+    fn refused(action: InterventionAction, rollout: &Rollout) -> String {
+        let error = intervene().fitting(action, rollout, now()).unwrap_err();
+        error.to_string()
+    }
+
+    fn edited(edit: impl FnOnce(&mut Change)) -> Rollout {
+        let mut rollout = waiting().rollout;
+        edit(rollout.status.as_mut().unwrap().change.as_mut().unwrap());
+        rollout
+    }
+
+    #[test]
+    fn promote_names_the_present_step_and_skips_only_a_bake() {
+        let earlier: Timestamp = "2026-03-01T12:02:00Z".parse().unwrap();
+        let rollout = waiting().rollout;
+        let promote = InterventionAction::Promote;
+        let change = intervene().fitting(promote, &rollout, earlier).unwrap();
+        let made = intervene().intervention(promote, &rollout, change, Person::default());
+        assert_eq!(made.spec.step, Some(1));
+        assert_eq!(
+            refused(promote, &rollout),
+            "rollout web is in no step that bakes, so there is no bake to skip: it waits for AwaitingSignOff, which `promote` does not skip"
+        );
+        let waits = edited(|change| change.stage = Stage::Waiting);
+        intervene().fitting(promote, &waits, earlier).unwrap_err();
+        let skipped = edited(|change| change.bake_skipped = Some(1));
+        intervene().fitting(promote, &skipped, earlier).unwrap_err();
+        let no_pods = edited(|change| change.available_at = None);
+        intervene().fitting(promote, &no_pods, now()).unwrap();
+    }
+
+    #[test]
+    fn at_rest_there_is_nothing_to_intervene_in() {
+        for action in [
+            InterventionAction::Abort,
+            InterventionAction::Retry,
+            InterventionAction::Promote,
+            InterventionAction::Pause,
+            InterventionAction::Resume,
+        ] {
+            let said = refused(action, &at_rest());
+            assert!(
+                said.contains(&format!("nothing to {}", action.verb())),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_what_was_rolled_back_is_retried() {
+        let retry = InterventionAction::Retry;
+        let said = refused(retry, &waiting().rollout);
+        assert!(said.contains("was not rolled back"), "{said}");
+        let rolled_back = edited(|change| change.outcome = Some(Outcome::RolledBack));
+        intervene().fitting(retry, &rolled_back, now()).unwrap();
+        let abort = refused(InterventionAction::Abort, &rolled_back);
+        assert!(abort.contains("nothing to abort"), "{abort}");
+    }
+
+    #[test]
+    fn a_pause_is_lifted_once_and_only_where_there_is_one() {
+        let paused = edited(|change| change.paused_by = Some("dave".into()));
+        assert_eq!(
+            refused(InterventionAction::Pause, &paused),
+            "the change of rollout web is paused by dave already"
+        );
+        let resume = InterventionAction::Resume;
+        intervene().fitting(resume, &paused, now()).unwrap();
+        let mut by_spec = waiting().rollout;
+        by_spec.spec.paused = true;
+        let said = refused(resume, &by_spec);
+        assert!(said.ends_with("an edit of the Rollout unsets"), "{said}");
+    }
+}

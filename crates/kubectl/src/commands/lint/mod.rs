@@ -1,0 +1,194 @@
+//! `lint`: what is wrong with manifests, before any cluster sees them.
+//!
+//! An error is what the API server would refuse, or what can never work; a warning is what is most
+//! likely not meant. The schema's part is in [`crate::manifests::schema`]; here is what only the controller
+//! would find out.
+
+mod fields;
+mod objects;
+mod provenance;
+mod queries;
+mod windows;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use clap::Args;
+use countersign_core::text::shown;
+use k8s_openapi::jiff::Timestamp;
+use serde::Serialize;
+
+use crate::clock;
+use crate::commands::lint::objects::Around;
+use crate::failure::Failure;
+use crate::manifests::error::{MAX_MESSAGE, ManifestError};
+use crate::manifests::finding::{Finding, Severity};
+use crate::manifests::inputs::Inputs;
+use crate::manifests::kinds::kind;
+use crate::manifests::source::Source;
+use crate::manifests::yaml::{Node, Position};
+use crate::output::report::{self, Format, number};
+
+/// Check manifests without a cluster: Rollouts, RolloutPolicies, AnalysisTemplates, Freezes, sign-offs and interventions.
+///
+/// Prints a line for each finding, as `file:line:column: error|warning: message`. Objects of other
+/// kinds are passed over. Exits with 0 where there is no error, and with 1 where there is one.
+#[derive(Args)]
+pub struct Lint {
+    #[command(flatten)]
+    inputs: Inputs,
+    /// Exit with 1 on warnings, too.
+    #[arg(long)]
+    strict: bool,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Format,
+}
+
+/// A finding as it is printed.
+#[derive(Serialize)]
+pub struct Printed {
+    file: String,
+    line: u64,
+    column: u64,
+    severity: Severity,
+    message: String,
+}
+
+impl Lint {
+    /// Checks the files and prints what was found.
+    pub fn run(self) -> Result<ExitCode, Failure> {
+        let sources = self.inputs.sources().into_iter();
+        let files: Vec<_> = sources
+            .map(|(name, source)| Read::file(name, source))
+            .collect();
+        let lines = check(&files, clock::now());
+        let count = |severity| {
+            lines
+                .iter()
+                .filter(|line| line.severity == severity)
+                .count()
+        };
+        let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+        report::print(self.output, &lines, || {
+            lines.iter().map(Printed::told).collect()
+        })?;
+        if self.output == Format::Table {
+            let (errors, warnings) = (number(errors, "error"), number(warnings, "warning"));
+            eprintln!("{errors} and {warnings} in {}", number(files.len(), "file"));
+        }
+        let failed = errors > 0 || (self.strict && warnings > 0);
+        Ok(if failed {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        })
+    }
+}
+
+impl Printed {
+    /// The finding as a line of text.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        let Self {
+            file,
+            line,
+            column,
+            message,
+            ..
+        } = self;
+        format!("{file}:{line}:{column}: {severity}: {message}\n")
+    }
+}
+
+/// A file with what could be read of it.
+pub struct Read {
+    name: String,
+    objects: Vec<Node>,
+    findings: Vec<Finding>,
+}
+
+impl Read {
+    fn file(name: String, source: Result<Source, ManifestError>) -> Self {
+        match source {
+            Ok(source) => Self::source(&source),
+            Err(error) => Self {
+                name,
+                objects: Vec::new(),
+                findings: vec![Finding::error(Position::START, error.to_string())],
+            },
+        }
+    }
+
+    /// The objects in a text, or what is wrong with it.
+    #[must_use]
+    pub fn source(source: &Source) -> Self {
+        let (objects, findings) = match source.objects() {
+            Ok(objects) => (objects, Vec::new()),
+            Err(error) => (Vec::new(), vec![Finding::error(error.at, error.message)]),
+        };
+        Self {
+            name: source.name.clone(),
+            objects,
+            findings,
+        }
+    }
+}
+
+/// What is wrong with the objects of some files, by themselves and beside each other.
+#[must_use]
+pub fn check(files: &[Read], now: Timestamp) -> Vec<Printed> {
+    let around = Around::of(files.iter().flat_map(|file| &file.objects), now);
+    let lines = files.iter().flat_map(|file| {
+        let mut findings = file.findings.clone();
+        let mut known = BTreeMap::new();
+        for object in &file.objects {
+            findings.extend(around.check(object));
+            findings.extend(repetition(object, &mut known));
+        }
+        findings.sort_by_key(|finding| (finding.at, finding.severity));
+        findings.into_iter().map(|finding| Printed {
+            file: file.name.clone(),
+            line: finding.at.line,
+            column: finding.at.column,
+            severity: finding.severity,
+            message: shown(&finding.message, MAX_MESSAGE),
+        })
+    });
+    lines.collect()
+}
+
+type Identity<'a> = (&'a str, Option<&'a str>, &'a str);
+
+/// What is applied twice from one file is what was written last.
+fn repetition<'a>(
+    object: &'a Node,
+    known: &mut BTreeMap<Identity<'a>, Position>,
+) -> Option<Finding> {
+    let kind = kind(object)?;
+    let metadata = object.get("metadata")?;
+    let name = metadata.get("name")?;
+    let namespace = metadata.get("namespace").and_then(Node::text);
+    let first = known.insert((kind, namespace, name.text()?), name.at)?;
+    let message = format!("{kind} {} is in line {} already", name.text()?, first.line);
+    Some(Finding::error(name.at, message))
+}
+
+// --- Placeholders --------------------------------------------------------------------------------
+
+// --- Provenance ----------------------------------------------------------------------------------
+
+// --- Pods ----------------------------------------------------------------------------------------
+
+// --- Smoke checks --------------------------------------------------------------------------------
+
+// --- Queries -------------------------------------------------------------------------------------
+
+// --- Freeze windows ------------------------------------------------------------------------------
+
+#[cfg(test)]
+mod tests;

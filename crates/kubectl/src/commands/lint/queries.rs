@@ -1,0 +1,156 @@
+//! Queries, held to the rules of the controller.
+
+use std::collections::BTreeSet;
+
+use countersign_api::analysis::{ArgumentValue, TemplateUse, default_interval};
+use countersign_api::template::{Argument, ArgumentType};
+use countersign_api::{Analysis, AnalysisTemplate, Check, Duration, Metric, Objective};
+use countersign_core::analysis::query::form::{Arm, Field};
+use countersign_core::analysis::{checks, query};
+use countersign_core::text::shown;
+use promql_parser::parser::value::ValueType;
+use promql_parser::parser::{self, Expr};
+
+use crate::commands::lint::fields::{place, typed};
+use crate::manifests::finding::Finding;
+use crate::manifests::yaml::Node;
+
+/// What the controller would say of an analysis; `services` are those of the two arms.
+pub(super) fn analysis_queries(
+    node: &Node,
+    analysis: &Analysis,
+    services: &[Option<&str>],
+) -> Vec<Finding> {
+    let mut findings = queries(node, &analysis.checks, analysis.interval, services);
+    findings.extend(objectives(node, &analysis.objectives));
+    findings
+}
+
+/// What the controller would say of a template that is used with its defaults.
+pub(super) fn template(object: &Node, spec: &Node) -> Vec<Finding> {
+    let template: AnalysisTemplate = match typed(object) {
+        Ok(template) => template,
+        Err(finding) => return vec![finding],
+    };
+    let needed = template.spec.args.iter().filter(|it| it.default.is_none());
+    let sample = |argument: &Argument| ArgumentValue {
+        name: argument.name.clone(),
+        value: match argument.kind {
+            ArgumentType::String => "value".into(),
+            ArgumentType::Number => "1".into(),
+            ArgumentType::Duration => "1m".into(),
+        },
+    };
+    let used = TemplateUse {
+        args: needed.map(sample).collect(),
+        ..TemplateUse::default()
+    };
+    let resolved = checks::resolve(&used, &template.spec);
+    if !resolved.problems.is_empty() {
+        let problems = resolved.problems.iter();
+        return problems
+            .map(|problem| Finding::error(spec.at, problem.clone()))
+            .collect();
+    }
+    let services = [Some("service")];
+    let mut findings = queries(spec, &resolved.checks, default_interval(), &services);
+    findings.extend(objectives(spec, &resolved.objectives));
+    findings
+}
+
+/// What the controller would say of each check's queries.
+pub(super) fn queries(
+    node: &Node,
+    checks: &[Check],
+    interval: Duration,
+    services: &[Option<&str>],
+) -> Vec<Finding> {
+    let nodes = node.get("checks").into_iter().flat_map(Node::items);
+    let mut findings = Vec::new();
+    for (node, check) in nodes.zip(checks) {
+        let mut told = BTreeSet::new();
+        for service in services {
+            let rendered = match &check.metric {
+                Some(metric) => {
+                    query::render_metric(check, metric, arm(*service), interval).map(|_| ())
+                }
+                None => query::render(check, arm(*service), interval).map(|_| ()),
+            };
+            if let Err(error) = rendered {
+                let message = error.to_string();
+                if told.insert(message.clone()) {
+                    findings.push(Finding::error(place(node, error.field), message));
+                }
+            }
+        }
+        findings.extend(check.metric.as_ref().and_then(|it| blind(node, it)));
+    }
+    findings
+}
+
+pub(super) fn objectives(node: &Node, objectives: &[Objective]) -> Vec<Finding> {
+    let nodes = node.get("objectives").into_iter().flat_map(Node::items);
+    let problems = nodes.zip(objectives).filter_map(|(node, objective)| {
+        let error = query::render_objective(&objective.name, objective, arm(None)).err()?;
+        Some(Finding::error(place(node, error.field), error.to_string()))
+    });
+    problems.collect()
+}
+
+pub(super) fn arm(service: Option<&str>) -> Arm<'_> {
+    Arm {
+        namespace: "namespace",
+        service,
+        rollout: "rollout",
+        revision: "revision",
+    }
+}
+
+/// A metric that does not tell the canary from the stable revision may be meant so, or be a slip.
+pub(super) fn blind(check: &Node, metric: &Metric) -> Option<Finding> {
+    let names = ["{{revision}}", "{{service}}"];
+    let told = names
+        .iter()
+        .any(|name| metric.query.replace(' ', "").contains(name));
+    let message = "metric.query holds neither `{{revision}}` nor `{{service}}`, so it measures the stable revision too: leave it so only if that is meant";
+    (!told).then(|| Finding::warning(place(check, Field::Metric), message))
+}
+
+/// An incident query that Prometheus would refuse, or that may answer nothing.
+pub(super) fn incident(node: &Node) -> Option<Finding> {
+    // The parser panics on numbers beyond what a duration holds.
+    let text = node.text()?;
+    let parsed = std::panic::catch_unwind(|| parser::parse(text));
+    let expression = match parsed.unwrap_or_else(|_| Err("a number in it is out of range".into())) {
+        Ok(expression) => expression,
+        Err(message) => {
+            let message = format!(
+                "spec.freeze.incident.query is not PromQL, so promotions would wait: {}",
+                shown(&message, 200)
+            );
+            return Some(Finding::error(node.at, message));
+        }
+    };
+    match expression.value_type() {
+        ValueType::Scalar => None,
+        ValueType::Vector if ends_in_vector(&expression) => None,
+        ValueType::Vector => {
+            let message = "spec.freeze.incident.query may answer with nothing, which is no number, so promotions would wait: end it with `or vector(0)`";
+            Some(Finding::warning(node.at, message))
+        }
+        ValueType::Matrix | ValueType::String => {
+            let message = "spec.freeze.incident.query yields no number: count something, such as `count(ALERTS{alertstate=\"firing\"}) or vector(0)`";
+            Some(Finding::error(node.at, message))
+        }
+    }
+}
+
+/// Whether something is answered in any case.
+pub(super) fn ends_in_vector(expression: &Expr) -> bool {
+    match expression {
+        Expr::Paren(inner) => ends_in_vector(&inner.expr),
+        Expr::Binary(binary) => binary.op.to_string() == "or" && ends_in_vector(&binary.rhs),
+        Expr::Call(call) => call.func.name == "vector",
+        _ => false,
+    }
+}

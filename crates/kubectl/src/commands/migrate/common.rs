@@ -1,0 +1,89 @@
+//! What both ways have in common.
+
+use std::process::ExitCode;
+
+use countersign_api::{Duration, KEEP_FINALIZER};
+
+use crate::cluster::answer::PENDING;
+use crate::output::{remark, shown};
+
+/// How long a migration is waited for.
+pub(super) const PATIENCE: Duration = Duration::minutes(10);
+
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct Common {
+    /// Do not ask
+    #[arg(short, long)]
+    pub(super) yes: bool,
+    /// Longest wait
+    #[arg(long, value_name = "TIME", default_value_t = PATIENCE)]
+    pub(super) timeout: Duration,
+}
+
+/// Why nothing is moved.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Error {
+    #[error(
+        "deployment {0} selects its pods by matchExpressions, which a Rollout cannot: make it anew with matchLabels alone"
+    )]
+    Expressions(String),
+    #[error("deployment {0} asks for no pods, so there is nothing to take over: scale it up first")]
+    NoPods(String),
+    #[error("deployment {0} is being deleted")]
+    Deleted(String),
+    #[error("rollout {name} adopts deployment {deployment} already")]
+    Adopted { name: String, deployment: String },
+    #[error(
+        "there is a rollout {0} already, which adopts no deployment of that name: delete it, or rename one of the two"
+    )]
+    Taken(String),
+    #[error("rollout {0} adopts no workload, so there is nothing to give back")]
+    AdoptsNothing(String),
+    #[error(
+        "the pods of rollout {0} would be deleted with it (spec.deletionPolicy: Delete): set Keep, or leave the field out"
+    )]
+    WouldDelete(String),
+    #[error(
+        "rollout {0} has no finalizer {KEEP_FINALIZER} yet, so its pods would be deleted with it: is the operator running, and not older than this plugin?"
+    )]
+    NotKept(String),
+    #[error(
+        "the template of deployment {deployment} is not what rollout {rollout} serves, and its pods would run it: {standing}. Wait for the end of the change, or put the template back by `kubectl rollout undo deployment/{deployment}`"
+    )]
+    OtherTemplate {
+        rollout: String,
+        deployment: String,
+        standing: String,
+    },
+    #[error("rollout {0} was deleted meanwhile")]
+    Gone(String),
+}
+
+pub(super) fn numbered(steps: &[String]) -> String {
+    let lines = steps.iter().enumerate();
+    let lines = lines.map(|(index, step)| format!("  {}. {step}", index + 1));
+    lines.collect::<Vec<_>>().join("\n") + "\n"
+}
+
+pub(super) fn pending(name: &str, timeout: Duration) -> ExitCode {
+    remark(&format!(
+        "it takes longer than {timeout}, and goes on: see `kubectl countersign status {}`",
+        shown(name)
+    ));
+    PENDING.into()
+}
+
+/// Says where it stands each time that changes, but for the numbers in it.
+#[derive(Default)]
+pub(super) struct Progress {
+    told: String,
+}
+
+impl Progress {
+    pub(super) fn tell(&mut self, message: &str) {
+        if !message.is_empty() && self.told != message {
+            message.clone_into(&mut self.told);
+            remark(&shown(message));
+        }
+    }
+}

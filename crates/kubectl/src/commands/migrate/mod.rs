@@ -1,0 +1,146 @@
+//! `migrate` and `unmigrate`: a Deployment under the care of a Rollout, and back.
+//!
+//! Both only make or delete the Rollout, in the user's name; the operator moves the pods. What is going to
+//! happen is shown first.
+
+mod common;
+mod plan;
+pub mod unmigrate;
+
+use std::process::ExitCode;
+
+use countersign_api::Rollout;
+use countersign_core::workload::adoption::step;
+use futures::TryStreamExt;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt;
+use kube::api::{ListParams, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
+
+use crate::cluster::answer::{PENDING, condition};
+use crate::cluster::change::is_seen;
+use crate::cluster::confirm::confirm;
+use crate::cluster::connection::{Connection, FIELD_MANAGER};
+use crate::commands::migrate::common::{Common, Error, Progress, pending};
+use crate::commands::migrate::plan::{Plan, warnings};
+use crate::commands::status::lasting;
+use crate::failure::Failure;
+use crate::output::{Format, document, print, remark, shown};
+
+/// Put a Deployment under the care of a Rollout of the same name, with no downtime
+///
+/// It shows what will happen, asks, makes the Rollout and waits until that serves. The Deployment stays,
+/// scaled to 0, and its template stays what is edited. The exit code is 3 where it takes longer than
+/// --timeout; the operator goes on.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Migrate {
+    /// Name of the Deployment
+    deployment: String,
+    /// Show what would happen, and do nothing
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Migrate {
+    /// Migrates the Deployment.
+    pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
+        let deployments = connection.here::<Deployment>();
+        let deployment = connection.ask(deployments.get(&self.deployment)).await?;
+        self.refuse_taken(connection).await?;
+        let plan = Plan::of(&deployment)?;
+        let warnings = warnings(connection, &deployment).await;
+        let text = document(&plan.manifest, Format::Yaml)?;
+        print(&plan.told(&text, &warnings));
+        if self.dry_run {
+            return Ok(ExitCode::SUCCESS);
+        }
+        if !self.common.yes {
+            confirm(&format!("Migrate deployment {}?", shown(&plan.name)))?;
+        }
+        let rollout: Rollout = serde_json::from_value(plan.manifest)?;
+        let parameters = PostParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PostParams::default()
+        };
+        let rollouts = connection.here::<Rollout>();
+        connection
+            .ask(rollouts.create(&parameters, &rollout))
+            .await?;
+        print(&format!("rollout {} is made\n", shown(&plan.name)));
+        if rollout.spec.paused {
+            remark("it is paused, as the Deployment is, and takes over when spec.paused is false");
+            return Ok(PENDING.into());
+        }
+        let taken = until_taken_over(connection, &plan.name);
+        let Ok(taken) = tokio::time::timeout(self.common.timeout.std(), taken).await else {
+            return Ok(pending(&plan.name, self.common.timeout));
+        };
+        taken?;
+        print(&format!(
+            "rollout {0} serves; deployment {0} has given up its pods\n",
+            shown(&plan.name)
+        ));
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn refuse_taken(&self, connection: &Connection) -> Result<(), Failure> {
+        let rollouts = connection.here::<Rollout>();
+        let all = connection
+            .ask(rollouts.list(&ListParams::default()))
+            .await?;
+        for rollout in all {
+            let adopted = rollout.spec.workload_ref.as_ref();
+            let name = rollout.name_any();
+            if adopted.is_some_and(|it| it.name == self.deployment) {
+                let deployment = self.deployment.clone();
+                return Err(Error::Adopted { name, deployment }.into());
+            }
+            if name == self.deployment {
+                return Err(Error::Taken(name).into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a Rollout says of itself and of what it adopts.
+fn standing(rollout: &Rollout) -> String {
+    let Some(status) = rollout.status.as_ref().filter(|_| is_seen(rollout)) else {
+        return String::new();
+    };
+    match condition(&status.conditions, step::ADOPTED) {
+        Some(adopted) if status.waiting_for.is_none() => adopted.message.clone(),
+        _ => status.message.clone(),
+    }
+}
+
+async fn until_taken_over(connection: &Connection, name: &str) -> Result<(), Failure> {
+    let stream = watcher::watch_object(connection.here::<Rollout>(), name).default_backoff();
+    let mut stream = std::pin::pin!(stream);
+    let mut progress = Progress::default();
+    loop {
+        let rollout = match stream.try_next().await {
+            Ok(Some(Some(rollout))) => rollout,
+            Ok(_) => return Err(Error::Gone(name.to_owned()).into()),
+            Err(error) => {
+                lasting(connection, &error)?;
+                continue;
+            }
+        };
+        progress.tell(&standing(&rollout));
+        if has_taken_over(&rollout) {
+            return Ok(());
+        }
+    }
+}
+
+fn has_taken_over(rollout: &Rollout) -> bool {
+    let status = rollout.status.as_ref().filter(|_| is_seen(rollout));
+    let adopted = status.and_then(|status| condition(&status.conditions, step::ADOPTED));
+    adopted.is_some_and(|adopted| adopted.status == "True")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! The way back to a Deployment.
+
+use std::process::ExitCode;
+
+use countersign_api::rollout::Outcome;
+use countersign_api::{KEEP_FINALIZER, Rollout};
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, Preconditions};
+use kube::runtime::{WatchStreamExt, watcher};
+
+use crate::cluster::confirm::confirm;
+use crate::cluster::connection::Connection;
+use crate::cluster::refusal::Refusal;
+use crate::commands::migrate::common::{Common, Error, Progress, numbered, pending};
+use crate::commands::status::lasting;
+use crate::failure::Failure;
+use crate::output::report::number;
+use crate::output::{print, shown};
+
+/// Give an adopted Deployment its pods back, with no downtime, and delete the Rollout
+///
+/// It shows what will happen, asks, deletes the Rollout and waits until the Deployment serves. The exit
+/// code is 3 where it takes longer than --timeout; the operator goes on.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Unmigrate {
+    /// Name of the Rollout
+    rollout: String,
+    /// Show what would happen, and do nothing
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Unmigrate {
+    /// Gives the Deployment its pods back.
+    pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
+        let rollout = connection.rollout(&self.rollout).await?;
+        let deployment = returns(&rollout)?;
+        let deployments = connection.here::<Deployment>();
+        // It must be there to be given anything back.
+        connection.ask(deployments.get(&deployment)).await?;
+        print(&way_back(&rollout, &deployment));
+        if self.dry_run {
+            return Ok(ExitCode::SUCCESS);
+        }
+        if !self.common.yes {
+            confirm(&format!("Give deployment {} back?", shown(&deployment)))?;
+        }
+        if rollout.metadata.deletion_timestamp.is_none() {
+            self.delete(connection, &rollout).await?;
+        }
+        let back = async {
+            until_gone(connection, &self.rollout).await?;
+            until_available(connection, &deployment).await
+        };
+        let Ok(back) = tokio::time::timeout(self.common.timeout.std(), back).await else {
+            return Ok(pending(&self.rollout, self.common.timeout));
+        };
+        back?;
+        print(&format!(
+            "deployment {} serves; rollout {} is gone\n",
+            shown(&deployment),
+            shown(&self.rollout)
+        ));
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// In the background: in the foreground the pods would go first.
+    async fn delete(&self, connection: &Connection, rollout: &Rollout) -> Result<(), Refusal> {
+        let parameters = DeleteParams::background().preconditions(Preconditions {
+            uid: rollout.uid(),
+            resource_version: None,
+        });
+        let rollouts = connection.here::<Rollout>();
+        connection
+            .ask(rollouts.delete(&self.rollout, &parameters))
+            .await?;
+        print(&format!(
+            "rollout {} is being deleted\n",
+            shown(&self.rollout)
+        ));
+        Ok(())
+    }
+}
+
+/// The Deployment that gets its pods back, or why it must not.
+pub(super) fn returns(rollout: &Rollout) -> Result<String, Error> {
+    let name = rollout.name_any();
+    let Some(adopted) = &rollout.spec.workload_ref else {
+        return Err(Error::AdoptsNothing(name));
+    };
+    if !rollout.spec.keeps_pods() {
+        return Err(Error::WouldDelete(name));
+    }
+    if !rollout.finalizers().iter().any(|it| it == KEEP_FINALIZER) {
+        return Err(Error::NotKept(name));
+    }
+    let status = rollout.status.clone().unwrap_or_default();
+    let change = status.change.filter(|_| status.stable.is_some());
+    let serves = change.is_none_or(|it| it.outcome == Some(Outcome::Promoted));
+    if serves || rollout.metadata.deletion_timestamp.is_some() {
+        return Ok(adopted.name.clone());
+    }
+    Err(Error::OtherTemplate {
+        rollout: name,
+        deployment: adopted.name.clone(),
+        standing: format!("it is {:?}, {}", status.phase, status.message),
+    })
+}
+
+pub(super) fn way_back(rollout: &Rollout, deployment: &str) -> String {
+    let (name, deployment) = (shown(&rollout.name_any()), shown(deployment));
+    let replicas = rollout.spec.replicas;
+    let canary = &rollout.spec.strategy.canary;
+    let services = canary.stable_service.iter().chain(&canary.canary_service);
+    let services: Vec<_> = services.map(|it| shown(it)).collect();
+    let mut steps = vec![format!(
+        "Rollout {name} is deleted; its pods go on to serve. A change that is under way by then is rolled back."
+    )];
+    steps.push(format!(
+        "The operator scales Deployment {deployment} to {replicas} and waits until all of its pods are available."
+    ));
+    if !services.is_empty() {
+        steps.push(format!(
+            "The label pod-template-hash is taken out of the selectors of {}, so that they reach the Deployment's pods.",
+            services.join(" and ")
+        ));
+    }
+    steps.push(format!(
+        "After {} the pods of the Rollout go, with its records. Deployment {deployment} rolls its changes out by itself again.",
+        canary.drain
+    ));
+    let mut text = format!("Deployment {deployment} gets its pods back:\n\n");
+    text += &numbered(&steps);
+    text + "\n"
+}
+
+pub(super) async fn until_gone(connection: &Connection, name: &str) -> Result<(), Failure> {
+    let stream = watcher::watch_object(connection.here::<Rollout>(), name).default_backoff();
+    let mut stream = std::pin::pin!(stream);
+    let mut progress = Progress::default();
+    loop {
+        match stream.try_next().await {
+            Ok(Some(Some(rollout))) => {
+                let deleted = rollout.metadata.deletion_timestamp.is_some();
+                let message = rollout.status.as_ref().map(|it| it.message.as_str());
+                progress.tell(message.filter(|_| deleted).unwrap_or_default());
+            }
+            Ok(_) => return Ok(()),
+            Err(error) => lasting(connection, &error)?,
+        }
+    }
+}
+
+pub(super) async fn until_available(connection: &Connection, name: &str) -> Result<(), Failure> {
+    let stream = watcher::watch_object(connection.here::<Deployment>(), name).default_backoff();
+    let mut stream = std::pin::pin!(stream);
+    let mut progress = Progress::default();
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(Some(deployment)) => {
+                let spec = deployment.spec;
+                let status = deployment.status.unwrap_or_default();
+                let (asked, available) = (
+                    spec.replicas.unwrap_or(1),
+                    status.available_replicas.unwrap_or(0),
+                );
+                if available >= asked {
+                    return Ok(());
+                }
+                progress.tell(&format!(
+                    "{available} of {} are available",
+                    number(asked, "pod")
+                ));
+            }
+            Ok(None) => {}
+            Err(error) => lasting(connection, &error)?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,16 @@
+//! The commands, each with its arguments.
+
+pub mod completion;
+pub mod explain;
+pub mod freeze;
+pub mod get;
+pub mod history;
+pub mod intervene;
+pub mod lint;
+pub mod migrate;
+pub mod restart;
+pub mod sign_off;
+pub mod simulate;
+pub mod status;
+pub mod undo;
+pub mod watch;

@@ -1,0 +1,140 @@
+//! `restart`: new pods of the same template, which is a change like any other.
+
+use std::process::ExitCode;
+
+use countersign_api::Rollout;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::clock;
+use crate::cluster::change::rejected;
+use crate::cluster::connection::{Connection, FIELD_MANAGER};
+use crate::cluster::refusal::Refusal;
+use crate::failure::Failure;
+use crate::output::{print, shown};
+
+/// The annotation that kubectl sets on Deployments for the same end.
+const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+
+/// Replace all pods by new ones of the same template: a change like any other, staged by its risk
+#[derive(Clone, Debug, clap::Args)]
+pub struct Restart {
+    /// Name of the Rollout
+    rollout: String,
+}
+
+/// Why nothing is restarted.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(
+        "rollout {0} has a change under way, whose place a restart would take: wait for its end, or abort it"
+    )]
+    UnderWay(String),
+    #[error(
+        "rollout {rollout} runs the template of Deployment {deployment}: restart that, by `kubectl rollout restart deployment/{deployment}`, which is a change like any other"
+    )]
+    Adopts { rollout: String, deployment: String },
+    #[error(
+        "rollout {rollout} asks for the template of revision {revision}, which was rolled back, and a restart would stage that again: go back to the stable revision by `kubectl countersign undo {rollout}` and restart then, or try revision {revision} once more by `kubectl countersign retry {rollout}`"
+    )]
+    Rejected { rollout: String, revision: i64 },
+}
+
+/// Why the Rollout is not to be restarted as it is.
+fn refusal(rollout: &Rollout) -> Option<Error> {
+    let name = shown(&rollout.name_any());
+    let change = rollout.status.as_ref().and_then(|it| it.change.as_ref());
+    if change.is_some_and(|change| change.outcome.is_none()) {
+        return Some(Error::UnderWay(name));
+    }
+    if let Some(adopted) = &rollout.spec.workload_ref {
+        return Some(Error::Adopts {
+            rollout: name,
+            deployment: shown(&adopted.name),
+        });
+    }
+    rejected(rollout).map(|change| Error::Rejected {
+        rollout: name,
+        revision: change.revision,
+    })
+}
+
+impl Restart {
+    /// Restarts the pods.
+    pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
+        connection
+            .edit(async || self.attempt(connection).await)
+            .await?;
+        print(&format!("rollout {} restarts\n", shown(&self.rollout)));
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Restarts what is there now; or says that it was written meanwhile.
+    async fn attempt(&self, connection: &Connection) -> Result<Option<Refusal>, Failure> {
+        let rollout = connection.rollout(&self.rollout).await?;
+        if let Some(refusal) = refusal(&rollout) {
+            return Err(refusal.into());
+        }
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(patch(&rollout, clock::now()));
+        let rollouts = connection.here::<Rollout>();
+        let request = rollouts.patch(&self.rollout, &parameters, &patch);
+        match connection.ask(request).await {
+            Ok(_) => Ok(None),
+            Err(conflict @ Refusal::Conflict) => Ok(Some(conflict)),
+            Err(other) => Err(other.into()),
+        }
+    }
+}
+
+fn patch(rollout: &Rollout, now: Timestamp) -> Value {
+    json!({
+        "metadata": { "resourceVersion": rollout.resource_version() },
+        "spec": { "template": { "metadata": { "annotations": { RESTARTED_AT: format!("{now:.0}") } } } },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_api::rollout::Outcome;
+    use countersign_core::provenance::digest::template_digest;
+
+    use super::*;
+    use crate::view::tests::{at_rest, now, waiting};
+
+    #[test]
+    fn what_was_rolled_back_is_not_restarted() {
+        let mut rollout = waiting().rollout;
+        let digest = template_digest(&rollout.spec.template);
+        let under_way = refusal(&rollout).unwrap();
+        assert!(matches!(under_way, Error::UnderWay(_)), "{under_way}");
+        let change = rollout.status.as_mut().unwrap().change.as_mut().unwrap();
+        (change.outcome, change.template_digest) = (Some(Outcome::RolledBack), digest);
+        let told = refusal(&rollout).unwrap().to_string();
+        for part in ["revision 7, which was rolled back", "undo web", "retry web"] {
+            assert!(told.contains(part), "{part} is not in: {told}");
+        }
+        // Another template since then, such as the stable one after `undo`.
+        rollout.spec.template.0["metadata"]["annotations"] = json!({ "a": "b" });
+        assert!(refusal(&rollout).is_none());
+        assert!(refusal(&at_rest()).is_none());
+    }
+
+    #[test]
+    fn a_restart_changes_one_annotation_of_the_pods() {
+        assert_eq!(
+            patch(&at_rest(), now()),
+            json!({
+                "metadata": { "resourceVersion": "4711" },
+                "spec": { "template": { "metadata": { "annotations": {
+                    "kubectl.kubernetes.io/restartedAt": "2026-03-01T12:10:00Z",
+                } } } },
+            })
+        );
+    }
+}

@@ -1,0 +1,381 @@
+//! `approve`, `reject` and `break-glass`: a person's decision on the exact change that they saw.
+
+use std::process::ExitCode;
+
+use countersign_api::rollout::Change;
+use countersign_api::{Duration, Person, Rollout, SignOff, SignOffDecision, SignOffSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use kube::api::PostParams;
+
+use crate::clock;
+use crate::cluster::answer::Waiting;
+use crate::cluster::change::{self, Aim};
+use crate::cluster::confirm::{self, Unconfirmed};
+use crate::cluster::connection::{Connection, FIELD_MANAGER};
+use crate::failure::Failure;
+use crate::output::{print, report, shown};
+use crate::view::{View, gates, tree};
+
+/// Sign the change under way off, after a look at it
+///
+/// The approval is bound to exactly the change that is shown: if the template or the provenance is
+/// edited afterwards, it counts for nothing. The exit code is 0 where it counts, 1 where it does not,
+/// 3 where the controller has not said so within 15 s.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Approve {
+    #[command(flatten)]
+    aim: Aim,
+    /// Gate that it is for: step-N, promotion, or evidence-N to accept scarce evidence of step N; every
+    /// gate but those for scarce evidence where it is left out
+    #[arg(long, value_name = "GATE")]
+    gate: Option<GateName>,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// From when on it counts no more, such as 4h
+    #[arg(long, value_name = "TIME")]
+    expires: Option<Duration>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Reject the change under way: it is rolled back
+#[derive(Clone, Debug, clap::Args)]
+pub struct Reject {
+    #[command(flatten)]
+    aim: Aim,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Wave the change under way through in an emergency: no bake, no freeze and no sign-off holds it
+///
+/// The analysis still does, and everybody is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BreakGlass {
+    #[command(flatten)]
+    aim: Aim,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct Common {
+    /// Do not ask
+    #[arg(short, long)]
+    pub(super) yes: bool,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+/// A gate as a sign-off names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum GateName {
+    Step(usize),
+    Promotion,
+    Evidence(usize),
+}
+
+impl std::str::FromStr for GateName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = |digits: &str| {
+            let number: usize = digits.parse().ok()?;
+            (number > 0 && digits == number.to_string()).then_some(number)
+        };
+        let named = match text.split_once('-') {
+            None if text == "promotion" => Some(Self::Promotion),
+            Some(("step", digits)) => number(digits).map(Self::Step),
+            Some(("evidence", digits)) => number(digits).map(Self::Evidence),
+            _ => None,
+        };
+        named.ok_or_else(|| "write step-N, promotion or evidence-N, such as step-2".to_owned())
+    }
+}
+
+impl std::fmt::Display for GateName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Step(number) => write!(f, "step-{number}"),
+            Self::Promotion => f.write_str("promotion"),
+            Self::Evidence(number) => write!(f, "evidence-{number}"),
+        }
+    }
+}
+
+/// Why no sign-off was made.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum Error {
+    #[error("the plan has no gate {gate}: {gates}")]
+    NoSuchGate { gate: String, gates: String },
+    #[error(
+        "nobody was asked, since there is no terminal: add --yes, or name the change that you have seen with --run or --digest"
+    )]
+    NobodyToAsk,
+    #[error(transparent)]
+    Unconfirmed(#[from] Unconfirmed),
+}
+
+impl Approve {
+    /// Makes the sign-off.
+    pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
+        let decided = Decided {
+            decision: SignOffDecision::Approve,
+            aim: self.aim,
+            gate: self.gate,
+            reason: self.reason,
+            expires: self.expires,
+        };
+        decided.run(connection, self.common).await
+    }
+}
+
+impl Reject {
+    /// Makes the rejection.
+    pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
+        let decided = Decided::with_reason(SignOffDecision::Reject, self.aim, self.reason);
+        decided.run(connection, self.common).await
+    }
+}
+
+impl BreakGlass {
+    /// Waves the change through.
+    pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
+        let decided = Decided::with_reason(SignOffDecision::BreakGlass, self.aim, self.reason);
+        decided.run(connection, self.common).await
+    }
+}
+
+/// A decision as the command line has it.
+struct Decided {
+    decision: SignOffDecision,
+    aim: Aim,
+    gate: Option<GateName>,
+    reason: Option<String>,
+    expires: Option<Duration>,
+}
+
+impl Decided {
+    fn with_reason(decision: SignOffDecision, aim: Aim, reason: String) -> Self {
+        Self {
+            decision,
+            aim,
+            gate: None,
+            reason: Some(reason),
+            expires: None,
+        }
+    }
+
+    const fn verb(&self) -> &'static str {
+        match self.decision {
+            SignOffDecision::Approve => "approve",
+            SignOffDecision::Reject => "reject",
+            SignOffDecision::BreakGlass => "break glass for",
+        }
+    }
+
+    async fn run(self, connection: &Connection, common: Common) -> Result<ExitCode, Failure> {
+        let rollout = connection.rollout(&self.aim.rollout).await?;
+        let now = clock::now();
+        let view = View::of(connection, rollout, now).await;
+        let rollout = &view.rollout;
+        // What is bound is what is shown here, whatever becomes of the Rollout while it is read.
+        let change = self.aim.under_way(rollout, self.verb())?;
+        self.check_gate(change)?;
+        print(&tree::to_sign(&view, change, now));
+        if !common.yes {
+            self.confirm()?;
+        }
+        let approver = change::requester(connection).await?;
+        let sign_off = self.sign_off(rollout, change, approver);
+        let sign_offs = connection.here::<SignOff>();
+        let parameters = PostParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PostParams::default()
+        };
+        let made = connection
+            .ask(sign_offs.create(&parameters, &sign_off))
+            .await?;
+        print(&self.said(&made));
+        let name = made.name_any();
+        Ok(common
+            .waiting
+            .for_condition(sign_offs, &name, gates::verdict)
+            .await)
+    }
+
+    fn check_gate(&self, change: &Change) -> Result<(), Error> {
+        let steps = change.plan.steps.len();
+        let gate = match &self.gate {
+            None | Some(GateName::Promotion) => return Ok(()),
+            Some(gate) => gate,
+        };
+        let (GateName::Step(number) | GateName::Evidence(number)) = gate else {
+            return Ok(());
+        };
+        if *number <= steps {
+            return Ok(());
+        }
+        Err(Error::NoSuchGate {
+            gate: gate.to_string(),
+            gates: format!(
+                "it has {}, each with step-N and evidence-N, and promotion",
+                report::number(steps, "step")
+            ),
+        })
+    }
+
+    /// Asks at a terminal; elsewhere the command line itself must say which change is meant.
+    fn confirm(&self) -> Result<(), Error> {
+        if !confirm::somebody_is_there() {
+            return if self.aim.is_exact() {
+                Ok(())
+            } else {
+                Err(Error::NobodyToAsk)
+            };
+        }
+        let gate = self.gate.as_ref().map(|gate| format!(", gate {gate}"));
+        let question = format!(
+            "{} this change{}?",
+            capital(self.verb()),
+            gate.unwrap_or_default()
+        );
+        Ok(confirm::confirm(&question)?)
+    }
+
+    fn sign_off(&self, rollout: &Rollout, change: &Change, approver: Person) -> SignOff {
+        let expires_at = self.expires.and_then(|expires| {
+            let at = clock::now().saturating_add(expires.signed()).ok()?;
+            Some(Time(at))
+        });
+        let spec = SignOffSpec {
+            rollout: rollout.name_any(),
+            rollout_uid: rollout.uid().unwrap_or_default(),
+            run: change.run.clone(),
+            digest: change.digest.clone(),
+            decision: self.decision,
+            gate: self.gate.as_ref().map(ToString::to_string),
+            reason: self.reason.clone(),
+            approver,
+            expires_at,
+        };
+        let mut sign_off = SignOff::new("", spec);
+        sign_off.metadata = change::metadata_about(rollout);
+        sign_off
+    }
+
+    fn said(&self, made: &SignOff) -> String {
+        let spec = &made.spec;
+        let digest: String = spec.digest.chars().take(12).collect();
+        let gate = spec.gate.as_ref().map(|gate| format!(" at {gate}"));
+        let what = match self.decision {
+            SignOffDecision::Approve => "approved",
+            SignOffDecision::Reject => "rejected",
+            SignOffDecision::BreakGlass => "waved through",
+        };
+        let line = format!(
+            "{} of {} {what}{} by {}: {}",
+            digest,
+            spec.rollout,
+            gate.unwrap_or_default(),
+            spec.approver.username,
+            made.name_any()
+        );
+        shown(&line) + "\n"
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|c| c.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::tests::waiting;
+
+    fn decided(decision: SignOffDecision, gate: Option<&str>) -> Decided {
+        Decided {
+            decision,
+            aim: Aim {
+                rollout: "web".into(),
+                run: None,
+                digest: None,
+            },
+            gate: gate.map(|gate| gate.parse().unwrap()),
+            reason: Some("looks good".into()),
+            expires: Some(Duration::minutes(5)),
+        }
+    }
+
+    #[test]
+    fn a_sign_off_is_bound_to_the_change_that_was_shown() {
+        let view = waiting();
+        let person = Person {
+            username: "bob".into(),
+            groups: vec!["approvers".into()],
+        };
+        let decided = decided(SignOffDecision::Approve, Some("step-2"));
+        let made = decided.sign_off(&view.rollout, view.change().unwrap(), person.clone());
+        assert_eq!(made.metadata.generate_name.as_deref(), Some("web-"));
+        assert_eq!(made.metadata.name, None);
+        let owner = &made.owner_references()[0];
+        assert_eq!(
+            (owner.kind.as_str(), owner.uid.as_str()),
+            ("Rollout", "uid-web")
+        );
+        assert_eq!((owner.controller, owner.block_owner_deletion), (None, None));
+        let spec = made.spec;
+        assert_eq!(spec.run, "web-1a2b3c4d5e-7");
+        assert_eq!(spec.digest.len(), 64);
+        assert_eq!(spec.rollout_uid, "uid-web");
+        assert_eq!(spec.gate.as_deref(), Some("step-2"));
+        assert_eq!(spec.approver, person);
+        assert!(spec.expires_at.unwrap().0 > clock::now());
+    }
+
+    #[test]
+    fn gates_are_written_as_the_api_server_reads_them() {
+        for text in ["step-1", "promotion", "evidence-12"] {
+            assert_eq!(text.parse::<GateName>().unwrap().to_string(), text);
+        }
+        for text in [
+            "step",
+            "step-0",
+            "step-01",
+            "step-x",
+            "evidence-",
+            "all",
+            "promotion-1",
+        ] {
+            text.parse::<GateName>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_gate_that_the_plan_does_not_have_is_refused() {
+        let view = waiting();
+        let change = view.change().unwrap();
+        for (gate, known) in [
+            (Some("step-2"), true),
+            (Some("evidence-2"), true),
+            (Some("promotion"), true),
+            (None, true),
+            (Some("step-3"), false),
+            (Some("evidence-3"), false),
+        ] {
+            let checked = decided(SignOffDecision::Approve, gate).check_gate(change);
+            assert_eq!(checked.is_ok(), known, "{gate:?}");
+        }
+    }
+}

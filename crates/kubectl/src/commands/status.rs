@@ -1,0 +1,318 @@
+//! `status`: one Rollout as a tree, or the wait for its outcome.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use countersign_api::rollout::{Change, Outcome, Transition};
+use countersign_api::{self as api, Phase, Rollout, RolloutRun};
+use futures::TryStreamExt;
+use kube::ResourceExt;
+use kube::runtime::{WatchStreamExt, watcher};
+
+use crate::clock;
+use crate::cluster::answer::PENDING;
+use crate::cluster::change::is_seen;
+use crate::cluster::connection::Connection;
+use crate::failure::Failure;
+use crate::output::{Format, Output, print, print_document, remark, shown};
+use crate::view::{View, tree};
+
+/// Show one Rollout as a tree: plan, revisions and pods, evidence, gates, risk
+///
+/// The exit code is 0 where the change is promoted or the Rollout rests on its stable revision, 1
+/// where it was rolled back or is degraded (and for every error), 3 where it is under way or waits.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Status {
+    /// Name of the Rollout
+    rollout: String,
+    /// Wait until the change that is under way now has ended, and exit by its outcome
+    #[arg(long)]
+    wait: bool,
+    /// Longest wait, such as 10m; without it the wait is as long as it takes. The exit code is 3 when
+    /// it is over
+    #[arg(long, value_name = "TIME", requires = "wait")]
+    timeout: Option<api::Duration>,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Status {
+    /// Shows the Rollout.
+    pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
+        let rollout = connection.rollout(&self.rollout).await?;
+        if !self.wait {
+            let code = code_now(&rollout);
+            self.show(connection, rollout).await?;
+            return Ok(code.into());
+        }
+        let code = self.wait(connection).await?;
+        let rollout = connection.rollout(&self.rollout).await?;
+        self.show(connection, rollout).await?;
+        Ok(code.into())
+    }
+
+    async fn show(&self, connection: &Connection, rollout: Rollout) -> Result<(), Failure> {
+        let now = clock::now();
+        let view = View::of(connection, rollout, now).await;
+        match self.output.format {
+            Format::Json | Format::Yaml => print_document(&view, self.output.format)?,
+            format => print(&tree::whole(&view, now, format == Format::Wide)),
+        }
+        Ok(())
+    }
+
+    async fn wait(&self, connection: &Connection) -> Result<u8, Failure> {
+        let ended = until_ended(connection, &self.rollout);
+        let Some(timeout) = self.timeout else {
+            return Ok(code_of(ended.await?));
+        };
+        if let Ok(ended) = tokio::time::timeout(timeout.std(), ended).await {
+            return Ok(code_of(ended?));
+        }
+        remark(&format!("the change has not ended within {timeout}"));
+        Ok(PENDING)
+    }
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// The change that was under way came to this.
+    Outcome(Outcome),
+    /// Nothing was under way, and the Rollout stood so.
+    AtRest(u8),
+    /// The Rollout was deleted.
+    Deleted,
+}
+
+const fn code_of(ended: Ended) -> u8 {
+    match ended {
+        Ended::Outcome(Outcome::Promoted) => 0,
+        Ended::Outcome(_) | Ended::Deleted => 1,
+        Ended::AtRest(code) => code,
+    }
+}
+
+/// The exit code for a Rollout as it stands.
+#[must_use]
+pub fn code_now(rollout: &Rollout) -> u8 {
+    let Some(status) = rollout.status.as_ref().filter(|_| is_seen(rollout)) else {
+        return PENDING;
+    };
+    let outcome = status.change.as_ref().map(|change| change.outcome);
+    match (status.phase, outcome) {
+        (Phase::Degraded, _) | (_, Some(Some(Outcome::RolledBack))) => 1,
+        (_, Some(Some(Outcome::Promoted))) | (Phase::Stable, None) => 0,
+        _ => PENDING,
+    }
+}
+
+/// Follows a Rollout until the change that was under way at first has ended.
+async fn until_ended(connection: &Connection, name: &str) -> Result<Ended, Failure> {
+    let stream = watcher::watch_object(connection.here::<Rollout>(), name).default_backoff();
+    let mut stream = std::pin::pin!(stream);
+    let mut followed: Option<Change> = None;
+    let mut told = Told::default();
+    loop {
+        let rollout = match stream.try_next().await {
+            Ok(Some(Some(rollout))) => rollout,
+            Ok(_) => return Ok(Ended::Deleted),
+            Err(error) => {
+                lasting(connection, &error)?;
+                continue;
+            }
+        };
+        for line in told.news(&rollout) {
+            remark(&shown(&tree::transition_line(&line)));
+        }
+        // An edit that was just made may not have been seen by the controller yet.
+        if followed.is_none() && is_seen(&rollout) {
+            followed = under_way(&rollout).cloned();
+            if followed.is_none() {
+                return Ok(Ended::AtRest(code_now(&rollout)));
+            }
+        }
+        if let Some(change) = &followed
+            && let Some(ended) = end_of(change, &rollout)
+        {
+            return conclude(connection, change, ended).await;
+        }
+    }
+}
+
+/// Passes on an error of a watch that will not go away by itself; the others are tried again.
+pub fn lasting(connection: &Connection, error: &watcher::Error) -> Result<(), Failure> {
+    let (watcher::Error::InitialListFailed(source)
+    | watcher::Error::WatchStartFailed(source)
+    | watcher::Error::WatchFailed(source)) = error
+    else {
+        return Ok(());
+    };
+    match source {
+        kube::Error::Api(status) if matches!(status.code, 401 | 403 | 404) => {
+            Err(connection.refusal(source).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn under_way(rollout: &Rollout) -> Option<&Change> {
+    let change = rollout.status.as_ref()?.change.as_ref()?;
+    change.outcome.is_none().then_some(change)
+}
+
+/// What the newest state of a Rollout says about a change that was followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    /// How it ended.
+    Outcome(Outcome),
+    /// It is gone, and its record must say how it ended.
+    Gone,
+}
+
+fn end_of(followed: &Change, rollout: &Rollout) -> Option<Seen> {
+    let status = rollout.status.as_ref()?;
+    match &status.change {
+        Some(change) if change.run == followed.run => change.outcome.map(Seen::Outcome),
+        _ => Some(Seen::Gone),
+    }
+}
+
+async fn conclude(connection: &Connection, change: &Change, seen: Seen) -> Result<Ended, Failure> {
+    if let Seen::Outcome(outcome) = seen {
+        return Ok(Ended::Outcome(outcome));
+    }
+    let runs = connection.here::<RolloutRun>();
+    let run = connection.ask(runs.get(&change.run)).await?;
+    // The record is complete before another change begins, but for one that could not be written.
+    let outcome = run.spec.progress.outcome.unwrap_or(Outcome::Superseded);
+    Ok(Ended::Outcome(outcome))
+}
+
+/// Which lines of which story were told.
+#[derive(Debug, Default)]
+pub struct Told {
+    run: String,
+    lines: usize,
+}
+
+impl Told {
+    /// The lines that have come since the last call.
+    pub fn news(&mut self, rollout: &Rollout) -> Vec<Transition> {
+        let change = rollout
+            .status
+            .as_ref()
+            .and_then(|status| status.change.as_ref());
+        let Some(change) = change else {
+            return Vec::new();
+        };
+        if self.run != change.run {
+            self.run.clone_from(&change.run);
+            self.lines = 0;
+        }
+        let news = change
+            .transitions
+            .iter()
+            .skip(self.lines)
+            .cloned()
+            .collect();
+        self.lines = change.transitions.len();
+        news
+    }
+}
+
+/// How long to let several events become one.
+pub const SETTLE: Duration = Duration::from_millis(200);
+
+/// The name of a Rollout with its namespace, escaped.
+#[must_use]
+pub fn full_name(rollout: &Rollout) -> String {
+    let namespace = rollout.namespace().unwrap_or_default();
+    shown(&format!("{namespace}/{}", rollout.name_any()))
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_api::rollout::Stage;
+
+    use super::*;
+    use crate::view::tests::{at_rest, waiting};
+
+    fn ended(outcome: Outcome, stage: Stage, phase: Phase) -> Rollout {
+        let mut rollout = waiting().rollout;
+        let status = rollout.status.as_mut().unwrap();
+        status.phase = phase;
+        let change = status.change.as_mut().unwrap();
+        (change.outcome, change.stage) = (Some(outcome), stage);
+        rollout
+    }
+
+    #[test]
+    fn the_exit_code_says_how_it_stands() {
+        let promoted = ended(Outcome::Promoted, Stage::Promoted, Phase::Promoted);
+        let rolling_back = ended(Outcome::RolledBack, Stage::RollingBack, Phase::RollingBack);
+        let rolled_back = ended(Outcome::RolledBack, Stage::RolledBack, Phase::Degraded);
+        let reverted = ended(Outcome::Reverted, Stage::RollingBack, Phase::RollingBack);
+        let mut unseen = at_rest();
+        unseen.metadata.generation = Some(8);
+        let mut contested = at_rest();
+        contested.status.as_mut().unwrap().phase = Phase::Degraded;
+        for (rollout, code) in [
+            (Box::new(at_rest()), 0),
+            (Box::new(promoted), 0),
+            (Box::new(rolling_back), 1),
+            (Box::new(rolled_back), 1),
+            (Box::new(contested), 1),
+            (Box::new(waiting().rollout), 3),
+            (Box::new(reverted), 3),
+            (Box::new(unseen), 3),
+        ] {
+            let status = rollout.status.clone().unwrap();
+            assert_eq!(code_now(&rollout), code, "{:?}", status.phase);
+        }
+    }
+
+    #[test]
+    fn a_wait_is_about_the_change_that_was_under_way_at_first() {
+        let rollout = waiting().rollout;
+        let change = under_way(&rollout).unwrap();
+        assert_eq!(end_of(change, &rollout), None);
+        let promoted = ended(Outcome::Promoted, Stage::Promoted, Phase::Promoted);
+        assert_eq!(
+            end_of(change, &promoted),
+            Some(Seen::Outcome(Outcome::Promoted))
+        );
+        assert_eq!(end_of(change, &at_rest()), Some(Seen::Gone));
+        let mut other = waiting().rollout;
+        other.status.as_mut().unwrap().change.as_mut().unwrap().run = "web-other-8".into();
+        assert_eq!(end_of(change, &other), Some(Seen::Gone));
+    }
+
+    #[test]
+    fn a_wait_exits_by_the_outcome() {
+        for (ended, code) in [
+            (Ended::Outcome(Outcome::Promoted), 0),
+            (Ended::Outcome(Outcome::RolledBack), 1),
+            (Ended::Outcome(Outcome::Superseded), 1),
+            (Ended::Outcome(Outcome::Reverted), 1),
+            (Ended::Deleted, 1),
+            (Ended::AtRest(0), 0),
+        ] {
+            assert_eq!(code_of(ended), code, "{ended:?}");
+        }
+    }
+
+    #[test]
+    fn each_line_of_a_story_is_told_once() {
+        let mut told = Told::default();
+        let mut rollout = waiting().rollout;
+        assert_eq!(told.news(&rollout).len(), 2);
+        assert_eq!(told.news(&rollout).len(), 0);
+        let change = rollout.status.as_mut().unwrap().change.as_mut().unwrap();
+        change.transitions.push(Transition::default());
+        assert_eq!(told.news(&rollout).len(), 1);
+        let change = rollout.status.as_mut().unwrap().change.as_mut().unwrap();
+        change.run = "web-other-8".into();
+        assert_eq!(told.news(&rollout).len(), 3, "another story begins");
+    }
+}

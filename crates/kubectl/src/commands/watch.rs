@@ -1,0 +1,253 @@
+//! `watch`: one Rollout as it moves: the tree drawn again on a terminal, lines elsewhere.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anstream::adapter::strip_str;
+use anstream::{AutoStream, ColorChoice};
+use countersign_api::{Rollout, SignOff};
+use futures::{FutureExt, Stream, StreamExt, stream};
+use kube::runtime::{WatchStreamExt, watcher};
+
+use crate::clock;
+use crate::cluster::connection::Connection;
+use crate::commands::status::{SETTLE, Told, full_name, lasting};
+use crate::failure::Failure;
+use crate::output::{print, remark, shown, try_print};
+use crate::view::{View, tree};
+
+/// Follow one Rollout live until it is deleted or Ctrl-C is pressed
+#[derive(Clone, Debug, clap::Args)]
+pub struct Watch {
+    /// Name of the Rollout
+    rollout: String,
+    /// Show all pods, revisions and lines of the story
+    #[arg(long)]
+    wide: bool,
+}
+
+/// What a watch reports.
+enum News {
+    Rollout(Box<Rollout>),
+    Deleted,
+    SignOff,
+    Trouble(watcher::Error),
+}
+
+/// Why a watch ends by itself.
+enum End {
+    /// The Rollout was deleted.
+    Deleted,
+    /// Nobody reads what is told.
+    Unread,
+}
+
+impl Watch {
+    /// Follows the Rollout.
+    pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
+        connection.rollout(&self.rollout).await?; // a wrong name is said at once
+        let ended = if std::io::stdout().is_terminal() {
+            let screen = Screen::open();
+            let mut view = None;
+            let ended =
+                until_interrupted(Box::pin(self.draw(connection, &screen, &mut view))).await;
+            drop(screen);
+            if let Some(view) = &view {
+                print(&self.frame(view));
+            }
+            ended
+        } else {
+            until_interrupted(self.tell(connection)).await
+        };
+        match ended.transpose()? {
+            Some(End::Deleted) => {
+                remark(&format!("Rollout {} was deleted", shown(&self.rollout)));
+                Ok(ExitCode::FAILURE)
+            }
+            Some(End::Unread) | None => Ok(ExitCode::SUCCESS),
+        }
+    }
+
+    fn news(&self, connection: &Connection) -> impl Stream<Item = News> + use<> {
+        let rollout = watcher::watch_object(connection.here::<Rollout>(), &self.rollout);
+        let rollout = rollout.default_backoff().map(|event| match event {
+            Ok(Some(rollout)) => News::Rollout(Box::new(rollout)),
+            Ok(None) => News::Deleted,
+            Err(error) => News::Trouble(error),
+        });
+        // Without the right to watch sign-offs the Rollout's own events must do.
+        let sign_offs = watcher(connection.here::<SignOff>(), watcher::Config::default())
+            .default_backoff()
+            .filter_map(async |event| {
+                matches!(
+                    event,
+                    Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_))
+                )
+                .then_some(News::SignOff)
+            });
+        stream::select(rollout.boxed(), sign_offs.boxed())
+    }
+
+    /// A line for each transition and for each new message.
+    async fn tell(&self, connection: &Connection) -> Result<End, Failure> {
+        let mut news = std::pin::pin!(self.news(connection));
+        let (mut told, mut last) = (Told::default(), String::new());
+        while let Some(news) = news.next().await {
+            match news {
+                News::Rollout(rollout) => {
+                    let lines = told.news(&rollout);
+                    let lines = lines.iter().map(tree::transition_line);
+                    let standing = standing(&rollout);
+                    let moved = (standing != last).then(|| standing.clone());
+                    last = standing;
+                    let lines: String =
+                        lines.chain(moved).map(|line| shown(&line) + "\n").collect();
+                    if try_print(&lines).is_err() {
+                        return Ok(End::Unread);
+                    }
+                }
+                News::Deleted => return Ok(End::Deleted),
+                News::SignOff => {}
+                News::Trouble(error) => lasting(connection, &error)?,
+            }
+        }
+        Ok(End::Unread)
+    }
+
+    /// The tree, drawn anew at each event, and each second for the times that count down.
+    async fn draw(
+        &self,
+        connection: &Connection,
+        screen: &Screen,
+        view: &mut Option<View>,
+    ) -> Result<End, Failure> {
+        let mut news = std::pin::pin!(self.news(connection));
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            let event = tokio::select! {
+                Some(event) = news.next() => event,
+                _ = second.tick() => {
+                    if let Some(view) = view {
+                        screen.draw(&self.frame(view));
+                    }
+                    continue;
+                }
+            };
+            let mut rollout = view.as_ref().map(|view| view.rollout.clone());
+            for event in std::iter::once(event).chain(settled(&mut news).await) {
+                match event {
+                    News::Rollout(newer) => rollout = Some(*newer),
+                    News::Deleted => return Ok(End::Deleted),
+                    News::SignOff => {}
+                    News::Trouble(error) => lasting(connection, &error)?,
+                }
+            }
+            if let Some(rollout) = rollout {
+                let newest = View::of(connection, rollout, clock::now()).await;
+                screen.draw(&self.frame(&newest));
+                *view = Some(newest);
+            }
+        }
+    }
+
+    fn frame(&self, view: &View) -> String {
+        tree::whole(view, clock::now(), self.wide)
+    }
+}
+
+/// One line for where a Rollout stands.
+fn standing(rollout: &Rollout) -> String {
+    let status = rollout.status.clone().unwrap_or_default();
+    let step = status.step.map(|step| format!(", step {step}"));
+    format!(
+        "{}: {:?}{}: {}",
+        full_name(rollout),
+        status.phase,
+        step.unwrap_or_default(),
+        status.message
+    )
+}
+
+/// What a future comes to, unless Ctrl-C comes before.
+async fn until_interrupted<T>(future: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        result = future => Some(result),
+        _ = tokio::signal::ctrl_c() => None,
+    }
+}
+
+/// Events that follow at once: they are drawn together.
+async fn settled(news: &mut (impl Stream<Item = News> + Unpin)) -> Vec<News> {
+    tokio::time::sleep(SETTLE).await;
+    let mut more = Vec::new();
+    while let Some(Some(event)) = news.next().now_or_never() {
+        more.push(event);
+    }
+    more
+}
+
+/// A second screen of the terminal, whose first one comes back when this is dropped.
+struct Screen {
+    colours: ColorChoice,
+}
+
+impl Screen {
+    fn open() -> Self {
+        control("\u{1b}[?1049h\u{1b}[?25l");
+        Self {
+            colours: AutoStream::choice(&std::io::stdout()),
+        }
+    }
+
+    /// Draws over what is there, so that nothing flickers.
+    fn draw(&self, text: &str) {
+        control(&redrawn(text, self.colours));
+    }
+}
+
+/// A frame with what is left of the last one cleared. Where colours are not wanted they go, but not
+/// the codes that move the cursor.
+fn redrawn(text: &str, colours: ColorChoice) -> String {
+    let text = match colours {
+        ColorChoice::Never => strip_str(text).to_string(),
+        _ => text.to_owned(),
+    };
+    format!("\u{1b}[H{}\u{1b}[J", text.replace('\n', "\u{1b}[K\n"))
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        control("\u{1b}[?25h\u{1b}[?1049l");
+    }
+}
+
+/// Writes to the terminal as it is.
+fn control(code: &str) {
+    let mut out = std::io::stdout();
+    let _ = out.write_all(code.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::tests::waiting;
+
+    #[test]
+    fn one_line_says_where_a_rollout_stands() {
+        assert_eq!(
+            standing(&waiting().rollout),
+            "shop/web: AwaitingSignOff, step 1/2: sign-off by 2 people of approvers and by 1 person of senior"
+        );
+    }
+
+    #[test]
+    fn a_frame_clears_the_last_one_also_without_colours() {
+        let text = "\u{1b}[32mgreen\u{1b}[0m\n";
+        assert_eq!(
+            redrawn(text, ColorChoice::Never),
+            "\u{1b}[Hgreen\u{1b}[K\n\u{1b}[J"
+        );
+        assert!(redrawn(text, ColorChoice::Auto).contains("\u{1b}[32m"));
+    }
+}

@@ -1,0 +1,268 @@
+//! What is printed: tables, documents, colours, and text in which nothing acts on a terminal.
+//!
+//! Invariant: every word that comes from the cluster goes through [`shown`] or [`document`] first.
+
+pub mod report;
+
+use std::io::{IsTerminal, Write};
+
+use countersign_core::provenance::shown;
+use k8s_openapi::jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+/// Form of what is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For people, with all there is.
+    Wide,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+/// The flag that chooses the form.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Output {
+    /// Form of what is printed
+    #[arg(
+        short = 'o',
+        long = "output",
+        value_enum,
+        default_value_t,
+        value_name = "FORM"
+    )]
+    pub format: Format,
+}
+
+/// A colour or weight; it is seen only on a terminal that shows colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Style {
+    /// As it is.
+    #[default]
+    Plain,
+    /// A heading.
+    Bold,
+    /// Over, or of little weight.
+    Dim,
+    /// As wanted.
+    Good,
+    /// Waiting.
+    Waiting,
+    /// Not as wanted.
+    Bad,
+}
+
+impl Style {
+    /// The text in this style.
+    #[must_use]
+    pub fn paint(self, text: &str) -> String {
+        let code = match self {
+            Self::Plain => return text.to_owned(),
+            Self::Bold => "1",
+            Self::Dim => "2",
+            Self::Good => "32",
+            Self::Waiting => "33",
+            Self::Bad => "31",
+        };
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}
+
+/// Text with every character escaped that a terminal would act upon or hide.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    let one = |c: char| shown::shown(c.encode_utf8(&mut [0; 4]));
+    text.chars().map(one).collect()
+}
+
+/// Lines of text, each escaped by itself.
+#[must_use]
+pub fn shown_lines(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(shown).collect();
+    lines.join("\n")
+}
+
+/// Writes to the standard output; colours go where the output is no terminal. It fails where nobody
+/// reads any more.
+pub fn try_print(text: &str) -> std::io::Result<()> {
+    let mut out = anstream::stdout();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Writes to the standard output. Whoever reads may stop before the end, as `head` does.
+pub fn print(text: &str) {
+    let _ = try_print(text);
+}
+
+/// Writes one line of remarks to the standard error, so that the output proper can be piped.
+pub fn remark(text: &str) {
+    let mut out = anstream::stderr();
+    let _ = writeln!(out, "{text}");
+}
+
+/// Columns under a heading, as kubectl prints them. Cells are escaped here.
+#[must_use]
+pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
+    let heading = heading.iter().map(|&name| name.to_owned()).collect();
+    let rows = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| shown(cell)).collect());
+    let lines: Vec<Vec<String>> = std::iter::once(heading).chain(rows).collect();
+    let columns = lines.iter().map(Vec::len).max().unwrap_or_default();
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    let text = lines.iter().map(|line| {
+        let cells = line.iter().zip(&widths);
+        let cells: Vec<_> = cells
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        cells.join("   ").trim_end().to_owned() + "\n"
+    });
+    text.collect()
+}
+
+/// What cannot be written as a document.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer cannot be written as {format}: {why}")]
+pub struct Unwritable {
+    format: &'static str,
+    why: String,
+}
+
+/// An object as JSON or YAML, without what only the API server needs.
+pub fn document(object: &impl Serialize, format: Format) -> Result<String, Unwritable> {
+    let yaml = format == Format::Yaml;
+    let unwritable = |why: String| Unwritable {
+        format: if yaml { "YAML" } else { "JSON" },
+        why,
+    };
+    let mut value = serde_json::to_value(object).map_err(|error| unwritable(error.to_string()))?;
+    without_managed_fields(&mut value);
+    if yaml {
+        return serde_saphyr::to_string(&value).map_err(|error| unwritable(error.to_string()));
+    }
+    serde_json::to_string_pretty(&value)
+        .map(|text| text + "\n")
+        .map_err(|error| unwritable(error.to_string()))
+}
+
+/// Prints a document: exactly as it is for a program, escaped for a person at a terminal.
+pub fn print_document(object: &impl Serialize, format: Format) -> Result<(), Unwritable> {
+    let text = document(object, format)?;
+    let text = if std::io::stdout().is_terminal() {
+        shown_lines(&text) + "\n"
+    } else {
+        text
+    };
+    print(&text);
+    Ok(())
+}
+
+fn without_managed_fields(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.remove("managedFields");
+            map.values_mut().for_each(without_managed_fields);
+        }
+        Value::Array(list) => list.iter_mut().for_each(without_managed_fields),
+        _ => {}
+    }
+}
+
+/// How long ago, in the one or two units that matter, as kubectl says it.
+#[must_use]
+pub fn age(since: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(since).as_secs().max(0);
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (2.., _, _) => format!("{days}d"),
+        (_, 3.., _) => format!("{hours}h"),
+        (_, _, 3..) => format!("{minutes}m"),
+        _ => format!("{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_table_is_aligned_and_has_no_trailing_blanks() {
+        let rows = [
+            vec!["web".to_owned(), "Stable".to_owned(), String::new()],
+            vec![
+                "a-longer-name".to_owned(),
+                "Held".to_owned(),
+                "x".to_owned(),
+            ],
+        ];
+        assert_eq!(
+            table(&["NAME", "PHASE", "STEP"], &rows),
+            "NAME            PHASE    STEP\nweb             Stable\na-longer-name   Held     x\n"
+        );
+    }
+
+    #[test]
+    fn escapes_and_marks_of_direction_are_shown_and_do_nothing() {
+        let evil = "web\u{1b}[2J\u{1b}]0;title\u{7}\u{202e}\u{9b}31m\r\n\u{200b}ok ä";
+        let safe = shown(evil);
+        assert_eq!(
+            safe,
+            "web\\u{1b}[2J\\u{1b}]0;title\\u{7}\\u{202e}\\u{9b}31m\\u{d}\\u{a}\\u{200b}ok ä"
+        );
+        let cell = table(&["NAME"], &[vec![evil.to_owned()]]);
+        assert_eq!(cell.lines().count(), 2, "a cell cannot begin a line");
+        assert!(!cell.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_document_leaves_out_managed_fields_and_keeps_the_rest() {
+        let object = json!({ "items": [{ "metadata": { "name": "web", "managedFields": [{}] } }] });
+        assert_eq!(
+            document(&object, Format::Yaml).unwrap(),
+            "items:\n- metadata:\n    name: web\n"
+        );
+        let text = document(&object, Format::Json).unwrap();
+        let read: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            read,
+            json!({ "items": [{ "metadata": { "name": "web" } }] })
+        );
+    }
+
+    #[test]
+    fn ages_are_in_the_unit_that_matters() {
+        let since: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        for (seconds, expected) in [
+            (-5, "0s"),
+            (59, "59s"),
+            (179, "179s"),
+            (180, "3m"),
+            (3_600, "60m"),
+            (4 * 3_600, "4h"),
+            (3 * 86_400, "3d"),
+        ] {
+            let now = since + k8s_openapi::jiff::SignedDuration::from_secs(seconds);
+            assert_eq!(age(since, now), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_is_shown_controls_a_terminal(text in any::<String>()) {
+            prop_assert!(shown(&text).chars().all(|c| !c.is_control()));
+        }
+    }
+}

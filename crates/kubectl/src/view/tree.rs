@@ -1,0 +1,552 @@
+//! A Rollout as a tree for people: change, risk, plan, revisions, evidence, gates, story.
+//!
+//! Pure: the same view at the same moment always gives the same text.
+
+use countersign_api::plan::Step;
+use countersign_api::rollout::{Change, Outcome, Stage};
+use countersign_api::{FreezeAction, HASH_LABEL, Phase, REVISION_ANNOTATION, RolloutStatus};
+use countersign_core::change;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+
+use crate::output::{Style, age, report, shown};
+use crate::view::gates::{self, Gate};
+use crate::view::{View, evidence};
+
+/// Pods that are listed of each revision unless all are asked for.
+const FEW_PODS: usize = 8;
+/// Transitions that are told unless all are asked for.
+const FEW_TRANSITIONS: usize = 5;
+
+/// One line with those that belong to it. The text is escaped when it is drawn.
+struct Branch {
+    text: String,
+    style: Style,
+    children: Vec<Branch>,
+}
+
+impl Branch {
+    fn new(text: impl Into<String>) -> Self {
+        Self::styled(text, Style::Plain)
+    }
+
+    fn styled(text: impl Into<String>, style: Style) -> Self {
+        Self {
+            text: text.into(),
+            style,
+            children: Vec::new(),
+        }
+    }
+
+    fn with(self, children: Vec<Self>) -> Self {
+        Self { children, ..self }
+    }
+
+    fn draw(&self, indent: &str, into: &mut String) {
+        into.push_str(&self.style.paint(&shown(&self.text)));
+        into.push('\n');
+        for (index, child) in self.children.iter().enumerate() {
+            let last = index + 1 == self.children.len();
+            let (knot, below) = if last {
+                ("└─ ", "   ")
+            } else {
+                ("├─ ", "│  ")
+            };
+            into.push_str(indent);
+            into.push_str(knot);
+            child.draw(&format!("{indent}{below}"), into);
+        }
+    }
+}
+
+/// The whole tree.
+#[must_use]
+pub fn whole(view: &View, now: Timestamp, wide: bool) -> String {
+    let status = view.rollout.status.clone().unwrap_or_default();
+    let mut sections = vec![standing(&status)];
+    if let Some(change) = view.change() {
+        sections.push(change_section(view, change, now));
+        sections.push(risk(view, change));
+        sections.push(plan(change, now));
+    }
+    sections.push(revisions(view, &status, now, wide));
+    if let Some(change) = view.change() {
+        sections.extend(evidence::lines(change).map(|checks| section("Evidence", checks)));
+        sections.extend(people(view, change));
+    }
+    sections.extend(freezes(view));
+    if let Some(change) = view.change() {
+        sections.push(story(change, wide));
+    }
+    sections.extend(unread(view));
+    drawn(&headline(view, &status).with(sections))
+}
+
+/// What a person signs: the change with its risk, its evidence so far and its gates.
+#[must_use]
+pub fn to_sign(view: &View, change: &Change, now: Timestamp) -> String {
+    let mut sections = vec![change_section(view, change, now), risk(view, change)];
+    sections.extend(evidence::lines(change).map(|checks| section("Evidence", checks)));
+    sections.extend(people(view, change));
+    sections.extend(unread(view));
+    let status = view.rollout.status.clone().unwrap_or_default();
+    drawn(&headline(view, &status).with(sections))
+}
+
+fn drawn(root: &Branch) -> String {
+    let mut text = String::new();
+    root.draw("", &mut text);
+    text
+}
+
+/// A heading over lines, each with lines of its own.
+fn section(heading: &str, lines: Vec<(String, Vec<String>)>) -> Branch {
+    let lines = lines
+        .into_iter()
+        .map(|(line, below)| Branch::new(line).with(below.into_iter().map(Branch::new).collect()));
+    Branch::styled(heading, Style::Bold).with(lines.collect())
+}
+
+fn headline(view: &View, status: &RolloutStatus) -> Branch {
+    let namespace = view.rollout.namespace().unwrap_or_default();
+    let step = status.step.as_ref().map(|step| format!(", step {step}"));
+    let weight = status.weight.map(|weight| format!(", weight {weight}%"));
+    let text = format!(
+        "Rollout {namespace}/{}: {:?}{}{}",
+        view.rollout.name_any(),
+        status.phase,
+        step.unwrap_or_default(),
+        weight.unwrap_or_default()
+    );
+    Branch::styled(text, style_of(status.phase))
+}
+
+fn style_of(phase: Phase) -> Style {
+    match phase {
+        Phase::Stable | Phase::Promoted => Style::Good,
+        Phase::Progressing => Style::Plain,
+        Phase::Held | Phase::AwaitingSignOff => Style::Waiting,
+        Phase::RollingBack | Phase::Degraded => Style::Bad,
+    }
+}
+
+fn standing(status: &RolloutStatus) -> Branch {
+    match (&status.waiting_for, status.message.is_empty()) {
+        (Some(reason), _) => Branch::new(format!("{reason}: {}", status.message)),
+        (None, true) => Branch::new("the controller has not seen it yet"),
+        (None, false) => Branch::new(&status.message),
+    }
+}
+
+fn change_section(view: &View, change: &Change, now: Timestamp) -> Branch {
+    let digest: String = change.digest.chars().take(12).collect();
+    let begun = change.started_at.as_ref().map(|at| age(at.0, now));
+    let begun = begun.map_or_else(String::new, |age| format!(", begun {age} ago"));
+    let ended = change.outcome.map(|outcome| format!(", {outcome:?}"));
+    let text = format!(
+        "Change: revision {}, digest {digest}, run {}{begun}{}",
+        change.revision,
+        change.run,
+        ended.unwrap_or_default()
+    );
+    let images = view.run.iter().flat_map(|run| &run.spec.images);
+    let mut lines: Vec<_> = images.map(|image| format!("image {image}")).collect();
+    if !change.changed_by.is_empty() {
+        lines.push(format!("changed by {}", joined(&change.changed_by)));
+    }
+    if !change.barred.users.is_empty() {
+        lines.push(format!(
+            "not to be signed by {}",
+            joined(&change.barred.users)
+        ));
+    }
+    if let Some(person) = &change.paused_by {
+        lines.push(format!("paused by {person}"));
+    }
+    Branch::styled(text, Style::Bold).with(lines.into_iter().map(Branch::new).collect())
+}
+
+fn joined(names: &std::collections::BTreeSet<String>) -> String {
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    names.join(", ")
+}
+
+fn risk(view: &View, change: &Change) -> Branch {
+    let contributor = if change.contributor.is_empty() {
+        String::new()
+    } else {
+        format!(", contributor {}", change.contributor)
+    };
+    let text = format!(
+        "Risk: {}, {:.1} points{contributor}",
+        change.tier, change.score
+    );
+    let contributions = view.run.iter().flat_map(|run| &run.spec.risk.contributions);
+    let lines = contributions.map(|contribution| {
+        let floor = contribution
+            .floor
+            .map(|tier| format!(", at least {tier}"))
+            .unwrap_or_default();
+        Branch::new(format!(
+            "{:+.1} {}: {}{floor}",
+            contribution.points, contribution.factor, contribution.reason
+        ))
+    });
+    Branch::styled(text, Style::Bold).with(lines.collect())
+}
+
+/// How far a change is with one of its steps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Done,
+    Present,
+    Stopped,
+    ToCome,
+}
+
+impl Progress {
+    const fn mark(self) -> char {
+        match self {
+            Self::Done => '✔',
+            Self::Present => '▶',
+            Self::Stopped => '✘',
+            Self::ToCome => '·',
+        }
+    }
+
+    const fn style(self) -> Style {
+        match self {
+            Self::Done => Style::Dim,
+            Self::Present => Style::Waiting,
+            Self::Stopped => Style::Bad,
+            Self::ToCome => Style::Plain,
+        }
+    }
+}
+
+fn progress(change: &Change, number: i32) -> Progress {
+    let ended = change
+        .outcome
+        .is_some_and(|outcome| outcome != Outcome::Promoted);
+    let all_steps = matches!(change.stage, Stage::Promoting | Stage::Promoted);
+    match number.cmp(&change.step) {
+        std::cmp::Ordering::Less => Progress::Done,
+        _ if all_steps => Progress::Done,
+        std::cmp::Ordering::Equal if ended => Progress::Stopped,
+        std::cmp::Ordering::Equal => Progress::Present,
+        std::cmp::Ordering::Greater => Progress::ToCome,
+    }
+}
+
+fn promotion_progress(change: &Change) -> Progress {
+    match change.stage {
+        Stage::Promoting => Progress::Present,
+        Stage::Promoted => Progress::Done,
+        _ => Progress::ToCome,
+    }
+}
+
+fn plan(change: &Change, now: Timestamp) -> Branch {
+    let steps = change.plan.steps.iter().zip(1..).map(|(step, number)| {
+        let progress = progress(change, number);
+        let bake = match progress {
+            Progress::Present => present_bake(change, step, now),
+            _ => format!("bake {}", step.bake),
+        };
+        let requests = match step.min_requests {
+            0 => String::new(),
+            least => format!(", at least {}", report::number(least, "request")),
+        };
+        let text = format!(
+            "{} step {number}: {}%, {bake}{requests}",
+            progress.mark(),
+            step.weight
+        );
+        Branch::styled(text, progress.style())
+    });
+    let last = promotion_progress(change);
+    let last = Branch::styled(format!("{} promotion: 100%", last.mark()), last.style());
+    let policies = match change.plan.policies.as_slice() {
+        [] => String::new(),
+        policies => format!(" by {}", policies.join(", ")),
+    };
+    Branch::styled(format!("Plan{policies}"), Style::Bold).with(steps.chain([last]).collect())
+}
+
+fn present_bake(change: &Change, step: &Step, now: Timestamp) -> String {
+    if change.bake_skipped == Some(change.step) {
+        return "the rest of its bake is skipped".into();
+    }
+    match change::bake_ends(change) {
+        None => format!("bake {} once its pods are available", step.bake),
+        Some(end) if end <= now => format!("baked {}", step.bake),
+        Some(end) => {
+            let left = end.duration_since(now).as_secs().max(0);
+            let left = countersign_api::Duration::seconds(u64::try_from(left).unwrap_or(0));
+            format!("bakes until {end:.0}, {left} left")
+        }
+    }
+}
+
+/// More pods than are asked for are there while some of them end.
+fn availability(available: i32, asked: i32) -> String {
+    if available > asked {
+        let available = report::number(available, "pod");
+        format!("{available} available, {asked} asked for")
+    } else {
+        format!("{available} of {} available", report::number(asked, "pod"))
+    }
+}
+
+fn revisions(view: &View, status: &RolloutStatus, now: Timestamp, wide: bool) -> Branch {
+    let mut sets: Vec<_> = view
+        .replica_sets
+        .iter()
+        .map(|set| (role(set, status), set))
+        .filter(|(role, set)| wide || *role != Role::Old || pods_of(set).0 > 0)
+        .collect();
+    sets.sort_by_key(|(role, set)| (*role, -revision(set)));
+    let lines = sets.into_iter().map(|(role, set)| {
+        let hash = hash(set.labels());
+        let (asked, available) = pods_of(set);
+        let text = format!(
+            "{}: revision {}, {}, {}",
+            role.name(),
+            number(role, set, status),
+            set.name_any(),
+            availability(available, asked)
+        );
+        let pods = view
+            .pods
+            .iter()
+            .filter(|pod| self::hash(pod.labels()) == hash);
+        Branch::new(text).with(pod_lines(pods.collect(), now, wide))
+    });
+    Branch::styled("Revisions", Style::Bold).with(lines.collect())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Role {
+    Canary,
+    Stable,
+    Old,
+}
+
+impl Role {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Canary => "canary",
+            Self::Stable => "stable",
+            Self::Old => "old",
+        }
+    }
+}
+
+fn role(set: &ReplicaSet, status: &RolloutStatus) -> Role {
+    let hash = hash(set.labels());
+    let is = |wanted: Option<&String>| wanted.is_some_and(|wanted| *wanted == hash);
+    if is(status
+        .stable
+        .as_ref()
+        .map(|stable| &stable.pod_template_hash))
+    {
+        Role::Stable
+    } else if is(status
+        .change
+        .as_ref()
+        .map(|change| &change.pod_template_hash))
+    {
+        Role::Canary
+    } else {
+        Role::Old
+    }
+}
+
+/// The number by which `undo` knows a revision: a template that came back has a new one.
+fn number(role: Role, set: &ReplicaSet, status: &RolloutStatus) -> i64 {
+    let stable = status.stable.as_ref().map(|stable| stable.revision);
+    let canary = status.change.as_ref().map(|change| change.revision);
+    match role {
+        Role::Stable => stable.unwrap_or_default(),
+        Role::Canary => canary.unwrap_or_default(),
+        Role::Old => revision(set),
+    }
+}
+
+fn hash(labels: &std::collections::BTreeMap<String, String>) -> &str {
+    labels.get(HASH_LABEL).map_or("", String::as_str)
+}
+
+fn revision(set: &ReplicaSet) -> i64 {
+    let annotation = set.annotations().get(REVISION_ANNOTATION);
+    annotation.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// Pods asked for, and available.
+fn pods_of(set: &ReplicaSet) -> (i32, i32) {
+    let asked = set.spec.replicas;
+    let available = set
+        .status
+        .as_ref()
+        .and_then(|status| status.available_replicas);
+    (asked.unwrap_or(0), available.unwrap_or(0))
+}
+
+fn pod_lines(mut pods: Vec<&Pod>, now: Timestamp, wide: bool) -> Vec<Branch> {
+    // Those that a person looks for come first.
+    pods.sort_by_key(|pod| (is_ready(pod), pod.name_any()));
+    let most = if wide { pods.len() } else { FEW_PODS };
+    let more = pods.len().saturating_sub(most);
+    let mut lines: Vec<_> = pods
+        .iter()
+        .take(most)
+        .map(|pod| pod_line(pod, now))
+        .collect();
+    if more > 0 {
+        lines.push(Branch::styled(format!("and {more} more"), Style::Dim));
+    }
+    lines
+}
+
+fn pod_line(pod: &Pod, now: Timestamp) -> Branch {
+    let ready = is_ready(pod);
+    let restarts = match restarts(pod) {
+        0 => String::new(),
+        1 => ", 1 restart".into(),
+        count => format!(", {count} restarts"),
+    };
+    let age = pod
+        .creation_timestamp()
+        .map(|created| format!(", {}", age(created.0, now)));
+    let text = format!(
+        "{}: {}{restarts}{}",
+        pod.name_any(),
+        if ready { "Ready".into() } else { trouble(pod) },
+        age.unwrap_or_default()
+    );
+    Branch::styled(text, if ready { Style::Plain } else { Style::Waiting })
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn restarts(pod: &Pod) -> i32 {
+    container_statuses(pod)
+        .map(|status| status.restart_count)
+        .sum()
+}
+
+fn container_statuses(
+    pod: &Pod,
+) -> impl Iterator<Item = &k8s_openapi::api::core::v1::ContainerStatus> {
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref());
+    statuses.into_iter().flatten()
+}
+
+/// Why a pod is not ready, in the word that kubectl shows.
+fn trouble(pod: &Pod) -> String {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return "Terminating".into();
+    }
+    let waiting = container_statuses(pod)
+        .find_map(|status| status.state.as_ref()?.waiting.as_ref()?.reason.clone());
+    let phase = pod.status.as_ref().and_then(|status| status.phase.clone());
+    waiting.unwrap_or_else(|| format!("{}, not ready", phase.unwrap_or_default()))
+}
+
+fn people(view: &View, change: &Change) -> Option<Branch> {
+    let gates = gates::gates(change, &view.sign_offs);
+    let mut lines: Vec<_> = gates.iter().map(gate_line).collect();
+    let remarks = gates::remarks(change, &view.sign_offs);
+    lines.extend(remarks.into_iter().map(Branch::new));
+    (!lines.is_empty()).then(|| Branch::styled("Gates", Style::Bold).with(lines))
+}
+
+fn gate_line(gate: &Gate) -> Branch {
+    let missing = gate.demands.iter().any(|demand| demand.missing() > 0);
+    let style = match (gate.passed, missing) {
+        (true, _) => Style::Dim,
+        (false, true) => Style::Waiting,
+        (false, false) => Style::Good,
+    };
+    Branch::styled(gate.sentence(), style)
+}
+
+fn freezes(view: &View) -> Option<Branch> {
+    let lines: Vec<_> = view
+        .freezes
+        .iter()
+        .map(|freeze| {
+            let spec = &freeze.spec;
+            let until = spec.until.as_ref().map_or_else(
+                || "until it is deleted".to_owned(),
+                |until| format!("until {:.0}", until.0),
+            );
+            let action = match spec.action {
+                FreezeAction::Hold => "",
+                FreezeAction::RollBack => ", rolls back what is under way",
+            };
+            let (name, person) = (freeze.name_any(), &spec.person.username);
+            let text = format!("{name} by {person}, {until}{action}: {}", spec.reason);
+            Branch::styled(text, Style::Waiting)
+        })
+        .collect();
+    (!lines.is_empty()).then(|| Branch::styled("Freezes", Style::Bold).with(lines))
+}
+
+fn story(change: &Change, wide: bool) -> Branch {
+    let told = change.transitions.len();
+    let skipped = if wide {
+        0
+    } else {
+        told.saturating_sub(FEW_TRANSITIONS)
+    };
+    let lines = change
+        .transitions
+        .iter()
+        .skip(skipped)
+        .map(|transition| Branch::new(transition_line(transition)));
+    let heading = if skipped > 0 {
+        format!("Story, without the first {skipped} lines (all with -o wide)")
+    } else {
+        "Story".to_owned()
+    };
+    Branch::styled(heading, Style::Bold).with(lines.collect())
+}
+
+/// One line of a change's story.
+#[must_use]
+pub fn transition_line(transition: &countersign_api::rollout::Transition) -> String {
+    let at = transition.at.as_ref().map(|at| format!("{:.0} ", at.0));
+    format!(
+        "{}{}: {}",
+        at.unwrap_or_default(),
+        transition.reason,
+        transition.message
+    )
+}
+
+fn unread(view: &View) -> Option<Branch> {
+    let lines = view
+        .unread
+        .iter()
+        .map(|line| Branch::styled(line, Style::Dim));
+    (!view.unread.is_empty())
+        .then(|| Branch::styled("Not shown", Style::Bold).with(lines.collect()))
+}
+
+#[cfg(test)]
+mod tests;

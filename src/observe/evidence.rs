@@ -1,0 +1,152 @@
+//! What Prometheus says of a change.
+
+use std::collections::BTreeMap;
+
+use countersign_api::rollout::Change;
+use countersign_api::{AnalysisTemplate, AnalysisTemplateSpec};
+use countersign_core::analysis::checks::Checks;
+use countersign_core::analysis::{checks, gather};
+use countersign_core::observation::windows::{CheckWindows, ErrorRates};
+use countersign_core::replicas::present;
+use countersign_core::{Observation, change, policy};
+use kube::Api;
+
+use crate::api_server::sentence;
+use crate::observe::observer::Observer;
+use crate::observe::reads::Reads;
+use crate::prometheus::{Arm, Ask};
+
+impl Observer {
+    /// Asks Prometheus for the windows that are due, where a canary has had traffic, and how the
+    /// objectives stand.
+    pub(super) async fn evidence(&self, observation: &mut Observation) {
+        let Some(change) = observation
+            .status
+            .change
+            .as_ref()
+            .filter(|it| is_judged(it))
+        else {
+            return;
+        };
+        // Not the whole proposal: its hashes and provenance are the decision's business.
+        let effective = policy::effective(&observation.policies);
+        let current = checks::checks(observation, &effective);
+        let checks = checks::in_force(change, &current);
+        (observation.windows, observation.objectives) = tokio::join!(
+            self.windows(observation, change, &checks),
+            self.objectives(observation, &checks),
+        );
+    }
+
+    pub(super) async fn windows(
+        &self,
+        observation: &Observation,
+        change: &Change,
+        checks: &Checks,
+    ) -> BTreeMap<String, CheckWindows> {
+        let (Some(from), Some(stable)) = (&change.evidence.from, &observation.status.stable) else {
+            return BTreeMap::new();
+        };
+        let strategy = &observation.spec.strategy.canary;
+        let arm = |service: &Option<String>, revision: &str| Arm {
+            service: service.clone(),
+            revision: revision.to_owned(),
+            ..whole_service(observation)
+        };
+        let alone = change.outcome.is_some();
+        // A stable revision without pods answers nothing that a canary could be compared with, and must
+        // not keep its own mending out: what the canary alone shows is scarce, and the tier decides.
+        let serves = present::available(observation, Some(&stable.pod_template_hash)) > 0;
+        let stable = arm(&strategy.stable_service, &stable.pod_template_hash);
+        let canary = if alone {
+            stable.clone()
+        } else {
+            arm(&strategy.canary_service, &change.pod_template_hash)
+        };
+        let active = checks
+            .checks
+            .iter()
+            .filter(|(_, check)| checks::is_active(check, &change.plan, change.weight));
+        let asks = active.map(|(name, check)| {
+            let mut known = change.evidence.checks.iter();
+            let known = known.find(|evidence| &evidence.name == name);
+            let counts = check.metric.is_none();
+            let ask = Ask {
+                check: check.clone(),
+                canary: canary.clone(),
+                stable: (!alone && serves).then(|| stable.clone()),
+                interval: change.interval,
+                from: from.0,
+                counted_until: gather::counted_until(change, name).unwrap_or(from.0),
+                until: observation.now,
+                want_baseline: counts
+                    && (alone || serves)
+                    && known.is_none_or(|known| known.dispersion.is_none()),
+            };
+            async move { (name.clone(), self.prometheus.windows(&ask).await) }
+        });
+        futures::future::join_all(asks).await.into_iter().collect()
+    }
+
+    pub(super) async fn objectives(
+        &self,
+        observation: &Observation,
+        checks: &Checks,
+    ) -> BTreeMap<String, Result<ErrorRates, String>> {
+        let arm = whole_service(observation);
+        let asks = checks.objectives.iter().map(|(name, objective)| {
+            let rates = self
+                .prometheus
+                .error_rates(name, objective, &arm, observation.now);
+            async move { (name.clone(), rates.await) }
+        });
+        futures::future::join_all(asks).await.into_iter().collect()
+    }
+
+    /// The AnalysisTemplates that the Rollout names, where a change is judged by them.
+    pub(super) async fn templates(
+        &self,
+        observation: &Observation,
+    ) -> BTreeMap<String, Result<AnalysisTemplateSpec, String>> {
+        let judged = observation.status.change.as_ref().is_some_and(is_judged);
+        let analysis = observation.spec.strategy.canary.analysis.as_ref();
+        let Some(analysis) = analysis.filter(|_| judged) else {
+            return BTreeMap::new();
+        };
+        let api: Api<AnalysisTemplate> =
+            Api::namespaced(self.client.clone(), &observation.namespace);
+        let names = analysis.templates.iter().map(|used| &used.name);
+        let templates = names.map(async |name| {
+            let template = match Reads::Newest.get_opt(&api, name).await {
+                Ok(Some(template)) => Ok(template.spec),
+                Ok(None) => Err(format!(
+                    "AnalysisTemplate {name} does not exist in this namespace: create it, or remove it from analysis.templates"
+                )),
+                // Whatever the reason: the checks that count already go on, and nothing is promoted.
+                Err(error) => Err(format!(
+                    "AnalysisTemplate {name} cannot be read: {}",
+                    sentence(&error)
+                )),
+            };
+            (name.clone(), template)
+        });
+        let templates = futures::future::join_all(templates).await;
+        templates.into_iter().collect()
+    }
+}
+
+/// Whether evidence is gathered on a change: while it is under way, and while it is watched after its
+/// promotion.
+pub(super) fn is_judged(change: &Change) -> bool {
+    !change.initial && (change.outcome.is_none() || change::is_watched(change))
+}
+
+/// All pods of a Rollout, whatever they run.
+pub(super) fn whole_service(observation: &Observation) -> Arm {
+    Arm {
+        namespace: observation.namespace.clone(),
+        service: None,
+        rollout: observation.name.clone(),
+        revision: String::new(),
+    }
+}

@@ -1,0 +1,271 @@
+//! The other Rollouts that a change waits for, read live; and who is woken when one of them ends.
+//!
+//! They are read live since a cache may be older than the last change that began. Two looks that count
+//! the same changes side by side would both take the last place: so one look at a time counts, from
+//! its reading until its decision is written. One that finds another counting looks again later and
+//! blocks nothing meanwhile.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use countersign_api::plan::Tier;
+use countersign_api::rollout::Stage;
+use countersign_api::{Rollout, RolloutPolicySpec};
+use countersign_core::observation::people::{Dependency, Rival};
+use countersign_core::queue::concurrency::Reach;
+use countersign_core::queue::{concurrency, dependencies};
+use countersign_core::{Observation, change, policy, reason};
+use futures::future::join_all;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::ListParams;
+use kube::core::DeserializeGuard;
+use kube::{Api, Resource, ResourceExt};
+use serde::{Deserialize, Serialize};
+
+use super::observer::Observer;
+use super::people::in_time;
+use super::reads::{Reads, tried};
+use crate::api_server::sentence;
+use crate::observe::turn::Turn;
+
+/// Rollouts that are read at once.
+const PAGE: u32 = 100;
+/// Longest time for reading all of them.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A Rollout as far as it takes a place among the changes under way. Words that this build does not
+/// know are kept as they are, and count as what takes a place.
+#[derive(Resource, Clone, Debug, Default, Deserialize, Serialize)]
+#[resource(inherit = "Rollout")]
+#[serde(default)]
+struct Contender {
+    metadata: ObjectMeta,
+    status: ContenderStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ContenderStatus {
+    waiting_for: Option<String>,
+    change: Option<ContenderChange>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ContenderChange {
+    stage: String,
+    tier: String,
+    initial: bool,
+    outcome: Option<String>,
+    queued_at: Option<Time>,
+}
+
+impl Contender {
+    /// The tier of its change and since when it is queued, if it is queued or under way.
+    fn stands(&self) -> Option<(Tier, Option<Timestamp>)> {
+        let change = self.status.change.as_ref()?;
+        if change.initial || self.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let tier = Tier::ALL.into_iter().find(|it| it.as_str() == change.tier);
+        let tier = tier.unwrap_or(Tier::Critical);
+        let waits = change.stage == "Waiting";
+        let ended = change.outcome.is_some();
+        if ended && change.stage != "RollingBack" {
+            return None;
+        }
+        if !waits {
+            return Some((tier, None));
+        }
+        let queued = self.status.waiting_for.as_deref() == Some(reason::QUEUED);
+        let since = change.queued_at.as_ref().filter(|_| queued)?;
+        Some((tier, Some(since.0)))
+    }
+}
+
+impl Observer {
+    /// Reads the Rollouts that a change waits for. The guard is kept until what was decided is written.
+    pub(super) async fn order(&self, observation: &mut Observation) -> Option<Turn> {
+        let change = observation.status.change.clone()?;
+        if dependencies::asks_for_dependencies(observation, &change) {
+            observation.dependencies = self.dependencies(observation).await;
+        }
+        let queued = change::hold_reason(&observation.status) == Some(reason::QUEUED);
+        if !queued || change.stage != Stage::Waiting || change.outcome.is_some() {
+            return None;
+        }
+        let reach = concurrency::reach(&policy::effective(&observation.policies))?;
+        let turn = self.turns.clone().try_lock_owned().ok()?;
+        let read = tokio::time::timeout(PATIENCE, self.rivals(observation, reach)).await;
+        observation.rivals = Some(match read {
+            Ok(Ok(rivals)) => Ok(rivals),
+            Ok(Err(error)) => Err(format!("Rollouts cannot be read: {}", sentence(&error))),
+            Err(_) => Err(format!(
+                "Rollouts cannot be read: no answer within {PATIENCE:?}"
+            )),
+        });
+        Some(turn)
+    }
+
+    async fn dependencies(&self, observation: &Observation) -> Vec<Dependency> {
+        let api: Api<DeserializeGuard<Rollout>> =
+            Api::namespaced(self.client.clone(), &observation.namespace);
+        let reads = observation.spec.depends_on.iter().map(|name| {
+            let what = format!("Rollout {name}");
+            let api = &api;
+            async move {
+                let awaited = match in_time(&what, Reads::Newest.get_opt(api, name)).await {
+                    Ok(None) => Some(format!("{what} does not exist in this namespace")),
+                    Ok(Some(DeserializeGuard(Ok(rollout)))) => dependencies::unstable(&rollout),
+                    Ok(Some(DeserializeGuard(Err(invalid)))) => {
+                        Some(format!("{what} cannot be read by this build: {invalid}"))
+                    }
+                    Err(problem) => Some(problem),
+                };
+                Dependency {
+                    name: name.clone(),
+                    awaited,
+                }
+            }
+        });
+        let mut seen = join_all(reads).await;
+        // Only where it is waited for does it matter who waits for whom.
+        if seen.iter().any(|it| it.awaited.is_some()) {
+            let depends_on = self.depends_on(&observation.namespace);
+            for it in seen.iter_mut().filter(|it| it.awaited.is_some()) {
+                if let Some(back) = dependencies::way(&depends_on, &it.name, &observation.name) {
+                    it.awaited = Some(dependencies::circle(&observation.name, &back));
+                }
+            }
+        }
+        seen
+    }
+
+    /// What each Rollout of a namespace depends on.
+    fn depends_on(&self, namespace: &str) -> BTreeMap<String, Vec<String>> {
+        let claims = self.caches.claims.state();
+        let near = claims
+            .iter()
+            .filter(|claim| claim.namespace().as_deref() == Some(namespace));
+        near.map(|claim| (claim.name_any(), claim.spec.depends_on.clone()))
+            .collect()
+    }
+
+    async fn rivals(
+        &self,
+        observation: &Observation,
+        reach: Reach,
+    ) -> Result<Vec<Rival>, kube::Error> {
+        let api: Api<Contender> = match reach {
+            Reach::Namespace => Api::namespaced(self.client.clone(), &observation.namespace),
+            Reach::Cluster => Api::all(self.client.clone()),
+        };
+        let mut rivals = Vec::new();
+        let mut parameters = ListParams::default().limit(PAGE);
+        loop {
+            let page = tried(|| api.list(&parameters)).await?;
+            let others = page.items.iter();
+            let others = others.filter(|it| it.uid().as_ref() != Some(&observation.uid));
+            rivals.extend(others.filter_map(|it| self.rival(observation, it)));
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => parameters = parameters.continue_token(&token),
+                None => return Ok(rivals),
+            }
+        }
+    }
+
+    fn rival(&self, observation: &Observation, it: &Contender) -> Option<Rival> {
+        let (tier, queued_at) = it.stands()?;
+        let namespace = it.namespace().unwrap_or_default();
+        let namespace_labels = self.namespace_labels(&namespace);
+        // In a namespace that is not known yet it may be governed, so it counts.
+        let governs = |spec: &RolloutPolicySpec| {
+            let known = namespace_labels.as_ref();
+            known.is_none_or(|known| policy::governs(spec, known, it.labels()))
+        };
+        let policies = observation.policies.iter();
+        let policies = policies.filter(|it| it.spec.concurrency.is_some() && governs(&it.spec));
+        Some(Rival {
+            name: it.name_any(),
+            uid: it.uid().unwrap_or_default(),
+            policies: policies.map(|it| it.name.clone()).collect(),
+            namespace,
+            tier,
+            queued_at,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn stands(change: &Value, waiting_for: &str) -> Option<(Tier, Option<Timestamp>)> {
+        let contender = json!({
+            "metadata": { "name": "web" }, "spec": { "replicas": "of a shape to come" },
+            "status": { "waitingFor": waiting_for, "change": change },
+        });
+        serde_json::from_value::<Contender>(contender)
+            .unwrap()
+            .stands()
+    }
+
+    #[test]
+    fn what_takes_a_place_and_what_waits_for_one() {
+        let at = "2026-01-01T00:00:00Z";
+        let since = at.parse().unwrap();
+        for (change, waiting_for, expected) in [
+            (
+                json!({ "stage": "Stepping", "tier": "high" }),
+                "Baking",
+                Some((Tier::High, None)),
+            ),
+            (
+                json!({ "stage": "Promoting", "tier": "low" }),
+                "",
+                Some((Tier::Low, None)),
+            ),
+            (
+                json!({ "stage": "RollingBack", "tier": "high", "outcome": "RolledBack" }),
+                "",
+                Some((Tier::High, None)),
+            ),
+            (
+                json!({ "stage": "RolledBack", "tier": "high", "outcome": "RolledBack" }),
+                "",
+                None,
+            ),
+            (
+                json!({ "stage": "Promoted", "tier": "high", "outcome": "Promoted" }),
+                "",
+                None,
+            ),
+            (
+                json!({ "stage": "Promoting", "tier": "high", "initial": true }),
+                "",
+                None,
+            ),
+            (
+                json!({ "stage": "Waiting", "tier": "high", "queuedAt": at }),
+                "Queued",
+                Some((Tier::High, Some(since))),
+            ),
+            // Held by something else, it keeps its place and nobody waits for it.
+            (
+                json!({ "stage": "Waiting", "tier": "high", "queuedAt": at }),
+                "Paused",
+                None,
+            ),
+            // What is not known counts.
+            (
+                json!({ "stage": "Floating", "tier": "extreme" }),
+                "",
+                Some((Tier::Critical, None)),
+            ),
+        ] {
+            assert_eq!(stands(&change, waiting_for), expected, "{change}");
+        }
+    }
+}

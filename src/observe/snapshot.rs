@@ -1,0 +1,170 @@
+//! One Rollout and its surroundings, read live, as an `Observation`.
+
+use countersign_api::{Rollout, RolloutStatus};
+use countersign_core::Observation;
+use countersign_core::observation::Failure;
+use kube::ResourceExt;
+
+use crate::clock;
+use crate::observe::adoption;
+use crate::observe::observer::Observer;
+use crate::observe::turn::Turn;
+
+impl Observer {
+    /// What was seen, with what Prometheus says now.
+    pub async fn count_on(&self, mut seen: Seen) -> Seen {
+        seen.observation.now = clock::now();
+        seen.observation.windows.clear();
+        seen.observation.objectives.clear();
+        self.evidence(&mut seen.observation).await;
+        seen
+    }
+
+    /// Observes one Rollout; `None` if it is gone, or being deleted without waiting for the controller.
+    ///
+    /// `failure` is why the last look failed, so that it can be named in the status. What
+    /// Prometheus said `before` of the same version is not asked again.
+    pub async fn observe(
+        &self,
+        namespace: &str,
+        name: &str,
+        failure: Option<Failure>,
+        before: Option<Seen>,
+    ) -> Result<Option<Observed>, kube::Error> {
+        let Some((mut rollout, unknown)) = self.stored(namespace, name).await? else {
+            return Ok(None);
+        };
+        if !adoption::is_looked_at(&rollout) {
+            return Ok(None);
+        }
+        // From here on a Rollout that adopts a workload has its template and selector.
+        let workload = self.adopt(&mut rollout, namespace).await?;
+        let mut observation = self.surroundings(&rollout, namespace).await?;
+        observation.workload = workload;
+        let failure = failure.map(|it| (it.message, it.invalid_revision));
+        let (message, invalid_revision) = failure.unzip();
+        observation.write_failure = message;
+        observation.invalid_revision = invalid_revision.flatten();
+        observation.unknown_status = unknown;
+        self.farewell(&rollout, &mut observation);
+        // Side by side: how long a look takes is how long a bad canary keeps its traffic.
+        let (traffic, history, templates, people, jobs, new_pods) = tokio::join!(
+            self.traffic(&rollout, &observation),
+            self.history(&observation),
+            self.templates(&observation),
+            self.people(&observation),
+            self.jobs(&observation),
+            self.new_pods(&observation),
+        );
+        (observation.endpoints, observation.routes) = traffic;
+        self.note_shared_rules(&mut observation);
+        match history {
+            Ok(history) => observation.history = history,
+            // A rollback under way must not depend on the records of the past.
+            Err(problem) => observation.records_unreadable = Some(problem),
+        }
+        observation.recorded = is_recorded(&observation);
+        observation.templates = templates;
+        people.note(&mut observation);
+        match jobs {
+            Ok(jobs) => observation.jobs = jobs,
+            Err(problem) => observation.jobs_unreadable = Some(problem),
+        }
+        observation.new_pods = new_pods;
+        // No earlier than what was read: what had expired when something came does not count beside it.
+        observation.now = clock::now();
+        let version = rollout.resource_version();
+        match before.filter(|before| before.rollout.resource_version() == version) {
+            Some(Seen {
+                observation: it, ..
+            }) => {
+                (observation.windows, observation.objectives) = (it.windows, it.objectives);
+            }
+            None => self.evidence(&mut observation).await,
+        }
+        let turn = self.order(&mut observation).await; // the last, as it may keep others waiting
+        let seen = Seen {
+            rollout,
+            observation,
+        };
+        Ok(Some(Observed { seen, turn }))
+    }
+
+    pub(super) async fn surroundings(
+        &self,
+        rollout: &Rollout,
+        namespace: &str,
+    ) -> Result<Observation, kube::Error> {
+        let namespace_labels = self.namespace_labels(namespace);
+        let (policies, mut unreadable_policies) =
+            self.policies(namespace_labels.as_ref(), rollout.labels());
+        if namespace_labels.is_none() {
+            let unknown = format!(
+                "the labels of namespace {namespace} are not known yet, so neither is which policies govern it"
+            );
+            unreadable_policies.push(unknown);
+        }
+        let (replica_sets, (services, former_services)) = tokio::try_join!(
+            self.replica_sets(rollout, namespace),
+            self.services(rollout, namespace)
+        )?;
+        let promoted = self.promoted(rollout, namespace, &replica_sets.own).await;
+        Ok(Observation {
+            now: clock::now(),
+            uid: rollout.uid().unwrap_or_default(),
+            generation: rollout.metadata.generation.unwrap_or_default(),
+            labels: rollout.labels().clone(),
+            annotations: rollout.annotations().clone(),
+            status: rollout.status.clone().unwrap_or_default(),
+            namespace_labels: namespace_labels.unwrap_or_default(),
+            policies,
+            unreadable_policies,
+            replica_sets: replica_sets.own,
+            promoted,
+            foreign_replica_sets: replica_sets.foreign,
+            services,
+            former_services,
+            conflicts: self.conflicts(rollout, namespace),
+            lag: self.prometheus.lag().into(),
+            ..Observation::of(namespace, &rollout.name_any(), rollout.spec.clone())
+        })
+    }
+}
+
+/// A Rollout and its surroundings at one moment.
+pub struct Seen {
+    /// The Rollout as it was read, to be written back.
+    pub rollout: Rollout,
+    /// What a decision is made from.
+    pub observation: Observation,
+}
+
+impl Seen {
+    /// The same after a status was written, if it was, to which the API server gave this version.
+    #[must_use]
+    pub fn written(mut self, status: RolloutStatus, version: Option<String>) -> Self {
+        self.observation.status = status;
+        if version.is_some() {
+            self.rollout.metadata.resource_version = version;
+            self.observation.unknown_status = None;
+        }
+        self
+    }
+}
+
+/// What was seen, while it is decided upon.
+pub struct Observed {
+    /// It.
+    pub seen: Seen,
+    /// Kept until the decision is written, where it counts other changes.
+    pub turn: Option<Turn>,
+}
+
+/// Whether the change in the status is recorded as it ended.
+pub(super) fn is_recorded(observation: &Observation) -> bool {
+    let Some(change) = &observation.status.change else {
+        return true;
+    };
+    let mut runs = observation.history.iter();
+    runs.any(|run| run.name == change.run && run.outcome == change.outcome)
+}

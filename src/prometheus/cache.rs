@@ -1,0 +1,138 @@
+//! Questions under way and the answers of a moment ago, so that equal questions are asked once.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared, WeakShared};
+
+use crate::prometheus::failure::Failure;
+use crate::prometheus::reply::Reply;
+use crate::prometheus::request::Request;
+
+/// How long an answer is kept.
+const FRESH: Duration = Duration::from_secs(15);
+/// Most bytes of answers that are kept together.
+const MOST_BYTES: usize = 8 << 20;
+/// Largest answer that is kept.
+const LARGEST: usize = 1 << 20;
+
+/// So few questions are not looked through for those that nobody waits for.
+const LEAST_CROWD: usize = 64;
+
+/// A question under way.
+pub(super) type Asking = BoxFuture<'static, Result<Reply, Failure>>;
+
+#[derive(Default)]
+pub(super) struct Memory(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// Whoever waits for an answer keeps the question alive; nobody else does.
+    under_way: BTreeMap<Request, WeakShared<Asking>>,
+    /// From how many on those that nobody waits for are dropped.
+    crowd: usize,
+    kept: BTreeMap<Request, Reply>,
+    /// What is kept, oldest first.
+    order: VecDeque<(Instant, Request)>,
+    bytes: usize,
+}
+
+impl Memory {
+    /// The answer to a question: one of a moment ago, the one that is awaited already, or a new one.
+    pub(super) fn get(&self, request: &Request, begin: impl FnOnce() -> Asking) -> Shared<Asking> {
+        let mut state = self.state();
+        state.forget(0);
+        if let Some(reply) = state.kept.get(request) {
+            return futures::future::ready(Ok(reply.clone())).boxed().shared();
+        }
+        let under_way = state.under_way.get(request).and_then(WeakShared::upgrade);
+        under_way.unwrap_or_else(|| {
+            let asking: Shared<Asking> = begin().shared();
+            if state.under_way.len() >= state.crowd {
+                state.under_way.retain(|_, it| it.upgrade().is_some());
+                state.crowd = LEAST_CROWD.max(2 * state.under_way.len());
+            }
+            if let Some(weak) = asking.downgrade() {
+                state.under_way.insert(request.clone(), weak);
+            }
+            asking
+        })
+    }
+
+    /// Keeps an answer for a while, if it is small.
+    pub(super) fn keep(&self, request: Request, reply: &Reply) {
+        let size = size(&request, reply);
+        if size > LARGEST {
+            return;
+        }
+        let mut state = self.state();
+        if state.kept.contains_key(&request) {
+            return;
+        }
+        state.forget(size);
+        state.kept.insert(request.clone(), reply.clone());
+        state.bytes += size;
+        state.order.push_back((Instant::now(), request));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Drops what is old, and the oldest until there is room.
+    fn forget(&mut self, room: usize) {
+        while let Some((at, request)) = self.order.front() {
+            if at.elapsed() < FRESH && self.bytes + room <= MOST_BYTES {
+                return;
+            }
+            if let Some(reply) = self.kept.remove(request) {
+                self.bytes -= size(request, &reply);
+            }
+            self.order.pop_front();
+        }
+    }
+}
+
+/// With what is kept beside the text: labels and samples take more room than they were sent in.
+const fn size(request: &Request, reply: &Reply) -> usize {
+    2 * (request.len() + reply.bytes) + 512
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let memory = Memory::default();
+        let keep = |time, bytes| {
+            let query = "x".repeat(100);
+            let reply = Reply {
+                series: Arc::default(),
+                bytes,
+                reading: None,
+            };
+            memory.keep(Request::At { query, time }, &reply);
+        };
+        keep(0, LARGEST);
+        assert!(memory.state().kept.is_empty(), "it is too large");
+        for time in 0..1_000 {
+            keep(time, 100_000);
+            keep(time, 100_000);
+            let state = memory.state();
+            let sum: usize = state.kept.iter().map(|(it, reply)| size(it, reply)).sum();
+            assert!(sum == state.bytes && sum <= MOST_BYTES);
+            assert_eq!(state.kept.len(), state.order.len());
+        }
+        let state = memory.state();
+        assert_eq!(state.kept.len(), 41);
+        let newest = |it: &Request| matches!(it, Request::At { time: 999, .. });
+        assert!(state.kept.keys().any(newest));
+    }
+}

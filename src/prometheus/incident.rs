@@ -1,0 +1,69 @@
+//! What an incident query gives.
+
+use std::time::{Duration as StdDuration, Instant};
+
+use countersign_core::observation::people::IncidentAnswer;
+use k8s_openapi::jiff::Timestamp;
+
+use super::{NOT_CONFIGURED, Prometheus};
+use crate::prometheus::failure::Failure;
+use crate::prometheus::request::Request;
+
+/// How long the answer to an incident query is good for.
+const INCIDENT_FRESH: StdDuration = StdDuration::from_secs(2);
+/// Longest wait for it.
+const INCIDENT_PATIENCE: StdDuration = StdDuration::from_secs(5);
+
+impl Prometheus {
+    /// What an incident query gives, as of a moment ago at most: all Rollouts that a policy governs ask
+    /// the same.
+    pub async fn incident(&self, query: &str, now: Timestamp) -> IncidentAnswer {
+        let mut recent = self.incidents.lock().await;
+        recent.retain(|_, (at, _)| at.elapsed() < INCIDENT_FRESH);
+        if let Some((_, answer)) = recent.get(query) {
+            return answer.clone();
+        }
+        let ask = tokio::time::timeout(INCIDENT_PATIENCE, self.ask_incident(query, now));
+        let answer = ask.await.unwrap_or_else(|_| IncidentAnswer::Unknown {
+            message: format!("Prometheus gave no answer within {INCIDENT_PATIENCE:?}"),
+        });
+        recent.insert(query.to_owned(), (Instant::now(), answer.clone()));
+        answer
+    }
+
+    /// What an incident query gives now. Only a number is an answer: an empty one may as well mean that
+    /// nothing evaluates the alerts.
+    async fn ask_incident(&self, query: &str, now: Timestamp) -> IncidentAnswer {
+        let Some(server) = &self.server else {
+            let message = NOT_CONFIGURED.to_owned();
+            return IncidentAnswer::Unknown { message };
+        };
+        let request = Request::At {
+            query: query.to_owned(),
+            time: now.as_second(),
+        };
+        let series = match server.ask("", &request).await {
+            Ok(series) => series,
+            Err(Failure { message, .. }) => return IncidentAnswer::Unknown { message },
+        };
+        let values = series
+            .iter()
+            .flat_map(|it| it.samples.iter().map(|(_, value)| *value));
+        let values: Vec<_> = values.collect();
+        let unknown = |message: &str| IncidentAnswer::Unknown {
+            message: message.to_owned(),
+        };
+        if values.is_empty() {
+            return unknown("it gave no number: end it with `or vector(0)`");
+        }
+        if values.iter().any(|value| value.is_nan()) {
+            return unknown("it gave NaN, which is no number");
+        }
+        let value = values.into_iter().fold(f64::MIN, f64::max);
+        if value > 0.0 {
+            IncidentAnswer::Incident { value }
+        } else {
+            IncidentAnswer::None
+        }
+    }
+}

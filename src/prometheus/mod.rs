@@ -1,0 +1,324 @@
+//! Prometheus: what it counted of both arms in the windows that are due.
+//!
+//! Start with [`Prometheus::windows`]. What is asked and how an answer is counted is
+//! [`core::query`](countersign_core::query); here it goes over HTTP.
+//!
+//! **Invariant:** Prometheus is trusted no more than it must be. Its address and credentials are the
+//! administrator's alone; no redirect is followed; time, size and number of answers are bounded; an
+//! answer with warnings is none; nothing of an answer but numbers and short, escaped errors about a
+//! query reaches a status; and every failure is one typed [`Unanswered`] that is asked again.
+//!
+//! Windows lie on a grid of whole seconds, since that is what a status keeps of a time.
+
+pub mod answer;
+mod cache;
+mod clock_skew;
+mod config;
+mod connection;
+mod failure;
+mod fairness;
+mod incident;
+mod objective;
+mod reply;
+mod request;
+mod server;
+mod window;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration as StdDuration, Instant};
+
+use countersign_api::Metric;
+use countersign_core::analysis::count::{ArmAnswer, NotCounted};
+use countersign_core::analysis::query::Queries;
+use countersign_core::analysis::query::form::{Field, Form, Query};
+use countersign_core::analysis::series::{FirstIncrement, Series, Span};
+use countersign_core::analysis::statistics::Counts;
+use countersign_core::analysis::{count, query};
+use countersign_core::observation::people::IncidentAnswer;
+use countersign_core::observation::windows::{CheckWindows, Unanswered, Window, WindowOutcome};
+use tokio::sync::Mutex;
+
+pub use self::config::{ConfigError, Pair, PrometheusConfig};
+pub use self::failure::Failure;
+pub use self::request::Request;
+use self::server::{Answered, Server};
+pub use self::window::{Arm, Ask};
+use self::window::{Grid, LOOK_BACK, between, seconds, window};
+
+/// What is said where there is nobody to ask.
+const NOT_CONFIGURED: &str =
+    "no address of Prometheus is configured: start the operator with --prometheus-url";
+
+/// The answers about one arm of a check.
+struct Answers<'a> {
+    arm: &'a str,
+    queries: &'a Queries,
+    first_increment: FirstIncrement,
+    errors: Vec<Series>,
+    total: Vec<Series>,
+}
+
+impl Answers<'_> {
+    fn count(&self, (start, end): (i64, i64)) -> Result<Counts, NotCounted> {
+        let Self {
+            arm,
+            first_increment,
+            ..
+        } = *self;
+        let answer = |query, series| ArmAnswer {
+            arm,
+            query,
+            series,
+            first_increment,
+        };
+        let errors = answer(&self.queries.errors, self.errors.as_slice());
+        let total = answer(&self.queries.total, self.total.as_slice());
+        count::count(
+            errors,
+            total,
+            self.queries.counting,
+            Span {
+                start: seconds(start),
+                end: seconds(end),
+            },
+        )
+    }
+
+    /// Whether a counter appears after a moment, and may have been there before what was asked for.
+    fn has_unknown_past(&self, field: Field, moment: i64) -> bool {
+        let all: [&[Series]; 2] = [&self.errors, &self.total];
+        let series = if field == Field::Errors {
+            &self.errors
+        } else {
+            &self.total
+        };
+        series
+            .iter()
+            .filter(|series| series.since() > seconds(moment))
+            .any(|series| !series.is_new_on_known_target(&all))
+    }
+
+    /// Puts values of an earlier moment before the samples of the same series.
+    fn prepend(&mut self, field: Field, moment: i64, past: &[Series]) {
+        let series = if field == Field::Errors {
+            &mut self.errors
+        } else {
+            &mut self.total
+        };
+        for series in series {
+            let known = past.iter().find(|past| past.labels == series.labels);
+            if let Some((_, value)) = known.and_then(|known| known.samples.last()) {
+                series.samples.insert(0, (seconds(moment), *value));
+            }
+        }
+    }
+}
+
+/// Prometheus, or the lack of one. A clone shares the connections and the limit of queries.
+#[derive(Clone)]
+pub struct Prometheus {
+    server: Option<Arc<Server>>,
+    incidents: Arc<Mutex<BTreeMap<String, (Instant, IncidentAnswer)>>>,
+    lag: StdDuration,
+}
+
+impl Prometheus {
+    /// Sets up the connections, and refuses an address that is not safe to use.
+    ///
+    /// A cryptography provider of rustls must be installed before.
+    pub fn new(config: &PrometheusConfig) -> Result<Self, ConfigError> {
+        Ok(Self {
+            server: Server::new(config)?.map(Arc::new),
+            incidents: Arc::default(),
+            lag: config.lag,
+        })
+    }
+
+    /// How long after a window's end its samples are surely there.
+    ///
+    /// It is longer while Prometheus' clock is behind.
+    #[must_use]
+    pub fn lag(&self) -> StdDuration {
+        let behind = self.server.as_ref().map(|server| server.behind());
+        self.lag.saturating_add(behind.unwrap_or_default())
+    }
+
+    /// Counts the windows that are due, oldest first; none if Prometheus need not be asked yet.
+    ///
+    /// Where that fails, there is one window that says why, and nothing after it.
+    pub async fn windows(&self, ask: &Ask) -> CheckWindows {
+        let due = ask.due(self.lag());
+        let Some((start, end)) = due.windows().next() else {
+            return CheckWindows::default();
+        };
+        let read = self.read(ask, due).await;
+        let mut windows = read.unwrap_or_else(|Failure { reason, message }| CheckWindows {
+            due: vec![window(
+                (start, end),
+                WindowOutcome::Unanswered { reason, message },
+            )],
+            baseline: None,
+        });
+        if let Some(server) = &self.server {
+            server.remark(&mut windows.due);
+        }
+        windows
+    }
+
+    async fn read(&self, ask: &Ask, due: Grid) -> Result<CheckWindows, Failure> {
+        let server = self
+            .server
+            .as_ref()
+            .ok_or_else(|| Failure::new(Unanswered::NotConfigured, NOT_CONFIGURED))?;
+        match &ask.check.metric {
+            Some(metric) => measure(server, ask, metric, due).await,
+            None => count(server, ask, due).await,
+        }
+    }
+}
+
+/// Reads a metric at the end of each window.
+async fn measure(
+    server: &Arc<Server>,
+    ask: &Ask,
+    metric: &Metric,
+    due: Grid,
+) -> Result<CheckWindows, Failure> {
+    let query = query::render_metric(&ask.check, metric, ask.canary.named(), ask.window())?;
+    let request = due.request(&query);
+    let answered = server
+        .ask_all(&ask.canary.namespace, [request.clone()].into())
+        .await;
+    let series = answered.to(&request);
+    let series = series.map_err(|failure| failure.about("canary", query.field))?;
+    let answer = ArmAnswer {
+        arm: "canary",
+        query: &query,
+        series: &series,
+        first_increment: FirstIncrement::FromFirstSample,
+    };
+    let outcome = |end| match count::measure(answer, seconds(end)) {
+        Ok(value) => WindowOutcome::Measured { value },
+        Err((reason, message)) => WindowOutcome::Uncounted { reason, message },
+    };
+    Ok(CheckWindows {
+        due: due
+            .windows()
+            .map(|(start, end)| window((start, end), outcome(end)))
+            .collect(),
+        baseline: None,
+    })
+}
+
+/// Counts the requests of both arms in each window.
+async fn count(server: &Arc<Server>, ask: &Ask, due: Grid) -> Result<CheckWindows, Failure> {
+    let render = |arm: &Arm| query::render(&ask.check, arm.named(), ask.window());
+    let canary = render(&ask.canary)?;
+    let stable = ask.stable.as_ref().map(render).transpose()?;
+    let before = ask.want_baseline.then(|| ask.before());
+    let asked = [
+        (Some(&canary), Some(due)),
+        (stable.as_ref(), Some(due)),
+        (stable.as_ref(), before),
+    ];
+    let asked = asked
+        .into_iter()
+        .filter_map(|(queries, grid)| Some((queries?, grid?)));
+    let requests = asked
+        .flat_map(|(queries, grid)| [grid.request(&queries.errors), grid.request(&queries.total)]);
+    let answered = server
+        .ask_all(&ask.canary.namespace, requests.collect())
+        .await;
+
+    let stable_answers = |grid| {
+        let about =
+            |queries| answered.about("stable", queries, grid, FirstIncrement::FromFirstSample);
+        stable.as_ref().map(about).transpose()
+    };
+    let mut canary = answered.about("canary", &canary, due, FirstIncrement::FromZero)?;
+    look_further_back(server, &mut canary, due, ask).await?;
+    // Nothing counts before it is known how errors cluster, so a baseline is asked for again, too.
+    let baseline = |before: Grid| {
+        let answers = stable_answers(before)?;
+        let count = |window| answers.as_ref()?.count(window).ok();
+        Ok::<Vec<Counts>, Failure>(before.windows().filter_map(count).collect())
+    };
+    Ok(CheckWindows {
+        due: count_all(&canary, stable_answers(due)?.as_ref(), due),
+        baseline: before.map(baseline).transpose()?,
+    })
+}
+
+/// A canary that is watched alone is compared with nothing.
+fn count_all(canary: &Answers<'_>, stable: Option<&Answers<'_>>, due: Grid) -> Vec<Window> {
+    let stable = |at| stable.map_or_else(|| Ok(Counts::default()), |stable| stable.count(at));
+    let outcome = |at| match canary
+        .count(at)
+        .and_then(|counts| Ok((counts, stable(at)?)))
+    {
+        Ok((canary, stable)) => WindowOutcome::Counted { canary, stable },
+        Err((reason, message)) => WindowOutcome::Uncounted { reason, message },
+    };
+    due.windows().map(|at| window(at, outcome(at))).collect()
+}
+
+impl Answered {
+    fn about<'a>(
+        &self,
+        arm: &'a str,
+        queries: &'a Queries,
+        grid: Grid,
+        first_increment: FirstIncrement,
+    ) -> Result<Answers<'a>, Failure> {
+        let series = |query| {
+            self.to(&grid.request(query))
+                .map_err(|f| f.about(arm, query.field))
+        };
+        let (errors, total) = (series(&queries.errors)?, series(&queries.total)?);
+        Ok(Answers {
+            arm,
+            queries,
+            first_increment,
+            errors,
+            total,
+        })
+    }
+}
+
+/// Makes sure that a counter of the canary that seems to be new was not merely out of sight for
+/// longer than the look-back: then what it grew by since is no more than it has grown in all.
+async fn look_further_back(
+    server: &Arc<Server>,
+    canary: &mut Answers<'_>,
+    due: Grid,
+    ask: &Ask,
+) -> Result<(), Failure> {
+    let from = ask.from.as_second();
+    let (origin, seen_from) = (from - LOOK_BACK.max(4 * due.step), due.look_back());
+    if seen_from <= from {
+        return Ok(());
+    }
+    let queries = [&canary.queries.errors, &canary.queries.total];
+    let doubtful = queries.into_iter().filter(|query| {
+        query.form == Form::Selector && canary.has_unknown_past(query.field, due.start)
+    });
+    let past = |query: &Query| Request::At {
+        query: query.last_values(between(origin, seen_from)),
+        time: seen_from,
+    };
+    let doubtful: Vec<_> = doubtful.collect();
+    let answered = server
+        .ask_all(
+            &ask.canary.namespace,
+            doubtful.iter().map(|query| past(query)).collect(),
+        )
+        .await;
+    for query in doubtful {
+        let series = answered
+            .to(&past(query))
+            .map_err(|f| f.about(canary.arm, query.field))?;
+        canary.prepend(query.field, seen_from, &series);
+    }
+    Ok(())
+}

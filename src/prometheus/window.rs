@@ -1,0 +1,181 @@
+//! The windows of a check: when they end, and what is asked of each.
+
+use std::time::Duration as StdDuration;
+
+use countersign_api::{Check, Duration};
+use countersign_core::analysis::query::form;
+use countersign_core::analysis::query::form::{Form, Query};
+use countersign_core::observation::windows::{Window, WindowOutcome};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use crate::prometheus::request::Request;
+
+/// Most windows that are read at once; the rest is due at the next look.
+const MOST_WINDOWS: i64 = 240;
+
+/// Longest time that they cover together, unless one alone is longer: it bounds an answer's size.
+const LONGEST_READ: i64 = 3600;
+
+/// Windows before the analysis from which stable's dispersion is measured.
+const BASELINE_WINDOWS: i64 = 40;
+
+/// Least time before the first window in which a counter's last sample is sought: as long as
+/// Prometheus itself looks back.
+pub(super) const LOOK_BACK: i64 = 300;
+
+/// One revision of a Rollout, as queries name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arm {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its Service, where the Rollout names one.
+    pub service: Option<String>,
+    /// The Rollout's name.
+    pub rollout: String,
+    /// The value of its pods' label `pod-template-hash`.
+    pub revision: String,
+}
+
+impl Arm {
+    pub(super) fn named(&self) -> form::Arm<'_> {
+        form::Arm {
+            namespace: &self.namespace,
+            service: self.service.as_deref(),
+            rollout: &self.rollout,
+            revision: &self.revision,
+        }
+    }
+}
+
+/// What to find out about a check.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The check.
+    pub check: Check,
+    /// The revision under judgement.
+    pub canary: Arm,
+    /// The revision to compare with; `None` where the canary is watched alone.
+    pub stable: Option<Arm>,
+    /// Length of a window; rounded up to whole seconds.
+    pub interval: Duration,
+    /// Origin of the grid of windows, when the canary was first given traffic.
+    pub from: Timestamp,
+    /// End of the last window that was counted, or `from`.
+    pub counted_until: Timestamp,
+    /// Now.
+    pub until: Timestamp,
+    /// Whether to read stable's counts before `from` as well.
+    pub want_baseline: bool,
+}
+
+impl Ask {
+    /// Length of a window in whole seconds, at least one.
+    fn step(&self) -> i64 {
+        let interval = self.interval.std();
+        let seconds = interval
+            .as_secs()
+            .saturating_add(u64::from(interval.subsec_nanos() > 0));
+        i64::try_from(seconds).unwrap_or(i64::MAX).clamp(1, 1 << 32)
+    }
+
+    pub(super) fn window(&self) -> Duration {
+        Duration::seconds(self.step().unsigned_abs())
+    }
+
+    /// The windows that are due: after what was counted, each ended at least `lag` ago.
+    pub(super) fn due(&self, lag: StdDuration) -> Grid {
+        let step = self.step();
+        let from = self.from.as_second();
+        let lag = SignedDuration::try_from(lag).unwrap_or(SignedDuration::MAX);
+        let complete = self
+            .until
+            .saturating_sub(lag)
+            .map_or(i64::MIN, Timestamp::as_second);
+        let counted = (self.counted_until.as_second() - from).max(0);
+        let first = (counted + step - 1) / step;
+        let past = complete.saturating_sub(from).div_euclid(step);
+        let most = MOST_WINDOWS.min((LONGEST_READ / step).max(1));
+        Grid {
+            start: from + first * step,
+            step,
+            count: (past - first).clamp(0, most),
+        }
+    }
+
+    pub(super) fn before(&self) -> Grid {
+        let step = self.step();
+        let start = self.from.as_second() - BASELINE_WINDOWS * step;
+        Grid {
+            start,
+            step,
+            count: BASELINE_WINDOWS,
+        }
+    }
+}
+
+/// Windows of equal length, each beginning where the one before ends; in Unix seconds.
+#[derive(Clone, Copy)]
+pub(super) struct Grid {
+    pub(super) start: i64,
+    pub(super) step: i64,
+    count: i64,
+}
+
+impl Grid {
+    fn end(self) -> i64 {
+        self.start + self.count * self.step
+    }
+
+    /// Where the search for a counter's last sample before the windows begins.
+    pub(super) fn look_back(self) -> i64 {
+        self.start - LOOK_BACK.max(4 * self.step)
+    }
+
+    pub(super) fn windows(self) -> impl Iterator<Item = (i64, i64)> {
+        let start = move |k| self.start + k * self.step;
+        (0..self.count).map(move |k| (start(k), start(k + 1)))
+    }
+
+    /// What has to be asked to count these windows.
+    pub(super) fn request(self, query: &Query) -> Request {
+        match query.form {
+            Form::Selector => {
+                let range = between(self.look_back(), self.end());
+                Request::At {
+                    query: query.samples(range),
+                    time: self.end(),
+                }
+            }
+            Form::Expression => Request::Steps {
+                query: query.text.clone(),
+                start: self.start + self.step,
+                end: self.end(),
+                step: self.step,
+            },
+        }
+    }
+}
+
+pub(super) fn between(start: i64, end: i64) -> Duration {
+    Duration::seconds(end.saturating_sub(start).unsigned_abs())
+}
+
+pub(super) fn timestamp(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap_or(Timestamp::MAX)
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "a second of this era is far below 2^53"
+)]
+pub(super) const fn seconds(second: i64) -> f64 {
+    second as f64
+}
+
+pub(super) fn window((start, end): (i64, i64), outcome: WindowOutcome) -> Window {
+    Window {
+        start: timestamp(start),
+        end: timestamp(end),
+        outcome,
+    }
+}

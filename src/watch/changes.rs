@@ -1,0 +1,174 @@
+//! Which events change what a decision depends on.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
+use kube::{Resource, ResourceExt};
+use serde::{Deserialize, Serialize};
+
+use crate::watch::claim::Claim;
+use crate::watch::trigger::Trigger;
+
+/// What was last seen of objects, by hashes of their uids: many of them are remembered.
+#[derive(Default)]
+pub(super) struct Seen(BTreeMap<u64, u64>);
+
+impl Seen {
+    fn key(metadata: &ObjectMeta) -> u64 {
+        hash(&metadata.uid)
+    }
+
+    /// Whether it is another than what was last seen of the object, by its metadata that people and
+    /// controllers set and by this.
+    pub(super) fn is_news(&mut self, metadata: &ObjectMeta, version: &impl Hash) -> bool {
+        let deleted = metadata.deletion_timestamp.is_some();
+        let owners = metadata.owner_references.iter().flatten();
+        let owners: Vec<_> = owners.map(|owner| &owner.uid).collect();
+        let version = hash(&(deleted, owners, &metadata.labels, version));
+        self.0.insert(Self::key(metadata), version) != Some(version)
+    }
+
+    fn knows(&self, metadata: &ObjectMeta) -> bool {
+        self.0.contains_key(&Self::key(metadata))
+    }
+
+    pub(super) fn forget(&mut self, metadata: &ObjectMeta) {
+        self.0.remove(&Self::key(metadata));
+    }
+}
+
+pub(super) fn hash(it: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    it.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A ReplicaSet reduced to what a decision depends on.
+#[derive(Resource, Clone, Debug, Default, Deserialize, Serialize)]
+#[resource(inherit = "ReplicaSet")]
+#[serde(default)]
+pub(super) struct Pods {
+    metadata: ObjectMeta,
+    spec: PodsAsked,
+    status: PodsThere,
+}
+
+#[derive(Clone, Debug, Default, Hash, Deserialize, Serialize)]
+#[serde(default)]
+pub(super) struct PodsAsked {
+    replicas: i32,
+}
+
+#[derive(Clone, Debug, Default, Hash, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct PodsThere {
+    replicas: i32,
+    available_replicas: i32,
+    conditions: Vec<PodsTrouble>,
+}
+
+#[derive(Clone, Debug, Default, Hash, Deserialize, Serialize)]
+#[serde(default)]
+pub(super) struct PodsTrouble {
+    r#type: String,
+    status: String,
+    message: String,
+}
+
+impl Pods {
+    /// What must change for another decision: not how many pods have begun to start, but that the last
+    /// one is gone.
+    fn version(&self) -> impl Hash {
+        let Self { spec, status, .. } = self;
+        let gone = spec.replicas == 0 && status.replicas == 0;
+        (spec, gone, status.available_replicas, &status.conditions)
+    }
+
+    /// Whether it was only just made, as the controller does it, and nothing has come of it.
+    fn is_blank(&self) -> bool {
+        self.status.available_replicas == 0 && self.status.conditions.is_empty()
+    }
+}
+
+/// Whether something of a ReplicaSet has changed that a decision depends on.
+pub(super) fn pods_have_news(seen: &mut Seen, event: &watcher::Event<Pods>) -> bool {
+    match event {
+        watcher::Event::Apply(it) => {
+            let made = !seen.knows(&it.metadata) && it.is_blank();
+            seen.is_news(&it.metadata, &it.version()) && !made
+        }
+        watcher::Event::Delete(it) => {
+            seen.forget(&it.metadata);
+            true
+        }
+        watcher::Event::Init => {
+            *seen = Seen::default();
+            false
+        }
+        watcher::Event::InitApply(it) => seen.is_news(&it.metadata, &it.version()),
+        watcher::Event::InitDone => true,
+    }
+}
+
+/// What is news of the Rollouts in a store that is written before each event comes here.
+pub(super) struct ClaimNews {
+    store: Store<Claim>,
+    seen: Seen,
+    /// What was known when the present list began.
+    before: Vec<Arc<Claim>>,
+}
+
+impl ClaimNews {
+    pub(super) fn new(store: Store<Claim>) -> Self {
+        Self {
+            store,
+            seen: Seen::default(),
+            before: Vec::new(),
+        }
+    }
+
+    pub(super) fn triggers(&mut self, event: watcher::Event<Claim>) -> Vec<Trigger> {
+        match event {
+            watcher::Event::Apply(claim) | watcher::Event::InitApply(claim) => {
+                // The controller's own status writes change none of it; they need no second look.
+                let version = (claim.metadata.generation, claim.annotations());
+                let news = self.seen.is_news(&claim.metadata, &version);
+                let touched = news.then(|| Trigger::Touched(Arc::new(claim)));
+                touched.into_iter().collect()
+            }
+            watcher::Event::Delete(claim) => vec![self.deleted(Arc::new(claim))],
+            // The store has its old content until the new list is complete.
+            watcher::Event::Init => {
+                self.before = self.store.state();
+                Vec::new()
+            }
+            // What was deleted while the watch was away leaves no event: it is missing in the list.
+            watcher::Event::InitDone => {
+                let mut before = std::mem::take(&mut self.before);
+                before.retain(|claim| {
+                    let now = self.store.get(&ObjectRef::from_obj(&**claim));
+                    now.is_none_or(|now| now.metadata.uid != claim.metadata.uid)
+                });
+                before.into_iter().map(|it| self.deleted(it)).collect()
+            }
+        }
+    }
+
+    fn deleted(&mut self, claim: Arc<Claim>) -> Trigger {
+        self.seen.forget(&claim.metadata);
+        Trigger::Deleted(claim)
+    }
+}
+
+/// Keeps what conflicts need, and of the annotations only whether they change.
+pub(super) fn strip_claim(claim: &mut Claim) {
+    claim.metadata.managed_fields = None;
+    let annotations = claim.metadata.annotations.take().unwrap_or_default();
+    let annotations = hash(&annotations).to_string();
+    claim.metadata.annotations = Some(BTreeMap::from([(String::new(), annotations)]));
+}

@@ -1,0 +1,414 @@
+//! The watches, each in a task of its own with its own backoff, so that a sick one stalls no other.
+//!
+//! | watch | kept in memory | why |
+//! |---|---|---|
+//! | Rollouts | selector, pod labels, Services, `dependsOn`, whether a change is under way ([`Claim`]) | triggers; who claims which pods and Services, and depends on whom |
+//! | ReplicaSets that the controller owns | a hash of what decisions depend on | triggers |
+//! | Jobs that the controller owns | nothing | triggers |
+//! | RolloutPolicies | whole | every decision |
+//! | `SignOff`s, Interventions | nothing | triggers |
+//! | Freezes | what they select | triggers |
+//! | routes, of the kinds that a Rollout names | nothing | triggers |
+//! | Namespaces | labels | which policies govern, criticality |
+//! | Deployments, from the first that is adopted | nothing | triggers |
+//!
+//! Objects that a decision is made from (the Rollout, its ReplicaSets, Jobs and Services) are read live.
+
+mod caches;
+mod changes;
+mod claim;
+mod deployments;
+mod routes;
+mod task;
+mod trigger;
+pub mod waiting;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use countersign_api::{
+    Freeze, Intervention, MANAGED_BY_LABEL, MANAGER, RolloutPolicy, RouteKind, SignOff,
+};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta};
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use crate::telemetry::Telemetry;
+pub use crate::watch::caches::Caches;
+use crate::watch::changes::{ClaimNews, Seen, pods_have_news, strip_claim};
+pub use crate::watch::claim::Claim;
+use crate::watch::deployments::Deployments;
+use crate::watch::routes::watch_routes;
+use crate::watch::task::{config, run};
+pub use crate::watch::trigger::{Scope, Trigger};
+use crate::watch::trigger::{concerned, owner};
+
+/// The running watches: the caches, and the Rollouts that something happened to.
+pub struct Watches {
+    /// The caches.
+    pub caches: Caches,
+    /// Rollouts to look at.
+    pub triggers: mpsc::UnboundedReceiver<Trigger>,
+    /// Where more of them may be sent.
+    pub wake: mpsc::UnboundedSender<Trigger>,
+}
+
+/// Starts all watches; they end with the process.
+#[must_use]
+pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
+    let (send, triggers) = mpsc::unbounded_channel();
+    let claims = watch_claims(client, telemetry, send.clone());
+    let policies = watch_policies(client, telemetry, send.clone());
+    let namespaces = watch_namespaces(client, telemetry);
+    let mut seen = Seen::default();
+    watch_owned(
+        "ReplicaSet",
+        client,
+        telemetry,
+        send.clone(),
+        move |event| pods_have_news(&mut seen, event),
+    );
+    watch_owned::<PartialObjectMeta<Job>>("Job", client, telemetry, send.clone(), |_| true);
+    watch_wishes::<SignOff>("SignOff", client, telemetry, send.clone());
+    watch_wishes::<Intervention>("Intervention", client, telemetry, send.clone());
+    for kind in RouteKind::ALL {
+        watch_routes(kind, client, telemetry, &claims, send.clone());
+    }
+    watch_freezes(client, telemetry, send.clone());
+    Watches {
+        caches: Caches {
+            claims,
+            policies,
+            namespaces,
+        },
+        triggers,
+        wake: send,
+    }
+}
+
+fn watch_claims(
+    client: &Client,
+    telemetry: &Arc<Telemetry>,
+    send: mpsc::UnboundedSender<Trigger>,
+) -> Store<Claim> {
+    let (store, writer) = reflector::store();
+    let events = watcher(Api::<Claim>::all(client.clone()), config()).modify(strip_claim);
+    let mut news = ClaimNews::new(store.clone());
+    let mut deployments = Deployments::new(client, telemetry, store.clone(), send.clone());
+    run(
+        "Rollout",
+        telemetry,
+        reflector::reflector(writer, events),
+        move |event| {
+            if let watcher::Event::Apply(claim) | watcher::Event::InitApply(claim) = &event {
+                deployments.watch_for(claim);
+            }
+            news.triggers(event)
+        },
+        send,
+    );
+    store
+}
+
+fn watch_policies(
+    client: &Client,
+    telemetry: &Arc<Telemetry>,
+    send: mpsc::UnboundedSender<Trigger>,
+) -> Store<DeserializeGuard<RolloutPolicy>> {
+    let (store, writer) = reflector::store();
+    let events = watcher(
+        Api::<DeserializeGuard<RolloutPolicy>>::all(client.clone()),
+        config(),
+    );
+    let mut scopes = Scopes::default();
+    let scope = |it: &DeserializeGuard<RolloutPolicy>| {
+        let policy = it.0.as_ref();
+        policy.map_or_else(
+            |_| Scope::default(),
+            |policy| Scope {
+                namespaces: policy.spec.namespace_selector.clone(),
+                rollouts: policy.spec.rollout_selector.clone(),
+            },
+        )
+    };
+    run(
+        "RolloutPolicy",
+        telemetry,
+        reflector::reflector(writer, events),
+        move |event| {
+            let changed = scopes.changed(&event, scope);
+            changed.into_iter().map(Trigger::Governed)
+        },
+        send,
+    );
+    store
+}
+
+/// What was last seen of objects that select Rollouts, by their uids: the scope and the generation.
+#[derive(Default)]
+struct Scopes {
+    known: BTreeMap<Option<String>, (Scope, Option<i64>)>,
+    /// What was known when the present list began, but for what it has named so far.
+    before: BTreeMap<Option<String>, (Scope, Option<i64>)>,
+    listed: bool,
+}
+
+impl Scopes {
+    /// The scopes that an object had before and has now, where an event has changed it.
+    fn changed<K: ResourceExt>(
+        &mut self,
+        event: &watcher::Event<K>,
+        scope: impl Fn(&K) -> Scope,
+    ) -> Vec<Scope> {
+        let now = |it: &K| (scope(it), it.meta().generation);
+        let changed = match event {
+            watcher::Event::Apply(it) => {
+                let now = now(it);
+                let before = self.known.insert(it.uid(), now.clone());
+                (before.as_ref() != Some(&now)).then(|| vec![before, Some(now)])
+            }
+            watcher::Event::Delete(it) => {
+                self.known.remove(&it.uid());
+                Some(vec![Some(now(it))])
+            }
+            watcher::Event::Init => {
+                self.before.append(&mut self.known);
+                None
+            }
+            watcher::Event::InitApply(it) => {
+                let now = now(it);
+                let before = self.before.remove(&it.uid());
+                self.known.insert(it.uid(), now.clone());
+                // At the start all Rollouts are looked at anyway.
+                let news = self.listed && before.as_ref() != Some(&now);
+                news.then(|| vec![before, Some(now)])
+            }
+            watcher::Event::InitDone => {
+                self.listed = true;
+                let gone = std::mem::take(&mut self.before);
+                Some(gone.into_values().map(Some).collect())
+            }
+        };
+        let scopes = changed.into_iter().flatten().flatten();
+        scopes.map(|(scope, _)| scope).collect()
+    }
+}
+
+fn watch_namespaces(
+    client: &Client,
+    telemetry: &Arc<Telemetry>,
+) -> Store<PartialObjectMeta<Namespace>> {
+    let (store, writer) = reflector::store();
+    let events = watcher(
+        Api::<PartialObjectMeta<Namespace>>::all(client.clone()),
+        config(),
+    )
+    .modify(|namespace| {
+        namespace.metadata.managed_fields = None;
+        namespace.metadata.annotations = None;
+    });
+    let (send, _) = mpsc::unbounded_channel();
+    run(
+        "Namespace",
+        telemetry,
+        reflector::reflector(writer, events),
+        |_| None::<Trigger>,
+        send,
+    );
+    store
+}
+
+/// Watches what the controller makes for single Rollouts; what is no news wakes nobody.
+fn watch_owned<K>(
+    kind: &'static str,
+    client: &Client,
+    telemetry: &Arc<Telemetry>,
+    send: mpsc::UnboundedSender<Trigger>,
+    mut is_news: impl FnMut(&watcher::Event<K>) -> bool + Send + 'static,
+) where
+    K: Resource<DynamicType = ()> + std::fmt::Debug + Clone + DeserializeOwned + Send + 'static,
+{
+    let config = config().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+    let events = watcher(Api::<K>::all(client.clone()), config);
+    let mut listed_before = false;
+    run(
+        kind,
+        telemetry,
+        events,
+        move |event| {
+            let is_news = is_news(&event);
+            match event {
+                watcher::Event::Apply(it) | watcher::Event::Delete(it) if is_news => {
+                    owner(it.meta()).map(Trigger::Related)
+                }
+                // What vanished while the watch was away leaves no event, so all are looked at; at
+                // the start they are anyway.
+                watcher::Event::InitDone => {
+                    std::mem::replace(&mut listed_before, true).then_some(Trigger::All)
+                }
+                _ => None,
+            }
+        },
+        send,
+    );
+}
+
+/// Watches what people want of single Rollouts. One that was answered is the controller's own write.
+fn watch_wishes<K: Resource<DynamicType = ()>>(
+    kind: &'static str,
+    client: &Client,
+    telemetry: &Arc<Telemetry>,
+    send: mpsc::UnboundedSender<Trigger>,
+) {
+    let resource = ApiResource::erase::<K>(&());
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    let mut listed_before = false;
+    run(
+        kind,
+        telemetry,
+        watcher(api, config()),
+        move |event| match event {
+            watcher::Event::Apply(it) if it.data.pointer("/status/conditions/0").is_none() => {
+                concerned(&it)
+            }
+            watcher::Event::Delete(it) => concerned(&it),
+            watcher::Event::Apply(_) | watcher::Event::InitApply(_) | watcher::Event::Init => None,
+            watcher::Event::InitDone => {
+                std::mem::replace(&mut listed_before, true).then_some(Trigger::All)
+            }
+        },
+        send,
+    );
+}
+
+fn watch_freezes(
+    client: &Client,
+    telemetry: &Arc<Telemetry>,
+    send: mpsc::UnboundedSender<Trigger>,
+) {
+    let resource = ApiResource::erase::<Freeze>(&());
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    let mut scopes = Scopes::default();
+    run(
+        "Freeze",
+        telemetry,
+        watcher(api, config()),
+        move |event| {
+            let changed = scopes.changed(&event, Scope::of);
+            changed.into_iter().map(Trigger::Frozen)
+        },
+        send,
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn claim(name: &str, uid: &str) -> Claim {
+        let metadata = json!({ "name": name, "namespace": "shop", "uid": uid, "generation": 1 });
+        serde_json::from_value(json!({ "metadata": metadata })).unwrap()
+    }
+
+    #[test]
+    fn what_was_deleted_while_the_watch_was_away_is_told_from_the_new_list() {
+        let (store, mut writer) = reflector::store();
+        let mut news = ClaimNews::new(store);
+        let mut on = |event: watcher::Event<Claim>| {
+            writer.apply_watcher_event(&event);
+            let triggers = news.triggers(event);
+            let words = triggers.iter().map(|trigger| match trigger {
+                Trigger::Touched(it) => format!("touched {}", it.name_any()),
+                Trigger::Deleted(it) => format!("deleted {}", it.uid().unwrap()),
+                other => format!("{other:?}"),
+            });
+            words.collect::<Vec<_>>()
+        };
+        let list = |on: &mut dyn FnMut(watcher::Event<Claim>) -> Vec<String>, claims: &[Claim]| {
+            let mut words = on(watcher::Event::Init);
+            for claim in claims {
+                words.extend(on(watcher::Event::InitApply(claim.clone())));
+            }
+            words.extend(on(watcher::Event::InitDone));
+            words
+        };
+        let all = [claim("a", "1"), claim("b", "2"), claim("c", "3")];
+        let first = list(&mut on, &all);
+        assert_eq!(first, ["touched a", "touched b", "touched c"]);
+        assert_eq!(list(&mut on, &all), [""; 0], "nothing is news");
+        let fewer = [claim("a", "1"), claim("c", "4")];
+        let mut words = list(&mut on, &fewer);
+        words.sort();
+        assert_eq!(words, ["deleted 2", "deleted 3", "touched c"]);
+        // A list that breaks off is begun anew.
+        assert_eq!(on(watcher::Event::Init), [""; 0]);
+        assert_eq!(on(watcher::Event::InitApply(claim("a", "1"))), [""; 0]);
+        assert_eq!(list(&mut on, &fewer[1..]), ["deleted 1"]);
+        assert_eq!(on(watcher::Event::Apply(claim("b", "2"))), ["touched b"]);
+    }
+
+    fn freeze(uid: &str, generation: i64, team: Option<&str>) -> DynamicObject {
+        let selector = team.map_or(
+            Value::Null,
+            |team| json!({ "matchLabels": { "team": team } }),
+        );
+        serde_json::from_value(json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "Freeze",
+            "metadata": { "name": "freeze", "uid": uid, "generation": generation },
+            "spec": { "rolloutSelector": selector },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn an_edit_concerns_what_the_old_and_the_new_object_select() {
+        let mut scopes = Scopes::default();
+        let teams = |scopes: &mut Scopes, event: watcher::Event<DynamicObject>| {
+            let changed = scopes.changed(&event, Scope::of);
+            let team = |it: Scope| it.rollouts.map(|it| it.match_labels["team"].clone());
+            let teams: Vec<_> = changed.into_iter().map(team).collect();
+            teams
+        };
+        let (a, b) = (Some("a".to_owned()), Some("b".to_owned()));
+        let first = freeze("1", 1, Some("a"));
+        for event in [
+            watcher::Event::Init,
+            watcher::Event::InitApply(first.clone()),
+            watcher::Event::InitDone,
+            watcher::Event::Apply(first.clone()),
+        ] {
+            assert_eq!(
+                teams(&mut scopes, event),
+                [],
+                "all are looked at at the start"
+            );
+        }
+        let second = freeze("1", 2, Some("b"));
+        let edited = teams(&mut scopes, watcher::Event::Apply(second.clone()));
+        assert_eq!(edited, [a, b.clone()]);
+        let everybody = freeze("2", 1, None);
+        assert_eq!(
+            teams(&mut scopes, watcher::Event::Apply(everybody.clone())),
+            [None]
+        );
+        // While the watch was away the first was deleted and the other edited.
+        assert_eq!(teams(&mut scopes, watcher::Event::Init), []);
+        let news = freeze("2", 2, None);
+        assert_eq!(
+            teams(&mut scopes, watcher::Event::InitApply(news)),
+            [None, None]
+        );
+        assert_eq!(teams(&mut scopes, watcher::Event::InitDone), [b]);
+        assert_eq!(
+            teams(&mut scopes, watcher::Event::Delete(everybody)),
+            [None]
+        );
+    }
+}

@@ -1,0 +1,99 @@
+//! The watches on routes, of the kinds that a Rollout names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_api::RouteKind;
+use futures::StreamExt;
+use kube::core::{DynamicObject, PartialObjectMeta};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::mpsc;
+
+use crate::api_resource::resource;
+use crate::telemetry::Telemetry;
+use crate::watch::claim::Claim;
+use crate::watch::task::config;
+use crate::watch::trigger::Trigger;
+
+/// How often it is looked whether a kind of routes is named, or served.
+pub(super) const ROUTES_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Watches routes of one kind from when a Rollout names one: most clusters have few of the kinds, and a
+/// watch on one that is not installed only fails.
+pub(super) fn watch_routes(
+    kind: RouteKind,
+    client: &Client,
+    telemetry: &Arc<Telemetry>,
+    claims: &Store<Claim>,
+    send: mpsc::UnboundedSender<Trigger>,
+) {
+    let (client, telemetry, claims) = (client.clone(), telemetry.clone(), claims.clone());
+    let names = move |claim: &Claim, name: Option<&str>| {
+        let mut routes = claim.routes();
+        routes.any(|it| it.kind == kind.as_str() && name.is_none_or(|name| it.name == name))
+    };
+    let concerned = {
+        let claims = claims.clone();
+        move |route: &PartialObjectMeta<DynamicObject>| {
+            let (namespace, name) = (route.namespace(), route.name_any());
+            let name = name.strip_suffix("-testers").unwrap_or(&name);
+            let known = claims.state();
+            let own = known
+                .iter()
+                .filter(|claim| claim.namespace() == namespace && names(claim, Some(name)));
+            let related = own.map(|claim| Trigger::Related(ObjectRef::from_obj(&**claim)));
+            related.collect::<Vec<_>>()
+        }
+    };
+    tokio::spawn(async move {
+        let mut told = false;
+        let versions = kind.api_versions().iter().cycle();
+        for version in versions {
+            while !claims.state().iter().any(|claim| names(claim, None)) {
+                tokio::time::sleep(ROUTES_INTERVAL).await;
+            }
+            let resource = resource(version, kind.as_str());
+            let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(client.clone(), &resource);
+            let mut events = watcher(api, config()).boxed();
+            // Until it fails: it may be served in another version, or not at all.
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(watcher::Event::Apply(route) | watcher::Event::Delete(route)) => {
+                        told = false;
+                        telemetry.watch_event(kind.as_str());
+                        for trigger in concerned(&route) {
+                            // The receiver is gone only when the process ends.
+                            let _ = send.send(trigger);
+                        }
+                    }
+                    Ok(watcher::Event::InitDone) => {
+                        telemetry.watch_event(kind.as_str());
+                        let claims = claims.state();
+                        for claim in claims.iter().filter(|claim| names(claim, None)) {
+                            let _ = send.send(Trigger::Related(ObjectRef::from_obj(&**claim)));
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        telemetry.watch_error(kind.as_str());
+                        // Said once, as it is tried again soon. That nobody serves the kind is no news.
+                        if !told && !is_unserved(&error) {
+                            tracing::warn!(%kind, version, %error, "watch failed; it is tried again");
+                            told = true;
+                        }
+                        break;
+                    }
+                }
+            }
+            tokio::time::sleep(ROUTES_INTERVAL).await;
+        }
+    });
+}
+
+/// Whether a watch fails because its kind is not served in this version.
+pub(super) fn is_unserved(error: &watcher::Error) -> bool {
+    // Of a path that is not served the answer has no reason, but a code.
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+}

@@ -1,0 +1,71 @@
+//! A watch in a task of its own, with its own backoff.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, TryStreamExt};
+use kube::runtime::utils::Backoff;
+use kube::runtime::{WatchStreamExt, watcher};
+use tokio::sync::mpsc;
+
+use crate::telemetry::Telemetry;
+use crate::watch::trigger::Trigger;
+
+pub(super) fn config() -> watcher::Config {
+    // A dead connection is noticed after this time; page by page keeps the first list small.
+    watcher::Config::default().timeout(60).page_size(100)
+}
+
+/// Longest pause before a watch is tried again: an API server that is back must not be waited for.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The usual growing pauses of a watch, but none so long that a rollback would notice.
+#[derive(Default)]
+pub(super) struct Brief(watcher::DefaultBackoff);
+
+impl Iterator for Brief {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|pause| pause.min(LONGEST_PAUSE))
+    }
+}
+
+impl Backoff for Brief {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
+/// Runs one watch for ever: errors are counted and waited out, events become triggers.
+pub(super) fn run<K, T>(
+    kind: &'static str,
+    telemetry: &Arc<Telemetry>,
+    events: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send + 'static,
+    mut triggers: impl FnMut(watcher::Event<K>) -> T + Send + 'static,
+    send: mpsc::UnboundedSender<Trigger>,
+) where
+    K: Send + 'static,
+    T: IntoIterator<Item = Trigger>,
+{
+    let telemetry = telemetry.clone();
+    tokio::spawn(async move {
+        let mut events = events.backoff(Brief::default()).boxed();
+        loop {
+            match events.try_next().await {
+                Ok(Some(event)) => {
+                    telemetry.watch_event(kind);
+                    for trigger in triggers(event) {
+                        // The receiver is gone only when the process ends.
+                        let _ = send.send(trigger);
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    telemetry.watch_error(kind);
+                    tracing::warn!(kind, %error, "watch failed; it is tried again");
+                }
+            }
+        }
+    });
+}
