@@ -1,3 +1,8 @@
+#![allow(
+    clippy::float_cmp,
+    reason = "no number is computed: each is one of those given"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::plan::{SignOffDemand, Step, Tier};

@@ -1,3 +1,8 @@
+#![allow(
+    clippy::float_cmp,
+    reason = "these numbers have at most two decimals and are rounded to them"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::plan::Tier;
