@@ -9,9 +9,6 @@ pub mod floors;
 pub mod steps;
 pub mod tighten;
 
-#[cfg(test)]
-mod tests;
-
 use countersign_api::plan::{Step, Tier};
 use countersign_api::policy::TierDemands;
 use countersign_api::rollout::{Plan, Strictness};
@@ -109,3 +106,6 @@ fn strictness(demands: &TierDemands) -> Strictness {
         wait_at_most: demands.wait_at_most.unwrap_or_default(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,11 +13,6 @@ pub mod merge;
 pub mod sign_off_demand;
 pub mod steps;
 
-#[cfg(test)]
-pub(crate) mod arbitrary;
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::freeze::{FreezeWindow, IncidentQuery};
@@ -213,3 +208,8 @@ pub fn complete(risk: &RiskModel) -> RiskModel {
         &defaults::built_in().risk,
     ))
 }
+
+#[cfg(test)]
+pub(crate) mod arbitrary;
+#[cfg(test)]
+mod tests;

@@ -14,9 +14,6 @@ pub mod keys;
 pub mod problem;
 pub mod shown;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -430,3 +427,6 @@ fn describes(image: &str, template: &PodTemplate) -> bool {
         used == image || digest(image).is_some_and(|described| digest(used) == Some(described))
     })
 }
+
+#[cfg(test)]
+mod tests;

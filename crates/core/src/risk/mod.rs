@@ -9,9 +9,6 @@ pub(crate) mod template_defaults;
 
 pub use crate::risk::differences::differences;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::plan::Tier;
@@ -118,3 +115,6 @@ pub fn criticality(
             .then_with(|| (a == CRITICAL).cmp(&(b == CRITICAL)))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,9 +19,6 @@ pub(crate) mod preset;
 pub mod problem;
 pub(crate) mod promql;
 
-#[cfg(test)]
-mod tests;
-
 use countersign_api::analysis::{BucketUnit, Latency};
 use countersign_api::{Check, Duration, Metric, Objective};
 
@@ -195,3 +192,6 @@ fn at_most(within: Duration, unit: BucketUnit) -> String {
     let bound = bound.replace('.', "[.]");
     format!(r#"le=~"{bound}([.]0+)?""#)
 }
+
+#[cfg(test)]
+mod tests;

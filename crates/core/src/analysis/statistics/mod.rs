@@ -23,9 +23,6 @@
 pub use countersign_api::evidence::Counts;
 pub use countersign_api::evidence::EProcess;
 
-#[cfg(test)]
-mod tests;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -329,3 +326,6 @@ fn finite_or_zero(value: f64) -> f64 {
 fn all_finite(values: &[f64]) -> bool {
     values.iter().all(|v| v.is_finite())
 }
+
+#[cfg(test)]
+mod tests;

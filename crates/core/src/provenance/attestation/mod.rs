@@ -15,9 +15,6 @@ pub mod keys;
 pub mod problem;
 pub mod statement;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::BTreeMap;
 
 use countersign_api::policy::{Trust, TrustedKey};
@@ -66,3 +63,6 @@ pub fn verify(
     statement.covers(template, stable)?;
     statement.annotations(now)
 }
+
+#[cfg(test)]
+mod tests;

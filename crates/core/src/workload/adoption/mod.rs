@@ -16,9 +16,6 @@ pub mod hand_back;
 pub mod step;
 pub mod take_over;
 
-#[cfg(test)]
-mod tests;
-
 use countersign_api::rollout::{Adopted, Change, RolloutStatus};
 
 use crate::analysis::numbers::counted;
@@ -94,3 +91,6 @@ fn fewer_pods(observation: &Observation, change: &Change, workload: &Workload) -
         )
     })
 }
+
+#[cfg(test)]
+mod tests;
