@@ -176,43 +176,6 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The layers from the bottom up; a file names only its own and those below.
-const LAYERS: [&[&str]; 3] = [
-    &["telemetry", "lease", "observe", "act"],
-    &["controller"],
-    &["operator"],
-];
-
-#[test]
-fn dependencies_point_one_way() {
-    let (mut files, mut looked_at) = (Vec::new(), 0);
-    sources(&root().join("src"), &mut files);
-    for file in files {
-        let path = file
-            .strip_prefix(root().join("src"))
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .to_owned();
-        let own = path.split(['/', '.']).next().unwrap();
-        let Some(level) = LAYERS.iter().position(|layer| layer.contains(&own)) else {
-            // What is under no layer names none.
-            let bare = ["api_server", "lib", "main", "stand_in", "throttling"];
-            assert!(bare.contains(&own), "src/{path}");
-            continue;
-        };
-        looked_at += 1;
-        let text = fs::read_to_string(&file).unwrap();
-        for above in LAYERS[level + 1..].iter().copied().flatten() {
-            assert!(
-                !text.contains(&format!("crate::{above}::")),
-                "src/{path} depends on {above}, which is above it"
-            );
-        }
-    }
-    assert!(looked_at > 30, "only {looked_at} files were looked at");
-}
-
 /// What Cargo cannot refuse: the standard library, and the client that kube has where the operator is built
 /// beside. Clippy refuses the clock.
 #[test]

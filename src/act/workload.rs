@@ -5,10 +5,10 @@ use countersign_api::{
     ASKED_ANNOTATION, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION,
     ROLLOUT_UID_LABEL, RUN_ANNOTATION, Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
 };
+use countersign_core::Observation;
 use countersign_core::decision::Action;
 use countersign_core::observation::workload::{Asked, ReplicaSet as ReplicaSetSeen};
 use countersign_core::replicas::present;
-use countersign_core::Observation;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Service;
