@@ -28,7 +28,7 @@ use std::time::Instant;
 
 use countersign_api::freeze::{FreezeAction, FreezeSpec};
 use countersign_api::intervention::InterventionAction;
-use countersign_api::rollout::{Outcome, Stage};
+use countersign_api::rollout::{Change, Outcome, Stage};
 use countersign_api::sign_off::SignOffDecision;
 use countersign_api::{CHANGED_BY_ANNOTATION, Duration, RouteReference, Traffic};
 use countersign_core::Observation;
@@ -93,9 +93,9 @@ pub struct Setup {
     history: Option<i32>,
     /// An error budget holds a change while it burns.
     budget: bool,
-    /// What was promoted before, one after the other; the last of them may be watched still.
+    /// What was pushed before, one after the other; the last of them may be in this stage still.
     before: &'static [u8],
-    watched_still: bool,
+    from: Option<Stage>,
     /// Pods come one by one, and each takes its time.
     slow: bool,
     /// What is no fault here, once on each path.
@@ -474,7 +474,7 @@ fn expected(setup: &Setup, world: &World) -> Vec<Act> {
     may(waits, Act::Sign("carol", SignOffDecision::Approve));
     let asked = world.seen.status.waiting_for.as_deref() == Some("AwaitingPerson");
     may(asked, Act::Accept);
-    let begins = world.steps == 0 && !setup.watched_still;
+    let begins = world.steps == 0 && setup.from.is_none();
     may(
         begins,
         Act::Push(if setup.before.is_empty() { 2 } else { 3 }),
@@ -749,11 +749,16 @@ fn smoke() -> countersign_api::Smoke {
     serde_json::from_value(json!({ "timeout": "1m", "template": template })).unwrap()
 }
 
-/// A world in which the last of these revisions serves, and nothing has happened yet.
+/// A world in which the last of these revisions serves, or is as far as the setup says, and nothing has
+/// happened yet.
 fn serving(setup: &Setup, faults: usize) -> World {
     let mut world = World::new(first(setup), 0);
     let mut versions = setup.before.iter();
-    while !(setup.watched_still && world.change().is_some_and(is_watched)) {
+    let begins = |change: &Change| {
+        let stage = !change.initial && setup.from == Some(change.stage);
+        stage && (change.outcome.is_none() || is_watched(change))
+    };
+    while !world.change().is_some_and(begins) {
         world = match turn(setup, &world) {
             Ok(next) => next,
             Err(End::Serves(_)) => match versions.next() {
@@ -822,7 +827,7 @@ const PLAIN: Setup = Setup {
     history: None,
     budget: false,
     before: &[],
-    watched_still: false,
+    from: None,
     slow: false,
     free: &[],
     depth: 14,
@@ -918,9 +923,9 @@ fn the_laws_hold_with_two_services_where_what_was_promoted_breaks() {
         name: "services, watched",
         watched: 2,
         before: &[2],
-        watched_still: true,
+        from: Some(Stage::Promoted),
         free: &[Act::Prometheus(Evidence::Bad), Act::Push(3), Act::Push(1)],
-        depth: 9,
+        depth: 8,
         seen: &["a promoted revision gives way again"],
         whole: false,
         ..SERVICES_ALONE
@@ -935,9 +940,9 @@ fn the_laws_hold_where_what_was_promoted_breaks() {
         weights: &[50],
         watched: 2,
         before: &[2],
-        watched_still: true,
+        from: Some(Stage::Promoted),
         free: &[Act::Prometheus(Evidence::Bad), Act::Push(3), Act::Push(1)],
-        depth: 9,
+        depth: 8,
         seen: &["a promoted revision gives way again"],
         whole: false,
         ..PLAIN
@@ -951,7 +956,7 @@ fn the_laws_hold_where_pods_are_kept_for_the_way_back() {
         kept: 2,
         watched: 2,
         before: &[2],
-        watched_still: true,
+        from: Some(Stage::Promoted),
         free: &[Act::Prometheus(Evidence::Bad), Act::Replicas(3)],
         depth: 9,
         seen: &["a promoted revision gives way again"],
@@ -969,7 +974,7 @@ fn the_laws_hold_where_pods_come_one_by_one() {
         surge: Some(1),
         deadline: 2,
         slow: true,
-        depth: 13,
+        depth: 12,
         seen: &["a change is promoted"],
         whole: false,
         ..PLAIN
@@ -984,7 +989,9 @@ fn the_laws_hold_where_a_newer_change_comes_while_stable_grows() {
         weights: &[50],
         slow: true,
         free: &[Act::Push(3), Act::Push(1)],
-        depth: 11,
+        before: &[2],
+        from: Some(Stage::Promoting),
+        depth: 7,
         seen: &["a change is superseded", "a change is reverted"],
         whole: false,
         ..PLAIN
@@ -1003,7 +1010,9 @@ fn the_laws_hold_where_a_promotion_is_held() {
             Act::Burn(true),
             Act::Replicas(3),
         ],
-        depth: 12,
+        before: &[2],
+        from: Some(Stage::Promoting),
+        depth: 8,
         seen: &["it waits for the budget", "it is frozen"],
         whole: false,
         ..PLAIN
