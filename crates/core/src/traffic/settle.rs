@@ -160,7 +160,8 @@ pub fn note(observation: &Observation, status: &mut RolloutStatus) {
     let drained = settled_at
         .as_ref()
         .is_some_and(|since| drained_at(observation, since) <= observation.now);
-    // Only where pods follow the share, and before all of it is back, does anything depend on the drain.
+    // Only where pods follow the share, and before all of it is back, does anything depend on the drain. What
+    // this decision writes may be followed before it is seen.
     let stage = status.change.as_ref().map(|change| change.stage);
     let is_back = settled && matches!(stage, Some(Stage::Waiting | Stage::RolledBack));
     let over = (drained || is_back) && share::pods_follow(limits);
@@ -172,12 +173,12 @@ pub fn note(observation: &Observation, status: &mut RolloutStatus) {
         lowest_weight: if over {
             wanted
         } else {
-            before.lowest_weight.min(weight)
+            before.lowest_weight.min(weight).min(wanted)
         },
         highest_weight: if over {
             wanted
         } else {
-            before.highest_weight.max(weight)
+            before.highest_weight.max(weight).max(wanted)
         },
         settled_weight: if settled || corrected.is_some() {
             wanted

@@ -201,7 +201,9 @@ fn next_pods(
     };
     let waits = services::stable_side_waits(observation, status);
     // Where the new change runs what was stable just before, requests may still be on their way to its pods.
-    let drains = limits.share != Share::Pods && !cleanup::is_served_out(observation, status);
+    let drains = limits.share != Share::Pods
+        && (!cleanup::is_served_out(observation, status)
+            || serves_stable_side(observation, status));
     let draining = |next: Next| Next {
         canary: next
             .canary
@@ -253,7 +255,8 @@ fn next_pods(
             }
             next
         }
-        Stage::Waiting | Stage::Promoted | Stage::RolledBack if waits => ahead(at_rest()),
+        Stage::Waiting if waits => draining(ahead(at_rest())),
+        Stage::Promoted | Stage::RolledBack if waits => ahead(at_rest()),
         Stage::Waiting => draining(at_rest()),
         // Pods that serve no more must not take the room of those that serve.
         Stage::Promoted
@@ -275,19 +278,31 @@ fn stable_floor(observation: &Observation, limits: Limits, present: &Present) ->
     // The status tells of the routes as they were before its own look changed them.
     let share = share.min(routes::present_share(observation));
     // The canary's Service fell back to stable, or is about to, whose pods then serve both sides.
-    let canary = &observation.spec.strategy.canary;
+    let service = observation.spec.strategy.canary.canary_service.as_deref();
     let stable = observation.status.stable.as_ref();
-    let fell_back = canary
-        .canary_service
-        .as_ref()
-        .zip(stable)
-        .is_some_and(|(service, stable)| {
-            let behind = observation.endpoints.get(service);
-            behind.is_some_and(|it| it.contains_key(&stable.pod_template_hash))
-                || present::selected(observation, service) == Some(&stable.pod_template_hash)
-        });
+    let fell_back = stable.is_some_and(|it| reaches(observation, service, &it.pod_template_hash));
     let share = if fell_back { 0 } else { share };
     replicas::stable_for(limits, share, present.canary.available)
+}
+
+/// Whether a Service sends to a revision: it selects it, or its endpoints have not left it yet.
+fn reaches(observation: &Observation, service: Option<&str>, hash: &str) -> bool {
+    service.is_some_and(|service| {
+        let behind = observation.endpoints.get(service);
+        behind.is_some_and(|it| it.contains_key(hash))
+            || present::selected(observation, service) == Some(hash)
+    })
+}
+
+/// Whether the stable side still sends to the canary's pods: they stood in for stable, or were stable before.
+fn serves_stable_side(observation: &Observation, status: &RolloutStatus) -> bool {
+    let service = observation.spec.strategy.canary.stable_service.as_deref();
+    let canary = status.change.as_ref();
+    let canary = canary.map(|change| change.pod_template_hash.as_str());
+    canary.is_some_and(|hash| {
+        reaches(observation, service, hash)
+            || routes::stable_subsets(observation).any(|subset| subset == hash)
+    })
 }
 
 /// Rejected pods that must stay, since something may still send to them. Where stable has yet to grow,
@@ -298,6 +313,11 @@ fn canary_part(observation: &Observation, limits: Limits, status: &RolloutStatus
     }
     let split = status.traffic.as_ref();
     let share = split.map_or(100, |it| it.highest_weight);
+    let share = if serves_stable_side(observation, status) {
+        100
+    } else {
+        share
+    };
     match limits.share {
         Share::RoutesAlone if share > 0 => replicas::part(limits.desired, share),
         _ => limits.desired,
