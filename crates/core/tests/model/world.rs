@@ -285,7 +285,9 @@ impl World {
             && outcome(self) != outcome(before)
             && ended != Outcome::Promoted
         {
-            self.ended_at = Some(now);
+            // By when it was decided, which a late write tells of afterwards.
+            let line = self.change().and_then(|it| it.transitions.last());
+            self.ended_at = line.and_then(|it| it.at.as_ref()).map(|at| at.0);
         }
         match waits.as_str() {
             "AwaitingSignOff" | "AwaitingPerson" => {
@@ -389,6 +391,7 @@ impl World {
         let mut world = Self::new(seen, faults);
         world.stable_at = self.stable_at;
         (world.runs, world.templates) = (self.runs, self.templates);
+        (world.advanced_at, world.most, world.baked) = (self.advanced_at, self.most, self.baked);
         world.settle();
         world
     }

@@ -5,6 +5,7 @@ use countersign_api::intervention::InterventionAction;
 use countersign_api::rollout::{Change, Stage};
 use countersign_api::{Duration, HASH_LABEL};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use proptest::test_runner::RngSeed;
 
 use super::people::{command, freeze};
 use super::*;
@@ -253,8 +254,19 @@ fn give(world: &mut World, actions: &[InterventionAction], progress: &mut Progre
     }
 }
 
+/// The same histories each time, unless another seed is given.
+fn seed() -> u64 {
+    let given = std::env::var("COUNTERSIGN_HISTORIES_SEED").ok();
+    given.map_or(19, |given| {
+        given.parse().expect("COUNTERSIGN_HISTORIES_SEED")
+    })
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig {
+        rng_seed: RngSeed::Fixed(seed()),
+        ..ProptestConfig::with_cases(48)
+    })]
 
     /// The laws in every state, no request to pods that the operator took away, no end by a clock while
     /// a change goes on, every pause followed, and in the end it comes to rest as it should be.
