@@ -330,7 +330,7 @@ fn only_two_files_of_the_operator_open_connections() {
     found.sort();
     // The stand-in for the API server is compiled for tests alone.
     found.retain(|it| it != "src/stand_in.rs");
-    let expected = ["src/observe/prometheus/connection.rs", "src/operator.rs"];
+    let expected = ["src/operator.rs", "src/prometheus/connection.rs"];
     assert_eq!(found, expected);
 }
 

@@ -58,7 +58,7 @@ fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
 
 /// Each metric with its labels, as the source registers it.
 fn metrics() -> BTreeMap<String, BTreeSet<String>> {
-    let source = read("src/telemetry.rs");
+    let source = read("src/telemetry/mod.rs");
     let types = between(&source, "pub struct Telemetry {", "\n}");
     let registered = source.split("registry.register(").skip(1);
     let metric = |call: &str| {
@@ -373,8 +373,8 @@ fn constant(path: &str, name: &str) -> String {
 
 #[test]
 fn the_times_and_limits_of_the_text_are_the_source_s() {
-    let queue = "src/observe/prometheus/queue.rs";
-    let memory = "src/observe/prometheus/memory.rs";
+    let queue = "src/prometheus/fairness.rs";
+    let memory = "src/prometheus/cache.rs";
     let spelt = |path, name| match constant(path, name).as_str() {
         "4" => "four",
         "8" => "eight",
@@ -392,10 +392,10 @@ fn the_times_and_limits_of_the_text_are_the_source_s() {
         format!("({} in all)", constant(memory, "MOST_BYTES")),
         format!(
             "Above {} s the difference is said",
-            constant("src/observe/prometheus/clocks.rs", "NOTABLE")
+            constant("src/prometheus/clock_skew.rs", "NOTABLE")
         ),
     ];
-    let largest = constant("src/observe/prometheus/server.rs", "LARGEST_ANSWER");
+    let largest = constant("src/prometheus/server.rs", "LARGEST_ANSWER");
     let analysis = [format!("larger than {largest}")];
     let pages = [
         ("docs/operation.md", &operation[..]),

@@ -1,6 +1,6 @@
 use countersign_api::{Duration, Rollout, Tier};
-use countersign_core::simulation::manifest::{Surroundings, observe, with_another_image};
 use countersign_core::proposal::Proposal;
+use countersign_core::simulation::manifest::{Surroundings, observe, with_another_image};
 use countersign_core::{Observation, decide};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
