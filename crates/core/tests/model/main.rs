@@ -991,7 +991,7 @@ fn the_laws_hold_where_a_newer_change_comes_while_stable_grows() {
         free: &[Act::Push(3), Act::Push(1)],
         before: &[2],
         from: Some(Stage::Promoting),
-        depth: 7,
+        depth: 6,
         seen: &["a change is superseded", "a change is reverted"],
         whole: false,
         ..PLAIN
@@ -1012,7 +1012,7 @@ fn the_laws_hold_where_a_promotion_is_held() {
         ],
         before: &[2],
         from: Some(Stage::Promoting),
-        depth: 8,
+        depth: 7,
         seen: &["it waits for the budget", "it is frozen"],
         whole: false,
         ..PLAIN
