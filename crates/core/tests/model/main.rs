@@ -386,30 +386,9 @@ impl Machine {
             // What was right when it was decided is not judged by what has come since, but by its end.
             Act::WriteLate => world.write_late()?,
             Act::PodsCome => world.pods_come(),
-            Act::PodGoes { stable } => {
-                let set = if stable {
-                    world.stable_set()
-                } else {
-                    world.canary_set()
-                };
-                world.pod_goes(&set?.hash.clone())
-            }
-            Act::PodComes { stable } => {
-                let set = if stable {
-                    world.stable_set()
-                } else {
-                    world.canary_set()
-                };
-                world.pod_comes(&set?.hash.clone())
-            }
-            Act::SetGoes { stable } => {
-                let set = if stable {
-                    world.stable_set()
-                } else {
-                    world.canary_set()
-                };
-                world.set_goes(&set?.hash.clone())
-            }
+            Act::PodGoes { stable } => world.pod_goes(&world.side(stable)?.hash),
+            Act::PodComes { stable } => world.pod_comes(&world.side(stable)?.hash),
+            Act::SetGoes { stable } => world.set_goes(&world.side(stable)?.hash),
             Act::PodsCrash => world.pods_crash(),
             Act::Stuck(on) => world.with(|next| next.stuck = on),
             Act::Follow => world.follow(),
@@ -454,7 +433,7 @@ fn expected(setup: &Setup, world: &World) -> Vec<Act> {
     may(world.job_runs() && !world.hung, Act::JobEnds(true));
     let slow = setup.slow && world.pods_pend() && !world.stuck;
     may(world.is_quiet() || slow, Act::Tick);
-    for (stable, set) in [(true, world.stable_set()), (false, world.canary_set())] {
+    for (stable, set) in [true, false].map(|stable| (stable, world.side(stable))) {
         let pends = set.is_some_and(|set| set.available < set.replicas);
         may(slow && pends, Act::PodComes { stable });
     }
@@ -500,7 +479,7 @@ fn faults(setup: &Setup, world: &World) -> Vec<Act> {
     let busy = world.canary().is_some();
     // The operator is away, or pods and routers are slow.
     may(!world.is_quiet(), Act::Tick);
-    for (stable, set) in [(true, world.stable_set()), (false, world.canary_set())] {
+    for (stable, set) in [true, false].map(|stable| (stable, world.side(stable))) {
         let there = set.is_some_and(|set| set.available > 0);
         may(there && (stable || busy), Act::PodGoes { stable });
         may(set.is_some() && (stable || busy), Act::SetGoes { stable });

@@ -418,6 +418,15 @@ impl World {
         self.set(&self.change()?.pod_template_hash)
     }
 
+    /// The ReplicaSet of stable, or of the change.
+    pub fn side(&self, stable: bool) -> Option<&ReplicaSet> {
+        if stable {
+            self.stable_set()
+        } else {
+            self.canary_set()
+        }
+    }
+
     /// The share that the route gives the canary's Service, in percent.
     pub fn routed_share(&self) -> Option<i64> {
         let route = self.seen.routes.first()?.object.as_ref().ok()?;
