@@ -79,6 +79,8 @@ pub struct World {
     beliefs: Vec<(Timestamp, Belief)>,
     /// Moments at which a router would have sent to no pod, each in a sentence.
     pub lost: Vec<String>,
+    /// Is given every decision, with what it was made from.
+    pub note: fn(&Observation, &Decision),
 }
 
 impl World {
@@ -105,6 +107,7 @@ impl World {
             accepting: BTreeMap::new(),
             beliefs: Vec::new(),
             lost: Vec::new(),
+            note: |_, _| (),
         }
     }
 
@@ -143,6 +146,7 @@ impl World {
             });
         self.observation.promoted = self.promoted();
         let decision = decide(&self.observation);
+        (self.note)(&self.observation, &decision);
         self.broken
             .extend(laws::broken(&self.observation, &decision));
         decision

@@ -16,14 +16,16 @@
 // A state is what it is, and each law and action reads best in its list.
 #![allow(clippy::too_many_lines, clippy::struct_excessive_bools)]
 
+#[path = "../digest/mod.rs"]
+mod digest;
 mod ends;
 mod oracle;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use countersign_api::freeze::{FreezeAction, FreezeSpec};
@@ -187,6 +189,8 @@ struct Machine {
     policies: [NamedPolicy; 2],
     depth: usize,
     faults: usize,
+    /// The digest of every decision that was carried out wholly, with what it was made from.
+    decided: Mutex<BTreeSet<String>>,
 }
 
 impl Model for Machine {
@@ -375,6 +379,9 @@ impl Machine {
             Act::Look(how) => {
                 let decision = world.decision();
                 let mut next = if how == How::Wholly {
+                    let decided = digest::project(&world.seen, decision);
+                    let decided = digest::digest([decided.as_bytes()]);
+                    self.decided.lock().unwrap().insert(decided);
                     (**world.looked()).clone()
                 } else {
                     world.carry_out(decision, how)
@@ -760,7 +767,8 @@ fn number(variable: &str, default: usize) -> usize {
 }
 
 fn explore(setup: Setup) {
-    let depth = setup.depth + number("COUNTERSIGN_MODEL_DEEPER", 0);
+    let usual_depth = setup.depth;
+    let depth = usual_depth + number("COUNTERSIGN_MODEL_DEEPER", 0);
     let faults = number("COUNTERSIGN_MODEL_FAULTS", 1);
     let (name, began) = (setup.name, Instant::now());
     let policies = [
@@ -773,6 +781,7 @@ fn explore(setup: Setup) {
         ends: Ends::default(),
         depth,
         faults,
+        decided: Mutex::default(),
     };
     let checker = machine
         .checker()
@@ -786,6 +795,11 @@ fn explore(setup: Setup) {
         began.elapsed()
     );
     checker.assert_properties();
+    if (depth, faults) == (usual_depth, 1) {
+        let decided = checker.model().decided.lock().unwrap();
+        let digest = digest::digest(decided.iter().map(String::as_bytes));
+        digest::compare("model/decisions.txt", &[(name.into(), digest)].into());
+    }
 }
 
 const PLAIN: Setup = Setup {

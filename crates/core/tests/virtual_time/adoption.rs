@@ -35,7 +35,7 @@ fn beside_a_deployment() -> World {
         selector: BTreeMap::from([("app".into(), "shop".into())]),
     };
     first.services = BTreeMap::from([("front".into(), Some(service))]);
-    World::new(first)
+    begin(first)
 }
 
 fn adopted(world: &World) -> &Workload {
@@ -106,7 +106,7 @@ fn until_gone(world: &mut World, minutes: i64) -> bool {
 }
 
 #[test]
-fn a_deployment_gives_up_its_pods_once_the_rollouts_own_have_served_for_the_drain() {
+pub(super) fn a_deployment_gives_up_its_pods_once_the_rollouts_own_have_served_for_the_drain() {
     let mut world = beside_a_deployment();
     world.observation.spec.strategy.canary.drain = Duration::seconds(30);
     let mut traffic = steady(5_000.0, 0.0, 0.0);
@@ -137,7 +137,7 @@ fn a_deployment_gives_up_its_pods_once_the_rollouts_own_have_served_for_the_drai
 }
 
 #[test]
-fn editing_the_deployment_is_a_change_and_its_pods_stay_away() {
+pub(super) fn editing_the_deployment_is_a_change_and_its_pods_stay_away() {
     let mut world = taken_over();
     change(&mut world, "v2", harmless());
     assert!(
@@ -151,7 +151,7 @@ fn editing_the_deployment_is_a_change_and_its_pods_stay_away() {
 }
 
 #[test]
-fn a_foreign_scale_up_is_told_and_undone_at_most_once_a_minute() {
+pub(super) fn a_foreign_scale_up_is_told_and_undone_at_most_once_a_minute() {
     let mut world = taken_over();
     let scale_up = |world: &mut World| {
         edit(world, |it| {
@@ -182,7 +182,7 @@ fn a_foreign_scale_up_is_told_and_undone_at_most_once_a_minute() {
 }
 
 #[test]
-fn a_deployment_is_not_scaled_down_while_stable_cannot_serve() {
+pub(super) fn a_deployment_is_not_scaled_down_while_stable_cannot_serve() {
     let mut world = taken_over();
     for set in &mut world.observation.replica_sets {
         (set.available, set.ready) = (0, 0);
@@ -193,7 +193,7 @@ fn a_deployment_is_not_scaled_down_while_stable_cannot_serve() {
 }
 
 #[test]
-fn a_rollout_of_fewer_pods_does_not_take_over() {
+pub(super) fn a_rollout_of_fewer_pods_does_not_take_over() {
     let mut world = beside_a_deployment();
     world.observation.spec.replicas = 1;
     go_on(&mut world, 30);
@@ -212,7 +212,7 @@ fn a_rollout_of_fewer_pods_does_not_take_over() {
 }
 
 #[test]
-fn law_6_while_the_deployment_cannot_be_read_nothing_begins_and_nothing_is_lost() {
+pub(super) fn law_6_while_the_deployment_cannot_be_read_nothing_begins_and_nothing_is_lost() {
     let mut world = beside_a_deployment();
     let (template, sound) = (
         world.observation.spec.template.clone(),
@@ -279,7 +279,7 @@ fn law_6_while_the_deployment_cannot_be_read_nothing_begins_and_nothing_is_lost(
 }
 
 #[test]
-fn deletion_gives_the_pods_back_before_the_rollouts_own_go() {
+pub(super) fn deletion_gives_the_pods_back_before_the_rollouts_own_go() {
     let mut world = taken_over();
     delete(&mut world);
     look(&mut world);
@@ -312,7 +312,7 @@ fn deletion_gives_the_pods_back_before_the_rollouts_own_go() {
 }
 
 #[test]
-fn a_rejected_template_is_not_given_back_to() {
+pub(super) fn a_rejected_template_is_not_given_back_to() {
     let mut world = taken_over();
     change(&mut world, "v2", harmless());
     let traffic = &mut steady(5_000.0, 0.001, 0.001);
@@ -337,7 +337,7 @@ fn a_rejected_template_is_not_given_back_to() {
 }
 
 #[test]
-fn pods_without_an_adopted_workload_are_left_to_serve() {
+pub(super) fn pods_without_an_adopted_workload_are_left_to_serve() {
     let mut world = serving();
     world.observation.spec.deletion_policy = Some(DeletionPolicy::Keep);
     look(&mut world);
@@ -349,7 +349,7 @@ fn pods_without_an_adopted_workload_are_left_to_serve() {
 }
 
 #[test]
-fn where_the_deployment_is_gone_the_pods_are_left_to_serve() {
+pub(super) fn where_the_deployment_is_gone_the_pods_are_left_to_serve() {
     let mut world = taken_over();
     world.observation.spec.template.0 = Value::Null;
     world.observation.workload = Some(Err(Unusable::Missing));
@@ -359,7 +359,7 @@ fn where_the_deployment_is_gone_the_pods_are_left_to_serve() {
 }
 
 #[test]
-fn without_a_wish_to_keep_pods_nothing_waits() {
+pub(super) fn without_a_wish_to_keep_pods_nothing_waits() {
     let mut world = serving();
     go_on(&mut world, 5);
     assert!(!world.observation.farewell.awaited);
@@ -370,7 +370,7 @@ fn without_a_wish_to_keep_pods_nothing_waits() {
 }
 
 #[test]
-fn a_namespace_that_ends_is_not_held_up_and_neither_is_what_serves_nobody() {
+pub(super) fn a_namespace_that_ends_is_not_held_up_and_neither_is_what_serves_nobody() {
     let mut world = taken_over();
     delete(&mut world);
     world.observation.farewell.namespace_ends = true;
@@ -395,7 +395,7 @@ fn a_namespace_that_ends_is_not_held_up_and_neither_is_what_serves_nobody() {
 }
 
 #[test]
-fn an_autoscaler_of_the_deployment_is_named_once() {
+pub(super) fn an_autoscaler_of_the_deployment_is_named_once() {
     let mut world = taken_over();
     edit(&mut world, |it| {
         it.autoscalers = vec![Autoscaler {
@@ -413,7 +413,7 @@ fn an_autoscaler_of_the_deployment_is_named_once() {
 }
 
 #[test]
-fn nothing_is_done_about_a_deployment_that_another_rollout_adopts() {
+pub(super) fn nothing_is_done_about_a_deployment_that_another_rollout_adopts() {
     let mut world = beside_a_deployment();
     world.observation.conflicts = vec!["Rollout web already adopts Deployment shop".into()];
     go_on(&mut world, 30);
@@ -425,7 +425,7 @@ fn nothing_is_done_about_a_deployment_that_another_rollout_adopts() {
 }
 
 #[test]
-fn whoever_changed_the_deployment_is_not_claimed_to_be_known() {
+pub(super) fn whoever_changed_the_deployment_is_not_claimed_to_be_known() {
     let mut world = taken_over();
     let stamp = countersign_api::CHANGED_BY_ANNOTATION.to_owned();
     change(&mut world, "v2", harmless());

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::routes::{self, routed, weights};
-use crate::{after, observation, steady, template};
+use crate::{after, begin, observation, steady, template};
 
 /// Long after everything has ended.
 const DAYS: i64 = 60 * 24 * 10;
@@ -36,7 +36,7 @@ fn directed(edit: impl Fn(&mut Observation)) -> World {
     }];
     seen.spec.replicas = 10;
     edit(&mut seen);
-    let mut world = World::new(seen);
+    let mut world = begin(seen);
     let rests = world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), |seen| {
         World::at_rest(seen) && behind_stable(seen).is_some()
     });
@@ -91,7 +91,7 @@ fn stage(observation: &Observation) -> Option<Stage> {
 }
 
 #[test]
-fn law_4_a_stable_service_without_routes_keeps_its_pods_until_it_moves() {
+pub(super) fn law_4_a_stable_service_without_routes_keeps_its_pods_until_it_moves() {
     for (replicas, more, fewer) in [(10, 3, 0), (10, 1, 0), (10, 0, 1), (1, 0, 1), (4, 4, 1)] {
         let mut world = directed(|seen| {
             seen.spec.replicas = replicas;
@@ -133,7 +133,7 @@ fn regressed(mut world: World) -> World {
 }
 
 #[test]
-fn law_4_a_newer_change_does_not_move_the_stable_service_to_a_revision_without_pods() {
+pub(super) fn law_4_a_newer_change_does_not_move_the_stable_service_to_a_revision_without_pods() {
     let worlds = [
         directed(|_| {}),
         directed(|seen| surge(seen, 2, 0)),
@@ -163,7 +163,7 @@ fn law_4_a_newer_change_does_not_move_the_stable_service_to_a_revision_without_p
 }
 
 #[test]
-fn law_4_a_rollout_that_is_deleted_in_a_return_keeps_its_service_where_pods_are() {
+pub(super) fn law_4_a_rollout_that_is_deleted_in_a_return_keeps_its_service_where_pods_are() {
     let mut world = regressed(directed(|_| {}));
     push(&mut world, "v3");
     world.observation.deleting = true;
@@ -176,7 +176,7 @@ fn law_4_a_rollout_that_is_deleted_in_a_return_keeps_its_service_where_pods_are(
 }
 
 #[test]
-fn law_4_a_newer_change_gives_a_dynamic_stable_side_no_more_than_it_can_carry() {
+pub(super) fn law_4_a_newer_change_gives_a_dynamic_stable_side_no_more_than_it_can_carry() {
     for version in ["v3", "v1"] {
         let mut world = routed(|seen| seen.spec.strategy.canary.dynamic_stable = true);
         push(&mut world, "v2");
@@ -231,11 +231,11 @@ fn share_of_pods(observation: &Observation) -> f64 {
 }
 
 #[test]
-fn a_held_promotion_follows_the_rollout_and_keeps_its_split() {
+pub(super) fn a_held_promotion_follows_the_rollout_and_keeps_its_split() {
     let unrouted = |more: i32| {
         let mut seen = observation("v1");
         surge(&mut seen, more, 0);
-        let mut world = World::new(seen);
+        let mut world = begin(seen);
         assert!(world.run(after(10), &mut steady(500.0, 0.0, 0.0), World::at_rest));
         world
     };
@@ -283,7 +283,7 @@ fn a_held_promotion_follows_the_rollout_and_keeps_its_split() {
 }
 
 #[test]
-fn a_promotion_with_a_closed_gate_gets_no_more_traffic() {
+pub(super) fn a_promotion_with_a_closed_gate_gets_no_more_traffic() {
     let mut world = routed(|_| {});
     push(&mut world, "v2");
     let begun = |seen: &Observation| stage(seen) == Some(Stage::Promoting);
@@ -312,7 +312,7 @@ fn lose(world: &mut World, version: &str) {
 }
 
 #[test]
-fn law_4_a_stable_replica_set_that_is_deleted_in_mid_change_is_made_again() {
+pub(super) fn law_4_a_stable_replica_set_that_is_deleted_in_mid_change_is_made_again() {
     let worlds = [
         routed(|_| {}),
         routed(|seen| seen.spec.strategy.canary.dynamic_stable = true),
@@ -349,7 +349,8 @@ fn law_4_a_stable_replica_set_that_is_deleted_in_mid_change_is_made_again() {
 }
 
 #[test]
-fn a_canary_with_traffic_serves_in_place_of_a_stable_revision_without_pods_and_no_other_does() {
+pub(super) fn a_canary_with_traffic_serves_in_place_of_a_stable_revision_without_pods_and_no_other_does()
+ {
     for weight in [0, 50] {
         let mut world = routed(|seen| {
             let step = |weight: i32| Step {
@@ -394,7 +395,7 @@ fn a_canary_with_traffic_serves_in_place_of_a_stable_revision_without_pods_and_n
 }
 
 #[test]
-fn without_its_record_a_lost_stable_revision_is_named_after_a_rollback_too() {
+pub(super) fn without_its_record_a_lost_stable_revision_is_named_after_a_rollback_too() {
     let mut world = routed(|_| {});
     push(&mut world, "v2");
     let mut bad = steady(5_000.0, 0.9, 0.0);
@@ -414,7 +415,7 @@ fn without_its_record_a_lost_stable_revision_is_named_after_a_rollback_too() {
 }
 
 #[test]
-fn pods_of_a_superseded_change_drain_though_the_stable_template_follows() {
+pub(super) fn pods_of_a_superseded_change_drain_though_the_stable_template_follows() {
     let mut world = routed(|_| {});
     push(&mut world, "v2");
     let halved = |seen: &Observation| weights(seen) == (50, 50) && available(seen, "v2") > 0;
@@ -440,7 +441,8 @@ fn pods_of_a_superseded_change_drain_though_the_stable_template_follows() {
 }
 
 #[test]
-fn pods_of_the_revision_before_drain_behind_plain_services_though_a_newer_change_comes() {
+pub(super) fn pods_of_the_revision_before_drain_behind_plain_services_though_a_newer_change_comes()
+{
     let mut world = directed(|_| {});
     push(&mut world, "v2");
     let moved = world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), |seen| {
@@ -458,7 +460,7 @@ fn pods_of_the_revision_before_drain_behind_plain_services_though_a_newer_change
 }
 
 #[test]
-fn pods_that_are_kept_for_the_way_back_follow_the_rollout() {
+pub(super) fn pods_that_are_kept_for_the_way_back_follow_the_rollout() {
     for (more, grown) in [(10, 20), (3, 10)] {
         let mut world = routed(|seen| {
             seen.spec.replicas = 10;
@@ -484,7 +486,7 @@ fn pods_that_are_kept_for_the_way_back_follow_the_rollout() {
 }
 
 #[test]
-fn a_canary_that_loses_its_pods_keeps_no_more_traffic_than_they_carry() {
+pub(super) fn a_canary_that_loses_its_pods_keeps_no_more_traffic_than_they_carry() {
     let mut world = routed(|seen| {
         let step = |weight: i32| Step {
             weight,
@@ -518,8 +520,8 @@ fn a_canary_that_loses_its_pods_keeps_no_more_traffic_than_they_carry() {
 }
 
 #[test]
-fn the_history_keeps_the_revisions_that_were_used_last() {
-    let mut world = World::new(observation("v1"));
+pub(super) fn the_history_keeps_the_revisions_that_were_used_last() {
+    let mut world = begin(observation("v1"));
     world.observation.spec.revision_history_limit = 2;
     let mut traffic = steady(5_000.0, 0.0, 0.0);
     for version in ["v1", "v2", "v3", "v1", "v5"] {
@@ -550,7 +552,7 @@ fn the_history_keeps_the_revisions_that_were_used_last() {
 }
 
 #[test]
-fn a_service_that_the_spec_names_no_more_is_released() {
+pub(super) fn a_service_that_the_spec_names_no_more_is_released() {
     let mut world = directed(|_| {});
     let name = routes::SERVICES[0].to_owned();
     assert!(world.observation.status.services.contains(&name));
@@ -596,7 +598,7 @@ fn a_service_that_the_spec_names_no_more_is_released() {
 }
 
 #[test]
-fn a_replica_set_whose_labels_were_taken_off_gets_them_again_and_is_kept() {
+pub(super) fn a_replica_set_whose_labels_were_taken_off_gets_them_again_and_is_kept() {
     let mut world = directed(|_| {});
     world.observation.replica_sets[0].labels_missing = true;
     let decision = world.look(&mut steady(500.0, 0.0, 0.0));
@@ -627,7 +629,7 @@ fn drains(world: &mut World, left: &str) {
 /// Found by the model: with the old pods still there, the rejected ones went in the very decision that moved
 /// the Service off them.
 #[test]
-fn a_rejected_revision_that_was_promoted_drains_behind_plain_services() {
+pub(super) fn a_rejected_revision_that_was_promoted_drains_behind_plain_services() {
     let mut world = directed(|seen| {
         seen.spec.strategy.canary.scale_down_delay = Duration::minutes(30);
     });
@@ -654,7 +656,7 @@ fn a_rejected_revision_that_was_promoted_drains_behind_plain_services() {
 
 /// Found by the model: a newer change that runs what was stable just before is not in a hurry either.
 #[test]
-fn the_revision_before_drains_though_the_newer_change_is_it_again() {
+pub(super) fn the_revision_before_drains_though_the_newer_change_is_it_again() {
     let mut world = directed(|_| {});
     push(&mut world, "v2");
     let moved = world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), |seen| {

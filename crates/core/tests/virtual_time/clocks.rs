@@ -15,7 +15,7 @@ fn crowded(replicas: i32, surge: i32, deadline: i32) -> World {
     first.spec.progress_deadline_seconds = deadline;
     let canary = &mut first.spec.strategy.canary;
     canary.max_surge = k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(surge);
-    let mut world = World::new(first);
+    let mut world = begin(first);
     assert!(world.run(after(20), &mut steady(1_000.0, 0.0, 0.0), World::at_rest));
     world
 }
@@ -37,7 +37,7 @@ fn at(o: &Observation, reason: &str) -> Timestamp {
 
 /// Each row ended in a rollback at the deadline, always at the last step (FOUND.md C1, R4).
 #[test]
-fn each_available_pod_is_progress_however_long_all_of_them_take() {
+pub(super) fn each_available_pod_is_progress_however_long_all_of_them_take() {
     for (replicas, surge, deadline, ready_after) in [
         (20, 1, 60, 2),
         (8, 1, 60, 20),
@@ -70,10 +70,10 @@ fn each_available_pod_is_progress_however_long_all_of_them_take() {
 }
 
 #[test]
-fn a_first_revision_whose_pods_come_one_by_one_is_not_stalled() {
+pub(super) fn a_first_revision_whose_pods_come_one_by_one_is_not_stalled() {
     let mut first = observation("v1");
     first.spec.progress_deadline_seconds = 60;
-    let mut world = World::new(first);
+    let mut world = begin(first);
     world.pods_ready_after = None;
     for pod in 1..=20 {
         let until = world.observation.now + SignedDuration::from_secs(40);
@@ -92,7 +92,7 @@ fn is_true(world: &World, kind: &str) -> bool {
 }
 
 #[test]
-fn pods_that_stop_coming_end_the_change_one_deadline_after_the_last_of_them() {
+pub(super) fn pods_that_stop_coming_end_the_change_one_deadline_after_the_last_of_them() {
     let mut world = crowded(40, 1, 300);
     world.pods_ready_after = Some(SignedDuration::from_secs(60));
     change(&mut world, "v2", harmless());
@@ -130,7 +130,7 @@ fn halves(world: &mut World, bake: &str) {
 
 /// One pod that comes and goes is no progress: it only delays what must end.
 #[test]
-fn a_pod_that_comes_and_goes_does_not_put_the_deadline_off() {
+pub(super) fn a_pod_that_comes_and_goes_does_not_put_the_deadline_off() {
     let mut world = serving();
     world.pods_ready_after = None;
     halves(&mut world, "5m");
@@ -155,7 +155,7 @@ fn a_pod_that_comes_and_goes_does_not_put_the_deadline_off() {
 
 /// While people are waited for, one error after hours makes what had passed scarce (FOUND.md C6).
 #[test]
-fn evidence_that_becomes_scarce_after_a_long_sign_off_wait_has_its_whole_time() {
+pub(super) fn evidence_that_becomes_scarce_after_a_long_sign_off_wait_has_its_whole_time() {
     use countersign_api::policy::OnScarceEvidence;
     for on_scarce in [
         OnScarceEvidence::RollBack,
@@ -193,7 +193,7 @@ fn evidence_that_becomes_scarce_after_a_long_sign_off_wait_has_its_whole_time() 
 
 /// A budget that burns and holds is a wish: nothing runs meanwhile, and everything anew after it (FOUND.md C7).
 #[test]
-fn no_wish_uses_up_the_deadline_of_what_follows_it() {
+pub(super) fn no_wish_uses_up_the_deadline_of_what_follows_it() {
     type Wish = fn(&mut World, bool);
     let wishes: [(&str, Wish); 4] = [
         ("ErrorBudgetBurn", |world, on| {
@@ -260,7 +260,7 @@ fn give_pods(world: &mut World) {
 
 /// Waiting for evidence has a clock of its own (FOUND.md L8).
 #[test]
-fn pods_that_are_missing_after_a_long_wait_for_evidence_have_their_whole_time() {
+pub(super) fn pods_that_are_missing_after_a_long_wait_for_evidence_have_their_whole_time() {
     let mut world = serving();
     let mut policy = unattended();
     policy.spec.tiers.low.on_scarce_evidence =
@@ -291,7 +291,7 @@ fn pods_that_are_missing_after_a_long_wait_for_evidence_have_their_whole_time() 
 
 /// Two gates for people, each with its own two hours (FOUND.md C9).
 #[test]
-fn each_gate_for_people_has_its_own_time() {
+pub(super) fn each_gate_for_people_has_its_own_time() {
     let mut world = serving();
     let mut policy = unattended();
     let low = &mut policy.spec.tiers.low;
@@ -335,7 +335,7 @@ fn each_gate_for_people_has_its_own_time() {
 }
 
 #[test]
-fn whom_a_policy_asks_for_only_now_has_the_whole_time() {
+pub(super) fn whom_a_policy_asks_for_only_now_has_the_whole_time() {
     let hours = |world: &mut World, hours: i64| go_on(world, hours * 60);
     let day = |spec: &mut RolloutPolicySpec| {
         spec.tiers.low.wait_at_most = Some(Duration::seconds(24 * 3_600));
@@ -356,7 +356,7 @@ fn whom_a_policy_asks_for_only_now_has_the_whole_time() {
 
 /// The fortieth command was a pause that nothing could end; after more no pause was heard (FOUND.md C8).
 #[test]
-fn a_pause_and_its_end_are_obeyed_however_many_there_were() {
+pub(super) fn a_pause_and_its_end_are_obeyed_however_many_there_were() {
     use countersign_api::intervention::InterventionAction::{Pause, Promote, Resume};
     for (first, rounds) in [(1, 20), (3, 100)] {
         let mut world = serving();
@@ -400,7 +400,7 @@ fn a_pause_and_its_end_are_obeyed_however_many_there_were() {
 
 /// No step is ever without its line, whatever people have done before (FOUND.md M6).
 #[test]
-fn many_signatures_on_a_long_plan_leave_room_for_every_step() {
+pub(super) fn many_signatures_on_a_long_plan_leave_room_for_every_step() {
     let mut world = serving();
     let steps: Vec<_> = (1..=50).map(|it| json!({ "weight": 2 * it - 1 })).collect();
     world.observation.spec.strategy.canary.steps = serde_json::from_value(json!(steps)).unwrap();
@@ -439,7 +439,7 @@ fn many_signatures_on_a_long_plan_leave_room_for_every_step() {
 
 /// Bake and warm-up count the time in which the pods were there (FOUND.md L2).
 #[test]
-fn a_bake_stands_still_while_its_pods_are_missing() {
+pub(super) fn a_bake_stands_still_while_its_pods_are_missing() {
     for (lost, minutes) in [("one", 7), ("all", 7), ("idle", 30)] {
         let mut world = serving();
         halves(&mut world, "20m");
@@ -482,7 +482,7 @@ fn a_bake_stands_still_while_its_pods_are_missing() {
 
 /// New pods are cold, also those that come after all were lost in mid-step.
 #[test]
-fn pods_that_come_after_all_were_lost_warm_up_from_their_beginning() {
+pub(super) fn pods_that_come_after_all_were_lost_warm_up_from_their_beginning() {
     let mut world = serving();
     halves(&mut world, "20m");
     let canary = &mut world.observation.spec.strategy.canary;
@@ -514,7 +514,7 @@ fn pods_that_come_after_all_were_lost_warm_up_from_their_beginning() {
 
 /// Who wrote what was never promoted is behind what replaces it (FOUND.md L6).
 #[test]
-fn law_2_who_wrote_a_change_that_was_replaced_does_not_sign_the_next() {
+pub(super) fn law_2_who_wrote_a_change_that_was_replaced_does_not_sign_the_next() {
     for ended in ["superseded", "rolled back", "two in one look"] {
         let mut world = serving();
         world.observation.policies = vec![asking(&[(1, &[])], |_| {})];
@@ -595,7 +595,7 @@ type Row = (Seen, &'static str, [(&'static str, i64); 4]);
 
 /// The table of docs/analysis.md, "At the deadline": each verdict in each tier, before and after it.
 #[test]
-fn what_each_verdict_means_in_each_tier_before_and_at_the_deadline() {
+pub(super) fn what_each_verdict_means_in_each_tier_before_and_at_the_deadline() {
     use Seen::{Fail, NoChecks, NoData, Outdated, Pass, Scarce, StableAboveCeiling};
     let tiers = [Tier::Low, Tier::Medium, Tier::High, Tier::Critical];
     let rows: [Row; 7] = [

@@ -70,7 +70,7 @@ pub(crate) fn stands(world: &mut World, rates: ErrorRates) {
 }
 
 #[test]
-fn an_advisory_check_that_fails_is_told_once_and_ends_nothing() {
+pub(super) fn an_advisory_check_that_fails_is_told_once_and_ends_nothing() {
     let mut advisory = errors();
     advisory["name"] = json!("advisory");
     advisory["mode"] = json!("Advisory");
@@ -122,7 +122,7 @@ fn change_with_values(world: &mut World, value: f64) {
 }
 
 #[test]
-fn a_metric_fails_by_so_many_windows_in_a_row_and_one_holds() {
+pub(super) fn a_metric_fails_by_so_many_windows_in_a_row_and_one_holds() {
     let metric = json!({ "name": "queue", "metric": { "query": "queue", "min": 0, "max": 10, "failures": 4 } });
     let mut world = analysed(json!({ "interval": "10s", "checks": [errors(), metric] }));
     change_with_values(&mut world, 11.0);
@@ -144,7 +144,7 @@ fn a_metric_fails_by_so_many_windows_in_a_row_and_one_holds() {
 
 /// These are decided by what was read before (`controller.rs`); nothing else is.
 #[test]
-fn law_3_bad_windows_condemn_a_change_and_between_them_nothing_is_written() {
+pub(super) fn law_3_bad_windows_condemn_a_change_and_between_them_nothing_is_written() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
     let steps = |o: &Observation| o.status.weight > Some(0);
@@ -168,7 +168,7 @@ fn law_3_bad_windows_condemn_a_change_and_between_them_nothing_is_written() {
 }
 
 #[test]
-fn law_3_new_pods_that_warm_up_still_roll_back_by_errors_and_promote_by_nothing() {
+pub(super) fn law_3_new_pods_that_warm_up_still_roll_back_by_errors_and_promote_by_nothing() {
     let analysis = json!({ "interval": "10s", "warmUp": "10m", "checks": [errors()] });
     let mut world = analysed(analysis.clone());
     change(&mut world, "v2", harmless());
@@ -206,7 +206,7 @@ fn law_3_new_pods_that_warm_up_still_roll_back_by_errors_and_promote_by_nothing(
 }
 
 #[test]
-fn cold_pods_may_be_slow_as_long_as_they_warm_up() {
+pub(super) fn cold_pods_may_be_slow_as_long_as_they_warm_up() {
     let latency = json!({ "name": "latency", "latency": { "within": "300ms", "buckets": "b_bucket{r=\"{{revision}}\"}" } });
     let analysis = json!({ "interval": "10s", "warmUp": "2m", "checks": [latency] });
     let mut world = analysed(analysis);
@@ -234,7 +234,7 @@ fn cold_pods_may_be_slow_as_long_as_they_warm_up() {
 }
 
 #[test]
-fn a_check_of_later_steps_is_asked_there_alone() {
+pub(super) fn a_check_of_later_steps_is_asked_there_alone() {
     let mut late = errors();
     late["name"] = json!("late");
     late["weights"] = json!({ "from": 50, "to": 99 });
@@ -267,7 +267,7 @@ fn a_check_of_later_steps_is_asked_there_alone() {
 }
 
 #[test]
-fn a_template_that_is_missing_holds_before_any_pod_and_goes_on_by_itself() {
+pub(super) fn a_template_that_is_missing_holds_before_any_pod_and_goes_on_by_itself() {
     let mut world = analysed(json!({
         "interval": "10s", "checks": [],
         "templates": [{ "name": "http", "args": [{ "name": "code", "value": "5" }] }],
@@ -320,7 +320,7 @@ fn a_template_that_is_missing_holds_before_any_pod_and_goes_on_by_itself() {
 /// Without pods stable answers nothing, so there is nothing to compare with; the tier says what that is
 /// worth.
 #[test]
-fn a_stable_revision_without_pods_does_not_keep_its_mending_out() {
+pub(super) fn a_stable_revision_without_pods_does_not_keep_its_mending_out() {
     let broken = |annotations| {
         let mut world = serving();
         world.observation.replica_sets[0].available = 0;
@@ -345,7 +345,7 @@ fn a_stable_revision_without_pods_does_not_keep_its_mending_out() {
 }
 
 #[test]
-fn a_budget_that_begins_to_burn_rolls_back_and_one_that_burnt_before_does_not() {
+pub(super) fn a_budget_that_begins_to_burn_rolls_back_and_one_that_burnt_before_does_not() {
     let mut world = with_objective("RollBack");
     change(&mut world, "v2", harmless());
     let mut traffic = steady(5_000.0, 0.0, 0.0);
@@ -370,7 +370,7 @@ fn a_budget_that_begins_to_burn_rolls_back_and_one_that_burnt_before_does_not() 
 }
 
 #[test]
-fn a_budget_that_burns_may_hold_and_an_unknown_one_holds() {
+pub(super) fn a_budget_that_burns_may_hold_and_an_unknown_one_holds() {
     let mut world = with_objective("Hold");
     change(&mut world, "v2", harmless());
     let mut traffic = steady(5_000.0, 0.0, 0.0);
@@ -391,7 +391,7 @@ fn a_budget_that_burns_may_hold_and_an_unknown_one_holds() {
 }
 
 #[test]
-fn a_spent_budget_stops_the_tiers_that_a_policy_names() {
+pub(super) fn a_spent_budget_stops_the_tiers_that_a_policy_names() {
     let spent = ErrorRates {
         period: 0.002,
         ..HEALTHY
@@ -428,7 +428,7 @@ fn watched() -> World {
 }
 
 #[test]
-fn law_3_what_breaks_after_its_promotion_gives_way_to_the_previous_revision() {
+pub(super) fn law_3_what_breaks_after_its_promotion_gives_way_to_the_previous_revision() {
     let mut world = watched();
     let services = [("shop", "v2 hash")].map(|(name, _)| name);
     for name in services {
@@ -488,7 +488,7 @@ fn law_3_what_breaks_after_its_promotion_gives_way_to_the_previous_revision() {
 }
 
 #[test]
-fn a_watch_ends_by_itself_and_a_return_during_it_takes_no_steps() {
+pub(super) fn a_watch_ends_by_itself_and_a_return_during_it_takes_no_steps() {
     let mut world = watched();
     assert!(world.run(after(180), &mut steady(5_000.0, 0.001, 0.001), settled));
     assert_eq!(stable_image(&world), "example.org/shop:v2");
@@ -534,7 +534,7 @@ fn previous_lost(kept: bool) -> World {
 }
 
 #[test]
-fn without_the_previous_revision_a_regression_is_said_and_nothing_moves() {
+pub(super) fn without_the_previous_revision_a_regression_is_said_and_nothing_moves() {
     let mut world = previous_lost(false);
     assert!(
         world.run(after(180), &mut steady(5_000.0, 0.3, 0.001), |o| {
@@ -547,7 +547,7 @@ fn without_the_previous_revision_a_regression_is_said_and_nothing_moves() {
 }
 
 #[test]
-fn a_previous_revision_that_lost_its_replica_set_comes_back_from_its_record() {
+pub(super) fn a_previous_revision_that_lost_its_replica_set_comes_back_from_its_record() {
     let mut world = previous_lost(true);
     let back = |o: &Observation| o.status.stable.as_ref().is_some_and(|it| it.revision == 1);
     assert!(world.run(after(180), &mut steady(5_000.0, 0.3, 0.001), back));
@@ -558,7 +558,7 @@ fn a_previous_revision_that_lost_its_replica_set_comes_back_from_its_record() {
 }
 
 #[test]
-fn scarce_evidence_says_how_much_is_missing_and_for_how_long() {
+pub(super) fn scarce_evidence_says_how_much_is_missing_and_for_how_long() {
     let mut world = serving();
     world.observation.policies[0].spec.tiers.low.min_requests = Some(1_000);
     change(&mut world, "v2", harmless());
@@ -586,7 +586,7 @@ fn scarce_evidence_says_how_much_is_missing_and_for_how_long() {
 }
 
 #[test]
-fn the_canary_service_selects_the_canary_as_soon_as_it_has_a_pod() {
+pub(super) fn the_canary_service_selects_the_canary_as_soon_as_it_has_a_pod() {
     let mut world = serving();
     with_services(&mut world);
     change(&mut world, "v2", harmless());
@@ -635,7 +635,7 @@ fn selected(observation: &Observation, service: &str) -> String {
 }
 
 #[test]
-fn law_4_a_revision_that_comes_back_takes_its_service_over_whatever_the_surge() {
+pub(super) fn law_4_a_revision_that_comes_back_takes_its_service_over_whatever_the_surge() {
     for surge in ["0", "25%", "100%"] {
         let mut world = watched();
         with_services(&mut world);
@@ -659,7 +659,7 @@ fn law_4_a_revision_that_comes_back_takes_its_service_over_whatever_the_surge() 
 }
 
 #[test]
-fn law_8_provenance_that_is_edited_in_a_watch_does_not_start_what_regressed_again() {
+pub(super) fn law_8_provenance_that_is_edited_in_a_watch_does_not_start_what_regressed_again() {
     let mut world = watched();
     let mut edited = harmless();
     edited.extend(annotations(&[("lines-added", "4")]));
@@ -678,7 +678,7 @@ fn law_8_provenance_that_is_edited_in_a_watch_does_not_start_what_regressed_agai
 }
 
 #[test]
-fn the_previous_revision_is_kept_as_long_as_it_may_come_back() {
+pub(super) fn the_previous_revision_is_kept_as_long_as_it_may_come_back() {
     let mut ceiling = errors();
     ceiling["ceiling"] = json!(0.02);
     let mut world =

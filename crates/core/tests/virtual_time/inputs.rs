@@ -8,7 +8,7 @@ use countersign_core::observation::workload::ReplicaSet;
 use countersign_core::simulation::world::World;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::{after, change, harmless, lawful, observation, serving, steady, unattended};
+use crate::{after, begin, change, harmless, lawful, observation, serving, steady, unattended};
 
 /// The ReplicaSet that runs this version.
 fn set<'a>(observation: &'a Observation, version: &str) -> &'a ReplicaSet {
@@ -42,7 +42,7 @@ fn promoted(world: &mut World, revision: i64) {
 }
 
 #[test]
-fn min_ready_seconds_reach_the_replica_sets_that_are_there() {
+pub(super) fn min_ready_seconds_reach_the_replica_sets_that_are_there() {
     let mut world = serving();
     ask(&mut world, 30);
     run_for(&mut world, 61);
@@ -79,7 +79,7 @@ fn min_ready_seconds_reach_the_replica_sets_that_are_there() {
 const REFUSAL: &str = r#"ReplicaSet.apps "shop-v2" is invalid: spec.template.spec.restartPolicy: Unsupported value: "OnFailure""#;
 
 #[test]
-fn a_template_that_no_replica_set_may_have_is_rolled_back_at_once() {
+pub(super) fn a_template_that_no_replica_set_may_have_is_rolled_back_at_once() {
     let mut world = serving();
     world.template_refusal = Some(REFUSAL.into());
     change(&mut world, "v2", harmless());
@@ -110,8 +110,8 @@ fn a_template_that_no_replica_set_may_have_is_rolled_back_at_once() {
 }
 
 #[test]
-fn a_first_revision_that_no_replica_set_may_have_says_so_at_once() {
-    let mut world = World::new(observation("v1"));
+pub(super) fn a_first_revision_that_no_replica_set_may_have_says_so_at_once() {
+    let mut world = begin(observation("v1"));
     world.template_refusal = Some(REFUSAL.into());
     run_for(&mut world, 20);
     let status = &world.observation.status;
@@ -158,7 +158,7 @@ fn falsehood(seen: &Observation) -> Option<String> {
 }
 
 #[test]
-fn no_word_of_a_status_outlives_its_time() {
+pub(super) fn no_word_of_a_status_outlives_its_time() {
     for (bake, requests) in [
         ("5m", 5_000.0),
         ("20s", 100.0),

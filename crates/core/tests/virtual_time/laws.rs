@@ -71,19 +71,19 @@ fn with_services() -> World {
     let canary = &mut seen.spec.strategy.canary;
     (canary.stable_service, canary.canary_service) =
         (Some("web".into()), Some("web-canary".into()));
-    let mut world = World::new(seen);
+    let mut world = begin(seen);
     assert!(world.run(after(10), &mut steady(1_000.0, 0.0, 0.0), World::at_rest));
     change(&mut world, "v2", harmless());
     world
 }
 
 #[test]
-fn law_1_is_broken_by_a_step_before_its_bake_is_over() {
+pub(super) fn law_1_is_broken_by_a_step_before_its_bake_is_over() {
     assert_eq!(broken(&mut stepping(60), GOOD, take_a_step), [1]);
 }
 
 #[test]
-fn law_1_is_broken_by_a_step_whose_pods_are_not_there() {
+pub(super) fn law_1_is_broken_by_a_step_whose_pods_are_not_there() {
     let mut world = stepping(290);
     let change = world.observation.status.change.clone().unwrap();
     for set in &mut world.observation.replica_sets {
@@ -96,7 +96,7 @@ fn law_1_is_broken_by_a_step_whose_pods_are_not_there() {
 }
 
 #[test]
-fn law_1_is_broken_by_two_steps_at_once_in_a_pause_and_in_a_freeze() {
+pub(super) fn law_1_is_broken_by_two_steps_at_once_in_a_pause_and_in_a_freeze() {
     let mut world = stepping(295);
     world.observation.spec.paused = true;
     world.observation.now += SignedDuration::from_secs(20);
@@ -116,7 +116,7 @@ fn law_1_is_broken_by_two_steps_at_once_in_a_pause_and_in_a_freeze() {
 }
 
 #[test]
-fn law_1_is_broken_by_a_canary_with_more_pods_than_its_weight() {
+pub(super) fn law_1_is_broken_by_a_canary_with_more_pods_than_its_weight() {
     let grow = |decision: &mut Decision| {
         let hash = under_way(decision).pod_template_hash.clone();
         decision.actions.push(Action::Scale {
@@ -129,7 +129,7 @@ fn law_1_is_broken_by_a_canary_with_more_pods_than_its_weight() {
 }
 
 #[test]
-fn law_2_is_broken_by_a_step_that_nobody_signed() {
+pub(super) fn law_2_is_broken_by_a_step_that_nobody_signed() {
     let mut world = serving();
     let mut policy = unattended();
     policy.spec.tiers.low.sign_off = Some(serde_json::from_value(json!([{ "count": 1 }])).unwrap());
@@ -146,7 +146,7 @@ fn law_2_is_broken_by_a_step_that_nobody_signed() {
 }
 
 #[test]
-fn law_3_is_broken_by_a_canary_that_fails_and_stays() {
+pub(super) fn law_3_is_broken_by_a_canary_that_fails_and_stays() {
     let mut world = stepping(60);
     world.observation.now += SignedDuration::from_secs(60);
     let before = world.observation.status.clone();
@@ -155,7 +155,7 @@ fn law_3_is_broken_by_a_canary_that_fails_and_stays() {
 }
 
 #[test]
-fn law_4_is_broken_by_stable_that_gives_up_pods() {
+pub(super) fn law_4_is_broken_by_stable_that_gives_up_pods() {
     let world = &mut stepping(60);
     let stable = world.observation.status.stable.clone().unwrap();
     let shrink = |decision: &mut Decision| {
@@ -169,7 +169,7 @@ fn law_4_is_broken_by_stable_that_gives_up_pods() {
 }
 
 #[test]
-fn law_4_is_broken_by_a_service_that_moves_to_fewer_pods() {
+pub(super) fn law_4_is_broken_by_a_service_that_moves_to_fewer_pods() {
     let mut world = with_services();
     let mut traffic = steady(5_000.0, 0.0, 0.0);
     assert!(world.run(after(30), &mut traffic, |o| {
@@ -199,7 +199,7 @@ fn law_4_is_broken_by_a_service_that_moves_to_fewer_pods() {
 }
 
 #[test]
-fn law_6_is_broken_by_a_step_on_no_data_and_by_a_change_to_something_unknown() {
+pub(super) fn law_6_is_broken_by_a_step_on_no_data_and_by_a_change_to_something_unknown() {
     let mut world = stepping(0);
     let until = world.observation.now + SignedDuration::from_secs(310);
     world.run(until, &mut *uncounted(Uncounted::NoSeries), |_| false);
@@ -221,7 +221,7 @@ fn law_6_is_broken_by_a_step_on_no_data_and_by_a_change_to_something_unknown() {
 }
 
 #[test]
-fn law_7_is_broken_by_a_tier_that_falls() {
+pub(super) fn law_7_is_broken_by_a_tier_that_falls() {
     let mut world = serving();
     change(&mut world, "v2", risky());
     let mut traffic = steady(5_000.0, 0.0, 0.0);
@@ -231,7 +231,7 @@ fn law_7_is_broken_by_a_tier_that_falls() {
 }
 
 #[test]
-fn law_8_is_broken_by_another_attempt_that_nobody_asked_for() {
+pub(super) fn law_8_is_broken_by_another_attempt_that_nobody_asked_for() {
     let mut world = stepping(60);
     let mut bad = steady(5_000.0, 0.4, 0.0);
     assert!(world.run(after(60), &mut bad, |o| o.status.phase == Phase::Degraded));
@@ -245,7 +245,7 @@ fn law_8_is_broken_by_another_attempt_that_nobody_asked_for() {
 }
 
 #[test]
-fn law_9_is_broken_by_a_transition_without_a_line_and_a_line_without_an_event() {
+pub(super) fn law_9_is_broken_by_a_transition_without_a_line_and_a_line_without_an_event() {
     let taken = || {
         let mut world = stepping(295);
         world.observation.now += SignedDuration::from_secs(20);
@@ -263,7 +263,7 @@ fn law_9_is_broken_by_a_transition_without_a_line_and_a_line_without_an_event() 
 }
 
 #[test]
-fn law_10_is_broken_by_a_write_to_what_another_rollout_claims() {
+pub(super) fn law_10_is_broken_by_a_write_to_what_another_rollout_claims() {
     let mut world = with_services();
     world.observation.conflicts = vec!["Rollout other already claims Service web".into()];
     let stable = world.observation.status.stable.clone().unwrap();

@@ -11,6 +11,8 @@
 mod adoption;
 mod capacity;
 mod clocks;
+#[path = "../digest/mod.rs"]
+mod digest;
 mod evidence;
 mod histories;
 mod inputs;
@@ -19,6 +21,7 @@ mod order;
 mod people;
 mod routes;
 mod smoke;
+mod stories;
 
 use std::collections::BTreeMap;
 
@@ -182,9 +185,16 @@ fn noisy(
     }
 }
 
+/// A world that starts as observed, and keeps what is decided in it.
+fn begin(first: Observation) -> World {
+    let mut world = World::new(first);
+    world.note = stories::note;
+    world
+}
+
 /// A world in which the first revision already serves.
 fn serving() -> World {
-    let mut world = World::new(observation("v1"));
+    let mut world = begin(observation("v1"));
     assert!(
         world.run(after(10), &mut steady(1_000.0, 0.0, 0.0), World::at_rest),
         "the first revision serves"
@@ -460,7 +470,7 @@ fn law_4_pods_that_are_to_go_count_no_more_while_they_are_still_there() {
 
 #[test]
 fn a_first_revision_takes_two_looks_and_is_looked_at_no_more() {
-    let mut world = World::new(observation("v1"));
+    let mut world = begin(observation("v1"));
     let mut traffic = steady(0.0, 0.0, 0.0);
     let decision = world.look(&mut traffic);
     let poll = world.observation.now + SignedDuration::from_secs(15);
@@ -711,7 +721,7 @@ fn law_3_a_canary_whose_service_another_rollout_claims_is_still_judged_and_rolle
 fn a_rollout_made_with_no_replicas_can_be_changed_and_scaled_up() {
     let mut first = observation("v1");
     first.spec.replicas = 0;
-    let mut world = World::new(first);
+    let mut world = begin(first);
     assert!(world.run(after(5), &mut steady(0.0, 0.0, 0.0), World::at_rest));
     change(&mut world, "v2", harmless());
     world.run(after(30), &mut steady(0.0, 0.0, 0.0), |_| false);
@@ -939,7 +949,7 @@ fn minutes_to_rollback(tier: Tier, seed: u64, canary: f64) -> Option<f64> {
         demands.tolerated_ratio = Some(1.0); // as in the reference's simulations
     }
     first.policies = vec![policy];
-    let mut world = World::new(first);
+    let mut world = begin(first);
     world.pods_ready_after = Some(SignedDuration::from_millis(100));
     assert!(world.run(after(10), &mut steady(500.0, 0.0, 0.0), World::at_rest));
     change(&mut world, "v2", harmless());

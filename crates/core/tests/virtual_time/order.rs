@@ -67,7 +67,7 @@ fn awaited(world: &mut World, why: Option<&str>) {
 }
 
 #[test]
-fn law_1_a_change_waits_for_its_turn_without_pods_and_without_a_deadline() {
+pub(super) fn law_1_a_change_waits_for_its_turn_without_pods_and_without_a_deadline() {
     let mut world = queued();
     go_on(&mut world, 120);
     assert_eq!(waits_for(&world), Some("Queued"));
@@ -87,7 +87,7 @@ fn law_1_a_change_waits_for_its_turn_without_pods_and_without_a_deadline() {
 }
 
 #[test]
-fn who_asked_first_goes_first_and_the_place_is_told_anew() {
+pub(super) fn who_asked_first_goes_first_and_the_place_is_told_anew() {
     let mut world = queued();
     let before = rival(Some(START));
     let mut under_way = rival(None);
@@ -106,7 +106,7 @@ fn who_asked_first_goes_first_and_the_place_is_told_anew() {
 }
 
 #[test]
-fn law_6_whose_turn_it_is_must_be_known() {
+pub(super) fn law_6_whose_turn_it_is_must_be_known() {
     for unknown in [None, Some(Err("no answer".to_owned()))] {
         let mut world = queued();
         world.observation.rivals = unknown;
@@ -119,7 +119,7 @@ fn law_6_whose_turn_it_is_must_be_known() {
 }
 
 #[test]
-fn another_hold_costs_no_place_and_the_broken_glass_needs_none() {
+pub(super) fn another_hold_costs_no_place_and_the_broken_glass_needs_none() {
     let mut world = queued();
     let since = queued_at(&world);
     assert!(since.is_some());
@@ -146,7 +146,7 @@ fn another_hold_costs_no_place_and_the_broken_glass_needs_none() {
 }
 
 #[test]
-fn changes_below_the_tier_of_the_limit_wait_for_nobody() {
+pub(super) fn changes_below_the_tier_of_the_limit_wait_for_nobody() {
     let mut world = serving();
     let mut policy = one_at_a_time();
     policy.spec.concurrency.as_mut().unwrap().from_tier = Tier::Medium;
@@ -158,7 +158,7 @@ fn changes_below_the_tier_of_the_limit_wait_for_nobody() {
 }
 
 #[test]
-fn a_change_waits_for_what_it_depends_on_until_it_begins() {
+pub(super) fn a_change_waits_for_what_it_depends_on_until_it_begins() {
     let mut world = serving();
     awaited(&mut world, Some("Rollout db has a change under way"));
     change(&mut world, "v2", harmless());
@@ -179,8 +179,8 @@ fn a_change_waits_for_what_it_depends_on_until_it_begins() {
 }
 
 #[test]
-fn a_first_revision_gets_no_pods_before_what_it_depends_on_is_stable() {
-    let mut world = World::new(observation("v1"));
+pub(super) fn a_first_revision_gets_no_pods_before_what_it_depends_on_is_stable() {
+    let mut world = begin(observation("v1"));
     awaited(&mut world, Some("Rollout db does not exist"));
     go_on(&mut world, 60);
     let pods = |world: &World| {
@@ -222,7 +222,8 @@ fn crashing(existing: i32, crashing: i32) -> NewPods {
 }
 
 #[test]
-fn law_3_pods_that_all_crash_are_rolled_back_at_once_and_before_that_their_trouble_is_told() {
+pub(super) fn law_3_pods_that_all_crash_are_rolled_back_at_once_and_before_that_their_trouble_is_told()
+ {
     let mut world = stuck();
     world.observation.new_pods = crashing(2, 1);
     go_on(&mut world, 1);
@@ -241,8 +242,8 @@ fn law_3_pods_that_all_crash_are_rolled_back_at_once_and_before_that_their_troub
 }
 
 #[test]
-fn a_first_revision_that_crashes_is_named_and_kept() {
-    let mut world = World::new(observation("v1"));
+pub(super) fn a_first_revision_that_crashes_is_named_and_kept() {
+    let mut world = begin(observation("v1"));
     world.pods_ready_after = None;
     world.observation.new_pods = crashing(20, 20);
     go_on(&mut world, 60);
@@ -252,7 +253,7 @@ fn a_first_revision_that_crashes_is_named_and_kept() {
 }
 
 #[test]
-fn the_laws_see_a_step_out_of_turn_or_before_its_dependency() {
+pub(super) fn the_laws_see_a_step_out_of_turn_or_before_its_dependency() {
     let mut world = queued();
     rivals(&mut world, &[]);
     let traffic = &mut steady(5_000.0, 0.001, 0.001);
@@ -321,7 +322,7 @@ proptest! {
         twists in prop::collection::vec((twist(), 1..200_i64), 1..25),
         first in any::<bool>(),
     ) {
-        let mut world = if first { World::new(observation("v1")) } else { serving() };
+        let mut world = if first { begin(observation("v1")) } else { serving() };
         world.observation.policies = vec![one_at_a_time()];
         let mut traffic = steady(5_000.0, 0.001, 0.001);
         for (twist, seconds) in twists {

@@ -181,7 +181,7 @@ pub(crate) fn message(world: &World, reason: &str) -> String {
 }
 
 #[test]
-fn a_sign_off_opens_its_gate_and_the_record_holds_what_the_approver_saw() {
+pub(super) fn a_sign_off_opens_its_gate_and_the_record_holds_what_the_approver_saw() {
     let mut world = waiting(asking(&[(1, &[])], |_| {}));
     approve(&mut world, "bob", &[]);
     go_on(&mut world, 1);
@@ -194,7 +194,7 @@ fn a_sign_off_opens_its_gate_and_the_record_holds_what_the_approver_saw() {
 }
 
 #[test]
-fn an_approver_in_mid_rollout_is_recorded_with_the_evidence_so_far() {
+pub(super) fn an_approver_in_mid_rollout_is_recorded_with_the_evidence_so_far() {
     let mut policy = unattended();
     policy.spec.tiers.low.promotion_sign_off = Some(vec![SignOffDemand {
         count: 1,
@@ -225,7 +225,7 @@ fn an_approver_in_mid_rollout_is_recorded_with_the_evidence_so_far() {
 }
 
 #[test]
-fn law_2_only_the_right_people_count_and_everybody_is_told_why_not() {
+pub(super) fn law_2_only_the_right_people_count_and_everybody_is_told_why_not() {
     let policy = asking(&[(1, &["approvers"])], |spec| {
         spec.people = People {
             aliases: vec![Alias {
@@ -290,7 +290,7 @@ fn law_2_only_the_right_people_count_and_everybody_is_told_why_not() {
 }
 
 #[test]
-fn two_people_are_two_people() {
+pub(super) fn two_people_are_two_people() {
     let policy = asking(&[(2, &[]), (1, &["senior"])], |spec| {
         let bob = Alias {
             user: "bob".into(),
@@ -313,7 +313,7 @@ fn two_people_are_two_people() {
 }
 
 #[test]
-fn a_sign_off_ends_with_its_expiry() {
+pub(super) fn a_sign_off_ends_with_its_expiry() {
     let mut world = waiting(asking(&[(2, &[])], |_| {}));
     let end = minutes_on(&world, 10);
     sign(&mut world, person("bob", &[]), |spec| {
@@ -329,7 +329,7 @@ fn a_sign_off_ends_with_its_expiry() {
 }
 
 #[test]
-fn law_6_without_admission_policies_no_sign_off_counts() {
+pub(super) fn law_6_without_admission_policies_no_sign_off_counts() {
     let mut world = waiting(asking(&[(1, &[])], |_| {}));
     world.observation.admission.problems = vec!["ValidatingAdmissionPolicy x is missing".into()];
     approve(&mut world, "bob", &[]);
@@ -358,7 +358,7 @@ fn law_6_without_admission_policies_no_sign_off_counts() {
 
 /// AR#4728: approve A, replace it by B at every moment around the approval; B never uses it.
 #[test]
-fn an_approval_of_one_change_never_lets_another_through() {
+pub(super) fn an_approval_of_one_change_never_lets_another_through() {
     for approved in 0..4 {
         for replaced in 0..6 {
             let mut world = waiting(asking(&[(1, &[])], |_| {}));
@@ -392,7 +392,7 @@ fn an_approval_of_one_change_never_lets_another_through() {
 }
 
 #[test]
-fn an_edit_of_the_provenance_voids_the_approval() {
+pub(super) fn an_edit_of_the_provenance_voids_the_approval() {
     let mut world = waiting(asking(&[(2, &[])], |_| {}));
     approve(&mut world, "bob", &[]);
     go_on(&mut world, 1);
@@ -407,7 +407,7 @@ fn an_edit_of_the_provenance_voids_the_approval() {
 }
 
 #[test]
-fn a_rejection_rolls_back_and_wins_over_approvals() {
+pub(super) fn a_rejection_rolls_back_and_wins_over_approvals() {
     let mut world = waiting(asking(&[(1, &[])], |_| {}));
     approve(&mut world, "bob", &[]);
     sign(&mut world, person("carol", &[]), |spec| {
@@ -421,7 +421,7 @@ fn a_rejection_rolls_back_and_wins_over_approvals() {
 }
 
 #[test]
-fn break_glass_skips_waiting_and_sign_off_but_not_analysis() {
+pub(super) fn break_glass_skips_waiting_and_sign_off_but_not_analysis() {
     let break_glass = |world: &mut World| {
         world.observation.freezes = vec![freeze(|_| {})];
         sign(world, person("dave", &[]), |spec| {
@@ -454,7 +454,7 @@ fn break_glass_skips_waiting_and_sign_off_but_not_analysis() {
 }
 
 #[test]
-fn a_person_may_accept_scarce_evidence_of_one_step_and_of_that_step_only() {
+pub(super) fn a_person_may_accept_scarce_evidence_of_one_step_and_of_that_step_only() {
     let mut policy = unattended();
     policy.spec.tiers.low.on_scarce_evidence =
         Some(countersign_api::policy::OnScarceEvidence::Hold);
@@ -485,7 +485,7 @@ fn a_person_may_accept_scarce_evidence_of_one_step_and_of_that_step_only() {
 }
 
 #[test]
-fn abort_wins_at_every_moment_and_over_every_other_command() {
+pub(super) fn abort_wins_at_every_moment_and_over_every_other_command() {
     for minutes in [0, 1, 4, 6, 11, 14, 16] {
         let mut world = serving();
         change(&mut world, "v2", harmless());
@@ -523,7 +523,7 @@ fn abort_wins_at_every_moment_and_over_every_other_command() {
 }
 
 #[test]
-fn abort_with_nothing_under_way_does_nothing() {
+pub(super) fn abort_with_nothing_under_way_does_nothing() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
     go_on(&mut world, 1);
@@ -544,7 +544,7 @@ fn abort_with_nothing_under_way_does_nothing() {
 }
 
 #[test]
-fn another_change_in_the_midst_of_an_abort_is_staged_after_it() {
+pub(super) fn another_change_in_the_midst_of_an_abort_is_staged_after_it() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
     go_on(&mut world, 1);
@@ -564,7 +564,7 @@ fn another_change_in_the_midst_of_an_abort_is_staged_after_it() {
 }
 
 #[test]
-fn law_8_a_rolled_back_change_is_tried_again_only_where_a_person_says_so() {
+pub(super) fn law_8_a_rolled_back_change_is_tried_again_only_where_a_person_says_so() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
     let until = minutes_on(&world, 60);
@@ -596,7 +596,7 @@ fn law_8_a_rolled_back_change_is_tried_again_only_where_a_person_says_so() {
 }
 
 #[test]
-fn a_sign_off_of_one_attempt_is_none_of_the_next() {
+pub(super) fn a_sign_off_of_one_attempt_is_none_of_the_next() {
     let mut world = waiting(asking(&[(1, &[])], |_| {}));
     approve(&mut world, "bob", &[]);
     let until = minutes_on(&world, 60);
@@ -613,7 +613,7 @@ fn a_sign_off_of_one_attempt_is_none_of_the_next() {
 }
 
 #[test]
-fn promote_skips_the_rest_of_one_bake_and_nothing_else() {
+pub(super) fn promote_skips_the_rest_of_one_bake_and_nothing_else() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
     go_on(&mut world, 1);
@@ -650,7 +650,7 @@ fn promote_skips_the_rest_of_one_bake_and_nothing_else() {
 }
 
 #[test]
-fn a_pause_holds_until_it_is_resumed_and_never_keeps_a_bad_canary() {
+pub(super) fn a_pause_holds_until_it_is_resumed_and_never_keeps_a_bad_canary() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
     go_on(&mut world, 1);
@@ -671,7 +671,7 @@ fn a_pause_holds_until_it_is_resumed_and_never_keeps_a_bad_canary() {
 }
 
 #[test]
-fn machines_may_stop_but_not_promote_resume_or_retry() {
+pub(super) fn machines_may_stop_but_not_promote_resume_or_retry() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
     go_on(&mut world, 1);
@@ -687,7 +687,7 @@ fn machines_may_stop_but_not_promote_resume_or_retry() {
 }
 
 #[test]
-fn a_freeze_holds_promotions_and_its_end_resumes_where_it_stopped() {
+pub(super) fn a_freeze_holds_promotions_and_its_end_resumes_where_it_stopped() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
     go_on(&mut world, 6);
@@ -703,7 +703,7 @@ fn a_freeze_holds_promotions_and_its_end_resumes_where_it_stopped() {
 }
 
 #[test]
-fn a_freeze_ends_by_itself_and_concerns_its_tiers_alone() {
+pub(super) fn a_freeze_ends_by_itself_and_concerns_its_tiers_alone() {
     let mut world = serving();
     let end = minutes_on(&world, 300);
     world.observation.freezes = vec![
@@ -718,7 +718,7 @@ fn a_freeze_ends_by_itself_and_concerns_its_tiers_alone() {
 }
 
 #[test]
-fn law_3_a_bad_canary_is_rolled_back_during_a_freeze() {
+pub(super) fn law_3_a_bad_canary_is_rolled_back_during_a_freeze() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
     go_on(&mut world, 1);
@@ -734,7 +734,7 @@ fn law_3_a_bad_canary_is_rolled_back_during_a_freeze() {
 }
 
 #[test]
-fn a_freeze_can_roll_back_what_is_under_way_and_only_holds_what_has_not_begun() {
+pub(super) fn a_freeze_can_roll_back_what_is_under_way_and_only_holds_what_has_not_begun() {
     let rolls_back = || vec![freeze(|spec| spec.action = FreezeAction::RollBack)];
     let mut world = serving();
     change(&mut world, "v2", harmless());
@@ -750,7 +750,7 @@ fn a_freeze_can_roll_back_what_is_under_way_and_only_holds_what_has_not_begun() 
 }
 
 #[test]
-fn a_window_of_a_policy_freezes_at_its_times() {
+pub(super) fn a_window_of_a_policy_freezes_at_its_times() {
     let mut world = serving();
     // Virtual time begins at midnight UTC, and the first revision serves soon after.
     let window = FreezeWindow {
@@ -778,7 +778,7 @@ fn a_window_of_a_policy_freezes_at_its_times() {
 }
 
 #[test]
-fn law_6_a_window_or_an_incident_query_that_cannot_be_read_holds() {
+pub(super) fn law_6_a_window_or_an_incident_query_that_cannot_be_read_holds() {
     let mut world = serving();
     let policy = &mut world.observation.policies[0];
     policy.spec.freeze.windows = vec![FreezeWindow {
@@ -822,7 +822,7 @@ fn law_6_a_window_or_an_incident_query_that_cannot_be_read_holds() {
 }
 
 #[test]
-fn a_freeze_does_not_use_up_the_time_that_people_have() {
+pub(super) fn a_freeze_does_not_use_up_the_time_that_people_have() {
     let mut world = waiting(asking(&[(1, &[])], |_| {}));
     world.observation.freezes = vec![freeze(|_| {})];
     go_on(&mut world, 60 * 48);
@@ -835,7 +835,7 @@ fn a_freeze_does_not_use_up_the_time_that_people_have() {
 }
 
 #[test]
-fn whoever_brought_the_pods_in_does_not_sign_whatever_the_provenance_becomes() {
+pub(super) fn whoever_brought_the_pods_in_does_not_sign_whatever_the_provenance_becomes() {
     let mut world = serving();
     world.observation.policies = vec![asking(&[(1, &[])], |_| {})];
     change(
@@ -859,7 +859,7 @@ fn whoever_brought_the_pods_in_does_not_sign_whatever_the_provenance_becomes() {
 }
 
 #[test]
-fn authors_that_cannot_be_read_may_be_anybody() {
+pub(super) fn authors_that_cannot_be_read_may_be_anybody() {
     let mut world = serving();
     world.observation.policies = vec![asking(&[(1, &[])], |spec| {
         let high = spec.tiers.low.clone();
@@ -879,7 +879,7 @@ fn authors_that_cannot_be_read_may_be_anybody() {
 }
 
 #[test]
-fn law_6_what_people_want_and_cannot_be_read_holds_and_never_keeps_a_bad_canary() {
+pub(super) fn law_6_what_people_want_and_cannot_be_read_holds_and_never_keeps_a_bad_canary() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
     go_on(&mut world, 1);
@@ -899,7 +899,7 @@ fn law_6_what_people_want_and_cannot_be_read_holds_and_never_keeps_a_bad_canary(
 }
 
 #[test]
-fn a_fix_behind_broken_glass_is_not_rolled_back_by_a_freeze_while_nothing_is_proven() {
+pub(super) fn a_fix_behind_broken_glass_is_not_rolled_back_by_a_freeze_while_nothing_is_proven() {
     let mut world = waiting(asking(&[(1, &[])], |_| {}));
     sign(&mut world, person("dave", &[]), |spec| {
         spec.decision = SignOffDecision::BreakGlass;
@@ -921,7 +921,7 @@ fn a_fix_behind_broken_glass_is_not_rolled_back_by_a_freeze_while_nothing_is_pro
 }
 
 #[test]
-fn a_pause_and_a_freeze_hold_the_pods_of_a_full_promotion() {
+pub(super) fn a_pause_and_a_freeze_hold_the_pods_of_a_full_promotion() {
     for by_freeze in [false, true] {
         let mut world = serving();
         world.pods_ready_after = Some(SignedDuration::from_mins(2));
@@ -954,7 +954,7 @@ fn a_pause_and_a_freeze_hold_the_pods_of_a_full_promotion() {
 }
 
 #[test]
-fn many_pauses_neither_outgrow_the_status_nor_silence_broken_glass() {
+pub(super) fn many_pauses_neither_outgrow_the_status_nor_silence_broken_glass() {
     let mut world = waiting(asking(&[(1, &[])], |_| {}));
     for _ in 0..150 {
         for action in [InterventionAction::Pause, InterventionAction::Resume] {
@@ -1111,7 +1111,7 @@ type Edit = fn(&mut World);
 
 /// Whoever writes it: people, the API server, a webhook, a kubelet, another controller.
 #[test]
-fn nothing_that_others_write_acts_on_a_terminal_or_fills_a_page() {
+pub(super) fn nothing_that_others_write_acts_on_a_terminal_or_fills_a_page() {
     let hostile: [(&str, Edit); 8] = [
         ("a freeze", |world| {
             world.observation.freezes = vec![freeze(|it| it.reason = evil())];

@@ -12,7 +12,7 @@ use k8s_openapi::jiff::SignedDuration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::{after, observation, steady, template};
+use crate::{after, begin, observation, steady, template};
 
 /// Long after everything has ended.
 const DAYS: i64 = 60 * 24 * 10;
@@ -62,7 +62,7 @@ pub(crate) fn routed(edit: impl Fn(&mut Observation)) -> World {
         testers: None,
     }];
     edit(&mut seen);
-    let mut world = World::new(seen);
+    let mut world = begin(seen);
     let rests = world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), World::at_rest);
     assert!(rests, "{:?}", world.observation.status);
     assert_eq!(world.broken, []);
@@ -101,7 +101,7 @@ fn change(world: &mut World, version: &str) {
 
 /// Blue-green is one switch: all of the traffic is on one side or on the other, and never between.
 #[test]
-fn blue_green_switches_from_nothing_to_all_at_once() {
+pub(super) fn blue_green_switches_from_nothing_to_all_at_once() {
     let mut world = routed(|seen| {
         let steps = json!([{ "weight": 0, "scale": 100, "bake": "5m" }]);
         seen.spec.strategy.canary.steps = serde_json::from_value(steps).unwrap();
@@ -124,7 +124,7 @@ fn blue_green_switches_from_nothing_to_all_at_once() {
 }
 
 #[test]
-fn a_healthy_change_takes_each_weight_exactly_and_all_at_last() {
+pub(super) fn a_healthy_change_takes_each_weight_exactly_and_all_at_last() {
     let mut world = routed(|_| {});
     change(&mut world, "v2");
     let mut seen = vec![];
@@ -160,7 +160,7 @@ fn a_healthy_change_takes_each_weight_exactly_and_all_at_last() {
 }
 
 #[test]
-fn a_canary_at_full_size_keeps_its_pods_as_its_traffic_comes() {
+pub(super) fn a_canary_at_full_size_keeps_its_pods_as_its_traffic_comes() {
     let mut world = routed(|seen| {
         let step = |weight: i32, scale: Option<i32>| Step {
             weight,
@@ -186,7 +186,7 @@ fn a_canary_at_full_size_keeps_its_pods_as_its_traffic_comes() {
 }
 
 #[test]
-fn law_3_a_bad_change_loses_its_share_in_the_decision_that_rejects_it() {
+pub(super) fn law_3_a_bad_change_loses_its_share_in_the_decision_that_rejects_it() {
     let mut world = routed(|_| {});
     change(&mut world, "v2");
     let mut traffic = steady(500.0, 0.3, 0.0);
@@ -213,7 +213,7 @@ fn law_3_a_bad_change_loses_its_share_in_the_decision_that_rejects_it() {
 }
 
 #[test]
-fn weights_that_somebody_else_sets_are_set_back_and_are_no_progress() {
+pub(super) fn weights_that_somebody_else_sets_are_set_back_and_are_no_progress() {
     let mut world = routed(|_| {});
     change(&mut world, "v2");
     let at_five = |observation: &Observation| {
@@ -260,7 +260,7 @@ fn weights_that_somebody_else_sets_are_set_back_and_are_no_progress() {
 
 /// `observedGeneration` is optional in the Gateway API, and Linkerd and APISIX leave it out.
 #[test]
-fn a_router_that_names_no_generation_is_believed_a_while_after_each_change() {
+pub(super) fn a_router_that_names_no_generation_is_believed_a_while_after_each_change() {
     fn undated(route: &mut Value) {
         accept(route);
         let conditions = route.pointer_mut("/status/parents/0/conditions").unwrap();
@@ -300,7 +300,7 @@ fn a_router_that_names_no_generation_is_believed_a_while_after_each_change() {
 
 /// Such as one that attaches policies to routes, and says so in an entry of its own for the same parent.
 #[test]
-fn another_controller_beside_the_router_is_not_waited_for() {
+pub(super) fn another_controller_beside_the_router_is_not_waited_for() {
     fn beside(route: &mut Value) {
         accept(route);
         let policy = json!({ "type": "example.org/PolicyAffected", "status": "True" });
@@ -320,7 +320,7 @@ fn another_controller_beside_the_router_is_not_waited_for() {
 }
 
 #[test]
-fn a_route_that_nobody_accepts_holds_and_is_rolled_back_at_the_deadline() {
+pub(super) fn a_route_that_nobody_accepts_holds_and_is_rolled_back_at_the_deadline() {
     let mut world = routed(|_| {});
     world.routers_take = SignedDuration::from_hours(1000);
     change(&mut world, "v2");
@@ -335,7 +335,8 @@ fn a_route_that_nobody_accepts_holds_and_is_rolled_back_at_the_deadline() {
 }
 
 #[test]
-fn with_a_dynamic_stable_side_an_abort_gives_it_what_it_can_carry_and_the_rest_as_it_grows() {
+pub(super) fn with_a_dynamic_stable_side_an_abort_gives_it_what_it_can_carry_and_the_rest_as_it_grows()
+ {
     let mut world = routed(|seen| seen.spec.strategy.canary.dynamic_stable = true);
     change(&mut world, "v2");
     let mut traffic = steady(500.0, 0.0, 0.0);
@@ -371,7 +372,7 @@ fn with_a_dynamic_stable_side_an_abort_gives_it_what_it_can_carry_and_the_rest_a
 }
 
 #[test]
-fn law_4_a_dynamic_stable_side_that_carries_everything_again_keeps_its_pods() {
+pub(super) fn law_4_a_dynamic_stable_side_that_carries_everything_again_keeps_its_pods() {
     let mut world = routed(|seen| seen.spec.strategy.canary.dynamic_stable = true);
     change(&mut world, "v2");
     let mut traffic = steady(500.0, 0.0, 0.0);
@@ -398,7 +399,7 @@ fn law_4_a_dynamic_stable_side_that_carries_everything_again_keeps_its_pods() {
 }
 
 #[test]
-fn law_4_a_dynamic_stable_side_without_pods_is_not_given_back_what_it_cannot_carry() {
+pub(super) fn law_4_a_dynamic_stable_side_without_pods_is_not_given_back_what_it_cannot_carry() {
     let mut world = routed(|seen| seen.spec.strategy.canary.dynamic_stable = true);
     change(&mut world, "v2");
     let mut traffic = steady(500.0, 0.0, 0.0);
@@ -420,7 +421,7 @@ fn law_4_a_dynamic_stable_side_without_pods_is_not_given_back_what_it_cannot_car
 }
 
 #[test]
-fn a_step_of_weight_0_has_a_pod_for_testers() {
+pub(super) fn a_step_of_weight_0_has_a_pod_for_testers() {
     let mut world = routed(|seen| {
         let canary = &mut seen.spec.strategy.canary;
         canary.steps = serde_json::from_value(json!([{ "weight": 0, "bake": "10m" }])).unwrap();
@@ -438,7 +439,7 @@ fn a_step_of_weight_0_has_a_pod_for_testers() {
 }
 
 #[test]
-fn with_little_surge_the_traffic_moves_as_far_as_pods_carry_it_and_back_the_same_way() {
+pub(super) fn with_little_surge_the_traffic_moves_as_far_as_pods_carry_it_and_back_the_same_way() {
     for surge in [0, 5] {
         let mut world = routed(|seen| {
             let canary = &mut seen.spec.strategy.canary;
@@ -465,7 +466,7 @@ fn with_little_surge_the_traffic_moves_as_far_as_pods_carry_it_and_back_the_same
 }
 
 #[test]
-fn with_little_surge_a_change_is_promoted_all_the_same_and_never_passes_it() {
+pub(super) fn with_little_surge_a_change_is_promoted_all_the_same_and_never_passes_it() {
     for dynamic in [false, true] {
         for replicas in [1, 2, 3, 6, 7, 11, 12] {
             for (surge, unavailable) in [(0, 0), (0, 1), (1, 0), (2, 0), (1, 2)] {
@@ -493,7 +494,7 @@ fn with_little_surge_a_change_is_promoted_all_the_same_and_never_passes_it() {
 }
 
 #[test]
-fn law_3_a_conflict_does_not_keep_a_bad_change_in_the_traffic() {
+pub(super) fn law_3_a_conflict_does_not_keep_a_bad_change_in_the_traffic() {
     let mut world = routed(|_| {});
     change(&mut world, "v2");
     let at_five = |observation: &Observation| weights(observation) == (95, 5);
@@ -510,7 +511,7 @@ fn law_3_a_conflict_does_not_keep_a_bad_change_in_the_traffic() {
 }
 
 #[test]
-fn a_route_that_cannot_be_read_for_a_moment_moves_nothing() {
+pub(super) fn a_route_that_cannot_be_read_for_a_moment_moves_nothing() {
     let mut world = routed(|_| {});
     change(&mut world, "v2");
     let mut traffic = steady(500.0, 0.0, 0.0);
@@ -533,7 +534,7 @@ fn a_route_that_cannot_be_read_for_a_moment_moves_nothing() {
 }
 
 #[test]
-fn what_a_change_needs_and_is_deleted_in_its_midst_holds_it_until_it_is_back() {
+pub(super) fn what_a_change_needs_and_is_deleted_in_its_midst_holds_it_until_it_is_back() {
     let mut world = routed(|_| {});
     change(&mut world, "v2");
     let mut traffic = steady(500.0, 0.0, 0.0);
@@ -570,7 +571,8 @@ fn what_a_change_needs_and_is_deleted_in_its_midst_holds_it_until_it_is_back() {
 }
 
 #[test]
-fn a_preview_has_all_its_pods_and_no_share_and_one_switch_follows_where_the_policy_allows_it() {
+pub(super) fn a_preview_has_all_its_pods_and_no_share_and_one_switch_follows_where_the_policy_allows_it()
+ {
     let mut world = routed(|seen| {
         let low = &mut seen.policies[0].spec.tiers.low;
         low.min_final_weight = Some(0);

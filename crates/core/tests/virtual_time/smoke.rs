@@ -46,7 +46,7 @@ fn untouched(world: &World) {
 }
 
 #[test]
-fn a_change_waits_for_its_smoke_check_and_goes_on_once_it_has_passed() {
+pub(super) fn a_change_waits_for_its_smoke_check_and_goes_on_once_it_has_passed() {
     let mut world = about_to_begin(succeeds_after(90));
     go_on(&mut world, 1);
     assert_eq!(waits_for(&world), Some("AwaitingSmoke"));
@@ -68,7 +68,7 @@ fn a_change_waits_for_its_smoke_check_and_goes_on_once_it_has_passed() {
 }
 
 #[test]
-fn law_3_a_failed_smoke_check_ends_the_change_before_there_is_any_pod() {
+pub(super) fn law_3_a_failed_smoke_check_ends_the_change_before_there_is_any_pod() {
     let mut world = about_to_begin(fails_after(5));
     go_on(&mut world, 3);
     untouched(&world);
@@ -87,7 +87,7 @@ fn law_3_a_failed_smoke_check_ends_the_change_before_there_is_any_pod() {
 }
 
 #[test]
-fn a_smoke_check_of_any_other_end_holds_and_rolls_back_in_bounded_time() {
+pub(super) fn a_smoke_check_of_any_other_end_holds_and_rolls_back_in_bounded_time() {
     let refused = || Jobs::Refused("exceeded quota: no-jobs".into());
     // Ten minutes is the progress deadline, two the check's own.
     for (jobs, minutes, reason, words) in [
@@ -127,7 +127,7 @@ fn a_smoke_check_of_any_other_end_holds_and_rolls_back_in_bounded_time() {
 }
 
 #[test]
-fn law_6_a_job_that_somebody_removes_before_its_end_is_made_again() {
+pub(super) fn law_6_a_job_that_somebody_removes_before_its_end_is_made_again() {
     let mut world = about_to_begin(succeeds_after(60));
     for made in 1..4 {
         world.run(minutes_on(&world, 5), &mut steady(5_000.0, 0.0, 0.0), |o| {
@@ -144,7 +144,7 @@ fn law_6_a_job_that_somebody_removes_before_its_end_is_made_again() {
 }
 
 #[test]
-fn law_6_jobs_that_cannot_be_read_hold() {
+pub(super) fn law_6_jobs_that_cannot_be_read_hold() {
     let mut world = about_to_begin(succeeds_after(10));
     world.observation.jobs_unreadable = Some("jobs.batch is forbidden".into());
     go_on(&mut world, 5);
@@ -156,7 +156,7 @@ fn law_6_jobs_that_cannot_be_read_hold() {
 }
 
 #[test]
-fn nothing_is_begun_while_somebody_wants_to_wait_and_the_time_does_not_run() {
+pub(super) fn nothing_is_begun_while_somebody_wants_to_wait_and_the_time_does_not_run() {
     let mut world = about_to_begin(Jobs::Idle);
     world.observation.spec.paused = true;
     go_on(&mut world, 5);
@@ -178,7 +178,7 @@ fn nothing_is_begun_while_somebody_wants_to_wait_and_the_time_does_not_run() {
 }
 
 #[test]
-fn a_failure_is_heard_during_a_pause() {
+pub(super) fn a_failure_is_heard_during_a_pause() {
     let mut world = about_to_begin(fails_after(120));
     go_on(&mut world, 1);
     world.observation.spec.paused = true;
@@ -188,7 +188,7 @@ fn a_failure_is_heard_during_a_pause() {
 }
 
 #[test]
-fn people_see_what_came_of_the_check_before_they_are_waited_for() {
+pub(super) fn people_see_what_came_of_the_check_before_they_are_waited_for() {
     let mut world = about_to_begin(succeeds_after(90));
     world.observation.policies = vec![asking(&[(1, &[])], |_| {})];
     go_on(&mut world, 1);
@@ -210,7 +210,7 @@ fn people_see_what_came_of_the_check_before_they_are_waited_for() {
 }
 
 #[test]
-fn broken_glass_does_not_skip_the_check() {
+pub(super) fn broken_glass_does_not_skip_the_check() {
     let mut world = about_to_begin(fails_after(90));
     world.observation.freezes = vec![freeze(|_| {})];
     world.observation.policies = vec![asking(&[(1, &[])], |_| {})];
@@ -227,7 +227,7 @@ fn broken_glass_does_not_skip_the_check() {
 }
 
 #[test]
-fn a_job_that_nobody_waits_for_any_more_is_stopped() {
+pub(super) fn a_job_that_nobody_waits_for_any_more_is_stopped() {
     let mut world = about_to_begin(Jobs::Stick);
     go_on(&mut world, 1);
     command(&mut world, "bob", InterventionAction::Abort);
@@ -248,7 +248,7 @@ fn a_job_that_nobody_waits_for_any_more_is_stopped() {
 }
 
 #[test]
-fn a_check_that_is_taken_out_of_the_spec_once_it_was_begun_is_waited_for_all_the_same() {
+pub(super) fn a_check_that_is_taken_out_of_the_spec_once_it_was_begun_is_waited_for_all_the_same() {
     let mut world = about_to_begin(succeeds_after(90));
     go_on(&mut world, 1);
     world.observation.spec.strategy.canary.smoke = None;
@@ -261,10 +261,10 @@ fn a_check_that_is_taken_out_of_the_spec_once_it_was_begun_is_waited_for_all_the
 }
 
 #[test]
-fn a_first_revision_has_no_check() {
+pub(super) fn a_first_revision_has_no_check() {
     let mut first = observation("v1");
     first.spec.strategy.canary.smoke = check();
-    let mut world = World::new(first);
+    let mut world = begin(first);
     assert!(world.run(after(10), &mut steady(1_000.0, 0.0, 0.0), World::at_rest));
     assert_eq!(world.jobs_made, 0);
     lawful(&world);

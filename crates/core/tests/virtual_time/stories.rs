@@ -1,0 +1,217 @@
+//! Every story decides as it did before: `virtual_time/decisions.txt` holds the digest of each. Those that
+//! take many seconds are left out.
+
+use std::cell::RefCell;
+
+use countersign_core::Decision;
+
+use super::digest;
+use super::*;
+
+thread_local! {
+    /// What the story that is told now has decided so far.
+    static DECIDED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// Keeps a decision of the story that is told now, if there is one.
+pub fn note(seen: &Observation, decision: &Decision) {
+    DECIDED.with_borrow_mut(|decided| {
+        if let Some(decided) = decided {
+            decided.extend(digest::project(seen, decision).bytes());
+        }
+    });
+}
+
+macro_rules! stories {
+    ($($story:path),* $(,)?) => { [$((stringify!($story), $story as fn())),*] };
+}
+
+#[test]
+#[allow(clippy::too_many_lines, reason = "a list")]
+fn every_story_decides_as_it_did_before() {
+    let stories = stories![
+        adoption::a_deployment_gives_up_its_pods_once_the_rollouts_own_have_served_for_the_drain,
+        adoption::editing_the_deployment_is_a_change_and_its_pods_stay_away,
+        adoption::a_foreign_scale_up_is_told_and_undone_at_most_once_a_minute,
+        adoption::a_deployment_is_not_scaled_down_while_stable_cannot_serve,
+        adoption::a_rollout_of_fewer_pods_does_not_take_over,
+        adoption::law_6_while_the_deployment_cannot_be_read_nothing_begins_and_nothing_is_lost,
+        adoption::deletion_gives_the_pods_back_before_the_rollouts_own_go,
+        adoption::a_rejected_template_is_not_given_back_to,
+        adoption::pods_without_an_adopted_workload_are_left_to_serve,
+        adoption::where_the_deployment_is_gone_the_pods_are_left_to_serve,
+        adoption::without_a_wish_to_keep_pods_nothing_waits,
+        adoption::a_namespace_that_ends_is_not_held_up_and_neither_is_what_serves_nobody,
+        adoption::an_autoscaler_of_the_deployment_is_named_once,
+        adoption::nothing_is_done_about_a_deployment_that_another_rollout_adopts,
+        adoption::whoever_changed_the_deployment_is_not_claimed_to_be_known,
+        capacity::law_4_a_stable_service_without_routes_keeps_its_pods_until_it_moves,
+        capacity::law_4_a_newer_change_does_not_move_the_stable_service_to_a_revision_without_pods,
+        capacity::law_4_a_rollout_that_is_deleted_in_a_return_keeps_its_service_where_pods_are,
+        capacity::law_4_a_newer_change_gives_a_dynamic_stable_side_no_more_than_it_can_carry,
+        capacity::a_promotion_with_a_closed_gate_gets_no_more_traffic,
+        capacity::law_4_a_stable_replica_set_that_is_deleted_in_mid_change_is_made_again,
+        capacity::a_canary_with_traffic_serves_in_place_of_a_stable_revision_without_pods_and_no_other_does,
+        capacity::without_its_record_a_lost_stable_revision_is_named_after_a_rollback_too,
+        capacity::pods_of_a_superseded_change_drain_though_the_stable_template_follows,
+        capacity::pods_of_the_revision_before_drain_behind_plain_services_though_a_newer_change_comes,
+        capacity::pods_that_are_kept_for_the_way_back_follow_the_rollout,
+        capacity::a_canary_that_loses_its_pods_keeps_no_more_traffic_than_they_carry,
+        capacity::the_history_keeps_the_revisions_that_were_used_last,
+        capacity::a_service_that_the_spec_names_no_more_is_released,
+        capacity::a_replica_set_whose_labels_were_taken_off_gets_them_again_and_is_kept,
+        capacity::a_rejected_revision_that_was_promoted_drains_behind_plain_services,
+        capacity::the_revision_before_drains_though_the_newer_change_is_it_again,
+        clocks::each_available_pod_is_progress_however_long_all_of_them_take,
+        clocks::a_first_revision_whose_pods_come_one_by_one_is_not_stalled,
+        clocks::pods_that_stop_coming_end_the_change_one_deadline_after_the_last_of_them,
+        clocks::a_pod_that_comes_and_goes_does_not_put_the_deadline_off,
+        clocks::evidence_that_becomes_scarce_after_a_long_sign_off_wait_has_its_whole_time,
+        clocks::no_wish_uses_up_the_deadline_of_what_follows_it,
+        clocks::pods_that_are_missing_after_a_long_wait_for_evidence_have_their_whole_time,
+        clocks::each_gate_for_people_has_its_own_time,
+        clocks::whom_a_policy_asks_for_only_now_has_the_whole_time,
+        clocks::a_pause_and_its_end_are_obeyed_however_many_there_were,
+        clocks::many_signatures_on_a_long_plan_leave_room_for_every_step,
+        clocks::a_bake_stands_still_while_its_pods_are_missing,
+        clocks::pods_that_come_after_all_were_lost_warm_up_from_their_beginning,
+        clocks::law_2_who_wrote_a_change_that_was_replaced_does_not_sign_the_next,
+        clocks::what_each_verdict_means_in_each_tier_before_and_at_the_deadline,
+        evidence::an_advisory_check_that_fails_is_told_once_and_ends_nothing,
+        evidence::a_metric_fails_by_so_many_windows_in_a_row_and_one_holds,
+        evidence::law_3_bad_windows_condemn_a_change_and_between_them_nothing_is_written,
+        evidence::law_3_new_pods_that_warm_up_still_roll_back_by_errors_and_promote_by_nothing,
+        evidence::cold_pods_may_be_slow_as_long_as_they_warm_up,
+        evidence::a_check_of_later_steps_is_asked_there_alone,
+        evidence::a_template_that_is_missing_holds_before_any_pod_and_goes_on_by_itself,
+        evidence::a_stable_revision_without_pods_does_not_keep_its_mending_out,
+        evidence::a_budget_that_begins_to_burn_rolls_back_and_one_that_burnt_before_does_not,
+        evidence::a_budget_that_burns_may_hold_and_an_unknown_one_holds,
+        evidence::a_spent_budget_stops_the_tiers_that_a_policy_names,
+        evidence::law_3_what_breaks_after_its_promotion_gives_way_to_the_previous_revision,
+        evidence::a_watch_ends_by_itself_and_a_return_during_it_takes_no_steps,
+        evidence::without_the_previous_revision_a_regression_is_said_and_nothing_moves,
+        evidence::a_previous_revision_that_lost_its_replica_set_comes_back_from_its_record,
+        evidence::scarce_evidence_says_how_much_is_missing_and_for_how_long,
+        evidence::the_canary_service_selects_the_canary_as_soon_as_it_has_a_pod,
+        evidence::law_4_a_revision_that_comes_back_takes_its_service_over_whatever_the_surge,
+        evidence::law_8_provenance_that_is_edited_in_a_watch_does_not_start_what_regressed_again,
+        evidence::the_previous_revision_is_kept_as_long_as_it_may_come_back,
+        inputs::min_ready_seconds_reach_the_replica_sets_that_are_there,
+        inputs::a_template_that_no_replica_set_may_have_is_rolled_back_at_once,
+        inputs::a_first_revision_that_no_replica_set_may_have_says_so_at_once,
+        inputs::no_word_of_a_status_outlives_its_time,
+        laws::law_1_is_broken_by_a_step_before_its_bake_is_over,
+        laws::law_1_is_broken_by_a_step_whose_pods_are_not_there,
+        laws::law_1_is_broken_by_two_steps_at_once_in_a_pause_and_in_a_freeze,
+        laws::law_1_is_broken_by_a_canary_with_more_pods_than_its_weight,
+        laws::law_2_is_broken_by_a_step_that_nobody_signed,
+        laws::law_3_is_broken_by_a_canary_that_fails_and_stays,
+        laws::law_4_is_broken_by_stable_that_gives_up_pods,
+        laws::law_4_is_broken_by_a_service_that_moves_to_fewer_pods,
+        laws::law_6_is_broken_by_a_step_on_no_data_and_by_a_change_to_something_unknown,
+        laws::law_7_is_broken_by_a_tier_that_falls,
+        laws::law_8_is_broken_by_another_attempt_that_nobody_asked_for,
+        laws::law_9_is_broken_by_a_transition_without_a_line_and_a_line_without_an_event,
+        laws::law_10_is_broken_by_a_write_to_what_another_rollout_claims,
+        a_healthy_low_risk_change_is_promoted_in_the_sum_of_its_bakes,
+        a_change_without_provenance_takes_the_smaller_steps_of_a_high_tier,
+        law_3_errors_roll_back_within_one_interval_of_sufficient_evidence_and_law_8_they_stay_back,
+        law_6_without_data_a_change_is_held_and_rolled_back_at_the_deadline,
+        pods_that_never_come_are_rolled_back_at_the_deadline_and_stable_is_untouched,
+        a_newer_change_supersedes_and_the_stable_template_reverts,
+        law_4_pods_that_are_to_go_count_no_more_while_they_are_still_there,
+        a_first_revision_takes_two_looks_and_is_looked_at_no_more,
+        who_keeps_scaling_a_revision_is_answered_at_most_once_in_five_seconds,
+        a_pause_waits_without_a_deadline_but_a_failing_canary_is_rolled_back_all_the_same,
+        an_unmet_sign_off_holds_and_expires,
+        tightening_a_policy_takes_effect_in_mid_rollout_and_loosening_does_not,
+        a_five_step_rollout_writes_its_status_seldom,
+        law_6_a_policy_that_cannot_be_read_holds_and_the_change_goes_on_when_it_is_mended,
+        a_hash_collision_gives_the_new_template_another_name,
+        law_3_a_canary_whose_service_another_rollout_claims_is_still_judged_and_rolled_back,
+        a_rollout_made_with_no_replicas_can_be_changed_and_scaled_up,
+        a_change_that_was_reverted_and_applied_again_starts_anew,
+        law_7_a_check_that_has_counted_is_neither_swapped_nor_removed,
+        law_5_an_operator_that_was_away_for_hours_catches_up_before_it_judges_the_time,
+        order::law_1_a_change_waits_for_its_turn_without_pods_and_without_a_deadline,
+        order::who_asked_first_goes_first_and_the_place_is_told_anew,
+        order::law_6_whose_turn_it_is_must_be_known,
+        order::another_hold_costs_no_place_and_the_broken_glass_needs_none,
+        order::changes_below_the_tier_of_the_limit_wait_for_nobody,
+        order::a_change_waits_for_what_it_depends_on_until_it_begins,
+        order::a_first_revision_gets_no_pods_before_what_it_depends_on_is_stable,
+        order::law_3_pods_that_all_crash_are_rolled_back_at_once_and_before_that_their_trouble_is_told,
+        order::a_first_revision_that_crashes_is_named_and_kept,
+        order::the_laws_see_a_step_out_of_turn_or_before_its_dependency,
+        people::a_sign_off_opens_its_gate_and_the_record_holds_what_the_approver_saw,
+        people::an_approver_in_mid_rollout_is_recorded_with_the_evidence_so_far,
+        people::law_2_only_the_right_people_count_and_everybody_is_told_why_not,
+        people::two_people_are_two_people,
+        people::a_sign_off_ends_with_its_expiry,
+        people::law_6_without_admission_policies_no_sign_off_counts,
+        people::an_approval_of_one_change_never_lets_another_through,
+        people::an_edit_of_the_provenance_voids_the_approval,
+        people::a_rejection_rolls_back_and_wins_over_approvals,
+        people::break_glass_skips_waiting_and_sign_off_but_not_analysis,
+        people::a_person_may_accept_scarce_evidence_of_one_step_and_of_that_step_only,
+        people::abort_wins_at_every_moment_and_over_every_other_command,
+        people::abort_with_nothing_under_way_does_nothing,
+        people::another_change_in_the_midst_of_an_abort_is_staged_after_it,
+        people::law_8_a_rolled_back_change_is_tried_again_only_where_a_person_says_so,
+        people::a_sign_off_of_one_attempt_is_none_of_the_next,
+        people::promote_skips_the_rest_of_one_bake_and_nothing_else,
+        people::a_pause_holds_until_it_is_resumed_and_never_keeps_a_bad_canary,
+        people::machines_may_stop_but_not_promote_resume_or_retry,
+        people::a_freeze_holds_promotions_and_its_end_resumes_where_it_stopped,
+        people::a_freeze_ends_by_itself_and_concerns_its_tiers_alone,
+        people::law_3_a_bad_canary_is_rolled_back_during_a_freeze,
+        people::a_freeze_can_roll_back_what_is_under_way_and_only_holds_what_has_not_begun,
+        people::a_window_of_a_policy_freezes_at_its_times,
+        people::law_6_a_window_or_an_incident_query_that_cannot_be_read_holds,
+        people::a_freeze_does_not_use_up_the_time_that_people_have,
+        people::whoever_brought_the_pods_in_does_not_sign_whatever_the_provenance_becomes,
+        people::authors_that_cannot_be_read_may_be_anybody,
+        people::law_6_what_people_want_and_cannot_be_read_holds_and_never_keeps_a_bad_canary,
+        people::a_fix_behind_broken_glass_is_not_rolled_back_by_a_freeze_while_nothing_is_proven,
+        people::a_pause_and_a_freeze_hold_the_pods_of_a_full_promotion,
+        people::many_pauses_neither_outgrow_the_status_nor_silence_broken_glass,
+        people::nothing_that_others_write_acts_on_a_terminal_or_fills_a_page,
+        routes::blue_green_switches_from_nothing_to_all_at_once,
+        routes::a_healthy_change_takes_each_weight_exactly_and_all_at_last,
+        routes::a_canary_at_full_size_keeps_its_pods_as_its_traffic_comes,
+        routes::law_3_a_bad_change_loses_its_share_in_the_decision_that_rejects_it,
+        routes::weights_that_somebody_else_sets_are_set_back_and_are_no_progress,
+        routes::a_router_that_names_no_generation_is_believed_a_while_after_each_change,
+        routes::another_controller_beside_the_router_is_not_waited_for,
+        routes::with_a_dynamic_stable_side_an_abort_gives_it_what_it_can_carry_and_the_rest_as_it_grows,
+        routes::law_4_a_dynamic_stable_side_that_carries_everything_again_keeps_its_pods,
+        routes::law_4_a_dynamic_stable_side_without_pods_is_not_given_back_what_it_cannot_carry,
+        routes::a_step_of_weight_0_has_a_pod_for_testers,
+        routes::with_little_surge_the_traffic_moves_as_far_as_pods_carry_it_and_back_the_same_way,
+        routes::law_3_a_conflict_does_not_keep_a_bad_change_in_the_traffic,
+        routes::a_route_that_cannot_be_read_for_a_moment_moves_nothing,
+        routes::what_a_change_needs_and_is_deleted_in_its_midst_holds_it_until_it_is_back,
+        routes::a_preview_has_all_its_pods_and_no_share_and_one_switch_follows_where_the_policy_allows_it,
+        smoke::a_change_waits_for_its_smoke_check_and_goes_on_once_it_has_passed,
+        smoke::law_3_a_failed_smoke_check_ends_the_change_before_there_is_any_pod,
+        smoke::a_smoke_check_of_any_other_end_holds_and_rolls_back_in_bounded_time,
+        smoke::law_6_a_job_that_somebody_removes_before_its_end_is_made_again,
+        smoke::law_6_jobs_that_cannot_be_read_hold,
+        smoke::nothing_is_begun_while_somebody_wants_to_wait_and_the_time_does_not_run,
+        smoke::a_failure_is_heard_during_a_pause,
+        smoke::people_see_what_came_of_the_check_before_they_are_waited_for,
+        smoke::broken_glass_does_not_skip_the_check,
+        smoke::a_job_that_nobody_waits_for_any_more_is_stopped,
+        smoke::a_check_that_is_taken_out_of_the_spec_once_it_was_begun_is_waited_for_all_the_same,
+        smoke::a_first_revision_has_no_check,
+    ];
+    let tell = |(name, story): (&str, fn())| {
+        DECIDED.set(Some(Vec::new()));
+        story();
+        let decided = DECIDED.take().unwrap_or_default();
+        (name.replace(' ', ""), digest::digest([decided.as_slice()]))
+    };
+    let found = stories.into_iter().map(tell).collect();
+    digest::compare("virtual_time/decisions.txt", &found);
+}
