@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use countersign_api::rollout::Outcome;
 use countersign_api::{Phase, Rollout, RolloutRun, Tier};
 use countersign_cluster::{Cluster, Limits, Load, LoadReport, wait_for};
-use countersign_core::reason;
+use countersign_core::reason::Reason;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
@@ -205,7 +205,7 @@ fn differences(harmless: &Told, risky: &Told) -> Vec<String> {
         .progress
         .transitions
         .iter()
-        .any(|line| line.reason == reason::ANALYSIS_FAILED);
+        .any(|line| line.reason == Reason::AnalysisFailed);
     let promises = [
         (
             low.progress.outcome == Some(Outcome::Promoted),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use countersign_api::Rollout;
 use countersign_api::rollout::{Change, Outcome};
 use countersign_cluster::{ApiRequest, Cluster, Gateway, Limits, Load, wait_for};
-use countersign_core::reason;
+use countersign_core::reason::Reason;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, PostParams};
@@ -217,7 +217,7 @@ fn rollback(
     let verdict = change
         .transitions
         .iter()
-        .find(|it| it.reason == reason::ANALYSIS_FAILED)
+        .find(|it| it.reason == Reason::AnalysisFailed)
         .and_then(|it| Some(it.at.as_ref()?.0))
         .ok_or_else(|| missing("a verdict"))?;
     let written = |verb, resource, from: Timestamp| {

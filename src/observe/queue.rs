@@ -14,7 +14,8 @@ use countersign_api::{Rollout, RolloutPolicySpec};
 use countersign_core::observation::people::{Dependency, Rival};
 use countersign_core::queue::concurrency::Reach;
 use countersign_core::queue::{concurrency, dependencies};
-use countersign_core::{Observation, change, policy, reason};
+use countersign_core::reason::Reason;
+use countersign_core::{Observation, change, policy};
 use futures::future::join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -77,7 +78,11 @@ impl Contender {
         if !waits {
             return Some((tier, None));
         }
-        let queued = self.status.waiting_for.as_deref() == Some(reason::QUEUED);
+        let queued = self
+            .status
+            .waiting_for
+            .as_ref()
+            .is_some_and(|it| *it == Reason::Queued);
         let since = change.queued_at.as_ref().filter(|_| queued)?;
         Some((tier, Some(since.0)))
     }
@@ -90,7 +95,7 @@ impl Observer {
         if dependencies::asks_for_dependencies(observation, &change) {
             observation.dependencies = self.dependencies(observation).await;
         }
-        let queued = change::hold_reason(&observation.status) == Some(reason::QUEUED);
+        let queued = change::hold_reason(&observation.status) == Some(Reason::Queued);
         if !queued || change.stage != Stage::Waiting || change.outcome.is_some() {
             return None;
         }

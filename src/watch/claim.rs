@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use countersign_api::{Rollout, Selector};
-use countersign_core::reason;
+use countersign_core::reason::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use serde::{Deserialize, Serialize};
@@ -172,7 +172,11 @@ impl Claim {
     /// Whether `other` may go on once this Rollout is gone: it claims the same, or depends on it.
     #[must_use]
     pub fn held_up(&self, other: &Self) -> bool {
-        let waits = other.status.waiting_for.as_deref() == Some(reason::CONFLICT);
+        let waits = other
+            .status
+            .waiting_for
+            .as_ref()
+            .is_some_and(|it| *it == Reason::Conflict);
         let depends = other.spec.depends_on.contains(&self.name_any());
         self.metadata.namespace == other.metadata.namespace
             && (waits || depends || self.conflict(other).is_some())

@@ -71,7 +71,7 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use countersign_api::rollout::Change;
-    use countersign_core::reason;
+    use countersign_core::reason::Reason;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use k8s_openapi::jiff::Timestamp;
 
@@ -82,7 +82,7 @@ mod tests {
         let (send, mut woken) = mpsc::unbounded_channel();
         let waiting = Waiting::new(send);
         let status = |second: i64| RolloutStatus {
-            waiting_for: Some(reason::QUEUED.into()),
+            waiting_for: Some(Reason::Queued.into()),
             change: Some(Change {
                 queued_at: Some(Time(Timestamp::from_second(second).unwrap())),
                 ..Change::default()

@@ -6,7 +6,7 @@ use std::time::Duration;
 use countersign_api::rollout::Transition;
 use countersign_api::run::Contribution;
 use countersign_cluster::{LoadReport, RevisionCount};
-use countersign_core::reason;
+use countersign_core::reason::Reason;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
@@ -201,7 +201,7 @@ fn speed(told: &Told, new: &RevisionCount) -> Option<(f64, f64)> {
 }
 
 fn is_verdict(line: &Transition) -> bool {
-    [reason::PROMOTING, reason::ANALYSIS_FAILED].contains(&line.reason.as_str())
+    line.reason == Reason::Promoting || line.reason == Reason::AnalysisFailed
 }
 
 fn count(report: &LoadReport, revision: &str) -> RevisionCount {

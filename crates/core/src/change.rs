@@ -1,15 +1,15 @@
 //! What a change is asked about itself: its step, its bake, its deadline.
 
-use countersign_api::rollout::{Change, Outcome, RolloutStatus, Stage};
+use countersign_api::rollout::{Adopted, Change, Outcome, RolloutStatus, Stage, Transition};
 use countersign_api::{Duration, Step};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::observation::Observation;
+use crate::reason::Reason;
 
 /// Whether named Services stay as they are, since the workload's pods are to be reached again.
 #[must_use]
-pub fn releases_services(observation: &Observation, status: &RolloutStatus) -> bool {
-    let adopted = status.adopted.as_ref();
+pub fn releases_services(observation: &Observation, adopted: Option<&Adopted>) -> bool {
     observation.deleting && adopted.is_some_and(|adopted| adopted.given_back_at.is_some())
 }
 
@@ -38,10 +38,10 @@ pub fn wants_evidence(change: &Change) -> bool {
     step.is_none_or(|step| step.weight > 0 || step.min_requests > 0)
 }
 
-/// What a status waited for when it was written.
+/// What a status waited for when it was written; `None` also for a word that this build does not know.
 #[must_use]
-pub fn hold_reason(status: &RolloutStatus) -> Option<&str> {
-    status.waiting_for.as_deref()
+pub fn hold_reason(status: &RolloutStatus) -> Option<Reason> {
+    Reason::parse(status.waiting_for.as_deref()?)
 }
 
 /// The step that a change is in.
@@ -59,8 +59,20 @@ pub fn is_overdue(observation: &Observation, change: &Change) -> bool {
 
 /// How often the deadline has passed since the change's last progress.
 pub(super) fn deadlines_passed(observation: &Observation, change: &Change) -> i64 {
-    let deadline = i64::from(observation.spec.progress_deadline_seconds);
+    let deadline = patience(observation).as_secs();
     let since = change.progressed_at.as_ref();
     let idle = since.map(|since| observation.now.duration_since(since.0).as_secs());
     idle.map_or(i64::MAX, |idle| idle / deadline.max(1))
+}
+
+/// How long a change may go without progress.
+pub(super) fn patience(observation: &Observation) -> SignedDuration {
+    SignedDuration::from_secs(observation.spec.progress_deadline_seconds.into())
+}
+
+/// The transition that says why the change stands as it does: that rejected pods are gone says less.
+#[must_use]
+pub fn last_cause(change: &Change) -> Option<&Transition> {
+    let mut transitions = change.transitions.iter().rev();
+    transitions.find(|it| it.reason != Reason::RolledBack)
 }

@@ -3,7 +3,7 @@
 use countersign_api::rollout::{Change, WaitingKind};
 use k8s_openapi::jiff::Timestamp;
 
-use crate::reason;
+use crate::reason::{Reason, Wait};
 
 /// Why a change does not go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Hold {
     /// What kind of waiting it is, which says what happens at the deadline.
     pub kind: HoldKind,
     /// Why, in one word.
-    pub reason: String,
+    pub reason: Reason,
     /// Why, in a sentence.
     pub message: String,
 }
@@ -21,12 +21,11 @@ impl Hold {
     /// pods and the traffic of the promotion itself. A first revision is held by people alone.
     #[must_use]
     pub fn holds_promotion(&self, change: Option<&Change>) -> bool {
-        let (pods, traffic) = (reason::AWAITING_PODS, reason::AWAITING_TRAFFIC);
-        let people = [reason::PAUSED, reason::FROZEN, reason::FREEZE_UNKNOWN];
+        let wait = self.reason.class().wait;
         if change.is_some_and(|it| it.initial) {
-            people.contains(&self.reason.as_str())
+            wait == Wait::Hold
         } else {
-            ![pods, traffic].contains(&self.reason.as_str())
+            !matches!(wait, Wait::Pods | Wait::Traffic)
         }
     }
 }

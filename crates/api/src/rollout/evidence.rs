@@ -99,13 +99,105 @@ pub struct CheckEvidence {
     pub stable_ceiling: Option<EProcess>,
     /// What the last window gave: `Counted`, or why it could not be counted.
     #[serde(default)]
-    pub last: String,
+    #[schemars(with = "String")]
+    pub last: WindowState,
     /// The last window's outcome in a sentence, with what was seen.
     #[serde(default)]
     pub message: String,
     /// What it amounts to, for people to read.
     #[serde(default)]
     pub summary: CheckSummary,
+}
+
+/// What the last window of a check gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WindowState {
+    /// No window has ended yet.
+    #[default]
+    Waiting,
+    /// It was counted.
+    Counted,
+    /// New pods warm up, so it counts for nothing but a rollback.
+    WarmingUp,
+    /// The query matched no series.
+    NoSeries,
+    /// The newest sample is older than two intervals.
+    StaleSamples,
+    /// A value is NaN, infinite or too large to be counted.
+    NotANumber,
+    /// A value is negative.
+    Negative,
+    /// More errors than requests.
+    ErrorsExceedRequests,
+    /// Several series where one number is expected.
+    SeveralSeries,
+    /// The histogram has no bucket with the bound that is asked for.
+    NoBucket,
+    /// No address of Prometheus is configured.
+    NotConfigured,
+    /// Prometheus cannot be reached, or did not answer in time.
+    PrometheusUnreachable,
+    /// Prometheus answered with an error.
+    PrometheusError,
+    /// The query is not PromQL, or Prometheus refused it.
+    InvalidQuery,
+    /// The answer came with warnings and may be partial.
+    PartialAnswer,
+    /// The answer is too large or cannot be read.
+    UnreadableAnswer,
+    /// Prometheus' clock differs too much from the operator's.
+    ClockSkew,
+    /// A word of a newer build.
+    #[serde(other)]
+    Unknown,
+}
+
+impl WindowState {
+    /// Every state that this build gives.
+    pub const ALL: [Self; 17] = [
+        Self::Waiting,
+        Self::Counted,
+        Self::WarmingUp,
+        Self::NoSeries,
+        Self::StaleSamples,
+        Self::NotANumber,
+        Self::Negative,
+        Self::ErrorsExceedRequests,
+        Self::SeveralSeries,
+        Self::NoBucket,
+        Self::NotConfigured,
+        Self::PrometheusUnreachable,
+        Self::PrometheusError,
+        Self::InvalidQuery,
+        Self::PartialAnswer,
+        Self::UnreadableAnswer,
+        Self::ClockSkew,
+    ];
+
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "Waiting",
+            Self::Counted => "Counted",
+            Self::WarmingUp => "WarmingUp",
+            Self::NoSeries => "NoSeries",
+            Self::StaleSamples => "StaleSamples",
+            Self::NotANumber => "NotANumber",
+            Self::Negative => "Negative",
+            Self::ErrorsExceedRequests => "ErrorsExceedRequests",
+            Self::SeveralSeries => "SeveralSeries",
+            Self::NoBucket => "NoBucket",
+            Self::NotConfigured => "NotConfigured",
+            Self::PrometheusUnreachable => "PrometheusUnreachable",
+            Self::PrometheusError => "PrometheusError",
+            Self::InvalidQuery => "InvalidQuery",
+            Self::PartialAnswer => "PartialAnswer",
+            Self::UnreadableAnswer => "UnreadableAnswer",
+            Self::ClockSkew => "ClockSkew",
+            Self::Unknown => "Unknown",
+        }
+    }
 }
 
 /// The evidence of one check at one moment, for people to read.

@@ -22,7 +22,9 @@ pub use change::{
     Barred, Change, Loss, Outcome, Plan, Reached, Revision, SmokeProgress, Stage, Strictness,
     Transition,
 };
-pub use evidence::{Budget, CheckEvidence, CheckSummary, CheckVerdict, Evidence, Rate};
+pub use evidence::{
+    Budget, CheckEvidence, CheckSummary, CheckVerdict, Evidence, Rate, WindowState,
+};
 pub use status::{Adopted, Phase, RolloutStatus, Split, WaitingKind};
 
 /// A workload whose changes are scored for risk, staged, judged by Prometheus, and promoted or

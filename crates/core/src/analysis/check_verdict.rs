@@ -1,13 +1,14 @@
 //! Evidence of one check to its verdict.
 
 use countersign_api::evidence::EProcess;
-use countersign_api::rollout::{Change, CheckEvidence};
+use countersign_api::rollout::{Change, CheckEvidence, WindowState};
 use countersign_api::{Check, Duration};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::analysis::finding::{Finding, Wrong};
 use crate::analysis::statistics::{self, EProcessExt};
 use crate::analysis::{summary, thresholds};
+use crate::reason::Reason;
 
 /// End of the oldest window on which a decision may still be made.
 pub(super) fn oldest_fresh(interval: Duration, now: Timestamp, lag: Duration) -> Timestamp {
@@ -17,22 +18,16 @@ pub(super) fn oldest_fresh(interval: Duration, now: Timestamp, lag: Duration) ->
 }
 
 pub(super) fn find(check: &Check, evidence: &CheckEvidence, change: &Change) -> Finding {
-    let no_data = |reason: &str, message: String| Finding::NoData {
-        reason: reason.to_owned(),
-        message,
-    };
+    let no_data = |reason, message| Finding::NoData { reason, message };
     if fails_alone(check, evidence, change) {
         return Finding::Fails;
     }
-    if evidence.last != "Counted" {
-        return no_data(&evidence.last, evidence.message.clone());
+    if evidence.last != WindowState::Counted {
+        return no_data(Reason::Window(evidence.last), evidence.message.clone());
     }
     if let Some(metric) = &check.metric {
         if evidence.outside > 0 {
-            return no_data(
-                crate::reason::OUT_OF_BOUNDS,
-                summary::bounds(metric, evidence),
-            );
+            return no_data(Reason::OutOfBounds, summary::bounds(metric, evidence));
         }
         return match evidence.step_windows {
             0 => Finding::Scarce("no window of this step has been measured yet".into()),
@@ -41,7 +36,7 @@ pub(super) fn find(check: &Check, evidence: &CheckEvidence, change: &Change) -> 
     }
     if stable_above_ceiling(evidence, change) && above_ceiling(evidence, change) {
         let message = "stable breaks the ceiling too, so the canary is not to blame";
-        return no_data(crate::reason::STABLE_ABOVE_CEILING, message.into());
+        return no_data(Reason::StableAboveCeiling, message.into());
     }
     let least = thresholds::least_requests(change);
     let passes = evidence.promote.ln_value() >= thresholds::promote_at(&change.plan.strictness);
@@ -55,12 +50,12 @@ pub(super) fn find(check: &Check, evidence: &CheckEvidence, change: &Change) -> 
 /// Old evidence says nothing of now.
 pub(super) fn fresh(finding: Finding, evidence: &CheckEvidence, oldest: Timestamp) -> Finding {
     let end = evidence.last_window_end.as_ref();
-    let is_fresh = evidence.last != "Counted" || end.is_some_and(|end| end.0 >= oldest);
+    let is_fresh = evidence.last != WindowState::Counted || end.is_some_and(|end| end.0 >= oldest);
     if is_fresh {
         return finding;
     }
     Finding::NoData {
-        reason: crate::reason::EVIDENCE_OUTDATED.into(),
+        reason: Reason::EvidenceOutdated,
         message: "no window was answered lately".into(),
     }
 }

@@ -1,6 +1,8 @@
 //! What a check was found to be.
 
-use countersign_api::rollout::CheckVerdict;
+use countersign_api::rollout::{CheckVerdict, WindowState};
+
+use crate::reason::Reason;
 
 /// What one check says by itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,7 +12,7 @@ pub enum Finding {
     /// Nothing can be said.
     NoData {
         /// Why, in one word.
-        reason: String,
+        reason: Reason,
         /// Why, in a sentence.
         message: String,
     },
@@ -26,7 +28,10 @@ impl Finding {
     pub fn verdict(&self) -> CheckVerdict {
         match self {
             Self::Fails => CheckVerdict::Failing,
-            Self::NoData { reason, .. } if reason == "Waiting" => CheckVerdict::Waiting,
+            Self::NoData {
+                reason: Reason::Window(WindowState::Waiting),
+                ..
+            } => CheckVerdict::Waiting,
             Self::NoData { .. } => CheckVerdict::NoData,
             Self::Scarce(_) => CheckVerdict::Scarce,
             Self::Passes => CheckVerdict::Passing,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use countersign_api::evidence::{Counts, EProcess};
-use countersign_api::rollout::{Change, CheckEvidence, Evidence, Stage};
+use countersign_api::rollout::{Change, CheckEvidence, Evidence, Stage, WindowState};
 use countersign_api::{Check, Duration, Metric};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -45,7 +45,7 @@ pub fn gather(
             .cloned()
             .unwrap_or_else(|| CheckEvidence {
                 name: name.clone(),
-                last: "Waiting".into(),
+                last: WindowState::Waiting,
                 message: "no window has ended yet".into(),
                 ..CheckEvidence::default()
             });
@@ -91,7 +91,7 @@ fn fold(evidence: &mut CheckEvidence, check: &Check, windows: &CheckWindows, cha
                     evidence.step_requests += canary.requests;
                     evidence.step_windows = evidence.step_windows.saturating_add(1);
                 }
-                evidence.last = "Counted".into();
+                evidence.last = WindowState::Counted;
                 evidence.message = format!(
                     "canary {} of {} requests failed, stable {} of {}",
                     canary.errors, canary.requests, stable.errors, stable.requests
@@ -100,19 +100,19 @@ fn fold(evidence: &mut CheckEvidence, check: &Check, windows: &CheckWindows, cha
             WindowOutcome::Measured { value } if !warms_up => {
                 measure(evidence, check, *value);
                 evidence.step_windows += i32::from(is_of_step(change, window.start));
-                evidence.last = "Counted".into();
+                evidence.last = WindowState::Counted;
                 evidence.message = format!("the metric is {value}");
             }
             WindowOutcome::Counted { .. } | WindowOutcome::Measured { .. } => {
-                evidence.last = crate::reason::WARMING_UP.into();
+                evidence.last = WindowState::WarmingUp;
                 evidence.message = "the new pods warm up".into();
             }
             WindowOutcome::Uncounted { reason, message } => {
-                evidence.last = format!("{reason:?}");
+                evidence.last = (*reason).into();
                 evidence.message.clone_from(message);
             }
             WindowOutcome::Unanswered { reason, message } => {
-                evidence.last = format!("{reason:?}");
+                evidence.last = (*reason).into();
                 evidence.message.clone_from(message);
                 return; // it is asked again, so nothing after it is counted yet
             }

@@ -1,11 +1,12 @@
 use countersign_api::evidence::{Counts, EProcess};
-use countersign_api::rollout::{Change, CheckEvidence};
+use countersign_api::rollout::{Change, CheckEvidence, WindowState};
 use countersign_api::{Check, Duration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::analysis::checks::Checks;
 use crate::analysis::verdict::{Verdict, judge};
+use crate::reason::Reason;
 
 /// A check whose roll-back test stands at this e-value, and which would pass otherwise.
 fn evidence(name: &str, e: f64, now: Timestamp) -> CheckEvidence {
@@ -22,7 +23,7 @@ fn evidence(name: &str, e: f64, now: Timestamp) -> CheckEvidence {
             ln_e: vec![e.ln(); 8],
         },
         promote: EProcess { ln_e: vec![9.0; 7] },
-        last: "Counted".into(),
+        last: WindowState::Counted,
         last_window_end: Some(Time(now)),
         ..CheckEvidence::default()
     }
@@ -53,7 +54,7 @@ fn one_check_that_fails_alone_holds_and_all_together_roll_back() {
     let Verdict::NoData { reason, message } = judged([0.1, 0.1, 60.0]) else {
         panic!("{:?}", judged([0.1, 0.1, 60.0]));
     };
-    assert_eq!(reason, crate::reason::CHECK_FAILING);
+    assert_eq!(reason, Reason::CheckFailing);
     assert!(message.starts_with("check c"), "{message}");
     assert!(matches!(judged([0.1, 0.1, 95.0]), Verdict::Fail { .. }));
 }

@@ -4,6 +4,7 @@ use countersign_api::Check;
 use countersign_api::rollout::{Change, Strictness};
 
 use crate::analysis::statistics::Tolerance;
+use crate::change;
 
 /// How much worse than stable a canary may be before it is rolled back.
 #[must_use]
@@ -52,9 +53,7 @@ pub fn ceiling(check: &Check) -> Option<f64> {
 /// Fewest requests of the canary in the present step.
 #[must_use]
 pub fn least_requests(change: &Change) -> f64 {
-    let step = usize::try_from(change.step - 1)
-        .ok()
-        .and_then(|index| change.plan.steps.get(index));
+    let step = change::present_step(change);
     #[allow(clippy::cast_precision_loss)]
     step.map_or(1.0, |step| (step.min_requests as f64).max(1.0))
 }

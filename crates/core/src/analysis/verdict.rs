@@ -3,12 +3,13 @@
 use countersign_api::Duration;
 use countersign_api::analysis::CheckMode;
 use countersign_api::plan::Tier;
-use countersign_api::rollout::Change;
+use countersign_api::rollout::{Change, WindowState};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::analysis::checks::{self, Checks};
 use crate::analysis::finding::Finding;
 use crate::analysis::{check_verdict, gather, summary};
+use crate::reason::Reason;
 
 /// What the evidence says of a canary.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +24,7 @@ pub enum Verdict {
     /// Nothing can be said, since data is missing, odd or late.
     NoData {
         /// Why, in one word.
-        reason: String,
+        reason: Reason,
         /// Why, in a sentence.
         message: String,
     },
@@ -49,7 +50,7 @@ pub fn has_counted_until(change: &Change, until: Timestamp) -> bool {
     deciding.all(|(name, _)| {
         gather::evidence_of(change, name).is_some_and(|it| {
             let end = it.last_window_end.as_ref();
-            it.last == "Counted" && end.is_some_and(|end| end.0 >= oldest)
+            it.last == WindowState::Counted && end.is_some_and(|end| end.0 >= oldest)
         })
     })
 }
@@ -94,13 +95,13 @@ pub fn judge(change: &Change, checks: &Checks, now: Timestamp, lag: Duration) ->
         .collect();
     for (check, finding) in &findings {
         let (reason, message) = match finding {
-            Finding::NoData { reason, message } => (reason.as_str(), message),
+            Finding::NoData { reason, message } => (*reason, message),
             // One check alone is not enough to roll back, but surely enough to wait.
-            Finding::Fails => (crate::reason::CHECK_FAILING, &check.summary.sentence),
+            Finding::Fails => (Reason::CheckFailing, &check.summary.sentence),
             Finding::Scarce(_) | Finding::Passes => continue,
         };
         return Verdict::NoData {
-            reason: reason.to_owned(),
+            reason,
             message: format!("check {}: {message}", check.name),
         };
     }

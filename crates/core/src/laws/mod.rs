@@ -13,14 +13,15 @@ use countersign_api::sign_off::SignOffDecision;
 
 use crate::analysis::verdict::{self, Verdict};
 use crate::analysis::{checks, gather};
+use crate::change;
 use crate::decision::{Action, Decision};
 use crate::laws::traffic::Pods;
 use crate::observation::Observation;
 use crate::observation::people::IncidentAnswer;
 use crate::observation::workload::JobEnd;
 use crate::proposal::Proposal;
+use crate::reason::Reason;
 use crate::workload::smoke;
-use crate::{change, reason};
 
 /// A broken law: its number and what was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,7 +168,7 @@ pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
         let retried = before
             .transitions
             .last()
-            .is_some_and(|line| line.reason == reason::RETRIED);
+            .is_some_and(|line| line.reason == Reason::Retried);
         expect(
             8,
             !(again && proposal.digest == before.digest) || retried,

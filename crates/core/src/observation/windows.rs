@@ -1,6 +1,7 @@
 //! Windows of checks and objectives, as Prometheus answered.
 
 use countersign_api::evidence::Counts;
+use countersign_api::rollout::WindowState;
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -106,4 +107,32 @@ pub enum Unanswered {
     UnreadableAnswer,
     /// Prometheus' clock differs too much from the operator's.
     ClockSkew,
+}
+
+impl From<Uncounted> for WindowState {
+    fn from(why: Uncounted) -> Self {
+        match why {
+            Uncounted::NoSeries => Self::NoSeries,
+            Uncounted::StaleSamples => Self::StaleSamples,
+            Uncounted::NotANumber => Self::NotANumber,
+            Uncounted::Negative => Self::Negative,
+            Uncounted::ErrorsExceedRequests => Self::ErrorsExceedRequests,
+            Uncounted::SeveralSeries => Self::SeveralSeries,
+            Uncounted::NoBucket => Self::NoBucket,
+        }
+    }
+}
+
+impl From<Unanswered> for WindowState {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            Unanswered::NotConfigured => Self::NotConfigured,
+            Unanswered::PrometheusUnreachable => Self::PrometheusUnreachable,
+            Unanswered::PrometheusError => Self::PrometheusError,
+            Unanswered::InvalidQuery => Self::InvalidQuery,
+            Unanswered::PartialAnswer => Self::PartialAnswer,
+            Unanswered::UnreadableAnswer => Self::UnreadableAnswer,
+            Unanswered::ClockSkew => Self::ClockSkew,
+        }
+    }
 }

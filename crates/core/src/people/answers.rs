@@ -1,6 +1,6 @@
 //! What people are told about their sign-offs and interventions: a condition on each.
 
-use countersign_api::rollout::{Change, RolloutStatus};
+use countersign_api::rollout::Change;
 
 use crate::decision::{Answer, AnswerTo};
 use crate::observation::Observation;
@@ -8,7 +8,7 @@ use crate::observation::people::SeenIntervention;
 use crate::people::intervention;
 use crate::people::sign_off::{Judged, SignOffs};
 use crate::proposal::Proposal;
-use crate::reason;
+use crate::reason::Reason;
 use crate::text::shown;
 
 /// Most answers of one look, so that many objects do not delay it.
@@ -18,11 +18,16 @@ const MAX_MESSAGE: usize = 1_024;
 
 /// The answers that are not given yet, or have become others.
 #[must_use]
-pub fn of(observation: &Observation, proposal: &Proposal, status: &RolloutStatus) -> Vec<Answer> {
-    let Some(change) = &status.change else {
+pub fn of<'a>(
+    observation: &'a Observation,
+    proposal: &Proposal,
+    change: Option<&Change>,
+    judged: Option<SignOffs<'a>>,
+) -> Vec<Answer> {
+    let Some(change) = change else {
         return Vec::new();
     };
-    let sign_offs = SignOffs::of(observation, proposal, change);
+    let sign_offs = judged.unwrap_or_else(|| SignOffs::of(observation, proposal, change));
     let to_sign_offs = sign_offs
         .all()
         .filter_map(|judged| to_sign_off(change, judged));
@@ -40,19 +45,19 @@ pub fn of(observation: &Observation, proposal: &Proposal, status: &RolloutStatus
 fn to_sign_off(change: &Change, judged: &Judged) -> Option<Answer> {
     let sign_off = judged.sign_off;
     let (yes, reason, message) = match &judged.refused {
-        None => (true, reason::COUNTS, "it counts".to_owned()),
+        None => (true, Reason::Counts, "it counts".to_owned()),
         Some((reason, message)) => (false, *reason, message.clone()),
     };
     let present = sign_off.spec.run == change.run && change.outcome.is_none();
     let news = match &sign_off.answer {
         None => true,
-        Some(said) => present && (said.0, said.1.as_str()) != (yes, reason),
+        Some(said) => present && (said.0 != yes || said.1 != reason),
     };
     news.then(|| Answer {
         to: AnswerTo::SignOff,
         name: sign_off.name.clone(),
         yes,
-        reason: reason.to_owned(),
+        reason: reason.into(),
         message,
     })
 }
@@ -62,12 +67,12 @@ fn to_intervention(
     change: &Change,
     it: &SeenIntervention,
 ) -> Option<Answer> {
-    let answer = |yes, reason: &str, message: String| {
+    let answer = |yes, reason: Reason, message: String| {
         Some(Answer {
             to: AnswerTo::Intervention,
             name: it.name.clone(),
             yes,
-            reason: reason.to_owned(),
+            reason: reason.into(),
             message,
         })
     };
@@ -77,10 +82,10 @@ fn to_intervention(
             it.spec.action.verb(),
             change.step
         );
-        return answer(false, reason::NOTHING_TO_DO, message);
+        return answer(false, Reason::NothingToDo, message);
     }
     if change.heard.contains(&it.uid) {
-        return answer(true, reason::APPLIED, "it was done".into());
+        return answer(true, Reason::Applied, "it was done".into());
     }
     let (reason, message) = intervention::refusal(observation, change, it)?;
     answer(false, reason, message)

@@ -6,7 +6,7 @@ use countersign_api::rollout::Change;
 use crate::observation::Observation;
 use crate::observation::people::SeenIntervention;
 use crate::people::eligibility;
-use crate::reason;
+use crate::reason::Reason;
 
 /// Interventions for this attempt that were not heard yet, in the order in which they were made.
 #[must_use]
@@ -33,7 +33,7 @@ pub fn refusal(
     observation: &Observation,
     change: &Change,
     intervention: &SeenIntervention,
-) -> Option<(&'static str, String)> {
+) -> Option<(Reason, String)> {
     let spec = &intervention.spec;
     let bound = (&spec.rollout_uid, &spec.run, &spec.digest);
     if bound != (&observation.uid, &change.run, &change.digest) {
@@ -41,7 +41,7 @@ pub fn refusal(
             "it is for run {} and the change under way is {}",
             spec.run, change.run
         );
-        return Some((reason::OTHER_CHANGE, message));
+        return Some((Reason::OtherChange, message));
     }
     if matches!(
         spec.action,
@@ -50,11 +50,11 @@ pub fn refusal(
         return None;
     }
     if let Some(problem) = observation.admission.disproves(intervention.created_at) {
-        return Some((reason::UNPROVEN, problem));
+        return Some((Reason::Unproven, problem));
     }
     let user = &spec.person.username;
     eligibility::is_machine(user, &spec.person.groups)
-        .then(|| (reason::NOT_A_PERSON, format!("{user} is no person")))
+        .then(|| (Reason::NotAPerson, format!("{user} is no person")))
 }
 
 /// An intervention in words: who, and why.

@@ -15,7 +15,7 @@ use crate::observation::Observation;
 use crate::observation::people::SeenSignOff;
 use crate::people::eligibility;
 use crate::proposal::Proposal;
-use crate::reason;
+use crate::reason::Reason;
 
 /// The sign-offs of an observation, each with what becomes of it.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +31,7 @@ pub struct Judged<'a> {
     /// Every name of the person who wrote it, which tells two people apart.
     person: BTreeSet<String>,
     /// Why it does not count, in a word and a sentence.
-    pub refused: Option<(&'static str, String)>,
+    pub refused: Option<(Reason, String)>,
 }
 
 impl<'a> SignOffs<'a> {
@@ -51,7 +51,7 @@ impl<'a> SignOffs<'a> {
                     .iter()
                     .find(|other| other.repeats(sign_off, &person))?;
                 let message = format!("{} says the same and counts already", same.sign_off.name);
-                Some((reason::SAME_PERSON, message))
+                Some((Reason::SamePerson, message))
             });
             judged.push(Judged {
                 sign_off,
@@ -92,7 +92,7 @@ impl<'a> SignOffs<'a> {
     pub fn glass_may_be_broken(&self) -> bool {
         let unproven = |it: &Judged| {
             it.sign_off.spec.decision == SignOffDecision::BreakGlass
-                && matches!(it.refused, Some((reason::UNPROVEN, _)))
+                && matches!(it.refused, Some((Reason::Unproven, _)))
         };
         self.glass_is_broken() || self.judged.iter().any(unproven)
     }
@@ -178,7 +178,7 @@ fn refusal(
     change: &Change,
     sign_off: &SeenSignOff,
     person: &BTreeSet<String>,
-) -> Option<(&'static str, String)> {
+) -> Option<(Reason, String)> {
     let spec = &sign_off.spec;
     let user = &spec.approver.username;
     let bound = (&spec.rollout_uid, &spec.run, &spec.digest);
@@ -187,13 +187,13 @@ fn refusal(
             "it is for run {} and the change under way is {}",
             spec.run, change.run
         );
-        return Some((reason::OTHER_CHANGE, message));
+        return Some((Reason::OtherChange, message));
     }
     if let Some(problem) = observation.admission.disproves(sign_off.created_at) {
-        return Some((reason::UNPROVEN, problem));
+        return Some((Reason::Unproven, problem));
     }
     if eligibility::is_machine(user, &spec.approver.groups) {
-        return Some((reason::NOT_A_PERSON, format!("{user} is no person")));
+        return Some((Reason::NotAPerson, format!("{user} is no person")));
     }
     if let Some(group) = spec
         .approver
@@ -202,28 +202,28 @@ fn refusal(
         .find(|it| change.barred.groups.contains(*it))
     {
         let message = format!("{user} is in group {group}, which stands for AI agents by policy");
-        return Some((reason::BY_AGENT, message));
+        return Some((Reason::ByAgent, message));
     }
     if let Some(problem) = proposal.provenance.hidden_people() {
         let message = format!("{user} may be an author: {problem}");
-        return Some((reason::BY_AUTHOR, message));
+        return Some((Reason::ByAuthor, message));
     }
     if !person.is_disjoint(&change.barred.users) {
         let message = format!("{user} wrote the change, drove its AI or changed the Rollout");
-        return Some((reason::BY_AUTHOR, message));
+        return Some((Reason::ByAuthor, message));
     }
     if let Some(end) = spec
         .expires_at
         .as_ref()
         .filter(|end| end.0 <= observation.now)
     {
-        return Some((reason::EXPIRED, format!("it expired at {:.0}", end.0)));
+        return Some((Reason::Expired, format!("it expired at {:.0}", end.0)));
     }
     let gate = spec
         .gate
         .as_deref()
         .filter(|gate| !gates(change).contains(*gate))?;
-    Some((reason::NO_SUCH_GATE, format!("the plan has no gate {gate}")))
+    Some((Reason::NoSuchGate, format!("the plan has no gate {gate}")))
 }
 
 /// Whether any gate of a change asks for people.

@@ -14,12 +14,13 @@ use countersign_api::rollout::{Change, RolloutStatus, Stage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::SignedDuration;
 
+use crate::change;
 use crate::hold::Hold;
 use crate::observation::Observation;
 use crate::observation::people::Rival;
 use crate::policy::Effective;
+use crate::reason::Reason;
 use crate::text::shown;
-use crate::{change, reason};
 
 /// Most Rollouts that are named in a sentence.
 const MOST_NAMED: usize = 5;
@@ -155,7 +156,7 @@ fn unanswered(observation: &Observation, limit: &Limit) -> Awaited {
 }
 
 fn is_queued(status: &RolloutStatus) -> bool {
-    change::hold_reason(status) == Some(reason::QUEUED)
+    change::hold_reason(status) == Some(Reason::Queued)
 }
 
 /// The limit that has no place left for a change. Those that came before it take theirs first, but only
@@ -242,7 +243,7 @@ fn named(rivals: &[&Rival]) -> String {
 pub fn keep_place(observation: &Observation, change: &mut Change, hold: Option<&Hold>) {
     match hold {
         None => change.queued_at = None,
-        Some(hold) if hold.reason == reason::QUEUED => {
+        Some(hold) if hold.reason == Reason::Queued => {
             change.queued_at.get_or_insert(Time(observation.now));
         }
         Some(_) => {}
@@ -257,11 +258,11 @@ pub fn patience(
     effective: &Effective,
     hold: &Hold,
 ) -> Option<SignedDuration> {
-    match hold.reason.as_str() {
-        reason::AWAITING_DEPENDENCY => Some(SOON),
+    match hold.reason {
+        Reason::AwaitingDependency => Some(SOON),
         // It is in the queue only once that is written.
-        reason::QUEUED if !is_queued(&observation.status) => Some(SignedDuration::ZERO),
-        reason::QUEUED => awaited_turn(observation, change, effective).map(|it| it.patience),
+        Reason::Queued if !is_queued(&observation.status) => Some(SignedDuration::ZERO),
+        Reason::Queued => awaited_turn(observation, change, effective).map(|it| it.patience),
         _ => None,
     }
 }

@@ -3,16 +3,17 @@
 use countersign_api::rollout::{RolloutStatus, Stage};
 use k8s_openapi::jiff::Timestamp;
 
+use crate::change;
 use crate::queue::dependencies;
-use crate::{change, reason};
+use crate::reason::Reason;
 
 /// Since when a Rollout waits for others, where its status says so.
 #[must_use]
 pub fn waits_since(status: &RolloutStatus) -> Option<Timestamp> {
     let change = status.change.as_ref()?;
     let since = match change::hold_reason(status)? {
-        reason::AWAITING_DEPENDENCY => change.started_at.as_ref(),
-        reason::QUEUED => change.queued_at.as_ref(),
+        Reason::AwaitingDependency => change.started_at.as_ref(),
+        Reason::Queued => change.queued_at.as_ref(),
         _ => None,
     };
     since.map(|since| since.0)

@@ -1,7 +1,7 @@
 //! Pods by the revision that they are of.
 
 use countersign_api::HASH_LABEL;
-use countersign_api::rollout::{Change, RolloutStatus, Stage};
+use countersign_api::rollout::{Change, Revision, Stage};
 
 use crate::observation::workload::ReplicaSet;
 use crate::observation::{self, Observation};
@@ -48,14 +48,9 @@ pub(crate) struct Roles<'a> {
     pub(crate) canary: Option<&'a str>,
 }
 
-pub(crate) fn roles(status: &RolloutStatus) -> Roles<'_> {
-    let stable = status
-        .stable
-        .as_ref()
-        .map(|stable| stable.pod_template_hash.as_str());
-    let canary = status
-        .change
-        .as_ref()
+pub(crate) fn roles<'a>(stable: Option<&'a Revision>, change: Option<&'a Change>) -> Roles<'a> {
+    let stable = stable.map(|stable| stable.pod_template_hash.as_str());
+    let canary = change
         .filter(|change| !matches!(change.stage, Stage::Promoted | Stage::RolledBack))
         .map(|change| change.pod_template_hash.as_str())
         .filter(|canary| Some(*canary) != stable);
@@ -86,51 +81,69 @@ fn pods(set: Option<&ReplicaSet>) -> Pods {
     })
 }
 
-/// Revisions that are wanted no more; one that is kept for the way back is not among them.
-pub(crate) fn others<'a>(
-    observation: &'a Observation,
-    status: &RolloutStatus,
-) -> Vec<&'a ReplicaSet> {
-    let roles = roles(status);
-    let has_role = |set: &ReplicaSet| {
-        roles.stable == Some(set.hash.as_str()) || roles.canary == Some(set.hash.as_str())
-    };
-    observation
-        .replica_sets
-        .iter()
-        .filter(|set| set.owned && set.matches && !has_role(set))
-        .filter(|set| !is_kept(observation, status, set))
-        .collect()
+/// The ReplicaSets that are there, by the roles that a status gives them.
+#[derive(Clone, Debug)]
+pub struct Fleet<'a> {
+    /// How many pods there may and must be.
+    pub limits: Limits,
+    /// The stable revision's.
+    pub stable: Option<&'a ReplicaSet>,
+    /// The canary's.
+    pub canary: Option<&'a ReplicaSet>,
+    /// Those that are wanted no more.
+    pub others: Vec<&'a ReplicaSet>,
+    /// The one that was stable before and is kept, so that the way back is at once.
+    pub kept: Option<&'a ReplicaSet>,
+    /// The pods of all but the one that is kept.
+    pub pods: Present,
 }
 
-/// The pods that are there, by the roles that a status gives them.
-#[must_use]
-pub fn present(observation: &Observation, status: &RolloutStatus) -> Present {
-    let roles = roles(status);
-    Present {
-        stable: pods(with_hash(observation, roles.stable)),
-        canary: pods(with_hash(observation, roles.canary)),
-        others: others(observation, status)
-            .into_iter()
-            .map(|set| pods(Some(set)))
-            .collect(),
+impl<'a> Fleet<'a> {
+    /// The ReplicaSets of an observation as a stable revision and a change use them.
+    #[must_use]
+    pub fn of(
+        observation: &'a Observation,
+        stable: Option<&Revision>,
+        change: Option<&Change>,
+    ) -> Self {
+        let roles = roles(stable, change);
+        let kept = change.and_then(|change| kept_hash(observation, change));
+        let kept = with_hash(observation, kept);
+        let has_role = |set: &ReplicaSet| {
+            let hash = Some(set.hash.as_str());
+            [
+                roles.stable,
+                roles.canary,
+                kept.map(|kept| kept.hash.as_str()),
+            ]
+            .contains(&hash)
+        };
+        let owned = observation.replica_sets.iter();
+        let owned = owned.filter(|set| set.owned && set.matches);
+        let others: Vec<_> = owned.filter(|set| !has_role(set)).collect();
+        let stable = with_hash(observation, roles.stable);
+        let canary = with_hash(observation, roles.canary);
+        Self {
+            limits: limits(observation),
+            pods: Present {
+                stable: pods(stable),
+                canary: pods(canary),
+                others: others.iter().map(|set| pods(Some(set))).collect(),
+            },
+            stable,
+            canary,
+            others,
+            kept,
+        }
     }
 }
 
-/// Whether the pods of a revision that was stable before are kept, so that the way back is at once.
-pub(crate) fn is_kept(observation: &Observation, status: &RolloutStatus, set: &ReplicaSet) -> bool {
-    let Some(change) = &status.change else {
-        return false;
-    };
-    let kept = change
-        .kept_until
-        .as_ref()
-        .is_some_and(|until| until.0 > observation.now);
-    let previous = change
-        .previous
-        .as_ref()
-        .filter(|_| kept && change.stage == Stage::Promoted);
-    previous.is_some_and(|previous| previous.pod_template_hash == set.hash)
+/// The revision that was stable before, as long as its pods are kept.
+fn kept_hash<'a>(observation: &Observation, change: &'a Change) -> Option<&'a str> {
+    let until = change.kept_until.as_ref()?;
+    let kept = until.0 > observation.now && change.stage == Stage::Promoted;
+    let previous = change.previous.as_ref().filter(|_| kept)?;
+    Some(&previous.pod_template_hash)
 }
 
 /// The revision that a Service selects.

@@ -1,28 +1,22 @@
 //! Conditions of the status.
 
-use countersign_api::rollout::{Change, Outcome, RolloutStatus, Stage};
+use countersign_api::rollout::{Adopted, Change, Outcome, RolloutStatus, Stage, WindowState};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use k8s_openapi::jiff::SignedDuration;
 
 use crate::analysis::summary;
+use crate::change;
 use crate::hold::Hold;
 use crate::observation::{self, Observation};
 use crate::people::sign_off;
 use crate::proposal::Proposal;
 use crate::provenance::State;
-use crate::reason;
-use crate::replicas::present;
+use crate::reason::{Reason, Wait};
 use crate::rollout::context;
 use crate::text::shown;
 use crate::traffic::routes;
+use crate::traffic::view::View;
 use crate::workload::adoption::{condition, step};
 use crate::workload::cleanup;
-
-/// For how long a routine wait after a transition, or after the end of a bake, is left unsaid: most are
-/// over by then, and each costs a write and an Event.
-pub(super) const SETTLE: SignedDuration = SignedDuration::from_secs(30);
-/// The same for routers, which are quick, or there is something to be mended.
-pub(super) const ROUTED: SignedDuration = SignedDuration::from_secs(10);
 
 /// The condition that tells of pods of others.
 const FOREIGN_PODS: &str = "ForeignPods";
@@ -38,54 +32,53 @@ struct Fact {
     message: String,
 }
 
-fn fact(kind: &'static str, value: impl Into<Option<bool>>, reason: &str, message: &str) -> Fact {
+fn fact(
+    kind: &'static str,
+    value: impl Into<Option<bool>>,
+    reason: impl Into<String>,
+    message: &str,
+) -> Fact {
     Fact {
         kind,
         value: value.into(),
-        reason: reason.to_owned(),
+        reason: reason.into(),
         message: cut(message),
     }
 }
 
-pub(super) fn set_conditions(
-    observation: &Observation,
+/// The conditions of a status whose pods are counted and whose message is written.
+pub(super) fn conditions(
+    view: &View,
     proposal: &Proposal,
-    status: &mut RolloutStatus,
+    status: &RolloutStatus,
+    adopted: Option<&Adopted>,
     hold: Option<&Hold>,
-) {
-    let mut facts = workload_facts(observation, proposal, status, hold);
+) -> Vec<Condition> {
+    let observation = view.observation;
+    let mut facts = workload_facts(view, proposal, status, hold);
     facts.push(provenance_fact(observation, proposal));
-    if let Some((stands, why, message)) = condition::standing(observation, status, hold) {
-        facts.push(fact(step::ADOPTED, stands, why, &message));
-    }
+    facts.extend(adopted.map(|adopted| {
+        let (stands, why, message) = condition::standing(view, adopted, hold);
+        fact(step::ADOPTED, stands, why, &message)
+    }));
     facts.extend(foreign_fact(observation));
     facts.extend(undated_fact(observation));
-    facts.extend(
-        status
-            .change
-            .as_ref()
-            .and_then(|change| admission_fact(observation, change)),
-    );
-    facts.extend(
-        status
-            .change
-            .as_ref()
-            .and_then(|change| analysis_fact(change, proposal)),
-    );
-    let conditions = facts
-        .into_iter()
-        .map(|fact| condition(observation, &status.conditions, fact));
-    status.conditions = conditions.collect();
-    status.conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+    let change = view.change;
+    facts.extend(change.and_then(|change| admission_fact(observation, change)));
+    facts.extend(change.and_then(|change| analysis_fact(change, proposal)));
+    let conditions = facts.into_iter().map(|fact| condition(observation, fact));
+    let mut conditions: Vec<_> = conditions.collect();
+    conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+    conditions
 }
 
 fn workload_facts(
-    observation: &Observation,
+    view: &View,
     proposal: &Proposal,
     status: &RolloutStatus,
     hold: Option<&Hold>,
 ) -> Vec<Fact> {
-    let limits = present::limits(observation);
+    let limits = view.fleet.limits;
     let least = limits.desired - limits.unavailable;
     let available = status.available_replicas >= least;
     let pods = match (status.available_replicas, limits.desired) {
@@ -94,38 +87,24 @@ fn workload_facts(
         }
         (available, desired) => format!("{available} of {desired} pods are available"),
     };
-    let change = status.change.as_ref();
+    let change = view.change;
     let rejected = change.is_some_and(|change| {
         change.outcome == Some(Outcome::RolledBack) && context::is_same(change, proposal)
     });
     // What has ended may wait for its record before what is asked for begins.
-    let stable = status.stable.as_ref();
-    let other = stable.is_none_or(|it| it.template_digest != proposal.template_digest);
+    let other = view
+        .stable
+        .is_none_or(|it| it.template_digest != proposal.template_digest);
     let moving = change.is_some_and(|change| {
         change.outcome.is_none() || matches!(change.stage, Stage::RollingBack | Stage::Promoted)
-    }) && !cleanup::serves_alone(observation, status)
+    }) && !cleanup::serves_alone(view)
         || (other && !rejected);
     // What only a person can mend; missing data or pods may come by themselves.
-    let refused = hold.is_some_and(|hold| {
-        let refusals = [
-            reason::CONFLICT,
-            reason::WORKLOAD_INVALID,
-            reason::TEMPLATE_INVALID,
-            reason::SERVICE_NOT_FOUND,
-            reason::ROUTER_NOT_INSTALLED,
-            reason::ROUTE_NOT_FOUND,
-            reason::ROUTE_INVALID,
-            reason::ROUTER_REQUIRED,
-            reason::POLICY_UNREADABLE,
-            reason::STABLE_MISSING,
-            reason::NO_CHECKS,
-        ];
-        refusals.contains(&hold.reason.as_str())
-    });
-    let stuck = hold.is_some_and(|hold| {
-        [reason::AWAITING_PODS, reason::AWAITING_TRAFFIC].contains(&hold.reason.as_str())
-    }) && overdue(observation, change);
-    let why = hold.map_or_else(|| last_reason(status), |hold| hold.reason.clone());
+    let wait = hold.map(|hold| hold.reason.class().wait);
+    let refused = wait == Some(Wait::Refusal);
+    let stuck = matches!(wait, Some(Wait::Pods | Wait::Traffic))
+        && change.is_some_and(|it| change::is_overdue(view.observation, it));
+    let why = hold.map_or_else(|| last_reason(change), |hold| hold.reason.into());
     let ready = available && !moving && !rejected && !refused;
     vec![
         fact(
@@ -138,49 +117,36 @@ fn workload_facts(
             },
             &pods,
         ),
-        fact("Progressing", moving && !refused, &why, &status.message),
-        fact("Ready", ready, &why, &status.message),
+        fact("Progressing", moving && !refused, &*why, &status.message),
+        fact("Ready", ready, &*why, &status.message),
         fact(
             "Reconciling",
             moving && !refused && !rejected && !stuck,
-            &why,
+            &*why,
             &status.message,
         ),
         fact(
             "Stalled",
             rejected || refused || stuck,
-            &why,
+            why,
             &status.message,
         ),
     ]
 }
 
-/// Whether a first revision, which is never rolled back, has missed its deadline.
-fn overdue(observation: &Observation, change: Option<&Change>) -> bool {
-    let deadline = i64::from(observation.spec.progress_deadline_seconds);
-    change
-        .and_then(|change| change.progressed_at.as_ref())
-        .is_some_and(|since| observation.now.duration_since(since.0).as_secs() >= deadline)
-}
-
-fn last_reason(status: &RolloutStatus) -> String {
-    let told = status
-        .change
-        .iter()
-        .flat_map(|change| change.transitions.iter().rev());
-    let mut told = told.filter(|line| line.reason != reason::ROLLED_BACK);
-    let nothing_told = match &status.change {
-        Some(_) => reason::FIRST_REVISION,
-        None => reason::STABLE,
+/// Why a Rollout that waits for nothing stands as it does.
+fn last_reason(change: Option<&Change>) -> String {
+    let Some(change) = change else {
+        return Reason::Stable.into();
     };
-    told.next()
-        .map_or_else(|| nothing_told.to_owned(), |line| line.reason.clone())
+    change::last_cause(change)
+        .map_or_else(|| Reason::FirstRevision.into(), |line| line.reason.clone())
 }
 
 fn provenance_fact(observation: &Observation, proposal: &Proposal) -> Fact {
     if observation::is_unreadable(observation) {
         let message = "it may stand on the adopted workload, which cannot be used now";
-        return fact("Provenance", None, reason::WORKLOAD_INVALID, message);
+        return fact("Provenance", None, Reason::WorkloadInvalid, message);
     }
     let provenance = &proposal.provenance;
     let problems: Vec<_> = provenance
@@ -199,7 +165,7 @@ fn provenance_fact(observation: &Observation, proposal: &Proposal) -> Fact {
     fact(
         "Provenance",
         declared && problems.is_empty(),
-        &provenance.state.to_string(),
+        provenance.state.to_string(),
         &message,
     )
 }
@@ -209,7 +175,7 @@ fn foreign_fact(observation: &Observation) -> Option<Fact> {
     let Some(sets) = &observation.foreign_replica_sets else {
         let mut before = observation.status.conditions.iter();
         let before = before.find(|it| it.type_ == FOREIGN_PODS)?;
-        return Some(fact(FOREIGN_PODS, true, &before.reason, &before.message));
+        return Some(fact(FOREIGN_PODS, true, &*before.reason, &before.message));
     };
     if sets.is_empty() {
         return None;
@@ -218,7 +184,7 @@ fn foreign_fact(observation: &Observation) -> Option<Fact> {
         "spec.selector selects pods of others, too, which are left alone: {}. Whatever selects by these labels counts them: give them other labels, or take a Deployment over by spec.workloadRef",
         sets.join(", ")
     );
-    Some(fact(FOREIGN_PODS, true, reason::NOT_OWNED, &message))
+    Some(fact(FOREIGN_PODS, true, Reason::NotOwned, &message))
 }
 
 /// That a router does not say which version of a route it accepts, where it does not.
@@ -240,7 +206,7 @@ fn admission_fact(observation: &Observation, change: &Change) -> Option<Fact> {
     Some(if !admission.problems.is_empty() {
         let problems = admission.problems.join("; ");
         let message = format!("no sign-off counts: {problems}");
-        fact("SignOffsProven", false, reason::UNPROVEN, &message)
+        fact("SignOffsProven", false, Reason::Unproven, &message)
     } else if let Some(adopted) = &observation.spec.workload_ref {
         let message = format!(
             "it is not known who changed Deployment {}, as the API server stamps Rollouts alone; authors are known by provenance, and whoever changed the Rollout must not sign either",
@@ -266,27 +232,29 @@ fn analysis_fact(change: &Change, proposal: &Proposal) -> Option<Fact> {
         return Some(fact(
             "Analysis",
             None,
-            reason::NO_CHECKS,
+            Reason::NoChecks,
             "there is no check",
         ));
     }
     let message = as_of(change, &summary::line(&change.evidence));
     if change.outcome == Some(Outcome::RolledBack) {
-        return Some(fact("Analysis", false, &last_end(change), &message));
+        let cause = change::last_cause(change);
+        let why = cause.map_or(Reason::RolledBack.as_str(), |line| &line.reason);
+        return Some(fact("Analysis", false, why, &message));
     }
     let odd = change
         .evidence
         .checks
         .iter()
-        .find(|check| check.last != "Counted");
+        .find(|check| check.last != WindowState::Counted);
     Some(match odd {
         Some(check) => fact(
             "Analysis",
             None,
-            &check.last,
+            check.last.as_str(),
             &format!("check {}: {}", check.name, check.message),
         ),
-        None => fact("Analysis", true, "Counted", &message),
+        None => fact("Analysis", true, WindowState::Counted.as_str(), &message),
     })
 }
 
@@ -302,28 +270,15 @@ pub(super) fn as_of(change: &Change, message: &str) -> String {
     )
 }
 
-fn last_end(change: &Change) -> String {
-    let told = change
-        .transitions
-        .iter()
-        .rev()
-        .find(|line| line.reason != reason::ROLLED_BACK);
-    told.map_or_else(
-        || reason::ROLLED_BACK.to_owned(),
-        |line| line.reason.clone(),
-    )
-}
-
 /// The transition time moves only with the status, as the API conventions ask.
-fn condition(observation: &Observation, before: &[Condition], fact: Fact) -> Condition {
+fn condition(observation: &Observation, fact: Fact) -> Condition {
     let value = match fact.value {
         Some(true) => "True",
         Some(false) => "False",
         None => "Unknown",
     };
-    let before = before
-        .iter()
-        .find(|condition| condition.type_ == fact.kind && condition.status == value);
+    let mut before = observation.status.conditions.iter();
+    let before = before.find(|condition| condition.type_ == fact.kind && condition.status == value);
     Condition {
         type_: fact.kind.to_owned(),
         status: value.to_owned(),

@@ -2,12 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use countersign_api::rollout::{Barred, Change, Outcome, WaitingKind};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use countersign_api::rollout::{Barred, Change, Outcome};
+use k8s_openapi::jiff::SignedDuration;
 
+use crate::analysis::verdict::Verdict;
+use crate::hold::Hold;
 use crate::observation::Observation;
+use crate::people::freeze::Freezes;
+use crate::people::sign_off::SignOffs;
 use crate::proposal::Proposal;
-use crate::reason;
+use crate::reason::Reason;
+use crate::traffic::routes::Routes;
+use crate::traffic::view::View;
 
 /// Most lines of one change, as the schema has it.
 pub(super) const MAX_TRANSITIONS: usize = 256;
@@ -40,19 +46,56 @@ pub(super) const LONGEST_SPREAD: SignedDuration = SignedDuration::from_secs(5);
 /// When to look again at a change under way if nothing else happens.
 pub(super) const LATER: SignedDuration = SignedDuration::from_mins(1);
 
-/// One decision in the making.
-pub(super) struct Turn<'a> {
-    pub(super) observation: &'a Observation,
-    pub(super) proposal: &'a Proposal,
-    pub(super) look_again_at: Option<Timestamp>,
-    /// Whether all gates were open.
-    pub(super) went_on: bool,
-    /// Who was behind the change that ended just now, as far as they are behind the next one, too.
-    pub(super) behind: Behind,
-    /// A first revision that serves now: the status needs it no more, its record and Event do.
-    pub(super) ended: Option<Change>,
-    /// The kind of the closed gate.
-    pub(super) waits: Option<WaitingKind>,
+/// What one decision works with: worked out once, before anything is decided.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The observation.
+    pub observation: &'a Observation,
+    /// What the spec asks for.
+    pub proposal: &'a Proposal,
+    /// What follows from the status as it was.
+    pub before: View<'a>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn of(
+        observation: &'a Observation,
+        proposal: &'a Proposal,
+        routes: &'a Routes<'a>,
+    ) -> Self {
+        let status = &observation.status;
+        let (stable, change) = (status.stable.as_ref(), status.change.as_ref());
+        let split = status.traffic.as_ref();
+        Self {
+            observation,
+            proposal,
+            before: View::of(observation, routes, stable, change, split),
+        }
+    }
+}
+
+/// What evidence and people say to a change at its gates.
+#[derive(Debug)]
+pub struct Judgement<'a> {
+    /// What the evidence says.
+    pub verdict: Verdict,
+    /// Whether scarce but clean evidence is accepted now, by the tier or by a person.
+    pub scarce_accepted: bool,
+    /// What people have signed.
+    pub sign_offs: SignOffs<'a>,
+    /// What the freezes say.
+    pub freezes: Freezes,
+}
+
+/// How far a decision takes a change that is under way.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// A gate is closed.
+    Held(Hold),
+    /// All gates were open.
+    WentOn,
+    /// It ends without a promotion.
+    RolledBack,
 }
 
 /// People who are behind a change.
@@ -89,7 +132,7 @@ impl Behind {
 #[must_use]
 pub fn is_same(change: &Change, proposal: &Proposal) -> bool {
     let mut lines = change.transitions.iter().rev();
-    let regressed = lines.any(|line| line.reason == reason::REGRESSED);
+    let regressed = lines.any(|line| line.reason == Reason::Regressed);
     change.digest == proposal.digest
         || (regressed && change.template_digest == proposal.template_digest)
 }

@@ -15,17 +15,23 @@
 //! One decision makes at most one transition; it is written to the status before anything is done
 //! about it, and what is done follows from the status alone, so a crash at any point loses nothing.
 
-use countersign_api::rollout::{Outcome, RolloutStatus};
+use countersign_api::rollout::{Change, Outcome, RolloutStatus};
 
-use crate::decision::Decision;
+use crate::decision::{Action, Decision, Notice};
 use crate::hold::Hold;
 use crate::observation::Observation;
 use crate::people::answers;
+use crate::people::sign_off::SignOffs;
 use crate::proposal::Proposal;
 use crate::queue::dependencies;
-use crate::rollout::context::{Behind, MAX_MESSAGE, Turn};
-use crate::rollout::{actions, events, record, status, write_rate};
+use crate::rollout::context::{Behind, Context, MAX_MESSAGE, Progress};
+use crate::rollout::requeue::Requeue;
+use crate::rollout::{
+    actions, advance, commands, events, finish, record, start, status, write_rate,
+};
 use crate::text;
+use crate::traffic::routes::Routes;
+use crate::traffic::view::View;
 use crate::traffic::{corrections, services, settle};
 use crate::workload::{adoption, scaling, smoke_job};
 
@@ -33,103 +39,167 @@ use crate::workload::{adoption, scaling, smoke_job};
 #[must_use]
 pub fn decide(observation: &Observation) -> Decision {
     let proposal = Proposal::of(observation);
-    let mut status = observation.status.clone();
-    status.collision_count = proposal.collision_count;
-    let mut turn = Turn {
-        observation,
-        proposal: &proposal,
-        look_again_at: None,
-        went_on: false,
-        behind: Behind::default(),
-        ended: None,
-        waits: None,
+    let routes = Routes::of(observation);
+    let context = Context::of(observation, &proposal, &routes);
+    let mut requeue = Requeue::new(observation.now);
+    let mut state = observation.status.clone();
+    (state.collision_count, state.waiting_kind) = (proposal.collision_count, None);
+    let change = state.change.take();
+    let step = step(&context, &mut state, change, &mut requeue);
+    state.change = step.change;
+    let hold = step.hold;
+
+    let (stable, change) = (state.stable.as_ref(), state.change.as_ref());
+    let view = View::of(observation, &routes, stable, change, None);
+    let split = settle::split(&view);
+    let view = View {
+        split: split.as_ref(),
+        ..view
     };
-    let hold = turn.take(&mut status);
-    status.waiting_kind = turn.waits;
-    let answers = answers::of(observation, &proposal, &status);
-    let told = turn.ended.as_ref().or(status.change.as_ref());
+    requeue.for_traffic(&view);
+    let told = step.ended.as_ref().or(change);
     let record = told.and_then(|change| record::of(observation, &proposal, change));
-    settle::note(observation, &mut status);
-    services::note_services(observation, &mut status);
-    turn.look_at_traffic(&status);
-    // A first revision gets no pods before what it depends on is stable, whichever gate is asked first.
-    let begun = status.change.as_ref();
-    let depends = begun
-        .is_some_and(|change| dependencies::awaited_dependencies(observation, change).is_some());
-    let mut actions = actions::actions(
-        observation,
-        &proposal,
-        &status,
-        depends || hold.as_ref().is_some_and(|it| it.holds_promotion(begun)),
-    );
-    actions.extend(smoke_job::actions(observation, &status, hold.as_ref()));
-    turn.look_again_after_acting(&status, &actions);
-    if let Some(due) = scaling::next_answer(observation) {
-        turn.look_again(due);
-    }
-    let adoption = adoption::step(observation, &proposal, &mut status, &actions);
+    let answers = answers::of(observation, &proposal, change, step.sign_offs);
+    let mut adopted = state.adopted.clone();
+    let mut actions = writes(&view, &proposal, &state, hold.as_ref());
+    requeue.after_acting(&view, &actions, step.went_on && step.ended.is_none());
+    let adoption = adoption::step(&view, &proposal, &mut adopted, &actions);
     actions.extend(adoption.actions);
-    adoption
-        .look_again_at
-        .into_iter()
-        .for_each(|at| turn.look_again(at));
+    let due = [scaling::next_answer(observation), adoption.look_again_at];
+    due.into_iter().flatten().for_each(|at| requeue.at(at));
     let hold = adoption.hold.or(hold);
-    let mut notices = events::notices(observation, turn.ended.as_ref().or(status.change.as_ref()));
-    status::describe(observation, &proposal, &mut status, hold.as_ref());
-    if let Some(at) = write_rate::keep_quiet(observation, &mut status, hold.as_ref()) {
-        turn.look_again(at);
-    } else {
-        notices.extend(events::hold_notice(observation, hold.as_ref()));
+    let mut notices = events::notices(observation, told);
+    let described = status::describe(&view, &proposal, adopted.as_ref(), hold.as_ref());
+    let others = [
+        corrections::correction_notice(&view).into_iter().collect(),
+        adoption.notices,
+        services::stand_in_notice(&view, &actions)
+            .into_iter()
+            .collect(),
+        services::release_notices(&actions, observation),
+    ];
+    let services = services::kept_services(&view);
+    let mut status = RolloutStatus {
+        revision: state.revision,
+        attempts: state.attempts,
+        collision_count: state.collision_count,
+        waiting_kind: state.waiting_kind,
+        stable: state.stable,
+        change: state.change,
+        traffic: split,
+        services,
+        adopted,
+        ..described
+    };
+    match write_rate::keep_quiet(observation, &mut status, hold.as_ref()) {
+        Some(at) => requeue.at(at),
+        None => notices.extend(events::hold_notice(observation, hold.as_ref())),
     }
-    notices.extend(corrections::correction_notice(observation, &status));
-    notices.extend(adoption.notices);
-    notices.extend(services::stand_in_notice(observation, &status, &actions));
-    notices.extend(services::release_notices(&actions, observation));
-    // Much of what is told are the words of others.
-    for notice in &mut notices {
-        notice.message = text::shown(&notice.message, MAX_MESSAGE);
-    }
+    notices.extend(others.into_iter().flatten());
     Decision {
         status,
         actions,
         answers,
-        notices,
+        notices: notices.into_iter().map(shown).collect(),
         record,
-        look_again_at: turn.look_again_at,
+        look_again_at: requeue.earliest(),
     }
 }
 
-impl Turn<'_> {
-    pub(super) fn take(&mut self, status: &mut RolloutStatus) -> Option<Hold> {
-        match status.change.take() {
-            None => self.rest_or_start(status),
-            Some(change) if change.outcome.is_some() => self.conclude(status, change),
-            Some(change) if self.observation.deleting => {
-                self.leave(status, change);
-                None
-            }
-            Some(change) if change.digest != self.proposal.digest => {
-                self.replace(status, change);
-                None
-            }
-            Some(mut change) => {
-                self.note_people(&mut change);
-                self.hear_interventions(&mut change);
-                let hold = if change.outcome.is_none() {
-                    self.advance(status, &mut change)
-                } else {
-                    None
-                };
-                // Nothing follows for it; where it could not be recorded the status keeps it for that.
-                let over = change.initial && change.outcome == Some(Outcome::Promoted);
-                if over && self.observation.write_failure.is_none() {
-                    self.look_again_at = None;
-                    self.ended = Some(change);
-                } else {
-                    status.change = Some(change);
-                }
-                hold
-            }
+/// Much of what is told are the words of others.
+fn shown(notice: Notice) -> Notice {
+    Notice {
+        message: text::shown(&notice.message, MAX_MESSAGE),
+        ..notice
+    }
+}
+
+/// The writes that bring the cluster nearer to what the status asks for, but for an adopted workload.
+fn writes(
+    view: &View,
+    proposal: &Proposal,
+    status: &RolloutStatus,
+    hold: Option<&Hold>,
+) -> Vec<Action> {
+    let (observation, change) = (view.observation, view.change);
+    // A first revision gets no pods before what it depends on is stable, whichever gate is asked first.
+    let depends = change
+        .is_some_and(|change| dependencies::awaited_dependencies(observation, change).is_some());
+    let stays = depends || hold.is_some_and(|it| it.holds_promotion(change));
+    let mut actions = actions::actions(view, proposal, status.adopted.as_ref(), stays);
+    actions.extend(smoke_job::actions(observation, change, hold));
+    actions
+}
+
+/// What a decision makes of the change in the status.
+#[derive(Default)]
+struct Step<'a> {
+    /// The change as the status is to have it.
+    change: Option<Change>,
+    /// A first revision that serves now: the status needs it no more, its record and Event do.
+    ended: Option<Change>,
+    /// What is waited for.
+    hold: Option<Hold>,
+    /// Whether all gates were open.
+    went_on: bool,
+    /// The sign-offs, where they were judged.
+    sign_offs: Option<SignOffs<'a>>,
+}
+
+fn step<'a>(
+    context: &Context<'a>,
+    status: &mut RolloutStatus,
+    change: Option<Change>,
+    requeue: &mut Requeue,
+) -> Step<'a> {
+    let (change, hold) = match change {
+        None => start::rest_or_start(context, status, Behind::default(), requeue),
+        Some(change) if change.outcome.is_some() => {
+            finish::finalize(context, status, change, requeue)
+        }
+        Some(mut change) if context.observation.deleting => {
+            finish::abort_for_deletion(context, &mut change, requeue);
+            (Some(change), None)
+        }
+        Some(mut change) if change.digest != context.proposal.digest => {
+            finish::supersede(context, &mut change, requeue);
+            (Some(change), None)
+        }
+        Some(change) => return continue_change(context, status, change, requeue),
+    };
+    Step {
+        change,
+        hold,
+        ..Step::default()
+    }
+}
+
+/// The change under way goes on, as far as people, evidence and gates let it.
+fn continue_change<'a>(
+    context: &Context<'a>,
+    status: &mut RolloutStatus,
+    mut change: Change,
+    requeue: &mut Requeue,
+) -> Step<'a> {
+    start::note_people(context, &mut change);
+    commands::apply_interventions(context, &mut change, requeue);
+    let mut step = Step::default();
+    if change.outcome.is_none() {
+        let (progress, sign_offs) = advance::advance(context, status, &mut change, requeue);
+        step.sign_offs = Some(sign_offs);
+        match progress {
+            Progress::Held(hold) => step.hold = Some(hold),
+            Progress::WentOn => step.went_on = true,
+            Progress::RolledBack => {}
         }
     }
+    // Nothing follows for it; where it could not be recorded the status keeps it for that.
+    let over = change.initial && change.outcome == Some(Outcome::Promoted);
+    if over && context.observation.write_failure.is_none() {
+        requeue.clear();
+        step.ended = Some(change);
+    } else {
+        step.change = Some(change);
+    }
+    step
 }

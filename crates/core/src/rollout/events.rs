@@ -2,10 +2,11 @@
 
 use countersign_api::rollout::Change;
 
+use crate::change;
 use crate::decision::Notice;
 use crate::hold::{Hold, HoldKind};
 use crate::observation::Observation;
-use crate::{change, reason};
+use crate::reason::{Reason, Wait};
 
 /// Every line that this decision added to the story is an Event.
 pub(super) fn notices(observation: &Observation, change: Option<&Change>) -> Vec<Notice> {
@@ -20,23 +21,7 @@ pub(super) fn notices(observation: &Observation, change: Option<&Change>) -> Vec
             reason: transition.reason.clone(),
             action: format!("Step{}Weight{}", transition.step, transition.weight),
             message: transition.message.clone(),
-            warning: matches!(
-                transition.reason.as_str(),
-                reason::ANALYSIS_FAILED
-                    | reason::SMOKE_FAILED
-                    | reason::CRASH_LOOPING
-                    | reason::TEMPLATE_INVALID
-                    | reason::PROGRESS_DEADLINE_EXCEEDED
-                    | reason::WAIT_EXPIRED
-                    | reason::REJECTED
-                    | reason::ABORTED
-                    | reason::ROLLED_BACK_BY_FREEZE
-                    | reason::BREAK_GLASS
-                    | reason::ERROR_BUDGET_BURN
-                    | reason::REGRESSED
-                    | reason::PREVIOUS_MISSING
-                    | reason::ADVISORY_FAILED
-            ),
+            warning: Reason::parse(&transition.reason).is_some_and(|it| it.class().warning),
         })
         .collect()
 }
@@ -45,13 +30,13 @@ pub(super) fn notices(observation: &Observation, change: Option<&Change>) -> Vec
 pub(super) fn hold_notice(observation: &Observation, hold: Option<&Hold>) -> Option<Notice> {
     let waited_for = change::hold_reason(&observation.status);
     let hold = hold.filter(|hold| {
-        !matches!(hold.kind, HoldKind::Time(_)) && waited_for != Some(hold.reason.as_str())
+        !matches!(hold.kind, HoldKind::Time(_)) && waited_for != Some(hold.reason)
     })?;
     Some(Notice {
-        reason: hold.reason.clone(),
+        reason: hold.reason.into(),
         action: "Hold".into(),
         message: hold.message.clone(),
         warning: hold.kind == HoldKind::Doubt
-            && ![reason::AWAITING_PODS, reason::AWAITING_SMOKE].contains(&hold.reason.as_str()),
+            && !matches!(hold.reason.class().wait, Wait::Pods | Wait::Smoke),
     })
 }

@@ -5,50 +5,22 @@
 
 use countersign_api::objective::OnBurn;
 use countersign_api::plan::Tier;
-use countersign_api::rollout::{Change, RolloutStatus, Stage};
+use countersign_api::rollout::{Change, Revision, Stage};
 
 use crate::analysis::budget;
-use crate::analysis::checks::Checks;
 use crate::analysis::verdict::Verdict;
+use crate::change;
 use crate::hold::{Hold, HoldKind};
 use crate::observation::{self, Observation};
-use crate::people::freeze::Freezes;
-use crate::people::sign_off::{self, SignOffs};
-use crate::policy::Effective;
+use crate::people::sign_off;
 use crate::queue::{concurrency, dependencies};
+use crate::reason::Reason;
 use crate::replicas::{self, Limits, Present, present};
-use crate::traffic::{routes, settle};
+use crate::rollout::context::{Context, Judgement};
+use crate::traffic::settle;
 use crate::workload::{adoption, pods, smoke};
-use crate::{change, reason};
 
-/// All that a gate may look at.
-#[derive(Debug)]
-pub struct Situation<'a> {
-    /// The observation.
-    pub observation: &'a Observation,
-    /// The change at the gate.
-    pub change: &'a Change,
-    /// How many pods there may and must be.
-    pub limits: Limits,
-    /// The pods that are there.
-    pub present: &'a Present,
-    /// What the evidence says.
-    pub verdict: &'a Verdict,
-    /// Whether scarce but clean evidence is accepted now, by the tier or by a person.
-    pub scarce_accepted: bool,
-    /// What people have signed.
-    pub sign_offs: &'a SignOffs<'a>,
-    /// What the freezes say.
-    pub freezes: &'a Freezes,
-    /// The checks in force.
-    pub checks: &'a Checks,
-    /// What the policies demand.
-    pub effective: &'a Effective,
-    /// The status with the change in it.
-    pub status: &'a RolloutStatus,
-}
-
-type Gate = fn(&Situation) -> Option<Hold>;
+type Gate = fn(&Context, &Change, &Judgement) -> Option<Hold>;
 
 /// The gates in order.
 const GATES: [Gate; 16] = [
@@ -72,16 +44,17 @@ const GATES: [Gate; 16] = [
 
 /// The first closed gate before the next step, or before promotion after the last.
 #[must_use]
-pub fn first_closed(situation: &Situation) -> Option<Hold> {
-    GATES.iter().find_map(|gate| gate(situation))
+pub fn first_closed(context: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
+    let mut gates = GATES.iter();
+    gates.find_map(|gate| gate(context, change, judgement))
 }
 
 /// What a closed gate answers.
 #[allow(clippy::unnecessary_wraps)] // so that every gate ends in its answer
-fn hold(kind: HoldKind, reason: &str, message: impl Into<String>) -> Option<Hold> {
+fn hold(kind: HoldKind, reason: Reason, message: impl Into<String>) -> Option<Hold> {
     Some(Hold {
         kind,
-        reason: reason.to_owned(),
+        reason,
         message: message.into(),
     })
 }
@@ -92,34 +65,28 @@ pub fn conflict(observation: &Observation) -> Option<Hold> {
     observation.conflicts.first()?;
     hold(
         HoldKind::Doubt,
-        reason::CONFLICT,
+        Reason::Conflict,
         observation.conflicts.join("; "),
     )
 }
 
-fn references(
-    Situation {
-        observation,
-        present,
-        change,
-        status,
-        ..
-    }: &Situation,
-) -> Option<Hold> {
+fn references(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
+    let observation = context.observation;
+    let present = &context.before.fleet.pods;
     if let Some(conflict) = conflict(observation) {
         return Some(conflict);
     }
-    if let Some(obstacle) = adoption::obstacle(observation, Some(*change)) {
+    if let Some(obstacle) = adoption::obstacle(observation, Some(change)) {
         return Some(obstacle);
     }
     if let Some(policy) = observation.unreadable_policies.first() {
-        return hold(HoldKind::Doubt, reason::POLICY_UNREADABLE, policy);
+        return hold(HoldKind::Doubt, Reason::PolicyUnreadable, policy);
     }
     if let Some(problem) = observation.unreadable_wishes.first() {
-        return hold(HoldKind::Doubt, reason::WISHES_UNREADABLE, problem);
+        return hold(HoldKind::Doubt, Reason::WishesUnreadable, problem);
     }
     if let Some(message) = invalid_template(observation, change) {
-        return hold(HoldKind::Doubt, reason::TEMPLATE_INVALID, message);
+        return hold(HoldKind::Doubt, Reason::TemplateInvalid, message);
     }
     if let Some((name, _)) = observation
         .services
@@ -129,22 +96,22 @@ fn references(
         let message = format!(
             "Service {name}, which spec.strategy.canary names, does not exist: create it or remove the name"
         );
-        return hold(HoldKind::Doubt, reason::SERVICE_NOT_FOUND, message);
+        return hold(HoldKind::Doubt, Reason::ServiceNotFound, message);
     }
     if change.initial || change.stage == Stage::Promoting {
         return None;
     }
     let scaled_away = present.stable.asked == 0 && observation.spec.replicas > 0;
-    stable_lost(observation, status).or_else(|| {
+    stable_lost(observation, context.before.stable).or_else(|| {
         let message = "the stable revision's ReplicaSet was scaled to 0: it is scaled back";
-        scaled_away.then(|| hold(HoldKind::Doubt, reason::STABLE_MISSING, message))?
+        scaled_away.then(|| hold(HoldKind::Doubt, Reason::StableMissing, message))?
     })
 }
 
 /// The stable revision's ReplicaSet was deleted: nothing goes on until it is there again.
 #[must_use]
-pub fn stable_lost(observation: &Observation, status: &RolloutStatus) -> Option<Hold> {
-    let stable = status.stable.as_ref()?;
+pub fn stable_lost(observation: &Observation, stable: Option<&Revision>) -> Option<Hold> {
+    let stable = stable?;
     let mut sets = observation.replica_sets.iter();
     let found = sets.any(|set| set.hash == stable.pod_template_hash);
     if found || observation.spec.replicas == 0 || observation.deleting {
@@ -163,7 +130,7 @@ pub fn stable_lost(observation: &Observation, status: &RolloutStatus) -> Option<
             stable.revision
         ),
     };
-    hold(HoldKind::Doubt, reason::STABLE_MISSING, message)
+    hold(HoldKind::Doubt, Reason::StableMissing, message)
 }
 
 /// Why the change can never have pods, in the words of the API server.
@@ -174,14 +141,9 @@ pub fn invalid_template(observation: &Observation, change: &Change) -> Option<St
     (*refused == change.pod_template_hash).then(|| format!("{why}: correct the pod template"))
 }
 
-fn routable(
-    Situation {
-        observation,
-        change,
-        effective,
-        ..
-    }: &Situation,
-) -> Option<Hold> {
+fn routable(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
+    let observation = context.observation;
+    let effective = &context.proposal.effective;
     if change.initial {
         return None;
     }
@@ -191,125 +153,98 @@ fn routable(
             "tier {} asks for routes that give the canary an exact share (requireRouter), and spec.strategy.canary.traffic names none",
             change.tier
         );
-        return hold(HoldKind::Doubt, reason::ROUTER_REQUIRED, message);
+        return hold(HoldKind::Doubt, Reason::RouterRequired, message);
     }
-    let (why, problem) = routes::problem(observation)?;
-    hold(HoldKind::Doubt, why, problem)
+    let (why, problem) = context.before.routes.problem.as_ref()?;
+    hold(HoldKind::Doubt, *why, problem)
 }
 
-fn checkable(
-    Situation {
-        observation,
-        change,
-        checks,
-        ..
-    }: &Situation,
-) -> Option<Hold> {
+fn checkable(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
+    let observation = context.observation;
+    let checks = &context.proposal.checks;
     if change.initial {
         return None;
     }
     let problem = checks.problem(observation)?;
-    hold(HoldKind::Doubt, reason::CHECK_INVALID, problem)
+    hold(HoldKind::Doubt, Reason::CheckInvalid, problem)
 }
 
-fn budgeted(
-    Situation {
-        change,
-        effective,
-        sign_offs,
-        ..
-    }: &Situation,
-) -> Option<Hold> {
-    if change.initial || sign_offs.glass_is_broken() {
+fn budgeted(context: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
+    let effective = &context.proposal.effective;
+    if change.initial || judgement.sign_offs.glass_is_broken() {
         return None;
     }
     if let Some(message) = budget::burns(change, OnBurn::Hold) {
-        return hold(HoldKind::Wish, reason::ERROR_BUDGET_BURN, message);
+        return hold(HoldKind::Wish, Reason::ErrorBudgetBurn, message);
     }
     let gated = effective.budget_tiers.contains(&change.tier) && change.stage == Stage::Waiting;
     if let Some(message) = budget::spent(change).filter(|_| gated) {
-        return hold(HoldKind::Wish, reason::ERROR_BUDGET_SPENT, message);
+        return hold(HoldKind::Wish, Reason::ErrorBudgetSpent, message);
     }
     let message = budget::unknown(change)?;
-    hold(HoldKind::Doubt, reason::ERROR_BUDGET_UNKNOWN, message)
+    hold(HoldKind::Doubt, Reason::ErrorBudgetUnknown, message)
 }
 
-fn paused(
-    Situation {
-        observation,
-        change,
-        ..
-    }: &Situation,
-) -> Option<Hold> {
+fn paused(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
+    let observation = context.observation;
     if observation.spec.paused {
         let message = "spec.paused is set; the canary is still judged";
-        return hold(HoldKind::Wish, reason::PAUSED, message);
+        return hold(HoldKind::Wish, Reason::Paused, message);
     }
     let person = change.paused_by.as_ref()?;
     let message = format!("paused by {person}; the canary is still judged");
-    hold(HoldKind::Wish, reason::PAUSED, message)
+    hold(HoldKind::Wish, Reason::Paused, message)
 }
 
-fn frozen(
-    Situation {
-        change,
-        freezes,
-        sign_offs,
-        ..
-    }: &Situation,
-) -> Option<Hold> {
-    if change.initial || sign_offs.glass_is_broken() {
+fn frozen(_: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
+    if change.initial || judgement.sign_offs.glass_is_broken() {
         return None;
     }
-    if !freezes.in_force.is_empty() {
-        return hold(HoldKind::Wish, reason::FROZEN, freezes.in_force.join("; "));
+    if !judgement.freezes.in_force.is_empty() {
+        return hold(
+            HoldKind::Wish,
+            Reason::Frozen,
+            judgement.freezes.in_force.join("; "),
+        );
     }
-    let unknown = freezes.unknown.first()?;
-    hold(HoldKind::Doubt, reason::FREEZE_UNKNOWN, unknown)
+    let unknown = judgement.freezes.unknown.first()?;
+    hold(HoldKind::Doubt, Reason::FreezeUnknown, unknown)
 }
 
-fn scaled(
-    Situation {
-        observation,
-        change,
-        ..
-    }: &Situation,
-) -> Option<Hold> {
+fn scaled(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
+    let observation = context.observation;
     let idle = observation.spec.replicas == 0 && !change.initial;
     let message = "spec.replicas is 0: a change is staged once there is traffic to learn from";
-    idle.then(|| hold(HoldKind::Wish, reason::SCALED_TO_ZERO, message))
+    idle.then(|| hold(HoldKind::Wish, Reason::ScaledToZero, message))
         .flatten()
 }
 
-fn depended(
-    Situation {
-        observation,
-        change,
-        ..
-    }: &Situation,
-) -> Option<Hold> {
+fn depended(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
+    let observation = context.observation;
     let awaited = dependencies::awaited_dependencies(observation, change)?;
-    hold(HoldKind::Wish, reason::AWAITING_DEPENDENCY, awaited)
+    hold(HoldKind::Wish, Reason::AwaitingDependency, awaited)
 }
 
 /// Whether the pods for the present weight are available, and have it.
 #[must_use]
-pub fn serves(situation: &Situation) -> bool {
-    capacity(situation).is_none() && split(situation).is_none()
+pub fn serves(context: &Context, change: &Change) -> bool {
+    pods_missing(context, change).is_none() && traffic_missing(context, change).is_none()
 }
 
-fn capacity(
-    Situation {
-        change,
-        limits,
-        present,
-        observation,
-        ..
-    }: &Situation,
-) -> Option<Hold> {
+fn capacity(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
+    pods_missing(context, change)
+}
+
+fn split(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
+    traffic_missing(context, change)
+}
+
+fn pods_missing(context: &Context, change: &Change) -> Option<Hold> {
+    let observation = context.observation;
+    let (limits, present) = (context.before.fleet.limits, &context.before.fleet.pods);
     let needed = match change.stage {
-        Stage::Stepping => step_pods(*limits, change, present),
-        Stage::Promoting => promotion_pods(*limits),
+        Stage::Stepping => step_pods(limits, change, present),
+        Stage::Promoting => promotion_pods(limits),
         _ => return None,
     };
     let available = present.canary.available;
@@ -329,7 +264,7 @@ fn capacity(
         "{available} of {needed} pods of the new revision are available{}",
         failure.unwrap_or_default()
     );
-    hold(HoldKind::Doubt, reason::AWAITING_PODS, message)
+    hold(HoldKind::Doubt, Reason::AwaitingPods, message)
 }
 
 /// Pods that a step needs: as many as the available stable pods can balance.
@@ -343,106 +278,70 @@ fn promotion_pods(limits: Limits) -> i32 {
     (limits.desired - limits.unavailable).max(limits.desired.min(1))
 }
 
-fn split(
-    Situation {
-        observation,
-        change,
-        status,
-        ..
-    }: &Situation,
-) -> Option<Hold> {
+fn traffic_missing(context: &Context, change: &Change) -> Option<Hold> {
     let served = matches!(change.stage, Stage::Stepping | Stage::Promoting);
-    let message =
-        settle::awaited(observation, status, change).filter(|_| served && !change.initial)?;
-    hold(HoldKind::Doubt, reason::AWAITING_TRAFFIC, message)
+    let message = settle::awaited(&context.before, change).filter(|_| served && !change.initial)?;
+    hold(HoldKind::Doubt, Reason::AwaitingTraffic, message)
 }
 
-fn bake(
-    Situation {
-        change,
-        observation,
-        sign_offs,
-        ..
-    }: &Situation,
-) -> Option<Hold> {
+fn bake(context: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
+    let observation = context.observation;
     let until = change::bake_ends(change)?;
-    if observation.now >= until || sign_offs.glass_is_broken() {
+    if observation.now >= until || judgement.sign_offs.glass_is_broken() {
         return None;
     }
     hold(
         HoldKind::Time(until),
-        reason::BAKING,
+        Reason::Baking,
         format!("the step bakes until {until:.0}"),
     )
 }
 
-fn evidence(
-    Situation {
-        change, verdict, ..
-    }: &Situation,
-) -> Option<Hold> {
+fn evidence(_: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
     if change.stage != Stage::Stepping || !change::wants_evidence(change) {
         return None;
     }
-    match verdict {
+    match &judgement.verdict {
         Verdict::NoChecks if change.tier > Tier::Low => {
             let message = format!(
                 "no check runs in this step, and a change of tier {} does not go on without: add one to spec.strategy.canary.analysis or to a policy",
                 change.tier
             );
-            hold(HoldKind::Doubt, reason::NO_CHECKS, message)
+            hold(HoldKind::Doubt, Reason::NoChecks, message)
         }
-        Verdict::NoData { reason, message } => hold(HoldKind::Doubt, reason, message),
-        Verdict::Fail { message } => hold(HoldKind::Doubt, reason::ANALYSIS_FAILED, message),
+        Verdict::NoData { reason, message } => hold(HoldKind::Doubt, *reason, message),
+        Verdict::Fail { message } => hold(HoldKind::Doubt, Reason::AnalysisFailed, message),
         Verdict::NoChecks | Verdict::Scarce { .. } | Verdict::Pass { .. } => None,
     }
 }
 
-fn scarcity(
-    Situation {
-        change,
-        verdict,
-        scarce_accepted,
-        ..
-    }: &Situation,
-) -> Option<Hold> {
-    match verdict {
+fn scarcity(_: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
+    match &judgement.verdict {
         Verdict::Scarce { message }
             if change.stage == Stage::Stepping
                 && change::wants_evidence(change)
-                && !scarce_accepted =>
+                && !judgement.scarce_accepted =>
         {
-            hold(HoldKind::Scarce, reason::AWAITING_EVIDENCE, message)
+            hold(HoldKind::Scarce, Reason::AwaitingEvidence, message)
         }
         _ => None,
     }
 }
 
-fn smoked(
-    Situation {
-        observation,
-        change,
-        ..
-    }: &Situation,
-) -> Option<Hold> {
+fn smoked(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
+    let observation = context.observation;
     let message = smoke::awaited(observation, change)?;
-    hold(HoldKind::Doubt, reason::AWAITING_SMOKE, message)
+    hold(HoldKind::Doubt, Reason::AwaitingSmoke, message)
 }
 
-fn sign_off(
-    Situation {
-        observation,
-        change,
-        sign_offs,
-        ..
-    }: &Situation,
-) -> Option<Hold> {
+fn sign_off(context: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
+    let observation = context.observation;
     let stands = !change.initial && matches!(change.stage, Stage::Waiting | Stage::Stepping);
-    if !stands || sign_offs.glass_is_broken() {
+    if !stands || judgement.sign_offs.glass_is_broken() {
         return None;
     }
     let (gate, demands) = sign_off::next_gate(change);
-    let missing = sign_offs.missing(&gate, demands);
+    let missing = judgement.sign_offs.missing(&gate, demands);
     if missing.is_empty() {
         return None;
     }
@@ -451,23 +350,17 @@ fn sign_off(
     let unproven = unproven.map(|problem| format!("; no sign-off counts now: {problem}"));
     hold(
         HoldKind::People,
-        reason::AWAITING_SIGN_OFF,
+        Reason::AwaitingSignOff,
         asked + &unproven.unwrap_or_default(),
     )
 }
 
-fn turn(
-    Situation {
-        observation,
-        change,
-        effective,
-        sign_offs,
-        ..
-    }: &Situation,
-) -> Option<Hold> {
-    if sign_offs.glass_is_broken() {
+fn turn(context: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
+    let observation = context.observation;
+    let effective = &context.proposal.effective;
+    if judgement.sign_offs.glass_is_broken() {
         return None;
     }
     let awaited = concurrency::awaited_turn(observation, change, effective)?;
-    hold(HoldKind::Wish, reason::QUEUED, awaited.message)
+    hold(HoldKind::Wish, Reason::Queued, awaited.message)
 }

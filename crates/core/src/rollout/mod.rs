@@ -5,6 +5,7 @@ pub mod advance;
 pub mod commands;
 pub mod conditions;
 pub mod context;
+pub mod deadlines;
 pub mod decide;
 pub mod events;
 pub mod finish;

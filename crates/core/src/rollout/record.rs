@@ -9,7 +9,8 @@ use countersign_api::run::{Progress, RecordedProvenance, RecordedRisk, RolloutRu
 use crate::decision::Record;
 use crate::observation::Observation;
 use crate::proposal::Proposal;
-use crate::{names, reason};
+use crate::reason::{Line, Reason};
+use crate::{change, names};
 
 /// Longest name of a run, which leaves room for the suffix of its Events.
 const MAX_NAME: usize = 220;
@@ -65,8 +66,10 @@ fn has_news(observation: &Observation, change: &Change) -> bool {
     if change.outcome.is_some() {
         return !observation.recorded || lines.next().is_some();
     }
-    let routine = [reason::STEP_STARTED, reason::PROMOTING];
-    let told = lines.any(|line| !routine.contains(&line.reason.as_str()));
+    let told = lines.any(|line| {
+        let reason = Reason::parse(&line.reason);
+        reason.is_none_or(|it| it.class().line != Line::Step)
+    });
     told || before.is_some_and(|before| before.plan != change.plan)
 }
 
@@ -109,11 +112,7 @@ fn annotations(observation: &Observation) -> BTreeMap<String, String> {
 }
 
 fn progress(change: &Change) -> Progress {
-    let told = change
-        .transitions
-        .iter()
-        .rev()
-        .find(|line| line.reason != reason::ROLLED_BACK);
+    let told = change::last_cause(change);
     let last = change.transitions.last().and_then(|line| line.at.clone());
     Progress {
         stage: change.stage,

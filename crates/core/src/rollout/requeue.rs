@@ -1,23 +1,56 @@
 //! When to look again.
 
-use countersign_api::rollout::{Change, RolloutStatus, Stage};
+use countersign_api::rollout::{Change, Stage};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::analysis::{checks, gather};
 use crate::decision::Action;
-use crate::rollout::context::{FIRST_PODS, LATER, LONGEST_SPREAD, SOON, TRAFFIC, Turn};
-use crate::traffic::{routes, settle};
+use crate::observation::Observation;
+use crate::rollout::context::{FIRST_PODS, LATER, LONGEST_SPREAD, SOON, TRAFFIC};
+use crate::traffic::settle;
+use crate::traffic::view::View;
 
-impl Turn<'_> {
+/// The earliest of the moments at which it is worth looking again.
+#[derive(Debug)]
+pub(super) struct Requeue {
+    now: Timestamp,
+    earliest: Option<Timestamp>,
+}
+
+impl Requeue {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self {
+            now,
+            earliest: None,
+        }
+    }
+
+    pub(super) fn earliest(&self) -> Option<Timestamp> {
+        self.earliest
+    }
+
+    pub(super) fn at(&mut self, at: Timestamp) {
+        self.earliest = Some(self.earliest.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    pub(super) fn after(&mut self, delay: SignedDuration) {
+        self.at(self.now.saturating_add(delay).unwrap_or(Timestamp::MAX));
+    }
+
+    /// Nothing will be worth looking at until something happens.
+    pub(super) fn clear(&mut self) {
+        self.earliest = None;
+    }
+
     /// The next window is due one interval and the lag after the last one, and is looked for a little
     /// later; an unanswered one is asked again at the next interval. Budgets are asked as often.
-    pub(super) fn look_for_evidence(&mut self, change: &Change) {
+    pub(super) fn for_evidence(&mut self, observation: &Observation, change: &Change) {
         let Some(from) = &change.evidence.from else {
             return;
         };
         let interval = change.interval.signed();
         if !change.objectives.is_empty() {
-            self.look_again_after(interval);
+            self.after(interval);
         }
         if change.checks.is_empty() {
             return;
@@ -28,62 +61,51 @@ impl Turn<'_> {
             .min()
             .unwrap_or(from.0)
             .saturating_add(interval)
-            .and_then(|end| end.saturating_add(self.observation.lag.signed()))
-            .and_then(|due| due.saturating_add(spread(&self.observation.uid, interval)));
+            .and_then(|end| end.saturating_add(observation.lag.signed()))
+            .and_then(|due| due.saturating_add(spread(&observation.uid, interval)));
         let due = due.unwrap_or(Timestamp::MAX);
-        if due > self.observation.now {
-            self.look_again(due);
+        if due > self.now {
+            self.at(due);
         } else {
-            self.look_again_after(interval);
+            self.after(interval);
         }
     }
 
     /// What no watch reports of the traffic is looked at again soon: endpoints, and the end of a drain.
-    pub(super) fn look_at_traffic(&mut self, status: &RolloutStatus) {
-        let (Some(split), Some(change)) = (&status.traffic, &status.change) else {
+    pub(super) fn for_traffic(&mut self, view: &View) {
+        let (Some(split), Some(change)) = (view.split, view.change) else {
             return;
         };
         if matches!(change.stage, Stage::Waiting | Stage::RolledBack) {
             return;
         }
-        let now = self.observation.now;
-        let moving = change.progressed_at.as_ref();
-        let moving = moving.is_some_and(|at| now.duration_since(at.0) < LATER)
-            && routes::problem(self.observation).is_none();
+        let moving = self.progressed_lately(change) && view.routes.problem.is_none();
         match &split.settled_at {
-            None => self.look_again_after(if moving { TRAFFIC } else { SOON }),
-            Some(since) if !settle::drained(self.observation, status) => {
-                self.look_again(settle::drained_at(self.observation, since));
+            None => self.after(if moving { TRAFFIC } else { SOON }),
+            Some(since) if !settle::drained(view) => {
+                self.at(settle::drained_at(view.observation, since.0));
             }
             Some(_) => {}
         }
     }
 
+    pub(super) fn progressed_lately(&self, change: &Change) -> bool {
+        let since = change.progressed_at.as_ref();
+        since.is_some_and(|at| self.now.duration_since(at.0) < LATER)
+    }
+
     /// What was begun is looked at soon, but for the pods of a first revision.
-    pub(super) fn look_again_after_acting(&mut self, status: &RolloutStatus, actions: &[Action]) {
-        let first = status.change.as_ref().is_some_and(|it| it.initial);
-        let starts = first && self.observation.status.change.is_none();
+    pub(super) fn after_acting(&mut self, view: &View, actions: &[Action], went_on: bool) {
+        let first = view.change.is_some_and(|it| it.initial);
+        let starts = first && view.observation.status.change.is_none();
         let makes_pods = |it: &Action| matches!(it, Action::CreateReplicaSet { .. });
         if first && !actions.is_empty() && actions.iter().all(makes_pods) {
-            self.look_again_after(FIRST_PODS);
+            self.after(FIRST_PODS);
         } else if starts {
-            self.look_again_after(SignedDuration::ZERO); // something keeps its pods waiting
-        } else if (self.went_on && self.ended.is_none()) || !actions.is_empty() {
-            self.look_again_after(SOON);
+            self.after(SignedDuration::ZERO); // something keeps its pods waiting
+        } else if went_on || !actions.is_empty() {
+            self.after(SOON);
         }
-    }
-
-    pub(super) fn look_again(&mut self, at: Timestamp) {
-        self.look_again_at = Some(self.look_again_at.map_or(at, |earlier| earlier.min(at)));
-    }
-
-    pub(super) fn look_again_after(&mut self, delay: SignedDuration) {
-        self.look_again(
-            self.observation
-                .now
-                .saturating_add(delay)
-                .unwrap_or(Timestamp::MAX),
-        );
     }
 }
 

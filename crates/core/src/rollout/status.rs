@@ -2,110 +2,82 @@
 //!
 //! Everything here follows from the state; nothing is decided on it.
 
-use countersign_api::rollout::{Outcome, Phase, RolloutStatus, Stage};
+use countersign_api::rollout::{Adopted, Outcome, Phase, RolloutStatus, Stage};
 
+use crate::change;
 use crate::hold::{Hold, HoldKind};
-use crate::observation::{self, Observation};
+use crate::observation;
 use crate::proposal::Proposal;
-use crate::reason;
-use crate::replicas::{self, present};
+use crate::reason::Wait;
+use crate::replicas;
 use crate::rollout::conditions;
+use crate::traffic::view::View;
 use crate::workload::cleanup;
 
-/// Fills in everything that people and tools read.
+/// Everything that people and tools read, and nothing else of a status.
+#[must_use]
 pub fn describe(
-    observation: &Observation,
+    view: &View,
     proposal: &Proposal,
-    status: &mut RolloutStatus,
+    adopted: Option<&Adopted>,
     hold: Option<&Hold>,
-) {
-    status.observed_generation = observation.generation;
-    count(observation, proposal, status);
-    let (phase, message) = phase(observation, status, hold);
-    status.phase = phase;
-    status.message = conditions::cut(&message);
-    status.waiting_for = hold.map(|hold| hold.reason.clone());
-    let change = status.change.as_ref();
-    let under_way = change.filter(|change| change.outcome.is_none() && !change.initial);
-    status.step = under_way.map(|change| format!("{}/{}", change.step, change.plan.steps.len()));
-    let routed = status
-        .traffic
-        .as_ref()
-        .filter(|_| observation::is_routed(observation));
-    let by_routes = routed.map(|split| split.weight);
-    status.weight = under_way.map(|_| {
-        if let Some(weight) = by_routes {
-            return weight;
-        }
-        let present = present::present(observation, status);
-        replicas::achieved(present.stable.available, present.canary.available)
-    });
-    if let Some(change) = change {
-        status.tier = Some(change.tier);
-    }
-    conditions::set_conditions(observation, proposal, status, hold);
-}
-
-fn count(observation: &Observation, proposal: &Proposal, status: &mut RolloutStatus) {
+) -> RolloutStatus {
+    let observation = view.observation;
+    let (phase, message) = phase(view, hold);
+    let under_way = view
+        .change
+        .filter(|change| change.outcome.is_none() && !change.initial);
+    let steps = under_way.map(|change| format!("{}/{}", change.step, change.plan.steps.len()));
+    let routed = observation::is_routed(observation);
+    let by_routes = view.split.filter(|_| routed).map(|split| split.weight);
+    let (stable, canary) = (view.fleet.pods.stable, view.fleet.pods.canary);
+    let by_pods = || replicas::achieved(stable.available, canary.available);
     let owned = || observation.replica_sets.iter().filter(|set| set.owned);
-    status.replicas = owned().map(|set| set.current).sum();
-    status.ready_replicas = owned().map(|set| set.ready).sum();
-    status.available_replicas = owned().map(|set| set.available).sum();
-    status.updated_replicas = owned()
-        .filter(|set| set.hash == proposal.hash)
-        .map(|set| set.current)
-        .sum();
-    status.selector = observation.spec.selector.to_string();
+    let updated = owned().filter(|set| set.hash == proposal.hash);
+    let mut status = RolloutStatus {
+        observed_generation: observation.generation,
+        phase,
+        message: conditions::cut(&message),
+        waiting_for: hold.map(|hold| hold.reason.into()),
+        step: steps,
+        weight: under_way.map(|_| by_routes.unwrap_or_else(by_pods)),
+        tier: view.change.map(|it| it.tier).or(observation.status.tier),
+        replicas: owned().map(|set| set.current).sum(),
+        updated_replicas: updated.map(|set| set.current).sum(),
+        ready_replicas: owned().map(|set| set.ready).sum(),
+        available_replicas: owned().map(|set| set.available).sum(),
+        selector: observation.spec.selector.to_string(),
+        ..RolloutStatus::default()
+    };
+    status.conditions = conditions::conditions(view, proposal, &status, adopted, hold);
+    status
 }
 
-fn phase(
-    observation: &Observation,
-    status: &RolloutStatus,
-    hold: Option<&Hold>,
-) -> (Phase, String) {
+fn phase(view: &View, hold: Option<&Hold>) -> (Phase, String) {
     if let Some(hold) = hold {
-        let phase = match (&hold.kind, hold.reason.as_str()) {
-            (_, reason::CONFLICT) => Phase::Degraded,
-            (HoldKind::People, _) => Phase::AwaitingSignOff,
-            (HoldKind::Time(_), _)
-            | (
-                _,
-                reason::AWAITING_PODS
-                | reason::AWAITING_SMOKE
-                | reason::AWAITING_TRAFFIC
-                | reason::GIVING_BACK,
-            ) => Phase::Progressing,
-            _ => Phase::Held,
+        let class = hold.reason.class();
+        let phase = match hold.kind {
+            HoldKind::People => Phase::AwaitingSignOff,
+            HoldKind::Time(_) => Phase::Progressing,
+            HoldKind::Wish | HoldKind::Doubt | HoldKind::Scarce => class.phase,
         };
-        let counts = [
-            reason::AWAITING_EVIDENCE,
-            reason::AWAITING_PERSON,
-            reason::CHECK_FAILING,
-            reason::OUT_OF_BOUNDS,
-        ];
-        let change = status.change.as_ref();
-        let change = change.filter(|_| counts.contains(&hold.reason.as_str()));
+        let change = view.change.filter(|_| class.wait == Wait::Evidence);
         let message = match change {
             Some(change) => conditions::as_of(change, &hold.message),
             None => hold.message.clone(),
         };
         return (phase, message);
     }
-    let Some(change) = &status.change else {
-        let revision = status.stable.as_ref().map_or(0, |stable| stable.revision);
+    let Some(change) = view.change else {
+        let revision = view.stable.map_or(0, |stable| stable.revision);
         return (Phase::Stable, format!("revision {revision} serves"));
     };
-    let told = change
-        .transitions
-        .iter()
-        .rev()
-        .find(|line| line.reason != reason::ROLLED_BACK);
-    let message = told.map_or_else(
+    let message = change::last_cause(change).map_or_else(
         || "nothing serves yet: this is the first revision".to_owned(),
         |line| format!("{}: {}", line.reason, line.message),
     );
     let message = match (&change.watched_until, &change.kept_until) {
-        (Some(until), _) if until.0 <= observation.now => format!(
+        (Some(until), _) if until.0 <= view.observation.now => format!(
             "revision {} serves; the last windows of its watch are still to be judged",
             change.revision
         ),
@@ -120,7 +92,7 @@ fn phase(
         (None, None) => message,
     };
     let phase = match (change.stage, change.outcome) {
-        (_, Some(Outcome::Promoted)) if cleanup::serves_alone(observation, status) => Phase::Stable,
+        (_, Some(Outcome::Promoted)) if cleanup::serves_alone(view) => Phase::Stable,
         (_, Some(Outcome::Promoted)) => Phase::Promoted,
         (Stage::RollingBack, _) => Phase::RollingBack,
         (_, Some(Outcome::RolledBack)) => Phase::Degraded,

@@ -7,89 +7,130 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::analysis::verdict::Verdict;
 use crate::analysis::{gather, summary};
+use crate::reason::{Line, Reason};
 use crate::replicas::present;
-use crate::rollout::commands;
-use crate::rollout::context::{MAX_EVIDENCE, MAX_MESSAGE, Turn};
+use crate::rollout::context::{
+    Context, LAST_LINES, LOUD_LINES, MAX_EVIDENCE, MAX_MESSAGE, MAX_PAUSES, MAX_PEOPLE,
+    MAX_TRANSITIONS,
+};
+use crate::rollout::requeue::Requeue;
+use crate::text;
 use crate::traffic::share;
-use crate::{reason, text};
 
-impl Turn<'_> {
-    pub(super) fn enter(&self, change: &mut Change, stage: Stage, weight: i32) {
-        let now = Time(self.observation.now);
-        let (before, checks) = (change.weight, &self.proposal.checks);
-        if change.evidence.from.is_none() {
-            change.evidence.from = Some(now.clone());
-            change.interval = checks.interval;
-            change.warm_up = checks.warm_up;
-            change.post_promotion = checks.post_promotion;
-            change.checks.clone_from(&checks.checks);
-            change.objectives.clone_from(&checks.objectives);
-            for budget in &mut change.evidence.objectives {
-                budget.burnt_before = budget.burning;
-            }
-        } else {
-            let shares = shares(change);
-            gather::rearm(&mut change.evidence, shares);
+pub(super) fn enter(context: &Context, change: &mut Change, stage: Stage, weight: i32) {
+    let now = Time(context.observation.now);
+    let (before, checks) = (change.weight, &context.proposal.checks);
+    if change.evidence.from.is_none() {
+        change.evidence.from = Some(now.clone());
+        change.interval = checks.interval;
+        change.warm_up = checks.warm_up;
+        change.post_promotion = checks.post_promotion;
+        change.checks.clone_from(&checks.checks);
+        change.objectives.clone_from(&checks.objectives);
+        for budget in &mut change.evidence.objectives {
+            budget.burnt_before = budget.burning;
         }
-        gather::begin(change, before, weight, &now);
-        change.stage = stage;
-        change.weight = weight;
-        change.step_started_at = Some(now.clone());
-        change.progressed_at = Some(now);
-        change.progress = Reached {
-            available: self.available(&change.pod_template_hash),
-            weight: before,
-        };
-        (change.available_at, change.lost, change.warm_from) = (None, None, None);
-        change.evidence_since = None;
-        change.awaited_gates.clear();
-        change.extended = false;
+    } else {
+        let shares = shares(change);
+        gather::rearm(&mut change.evidence, shares);
     }
+    gather::begin(change, before, weight, &now);
+    change.stage = stage;
+    change.weight = weight;
+    change.step_started_at = Some(now.clone());
+    change.progressed_at = Some(now);
+    change.progress = Reached {
+        available: present::available(context.observation, Some(&change.pod_template_hash)),
+        weight: before,
+    };
+    (change.available_at, change.lost, change.warm_from) = (None, None, None);
+    change.evidence_since = None;
+    change.awaited_gates.clear();
+    change.extended = false;
+}
 
-    pub(super) fn roll_back(&mut self, change: &mut Change, why: &str, message: String) {
-        self.end(change, Outcome::RolledBack, why, message);
-        self.look_again_after(SignedDuration::ZERO);
-    }
+pub(super) fn roll_back(
+    context: &Context,
+    change: &mut Change,
+    requeue: &mut Requeue,
+    why: Reason,
+    message: String,
+) {
+    end(context, change, Outcome::RolledBack, why, message);
+    requeue.after(SignedDuration::ZERO);
+}
 
-    pub(super) fn end(&self, change: &mut Change, outcome: Outcome, why: &str, message: String) {
-        change.outcome = Some(outcome);
-        (change.stage, change.weight) = match outcome {
-            Outcome::Promoted => (Stage::Promoted, 100),
-            // Where stable gave up capacity it takes the traffic back bit by bit.
-            Outcome::Superseded if share::pods_follow(present::limits(self.observation)) => {
-                (Stage::RollingBack, 0)
-            }
-            Outcome::Superseded => (Stage::RolledBack, 0),
-            Outcome::RolledBack | Outcome::Reverted => (Stage::RollingBack, 0),
-        };
-        change.progressed_at = Some(Time(self.observation.now));
-        let stable = self.observation.status.stable.as_ref();
-        change.progress = Reached {
-            available: stable.map_or(0, |it| self.available(&it.pod_template_hash)),
-            weight: 0,
-        };
-        self.tell(change, why, message);
-    }
-
-    /// Adds a line to the story of the change.
-    // Each message is made for it alone.
-    #[allow(clippy::needless_pass_by_value)]
-    pub(super) fn tell(&self, change: &mut Change, why: &str, message: String) {
-        if !commands::has_room(change, why) {
-            return;
+pub(super) fn end(
+    context: &Context,
+    change: &mut Change,
+    outcome: Outcome,
+    why: Reason,
+    message: String,
+) {
+    let observation = context.observation;
+    change.outcome = Some(outcome);
+    (change.stage, change.weight) = match outcome {
+        Outcome::Promoted => (Stage::Promoted, 100),
+        // Where stable gave up capacity it takes the traffic back bit by bit.
+        Outcome::Superseded if share::pods_follow(context.before.fleet.limits) => {
+            (Stage::RollingBack, 0)
         }
-        // A pause says nothing of the evidence, and anybody may make many.
-        let shown = ![reason::PAUSED_BY_PERSON, reason::RESUMED].contains(&why)
-            && (change.transitions.len() < MAX_EVIDENCE || change.outcome.is_some());
-        let evidence = shown.then(|| summary::worst(&change.evidence));
-        change.transitions.push(Transition {
-            at: Some(Time(self.observation.now)),
-            step: change.step,
-            weight: change.weight,
-            reason: why.to_owned(),
-            message: text::shown(&message, MAX_MESSAGE),
-            evidence: evidence.unwrap_or_default(),
-        });
+        Outcome::Superseded => (Stage::RolledBack, 0),
+        Outcome::RolledBack | Outcome::Reverted => (Stage::RollingBack, 0),
+    };
+    change.progressed_at = Some(Time(observation.now));
+    let stable = observation.status.stable.as_ref();
+    let stable = stable.map(|it| it.pod_template_hash.as_str());
+    change.progress = Reached {
+        available: present::available(observation, stable),
+        weight: 0,
+    };
+    record(context, change, why, message);
+}
+
+/// Adds a line to the story of the change.
+// Each message is made for it alone.
+#[allow(clippy::needless_pass_by_value)]
+pub(super) fn record(context: &Context, change: &mut Change, why: Reason, message: String) {
+    if !has_room(change, why) {
+        return;
+    }
+    // A pause says nothing of the evidence, and anybody may make many.
+    let shown = why.class().line != Line::Pause
+        && (change.transitions.len() < MAX_EVIDENCE || change.outcome.is_some());
+    let evidence = shown.then(|| summary::worst(&change.evidence));
+    change.transitions.push(Transition {
+        at: Some(Time(context.observation.now)),
+        step: change.step,
+        weight: change.weight,
+        reason: why.into(),
+        message: text::shown(&message, MAX_MESSAGE),
+        evidence: evidence.unwrap_or_default(),
+    });
+}
+
+/// Whether there is room for a line. No step and no end is ever without one: for these it is kept free.
+fn has_room(change: &Change, why: Reason) -> bool {
+    let kind = |line: &Transition| Reason::parse(&line.reason).map(|it| it.class().line);
+    let lines = |kinds: &[Line]| {
+        let lines = change.transitions.iter();
+        lines
+            .filter(|line| kind(line).is_some_and(|kind| kinds.contains(&kind)))
+            .count()
+    };
+    let by_people = || lines(&[Line::Pause, Line::People]) < MAX_PEOPLE;
+    let step = usize::try_from(change.step).unwrap_or(0);
+    let to_come = change.plan.steps.len().saturating_sub(step) + LAST_LINES;
+    let most = MAX_TRANSITIONS.saturating_sub(to_come);
+    let total = change.transitions.len();
+    let quiet = total + LOUD_LINES < most;
+    match why.class().line {
+        Line::Start | Line::Step => true,
+        Line::BreakGlass => total < most,
+        Line::Pause => quiet && lines(&[Line::Pause]) < MAX_PAUSES && by_people(),
+        Line::People => quiet && by_people(),
+        Line::Advisory => quiet,
+        Line::Other => change.outcome.is_some() || quiet,
     }
 }
 

@@ -1,203 +1,163 @@
 //! What happens while a gate is closed, and at its deadline.
 
-use countersign_api::Duration;
 use countersign_api::policy::OnScarceEvidence;
-use countersign_api::rollout::{Change, Stage, WaitingKind};
+use countersign_api::rollout::{Change, RolloutStatus, Stage, WaitingKind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 
 use crate::hold::{Hold, HoldKind};
+use crate::observation::Observation;
 use crate::people::sign_off;
 use crate::queue::concurrency;
-use crate::rollout::context::{FIRST_PODS, LATER, SOON, TRAFFIC, Turn};
+use crate::reason::{Poll, Reason, Wait};
+use crate::rollout::context::{Context, FIRST_PODS, Progress, SOON, TRAFFIC};
+use crate::rollout::requeue::Requeue;
+use crate::rollout::{deadlines, transition};
 use crate::workload::smoke;
-use crate::{change, reason};
 
-impl Turn<'_> {
-    pub(super) fn patience(&self) -> SignedDuration {
-        SignedDuration::from_secs(i64::from(self.observation.spec.progress_deadline_seconds))
-    }
-
-    /// The end of the time without progress: it counts from the last progress, or the end of the bake
-    /// and the warm-up.
-    fn deadline(&self, change: &Change) -> Timestamp {
-        self.after_patience(change, change.progressed_at.as_ref())
-    }
-
-    /// The end of the time that is given to scarce evidence: it counts from when the pods were there, or
-    /// the end of the bake and the warm-up, and not while the change was held for another reason.
-    pub(super) fn evidence_deadline(&self, change: &Change) -> Timestamp {
-        let since = change
-            .available_at
-            .as_ref()
-            .max(change.evidence_since.as_ref());
-        self.after_patience(change, since.or(change.progressed_at.as_ref()))
-    }
-
-    fn after_patience(&self, change: &Change, since: Option<&Time>) -> Timestamp {
-        let since = since.map_or(self.observation.now, |at| at.0);
-        let since = change::bake_ends(change).map_or(since, |bake| bake.max(since));
-        let warm = change.available_at.as_ref().max(change.warm_from.as_ref());
-        let warms = change.stage == Stage::Stepping && change.warm_up > Duration::default();
-        let warm = warm.filter(|_| warms);
-        let warm = warm.and_then(|at| at.0.saturating_add(change.warm_up.signed()).ok());
-        let since = warm.map_or(since, |warm| warm.max(since));
-        since
-            .saturating_add(self.patience())
-            .unwrap_or(Timestamp::MAX)
-    }
-
-    /// A gate is closed: what that means depends on what the change waits for, and for how long.
-    pub(super) fn wait(&mut self, change: &mut Change, hold: Hold) -> Option<Hold> {
-        self.start_clock(change, hold.kind);
-        self.waits = Some(hold.kind.remembered());
-        match hold.kind {
-            HoldKind::Wish => {
-                change.awaited_gates.clear(); // people have their whole time afterwards
-                let effective = &self.proposal.effective;
-                if let Some(patience) =
-                    concurrency::patience(self.observation, change, effective, &hold)
-                {
-                    self.look_again_after(patience);
-                }
-                Some(hold)
+/// A gate is closed: what that means depends on what the change waits for, and for how long.
+pub(super) fn wait(
+    context: &Context,
+    status: &mut RolloutStatus,
+    change: &mut Change,
+    hold: Hold,
+    requeue: &mut Requeue,
+) -> Progress {
+    start_clock(context.observation, change, hold.kind);
+    status.waiting_kind = Some(hold.kind.remembered());
+    match hold.kind {
+        HoldKind::Wish => {
+            change.awaited_gates.clear(); // people have their whole time afterwards
+            let effective = &context.proposal.effective;
+            let patience = concurrency::patience(context.observation, change, effective, &hold);
+            if let Some(delay) = patience {
+                requeue.after(delay);
             }
-            HoldKind::Time(until) => {
-                self.look_again(until);
-                Some(hold)
-            }
-            HoldKind::People => {
-                let (gate, _) = sign_off::next_gate(change);
-                self.await_people(change, gate, hold)
-            }
-            HoldKind::Doubt => self.doubt(change, hold),
-            HoldKind::Scarce => self.scarce(change, hold),
+            Progress::Held(hold)
         }
+        HoldKind::Time(until) => {
+            requeue.at(until);
+            Progress::Held(hold)
+        }
+        HoldKind::People => {
+            let (gate, _) = sign_off::next_gate(change);
+            await_people(context, change, gate, hold, requeue)
+        }
+        HoldKind::Doubt => doubt(context, change, hold, requeue),
+        HoldKind::Scarce => scarce(context, change, hold, requeue),
     }
+}
 
-    /// A deadline runs only while the change is held for its sake: it starts when a hold of that kind
-    /// follows one for which another clock ran, or none.
-    fn start_clock(&self, change: &mut Change, kind: HoldKind) {
-        let before = &self.observation.status;
-        // Builds before this one did not remember the kind.
-        let unknown = before.waiting_for.as_ref().map(|_| WaitingKind::Wish);
-        let Some(before) = before.waiting_kind.or(unknown) else {
-            return;
-        };
-        let now = Some(Time(self.observation.now));
-        match (kind, before) {
-            (HoldKind::Doubt, WaitingKind::Wish | WaitingKind::People | WaitingKind::Scarce) => {
-                change.progressed_at = now;
-            }
-            (HoldKind::Scarce, WaitingKind::Wish | WaitingKind::People) => {
-                change.evidence_since = now;
-            }
-            _ => {}
+/// A deadline runs only while the change is held for its sake: it starts when a hold of that kind
+/// follows one for which another clock ran, or none.
+fn start_clock(observation: &Observation, change: &mut Change, kind: HoldKind) {
+    let before = &observation.status;
+    // Builds before this one did not remember the kind.
+    let unknown = before.waiting_for.as_ref().map(|_| WaitingKind::Wish);
+    let Some(before) = before.waiting_kind.or(unknown) else {
+        return;
+    };
+    let now = Some(Time(observation.now));
+    match (kind, before) {
+        (HoldKind::Doubt, WaitingKind::Wish | WaitingKind::People | WaitingKind::Scarce) => {
+            change.progressed_at = now;
         }
+        (HoldKind::Scarce, WaitingKind::Wish | WaitingKind::People) => {
+            change.evidence_since = now;
+        }
+        _ => {}
     }
+}
 
-    /// Each gate has its own time, which goes on while something else holds for a moment.
-    fn await_people(&mut self, change: &mut Change, gate: String, hold: Hold) -> Option<Hold> {
-        let now = Time(self.observation.now);
-        let since = change.awaited_gates.entry(gate).or_insert(now).0;
-        let patience = change.plan.strictness.wait_at_most;
-        let until = since
-            .saturating_add(patience.signed())
-            .unwrap_or(Timestamp::MAX);
-        if self.observation.now >= until {
-            self.roll_back(
-                change,
-                reason::WAIT_EXPIRED,
-                format!("nobody answered for {patience}: {}", hold.message),
-            );
-            return None;
-        }
-        self.look_again(until);
-        Some(hold)
+/// Each gate has its own time, which goes on while something else holds for a moment.
+fn await_people(
+    context: &Context,
+    change: &mut Change,
+    gate: String,
+    hold: Hold,
+    requeue: &mut Requeue,
+) -> Progress {
+    let now = context.observation.now;
+    let since = change.awaited_gates.entry(gate).or_insert(Time(now)).0;
+    let patience = change.plan.strictness.wait_at_most;
+    let until = since.saturating_add(patience.signed());
+    let until = until.unwrap_or(Timestamp::MAX);
+    if now >= until {
+        let message = format!("nobody answered for {patience}: {}", hold.message);
+        transition::roll_back(context, change, requeue, Reason::WaitExpired, message);
+        return Progress::RolledBack;
     }
+    requeue.at(until);
+    Progress::Held(hold)
+}
 
-    /// Doubt never promotes: at the deadline it rolls back, except where nothing serves yet.
-    fn doubt(&mut self, change: &mut Change, hold: Hold) -> Option<Hold> {
-        let polled = [
-            reason::SERVICE_NOT_FOUND,
-            reason::WISHES_UNREADABLE,
-            reason::CHECK_INVALID,
-            reason::WORKLOAD_INVALID,
-            reason::AWAITING_PODS,
-            reason::ROUTER_NOT_INSTALLED,
-            reason::ROUTE_NOT_FOUND,
-            reason::ROUTE_INVALID,
-        ];
-        if hold.reason == reason::AWAITING_PODS && change.initial {
-            self.look_again_after(FIRST_PODS);
-        } else if polled.contains(&hold.reason.as_str()) {
-            self.look_again_after(SOON);
-        }
-        if hold.reason == reason::AWAITING_TRAFFIC {
-            let lately = change.progressed_at.as_ref();
-            let lately = lately.is_some_and(|at| self.observation.now.duration_since(at.0) < LATER);
-            self.look_again_after(if lately { TRAFFIC } else { SOON });
-        }
-        let deadline = match change.stage {
-            Stage::Waiting => smoke::deadline(self.observation, change)
-                .filter(|_| hold.reason == reason::AWAITING_SMOKE),
-            _ => Some(self.deadline(change)),
-        };
-        let Some(deadline) = deadline else {
-            return Some(hold);
-        };
-        if change.initial && self.observation.now >= deadline {
-            return Some(hold); // nothing else serves, so there is nothing to go back to
-        }
-        if self.observation.now < deadline {
-            self.look_again(deadline);
-            return Some(hold);
-        }
-        let seconds = self.observation.spec.progress_deadline_seconds;
-        let message = format!(
-            "no progress for {seconds} s: {}: {}",
-            hold.reason, hold.message
-        );
-        self.roll_back(change, reason::PROGRESS_DEADLINE_EXCEEDED, message);
-        None
+/// Doubt never promotes: at the deadline it rolls back, except where nothing serves yet.
+fn doubt(context: &Context, change: &mut Change, hold: Hold, requeue: &mut Requeue) -> Progress {
+    let observation = context.observation;
+    let class = hold.reason.class();
+    match class.poll {
+        Poll::Event => {}
+        Poll::Soon if class.wait == Wait::Pods && change.initial => requeue.after(FIRST_PODS),
+        Poll::Traffic if requeue.progressed_lately(change) => requeue.after(TRAFFIC),
+        Poll::Soon | Poll::Traffic => requeue.after(SOON),
     }
-
-    /// The evidence is clean but scarce; at the deadline the tier decides.
-    fn scarce(&mut self, change: &mut Change, hold: Hold) -> Option<Hold> {
-        let deadline = self.evidence_deadline(change);
-        if self.observation.now < deadline {
-            self.look_again(deadline);
-            return Some(hold);
+    let deadline = match change.stage {
+        Stage::Waiting => {
+            smoke::deadline(observation, change).filter(|_| class.wait == Wait::Smoke)
         }
-        match change.plan.strictness.on_scarce_evidence {
-            OnScarceEvidence::RollBack => {
-                self.roll_back(
-                    change,
-                    reason::PROGRESS_DEADLINE_EXCEEDED,
-                    format!("too little evidence: {}", hold.message),
-                );
-                None
-            }
-            OnScarceEvidence::Extend if !change.extended => {
-                change.extended = true;
-                change.evidence_since = Some(Time(self.observation.now));
-                self.tell(
-                    change,
-                    reason::DEADLINE_EXTENDED,
-                    format!("once more: {}", hold.message),
-                );
-                self.look_again_after(SOON);
-                Some(hold)
-            }
-            _ => {
-                let gate = format!("evidence-{}", change.step);
-                let hold = Hold {
-                    kind: HoldKind::People,
-                    reason: reason::AWAITING_PERSON.into(),
-                    message: format!("gate {gate} asks for 1 person: {}", hold.message),
-                };
-                self.await_people(change, gate, hold)
-            }
+        _ => Some(deadlines::progress_deadline(observation, change)),
+    };
+    let Some(deadline) = deadline else {
+        return Progress::Held(hold);
+    };
+    if observation.now < deadline {
+        requeue.at(deadline);
+        return Progress::Held(hold);
+    }
+    if change.initial {
+        return Progress::Held(hold); // nothing else serves, so there is nothing to go back to
+    }
+    let seconds = observation.spec.progress_deadline_seconds;
+    let message = format!(
+        "no progress for {seconds} s: {}: {}",
+        hold.reason, hold.message
+    );
+    let why = Reason::ProgressDeadlineExceeded;
+    transition::roll_back(context, change, requeue, why, message);
+    Progress::RolledBack
+}
+
+/// The evidence is clean but scarce; at the deadline the tier decides.
+fn scarce(context: &Context, change: &mut Change, hold: Hold, requeue: &mut Requeue) -> Progress {
+    let observation = context.observation;
+    let deadline = deadlines::evidence_deadline(observation, change);
+    if observation.now < deadline {
+        requeue.at(deadline);
+        return Progress::Held(hold);
+    }
+    match change.plan.strictness.on_scarce_evidence {
+        OnScarceEvidence::RollBack => {
+            let message = format!("too little evidence: {}", hold.message);
+            let why = Reason::ProgressDeadlineExceeded;
+            transition::roll_back(context, change, requeue, why, message);
+            Progress::RolledBack
+        }
+        OnScarceEvidence::Extend if !change.extended => {
+            change.extended = true;
+            change.evidence_since = Some(Time(observation.now));
+            let message = format!("once more: {}", hold.message);
+            transition::record(context, change, Reason::DeadlineExtended, message);
+            requeue.after(SOON);
+            Progress::Held(hold)
+        }
+        _ => {
+            let gate = format!("evidence-{}", change.step);
+            let hold = Hold {
+                kind: HoldKind::People,
+                reason: Reason::AwaitingPerson,
+                message: format!("gate {gate} asks for 1 person: {}", hold.message),
+            };
+            await_people(context, change, gate, hold, requeue)
         }
     }
 }

@@ -1,13 +1,15 @@
 //! How often a status is written that only words or evidence change.
 
-use countersign_api::rollout::{CheckEvidence, CheckVerdict, Outcome, Phase, RolloutStatus, Stage};
+use countersign_api::rollout::{
+    CheckEvidence, CheckVerdict, Outcome, Phase, RolloutStatus, Stage, WindowState,
+};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use crate::change;
 use crate::decision::Decision;
 use crate::hold::Hold;
 use crate::observation::Observation;
-use crate::rollout::conditions::{ROUTED, SETTLE};
-use crate::{change, reason};
+use crate::reason::{Reason, SETTLE};
 
 impl Decision {
     /// Whether nothing is to be done but, at most, to write down what was counted.
@@ -22,8 +24,9 @@ impl Decision {
     pub fn condemns(&self) -> bool {
         let change = self.status.change.as_ref();
         change.is_some_and(|change| {
-            let why = change.transitions.last().map(|line| line.reason.as_str());
-            change.outcome == Some(Outcome::RolledBack) && why == Some(reason::ANALYSIS_FAILED)
+            let last = change.transitions.last();
+            let failed = last.is_some_and(|line| line.reason == Reason::AnalysisFailed);
+            change.outcome == Some(Outcome::RolledBack) && failed
         })
     }
 }
@@ -57,7 +60,7 @@ pub fn keep_quiet(
         (_, None) => true,
     };
     // A place in the queue is a number that says something.
-    let moved_up = change::hold_reason(new) == Some(reason::QUEUED) && old.message != new.message;
+    let moved_up = change::hold_reason(new) == Some(Reason::Queued) && old.message != new.message;
     if lately && !moved_up && only_evidence_moved(old, new) {
         new.clone_from(old);
         return None;
@@ -75,8 +78,7 @@ pub fn keep_quiet(
 
 /// Whether a status names a wait that is over, or a time that has passed or is another one by now.
 fn is_outlived(old: &RolloutStatus, new: &RolloutStatus, now: Timestamp) -> bool {
-    let wait_is_over =
-        change::hold_reason(old).is_some() && change::hold_reason(old) != change::hold_reason(new);
+    let wait_is_over = old.waiting_for.is_some() && old.waiting_for != new.waiting_for;
     let named = times(&old.message);
     let time_is_over = named.iter().any(|at| *at <= now);
     wait_is_over || time_is_over || (!named.is_empty() && named != times(&new.message))
@@ -97,20 +99,13 @@ fn routine_until(
 ) -> Option<Timestamp> {
     let change = status.change.as_ref()?;
     let under_way = matches!(change.stage, Stage::Stepping | Stage::Promoting);
-    let routine = [
-        reason::AWAITING_PODS,
-        reason::AWAITING_TRAFFIC,
-        reason::BAKING,
-        reason::WARMING_UP,
-        reason::AWAITING_EVIDENCE,
-        "Waiting",
-    ];
+    let settle = hold.reason.class().routine?;
     let trouble = observation.new_pods.trouble.is_some()
         || observation
             .replica_sets
             .iter()
             .any(|set| set.failure.is_some());
-    if !under_way || trouble || !routine.contains(&hold.reason.as_str()) {
+    if !under_way || trouble {
         return None;
     }
     let told = change.transitions.last().and_then(|line| line.at.as_ref());
@@ -121,11 +116,6 @@ fn routine_until(
     ];
     let moments = moments.into_iter().flatten().map(|at| at.0);
     let bake = change::bake_ends(change).filter(|end| *end <= observation.now);
-    let settle = if hold.reason == reason::AWAITING_TRAFFIC {
-        ROUTED
-    } else {
-        SETTLE
-    };
     let until = moments.chain(bake).max()?.saturating_add(settle).ok()?;
     (until > observation.now).then_some(until)
 }
@@ -168,7 +158,7 @@ fn without_evidence(status: &RolloutStatus) -> RolloutStatus {
     let without_numbers =
         |text: &mut String| text.retain(|c| !c.is_ascii_digit() && !['.', ','].contains(&c));
     let mut status = status.clone();
-    let awaited = change::hold_reason(&status) == Some(reason::AWAITING_EVIDENCE);
+    let awaited = change::hold_reason(&status) == Some(Reason::AwaitingEvidence);
     if awaited {
         status.message.clear(); // how much is missing, in words that depend on it
     }
@@ -189,8 +179,9 @@ fn without_evidence(status: &RolloutStatus) -> RolloutStatus {
         }
     }
     for condition in &mut status.conditions {
-        let counts = condition.type_ == "Analysis" && condition.reason == "Counted";
-        if counts || (awaited && condition.reason == reason::AWAITING_EVIDENCE) {
+        let counts =
+            condition.type_ == "Analysis" && condition.reason == WindowState::Counted.as_str();
+        if counts || (awaited && condition.reason == Reason::AwaitingEvidence) {
             condition.message.clear();
         }
         without_numbers(&mut condition.message);

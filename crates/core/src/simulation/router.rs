@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::observation::Observation;
+use crate::traffic::routes::Routes;
 
 /// What a router may believe at a moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,5 +90,5 @@ pub fn accept(route: &mut Value) {
 /// The canary's share of the requests by the routes, a fraction; `None` without any.
 pub(super) fn routed_share(observation: &Observation) -> Option<f64> {
     crate::observation::is_routed(observation)
-        .then(|| f64::from(crate::traffic::routes::share(observation).unwrap_or(0)) / 100.0)
+        .then(|| f64::from(Routes::of(observation).share.unwrap_or(0)) / 100.0)
 }

@@ -14,7 +14,7 @@ use crate::laws::{self, Broken};
 use crate::observation::Observation;
 use crate::observation::windows::WindowOutcome;
 use crate::observation::workload::{Asked, Job, JobEnd, PastRun, ReplicaSet};
-use crate::reason;
+use crate::reason::Reason;
 use crate::rollout::decide::decide;
 use crate::simulation::router::{self, Belief};
 
@@ -523,7 +523,7 @@ impl World {
             change
                 .transitions
                 .last()
-                .is_some_and(|line| line.reason == reason::ROLLED_BACK)
+                .is_some_and(|line| line.reason == Reason::RolledBack)
         });
         over && observation.status.stable.is_some()
     }

@@ -12,34 +12,32 @@
 //! | `Promoted` | as it was, and 0 once the stable Service has moved to the same pods |
 //! | `RollingBack` | 0, or what stable cannot carry yet where it gave up capacity |
 
-use countersign_api::rollout::{RolloutStatus, Stage};
+use countersign_api::rollout::Stage;
 
 use crate::decision::Action;
-use crate::observation::Observation;
 use crate::traffic::route::patch;
-use crate::traffic::{corrections, routes, share, testers};
+use crate::traffic::view::View;
+use crate::traffic::{corrections, testers};
 
 /// The writes that bring the traffic nearer to what the status asks for: weights, testers, subsets.
 #[must_use]
-pub fn actions(observation: &Observation, status: &RolloutStatus, held: bool) -> Vec<Action> {
-    let share = share::wanted(observation, status);
+pub fn actions(view: &View, held: bool) -> Vec<Action> {
+    let (share, mirror) = (view.share, view.mirror);
     // What another Rollout claims too may lose the canary's share, and get no other.
-    if status.change.is_none() || (!observation.conflicts.is_empty() && share > 0) {
+    let contested = !view.observation.conflicts.is_empty() && share > 0;
+    let Some(change) = view.change.filter(|_| !contested) else {
         return Vec::new();
-    }
-    let mirror = share::mirror(observation, status);
-    let promoting = status
-        .change
-        .as_ref()
-        .is_some_and(|it| it.stage == Stage::Promoting);
+    };
     // Who holds a promotion holds the switch of its traffic, too.
-    let held = held && promoting && share > routes::present_share(observation);
-    let patient = held || corrections::is_patient(observation, status, share);
+    let promoting = change.stage == Stage::Promoting;
+    let held = held && promoting && share > view.routes.present_share;
+    let patient = held || corrections::is_patient(view);
     let mut actions = Vec::new();
-    for route in &observation.routes {
+    for parsed in &view.routes.all {
+        let route = parsed.route;
         let kind = route.reference.kind;
-        actions.extend(testers::select_subsets(observation, status, route));
-        let (Ok(object), Ok(rules)) = (&route.object, routes::rules_of(observation, route)) else {
+        actions.extend(testers::select_subsets(view, route));
+        let Some((object, rules)) = parsed.readable() else {
             continue;
         };
         let done = rules
@@ -47,7 +45,7 @@ pub fn actions(observation: &Observation, status: &RolloutStatus, held: bool) ->
             .all(|rule| rule.is_at(share) && rule.mirrors(kind, mirror));
         if !done
             && !patient
-            && let Ok(operations) = patch::patch(kind, object, &rules, share, mirror)
+            && let Ok(operations) = patch::patch(kind, object, rules, share, mirror)
         {
             actions.push(Action::PatchRoute {
                 kind,
@@ -57,7 +55,7 @@ pub fn actions(observation: &Observation, status: &RolloutStatus, held: bool) ->
                 operations,
             });
         }
-        actions.extend(testers::testers(observation, status, route, object, &rules));
+        actions.extend(testers::testers(view, route, object, rules));
     }
     actions
 }

@@ -8,3 +8,4 @@ pub mod services;
 pub mod settle;
 pub mod share;
 pub mod testers;
+pub mod view;

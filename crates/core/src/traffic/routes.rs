@@ -6,12 +6,13 @@ use countersign_api::traffic::RouteKind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::SignedDuration;
 
+use crate::names;
 use crate::observation::traffic::{Absence, Route, RouteObject};
 use crate::observation::{self, Observation};
+use crate::reason::Reason;
 use crate::traffic::route::rule::{self, Sides};
 use crate::traffic::route::status::{self, Acceptance};
 use crate::traffic::route::subsets;
-use crate::{names, reason};
 
 /// Longest name of a route.
 const MAX_NAME: usize = 253;
@@ -19,15 +20,83 @@ const MAX_NAME: usize = 253;
 /// generation it means.
 const UNDATED: SignedDuration = SignedDuration::from_secs(5);
 
-/// Why the routes cannot be used at all, with the reason in one word; `None` where they can.
-#[must_use]
-pub fn problem(observation: &Observation) -> Option<(&'static str, String)> {
-    observation.routes.iter().find_map(|route| {
+/// The routes that a Rollout names, as they are.
+#[derive(Clone, Debug)]
+pub struct Routes<'a> {
+    /// Each of them, in the Rollout's order.
+    pub all: Vec<ParsedRoute<'a>>,
+    /// Why they cannot be used at all, with the reason in one word; `None` where they can.
+    pub problem: Option<(Reason, String)>,
+    /// The largest share that one gives the canary now, in percent; `None` where that cannot be told.
+    pub share: Option<i32>,
+    /// That share, or the one that was last known.
+    pub present_share: i32,
+}
+
+/// A route with the places in it that are the Rollout's own.
+#[derive(Clone, Debug)]
+pub struct ParsedRoute<'a> {
+    /// The route as it was observed.
+    pub route: &'a Route,
+    /// The rules whose weights are the Rollout's, or why it cannot be split.
+    pub rules: Result<Vec<rule::Rule<'a>>, rule::Problem>,
+    /// The revisions that its subsets select, stable's first; `None` where it has none.
+    pub subsets: Option<(Option<&'a str>, Option<&'a str>)>,
+}
+
+impl<'a> Routes<'a> {
+    /// The routes of an observation.
+    #[must_use]
+    pub fn of(observation: &'a Observation) -> Self {
+        let all = observation.routes.iter();
+        let all: Vec<_> = all.map(|it| ParsedRoute::of(observation, it)).collect();
+        let shares = all
+            .iter()
+            .map(|it| it.rules.as_deref().ok().map(rule::share));
+        let share = shares.collect::<Option<Vec<_>>>();
+        let share = share.and_then(|shares| shares.into_iter().max());
+        let known = observation.status.traffic.as_ref();
+        Self {
+            problem: all.iter().find_map(ParsedRoute::problem),
+            share,
+            present_share: share.unwrap_or_else(|| known.map_or(0, |it| it.weight)),
+            all,
+        }
+    }
+
+    /// Whether a subset of a DestinationRule selects this revision.
+    #[must_use]
+    pub fn a_subset_selects(&self, hash: &str) -> bool {
+        let mut selected = self.all.iter().filter_map(|it| it.subsets);
+        selected.any(|(stable, canary)| [stable, canary].contains(&Some(hash)))
+    }
+
+    /// Whether all routes give the canary this share, as far as their rules say.
+    pub(super) fn are_at(&self, share: i32) -> bool {
+        self.all.iter().all(|it| it.is_at(share))
+    }
+}
+
+impl<'a> ParsedRoute<'a> {
+    fn of(observation: &'a Observation, route: &'a Route) -> Self {
+        let subsets = || {
+            let subsets = route.reference.destination_rule.as_ref()?;
+            let rule = route.destination_rule.as_ref()?.as_ref().ok()?;
+            subsets::selected(rule, subsets).ok()
+        };
+        Self {
+            route,
+            rules: rules_of(observation, route),
+            subsets: subsets(),
+        }
+    }
+
+    fn problem(&self) -> Option<(Reason, String)> {
+        let route = self.route;
         let (kind, name) = (route.reference.kind, &route.reference.name);
         let found = absent(&route.object, kind.as_str(), name).or_else(|| {
-            rules_of(observation, route)
-                .err()
-                .map(|problem| (reason::ROUTE_INVALID, format!("{kind} {name}: {problem}")))
+            let problem = self.rules.as_ref().err()?;
+            Some((Reason::RouteInvalid, format!("{kind} {name}: {problem}")))
         });
         found.or_else(|| {
             let subsets = route.reference.destination_rule.as_ref()?;
@@ -35,34 +104,46 @@ pub fn problem(observation: &Observation) -> Option<(&'static str, String)> {
             absent(rule, "DestinationRule", &subsets.name).or_else(|| {
                 let problem = subsets::selected(rule.as_ref().ok()?, subsets).err()?;
                 Some((
-                    reason::ROUTE_INVALID,
+                    Reason::RouteInvalid,
                     format!("DestinationRule {}: {problem}", subsets.name),
                 ))
             })
         })
-    })
+    }
+
+    /// The route as it is stored, and its rules; `None` where it is not there or cannot be split.
+    pub(super) fn readable(&self) -> Option<(&'a RouteObject, &[rule::Rule<'a>])> {
+        let object = self.route.object.as_ref().ok()?;
+        Some((object, self.rules.as_deref().ok()?))
+    }
+
+    /// Whether it gives the canary this share.
+    pub(super) fn is_at(&self, share: i32) -> bool {
+        let rules = self.rules.as_ref();
+        rules.is_ok_and(|rules| rules.iter().all(|rule| rule.is_at(share)))
+    }
 }
 
 fn absent(
     object: &Result<RouteObject, Absence>,
     kind: &str,
     name: &str,
-) -> Option<(&'static str, String)> {
+) -> Option<(Reason, String)> {
     Some(match object.as_ref().err()? {
         Absence::NotInstalled => (
-            reason::ROUTER_NOT_INSTALLED,
+            Reason::RouterNotInstalled,
             format!(
                 "the cluster has no {kind}: install its definition, or remove {name} from spec.strategy.canary.traffic.routes"
             ),
         ),
         Absence::NotFound => (
-            reason::ROUTE_NOT_FOUND,
+            Reason::RouteNotFound,
             format!(
                 "{kind} {name}, which spec.strategy.canary.traffic names, does not exist in this namespace: create it or remove the name"
             ),
         ),
         Absence::Unreadable { message } => (
-            reason::ROUTE_NOT_FOUND,
+            Reason::RouteNotFound,
             format!("{kind} {name} cannot be read: {message}"),
         ),
     })
@@ -86,7 +167,7 @@ fn sides<'a>(observation: &'a Observation, route: &'a Route) -> Option<Sides<'a>
 }
 
 /// The rules of a route whose weights are the Rollout's.
-pub(super) fn rules_of<'a>(
+fn rules_of<'a>(
     observation: &'a Observation,
     route: &'a Route,
 ) -> Result<Vec<rule::Rule<'a>>, rule::Problem> {
@@ -102,69 +183,21 @@ pub(super) fn rules_of<'a>(
 /// The rules that also send to a Service for which this holds, each in words.
 #[must_use]
 pub fn shared_rules(observation: &Observation, holds: impl Fn(&str) -> bool) -> Vec<String> {
-    let routes = observation.routes.iter().filter_map(|route| {
-        let rules = rules_of(observation, route).ok()?;
-        Some((route, rules))
-    });
-    let shared = routes.flat_map(|(route, rules)| {
-        let (kind, name) = (route.reference.kind, &route.reference.name);
+    let routes = Routes::of(observation).all;
+    let shared = routes.iter().flat_map(|it| {
+        let (kind, name) = (it.route.reference.kind, &it.route.reference.name);
+        let rules = it.rules.as_deref().unwrap_or_default();
         let shared = rules
-            .into_iter()
+            .iter()
             .filter(|rule| rule.others.iter().any(|it| holds(it)));
-        shared
-            .map(move |rule| format!("{} of {kind} {name}", rule.label))
-            .collect::<Vec<_>>()
+        shared.map(move |rule| format!("{} of {kind} {name}", rule.label))
     });
     shared.collect()
 }
 
-/// The largest share that a route gives the canary now, in percent; `None` where that cannot be told.
-#[must_use]
-pub fn share(observation: &Observation) -> Option<i32> {
-    let shares = observation.routes.iter().map(|route| {
-        let rules = rules_of(observation, route).ok()?;
-        Some(rule::share(&rules))
-    });
-    shares.collect::<Option<Vec<_>>>()?.into_iter().max()
-}
-
-/// The revisions that the subsets of a route select; `None` where it has none.
-pub(super) fn subsets(route: &Route) -> Option<(Option<&str>, Option<&str>)> {
-    let subsets = route.reference.destination_rule.as_ref()?;
-    let rule = route.destination_rule.as_ref()?.as_ref().ok()?;
-    subsets::selected(rule, subsets).ok()
-}
-
-/// The share that the routes give the canary, in percent, or the one that was last known.
-#[must_use]
-pub fn present_share(observation: &Observation) -> i32 {
-    let known = observation.status.traffic.as_ref();
-    share(observation).unwrap_or_else(|| known.map_or(0, |it| it.weight))
-}
-
 /// Whether it cannot be told what share the routes give the canary.
-#[must_use]
-pub fn is_unknown(observation: &Observation) -> bool {
-    observation::is_routed(observation) && share(observation).is_none()
-}
-
-/// The revisions that the stable subsets of the routes select.
-pub fn stable_subsets(observation: &Observation) -> impl Iterator<Item = &str> {
-    let selected = observation.routes.iter().filter_map(subsets);
-    selected.filter_map(|(stable, _)| stable)
-}
-
-/// The revisions that the canary subsets of the routes select.
-pub fn canary_subsets(observation: &Observation) -> impl Iterator<Item = &str> {
-    let selected = observation.routes.iter().filter_map(subsets);
-    selected.filter_map(|(_, canary)| canary)
-}
-
-/// Whether a subset of a DestinationRule selects this revision.
-#[must_use]
-pub fn a_subset_selects(observation: &Observation, hash: &str) -> bool {
-    let mut selected = observation.routes.iter().filter_map(subsets);
-    selected.any(|(stable, canary)| [stable, canary].contains(&Some(hash)))
+pub(super) fn is_unknown(observation: &Observation, routes: &Routes) -> bool {
+    observation::is_routed(observation) && routes.share.is_none()
 }
 
 /// Name of the controller's own route for testers.

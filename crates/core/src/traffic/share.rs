@@ -1,126 +1,129 @@
 //! The share that the canary should have now.
 
-use countersign_api::rollout::{Change, RolloutStatus, Stage};
+use std::collections::BTreeMap;
+
+use countersign_api::rollout::{Change, Stage};
 
 use crate::change;
 use crate::observation::{self, Observation};
-use crate::replicas::{self, Limits, Present, Share, present};
-use crate::traffic::routes;
+use crate::replicas::{self, Limits, Share, present};
+use crate::traffic::routes::ParsedRoute;
+use crate::traffic::view::View;
+
+/// One of the two sides between which the traffic is split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// What stable serves.
+    Stable,
+    /// What the canary serves.
+    Canary,
+}
+
+impl Side {
+    /// The Service that is named for it.
+    pub(super) fn service(self, observation: &Observation) -> Option<&str> {
+        let canary = &observation.spec.strategy.canary;
+        match self {
+            Self::Stable => canary.stable_service.as_deref(),
+            Self::Canary => canary.canary_service.as_deref(),
+        }
+    }
+
+    /// The revisions that its subsets select, one for each route that has subsets.
+    pub(super) fn subsets<'a>(self, view: &View<'a>) -> impl Iterator<Item = Option<&'a str>> {
+        let all = view.routes.all.iter();
+        let pairs: Vec<_> = all.filter_map(|it: &ParsedRoute<'a>| it.subsets).collect();
+        pairs.into_iter().map(move |(stable, canary)| match self {
+            Self::Stable => stable,
+            Self::Canary => canary,
+        })
+    }
+
+    /// Whether it sends to so many ready pods of a revision, and its Service and subsets select that.
+    fn sends_to(self, view: &View, hash: &str, needed: i32) -> bool {
+        let by_service = self.service(view.observation).is_none_or(|name| {
+            let selects = present::selected(view.observation, name) == Some(hash);
+            selects && ready(view.observation, name, hash) >= needed
+        });
+        by_service && self.subsets(view).all(|selected| selected == Some(hash))
+    }
+}
 
 /// The share that the routes should give the canary now, in percent.
-#[must_use]
-pub fn wanted(observation: &Observation, status: &RolloutStatus) -> i32 {
-    let now = routes::present_share(observation);
-    let Some(change) = &status.change else {
+pub(super) fn desired(view: &View) -> i32 {
+    let now = view.routes.present_share;
+    let Some(change) = view.change else {
         return 0;
     };
-    let limits = present::limits(observation);
-    let present = present::present(observation, status);
     match change.stage {
         // Right after a promotion the stable side may still be on its way.
-        Stage::Waiting if !stable_is_there(observation, status) => now,
+        Stage::Waiting if !stable_is_there(view) => now,
         Stage::Waiting | Stage::RolledBack => 0,
-        Stage::Stepping => rising(observation, change, limits, &present, change.weight),
+        Stage::Stepping => step_share(view, change, change.weight),
         Stage::Promoting if change.initial => 0,
-        Stage::Promoting => rising(observation, change, limits, &present, 100),
-        Stage::Promoted if stable_has_moved(observation, change) => 0,
+        Stage::Promoting => step_share(view, change, 100),
+        Stage::Promoted if stable_has_moved(view, change) => 0,
         Stage::Promoted => now,
-        Stage::RollingBack => remainder(observation, change, limits, &present, now),
+        Stage::RollingBack => rollback_share(view, change, now),
     }
 }
 
 /// The share before, until the canary can carry the whole of the one that is asked for; where the surge
 /// has no room for that beside stable, as much as it can carry at each moment.
-fn rising(
-    observation: &Observation,
-    change: &Change,
-    limits: Limits,
-    present: &Present,
-    asked: i32,
-) -> i32 {
-    if present.canary.available == 0 {
+fn step_share(view: &View, change: &Change, asked: i32) -> i32 {
+    let (limits, available) = (view.fleet.limits, view.fleet.pods.canary.available);
+    if available == 0 {
         return 0; // or stable would answer in its name
     }
-    if can_take(observation, change, limits, present, asked) {
+    if can_take(view, change, asked) {
         return asked;
     }
     // What somebody else has raised it to is no share of before, but stable is not given back what it
     // cannot carry.
-    let split = observation.status.traffic.as_ref();
+    let uncovered = uncovered_share(view);
+    let split = view.observation.status.traffic.as_ref();
     let settled = split.map_or(0, |it| it.settled_weight);
-    let before = routes::present_share(observation)
-        .min(asked)
-        .min(settled.max(beyond_stable(limits, present)));
+    let before = view.routes.present_share;
+    let before = before.min(asked).min(settled.max(uncovered));
     // A canary that has lost more pods than may be unavailable keeps what it can carry, and stable has what
     // it can carry of the rest.
-    let capacity = replicas::carried(present.canary.available, limits);
-    if replicas::is_short(limits, before, present.canary.available) {
-        return before.min(capacity.max(beyond_stable(limits, present)));
+    let capacity = replicas::carried(available, limits);
+    if replicas::is_short(limits, before, available) {
+        return before.min(capacity.max(uncovered));
     }
     let carried = capacity.min(asked);
     let crowded = limits.surge < limits.desired;
-    if crowded && can_take(observation, change, limits, present, carried) {
+    if crowded && can_take(view, change, carried) {
         return carried.max(before);
     }
     before
 }
 
 /// What stable cannot carry yet, where it gave up capacity; the rejected pods serve that until then.
-fn remainder(
-    observation: &Observation,
-    change: &Change,
-    limits: Limits,
-    present: &Present,
-    now: i32,
-) -> i32 {
-    if present.canary.available == 0 {
+fn rollback_share(view: &View, change: &Change, now: i32) -> i32 {
+    let pods = &view.fleet.pods;
+    if pods.canary.available == 0 {
         return 0;
     }
-    if present.stable.available == 0 {
+    if pods.stable.available == 0 {
         return now; // better rejected pods than none
     }
-    if !pods_follow(limits) || change::is_overdue(observation, change) {
+    if !pods_follow(view.fleet.limits) || change::is_overdue(view.observation, change) {
         return 0;
     }
-    beyond_stable(limits, present).clamp(0, now)
+    uncovered_share(view).clamp(0, now)
 }
 
 /// The share that stable has not the pods to carry, in percent.
-fn beyond_stable(limits: Limits, present: &Present) -> i32 {
-    100 - replicas::carried(present.stable.available, limits)
+fn uncovered_share(view: &View) -> i32 {
+    100 - replicas::carried(view.fleet.pods.stable.available, view.fleet.limits)
 }
 
 /// Whether the canary's pods for a share are ready, and its Service or subset sends to them.
-pub(super) fn can_take(
-    observation: &Observation,
-    change: &Change,
-    limits: Limits,
-    present: &Present,
-    share: i32,
-) -> bool {
-    let needed = replicas::canary_for(limits, share);
-    present.canary.available >= needed
-        && side_is_ready(observation, &change.pod_template_hash, needed, |canary| {
-            canary.canary_service.as_ref()
-        })
-        && observation.routes.iter().all(|route| {
-            routes::subsets(route)
-                .is_none_or(|(_, canary)| canary == Some(&change.pod_template_hash))
-        })
-}
-
-/// Whether so many pods of a revision are ready behind a named Service, which selects them.
-fn side_is_ready(
-    observation: &Observation,
-    hash: &str,
-    needed: i32,
-    service: impl Fn(&countersign_api::rollout::CanaryStrategy) -> Option<&String>,
-) -> bool {
-    let Some(name) = service(&observation.spec.strategy.canary) else {
-        return true; // told apart by subsets
-    };
-    let selects = present::selected(observation, name) == Some(hash);
-    selects && ready(observation, name, hash) >= needed
+pub(super) fn can_take(view: &View, change: &Change, share: i32) -> bool {
+    let needed = replicas::canary_for(view.fleet.limits, share);
+    view.fleet.pods.canary.available >= needed
+        && Side::Canary.sends_to(view, &change.pod_template_hash, needed)
 }
 
 /// Ready pods of a revision behind a Service; those of which the revision cannot be told count.
@@ -130,37 +133,27 @@ pub(super) fn ready(observation: &Observation, service: &str, hash: &str) -> i32
     of(hash) + of("")
 }
 
-/// Whether the stable side has ready pods of the stable revision.
-fn stable_is_there(observation: &Observation, status: &RolloutStatus) -> bool {
-    let Some(stable) = &status.stable else {
-        return true;
-    };
-    let least = observation.spec.replicas.min(1);
-    let hash = &stable.pod_template_hash;
-    side_is_ready(observation, hash, least, |canary| {
-        canary.stable_service.as_ref()
-    }) && observation
-        .routes
-        .iter()
-        .all(|route| routes::subsets(route).is_none_or(|(stable, _)| stable == Some(hash)))
+/// Whether requests still reach pods that a Service selects no more.
+pub(super) fn lags(observation: &Observation, service: &str) -> bool {
+    let selected = present::selected(observation, service);
+    let behind = observation.endpoints.get(service);
+    let mut revisions = behind.into_iter().flat_map(BTreeMap::keys);
+    revisions.any(|hash| !hash.is_empty() && selected.is_some_and(|it| it != hash))
 }
 
-/// Whether the stable Service sends to the promoted revision, and to nothing else any more.
-fn stable_has_moved(observation: &Observation, change: &Change) -> bool {
-    let alone = |name: &String| {
-        let endpoints = observation.endpoints.get(name);
-        let known = |hash: &String| hash.is_empty() || *hash == change.pod_template_hash;
-        endpoints.is_none_or(|all| all.keys().all(known))
-    };
-    let service = observation.spec.strategy.canary.stable_service.as_ref();
-    let least = observation.spec.replicas.min(1);
-    side_is_ready(observation, &change.pod_template_hash, least, |canary| {
-        canary.stable_service.as_ref()
-    }) && service.is_none_or(alone)
-        && observation.routes.iter().all(|route| {
-            routes::subsets(route)
-                .is_none_or(|(stable, _)| stable == Some(&change.pod_template_hash))
-        })
+/// Whether the stable side has ready pods of the stable revision.
+fn stable_is_there(view: &View) -> bool {
+    let least = view.observation.spec.replicas.min(1);
+    view.stable
+        .is_none_or(|stable| Side::Stable.sends_to(view, &stable.pod_template_hash, least))
+}
+
+/// Whether the stable side sends to the promoted revision, and to nothing else any more.
+fn stable_has_moved(view: &View, change: &Change) -> bool {
+    let least = view.observation.spec.replicas.min(1);
+    let service = Side::Stable.service(view.observation);
+    Side::Stable.sends_to(view, &change.pod_template_hash, least)
+        && service.is_none_or(|service| !lags(view.observation, service))
 }
 
 /// Whether the number of stable pods follows its share, so that it cannot take everything at once.
@@ -172,28 +165,22 @@ pub fn pods_follow(limits: Limits) -> bool {
 
 /// Whether the canary's side may be pointed at the canary's pods: only where no route gives it more
 /// than the status allows it.
-#[must_use]
-pub fn may_point_at_canary(observation: &Observation, change: &Change) -> bool {
-    !observation::is_routed(observation)
-        || routes::share(observation).is_some_and(|share| share <= change.weight)
+pub(super) fn may_point_at_canary(view: &View, change: &Change) -> bool {
+    !observation::is_routed(view.observation)
+        || view
+            .routes
+            .share
+            .is_some_and(|share| share <= change.weight)
 }
 
 /// Whether the canary's side must stay on the rejected pods, which serve what stable cannot carry yet.
-#[must_use]
-pub fn still_serves(observation: &Observation, status: &RolloutStatus) -> bool {
-    observation::is_routed(observation) && wanted(observation, status) > 0
+pub(super) fn still_serves(view: &View) -> bool {
+    observation::is_routed(view.observation) && view.share > 0
 }
 
 /// The copy of requests that the present step asks for, in percent.
-pub(super) fn mirror(observation: &Observation, status: &RolloutStatus) -> Option<i32> {
-    let change = status
-        .change
-        .as_ref()
-        .filter(|it| it.stage == Stage::Stepping)?;
-    let present = present::present(observation, status);
-    let limits = present::limits(observation);
+pub(super) fn mirror(view: &View) -> Option<i32> {
+    let change = view.change.filter(|it| it.stage == Stage::Stepping)?;
     let step = change::present_step(change)?;
-    can_take(observation, change, limits, &present, 0)
-        .then_some(step.mirror)
-        .flatten()
+    step.mirror.filter(|_| can_take(view, change, 0))
 }

@@ -1,47 +1,38 @@
 //! What is wanted no more, and when it may go.
 
-use countersign_api::rollout::{Change, RolloutStatus, Stage};
+use countersign_api::rollout::{Change, Stage};
 
 use crate::change;
 use crate::decision::Action;
 use crate::observation::Observation;
 use crate::observation::workload::ReplicaSet;
-use crate::replicas::{Share, present};
+use crate::replicas::Share;
+use crate::traffic::view::View;
 use crate::traffic::{settle, share};
 
 /// Whether what was promoted serves alone, and nothing is left to do but to watch it and to keep the
 /// way back.
-pub(crate) fn serves_alone(observation: &Observation, status: &RolloutStatus) -> bool {
-    let waits = status
+pub(crate) fn serves_alone(view: &View) -> bool {
+    let waits = view
         .change
-        .as_ref()
         .is_some_and(|change| change::is_watched(change) || change.kept_until.is_some());
-    waits && stable_is_alone(observation, status)
+    waits && stable_is_alone(view)
 }
 
 /// Whether no pods are left, or asked for, but the stable revision's and those kept for the way back,
 /// and the traffic is where it should be.
 #[must_use]
-pub fn stable_is_alone(observation: &Observation, status: &RolloutStatus) -> bool {
-    let stable = status
-        .stable
-        .as_ref()
-        .map(|stable| stable.pod_template_hash.as_str());
-    let owned = observation
-        .replica_sets
-        .iter()
-        .filter(|set| set.owned && set.matches);
-    let settled = settle::is_over(observation, status)
-        || status
-            .change
-            .as_ref()
-            .is_some_and(|change| change::is_overdue(observation, change));
-    settled
-        && owned
-            .filter(|set| {
-                stable != Some(set.hash.as_str()) && !present::is_kept(observation, status, set)
-            })
-            .all(|set| set.replicas == 0 && set.current == 0)
+pub fn stable_is_alone(view: &View) -> bool {
+    let overdue = view
+        .change
+        .is_some_and(|change| change::is_overdue(view.observation, change));
+    let stable = view.stable.map(|stable| stable.pod_template_hash.as_str());
+    let kept = view.fleet.kept.map(|kept| kept.hash.as_str());
+    let owned = view.observation.replica_sets.iter();
+    let mut rest = owned
+        .filter(|set| set.owned && set.matches)
+        .filter(|set| ![stable, kept].contains(&Some(set.hash.as_str())));
+    (settle::is_over(view) || overdue) && rest.all(|set| set.replicas == 0 && set.current == 0)
 }
 
 pub(crate) fn ownership(observation: &Observation) -> Vec<Action> {
@@ -63,37 +54,38 @@ pub(crate) fn ownership(observation: &Observation) -> Vec<Action> {
 /// pods, rejected ones go at once: that is what takes their traffic away. Behind a Service or a route of
 /// their own they go once the drain is over. A router that never answers
 /// must not keep pods for ever.
-pub(super) fn is_served_out(observation: &Observation, status: &RolloutStatus) -> bool {
-    let Some(change) = &status.change else {
+pub(super) fn is_served_out(view: &View) -> bool {
+    let Some(change) = view.change else {
         return true;
     };
-    let by_pods = present::limits(observation).share == Share::Pods
+    let by_pods = view.fleet.limits.share == Share::Pods
         && change.outcome.is_some()
         && change.stage != Stage::Promoted;
-    let given_up = change.outcome.is_some() && is_given_up(observation, change);
-    by_pods || given_up || settle::drained(observation, status)
+    let given_up = change.outcome.is_some() && is_given_up(view, change);
+    by_pods || given_up || settle::drained(view)
 }
 
 /// Whether the time is over for which pods wait for routers that do not say that they have followed. Where
 /// stable had to grow first the share is taken away at the deadline, and they have as long again.
-fn is_given_up(observation: &Observation, change: &Change) -> bool {
-    let follows = share::pods_follow(present::limits(observation));
+fn is_given_up(view: &View, change: &Change) -> bool {
+    let follows = share::pods_follow(view.fleet.limits);
     let deadlines = if follows && change.stage == Stage::RollingBack {
         2
     } else {
         1
     };
-    change::deadlines_passed(observation, change) >= deadlines
+    change::deadlines_passed(view.observation, change) >= deadlines
 }
 
 /// Empty ReplicaSets and ended records beyond the history that is kept, oldest first.
-pub(crate) fn history(observation: &Observation, status: &RolloutStatus) -> Vec<Action> {
+pub(crate) fn history(view: &View) -> Vec<Action> {
+    let observation = view.observation;
     let limit = usize::try_from(observation.spec.revision_history_limit).unwrap_or(0);
-    let previous = status.change.as_ref().and_then(|it| it.previous.as_ref());
+    let previous = view.change.and_then(|it| it.previous.as_ref());
     let may_return =
         |set: &ReplicaSet| previous.is_some_and(|previous| previous.pod_template_hash == set.hash);
-    let mut sets: Vec<_> = present::others(observation, status)
-        .into_iter()
+    let others = view.fleet.others.iter();
+    let mut sets: Vec<_> = others
         .filter(|set| set.replicas == 0 && set.current == 0 && !may_return(set))
         .collect();
     sets.sort_by_key(|set| set.revision);
@@ -102,11 +94,11 @@ pub(crate) fn history(observation: &Observation, status: &RolloutStatus) -> Vec<
         replica_set: set.name.clone(),
     });
 
-    let change = status.change.as_ref();
-    let in_use: Vec<_> = change
+    let in_use: Vec<_> = view
+        .change
         .map(|change| &change.run)
         .into_iter()
-        .chain(status.stable.iter().filter_map(|it| it.run.as_ref()))
+        .chain(view.stable.and_then(|it| it.run.as_ref()))
         .chain(previous.and_then(|it| it.run.as_ref()))
         .collect();
     let mut runs: Vec<_> = observation

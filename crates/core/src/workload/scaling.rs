@@ -1,14 +1,15 @@
 //! How many pods each revision is to have next.
 
-use countersign_api::rollout::{Change, RolloutStatus, Stage};
+use countersign_api::rollout::{Change, Stage};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::decision::Action;
 use crate::observation::Observation;
 use crate::observation::workload::ReplicaSet;
 use crate::proposal::Proposal;
-use crate::replicas::{self, Limits, Next, Present, Share, Split, present};
-use crate::traffic::{routes, services, share};
+use crate::replicas::{self, Limits, Next, Share, Split, present};
+use crate::traffic::services;
+use crate::traffic::view::View;
 use crate::workload::cleanup;
 use crate::{change, names};
 
@@ -19,18 +20,15 @@ const MAX_NAME: usize = 240;
 
 /// The ReplicaSets of stable and canary count pods as available as the spec asks now. A longer time makes
 /// pods that serve unavailable until it is over, so that waits until nothing rests on their number.
-pub(crate) fn min_ready_seconds(observation: &Observation, status: &RolloutStatus) -> Vec<Action> {
-    let seconds = observation.spec.min_ready_seconds;
-    let at_rest = status
+pub(crate) fn min_ready_seconds(view: &View) -> Vec<Action> {
+    let seconds = view.observation.spec.min_ready_seconds;
+    let at_rest = view
         .change
-        .as_ref()
         .is_none_or(|change| change.stage == Stage::RolledBack);
-    let roles = present::roles(status);
-    let sets = [roles.stable, roles.canary].into_iter();
-    let sets = sets.filter_map(|hash| present::with_hash(observation, hash));
+    let sets = [view.fleet.stable, view.fleet.canary].into_iter().flatten();
     let outdated = sets.filter(|set| {
         let harmless = seconds < set.min_ready_seconds || set.replicas == 0 || at_rest;
-        set.min_ready_seconds != seconds && harmless && !observation.deleting
+        set.min_ready_seconds != seconds && harmless && !view.observation.deleting
     });
     let action = |set: &ReplicaSet| Action::SetMinReadySeconds {
         replica_set: set.name.clone(),
@@ -40,54 +38,48 @@ pub(crate) fn min_ready_seconds(observation: &Observation, status: &RolloutStatu
 }
 
 pub(crate) fn scaling(
-    observation: &Observation,
+    view: &View,
     proposal: &Proposal,
-    status: &RolloutStatus,
     services_move: bool,
     held: bool,
 ) -> Vec<Action> {
-    let roles = present::roles(status);
-    let present = present::present(observation, status);
-    let next = next_pods(observation, status, &present, held);
-    let revision = status.change.as_ref().map_or(0, |change| change.revision);
-    let stable_revision = status.stable.as_ref().map_or(0, |stable| stable.revision);
+    let observation = view.observation;
+    let roles = present::roles(view.stable, view.change);
+    let next = next_pods(view, held);
+    let revision = view.change.map_or(0, |change| change.revision);
+    let stable_revision = view.stable.map_or(0, |stable| stable.revision);
     let wanted = [
-        (roles.stable, next.stable, stable_revision),
-        (roles.canary, next.canary, revision),
+        (
+            roles.stable,
+            view.fleet.stable,
+            next.stable,
+            stable_revision,
+        ),
+        (roles.canary, view.fleet.canary, next.canary, revision),
     ];
     let mut actions = Vec::new();
-    for (hash, replicas, revision) in wanted {
+    for (hash, set, replicas, revision) in wanted {
         let Some(hash) = hash else { continue };
-        match present::with_hash(observation, Some(hash)) {
-            Some(set) => actions.extend(scale(observation, set, replicas, revision)),
-            None => actions.extend(create(
-                observation,
-                proposal,
-                status,
-                (hash, revision),
-                replicas,
-            )),
-        }
+        actions.extend(match set {
+            Some(set) => scale(observation, set, replicas, revision),
+            None => create(view, proposal, (hash, revision), replicas),
+        });
     }
     // Pods that a Service still selects must not go before the Service has moved, and those that served
     // not before whatever sends to them has noticed.
     if !services_move {
-        let served_out = cleanup::is_served_out(observation, status);
-        let others = present::others(observation, status)
-            .into_iter()
-            .zip(next.others);
+        let served_out = cleanup::is_served_out(view);
+        let others = view.fleet.others.iter().zip(next.others);
         let others = others.filter(|(set, _)| {
             let goes = served_out || set.available == 0;
-            goes && !services::is_selected(observation, set)
+            goes && !services::is_selected(view, set)
         });
         let same =
-            |(set, replicas): (&ReplicaSet, i32)| scale(observation, set, replicas, set.revision);
+            |(set, replicas): (&&ReplicaSet, i32)| scale(observation, set, replicas, set.revision);
         actions.extend(others.filter_map(same));
     }
-    let kept = observation.replica_sets.iter();
-    let kept = kept.filter(|set| set.owned && present::is_kept(observation, status, set));
-    actions.extend(kept.filter_map(|set| {
-        let replicas = kept_pods(present::limits(observation), set);
+    actions.extend(view.fleet.kept.and_then(|set| {
+        let replicas = kept_pods(view.fleet.limits, set);
         scale(observation, set, replicas, set.revision)
     }));
     actions
@@ -146,21 +138,22 @@ pub fn next_answer(observation: &Observation) -> Option<Timestamp> {
 /// A revision's ReplicaSet is made from the template in the spec where that is its own, else from the one
 /// that its record keeps.
 fn create(
-    observation: &Observation,
+    view: &View,
     proposal: &Proposal,
-    status: &RolloutStatus,
     (hash, revision): (&str, i64),
     replicas: i32,
 ) -> Option<Action> {
+    let observation = view.observation;
     let (template, template_digest) = if hash == proposal.hash {
         (&observation.spec.template, &proposal.template_digest)
     } else {
-        let stable = status.stable.as_ref();
-        let stable = stable.filter(|stable| stable.pod_template_hash == hash)?;
+        let stable = view
+            .stable
+            .filter(|stable| stable.pod_template_hash == hash)?;
         let template = observation.promoted.get(&stable.template_digest)?;
         (template, &stable.template_digest)
     };
-    let first = status.change.as_ref().is_none_or(|change| change.initial);
+    let first = view.change.is_none_or(|change| change.initial);
     let orphaned = observation
         .replica_sets
         .iter()
@@ -181,13 +174,8 @@ fn create(
     })
 }
 
-fn next_pods(
-    observation: &Observation,
-    status: &RolloutStatus,
-    present: &Present,
-    held: bool,
-) -> Next {
-    let limits = present::limits(observation);
+fn next_pods(view: &View, held: bool) -> Next {
+    let (limits, present) = (view.fleet.limits, &view.fleet.pods);
     let kept = || Next {
         stable: present.stable.asked,
         canary: present.canary.asked,
@@ -199,28 +187,22 @@ fn next_pods(
         stable: limits.desired.max(next.stable),
         ..next
     };
-    let waits = services::stable_side_waits(observation, status);
+    let waits = services::stable_side_waits(view);
     // Where the new change runs what was stable just before, requests may still be on their way to its pods.
-    let drains = limits.share != Share::Pods
-        && (!cleanup::is_served_out(observation, status)
-            || serves_stable_side(observation, status));
+    let drains =
+        limits.share != Share::Pods && (!cleanup::is_served_out(view) || serves_stable_side(view));
     let draining = |next: Next| Next {
         canary: next
             .canary
             .max(if drains { present.canary.asked } else { 0 }),
         ..next
     };
-    let Some(change) = status.change.as_ref() else {
+    let Some(change) = view.change else {
         return if waits { ahead(at_rest()) } else { at_rest() };
     };
     match change.stage {
-        Stage::Promoting => {
-            if !held {
-                let goal = promotion(observation, limits, change, present);
-                return replicas::next(limits, 100, goal, present);
-            }
-            let lost = present::with_hash(observation, present::roles(status).stable).is_none();
-            let goal = held_promotion(observation, limits, change, present, lost);
+        Stage::Promoting if held => {
+            let goal = held_promotion(view, change);
             let shrinks =
                 goal.stable <= present.stable.asked && goal.canary <= present.canary.asked;
             if shrinks {
@@ -233,21 +215,22 @@ fn next_pods(
             }
             replicas::next(limits, 100, goal, present)
         }
+        Stage::Promoting => replicas::next(limits, 100, promotion(view, change), present),
         Stage::RollingBack if waits => ahead(kept()),
-        Stage::RollingBack if retention_over(observation, status, change, present) => Next {
+        Stage::RollingBack if retention_over(view, change) => Next {
             canary: 0,
             ..at_rest()
         },
         Stage::Stepping => {
             let mut goal = present::step_goal(limits, change);
             let most = limits.at_most().max(goal.stable + goal.canary);
-            goal.stable = goal.stable.max(stable_floor(observation, limits, present));
+            goal.stable = goal.stable.max(stable_floor(view));
             goal.canary = goal.canary.min((most - goal.stable).max(1));
             draining(replicas::next(limits, change.weight, goal, present))
         }
         Stage::RollingBack => {
             let mut next = at_rest();
-            let kept = canary_part(observation, limits, status);
+            let kept = canary_part(view);
             next.canary = next.canary.max(kept.min(present.canary.asked));
             if limits.share != Share::Pods {
                 // Beyond the surge, if need be: it must not wait for room that the rejected pods take.
@@ -269,20 +252,21 @@ fn next_pods(
 }
 
 /// Stable pods that must stay, since routes still give them so much.
-fn stable_floor(observation: &Observation, limits: Limits, present: &Present) -> i32 {
+fn stable_floor(view: &View) -> i32 {
+    let (observation, limits) = (view.observation, view.fleet.limits);
     if matches!(limits.share, Share::Pods | Share::Services) {
         return 0;
     }
     let split = observation.status.traffic.as_ref();
     let share = split.map_or(0, |it| it.lowest_weight);
     // The status tells of the routes as they were before its own look changed them.
-    let share = share.min(routes::present_share(observation));
+    let share = share.min(view.routes.present_share);
     // The canary's Service fell back to stable, or is about to, whose pods then serve both sides.
     let service = observation.spec.strategy.canary.canary_service.as_deref();
     let stable = observation.status.stable.as_ref();
     let fell_back = stable.is_some_and(|it| reaches(observation, service, &it.pod_template_hash));
     let share = if fell_back { 0 } else { share };
-    replicas::stable_for(limits, share, present.canary.available)
+    replicas::stable_for(limits, share, view.fleet.pods.canary.available)
 }
 
 /// Whether a Service sends to a revision: it selects it, or its endpoints have not left it yet.
@@ -295,29 +279,30 @@ fn reaches(observation: &Observation, service: Option<&str>, hash: &str) -> bool
 }
 
 /// Whether the stable side still sends to the canary's pods: they stood in for stable, or were stable before.
-fn serves_stable_side(observation: &Observation, status: &RolloutStatus) -> bool {
-    let service = observation.spec.strategy.canary.stable_service.as_deref();
-    let canary = status.change.as_ref();
-    let canary = canary.map(|change| change.pod_template_hash.as_str());
-    canary.is_some_and(|hash| {
-        reaches(observation, service, hash)
-            || routes::stable_subsets(observation).any(|subset| subset == hash)
+fn serves_stable_side(view: &View) -> bool {
+    let service = view
+        .observation
+        .spec
+        .strategy
+        .canary
+        .stable_service
+        .as_deref();
+    view.change.is_some_and(|change| {
+        let hash = change.pod_template_hash.as_str();
+        let mut subsets = view.routes.all.iter().filter_map(|it| it.subsets);
+        reaches(view.observation, service, hash) || subsets.any(|(stable, _)| stable == Some(hash))
     })
 }
 
 /// Rejected pods that must stay, since something may still send to them. Where stable has yet to grow,
 /// they make room for it as the traffic moves.
-fn canary_part(observation: &Observation, limits: Limits, status: &RolloutStatus) -> i32 {
-    if cleanup::is_served_out(observation, status) && share::wanted(observation, status) == 0 {
+fn canary_part(view: &View) -> i32 {
+    let limits = view.fleet.limits;
+    if cleanup::is_served_out(view) && view.share == 0 {
         return 0;
     }
-    let split = status.traffic.as_ref();
-    let share = split.map_or(100, |it| it.highest_weight);
-    let share = if serves_stable_side(observation, status) {
-        100
-    } else {
-        share
-    };
+    let share = view.split.map_or(100, |it| it.highest_weight);
+    let share = if serves_stable_side(view) { 100 } else { share };
     match limits.share {
         Share::RoutesAlone if share > 0 => replicas::part(limits.desired, share),
         _ => limits.desired,
@@ -326,23 +311,14 @@ fn canary_part(observation: &Observation, limits: Limits, status: &RolloutStatus
 
 /// Until it is promoted the canary grows beside stable, which keeps what the surge has room for, and
 /// with routes what they still give it.
-fn promotion(
-    observation: &Observation,
-    limits: Limits,
-    change: &Change,
-    present: &Present,
-) -> Split {
+fn promotion(view: &View, change: &Change) -> Split {
+    let limits = view.fleet.limits;
     let stable = match limits.share {
         _ if change.initial => 0,
         Share::Pods => limits.surge.min(limits.desired),
         Share::Services => limits.desired,
-        Share::Routes => {
-            limits
-                .surge
-                .min(limits.desired)
-                .max(stable_floor(observation, limits, present))
-        }
-        Share::RoutesAlone => stable_floor(observation, limits, present),
+        Share::Routes => limits.surge.min(limits.desired).max(stable_floor(view)),
+        Share::RoutesAlone => stable_floor(view),
     };
     let canary = match limits.share {
         // Services switch at once, which needs room for both.
@@ -352,15 +328,11 @@ fn promotion(
     Split { stable, canary }
 }
 
-/// A promotion that is held keeps its split, scaled with the Rollout; a ReplicaSet that is `lost` is made
-/// again, as far as it serves.
-fn held_promotion(
-    observation: &Observation,
-    limits: Limits,
-    change: &Change,
-    present: &Present,
-    lost: bool,
-) -> Split {
+/// A promotion that is held keeps its split, scaled with the Rollout; a ReplicaSet of stable's that is lost
+/// is made again, as far as it serves.
+fn held_promotion(view: &View, change: &Change) -> Split {
+    let (limits, present) = (view.fleet.limits, &view.fleet.pods);
+    let lost = view.fleet.stable.is_none();
     let desired = limits.desired;
     let (stable, canary) = (present.stable.asked, present.canary.asked);
     if desired == 0 || change.initial {
@@ -385,8 +357,8 @@ fn held_promotion(
         return replicas::scaled(limits, begun, split);
     }
     let needed = match limits.share {
-        Share::RoutesAlone => stable_floor(observation, limits, present),
-        Share::Routes if limits.surge < desired => stable_floor(observation, limits, present),
+        Share::RoutesAlone => stable_floor(view),
+        Share::Routes if limits.surge < desired => stable_floor(view),
         _ => desired,
     };
     let most = match limits.share {
@@ -403,14 +375,9 @@ fn held_promotion(
 }
 
 /// Rejected pods may serve what stable cannot carry yet, but not for longer than the deadline, and the drain.
-fn retention_over(
-    observation: &Observation,
-    status: &RolloutStatus,
-    change: &Change,
-    present: &Present,
-) -> bool {
+fn retention_over(view: &View, change: &Change) -> bool {
     // Better rejected pods than none.
-    present.stable.available > 0
-        && change::is_overdue(observation, change)
-        && cleanup::is_served_out(observation, status)
+    view.fleet.pods.stable.available > 0
+        && change::is_overdue(view.observation, change)
+        && cleanup::is_served_out(view)
 }

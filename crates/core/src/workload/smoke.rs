@@ -10,14 +10,15 @@
 use countersign_api::rollout::{Change, Stage};
 use countersign_api::{Duration, Smoke};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 
 use crate::hold::Hold;
 use crate::observation::Observation;
 use crate::observation::workload::{Job, JobEnd};
+use crate::reason::Reason;
 use crate::text::shown;
 use crate::workload::failure;
-use crate::{names, reason};
+use crate::{change, names};
 
 /// Longest name of a Job: its pods carry it in a label.
 const MAX_NAME: usize = 63;
@@ -99,7 +100,7 @@ pub fn failure(observation: &Observation, change: &Change) -> Option<String> {
 fn last_hold(observation: &Observation, change: &Change) -> Option<String> {
     let status = &observation.status;
     let started = change.smoke.as_ref()?.started_at.is_some();
-    let waited = status.waiting_for.as_deref() == Some(reason::AWAITING_SMOKE);
+    let waited = change::hold_reason(status) == Some(Reason::AwaitingSmoke);
     (waited && !started).then(|| status.message.clone())
 }
 
@@ -157,7 +158,7 @@ pub fn keep_time(observation: &Observation, change: &mut Change, hold: Option<&H
 }
 
 pub(super) fn is_held_for(hold: Option<&Hold>) -> bool {
-    hold.is_some_and(|hold| hold.reason == reason::AWAITING_SMOKE)
+    hold.is_some_and(|hold| hold.reason == Reason::AwaitingSmoke)
 }
 
 /// When an awaited check is given up although its Job has not failed: it cannot be made, nothing of
@@ -166,7 +167,7 @@ pub(super) fn is_held_for(hold: Option<&Hold>) -> bool {
 pub fn deadline(observation: &Observation, change: &Change) -> Option<Timestamp> {
     let progress = change.smoke.as_ref().filter(|progress| !progress.passed)?;
     let spec = &observation.spec;
-    let patience = SignedDuration::from_secs(i64::from(spec.progress_deadline_seconds));
+    let patience = change::patience(observation);
     let (since, patience) = match &progress.started_at {
         None => (progress.since.as_ref()?, patience),
         Some(at) => {

@@ -1,6 +1,6 @@
 //! The Job of a smoke check.
 
-use countersign_api::rollout::{Change, RolloutStatus};
+use countersign_api::rollout::Change;
 use countersign_api::{HASH_LABEL, NEVER_SERVES, PodTemplate, Smoke};
 use serde_json::{Map, Value, json};
 
@@ -16,13 +16,10 @@ pub const IMAGE: &str = "{{image}}";
 #[must_use]
 pub fn actions(
     observation: &Observation,
-    status: &RolloutStatus,
+    change: Option<&Change>,
     hold: Option<&Hold>,
 ) -> Vec<Action> {
-    let change = status
-        .change
-        .as_ref()
-        .filter(|change| smoke::is_awaited(observation, change));
+    let change = change.filter(|change| smoke::is_awaited(observation, change));
     let name = change.map(|change| smoke::job_name(&change.run));
     let stopped = observation
         .jobs

@@ -964,7 +964,7 @@ impl World {
                 let counted = ago(check.last_window_end.as_ref());
                 let enough = check.step_requests >= 10.0;
                 let (last, verdict) = (&check.last, check.summary.verdict);
-                write!(key, "{counted:?}{last}{verdict:?}{enough}").unwrap();
+                write!(key, "{counted:?}{last:?}{verdict:?}{enough}").unwrap();
                 if self.log.values().any(|it| *it == Evidence::Unclear) {
                     write!(key, "{:?}", check.canary).unwrap(); // it matters how strong the evidence is
                 }

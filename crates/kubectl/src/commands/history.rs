@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use countersign_api::{ROLLOUT_UID_LABEL, RolloutRun, SignOff, SignOffDecision};
-use countersign_core::reason;
+use countersign_core::reason::Reason;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::ListParams;
@@ -140,7 +140,7 @@ fn counted(sign_off: &SignOff, run: &RolloutRun) -> bool {
     let made = sign_off.creation_timestamp().map(|at| at.0);
     let in_time = ended.zip(made).is_some_and(|(ended, made)| made <= ended);
     let of_the_past = gates::verdict(sign_off)
-        .is_some_and(|condition| condition.reason == reason::OTHER_CHANGE && in_time);
+        .is_some_and(|condition| condition.reason == Reason::OtherChange && in_time);
     gates::counts(sign_off) || of_the_past
 }
 

@@ -6,7 +6,7 @@ use countersign_api::rollout::{Change, Outcome, Stage};
 use countersign_api::{
     Duration, Intervention, InterventionAction, InterventionSpec, Person, Rollout,
 };
-use countersign_core::reason;
+use countersign_core::reason::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -146,10 +146,7 @@ impl Intervene {
 
 /// Whether the present step has a bake that is not over.
 fn bakes(change: &Change, now: Timestamp) -> bool {
-    let step = usize::try_from(change.step)
-        .ok()
-        .and_then(|step| step.checked_sub(1));
-    let step = step.and_then(|index| change.plan.steps.get(index));
+    let step = countersign_core::change::present_step(change);
     let has_bake = step.is_some_and(|step| step.bake > Duration::default());
     change.stage == Stage::Stepping
         && has_bake
@@ -165,7 +162,7 @@ fn waits_for(rollout: &Rollout) -> String {
 
 fn applied(intervention: &Intervention) -> Option<&Condition> {
     let status = intervention.status.as_ref()?;
-    condition(&status.conditions, reason::APPLIED)
+    condition(&status.conditions, Reason::Applied.as_str())
 }
 
 fn said(made: &Intervention) -> String {

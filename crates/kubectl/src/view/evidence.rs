@@ -1,6 +1,6 @@
 //! The evidence on a canary, for people: what each check says, with error rates and a picture.
 
-use countersign_api::rollout::{Change, CheckEvidence, CheckSummary, Rate};
+use countersign_api::rollout::{Change, CheckEvidence, CheckSummary, Rate, WindowState};
 
 use crate::output::report::number;
 
@@ -38,8 +38,12 @@ fn of_check(check: &CheckEvidence) -> Vec<String> {
             sparkline(&check.recent)
         ));
     }
-    if check.last != "Counted" {
-        lines.push(format!("last window: {}: {}", check.last, check.message));
+    if check.last != WindowState::Counted {
+        lines.push(format!(
+            "last window: {}: {}",
+            check.last.as_str(),
+            check.message
+        ));
     }
     lines
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use countersign_api::plan::SignOffDemand;
 use countersign_api::rollout::{Change, Stage};
 use countersign_api::{SignOff, SignOffDecision};
-use countersign_core::reason;
+use countersign_core::reason::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::cluster::answer::condition;
@@ -156,7 +156,7 @@ pub fn is_for(sign_off: &SignOff, change: &Change) -> bool {
 #[must_use]
 pub fn verdict(sign_off: &SignOff) -> Option<&Condition> {
     let status = sign_off.status.as_ref()?;
-    condition(&status.conditions, reason::COUNTS)
+    condition(&status.conditions, Reason::Counts.as_str())
 }
 
 /// Whether the controller says that a sign-off counts.

@@ -1,41 +1,45 @@
 //! Giving back.
 
 use countersign_api::HASH_LABEL;
-use countersign_api::rollout::{Revision, RolloutStatus};
+use countersign_api::rollout::{Adopted, Revision};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::change;
 use crate::decision::Action;
 use crate::observation::Observation;
 use crate::observation::workload::{Unusable, Workload};
 use crate::proposal::Proposal;
-use crate::replicas::present;
 use crate::traffic::route::subsets;
+use crate::traffic::settle;
+use crate::traffic::view::View;
 use crate::workload::adoption::step::{self, Step};
 use crate::workload::cleanup;
 
 /// The Rollout is being deleted: its pods go on to serve until others do, or for good.
 pub(super) fn farewell(
-    observation: &Observation,
+    view: &View,
     proposal: &Proposal,
-    status: &mut RolloutStatus,
+    adopted: Option<&mut Adopted>,
     others: &[Action],
 ) -> Step {
+    let observation = view.observation;
     if !observation.farewell.awaited {
         return Step::default();
     }
     let ends = observation.farewell.namespace_ends || !observation.spec.keeps_pods();
-    if ends || is_in_vain(observation, status) {
+    if ends || deadline_passed(view) {
         return Step::released();
     }
     let contested = !observation.conflicts.is_empty();
     let adopts = observation.spec.workload_ref.is_some();
-    let Some(stable) = status.stable.clone() else {
+    let Some(stable) = view.stable else {
         // Nothing was handed over yet; pods of a first revision may serve all the same.
-        let first = status.change.as_ref().filter(|_| !adopts);
-        let first = first.map(|change| change.pod_template_hash.clone());
-        return leave_pods(observation, first.as_deref());
+        let first = view.change.filter(|_| !adopts);
+        let first = first.map(|change| change.pod_template_hash.as_str());
+        return leave_pods(observation, first);
     };
-    if !is_calm(observation, status, others) {
+    let returned = adopted.as_ref().and_then(|it| it.given_back_at.clone());
+    if !is_settled(view, returned.is_some(), others) {
         return Step::waits(observation, "all traffic goes back to the stable revision");
     }
     match &observation.workload {
@@ -45,7 +49,7 @@ pub(super) fn farewell(
             Step::waits(observation, "another Rollout claims the same workload")
         }
         _ if contested => leave_pods(observation, Some(&stable.pod_template_hash)),
-        Some(Ok(workload)) => give_back(observation, proposal, status, &stable, workload),
+        Some(Ok(workload)) => give_back(view, proposal, adopted, stable, workload),
         // There is nothing to give them back to, and they must not go.
         None | Some(Err(Unusable::Missing)) => {
             leave_pods(observation, Some(&stable.pod_template_hash))
@@ -55,22 +59,21 @@ pub(super) fn farewell(
 }
 
 /// Whether waiting is of no use: the deadline is over, and the pods that are kept serve nobody.
-fn is_in_vain(observation: &Observation, status: &RolloutStatus) -> bool {
-    let deadline = i64::from(observation.spec.progress_deadline_seconds);
+fn deadline_passed(view: &View) -> bool {
+    let observation = view.observation;
+    let deadline = change::patience(observation).as_secs();
     let since = observation.farewell.since;
     let over = since.is_some_and(|it| observation.now.duration_since(it).as_secs() >= deadline);
-    over && present::present(observation, status).stable.available == 0
+    over && view.fleet.pods.stable.available == 0
 }
 
 /// Whether no change is under way and everything that follows from its end is done, so that the stable
 /// revision has all the traffic. Routes and their weights count too: what is still to be written about
 /// them is among the other actions.
-fn is_calm(observation: &Observation, status: &RolloutStatus, others: &[Action]) -> bool {
-    let over = status.change.as_ref().is_none_or(|change| {
-        change.outcome.is_some() && cleanup::stable_is_alone(observation, status)
-    });
-    let returning = status.adopted.as_ref();
-    let returning = returning.is_some_and(|adopted| adopted.given_back_at.is_some());
+fn is_settled(view: &View, returning: bool, others: &[Action]) -> bool {
+    let over = view
+        .change
+        .is_none_or(|change| change.outcome.is_some() && cleanup::stable_is_alone(view));
     let tidying = |action: &Action| {
         matches!(
             action,
@@ -82,18 +85,16 @@ fn is_calm(observation: &Observation, status: &RolloutStatus, others: &[Action])
 
 /// Gives the traffic back to an adopted workload, step by step.
 fn give_back(
-    observation: &Observation,
+    view: &View,
     proposal: &Proposal,
-    status: &mut RolloutStatus,
+    adopted: Option<&mut Adopted>,
     stable: &Revision,
     workload: &Workload,
 ) -> Step {
+    let observation = view.observation;
     let desired = observation.spec.replicas;
     let (name, available) = (&workload.name, workload.available);
-    let returned = status
-        .adopted
-        .as_ref()
-        .and_then(|it| it.given_back_at.clone());
+    let returned = adopted.as_ref().and_then(|it| it.given_back_at.clone());
     if returned.is_none() {
         if workload.replicas < desired {
             // Its pods would run what the gates have not let through, or have thrown out.
@@ -108,8 +109,7 @@ fn give_back(
                 observation,
                 &format!("Deployment {name} is scaled to {desired}"),
             );
-            step.actions
-                .push(step::scale(observation, status, workload, desired));
+            step.actions.push(step::scale(view, workload, desired));
             return step;
         }
         if !workload.observed || available < desired {
@@ -123,11 +123,11 @@ fn give_back(
         Some(since) if selecting.is_empty() => since.0,
         _ => observation.now,
     };
-    if let Some(adopted) = &mut status.adopted {
+    if let Some(adopted) = adopted {
         adopted.given_back_at = Some(Time(since));
         adopted.scaled_down = false;
     }
-    let due = step::after_drain(observation, since);
+    let due = settle::drained_at(observation, since);
     // An autoscaler may have set another number meanwhile; none at all is no service.
     let needed = desired.min(workload.replicas.max(1));
     if selecting.is_empty() && observation.now >= due && available >= needed {

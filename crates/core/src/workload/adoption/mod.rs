@@ -16,7 +16,7 @@ pub mod hand_back;
 pub mod step;
 pub mod take_over;
 
-use countersign_api::rollout::{Adopted, Change, RolloutStatus};
+use countersign_api::rollout::{Adopted, Change};
 
 use crate::analysis::numbers::counted;
 use crate::decision::Action;
@@ -24,35 +24,33 @@ use crate::hold::{Hold, HoldKind};
 use crate::observation::Observation;
 use crate::observation::workload::Workload;
 use crate::proposal::Proposal;
-use crate::reason;
+use crate::reason::Reason;
+use crate::traffic::view::View;
 use crate::workload::adoption::step::Step;
 
 /// The next step of taking over or giving back. `others` is what else is done now: pods are given back
 /// only when nothing else is left to do.
 #[must_use]
 pub fn step(
-    observation: &Observation,
+    view: &View,
     proposal: &Proposal,
-    status: &mut RolloutStatus,
+    adopted: &mut Option<Adopted>,
     others: &[Action],
 ) -> Step {
+    let observation = view.observation;
     let name = observation.spec.workload_ref.as_ref().map(|it| &it.name);
-    match (name, &status.adopted) {
-        (None, _) => status.adopted = None,
-        (Some(name), Some(adopted)) if adopted.name == *name => {}
-        (Some(name), _) => {
-            status.adopted = Some(Adopted {
-                name: name.clone(),
-                ..Adopted::default()
-            });
-        }
+    if adopted.as_ref().map(|it| &it.name) != name {
+        *adopted = name.map(|name| Adopted {
+            name: name.clone(),
+            ..Adopted::default()
+        });
     }
     if observation.deleting {
-        return hand_back::farewell(observation, proposal, status, others);
+        return hand_back::farewell(view, proposal, adopted.as_mut(), others);
     }
-    let mut step = match &observation.workload {
-        Some(Ok(workload)) if observation.conflicts.is_empty() => {
-            take_over::take_over(observation, status, workload)
+    let mut step = match (&observation.workload, adopted) {
+        (Some(Ok(workload)), Some(adopted)) if observation.conflicts.is_empty() => {
+            take_over::take_over(view, adopted, workload)
         }
         _ => Step::default(),
     };
@@ -73,7 +71,7 @@ pub fn obstacle(observation: &Observation, change: Option<&Change>) -> Option<Ho
     };
     Some(Hold {
         kind: HoldKind::Doubt,
-        reason: reason::WORKLOAD_INVALID.into(),
+        reason: Reason::WorkloadInvalid,
         message,
     })
 }

@@ -1,15 +1,14 @@
 //! A step of an adoption.
 
-use countersign_api::rollout::RolloutStatus;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::decision::{Action, Notice, Serving};
 use crate::hold::{Hold, HoldKind};
 use crate::observation::Observation;
 use crate::observation::workload::{Unusable, Workload};
-use crate::reason;
-use crate::replicas::present;
+use crate::reason::Reason;
 use crate::text::shown;
+use crate::traffic::view::View;
 
 /// The condition that tells whether the Rollout serves in place of the workload.
 pub const ADOPTED: &str = "Adopted";
@@ -58,15 +57,10 @@ pub(super) fn named_services(observation: &Observation) -> impl Iterator<Item = 
     canary.stable_service.iter().chain(&canary.canary_service)
 }
 
-pub(super) fn scale(
-    observation: &Observation,
-    status: &RolloutStatus,
-    workload: &Workload,
-    replicas: i32,
-) -> Action {
-    let beside = status.stable.as_ref().map(|stable| Serving {
+pub(super) fn scale(view: &View, workload: &Workload, replicas: i32) -> Action {
+    let beside = view.stable.map(|stable| Serving {
         hash: stable.pod_template_hash.clone(),
-        available: present::present(observation, status).stable.available,
+        available: view.fleet.pods.stable.available,
     });
     Action::ScaleWorkload {
         name: workload.name.clone(),
@@ -75,11 +69,6 @@ pub(super) fn scale(
         replicas,
         beside: beside.filter(|_| replicas < workload.replicas),
     }
-}
-
-pub(super) fn after_drain(observation: &Observation, since: Timestamp) -> Timestamp {
-    let drain = observation.spec.strategy.canary.drain.signed();
-    since.saturating_add(drain).unwrap_or(Timestamp::MAX)
 }
 
 impl Step {
@@ -103,7 +92,7 @@ impl Step {
         Self {
             hold: Some(Hold {
                 kind: HoldKind::Wish,
-                reason: reason::GIVING_BACK.into(),
+                reason: Reason::GivingBack,
                 message: format!("the Rollout is being deleted: {message}"),
             }),
             ..Self::after(observation, SOON)
@@ -115,7 +104,7 @@ impl Step {
         Self {
             hold: Some(Hold {
                 kind: HoldKind::Doubt,
-                reason: reason::WORKLOAD_INVALID.into(),
+                reason: Reason::WorkloadInvalid,
                 message: format!("the Rollout is being deleted and waits: {message}"),
             }),
             ..Self::after(observation, LATER)

@@ -1,51 +1,43 @@
 //! Taking over.
 
 use countersign_api::HASH_LABEL;
-use countersign_api::rollout::{Adopted, RolloutStatus};
+use countersign_api::rollout::Adopted;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::analysis::numbers::counted;
 use crate::decision::Notice;
 use crate::observation::Observation;
 use crate::observation::workload::Workload;
-use crate::reason;
-use crate::replicas::present;
+use crate::reason::Reason;
 use crate::text::shown;
+use crate::traffic::settle;
+use crate::traffic::view::View;
 use crate::workload::adoption::step::{self, ADOPTED, AT_MOST_EVERY, MAX_FOREIGN, SOON, Step};
 
-pub(super) fn take_over(
-    observation: &Observation,
-    status: &mut RolloutStatus,
-    workload: &Workload,
-) -> Step {
-    let handed_over = is_handed_over(observation, status);
-    let Some(mut adopted) = status.adopted.take() else {
-        return Step::default();
-    };
-    if !handed_over {
+pub(super) fn take_over(view: &View, adopted: &mut Adopted, workload: &Workload) -> Step {
+    if !is_handed_over(view) {
         adopted.handed_over_at = None;
     } else if adopted.handed_over_at.is_none() {
-        adopted.handed_over_at = Some(Time(observation.now));
+        adopted.handed_over_at = Some(Time(view.observation.now));
     }
-    let step = if workload.replicas == 0 {
+    if workload.replicas == 0 {
         adopted.scaled_down = true;
         Step::default()
     } else if adopted.scaled_down {
-        scale_down_again(observation, status, &mut adopted, workload)
+        scale_down_again(view, adopted, workload)
     } else {
-        scale_down(observation, status, &adopted, workload)
-    };
-    status.adopted = Some(adopted);
-    step
+        scale_down(view, adopted, workload)
+    }
 }
 
 /// Whether the stable revision serves with all of its pods, and no Service or route sends elsewhere.
-fn is_handed_over(observation: &Observation, status: &RolloutStatus) -> bool {
-    let Some(stable) = &status.stable else {
+fn is_handed_over(view: &View) -> bool {
+    let observation = view.observation;
+    let Some(stable) = view.stable else {
         return false;
     };
-    let available = present::present(observation, status).stable.available;
-    let change = status.change.as_ref().map(|it| &it.pod_template_hash);
+    let available = view.fleet.pods.stable.available;
+    let change = view.change.map(|it| &it.pod_template_hash);
     let own = |hash: Option<&String>| {
         hash == Some(&stable.pod_template_hash) || (hash.is_some() && hash == change)
     };
@@ -53,20 +45,15 @@ fn is_handed_over(observation: &Observation, status: &RolloutStatus) -> bool {
         let service = observation.services.get(name).and_then(Option::as_ref);
         service.is_some_and(|service| own(service.selector.get(HASH_LABEL)))
     });
-    let split = status.traffic.as_ref();
     available > 0
         && available >= observation.spec.replicas
         && services
-        && split.is_none_or(|split| split.settled_at.is_some())
+        && view.split.is_none_or(|split| split.settled_at.is_some())
 }
 
 /// Takes the workload's pods away once nothing has been sent to them for long enough.
-fn scale_down(
-    observation: &Observation,
-    status: &RolloutStatus,
-    adopted: &Adopted,
-    workload: &Workload,
-) -> Step {
+fn scale_down(view: &View, adopted: &Adopted, workload: &Workload) -> Step {
+    let observation = view.observation;
     let Some(since) = &adopted.handed_over_at else {
         return Step::default();
     };
@@ -74,26 +61,22 @@ fn scale_down(
     if observation.spec.keeps_pods() && !observation.farewell.awaited {
         return Step::at(observation.now);
     }
-    let settled = status.traffic.as_ref().and_then(|it| it.settled_at.clone());
+    let settled = view.split.and_then(|it| it.settled_at.clone());
     let since = settled.map_or(since.0, |settled| settled.0.max(since.0));
-    let due = step::after_drain(observation, since);
+    let due = settle::drained_at(observation, since);
     if observation.now < due {
         return Step::at(due);
     }
     Step {
-        actions: vec![step::scale(observation, status, workload, 0)],
+        actions: vec![step::scale(view, workload, 0)],
         ..Step::after(observation, SOON)
     }
 }
 
 /// Somebody scaled the workload up: its pods would serve beside the revisions, untold by any weight.
-fn scale_down_again(
-    observation: &Observation,
-    status: &RolloutStatus,
-    adopted: &mut Adopted,
-    workload: &Workload,
-) -> Step {
-    if !can_serve(observation, status) {
+fn scale_down_again(view: &View, adopted: &mut Adopted, workload: &Workload) -> Step {
+    let observation = view.observation;
+    if !can_serve(view) {
         return Step::default();
     }
     let last = adopted.corrected_at.as_ref().map(|at| at.0);
@@ -103,9 +86,9 @@ fn scale_down_again(
     }
     adopted.corrected_at = Some(Time(observation.now));
     Step {
-        actions: vec![step::scale(observation, status, workload, 0)],
+        actions: vec![step::scale(view, workload, 0)],
         notices: vec![Notice {
-            reason: reason::WORKLOAD_SCALED_DOWN.into(),
+            reason: Reason::WorkloadScaledDown.into(),
             action: "ScaleDown".into(),
             message: format!(
                 "{}: it is scaled down again",
@@ -118,9 +101,8 @@ fn scale_down_again(
 }
 
 /// Whether the revisions carry the traffic without the workload's pods.
-fn can_serve(observation: &Observation, status: &RolloutStatus) -> bool {
-    let present = present::present(observation, status);
-    let limits = present::limits(observation);
+fn can_serve(view: &View) -> bool {
+    let (limits, present) = (view.fleet.limits, &view.fleet.pods);
     let available = present.stable.available + present.canary.available;
     present.stable.available > 0 && available >= limits.desired - limits.unavailable
 }
@@ -167,7 +149,7 @@ pub(super) fn misdirection(observation: &Observation) -> Option<Notice> {
     let mut conditions = observation.status.conditions.iter();
     let told = conditions.any(|it| it.type_ == ADOPTED && it.message.contains(&message));
     (!told).then(|| Notice {
-        reason: reason::AUTOSCALER_MISDIRECTED.into(),
+        reason: Reason::AutoscalerMisdirected.into(),
         action: "Adopt".into(),
         message,
         warning: true,

@@ -11,9 +11,12 @@ use crate::field_managers::last_scaler;
 use crate::observation::Observation;
 use crate::observation::workload::{Autoscaler, Unusable, Workload};
 use crate::proposal::Proposal;
-use crate::reason;
+use crate::reason::Reason;
 use crate::simulation::manifest;
-use crate::workload::adoption::step::{Step, after_drain};
+use crate::traffic::routes::Routes;
+use crate::traffic::settle::drained_at;
+use crate::traffic::view::View;
+use crate::workload::adoption::step::Step;
 use crate::workload::adoption::take_over::misdirected;
 use crate::workload::adoption::{obstacle, step};
 
@@ -47,7 +50,15 @@ fn adopting() -> Observation {
 fn next(observation: &Observation) -> (Step, RolloutStatus) {
     let mut status = observation.status.clone();
     let proposal = Proposal::of(observation);
-    let step = step(observation, &proposal, &mut status, &[]);
+    let routes = Routes::of(observation);
+    let seen = &observation.status;
+    let (stable, change, split) = (
+        seen.stable.as_ref(),
+        seen.change.as_ref(),
+        seen.traffic.as_ref(),
+    );
+    let view = View::of(observation, &routes, stable, change, split);
+    let step = step(&view, &proposal, &mut status.adopted, &[]);
     (step, status)
 }
 
@@ -58,7 +69,7 @@ fn pods_are_taken_away_after_the_drain_and_only_with_the_finalizer() {
     assert!(step.actions.is_empty());
     assert_eq!(
         step.look_again_at,
-        Some(after_drain(&observation, observation.now))
+        Some(drained_at(&observation, observation.now))
     );
     observation.status = status;
     observation.now = step.look_again_at.unwrap();
@@ -138,7 +149,7 @@ fn what_cannot_be_used_is_said_with_its_name() {
     ] {
         observation.workload = Some(Err(unusable));
         let hold = obstacle(&observation, None).unwrap();
-        assert_eq!(hold.reason, reason::WORKLOAD_INVALID);
+        assert_eq!(hold.reason, Reason::WorkloadInvalid);
         assert!(hold.message.contains(told) && !hold.message.contains('\u{1b}'));
         let proposal = Proposal::of(&observation);
         let stable = observation.status.stable.clone().unwrap();
@@ -180,5 +191,5 @@ fn services_are_let_go_only_once_the_workload_serves() {
         service: "front".into(),
     };
     assert_eq!(step.actions, [release]);
-    assert!(releases_services(&observation, &status));
+    assert!(releases_services(&observation, status.adopted.as_ref()));
 }

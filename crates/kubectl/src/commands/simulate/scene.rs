@@ -1,7 +1,7 @@
 //! The world in which a change is simulated.
 
 use countersign_api::policy::{RolloutPolicySpec, TierDemands, Tiers};
-use countersign_api::rollout::{Change, Outcome, Plan};
+use countersign_api::rollout::{Change, Outcome, Plan, Transition};
 use countersign_api::{Analysis, Duration, Step, Tier};
 use countersign_core::analysis::statistics::Counts;
 use countersign_core::observation::Observation;
@@ -10,8 +10,9 @@ use countersign_core::observation::windows::WindowOutcome;
 use countersign_core::policy::Effective;
 use countersign_core::proposal::Proposal;
 use countersign_core::provenance::shown::shown;
+use countersign_core::reason::Reason;
 use countersign_core::simulation::world::World;
-use countersign_core::{decide, reason};
+use countersign_core::{change, decide};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -216,7 +217,7 @@ impl Meter {
 /// Whether it is decided, or a person must decide, which no simulation can.
 pub(super) fn has_ended(observation: &Observation) -> bool {
     let status = &observation.status;
-    status.waiting_for.as_deref() == Some(reason::AWAITING_PERSON)
+    change::hold_reason(status) == Some(Reason::AwaitingPerson)
         || status
             .change
             .as_ref()
@@ -227,7 +228,7 @@ pub(super) fn end(change: &Change) -> End {
     let failed = change
         .transitions
         .iter()
-        .any(|line| line.reason == reason::ANALYSIS_FAILED);
+        .any(|line| line.reason == Reason::AnalysisFailed);
     match change.outcome {
         Some(Outcome::Promoted) => End::Promoted,
         Some(_) if failed => End::RolledBack,
@@ -238,11 +239,9 @@ pub(super) fn end(change: &Change) -> End {
 
 /// When each step began, and promotion after them.
 pub(super) fn starts(change: &Change) -> Vec<Timestamp> {
-    let begins = |reason: &str| [reason::STEP_STARTED, reason::PROMOTING].contains(&reason);
-    let lines = change
-        .transitions
-        .iter()
-        .filter(|line| begins(&line.reason));
+    let begins =
+        |line: &&Transition| line.reason == Reason::StepStarted || line.reason == Reason::Promoting;
+    let lines = change.transitions.iter().filter(begins);
     lines.filter_map(|line| Some(line.at.as_ref()?.0)).collect()
 }
 

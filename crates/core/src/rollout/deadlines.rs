@@ -1,0 +1,38 @@
+//! Until when a change may wait.
+
+use countersign_api::Duration;
+use countersign_api::rollout::{Change, Stage};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+
+use crate::change;
+use crate::observation::Observation;
+
+/// The end of the time without progress: it counts from the last progress, or the end of the bake
+/// and the warm-up.
+pub(super) fn progress_deadline(observation: &Observation, change: &Change) -> Timestamp {
+    after_patience(observation, change, change.progressed_at.as_ref())
+}
+
+/// The end of the time that is given to scarce evidence: it counts from when the pods were there, or
+/// the end of the bake and the warm-up, and not while the change was held for another reason.
+pub(super) fn evidence_deadline(observation: &Observation, change: &Change) -> Timestamp {
+    let since = change
+        .available_at
+        .as_ref()
+        .max(change.evidence_since.as_ref());
+    after_patience(observation, change, since.or(change.progressed_at.as_ref()))
+}
+
+fn after_patience(observation: &Observation, change: &Change, since: Option<&Time>) -> Timestamp {
+    let since = since.map_or(observation.now, |at| at.0);
+    let since = change::bake_ends(change).map_or(since, |bake| bake.max(since));
+    let warm = change.available_at.as_ref().max(change.warm_from.as_ref());
+    let warms = change.stage == Stage::Stepping && change.warm_up > Duration::default();
+    let warm = warm.filter(|_| warms);
+    let warm = warm.and_then(|at| at.0.saturating_add(change.warm_up.signed()).ok());
+    let since = warm.map_or(since, |warm| warm.max(since));
+    since
+        .saturating_add(change::patience(observation))
+        .unwrap_or(Timestamp::MAX)
+}
