@@ -95,7 +95,7 @@ impl Observer {
         if dependencies::asks_for_dependencies(observation, &change) {
             observation.dependencies = self.dependencies(observation).await;
         }
-        let queued = change::hold_reason(&observation.status) == Some(Reason::Queued);
+        let queued = change::waits_for(&observation.status, Reason::Queued);
         if !queued || change.stage != Stage::Waiting || change.outcome.is_some() {
             return None;
         }

@@ -38,10 +38,10 @@ pub fn wants_evidence(change: &Change) -> bool {
     step.is_none_or(|step| step.weight > 0 || step.min_requests > 0)
 }
 
-/// What a status waited for when it was written; `None` also for a word that this build does not know.
+/// Whether a status waited for this when it was written.
 #[must_use]
-pub fn hold_reason(status: &RolloutStatus) -> Option<Reason> {
-    Reason::parse(status.waiting_for.as_deref()?)
+pub fn waits_for(status: &RolloutStatus, reason: Reason) -> bool {
+    status.waiting_for.as_ref().is_some_and(|it| *it == reason)
 }
 
 /// The step that a change is in.

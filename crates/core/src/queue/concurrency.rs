@@ -156,7 +156,7 @@ fn unanswered(observation: &Observation, limit: &Limit) -> Awaited {
 }
 
 fn is_queued(status: &RolloutStatus) -> bool {
-    change::hold_reason(status) == Some(Reason::Queued)
+    change::waits_for(status, Reason::Queued)
 }
 
 /// The limit that has no place left for a change. Those that came before it take theirs first, but only

@@ -11,12 +11,14 @@ use crate::reason::Reason;
 #[must_use]
 pub fn waits_since(status: &RolloutStatus) -> Option<Timestamp> {
     let change = status.change.as_ref()?;
-    let since = match change::hold_reason(status)? {
-        Reason::AwaitingDependency => change.started_at.as_ref(),
-        Reason::Queued => change.queued_at.as_ref(),
-        _ => None,
+    let since = if change::waits_for(status, Reason::Queued) {
+        &change.queued_at
+    } else if change::waits_for(status, Reason::AwaitingDependency) {
+        &change.started_at
+    } else {
+        &None
     };
-    since.map(|since| since.0)
+    since.as_ref().map(|since| since.0)
 }
 
 /// Whether a decision ends what others may wait for.

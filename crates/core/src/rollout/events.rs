@@ -28,9 +28,9 @@ pub(super) fn notices(observation: &Observation, change: Option<&Change>) -> Vec
 
 /// Every new hold that something other than time must end is an Event.
 pub(super) fn hold_notice(observation: &Observation, hold: Option<&Hold>) -> Option<Notice> {
-    let waited_for = change::hold_reason(&observation.status);
     let hold = hold.filter(|hold| {
-        !matches!(hold.kind, HoldKind::Time(_)) && waited_for != Some(hold.reason)
+        let known = change::waits_for(&observation.status, hold.reason);
+        !matches!(hold.kind, HoldKind::Time(_)) && !known
     })?;
     Some(Notice {
         reason: hold.reason.into(),

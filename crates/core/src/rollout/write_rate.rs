@@ -60,7 +60,7 @@ pub fn keep_quiet(
         (_, None) => true,
     };
     // A place in the queue is a number that says something.
-    let moved_up = change::hold_reason(new) == Some(Reason::Queued) && old.message != new.message;
+    let moved_up = change::waits_for(new, Reason::Queued) && old.message != new.message;
     if lately && !moved_up && only_evidence_moved(old, new) {
         new.clone_from(old);
         return None;
@@ -158,7 +158,7 @@ fn without_evidence(status: &RolloutStatus) -> RolloutStatus {
     let without_numbers =
         |text: &mut String| text.retain(|c| !c.is_ascii_digit() && !['.', ','].contains(&c));
     let mut status = status.clone();
-    let awaited = change::hold_reason(&status) == Some(Reason::AwaitingEvidence);
+    let awaited = change::waits_for(&status, Reason::AwaitingEvidence);
     if awaited {
         status.message.clear(); // how much is missing, in words that depend on it
     }

@@ -100,7 +100,7 @@ pub fn failure(observation: &Observation, change: &Change) -> Option<String> {
 fn last_hold(observation: &Observation, change: &Change) -> Option<String> {
     let status = &observation.status;
     let started = change.smoke.as_ref()?.started_at.is_some();
-    let waited = change::hold_reason(status) == Some(Reason::AwaitingSmoke);
+    let waited = change::waits_for(status, Reason::AwaitingSmoke);
     (waited && !started).then(|| status.message.clone())
 }
 

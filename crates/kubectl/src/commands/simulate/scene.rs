@@ -217,7 +217,7 @@ impl Meter {
 /// Whether it is decided, or a person must decide, which no simulation can.
 pub(super) fn has_ended(observation: &Observation) -> bool {
     let status = &observation.status;
-    change::hold_reason(status) == Some(Reason::AwaitingPerson)
+    change::waits_for(status, Reason::AwaitingPerson)
         || status
             .change
             .as_ref()
