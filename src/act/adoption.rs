@@ -1,46 +1,31 @@
-//! Writes to a workload that a Rollout adopts (its number of pods alone), to the Services that it gives
-//! back, and to the Rollout's own finalizer.
+//! Writes to a workload that a Rollout adopts (its number of pods alone), and to the Rollout's own
+//! finalizer.
 
 use countersign_api::{HASH_LABEL, KEEP_FINALIZER, ROLLOUT_UID_LABEL, Rollout};
 use countersign_core::Observation;
-use countersign_core::decision::{Action, Serving};
+use countersign_core::decision::{AdoptionAction, Serving, WorkloadScale};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::Service;
 use kube::api::{ListParams, Patch};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::{Actor, Error, field_manager, ignoring_absence, refused};
-
-/// What a refused scaling is called.
-const WORKLOAD: &str = "the number of pods of the adopted Deployment";
-/// What a refused write of the finalizer is called.
-const FINALIZER: &str = "the finalizer";
+use super::{Actor, field_manager, ignoring_absence};
+use crate::act::error::{Error, Target};
 
 impl Actor {
     pub(super) async fn act_on_adoption(
         &self,
         rollout: &Rollout,
         observation: &Observation,
-        action: &Action,
+        action: &AdoptionAction,
     ) -> Result<(), Error> {
         match action {
-            Action::ScaleWorkload { .. } => self.scale_workload(rollout, observation, action).await,
-            Action::ReleaseService { service } => {
-                let services: Api<Service> =
-                    Api::namespaced(self.client.clone(), &observation.namespace);
-                let (parameters, patch) = (
-                    field_manager(),
-                    Patch::Merge(json!({ "spec": { "selector": { HASH_LABEL: null } } })),
-                );
-                let write = ignoring_absence(services.patch(service, &parameters, &patch));
-                let what = "the selector of a Service";
-                self.write(what, rollout, "patch", "services", write).await
+            AdoptionAction::ScaleWorkload(scale) => {
+                self.scale_workload(rollout, observation, scale).await
             }
-            Action::SetFinalizer { present } => {
+            AdoptionAction::SetFinalizer { present } => {
                 self.set_finalizer(rollout, observation, *present).await
             }
-            _ => Ok(()),
         }
     }
 
@@ -50,40 +35,32 @@ impl Actor {
         &self,
         rollout: &Rollout,
         observation: &Observation,
-        action: &Action,
+        scale: &WorkloadScale,
     ) -> Result<(), Error> {
-        let Action::ScaleWorkload {
-            name,
-            uid,
-            from,
-            replicas,
-            beside,
-        } = action
-        else {
-            return Ok(());
-        };
-        let namespace = &observation.namespace;
-        let unread = |source| refused(WORKLOAD, rollout, source);
-        if let Some(serving) = beside {
+        let WorkloadScale { name, uid, .. } = scale;
+        let unread = |source| Error::refused(Target::WorkloadReplicas, rollout, source);
+        if let Some(serving) = &scale.beside {
             let serve = self.serve(observation, serving).await.map_err(unread)?;
             if !serve {
                 return Ok(());
             }
         }
-        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
+        let deployments: Api<Deployment> =
+            Api::namespaced(self.client.clone(), &observation.namespace);
         let live = deployments.get_opt(name).await.map_err(unread)?;
         let asked = |live: &Deployment| live.spec.replicas.unwrap_or(1);
-        let live = live.filter(|live| live.uid().as_ref() == Some(uid) && asked(live) == *from);
-        let Some(live) = live else {
+        let is_same =
+            |live: &Deployment| live.uid().as_ref() == Some(uid) && asked(live) == scale.from;
+        let Some(live) = live.filter(is_same) else {
             return Ok(());
         };
         let patch = Patch::Merge(json!({
             "metadata": { "uid": uid, "resourceVersion": live.resource_version() },
-            "spec": { "replicas": replicas },
+            "spec": { "replicas": scale.replicas },
         }));
         let parameters = field_manager();
         let write = deployments.patch_scale(name, &parameters, &patch);
-        self.write(WORKLOAD, rollout, "patch", "deployments/scale", write)
+        self.write(Target::WorkloadReplicas, rollout, "patch", write)
             .await?;
         Ok(())
     }
@@ -112,7 +89,7 @@ impl Actor {
     ) -> Result<(), Error> {
         let rollouts: Api<Rollout> = Api::namespaced(self.client.clone(), &observation.namespace);
         let live = rollouts.get_metadata_opt(&observation.name).await;
-        let live = live.map_err(|source| refused(FINALIZER, rollout, source))?;
+        let live = live.map_err(|source| Error::refused(Target::Finalizer, rollout, source))?;
         let Some(live) = live.filter(|live| live.uid() == rollout.uid()) else {
             return Ok(());
         };
@@ -132,7 +109,6 @@ impl Actor {
         } }));
         let parameters = field_manager();
         let write = ignoring_absence(rollouts.patch(&observation.name, &parameters, &patch));
-        self.write(FINALIZER, rollout, "patch", "rollouts", write)
-            .await
+        self.write(Target::Finalizer, rollout, "patch", write).await
     }
 }

@@ -3,96 +3,32 @@
 //! Every write is idempotent and made only while the lease is held.
 
 mod adoption;
+mod error;
 pub mod events;
+mod history;
+mod job;
 mod traffic;
 pub mod workload;
+
+pub use error::{Error, Target};
 
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Instant;
 
-use countersign_api::{
-    GROUP, Intervention, MANAGER, ROLLOUT_UID_LABEL, Rollout, RolloutRun, SignOff, VERSION,
-};
-use countersign_core::decision::{Action, Answer, AnswerTo, Record};
+use countersign_api::{GROUP, Intervention, MANAGER, Rollout, SignOff, VERSION};
+use countersign_core::decision::{Action, Answer, AnswerTo, Record, TrafficAction};
 use countersign_core::{Decision, Observation};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::api::{ApiResource, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{ApiResource, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::DynamicObject;
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::api_server::sentence;
 use crate::clock;
-use crate::lease::{Lease, NotLeading};
-use crate::observe::reads;
+use crate::lease::Lease;
 use crate::telemetry::Telemetry;
-
-/// What a refused patch of a route is called.
-const WEIGHTS: &str = "the weights of a route";
-/// What a refused number of pods is called.
-const PODS: &str = "the number of pods of a ReplicaSet";
-/// What a refused selector is called.
-const SELECTOR: &str = "the selector of a Service";
-
-/// Why a decision could not be carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Another replica leads, or may lead.
-    #[error(transparent)]
-    NotLeading(#[from] NotLeading),
-    /// The API server refused a write.
-    #[error("{what} of Rollout {rollout} was refused: {}", sentence(source))]
-    Refused {
-        /// What was to be written.
-        what: String,
-        /// Namespace and name of the Rollout.
-        rollout: String,
-        /// The API server's answer.
-        #[source]
-        source: Box<kube::Error>,
-    },
-    /// The API server refuses the ReplicaSet of a revision as invalid: to try again is no use.
-    #[error(
-        "the API server refuses the ReplicaSet of Rollout {rollout}: {}",
-        sentence(source)
-    )]
-    InvalidRevision {
-        /// Namespace and name of the Rollout.
-        rollout: String,
-        /// Value of the revision's label `pod-template-hash`.
-        hash: String,
-        /// The API server's answer.
-        #[source]
-        source: Box<kube::Error>,
-    },
-}
-
-impl Error {
-    /// The revision that can never have pods, where the API server said so.
-    #[must_use]
-    pub fn invalid_revision(&self) -> Option<&str> {
-        match self {
-            Self::InvalidRevision { hash, .. } => Some(hash),
-            Self::NotLeading(_) | Self::Refused { .. } => None,
-        }
-    }
-
-    /// Whether the object changed since it was read, so that reading again suffices.
-    #[must_use]
-    pub fn is_conflict(&self) -> bool {
-        let Self::Refused { what, source, .. } = self else {
-            return false;
-        };
-        let kube::Error::Api(status) = &**source else {
-            return false;
-        };
-        // A JSON patch whose test has failed is answered as invalid.
-        let is_tested = [WEIGHTS, PODS, SELECTOR].contains(&what.as_str());
-        status.is_conflict() || (is_tested && status.code == 422)
-    }
-}
 
 /// Carries decisions out.
 #[derive(Clone)]
@@ -144,7 +80,8 @@ impl Actor {
         let mut refused = None;
         for action in &decision.actions {
             let done = self.act(rollout, observation, action).await;
-            if done.is_ok() && matches!(action, Action::PatchRoute { .. }) {
+            let weighs = matches!(action, Action::Traffic(TrafficAction::PatchRoute(_)));
+            if done.is_ok() && weighs {
                 self.telemetry.weights_written(decided.elapsed());
             }
             if let Err(error) = done {
@@ -181,8 +118,8 @@ impl Actor {
         });
         let (name, parameters, patch) = (rollout.name_any(), apply(), Patch::Apply(body));
         let write = api.patch_status(&name, &parameters, &patch);
-        let written = self.write("the status", rollout, "patch", "rollouts/status", write);
-        Ok(written.await?.resource_version())
+        let written = self.write(Target::Status, rollout, "patch", write).await?;
+        Ok(written.resource_version())
     }
 
     async fn act(
@@ -192,113 +129,12 @@ impl Actor {
         action: &Action,
     ) -> Result<(), Error> {
         match action {
-            Action::DeleteRun { run } => {
-                // The record goes last: until then the rest of it is still to be removed.
-                for (kind, resource) in [
-                    (ApiResource::erase::<SignOff>(&()), "signoffs"),
-                    (ApiResource::erase::<Intervention>(&()), "interventions"),
-                ] {
-                    self.remove_wishes(rollout, &kind, resource, run).await?;
-                }
-                let api: Api<RolloutRun> =
-                    Api::namespaced(self.client.clone(), &observation.namespace);
-                let mut seen = observation.history.iter();
-                let seen = seen.find(|it| it.name == *run);
-                let as_seen = as_seen(seen.map(|it| &it.uid), None);
-                let (what, at) = (
-                    "the removal of an old record",
-                    ("rolloutruns", run.as_str()),
-                );
-                self.remove(what, rollout, &api, at, as_seen).await
-            }
-            Action::ScaleWorkload { .. }
-            | Action::ReleaseService { .. }
-            | Action::SetFinalizer { .. } => {
-                self.act_on_adoption(rollout, observation, action).await
-            }
-            Action::PatchRoute { .. }
-            | Action::SelectSubsets { .. }
-            | Action::ApplyTesters { .. }
-            | Action::DeleteTesters { .. } => {
-                self.act_on_traffic(rollout, observation, action).await
-            }
-            _ => self.act_on_workload(rollout, observation, action).await,
+            Action::Workload(action) => self.act_on_workload(rollout, observation, action).await,
+            Action::Traffic(action) => self.act_on_traffic(rollout, observation, action).await,
+            Action::Adoption(action) => self.act_on_adoption(rollout, observation, action).await,
+            Action::Job(action) => self.act_on_job(rollout, observation, action).await,
+            Action::History(action) => self.act_on_history(rollout, observation, action).await,
         }
-    }
-
-    /// Removes what people decided on the change of a record.
-    async fn remove_wishes(
-        &self,
-        rollout: &Rollout,
-        kind: &ApiResource,
-        resource: &'static str,
-        run: &str,
-    ) -> Result<(), Error> {
-        let what = format!("the removal of old {resource}");
-        let namespace = rollout.namespace().unwrap_or_default();
-        let uid = rollout.uid().unwrap_or_default();
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &namespace, kind);
-        let is_old = |it: &DynamicObject| {
-            let field = |name: &str| it.data.get("spec")?.get(name)?.as_str();
-            field("rolloutUid") == Some(&uid) && field("run") == Some(run)
-        };
-        let mut after = None;
-        loop {
-            let page = reads::page(&api, after.as_deref()).await;
-            let (page, more) = page.map_err(|source| refused(&what, rollout, source))?;
-            for it in page.iter().filter(|it| is_old(it)) {
-                let (name, uid) = (it.name_any(), it.uid());
-                let (at, as_seen) = ((resource, name.as_str()), as_seen(uid.as_ref(), None));
-                self.remove(&what, rollout, &api, at, as_seen).await?;
-            }
-            after = more;
-            if after.is_none() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Adds to the record of a change, and makes it where it is not there yet.
-    async fn keep_record(
-        &self,
-        rollout: &Rollout,
-        namespace: &str,
-        record: &Record,
-    ) -> Result<(), Error> {
-        let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), namespace);
-        let spec = &record.spec;
-        let begun = spec.progress.transitions.len() > 1;
-        if begun {
-            let news = json!({ "spec": {
-                "progress": spec.progress,
-                "plan": spec.plan,
-                "risk": { "score": spec.risk.score, "tier": spec.risk.tier },
-            } });
-            let (parameters, patch) = (field_manager(), Patch::Merge(news));
-            let write = absent_as_none(api.patch(&record.name, &parameters, &patch));
-            if self
-                .write("the record", rollout, "patch", "rolloutruns", write)
-                .await?
-                .is_some()
-            {
-                return Ok(());
-            }
-        }
-        let body = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"),
-            "kind": "RolloutRun",
-            "metadata": {
-                "name": record.name,
-                "labels": { ROLLOUT_UID_LABEL: rollout.uid() },
-                "ownerReferences": [owner(rollout)],
-            },
-            "spec": spec,
-        });
-        let (parameters, patch) = (apply(), Patch::Apply(body));
-        let write = api.patch(&record.name, &parameters, &patch);
-        self.write("the record", rollout, "patch", "rolloutruns", write)
-            .await?;
-        Ok(())
     }
 
     /// Writes what became of a sign-off or an intervention into its status.
@@ -308,18 +144,18 @@ impl Actor {
         observation: &Observation,
         answer: &Answer,
     ) -> Result<(), Error> {
-        let (resource, type_, kind, uid) = match answer.to {
+        let (type_, kind, uid) = match answer.to {
             AnswerTo::SignOff => {
                 let kind = ApiResource::erase::<SignOff>(&());
                 let mut seen = observation.sign_offs.iter();
                 let uid = seen.find(|it| it.name == answer.name).map(|it| &it.uid);
-                ("signoffs/status", "Counts", kind, uid)
+                ("Counts", kind, uid)
             }
             AnswerTo::Intervention => {
                 let kind = ApiResource::erase::<Intervention>(&());
                 let mut seen = observation.interventions.iter();
                 let uid = seen.find(|it| it.name == answer.name).map(|it| &it.uid);
-                ("interventions/status", "Applied", kind, uid)
+                ("Applied", kind, uid)
             }
         };
         let status = if answer.yes { "True" } else { "False" };
@@ -340,42 +176,17 @@ impl Actor {
         }));
         let parameters = field_manager();
         let write = ignoring_absence(api.patch_status(&answer.name, &parameters, &body));
-        self.write("an answer", rollout, "patch", resource, write)
+        self.write(Target::Answer(answer.to), rollout, "patch", write)
             .await
-    }
-
-    /// Changes single places of an object, each of which must still be what was seen, so that what was
-    /// decided long ago changes nothing.
-    async fn patch_places<K>(
-        &self,
-        what: &str,
-        rollout: &Rollout,
-        objects: &Api<K>,
-        (resource, name): (&'static str, &str),
-        operations: &[Value],
-    ) -> Result<(), Error>
-    where
-        K: Clone + Debug + DeserializeOwned,
-    {
-        let write = async {
-            let patch = serde_json::from_value(json!(operations));
-            let patch: json_patch::Patch = patch.map_err(kube::Error::SerdeError)?;
-            let patch = Patch::Json::<()>(patch);
-            objects
-                .patch(name, &field_manager(), &patch)
-                .await
-                .map(|_| ())
-        };
-        self.write(what, rollout, "patch", resource, write).await
     }
 
     /// Deletes an object as it was seen: what another leader has made or changed since is left alone.
     async fn remove<K>(
         &self,
-        what: &str,
+        target: Target,
         rollout: &Rollout,
         objects: &Api<K>,
-        (resource, name): (&'static str, &str),
+        name: &str,
         as_seen: Preconditions,
     ) -> Result<(), Error>
     where
@@ -383,32 +194,40 @@ impl Actor {
     {
         let parameters = DeleteParams::background().preconditions(as_seen);
         let write = ignoring_absence(objects.delete(name, &parameters));
-        self.write(what, rollout, "delete", resource, write).await
+        self.write(target, rollout, "delete", write).await
     }
 
     /// Makes one write, if this replica leads, and counts it.
     async fn write<T>(
         &self,
-        what: &str,
+        target: Target,
         rollout: &Rollout,
         verb: &'static str,
-        resource: &'static str,
         write: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Error> {
         self.lease.check()?;
         let result = write.await;
-        self.telemetry.api_write(verb, resource, result.is_ok());
-        result.map_err(|source| refused(what, rollout, source))
+        self.telemetry
+            .api_write(verb, target.resource(), result.is_ok());
+        result.map_err(|source| Error::refused(target, rollout, source))
     }
 }
 
-fn refused(what: &str, rollout: &Rollout, source: kube::Error) -> Error {
-    let (namespace, name) = (rollout.namespace(), rollout.name_any());
-    Error::Refused {
-        what: what.to_owned(),
-        rollout: format!("{}/{name}", namespace.unwrap_or_default()),
-        source: Box::new(source),
-    }
+/// Changes single places of an object, each of which must still be what was seen, so that what was decided
+/// long ago changes nothing.
+async fn patch_places<K>(
+    objects: &Api<K>,
+    name: &str,
+    operations: &[Value],
+) -> Result<(), kube::Error>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    let patch = serde_json::from_value(json!(operations));
+    let patch: json_patch::Patch = patch.map_err(kube::Error::SerdeError)?;
+    let patch = Patch::Json::<()>(patch);
+    objects.patch(name, &field_manager(), &patch).await?;
+    Ok(())
 }
 
 /// What must still be so of an object that is deleted.
@@ -437,6 +256,13 @@ fn owner(rollout: &Rollout) -> Value {
 
 fn apply() -> PatchParams {
     PatchParams::apply(MANAGER).force()
+}
+
+fn create() -> PostParams {
+    PostParams {
+        field_manager: Some(MANAGER.into()),
+        ..PostParams::default()
+    }
 }
 
 fn field_manager() -> PatchParams {

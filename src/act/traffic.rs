@@ -1,13 +1,19 @@
-//! Writes to routes: the weights of a Rollout's own backends, and a route of its own for testers.
+//! Writes to Services and routes: the selectors of Services that a Rollout names, the weights of its own
+//! backends, and a route of its own for testers.
 
-use countersign_api::{MANAGED_BY_LABEL, MANAGER, ROLLOUT_UID_LABEL, Rollout, RouteKind};
+use countersign_api::{
+    HASH_LABEL, MANAGED_BY_LABEL, MANAGER, ROLLOUT_UID_LABEL, Rollout, RouteKind,
+};
 use countersign_core::Observation;
-use countersign_core::decision::Action;
-use kube::api::{DynamicObject, Patch, PostParams};
+use countersign_core::decision::{TestersRoute, TrafficAction};
+use countersign_core::replicas::present;
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{DynamicObject, Patch};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Actor, Error, WEIGHTS, apply, as_seen, owner};
+use super::{Actor, apply, as_seen, create, field_manager, ignoring_absence, owner, patch_places};
+use crate::act::error::{Error, Target};
 use crate::api_resource::resource;
 
 impl Actor {
@@ -15,44 +21,46 @@ impl Actor {
         &self,
         rollout: &Rollout,
         observation: &Observation,
-        action: &Action,
+        action: &TrafficAction,
     ) -> Result<(), Error> {
         let api = |api_version: &str, kind: &str| -> Api<DynamicObject> {
             let resource = resource(api_version, kind);
             Api::namespaced_with(self.client.clone(), &observation.namespace, &resource)
         };
+        let services: Api<Service> = Api::namespaced(self.client.clone(), &observation.namespace);
         match action {
-            Action::PatchRoute {
-                kind,
-                name,
-                api_version,
-                operations,
-                ..
-            } => {
-                let routes = api(api_version, kind.as_str());
-                let at = ("routes", name.as_str());
-                self.patch_places(WEIGHTS, rollout, &routes, at, operations)
+            TrafficAction::SelectRevision { service, hash } => {
+                let operations = selection(observation, service, hash);
+                let write = patch_places(&services, service, &operations);
+                self.write(Target::Selector, rollout, "patch", write).await
+            }
+            TrafficAction::ReleaseService { service } => {
+                let patch = json!({ "spec": { "selector": { HASH_LABEL: null } } });
+                let (parameters, patch) = (field_manager(), Patch::Merge(patch));
+                let write = services.patch(service, &parameters, &patch);
+                let write = ignoring_absence(write);
+                self.write(Target::Selector, rollout, "patch", write).await
+            }
+            TrafficAction::PatchRoute(patch) => {
+                let routes = api(&patch.api_version, patch.kind.as_str());
+                let write = patch_places(&routes, &patch.name, &patch.operations);
+                self.write(Target::RouteWeights, rollout, "patch", write)
                     .await
             }
-            Action::SelectSubsets {
+            TrafficAction::SelectSubsets {
                 name,
                 api_version,
                 operations,
             } => {
                 let rules = api(api_version, "DestinationRule");
-                let at = ("routes", name.as_str());
-                self.patch_places(WEIGHTS, rollout, &rules, at, operations)
+                let write = patch_places(&rules, name, operations);
+                self.write(Target::RouteWeights, rollout, "patch", write)
                     .await
             }
-            Action::ApplyTesters {
-                kind,
-                api_version,
-                exists,
-                name,
-                spec,
-            } => {
-                let routes = api(api_version, kind.as_str());
-                let body = testers(rollout, api_version, kind.as_str(), name, spec);
+            TrafficAction::ApplyTesters(testers) => {
+                let TestersRoute { name, exists, .. } = testers;
+                let routes = api(&testers.api_version, testers.kind.as_str());
+                let body = testers_route(rollout, testers);
                 let write = async {
                     if *exists {
                         let (parameters, patch) = (apply(), Patch::Apply(body));
@@ -60,29 +68,23 @@ impl Actor {
                     }
                     // One of this name that is somebody else's is left alone: the refusal says so.
                     let body = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
-                    let parameters = PostParams {
-                        field_manager: Some(MANAGER.into()),
-                        ..PostParams::default()
-                    };
-                    routes.create(&parameters, &body).await.map(|_| ())
+                    routes.create(&create(), &body).await.map(|_| ())
                 };
-                self.write("a route for testers", rollout, "patch", "routes", write)
+                self.write(Target::TestersRoute, rollout, "patch", write)
                     .await
             }
-            Action::DeleteTesters {
+            TrafficAction::DeleteTesters {
                 kind,
                 api_version,
                 name,
             } => {
                 let routes = api(api_version, kind.as_str());
-                let what = "the end of a route for testers";
-                let at = ("routes", name.as_str());
                 let seen = |field: &str| testers_seen(observation, *kind, name, field);
                 let (uid, version) = (seen("uid"), seen("resourceVersion"));
                 let as_seen = as_seen(uid.as_ref(), version.as_ref());
-                self.remove(what, rollout, &routes, at, as_seen).await
+                self.remove(Target::OldTestersRoute, rollout, &routes, name, as_seen)
+                    .await
             }
-            _ => Ok(()),
         }
     }
 }
@@ -101,15 +103,40 @@ fn testers_seen(
     Some(named.next()?.get(field)?.as_str()?.to_owned())
 }
 
-fn testers(rollout: &Rollout, api_version: &str, kind: &str, name: &str, spec: &Value) -> Value {
+fn testers_route(rollout: &Rollout, testers: &TestersRoute) -> Value {
     json!({
-        "apiVersion": api_version,
-        "kind": kind,
+        "apiVersion": testers.api_version,
+        "kind": testers.kind.as_str(),
         "metadata": {
-            "name": name,
+            "name": testers.name,
             "labels": { MANAGED_BY_LABEL: MANAGER, ROLLOUT_UID_LABEL: rollout.uid() },
             "ownerReferences": [owner(rollout)],
         },
-        "spec": spec,
+        "spec": testers.spec,
     })
+}
+
+/// Points a Service at a revision, where it still points at the one that was seen.
+fn selection(observation: &Observation, service: &str, hash: &str) -> Vec<Value> {
+    let place = format!("/spec/selector/{HASH_LABEL}");
+    match present::selected(observation, service) {
+        Some(seen) => vec![
+            json!({ "op": "test", "path": place, "value": seen }),
+            json!({ "op": "replace", "path": place, "value": hash }),
+        ],
+        None if has_selector(observation, service) => {
+            vec![json!({ "op": "add", "path": place, "value": hash })]
+        }
+        None => {
+            // One that nobody set gets the pods' own labels, too, which stay when it is given back.
+            let mut selector = observation.spec.selector.match_labels.clone();
+            selector.insert(HASH_LABEL.to_owned(), hash.to_owned());
+            vec![json!({ "op": "add", "path": "/spec/selector", "value": selector })]
+        }
+    }
+}
+
+fn has_selector(observation: &Observation, service: &str) -> bool {
+    let seen = observation.services.get(service).and_then(Option::as_ref);
+    seen.is_some_and(|it| !it.selector.is_empty())
 }

@@ -1,139 +1,96 @@
-//! Writes to ReplicaSets, Jobs and Services: only those that a Rollout owns or names, only the fields that
-//! the controller owns.
+//! Writes to ReplicaSets: only those that a Rollout owns or may adopt, only the fields that the controller
+//! owns.
 
 use countersign_api::{
     ASKED_ANNOTATION, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION,
-    ROLLOUT_UID_LABEL, RUN_ANNOTATION, Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
+    ROLLOUT_UID_LABEL, Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
 };
 use countersign_core::Observation;
-use countersign_core::decision::Action;
+use countersign_core::decision::{NewReplicaSet, WorkloadAction};
 use countersign_core::observation::workload::{Asked, ReplicaSet as ReplicaSetSeen};
-use countersign_core::replicas::present;
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Service;
-use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PostParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Actor, Error, PODS, SELECTOR, as_seen, field_manager, owner};
+use super::{Actor, as_seen, create, field_manager, owner, patch_places};
+use crate::act::error::{Error, Target};
 
 /// Largest template that is kept in an annotation, whose total is limited to 256 KiB.
 const MAX_TEMPLATE: usize = 200_000;
-/// Seconds for which the Job of a smoke check is kept after its end, with its pods and their logs.
-const JOB_KEPT: i32 = 86_400;
 
 impl Actor {
     pub(super) async fn act_on_workload(
         &self,
         rollout: &Rollout,
         observation: &Observation,
-        action: &Action,
+        action: &WorkloadAction,
     ) -> Result<(), Error> {
         let namespace = &observation.namespace;
+        let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), namespace);
         match action {
-            Action::CreateReplicaSet { hash, .. } => {
-                let body = replica_set(rollout, observation, action);
+            WorkloadAction::CreateReplicaSet(new) => {
+                let body = replica_set(rollout, observation, new);
                 let write = create_replica_set(&self.client, namespace, body);
-                let written = self.write("a ReplicaSet", rollout, "create", "replicasets", write);
-                written.await.map_err(|error| invalid_revision(error, hash))
+                let written = self
+                    .write(Target::ReplicaSet, rollout, "create", write)
+                    .await;
+                written.map_err(|error| invalid_revision(error, &new.hash))
             }
-            Action::SetMinReadySeconds {
+            WorkloadAction::SetMinReadySeconds {
                 replica_set,
                 seconds,
             } => {
-                let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), namespace);
                 let mut operations: Vec<_> = same(observation, replica_set).into_iter().collect();
                 // It replaces what is there, and is absent where it is 0.
                 operations.push(
                     json!({ "op": "add", "path": "/spec/minReadySeconds", "value": seconds }),
                 );
-                let at = ("replicasets", replica_set.as_str());
-                self.patch_places(PODS, rollout, &sets, at, &operations)
-                    .await
+                let write = patch_places(&sets, replica_set, &operations);
+                self.write(Target::Replicas, rollout, "patch", write).await
             }
-            Action::Scale {
+            WorkloadAction::Scale {
                 replica_set,
                 replicas,
                 revision,
             } => {
-                let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), namespace);
                 let operations = scaling(observation, replica_set, *replicas, *revision);
-                let at = ("replicasets", replica_set.as_str());
-                self.patch_places(PODS, rollout, &sets, at, &operations)
-                    .await
+                let write = patch_places(&sets, replica_set, &operations);
+                self.write(Target::Replicas, rollout, "patch", write).await
             }
-            Action::Adopt { replica_set } => {
+            WorkloadAction::Adopt { replica_set } => {
                 let seen = seen(observation, replica_set);
                 let labels = seen.map(|set| set_labels(rollout, &set.template, &set.hash));
                 let patch = ownership(seen, &json!(labels), &owner(rollout));
-                self.patch_replica_set(rollout, observation, replica_set, patch)
-                    .await
+                self.change_owner(rollout, &sets, replica_set, patch).await
             }
-            Action::Release { replica_set } => {
+            WorkloadAction::Release { replica_set } => {
                 let seen = seen(observation, replica_set);
                 let own = json!({ "$patch": "delete", "uid": rollout.uid() });
                 let none = json!({ ROLLOUT_UID_LABEL: null });
                 let patch = ownership(seen, &none, &own);
-                self.patch_replica_set(rollout, observation, replica_set, patch)
-                    .await
+                self.change_owner(rollout, &sets, replica_set, patch).await
             }
-            Action::DeleteReplicaSet { replica_set } => {
-                let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), namespace);
-                let what = "the removal of an old ReplicaSet";
-                let at = ("replicasets", replica_set.as_str());
+            WorkloadAction::DeleteReplicaSet { replica_set } => {
                 let seen = seen(observation, replica_set);
                 // A set that another leader has scaled up since has another version.
                 let as_seen = as_seen(seen.map(|it| &it.uid), seen.map(|it| &it.version));
-                self.remove(what, rollout, &sets, at, as_seen).await
-            }
-            Action::SelectRevision { service, hash } => {
-                let services: Api<Service> = Api::namespaced(self.client.clone(), namespace);
-                let operations = selection(observation, service, hash);
-                let at = ("services", service.as_str());
-                self.patch_places(SELECTOR, rollout, &services, at, &operations)
+                self.remove(Target::OldReplicaSet, rollout, &sets, replica_set, as_seen)
                     .await
             }
-            Action::CreateJob { .. } => {
-                let kind = ApiResource::erase::<Job>(&());
-                let jobs: Api<DynamicObject> =
-                    Api::namespaced_with(self.client.clone(), namespace, &kind);
-                // One of this name that is there already is either this one, and is seen at the next
-                // look, or somebody else's, and the refusal says so.
-                let parameters = PostParams {
-                    field_manager: Some(MANAGER.into()),
-                    ..PostParams::default()
-                };
-                let write = async {
-                    let body = serde_json::from_value(job(rollout, action));
-                    let body: DynamicObject = body.map_err(kube::Error::SerdeError)?;
-                    jobs.create(&parameters, &body).await
-                };
-                self.write("a Job", rollout, "create", "jobs", write)
-                    .await?;
-                Ok(())
-            }
-            Action::DeleteJob { job, uid } => {
-                let jobs: Api<Job> = Api::namespaced(self.client.clone(), namespace);
-                let (what, at) = ("the end of a Job", ("jobs", job.as_str()));
-                self.remove(what, rollout, &jobs, at, as_seen(Some(uid), None))
-                    .await
-            }
-            _ => Ok(()),
         }
     }
 
-    async fn patch_replica_set(
+    async fn change_owner(
         &self,
         rollout: &Rollout,
-        observation: &Observation,
+        sets: &Api<ReplicaSet>,
         name: &str,
         patch: Value,
     ) -> Result<(), Error> {
-        let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &observation.namespace);
         let (parameters, patch) = (field_manager(), Patch::Strategic(patch));
         let write = sets.patch(name, &parameters, &patch);
-        self.write("a ReplicaSet", rollout, "patch", "replicasets", write)
+        self.write(Target::ReplicaSet, rollout, "patch", write)
             .await?;
         Ok(())
     }
@@ -149,11 +106,7 @@ async fn create_replica_set(
     let kind = ApiResource::erase::<ReplicaSet>(&());
     let sets: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind);
     let set: DynamicObject = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
-    let parameters = PostParams {
-        field_manager: Some(MANAGER.into()),
-        ..PostParams::default()
-    };
-    let Err(error) = sets.create(&parameters, &set).await else {
+    let Err(error) = sets.create(&create(), &set).await else {
         return Ok(());
     };
     if !matches!(&error, kube::Error::Api(status) if status.is_already_exists()) {
@@ -221,17 +174,13 @@ fn ownership(seen: Option<&ReplicaSetSeen>, labels: &Value, owner: &Value) -> Va
     json!({ "metadata": metadata })
 }
 
-/// Scales the ReplicaSet that was observed, where it still has as many pods: one of the same name made since
-/// is another.
+/// Scales the ReplicaSet that was observed, where it still has as many pods.
 fn scaling(observation: &Observation, name: &str, replicas: i32, revision: i64) -> Vec<Value> {
-    let mut operations = Vec::new();
+    let mut operations: Vec<_> = same(observation, name).into_iter().collect();
     let seen = seen(observation, name);
-    if let Some(set) = seen {
-        operations.extend([
-            json!({ "op": "test", "path": "/metadata/uid", "value": set.uid }),
-            json!({ "op": "test", "path": "/spec/replicas", "value": set.replicas }),
-        ]);
-    }
+    operations.extend(
+        seen.map(|set| json!({ "op": "test", "path": "/spec/replicas", "value": set.replicas })),
+    );
     operations.push(json!({ "op": "replace", "path": "/spec/replicas", "value": replicas }));
     // One that is not there was taken away, or was never written; then it is not missed.
     let annotate = |name: &str, value: String| {
@@ -254,63 +203,28 @@ fn asked(replicas: i32, observation: &Observation) -> Asked {
     Asked { replicas, at }
 }
 
-/// Points a Service at a revision, where it still points at the one that was seen.
-fn selection(observation: &Observation, service: &str, hash: &str) -> Vec<Value> {
-    let place = format!("/spec/selector/{HASH_LABEL}");
-    match present::selected(observation, service) {
-        Some(seen) => vec![
-            json!({ "op": "test", "path": place, "value": seen }),
-            json!({ "op": "replace", "path": place, "value": hash }),
-        ],
-        None if has_selector(observation, service) => {
-            vec![json!({ "op": "add", "path": place, "value": hash })]
-        }
-        None => {
-            // One that nobody set gets the pods' own labels, too, which stay when it is given back.
-            let mut selector = observation.spec.selector.match_labels.clone();
-            selector.insert(HASH_LABEL.to_owned(), hash.to_owned());
-            vec![json!({ "op": "add", "path": "/spec/selector", "value": selector })]
-        }
-    }
-}
-
-fn has_selector(observation: &Observation, service: &str) -> bool {
-    let seen = observation.services.get(service).and_then(Option::as_ref);
-    seen.is_some_and(|it| !it.selector.is_empty())
-}
-
 /// The ReplicaSet of a revision. The template stays JSON, so that fields newer than this build survive.
-fn replica_set(rollout: &Rollout, observation: &Observation, action: &Action) -> Value {
-    let Action::CreateReplicaSet {
-        name,
-        hash,
-        template_digest,
-        revision,
-        replicas,
-        template,
-    } = action
-    else {
-        return Value::Null;
-    };
+fn replica_set(rollout: &Rollout, observation: &Observation, new: &NewReplicaSet) -> Value {
+    let template = &new.template;
     let mut labels = json!(template.labels());
     let mut selector = json!(rollout.spec.selector.match_labels);
     for map in [&mut labels, &mut selector] {
         if let Some(map) = map.as_object_mut() {
-            map.insert(HASH_LABEL.into(), json!(hash));
+            map.insert(HASH_LABEL.into(), json!(new.hash));
         }
     }
-    let asked = asked(*replicas, observation);
+    let asked = asked(new.replicas, observation);
     json!({
         "apiVersion": "apps/v1",
         "kind": "ReplicaSet",
         "metadata": {
-            "name": name,
-            "labels": set_labels(rollout, template, hash),
-            "annotations": annotations(template, template_digest, *revision, asked),
+            "name": new.name,
+            "labels": set_labels(rollout, template, &new.hash),
+            "annotations": annotations(template, &new.template_digest, new.revision, asked),
             "ownerReferences": [owner(rollout)],
         },
         "spec": {
-            "replicas": replicas,
+            "replicas": new.replicas,
             "minReadySeconds": rollout.spec.min_ready_seconds,
             "selector": { "matchLabels": selector },
             "template": labelled(template, &labels),
@@ -328,35 +242,6 @@ fn set_labels(rollout: &Rollout, template: &PodTemplate, hash: &str) -> Value {
         rollout.uid().unwrap_or_default(),
     );
     json!(labels)
-}
-
-/// The Job of a smoke check: it tries once, and goes some time after its end.
-fn job(rollout: &Rollout, action: &Action) -> Value {
-    let Action::CreateJob {
-        name,
-        run,
-        deadline,
-        template,
-    } = action
-    else {
-        return Value::Null;
-    };
-    json!({
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": name,
-            "labels": { MANAGED_BY_LABEL: MANAGER, ROLLOUT_UID_LABEL: rollout.uid() },
-            "annotations": { RUN_ANNOTATION: run },
-            "ownerReferences": [owner(rollout)],
-        },
-        "spec": {
-            "backoffLimit": 0,
-            "activeDeadlineSeconds": deadline.std().as_secs(),
-            "ttlSecondsAfterFinished": JOB_KEPT,
-            "template": template.0,
-        },
-    })
 }
 
 fn annotations(template: &PodTemplate, digest: &str, revision: i64, asked: Asked) -> Value {

@@ -1,5 +1,6 @@
 //! Whole looks at one Rollout, against a stand-in for the API server.
 
+use countersign_core::decision::{Action as Write, HistoryAction, Notice, WorkloadAction};
 use countersign_core::observation::workload::PastRun;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
@@ -178,7 +179,7 @@ async fn a_promotion_that_is_not_written_is_in_no_metric() {
 }
 
 /// What a leader decides that was cut off for so long that another leads by now.
-async fn late(scene: &Scene, actions: Vec<countersign_core::decision::Action>) -> (Seen, Decision) {
+async fn late(scene: &Scene, actions: Vec<Write>) -> (Seen, Decision) {
     let observed = scene.context.observer.observe("shop", "web", None, None);
     let seen = Box::pin(observed).await.unwrap().unwrap().seen;
     let decision = Decision {
@@ -193,7 +194,7 @@ async fn a_late_leader_deletes_nothing_that_is_not_as_it_saw_it() {
     let scene = Scene::serving("web").await;
     let path = scene.server.paths("replicasets").remove(0);
     let replica_set = path.rsplit('/').next().unwrap().to_owned();
-    let delete = countersign_core::decision::Action::DeleteReplicaSet { replica_set };
+    let delete = Write::Workload(WorkloadAction::DeleteReplicaSet { replica_set });
     let (seen, decision) = late(&scene, vec![delete]).await;
     let carry_out = async || {
         let (actor, it) = (&scene.context.actor, &seen.observation);
@@ -228,7 +229,7 @@ async fn a_late_leader_deletes_no_record_of_the_same_name() {
     let scene = Scene::serving("web").await;
     let path = scene.server.paths("rolloutruns").remove(0);
     let run = path.rsplit('/').next().unwrap().to_owned();
-    let delete = countersign_core::decision::Action::DeleteRun { run: run.clone() };
+    let delete = Write::History(HistoryAction::DeleteRun { run: run.clone() });
     let (mut seen, decision) = late(&scene, vec![delete]).await;
     let recorded = serde_json::from_value(scene.server.get(&path).unwrap()).unwrap();
     let recorded: countersign_api::RolloutRun = recorded;
@@ -249,10 +250,10 @@ async fn owner_references_of_others_are_left_alone() {
     let replica_set = path.rsplit('/').next().unwrap().to_owned();
     let uid = format!("uid-of-{ROLLOUTS}/web");
     let (adopt, release) = (
-        countersign_core::decision::Action::Adopt {
+        WorkloadAction::Adopt {
             replica_set: replica_set.clone(),
         },
-        countersign_core::decision::Action::Release { replica_set },
+        WorkloadAction::Release { replica_set },
     );
     for (action, own) in [
         (
@@ -261,7 +262,7 @@ async fn owner_references_of_others_are_left_alone() {
         ),
         (release, json!([{ "$patch": "delete", "uid": uid }])),
     ] {
-        let (seen, decision) = late(&scene, vec![action]).await;
+        let (seen, decision) = late(&scene, vec![Write::Workload(action)]).await;
         scene.server.asked();
         let (actor, it) = (&scene.context.actor, &seen.observation);
         let done = actor.carry_out(&seen.rollout, it, &decision, Instant::now());
@@ -294,7 +295,7 @@ async fn events_for_which_there_is_no_room_are_dropped_and_counted() {
     let scene = Scene::serving("web").await;
     let (seen, _) = late(&scene, vec![]).await;
     scene.server.fails(|_| Some(Fault::Hang));
-    let notice = countersign_core::decision::Notice {
+    let notice = Notice {
         reason: "Held".into(),
         action: "Hold".into(),
         message: "for a test".into(),
@@ -420,7 +421,7 @@ async fn what_people_decided_on_a_change_goes_with_its_record() {
     let record = scene.server.paths("rolloutruns").remove(0);
     let run = record.rsplit('/').next().unwrap().to_owned();
     let (old, other) = (sign_off(&scene, "a", &run), sign_off(&scene, "b", "web-9"));
-    let delete = countersign_core::decision::Action::DeleteRun { run };
+    let delete = Write::History(HistoryAction::DeleteRun { run });
     let (seen, decision) = late(&scene, vec![delete]).await;
     let (actor, it) = (&scene.context.actor, &seen.observation);
     let is_sign_off = to("signoffs");

@@ -57,20 +57,32 @@ pub enum Error {
 }
 
 impl Error {
-    fn result(&self) -> &'static str {
+    /// What helps against it.
+    fn class(&self) -> Class {
         match self {
-            Self::Read(_) => "read_error",
-            Self::Write(error) if error.is_conflict() => "conflict",
-            Self::Write(_) => "write_error",
-            Self::TimedOut => "timeout",
-            Self::Panicked => "panic",
+            Self::Write(error) if error.is_conflict() => Class::Conflict,
+            Self::Write(act::Error::InvalidRevision { .. }) | Self::Panicked => Class::Terminal,
+            Self::Write(act::Error::NotLeading(_) | act::Error::Refused { .. })
+            | Self::Read(_)
+            | Self::TimedOut => Class::Transient,
+        }
+    }
+
+    /// What the metric of looks calls it.
+    fn result(&self) -> &'static str {
+        match (self, self.class()) {
+            (_, Class::Conflict) => "conflict",
+            (Self::Read(_), _) => "read_error",
+            (Self::Write(_), _) => "write_error",
+            (Self::TimedOut, _) => "timeout",
+            (Self::Panicked, _) => "panic",
         }
     }
 
     fn invalid_revision(&self) -> Option<&str> {
         match self {
             Self::Write(error) => error.invalid_revision(),
-            _ => None,
+            Self::Read(_) | Self::TimedOut | Self::Panicked => None,
         }
     }
 
@@ -85,6 +97,17 @@ impl Error {
         let details = status.details.as_ref();
         Duration::from_secs(details.map_or(0, |it| it.retry_after_seconds.into()))
     }
+}
+
+/// What helps against an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// Trying again later.
+    Transient,
+    /// Reading again, at once.
+    Conflict,
+    /// Another spec or another build; it is tried again all the same, in case the cluster changes.
+    Terminal,
 }
 
 /// What every look needs.
@@ -428,10 +451,9 @@ fn back_off(claim: Arc<Claim>, error: &Error, context: Arc<Context>) -> Action {
         .uid()
         .and_then(|uid| failures?.get(&uid).cloned())
         .unwrap_or_default();
-    let first = if error.result() == "conflict" {
-        50
-    } else {
-        250
+    let first = match error.class() {
+        Class::Conflict => 50,
+        Class::Transient | Class::Terminal => 250,
     };
     let delay = Duration::from_millis(first)
         .saturating_mul(1 << failure.attempts.min(10).saturating_sub(1))
@@ -478,7 +500,7 @@ mod tests {
         let busy = || Box::new(kube::Error::Api(Box::new(busy.clone())));
         assert_eq!(Error::Read(busy()).retry_after(), Duration::from_secs(7));
         let refused = act::Error::Refused {
-            what: "the status".into(),
+            target: act::Target::Status,
             rollout: "shop/web".into(),
             source: busy(),
         };

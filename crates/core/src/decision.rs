@@ -39,24 +39,27 @@ impl Decision {
     }
 }
 
-/// One write to the cluster.
+/// One write to the cluster, by what it changes. In JSON the inner action stands alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
 pub enum Action {
+    /// ReplicaSets.
+    Workload(WorkloadAction),
+    /// Services, routes and subsets.
+    Traffic(TrafficAction),
+    /// An adopted workload, and the Rollout's own finalizer.
+    Adoption(AdoptionAction),
+    /// Jobs of smoke checks.
+    Job(JobAction),
+    /// Records of earlier changes.
+    History(HistoryAction),
+}
+
+/// A write to a ReplicaSet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum WorkloadAction {
     /// Make the ReplicaSet of a revision.
-    CreateReplicaSet {
-        /// Its name.
-        name: String,
-        /// Value of the label `pod-template-hash`.
-        hash: String,
-        /// SHA-256 of the template.
-        template_digest: String,
-        /// Number of the revision.
-        revision: i64,
-        /// Pods to ask for.
-        replicas: i32,
-        /// The pod template, without the label that is added.
-        template: PodTemplate,
-    },
+    CreateReplicaSet(NewReplicaSet),
     /// Ask for another number of pods.
     Scale {
         /// The ReplicaSet's name.
@@ -83,6 +86,33 @@ pub enum Action {
         /// The ReplicaSet's name.
         replica_set: String,
     },
+    /// Remove a ReplicaSet without pods that is older than the history kept.
+    DeleteReplicaSet {
+        /// The ReplicaSet's name.
+        replica_set: String,
+    },
+}
+
+/// The ReplicaSet of a revision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewReplicaSet {
+    /// Its name.
+    pub name: String,
+    /// Value of the label `pod-template-hash`.
+    pub hash: String,
+    /// SHA-256 of the template.
+    pub template_digest: String,
+    /// Number of the revision.
+    pub revision: i64,
+    /// Pods to ask for.
+    pub replicas: i32,
+    /// The pod template, without the label that is added.
+    pub template: PodTemplate,
+}
+
+/// A write to a Service or a route.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum TrafficAction {
     /// Point a Service at a revision's pods.
     SelectRevision {
         /// The Service's name.
@@ -90,41 +120,13 @@ pub enum Action {
         /// Value of the label `pod-template-hash`.
         hash: String,
     },
+    /// Let a Service select the pods of all revisions again, and of other controllers.
+    ReleaseService {
+        /// The Service's name.
+        service: String,
+    },
     /// Change the weights of a route, or what it mirrors, and nothing else in it.
-    PatchRoute {
-        /// Its kind.
-        kind: RouteKind,
-        /// Its name.
-        name: String,
-        /// Its API version.
-        api_version: String,
-        /// The canary's share that it leads to, in percent.
-        weight: i32,
-        /// The JSON patch: each place is tested before it is changed.
-        operations: Vec<Value>,
-    },
-    /// Make or change the controller's own route for testers.
-    ApplyTesters {
-        /// Its kind.
-        kind: RouteKind,
-        /// Its API version.
-        api_version: String,
-        /// Whether it is there already.
-        exists: bool,
-        /// Its name.
-        name: String,
-        /// Its spec.
-        spec: Value,
-    },
-    /// Remove the controller's own route for testers.
-    DeleteTesters {
-        /// Its kind.
-        kind: RouteKind,
-        /// Its API version.
-        api_version: String,
-        /// Its name.
-        name: String,
-    },
+    PatchRoute(RoutePatch),
     /// Let the subsets of a DestinationRule select their revisions.
     SelectSubsets {
         /// The DestinationRule's name.
@@ -134,52 +136,106 @@ pub enum Action {
         /// The JSON patch: each place is tested before it is changed.
         operations: Vec<Value>,
     },
-    /// Make the Job of a smoke check.
-    CreateJob {
+    /// Make or change the controller's own route for testers.
+    ApplyTesters(TestersRoute),
+    /// Remove the controller's own route for testers.
+    DeleteTesters {
+        /// Its kind.
+        kind: RouteKind,
+        /// Its API version.
+        api_version: String,
         /// Its name.
         name: String,
-        /// The RolloutRun of the attempt that it is for.
-        run: String,
-        /// How long it may take.
-        deadline: Duration,
-        /// Its pods, complete.
-        template: PodTemplate,
     },
-    /// Stop a Job of a smoke check that nobody waits for any more.
+}
+
+/// Other weights or mirrors of a route.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoutePatch {
+    /// The route's kind.
+    pub kind: RouteKind,
+    /// The route's name.
+    pub name: String,
+    /// The route's API version.
+    pub api_version: String,
+    /// The canary's share that it leads to, in percent.
+    pub weight: i32,
+    /// The JSON patch: each place is tested before it is changed.
+    pub operations: Vec<Value>,
+}
+
+/// The controller's own route for testers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TestersRoute {
+    /// Its kind.
+    pub kind: RouteKind,
+    /// Its API version.
+    pub api_version: String,
+    /// Whether it is there already.
+    pub exists: bool,
+    /// Its name.
+    pub name: String,
+    /// Its spec.
+    pub spec: Value,
+}
+
+/// A write that takes a workload over, or gives it back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum AdoptionAction {
+    /// Ask an adopted workload for another number of pods.
+    ScaleWorkload(WorkloadScale),
+    /// Let the Rollout wait for the controller when it is deleted, or let it go.
+    SetFinalizer {
+        /// Whether it waits.
+        present: bool,
+    },
+}
+
+/// Another number of pods of an adopted workload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadScale {
+    /// The workload's name.
+    pub name: String,
+    /// The workload's uid: one of the same name made since is another.
+    pub uid: String,
+    /// Pods that it asks for now; where it asks for others, this was decided on something older.
+    pub from: i32,
+    /// Pods to ask for.
+    pub replicas: i32,
+    /// The pods without which none of its own may go.
+    pub beside: Option<Serving>,
+}
+
+/// A write to the Job of a smoke check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum JobAction {
+    /// Make the Job.
+    CreateJob(NewJob),
+    /// Stop a Job that nobody waits for any more.
     DeleteJob {
         /// The Job's name.
         job: String,
         /// The Job's uid: one of the same name made since is another.
         uid: String,
     },
-    /// Ask an adopted workload for another number of pods.
-    ScaleWorkload {
-        /// Its name.
-        name: String,
-        /// Its uid: one of the same name made since is another.
-        uid: String,
-        /// Pods that it asks for now; where it asks for others, this was decided on something older.
-        from: i32,
-        /// Pods to ask for.
-        replicas: i32,
-        /// The pods without which none of its own may go.
-        beside: Option<Serving>,
-    },
-    /// Let a Service select the pods of all revisions again, and of other controllers.
-    ReleaseService {
-        /// The Service's name.
-        service: String,
-    },
-    /// Let the Rollout wait for the controller when it is deleted, or let it go.
-    SetFinalizer {
-        /// Whether it waits.
-        present: bool,
-    },
-    /// Remove a ReplicaSet without pods that is older than the history kept.
-    DeleteReplicaSet {
-        /// The ReplicaSet's name.
-        replica_set: String,
-    },
+}
+
+/// The Job of a smoke check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewJob {
+    /// Its name.
+    pub name: String,
+    /// The RolloutRun of the attempt that it is for.
+    pub run: String,
+    /// How long it may take.
+    pub deadline: Duration,
+    /// Its pods, complete.
+    pub template: PodTemplate,
+}
+
+/// A write to the records of earlier changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum HistoryAction {
     /// Remove a record that is older than the history kept, and what people decided on its change.
     DeleteRun {
         /// The RolloutRun's name.
@@ -240,4 +296,33 @@ pub struct Record {
     pub name: String,
     /// What it says.
     pub spec: RolloutRunSpec,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_action_is_written_as_the_inner_one_alone() {
+        let actions = [
+            Action::Workload(WorkloadAction::Adopt {
+                replica_set: "web-1".into(),
+            }),
+            Action::Adoption(AdoptionAction::SetFinalizer { present: true }),
+            Action::History(HistoryAction::DeleteRun {
+                run: "web-1".into(),
+            }),
+        ];
+        let written = serde_json::to_value(&actions).unwrap();
+        let expected = json!([
+            { "Adopt": { "replica_set": "web-1" } },
+            { "SetFinalizer": { "present": true } },
+            { "DeleteRun": { "run": "web-1" } },
+        ]);
+        assert_eq!(written, expected);
+        let read: [Action; 3] = serde_json::from_value(written).unwrap();
+        assert_eq!(read, actions);
+    }
 }

@@ -14,7 +14,10 @@ use countersign_api::sign_off::SignOffDecision;
 use crate::analysis::verdict::{self, Verdict};
 use crate::analysis::{checks, gather};
 use crate::change;
-use crate::decision::{Action, Decision};
+use crate::decision::{
+    Action, AdoptionAction, Decision, HistoryAction, JobAction, RoutePatch, TrafficAction,
+    WorkloadAction,
+};
 use crate::laws::traffic::Pods;
 use crate::observation::Observation;
 use crate::observation::people::IncidentAnswer;
@@ -195,30 +198,52 @@ fn broken_by_actions(observation: &Observation, decision: &Decision) -> Vec<Brok
     let mut broken = Vec::new();
     for action in &decision.actions {
         let found = match action {
-            Action::PatchRoute { weight, .. } => (!traffic::may_have(observation, after, *weight))
-                .then(|| (1, format!("a route gives the canary {weight}%"))),
-            Action::CreateJob { .. } => (!may_smoke(observation, after)).then(|| {
-                let what = "a smoke check was begun while something else holds";
-                (6, what.to_owned())
-            }),
-            Action::SelectRevision { .. } | Action::Adopt { .. }
+            Action::Traffic(TrafficAction::SelectRevision { .. })
+            | Action::Workload(WorkloadAction::Adopt { .. })
                 if !observation.conflicts.is_empty() =>
             {
                 Some((10, "something of another Rollout was written".into()))
             }
-            Action::SelectRevision { service, hash } => {
-                traffic::loses_pods(observation, after, service, hash).then(|| {
-                    let what = format!(
-                        "Service {service} was pointed at fewer pods than it needs, and has"
-                    );
-                    (4, what)
-                })
-            }
-            _ => traffic::unlawful_scale(observation, decision, action),
+            Action::Workload(action) => traffic::unlawful_scale(observation, decision, action),
+            Action::Traffic(action) => broken_by_traffic(observation, after, action),
+            Action::Job(JobAction::CreateJob(_)) => (!may_smoke(observation, after)).then(|| {
+                let what = "a smoke check was begun while something else holds";
+                (6, what.to_owned())
+            }),
+            Action::Job(JobAction::DeleteJob { .. })
+            | Action::Adoption(
+                AdoptionAction::ScaleWorkload(_) | AdoptionAction::SetFinalizer { .. },
+            )
+            | Action::History(HistoryAction::DeleteRun { .. }) => None,
         };
         broken.extend(found.map(|(law, what)| Broken { law, what }));
     }
     broken
+}
+
+/// The same of a Service or a route that is written.
+fn broken_by_traffic(
+    observation: &Observation,
+    after: Option<&Change>,
+    action: &TrafficAction,
+) -> Option<(u8, String)> {
+    match action {
+        TrafficAction::PatchRoute(RoutePatch { weight, .. }) => {
+            (!traffic::may_have(observation, after, *weight))
+                .then(|| (1, format!("a route gives the canary {weight}%")))
+        }
+        TrafficAction::SelectRevision { service, hash } => {
+            traffic::loses_pods(observation, after, service, hash).then(|| {
+                let what =
+                    format!("Service {service} was pointed at fewer pods than it needs, and has");
+                (4, what)
+            })
+        }
+        TrafficAction::ReleaseService { .. }
+        | TrafficAction::SelectSubsets { .. }
+        | TrafficAction::ApplyTesters(_)
+        | TrafficAction::DeleteTesters { .. } => None,
+    }
 }
 
 /// The same of what is done about an adopted workload, and of a Rollout that is being deleted.
@@ -233,12 +258,15 @@ fn broken_by_adoption(observation: &Observation, decision: &Decision) -> Vec<Bro
         broken.push(Broken { law: 6, what });
     }
     for action in &decision.actions {
-        if let Some(what) = traffic::unlawful_handover(observation, decision, action) {
+        if let Action::Adoption(action) = action
+            && let Some(what) = traffic::unlawful_handover(observation, decision, action)
+        {
             broken.push(Broken { law: 4, what });
         }
         let foreign = matches!(
             action,
-            Action::ScaleWorkload { .. } | Action::ReleaseService { .. }
+            Action::Adoption(AdoptionAction::ScaleWorkload(_))
+                | Action::Traffic(TrafficAction::ReleaseService { .. })
         );
         if foreign && !observation.conflicts.is_empty() {
             let what = "the workload or the Service of another Rollout was written".into();

@@ -5,12 +5,12 @@ use countersign_api::rollout::{Change, Stage};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
-use crate::decision::{Action, Decision};
+use crate::decision::{AdoptionAction, Decision, WorkloadAction};
 use crate::laws::queue;
 use crate::observation::Observation;
 
 /// Whether an action gives a first revision its first pods.
-fn gets_first_pods(observation: &Observation, change: &Change, action: &Action) -> bool {
+fn gets_first_pods(observation: &Observation, change: &Change, action: &WorkloadAction) -> bool {
     let own = |name: &str| {
         let mut sets = observation.replica_sets.iter();
         sets.any(|set| {
@@ -20,15 +20,18 @@ fn gets_first_pods(observation: &Observation, change: &Change, action: &Action) 
     change.initial
         && change.outcome.is_none()
         && match action {
-            Action::CreateReplicaSet { hash, replicas, .. } => {
-                *hash == change.pod_template_hash && *replicas > 0
+            WorkloadAction::CreateReplicaSet(set) => {
+                set.hash == change.pod_template_hash && set.replicas > 0
             }
-            Action::Scale {
+            WorkloadAction::Scale {
                 replica_set,
                 replicas,
                 ..
             } => *replicas > 0 && own(replica_set),
-            _ => false,
+            WorkloadAction::SetMinReadySeconds { .. }
+            | WorkloadAction::Adopt { .. }
+            | WorkloadAction::Release { .. }
+            | WorkloadAction::DeleteReplicaSet { .. } => false,
         }
 }
 
@@ -36,7 +39,7 @@ fn gets_first_pods(observation: &Observation, change: &Change, action: &Action) 
 pub(super) fn unlawful_handover(
     observation: &Observation,
     decision: &Decision,
-    action: &Action,
+    action: &AdoptionAction,
 ) -> Option<String> {
     let stable = decision.status.stable.as_ref();
     let sets = observation.replica_sets.iter().filter(|set| set.owned);
@@ -48,13 +51,13 @@ pub(super) fn unlawful_handover(
     };
     let of_stable = stable.map_or(0, |stable| available(Some(&stable.pod_template_hash)));
     match action {
-        Action::ScaleWorkload { from, replicas, .. } if replicas < from => {
+        AdoptionAction::ScaleWorkload(scale) if scale.replicas < scale.from => {
             let pods = Pods::of(observation);
             let least = pods.desired - pods.unavailable;
             let serves = of_stable > 0 && i64::from(available(None)) >= least;
-            (!serves).then(|| format!("the adopted workload was scaled to {replicas}"))
+            (!serves).then(|| format!("the adopted workload was scaled to {}", scale.replicas))
         }
-        Action::SetFinalizer { present: false } if observation.deleting => {
+        AdoptionAction::SetFinalizer { present: false } if observation.deleting => {
             let wanted = observation.spec.keeps_pods() && !observation.farewell.namespace_ends;
             let others = match &observation.workload {
                 Some(Ok(workload)) => workload.available > 0,
@@ -63,7 +66,7 @@ pub(super) fn unlawful_handover(
             (wanted && of_stable > 0 && !others)
                 .then(|| "pods that are to be kept went with the Rollout".into())
         }
-        _ => None,
+        AdoptionAction::ScaleWorkload(_) | AdoptionAction::SetFinalizer { .. } => None,
     }
 }
 
@@ -291,10 +294,10 @@ pub(super) fn may_have(observation: &Observation, after: Option<&Change>, weight
 pub(super) fn unlawful_scale(
     observation: &Observation,
     decision: &Decision,
-    action: &Action,
+    action: &WorkloadAction,
 ) -> Option<(u8, String)> {
     let (hash, replicas, asked) = match action {
-        Action::Scale {
+        WorkloadAction::Scale {
             replica_set,
             replicas,
             ..
@@ -303,8 +306,11 @@ pub(super) fn unlawful_scale(
             let set = sets.find(|set| set.name == *replica_set)?;
             (&set.hash, i64::from(*replicas), i64::from(set.replicas))
         }
-        Action::CreateReplicaSet { hash, replicas, .. } => (hash, i64::from(*replicas), 0),
-        _ => return None,
+        WorkloadAction::CreateReplicaSet(set) => (&set.hash, i64::from(set.replicas), 0),
+        WorkloadAction::SetMinReadySeconds { .. }
+        | WorkloadAction::Adopt { .. }
+        | WorkloadAction::Release { .. }
+        | WorkloadAction::DeleteReplicaSet { .. } => return None,
     };
     let pods = Pods::of(observation);
     let change = decision.status.change.as_ref();

@@ -4,7 +4,7 @@ use countersign_api::rollout::{Change, Stage};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::analysis::{checks, gather};
-use crate::decision::Action;
+use crate::decision::{Action, WorkloadAction};
 use crate::observation::Observation;
 use crate::rollout::context::{FIRST_PODS, LATER, LONGEST_SPREAD, SOON, TRAFFIC};
 use crate::traffic::settle;
@@ -98,7 +98,8 @@ impl Requeue {
     pub(super) fn after_acting(&mut self, view: &View, actions: &[Action], went_on: bool) {
         let first = view.change.is_some_and(|it| it.initial);
         let starts = first && view.observation.status.change.is_none();
-        let makes_pods = |it: &Action| matches!(it, Action::CreateReplicaSet { .. });
+        let makes_pods =
+            |it: &Action| matches!(it, Action::Workload(WorkloadAction::CreateReplicaSet(_)));
         if first && !actions.is_empty() && actions.iter().all(makes_pods) {
             self.after(FIRST_PODS);
         } else if starts {

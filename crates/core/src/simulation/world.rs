@@ -5,11 +5,14 @@
 use std::collections::BTreeMap;
 
 use countersign_api::evidence::Counts;
-use countersign_api::{PodTemplate, RouteKind};
+use countersign_api::{HASH_LABEL, PodTemplate};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::decision::{Action, Answer, AnswerTo, Decision};
+use crate::decision::{
+    Action, AdoptionAction, Answer, AnswerTo, Decision, HistoryAction, JobAction, NewReplicaSet,
+    RoutePatch, TrafficAction, WorkloadAction,
+};
 use crate::laws::{self, Broken};
 use crate::observation::Observation;
 use crate::observation::windows::WindowOutcome;
@@ -212,8 +215,34 @@ impl World {
 
     fn act(&mut self, action: &Action) {
         match action {
-            Action::CreateReplicaSet { .. } => self.create(action),
-            Action::Scale {
+            Action::Workload(action) => self.act_on_workload(action),
+            Action::Traffic(action) => self.act_on_traffic(action),
+            Action::Adoption(AdoptionAction::ScaleWorkload(scale)) => {
+                if let Some(Ok(workload)) = &mut self.observation.workload {
+                    workload.replicas = scale.replicas;
+                    workload.current = scale.replicas;
+                    workload.available = scale.replicas;
+                }
+            }
+            Action::Adoption(AdoptionAction::SetFinalizer { present }) => {
+                self.observation.farewell.awaited = *present;
+            }
+            Action::Job(JobAction::CreateJob(job)) => {
+                self.make_job(&job.name, job.deadline.signed());
+            }
+            Action::Job(JobAction::DeleteJob { uid, .. }) => {
+                self.observation.jobs.retain(|job| job.uid != *uid);
+            }
+            Action::History(HistoryAction::DeleteRun { run }) => {
+                self.runs.remove(run);
+            }
+        }
+    }
+
+    fn act_on_workload(&mut self, action: &WorkloadAction) {
+        match action {
+            WorkloadAction::CreateReplicaSet(set) => self.create(set),
+            WorkloadAction::Scale {
                 replica_set,
                 replicas,
                 revision,
@@ -221,61 +250,45 @@ impl World {
                 self.scale(replica_set, *replicas);
                 self.edit(replica_set, |set| set.revision = *revision);
             }
-            Action::SetMinReadySeconds {
+            WorkloadAction::SetMinReadySeconds {
                 replica_set,
                 seconds,
             } => {
                 self.edit(replica_set, |set| set.min_ready_seconds = *seconds);
             }
-            Action::SelectRevision { service, hash } => {
-                if let Some(Some(service)) = self.observation.services.get_mut(service) {
-                    service
-                        .selector
-                        .insert(countersign_api::HASH_LABEL.into(), hash.clone());
-                }
-            }
-            Action::DeleteReplicaSet { replica_set } => {
-                self.observation
-                    .replica_sets
-                    .retain(|set| set.name != *replica_set);
-            }
-            Action::DeleteRun { run } => {
-                self.runs.remove(run);
-            }
-            Action::PatchRoute {
-                kind,
-                name,
-                operations,
-                ..
-            } => self.patch_route(*kind, name, operations),
-            // No router of this world has subsets or testers.
-            Action::SelectSubsets { .. }
-            | Action::ApplyTesters { .. }
-            | Action::DeleteTesters { .. } => {}
-            Action::Adopt { replica_set } => {
+            WorkloadAction::Adopt { replica_set } => {
                 self.edit(replica_set, |set| {
                     (set.owned, set.labels_missing) = (true, false);
                 });
             }
-            Action::CreateJob { name, deadline, .. } => self.make_job(name, deadline.signed()),
-            Action::DeleteJob { uid, .. } => self.observation.jobs.retain(|job| job.uid != *uid),
-            Action::ScaleWorkload { replicas, .. } => {
-                if let Some(Ok(workload)) = &mut self.observation.workload {
-                    workload.replicas = *replicas;
-                    workload.current = *replicas;
-                    workload.available = *replicas;
+            WorkloadAction::Release { replica_set } => {
+                self.edit(replica_set, |set| set.owned = false);
+            }
+            WorkloadAction::DeleteReplicaSet { replica_set } => {
+                let sets = &mut self.observation.replica_sets;
+                sets.retain(|set| set.name != *replica_set);
+            }
+        }
+    }
+
+    fn act_on_traffic(&mut self, action: &TrafficAction) {
+        match action {
+            TrafficAction::SelectRevision { service, hash } => {
+                if let Some(Some(service)) = self.observation.services.get_mut(service) {
+                    service.selector.insert(HASH_LABEL.into(), hash.clone());
                 }
             }
-            Action::ReleaseService { service } => {
+            TrafficAction::ReleaseService { service } => {
                 if let Some(Some(service)) = self.observation.services.get_mut(service) {
-                    service.selector.remove(countersign_api::HASH_LABEL);
+                    service.selector.remove(HASH_LABEL);
                 }
                 self.observation.former_services.remove(service);
             }
-            Action::SetFinalizer { present } => self.observation.farewell.awaited = *present,
-            Action::Release { replica_set } => {
-                self.edit(replica_set, |set| set.owned = false);
-            }
+            TrafficAction::PatchRoute(patch) => self.patch_route(patch),
+            // No router of this world has subsets or testers.
+            TrafficAction::SelectSubsets { .. }
+            | TrafficAction::ApplyTesters(_)
+            | TrafficAction::DeleteTesters { .. } => {}
         }
     }
 
@@ -286,33 +299,22 @@ impl World {
         }
     }
 
-    fn create(&mut self, action: &Action) {
-        let Action::CreateReplicaSet {
-            name,
-            hash,
-            template_digest,
-            revision,
-            replicas,
-            template,
-        } = action
-        else {
-            return;
-        };
+    fn create(&mut self, new: &NewReplicaSet) {
         if let Some(why) = &self.template_refusal {
             self.observation.write_failure = Some(why.clone());
-            self.observation.invalid_revision = Some(hash.clone());
+            self.observation.invalid_revision = Some(new.hash.clone());
             return;
         }
         let mut sets = self.observation.replica_sets.iter();
         // One that is there already stays the same one.
-        if !sets.any(|set| set.name == *name) {
+        if !sets.any(|set| set.name == new.name) {
             self.observation.replica_sets.push(ReplicaSet {
-                name: name.clone(),
-                uid: format!("uid-{name}"),
+                name: new.name.clone(),
+                uid: format!("uid-{}", new.name),
                 version: String::new(),
-                hash: hash.clone(),
-                template_digest: template_digest.clone(),
-                revision: *revision,
+                hash: new.hash.clone(),
+                template_digest: new.template_digest.clone(),
+                revision: new.revision,
                 owned: true,
                 matches: true,
                 labels_missing: false,
@@ -323,10 +325,10 @@ impl World {
                 ready: 0,
                 available: 0,
                 failure: None,
-                template: template.clone(),
+                template: new.template.clone(),
             });
         }
-        self.scale(name, *replicas);
+        self.scale(&new.name, new.replicas);
     }
 
     fn scale(&mut self, name: &str, replicas: i32) {
@@ -368,13 +370,14 @@ impl World {
     }
 
     /// Patches a route as the API server does: wholly, or not at all.
-    fn patch_route(&mut self, kind: RouteKind, name: &str, operations: &[Value]) {
-        let Ok(patch) = serde_json::from_value::<json_patch::Patch>(json!(operations)) else {
+    fn patch_route(&mut self, route: &RoutePatch) {
+        let RoutePatch { kind, name, .. } = route;
+        let Ok(patch) = serde_json::from_value::<json_patch::Patch>(json!(route.operations)) else {
             return;
         };
         let (now, take) = (self.observation.now, self.routers_take);
         for (place, route) in self.observation.routes.iter_mut().enumerate() {
-            let named = route.reference.kind == kind && route.reference.name == name;
+            let named = route.reference.kind == *kind && route.reference.name == *name;
             if named
                 && let Ok(route) = &mut route.object
                 && json_patch::patch(&mut route.object, &patch).is_ok()
@@ -408,10 +411,7 @@ impl World {
                 .sum::<i32>()
         };
         let endpoints = observation.services.iter().filter_map(|(name, service)| {
-            let hash = service
-                .as_ref()?
-                .selector
-                .get(countersign_api::HASH_LABEL)?;
+            let hash = service.as_ref()?.selector.get(HASH_LABEL)?;
             let ready = Some((hash.clone(), available(hash))).filter(|(_, ready)| *ready > 0);
             Some((name.clone(), ready.into_iter().collect()))
         });

@@ -14,7 +14,7 @@
 
 use countersign_api::rollout::Stage;
 
-use crate::decision::Action;
+use crate::decision::{Action, RoutePatch, TrafficAction};
 use crate::traffic::route::patch;
 use crate::traffic::view::View;
 use crate::traffic::{corrections, testers};
@@ -36,7 +36,8 @@ pub fn actions(view: &View, held: bool) -> Vec<Action> {
     for parsed in &view.routes.all {
         let route = parsed.route;
         let kind = route.reference.kind;
-        actions.extend(testers::select_subsets(view, route));
+        let subsets = testers::select_subsets(view, route);
+        actions.extend(subsets.map(Action::Traffic));
         let Some((object, rules)) = parsed.readable() else {
             continue;
         };
@@ -47,15 +48,17 @@ pub fn actions(view: &View, held: bool) -> Vec<Action> {
             && !patient
             && let Ok(operations) = patch::patch(kind, object, rules, share, mirror)
         {
-            actions.push(Action::PatchRoute {
+            let patch = RoutePatch {
                 kind,
                 name: route.reference.name.clone(),
                 api_version: object.api_version(),
                 weight: share,
                 operations,
-            });
+            };
+            actions.push(Action::Traffic(TrafficAction::PatchRoute(patch)));
         }
-        actions.extend(testers::testers(view, route, object, rules));
+        let testers = testers::testers(view, route, object, rules);
+        actions.extend(testers.map(Action::Traffic));
     }
     actions
 }

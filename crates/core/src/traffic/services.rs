@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use countersign_api::HASH_LABEL;
 use countersign_api::rollout::Stage;
 
-use crate::decision::{Action, Notice};
+use crate::decision::{Action, Notice, TrafficAction};
 use crate::observation::workload::ReplicaSet;
 use crate::observation::{self, Observation};
 use crate::reason::Reason;
@@ -68,13 +68,14 @@ pub fn selections(view: &View) -> Vec<Action> {
         let (service, hash) = (side.service(view.observation)?, hash?);
         view.observation.services.get(service)?.as_ref()?;
         let moves = present::selected(view.observation, service) != Some(hash);
-        moves.then(|| Action::SelectRevision {
+        moves.then(|| TrafficAction::SelectRevision {
             service: service.to_owned(),
             hash: hash.to_owned(),
         })
     };
     let wanted = [(Side::Stable, stable), (Side::Canary, canary)];
-    wanted.into_iter().filter_map(selection).collect()
+    let selections = wanted.into_iter().filter_map(selection);
+    selections.map(Action::Traffic).collect()
 }
 
 /// What to say where the canary takes the place of stable in the traffic.
@@ -83,7 +84,7 @@ pub fn stand_in_notice(view: &View, actions: &[Action]) -> Option<Notice> {
     let service = Side::Stable.service(view.observation)?;
     let (change, stable) = (view.change?, view.stable?);
     let is_move = |it: &Action| {
-        matches!(it, Action::SelectRevision { service: moved, hash }
+        matches!(it, Action::Traffic(TrafficAction::SelectRevision { service: moved, hash })
             if moved == service && *hash == change.pod_template_hash)
     };
     let moved = stands_in(view) && actions.iter().any(is_move);
@@ -166,14 +167,14 @@ fn released(view: &View) -> Vec<String> {
 /// a revision would have no endpoints after the next promotion.
 pub(crate) fn former(view: &View) -> impl Iterator<Item = Action> {
     let released = released(view).into_iter();
-    released.map(|service| Action::ReleaseService { service })
+    released.map(|service| Action::Traffic(TrafficAction::ReleaseService { service }))
 }
 
 /// What to say of each Service that is released.
 #[must_use]
 pub fn release_notices(actions: &[Action], observation: &Observation) -> Vec<Notice> {
     let released = actions.iter().filter_map(|it| match it {
-        Action::ReleaseService { service } => Some(service),
+        Action::Traffic(TrafficAction::ReleaseService { service }) => Some(service),
         _ => None,
     });
     let released = released.filter(|it| observation.former_services.contains_key(*it));

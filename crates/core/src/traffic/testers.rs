@@ -4,7 +4,7 @@ use countersign_api::rollout::Stage;
 use countersign_api::traffic::RouteKind;
 use serde_json::Value;
 
-use crate::decision::Action;
+use crate::decision::{TestersRoute, TrafficAction};
 use crate::observation::traffic::{Route, RouteObject};
 use crate::traffic::route::{rule, subsets, testers};
 use crate::traffic::view::View;
@@ -16,7 +16,7 @@ pub(super) fn testers(
     route: &Route,
     object: &RouteObject,
     rules: &[rule::Rule],
-) -> Option<Action> {
+) -> Option<TrafficAction> {
     let (kind, name) = (
         route.reference.kind,
         routes::testers_name(&route.reference.name),
@@ -28,21 +28,25 @@ pub(super) fn testers(
                 .as_ref()
                 .and_then(|own| own.object.get("spec"));
             let done = there.is_some_and(|there| includes(there, &spec));
-            (!done).then(|| Action::ApplyTesters {
+            let route = TestersRoute {
                 kind,
                 api_version: object.api_version(),
                 exists: route.testers.is_some(),
                 name,
                 spec,
-            })
+            };
+            (!done).then_some(TrafficAction::ApplyTesters(route))
         }
         // While it is tested a moment's doubt takes it from nobody.
         None if is_tested(view) => None,
-        None => route.testers.as_ref().map(|own| Action::DeleteTesters {
-            kind,
-            api_version: own.api_version(),
-            name,
-        }),
+        None => route
+            .testers
+            .as_ref()
+            .map(|own| TrafficAction::DeleteTesters {
+                kind,
+                api_version: own.api_version(),
+                name,
+            }),
     }
 }
 
@@ -83,12 +87,12 @@ fn includes(stored: &Value, asked: &Value) -> bool {
 }
 
 /// Subsets follow their revisions as named Services do.
-pub(super) fn select_subsets(view: &View, route: &Route) -> Option<Action> {
+pub(super) fn select_subsets(view: &View, route: &Route) -> Option<TrafficAction> {
     let subsets = route.reference.destination_rule.as_ref()?;
     let rule = route.destination_rule.as_ref()?.as_ref().ok()?;
     let (stable, canary) = services::sides(view);
     let operations = subsets::select(rule, subsets, stable, canary).ok()?;
-    (!operations.is_empty()).then(|| Action::SelectSubsets {
+    (!operations.is_empty()).then(|| TrafficAction::SelectSubsets {
         name: subsets.name.clone(),
         api_version: rule.api_version(),
         operations,

@@ -3,7 +3,7 @@
 use countersign_api::rollout::{Change, Stage};
 
 use crate::change;
-use crate::decision::Action;
+use crate::decision::{Action, HistoryAction, WorkloadAction};
 use crate::observation::Observation;
 use crate::observation::workload::ReplicaSet;
 use crate::replicas::Share;
@@ -40,14 +40,17 @@ pub(crate) fn ownership(observation: &Observation) -> Vec<Action> {
         let replica_set = set.name.clone();
         match (set.owned, set.matches) {
             // One that was left to serve is not taken back.
-            (false, true) => (!observation.deleting).then_some(Action::Adopt { replica_set }),
-            (true, false) => Some(Action::Release { replica_set }),
+            (false, true) => {
+                (!observation.deleting).then_some(WorkloadAction::Adopt { replica_set })
+            }
+            (true, false) => Some(WorkloadAction::Release { replica_set }),
             // Somebody took labels off it; its pods are the same.
-            (true, true) if set.labels_missing => Some(Action::Adopt { replica_set }),
+            (true, true) if set.labels_missing => Some(WorkloadAction::Adopt { replica_set }),
             _ => None,
         }
     };
-    observation.replica_sets.iter().filter_map(change).collect()
+    let changes = observation.replica_sets.iter().filter_map(change);
+    changes.map(Action::Workload).collect()
 }
 
 /// Whether nothing sends any more to pods that serve no more. Where a revision's share is that of its
@@ -90,8 +93,10 @@ pub(crate) fn history(view: &View) -> Vec<Action> {
         .collect();
     sets.sort_by_key(|set| set.revision);
     let sets = sets.iter().take(sets.len().saturating_sub(limit));
-    let sets = sets.map(|set| Action::DeleteReplicaSet {
-        replica_set: set.name.clone(),
+    let sets = sets.map(|set| {
+        Action::Workload(WorkloadAction::DeleteReplicaSet {
+            replica_set: set.name.clone(),
+        })
     });
 
     let in_use: Vec<_> = view
@@ -108,8 +113,10 @@ pub(crate) fn history(view: &View) -> Vec<Action> {
         .collect();
     runs.sort_by_key(|run| run.started_at);
     let runs = runs.iter().take(runs.len().saturating_sub(limit));
-    let runs = runs.map(|run| Action::DeleteRun {
-        run: run.name.clone(),
+    let runs = runs.map(|run| {
+        Action::History(HistoryAction::DeleteRun {
+            run: run.name.clone(),
+        })
     });
     sets.chain(runs).collect()
 }

@@ -3,7 +3,7 @@
 use countersign_api::rollout::{Change, Stage};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::decision::Action;
+use crate::decision::{Action, NewReplicaSet, WorkloadAction};
 use crate::observation::Observation;
 use crate::observation::workload::ReplicaSet;
 use crate::proposal::Proposal;
@@ -30,9 +30,11 @@ pub(crate) fn min_ready_seconds(view: &View) -> Vec<Action> {
         let harmless = seconds < set.min_ready_seconds || set.replicas == 0 || at_rest;
         set.min_ready_seconds != seconds && harmless && !view.observation.deleting
     });
-    let action = |set: &ReplicaSet| Action::SetMinReadySeconds {
-        replica_set: set.name.clone(),
-        seconds,
+    let action = |set: &ReplicaSet| {
+        Action::Workload(WorkloadAction::SetMinReadySeconds {
+            replica_set: set.name.clone(),
+            seconds,
+        })
     };
     outdated.map(action).collect()
 }
@@ -112,10 +114,12 @@ fn scale(
     let waits = asked_already && answer_due(observation, set).is_some();
     let renumbered = set.revision > 0 && set.revision != revision;
     let differs = set.replicas != replicas || renumbered;
-    (differs && !waits).then(|| Action::Scale {
-        replica_set: set.name.clone(),
-        replicas,
-        revision,
+    (differs && !waits).then(|| {
+        Action::Workload(WorkloadAction::Scale {
+            replica_set: set.name.clone(),
+            replicas,
+            revision,
+        })
     })
 }
 
@@ -164,14 +168,15 @@ fn create(
     if orphaned || left || (replicas == 0 && !first) {
         return None;
     }
-    Some(Action::CreateReplicaSet {
+    let set = NewReplicaSet {
         name: names::ending(&observation.name, hash, MAX_NAME),
         hash: hash.to_owned(),
         template_digest: template_digest.clone(),
         revision,
         replicas,
         template: template.clone(),
-    })
+    };
+    Some(Action::Workload(WorkloadAction::CreateReplicaSet(set)))
 }
 
 fn next_pods(view: &View, held: bool) -> Next {

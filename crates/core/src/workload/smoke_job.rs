@@ -4,7 +4,7 @@ use countersign_api::rollout::Change;
 use countersign_api::{HASH_LABEL, NEVER_SERVES, PodTemplate, Smoke};
 use serde_json::{Map, Value, json};
 
-use crate::decision::Action;
+use crate::decision::{Action, JobAction, NewJob};
 use crate::hold::Hold;
 use crate::observation::Observation;
 use crate::workload::smoke;
@@ -25,30 +25,28 @@ pub fn actions(
         .jobs
         .iter()
         .filter(|job| job.end.is_none() && name.as_ref() != Some(&job.name))
-        .map(|job| Action::DeleteJob {
+        .map(|job| JobAction::DeleteJob {
             job: job.name.clone(),
             uid: job.uid.clone(),
         });
-    stopped.chain(to_make(observation, change, hold)).collect()
+    let made = to_make(observation, change, hold).map(JobAction::CreateJob);
+    stopped.chain(made).map(Action::Job).collect()
 }
 
 fn to_make(
     observation: &Observation,
     change: Option<&Change>,
     hold: Option<&Hold>,
-) -> Option<Action> {
+) -> Option<NewJob> {
     let change = change
         .filter(|change| smoke::is_held_for(hold) && smoke::job(observation, change).is_none())?;
     let smoke = observation.spec.strategy.canary.smoke.as_ref()?;
-    observation
-        .jobs_unreadable
-        .is_none()
-        .then(|| Action::CreateJob {
-            name: smoke::job_name(&change.run),
-            run: change.run.clone(),
-            deadline: smoke::job_deadline(smoke),
-            template: template(observation, change, smoke),
-        })
+    observation.jobs_unreadable.is_none().then(|| NewJob {
+        name: smoke::job_name(&change.run),
+        run: change.run.clone(),
+        deadline: smoke::job_deadline(smoke),
+        template: template(observation, change, smoke),
+    })
 }
 
 /// The check's pods: its own template with the image under test, who is tested, and the end of the

@@ -4,7 +4,7 @@
 use countersign_api::intervention::InterventionAction;
 use countersign_api::rollout::{Change, Outcome, Stage};
 use countersign_api::sign_off::SignOffDecision;
-use countersign_core::decision::Action;
+use countersign_core::decision::{Action, WorkloadAction};
 use countersign_core::people::intervention;
 use countersign_core::{Decision, laws};
 
@@ -197,11 +197,11 @@ pub fn broken(
         );
     }
     for action in &decision.actions {
-        let Action::Scale {
+        let Action::Workload(WorkloadAction::Scale {
             replica_set,
             replicas,
             ..
-        } = action
+        }) = action
         else {
             continue;
         };
@@ -274,7 +274,7 @@ pub fn broken(
         }
     }
     for action in &decision.actions {
-        let Action::DeleteReplicaSet { replica_set } = action else {
+        let Action::Workload(WorkloadAction::DeleteReplicaSet { replica_set }) = action else {
             continue;
         };
         let deleted = before.seen.replica_sets.iter();

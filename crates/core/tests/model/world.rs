@@ -14,7 +14,7 @@ use countersign_api::sign_off::{SignOffDecision, SignOffSpec};
 use countersign_api::{HASH_LABEL, Person, PodTemplate};
 use countersign_core::analysis::statistics::Counts;
 use countersign_core::change::is_watched;
-use countersign_core::decision::Action;
+use countersign_core::decision::{Action, HistoryAction, TrafficAction};
 use countersign_core::observation::people::{SeenIntervention, SeenSignOff};
 use countersign_core::observation::windows::{
     CheckWindows, ErrorRates, Unanswered, Uncounted, Window, WindowOutcome,
@@ -523,7 +523,7 @@ impl World {
             }
         };
         after.crashed = matches!(how, How::First(some) if some < total);
-        let patches = |it: &Action| matches!(it, Action::PatchRoute { .. });
+        let patches = |it: &Action| matches!(it, Action::Traffic(TrafficAction::PatchRoute(_)));
         after.edited &= !actions.iter().any(patches);
         let tells = matches!(how, How::Wholly | How::Without(_));
         let done = Decision {
@@ -540,7 +540,7 @@ impl World {
             after.status_version += 1;
         }
         for action in &done.actions {
-            if let Action::DeleteRun { run } = action {
+            if let Action::History(HistoryAction::DeleteRun { run }) = action {
                 after.runs.remove(run);
                 after.templates.remove(run);
             }

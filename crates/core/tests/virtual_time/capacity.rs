@@ -2,7 +2,7 @@
 
 use countersign_api::rollout::{Outcome, Stage};
 use countersign_api::{Duration, HASH_LABEL, Step};
-use countersign_core::decision::Action;
+use countersign_core::decision::{Action, TrafficAction, WorkloadAction};
 use countersign_core::observation::Observation;
 use countersign_core::observation::workload::{ReplicaSet, Service};
 use countersign_core::simulation::world::World;
@@ -563,9 +563,9 @@ pub(super) fn a_service_that_the_spec_names_no_more_is_released() {
         .former_services
         .insert(name.clone(), service);
     let decision = world.look(&mut steady(500.0, 0.0, 0.0));
-    let release = Action::ReleaseService {
+    let release = Action::Traffic(TrafficAction::ReleaseService {
         service: name.clone(),
-    };
+    });
     assert!(
         decision.actions.contains(&release),
         "{:?}",
@@ -603,7 +603,8 @@ pub(super) fn a_replica_set_whose_labels_were_taken_off_gets_them_again_and_is_k
     world.observation.replica_sets[0].labels_missing = true;
     let decision = world.look(&mut steady(500.0, 0.0, 0.0));
     let replica_set = world.observation.replica_sets[0].name.clone();
-    assert_eq!(decision.actions, [Action::Adopt { replica_set }]);
+    let adopt = WorkloadAction::Adopt { replica_set };
+    assert_eq!(decision.actions, [Action::Workload(adopt)]);
 }
 
 /// Whether any of v2's and v1's pods went before the drain, once the stable Service had left them.

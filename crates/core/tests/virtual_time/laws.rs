@@ -2,7 +2,7 @@
 //! changed, and `core::laws` names the law. So none of them holds because it looks at nothing.
 
 use countersign_api::rollout::{Change, Outcome, Stage};
-use countersign_core::decision::{Action, Decision};
+use countersign_core::decision::{Action, Decision, TrafficAction, WorkloadAction};
 use countersign_core::laws;
 use countersign_core::observation::workload::{Service, Unusable};
 
@@ -119,11 +119,13 @@ pub(super) fn law_1_is_broken_by_two_steps_at_once_in_a_pause_and_in_a_freeze() 
 pub(super) fn law_1_is_broken_by_a_canary_with_more_pods_than_its_weight() {
     let grow = |decision: &mut Decision| {
         let hash = under_way(decision).pod_template_hash.clone();
-        decision.actions.push(Action::Scale {
-            replica_set: format!("shop-{hash}"),
-            replicas: 2,
-            revision: 2,
-        });
+        decision
+            .actions
+            .push(Action::Workload(WorkloadAction::Scale {
+                replica_set: format!("shop-{hash}"),
+                replicas: 2,
+                revision: 2,
+            }));
     };
     assert_eq!(broken(&mut stepping(60), GOOD, grow), [1]);
 }
@@ -159,11 +161,13 @@ pub(super) fn law_4_is_broken_by_stable_that_gives_up_pods() {
     let world = &mut stepping(60);
     let stable = world.observation.status.stable.clone().unwrap();
     let shrink = |decision: &mut Decision| {
-        decision.actions.push(Action::Scale {
-            replica_set: format!("shop-{}", stable.pod_template_hash),
-            replicas: 19,
-            revision: 1,
-        });
+        decision
+            .actions
+            .push(Action::Workload(WorkloadAction::Scale {
+                replica_set: format!("shop-{}", stable.pod_template_hash),
+                replicas: 19,
+                revision: 1,
+            }));
     };
     assert_eq!(broken(world, GOOD, shrink), [4]);
 }
@@ -180,20 +184,24 @@ pub(super) fn law_4_is_broken_by_a_service_that_moves_to_fewer_pods() {
     }));
     let switch = |decision: &mut Decision| {
         let hash = under_way(decision).pod_template_hash.clone();
-        decision.actions.push(Action::SelectRevision {
-            service: "web".into(),
-            hash,
-        });
+        decision
+            .actions
+            .push(Action::Traffic(TrafficAction::SelectRevision {
+                service: "web".into(),
+                hash,
+            }));
     };
     assert_eq!(broken(&mut world, GOOD, switch), [4]);
     // Stable's pods carry everything until then, though the canary has some.
     let stable = world.observation.status.stable.clone().unwrap();
     let shrink = |decision: &mut Decision| {
-        decision.actions.push(Action::Scale {
-            replica_set: format!("shop-{}", stable.pod_template_hash),
-            replicas: 5,
-            revision: 1,
-        });
+        decision
+            .actions
+            .push(Action::Workload(WorkloadAction::Scale {
+                replica_set: format!("shop-{}", stable.pod_template_hash),
+                replicas: 5,
+                revision: 1,
+            }));
     };
     assert!(broken(&mut world, GOOD, shrink).contains(&4));
 }
@@ -268,10 +276,12 @@ pub(super) fn law_10_is_broken_by_a_write_to_what_another_rollout_claims() {
     world.observation.conflicts = vec!["Rollout other already claims Service web".into()];
     let stable = world.observation.status.stable.clone().unwrap();
     let write = |decision: &mut Decision| {
-        decision.actions.push(Action::SelectRevision {
-            service: "web".into(),
-            hash: stable.pod_template_hash,
-        });
+        decision
+            .actions
+            .push(Action::Traffic(TrafficAction::SelectRevision {
+                service: "web".into(),
+                hash: stable.pod_template_hash,
+            }));
     };
     assert_eq!(broken(&mut world, GOOD, write), [10]);
 }

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use countersign_api::rollout::Outcome;
 use countersign_api::{Duration, Phase, RolloutPolicySpec, RolloutSpec, Tier};
 use countersign_core::analysis::statistics::Counts;
-use countersign_core::decision::Action;
+use countersign_core::decision::{Action, WorkloadAction};
 use countersign_core::observation::Observation;
 use countersign_core::observation::people::NamedPolicy;
 use countersign_core::observation::windows::{Unanswered, Uncounted, WindowOutcome};
@@ -492,8 +492,7 @@ fn who_keeps_scaling_a_revision_is_answered_at_most_once_in_five_seconds() {
     for second in 0..60 {
         world.observation.replica_sets[0].replicas = 1;
         let decision = world.look(&mut traffic);
-        let scale = |it: &&Action| matches!(it, Action::Scale { replicas: 20, .. });
-        let answered = decision.actions.iter().filter(scale).count();
+        let answered = scalings_to(20, &decision.actions);
         let soon = world.observation.now + SignedDuration::from_secs(5);
         assert!(
             answered == 1 || decision.look_again_at.is_some_and(|at| at <= soon),
@@ -509,8 +508,12 @@ fn who_keeps_scaling_a_revision_is_answered_at_most_once_in_five_seconds() {
     world.observation.replica_sets[0].replicas = 1;
     world.observation.spec.replicas = 10;
     let decision = world.look(&mut traffic);
-    let mut actions = decision.actions.iter();
-    assert!(actions.any(|it| matches!(it, Action::Scale { replicas: 10, .. })));
+    assert_eq!(scalings_to(10, &decision.actions), 1);
+}
+
+fn scalings_to(pods: i32, actions: &[Action]) -> usize {
+    let scales = |it: &&Action| matches!(it, Action::Workload(WorkloadAction::Scale { replicas, .. }) if *replicas == pods);
+    actions.iter().filter(scales).count()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use countersign_api::rollout::{Adopted, Revision};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::change;
-use crate::decision::Action;
+use crate::decision::{Action, HistoryAction, JobAction, TrafficAction, WorkloadAction};
 use crate::observation::Observation;
 use crate::observation::workload::{Unusable, Workload};
 use crate::proposal::Proposal;
@@ -77,7 +77,9 @@ fn is_settled(view: &View, returning: bool, others: &[Action]) -> bool {
     let tidying = |action: &Action| {
         matches!(
             action,
-            Action::DeleteReplicaSet { .. } | Action::DeleteRun { .. } | Action::DeleteJob { .. }
+            Action::Workload(WorkloadAction::DeleteReplicaSet { .. })
+                | Action::History(HistoryAction::DeleteRun { .. })
+                | Action::Job(JobAction::DeleteJob { .. })
         )
     };
     over && (returning || others.iter().all(tidying))
@@ -153,20 +155,20 @@ fn releases(observation: &Observation) -> Vec<Action> {
         let service = observation.services.get(*name).and_then(Option::as_ref);
         service.is_some_and(|it| it.selector.contains_key(HASH_LABEL))
     });
-    let services = selecting.map(|service| Action::ReleaseService {
+    let services = selecting.map(|service| TrafficAction::ReleaseService {
         service: service.clone(),
     });
     let subsets = observation.routes.iter().filter_map(|route| {
         let subsets = route.reference.destination_rule.as_ref()?;
         let rule = route.destination_rule.as_ref()?.as_ref().ok()?;
         let operations = subsets::release(rule, subsets).ok()?;
-        (!operations.is_empty()).then(|| Action::SelectSubsets {
+        (!operations.is_empty()).then(|| TrafficAction::SelectSubsets {
             name: subsets.name.clone(),
             api_version: rule.api_version(),
             operations,
         })
     });
-    services.chain(subsets).collect()
+    services.chain(subsets).map(Action::Traffic).collect()
 }
 
 /// Leaves the pods of a revision to themselves; once they belong to nobody the Rollout may go.
@@ -178,8 +180,8 @@ fn leave_pods(observation: &Observation, hash: Option<&str>) -> Step {
     let message = format!("ReplicaSet {} is left to serve", set.name);
     let mut step = Step::waits(observation, &message);
     step.look_again_at = Some(observation.now);
-    step.actions.push(Action::Release {
-        replica_set: set.name.clone(),
-    });
+    let replica_set = set.name.clone();
+    let release = WorkloadAction::Release { replica_set };
+    step.actions.push(Action::Workload(release));
     step
 }

@@ -19,7 +19,7 @@ pub mod take_over;
 use countersign_api::rollout::{Adopted, Change};
 
 use crate::analysis::numbers::counted;
-use crate::decision::Action;
+use crate::decision::{Action, AdoptionAction};
 use crate::hold::{Hold, HoldKind};
 use crate::observation::Observation;
 use crate::observation::workload::Workload;
@@ -56,7 +56,8 @@ pub fn step(
     };
     let keeps = observation.spec.keeps_pods();
     if keeps != observation.farewell.awaited {
-        step.actions.push(Action::SetFinalizer { present: keeps });
+        let finalizer = AdoptionAction::SetFinalizer { present: keeps };
+        step.actions.push(Action::Adoption(finalizer));
     }
     step.notices.extend(take_over::misdirection(observation));
     step

@@ -2,7 +2,7 @@
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::decision::{Action, Notice, Serving};
+use crate::decision::{Action, AdoptionAction, Notice, Serving, WorkloadScale};
 use crate::hold::{Hold, HoldKind};
 use crate::observation::Observation;
 use crate::observation::workload::{Unusable, Workload};
@@ -62,13 +62,13 @@ pub(super) fn scale(view: &View, workload: &Workload, replicas: i32) -> Action {
         hash: stable.pod_template_hash.clone(),
         available: view.fleet.pods.stable.available,
     });
-    Action::ScaleWorkload {
+    Action::Adoption(AdoptionAction::ScaleWorkload(WorkloadScale {
         name: workload.name.clone(),
         uid: workload.uid.clone(),
         from: workload.replicas,
         replicas,
         beside: beside.filter(|_| replicas < workload.replicas),
-    }
+    }))
 }
 
 impl Step {
@@ -114,7 +114,9 @@ impl Step {
     /// Nothing is left to wait for.
     pub(super) fn released() -> Self {
         Self {
-            actions: vec![Action::SetFinalizer { present: false }],
+            actions: vec![Action::Adoption(AdoptionAction::SetFinalizer {
+                present: false,
+            })],
             ..Self::default()
         }
     }

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::json;
 
 use crate::change::releases_services;
-use crate::decision::{Action, Serving};
+use crate::decision::{Action, AdoptionAction, Serving, TrafficAction, WorkloadScale};
 use crate::field_managers::last_scaler;
 use crate::observation::Observation;
 use crate::observation::workload::{Autoscaler, Unusable, Workload};
@@ -80,17 +80,20 @@ fn pods_are_taken_away_after_the_drain_and_only_with_the_finalizer() {
     };
     assert_eq!(
         step.actions,
-        [Action::ScaleWorkload {
-            name: "web".into(),
-            uid: "1".into(),
-            from: 4,
-            replicas: 0,
-            beside: Some(serving),
-        }]
+        [Action::Adoption(AdoptionAction::ScaleWorkload(
+            WorkloadScale {
+                name: "web".into(),
+                uid: "1".into(),
+                from: 4,
+                replicas: 0,
+                beside: Some(serving),
+            }
+        ))]
     );
     observation.farewell.awaited = false;
     let (step, _) = next(&observation);
-    assert_eq!(step.actions, [Action::SetFinalizer { present: true }]);
+    let finalizer = AdoptionAction::SetFinalizer { present: true };
+    assert_eq!(step.actions, [Action::Adoption(finalizer)]);
 }
 
 #[test]
@@ -177,19 +180,21 @@ fn services_are_let_go_only_once_the_workload_serves() {
     let (step, _) = next(&observation);
     assert!(matches!(
         step.actions[..],
-        [Action::ScaleWorkload {
-            replicas: 4,
-            beside: None,
-            ..
-        }]
+        [Action::Adoption(AdoptionAction::ScaleWorkload(
+            WorkloadScale {
+                replicas: 4,
+                beside: None,
+                ..
+            }
+        ))]
     ));
     set(&mut observation, 4, 3);
     assert!(next(&observation).0.actions.is_empty());
     set(&mut observation, 4, 4);
     let (step, status) = next(&observation);
-    let release = Action::ReleaseService {
+    let release = TrafficAction::ReleaseService {
         service: "front".into(),
     };
-    assert_eq!(step.actions, [release]);
+    assert_eq!(step.actions, [Action::Traffic(release)]);
     assert!(releases_services(&observation, status.adopted.as_ref()));
 }

@@ -1,0 +1,180 @@
+//! Why a decision could not be carried out.
+
+use std::fmt;
+
+use countersign_api::Rollout;
+use countersign_core::decision::AnswerTo;
+use kube::ResourceExt;
+
+use crate::api_server::sentence;
+use crate::lease::NotLeading;
+
+/// What a write changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The status of the Rollout.
+    Status,
+    /// The finalizer of the Rollout.
+    Finalizer,
+    /// The record of a change.
+    Record,
+    /// A record that is removed.
+    OldRecord,
+    /// Sign-offs that are removed with their record.
+    OldSignOffs,
+    /// Interventions that are removed with their record.
+    OldInterventions,
+    /// What became of a sign-off or an intervention.
+    Answer(AnswerTo),
+    /// A ReplicaSet, or whose it is.
+    ReplicaSet,
+    /// The pods of a ReplicaSet: how many, and since when they count.
+    Replicas,
+    /// A ReplicaSet that is removed.
+    OldReplicaSet,
+    /// The selector of a Service.
+    Selector,
+    /// The weights of a route, its mirrors, or its subsets.
+    RouteWeights,
+    /// A route for testers.
+    TestersRoute,
+    /// A route for testers that is removed.
+    OldTestersRoute,
+    /// The Job of a smoke check.
+    Job,
+    /// The Job of a smoke check that is removed.
+    OldJob,
+    /// The number of pods of an adopted Deployment.
+    WorkloadReplicas,
+}
+
+impl Target {
+    /// The resource that is written, as the metric of writes names it.
+    pub(super) const fn resource(self) -> &'static str {
+        match self {
+            Self::Status => "rollouts/status",
+            Self::Finalizer => "rollouts",
+            Self::Record | Self::OldRecord => "rolloutruns",
+            Self::OldSignOffs => "signoffs",
+            Self::OldInterventions => "interventions",
+            Self::Answer(AnswerTo::SignOff) => "signoffs/status",
+            Self::Answer(AnswerTo::Intervention) => "interventions/status",
+            Self::ReplicaSet | Self::Replicas | Self::OldReplicaSet => "replicasets",
+            Self::Selector => "services",
+            Self::RouteWeights | Self::TestersRoute | Self::OldTestersRoute => "routes",
+            Self::Job | Self::OldJob => "jobs",
+            Self::WorkloadReplicas => "deployments/scale",
+        }
+    }
+
+    /// Whether it is changed by JSON patches that test what was seen: one whose test fails is answered as
+    /// invalid.
+    const fn is_tested(self) -> bool {
+        match self {
+            Self::Replicas | Self::Selector | Self::RouteWeights => true,
+            Self::Status
+            | Self::Finalizer
+            | Self::Record
+            | Self::OldRecord
+            | Self::OldSignOffs
+            | Self::OldInterventions
+            | Self::Answer(_)
+            | Self::ReplicaSet
+            | Self::OldReplicaSet
+            | Self::TestersRoute
+            | Self::OldTestersRoute
+            | Self::Job
+            | Self::OldJob
+            | Self::WorkloadReplicas => false,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Status => "the status",
+            Self::Finalizer => "the finalizer",
+            Self::Record => "the record",
+            Self::OldRecord => "the removal of an old record",
+            Self::OldSignOffs => "the removal of old signoffs",
+            Self::OldInterventions => "the removal of old interventions",
+            Self::Answer(_) => "an answer",
+            Self::ReplicaSet => "a ReplicaSet",
+            Self::Replicas => "the number of pods of a ReplicaSet",
+            Self::OldReplicaSet => "the removal of an old ReplicaSet",
+            Self::Selector => "the selector of a Service",
+            Self::RouteWeights => "the weights of a route",
+            Self::TestersRoute => "a route for testers",
+            Self::OldTestersRoute => "the end of a route for testers",
+            Self::Job => "a Job",
+            Self::OldJob => "the end of a Job",
+            Self::WorkloadReplicas => "the number of pods of the adopted Deployment",
+        })
+    }
+}
+
+/// Why a decision could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another replica leads, or may lead.
+    #[error(transparent)]
+    NotLeading(#[from] NotLeading),
+    /// The API server refused a write.
+    #[error("{target} of Rollout {rollout} was refused: {}", sentence(source))]
+    Refused {
+        /// What was to be written.
+        target: Target,
+        /// Namespace and name of the Rollout.
+        rollout: String,
+        /// The API server's answer.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The API server refuses the ReplicaSet of a revision as invalid: to try again is no use.
+    #[error(
+        "the API server refuses the ReplicaSet of Rollout {rollout}: {}",
+        sentence(source)
+    )]
+    InvalidRevision {
+        /// Namespace and name of the Rollout.
+        rollout: String,
+        /// Value of the revision's label `pod-template-hash`.
+        hash: String,
+        /// The API server's answer.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+impl Error {
+    pub(super) fn refused(target: Target, rollout: &Rollout, source: kube::Error) -> Self {
+        let (namespace, name) = (rollout.namespace(), rollout.name_any());
+        Self::Refused {
+            target,
+            rollout: format!("{}/{name}", namespace.unwrap_or_default()),
+            source: Box::new(source),
+        }
+    }
+
+    /// The revision that can never have pods, where the API server said so.
+    #[must_use]
+    pub fn invalid_revision(&self) -> Option<&str> {
+        match self {
+            Self::InvalidRevision { hash, .. } => Some(hash),
+            Self::NotLeading(_) | Self::Refused { .. } => None,
+        }
+    }
+
+    /// Whether the object changed since it was read, so that reading again suffices.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        let Self::Refused { target, source, .. } = self else {
+            return false;
+        };
+        let kube::Error::Api(status) = &**source else {
+            return false;
+        };
+        status.is_conflict() || (target.is_tested() && status.code == 422)
+    }
+}

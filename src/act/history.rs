@@ -1,0 +1,111 @@
+//! Writes to the records of changes, and what goes with an old one.
+
+use countersign_api::{
+    GROUP, Intervention, ROLLOUT_UID_LABEL, Rollout, RolloutRun, SignOff, VERSION,
+};
+use countersign_core::Observation;
+use countersign_core::decision::{HistoryAction, Record};
+use kube::api::{ApiResource, DynamicObject, Patch};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use super::{Actor, absent_as_none, apply, as_seen, field_manager, owner};
+use crate::act::error::{Error, Target};
+use crate::observe::reads;
+
+impl Actor {
+    pub(super) async fn act_on_history(
+        &self,
+        rollout: &Rollout,
+        observation: &Observation,
+        action: &HistoryAction,
+    ) -> Result<(), Error> {
+        let HistoryAction::DeleteRun { run } = action;
+        // The record goes last: until then the rest of it is still to be removed.
+        for (kind, target) in [
+            (ApiResource::erase::<SignOff>(&()), Target::OldSignOffs),
+            (
+                ApiResource::erase::<Intervention>(&()),
+                Target::OldInterventions,
+            ),
+        ] {
+            self.remove_wishes(rollout, &kind, target, run).await?;
+        }
+        let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
+        let mut seen = observation.history.iter();
+        let seen = seen.find(|it| it.name == *run);
+        let as_seen = as_seen(seen.map(|it| &it.uid), None);
+        self.remove(Target::OldRecord, rollout, &api, run, as_seen)
+            .await
+    }
+
+    /// Removes what people decided on the change of a record.
+    async fn remove_wishes(
+        &self,
+        rollout: &Rollout,
+        kind: &ApiResource,
+        target: Target,
+        run: &str,
+    ) -> Result<(), Error> {
+        let namespace = rollout.namespace().unwrap_or_default();
+        let uid = rollout.uid().unwrap_or_default();
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &namespace, kind);
+        let is_old = |it: &DynamicObject| {
+            let field = |name: &str| it.data.get("spec")?.get(name)?.as_str();
+            field("rolloutUid") == Some(&uid) && field("run") == Some(run)
+        };
+        let mut after = None;
+        loop {
+            let page = reads::page(&api, after.as_deref()).await;
+            let (page, more) = page.map_err(|source| Error::refused(target, rollout, source))?;
+            for it in page.iter().filter(|it| is_old(it)) {
+                let (name, uid) = (it.name_any(), it.uid());
+                let as_seen = as_seen(uid.as_ref(), None);
+                self.remove(target, rollout, &api, &name, as_seen).await?;
+            }
+            after = more;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Adds to the record of a change, and makes it where it is not there yet.
+    pub(super) async fn keep_record(
+        &self,
+        rollout: &Rollout,
+        namespace: &str,
+        record: &Record,
+    ) -> Result<(), Error> {
+        let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), namespace);
+        let spec = &record.spec;
+        let begun = spec.progress.transitions.len() > 1;
+        if begun {
+            let news = json!({ "spec": {
+                "progress": spec.progress,
+                "plan": spec.plan,
+                "risk": { "score": spec.risk.score, "tier": spec.risk.tier },
+            } });
+            let (parameters, patch) = (field_manager(), Patch::Merge(news));
+            let write = absent_as_none(api.patch(&record.name, &parameters, &patch));
+            let written = self.write(Target::Record, rollout, "patch", write).await?;
+            if written.is_some() {
+                return Ok(());
+            }
+        }
+        let body = json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"),
+            "kind": "RolloutRun",
+            "metadata": {
+                "name": record.name,
+                "labels": { ROLLOUT_UID_LABEL: rollout.uid() },
+                "ownerReferences": [owner(rollout)],
+            },
+            "spec": spec,
+        });
+        let (parameters, patch) = (apply(), Patch::Apply(body));
+        let write = api.patch(&record.name, &parameters, &patch);
+        self.write(Target::Record, rollout, "patch", write).await?;
+        Ok(())
+    }
+}

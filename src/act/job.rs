@@ -1,0 +1,66 @@
+//! Writes to the Jobs of smoke checks.
+
+use countersign_api::{MANAGED_BY_LABEL, MANAGER, ROLLOUT_UID_LABEL, RUN_ANNOTATION, Rollout};
+use countersign_core::Observation;
+use countersign_core::decision::{JobAction, NewJob};
+use k8s_openapi::api::batch::v1::Job;
+use kube::api::{ApiResource, DynamicObject};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+
+use super::{Actor, as_seen, create, owner};
+use crate::act::error::{Error, Target};
+
+/// Seconds for which the Job of a smoke check is kept after its end, with its pods and their logs.
+const JOB_KEPT: i32 = 86_400;
+
+impl Actor {
+    pub(super) async fn act_on_job(
+        &self,
+        rollout: &Rollout,
+        observation: &Observation,
+        action: &JobAction,
+    ) -> Result<(), Error> {
+        let kind = ApiResource::erase::<Job>(&());
+        let client = self.client.clone();
+        let jobs: Api<DynamicObject> = Api::namespaced_with(client, &observation.namespace, &kind);
+        match action {
+            JobAction::CreateJob(new) => {
+                // One of this name that is there already is either this one, and is seen at the next
+                // look, or somebody else's, and the refusal says so.
+                let write = async {
+                    let body = serde_json::from_value(job(rollout, new));
+                    let body: DynamicObject = body.map_err(kube::Error::SerdeError)?;
+                    jobs.create(&create(), &body).await
+                };
+                self.write(Target::Job, rollout, "create", write).await?;
+                Ok(())
+            }
+            JobAction::DeleteJob { job, uid } => {
+                let as_seen = as_seen(Some(uid), None);
+                self.remove(Target::OldJob, rollout, &jobs, job, as_seen)
+                    .await
+            }
+        }
+    }
+}
+
+/// The Job of a smoke check: it tries once, and goes some time after its end.
+fn job(rollout: &Rollout, new: &NewJob) -> Value {
+    json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": new.name,
+            "labels": { MANAGED_BY_LABEL: MANAGER, ROLLOUT_UID_LABEL: rollout.uid() },
+            "annotations": { RUN_ANNOTATION: new.run },
+            "ownerReferences": [owner(rollout)],
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": new.deadline.std().as_secs(),
+            "ttlSecondsAfterFinished": JOB_KEPT,
+            "template": new.template.0,
+        },
+    })
+}
