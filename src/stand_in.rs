@@ -164,9 +164,15 @@ impl StandIn {
             }
             (&Method::PATCH, there) if there.is_some() || asked.body.get("kind").is_some() => {
                 let mut object = there.unwrap_or_else(|| json!({}));
-                // A JSON patch is not carried out.
-                if let Some(patch) = asked.body.as_object() {
-                    merge(object.as_object_mut().unwrap(), patch);
+                match &asked.body {
+                    Value::Object(fields) => merge(object.as_object_mut().unwrap(), fields),
+                    operations => {
+                        let operations: json_patch::Patch =
+                            serde_json::from_value(operations.clone()).unwrap();
+                        if json_patch::patch(&mut object, &operations).is_err() {
+                            return failure(422);
+                        }
+                    }
                 }
                 self.put(path, object);
                 (200, self.get(path).unwrap())
@@ -210,6 +216,7 @@ fn failure(code: u16) -> (u16, Value) {
     let reason = match code {
         404 => "NotFound",
         409 => "Conflict",
+        422 => "Invalid",
         _ => "",
     };
     let status = json!({

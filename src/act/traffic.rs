@@ -12,7 +12,7 @@ use kube::api::{DynamicObject, Patch};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Actor, apply, as_seen, create, field_manager, ignoring_absence, owner, patch_places};
+use super::{Actor, apply, as_seen, create, ignoring_absence, owner, patch_places};
 use crate::act::error::{Error, Target};
 use crate::api_resource::resource;
 
@@ -35,9 +35,8 @@ impl Actor {
                 self.write(Target::Selector, rollout, "patch", write).await
             }
             TrafficAction::ReleaseService { service } => {
-                let patch = json!({ "spec": { "selector": { HASH_LABEL: null } } });
-                let (parameters, patch) = (field_manager(), Patch::Merge(patch));
-                let write = services.patch(service, &parameters, &patch);
+                let operations = release(observation, service);
+                let write = patch_places(&services, service, &operations);
                 let write = ignoring_absence(write);
                 self.write(Target::Selector, rollout, "patch", write).await
             }
@@ -139,4 +138,16 @@ fn selection(observation: &Observation, service: &str, hash: &str) -> Vec<Value>
 fn has_selector(observation: &Observation, service: &str) -> bool {
     let seen = observation.services.get(service).and_then(Option::as_ref);
     seen.is_some_and(|it| !it.selector.is_empty())
+}
+
+/// Lets a Service select the pods of all revisions again, where it still selects the one that was seen.
+fn release(observation: &Observation, service: &str) -> [Value; 2] {
+    let place = format!("/spec/selector/{HASH_LABEL}");
+    let named = observation.services.get(service).and_then(Option::as_ref);
+    let seen = named.or_else(|| observation.former_services.get(service));
+    let seen = seen.and_then(|it| it.selector.get(HASH_LABEL));
+    [
+        json!({ "op": "test", "path": place, "value": seen }),
+        json!({ "op": "remove", "path": place }),
+    ]
 }

@@ -1,7 +1,9 @@
 //! Whole looks at one Rollout, against a stand-in for the API server.
 
-use countersign_core::decision::{Action as Write, HistoryAction, Notice, WorkloadAction};
-use countersign_core::observation::workload::PastRun;
+use countersign_core::decision::{
+    Action as Write, HistoryAction, Notice, TrafficAction, WorkloadAction,
+};
+use countersign_core::observation::workload::{PastRun, Service as ServiceSeen};
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
@@ -241,6 +243,49 @@ async fn a_late_leader_deletes_no_record_of_the_same_name() {
     let refused = actor.carry_out(&seen.rollout, it, &decision, Instant::now());
     assert!(refused.await.unwrap_err().is_conflict());
     assert!(scene.server.get(&path).is_some());
+}
+
+#[tokio::test]
+async fn law_10_a_late_leader_releases_no_service_that_selects_another_revision_by_now() {
+    let scene = Scene::serving("web").await;
+    let path = "/api/v1/namespaces/shop/services/web";
+    let service = |selector: Value| {
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" },
+            "spec": { "selector": selector },
+        })
+    };
+    let selects = |hash: &str| service(json!({ "app": "web", "pod-template-hash": hash }));
+    let release = TrafficAction::ReleaseService {
+        service: "web".into(),
+    };
+    let (mut seen, decision) = late(&scene, vec![Write::Traffic(release)]).await;
+    let as_seen = ServiceSeen {
+        kind: "ClusterIP".into(),
+        selector: [("pod-template-hash".into(), "old".into())].into(),
+    };
+    let former = &mut seen.observation.former_services;
+    former.insert("web".into(), as_seen);
+    let carry_out = async || {
+        let (actor, it) = (&scene.context.actor, &seen.observation);
+        let done = actor.carry_out(&seen.rollout, it, &decision, Instant::now());
+        done.await
+    };
+    carry_out()
+        .await
+        .expect("a Service that is gone is released");
+
+    scene.server.put(path, selects("new"));
+    let refused = Error::Write(carry_out().await.unwrap_err());
+    assert_eq!(refused.class(), Class::Conflict, "{refused}");
+    assert_eq!(refused.result(), "conflict");
+    let stored = scene.server.get(path).unwrap();
+    assert_eq!(stored["spec"], selects("new")["spec"]);
+
+    scene.server.put(path, selects("old"));
+    carry_out().await.unwrap();
+    let stored = scene.server.get(path).unwrap();
+    assert_eq!(stored["spec"]["selector"], json!({ "app": "web" }));
 }
 
 #[tokio::test]
