@@ -3,16 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use countersign_api::Rollout;
 use countersign_api::traffic::{ISTIO, RouteKind, RouteReference};
-use countersign_api::{MANAGER, Rollout};
-use countersign_core::Observation;
 use countersign_core::observation::traffic::{Absence, Route, RouteObject};
 use countersign_core::observation::workload::ReplicaSet;
 use countersign_core::traffic::routes::{shared_rules, testers_name};
+use countersign_core::{Observation, field_managers};
 use futures::future::join_all;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::DynamicObject;
-use kube::core::ObjectMeta;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
@@ -127,7 +126,7 @@ impl Observer {
             }
             // Without them nothing rises; a rollback does not ask.
             Err(error) => {
-                tracing::warn!(rollout = %observation.name, %error, "endpoints could not be read");
+                tracing::warn!(rollout = %observation.name, error = %sentence(&error), "endpoints could not be read");
                 Endpoints::default()
             }
         }
@@ -179,26 +178,14 @@ fn is_owned(route: &DynamicObject, rollout: &Rollout) -> bool {
 }
 
 fn route_object(mut object: DynamicObject) -> RouteObject {
-    let last_writer = last_writer(&object.metadata);
+    let fields = object.metadata.managed_fields.as_deref();
+    let last_writer = field_managers::last_spec_writer(fields.unwrap_or_default());
+    let last_writer = last_writer.map(ToOwned::to_owned);
     object.metadata.managed_fields = None;
     RouteObject {
         object: serde_json::to_value(object).unwrap_or(Value::Null),
         last_writer,
     }
-}
-
-/// Who wrote the spec last beside the controller.
-fn last_writer(metadata: &ObjectMeta) -> Option<String> {
-    let managers = metadata.managed_fields.iter().flatten();
-    let of_spec = managers.filter(|entry| {
-        let fields = entry.fields_v1.as_ref();
-        entry.subresource.is_none() && fields.is_some_and(|it| it.0.get("f:spec").is_some())
-    });
-    let others = of_spec.filter(|entry| entry.manager.as_deref() != Some(MANAGER));
-    others
-        .max_by_key(|entry| entry.time.as_ref().map(|at| at.0))?
-        .manager
-        .clone()
 }
 
 /// Ready pods by the hash of the ReplicaSet that made them, as their names tell.
@@ -299,14 +286,15 @@ mod tests {
     #[test]
     fn the_last_writer_is_who_wrote_the_spec_and_not_the_controller() {
         let entry = |manager: &str, at: &str, subresource: Option<&str>, field: &str| json!({ "manager": manager, "operation": "Apply", "time": at, "subresource": subresource, "fieldsV1": { field: {} } });
-        let metadata: ObjectMeta = serde_json::from_value(json!({ "managedFields": [
+        let object = json!({ "metadata": { "managedFields": [
             entry("kubectl", "2026-01-01T00:00:01Z", None, "f:spec"),
             entry("argocd", "2026-01-01T00:00:02Z", None, "f:spec"),
             entry("countersign", "2026-01-01T00:00:03Z", None, "f:spec"),
             entry("labeller", "2026-01-01T00:00:04Z", None, "f:metadata"),
             entry("traefik", "2026-01-01T00:00:05Z", Some("status"), "f:status"),
-        ] }))
-        .unwrap();
-        assert_eq!(last_writer(&metadata).as_deref(), Some("argocd"));
+        ] } });
+        let route = route_object(serde_json::from_value(object).unwrap());
+        assert_eq!(route.last_writer.as_deref(), Some("argocd"));
+        assert_eq!(route.object["metadata"].get("managedFields"), None);
     }
 }

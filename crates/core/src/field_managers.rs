@@ -6,12 +6,29 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 /// Who set a workload's number of pods last, beside this controller.
 #[must_use]
 pub fn last_scaler(fields: &[ManagedFieldsEntry]) -> Option<&str> {
-    let own = |entry: &&ManagedFieldsEntry| entry.manager.as_deref() == Some(MANAGER);
-    let scales = |entry: &&ManagedFieldsEntry| {
-        let fields = entry.fields_v1.as_ref();
-        fields.is_some_and(|it| it.0.pointer("/f:spec/f:replicas").is_some())
-    };
-    let entries = fields.iter().filter(|entry| !own(entry)).filter(scales);
-    let last = entries.max_by_key(|entry| entry.time.as_ref().map(|at| at.0))?;
+    last_other(fields, |entry| sets(entry, "/f:spec/f:replicas"))
+}
+
+/// Who wrote an object's spec last, beside this controller.
+#[must_use]
+pub fn last_spec_writer(fields: &[ManagedFieldsEntry]) -> Option<&str> {
+    last_other(fields, |entry| {
+        entry.subresource.is_none() && sets(entry, "/f:spec")
+    })
+}
+
+fn sets(entry: &ManagedFieldsEntry, field: &str) -> bool {
+    let fields = entry.fields_v1.as_ref();
+    fields.is_some_and(|it| it.0.pointer(field).is_some())
+}
+
+fn last_other(
+    fields: &[ManagedFieldsEntry],
+    wrote: impl Fn(&ManagedFieldsEntry) -> bool,
+) -> Option<&str> {
+    let others = fields
+        .iter()
+        .filter(|entry| entry.manager.as_deref() != Some(MANAGER) && wrote(entry));
+    let last = others.max_by_key(|entry| entry.time.as_ref().map(|at| at.0))?;
     last.manager.as_deref()
 }
