@@ -1,27 +1,54 @@
-//! The API server's answers in words, for people to read.
+//! The API server's answers in words, for logs, conditions and Events: the text of an error adds the whole
+//! answer for debugging.
 
-/// What went wrong, in the API server's own sentence where it gave one: the whole answer is for logs.
+use kube::core::Status;
+use kube::runtime::watcher;
+
+/// What went wrong, in the API server's own sentence where it gave one.
 #[must_use]
 pub fn sentence(error: &kube::Error) -> String {
     match error {
-        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
-        kube::Error::Api(status) if !status.reason.is_empty() => status.reason.clone(),
-        kube::Error::Api(status) => format!("the API server answered with code {}", status.code),
+        kube::Error::Api(status) => said(status),
         other => other.to_string(),
     }
 }
 
+/// What went wrong with a watch, in the API server's own sentence where it gave one.
+#[must_use]
+pub fn watch_sentence(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(source)
+        | watcher::Error::WatchStartFailed(source)
+        | watcher::Error::WatchFailed(source) => sentence(source),
+        watcher::Error::WatchError(status) => said(status),
+        watcher::Error::NoResourceVersion => error.to_string(),
+    }
+}
+
+fn said(status: &Status) -> String {
+    [&status.message, &status.reason]
+        .into_iter()
+        .find(|it| !it.is_empty())
+        .cloned()
+        .unwrap_or_else(|| format!("the API server answered with code {}", status.code))
+}
+
 #[cfg(test)]
 mod tests {
-    use kube::core::Status;
-
     use super::*;
 
     #[test]
     fn an_answer_is_its_sentence_alone() {
         let said = |message: &str, reason: &str| {
-            let status = Status::failure(message, reason).with_code(500);
-            sentence(&kube::Error::Api(status.boxed()))
+            let status = || Status::failure(message, reason).with_code(500).boxed();
+            let said = sentence(&kube::Error::Api(status()));
+            for watch in [
+                watcher::Error::WatchError(status()),
+                watcher::Error::InitialListFailed(kube::Error::Api(status())),
+            ] {
+                assert_eq!(watch_sentence(&watch), said);
+            }
+            said
         };
         assert_eq!(
             said("etcdserver: request timed out", "InternalError"),

@@ -15,6 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 
+use crate::api_server::sentence;
 use crate::clock;
 
 /// How long a lease holds without renewal.
@@ -74,7 +75,9 @@ impl Lease {
             match self.try_acquire(&mut seen).await {
                 Ok(true) => return,
                 Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "the lease could not be read or written"),
+                Err(error) => {
+                    tracing::warn!(error = %sentence(&error), "the lease could not be read or written");
+                }
             }
             tokio::time::sleep(RETRY).await;
         }
@@ -135,7 +138,9 @@ impl Lease {
             match tokio::time::timeout(TRUST, self.renew()).await {
                 Ok(Ok(true)) => {}
                 Ok(Ok(false)) => return self.lose(),
-                Ok(Err(error)) => tracing::warn!(%error, "the lease could not be renewed"),
+                Ok(Err(error)) => {
+                    tracing::warn!(error = %sentence(&error), "the lease could not be renewed");
+                }
                 Err(_) => tracing::warn!("the lease could not be renewed in time"),
             }
             if self.check().is_err() {
@@ -177,7 +182,7 @@ impl Lease {
                     .replace(MANAGER, &PostParams::default(), &lease)
                     .await
                 {
-                    tracing::warn!(%error, "the lease could not be given back");
+                    tracing::warn!(error = %sentence(&error), "the lease could not be given back");
                 }
             }
         }

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::api_server::sentence;
 use crate::lease::Lease;
 use crate::telemetry::Telemetry;
 
@@ -63,7 +64,7 @@ impl Recorder {
                     let write = publisher.publish(&event, &regarding);
                     let problem = match tokio::time::timeout(TIMEOUT, write).await {
                         Ok(Ok(())) => None,
-                        Ok(Err(error)) => Some(error.to_string()),
+                        Ok(Err(error)) => Some(sentence(&error)),
                         Err(_) => Some(format!("no answer within {TIMEOUT:?}")),
                     };
                     telemetry.api_write("create", "events", problem.is_none());

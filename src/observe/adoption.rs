@@ -136,7 +136,7 @@ impl Observer {
         let found = match Reads::Newest.list(&api, "").await {
             Ok(found) => found.items,
             Err(error) => {
-                tracing::warn!(%error, %namespace, "the autoscalers of a namespace could not be read");
+                tracing::warn!(error = %sentence(&error), %namespace, "the autoscalers of a namespace could not be read");
                 return Vec::new();
             }
         };

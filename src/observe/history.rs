@@ -8,6 +8,7 @@ use countersign_core::provenance::digest;
 use countersign_core::{Observation, change};
 use kube::{Api, ResourceExt};
 
+use crate::api_server::sentence;
 use crate::observe::observer::Observer;
 
 impl Observer {
@@ -38,7 +39,7 @@ impl Observer {
         let runs = match self.reads.list(&api, &selector).await {
             Ok(runs) => runs.items,
             Err(error) => {
-                tracing::warn!(%error, "the records of a lost revision could not be read");
+                tracing::warn!(error = %sentence(&error), "the records of a lost revision could not be read");
                 return BTreeMap::new();
             }
         };
@@ -71,8 +72,11 @@ impl Observer {
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
         let selector = format!("{ROLLOUT_UID_LABEL}={}", observation.uid);
         let runs = self.reads.list(&api, &selector).await.map_err(|error| {
-            tracing::warn!(%error, "the records of a Rollout could not be read");
-            format!("the records of earlier changes cannot be read: {error}")
+            tracing::warn!(error = %sentence(&error), "the records of a Rollout could not be read");
+            format!(
+                "the records of earlier changes cannot be read: {}",
+                sentence(&error)
+            )
         })?;
         let runs = runs.items.iter();
         let history = runs.map(|run| PastRun {

@@ -17,6 +17,8 @@ use kube::{Api, Client};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
+use crate::api_server::sentence;
+
 /// How long an answer of the API server is believed.
 const BELIEVED: Duration = Duration::from_secs(30);
 /// Most answers that are kept; an unknown token takes the place of the oldest.
@@ -95,7 +97,7 @@ impl Access {
         let may = match tokio::time::timeout(PATIENCE, self.ask(token)).await {
             Ok(Ok(may)) => may,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "who may read the metrics cannot be asked");
+                tracing::warn!(error = %sentence(&error), "who may read the metrics cannot be asked");
                 return Err(Refusal::Unanswered);
             }
             Err(_) => return Err(Refusal::Unanswered),

@@ -12,6 +12,7 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc;
 
 use crate::api_resource::resource;
+use crate::api_server::watch_sentence;
 use crate::telemetry::Telemetry;
 use crate::watch::claim::Claim;
 use crate::watch::task::config;
@@ -80,7 +81,7 @@ pub(super) fn watch_routes(
                         telemetry.watch_error(kind.as_str());
                         // Said once, as it is tried again soon. That nobody serves the kind is no news.
                         if !told && !is_unserved(&error) {
-                            tracing::warn!(%kind, version, %error, "watch failed; it is tried again");
+                            tracing::warn!(%kind, version, error = %watch_sentence(&error), "watch failed; it is tried again");
                             told = true;
                         }
                         break;

@@ -8,6 +8,7 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::mpsc;
 
+use crate::api_server::watch_sentence;
 use crate::telemetry::Telemetry;
 use crate::watch::trigger::Trigger;
 
@@ -63,7 +64,7 @@ pub(super) fn run<K, T>(
                 Ok(None) => return,
                 Err(error) => {
                     telemetry.watch_error(kind);
-                    tracing::warn!(kind, %error, "watch failed; it is tried again");
+                    tracing::warn!(kind, error = %watch_sentence(&error), "watch failed; it is tried again");
                 }
             }
         }
