@@ -5,7 +5,7 @@ use countersign_api::rollout::Change;
 
 use crate::observation::Observation;
 use crate::observation::people::SeenIntervention;
-use crate::people::eligibility;
+use crate::people::binding;
 use crate::reason::Reason;
 
 /// Interventions for this attempt that were not heard yet, in the order in which they were made.
@@ -35,26 +35,16 @@ pub fn refusal(
     intervention: &SeenIntervention,
 ) -> Option<(Reason, String)> {
     let spec = &intervention.spec;
-    let bound = (&spec.rollout_uid, &spec.run, &spec.digest);
-    if bound != (&observation.uid, &change.run, &change.digest) {
-        let message = format!(
-            "it is for run {} and the change under way is {}",
-            spec.run, change.run
-        );
-        return Some((Reason::OtherChange, message));
+    let names = (&*spec.rollout_uid, &*spec.run, &*spec.digest);
+    if let Some(refusal) = binding::other_change(observation, change, names) {
+        return Some(refusal);
     }
-    if matches!(
-        spec.action,
-        InterventionAction::Abort | InterventionAction::Pause
-    ) {
-        return None;
+    match spec.action {
+        InterventionAction::Abort | InterventionAction::Pause => None,
+        InterventionAction::Resume | InterventionAction::Promote | InterventionAction::Retry => {
+            binding::unproven(observation, intervention.created_at, &spec.person)
+        }
     }
-    if let Some(problem) = observation.admission.disproves(intervention.created_at) {
-        return Some((Reason::Unproven, problem));
-    }
-    let user = &spec.person.username;
-    eligibility::is_machine(user, &spec.person.groups)
-        .then(|| (Reason::NotAPerson, format!("{user} is no person")))
 }
 
 /// An intervention in words: who, and why.

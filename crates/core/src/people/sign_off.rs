@@ -13,7 +13,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::observation::Observation;
 use crate::observation::people::SeenSignOff;
-use crate::people::eligibility;
+use crate::people::{binding, eligibility};
 use crate::proposal::Proposal;
 use crate::reason::Reason;
 
@@ -181,19 +181,11 @@ fn refusal(
 ) -> Option<(Reason, String)> {
     let spec = &sign_off.spec;
     let user = &spec.approver.username;
-    let bound = (&spec.rollout_uid, &spec.run, &spec.digest);
-    if bound != (&observation.uid, &change.run, &change.digest) {
-        let message = format!(
-            "it is for run {} and the change under way is {}",
-            spec.run, change.run
-        );
-        return Some((Reason::OtherChange, message));
-    }
-    if let Some(problem) = observation.admission.disproves(sign_off.created_at) {
-        return Some((Reason::Unproven, problem));
-    }
-    if eligibility::is_machine(user, &spec.approver.groups) {
-        return Some((Reason::NotAPerson, format!("{user} is no person")));
+    let names = (&*spec.rollout_uid, &*spec.run, &*spec.digest);
+    let unbound = binding::other_change(observation, change, names)
+        .or_else(|| binding::unproven(observation, sign_off.created_at, &spec.approver));
+    if unbound.is_some() {
+        return unbound;
     }
     if let Some(group) = spec
         .approver
