@@ -30,6 +30,19 @@ pub fn template_digest(template: &PodTemplate) -> String {
     hexadecimal(&Sha256::digest(canonical(template)))
 }
 
+/// The SHA-256, in hexadecimal, by which a reference names its image: the part after `name@sha256:`, or
+/// after `sha256:` alone.
+#[must_use]
+pub fn image_digest(reference: &str) -> Option<&str> {
+    let digest = reference.rsplit_once('@');
+    let digest = digest.map_or(reference, |(_, digest)| digest);
+    let hexadecimal = digest.strip_prefix("sha256:")?;
+    let mut digits = hexadecimal.bytes();
+    let is_one =
+        hexadecimal.len() == 64 && digits.all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
+    is_one.then_some(hexadecimal)
+}
+
 /// Ten characters that name a template, fit for a label and a DNS name.
 ///
 /// They are drawn from Kubernetes' alphabet of 27 without vowels, so that they form no word. A

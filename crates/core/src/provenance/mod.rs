@@ -417,14 +417,10 @@ impl Provenance {
 
 /// Whether a container uses this image, named by reference or by digest.
 fn describes(image: &str, template: &PodTemplate) -> bool {
-    fn digest(reference: &str) -> Option<&str> {
-        let digest = reference
-            .rsplit_once('@')
-            .map_or(reference, |(_, digest)| digest);
-        digest.starts_with("sha256:").then_some(digest)
-    }
-    template.images().into_iter().any(|used| {
-        used == image || digest(image).is_some_and(|described| digest(used) == Some(described))
+    let described = digest::image_digest(image);
+    let mut used = template.images().into_iter();
+    used.any(|used| {
+        used == image || (described.is_some() && digest::image_digest(used) == described)
     })
 }
 

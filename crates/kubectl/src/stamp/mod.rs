@@ -29,6 +29,7 @@ use countersign_api::{Duration, PROVENANCE_PREFIX, PodTemplate};
 use countersign_core::provenance::Provenance;
 use countersign_core::provenance::attestation::problem::SigningError;
 use countersign_core::provenance::attestation::statement::Statement;
+use countersign_core::provenance::digest::image_digest;
 use countersign_core::provenance::identity::Agent;
 use countersign_core::provenance::problem::Problem;
 use serde_json::json;
@@ -308,13 +309,8 @@ fn check_image(reference: &str) -> Result<(), StampError> {
     if reference.is_empty() || item(reference) != reference || reference.contains(' ') {
         return Err(refused("write a reference such as shop@sha256:…"));
     }
-    let digest = match reference.rsplit_once('@') {
-        Some((_, digest)) => digest,
-        None if reference.starts_with("sha256:") => reference,
-        None => return Ok(()),
-    };
-    let hex = digest.strip_prefix("sha256:").unwrap_or_default();
-    if hex.len() == 64 && hex.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')) {
+    let has_digest = reference.contains('@') || reference.starts_with("sha256:");
+    if !has_digest || image_digest(reference).is_some() {
         Ok(())
     } else {
         Err(refused(

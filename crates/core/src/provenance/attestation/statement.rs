@@ -13,6 +13,7 @@ use crate::provenance::attestation::keys::PrivateKey;
 use crate::provenance::attestation::problem::{
     self, PAYLOAD_TYPE, PREDICATE_TYPE, Problem, STATEMENT_TYPE, SigningError,
 };
+use crate::provenance::digest::image_digest;
 use crate::provenance::keys::{ANNOTATION, MAX_ATTESTATION};
 use crate::provenance::shown::shown;
 
@@ -72,12 +73,12 @@ impl StatementRead {
             .map(PodTemplate::images)
             .unwrap_or_default()
             .into_iter()
-            .filter_map(digest_of)
+            .filter_map(image_digest)
             .collect();
         let mut about_it = false;
         let mut other = None;
         for image in template.images() {
-            let digest = digest_of(image).ok_or_else(|| no_digest(image))?;
+            let digest = image_digest(image).ok_or_else(|| no_digest(image))?;
             if subjects.contains(digest) {
                 about_it = true;
             } else if running.contains(digest) {
@@ -129,18 +130,6 @@ fn wrong_digest(image: &str, digest: &str, subjects: &BTreeSet<&str>) -> Problem
         digest: short(digest),
         subjects: problem::listed(subjects.iter().map(String::as_str)),
     }
-}
-
-/// The SHA-256, in hexadecimal, by which a reference names its image: the part after
-/// `name@sha256:`, or after `sha256:` alone.
-fn digest_of(image: &str) -> Option<&str> {
-    let digest = image.rsplit_once('@').map_or(image, |(_, digest)| digest);
-    let hexadecimal = digest.strip_prefix("sha256:")?;
-    let is_one = hexadecimal.len() == 64
-        && hexadecimal
-            .bytes()
-            .all(|it| it.is_ascii_digit() || (b'a'..=b'f').contains(&it));
-    is_one.then_some(hexadecimal)
 }
 
 /// A statement of images that can be signed.
@@ -202,7 +191,7 @@ impl Statement {
 }
 
 fn subject(image: &str) -> Result<Value, SigningError> {
-    let digest = digest_of(image).ok_or_else(|| SigningError::NoDigest {
+    let digest = image_digest(image).ok_or_else(|| SigningError::NoDigest {
         image: shown(image),
     })?;
     let digest = json!({ "sha256": digest });
