@@ -68,21 +68,20 @@ pub(super) fn end(
     message: String,
 ) {
     let observation = context.observation;
+    let stable = observation.status.stable.as_ref();
+    let stable = stable.map(|it| it.pod_template_hash.as_str());
+    let available = present::available(observation, stable);
+    // If stable gave up capacity, or lost its pods, it takes the traffic back as they come.
+    let grows = share::pods_follow(context.before.fleet.limits) || available == 0;
     change.outcome = Some(outcome);
     (change.stage, change.weight) = match outcome {
         Outcome::Promoted => (Stage::Promoted, 100),
-        // Where stable gave up capacity it takes the traffic back bit by bit.
-        Outcome::Superseded if share::pods_follow(context.before.fleet.limits) => {
-            (Stage::RollingBack, 0)
-        }
-        Outcome::Superseded => (Stage::RolledBack, 0),
-        Outcome::RolledBack | Outcome::Reverted => (Stage::RollingBack, 0),
+        Outcome::Superseded if !grows => (Stage::RolledBack, 0),
+        Outcome::Superseded | Outcome::RolledBack | Outcome::Reverted => (Stage::RollingBack, 0),
     };
     change.progressed_at = Some(Time(observation.now));
-    let stable = observation.status.stable.as_ref();
-    let stable = stable.map(|it| it.pod_template_hash.as_str());
     change.progress = Reached {
-        available: present::available(observation, stable),
+        available,
         weight: 0,
     };
     record(context, change, why, message);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use countersign_api::HASH_LABEL;
-use countersign_api::rollout::Stage;
+use countersign_api::rollout::{Outcome, Stage};
 
 use crate::decision::{Action, Notice, TrafficAction};
 use crate::observation::workload::ReplicaSet;
@@ -49,13 +49,20 @@ pub fn sides<'a>(view: &View<'a>) -> (Option<&'a str>, Option<&'a str>) {
 }
 
 /// Whether the canary serves in place of a stable revision of which no pod is available: only one that may
-/// have traffic, since stable's pods could otherwise be removed to get a change past its gates.
+/// have traffic, since stable's pods could otherwise be removed to get a change past its gates. One that was
+/// replaced, not rejected, serves on.
 fn stands_in(view: &View) -> bool {
     let Roles { stable, canary } = present::roles(view.stable, view.change);
     let available = |hash| present::available(view.observation, hash);
-    let may_serve = view.change.is_some_and(|change| {
-        let begun = matches!(change.stage, Stage::Stepping | Stage::Promoting);
-        begun && change.outcome.is_none() && change.weight > 0
+    let may_serve = view.change.is_some_and(|change| match change.outcome {
+        None => {
+            let begun = matches!(change.stage, Stage::Stepping | Stage::Promoting);
+            begun && change.weight > 0
+        }
+        Some(Outcome::Superseded | Outcome::Reverted) => {
+            view.routes.present_share > 0
+        }
+        Some(Outcome::Promoted | Outcome::RolledBack) => false,
     });
     may_serve && stable.is_some() && available(stable) == 0 && available(canary) > 0
 }

@@ -349,6 +349,34 @@ pub(super) fn law_4_a_stable_replica_set_that_is_deleted_in_mid_change_is_made_a
 }
 
 #[test]
+pub(super) fn law_4_a_newer_change_leaves_the_requests_with_pods_where_stable_has_lost_its_own() {
+    for (newer, promoting) in [("v3", false), ("v3", true), ("v1", false), ("v1", true)] {
+        let mut world = routed(|_| {});
+        push(&mut world, "v2");
+        let begun = world.run(after(DAYS), &mut steady(5_000.0, 0.0, 0.0), |seen| {
+            let begun = !promoting || stage(seen) == Some(Stage::Promoting);
+            begun && weights(seen).1 >= 50
+        });
+        assert!(begun, "{:?}", world.observation.status);
+        world.pods_ready_after = Some(SignedDuration::from_mins(4));
+        lose(&mut world, "v1");
+        push(&mut world, newer);
+        let mut without_pods = 0;
+        let mut looks = 0;
+        let done = world.run(after(DAYS), &mut steady(5_000.0, 0.0, 0.0), |seen| {
+            let (stable, _) = weights(seen);
+            let serves = behind_stable(seen).is_some_and(|it| it.available > 0);
+            looks += 1;
+            without_pods += i32::from(looks > 2 && stable > 0 && !serves);
+            is_stable(seen, newer) && World::at_rest(seen)
+        });
+        assert!(done, "{newer}: {:?}", world.observation.status);
+        assert_eq!(without_pods, 0, "{newer}, promoting: {promoting}");
+        assert_eq!(world.broken, [], "{newer}");
+    }
+}
+
+#[test]
 pub(super) fn a_canary_with_traffic_serves_in_place_of_a_stable_revision_without_pods_and_no_other_does()
  {
     for weight in [0, 50] {

@@ -51,6 +51,7 @@ fn every_story_decides_as_it_did_before() {
         capacity::law_4_a_newer_change_gives_a_dynamic_stable_side_no_more_than_it_can_carry,
         capacity::a_promotion_with_a_closed_gate_gets_no_more_traffic,
         capacity::law_4_a_stable_replica_set_that_is_deleted_in_mid_change_is_made_again,
+        capacity::law_4_a_newer_change_leaves_the_requests_with_pods_where_stable_has_lost_its_own,
         capacity::a_canary_with_traffic_serves_in_place_of_a_stable_revision_without_pods_and_no_other_does,
         capacity::without_its_record_a_lost_stable_revision_is_named_after_a_rollback_too,
         capacity::pods_of_a_superseded_change_drain_though_the_stable_template_follows,
