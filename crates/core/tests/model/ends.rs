@@ -128,7 +128,8 @@ fn ended(world: &World) -> Option<End> {
 fn stands(world: &World) -> Option<String> {
     let seen = &world.seen;
     let stable = seen.status.stable.as_ref()?;
-    if world.stable_set().is_none() {
+    // One of no pods is made again once there are to be some.
+    if world.stable_set().is_none() && seen.spec.replicas > 0 {
         return Some("the stable revision has no ReplicaSet".into());
     }
     for set in &seen.replica_sets {

@@ -148,11 +148,13 @@ pub fn broken(
         );
         let rejected = change.is_some_and(|it| it.stage == Stage::RollingBack);
         let serves = now.stable_set().map_or(0, |it| i64::from(it.available));
-        let able = if gave_up {
-            serves >= desired
-        } else {
-            serves > 0
-        };
+        // A Rollout that is scaled to none sends nowhere: its share follows once the pods are gone.
+        let able = desired > 0
+            && if gave_up {
+                serves >= desired
+            } else {
+                serves > 0
+            };
         let patient = before
             .seen
             .status
@@ -478,7 +480,12 @@ fn may_go_on(setup: &Setup, world: &World, change: &Change) -> bool {
         Some((_, end)) => world.log.get(end),
         None => world.log.values().next_back(),
     };
-    let since = change.progressed_at.as_ref().unwrap().0;
+    // Scarce evidence has a deadline of its own, from when the pods were there or it was first awaited.
+    let since = change
+        .available_at
+        .as_ref()
+        .max(change.evidence_since.as_ref());
+    let since = since.or(change.progressed_at.as_ref()).unwrap().0;
     let patience = i64::from(world.seen.spec.progress_deadline_seconds) / 60;
     match newest {
         // How much a window with some errors weighs beside the good ones is the verdict's to say.
