@@ -59,9 +59,7 @@ fn stands_in(view: &View) -> bool {
             let begun = matches!(change.stage, Stage::Stepping | Stage::Promoting);
             begun && change.weight > 0
         }
-        Some(Outcome::Superseded | Outcome::Reverted) => {
-            view.routes.present_share > 0
-        }
+        Some(Outcome::Superseded | Outcome::Reverted) => view.routes.present_share > 0,
         Some(Outcome::Promoted | Outcome::RolledBack) => false,
     });
     may_serve && stable.is_some() && available(stable) == 0 && available(canary) > 0

@@ -1,0 +1,281 @@
+use super::*;
+
+#[tokio::test]
+async fn both_arms_are_counted_over_the_same_windows() {
+    let fake = counting(vec![
+        steady("canary", "200", -7, 10.0),
+        counter(
+            "canary",
+            "500",
+            "canary",
+            &[(20, 1.0), (35, 3.0), (50, 3.0)],
+        ),
+        steady("stable", "200", -2000, 100.0),
+        steady("stable", "503", -1999, 1.0),
+    ])
+    .await;
+    let windows = fake.client().windows(&ask(45)).await;
+    let edges: Vec<_> = windows.due.iter().map(|w| (w.start, w.end)).collect();
+    assert_eq!(
+        edges,
+        [
+            (at(FROM), at(FROM + 15)),
+            (at(FROM + 15), at(FROM + 30)),
+            (at(FROM + 30), at(FROM + 45))
+        ]
+    );
+    let counted: Vec<_> = windows.due.iter().map(counts).collect();
+    assert_eq!(
+        counted,
+        [
+            [10.0, 0.0, 101.0, 1.0],
+            [11.0, 1.0, 101.0, 1.0],
+            [12.0, 2.0, 101.0, 1.0]
+        ]
+    );
+    assert_eq!(windows.baseline, None);
+    let asked = fake.asked();
+    assert_eq!(asked.len(), 4, "one question an arm and query: {asked:?}");
+    assert!(
+        asked
+            .iter()
+            .all(|a| a.path == "/api/v1/query" && a.query().ends_with("[5m45s]"))
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_asked_before_a_window_is_due() {
+    let fake = counting(vec![]).await;
+    for early in [-60, 0, 14] {
+        let mut ask = ask(early);
+        ask.want_baseline = true;
+        assert_eq!(fake.client().windows(&ask).await, CheckWindows::default());
+    }
+    let mut counted = ask(59);
+    counted.counted_until = at(FROM + 45);
+    assert_eq!(
+        fake.client().windows(&counted).await,
+        CheckWindows::default()
+    );
+    assert!(fake.asked().is_empty());
+}
+
+#[tokio::test]
+async fn after_a_long_absence_windows_are_read_in_order_and_in_portions() {
+    let fake = counting(vec![
+        steady("canary", "200", 5, 10.0),
+        steady("stable", "200", -600, 100.0),
+    ])
+    .await;
+    let mut ask = ask(5_000);
+    let first = fake.client().windows(&ask).await.due;
+    assert_eq!((first.len(), first[0].start), (240, at(FROM)));
+    ask.counted_until = first[239].end;
+    let second = fake.client().windows(&ask).await.due;
+    assert_eq!(
+        (second[0].start, second[0].end),
+        (at(FROM + 3600), at(FROM + 3615))
+    );
+    assert_eq!(second.last().unwrap().end, at(FROM + 4995));
+    let sum: f64 = first
+        .iter()
+        .chain(&second)
+        .map(|window| counts(window)[0])
+        .sum();
+    assert_eq!(
+        sum,
+        1000.0 + 332.0 * 10.0,
+        "the first value and every increase, once each"
+    );
+}
+
+#[tokio::test]
+async fn one_look_or_many_count_the_same() {
+    // A restart, a scrape that was missed, a pod that joins, an error in its first scrape.
+    let joins = [(200, 1.0), (215, 1.0), (230, 2.0)];
+    let fake = counting(vec![
+        counter(
+            "canary",
+            "200",
+            "a",
+            &[(3, 5.0), (18, 9.0), (48, 2.0), (63, 12.0), (303, 13.0)],
+        ),
+        counter(
+            "canary",
+            "200",
+            "b",
+            &[(200, 6.0), (215, 8.0), (230, 9.0), (305, 20.0)],
+        ),
+        counter("canary", "500", "b", &joins),
+        steady("stable", "200", -600, 100.0),
+    ])
+    .await;
+    let total = |windows: &[Window]| {
+        let counted = windows
+            .iter()
+            .filter(|w| matches!(w.outcome, WindowOutcome::Counted { .. }));
+        counted
+            .map(counts)
+            .fold([0.0; 2], |sum, c| [sum[0] + c[0], sum[1] + c[1]])
+    };
+    let once = fake.client().windows(&ask(600)).await.due;
+    assert_eq!(total(&once), [9.0 + 2.0 + 10.0 + 1.0 + 20.0 + 2.0, 2.0]);
+    let mut many = vec![];
+    for now in (0..=600).step_by(15) {
+        let mut ask = ask(now);
+        ask.counted_until = many.last().map_or(at(FROM), |window: &Window| window.end);
+        many.extend(fake.client().windows(&ask).await.due);
+    }
+    assert_eq!(total(&many), total(&once));
+    assert_eq!(many.len(), once.len());
+}
+
+#[tokio::test]
+async fn a_canary_pod_out_of_sight_is_not_counted_twice() {
+    // Pod b was counted up to 50, was not scraped for an hour, and has not begun anew. Pod c has.
+    let fake = counting(vec![
+        steady("canary", "200", 0, 10.0),
+        counter(
+            "canary",
+            "200",
+            "b",
+            &[(10, 40.0), (25, 50.0), (3700, 70.0)],
+        ),
+        counter("canary", "500", "b", &[(10, 4.0), (25, 5.0), (3700, 7.0)]),
+        counter("canary", "500", "c", &[(3701, 1.0)]),
+        steady("stable", "200", -600, 100.0),
+    ])
+    .await;
+    let mut ask = ask(3705);
+    ask.counted_until = at(FROM + 3690);
+    let windows = fake.client().windows(&ask).await;
+    assert_eq!(
+        counts(&windows.due[0])[..2],
+        [10.0 + 20.0 + 2.0 + 1.0, 2.0 + 1.0]
+    );
+    let looked_back = || {
+        let asked = fake.asked().into_iter();
+        asked
+            .filter(|a| a.query().starts_with("last_over_time"))
+            .collect::<Vec<_>>()
+    };
+    assert!(looked_back().len() == 2 && looked_back().iter().all(|a| a.is_about("canary")));
+    // Where nothing appears, nothing more is asked.
+    ask.counted_until = at(FROM + 3000);
+    ask.until = at(FROM + 3045);
+    fake.client().windows(&ask).await;
+    assert_eq!(looked_back().len(), 2);
+}
+
+#[tokio::test]
+async fn stable_pods_that_come_into_sight_do_not_count_their_whole_life() {
+    let fake = counting(vec![
+        steady("canary", "200", 0, 10.0),
+        counter("stable", "200", "a", &[(5, 1_000_000.0), (20, 1_000_100.0)]),
+        counter("stable", "500", "a", &[(5, 50_000.0), (20, 50_001.0)]),
+        counter("stable", "501", "a", &[(20, 2.0)]),
+    ])
+    .await;
+    let windows = fake.client().windows(&ask(30)).await;
+    assert_eq!(counts(&windows.due[0])[2..], [0.0, 0.0]);
+    assert_eq!(
+        counts(&windows.due[1])[2..],
+        [103.0, 3.0],
+        "a first error of a known pod counts"
+    );
+}
+
+#[tokio::test]
+async fn the_baseline_is_what_stable_did_before() {
+    let fake = counting(vec![
+        steady("canary", "200", 0, 10.0),
+        steady("stable", "200", -3000, 100.0),
+        steady("stable", "500", -3000, 2.0),
+    ])
+    .await;
+    let mut ask = ask(15);
+    ask.want_baseline = true;
+    let windows = fake.client().windows(&ask).await;
+    assert_eq!(windows.due.len(), 1);
+    assert_eq!(
+        windows.baseline,
+        Some(vec![
+            Counts {
+                requests: 102.0,
+                errors: 2.0
+            };
+            40
+        ])
+    );
+    assert_eq!(fake.asked().len(), 6);
+}
+
+#[tokio::test]
+async fn nothing_counts_before_the_baseline_is_known() {
+    let counters = [
+        steady("canary", "200", 0, 10.0),
+        steady("stable", "200", -300, 100.0),
+    ];
+    let fake = Fake::start(move |asked| match asked.params["time"].parse() {
+        Ok(FROM) => response(503, "text/plain", "busy"),
+        _ => evaluate(asked, &counters),
+    })
+    .await;
+    let mut ask = ask(15);
+    ask.want_baseline = true;
+    let windows = fake.client().windows(&ask).await;
+    let (reason, _) = unanswered(&windows);
+    assert_eq!(reason, Unanswered::PrometheusError);
+    assert_eq!(windows.baseline, None);
+}
+
+#[tokio::test]
+async fn expressions_are_one_range_query_each() {
+    let fake = Fake::start(|asked| {
+        assert_eq!(asked.path, "/api/v1/query_range");
+        let number = |name: &str| asked.params[name].parse::<f64>().unwrap();
+        let bounds = [number("start"), number("end"), number("step")].map(|x| x - FROM as f64);
+        assert_eq!(bounds, [15.0, 45.0, INTERVAL as f64 - FROM as f64]);
+        let value = if asked.query().contains("bad") {
+            "0.5"
+        } else {
+            "20"
+        };
+        // The second step has no value: the expression gave none there.
+        let values = [(FROM + 15, value), (FROM + 45, value)];
+        json(
+            200,
+            &success(
+                "matrix",
+                &[serde_json::json!({"metric": {}, "values": values})],
+            ),
+        )
+    })
+    .await;
+    let mut ask = ask(45);
+    ask.check = expressions();
+    let windows = fake.client().windows(&ask).await;
+    assert_eq!(counts(&windows.due[0]), [20.0, 0.5, 20.0, 0.5]);
+    assert_eq!(counts(&windows.due[2]), [20.0, 0.5, 20.0, 0.5]);
+    let WindowOutcome::Uncounted { reason, message } = &windows.due[1].outcome else {
+        panic!()
+    };
+    assert_eq!(*reason, Uncounted::NoSeries);
+    assert!(message.contains(r#"canary: the query `total` (sum(increase(all{r="canary"}[15s])))"#));
+    assert_eq!(fake.asked().len(), 4);
+}
+
+#[tokio::test]
+async fn equal_questions_are_asked_once() {
+    let fake = counting(vec![]).await;
+    let mut ask = ask(15);
+    let same = Some("x{pod_template_hash=\"{{revision}}\"}".to_owned());
+    ask.check = Check {
+        name: "own".into(),
+        errors: same.clone(),
+        total: same,
+        ..Check::default()
+    };
+    fake.client().windows(&ask).await;
+    assert_eq!(fake.asked().len(), 2);
+}

@@ -1,0 +1,346 @@
+//! What Prometheus may answer, and what the operator makes of it, against a server that answers as
+//! each test wants. Nothing but numbers that were surely counted may come out as counts.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    clippy::float_cmp,
+    reason = "a test may panic; times and counts are small whole numbers"
+)]
+
+mod answers;
+mod clocks;
+mod connection;
+mod counting;
+mod credentials;
+mod sharing;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Once};
+use std::time::Duration as StdDuration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::{Response, StatusCode};
+use axum::routing::any;
+use countersign::prometheus::{Arm, Ask, ConfigError, Pair, Prometheus, PrometheusConfig};
+use countersign_api::{Check, Duration, Preset};
+use countersign_core::analysis::statistics::Counts;
+use countersign_core::observation::windows::{
+    CheckWindows, Unanswered, Uncounted, Window, WindowOutcome,
+};
+use k8s_openapi::jiff::Timestamp;
+use promql_parser::parser::{Expr, MatrixSelector};
+
+/// When the canary was first given traffic, in Unix seconds.
+const FROM: i64 = 1_700_000_000;
+const INTERVAL: i64 = 15;
+
+/// A question as the server got it.
+#[derive(Clone, Debug)]
+struct Asked {
+    path: String,
+    params: BTreeMap<String, String>,
+    headers: BTreeMap<String, String>,
+    authorization: Option<String>,
+}
+
+impl Asked {
+    fn query(&self) -> &str {
+        &self.params["query"]
+    }
+
+    fn is_about(&self, arm: &str) -> bool {
+        self.query().contains(arm)
+    }
+
+    fn is_for_errors(&self) -> bool {
+        self.query().contains("[5-9]..")
+    }
+}
+
+/// A server and what it was asked.
+struct Fake {
+    url: String,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Fake {
+    async fn start(
+        answer: impl Fn(&Asked) -> Response<Body> + Clone + Send + Sync + 'static,
+    ) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        Self::behind(listener, url, answer)
+    }
+
+    fn behind<L: axum::serve::Listener<Addr: std::fmt::Debug>>(
+        listener: L,
+        url: String,
+        answer: impl Fn(&Asked) -> Response<Body> + Clone + Send + Sync + 'static,
+    ) -> Self {
+        let asked = Arc::new(Mutex::new(vec![]));
+        let log = asked.clone();
+        let serve = move |request: Request| async move {
+            let (parts, body) = request.into_parts();
+            let body = String::from_utf8(to_bytes(body, 1 << 20).await.unwrap().to_vec()).unwrap();
+            let form = reqwest::Url::parse(&format!("http://form/?{body}")).unwrap();
+            let headers = parts.headers.iter();
+            let headers = headers
+                .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+                .collect::<BTreeMap<_, _>>();
+            let asked = Asked {
+                path: parts.uri.path().to_owned(),
+                params: form.query_pairs().into_owned().collect(),
+                authorization: headers.get("authorization").cloned(),
+                headers,
+            };
+            log.lock().unwrap().push(asked.clone());
+            answer(&asked)
+        };
+        let router = axum::Router::new().fallback(any(serve));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { url, asked }
+    }
+
+    fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    fn client(&self) -> Prometheus {
+        connect(config(&self.url))
+    }
+}
+
+fn config(url: &str) -> PrometheusConfig {
+    PrometheusConfig {
+        url: Some(url.to_owned()),
+        timeout: StdDuration::from_secs(5),
+        lag: StdDuration::from_secs(30),
+        ..PrometheusConfig::default()
+    }
+}
+
+fn connect(config: PrometheusConfig) -> Prometheus {
+    try_connect(config).unwrap()
+}
+
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "each test writes its settings where it uses them"
+)]
+fn try_connect(config: PrometheusConfig) -> Result<Prometheus, ConfigError> {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .unwrap();
+    });
+    Prometheus::new(&config)
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// Asks for every window that ended until so many seconds after the start, none counted yet.
+fn ask(seconds: i64) -> Ask {
+    let arm = |revision: &str| Arm {
+        namespace: "shop".into(),
+        service: None,
+        rollout: "cart".into(),
+        revision: revision.into(),
+    };
+    let preset = Some(Preset::HttpRequestsTotal);
+    Ask {
+        check: Check {
+            name: "http".into(),
+            preset,
+            ..Check::default()
+        },
+        canary: arm("canary"),
+        stable: Some(arm("stable")),
+        interval: Duration::seconds(INTERVAL.unsigned_abs()),
+        from: at(FROM),
+        counted_until: at(FROM),
+        until: at(FROM + seconds + 30),
+        want_baseline: false,
+    }
+}
+
+/// The same for a Rollout of another namespace.
+fn ask_in(namespace: &str, seconds: i64) -> Ask {
+    let mut ask = ask(seconds);
+    for arm in [&mut ask.canary].into_iter().chain(&mut ask.stable) {
+        namespace.clone_into(&mut arm.namespace);
+    }
+    ask
+}
+
+fn expressions() -> Check {
+    let sum = |name: &str| {
+        Some(format!(
+            "sum(increase({name}{{r=\"{{{{revision}}}}\"}}[{{{{window}}}}]))"
+        ))
+    };
+    Check {
+        name: "own".into(),
+        errors: sum("bad"),
+        total: sum("all"),
+        ..Check::default()
+    }
+}
+
+fn response(status: u16, kind: &str, body: impl Into<Body>) -> Response<Body> {
+    let builder = Response::builder().status(StatusCode::from_u16(status).unwrap());
+    builder
+        .header("content-type", kind)
+        .body(body.into())
+        .unwrap()
+}
+
+fn json(status: u16, value: &serde_json::Value) -> Response<Body> {
+    response(status, "application/json; charset=utf-8", value.to_string())
+}
+
+/// A series of the preset's metric: its labels, and samples by the seconds after the start.
+#[derive(Clone)]
+struct Counter {
+    revision: &'static str,
+    code: &'static str,
+    pod: &'static str,
+    samples: Vec<(i64, String)>,
+}
+
+fn counter(
+    revision: &'static str,
+    code: &'static str,
+    pod: &'static str,
+    samples: &[(i64, f64)],
+) -> Counter {
+    let samples = samples
+        .iter()
+        .map(|(at, value)| (*at, value.to_string()))
+        .collect();
+    Counter {
+        revision,
+        code,
+        pod,
+        samples,
+    }
+}
+
+/// A counter that was scraped every 15 s from so long before the start, and grew by as much each time.
+fn steady(revision: &'static str, code: &'static str, from: i64, by: f64) -> Counter {
+    let samples: Vec<_> = (0..400)
+        .map(|k| (from + 15 * k, 1000.0 + by * k as f64))
+        .collect();
+    counter(revision, code, revision, &samples)
+}
+
+impl Counter {
+    fn labels(&self) -> BTreeMap<&str, &str> {
+        BTreeMap::from([
+            ("__name__", "http_requests_total"),
+            ("namespace", "shop"),
+            ("pod_template_hash", self.revision),
+            ("code", self.code),
+            ("instance", self.pod),
+        ])
+    }
+
+    fn row(&self, selector: &MatrixSelector, time: i64, last: bool) -> Option<serde_json::Value> {
+        let labels = self.labels();
+        let matches = |m: &promql_parser::label::Matcher| m.is_match(labels[m.name.as_str()]);
+        let start = time - i64::try_from(selector.range.as_secs()).unwrap();
+        let inside = self.samples.iter().map(|(at, value)| (FROM + at, value));
+        let inside: Vec<_> = inside
+            .filter(|(at, _)| start < *at && *at <= time)
+            .collect();
+        if !selector.vs.matchers.matchers.iter().all(matches) || inside.is_empty() {
+            return None;
+        }
+        Some(if last {
+            serde_json::json!({"metric": labels, "value": [time, inside.last()?.1]})
+        } else {
+            serde_json::json!({"metric": labels, "values": inside})
+        })
+    }
+}
+
+/// Evaluates what the operator asks for counters.
+fn evaluate(asked: &Asked, counters: &[Counter]) -> Response<Body> {
+    let time = asked.params["time"].parse().unwrap();
+    let (kind, selector) = match promql_parser::parser::parse(asked.query()).unwrap() {
+        Expr::MatrixSelector(selector) => ("matrix", selector),
+        Expr::Call(call) if call.func.name == "last_over_time" => {
+            match *call.args.first().unwrap() {
+                Expr::MatrixSelector(selector) => ("vector", selector),
+                other => panic!("{other}"),
+            }
+        }
+        other => panic!("{other}"),
+    };
+    let rows = counters
+        .iter()
+        .filter_map(|c| c.row(&selector, time, kind == "vector"));
+    json(200, &success(kind, &rows.collect::<Vec<_>>()))
+}
+
+fn success(kind: &str, result: &[serde_json::Value]) -> serde_json::Value {
+    serde_json::json!({"status": "success", "data": {"resultType": kind, "result": result}})
+}
+
+async fn counting(counters: Vec<Counter>) -> Fake {
+    Fake::start(move |asked| evaluate(asked, &counters)).await
+}
+
+fn counts(window: &Window) -> [f64; 4] {
+    match &window.outcome {
+        WindowOutcome::Counted { canary, stable } => [
+            canary.requests,
+            canary.errors,
+            stable.requests,
+            stable.errors,
+        ],
+        other => panic!("{other:?}"),
+    }
+}
+
+fn uncounted(windows: &CheckWindows) -> (Uncounted, &str) {
+    match &windows.due.first().unwrap().outcome {
+        WindowOutcome::Uncounted { reason, message } => (*reason, message),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn unanswered(windows: &CheckWindows) -> (Unanswered, &str) {
+    assert_eq!(
+        windows.due.len(),
+        1,
+        "the first window alone says why: {windows:?}"
+    );
+    let window = &windows.due[0];
+    assert_eq!((window.start, window.end), (at(FROM), at(FROM + INTERVAL)));
+    match &window.outcome {
+        WindowOutcome::Unanswered { reason, message } => {
+            assert!(
+                message.len() < 500 && !message.contains(char::is_control),
+                "{message}"
+            );
+            (*reason, message)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What the operator says where every question is answered alike.
+async fn answer_to(
+    answer: impl Fn() -> Response<Body> + Clone + Send + Sync + 'static,
+) -> CheckWindows {
+    let fake = Fake::start(move |_| answer()).await;
+    fake.client().windows(&ask(60)).await
+}
