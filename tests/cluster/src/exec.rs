@@ -14,10 +14,17 @@ use std::{env, ffi::OsString, fs, future::pending};
 const INTERRUPTED: [u8; 3] = [129, 130, 143];
 
 /// Runs `command` in a cluster of its own, or beside the one that `COUNTERSIGN_KUBECONFIG` names,
-/// and returns its exit status.
-pub async fn exec(operator: Option<Operator>, command: Vec<OsString>) -> Result<u8> {
+/// and returns its exit status. Builds the programs of the cluster unless they are given.
+pub async fn exec(
+    operator: Option<Operator>,
+    tools: Option<Tools>,
+    command: Vec<OsString>,
+) -> Result<u8> {
     // Before the namespace, which has no network to build anything from.
-    let tools = Tools::build().await?;
+    let tools = match tools {
+        Some(tools) => tools,
+        None => Tools::build().await?,
+    };
     let dir = tempfile::Builder::new()
         .prefix("countersign-cluster-")
         .tempdir()

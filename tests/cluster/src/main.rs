@@ -23,6 +23,9 @@ enum Action {
     Exec {
         #[command(flatten)]
         operator: OperatorArguments,
+        /// The folder of the programs that the cluster consists of, if not all are to be built
+        #[arg(long, value_name = "DIR")]
+        tools: Option<PathBuf>,
         /// The command and its arguments
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
@@ -47,7 +50,7 @@ struct OperatorArguments {
     /// The operator to install and run
     #[arg(long, value_name = "PATH")]
     operator: Option<PathBuf>,
-    /// Its chart, if not the one of this checkout
+    /// Its chart if it is not the one of this checkout, or a file that was rendered from it
     #[arg(long, value_name = "PATH", requires = "operator")]
     chart: Option<PathBuf>,
 }
@@ -77,7 +80,11 @@ async fn main() -> ExitCode {
 
 async fn run(action: Action) -> Result<u8> {
     match action {
-        Action::Exec { operator, command } => program::exec(operator.into(), command).await,
+        Action::Exec {
+            operator,
+            tools,
+            command,
+        } => program::exec(operator.into(), tools.map(Tools::at), command).await,
         Action::Up { operator } => {
             print!("{}", program::up(operator.into()).await?);
             Ok(0)

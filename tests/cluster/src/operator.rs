@@ -17,6 +17,7 @@ use kube::{
 use serde_json::json;
 use std::{
     ffi::OsString,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -38,7 +39,7 @@ pub(crate) fn process(dir: &Directory) -> Supervised<'_> {
 pub struct Operator {
     /// The program.
     pub program: PathBuf,
-    /// Its chart.
+    /// Its chart, or a file that was rendered from it, without the definitions.
     pub chart: PathBuf,
 }
 
@@ -116,6 +117,26 @@ impl Operator {
             .await
             .map_err(Error::kubernetes(format!("create namespace {NAMESPACE}")))?;
 
+        let mut arguments = ["--namespace", NAMESPACE, "--filename=-"]
+            .map(OsString::from)
+            .to_vec();
+        let manifests = if self.chart.is_dir() {
+            self.render(client, tools, prometheus_url).await?
+        } else {
+            arguments
+                .push(concat!("--filename=", env!("CARGO_MANIFEST_DIR"), "/../../crds").into());
+            fs::read(&self.chart).map_err(Error::file("read", &self.chart))?
+        };
+        kubectl::apply(tools, dir, kubeconfig, &arguments, &manifests).await?;
+        Ok(())
+    }
+
+    async fn render(
+        &self,
+        client: &Client,
+        tools: &Tools,
+        prometheus_url: &str,
+    ) -> Result<Vec<u8>> {
         let mut render = tools.program("helm");
         render
             .args(["template", RELEASE])
@@ -123,11 +144,7 @@ impl Operator {
             .args(["--namespace", NAMESPACE])
             .args(served(client, ADMISSION).await?)
             .arg(format!("--set=prometheus.url={prometheus_url}"));
-        let manifests = process::output(render, &[]).await?;
-
-        let arguments = ["--namespace", NAMESPACE, "--filename=-"].map(OsString::from);
-        kubectl::apply(tools, dir, kubeconfig, &arguments, &manifests).await?;
-        Ok(())
+        process::output(render, &[]).await
     }
 }
 

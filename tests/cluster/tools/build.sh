@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the programs of the test cluster from the Go module proxy and prints, alone on stdout, the
-# directory that holds them: controlplane, kubectl, kwok, kwok-stages/*.yaml, prometheus, traefik,
-# gateway-api/*.yaml, gateway-api-experimental/*.yaml, istio/*.yaml, helm.
+# directory that holds them: controlplane, kubectl, kwok, kwok-stages/*.yaml, prometheus; and, unless it is
+# called as `build.sh base`, traefik, gateway-api/*.yaml, gateway-api-experimental/*.yaml, istio/*.yaml, helm.
 #
 # A first run takes a quarter of an hour on two cores. Each program is kept under a name that holds
 # a hash of all it was built from, so an interrupted run continues, a change rebuilds only what it
@@ -110,15 +110,17 @@ files kwok-stages kwok sigs.k8s.io/kwok 'kustomize/stage/node/fast/node-*.yaml' 
 # The tags leave out the service discoveries of two dozen clouds, most of Prometheus.
 program prometheus prometheus github.com/prometheus/prometheus/cmd/prometheus '' \
     remove_all_sd,enable_kubernetes_sd
-program traefik traefik github.com/traefik/traefik/v3/cmd/traefik
-# The kinds that Traefik routes by, of the version that it is built with.
-files gateway-api traefik sigs.k8s.io/gateway-api 'config/crd/standard/*.yaml'
-# Those of the same version that the standard channel lacks.
-files gateway-api-experimental traefik sigs.k8s.io/gateway-api \
-    'config/crd/experimental/*_tcproutes.yaml' 'config/crd/experimental/*_tlsroutes.yaml' \
-    'config/crd/experimental/*_udproutes.yaml'
-files istio istio istio.io/api kubernetes/customresourcedefinitions.gen.yaml
-program helm helm helm.sh/helm/v4/cmd/helm
+if [[ ${1-} != base ]]; then
+    program traefik traefik github.com/traefik/traefik/v3/cmd/traefik
+    # The kinds that Traefik routes by, of the version that it is built with.
+    files gateway-api traefik sigs.k8s.io/gateway-api 'config/crd/standard/*.yaml'
+    # Those of the same version that the standard channel lacks.
+    files gateway-api-experimental traefik sigs.k8s.io/gateway-api \
+        'config/crd/experimental/*_tcproutes.yaml' 'config/crd/experimental/*_tlsroutes.yaml' \
+        'config/crd/experimental/*_udproutes.yaml'
+    files istio istio istio.io/api kubernetes/customresourcedefinitions.gen.yaml
+    program helm helm helm.sh/helm/v4/cmd/helm
+fi
 
 # One directory a set, so that a set in use stays as it is while another branch builds its own.
 set_dir=$cache/set-$(printf '%s\n' "${built[@]}" | sha256sum | cut -c1-12)

@@ -42,6 +42,19 @@ pub fn path(object: &Value) -> String {
     format!("/apis/admissionregistration.k8s.io/v1/{plural}/{name}")
 }
 
+#[test]
+fn the_rendered_chart_is_that_of_this_commit() {
+    let charts = Path::new(CHART).parent().unwrap();
+    let rendered = Command::new(charts.join("render.sh")).output().unwrap();
+    assert!(
+        rendered.status.success(),
+        "{}",
+        String::from_utf8_lossy(&rendered.stderr)
+    );
+    let committed = std::fs::read(charts.join("install.yaml")).unwrap();
+    assert!(rendered.stdout == committed, "run `make generate`");
+}
+
 #[tokio::test]
 async fn the_api_server_stores_the_policies_as_the_chart_has_them() {
     let scene = Scene::new("policies").await;

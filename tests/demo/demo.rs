@@ -4,7 +4,6 @@
 //! changes. Everything it says is read from the cluster or counted in the answers; it exits with 0
 //! only if both changes ended as `examples/README.md` promises.
 
-#[path = "demo/show.rs"]
 mod show;
 
 use std::error::Error;
@@ -237,7 +236,7 @@ fn listed<const N: usize>(files: [&str; N]) -> String {
 
 /// Applies every object of a file in `examples/`, as `kubectl apply --server-side` would.
 async fn apply_file(client: &Client, namespace: &str, file: &str) -> Result<()> {
-    let path = format!("{}/examples/{file}", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/../../examples/{file}", env!("CARGO_MANIFEST_DIR"));
     let yaml = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
     for object in serde_saphyr::from_multiple::<DynamicObject>(&yaml)? {
         let name = object.name_any();
