@@ -229,3 +229,52 @@ fn no_folder_of_a_crate_does(sources: &str, least: usize) {
         }
     }
 }
+
+/// Reads the table of floors in ARCHITECTURE.md: the floor of each file and folder of `crates/core/src`.
+fn floors() -> BTreeMap<String, u32> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md");
+    let page = fs::read_to_string(path).unwrap();
+    let rows = page
+        .lines()
+        .skip_while(|line| !line.starts_with("| Floor |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let mut floors = BTreeMap::new();
+    for row in rows {
+        let (floor, names) = row[1..].split_once('|').unwrap();
+        let floor: u32 = floor.trim().parse().unwrap();
+        floors.extend(
+            names
+                .split('`')
+                .skip(1)
+                .step_by(2)
+                .map(|name| (name.to_owned(), floor)),
+        );
+    }
+    floors
+}
+
+#[test]
+fn the_core_imports_lower_floors_alone() {
+    let floors = floors();
+    let imports = imports("crates/core/src");
+    let parts: BTreeSet<_> = imports
+        .keys()
+        .filter_map(|file| file.first().cloned())
+        .collect();
+    let named: BTreeSet<_> = floors.keys().cloned().collect();
+    assert_eq!(named, parts, "ARCHITECTURE.md, table of floors");
+    for (file, others) in &imports {
+        for other in others {
+            let (Some(from), Some(to)) = (file.first(), other.first()) else {
+                continue;
+            };
+            assert!(
+                from == to || floors[to] < floors[from],
+                "{} imports {}",
+                file.join("/"),
+                other.join("/")
+            );
+        }
+    }
+}
