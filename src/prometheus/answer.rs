@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use countersign_core::analysis::series::Series;
 use countersign_core::observation::windows::Unanswered;
-use countersign_core::text::shown;
+use countersign_core::text::sanitize_to;
 use reqwest::StatusCode;
 use serde::{Deserialize, Deserializer};
 
@@ -81,7 +81,7 @@ impl Answer {
     fn rows(self, status: StatusCode) -> Result<Vec<Series>, Failure> {
         let kind = self.error_type.as_deref();
         if kind == Some("bad_data") && status.is_client_error() {
-            let error = shown(self.error.as_deref().unwrap_or_default(), 200);
+            let error = sanitize_to(self.error.as_deref().unwrap_or_default(), 200);
             let message = format!("Prometheus refused the query: {error}");
             return Err(Failure::new(Unanswered::InvalidQuery, message));
         }
@@ -89,7 +89,7 @@ impl Answer {
             return Err(refused(status, kind));
         }
         if let Some(warning) = self.warnings.iter().flatten().next() {
-            let message = format!("the answer may be partial: {}", shown(warning, 200));
+            let message = format!("the answer may be partial: {}", sanitize_to(warning, 200));
             return Err(Failure::new(Unanswered::PartialAnswer, message));
         }
         if self.is_partial == Some(true) {

@@ -3,7 +3,7 @@
 use countersign_core::analysis::query::form::Field;
 use countersign_core::analysis::query::problem::QueryError;
 use countersign_core::observation::windows::Unanswered;
-use countersign_core::text::shown;
+use countersign_core::text::sanitize_to;
 use reqwest::StatusCode;
 
 /// Why there is no answer.
@@ -29,7 +29,7 @@ impl Failure {
         let cause = cause.unwrap_or(error).to_string();
         Self::new(
             Unanswered::PrometheusUnreachable,
-            format!("Prometheus cannot be reached: {}", shown(&cause, 200)),
+            format!("Prometheus cannot be reached: {}", sanitize_to(&cause, 200)),
         )
     }
 
@@ -53,7 +53,7 @@ impl From<QueryError> for Failure {
 }
 
 pub(super) fn refused(status: StatusCode, kind: Option<&str>) -> Failure {
-    let kind = kind.map(|kind| format!(" and the error type `{}`", shown(kind, 40)));
+    let kind = kind.map(|kind| format!(" and the error type `{}`", sanitize_to(kind, 40)));
     let hint = if status.is_redirection() {
         " (redirects are not followed)"
     } else {

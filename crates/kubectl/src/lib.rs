@@ -95,7 +95,7 @@ pub fn main() -> ExitCode {
         None => run(Cli::parse()),
     };
     result.unwrap_or_else(|failure| {
-        let failure = output::shown_lines(&failure.to_string());
+        let failure = countersign_core::text::sanitize_lines(&failure.to_string());
         output::remark(&format!("{} {failure}", output::Style::Bad.paint("error:")));
         ExitCode::FAILURE
     })

@@ -198,7 +198,10 @@ fn values(
 ) -> Result<BTreeMap<String, Value>, ArgumentProblem> {
     let declared = |name: &String| template.args.iter().any(|it| it.name == *name);
     if let Some(unknown) = used.args.iter().find(|given| !declared(&given.name)) {
-        return Err(ArgumentProblem::Unknown(text::shown(&unknown.name, 63)));
+        return Err(ArgumentProblem::Unknown(text::sanitize_to(
+            &unknown.name,
+            63,
+        )));
     }
     let value = |argument: &Argument| {
         let given = used.args.iter().find(|it| it.name == argument.name);
@@ -206,7 +209,7 @@ fn values(
         let text = text.ok_or_else(|| ArgumentProblem::Missing(argument.name.clone()))?;
         let value = Value::read(argument, text).ok_or_else(|| ArgumentProblem::Mistyped {
             name: argument.name.clone(),
-            value: text::shown(text, 40),
+            value: text::sanitize_to(text, 40),
             kind: format!("{:?}", argument.kind),
         })?;
         Ok((argument.name.clone(), value))

@@ -30,7 +30,7 @@ pub type NotCounted = (Uncounted, String);
 impl ArmAnswer<'_> {
     fn says(&self, reason: Uncounted, what: impl fmt::Display) -> NotCounted {
         let Self { arm, query, .. } = self;
-        let text = text::shown(&query.text, 120);
+        let text = text::sanitize_to(&query.text, 120);
         (
             reason,
             format!("{arm}: the query `{}` ({text}) {what}", query.field),
@@ -146,7 +146,7 @@ pub fn count(
         }
     };
     if failed - requests > f64::max(1.0, SCRAPE_SKEW * requests) {
-        let query = text::shown(&total.query.text, 120);
+        let query = text::sanitize_to(&total.query.text, 120);
         let what = format!(
             "counted {failed} errors of {requests} requests: it counts what the query `total` ({query}) leaves out"
         );
@@ -178,5 +178,5 @@ fn labels(labels: &BTreeMap<String, String>) -> String {
         .iter()
         .map(|(name, value)| format!("{name}=\"{value}\""))
         .collect();
-    format!("{{{}}}", text::shown(&pairs.join(","), 80))
+    format!("{{{}}}", text::sanitize_to(&pairs.join(","), 80))
 }

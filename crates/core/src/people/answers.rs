@@ -9,7 +9,7 @@ use crate::people::intervention;
 use crate::people::sign_off::{Judged, SignOffs};
 use crate::proposal::Proposal;
 use crate::reason::Reason;
-use crate::text::shown;
+use crate::text::sanitize_to;
 
 /// Most answers of one look, so that many objects do not delay it.
 const MOST: usize = 50;
@@ -35,7 +35,7 @@ pub fn of<'a>(
     let to_interventions = unanswered.filter_map(|it| to_intervention(observation, change, it));
     let all = to_sign_offs.chain(to_interventions).take(MOST);
     let harmless = |answer: Answer| Answer {
-        message: shown(&answer.message, MAX_MESSAGE),
+        message: sanitize_to(&answer.message, MAX_MESSAGE),
         ..answer
     };
     all.map(harmless).collect()

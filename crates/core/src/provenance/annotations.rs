@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::provenance::keys::MAX_COUNT;
 use crate::provenance::problem::{self, Problem};
-use crate::provenance::shown;
+use crate::text;
 
 /// Reads single annotations and notes what is wrong with them.
 pub(super) struct Reader<'a> {
@@ -21,10 +21,10 @@ impl<'a> Reader<'a> {
                 key,
                 length: value.len(),
             }
-        } else if value.contains(shown::is_invisible) {
+        } else if value.contains(text::is_invisible) {
             Problem::Invisible {
                 key,
-                value: shown::shown(value),
+                value: text::excerpt(value),
             }
         } else {
             return Some(value);
@@ -63,7 +63,7 @@ impl<'a> Reader<'a> {
         if meant.is_none() {
             self.problems.push(Problem::UnknownWord {
                 key,
-                value: shown::shown(value),
+                value: text::excerpt(value),
                 words,
             });
         }
@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
         if count.is_none() {
             self.problems.push(Problem::NoCount {
                 key,
-                value: shown::shown(value),
+                value: text::excerpt(value),
             });
         }
         count
@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
         if share.is_none() {
             self.problems.push(Problem::NoPercentage {
                 key,
-                value: shown::shown(value),
+                value: text::excerpt(value),
             });
         }
         share

@@ -12,7 +12,6 @@ pub mod digest;
 pub mod identity;
 pub mod keys;
 pub mod problem;
-pub mod shown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -23,6 +22,7 @@ use crate::provenance::annotations::Reader;
 use crate::provenance::identity::{Agent, Identity};
 use crate::provenance::keys::{KEYS, MAX_PROBLEMS, MAX_TOTAL, SUBJECT_KEYS};
 use crate::provenance::problem::Problem;
+use crate::text;
 
 /// What the annotations declare of one change. What is not declared, or cannot be read, is `None`
 /// or empty.
@@ -196,7 +196,7 @@ impl Provenance {
             let names: Vec<_> = unknown
                 .iter()
                 .take(4)
-                .map(|key| shown::shown(key))
+                .map(|key| text::excerpt(key))
                 .collect();
             read.problems.push(Problem::UnknownKeys {
                 names: names.join(", ") + more,
@@ -302,7 +302,7 @@ impl Provenance {
                 Some(("human", "ai-share", share.to_string()))
             }
             (Some(Contributor::Human), _, Some(agent)) => {
-                Some(("human", "agents", shown::shown(&agent.tool)))
+                Some(("human", "agents", text::excerpt(&agent.tool)))
             }
             (Some(Contributor::Ai), Some(share), _) if share <= 0.0 => {
                 Some(("ai", "ai-share", share.to_string()))
@@ -325,7 +325,7 @@ impl Provenance {
     fn stale(self, image: &str) -> Self {
         let mut problems = self.problems;
         problems.push(Problem::OtherImage {
-            image: shown::shown(image),
+            image: text::excerpt(image),
         });
         Self {
             state: State::Stale,

@@ -20,7 +20,7 @@ use crate::observation::Observation;
 use crate::observation::people::Rival;
 use crate::policy::Effective;
 use crate::reason::Reason;
-use crate::text::shown;
+use crate::text::sanitize_to;
 
 /// Most Rollouts that are named in a sentence.
 const MOST_NAMED: usize = 5;
@@ -119,7 +119,7 @@ pub fn awaited_turn(
     let rivals = match rivals {
         Ok(rivals) => rivals,
         Err(problem) => {
-            let problem = shown(problem, 400);
+            let problem = sanitize_to(problem, 400);
             return Some(Awaited {
                 message: format!("whose turn it is cannot be told: {problem}"),
                 patience: SOON,

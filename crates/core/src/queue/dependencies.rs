@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use crate::change;
 use crate::observation::Observation;
 use crate::observation::people::Dependency;
-use crate::text::shown;
+use crate::text::sanitize_to;
 
 /// Whether a change waits for what its Rollout depends on: before its first step, and a first revision
 /// before it has any pod. One that has begun goes on whatever becomes of them.
@@ -76,7 +76,7 @@ pub(super) fn unsettled(status: &RolloutStatus) -> Option<String> {
     }
     let moving = status.change.as_ref().and_then(|change| {
         let kept = change::is_watched(change) || change.kept_until.is_some();
-        let message = || shown(&status.message, 200);
+        let message = || sanitize_to(&status.message, 200);
         match change.outcome {
             None => Some(format!("has a change under way: {}", message())),
             Some(Outcome::Promoted) if kept => None,

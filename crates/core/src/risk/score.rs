@@ -8,8 +8,8 @@ use countersign_api::run::Contribution;
 use serde::Serialize;
 
 use crate::policy::invariants::CRITICAL;
-use crate::provenance::shown::shown;
 use crate::provenance::{Contributor, Provenance, Review, State, TestResult};
+use crate::text::excerpt;
 
 /// What the controller sees for itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -155,7 +155,7 @@ impl Scale {
         match review {
             Review::Independent(_) => None,
             Review::Stale { approved, deployed } => {
-                let (approved, deployed) = (shown(approved), shown(deployed));
+                let (approved, deployed) = (excerpt(approved), excerpt(deployed));
                 let reason =
                     format!("revision {approved} was reviewed, but {deployed} is deployed");
                 self.factor(Factor::StaleReview, &reason)
@@ -190,7 +190,7 @@ impl Scale {
         let listed = match listed(&known) {
             list if list.is_empty() => areas
                 .iter()
-                .map(|area| shown(area))
+                .map(|area| excerpt(area))
                 .take(8)
                 .collect::<Vec<_>>()
                 .join(", "),
@@ -236,7 +236,7 @@ impl Scale {
             let label = label.as_deref().unwrap_or_default();
             let reason = format!(
                 "neither Rollout nor namespace has the label {}",
-                shown(label)
+                excerpt(label)
             );
             return contribution("criticality", otherwise.unwrap_or_default(), None, &reason);
         };
@@ -248,7 +248,7 @@ impl Scale {
         } else {
             ", which has no points of its own"
         };
-        let reason = format!("the service's criticality is {}{known}", shown(&value));
+        let reason = format!("the service's criticality is {}{known}", excerpt(&value));
         contribution(
             "criticality",
             self.points_of_criticality(&value),
@@ -335,7 +335,7 @@ fn sum(parts: &[(&str, f64)]) -> f64 {
 fn listed(parts: &[(&str, f64)]) -> String {
     let parts: Vec<_> = parts
         .iter()
-        .map(|(name, points)| format!("{} ({points})", shown(name)))
+        .map(|(name, points)| format!("{} ({points})", excerpt(name)))
         .collect();
     parts.join(", ")
 }

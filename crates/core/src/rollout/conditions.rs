@@ -12,7 +12,7 @@ use crate::proposal::Proposal;
 use crate::provenance::State;
 use crate::reason::{Reason, Wait};
 use crate::rollout::context;
-use crate::text::shown;
+use crate::text::sanitize_to;
 use crate::traffic::routes;
 use crate::traffic::view::View;
 use crate::workload::adoption::{condition, step};
@@ -294,5 +294,5 @@ fn condition(observation: &Observation, fact: Fact) -> Condition {
 
 /// Much of what is told are the words of others.
 pub(super) fn cut(message: &str) -> String {
-    shown(message, MAX_MESSAGE)
+    sanitize_to(message, MAX_MESSAGE)
 }

@@ -109,7 +109,7 @@ pub fn decide(observation: &Observation) -> Decision {
 /// Much of what is told are the words of others.
 fn shown(notice: Notice) -> Notice {
     Notice {
-        message: text::shown(&notice.message, MAX_MESSAGE),
+        message: text::sanitize_to(&notice.message, MAX_MESSAGE),
         ..notice
     }
 }

@@ -103,7 +103,7 @@ pub(super) fn record(context: &Context, change: &mut Change, why: Reason, messag
         step: change.step,
         weight: change.weight,
         reason: why.into(),
-        message: text::shown(&message, MAX_MESSAGE),
+        message: text::sanitize_to(&message, MAX_MESSAGE),
         evidence: evidence.unwrap_or_default(),
     });
 }

@@ -1,7 +1,7 @@
 //! How a container ended, in its own words.
 
 use crate::observation::workload::ContainerFailure;
-use crate::text::shown;
+use crate::text::sanitize_to;
 
 /// Longest end of a container's message that is told, in bytes: with what is said before it, it fits
 /// in the note of an Event.
@@ -16,9 +16,9 @@ pub fn last_words(failed: &ContainerFailure) -> String {
     };
     format!(
         "container {} exited with {} ({}); {words}",
-        shown(&failed.container, 63),
+        sanitize_to(&failed.container, 63),
         failed.exit_code,
-        shown(&failed.reason, 40)
+        sanitize_to(&failed.reason, 40)
     )
 }
 
@@ -26,7 +26,7 @@ pub fn last_words(failed: &ContainerFailure) -> String {
 pub(super) fn tail(text: &str) -> String {
     let lines = text.lines().map(str::trim);
     let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
-    let line = shown(&lines.join(" | "), usize::MAX);
+    let line = sanitize_to(&lines.join(" | "), usize::MAX);
     let from = line.len().saturating_sub(MAX_TAIL);
     match (from..line.len()).find(|at| line.is_char_boundary(*at)) {
         Some(0) | None => line,

@@ -4,7 +4,7 @@ use countersign_api::rollout::{Change, Stage};
 
 use crate::observation::Observation;
 use crate::observation::workload::NewPods;
-use crate::text::shown;
+use crate::text::sanitize_to;
 use crate::workload::failure;
 
 /// Longest trouble of a pod that is told, in characters.
@@ -14,7 +14,7 @@ const MAX_TROUBLE: usize = 400;
 #[must_use]
 pub fn trouble(observation: &Observation) -> Option<String> {
     let trouble = observation.new_pods.trouble.as_ref()?;
-    Some(shown(trouble, MAX_TROUBLE))
+    Some(sanitize_to(trouble, MAX_TROUBLE))
 }
 
 /// That every pod of the new revision crashes again and again, in a sentence. Then there is nothing to

@@ -16,7 +16,7 @@ use crate::hold::Hold;
 use crate::observation::Observation;
 use crate::observation::workload::{Job, JobEnd};
 use crate::reason::Reason;
-use crate::text::shown;
+use crate::text::sanitize_to;
 use crate::workload::failure;
 use crate::{change, names};
 
@@ -86,8 +86,8 @@ pub fn failure(observation: &Observation, change: &Change) -> Option<String> {
         || {
             let seen = job.waiting.clone();
             let seen = seen.or_else(|| last_hold(observation, change));
-            let seen = seen.map(|seen| format!("; {}", shown(&seen, 400)));
-            let (reason, message) = (shown(reason, 40), shown(message, 200));
+            let seen = seen.map(|seen| format!("; {}", sanitize_to(&seen, 400)));
+            let (reason, message) = (sanitize_to(reason, 40), sanitize_to(message, 200));
             format!("{reason}: {message}{}", seen.unwrap_or_default())
         },
         failure::last_words,
@@ -112,13 +112,13 @@ pub fn awaited(observation: &Observation, change: &Change) -> Option<String> {
     }
     let name = job_name(&change.run);
     if let Some(problem) = &observation.jobs_unreadable {
-        let problem = shown(problem, 400);
+        let problem = sanitize_to(problem, 400);
         return Some(format!(
             "Job {name} of the smoke check cannot be read: {problem}"
         ));
     }
     let because = |why: Option<&String>| {
-        why.map(|why| format!(": {}", shown(why, 400)))
+        why.map(|why| format!(": {}", sanitize_to(why, 400)))
             .unwrap_or_default()
     };
     Some(match job(observation, change) {

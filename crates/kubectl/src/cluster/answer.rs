@@ -9,7 +9,8 @@ use kube::runtime::wait::await_condition;
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
-use crate::output::{Style, print, remark, shown};
+use crate::output::{Style, print, remark};
+use countersign_core::text::sanitize;
 
 /// The controller answers within a second or two where it runs.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -50,7 +51,7 @@ impl Waiting {
             Ok(Err(error)) => {
                 remark(&format!(
                     "it cannot be read back: {}",
-                    shown(&error.to_string())
+                    sanitize(&error.to_string())
                 ));
                 return PENDING.into();
             }
@@ -87,11 +88,11 @@ fn sentence(condition: &Condition) -> String {
         (_, true) => "done",
         (_, false) => "not done",
     };
-    let reason = shown(&condition.reason);
+    let reason = sanitize(&condition.reason);
     let why = if condition.message.is_empty() {
         reason
     } else {
-        format!("{reason}: {}", shown(&condition.message))
+        format!("{reason}: {}", sanitize(&condition.message))
     };
     format!("{} ({why})\n", style.paint(verdict))
 }

@@ -12,7 +12,7 @@ use countersign_api::Smoke;
 use countersign_api::plan::{SignOffDemand, Step};
 use countersign_api::rollout::{Barred, Plan, Strictness};
 use countersign_api::run::{RecordedProvenance, RecordedRisk};
-use countersign_core::provenance::shown::shown;
+use countersign_core::text::excerpt;
 use countersign_core::{decide, text};
 use serde::Serialize;
 
@@ -149,11 +149,11 @@ impl Explanation {
     }
 
     fn told(&self) -> String {
-        let namespace = self.namespace.iter().map(|it| format!("{}/", shown(it)));
+        let namespace = self.namespace.iter().map(|it| format!("{}/", excerpt(it)));
         let mut text = format!(
             "Rollout {}{}\n",
             namespace.collect::<String>(),
-            shown(&self.rollout)
+            excerpt(&self.rollout)
         );
         match &self.change {
             Some(change) => text.push_str(&change.told(&self.not_applying)),
@@ -198,7 +198,7 @@ impl Treatment {
         } = &self.provenance;
         let read: Vec<_> = annotations
             .iter()
-            .map(|(key, value)| vec![shown(key), text::shown(value, SENTENCE)])
+            .map(|(key, value)| vec![excerpt(key), text::sanitize_to(value, SENTENCE)])
             .collect();
         let problems = problems
             .iter()
@@ -226,7 +226,7 @@ impl Treatment {
                 let points = format!("{:>6}", format!("+{}", it.points));
                 vec![
                     points,
-                    shown(&it.factor),
+                    excerpt(&it.factor),
                     floor.unwrap_or_default(),
                     sentence(&it.reason),
                 ]
@@ -238,7 +238,11 @@ impl Treatment {
     }
 
     fn policies(&self, not_applying: &[String]) -> Vec<String> {
-        let applying = self.plan.policies.iter().map(|it| text::shown(it, 120));
+        let applying = self
+            .plan
+            .policies
+            .iter()
+            .map(|it| text::sanitize_to(it, 120));
         let others = not_applying
             .iter()
             .map(|it| format!("does not apply: {it}"));
@@ -248,7 +252,7 @@ impl Treatment {
     fn smoke_check(&self) -> Option<String> {
         let smoke = self.smoke.as_ref()?;
         let images = smoke.template.images();
-        let images: Vec<_> = images.into_iter().map(shown).collect();
+        let images: Vec<_> = images.into_iter().map(excerpt).collect();
         Some(sentence(&format!(
             "before the first step a Job with {} must succeed within {}",
             images.join(" and "),
@@ -290,9 +294,13 @@ impl Treatment {
     }
 
     fn barred(&self) -> Vec<String> {
-        let users = self.barred.users.iter().map(|user| text::shown(user, 253));
+        let users = self
+            .barred
+            .users
+            .iter()
+            .map(|user| text::sanitize_to(user, 253));
         let groups = self.barred.groups.iter();
-        let groups = groups.map(|group| format!("group {}", text::shown(group, 253)));
+        let groups = groups.map(|group| format!("group {}", text::sanitize_to(group, 253)));
         users.chain(groups).collect()
     }
 }
@@ -316,7 +324,7 @@ fn lines_of(text: &str) -> Vec<String> {
 }
 
 fn sentence(text: &str) -> String {
-    text::shown(text, SENTENCE)
+    text::sanitize_to(text, SENTENCE)
 }
 
 /// Who is asked to sign, in words.
@@ -327,7 +335,11 @@ fn demands(demands: &[SignOffDemand]) -> String {
         } else {
             "people"
         };
-        let groups: Vec<_> = demand.groups.iter().map(|it| text::shown(it, 80)).collect();
+        let groups: Vec<_> = demand
+            .groups
+            .iter()
+            .map(|it| text::sanitize_to(it, 80))
+            .collect();
         let of = if groups.is_empty() { "" } else { " of " };
         format!("{} {people}{of}{}", demand.count, groups.join(" or "))
     });

@@ -15,7 +15,8 @@ use crate::cluster::change::requester;
 use crate::cluster::connection::{Connection, FIELD_MANAGER};
 use crate::cluster::refusal::Refusal;
 use crate::failure::Failure;
-use crate::output::{print, remark, shown};
+use crate::output::{print, remark};
+use countersign_core::text::sanitize;
 
 /// The label that every namespace has.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
@@ -187,7 +188,7 @@ fn said(freeze: &api::Freeze) -> String {
         selected("in namespaces with", &spec.namespace_selector),
         selected("for Rollouts with", &spec.rollout_selector),
     );
-    shown(&line) + "\n"
+    sanitize(&line) + "\n"
 }
 
 impl Unfreeze {
@@ -240,7 +241,7 @@ fn said_at_the_end(freeze: &api::Freeze, now: Timestamp) -> String {
     let line = format!(
         "freeze {name} has ended, by {by} at {now:.0}; it stays as the record of that: `kubectl get freeze {name}`"
     );
-    shown(&line) + "\n"
+    sanitize(&line) + "\n"
 }
 
 /// When a freeze ended, if it has.

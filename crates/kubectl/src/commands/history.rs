@@ -12,8 +12,9 @@ use serde_json::json;
 use crate::clock;
 use crate::cluster::connection::Connection;
 use crate::failure::Failure;
-use crate::output::{Format, Output, age, print, print_document, remark, shown, table};
+use crate::output::{Format, Output, age, print, print_document, remark, table};
 use crate::view::gates;
+use countersign_core::text::sanitize;
 
 /// List the changes of a Rollout: revision, tier, outcome, who signed
 #[derive(Clone, Debug, clap::Args)]
@@ -47,7 +48,7 @@ impl History {
             |refusal| {
                 remark(&format!(
                     "who signed is not shown: {}",
-                    shown(&refusal.to_string())
+                    sanitize(&refusal.to_string())
                 ));
                 Vec::new()
             },

@@ -17,7 +17,8 @@ use crate::cluster::answer::{Waiting, condition};
 use crate::cluster::change::{self, Aim};
 use crate::cluster::connection::{Connection, FIELD_MANAGER};
 use crate::failure::Failure;
-use crate::output::{print, shown};
+use crate::output::print;
+use countersign_core::text::sanitize;
 
 /// What all commands of this kind ask for.
 #[derive(Clone, Debug, clap::Args)]
@@ -179,7 +180,7 @@ fn said(made: &Intervention) -> String {
         spec.person.username,
         made.name_any()
     );
-    shown(&line) + "\n"
+    sanitize(&line) + "\n"
 }
 
 #[cfg(test)]

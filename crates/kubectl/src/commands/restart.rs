@@ -13,7 +13,8 @@ use crate::cluster::change::rejected;
 use crate::cluster::connection::{Connection, FIELD_MANAGER};
 use crate::cluster::refusal::Refusal;
 use crate::failure::Failure;
-use crate::output::{print, shown};
+use crate::output::print;
+use countersign_core::text::sanitize;
 
 /// The annotation that kubectl sets on Deployments for the same end.
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
@@ -44,7 +45,7 @@ enum Error {
 
 /// Why the Rollout is not to be restarted as it is.
 fn refusal(rollout: &Rollout) -> Option<Error> {
-    let name = shown(&rollout.name_any());
+    let name = sanitize(&rollout.name_any());
     let change = rollout.status.as_ref().and_then(|it| it.change.as_ref());
     if change.is_some_and(|change| change.outcome.is_none()) {
         return Some(Error::UnderWay(name));
@@ -52,7 +53,7 @@ fn refusal(rollout: &Rollout) -> Option<Error> {
     if let Some(adopted) = &rollout.spec.workload_ref {
         return Some(Error::Adopts {
             rollout: name,
-            deployment: shown(&adopted.name),
+            deployment: sanitize(&adopted.name),
         });
     }
     rejected(rollout).map(|change| Error::Rejected {
@@ -67,7 +68,7 @@ impl Restart {
         connection
             .edit(async || self.attempt(connection).await)
             .await?;
-        print(&format!("rollout {} restarts\n", shown(&self.rollout)));
+        print(&format!("rollout {} restarts\n", sanitize(&self.rollout)));
         Ok(ExitCode::SUCCESS)
     }
 

@@ -14,8 +14,9 @@ use crate::cluster::change::{self, Aim};
 use crate::cluster::confirm::{self, Unconfirmed};
 use crate::cluster::connection::{Connection, FIELD_MANAGER};
 use crate::failure::Failure;
-use crate::output::{print, report, shown};
+use crate::output::{print, report};
 use crate::view::{View, gates, tree};
+use countersign_core::text::sanitize;
 
 /// Sign the change under way off, after a look at it
 ///
@@ -289,7 +290,7 @@ impl Decided {
             spec.approver.username,
             made.name_any()
         );
-        shown(&line) + "\n"
+        sanitize(&line) + "\n"
     }
 }
 

@@ -14,8 +14,9 @@ use crate::cluster::answer::PENDING;
 use crate::cluster::change::is_seen;
 use crate::cluster::connection::Connection;
 use crate::failure::Failure;
-use crate::output::{Format, Output, print, print_document, remark, shown};
+use crate::output::{Format, Output, print, print_document, remark};
 use crate::view::{View, tree};
+use countersign_core::text::sanitize;
 
 /// Show one Rollout as a tree: plan, revisions and pods, evidence, gates, risk
 ///
@@ -123,7 +124,7 @@ async fn until_ended(connection: &Connection, name: &str) -> Result<Ended, Failu
             }
         };
         for line in told.news(&rollout) {
-            remark(&shown(&tree::transition_line(&line)));
+            remark(&sanitize(&tree::transition_line(&line)));
         }
         // An edit that was just made may not have been seen by the controller yet.
         if followed.is_none() && is_seen(&rollout) {
@@ -228,7 +229,7 @@ pub const SETTLE: Duration = Duration::from_millis(200);
 #[must_use]
 pub fn full_name(rollout: &Rollout) -> String {
     let namespace = rollout.namespace().unwrap_or_default();
-    shown(&format!("{namespace}/{}", rollout.name_any()))
+    sanitize(&format!("{namespace}/{}", rollout.name_any()))
 }
 
 #[cfg(test)]

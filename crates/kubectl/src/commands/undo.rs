@@ -20,7 +20,8 @@ use crate::cluster::change::rejected;
 use crate::cluster::connection::{Connection, FIELD_MANAGER};
 use crate::cluster::refusal::Refusal;
 use crate::failure::Failure;
-use crate::output::{print, remark, shown};
+use crate::output::{print, remark};
+use countersign_core::text::sanitize;
 
 /// A record keeps this much of an annotation, so that a longer one is not what it was.
 const MAX_ANNOTATION: usize = 256;
@@ -112,7 +113,7 @@ impl Undo {
         }
         print(&format!(
             "rollout {} goes back to revision {}\n",
-            shown(&self.rollout),
+            sanitize(&self.rollout),
             target.revision
         ));
         if let Err(lost) = provenance {
@@ -242,7 +243,7 @@ fn rejection(rollout: &Rollout, run: &RolloutRun) -> Error {
     Error::Rejected {
         rollout: name,
         revision,
-        why: shown(&run.spec.progress.message),
+        why: sanitize(&run.spec.progress.message),
         remedy,
     }
 }

@@ -14,8 +14,9 @@ use crate::clock;
 use crate::cluster::connection::Connection;
 use crate::commands::status::{SETTLE, Told, full_name, lasting};
 use crate::failure::Failure;
-use crate::output::{print, remark, shown, try_print};
+use crate::output::{print, remark, try_print};
 use crate::view::{View, tree};
+use countersign_core::text::sanitize;
 
 /// Follow one Rollout live until it is deleted or Ctrl-C is pressed
 #[derive(Clone, Debug, clap::Args)]
@@ -62,7 +63,7 @@ impl Watch {
         };
         match ended.transpose()? {
             Some(End::Deleted) => {
-                remark(&format!("Rollout {} was deleted", shown(&self.rollout)));
+                remark(&format!("Rollout {} was deleted", sanitize(&self.rollout)));
                 Ok(ExitCode::FAILURE)
             }
             Some(End::Unread) | None => Ok(ExitCode::SUCCESS),
@@ -101,8 +102,10 @@ impl Watch {
                     let standing = standing(&rollout);
                     let moved = (standing != last).then(|| standing.clone());
                     last = standing;
-                    let lines: String =
-                        lines.chain(moved).map(|line| shown(&line) + "\n").collect();
+                    let lines: String = lines
+                        .chain(moved)
+                        .map(|line| sanitize(&line) + "\n")
+                        .collect();
                     if try_print(&lines).is_err() {
                         return Ok(End::Unread);
                     }

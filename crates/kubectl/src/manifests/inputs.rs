@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use countersign_core::text::shown;
+use countersign_core::text::sanitize_to;
 
 use crate::manifests::error::{MAX_MESSAGE, ManifestError};
 use crate::manifests::source::{Source, name_of};
@@ -113,7 +113,7 @@ pub(super) fn kustomized(directory: &Path) -> Result<Source, ManifestError> {
         let why = String::from_utf8_lossy(&output.stderr);
         return Err(ManifestError::Kustomize {
             directory: name,
-            why: shown(why.trim(), MAX_MESSAGE),
+            why: sanitize_to(why.trim(), MAX_MESSAGE),
         });
     }
     Source::of(name, output.stdout)

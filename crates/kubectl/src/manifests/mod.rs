@@ -22,7 +22,7 @@ use countersign_core::observation::workload::Service;
 use countersign_core::policy;
 use countersign_core::simulation::manifest;
 use countersign_core::simulation::manifest::Surroundings;
-use countersign_core::text::shown;
+use countersign_core::text::sanitize_to;
 use finding::Severity;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -86,8 +86,8 @@ impl Manifests {
             };
             let found = self.deployments.iter().find(same);
             let missing = || ManifestError::NoWorkload {
-                rollout: shown(&rollout.name_any(), MAX_MESSAGE),
-                deployment: shown(&workload.name, MAX_MESSAGE),
+                rollout: sanitize_to(&rollout.name_any(), MAX_MESSAGE),
+                deployment: sanitize_to(&workload.name, MAX_MESSAGE),
             };
             let found = found.ok_or_else(missing)?;
             let part = |path: &str| found.pointer(path).cloned().unwrap_or_default();
@@ -161,7 +161,7 @@ impl Manifests {
             other.name_any() == rollout.name_any() && other.namespace() == rollout.namespace()
         };
         let found = self.rollouts.iter().find(same);
-        let missing = || ManifestError::NoStable(shown(&rollout.name_any(), MAX_MESSAGE));
+        let missing = || ManifestError::NoStable(sanitize_to(&rollout.name_any(), MAX_MESSAGE));
         found.ok_or_else(missing)
     }
 
@@ -222,7 +222,10 @@ fn reason(policy: &RolloutPolicy, rollout: &Rollout) -> String {
             selector.map(ToString::to_string).unwrap_or_default(),
         ),
     };
-    let (name, selector) = (shown(&policy.name_any(), 80), shown(&selector, 200));
+    let (name, selector) = (
+        sanitize_to(&policy.name_any(), 80),
+        sanitize_to(&selector, 200),
+    );
     format!("{name}: the {what} does not have the labels {selector}")
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use countersign_core::text::shown;
+use countersign_core::text::sanitize_to;
 
 use crate::manifests::error::{MAX_MESSAGE, ManifestError};
 use crate::manifests::yaml;
@@ -67,7 +67,7 @@ impl Source {
         ManifestError::Invalid {
             file: self.name.clone(),
             at,
-            message: shown(message, MAX_MESSAGE),
+            message: sanitize_to(message, MAX_MESSAGE),
             others,
         }
     }
@@ -115,6 +115,6 @@ pub(super) fn unpacked(document: Node) -> Vec<Node> {
 pub(super) fn name_of(path: &Path) -> String {
     match path.to_str() {
         Some("-") => "<stdin>".to_owned(),
-        _ => shown(&path.display().to_string(), MAX_MESSAGE),
+        _ => sanitize_to(&path.display().to_string(), MAX_MESSAGE),
     }
 }

@@ -1,12 +1,12 @@
 //! What is printed: tables, documents, colours, and text in which nothing acts on a terminal.
 //!
-//! Invariant: every word that comes from the cluster goes through [`shown`] or [`document`] first.
+//! Invariant: every word that comes from the cluster goes through [`sanitize`] or [`document`] first.
 
 pub mod report;
 
 use std::io::{IsTerminal, Write};
 
-use countersign_core::provenance::shown;
+use countersign_core::text::{sanitize, sanitize_lines};
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -73,20 +73,6 @@ impl Style {
     }
 }
 
-/// Text with every character escaped that a terminal would act upon or hide.
-#[must_use]
-pub fn shown(text: &str) -> String {
-    let one = |c: char| shown::shown(c.encode_utf8(&mut [0; 4]));
-    text.chars().map(one).collect()
-}
-
-/// Lines of text, each escaped by itself.
-#[must_use]
-pub fn shown_lines(text: &str) -> String {
-    let lines: Vec<_> = text.lines().map(shown).collect();
-    lines.join("\n")
-}
-
 /// Writes to the standard output; colours go where the output is no terminal. It fails where nobody
 /// reads any more.
 pub fn try_print(text: &str) -> std::io::Result<()> {
@@ -112,7 +98,7 @@ pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
     let heading = heading.iter().map(|&name| name.to_owned()).collect();
     let rows = rows
         .iter()
-        .map(|row| row.iter().map(|cell| shown(cell)).collect());
+        .map(|row| row.iter().map(|cell| sanitize(cell)).collect());
     let lines: Vec<Vec<String>> = std::iter::once(heading).chain(rows).collect();
     let columns = lines.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
@@ -159,7 +145,7 @@ pub fn document(object: &impl Serialize, format: Format) -> Result<String, Unwri
 pub fn print_document(object: &impl Serialize, format: Format) -> Result<(), Unwritable> {
     let text = document(object, format)?;
     let text = if std::io::stdout().is_terminal() {
-        shown_lines(&text) + "\n"
+        sanitize_lines(&text) + "\n"
     } else {
         text
     };
@@ -217,10 +203,10 @@ mod tests {
     #[test]
     fn escapes_and_marks_of_direction_are_shown_and_do_nothing() {
         let evil = "web\u{1b}[2J\u{1b}]0;title\u{7}\u{202e}\u{9b}31m\r\n\u{200b}ok ä";
-        let safe = shown(evil);
+        let safe = sanitize(evil);
         assert_eq!(
             safe,
-            "web\\u{1b}[2J\\u{1b}]0;title\\u{7}\\u{202e}\\u{9b}31m\\u{d}\\u{a}\\u{200b}ok ä"
+            "web\\u{1b}[2J\\u{1b}]0;title\\u{7}\\u{202e}\\u{9b}31m\\u{d} \\u{200b}ok ä"
         );
         let cell = table(&["NAME"], &[vec![evil.to_owned()]]);
         assert_eq!(cell.lines().count(), 2, "a cell cannot begin a line");
@@ -262,7 +248,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_that_is_shown_controls_a_terminal(text in any::<String>()) {
-            prop_assert!(shown(&text).chars().all(|c| !c.is_control()));
+            prop_assert!(sanitize(&text).chars().all(|c| !c.is_control()));
         }
     }
 }

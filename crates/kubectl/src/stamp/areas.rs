@@ -4,11 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_core::text::sanitize_lines;
 use serde::Deserialize;
 
 use super::git::Change;
 use super::pattern::Pattern;
-use super::visible::{harmless, item};
+use super::visible::item;
 use crate::manifests::yaml;
 
 /// The file in the root of a repository that holds the rules.
@@ -214,7 +215,7 @@ impl Areas {
         let options = serde_saphyr::options! { alias_limits: yaml::aliases() };
         serde_saphyr::from_str_with_options(text, options)
             .map(Self::of)
-            .map_err(|error| harmless(&error.to_string()))
+            .map_err(|error| sanitize_lines(&error.to_string()))
     }
 
     fn of(file: File) -> Self {

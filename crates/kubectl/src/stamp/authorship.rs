@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use countersign_core::provenance::Contributor;
 use countersign_core::provenance::identity::{Agent, Identity};
+use countersign_core::text::sanitize_lines;
 
 use super::areas::Areas;
 use super::assistants::{Who, who};
 use super::git::{Commit, Signature};
 use super::notes::{Note, note};
 use super::trailers::{Traces, traces};
-use super::visible::{harmless, identity, name_and_address};
+use super::visible::{identity, name_and_address};
 
 /// Who made a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,7 +149,7 @@ impl Part {
     fn remark(&mut self, commit: &Commit, remark: &str) {
         let id: String = commit.id.chars().take(12).collect();
         self.remarks
-            .push(format!("commit {}: {remark}", harmless(&id)));
+            .push(format!("commit {}: {remark}", sanitize_lines(&id)));
     }
 
     /// The author of the commit. What is no person gets a name that the controller takes for none.

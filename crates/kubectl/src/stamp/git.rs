@@ -7,9 +7,8 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use countersign_core::text::sanitize_lines;
 use thiserror::Error;
-
-use super::visible::harmless;
 
 /// A clone in which the commits are.
 pub(super) struct Repository(pub PathBuf);
@@ -128,7 +127,7 @@ const FIELDS: &str = "--format=tformat:%H%x00%P%x00%an%x00%ae%x00%cn%x00%ce%x00\
 impl Repository {
     /// The commits that `BASE..HEAD` names.
     pub(super) fn range(&self, text: &str) -> Result<Range, GitError> {
-        let no_range = || GitError::NoRange(harmless(text));
+        let no_range = || GitError::NoRange(sanitize_lines(text));
         let (base, head) = text.split_once("..").ok_or_else(no_range)?;
         if base.is_empty() || head.starts_with('.') || head.contains("..") {
             return Err(no_range());
@@ -145,7 +144,7 @@ impl Repository {
             .parse()
             .map_err(|_| GitError::Unreadable("commits"))?;
         if shallow && undone > 0 {
-            return Err(GitError::CutHistory(harmless(text)));
+            return Err(GitError::CutHistory(sanitize_lines(text)));
         }
         Ok(Range {
             base,
@@ -157,7 +156,7 @@ impl Repository {
 
     fn revision(&self, name: &str, shallow: bool) -> Result<String, GitError> {
         self.resolved(name)?.ok_or_else(|| {
-            let name = harmless(name);
+            let name = sanitize_lines(name);
             if shallow {
                 GitError::NoRevisionInShallow(name)
             } else {
@@ -302,7 +301,7 @@ impl Repository {
             .map_err(GitError::NoProgram)?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            let said = harmless(said.trim());
+            let said = sanitize_lines(said.trim());
             return Err(GitError::Failed { what, said });
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -410,7 +409,7 @@ pub(super) fn without_credentials(url: &str) -> Option<String> {
         },
     };
     let is_safe = !bare.contains(['@', ' ', ',']) && !bare.starts_with("file:");
-    (is_safe && harmless(&bare) == bare).then_some(bare)
+    (is_safe && sanitize_lines(&bare) == bare).then_some(bare)
 }
 
 #[cfg(test)]

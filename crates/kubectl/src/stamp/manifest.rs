@@ -8,12 +8,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use countersign_api::{GROUP, PROVENANCE_PREFIX};
-use countersign_core::provenance::shown::shown;
+use countersign_core::text::{excerpt, sanitize_lines};
 use serde_json::Value;
 use thiserror::Error;
 use yaml_edit::{Mapping, TextPosition, YamlFile, YamlNode};
 
-use super::visible::harmless;
 use crate::manifests::yaml;
 
 /// A manifest with its annotations.
@@ -85,7 +84,7 @@ fn documents(text: &str) -> Result<Vec<Value>, ManifestError> {
         if text.contains("{{") {
             ManifestError::Template
         } else {
-            ManifestError::Invalid(harmless(&error.to_string()))
+            ManifestError::Invalid(sanitize_lines(&error.to_string()))
         }
     })
 }
@@ -201,7 +200,7 @@ impl<'a> Editor<'a> {
         ) {
             return Ok(());
         }
-        let name = shown(name.as_deref().unwrap_or_default());
+        let name = excerpt(name.as_deref().unwrap_or_default());
         let metadata = metadata.ok_or_else(|| ManifestError::NoMetadata(name.clone()))?;
         self.edit_metadata(&metadata)
             .ok_or(ManifestError::Unsafe(name))

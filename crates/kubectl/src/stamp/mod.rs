@@ -32,6 +32,7 @@ use countersign_core::provenance::attestation::statement::Statement;
 use countersign_core::provenance::digest::image_digest;
 use countersign_core::provenance::identity::Agent;
 use countersign_core::provenance::problem::Problem;
+use countersign_core::text::sanitize_lines;
 use serde_json::json;
 use thiserror::Error;
 
@@ -40,7 +41,7 @@ use self::authorship::Authorship;
 pub use self::git::GitError;
 use self::git::{Range, Repository, without_credentials};
 pub use self::manifest::ManifestError;
-use self::visible::{harmless, item, name_and_address};
+use self::visible::{item, name_and_address};
 use crate::clock;
 
 /// Greatest count that the controller reads.
@@ -202,7 +203,7 @@ pub enum StampError {
 pub fn run(options: &Options) -> Result<ExitCode, StampError> {
     let stamp = stamp(options)?;
     for remark in &stamp.remarks {
-        anstream::eprintln!("note: {}", harmless(remark));
+        anstream::eprintln!("note: {}", sanitize_lines(remark));
     }
     if options.filename.is_empty() {
         print_annotations(&stamp.annotations, options.output);
@@ -303,7 +304,7 @@ fn attestation(
 fn check_image(reference: &str) -> Result<(), StampError> {
     let refused = |remedy| StampError::Option {
         option: "--image",
-        value: harmless(reference),
+        value: sanitize_lines(reference),
         remedy,
     };
     if reference.is_empty() || item(reference) != reference || reference.contains(' ') {
@@ -399,7 +400,7 @@ fn named(option: &'static str, values: &[String]) -> Result<BTreeSet<String>, St
             .filter(|_| !value.contains(','))
             .ok_or_else(|| StampError::Option {
                 option,
-                value: harmless(value),
+                value: sanitize_lines(value),
                 remedy: "write one name, or `Name <address>`, and repeat the option for more",
             })
     };
@@ -433,7 +434,7 @@ fn approved(
     } else {
         Err(StampError::Option {
             option: "--approved-revision",
-            value: harmless(revision),
+            value: sanitize_lines(revision),
             remedy: "it is no commit of the repository: write its full id",
         })
     }
@@ -496,7 +497,7 @@ fn stamp_manifests(
             .iter()
             .map(|path| shown_path(path))
             .collect();
-        let name = options.rollout.as_deref().map(harmless);
+        let name = options.rollout.as_deref().map(sanitize_lines);
         return Err(StampError::NoRollout {
             named: name.map_or_else(String::new, |name| format!(" with the name `{name}`")),
             files: files.join(", "),
@@ -547,7 +548,7 @@ fn file_error(verb: &'static str, path: &Path, source: std::io::Error) -> StampE
 }
 
 fn shown_path(path: &Path) -> String {
-    harmless(&path.to_string_lossy())
+    sanitize_lines(&path.to_string_lossy())
 }
 
 #[cfg(test)]

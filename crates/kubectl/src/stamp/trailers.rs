@@ -7,9 +7,10 @@
 use std::collections::BTreeSet;
 
 use countersign_core::provenance::identity::Agent;
+use countersign_core::text::sanitize_lines;
 
 use super::assistants::{Who, model_name, named, who};
-use super::visible::{harmless, identity, item, name_and_address};
+use super::visible::{identity, item, name_and_address};
 
 /// What a message tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -229,7 +230,7 @@ impl Traces {
     }
 
     fn cannot_tell(&mut self, line: &str) {
-        self.unclear.push(harmless(line));
+        self.unclear.push(sanitize_lines(line));
     }
 }
 

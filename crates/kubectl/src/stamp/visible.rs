@@ -1,28 +1,9 @@
-//! What of a foreign text may be shown on a terminal, and what may be written into an annotation.
+//! What of a foreign text may be written into an annotation.
 
-use countersign_core::provenance::shown::shown;
+use countersign_core::text::is_invisible;
 
 /// Longest name or address that is kept of an identity, in characters.
 const LONGEST: usize = 160;
-
-/// Whether the controller reads this character in an annotation; one rule serves both.
-fn is_visible(c: char) -> bool {
-    let text = c.to_string();
-    shown(&text) == text
-}
-
-/// A text of several lines with nothing in it that acts on a terminal.
-pub(super) fn harmless(text: &str) -> String {
-    let mut harmless = String::new();
-    for c in text.chars() {
-        if c == '\n' || is_visible(c) {
-            harmless.push(c);
-        } else {
-            harmless.extend(c.escape_unicode());
-        }
-    }
-    harmless
-}
 
 /// A text as one item of an annotation's list: no comma that would begin another item, no angle
 /// bracket that would begin another address, no character that hides, and not endless.
@@ -34,7 +15,7 @@ pub(super) fn item(text: &str) -> String {
             c if c.is_whitespace() || c.is_control() => ' ',
             c => c,
         })
-        .filter(|c| is_visible(*c))
+        .filter(|c| !is_invisible(*c))
         .collect();
     let words: Vec<_> = kept.split_whitespace().collect();
     words.join(" ").chars().take(LONGEST).collect()
@@ -66,6 +47,7 @@ pub(super) fn name_and_address(text: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use countersign_core::provenance::identity::Identity;
+    use countersign_core::text::{excerpt, sanitize};
 
     use super::*;
     use proptest::prelude::*;
@@ -85,14 +67,6 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_is_safe_from_what_git_says() {
-        assert_eq!(
-            harmless("fatal: \u{1b}[2J\r\nx\u{202e}"),
-            "fatal: \\u{1b}[2J\\u{d}\nx\\u{202e}"
-        );
-    }
-
-    #[test]
     fn name_and_address_are_those_of_the_first_pair() {
         assert_eq!(name_and_address("A B <a@x> <b@x>"), ("A B", "a@x"));
         assert_eq!(name_and_address("A B <a@x"), ("A B", "a@x"));
@@ -104,8 +78,8 @@ mod tests {
         #[test]
         fn no_name_becomes_two_and_none_is_hidden(name in "(?s).{0,60}", address in "(?s).{0,60}") {
             let Some(identity) = identity(&name, &address) else { return Ok(()) };
-            prop_assert!(!identity.contains([',', '\n']) && identity == harmless(&identity));
-            prop_assert_eq!(Identity::of(&identity).to_string(), shown(&identity));
+            prop_assert!(!identity.contains([',', '\n']) && identity == sanitize(&identity));
+            prop_assert_eq!(Identity::of(&identity).to_string(), excerpt(&identity));
         }
     }
 }

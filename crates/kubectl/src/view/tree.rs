@@ -11,9 +11,10 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::output::{Style, age, report, shown};
+use crate::output::{Style, age, report};
 use crate::view::gates::{self, Gate};
 use crate::view::{View, evidence};
+use countersign_core::text::sanitize;
 
 /// Pods that are listed of each revision unless all are asked for.
 const FEW_PODS: usize = 8;
@@ -45,7 +46,7 @@ impl Branch {
     }
 
     fn draw(&self, indent: &str, into: &mut String) {
-        into.push_str(&self.style.paint(&shown(&self.text)));
+        into.push_str(&self.style.paint(&sanitize(&self.text)));
         into.push('\n');
         for (index, child) in self.children.iter().enumerate() {
             let last = index + 1 == self.children.len();

@@ -119,7 +119,7 @@ pub fn render_objective(
             }
         });
         filled.map_err(|problem| QueryError {
-            check: text::shown(name, 80),
+            check: text::sanitize_to(name, 80),
             field,
             problem,
         })
@@ -145,7 +145,7 @@ pub fn is_told_by_service(check: &Check) -> bool {
 
 fn failed(check: &Check, field: Field, problem: Problem) -> QueryError {
     QueryError {
-        check: text::shown(&check.name, 80),
+        check: text::sanitize_to(&check.name, 80),
         field,
         problem,
     }

@@ -33,7 +33,7 @@ pub fn with_args(template: &str, args: &BTreeMap<String, Value>) -> Result<Strin
             text.extend(["{{", name, "}}"]);
             return Ok(());
         };
-        let unknown = || Problem::UnknownArgument(text::shown(name, 40));
+        let unknown = || Problem::UnknownArgument(text::sanitize_to(name, 40));
         let value = args.get(name).ok_or_else(unknown)?;
         match place {
             Place::Quoted { quote, operator } => {
@@ -107,7 +107,7 @@ impl Filled {
             "service" => ("service", arm.service),
             "rollout" => ("rollout", Some(arm.rollout)),
             "revision" => ("revision", Some(arm.revision)),
-            other => return Err(Problem::Unknown(text::shown(other, 40))),
+            other => return Err(Problem::Unknown(text::sanitize_to(other, 40))),
         };
         let Place::Quoted { quote, operator } = place else {
             return Err(Problem::Unquoted(name));
@@ -297,7 +297,7 @@ pub(super) fn parse(text: &str) -> Result<Kind, Problem> {
     if is_too_complex(text) {
         return Err(Problem::TooComplex);
     }
-    promql::kind(text).map_err(|message| Problem::Syntax(text::shown(&message, 200)))
+    promql::kind(text).map_err(|message| Problem::Syntax(text::sanitize_to(&message, 200)))
 }
 
 pub(super) fn form(kind: Kind, window: bool) -> Result<Form, Problem> {

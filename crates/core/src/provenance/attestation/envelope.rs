@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::provenance::attestation::keys::PublicKey;
 use crate::provenance::attestation::problem::{self, MAX_SIGNATURES, PAYLOAD_TYPE, Problem};
 use crate::provenance::keys::MAX_ATTESTATION;
-use crate::provenance::shown::shown;
+use crate::text::excerpt;
 
 /// Signers differ in whether they pad base64.
 const PADDED_OR_NOT: GeneralPurposeConfig =
@@ -40,7 +40,7 @@ impl Envelope {
             let length = text.len();
             return Err(Problem::TooLong { length });
         }
-        let no_envelope = |why: &str| Problem::NoEnvelope { why: shown(why) };
+        let no_envelope = |why: &str| Problem::NoEnvelope { why: excerpt(why) };
         let envelope: Self = if text.starts_with('{') {
             serde_json::from_str(text)
         } else {
@@ -66,7 +66,7 @@ impl Envelope {
         }
         if self.payload_type != PAYLOAD_TYPE {
             return Err(Problem::WrongPayloadType {
-                found: shown(&self.payload_type),
+                found: excerpt(&self.payload_type),
             });
         }
         let payload = decode(&self.payload).ok_or_else(|| Problem::NoEnvelope {
@@ -89,7 +89,7 @@ impl Envelope {
         for key in keys {
             let Some(public) = PublicKey::read(&key.public_key) else {
                 refusal.get_or_insert(Problem::UnreadableKey {
-                    key: shown(&key.name),
+                    key: excerpt(&key.name),
                 });
                 continue;
             };
@@ -99,7 +99,7 @@ impl Envelope {
             match &key.not_after {
                 Some(at) if at.0 <= now => {
                     refusal = Some(Problem::KeyExpired {
-                        key: shown(&key.name),
+                        key: excerpt(&key.name),
                         at: at.0,
                     });
                 }

@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 
 use crate::provenance::keys::MAX_ATTESTATION;
-use crate::provenance::shown::shown;
+use crate::text::excerpt;
 
 /// What an envelope must hold: an in-toto statement.
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -161,7 +161,7 @@ pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let first: Vec<_> = names
         .iter()
         .take(MAX_LISTED)
-        .map(|name| format!("`{}`", shown(name)))
+        .map(|name| format!("`{}`", excerpt(name)))
         .collect();
     match names.len() {
         0 => "nobody".to_owned(),

@@ -15,7 +15,7 @@ use crate::provenance::attestation::problem::{
 };
 use crate::provenance::digest::image_digest;
 use crate::provenance::keys::{ANNOTATION, MAX_ATTESTATION};
-use crate::provenance::shown::shown;
+use crate::text::excerpt;
 
 /// What an in-toto statement says; fields that are not known here are allowed in it.
 #[derive(Deserialize)]
@@ -51,7 +51,7 @@ impl StatementRead {
         }
         if statement.predicate_type != PREDICATE_TYPE {
             return Err(Problem::UnknownPredicate {
-                found: shown(&statement.predicate_type),
+                found: excerpt(&statement.predicate_type),
             });
         }
         Ok(statement)
@@ -112,12 +112,12 @@ impl StatementRead {
 }
 
 fn no_statement(why: &str) -> Problem {
-    Problem::NoStatement { why: shown(why) }
+    Problem::NoStatement { why: excerpt(why) }
 }
 
 fn no_digest(image: &str) -> Problem {
     Problem::NoDigest {
-        image: shown(image),
+        image: excerpt(image),
     }
 }
 
@@ -126,7 +126,7 @@ fn wrong_digest(image: &str, digest: &str, subjects: &BTreeSet<&str>) -> Problem
     let subjects: Vec<_> = subjects.iter().map(|subject| short(subject)).collect();
     let name = image.split_once('@').map_or(image, |(name, _)| name);
     Problem::WrongDigest {
-        image: shown(name),
+        image: excerpt(name),
         digest: short(digest),
         subjects: problem::listed(subjects.iter().map(String::as_str)),
     }
@@ -192,7 +192,7 @@ impl Statement {
 
 fn subject(image: &str) -> Result<Value, SigningError> {
     let digest = image_digest(image).ok_or_else(|| SigningError::NoDigest {
-        image: shown(image),
+        image: excerpt(image),
     })?;
     let digest = json!({ "sha256": digest });
     Ok(match image.split_once('@') {

@@ -15,7 +15,7 @@ use crate::provenance::attestation::problem::{PAYLOAD_TYPE, Problem, SigningErro
 use crate::provenance::attestation::statement::Statement;
 use crate::provenance::attestation::{due, verify};
 use crate::provenance::keys::MAX_ATTESTATION;
-use crate::provenance::shown::shown;
+use crate::text::excerpt;
 
 // Keys and signatures that OpenSSL 3.0 made (`openssl genpkey`, `openssl pkeyutl -sign -rawin`
 // and `openssl dgst -sha256 -sign`) for these tests alone.
@@ -399,7 +399,7 @@ fn an_image_that_is_not_pinned_may_be_any() {
                 &keys,
                 now(),
             );
-            let image = shown(tag);
+            let image = excerpt(tag);
             assert_eq!(found, Err(Problem::NoDigest { image }), "{images:?}");
         }
     }

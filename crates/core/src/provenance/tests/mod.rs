@@ -12,8 +12,8 @@ use crate::provenance::digest::{change_digest, pod_template_hash, template_diges
 use crate::provenance::identity::{Agent, Identity};
 use crate::provenance::keys::{KEYS, MAX_ATTESTATION, MAX_PROBLEMS, MAX_VALUE};
 use crate::provenance::problem::Problem;
-use crate::provenance::shown::{is_invisible, shown};
 use crate::provenance::{Contributor, Provenance, Review, State, TestResult};
+use crate::text::is_invisible;
 
 const IMAGE: &str = "registry.example/shop:1.4.2";
 

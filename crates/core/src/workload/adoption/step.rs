@@ -7,7 +7,7 @@ use crate::hold::{Hold, HoldKind};
 use crate::observation::Observation;
 use crate::observation::workload::{Unusable, Workload};
 use crate::reason::Reason;
-use crate::text::shown;
+use crate::text::sanitize_to;
 use crate::traffic::view::View;
 
 /// The condition that tells whether the Rollout serves in place of the workload.
@@ -44,10 +44,10 @@ pub(super) fn sentence(observation: &Observation, unusable: &Unusable) -> String
         }
         Unusable::Unreadable { message } => format!(
             "Deployment {name} cannot be read: {}",
-            shown(message, MAX_FOREIGN)
+            sanitize_to(message, MAX_FOREIGN)
         ),
         Unusable::Unfit { message } => {
-            format!("Deployment {name} {}", shown(message, MAX_FOREIGN))
+            format!("Deployment {name} {}", sanitize_to(message, MAX_FOREIGN))
         }
     }
 }

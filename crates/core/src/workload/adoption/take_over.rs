@@ -9,7 +9,7 @@ use crate::decision::Notice;
 use crate::observation::Observation;
 use crate::observation::workload::Workload;
 use crate::reason::Reason;
-use crate::text::shown;
+use crate::text::sanitize_to;
 use crate::traffic::settle;
 use crate::traffic::view::View;
 use crate::workload::adoption::step::{self, ADOPTED, AT_MOST_EVERY, MAX_FOREIGN, SOON, Step};
@@ -109,7 +109,7 @@ fn can_serve(view: &View) -> bool {
 
 pub(super) fn scaled_up(observation: &Observation, workload: &Workload) -> String {
     let who = workload.scaled_by.as_deref();
-    let who = who.map_or_else(|| "somebody".into(), |who| shown(who, MAX_FOREIGN));
+    let who = who.map_or_else(|| "somebody".into(), |who| sanitize_to(who, MAX_FOREIGN));
     format!(
         "{who} scaled Deployment {} to {}, while Rollout {} serves in its place: remove `replicas` from where the Deployment comes from, such as its GitOps source, and scale the Rollout instead",
         workload.name,

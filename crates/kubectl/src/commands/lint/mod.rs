@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Args;
-use countersign_core::text::shown;
+use countersign_core::text::sanitize_to;
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
@@ -156,7 +156,7 @@ pub fn check(files: &[Read], now: Timestamp) -> Vec<Printed> {
             line: finding.at.line,
             column: finding.at.column,
             severity: finding.severity,
-            message: shown(&finding.message, MAX_MESSAGE),
+            message: sanitize_to(&finding.message, MAX_MESSAGE),
         })
     });
     lines.collect()

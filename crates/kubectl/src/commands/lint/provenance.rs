@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use countersign_api::{CHANGED_BY_ANNOTATION, PROVENANCE_PREFIX, Rollout};
 use countersign_core::provenance::problem::Problem;
 use countersign_core::provenance::{Provenance, State};
-use countersign_core::text::shown;
+use countersign_core::text::sanitize_to;
 use countersign_core::workload::smoke_job;
 
 use crate::manifests::finding::{Finding, Severity};
@@ -39,7 +39,7 @@ pub(super) fn find_placeholders(node: &Node, found: &mut Vec<(Position, String)>
         if is_helm_template(text) {
             found.push((node.at, HELM_TEMPLATE.to_owned()));
         } else if shell {
-            let text = shown(text, 80);
+            let text = sanitize_to(text, 80);
             let message = format!(
                 "`{text}` holds a placeholder that was not filled in: render the manifest first, such as by envsubst or kustomize"
             );
@@ -138,7 +138,7 @@ pub(super) fn smoke_images(template: &Node) -> Vec<Finding> {
         let text = image.text()?;
         let message = format!(
             "`{}` is no image: write {} alone, which becomes the image of the Rollout's first container",
-            shown(text, 80),
+            sanitize_to(text, 80),
             smoke_job::IMAGE
         );
         (text.contains("{{") && text != smoke_job::IMAGE).then(|| Finding::error(image.at, message))

@@ -7,7 +7,7 @@ use countersign_api::template::{Argument, ArgumentType};
 use countersign_api::{Analysis, AnalysisTemplate, Check, Duration, Metric, Objective};
 use countersign_core::analysis::query::form::{Arm, Field};
 use countersign_core::analysis::{checks, query};
-use countersign_core::text::shown;
+use countersign_core::text::sanitize_to;
 use promql_parser::parser::value::ValueType;
 use promql_parser::parser::{self, Expr};
 
@@ -126,7 +126,7 @@ pub(super) fn incident(node: &Node) -> Option<Finding> {
         Err(message) => {
             let message = format!(
                 "spec.freeze.incident.query is not PromQL, so promotions would wait: {}",
-                shown(&message, 200)
+                sanitize_to(&message, 200)
             );
             return Some(Finding::error(node.at, message));
         }

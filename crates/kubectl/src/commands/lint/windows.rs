@@ -1,6 +1,6 @@
 //! Windows of a freeze.
 
-use countersign_core::text::shown;
+use countersign_core::text::sanitize_to;
 use k8s_openapi::jiff::tz::TimeZone;
 
 use crate::manifests::finding::Finding;
@@ -18,7 +18,7 @@ pub(super) fn window(node: &Node) -> Option<Finding> {
     let zone = node.get("timeZone");
     let zone_name = zone.map_or(Some("UTC"), Node::text)?;
     if let Some(zone) = zone.filter(|_| TimeZone::get(zone_name).is_err()) {
-        let name = shown(zone_name, 64);
+        let name = sanitize_to(zone_name, 64);
         let message =
             format!("timeZone: `{name}` is no time zone: write an IANA name such as Europe/Berlin");
         return Some(Finding::error(zone.at, message));
@@ -40,13 +40,13 @@ pub(super) fn cron(schedule: &str, zone: &str) -> Result<(), String> {
     if fields != 5 {
         return Err(format!(
             "`{}` has {fields} fields: write five, minute, hour, day of month, month and day of week, such as `0 18 * * FRI`",
-            shown(schedule, 80)
+            sanitize_to(schedule, 80)
         ));
     }
     let parsed = cronexpr::parse_crontab(&format!("{schedule} {zone}"));
     parsed.map(|_| ()).map_err(|error| {
         let error = error.to_string();
         let why = error.rsplit("^ ").next().unwrap_or_default();
-        format!("`{}` is no cron: {why}", shown(schedule, 80))
+        format!("`{}` is no cron: {why}", sanitize_to(schedule, 80))
     })
 }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use countersign_api::{Duration, KEEP_FINALIZER};
 
 use crate::cluster::answer::PENDING;
-use crate::output::{remark, shown};
+use crate::output::remark;
+use countersign_core::text::sanitize;
 
 /// How long a migration is waited for.
 pub(super) const PATIENCE: Duration = Duration::minutes(10);
@@ -68,7 +69,7 @@ pub(super) fn numbered(steps: &[String]) -> String {
 pub(super) fn pending(name: &str, timeout: Duration) -> ExitCode {
     remark(&format!(
         "it takes longer than {timeout}, and goes on: see `kubectl countersign status {}`",
-        shown(name)
+        sanitize(name)
     ));
     PENDING.into()
 }
@@ -83,7 +84,7 @@ impl Progress {
     pub(super) fn tell(&mut self, message: &str) {
         if !message.is_empty() && self.told != message {
             message.clone_into(&mut self.told);
-            remark(&shown(message));
+            remark(&sanitize(message));
         }
     }
 }

@@ -25,7 +25,8 @@ use crate::commands::migrate::common::{Common, Error, Progress, pending};
 use crate::commands::migrate::plan::{Plan, warnings};
 use crate::commands::status::lasting;
 use crate::failure::Failure;
-use crate::output::{Format, document, print, remark, shown};
+use crate::output::{Format, document, print, remark};
+use countersign_core::text::sanitize;
 
 /// Put a Deployment under the care of a Rollout of the same name, with no downtime
 ///
@@ -57,7 +58,7 @@ impl Migrate {
             return Ok(ExitCode::SUCCESS);
         }
         if !self.common.yes {
-            confirm(&format!("Migrate deployment {}?", shown(&plan.name)))?;
+            confirm(&format!("Migrate deployment {}?", sanitize(&plan.name)))?;
         }
         let rollout: Rollout = serde_json::from_value(plan.manifest)?;
         let parameters = PostParams {
@@ -68,7 +69,7 @@ impl Migrate {
         connection
             .ask(rollouts.create(&parameters, &rollout))
             .await?;
-        print(&format!("rollout {} is made\n", shown(&plan.name)));
+        print(&format!("rollout {} is made\n", sanitize(&plan.name)));
         if rollout.spec.paused {
             remark("it is paused, as the Deployment is, and takes over when spec.paused is false");
             return Ok(PENDING.into());
@@ -80,7 +81,7 @@ impl Migrate {
         taken?;
         print(&format!(
             "rollout {0} serves; deployment {0} has given up its pods\n",
-            shown(&plan.name)
+            sanitize(&plan.name)
         ));
         Ok(ExitCode::SUCCESS)
     }

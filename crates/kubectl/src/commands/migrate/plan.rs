@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::cluster::connection::Connection;
 use crate::commands::migrate::common::{Error, numbered};
 use crate::output::report::number;
-use crate::output::{shown, shown_lines};
+use countersign_core::text::{sanitize, sanitize_lines};
 
 /// What a migration does.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Plan {
 
     pub(super) fn told(&self, manifest: &str, warnings: &[String]) -> String {
         let Self { replicas, .. } = self;
-        let (name, selector) = (shown(&self.name), shown(&self.selector));
+        let (name, selector) = (sanitize(&self.name), sanitize(&self.selector));
         let steps = [
             format!(
                 "Rollout {name} is made, as below. Deployment {name} stays, and its pod template stays what you edit."
@@ -76,7 +76,7 @@ impl Plan {
             text,
             "\nThe way back is `kubectl countersign unmigrate {name}`.\n\n"
         );
-        text += &shown_lines(manifest);
+        text += &sanitize_lines(manifest);
         text += "\n\n";
         text + &warned(warnings)
     }
@@ -85,7 +85,7 @@ impl Plan {
 pub(super) fn warned(warnings: &[String]) -> String {
     let lines = warnings
         .iter()
-        .map(|it| format!("warning: {}\n", shown(it)));
+        .map(|it| format!("warning: {}\n", sanitize(it)));
     let lines: String = lines.collect();
     if lines.is_empty() {
         lines

@@ -16,8 +16,9 @@ use crate::cluster::refusal::Refusal;
 use crate::commands::migrate::common::{Common, Error, Progress, numbered, pending};
 use crate::commands::status::lasting;
 use crate::failure::Failure;
+use crate::output::print;
 use crate::output::report::number;
-use crate::output::{print, shown};
+use countersign_core::text::sanitize;
 
 /// Give an adopted Deployment its pods back, with no downtime, and delete the Rollout
 ///
@@ -47,7 +48,7 @@ impl Unmigrate {
             return Ok(ExitCode::SUCCESS);
         }
         if !self.common.yes {
-            confirm(&format!("Give deployment {} back?", shown(&deployment)))?;
+            confirm(&format!("Give deployment {} back?", sanitize(&deployment)))?;
         }
         if rollout.metadata.deletion_timestamp.is_none() {
             self.delete(connection, &rollout).await?;
@@ -62,8 +63,8 @@ impl Unmigrate {
         back?;
         print(&format!(
             "deployment {} serves; rollout {} is gone\n",
-            shown(&deployment),
-            shown(&self.rollout)
+            sanitize(&deployment),
+            sanitize(&self.rollout)
         ));
         Ok(ExitCode::SUCCESS)
     }
@@ -80,7 +81,7 @@ impl Unmigrate {
             .await?;
         print(&format!(
             "rollout {} is being deleted\n",
-            shown(&self.rollout)
+            sanitize(&self.rollout)
         ));
         Ok(())
     }
@@ -112,11 +113,11 @@ pub(super) fn returns(rollout: &Rollout) -> Result<String, Error> {
 }
 
 pub(super) fn way_back(rollout: &Rollout, deployment: &str) -> String {
-    let (name, deployment) = (shown(&rollout.name_any()), shown(deployment));
+    let (name, deployment) = (sanitize(&rollout.name_any()), sanitize(deployment));
     let replicas = rollout.spec.replicas;
     let canary = &rollout.spec.strategy.canary;
     let services = canary.stable_service.iter().chain(&canary.canary_service);
-    let services: Vec<_> = services.map(|it| shown(it)).collect();
+    let services: Vec<_> = services.map(|it| sanitize(it)).collect();
     let mut steps = vec![format!(
         "Rollout {name} is deleted; its pods go on to serve. A change that is under way by then is rolled back."
     )];

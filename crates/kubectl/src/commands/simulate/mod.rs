@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use args::Simulate;
 use args::SimulationError;
-use countersign_core::provenance::shown::shown;
+use countersign_core::text::excerpt;
 
 use crate::commands::simulate::report::{Case, Simulation};
 use crate::commands::simulate::scene::{Run, Scene, Traffic, signatures};
@@ -43,7 +43,7 @@ impl Simulate {
             namespace,
             ..
         } = observed;
-        let rollout = shown(&observation.name);
+        let rollout = excerpt(&observation.name);
         let scene = Scene::of(observation, self)?;
         let worse = match self.canary_error_rate.as_slice() {
             [] => vec![(10.0 * self.stable_error_rate).clamp(0.01, 1.0)],

@@ -1,7 +1,7 @@
 //! What came of the simulated changes, as numbers.
 
 use countersign_api::{Duration, Tier};
-use countersign_core::provenance::shown::shown;
+use countersign_core::text::excerpt;
 use k8s_openapi::jiff::SignedDuration;
 use serde::Serialize;
 
@@ -143,12 +143,12 @@ pub(super) fn quantile(mut values: Vec<f64>, share: f64) -> Option<f64> {
 
 impl Simulation {
     pub(super) fn told(&self, asked: &Simulate) -> String {
-        let namespace = self.namespace.iter().map(|it| format!("{}/", shown(it)));
+        let namespace = self.namespace.iter().map(|it| format!("{}/", excerpt(it)));
         let weights: Vec<_> = self.weights.iter().map(|it| format!("{it}%")).collect();
         let mut text = format!(
             "Rollout {}{}: tier {} with {}; steps {}; {}, each after {}\n",
             namespace.collect::<String>(),
-            shown(&self.rollout),
+            excerpt(&self.rollout),
             self.tier,
             number(self.score, "point"),
             weights.join(", "),

@@ -9,9 +9,9 @@ use countersign_core::observation::people::NamedPolicy;
 use countersign_core::observation::windows::WindowOutcome;
 use countersign_core::policy::Effective;
 use countersign_core::proposal::Proposal;
-use countersign_core::provenance::shown::shown;
 use countersign_core::reason::Reason;
 use countersign_core::simulation::world::World;
+use countersign_core::text::excerpt;
 use countersign_core::{change, decide};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use rand::SeedableRng;
@@ -71,7 +71,7 @@ impl Scene {
                     (replicas, replicas, replicas, replicas);
             }
         }
-        let rollout = shown(&observation.name);
+        let rollout = excerpt(&observation.name);
         if observation.spec.replicas == 0 {
             return Err(SimulationError::NoPods(rollout));
         }
@@ -126,7 +126,7 @@ impl Scene {
         });
         if let Some(law) = world.broken.first() {
             return Err(SimulationError::Broken {
-                rollout: shown(&world.observation.name),
+                rollout: excerpt(&world.observation.name),
                 law: format!("{law:?}"),
             });
         }

@@ -1,6 +1,6 @@
 //! Forms of single values of a pod template.
 
-use countersign_core::text::shown;
+use countersign_core::text::sanitize_to;
 use countersign_core::workload::smoke_job;
 
 use crate::manifests::schema::forms::{is_label, is_quantity, is_subdomain};
@@ -10,7 +10,7 @@ use crate::manifests::yaml::{Node, Yaml};
 pub(super) const MAX_SHOWN: usize = 80;
 
 pub(super) fn quoted(text: &str) -> String {
-    format!("`{}`", shown(text, MAX_SHOWN))
+    format!("`{}`", sanitize_to(text, MAX_SHOWN))
 }
 
 pub(super) fn is_true(of: &Node, key: &str) -> bool {

@@ -271,16 +271,6 @@ fn an_expression_is_one_number_at_the_end_of_the_window() {
 }
 
 #[test]
-fn messages_hold_nothing_that_moves_a_terminal() {
-    assert_eq!(
-        shown("a\u{1b}[2J\nb\u{202e}c", 20),
-        "a\\u{1b}[2J b\\u{202e}c"
-    );
-    assert_eq!(shown("ééééé", 3), "ééé…");
-    assert_eq!(shown("ééé", 3), "ééé");
-}
-
-#[test]
 fn counters_with_a_known_past_lose_nothing() {
     let old = series("", &every_15s(0, &[5.0, 6.0, 6.0, 9.0, 2.0, 4.0]));
     let span = Span {

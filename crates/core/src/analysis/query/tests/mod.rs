@@ -14,7 +14,6 @@ use crate::analysis::query::problem::{LONGEST_QUERY, Problem, QueryError};
 use crate::analysis::query::{Counting, render};
 use crate::analysis::series::{FirstIncrement, Series, Span, increase};
 use crate::observation::windows::Uncounted;
-use crate::text::shown;
 
 const WINDOW: Duration = Duration::seconds(15);
 const ARM: Arm<'_> = Arm {
