@@ -688,7 +688,7 @@ pub fn stamp(data: &[u8]) {
         Ok(areas) => areas,
         Err(problem) => {
             is_harmless(&problem.replace('\n', " "), 16 * 1024);
-            Areas::default()
+            Areas::read("").unwrap()
         }
     };
     if let Some(commits) = git::commits(&log.replace('␀', "\0")) {

@@ -8,163 +8,15 @@ use countersign_core::text::sanitize_lines;
 use serde::Deserialize;
 
 use super::git::Change;
-use super::pattern::Pattern;
+use super::pattern::{Pattern, Patterns};
 use super::visible::item;
 use crate::manifests::yaml;
 
 /// The file in the root of a repository that holds the rules.
 pub(super) const FILE: &str = ".countersign.yaml";
 
-/// Areas by their names in the built-in policy, each with the paths that belong to it.
-const TOUCHES: [(&str, &[&str]); 7] = [
-    (
-        "api",
-        &[
-            "**/api/**",
-            "**/*.proto",
-            "**/*.thrift",
-            "**/*.avsc",
-            "**/*.graphql",
-            "**/*.graphqls",
-            "**/openapi*",
-            "**/swagger*",
-        ],
-    ),
-    (
-        "auth",
-        &[
-            "**/auth/**",
-            "**/auth.*",
-            "**/auth_*",
-            "**/*_auth.*",
-            "**/*-auth.*",
-            "**/authn/**",
-            "**/authz/**",
-            "**/authentication/**",
-            "**/authorization/**",
-            "**/iam/**",
-            "**/login/**",
-            "**/oauth/**",
-            "**/oauth2/**",
-            "**/oidc/**",
-            "**/permissions/**",
-            "**/rbac/**",
-        ],
-    ),
-    (
-        "config",
-        &[
-            "**/config/**",
-            "**/configs/**",
-            "**/configuration/**",
-            "**/settings/**",
-            "**/.env*",
-            "**/*.conf",
-            "**/*.env",
-            "**/*.ini",
-            "**/*.properties",
-            "**/application*.yaml",
-            "**/application*.yml",
-        ],
-    ),
-    (
-        "dependency",
-        &[
-            "**/Cargo.toml",
-            "**/Cargo.lock",
-            "**/package.json",
-            "**/package-lock.json",
-            "**/npm-shrinkwrap.json",
-            "**/yarn.lock",
-            "**/pnpm-lock.yaml",
-            "**/bun.lock*",
-            "**/go.mod",
-            "**/go.sum",
-            "**/requirements*.txt",
-            "**/pyproject.toml",
-            "**/Pipfile*",
-            "**/poetry.lock",
-            "**/uv.lock",
-            "**/Gemfile*",
-            "**/pom.xml",
-            "**/build.gradle*",
-            "**/gradle.lockfile",
-            "**/composer.json",
-            "**/composer.lock",
-            "**/*.csproj",
-            "**/packages.lock.json",
-            "**/vendor/**",
-            "**/third_party/**",
-        ],
-    ),
-    (
-        "infra",
-        &[
-            ".countersign.yaml",
-            "**/.gitattributes",
-            "**/CODEOWNERS",
-            "**/.github/**",
-            "**/.gitlab-ci.yml",
-            "**/.gitlab/**",
-            "**/.circleci/**",
-            "**/Jenkinsfile*",
-            "**/Dockerfile*",
-            "**/*.dockerfile",
-            "**/Containerfile*",
-            "**/docker-compose*",
-            "**/compose.yaml",
-            "**/k8s/**",
-            "**/kubernetes/**",
-            "**/kustomization.yaml",
-            "**/manifests/**",
-            "**/charts/**",
-            "**/helm/**",
-            "**/deploy/**",
-            "**/terraform/**",
-            "**/*.tf",
-            "**/*.tfvars",
-            "**/ansible/**",
-            "**/pulumi/**",
-        ],
-    ),
-    (
-        "migration",
-        &[
-            "**/migration/**",
-            "**/migrations/**",
-            "**/migrate/**",
-            "**/alembic/**",
-            "**/flyway/**",
-            "**/liquibase/**",
-            "**/*.sql",
-        ],
-    ),
-    (
-        "payments",
-        &[
-            "**/payment/**",
-            "**/payments/**",
-            "**/billing/**",
-            "**/checkout/**",
-        ],
-    ),
-];
-
-/// Files that a tool writes and nobody reads: thousands of their lines are one decision.
-const IGNORED: [&str; 12] = [
-    "**/Cargo.lock",
-    "**/package-lock.json",
-    "**/npm-shrinkwrap.json",
-    "**/yarn.lock",
-    "**/pnpm-lock.yaml",
-    "**/go.sum",
-    "**/Pipfile.lock",
-    "**/poetry.lock",
-    "**/uv.lock",
-    "**/Gemfile.lock",
-    "**/gradle.lockfile",
-    "**/composer.lock",
-];
+/// The rules that hold as far as a repository has no others.
+const BUILT_IN: &str = include_str!("areas.yaml");
 
 /// The rules as they are written.
 #[derive(Debug, Default, Deserialize)]
@@ -178,12 +30,20 @@ struct File {
     ignore: Option<Vec<Pattern>>,
 }
 
+impl File {
+    fn read(text: &str) -> Result<Self, String> {
+        let options = serde_saphyr::options! { alias_limits: yaml::aliases() };
+        serde_saphyr::from_str_with_options(text, options)
+            .map_err(|error| sanitize_lines(&error.to_string()))
+    }
+}
+
 /// The rules by which paths belong to areas.
 #[derive(Debug)]
 pub struct Areas {
-    touches: BTreeMap<String, Vec<Pattern>>,
-    subsystems: BTreeMap<String, Vec<Pattern>>,
-    ignore: Vec<Pattern>,
+    touches: BTreeMap<String, Patterns>,
+    subsystems: BTreeMap<String, Patterns>,
+    ignore: Patterns,
 }
 
 /// How large a change is and what it touches.
@@ -203,40 +63,38 @@ pub struct Size {
     pub binary: BTreeSet<String>,
 }
 
-impl Default for Areas {
-    fn default() -> Self {
-        Self::of(File::default())
-    }
-}
-
 impl Areas {
-    /// The rules in a text; what is wrong with it says the error, with line and column.
+    /// The rules in a text, above those that are built in; what is wrong with it says the error, with line and
+    /// column.
     pub fn read(text: &str) -> Result<Self, String> {
-        let options = serde_saphyr::options! { alias_limits: yaml::aliases() };
-        serde_saphyr::from_str_with_options(text, options)
-            .map(Self::of)
-            .map_err(|error| sanitize_lines(&error.to_string()))
+        let (mut rules, own) = (File::read(BUILT_IN)?, File::read(text)?);
+        for (area, paths) in own.touches {
+            rules.touches.insert(item(&area).to_lowercase(), paths);
+        }
+        rules.subsystems = own.subsystems;
+        rules.ignore = own.ignore.or(rules.ignore);
+        Self::of(&rules).map_err(|error| format!("the patterns cannot be used: {error}"))
     }
 
-    fn of(file: File) -> Self {
-        let patterns = |texts: &[&str]| texts.iter().map(|text| Pattern::of(text)).collect();
-        let mut touches: BTreeMap<_, _> = TOUCHES
-            .iter()
-            .map(|(area, paths)| ((*area).to_owned(), patterns(paths)))
-            .collect();
-        for (area, paths) in file.touches {
-            touches.insert(item(&area).to_lowercase(), paths);
-        }
-        Self {
-            touches,
-            subsystems: file.subsystems,
-            ignore: file.ignore.unwrap_or_else(|| patterns(&IGNORED)),
-        }
+    fn of(rules: &File) -> Result<Self, regex::Error> {
+        let named = |paths: &BTreeMap<String, Vec<Pattern>>, any_case| {
+            let named = paths.iter().map(|(name, paths)| {
+                let patterns = Patterns::new(paths, any_case)?;
+                Ok((name.clone(), patterns))
+            });
+            named.collect::<Result<_, regex::Error>>()
+        };
+        Ok(Self {
+            // In capital or small letters: `src/Auth` is what `src/auth` is.
+            touches: named(&rules.touches, true)?,
+            subsystems: named(&rules.subsystems, false)?,
+            ignore: Patterns::new(rules.ignore.as_deref().unwrap_or_default(), false)?,
+        })
     }
 
     /// Whether the lines of a file do not count.
     pub(super) fn ignores(&self, path: &str) -> bool {
-        matches_any(&self.ignore, path)
+        self.ignore.matches(path)
     }
 
     /// How large a change of these files is and what it touches.
@@ -266,27 +124,20 @@ impl Areas {
         size
     }
 
-    /// The areas of a path in capital or small letters: `src/Auth` is what `src/auth` is.
+    /// The areas of a path.
     fn touched<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a str> {
-        let touched = self
-            .touches
-            .iter()
-            .filter(|(_, patterns)| patterns.iter().any(|it| it.matches_in_any_case(path)));
+        let touched = self.touches.iter().filter(|(_, it)| it.matches(path));
         touched.map(|(area, _)| area.as_str())
     }
 
     /// The subsystem that the rules name, or the topmost directory, or the root.
     fn subsystem<'a>(&'a self, path: &'a str) -> (bool, &'a str) {
-        let ruled = self.subsystems.iter().find(|(_, it)| matches_any(it, path));
+        let ruled = self.subsystems.iter().find(|(_, it)| it.matches(path));
         match ruled {
             Some((name, _)) => (true, name),
             None => (false, path.split_once('/').map_or("", |(top, _)| top)),
         }
     }
-}
-
-fn matches_any(patterns: &[Pattern], path: &str) -> bool {
-    patterns.iter().any(|pattern| pattern.matches(path))
 }
 
 #[cfg(test)]
@@ -307,7 +158,7 @@ mod tests {
 
     #[test]
     fn built_in_areas_are_found_by_common_paths() {
-        let areas = Areas::default();
+        let areas = Areas::read("").unwrap();
         for (path, expected) in [
             ("db/migrations/0042_pay.sql", "migration"),
             ("src/auth/token.rs", "auth"),
@@ -336,7 +187,7 @@ mod tests {
     #[test]
     fn built_in_areas_are_those_of_the_built_in_policy() {
         let policy = countersign_core::policy::effective(&[]);
-        for (area, _) in TOUCHES {
+        for area in Areas::read("").unwrap().touches.keys() {
             assert!(policy.risk.touches.contains_key(area), "{area}");
         }
     }
@@ -347,7 +198,7 @@ mod tests {
         renamed.from = Some("lib/migrations/old.rs".into());
         let mut binary = change("src/logo.png", (0, 0));
         binary.lines = None;
-        let size = Areas::default().size(&[
+        let size = Areas::read("").unwrap().size(&[
             change("Cargo.lock", (900, 900)),
             change("README.md", (3, 0)),
             renamed,
@@ -380,7 +231,6 @@ mod tests {
             change("src/cart/b.rs", (1, 0)),
         ]);
         assert_eq!(size.subsystems, 1);
-        Areas::read("").unwrap();
     }
 
     #[test]

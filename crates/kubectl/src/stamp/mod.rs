@@ -272,10 +272,7 @@ fn areas(options: &Options, repository: &Repository, range: &Range) -> Result<Ar
         let id: String = range.base.chars().take(12).collect();
         (format!("{} of revision {id}", areas::FILE), text)
     };
-    let areas = text.map(|text| Areas::read(&text)).transpose();
-    areas
-        .map(Option::unwrap_or_default)
-        .map_err(|problem| StampError::Config { file, problem })
+    Areas::read(&text.unwrap_or_default()).map_err(|problem| StampError::Config { file, problem })
 }
 
 /// The annotations as the key attests them, where one is given.

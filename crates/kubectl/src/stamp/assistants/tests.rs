@@ -188,9 +188,16 @@ fn where_an_ai_is_expected_its_bare_name_is_enough() {
 }
 
 #[test]
-fn a_tool_is_one_word_of_the_annotation() {
-    for assistant in &ASSISTANTS {
-        let tool = assistant.tool;
+fn the_file_can_be_read_and_says_everything_in_lower_case() {
+    let known: Known = serde_saphyr::from_str(FILE).unwrap();
+    assert!(known.assistants.len() >= 40 && known.robots.len() > 20);
+    assert!(known.mailboxes.len() > 3 && known.robot_addresses.len() > 3);
+    assert!(!FILE.lines().any(|line| !line.starts_with('#')
+        && line != line.to_lowercase()
+        && !line.contains("sharedNames:")
+        && !line.starts_with("robotAddresses")));
+    for assistant in &known.assistants {
+        let tool = &assistant.tool;
         assert!(
             !tool.is_empty() && !tool.contains([' ', ',', ':']),
             "{tool}"

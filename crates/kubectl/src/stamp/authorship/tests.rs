@@ -30,7 +30,7 @@ fn commit(author: (&str, &str), message: &str, lines: u64) -> Commit {
 }
 
 fn authorship(commits: &[Commit]) -> Authorship {
-    Authorship::of(commits, &Areas::default())
+    Authorship::of(commits, &Areas::read("").unwrap())
 }
 
 fn one(texts: &BTreeSet<String>) -> &str {
