@@ -49,3 +49,13 @@ impl Finding {
 pub fn place(node: &Node, key: &str) -> Position {
     node.get(key).map_or(node.at, |value| value.at)
 }
+
+/// The path of a member.
+#[must_use]
+pub fn join(path: &str, key: &str) -> String {
+    match (path, key.contains(['.', '/'])) {
+        ("", _) => key.to_owned(),
+        (path, true) => format!("{path}[{key}]"),
+        (path, false) => format!("{path}.{key}"),
+    }
+}

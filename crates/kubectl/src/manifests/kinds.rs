@@ -1,19 +1,29 @@
 //! The kinds whose schemas are known.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use countersign_api::GROUP;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray,
 };
+use kube_cel::CompiledSchema;
 use serde_json::json;
 
+use crate::manifests::rules;
 use crate::manifests::yaml::Node;
 
 pub struct Kind {
     pub(super) schema: JSONSchemaProps,
     pub(super) namespaced: bool,
+    rules: OnceLock<CompiledSchema>,
+}
+
+impl Kind {
+    /// The rules of the schema, compiled once.
+    pub(super) fn rules(&self) -> &CompiledSchema {
+        self.rules.get_or_init(|| rules::compiled(&self.schema))
+    }
 }
 
 pub static KINDS: LazyLock<BTreeMap<String, Kind>> = LazyLock::new(|| {
@@ -24,6 +34,7 @@ pub static KINDS: LazyLock<BTreeMap<String, Kind>> = LazyLock::new(|| {
         let kind = Kind {
             schema,
             namespaced: crd.spec.scope == "Namespaced",
+            rules: OnceLock::new(),
         };
         Some((crd.spec.names.kind, kind))
     });

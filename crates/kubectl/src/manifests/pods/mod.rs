@@ -10,12 +10,11 @@ mod forms;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::manifests::finding::Finding;
+use crate::manifests::finding::{Finding, join};
 use crate::manifests::pods::forms::{
     LABEL, NAME, QUALIFIED, is_dns_label, is_label_value, is_qualified, is_true, quoted,
 };
 use crate::manifests::schema::forms::is_subdomain;
-use crate::manifests::schema::join;
 use crate::manifests::yaml::{Node, Yaml};
 
 /// Most bytes of all annotations of an object.

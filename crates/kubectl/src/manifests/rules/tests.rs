@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use kube_cel::{ErrorKind, ValidationError};
 use serde_json::Value;
 
 use super::*;
@@ -247,15 +248,15 @@ const RULES: [(&str, &str, &str); 50] = [
     ),
 ];
 
-/// Text and message of all rules of the schemas.
-fn rules_of(schema: &Value, all: &mut BTreeMap<String, String>) {
+/// All rules of the schemas with the schema at which they stand.
+fn rules_of(schema: &Value, all: &mut BTreeMap<String, Value>) {
     match schema {
         Value::Object(members) => {
-            if let Some(rules) = members.get("x-kubernetes-validations") {
-                for rule in rules.as_array().into_iter().flatten() {
-                    let text = |key: &str| rule[key].as_str().unwrap().to_owned();
-                    all.insert(text("rule"), text("message"));
-                }
+            let rules = members.get("x-kubernetes-validations");
+            for rule in rules.and_then(Value::as_array).into_iter().flatten() {
+                let mut alone = schema.clone();
+                alone["x-kubernetes-validations"] = Value::Array(vec![rule.clone()]);
+                all.insert(rule["rule"].as_str().unwrap().to_owned(), alone);
             }
             members.values().for_each(|member| rules_of(member, all));
         }
@@ -264,45 +265,135 @@ fn rules_of(schema: &Value, all: &mut BTreeMap<String, String>) {
     }
 }
 
-#[test]
-fn every_rule_of_the_schemas_has_its_function() {
-    let mut messages = BTreeMap::new();
+fn all_rules() -> BTreeMap<String, Value> {
+    let mut rules = BTreeMap::new();
     for crd in countersign_api::crds() {
-        rules_of(&serde_json::to_value(crd).unwrap(), &mut messages);
+        rules_of(&serde_json::to_value(crd).unwrap(), &mut rules);
     }
-    messages.remove("self == oldSelf");
+    rules
+}
+
+/// What a rule says of a value by itself.
+fn errors(schema: &Value, yaml: &str) -> Vec<ValidationError> {
+    let value = documents(yaml).unwrap().remove(0).json();
+    let schema: JSONSchemaProps = serde_json::from_value(schema.clone()).unwrap();
+    let errors = validate_compiled(&compiled(&schema), &value, None).err();
+    let errors = errors.into_iter().flatten();
+    errors.filter(|error| error.field_path.is_empty()).collect()
+}
+
+#[test]
+fn every_rule_of_the_schemas_is_evaluated() {
+    let mut rules = all_rules();
+    rules.remove("self == oldSelf");
     for (text, good, bad) in RULES {
-        let message = messages
+        let schema = rules
             .remove(text)
             .unwrap_or_else(|| panic!("no schema has the rule {text}"));
-        let holds = rule(&message).unwrap_or_else(|| panic!("{message}"));
-        let value = |yaml: &str| documents(yaml).unwrap().remove(0);
-        assert!(holds(&value(good)), "{message}: {good}");
-        assert!(!holds(&value(bad)), "{message}: {bad}");
+        let message = schema["x-kubernetes-validations"][0]["message"].as_str();
+        assert_eq!(errors(&schema, good), [], "{text}: {good}");
+        let found = errors(&schema, bad);
+        let found: Vec<_> = found
+            .iter()
+            .map(|it| (it.kind.clone(), Some(it.message.as_str())))
+            .collect();
+        assert_eq!(
+            found,
+            [(ErrorKind::ValidationFailure, message)],
+            "{text}: {bad}"
+        );
     }
-    assert_eq!(messages, BTreeMap::new(), "rules without a function");
+    assert_eq!(
+        rules,
+        BTreeMap::new(),
+        "rules without a value that breaks them"
+    );
 }
 
 #[test]
 fn pods_are_a_number_or_a_percentage() {
-    let surge = rule("must be a number of pods or a percentage such as 25%").unwrap();
-    let unavailable = rule("must be a number of pods or a percentage from 0% to 100%").unwrap();
+    let rules = all_rules();
+    let rule = |pattern: &str| {
+        let with = |it: &&String| it.starts_with("type(self)") && it.contains(pattern);
+        &rules[rules.keys().find(with).unwrap()]
+    };
+    let (surge, unavailable) = (rule("{1,3}%"), rule("|100)%"));
     for (yaml, as_surge, as_unavailable) in [
         ("0", true, true),
         ("100000", true, true),
         ("100001", false, false),
         ("-1", false, false),
+        ("5.0", true, true),
         ("0%", true, true),
         ("007%", true, false),
         ("1000%", false, false),
         ("'5'", false, false),
         ("'%'", false, false),
     ] {
-        let value = documents(yaml).unwrap().remove(0);
+        let holds = |rule| errors(rule, yaml).is_empty();
         assert_eq!(
-            (surge(&value), unavailable(&value)),
+            (holds(surge), holds(unavailable)),
             (as_surge, as_unavailable),
             "{yaml}"
         );
     }
+}
+
+/// Where kube-cel learns this function, its replacement goes.
+#[test]
+fn kube_cel_has_no_function_type() {
+    let schema =
+        serde_json::json!({ "x-kubernetes-validations": [{ "rule": "type(self) == int" }] });
+    let errors = kube_cel::validate(&schema, &Value::from(1), None).unwrap_err();
+    assert_eq!(errors[0].kind, ErrorKind::UnsupportedReference);
+}
+
+#[test]
+fn whole_numbers_compare_with_others_and_labels_may_have_dots() {
+    let rules = all_rules();
+    let numbers = &rules["!has(self.min) || !has(self.max) || self.min <= self.max"];
+    assert_eq!(errors(numbers, "{min: 1, max: 1.5}"), []);
+    assert_eq!(errors(numbers, "{min: 2, max: 1.5}").len(), 1);
+    let labels = rules
+        .keys()
+        .find(|it| it.contains("k in self.template.metadata.labels"));
+    let labels = &rules[labels.unwrap()];
+    let spec = |label| {
+        format!(
+            "{{selector: {{matchLabels: {{app.kubernetes.io/name: a}}}}, template: {{metadata: {{labels: {{app.kubernetes.io/name: {label}, in: b}}}}}}}}"
+        )
+    };
+    assert_eq!(errors(labels, &spec("a")), []);
+    assert_eq!(errors(labels, &spec("b")).len(), 1);
+}
+
+#[test]
+fn rules_are_asked_where_the_rest_holds() {
+    let steps = serde_json::json!({
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": { "weight": { "type": "integer" } },
+            "x-kubernetes-validations": [{ "rule": "self.weight < 9", "message": "too much" }],
+        },
+        "x-kubernetes-validations": [{ "rule": "self.all(it, it.weight < 9)", "message": "one is too much" }],
+    });
+    let spec = serde_json::json!({ "type": "object", "properties": { "steps": steps } });
+    let rules = compiled(&serde_json::from_value(spec).unwrap());
+    let value = documents("steps: [{weight: 9}, {weight: x}]")
+        .unwrap()
+        .remove(0);
+    let paths = |faulty: &[&str]| {
+        let faulty = faulty.iter().map(|it| (*it).to_owned()).collect();
+        let broken = broken(&rules, &value.json(), "spec", &faulty);
+        broken.into_iter().map(|it| it.path).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        paths(&["spec", "spec.steps", "spec.steps[1]"]),
+        ["spec.steps[0]"]
+    );
+    assert_eq!(
+        paths(&["spec", "spec.steps", "spec.steps[0]", "spec.steps[1]"]),
+        [] as [&str; 0]
+    );
 }

@@ -44,31 +44,17 @@ pub fn one_of(found: &str, known: &[&str]) -> String {
     }
 }
 
-/// The known word that differs by a slip of the hand.
+/// The known word that differs by a slip of the hand, capital letters aside.
 pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     const SLIPS: usize = 2;
     if word.len() > 64 {
         return None;
     }
-    let distances = known.iter().map(|it| (distance(word, it), *it));
+    let typed = word.to_lowercase();
+    let distance = |known: &str| strsim::levenshtein(&typed, &known.to_lowercase());
+    let distances = known.iter().map(|it| (distance(it), *it));
     let (slips, nearest) = distances.min()?;
     (slips <= SLIPS && slips < word.chars().count()).then_some(nearest)
-}
-
-/// Number of letters to insert, remove or replace, capital ones or not.
-pub fn distance(a: &str, b: &str) -> usize {
-    let (a, b) = (a.to_lowercase(), b.to_lowercase());
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (line, x) in a.chars().enumerate() {
-        let mut next = vec![line + 1];
-        for ((y, above_left), above) in b.chars().zip(&row).zip(row.iter().skip(1)) {
-            let left = next.last().copied().unwrap_or_default();
-            let replaced = above_left + usize::from(x != y);
-            next.push(replaced.min(above + 1).min(left + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 /// A pattern of the schemas as a function.

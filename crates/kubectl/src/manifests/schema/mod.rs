@@ -15,8 +15,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Number, Value};
 
-use crate::manifests::finding::{Finding, place};
-use crate::manifests::kinds::{KINDS, METADATA, kind};
+use crate::manifests::finding::{Finding, join, place};
+use crate::manifests::kinds::{KINDS, Kind, METADATA, kind};
 use crate::manifests::rules;
 use crate::manifests::schema::forms::{
     PATTERNS, is_subdomain, is_whole, mismatch, nearest, one_of,
@@ -80,6 +80,10 @@ pub fn check(object: &Node) -> Vec<Finding> {
 struct Check {
     findings: Vec<Finding>,
     errors: usize,
+    /// Where the value at each path is.
+    places: BTreeMap<String, Position>,
+    /// The paths of values that have an error in them.
+    faulty: BTreeSet<String>,
 }
 
 impl Check {
@@ -111,6 +115,24 @@ impl Check {
             ["apiVersion", "kind", "metadata", "status"].contains(&key)
         });
         self.required(object, &kind.schema, "");
+        self.rules(object, kind);
+    }
+
+    /// The CEL rules of what has no error in it.
+    fn rules(&mut self, object: &Node, kind: &Kind) {
+        if self.errors > 0 {
+            self.faulty.insert(String::new());
+        }
+        let mut value = object.json();
+        remove_nothing(&mut value);
+        if let Some(members) = value.as_object_mut() {
+            members.remove("status");
+        }
+        for broken in rules::broken(kind.rules(), &value, "", &self.faulty) {
+            let at = self.places.get(&broken.path).copied();
+            let message = at_path(&broken.path, &broken.message);
+            self.error(at.unwrap_or(object.at), message);
+        }
     }
 
     fn metadata(&mut self, object: &Node, namespaced: bool) {
@@ -136,22 +158,14 @@ impl Check {
         }
     }
 
-    /// A value beside its schema. Its CEL rules are asked only if the rest holds, as the API server
-    /// does it.
+    /// A value beside its schema.
     fn node(&mut self, node: &Node, schema: &JSONSchemaProps, path: &str) {
         let before = self.errors;
+        self.places.insert(path.to_owned(), node.at);
         self.typed(node, schema, path);
         self.enumerated(node, schema, path);
         if self.errors > before {
-            return;
-        }
-        for rule in schema.x_kubernetes_validations.iter().flatten() {
-            let message = rule.message.as_deref().unwrap_or(&rule.rule);
-            if let Some(holds) = rules::rule(message)
-                && !holds(node)
-            {
-                self.error(node.at, at_path(path, message));
-            }
+            self.faulty.insert(path.to_owned());
         }
     }
 
@@ -394,13 +408,15 @@ impl Check {
     }
 }
 
-/// The path of a member.
-#[must_use]
-pub fn join(path: &str, key: &str) -> String {
-    match (path, key.contains(['.', '/'])) {
-        ("", _) => key.to_owned(),
-        (path, true) => format!("{path}[{key}]"),
-        (path, false) => format!("{path}.{key}"),
+/// Leaves out what is set to nothing, which counts as absent: the API server asks no rule about it.
+fn remove_nothing(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(remove_nothing);
+        }
+        Value::Array(items) => items.iter_mut().for_each(remove_nothing),
+        _ => {}
     }
 }
 
