@@ -8,6 +8,7 @@ pub mod decision;
 pub mod field_managers;
 pub mod hold;
 pub mod laws;
+mod limits;
 mod names;
 pub mod observation;
 pub mod people;

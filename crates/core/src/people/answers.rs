@@ -3,6 +3,7 @@
 use countersign_api::rollout::Change;
 
 use crate::decision::{Answer, AnswerTo};
+use crate::limits::{ANSWER_MESSAGE, MAX_ANSWERS};
 use crate::observation::Observation;
 use crate::observation::people::SeenIntervention;
 use crate::people::intervention;
@@ -10,11 +11,6 @@ use crate::people::sign_off::{Judged, SignOffs};
 use crate::proposal::Proposal;
 use crate::reason::Reason;
 use crate::text::sanitize_to;
-
-/// Most answers of one look, so that many objects do not delay it.
-const MOST: usize = 50;
-/// Longest message of an answer.
-const MAX_MESSAGE: usize = 1_024;
 
 /// The answers that are not given yet, or have become others.
 #[must_use]
@@ -33,9 +29,9 @@ pub fn of<'a>(
         .filter_map(|judged| to_sign_off(change, judged));
     let unanswered = observation.interventions.iter().filter(|it| !it.answered);
     let to_interventions = unanswered.filter_map(|it| to_intervention(observation, change, it));
-    let all = to_sign_offs.chain(to_interventions).take(MOST);
+    let all = to_sign_offs.chain(to_interventions).take(MAX_ANSWERS);
     let harmless = |answer: Answer| Answer {
-        message: sanitize_to(&answer.message, MAX_MESSAGE),
+        message: sanitize_to(&answer.message, ANSWER_MESSAGE),
         ..answer
     };
     all.map(harmless).collect()

@@ -13,8 +13,9 @@ use countersign_api::plan::{Step, Tier};
 use countersign_api::policy::TierDemands;
 use countersign_api::rollout::{Plan, Strictness};
 
+use crate::limits::{MAX_POLICIES, MAX_SENTENCES};
 use crate::plan::floors::Floors;
-use crate::plan::tighten::{MAX_POLICIES, MAX_SENTENCES, UnderWay};
+use crate::plan::tighten::UnderWay;
 use crate::policy::Effective;
 
 /// The plan for a change of this tier: the Rollout's own steps, or else the tier's, tightened to the

@@ -3,12 +3,8 @@
 use countersign_api::plan::{SignOffDemand, Step};
 use countersign_api::rollout::{Plan, Strictness};
 
+use crate::limits::{MAX_POLICIES, MAX_SENTENCES};
 use crate::plan::{floors, steps};
-
-/// The most sentences that a plan keeps on what was tightened.
-pub(super) const MAX_SENTENCES: usize = 200;
-/// The most policies that a plan keeps the names of.
-pub(super) const MAX_POLICIES: usize = 64;
 
 /// The stricter of both, field by field.
 #[must_use]

@@ -16,6 +16,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::change;
 use crate::hold::Hold;
+use crate::limits::FOREIGN_TEXT;
 use crate::observation::Observation;
 use crate::observation::people::Rival;
 use crate::policy::Effective;
@@ -119,7 +120,7 @@ pub fn awaited_turn(
     let rivals = match rivals {
         Ok(rivals) => rivals,
         Err(problem) => {
-            let problem = sanitize_to(problem, 400);
+            let problem = sanitize_to(problem, FOREIGN_TEXT);
             return Some(Awaited {
                 message: format!("whose turn it is cannot be told: {problem}"),
                 patience: SOON,

@@ -6,12 +6,13 @@ use countersign_api::sign_off::SignOffDecision;
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::change;
+use crate::limits::{MAX_HEARD, MAX_LOUD};
 use crate::observation::Observation;
 use crate::observation::people::SeenIntervention;
 use crate::people::intervention;
 use crate::people::sign_off::SignOffs;
 use crate::reason::Reason;
-use crate::rollout::context::{Context, MAX_HEARD, MAX_LOUD};
+use crate::rollout::context::Context;
 use crate::rollout::requeue::Requeue;
 use crate::rollout::transition;
 use crate::workload::smoke;

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::analysis::summary;
 use crate::change;
 use crate::hold::Hold;
+use crate::limits::CONDITION_MESSAGE;
 use crate::observation::{self, Observation};
 use crate::people::sign_off;
 use crate::proposal::Proposal;
@@ -20,9 +21,6 @@ use crate::workload::cleanup;
 
 /// The condition that tells of pods of others.
 const FOREIGN_PODS: &str = "ForeignPods";
-
-/// Longest message of a condition.
-const MAX_MESSAGE: usize = 1_024;
 
 /// A condition in the making.
 struct Fact {
@@ -294,5 +292,5 @@ fn condition(observation: &Observation, fact: Fact) -> Condition {
 
 /// Much of what is told are the words of others.
 pub(super) fn cut(message: &str) -> String {
-    sanitize_to(message, MAX_MESSAGE)
+    sanitize_to(message, CONDITION_MESSAGE)
 }

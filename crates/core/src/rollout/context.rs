@@ -15,24 +15,6 @@ use crate::reason::Reason;
 use crate::traffic::routes::Routes;
 use crate::traffic::view::View;
 
-/// Most lines of one change, as the schema has it.
-pub(super) const MAX_TRANSITIONS: usize = 256;
-/// Lines that are kept for how a change ends and what follows.
-pub(super) const LAST_LINES: usize = 16;
-/// Lines that are kept for broken glass, beyond those of other people.
-pub(super) const LOUD_LINES: usize = 16;
-/// Most lines about what people sign and command.
-pub(super) const MAX_PEOPLE: usize = 80;
-/// Most of these about pauses, which anybody may make without end.
-pub(super) const MAX_PAUSES: usize = 40;
-/// Most sign-offs and interventions that are heard for one change; an abort always is.
-pub(super) const MAX_HEARD: usize = 180;
-/// Most lines that hold evidence, so that the status of a long story can still be written.
-pub(super) const MAX_EVIDENCE: usize = 50;
-/// Longest message of a line, in characters.
-pub(super) const MAX_MESSAGE: usize = 2_000;
-/// The same with those that break the glass, which are never silent.
-pub(super) const MAX_LOUD: usize = 195;
 /// When to look again at what no watch reports.
 pub(super) const SOON: SignedDuration = SignedDuration::from_secs(5);
 /// The same for pods of a first revision: that they are there is reported, and there is no way back.

@@ -19,12 +19,13 @@ use countersign_api::rollout::{Change, Outcome, RolloutStatus};
 
 use crate::decision::{Action, Decision, Notice};
 use crate::hold::Hold;
+use crate::limits::LINE_MESSAGE;
 use crate::observation::Observation;
 use crate::people::answers;
 use crate::people::sign_off::SignOffs;
 use crate::proposal::Proposal;
 use crate::queue::dependencies;
-use crate::rollout::context::{Behind, Context, MAX_MESSAGE, Progress};
+use crate::rollout::context::{Behind, Context, Progress};
 use crate::rollout::requeue::Requeue;
 use crate::rollout::{
     actions, advance, commands, events, finish, record, start, status, write_rate,
@@ -109,7 +110,7 @@ pub fn decide(observation: &Observation) -> Decision {
 /// Much of what is told are the words of others.
 fn shown(notice: Notice) -> Notice {
     Notice {
-        message: text::sanitize_to(&notice.message, MAX_MESSAGE),
+        message: text::sanitize_to(&notice.message, LINE_MESSAGE),
         ..notice
     }
 }

@@ -7,6 +7,7 @@ use countersign_api::rollout::Change;
 use countersign_api::run::{Progress, RecordedProvenance, RecordedRisk, RolloutRunSpec};
 
 use crate::decision::Record;
+use crate::limits::RECORDED_ANNOTATION;
 use crate::observation::Observation;
 use crate::proposal::Proposal;
 use crate::reason::{Line, Reason};
@@ -14,8 +15,6 @@ use crate::{change, names};
 
 /// Longest name of a run, which leaves room for the suffix of its Events.
 const MAX_NAME: usize = 220;
-/// Longest annotation that is kept in a record.
-const MAX_ANNOTATION: usize = 256;
 
 /// The name of the run of one attempt at a change.
 #[must_use]
@@ -106,7 +105,7 @@ fn describe(
 fn annotations(observation: &Observation) -> BTreeMap<String, String> {
     let own = observation.annotations.iter().filter_map(|(key, value)| {
         let key = key.strip_prefix(PROVENANCE_PREFIX)?.to_owned();
-        Some((key, value.chars().take(MAX_ANNOTATION).collect()))
+        Some((key, value.chars().take(RECORDED_ANNOTATION).collect()))
     });
     own.take(32).collect()
 }

@@ -7,12 +7,12 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::analysis::verdict::Verdict;
 use crate::analysis::{gather, summary};
+use crate::limits::{
+    LAST_LINES, LINE_MESSAGE, LOUD_LINES, MAX_EVIDENCE, MAX_PAUSES, MAX_PEOPLE, MAX_TRANSITIONS,
+};
 use crate::reason::{Line, Reason};
 use crate::replicas::present;
-use crate::rollout::context::{
-    Context, LAST_LINES, LOUD_LINES, MAX_EVIDENCE, MAX_MESSAGE, MAX_PAUSES, MAX_PEOPLE,
-    MAX_TRANSITIONS,
-};
+use crate::rollout::context::Context;
 use crate::rollout::requeue::Requeue;
 use crate::text;
 use crate::traffic::share;
@@ -103,7 +103,7 @@ pub(super) fn record(context: &Context, change: &mut Change, why: Reason, messag
         step: change.step,
         weight: change.weight,
         reason: why.into(),
-        message: text::sanitize_to(&message, MAX_MESSAGE),
+        message: text::sanitize_to(&message, LINE_MESSAGE),
         evidence: evidence.unwrap_or_default(),
     });
 }

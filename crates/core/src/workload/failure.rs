@@ -1,11 +1,8 @@
 //! How a container ended, in its own words.
 
+use crate::limits::LOG_TAIL;
 use crate::observation::workload::ContainerFailure;
 use crate::text::sanitize_to;
-
-/// Longest end of a container's message that is told, in bytes: with what is said before it, it fits
-/// in the note of an Event.
-const MAX_TAIL: usize = 800;
 
 /// How a container has failed, in a sentence with what it said last.
 #[must_use]
@@ -27,7 +24,7 @@ pub(super) fn tail(text: &str) -> String {
     let lines = text.lines().map(str::trim);
     let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
     let line = sanitize_to(&lines.join(" | "), usize::MAX);
-    let from = line.len().saturating_sub(MAX_TAIL);
+    let from = line.len().saturating_sub(LOG_TAIL);
     match (from..line.len()).find(|at| line.is_char_boundary(*at)) {
         Some(0) | None => line,
         Some(at) => format!("…{}", line.get(at..).unwrap_or_default()),

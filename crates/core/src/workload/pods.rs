@@ -2,19 +2,17 @@
 
 use countersign_api::rollout::{Change, Stage};
 
+use crate::limits::FOREIGN_TEXT;
 use crate::observation::Observation;
 use crate::observation::workload::NewPods;
 use crate::text::sanitize_to;
 use crate::workload::failure;
 
-/// Longest trouble of a pod that is told, in characters.
-const MAX_TROUBLE: usize = 400;
-
 /// Why a pod of the new revision does not start, in the words of its pod.
 #[must_use]
 pub fn trouble(observation: &Observation) -> Option<String> {
     let trouble = observation.new_pods.trouble.as_ref()?;
-    Some(sanitize_to(trouble, MAX_TROUBLE))
+    Some(sanitize_to(trouble, FOREIGN_TEXT))
 }
 
 /// That every pod of the new revision crashes again and again, in a sentence. Then there is nothing to

@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::hold::Hold;
+use crate::limits::FOREIGN_TEXT;
 use crate::observation::Observation;
 use crate::observation::workload::{Job, JobEnd};
 use crate::reason::Reason;
@@ -86,7 +87,7 @@ pub fn failure(observation: &Observation, change: &Change) -> Option<String> {
         || {
             let seen = job.waiting.clone();
             let seen = seen.or_else(|| last_hold(observation, change));
-            let seen = seen.map(|seen| format!("; {}", sanitize_to(&seen, 400)));
+            let seen = seen.map(|seen| format!("; {}", sanitize_to(&seen, FOREIGN_TEXT)));
             let (reason, message) = (sanitize_to(reason, 40), sanitize_to(message, 200));
             format!("{reason}: {message}{}", seen.unwrap_or_default())
         },
@@ -112,13 +113,13 @@ pub fn awaited(observation: &Observation, change: &Change) -> Option<String> {
     }
     let name = job_name(&change.run);
     if let Some(problem) = &observation.jobs_unreadable {
-        let problem = sanitize_to(problem, 400);
+        let problem = sanitize_to(problem, FOREIGN_TEXT);
         return Some(format!(
             "Job {name} of the smoke check cannot be read: {problem}"
         ));
     }
     let because = |why: Option<&String>| {
-        why.map(|why| format!(": {}", sanitize_to(why, 400)))
+        why.map(|why| format!(": {}", sanitize_to(why, FOREIGN_TEXT)))
             .unwrap_or_default()
     };
     Some(match job(observation, change) {

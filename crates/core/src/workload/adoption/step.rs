@@ -4,6 +4,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::decision::{Action, AdoptionAction, Notice, Serving, WorkloadScale};
 use crate::hold::{Hold, HoldKind};
+use crate::limits::FOREIGN_TEXT;
 use crate::observation::Observation;
 use crate::observation::workload::{Unusable, Workload};
 use crate::reason::Reason;
@@ -18,8 +19,6 @@ pub(super) const AT_MOST_EVERY: SignedDuration = SignedDuration::from_mins(1);
 pub(super) const SOON: SignedDuration = SignedDuration::from_secs(2);
 /// When to look again while people are waited for.
 const LATER: SignedDuration = SignedDuration::from_mins(1);
-/// Longest part of a message that is another's.
-pub(super) const MAX_FOREIGN: usize = 400;
 
 /// What is to be done about the adopted workload, and what is to be said.
 #[derive(Debug, Default)]
@@ -44,10 +43,10 @@ pub(super) fn sentence(observation: &Observation, unusable: &Unusable) -> String
         }
         Unusable::Unreadable { message } => format!(
             "Deployment {name} cannot be read: {}",
-            sanitize_to(message, MAX_FOREIGN)
+            sanitize_to(message, FOREIGN_TEXT)
         ),
         Unusable::Unfit { message } => {
-            format!("Deployment {name} {}", sanitize_to(message, MAX_FOREIGN))
+            format!("Deployment {name} {}", sanitize_to(message, FOREIGN_TEXT))
         }
     }
 }

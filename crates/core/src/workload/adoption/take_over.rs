@@ -6,13 +6,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::analysis::numbers::counted;
 use crate::decision::Notice;
+use crate::limits::FOREIGN_TEXT;
 use crate::observation::Observation;
 use crate::observation::workload::Workload;
 use crate::reason::Reason;
 use crate::text::sanitize_to;
 use crate::traffic::settle;
 use crate::traffic::view::View;
-use crate::workload::adoption::step::{self, ADOPTED, AT_MOST_EVERY, MAX_FOREIGN, SOON, Step};
+use crate::workload::adoption::step::{self, ADOPTED, AT_MOST_EVERY, SOON, Step};
 
 pub(super) fn take_over(view: &View, adopted: &mut Adopted, workload: &Workload) -> Step {
     if !is_handed_over(view) {
@@ -109,7 +110,7 @@ fn can_serve(view: &View) -> bool {
 
 pub(super) fn scaled_up(observation: &Observation, workload: &Workload) -> String {
     let who = workload.scaled_by.as_deref();
-    let who = who.map_or_else(|| "somebody".into(), |who| sanitize_to(who, MAX_FOREIGN));
+    let who = who.map_or_else(|| "somebody".into(), |who| sanitize_to(who, FOREIGN_TEXT));
     format!(
         "{who} scaled Deployment {} to {}, while Rollout {} serves in its place: remove `replicas` from where the Deployment comes from, such as its GitOps source, and scale the Rollout instead",
         workload.name,
