@@ -5,14 +5,11 @@
 //! where it is nearly right, or has said something else for long enough.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-/// A difference that is followed at once, as a clock that is slewed makes it.
-const SLIGHT: SignedDuration = SignedDuration::from_secs(2);
-/// For how long another time must be said before it is believed.
-const LASTING: Duration = Duration::from_mins(2);
+use crate::timing::{CLOCK_SLEW, CLOCK_STEP};
 
 static TIME: Mutex<Option<Time>> = Mutex::new(None);
 
@@ -49,8 +46,8 @@ impl Time {
         let now = SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX);
         let now = self.known.saturating_add(now).unwrap_or(said);
         let since = *self.strays_since.get_or_insert(at);
-        let lasts = at.saturating_duration_since(since) >= LASTING;
-        if said.duration_since(now).abs() <= SLIGHT || lasts {
+        let lasts = at.saturating_duration_since(since) >= CLOCK_STEP;
+        if said.duration_since(now).abs() <= CLOCK_SLEW || lasts {
             *self = Self::from(said, at);
             return said;
         }
@@ -60,6 +57,8 @@ impl Time {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -6,7 +6,7 @@
 //! resumed writes nothing.
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use countersign_api::MANAGER;
 use k8s_openapi::api::coordination::v1::{Lease as ApiLease, LeaseSpec};
@@ -17,13 +17,7 @@ use kube::{Api, Client};
 
 use crate::api_server::sentence;
 use crate::clock;
-
-/// How long a lease holds without renewal.
-const DURATION: Duration = Duration::from_secs(15);
-/// How long after its last renewal a leader still writes: it stops before another may begin.
-const TRUST: Duration = Duration::from_secs(10);
-/// How often a leader renews and a standby looks.
-const RETRY: Duration = Duration::from_secs(2);
+use crate::timing::{LEASE_DURATION, LEASE_RETRY, LEASE_TRUST};
 
 /// This replica does not lead.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -61,7 +55,7 @@ impl Lease {
     pub fn check(&self) -> Result<(), NotLeading> {
         let renewed = self.renewed.lock().map_err(|_| NotLeading)?;
         renewed
-            .filter(|at| at.elapsed() < TRUST)
+            .filter(|at| at.elapsed() < LEASE_TRUST)
             .map(|_| ())
             .ok_or(NotLeading)
     }
@@ -79,7 +73,7 @@ impl Lease {
                     tracing::warn!(error = %sentence(&error), "the lease could not be read or written");
                 }
             }
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(LEASE_RETRY).await;
         }
     }
 
@@ -108,7 +102,8 @@ impl Lease {
             Some((last, since)) if *last == version => *since,
             _ => seen.insert((version, asked)).1,
         };
-        let free = holder.is_empty() || holder == self.identity || since.elapsed() >= DURATION;
+        let free =
+            holder.is_empty() || holder == self.identity || since.elapsed() >= LEASE_DURATION;
         if !free {
             return Ok(false);
         }
@@ -134,8 +129,8 @@ impl Lease {
     /// Renews until the lease is lost.
     pub async fn keep(&self) -> NotLeading {
         loop {
-            tokio::time::sleep(RETRY).await;
-            match tokio::time::timeout(TRUST, self.renew()).await {
+            tokio::time::sleep(LEASE_RETRY).await;
+            match tokio::time::timeout(LEASE_TRUST, self.renew()).await {
                 Ok(Ok(true)) => {}
                 Ok(Ok(false)) => return self.lose(),
                 Ok(Err(error)) => {
@@ -201,7 +196,7 @@ impl Lease {
         let kept = before.holder_identity.as_deref() == Some(&self.identity);
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
-            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
             acquire_time: before
                 .acquire_time
                 .clone()

@@ -17,4 +17,5 @@ pub mod prometheus;
 mod stand_in;
 pub mod telemetry;
 mod throttling;
+mod timing;
 pub mod watch;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use countersign_api as api;
 use kube::client::ClientBuilder;
@@ -24,17 +23,9 @@ use crate::observe::turn::Turns;
 use crate::prometheus::{self, Pair, Prometheus, PrometheusConfig};
 use crate::telemetry::access::Access;
 use crate::telemetry::{self, Telemetry};
+use crate::timing::{ADMISSION_INTERVAL, API_TIMEOUT, LAST_EVENTS_TIMEOUT};
 use crate::watch::waiting::Waiting;
 use crate::{throttling, watch};
-
-/// Longest wait for an answer of the API server; watches have a shorter idle limit of their own.
-const API_TIMEOUT: Duration = Duration::from_secs(90);
-
-/// Longest wait for the last Events before the lease is given back.
-const LAST_EVENTS: Duration = Duration::from_secs(2);
-
-/// How often the admission policies are looked at, at most; before a sign-off is spent they are in any case.
-const ADMISSION_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Options of the operator; each is a flag or an environment variable.
 #[derive(Debug, clap::Args)]
@@ -241,7 +232,7 @@ async fn operate(options: Options) -> Result<(), Error> {
     let result = lead(context, triggers, &lease, &stop).await;
     stop.cancel();
     // With the last decision the recorder is gone; what it has queued is published while the lease holds.
-    let _ = tokio::time::timeout(LAST_EVENTS, publishing).await;
+    let _ = tokio::time::timeout(LAST_EVENTS_TIMEOUT, publishing).await;
     lease.release().await;
     // The listener only ends; how does not matter any more.
     let _ = serving.await;

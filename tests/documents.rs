@@ -351,7 +351,7 @@ fn the_phases_and_the_conditions_are_those_of_the_tables() {
 /// A number or a duration that the source names.
 fn constant(path: &str, name: &str) -> String {
     let source = read(path);
-    let value = between(&source, &format!("\nconst {name}: "), ";");
+    let value = between(&source, &format!("const {name}: "), ";");
     let (_, value) = value.split_once(" = ").unwrap();
     let number = value.split('(').next_back().unwrap().trim_end_matches(')');
     let unit = match value {
@@ -372,15 +372,19 @@ fn the_times_and_limits_of_the_text_are_the_source_s() {
         "8" => "eight",
         other => panic!("{other} in words"),
     };
+    let timing = "src/timing.rs";
     let [lasts, trusted, renewed] =
-        ["DURATION", "TRUST", "RETRY"].map(|name| constant("src/lease.rs", name));
+        ["LEASE_DURATION", "LEASE_TRUST", "LEASE_RETRY"].map(|name| constant(timing, name));
     let operation = [
         format!("lasts {lasts} and is renewed every {renewed}"),
         format!("refuses its own writes from {trusted} after its last renewal"),
         format!("saw the lease unchanged for {lasts} by its own clock"),
         format!("At most {} queries are under way", spelt(queue, "AT_ONCE")),
         format!("at most {} of them", spelt(queue, "OF_ONE_NAMESPACE")),
-        format!("an answer is kept for {}", constant(memory, "FRESH")),
+        format!(
+            "an answer is kept for {}",
+            constant(timing, "ANSWER_MAX_AGE")
+        ),
         format!("({} in all)", constant(memory, "MOST_BYTES")),
         format!(
             "Above {} s the difference is said",

@@ -2,7 +2,6 @@
 //! published as fast as they come, the newest are dropped and counted.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use countersign_api::{MANAGER, Rollout};
 use countersign_core::decision::Notice;
@@ -17,6 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::api_server::sentence;
 use crate::lease::Lease;
 use crate::telemetry::Telemetry;
+use crate::timing::EVENT_TIMEOUT;
 
 /// Longest note that the API server takes.
 const MAX_NOTE: usize = 1_000;
@@ -26,8 +26,6 @@ const MAX_WORD: usize = 128;
 const QUEUED: usize = 1_000;
 /// Events that are published at once.
 const CONCURRENCY: usize = 8;
-/// Longest time for publishing one.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Queues Events about Rollouts.
 #[derive(Clone)]
@@ -62,10 +60,10 @@ impl Recorder {
                         return;
                     }
                     let write = publisher.publish(&event, &regarding);
-                    let problem = match tokio::time::timeout(TIMEOUT, write).await {
+                    let problem = match tokio::time::timeout(EVENT_TIMEOUT, write).await {
                         Ok(Ok(())) => None,
                         Ok(Err(error)) => Some(sentence(&error)),
-                        Err(_) => Some(format!("no answer within {TIMEOUT:?}")),
+                        Err(_) => Some(format!("no answer within {EVENT_TIMEOUT:?}")),
                     };
                     telemetry.api_write("create", "events", problem.is_none());
                     if let Some(error) = problem {

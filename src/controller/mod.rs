@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use countersign_core::{Decision, Observation, decide, observation};
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -21,6 +21,7 @@ use crate::clock;
 use crate::observe::observer::Observer;
 use crate::observe::snapshot::{Observed, Seen};
 use crate::telemetry::Telemetry;
+use crate::timing::{MAX_BACKOFF, RECONCILE_TIMEOUT, SNAPSHOT_DUE_WITHIN, SNAPSHOT_MAX_AGE};
 use crate::watch::waiting::Waiting;
 use crate::watch::{Claim, Scope, Trigger};
 
@@ -28,16 +29,8 @@ use crate::watch::{Claim, Scope, Trigger};
 const CONCURRENCY: u16 = 256;
 /// and those of them that read the newest, so that bad canaries need not wait for what takes longer.
 const READ_ANEW: usize = 48;
-/// Longest time that one look may take.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// A look may do with what an earlier one has read where the next one follows within this time,
-const SOON: SignedDuration = SignedDuration::from_secs(20);
-/// and it was read within this one.
-const LATELY: Duration = Duration::from_mins(1);
 /// Triggers that are taken together, where as many have come.
 const TRIGGERS: usize = 1_000;
-/// Longest wait after repeated failures.
-const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 
 /// Why one look at a Rollout failed.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +42,7 @@ pub enum Error {
     #[error(transparent)]
     Write(#[from] act::Error),
     /// It took too long.
-    #[error("it took longer than {PATIENCE:?}")]
+    #[error("it took longer than {RECONCILE_TIMEOUT:?}")]
     TimedOut,
     /// It panicked, which is a defect; other Rollouts go on.
     #[error("it panicked, which is a defect of the operator")]
@@ -196,7 +189,7 @@ impl Context {
         let mut known = self.known.lock().ok()?;
         let known = known.get_mut(&(namespace.to_owned(), name.to_owned()))?;
         let seen = known.seen.take()?;
-        (known.since.elapsed() < LATELY).then_some(*seen)
+        (known.since.elapsed() < SNAPSHOT_MAX_AGE).then_some(*seen)
     }
 
     /// Keeps what was seen of a canary, if nothing was done about it and nothing has happened since it was
@@ -294,7 +287,7 @@ fn references(store: &Store<Claim>, wanted: impl Fn(&Claim) -> bool) -> Vec<Obje
 
 async fn reconcile(claim: Arc<Claim>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
-    let result = guarded(Box::pin(look(&claim, &context)), PATIENCE).await;
+    let result = guarded(Box::pin(look(&claim, &context)), RECONCILE_TIMEOUT).await;
     let label = result.as_ref().map_or_else(Error::result, |_| "ok");
     context.telemetry.reconciled(label, started.elapsed());
     remember(&claim, &context, result.as_ref().err());
@@ -403,7 +396,7 @@ fn suffices(observation: &Observation, decision: &Decision) -> bool {
         return false;
     }
     let now = observation.now;
-    let soon = now.saturating_add(SOON).unwrap_or(now);
+    let soon = now.saturating_add(SNAPSHOT_DUE_WITHIN).unwrap_or(now);
     let waits = decision.look_again_at.is_some_and(|at| at <= soon);
     decision.condemns() || (waits && decision.merely_counts(observation))
 }
@@ -458,7 +451,7 @@ fn back_off(claim: Arc<Claim>, error: &Error, context: Arc<Context>) -> Action {
     let delay = Duration::from_millis(first)
         .saturating_mul(1 << failure.attempts.min(10).saturating_sub(1))
         .max(error.retry_after())
-        .min(LONGEST_BACKOFF);
+        .min(MAX_BACKOFF);
     let due = failure
         .look_again_at
         .map(until)
@@ -481,7 +474,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_look_that_panics_is_an_error_of_that_look_alone() {
-        let result = guarded(async { panic!("a defect") }, PATIENCE).await;
+        let result = guarded(async { panic!("a defect") }, RECONCILE_TIMEOUT).await;
         assert_eq!(result.unwrap_err().result(), "panic");
     }
 

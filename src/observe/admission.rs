@@ -2,7 +2,6 @@
 //! them. Without them anybody could sign in anybody's name.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use countersign_core::observation::people::Admission;
 use k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicy;
@@ -16,6 +15,7 @@ use tokio::sync::{Notify, OnceCell};
 
 use super::reads::{Reads, tried};
 use crate::api_server::sentence;
+use crate::timing::ADMISSION_TIMEOUT;
 
 macro_rules! chart_file {
     ($name:literal) => {
@@ -40,8 +40,6 @@ const FILES: [&str; 8] = [
 ];
 /// What the chart replaces by the operator's user.
 const OPERATOR: &str = "system:serviceaccount:NAMESPACE:NAME";
-/// Longest wait for all of them.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// The API group of all of them.
 const GROUP_VERSION: &str = "admissionregistration.k8s.io/v1";
 
@@ -79,7 +77,7 @@ impl AdmissionCheck {
     /// What is missing or altered now. Read it after the sign-offs: one that was forged before is then
     /// seen together with what made that possible.
     pub async fn check(&self) -> Admission {
-        let read = tokio::time::timeout(PATIENCE, self.read()).await;
+        let read = tokio::time::timeout(ADMISSION_TIMEOUT, self.read()).await;
         let admission = read.unwrap_or_else(|_| {
             let problem = "the admission policies cannot be checked: the API server is slow";
             Admission {

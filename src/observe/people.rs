@@ -3,7 +3,6 @@
 //! What cannot be read holds promotions and never a rollback.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use countersign_api::{Freeze, Intervention, SignOff};
 use countersign_core::observation::Observation;
@@ -21,11 +20,8 @@ use serde::de::DeserializeOwned;
 use super::observer::Observer;
 use super::reads;
 use crate::api_server::sentence;
+use crate::timing::{LIST_TIMEOUT, READ_TIMEOUT};
 
-/// Longest wait for one answer of the API server,
-const PATIENCE: Duration = Duration::from_secs(5);
-/// and for all pages of a list: a minute is all that a look has.
-const LONGEST_LIST: Duration = Duration::from_secs(30);
 /// Most objects of a kind that are read; if there are more, those beyond cannot be known.
 const MOST: usize = 10_000;
 
@@ -216,9 +212,9 @@ where
             }
         }
     };
-    tokio::time::timeout(LONGEST_LIST, read)
+    tokio::time::timeout(LIST_TIMEOUT, read)
         .await
-        .unwrap_or_else(|_| Err(format!("{what} cannot be read within {LONGEST_LIST:?}")))
+        .unwrap_or_else(|_| Err(format!("{what} cannot be read within {LIST_TIMEOUT:?}")))
 }
 
 fn selects(freeze: &Freeze, observation: &Observation) -> bool {
@@ -238,11 +234,11 @@ pub(super) async fn in_time<T>(
     what: &str,
     read: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, String> {
-    match tokio::time::timeout(PATIENCE, read).await {
+    match tokio::time::timeout(READ_TIMEOUT, read).await {
         Ok(Ok(read)) => Ok(read),
         Ok(Err(error)) => Err(format!("{what} cannot be read: {}", sentence(&error))),
         Err(_) => Err(format!(
-            "{what} cannot be read: no answer within {PATIENCE:?}"
+            "{what} cannot be read: no answer within {READ_TIMEOUT:?}"
         )),
     }
 }

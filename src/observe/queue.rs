@@ -6,7 +6,6 @@
 //! blocks nothing meanwhile.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use countersign_api::plan::Tier;
 use countersign_api::rollout::Stage;
@@ -29,11 +28,10 @@ use super::people::in_time;
 use super::reads::{Reads, tried};
 use crate::api_server::sentence;
 use crate::observe::turn::Turn;
+use crate::timing::QUEUE_TIMEOUT;
 
 /// Rollouts that are read at once.
 const PAGE: u32 = 100;
-/// Longest time for reading all of them.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// A Rollout as far as it takes a place among the changes under way. Words that this build does not
 /// know are kept as they are, and count as what takes a place.
 #[derive(Resource, Clone, Debug, Default, Deserialize, Serialize)]
@@ -101,12 +99,12 @@ impl Observer {
         }
         let reach = concurrency::reach(&policy::effective(&observation.policies))?;
         let turn = self.turns.clone().try_lock_owned().ok()?;
-        let read = tokio::time::timeout(PATIENCE, self.rivals(observation, reach)).await;
+        let read = tokio::time::timeout(QUEUE_TIMEOUT, self.rivals(observation, reach)).await;
         observation.rivals = Some(match read {
             Ok(Ok(rivals)) => Ok(rivals),
             Ok(Err(error)) => Err(format!("Rollouts cannot be read: {}", sentence(&error))),
             Err(_) => Err(format!(
-                "Rollouts cannot be read: no answer within {PATIENCE:?}"
+                "Rollouts cannot be read: no answer within {QUEUE_TIMEOUT:?}"
             )),
         });
         Some(turn)

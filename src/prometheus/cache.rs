@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, WeakShared};
@@ -10,9 +10,8 @@ use futures::future::{BoxFuture, Shared, WeakShared};
 use crate::prometheus::failure::Failure;
 use crate::prometheus::reply::Reply;
 use crate::prometheus::request::Request;
+use crate::timing::ANSWER_MAX_AGE;
 
-/// How long an answer is kept.
-const FRESH: Duration = Duration::from_secs(15);
 /// Most bytes of answers that are kept together.
 const MOST_BYTES: usize = 8 << 20;
 /// Largest answer that is kept.
@@ -86,7 +85,7 @@ impl State {
     /// Drops what is old, and the oldest until there is room.
     fn forget(&mut self, room: usize) {
         while let Some((at, request)) = self.order.front() {
-            if at.elapsed() < FRESH && self.bytes + room <= MOST_BYTES {
+            if at.elapsed() < ANSWER_MAX_AGE && self.bytes + room <= MOST_BYTES {
                 return;
             }
             if let Some(reply) = self.kept.remove(request) {

@@ -1,6 +1,6 @@
 //! What an incident query gives.
 
-use std::time::{Duration as StdDuration, Instant};
+use std::time::Instant;
 
 use countersign_core::observation::people::IncidentAnswer;
 use k8s_openapi::jiff::Timestamp;
@@ -8,24 +8,20 @@ use k8s_openapi::jiff::Timestamp;
 use super::{NOT_CONFIGURED, Prometheus};
 use crate::prometheus::failure::Failure;
 use crate::prometheus::request::Request;
-
-/// How long the answer to an incident query is good for.
-const INCIDENT_FRESH: StdDuration = StdDuration::from_secs(2);
-/// Longest wait for it.
-const INCIDENT_PATIENCE: StdDuration = StdDuration::from_secs(5);
+use crate::timing::{INCIDENT_MAX_AGE, INCIDENT_TIMEOUT};
 
 impl Prometheus {
     /// What an incident query gives, as of a moment ago at most: all Rollouts that a policy governs ask
     /// the same.
     pub async fn incident(&self, query: &str, now: Timestamp) -> IncidentAnswer {
         let mut recent = self.incidents.lock().await;
-        recent.retain(|_, (at, _)| at.elapsed() < INCIDENT_FRESH);
+        recent.retain(|_, (at, _)| at.elapsed() < INCIDENT_MAX_AGE);
         if let Some((_, answer)) = recent.get(query) {
             return answer.clone();
         }
-        let ask = tokio::time::timeout(INCIDENT_PATIENCE, self.ask_incident(query, now));
+        let ask = tokio::time::timeout(INCIDENT_TIMEOUT, self.ask_incident(query, now));
         let answer = ask.await.unwrap_or_else(|_| IncidentAnswer::Unknown {
-            message: format!("Prometheus gave no answer within {INCIDENT_PATIENCE:?}"),
+            message: format!("Prometheus gave no answer within {INCIDENT_TIMEOUT:?}"),
         });
         recent.insert(query.to_owned(), (Instant::now(), answer.clone()));
         answer

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
@@ -18,15 +18,12 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
 use crate::api_server::sentence;
+use crate::timing::{ACCESS_MAX_AGE, ACCESS_TIMEOUT};
 
-/// How long an answer of the API server is believed.
-const BELIEVED: Duration = Duration::from_secs(30);
 /// Most answers that are kept; an unknown token takes the place of the oldest.
 const MOST_ANSWERS: usize = 64;
 /// Most tokens that the API server is asked about at once: guessing must not become its load.
 const MOST_QUESTIONS: usize = 4;
-/// Longest wait for both its answers.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why somebody does not get the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +91,7 @@ impl Access {
         let Ok(_turn) = self.questions.try_acquire() else {
             return Err(Refusal::Unanswered);
         };
-        let may = match tokio::time::timeout(PATIENCE, self.ask(token)).await {
+        let may = match tokio::time::timeout(ACCESS_TIMEOUT, self.ask(token)).await {
             Ok(Ok(may)) => may,
             Ok(Err(error)) => {
                 tracing::warn!(error = %sentence(&error), "who may read the metrics cannot be asked");
@@ -137,14 +134,14 @@ impl Access {
     fn remembered(&self, key: &[u8; 32]) -> Option<Result<(), Refusal>> {
         let answers = self.answers.lock().ok()?;
         let answer = answers.get(key)?;
-        (answer.at.elapsed() < BELIEVED).then_some(answer.may)
+        (answer.at.elapsed() < ACCESS_MAX_AGE).then_some(answer.may)
     }
 
     fn remember(&self, key: [u8; 32], may: Result<(), Refusal>) {
         let Ok(mut answers) = self.answers.lock() else {
             return;
         };
-        answers.retain(|_, answer| answer.at.elapsed() < BELIEVED);
+        answers.retain(|_, answer| answer.at.elapsed() < ACCESS_MAX_AGE);
         if answers.len() >= MOST_ANSWERS {
             // Strangers make room first: who guesses does not drive out who may.
             let worth = |answer: &Answer| (answer.may.is_ok(), answer.at);

@@ -1,7 +1,6 @@
 //! The watches on routes, of the kinds that a Rollout names.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use countersign_api::RouteKind;
 use futures::StreamExt;
@@ -14,12 +13,10 @@ use tokio::sync::mpsc;
 use crate::api_resource::resource;
 use crate::api_server::watch_sentence;
 use crate::telemetry::Telemetry;
+use crate::timing::ROUTES_INTERVAL;
 use crate::watch::claim::Claim;
 use crate::watch::task::config;
 use crate::watch::trigger::Trigger;
-
-/// How often it is looked whether a kind of routes is named, or served.
-pub(super) const ROUTES_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Watches routes of one kind from when a Rollout names one: most clusters have few of the kinds, and a
 /// watch on one that is not installed only fails.

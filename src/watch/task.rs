@@ -10,15 +10,13 @@ use tokio::sync::mpsc;
 
 use crate::api_server::watch_sentence;
 use crate::telemetry::Telemetry;
+use crate::timing::WATCH_BACKOFF;
 use crate::watch::trigger::Trigger;
 
 pub(super) fn config() -> watcher::Config {
     // A dead connection is noticed after this time; page by page keeps the first list small.
     watcher::Config::default().timeout(60).page_size(100)
 }
-
-/// Longest pause before a watch is tried again: an API server that is back must not be waited for.
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The usual growing pauses of a watch, but none so long that a rollback would notice.
 #[derive(Default)]
@@ -28,7 +26,7 @@ impl Iterator for Brief {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        self.0.next().map(|pause| pause.min(LONGEST_PAUSE))
+        self.0.next().map(|pause| pause.min(WATCH_BACKOFF))
     }
 }
 
