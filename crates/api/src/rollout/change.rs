@@ -210,7 +210,10 @@ pub struct Loss {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reached {
-    /// Most available pods of the revision that grows: the canary, or stable after a rollback.
+    /// Most pods of the revision that grows: the canary, or stable after a rollback.
+    #[serde(default)]
+    pub pods: i32,
+    /// Most available pods of that revision.
     #[serde(default)]
     pub available: i32,
     /// Largest share of the traffic that routers have accepted for the canary, in percent.

@@ -73,6 +73,11 @@ pub fn available(observation: &Observation, hash: Option<&str>) -> i32 {
     with_hash(observation, hash).map_or(0, |set| set.available)
 }
 
+/// Pods of a revision, available or not.
+pub(crate) fn created(observation: &Observation, hash: Option<&str>) -> i32 {
+    with_hash(observation, hash).map_or(0, |set| set.current)
+}
+
 /// Pods that are available though they are asked for no more are about to go, and count for nothing.
 fn pods(set: Option<&ReplicaSet>) -> Pods {
     set.map_or_else(Pods::default, |set| Pods {

@@ -95,7 +95,8 @@ fn note_service(observation: &Observation, change: &mut Change, serves: bool) {
     }
 }
 
-/// Each pod of the canary that becomes available is progress, and so is each share that settles.
+/// Each pod of the canary that is created, or becomes available, is progress, as for a Deployment; so is each
+/// share that settles.
 fn note_growth(view: &View, change: &mut Change) {
     let (observation, limits) = (view.observation, view.fleet.limits);
     let goal = match change.stage {
@@ -104,10 +105,13 @@ fn note_growth(view: &View, change: &mut Change) {
         _ => return,
     };
     // Fewer replicas are asked for now: what comes on top of them later is progress again.
+    change.progress.pods = change.progress.pods.min(goal);
     change.progress.available = change.progress.available.min(goal);
     let settled = view.split.filter(|split| split.settled_at.is_some());
+    let canary = Some(change.pod_template_hash.as_str());
     let reached = Reached {
-        available: present::available(observation, Some(&change.pod_template_hash)).min(goal),
+        pods: present::created(observation, canary).min(goal),
+        available: present::available(observation, canary).min(goal),
         weight: settled.map_or(0, |split| split.settled_weight.min(change.weight)),
     };
     note_progress(observation, change, reached);
@@ -116,7 +120,9 @@ fn note_growth(view: &View, change: &mut Change) {
 /// Progress that comes in bits is written a few times in a deadline, not with every pod.
 pub(super) fn note_progress(observation: &Observation, change: &mut Change, reached: Reached) {
     let before = change.progress;
-    let more = reached.available > before.available || reached.weight > before.weight;
+    let more = reached.pods > before.pods
+        || reached.available > before.available
+        || reached.weight > before.weight;
     let since = change.progressed_at.as_ref();
     let lately = since.is_some_and(|at| {
         let interval = (change::patience(observation) / 10).min(PROGRESS);
@@ -124,6 +130,7 @@ pub(super) fn note_progress(observation: &Observation, change: &mut Change, reac
     });
     if more && !lately {
         change.progress = Reached {
+            pods: reached.pods.max(before.pods),
             available: reached.available.max(before.available),
             weight: reached.weight.max(before.weight),
         };

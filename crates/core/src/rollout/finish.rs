@@ -100,9 +100,10 @@ pub(super) fn finalize(
 fn note_return(context: &Context, status: &RolloutStatus, change: &mut Change) {
     let stable = status.stable.as_ref();
     let stable = stable.map(|it| it.pod_template_hash.as_str());
-    let available = present::available(context.observation, stable);
+    let desired = context.before.fleet.limits.desired;
     let reached = Reached {
-        available: available.min(context.before.fleet.limits.desired),
+        pods: present::created(context.observation, stable).min(desired),
+        available: present::available(context.observation, stable).min(desired),
         weight: 0,
     };
     advance::note_progress(context.observation, change, reached);

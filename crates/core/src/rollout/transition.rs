@@ -39,8 +39,10 @@ pub(super) fn enter(context: &Context, change: &mut Change, stage: Stage, weight
     change.weight = weight;
     change.step_started_at = Some(now.clone());
     change.progressed_at = Some(now);
+    let canary = Some(change.pod_template_hash.as_str());
     change.progress = Reached {
-        available: present::available(context.observation, Some(&change.pod_template_hash)),
+        pods: present::created(context.observation, canary),
+        available: present::available(context.observation, canary),
         weight: before,
     };
     (change.available_at, change.lost, change.warm_from) = (None, None, None);
@@ -81,6 +83,7 @@ pub(super) fn end(
     };
     change.progressed_at = Some(Time(observation.now));
     change.progress = Reached {
+        pods: present::created(observation, stable),
         available,
         weight: 0,
     };

@@ -122,6 +122,37 @@ pub(super) fn pods_that_stop_coming_end_the_change_one_deadline_after_the_last_o
     assert!((300..=335).contains(&took), "{took} s");
 }
 
+/// A Deployment counts the pods that it creates as progress, too.
+#[test]
+pub(super) fn a_rollout_that_is_scaled_up_while_pods_are_awaited_has_its_whole_deadline_again() {
+    let mut world = serving();
+    halves(&mut world, "1m");
+    world.pods_ready_after = None;
+    change(&mut world, "v2", harmless());
+    let until = minutes_on(&world, 8);
+    world.run(until, &mut steady(1_000.0, 0.0, 0.0), |_| false);
+    assert_eq!(waits_for(&world), Some("AwaitingPods"));
+    world.observation.spec.replicas = 40;
+    let until = minutes_on(&world, 1);
+    world.run(until, &mut steady(1_000.0, 0.0, 0.0), |_| false);
+    // Stable's come, so that more of the canary's are created beside them.
+    let stable = world.observation.status.stable.as_ref();
+    let stable = stable.map(|it| it.pod_template_hash.clone());
+    for set in &mut world.observation.replica_sets {
+        if Some(&set.hash) == stable.as_ref() {
+            (set.available, set.ready) = (set.replicas, set.replicas);
+        }
+    }
+    let grown = world.observation.now;
+    let until = minutes_on(&world, 60);
+    assert!(world.run(until, &mut steady(1_000.0, 0.0, 0.0), |o| {
+        o.status.phase == Phase::Degraded
+    }));
+    lawful(&world);
+    let took = at(&world.observation, "ProgressDeadlineExceeded").duration_since(grown);
+    assert!((600..=635).contains(&took.as_secs()), "{took}");
+}
+
 /// One step, of half of the traffic, with this bake.
 fn halves(world: &mut World, bake: &str) {
     let canary = &mut world.observation.spec.strategy.canary;
