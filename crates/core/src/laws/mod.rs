@@ -336,7 +336,8 @@ fn has_pods(observation: &Observation, before: &Change) -> bool {
     let stable = stable.map_or(0, |it| {
         traffic::available(observation, &it.pod_template_hash)
     });
-    let balanced = weight * stable / (100 - weight).max(1);
+    // Stable pods beyond those that are asked for now are about to go.
+    let balanced = weight * stable.min(pods.desired) / (100 - weight).max(1);
     // Behind a Service of its own stable keeps all its pods, and only the surge is left.
     let apart = observation.spec.strategy.canary.stable_service.is_some();
     let room = (pods.desired + pods.surge) * weight / 100;
