@@ -857,6 +857,20 @@ fn the_laws_hold_where_people_must_sign() {
 }
 
 #[test]
+fn the_laws_hold_where_somebody_else_replaces_a_change() {
+    explore(Setup {
+        name: "replaced",
+        weights: &[50],
+        first_asks: 1,
+        free: &[Act::Push(3)],
+        depth: 9,
+        seen: &["it waits for a signature", "a change is superseded"],
+        whole: false,
+        ..PLAIN
+    });
+}
+
+#[test]
 fn the_laws_hold_with_a_smoke_check() {
     explore(Setup {
         name: "smoke",
@@ -1017,6 +1031,7 @@ fn the_laws_hold_where_people_are_asked_twice() {
     explore(Setup {
         name: "asked twice",
         weights: &[50],
+        deadline: 1, // so that the first gate can be waited for, and the second after it
         last_asks: 1,
         scarce: "Hold",
         free: &[Act::Prometheus(Evidence::Quiet)],
@@ -1035,6 +1050,7 @@ fn the_laws_hold_where_evidence_becomes_unclear() {
     explore(Setup {
         name: "unclear",
         weights: &[50],
+        deadline: 2, // so that it can be over while a signature is waited for
         last_asks: 1,
         scarce: "RollBack",
         free: &[Act::Prometheus(Evidence::Unclear)],

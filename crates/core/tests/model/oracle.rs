@@ -11,9 +11,6 @@ use countersign_core::{Decision, laws};
 use crate::world::{Evidence, How, World, after, gate_of};
 use crate::{Sends, Setup};
 
-/// Who wrote the change, and who put it into the cluster.
-const BARRED: [&str; 2] = ["alice", "erin"];
-
 /// The laws that carrying out a decision broke, each with what was seen.
 pub fn broken(
     setup: &Setup,
@@ -465,7 +462,7 @@ fn signed(world: &World, change: &Change, decision: SignOffDecision, gate: Optio
             && it.spec.digest == change.digest
             && it.spec.decision == decision
             && it.spec.gate.as_deref() == gate
-            && !BARRED.contains(&it.spec.approver.username.as_str())
+            && !world.barred.contains(&it.spec.approver.username)
     });
     let mut people: Vec<_> = signed.map(|it| &it.spec.approver.username).collect();
     people.sort_unstable();

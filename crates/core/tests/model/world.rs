@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use countersign_api::intervention::{InterventionAction, InterventionSpec};
 use countersign_api::rollout::{Change, Outcome, Stage};
 use countersign_api::sign_off::{SignOffDecision, SignOffSpec};
-use countersign_api::{HASH_LABEL, Person, PodTemplate};
+use countersign_api::{CHANGED_BY_ANNOTATION, HASH_LABEL, Person, PodTemplate};
 use countersign_core::analysis::statistics::Counts;
 use countersign_core::change::is_watched;
 use countersign_core::decision::{Action, HistoryAction, TrafficAction};
@@ -137,6 +137,8 @@ pub struct World {
     pub ended_at: Option<Timestamp>,
     /// Since when each gate that was seen to wait for people does.
     pub asked_at: BTreeMap<String, Timestamp>,
+    /// Who wrote the change, and who put it into the cluster, and who did so with those that it replaced.
+    pub barred: BTreeSet<String>,
     /// Laws that the last action broke.
     pub broken: Vec<String>,
     /// Whether the last action was a crash after the status, with actions left undone.
@@ -171,6 +173,18 @@ impl fmt::Debug for World {
             status.message,
             self.broken
         )
+    }
+}
+
+/// The annotation that names who wrote a change.
+pub const AUTHORS: &str = "provenance.countersign.dev/authors";
+
+/// Who wrote a version, and who puts it into the cluster.
+pub fn people_behind(image: &str) -> [&'static str; 2] {
+    if image.ends_with(":v3") {
+        ["frank", "grace"]
+    } else {
+        ["alice", "erin"]
     }
 }
 
@@ -223,6 +237,7 @@ impl World {
             baked: 0,
             ended_at: None,
             asked_at: BTreeMap::new(),
+            barred: BTreeSet::new(),
             broken: Vec::new(),
             crashed: false,
             made_again: false,
@@ -263,6 +278,15 @@ impl World {
         if step(self) != step(before) {
             self.baked = 0;
             self.asked_at.clear();
+        }
+        let run = |world: &Self| world.change().map(|it| it.run.clone());
+        if run(self).is_some() && run(self) != run(before) {
+            let last = before.change().and_then(|it| it.outcome);
+            if before.change().is_none() || last == Some(Outcome::Promoted) {
+                self.barred.clear();
+            }
+            let people = people_behind(&self.version_of_template());
+            self.barred.extend(people.map(ToOwned::to_owned));
         }
         let available = self.canary_set().map_or(0, |set| set.available);
         let waits = self.seen.status.waiting_for.clone().unwrap_or_default();
@@ -630,7 +654,13 @@ impl World {
     }
 
     pub fn push(&self, version: u8) -> Self {
-        let pushed = self.edit_spec(|seen| seen.spec.template.0 = template(version));
+        let pushed = self.edit_spec(|seen| {
+            seen.spec.template.0 = template(version);
+            let [author, changer] = people_behind(seen.spec.template.images()[0]);
+            let annotations = [(AUTHORS, author), (CHANGED_BY_ANNOTATION, changer)];
+            let annotations = annotations.map(|(key, who)| (key.to_owned(), who.to_owned()));
+            seen.annotations.extend(annotations);
+        });
         // Whoever pushes it again has asked for it again.
         pushed.with(|next| {
             next.condemned.clear();
@@ -981,6 +1011,9 @@ impl World {
             for it in signed {
                 let (user, decision) = (&it.spec.approver.username, it.spec.decision);
                 write!(key, "{user}{decision:?}{:?}{:?}", it.spec.gate, it.answer).unwrap();
+            }
+            if plan.steps.iter().any(|it| !it.sign_off.is_empty()) {
+                write!(key, "{:?}", self.barred).unwrap();
             }
             for it in intervention::unheard(seen, change) {
                 write!(key, "{:?}{:?}", it.spec.action, it.spec.step).unwrap();

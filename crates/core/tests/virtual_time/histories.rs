@@ -180,6 +180,8 @@ struct Progress {
     most: i32,
     since: Timestamp,
     waits: Option<String>,
+    /// Pods of the new revision, available or not.
+    made: i32,
     /// What was found to be wrong.
     wrong: Vec<String>,
 }
@@ -229,14 +231,14 @@ impl Progress {
             "Baking",
         ];
         let waits = |it: &Option<String>| it.as_deref().is_some_and(|it| held.contains(&it));
-        // A Deployment would call the pods progress that are made when it is scaled up; that is left (docs/faults.md).
-        let grown = available > self.most;
+        let made = pods(seen, &change.pod_template_hash);
+        let grown = available > self.most || made > self.made;
         let waited = waits(&self.waits) || waits(&seen.status.waiting_for);
         if begun || waited || grown {
             self.since = now;
         }
         self.most = available.max(if begun { 0 } else { self.most });
-        self.stage = stage;
+        (self.stage, self.made) = (stage, made);
         self.waits.clone_from(&seen.status.waiting_for);
     }
 }
@@ -268,6 +270,12 @@ fn keeps_too_much(seen: &Observation, change: &Change) -> Option<String> {
     let most = carries(canary).max(100 - carries(stable));
     (canary > 0 && short && share > most)
         .then(|| format!("{canary} of {needed} pods keep {share}% of the requests"))
+}
+
+/// Pods of a revision.
+fn pods(seen: &Observation, hash: &str) -> i32 {
+    let sets = seen.replica_sets.iter().filter(|set| set.hash == hash);
+    sets.map(|set| set.current).sum()
 }
 
 fn available(seen: &Observation, hash: &str) -> i32 {
