@@ -1031,7 +1031,6 @@ fn the_laws_hold_where_people_are_asked_twice() {
     explore(Setup {
         name: "asked twice",
         weights: &[50],
-        deadline: 1, // so that the first gate can be waited for, and the second after it
         last_asks: 1,
         scarce: "Hold",
         free: &[Act::Prometheus(Evidence::Quiet)],
@@ -1050,7 +1049,6 @@ fn the_laws_hold_where_evidence_becomes_unclear() {
     explore(Setup {
         name: "unclear",
         weights: &[50],
-        deadline: 2, // so that it can be over while a signature is waited for
         last_asks: 1,
         scarce: "RollBack",
         free: &[Act::Prometheus(Evidence::Unclear)],
