@@ -207,7 +207,7 @@ async fn operate(options: Options) -> Result<(), Error> {
             prometheus,
             admission: admission.clone(),
             turns: Turns::default(),
-            reads: Reads::Newest,
+            reads: Reads::MostRecent,
         },
         actor: Actor {
             recorder,
@@ -218,7 +218,7 @@ async fn operate(options: Options) -> Result<(), Error> {
         telemetry: telemetry.clone(),
         failures: Mutex::new(BTreeMap::new()),
         known: Mutex::default(),
-        places: controller::places(),
+        full_read_permits: controller::full_read_permits(),
         waiting: Waiting::new(watches.wake),
     });
     let mut triggers = watches.triggers;
@@ -302,8 +302,8 @@ async fn client() -> Result<Client, Error> {
     config.default_retry = false;
     let client = ClientBuilder::try_from(config)
         .map_err(setup("the client of the API server could not be made"))?;
-    let in_words = MapResponseLayer::new(throttling::in_words);
-    Ok(client.with_layer(&in_words).build())
+    let status_from_plain_text = MapResponseLayer::new(throttling::status_from_plain_text);
+    Ok(client.with_layer(&status_from_plain_text).build())
 }
 
 fn stop_on_signal(stop: CancellationToken) -> Result<(), Error> {

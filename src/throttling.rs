@@ -8,7 +8,7 @@ use axum::http::{Response, StatusCode};
 use serde_json::json;
 
 /// The same answer; as a `Status` where it is none and asks for patience.
-pub fn in_words<B>(answer: Response<B>) -> Response<Body>
+pub fn status_from_plain_text<B>(answer: Response<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -55,7 +55,7 @@ mod tests {
     }
 
     async fn read(answer: Response<Body>) -> Option<Status> {
-        let body = axum::body::to_bytes(in_words(answer).into_body(), 1000);
+        let body = axum::body::to_bytes(status_from_plain_text(answer).into_body(), 1000);
         serde_json::from_slice(&body.await.unwrap()).ok()
     }
 

@@ -53,7 +53,7 @@ impl Scene {
                 prometheus: prometheus.unwrap(),
                 admission: AdmissionCheck::new(client.clone()),
                 turns: Turns::default(),
-                reads: Reads::Newest,
+                reads: Reads::MostRecent,
             },
             actor: Actor {
                 client,
@@ -64,7 +64,7 @@ impl Scene {
             telemetry,
             failures: Mutex::default(),
             known: Mutex::default(),
-            places: places(),
+            full_read_permits: full_read_permits(),
             waiting: Waiting::new(wake),
         };
         Self {
@@ -437,7 +437,7 @@ async fn sign_offs_are_read_page_by_page_however_long_all_of_them_take() {
         .server
         .fails(move |asked| is_sign_off(asked).then_some(Fault::Delay(Duration::from_secs(2))));
     let (seen, _) = late(&scene, vec![]).await;
-    assert_eq!(seen.observation.unreadable_wishes, [""; 0]);
+    assert_eq!(seen.observation.unreadable_requests, [""; 0]);
     assert_eq!(seen.observation.sign_offs.len(), 1_100);
     let asked = scene.server.asked();
     let pages = asked.iter().filter(|it| to("signoffs")(it));
@@ -453,7 +453,7 @@ async fn more_sign_offs_than_are_read_hold_the_change() {
         sign_off(&scene, &format!("old-{number}"), "web-0");
     }
     let (seen, _) = late(&scene, vec![]).await;
-    let problem = &seen.observation.unreadable_wishes[0];
+    let problem = &seen.observation.unreadable_requests[0];
     assert!(
         problem.starts_with("there are more than 10000 sign-offs"),
         "{problem}"

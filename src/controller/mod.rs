@@ -28,7 +28,7 @@ use crate::watch::{Claim, Scope, Trigger};
 /// Rollouts that are looked at side by side,
 const CONCURRENCY: u16 = 256;
 /// and those of them that read the newest, so that bad canaries need not wait for what takes longer.
-const READ_ANEW: usize = 48;
+const MAX_FULL_READS: usize = 48;
 /// Triggers that are taken together, where as many have come.
 const TRIGGERS: usize = 1_000;
 
@@ -115,15 +115,15 @@ pub struct Context {
     pub failures: Mutex<BTreeMap<String, Failure>>,
     /// What is known of Rollouts whose canary has traffic and of which no watch has told anything since;
     /// by namespace and name.
-    pub known: Mutex<BTreeMap<(String, String), Known>>,
+    pub known: Mutex<BTreeMap<(String, String), CachedSnapshot>>,
     /// Places for looks that read the newest.
-    pub places: Semaphore,
+    pub full_read_permits: Semaphore,
     /// Who waits for other Rollouts.
     pub waiting: Waiting,
 }
 
 /// What is known of a Rollout.
-pub struct Known {
+pub struct CachedSnapshot {
     /// Since when; what happened before was read.
     since: Instant,
     /// What was read, with the status as it was written; none while it is looked at, or has led to more.
@@ -131,7 +131,7 @@ pub struct Known {
 }
 
 /// What was observed, and what follows from it.
-struct Judged<'a> {
+struct Evaluation<'a> {
     observed: Observed,
     decision: Decision,
     /// Kept until it is carried out, where the newest was read.
@@ -144,13 +144,13 @@ pub struct Failure {
     attempts: u32,
     last: observation::Failure,
     /// When to look again all the same, since evidence is due or a deadline passes.
-    look_again_at: Option<Timestamp>,
+    requeue_at: Option<Timestamp>,
 }
 
-/// As many places as there are for looks that read the newest.
+/// As many full_read_permits as there are for looks that read the newest.
 #[must_use]
-pub fn places() -> Semaphore {
-    Semaphore::new(READ_ANEW)
+pub fn full_read_permits() -> Semaphore {
+    Semaphore::new(MAX_FULL_READS)
 }
 
 impl Context {
@@ -158,7 +158,7 @@ impl Context {
         let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
         self.telemetry.stands(&namespace, &name, None);
         self.waiting.forget(&namespace, &name);
-        self.has_news(&namespace, &name);
+        self.invalidate(&namespace, &name);
         if let (Ok(mut failures), Some(uid)) = (self.failures.lock(), claim.uid()) {
             failures.remove(&uid);
         }
@@ -169,23 +169,23 @@ impl Context {
         now.is_none_or(|now| now.metadata.uid != claim.metadata.uid)
     }
 
-    fn has_news(&self, namespace: &str, name: &str) {
+    fn invalidate(&self, namespace: &str, name: &str) {
         if let Ok(mut known) = self.known.lock() {
             known.remove(&(namespace.to_owned(), name.to_owned()));
         }
     }
 
     /// Notes that the newest is about to be read: what a watch tells from now on is news again.
-    fn is_read(&self, namespace: &str, name: &str) {
+    fn mark_read(&self, namespace: &str, name: &str) {
         if let Ok(mut known) = self.known.lock() {
             let since = Instant::now();
-            let read = Known { since, seen: None };
+            let read = CachedSnapshot { since, seen: None };
             known.insert((namespace.to_owned(), name.to_owned()), read);
         }
     }
 
     /// What is known since lately, for a look to go on with.
-    fn take_seen(&self, namespace: &str, name: &str) -> Option<Seen> {
+    fn take_cached(&self, namespace: &str, name: &str) -> Option<Seen> {
         let mut known = self.known.lock().ok()?;
         let known = known.get_mut(&(namespace.to_owned(), name.to_owned()))?;
         let seen = known.seen.take()?;
@@ -246,7 +246,7 @@ fn targets(
         let all = triggers.into_iter().flat_map(|it| concerned(&context, it));
         let targets: HashSet<_> = all.collect();
         for target in &targets {
-            context.has_news(
+            context.invalidate(
                 target.namespace.as_deref().unwrap_or_default(),
                 &target.name,
             );
@@ -319,7 +319,7 @@ async fn look(claim: &Claim, context: &Context) -> Result<Action, Error> {
         context.telemetry.stands(&namespace, &name, None);
         return Ok(Action::await_change());
     };
-    let Judged {
+    let Evaluation {
         observed: Observed { seen, turn: _turn },
         decision,
         _place,
@@ -337,17 +337,17 @@ async fn look(claim: &Claim, context: &Context) -> Result<Action, Error> {
     for notice in &decision.notices {
         tracing::info!(%namespace, rollout = %name, reason = %notice.reason, message = %notice.message);
     }
-    let look_again_at = decision.look_again_at;
-    keep_time(claim, context, look_again_at);
+    let requeue_at = decision.requeue_at;
+    keep_time(claim, context, requeue_at);
     let done = actor.carry_out(&seen.rollout, observation, &decision, decided);
     done.await?;
     context.keep(seen, decision, version);
-    Ok(look_again_at.map_or_else(Action::await_change, |at| Action::requeue(until(at))))
+    Ok(requeue_at.map_or_else(Action::await_change, |at| Action::requeue(until(at))))
 }
 
 /// Observes and decides. The newest takes a tenth of a second to read, for which a bad canary keeps its
 /// traffic: where it has some and nothing is known to have happened, what was read before may do.
-async fn judge<'a>(claim: &Claim, context: &'a Context) -> Result<Option<Judged<'a>>, Error> {
+async fn judge<'a>(claim: &Claim, context: &'a Context) -> Result<Option<Evaluation<'a>>, Error> {
     let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
     tracing::debug!(%namespace, rollout = %name, "a look");
     let observe = async |observer: &Observer, before| {
@@ -356,24 +356,24 @@ async fn judge<'a>(claim: &Claim, context: &'a Context) -> Result<Option<Judged<
         let observed = Box::pin(observer.observe(&namespace, &name, failure, before)).await;
         observed.map_err(|error| Error::Read(Box::new(error)))
     };
-    let decided = |observed: Observed, place| Judged {
+    let decided = |observed: Observed, place| Evaluation {
         decision: decide(&observed.seen.observation),
         observed,
         _place: place,
     };
     let mut before = None;
-    if let Some(seen) = context.take_seen(&namespace, &name) {
+    if let Some(seen) = context.take_cached(&namespace, &name) {
         let seen = Box::pin(context.observer.count_on(seen)).await;
         let judged = decided(Observed { seen, turn: None }, None);
-        if suffices(&judged.observed.seen.observation, &judged.decision) {
+        if can_skip_full_read(&judged.observed.seen.observation, &judged.decision) {
             return Ok(Some(judged));
         }
         before = Some(judged.observed.seen);
     }
     // They are never closed.
-    let place = context.places.acquire().await.ok();
+    let place = context.full_read_permits.acquire().await.ok();
     if claim.status.weight > 0 {
-        context.is_read(&namespace, &name);
+        context.mark_read(&namespace, &name);
     }
     // Before there is a stable revision nothing can be lost, and what is written by an old state is refused.
     if claim.is_new() && last_failure(claim, context).is_none() {
@@ -390,15 +390,15 @@ async fn judge<'a>(claim: &Claim, context: &'a Context) -> Result<Option<Judged<
 /// Whether what was read before suffices. Bad windows are reason enough to go back whatever else is new, and
 /// where nothing is to be done but to write numbers down and the next look is near, what is new can wait
 /// for it.
-fn suffices(observation: &Observation, decision: &Decision) -> bool {
+fn can_skip_full_read(observation: &Observation, decision: &Decision) -> bool {
     let under_way = observation.status.change.as_ref();
     if !under_way.is_some_and(|it| !it.initial && it.outcome.is_none()) {
         return false;
     }
     let now = observation.now;
     let soon = now.saturating_add(SNAPSHOT_DUE_WITHIN).unwrap_or(now);
-    let waits = decision.look_again_at.is_some_and(|at| at <= soon);
-    decision.condemns() || (waits && decision.merely_counts(observation))
+    let waits = decision.requeue_at.is_some_and(|at| at <= soon);
+    decision.rolls_back_on_analysis() || (waits && decision.only_updates_evidence(observation))
 }
 
 fn last_failure(claim: &Claim, context: &Context) -> Option<observation::Failure> {
@@ -409,9 +409,9 @@ fn last_failure(claim: &Claim, context: &Context) -> Option<observation::Failure
 }
 
 /// A refused write must not keep evidence from being judged in time.
-fn keep_time(claim: &Claim, context: &Context, look_again_at: Option<Timestamp>) {
+fn keep_time(claim: &Claim, context: &Context, requeue_at: Option<Timestamp>) {
     if let (Ok(mut failures), Some(uid)) = (context.failures.lock(), claim.uid()) {
-        failures.entry(uid).or_default().look_again_at = look_again_at;
+        failures.entry(uid).or_default().requeue_at = requeue_at;
     }
 }
 
@@ -430,7 +430,7 @@ fn remember(claim: &Claim, context: &Context, error: Option<&Error>) {
         invalid_revision: error.invalid_revision().map(ToOwned::to_owned),
     };
     let (namespace, rollout) = (claim.namespace().unwrap_or_default(), claim.name_any());
-    context.has_news(&namespace, &rollout);
+    context.invalidate(&namespace, &rollout);
     tracing::warn!(%namespace, %rollout, attempt = failure.attempts, %error, "a look at a Rollout failed");
 }
 
@@ -453,7 +453,7 @@ fn back_off(claim: Arc<Claim>, error: &Error, context: Arc<Context>) -> Action {
         .max(error.retry_after())
         .min(MAX_BACKOFF);
     let due = failure
-        .look_again_at
+        .requeue_at
         .map(until)
         .filter(|due| *due >= Duration::from_secs(1));
     Action::requeue(due.map_or(delay, |due| delay.min(due)))

@@ -159,7 +159,7 @@ impl AdmissionCheck {
         let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
         let resource = ApiResource::from_gvk(&gvk);
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
-        let found = Reads::Newest.get_opt(&api, &name).await;
+        let found = Reads::MostRecent.get_opt(&api, &name).await;
         let found =
             found.map_err(|error| format!("{kind} {name} cannot be read: {}", sentence(&error)))?;
         let missing = || format!("{kind} {name} is missing: upgrade the chart's release");

@@ -6,7 +6,7 @@ use countersign_api::{
 };
 use countersign_core::field_managers;
 use countersign_core::observation::Observation;
-use countersign_core::observation::workload::{Autoscaler, Farewell, Unusable, Workload};
+use countersign_core::observation::workload::{Autoscaler, Deletion, Unusable, Workload};
 use countersign_core::provenance::digest;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -33,12 +33,12 @@ fn awaits_farewell(rollout: &Rollout) -> bool {
 
 impl Observer {
     /// What the deletion of a Rollout waits for.
-    pub(super) fn farewell(&self, rollout: &Rollout, observation: &mut Observation) {
+    pub(super) fn deletion(&self, rollout: &Rollout, observation: &mut Observation) {
         let namespace = ObjectRef::<PartialObjectMeta<Namespace>>::new(&observation.namespace);
         let namespace = self.caches.namespaces.get(&namespace);
         let since = rollout.metadata.deletion_timestamp.as_ref();
         observation.deleting = since.is_some();
-        observation.farewell = Farewell {
+        observation.deletion = Deletion {
             awaited: awaits_farewell(rollout),
             since: since.map(|at| at.0),
             namespace_ends: namespace.is_some_and(|it| it.metadata.deletion_timestamp.is_some()),
@@ -85,7 +85,7 @@ impl Observer {
     async fn deployment(&self, namespace: &str, name: &str) -> Result<DynamicObject, Unusable> {
         let kind = ApiResource::erase::<Deployment>(&());
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
-        match Reads::Newest.get_opt(&api, name).await {
+        match Reads::MostRecent.get_opt(&api, name).await {
             Ok(Some(found)) if found.metadata.deletion_timestamp.is_none() => Ok(found),
             Ok(_) => Err(Unusable::Missing),
             // Whatever the reason: a rollback under way must not depend on it.
@@ -133,7 +133,7 @@ impl Observer {
         workload: &str,
     ) -> Vec<Autoscaler> {
         let api: Api<HorizontalPodAutoscaler> = Api::namespaced(self.client.clone(), namespace);
-        let found = match Reads::Newest.list(&api, "").await {
+        let found = match Reads::MostRecent.list(&api, "").await {
             Ok(found) => found.items,
             Err(error) => {
                 tracing::warn!(error = %sentence(&error), %namespace, "the autoscalers of a namespace could not be read");

@@ -117,7 +117,7 @@ impl Observer {
             Api::namespaced(self.client.clone(), &observation.namespace);
         let names = analysis.templates.iter().map(|used| &used.name);
         let templates = names.map(async |name| {
-            let template = match Reads::Newest.get_opt(&api, name).await {
+            let template = match Reads::MostRecent.get_opt(&api, name).await {
                 Ok(Some(template)) => Ok(template.spec),
                 Ok(None) => Err(format!(
                     "AnalysisTemplate {name} does not exist in this namespace: create it, or remove it from analysis.templates"

@@ -38,7 +38,7 @@ impl Observer {
         }
         let jobs: Api<ApiJob> = Api::namespaced(self.client.clone(), &observation.namespace);
         let selector = format!("{ROLLOUT_UID_LABEL}={}", observation.uid);
-        let found = Reads::Newest.list(&jobs, &selector).await;
+        let found = Reads::MostRecent.list(&jobs, &selector).await;
         let found = found.map_err(|error| sentence(&error))?.items;
         let own = found.iter().filter(|job| is_own(job, &observation.uid));
         let mut own: Vec<_> = own.map(job).collect();

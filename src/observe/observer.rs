@@ -36,7 +36,7 @@ impl Observer {
     #[must_use]
     pub fn at_hand(&self) -> Self {
         Self {
-            reads: Reads::AtHand,
+            reads: Reads::Cached,
             ..self.clone()
         }
     }

@@ -27,7 +27,7 @@ const MOST: usize = 10_000;
 
 /// What people want of one Rollout.
 #[derive(Debug, Default)]
-pub(super) struct Wishes {
+pub(super) struct HumanInputs {
     sign_offs: Vec<SeenSignOff>,
     interventions: Vec<SeenIntervention>,
     unreadable: Vec<String>,
@@ -40,11 +40,11 @@ pub(super) struct Wishes {
 /// What each policy's incident query answered.
 type Incidents = BTreeMap<String, IncidentAnswer>;
 
-impl Wishes {
+impl HumanInputs {
     pub(super) fn note(self, observation: &mut Observation) {
         observation.sign_offs = self.sign_offs;
         observation.interventions = self.interventions;
-        observation.unreadable_wishes = self.unreadable;
+        observation.unreadable_requests = self.unreadable;
         observation.freezes = self.freezes;
         observation.unreadable_freezes = self.unreadable_freezes;
         observation.incidents = self.incidents;
@@ -61,8 +61,8 @@ impl Wishes {
 
 impl Observer {
     /// Reads what people want, where a change is under way or can be retried; always the newest.
-    pub(super) async fn people(&self, observation: &Observation) -> Wishes {
-        let mut wishes = Wishes::default();
+    pub(super) async fn people(&self, observation: &Observation) -> HumanInputs {
+        let mut wishes = HumanInputs::default();
         let Some(change) = &observation.status.change else {
             return wishes;
         };

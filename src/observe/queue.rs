@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use countersign_api::plan::Tier;
 use countersign_api::rollout::Stage;
 use countersign_api::{Rollout, RolloutPolicySpec};
-use countersign_core::observation::people::{Dependency, Rival};
+use countersign_core::observation::people::{ConcurrentChange, Dependency};
 use countersign_core::queue::concurrency::Reach;
 use countersign_core::queue::{concurrency, dependencies};
 use countersign_core::reason::Reason;
@@ -37,7 +37,7 @@ const PAGE: u32 = 100;
 #[derive(Resource, Clone, Debug, Default, Deserialize, Serialize)]
 #[resource(inherit = "Rollout")]
 #[serde(default)]
-struct Contender {
+struct QueueEntry {
     metadata: ObjectMeta,
     status: ContenderStatus,
 }
@@ -59,7 +59,7 @@ struct ContenderChange {
     queued_at: Option<Time>,
 }
 
-impl Contender {
+impl QueueEntry {
     /// The tier of its change and since when it is queued, if it is queued or under way.
     fn stands(&self) -> Option<(Tier, Option<Timestamp>)> {
         let change = self.status.change.as_ref()?;
@@ -99,9 +99,10 @@ impl Observer {
         }
         let reach = concurrency::reach(&policy::effective(&observation.policies))?;
         let turn = self.turns.clone().try_lock_owned().ok()?;
-        let read = tokio::time::timeout(QUEUE_TIMEOUT, self.rivals(observation, reach)).await;
-        observation.rivals = Some(match read {
-            Ok(Ok(rivals)) => Ok(rivals),
+        let read =
+            tokio::time::timeout(QUEUE_TIMEOUT, self.concurrent_changes(observation, reach)).await;
+        observation.concurrent_changes = Some(match read {
+            Ok(Ok(concurrent_changes)) => Ok(concurrent_changes),
             Ok(Err(error)) => Err(format!("Rollouts cannot be read: {}", sentence(&error))),
             Err(_) => Err(format!(
                 "Rollouts cannot be read: no answer within {QUEUE_TIMEOUT:?}"
@@ -117,7 +118,7 @@ impl Observer {
             let what = format!("Rollout {name}");
             let api = &api;
             async move {
-                let awaited = match in_time(&what, Reads::Newest.get_opt(api, name)).await {
+                let awaited = match in_time(&what, Reads::MostRecent.get_opt(api, name)).await {
                     Ok(None) => Some(format!("{what} does not exist in this namespace")),
                     Ok(Some(DeserializeGuard(Ok(rollout)))) => dependencies::unstable(&rollout),
                     Ok(Some(DeserializeGuard(Err(invalid)))) => {
@@ -136,8 +137,10 @@ impl Observer {
         if seen.iter().any(|it| it.awaited.is_some()) {
             let depends_on = self.depends_on(&observation.namespace);
             for it in seen.iter_mut().filter(|it| it.awaited.is_some()) {
-                if let Some(back) = dependencies::way(&depends_on, &it.name, &observation.name) {
-                    it.awaited = Some(dependencies::circle(&observation.name, &back));
+                if let Some(back) =
+                    dependencies::dependency_path(&depends_on, &it.name, &observation.name)
+                {
+                    it.awaited = Some(dependencies::cycle_message(&observation.name, &back));
                 }
             }
         }
@@ -154,30 +157,35 @@ impl Observer {
             .collect()
     }
 
-    async fn rivals(
+    async fn concurrent_changes(
         &self,
         observation: &Observation,
         reach: Reach,
-    ) -> Result<Vec<Rival>, kube::Error> {
-        let api: Api<Contender> = match reach {
+    ) -> Result<Vec<ConcurrentChange>, kube::Error> {
+        let api: Api<QueueEntry> = match reach {
             Reach::Namespace => Api::namespaced(self.client.clone(), &observation.namespace),
             Reach::Cluster => Api::all(self.client.clone()),
         };
-        let mut rivals = Vec::new();
+        let mut concurrent_changes = Vec::new();
         let mut parameters = ListParams::default().limit(PAGE);
         loop {
             let page = tried(|| api.list(&parameters)).await?;
             let others = page.items.iter();
             let others = others.filter(|it| it.uid().as_ref() != Some(&observation.uid));
-            rivals.extend(others.filter_map(|it| self.rival(observation, it)));
+            concurrent_changes
+                .extend(others.filter_map(|it| self.concurrent_change(observation, it)));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => parameters = parameters.continue_token(&token),
-                None => return Ok(rivals),
+                None => return Ok(concurrent_changes),
             }
         }
     }
 
-    fn rival(&self, observation: &Observation, it: &Contender) -> Option<Rival> {
+    fn concurrent_change(
+        &self,
+        observation: &Observation,
+        it: &QueueEntry,
+    ) -> Option<ConcurrentChange> {
         let (tier, queued_at) = it.stands()?;
         let namespace = it.namespace().unwrap_or_default();
         let namespace_labels = self.namespace_labels(&namespace);
@@ -188,7 +196,7 @@ impl Observer {
         };
         let policies = observation.policies.iter();
         let policies = policies.filter(|it| it.spec.concurrency.is_some() && governs(&it.spec));
-        Some(Rival {
+        Some(ConcurrentChange {
             name: it.name_any(),
             uid: it.uid().unwrap_or_default(),
             policies: policies.map(|it| it.name.clone()).collect(),
@@ -206,11 +214,11 @@ mod tests {
     use super::*;
 
     fn stands(change: &Value, waiting_for: &str) -> Option<(Tier, Option<Timestamp>)> {
-        let contender = json!({
+        let entry = json!({
             "metadata": { "name": "web" }, "spec": { "replicas": "of a shape to come" },
             "status": { "waitingFor": waiting_for, "change": change },
         });
-        serde_json::from_value::<Contender>(contender)
+        serde_json::from_value::<QueueEntry>(entry)
             .unwrap()
             .stands()
     }

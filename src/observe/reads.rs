@@ -15,9 +15,9 @@ const PAGE: u32 = 500;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads {
     /// What is stored now. Its cache may have to hear from etcd first, which takes a tenth of a second.
-    Newest,
+    MostRecent,
     /// What its cache holds.
-    AtHand,
+    Cached,
 }
 
 impl Reads {
@@ -31,8 +31,8 @@ impl Reads {
         K: Clone + DeserializeOwned + std::fmt::Debug,
     {
         let all = match self {
-            Self::Newest => ListParams::default(),
-            Self::AtHand => ListParams::default().match_any(),
+            Self::MostRecent => ListParams::default(),
+            Self::Cached => ListParams::default().match_any(),
         };
         let parameters = all.labels(labels);
         tried(|| api.list(&parameters)).await
@@ -44,8 +44,8 @@ impl Reads {
         K: Clone + DeserializeOwned + std::fmt::Debug,
     {
         let parameters = match self {
-            Self::Newest => GetParams::default(),
-            Self::AtHand => GetParams::any(),
+            Self::MostRecent => GetParams::default(),
+            Self::Cached => GetParams::any(),
         };
         tried(|| api.get_with(name, &parameters)).await
     }

@@ -46,7 +46,7 @@ impl Observer {
         observation.write_failure = message;
         observation.invalid_revision = invalid_revision.flatten();
         observation.unknown_status = unknown;
-        self.farewell(&rollout, &mut observation);
+        self.deletion(&rollout, &mut observation);
         // Side by side: how long a look takes is how long a bad canary keeps its traffic.
         let (traffic, history, templates, people, jobs, new_pods) = tokio::join!(
             self.traffic(&rollout, &observation),

@@ -45,7 +45,7 @@ struct Kind {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Ended {
+struct OutcomeLabels {
     contributor: String,
     tier: &'static str,
     outcome: String,
@@ -95,18 +95,18 @@ pub struct Telemetry {
     watch_events: Family<Kind, Gauge<f64, AtomicU64>>,
     rollouts: Family<Standing, Gauge>,
     transitions: Family<Reason, Counter>,
-    answers: Family<Gave, Counter>,
+    answers: Family<AnswerLabels, Counter>,
     weight: Family<Canary, Gauge>,
     evidence: Family<Evidence, Gauge<f64, AtomicU64>>,
     leading: Gauge,
-    outcomes: Family<Ended, Counter>,
+    outcomes: Family<OutcomeLabels, Counter>,
     sign_offs_proven: Gauge,
     standings: Mutex<BTreeMap<Canary, Known>>,
     ready: AtomicBool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Gave {
+struct AnswerLabels {
     outcome: String,
 }
 
@@ -289,7 +289,7 @@ impl Telemetry {
             return;
         };
         let reason = change.transitions.last().map(|line| line.reason.clone());
-        let ended = Ended {
+        let ended = OutcomeLabels {
             contributor: change.contributor.clone(),
             tier: change.tier.as_str(),
             outcome: format!("{outcome:?}"),
@@ -331,7 +331,7 @@ impl Telemetry {
                 WindowOutcome::Uncounted { reason, .. } => format!("{reason:?}"),
                 WindowOutcome::Unanswered { reason, .. } => format!("{reason:?}"),
             };
-            self.answers.get_or_create(&Gave { outcome }).inc();
+            self.answers.get_or_create(&AnswerLabels { outcome }).inc();
         }
     }
 

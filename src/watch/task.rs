@@ -20,9 +20,9 @@ pub(super) fn config() -> watcher::Config {
 
 /// The usual growing pauses of a watch, but none so long that a rollback would notice.
 #[derive(Default)]
-pub(super) struct Brief(watcher::DefaultBackoff);
+pub(super) struct CappedBackoff(watcher::DefaultBackoff);
 
-impl Iterator for Brief {
+impl Iterator for CappedBackoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
@@ -30,7 +30,7 @@ impl Iterator for Brief {
     }
 }
 
-impl Backoff for Brief {
+impl Backoff for CappedBackoff {
     fn reset(&mut self) {
         self.0.reset();
     }
@@ -49,7 +49,7 @@ pub(super) fn run<K, T>(
 {
     let telemetry = telemetry.clone();
     tokio::spawn(async move {
-        let mut events = events.backoff(Brief::default()).boxed();
+        let mut events = events.backoff(CappedBackoff::default()).boxed();
         loop {
             match events.try_next().await {
                 Ok(Some(event)) => {

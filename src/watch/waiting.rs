@@ -41,7 +41,7 @@ impl Waiting {
                 None => all.remove(&key),
             };
         }
-        if wake::frees(before, after) {
+        if wake::releases_slot(before, after) {
             self.wake();
         }
     }

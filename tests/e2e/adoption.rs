@@ -13,7 +13,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::plugin::{Person, member};
-use crate::support::{App, SOON, Scene, condition, ended, merge, phase, tier, waits_for};
+use crate::support::{App, Scene, TIMEOUT, condition, ended, merge, phase, tier, waits_for};
 
 fn deployments(scene: &Scene) -> Api<Deployment> {
     Api::namespaced(scene.cluster.client(), &scene.namespace)
@@ -68,7 +68,7 @@ async fn until_pods(scene: &Scene, app: &App, wanted: (i32, i32)) {
             Err(format!("{found:?}"))
         }
     };
-    wait_for("the Deployment has its pods", SOON, look)
+    wait_for("the Deployment has its pods", TIMEOUT, look)
         .await
         .unwrap();
 }
@@ -98,7 +98,9 @@ async fn until_gone(scene: &Scene, app: &App) {
         None => Ok(()),
         Some(rollout) => Err(format!("{:?}", rollout.status.map(|it| it.message))),
     };
-    wait_for("the Rollout is gone", SOON, look).await.unwrap();
+    wait_for("the Rollout is gone", TIMEOUT, look)
+        .await
+        .unwrap();
 }
 
 /// The selector of a Service, without the application's own label.
@@ -120,7 +122,7 @@ async fn until_own_sets_are_gone(scene: &Scene) {
         let left = own_sets(scene).await.len();
         (left == 0).then_some(()).ok_or(left)
     };
-    wait_for("the Rollout's pods go with it", SOON, look)
+    wait_for("the Rollout's pods go with it", TIMEOUT, look)
         .await
         .unwrap();
 }
@@ -143,7 +145,7 @@ async fn told(scene: &Scene, app: &App, reason: &str, parts: &[&str]) {
             Err(format!("{told:?}"))
         }
     };
-    wait_for("an Event tells it", SOON, look).await.unwrap();
+    wait_for("an Event tells it", TIMEOUT, look).await.unwrap();
 }
 
 #[tokio::test]
@@ -223,7 +225,7 @@ async fn a_deployment_that_no_rollout_names_keeps_its_pods_though_their_labels_m
         let serves = owned.status.as_ref()?.available_replicas == Some(app.replicas);
         serves.then_some(owned)
     };
-    let before = wait_for("the Deployment serves", SOON, of_deployment)
+    let before = wait_for("the Deployment serves", TIMEOUT, of_deployment)
         .await
         .unwrap();
     let next = app.version("v2");
@@ -249,7 +251,7 @@ async fn a_deployment_that_no_rollout_names_keeps_its_pods_though_their_labels_m
         .await
         .unwrap();
     let gone = async || of_deployment().await.is_none().then_some(());
-    wait_for("the Deployment is gone", SOON, gone)
+    wait_for("the Deployment is gone", TIMEOUT, gone)
         .await
         .unwrap();
     let next = app.version("v3");
@@ -369,7 +371,7 @@ async fn a_deployment_that_is_missing_or_unfit_is_named_and_picked_up_when_it_is
             .is_none()
             .then_some(())
     };
-    wait_for("the Deployment is gone", SOON, gone)
+    wait_for("the Deployment is gone", TIMEOUT, gone)
         .await
         .unwrap();
     deploy(&scene, &app).await;

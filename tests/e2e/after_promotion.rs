@@ -8,7 +8,7 @@ use countersign_api::{Phase, Rollout};
 use countersign_cluster::{LoadReport, wait_for};
 use serde_json::{Value, json};
 
-use crate::support::{App, SOON, Scene, ended, phase, waits_for};
+use crate::support::{App, Scene, TIMEOUT, ended, phase, waits_for};
 
 fn watched(name: &str, post_promotion: &str) -> App {
     let errors = json!({ "name": "errors", "preset": "HttpRequestsTotal", "ceiling": 0.05 });
@@ -143,7 +143,7 @@ fn objective(on_burn: &str) -> Value {
 /// The period is asked for on a grid of minutes, some seconds later.
 async fn until_next_minute(since: i64) {
     let look = async || ((clock::now().as_second() - 10) / 60 > since / 60).then_some(());
-    wait_for("a minute has begun", SOON, look).await.unwrap();
+    wait_for("a minute has begun", TIMEOUT, look).await.unwrap();
 }
 
 #[tokio::test]
@@ -162,7 +162,9 @@ async fn a_budget_that_begins_to_burn_rolls_back_and_a_spent_one_stops_the_tiers
     let _load = scene.load(&app, 100).await;
     let series = format!(r#"http_requests_total{{namespace="{}"}}"#, scene.namespace);
     let look = async || (!scene.cluster.query(&series).await.unwrap().is_empty()).then_some(());
-    wait_for("requests are counted", SOON, look).await.unwrap();
+    wait_for("requests are counted", TIMEOUT, look)
+        .await
+        .unwrap();
     until_next_minute(clock::now().as_second()).await;
     let bad = app.version("v2").failing(1.0);
     scene.apply(&bad).await;

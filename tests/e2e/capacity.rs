@@ -17,7 +17,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::sign_off::line;
-use crate::support::{App, SOON, Scene, condition, ended, phase, waits_for};
+use crate::support::{App, Scene, TIMEOUT, condition, ended, phase, waits_for};
 
 fn available(rollout: &Rollout) -> i32 {
     let status = rollout.status.as_ref();
@@ -77,7 +77,7 @@ async fn an_autoscaler_scales_the_rollout_in_mid_rollout() {
         able.filter(|it| it.status == "True")
             .ok_or("it is not able to scale")
     };
-    wait_for("the autoscaler says so", SOON, able)
+    wait_for("the autoscaler says so", TIMEOUT, able)
         .await
         .unwrap();
 
@@ -120,7 +120,7 @@ async fn a_disruption_budget_counts_the_pods_of_both_revisions() {
                 .then_some(())
                 .ok_or("it expects other pods")
         };
-        wait_for("the budget counts the pods", SOON, look).await
+        wait_for("the budget counts the pods", TIMEOUT, look).await
     };
     expects(4).await.unwrap();
 
@@ -145,7 +145,9 @@ async fn a_quota_is_named_and_at_the_deadline_the_change_is_rolled_back() {
         let used = status.and_then(|status| status.used)?;
         (used.get("pods")?.0 == "4").then_some(())
     };
-    wait_for("the quota is in force", SOON, look).await.unwrap();
+    wait_for("the quota is in force", TIMEOUT, look)
+        .await
+        .unwrap();
 
     let next = app
         .version("v2")
@@ -233,7 +235,7 @@ async fn what_admission_refuses_is_named_and_goes_on_once_it_is_allowed() {
         let error = sets.create(&dry, &probe).await.err()?;
         error.to_string().contains("no new revisions").then_some(())
     };
-    wait_for("it is refused", SOON, refused).await.unwrap();
+    wait_for("it is refused", TIMEOUT, refused).await.unwrap();
 
     let next = app
         .version("v2")

@@ -12,7 +12,7 @@ pub mod user;
 use countersign_cluster::wait_for;
 use serde_json::{Value, json};
 
-use crate::support::{App, SOON, Scene, merge, risky};
+use crate::support::{App, Scene, TIMEOUT, merge, risky};
 use user::{Answer, User, path, until_enforced};
 
 /// A scene in which the policies are known to be enforced.
@@ -68,7 +68,7 @@ impl Pending {
         let dry = path(&self.scene, "interventions") + "?dryRun=All";
         let pause = self.decision("Intervention", "probe", json!({ "action": "Pause" }));
         let look = async || admin.create(&dry, &pause).await;
-        wait_for("the policies know the change", SOON, look)
+        wait_for("the policies know the change", TIMEOUT, look)
             .await
             .unwrap();
     }

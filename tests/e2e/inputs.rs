@@ -15,7 +15,7 @@ use kube::discovery::{Scope, pinned_kind};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::support::{App, SOON, Scene, condition, ended, phase, waits_for};
+use crate::support::{App, Scene, TIMEOUT, condition, ended, phase, waits_for};
 
 fn is_stable(rollout: &Rollout, revision: i64) -> bool {
     let stable = rollout.status.as_ref().and_then(|it| it.stable.as_ref());
@@ -239,7 +239,9 @@ async fn min_ready_seconds_reach_the_replica_set_that_serves() {
             Err(format!("{found:?}"))
         }
     };
-    wait_for("the ReplicaSet has it", SOON, look).await.unwrap();
+    wait_for("the ReplicaSet has it", TIMEOUT, look)
+        .await
+        .unwrap();
     assert_eq!(scene.records(&app).await.len(), 1, "it is no change");
 }
 
@@ -338,7 +340,7 @@ async fn a_service_without_a_selector_applies_at_any_time() {
                 Err(found.to_string())
             }
         };
-        wait_for("the Service selects the stable revision", SOON, look)
+        wait_for("the Service selects the stable revision", TIMEOUT, look)
             .await
             .unwrap();
         // Both sorts of apply, again and again, without a conflict and without an effect.

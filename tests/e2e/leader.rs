@@ -9,7 +9,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use tokio::process::{Child, Command};
 
-use crate::support::{App, SOON, Scene, ended, within};
+use crate::support::{App, Scene, TIMEOUT, ended, within};
 
 const OPERATOR: &str = "countersign-system";
 
@@ -47,7 +47,7 @@ async fn led_by(cluster: &Cluster, replica: &str) {
             Err(format!("the lease is held by `{holder}`"))
         }
     };
-    wait_for(&format!("{replica} leads"), SOON, look)
+    wait_for(&format!("{replica} leads"), TIMEOUT, look)
         .await
         .unwrap();
 }
@@ -81,7 +81,7 @@ async fn a_silent_leader_is_replaced_and_writes_nothing_when_it_comes_back() {
             .then_some(())
             .ok_or("the first replica has not noticed".to_owned())
     };
-    wait_for("the first replica ends", SOON, look)
+    wait_for("the first replica ends", TIMEOUT, look)
         .await
         .unwrap();
     led_by(cluster, "countersign-1").await;

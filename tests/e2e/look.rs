@@ -10,10 +10,10 @@ use std::process::Command;
 use countersign_api::rollout::Outcome;
 use serde_json::Value;
 
-use crate::support::{App, SOON, Scene, ended};
+use crate::support::{App, Scene, TIMEOUT, ended};
 
 fn run(program: &str, arguments: &[&str]) -> String {
-    let limit = SOON.as_secs().to_string();
+    let limit = TIMEOUT.as_secs().to_string();
     let mut command = Command::new("timeout");
     let command = command.args([&limit, program]).args(arguments);
     let output = command.output().unwrap();
@@ -29,7 +29,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
 /// Asks the operator over HTTP; the answer's head and body.
 pub(crate) fn fetch(path: &str) -> String {
     let mut stream = TcpStream::connect("127.0.0.1:8081").unwrap();
-    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::{ListParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::support::{SOON, Scene, merge};
+use crate::support::{Scene, TIMEOUT, merge};
 
 const SYSTEM: &str = "countersign-system";
 
@@ -15,7 +15,7 @@ async fn own_pod(scene: &Scene) -> Pod {
     let pods: Api<Pod> = Api::namespaced(scene.cluster.client(), SYSTEM);
     let own = ListParams::default().labels("app.kubernetes.io/name=countersign");
     let look = async || pods.list(&own).await.unwrap().items.pop();
-    wait_for("the chart's Deployment has a pod", SOON, look)
+    wait_for("the chart's Deployment has a pod", TIMEOUT, look)
         .await
         .unwrap()
 }

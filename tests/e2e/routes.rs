@@ -11,7 +11,7 @@ use kube::Api;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::support::{App, SOON, Scene, condition, ended, merge, phase, waits_for};
+use crate::support::{App, Scene, TIMEOUT, condition, ended, merge, phase, waits_for};
 
 const STABLE: &str = "shop";
 const CANARY: &str = "shop-canary";
@@ -145,7 +145,7 @@ async fn awaits_traffic(scene: &Scene, app: &App, what: &str) -> Rollout {
 async fn more(load: &Load, requests: u64) -> LoadReport {
     let wanted = load.report().requests + requests;
     let look = async || Some(load.report()).filter(|report| report.requests >= wanted);
-    wait_for("more requests are served", SOON, look)
+    wait_for("more requests are served", TIMEOUT, look)
         .await
         .unwrap()
 }
@@ -229,7 +229,7 @@ async fn a_bad_canary_is_out_of_the_traffic_within_two_seconds() {
         let change = scene.get(&next).await.status.unwrap().change.unwrap();
         change.outcome.map(|_| (clock::now(), change))
     };
-    let (verdict, change) = wait_for("it is rejected", SOON, look).await.unwrap();
+    let (verdict, change) = wait_for("it is rejected", TIMEOUT, look).await.unwrap();
     let began = change.transitions.last().unwrap().at.clone().unwrap().0;
     scene
         .until(&next, "it is rolled back", |rollout| {
@@ -332,7 +332,7 @@ async fn weights_that_a_gitops_tool_sets_are_set_back_and_named() {
         .await
         .unwrap();
     let look = async || (weights(&scene).await == (70, 30)).then_some(());
-    wait_for("the weights are set back", SOON, look)
+    wait_for("the weights are set back", TIMEOUT, look)
         .await
         .unwrap();
     scene.told_once(&app, "WeightsCorrected").await;
@@ -376,7 +376,7 @@ async fn testers_reach_the_canary_before_anybody_else_and_what_they_see_decides(
             .then_some(())
             .ok_or(format!("{revision:?}"))
     };
-    wait_for("a tester reaches the canary", SOON, test)
+    wait_for("a tester reaches the canary", TIMEOUT, test)
         .await
         .unwrap();
     assert_eq!(requests(&load.report(), &hash), 0, "nobody else does");
@@ -390,7 +390,7 @@ async fn testers_reach_the_canary_before_anybody_else_and_what_they_see_decides(
         let step = change.map_or(0, |it| it.step);
         (step == 2).then_some(()).ok_or(format!("step {step}"))
     };
-    wait_for("what they see lets the change go on", SOON, look)
+    wait_for("what they see lets the change go on", TIMEOUT, look)
         .await
         .unwrap();
     let run = scene.outcome(&next).await;
@@ -427,7 +427,7 @@ async fn with_dynamic_stable_pods_follow_the_traffic_and_none_is_lost() {
     let next = app.version("v2");
     scene.apply(&next).await;
     let look = async || (scene.pods(&stable).await == 2).then_some(());
-    wait_for("stable has given up what it needs no more", SOON, look)
+    wait_for("stable has given up what it needs no more", TIMEOUT, look)
         .await
         .unwrap();
     // Back again: stable grows before it gets more.

@@ -12,7 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::identity::user::{APPLY, Answer, User, assert_refused, path, until_enforced};
-use crate::support::{App, SOON, Scene, condition, ended, merge, phase, risky, tier, waits_for};
+use crate::support::{App, Scene, TIMEOUT, condition, ended, merge, phase, risky, tier, waits_for};
 
 const POLICY: &str =
     "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/sign-off.countersign.dev";
@@ -100,7 +100,7 @@ impl Checkpoint {
         self.change = named(&rollout).unwrap();
         let look = async || self.would_approve(&self.carol, &json!({})).await;
         let what = "the API server knows the change";
-        wait_for(what, SOON, look).await.unwrap();
+        wait_for(what, TIMEOUT, look).await.unwrap();
     }
 
     /// An object about the change under way, with other words in its spec.
@@ -136,7 +136,7 @@ impl Checkpoint {
             refused => Ok(refused),
         };
         let what = format!("an approval by {} is refused", user.name);
-        wait_for(&what, SOON, look).await.unwrap()
+        wait_for(&what, TIMEOUT, look).await.unwrap()
     }
 
     pub async fn intervene(&self, user: &User, words: Value) -> Answer {
@@ -161,7 +161,7 @@ impl Checkpoint {
             }
         };
         let what = format!("{kind} {name} is answered by {word}");
-        let status = wait_for(&what, SOON, look).await.unwrap();
+        let status = wait_for(&what, TIMEOUT, look).await.unwrap();
         assert_eq!(
             status == "True",
             matches!(word, "Counts" | "Applied"),
@@ -248,7 +248,7 @@ fn nobody() -> Value {
 async fn later(seconds: i64) {
     let until = clock::now().as_second() + seconds;
     let look = async || (clock::now().as_second() >= until).then_some(());
-    wait_for("time has passed", SOON, look).await.unwrap();
+    wait_for("time has passed", TIMEOUT, look).await.unwrap();
 }
 
 #[tokio::test]
@@ -416,7 +416,7 @@ async fn an_expired_sign_off_counts_no_more() {
     let signed = checkpoint.approve(&checkpoint.bob, until).await.unwrap();
     checkpoint.answered(&signed, "Counts").await;
     let look = async || (clock::now() >= end).then_some(());
-    wait_for("it has expired", SOON, look).await.unwrap();
+    wait_for("it has expired", TIMEOUT, look).await.unwrap();
 
     let second = checkpoint.approve(&checkpoint.carol, json!({})).await;
     checkpoint.answered(&second.unwrap(), "Counts").await;
@@ -551,7 +551,9 @@ impl Checkpoint {
     async fn is_forged(&self) -> Value {
         let in_bobs_name = json!({ "approver": { "username": "bob", "groups": ["approvers"] } });
         let look = async || self.approve(&self.carol, in_bobs_name.clone()).await;
-        let forged = wait_for("a sign-off is forged", SOON, look).await.unwrap();
+        let forged = wait_for("a sign-off is forged", TIMEOUT, look)
+            .await
+            .unwrap();
         assert_eq!(forged["spec"]["approver"]["username"], "bob");
         self.answered(&forged, "Unproven").await;
 
@@ -694,7 +696,9 @@ async fn a_rolled_back_change_is_retried_only_when_a_person_says_so() {
             Err(format!("{} records", runs.len()))
         }
     };
-    wait_for("it is tried once more", SOON, look).await.unwrap();
+    wait_for("it is tried once more", TIMEOUT, look)
+        .await
+        .unwrap();
     let second = checkpoint.outcome().await;
     assert!(ended(&second, Outcome::RolledBack), "it is judged anew");
     let runs = checkpoint.scene.records(&larger).await;

@@ -14,7 +14,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::sign_off::{Checkpoint, line};
-use crate::support::{App, SOON, Scene, condition, ended, merge, phase, waits_for};
+use crate::support::{App, Scene, TIMEOUT, condition, ended, merge, phase, waits_for};
 
 /// An application with a smoke check.
 fn checked(app: &App, words: &Value) -> App {
@@ -73,7 +73,9 @@ async fn running(scene: &Scene, app: &App) -> (Job, Pod) {
         let runs = status.phase.as_deref() == Some("Running");
         runs.then_some((job, pod)).ok_or("its pod does not run")
     };
-    wait_for("the smoke check runs", SOON, look).await.unwrap()
+    wait_for("the smoke check runs", TIMEOUT, look)
+        .await
+        .unwrap()
 }
 
 /// Ends a pod as a kubelet does: with the end of the log where it has failed.
@@ -198,7 +200,9 @@ async fn a_passing_smoke_check_lets_the_change_go_on_and_is_made_again_if_it_van
         job.is_some_and(|job| job.uid() != first.uid())
             .then_some(())
     };
-    wait_for("the Job is made again", SOON, look).await.unwrap();
+    wait_for("the Job is made again", TIMEOUT, look)
+        .await
+        .unwrap();
     let (_, pod) = running(&scene, &next).await;
     untouched(&scene).await;
 
@@ -230,7 +234,7 @@ async fn an_abort_stops_a_smoke_check_that_runs() {
         let jobs = all_jobs(&checkpoint.scene).await;
         jobs.is_empty().then_some(()).ok_or(jobs.len())
     };
-    wait_for("its Job is gone", SOON, gone).await.unwrap();
+    wait_for("its Job is gone", TIMEOUT, gone).await.unwrap();
     untouched(&checkpoint.scene).await;
     checkpoint.scene.remove_policy().await;
 }
@@ -265,7 +269,9 @@ async fn a_job_that_the_api_server_refuses_is_named_and_never_passes() {
         let status = quotas.get("no-jobs").await.unwrap().status;
         status.and_then(|status| status.hard)
     };
-    wait_for("the quota is in force", SOON, look).await.unwrap();
+    wait_for("the quota is in force", TIMEOUT, look)
+        .await
+        .unwrap();
 
     let mut next = checked(&app.version("v2"), &json!({}));
     merge(&mut next.spec, &json!({ "progressDeadlineSeconds": 5 }));
@@ -333,14 +339,16 @@ async fn the_pods_of_a_smoke_check_are_never_served_by_the_rollouts_service() {
         });
         own.next().ok_or("the Service does not select it")
     };
-    let endpoint = wait_for("the Service selects it", SOON, look)
+    let endpoint = wait_for("the Service selects it", TIMEOUT, look)
         .await
         .unwrap();
     let ready = endpoint.conditions.and_then(|conditions| conditions.ready);
     assert_eq!(ready, Some(false), "and does not serve it");
     let before = load.report().requests;
     let look = async || (load.report().requests > before + 300).then_some(());
-    wait_for("requests are answered", SOON, look).await.unwrap();
+    wait_for("requests are answered", TIMEOUT, look)
+        .await
+        .unwrap();
     let report = load.report();
     assert_eq!(report.by_revision.len(), 1, "{report:?}");
     assert_eq!(report.connection_errors, 0, "{report:?}");

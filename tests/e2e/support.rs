@@ -17,12 +17,12 @@ use serde_json::{Value, json};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Long enough for a loaded machine with two cores; nothing waits for it where all is well.
-pub const SOON: Duration = Duration::from_secs(90);
+pub const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// What a future gives, which must not take for ever.
 pub async fn within<T>(what: &str, awaited: impl Future<Output = T>) -> T {
-    let awaited = tokio::time::timeout(SOON, awaited).await;
-    awaited.unwrap_or_else(|_| panic!("{what}: not so within {SOON:?}"))
+    let awaited = tokio::time::timeout(TIMEOUT, awaited).await;
+    awaited.unwrap_or_else(|_| panic!("{what}: not so within {TIMEOUT:?}"))
 }
 
 /// Tests that disturb what all share (the operator, Prometheus) run alone.
@@ -126,7 +126,7 @@ impl Scene {
                 Err(standing(&rollout))
             }
         };
-        match wait_for(what, SOON, look).await {
+        match wait_for(what, TIMEOUT, look).await {
             Ok(rollout) => rollout,
             Err(error) => panic!(
                 "{error}\noperator: {}",
@@ -165,7 +165,7 @@ impl Scene {
                 .map(|_| last.clone())
                 .ok_or(format!("{:?}", last.spec.progress.transitions.last()))
         };
-        wait_for("the record has an outcome", SOON, look)
+        wait_for("the record has an outcome", TIMEOUT, look)
             .await
             .unwrap()
     }
@@ -299,7 +299,7 @@ impl Scene {
             let ours: Vec<_> = rules.filter(is_ours).collect();
             (!ours.is_empty()).then_some(ours)
         };
-        wait_for("the role covers our resources", SOON, look)
+        wait_for("the role covers our resources", TIMEOUT, look)
             .await
             .unwrap()
     }
@@ -319,7 +319,9 @@ impl Scene {
                     .then_some(())
                     .ok_or(attributes.to_string())
             };
-            wait_for("a grant is in force", SOON, look).await.unwrap();
+            wait_for("a grant is in force", TIMEOUT, look)
+                .await
+                .unwrap();
         }
     }
 
@@ -345,7 +347,7 @@ impl Scene {
             let told = self.events(app, reason).await.len();
             (told > 0).then_some(told)
         };
-        let told = wait_for("an Event tells it", SOON, look).await;
+        let told = wait_for("an Event tells it", TIMEOUT, look).await;
         assert_eq!(told.unwrap(), 1, "{reason}");
     }
 
@@ -373,7 +375,9 @@ impl Scene {
     pub async fn younger(&self, app: &App) {
         let created = self.get(app).await.metadata.creation_timestamp.unwrap().0;
         let look = async || (clock::now().as_second() > created.as_second()).then_some(());
-        wait_for("a second has passed", SOON, look).await.unwrap();
+        wait_for("a second has passed", TIMEOUT, look)
+            .await
+            .unwrap();
     }
 
     /// Pods asked for, by `pod-template-hash`.
@@ -635,7 +639,7 @@ async fn install_policy(cluster: &Cluster) {
         runs.list(&ListParams::default()).await?;
         policies.patch("e2e", &apply, &Patch::Apply(&policy)).await
     };
-    wait_for("the definitions are served", SOON, look)
+    wait_for("the definitions are served", TIMEOUT, look)
         .await
         .unwrap();
 }

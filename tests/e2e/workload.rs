@@ -12,7 +12,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use crate::support::{App, SOON, Scene, ended};
+use crate::support::{App, Scene, TIMEOUT, ended};
 
 #[tokio::test]
 async fn scaling_in_mid_rollout_takes_effect_and_is_no_change() {
@@ -89,7 +89,7 @@ async fn replica_sets_that_somebody_scales_or_deletes_are_mended_and_no_step_is_
         api.patch(&set.name_any(), &PatchParams::default(), &scale)
             .await
             .unwrap();
-        wait_for("it is scaled back", SOON, scaled_back)
+        wait_for("it is scaled back", TIMEOUT, scaled_back)
             .await
             .unwrap();
         answers.push(Instant::now());
@@ -107,7 +107,7 @@ async fn replica_sets_that_somebody_scales_or_deletes_are_mended_and_no_step_is_
             .then_some(())
             .ok_or("it has no pods yet")
     };
-    wait_for("it is made again", SOON, made_again)
+    wait_for("it is made again", TIMEOUT, made_again)
         .await
         .unwrap();
     let again = scene.get(&app).await.status.unwrap().change.unwrap();
@@ -128,7 +128,7 @@ async fn replica_sets_that_somebody_scales_or_deletes_are_mended_and_no_step_is_
             .then_some(new)
             .ok_or("it has no pods yet")
     };
-    let new = wait_for("stable is made again", SOON, made_again)
+    let new = wait_for("stable is made again", TIMEOUT, made_again)
         .await
         .unwrap();
     let image = |set: &ReplicaSet| {
@@ -246,7 +246,7 @@ async fn a_service_that_is_named_no_more_selects_every_revision_again() {
             .then_some(())
             .ok_or(format!("{selector:?}"))
     };
-    wait_for("it selects one revision", SOON, async || {
+    wait_for("it selects one revision", TIMEOUT, async || {
         selects(true).await
     })
     .await
@@ -262,7 +262,7 @@ async fn a_service_that_is_named_no_more_selects_every_revision_again() {
         )
         .await
         .unwrap();
-    wait_for("it is released", SOON, async || selects(false).await)
+    wait_for("it is released", TIMEOUT, async || selects(false).await)
         .await
         .unwrap();
     let forgotten = |rollout: &Rollout| {
@@ -316,7 +316,7 @@ async fn named_services_follow_their_revisions() {
             .then_some(canary)
             .ok_or("the canary's Service still selects stable")
     };
-    let canary = wait_for("the canary's Service follows", SOON, look)
+    let canary = wait_for("the canary's Service follows", TIMEOUT, look)
         .await
         .unwrap();
     assert_eq!(selected("shop-stable").await, stable);
@@ -326,7 +326,7 @@ async fn named_services_follow_their_revisions() {
             .then_some(())
             .ok_or("the stable Service has not moved")
     };
-    wait_for("the stable Service follows", SOON, look)
+    wait_for("the stable Service follows", TIMEOUT, look)
         .await
         .unwrap();
 }
@@ -356,7 +356,9 @@ async fn a_rollout_deleted_without_its_pods_and_made_anew_adopts_them() {
             .is_none()
             .then_some(())
     };
-    wait_for("the Rollout is gone", SOON, gone).await.unwrap();
+    wait_for("the Rollout is gone", TIMEOUT, gone)
+        .await
+        .unwrap();
     let other = owned_by_another(&scene, &before[0].name_any()).await;
     scene.apply(&app).await;
     let rollout = scene
@@ -419,7 +421,9 @@ async fn only_as_many_old_revisions_and_records_are_kept_as_asked_for() {
             Err(format!("{sets} ReplicaSets, {runs} records"))
         }
     };
-    wait_for("old ones are pruned", SOON, look).await.unwrap();
+    wait_for("old ones are pruned", TIMEOUT, look)
+        .await
+        .unwrap();
 }
 
 async fn sets(scene: &Scene) -> Vec<ReplicaSet> {

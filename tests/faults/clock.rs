@@ -10,7 +10,7 @@ use countersign_cluster::wait_for;
 use tokio::time::sleep;
 
 use crate::requests::{NO_KIND, all_end_well};
-use crate::story::{Faults, PATIENCE, Story, Telling, Told, cluster, disturbed};
+use crate::story::{Faults, Run, Story, TIMEOUT, Told, cluster, disturbed};
 
 const HOUR: i64 = 3600;
 /// For how long the clock is wrong.
@@ -44,12 +44,12 @@ async fn jump(story: Story, library: PathBuf, name: String, seconds: i64) -> Res
         environment,
         ..Faults::default()
     };
-    let beside = async move |telling: &Telling| {
+    let beside = async move |telling: &Run| {
         let file = fs::File::options().write(true).open(&offset).unwrap();
         let set = |seconds: i64| file.write_all_at(&seconds.to_ne_bytes(), 0).unwrap();
         telling.until_under_way().await;
         set(seconds);
-        wait_for("the moved clock is read", PATIENCE, async || {
+        wait_for("the moved clock is read", TIMEOUT, async || {
             let read = fs::read(&offset).unwrap();
             read[8..].iter().any(|byte| *byte != 0).then_some(())
         })
@@ -64,16 +64,16 @@ async fn jump(story: Story, library: PathBuf, name: String, seconds: i64) -> Res
 #[tokio::test]
 async fn a_clock_that_jumps_by_an_hour_changes_no_outcome() {
     let library = library().await;
-    let mut tellings = Vec::new();
+    let mut runs = Vec::new();
     for story in [Story::Promoted, Story::RolledBack, Story::Routed] {
         for (way, seconds) in [("forward", HOUR), ("back", -HOUR)] {
             let name = format!("{story:?}-{way}");
-            tellings.push((
+            runs.push((
                 name.clone(),
                 NO_KIND,
                 jump(story, library.clone(), name, seconds),
             ));
         }
     }
-    all_end_well(tellings).await;
+    all_end_well(runs).await;
 }

@@ -13,7 +13,7 @@ async fn law_5_dies_at(story: Story) {
     // Each is a crash before or after the write of that number.
     let points: Vec<_> = (0..2 * writes).step_by(every).collect();
     let tried = points.len();
-    let tellings = points.into_iter().map(async |point| {
+    let runs = points.into_iter().map(async |point| {
         let fault = [Fault::KillBefore, Fault::KillAfter][point % 2].clone();
         let (write, deadly) = (point / 2, fault.clone());
         let faults = Faults::of(move |asked| when(asked.write == Some(write), deadly.clone()));
@@ -25,7 +25,7 @@ async fn law_5_dies_at(story: Story) {
         }
         Ok::<_, String>(told.starts - 1)
     });
-    let ended: Vec<_> = futures::stream::iter(tellings)
+    let ended: Vec<_> = futures::stream::iter(runs)
         .buffer_unordered(SIDE_BY_SIDE)
         .collect()
         .await;
@@ -39,7 +39,7 @@ async fn law_5_dies_at(story: Story) {
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
     assert!(
         deaths * 10 >= tried * 8,
-        "it died in {deaths} of {tried} tellings"
+        "it died in {deaths} of {tried} runs"
     );
 }
 

@@ -8,10 +8,10 @@ use countersign_cluster::{Fault, Replica, wait_for};
 
 use crate::is_thorough;
 use crate::requests::{NO_KIND, all_end_well, when};
-use crate::story::{Faults, PATIENCE, Story, Telling, Told, disturbed, replica};
+use crate::story::{Faults, Run, Story, TIMEOUT, Told, disturbed, replica};
 
 /// Another operator of the same Rollouts, whose lease is in this namespace.
-async fn another(telling: &Telling, lease_namespace: &str) -> Replica {
+async fn another(telling: &Run, lease_namespace: &str) -> Replica {
     let (cluster, namespace) = (&telling.cluster, &telling.namespace);
     let faults = Faults::default();
     replica(cluster, namespace, "second", lease_namespace, faults).await
@@ -20,7 +20,7 @@ async fn another(telling: &Telling, lease_namespace: &str) -> Replica {
 /// Waits until an operator leads.
 async fn leads(replica: &Replica) {
     let look = async || replica.log().contains("\"leading\"").then_some(());
-    wait_for("it leads", PATIENCE, look).await.unwrap();
+    wait_for("it leads", TIMEOUT, look).await.unwrap();
 }
 
 /// Asserts that an operator has written a decision, or has tried to.
@@ -32,7 +32,7 @@ fn decided(replica: &Replica) {
 
 /// Each holds a lease, and knows nothing of the other's.
 async fn two_lead(story: Story) -> Result<Told, String> {
-    disturbed(story, Faults::default(), async |telling: &Telling| {
+    disturbed(story, Faults::default(), async |telling: &Run| {
         let elsewhere = telling.cluster.namespace("lease").await.unwrap();
         let second = another(telling, &elsewhere).await;
         leads(&second).await;
@@ -60,7 +60,7 @@ async fn law_5_two_that_both_lead_decide_once() {
 }
 
 /// Waits until the operator has ended, as one that says why and is to be started again.
-async fn until_ended(telling: &Telling) {
+async fn until_ended(telling: &Run) {
     let replica = &telling.replica;
     let ended = async || (replica.starts() > 1).then_some(());
     let patience = Duration::from_secs(30);
@@ -73,7 +73,7 @@ async fn until_ended(telling: &Telling) {
 
 /// The leader is stopped for longer than its lease, and wakes when another leads.
 async fn sleeper(story: Story) -> Result<Told, String> {
-    disturbed(story, Faults::default(), async |telling: &Telling| {
+    disturbed(story, Faults::default(), async |telling: &Run| {
         let second = another(telling, &telling.namespace).await;
         telling.until_under_way().await;
         telling.replica.freeze();
@@ -108,7 +108,7 @@ async fn without_lease(story: Story) -> Result<Told, String> {
             },
         )
     });
-    disturbed(story, faults, async |telling: &Telling| {
+    disturbed(story, faults, async |telling: &Run| {
         telling.until_under_way().await;
         refused.store(true, SeqCst);
         until_ended(telling).await;
@@ -119,19 +119,19 @@ async fn without_lease(story: Story) -> Result<Told, String> {
 
 #[tokio::test]
 async fn law_5_who_lost_its_lease_writes_nothing_and_another_goes_on() {
-    let mut tellings: Vec<(
+    let mut runs: Vec<(
         String,
         Vec<&str>,
         std::pin::Pin<Box<dyn Future<Output = Result<Told, String>>>>,
     )> = Vec::new();
     for story in [Story::Promoted, Story::Routed] {
         let stopped = format!("{story:?}, stopped");
-        tellings.push((stopped, NO_KIND, Box::pin(sleeper(story))));
-        tellings.push((
+        runs.push((stopped, NO_KIND, Box::pin(sleeper(story))));
+        runs.push((
             format!("{story:?}, refused"),
             vec!["Answer"],
             Box::pin(without_lease(story)),
         ));
     }
-    all_end_well(tellings).await;
+    all_end_well(runs).await;
 }

@@ -16,18 +16,18 @@ use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::story::{Faults, PATIENCE, Story, Telling, Told, disturbed, plan, told, undisturbed};
+use crate::story::{Faults, Run, Story, TIMEOUT, Told, disturbed, plan, told, undisturbed};
 use crate::{SIDE_BY_SIDE, is_thorough};
 
 /// Tells stories side by side, each with the kinds of fault that must happen in it, and says of each that did
 /// not end as it should what it was. Returns how often each kind happened in all of them.
 pub async fn all_end_well<K: AsRef<str>, T: Future<Output = Result<Told, String>>>(
-    tellings: impl IntoIterator<Item = (String, Vec<K>, T)>,
+    runs: impl IntoIterator<Item = (String, Vec<K>, T)>,
 ) -> BTreeMap<String, usize> {
-    let tellings = tellings
+    let runs = runs
         .into_iter()
         .map(async |(name, kinds, telling)| (name, kinds, telling.await));
-    let mut ended = futures::stream::iter(tellings).buffer_unordered(SIDE_BY_SIDE);
+    let mut ended = futures::stream::iter(runs).buffer_unordered(SIDE_BY_SIDE);
     let (mut tried, mut failures, mut all) = (0, String::new(), BTreeMap::new());
     while let Some((name, kinds, result)) = ended.next().await {
         tried += 1;
@@ -48,14 +48,14 @@ pub async fn all_end_well<K: AsRef<str>, T: Future<Output = Result<Told, String>
             *all.entry(kind).or_default() += count;
         }
     }
-    eprintln!("{tried} tellings");
+    eprintln!("{tried} runs");
     assert!(tried > 0 && failures.is_empty(), "{failures}");
     all
 }
 
 #[tokio::test]
 async fn law_5_an_answer_that_is_lost_is_no_write_that_is_lost() {
-    let mut tellings = Vec::new();
+    let mut runs = Vec::new();
     for story in Story::ALL {
         let writes = undisturbed(story).await.writes.len();
         let every = if is_thorough() { 1 } else { 9 };
@@ -72,10 +72,10 @@ async fn law_5_an_answer_that_is_lost_is_no_write_that_is_lost() {
                 }
                 Ok(told)
             };
-            tellings.push((format!("{story:?}, answer {write}"), NO_KIND, telling));
+            runs.push((format!("{story:?}, answer {write}"), NO_KIND, telling));
         }
     }
-    let faults = all_end_well(tellings).await;
+    let faults = all_end_well(runs).await;
     assert!(faults["LoseAnswer"] >= Story::ALL.len(), "{faults:?}");
 }
 
@@ -141,7 +141,7 @@ async fn refused_requests_are_made_again_until_they_are_granted() {
     } else {
         &Story::ALL[2..]
     };
-    let tellings = refusals()
+    let runs = refusals()
         .into_iter()
         .enumerate()
         .flat_map(|(place, (name, kind, refuse))| {
@@ -158,7 +158,7 @@ async fn refused_requests_are_made_again_until_they_are_granted() {
                 )
             })
         });
-    all_end_well(tellings).await;
+    all_end_well(runs).await;
 }
 
 /// Faults of all kinds, each with the same chance for each request, by nothing but the seed and which
@@ -210,7 +210,7 @@ fn seeds() -> Vec<u64> {
 
 #[tokio::test]
 async fn any_mixture_of_faults_ends_as_without() {
-    let tellings = seeds().into_iter().map(|seed| {
+    let runs = seeds().into_iter().map(|seed| {
         let story = Story::ALL[usize::try_from(seed).unwrap() % Story::ALL.len()];
         let faults = Faults {
             prometheus: plan(by_seed(seed, 15)),
@@ -222,7 +222,7 @@ async fn any_mixture_of_faults_ends_as_without() {
             told(story, faults),
         )
     });
-    let faults = all_end_well(tellings).await;
+    let faults = all_end_well(runs).await;
     let kinds = ["Lose", "Delay", "KillBefore", "KillAfter", "Lag", "Miss"];
     let missing: Vec<_> = kinds
         .iter()
@@ -253,7 +253,7 @@ async fn absence(story: Story, time: Duration, of_prometheus: bool) -> Result<To
     } else {
         Faults::of(away(&switch))
     };
-    let beside = async move |telling: &Telling| {
+    let beside = async move |telling: &Run| {
         let led = || telling.replica.log().matches("\"leading\"").count();
         telling.until_under_way().await;
         let before = led();
@@ -287,23 +287,23 @@ async fn an_api_server_or_prometheus_that_is_away_is_waited_for() {
     } else {
         seconds(20)
     };
-    let mut tellings = Vec::new();
+    let mut runs = Vec::new();
     for story in Story::ALL
         .into_iter()
         .skip(if is_thorough() { 0 } else { 2 })
     {
-        tellings.push((
+        runs.push((
             format!("{story:?}, API server away"),
             vec!["Lose"],
             absence(story, long, false),
         ));
-        tellings.push((
+        runs.push((
             format!("{story:?}, Prometheus away"),
             vec!["Lose"],
             absence(story, long, true),
         ));
     }
-    all_end_well(tellings).await;
+    all_end_well(runs).await;
 }
 
 /// What of Prometheus fails: two in three of its first answers, in each of these ways.
@@ -315,7 +315,7 @@ async fn a_prometheus_that_fails_for_a_while_is_asked_again() {
         ("is slow", "Delay", Fault::Delay(Duration::from_secs(4))),
         ("hangs", "Hang", Fault::Hang),
     ];
-    let tellings = faults.into_iter().map(|(name, kind, fault)| {
+    let runs = faults.into_iter().map(|(name, kind, fault)| {
         let decide = move |asked: &Asked| {
             if asked.before.is_multiple_of(3) || asked.before > 30 {
                 Fault::Pass
@@ -333,7 +333,7 @@ async fn a_prometheus_that_fails_for_a_while_is_asked_again() {
             told(Story::RolledBack, faults),
         )
     });
-    all_end_well(tellings).await;
+    all_end_well(runs).await;
 }
 
 /// A token that ends with a Secret, so that a test can end it.
@@ -360,18 +360,18 @@ async fn an_expired_token_is_replaced_by_the_one_in_its_file() {
     let told = disturbed(
         Story::RolledBack,
         Faults::default(),
-        async |telling: &Telling| {
+        async |telling: &Run| {
             let (cluster, replica) = (&telling.cluster, &telling.replica);
             let fresh = std::fs::read(replica.token()).unwrap();
             let mortal = mortal_token(cluster, &telling.namespace).await;
             std::fs::write(replica.token(), mortal).unwrap();
             replica.kill();
-            wait_for("it is back", PATIENCE, async || {
+            wait_for("it is back", TIMEOUT, async || {
                 (replica.starts() > 1).then_some(())
             })
             .await
             .unwrap();
-            wait_for("it leads", PATIENCE, async || {
+            wait_for("it leads", TIMEOUT, async || {
                 replica.log().matches("leading").nth(1).map(drop)
             })
             .await
@@ -381,7 +381,7 @@ async fn an_expired_token_is_replaced_by_the_one_in_its_file() {
                 .delete(&telling.namespace, &DeleteParams::default())
                 .await
                 .unwrap();
-            wait_for("its token is refused", PATIENCE, async || {
+            wait_for("its token is refused", TIMEOUT, async || {
                 replica.log().contains("Unauthorized").then_some(())
             })
             .await

@@ -3,11 +3,11 @@
 use countersign_cluster::Cluster;
 
 use crate::requests::{NO_KIND, all_end_well};
-use crate::story::{Faults, Story, Telling, Told, cluster, disturbed};
+use crate::story::{Faults, Run, Story, Told, cluster, disturbed};
 
 /// Tells a story; one of them brings the restart, in the middle of its own change and of others.
 async fn shaken(story: Story, restart: Option<impl AsyncFn(&Cluster)>) -> Result<Told, String> {
-    disturbed(story, Faults::default(), async |telling: &Telling| {
+    disturbed(story, Faults::default(), async |telling: &Run| {
         telling.until_under_way().await;
         if let Some(restart) = restart {
             restart(&telling.cluster).await;
@@ -18,12 +18,12 @@ async fn shaken(story: Story, restart: Option<impl AsyncFn(&Cluster)>) -> Result
 
 async fn all_are_shaken(what: &str, restart: impl AsyncFn(&Cluster) + Copy) {
     cluster().await;
-    let tellings = Story::ALL.into_iter().map(|story| {
+    let runs = Story::ALL.into_iter().map(|story| {
         let brings = (story == Story::Routed).then_some(restart);
         let name = format!("{story:?}, {what} restarts");
         (name, NO_KIND, shaken(story, brings))
     });
-    all_end_well(tellings).await;
+    all_end_well(runs).await;
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::is_thorough;
 use crate::ledger::Ledger;
 use crate::requests::by_seed;
-use crate::story::{Faults, PATIENCE, cluster, phase, plan, replica};
+use crate::story::{Faults, TIMEOUT, cluster, phase, plan, replica};
 use crate::support::{App, make_service};
 
 /// Of so many Rollouts one has traffic, and is judged by it.
@@ -110,7 +110,7 @@ impl Soak {
                 Err(format!("{resting} of {count} are at rest"))
             }
         };
-        let settled = wait_for("all are at rest", PATIENCE * 2, look).await;
+        let settled = wait_for("all are at rest", TIMEOUT * 2, look).await;
         settled.unwrap_or_else(|error| panic!("{error}"));
     }
 
@@ -183,7 +183,7 @@ async fn random_changes_under_random_faults_leave_nothing_behind() {
     calm.store(true, SeqCst);
     soak.settled(count).await;
     soak.ledger
-        .quiet(Duration::from_secs(5), PATIENCE)
+        .quiet(Duration::from_secs(5), TIMEOUT)
         .await
         .unwrap();
 

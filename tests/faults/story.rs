@@ -25,7 +25,7 @@ use crate::ledger::{Finale, Ledger};
 use crate::support::{App, harmless, make_service, risky};
 
 /// No fault lasts longer, and then there are evidence and bakes.
-pub const PATIENCE: Duration = Duration::from_mins(4);
+pub const TIMEOUT: Duration = Duration::from_mins(4);
 /// When nothing has been written for so long, nothing is left to do.
 const SILENCE: Duration = Duration::from_secs(4);
 
@@ -117,7 +117,7 @@ pub fn plan(decide: impl Fn(&Asked) -> Fault + Send + Sync + 'static) -> Plan {
 }
 
 /// A telling under way.
-pub struct Telling {
+pub struct Run {
     pub cluster: Cluster,
     pub namespace: String,
     pub replica: Replica,
@@ -141,7 +141,7 @@ pub struct Told {
     pub tale: String,
 }
 
-impl Telling {
+impl Run {
     pub async fn begin(story: Story, faults: Faults) -> Self {
         let cluster = cluster().await;
         let namespace = cluster.namespace("tale").await.unwrap();
@@ -164,7 +164,7 @@ impl Telling {
     async fn apply(&self, app: &App) -> Result<(), String> {
         let apply = PatchParams::apply("service-team").force();
         let manifest = app.manifest();
-        wait_for("the Rollout is applied", PATIENCE, async || {
+        wait_for("the Rollout is applied", TIMEOUT, async || {
             self.rollouts()
                 .patch(APP, &apply, &Patch::Apply(&manifest))
                 .await
@@ -196,7 +196,7 @@ impl Telling {
                 Err(standing)
             }
         };
-        wait_for(what, PATIENCE, look)
+        wait_for(what, TIMEOUT, look)
             .await
             .map_err(|error| error.to_string())
     }
@@ -262,7 +262,7 @@ impl Telling {
         }))
         .unwrap();
         let bindings: Api<RoleBinding> = Api::namespaced(self.cluster.client(), &self.namespace);
-        wait_for("bob may approve", PATIENCE, async || {
+        wait_for("bob may approve", TIMEOUT, async || {
             match bindings.create(&PostParams::default(), &binding).await {
                 Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
                 result => result.map(drop),
@@ -277,7 +277,7 @@ impl Telling {
             phase(rollout) == Phase::AwaitingSignOff
         })
         .await?;
-        wait_for("bob has signed", PATIENCE, async || {
+        wait_for("bob has signed", TIMEOUT, async || {
             let rollout = self.rollouts().get(APP).await.map_err(|error| error.to_string())?;
             let status = rollout.status.clone().unwrap_or_default();
             let change = status.change.ok_or("there is no change")?;
@@ -490,7 +490,7 @@ async fn install_policy(cluster: &Cluster) {
             .patch("faults", &apply, &Patch::Apply(&policy))
             .await
     };
-    wait_for("the definitions are served", PATIENCE, look)
+    wait_for("the definitions are served", TIMEOUT, look)
         .await
         .unwrap();
 }
@@ -500,7 +500,7 @@ pub async fn undisturbed(story: Story) -> &'static Told {
     static TOLD: [OnceCell<Told>; 4] = [const { OnceCell::const_new() }; 4];
     TOLD[story as usize]
         .get_or_init(async || {
-            let telling = Telling::begin(story, Faults::default()).await;
+            let telling = Run::begin(story, Faults::default()).await;
             let told = telling.tell(async {}).await;
             let told = told.unwrap_or_else(|error| panic!("{error}\n{}", telling.evidence()));
             assert_eq!(told.broken, Vec::<String>::new(), "{}", told.tale);
@@ -513,17 +513,17 @@ pub async fn undisturbed(story: Story) -> &'static Told {
 
 /// Tells a story with a fault; `Err` says in what it is not as it should be.
 pub async fn told(story: Story, faults: Faults) -> Result<Told, String> {
-    disturbed(story, faults, async |_: &Telling| {}).await
+    disturbed(story, faults, async |_: &Run| {}).await
 }
 
 /// The same with something that happens beside.
 pub async fn disturbed(
     story: Story,
     faults: Faults,
-    beside: impl AsyncFnOnce(&Telling),
+    beside: impl AsyncFnOnce(&Run),
 ) -> Result<Told, String> {
     let expected = &undisturbed(story).await.finale;
-    let telling = Telling::begin(story, faults).await;
+    let telling = Run::begin(story, faults).await;
     let besides = beside(&telling);
     let told = telling.tell(besides).await;
     let told = told.map_err(|error| format!("{error}\n{}", telling.evidence()))?;

@@ -24,7 +24,7 @@ async fn law_5_watches_that_lie_change_nothing() {
     } else {
         &Story::ALL[3..]
     };
-    let tellings = faults.iter().flat_map(|events| {
+    let runs = faults.iter().flat_map(|events| {
         stories.iter().map(move |story| {
             let name = format!("{story:?}, {events:?}");
             let happens = format!("{events:?}");
@@ -34,18 +34,18 @@ async fn law_5_watches_that_lie_change_nothing() {
             (name, vec![happens], told(*story, faults))
         })
     });
-    all_end_well(tellings).await;
+    all_end_well(runs).await;
 }
 
 /// Another API server than that of the watches answers, whose cache is seconds behind.
 #[tokio::test]
 async fn what_is_at_hand_may_be_old() {
     let lag = Duration::from_secs(3);
-    let tellings = Story::ALL.into_iter().map(|story| {
+    let runs = Story::ALL.into_iter().map(|story| {
         let faults = Faults::of(move |asked| when(asked.at_hand, Fault::Stale(lag)));
         (format!("{story:?}"), vec!["Stale"], told(story, faults))
     });
-    all_end_well(tellings).await;
+    all_end_well(runs).await;
 }
 
 /// One kind at a time is never seen at all.
@@ -60,7 +60,7 @@ async fn one_watch_that_is_refused_for_ever_stalls_no_other() {
         "jobs",
     ];
     let count = if is_thorough() { kinds.len() } else { 2 };
-    let tellings = kinds.into_iter().take(count).map(|kind| {
+    let runs = kinds.into_iter().take(count).map(|kind| {
         let refuse = Fault::Answer {
             status: 403,
             retry_after: None,
@@ -76,5 +76,5 @@ async fn one_watch_that_is_refused_for_ever_stalls_no_other() {
         let name = format!("{kind} refused");
         (name, vec!["Answer"], told(Story::Routed, faults))
     });
-    all_end_well(tellings).await;
+    all_end_well(runs).await;
 }

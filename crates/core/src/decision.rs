@@ -21,7 +21,7 @@ pub struct Decision {
     /// The record to keep of the change, where there is one.
     pub record: Option<Record>,
     /// When to look again if nothing happens before.
-    pub look_again_at: Option<Timestamp>,
+    pub requeue_at: Option<Timestamp>,
 }
 
 impl Decision {

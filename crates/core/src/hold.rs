@@ -34,7 +34,7 @@ impl Hold {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldKind {
     /// A person's wish or an idle workload; no deadline runs.
-    Wish,
+    Requested,
     /// People must sign or decide; their own deadline runs.
     People,
     /// Time alone ends it.
@@ -50,7 +50,7 @@ impl HoldKind {
     #[must_use]
     pub fn remembered(self) -> WaitingKind {
         match self {
-            Self::Wish => WaitingKind::Wish,
+            Self::Requested => WaitingKind::Requested,
             Self::People => WaitingKind::People,
             Self::Time(_) => WaitingKind::Time,
             Self::Doubt => WaitingKind::Doubt,

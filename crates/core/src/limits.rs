@@ -21,7 +21,7 @@ pub(crate) const MAX_TRANSITIONS: usize = 256;
 /// Lines of these that are kept free for how a change ends and what follows.
 pub(crate) const LAST_LINES: usize = 16;
 /// Lines of these that are kept free for broken glass.
-pub(crate) const LOUD_LINES: usize = 16;
+pub(crate) const BREAK_GLASS_LINES: usize = 16;
 /// Lines about what people sign and command; what more they do goes unrecorded.
 pub(crate) const MAX_PEOPLE: usize = 80;
 /// Lines of these about pauses, which anybody may make without end.
@@ -29,9 +29,9 @@ pub(crate) const MAX_PAUSES: usize = 40;
 /// Lines that hold evidence; later ones are without, so that the status of a long change can still be written.
 pub(crate) const MAX_EVIDENCE: usize = 50;
 /// Sign-offs and interventions that take effect on one change; an abort always does.
-pub(crate) const MAX_HEARD: usize = 180;
+pub(crate) const MAX_HANDLED: usize = 180;
 /// The same with those that break the glass.
-pub(crate) const MAX_LOUD: usize = 195;
+pub(crate) const MAX_WITH_BREAK_GLASS: usize = 195;
 /// Answers to people by one decision, so that many objects do not delay it; the next one has the rest.
 pub(crate) const MAX_ANSWERS: usize = 50;
 /// Sentences in a plan about what tightened it.

@@ -174,7 +174,7 @@ reasons! {
     /// A freeze is in force.
     Frozen: HOLD,
     /// What people want of the change cannot be read.
-    WishesUnreadable: POLLED,
+    RequestsUnreadable: POLLED,
     /// Whether a freeze is in force cannot be told.
     FreezeUnknown: HOLD,
     /// A freeze rolled the change back.

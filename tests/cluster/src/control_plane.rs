@@ -35,7 +35,7 @@ const ADVERTISED: &str = "10.1.0.1";
 const SERVICES: &str = "10.96.0.0/16";
 
 /// Cold binaries on a busy machine take their time; the usual is five seconds.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Starts the four parts and returns an administrator's client once the API server serves.
 pub(crate) async fn start(processes: &Processes, tools: &Tools) -> Result<Client> {
@@ -58,7 +58,7 @@ pub(crate) async fn start(processes: &Processes, tools: &Tools) -> Result<Client
     processes.start_stoppable(API_SERVER_NAME, start_api_server)?;
 
     let client = credentials::client(&kubeconfig, None).await?;
-    wait_for("the API server is ready", PATIENCE, async || {
+    wait_for("the API server is ready", TIMEOUT, async || {
         ready(&client).await
     })
     .await?;
@@ -143,7 +143,7 @@ pub(crate) async fn restart(dir: &Directory, name: &'static str, client: &Client
     let process = Supervised { dir, name };
     process.stop().await?;
     process.start().await?;
-    wait_for("the API server is ready again", PATIENCE, async || {
+    wait_for("the API server is ready again", TIMEOUT, async || {
         ready(client).await
     })
     .await

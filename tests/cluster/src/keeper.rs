@@ -26,7 +26,7 @@ use tokio::process::Command;
 /// The keeper's name in pid files and logs.
 const NAME: &str = "keeper";
 /// Until everything is up: the control plane alone may take half of this on a cold machine.
-const PATIENCE: Duration = Duration::from_mins(3);
+const TIMEOUT: Duration = Duration::from_mins(3);
 /// Longer than the keeper itself gives the inside.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -77,7 +77,7 @@ pub async fn keep(plan: Plan) -> Result<u8> {
 
 /// Opens ports of the host's network once the cluster is up, and says which.
 async fn let_in(dir: &Directory) -> Result<Infallible> {
-    wait_for("the cluster is up", PATIENCE, async || {
+    wait_for("the cluster is up", TIMEOUT, async || {
         dir.ready_file().exists().then_some(())
     })
     .await?;
@@ -134,7 +134,7 @@ async fn start(dir: &Directory, tools: &Tools, operator: Option<Operator>) -> Re
     let pid = keeper.id().unwrap_or_default().to_string();
     Directory::write(&dir.pid_file(NAME), pid)?;
 
-    let up = wait_for("the cluster is up", PATIENCE, async || {
+    let up = wait_for("the cluster is up", TIMEOUT, async || {
         dir.exports().exists().then_some(())
     });
     let outcome = tokio::select! {

@@ -18,7 +18,7 @@ use std::{
 };
 
 /// From when a definition is there, or gone, until the last version is served, or not.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A set of definitions that comes with the tools; see `tools/README.md` for the versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub(crate) async fn install(
         let served = versions.filter(|version| version.served);
         wanted.extend(served.map(|version| (name.clone(), version.name)));
     }
-    wait_for(&format!("{kinds:?} is served"), PATIENCE, async || {
+    wait_for(&format!("{kinds:?} is served"), TIMEOUT, async || {
         // What is not yet Established is not listed.
         let served = served(client, &names).await?;
         match wanted.difference(&served).next() {
@@ -98,7 +98,7 @@ pub(crate) async fn remove(
     let names = names(&kubectl::delete(&tools, dir, kubeconfig, &arguments).await?);
     wait_for(
         &format!("{kinds:?} is gone"),
-        PATIENCE,
+        TIMEOUT,
         async || match served(client, &names).await?.first() {
             None => Ok(()),
             Some((name, version)) => Err(format!("{name} is served in version {version}")),

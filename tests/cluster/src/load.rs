@@ -35,7 +35,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Until the gateway knows a route.
-const PATIENCE: Duration = Duration::from_secs(30);
+const ROUTE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// When a [`Load`] ends by itself, whatever happens to its owner.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +111,7 @@ impl Load {
         limits: Limits,
     ) -> Result<Self> {
         let what = format!("the gateway routes {host}");
-        wait_for(&what, PATIENCE, async || {
+        wait_for(&what, ROUTE_TIMEOUT, async || {
             match http::get(gateway.address(), host, "/", TIMEOUT).await {
                 Ok(response) if response.status().is_success() => Ok(()),
                 Ok(response) => Err(response.status().to_string()),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::enforced;
 use super::user::User;
-use crate::support::{SOON, Scene};
+use crate::support::{Scene, TIMEOUT};
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/countersign");
 
@@ -83,7 +83,9 @@ async fn the_api_server_finds_no_fault_with_the_policies() {
                 .then_some(status)
                 .ok_or("not checked")
         };
-        let status = wait_for("a policy is checked", SOON, look).await.unwrap();
+        let status = wait_for("a policy is checked", TIMEOUT, look)
+            .await
+            .unwrap();
         assert_eq!(status["typeChecking"], json!({}), "{}", path(&file));
     }
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::Pending;
 use super::user::{JSON, User, assert_refused, path};
-use crate::support::{App, SOON, Scene};
+use crate::support::{App, Scene, TIMEOUT};
 
 const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "update", "patch", "delete", "deletecollection"];
@@ -239,7 +239,9 @@ async fn records_go_with_their_rollout_and_their_namespace() {
         let left = scene.records(&pending.app).await.len();
         (left == 0).then_some(()).ok_or(left)
     };
-    wait_for("the records are gone", SOON, look).await.unwrap();
+    wait_for("the records are gone", TIMEOUT, look)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

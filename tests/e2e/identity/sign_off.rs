@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::user::{User, assert_refused, path};
 use super::{Pending, enforced};
-use crate::support::SOON;
+use crate::support::TIMEOUT;
 
 #[tokio::test]
 async fn nobody_signs_in_anothers_name_nor_claims_a_group() {
@@ -232,7 +232,7 @@ async fn nothing_is_signed_where_there_is_no_rollout() {
 
 #[tokio::test]
 async fn who_had_a_hand_in_a_change_does_not_sign_it_off() {
-    let pending = Pending::new("sign-barred").await;
+    let pending = Pending::new("sign-excluded").await;
     let scene = &pending.scene;
     // Two names of the test's own: in the status they are in lower case.
     let author = format!("Author-of-{}", scene.namespace);
@@ -246,17 +246,17 @@ async fn who_had_a_hand_in_a_change_does_not_sign_it_off() {
         User::impersonated(scene, &agent, &agents).await,
     );
     let admin = User::admin(scene);
-    let barred = json!({ "status": { "change": { "barred": {
+    let excluded_approvers = json!({ "status": { "change": { "excludedApprovers": {
         "users": [author.name.to_lowercase()], "groups": agents,
     } } } });
     // The operator may write its own list at any time, so both are written until both refuse.
     let look = async || {
         let status = path(scene, "rollouts/shop/status");
-        admin.merge(&status, &barred).await.unwrap();
+        admin.merge(&status, &excluded_approvers).await.unwrap();
         let dry = path(scene, "signoffs") + "?dryRun=All";
         let sign_off = super::with(pending.change.clone(), json!({ "decision": "Approve" }));
         let sign_off = json!({
-            "apiVersion": "countersign.dev/v1alpha1", "kind": "SignOff", "metadata": { "name": "barred" },
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "SignOff", "metadata": { "name": "excludedApprovers" },
             "spec": sign_off,
         });
         let user = author.create(&dry, &sign_off).await.err();
@@ -266,7 +266,7 @@ async fn who_had_a_hand_in_a_change_does_not_sign_it_off() {
             accepted => Err(format!("{accepted:?}")),
         }
     };
-    let (user, group) = wait_for("both are refused", SOON, look).await.unwrap();
+    let (user, group) = wait_for("both are refused", TIMEOUT, look).await.unwrap();
     assert_refused(
         &Err(user),
         &["403", "had a hand in", "ask somebody else", "shop"],

@@ -15,7 +15,7 @@ use super::user::{
     APPLY, Answer, JSON, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, User, assert_refused, path,
 };
 use super::{enforced, installed};
-use crate::support::{App, SOON, Scene};
+use crate::support::{App, Scene, TIMEOUT};
 
 /// Who is stamped on a Rollout as its last changer.
 pub fn of(rollout: &Value) -> Option<&str> {
@@ -409,7 +409,7 @@ async fn kubectl_cannot_forge_the_stamp_either() {
             );
             output.status.success().then_some(()).ok_or(said)
         };
-        wait_for("kubectl is done", SOON, look).await.unwrap();
+        wait_for("kubectl is done", TIMEOUT, look).await.unwrap();
         let stamp = admin.get(&own).await.unwrap();
         assert_eq!(of(&stamp), Some(expected), "{user}: kubectl {line}");
     }
@@ -437,7 +437,7 @@ async fn unstamped<T>(scene: &Scene, attempt: impl Future<Output = T>) -> T {
                     message: made.to_string(),
                 })
         };
-        wait_for("the policy is in force, or is not", SOON, look)
+        wait_for("the policy is in force, or is not", TIMEOUT, look)
             .await
             .unwrap();
     };

@@ -12,7 +12,7 @@ use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 
-use crate::support::{SOON, Scene};
+use crate::support::{Scene, TIMEOUT};
 
 pub const JSON: &str = "application/json";
 pub const JSON_PATCH: &str = "application/json-patch+json";
@@ -172,7 +172,7 @@ pub async fn until_enforced(scene: &Scene) {
             (refusal, stamped) => Err(format!("{refusal:?} {stamped:?}")),
         }
     };
-    wait_for("the policies are enforced", SOON, look)
+    wait_for("the policies are enforced", TIMEOUT, look)
         .await
         .unwrap();
 }

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use super::standby::is_of_a_standby;
 use super::{NAME, Permission, SYSTEM, granted};
 use crate::identity::user::{JSON_PATCH, User, path, until_enforced};
-use crate::support::{App, SOON, Scene, condition, merge, phase, waits_for};
+use crate::support::{App, Scene, TIMEOUT, condition, merge, phase, waits_for};
 
 const GATEWAY: &str = "gateway.networking.k8s.io/v1";
 const GATEWAY_ALPHA: &str = "gateway.networking.k8s.io/v1alpha2";
@@ -140,7 +140,7 @@ async fn whatever_the_leader_may_no_longer_do_is_named_and_goes_on_once_it_may_a
         }
     };
     let what = "all that was refused goes on";
-    let requests = wait_for(what, SOON, look).await.unwrap();
+    let requests = wait_for(what, TIMEOUT, look).await.unwrap();
     for taken in &taken {
         assert!(
             taken.refused(&requests),
@@ -604,7 +604,9 @@ impl Zoo {
                 .create(&path(&self.scene, resource), &decision)
                 .await
         };
-        wait_for("the decision is taken", SOON, look).await.unwrap();
+        wait_for("the decision is taken", TIMEOUT, look)
+            .await
+            .unwrap();
     }
 
     fn path(&self, version: &str, resource: &str, name: &str) -> String {
@@ -621,7 +623,7 @@ impl Zoo {
             Ok(object) => Err(object["spec"].to_string()),
             Err(refusal) => Err(refusal.to_string()),
         };
-        wait_for(path, SOON, look).await.unwrap();
+        wait_for(path, TIMEOUT, look).await.unwrap();
     }
 
     /// Sets the operator's rules; returns once the API server goes by them.
@@ -637,7 +639,9 @@ impl Zoo {
                 .await;
             (may == granted).then_some(())
         };
-        wait_for("the role is in force", SOON, look).await.unwrap();
+        wait_for("the role is in force", TIMEOUT, look)
+            .await
+            .unwrap();
     }
 
     /// What the operator has logged, for other tests too.
@@ -667,7 +671,7 @@ impl Zoo {
             (!told.is_empty()).then(|| told.join(", "))
         };
         let what = format!("the lack of `{permission}` is told");
-        let told = wait_for(&what, SOON, look).await;
+        let told = wait_for(&what, TIMEOUT, look).await;
         told.unwrap_or_else(|error| {
             panic!(
                 "{error}\n{}",

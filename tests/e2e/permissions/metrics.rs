@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::replica::{Replica, account, bind};
 use super::{NAME, Permission, SYSTEM, granted};
-use crate::support::{SOON, Scene};
+use crate::support::{Scene, TIMEOUT};
 
 /// What the chart makes with these options.
 fn rendered(options: &[&str]) -> Vec<Value> {
@@ -117,7 +117,7 @@ async fn metrics_are_for_whom_the_api_server_knows_and_rbac_lets_in() {
             .await;
         answer.unwrap().status.unwrap().allowed.then_some(())
     };
-    wait_for("the role is in force", SOON, may_read)
+    wait_for("the role is in force", TIMEOUT, may_read)
         .await
         .unwrap();
 
@@ -125,7 +125,7 @@ async fn metrics_are_for_whom_the_api_server_knows_and_rbac_lets_in() {
     let options = [("COUNTERSIGN_METRICS_AUTH", "true")];
     let replica = Replica::start(&scene, "metrics", &own, (SYSTEM, &[]), &options).await;
     let ready = async || (replica.answers("/readyz", None).await.0 == 200).then_some(());
-    wait_for("it is ready, which everybody may know", SOON, ready)
+    wait_for("it is ready, which everybody may know", TIMEOUT, ready)
         .await
         .unwrap();
     assert_eq!(replica.answers("/healthz", None).await.0, 200);
@@ -160,7 +160,7 @@ async fn metrics_are_for_whom_the_api_server_knows_and_rbac_lets_in() {
         );
         let gone =
             async || (!lacking.is_granted(&client, &user, &scene.namespace).await).then_some(());
-        wait_for("the permission is gone", SOON, gone)
+        wait_for("the permission is gone", TIMEOUT, gone)
             .await
             .unwrap();
         let newcomer = account(&scene, &lacking.resource).await;

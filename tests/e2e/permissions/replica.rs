@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use super::Permission;
-use crate::support::{SOON, Scene};
+use crate::support::{Scene, TIMEOUT};
 
 /// It ends when it is dropped.
 pub(super) struct Replica {
@@ -53,7 +53,7 @@ impl Replica {
                     .await
                     .then_some(())
             };
-            wait_for("a grant is in force", SOON, granted)
+            wait_for("a grant is in force", TIMEOUT, granted)
                 .await
                 .unwrap();
         }
@@ -111,13 +111,13 @@ impl Replica {
             let said = self.said();
             permission.is_named(&said).then_some(()).ok_or(said)
         };
-        wait_for(&what, SOON, look).await.unwrap();
+        wait_for(&what, TIMEOUT, look).await.unwrap();
     }
 
     /// What it answers over HTTP, to somebody with or without this token: the status, and all of it.
     pub(super) async fn answers(&self, path: &str, token: Option<&str>) -> (u16, String) {
         let connect = async || TcpStream::connect(self.at);
-        let mut stream = wait_for("it listens", SOON, connect).await.unwrap();
+        let mut stream = wait_for("it listens", TIMEOUT, connect).await.unwrap();
         let authorization = token.map(|it| format!("Authorization: Bearer {it}\r\n"));
         let authorization = authorization.unwrap_or_default();
         write!(stream, "GET {path} HTTP/1.0\r\n{authorization}\r\n").unwrap();

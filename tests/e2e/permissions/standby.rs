@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::replica::Replica;
 use super::{Permission, SYSTEM, granted, granted_at_home};
-use crate::support::{App, SOON, Scene};
+use crate::support::{App, Scene, TIMEOUT};
 
 /// What is listed only to fill caches and to begin a watch.
 const WATCHED: [&str; 9] = [
@@ -156,7 +156,7 @@ async fn a_replica_that_may_not_use_the_lease_never_leads_and_says_so() {
             .then_some(())
             .ok_or(replica.said())
     };
-    wait_for("the one that lacks nothing leads", SOON, look)
+    wait_for("the one that lacks nothing leads", TIMEOUT, look)
         .await
         .unwrap();
 }

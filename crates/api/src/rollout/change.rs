@@ -96,7 +96,7 @@ pub struct Change {
     pub changed_by: BTreeSet<String>,
     /// Who must not sign it off.
     #[serde(default)]
-    pub barred: Barred,
+    pub excluded_approvers: ExcludedApprovers,
     /// Who paused it; absent where nobody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_by: Option<String>,
@@ -109,11 +109,11 @@ pub struct Change {
     /// Uids of the sign-offs and interventions that were told of already.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(length(max = 256))]
-    pub heard: BTreeSet<String>,
+    pub handled_requests: BTreeSet<String>,
     /// Uids of the interventions that there was nothing to do about.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(length(max = 256))]
-    pub in_vain: BTreeSet<String>,
+    pub ignored_requests: BTreeSet<String>,
     /// The plan in force; policies may tighten it while the change is under way, never loosen it.
     #[serde(default)]
     pub plan: Plan,
@@ -239,7 +239,7 @@ pub struct SmokeProgress {
 /// Who must not sign a change off.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Barred {
+pub struct ExcludedApprovers {
     /// Users, in lower case: its authors, whoever drove the AI, and whoever changed the Rollout, with their aliases.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(length(max = 65_536), inner(length(max = 253)))]

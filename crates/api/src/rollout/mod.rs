@@ -19,8 +19,8 @@ use super::traffic::Traffic;
 use super::workload_ref::{DeletionPolicy, WorkloadReference};
 
 pub use change::{
-    Barred, Change, Loss, Outcome, Plan, Reached, Revision, SmokeProgress, Stage, Strictness,
-    Transition,
+    Change, ExcludedApprovers, Loss, Outcome, Plan, Reached, Revision, SmokeProgress, Stage,
+    Strictness, Transition,
 };
 pub use evidence::{
     Budget, CheckEvidence, CheckSummary, CheckVerdict, Evidence, Rate, WindowState,

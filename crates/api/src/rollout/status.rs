@@ -109,7 +109,7 @@ pub struct RolloutStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum WaitingKind {
     /// A person or an idle workload wants it so: no deadline runs.
-    Wish,
+    Requested,
     /// People must sign: each gate has its own `waitAtMost`.
     People,
     /// Time alone ends it.

@@ -5,7 +5,7 @@ use countersign_api::rollout::{Change, CheckEvidence, WindowState};
 use countersign_api::{Check, Duration};
 use k8s_openapi::jiff::Timestamp;
 
-use crate::analysis::finding::{Finding, Wrong};
+use crate::analysis::finding::{Finding, Violation};
 use crate::analysis::statistics::{self, EProcessExt};
 use crate::analysis::{summary, thresholds};
 use crate::reason::Reason;
@@ -101,14 +101,14 @@ pub(super) fn failure(evidence: &[(&Check, &CheckEvidence)], change: &Change) ->
 
 /// The roll-back tests of one check, with their ln E. A ceiling that stable breaks as well says nothing
 /// of the canary.
-fn tests(evidence: &CheckEvidence, change: &Change) -> Vec<(Wrong, f64)> {
-    let mut tests = vec![(Wrong::Worse, evidence.rollback.ln_value())];
+fn tests(evidence: &CheckEvidence, change: &Change) -> Vec<(Violation, f64)> {
+    let mut tests = vec![(Violation::Worse, evidence.rollback.ln_value())];
     if let Some(ceiling) = &evidence.ceiling {
         // It stays one of the tests, so that the others weigh no more without it.
         let blameless = stable_above_ceiling(evidence, change);
         let value = ceiling.ln_value();
         tests.push((
-            Wrong::AboveCeiling,
+            Violation::AboveCeiling,
             if blameless { value.min(0.0) } else { value },
         ));
     }

@@ -41,7 +41,7 @@ impl Finding {
 
 /// What a roll-back test finds wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wrong {
+pub enum Violation {
     /// The canary is worse than tolerated beside stable.
     Worse,
     /// The canary is above the ceiling.

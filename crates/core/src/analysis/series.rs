@@ -46,7 +46,7 @@ impl Series {
         others.any(|other| other.since() < self.since() && other.target() == self.target())
     }
 
-    fn growth(&self, span: Span, from_zero: bool) -> Result<f64, Odd> {
+    fn growth(&self, span: Span, from_zero: bool) -> Result<f64, InvalidSample> {
         let (first, past) = (self.until(span.start), self.until(span.end));
         let inside = self.samples.get(first..past).unwrap_or_default();
         let Some((_, earliest)) = inside.first() else {
@@ -95,9 +95,9 @@ pub enum FirstIncrement {
 }
 
 /// A value that cannot be counted, and why.
-type Odd = (Uncounted, f64);
+type InvalidSample = (Uncounted, f64);
 
-pub(super) fn countable(value: f64) -> Result<f64, Odd> {
+pub(super) fn countable(value: f64) -> Result<f64, InvalidSample> {
     match value {
         value if !value.is_finite() => Err((Uncounted::NotANumber, value)),
         value if value < 0.0 => Err((Uncounted::Negative, value)),

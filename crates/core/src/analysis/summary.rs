@@ -4,7 +4,7 @@ use countersign_api::evidence::{Counts, EProcess};
 use countersign_api::rollout::{Change, CheckEvidence, CheckSummary, CheckVerdict, Evidence, Rate};
 use countersign_api::{Check, Metric};
 
-use crate::analysis::finding::{Finding, Wrong};
+use crate::analysis::finding::{Finding, Violation};
 use crate::analysis::statistics::{self, EProcessExt};
 use crate::analysis::{confidence, numbers, thresholds};
 
@@ -62,8 +62,8 @@ fn sentence(check: &Check, evidence: &CheckEvidence, change: &Change, finding: &
             let ceiling = evidence.ceiling.as_ref().map(EProcess::ln_value);
             let worse = evidence.rollback.ln_value();
             match ceiling.filter(|ceiling| *ceiling > worse) {
-                Some(ceiling) => failed(evidence, Wrong::AboveCeiling, ceiling, change),
-                None => failed(evidence, Wrong::Worse, worse, change),
+                Some(ceiling) => failed(evidence, Violation::AboveCeiling, ceiling, change),
+                None => failed(evidence, Violation::Worse, worse, change),
             }
         }
         Finding::Passes => format!(
@@ -76,17 +76,22 @@ fn sentence(check: &Check, evidence: &CheckEvidence, change: &Change, finding: &
 
 /// Why the canary is rolled back, with the numbers.
 #[must_use]
-pub fn failed(evidence: &CheckEvidence, wrong: Wrong, ln_value: f64, change: &Change) -> String {
+pub fn failed(
+    evidence: &CheckEvidence,
+    wrong: Violation,
+    ln_value: f64,
+    change: &Change,
+) -> String {
     let strictness = &change.plan.strictness;
     let alpha = strictness.max_false_rollback;
     let dispersion = evidence.dispersion.unwrap_or(1.0);
     let times = confidence::times_worse(evidence.canary, evidence.stable, dispersion, alpha);
     let what = match (wrong, times) {
-        (Wrong::AboveCeiling, _) => "above the ceiling".into(),
-        (Wrong::Worse, Some(times)) => {
+        (Violation::AboveCeiling, _) => "above the ceiling".into(),
+        (Violation::Worse, Some(times)) => {
             format!("at least {} times worse", numbers::significant_text(times))
         }
-        (Wrong::Worse, None) => "worse than tolerated".into(),
+        (Violation::Worse, None) => "worse than tolerated".into(),
     };
     format!(
         "{}: {what}, certain to 1 in {} (evidence 10^{:.1}, rolled back from 10^{:.1})",

@@ -314,7 +314,7 @@ fn gates_open(observation: &Observation, before: &Change, after: &Change) -> boo
         && !observation.spec.paused
         && after.paused_by.is_none()
         && observation.unreadable_policies.is_empty()
-        && observation.unreadable_wishes.is_empty()
+        && observation.unreadable_requests.is_empty()
         && !matches!(observation.workload, Some(Err(_)))
 }
 
@@ -394,7 +394,7 @@ fn may_smoke(observation: &Observation, after: Option<&Change>) -> bool {
     }) && !observation.spec.paused
         && observation.conflicts.is_empty()
         && observation.unreadable_policies.is_empty()
-        && observation.unreadable_wishes.is_empty()
+        && observation.unreadable_requests.is_empty()
 }
 
 fn not_frozen(observation: &Observation, before: &Change) -> bool {

@@ -29,12 +29,12 @@ pub(super) fn signed<'a>(
                 .as_ref()
                 .is_none_or(|end| end.0 > observation.now)
             && !user.starts_with("system:")
-            && !before.barred.users.contains(&user)
+            && !before.excluded_approvers.users.contains(&user)
             && spec
                 .approver
                 .groups
                 .iter()
-                .all(|it| !before.barred.groups.contains(it))
+                .all(|it| !before.excluded_approvers.groups.contains(it))
     })
 }
 

@@ -17,10 +17,10 @@ fn has_room(observation: &Observation, after: &Change) -> bool {
     let policies = observation.policies.iter();
     let mut limits = policies.filter_map(|it| Some((&it.name, it.spec.concurrency.as_ref()?)));
     limits.all(|(policy, limit)| {
-        let Some(Ok(rivals)) = &observation.rivals else {
+        let Some(Ok(concurrent_changes)) = &observation.concurrent_changes else {
             return after.tier < limit.from_tier;
         };
-        let counted = rivals.iter().filter(|it| {
+        let counted = concurrent_changes.iter().filter(|it| {
             it.queued_at.is_none() && it.tier >= limit.from_tier && it.policies.contains(policy)
         });
         let (near, all) = counted.fold((0, 0), |(near, all), it| {

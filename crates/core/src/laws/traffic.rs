@@ -58,7 +58,7 @@ pub(super) fn unlawful_handover(
             (!serves).then(|| format!("the adopted workload was scaled to {}", scale.replicas))
         }
         AdoptionAction::SetFinalizer { present: false } if observation.deleting => {
-            let wanted = observation.spec.keeps_pods() && !observation.farewell.namespace_ends;
+            let wanted = observation.spec.keeps_pods() && !observation.deletion.namespace_ends;
             let others = match &observation.workload {
                 Some(Ok(workload)) => workload.available > 0,
                 _ => false,

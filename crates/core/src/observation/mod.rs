@@ -12,13 +12,13 @@ use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::observation::people::{
-    Admission, Dependency, IncidentAnswer, NamedFreeze, NamedPolicy, Rival, SeenIntervention,
-    SeenSignOff,
+    Admission, ConcurrentChange, Dependency, IncidentAnswer, NamedFreeze, NamedPolicy,
+    SeenIntervention, SeenSignOff,
 };
 use crate::observation::traffic::Route;
 use crate::observation::windows::{CheckWindows, ErrorRates};
 use crate::observation::workload::{
-    Farewell, Job, NewPods, PastRun, ReplicaSet, Service, Unusable, Workload,
+    Deletion, Job, NewPods, PastRun, ReplicaSet, Service, Unusable, Workload,
 };
 
 /// One Rollout and everything around it that matters, at one moment.
@@ -105,7 +105,7 @@ pub struct Observation {
     pub interventions: Vec<SeenIntervention>,
     /// Sign-offs and interventions that cannot be read: each with what is wrong.
     #[serde(default)]
-    pub unreadable_wishes: Vec<String>,
+    pub unreadable_requests: Vec<String>,
     /// Freezes that select this Rollout.
     #[serde(default)]
     pub freezes: Vec<NamedFreeze>,
@@ -134,7 +134,7 @@ pub struct Observation {
     /// Changes of other Rollouts that count for the limits of the policies, or why they are not known;
     /// read only while a change waits for its turn, and only if no other look counts them now.
     #[serde(default)]
-    pub rivals: Option<Result<Vec<Rival>, String>>,
+    pub concurrent_changes: Option<Result<Vec<ConcurrentChange>, String>>,
     /// The workload that the Rollout adopts, where it names one; or why it cannot. Where it can, the
     /// spec above has its pod template and selector.
     #[serde(default)]
@@ -144,7 +144,7 @@ pub struct Observation {
     pub deleting: bool,
     /// What the deletion of the Rollout waits for.
     #[serde(default)]
-    pub farewell: Farewell,
+    pub deletion: Deletion,
 }
 
 impl Observation {
@@ -184,7 +184,7 @@ impl Observation {
             objectives: BTreeMap::new(),
             sign_offs: Vec::new(),
             interventions: Vec::new(),
-            unreadable_wishes: Vec::new(),
+            unreadable_requests: Vec::new(),
             freezes: Vec::new(),
             unreadable_freezes: Vec::new(),
             incidents: BTreeMap::new(),
@@ -193,10 +193,10 @@ impl Observation {
             jobs_unreadable: None,
             new_pods: NewPods::default(),
             dependencies: Vec::new(),
-            rivals: None,
+            concurrent_changes: None,
             workload: None,
             deleting: false,
-            farewell: Farewell::default(),
+            deletion: Deletion::default(),
         }
     }
 }

@@ -19,7 +19,7 @@ pub struct Dependency {
 
 /// A change of another Rollout that counts for a limit of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rival {
+pub struct ConcurrentChange {
     /// Namespace of its Rollout.
     pub namespace: String,
     /// Name of its Rollout.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// What the deletion of a Rollout waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Farewell {
+pub struct Deletion {
     /// Whether it waits for the controller, by a finalizer.
     pub awaited: bool,
     /// When it was asked for.

@@ -72,7 +72,7 @@ fn to_intervention(
             message,
         })
     };
-    if change.in_vain.contains(&it.uid) {
+    if change.ignored_requests.contains(&it.uid) {
         let message = format!(
             "there was nothing to {} at step {}",
             it.spec.action.verb(),
@@ -80,7 +80,7 @@ fn to_intervention(
         );
         return answer(false, Reason::NothingToDo, message);
     }
-    if change.heard.contains(&it.uid) {
+    if change.handled_requests.contains(&it.uid) {
         return answer(true, Reason::Applied, "it was done".into());
     }
     let (reason, message) = intervention::refusal(observation, change, it)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use countersign_api::policy::People;
-use countersign_api::rollout::Barred;
+use countersign_api::rollout::ExcludedApprovers;
 
 use crate::proposal::Proposal;
 use crate::provenance::Provenance;
@@ -55,7 +55,7 @@ fn all_names(mut names: BTreeSet<String>, people: &People) -> BTreeSet<String> {
 /// Who must not sign a change off: whoever wrote it, drove its AI, or put it into the cluster. A user
 /// whose name is the local part of an author's address counts as that author.
 #[must_use]
-pub fn barred(proposal: &Proposal, changed_by: &BTreeSet<String>) -> Barred {
+pub fn excluded_approvers(proposal: &Proposal, changed_by: &BTreeSet<String>) -> ExcludedApprovers {
     let provenances = [Some(&proposal.provenance), proposal.attested.as_ref()];
     let people = |it: &'_ Provenance| [it.authors.clone(), it.human_operators.clone()].concat();
     let people: Vec<Identity> = provenances.into_iter().flatten().flat_map(people).collect();
@@ -73,7 +73,7 @@ pub fn barred(proposal: &Proposal, changed_by: &BTreeSet<String>) -> Barred {
     let changers = changed_by.iter().map(|user| user.to_lowercase());
     let known = &proposal.effective.people;
     let users = all_names(with_local_part.chain(changers).collect(), known);
-    Barred {
+    ExcludedApprovers {
         // No user of the cluster has a longer name.
         users: users
             .into_iter()

@@ -21,7 +21,7 @@ pub struct Freezes {
     /// The strictest action of those in force.
     pub action: FreezeAction,
     /// When it is worth looking again, as far as that is known.
-    pub look_again_at: Option<Timestamp>,
+    pub requeue_at: Option<Timestamp>,
 }
 
 /// Why a window cannot be read.
@@ -98,7 +98,7 @@ impl Freezes {
             .unwrap_or_default();
         self.in_force.push(line + &until_when);
         self.action = self.action.max(action);
-        self.look_again_at = self.look_again_at.into_iter().chain(until).min();
+        self.requeue_at = self.requeue_at.into_iter().chain(until).min();
     }
 
     fn ask(&mut self, policy: &str, incident: &IncidentQuery, answer: Option<&IncidentAnswer>) {

@@ -10,19 +10,21 @@ use crate::reason::Reason;
 
 /// Interventions for this attempt that were not heard yet, in the order in which they were made.
 #[must_use]
-pub fn unheard<'a>(observation: &'a Observation, change: &Change) -> Vec<&'a SeenIntervention> {
-    let mut unheard: Vec<_> = observation
+pub fn pending<'a>(observation: &'a Observation, change: &Change) -> Vec<&'a SeenIntervention> {
+    let mut pending: Vec<_> = observation
         .interventions
         .iter()
         .filter(|it| !it.answered)
-        .filter(|it| !change.heard.contains(&it.uid) && !change.in_vain.contains(&it.uid))
+        .filter(|it| {
+            !change.handled_requests.contains(&it.uid) && !change.ignored_requests.contains(&it.uid)
+        })
         .filter(|it| refusal(observation, change, it).is_none())
         .collect();
-    unheard.sort_by(|a, b| {
+    pending.sort_by(|a, b| {
         let made = |it: &SeenIntervention| (it.created_at, it.version);
         made(a).cmp(&made(b)).then_with(|| a.name.cmp(&b.name))
     });
-    unheard
+    pending
 }
 
 /// Why an intervention is not for this attempt, or not believed, in a word and a sentence.

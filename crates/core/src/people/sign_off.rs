@@ -191,7 +191,7 @@ fn refusal(
         .approver
         .groups
         .iter()
-        .find(|it| change.barred.groups.contains(*it))
+        .find(|it| change.excluded_approvers.groups.contains(*it))
     {
         let message = format!("{user} is in group {group}, which stands for AI agents by policy");
         return Some((Reason::ByAgent, message));
@@ -200,7 +200,7 @@ fn refusal(
         let message = format!("{user} may be an author: {problem}");
         return Some((Reason::ByAuthor, message));
     }
-    if !person.is_disjoint(&change.barred.users) {
+    if !person.is_disjoint(&change.excluded_approvers.users) {
         let message = format!("{user} wrote the change, drove its AI or changed the Rollout");
         return Some((Reason::ByAuthor, message));
     }

@@ -30,11 +30,11 @@ pub fn strictest_steps(a: &[Step], b: &[Step]) -> Vec<Step> {
 }
 
 /// What begins at each time, in order; the last of all is full promotion.
-type Course = BTreeMap<StdDuration, Vec<Begin>>;
+type Timeline = BTreeMap<StdDuration, Vec<StepStart>>;
 
 /// The beginning of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Begin {
+struct StepStart {
     level: Level,
     sign_off: BTreeSet<SignOffDemand>,
 }
@@ -66,8 +66,8 @@ impl Level {
     }
 }
 
-fn course(steps: &[Step]) -> Course {
-    let mut course = Course::new();
+fn course(steps: &[Step]) -> Timeline {
+    let mut course = Timeline::new();
     let mut at = StdDuration::ZERO;
     for Step {
         weight,
@@ -85,10 +85,10 @@ fn course(steps: &[Step]) -> Course {
         course
             .entry(at)
             .or_default()
-            .push(Begin { level, sign_off });
+            .push(StepStart { level, sign_off });
         at = at.saturating_add(bake.std());
     }
-    let promotion = Begin {
+    let promotion = StepStart {
         level: Level::PROMOTED,
         sign_off: BTreeSet::new(),
     };
@@ -96,7 +96,7 @@ fn course(steps: &[Step]) -> Course {
     course
 }
 
-fn steps_of(course: &Course) -> Vec<Step> {
+fn steps_of(course: &Timeline) -> Vec<Step> {
     let begins = || {
         course
             .iter()
@@ -105,7 +105,7 @@ fn steps_of(course: &Course) -> Vec<Step> {
     let ends = begins().skip(1).map(|(at, _)| at);
     begins()
         .zip(ends)
-        .map(|((at, Begin { level, sign_off }), end)| Step {
+        .map(|((at, StepStart { level, sign_off }), end)| Step {
             weight: level.weight,
             bake: end.saturating_sub(at).into(),
             min_requests: level.min_requests,
@@ -115,8 +115,8 @@ fn steps_of(course: &Course) -> Vec<Step> {
         .collect()
 }
 
-fn strictest_at(at: StdDuration, a: &Course, b: &Course) -> Vec<Begin> {
-    let (a, b) = (Around::of(a, at), Around::of(b, at));
+fn strictest_at(at: StdDuration, a: &Timeline, b: &Timeline) -> Vec<StepStart> {
+    let (a, b) = (TimelineSlice::of(a, at), TimelineSlice::of(b, at));
     let most = a.begins.len().max(b.begins.len());
     let (levels_a, levels_b) = (a.levels(most), b.levels(most));
     let levels: Vec<_> = levels_a
@@ -125,14 +125,15 @@ fn strictest_at(at: StdDuration, a: &Course, b: &Course) -> Vec<Begin> {
         .map(|(a, b)| a.strictest(*b))
         .collect();
     let mut begins: Vec<_> = (levels.iter().skip(1).enumerate())
-        .map(|(nth, level)| Begin {
+        .map(|(nth, level)| StepStart {
             level: *level,
             sign_off: &a.sign_off(nth) | &b.sign_off(nth),
         })
         .collect();
 
-    let matters =
-        |(before, begin): (&Level, &Begin)| *before != begin.level || !begin.sign_off.is_empty();
+    let matters = |(before, begin): (&Level, &StepStart)| {
+        *before != begin.level || !begin.sign_off.is_empty()
+    };
     let needed = levels
         .iter()
         .zip(&begins)
@@ -153,14 +154,14 @@ fn strictest_at(at: StdDuration, a: &Course, b: &Course) -> Vec<Begin> {
 }
 
 /// A course around one time.
-struct Around<'a> {
+struct TimelineSlice<'a> {
     /// What held just before.
     before: Level,
-    begins: &'a [Begin],
+    begins: &'a [StepStart],
 }
 
-impl<'a> Around<'a> {
-    fn of(course: &'a Course, at: StdDuration) -> Self {
+impl<'a> TimelineSlice<'a> {
+    fn of(course: &'a Timeline, at: StdDuration) -> Self {
         let before = course
             .range(..at)
             .rev()

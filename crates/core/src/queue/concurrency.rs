@@ -18,7 +18,7 @@ use crate::change;
 use crate::hold::Hold;
 use crate::limits::FOREIGN_TEXT;
 use crate::observation::Observation;
-use crate::observation::people::Rival;
+use crate::observation::people::ConcurrentChange;
 use crate::policy::Effective;
 use crate::reason::Reason;
 use crate::text::sanitize_to;
@@ -26,7 +26,7 @@ use crate::text::sanitize_to;
 /// Most Rollouts that are named in a sentence.
 const MOST_NAMED: usize = 5;
 /// When to look again at what no watch reports.
-pub(super) const SOON: SignedDuration = SignedDuration::from_secs(5);
+pub(super) const POLL_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 /// When to look again if another look was just counting.
 const COUNTED: SignedDuration = SignedDuration::from_secs(2);
 /// Longest time between two looks of a change that waits for others. The end of a change wakes those
@@ -45,12 +45,12 @@ pub(super) struct Limit<'a> {
 }
 
 impl Limit<'_> {
-    fn concerns(&self, it: &Rival) -> bool {
+    fn concerns(&self, it: &ConcurrentChange) -> bool {
         it.tier >= self.from_tier && it.policies.iter().any(|policy| policy == self.policy)
     }
 
     /// Whether two changes count for each other.
-    fn joins(&self, a: &Rival, b: &Rival) -> bool {
+    fn joins(&self, a: &ConcurrentChange, b: &ConcurrentChange) -> bool {
         let near = !self.in_namespace || a.namespace == b.namespace;
         near && self.concerns(a) && self.concerns(b)
     }
@@ -114,20 +114,22 @@ pub fn awaited_turn(
     }
     let limits: Vec<_> = limits(effective).collect();
     let limited = limits.iter().find(|limit| limit.from_tier <= change.tier)?;
-    let (Some(queued_at), Some(rivals)) = (&change.queued_at, &observation.rivals) else {
+    let (Some(queued_at), Some(concurrent_changes)) =
+        (&change.queued_at, &observation.concurrent_changes)
+    else {
         return Some(unanswered(observation, limited));
     };
-    let rivals = match rivals {
-        Ok(rivals) => rivals,
+    let concurrent_changes = match concurrent_changes {
+        Ok(concurrent_changes) => concurrent_changes,
         Err(problem) => {
             let problem = sanitize_to(problem, FOREIGN_TEXT);
             return Some(Awaited {
                 message: format!("whose turn it is cannot be told: {problem}"),
-                patience: SOON,
+                patience: POLL_INTERVAL,
             });
         }
     };
-    let own = Rival {
+    let own = ConcurrentChange {
         namespace: observation.namespace.clone(),
         name: observation.name.clone(),
         uid: observation.uid.clone(),
@@ -135,8 +137,8 @@ pub fn awaited_turn(
         tier: change.tier,
         queued_at: Some(queued_at.0),
     };
-    let full = full(&own, rivals, &limits)?;
-    Some(described(&own, rivals, full))
+    let full = full(&own, concurrent_changes, &limits)?;
+    Some(described(&own, concurrent_changes, full))
 }
 
 /// Before anything is counted the wish to go on is written down; while another look counts, what was
@@ -163,15 +165,17 @@ fn is_queued(status: &RolloutStatus) -> bool {
 /// The limit that has no place left for a change. Those that came before it take theirs first, but only
 /// where they can: one that is held up in its own namespace keeps no place for all others.
 pub(super) fn full<'a>(
-    own: &Rival,
-    rivals: &'a [Rival],
+    own: &ConcurrentChange,
+    concurrent_changes: &'a [ConcurrentChange],
     limits: &'a [Limit<'a>],
 ) -> Option<&'a Limit<'a>> {
-    let (mut queue, mut taken): (Vec<&Rival>, Vec<&Rival>) =
-        rivals.iter().partition(|it| it.queued_at.is_some());
+    let (mut queue, mut taken): (Vec<&ConcurrentChange>, Vec<&ConcurrentChange>) =
+        concurrent_changes
+            .iter()
+            .partition(|it| it.queued_at.is_some());
     queue.retain(|it| is_before(it, own));
     queue.sort_by_key(|it| (it.queued_at, &it.uid));
-    let full = |it: &Rival, taken: &[&Rival]| {
+    let full = |it: &ConcurrentChange, taken: &[&ConcurrentChange]| {
         limits.iter().find(|limit| {
             let others = taken.iter().filter(|other| limit.joins(it, other));
             limit.concerns(it) && others.count() >= limit.most
@@ -185,12 +189,16 @@ pub(super) fn full<'a>(
     full(own, &taken)
 }
 
-fn is_before(it: &Rival, own: &Rival) -> bool {
+fn is_before(it: &ConcurrentChange, own: &ConcurrentChange) -> bool {
     (it.queued_at, &it.uid) < (own.queued_at, &own.uid)
 }
 
-pub(super) fn described(own: &Rival, rivals: &[Rival], limit: &Limit) -> Awaited {
-    let (waiting, under_way): (Vec<&Rival>, Vec<&Rival>) = rivals
+pub(super) fn described(
+    own: &ConcurrentChange,
+    concurrent_changes: &[ConcurrentChange],
+    limit: &Limit,
+) -> Awaited {
+    let (waiting, under_way): (Vec<&ConcurrentChange>, Vec<&ConcurrentChange>) = concurrent_changes
         .iter()
         .filter(|it| limit.joins(own, it))
         .partition(|it| it.queued_at.is_some());
@@ -221,16 +229,16 @@ pub(super) fn described(own: &Rival, rivals: &[Rival], limit: &Limit) -> Awaited
     let places = i32::try_from(place).unwrap_or(i32::MAX);
     Awaited {
         message,
-        patience: SOON.saturating_mul(places).min(LATEST),
+        patience: POLL_INTERVAL.saturating_mul(places).min(LATEST),
     }
 }
 
-fn named(rivals: &[&Rival]) -> String {
-    let names = rivals.iter().take(MOST_NAMED);
+fn named(concurrent_changes: &[&ConcurrentChange]) -> String {
+    let names = concurrent_changes.iter().take(MOST_NAMED);
     let names: Vec<_> = names
         .map(|it| format!("{}/{}", it.namespace, it.name))
         .collect();
-    let more = rivals.len().saturating_sub(MOST_NAMED);
+    let more = concurrent_changes.len().saturating_sub(MOST_NAMED);
     let more = if more > 0 {
         format!(" and {more} more")
     } else {
@@ -260,7 +268,7 @@ pub fn patience(
     hold: &Hold,
 ) -> Option<SignedDuration> {
     match hold.reason {
-        Reason::AwaitingDependency => Some(SOON),
+        Reason::AwaitingDependency => Some(POLL_INTERVAL),
         // It is in the queue only once that is written.
         Reason::Queued if !is_queued(&observation.status) => Some(SignedDuration::ZERO),
         Reason::Queued => awaited_turn(observation, change, effective).map(|it| it.patience),

@@ -95,7 +95,7 @@ pub(super) fn unsettled(status: &RolloutStatus) -> Option<String> {
 
 /// A way from one Rollout to another by what each depends on, with both ends.
 #[must_use]
-pub fn way(
+pub fn dependency_path(
     depends_on: &BTreeMap<String, Vec<String>>,
     from: &str,
     to: &str,
@@ -122,13 +122,10 @@ pub fn way(
 
 /// That two Rollouts that depend on each other wait for ever, in a sentence.
 #[must_use]
-pub fn circle(own: &str, way_back: &[String]) -> String {
+pub fn cycle_message(own: &str, way_back: &[String]) -> String {
     let names: Vec<_> = [own]
         .into_iter()
         .chain(way_back.iter().map(String::as_str))
         .collect();
-    format!(
-        "spec.dependsOn goes round in a circle: {}",
-        names.join(", ")
-    )
+    format!("spec.dependsOn is a cycle: {}", names.join(", "))
 }

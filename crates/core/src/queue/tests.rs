@@ -6,20 +6,20 @@ use countersign_api::rollout::{Change, Outcome, Revision, RolloutStatus, Stage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
-use crate::observation::people::Rival;
+use crate::observation::people::ConcurrentChange;
 use crate::policy::{Effective, effective};
-use crate::queue::concurrency::{Reach, SOON, described, full, limits, reach};
-use crate::queue::dependencies::{circle, unsettled, way};
-use crate::queue::wake::frees;
+use crate::queue::concurrency::{POLL_INTERVAL, Reach, described, full, limits, reach};
+use crate::queue::dependencies::{cycle_message, dependency_path, unsettled};
+use crate::queue::wake::releases_slot;
 
 fn second(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
 /// A change of tier high in `namespace/name`, governed by policy `p`.
-fn rival(name: &str, queued_at: Option<i64>) -> Rival {
+fn concurrent_change(name: &str, queued_at: Option<i64>) -> ConcurrentChange {
     let (namespace, name) = name.split_once('/').unwrap();
-    Rival {
+    ConcurrentChange {
         namespace: namespace.into(),
         name: name.into(),
         uid: name.into(),
@@ -40,22 +40,34 @@ fn limited(per_namespace: Option<i32>, per_cluster: Option<i32>) -> Effective {
     effective
 }
 
-fn goes_on(own: &Rival, rivals: &[Rival], effective: &Effective) -> bool {
+fn goes_on(
+    own: &ConcurrentChange,
+    concurrent_changes: &[ConcurrentChange],
+    effective: &Effective,
+) -> bool {
     let limits: Vec<_> = limits(effective).collect();
-    full(own, rivals, &limits).is_none()
+    full(own, concurrent_changes, &limits).is_none()
 }
 
 #[test]
 fn the_first_who_asked_goes_first() {
     let one = limited(Some(1), None);
-    let own = rival("shop/cart", Some(2));
+    let own = concurrent_change("shop/cart", Some(2));
     assert!(goes_on(&own, &[], &one));
-    assert!(!goes_on(&own, &[rival("shop/web", None)], &one));
-    assert!(goes_on(&own, &[rival("bank/web", None)], &one));
-    assert!(!goes_on(&own, &[rival("shop/web", Some(1))], &one));
-    assert!(goes_on(&own, &[rival("shop/web", Some(3))], &one));
+    assert!(!goes_on(&own, &[concurrent_change("shop/web", None)], &one));
+    assert!(goes_on(&own, &[concurrent_change("bank/web", None)], &one));
+    assert!(!goes_on(
+        &own,
+        &[concurrent_change("shop/web", Some(1))],
+        &one
+    ));
+    assert!(goes_on(
+        &own,
+        &[concurrent_change("shop/web", Some(3))],
+        &one
+    ));
     // Of two of one moment just one goes.
-    let same = rival("shop/web", Some(2));
+    let same = concurrent_change("shop/web", Some(2));
     assert!(goes_on(&own, std::slice::from_ref(&same), &one));
     assert!(!goes_on(&same, &[own], &one));
 }
@@ -63,23 +75,23 @@ fn the_first_who_asked_goes_first() {
 #[test]
 fn only_changes_of_the_tier_that_the_policy_governs_count() {
     let one = limited(None, Some(1));
-    let own = rival("shop/cart", Some(2));
-    let mut harmless = rival("shop/web", None);
+    let own = concurrent_change("shop/cart", Some(2));
+    let mut harmless = concurrent_change("shop/web", None);
     harmless.tier = Tier::Medium;
-    let mut ungoverned = rival("shop/web", None);
+    let mut ungoverned = concurrent_change("shop/web", None);
     ungoverned.policies = vec![];
     assert!(goes_on(&own, &[harmless, ungoverned], &one));
-    assert!(!goes_on(&own, &[rival("bank/web", None)], &one));
+    assert!(!goes_on(&own, &[concurrent_change("bank/web", None)], &one));
 }
 
 #[test]
 fn one_that_is_held_up_by_another_limit_keeps_no_place_for_itself() {
     let two = limited(Some(1), Some(2));
-    let running = rival("bank/login", None);
-    let held_up = rival("bank/ledger", Some(1)); // bank is full
-    let own = rival("shop/cart", Some(2));
+    let running = concurrent_change("bank/login", None);
+    let held_up = concurrent_change("bank/ledger", Some(1)); // bank is full
+    let own = concurrent_change("shop/cart", Some(2));
     assert!(goes_on(&own, &[running.clone(), held_up], &two));
-    let able = rival("mail/queue", Some(1));
+    let able = concurrent_change("mail/queue", Some(1));
     assert!(!goes_on(&own, &[running, able], &two));
 }
 
@@ -90,7 +102,7 @@ fn never_more_than_the_limit_go_on_whatever_the_order_of_looks() {
     let mut all: Vec<_> = names
         .iter()
         .zip([5, 1, 4, 2, 2, 3])
-        .map(|(name, at)| rival(name, Some(at)))
+        .map(|(name, at)| concurrent_change(name, Some(at)))
         .collect();
     // Everybody looks again and again, the last first.
     for _ in 0..3 {
@@ -112,14 +124,17 @@ fn never_more_than_the_limit_go_on_whatever_the_order_of_looks() {
 fn the_sentence_names_place_policy_and_those_before() {
     let effective = limited(Some(1), None);
     let limits: Vec<_> = limits(&effective).collect();
-    let own = rival("shop/cart", Some(9));
-    let rivals = [rival("shop/login", None), rival("shop/web", Some(3))];
-    let awaited = described(&own, &rivals, &limits[0]);
+    let own = concurrent_change("shop/cart", Some(9));
+    let concurrent_changes = [
+        concurrent_change("shop/login", None),
+        concurrent_change("shop/web", Some(3)),
+    ];
+    let awaited = described(&own, &concurrent_changes, &limits[0]);
     assert_eq!(
         awaited.message,
         "place 2 in the queue: policy p allows 1 change of tier high or above at once in this namespace; under way: shop/login; before it: shop/web"
     );
-    assert_eq!(awaited.patience, SOON * 2);
+    assert_eq!(awaited.patience, POLL_INTERVAL * 2);
 }
 
 #[test]
@@ -140,17 +155,20 @@ fn circles_are_found() {
     .into_iter()
     .map(|(name, on)| (name.into(), on.into_iter().map(Into::into).collect()))
     .collect();
-    assert_eq!(way(&depends_on, "b", "a").unwrap(), ["b", "d", "a"]);
-    assert_eq!(way(&depends_on, "a", "a").unwrap(), ["a"]);
-    assert_eq!(way(&depends_on, "x", "a"), None);
-    assert_eq!(way(&depends_on, "c", "a"), None);
     assert_eq!(
-        circle("a", &way(&depends_on, "b", "a").unwrap()),
-        "spec.dependsOn goes round in a circle: a, b, d, a"
+        dependency_path(&depends_on, "b", "a").unwrap(),
+        ["b", "d", "a"]
+    );
+    assert_eq!(dependency_path(&depends_on, "a", "a").unwrap(), ["a"]);
+    assert_eq!(dependency_path(&depends_on, "x", "a"), None);
+    assert_eq!(dependency_path(&depends_on, "c", "a"), None);
+    assert_eq!(
+        cycle_message("a", &dependency_path(&depends_on, "b", "a").unwrap()),
+        "spec.dependsOn is a cycle: a, b, d, a"
     );
     assert_eq!(
-        circle("a", &way(&depends_on, "a", "a").unwrap()),
-        "spec.dependsOn goes round in a circle: a, a"
+        cycle_message("a", &dependency_path(&depends_on, "a", "a").unwrap()),
+        "spec.dependsOn is a cycle: a, a"
     );
 }
 
@@ -222,9 +240,12 @@ fn others_are_woken_when_a_place_or_a_dependency_becomes_free() {
         change.stage = Stage::RolledBack;
         change.outcome = Some(Outcome::RolledBack);
     });
-    assert!(!frees(&stepping, &stepping));
-    assert!(!frees(&stepping, &rolling_back), "its pods are still there");
-    assert!(frees(&rolling_back, &rolled_back));
-    assert!(frees(&rolled_back, &settled()));
-    assert!(!frees(&settled(), &stepping));
+    assert!(!releases_slot(&stepping, &stepping));
+    assert!(
+        !releases_slot(&stepping, &rolling_back),
+        "its pods are still there"
+    );
+    assert!(releases_slot(&rolling_back, &rolled_back));
+    assert!(releases_slot(&rolled_back, &settled()));
+    assert!(!releases_slot(&settled(), &stepping));
 }

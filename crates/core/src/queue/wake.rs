@@ -23,7 +23,7 @@ pub fn waits_since(status: &RolloutStatus) -> Option<Timestamp> {
 
 /// Whether a decision ends what others may wait for.
 #[must_use]
-pub fn frees(before: &RolloutStatus, after: &RolloutStatus) -> bool {
+pub fn releases_slot(before: &RolloutStatus, after: &RolloutStatus) -> bool {
     let ends = takes_place(before) && !takes_place(after);
     ends || (dependencies::unsettled(before).is_some() && dependencies::unsettled(after).is_none())
 }

@@ -12,7 +12,7 @@ use crate::people::sign_off::SignOffs;
 use crate::queue::concurrency;
 use crate::reason::Reason;
 use crate::replicas::present;
-use crate::rollout::context::{Context, Judgement, LATER, PROGRESS, Progress};
+use crate::rollout::context::{Context, Judgement, PROGRESS, Progress, RESYNC_INTERVAL};
 use crate::rollout::requeue::Requeue;
 use crate::rollout::{commands, gates, judge, transition, waiting};
 use crate::traffic::view::View;
@@ -26,7 +26,7 @@ pub(super) fn advance<'a>(
     requeue: &mut Requeue,
 ) -> (Progress, SignOffs<'a>) {
     let observation = context.observation;
-    requeue.after(LATER); // an event may have been missed
+    requeue.after(RESYNC_INTERVAL); // an event may have been missed
     judge::tighten(context, change);
     let verdict = judge::judge(context, change, requeue);
     let sign_offs = SignOffs::of(observation, context.proposal, change);
@@ -38,7 +38,7 @@ pub(super) fn advance<'a>(
         transition::roll_back(context, change, requeue, why, message);
         return (Progress::RolledBack, sign_offs);
     }
-    let moments = [freezes.look_again_at, sign_offs.next_expiry()];
+    let moments = [freezes.requeue_at, sign_offs.next_expiry()];
     moments.into_iter().flatten().for_each(|at| requeue.at(at));
     // An idle Rollout needs no pods, and learns nothing.
     let idle = observation.spec.replicas == 0;

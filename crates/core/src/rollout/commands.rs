@@ -6,7 +6,7 @@ use countersign_api::sign_off::SignOffDecision;
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::change;
-use crate::limits::{MAX_HEARD, MAX_LOUD};
+use crate::limits::{MAX_HANDLED, MAX_WITH_BREAK_GLASS};
 use crate::observation::Observation;
 use crate::observation::people::SeenIntervention;
 use crate::people::intervention;
@@ -19,10 +19,10 @@ use crate::workload::smoke;
 
 /// What people command is done once, in the order in which they did; an abort comes before all.
 pub(super) fn apply_interventions(context: &Context, change: &mut Change, requeue: &mut Requeue) {
-    let pending = intervention::unheard(context.observation, change);
+    let pending = intervention::pending(context.observation, change);
     let abort = |it: &&&SeenIntervention| it.spec.action == InterventionAction::Abort;
     if let Some(abort) = pending.iter().find(abort).filter(|_| !change.initial) {
-        change.heard.insert(abort.uid.clone());
+        change.handled_requests.insert(abort.uid.clone());
         let message = format!("aborted by {}", intervention::words(abort));
         transition::roll_back(context, change, requeue, Reason::Aborted, message);
         return;
@@ -37,16 +37,16 @@ pub(super) fn apply_interventions(context: &Context, change: &mut Change, requeu
 /// same end: the last command counts.
 fn remember(observation: &Observation, change: &mut Change, it: &SeenIntervention, followed: bool) {
     let uids = if followed {
-        &mut change.heard
+        &mut change.handled_requests
     } else {
-        &mut change.in_vain
+        &mut change.ignored_requests
     };
-    if uids.len() >= MAX_HEARD && observation.unreadable_wishes.is_empty() {
+    if uids.len() >= MAX_HANDLED && observation.unreadable_requests.is_empty() {
         for it in observation.interventions.iter().filter(|it| it.answered) {
             uids.remove(&it.uid);
         }
     }
-    if uids.len() < MAX_HEARD {
+    if uids.len() < MAX_HANDLED {
         uids.insert(it.uid.clone());
     }
 }
@@ -86,8 +86,11 @@ pub(super) fn record_sign_offs(context: &Context, change: &mut Change, sign_offs
     for it in sign_offs.all().filter(|it| it.refused.is_none()) {
         let it = it.sign_off;
         let loud = it.spec.decision == SignOffDecision::BreakGlass;
-        let full = change.heard.len() >= MAX_HEARD && !loud;
-        if full || change.heard.len() >= MAX_LOUD || !change.heard.insert(it.uid.clone()) {
+        let full = change.handled_requests.len() >= MAX_HANDLED && !loud;
+        if full
+            || change.handled_requests.len() >= MAX_WITH_BREAK_GLASS
+            || !change.handled_requests.insert(it.uid.clone())
+        {
             continue;
         }
         let said = intervention::said(&it.spec.approver.username, it.spec.reason.as_deref());
@@ -119,12 +122,12 @@ pub(super) fn is_retried(context: &Context, change: &mut Change, requeue: &mut R
     if is_to_be_retried(change) {
         return true;
     }
-    let pending = intervention::unheard(context.observation, change);
+    let pending = intervention::pending(context.observation, change);
     let mut retries = pending
         .into_iter()
         .filter(|it| it.spec.action == InterventionAction::Retry);
     if let Some(retry) = retries.next() {
-        change.heard.insert(retry.uid.clone());
+        change.handled_requests.insert(retry.uid.clone());
         let message = format!("retried by {}", intervention::words(retry));
         transition::record(context, change, Reason::Retried, message);
         requeue.after(SignedDuration::ZERO);
@@ -134,7 +137,7 @@ pub(super) fn is_retried(context: &Context, change: &mut Change, requeue: &mut R
 
 /// A change that has ended can be retried, and nothing else.
 pub(super) fn ignore_interventions(observation: &Observation, change: &mut Change) {
-    for it in intervention::unheard(observation, change) {
+    for it in intervention::pending(observation, change) {
         if it.spec.action != InterventionAction::Retry
             || change.outcome != Some(Outcome::RolledBack)
         {

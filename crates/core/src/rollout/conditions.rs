@@ -23,7 +23,7 @@ use crate::workload::cleanup;
 const FOREIGN_PODS: &str = "ForeignPods";
 
 /// A condition in the making.
-struct Fact {
+struct ConditionDraft {
     kind: &'static str,
     value: Option<bool>,
     reason: String,
@@ -35,8 +35,8 @@ fn fact(
     value: impl Into<Option<bool>>,
     reason: impl Into<String>,
     message: &str,
-) -> Fact {
-    Fact {
+) -> ConditionDraft {
+    ConditionDraft {
         kind,
         value: value.into(),
         reason: reason.into(),
@@ -75,7 +75,7 @@ fn workload_facts(
     proposal: &Proposal,
     status: &RolloutStatus,
     hold: Option<&Hold>,
-) -> Vec<Fact> {
+) -> Vec<ConditionDraft> {
     let limits = view.fleet.limits;
     let least = limits.desired - limits.unavailable;
     let available = status.available_replicas >= least;
@@ -141,7 +141,7 @@ fn last_reason(change: Option<&Change>) -> String {
         .map_or_else(|| Reason::FirstRevision.into(), |line| line.reason.clone())
 }
 
-fn provenance_fact(observation: &Observation, proposal: &Proposal) -> Fact {
+fn provenance_fact(observation: &Observation, proposal: &Proposal) -> ConditionDraft {
     if observation::is_unreadable(observation) {
         let message = "it may stand on the adopted workload, which cannot be used now";
         return fact("Provenance", None, Reason::WorkloadInvalid, message);
@@ -169,7 +169,7 @@ fn provenance_fact(observation: &Observation, proposal: &Proposal) -> Fact {
 }
 
 /// Whether pods of others are selected, too; where nobody has looked, what was said before holds.
-fn foreign_fact(observation: &Observation) -> Option<Fact> {
+fn foreign_fact(observation: &Observation) -> Option<ConditionDraft> {
     let Some(sets) = &observation.foreign_replica_sets else {
         let mut before = observation.status.conditions.iter();
         let before = before.find(|it| it.type_ == FOREIGN_PODS)?;
@@ -186,7 +186,7 @@ fn foreign_fact(observation: &Observation) -> Option<Fact> {
 }
 
 /// That a router does not say which version of a route it accepts, where it does not.
-fn undated_fact(observation: &Observation) -> Option<Fact> {
+fn undated_fact(observation: &Observation) -> Option<ConditionDraft> {
     let parents: Vec<_> = routes::undated_parents(observation).into_iter().collect();
     let message = format!(
         "the status of a route does not say which generation it means (observedGeneration), for {}: a new weight counts as accepted 5 s after it was written",
@@ -196,7 +196,7 @@ fn undated_fact(observation: &Observation) -> Option<Fact> {
 }
 
 /// Whether the API server proves who signs, where the plan asks for signatures.
-fn admission_fact(observation: &Observation, change: &Change) -> Option<Fact> {
+fn admission_fact(observation: &Observation, change: &Change) -> Option<ConditionDraft> {
     if !sign_off::is_asked_for(change) || change.initial || change.outcome.is_some() {
         return None;
     }
@@ -224,7 +224,7 @@ fn admission_fact(observation: &Observation, change: &Change) -> Option<Fact> {
     })
 }
 
-fn analysis_fact(change: &Change, proposal: &Proposal) -> Option<Fact> {
+fn analysis_fact(change: &Change, proposal: &Proposal) -> Option<ConditionDraft> {
     change.evidence.from.as_ref()?;
     if proposal.checks.checks.is_empty() {
         return Some(fact(
@@ -269,7 +269,7 @@ pub(super) fn as_of(change: &Change, message: &str) -> String {
 }
 
 /// The transition time moves only with the status, as the API conventions ask.
-fn condition(observation: &Observation, fact: Fact) -> Condition {
+fn condition(observation: &Observation, fact: ConditionDraft) -> Condition {
     let value = match fact.value {
         Some(true) => "True",
         Some(false) => "False",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use countersign_api::rollout::{Barred, Change, Outcome};
+use countersign_api::rollout::{Change, ExcludedApprovers, Outcome};
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::analysis::verdict::Verdict;
@@ -16,7 +16,7 @@ use crate::traffic::routes::Routes;
 use crate::traffic::view::View;
 
 /// When to look again at what no watch reports.
-pub(super) const SOON: SignedDuration = SignedDuration::from_secs(5);
+pub(super) const POLL_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 /// The same for pods of a first revision: that they are there is reported, and there is no way back.
 pub(super) const FIRST_PODS: SignedDuration = SignedDuration::from_secs(15);
 /// When to look again while routes and Services are not as they should be.
@@ -26,7 +26,7 @@ pub(super) const PROGRESS: SignedDuration = SignedDuration::from_secs(30);
 /// Longest time by which looks for evidence are spread.
 pub(super) const LONGEST_SPREAD: SignedDuration = SignedDuration::from_secs(5);
 /// When to look again at a change under way if nothing else happens.
-pub(super) const LATER: SignedDuration = SignedDuration::from_mins(1);
+pub(super) const RESYNC_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 
 /// What one decision works with: worked out once, before anything is decided.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ pub(super) enum Progress {
 #[derive(Default)]
 pub(super) struct Behind {
     pub(super) changed_by: BTreeSet<String>,
-    pub(super) barred: Barred,
+    pub(super) excluded_approvers: ExcludedApprovers,
 }
 
 impl Behind {
@@ -94,7 +94,7 @@ impl Behind {
         if change.outcome != Some(Outcome::Promoted) {
             return Self {
                 changed_by: change.changed_by,
-                barred: change.barred,
+                excluded_approvers: change.excluded_approvers,
             };
         }
         let same = change.template_digest == proposal.template_digest;
@@ -104,7 +104,7 @@ impl Behind {
             } else {
                 BTreeSet::new()
             },
-            barred: Barred::default(),
+            excluded_approvers: ExcludedApprovers::default(),
         }
     }
 }

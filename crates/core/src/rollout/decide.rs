@@ -66,7 +66,7 @@ pub fn decide(observation: &Observation) -> Decision {
     requeue.after_acting(&view, &actions, step.went_on && step.ended.is_none());
     let adoption = adoption::step(&view, &proposal, &mut adopted, &actions);
     actions.extend(adoption.actions);
-    let due = [scaling::next_answer(observation), adoption.look_again_at];
+    let due = [scaling::next_answer(observation), adoption.requeue_at];
     due.into_iter().flatten().for_each(|at| requeue.at(at));
     let hold = adoption.hold.or(hold);
     let mut notices = events::notices(observation, told);
@@ -92,7 +92,7 @@ pub fn decide(observation: &Observation) -> Decision {
         adopted,
         ..described
     };
-    match write_rate::keep_quiet(observation, &mut status, hold.as_ref()) {
+    match write_rate::throttle_status_write(observation, &mut status, hold.as_ref()) {
         Some(at) => requeue.at(at),
         None => notices.extend(events::hold_notice(observation, hold.as_ref())),
     }
@@ -103,7 +103,7 @@ pub fn decide(observation: &Observation) -> Decision {
         answers,
         notices: notices.into_iter().map(shown).collect(),
         record,
-        look_again_at: requeue.earliest(),
+        requeue_at: requeue.earliest(),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::hold::Hold;
 use crate::observation::Observation;
 use crate::reason::Reason;
 use crate::replicas::present;
-use crate::rollout::context::{self, Behind, Context, LATER, SOON};
+use crate::rollout::context::{self, Behind, Context, POLL_INTERVAL, RESYNC_INTERVAL};
 use crate::rollout::requeue::Requeue;
 use crate::rollout::{advance, commands, gates, start, transition, watch};
 use crate::traffic::view::View;
@@ -88,7 +88,7 @@ pub(super) fn finalize(
         return start::rest_or_start(context, status, behind, requeue);
     }
     commands::ignore_interventions(observation, &mut change);
-    requeue.after(if over { SOON } else { LATER });
+    requeue.after(if over { POLL_INTERVAL } else { RESYNC_INTERVAL });
     if change.stage == Stage::RolledBack && !over && !commands::is_to_be_retried(&change) {
         requeue.clear();
     }
@@ -137,7 +137,7 @@ fn is_stable_again(context: &Context, stable: Option<&Revision>) -> bool {
 /// A record that cannot be written must not keep a fix from being deployed for ever.
 fn ended_long_ago(observation: &Observation, change: &Change) -> bool {
     let ended = change.transitions.last().and_then(|line| line.at.as_ref());
-    ended.is_none_or(|at| observation.now.duration_since(at.0) >= LATER)
+    ended.is_none_or(|at| observation.now.duration_since(at.0) >= RESYNC_INTERVAL)
 }
 
 fn short(digest: &str) -> &str {

@@ -24,21 +24,21 @@ type Gate = fn(&Context, &Change, &Judgement) -> Option<Hold>;
 
 /// The gates in order.
 const GATES: [Gate; 16] = [
-    references, // everything that the Rollout names exists and is its own
-    routable,   // the routes can give the canary a share
-    checkable,  // every check can be asked
-    paused,     // nobody asked to wait
-    frozen,     // no incident and no change-freeze
-    budgeted,   // the error budgets allow it
-    scaled,     // there is something to learn from
-    depended,   // what the Rollout depends on is stable
-    capacity,   // the pods for the present weight are available
-    split,      // the routes give the canary the present weight
-    bake,       // the present step has had its time
-    evidence,   // the analysis passes
-    scarcity,   // or the tier accepts what there is
-    smoked,     // the smoke check before the first step has succeeded
-    sign_off,   // the people whom the next step asks for have signed
+    references,        // everything that the Rollout names exists and is its own
+    routable,          // the routes can give the canary a share
+    checkable,         // every check can be asked
+    paused,            // nobody asked to wait
+    frozen,            // no incident and no change-freeze
+    budgeted,          // the error budgets allow it
+    has_replicas,      // there is something to learn from
+    dependencies_gate, // what the Rollout depends on is stable
+    capacity,          // the pods for the present weight are available
+    split,             // the routes give the canary the present weight
+    bake,              // the present step has had its time
+    evidence,          // the analysis passes
+    scarcity,          // or the tier accepts what there is
+    smoke_check,       // the smoke check before the first step has succeeded
+    sign_off,          // the people whom the next step asks for have signed
     turn, // there is room for one more risky change; the last, so that who waits here waits for nothing else
 ];
 
@@ -82,8 +82,8 @@ fn references(context: &Context, change: &Change, _: &Judgement) -> Option<Hold>
     if let Some(policy) = observation.unreadable_policies.first() {
         return hold(HoldKind::Doubt, Reason::PolicyUnreadable, policy);
     }
-    if let Some(problem) = observation.unreadable_wishes.first() {
-        return hold(HoldKind::Doubt, Reason::WishesUnreadable, problem);
+    if let Some(problem) = observation.unreadable_requests.first() {
+        return hold(HoldKind::Doubt, Reason::RequestsUnreadable, problem);
     }
     if let Some(message) = invalid_template(observation, change) {
         return hold(HoldKind::Doubt, Reason::TemplateInvalid, message);
@@ -103,7 +103,8 @@ fn references(context: &Context, change: &Change, _: &Judgement) -> Option<Hold>
     }
     let scaled_away = present.stable.asked == 0 && observation.spec.replicas > 0;
     stable_lost(observation, context.before.stable).or_else(|| {
-        let message = "the stable revision's ReplicaSet was scaled to 0: it is scaled back";
+        let message =
+            "the stable revision's ReplicaSet was has_replicas to 0: it is has_replicas back";
         scaled_away.then(|| hold(HoldKind::Doubt, Reason::StableMissing, message))?
     })
 }
@@ -175,11 +176,11 @@ fn budgeted(context: &Context, change: &Change, judgement: &Judgement) -> Option
         return None;
     }
     if let Some(message) = budget::burns(change, OnBurn::Hold) {
-        return hold(HoldKind::Wish, Reason::ErrorBudgetBurn, message);
+        return hold(HoldKind::Requested, Reason::ErrorBudgetBurn, message);
     }
     let gated = effective.budget_tiers.contains(&change.tier) && change.stage == Stage::Waiting;
     if let Some(message) = budget::spent(change).filter(|_| gated) {
-        return hold(HoldKind::Wish, Reason::ErrorBudgetSpent, message);
+        return hold(HoldKind::Requested, Reason::ErrorBudgetSpent, message);
     }
     let message = budget::unknown(change)?;
     hold(HoldKind::Doubt, Reason::ErrorBudgetUnknown, message)
@@ -189,11 +190,11 @@ fn paused(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
     let observation = context.observation;
     if observation.spec.paused {
         let message = "spec.paused is set; the canary is still judged";
-        return hold(HoldKind::Wish, Reason::Paused, message);
+        return hold(HoldKind::Requested, Reason::Paused, message);
     }
     let person = change.paused_by.as_ref()?;
     let message = format!("paused by {person}; the canary is still judged");
-    hold(HoldKind::Wish, Reason::Paused, message)
+    hold(HoldKind::Requested, Reason::Paused, message)
 }
 
 fn frozen(_: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
@@ -202,7 +203,7 @@ fn frozen(_: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
     }
     if !judgement.freezes.in_force.is_empty() {
         return hold(
-            HoldKind::Wish,
+            HoldKind::Requested,
             Reason::Frozen,
             judgement.freezes.in_force.join("; "),
         );
@@ -211,18 +212,18 @@ fn frozen(_: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
     hold(HoldKind::Doubt, Reason::FreezeUnknown, unknown)
 }
 
-fn scaled(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
+fn has_replicas(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
     let observation = context.observation;
     let idle = observation.spec.replicas == 0 && !change.initial;
     let message = "spec.replicas is 0: a change is staged once there is traffic to learn from";
-    idle.then(|| hold(HoldKind::Wish, Reason::ScaledToZero, message))
+    idle.then(|| hold(HoldKind::Requested, Reason::ScaledToZero, message))
         .flatten()
 }
 
-fn depended(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
+fn dependencies_gate(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
     let observation = context.observation;
     let awaited = dependencies::awaited_dependencies(observation, change)?;
-    hold(HoldKind::Wish, Reason::AwaitingDependency, awaited)
+    hold(HoldKind::Requested, Reason::AwaitingDependency, awaited)
 }
 
 /// Whether the pods for the present weight are available, and have it.
@@ -328,7 +329,7 @@ fn scarcity(_: &Context, change: &Change, judgement: &Judgement) -> Option<Hold>
     }
 }
 
-fn smoked(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
+fn smoke_check(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
     let observation = context.observation;
     let message = smoke::awaited(observation, change)?;
     hold(HoldKind::Doubt, Reason::AwaitingSmoke, message)
@@ -362,5 +363,5 @@ fn turn(context: &Context, change: &Change, judgement: &Judgement) -> Option<Hol
         return None;
     }
     let awaited = concurrency::awaited_turn(observation, change, effective)?;
-    hold(HoldKind::Wish, Reason::Queued, awaited.message)
+    hold(HoldKind::Requested, Reason::Queued, awaited.message)
 }

@@ -16,7 +16,7 @@ use crate::people::intervention;
 use crate::people::sign_off::{self, SignOffs};
 use crate::plan::tighten;
 use crate::reason::Reason;
-use crate::rollout::context::{Context, SOON};
+use crate::rollout::context::{Context, POLL_INTERVAL};
 use crate::rollout::requeue::Requeue;
 use crate::rollout::{deadlines, gates, transition};
 use crate::workload::{pods, smoke};
@@ -55,7 +55,7 @@ pub(super) fn verdict_against(
     }
     let under_way = matches!(change.stage, Stage::Stepping | Stage::Promoting);
     // Where it cannot be told whether somebody broke the glass, it is held and not rolled back.
-    let spared = sign_offs.glass_may_be_broken() || !observation.unreadable_wishes.is_empty();
+    let spared = sign_offs.glass_may_be_broken() || !observation.unreadable_requests.is_empty();
     let rolls_back = freezes.action == FreezeAction::RollBack && !spared;
     (under_way && rolls_back).then(|| (Reason::RolledBackByFreeze, freezes.in_force.join("; ")))
 }
@@ -113,7 +113,7 @@ pub(super) fn judge(context: &Context, change: &mut Change, requeue: &mut Requeu
     if behind && caught_up {
         change.progressed_at = Some(Time(observation.now));
         change.evidence_since = Some(Time(observation.now));
-        requeue.after(SOON);
+        requeue.after(POLL_INTERVAL);
     }
     verdict
 }

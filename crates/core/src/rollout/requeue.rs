@@ -6,7 +6,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use crate::analysis::{checks, gather};
 use crate::decision::{Action, WorkloadAction};
 use crate::observation::Observation;
-use crate::rollout::context::{FIRST_PODS, LATER, LONGEST_SPREAD, SOON, TRAFFIC};
+use crate::rollout::context::{
+    FIRST_PODS, LONGEST_SPREAD, POLL_INTERVAL, RESYNC_INTERVAL, TRAFFIC,
+};
 use crate::traffic::settle;
 use crate::traffic::view::View;
 
@@ -81,7 +83,7 @@ impl Requeue {
         }
         let moving = self.progressed_lately(change) && view.routes.problem.is_none();
         match &split.settled_at {
-            None => self.after(if moving { TRAFFIC } else { SOON }),
+            None => self.after(if moving { TRAFFIC } else { POLL_INTERVAL }),
             Some(since) if !settle::drained(view) => {
                 self.at(settle::drained_at(view.observation, since.0));
             }
@@ -91,7 +93,7 @@ impl Requeue {
 
     pub(super) fn progressed_lately(&self, change: &Change) -> bool {
         let since = change.progressed_at.as_ref();
-        since.is_some_and(|at| self.now.duration_since(at.0) < LATER)
+        since.is_some_and(|at| self.now.duration_since(at.0) < RESYNC_INTERVAL)
     }
 
     /// What was begun is looked at soon, but for the pods of a first revision.
@@ -105,7 +107,7 @@ impl Requeue {
         } else if starts {
             self.after(SignedDuration::ZERO); // something keeps its pods waiting
         } else if went_on || !actions.is_empty() {
-            self.after(SOON);
+            self.after(POLL_INTERVAL);
         }
     }
 }

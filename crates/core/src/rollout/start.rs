@@ -10,7 +10,7 @@ use crate::people::eligibility;
 use crate::proposal;
 use crate::provenance::Contributor;
 use crate::reason::Reason;
-use crate::rollout::context::{Behind, Context, LATER};
+use crate::rollout::context::{Behind, Context, RESYNC_INTERVAL};
 use crate::rollout::requeue::Requeue;
 use crate::rollout::{gates, record, transition};
 use crate::workload::adoption;
@@ -26,13 +26,19 @@ pub(super) fn note_people(context: &Context, change: &mut Change) {
     let stamped = stamped.filter(|user| !user.is_empty());
     let mut changers = change.changed_by.clone();
     changers.extend(stamped.map(ToOwned::to_owned));
-    let barred = eligibility::barred(proposal, &changers);
-    // The stamp does not tell who changed an adopted workload, but whoever it names is barred.
+    let excluded_approvers = eligibility::excluded_approvers(proposal, &changers);
+    // The stamp does not tell who changed an adopted workload, but whoever it names is excluded_approvers.
     if observation.spec.workload_ref.is_none() {
         change.changed_by = changers;
     }
-    change.barred.users.extend(barred.users);
-    change.barred.groups.extend(barred.groups);
+    change
+        .excluded_approvers
+        .users
+        .extend(excluded_approvers.users);
+    change
+        .excluded_approvers
+        .groups
+        .extend(excluded_approvers.groups);
 }
 
 /// Nothing is under way: a new template starts a change, provenance alone does not (the stable
@@ -49,7 +55,7 @@ pub(super) fn rest_or_start(
     }
     let obstacle = || adoption::obstacle(observation, None);
     if let Some(hold) = gates::conflict(observation).or_else(obstacle) {
-        requeue.after(LATER);
+        requeue.after(RESYNC_INTERVAL);
         return (None, Some(hold));
     }
     match &mut status.stable {
@@ -91,7 +97,7 @@ fn start(
         contributor: contributor.as_str().to_owned(),
         after_rollback,
         changed_by: behind.changed_by,
-        barred: behind.barred,
+        excluded_approvers: behind.excluded_approvers,
         plan: proposal.plan(observation, risk.tier),
         stage: if initial {
             Stage::Promoting

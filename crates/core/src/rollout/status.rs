@@ -59,7 +59,7 @@ fn phase(view: &View, hold: Option<&Hold>) -> (Phase, String) {
         let phase = match hold.kind {
             HoldKind::People => Phase::AwaitingSignOff,
             HoldKind::Time(_) => Phase::Progressing,
-            HoldKind::Wish | HoldKind::Doubt | HoldKind::Scarce => class.phase,
+            HoldKind::Requested | HoldKind::Doubt | HoldKind::Scarce => class.phase,
         };
         let change = view.change.filter(|_| class.wait == Wait::Evidence);
         let message = match change {

@@ -8,7 +8,8 @@ use k8s_openapi::jiff::SignedDuration;
 use crate::analysis::verdict::Verdict;
 use crate::analysis::{gather, summary};
 use crate::limits::{
-    LAST_LINES, LINE_MESSAGE, LOUD_LINES, MAX_EVIDENCE, MAX_PAUSES, MAX_PEOPLE, MAX_TRANSITIONS,
+    BREAK_GLASS_LINES, LAST_LINES, LINE_MESSAGE, MAX_EVIDENCE, MAX_PAUSES, MAX_PEOPLE,
+    MAX_TRANSITIONS,
 };
 use crate::reason::{Line, Reason};
 use crate::replicas::present;
@@ -125,7 +126,7 @@ fn has_room(change: &Change, why: Reason) -> bool {
     let to_come = change.plan.steps.len().saturating_sub(step) + LAST_LINES;
     let most = MAX_TRANSITIONS.saturating_sub(to_come);
     let total = change.transitions.len();
-    let quiet = total + LOUD_LINES < most;
+    let quiet = total + BREAK_GLASS_LINES < most;
     match why.class().line {
         Line::Start | Line::Step => true,
         Line::BreakGlass => total < most,

@@ -10,7 +10,7 @@ use crate::observation::Observation;
 use crate::people::sign_off;
 use crate::queue::concurrency;
 use crate::reason::{Poll, Reason, Wait};
-use crate::rollout::context::{Context, FIRST_PODS, Progress, SOON, TRAFFIC};
+use crate::rollout::context::{Context, FIRST_PODS, POLL_INTERVAL, Progress, TRAFFIC};
 use crate::rollout::requeue::Requeue;
 use crate::rollout::{deadlines, transition};
 use crate::workload::smoke;
@@ -26,7 +26,7 @@ pub(super) fn wait(
     start_clock(context.observation, change, hold.kind);
     status.waiting_kind = Some(hold.kind.remembered());
     match hold.kind {
-        HoldKind::Wish => {
+        HoldKind::Requested => {
             change.awaited_gates.clear(); // people have their whole time afterwards
             let effective = &context.proposal.effective;
             let patience = concurrency::patience(context.observation, change, effective, &hold);
@@ -53,16 +53,16 @@ pub(super) fn wait(
 fn start_clock(observation: &Observation, change: &mut Change, kind: HoldKind) {
     let before = &observation.status;
     // Builds before this one did not remember the kind.
-    let unknown = before.waiting_for.as_ref().map(|_| WaitingKind::Wish);
+    let unknown = before.waiting_for.as_ref().map(|_| WaitingKind::Requested);
     let Some(before) = before.waiting_kind.or(unknown) else {
         return;
     };
     let now = Some(Time(observation.now));
     match (kind, before) {
-        (HoldKind::Doubt, WaitingKind::Wish | WaitingKind::People | WaitingKind::Scarce) => {
+        (HoldKind::Doubt, WaitingKind::Requested | WaitingKind::People | WaitingKind::Scarce) => {
             change.progressed_at = now;
         }
-        (HoldKind::Scarce, WaitingKind::Wish | WaitingKind::People) => {
+        (HoldKind::Scarce, WaitingKind::Requested | WaitingKind::People) => {
             change.evidence_since = now;
         }
         _ => {}
@@ -99,7 +99,7 @@ fn doubt(context: &Context, change: &mut Change, hold: Hold, requeue: &mut Reque
         Poll::Event => {}
         Poll::Soon if class.wait == Wait::Pods && change.initial => requeue.after(FIRST_PODS),
         Poll::Traffic if requeue.progressed_lately(change) => requeue.after(TRAFFIC),
-        Poll::Soon | Poll::Traffic => requeue.after(SOON),
+        Poll::Soon | Poll::Traffic => requeue.after(POLL_INTERVAL),
     }
     let deadline = match change.stage {
         Stage::Waiting => {
@@ -147,7 +147,7 @@ fn scarce(context: &Context, change: &mut Change, hold: Hold, requeue: &mut Requ
             change.evidence_since = Some(Time(observation.now));
             let message = format!("once more: {}", hold.message);
             transition::record(context, change, Reason::DeadlineExtended, message);
-            requeue.after(SOON);
+            requeue.after(POLL_INTERVAL);
             Progress::Held(hold)
         }
         _ => {

@@ -14,14 +14,14 @@ use crate::reason::{Reason, SETTLE};
 impl Decision {
     /// Whether nothing is to be done but, at most, to write down what was counted.
     #[must_use]
-    pub fn merely_counts(&self, observation: &Observation) -> bool {
+    pub fn only_updates_evidence(&self, observation: &Observation) -> bool {
         self.writes_nothing_but_the_status()
             && only_evidence_moved(&observation.status, &self.status)
     }
 
     /// Whether a change is rolled back for its windows alone.
     #[must_use]
-    pub fn condemns(&self) -> bool {
+    pub fn rolls_back_on_analysis(&self) -> bool {
         let change = self.status.change.as_ref();
         change.is_some_and(|change| {
             let last = change.transitions.last();
@@ -37,7 +37,7 @@ const REFRESH: SignedDuration = SignedDuration::from_mins(1);
 /// Keeps the old status where only words moved whose time has not come: evidence alone, which was written
 /// lately and is rebuilt from Prometheus after a restart, or a routine wait that has just begun. Words that
 /// are not true any more are never kept. Returns when such a wait is to be told.
-pub fn keep_quiet(
+pub fn throttle_status_write(
     observation: &Observation,
     new: &mut RolloutStatus,
     hold: Option<&Hold>,

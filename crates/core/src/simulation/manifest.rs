@@ -76,7 +76,7 @@ pub fn observe(
         lag: LAG,
         templates,
         dependencies: dependencies::all_stable(&rollout.spec.depends_on),
-        rivals: Some(Ok(Vec::new())),
+        concurrent_changes: Some(Ok(Vec::new())),
         ..Observation::of(&namespace, &name, rollout.spec.clone())
     };
     take_routes_for_granted(&mut observation);

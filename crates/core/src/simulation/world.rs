@@ -225,7 +225,7 @@ impl World {
                 }
             }
             Action::Adoption(AdoptionAction::SetFinalizer { present }) => {
-                self.observation.farewell.awaited = *present;
+                self.observation.deletion.awaited = *present;
             }
             Action::Job(JobAction::CreateJob(job)) => {
                 self.make_job(&job.name, job.deadline.signed());
@@ -486,7 +486,7 @@ impl World {
         let latest = now
             .saturating_add(SignedDuration::from_mins(1))
             .unwrap_or(now);
-        let look = decision.look_again_at.unwrap_or(latest).max(soonest);
+        let look = decision.requeue_at.unwrap_or(latest).max(soonest);
         let pods = self
             .pending
             .iter()

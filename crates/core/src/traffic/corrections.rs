@@ -9,7 +9,7 @@ use crate::traffic::routes::ParsedRoute;
 use crate::traffic::view::View;
 
 /// Least time between two corrections of what somebody else sets.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
+const CORRECTION_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 
 /// Somebody who sets weights again and again is answered at most once in a while.
 pub(super) fn is_patient(view: &View) -> bool {
@@ -17,7 +17,8 @@ pub(super) fn is_patient(view: &View) -> bool {
     let before = view.observation.status.traffic.as_ref();
     let before = before.filter(|it| it.settled_weight == share);
     let corrected = before.and_then(|it| it.corrected_at.as_ref());
-    corrected.is_some_and(|at| now.duration_since(at.0) < PATIENCE) && view.change.is_some()
+    corrected.is_some_and(|at| now.duration_since(at.0) < CORRECTION_INTERVAL)
+        && view.change.is_some()
 }
 
 /// Whose weights are set back by this decision: that of a route that had been as it should be.

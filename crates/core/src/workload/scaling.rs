@@ -14,7 +14,7 @@ use crate::workload::cleanup;
 use crate::{change, names};
 
 /// How long somebody who keeps scaling a ReplicaSet waits for an answer.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
+const CORRECTION_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 /// Longest name of a ReplicaSet that leaves room for the suffix of its pods.
 const MAX_NAME: usize = 240;
 
@@ -127,7 +127,7 @@ fn scale(
 /// need not wait. Who scales it again and again is answered at most once in a while.
 fn answer_due(observation: &Observation, set: &ReplicaSet) -> Option<Timestamp> {
     let asked = set.asked.filter(|it| it.replicas != set.replicas)?;
-    let due = asked.at.saturating_add(PATIENCE).ok()?;
+    let due = asked.at.saturating_add(CORRECTION_INTERVAL).ok()?;
     // A clock that was put back must not keep it waiting for an hour.
     (asked.at..due).contains(&observation.now).then_some(due)
 }

@@ -41,7 +41,7 @@ pub fn project(seen: &Observation, decision: &Decision) -> String {
         let outcome = (&it.name, it.spec.revision, progress.outcome, lines);
         write!(text, "{outcome:?}").unwrap();
     }
-    let next = decision.look_again_at.map(|at| since(at, seen.now));
+    let next = decision.requeue_at.map(|at| since(at, seen.now));
     write!(text, "{next:?}").unwrap();
     text
 }
@@ -134,9 +134,9 @@ fn write_change(text: &mut String, change: &Change, now: Timestamp) {
     let smoke = smoke.map(|it| (it.passed, ago(&it.since), ago(&it.started_at)));
     let people = [
         change.changed_by.len(),
-        change.barred.users.len(),
-        change.heard.len(),
-        change.in_vain.len(),
+        change.excluded_approvers.users.len(),
+        change.handled_requests.len(),
+        change.ignored_requests.len(),
     ];
     write!(text, "{lost:?}{smoke:?}{people:?}").unwrap();
     for (gate, at) in &change.awaited_gates {

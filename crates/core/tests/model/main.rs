@@ -682,7 +682,7 @@ fn first(setup: &Setup) -> Observation {
         generation: 1,
         annotations,
         policies: vec![policy(setup, setup.last_asks, 1)],
-        rivals: Some(Ok(vec![])),
+        concurrent_changes: Some(Ok(vec![])),
         ..Observation::of("team", "shop", spec.unwrap())
     };
     if setup.budget {

@@ -427,9 +427,9 @@ fn has_baked(setup: &Setup, world: &World, change: &Change) -> bool {
 }
 
 fn skips_now(world: &World, change: &Change) -> bool {
-    let unheard = intervention::unheard(&world.seen, change);
-    let mut unheard = unheard.iter();
-    unheard.any(|it| {
+    let pending = intervention::pending(&world.seen, change);
+    let mut pending = pending.iter();
+    pending.any(|it| {
         it.spec.action == InterventionAction::Promote && it.spec.step == Some(change.step)
     })
 }
@@ -462,7 +462,9 @@ fn signed(world: &World, change: &Change, decision: SignOffDecision, gate: Optio
             && it.spec.digest == change.digest
             && it.spec.decision == decision
             && it.spec.gate.as_deref() == gate
-            && !world.barred.contains(&it.spec.approver.username)
+            && !world
+                .excluded_approvers
+                .contains(&it.spec.approver.username)
     });
     let mut people: Vec<_> = signed.map(|it| &it.spec.approver.username).collect();
     people.sort_unstable();
@@ -504,8 +506,8 @@ fn may_go_on(setup: &Setup, world: &World, change: &Change) -> bool {
 /// smoke check, or pods that all crash.
 fn is_rejected(world: &World, change: &Change) -> bool {
     let bad = is_bad(world);
-    let unheard = intervention::unheard(&world.seen, change);
-    let aborted = unheard
+    let pending = intervention::pending(&world.seen, change);
+    let aborted = pending
         .iter()
         .any(|it| it.spec.action == InterventionAction::Abort);
     let no = signed(world, change, SignOffDecision::Reject, None) > 0;

@@ -138,7 +138,7 @@ pub struct World {
     /// Since when each gate that was seen to wait for people does.
     pub asked_at: BTreeMap<String, Timestamp>,
     /// Who wrote the change, and who put it into the cluster, and who did so with those that it replaced.
-    pub barred: BTreeSet<String>,
+    pub excluded_approvers: BTreeSet<String>,
     /// Laws that the last action broke.
     pub broken: Vec<String>,
     /// Whether the last action was a crash after the status, with actions left undone.
@@ -237,7 +237,7 @@ impl World {
             baked: 0,
             ended_at: None,
             asked_at: BTreeMap::new(),
-            barred: BTreeSet::new(),
+            excluded_approvers: BTreeSet::new(),
             broken: Vec::new(),
             crashed: false,
             made_again: false,
@@ -283,10 +283,11 @@ impl World {
         if run(self).is_some() && run(self) != run(before) {
             let last = before.change().and_then(|it| it.outcome);
             if before.change().is_none() || last == Some(Outcome::Promoted) {
-                self.barred.clear();
+                self.excluded_approvers.clear();
             }
             let people = people_behind(&self.version_of_template());
-            self.barred.extend(people.map(ToOwned::to_owned));
+            self.excluded_approvers
+                .extend(people.map(ToOwned::to_owned));
         }
         let available = self.canary_set().map_or(0, |set| set.available);
         let waits = self.seen.status.waiting_for.clone().unwrap_or_default();
@@ -885,8 +886,8 @@ impl World {
 
     pub fn command(&self, action: InterventionAction) -> Option<Self> {
         let change = self.change()?.clone();
-        let unheard = intervention::unheard(&self.seen, &change);
-        if unheard.iter().any(|it| it.spec.action == action) {
+        let pending = intervention::pending(&self.seen, &change);
+        if pending.iter().any(|it| it.spec.action == action) {
             return None;
         }
         Some(self.with(|next| {
@@ -1013,9 +1014,9 @@ impl World {
                 write!(key, "{user}{decision:?}{:?}{:?}", it.spec.gate, it.answer).unwrap();
             }
             if plan.steps.iter().any(|it| !it.sign_off.is_empty()) {
-                write!(key, "{:?}", self.barred).unwrap();
+                write!(key, "{:?}", self.excluded_approvers).unwrap();
             }
-            for it in intervention::unheard(seen, change) {
+            for it in intervention::pending(seen, change) {
                 write!(key, "{:?}{:?}", it.spec.action, it.spec.step).unwrap();
             }
         }

@@ -3,7 +3,7 @@
 use countersign_api::rollout::Outcome;
 use countersign_api::{DeletionPolicy, HASH_LABEL, WorkloadReference};
 use countersign_core::decision::Decision;
-use countersign_core::observation::workload::{Autoscaler, Farewell, Service, Unusable, Workload};
+use countersign_core::observation::workload::{Autoscaler, Deletion, Service, Unusable, Workload};
 
 use super::people::{go_on, waits_for};
 use super::*;
@@ -91,11 +91,11 @@ fn look(world: &mut World) -> Decision {
 
 fn delete(world: &mut World) {
     world.observation.deleting = true;
-    world.observation.farewell.since = Some(world.observation.now);
+    world.observation.deletion.since = Some(world.observation.now);
 }
 
 fn is_gone(observation: &Observation) -> bool {
-    observation.deleting && !observation.farewell.awaited
+    observation.deleting && !observation.deletion.awaited
 }
 
 fn until_gone(world: &mut World, minutes: i64) -> bool {
@@ -118,7 +118,7 @@ pub(super) fn a_deployment_gives_up_its_pods_once_the_rollouts_own_have_served_f
     }));
     assert!(selected(&world).is_some(), "the Service has moved first");
     assert!(
-        world.observation.farewell.awaited,
+        world.observation.deletion.awaited,
         "and the finalizer is set"
     );
     assert_eq!(adopted(&world).replicas, 20);
@@ -176,7 +176,7 @@ pub(super) fn a_foreign_scale_up_is_told_and_undone_at_most_once_a_minute() {
     assert!(decision.notices.is_empty(), "{:?}", decision.notices);
     assert_eq!(adopted(&world).replicas, 4, "not at once again");
     assert_eq!(condition(&world).1, "WorkloadScaledDown");
-    world.observation.now = decision.look_again_at.unwrap();
+    world.observation.now = decision.requeue_at.unwrap();
     assert_eq!(look(&mut world).notices.len(), 1);
     assert_eq!(adopted(&world).replicas, 0);
 }
@@ -299,7 +299,7 @@ pub(super) fn deletion_gives_the_pods_back_before_the_rollouts_own_go() {
     look(&mut world);
     assert_eq!(selected(&world), None);
     assert!(
-        world.observation.farewell.awaited,
+        world.observation.deletion.awaited,
         "connections drain first"
     );
     assert!(until_gone(&mut world, 1));
@@ -341,7 +341,7 @@ pub(super) fn pods_without_an_adopted_workload_are_left_to_serve() {
     let mut world = serving();
     world.observation.spec.deletion_policy = Some(DeletionPolicy::Keep);
     look(&mut world);
-    assert!(world.observation.farewell.awaited);
+    assert!(world.observation.deletion.awaited);
     delete(&mut world);
     assert!(until_gone(&mut world, 1));
     let left = &world.observation.replica_sets[0];
@@ -362,18 +362,18 @@ pub(super) fn where_the_deployment_is_gone_the_pods_are_left_to_serve() {
 pub(super) fn without_a_wish_to_keep_pods_nothing_waits() {
     let mut world = serving();
     go_on(&mut world, 5);
-    assert!(!world.observation.farewell.awaited);
+    assert!(!world.observation.deletion.awaited);
     let mut world = taken_over();
     world.observation.spec.deletion_policy = Some(DeletionPolicy::Delete);
     look(&mut world);
-    assert!(!world.observation.farewell.awaited);
+    assert!(!world.observation.deletion.awaited);
 }
 
 #[test]
 pub(super) fn a_namespace_that_ends_is_not_held_up_and_neither_is_what_serves_nobody() {
     let mut world = taken_over();
     delete(&mut world);
-    world.observation.farewell.namespace_ends = true;
+    world.observation.deletion.namespace_ends = true;
     look(&mut world);
     assert!(is_gone(&world.observation));
 
@@ -390,7 +390,7 @@ pub(super) fn a_namespace_that_ends_is_not_held_up_and_neither_is_what_serves_no
     let waited = world
         .observation
         .now
-        .duration_since(world.observation.farewell.since.unwrap());
+        .duration_since(world.observation.deletion.since.unwrap());
     assert!(waited >= SignedDuration::from_mins(10), "{waited:?}");
 }
 
@@ -438,14 +438,14 @@ pub(super) fn whoever_changed_the_deployment_is_not_claimed_to_be_known() {
     let change = world.observation.status.change.as_ref().unwrap();
     assert!(change.changed_by.is_empty());
     assert!(
-        change.barred.users.contains("mallory"),
-        "barred all the same"
+        change.excluded_approvers.users.contains("mallory"),
+        "excluded all the same"
     );
     assert_eq!(
-        world.observation.farewell,
-        Farewell {
+        world.observation.deletion,
+        Deletion {
             awaited: true,
-            ..Farewell::default()
+            ..Deletion::default()
         }
     );
 }

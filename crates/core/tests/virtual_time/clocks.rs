@@ -225,8 +225,8 @@ pub(super) fn evidence_that_becomes_scarce_after_a_long_sign_off_wait_has_its_wh
 /// A budget that burns and holds is a wish: nothing runs meanwhile, and everything anew after it (FOUND.md C7).
 #[test]
 pub(super) fn no_wish_uses_up_the_deadline_of_what_follows_it() {
-    type Wish = fn(&mut World, bool);
-    let wishes: [(&str, Wish); 4] = [
+    type Requested = fn(&mut World, bool);
+    let wishes: [(&str, Requested); 4] = [
         ("ErrorBudgetBurn", |world, on| {
             let rates = if on { BURNING } else { HEALTHY };
             stands(world, rates);
@@ -424,7 +424,7 @@ pub(super) fn a_pause_and_its_end_are_obeyed_however_many_there_were() {
         let unanswered = world.observation.interventions.iter();
         assert_eq!(unanswered.filter(|it| !it.answered).count(), 0);
         let change = world.observation.status.change.as_ref().unwrap();
-        assert!(change.heard.len() <= 256 && change.in_vain.len() <= 256);
+        assert!(change.handled_requests.len() <= 256 && change.ignored_requests.len() <= 256);
         lawful(&world);
     }
 }

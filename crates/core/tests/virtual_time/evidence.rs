@@ -152,7 +152,7 @@ pub(super) fn law_3_bad_windows_condemn_a_change_and_between_them_nothing_is_wri
     let (mut idle, mut bad) = (0, steady(5_000.0, 0.5, 0.0));
     let decision = loop {
         let decision = world.look(&mut bad);
-        if decision.condemns() {
+        if decision.rolls_back_on_analysis() {
             break decision;
         }
         let (rests, writes) = (decision.is_idle(&world.observation), world.status_writes);

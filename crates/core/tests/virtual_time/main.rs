@@ -136,7 +136,7 @@ fn observation(version: &str) -> Observation {
         annotations: harmless(),
         policies: vec![unattended()],
         lag: Duration::seconds(30),
-        rivals: Some(Ok(vec![])),
+        concurrent_changes: Some(Ok(vec![])),
         ..Observation::of("team", "shop", spec(version))
     }
 }
@@ -474,14 +474,14 @@ fn a_first_revision_takes_two_looks_and_is_looked_at_no_more() {
     let mut traffic = steady(0.0, 0.0, 0.0);
     let decision = world.look(&mut traffic);
     let poll = world.observation.now + SignedDuration::from_secs(15);
-    assert_eq!(decision.look_again_at, Some(poll), "pods are waited for");
+    assert_eq!(decision.requeue_at, Some(poll), "pods are waited for");
     world.carry_out(&decision, usize::MAX);
     for set in &mut world.observation.replica_sets {
         (set.available, set.ready) = (set.replicas, set.replicas);
     }
     let decision = world.look(&mut traffic);
     assert!(decision.status.stable.is_some());
-    assert_eq!(decision.look_again_at, None);
+    assert_eq!(decision.requeue_at, None);
 }
 
 #[test]
@@ -495,7 +495,7 @@ fn who_keeps_scaling_a_revision_is_answered_at_most_once_in_five_seconds() {
         let answered = scalings_to(20, &decision.actions);
         let soon = world.observation.now + SignedDuration::from_secs(5);
         assert!(
-            answered == 1 || decision.look_again_at.is_some_and(|at| at <= soon),
+            answered == 1 || decision.requeue_at.is_some_and(|at| at <= soon),
             "{second}"
         );
         answers += answered;

@@ -3,7 +3,7 @@
 use countersign_api::policy::Concurrency;
 use countersign_api::sign_off::SignOffDecision;
 use countersign_core::laws;
-use countersign_core::observation::people::{Dependency, Rival};
+use countersign_core::observation::people::{ConcurrentChange, Dependency};
 use countersign_core::observation::workload::ContainerFailure;
 use countersign_core::queue::dependencies::all_stable;
 
@@ -22,8 +22,8 @@ fn one_at_a_time() -> NamedPolicy {
 }
 
 /// A change of the same namespace; under way where it is not queued.
-fn rival(queued_at: Option<Timestamp>) -> Rival {
-    Rival {
+fn concurrent_change(queued_at: Option<Timestamp>) -> ConcurrentChange {
+    ConcurrentChange {
         namespace: "team".into(),
         name: "login".into(),
         uid: "another".into(),
@@ -33,15 +33,15 @@ fn rival(queued_at: Option<Timestamp>) -> Rival {
     }
 }
 
-fn rivals(world: &mut World, rivals: &[Rival]) {
-    world.observation.rivals = Some(Ok(rivals.to_vec()));
+fn concurrent_changes(world: &mut World, concurrent_changes: &[ConcurrentChange]) {
+    world.observation.concurrent_changes = Some(Ok(concurrent_changes.to_vec()));
 }
 
 /// A change that waits for its turn, as another one is under way.
 fn queued() -> World {
     let mut world = serving();
     world.observation.policies = vec![one_at_a_time()];
-    rivals(&mut world, &[rival(None)]);
+    concurrent_changes(&mut world, &[concurrent_change(None)]);
     change(&mut world, "v2", harmless());
     go_on(&mut world, 1);
     assert_eq!(
@@ -78,7 +78,7 @@ pub(super) fn law_1_a_change_waits_for_its_turn_without_pods_and_without_a_deadl
     );
     // Another one that asked later does not get before it.
     let later = world.observation.now;
-    rivals(&mut world, &[rival(Some(later))]);
+    concurrent_changes(&mut world, &[concurrent_change(Some(later))]);
     go_on(&mut world, 1);
     assert_eq!(step(&world), 1);
     assert_eq!(queued_at(&world), None, "it has no place any more");
@@ -89,17 +89,17 @@ pub(super) fn law_1_a_change_waits_for_its_turn_without_pods_and_without_a_deadl
 #[test]
 pub(super) fn who_asked_first_goes_first_and_the_place_is_told_anew() {
     let mut world = queued();
-    let before = rival(Some(START));
-    let mut under_way = rival(None);
+    let before = concurrent_change(Some(START));
+    let mut under_way = concurrent_change(None);
     under_way.uid = "third".into();
-    rivals(&mut world, &[under_way.clone(), before.clone()]);
+    concurrent_changes(&mut world, &[under_way.clone(), before.clone()]);
     go_on(&mut world, 2);
     let message = world.observation.status.message.clone();
     assert!(message.starts_with("place 2 in the queue"), "{message}");
-    rivals(&mut world, &[before]);
+    concurrent_changes(&mut world, &[before]);
     go_on(&mut world, 2);
     assert_eq!(step(&world), 0, "the free place is the other's");
-    rivals(&mut world, &[under_way]);
+    concurrent_changes(&mut world, &[under_way]);
     go_on(&mut world, 2);
     let message = world.observation.status.message.clone();
     assert!(message.starts_with("place 1 in the queue"), "{message}");
@@ -109,10 +109,10 @@ pub(super) fn who_asked_first_goes_first_and_the_place_is_told_anew() {
 pub(super) fn law_6_whose_turn_it_is_must_be_known() {
     for unknown in [None, Some(Err("no answer".to_owned()))] {
         let mut world = queued();
-        world.observation.rivals = unknown;
+        world.observation.concurrent_changes = unknown;
         go_on(&mut world, 120);
         assert_eq!(step(&world), 0);
-        rivals(&mut world, &[]);
+        concurrent_changes(&mut world, &[]);
         go_on(&mut world, 2);
         assert_eq!(step(&world), 1);
     }
@@ -151,7 +151,7 @@ pub(super) fn changes_below_the_tier_of_the_limit_wait_for_nobody() {
     let mut policy = one_at_a_time();
     policy.spec.concurrency.as_mut().unwrap().from_tier = Tier::Medium;
     world.observation.policies = vec![policy];
-    rivals(&mut world, &[rival(None)]);
+    concurrent_changes(&mut world, &[concurrent_change(None)]);
     change(&mut world, "v2", harmless());
     go_on(&mut world, 1);
     assert_eq!(step(&world), 1);
@@ -255,7 +255,7 @@ pub(super) fn a_first_revision_that_crashes_is_named_and_kept() {
 #[test]
 pub(super) fn the_laws_see_a_step_out_of_turn_or_before_its_dependency() {
     let mut world = queued();
-    rivals(&mut world, &[]);
+    concurrent_changes(&mut world, &[]);
     let traffic = &mut steady(5_000.0, 0.001, 0.001);
     let decision = world.look(traffic);
     let stage = |step: i32| decision.status.change.as_ref().map(|it| it.step) == Some(step);
@@ -267,10 +267,10 @@ pub(super) fn the_laws_see_a_step_out_of_turn_or_before_its_dependency() {
     let lawful = world.observation.clone();
     assert!(!breaks(&lawful));
     let mut full = lawful.clone();
-    full.rivals = Some(Ok(vec![rival(None)]));
+    full.concurrent_changes = Some(Ok(vec![concurrent_change(None)]));
     assert!(breaks(&full));
     let mut unread = lawful.clone();
-    unread.rivals = None;
+    unread.concurrent_changes = None;
     assert!(breaks(&unread));
     let mut dependent = lawful.clone();
     dependent.spec.depends_on = vec!["db".into()];
@@ -289,7 +289,7 @@ pub(super) fn the_laws_see_a_step_out_of_turn_or_before_its_dependency() {
 #[derive(Clone, Debug)]
 enum Twist {
     NoRival,
-    Rival(Option<i64>),
+    ConcurrentChange(Option<i64>),
     Unknown(bool),
     Depends(Option<bool>),
     Crashing(bool),
@@ -302,7 +302,7 @@ enum Twist {
 fn twist() -> impl Strategy<Value = Twist> {
     prop_oneof![
         Just(Twist::NoRival),
-        prop::option::of(0..100_000_i64).prop_map(Twist::Rival),
+        prop::option::of(0..100_000_i64).prop_map(Twist::ConcurrentChange),
         any::<bool>().prop_map(Twist::Unknown),
         prop::option::of(any::<bool>()).prop_map(Twist::Depends),
         any::<bool>().prop_map(Twist::Crashing),
@@ -327,13 +327,13 @@ proptest! {
         let mut traffic = steady(5_000.0, 0.001, 0.001);
         for (twist, seconds) in twists {
             match &twist {
-                Twist::NoRival => rivals(&mut world, &[]),
-                Twist::Rival(at) => {
+                Twist::NoRival => concurrent_changes(&mut world, &[]),
+                Twist::ConcurrentChange(at) => {
                     let at = at.map(|at| Timestamp::from_second(at).unwrap());
-                    rivals(&mut world, &[rival(at)]);
+                    concurrent_changes(&mut world, &[concurrent_change(at)]);
                 }
                 Twist::Unknown(unread) => {
-                    world.observation.rivals = (!unread).then(|| Err("no answer".into()));
+                    world.observation.concurrent_changes = (!unread).then(|| Err("no answer".into()));
                 }
                 Twist::Depends(None) => world.observation.spec.depends_on.clear(),
                 Twist::Depends(Some(stable)) => awaited(&mut world, (!stable).then_some("it moves")),
@@ -352,7 +352,7 @@ proptest! {
             world.run(until, &mut traffic, |_| false);
             prop_assert!(world.broken.is_empty(), "after {twist:?}: {:?}", world.broken);
         }
-        rivals(&mut world, &[]);
+        concurrent_changes(&mut world, &[]);
         world.observation.spec.depends_on.clear();
         world.observation.new_pods = NewPods::default();
         world.observation.spec.paused = false;

@@ -583,7 +583,7 @@ pub(super) fn law_8_a_rolled_back_change_is_tried_again_only_where_a_person_says
     command(&mut world, "alice", InterventionAction::Retry);
     let decision = world.look(&mut steady(5_000.0, 0.0, 0.0));
     assert!(
-        decision.look_again_at.is_some(),
+        decision.requeue_at.is_some(),
         "nothing else would begin the new attempt"
     );
     world.carry_out(&decision, usize::MAX);
@@ -884,11 +884,11 @@ pub(super) fn law_6_what_people_want_and_cannot_be_read_holds_and_never_keeps_a_
     let mut world = serving();
     change(&mut world, "v2", harmless());
     go_on(&mut world, 1);
-    world.observation.unreadable_wishes = vec!["interventions cannot be read".into()];
+    world.observation.unreadable_requests = vec!["interventions cannot be read".into()];
     go_on(&mut world, 8);
     assert_eq!(
         (step(&world), waits_for(&world)),
-        (1, Some("WishesUnreadable"))
+        (1, Some("RequestsUnreadable"))
     );
     let until = minutes_on(&world, 2);
     assert!(
@@ -970,8 +970,8 @@ pub(super) fn many_pauses_neither_outgrow_the_status_nor_silence_broken_glass() 
     go_on(&mut world, 1);
     message(&world, "BreakGlass");
     let change = world.observation.status.change.clone().unwrap();
-    assert!(change.transitions.len() <= 200 && change.heard.len() <= 256);
-    assert!(change.in_vain.len() <= 256);
+    assert!(change.transitions.len() <= 200 && change.handled_requests.len() <= 256);
+    assert!(change.ignored_requests.len() <= 256);
     command(&mut world, "alice", InterventionAction::Abort);
     go_on(&mut world, 1);
     assert_eq!(world.observation.status.phase, Phase::Degraded);
@@ -1068,7 +1068,7 @@ proptest! {
                 }
                 Deed::Command(user, action) if has_change => command(&mut world, USERS[user].0, action),
                 Deed::Freeze(action) => world.observation.freezes = action.map(|action| freeze(|it| it.action = action)).into_iter().collect(),
-                Deed::Unreadable(unreadable) => world.observation.unreadable_wishes = if unreadable { vec!["slow".into()] } else { vec![] },
+                Deed::Unreadable(unreadable) => world.observation.unreadable_requests = if unreadable { vec!["slow".into()] } else { vec![] },
                 Deed::Incident(incident) => {
                     let answer = if incident { IncidentAnswer::Incident { value: 1.0 } } else { IncidentAnswer::None };
                     world.observation.incidents = [("unattended".to_owned(), answer)].into();
@@ -1124,7 +1124,7 @@ pub(super) fn nothing_that_others_write_acts_on_a_terminal_or_fills_a_page() {
             world.observation.unreadable_freezes = vec![evil()];
         }),
         ("a wish that cannot be read", |world| {
-            world.observation.unreadable_wishes = vec![evil()];
+            world.observation.unreadable_requests = vec![evil()];
         }),
         ("a rejection", |world| {
             sign(world, person("bob", &[]), |it| {

@@ -13,7 +13,7 @@ use crate::output::{Style, print, remark};
 use countersign_core::text::sanitize;
 
 /// The controller answers within a second or two where it runs.
-const PATIENCE: Duration = Duration::from_secs(15);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The exit code of what is neither done nor refused yet.
 pub const PENDING: u8 = 3;
@@ -46,7 +46,7 @@ impl Waiting {
         }
         let told = |object: Option<&K>| object.is_none_or(|object| read(object).is_some());
         let answer = await_condition(objects, name, told);
-        let object = match tokio::time::timeout(PATIENCE, answer).await {
+        let object = match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
             Ok(Ok(object)) => object,
             Ok(Err(error)) => {
                 remark(&format!(
@@ -58,7 +58,7 @@ impl Waiting {
             Err(_) => {
                 remark(&format!(
                     "the controller has said nothing within {} s: {name} stays, and counts once it is seen; is the operator running?",
-                    PATIENCE.as_secs()
+                    ANSWER_TIMEOUT.as_secs()
                 ));
                 return PENDING.into();
             }

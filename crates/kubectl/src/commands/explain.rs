@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Args;
 use countersign_api::Smoke;
 use countersign_api::plan::{SignOffDemand, Step};
-use countersign_api::rollout::{Barred, Plan, Strictness};
+use countersign_api::rollout::{ExcludedApprovers, Plan, Strictness};
 use countersign_api::run::{RecordedProvenance, RecordedRisk};
 use countersign_core::text::excerpt;
 use countersign_core::{decide, text};
@@ -109,7 +109,7 @@ struct Treatment {
     #[serde(skip_serializing_if = "Option::is_none")]
     smoke: Option<Smoke>,
     /// Who must not sign it off.
-    barred: Barred,
+    excluded_approvers: ExcludedApprovers,
 }
 
 impl Explain {
@@ -142,7 +142,7 @@ impl Explanation {
                 risk: record.spec.risk,
                 plan: change.plan,
                 smoke: observed.observation.spec.strategy.canary.smoke,
-                barred: change.barred,
+                excluded_approvers: change.excluded_approvers,
             }),
             not_applying: observed.not_governing,
         }
@@ -177,7 +177,7 @@ impl Treatment {
                 self.plan.tightened.iter().map(|it| sentence(it)).collect(),
             ),
             section("Judgement", judgement(&self.plan.strictness)),
-            section("Must not sign", self.barred()),
+            section("Must not sign", self.excluded_approvers()),
         ]
         .concat()
     }
@@ -293,13 +293,13 @@ impl Treatment {
         lines_of(&columns("", &lines))
     }
 
-    fn barred(&self) -> Vec<String> {
+    fn excluded_approvers(&self) -> Vec<String> {
         let users = self
-            .barred
+            .excluded_approvers
             .users
             .iter()
             .map(|user| text::sanitize_to(user, 253));
-        let groups = self.barred.groups.iter();
+        let groups = self.excluded_approvers.groups.iter();
         let groups = groups.map(|group| format!("group {}", text::sanitize_to(group, 253)));
         users.chain(groups).collect()
     }
@@ -384,7 +384,7 @@ mod tests {
     #[test]
     fn who_must_not_sign_is_said() {
         let treatment = Treatment {
-            barred: Barred {
+            excluded_approvers: ExcludedApprovers {
                 users: ["alice".into()].into(),
                 groups: ["robots".into()].into(),
             },

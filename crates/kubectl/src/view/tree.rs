@@ -157,10 +157,10 @@ fn change_section(view: &View, change: &Change, now: Timestamp) -> Branch {
     if !change.changed_by.is_empty() {
         lines.push(format!("changed by {}", joined(&change.changed_by)));
     }
-    if !change.barred.users.is_empty() {
+    if !change.excluded_approvers.users.is_empty() {
         lines.push(format!(
             "not to be signed by {}",
-            joined(&change.barred.users)
+            joined(&change.excluded_approvers.users)
         ));
     }
     if let Some(person) = &change.paused_by {

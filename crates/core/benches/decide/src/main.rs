@@ -129,6 +129,6 @@ fn first() -> Result<Observation, serde_json::Error> {
         "status": {}, "namespace_labels": {}, "unreadable_policies": [],
         "policies": [{ "name": "built-in", "generation": 1, "spec": defaults::built_in() }],
         "replica_sets": [], "write_failure": null, "services": {}, "conflicts": [], "history": [], "recorded": false,
-        "lag": "30s", "windows": {}, "rivals": { "Ok": [] },
+        "lag": "30s", "windows": {}, "concurrent_changes": { "Ok": [] },
     }))
 }

@@ -11,7 +11,7 @@ use crate::workload::adoption::{step, take_over};
 #[must_use]
 pub fn standing(view: &View, adopted: &Adopted, hold: Option<&Hold>) -> (bool, Reason, String) {
     let (stands, why, message) = progress(view, adopted, hold);
-    match take_over::misdirected(view.observation) {
+    match take_over::autoscaler_targets_workload(view.observation) {
         Some(sentence) => {
             let message = format!("{sentence}; {message}");
             (stands, Reason::AutoscalerMisdirected, message)

@@ -16,17 +16,17 @@ use crate::workload::adoption::step::{self, Step};
 use crate::workload::cleanup;
 
 /// The Rollout is being deleted: its pods go on to serve until others do, or for good.
-pub(super) fn farewell(
+pub(super) fn deletion(
     view: &View,
     proposal: &Proposal,
     adopted: Option<&mut Adopted>,
     others: &[Action],
 ) -> Step {
     let observation = view.observation;
-    if !observation.farewell.awaited {
+    if !observation.deletion.awaited {
         return Step::default();
     }
-    let ends = observation.farewell.namespace_ends || !observation.spec.keeps_pods();
+    let ends = observation.deletion.namespace_ends || !observation.spec.keeps_pods();
     if ends || deadline_passed(view) {
         return Step::released();
     }
@@ -62,7 +62,7 @@ pub(super) fn farewell(
 fn deadline_passed(view: &View) -> bool {
     let observation = view.observation;
     let deadline = change::patience(observation).as_secs();
-    let since = observation.farewell.since;
+    let since = observation.deletion.since;
     let over = since.is_some_and(|it| observation.now.duration_since(it).as_secs() >= deadline);
     over && view.fleet.pods.stable.available == 0
 }
@@ -143,7 +143,7 @@ fn give_back(
         ),
     );
     if selecting.is_empty() && due > observation.now {
-        step.look_again_at = Some(due);
+        step.requeue_at = Some(due);
     }
     step.actions = selecting;
     step
@@ -179,7 +179,7 @@ fn leave_pods(observation: &Observation, hash: Option<&str>) -> Step {
     };
     let message = format!("ReplicaSet {} is left to serve", set.name);
     let mut step = Step::waits(observation, &message);
-    step.look_again_at = Some(observation.now);
+    step.requeue_at = Some(observation.now);
     let replica_set = set.name.clone();
     let release = WorkloadAction::Release { replica_set };
     step.actions.push(Action::Workload(release));

@@ -46,7 +46,7 @@ pub fn step(
         });
     }
     if observation.deleting {
-        return hand_back::farewell(view, proposal, adopted.as_mut(), others);
+        return hand_back::deletion(view, proposal, adopted.as_mut(), others);
     }
     let mut step = match (&observation.workload, adopted) {
         (Some(Ok(workload)), Some(adopted)) if observation.conflicts.is_empty() => {
@@ -55,7 +55,7 @@ pub fn step(
         _ => Step::default(),
     };
     let keeps = observation.spec.keeps_pods();
-    if keeps != observation.farewell.awaited {
+    if keeps != observation.deletion.awaited {
         let finalizer = AdoptionAction::SetFinalizer { present: keeps };
         step.actions.push(Action::Adoption(finalizer));
     }

@@ -16,9 +16,9 @@ pub const ADOPTED: &str = "Adopted";
 /// Least time from one scaling down to the next, where somebody scales the workload up again and again.
 pub(super) const AT_MOST_EVERY: SignedDuration = SignedDuration::from_mins(1);
 /// When to look again after a write, which a watch reports as well.
-pub(super) const SOON: SignedDuration = SignedDuration::from_secs(2);
+pub(super) const POLL_INTERVAL: SignedDuration = SignedDuration::from_secs(2);
 /// When to look again while people are waited for.
-const LATER: SignedDuration = SignedDuration::from_mins(1);
+const RESYNC_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 
 /// What is to be done about the adopted workload, and what is to be said.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ pub struct Step {
     /// What the deletion of the Rollout waits for.
     pub hold: Option<Hold>,
     /// When to look again.
-    pub look_again_at: Option<Timestamp>,
+    pub requeue_at: Option<Timestamp>,
 }
 
 /// Why the workload cannot be used, in a sentence.
@@ -73,7 +73,7 @@ pub(super) fn scale(view: &View, workload: &Workload, replicas: i32) -> Action {
 impl Step {
     pub(super) fn at(moment: Timestamp) -> Self {
         Self {
-            look_again_at: Some(moment),
+            requeue_at: Some(moment),
             ..Self::default()
         }
     }
@@ -90,11 +90,11 @@ impl Step {
     pub(super) fn waits(observation: &Observation, message: &str) -> Self {
         Self {
             hold: Some(Hold {
-                kind: HoldKind::Wish,
+                kind: HoldKind::Requested,
                 reason: Reason::GivingBack,
                 message: format!("the Rollout is being deleted: {message}"),
             }),
-            ..Self::after(observation, SOON)
+            ..Self::after(observation, POLL_INTERVAL)
         }
     }
 
@@ -106,7 +106,7 @@ impl Step {
                 reason: Reason::WorkloadInvalid,
                 message: format!("the Rollout is being deleted and waits: {message}"),
             }),
-            ..Self::after(observation, LATER)
+            ..Self::after(observation, RESYNC_INTERVAL)
         }
     }
 

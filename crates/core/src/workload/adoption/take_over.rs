@@ -13,7 +13,7 @@ use crate::reason::Reason;
 use crate::text::sanitize_to;
 use crate::traffic::settle;
 use crate::traffic::view::View;
-use crate::workload::adoption::step::{self, ADOPTED, AT_MOST_EVERY, SOON, Step};
+use crate::workload::adoption::step::{self, ADOPTED, AT_MOST_EVERY, POLL_INTERVAL, Step};
 
 pub(super) fn take_over(view: &View, adopted: &mut Adopted, workload: &Workload) -> Step {
     if !is_handed_over(view) {
@@ -59,7 +59,7 @@ fn scale_down(view: &View, adopted: &Adopted, workload: &Workload) -> Step {
         return Step::default();
     };
     // Without the finalizer the pods would be gone with the Rollout.
-    if observation.spec.keeps_pods() && !observation.farewell.awaited {
+    if observation.spec.keeps_pods() && !observation.deletion.awaited {
         return Step::at(observation.now);
     }
     let settled = view.split.and_then(|it| it.settled_at.clone());
@@ -70,7 +70,7 @@ fn scale_down(view: &View, adopted: &Adopted, workload: &Workload) -> Step {
     }
     Step {
         actions: vec![step::scale(view, workload, 0)],
-        ..Step::after(observation, SOON)
+        ..Step::after(observation, POLL_INTERVAL)
     }
 }
 
@@ -97,7 +97,7 @@ fn scale_down_again(view: &View, adopted: &mut Adopted, workload: &Workload) -> 
             ),
             warning: true,
         }],
-        ..Step::after(observation, SOON)
+        ..Step::after(observation, POLL_INTERVAL)
     }
 }
 
@@ -120,7 +120,7 @@ pub(super) fn scaled_up(observation: &Observation, workload: &Workload) -> Strin
 }
 
 /// An autoscaler that aims at what has no pods of its own any more, with what to do about it.
-pub(super) fn misdirected(observation: &Observation) -> Option<String> {
+pub(super) fn autoscaler_targets_workload(observation: &Observation) -> Option<String> {
     let workload = observation.workload.as_ref()?.as_ref().ok()?;
     let mut astray = workload.autoscalers.iter().filter(|it| !it.aims_at_rollout);
     let first = &astray.next()?.name;
@@ -144,9 +144,9 @@ pub(super) fn misdirected(observation: &Observation) -> Option<String> {
     ))
 }
 
-/// That autoscalers are misdirected is told when it is first seen.
+/// That autoscalers are autoscaler_targets_workload is told when it is first seen.
 pub(super) fn misdirection(observation: &Observation) -> Option<Notice> {
-    let message = misdirected(observation)?;
+    let message = autoscaler_targets_workload(observation)?;
     let mut conditions = observation.status.conditions.iter();
     let told = conditions.any(|it| it.type_ == ADOPTED && it.message.contains(&message));
     (!told).then(|| Notice {

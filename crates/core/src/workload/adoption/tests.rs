@@ -17,7 +17,7 @@ use crate::traffic::routes::Routes;
 use crate::traffic::settle::drained_at;
 use crate::traffic::view::View;
 use crate::workload::adoption::step::Step;
-use crate::workload::adoption::take_over::misdirected;
+use crate::workload::adoption::take_over::autoscaler_targets_workload;
 use crate::workload::adoption::{obstacle, step};
 
 fn adopting() -> Observation {
@@ -33,7 +33,7 @@ fn adopting() -> Observation {
     let around = manifest::Surroundings::default();
     let now = "2026-01-01T00:00:00Z".parse().unwrap();
     let mut observation = manifest::observe(&rollout.unwrap(), &template, around, now);
-    observation.farewell.awaited = true;
+    observation.deletion.awaited = true;
     observation.workload = Some(Ok(Workload {
         name: "web".into(),
         uid: "1".into(),
@@ -68,11 +68,11 @@ fn pods_are_taken_away_after_the_drain_and_only_with_the_finalizer() {
     let (step, status) = next(&observation);
     assert!(step.actions.is_empty());
     assert_eq!(
-        step.look_again_at,
+        step.requeue_at,
         Some(drained_at(&observation, observation.now))
     );
     observation.status = status;
-    observation.now = step.look_again_at.unwrap();
+    observation.now = step.requeue_at.unwrap();
     let (step, _) = next(&observation);
     let serving = Serving {
         hash: observation.replica_sets[0].hash.clone(),
@@ -90,7 +90,7 @@ fn pods_are_taken_away_after_the_drain_and_only_with_the_finalizer() {
             }
         ))]
     );
-    observation.farewell.awaited = false;
+    observation.deletion.awaited = false;
     let (step, _) = next(&observation);
     let finalizer = AdoptionAction::SetFinalizer { present: true };
     assert_eq!(step.actions, [Action::Adoption(finalizer)]);
@@ -108,7 +108,7 @@ fn an_autoscaler_at_each_of_the_two_is_one_too_many() {
     };
     workload.autoscalers = vec![aims("a", false), aims("b", false), aims("c", true)];
     assert_eq!(
-        misdirected(&observation).unwrap(),
+        autoscaler_targets_workload(&observation).unwrap(),
         "HorizontalPodAutoscaler a aims at Deployment web, which gives up its pods, and so do 1 more: remove it, as HorizontalPodAutoscaler c aims at Rollout web"
     );
 }

@@ -9,7 +9,7 @@ use crate::output::remark;
 use countersign_core::text::sanitize;
 
 /// How long a migration is waited for.
-pub(super) const PATIENCE: Duration = Duration::minutes(10);
+pub(super) const MIGRATION_TIMEOUT: Duration = Duration::minutes(10);
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Common {
@@ -17,7 +17,7 @@ pub(super) struct Common {
     #[arg(short, long)]
     pub(super) yes: bool,
     /// Longest wait
-    #[arg(long, value_name = "TIME", default_value_t = PATIENCE)]
+    #[arg(long, value_name = "TIME", default_value_t = MIGRATION_TIMEOUT)]
     pub(super) timeout: Duration,
 }
 
