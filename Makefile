@@ -120,7 +120,8 @@ static:
 ## generate: the committed files that the program and the chart write
 generate: tools
 	cargo run --locked --bin countersign -- crds --dir crds
-	PATH="$$(tests/cluster/tools/build.sh):$$PATH" charts/render.sh > charts/install.yaml
+	PATH="$$(tests/cluster/tools/build.sh):$$PATH" charts/render.sh > charts/install.yaml.new
+	mv charts/install.yaml.new charts/install.yaml
 
 # With a test among them, so that dependencies have the features that tests ask for and are built once.
 build:

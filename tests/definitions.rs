@@ -217,6 +217,50 @@ fn the_core_is_pure() {
     }
 }
 
+/// Names that the code had before it took those of client-go, kube-rs and the Kubernetes API.
+const REFUSED: [&str; 20] = [
+    "AtHand",
+    "Barred",
+    "Contender",
+    "Farewell",
+    "PATIENCE",
+    "Rival",
+    "Wish",
+    "Wishes",
+    "barred",
+    "condemns",
+    "farewell",
+    "hear_interventions",
+    "hear_sign_offs",
+    "in_vain",
+    "keep_quiet",
+    "look_again",
+    "look_again_at",
+    "merely_counts",
+    "rivals",
+    "unheard",
+];
+
+#[test]
+fn names_are_those_of_the_field() {
+    let mut files = Vec::new();
+    for dir in [
+        "src",
+        "crates/api/src",
+        "crates/core/src",
+        "crates/kubectl/src",
+    ] {
+        sources(&root().join(dir), &mut files);
+    }
+    assert!(files.len() > 200, "only {} files", files.len());
+    for file in files {
+        let source = fs::read_to_string(&file).unwrap();
+        let mut names = source.split(|c: char| !c.is_alphanumeric() && c != '_');
+        let found = names.find(|name| REFUSED.contains(name));
+        assert_eq!(found, None, "{}", file.display());
+    }
+}
+
 /// Words of which a field's name is made, such as `canary` and `Service`.
 fn words(name: &str) -> Vec<String> {
     let mut words: Vec<String> = vec![String::new()];

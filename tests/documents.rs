@@ -310,11 +310,7 @@ fn the_gates_are_those_of_the_table_in_order() {
     let gates = between(&source, "\nconst GATES", "\n];");
     let (_, gates) = gates.split_once("= [").unwrap();
     let gates = gates.lines().filter_map(|line| line.trim().split_once(','));
-    let called = |gate: &str| match gate {
-        "smoked" => "smoke".to_owned(),
-        gate => gate.replace('_', "-"),
-    };
-    let gates: Vec<_> = gates.map(|(gate, _)| called(gate)).collect();
+    let gates: Vec<_> = gates.map(|(gate, _)| gate.replace('_', "-")).collect();
     let rows = table("docs/concepts.md", "## Gates, in order");
     // A gate of two kinds has a row for each.
     let rows: Vec<_> = rows.iter().filter(|row| !row[0].is_empty()).collect();

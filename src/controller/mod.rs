@@ -147,7 +147,7 @@ pub struct Failure {
     requeue_at: Option<Timestamp>,
 }
 
-/// As many full_read_permits as there are for looks that read the newest.
+/// As many permits as there are for reconciles that read the newest.
 #[must_use]
 pub fn full_read_permits() -> Semaphore {
     Semaphore::new(MAX_FULL_READS)

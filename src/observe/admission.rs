@@ -85,12 +85,12 @@ impl AdmissionCheck {
                 ..Admission::default()
             }
         });
-        self.tell(&admission.problems);
+        self.log(&admission.problems);
         admission
     }
 
     /// Says in the log what has changed since the last look.
-    fn tell(&self, problems: &[String]) {
+    fn log(&self, problems: &[String]) {
         let Ok(mut told) = self.told.lock() else {
             return;
         };

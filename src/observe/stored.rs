@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 use super::observer::Observer;
 
-/// What can be done without: the first three follow from the rest, and a change begins anew.
-const DISPENSABLE: [&str; 4] = ["phase", "tier", "conditions", "change"];
+/// What can be done without: all but the change follow from the rest, and a change starts again.
+const DISPENSABLE: [&str; 5] = ["phase", "tier", "conditions", "waitingKind", "change"];
 
 impl Observer {
     /// Reads a Rollout, and what of its status was left out as it cannot be read, in words.

@@ -23,6 +23,11 @@ pub fn sanitize(text: &str) -> String {
 /// [`sanitize`], cut after `most` characters of the text.
 #[must_use]
 pub fn sanitize_to(text: &str, most: usize) -> String {
+    escape(text, most, |c| matches!(c, '\n' | '\t'))
+}
+
+/// Escapes what is invisible in the first `most` characters; `spaces` become spaces.
+fn escape(text: &str, most: usize, spaces: impl Fn(char) -> bool) -> String {
     let mut sanitized = String::new();
     for (at, c) in text.chars().enumerate() {
         match c {
@@ -30,7 +35,7 @@ pub fn sanitize_to(text: &str, most: usize) -> String {
                 sanitized.push('…');
                 break;
             }
-            '\n' | '\t' => sanitized.push(' '),
+            c if spaces(c) => sanitized.push(' '),
             c if is_invisible(c) => sanitized.extend(c.escape_unicode()),
             c => sanitized.push(c),
         }
@@ -45,10 +50,11 @@ pub fn sanitize_lines(text: &str) -> String {
     lines.join("\n")
 }
 
-/// [`sanitize`] for a value that a sentence quotes: its first 48 characters.
+/// [`sanitize`] for a value that a sentence quotes: its first 48 characters, in which a line break or a tab may be
+/// what is wrong, so that these are escaped, too.
 #[must_use]
 pub fn excerpt(value: &str) -> String {
-    sanitize_to(value, EXCERPT)
+    escape(value, EXCERPT, |_| false)
 }
 
 #[cfg(test)]

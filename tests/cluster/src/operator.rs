@@ -125,7 +125,17 @@ impl Operator {
         } else {
             arguments
                 .push(concat!("--filename=", env!("CARGO_MANIFEST_DIR"), "/../../crds").into());
-            fs::read(&self.chart).map_err(Error::file("read", &self.chart))?
+            let rendered =
+                fs::read_to_string(&self.chart).map_err(Error::file("read", &self.chart))?;
+            // A Kubernetes below 1.36 has no such policies; Helm would have asked.
+            let mutating = served(client, ADMISSION)
+                .await?
+                .iter()
+                .any(|it| it.ends_with("/MutatingAdmissionPolicy"));
+            let documents = rendered
+                .split_inclusive("\n---\n")
+                .filter(|it| mutating || !it.contains("\nkind: MutatingAdmissionPolicy"));
+            documents.collect::<String>().into_bytes()
         };
         kubectl::apply(tools, dir, kubeconfig, &arguments, &manifests).await?;
         Ok(())

@@ -256,7 +256,7 @@ async fn who_had_a_hand_in_a_change_does_not_sign_it_off() {
         let dry = path(scene, "signoffs") + "?dryRun=All";
         let sign_off = super::with(pending.change.clone(), json!({ "decision": "Approve" }));
         let sign_off = json!({
-            "apiVersion": "countersign.dev/v1alpha1", "kind": "SignOff", "metadata": { "name": "excludedApprovers" },
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "SignOff", "metadata": { "name": "excluded" },
             "spec": sign_off,
         });
         let user = author.create(&dry, &sign_off).await.err();

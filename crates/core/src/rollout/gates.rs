@@ -24,21 +24,21 @@ type Gate = fn(&Context, &Change, &Judgement) -> Option<Hold>;
 
 /// The gates in order.
 const GATES: [Gate; 16] = [
-    references,        // everything that the Rollout names exists and is its own
-    routable,          // the routes can give the canary a share
-    checkable,         // every check can be asked
-    paused,            // nobody asked to wait
-    frozen,            // no incident and no change-freeze
-    budgeted,          // the error budgets allow it
-    has_replicas,      // there is something to learn from
-    dependencies_gate, // what the Rollout depends on is stable
-    capacity,          // the pods for the present weight are available
-    split,             // the routes give the canary the present weight
-    bake,              // the present step has had its time
-    evidence,          // the analysis passes
-    scarcity,          // or the tier accepts what there is
-    smoke_check,       // the smoke check before the first step has succeeded
-    sign_off,          // the people whom the next step asks for have signed
+    references,   // everything that the Rollout names exists and is its own
+    routable,     // the routes can give the canary a share
+    checkable,    // every check can be asked
+    paused,       // nobody asked to wait
+    frozen,       // no incident and no change-freeze
+    budgeted,     // the error budgets allow it
+    has_replicas, // there is something to learn from
+    dependencies, // what the Rollout depends on is stable
+    capacity,     // the pods for the present weight are available
+    split,        // the routes give the canary the present weight
+    bake,         // the present step has had its time
+    evidence,     // the analysis passes
+    scarcity,     // or the tier accepts what there is
+    smoke_check,  // the smoke check before the first step has succeeded
+    sign_off,     // the people whom the next step asks for have signed
     turn, // there is room for one more risky change; the last, so that who waits here waits for nothing else
 ];
 
@@ -103,8 +103,7 @@ fn references(context: &Context, change: &Change, _: &Judgement) -> Option<Hold>
     }
     let scaled_away = present.stable.asked == 0 && observation.spec.replicas > 0;
     stable_lost(observation, context.before.stable).or_else(|| {
-        let message =
-            "the stable revision's ReplicaSet was has_replicas to 0: it is has_replicas back";
+        let message = "the stable revision's ReplicaSet was scaled to 0: it is scaled back";
         scaled_away.then(|| hold(HoldKind::Doubt, Reason::StableMissing, message))?
     })
 }
@@ -220,7 +219,7 @@ fn has_replicas(context: &Context, change: &Change, _: &Judgement) -> Option<Hol
         .flatten()
 }
 
-fn dependencies_gate(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
+fn dependencies(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
     let observation = context.observation;
     let awaited = dependencies::awaited_dependencies(observation, change)?;
     hold(HoldKind::Requested, Reason::AwaitingDependency, awaited)

@@ -27,7 +27,7 @@ pub(super) fn note_people(context: &Context, change: &mut Change) {
     let mut changers = change.changed_by.clone();
     changers.extend(stamped.map(ToOwned::to_owned));
     let excluded_approvers = eligibility::excluded_approvers(proposal, &changers);
-    // The stamp does not tell who changed an adopted workload, but whoever it names is excluded_approvers.
+    // The stamp does not tell who changed an adopted workload, but whoever it names is excluded.
     if observation.spec.workload_ref.is_none() {
         change.changed_by = changers;
     }

@@ -74,8 +74,11 @@ pub(super) fn end(
     let stable = observation.status.stable.as_ref();
     let stable = stable.map(|it| it.pod_template_hash.as_str());
     let available = present::available(observation, stable);
-    // If stable gave up capacity, or lost its pods, it takes the traffic back as they come.
-    let grows = share::pods_follow(context.before.fleet.limits) || available == 0;
+    // If stable gave up capacity, or lost all its pods, the canary's serve until its own come.
+    let lost = stable.is_some()
+        && available == 0
+        && present::available(observation, Some(&change.pod_template_hash)) > 0;
+    let grows = lost || share::pods_follow(context.before.fleet.limits);
     change.outcome = Some(outcome);
     (change.stage, change.weight) = match outcome {
         Outcome::Promoted => (Stage::Promoted, 100),

@@ -49,8 +49,8 @@ pub fn sides<'a>(view: &View<'a>) -> (Option<&'a str>, Option<&'a str>) {
 }
 
 /// Whether the canary serves in place of a stable revision of which no pod is available: only one that may
-/// have traffic, since stable's pods could otherwise be removed to get a change past its gates. One that was
-/// replaced, not rejected, serves on.
+/// have traffic, since stable's pods could otherwise be removed to get a change past its gates. Behind
+/// a route one that was replaced, or taken back, and not rejected, serves on: any pods are better than none.
 fn stands_in(view: &View) -> bool {
     let Roles { stable, canary } = present::roles(view.stable, view.change);
     let available = |hash| present::available(view.observation, hash);

@@ -87,7 +87,9 @@ fn below(path: &str, field: &str) -> String {
     match field {
         "" => path.to_owned(),
         index if index.starts_with('[') => format!("{path}{index}"),
-        field => join(path, field),
+        // kube-cel's is a path already, with dots of its own.
+        field if path.is_empty() => field.to_owned(),
+        field => format!("{path}.{field}"),
     }
 }
 

@@ -186,7 +186,7 @@ fn each_factor_adds_its_points_and_says_why() {
         (&[("tests", "WARNED")], "testsWarned", 3.0),
         (&[("tests", "")], "testsUnknown", 6.0),
         (
-            &[("touches", "auth,api,payments,pending-of")],
+            &[("touches", "auth,api,payments,no-such-area")],
             "touches",
             12.0,
         ),

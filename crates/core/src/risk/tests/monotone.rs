@@ -135,7 +135,7 @@ fn raised(provenance: &Provenance, by: u32) -> Vec<(&'static str, Provenance)> {
         }
     }
     push("tests failed", &|it| it.tests = Some(TestResult::Failed));
-    for area in ["auth", "migration", "pending-of"] {
+    for area in ["auth", "migration", "no-such-area"] {
         push("one more area", &|it| _ = it.touches.insert(area.into()));
     }
     push("garbage in it", &|it| it.state = State::Malformed);

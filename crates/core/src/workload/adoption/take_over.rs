@@ -144,7 +144,7 @@ pub(super) fn autoscaler_targets_workload(observation: &Observation) -> Option<S
     ))
 }
 
-/// That autoscalers are autoscaler_targets_workload is told when it is first seen.
+/// An autoscaler that still targets the adopted workload is named when it is first seen.
 pub(super) fn misdirection(observation: &Observation) -> Option<Notice> {
     let message = autoscaler_targets_workload(observation)?;
     let mut conditions = observation.status.conditions.iter();

@@ -368,6 +368,25 @@ fn whole_numbers_compare_with_others_and_labels_may_have_dots() {
 }
 
 #[test]
+fn a_rule_below_a_faulty_root_has_its_whole_path() {
+    let inner = serde_json::json!({
+        "type": "object",
+        "properties": { "weight": { "type": "integer" } },
+        "x-kubernetes-validations": [{ "rule": "self.weight < 9", "message": "too much", "fieldPath": ".weight" }],
+    });
+    let canary = serde_json::json!({ "type": "object", "properties": { "canary": inner } });
+    let spec = serde_json::json!({ "type": "object", "properties": { "strategy": canary, "other": { "type": "string" } } });
+    let rules = compiled(&serde_json::from_value(spec).unwrap());
+    let value = documents("{other: 1, strategy: {canary: {weight: 9}}}")
+        .unwrap()
+        .remove(0);
+    let faulty = ["spec", "spec.other"].map(str::to_owned).into();
+    let broken = broken(&rules, &value.json(), "spec", &faulty);
+    let paths: Vec<_> = broken.into_iter().map(|it| it.path).collect();
+    assert_eq!(paths, ["spec.strategy.canary.weight"]);
+}
+
+#[test]
 fn rules_are_asked_where_the_rest_holds() {
     let steps = serde_json::json!({
         "type": "array",
