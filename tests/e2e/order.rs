@@ -69,7 +69,7 @@ async fn rollouts_that_depend_on_each_other_are_named() {
         [("a", "b"), ("b", "a")].map(|(name, on)| small(name).spec(json!({ "dependsOn": [on] })));
     scene.apply(&a).await;
     scene.apply(&b).await;
-    for (app, words) in [(&a, "is a cycle: a, b, a"), (&b, "in a circle: b, a, b")] {
+    for (app, words) in [(&a, "is a cycle: a, b, a"), (&b, "is a cycle: b, a, b")] {
         scene
             .until(app, "the circle is named", |rollout| {
                 waits_for(rollout, "AwaitingDependency") && says(rollout, words)
