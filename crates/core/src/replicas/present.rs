@@ -1,7 +1,7 @@
 //! Pods by the revision that they are of.
 
 use countersign_api::HASH_LABEL;
-use countersign_api::rollout::{Change, Revision, Stage};
+use countersign_api::rollout::{Change, Reached, Revision, Stage};
 
 use crate::observation::workload::ReplicaSet;
 use crate::observation::{self, Observation};
@@ -73,9 +73,13 @@ pub fn available(observation: &Observation, hash: Option<&str>) -> i32 {
     with_hash(observation, hash).map_or(0, |set| set.available)
 }
 
-/// Pods of a revision, available or not.
-pub(crate) fn created(observation: &Observation, hash: Option<&str>) -> i32 {
-    with_hash(observation, hash).map_or(0, |set| set.current)
+/// How far the pods of a revision have come, with a share of the traffic in percent.
+pub(crate) fn reached(observation: &Observation, hash: Option<&str>, weight: i32) -> Reached {
+    Reached {
+        pods: with_hash(observation, hash).map_or(0, |set| set.current),
+        available: available(observation, hash),
+        weight,
+    }
 }
 
 /// Pods that are available though they are asked for no more are about to go, and count for nothing.

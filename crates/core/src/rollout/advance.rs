@@ -105,16 +105,20 @@ fn note_growth(view: &View, change: &mut Change) {
         _ => return,
     };
     // Fewer replicas are asked for now: what comes on top of them later is progress again.
-    change.progress.pods = change.progress.pods.min(goal);
-    change.progress.available = change.progress.available.min(goal);
+    change.progress = at_most(goal, change.progress);
     let settled = view.split.filter(|split| split.settled_at.is_some());
-    let canary = Some(change.pod_template_hash.as_str());
-    let reached = Reached {
-        pods: present::created(observation, canary).min(goal),
-        available: present::available(observation, canary).min(goal),
-        weight: settled.map_or(0, |split| split.settled_weight.min(change.weight)),
-    };
-    note_progress(observation, change, reached);
+    let weight = settled.map_or(0, |split| split.settled_weight.min(change.weight));
+    let reached = present::reached(observation, Some(&change.pod_template_hash), weight);
+    note_progress(observation, change, at_most(goal, reached));
+}
+
+/// Pods beyond those that are asked for are no progress.
+pub(super) fn at_most(pods: i32, reached: Reached) -> Reached {
+    Reached {
+        pods: reached.pods.min(pods),
+        available: reached.available.min(pods),
+        ..reached
+    }
 }
 
 /// Progress that comes in bits is written a few times in a deadline, not with every pod.

@@ -58,8 +58,8 @@ pub fn decide(observation: &Observation) -> Decision {
         ..view
     };
     requeue.for_traffic(&view);
-    let told = step.ended.as_ref().or(change);
-    let record = told.and_then(|change| record::of(observation, &proposal, change));
+    let recorded = step.ended.as_ref().or(change);
+    let record = recorded.and_then(|change| record::of(observation, &proposal, change));
     let answers = answers::of(observation, &proposal, change, step.sign_offs);
     let mut adopted = state.adopted.clone();
     let mut actions = writes(&view, &proposal, &state, hold.as_ref());
@@ -69,7 +69,7 @@ pub fn decide(observation: &Observation) -> Decision {
     let due = [scaling::next_answer(observation), adoption.requeue_at];
     due.into_iter().flatten().for_each(|at| requeue.at(at));
     let hold = adoption.hold.or(hold);
-    let mut notices = events::notices(observation, told);
+    let mut notices = events::notices(observation, recorded);
     let described = status::describe(&view, &proposal, adopted.as_ref(), hold.as_ref());
     let others = [
         corrections::correction_notice(&view).into_iter().collect(),
@@ -101,14 +101,14 @@ pub fn decide(observation: &Observation) -> Decision {
         status,
         actions,
         answers,
-        notices: notices.into_iter().map(shown).collect(),
+        notices: notices.into_iter().map(sanitized).collect(),
         record,
         requeue_at: requeue.earliest(),
     }
 }
 
-/// Much of what is told are the words of others.
-fn shown(notice: Notice) -> Notice {
+/// Messages of Events quote foreign text.
+fn sanitized(notice: Notice) -> Notice {
     Notice {
         message: text::sanitize_to(&notice.message, LINE_MESSAGE),
         ..notice

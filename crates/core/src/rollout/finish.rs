@@ -1,6 +1,6 @@
 //! How a change ends and leaves.
 
-use countersign_api::rollout::{Change, Outcome, Reached, Revision, RolloutStatus, Stage};
+use countersign_api::rollout::{Change, Outcome, Revision, RolloutStatus, Stage};
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::hold::Hold;
@@ -100,12 +100,8 @@ pub(super) fn finalize(
 fn note_return(context: &Context, status: &RolloutStatus, change: &mut Change) {
     let stable = status.stable.as_ref();
     let stable = stable.map(|it| it.pod_template_hash.as_str());
-    let desired = context.before.fleet.limits.desired;
-    let reached = Reached {
-        pods: present::created(context.observation, stable).min(desired),
-        available: present::available(context.observation, stable).min(desired),
-        weight: 0,
-    };
+    let reached = present::reached(context.observation, stable, 0);
+    let reached = advance::at_most(context.before.fleet.limits.desired, reached);
     advance::note_progress(context.observation, change, reached);
 }
 

@@ -1,7 +1,7 @@
 //! Transitions, and the lines that tell them.
 
 use countersign_api::Duration;
-use countersign_api::rollout::{Change, Outcome, Reached, Stage, Transition};
+use countersign_api::rollout::{Change, Outcome, Stage, Transition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::SignedDuration;
 
@@ -40,12 +40,8 @@ pub(super) fn enter(context: &Context, change: &mut Change, stage: Stage, weight
     change.weight = weight;
     change.step_started_at = Some(now.clone());
     change.progressed_at = Some(now);
-    let canary = Some(change.pod_template_hash.as_str());
-    change.progress = Reached {
-        pods: present::created(context.observation, canary),
-        available: present::available(context.observation, canary),
-        weight: before,
-    };
+    change.progress =
+        present::reached(context.observation, Some(&change.pod_template_hash), before);
     (change.available_at, change.lost, change.warm_from) = (None, None, None);
     change.evidence_since = None;
     change.awaited_gates.clear();
@@ -73,10 +69,10 @@ pub(super) fn end(
     let observation = context.observation;
     let stable = observation.status.stable.as_ref();
     let stable = stable.map(|it| it.pod_template_hash.as_str());
-    let available = present::available(observation, stable);
+    let returned = present::reached(observation, stable, 0);
     // If stable gave up capacity, or lost all its pods, the canary's serve until its own come.
     let lost = stable.is_some()
-        && available == 0
+        && returned.available == 0
         && present::available(observation, Some(&change.pod_template_hash)) > 0;
     let grows = lost || share::pods_follow(context.before.fleet.limits);
     change.outcome = Some(outcome);
@@ -86,11 +82,7 @@ pub(super) fn end(
         Outcome::Superseded | Outcome::RolledBack | Outcome::Reverted => (Stage::RollingBack, 0),
     };
     change.progressed_at = Some(Time(observation.now));
-    change.progress = Reached {
-        pods: present::created(observation, stable),
-        available,
-        weight: 0,
-    };
+    change.progress = returned;
     record(context, change, why, message);
 }
 

@@ -1,7 +1,7 @@
 //! What was promoted and is watched on, and the way back.
 
 use countersign_api::objective::OnBurn;
-use countersign_api::rollout::{Change, Outcome, Reached, RolloutStatus};
+use countersign_api::rollout::{Change, Outcome, RolloutStatus};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::analysis::verdict::{self, Verdict};
@@ -102,15 +102,10 @@ fn restore_previous(
     });
     let recorded = &observation.promoted;
     if is_kept || recorded.contains_key(&previous.template_digest) {
-        let returning = Some(previous.pod_template_hash.as_str());
-        let reached = Reached {
-            pods: present::created(observation, returning),
-            available: present::available(observation, returning),
-            weight: 0,
-        };
+        let returned = present::reached(observation, Some(&previous.pod_template_hash), 0);
         status.stable = Some(previous);
         transition::end(context, change, outcome, why, message);
-        change.progress = reached;
+        change.progress = returned;
     } else {
         let message = format!("the previous revision is not kept any more: {message}");
         transition::record(context, change, Reason::PreviousMissing, message);
