@@ -125,20 +125,24 @@ impl Operator {
         } else {
             arguments
                 .push(concat!("--filename=", env!("CARGO_MANIFEST_DIR"), "/../../crds").into());
-            let rendered =
-                fs::read_to_string(&self.chart).map_err(Error::file("read", &self.chart))?;
-            // A Kubernetes below 1.36 has no such policies; Helm would have asked.
-            let mutating = served(client, ADMISSION)
-                .await?
-                .iter()
-                .any(|it| it.ends_with("/MutatingAdmissionPolicy"));
-            let documents = rendered
-                .split_inclusive("\n---\n")
-                .filter(|it| mutating || !it.contains("\nkind: MutatingAdmissionPolicy"));
-            documents.collect::<String>().into_bytes()
+            self.rendered(client).await?
         };
         kubectl::apply(tools, dir, kubeconfig, &arguments, &manifests).await?;
         Ok(())
+    }
+
+    /// What the file holds, as Helm would have rendered it for this cluster: a Kubernetes below 1.36 has no mutating
+    /// policies.
+    async fn rendered(&self, client: &Client) -> Result<Vec<u8>> {
+        let rendered = fs::read_to_string(&self.chart).map_err(Error::file("read", &self.chart))?;
+        let mutating = served(client, ADMISSION)
+            .await?
+            .iter()
+            .any(|it| it.ends_with("/MutatingAdmissionPolicy"));
+        let documents = rendered
+            .split_inclusive("\n---\n")
+            .filter(|it| mutating || !it.contains("\nkind: MutatingAdmissionPolicy"));
+        Ok(documents.collect::<String>().into_bytes())
     }
 
     async fn render(
