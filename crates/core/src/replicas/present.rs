@@ -73,6 +73,11 @@ pub fn available(observation: &Observation, hash: Option<&str>) -> i32 {
     with_hash(observation, hash).map_or(0, |set| set.available)
 }
 
+/// Pods of a revision that are asked for: the goal, or what its ReplicaSet still asks for beyond it.
+pub(crate) fn asked(observation: &Observation, hash: Option<&str>, goal: i32) -> i32 {
+    with_hash(observation, hash).map_or(goal, |set| set.replicas.max(goal))
+}
+
 /// How far the pods of a revision have come, with a share of the traffic in percent.
 pub(crate) fn reached(observation: &Observation, hash: Option<&str>, weight: i32) -> Reached {
     Reached {

@@ -104,12 +104,14 @@ fn note_growth(view: &View, change: &mut Change) {
         Stage::Promoting => limits.desired,
         _ => return,
     };
-    // Fewer replicas are asked for now: what comes on top of them later is progress again.
-    change.progress = at_most(goal, change.progress);
+    let hash = Some(change.pod_template_hash.as_str());
+    let asked = present::asked(observation, hash, goal);
     let settled = view.split.filter(|split| split.settled_at.is_some());
     let weight = settled.map_or(0, |split| split.settled_weight.min(change.weight));
-    let reached = present::reached(observation, Some(&change.pod_template_hash), weight);
-    note_progress(observation, change, at_most(goal, reached));
+    let reached = at_most(asked, present::reached(observation, hash, weight));
+    // Where fewer are asked for now, what comes on top of them later is progress again.
+    change.progress = at_most(asked, change.progress);
+    note_progress(observation, change, reached);
 }
 
 /// Pods beyond those that are asked for are no progress.

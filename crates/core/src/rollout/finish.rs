@@ -101,7 +101,12 @@ fn note_return(context: &Context, status: &RolloutStatus, change: &mut Change) {
     let stable = status.stable.as_ref();
     let stable = stable.map(|it| it.pod_template_hash.as_str());
     let reached = present::reached(context.observation, stable, 0);
-    let reached = advance::at_most(context.before.fleet.limits.desired, reached);
+    let asked = present::asked(
+        context.observation,
+        stable,
+        context.before.fleet.limits.desired,
+    );
+    let reached = advance::at_most(asked, reached);
     advance::note_progress(context.observation, change, reached);
 }
 

@@ -441,7 +441,7 @@ fn expected(setup: &Setup, world: &World) -> Vec<Act> {
     let slow = setup.slow && world.pods_pend() && !world.stuck;
     may(world.is_quiet() || slow, Act::Tick);
     for (stable, set) in [true, false].map(|stable| (stable, world.side(stable))) {
-        let pends = set.is_some_and(|set| set.available < set.replicas);
+        let pends = set.is_some_and(|set| set.available < set.replicas && !world.crashes(set));
         may(slow && pends, Act::PodComes { stable });
     }
     may(world.burning, Act::Burn(false));

@@ -13,7 +13,7 @@ use countersign_api::rollout::{Change, Outcome, Stage};
 use countersign_api::sign_off::{SignOffDecision, SignOffSpec};
 use countersign_api::{CHANGED_BY_ANNOTATION, HASH_LABEL, Person, PodTemplate};
 use countersign_core::analysis::statistics::Counts;
-use countersign_core::change::is_watched;
+use countersign_core::change::{is_watched, present_step};
 use countersign_core::decision::{Action, HistoryAction, TrafficAction};
 use countersign_core::observation::people::{SeenIntervention, SeenSignOff};
 use countersign_core::observation::windows::{
@@ -298,7 +298,9 @@ impl World {
         let grown = scaled_up || available > self.most;
         // What comes after the clock has run out is too late.
         let grown = grown && after(self.advanced_at, deadline) > now;
-        if begun || grown || UNCLOCKED.contains(&waits.as_str()) {
+        // A bake that is over without having been looked at is over.
+        let bakes = waits != "Baking" || self.baked <= self.bake();
+        if begun || grown || (bakes && UNCLOCKED.contains(&waits.as_str())) {
             self.advanced_at = now;
         }
         self.most = available.max(if begun { 0 } else { self.most });
@@ -694,7 +696,13 @@ impl World {
             .any(|set| set.available < set.replicas && !self.crashes(set))
     }
 
-    fn crashes(&self, set: &ReplicaSet) -> bool {
+    /// Minutes that the present step bakes.
+    fn bake(&self) -> i64 {
+        let step = self.canary().and_then(present_step);
+        step.map_or(0, |it| it.bake.signed().as_mins())
+    }
+
+    pub fn crashes(&self, set: &ReplicaSet) -> bool {
         let new = self.change().map(|it| it.pod_template_hash.as_str());
         self.crashing && new == Some(&set.hash)
     }

@@ -153,6 +153,32 @@ pub(super) fn a_rollout_that_is_scaled_up_while_pods_are_awaited_has_its_whole_d
     assert!((600..=635).contains(&took.as_secs()), "{took}");
 }
 
+/// Pods that came while the operator was away are seen, though fewer are asked for by then.
+#[test]
+pub(super) fn pods_that_came_unseen_are_progress_though_the_rollout_is_scaled_down() {
+    let mut world = super::routes::routed(|seen| {
+        seen.spec.strategy.canary.dynamic_stable = true;
+        seen.spec.replicas = 4;
+    });
+    halves(&mut world, "1m");
+    change(&mut world, "v2", harmless());
+    let until = minutes_on(&world, 60);
+    let promoting = |o: &Observation| {
+        let change = o.status.change.as_ref();
+        change.is_some_and(|it| it.stage == Stage::Promoting) && o.replica_sets[1].replicas == 4
+    };
+    assert!(world.run(until, &mut steady(5_000.0, 0.0, 0.0), promoting));
+    let canary = &mut world.observation.replica_sets[1];
+    assert!(canary.available < 4);
+    (canary.current, canary.available, canary.ready) = (4, 4, 4);
+    world.observation.now = minutes_on(&world, 11);
+    world.observation.spec.replicas = 2;
+    let until = minutes_on(&world, 30);
+    assert!(world.run(until, &mut steady(5_000.0, 0.0, 0.0), rolled_back_or_promoted));
+    lawful(&world);
+    assert_eq!(world.observation.status.phase, Phase::Stable);
+}
+
 /// One step, of half of the traffic, with this bake.
 fn halves(world: &mut World, bake: &str) {
     let canary = &mut world.observation.spec.strategy.canary;

@@ -68,6 +68,7 @@ fn every_story_decides_as_it_did_before() {
         clocks::pods_that_stop_coming_end_the_change_one_deadline_after_the_last_of_them,
         clocks::a_pod_that_comes_and_goes_does_not_put_the_deadline_off,
         clocks::a_rollout_that_is_scaled_up_while_pods_are_awaited_has_its_whole_deadline_again,
+        clocks::pods_that_came_unseen_are_progress_though_the_rollout_is_scaled_down,
         clocks::evidence_that_becomes_scarce_after_a_long_sign_off_wait_has_its_whole_time,
         clocks::no_wish_uses_up_the_deadline_of_what_follows_it,
         clocks::pods_that_are_missing_after_a_long_wait_for_evidence_have_their_whole_time,
