@@ -58,14 +58,14 @@ fn start_clock(observation: &Observation, change: &mut Change, kind: HoldKind) {
         return;
     };
     let now = Some(Time(observation.now));
-    match (kind, before) {
-        (HoldKind::Doubt, WaitingKind::Requested | WaitingKind::People | WaitingKind::Scarce) => {
-            change.progressed_at = now;
-        }
-        (HoldKind::Scarce, WaitingKind::Requested | WaitingKind::People) => {
-            change.evidence_since = now;
-        }
-        _ => {}
+    let stood_still = matches!(before, WaitingKind::Requested | WaitingKind::People);
+    let (doubt, scarce) = (kind == HoldKind::Doubt, kind == HoldKind::Scarce);
+    // Evidence may be found scarce only after the pods of the step are there again.
+    if stood_still && (doubt || scarce) {
+        change.evidence_since.clone_from(&now);
+    }
+    if doubt && (stood_still || before == WaitingKind::Scarce) {
+        change.progressed_at = now;
     }
 }
 

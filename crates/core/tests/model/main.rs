@@ -30,7 +30,7 @@ use std::time::Instant;
 
 use countersign_api::freeze::{FreezeAction, FreezeSpec};
 use countersign_api::intervention::InterventionAction;
-use countersign_api::rollout::{Change, Outcome, Stage};
+use countersign_api::rollout::{Outcome, Stage};
 use countersign_api::sign_off::SignOffDecision;
 use countersign_api::{CHANGED_BY_ANNOTATION, Duration, RouteReference, Traffic};
 use countersign_core::Observation;
@@ -67,6 +67,13 @@ pub enum Sends {
     Dynamic,
 }
 
+/// Where a change is before anything else happens to it.
+#[derive(Clone, Copy)]
+enum Moment {
+    In(Stage),
+    Awaiting(&'static str),
+}
+
 /// One Rollout whose first revision serves, and what is asked of its changes.
 pub struct Setup {
     name: &'static str,
@@ -79,6 +86,8 @@ pub struct Setup {
     bake: i64,
     /// Minutes without progress after which a change is rolled back.
     deadline: i64,
+    /// Requests of the canary in a minute.
+    requests: u32,
     /// What becomes of scarce evidence then.
     scarce: &'static str,
     /// People who must sign before the first step, and before the promotion.
@@ -95,9 +104,9 @@ pub struct Setup {
     history: Option<i32>,
     /// An error budget holds a change while it burns.
     budget: bool,
-    /// What was pushed before, one after the other; the last of them may be in this stage still.
+    /// What was pushed before, one after the other; the last of them may still be under way.
     before: &'static [u8],
-    from: Option<Stage>,
+    from: Option<Moment>,
     /// Pods come one by one, and each takes its time.
     slow: bool,
     /// What is no fault here, once on each path.
@@ -739,12 +748,19 @@ fn smoke() -> countersign_api::Smoke {
 /// happened yet.
 fn serving(setup: &Setup, faults: usize) -> World {
     let mut world = World::new(first(setup), 0);
+    world.requests = setup.requests;
     let mut versions = setup.before.iter();
-    let begins = |change: &Change| {
-        let stage = !change.initial && setup.from == Some(change.stage);
-        stage && (change.outcome.is_none() || is_watched(change))
+    let begins = |world: &World| {
+        let change = world.change().filter(|it| !it.initial);
+        change.zip(setup.from).is_some_and(|(change, from)| {
+            let live = change.outcome.is_none() || is_watched(change);
+            live && match from {
+                Moment::In(stage) => change.stage == stage,
+                Moment::Awaiting(what) => world.seen.status.waiting_for.as_deref() == Some(what),
+            }
+        })
     };
-    while !world.change().is_some_and(begins) {
+    while !begins(&world) {
         world = match turn(setup, &world) {
             Ok(next) => next,
             Err(End::Serves(_)) => match versions.next() {
@@ -768,8 +784,10 @@ fn number(variable: &str, default: usize) -> usize {
 
 fn explore(setup: Setup) {
     let usual_depth = setup.depth;
-    let depth = usual_depth + number("COUNTERSIGN_MODEL_DEEPER", 0);
     let faults = number("COUNTERSIGN_MODEL_FAULTS", 1);
+    // Or what begins in the midst has more states than fit into 16 GiB.
+    let less = usize::from(faults > 1 && setup.from.is_some());
+    let depth = usual_depth + number("COUNTERSIGN_MODEL_DEEPER", 0) - less;
     let (name, began) = (setup.name, Instant::now());
     let policies = [
         policy(&setup, setup.last_asks, 1),
@@ -809,6 +827,7 @@ const PLAIN: Setup = Setup {
     scale: None,
     bake: 1,
     deadline: 3,
+    requests: 100_000,
     scarce: "Promote",
     first_asks: 0,
     last_asks: 0,
@@ -930,7 +949,7 @@ fn the_laws_hold_with_two_services_where_what_was_promoted_breaks() {
         name: "services, watched",
         watched: 2,
         before: &[2],
-        from: Some(Stage::Promoted),
+        from: Some(Moment::In(Stage::Promoted)),
         free: &[Act::Prometheus(Evidence::Bad), Act::Push(3), Act::Push(1)],
         depth: 8,
         seen: &["a promoted revision gives way again"],
@@ -947,7 +966,7 @@ fn the_laws_hold_where_what_was_promoted_breaks() {
         weights: &[50],
         watched: 2,
         before: &[2],
-        from: Some(Stage::Promoted),
+        from: Some(Moment::In(Stage::Promoted)),
         free: &[Act::Prometheus(Evidence::Bad), Act::Push(3), Act::Push(1)],
         depth: 8,
         seen: &["a promoted revision gives way again"],
@@ -963,7 +982,7 @@ fn the_laws_hold_where_pods_are_kept_for_the_way_back() {
         kept: 2,
         watched: 2,
         before: &[2],
-        from: Some(Stage::Promoted),
+        from: Some(Moment::In(Stage::Promoted)),
         free: &[Act::Prometheus(Evidence::Bad), Act::Replicas(3)],
         depth: 9,
         seen: &["a promoted revision gives way again"],
@@ -997,7 +1016,7 @@ fn the_laws_hold_where_a_newer_change_comes_while_stable_grows() {
         slow: true,
         free: &[Act::Push(3), Act::Push(1)],
         before: &[2],
-        from: Some(Stage::Promoting),
+        from: Some(Moment::In(Stage::Promoting)),
         depth: 6,
         seen: &["a change is superseded", "a change is reverted"],
         whole: false,
@@ -1018,7 +1037,7 @@ fn the_laws_hold_where_a_promotion_is_held() {
             Act::Replicas(3),
         ],
         before: &[2],
-        from: Some(Stage::Promoting),
+        from: Some(Moment::In(Stage::Promoting)),
         depth: 7,
         seen: &["it waits for the budget", "it is frozen"],
         whole: false,
@@ -1054,6 +1073,46 @@ fn the_laws_hold_where_evidence_becomes_unclear() {
         free: &[Act::Prometheus(Evidence::Unclear)],
         depth: 14,
         seen: &["it waits for a signature", "it waits for evidence"],
+        whole: false,
+        ..PLAIN
+    });
+}
+
+#[test]
+fn the_laws_hold_where_evidence_becomes_unclear_during_a_long_sign_off_wait() {
+    explore(Setup {
+        name: "unclear late",
+        weights: &[50],
+        deadline: 1,
+        requests: 380,
+        last_asks: 1,
+        scarce: "RollBack",
+        free: &[Act::Prometheus(Evidence::Unclear)],
+        before: &[2],
+        from: Some(Moment::Awaiting("AwaitingSignOff")),
+        depth: 9,
+        seen: &["it waits for a signature", "it waits for evidence"],
+        whole: false,
+        ..PLAIN
+    });
+}
+
+#[test]
+fn the_laws_hold_where_one_gate_for_people_follows_another() {
+    explore(Setup {
+        name: "asked late",
+        weights: &[50],
+        deadline: 1,
+        last_asks: 1,
+        scarce: "Hold",
+        free: &[Act::Prometheus(Evidence::Quiet)],
+        before: &[2],
+        from: Some(Moment::In(Stage::Stepping)),
+        depth: 14,
+        seen: &[
+            "it waits for a signature",
+            "a person is asked about evidence",
+        ],
         whole: false,
         ..PLAIN
     });

@@ -79,6 +79,7 @@ pub enum How {
 #[derive(Clone, Debug)]
 pub struct Late {
     decision: Arc<Decision>,
+    at: Timestamp,
     key: u64,
     version: u64,
     status_version: u64,
@@ -95,6 +96,8 @@ pub struct World {
     pub log: BTreeMap<Timestamp, Evidence>,
     /// What Prometheus will say of the next windows.
     pub evidence: Evidence,
+    /// Requests of a good window: some are just enough.
+    pub requests: u32,
     /// No pod becomes available.
     pub stuck: bool,
     /// Neither routers nor endpoints follow.
@@ -200,8 +203,8 @@ pub fn template(version: u8) -> Value {
     })
 }
 
-/// Errors of a window that is unclear.
-const UNCLEAR: f64 = 100.0;
+/// One in so many requests of a window that is unclear fails, at least one.
+const UNCLEAR: f64 = 1_000.0;
 
 fn counts(requests: f64, errors: f64) -> Counts {
     Counts { requests, errors }
@@ -215,6 +218,7 @@ impl World {
             templates: BTreeMap::new(),
             log: BTreeMap::new(),
             evidence: Evidence::Good,
+            requests: 100_000,
             stuck: false,
             deaf: false,
             hung: false,
@@ -413,14 +417,12 @@ impl World {
         found.collect()
     }
 
-    /// The same world before anything has happened: what came before it is remembered.
-    pub fn begun(self, seen: Observation, faults: usize) -> Self {
-        let mut world = Self::new(seen, faults);
-        world.stable_at = self.stable_at;
-        (world.runs, world.templates) = (self.runs, self.templates);
-        (world.advanced_at, world.most, world.baked) = (self.advanced_at, self.most, self.baked);
-        world.settle();
-        world
+    /// The same world before anything has happened on its path: what came before is remembered.
+    pub fn begun(mut self, seen: Observation, faults: usize) -> Self {
+        (self.decision, self.looked) = (OnceLock::new(), OnceLock::new());
+        (self.seen, self.faults, self.steps) = (seen, faults, 0);
+        self.settle();
+        self
     }
 
     pub fn change(&self) -> Option<&Change> {
@@ -504,7 +506,7 @@ impl World {
             windows.push(Window {
                 start,
                 end,
-                outcome: outcome(answer, alone),
+                outcome: outcome(answer, f64::from(self.requests), alone),
             });
             if answer == Evidence::Away {
                 break; // nothing after it is asked
@@ -611,6 +613,7 @@ impl World {
         self.with(|next| {
             next.late = Some(Late {
                 decision,
+                at: next.seen.now,
                 key,
                 version: next.version,
                 status_version: next.status_version,
@@ -631,6 +634,10 @@ impl World {
         }
         let mut done = self.carry_out(&late.decision, How::Wholly);
         done.late = None;
+        // People have been asked since it was decided.
+        let asked = done.asked_at.iter_mut();
+        let asked = asked.filter(|(gate, _)| !self.asked_at.contains_key(*gate));
+        asked.for_each(|(_, at)| *at = late.at);
         done.settle();
         Some(done)
     }
@@ -1132,7 +1139,7 @@ pub fn gate_of(message: &str) -> Option<String> {
     rest.split_whitespace().next().map(ToOwned::to_owned)
 }
 
-fn outcome(evidence: Evidence, alone: bool) -> WindowOutcome {
+fn outcome(evidence: Evidence, requests: f64, alone: bool) -> WindowOutcome {
     let stable = if alone {
         Counts::default()
     } else {
@@ -1140,7 +1147,7 @@ fn outcome(evidence: Evidence, alone: bool) -> WindowOutcome {
     };
     match evidence {
         Evidence::Good => WindowOutcome::Counted {
-            canary: counts(100_000.0, 10.0),
+            canary: counts(requests, requests / 10_000.0),
             stable,
         },
         Evidence::Bad => WindowOutcome::Counted {
@@ -1152,7 +1159,7 @@ fn outcome(evidence: Evidence, alone: bool) -> WindowOutcome {
             stable,
         },
         Evidence::Unclear => WindowOutcome::Counted {
-            canary: counts(100_000.0, UNCLEAR),
+            canary: counts(requests, (requests / UNCLEAR).max(1.0)),
             stable,
         },
         Evidence::NoData => WindowOutcome::Uncounted {
