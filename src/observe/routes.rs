@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use countersign_api::Rollout;
-use countersign_api::traffic::{ISTIO, RouteKind, RouteReference};
+use countersign_api::traffic::{ISTIO, RouteReference};
 use countersign_core::observation::traffic::{Absence, Route, RouteObject};
 use countersign_core::observation::workload::ReplicaSet;
 use countersign_core::traffic::routes::{shared_rules, testers_name};
@@ -81,13 +81,11 @@ impl Observer {
             Some(read("DestinationRule", ISTIO, &subsets.name).await)
         };
         let testers = async {
-            match kind {
-                RouteKind::HTTPRoute | RouteKind::GRPCRoute => {
-                    let own = testers_name(&reference.name);
-                    read(kind.as_str(), kind.api_versions(), &own).await.ok()
-                }
-                _ => None,
+            if !kind.matches_headers() {
+                return None;
             }
+            let own = testers_name(&reference.name);
+            read(kind.as_str(), kind.api_versions(), &own).await.ok()
         };
         let (object, destination_rule, testers) = tokio::join!(object, destination_rule, testers);
         Route {

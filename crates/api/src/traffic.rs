@@ -77,7 +77,36 @@ pub enum RouteKind {
     VirtualService,
 }
 
+/// The API that a kind of route belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Router {
+    /// The Gateway API.
+    GatewayApi,
+    /// Istio's networking API.
+    Istio,
+}
+
 impl RouteKind {
+    /// The API that this kind belongs to.
+    #[must_use]
+    pub const fn router(self) -> Router {
+        match self {
+            Self::HTTPRoute | Self::GRPCRoute | Self::TLSRoute | Self::TCPRoute => {
+                Router::GatewayApi
+            }
+            Self::VirtualService => Router::Istio,
+        }
+    }
+
+    /// Whether a rule of this kind can match the requests of testers by a header.
+    #[must_use]
+    pub const fn matches_headers(self) -> bool {
+        match self {
+            Self::HTTPRoute | Self::GRPCRoute => true,
+            Self::TLSRoute | Self::TCPRoute | Self::VirtualService => false,
+        }
+    }
+
     /// All kinds.
     pub const ALL: [Self; 5] = [
         Self::HTTPRoute,

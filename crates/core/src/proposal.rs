@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_api::PodTemplate;
 use countersign_api::plan::Tier;
 use countersign_api::policy::Difference;
 use countersign_api::rollout::{Outcome, Plan, Revision};
-use countersign_api::{PodTemplate, RouteKind};
+use countersign_api::traffic::Router;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::analysis::checks::{self, Checks};
@@ -111,7 +112,10 @@ fn is_exposed(observation: &Observation) -> bool {
     let traffic = observation.spec.strategy.canary.traffic.as_ref();
     let mut routes = traffic.into_iter().flat_map(|traffic| &traffic.routes);
     services.any(|service| matches!(service.kind.as_str(), "LoadBalancer" | "NodePort"))
-        || routes.any(|route| route.kind != RouteKind::VirtualService)
+        || routes.any(|route| match route.kind.router() {
+            Router::GatewayApi => true,
+            Router::Istio => false,
+        })
 }
 
 /// What is declared of a change, and what is attested of it as the policies demand.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use countersign_api::analysis::TemplateUse;
 use countersign_api::rollout::{Revision, RolloutStatus};
+use countersign_api::traffic::Router;
 use countersign_api::{
     AnalysisTemplateSpec, Duration, PodTemplate, Rollout, RouteKind, RouteReference, Traffic,
 };
@@ -97,7 +98,10 @@ fn take_routes_for_granted(observation: &mut Observation) {
         return;
     };
     let mut kinds = traffic.routes.iter().map(|route| route.kind);
-    let kind = kinds.find(|kind| *kind != RouteKind::VirtualService);
+    let kind = kinds.find(|kind| match kind.router() {
+        Router::GatewayApi => true,
+        Router::Istio => false,
+    });
     let reference = RouteReference {
         kind: kind.unwrap_or(RouteKind::VirtualService),
         name: observation.name.clone(),

@@ -1,7 +1,6 @@
 //! Requests of testers, which reach the canary before anybody else.
 
 use countersign_api::rollout::Stage;
-use countersign_api::traffic::RouteKind;
 use serde_json::Value;
 
 use crate::decision::{TestersRoute, TrafficAction};
@@ -59,8 +58,7 @@ pub(super) fn wanted_testers(
     let kind = route.reference.kind;
     let traffic = view.observation.spec.strategy.canary.traffic.as_ref()?;
     let (testers, change) = (traffic.testers.as_ref()?, view.change?);
-    let able = matches!(kind, RouteKind::HTTPRoute | RouteKind::GRPCRoute);
-    let served = able && is_tested(view) && share::can_take(view, change, 0);
+    let served = kind.matches_headers() && is_tested(view) && share::can_take(view, change, 0);
     served
         .then(|| testers::testers(kind, object, rules, testers))
         .flatten()

@@ -1,6 +1,6 @@
 //! Patches of weights and mirrors, each after a test of what stands there.
 
-use countersign_api::traffic::RouteKind;
+use countersign_api::traffic::{RouteKind, Router};
 use serde_json::{Map, Value, json};
 
 use crate::observation::traffic::RouteObject;
@@ -53,26 +53,41 @@ fn mirror_patch(
     mirror: Option<i32>,
     operations: &mut Vec<Value>,
 ) -> Result<(), Problem> {
-    let path = &rule.path;
-    if kind == RouteKind::VirtualService {
-        let keys = ["mirror", "mirrorPercentage"];
-        let Some(percent) = mirror else {
-            let there = keys.iter().filter(|key| rule.value.get(**key).is_some());
-            operations.extend(there.map(|key| remove(&format!("{path}/{key}"))));
-            return Ok(());
-        };
-        if rule::mirrored(kind, rule).is_none() && rule.value.get("mirror").is_some() {
-            return Err(format!("{} mirrors to something else already", rule.label));
-        }
-        let destination = rule.canary.value.get("destination").cloned();
-        operations.push(add(
-            &format!("{path}/mirror"),
-            &destination.unwrap_or_default(),
-        ));
-        let percent = json!({ "value": percent });
-        operations.push(add(&format!("{path}/mirrorPercentage"), &percent));
-        return Ok(());
+    match kind.router() {
+        Router::GatewayApi => gateway_mirror_patch(rule, mirror, operations),
+        Router::Istio => istio_mirror_patch(kind, rule, mirror, operations)?,
     }
+    Ok(())
+}
+
+fn istio_mirror_patch(
+    kind: RouteKind,
+    rule: &Rule,
+    mirror: Option<i32>,
+    operations: &mut Vec<Value>,
+) -> Result<(), Problem> {
+    let path = &rule.path;
+    let keys = ["mirror", "mirrorPercentage"];
+    let Some(percent) = mirror else {
+        let there = keys.iter().filter(|key| rule.value.get(**key).is_some());
+        operations.extend(there.map(|key| remove(&format!("{path}/{key}"))));
+        return Ok(());
+    };
+    if rule::mirrored(kind, rule).is_none() && rule.value.get("mirror").is_some() {
+        return Err(format!("{} mirrors to something else already", rule.label));
+    }
+    let destination = rule.canary.value.get("destination").cloned();
+    operations.push(add(
+        &format!("{path}/mirror"),
+        &destination.unwrap_or_default(),
+    ));
+    let percent = json!({ "value": percent });
+    operations.push(add(&format!("{path}/mirrorPercentage"), &percent));
+    Ok(())
+}
+
+fn gateway_mirror_patch(rule: &Rule, mirror: Option<i32>, operations: &mut Vec<Value>) {
+    let path = &rule.path;
     if let Some((index, _)) = rule::mirror_filter(rule) {
         let filters = rule.value.get("filters").and_then(Value::as_array);
         let alone = filters.is_some_and(|all| all.len() == 1) && mirror.is_none();
@@ -83,7 +98,7 @@ fn mirror_patch(
         }));
     }
     let Some(percent) = mirror else {
-        return Ok(());
+        return;
     };
     let keys = ["name", "port"];
     let backend: Map<_, _> = keys
@@ -101,7 +116,6 @@ fn mirror_patch(
     } else {
         operations.push(add(&format!("{path}/filters"), &json!([filter])));
     }
-    Ok(())
 }
 
 fn remove(path: &str) -> Value {

@@ -1,6 +1,6 @@
 //! The rules of a route, and the places in them that are a Rollout's own.
 
-use countersign_api::traffic::{RouteKind, Subsets};
+use countersign_api::traffic::{RouteKind, Router, Subsets};
 use serde_json::Value;
 
 use crate::observation::traffic::RouteObject;
@@ -121,16 +121,16 @@ fn lacks(which: &str, sides: Sides) -> Problem {
 
 /// Where the rules of a kind are.
 const fn rule_lists(kind: RouteKind) -> &'static [&'static str] {
-    match kind {
-        RouteKind::VirtualService => &["http", "tls", "tcp"],
-        _ => &["rules"],
+    match kind.router() {
+        Router::Istio => &["http", "tls", "tcp"],
+        Router::GatewayApi => &["rules"],
     }
 }
 
 const fn backend_list(kind: RouteKind) -> &'static str {
-    match kind {
-        RouteKind::VirtualService => "route",
-        _ => "backendRefs",
+    match kind.router() {
+        Router::Istio => "route",
+        Router::GatewayApi => "backendRefs",
     }
 }
 
@@ -146,8 +146,11 @@ fn split<'a>(
     let backends = rule.get(list).and_then(Value::as_array);
     let (mut stable, mut canary, mut others, mut shared) = (None, None, Vec::new(), false);
     for (index, value) in backends.into_iter().flatten().enumerate() {
-        // What is left out is 1 in the Gateway API, and none in Istio beside others.
-        let default = i64::from(kind != RouteKind::VirtualService);
+        // The weight of a backend that names none, beside others.
+        let default = match kind.router() {
+            Router::GatewayApi => 1,
+            Router::Istio => 0,
+        };
         let backend = Backend {
             path: format!("{path}/{list}/{index}"),
             value,
@@ -204,9 +207,9 @@ fn side(kind: RouteKind, backend: &Value, sides: Sides) -> Option<Side> {
             is(canary).then_some(Side::Canary)
         }
     };
-    match (kind, sides) {
+    match (kind.router(), sides) {
         (
-            RouteKind::VirtualService,
+            Router::Istio,
             Sides::Services {
                 namespace,
                 stable,
@@ -221,7 +224,7 @@ fn side(kind: RouteKind, backend: &Value, sides: Sides) -> Option<Side> {
             pick(&|service| is_host(host, service, namespace), stable, canary)
         }
         (
-            RouteKind::VirtualService,
+            Router::Istio,
             Sides::Subsets {
                 namespace,
                 host,
@@ -239,7 +242,7 @@ fn side(kind: RouteKind, backend: &Value, sides: Sides) -> Option<Side> {
             )
         }
         (
-            _,
+            Router::GatewayApi,
             Sides::Services {
                 namespace,
                 stable,
@@ -252,7 +255,7 @@ fn side(kind: RouteKind, backend: &Value, sides: Sides) -> Option<Side> {
             let name = text("name").filter(|_| core && service && own)?;
             pick(&|service| service == name, stable, canary)
         }
-        (_, Sides::Subsets { .. }) => None,
+        (Router::GatewayApi, Sides::Subsets { .. }) => None,
     }
 }
 
@@ -348,15 +351,19 @@ pub(super) fn mirrored(kind: RouteKind, rule: &Rule) -> Option<i32> {
         let percent = percent.clamp(0.0, 100.0).round() as i32;
         percent
     };
-    if kind == RouteKind::VirtualService {
-        let to = rule.value.get("mirror")?;
-        let canary = rule.canary.value.get("destination")?;
-        let keys = ["host", "subset"];
-        let own = keys.iter().all(|key| to.get(key) == canary.get(key));
-        return own.then(|| percent(rule.value.pointer("/mirrorPercentage/value")));
+    match kind.router() {
+        Router::Istio => {
+            let to = rule.value.get("mirror")?;
+            let canary = rule.canary.value.get("destination")?;
+            let keys = ["host", "subset"];
+            let own = keys.iter().all(|key| to.get(key) == canary.get(key));
+            own.then(|| percent(rule.value.pointer("/mirrorPercentage/value")))
+        }
+        Router::GatewayApi => {
+            let (_, filter) = mirror_filter(rule)?;
+            Some(percent(filter.pointer("/requestMirror/percent")))
+        }
     }
-    let (_, filter) = mirror_filter(rule)?;
-    Some(percent(filter.pointer("/requestMirror/percent")))
 }
 
 /// The filter that mirrors to the canary, and its place.

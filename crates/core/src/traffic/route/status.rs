@@ -1,6 +1,6 @@
 //! Whether a controller has taken a route over.
 
-use countersign_api::traffic::RouteKind;
+use countersign_api::traffic::{RouteKind, Router};
 use serde_json::Value;
 
 use crate::observation::traffic::RouteObject;
@@ -24,10 +24,13 @@ const ACCEPTANCE: [&str; 2] = ["Accepted", "ResolvedRefs"];
 /// VirtualService counts as accepted once it is written.
 #[must_use]
 pub fn acceptance(kind: RouteKind, object: &RouteObject) -> Acceptance {
-    if kind == RouteKind::VirtualService {
-        return Acceptance::Accepted;
+    match kind.router() {
+        Router::GatewayApi => gateway_acceptance(&object.object),
+        Router::Istio => Acceptance::Accepted,
     }
-    let route = &object.object;
+}
+
+fn gateway_acceptance(route: &Value) -> Acceptance {
     let array = |path: &str| {
         let array = route.pointer(path).and_then(Value::as_array);
         array.into_iter().flatten()

@@ -102,11 +102,12 @@ fn mark(kind: RouteKind, testers: &Testers) -> Vec<Value> {
         .headers
         .iter()
         .map(|header| json!({ "type": "Exact", "name": header.name, "value": header.value }));
-    // gRPC has its headers in lower case.
-    let name = if kind == RouteKind::GRPCRoute {
-        "cookie"
-    } else {
-        "Cookie"
+    let name = match kind {
+        RouteKind::GRPCRoute => "cookie", // gRPC has its headers in lower case
+        RouteKind::HTTPRoute
+        | RouteKind::TLSRoute
+        | RouteKind::TCPRoute
+        | RouteKind::VirtualService => "Cookie",
     };
     let cookie = testers.cookie.iter().map(|cookie| {
         let value = format!(r"(^|.*;\s*){}={}(;.*|$)", cookie.name, cookie.value);
