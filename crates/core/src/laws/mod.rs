@@ -1,5 +1,10 @@
 //! What must hold of any decision, by the numbers of the design. Every test that makes a decision
-//! checks it against these; they share no code path with the gates that they watch.
+//! checks it against these.
+//!
+//! The laws work out pods, shares, sign-offs, deadlines and order themselves. They trust, and so cannot find a
+//! defect of: the statistics of a verdict (`analysis::{gather, verdict, checks}`, which operating
+//! characteristics and a second implementation test), the digests and checks that a spec asks for
+//! ([`Proposal`]), whether a promoted change is watched ([`change::is_watched`]), and the name of a smoke Job.
 
 pub mod people;
 pub mod queue;

@@ -2,6 +2,7 @@
 
 use countersign_api::HASH_LABEL;
 use countersign_api::rollout::{Change, Stage};
+use countersign_api::traffic::Router;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
@@ -70,34 +71,48 @@ pub(super) fn unlawful_handover(
     }
 }
 
-/// The canary backends of the routes, each with its weight and that of the stable one beside it: read
-/// straight from what is stored.
+/// The weights of stable's and of the canary's backend in each rule that has both: read straight from what is
+/// stored, a Gateway API's route and a VirtualService alike.
 fn shares(observation: &Observation) -> impl Iterator<Item = (i64, i64)> {
     let canary = &observation.spec.strategy.canary;
-    let names = canary
-        .stable_service
-        .clone()
-        .zip(canary.canary_service.clone());
-    let objects = observation
-        .routes
-        .iter()
-        .filter_map(|route| route.object.as_ref().ok());
-    let rules = objects.flat_map(|object| {
-        let rules = object
-            .object
-            .pointer("/spec/rules")
-            .and_then(Value::as_array);
-        rules.into_iter().flatten()
-    });
-    rules.filter_map(move |rule| {
-        let (stable, canary) = names.as_ref()?;
-        let backends = rule.get("backendRefs")?.as_array()?;
-        let weight = |name: &str| {
-            let mut backends = backends.iter();
-            let found = backends.find(|it| it.get("name").and_then(Value::as_str) == Some(name))?;
-            found.get("weight")?.as_i64()
+    let names = canary.stable_service.as_deref();
+    let names = names.zip(canary.canary_service.as_deref());
+    observation.routes.iter().flat_map(move |route| {
+        let object = route.object.as_ref().ok();
+        let subsets = route.reference.destination_rule.as_ref();
+        let subsets = subsets.map(|it| (&*it.stable_subset, &*it.canary_subset));
+        let router = route.reference.kind.router();
+        let (lists, backends): (&[&str], _) = match router {
+            Router::GatewayApi => (&["rules"], "backendRefs"),
+            Router::Istio => (&["http", "tls", "tcp"], "route"),
         };
-        Some((weight(stable)?, weight(canary)?))
+        let sides = match router {
+            Router::GatewayApi => names,
+            Router::Istio => subsets.or(names),
+        };
+        let name = move |backend: &Value| match router {
+            Router::GatewayApi => Some(backend.get("name")?.as_str()?.to_owned()),
+            Router::Istio if subsets.is_some() => {
+                Some(backend.pointer("/destination/subset")?.as_str()?.to_owned())
+            }
+            Router::Istio => {
+                let host = backend.pointer("/destination/host")?.as_str()?;
+                Some(host.split('.').next()?.to_owned())
+            }
+        };
+        let rules = lists.iter().filter_map(move |list| {
+            let rules = object?.object.pointer(&format!("/spec/{list}"))?;
+            rules.as_array()
+        });
+        rules.flatten().filter_map(move |rule| {
+            let (stable, canary) = sides?;
+            let weight = |side: &str| {
+                let mut backends = rule.get(backends)?.as_array()?.iter();
+                let found = backends.find(|it| name(it).as_deref() == Some(side))?;
+                found.get("weight")?.as_i64()
+            };
+            Some((weight(stable)?, weight(canary)?))
+        })
     })
 }
 
@@ -110,7 +125,7 @@ fn largest_share(observation: &Observation) -> i32 {
         .unwrap_or(0)
 }
 
-/// Whether no Gateway route gives the canary more than the weight of its step, nor much less.
+/// Whether no route gives the canary more than the weight of its step, nor much less.
 pub(super) fn has_its_share(observation: &Observation, before: &Change) -> bool {
     let weight = i64::from(before.weight);
     shares(observation).all(|(stable, canary)| {
@@ -201,8 +216,8 @@ fn selected<'a>(observation: &'a Observation, service: &str) -> Option<&'a str> 
     service.selector.get(HASH_LABEL).map(String::as_str)
 }
 
-/// The percent of the requests that a named Service gets, at most: by the routes that are Gateway API's, or
-/// all of them where it is stable's and there is no route.
+/// The percent of the requests that a named Service gets, at most: by the routes, or all of them if the
+/// Service is stable's and there is no route. Routes that send to subsets send to no named Service's selector.
 fn percent_of(observation: &Observation, service: &str) -> i64 {
     let canary = &observation.spec.strategy.canary;
     let is_stable = canary.stable_service.as_deref() == Some(service);

@@ -2,7 +2,7 @@
 //! changed, and `core::laws` names the law. So none of them holds because it looks at nothing.
 
 use countersign_api::rollout::{Change, Outcome, Stage};
-use countersign_core::decision::{Action, Decision, TrafficAction, WorkloadAction};
+use countersign_core::decision::{Action, Decision, RoutePatch, TrafficAction, WorkloadAction};
 use countersign_core::laws;
 use countersign_core::observation::workload::{Service, Unusable};
 
@@ -128,6 +128,62 @@ pub(super) fn law_1_is_broken_by_a_canary_with_more_pods_than_its_weight() {
             }));
     };
     assert_eq!(broken(&mut stepping(60), GOOD, grow), [1]);
+}
+
+/// For each router, by Services and by subsets.
+#[test]
+pub(super) fn law_1_is_broken_by_a_share_for_which_there_are_no_pods() {
+    for subsets in [None, Some(("v-stable", "v-canary"))] {
+        let mut world = super::routes::routed(|_| {});
+        change(&mut world, "v2", harmless());
+        let mut traffic = steady(5_000.0, 0.0, 0.0);
+        assert!(world.run(after(60 * 24 * 10), &mut traffic, |o| {
+            o.status.change.as_ref().is_some_and(|it| it.step == 1)
+        }));
+        let seen = &mut world.observation;
+        let backend = |host: &str, subset: Option<&str>, weight: i64| json!({ "destination": { "host": host, "subset": subset }, "weight": weight });
+        let (stable, canary) = match subsets {
+            Some((stable, canary)) => (
+                backend("web", Some(stable), 100),
+                backend("web", Some(canary), 0),
+            ),
+            None => (
+                backend("web.shop.svc.cluster.local", None, 100),
+                backend("web-canary", None, 0),
+            ),
+        };
+        let route = &mut seen.routes[0];
+        route.reference.kind = countersign_api::RouteKind::VirtualService;
+        route.reference.destination_rule =
+            subsets.map(|(stable, canary)| countersign_api::traffic::Subsets {
+                name: "web".into(),
+                stable_subset: stable.into(),
+                canary_subset: canary.into(),
+            });
+        let object = route.object.as_mut().unwrap();
+        object.object = json!({ "spec": { "http": [{ "route": [stable, canary] }] } });
+        let weight = seen.status.change.as_ref().unwrap().weight;
+        for set in &mut seen.replica_sets {
+            if set.revision == 2 {
+                (set.available, set.ready) = (0, 0);
+            }
+        }
+        let raise = Decision {
+            actions: vec![Action::Traffic(TrafficAction::PatchRoute(RoutePatch {
+                kind: countersign_api::RouteKind::VirtualService,
+                name: "web".into(),
+                api_version: String::new(),
+                weight,
+                operations: vec![],
+            }))],
+            ..countersign_core::decide(seen)
+        };
+        let broken = laws::broken(seen, &raise);
+        assert!(
+            broken.iter().any(|it| it.law == 1),
+            "{subsets:?}: {broken:?}"
+        );
+    }
 }
 
 #[test]
