@@ -32,7 +32,7 @@ impl Actor {
             self.remove_wishes(rollout, &kind, target, run).await?;
         }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
-        let mut seen = observation.history.iter();
+        let mut seen = observation.history().iter();
         let seen = seen.find(|it| it.name == *run);
         let as_seen = as_seen(seen.map(|it| &it.uid), None);
         self.remove(Target::OldRecord, rollout, &api, run, as_seen)

@@ -147,13 +147,13 @@ impl Actor {
         let (type_, kind, uid) = match answer.to {
             AnswerTo::SignOff => {
                 let kind = ApiResource::erase::<SignOff>(&());
-                let mut seen = observation.sign_offs.iter();
+                let mut seen = observation.people.sign_offs.iter();
                 let uid = seen.find(|it| it.name == answer.name).map(|it| &it.uid);
                 ("Counts", kind, uid)
             }
             AnswerTo::Intervention => {
                 let kind = ApiResource::erase::<Intervention>(&());
-                let mut seen = observation.interventions.iter();
+                let mut seen = observation.people.interventions.iter();
                 let uid = seen.find(|it| it.name == answer.name).map(|it| &it.uid);
                 ("Applied", kind, uid)
             }

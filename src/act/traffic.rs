@@ -95,7 +95,7 @@ fn testers_seen(
     name: &str,
     field: &str,
 ) -> Option<String> {
-    let routes = observation.routes.iter();
+    let routes = observation.traffic.routes.iter();
     let own = routes.filter(|route| route.reference.kind == kind);
     let metadata = own.filter_map(|route| route.testers.as_ref()?.object.get("metadata"));
     let mut named = metadata.filter(|it| it.get("name").and_then(Value::as_str) == Some(name));
@@ -136,15 +136,23 @@ fn selection(observation: &Observation, service: &str, hash: &str) -> Vec<Value>
 }
 
 fn has_selector(observation: &Observation, service: &str) -> bool {
-    let seen = observation.services.get(service).and_then(Option::as_ref);
+    let seen = observation
+        .traffic
+        .services
+        .get(service)
+        .and_then(Option::as_ref);
     seen.is_some_and(|it| !it.selector.is_empty())
 }
 
 /// Lets a Service select the pods of all revisions again, where it still selects the one that was seen.
 fn release(observation: &Observation, service: &str) -> [Value; 2] {
     let place = format!("/spec/selector/{HASH_LABEL}");
-    let named = observation.services.get(service).and_then(Option::as_ref);
-    let seen = named.or_else(|| observation.former_services.get(service));
+    let named = observation
+        .traffic
+        .services
+        .get(service)
+        .and_then(Option::as_ref);
+    let seen = named.or_else(|| observation.traffic.former_services.get(service));
     let seen = seen.and_then(|it| it.selector.get(HASH_LABEL));
     [
         json!({ "op": "test", "path": place, "value": seen }),

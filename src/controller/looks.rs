@@ -235,10 +235,10 @@ async fn a_late_leader_deletes_no_record_of_the_same_name() {
     let (mut seen, decision) = late(&scene, vec![delete]).await;
     let recorded = serde_json::from_value(scene.server.get(&path).unwrap()).unwrap();
     let recorded: countersign_api::RolloutRun = recorded;
-    seen.observation.history = vec![PastRun {
+    seen.observation.history = Some(Ok(vec![PastRun {
         uid: "the one before".into(),
         ..PastRun::of(&run, &recorded.spec)
-    }];
+    }]));
     let (actor, it) = (&scene.context.actor, &seen.observation);
     let refused = actor.carry_out(&seen.rollout, it, &decision, Instant::now());
     assert!(refused.await.unwrap_err().is_conflict());
@@ -264,7 +264,7 @@ async fn law_10_a_late_leader_releases_no_service_that_selects_another_revision_
         kind: "ClusterIP".into(),
         selector: [("pod-template-hash".into(), "old".into())].into(),
     };
-    let former = &mut seen.observation.former_services;
+    let former = &mut seen.observation.traffic.former_services;
     former.insert("web".into(), as_seen);
     let carry_out = async || {
         let (actor, it) = (&scene.context.actor, &seen.observation);
@@ -437,8 +437,8 @@ async fn sign_offs_are_read_page_by_page_however_long_all_of_them_take() {
         .server
         .fails(move |asked| is_sign_off(asked).then_some(Fault::Delay(Duration::from_secs(2))));
     let (seen, _) = late(&scene, vec![]).await;
-    assert_eq!(seen.observation.unreadable_requests, [""; 0]);
-    assert_eq!(seen.observation.sign_offs.len(), 1_100);
+    assert_eq!(seen.observation.people.unreadable_requests, [""; 0]);
+    assert_eq!(seen.observation.people.sign_offs.len(), 1_100);
     let asked = scene.server.asked();
     let pages = asked.iter().filter(|it| to("signoffs")(it));
     assert_eq!(pages.filter(|it| it.query.contains("limit=500")).count(), 3);
@@ -453,7 +453,7 @@ async fn more_sign_offs_than_are_read_hold_the_change() {
         sign_off(&scene, &format!("old-{number}"), "web-0");
     }
     let (seen, _) = late(&scene, vec![]).await;
-    let problem = &seen.observation.unreadable_requests[0];
+    let problem = &seen.observation.people.unreadable_requests[0];
     assert!(
         problem.starts_with("there are more than 10000 sign-offs"),
         "{problem}"

@@ -325,7 +325,7 @@ async fn look(claim: &Claim, context: &Context) -> Result<Action, Error> {
         _place,
     } = judged;
     let observation = &seen.observation;
-    context.telemetry.answered(&observation.windows);
+    context.telemetry.answered(&observation.analysis.windows);
     let (actor, decided) = (&context.actor, Instant::now());
     let written = actor.write_down(&seen.rollout, observation, &decision);
     let version = written.await?;

@@ -32,7 +32,10 @@ impl Observer {
         let effective = policy::effective(&observation.policies);
         let current = checks::checks(observation, &effective);
         let checks = checks::in_force(change, &current);
-        (observation.windows, observation.objectives) = tokio::join!(
+        (
+            observation.analysis.windows,
+            observation.analysis.objectives,
+        ) = tokio::join!(
             self.windows(observation, change, &checks),
             self.objectives(observation, &checks),
         );

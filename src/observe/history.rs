@@ -53,7 +53,10 @@ impl Observer {
     }
 
     /// Earlier records are read only where a change may start or end.
-    pub(super) async fn history(&self, observation: &Observation) -> Result<Vec<PastRun>, String> {
+    pub(super) async fn history(
+        &self,
+        observation: &Observation,
+    ) -> Option<Result<Vec<PastRun>, String>> {
         let status = &observation.status;
         let template = digest::template_digest(&observation.spec.template);
         let settled = status
@@ -67,22 +70,22 @@ impl Observer {
             Some(change) => change.outcome.is_some(),
         };
         if !needed {
-            return Ok(Vec::new());
+            return None;
         }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
         let selector = format!("{ROLLOUT_UID_LABEL}={}", observation.uid);
-        let runs = self.reads.list(&api, &selector).await.map_err(|error| {
+        let runs = self.reads.list(&api, &selector).await;
+        let runs = runs.map_err(|error| {
             tracing::warn!(error = %sentence(&error), "the records of a Rollout could not be read");
             format!(
                 "the records of earlier changes cannot be read: {}",
                 sentence(&error)
             )
-        })?;
-        let runs = runs.items.iter();
-        let history = runs.map(|run| PastRun {
+        });
+        let past_run = |run: &RolloutRun| PastRun {
             uid: run.uid().unwrap_or_default(),
             ..PastRun::of(&run.name_any(), &run.spec)
-        });
-        Ok(history.collect())
+        };
+        Some(runs.map(|runs| runs.items.iter().map(past_run).collect()))
     }
 }

@@ -23,10 +23,8 @@ const MAX_PODS: u32 = 10;
 impl Observer {
     /// Reads the Rollout's Jobs where a smoke check is waited for, or was when the change ended. Where
     /// they cannot be read that is told: aborts and newer changes must not depend on it.
-    pub(super) async fn jobs(&self, observation: &Observation) -> Result<Vec<Job>, String> {
-        let Some(change) = &observation.status.change else {
-            return Ok(Vec::new());
-        };
+    pub(super) async fn jobs(&self, observation: &Observation) -> Option<Result<Vec<Job>, String>> {
+        let change = observation.status.change.as_ref()?;
         let awaited = smoke::is_awaited(observation, change);
         let left_over = change.outcome.is_some()
             && change
@@ -34,18 +32,21 @@ impl Observer {
                 .as_ref()
                 .is_some_and(|progress| !progress.passed);
         if !awaited && !left_over {
-            return Ok(Vec::new());
+            return None;
         }
         let jobs: Api<ApiJob> = Api::namespaced(self.client.clone(), &observation.namespace);
         let selector = format!("{ROLLOUT_UID_LABEL}={}", observation.uid);
         let found = Reads::MostRecent.list(&jobs, &selector).await;
-        let found = found.map_err(|error| sentence(&error))?.items;
+        let found = match found {
+            Ok(found) => found.items,
+            Err(error) => return Some(Err(sentence(&error))),
+        };
         let own = found.iter().filter(|job| is_own(job, &observation.uid));
         let mut own: Vec<_> = own.map(job).collect();
         if awaited {
             self.pods(&observation.namespace, &mut own, change).await;
         }
-        Ok(own)
+        Some(Ok(own))
     }
 
     /// What the pods of the awaited Job say. It is only told, so nothing depends on its being read.

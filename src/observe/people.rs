@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use countersign_api::{Freeze, Intervention, SignOff};
 use countersign_core::observation::Observation;
 use countersign_core::observation::people::{
-    Admission, IncidentAnswer, NamedFreeze, SeenIntervention, SeenSignOff,
+    HumanInputs, IncidentAnswer, NamedFreeze, SeenIntervention, SeenSignOff,
 };
 use countersign_core::people::sign_off;
 use countersign_core::policy;
@@ -25,46 +25,26 @@ use crate::timing::{LIST_TIMEOUT, READ_TIMEOUT};
 /// Most objects of a kind that are read; if there are more, those beyond cannot be known.
 const MOST: usize = 10_000;
 
-/// What people want of one Rollout.
-#[derive(Debug, Default)]
-pub(super) struct HumanInputs {
-    sign_offs: Vec<SeenSignOff>,
-    interventions: Vec<SeenIntervention>,
-    unreadable: Vec<String>,
-    freezes: Vec<NamedFreeze>,
-    unreadable_freezes: Vec<String>,
-    incidents: Incidents,
-    admission: Admission,
-}
-
 /// What each policy's incident query answered.
 type Incidents = BTreeMap<String, IncidentAnswer>;
 
-impl HumanInputs {
-    pub(super) fn note(self, observation: &mut Observation) {
-        observation.sign_offs = self.sign_offs;
-        observation.interventions = self.interventions;
-        observation.unreadable_requests = self.unreadable;
-        observation.freezes = self.freezes;
-        observation.unreadable_freezes = self.unreadable_freezes;
-        observation.incidents = self.incidents;
-        observation.admission = self.admission;
-    }
+/// What was read of a list, with what of it could not be read.
+type Readable<T> = Result<(Vec<T>, Vec<String>), String>;
 
-    /// What was read, and what of it was not.
-    fn take<T>(&mut self, read: Result<(Vec<T>, Vec<String>), String>) -> Vec<T> {
-        let (read, unreadable) = read.unwrap_or_else(|problem| (Vec::new(), vec![problem]));
-        self.unreadable.extend(unreadable);
-        read
-    }
+/// The objects that were read; what could not be read is added to the others of its kind.
+fn take<T>(read: Readable<T>, unreadable: &mut Vec<String>) -> Vec<T> {
+    let (read, problems) = read.unwrap_or_else(|problem| (Vec::new(), vec![problem]));
+    unreadable.extend(problems);
+    read
 }
 
 impl Observer {
     /// Reads what people want, where a change is under way or can be retried; always the newest.
     pub(super) async fn people(&self, observation: &Observation) -> HumanInputs {
-        let mut wishes = HumanInputs::default();
+        let mut inputs = HumanInputs::default();
+        let unreadable = &mut inputs.unreadable_requests;
         let Some(change) = &observation.status.change else {
-            return wishes;
+            return inputs;
         };
         let (namespace, name) = (&observation.namespace, &observation.name);
         let interventions = self.interventions(namespace, name);
@@ -76,29 +56,22 @@ impl Observer {
                 self.freezes(observation),
                 self.incidents(observation),
             );
-            wishes.interventions = wishes.take(interventions);
-            wishes.sign_offs = wishes.take(sign_offs);
-            match freezes {
-                Ok(read) => (wishes.freezes, wishes.unreadable_freezes) = read,
-                Err(problem) => wishes.unreadable_freezes.push(problem),
-            }
-            wishes.incidents = incidents;
+            inputs.interventions = take(interventions, unreadable);
+            inputs.sign_offs = take(sign_offs, unreadable);
+            inputs.freezes = take(freezes, &mut inputs.unreadable_freezes);
+            inputs.incidents = incidents;
         } else {
-            let interventions = interventions.await;
-            wishes.interventions = wishes.take(interventions);
+            inputs.interventions = take(interventions.await, unreadable);
         }
-        let any = !wishes.sign_offs.is_empty() || !wishes.interventions.is_empty();
+        let any = !inputs.sign_offs.is_empty() || !inputs.interventions.is_empty();
         if any || (under_way && sign_off::is_asked_for(change)) {
-            wishes.admission = self.admission.check().await;
+            inputs.admission = self.admission.check().await;
         }
-        wishes
+        inputs
     }
 
     /// The freezes that select a Rollout, and what is wrong with those that cannot be read.
-    async fn freezes(
-        &self,
-        observation: &Observation,
-    ) -> Result<(Vec<NamedFreeze>, Vec<String>), String> {
+    async fn freezes(&self, observation: &Observation) -> Readable<NamedFreeze> {
         let api = Api::all(self.client.clone());
         readable("freezes", &api, |it: Freeze| {
             selects(&it, observation).then(|| NamedFreeze {
@@ -122,11 +95,7 @@ impl Observer {
         answers.into_iter().collect()
     }
 
-    async fn sign_offs(
-        &self,
-        namespace: &str,
-        rollout: &str,
-    ) -> Result<(Vec<SeenSignOff>, Vec<String>), String> {
+    async fn sign_offs(&self, namespace: &str, rollout: &str) -> Readable<SeenSignOff> {
         let api = Api::namespaced(self.client.clone(), namespace);
         readable("sign-offs", &api, |it: SignOff| {
             (it.spec.rollout == rollout).then(|| SeenSignOff {
@@ -148,11 +117,7 @@ impl Observer {
         .await
     }
 
-    async fn interventions(
-        &self,
-        namespace: &str,
-        rollout: &str,
-    ) -> Result<(Vec<SeenIntervention>, Vec<String>), String> {
+    async fn interventions(&self, namespace: &str, rollout: &str) -> Readable<SeenIntervention> {
         let api = Api::namespaced(self.client.clone(), namespace);
         readable("interventions", &api, |it: Intervention| {
             (it.spec.rollout == rollout).then(|| SeenIntervention {

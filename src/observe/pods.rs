@@ -28,27 +28,27 @@ const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 impl Observer {
     /// Reads how the pods of the new revision fare while they are waited for. It must not keep the
     /// evidence from being judged, so an answer that does not come is only told.
-    pub(super) async fn new_pods(&self, observation: &Observation) -> NewPods {
-        let Some(set) = awaited(observation) else {
-            return NewPods::default();
-        };
+    pub(super) async fn new_pods(&self, observation: &Observation) -> Option<NewPods> {
+        let set = awaited(observation)?;
         let mut selector = format!("{HASH_LABEL}={}", set.hash);
         if !observation.spec.selector.is_empty() {
             selector = format!("{selector},{}", observation.spec.selector);
         }
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &observation.namespace);
         let parameters = ListParams::default().labels(&selector).limit(MAX_PODS);
-        match in_time("its pods", tried(|| pods.list(&parameters))).await {
-            Ok(pods) => {
-                let unread = pods.metadata.remaining_item_count.unwrap_or_default();
-                let unread = i32::try_from(unread).unwrap_or(i32::MAX);
-                describe(&pods.items, &set.uid, unread)
-            }
-            Err(problem) => NewPods {
-                trouble: Some(problem),
-                ..NewPods::default()
+        Some(
+            match in_time("its pods", tried(|| pods.list(&parameters))).await {
+                Ok(pods) => {
+                    let unread = pods.metadata.remaining_item_count.unwrap_or_default();
+                    let unread = i32::try_from(unread).unwrap_or(i32::MAX);
+                    describe(&pods.items, &set.uid, unread)
+                }
+                Err(problem) => NewPods {
+                    trouble: Some(problem),
+                    ..NewPods::default()
+                },
             },
-        }
+        )
     }
 }
 

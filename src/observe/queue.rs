@@ -91,7 +91,7 @@ impl Observer {
     pub(super) async fn order(&self, observation: &mut Observation) -> Option<Turn> {
         let change = observation.status.change.clone()?;
         if dependencies::asks_for_dependencies(observation, &change) {
-            observation.dependencies = self.dependencies(observation).await;
+            observation.dependencies = Some(self.dependencies(observation).await);
         }
         let queued = change::waits_for(&observation.status, Reason::Queued);
         if !queued || change.stage != Stage::Waiting || change.outcome.is_some() {

@@ -47,7 +47,7 @@ impl Observer {
 
     /// Notes rules that a Rollout of the namespace splits that was there before.
     pub(super) fn note_shared_rules(&self, observation: &mut Observation) {
-        if observation.routes.is_empty() {
+        if observation.traffic.routes.is_empty() {
             return;
         }
         let shared = self
@@ -99,7 +99,12 @@ impl Observer {
     }
 
     async fn endpoints(&self, observation: &Observation) -> Endpoints {
-        let services: Vec<_> = observation.services.keys().map(String::as_str).collect();
+        let services: Vec<_> = observation
+            .traffic
+            .services
+            .keys()
+            .map(String::as_str)
+            .collect();
         if services.is_empty() {
             return Endpoints::default();
         }

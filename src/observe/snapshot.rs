@@ -3,6 +3,8 @@
 use countersign_api::{Rollout, RolloutStatus};
 use countersign_core::Observation;
 use countersign_core::observation::Failure;
+use countersign_core::observation::traffic::TrafficObjects;
+use countersign_core::observation::windows::AnalysisInputs;
 use kube::ResourceExt;
 
 use crate::clock;
@@ -14,8 +16,8 @@ impl Observer {
     /// What was seen, with what Prometheus says now.
     pub async fn count_on(&self, mut seen: Seen) -> Seen {
         seen.observation.now = clock::now();
-        seen.observation.windows.clear();
-        seen.observation.objectives.clear();
+        seen.observation.analysis.windows.clear();
+        seen.observation.analysis.objectives.clear();
         self.evidence(&mut seen.observation).await;
         seen
     }
@@ -56,20 +58,12 @@ impl Observer {
             self.jobs(&observation),
             self.new_pods(&observation),
         );
-        (observation.endpoints, observation.routes) = traffic;
+        (observation.traffic.endpoints, observation.traffic.routes) = traffic;
         self.note_shared_rules(&mut observation);
-        match history {
-            Ok(history) => observation.history = history,
-            // A rollback under way must not depend on the records of the past.
-            Err(problem) => observation.records_unreadable = Some(problem),
-        }
+        observation.history = history; // a rollback under way does not depend on it
         observation.recorded = is_recorded(&observation);
-        observation.templates = templates;
-        people.note(&mut observation);
-        match jobs {
-            Ok(jobs) => observation.jobs = jobs,
-            Err(problem) => observation.jobs_unreadable = Some(problem),
-        }
+        observation.analysis.templates = templates;
+        (observation.people, observation.jobs) = (people, jobs);
         observation.new_pods = new_pods;
         // No earlier than what was read: what had expired when something came does not count beside it.
         observation.now = clock::now();
@@ -78,7 +72,10 @@ impl Observer {
             Some(Seen {
                 observation: it, ..
             }) => {
-                (observation.windows, observation.objectives) = (it.windows, it.objectives);
+                (
+                    observation.analysis.windows,
+                    observation.analysis.objectives,
+                ) = (it.analysis.windows, it.analysis.objectives);
             }
             None => self.evidence(&mut observation).await,
         }
@@ -122,10 +119,16 @@ impl Observer {
             replica_sets: replica_sets.own,
             promoted,
             foreign_replica_sets: replica_sets.foreign,
-            services,
-            former_services,
+            traffic: TrafficObjects {
+                services,
+                former_services,
+                ..TrafficObjects::default()
+            },
             conflicts: self.conflicts(rollout, namespace),
-            lag: self.prometheus.lag().into(),
+            analysis: AnalysisInputs {
+                lag: self.prometheus.lag().into(),
+                ..AnalysisInputs::default()
+            },
             ..Observation::of(namespace, &rollout.name_any(), rollout.spec.clone())
         })
     }
@@ -165,6 +168,6 @@ pub(super) fn is_recorded(observation: &Observation) -> bool {
     let Some(change) = &observation.status.change else {
         return true;
     };
-    let mut runs = observation.history.iter();
+    let mut runs = observation.history().iter();
     runs.any(|run| run.name == change.run && run.outcome == change.outcome)
 }

@@ -209,7 +209,7 @@ impl Ledger {
             set.map(|set| set.revision)
         };
         let serving = seen.sets.values().filter(|set| set.asked > 0);
-        let services = seen.services.iter();
+        let services = seen.traffic.services.iter();
         Finale {
             phase: format!("{:?}", status.phase),
             stable: status.stable.map_or(0, |stable| stable.revision),

@@ -89,7 +89,7 @@ impl Proposal {
             ),
             exposed: is_exposed(observation),
             after_rollback,
-            records_unknown: observation.records_unreadable.is_some(),
+            records_unknown: observation.unreadable_history().is_some(),
         };
         risk::risk_of_both(&self.provenance, self.attested.as_ref(), &facts, model)
     }
@@ -108,7 +108,7 @@ impl Proposal {
 /// Whether the workload is reached from outside: by the type of its Services, or by a Gateway. A
 /// VirtualService may be for the mesh alone.
 fn is_exposed(observation: &Observation) -> bool {
-    let mut services = observation.services.values().flatten();
+    let mut services = observation.traffic.services.values().flatten();
     let traffic = observation.spec.strategy.canary.traffic.as_ref();
     let mut routes = traffic.into_iter().flat_map(|traffic| &traffic.routes);
     services.any(|service| matches!(service.kind.as_str(), "LoadBalancer" | "NodePort"))
@@ -166,8 +166,8 @@ fn hash(observation: &Observation, template_digest: &str) -> (String, i32) {
 #[must_use]
 pub fn after_rollback(observation: &Observation) -> bool {
     let lately = |at: Timestamp| observation.now.duration_since(at) < ROLLBACK_MEMORY;
-    let mut runs = observation.history.iter();
-    observation.records_unreadable.is_some()
+    let mut runs = observation.history().iter();
+    observation.unreadable_history().is_some()
         || runs
             .any(|run| run.outcome == Some(Outcome::RolledBack) && run.ended_at.is_some_and(lately))
 }

@@ -40,7 +40,7 @@ const LIMITS: [Limit; 2] = [
 /// How each objective stands.
 #[must_use]
 pub fn budgets(change: &Change, checks: &Checks, observation: &Observation) -> Vec<Budget> {
-    let answers = &observation.objectives;
+    let answers = &observation.analysis.objectives;
     let budget = |(name, objective): (&String, &Objective)| {
         let mut known = change.evidence.objectives.iter();
         let before = known.find(|known| known.name == *name);

@@ -64,7 +64,7 @@ pub fn checks(observation: &Observation, effective: &Effective) -> Checks {
             .objectives
             .extend(named.map(|it| (it.name.clone(), it.clone())));
         for used in &analysis.templates {
-            checks.add_template(used, observation.templates.get(&used.name));
+            checks.add_template(used, observation.analysis.templates.get(&used.name));
         }
     }
     checks.checks.extend(effective.checks.iter().cloned());

@@ -312,14 +312,14 @@ fn gates_open(observation: &Observation, before: &Change, after: &Change) -> boo
             None => step.bake == Duration::default(),
         });
     let enough = before.step == 0 || has_pods(observation, before);
-    let named = observation.services.values().all(Option::is_some);
+    let named = observation.traffic.services.values().all(Option::is_some);
     baked
         && enough
         && named
         && !observation.spec.paused
         && after.paused_by.is_none()
         && observation.unreadable_policies.is_empty()
-        && observation.unreadable_requests.is_empty()
+        && observation.people.unreadable_requests.is_empty()
         && !matches!(observation.workload, Some(Err(_)))
 }
 
@@ -353,7 +353,7 @@ fn has_pods(observation: &Observation, before: &Change) -> bool {
 /// How the smoke check of an attempt ended, as its Job says; `None` where it has not or none is asked.
 fn smoke_end<'a>(observation: &'a Observation, change: &Change) -> Option<&'a JobEnd> {
     let name = smoke::job_name(&change.run);
-    let mut jobs = observation.jobs.iter();
+    let mut jobs = observation.jobs().iter();
     jobs.find(|job| job.name == name)?.end.as_ref()
 }
 
@@ -377,7 +377,9 @@ fn has_failed(observation: &Observation, before: &Change) -> bool {
 }
 
 fn all_pods_crash(observation: &Observation, before: &Change) -> bool {
-    let pods = &observation.new_pods;
+    let Some(pods) = &observation.new_pods else {
+        return false;
+    };
     let sets = observation.replica_sets.iter();
     let available: i32 = sets
         .filter(|set| set.hash == before.pod_template_hash)
@@ -399,11 +401,11 @@ fn may_smoke(observation: &Observation, after: Option<&Change>) -> bool {
     }) && !observation.spec.paused
         && observation.conflicts.is_empty()
         && observation.unreadable_policies.is_empty()
-        && observation.unreadable_requests.is_empty()
+        && observation.people.unreadable_requests.is_empty()
 }
 
 fn not_frozen(observation: &Observation, before: &Change) -> bool {
-    let in_force = observation.freezes.iter().any(|freeze| {
+    let in_force = observation.people.freezes.iter().any(|freeze| {
         let spec = &freeze.spec;
         spec.until
             .as_ref()
@@ -411,10 +413,11 @@ fn not_frozen(observation: &Observation, before: &Change) -> bool {
             && (spec.tiers.is_empty() || spec.tiers.contains(&before.tier))
     });
     let incident = observation
+        .people
         .incidents
         .values()
         .any(|answer| *answer != IncidentAnswer::None);
-    let calm = !in_force && !incident && observation.unreadable_freezes.is_empty();
+    let calm = !in_force && !incident && observation.people.unreadable_freezes.is_empty();
     calm || people::glass_is_broken(observation, before)
 }
 
@@ -428,12 +431,12 @@ fn watched_verdict(observation: &Observation, change: &Change) -> Option<Verdict
     change.evidence.from.as_ref()?;
     let checks = checks::in_force(change, &Proposal::of(observation).checks);
     let mut gathered = change.clone();
-    gathered.evidence = gather::gather(change, &checks, &observation.windows);
+    gathered.evidence = gather::gather(change, &checks, &observation.analysis.windows);
     Some(verdict::judge(
         &gathered,
         &checks,
         observation.now,
-        observation.lag,
+        observation.analysis.lag,
     ))
 }
 

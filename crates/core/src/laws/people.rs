@@ -13,9 +13,9 @@ pub(super) fn signed<'a>(
     before: &'a Change,
     decision: SignOffDecision,
 ) -> impl Iterator<Item = &'a SignOffSpec> {
-    let believed = observation.admission.problems.is_empty();
-    let since = observation.admission.since;
-    let proven = observation.sign_offs.iter();
+    let believed = observation.people.admission.problems.is_empty();
+    let since = observation.people.admission.since;
+    let proven = observation.people.sign_offs.iter();
     let proven = proven.filter(move |seen| since.is_none_or(|since| since < seen.created_at));
     let specs = proven.map(|seen| &seen.spec);
     specs.filter(move |spec| {

@@ -38,7 +38,7 @@ fn has_room(observation: &Observation, after: &Change) -> bool {
 pub(super) fn dependencies_are_stable(observation: &Observation) -> bool {
     let mut names = observation.spec.depends_on.iter();
     names.all(|name| {
-        let mut seen = observation.dependencies.iter();
+        let mut seen = observation.dependencies.iter().flatten();
         seen.any(|it| it.name == *name && it.awaited.is_none())
     })
 }

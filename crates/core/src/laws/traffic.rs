@@ -77,7 +77,7 @@ fn shares(observation: &Observation) -> impl Iterator<Item = (i64, i64)> {
     let canary = &observation.spec.strategy.canary;
     let names = canary.stable_service.as_deref();
     let names = names.zip(canary.canary_service.as_deref());
-    observation.routes.iter().flat_map(move |route| {
+    observation.traffic.routes.iter().flat_map(move |route| {
         let object = route.object.as_ref().ok();
         let subsets = route.reference.destination_rule.as_ref();
         let subsets = subsets.map(|it| (&*it.stable_subset, &*it.canary_subset));
@@ -212,7 +212,7 @@ pub(super) fn available(observation: &Observation, hash: &str) -> i64 {
 }
 
 fn selected<'a>(observation: &'a Observation, service: &str) -> Option<&'a str> {
-    let service = observation.services.get(service)?.as_ref()?;
+    let service = observation.traffic.services.get(service)?.as_ref()?;
     service.selector.get(HASH_LABEL).map(String::as_str)
 }
 

@@ -7,18 +7,15 @@ pub mod workload;
 
 use std::collections::BTreeMap;
 
-use countersign_api::{AnalysisTemplateSpec, Duration, PodTemplate, RolloutSpec, RolloutStatus};
+use countersign_api::{PodTemplate, RolloutSpec, RolloutStatus};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::observation::people::{
-    Admission, ConcurrentChange, Dependency, IncidentAnswer, NamedFreeze, NamedPolicy,
-    SeenIntervention, SeenSignOff,
-};
-use crate::observation::traffic::Route;
-use crate::observation::windows::{CheckWindows, ErrorRates};
+use crate::observation::people::{ConcurrentChange, Dependency, HumanInputs, NamedPolicy};
+use crate::observation::traffic::TrafficObjects;
+use crate::observation::windows::AnalysisInputs;
 use crate::observation::workload::{
-    Deletion, Job, NewPods, PastRun, ReplicaSet, Service, Unusable, Workload,
+    Deletion, Job, NewPods, PastRun, ReplicaSet, Unusable, Workload,
 };
 
 /// One Rollout and everything around it that matters, at one moment.
@@ -65,72 +62,33 @@ pub struct Observation {
     /// The revision whose ReplicaSet the API server refused as invalid in that write, by its hash.
     #[serde(default)]
     pub invalid_revision: Option<String>,
-    /// The Services that the Rollout names; `None` for one that does not exist.
-    pub services: BTreeMap<String, Option<Service>>,
-    /// Services that the status remembers, the spec names no more, and that still select a revision.
+    /// The Services and routes that the Rollout names.
     #[serde(default)]
-    pub former_services: BTreeMap<String, Service>,
-    /// Ready pods behind each of those Services, by the hash of their revision; where it cannot be told
-    /// which of the Rollout's it is under an empty one, and of none of them under `?`. Read only while a
-    /// change is in the status, as are the routes.
-    #[serde(default)]
-    pub endpoints: BTreeMap<String, BTreeMap<String, i32>>,
-    /// The routes that the Rollout names, in its order.
-    #[serde(default)]
-    pub routes: Vec<Route>,
+    pub traffic: TrafficObjects,
     /// Older Rollouts of the namespace that claim the same pods or Services, each in a sentence.
     pub conflicts: Vec<String>,
-    /// Records of earlier changes; read only while no change is under way.
-    pub history: Vec<PastRun>,
-    /// Why those records could not be read: then an earlier change may have been rolled back.
+    /// Records of earlier changes, or why they could not be read: then an earlier change may have been
+    /// rolled back. `None` while a change is under way.
     #[serde(default)]
-    pub records_unreadable: Option<String>,
+    pub history: Option<Result<Vec<PastRun>, String>>,
     /// Whether the record of the change in `status` holds its outcome.
     pub recorded: bool,
-    /// How long after a window's end its samples are surely in Prometheus.
-    pub lag: Duration,
-    /// The AnalysisTemplates that the Rollout names; or what is wrong with one, in a sentence.
+    /// What Prometheus answered, and how to read it.
     #[serde(default)]
-    pub templates: BTreeMap<String, Result<AnalysisTemplateSpec, String>>,
-    /// What Prometheus answered for each check since the last counted window, oldest first.
-    pub windows: BTreeMap<String, CheckWindows>,
-    /// The error rates of each objective, or why they are not known, in a sentence.
+    pub analysis: AnalysisInputs,
+    /// What people asked for.
     #[serde(default)]
-    pub objectives: BTreeMap<String, Result<ErrorRates, String>>,
-    /// Sign-offs that name this Rollout; read only while a change is in the status, as is what follows.
+    pub people: HumanInputs,
+    /// Jobs of this Rollout's smoke checks, or why they could not be read; `None` unless the first step of a
+    /// change awaits one, or such a change has ended.
     #[serde(default)]
-    pub sign_offs: Vec<SeenSignOff>,
-    /// Interventions that name this Rollout.
+    pub jobs: Option<Result<Vec<Job>, String>>,
+    /// How the pods of the new revision fare; `None` unless they are awaited.
     #[serde(default)]
-    pub interventions: Vec<SeenIntervention>,
-    /// Sign-offs and interventions that cannot be read: each with what is wrong.
+    pub new_pods: Option<NewPods>,
+    /// The Rollouts that this Rollout depends on; `None` unless the first step of a change awaits them.
     #[serde(default)]
-    pub unreadable_requests: Vec<String>,
-    /// Freezes that select this Rollout.
-    #[serde(default)]
-    pub freezes: Vec<NamedFreeze>,
-    /// Freezes that cannot be read and so might select this Rollout: each with what is wrong.
-    #[serde(default)]
-    pub unreadable_freezes: Vec<String>,
-    /// What each policy's incident query gave, by the policy's name.
-    #[serde(default)]
-    pub incidents: BTreeMap<String, IncidentAnswer>,
-    /// Whether the API server proves who wrote what.
-    #[serde(default)]
-    pub admission: Admission,
-    /// Jobs of this Rollout's smoke checks; read only before the first step of a change that asks for
-    /// one, and after such a change has ended.
-    #[serde(default)]
-    pub jobs: Vec<Job>,
-    /// Why those Jobs could not be read.
-    #[serde(default)]
-    pub jobs_unreadable: Option<String>,
-    /// How the pods of the new revision fare; read only while they are waited for.
-    #[serde(default)]
-    pub new_pods: NewPods,
-    /// The Rollouts that it depends on; read only before the first step of a change.
-    #[serde(default)]
-    pub dependencies: Vec<Dependency>,
+    pub dependencies: Option<Vec<Dependency>>,
     /// Changes of other Rollouts that count for the limits of the policies, or why they are not known;
     /// read only while a change waits for its turn, and only if no other look counts them now.
     #[serde(default)]
@@ -170,38 +128,57 @@ impl Observation {
             foreign_replica_sets: None,
             write_failure: None,
             invalid_revision: None,
-            services: BTreeMap::new(),
-            former_services: BTreeMap::new(),
-            endpoints: BTreeMap::new(),
-            routes: Vec::new(),
+            traffic: TrafficObjects::default(),
             conflicts: Vec::new(),
-            history: Vec::new(),
-            records_unreadable: None,
+            history: None,
             recorded: false,
-            lag: Duration::default(),
-            templates: BTreeMap::new(),
-            windows: BTreeMap::new(),
-            objectives: BTreeMap::new(),
-            sign_offs: Vec::new(),
-            interventions: Vec::new(),
-            unreadable_requests: Vec::new(),
-            freezes: Vec::new(),
-            unreadable_freezes: Vec::new(),
-            incidents: BTreeMap::new(),
-            admission: Admission::default(),
-            jobs: Vec::new(),
-            jobs_unreadable: None,
-            new_pods: NewPods::default(),
-            dependencies: Vec::new(),
+            analysis: AnalysisInputs::default(),
+            people: HumanInputs::default(),
+            jobs: None,
+            new_pods: None,
+            dependencies: None,
             concurrent_changes: None,
             workload: None,
             deleting: false,
             deletion: Deletion::default(),
         }
     }
+
+    /// The records of earlier changes that were read.
+    #[must_use]
+    pub fn history(&self) -> &[PastRun] {
+        read(self.history.as_ref())
+    }
+
+    /// Why the records of earlier changes could not be read.
+    #[must_use]
+    pub fn unreadable_history(&self) -> Option<&str> {
+        unreadable(self.history.as_ref())
+    }
+
+    /// The smoke checks' Jobs that were read.
+    #[must_use]
+    pub fn jobs(&self) -> &[Job] {
+        read(self.jobs.as_ref())
+    }
+
+    /// Why the smoke checks' Jobs could not be read.
+    #[must_use]
+    pub fn unreadable_jobs(&self) -> Option<&str> {
+        unreadable(self.jobs.as_ref())
+    }
 }
 
-/// Why the last look at a Rollout failed.
+fn read<T>(list: Option<&Result<Vec<T>, String>>) -> &[T] {
+    list.and_then(|it| it.as_ref().ok())
+        .map_or(&[], Vec::as_slice)
+}
+
+fn unreadable<T>(list: Option<&Result<Vec<T>, String>>) -> Option<&str> {
+    list.and_then(|it| it.as_ref().err()).map(String::as_str)
+}
+
+/// Why the last reconcile of a Rollout failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failure {
     /// Why, in the words of the API server.

@@ -1,9 +1,31 @@
 //! What people and platform teams asked for, and the other Rollouts, as they were observed.
 
+use std::collections::BTreeMap;
+
 use countersign_api::plan::Tier;
 use countersign_api::{FreezeSpec, InterventionSpec, RolloutPolicySpec, SignOffSpec};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+
+/// What people asked for. Read only while a change is in the status.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HumanInputs {
+    /// Sign-offs that name this Rollout.
+    pub sign_offs: Vec<SeenSignOff>,
+    /// Interventions that name this Rollout.
+    pub interventions: Vec<SeenIntervention>,
+    /// Sign-offs and interventions that cannot be read: each with what is wrong.
+    pub unreadable_requests: Vec<String>,
+    /// Freezes that select this Rollout.
+    pub freezes: Vec<NamedFreeze>,
+    /// Freezes that cannot be read and so might select this Rollout: each with what is wrong.
+    pub unreadable_freezes: Vec<String>,
+    /// The answer to each policy's incident query, by the policy's name.
+    pub incidents: BTreeMap<String, IncidentAnswer>,
+    /// Whether the API server proves who wrote what.
+    pub admission: Admission,
+}
 
 /// How long after it was written an admission policy is surely enforced.
 const ENFORCED_AFTER: SignedDuration = SignedDuration::from_secs(5);

@@ -1,8 +1,28 @@
-//! Routes as they were observed.
+//! Services and routes as they were observed.
+
+use std::collections::BTreeMap;
 
 use countersign_api::RouteReference;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::observation::workload::Service;
+
+/// What splits the traffic of a Rollout.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TrafficObjects {
+    /// The Services that the Rollout names; `None` for one that does not exist.
+    pub services: BTreeMap<String, Option<Service>>,
+    /// Services that the status remembers, the spec names no longer, and that still select a revision.
+    pub former_services: BTreeMap<String, Service>,
+    /// Ready pods behind each of those Services, by the hash of their revision: under an empty hash if the
+    /// revision is one of the Rollout's and cannot be determined, under `?` if it is none of them. Read only
+    /// while a change is in the status.
+    pub endpoints: BTreeMap<String, BTreeMap<String, i32>>,
+    /// The routes that the Rollout names, in its order. Read only while a change is in the status.
+    pub routes: Vec<Route>,
+}
 
 /// A route that the Rollout names, and what belongs to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

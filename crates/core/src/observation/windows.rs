@@ -1,9 +1,26 @@
 //! Windows of checks and objectives, as Prometheus answered.
 
+use std::collections::BTreeMap;
+
 use countersign_api::evidence::Counts;
 use countersign_api::rollout::WindowState;
+use countersign_api::{AnalysisTemplateSpec, Duration};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+/// What the analysis of a change rests on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AnalysisInputs {
+    /// How long after a window's end its samples are surely in Prometheus.
+    pub lag: Duration,
+    /// The AnalysisTemplates that the Rollout names; or what is wrong with one, in a sentence.
+    pub templates: BTreeMap<String, Result<AnalysisTemplateSpec, String>>,
+    /// The answers of Prometheus for each check since the last counted window, oldest first.
+    pub windows: BTreeMap<String, CheckWindows>,
+    /// The error rates of each objective, or why they are unknown, in a sentence.
+    pub objectives: BTreeMap<String, Result<ErrorRates, String>>,
+}
 
 /// The error rate of a whole service over several spans, each a fraction of the requests in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

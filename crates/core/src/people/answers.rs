@@ -27,7 +27,11 @@ pub fn of<'a>(
     let to_sign_offs = sign_offs
         .all()
         .filter_map(|judged| to_sign_off(change, judged));
-    let unanswered = observation.interventions.iter().filter(|it| !it.answered);
+    let unanswered = observation
+        .people
+        .interventions
+        .iter()
+        .filter(|it| !it.answered);
     let to_interventions = unanswered.filter_map(|it| to_intervention(observation, change, it));
     let all = to_sign_offs.chain(to_interventions).take(MAX_ANSWERS);
     let harmless = |answer: Answer| Answer {

@@ -31,7 +31,7 @@ pub(super) fn unproven(
     created_at: Timestamp,
     person: &Person,
 ) -> Option<(Reason, String)> {
-    if let Some(problem) = observation.admission.disproves(created_at) {
+    if let Some(problem) = observation.people.admission.disproves(created_at) {
         return Some((Reason::Unproven, problem));
     }
     let user = &person.username;

@@ -47,10 +47,10 @@ pub enum WindowError {
 #[must_use]
 pub fn freezes(observation: &Observation, effective: &Effective, tier: Tier) -> Freezes {
     let mut all = Freezes {
-        unknown: observation.unreadable_freezes.clone(),
+        unknown: observation.people.unreadable_freezes.clone(),
         ..Freezes::default()
     };
-    for freeze in &observation.freezes {
+    for freeze in &observation.people.freezes {
         let over = freeze
             .spec
             .until
@@ -86,7 +86,7 @@ pub fn freezes(observation: &Observation, effective: &Effective, tier: Tier) -> 
         .iter()
         .filter(|(_, it)| concerns(&it.tiers, tier))
     {
-        all.ask(policy, incident, observation.incidents.get(policy));
+        all.ask(policy, incident, observation.people.incidents.get(policy));
     }
     all
 }

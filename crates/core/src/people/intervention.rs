@@ -12,6 +12,7 @@ use crate::reason::Reason;
 #[must_use]
 pub fn pending<'a>(observation: &'a Observation, change: &Change) -> Vec<&'a SeenIntervention> {
     let mut pending: Vec<_> = observation
+        .people
         .interventions
         .iter()
         .filter(|it| !it.answered)

@@ -38,7 +38,7 @@ impl<'a> SignOffs<'a> {
     /// Judges every sign-off of an observation for a change.
     #[must_use]
     pub fn of(observation: &'a Observation, proposal: &Proposal, change: &Change) -> Self {
-        let mut seen: Vec<_> = observation.sign_offs.iter().collect();
+        let mut seen: Vec<_> = observation.people.sign_offs.iter().collect();
         // Of two of one second, the one that counted first goes on counting.
         let age = |it: &SeenSignOff| (it.created_at, !matches!(it.answer, Some((true, _))));
         seen.sort_by(|a, b| age(a).cmp(&age(b)).then_with(|| a.name.cmp(&b.name)));

@@ -34,7 +34,7 @@ pub fn awaited_dependencies(observation: &Observation, change: &Change) -> Optio
         return None;
     }
     let awaited = observation.spec.depends_on.iter().filter_map(|name| {
-        let mut seen = observation.dependencies.iter();
+        let mut seen = observation.dependencies.iter().flatten();
         match seen.find(|it| it.name == *name) {
             Some(seen) => seen.awaited.clone(),
             None => Some(format!("Rollout {name} was not looked at yet")),

@@ -163,6 +163,6 @@ fn kept_hash<'a>(observation: &Observation, change: &'a Change) -> Option<&'a st
 /// The revision that a Service selects.
 #[must_use]
 pub fn selected<'a>(observation: &'a Observation, service: &str) -> Option<&'a str> {
-    let service = observation.services.get(service)?.as_ref()?;
+    let service = observation.traffic.services.get(service)?.as_ref()?;
     service.selector.get(HASH_LABEL).map(String::as_str)
 }

@@ -41,8 +41,13 @@ fn remember(observation: &Observation, change: &mut Change, it: &SeenInterventio
     } else {
         &mut change.ignored_requests
     };
-    if uids.len() >= MAX_HANDLED && observation.unreadable_requests.is_empty() {
-        for it in observation.interventions.iter().filter(|it| it.answered) {
+    if uids.len() >= MAX_HANDLED && observation.people.unreadable_requests.is_empty() {
+        for it in observation
+            .people
+            .interventions
+            .iter()
+            .filter(|it| it.answered)
+        {
             uids.remove(&it.uid);
         }
     }

@@ -200,7 +200,7 @@ fn admission_fact(observation: &Observation, change: &Change) -> Option<Conditio
     if !sign_off::is_asked_for(change) || change.initial || change.outcome.is_some() {
         return None;
     }
-    let admission = &observation.admission;
+    let admission = &observation.people.admission;
     Some(if !admission.problems.is_empty() {
         let problems = admission.problems.join("; ");
         let message = format!("no sign-off counts: {problems}");

@@ -82,13 +82,14 @@ fn references(context: &Context, change: &Change, _: &Judgement) -> Option<Hold>
     if let Some(policy) = observation.unreadable_policies.first() {
         return hold(HoldKind::Doubt, Reason::PolicyUnreadable, policy);
     }
-    if let Some(problem) = observation.unreadable_requests.first() {
+    if let Some(problem) = observation.people.unreadable_requests.first() {
         return hold(HoldKind::Doubt, Reason::RequestsUnreadable, problem);
     }
     if let Some(message) = invalid_template(observation, change) {
         return hold(HoldKind::Doubt, Reason::TemplateInvalid, message);
     }
     if let Some((name, _)) = observation
+        .traffic
         .services
         .iter()
         .find(|(_, service)| service.is_none())
@@ -346,7 +347,7 @@ fn sign_off(context: &Context, change: &Change, judgement: &Judgement) -> Option
         return None;
     }
     let asked = format!("gate {gate} asks for {}", missing.join(" and "));
-    let unproven = observation.admission.problems.first();
+    let unproven = observation.people.admission.problems.first();
     let unproven = unproven.map(|problem| format!("; no sign-off counts now: {problem}"));
     hold(
         HoldKind::People,

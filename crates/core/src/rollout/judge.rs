@@ -55,7 +55,8 @@ pub(super) fn verdict_against(
     }
     let under_way = matches!(change.stage, Stage::Stepping | Stage::Promoting);
     // Where it cannot be told whether somebody broke the glass, it is held and not rolled back.
-    let spared = sign_offs.glass_may_be_broken() || !observation.unreadable_requests.is_empty();
+    let spared =
+        sign_offs.glass_may_be_broken() || !observation.people.unreadable_requests.is_empty();
     let rolls_back = freezes.action == FreezeAction::RollBack && !spared;
     (under_way && rolls_back).then(|| (Reason::RolledBackByFreeze, freezes.in_force.join("; ")))
 }
@@ -102,11 +103,11 @@ pub(super) fn judge(context: &Context, change: &mut Change, requeue: &mut Requeu
     }
     change.checks.clone_from(&checks.checks);
     change.objectives.clone_from(&checks.objectives);
-    let evidence = gather::gather(change, &checks, &observation.windows);
+    let evidence = gather::gather(change, &checks, &observation.analysis.windows);
     let caught_up = change.evidence.checks != evidence.checks;
     let before = std::mem::replace(&mut change.evidence, evidence);
     record_advisory_failures(context, change, &before, &checks);
-    let verdict = verdict::judge(change, &checks, observation.now, observation.lag);
+    let verdict = verdict::judge(change, &checks, observation.now, observation.analysis.lag);
     // After a long absence of the operator the windows are caught up with, which is progress.
     let behind =
         matches!(&verdict, Verdict::NoData { reason, .. } if *reason == Reason::EvidenceOutdated);

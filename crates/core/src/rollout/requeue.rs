@@ -63,7 +63,7 @@ impl Requeue {
             .min()
             .unwrap_or(from.0)
             .saturating_add(interval)
-            .and_then(|end| end.saturating_add(observation.lag.signed()))
+            .and_then(|end| end.saturating_add(observation.analysis.lag.signed()))
             .and_then(|due| due.saturating_add(spread(&observation.uid, interval)));
         let due = due.unwrap_or(Timestamp::MAX);
         if due > self.now {

@@ -129,7 +129,7 @@ fn started(observation: &Observation, change: &Change) -> String {
     let anew = observation.unknown_status.as_ref().map(|unknown| {
         format!("; what was under way begins anew, as this build cannot read {unknown}")
     });
-    let unknown = observation.records_unreadable.as_ref();
+    let unknown = observation.unreadable_history();
     let unknown =
         unknown.map(|problem| format!("; it counts as one after a rollback, as {problem}"));
     format!(

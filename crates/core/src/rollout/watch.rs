@@ -52,7 +52,7 @@ pub(super) fn watch(
         return;
     }
     let judged = verdict::has_counted_until(change, until.0);
-    let patience = change::patience(observation).saturating_add(observation.lag.signed());
+    let patience = change::patience(observation).saturating_add(observation.analysis.lag.signed());
     let latest = until.0.saturating_add(patience).unwrap_or(Timestamp::MAX);
     if !judged && observation.now < latest {
         return; // its last windows are still to come

@@ -100,7 +100,8 @@ fn routine_until(
     let change = status.change.as_ref()?;
     let under_way = matches!(change.stage, Stage::Stepping | Stage::Promoting);
     let settle = hold.reason.class().routine?;
-    let trouble = observation.new_pods.trouble.is_some()
+    let pods = observation.new_pods.as_ref();
+    let trouble = pods.is_some_and(|it| it.trouble.is_some())
         || observation
             .replica_sets
             .iter()

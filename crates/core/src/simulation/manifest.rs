@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use crate::analysis::checks;
 use crate::observation::Observation;
 use crate::observation::people::NamedPolicy;
-use crate::observation::traffic::{Route, RouteObject};
-use crate::observation::windows::ErrorRates;
+use crate::observation::traffic::{Route, RouteObject, TrafficObjects};
+use crate::observation::windows::{AnalysisInputs, ErrorRates};
 use crate::observation::workload::{ReplicaSet, Service};
 use crate::policy;
 use crate::provenance::digest::{change_digest, pod_template_hash, template_digest};
@@ -72,11 +72,17 @@ pub fn observe(
         namespace_labels: around.namespace_labels,
         policies: around.policies,
         replica_sets: vec![serving],
-        services: around.services,
+        traffic: TrafficObjects {
+            services: around.services,
+            ..TrafficObjects::default()
+        },
         recorded: true,
-        lag: LAG,
-        templates,
-        dependencies: dependencies::all_stable(&rollout.spec.depends_on),
+        analysis: AnalysisInputs {
+            lag: LAG,
+            templates,
+            ..AnalysisInputs::default()
+        },
+        dependencies: Some(dependencies::all_stable(&rollout.spec.depends_on)),
         concurrent_changes: Some(Ok(Vec::new())),
         ..Observation::of(&namespace, &name, rollout.spec.clone())
     };
@@ -87,7 +93,7 @@ pub fn observe(
     let met = objectives
         .into_keys()
         .map(|name| (name, Ok(ErrorRates::default())));
-    observation.objectives = met.collect();
+    observation.analysis.objectives = met.collect();
     observation
 }
 
@@ -113,7 +119,11 @@ fn take_routes_for_granted(observation: &mut Observation) {
     };
     let mut side = |service: &mut Option<String>, name: &str, weight: i32| {
         let name = service.get_or_insert_with(|| name.to_owned()).clone();
-        let known = observation.services.entry(name.clone()).or_insert(None);
+        let known = observation
+            .traffic
+            .services
+            .entry(name.clone())
+            .or_insert(None);
         known.get_or_insert_with(|| Service {
             kind: "ClusterIP".into(),
             selector: BTreeMap::new(),
@@ -133,7 +143,7 @@ fn take_routes_for_granted(observation: &mut Observation) {
         }),
         None => json!({ "http": [{ "route": backends }] }),
     };
-    observation.routes = vec![Route {
+    observation.traffic.routes = vec![Route {
         reference,
         object: Ok(RouteObject {
             object: json!({ "metadata": { "uid": "route", "generation": 1 }, "spec": spec }),

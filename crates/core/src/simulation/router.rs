@@ -29,6 +29,7 @@ pub(super) fn belief(observation: &Observation) -> Belief {
             .cloned(),
     );
     let objects = observation
+        .traffic
         .routes
         .iter()
         .filter_map(|route| route.object.as_ref().ok());
@@ -49,7 +50,7 @@ pub(super) fn belief(observation: &Observation) -> Belief {
             used.extend(name.filter(|_| sends).map(ToOwned::to_owned));
         }
     }
-    let behind = observation.endpoints.iter();
+    let behind = observation.traffic.endpoints.iter();
     let behind = behind.map(|(service, ready)| (service.clone(), ready.keys().cloned().collect()));
     Belief {
         used,
@@ -60,7 +61,7 @@ pub(super) fn belief(observation: &Observation) -> Belief {
 /// Whether a Service selects pods of one revision: before a first revision is stable, it selects whatever
 /// was there.
 fn selects_a_revision(observation: &Observation, service: &str) -> bool {
-    let service = observation.services.get(service);
+    let service = observation.traffic.services.get(service);
     let service = service.and_then(Option::as_ref);
     service.is_some_and(|it| it.selector.contains_key(countersign_api::HASH_LABEL))
 }

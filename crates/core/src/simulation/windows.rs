@@ -14,7 +14,7 @@ use crate::simulation::world::{self, Traffic, World};
 
 impl World {
     pub(super) fn count_windows(&mut self, traffic: &mut Traffic) {
-        self.observation.windows.clear();
+        self.observation.analysis.windows.clear();
         let Some(change) = self.observation.status.change.clone() else {
             return;
         };
@@ -55,7 +55,7 @@ impl World {
         let known = self
             .observation
             .now
-            .saturating_sub(self.observation.lag.signed())
+            .saturating_sub(self.observation.analysis.lag.signed())
             .unwrap_or(from.0);
         let active = checks
             .checks
@@ -92,7 +92,7 @@ impl World {
                 });
                 start = end;
             }
-            self.observation.windows.insert(
+            self.observation.analysis.windows.insert(
                 name.clone(),
                 CheckWindows {
                     due,

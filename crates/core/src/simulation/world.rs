@@ -15,6 +15,7 @@ use crate::decision::{
 };
 use crate::laws::{self, Broken};
 use crate::observation::Observation;
+use crate::observation::people::HumanInputs;
 use crate::observation::windows::WindowOutcome;
 use crate::observation::workload::{Asked, Job, JobEnd, PastRun, ReplicaSet};
 use crate::reason::Reason;
@@ -49,6 +50,8 @@ pub struct World {
     pub pods_ready_after: Option<SignedDuration>,
     /// Why the API server takes no new ReplicaSet; it takes them where this is left out.
     pub template_refusal: Option<String>,
+    /// Why the API server does not list the records of earlier changes.
+    pub unreadable_records: Option<String>,
     /// How much later each further pod of those that are asked for at once does.
     pub pods_apart: SignedDuration,
     /// What becomes of the Jobs that are made; they succeed unless it is set otherwise.
@@ -96,6 +99,7 @@ impl World {
             pods_apart: SignedDuration::ZERO,
             metric: None,
             template_refusal: None,
+            unreadable_records: None,
             jobs: Jobs::End(SignedDuration::from_secs(2), JobEnd::Succeeded),
             jobs_made: 0,
             ending: BTreeMap::new(),
@@ -136,7 +140,9 @@ impl World {
     pub fn look(&mut self, traffic: &mut Traffic) -> Decision {
         self.route();
         self.count_windows(traffic);
-        self.observation.history = self.runs.values().cloned().collect();
+        let unreadable = self.unreadable_records.clone();
+        let records = unreadable.map_or_else(|| Ok(self.runs.values().cloned().collect()), Err);
+        self.observation.history = Some(records);
         self.observation.recorded = self
             .observation
             .status
@@ -196,11 +202,11 @@ impl World {
     }
 
     fn answer(&mut self, answer: &Answer) {
-        let Observation {
+        let HumanInputs {
             sign_offs,
             interventions,
             ..
-        } = &mut self.observation;
+        } = &mut self.observation.people;
         match answer.to {
             AnswerTo::SignOff => sign_offs
                 .iter_mut()
@@ -231,7 +237,9 @@ impl World {
                 self.make_job(&job.name, job.deadline.signed());
             }
             Action::Job(JobAction::DeleteJob { uid, .. }) => {
-                self.observation.jobs.retain(|job| job.uid != *uid);
+                if let Some(Ok(jobs)) = &mut self.observation.jobs {
+                    jobs.retain(|job| job.uid != *uid);
+                }
             }
             Action::History(HistoryAction::DeleteRun { run }) => {
                 self.runs.remove(run);
@@ -274,15 +282,15 @@ impl World {
     fn act_on_traffic(&mut self, action: &TrafficAction) {
         match action {
             TrafficAction::SelectRevision { service, hash } => {
-                if let Some(Some(service)) = self.observation.services.get_mut(service) {
+                if let Some(Some(service)) = self.observation.traffic.services.get_mut(service) {
                     service.selector.insert(HASH_LABEL.into(), hash.clone());
                 }
             }
             TrafficAction::ReleaseService { service } => {
-                if let Some(Some(service)) = self.observation.services.get_mut(service) {
+                if let Some(Some(service)) = self.observation.traffic.services.get_mut(service) {
                     service.selector.remove(HASH_LABEL);
                 }
-                self.observation.former_services.remove(service);
+                self.observation.traffic.former_services.remove(service);
             }
             TrafficAction::PatchRoute(patch) => self.patch_route(patch),
             // No router of this world has subsets or testers.
@@ -376,7 +384,7 @@ impl World {
             return;
         };
         let (now, take) = (self.observation.now, self.routers_take);
-        for (place, route) in self.observation.routes.iter_mut().enumerate() {
+        for (place, route) in self.observation.traffic.routes.iter_mut().enumerate() {
             let named = route.reference.kind == *kind && route.reference.name == *name;
             if named
                 && let Ok(route) = &mut route.object
@@ -398,7 +406,11 @@ impl World {
         let now = observation.now;
         self.accepting.retain(|place, at| {
             let due = *at <= now;
-            let route = observation.routes.get_mut(*place).map(|it| &mut it.object);
+            let route = observation
+                .traffic
+                .routes
+                .get_mut(*place)
+                .map(|it| &mut it.object);
             if let Some(Ok(route)) = route.filter(|_| due) {
                 (self.routers_say)(&mut route.object);
             }
@@ -410,12 +422,16 @@ impl World {
                 .map(|set| set.available)
                 .sum::<i32>()
         };
-        let endpoints = observation.services.iter().filter_map(|(name, service)| {
-            let hash = service.as_ref()?.selector.get(HASH_LABEL)?;
-            let ready = Some((hash.clone(), available(hash))).filter(|(_, ready)| *ready > 0);
-            Some((name.clone(), ready.into_iter().collect()))
-        });
-        observation.endpoints = endpoints.collect();
+        let endpoints = observation
+            .traffic
+            .services
+            .iter()
+            .filter_map(|(name, service)| {
+                let hash = service.as_ref()?.selector.get(HASH_LABEL)?;
+                let ready = Some((hash.clone(), available(hash))).filter(|(_, ready)| *ready > 0);
+                Some((name.clone(), ready.into_iter().collect()))
+            });
+        observation.traffic.endpoints = endpoints.collect();
         let present = router::belief(observation);
         self.beliefs.push((now, present));
         let oldest = now.saturating_sub(self.routers_take).unwrap_or(now);
@@ -459,18 +475,23 @@ impl World {
         {
             self.ending.insert(uid.clone(), (at, end));
         }
-        self.observation.jobs.push(Job {
+        let started = self.jobs != Jobs::Idle;
+        let job = Job {
             name: name.to_owned(),
             uid,
-            started: self.jobs != Jobs::Idle,
+            started,
             ..Job::default()
-        });
+        };
+        let jobs = self.observation.jobs.get_or_insert_with(|| Ok(Vec::new()));
+        if let Ok(jobs) = jobs {
+            jobs.push(job);
+        }
     }
 
     fn end_jobs(&mut self) {
         let now = self.observation.now;
         let ending = &mut self.ending;
-        for job in &mut self.observation.jobs {
+        for job in self.observation.jobs.iter_mut().flatten().flatten() {
             if ending.get(&job.uid).is_some_and(|(at, _)| *at <= now) {
                 job.end = ending.remove(&job.uid).map(|(_, end)| end);
             }

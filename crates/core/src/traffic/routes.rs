@@ -48,7 +48,7 @@ impl<'a> Routes<'a> {
     /// The routes of an observation.
     #[must_use]
     pub fn of(observation: &'a Observation) -> Self {
-        let all = observation.routes.iter();
+        let all = observation.traffic.routes.iter();
         let all: Vec<_> = all.map(|it| ParsedRoute::of(observation, it)).collect();
         let shares = all
             .iter()
@@ -248,5 +248,10 @@ pub fn undated_parents(observation: &Observation) -> BTreeSet<String> {
             Acceptance::Accepted | Acceptance::Pending(_) => None,
         }
     };
-    observation.routes.iter().filter_map(parent).collect()
+    observation
+        .traffic
+        .routes
+        .iter()
+        .filter_map(parent)
+        .collect()
 }

@@ -71,7 +71,7 @@ pub fn selections(view: &View) -> Vec<Action> {
     let (stable, canary) = sides(view);
     let selection = |(side, hash): (Side, Option<&str>)| {
         let (service, hash) = (side.service(view.observation)?, hash?);
-        view.observation.services.get(service)?.as_ref()?;
+        view.observation.traffic.services.get(service)?.as_ref()?;
         let moves = present::selected(view.observation, service) != Some(hash);
         moves.then(|| TrafficAction::SelectRevision {
             service: service.to_owned(),
@@ -147,7 +147,7 @@ fn side_waits(view: &View, side: Side, next: Option<&str>, share: i32) -> bool {
 /// is released.
 #[must_use]
 pub fn kept_services(view: &View) -> BTreeSet<String> {
-    let named = view.observation.services.iter();
+    let named = view.observation.traffic.services.iter();
     let named = named.filter(|(_, service)| service.is_some() && view.stable.is_some());
     let former = released(view);
     named.map(|(name, _)| name.clone()).chain(former).collect()
@@ -160,7 +160,7 @@ fn released(view: &View) -> Vec<String> {
         let mut sets = view.observation.replica_sets.iter();
         stable == Some(hash) || sets.any(|set| set.hash == hash)
     };
-    let former = view.observation.former_services.iter();
+    let former = view.observation.traffic.former_services.iter();
     let former = former.filter(|(_, service)| {
         let hash = service.selector.get(HASH_LABEL);
         hash.is_some_and(|hash| own(hash))
@@ -182,7 +182,7 @@ pub fn release_notices(actions: &[Action], observation: &Observation) -> Vec<Not
         Action::Traffic(TrafficAction::ReleaseService { service }) => Some(service),
         _ => None,
     });
-    let released = released.filter(|it| observation.former_services.contains_key(*it));
+    let released = released.filter(|it| observation.traffic.former_services.contains_key(*it));
     released
         .map(|service| Notice {
             reason: Reason::ServiceReleased.into(),

@@ -64,7 +64,7 @@ fn unsettled(view: &View) -> Option<String> {
     if let Some((_, problem)) = &view.routes.problem {
         return Some(problem.clone());
     }
-    if observation::is_routed(observation) && observation.routes.is_empty() {
+    if observation::is_routed(observation) && observation.traffic.routes.is_empty() {
         return Some("the routes have not been read yet".into());
     }
     view.routes.all.iter().find_map(|route| {

@@ -128,7 +128,7 @@ pub(super) fn can_take(view: &View, change: &Change, share: i32) -> bool {
 
 /// Ready pods of a revision behind a Service; those of which the revision cannot be told count.
 pub(super) fn ready(observation: &Observation, service: &str, hash: &str) -> i32 {
-    let endpoints = observation.endpoints.get(service);
+    let endpoints = observation.traffic.endpoints.get(service);
     let of = |hash: &str| endpoints.and_then(|it| it.get(hash)).copied().unwrap_or(0);
     of(hash) + of("")
 }
@@ -136,7 +136,7 @@ pub(super) fn ready(observation: &Observation, service: &str, hash: &str) -> i32
 /// Whether requests still reach pods that a Service selects no more.
 pub(super) fn lags(observation: &Observation, service: &str) -> bool {
     let selected = present::selected(observation, service);
-    let behind = observation.endpoints.get(service);
+    let behind = observation.traffic.endpoints.get(service);
     let mut revisions = behind.into_iter().flat_map(BTreeMap::keys);
     revisions.any(|hash| !hash.is_empty() && selected.is_some_and(|it| it != hash))
 }

@@ -107,7 +107,7 @@ pub(crate) fn history(view: &View) -> Vec<Action> {
         .chain(previous.and_then(|it| it.run.as_ref()))
         .collect();
     let mut runs: Vec<_> = observation
-        .history
+        .history()
         .iter()
         .filter(|run| run.outcome.is_some() && !in_use.contains(&&run.name))
         .collect();

@@ -11,7 +11,7 @@ use crate::workload::failure;
 /// Why a pod of the new revision does not start, in the words of its pod.
 #[must_use]
 pub fn trouble(observation: &Observation) -> Option<String> {
-    let trouble = observation.new_pods.trouble.as_ref()?;
+    let trouble = observation.new_pods.as_ref()?.trouble.as_ref()?;
     Some(sanitize_to(trouble, FOREIGN_TEXT))
 }
 
@@ -29,7 +29,7 @@ pub fn crash_loop(observation: &Observation, change: &Change) -> Option<String> 
         crashing,
         crash,
         ..
-    } = &observation.new_pods;
+    } = observation.new_pods.as_ref()?;
     let mut own = observation.replica_sets.iter();
     let serves = own.any(|set| set.hash == change.pod_template_hash && set.available > 0);
     if *existing == 0 || crashing < existing || serves {

@@ -277,7 +277,7 @@ fn stable_floor(view: &View) -> i32 {
 /// Whether a Service sends to a revision: it selects it, or its endpoints have not left it yet.
 fn reaches(observation: &Observation, service: Option<&str>, hash: &str) -> bool {
     service.is_some_and(|service| {
-        let behind = observation.endpoints.get(service);
+        let behind = observation.traffic.endpoints.get(service);
         behind.is_some_and(|it| it.contains_key(hash))
             || present::selected(observation, service) == Some(hash)
     })

@@ -56,7 +56,7 @@ pub fn is_awaited(observation: &Observation, change: &Change) -> bool {
 
 pub(super) fn job<'a>(observation: &'a Observation, change: &Change) -> Option<&'a Job> {
     let name = job_name(&change.run);
-    observation.jobs.iter().find(|job| job.name == name)
+    observation.jobs().iter().find(|job| job.name == name)
 }
 
 /// That an awaited check has succeeded, in a sentence.
@@ -112,7 +112,7 @@ pub fn awaited(observation: &Observation, change: &Change) -> Option<String> {
         return None;
     }
     let name = job_name(&change.run);
-    if let Some(problem) = &observation.jobs_unreadable {
+    if let Some(problem) = observation.unreadable_jobs() {
         let problem = sanitize_to(problem, FOREIGN_TEXT);
         return Some(format!(
             "Job {name} of the smoke check cannot be read: {problem}"
@@ -311,7 +311,7 @@ mod tests {
             reason: "Error".into(),
             message: log,
         }];
-        observation.jobs = vec![failed("BackoffLimitExceeded", failures)];
+        observation.jobs = Some(Ok(vec![failed("BackoffLimitExceeded", failures)]));
         let message = failure(&observation, &change).unwrap();
         let begin = "Job shop-0123456789-2-smoke failed: container smoke exited with 3 (Error); its last words: …";
         assert!(message.starts_with(begin), "{message}");
@@ -351,7 +351,7 @@ mod tests {
                 "took longer than 5m: DeadlineExceeded: Job has failed; ImagePullBackOff",
             ),
         ] {
-            observation.jobs = vec![job];
+            observation.jobs = Some(Ok(vec![job]));
             let message = failure(&observation, &change).unwrap();
             assert!(message.ends_with(told), "{message}");
         }

@@ -22,7 +22,7 @@ pub fn actions(
     let change = change.filter(|change| smoke::is_awaited(observation, change));
     let name = change.map(|change| smoke::job_name(&change.run));
     let stopped = observation
-        .jobs
+        .jobs()
         .iter()
         .filter(|job| job.end.is_none() && name.as_ref() != Some(&job.name))
         .map(|job| JobAction::DeleteJob {
@@ -41,7 +41,7 @@ fn to_make(
     let change = change
         .filter(|change| smoke::is_held_for(hold) && smoke::job(observation, change).is_none())?;
     let smoke = observation.spec.strategy.canary.smoke.as_ref()?;
-    observation.jobs_unreadable.is_none().then(|| NewJob {
+    observation.unreadable_jobs().is_none().then(|| NewJob {
         name: smoke::job_name(&change.run),
         run: change.run.clone(),
         deadline: smoke::job_deadline(smoke),

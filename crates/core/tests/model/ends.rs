@@ -147,7 +147,7 @@ fn stands(world: &World) -> Option<String> {
     }
     let named = seen.spec.strategy.canary.stable_service.is_some();
     let on = named.then_some(&stable.pod_template_hash);
-    let stray = seen.services.iter().find(|(_, service)| {
+    let stray = seen.traffic.services.iter().find(|(_, service)| {
         let selector = service.as_ref().map(|it| &it.selector);
         selector.and_then(|it| it.get(HASH_LABEL)) != on
     });

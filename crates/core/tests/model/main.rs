@@ -422,7 +422,7 @@ impl Machine {
             Act::Burn(on) => world.burn(on),
             Act::Command(action) => world.command(action)?,
             Act::Freeze(action) => world.with(|next| {
-                next.seen.freezes = action.into_iter().map(freeze).collect();
+                next.seen.people.freezes = action.into_iter().map(freeze).collect();
             }),
             Act::Pause(on) => world.edit_spec(|seen| seen.spec.paused = on),
             Act::Push(version) => world.push(version),
@@ -461,7 +461,7 @@ fn expected(setup: &Setup, world: &World) -> Vec<Act> {
         world.evidence != Evidence::Good,
         Act::Prometheus(Evidence::Good),
     );
-    may(!world.seen.freezes.is_empty(), Act::Freeze(None));
+    may(!world.seen.people.freezes.is_empty(), Act::Freeze(None));
     may(world.seen.spec.paused, Act::Pause(false));
     let paused = world.change().is_some_and(|it| it.paused_by.is_some());
     may(paused, Act::Command(InterventionAction::Resume));
@@ -539,7 +539,7 @@ fn faults(setup: &Setup, world: &World) -> Vec<Act> {
     }
     for action in [FreezeAction::Hold, FreezeAction::RollBack] {
         may(
-            world.seen.freezes.is_empty() && busy,
+            world.seen.people.freezes.is_empty() && busy,
             Act::Freeze(Some(action)),
         );
     }
@@ -696,7 +696,9 @@ fn first(setup: &Setup) -> Observation {
     };
     if setup.budget {
         let answer = Err("it was not asked yet".into());
-        seen.objectives.insert(world::OBJECTIVE.into(), answer);
+        seen.analysis
+            .objectives
+            .insert(world::OBJECTIVE.into(), answer);
     }
     seen.spec.revision_history_limit = setup.history.unwrap_or(seen.spec.revision_history_limit);
     let canary = &mut seen.spec.strategy.canary;
@@ -706,7 +708,7 @@ fn first(setup: &Setup) -> Observation {
                 kind: "ClusterIP".into(),
                 selector: [("app".into(), "shop".into())].into(),
             };
-            seen.services.insert(name.into(), Some(service));
+            seen.traffic.services.insert(name.into(), Some(service));
         }
         canary.stable_service = Some(SERVICES[0].into());
         canary.canary_service = Some(SERVICES[1].into());
@@ -724,7 +726,7 @@ fn first(setup: &Setup) -> Observation {
             object: route(),
             last_writer: None,
         };
-        seen.routes = vec![Route {
+        seen.traffic.routes = vec![Route {
             reference,
             object: Ok(object),
             destination_rule: None,

@@ -54,7 +54,11 @@ pub fn broken(
             );
             let paused = before.seen.spec.paused || is.paused_by.is_some();
             law(1, !paused, "it was paused");
-            law(1, glass || before.seen.freezes.is_empty(), "it was frozen");
+            law(
+                1,
+                glass || before.seen.people.freezes.is_empty(),
+                "it was frozen",
+            );
             let smoked =
                 was.stage != Stage::Waiting || !setup.smoke || smoke_succeeded(before, was);
             law(1, smoked, "the smoke check had not succeeded");
@@ -124,7 +128,7 @@ pub fn broken(
         let promotes = change.is_some_and(|it| it.stage == Stage::Promoting) && share > held;
         let free = !before.seen.spec.paused
             && change.is_some_and(|it| it.paused_by.is_none())
-            && before.seen.freezes.is_empty()
+            && before.seen.people.freezes.is_empty()
             && !before.burns();
         let glass =
             change.is_some_and(|it| signed(before, it, SignOffDecision::BreakGlass, None) > 0);
@@ -440,7 +444,7 @@ fn skips_now(world: &World, change: &Change) -> bool {
 
 fn smoke_succeeded(world: &World, change: &Change) -> bool {
     let passed = change.smoke.as_ref().is_some_and(|it| it.passed);
-    let mut jobs = world.seen.jobs.iter();
+    let mut jobs = world.seen.jobs().iter();
     let ended = jobs.any(|job| {
         job.name.starts_with(&change.run)
             && job.end == Some(countersign_core::observation::workload::JobEnd::Succeeded)
@@ -461,7 +465,7 @@ fn asks(setup: &Setup, world: &World, change: &Change) -> usize {
 
 /// How many people who may have said this of exactly this change, at this gate alone or at all of them.
 fn signed(world: &World, change: &Change, decision: SignOffDecision, gate: Option<&str>) -> usize {
-    let signed = world.seen.sign_offs.iter().filter(|it| {
+    let signed = world.seen.people.sign_offs.iter().filter(|it| {
         it.spec.run == change.run
             && it.spec.digest == change.digest
             && it.spec.decision == decision
@@ -516,8 +520,9 @@ fn is_rejected(world: &World, change: &Change) -> bool {
         .any(|it| it.spec.action == InterventionAction::Abort);
     let no = signed(world, change, SignOffDecision::Reject, None) > 0;
     let under_way = matches!(change.stage, Stage::Stepping | Stage::Promoting);
-    let pods = &world.seen.new_pods;
-    let crash = under_way && pods.existing > 0 && pods.crashing == pods.existing;
+    let pods = world.seen.new_pods.as_ref();
+    let all_crash = pods.is_some_and(|it| it.existing > 0 && it.crashing == it.existing);
+    let crash = under_way && all_crash;
     bad || aborted || no || crash
 }
 

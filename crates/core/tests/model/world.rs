@@ -170,7 +170,7 @@ impl fmt::Debug for World {
             "{:?}: change {change:?}, pods {pods:?}, share {:?}, behind {:?}, believed {:?}, waits for {:?}, {:?}, broken {:?}",
             self.seen.now,
             self.routed_share(),
-            self.seen.endpoints,
+            self.seen.traffic.endpoints,
             self.believed,
             status.waiting_for,
             status.message,
@@ -358,7 +358,7 @@ impl World {
 
     /// The revision that a Service selects.
     pub fn selected(&self, service: &str) -> Option<&str> {
-        let service = self.seen.services.get(service)?.as_ref()?;
+        let service = self.seen.traffic.services.get(service)?.as_ref()?;
         service.selector.get(HASH_LABEL).map(String::as_str)
     }
 
@@ -378,7 +378,7 @@ impl World {
     /// Brings up to date what a look would see, and the key.
     pub fn settle(&mut self) {
         self.fill_windows();
-        self.seen.history = self.runs.values().cloned().collect();
+        self.seen.history = Some(Ok(self.runs.values().cloned().collect()));
         self.seen.promoted = self.promoted();
         let change = self.seen.status.change.as_ref();
         self.seen.recorded = change.is_none_or(|change| {
@@ -386,17 +386,17 @@ impl World {
             run.is_some_and(|run| run.outcome.is_some())
         });
         let rates = if self.burning { BURNING } else { HEALTHY };
-        if let Some(answer) = self.seen.objectives.get_mut(OBJECTIVE) {
+        if let Some(answer) = self.seen.analysis.objectives.get_mut(OBJECTIVE) {
             *answer = Ok(rates);
         }
         let change = self.seen.status.change.as_ref();
         let new = change.and_then(|change| self.set(&change.pod_template_hash));
         let existing = new.map_or(0, |set| set.current);
-        self.seen.new_pods = NewPods {
+        self.seen.new_pods = Some(NewPods {
             existing,
             crashing: if self.crashing { existing } else { 0 },
             ..NewPods::default()
-        };
+        });
         let mut key = String::with_capacity(1_000);
         self.write_key(&mut key);
         let mut hasher = DefaultHasher::new();
@@ -458,7 +458,7 @@ impl World {
 
     /// The share that the route gives the canary's Service, in percent.
     pub fn routed_share(&self) -> Option<i64> {
-        let route = self.seen.routes.first()?.object.as_ref().ok()?;
+        let route = self.seen.traffic.routes.first()?.object.as_ref().ok()?;
         let backends = route.object.pointer("/spec/rules/0/backendRefs")?;
         backends.get(1)?.get("weight")?.as_i64()
     }
@@ -493,7 +493,7 @@ impl World {
             .is_some_and(|it| it.outcome.is_none() || alone);
         self.log
             .retain(|end, _| live && kept.is_some_and(|kept| *end > kept));
-        self.seen.windows.clear();
+        self.seen.analysis.windows.clear();
         if self
             .change()
             .is_none_or(|it| it.evidence.from.is_none() || !live)
@@ -516,7 +516,7 @@ impl World {
             due: windows,
             baseline: None,
         };
-        self.seen.windows.insert(CHECK.into(), windows);
+        self.seen.analysis.windows.insert(CHECK.into(), windows);
     }
 
     /// What the operator decides when it looks now.
@@ -579,7 +579,7 @@ impl World {
         hands.jobs = Jobs::Stick;
         hands.carry_out(&done, usize::MAX);
         after.seen = hands.observation;
-        for job in &mut after.seen.jobs {
+        for job in after.seen.jobs.iter_mut().flatten().flatten() {
             job.uid = format!("uid-{}", job.name);
         }
         if let Some(record) = decision.record.as_ref().filter(|_| tells) {
@@ -767,17 +767,22 @@ impl World {
     }
 
     fn endpoints_now(&self) -> BTreeMap<String, BTreeMap<String, i32>> {
-        let services = self.seen.services.iter().filter_map(|(name, service)| {
-            let hash = service.as_ref()?.selector.get(HASH_LABEL)?;
-            let ready = self.set(hash).map_or(0, |set| set.available);
-            let behind = (ready > 0).then(|| (hash.clone(), ready));
-            Some((name.clone(), behind.into_iter().collect()))
-        });
+        let services = self
+            .seen
+            .traffic
+            .services
+            .iter()
+            .filter_map(|(name, service)| {
+                let hash = service.as_ref()?.selector.get(HASH_LABEL)?;
+                let ready = self.set(hash).map_or(0, |set| set.available);
+                let behind = (ready > 0).then(|| (hash.clone(), ready));
+                Some((name.clone(), behind.into_iter().collect()))
+            });
         services.collect()
     }
 
     fn route_is_taken(&self) -> bool {
-        self.seen.routes.iter().all(|route| {
+        self.seen.traffic.routes.iter().all(|route| {
             let object = &route.object.as_ref().unwrap().object;
             let seen = object.pointer("/status/parents/0/conditions/0/observedGeneration");
             seen == object.pointer("/metadata/generation")
@@ -785,15 +790,15 @@ impl World {
     }
 
     pub fn follows(&self) -> bool {
-        self.route_is_taken() && self.seen.endpoints == self.endpoints_now()
+        self.route_is_taken() && self.seen.traffic.endpoints == self.endpoints_now()
     }
 
     pub fn follow(&self) -> Self {
         let (endpoints, used) = (self.endpoints_now(), self.used());
         self.with(|next| {
-            next.seen.endpoints = endpoints;
+            next.seen.traffic.endpoints = endpoints;
             next.believed = used;
-            for route in &mut next.seen.routes {
+            for route in &mut next.seen.traffic.routes {
                 router::accept(&mut route.object.as_mut().unwrap().object);
             }
         })
@@ -803,7 +808,7 @@ impl World {
     pub fn edit_route(&self) -> Self {
         self.with(|next| {
             next.edited = true;
-            let route = next.seen.routes[0].object.as_mut().unwrap();
+            let route = next.seen.traffic.routes[0].object.as_mut().unwrap();
             route.last_writer = Some("argocd".into());
             let object = &mut route.object;
             for backend in [0, 1] {
@@ -815,7 +820,7 @@ impl World {
     }
 
     pub fn job_runs(&self) -> bool {
-        self.seen.jobs.iter().any(|job| job.end.is_none())
+        self.seen.jobs().iter().any(|job| job.end.is_none())
     }
 
     pub fn job_ends(&self, well: bool) -> Self {
@@ -828,7 +833,7 @@ impl World {
             }
         };
         self.with(|next| {
-            for job in &mut next.seen.jobs {
+            for job in next.seen.jobs.iter_mut().flatten().flatten() {
                 job.end.get_or_insert_with(|| end.clone());
             }
         })
@@ -843,8 +848,8 @@ impl World {
             let serves = next.canary_set().is_some_and(|set| set.available > 0);
             next.baked += i64::from(stepping && (serves || unseen));
             // Endpoints take no minute, where no router has to follow them.
-            if next.seen.routes.is_empty() {
-                (next.seen.endpoints, next.believed) = (next.endpoints_now(), next.used());
+            if next.seen.traffic.routes.is_empty() {
+                (next.seen.traffic.endpoints, next.believed) = (next.endpoints_now(), next.used());
             }
             next.seen.now = after(next.seen.now, 1);
             // Pods that are not there get no requests.
@@ -874,12 +879,12 @@ impl World {
                 && it.spec.decision == decision
                 && it.spec.gate == gate
         };
-        if self.seen.sign_offs.iter().any(named) {
+        if self.seen.people.sign_offs.iter().any(named) {
             return None;
         }
         Some(self.with(|next| {
-            let number = next.seen.sign_offs.len();
-            next.seen.sign_offs.push(SeenSignOff {
+            let number = next.seen.people.sign_offs.len();
+            next.seen.people.sign_offs.push(SeenSignOff {
                 name: format!("shop-{number}"),
                 uid: format!("sign-off-{number}"),
                 created_at: next.seen.now,
@@ -909,8 +914,8 @@ impl World {
             if action == InterventionAction::Retry {
                 next.condemned.remove(&change.digest);
             }
-            let number = next.seen.interventions.len();
-            next.seen.interventions.push(SeenIntervention {
+            let number = next.seen.people.interventions.len();
+            next.seen.people.interventions.push(SeenIntervention {
                 name: format!("shop-{number}"),
                 uid: format!("intervention-{number}"),
                 created_at: next.seen.now,
@@ -953,7 +958,7 @@ impl World {
             &seen.spec.template.images()[0],
             seen.spec.replicas,
             seen.spec.paused,
-            seen.freezes.len(),
+            seen.people.freezes.len(),
             seen.policies.first().map(|it| it.generation),
         );
         write!(key, "{spec:?}").unwrap();
@@ -1023,7 +1028,11 @@ impl World {
             let good = self.good_in_step();
             write!(key, "{newest:?}{good}").unwrap();
             let run = &change.run;
-            let signed = seen.sign_offs.iter().filter(|it| it.spec.run == *run);
+            let signed = seen
+                .people
+                .sign_offs
+                .iter()
+                .filter(|it| it.spec.run == *run);
             for it in signed {
                 let (user, decision) = (&it.spec.approver.username, it.spec.decision);
                 write!(key, "{user}{decision:?}{:?}{:?}", it.spec.gate, it.answer).unwrap();
@@ -1046,20 +1055,20 @@ impl World {
             let pods = (&set.hash, set.replicas, set.available, set.owned);
             write!(key, "{pods:?}").unwrap();
         }
-        for service in seen.services.values().flatten() {
+        for service in seen.traffic.services.values().flatten() {
             write!(key, "{:?}", service.selector.get(HASH_LABEL)).unwrap();
         }
         let (share, taken) = (self.routed_share(), self.route_is_taken());
-        write!(key, "{:?}{share:?}{taken}", seen.endpoints).unwrap();
-        for job in &seen.jobs {
+        write!(key, "{:?}{share:?}{taken}", seen.traffic.endpoints).unwrap();
+        for job in seen.jobs() {
             let own = status.change.as_ref();
             let own = own.is_some_and(|it| job.name.starts_with(&it.run));
             write!(key, "{own}{:?}", job.end).unwrap();
         }
-        for window in seen.windows.values().flat_map(|it| &it.due) {
+        for window in seen.analysis.windows.values().flat_map(|it| &it.due) {
             write!(key, "{:?}", self.log.get(&window.end)).unwrap();
         }
-        let rolled_back = seen.history.iter();
+        let rolled_back = seen.history().iter();
         let rolled_back = rolled_back.filter(|it| it.outcome == Some(Outcome::RolledBack));
         let ever = rolled_back.count() > 0;
         let late = self.late.as_ref().map(|it| {

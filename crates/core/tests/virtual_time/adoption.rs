@@ -34,7 +34,7 @@ fn beside_a_deployment() -> World {
         kind: "ClusterIP".into(),
         selector: BTreeMap::from([("app".into(), "shop".into())]),
     };
-    first.services = BTreeMap::from([("front".into(), Some(service))]);
+    first.traffic.services = BTreeMap::from([("front".into(), Some(service))]);
     begin(first)
 }
 
@@ -78,7 +78,9 @@ fn condition(world: &World) -> (String, String, String) {
 }
 
 fn selected(world: &World) -> Option<&String> {
-    let service = world.observation.services["front"].as_ref().unwrap();
+    let service = world.observation.traffic.services["front"]
+        .as_ref()
+        .unwrap();
     service.selector.get(HASH_LABEL)
 }
 

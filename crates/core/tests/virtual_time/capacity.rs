@@ -23,7 +23,7 @@ fn directed(edit: impl Fn(&mut Observation)) -> World {
             kind: "ClusterIP".into(),
             selector: [("app".into(), "shop".into())].into(),
         };
-        seen.services.insert(name.into(), Some(service));
+        seen.traffic.services.insert(name.into(), Some(service));
     }
     let canary = &mut seen.spec.strategy.canary;
     canary.stable_service = Some(routes::SERVICES[0].into());
@@ -72,7 +72,7 @@ fn available(observation: &Observation, version: &str) -> i32 {
 
 /// The ReplicaSet that the stable Service selects.
 fn behind_stable(observation: &Observation) -> Option<&ReplicaSet> {
-    let service = observation.services[routes::SERVICES[0]].as_ref()?;
+    let service = observation.traffic.services[routes::SERVICES[0]].as_ref()?;
     let hash = service.selector.get(HASH_LABEL)?;
     observation
         .replica_sets
@@ -455,7 +455,7 @@ pub(super) fn pods_of_a_superseded_change_drain_though_the_stable_template_follo
     push(&mut world, "v1");
     let mut accepted = None;
     let gone = world.run(after(DAYS), &mut traffic, |seen| {
-        let object = &seen.routes[0].object.as_ref().unwrap().object;
+        let object = &seen.traffic.routes[0].object.as_ref().unwrap().object;
         let taken = object["status"]["parents"][0]["conditions"][0]["observedGeneration"]
             == object["metadata"]["generation"];
         if taken && weights(seen) == (100, 0) {
@@ -585,9 +585,16 @@ pub(super) fn a_service_that_the_spec_names_no_more_is_released() {
     let name = routes::SERVICES[0].to_owned();
     assert!(world.observation.status.services.contains(&name));
     world.observation.spec.strategy.canary.stable_service = None;
-    let service = world.observation.services.remove(&name).flatten().unwrap();
+    let service = world
+        .observation
+        .traffic
+        .services
+        .remove(&name)
+        .flatten()
+        .unwrap();
     world
         .observation
+        .traffic
         .former_services
         .insert(name.clone(), service);
     let decision = world.look(&mut steady(500.0, 0.0, 0.0));
@@ -619,7 +626,11 @@ pub(super) fn a_service_that_the_spec_names_no_more_is_released() {
         kind: "ClusterIP".into(),
         selector: [(HASH_LABEL.into(), "another".into())].into(),
     };
-    world.observation.former_services.insert(name, other);
+    world
+        .observation
+        .traffic
+        .former_services
+        .insert(name, other);
     let decision = world.look(&mut steady(500.0, 0.0, 0.0));
     assert_eq!(decision.actions, []);
     assert_eq!(world.outcomes(), [Some(Outcome::Promoted)]);

@@ -276,7 +276,7 @@ pub(super) fn no_wish_uses_up_the_deadline_of_what_follows_it() {
         ("Paused", |world, on| world.observation.spec.paused = on),
         ("Frozen", |world, on| {
             let freezes = on.then(|| super::people::freeze(|_| {}));
-            world.observation.freezes = freezes.into_iter().collect();
+            world.observation.people.freezes = freezes.into_iter().collect();
         }),
         ("ScaledToZero", |world, on| {
             world.observation.spec.replicas = if on { 0 } else { 20 };
@@ -463,7 +463,7 @@ pub(super) fn a_pause_and_its_end_are_obeyed_however_many_there_were() {
         command(&mut world, "alice", Pause);
         look(&mut world);
         assert!(paused(&world), "{first}, {rounds}");
-        let unanswered = world.observation.interventions.iter();
+        let unanswered = world.observation.people.interventions.iter();
         assert_eq!(unanswered.filter(|it| !it.answered).count(), 0);
         let change = world.observation.status.change.as_ref().unwrap();
         assert!(change.handled_requests.len() <= 256 && change.ignored_requests.len() <= 256);
@@ -782,7 +782,7 @@ fn stage_by_stage(world: &mut World, seen: Seen, held: &str, row: &str) -> Times
         let mut waits = std::collections::BTreeSet::new();
         while !over(&world.observation) {
             world.observation.now += SignedDuration::from_secs(30);
-            world.observation.windows.clear();
+            world.observation.analysis.windows.clear();
             let decision = decide::decide(&world.observation);
             world
                 .broken

@@ -66,7 +66,11 @@ pub(crate) fn with_objective(on_burn: &str) -> World {
 
 pub(crate) fn stands(world: &mut World, rates: ErrorRates) {
     let name = "availability".to_owned();
-    world.observation.objectives.insert(name, Ok(rates));
+    world
+        .observation
+        .analysis
+        .objectives
+        .insert(name, Ok(rates));
 }
 
 #[test]
@@ -275,6 +279,7 @@ pub(super) fn a_template_that_is_missing_holds_before_any_pod_and_goes_on_by_its
     let missing = "AnalysisTemplate http does not exist".to_owned();
     world
         .observation
+        .analysis
         .templates
         .insert("http".into(), Err(missing));
     change(&mut world, "v2", harmless());
@@ -293,6 +298,7 @@ pub(super) fn a_template_that_is_missing_holds_before_any_pod_and_goes_on_by_its
     .unwrap();
     world
         .observation
+        .analysis
         .templates
         .insert("http".into(), Ok(template));
     assert!(world.run(after(120), &mut steady(5_000.0, 0.0, 0.0), |o| {
@@ -304,7 +310,11 @@ pub(super) fn a_template_that_is_missing_holds_before_any_pod_and_goes_on_by_its
 
     // Once it has traffic, its end holds and the deadline decides, whatever the evidence says.
     let gone = "AnalysisTemplate http does not exist".to_owned();
-    world.observation.templates.insert("http".into(), Err(gone));
+    world
+        .observation
+        .analysis
+        .templates
+        .insert("http".into(), Err(gone));
     assert!(world.run(after(240), &mut steady(5_000.0, 0.0, 0.0), |o| {
         o.status
             .change
@@ -383,7 +393,7 @@ pub(super) fn a_budget_that_burns_may_hold_and_an_unknown_one_holds() {
     assert!(world.run(after(180), &mut traffic, settled));
 
     let mut world = with_objective("Hold");
-    world.observation.objectives.clear();
+    world.observation.analysis.objectives.clear();
     change(&mut world, "v2", harmless());
     assert!(!world.run(after(90), &mut traffic, settled));
     assert!(waits_for(&world.observation, "ErrorBudgetUnknown"));
@@ -440,6 +450,7 @@ pub(super) fn law_3_what_breaks_after_its_promotion_gives_way_to_the_previous_re
         };
         world
             .observation
+            .traffic
             .services
             .insert(name.into(), Some(service));
         world.observation.spec.strategy.canary.stable_service = Some(name.into());
@@ -448,7 +459,7 @@ pub(super) fn law_3_what_breaks_after_its_promotion_gives_way_to_the_previous_re
     let mut least = i32::MAX;
     assert!(
         world.run(after(120), &mut steady(5_000.0, 0.3, 0.001), |o| {
-            let service = o.services["shop"].as_ref().unwrap();
+            let service = o.traffic.services["shop"].as_ref().unwrap();
             let selected = &service.selector["pod-template-hash"];
             let sets = o.replica_sets.iter().filter(|set| set.hash == *selected);
             least = least.min(sets.map(|set| set.available).sum());
@@ -621,6 +632,7 @@ fn with_services(world: &mut World) {
         };
         world
             .observation
+            .traffic
             .services
             .insert(name.into(), Some(service));
     }
@@ -630,7 +642,7 @@ fn with_services(world: &mut World) {
 }
 
 fn selected(observation: &Observation, service: &str) -> String {
-    let service = observation.services[service].as_ref().unwrap();
+    let service = observation.traffic.services[service].as_ref().unwrap();
     service.selector["pod-template-hash"].clone()
 }
 

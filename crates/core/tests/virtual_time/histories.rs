@@ -148,11 +148,11 @@ fn world(setup: &Setup) -> World {
             analysis.post_promotion = Some(Duration::seconds(setup.watched));
         }
         if matches!(setup.sends, Sends::Pods | Sends::Services) {
-            (canary.traffic, seen.routes) = (None, vec![]);
+            (canary.traffic, seen.traffic.routes) = (None, vec![]);
         }
         if setup.sends == Sends::Pods {
             (canary.stable_service, canary.canary_service) = (None, None);
-            seen.services.clear();
+            seen.traffic.services.clear();
         }
     });
     // A policy of one short step, so that a history reaches its promotion, and the watch after it.
@@ -166,7 +166,7 @@ fn world(setup: &Setup) -> World {
     low.max_first_weight = Some(50);
     low.max_increase = Some(50);
     world.observation.policies = vec![policy];
-    world.observation.lag = Duration::seconds(1);
+    world.observation.analysis.lag = Duration::seconds(1);
     stands(&mut world, HEALTHY);
     world
 }
@@ -193,7 +193,7 @@ impl Progress {
             return;
         };
         let now = seen.now;
-        let blind = seen.records_unreadable.is_some() && self.run != change.run;
+        let blind = seen.unreadable_history().is_some() && self.run != change.run;
         if blind && !change.initial && !change.after_rollback {
             self.wrong.push(
                 "a change began as if nothing had been rolled back, which is not known".into(),
@@ -394,18 +394,18 @@ proptest! {
                 Act::Unname if setup.sends == Sends::Services => {
                     let seen = &mut world.observation;
                     let name = seen.spec.strategy.canary.canary_service.take();
-                    let service = name.and_then(|it| Some((it.clone(), seen.services.remove(&it)??)));
-                    seen.former_services.extend(service);
+                    let service = name.and_then(|it| Some((it.clone(), seen.traffic.services.remove(&it)??)));
+                    seen.traffic.former_services.extend(service);
                 }
                 Act::Unname => {}
                 Act::Unreadable(on) => {
                     let problem = "the API server does not answer";
-                    world.observation.records_unreadable = on.then(|| problem.into());
+                    world.unreadable_records = on.then(|| problem.into());
                 }
                 Act::Burn(on) => stands(&mut world, if *on { BURNING } else { HEALTHY }),
                 Act::Freeze(on) => {
                     let incident = freeze(|_| {});
-                    world.observation.freezes = on.then_some(incident).into_iter().collect();
+                    world.observation.people.freezes = on.then_some(incident).into_iter().collect();
                 }
                 Act::Pause(on) => world.observation.spec.paused = *on,
                 Act::Commands(actions) => give(&mut world, actions, &mut progress),
@@ -425,8 +425,8 @@ proptest! {
             prop_assert!(progress.wrong.is_empty(), "after {act:?}: {:?}", progress.wrong);
             prop_assert!(!spared || world.lost.is_empty(), "after {act:?}: {:?}", world.lost);
         }
-        world.observation.freezes.clear();
-        world.observation.records_unreadable = None;
+        world.observation.people.freezes.clear();
+        world.unreadable_records = None;
         stands(&mut world, HEALTHY);
         world.observation.spec.paused = false;
         world.observation.spec.replicas = setup.replicas;
@@ -452,8 +452,8 @@ proptest! {
             World::at_rest(seen)
                 && stable.is_some_and(|hash| available(seen, hash) == setup.replicas)
                 && seen.replica_sets.iter().all(pods)
-                && seen.services.values().all(on_stable)
-                && seen.former_services.values().all(|it| !it.selector.contains_key(HASH_LABEL))
+                && seen.traffic.services.values().all(on_stable)
+                && seen.traffic.former_services.values().all(|it| !it.selector.contains_key(HASH_LABEL))
         };
         let ended = world.run(until, &mut steady(3_000.0, 0.0, 0.0), |seen| {
             progress.see(seen);

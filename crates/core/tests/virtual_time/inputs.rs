@@ -140,7 +140,7 @@ fn falsehood(seen: &Observation) -> Option<String> {
                 return Some(format!("{at} has passed: {text}"));
             }
         }
-        let mut windows = seen.windows.values().flat_map(|it| &it.due);
+        let mut windows = seen.analysis.windows.values().flat_map(|it| &it.due);
         let counted = windows.any(|it| matches!(it.outcome, WindowOutcome::Counted { .. }));
         if counted && text.contains("no window has ended yet") {
             return Some(format!("a window has ended: {text}"));

@@ -66,7 +66,7 @@ fn with_services() -> World {
             kind: "ClusterIP".into(),
             selector: [("app".into(), "shop".into())].into(),
         };
-        seen.services.insert(name.into(), Some(service));
+        seen.traffic.services.insert(name.into(), Some(service));
     }
     let canary = &mut seen.spec.strategy.canary;
     (canary.stable_service, canary.canary_service) =
@@ -103,7 +103,7 @@ pub(super) fn law_1_is_broken_by_two_steps_at_once_in_a_pause_and_in_a_freeze() 
     assert_eq!(broken(&mut world, GOOD, take_a_step), [1]);
 
     let mut world = stepping(295);
-    world.observation.unreadable_freezes = vec!["Freeze x cannot be read".into()];
+    world.observation.people.unreadable_freezes = vec!["Freeze x cannot be read".into()];
     world.observation.now += SignedDuration::from_secs(20);
     assert_eq!(broken(&mut world, GOOD, take_a_step), [1]);
 
@@ -152,7 +152,7 @@ pub(super) fn law_1_is_broken_by_a_share_for_which_there_are_no_pods() {
                 backend("web-canary", None, 0),
             ),
         };
-        let route = &mut seen.routes[0];
+        let route = &mut seen.traffic.routes[0];
         route.reference.kind = countersign_api::RouteKind::VirtualService;
         route.reference.destination_rule =
             subsets.map(|(stable, canary)| countersign_api::traffic::Subsets {

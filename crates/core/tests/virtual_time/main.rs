@@ -31,7 +31,9 @@ use countersign_core::analysis::statistics::Counts;
 use countersign_core::decision::{Action, WorkloadAction};
 use countersign_core::observation::Observation;
 use countersign_core::observation::people::NamedPolicy;
-use countersign_core::observation::windows::{Unanswered, Uncounted, WindowOutcome};
+use countersign_core::observation::windows::{
+    AnalysisInputs, Unanswered, Uncounted, WindowOutcome,
+};
 use countersign_core::observation::workload::NewPods;
 use countersign_core::simulation::world::World;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -135,7 +137,10 @@ fn observation(version: &str) -> Observation {
         generation: 1,
         annotations: harmless(),
         policies: vec![unattended()],
-        lag: Duration::seconds(30),
+        analysis: AnalysisInputs {
+            lag: Duration::seconds(30),
+            ..AnalysisInputs::default()
+        },
         concurrent_changes: Some(Ok(vec![])),
         ..Observation::of("team", "shop", spec(version))
     }
@@ -933,7 +938,7 @@ fn whole_rollouts_have_the_operating_characteristics_of_the_design() {
 fn minutes_to_rollback(tier: Tier, seed: u64, canary: f64) -> Option<f64> {
     let mut first = observation("v1");
     first.spec.replicas = 2_000; // enough that pods divide as finely as the weights
-    first.lag = Duration::default();
+    first.analysis.lag = Duration::default();
     let mut policy = unattended();
     let zero = Some(0.0);
     let thresholds = &mut policy.spec.risk.thresholds;

@@ -60,10 +60,10 @@ fn queued_at(world: &World) -> Option<Timestamp> {
 
 fn awaited(world: &mut World, why: Option<&str>) {
     world.observation.spec.depends_on = vec!["db".into()];
-    world.observation.dependencies = vec![Dependency {
+    world.observation.dependencies = Some(vec![Dependency {
         name: "db".into(),
         awaited: why.map(Into::into),
-    }];
+    }]);
 }
 
 #[test]
@@ -225,13 +225,13 @@ fn crashing(existing: i32, crashing: i32) -> NewPods {
 pub(super) fn law_3_pods_that_all_crash_are_rolled_back_at_once_and_before_that_their_trouble_is_told()
  {
     let mut world = stuck();
-    world.observation.new_pods = crashing(2, 1);
+    world.observation.new_pods = Some(crashing(2, 1));
     go_on(&mut world, 1);
     assert_eq!(
         world.observation.status.message,
         "0 of 1 pods of the new revision are available: container app: CrashLoopBackOff: it exited with 3 (Error)"
     );
-    world.observation.new_pods = crashing(2, 2);
+    world.observation.new_pods = Some(crashing(2, 2));
     world.observation.spec.paused = true;
     go_on(&mut world, 1);
     assert_eq!(world.outcome(), Some(Outcome::RolledBack));
@@ -245,7 +245,7 @@ pub(super) fn law_3_pods_that_all_crash_are_rolled_back_at_once_and_before_that_
 pub(super) fn a_first_revision_that_crashes_is_named_and_kept() {
     let mut world = begin(observation("v1"));
     world.pods_ready_after = None;
-    world.observation.new_pods = crashing(20, 20);
+    world.observation.new_pods = Some(crashing(20, 20));
     go_on(&mut world, 60);
     assert_eq!(world.outcome(), None);
     let message = &world.observation.status.message;
@@ -275,12 +275,12 @@ pub(super) fn the_laws_see_a_step_out_of_turn_or_before_its_dependency() {
     let mut dependent = lawful.clone();
     dependent.spec.depends_on = vec!["db".into()];
     assert!(breaks(&dependent));
-    dependent.dependencies = all_stable(&dependent.spec.depends_on);
+    dependent.dependencies = Some(all_stable(&dependent.spec.depends_on));
     assert!(!breaks(&dependent));
 
     let mut stuck = stuck();
     let decision = stuck.look(traffic);
-    stuck.observation.new_pods = crashing(1, 1);
+    stuck.observation.new_pods = Some(crashing(1, 1));
     let broken = laws::broken(&stuck.observation, &decision);
     assert!(broken.iter().any(|it| it.law == 3), "{broken:?}");
 }
@@ -338,7 +338,7 @@ proptest! {
                 Twist::Depends(None) => world.observation.spec.depends_on.clear(),
                 Twist::Depends(Some(stable)) => awaited(&mut world, (!stable).then_some("it moves")),
                 Twist::Crashing(all) => {
-                    world.observation.new_pods = if *all { crashing(3, 3) } else { NewPods::default() };
+                    world.observation.new_pods = all.then(|| crashing(3, 3));
                 }
                 Twist::PodsReady(ready) => world.pods_ready_after = ready.then(|| SignedDuration::from_secs(2)),
                 Twist::Pause(paused) => world.observation.spec.paused = *paused,
@@ -354,7 +354,7 @@ proptest! {
         }
         concurrent_changes(&mut world, &[]);
         world.observation.spec.depends_on.clear();
-        world.observation.new_pods = NewPods::default();
+        world.observation.new_pods = None;
         world.observation.spec.paused = false;
         world.pods_ready_after = Some(SignedDuration::from_secs(2));
         change(&mut world, "v9", harmless());

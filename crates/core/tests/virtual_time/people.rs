@@ -42,8 +42,8 @@ pub(crate) fn sign(world: &mut World, by: Person, edit: impl FnOnce(&mut SignOff
         expires_at: None,
     };
     edit(&mut spec);
-    let number = world.observation.sign_offs.len();
-    world.observation.sign_offs.push(SeenSignOff {
+    let number = world.observation.people.sign_offs.len();
+    world.observation.people.sign_offs.push(SeenSignOff {
         name: format!("shop-{number}"),
         uid: format!("sign-off-{number}"),
         created_at: world.observation.now,
@@ -63,24 +63,28 @@ pub(crate) fn command(world: &mut World, user: &str, action: InterventionAction)
         .change
         .clone()
         .expect("a change is in the status");
-    let number = world.observation.interventions.len();
-    world.observation.interventions.push(SeenIntervention {
-        name: format!("shop-{number}"),
-        uid: format!("intervention-{number}"),
-        created_at: world.observation.now,
-        version: u64::try_from(number).unwrap(),
-        spec: InterventionSpec {
-            rollout: "shop".into(),
-            rollout_uid: "uid".into(),
-            run: change.run,
-            digest: change.digest,
-            action,
-            step: (action == InterventionAction::Promote).then_some(change.step),
-            reason: None,
-            person: person(user, &[]),
-        },
-        answered: false,
-    });
+    let number = world.observation.people.interventions.len();
+    world
+        .observation
+        .people
+        .interventions
+        .push(SeenIntervention {
+            name: format!("shop-{number}"),
+            uid: format!("intervention-{number}"),
+            created_at: world.observation.now,
+            version: u64::try_from(number).unwrap(),
+            spec: InterventionSpec {
+                rollout: "shop".into(),
+                rollout_uid: "uid".into(),
+                run: change.run,
+                digest: change.digest,
+                action,
+                step: (action == InterventionAction::Promote).then_some(change.step),
+                reason: None,
+                person: person(user, &[]),
+            },
+            answered: false,
+        });
 }
 
 pub(crate) fn freeze(edit: impl FnOnce(&mut FreezeSpec)) -> NamedFreeze {
@@ -158,7 +162,7 @@ pub(crate) fn step(world: &World) -> i32 {
 }
 
 fn said(world: &World, number: usize) -> (bool, String) {
-    world.observation.sign_offs[number]
+    world.observation.people.sign_offs[number]
         .answer
         .clone()
         .expect("the sign-off was answered")
@@ -332,7 +336,8 @@ pub(super) fn a_sign_off_ends_with_its_expiry() {
 #[test]
 pub(super) fn law_6_without_admission_policies_no_sign_off_counts() {
     let mut world = waiting(asking(&[(1, &[])], |_| {}));
-    world.observation.admission.problems = vec!["ValidatingAdmissionPolicy x is missing".into()];
+    world.observation.people.admission.problems =
+        vec!["ValidatingAdmissionPolicy x is missing".into()];
     approve(&mut world, "bob", &[]);
     go_on(&mut world, 2);
     assert_eq!((step(&world), said(&world, 0).1), (0, "Unproven".into()));
@@ -348,8 +353,8 @@ pub(super) fn law_6_without_admission_policies_no_sign_off_counts() {
     assert!(proven.message.contains("is missing"));
 
     // They come back: what was signed meanwhile stays unproven.
-    world.observation.admission.problems.clear();
-    world.observation.admission.since = Some(world.observation.now);
+    world.observation.people.admission.problems.clear();
+    world.observation.people.admission.since = Some(world.observation.now);
     go_on(&mut world, 2);
     assert_eq!((step(&world), said(&world, 0).1), (0, "Unproven".into()));
     approve(&mut world, "bob", &[]);
@@ -424,7 +429,7 @@ pub(super) fn a_rejection_rolls_back_and_wins_over_approvals() {
 #[test]
 pub(super) fn break_glass_skips_waiting_and_sign_off_but_not_analysis() {
     let break_glass = |world: &mut World| {
-        world.observation.freezes = vec![freeze(|_| {})];
+        world.observation.people.freezes = vec![freeze(|_| {})];
         sign(world, person("dave", &[]), |spec| {
             spec.decision = SignOffDecision::BreakGlass;
         });
@@ -519,7 +524,14 @@ pub(super) fn abort_wins_at_every_moment_and_over_every_other_command() {
         go_on(&mut world, 600);
         assert_eq!(world.observation.status.phase, Phase::Degraded);
         assert_eq!(stable_image(&world), "example.org/shop:v1");
-        assert!(world.observation.interventions.iter().all(|it| it.answered));
+        assert!(
+            world
+                .observation
+                .people
+                .interventions
+                .iter()
+                .all(|it| it.answered)
+        );
     }
 }
 
@@ -534,7 +546,7 @@ pub(super) fn abort_with_nothing_under_way_does_nothing() {
     change(&mut world, "v3", harmless());
     go_on(&mut world, 1);
     command(&mut world, "alice", InterventionAction::Abort);
-    let last = world.observation.interventions.last_mut().unwrap();
+    let last = world.observation.people.interventions.last_mut().unwrap();
     (last.spec.run, last.spec.digest) = (stale.run, stale.digest);
     go_on(&mut world, 60);
     assert_eq!(
@@ -593,7 +605,14 @@ pub(super) fn law_8_a_rolled_back_change_is_tried_again_only_where_a_person_says
     assert_eq!(second.digest, first.digest);
     go_on(&mut world, 200);
     assert_eq!(stable_image(&world), "example.org/shop:v2");
-    assert!(world.observation.interventions.iter().all(|it| it.answered));
+    assert!(
+        world
+            .observation
+            .people
+            .interventions
+            .iter()
+            .all(|it| it.answered)
+    );
 }
 
 #[test]
@@ -631,6 +650,7 @@ pub(super) fn promote_skips_the_rest_of_one_bake_and_nothing_else() {
     command(&mut world, "dave", InterventionAction::Promote);
     world
         .observation
+        .people
         .interventions
         .last_mut()
         .unwrap()
@@ -693,12 +713,12 @@ pub(super) fn a_freeze_holds_promotions_and_its_end_resumes_where_it_stopped() {
     change(&mut world, "v2", harmless());
     go_on(&mut world, 6);
     assert_eq!(step(&world), 2);
-    world.observation.freezes = vec![freeze(|_| {})];
+    world.observation.people.freezes = vec![freeze(|_| {})];
     go_on(&mut world, 600);
     assert_eq!((step(&world), waits_for(&world)), (2, Some("Frozen")));
     let message = world.observation.status.message.clone();
     assert_eq!(message, "Freeze incident by dave: checkout is down");
-    world.observation.freezes.clear();
+    world.observation.people.freezes.clear();
     go_on(&mut world, 60);
     assert_eq!(stable_image(&world), "example.org/shop:v2");
 }
@@ -707,7 +727,7 @@ pub(super) fn a_freeze_holds_promotions_and_its_end_resumes_where_it_stopped() {
 pub(super) fn a_freeze_ends_by_itself_and_concerns_its_tiers_alone() {
     let mut world = serving();
     let end = minutes_on(&world, 300);
-    world.observation.freezes = vec![
+    world.observation.people.freezes = vec![
         freeze(|spec| spec.until = Some(Time(end))),
         freeze(|spec| spec.tiers = vec![Tier::High, Tier::Critical]),
     ];
@@ -723,7 +743,7 @@ pub(super) fn law_3_a_bad_canary_is_rolled_back_during_a_freeze() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
     go_on(&mut world, 1);
-    world.observation.freezes = vec![freeze(|_| {})];
+    world.observation.people.freezes = vec![freeze(|_| {})];
     go_on(&mut world, 30);
     let until = minutes_on(&world, 5);
     assert!(
@@ -740,7 +760,7 @@ pub(super) fn a_freeze_can_roll_back_what_is_under_way_and_only_holds_what_has_n
     let mut world = serving();
     change(&mut world, "v2", harmless());
     go_on(&mut world, 6);
-    world.observation.freezes = rolls_back();
+    world.observation.people.freezes = rolls_back();
     go_on(&mut world, 5);
     assert_eq!(world.observation.status.phase, Phase::Degraded);
     message(&world, "RolledBackByFreeze");
@@ -801,7 +821,7 @@ pub(super) fn law_6_a_window_or_an_incident_query_that_cannot_be_read_holds() {
         ..IncidentQuery::default()
     });
     let answer = |world: &mut World, answer| {
-        world.observation.incidents = [("unattended".to_owned(), answer)].into();
+        world.observation.people.incidents = [("unattended".to_owned(), answer)].into();
     };
     answer(
         &mut world,
@@ -825,9 +845,9 @@ pub(super) fn law_6_a_window_or_an_incident_query_that_cannot_be_read_holds() {
 #[test]
 pub(super) fn a_freeze_does_not_use_up_the_time_that_people_have() {
     let mut world = waiting(asking(&[(1, &[])], |_| {}));
-    world.observation.freezes = vec![freeze(|_| {})];
+    world.observation.people.freezes = vec![freeze(|_| {})];
     go_on(&mut world, 60 * 48);
-    world.observation.freezes.clear();
+    world.observation.people.freezes.clear();
     go_on(&mut world, 5);
     assert_eq!(waits_for(&world), Some("AwaitingSignOff"));
     approve(&mut world, "bob", &[]);
@@ -884,7 +904,7 @@ pub(super) fn law_6_what_people_want_and_cannot_be_read_holds_and_never_keeps_a_
     let mut world = serving();
     change(&mut world, "v2", harmless());
     go_on(&mut world, 1);
-    world.observation.unreadable_requests = vec!["interventions cannot be read".into()];
+    world.observation.people.unreadable_requests = vec!["interventions cannot be read".into()];
     go_on(&mut world, 8);
     assert_eq!(
         (step(&world), waits_for(&world)),
@@ -907,8 +927,8 @@ pub(super) fn a_fix_behind_broken_glass_is_not_rolled_back_by_a_freeze_while_not
     });
     go_on(&mut world, 1);
     assert!(step(&world) > 0);
-    world.observation.freezes = vec![freeze(|spec| spec.action = FreezeAction::RollBack)];
-    world.observation.admission.problems = vec!["the API server is slow".into()];
+    world.observation.people.freezes = vec![freeze(|spec| spec.action = FreezeAction::RollBack)];
+    world.observation.people.admission.problems = vec!["the API server is slow".into()];
     go_on(&mut world, 3);
     assert_eq!(
         waits_for(&world),
@@ -916,7 +936,7 @@ pub(super) fn a_fix_behind_broken_glass_is_not_rolled_back_by_a_freeze_while_not
         "{}",
         world.observation.status.message
     );
-    world.observation.admission.problems.clear();
+    world.observation.people.admission.problems.clear();
     go_on(&mut world, 20);
     assert_eq!(stable_image(&world), "example.org/shop:v2");
 }
@@ -934,7 +954,7 @@ pub(super) fn a_pause_and_a_freeze_hold_the_pods_of_a_full_promotion() {
         };
         assert!(world.run(until, &mut steady(5_000.0, 0.001, 0.001), promoting));
         if by_freeze {
-            world.observation.freezes = vec![freeze(|_| {})];
+            world.observation.people.freezes = vec![freeze(|_| {})];
         } else {
             command(&mut world, "alice", InterventionAction::Pause);
         }
@@ -1053,7 +1073,7 @@ proptest! {
         });
         let mut world = serving();
         world.observation.policies = vec![policy];
-        world.observation.incidents = [("unattended".to_owned(), IncidentAnswer::None)].into();
+        world.observation.people.incidents = [("unattended".to_owned(), IncidentAnswer::None)].into();
         change(&mut world, "v2", harmless());
         go_on(&mut world, 1);
         for (deed, minutes, crash) in deeds {
@@ -1067,13 +1087,13 @@ proptest! {
                     });
                 }
                 Deed::Command(user, action) if has_change => command(&mut world, USERS[user].0, action),
-                Deed::Freeze(action) => world.observation.freezes = action.map(|action| freeze(|it| it.action = action)).into_iter().collect(),
-                Deed::Unreadable(unreadable) => world.observation.unreadable_requests = if unreadable { vec!["slow".into()] } else { vec![] },
+                Deed::Freeze(action) => world.observation.people.freezes = action.map(|action| freeze(|it| it.action = action)).into_iter().collect(),
+                Deed::Unreadable(unreadable) => world.observation.people.unreadable_requests = if unreadable { vec!["slow".into()] } else { vec![] },
                 Deed::Incident(incident) => {
                     let answer = if incident { IncidentAnswer::Incident { value: 1.0 } } else { IncidentAnswer::None };
-                    world.observation.incidents = [("unattended".to_owned(), answer)].into();
+                    world.observation.people.incidents = [("unattended".to_owned(), answer)].into();
                 }
-                Deed::Tamper(tampered) => world.observation.admission.problems = if tampered { vec!["altered".into()] } else { vec![] },
+                Deed::Tamper(tampered) => world.observation.people.admission.problems = if tampered { vec!["altered".into()] } else { vec![] },
                 Deed::Change(version) => change(&mut world, &format!("v{version}"), harmless()),
                 Deed::Fail => errors = 0.3,
                 Deed::Sign(..) | Deed::Command(..) => {}
@@ -1115,16 +1135,16 @@ type Edit = fn(&mut World);
 pub(super) fn nothing_that_others_write_acts_on_a_terminal_or_fills_a_page() {
     let hostile: [(&str, Edit); 8] = [
         ("a freeze", |world| {
-            world.observation.freezes = vec![freeze(|it| it.reason = evil())];
+            world.observation.people.freezes = vec![freeze(|it| it.reason = evil())];
         }),
         ("who freezes", |world| {
-            world.observation.freezes = vec![freeze(|it| it.person = person(&evil(), &[]))];
+            world.observation.people.freezes = vec![freeze(|it| it.person = person(&evil(), &[]))];
         }),
         ("a freeze that cannot be read", |world| {
-            world.observation.unreadable_freezes = vec![evil()];
+            world.observation.people.unreadable_freezes = vec![evil()];
         }),
         ("a wish that cannot be read", |world| {
-            world.observation.unreadable_requests = vec![evil()];
+            world.observation.people.unreadable_requests = vec![evil()];
         }),
         ("a rejection", |world| {
             sign(world, person("bob", &[]), |it| {
@@ -1161,7 +1181,9 @@ pub(super) fn nothing_that_others_write_acts_on_a_terminal_or_fills_a_page() {
                 .iter_mut()
                 .for_each(|set| set.failure = Some(evil()));
         }),
-        ("a pod", |it| it.new_pods.trouble = Some(evil())),
+        ("a pod", |it| {
+            it.new_pods.get_or_insert_default().trouble = Some(evil())
+        }),
     ] {
         let mut world = serving();
         change(&mut world, "v2", harmless());

@@ -39,7 +39,7 @@ pub(crate) fn routed(edit: impl Fn(&mut Observation)) -> World {
             kind: "ClusterIP".into(),
             selector: [("app".into(), "shop".into())].into(),
         };
-        seen.services.insert(name.into(), Some(service));
+        seen.traffic.services.insert(name.into(), Some(service));
     }
     let canary = &mut seen.spec.strategy.canary;
     canary.stable_service = Some(SERVICES[0].into());
@@ -52,7 +52,7 @@ pub(crate) fn routed(edit: impl Fn(&mut Observation)) -> World {
         routes: vec![reference.clone()],
         testers: None,
     });
-    seen.routes = vec![Route {
+    seen.traffic.routes = vec![Route {
         reference,
         object: Ok(RouteObject {
             object: route(),
@@ -85,7 +85,7 @@ fn crowded(replicas: i32, surge: i32, unavailable: i32, dynamic: bool) -> World 
 }
 
 pub fn weights(observation: &Observation) -> (i64, i64) {
-    let object = observation.routes[0].object.as_ref().unwrap();
+    let object = observation.traffic.routes[0].object.as_ref().unwrap();
     let weight = |n: usize| {
         object.object["spec"]["rules"][1]["backendRefs"][n]["weight"]
             .as_i64()
@@ -154,7 +154,11 @@ pub(super) fn a_healthy_change_takes_each_weight_exactly_and_all_at_last() {
         .unwrap();
     assert_eq!(old.replicas, 0);
     assert_eq!(
-        world.observation.routes[0].object.as_ref().unwrap().object["spec"]["rules"][0],
+        world.observation.traffic.routes[0]
+            .object
+            .as_ref()
+            .unwrap()
+            .object["spec"]["rules"][0],
         route()["spec"]["rules"][0]
     );
 }
@@ -229,7 +233,7 @@ pub(super) fn weights_that_somebody_else_sets_are_set_back_and_are_no_progress()
     let step = world.observation.status.change.as_ref().unwrap().step;
     let mut corrections = 0;
     for second in 0..60 {
-        let route = world.observation.routes[0].object.as_mut().unwrap();
+        let route = world.observation.traffic.routes[0].object.as_mut().unwrap();
         route.last_writer = Some("argocd".into());
         route.object["spec"]["rules"][1]["backendRefs"][1]["weight"] = json!(50);
         let decision = world.look(&mut traffic);
@@ -272,7 +276,7 @@ pub(super) fn a_router_that_names_no_generation_is_believed_a_while_after_each_c
         }
     }
     let mut world = routed(|seen| {
-        undated(&mut seen.routes[0].object.as_mut().unwrap().object);
+        undated(&mut seen.traffic.routes[0].object.as_mut().unwrap().object);
     });
     world.routers_say = undated;
     change(&mut world, "v2");
@@ -520,15 +524,15 @@ pub(super) fn a_route_that_cannot_be_read_for_a_moment_moves_nothing() {
         weights(observation) == (95, 5) && split.is_some_and(|it| it.settled_at.is_some())
     };
     assert!(world.run(after(DAYS), &mut traffic, at_five));
-    let object = world.observation.routes[0].object.clone();
-    world.observation.routes[0].object = Err(Absence::Unreadable {
+    let object = world.observation.traffic.routes[0].object.clone();
+    world.observation.traffic.routes[0].object = Err(Absence::Unreadable {
         message: "429".into(),
     });
-    let services = world.observation.services.clone();
+    let services = world.observation.traffic.services.clone();
     let decision = world.look(&mut traffic);
     world.carry_out(&decision, usize::MAX);
-    world.observation.routes[0].object = object;
-    assert_eq!(world.observation.services, services);
+    world.observation.traffic.routes[0].object = object;
+    assert_eq!(world.observation.traffic.services, services);
     assert_eq!(weights(&world.observation), (95, 5));
     assert_eq!(world.broken, []);
 }
@@ -548,21 +552,29 @@ pub(super) fn what_a_change_needs_and_is_deleted_in_its_midst_holds_it_until_it_
     };
     let waits = |world: &World| world.observation.status.waiting_for.clone();
 
-    let route = world.observation.routes[0].object.clone();
-    world.observation.routes[0].object = Err(Absence::NotFound);
+    let route = world.observation.traffic.routes[0].object.clone();
+    world.observation.traffic.routes[0].object = Err(Absence::NotFound);
     let until = minutes_on(&world, 3);
     assert!(!world.run(until, &mut traffic, World::at_rest));
     assert_eq!(waits(&world).as_deref(), Some("RouteNotFound"));
-    world.observation.routes[0].object = route;
+    world.observation.traffic.routes[0].object = route;
     let until = minutes_on(&world, 1);
     assert!(!world.run(until, &mut traffic, World::at_rest));
 
-    let service = world.observation.services.insert("web-canary".into(), None);
+    let service = world
+        .observation
+        .traffic
+        .services
+        .insert("web-canary".into(), None);
     let until = minutes_on(&world, 3);
     assert!(!world.run(until, &mut traffic, World::at_rest));
     assert_eq!(waits(&world).as_deref(), Some("ServiceNotFound"));
     let back = service.unwrap();
-    world.observation.services.insert("web-canary".into(), back);
+    world
+        .observation
+        .traffic
+        .services
+        .insert("web-canary".into(), back);
     assert!(world.run(after(DAYS), &mut traffic, |observation| {
         let stable = observation.status.stable.as_ref();
         stable.is_some_and(|it| it.revision == 2) && World::at_rest(observation)

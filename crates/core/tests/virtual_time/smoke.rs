@@ -2,7 +2,7 @@
 
 use countersign_api::intervention::InterventionAction;
 use countersign_api::sign_off::SignOffDecision;
-use countersign_core::observation::workload::JobEnd;
+use countersign_core::observation::workload::{Job, JobEnd};
 use countersign_core::simulation::world::Jobs;
 
 use super::people::*;
@@ -61,7 +61,7 @@ pub(super) fn a_change_waits_for_its_smoke_check_and_goes_on_once_it_has_passed(
     );
 
     // It is remembered: a Job that goes after its success is not run again.
-    world.observation.jobs.clear();
+    world.observation.jobs = None;
     go_on(&mut world, 30);
     assert_eq!(stable_image(&world), "example.org/shop:v2");
     assert_eq!(world.jobs_made, 1);
@@ -131,10 +131,10 @@ pub(super) fn law_6_a_job_that_somebody_removes_before_its_end_is_made_again() {
     let mut world = about_to_begin(succeeds_after(60));
     for made in 1..4 {
         world.run(minutes_on(&world, 5), &mut steady(5_000.0, 0.0, 0.0), |o| {
-            !o.jobs.is_empty()
+            !o.jobs().is_empty()
         });
         assert_eq!(world.jobs_made, made);
-        world.observation.jobs.clear();
+        world.observation.jobs = None;
         assert_eq!(waits_for(&world), Some("AwaitingSmoke"));
     }
     untouched(&world);
@@ -146,11 +146,11 @@ pub(super) fn law_6_a_job_that_somebody_removes_before_its_end_is_made_again() {
 #[test]
 pub(super) fn law_6_jobs_that_cannot_be_read_hold() {
     let mut world = about_to_begin(succeeds_after(10));
-    world.observation.jobs_unreadable = Some("jobs.batch is forbidden".into());
+    world.observation.jobs = Some(Err("jobs.batch is forbidden".into()));
     go_on(&mut world, 5);
     assert_eq!(world.jobs_made, 0);
     assert!(world.observation.status.message.contains("is forbidden"));
-    world.observation.jobs_unreadable = None;
+    world.observation.jobs = None;
     go_on(&mut world, 1);
     assert!(told(&world).contains(&"SmokePassed".into()));
 }
@@ -167,10 +167,10 @@ pub(super) fn nothing_is_begun_while_somebody_wants_to_wait_and_the_time_does_no
         (world.jobs_made, waits_for(&world)),
         (1, Some("AwaitingSmoke"))
     );
-    world.observation.freezes = vec![freeze(|_| {})];
+    world.observation.people.freezes = vec![freeze(|_| {})];
     go_on(&mut world, 60);
     assert_eq!(waits_for(&world), Some("Frozen"));
-    world.observation.freezes.clear();
+    world.observation.people.freezes.clear();
     go_on(&mut world, 9);
     assert_eq!(waits_for(&world), Some("AwaitingSmoke"));
     go_on(&mut world, 2);
@@ -212,7 +212,7 @@ pub(super) fn people_see_what_came_of_the_check_before_they_are_waited_for() {
 #[test]
 pub(super) fn broken_glass_does_not_skip_the_check() {
     let mut world = about_to_begin(fails_after(90));
-    world.observation.freezes = vec![freeze(|_| {})];
+    world.observation.people.freezes = vec![freeze(|_| {})];
     world.observation.policies = vec![asking(&[(1, &[])], |_| {})];
     go_on(&mut world, 1);
     assert_eq!((world.jobs_made, waits_for(&world)), (0, Some("Frozen")));
@@ -233,16 +233,21 @@ pub(super) fn a_job_that_nobody_waits_for_any_more_is_stopped() {
     command(&mut world, "bob", InterventionAction::Abort);
     go_on(&mut world, 1);
     message(&world, "Aborted");
-    assert_eq!(world.observation.jobs, []);
+    assert_eq!(world.observation.jobs(), []);
 
     // A newer change has a Job of its own.
     let mut world = about_to_begin(Jobs::Stick);
     go_on(&mut world, 1);
-    let first = world.observation.jobs[0].name.clone();
+    let first = world.observation.jobs()[0].name.clone();
     world.jobs = succeeds_after(5);
     change(&mut world, "v3", harmless());
     go_on(&mut world, 30);
-    let jobs: Vec<_> = world.observation.jobs.iter().map(|job| &job.name).collect();
+    let jobs: Vec<_> = world
+        .observation
+        .jobs()
+        .iter()
+        .map(|job| &job.name)
+        .collect();
     assert_eq!((jobs.len(), jobs.contains(&&first)), (1, false));
     assert_eq!(stable_image(&world), "example.org/shop:v3");
 }
@@ -252,7 +257,7 @@ pub(super) fn a_check_that_is_taken_out_of_the_spec_once_it_was_begun_is_waited_
     let mut world = about_to_begin(succeeds_after(90));
     go_on(&mut world, 1);
     world.observation.spec.strategy.canary.smoke = None;
-    world.observation.jobs.clear();
+    world.observation.jobs = None;
     go_on(&mut world, 5);
     assert_eq!(waits_for(&world), Some("AwaitingSmoke"));
     world.observation.spec.strategy.canary.smoke = check();
@@ -312,6 +317,21 @@ fn twist() -> impl Strategy<Value = Twist> {
     ]
 }
 
+type Listed = Option<Result<Vec<Job>, String>>;
+
+/// The Jobs cannot be read, or can be again: what was hidden meanwhile is there again.
+fn hide(world: &mut World, hidden: Option<Listed>, hides: bool) -> Option<Listed> {
+    let jobs = &mut world.observation.jobs;
+    match hidden {
+        Some(listed) if !hides => {
+            *jobs = listed;
+            None
+        }
+        None if hides => Some(std::mem::replace(jobs, Some(Err("slow".into())))),
+        hidden => hidden,
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -321,13 +341,14 @@ proptest! {
         twists in prop::collection::vec((twist(), 0..300_i64), 1..25),
     ) {
         let mut world = about_to_begin(succeeds_after(30));
+        let mut hidden = None;
         for (twist, seconds) in twists {
             match &twist {
                 Twist::Jobs(jobs) => world.jobs = jobs.clone(),
-                Twist::Vanish => world.observation.jobs.clear(),
-                Twist::Unreadable(it) => world.observation.jobs_unreadable = it.then(|| "slow".into()),
+                Twist::Vanish => world.observation.jobs = None,
+                Twist::Unreadable(it) => hidden = hide(&mut world, hidden, *it),
                 Twist::Pause(paused) => world.observation.spec.paused = *paused,
-                Twist::Freeze(frozen) => world.observation.freezes = frozen.then(|| freeze(|_| {})).into_iter().collect(),
+                Twist::Freeze(frozen) => world.observation.people.freezes = frozen.then(|| freeze(|_| {})).into_iter().collect(),
                 Twist::Ask(asked) => world.observation.spec.strategy.canary.smoke = check().filter(|_| *asked),
                 Twist::Change(version) => change(&mut world, &format!("v{version}"), harmless()),
                 Twist::Command(action) if world.observation.status.change.is_some() => command(&mut world, "bob", *action),
@@ -342,9 +363,9 @@ proptest! {
             prop_assert!(world.broken.is_empty(), "after {twist:?}: {:?}", world.broken);
         }
         world.jobs = succeeds_after(30);
-        world.observation.jobs_unreadable = None;
+        hide(&mut world, hidden, false);
         world.observation.spec.paused = false;
-        world.observation.freezes.clear();
+        world.observation.people.freezes.clear();
         world.observation.spec.strategy.canary.smoke = check();
         if world.observation.status.change.is_some() {
             command(&mut world, "bob", InterventionAction::Resume);

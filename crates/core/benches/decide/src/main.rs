@@ -46,6 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     world.look(traffic);
     let due = world
         .observation
+        .analysis
         .windows
         .values()
         .map(|windows| windows.due.len());

@@ -152,13 +152,17 @@ fn give_back(
 /// What lets Services, and subsets of routes, select the pods of other controllers again.
 fn releases(observation: &Observation) -> Vec<Action> {
     let selecting = step::named_services(observation).filter(|name| {
-        let service = observation.services.get(*name).and_then(Option::as_ref);
+        let service = observation
+            .traffic
+            .services
+            .get(*name)
+            .and_then(Option::as_ref);
         service.is_some_and(|it| it.selector.contains_key(HASH_LABEL))
     });
     let services = selecting.map(|service| TrafficAction::ReleaseService {
         service: service.clone(),
     });
-    let subsets = observation.routes.iter().filter_map(|route| {
+    let subsets = observation.traffic.routes.iter().filter_map(|route| {
         let subsets = route.reference.destination_rule.as_ref()?;
         let rule = route.destination_rule.as_ref()?.as_ref().ok()?;
         let operations = subsets::release(rule, subsets).ok()?;

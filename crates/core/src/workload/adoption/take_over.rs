@@ -43,7 +43,11 @@ fn is_handed_over(view: &View) -> bool {
         hash == Some(&stable.pod_template_hash) || (hash.is_some() && hash == change)
     };
     let services = step::named_services(observation).all(|name| {
-        let service = observation.services.get(name).and_then(Option::as_ref);
+        let service = observation
+            .traffic
+            .services
+            .get(name)
+            .and_then(Option::as_ref);
         service.is_some_and(|service| own(service.selector.get(HASH_LABEL)))
     });
     available > 0

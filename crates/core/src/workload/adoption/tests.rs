@@ -170,7 +170,10 @@ fn services_are_let_go_only_once_the_workload_serves() {
         kind: "ClusterIP".into(),
         selector: [(HASH_LABEL.to_owned(), hash)].into(),
     };
-    observation.services.insert("front".into(), Some(service));
+    observation
+        .traffic
+        .services
+        .insert("front".into(), Some(service));
     let set = |observation: &mut Observation, replicas, available| {
         if let Some(Ok(it)) = &mut observation.workload {
             (it.replicas, it.available) = (replicas, available);
