@@ -1,4 +1,4 @@
-//! Checks: what Prometheus is asked about a canary and its stable revision.
+//! Checks: queries about a canary and its stable revision.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::duration::Duration;
 use super::objective::Objective;
 
-/// Checks on a change, asked at every interval while its canary has traffic.
+/// Checks on a change, evaluated at every interval while its canary has traffic.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("duration(self.interval) >= duration('1s')").message("analysis.interval must be at least 1s"))]
@@ -19,15 +19,15 @@ pub struct Analysis {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('10m')").message("analysis.warmUp must be at most 10m: a canary is never left unjudged for long"))]
     pub warm_up: Option<Duration>,
-    /// Time after a promotion in which ceilings, metrics and objectives are watched on; where one breaks, the previous revision comes back.
+    /// Time after a promotion in which ceilings, metrics and objectives are still watched; if one fails, the previous revision is restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('168h')").message("analysis.postPromotion must be at most 168h"))]
     pub post_promotion: Option<Duration>,
-    /// AnalysisTemplates of the same namespace whose checks and objectives are used as well.
+    /// AnalysisTemplates of the same namespace whose checks and objectives are also used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub templates: Vec<TemplateUse>,
-    /// The checks; each that is required must pass before a step ends, and any one that fails rolls the change back.
+    /// The checks; every required check must pass before a step ends, and any that fails rolls the change back.
     #[serde(default)]
     #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub checks: Vec<Check>,
@@ -37,7 +37,7 @@ pub struct Analysis {
     pub objectives: Vec<Objective>,
 }
 
-/// The interval of an analysis that names none.
+/// The default interval of an analysis.
 #[must_use]
 pub const fn default_interval() -> Duration {
     Duration::seconds(15)
@@ -53,7 +53,7 @@ pub struct TemplateUse {
         regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub name: String,
-    /// Values of its arguments; one that is left out has the template's default.
+    /// Values of its arguments; a missing one has the template's default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub args: Vec<ArgumentValue>,
@@ -70,15 +70,15 @@ pub struct ArgumentValue {
     pub value: String,
 }
 
-/// One question about a canary.
+/// One check of a canary.
 ///
 /// Of four kinds: an error rate (a preset, or `errors` and `total`), a latency (`latency`, with a
 /// preset or `buckets`), both compared with the stable revision and optionally held to a ceiling; or
 /// a metric with bounds (`metric`).
 ///
 /// A query of counters is a selector, such as `http_requests_total{code="500"}`, whose increase the
-/// controller counts by itself for each series (preferred: it sees the first error of a new pod),
-/// or, where it holds `{{window}}`, an expression that yields one number of events, such as
+/// controller computes for each series (preferred: it sees the first error of a new pod),
+/// or, if it contains `{{window}}`, an expression that yields one number of events, such as
 /// `sum(increase(x[{{window}}]))`. Placeholders: `{{namespace}}`, `{{service}}`, `{{rollout}}`,
 /// `{{revision}}` (the value of the pod label `pod-template-hash`) and `{{window}}`; in a template
 /// also `{{args.NAME}}`.
@@ -101,7 +101,7 @@ pub struct Check {
         regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub name: String,
-    /// Queries for metrics that are in wide use.
+    /// Queries for widely used metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<Preset>,
     /// PromQL for the failed requests of one revision.
@@ -115,21 +115,21 @@ pub struct Check {
     /// Counts slow requests instead of failed ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
-    /// Holds a number to bounds instead of counting requests.
+    /// Compares a number with bounds instead of counting requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<Metric>,
-    /// Error rate, or share of slow requests (a fraction from 0 to 1), that the canary must not exceed, whatever stable does.
+    /// Error rate, or share of slow requests (a fraction from 0 to 1), that the canary must not exceed, regardless of stable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.000_001, max = 1.0))]
     pub ceiling: Option<f64>,
-    /// Number of errors that come in one burst, by which the counts are divided; measured on the stable revision where it is left out.
+    /// Number of errors in one burst, by which the counts are divided; measured on the stable revision if not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1.0, max = 1000.0))]
     pub dispersion: Option<f64>,
-    /// Whether it decides, or is only shown.
+    /// Whether the check decides, or is only shown.
     #[serde(default)]
     pub mode: CheckMode,
-    /// Weights of the steps in which it runs; in all of them where it is left out.
+    /// Weights of the steps in which the check runs; all steps if not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<WeightRange>,
 }
@@ -137,10 +137,10 @@ pub struct Check {
 /// Whether a check decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CheckMode {
-    /// It must pass, and rolls back where it fails.
+    /// The check must pass, and rolls back if it fails.
     #[default]
     Required,
-    /// It is shown and told of, and neither holds nor rolls back.
+    /// The check is shown and reported, and neither holds nor rolls back.
     Advisory,
 }
 
@@ -203,13 +203,13 @@ pub struct Metric {
     /// PromQL that yields one number.
     #[schemars(length(min = 1, max = 4096))]
     pub query: String,
-    /// Smallest number that is well.
+    /// Smallest good number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min: Option<f64>,
-    /// Largest number that is well.
+    /// Largest good number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<f64>,
-    /// How many windows in a row must be out of bounds before it fails.
+    /// Number of windows in a row that must be out of bounds before the check fails.
     #[serde(default = "three")]
     #[schemars(range(min = 1, max = 1000))]
     pub failures: i32,
@@ -219,7 +219,7 @@ const fn three() -> i32 {
     3
 }
 
-/// Queries that come with the controller; `docs/presets.md` says what each needs.
+/// Queries that come with the controller; `docs/presets.md` lists what each needs.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]

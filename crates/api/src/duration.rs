@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Gateway API durations (GEP-2257) with their units in order: bounded, so no value can overflow.
 pub const PATTERN: &str = "^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?([0-9]{1,5}ms)?$";
 
-/// A length of time, not negative; written in Go's and Gateway API's way, such as `1h30m`.
+/// A length of time, not negative, in the format of Go and the Gateway API, such as `1h30m`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Duration(StdDuration);
 

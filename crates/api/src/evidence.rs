@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 pub struct Counts {
     /// Requests served in the window. A sum of extrapolated counters may be fractional.
     pub requests: f64,
-    /// Those of the requests that failed (or were slow, if that is what the metric counts).
+    /// Requests that failed (or were slow, if the metric counts those).
     pub errors: f64,
 }
 
 /// The evidence gathered so far against the null hypothesis of one test.
 ///
-/// This is all that has to be persisted between windows, beside the end of the last window (so
+/// Only this is persisted between windows, beside the end of the last window (so
 /// that none is counted twice).
 ///
 /// Healthy windows are evidence too: a regression that comes late must first win back what they

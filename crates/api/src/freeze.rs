@@ -1,4 +1,4 @@
-//! `Freeze`: promotions stop while an incident or a change-freeze lasts. It never stops a rollback.
+//! `Freeze`: promotions stop during an incident or a change freeze. A Freeze never stops a rollback.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
@@ -10,7 +10,7 @@ use super::person::Person;
 use super::plan::Tier;
 use super::selector::Selector;
 
-/// Promotions of selected Rollouts wait as long as it exists.
+/// Promotions of selected Rollouts wait as long as the Freeze is in force.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "countersign.dev",
@@ -32,42 +32,42 @@ use super::selector::Selector;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct FreezeSpec {
-    /// Why, for everybody who waits.
+    /// The reason, shown on every waiting Rollout.
     #[schemars(length(min = 1, max = 1024))]
     pub reason: String,
-    /// Namespaces that it freezes, by their labels; all where it is left out.
+    /// Namespaces that are frozen, by their labels; all if not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<Selector>,
-    /// Rollouts that it freezes, by their labels; all where it is left out.
+    /// Rollouts that are frozen, by their labels; all if not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout_selector: Option<Selector>,
-    /// Tiers that it freezes; all where the list is empty.
+    /// Tiers that are frozen; all if the list is empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     pub tiers: Vec<Tier>,
-    /// When it ends by itself; without it, it lasts until it is deleted.
+    /// When the Freeze ends automatically; if not set, it lasts until it is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
-    /// What becomes of changes under way.
+    /// What happens to changes under way.
     #[serde(default)]
     pub action: FreezeAction,
-    /// Who declared it, or changed it last.
+    /// The user who declared the Freeze, or changed it last.
     pub person: Person,
 }
 
-/// What becomes of a change that is under way when a freeze begins; in order of strictness.
+/// What happens to a change that is under way when a freeze begins; in order of strictness.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum FreezeAction {
-    /// It waits where it is and goes on from there.
+    /// The change waits at its present step and continues from there.
     #[default]
     Hold,
-    /// It is rolled back.
+    /// The change is rolled back.
     RollBack,
 }
 
-/// Freezes that a policy declares: at certain times, and while a query says that there is an incident.
+/// Freezes that a policy declares: at certain times, and while a query reports an incident.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyFreeze {
@@ -75,35 +75,35 @@ pub struct PolicyFreeze {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub windows: Vec<FreezeWindow>,
-    /// A query that tells whether there is an incident.
+    /// A query that reports whether there is an incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<IncidentQuery>,
 }
 
-/// A time that comes again and again, at which promotions wait.
+/// A recurring time at which promotions wait.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FreezeWindow {
     /// Name of the window.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// When it begins, as five cron fields: minute, hour, day of month, month, day of week, such as `0 18 * * FRI`.
+    /// When the window begins, as five cron fields: minute, hour, day of month, month, day of week, such as `0 18 * * FRI`.
     #[schemars(length(min = 9, max = 128))]
     pub schedule: String,
     /// Time zone of the schedule by its IANA name, such as `Europe/Berlin`.
     #[serde(default = "utc")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: String,
-    /// How long it lasts.
+    /// Length of the window.
     pub duration: Duration,
-    /// Tiers that it freezes; all where the list is empty.
+    /// Tiers that are frozen; all if the list is empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     pub tiers: Vec<Tier>,
-    /// What becomes of changes under way.
+    /// What happens to changes under way.
     #[serde(default)]
     pub action: FreezeAction,
-    /// Why, for everybody who waits.
+    /// The reason, shown on every waiting Rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub reason: Option<String>,
@@ -113,21 +113,21 @@ fn utc() -> String {
     "UTC".into()
 }
 
-/// A query that tells whether there is an incident.
+/// A query that reports whether there is an incident.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IncidentQuery {
-    /// PromQL that gives one number or more: above 0 there is an incident. An empty answer is none, so end it with `or vector(0)`, such as `count(ALERTS{alertstate="firing",severity="page"}) or vector(0)`.
+    /// PromQL that gives one number or more: above 0 there is an incident. An empty result is no answer, so end the query with `or vector(0)`, such as `count(ALERTS{alertstate="firing",severity="page"}) or vector(0)`.
     #[schemars(length(min = 1, max = 4096))]
     pub query: String,
-    /// Tiers that it freezes; all where the list is empty.
+    /// Tiers that are frozen; all if the list is empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     pub tiers: Vec<Tier>,
-    /// What becomes of changes under way.
+    /// What happens to changes under way.
     #[serde(default)]
     pub action: FreezeAction,
-    /// Why, for everybody who waits.
+    /// The reason, shown on every waiting Rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub reason: Option<String>,

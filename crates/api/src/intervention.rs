@@ -57,39 +57,39 @@ pub struct InterventionSpec {
     /// SHA-256 of pod template and provenance, in hexadecimal (`status.change.digest` of the Rollout).
     #[schemars(length(min = 64, max = 64))]
     pub digest: String,
-    /// What the person wants.
+    /// The command.
     pub action: InterventionAction,
     /// The step whose bake is skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 200))]
     pub step: Option<i32>,
-    /// Why.
+    /// The reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub reason: Option<String>,
-    /// Who wants it.
+    /// The person who gives the command.
     pub person: Person,
 }
 
-/// What a person wants of a change; each is an RBAC verb of its own on the Rollout.
+/// A person's command on a change; each has its own RBAC verb on the Rollout.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum InterventionAction {
-    /// Roll it back.
+    /// Roll the change back.
     Abort,
-    /// Try it once more after it was rolled back.
+    /// Try a rolled-back change again.
     Retry,
     /// Skip the rest of the present step's bake; no other gate and no analysis is skipped.
     Promote,
-    /// Hold it where it is; it is still judged, and rolled back if it fails.
+    /// Hold the change at its present step; its canary is still judged, and rolled back if it fails.
     Pause,
-    /// Let it go on after a pause.
+    /// Continue after a pause.
     Resume,
 }
 
 impl InterventionAction {
-    /// The RBAC verb on the Rollout that allows it.
+    /// The RBAC verb on the Rollout that allows the command.
     #[must_use]
     pub const fn verb(self) -> &'static str {
         match self {
@@ -102,11 +102,11 @@ impl InterventionAction {
     }
 }
 
-/// What the controller made of an intervention.
+/// What the controller did with an intervention.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InterventionStatus {
-    /// `Applied`: whether it was done, and why it was not.
+    /// `Applied`: whether the command was carried out, and if not, why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub conditions: Vec<Condition>,

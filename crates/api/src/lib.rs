@@ -53,29 +53,29 @@ pub const PROVENANCE_PREFIX: &str = "provenance.countersign.dev/";
 pub const HASH_LABEL: &str = "pod-template-hash";
 /// Label on every object that the controller owns; the watches select by it.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
-/// Annotation on a ReplicaSet: the full SHA-256 of its template, which tells a hash collision.
+/// Annotation on a ReplicaSet: the full SHA-256 of its template, which shows a hash collision.
 pub const TEMPLATE_DIGEST_ANNOTATION: &str = "countersign.dev/template-digest";
 /// Annotation on a ReplicaSet: its template as the Rollout had it, since the API server fills in
 /// defaults that would read as differences.
 pub const TEMPLATE_ANNOTATION: &str = "countersign.dev/template";
-/// Annotation on a ReplicaSet: how many revisions its Rollout had when it was made.
+/// Annotation on a ReplicaSet: the number of revisions of its Rollout when the ReplicaSet was created.
 pub const REVISION_ANNOTATION: &str = "countersign.dev/revision";
-/// Annotation on a ReplicaSet: how many pods the controller asked for last, and when.
+/// Annotation on a ReplicaSet: the number of pods that the controller requested last, and when.
 pub const ASKED_ANNOTATION: &str = "countersign.dev/asked";
-/// Label on a RolloutRun and on what the controller owns: the uid of its Rollout, a valid label
+/// Label on a RolloutRun and on owned objects: the uid of the Rollout, a valid label
 /// value for every name.
 pub const ROLLOUT_UID_LABEL: &str = "countersign.dev/rollout-uid";
-/// Annotation on the Job of a smoke check: the RolloutRun of the attempt that it is for.
+/// Annotation on the Job of a smoke check: the RolloutRun of its attempt.
 pub const RUN_ANNOTATION: &str = "countersign.dev/run";
 /// Readiness gate of a smoke check's pods. Nothing ever opens it, so they are never ready, and no
 /// Service sends them traffic whatever labels they have.
 pub const NEVER_SERVES: &str = "countersign.dev/Serves";
 
-/// Finalizer of a Rollout whose pods go on to serve when it is deleted: it goes once they do.
+/// Finalizer of a Rollout whose pods keep serving after its deletion: removed once they do.
 pub const KEEP_FINALIZER: &str = "countersign.dev/keep";
 
 /// Annotation on a Rollout: the user who last changed its template or its provenance, stamped by the
-/// API server; empty where that is not known.
+/// API server; empty if not known.
 pub const CHANGED_BY_ANNOTATION: &str = "countersign.dev/changed-by";
 
 /// The definitions of all custom resources, in the order in which they are installed.
@@ -101,7 +101,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     crds
 }
 
-/// Removes the defaults of what is within lists; what is absent there has the default all the same. Tools
+/// Removes the defaults of fields within lists; an absent field has the default anyway. Tools
 /// that compare a manifest with the live object, such as Argo CD, compare lists as a whole, and would see
 /// a difference for ever.
 fn without_defaults_in_lists(schema: &mut JSONSchemaProps, in_list: bool) {

@@ -1,4 +1,4 @@
-//! Service level objectives: what a whole service promises, whoever serves it.
+//! Service level objectives of a whole service, both revisions together.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -20,10 +20,10 @@ pub struct Objective {
         regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub name: String,
-    /// Share of good requests that is promised, a fraction such as 0.999.
+    /// Promised share of good requests, a fraction such as 0.999.
     #[schemars(range(min = 0.5, max = 0.999_999))]
     pub target: f64,
-    /// Period over which it is promised.
+    /// Period of the objective.
     #[serde(default = "thirty_days")]
     pub period: Duration,
     /// Selector of the counters of failed requests of the whole service.
@@ -32,7 +32,7 @@ pub struct Objective {
     /// Selector of the counters of all requests of the whole service.
     #[schemars(length(min = 1, max = 4096))]
     pub total: String,
-    /// What becomes of a change while which the budget burns too fast.
+    /// What happens to a change if the budget burns too fast while the change is under way.
     #[serde(default)]
     pub on_burn: OnBurn,
 }
@@ -41,14 +41,14 @@ const fn thirty_days() -> Duration {
     Duration::seconds(30 * 24 * 60 * 60)
 }
 
-/// What becomes of a change when an error budget begins to burn too fast while it is under way.
+/// What happens to a change when an error budget begins to burn too fast while the change is under way.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum OnBurn {
-    /// It waits.
+    /// The change waits.
     Hold,
-    /// It is rolled back.
+    /// The change is rolled back.
     #[default]
     RollBack,
 }

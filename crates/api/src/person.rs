@@ -1,9 +1,9 @@
-//! The person behind an object, as the API server knows them.
+//! The person behind an object, as the API server identifies them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Somebody who asked for something. The API server fills it in and refuses any other than the requester.
+/// The person who requested an object. The API server fills in the requester and refuses any other name.
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]

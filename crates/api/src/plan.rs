@@ -1,4 +1,4 @@
-//! The words of a plan: tiers, steps and sign-off demands.
+//! Parts of a plan: tiers, steps and sign-off demands.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duration::Duration;
 
-/// How risky a change is; a higher tier is never treated with less care than a lower one.
+/// Risk of a change; a higher tier has at least the demands of a lower one.
 #[derive(
     Clone,
     Copy,
@@ -38,7 +38,7 @@ impl Tier {
     /// All tiers, from the lowest.
     pub const ALL: [Self; 4] = [Self::Low, Self::Medium, Self::High, Self::Critical];
 
-    /// The tier's name as it is written everywhere.
+    /// The tier's name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -60,7 +60,7 @@ impl std::fmt::Display for Tier {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SignOffDemand {
-    /// How many distinct people must sign.
+    /// Number of distinct people who must sign.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 10))]
     pub count: i32,
@@ -81,14 +81,14 @@ const fn one() -> i32 {
     validation = Rule::new("!has(self.mirror) || self.weight == 0").message("mirror goes with a step of weight 0: before the canary answers anybody"),
 )]
 pub struct Step {
-    /// Share of the traffic that the canary gets in this step, in percent; at 0 its pods run, and answer testers alone.
+    /// Share of the traffic that the canary gets in this step, in percent; at 0 its pods run, and serve only testers.
     #[schemars(range(min = 0, max = 99))]
     pub weight: i32,
-    /// Least size of the canary in this step, in percent of `replicas`; more where the weight needs more. It holds for the steps after it, until one names another.
+    /// Least size of the canary in this step, in percent of `replicas`; larger if the weight needs more. The value also applies to later steps, until one sets another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub scale: Option<i32>,
-    /// Share of the requests, in percent, of which the canary gets a copy whose answer nobody sees.
+    /// Share of the requests, in percent, of which the canary gets a copy; its answers are discarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub mirror: Option<i32>,
@@ -99,7 +99,7 @@ pub struct Step {
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub min_requests: i64,
-    /// Sign-offs asked for before this step is taken; all of them must be met.
+    /// Sign-offs required before this step is taken; all demands must be met.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub sign_off: Vec<SignOffDemand>,

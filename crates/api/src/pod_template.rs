@@ -1,8 +1,8 @@
-//! The pod template, kept as it was stored.
+//! The pod template, kept as stored.
 //!
 //! A typed template would drop every field that is newer than this build, and the next release
-//! would see another template and start a rollout. So it stays JSON, and its schema is generated
-//! from the newest Kubernetes types: what is known is validated, what is not known survives.
+//! would see another template and start a rollout. So the template stays JSON, and its schema is
+//! generated from the newest Kubernetes types: known fields are validated, unknown ones are kept.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 pub struct PodTemplate(pub Value);
 
 impl PodTemplate {
-    /// Whether there is none.
+    /// Whether the template is absent.
     #[must_use]
     pub fn is_absent(&self) -> bool {
         self.0.is_null()
@@ -60,9 +60,9 @@ impl PodTemplate {
     }
 }
 
-/// Lists that merge by key under server-side apply, as they do in Kubernetes' own types. Those that may name
-/// one key twice in a Deployment (`env`, `ports`, `hostAliases`, `imagePullSecrets`) are not among them: the
-/// API server takes no such list of a custom resource.
+/// Lists that merge by key under server-side apply, as they do in Kubernetes' own types. Lists that may repeat
+/// a key in a Deployment (`env`, `ports`, `hostAliases`, `imagePullSecrets`) are not among them: the
+/// API server refuses such a list in a custom resource.
 const LIST_KEYS: &[(&str, &[&str])] = &[
     ("containers", &["name"]),
     ("initContainers", &["name"]),
@@ -148,11 +148,11 @@ fn open(field: &str, schema: &mut Value) {
     }
 }
 
-/// Quantities as Kubernetes reads them, where they are texts: an amount with at most one suffix.
+/// Quantities as Kubernetes reads them from text: an amount with at most one suffix.
 pub const QUANTITY: &str =
     r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?[0-9]+))?$";
 
-/// Takes a quantity as a whole number, a fraction such as `cpu: 0.5` or a text, as Kubernetes' own types do.
+/// Accepts a quantity as a whole number, a fraction such as `cpu: 0.5` or a text, as Kubernetes' own types do.
 /// `x-kubernetes-int-or-string` would refuse the fraction, and a structural schema has no other union.
 fn take_any_quantity(field: &str, object: &mut Map<String, Value>) {
     // Ports of probes and hooks are the only other fields that are a number or a text.

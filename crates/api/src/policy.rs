@@ -1,8 +1,8 @@
 //! `RolloutPolicy`: how a platform team scores risk, and what each tier demands.
 //!
-//! Every field is optional: a field that is left out is no demand. Where several policies govern a
-//! Rollout the strictest demand wins, field by field; what none of them names is taken from the
-//! built-in policy.
+//! Every field is optional: a missing field is no demand. If several policies govern a Rollout
+//! the strictest demand wins, field by field; fields that no policy sets use the built-in
+//! policy.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use super::objective::ErrorBudget;
 use super::plan::{SignOffDemand, Step, Tier};
 use super::selector::Selector;
 
-/// How risk is scored and what each tier demands, for the Rollouts that it governs.
+/// How risk is scored and what each tier demands, for the Rollouts that the policy governs.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "countersign.dev",
@@ -37,10 +37,10 @@ use super::selector::Selector;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutPolicySpec {
-    /// Namespaces that it governs, by their labels; all where it is left out.
+    /// Namespaces that the policy governs, by their labels; all if not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<Selector>,
-    /// Rollouts that it governs, by their labels; all where it is left out.
+    /// Rollouts that the policy governs, by their labels; all if not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout_selector: Option<Selector>,
     /// How risk is scored.
@@ -56,21 +56,21 @@ pub struct RolloutPolicySpec {
     /// What a spent error budget stops.
     #[serde(default)]
     pub error_budget: ErrorBudget,
-    /// Who people are: what tells the author of a change from those who may sign it off.
+    /// Identities of people: they distinguish the author of a change from approvers.
     #[serde(default)]
     pub people: People,
-    /// What must hold of provenance before it may lower the risk.
+    /// Which provenance may lower the risk.
     #[serde(default)]
     pub provenance: ProvenanceDemands,
     /// When promotions wait.
     #[serde(default)]
     pub freeze: PolicyFreeze,
-    /// How many risky changes may run at once.
+    /// Number of risky changes that may be under way at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<Concurrency>,
 }
 
-/// How many risky changes may be under way at once; who asked first goes first.
+/// Number of risky changes that may be under way at once; first come, first served.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -80,11 +80,11 @@ pub struct Concurrency {
     /// Lowest tier of the changes that are counted and limited.
     #[serde(default = "high")]
     pub from_tier: Tier,
-    /// Most of them in one namespace.
+    /// Most such changes in one namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub per_namespace: Option<i32>,
-    /// Most of them among all Rollouts that the policy governs.
+    /// Most such changes among all Rollouts that the policy governs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub per_cluster: Option<i32>,
@@ -94,11 +94,11 @@ const fn high() -> Tier {
     Tier::High
 }
 
-/// Who people are.
+/// Identities of people.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct People {
-    /// Users of the cluster and the names by which commits know them.
+    /// Users of the cluster and their names in commits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     pub aliases: Vec<Alias>,
@@ -122,14 +122,14 @@ pub struct Alias {
     pub identities: Vec<String>,
 }
 
-/// What must hold of provenance.
+/// Demands on provenance.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProvenanceDemands {
-    /// What may lower the risk: whatever is declared, or only what is attested.
+    /// Provenance that may lower the risk: declared or only attested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<Trust>,
-    /// Keys whose attestations are believed.
+    /// Keys whose attestations are trusted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub keys: Vec<TrustedKey>,
@@ -140,14 +140,14 @@ pub struct ProvenanceDemands {
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum Trust {
-    /// What the annotations declare.
+    /// Provenance that the annotations declare.
     #[default]
     Declared,
-    /// Only what a trusted key has signed; what is only declared may raise the risk, never lower it.
+    /// Only provenance that a trusted key has signed; declared provenance may raise the risk, never lower it.
     Attested,
 }
 
-/// A key whose attestations are believed.
+/// A key whose attestations are trusted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TrustedKey {
@@ -157,7 +157,7 @@ pub struct TrustedKey {
     /// The public key in PEM (`-----BEGIN PUBLIC KEY-----`): ECDSA P-256 or Ed25519.
     #[schemars(length(min = 1, max = 1024))]
     pub public_key: String,
-    /// From when on it is believed no more.
+    /// Time from which the key is no longer trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Time>,
 }
@@ -191,7 +191,7 @@ pub struct RiskModel {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "points_by::<Difference>")]
     pub differences: BTreeMap<Difference, f64>,
-    /// How much it matters when the service breaks.
+    /// How critical the service is.
     #[serde(default)]
     pub criticality: Criticality,
     /// Lowest tier of a change with a named property.
@@ -203,8 +203,8 @@ pub struct RiskModel {
     pub thresholds: Thresholds,
 }
 
-/// The schema of a map from each variant of an enum to a value: every key stands in it by name, so
-/// that a misspelt one is refused and `kubectl explain` describes each.
+/// The schema of a map from each variant of an enum to a value: it lists every key by name, so
+/// that a misspelt key is refused and `kubectl explain` describes each.
 fn by_name<K: JsonSchema>(value: &serde_json::Value) -> schemars::Schema {
     let variants =
         serde_json::Value::from(schemars::SchemaGenerator::default().into_root_schema_for::<K>());
@@ -242,7 +242,7 @@ pub struct Band {
     pub points: f64,
 }
 
-/// A factor of risk that has points of its own.
+/// A factor of risk that has its own points.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
@@ -256,15 +256,15 @@ pub enum Factor {
     ExtraSubsystemsAtMost,
     /// Lines written by an AI, times their share.
     AiShare,
-    /// People and an AI wrote it.
+    /// People and an AI wrote the change.
     ContributorMixed,
-    /// It is said to be unknown who wrote it.
+    /// The contributor is declared as unknown, or not declared.
     ContributorUnknown,
     /// There is no provenance at all.
     NoProvenance,
     /// The provenance describes another image, or cannot be read.
     UnusableProvenance,
-    /// An AI agent wrote it and no person is named who drove it.
+    /// An AI agent wrote the change, and the person who drove it is not named.
     AutonomousAgent,
     /// No independent person reviewed the deployed revision.
     NoReview,
@@ -346,7 +346,7 @@ pub enum Floor {
     NoProvenance,
     /// The provenance describes another image, or cannot be read.
     UnusableProvenance,
-    /// An AI agent wrote it and no person is named who drove it.
+    /// An AI agent wrote the change, and the person who drove it is not named.
     AutonomousAgent,
     /// The service's criticality is `critical`.
     CriticalService,
@@ -354,7 +354,7 @@ pub enum Floor {
     TestsFailed,
 }
 
-/// How much it matters when the service breaks.
+/// How critical the service is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Criticality {
@@ -366,7 +366,7 @@ pub struct Criticality {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub points: BTreeMap<String, f64>,
-    /// Points where the label is absent or has a value without points.
+    /// Points if the label is absent or has a value without points.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub otherwise: Option<f64>,
@@ -403,7 +403,7 @@ pub struct Thresholds {
         .message("tiers: only tier low may promote on scarce evidence (onScarceEvidence: Promote)"),
 )]
 pub struct Tiers {
-    /// Demands on harmless changes.
+    /// Demands on low-risk changes.
     #[serde(default)]
     pub low: TierDemands,
     /// Demands on ordinary changes.
@@ -434,7 +434,7 @@ impl Tiers {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TierDemands {
-    /// Steps of a Rollout that names none of its own.
+    /// Steps of a Rollout that names none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     #[x_kube(validation = Rule::new("self.map(step, step.weight).isSorted()").message("steps: the weights must not decrease from one step to the next"))]
@@ -459,11 +459,11 @@ pub struct TierDemands {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub min_requests: Option<i64>,
-    /// Sign-offs before the first step; an empty list asks for none.
+    /// Sign-offs before the first step; an empty list requires none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
     pub sign_off: Option<Vec<SignOffDemand>>,
-    /// Sign-offs before full promotion; an empty list asks for none.
+    /// Sign-offs before full promotion; an empty list requires none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
     pub promotion_sign_off: Option<Vec<SignOffDemand>>,
@@ -497,7 +497,7 @@ pub struct TierDemands {
     /// Longest time that a change waits for people before it is rolled back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_at_most: Option<Duration>,
-    /// Whether a change needs routes (`traffic`), by which its share of the requests is exact.
+    /// Whether a change needs routes (`traffic`), which make its share of the requests exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require_router: Option<bool>,
 }
@@ -507,7 +507,7 @@ pub struct TierDemands {
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum OnScarceEvidence {
-    /// Go on.
+    /// Continue with the next step.
     Promote,
     /// Wait once more for the same time, then hold for a person.
     Extend,

@@ -1,4 +1,4 @@
-//! `RolloutRun`: the record of one change, written by the controller alone.
+//! `RolloutRun`: the record of one change, written only by the controller.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
@@ -9,7 +9,7 @@ use super::plan::Tier;
 use super::pod_template::PodTemplate;
 use super::rollout::{Outcome, Plan, Stage, Transition};
 
-/// What a change was: fixed when it begins.
+/// Description of a change, fixed when the change begins.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "countersign.dev",
@@ -55,7 +55,7 @@ pub struct RolloutRunSpec {
     #[serde(default)]
     #[schemars(length(max = 64))]
     pub images: Vec<String>,
-    /// Pod template of the revision as it was applied, from which a ReplicaSet that is lost is made again.
+    /// Pod template of the revision as it was applied, from which a lost ReplicaSet is created again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "kept_template")]
     pub template: Option<PodTemplate>,
@@ -68,12 +68,12 @@ pub struct RolloutRunSpec {
     /// The plan in force.
     #[serde(default)]
     pub plan: Plan,
-    /// What became of it.
+    /// Progress and outcome of the change.
     #[serde(default)]
     pub progress: Progress,
 }
 
-/// The template was validated in the Rollout; what is kept is what was stored there.
+/// The template was validated in the Rollout, and is kept as stored there.
 fn kept_template(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
@@ -85,10 +85,10 @@ fn kept_template(_: &mut SchemaGenerator) -> Schema {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordedProvenance {
-    /// Whether there was any: `Declared`, `Absent`, `Stale`, `Malformed` or `Unattested`.
+    /// State of the provenance: `Declared`, `Absent`, `Stale`, `Malformed` or `Unattested`.
     #[serde(default)]
     pub state: String,
-    /// The annotations that were read, without their prefix, each cut at 256 characters.
+    /// The annotations, without their prefix, each cut at 256 characters.
     #[serde(default)]
     #[schemars(extend("maxProperties" = 32))]
     pub annotations: std::collections::BTreeMap<String, String>,
@@ -129,30 +129,30 @@ pub struct Contribution {
     /// Lowest tier that it demands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<Tier>,
-    /// Why, in a sentence.
+    /// The reason in a sentence.
     pub reason: String,
 }
 
-/// What became of a change.
+/// Progress and outcome of a change.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
-    /// Where it stands.
+    /// Stage of the change.
     #[serde(default)]
     pub stage: Stage,
-    /// How it ended; absent while it is under way.
+    /// Outcome of the change; absent while it is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
     /// The last transition in a sentence.
     #[serde(default)]
     pub message: String,
-    /// When it began.
+    /// When the change began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
-    /// When it ended.
+    /// When the change ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Time>,
-    /// What happened, in order, with the numbers behind it.
+    /// Transitions in order, with their numbers.
     #[serde(default)]
     #[schemars(length(max = 256))]
     pub transitions: Vec<Transition>,

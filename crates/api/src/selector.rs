@@ -1,4 +1,4 @@
-//! Label selectors by equality: what a Deployment's selector nearly always is.
+//! Label selectors by equality, as nearly every Deployment has.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ fn labels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 }
 
 impl Selector {
-    /// Whether it names no label.
+    /// Whether the selector is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.match_labels.is_empty()

@@ -63,20 +63,20 @@ pub struct SignOffSpec {
     /// SHA-256 of pod template and provenance, in hexadecimal (`status.change.digest` of the Rollout).
     #[schemars(length(min = 64, max = 64))]
     pub digest: String,
-    /// What the person decided.
+    /// The decision.
     pub decision: SignOffDecision,
-    /// The gate that it is for: `step-N` before step N, `promotion` before full promotion, `evidence-N` to accept scarce evidence of step N. Left out, it is for every gate but those for scarce evidence.
+    /// The gate of the sign-off: `step-N` before step N, `promotion` before full promotion, `evidence-N` to accept scarce evidence of step N. If not set, every gate but those for scarce evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.matches('^(step-[1-9][0-9]{0,2}|promotion|evidence-[1-9][0-9]{0,2})$')").message("write step-N, promotion or evidence-N"))]
     #[schemars(length(max = 16))]
     pub gate: Option<String>,
-    /// Why.
+    /// The reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub reason: Option<String>,
-    /// Who decided.
+    /// The person who decided.
     pub approver: Person,
-    /// From when on it counts no more.
+    /// Time from which the sign-off no longer counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
 }
@@ -86,19 +86,19 @@ pub struct SignOffSpec {
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum SignOffDecision {
-    /// It may go on.
+    /// The change may continue.
     Approve,
-    /// It is rolled back.
+    /// The change is rolled back.
     Reject,
-    /// It goes on without waiting and without sign-off, but not without analysis.
+    /// The change continues without waits and without sign-off, but not without analysis.
     BreakGlass,
 }
 
-/// What the controller makes of a sign-off.
+/// The controller's evaluation of a sign-off.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SignOffStatus {
-    /// `Counts`: whether it counts, and why it does not.
+    /// `Counts`: whether the sign-off counts, and if not, why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub conditions: Vec<Condition>,

@@ -8,7 +8,7 @@ use super::duration::Duration;
 use super::pod_template::PodTemplate;
 
 /// A Job that runs once for each attempt at a change, before its first canary pod exists and before
-/// any traffic flows. Where it fails the change is rolled back; until it has succeeded nothing goes on.
+/// any traffic flows. If the Job fails the change is rolled back; until it has succeeded the change waits.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -16,7 +16,7 @@ use super::pod_template::PodTemplate;
         .message("smoke.timeout must be from 1s to 24h"),
 )]
 pub struct Smoke {
-    /// How long the check may take; one that takes longer has failed.
+    /// Longest time of the check; a check that takes longer has failed.
     #[serde(default = "five_minutes")]
     pub timeout: Duration,
     /// The pods of the Job; an image that is exactly `{{image}}` becomes that of the Rollout's first container.
@@ -28,7 +28,7 @@ const fn five_minutes() -> Duration {
     Duration::minutes(5)
 }
 
-/// What the controller looks at. The rest is left to the API server, which validates the Job: a
+/// Fields that the controller reads. The API server validates the rest with the Job: a
 /// second schema of all pods would double the definition.
 fn template(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     let map = |what: &str| {

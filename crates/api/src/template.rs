@@ -56,27 +56,27 @@ pub struct Argument {
         regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub name: String,
-    /// What it is for.
+    /// Purpose of the argument.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub description: Option<String>,
-    /// What its value must be.
+    /// Type of the value.
     #[serde(default, rename = "type")]
     pub kind: ArgumentType,
-    /// Its value where a Rollout gives none; without one, every Rollout must give it.
+    /// Value if a Rollout sets none; without a default every Rollout must set the argument.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub default: Option<String>,
 }
 
-/// What the value of an argument must be.
+/// Type of an argument.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ArgumentType {
-    /// Text, which stands in a quoted string of the query and is escaped.
+    /// Text, which is used in a quoted string of the query and escaped.
     #[default]
     String,
-    /// A number, which may also stand outside of strings.
+    /// A number, which may also be used outside of strings.
     Number,
-    /// A duration such as `5m`, which may also stand as a range.
+    /// A duration such as `5m`, which may also be used as a range.
     Duration,
 }

@@ -1,11 +1,11 @@
-//! Traffic: the routes at which the canary gets its share of the requests.
+//! Traffic: the routes that give the canary its share of the requests.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The routes by which the canary gets its share of the requests, whatever its number of pods. Of each
-/// rule that sends to both the stable and the canary side only these two weights are written.
+/// The routes that give the canary its share of the requests, whatever its number of pods. Only the two
+/// weights of each rule that sends to both the stable and the canary side are written.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -39,11 +39,11 @@ pub struct RouteReference {
     /// Name of the route.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Names of the rules whose weights are written; left out, every rule that sends to both sides.
+    /// Names of the rules whose weights are written; if not set, every rule that sends to both sides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     pub rules: Vec<String>,
-    /// Subsets that tell the sides apart where both are one host; left out, their Services do.
+    /// Subsets that distinguish the sides if both are one host; if not set, their Services do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination_rule: Option<Subsets>,
 }
@@ -116,7 +116,7 @@ impl RouteKind {
         Self::VirtualService,
     ];
 
-    /// The kind's name as it is written everywhere.
+    /// The kind's name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -128,7 +128,7 @@ impl RouteKind {
         }
     }
 
-    /// The API versions in which it may be served, those to prefer first.
+    /// The API versions in which the kind may be served, preferred ones first.
     #[must_use]
     pub const fn api_versions(self) -> &'static [&'static str] {
         match self {
@@ -153,10 +153,10 @@ impl std::fmt::Display for RouteKind {
     }
 }
 
-/// The API versions of Istio's kinds, those to prefer first.
+/// The API versions of Istio's kinds, preferred ones first.
 pub const ISTIO: &[&str] = &["networking.istio.io/v1", "networking.istio.io/v1beta1"];
 
-/// The subsets of an Istio DestinationRule that tell the sides apart.
+/// The subsets of an Istio DestinationRule that distinguish the sides.
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema,
 )]
@@ -171,12 +171,12 @@ pub struct Subsets {
     /// Subset that is kept on the stable revision's pods.
     #[schemars(length(min = 1, max = 63))]
     pub stable_subset: String,
-    /// Subset that is kept on the canary's pods, and on the stable ones where there is no canary.
+    /// Subset that is kept on the canary's pods, and on the stable ones if there is no canary.
     #[schemars(length(min = 1, max = 63))]
     pub canary_subset: String,
 }
 
-/// Who tests the canary: requests that carry all of the headers, and the cookie where one is named.
+/// Requests of testers: they carry all of the headers, and the cookie if one is named.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(

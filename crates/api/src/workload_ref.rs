@@ -1,9 +1,9 @@
-//! A workload that a Rollout adopts, and what becomes of the pods when a Rollout is deleted.
+//! A workload that a Rollout adopts, and what happens to the pods when a Rollout is deleted.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A workload whose pod template and selector the Rollout takes over. It is scaled down once the
+/// A workload whose pod template and selector the Rollout takes over. The workload is scaled down once the
 /// Rollout's own pods serve.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -24,11 +24,11 @@ pub enum WorkloadKind {
     Deployment,
 }
 
-/// What becomes of the pods when their Rollout is deleted.
+/// What happens to the pods when their Rollout is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
-    /// They go on to serve: an adopted Deployment gets its pods back, else the stable ReplicaSet stays.
+    /// The pods keep serving: an adopted Deployment gets its pods back, else the stable ReplicaSet stays.
     Keep,
-    /// They are deleted too.
+    /// The pods are deleted too.
     Delete,
 }

@@ -1,4 +1,4 @@
-//! The change under way, its plan and what became of it.
+//! The change under way, its plan and its outcome.
 
 use crate::analysis::Check;
 use crate::duration::Duration;
@@ -23,12 +23,12 @@ pub struct Revision {
     pub digest: String,
     /// The revision's number.
     pub revision: i64,
-    /// Name of the RolloutRun that keeps its template, from which a ReplicaSet that is lost is made again.
+    /// Name of the RolloutRun that keeps its template, from which a lost ReplicaSet is created again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
 }
 
-/// Where a change stands in its life.
+/// Stage of a change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Stage {
     /// No traffic yet: the first step's gates are closed.
@@ -42,7 +42,7 @@ pub enum Stage {
     Promoted,
     /// It was rejected; its pods are being removed.
     RollingBack,
-    /// It was rejected and has no pods any more.
+    /// It was rejected and no longer has pods.
     RolledBack,
 }
 
@@ -73,9 +73,9 @@ pub struct Change {
     pub revision: i64,
     /// Name of the RolloutRun that records it.
     pub run: String,
-    /// When it was first seen.
+    /// When the change was first observed.
     pub started_at: Option<Time>,
-    /// Whether there was no stable revision to compare it with.
+    /// Whether there was no stable revision for comparison.
     #[serde(default)]
     pub initial: bool,
     /// Risk in points; five points double the odds.
@@ -87,37 +87,37 @@ pub struct Change {
     /// Whether an earlier change of this Rollout was rolled back shortly before this one began.
     #[serde(default)]
     pub after_rollback: bool,
-    /// Who wrote it, in the words of its provenance: `human`, `ai`, `mixed` or `unknown`.
+    /// The contributor in its provenance: `human`, `ai`, `mixed` or `unknown`.
     #[serde(default)]
     pub contributor: String,
-    /// Users who changed the template or the provenance to this change, as the API server stamped them; empty where that is not known.
+    /// Users who changed the template or the provenance to this change, as the API server stamped them; empty if not known.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(length(max = 65_536))]
     pub changed_by: BTreeSet<String>,
-    /// Who must not sign it off.
+    /// People who must not sign the change off.
     #[serde(default)]
     pub excluded_approvers: ExcludedApprovers,
-    /// Who paused it; absent where nobody did.
+    /// The person who paused the change; absent if it is not paused by a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_by: Option<String>,
     /// The step whose bake a person skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bake_skipped: Option<i32>,
-    /// The smoke check before its first step; absent where none was asked for yet.
+    /// The smoke check before the first step; absent if none was requested yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smoke: Option<SmokeProgress>,
-    /// Uids of the sign-offs and interventions that were told of already.
+    /// Uids of the sign-offs and interventions that were already recorded.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(length(max = 256))]
     pub handled_requests: BTreeSet<String>,
-    /// Uids of the interventions that there was nothing to do about.
+    /// Uids of the interventions that had no effect.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(length(max = 256))]
     pub ignored_requests: BTreeSet<String>,
     /// The plan in force; policies may tighten it while the change is under way, never loosen it.
     #[serde(default)]
     pub plan: Plan,
-    /// Where it stands in its life.
+    /// Stage of the change.
     #[serde(default)]
     pub stage: Stage,
     /// The present step, counted from 1; 0 before the first.
@@ -132,28 +132,28 @@ pub struct Change {
     /// When the present step's pods were all available, from which its bake counts; later by the time in which some were missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub available_at: Option<Time>,
-    /// Since when some of the present step's pods are missing again; its bake and warm-up stand still.
+    /// Since when some of the present step's pods are missing again; bake and warm-up stop meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<Loss>,
     /// Since when the present step's pods warm up, after all of them had been lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_from: Option<Time>,
-    /// When it last made progress, from which the progress deadline counts.
+    /// When the change last made progress, from which the progress deadline counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progressed_at: Option<Time>,
-    /// Since when every other gate before its first step is open and it waits for its turn.
+    /// Since when every other gate before the first step is open and the change waits in the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued_at: Option<Time>,
-    /// The most that the present stage has reached: more than that is progress.
+    /// Maximum that the present stage has reached: exceeding it is progress.
     #[serde(default)]
     pub progress: Reached,
-    /// Since when evidence is waited for, if that is later than the pods and the bake: after a pause, for example.
+    /// Since when the change waits for evidence, if that is later than the pods and the bake: after a pause, for example.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence_since: Option<Time>,
     /// Whether the present step's deadline was extended for scarce evidence.
     #[serde(default)]
     pub extended: bool,
-    /// Since when people are waited for, by gate.
+    /// Since when the change waits for people, by gate.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 8))]
     pub awaited_gates: BTreeMap<String, Time>,
@@ -163,14 +163,14 @@ pub struct Change {
     /// Time in which the new pods of each step warm up, fixed when the change begins.
     #[serde(default)]
     pub warm_up: Duration,
-    /// Time to watch on after its promotion, fixed when the change begins.
+    /// Time of the watch after the promotion, fixed when the change begins.
     #[serde(default)]
     pub post_promotion: Duration,
-    /// The checks that it must pass, by name; one that has counted is neither edited nor removed.
+    /// The checks that the change must pass, by name; a check that has counted is neither edited nor removed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 256))]
     pub checks: BTreeMap<String, Check>,
-    /// The objectives whose budget it must not burn, by name; none is edited or removed while it is under way.
+    /// The objectives whose budget the change must not burn, by name; none is edited or removed while the change is under way.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 128))]
     pub objectives: BTreeMap<String, Objective>,
@@ -181,16 +181,16 @@ pub struct Change {
     #[serde(default)]
     #[schemars(length(max = 256))]
     pub transitions: Vec<Transition>,
-    /// How it ended.
+    /// Outcome of the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
-    /// The revision that was stable before its promotion, while it is watched on or kept.
+    /// The revision that was stable before the promotion, while the change is watched or old pods are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Revision>,
-    /// Until when it is watched after its promotion.
+    /// End of the watch after the promotion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watched_until: Option<Time>,
-    /// Until when the pods of the previous revision are kept after its promotion.
+    /// Until when the pods of the previous revision are kept after the promotion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_until: Option<Time>,
 }
@@ -201,16 +201,16 @@ pub struct Change {
 pub struct Loss {
     /// Since when.
     pub since: Time,
-    /// Whether none was left at some moment since then.
+    /// Whether all were missing at some moment since then.
     #[serde(default)]
     pub all: bool,
 }
 
-/// How far a stage of a change has come.
+/// Progress of a stage of a change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reached {
-    /// Most pods of the revision that grows: the canary, or stable after a rollback.
+    /// Most pods of the growing revision: the canary, or stable after a rollback.
     #[serde(default)]
     pub pods: i32,
     /// Most available pods of that revision.
@@ -221,26 +221,26 @@ pub struct Reached {
     pub weight: i32,
 }
 
-/// How far the smoke check of a change has come.
+/// Progress of the smoke check of a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SmokeProgress {
-    /// Whether it has succeeded; it is not asked again then, whatever becomes of its Job.
+    /// Whether the check has succeeded; then it is not repeated, even if its Job is deleted.
     #[serde(default)]
     pub passed: bool,
-    /// Since when it is waited for and for nothing before it.
+    /// Since when the change waits for the check, with every gate before it open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
-    /// When a container of its Job was first seen to have started since then.
+    /// When a container of its Job was first observed as started since then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
 }
 
-/// Who must not sign a change off.
+/// People who must not sign a change off.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExcludedApprovers {
-    /// Users, in lower case: its authors, whoever drove the AI, and whoever changed the Rollout, with their aliases.
+    /// Users, in lower case: authors, people who drove the AI, and people who changed the Rollout, with their aliases.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(length(max = 65_536), inner(length(max = 253)))]
     pub users: BTreeSet<String>,
@@ -258,18 +258,18 @@ pub struct Plan {
     #[serde(default)]
     #[schemars(length(max = 200))]
     pub steps: Vec<Step>,
-    /// Sign-offs asked for before full promotion.
+    /// Sign-offs required before full promotion.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub promotion_sign_off: Vec<SignOffDemand>,
     /// How strictly the evidence is judged.
     #[serde(default)]
     pub strictness: Strictness,
-    /// What was tightened in the Rollout's own steps, and by which policy.
+    /// Tightenings of the Rollout's own steps, each with its policy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]
     pub tightened: Vec<String>,
-    /// The policies that the plan was made from, each with its generation.
+    /// The policies of the plan, each with its generation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub policies: Vec<String>,
@@ -297,21 +297,21 @@ pub struct Strictness {
     pub wait_at_most: Duration,
 }
 
-/// One line in the story of a change.
+/// One transition of a change.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Transition {
     /// When it was decided.
     pub at: Option<Time>,
-    /// The step it led to.
+    /// Step after the transition.
     pub step: i32,
-    /// The weight it led to, in percent.
+    /// Weight after the transition, in percent.
     pub weight: i32,
-    /// Why, in one PascalCase word shared with conditions and Events.
+    /// The reason, one PascalCase word shared with conditions and Events.
     pub reason: String,
-    /// Why, in a sentence with the numbers it was made from.
+    /// The reason in a sentence, with its numbers.
     pub message: String,
-    /// The evidence of each check as it stood then.
+    /// The evidence of each check at that time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub evidence: Vec<CheckSummary>,

@@ -1,4 +1,4 @@
-//! What was counted of a change.
+//! Evidence counted for a change.
 
 use crate::evidence::{Counts, EProcess};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Evidence {
-    /// Where the grid of windows begins: when the canary was first given traffic.
+    /// Begin of the grid of windows: when the canary first got traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Time>,
     /// How much fresh evidence the steps have begun with so far.
@@ -19,7 +19,7 @@ pub struct Evidence {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub checks: Vec<CheckEvidence>,
-    /// How each objective's budget stands.
+    /// State of each objective's budget.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128))]
     pub objectives: Vec<Budget>,
@@ -31,19 +31,19 @@ pub struct Evidence {
 pub struct Budget {
     /// Name of the objective.
     pub name: String,
-    /// Share of the period's budget that is spent; 1 is all of it. Absent where it is not known.
+    /// Share of the period's budget that is spent; 1 is all of it. Absent if not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spent: Option<f64>,
-    /// Whether it was ever known.
+    /// Whether the state of the budget was ever known.
     #[serde(default)]
     pub known: bool,
-    /// Whether it burns faster than the limits now.
+    /// Whether the budget now burns faster than the limits.
     #[serde(default)]
     pub burning: bool,
-    /// Whether it burnt as fast when the canary was first given traffic: then the change is not to blame.
+    /// Whether the budget burnt as fast when the canary first got traffic: then the change is not to blame.
     #[serde(default)]
     pub burnt_before: bool,
-    /// How it stands in a sentence.
+    /// State of the budget in a sentence.
     #[serde(default)]
     pub message: String,
 }
@@ -54,7 +54,7 @@ pub struct Budget {
 pub struct CheckEvidence {
     /// Name of the check.
     pub name: String,
-    /// Since when it counts, where that is later than the change's own beginning.
+    /// Since when the check counts, if that is later than the begin of the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Time>,
     /// End of the last window that was answered; no window is skipped and none counted twice.
@@ -75,10 +75,10 @@ pub struct CheckEvidence {
     /// Windows that count for the present step.
     #[serde(default)]
     pub step_windows: i32,
-    /// Number that a metric last had.
+    /// Last value of a metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<f64>,
-    /// How many windows in a row the metric has been out of bounds.
+    /// Number of windows in a row in which the metric is out of bounds.
     #[serde(default)]
     pub outside: i32,
     /// The canary's error rate, or the metric, in the last windows, oldest first.
@@ -94,22 +94,22 @@ pub struct CheckEvidence {
     /// Natural log of each e-value of the canary's test against the ceiling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ceiling: Option<EProcess>,
-    /// Natural log of each e-value of stable's test against the ceiling: where stable breaks it too, the canary is not to blame.
+    /// Natural log of each e-value of stable's test against the ceiling: if stable breaks it too, the canary is not to blame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable_ceiling: Option<EProcess>,
-    /// What the last window gave: `Counted`, or why it could not be counted.
+    /// Result of the last window: `Counted`, or why it was not counted.
     #[serde(default)]
     #[schemars(with = "String")]
     pub last: WindowState,
-    /// The last window's outcome in a sentence, with what was seen.
+    /// The last window's outcome in a sentence, with the observed values.
     #[serde(default)]
     pub message: String,
-    /// What it amounts to, for people to read.
+    /// Summary of the check for people.
     #[serde(default)]
     pub summary: CheckSummary,
 }
 
-/// What the last window of a check gave.
+/// Result of the last window of a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum WindowState {
     /// No window has ended yet.
@@ -117,7 +117,7 @@ pub enum WindowState {
     Waiting,
     /// It was counted.
     Counted,
-    /// New pods warm up, so it counts for nothing but a rollback.
+    /// New pods warm up, so the window counts only for a rollback.
     WarmingUp,
     /// The query matched no series.
     NoSeries,
@@ -131,7 +131,7 @@ pub enum WindowState {
     ErrorsExceedRequests,
     /// Several series where one number is expected.
     SeveralSeries,
-    /// The histogram has no bucket with the bound that is asked for.
+    /// The histogram has no bucket with the bound of the check.
     NoBucket,
     /// No address of Prometheus is configured.
     NotConfigured,
@@ -147,13 +147,13 @@ pub enum WindowState {
     UnreadableAnswer,
     /// Prometheus' clock differs too much from the operator's.
     ClockSkew,
-    /// A word of a newer build.
+    /// A state of a newer build.
     #[serde(other)]
     Unknown,
 }
 
 impl WindowState {
-    /// Every state that this build gives.
+    /// Every state of this build.
     pub const ALL: [Self; 17] = [
         Self::Waiting,
         Self::Counted,
@@ -174,7 +174,7 @@ impl WindowState {
         Self::ClockSkew,
     ];
 
-    /// The word.
+    /// The state's name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -200,13 +200,13 @@ impl WindowState {
     }
 }
 
-/// The evidence of one check at one moment, for people to read.
+/// The evidence of one check at one moment, for people.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckSummary {
     /// Name of the check.
     pub check: String,
-    /// What it says so far.
+    /// Verdict of the check so far.
     #[serde(default)]
     pub verdict: CheckVerdict,
     /// The reason in a sentence, with the numbers.
@@ -222,10 +222,10 @@ pub struct CheckSummary {
     /// The stable revision's error rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable_rate: Option<Rate>,
-    /// Number that a metric last had.
+    /// Last value of a metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<f64>,
-    /// e-value (base-10 log) for "the canary is worse than tolerated"; it rolls back at `rollbackAt`.
+    /// e-value (base-10 log) for "the canary is worse than tolerated"; the canary is rolled back at `rollbackAt`.
     pub log10_worse: f64,
     /// Base-10 log of the e-value at which the canary is rolled back.
     pub rollback_at: f64,
@@ -235,10 +235,10 @@ pub struct CheckSummary {
     pub promote_at: f64,
 }
 
-/// What one check says.
+/// Verdict of one check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CheckVerdict {
-    /// No window has ended yet, or it does not run in this step.
+    /// No window has ended yet, or the check does not run in this step.
     #[default]
     Waiting,
     /// Data is missing, odd or late.
@@ -251,7 +251,7 @@ pub enum CheckVerdict {
     Failing,
 }
 
-/// An error rate with the interval that holds it however often one looks.
+/// An error rate with an interval that holds at all times together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rate {
     /// Errors of requests, a fraction.

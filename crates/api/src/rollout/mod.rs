@@ -98,17 +98,17 @@ pub struct RolloutSpec {
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 100_000))]
     pub replicas: i32,
-    /// Labels by which the workload's pods are found; they cannot be changed.
+    /// Labels that select the workload's pods; they cannot be changed.
     #[serde(default, skip_serializing_if = "Selector::is_empty")]
     #[x_kube(validation = Rule::new("self == oldSelf").message("spec.selector cannot be changed: delete the Rollout and create it anew"))]
     pub selector: Selector,
     /// The pods to run; editing it is a change, which is staged.
     #[serde(default, skip_serializing_if = "PodTemplate::is_absent")]
     pub template: PodTemplate,
-    /// A Deployment whose pod template is run instead; it gives up its pods once the Rollout's serve.
+    /// A Deployment whose pod template is run instead; it is scaled to 0 once the Rollout's pods serve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload_ref: Option<WorkloadReference>,
-    /// What becomes of the pods when the Rollout is deleted: `Keep` where a workload is adopted, else `Delete`, unless it is said.
+    /// What happens to the pods when the Rollout is deleted; the default is `Keep` if a workload is adopted, else `Delete`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
     /// Rollouts of the namespace that must be stable before a change of this one begins.
@@ -127,7 +127,7 @@ pub struct RolloutSpec {
     #[serde(default = "ten_minutes")]
     #[schemars(range(min = 1, max = 604_800))]
     pub progress_deadline_seconds: i32,
-    /// Whether the change waits where it is; its canary is still judged and rolled back if it fails.
+    /// Whether the change waits at its present step; its canary is still judged, and rolled back if it fails.
     #[serde(default)]
     pub paused: bool,
     /// How a change is staged.
@@ -136,7 +136,7 @@ pub struct RolloutSpec {
 }
 
 impl RolloutSpec {
-    /// Whether pods go on to serve when the Rollout is deleted.
+    /// Whether pods keep serving when the Rollout is deleted.
     #[must_use]
     pub fn keeps_pods(&self) -> bool {
         match self.deletion_policy {
@@ -167,7 +167,7 @@ pub struct Strategy {
     pub canary: CanaryStrategy,
 }
 
-/// The canary: how it gets traffic, room and evidence.
+/// Traffic, capacity and evidence of the canary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -191,20 +191,20 @@ pub struct CanaryStrategy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub stable_service: Option<String>,
-    /// Service that is kept on the canary's pods, and on the stable ones where there is no canary.
+    /// Service that is kept on the canary's pods, and on the stable ones if there is no canary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub canary_service: Option<String>,
-    /// The routes at which the canary gets its share; without them its share is its share of the pods.
+    /// The routes that give the canary its share; without routes its share is that of the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
-    /// Time for which pods go on to serve once no Service and no route sends to them any more.
+    /// Time for which pods keep serving after no Service and no route sends to them any longer.
     #[serde(default = "five_seconds")]
     pub drain: Duration,
-    /// Whether the stable revision gives up the capacity that its share of the traffic needs no more; a return then takes as long as its pods take to start.
+    /// Whether the stable revision gives up the capacity that its share of the traffic no longer needs; a rollback then takes as long as its pods take to start.
     #[serde(default)]
     pub dynamic_stable: bool,
-    /// Time for which the last revision's pods are kept after a promotion, so that the way back is at once.
+    /// Time for which the last revision's pods are kept after a promotion, so that a return to them is immediate.
     #[serde(default)]
     pub scale_down_delay: Duration,
     /// Pods beyond `replicas` that may exist; below 100% the stable revision gives up the capacity that the canary takes over.
@@ -217,7 +217,7 @@ pub struct CanaryStrategy {
     #[schemars(extend("nullable" = false))]
     #[x_kube(validation = Rule::new("type(self) == int ? self >= 0 && self <= 100000 : self.matches('^([0-9]|[1-9][0-9]|100)%$')").message("must be a number of pods or a percentage from 0% to 100%"))]
     pub max_unavailable: IntOrString,
-    /// Steps of your own instead of the tier's; they are tightened where the policy asks for more.
+    /// Your own steps instead of the tier's; they are tightened if a policy demands more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     #[x_kube(validation = Rule::new("self.map(step, step.weight).isSorted()").message("steps: the weights must not decrease from one step to the next"))]

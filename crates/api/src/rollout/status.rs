@@ -1,4 +1,4 @@
-//! How a Rollout stands.
+//! The status of a Rollout.
 
 use crate::plan::Tier;
 use crate::rollout::change::Change;
@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// One human word for where a Rollout stands. Nothing is decided on it.
+/// Summary of a Rollout's state for people. No decision depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
     /// The stable revision serves everything and no change is under way.
@@ -28,32 +28,32 @@ pub enum Phase {
     Degraded,
 }
 
-/// What the controller knows; the only state of the state machine.
+/// The controller's state; the only state of the state machine.
 // Without conditions an object is ready to kstatus, so the API server gives a Rollout that no controller has
 // seen a generation that it never has: Flux, Helm and kpt then wait, even where no controller runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("default" = { "observedGeneration": -1 }))]
 pub struct RolloutStatus {
-    /// Generation of the spec that this status speaks of; -1 until a controller has seen the Rollout.
+    /// Generation of the spec that this status describes; -1 until a controller has reconciled the Rollout.
     #[serde(default)]
     pub observed_generation: i64,
-    /// One word for where the Rollout stands.
+    /// Summary of the Rollout's state in one word.
     #[serde(default)]
     pub phase: Phase,
-    /// One sentence for where the Rollout stands, with the numbers behind it.
+    /// Summary of the Rollout's state in a sentence, with its numbers.
     #[serde(default)]
     pub message: String,
-    /// What the change waits for, in a word or two.
+    /// The reason for which the change waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
-    /// What kind of waiting that is, which says what deadline runs.
+    /// Kind of that wait, which decides the deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_kind: Option<WaitingKind>,
     /// Present step of all steps, such as `2/5`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
-    /// Share of the traffic that the canary has, in percent: what is achieved of `change.weight`. Without routes it is its share of the available pods.
+    /// Share of the traffic that the canary has, in percent: the achieved part of `change.weight`. Without routes this is its share of the available pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<i32>,
     /// Risk tier of the change under way, or of the last one.
@@ -81,42 +81,42 @@ pub struct RolloutStatus {
     /// Number of the latest revision.
     #[serde(default)]
     pub revision: i64,
-    /// Number of changes that were ever started, which gives each attempt an identity of its own.
+    /// Number of changes that were ever started, which gives each attempt its own identity.
     #[serde(default)]
     pub attempts: i64,
-    /// Number of hash collisions met; it salts the next hash.
+    /// Number of hash collisions so far; it salts the next hash.
     #[serde(default)]
     pub collision_count: i32,
     /// The revision that serves; absent until a first one is available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable: Option<Revision>,
-    /// The change under way, or the last one where it was rolled back.
+    /// The change under way, or the last one if it was rolled back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Change>,
-    /// How the traffic is split; absent where no change is in the status, or nothing splits it.
+    /// Split of the traffic; absent if no change is in the status, or nothing splits the traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Split>,
     /// Services that are kept on a revision; one whose name leaves the spec is released.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(length(max = 16))]
     pub services: BTreeSet<String>,
-    /// How far an adopted workload has handed over its pods.
+    /// Progress of the adoption of a workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted: Option<Adopted>,
 }
 
-/// Kinds of waiting, by the deadline that runs.
+/// Kinds of waits, by their deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum WaitingKind {
-    /// A person or an idle workload wants it so: no deadline runs.
+    /// A requested hold, or an idle workload: no deadline runs.
     Requested,
     /// People must sign: each gate has its own `waitAtMost`.
     People,
-    /// Time alone ends it.
+    /// Time ends the wait.
     Time,
     /// Pods, references or data are missing: `progressDeadlineSeconds` since the last progress.
     Doubt,
-    /// The evidence is clean but scarce: `progressDeadlineSeconds` of waiting for it, then the tier decides.
+    /// The evidence is clean but scarce: after `progressDeadlineSeconds` of waiting the tier decides.
     Scarce,
 }
 
@@ -127,43 +127,43 @@ pub struct Split {
     /// Share that the routes give the canary, in percent; the largest of several.
     #[serde(default)]
     pub weight: i32,
-    /// Since when all is as it should be and the routers have accepted it; absent while it is not.
+    /// Since when Services and routes are as decided and the routers have accepted them; absent while they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled_at: Option<Time>,
-    /// Since when the routes have had the present weights; only where their status does not say which generation it means.
+    /// Since when the routes have had the present weights; only if their status does not report which generation it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weighed_at: Option<Time>,
-    /// The share that it is settled at, in percent.
+    /// The settled share, in percent.
     #[serde(default)]
     pub settled_weight: i32,
-    /// The lowest share since the weights were last settled for the drain time, in percent: something may
-    /// still send by it.
+    /// The lowest share since the weights were last settled for the drain time, in percent: a router
+    /// may still send by it.
     #[serde(default)]
     pub lowest_weight: i32,
     /// The highest share since then, in percent.
     #[serde(default)]
     pub highest_weight: i32,
-    /// When weights that somebody else had set were last set back.
+    /// When foreign changes of the weights were last set back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corrected_at: Option<Time>,
 }
 
-/// How far an adopted workload has handed over its pods.
+/// Progress of the adoption of a workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Adopted {
     /// Name of the workload.
     pub name: String,
-    /// Since when the Rollout's own pods have been able to serve in place of its pods; absent while they are not.
+    /// Since when the Rollout's own pods can serve in place of the workload's; absent while they cannot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handed_over_at: Option<Time>,
-    /// Whether it has been scaled down to none.
+    /// Whether the workload is scaled down to 0.
     #[serde(default)]
     pub scaled_down: bool,
-    /// When it was last scaled down again after somebody else had scaled it up.
+    /// When the workload was last scaled down again after a foreign scale-up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corrected_at: Option<Time>,
-    /// Since when its own pods serve again; absent while the Rollout is not being deleted.
+    /// Since when the workload's own pods serve again; absent while the Rollout is not being deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given_back_at: Option<Time>,
 }
