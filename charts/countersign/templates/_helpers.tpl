@@ -66,7 +66,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- join "\n" $lines }}
 {{- end }}
 
-{{/* What everybody with a role may read. */}}
+{{/* The read permissions of every role for people. */}}
 {{- define "countersign.readRules" }}
   - apiGroups: [countersign.dev]
     resources: [rollouts, rolloutpolicies, analysistemplates, rolloutruns, signoffs, interventions, freezes]
