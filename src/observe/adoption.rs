@@ -179,7 +179,7 @@ fn parts(deployment: &DynamicObject, known: &Selector) -> Result<(PodTemplate, S
     let expressions = member("matchExpressions").and_then(Value::as_array);
     if expressions.is_some_and(|it| !it.is_empty()) {
         return Err(
-            "selects its pods by matchExpressions, which a Rollout cannot: make it anew with matchLabels alone".into(),
+            "selects its pods by matchExpressions, which a Rollout cannot: recreate it with matchLabels alone".into(),
         );
     }
     let labels = member("matchLabels").and_then(Value::as_object);
@@ -191,7 +191,7 @@ fn parts(deployment: &DynamicObject, known: &Selector) -> Result<(PodTemplate, S
     for own in [HASH_LABEL, MANAGED_BY_LABEL] {
         if selector.match_labels.contains_key(own) {
             return Err(format!(
-                "selects its pods by {own}, which the controller sets itself: make it anew with another selector"
+                "selects its pods by {own}, which the controller sets itself: recreate it with another selector"
             ));
         }
     }
