@@ -454,7 +454,7 @@ async fn migrate_and_unmigrate_show_what_they_do_and_do_it_without_a_lost_reques
     let alice = Person::new(&scene, "alice", &member(rules)).await;
 
     let shown = [
-        "1. Rollout shop is made",
+        "1. Rollout shop is created",
         "starts 4 pods",
         "workloadRef:",
         "unmigrate shop",
@@ -465,7 +465,7 @@ async fn migrate_and_unmigrate_show_what_they_do_and_do_it_without_a_lost_reques
         .exits(0)
         .out(&shown);
     let unasked = alice.says("migrate shop").await.exits(1);
-    unasked.err(&["there is no terminal: add --yes"]);
+    unasked.err(&["without a terminal: add --yes"]);
     let missing = alice.says("migrate shopp --yes").await.exits(1);
     missing.err(&["there is no Deployment \"shopp\""]);
     let none = scene.rollouts().list(&ListParams::default()).await.unwrap();
@@ -493,7 +493,7 @@ async fn migrate_and_unmigrate_show_what_they_do_and_do_it_without_a_lost_reques
         .says("unmigrate shop --yes --timeout 90s")
         .await
         .exits(0);
-    back.out(&["deployment shop serves; rollout shop is gone"]);
+    back.out(&["deployment shop serves; rollout shop deleted"]);
     assert_eq!(pods(&scene, &app).await, (4, 4));
     until_own_sets_are_gone(&scene).await;
     all_well(load).await;

@@ -268,7 +268,7 @@ async fn what_is_not_there_or_not_allowed_is_said_in_plain_words() {
         .exits(1)
         .err(&["there is no Rollout \"shopp\"", &namespace]);
     alice.says("get -A").await.exits(1).err(&[
-        "alice may not list rollouts in the whole cluster",
+        "alice cannot list rollouts in the whole cluster",
         "the verb list",
     ]);
     for command in [
@@ -279,7 +279,7 @@ async fn what_is_not_there_or_not_allowed_is_said_in_plain_words() {
         "pause shop",
     ] {
         let at_rest = alice.says(command).await.exits(1);
-        at_rest.err(&["has no change under way, so there is nothing to"]);
+        at_rest.err(&["has no change in progress, so there is nothing to"]);
     }
 
     let _load = scene.load(&app, 100).await;
@@ -290,17 +290,17 @@ async fn what_is_not_there_or_not_allowed_is_said_in_plain_words() {
         .says("abort shop --reason 'no right'")
         .await
         .exits(1)
-        .err(&["alice may not create interventions", &namespace]);
+        .err(&["alice cannot create interventions", &namespace]);
     alice
         .says("approve shop --yes")
         .await
         .exits(1)
-        .err(&["alice may not create signoffs", &namespace]);
+        .err(&["alice cannot create signoffs", &namespace]);
     alice
         .says("approve shop")
         .await
         .exits(1)
-        .err(&["there is no terminal: add --yes"]);
+        .err(&["without a terminal: add --yes"]);
     alice
         .says("approve shop --digest 00000000")
         .await
@@ -315,12 +315,12 @@ async fn what_is_not_there_or_not_allowed_is_said_in_plain_words() {
         .says("undo shop")
         .await
         .exits(1)
-        .err(&["alice may not patch rollouts"]);
+        .err(&["alice cannot patch rollouts"]);
     alice
         .says("freeze --reason x")
         .await
         .exits(1)
-        .err(&["alice may not create freezes in the whole cluster"]);
+        .err(&["alice cannot create freezes in the whole cluster"]);
 
     let mut unreachable = Command::new(&*PLUGIN);
     unreachable.args(["get", "--kubeconfig", "/nonexistent"]);
@@ -416,7 +416,7 @@ async fn undo_goes_back_and_restart_is_a_change() {
         .says("restart shop")
         .await
         .exits(1)
-        .err(&["has a change under way"]);
+        .err(&["has a change in progress"]);
     let back = alice.says("undo shop").await.exits(0);
     assert_eq!(back.out, "rollout shop goes back to revision 1\n");
     assert_eq!(back.err, "", "the provenance comes along");
@@ -631,7 +631,7 @@ async fn a_freeze_holds_promotions_until_it_is_lifted() {
         user: "admin",
     };
     let unfrozen = admin.says(&format!("unfreeze {name}")).await.exits(0);
-    unfrozen.out(&["has ended, by admin at", "stays as the record"]);
+    unfrozen.out(&["has ended, by admin at", "remains as the record"]);
     let freezes: Api<Freeze> = Api::all(scene.cluster.client());
     let record = freezes.get(&name).await.unwrap().spec;
     assert_eq!(record.person.username, "admin");
@@ -643,6 +643,6 @@ async fn a_freeze_holds_promotions_until_it_is_lifted() {
     dave.says(&freeze)
         .await
         .exits(1)
-        .err(&["there is a freeze", "give another name"]);
+        .err(&["exists already", "give another name"]);
     assert!(ended(&scene.outcome(&app).await, Outcome::Promoted));
 }

@@ -1,8 +1,8 @@
-//! The time. A command ends soon, so unlike the operator it takes the machine's clock as it is.
+//! The clock. A command is short-lived, so unlike the operator it uses the system clock unchecked.
 
 use k8s_openapi::jiff::Timestamp;
 
-/// The present moment, by the machine's clock.
+/// The current time of the system clock.
 #[must_use]
 #[allow(
     clippy::disallowed_methods,

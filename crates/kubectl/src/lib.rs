@@ -1,7 +1,7 @@
 //! `kubectl countersign`: a file of `commands/` for each command.
 //!
-//! Commands in [`Command`] itself need no cluster; those in [`Online`] use the user's kubeconfig and
-//! rights, and whatever they do is an object or an edit with the user's name on it.
+//! Commands in [`Command`] need no cluster; those in [`Online`] use the user's kubeconfig and rights, and
+//! only create or patch objects as that user.
 
 mod clock;
 mod cluster;
@@ -24,7 +24,7 @@ use commands::{
 use countersign_api::InterventionAction;
 use failure::Failure;
 
-/// Rollouts that are treated by their risk.
+/// Control risk-based progressive delivery.
 #[derive(Parser)]
 #[command(
     name = "kubectl-countersign",
@@ -44,7 +44,7 @@ enum Command {
     Online(Online),
     /// Print the built-in policy as YAML
     Policy,
-    /// Print the definitions of the custom resources as YAML
+    /// Print the CustomResourceDefinitions as YAML
     Crds,
     Completion(completion::Completion),
     Explain(explain::Explain),
@@ -62,15 +62,15 @@ enum Online {
     Approve(sign_off::Approve),
     Reject(sign_off::Reject),
     BreakGlass(sign_off::BreakGlass),
-    /// Skip the rest of the present step's bake; no other gate and no analysis is skipped
+    /// Skip the rest of the current step's bake, but no other gate and no analysis
     Promote(intervene::Intervene),
-    /// Roll the change under way back
+    /// Roll back the change in progress
     Abort(intervene::Intervene),
-    /// Try a change that was rolled back once more
+    /// Retry a change that was rolled back
     Retry(intervene::Intervene),
-    /// Hold the change under way where it is; it is still judged, and rolled back if it fails
+    /// Pause the change in progress; it is still analysed, and rolled back if it fails
     Pause(intervene::Intervene),
-    /// Let a paused change go on
+    /// Resume a paused change
     Resume(intervene::Intervene),
     Undo(undo::Undo),
     Restart(restart::Restart),
@@ -80,14 +80,14 @@ enum Online {
     Unfreeze(freeze::Unfreeze),
 }
 
-/// The command line, with every command and flag that the plugin has.
+/// The command line with every command and flag of the plugin.
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Runs the plugin: 0 where all went well, 1 where it did not, 2 for a wrong command line, 3 where the
-/// end is still to come.
+/// Runs the plugin. The exit code is 0 on success, 1 on failure, 2 for a wrong command line, 3 if the
+/// outcome is pending.
 #[must_use]
 pub fn main() -> ExitCode {
     let result = match completion::asked_for(std::env::args_os()) {
@@ -136,7 +136,7 @@ impl Online {
         let connection = &Connection::open(cluster).await?;
         match self {
             Self::Get(command) => command.run(connection).await,
-            // On the heap: it awaits much side by side.
+            // On the heap, since the future is large.
             Self::Status(command) => Box::pin(command.run(connection)).await,
             Self::Watch(command) => command.run(connection).await,
             Self::History(command) => command.run(connection).await,

@@ -1,4 +1,4 @@
-//! What the controller makes of an object: the condition that it writes on it.
+//! Waits for the condition that the controller sets on a SignOff or Intervention.
 
 use std::fmt::Debug;
 use std::process::ExitCode;
@@ -12,16 +12,16 @@ use serde::de::DeserializeOwned;
 use crate::output::{Style, print, remark};
 use countersign_core::text::sanitize;
 
-/// The controller answers within a second or two where it runs.
+/// Timeout for the controller's condition; a running controller sets the condition within two seconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The exit code of what is neither done nor refused yet.
+/// Exit code if the outcome is still pending.
 pub const PENDING: u8 = 3;
 
 /// Whether to wait for the controller.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Waiting {
-    /// Wait for the controller to say whether it counts
+    /// Wait until the controller has processed the request
     #[arg(
         long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1,
         default_missing_value = "true", require_equals = true, value_name = "true|false"
@@ -30,8 +30,8 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Waits for the condition on the object and says what it says: the exit code is 0 where it is
-    /// true, 1 where it is not, 3 where it is not known yet.
+    /// Waits for the condition on the object and prints it. The exit code is 0 if the condition is true,
+    /// 1 if it is false, 3 if it is unset.
     pub async fn for_condition<K>(
         self,
         objects: Api<K>,
@@ -44,20 +44,20 @@ impl Waiting {
         if !self.wait {
             return ExitCode::SUCCESS;
         }
-        let told = |object: Option<&K>| object.is_none_or(|object| read(object).is_some());
-        let answer = await_condition(objects, name, told);
+        let is_set = |object: Option<&K>| object.is_none_or(|object| read(object).is_some());
+        let answer = await_condition(objects, name, is_set);
         let object = match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
             Ok(Ok(object)) => object,
             Ok(Err(error)) => {
                 remark(&format!(
-                    "it cannot be read back: {}",
+                    "cannot read the object back: {}",
                     sanitize(&error.to_string())
                 ));
                 return PENDING.into();
             }
             Err(_) => {
                 remark(&format!(
-                    "the controller has said nothing within {} s: {name} stays, and counts once it is seen; is the operator running?",
+                    "the controller has not answered within {} s: {name} remains and still takes effect; is the operator running?",
                     ANSWER_TIMEOUT.as_secs()
                 ));
                 return PENDING.into();
@@ -78,7 +78,7 @@ impl Waiting {
     }
 }
 
-/// One line for a condition.
+/// A condition as one line.
 fn sentence(condition: &Condition) -> String {
     let good = condition.status == "True";
     let style = if good { Style::Good } else { Style::Bad };
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_condition_is_said_in_plain_words() {
+    fn a_condition_is_printed_in_plain_words() {
         let condition = |kind: &str, status: &str, reason: &str, message: &str| -> String {
             let condition = serde_json::from_value(serde_json::json!({
                 "type": kind, "status": status, "reason": reason, "message": message,

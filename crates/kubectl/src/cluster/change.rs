@@ -1,4 +1,4 @@
-//! The exact change that a command is about, and who asks.
+//! The exact change that a command applies to, and the requesting user.
 
 use countersign_api::rollout::{Change, Outcome};
 use countersign_api::{Person, Rollout};
@@ -11,15 +11,15 @@ use kube::{Resource, ResourceExt};
 use crate::cluster::connection::Connection;
 use crate::cluster::refusal::Refusal;
 
-/// Which Rollout, and which change of it.
+/// A Rollout and a change of it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Aim {
     /// Name of the Rollout
     pub rollout: String,
-    /// Only if the change is this attempt: the name of its RolloutRun
+    /// Precondition: the name of the change's RolloutRun
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
-    /// Only if the change has this digest: its first characters, at least 8
+    /// Precondition: the change's digest, or a prefix of at least 8 characters
     #[arg(long, value_name = "PREFIX", value_parser = digest_prefix)]
     pub digest: Option<String>,
 }
@@ -33,7 +33,7 @@ fn digest_prefix(text: &str) -> Result<String, String> {
     }
 }
 
-/// The change that was rolled back, if the Rollout still asks for its template.
+/// The change that was rolled back, if its template is still the Rollout's template.
 #[must_use]
 pub fn rejected(rollout: &Rollout) -> Option<&Change> {
     let change = rollout.status.as_ref()?.change.as_ref()?;
@@ -41,32 +41,34 @@ pub fn rejected(rollout: &Rollout) -> Option<&Change> {
     (change.outcome == Some(Outcome::RolledBack) && same()).then_some(change)
 }
 
-/// Why a command has no change to be about.
+/// Why a command has no change to apply to.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The Rollout rests.
-    #[error("rollout {rollout} has no change under way, so there is nothing to {what}: {standing}")]
+    /// No change is in progress.
+    #[error(
+        "rollout {rollout} has no change in progress, so there is nothing to {what}: {standing}"
+    )]
     NothingUnderWay {
         /// The Rollout.
         rollout: String,
-        /// What was asked for.
+        /// The requested action.
         what: &'static str,
-        /// Where the Rollout stands.
+        /// The Rollout's phase and message.
         standing: String,
     },
-    /// The change is not the one that was named.
+    /// The change is not the requested one.
     #[error(
-        "rollout {rollout} is at another change now, digest {digest}, run {run}: look at it with `kubectl countersign status {rollout}` before you decide"
+        "rollout {rollout} is at another change now, digest {digest}, run {run}: check it with `kubectl countersign status {rollout}` before you decide"
     )]
     OtherChange {
         /// The Rollout.
         rollout: String,
-        /// Digest of the change that is there.
+        /// Digest of the current change.
         digest: String,
-        /// Run of the change that is there.
+        /// RolloutRun of the current change.
         run: String,
     },
-    /// The controller has not seen the newest edit of the Rollout.
+    /// The controller has not observed the latest generation of the Rollout.
     #[error(
         "the controller has not seen the latest edit of rollout {rollout} yet, which may be another change: repeat the command in a moment"
     )]
@@ -77,7 +79,7 @@ pub enum Error {
 }
 
 impl Aim {
-    /// The change that the Rollout is at or was last at, if it is the one that is meant.
+    /// The current or last change of the Rollout, if it is the requested one.
     pub fn at<'a>(&self, rollout: &'a Rollout, what: &'static str) -> Result<&'a Change, Error> {
         let name = self.rollout.clone();
         let status = rollout.status.as_ref();
@@ -103,7 +105,7 @@ impl Aim {
         Ok(change)
     }
 
-    /// The change under way, if there is one and it is the one that is meant.
+    /// The change in progress, if there is one and it is the requested one.
     pub fn under_way<'a>(
         &self,
         rollout: &'a Rollout,
@@ -116,14 +118,14 @@ impl Aim {
         Ok(change)
     }
 
-    /// Whether the command line says itself which change is meant.
+    /// Whether the command line names the change by run or digest.
     #[must_use]
     pub fn is_exact(&self) -> bool {
         self.run.is_some() || self.digest.is_some()
     }
 }
 
-/// Whether the controller has seen the newest spec.
+/// Whether the controller has observed the latest generation.
 #[must_use]
 pub fn is_seen(rollout: &Rollout) -> bool {
     let seen = rollout
@@ -148,7 +150,7 @@ fn nothing_under_way(rollout: &Rollout, what: &'static str) -> Error {
     }
 }
 
-/// Metadata of an object about a Rollout: it gets a name of its own and goes with the Rollout.
+/// Metadata of an object that the Rollout owns; the API server generates the name.
 #[must_use]
 pub fn metadata_about(rollout: &Rollout) -> ObjectMeta {
     let owner = OwnerReference {
@@ -220,7 +222,7 @@ mod tests {
         let error = aim(None, None).under_way(&at_rest(), "abort").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "rollout web has no change under way, so there is nothing to abort: it is Stable, revision 6 serves"
+            "rollout web has no change in progress, so there is nothing to abort: it is Stable, revision 6 serves"
         );
         let mut rollout = waiting().rollout;
         let change = rollout.status.as_mut().unwrap().change.as_mut().unwrap();

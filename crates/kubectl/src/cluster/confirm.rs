@@ -1,25 +1,25 @@
-//! The question before something is done.
+//! Asks for confirmation.
 
 use std::io::{IsTerminal, Write};
 
-/// Why nothing is done.
+/// Why a command was not confirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unconfirmed {
-    /// There is nobody at a terminal.
-    #[error("nobody was asked, since there is no terminal: add --yes")]
+    /// The standard input is no terminal.
+    #[error("cannot ask for confirmation without a terminal: add --yes")]
     NobodyToAsk,
     /// The answer was no, or none.
-    #[error("nothing was done: the answer was not yes")]
+    #[error("cancelled: the answer was not yes")]
     NotConfirmed,
 }
 
-/// Whether somebody sits at a terminal.
+/// Whether a user can answer at a terminal.
 #[must_use]
 pub fn somebody_is_there() -> bool {
     std::io::stdin().is_terminal()
 }
 
-/// Asks at the terminal.
+/// Asks for confirmation at the terminal.
 pub fn confirm(question: &str) -> Result<(), Unconfirmed> {
     if !somebody_is_there() {
         return Err(Unconfirmed::NobodyToAsk);

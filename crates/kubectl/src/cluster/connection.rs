@@ -1,4 +1,4 @@
-//! The cluster that the user's kubeconfig names, reached as that user.
+//! The connection to the kubeconfig's cluster as its user.
 
 use std::path::PathBuf;
 
@@ -10,28 +10,28 @@ use kube::{Api, Client, Config, Resource};
 use crate::cluster::refusal::{Place, Refusal};
 use crate::failure::Failure;
 
-/// Name under which the plugin's writes appear in managed fields.
+/// Field manager of the plugin's writes.
 pub const FIELD_MANAGER: &str = "kubectl-countersign";
-/// How often an edit of a Rollout is tried where its status is written at the same time.
+/// Attempts at an edit of a Rollout; a conflict on the last one is reported.
 const ATTEMPTS: u32 = 5;
 
-/// Where to go and as whom, in the words of kubectl.
+/// Flags for the cluster and the user, as in kubectl.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Cluster")]
 pub struct Flags {
-    /// Namespace, if not the context's
+    /// If present, the namespace scope for this CLI request
     #[arg(short, long, global = true, value_name = "NAME")]
     namespace: Option<String>,
-    /// Context of the kubeconfig, if not the current one
+    /// The name of the kubeconfig context to use
     #[arg(long, global = true, value_name = "NAME")]
     context: Option<String>,
-    /// Kubeconfig, if not the usual one
+    /// Path to the kubeconfig file to use for CLI requests
     #[arg(long, global = true, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// User to impersonate
+    /// Username to impersonate for the operation
     #[arg(long = "as", global = true, value_name = "USER")]
     as_user: Option<String>,
-    /// Group to impersonate; may be repeated
+    /// Group to impersonate for the operation, this flag can be repeated to specify multiple groups
     #[arg(
         long = "as-group",
         global = true,
@@ -58,7 +58,7 @@ pub enum Error {
     },
 }
 
-/// A cluster, a namespace in it, and the way there.
+/// A client, its context and its namespace.
 pub struct Connection {
     client: Client,
     place: Place,
@@ -66,9 +66,9 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Reads the kubeconfig; nothing is sent yet.
+    /// Reads the kubeconfig, without sending a request.
     pub async fn open(flags: &Flags) -> Result<Self, Error> {
-        // Fails only if a provider was installed already, which is as good.
+        // Fails only if another provider was installed already, which serves too.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (mut config, context) = configuration(flags).await?;
         if flags.as_user.is_some() {
@@ -92,19 +92,19 @@ impl Connection {
         })
     }
 
-    /// The namespace in which Rollouts are looked for.
+    /// The namespace of the request.
     #[must_use]
     pub fn namespace(&self) -> &str {
         &self.place.namespace
     }
 
-    /// The namespace that the command line names, if it names one.
+    /// The namespace given by `-n`, if any.
     #[must_use]
     pub fn named_namespace(&self) -> Option<&str> {
         self.named_namespace.as_deref()
     }
 
-    /// Objects of the namespace.
+    /// The API for objects of the namespace.
     #[must_use]
     pub fn here<K>(&self) -> Api<K>
     where
@@ -113,7 +113,7 @@ impl Connection {
         Api::namespaced(self.client.clone(), &self.place.namespace)
     }
 
-    /// Objects of all namespaces.
+    /// The API for objects of all namespaces.
     #[must_use]
     pub fn everywhere<K>(&self) -> Api<K>
     where
@@ -122,7 +122,7 @@ impl Connection {
         Api::all(self.client.clone())
     }
 
-    /// Objects without a namespace.
+    /// The API for cluster-scoped objects.
     #[must_use]
     pub fn cluster<K>(&self) -> Api<K>
     where
@@ -131,7 +131,7 @@ impl Connection {
         Api::all(self.client.clone())
     }
 
-    /// Awaits an answer of the API server, and says a refusal in plain words.
+    /// Awaits a response of the API server and explains an error.
     pub async fn ask<T>(
         &self,
         request: impl Future<Output = Result<T, kube::Error>>,
@@ -139,8 +139,7 @@ impl Connection {
         request.await.map_err(|error| self.refusal(&error))
     }
 
-    /// Repeats an edit as long as it is refused since the object was written meanwhile: the controller
-    /// writes the status at any time, which is no reason to bother a person.
+    /// Retries an edit on conflict, since the controller may write the status at any time.
     pub async fn edit(
         &self,
         attempt: impl AsyncFn() -> Result<Option<Refusal>, Failure>,
@@ -155,19 +154,19 @@ impl Connection {
         Ok(())
     }
 
-    /// An error of the API server in plain words.
+    /// Explains an error of the API server.
     #[must_use]
     pub fn refusal(&self, error: &kube::Error) -> Refusal {
         Refusal::of(error, &self.place)
     }
 
-    /// A Rollout of the namespace by its name.
+    /// Gets a Rollout of the namespace.
     pub async fn rollout(&self, name: &str) -> Result<Rollout, Refusal> {
         self.ask(self.here().get(name)).await
     }
 }
 
-/// The configuration and the name of its context. In a pod without kubeconfig, the pod's own account.
+/// The configuration and the name of its context; in a pod without kubeconfig, the service account's.
 async fn configuration(flags: &Flags) -> Result<(Config, String), Error> {
     let read = match &flags.kubeconfig {
         Some(path) => Kubeconfig::read_from(path),

@@ -1,4 +1,4 @@
-//! The API server in the user's name: how it is reached, what it refuses, and what it is asked to do.
+//! Requests to the API server as the user: connection, refusals and the objects that commands create.
 
 pub mod answer;
 pub mod change;

@@ -1,8 +1,8 @@
-//! What the API server refuses, in plain words.
+//! Explains errors of the API server in plain words.
 
 use kube::core::Status;
 
-/// Where a request was sent.
+/// The destination of a request.
 #[derive(Clone, Debug, Default)]
 pub struct Place {
     /// Address of the API server.
@@ -13,26 +13,26 @@ pub struct Place {
     pub namespace: String,
 }
 
-/// Why a request was not granted.
+/// Why a request failed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// An admission policy denies it and says why.
+    /// An admission policy denies the request, with a message.
     #[error("refused: {0}")]
     Denied(String),
     /// The user lacks a right.
     #[error(
-        "{user} may not {verb} {resource} {place}: whoever manages access there can grant the verb {verb} on {resource} of API group {group:?}"
+        "{user} cannot {verb} {resource} {place}: ask an administrator to grant the verb {verb} on {resource} in API group {group:?}"
     )]
     Forbidden {
         /// The user.
         user: String,
-        /// The verb that is missing.
+        /// The verb that the user lacks.
         verb: String,
         /// The resource in plural.
         resource: String,
         /// Its API group.
         group: String,
-        /// Where it is missing.
+        /// The scope.
         place: String,
     },
     /// The object does not exist.
@@ -40,9 +40,9 @@ pub enum Refusal {
     NotFound {
         /// The resource in plural.
         kind: String,
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
-        /// Where it was looked for.
+        /// The namespace or context.
         place: String,
     },
     /// The server does not know the resource.
@@ -65,10 +65,8 @@ pub enum Refusal {
         /// The context.
         context: String,
     },
-    /// The object was changed by somebody else since it was read.
-    #[error(
-        "it was changed by somebody else in the meantime: look at it again and repeat the command"
-    )]
+    /// The object was modified since it was read.
+    #[error("the object was modified in the meantime: check it again and repeat the command")]
     Conflict,
     /// A field has a wrong value.
     #[error("refused: {0}")]
@@ -83,19 +81,19 @@ pub enum Refusal {
         /// Why.
         why: String,
     },
-    /// Anything else, as the server says it.
+    /// Any other error, with the server's message.
     #[error("{0}")]
     Other(String),
 }
 
 impl Refusal {
-    /// The plain words for an error of the client.
+    /// Explains an error of the client.
     #[must_use]
     pub fn of(error: &kube::Error, place: &Place) -> Self {
         match error {
             kube::Error::Api(status) => of_status(status, place),
             kube::Error::Auth(_) => Self::Other(format!(
-                "the credentials of context {} cannot be had: {}",
+                "the credentials of context {} cannot be obtained: {}",
                 place.context,
                 innermost(error)
             )),
@@ -169,7 +167,7 @@ fn forbidden(message: &str) -> Option<Refusal> {
     })
 }
 
-/// The causes by field, or the message where there are none.
+/// The causes by field, or the message if there are none.
 fn invalid(status: &Status) -> String {
     let causes = status.details.as_ref().map(|details| &details.causes);
     let causes: Vec<_> = causes
@@ -209,7 +207,7 @@ fn singular(resource: &str) -> String {
     word.to_owned()
 }
 
-/// What is at the bottom of it, such as `connection refused`.
+/// The root cause, such as `connection refused`.
 fn innermost(error: &dyn std::error::Error) -> String {
     let deeper = std::iter::successors(error.source(), |error| error.source());
     deeper
@@ -247,17 +245,17 @@ mod tests {
         let message = r#"signoffs.countersign.dev is forbidden: User "alice" cannot create resource "signoffs" in API group "countersign.dev" in the namespace "shop""#;
         assert_eq!(
             said(&json!({ "code": 403, "reason": "Forbidden", "message": message })),
-            r#"alice may not create signoffs in namespace "shop": whoever manages access there can grant the verb create on signoffs of API group "countersign.dev""#
+            r#"alice cannot create signoffs in namespace "shop": ask an administrator to grant the verb create on signoffs in API group "countersign.dev""#
         );
         let message = r#"freezes.countersign.dev "x" is forbidden: User "alice" cannot delete resource "freezes" in API group "countersign.dev" at the cluster scope"#;
         assert_eq!(
             said(&json!({ "code": 403, "reason": "Forbidden", "message": message })),
-            r#"alice may not delete freezes in the whole cluster: whoever manages access there can grant the verb delete on freezes of API group "countersign.dev""#
+            r#"alice cannot delete freezes in the whole cluster: ask an administrator to grant the verb delete on freezes in API group "countersign.dev""#
         );
     }
 
     #[test]
-    fn what_does_not_exist_is_said_with_the_place() {
+    fn what_does_not_exist_is_reported_with_the_place() {
         let status = json!({ "code": 404, "reason": "NotFound", "message": "rollouts.countersign.dev \"web\" not found",
             "details": { "name": "web", "group": "countersign.dev", "kind": "rollouts" } });
         assert_eq!(
@@ -281,7 +279,7 @@ mod tests {
             said(
                 &json!({ "code": 409, "reason": "Conflict", "message": "the object has been modified" })
             ),
-            "it was changed by somebody else in the meantime: look at it again and repeat the command"
+            "the object was modified in the meantime: check it again and repeat the command"
         );
         assert_eq!(
             said(&json!({ "code": 500, "message": "etcd is full" })),

@@ -1,4 +1,4 @@
-//! `completion`: scripts by which shells complete commands, flags and names of objects.
+//! `completion`: shell completion of commands, flags and object names.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -14,26 +14,27 @@ use crate::cluster::connection::{Connection, Flags};
 use crate::failure::Failure;
 use crate::output::print;
 
-/// Name of the program on the PATH.
+/// Name of the binary on the PATH.
 const PROGRAM: &str = "kubectl-countersign";
 
-/// What kubectl runs to complete `kubectl countersign …`.
+/// The program that kubectl runs to complete `kubectl countersign …`.
 const SHIM: &str = "\
 #!/bin/sh
 # Save this as kubectl_complete-countersign, executable, in a directory of the PATH.
 exec kubectl-countersign __complete \"$@\"
 ";
 
-/// The first word of the questions that the shim passes on.
+/// The hidden command that the shim runs, as in cobra.
 const ASK: &str = "__complete";
 
-/// kubectl's word for: offer these, and no file names.
+/// cobra's `ShellCompDirectiveNoFileComp`: the shell offers no file names.
 const NO_FILES: &str = ":4";
 
-/// Print a completion script for a shell, or the program by which kubectl completes
+/// Output shell completion code for the specified shell, or the plugin completion program for kubectl
 #[derive(Clone, Debug, clap::Args)]
 pub struct Completion {
-    /// For whom: a shell that completes `kubectl-countersign`, or `kubectl` for `kubectl countersign`
+    /// A shell, which completes `kubectl-countersign`, or `kubectl`, which completes `kubectl
+    /// countersign`
     #[arg(value_enum)]
     consumer: Consumer,
 }
@@ -62,7 +63,7 @@ impl Completion {
                 return ExitCode::SUCCESS;
             }
         };
-        // The script is for the program itself, whatever its help calls it.
+        // The script completes the binary, not the name in its help.
         command = command.bin_name(PROGRAM);
         let mut script = Vec::new();
         generate(shell, &mut command, PROGRAM, &mut script);
@@ -71,15 +72,15 @@ impl Completion {
     }
 }
 
-/// The words of a line that is being typed, the last one unfinished, if that is what kubectl asks
-/// about. They are no command line of ours, so they are taken before it is read.
+/// The words to complete, the last one partial, if the first argument is `__complete`. They are no valid
+/// command line, so they are taken before clap parses the arguments.
 pub fn asked_for(arguments: impl Iterator<Item = OsString>) -> Option<Vec<String>> {
     let words = arguments.map(|word| word.to_string_lossy().into_owned());
     let mut words = words.skip(1);
     (words.next()? == ASK).then(|| words.collect())
 }
 
-/// Prints what fits, one a line, and nothing where the cluster does not answer.
+/// Prints the candidates, one a line; nothing if the cluster does not respond.
 pub async fn complete(command: &Command, words: &[String]) -> Result<ExitCode, Failure> {
     let last = words.last().map_or("", String::as_str);
     let offered = match candidates(command, words) {
@@ -92,7 +93,7 @@ pub async fn complete(command: &Command, words: &[String]) -> Result<ExitCode, F
     Ok(ExitCode::SUCCESS)
 }
 
-/// What fits at the end of a line.
+/// Candidates for the last word of a line.
 #[derive(Debug, PartialEq, Eq)]
 enum Candidates {
     Words(Vec<String>),
@@ -124,7 +125,7 @@ async fn names(kind: &Candidates, words: &[String]) -> Result<Vec<String>, Failu
     Ok(named)
 }
 
-/// The cluster's flags among the words, however far the rest of the line is.
+/// The cluster flags among the words; the rest of the line may be incomplete.
 fn flags(words: &[String]) -> Flags {
     use clap::{Args, FromArgMatches};
     let command = Flags::augment_args(Command::new(PROGRAM).no_binary_name(true))
@@ -166,7 +167,7 @@ fn candidates(command: &Command, words: &[String]) -> Candidates {
     }
 }
 
-/// The values that may follow this word, if it is a flag that takes one.
+/// The possible values of this word, if it is a flag that takes a value.
 fn values_of<'a>(
     mut arguments: impl Iterator<Item = &'a clap::Arg>,
     word: &str,

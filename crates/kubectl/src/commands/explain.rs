@@ -1,7 +1,7 @@
-//! `explain`: how a change would be treated, before any cluster sees it.
+//! `explain`: the risk and plan of a change, without a cluster.
 //!
-//! What is shown is the controller's own first decision about the change, made by the same function
-//! from what it would observe: there is no second scorer that could say something else.
+//! The result is the controller's first decision about the change, by the same function and from the same
+//! observation, so the two cannot differ.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,28 +23,28 @@ use crate::manifests::inputs::Inputs;
 use crate::manifests::{Manifests, Observed};
 use crate::output::report::{self, Format, columns, number};
 
-/// Most characters of a sentence that are shown.
+/// Longest text of a reason, in characters; longer ones are cut.
 const SENTENCE: usize = 400;
 
-/// Show how a change would be treated, without a cluster: its risk with every reason, and its plan.
+/// Show the risk of a change with every reason, and its plan, without a cluster.
 #[derive(Args)]
 pub struct Explain {
     #[command(flatten)]
     inputs: Inputs,
     #[command(flatten)]
     setting: Setting,
-    /// Form of the output.
+    /// Output format. One of: (table, json, yaml).
     #[arg(short, long, value_enum, default_value = "table")]
     output: Format,
 }
 
-/// What is around the Rollouts.
+/// The context of the Rollouts.
 #[derive(Args, Default)]
 pub struct Setting {
-    /// Files or directories with the Rollouts that serve now; without them, the change is one of the image alone.
+    /// Files or directories with the currently deployed Rollouts; if omitted, only the image changes.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     stable: Vec<PathBuf>,
-    /// Files or directories with RolloutPolicies; the built-in policy applies where there are none.
+    /// Files or directories with RolloutPolicies; if omitted, the built-in policy applies.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     policy: Vec<PathBuf>,
     /// Labels of the namespace, such as `team=shop,env=live`.
@@ -61,7 +61,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 }
 
 impl Setting {
-    /// The Rollouts of these manifests as they would be observed right after they were applied.
+    /// The Rollouts of these manifests as the controller would observe them when applied.
     pub fn observe(&self, inputs: &Inputs) -> Result<Vec<Observed>, ManifestError> {
         let mut manifests = Manifests::read(inputs.sources())?;
         if manifests.rollouts.is_empty() {
@@ -78,23 +78,23 @@ impl Setting {
     }
 }
 
-/// What to say of provenance that was left as it was, though the template is another.
-const AS_BEFORE: &str = "these are word for word the annotations of what serves, though the template is another: if they describe the last change, have `kubectl countersign stamp` write those of this one";
+/// Warning about provenance annotations that are unchanged although the template changes.
+const AS_BEFORE: &str = "these are the annotations of the stable revision, though the template differs: if they describe the last change, write those of this one with `kubectl countersign stamp`";
 
-/// How one Rollout would be treated.
+/// The explanation of one Rollout.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Explanation {
     rollout: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     namespace: Option<String>,
-    /// `None` where the pods would not change.
+    /// `None` if the pods would not change.
     change: Option<Treatment>,
     /// Policies that do not apply, and why.
     not_applying: Vec<String>,
 }
 
-/// How a change would be treated.
+/// The risk and plan of a change.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Treatment {
@@ -105,10 +105,10 @@ struct Treatment {
     provenance_warning: Option<&'static str>,
     risk: RecordedRisk,
     plan: Plan,
-    /// What must succeed before the first step.
+    /// The smoke check, which must succeed before the first step.
     #[serde(skip_serializing_if = "Option::is_none")]
     smoke: Option<Smoke>,
-    /// Who must not sign it off.
+    /// Users and groups whose sign-offs do not count.
     excluded_approvers: ExcludedApprovers,
 }
 
@@ -305,7 +305,7 @@ impl Treatment {
     }
 }
 
-/// A title over indented lines; nothing where there are no lines.
+/// A title over indented lines; empty if there are no lines.
 fn section(title: &str, lines: Vec<String>) -> String {
     if lines.is_empty() {
         return String::new();
@@ -327,7 +327,7 @@ fn sentence(text: &str) -> String {
     text::sanitize_to(text, SENTENCE)
 }
 
-/// Who is asked to sign, in words.
+/// The required sign-offs in words.
 fn demands(demands: &[SignOffDemand]) -> String {
     let people = demands.iter().map(|demand| {
         let people = if demand.count == 1 {
@@ -382,7 +382,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_must_not_sign_is_said() {
+    fn who_must_not_sign_is_shown() {
         let treatment = Treatment {
             excluded_approvers: ExcludedApprovers {
                 users: ["alice".into()].into(),

@@ -1,4 +1,4 @@
-//! `freeze` and `unfreeze`: promotions stop while an incident lasts; rollbacks never do.
+//! `freeze` and `unfreeze`: hold promotions during an incident; rollbacks continue.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -21,55 +21,56 @@ use countersign_core::text::sanitize;
 /// The label that every namespace has.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
-/// Stop promotions until the freeze ends: of all Rollouts, or of those that are selected
+/// Hold promotions of all or the selected Rollouts until the freeze ends
 ///
-/// Rollbacks go on, and so does the analysis. With -n only that namespace is frozen; without it, all
-/// namespaces are.
+/// Rollbacks and analysis continue. With -n only that namespace is frozen, otherwise all namespaces.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Freeze {
-    /// Name of the freeze; one is made up where it is left out
+    /// Name of the freeze; generated if omitted
     name: Option<String>,
-    /// Why, for everybody who waits
+    /// Reason, shown on every held Rollout
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// How long it lasts, such as 2h; until it is lifted where neither --for nor --until is given
+    /// Duration, such as 2h; if neither --for nor --until is set, the freeze lasts until `unfreeze`
     #[arg(long = "for", value_name = "TIME", conflicts_with = "until")]
     length: Option<api::Duration>,
-    /// When it ends, such as 2026-12-24T18:00:00Z
+    /// End time, such as 2026-12-24T18:00:00Z
     #[arg(long, value_name = "WHEN")]
     until: Option<Timestamp>,
-    /// Only namespaces with these labels, such as team=shop,env=prod
+    /// Label selector for namespaces (e.g. --namespace-selector team=shop,env=prod)
     #[arg(long, value_name = "LABELS", value_parser = selector)]
     namespace_selector: Option<Selector>,
-    /// Only Rollouts with these labels
+    /// Label selector for Rollouts (e.g. -l key1=value1,key2=value2)
     #[arg(short = 'l', long, value_name = "LABELS", value_parser = selector)]
     selector: Option<Selector>,
-    /// Only changes of this tier: low, medium, high or critical; may be repeated
+    /// Tier of the changes to hold. One of: (low, medium, high, critical). This flag can be repeated
     #[arg(long = "tier", value_name = "TIER", value_parser = tier)]
     tiers: Vec<Tier>,
-    /// Roll back what is under way, instead of holding it where it is
+    /// Roll back changes in progress instead of holding them
     #[arg(long)]
     roll_back: bool,
 }
 
-/// End a freeze: what waited goes on from where it stopped
+/// End a freeze: held changes continue from their current step
 ///
-/// The freeze stays as the record of who ended it, and when.
+/// The Freeze object remains as the record of who ended the freeze, and when.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Unfreeze {
     /// Name of the freeze
     name: String,
 }
 
-/// Why nothing was frozen or unfrozen.
+/// Why a freeze was not created or ended.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum Error {
-    #[error("the freeze would end at {0:.0}, which is over: give --until a time to come")]
+    #[error(
+        "the freeze would end at {0:.0}, which is in the past: give --until a time in the future"
+    )]
     Over(Timestamp),
     #[error("-n and --namespace-selector both choose namespaces: give one of them")]
     TwoSelectors,
     #[error(
-        "there is a freeze {0:?} already, which stays as a record when it has ended: give another name, or none"
+        "freeze {0:?} exists already, and remains as a record after its end: give another name, or none"
     )]
     Taken(String),
     #[error("there is no freeze {name:?}; {there}")]
@@ -87,7 +88,9 @@ fn selector(text: &str) -> Result<Selector, String> {
     let labels: Option<BTreeMap<_, _>> = text.split(',').map(pair).collect();
     labels
         .map(|match_labels| Selector { match_labels })
-        .ok_or_else(|| "write labels as key=value,key=value: nothing else selects".into())
+        .ok_or_else(|| {
+            "write labels as key=value,key=value: other selectors are not supported".into()
+        })
 }
 
 fn tier(text: &str) -> Result<Tier, String> {
@@ -99,7 +102,7 @@ fn tier(text: &str) -> Result<Tier, String> {
 }
 
 impl Freeze {
-    /// Declares the freeze.
+    /// Creates the Freeze.
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
         let person = requester(connection).await?;
         let freeze = self.object(connection.named_namespace(), person, clock::now())?;
@@ -163,7 +166,7 @@ impl Freeze {
     }
 }
 
-/// What is frozen, until when, and how to end it.
+/// The created freeze in a sentence: scope, end and how to end it.
 fn said(freeze: &api::Freeze) -> String {
     let spec = &freeze.spec;
     let selected = |what: &str, selector: &Option<Selector>| {
@@ -192,7 +195,7 @@ fn said(freeze: &api::Freeze) -> String {
 }
 
 impl Unfreeze {
-    /// Ends the freeze.
+    /// Ends the freeze now.
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
         let freezes = connection.cluster::<api::Freeze>();
         let now = clock::now();
@@ -223,8 +226,7 @@ impl Unfreeze {
     }
 }
 
-/// Ends the freeze that was seen, in the name of a person: where the API server fills in nobody, it
-/// takes no other.
+/// The patch that ends the freeze at this resource version, with the user who ends it.
 fn lift(freeze: &api::Freeze, person: &Person, now: Timestamp) -> Value {
     json!({
         "metadata": { "resourceVersion": freeze.resource_version() },
@@ -235,11 +237,11 @@ fn lift(freeze: &api::Freeze, person: &Person, now: Timestamp) -> Value {
     })
 }
 
-/// Who ended it, and where that is kept.
+/// The ended freeze in a sentence: who ended it, when, and where that is recorded.
 fn said_at_the_end(freeze: &api::Freeze, now: Timestamp) -> String {
     let (name, by) = (freeze.name_any(), &freeze.spec.person.username);
     let line = format!(
-        "freeze {name} has ended, by {by} at {now:.0}; it stays as the record of that: `kubectl get freeze {name}`"
+        "freeze {name} has ended, by {by} at {now:.0}; it remains as the record: `kubectl get freeze {name}`"
     );
     sanitize(&line) + "\n"
 }
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_freeze_says_what_it_holds_until_when_and_how_it_ends() {
+    fn a_new_freeze_is_printed_with_its_scope_and_its_end() {
         let arguments = [
             "incident-42",
             "--reason",
@@ -373,7 +375,7 @@ mod tests {
         freeze.spec.person = erin;
         assert_eq!(
             said_at_the_end(&freeze, now()),
-            "freeze one has ended, by erin at 2026-03-01T12:10:00Z; it stays as the record of that: `kubectl get freeze one`\n"
+            "freeze one has ended, by erin at 2026-03-01T12:10:00Z; it remains as the record: `kubectl get freeze one`\n"
         );
     }
 }

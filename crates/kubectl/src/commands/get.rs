@@ -1,4 +1,4 @@
-//! `get`: Rollouts in a table.
+//! `get`: lists Rollouts.
 
 use std::process::ExitCode;
 
@@ -16,12 +16,13 @@ use crate::output::{Format, Output, age, print, print_document, remark, table};
 /// List Rollouts with their phase, step, weight and tier
 #[derive(Clone, Debug, clap::Args)]
 pub struct Get {
-    /// Name of one Rollout; all where it is left out
+    /// Name of the Rollout; all Rollouts if omitted
     rollout: Option<String>,
-    /// Rollouts of all namespaces
+    /// If present, list the requested object(s) across all namespaces
     #[arg(short = 'A', long, conflicts_with = "rollout")]
     all_namespaces: bool,
-    /// Rollouts with these labels, in the words of kubectl
+    /// Selector (label query) to filter on, supports '=', '==', and '!=' (e.g. -l
+    /// key1=value1,key2=value2)
     #[arg(short = 'l', long, value_name = "LABELS", conflicts_with = "rollout")]
     selector: Option<String>,
     #[command(flatten)]
@@ -81,7 +82,7 @@ impl Get {
     }
 }
 
-/// The table, as kubectl prints its own.
+/// The table in kubectl's format.
 fn listed(rollouts: &[Rollout], namespaces: bool, wide: bool, now: Timestamp) -> String {
     let mut heading = vec![
         "NAME",
@@ -173,7 +174,7 @@ web    Stable            1/2    20%      high                     28d
     }
 
     #[test]
-    fn a_rollout_that_nobody_has_looked_at_yet_has_empty_cells() {
+    fn a_rollout_without_status_has_empty_cells() {
         let mut rollout = waiting().rollout;
         rollout.status = None;
         let text = listed(&[rollout], false, true, now());

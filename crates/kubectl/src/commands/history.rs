@@ -1,4 +1,4 @@
-//! `history`: the changes of a Rollout, by their records.
+//! `history`: the changes of a Rollout from its RolloutRuns.
 
 use std::process::ExitCode;
 
@@ -26,7 +26,7 @@ pub struct History {
 }
 
 impl History {
-    /// Lists the records.
+    /// Lists the RolloutRuns.
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
         let rollout = connection.rollout(&self.rollout).await?;
         let selector = format!("{ROLLOUT_UID_LABEL}={}", rollout.uid().unwrap_or_default());
@@ -115,7 +115,7 @@ fn row(run: &RolloutRun, sign_offs: &[SignOff], wide: bool, now: Timestamp) -> V
     cells
 }
 
-/// Everybody whose decision counted, with what it was where it was no approval.
+/// Everybody whose sign-off counted, with the decision if it was no approval.
 fn signed_by(run: &RolloutRun, sign_offs: &[SignOff]) -> String {
     let mut people: Vec<_> = sign_offs
         .iter()
@@ -135,7 +135,7 @@ fn signed_by(run: &RolloutRun, sign_offs: &[SignOff]) -> String {
     people.join(",")
 }
 
-/// A sign-off that counted while its change was under way is for another change once that is over.
+/// Whether a sign-off counted. Its reason is `OtherChange` once the change has ended.
 fn counted(sign_off: &SignOff, run: &RolloutRun) -> bool {
     let ended = run.spec.progress.ended_at.as_ref().map(|at| at.0);
     let made = sign_off.creation_timestamp().map(|at| at.0);

@@ -1,4 +1,4 @@
-//! `abort`, `retry`, `promote`, `pause` and `resume`: a person's command on the change that they saw.
+//! `abort`, `retry`, `promote`, `pause` and `resume`: create an Intervention for the current change.
 
 use std::process::ExitCode;
 
@@ -20,10 +20,10 @@ use crate::failure::Failure;
 use crate::output::print;
 use countersign_core::text::sanitize;
 
-/// What all commands of this kind ask for.
+/// Arguments of all interventions.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "The exit code is 0 where it was done, 1 where it was not, 3 where the controller has not said so within 15 s."
+    after_help = "The exit code is 0 if the intervention was applied, 1 if it was not, 3 if the controller has not answered within 15 s."
 )]
 pub struct Intervene {
     #[command(flatten)]
@@ -35,7 +35,7 @@ pub struct Intervene {
     waiting: Waiting,
 }
 
-/// Why no intervention was made.
+/// Why no Intervention was created.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum Error {
     #[error(transparent)]
@@ -55,7 +55,7 @@ enum Error {
 }
 
 impl Intervene {
-    /// Makes the intervention.
+    /// Creates the Intervention.
     pub async fn run(
         self,
         action: InterventionAction,
@@ -80,7 +80,7 @@ impl Intervene {
             .await)
     }
 
-    /// The change, if the action makes sense on it. The controller looks again when it acts.
+    /// The change, if the action applies to it. The controller checks this again.
     fn fitting<'a>(
         &self,
         action: InterventionAction,
@@ -145,7 +145,7 @@ impl Intervene {
     }
 }
 
-/// Whether the present step has a bake that is not over.
+/// Whether the current step has a bake that has not ended.
 fn bakes(change: &Change, now: Timestamp) -> bool {
     let step = countersign_core::change::present_step(change);
     let has_bake = step.is_some_and(|step| step.bake > Duration::default());
@@ -173,7 +173,7 @@ fn said(made: &Intervention) -> String {
         .map(|step| format!(" past the bake of step {step}"));
     let digest: String = spec.digest.chars().take(12).collect();
     let line = format!(
-        "{} {digest} of {}{} asked for by {}: {}",
+        "{} {digest} of {}{} requested by {}: {}",
         spec.action.verb(),
         spec.rollout,
         step.unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! `restart`: new pods of the same template, which is a change like any other.
+//! `restart`: new pods of the same template, staged like any other change.
 
 use std::process::ExitCode;
 
@@ -16,21 +16,21 @@ use crate::failure::Failure;
 use crate::output::print;
 use countersign_core::text::sanitize;
 
-/// The annotation that kubectl sets on Deployments for the same end.
+/// The annotation that `kubectl rollout restart` sets.
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 
-/// Replace all pods by new ones of the same template: a change like any other, staged by its risk
+/// Restart all pods as a change of its own, staged by its risk
 #[derive(Clone, Debug, clap::Args)]
 pub struct Restart {
     /// Name of the Rollout
     rollout: String,
 }
 
-/// Why nothing is restarted.
+/// Why the Rollout is not restarted.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(
-        "rollout {0} has a change under way, whose place a restart would take: wait for its end, or abort it"
+        "rollout {0} has a change in progress, which a restart would supersede: wait for its end, or abort it"
     )]
     UnderWay(String),
     #[error(
@@ -43,7 +43,7 @@ enum Error {
     Rejected { rollout: String, revision: i64 },
 }
 
-/// Why the Rollout is not to be restarted as it is.
+/// Why the Rollout must not be restarted in its current state.
 fn refusal(rollout: &Rollout) -> Option<Error> {
     let name = sanitize(&rollout.name_any());
     let change = rollout.status.as_ref().and_then(|it| it.change.as_ref());
@@ -72,7 +72,7 @@ impl Restart {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Restarts what is there now; or says that it was written meanwhile.
+    /// Restarts the current template; returns the refusal if the Rollout was modified in the meantime.
     async fn attempt(&self, connection: &Connection) -> Result<Option<Refusal>, Failure> {
         let rollout = connection.rollout(&self.rollout).await?;
         if let Some(refusal) = refusal(&rollout) {

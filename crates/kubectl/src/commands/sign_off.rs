@@ -1,4 +1,4 @@
-//! `approve`, `reject` and `break-glass`: a person's decision on the exact change that they saw.
+//! `approve`, `reject` and `break-glass`: create a SignOff for the exact change that was shown.
 
 use std::process::ExitCode;
 
@@ -18,30 +18,30 @@ use crate::output::{print, report};
 use crate::view::{View, gates, tree};
 use countersign_core::text::sanitize;
 
-/// Sign the change under way off, after a look at it
+/// Approve the change in progress, after reviewing it
 ///
-/// The approval is bound to exactly the change that is shown: if the template or the provenance is
-/// edited afterwards, it counts for nothing. The exit code is 0 where it counts, 1 where it does not,
-/// 3 where the controller has not said so within 15 s.
+/// The approval applies to exactly the change that is shown: if the template or the provenance is edited
+/// afterwards, it does not count. The exit code is 0 if it counts, 1 if it does not, 3 if the controller
+/// has not answered within 15 s.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Approve {
     #[command(flatten)]
     aim: Aim,
-    /// Gate that it is for: step-N, promotion, or evidence-N to accept scarce evidence of step N; every
-    /// gate but those for scarce evidence where it is left out
+    /// Gate to approve: step-N, promotion, or evidence-N to accept scarce evidence of step N; if omitted,
+    /// every gate except those for scarce evidence
     #[arg(long, value_name = "GATE")]
     gate: Option<GateName>,
     /// Why
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// From when on it counts no more, such as 4h
+    /// Time after which the approval no longer counts, such as 4h
     #[arg(long, value_name = "TIME")]
     expires: Option<Duration>,
     #[command(flatten)]
     common: Common,
 }
 
-/// Reject the change under way: it is rolled back
+/// Reject the change in progress and roll it back
 #[derive(Clone, Debug, clap::Args)]
 pub struct Reject {
     #[command(flatten)]
@@ -53,9 +53,9 @@ pub struct Reject {
     common: Common,
 }
 
-/// Wave the change under way through in an emergency: no bake, no freeze and no sign-off holds it
+/// Promote the change in progress in an emergency, past every bake, freeze and sign-off
 ///
-/// The analysis still does, and everybody is told.
+/// The analysis still applies, and the use is recorded.
 #[derive(Clone, Debug, clap::Args)]
 pub struct BreakGlass {
     #[command(flatten)]
@@ -69,14 +69,14 @@ pub struct BreakGlass {
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 struct Common {
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     pub(super) yes: bool,
     #[command(flatten)]
     waiting: Waiting,
 }
 
-/// A gate as a sign-off names it.
+/// The name of a gate in a sign-off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum GateName {
     Step(usize),
@@ -112,13 +112,13 @@ impl std::fmt::Display for GateName {
     }
 }
 
-/// Why no sign-off was made.
+/// Why no SignOff was created.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum Error {
     #[error("the plan has no gate {gate}: {gates}")]
     NoSuchGate { gate: String, gates: String },
     #[error(
-        "nobody was asked, since there is no terminal: add --yes, or name the change that you have seen with --run or --digest"
+        "cannot ask for confirmation without a terminal: add --yes, or name the change that you reviewed with --run or --digest"
     )]
     NobodyToAsk,
     #[error(transparent)]
@@ -126,7 +126,7 @@ enum Error {
 }
 
 impl Approve {
-    /// Makes the sign-off.
+    /// Creates the approval.
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
         let decided = Decided {
             decision: SignOffDecision::Approve,
@@ -140,7 +140,7 @@ impl Approve {
 }
 
 impl Reject {
-    /// Makes the rejection.
+    /// Creates the rejection.
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
         let decided = Decided::with_reason(SignOffDecision::Reject, self.aim, self.reason);
         decided.run(connection, self.common).await
@@ -148,14 +148,14 @@ impl Reject {
 }
 
 impl BreakGlass {
-    /// Waves the change through.
+    /// Creates the break-glass sign-off.
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
         let decided = Decided::with_reason(SignOffDecision::BreakGlass, self.aim, self.reason);
         decided.run(connection, self.common).await
     }
 }
 
-/// A decision as the command line has it.
+/// A decision with its arguments.
 struct Decided {
     decision: SignOffDecision,
     aim: Aim,
@@ -188,7 +188,7 @@ impl Decided {
         let now = clock::now();
         let view = View::of(connection, rollout, now).await;
         let rollout = &view.rollout;
-        // What is bound is what is shown here, whatever becomes of the Rollout while it is read.
+        // The sign-off is bound to the change shown here, even if the Rollout changes meanwhile.
         let change = self.aim.under_way(rollout, self.verb())?;
         self.check_gate(change)?;
         print(&tree::to_sign(&view, change, now));
@@ -234,7 +234,7 @@ impl Decided {
         })
     }
 
-    /// Asks at a terminal; elsewhere the command line itself must say which change is meant.
+    /// Asks for confirmation at a terminal; elsewhere `--yes`, `--run` or `--digest` is required.
     fn confirm(&self) -> Result<(), Error> {
         if !confirm::somebody_is_there() {
             return if self.aim.is_exact() {

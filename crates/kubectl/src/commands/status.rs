@@ -1,4 +1,4 @@
-//! `status`: one Rollout as a tree, or the wait for its outcome.
+//! `status`: shows one Rollout as a tree, or waits for the outcome of its change.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,17 +20,17 @@ use countersign_core::text::sanitize;
 
 /// Show one Rollout as a tree: plan, revisions and pods, evidence, gates, risk
 ///
-/// The exit code is 0 where the change is promoted or the Rollout rests on its stable revision, 1
-/// where it was rolled back or is degraded (and for every error), 3 where it is under way or waits.
+/// The exit code is 0 if the change is promoted or the Rollout is stable, 1 if the change was rolled back
+/// or the Rollout is degraded (and for every error), 3 if the change is in progress or waits.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Status {
     /// Name of the Rollout
     rollout: String,
-    /// Wait until the change that is under way now has ended, and exit by its outcome
+    /// Wait until the change in progress has ended; the exit code is its outcome
     #[arg(long)]
     wait: bool,
-    /// Longest wait, such as 10m; without it the wait is as long as it takes. The exit code is 3 when
-    /// it is over
+    /// The length of time to wait before giving up, such as 10m; if omitted, there is no limit. The exit
+    /// code is then 3
     #[arg(long, value_name = "TIME", requires = "wait")]
     timeout: Option<api::Duration>,
     #[command(flatten)]
@@ -78,9 +78,9 @@ impl Status {
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
-    /// The change that was under way came to this.
+    /// The outcome of the change that was in progress.
     Outcome(Outcome),
-    /// Nothing was under way, and the Rollout stood so.
+    /// No change was in progress; the exit code of the Rollout's state.
     AtRest(u8),
     /// The Rollout was deleted.
     Deleted,
@@ -94,7 +94,7 @@ const fn code_of(ended: Ended) -> u8 {
     }
 }
 
-/// The exit code for a Rollout as it stands.
+/// The exit code for the current state of a Rollout.
 #[must_use]
 pub fn code_now(rollout: &Rollout) -> u8 {
     let Some(status) = rollout.status.as_ref().filter(|_| is_seen(rollout)) else {
@@ -108,7 +108,7 @@ pub fn code_now(rollout: &Rollout) -> u8 {
     }
 }
 
-/// Follows a Rollout until the change that was under way at first has ended.
+/// Watches a Rollout until the change that was in progress at first has ended.
 async fn until_ended(connection: &Connection, name: &str) -> Result<Ended, Failure> {
     let stream = watcher::watch_object(connection.here::<Rollout>(), name).default_backoff();
     let mut stream = std::pin::pin!(stream);
@@ -126,7 +126,7 @@ async fn until_ended(connection: &Connection, name: &str) -> Result<Ended, Failu
         for line in told.news(&rollout) {
             remark(&sanitize(&tree::transition_line(&line)));
         }
-        // An edit that was just made may not have been seen by the controller yet.
+        // The controller may not have observed a recent edit yet.
         if followed.is_none() && is_seen(&rollout) {
             followed = under_way(&rollout).cloned();
             if followed.is_none() {
@@ -141,7 +141,7 @@ async fn until_ended(connection: &Connection, name: &str) -> Result<Ended, Failu
     }
 }
 
-/// Passes on an error of a watch that will not go away by itself; the others are tried again.
+/// Returns a watch error that retries cannot resolve; the watcher retries the others.
 pub fn lasting(connection: &Connection, error: &watcher::Error) -> Result<(), Failure> {
     let (watcher::Error::InitialListFailed(source)
     | watcher::Error::WatchStartFailed(source)
@@ -162,12 +162,12 @@ fn under_way(rollout: &Rollout) -> Option<&Change> {
     change.outcome.is_none().then_some(change)
 }
 
-/// What the newest state of a Rollout says about a change that was followed.
+/// The end of a watched change, as the newest state of its Rollout shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     /// How it ended.
     Outcome(Outcome),
-    /// It is gone, and its record must say how it ended.
+    /// The Rollout is at another change; the outcome is in the RolloutRun.
     Gone,
 }
 
@@ -185,12 +185,12 @@ async fn conclude(connection: &Connection, change: &Change, seen: Seen) -> Resul
     }
     let runs = connection.here::<RolloutRun>();
     let run = connection.ask(runs.get(&change.run)).await?;
-    // The record is complete before another change begins, but for one that could not be written.
+    // The RolloutRun is complete before another change begins, unless it could not be written.
     let outcome = run.spec.progress.outcome.unwrap_or(Outcome::Superseded);
     Ok(Ended::Outcome(outcome))
 }
 
-/// Which lines of which story were told.
+/// The RolloutRun and the number of its transitions that were printed.
 #[derive(Debug, Default)]
 pub struct Told {
     run: String,
@@ -198,7 +198,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// The lines that have come since the last call.
+    /// The transitions since the last call.
     pub fn news(&mut self, rollout: &Rollout) -> Vec<Transition> {
         let change = rollout
             .status
@@ -222,7 +222,7 @@ impl Told {
     }
 }
 
-/// How long to let several events become one.
+/// Events within this time are drawn together.
 pub const SETTLE: Duration = Duration::from_millis(200);
 
 /// The name of a Rollout with its namespace, escaped.

@@ -1,7 +1,7 @@
-//! `undo`: back to a revision that was there before.
+//! `undo`: goes back to an earlier revision.
 //!
-//! It is one edit of the Rollout by the user, refused if somebody else edits it at the same time. A
-//! change back to the stable template ends the change under way; any other is staged like every change.
+//! One patch of the Rollout as the user, which fails on a concurrent edit. A change back to the stable
+//! template ends the change in progress; any other is staged like every change.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -23,28 +23,29 @@ use crate::failure::Failure;
 use crate::output::{print, remark};
 use countersign_core::text::sanitize;
 
-/// A record keeps this much of an annotation, so that a longer one is not what it was.
+/// A RolloutRun keeps this many characters of an annotation; a longer one is not restored.
 const MAX_ANNOTATION: usize = 256;
-/// A record keeps this many annotations.
+/// A RolloutRun keeps this many annotations; if it has as many, none is restored.
 const MAX_ANNOTATIONS: usize = 32;
 
-/// Go back: to the stable revision while a change is under way or rolled back, else to the one before
+/// Undo a change: back to the stable revision if a change is in progress or rolled back, else to the
+/// revision before
 #[derive(Clone, Debug, clap::Args)]
 pub struct Undo {
     /// Name of the Rollout
     rollout: String,
-    /// Revision to go back to, as `history` numbers them
+    /// The revision to roll back to, as numbered by `history`
     #[arg(long, value_name = "NUMBER")]
     to_revision: Option<i64>,
 }
 
-/// Why there is nothing to go back to.
+/// Why the Rollout cannot go back.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum Error {
     #[error("rollout {0} has no stable revision yet, so there is nothing to go back to")]
     NoStable(String),
     #[error(
-        "rollout {rollout} has no revision before {revision} whose ReplicaSet is still there (spec.revisionHistoryLimit)"
+        "rollout {rollout} has no revision before {revision} whose ReplicaSet still exists (spec.revisionHistoryLimit)"
     )]
     NoPrevious { rollout: String, revision: i64 },
     #[error("rollout {rollout} has no revision {revision} any more: it still has {there}")]
@@ -54,13 +55,13 @@ enum Error {
         there: String,
     },
     #[error(
-        "ReplicaSet {0} does not hold the template as it was applied (it was too large): apply it from where it comes from"
+        "ReplicaSet {0} does not hold the template as it was applied (it was too large): apply it from its source"
     )]
     NoTemplate(String),
     #[error("rollout {rollout} has the template of revision {revision} already")]
     AlreadyThere { rollout: String, revision: i64 },
     #[error(
-        "rollout {rollout} runs the template of Deployment {deployment}: change that back where it comes from, or by `kubectl rollout undo deployment/{deployment}`"
+        "rollout {rollout} runs the template of Deployment {deployment}: change that back at its source, or by `kubectl rollout undo deployment/{deployment}`"
     )]
     Adopts { rollout: String, deployment: String },
     #[error(
@@ -83,7 +84,8 @@ impl Undo {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Goes back from what is there now; or says that it was written meanwhile.
+    /// Goes back from the current template; returns the refusal if the Rollout was modified in the
+    /// meantime.
     async fn attempt(&self, connection: &Connection) -> Result<Option<Refusal>, Failure> {
         let rollout = connection.rollout(&self.rollout).await?;
         let selector = format!("{ROLLOUT_UID_LABEL}={}", rollout.uid().unwrap_or_default());
@@ -118,7 +120,7 @@ impl Undo {
         ));
         if let Err(lost) = provenance {
             remark(&format!(
-                "its provenance is not taken along, so the change counts as unknown: {lost}"
+                "its provenance is not restored, so the change counts as unknown: {lost}"
             ));
         }
         Ok(None)
@@ -181,9 +183,9 @@ impl<'a> Target<'a> {
             .ok_or_else(|| Error::NoTemplate(self.set.name_any()))
     }
 
-    /// The annotations that the revision came with, by their full names, or why they are lost.
+    /// The provenance annotations of the revision, or why they cannot be restored.
     fn provenance(&self) -> Result<BTreeMap<String, String>, &'static str> {
-        let run = self.run.ok_or("its record is gone")?;
+        let run = self.run.ok_or("its record does not exist any more")?;
         let kept = &run.spec.provenance.annotations;
         let cut = kept
             .values()
@@ -238,7 +240,7 @@ fn rejection(rollout: &Rollout, run: &RolloutRun) -> Error {
     let remedy = if asked_for {
         format!("`kubectl countersign retry {name}` tries it once more")
     } else {
-        "apply it from where it comes from if you want to try it once more".to_owned()
+        "apply it from its source to try it again".to_owned()
     };
     Error::Rejected {
         rollout: name,
@@ -248,7 +250,7 @@ fn rejection(rollout: &Rollout, run: &RolloutRun) -> Error {
     }
 }
 
-/// Revisions that are still there, and the records of them.
+/// The ReplicaSets that still exist, and their RolloutRuns.
 struct History<'a> {
     sets: &'a [ReplicaSet],
     runs: &'a [RolloutRun],
@@ -290,7 +292,7 @@ impl<'a> History<'a> {
             .max_by_key(|target| target.revision)
     }
 
-    /// The record of the last change to this template, if it was rolled back.
+    /// The RolloutRun of the last change to this template, if that was rolled back.
     fn rejection(&self, hash: &str) -> Option<&'a RolloutRun> {
         let same = |run: &&RolloutRun| run.spec.pod_template_hash == hash;
         let began = |run: &&RolloutRun| {
@@ -317,7 +319,7 @@ impl<'a> History<'a> {
         self.sets.iter().find(is)
     }
 
-    /// The numbers of all revisions that one can go back to.
+    /// The numbers of all available revisions.
     fn there(&self) -> String {
         let recorded = self.runs.iter().filter_map(|run| self.of_run(run));
         let recorded = recorded.map(|target| target.revision);
@@ -339,7 +341,7 @@ fn annotated(set: &ReplicaSet) -> Option<i64> {
     set.annotations().get(REVISION_ANNOTATION)?.parse().ok()
 }
 
-/// The JSON merge patch (RFC 7386) that makes one value of another.
+/// The JSON merge patch (RFC 7386) from one value to another.
 fn difference(from: &Value, to: &Value) -> Value {
     let (Some(old), Some(new)) = (from.as_object(), to.as_object()) else {
         return to.clone();

@@ -1,4 +1,4 @@
-//! `watch`: one Rollout as it moves: the tree drawn again on a terminal, lines elsewhere.
+//! `watch`: watches one Rollout: redraws the tree on a terminal, prints lines elsewhere.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -18,17 +18,17 @@ use crate::output::{print, remark, try_print};
 use crate::view::{View, tree};
 use countersign_core::text::sanitize;
 
-/// Follow one Rollout live until it is deleted or Ctrl-C is pressed
+/// Watch one Rollout for changes, until it is deleted or Ctrl-C is pressed
 #[derive(Clone, Debug, clap::Args)]
 pub struct Watch {
     /// Name of the Rollout
     rollout: String,
-    /// Show all pods, revisions and lines of the story
+    /// Show all pods, revisions and transitions
     #[arg(long)]
     wide: bool,
 }
 
-/// What a watch reports.
+/// An event of the watches.
 enum News {
     Rollout(Box<Rollout>),
     Deleted,
@@ -36,18 +36,18 @@ enum News {
     Trouble(watcher::Error),
 }
 
-/// Why a watch ends by itself.
+/// Why a watch ended without Ctrl-C.
 enum End {
     /// The Rollout was deleted.
     Deleted,
-    /// Nobody reads what is told.
+    /// The reader closed the output.
     Unread,
 }
 
 impl Watch {
-    /// Follows the Rollout.
+    /// Watches the Rollout.
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
-        connection.rollout(&self.rollout).await?; // a wrong name is said at once
+        connection.rollout(&self.rollout).await?; // fails early if the name is wrong
         let ended = if std::io::stdout().is_terminal() {
             let screen = Screen::open();
             let mut view = None;
@@ -77,7 +77,7 @@ impl Watch {
             Ok(None) => News::Deleted,
             Err(error) => News::Trouble(error),
         });
-        // Without the right to watch sign-offs the Rollout's own events must do.
+        // Without the right to watch SignOffs, only events of the Rollout cause a redraw.
         let sign_offs = watcher(connection.here::<SignOff>(), watcher::Config::default())
             .default_backoff()
             .filter_map(async |event| {
@@ -90,7 +90,7 @@ impl Watch {
         stream::select(rollout.boxed(), sign_offs.boxed())
     }
 
-    /// A line for each transition and for each new message.
+    /// Prints a line for each transition and for each new message.
     async fn tell(&self, connection: &Connection) -> Result<End, Failure> {
         let mut news = std::pin::pin!(self.news(connection));
         let (mut told, mut last) = (Told::default(), String::new());
@@ -118,7 +118,7 @@ impl Watch {
         Ok(End::Unread)
     }
 
-    /// The tree, drawn anew at each event, and each second for the times that count down.
+    /// Draws the tree at each event, and each second for its countdowns.
     async fn draw(
         &self,
         connection: &Connection,
@@ -159,7 +159,7 @@ impl Watch {
     }
 }
 
-/// One line for where a Rollout stands.
+/// The phase, step and message of a Rollout as one line.
 fn standing(rollout: &Rollout) -> String {
     let status = rollout.status.clone().unwrap_or_default();
     let step = status.step.map(|step| format!(", step {step}"));
@@ -172,7 +172,7 @@ fn standing(rollout: &Rollout) -> String {
     )
 }
 
-/// What a future comes to, unless Ctrl-C comes before.
+/// The result of the future, or `None` on Ctrl-C.
 async fn until_interrupted<T>(future: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         result = future => Some(result),
@@ -180,7 +180,7 @@ async fn until_interrupted<T>(future: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-/// Events that follow at once: they are drawn together.
+/// The events of the next moment, which are drawn together.
 async fn settled(news: &mut (impl Stream<Item = News> + Unpin)) -> Vec<News> {
     tokio::time::sleep(SETTLE).await;
     let mut more = Vec::new();
@@ -190,7 +190,7 @@ async fn settled(news: &mut (impl Stream<Item = News> + Unpin)) -> Vec<News> {
     more
 }
 
-/// A second screen of the terminal, whose first one comes back when this is dropped.
+/// The terminal's alternate screen; dropping it restores the normal screen.
 struct Screen {
     colours: ColorChoice,
 }
@@ -203,14 +203,13 @@ impl Screen {
         }
     }
 
-    /// Draws over what is there, so that nothing flickers.
+    /// Draws over the last frame, so that the screen does not flicker.
     fn draw(&self, text: &str) {
         control(&redrawn(text, self.colours));
     }
 }
 
-/// A frame with what is left of the last one cleared. Where colours are not wanted they go, but not
-/// the codes that move the cursor.
+/// A frame that clears the rest of the last one. Without colours, the codes that move the cursor remain.
 fn redrawn(text: &str, colours: ColorChoice) -> String {
     let text = match colours {
         ColorChoice::Never => strip_str(text).to_string(),
@@ -225,7 +224,7 @@ impl Drop for Screen {
     }
 }
 
-/// Writes to the terminal as it is.
+/// Writes control codes to the terminal unfiltered.
 fn control(code: &str) {
     let mut out = std::io::stdout();
     let _ = out.write_all(code.as_bytes()).and_then(|()| out.flush());
@@ -237,7 +236,7 @@ mod tests {
     use crate::view::tests::waiting;
 
     #[test]
-    fn one_line_says_where_a_rollout_stands() {
+    fn a_rollout_is_shown_in_one_line() {
         assert_eq!(
             standing(&waiting().rollout),
             "shop/web: AwaitingSignOff, step 1/2: sign-off by 2 people of approvers and by 1 person of senior"

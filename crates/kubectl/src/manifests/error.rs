@@ -4,7 +4,7 @@ use std::io::{self};
 
 use crate::manifests::yaml::Position;
 
-/// Most characters of one message that are shown.
+/// Longest message, in characters; longer ones are cut.
 pub const MAX_MESSAGE: usize = 600;
 
 /// A manifest that cannot be used.
@@ -16,12 +16,12 @@ pub enum ManifestError {
     /// The file is larger than any manifest.
     #[error("{0} has more than 4 MiB: give files of manifests, each with fewer objects")]
     TooLarge(String),
-    /// The directory holds nothing to read.
+    /// The directory holds no manifests.
     #[error(
         "there is no .yaml, .yml or .json file in {0}: name files, or give -R to read its folders too"
     )]
     Empty(String),
-    /// The program that builds a kustomization is not there.
+    /// kubectl, which builds kustomizations, is not installed.
     #[error(
         "kubectl, which builds {0}, is not in PATH: install it, or give what kustomize builds by -f -"
     )]
@@ -31,13 +31,13 @@ pub enum ManifestError {
     Kustomize {
         /// Where it is.
         directory: String,
-        /// What kubectl says.
+        /// The error message of kubectl.
         why: String,
     },
     /// The file is no text.
     #[error("{0} is no UTF-8 text: give YAML or JSON manifests")]
     NotText(String),
-    /// An object in it is not what the API server would take.
+    /// The API server would refuse an object of the file.
     #[error("{file}:{}:{}: {message}{}", at.line, at.column, more(*.others))]
     Invalid {
         /// The file.
@@ -49,10 +49,10 @@ pub enum ManifestError {
         /// How many other faults the object has.
         others: usize,
     },
-    /// There is nothing to look at.
+    /// The files hold no Rollout.
     #[error("there is no Rollout in {0}: give a file with one by -f")]
     NoRollout(String),
-    /// The workload that a Rollout adopts is not there.
+    /// The workload that a Rollout adopts is not in the files.
     #[error(
         "Rollout {rollout} adopts Deployment {deployment}, which is not in the files: give its manifest, too"
     )]
@@ -62,7 +62,7 @@ pub enum ManifestError {
         /// The Deployment's name.
         deployment: String,
     },
-    /// The file that should say what serves does not.
+    /// The files of `--stable` do not hold the Rollout.
     #[error("there is no Rollout {0} in the files of --stable: give the manifest that serves now")]
     NoStable(String),
 }

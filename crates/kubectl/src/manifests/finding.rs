@@ -1,32 +1,32 @@
-//! What is found in a manifest, and where.
+//! Findings in a manifest, with their positions.
 
 use serde::Serialize;
 
 use crate::manifests::yaml::{Node, Position};
 
-/// How bad it is.
+/// The severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// It is refused, or can never work.
+    /// The API server refuses the value, or it can never work.
     Error,
-    /// It is taken, and probably not meant.
+    /// The value is accepted, but probably a mistake.
     Warning,
 }
 
-/// Something that is wrong at a place.
+/// A fault at a position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Where it is wrong.
+    /// The position.
     pub at: Position,
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// What is wrong, and what to do about it.
+    /// The fault and its remedy.
     pub message: String,
 }
 
 impl Finding {
-    /// Something that is refused, or can never work.
+    /// A finding of severity error.
     pub fn error(at: Position, message: impl Into<String>) -> Self {
         Self {
             at,
@@ -35,7 +35,7 @@ impl Finding {
         }
     }
 
-    /// Something that is taken, and probably not meant.
+    /// A finding of severity warning.
     pub fn warning(at: Position, message: impl Into<String>) -> Self {
         Self {
             at,
@@ -45,7 +45,7 @@ impl Finding {
     }
 }
 
-/// Where a key stands, or else its mapping.
+/// The position of a key, or of its mapping if the key is missing.
 pub fn place(node: &Node, key: &str) -> Position {
     node.get(key).map_or(node.at, |value| value.at)
 }

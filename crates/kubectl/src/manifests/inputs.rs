@@ -1,4 +1,4 @@
-//! Files, directories and kustomizations that a command is given.
+//! Files, directories and kustomizations as arguments of a command.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use countersign_core::text::sanitize_to;
 use crate::manifests::error::{MAX_MESSAGE, ManifestError};
 use crate::manifests::source::{Source, name_of};
 
-/// The manifests that a command reads, in the words of kubectl.
+/// The manifests that a command reads, with kubectl's flags.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Inputs {
-    /// Files, or directories of .yaml, .yml and .json files; `-` is the standard input
+    /// Filename or directory (.yaml, .yml and .json) of the manifests; `-` is the standard input
     #[arg(
         short = 'f',
         long = "filename",
@@ -23,10 +23,10 @@ pub struct Inputs {
         conflicts_with = "kustomize"
     )]
     files: Vec<PathBuf>,
-    /// Read the folders of directories, too
+    /// Process the directory used in -f, --filename recursively
     #[arg(short = 'R', long)]
     recursive: bool,
-    /// Directory of a kustomization, which `kubectl kustomize` builds
+    /// Process the kustomization directory. This flag can't be used together with -f
     #[arg(short = 'k', long, value_name = "DIRECTORY")]
     kustomize: Option<PathBuf>,
 }
@@ -41,7 +41,7 @@ impl Inputs {
         }
     }
 
-    /// The same for files that another option names.
+    /// The same for the files of another option.
     #[must_use]
     pub fn beside(&self, paths: &[PathBuf]) -> Vec<(String, Result<Source, ManifestError>)> {
         let read = |path: &PathBuf| match files_of(path, self.recursive) {
@@ -63,7 +63,7 @@ impl Inputs {
     }
 }
 
-/// The file itself, or the manifests of a directory in the order of their names, as kubectl reads them.
+/// The file itself, or the manifests of a directory ordered by name, as in kubectl.
 pub(super) fn files_of(path: &Path, recursive: bool) -> Result<Vec<PathBuf>, ManifestError> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -87,7 +87,7 @@ pub(super) fn collect_files(
     for entry in entries {
         let path = entry.path();
         let extension = path.extension().and_then(std::ffi::OsStr::to_str);
-        // Links to directories are not followed, so that there is no circle.
+        // Links to directories are not followed, which rules out cycles.
         if entry.file_type()?.is_dir() {
             if recursive {
                 collect_files(&path, recursive, files)?;
@@ -99,7 +99,7 @@ pub(super) fn collect_files(
     Ok(())
 }
 
-/// What `kubectl kustomize` builds.
+/// The output of `kubectl kustomize`.
 pub(super) fn kustomized(directory: &Path) -> Result<Source, ManifestError> {
     let name = name_of(directory);
     let mut command = Command::new("kubectl");

@@ -41,8 +41,8 @@ pub static KINDS: LazyLock<BTreeMap<String, Kind>> = LazyLock::new(|| {
     kinds.collect()
 });
 
-/// Holds the pods of a smoke check to the schema of the workload's: their own is kept brief in the
-/// definition, as the API server validates the Job that is made of them.
+/// Gives the pods of a smoke check the schema of the workload's pods: their own is kept brief in the
+/// definition, since the API server validates their Job.
 pub fn complete_smoke_pods(schema: &mut JSONSchemaProps) -> Option<()> {
     let spec = member(schema, "spec")?;
     let mut pods = member(spec, "template")?.clone();
@@ -90,7 +90,7 @@ pub static METADATA: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
     serde_json::from_value(schema).unwrap_or_default()
 });
 
-/// The kind of an object of this API group, whatever its version.
+/// The kind of an object of this API group, in any version.
 #[must_use]
 pub fn kind(object: &Node) -> Option<&str> {
     let version = object.get("apiVersion")?.text()?;

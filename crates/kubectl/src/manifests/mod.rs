@@ -1,4 +1,4 @@
-//! Manifests in files: reading them within bounds, and the typed objects in them.
+//! Manifests in files: bounded reads, and their typed objects.
 
 pub mod pods;
 pub mod rules;
@@ -44,12 +44,12 @@ pub struct Manifests {
     services: BTreeMap<(String, String), Service>,
     /// The AnalysisTemplates in their order.
     templates: Vec<AnalysisTemplate>,
-    /// The Deployments in their order, as they are written.
+    /// The Deployments in their order, as written.
     deployments: Vec<Value>,
 }
 
 impl Manifests {
-    /// The objects in what was read; what the API server would refuse is an error here as well.
+    /// The objects of the sources; an object that the API server would refuse is an error.
     pub fn read(
         sources: Vec<(String, Result<Source, ManifestError>)>,
     ) -> Result<Self, ManifestError> {
@@ -72,7 +72,7 @@ impl Manifests {
         Ok(all)
     }
 
-    /// Gives each Rollout that adopts a Deployment what it takes over: template, selector, provenance.
+    /// Copies the Deployment's template, selector and provenance to each Rollout that adopts it.
     fn adopt(&mut self) -> Result<(), ManifestError> {
         for rollout in &mut self.rollouts {
             let Some(workload) = &rollout.spec.workload_ref else {
@@ -121,8 +121,8 @@ impl Manifests {
         Ok(())
     }
 
-    /// What each Rollout would be observed as right after it was applied over what serves now:
-    /// the one of the same name in `stable`, or where there are no such files another image.
+    /// The observation of each Rollout right after it is applied over the Rollout of the same name in
+    /// `stable`, or, if there is none, over another image.
     pub fn observations(
         self,
         stable: Option<&Self>,
@@ -174,7 +174,7 @@ impl Manifests {
             .collect()
     }
 
-    /// The Services that a Rollout names, as far as the files hold them.
+    /// The Services that a Rollout references, as far as the files hold them.
     fn services_of(&self, rollout: &Rollout) -> BTreeMap<String, Option<Service>> {
         let canary = &rollout.spec.strategy.canary;
         let names = canary.stable_service.iter().chain(&canary.canary_service);
@@ -188,13 +188,13 @@ impl Manifests {
 
 /// A Rollout as the controller would observe it.
 pub struct Observed {
-    /// What a decision is made from.
+    /// The input of the decision.
     pub observation: Observation,
-    /// The namespace that the manifest names.
+    /// The manifest's namespace.
     pub namespace: Option<String>,
-    /// The policies that do not govern it, each with the reason.
+    /// The policies that do not apply to the Rollout, each with the reason.
     pub not_governing: Vec<String>,
-    /// Whether its provenance is word for word that of the manifest that serves.
+    /// Whether its provenance equals that of the stable manifest.
     pub provenance_as_before: bool,
 }
 
@@ -211,7 +211,7 @@ fn named(policy: &RolloutPolicy) -> NamedPolicy {
     }
 }
 
-/// Why a policy does not govern a Rollout.
+/// Why a policy does not apply to a Rollout.
 fn reason(policy: &RolloutPolicy, rollout: &Rollout) -> String {
     let selector = &policy.spec.rollout_selector;
     let by_rollout = selector.as_ref().filter(|it| !it.matches(rollout.labels()));
@@ -229,7 +229,7 @@ fn reason(policy: &RolloutPolicy, rollout: &Rollout) -> String {
     format!("{name}: the {what} does not have the labels {selector}")
 }
 
-/// An object of a known kind that the API server would take.
+/// An object of a known kind that the API server would accept.
 fn typed<T: DeserializeOwned>(source: &Source, object: &Node) -> Result<T, ManifestError> {
     let mut errors = schema::check(object);
     errors.retain(|finding| finding.severity == Severity::Error);
@@ -245,7 +245,7 @@ fn is_deployment(object: &Node) -> bool {
     text("kind") == Some("Deployment") && text("apiVersion") == Some("apps/v1")
 }
 
-/// Namespace, name and what matters of a Service.
+/// Namespace, name and relevant fields of a Service.
 fn service(object: &Node) -> Option<((String, String), Service)> {
     let is_service =
         object.get("kind")?.text()? == "Service" && object.get("apiVersion")?.text()? == "v1";

@@ -20,7 +20,7 @@ pub fn compiled(schema: &JSONSchemaProps) -> CompiledSchema {
     compile_schema(&schema)
 }
 
-/// Asks in another way whether a value is a number: kube-cel has no function `type`.
+/// Rewrites the test whether a value is a number: kube-cel has no function `type`.
 fn replace_type(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
@@ -34,7 +34,7 @@ fn replace_type(schema: &mut Value) {
     }
 }
 
-/// A rule that does not hold.
+/// A violated rule.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Broken {
     /// The path of the value that breaks the rule.
@@ -43,8 +43,8 @@ pub struct Broken {
     pub message: String,
 }
 
-/// The rules that a value breaks. Values at faulty paths are not of the right type, so that no rule is asked
-/// about them, only those about the rest of what they hold.
+/// The rules that a value violates. Values at faulty paths are of the wrong type, so their own rules are
+/// skipped; those of their other members are not.
 #[must_use]
 pub fn broken(
     rules: &CompiledSchema,
@@ -87,7 +87,7 @@ fn below(path: &str, field: &str) -> String {
     match field {
         "" => path.to_owned(),
         index if index.starts_with('[') => format!("{path}{index}"),
-        // kube-cel's is a path already, with dots of its own.
+        // A field of kube-cel may be a path already, with dots of its own.
         field if path.is_empty() => field.to_owned(),
         field => format!("{path}.{field}"),
     }

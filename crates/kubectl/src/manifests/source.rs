@@ -1,4 +1,4 @@
-//! One text of manifests, read within bounds.
+//! A text of manifests, read within bounds.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,14 +10,14 @@ use crate::manifests::error::{MAX_MESSAGE, ManifestError};
 use crate::manifests::yaml;
 use crate::manifests::yaml::{Node, Position};
 
-/// Most bytes of one file that are read.
+/// Most bytes of one file; a larger file is an error.
 pub(super) const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
-/// A text with the name under which messages speak of it.
+/// A text with its name in messages.
 pub struct Source {
     /// The file's name.
     pub name: String,
-    /// What is in it.
+    /// The content.
     pub text: String,
 }
 
@@ -49,8 +49,8 @@ impl Source {
         Ok(documents.into_iter().flat_map(unpacked).collect())
     }
 
-    /// What is wrong with a line is most often that it is a template's. Others may stand in texts for other
-    /// programs, so only the line of the error counts, and the one before, where it may have begun.
+    /// Most syntax errors are in lines of a Helm template. Other lines may hold templates of other
+    /// programs, so only the line of the error and the line before are checked.
     fn hinted(&self, error: yaml::SyntaxError) -> yaml::SyntaxError {
         let mut lines = (1..).zip(self.text.lines());
         let near = |line| line <= error.at.line && line + 1 >= error.at.line;
@@ -73,11 +73,11 @@ impl Source {
     }
 }
 
-/// What to say to a template that is no manifest yet.
+/// The message for a template that is not rendered yet.
 pub const HELM_TEMPLATE: &str =
     "this is a Helm template, not a manifest: render it first, by `helm template`";
 
-/// Whether a text holds an action of Helm's templates. Placeholders of queries are single words.
+/// Whether a text holds a Helm template action. Placeholders of queries are single words.
 #[must_use]
 pub fn is_helm_template(text: &str) -> bool {
     const WORDS: [&str; 14] = [
@@ -102,7 +102,7 @@ pub fn is_helm_template(text: &str) -> bool {
     })
 }
 
-/// The members of a list of any kind, such as `List` or `RolloutList`, as kubectl takes it apart.
+/// The members of a list of any kind, such as `List` or `RolloutList`, as in kubectl.
 pub(super) fn unpacked(document: Node) -> Vec<Node> {
     let kind = document.get("kind").and_then(Node::text);
     let is_list = kind.is_some_and(|kind| kind.ends_with("List"));

@@ -1,7 +1,7 @@
-//! YAML with the place of everything in it.
+//! YAML with the position of every value.
 //!
-//! What is read is bounded by the parser's budgets: depth, nodes, documents, and what aliases expand
-//! to, so that no input takes more than a moment or a little memory.
+//! The parser's budgets limit depth, nodes, documents and alias expansion, which bounds its time and
+//! memory.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{Location, MessageFormatter, Spanned, UserMessageFormatter};
 
-/// A place in a text, counted from 1 as editors do.
+/// A position in a text, counted from 1 as in editors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The line.
@@ -37,13 +37,13 @@ impl From<Location> for Position {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SyntaxError {
-    /// Where it is no YAML.
+    /// The position of the error.
     pub at: Position,
-    /// What is wrong with it.
+    /// The error message.
     pub message: String,
 }
 
-/// A value with its place.
+/// A value with its position.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     /// Where it begins.
@@ -52,7 +52,7 @@ pub struct Node {
     pub value: Yaml,
 }
 
-/// A value as YAML 1.1 has it, which is what kubectl reads.
+/// A value of YAML 1.1, the version that kubectl reads.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Yaml {
     /// Nothing.
@@ -80,14 +80,13 @@ pub struct Entry {
     pub value: Node,
 }
 
-/// How much may be repeated by aliases: far more than people write, and too little for a text that
-/// grows to millions of lines.
+/// Limits of alias expansion: far more than people write, and too little for a bomb.
 #[must_use]
 pub fn aliases() -> serde_saphyr::options::AliasLimits {
     serde_saphyr::alias_limits! { max_total_replayed_events: 10_000 }
 }
 
-/// The documents of a text; empty ones are left out.
+/// The documents of a text, without empty ones.
 pub fn documents(text: &str) -> Result<Vec<Node>, SyntaxError> {
     let options = serde_saphyr::options! {
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
@@ -140,26 +139,26 @@ impl Node {
         }
     }
 
-    /// The entry of a mapping; the last one where the key is written more than once.
+    /// The entry of a mapping; the last one if the key occurs more than once.
     #[must_use]
     pub fn entry(&self, key: &str) -> Option<&Entry> {
         self.entries().iter().rfind(|entry| entry.key == key)
     }
 
-    /// The value under a key that is set to something.
+    /// The value under a key, if it is not null.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Self> {
         let value = &self.entry(key)?.value;
         (value.value != Yaml::Null).then_some(value)
     }
 
-    /// The value under a key of a value under a key, and so on.
+    /// The value at a path of keys.
     #[must_use]
     pub fn find(&self, path: &[&str]) -> Option<&Self> {
         path.iter().try_fold(self, |node, key| node.get(key))
     }
 
-    /// The value as JSON; of a key that is written more than once the last value counts.
+    /// The value as JSON; of a repeated key the last value counts.
     #[must_use]
     pub fn json(&self) -> Value {
         match &self.value {
@@ -222,7 +221,7 @@ impl<'de> Visitor<'de> for AnyYaml {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Yaml, E> {
-        // As kubectl converts YAML to JSON: a whole number has no fraction.
+        // As in kubectl's conversion from YAML to JSON, a whole number has no fraction.
         if let Some(whole) = whole(value) {
             return Ok(Yaml::Number(whole.into()));
         }
@@ -256,7 +255,7 @@ impl<'de> Visitor<'de> for AnyYaml {
     }
 }
 
-/// A key, as kubectl turns it into one of JSON.
+/// A key, converted to JSON as in kubectl.
 struct Key(String);
 
 impl<'de> Deserialize<'de> for Key {

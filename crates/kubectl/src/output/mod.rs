@@ -1,6 +1,6 @@
-//! What is printed: tables, documents, colours, and text in which nothing acts on a terminal.
+//! Output: tables, documents, colours, and text without control characters.
 //!
-//! Invariant: every word that comes from the cluster goes through [`sanitize`] or [`document`] first.
+//! Invariant: all text from the cluster passes through [`sanitize`] or [`document`].
 
 pub mod report;
 
@@ -11,13 +11,13 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-/// Form of what is printed.
+/// Output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// A table.
     #[default]
     Table,
-    /// For people, with all there is.
+    /// A table with all columns.
     Wide,
     /// JSON.
     Json,
@@ -25,10 +25,10 @@ pub enum Format {
     Yaml,
 }
 
-/// The flag that chooses the form.
+/// The `-o` flag.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Output {
-    /// Form of what is printed
+    /// Output format
     #[arg(
         short = 'o',
         long = "output",
@@ -42,18 +42,18 @@ pub struct Output {
 /// A colour or weight; it is seen only on a terminal that shows colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Style {
-    /// As it is.
+    /// Unstyled.
     #[default]
     Plain,
     /// A heading.
     Bold,
-    /// Over, or of little weight.
+    /// Past or secondary.
     Dim,
-    /// As wanted.
+    /// Healthy.
     Good,
     /// Waiting.
     Waiting,
-    /// Not as wanted.
+    /// Failed.
     Bad,
 }
 
@@ -73,26 +73,26 @@ impl Style {
     }
 }
 
-/// Writes to the standard output; colours go where the output is no terminal. It fails where nobody
-/// reads any more.
+/// Writes to the standard output, without colours if that is no terminal. Fails if the reader has closed
+/// it.
 pub fn try_print(text: &str) -> std::io::Result<()> {
     let mut out = anstream::stdout();
     out.write_all(text.as_bytes())?;
     out.flush()
 }
 
-/// Writes to the standard output. Whoever reads may stop before the end, as `head` does.
+/// Writes to the standard output. The reader may close it before the end, as `head` does.
 pub fn print(text: &str) {
     let _ = try_print(text);
 }
 
-/// Writes one line of remarks to the standard error, so that the output proper can be piped.
+/// Writes a line to the standard error, so that the output can be piped.
 pub fn remark(text: &str) {
     let mut out = anstream::stderr();
     let _ = writeln!(out, "{text}");
 }
 
-/// Columns under a heading, as kubectl prints them. Cells are escaped here.
+/// A table in kubectl's format; cells are sanitized.
 #[must_use]
 pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
     let heading = heading.iter().map(|&name| name.to_owned()).collect();
@@ -116,15 +116,15 @@ pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
     text.collect()
 }
 
-/// What cannot be written as a document.
+/// An object that cannot be serialized.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer cannot be written as {format}: {why}")]
+#[error("the output cannot be written as {format}: {why}")]
 pub struct Unwritable {
     format: &'static str,
     why: String,
 }
 
-/// An object as JSON or YAML, without what only the API server needs.
+/// An object as JSON or YAML, without managedFields.
 pub fn document(object: &impl Serialize, format: Format) -> Result<String, Unwritable> {
     let yaml = format == Format::Yaml;
     let unwritable = |why: String| Unwritable {
@@ -141,7 +141,7 @@ pub fn document(object: &impl Serialize, format: Format) -> Result<String, Unwri
         .map_err(|error| unwritable(error.to_string()))
 }
 
-/// Prints a document: exactly as it is for a program, escaped for a person at a terminal.
+/// Prints a document, sanitized if the output is a terminal.
 pub fn print_document(object: &impl Serialize, format: Format) -> Result<(), Unwritable> {
     let text = document(object, format)?;
     let text = if std::io::stdout().is_terminal() {
@@ -164,7 +164,7 @@ fn without_managed_fields(value: &mut Value) {
     }
 }
 
-/// How long ago, in the one or two units that matter, as kubectl says it.
+/// The age in kubectl's format, such as `5m30s`.
 #[must_use]
 pub fn age(since: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(since).as_secs().max(0);

@@ -1,4 +1,4 @@
-//! How the offline commands print what they found.
+//! Output of the offline commands.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -6,32 +6,32 @@ use std::io::{self, Write};
 use clap::ValueEnum;
 use serde::Serialize;
 
-/// The form of the output.
+/// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// A table.
     Table,
-    /// For programs.
+    /// JSON.
     Json,
-    /// For both.
+    /// YAML.
     Yaml,
 }
 
 /// A report that cannot be printed.
 #[derive(Debug, thiserror::Error)]
 pub enum PrintError {
-    /// It has no JSON.
+    /// The report cannot be serialized as JSON.
     #[error("the report cannot be written as JSON: use -o table")]
     Json(#[from] serde_json::Error),
-    /// It has no YAML.
+    /// The report cannot be serialized as YAML.
     #[error("the report cannot be written as YAML: use -o json")]
     Yaml(#[from] serde_saphyr::SerializeError),
-    /// Nobody takes it.
+    /// The standard output failed.
     #[error("the report cannot be written to the standard output: {0}")]
     Output(#[from] io::Error),
 }
 
-/// Prints a report in the form that is asked for; `table` makes the one for people.
+/// Prints a report in the requested format; `table` renders the table.
 pub fn print<T: Serialize>(
     format: Format,
     report: &T,
@@ -46,13 +46,13 @@ pub fn print<T: Serialize>(
         text.push('\n');
     }
     match io::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever read it has seen enough.
+        // The reader has closed the output, as `head` does.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }
 }
 
-/// A number of things, such as `1 error` or `2 errors`.
+/// A count with its noun, such as `1 error` or `2 errors`.
 #[must_use]
 pub fn number(count: impl fmt::Display, thing: &str) -> String {
     let count = count.to_string();

@@ -1,6 +1,6 @@
-//! How large a change is and which areas it touches, by the paths of its files.
+//! The size of a change and the areas that it touches, by the paths of its files.
 //!
-//! The rules are those of a small file, `.countersign.yaml`; what it leaves out is built in.
+//! The rules are in `.countersign.yaml`, with built-in defaults.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use crate::manifests::yaml;
 /// The file in the root of a repository that holds the rules.
 pub(super) const FILE: &str = ".countersign.yaml";
 
-/// The rules that hold as far as a repository has no others.
+/// The default rules.
 const BUILT_IN: &str = include_str!("areas.yaml");
 
 /// The rules as they are written.
@@ -46,7 +46,7 @@ pub struct Areas {
     ignore: Patterns,
 }
 
-/// How large a change is and what it touches.
+/// The size of a change and what it touches.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Size {
     /// Files that count.
@@ -57,15 +57,14 @@ pub struct Size {
     pub deleted: u64,
     /// Subsystems that they belong to.
     pub subsystems: usize,
-    /// Areas that the change touches; the files that are ignored otherwise count here.
+    /// Areas that the change touches, including those of ignored files.
     pub touches: BTreeSet<String>,
-    /// Files that count and whose lines cannot be counted.
+    /// Files that count, but whose lines cannot be counted.
     pub binary: BTreeSet<String>,
 }
 
 impl Areas {
-    /// The rules in a text, above those that are built in; what is wrong with it says the error, with line and
-    /// column.
+    /// The rules in a text, over the built-in ones. An error names line and column.
     pub fn read(text: &str) -> Result<Self, String> {
         let (mut rules, own) = (File::read(BUILT_IN)?, File::read(text)?);
         for (area, paths) in own.touches {
@@ -85,7 +84,7 @@ impl Areas {
             named.collect::<Result<_, regex::Error>>()
         };
         Ok(Self {
-            // In capital or small letters: `src/Auth` is what `src/auth` is.
+            // Regardless of case: `src/Auth` equals `src/auth`.
             touches: named(&rules.touches, true)?,
             subsystems: named(&rules.subsystems, false)?,
             ignore: Patterns::new(rules.ignore.as_deref().unwrap_or_default(), false)?,
@@ -97,12 +96,12 @@ impl Areas {
         self.ignore.matches(path)
     }
 
-    /// How large a change of these files is and what it touches.
+    /// The size of a change of these files and what it touches.
     pub fn size(&self, changes: &[Change]) -> Size {
         let mut size = Size::default();
         let mut subsystems = BTreeSet::new();
         for change in changes {
-            // A renamed file touches where it was and where it is.
+            // A renamed file touches the areas of both paths.
             for path in change.from.iter().chain([&change.path]) {
                 size.touches
                     .extend(self.touched(path).map(ToOwned::to_owned));
@@ -130,7 +129,7 @@ impl Areas {
         touched.map(|(area, _)| area.as_str())
     }
 
-    /// The subsystem that the rules name, or the topmost directory, or the root.
+    /// The subsystem by the rules, or else the topmost directory, or the root.
     fn subsystem<'a>(&'a self, path: &'a str) -> (bool, &'a str) {
         let ruled = self.subsystems.iter().find(|(_, it)| it.matches(path));
         match ruled {

@@ -1,4 +1,4 @@
-//! What an identity in a commit stands for: an AI assistant, a robot, or a person.
+//! Classifies an identity in a commit: an AI assistant, a robot, or a person.
 //!
 //! Assistants and robots are known by the names and addresses under which they write commits: to add one,
 //! add it to `assistants.yaml`.
@@ -41,7 +41,7 @@ fn has(list: &[String], text: &str) -> bool {
     list.iter().any(|it| it == text)
 }
 
-/// What the name and address of a commit stand for.
+/// The class of a name and address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Who {
     /// An AI assistant.
@@ -50,13 +50,13 @@ pub(super) enum Who {
     Robot,
     /// A program that may be an AI.
     UnknownRobot,
-    /// A person, as far as can be told.
+    /// A person, as far as is known.
     Person,
     /// A person or an assistant of the same name.
     Unclear,
 }
 
-/// What a name and an address stand for.
+/// Classifies a name and address.
 pub(super) fn who(name: &str, address: &str) -> Who {
     let address = address.trim().to_lowercase();
     let words = words(name);
@@ -71,7 +71,7 @@ pub(super) fn who(name: &str, address: &str) -> Who {
             None => Who::UnknownRobot,
         };
     }
-    // Aider writes `Jane Doe (aider)` where the person lets it.
+    // Aider writes `Jane Doe (aider)` if so configured.
     if words.len() > 1 && words.last().is_some_and(|word| word == "aider") {
         return Who::Assistant(Agent {
             tool: "aider".into(),
@@ -90,7 +90,7 @@ pub(super) fn named(text: &str) -> Option<Agent> {
     any_name(&words(text)).map(|assistant| agent(assistant, text))
 }
 
-/// The words that tell an agent's name, in lower case.
+/// The words of an agent's name, in lower case.
 fn words(text: &str) -> Vec<String> {
     text.split(|c: char| !c.is_alphanumeric())
         .filter(|word| !word.is_empty())
@@ -114,7 +114,7 @@ fn any_name(words: &[String]) -> Option<&'static Assistant> {
     known.max_by_key(|(length, _)| *length).map(|(_, it)| it)
 }
 
-/// Whether no person is called this: `Claude Opus`, or `Gemini 2.5`.
+/// Whether the name is an assistant's only: `Claude Opus`, or `Gemini 2.5`.
 fn own_name(assistant: &Assistant, words: &[String]) -> bool {
     let with_version = |name: &String| {
         begins_with(words, name) && words.get(1).is_some_and(|word| is_version(word))
@@ -123,7 +123,7 @@ fn own_name(assistant: &Assistant, words: &[String]) -> bool {
         || assistant.shared_names.iter().any(with_version)
 }
 
-/// Whether the whole name is one that people have too.
+/// Whether the whole name is also a person's name.
 fn only_shared(assistant: &Assistant, words: &[String]) -> bool {
     words.len() == 1
         && assistant
@@ -190,7 +190,7 @@ fn is_marked_bot(text: &str) -> bool {
     text.trim_end().ends_with("[bot]") || text.contains("[bot]@")
 }
 
-/// The agent with the model that its name tells: `Claude Opus 4.8 (1M context)`, `aider (gpt-5)`.
+/// The agent with the model in its name: `Claude Opus 4.8 (1M context)`, `aider (gpt-5)`.
 fn agent(assistant: &Assistant, name: &str) -> Agent {
     let (outside, inside) = match name.split_once('(') {
         Some((outside, rest)) => (outside, rest.split(')').next().unwrap_or_default()),

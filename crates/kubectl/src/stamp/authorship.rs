@@ -16,14 +16,14 @@ use super::visible::{identity, name_and_address};
 /// Who made a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authorship {
-    /// People, an AI, or both; unknown where the commits do not tell.
+    /// People, an AI, or both; unknown if the commits do not show it.
     pub contributor: Contributor,
-    /// Percent of the changed lines in commits in which an AI took part, rounded up; `None` where
-    /// no line tells, or a file has lines that cannot be counted.
+    /// Percent of the changed lines in commits in which an AI took part, rounded up; `None` if there are
+    /// no lines, or the lines of a file cannot be counted.
     pub ai_share: Option<u64>,
     /// The AI tools that took part.
     pub agents: BTreeSet<Agent>,
-    /// Those who wrote it; an AI or a robot too, each under a name that is no person's.
+    /// The authors; an AI or a robot under a name that is no person's.
     pub authors: BTreeSet<String>,
     /// The people who drove the AI.
     pub operators: BTreeSet<String>,
@@ -31,12 +31,12 @@ pub struct Authorship {
     pub reviewers: BTreeSet<String>,
     /// Whether each commit was reviewed by a person who did not write it.
     pub is_reviewed: bool,
-    /// What a reader of the log should know.
+    /// Remarks for the log.
     pub remarks: Vec<String>,
 }
 
 impl Authorship {
-    /// Who made the change that these commits are.
+    /// The authorship of these commits.
     #[must_use]
     pub fn of(commits: &[Commit], areas: &Areas) -> Self {
         let parts: Vec<Part> = commits.iter().map(|it| Part::of(it, areas)).collect();
@@ -62,8 +62,8 @@ impl Authorship {
     }
 }
 
-/// An AI took part as soon as one commit shows it. Without such a trace the change is people's,
-/// unless a robot wrote some of it or a trace cannot be told from a person's name.
+/// An AI took part if any commit shows it. Without such a trace the change is people's, unless a robot
+/// wrote some of it or a trace could be a person's name.
 fn contributor(parts: &[Part]) -> Contributor {
     let mut writing = parts.iter().filter(|part| part.writes).peekable();
     let any_ai = parts.iter().any(Part::has_ai);
@@ -88,14 +88,14 @@ fn ai_share(parts: &[Part]) -> Option<u64> {
     }
     let sum = |select: fn(&Part) -> u64| parts.iter().map(select).fold(0, u64::saturating_add);
     let (ai_lines, lines) = (sum(|part| part.ai_lines), sum(|part| part.lines));
-    // The controller takes a share of zero for a contradiction.
+    // The controller treats a share of zero as a contradiction.
     (ai_lines > 0).then(|| ai_lines.saturating_mul(100).div_ceil(lines).min(100))
 }
 
-/// What one commit adds to the authorship of a change.
+/// The contribution of one commit to the authorship.
 #[derive(Debug, Default)]
 struct Part {
-    /// Whether it changes anything by itself, as a merge does not that git can make alone.
+    /// Whether the commit changes anything; a merge without conflicts does not.
     writes: bool,
     agents: BTreeSet<Agent>,
     authors: BTreeSet<String>,
@@ -152,7 +152,7 @@ impl Part {
             .push(format!("commit {}: {remark}", sanitize_lines(&id)));
     }
 
-    /// The author of the commit. What is no person gets a name that the controller takes for none.
+    /// Records the author of the commit. A non-person gets a name that the controller treats as such.
     fn sign(&mut self, author: &Signature) {
         let named = identity(&author.name, &author.address);
         match who(&author.name, &author.address) {
@@ -175,7 +175,7 @@ impl Part {
         }
     }
 
-    /// The committer, who is whoever applied the commit, unless that is an AI or may be one.
+    /// Records the committer, unless the committer is or may be an AI.
     fn commit(&mut self, committer: &Signature) {
         match who(&committer.name, &committer.address) {
             Who::Assistant(agent) => drop(self.agents.insert(agent)),
@@ -198,11 +198,11 @@ impl Part {
         note
     }
 
-    /// All lines of a commit in which an AI took part are the AI's, but those of which a note of
-    /// git-ai says that a person wrote them.
+    /// All lines of a commit in which an AI took part are the AI's, except those that a note of git-ai
+    /// attributes to a person.
     fn count_lines(&mut self, commit: &Commit, note: Option<&Note>, areas: &Areas) {
         let has_ai = self.has_ai();
-        // A note without an AI contradicts a trailer with one; then it saves no line.
+        // A note without an AI contradicts a trailer with one, so all lines count as the AI's.
         let note = note.filter(|note| !note.agents.is_empty() && !self.by_ai_alone);
         for change in commit.changes.iter().filter(|it| !areas.ignores(&it.path)) {
             self.uncounted += usize::from(change.lines.is_none());
@@ -243,8 +243,8 @@ impl Part {
     }
 }
 
-/// The people who drove the AI in a commit: its author; where that is the AI itself, whoever applied
-/// it, or else those whom the AI names as its co-authors.
+/// The people who drove the AI in a commit: its author; if the author is the AI, the committer, or else
+/// the co-authors that the AI names.
 fn operators(commit: &Commit, traces: &Traces) -> BTreeSet<String> {
     let person = |it: &Signature| match who(&it.name, &it.address) {
         Who::Person | Who::Unclear => identity(&it.name, &it.address),

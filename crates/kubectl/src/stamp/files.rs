@@ -1,10 +1,10 @@
-//! Files that are replaced whole or not at all.
+//! Atomic replacement of files.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
 
-/// Replaces a file's content and keeps its mode; a link stays one, and leads to the new content.
+/// Replaces a file's content and keeps its mode; of a link, the target is replaced.
 pub(super) fn replace(path: &Path, content: &str) -> io::Result<()> {
     let path = fs::canonicalize(path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -15,7 +15,7 @@ pub(super) fn replace(path: &Path, content: &str) -> io::Result<()> {
         .open(&beside)?;
     let written = write(file, content, &path).and_then(|()| fs::rename(&beside, &path));
     if written.is_err() {
-        // The first error is the one to tell.
+        // The first error is returned.
         let _ = fs::remove_file(&beside);
     }
     written

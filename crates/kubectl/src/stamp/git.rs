@@ -1,4 +1,4 @@
-//! What is read from a git repository, with the `git` program.
+//! Reads a git repository with the `git` program.
 //!
 //! Invariant: nothing from the repository or the command line becomes an option of git, and nothing
 //! in the repository's files runs or hides anything: no pager, hook, external diff, text conversion,
@@ -10,15 +10,15 @@ use std::process::{Command, Stdio};
 use countersign_core::text::sanitize_lines;
 use thiserror::Error;
 
-/// A clone in which the commits are.
+/// The clone that holds the commits.
 pub(super) struct Repository(pub PathBuf);
 
 /// The commits that make up a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Range {
-    /// Full id of the revision from which the change starts; not part of it.
+    /// Full id of the base revision, which is not part of the change.
     pub base: String,
-    /// Full id of the revision that the change leads to.
+    /// Full id of the head revision.
     pub head: String,
     /// Commits of the base that the head does not have: the change undoes them.
     pub undone: u64,
@@ -26,7 +26,7 @@ pub(super) struct Range {
     shallow: bool,
 }
 
-/// Name and address of an author or committer, as the commit has them.
+/// Name and address of an author or committer, as in the commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Signature {
     /// The name.
@@ -40,11 +40,11 @@ pub struct Signature {
 pub struct Commit {
     /// Its full id.
     pub id: String,
-    /// How many parents it has: a merge has several.
+    /// Number of parents: a merge has several.
     pub parents: usize,
-    /// Who wrote it.
+    /// The author.
     pub author: Signature,
-    /// Who put it into the repository.
+    /// The committer.
     pub committer: Signature,
     /// The values of its trailers `Reviewed-by`, by git's own rules.
     pub reviewed: Vec<String>,
@@ -52,7 +52,7 @@ pub struct Commit {
     pub message: String,
     /// Its note of git-ai, or nothing.
     pub note: String,
-    /// What it changes; for a merge, what differs from a merge that git makes by itself.
+    /// The changed files; for a merge, the difference from git's automatic merge.
     pub changes: Vec<Change>,
 }
 
@@ -63,22 +63,22 @@ pub struct Change {
     pub path: String,
     /// Its former path, if it was renamed.
     pub from: Option<String>,
-    /// Added and deleted lines; `None` where they cannot be counted.
+    /// Added and deleted lines; `None` if they cannot be counted.
     pub lines: Option<(u64, u64)>,
 }
 
 /// Why a repository cannot be read.
 #[derive(Debug, Error)]
 pub enum GitError {
-    /// No program.
+    /// git cannot be run.
     #[error("cannot run the program `git`: {0}: install git 2.35 or newer")]
     NoProgram(#[source] std::io::Error),
-    /// Git said no.
+    /// git failed.
     #[error("git cannot read {what} of the repository: {said}")]
     Failed {
-        /// What was to be read.
+        /// The data that was read.
         what: &'static str,
-        /// What git said.
+        /// The error message of git.
         said: String,
     },
     /// Not a range.
@@ -102,7 +102,7 @@ pub enum GitError {
         "--range {0} has no commits, so there is nothing to stamp: name the revision that is deployed now as its base"
     )]
     Empty(String),
-    /// Git's answer is not in the form that is expected.
+    /// The output of git is not in the expected format.
     #[error("cannot read git's list of {0}: use git 2.35 or newer")]
     Unreadable(&'static str),
 }
@@ -125,7 +125,7 @@ const FIELDS: &str = "--format=tformat:%H%x00%P%x00%an%x00%ae%x00%cn%x00%ce%x00\
                       %(trailers:key=Reviewed-by,only,unfold,valueonly)%x00%B%x00%N";
 
 impl Repository {
-    /// The commits that `BASE..HEAD` names.
+    /// The commits of `BASE..HEAD`.
     pub(super) fn range(&self, text: &str) -> Result<Range, GitError> {
         let no_range = || GitError::NoRange(sanitize_lines(text));
         let (base, head) = text.split_once("..").ok_or_else(no_range)?;
@@ -165,7 +165,7 @@ impl Repository {
         })
     }
 
-    /// The full id of the commit that a name means; `None` where it means none.
+    /// The full id of the named commit; `None` if there is none.
     pub(super) fn resolved(&self, name: &str) -> Result<Option<String>, GitError> {
         let commit = format!("{name}^{{commit}}");
         let arguments = [
@@ -182,7 +182,7 @@ impl Repository {
         }
     }
 
-    /// The commits of a range, each with what it changes.
+    /// The commits of a range, each with its changed files.
     pub(super) fn commits(&self, range: &Range) -> Result<Vec<Commit>, GitError> {
         let between = format!("{}..{}", range.base, range.head);
         let mut arguments = vec![
@@ -209,7 +209,7 @@ impl Repository {
             let before = match commit.parents {
                 0 => None,
                 1 => Some(format!("{}^1", commit.id)),
-                // What git would have merged by itself is not kept.
+                // Changes that git would have merged automatically are dropped.
                 _ => continue,
             };
             self.count_hidden(&mut commit.changes, before.as_deref(), &commit.id)?;
@@ -217,7 +217,7 @@ impl Repository {
         Ok(commits)
     }
 
-    /// What differs between the two ends of a range.
+    /// The difference between the two ends of a range.
     pub(super) fn changes(&self, range: &Range) -> Result<Vec<Change>, GitError> {
         let mut arguments = vec!["diff", "--no-color"];
         arguments.extend(LISTING);
@@ -228,8 +228,8 @@ impl Repository {
         Ok(changes)
     }
 
-    /// Counts the lines of text that git was told to take for binary, by `.gitattributes` or a
-    /// setting: all of both sides, for it does not say which of them differ.
+    /// Counts the lines of text files that `.gitattributes` or a setting marks as binary: all lines of
+    /// both sides, since git does not show which of them differ.
     fn count_hidden(
         &self,
         changes: &mut [Change],
@@ -247,8 +247,8 @@ impl Repository {
         Ok(())
     }
 
-    /// How many lines a file of a revision has: none where it is not there, and `None` where it is
-    /// no text.
+    /// The number of lines of a file in a revision: 0 if the file does not exist, `None` if it is no
+    /// text.
     fn lines(&self, revision: &str, path: &str) -> Result<Option<u64>, GitError> {
         let listing = ["ls-tree", "-z", "--full-tree", revision, "--", path];
         let listed = self.read("the files", &listing)?;
@@ -260,7 +260,7 @@ impl Repository {
         Ok((!text.contains('\0')).then(|| text.lines().count() as u64))
     }
 
-    /// A file in the root of a revision; `None` where there is none.
+    /// A file in the root of a revision; `None` if there is none.
     pub(super) fn root_file(&self, revision: &str, name: &str) -> Result<Option<String>, GitError> {
         let listing = ["ls-tree", "-z", "--full-tree", revision, "--", name];
         if self.read("the files", &listing)?.is_empty() {
@@ -271,7 +271,7 @@ impl Repository {
             .map(Some)
     }
 
-    /// Where the clone came from, if it says so.
+    /// The URL of `origin`, if it is set.
     pub(super) fn origin(&self) -> Option<String> {
         let url = self.read("the origin", &["config", "--get", "remote.origin.url"]);
         url.ok().map(|url| url.trim().to_owned())
@@ -316,7 +316,7 @@ impl<'a> Items<'a> {
         Self(listed.split('\0').peekable())
     }
 
-    /// The next item, if there is more than the nothing behind the last NUL.
+    /// Whether another item follows, apart from the empty one after the last NUL.
     fn more(&mut self) -> bool {
         self.0.peek().is_some_and(|item| !item.is_empty())
     }
@@ -325,7 +325,7 @@ impl<'a> Items<'a> {
         self.0.next().map(ToOwned::to_owned)
     }
 
-    /// The next changed file, if that is what comes next: only it has tabs.
+    /// The next changed file, if the next item is one: only those have tabs.
     fn change(&mut self) -> Option<Change> {
         let item = self.0.next_if(|item| item.contains('\t'))?;
         let mut columns = item.trim_start_matches('\n').splitn(3, '\t');
@@ -392,8 +392,8 @@ pub fn changes(listed: &str) -> Option<Vec<Change>> {
     Some(changes)
 }
 
-/// A repository's address without anything that could be a credential; `None` where that cannot be
-/// told, or where it is a path of this machine.
+/// A repository's URL without anything that could be a credential; `None` if the URL cannot be parsed or
+/// is a local path.
 pub(super) fn without_credentials(url: &str) -> Option<String> {
     let url = url.split(['?', '#']).next().unwrap_or_default();
     let bare = match url.split_once("://") {

@@ -1,8 +1,8 @@
 //! Provenance annotations written into manifests, with everything else kept byte for byte.
 //!
-//! `yaml-edit` only tells where things stand; the text is changed by splices, so nothing else can
-//! change. Two independent readings guard the meaning: the text is read again with another parser,
-//! and must differ from the original in the provenance of its Rollouts and in nothing else.
+//! `yaml-edit` only gives positions; the text is changed by splices, so nothing else can change. A second
+//! parser guards the meaning: read again, the text must differ from the original in the provenance of its
+//! Rollouts and in nothing else.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -35,7 +35,7 @@ pub enum ManifestError {
         "it is a template and not YAML yet: render it first, for instance `helm template … | kubectl countersign stamp … -f -`"
     )]
     Template,
-    /// A Rollout without a place for annotations.
+    /// A Rollout whose metadata cannot be edited.
     #[error("Rollout `{0}` has no metadata in a form that can be edited: write it as a mapping")]
     NoMetadata(String),
     /// A form for which there is no safe edit.
@@ -43,15 +43,15 @@ pub enum ManifestError {
         "the annotations of Rollout `{0}` cannot be edited without a change to something else: write them as a block, one a line, without anchors and merge keys"
     )]
     Unsafe(String),
-    /// The guard found another change.
+    /// The result would differ in more than the provenance.
     #[error(
         "stamping would change more than the provenance of its Rollouts, so it is left as it is: write their metadata without anchors, aliases and merge keys"
     )]
     OtherChange,
 }
 
-/// The text with these annotations, and no other ones of provenance, on each of its Rollouts, or on
-/// the one of this name.
+/// The text with these provenance annotations, and no others, on each of its Rollouts, or on the Rollout
+/// of this name.
 pub fn stamped(
     text: &str,
     annotations: &BTreeMap<String, String>,
@@ -89,7 +89,7 @@ fn documents(text: &str) -> Result<Vec<Value>, ManifestError> {
     })
 }
 
-/// Whether an object is a Rollout of ours, of the name that is asked for.
+/// Whether an object is a Rollout of this API group and of the requested name.
 fn is_wanted(
     api_version: Option<&str>,
     kind: Option<&str>,
@@ -100,7 +100,7 @@ fn is_wanted(
     group == Some(GROUP) && kind == Some("Rollout") && (only.is_none() || name == only)
 }
 
-/// Sets the annotations in a document that was read, and says on how many Rollouts.
+/// Sets the annotations in a parsed document, and returns the number of its Rollouts.
 fn annotate(
     document: &mut Value,
     annotations: &BTreeMap<String, String>,
@@ -137,7 +137,7 @@ fn annotate(
     1
 }
 
-/// An entry of a mapping and where it stands in the text.
+/// An entry of a mapping and its position in the text.
 struct Entry {
     key: String,
     key_at: Range<usize>,
@@ -206,7 +206,7 @@ impl<'a> Editor<'a> {
             .ok_or(ManifestError::Unsafe(name))
     }
 
-    /// `None` where there is no safe edit.
+    /// `None` if there is no safe edit.
     fn edit_metadata(&mut self, metadata: &Mapping) -> Option<()> {
         let entries = self.entries(metadata)?;
         let annotations = entries.iter().find(|entry| entry.key == "annotations");
@@ -225,7 +225,7 @@ impl<'a> Editor<'a> {
         }
     }
 
-    /// The entries of a mapping; `None` where a key is no text.
+    /// The entries of a mapping; `None` if a key is no text.
     fn entries(&self, mapping: &Mapping) -> Option<Vec<Entry>> {
         let entry = |entry: yaml_edit::MappingEntry| {
             let key = entry.key_node()?;
@@ -241,7 +241,7 @@ impl<'a> Editor<'a> {
         mapping.entries().map(entry).collect()
     }
 
-    /// Where a node stands, without the space behind it; `None` for a node without text.
+    /// The range of a node without the space behind it; `None` for a node without text.
     fn trimmed(&self, at: TextPosition) -> Option<Range<usize>> {
         let (start, end) = (
             usize::try_from(at.start).ok()?,
@@ -257,7 +257,7 @@ impl<'a> Editor<'a> {
         let indent = self.indent(entries.first()?)?;
         let mut missing = self.annotations.clone();
         for entry in &entries {
-            // Also refuses what does not stand on a line of its own.
+            // Also refuses entries that share a line.
             self.indent(entry)?;
             if !entry.key.starts_with(PROVENANCE_PREFIX) {
                 continue;
@@ -316,7 +316,7 @@ impl<'a> Editor<'a> {
         self.splices.push((at..at, block));
     }
 
-    /// Annotations that are there and empty: `annotations:`, `annotations: null`, `annotations: {}`.
+    /// Fills empty annotations: `annotations:`, `annotations: null`, `annotations: {}`.
     fn fill(&mut self, entry: &Entry, in_flow: bool) -> Option<()> {
         let present = entry.value_at.clone();
         let text = present.clone().and_then(|at| self.text.get(at));
@@ -343,9 +343,9 @@ impl<'a> Editor<'a> {
         Some(())
     }
 
-    /// A block of annotations behind the last entry of a block of metadata.
+    /// Adds a block of annotations after the last entry of a block of metadata.
     fn add_block(&mut self, entries: &[Entry]) -> Option<()> {
-        // The first entry may stand behind a dash; the indent of its siblings is its column.
+        // The first entry may follow a dash; the indent of its siblings is its column.
         let first = entries.first()?;
         let column = first.key_at.start - self.line_start(first.key_at.start);
         let indent = " ".repeat(column);
@@ -377,7 +377,7 @@ impl<'a> Editor<'a> {
         self.rewrite_flow(mapping, &others, &added)
     }
 
-    /// Writes a mapping in flow style anew, of the entries that stay, as they are, and further ones.
+    /// Rewrites a mapping in flow style from the kept entries, unchanged, and the added ones.
     fn rewrite_flow(&mut self, mapping: &Mapping, kept: &[Entry], added: &[String]) -> Option<()> {
         let at = self.trimmed(mapping.byte_range())?;
         let inside = self
@@ -403,7 +403,7 @@ impl<'a> Editor<'a> {
         Some(())
     }
 
-    /// What stands before the first entry of a flow mapping, and between any two.
+    /// The space before the first entry of a flow mapping, and between any two.
     fn flow_layout(&self, inside: &str) -> (String, String) {
         let open = inside.len() - inside.trim_start().len();
         let open = inside.get(..open).unwrap_or_default().to_owned();
@@ -424,7 +424,7 @@ impl<'a> Editor<'a> {
         format!("{{{}}}", pairs.join(", "))
     }
 
-    /// The space before a key; `None` where something else stands there.
+    /// The space before a key; `None` if anything else precedes the key.
     fn indent(&self, entry: &Entry) -> Option<String> {
         let start = entry.key_at.start;
         let before = self.text.get(self.line_start(start)..start)?;
@@ -439,7 +439,7 @@ impl<'a> Editor<'a> {
         before.rfind('\n').map_or(0, |newline| newline + 1)
     }
 
-    /// Behind the line's end.
+    /// The offset after the end of the line.
     fn line_end(&self, at: usize) -> usize {
         let after = self.text.get(at..).unwrap_or_default();
         after
@@ -471,7 +471,7 @@ fn pair(key: &str, value: &str) -> String {
     format!("{}: {}", Value::from(key), Value::from(value))
 }
 
-/// A text as a value on a line of its own, with quotes where YAML needs them.
+/// A text as a value on a line of its own, with quotes if YAML needs them.
 pub(super) fn block_scalar(text: &str) -> String {
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
     let plain = serde_saphyr::to_string_with_options(&text, options).unwrap_or_default();

@@ -1,12 +1,11 @@
-//! `kubectl countersign stamp`: from a range of git commits to the provenance annotations.
+//! `stamp`: derives provenance annotations from a range of git commits.
 //!
-//! It runs in CI, where the commits are and the cluster is not. Start with [`stamp`]; what counts as
-//! an AI's, a person's or a review's trace is in `trailers`, `assistants` and `authorship`.
+//! Runs in CI, without a cluster. Start with [`stamp`]; `trailers`, `assistants` and `authorship` define
+//! the traces of AIs, people and reviews.
 //!
-//! Law: what is not known is never written as if it were harmless. A trace that cannot be told from
-//! a person makes the contributor unknown; a review that does not cover all commits names no
-//! approved revision; and the rules about paths come from the base of the range, so that a change
-//! cannot rewrite the rules by which it is measured.
+//! Law: unknown facts are never written as harmless. A trace that could be a person's makes the
+//! contributor unknown; a review that does not cover all commits sets no approved revision; and the path
+//! rules come from the base of the range, so that a change cannot rewrite its own rules.
 
 pub mod areas;
 mod assistants;
@@ -44,37 +43,38 @@ pub use self::manifest::ManifestError;
 use self::visible::{item, name_and_address};
 use crate::clock;
 
-/// Greatest count that the controller reads.
+/// Largest count that the controller accepts.
 const MAX_COUNT: u64 = 1_000_000_000;
 
 /// Derive provenance annotations from a range of git commits.
 #[derive(Args, Debug)]
 pub struct Options {
-    /// The commits of the change: from the revision that is deployed now to the new one.
+    /// The commits of the change, from the deployed revision to the new one.
     #[arg(long, value_name = "BASE..HEAD")]
     range: String,
-    /// The clone in which they are.
+    /// Path to the git clone.
     #[arg(long, value_name = "DIR", default_value = ".")]
     repo: PathBuf,
-    /// The rules about paths [default: .countersign.yaml in the root of the base revision].
+    /// Path to the path rules [default: .countersign.yaml in the root of the base revision].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The image that was built of it, best by digest.
+    /// The image that was built, preferably by digest.
     #[arg(long, value_name = "REF")]
     image: Option<String>,
-    /// How the tests ended.
+    /// The result of the tests.
     #[arg(long, value_name = "RESULT")]
     tests: Option<Tests>,
-    /// A person who reviewed the change; may be repeated.
+    /// A person who reviewed the change. This flag can be repeated.
     #[arg(long, value_name = "NAME")]
     reviewer: Vec<String>,
     /// The revision that the reviewers approved.
     #[arg(long, value_name = "SHA")]
     approved_revision: Option<String>,
-    /// A person who drove the AI; may be repeated.
+    /// A person who drove the AI. This flag can be repeated.
     #[arg(long, value_name = "NAME")]
     human_operator: Vec<String>,
-    /// A manifest whose Rollouts get the annotations, `-` for the standard input; may be repeated.
+    /// A manifest whose Rollouts get the annotations, `-` for the standard input. This flag can be
+    /// repeated.
     #[arg(short = 'f', long = "filename", value_name = "MANIFEST")]
     filename: Vec<PathBuf>,
     /// Only the Rollout of this name.
@@ -83,25 +83,26 @@ pub struct Options {
     /// Edit the manifests in place instead of printing them.
     #[arg(long, requires = "filename")]
     write: bool,
-    /// A private key (PKCS#8 PEM: ECDSA P-256 or Ed25519) that attests the annotations of the image.
+    /// Path to a private key (PKCS#8 PEM: ECDSA P-256 or Ed25519) that attests the annotations of the
+    /// image.
     #[arg(long, value_name = "KEY.pem", requires = "image", requires = "key")]
     sign: Option<PathBuf>,
     /// The key's name in the policies.
     #[arg(long, value_name = "NAME", requires = "sign")]
     key: Option<String>,
-    /// Another image of the same pods that the attestation covers, by digest; may be repeated.
+    /// Another image of the same pods that the attestation covers, by digest. This flag can be repeated.
     #[arg(long, value_name = "REF", requires = "sign")]
     also_attest: Vec<String>,
-    /// How long the attestation is good for, such as `720h` [default: for ever].
+    /// Validity of the attestation, such as `720h` [default: unlimited].
     #[arg(long, value_name = "DURATION", requires = "sign")]
     valid_for: Option<Duration>,
-    /// How the annotations are printed.
+    /// Output format of the annotations.
     #[arg(short = 'o', long, value_name = "FORMAT", default_value = "yaml")]
     #[arg(conflicts_with = "filename")]
     output: Output,
 }
 
-/// How tests ended, in the words of in-toto's test-result predicate.
+/// The test result, in the words of in-toto's test-result predicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "UPPER")]
 enum Tests {
@@ -113,7 +114,7 @@ enum Tests {
     Failed,
 }
 
-/// How the annotations are printed.
+/// Output format of the annotations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
     /// As YAML, one a line.
@@ -122,16 +123,16 @@ enum Output {
     Json,
 }
 
-/// What a range of commits says of a change.
+/// The provenance of a range of commits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// The annotations, with their prefix.
     pub annotations: BTreeMap<String, String>,
-    /// What a reader of the log should know.
+    /// Remarks for the log.
     pub remarks: Vec<String>,
 }
 
-/// Why nothing was stamped.
+/// Why a stamp failed.
 #[derive(Debug, Error)]
 pub enum StampError {
     /// The commits.
@@ -148,11 +149,11 @@ pub enum StampError {
     /// A file.
     #[error("cannot {verb} {file}: {source}")]
     File {
-        /// What was tried.
+        /// The failed operation.
         verb: &'static str,
         /// The file.
         file: String,
-        /// Why it failed.
+        /// The cause.
         source: std::io::Error,
     },
     /// A manifest.
@@ -169,7 +170,7 @@ pub enum StampError {
         group = countersign_api::GROUP
     )]
     NoRollout {
-        /// The name that was asked for, as it reads in the sentence.
+        /// The requested name, as a part of the message.
         named: String,
         /// The manifests.
         files: String,
@@ -187,7 +188,7 @@ pub enum StampError {
         "the controller would not read who made the change, so nothing is stamped: {0}: stamp a range with fewer authors"
     )]
     People(Problem),
-    /// An option that cannot be meant.
+    /// An option with a wrong value.
     #[error("{option} is `{value}`: {remedy}")]
     Option {
         /// The option.
@@ -199,7 +200,7 @@ pub enum StampError {
     },
 }
 
-/// Stamps: prints the annotations or the manifests, or edits these.
+/// Prints the annotations or the manifests, or edits the manifests.
 pub fn run(options: &Options) -> Result<ExitCode, StampError> {
     let stamp = stamp(options)?;
     for remark in &stamp.remarks {
@@ -213,7 +214,7 @@ pub fn run(options: &Options) -> Result<ExitCode, StampError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the range of commits says of the change.
+/// Derives the provenance of the range of commits.
 pub fn stamp(options: &Options) -> Result<Stamp, StampError> {
     options.image.as_deref().map_or(Ok(()), check_image)?;
     let repository = Repository(options.repo.clone());
@@ -263,7 +264,7 @@ pub fn stamp(options: &Options) -> Result<Stamp, StampError> {
     })
 }
 
-/// The rules about paths: of the file that is named, or of the base of the range, or built in.
+/// The path rules: of the given file, or of the base of the range, or built in.
 fn areas(options: &Options, repository: &Repository, range: &Range) -> Result<Areas, StampError> {
     let (file, text) = if let Some(path) = &options.config {
         (shown_path(path), Some(read(path)?))
@@ -275,7 +276,7 @@ fn areas(options: &Options, repository: &Repository, range: &Range) -> Result<Ar
     Areas::read(&text.unwrap_or_default()).map_err(|problem| StampError::Config { file, problem })
 }
 
-/// The annotations as the key attests them, where one is given.
+/// The attestation of the annotations, if a key is given.
 fn attestation(
     options: &Options,
     annotations: &BTreeMap<String, String>,
@@ -297,7 +298,7 @@ fn attestation(
     })
 }
 
-/// Refuses a reference that the controller would not read.
+/// Refuses a reference that the controller would not accept.
 fn check_image(reference: &str) -> Result<(), StampError> {
     let refused = |remedy| StampError::Option {
         option: "--image",
@@ -317,12 +318,12 @@ fn check_image(reference: &str) -> Result<(), StampError> {
     }
 }
 
-/// Annotations as they are collected.
+/// The collected annotations.
 #[derive(Default)]
 struct Annotations(BTreeMap<String, String>);
 
 impl Annotations {
-    /// An empty value says nothing, so it is left out.
+    /// Sets an annotation, unless its value is empty.
     fn set(&mut self, key: &str, value: impl Into<String>) {
         let value = value.into();
         if !value.is_empty() {
@@ -389,7 +390,7 @@ fn list<'a>(items: impl IntoIterator<Item = &'a String>) -> String {
     items.join(", ")
 }
 
-/// People who are named on the command line.
+/// People from the command line.
 fn named(option: &'static str, values: &[String]) -> Result<BTreeSet<String>, StampError> {
     let person = |value: &String| {
         let (name, address) = name_and_address(value);
@@ -404,8 +405,8 @@ fn named(option: &'static str, values: &[String]) -> Result<BTreeSet<String>, St
     values.iter().map(person).collect()
 }
 
-/// The revision that was reviewed: the one that is named, or the head where each commit carries the
-/// review of somebody else. Reviewers from the command line reviewed no one knows what.
+/// The reviewed revision: the given one, or the head if each commit has a review by another person.
+/// Reviewers from the command line do not count for this, since what they reviewed is unknown.
 fn approved(
     authorship: &Authorship,
     repository: &Repository,
@@ -423,7 +424,7 @@ fn approved(
     if let Some(id) = repository.resolved(revision)? {
         return Ok(id);
     }
-    // A branch that was pushed anew may have left it behind.
+    // A force-push may have removed the revision from the branch.
     let is_id =
         matches!(revision.len(), 40 | 64) && revision.bytes().all(|c| c.is_ascii_hexdigit());
     if is_id {
@@ -437,8 +438,8 @@ fn approved(
     }
 }
 
-/// What the controller will not read of these annotations, in its own words. That it must read who
-/// made the change: whom it does not know it cannot bar from signing it off.
+/// The annotations that the controller will not accept, in its own words. The authors must be accepted:
+/// unknown authors cannot be excluded from signing off.
 fn problems(
     annotations: &BTreeMap<String, String>,
     image: Option<&str>,
@@ -463,7 +464,8 @@ fn print_annotations(annotations: &BTreeMap<String, String>, output: Output) {
     }
 }
 
-/// Prints or writes the manifests with the annotations. All are read before any is written.
+/// Prints or writes the manifests with the annotations. All manifests are read before the first is
+/// written.
 fn stamp_manifests(
     options: &Options,
     annotations: &BTreeMap<String, String>,

@@ -9,16 +9,16 @@ use serde_json::Value;
 
 use super::assistants::model_name;
 
-/// What a note tells of its commit.
+/// The content of a note.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Note {
     /// The AI tools that took part.
     pub agents: BTreeSet<Agent>,
-    /// By path, the lines of which it is known that a person wrote them.
+    /// By path, the number of lines that a person wrote.
     pub by_people: BTreeMap<String, u64>,
 }
 
-/// What a note tells; `None` where it cannot be read.
+/// Parses a note; `None` if it cannot be read.
 pub(super) fn note(text: &str) -> Option<Note> {
     let (lines, json) = match text.split_once("\n---\n") {
         Some(parts) => parts,
@@ -78,7 +78,7 @@ fn count(ranges: &str) -> Option<u64> {
     Some(count)
 }
 
-/// The tools of all sessions; older notes call them prompts.
+/// The tools of all sessions, which older notes call prompts.
 fn agents(about: &Value) -> BTreeSet<Agent> {
     let sessions = ["sessions", "prompts"]
         .into_iter()

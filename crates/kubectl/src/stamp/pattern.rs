@@ -1,7 +1,7 @@
 //! Patterns of paths: `*` and `?` within one part of a path, `**` for any number of parts.
 //!
-//! They become regular expressions. The crate globset is not used, as its `?` is one byte, so that `?.rs` is
-//! not `é.rs`, and its letters are the same in any case only in ASCII.
+//! Patterns become regular expressions. The crate globset is not used: its `?` is one byte, so `?.rs`
+//! would not match `é.rs`, and it ignores case only in ASCII.
 
 use regex::{RegexSet, RegexSetBuilder};
 use serde::Deserialize;
@@ -47,12 +47,12 @@ impl Pattern {
     }
 }
 
-/// Patterns of which a path matches one or none.
+/// A set of patterns.
 #[derive(Clone, Debug)]
 pub(super) struct Patterns(RegexSet);
 
 impl Patterns {
-    /// Patterns, for paths in capital or small letters alike if `any_case`; an error if they are too many.
+    /// Compiles the patterns, ignoring case if `any_case`; fails if there are too many.
     pub(super) fn new(patterns: &[Pattern], any_case: bool) -> Result<Self, regex::Error> {
         RegexSetBuilder::new(patterns.iter().map(Pattern::expression))
             .case_insensitive(any_case)
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_of_any_case_are_the_same_where_that_is_asked_for() {
+    fn case_is_ignored_only_on_request() {
         for (pattern, path, expected) in [
             ("**/auth/**", "src/AUTH/Login.cs", true),
             ("Über/?.rs", "über/İ.RS", true),

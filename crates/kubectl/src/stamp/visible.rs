@@ -1,12 +1,12 @@
-//! What of a foreign text may be written into an annotation.
+//! Sanitizes foreign text for annotations.
 
 use countersign_core::text::is_invisible;
 
-/// Longest name or address that is kept of an identity, in characters.
+/// Longest name or address of an identity, in characters; longer ones are cut.
 const LONGEST: usize = 160;
 
-/// A text as one item of an annotation's list: no comma that would begin another item, no angle
-/// bracket that would begin another address, no character that hides, and not endless.
+/// A text as one item of an annotation's list: without commas, which begin another item, angle brackets,
+/// which begin another address, and invisible characters, and of limited length.
 pub(super) fn item(text: &str) -> String {
     let kept: String = text
         .chars()
@@ -21,7 +21,7 @@ pub(super) fn item(text: &str) -> String {
     words.join(" ").chars().take(LONGEST).collect()
 }
 
-/// `Jane Doe <jane@example.org>`, or one of both; `None` where nothing is left.
+/// `Jane Doe <jane@example.org>`, or one of both; `None` if nothing is left.
 pub(super) fn identity(name: &str, address: &str) -> Option<String> {
     let (name, address) = (item(name), item(address));
     match (name.is_empty(), address.is_empty()) {

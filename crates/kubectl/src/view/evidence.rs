@@ -1,13 +1,13 @@
-//! The evidence on a canary, for people: what each check says, with error rates and a picture.
+//! The evidence on a canary: the message of each check, with error rates and a sparkline.
 
 use countersign_api::rollout::{Change, CheckEvidence, CheckSummary, Rate, WindowState};
 
 use crate::output::report::number;
 
-/// Bars of a sparkline, from nothing to the most.
+/// Bars of a sparkline, from zero to the maximum.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Every check with what is to be said of it; nothing before the canary had traffic.
+/// The lines of each check; `None` before the canary had traffic.
 #[must_use]
 pub fn lines(change: &Change) -> Option<Vec<(String, Vec<String>)>> {
     change.evidence.from.as_ref()?;
@@ -65,7 +65,7 @@ fn rate(rate: Rate) -> String {
     )
 }
 
-/// Numbers as bars, from the least of them and zero to the most.
+/// Numbers as bars, from the lower of zero and their minimum to their maximum.
 fn sparkline(values: &[f64]) -> String {
     let finite = || values.iter().copied().filter(|value| value.is_finite());
     let (low, high) = (finite().fold(0.0, f64::min), finite().fold(0.0, f64::max));

@@ -1,5 +1,4 @@
-//! Who has signed for which gate of a change, and who is missing. The controller decides; this
-//! repeats what it has said of each sign-off.
+//! Given and missing sign-offs for each gate of a change, from the conditions that the controller set.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +10,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::cluster::answer::condition;
 
-/// One gate of a plan that asks for people.
+/// A gate of a plan that requires sign-offs.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Gate {
     /// `step-N` or `promotion`.
     pub name: String,
     /// Whether the change is past it.
     pub passed: bool,
-    /// Each demand with those who met it.
+    /// The demands with their sign-offs.
     pub demands: Vec<Demand>,
 }
 
@@ -27,14 +26,14 @@ pub struct Gate {
 pub struct Demand {
     /// How many people.
     pub count: usize,
-    /// Of which groups; of any where it is empty.
+    /// The allowed groups; any if empty.
     pub groups: Vec<String>,
-    /// Who has signed for it.
+    /// The users who signed.
     pub signed: Vec<String>,
 }
 
 impl Demand {
-    /// How many are missing.
+    /// The number of missing sign-offs.
     #[must_use]
     pub fn missing(&self) -> usize {
         self.count.saturating_sub(self.signed.len())
@@ -48,7 +47,7 @@ impl Demand {
         }
     }
 
-    /// What it asks for, such as `2 people of approvers`.
+    /// The demand in words, such as `2 people of approvers`.
     #[must_use]
     pub fn asked(&self) -> String {
         let people = if self.count == 1 { "person" } else { "people" };
@@ -89,7 +88,7 @@ fn signed(demand: &Demand) -> String {
     )
 }
 
-/// Every gate of the plan that asks for people, in order.
+/// Every gate of the plan that requires sign-offs, in order.
 #[must_use]
 pub fn gates(change: &Change, sign_offs: &[SignOff]) -> Vec<Gate> {
     let steps = change.plan.steps.iter().zip(1..).map(|(step, number)| {
@@ -152,21 +151,21 @@ pub fn is_for(sign_off: &SignOff, change: &Change) -> bool {
     sign_off.spec.run == change.run && sign_off.spec.digest == change.digest
 }
 
-/// What the controller says of a sign-off, if it has said anything.
+/// The controller's condition on a sign-off, if it is set.
 #[must_use]
 pub fn verdict(sign_off: &SignOff) -> Option<&Condition> {
     let status = sign_off.status.as_ref()?;
     condition(&status.conditions, Reason::Counts.as_str())
 }
 
-/// Whether the controller says that a sign-off counts.
+/// Whether the controller counts a sign-off.
 #[must_use]
 pub fn counts(sign_off: &SignOff) -> bool {
     verdict(sign_off).is_some_and(|condition| condition.status == "True")
 }
 
-/// What each sign-off for a change says that is not an approval that counts: rejections,
-/// break-glass, and those that do not count with the reason.
+/// Sign-offs for a change other than counted approvals: rejections, break-glass, and those that do not
+/// count, with the reason.
 #[must_use]
 pub fn remarks(change: &Change, sign_offs: &[SignOff]) -> Vec<String> {
     let remark = |sign_off: &SignOff| {

@@ -1,4 +1,4 @@
-//! All that is known of one Rollout: what `status` and `watch` show and what a person signs.
+//! One Rollout with its related objects, as shown by `status` and `watch` and before signing.
 
 pub mod evidence;
 pub mod gates;
@@ -18,18 +18,18 @@ use serde::Serialize;
 use crate::cluster::connection::Connection;
 use crate::cluster::refusal::Refusal;
 
-/// Most pods that are read; a person does not read more.
+/// Most pods that are read; more are not shown.
 const MAX_PODS: u32 = 500;
 
-/// A Rollout with everything about it that the user may read.
+/// A Rollout with all related objects that the user may read.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct View {
     /// The Rollout.
     pub rollout: Rollout,
-    /// The record of its change.
+    /// The RolloutRun of its change.
     pub run: Option<RolloutRun>,
-    /// Its revisions.
+    /// Its ReplicaSets.
     pub replica_sets: Vec<ReplicaSet>,
     /// Its pods.
     pub pods: Vec<Pod>,
@@ -42,9 +42,9 @@ pub struct View {
 }
 
 impl View {
-    /// Reads all there is about a Rollout. What the user may not read is left out and said.
+    /// Reads the related objects of a Rollout. What the user may not read is listed in `unread`.
     pub async fn of(connection: &Connection, rollout: Rollout, now: Timestamp) -> Self {
-        // On the heap, since several answers are awaited side by side.
+        // On the heap, since the future of several requests is large.
         Box::pin(Self::gather(connection, rollout, now)).await
     }
 
@@ -97,13 +97,13 @@ impl View {
         view
     }
 
-    /// The change that the Rollout is at or was last at.
+    /// The current or last change of the Rollout.
     #[must_use]
     pub fn change(&self) -> Option<&Change> {
         change(&self.rollout)
     }
 
-    /// Labels of the Rollout's namespace; the one that every namespace has where they cannot be read.
+    /// Labels of the Rollout's namespace; only the name label if they cannot be read.
     async fn namespace_labels(&mut self, connection: &Connection) -> BTreeMap<String, String> {
         let name = self.rollout.namespace().unwrap_or_default();
         let namespaces = connection.cluster::<Namespace>();
@@ -116,7 +116,7 @@ impl View {
     }
 }
 
-/// What selects the pods; an adopted workload's selector is known from the status alone.
+/// The pod selector; that of an adopted workload is in the status.
 fn pod_selector(rollout: &Rollout) -> Option<String> {
     let own = rollout.spec.selector.to_string();
     let seen = rollout.status.as_ref().map(|it| it.selector.clone());

@@ -1,6 +1,6 @@
-//! A Rollout as a tree for people: change, risk, plan, revisions, evidence, gates, story.
+//! Renders a Rollout as a tree: change, risk, plan, revisions, evidence, gates, story.
 //!
-//! Pure: the same view at the same moment always gives the same text.
+//! Pure: the same view at the same time gives the same text.
 
 use countersign_api::plan::Step;
 use countersign_api::rollout::{Change, Outcome, Stage};
@@ -16,12 +16,12 @@ use crate::view::gates::{self, Gate};
 use crate::view::{View, evidence};
 use countersign_core::text::sanitize;
 
-/// Pods that are listed of each revision unless all are asked for.
+/// Pods that are listed of each revision without `-o wide`.
 const FEW_PODS: usize = 8;
-/// Transitions that are told unless all are asked for.
+/// Transitions that are listed without `-o wide`.
 const FEW_TRANSITIONS: usize = 5;
 
-/// One line with those that belong to it. The text is escaped when it is drawn.
+/// A line with its children. The text is sanitized when it is drawn.
 struct Branch {
     text: String,
     style: Style,
@@ -85,7 +85,7 @@ pub fn whole(view: &View, now: Timestamp, wide: bool) -> String {
     drawn(&headline(view, &status).with(sections))
 }
 
-/// What a person signs: the change with its risk, its evidence so far and its gates.
+/// The change to sign, with its risk, its evidence so far and its gates.
 #[must_use]
 pub fn to_sign(view: &View, change: &Change, now: Timestamp) -> String {
     let mut sections = vec![change_section(view, change, now), risk(view, change)];
@@ -198,7 +198,7 @@ fn risk(view: &View, change: &Change) -> Branch {
     Branch::styled(text, Style::Bold).with(lines.collect())
 }
 
-/// How far a change is with one of its steps.
+/// The progress of a change at one of its steps.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Progress {
     Done,
@@ -291,11 +291,11 @@ fn present_bake(change: &Change, step: &Step, now: Timestamp) -> String {
     }
 }
 
-/// More pods than are asked for are there while some of them end.
+/// More pods than requested exist while some of them terminate.
 fn availability(available: i32, asked: i32) -> String {
     if available > asked {
         let available = report::number(available, "pod");
-        format!("{available} available, {asked} asked for")
+        format!("{available} available, {asked} requested")
     } else {
         format!("{available} of {} available", report::number(asked, "pod"))
     }
@@ -365,7 +365,7 @@ fn role(set: &ReplicaSet, status: &RolloutStatus) -> Role {
     }
 }
 
-/// The number by which `undo` knows a revision: a template that came back has a new one.
+/// The revision number for `undo`; a template that came back has a new number.
 fn number(role: Role, set: &ReplicaSet, status: &RolloutStatus) -> i64 {
     let stable = status.stable.as_ref().map(|stable| stable.revision);
     let canary = status.change.as_ref().map(|change| change.revision);
@@ -385,7 +385,7 @@ fn revision(set: &ReplicaSet) -> i64 {
     annotation.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// Pods asked for, and available.
+/// Requested and available pods.
 fn pods_of(set: &ReplicaSet) -> (i32, i32) {
     let asked = set.spec.replicas;
     let available = set
@@ -396,7 +396,7 @@ fn pods_of(set: &ReplicaSet) -> (i32, i32) {
 }
 
 fn pod_lines(mut pods: Vec<&Pod>, now: Timestamp, wide: bool) -> Vec<Branch> {
-    // Those that a person looks for come first.
+    // Pods that are not ready come first.
     pods.sort_by_key(|pod| (is_ready(pod), pod.name_any()));
     let most = if wide { pods.len() } else { FEW_PODS };
     let more = pods.len().saturating_sub(most);
@@ -457,7 +457,7 @@ fn container_statuses(
     statuses.into_iter().flatten()
 }
 
-/// Why a pod is not ready, in the word that kubectl shows.
+/// Why a pod is not ready, as in kubectl's STATUS column.
 fn trouble(pod: &Pod) -> String {
     if pod.metadata.deletion_timestamp.is_some() {
         return "Terminating".into();

@@ -1,4 +1,4 @@
-//! Reading fields of an object as it was given.
+//! Reads fields of an object as written.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ pub(super) fn identified(object: &Node) -> Option<(Key<'_>, &Node)> {
     Some(((namespace, kind, name), object))
 }
 
-/// A document that is of no kind at all is passed over, but not in silence.
+/// A document without a kind is ignored, with a warning.
 pub(super) fn nameless(object: &Node) -> Option<Finding> {
     let missing = ["apiVersion", "kind"]
         .into_iter()
@@ -51,7 +51,7 @@ pub(super) fn nameless(object: &Node) -> Option<Finding> {
     Some(Finding::warning(object.at, message))
 }
 
-/// Where a query stands in its check.
+/// The position of a query in its check.
 pub(super) fn place(check: &Node, field: Field) -> Position {
     let field = field.to_string();
     let path: Vec<_> = field.split('.').collect();

@@ -1,8 +1,8 @@
-//! `lint`: what is wrong with manifests, before any cluster sees them.
+//! `lint`: checks manifests without a cluster.
 //!
-//! An error is what the API server would refuse, or what can never work; a warning is what is most
-//! likely not meant. The schema's part is in [`crate::manifests::schema`]; here is what only the controller
-//! would find out.
+//! An error is refused by the API server or can never work; a warning is most likely a mistake. The
+//! schema is checked in [`crate::manifests::schema`]; this module checks what only the controller would
+//! find.
 
 mod fields;
 mod objects;
@@ -29,18 +29,19 @@ use crate::manifests::source::Source;
 use crate::manifests::yaml::{Node, Position};
 use crate::output::report::{self, Format, number};
 
-/// Check manifests without a cluster: Rollouts, RolloutPolicies, AnalysisTemplates, Freezes, sign-offs and interventions.
+/// Check manifests without a cluster: Rollouts, RolloutPolicies, AnalysisTemplates, Freezes, SignOffs and
+/// Interventions.
 ///
-/// Prints a line for each finding, as `file:line:column: error|warning: message`. Objects of other
-/// kinds are passed over. Exits with 0 where there is no error, and with 1 where there is one.
+/// Prints a line for each finding, as `file:line:column: error|warning: message`. Objects of other kinds
+/// are ignored. The exit code is 0 if there is no error, otherwise 1.
 #[derive(Args)]
 pub struct Lint {
     #[command(flatten)]
     inputs: Inputs,
-    /// Exit with 1 on warnings, too.
+    /// If true, exit with 1 on warnings as well.
     #[arg(long)]
     strict: bool,
-    /// Form of the output.
+    /// Output format. One of: (table, json, yaml).
     #[arg(short, long, value_enum, default_value = "table")]
     output: Format,
 }
@@ -124,7 +125,7 @@ impl Read {
         }
     }
 
-    /// The objects in a text, or what is wrong with it.
+    /// The objects in a text, or its syntax error.
     #[must_use]
     pub fn source(source: &Source) -> Self {
         let (objects, findings) = match source.objects() {
@@ -139,7 +140,7 @@ impl Read {
     }
 }
 
-/// What is wrong with the objects of some files, by themselves and beside each other.
+/// Findings on the objects of the files, each alone and in relation to the others.
 #[must_use]
 pub fn check(files: &[Read], now: Timestamp) -> Vec<Printed> {
     let around = Around::of(files.iter().flat_map(|file| &file.objects), now);
@@ -164,7 +165,7 @@ pub fn check(files: &[Read], now: Timestamp) -> Vec<Printed> {
 
 type Identity<'a> = (&'a str, Option<&'a str>, &'a str);
 
-/// What is applied twice from one file is what was written last.
+/// If a file holds an object twice, the last one is applied.
 fn repetition<'a>(
     object: &'a Node,
     known: &mut BTreeMap<Identity<'a>, Position>,

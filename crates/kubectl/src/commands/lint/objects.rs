@@ -1,4 +1,4 @@
-//! What the objects of all files say of each other.
+//! Checks across the objects of all files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ use crate::manifests::pods::{self};
 use crate::manifests::schema;
 use crate::manifests::yaml::Node;
 
-/// What the objects of all files say of each other.
+/// Checks across the objects of all files.
 pub(super) struct Around<'a> {
     now: Timestamp,
     rollouts: Vec<BTreeMap<String, String>>,
@@ -92,7 +92,7 @@ impl<'a> Around<'a> {
             Ok(rollout) => rollout,
             Err(finding) => return vec![finding],
         };
-        // That of an adopted workload may stand there, and describes its template.
+        // With `workloadRef`, the selector may be set; it describes the Deployment's template.
         let mut findings = match rollout.spec.workload_ref {
             Some(_) => Vec::new(),
             None => provenance(object, &rollout),
@@ -121,7 +121,7 @@ impl<'a> Around<'a> {
         findings
     }
 
-    /// A route in the files that could not be split.
+    /// A route in the files that cannot be split.
     fn route(&self, node: &Node, namespace: Option<&str>, rollout: &Rollout) -> Option<Finding> {
         let reference: RouteReference = serde_json::from_value(node.json()).ok()?;
         let (kind, name) = (reference.kind, reference.name.as_str());
@@ -148,7 +148,7 @@ impl<'a> Around<'a> {
         Some(Finding::error(at, format!("{kind} {name}: {problem}")))
     }
 
-    /// Rollouts that wait for each other, so that none of them ever begins a change.
+    /// Rollouts that wait for each other, so that no change of them ever begins.
     fn circle(&self, object: &Node, spec: &Node) -> Option<Finding> {
         let namespace = object.find(&["metadata", "namespace"]).and_then(Node::text);
         let own = object.find(&["metadata", "name"])?.text()?;
@@ -177,12 +177,13 @@ impl<'a> Around<'a> {
         None
     }
 
-    /// The selector of a named Service: it never reaches the Rollout's pods, or is applied over the
+    /// The selector of a referenced Service: it matches no pods of the Rollout, or conflicts with the
     /// operator's.
     fn service(&self, name: &Node, namespace: Option<&str>, rollout: &Rollout) -> Option<Finding> {
         let service = name.text()?;
         let selector = texts(Some(self.services.get(&(namespace, service))?));
-        // An adopted workload's labels are not in the Rollout, and its Service keeps its selector till then.
+        // An adopted workload's labels are not in the Rollout, and its Service keeps its selector until
+        // the takeover.
         let labels = Some(rollout.spec.template.labels()).filter(|it| !it.is_empty())?;
         let stray = selector
             .iter()
@@ -285,7 +286,7 @@ impl<'a> Around<'a> {
         (time <= self.now).then(|| Finding::warning(value.at, message))
     }
 
-    /// A selector that fits none of the Rollouts that are checked with it.
+    /// A selector that matches none of the Rollouts in the files.
     fn selects_nothing(&self, spec: &Node) -> Option<Finding> {
         let node = spec.get("rolloutSelector")?;
         let selector: Selector = serde_json::from_value(node.json()).ok()?;

@@ -13,8 +13,8 @@ use crate::manifests::pods::{self, Purpose};
 use crate::manifests::source::{HELM_TEMPLATE, is_helm_template};
 use crate::manifests::yaml::{Node, Position};
 
-/// Texts that somebody was to fill in first: an error if the text as it is cannot work, else a warning. What
-/// containers run with and annotations may hold templates of other programs.
+/// Placeholders that were not filled in: an error if the value cannot work as it is, else a warning.
+/// Commands, arguments, variables and annotations may hold templates of other programs.
 pub(super) fn explain_placeholders(object: &Node, findings: &mut Vec<Finding>) {
     let mut placeholders = Vec::new();
     find_placeholders(object, &mut placeholders);
@@ -97,7 +97,7 @@ pub(super) fn provenance(object: &Node, rollout: &Rollout) -> Vec<Finding> {
     findings
 }
 
-/// The annotation that a problem is about.
+/// The annotation that a problem refers to.
 pub(super) fn key_of(problem: &Problem) -> Option<&str> {
     match problem {
         Problem::UnknownWord { key, .. }
@@ -114,7 +114,7 @@ pub(super) fn key_of(problem: &Problem) -> Option<&str> {
     }
 }
 
-/// What is wrong with the pods of a Rollout and of its smoke check, and with how they are selected.
+/// Findings on the pods of a Rollout and of its smoke check, and on their selectors.
 pub(super) fn pods_of(spec: &Node) -> Vec<Finding> {
     let smoke = ["strategy", "canary", "smoke", "template"];
     let labels = spec.find(&["selector", "matchLabels"]).into_iter();
@@ -129,7 +129,7 @@ pub(super) fn pods_of(spec: &Node) -> Vec<Finding> {
         .collect()
 }
 
-/// Images of a smoke check that look like the placeholder, and would stay what they are.
+/// Images of a smoke check that resemble the placeholder but would not be replaced.
 pub(super) fn smoke_images(template: &Node) -> Vec<Finding> {
     let lists = ["containers", "initContainers"].map(|list| template.find(&["spec", list]));
     let containers = lists.into_iter().flatten().flat_map(Node::items);

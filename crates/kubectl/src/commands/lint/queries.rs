@@ -1,4 +1,4 @@
-//! Queries, held to the rules of the controller.
+//! Checks queries by the rules of the controller.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::commands::lint::fields::{place, typed};
 use crate::manifests::finding::Finding;
 use crate::manifests::yaml::Node;
 
-/// What the controller would say of an analysis; `services` are those of the two arms.
+/// The controller's findings on an analysis; `services` are those of the two arms.
 pub(super) fn analysis_queries(
     node: &Node,
     analysis: &Analysis,
@@ -26,7 +26,7 @@ pub(super) fn analysis_queries(
     findings
 }
 
-/// What the controller would say of a template that is used with its defaults.
+/// The controller's findings on a template that is used with its defaults.
 pub(super) fn template(object: &Node, spec: &Node) -> Vec<Finding> {
     let template: AnalysisTemplate = match typed(object) {
         Ok(template) => template,
@@ -58,7 +58,7 @@ pub(super) fn template(object: &Node, spec: &Node) -> Vec<Finding> {
     findings
 }
 
-/// What the controller would say of each check's queries.
+/// The controller's findings on the queries of each check.
 pub(super) fn queries(
     node: &Node,
     checks: &[Check],
@@ -106,7 +106,7 @@ pub(super) fn arm(service: Option<&str>) -> Arm<'_> {
     }
 }
 
-/// A metric that does not tell the canary from the stable revision may be meant so, or be a slip.
+/// A metric that does not distinguish the canary from stable may be intended or a mistake.
 pub(super) fn blind(check: &Node, metric: &Metric) -> Option<Finding> {
     let names = ["{{revision}}", "{{service}}"];
     let told = names
@@ -116,7 +116,7 @@ pub(super) fn blind(check: &Node, metric: &Metric) -> Option<Finding> {
     (!told).then(|| Finding::warning(place(check, Field::Metric), message))
 }
 
-/// An incident query that Prometheus would refuse, or that may answer nothing.
+/// An incident query that Prometheus would refuse, or whose result may be empty.
 pub(super) fn incident(node: &Node) -> Option<Finding> {
     // The parser panics on numbers beyond what a duration holds.
     let text = node.text()?;
@@ -145,7 +145,7 @@ pub(super) fn incident(node: &Node) -> Option<Finding> {
     }
 }
 
-/// Whether something is answered in any case.
+/// Whether the result is never empty.
 pub(super) fn ends_in_vector(expression: &Expr) -> bool {
     match expression {
         Expr::Paren(inner) => ends_in_vector(&inner.expr),

@@ -1,4 +1,4 @@
-//! What both ways have in common.
+//! Shared by `migrate` and `unmigrate`.
 
 use std::process::ExitCode;
 
@@ -8,34 +8,36 @@ use crate::cluster::answer::PENDING;
 use crate::output::remark;
 use countersign_core::text::sanitize;
 
-/// How long a migration is waited for.
+/// Default of `--timeout`; the operator continues a migration that takes longer.
 pub(super) const MIGRATION_TIMEOUT: Duration = Duration::minutes(10);
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Common {
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     pub(super) yes: bool,
-    /// Longest wait
+    /// The length of time to wait before giving up; the operator continues
     #[arg(long, value_name = "TIME", default_value_t = MIGRATION_TIMEOUT)]
     pub(super) timeout: Duration,
 }
 
-/// Why nothing is moved.
+/// Why a workload is not migrated.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Error {
     #[error(
-        "deployment {0} selects its pods by matchExpressions, which a Rollout cannot: make it anew with matchLabels alone"
+        "deployment {0} selects its pods by matchExpressions, which a Rollout cannot: recreate it with matchLabels alone"
     )]
     Expressions(String),
-    #[error("deployment {0} asks for no pods, so there is nothing to take over: scale it up first")]
+    #[error(
+        "deployment {0} has spec.replicas 0, so there are no pods to take over: scale it up first"
+    )]
     NoPods(String),
     #[error("deployment {0} is being deleted")]
     Deleted(String),
     #[error("rollout {name} adopts deployment {deployment} already")]
     Adopted { name: String, deployment: String },
     #[error(
-        "there is a rollout {0} already, which adopts no deployment of that name: delete it, or rename one of the two"
+        "rollout {0} exists already and adopts no deployment of that name: delete it, or rename one of the two"
     )]
     Taken(String),
     #[error("rollout {0} adopts no workload, so there is nothing to give back")]
@@ -56,7 +58,7 @@ pub(super) enum Error {
         deployment: String,
         standing: String,
     },
-    #[error("rollout {0} was deleted meanwhile")]
+    #[error("rollout {0} was deleted in the meantime")]
     Gone(String),
 }
 
@@ -68,13 +70,13 @@ pub(super) fn numbered(steps: &[String]) -> String {
 
 pub(super) fn pending(name: &str, timeout: Duration) -> ExitCode {
     remark(&format!(
-        "it takes longer than {timeout}, and goes on: see `kubectl countersign status {}`",
+        "timed out after {timeout}; the operator continues: see `kubectl countersign status {}`",
         sanitize(name)
     ));
     PENDING.into()
 }
 
-/// Says where it stands each time that changes, but for the numbers in it.
+/// Prints a status message if it differs from the last one by more than its numbers.
 #[derive(Default)]
 pub(super) struct Progress {
     told: String,

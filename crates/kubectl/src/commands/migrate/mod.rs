@@ -1,7 +1,7 @@
-//! `migrate` and `unmigrate`: a Deployment under the care of a Rollout, and back.
+//! `migrate` and `unmigrate`: a Rollout adopts a Deployment, or returns its pods.
 //!
-//! Both only make or delete the Rollout, in the user's name; the operator moves the pods. What is going to
-//! happen is shown first.
+//! Both only create or delete the Rollout as the user; the operator moves the pods. The plan is printed
+//! before.
 
 mod common;
 mod plan;
@@ -28,16 +28,16 @@ use crate::failure::Failure;
 use crate::output::{Format, document, print, remark};
 use countersign_core::text::sanitize;
 
-/// Put a Deployment under the care of a Rollout of the same name, with no downtime
+/// Migrate a Deployment to a Rollout of the same name, without downtime
 ///
-/// It shows what will happen, asks, makes the Rollout and waits until that serves. The Deployment stays,
-/// scaled to 0, and its template stays what is edited. The exit code is 3 where it takes longer than
-/// --timeout; the operator goes on.
+/// Prints the plan, asks for confirmation, creates the Rollout and waits until the Rollout serves. The
+/// Deployment remains, scaled to 0, and edits are still made to its template. The exit code is 3 if this
+/// takes longer than --timeout; the operator continues.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Migrate {
     /// Name of the Deployment
     deployment: String,
-    /// Show what would happen, and do nothing
+    /// If true, only print the plan, without changing anything
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
     #[command(flatten)]
@@ -69,9 +69,11 @@ impl Migrate {
         connection
             .ask(rollouts.create(&parameters, &rollout))
             .await?;
-        print(&format!("rollout {} is made\n", sanitize(&plan.name)));
+        print(&format!("rollout {} created\n", sanitize(&plan.name)));
         if rollout.spec.paused {
-            remark("it is paused, as the Deployment is, and takes over when spec.paused is false");
+            remark(
+                "the rollout is paused, like the Deployment, and takes over once spec.paused is false",
+            );
             return Ok(PENDING.into());
         }
         let taken = until_taken_over(connection, &plan.name);
@@ -106,7 +108,7 @@ impl Migrate {
     }
 }
 
-/// What a Rollout says of itself and of what it adopts.
+/// The messages of a Rollout and of its `Adopted` condition.
 fn standing(rollout: &Rollout) -> String {
     let Some(status) = rollout.status.as_ref().filter(|_| is_seen(rollout)) else {
         return String::new();

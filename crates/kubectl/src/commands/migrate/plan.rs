@@ -1,4 +1,4 @@
-//! What a Deployment becomes, and what is to be said beforehand.
+//! The Rollout for a Deployment, the steps of the migration and its warnings.
 
 use std::fmt::Write;
 
@@ -16,7 +16,7 @@ use crate::commands::migrate::common::{Error, numbered};
 use crate::output::report::number;
 use countersign_core::text::{sanitize, sanitize_lines};
 
-/// What a migration does.
+/// The plan of a migration.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) name: String,
@@ -57,7 +57,7 @@ impl Plan {
         let (name, selector) = (sanitize(&self.name), sanitize(&self.selector));
         let steps = [
             format!(
-                "Rollout {name} is made, as below. Deployment {name} stays, and its pod template stays what you edit."
+                "Rollout {name} is created, as below. Deployment {name} remains, and you still edit its pod template."
             ),
             format!(
                 "The operator starts {} of the same template beside those of the Deployment; there must be room for both.",
@@ -70,11 +70,11 @@ impl Plan {
                 "From then on each edit of the Deployment's template is staged by its risk: `kubectl countersign status {name}`. Scale the Rollout, not the Deployment."
             ),
         ];
-        let mut text = format!("Deployment {name} is put under the care of a Rollout:\n\n");
+        let mut text = format!("Deployment {name} is migrated to a Rollout:\n\n");
         text += &numbered(&steps);
         let _ = write!(
             text,
-            "\nThe way back is `kubectl countersign unmigrate {name}`.\n\n"
+            "\nTo undo this, run `kubectl countersign unmigrate {name}`.\n\n"
         );
         text += &sanitize_lines(manifest);
         text += "\n\n";
@@ -94,7 +94,7 @@ pub(super) fn warned(warnings: &[String]) -> String {
     }
 }
 
-/// The Rollout as a person would write it: what is left out has its default.
+/// The Rollout's manifest, without fields that have their default.
 pub(super) fn manifest(name: &str, replicas: i32, spec: &DeploymentSpec) -> Value {
     let mut manifest = json!({
         "apiVersion": "countersign.dev/v1alpha1",
@@ -111,7 +111,7 @@ pub(super) fn manifest(name: &str, replicas: i32, spec: &DeploymentSpec) -> Valu
     manifest
 }
 
-/// A number of a Deployment's spec, with its name, its default, and the most that a Rollout takes.
+/// A number of a Deployment's spec: its name, value, default, and the maximum of a Rollout.
 pub(super) type Limit = (&'static str, Option<i32>, i32, i32);
 
 pub(super) fn limits(spec: &DeploymentSpec) -> [Limit; 3] {
@@ -127,7 +127,7 @@ pub(super) fn limits(spec: &DeploymentSpec) -> [Limit; 3] {
     ]
 }
 
-/// What else of a Deployment's spec a Rollout has, unless it is the default of both.
+/// Other fields that both specs have, unless their value is the default of both.
 pub(super) fn carried_over(spec: &DeploymentSpec) -> Map<String, Value> {
     let numbers = limits(spec).into_iter();
     let numbers = numbers.filter_map(|(name, value, default, most)| {
@@ -143,7 +143,7 @@ pub(super) fn carried_over(spec: &DeploymentSpec) -> Map<String, Value> {
         .as_ref()
         .and_then(|it| it.rolling_update.as_ref());
     let default = IntOrString::String("25%".into());
-    // The defaults of a Deployment are nobody's choice, and a Rollout's own are safer.
+    // A Deployment's defaults are not carried over: a Rollout's own are safer.
     let room = rolling.into_iter().flat_map(|it| {
         [
             ("maxSurge", &it.max_surge),
@@ -161,7 +161,7 @@ pub(super) fn carried_over(spec: &DeploymentSpec) -> Map<String, Value> {
     carried
 }
 
-/// What a person should know first, as far as it can be read.
+/// Warnings about the Deployment, as far as its objects can be read.
 pub(super) async fn warnings(connection: &Connection, deployment: &Deployment) -> Vec<String> {
     let name = deployment.name_any();
     let autoscalers = connection.here::<HorizontalPodAutoscaler>();
@@ -171,7 +171,7 @@ pub(super) async fn warnings(connection: &Connection, deployment: &Deployment) -
     let mut warnings = match autoscalers {
         Ok(found) => autoscaled(&name, &found.items),
         Err(refusal) => vec![format!(
-            "whether an autoscaler aims at the Deployment is not known: {refusal}"
+            "cannot check whether an autoscaler targets the Deployment: {refusal}"
         )],
     };
     warnings.extend(of_deployment(&name, deployment));
@@ -187,7 +187,7 @@ pub(super) fn autoscaled(name: &str, autoscalers: &[HorizontalPodAutoscaler]) ->
     aiming
         .map(|it| {
             format!(
-                "HorizontalPodAutoscaler {} aims at the Deployment, which it cannot scale any more: aim it at Rollout {name} (apiVersion: countersign.dev/v1alpha1)",
+                "HorizontalPodAutoscaler {} targets the Deployment, which it can no longer scale: set its target to Rollout {name} (apiVersion: countersign.dev/v1alpha1)",
                 it.name_any()
             )
         })
@@ -199,7 +199,7 @@ pub(super) fn of_deployment(name: &str, deployment: &Deployment) -> Vec<String> 
     let fields = deployment.metadata.managed_fields.as_deref();
     if let Some(manager) = field_managers::last_scaler(fields.unwrap_or_default()) {
         warnings.push(format!(
-            "`replicas` of the Deployment was set by {manager}: if that applies it again, as GitOps does, remove it from the manifest, or the operator has to scale down again each time"
+            "`replicas` of the Deployment was set by {manager}: if {manager} applies it again, as GitOps does, remove it from the manifest, or the operator has to scale down again each time"
         ));
     }
     let spec = deployment.spec.clone();

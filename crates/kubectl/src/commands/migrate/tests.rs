@@ -37,7 +37,7 @@ fn the_plan_says_in_order_what_will_happen_and_with_which_rollout() {
     let yaml = document(&plan.manifest, Format::Yaml).unwrap();
     let told = plan.told(&yaml, &["mind this".into()]);
     for part in [
-        "1. Rollout web is made",
+        "1. Rollout web is created",
         "starts 4 pods",
         "select app=web",
         "  replicas: 4\n",
@@ -139,7 +139,10 @@ fn warnings_name_who_scales_and_what_to_do() {
         &[autoscaler("Deployment"), autoscaler("StatefulSet")],
     );
     assert_eq!(found.len(), 1);
-    assert!(found[0].contains("aim it at Rollout web"), "{found:?}");
+    assert!(
+        found[0].contains("set its target to Rollout web"),
+        "{found:?}"
+    );
 }
 
 fn adopting(mut rollout: Rollout) -> Rollout {

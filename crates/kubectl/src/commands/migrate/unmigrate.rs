@@ -1,4 +1,4 @@
-//! The way back to a Deployment.
+//! `unmigrate`: returns an adopted Deployment's pods.
 
 use std::process::ExitCode;
 
@@ -20,15 +20,15 @@ use crate::output::print;
 use crate::output::report::number;
 use countersign_core::text::sanitize;
 
-/// Give an adopted Deployment its pods back, with no downtime, and delete the Rollout
+/// Return the pods of an adopted Deployment and delete the Rollout, without downtime
 ///
-/// It shows what will happen, asks, deletes the Rollout and waits until the Deployment serves. The exit
-/// code is 3 where it takes longer than --timeout; the operator goes on.
+/// Prints the plan, asks for confirmation, deletes the Rollout and waits until the Deployment serves. The
+/// exit code is 3 if this takes longer than --timeout; the operator continues.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Unmigrate {
     /// Name of the Rollout
     rollout: String,
-    /// Show what would happen, and do nothing
+    /// If true, only print the plan, without changing anything
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
     #[command(flatten)]
@@ -36,12 +36,12 @@ pub struct Unmigrate {
 }
 
 impl Unmigrate {
-    /// Gives the Deployment its pods back.
+    /// Returns the pods of the Deployment.
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
         let rollout = connection.rollout(&self.rollout).await?;
         let deployment = returns(&rollout)?;
         let deployments = connection.here::<Deployment>();
-        // It must be there to be given anything back.
+        // The Deployment must exist.
         connection.ask(deployments.get(&deployment)).await?;
         print(&way_back(&rollout, &deployment));
         if self.dry_run {
@@ -62,14 +62,14 @@ impl Unmigrate {
         };
         back?;
         print(&format!(
-            "deployment {} serves; rollout {} is gone\n",
+            "deployment {} serves; rollout {} deleted\n",
             sanitize(&deployment),
             sanitize(&self.rollout)
         ));
         Ok(ExitCode::SUCCESS)
     }
 
-    /// In the background: in the foreground the pods would go first.
+    /// Background deletion; foreground deletion would delete the pods first.
     async fn delete(&self, connection: &Connection, rollout: &Rollout) -> Result<(), Refusal> {
         let parameters = DeleteParams::background().preconditions(Preconditions {
             uid: rollout.uid(),
@@ -87,7 +87,7 @@ impl Unmigrate {
     }
 }
 
-/// The Deployment that gets its pods back, or why it must not.
+/// The Deployment whose pods are returned, or why they cannot be.
 pub(super) fn returns(rollout: &Rollout) -> Result<String, Error> {
     let name = rollout.name_any();
     let Some(adopted) = &rollout.spec.workload_ref else {
@@ -119,7 +119,7 @@ pub(super) fn way_back(rollout: &Rollout, deployment: &str) -> String {
     let services = canary.stable_service.iter().chain(&canary.canary_service);
     let services: Vec<_> = services.map(|it| sanitize(it)).collect();
     let mut steps = vec![format!(
-        "Rollout {name} is deleted; its pods go on to serve. A change that is under way by then is rolled back."
+        "Rollout {name} is deleted; its pods continue to serve. A change in progress by then is rolled back."
     )];
     steps.push(format!(
         "The operator scales Deployment {deployment} to {replicas} and waits until all of its pods are available."
@@ -131,7 +131,7 @@ pub(super) fn way_back(rollout: &Rollout, deployment: &str) -> String {
         ));
     }
     steps.push(format!(
-        "After {} the pods of the Rollout go, with its records. Deployment {deployment} rolls its changes out by itself again.",
+        "After {} the pods of the Rollout go, with its records. From then on, Deployment {deployment} rolls out its own changes.",
         canary.drain
     ));
     let mut text = format!("Deployment {deployment} gets its pods back:\n\n");

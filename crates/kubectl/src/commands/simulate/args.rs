@@ -1,4 +1,4 @@
-//! What a simulation is given.
+//! Arguments and errors of `simulate`.
 
 use clap::Args;
 use countersign_api::Duration;
@@ -8,38 +8,38 @@ use crate::commands::explain::Setting;
 use crate::manifests::inputs::Inputs;
 use crate::output::report::Format;
 
-/// How long a rollout is followed beyond all its bakes, for what it waits for besides.
+/// Simulated time beyond all bakes and sign-offs, after which a run ends.
 pub(super) const SLACK: SignedDuration = SignedDuration::from_hours(100);
 
-/// Simulate whole rollouts in virtual time, without a cluster: how long, which steps, how often wrong.
+/// Simulate rollouts in virtual time, without a cluster: duration, steps, and rates of wrong decisions.
 #[derive(Args)]
 pub struct Simulate {
     #[command(flatten)]
     pub(super) inputs: Inputs,
     #[command(flatten)]
     pub(super) setting: Setting,
-    /// Requests a second to all pods together.
+    /// Requests per second to all pods together.
     #[arg(long, default_value_t = 50.0, value_parser = rate)]
     pub(super) rate: f64,
-    /// Share of the stable revision's requests that fail.
+    /// Error rate of the stable revision, from 0 to 1.
     #[arg(long, default_value_t = 0.002, value_parser = share)]
     pub(super) stable_error_rate: f64,
-    /// Shares of a worse canary's requests that fail, each a case of its own; without it, ten times stable's.
+    /// Error rates of worse canaries, each a separate case; if omitted, ten times the stable rate.
     #[arg(long, value_delimiter = ',', value_parser = share)]
     pub(super) canary_error_rate: Vec<f64>,
-    /// Rollouts of each case.
+    /// Number of rollouts per case.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) runs: u32,
-    /// Where the random numbers begin: the same seed gives the same report.
+    /// Seed of the random numbers; the same seed gives the same report.
     #[arg(long, default_value_t = 1)]
     pub(super) seed: u64,
-    /// Pods, instead of the manifest's number.
+    /// Number of pods, instead of spec.replicas.
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=100_000))]
     pub(super) replicas: Option<i32>,
-    /// How long people take for each sign-off.
+    /// Time until each sign-off is given.
     #[arg(long, default_value = "0s")]
     pub(super) sign_off_after: Duration,
-    /// Form of the output.
+    /// Output format. One of: (table, json, yaml).
     #[arg(short, long, value_enum, default_value = "table")]
     pub(super) output: Format,
 }
@@ -60,15 +60,15 @@ fn share(text: &str) -> Result<f64, String> {
     share.ok_or_else(|| "write a fraction from 0 to 1, such as 0.002".into())
 }
 
-/// Why nothing can be simulated.
+/// Why a Rollout cannot be simulated.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum SimulationError {
     #[error(
-        "Rollout {0}: the pods would not change, so there is nothing to simulate: give by --stable what serves now"
+        "Rollout {0}: the pods would not change, so there is nothing to simulate: give the deployed Rollout with --stable"
     )]
     NoChange(String),
     #[error(
-        "Rollout {0}: spec.replicas is 0, so no traffic tells anything: give a number by --replicas"
+        "Rollout {0}: spec.replicas is 0, so there is no traffic to analyse: give a number with --replicas"
     )]
     NoPods(String),
     #[error(

@@ -1,8 +1,8 @@
-//! `simulate`: whole rollouts in virtual time, before any cluster sees them.
+//! `simulate`: rollouts in virtual time, without a cluster.
 //!
-//! Each run is the controller's own state machine in a small world of pods and traffic. Requests are
-//! drawn from Poisson distributions, divided by the canary's share of the available pods. Sign-offs
-//! are given as soon as they are asked for, or after a time that the caller names.
+//! Each run is the controller's own state machine with simulated pods and traffic. Requests are drawn
+//! from Poisson distributions, divided by the canary's share of the available pods. Sign-offs are given
+//! as soon as they are required, or after `--sign-off-after`.
 
 mod args;
 mod report;
@@ -20,7 +20,7 @@ use crate::commands::simulate::scene::{Run, Scene, Traffic, signatures};
 use crate::failure::Failure;
 use crate::manifests::Observed;
 
-/// Most windows of counting in one command, which takes some minutes.
+/// Most measurement windows of one command, which take some minutes; more are an error.
 const MAX_WINDOWS: u128 = 2_000_000;
 impl Simulate {
     /// Simulates every Rollout of the files.

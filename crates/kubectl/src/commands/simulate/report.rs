@@ -1,4 +1,4 @@
-//! What came of the simulated changes, as numbers.
+//! The statistics of the simulated rollouts.
 
 use countersign_api::{Duration, Tier};
 use countersign_core::text::excerpt;
@@ -12,7 +12,7 @@ use crate::output::report::{columns, number};
 /// The standard normal's quantile of 97.5%.
 pub(super) const Z: f64 = 1.959_963_985;
 
-/// What was simulated of one Rollout, and what came of it.
+/// The simulation of one Rollout with its results.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Simulation {
@@ -29,11 +29,11 @@ pub(super) struct Simulation {
     pub(super) max_false_rollback: f64,
     /// Largest chance of a false promotion that the tier allows.
     pub(super) max_false_promotion: f64,
-    /// The canary as good as stable, then each worse one.
+    /// The canary that equals stable, then each worse canary.
     pub(super) cases: Vec<Case>,
 }
 
-/// Many rollouts of one canary.
+/// The rollouts of one canary.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Case {
@@ -41,7 +41,7 @@ pub(super) struct Case {
     pub(super) runs: usize,
     pub(super) promoted: Share,
     pub(super) rolled_back: Share,
-    /// Rolled back for want of evidence or pods, not for errors.
+    /// Rolled back at a deadline, for lack of evidence or pods.
     pub(super) overdue: Share,
     /// Waiting for a person to decide on scarce evidence.
     pub(super) undecided: Share,
@@ -67,7 +67,7 @@ pub(super) struct Share {
     pub(super) high: f64,
 }
 
-/// How long it takes.
+/// A distribution of durations.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Seconds {
     pub(super) median: f64,

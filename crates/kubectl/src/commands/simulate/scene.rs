@@ -1,4 +1,4 @@
-//! The world in which a change is simulated.
+//! The simulated change with its pods and traffic.
 
 use countersign_api::policy::{RolloutPolicySpec, TierDemands, Tiers};
 use countersign_api::rollout::{Change, Outcome, Plan, Transition};
@@ -26,20 +26,20 @@ pub(super) struct Scene {
     pub(super) tier: Tier,
     pub(super) score: f64,
     pub(super) plan: Plan,
-    /// Length of one window of counting.
+    /// Length of one measurement window.
     pub(super) interval: Duration,
-    /// How long people take before the first step.
+    /// Time until the sign-offs before the first step are given.
     pub(super) start_after: SignedDuration,
 }
 
-/// What users ask for, and how it goes.
+/// Request rate and error rates.
 pub(super) struct Traffic {
     pub(super) rate: f64,
     pub(super) canary: f64,
     pub(super) stable: f64,
 }
 
-/// What became of one rollout.
+/// The result of one rollout.
 pub(super) struct Run {
     pub(super) end: End,
     /// From the beginning to the end.
@@ -96,7 +96,7 @@ impl Scene {
         })
     }
 
-    /// The bakes in all, with what people take.
+    /// The sum of all bakes and of the time until sign-offs.
     fn length(&self) -> std::time::Duration {
         let steps = &self.observation.spec.strategy.canary.steps;
         steps.iter().fold(std::time::Duration::ZERO, |sum, step| {
@@ -104,7 +104,7 @@ impl Scene {
         })
     }
 
-    /// Windows of counting in one run, and as many looks at least.
+    /// Measurement windows of one run; there are at least as many reconciles.
     pub(super) fn windows(&self) -> u128 {
         self.length().as_millis() / self.interval.std().as_millis().max(1)
     }
@@ -173,7 +173,7 @@ impl Traffic {
     }
 }
 
-/// Adds up for how long the canary answered which share of the requests.
+/// Integrates the canary's share of the requests over time.
 pub(super) struct Meter {
     since: Timestamp,
     share: f64,
@@ -214,7 +214,7 @@ impl Meter {
     }
 }
 
-/// Whether it is decided, or a person must decide, which no simulation can.
+/// Whether the rollout has ended, or waits for a person's decision, which is not simulated.
 pub(super) fn has_ended(observation: &Observation) -> bool {
     let status = &observation.status;
     change::waits_for(status, Reason::AwaitingPerson)
@@ -245,9 +245,9 @@ pub(super) fn starts(change: &Change) -> Vec<Timestamp> {
     lines.filter_map(|line| Some(line.at.as_ref()?.0)).collect()
 }
 
-/// The same change where nobody is asked to sign: its plan as the Rollout's own steps, under the
-/// policies merged to one. What people take before a later gate is a longer bake before it, in which
-/// the canary is judged as it would be while it waits. Freezes are left out.
+/// The same change without sign-offs: its plan as the Rollout's own steps, under one merged policy. The
+/// time until a later sign-off becomes a longer bake, since the canary is analysed while it waits.
+/// Freezes are left out.
 pub(super) fn without_sign_offs(
     mut observation: Observation,
     effective: &Effective,
@@ -291,7 +291,7 @@ pub(super) fn without_sign_offs(
     observation
 }
 
-/// The demands of the change's tier for every tier, since no other counts, without sign-offs.
+/// The demands of the change's tier for every tier, without sign-offs.
 pub(super) fn unattended(demands: &TierDemands, last: Option<&Step>) -> Tiers {
     let alone = TierDemands {
         // The Rollout's own steps count; fewer of the tier's are sooner compared with them.

@@ -30,7 +30,7 @@ impl Pods {
                 if let Some(name) = node.get("name")
                     && let Some(text) = name.text()
                     && let Some(other) = names.insert(text, list)
-                    // The same list is held to its keys by the schema.
+                    // The schema checks for duplicates within the same list.
                     && other != list
                 {
                     let problem = format!("{} is the name of one of {other} already", quoted(text));
@@ -131,7 +131,7 @@ impl Pods {
         }
     }
 
-    /// What a probe or hook does, on a port that the container may name.
+    /// The action of a probe or hook; its port may be a name of the container's ports.
     pub(super) fn action(&mut self, action: &Node, path: &str, kinds: &[&str], container: &Node) {
         self.exactly_one(action, path, kinds);
         if let Some(exec) = action.get("exec")
@@ -165,7 +165,7 @@ impl Pods {
                 };
                 self.error(port, &below, format!("{} {PORT}{hint}", quoted(name)));
             } else if !names.any(|it| it == name) {
-                // The API server takes it, and a node never finds it.
+                // The API server accepts an unknown name, but no node can resolve it.
                 let message = format!("{below}: the container has no port named {}", quoted(name));
                 self.findings.push(Finding::warning(port.at, message));
             }
@@ -196,7 +196,7 @@ impl Pods {
         }
     }
 
-    /// A port of the node goes to one container alone.
+    /// Only one container can use a port of the node.
     pub(super) fn host_ports<'a>(
         &mut self,
         container: &'a Node,
@@ -325,7 +325,7 @@ impl Pods {
                 let Some(most) = limit.and_then(self::amount) else {
                     continue;
                 };
-                // What cannot be shared out twice is asked for as it is limited.
+                // Requests of resources that cannot be overcommitted must equal their limits.
                 let is_whole = name.contains('/') || name.starts_with("hugepages-");
                 if amount > most * (1.0 + f64::EPSILON * 4.0) {
                     self.error(&entry.value, &below, "is more than its limit");

@@ -6,7 +6,7 @@ use countersign_core::workload::smoke_job;
 use crate::manifests::schema::forms::{is_label, is_quantity, is_subdomain};
 use crate::manifests::yaml::{Node, Yaml};
 
-/// Most characters of a value that are shown.
+/// Longest value in a message, in characters; longer ones are cut.
 pub(super) const MAX_SHOWN: usize = 80;
 
 pub(super) fn quoted(text: &str) -> String {
@@ -73,7 +73,7 @@ pub(super) fn is_field(text: &str) -> bool {
     FIELDS.contains(&text) || (text.ends_with("']") && of_map.iter().any(|it| text.starts_with(it)))
 }
 
-/// Whether a node can tell where to pull from: the grammar of the distribution's references.
+/// Whether a text is an image reference by the grammar of the distribution project.
 pub(super) fn is_image(text: &str) -> bool {
     if text == smoke_job::IMAGE {
         return false;

@@ -1,8 +1,8 @@
-//! What Kubernetes' own validation says of a pod template, without an API server.
+//! Kubernetes' own validation of a pod template, without an API server.
 //!
-//! The definition of a Rollout holds the template to its schema alone; the rest is said only when a
-//! ReplicaSet is made of it, which is late. Fields and values that are newer than this build are left
-//! alone. An error is what the API server refuses in a ReplicaSet or Job, or what no node can ever start.
+//! The definition of a Rollout checks the template by its schema only; further errors would appear only
+//! when its ReplicaSet is created. Fields and values that are newer than this build are ignored. An error
+//! is refused by the API server in a ReplicaSet or Job, or no node can start the pod.
 
 mod containers;
 mod forms;
@@ -17,7 +17,7 @@ use crate::manifests::pods::forms::{
 use crate::manifests::schema::forms::is_subdomain;
 use crate::manifests::yaml::{Node, Yaml};
 
-/// Most bytes of all annotations of an object.
+/// Most bytes of all annotations of an object; the API server refuses more.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 
 const DNS: [&str; 4] = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
@@ -36,17 +36,17 @@ const SOURCES: [&str; 5] = [
     "fileKeyRef",
 ];
 
-/// What the pods are for.
+/// The purpose of the pods.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Purpose {
-    /// They serve, until they are deleted.
+    /// Pods of a ReplicaSet, which serve until they are deleted.
     #[default]
     Serve,
-    /// They run to an end, as those of a Job.
+    /// Pods of a Job, which run to completion.
     RunOnce,
 }
 
-/// What is wrong with a pod template, which stands at this path.
+/// Findings on a pod template at this path.
 #[must_use]
 pub fn check(template: &Node, path: &str, purpose: Purpose) -> Vec<Finding> {
     let mut pods = Pods {
@@ -62,7 +62,7 @@ pub fn check(template: &Node, path: &str, purpose: Purpose) -> Vec<Finding> {
     pods.findings
 }
 
-/// What is wrong with the labels and annotations of any object.
+/// Findings on the labels and annotations of any object.
 #[must_use]
 pub fn check_metadata(metadata: &Node, path: &str) -> Vec<Finding> {
     let mut pods = Pods::default();
@@ -70,7 +70,7 @@ pub fn check_metadata(metadata: &Node, path: &str) -> Vec<Finding> {
     pods.findings
 }
 
-/// What is wrong with labels by which pods are selected.
+/// Findings on the labels of a selector.
 #[must_use]
 pub fn check_labels(labels: &Node, path: &str) -> Vec<Finding> {
     let mut pods = Pods::default();
@@ -84,7 +84,7 @@ struct Pods {
     findings: Vec<Finding>,
 }
 
-/// The pod around a container, as far as its containers depend on it.
+/// The fields of a pod that its containers depend on.
 struct Pod<'a> {
     volumes: BTreeSet<&'a str>,
     grace: f64,
@@ -98,7 +98,7 @@ impl Pods {
         self.findings.push(Finding::error(node.at, message));
     }
 
-    /// A text that must have a form, unless it is empty, which is as good as absent.
+    /// Checks the form of a text; an empty text counts as absent.
     pub(super) fn form(
         &mut self,
         of: &Node,
@@ -116,7 +116,7 @@ impl Pods {
         }
     }
 
-    /// A text that must be one of a few, or empty, which is its default.
+    /// Checks that a text is one of the known values, or empty, which is the default.
     pub(super) fn one_of(&mut self, of: &Node, key: &str, path: &str, known: &[&str]) {
         if let Some(node) = of.get(key)
             && let Some(text) = node.text()
@@ -142,7 +142,7 @@ impl Pods {
         }
     }
 
-    /// An object of which exactly one member is to be set.
+    /// Checks that exactly one member of an object is set.
     pub(super) fn exactly_one(&mut self, node: &Node, path: &str, members: &[&str]) {
         let set = members.iter().filter(|it| node.get(it).is_some()).count();
         if set != 1 {
@@ -158,7 +158,7 @@ impl Pods {
         }
     }
 
-    /// What the schema asks for must hold something.
+    /// A required value must not be empty.
     pub(super) fn not_empty(&mut self, of: &Node, key: &str, path: &str) {
         if of.get(key).is_some() {
             self.required(of, key, path);

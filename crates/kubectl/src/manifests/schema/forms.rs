@@ -44,7 +44,7 @@ pub fn one_of(found: &str, known: &[&str]) -> String {
     }
 }
 
-/// The known word that differs by a slip of the hand, capital letters aside.
+/// The known word that differs by a typo or in case.
 pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     const SLIPS: usize = 2;
     if word.len() > 64 {

@@ -1,7 +1,7 @@
-//! What the API server's own validation would say of an object, without an API server.
+//! The API server's validation of an object, without an API server.
 //!
-//! The schemas are those of the custom resource definitions; their CEL rules are in [`crate::manifests::rules`].
-//! Status is left out: the API server drops it from what users apply.
+//! The schemas are those of the CustomResourceDefinitions; their CEL rules are in
+//! [`crate::manifests::rules`]. Status is skipped: the API server drops it from what users apply.
 
 pub(crate) mod forms;
 
@@ -23,11 +23,10 @@ use crate::manifests::schema::forms::{
 };
 use crate::manifests::yaml::{Entry, Node, Position, Yaml};
 
-/// Fields that the API server fills in itself by a mutating admission policy.
+/// Fields that a mutating admission policy sets.
 const FILLED_IN: [&str; 2] = ["approver", "person"];
 
-/// An object as the API server stores it: fields that are set to nothing are left out, unless their
-/// schema takes nothing as a value.
+/// An object as the API server stores it: null fields are removed, unless their schema is nullable.
 #[must_use]
 pub fn stored(object: &Node) -> Value {
     let kind = kind(object).and_then(|name| KINDS.get(name));
@@ -56,7 +55,7 @@ fn stored_by(node: &Node, schema: Option<&JSONSchemaProps>) -> Value {
     }
 }
 
-/// The schema of a member of an object, if there is one.
+/// The schema of an object's member, if there is one.
 fn member_of<'a>(schema: &'a JSONSchemaProps, key: &str) -> Option<&'a JSONSchemaProps> {
     let property = schema.properties.as_ref().and_then(|it| it.get(key));
     property.or(match &schema.additional_properties {
@@ -65,7 +64,7 @@ fn member_of<'a>(schema: &'a JSONSchemaProps, key: &str) -> Option<&'a JSONSchem
     })
 }
 
-/// What is wrong with an object of this API group by its schema, in order of place.
+/// Findings on an object of this API group by its schema, ordered by position.
 #[must_use]
 pub fn check(object: &Node) -> Vec<Finding> {
     let mut check = Check::default();
@@ -80,9 +79,9 @@ pub fn check(object: &Node) -> Vec<Finding> {
 struct Check {
     findings: Vec<Finding>,
     errors: usize,
-    /// Where the value at each path is.
+    /// The position of the value at each path.
     places: BTreeMap<String, Position>,
-    /// The paths of values that have an error in them.
+    /// The paths of values with errors.
     faulty: BTreeSet<String>,
 }
 
@@ -118,7 +117,7 @@ impl Check {
         self.rules(object, kind);
     }
 
-    /// The CEL rules of what has no error in it.
+    /// Checks the CEL rules of values without errors.
     fn rules(&mut self, object: &Node, kind: &Kind) {
         if self.errors > 0 {
             self.faulty.insert(String::new());
@@ -158,7 +157,7 @@ impl Check {
         }
     }
 
-    /// A value beside its schema.
+    /// Checks a value by its schema.
     fn node(&mut self, node: &Node, schema: &JSONSchemaProps, path: &str) {
         let before = self.errors;
         self.places.insert(path.to_owned(), node.at);
@@ -197,7 +196,7 @@ impl Check {
         }
     }
 
-    /// A member of a list without a value.
+    /// Checks a list member without a value.
     fn nothing(&mut self, node: &Node, schema: &JSONSchemaProps, path: &str) {
         if schema.nullable != Some(true) {
             let message = format!("{path} has no value: give it one or remove it");
@@ -240,7 +239,7 @@ impl Check {
         let below = join(path, &entry.key);
         match (member_of(schema, &entry.key), &schema.additional_properties) {
             (Some(member), _) if entry.value.value == Yaml::Null => {
-                // What is required is missing, which is said by itself.
+                // A missing required member is reported separately.
                 if !schema.required.iter().flatten().any(|it| *it == entry.key) {
                     self.without_value(entry, member, &below);
                 }
@@ -251,8 +250,7 @@ impl Check {
         }
     }
 
-    /// The API server drops a key without a value, as if it were not there, unless it is applied by
-    /// server-side apply.
+    /// The API server drops a key without a value, except in server-side apply.
     fn without_value(&mut self, entry: &Entry, schema: &JSONSchemaProps, path: &str) {
         if schema.nullable != Some(true) && schema.default.is_none() {
             let message = format!(
@@ -303,7 +301,7 @@ impl Check {
         }
     }
 
-    /// Members of a list whose keys must tell them apart.
+    /// Checks that the keys of list members are unique.
     fn repeated_members(
         &mut self,
         items: &[Node],
@@ -408,7 +406,7 @@ impl Check {
     }
 }
 
-/// Leaves out what is set to nothing, which counts as absent: the API server asks no rule about it.
+/// Removes null members, which count as absent: the API server applies no rule to them.
 fn remove_nothing(value: &mut Value) {
     match value {
         Value::Object(members) => {
@@ -420,7 +418,7 @@ fn remove_nothing(value: &mut Value) {
     }
 }
 
-/// A rule's message after the path of what it is about, which some messages name themselves.
+/// A rule's message with its path in front, unless the message begins with it.
 fn at_path(path: &str, message: &str) -> String {
     match message.split_once(':') {
         Some((named, rest)) if path.ends_with(named) => format!("{path}:{rest}"),

@@ -50,14 +50,14 @@ fn at_rest_only_the_revisions_are_shown() {
     view.rollout = at_rest();
     view.freezes.clear();
     view.pods.clear();
-    view.unread = vec!["sign-offs: alice may not list signoffs".into()];
+    view.unread = vec!["sign-offs: alice cannot list signoffs".into()];
     let text = plain(&whole(&view, now(), false));
     assert!(
         text.contains("├─ revision 6 serves\n├─ Revisions\n"),
         "{text}"
     );
     assert!(
-        text.ends_with("└─ Not shown\n   └─ sign-offs: alice may not list signoffs\n"),
+        text.ends_with("└─ Not shown\n   └─ sign-offs: alice cannot list signoffs\n"),
         "{text}"
     );
     assert!(!text.contains("Gates"), "{text}");
