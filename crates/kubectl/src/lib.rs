@@ -90,7 +90,7 @@ pub fn command() -> clap::Command {
 /// outcome is pending.
 #[must_use]
 pub fn main() -> ExitCode {
-    let result = match completion::asked_for(std::env::args_os()) {
+    let result = match completion::words_to_complete(std::env::args_os()) {
         Some(words) => on_runtime(completion::complete(&Cli::command(), &words)),
         None => run(Cli::parse()),
     };

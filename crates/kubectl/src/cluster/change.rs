@@ -45,16 +45,14 @@ pub fn rejected(rollout: &Rollout) -> Option<&Change> {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// No change is in progress.
-    #[error(
-        "rollout {rollout} has no change in progress, so there is nothing to {what}: {standing}"
-    )]
+    #[error("rollout {rollout} has no change in progress, so there is nothing to {what}: {state}")]
     NothingUnderWay {
         /// The Rollout.
         rollout: String,
         /// The requested action.
         what: &'static str,
         /// The Rollout's phase and message.
-        standing: String,
+        state: String,
     },
     /// The change is not the requested one.
     #[error(
@@ -128,16 +126,16 @@ impl Aim {
 /// Whether the controller has observed the latest generation.
 #[must_use]
 pub fn is_seen(rollout: &Rollout) -> bool {
-    let seen = rollout
+    let observed = rollout
         .status
         .as_ref()
         .map_or(0, |status| status.observed_generation);
-    seen >= rollout.metadata.generation.unwrap_or_default()
+    observed >= rollout.metadata.generation.unwrap_or_default()
 }
 
 fn nothing_under_way(rollout: &Rollout, what: &'static str) -> Error {
-    let seen = rollout.status.as_ref();
-    let standing = seen
+    let status = rollout.status.as_ref();
+    let state = status
         .filter(|status| status.observed_generation >= 0)
         .map_or_else(
             || "the controller has not seen it yet".to_owned(),
@@ -146,7 +144,7 @@ fn nothing_under_way(rollout: &Rollout, what: &'static str) -> Error {
     Error::NothingUnderWay {
         rollout: rollout.name_any(),
         what,
-        standing,
+        state,
     }
 }
 

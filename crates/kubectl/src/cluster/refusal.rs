@@ -221,7 +221,7 @@ mod tests {
 
     use super::*;
 
-    fn said(status: &serde_json::Value) -> String {
+    fn explained(status: &serde_json::Value) -> String {
         let place = Place {
             server: "https://192.0.2.1:6443/".into(),
             context: "prod".into(),
@@ -236,7 +236,10 @@ mod tests {
         for (code, reason) in [(403, "Forbidden"), (422, "Invalid")] {
             let status = json!({ "code": code, "reason": reason, "message":
                 "signoffs.countersign.dev \"web-x2\" is forbidden: ValidatingAdmissionPolicy 'countersign-signoffs' with binding 'countersign-signoffs' denied request: alice is an author of this change" });
-            assert_eq!(said(&status), "refused: alice is an author of this change");
+            assert_eq!(
+                explained(&status),
+                "refused: alice is an author of this change"
+            );
         }
     }
 
@@ -244,12 +247,12 @@ mod tests {
     fn a_missing_right_names_the_verb() {
         let message = r#"signoffs.countersign.dev is forbidden: User "alice" cannot create resource "signoffs" in API group "countersign.dev" in the namespace "shop""#;
         assert_eq!(
-            said(&json!({ "code": 403, "reason": "Forbidden", "message": message })),
+            explained(&json!({ "code": 403, "reason": "Forbidden", "message": message })),
             r#"alice cannot create signoffs in namespace "shop": ask an administrator to grant the verb create on signoffs in API group "countersign.dev""#
         );
         let message = r#"freezes.countersign.dev "x" is forbidden: User "alice" cannot delete resource "freezes" in API group "countersign.dev" at the cluster scope"#;
         assert_eq!(
-            said(&json!({ "code": 403, "reason": "Forbidden", "message": message })),
+            explained(&json!({ "code": 403, "reason": "Forbidden", "message": message })),
             r#"alice cannot delete freezes in the whole cluster: ask an administrator to grant the verb delete on freezes in API group "countersign.dev""#
         );
     }
@@ -259,13 +262,13 @@ mod tests {
         let status = json!({ "code": 404, "reason": "NotFound", "message": "rollouts.countersign.dev \"web\" not found",
             "details": { "name": "web", "group": "countersign.dev", "kind": "rollouts" } });
         assert_eq!(
-            said(&status),
+            explained(&status),
             r#"there is no Rollout "web" in namespace "shop" (context prod): name another with -n"#
         );
         let status =
             json!({ "code": 404, "reason": "NotFound", "message": "404 page not found\n" });
         assert_eq!(
-            said(&status),
+            explained(&status),
             "the server https://192.0.2.1:6443/ (context prod) does not know this kind of object: is Countersign installed in that cluster, and not older than this plugin?"
         );
     }
@@ -274,19 +277,19 @@ mod tests {
     fn wrong_fields_are_listed_and_what_is_not_known_is_quoted() {
         let status = json!({ "code": 422, "reason": "Invalid", "message": "SignOff.countersign.dev \"web-x2\" is invalid: …",
             "details": { "causes": [{ "reason": "FieldValueInvalid", "field": "spec", "message": "spec.reason: say why" }] } });
-        assert_eq!(said(&status), "refused: spec: spec.reason: say why");
+        assert_eq!(explained(&status), "refused: spec: spec.reason: say why");
         assert_eq!(
-            said(
+            explained(
                 &json!({ "code": 409, "reason": "Conflict", "message": "the object has been modified" })
             ),
             "the object was modified in the meantime: check it again and repeat the command"
         );
         assert_eq!(
-            said(&json!({ "code": 500, "message": "etcd is full" })),
+            explained(&json!({ "code": 500, "message": "etcd is full" })),
             "etcd is full"
         );
         assert_eq!(
-            said(&json!({ "code": 401, "message": "Unauthorized" })),
+            explained(&json!({ "code": 401, "message": "Unauthorized" })),
             "the server https://192.0.2.1:6443/ does not accept the credentials of context prod: log in again"
         );
     }

@@ -25,7 +25,7 @@ exec kubectl-countersign __complete \"$@\"
 ";
 
 /// The hidden command that the shim runs, as in cobra.
-const ASK: &str = "__complete";
+const COMPLETE: &str = "__complete";
 
 /// cobra's `ShellCompDirectiveNoFileComp`: the shell offers no file names.
 const NO_FILES: &str = ":4";
@@ -74,10 +74,10 @@ impl Completion {
 
 /// The words to complete, the last one partial, if the first argument is `__complete`. They are no valid
 /// command line, so they are taken before clap parses the arguments.
-pub fn asked_for(arguments: impl Iterator<Item = OsString>) -> Option<Vec<String>> {
+pub fn words_to_complete(arguments: impl Iterator<Item = OsString>) -> Option<Vec<String>> {
     let words = arguments.map(|word| word.to_string_lossy().into_owned());
     let mut words = words.skip(1);
-    (words.next()? == ASK).then(|| words.collect())
+    (words.next()? == COMPLETE).then(|| words.collect())
 }
 
 /// Prints the candidates, one a line; nothing if the cluster does not respond.
@@ -225,10 +225,10 @@ mod tests {
 
     #[test]
     fn only_the_shim_asks() {
-        let asked = |line: &str| asked_for(line.split(' ').map(OsString::from));
+        let words = |line: &str| words_to_complete(line.split(' ').map(OsString::from));
         let line = "kubectl-countersign __complete -n shop get w";
-        assert_eq!(asked(line).unwrap(), ["-n", "shop", "get", "w"]);
-        assert_eq!(asked("kubectl-countersign get __complete"), None);
+        assert_eq!(words(line).unwrap(), ["-n", "shop", "get", "w"]);
+        assert_eq!(words("kubectl-countersign get __complete"), None);
     }
 
     #[test]

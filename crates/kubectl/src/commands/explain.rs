@@ -118,8 +118,8 @@ impl Explain {
         let observed = self.setting.observe(&self.inputs)?;
         let explanations: Vec<_> = observed.into_iter().map(Explanation::of).collect();
         report::print(self.output, &explanations, || {
-            let told: Vec<_> = explanations.iter().map(Explanation::told).collect();
-            told.join("\n")
+            let rendered: Vec<_> = explanations.iter().map(Explanation::render).collect();
+            rendered.join("\n")
         })?;
         Ok(ExitCode::SUCCESS)
     }
@@ -148,7 +148,7 @@ impl Explanation {
         }
     }
 
-    fn told(&self) -> String {
+    fn render(&self) -> String {
         let namespace = self.namespace.iter().map(|it| format!("{}/", excerpt(it)));
         let mut text = format!(
             "Rollout {}{}\n",
@@ -156,7 +156,7 @@ impl Explanation {
             excerpt(&self.rollout)
         );
         match &self.change {
-            Some(change) => text.push_str(&change.told(&self.not_applying)),
+            Some(change) => text.push_str(&change.render(&self.not_applying)),
             None => text.push_str("  The pods would not change: this template serves already.\n"),
         }
         text
@@ -164,7 +164,7 @@ impl Explanation {
 }
 
 impl Treatment {
-    fn told(&self, not_applying: &[String]) -> String {
+    fn render(&self, not_applying: &[String]) -> String {
         [
             section("Change", self.identity()),
             section("Provenance", self.provenance()),
@@ -390,10 +390,10 @@ mod tests {
             },
             ..Treatment::default()
         };
-        let told = treatment.told(&[]);
+        let rendered = treatment.render(&[]);
         assert!(
-            told.ends_with("  Must not sign\n    alice\n    group robots\n"),
-            "{told}"
+            rendered.ends_with("  Must not sign\n    alice\n    group robots\n"),
+            "{rendered}"
         );
     }
 
@@ -405,10 +405,10 @@ mod tests {
             change: None,
             not_applying: Vec::new(),
         };
-        let told = explanation.told();
+        let rendered = explanation.render();
         assert!(
-            told.starts_with("Rollout \\u{202e}shop/web\\u{1b}[2J\n"),
-            "{told}"
+            rendered.starts_with("Rollout \\u{202e}shop/web\\u{1b}[2J\n"),
+            "{rendered}"
         );
     }
 

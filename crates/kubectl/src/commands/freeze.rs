@@ -113,7 +113,7 @@ impl Freeze {
         };
         match freezes.create(&parameters, &freeze).await {
             Ok(made) => {
-                print(&said(&made));
+                print(&summary(&made));
                 Ok(ExitCode::SUCCESS)
             }
             Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
@@ -167,7 +167,7 @@ impl Freeze {
 }
 
 /// The created freeze in a sentence: scope, end and how to end it.
-fn said(freeze: &api::Freeze) -> String {
+fn summary(freeze: &api::Freeze) -> String {
     let spec = &freeze.spec;
     let selected = |what: &str, selector: &Option<Selector>| {
         selector
@@ -220,7 +220,7 @@ impl Unfreeze {
         let patch = Patch::Merge(lift(&freeze, &person, now));
         let patch = freezes.patch(&self.name, &parameters, &patch);
         let ended = connection.ask(patch).await?;
-        print(&said_at_the_end(&ended, now));
+        print(&end_summary(&ended, now));
         remark("Other freezes, and those of policies, go on: `kubectl get freezes` lists them.");
         Ok(ExitCode::SUCCESS)
     }
@@ -238,7 +238,7 @@ fn lift(freeze: &api::Freeze, person: &Person, now: Timestamp) -> Value {
 }
 
 /// The ended freeze in a sentence: who ended it, when, and where that is recorded.
-fn said_at_the_end(freeze: &api::Freeze, now: Timestamp) -> String {
+fn end_summary(freeze: &api::Freeze, now: Timestamp) -> String {
     let (name, by) = (freeze.name_any(), &freeze.spec.person.username);
     let line = format!(
         "freeze {name} has ended, by {by} at {now:.0}; it remains as the record: `kubectl get freeze {name}`"
@@ -288,7 +288,7 @@ mod tests {
             (&None, &None)
         );
         assert_eq!(freeze.metadata.generate_name.as_deref(), Some("freeze-"));
-        assert!(said(&freeze).contains("wait until somebody ends it; `kubectl"));
+        assert!(summary(&freeze).contains("wait until somebody ends it; `kubectl"));
     }
 
     #[test]
@@ -310,7 +310,7 @@ mod tests {
         let freeze = object(&arguments, Some("shop")).unwrap();
         assert_eq!(freeze.spec.action, FreezeAction::RollBack);
         assert_eq!(
-            said(&freeze),
+            summary(&freeze),
             "freeze incident-42: promotions of tier high or critical wait in namespaces with kubernetes.io/metadata.name=shop for Rollouts with app=web until 2026-03-01T14:10:00Z; `kubectl countersign unfreeze incident-42` ends it\n"
         );
     }
@@ -374,7 +374,7 @@ mod tests {
         assert_eq!(lift(&freeze, &erin, now()), expected);
         freeze.spec.person = erin;
         assert_eq!(
-            said_at_the_end(&freeze, now()),
+            end_summary(&freeze, now()),
             "freeze one has ended, by erin at 2026-03-01T12:10:00Z; it remains as the record: `kubectl get freeze one`\n"
         );
     }

@@ -41,9 +41,9 @@ enum Error {
     #[error(transparent)]
     NoChange(#[from] change::Error),
     #[error(
-        "the change of rollout {rollout} was not rolled back, so there is nothing to retry: {standing}"
+        "the change of rollout {rollout} was not rolled back, so there is nothing to retry: {state}"
     )]
-    NotRolledBack { rollout: String, standing: String },
+    NotRolledBack { rollout: String, state: String },
     #[error(
         "rollout {rollout} is in no step that bakes, so there is no bake to skip: it waits for {waits_for}, which `promote` does not skip"
     )]
@@ -72,7 +72,7 @@ impl Intervene {
         };
         let request = interventions.create(&parameters, &intervention);
         let made = connection.ask(request).await?;
-        print(&said(&made));
+        print(&summary(&made));
         let name = made.name_any();
         Ok(self
             .waiting
@@ -95,7 +95,7 @@ impl Intervene {
             } else {
                 Err(Error::NotRolledBack {
                     rollout: name,
-                    standing: format!("it is {:?}", change.stage),
+                    state: format!("it is {:?}", change.stage),
                 })
             };
         }
@@ -166,7 +166,7 @@ fn applied(intervention: &Intervention) -> Option<&Condition> {
     condition(&status.conditions, Reason::Applied.as_str())
 }
 
-fn said(made: &Intervention) -> String {
+fn summary(made: &Intervention) -> String {
     let spec = &made.spec;
     let step = spec
         .step
@@ -238,10 +238,10 @@ mod tests {
             InterventionAction::Pause,
             InterventionAction::Resume,
         ] {
-            let said = refused(action, &at_rest());
+            let refusal = refused(action, &at_rest());
             assert!(
-                said.contains(&format!("nothing to {}", action.verb())),
-                "{said}"
+                refusal.contains(&format!("nothing to {}", action.verb())),
+                "{refusal}"
             );
         }
     }
@@ -249,8 +249,8 @@ mod tests {
     #[test]
     fn only_what_was_rolled_back_is_retried() {
         let retry = InterventionAction::Retry;
-        let said = refused(retry, &waiting().rollout);
-        assert!(said.contains("was not rolled back"), "{said}");
+        let refusal = refused(retry, &waiting().rollout);
+        assert!(refusal.contains("was not rolled back"), "{refusal}");
         let rolled_back = edited(|change| change.outcome = Some(Outcome::RolledBack));
         intervene().fitting(retry, &rolled_back, now()).unwrap();
         let abort = refused(InterventionAction::Abort, &rolled_back);
@@ -268,7 +268,10 @@ mod tests {
         intervene().fitting(resume, &paused, now()).unwrap();
         let mut by_spec = waiting().rollout;
         by_spec.spec.paused = true;
-        let said = refused(resume, &by_spec);
-        assert!(said.ends_with("an edit of the Rollout unsets"), "{said}");
+        let refusal = refused(resume, &by_spec);
+        assert!(
+            refusal.ends_with("an edit of the Rollout unsets"),
+            "{refusal}"
+        );
     }
 }

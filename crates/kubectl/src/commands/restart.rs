@@ -116,9 +116,9 @@ mod tests {
         assert!(matches!(under_way, Error::UnderWay(_)), "{under_way}");
         let change = rollout.status.as_mut().unwrap().change.as_mut().unwrap();
         (change.outcome, change.template_digest) = (Some(Outcome::RolledBack), digest);
-        let told = refusal(&rollout).unwrap().to_string();
+        let message = refusal(&rollout).unwrap().to_string();
         for part in ["revision 7, which was rolled back", "undo web", "retry web"] {
-            assert!(told.contains(part), "{part} is not in: {told}");
+            assert!(message.contains(part), "{part} is not in: {message}");
         }
         // Another template since then, such as the stable one after `undo`.
         rollout.spec.template.0["metadata"]["annotations"] = json!({ "a": "b" });

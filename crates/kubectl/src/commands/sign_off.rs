@@ -205,7 +205,7 @@ impl Decided {
         let made = connection
             .ask(sign_offs.create(&parameters, &sign_off))
             .await?;
-        print(&self.said(&made));
+        print(&self.summary(&made));
         let name = made.name_any();
         Ok(common
             .waiting
@@ -273,7 +273,7 @@ impl Decided {
         sign_off
     }
 
-    fn said(&self, made: &SignOff) -> String {
+    fn summary(&self, made: &SignOff) -> String {
         let spec = &made.spec;
         let digest: String = spec.digest.chars().take(12).collect();
         let gate = spec.gate.as_ref().map(|gate| format!(" at {gate}"));

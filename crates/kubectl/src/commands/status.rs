@@ -113,7 +113,7 @@ async fn until_ended(connection: &Connection, name: &str) -> Result<Ended, Failu
     let stream = watcher::watch_object(connection.here::<Rollout>(), name).default_backoff();
     let mut stream = std::pin::pin!(stream);
     let mut followed: Option<Change> = None;
-    let mut told = Told::default();
+    let mut printed = PrintedTransitions::default();
     loop {
         let rollout = match stream.try_next().await {
             Ok(Some(Some(rollout))) => rollout,
@@ -123,7 +123,7 @@ async fn until_ended(connection: &Connection, name: &str) -> Result<Ended, Failu
                 continue;
             }
         };
-        for line in told.news(&rollout) {
+        for line in printed.new_in(&rollout) {
             remark(&sanitize(&tree::transition_line(&line)));
         }
         // The controller may not have observed a recent edit yet.
@@ -164,23 +164,27 @@ fn under_way(rollout: &Rollout) -> Option<&Change> {
 
 /// The end of a watched change, as the newest state of its Rollout shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
+enum Ending {
     /// How it ended.
     Outcome(Outcome),
     /// The Rollout is at another change; the outcome is in the RolloutRun.
     Gone,
 }
 
-fn end_of(followed: &Change, rollout: &Rollout) -> Option<Seen> {
+fn end_of(followed: &Change, rollout: &Rollout) -> Option<Ending> {
     let status = rollout.status.as_ref()?;
     match &status.change {
-        Some(change) if change.run == followed.run => change.outcome.map(Seen::Outcome),
-        _ => Some(Seen::Gone),
+        Some(change) if change.run == followed.run => change.outcome.map(Ending::Outcome),
+        _ => Some(Ending::Gone),
     }
 }
 
-async fn conclude(connection: &Connection, change: &Change, seen: Seen) -> Result<Ended, Failure> {
-    if let Seen::Outcome(outcome) = seen {
+async fn conclude(
+    connection: &Connection,
+    change: &Change,
+    ending: Ending,
+) -> Result<Ended, Failure> {
+    if let Ending::Outcome(outcome) = ending {
         return Ok(Ended::Outcome(outcome));
     }
     let runs = connection.here::<RolloutRun>();
@@ -192,14 +196,14 @@ async fn conclude(connection: &Connection, change: &Change, seen: Seen) -> Resul
 
 /// The RolloutRun and the number of its transitions that were printed.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct PrintedTransitions {
     run: String,
     lines: usize,
 }
 
-impl Told {
+impl PrintedTransitions {
     /// The transitions since the last call.
-    pub fn news(&mut self, rollout: &Rollout) -> Vec<Transition> {
+    pub fn new_in(&mut self, rollout: &Rollout) -> Vec<Transition> {
         let change = rollout
             .status
             .as_ref()
@@ -211,14 +215,14 @@ impl Told {
             self.run.clone_from(&change.run);
             self.lines = 0;
         }
-        let news = change
+        let new = change
             .transitions
             .iter()
             .skip(self.lines)
             .cloned()
             .collect();
         self.lines = change.transitions.len();
-        news
+        new
     }
 }
 
@@ -281,12 +285,12 @@ mod tests {
         let promoted = ended(Outcome::Promoted, Stage::Promoted, Phase::Promoted);
         assert_eq!(
             end_of(change, &promoted),
-            Some(Seen::Outcome(Outcome::Promoted))
+            Some(Ending::Outcome(Outcome::Promoted))
         );
-        assert_eq!(end_of(change, &at_rest()), Some(Seen::Gone));
+        assert_eq!(end_of(change, &at_rest()), Some(Ending::Gone));
         let mut other = waiting().rollout;
         other.status.as_mut().unwrap().change.as_mut().unwrap().run = "web-other-8".into();
-        assert_eq!(end_of(change, &other), Some(Seen::Gone));
+        assert_eq!(end_of(change, &other), Some(Ending::Gone));
     }
 
     #[test]
@@ -304,16 +308,16 @@ mod tests {
     }
 
     #[test]
-    fn each_line_of_a_story_is_told_once() {
-        let mut told = Told::default();
+    fn each_transition_is_printed_once() {
+        let mut printed = PrintedTransitions::default();
         let mut rollout = waiting().rollout;
-        assert_eq!(told.news(&rollout).len(), 2);
-        assert_eq!(told.news(&rollout).len(), 0);
+        assert_eq!(printed.new_in(&rollout).len(), 2);
+        assert_eq!(printed.new_in(&rollout).len(), 0);
         let change = rollout.status.as_mut().unwrap().change.as_mut().unwrap();
         change.transitions.push(Transition::default());
-        assert_eq!(told.news(&rollout).len(), 1);
+        assert_eq!(printed.new_in(&rollout).len(), 1);
         let change = rollout.status.as_mut().unwrap().change.as_mut().unwrap();
         change.run = "web-other-8".into();
-        assert_eq!(told.news(&rollout).len(), 3, "another story begins");
+        assert_eq!(printed.new_in(&rollout).len(), 3, "another story begins");
     }
 }

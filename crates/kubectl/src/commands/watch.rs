@@ -12,7 +12,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 
 use crate::clock;
 use crate::cluster::connection::Connection;
-use crate::commands::status::{SETTLE, Told, full_name, lasting};
+use crate::commands::status::{PrintedTransitions, SETTLE, full_name, lasting};
 use crate::failure::Failure;
 use crate::output::{print, remark, try_print};
 use crate::view::{View, tree};
@@ -29,7 +29,7 @@ pub struct Watch {
 }
 
 /// An event of the watches.
-enum News {
+enum Update {
     Rollout(Box<Rollout>),
     Deleted,
     SignOff,
@@ -59,7 +59,7 @@ impl Watch {
             }
             ended
         } else {
-            until_interrupted(self.tell(connection)).await
+            until_interrupted(self.print_lines(connection)).await
         };
         match ended.transpose()? {
             Some(End::Deleted) => {
@@ -70,12 +70,12 @@ impl Watch {
         }
     }
 
-    fn news(&self, connection: &Connection) -> impl Stream<Item = News> + use<> {
+    fn updates(&self, connection: &Connection) -> impl Stream<Item = Update> + use<> {
         let rollout = watcher::watch_object(connection.here::<Rollout>(), &self.rollout);
         let rollout = rollout.default_backoff().map(|event| match event {
-            Ok(Some(rollout)) => News::Rollout(Box::new(rollout)),
-            Ok(None) => News::Deleted,
-            Err(error) => News::Trouble(error),
+            Ok(Some(rollout)) => Update::Rollout(Box::new(rollout)),
+            Ok(None) => Update::Deleted,
+            Err(error) => Update::Trouble(error),
         });
         // Without the right to watch SignOffs, only events of the Rollout cause a redraw.
         let sign_offs = watcher(connection.here::<SignOff>(), watcher::Config::default())
@@ -85,23 +85,23 @@ impl Watch {
                     event,
                     Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_))
                 )
-                .then_some(News::SignOff)
+                .then_some(Update::SignOff)
             });
         stream::select(rollout.boxed(), sign_offs.boxed())
     }
 
     /// Prints a line for each transition and for each new message.
-    async fn tell(&self, connection: &Connection) -> Result<End, Failure> {
-        let mut news = std::pin::pin!(self.news(connection));
-        let (mut told, mut last) = (Told::default(), String::new());
-        while let Some(news) = news.next().await {
-            match news {
-                News::Rollout(rollout) => {
-                    let lines = told.news(&rollout);
+    async fn print_lines(&self, connection: &Connection) -> Result<End, Failure> {
+        let mut updates = std::pin::pin!(self.updates(connection));
+        let (mut printed, mut last) = (PrintedTransitions::default(), String::new());
+        while let Some(update) = updates.next().await {
+            match update {
+                Update::Rollout(rollout) => {
+                    let lines = printed.new_in(&rollout);
                     let lines = lines.iter().map(tree::transition_line);
-                    let standing = standing(&rollout);
-                    let moved = (standing != last).then(|| standing.clone());
-                    last = standing;
+                    let line = line(&rollout);
+                    let moved = (line != last).then(|| line.clone());
+                    last = line;
                     let lines: String = lines
                         .chain(moved)
                         .map(|line| sanitize(&line) + "\n")
@@ -110,9 +110,9 @@ impl Watch {
                         return Ok(End::Unread);
                     }
                 }
-                News::Deleted => return Ok(End::Deleted),
-                News::SignOff => {}
-                News::Trouble(error) => lasting(connection, &error)?,
+                Update::Deleted => return Ok(End::Deleted),
+                Update::SignOff => {}
+                Update::Trouble(error) => lasting(connection, &error)?,
             }
         }
         Ok(End::Unread)
@@ -125,11 +125,11 @@ impl Watch {
         screen: &Screen,
         view: &mut Option<View>,
     ) -> Result<End, Failure> {
-        let mut news = std::pin::pin!(self.news(connection));
+        let mut updates = std::pin::pin!(self.updates(connection));
         let mut second = tokio::time::interval(Duration::from_secs(1));
         loop {
             let event = tokio::select! {
-                Some(event) = news.next() => event,
+                Some(event) = updates.next() => event,
                 _ = second.tick() => {
                     if let Some(view) = view {
                         screen.draw(&self.frame(view));
@@ -138,12 +138,12 @@ impl Watch {
                 }
             };
             let mut rollout = view.as_ref().map(|view| view.rollout.clone());
-            for event in std::iter::once(event).chain(settled(&mut news).await) {
+            for event in std::iter::once(event).chain(settled(&mut updates).await) {
                 match event {
-                    News::Rollout(newer) => rollout = Some(*newer),
-                    News::Deleted => return Ok(End::Deleted),
-                    News::SignOff => {}
-                    News::Trouble(error) => lasting(connection, &error)?,
+                    Update::Rollout(newer) => rollout = Some(*newer),
+                    Update::Deleted => return Ok(End::Deleted),
+                    Update::SignOff => {}
+                    Update::Trouble(error) => lasting(connection, &error)?,
                 }
             }
             if let Some(rollout) = rollout {
@@ -160,7 +160,7 @@ impl Watch {
 }
 
 /// The phase, step and message of a Rollout as one line.
-fn standing(rollout: &Rollout) -> String {
+fn line(rollout: &Rollout) -> String {
     let status = rollout.status.clone().unwrap_or_default();
     let step = status.step.map(|step| format!(", step {step}"));
     format!(
@@ -181,10 +181,10 @@ async fn until_interrupted<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 /// The events of the next moment, which are drawn together.
-async fn settled(news: &mut (impl Stream<Item = News> + Unpin)) -> Vec<News> {
+async fn settled(updates: &mut (impl Stream<Item = Update> + Unpin)) -> Vec<Update> {
     tokio::time::sleep(SETTLE).await;
     let mut more = Vec::new();
-    while let Some(Some(event)) = news.next().now_or_never() {
+    while let Some(Some(event)) = updates.next().now_or_never() {
         more.push(event);
     }
     more
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn a_rollout_is_shown_in_one_line() {
         assert_eq!(
-            standing(&waiting().rollout),
+            line(&waiting().rollout),
             "shop/web: AwaitingSignOff, step 1/2: sign-off by 2 people of approvers and by 1 person of senior"
         );
     }

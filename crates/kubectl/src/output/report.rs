@@ -88,8 +88,8 @@ mod tests {
 
     #[test]
     fn one_thing_is_singular() {
-        let told = [0, 1, 2].map(|count| number(count, "error"));
-        assert_eq!(told, ["0 errors", "1 error", "2 errors"]);
+        let rendered = [0, 1, 2].map(|count| number(count, "error"));
+        assert_eq!(rendered, ["0 errors", "1 error", "2 errors"]);
     }
 
     #[test]

@@ -74,12 +74,12 @@ pub enum GitError {
     #[error("cannot run the program `git`: {0}: install git 2.35 or newer")]
     NoProgram(#[source] std::io::Error),
     /// git failed.
-    #[error("git cannot read {what} of the repository: {said}")]
+    #[error("git cannot read {what} of the repository: {stderr}")]
     Failed {
         /// The data that was read.
         what: &'static str,
         /// The error message of git.
-        said: String,
+        stderr: String,
     },
     /// Not a range.
     #[error("--range is `{0}`: write BASE..HEAD, for instance v1.4.1..v1.4.2")]
@@ -300,9 +300,9 @@ impl Repository {
             .output()
             .map_err(GitError::NoProgram)?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let said = sanitize_lines(said.trim());
-            return Err(GitError::Failed { what, said });
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            let stderr = sanitize_lines(stderr.trim());
+            return Err(GitError::Failed { what, stderr });
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }

@@ -49,7 +49,7 @@ impl Demand {
 
     /// The demand in words, such as `2 people of approvers`.
     #[must_use]
-    pub fn asked(&self) -> String {
+    pub fn in_words(&self) -> String {
         let people = if self.count == 1 { "person" } else { "people" };
         format!("{} {people}{}", self.count, self.of_groups())
     }
@@ -84,7 +84,7 @@ fn signed(demand: &Demand) -> String {
     format!(
         "{} of {} signed{names}",
         demand.signed.len(),
-        demand.asked()
+        demand.in_words()
     )
 }
 

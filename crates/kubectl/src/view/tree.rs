@@ -66,7 +66,7 @@ impl Branch {
 #[must_use]
 pub fn whole(view: &View, now: Timestamp, wide: bool) -> String {
     let status = view.rollout.status.clone().unwrap_or_default();
-    let mut sections = vec![standing(&status)];
+    let mut sections = vec![state(&status)];
     if let Some(change) = view.change() {
         sections.push(change_section(view, change, now));
         sections.push(risk(view, change));
@@ -133,7 +133,7 @@ fn style_of(phase: Phase) -> Style {
     }
 }
 
-fn standing(status: &RolloutStatus) -> Branch {
+fn state(status: &RolloutStatus) -> Branch {
     match (&status.waiting_for, status.message.is_empty()) {
         (Some(reason), _) => Branch::new(format!("{reason}: {}", status.message)),
         (None, true) => Branch::new("the controller has not seen it yet"),
@@ -292,12 +292,15 @@ fn present_bake(change: &Change, step: &Step, now: Timestamp) -> String {
 }
 
 /// More pods than requested exist while some of them terminate.
-fn availability(available: i32, asked: i32) -> String {
-    if available > asked {
+fn availability(available: i32, requested: i32) -> String {
+    if available > requested {
         let available = report::number(available, "pod");
-        format!("{available} available, {asked} requested")
+        format!("{available} available, {requested} requested")
     } else {
-        format!("{available} of {} available", report::number(asked, "pod"))
+        format!(
+            "{available} of {} available",
+            report::number(requested, "pod")
+        )
     }
 }
 
@@ -311,13 +314,13 @@ fn revisions(view: &View, status: &RolloutStatus, now: Timestamp, wide: bool) ->
     sets.sort_by_key(|(role, set)| (*role, -revision(set)));
     let lines = sets.into_iter().map(|(role, set)| {
         let hash = hash(set.labels());
-        let (asked, available) = pods_of(set);
+        let (requested, available) = pods_of(set);
         let text = format!(
             "{}: revision {}, {}, {}",
             role.name(),
             number(role, set, status),
             set.name_any(),
-            availability(available, asked)
+            availability(available, requested)
         );
         let pods = view
             .pods
@@ -387,12 +390,12 @@ fn revision(set: &ReplicaSet) -> i64 {
 
 /// Requested and available pods.
 fn pods_of(set: &ReplicaSet) -> (i32, i32) {
-    let asked = set.spec.replicas;
+    let requested = set.spec.replicas;
     let available = set
         .status
         .as_ref()
         .and_then(|status| status.available_replicas);
-    (asked.unwrap_or(0), available.unwrap_or(0))
+    (requested.unwrap_or(0), available.unwrap_or(0))
 }
 
 fn pod_lines(mut pods: Vec<&Pod>, now: Timestamp, wide: bool) -> Vec<Branch> {
@@ -509,11 +512,11 @@ fn freezes(view: &View) -> Option<Branch> {
 }
 
 fn story(change: &Change, wide: bool) -> Branch {
-    let told = change.transitions.len();
+    let count = change.transitions.len();
     let skipped = if wide {
         0
     } else {
-        told.saturating_sub(FEW_TRANSITIONS)
+        count.saturating_sub(FEW_TRANSITIONS)
     };
     let lines = change
         .transitions

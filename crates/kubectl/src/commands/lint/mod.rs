@@ -72,7 +72,7 @@ impl Lint {
         };
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
         report::print(self.output, &lines, || {
-            lines.iter().map(Printed::told).collect()
+            lines.iter().map(Printed::render).collect()
         })?;
         if self.output == Format::Table {
             let (errors, warnings) = (number(errors, "error"), number(warnings, "warning"));
@@ -90,7 +90,7 @@ impl Lint {
 impl Printed {
     /// The finding as a line of text.
     #[must_use]
-    pub fn told(&self) -> String {
+    pub fn render(&self) -> String {
         let severity = match self.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",

@@ -68,7 +68,7 @@ pub(super) fn queries(
     let nodes = node.get("checks").into_iter().flat_map(Node::items);
     let mut findings = Vec::new();
     for (node, check) in nodes.zip(checks) {
-        let mut told = BTreeSet::new();
+        let mut reported = BTreeSet::new();
         for service in services {
             let rendered = match &check.metric {
                 Some(metric) => {
@@ -78,7 +78,7 @@ pub(super) fn queries(
             };
             if let Err(error) = rendered {
                 let message = error.to_string();
-                if told.insert(message.clone()) {
+                if reported.insert(message.clone()) {
                     findings.push(Finding::error(place(node, error.field), message));
                 }
             }
@@ -109,11 +109,11 @@ pub(super) fn arm(service: Option<&str>) -> Arm<'_> {
 /// A metric that does not distinguish the canary from stable may be intended or a mistake.
 pub(super) fn blind(check: &Node, metric: &Metric) -> Option<Finding> {
     let names = ["{{revision}}", "{{service}}"];
-    let told = names
+    let distinguishes = names
         .iter()
         .any(|name| metric.query.replace(' ', "").contains(name));
     let message = "metric.query holds neither `{{revision}}` nor `{{service}}`, so it measures the stable revision too: leave it so only if that is meant";
-    (!told).then(|| Finding::warning(place(check, Field::Metric), message))
+    (!distinguishes).then(|| Finding::warning(place(check, Field::Metric), message))
 }
 
 /// An incident query that Prometheus would refuse, or whose result may be empty.

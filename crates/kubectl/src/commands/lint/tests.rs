@@ -97,7 +97,7 @@ fn a_smoke_check_is_a_pod_template_whose_placeholder_is_spelt_right() {
         ))
     };
     assert_eq!(linted(&[&smoke("{{image}}", "hostNetwork: false")]), []);
-    for (image, rest, line, told) in [
+    for (image, rest, line, part) in [
         (
             "{{ image }}",
             "hostNetwork: false",
@@ -119,7 +119,7 @@ fn a_smoke_check_is_a_pod_template_whose_placeholder_is_spelt_right() {
     ] {
         let found = linted(&[&smoke(image, rest)]);
         assert!(
-            found.len() == 1 && found[0].0 == line && found[0].2.contains(told),
+            found.len() == 1 && found[0].0 == line && found[0].2.contains(part),
             "{found:?}"
         );
     }
@@ -155,11 +155,11 @@ fn queries_are_held_to_the_controllers_own_rules() {
         ),
     ] {
         let findings = linted(&[&check_of(errors, total)]);
-        let [(at, Severity::Error, told)] = &findings[..] else {
+        let [(at, Severity::Error, actual)] = &findings[..] else {
             panic!("{findings:?}")
         };
-        assert_eq!(*at, line, "{told}");
-        assert!(told.starts_with(message), "{told}");
+        assert_eq!(*at, line, "{actual}");
+        assert!(actual.starts_with(message), "{actual}");
     }
     let of_policy = policy(
         "  analysis: { checks: [{ name: a, errors: 'x{s=\"{{service}}\",h=\"{{revision}}\"}', total: z }] }\n",
@@ -183,12 +183,12 @@ fn a_route_that_cannot_be_split_is_an_error_at_its_name() {
     let both = route("{ name: web }, { name: web-canary, weight: 0 }");
     assert_eq!(linted(&[&rollout(canary), &both]), []);
     let findings = linted(&[&rollout(canary), &route("{ name: web }")]);
-    let [(_, Severity::Error, told)] = &findings[..] else {
+    let [(_, Severity::Error, actual)] = &findings[..] else {
         panic!("{findings:?}")
     };
     assert!(
-        told.starts_with("HTTPRoute web: none of its rules sends to both"),
-        "{told}"
+        actual.starts_with("HTTPRoute web: none of its rules sends to both"),
+        "{actual}"
     );
 }
 
@@ -315,11 +315,11 @@ fn freeze_windows_need_a_cron_and_a_time_zone() {
         ),
     ] {
         let findings = linted(&[&window(schedule, zone, duration)]);
-        let [(at, how_bad, told)] = &findings[..] else {
+        let [(at, how_bad, actual)] = &findings[..] else {
             panic!("{findings:?}")
         };
-        assert_eq!((*at, *how_bad), (line, severity), "{told}");
-        assert!(told.starts_with(message), "{told}");
+        assert_eq!((*at, *how_bad), (line, severity), "{actual}");
+        assert!(actual.starts_with(message), "{actual}");
     }
 }
 
@@ -349,11 +349,11 @@ fn incident_queries_must_parse_and_should_answer_in_any_case() {
         ),
         ("x and vector(0)", Severity::Warning, "or vector(0)"),
     ] {
-        let [(6, how_bad, told)] = &incident(query)[..] else {
+        let [(6, how_bad, actual)] = &incident(query)[..] else {
             panic!("{query}")
         };
         assert_eq!(*how_bad, severity, "{query}");
-        assert!(told.contains(message), "{told}");
+        assert!(actual.contains(message), "{actual}");
     }
 }
 
@@ -442,8 +442,8 @@ spec:
         ),
     ] {
         let findings = linted(&[&sign_off.replace(from, to)]);
-        let told: Vec<_> = findings.iter().map(|it| (it.0, it.1)).collect();
-        assert_eq!(told, [(line, severity)], "{findings:?}");
+        let places: Vec<_> = findings.iter().map(|it| (it.0, it.1)).collect();
+        assert_eq!(places, [(line, severity)], "{findings:?}");
     }
 }
 

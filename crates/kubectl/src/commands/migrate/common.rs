@@ -51,12 +51,12 @@ pub(super) enum Error {
     )]
     NotKept(String),
     #[error(
-        "the template of deployment {deployment} is not what rollout {rollout} serves, and its pods would run it: {standing}. Wait for the end of the change, or put the template back by `kubectl rollout undo deployment/{deployment}`"
+        "the template of deployment {deployment} is not what rollout {rollout} serves, and its pods would run it: {state}. Wait for the end of the change, or put the template back by `kubectl rollout undo deployment/{deployment}`"
     )]
     OtherTemplate {
         rollout: String,
         deployment: String,
-        standing: String,
+        state: String,
     },
     #[error("rollout {0} was deleted in the meantime")]
     Gone(String),
@@ -79,13 +79,13 @@ pub(super) fn pending(name: &str, timeout: Duration) -> ExitCode {
 /// Prints a status message if it differs from the last one by more than its numbers.
 #[derive(Default)]
 pub(super) struct Progress {
-    told: String,
+    last: String,
 }
 
 impl Progress {
-    pub(super) fn tell(&mut self, message: &str) {
-        if !message.is_empty() && self.told != message {
-            message.clone_into(&mut self.told);
+    pub(super) fn report(&mut self, message: &str) {
+        if !message.is_empty() && self.last != message {
+            message.clone_into(&mut self.last);
             remark(&sanitize(message));
         }
     }

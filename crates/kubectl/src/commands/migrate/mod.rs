@@ -53,7 +53,7 @@ impl Migrate {
         let plan = Plan::of(&deployment)?;
         let warnings = warnings(connection, &deployment).await;
         let text = document(&plan.manifest, Format::Yaml)?;
-        print(&plan.told(&text, &warnings));
+        print(&plan.render(&text, &warnings));
         if self.dry_run {
             return Ok(ExitCode::SUCCESS);
         }
@@ -109,7 +109,7 @@ impl Migrate {
 }
 
 /// The messages of a Rollout and of its `Adopted` condition.
-fn standing(rollout: &Rollout) -> String {
+fn message(rollout: &Rollout) -> String {
     let Some(status) = rollout.status.as_ref().filter(|_| is_seen(rollout)) else {
         return String::new();
     };
@@ -132,7 +132,7 @@ async fn until_taken_over(connection: &Connection, name: &str) -> Result<(), Fai
                 continue;
             }
         };
-        progress.tell(&standing(&rollout));
+        progress.report(&message(&rollout));
         if has_taken_over(&rollout) {
             return Ok(());
         }

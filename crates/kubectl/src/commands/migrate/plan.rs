@@ -52,7 +52,7 @@ impl Plan {
         })
     }
 
-    pub(super) fn told(&self, manifest: &str, warnings: &[String]) -> String {
+    pub(super) fn render(&self, manifest: &str, warnings: &[String]) -> String {
         let Self { replicas, .. } = self;
         let (name, selector) = (sanitize(&self.name), sanitize(&self.selector));
         let steps = [
@@ -204,14 +204,14 @@ pub(super) fn of_deployment(name: &str, deployment: &Deployment) -> Vec<String> 
     }
     let spec = deployment.spec.clone();
     let status = deployment.status.clone().unwrap_or_default();
-    let (asked, available) = (
+    let (requested, available) = (
         spec.replicas.unwrap_or(1),
         status.available_replicas.unwrap_or(0),
     );
-    if available < asked {
+    if available < requested {
         warnings.push(format!(
             "{available} of {} of the Deployment are available: the Rollout takes over once all of its own are",
-            number(asked, "pod")
+            number(requested, "pod")
         ));
     }
     if spec.paused == Some(true) {

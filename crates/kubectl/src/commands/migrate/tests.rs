@@ -35,7 +35,7 @@ fn deployment(spec: &Value) -> Deployment {
 fn the_plan_says_in_order_what_will_happen_and_with_which_rollout() {
     let plan = Plan::of(&deployment(&json!({}))).unwrap();
     let yaml = document(&plan.manifest, Format::Yaml).unwrap();
-    let told = plan.told(&yaml, &["mind this".into()]);
+    let rendered = plan.render(&yaml, &["mind this".into()]);
     for part in [
         "1. Rollout web is created",
         "starts 4 pods",
@@ -45,7 +45,7 @@ fn the_plan_says_in_order_what_will_happen_and_with_which_rollout() {
         "unmigrate web",
         "warning: mind this\n",
     ] {
-        assert!(told.contains(part), "{part} is not in:\n{told}");
+        assert!(rendered.contains(part), "{part} is not in:\n{rendered}");
     }
     let made: Rollout = serde_json::from_value(plan.manifest).unwrap();
     assert!(made.spec.keeps_pods() && made.spec.template.is_absent());
@@ -175,13 +175,13 @@ fn nothing_is_given_back_that_would_take_pods_away_or_skip_the_gates() {
 #[test]
 fn the_way_back_names_the_services_that_are_let_go() {
     let mut rollout = adopting(at_rest());
-    let told = way_back(&rollout, "web");
-    assert!(!told.contains("selectors"), "{told}");
+    let rendered = way_back(&rollout, "web");
+    assert!(!rendered.contains("selectors"), "{rendered}");
     rollout.spec.strategy.canary.stable_service = Some("front".into());
-    let told = way_back(&rollout, "web");
+    let rendered = way_back(&rollout, "web");
     assert!(
-        told.contains("3. The label pod-template-hash is taken out of the selectors of front"),
-        "{told}"
+        rendered.contains("3. The label pod-template-hash is taken out of the selectors of front"),
+        "{rendered}"
     );
-    assert!(told.contains("4. After 5s"), "{told}");
+    assert!(rendered.contains("4. After 5s"), "{rendered}");
 }

@@ -108,7 +108,7 @@ pub(super) fn returns(rollout: &Rollout) -> Result<String, Error> {
     Err(Error::OtherTemplate {
         rollout: name,
         deployment: adopted.name.clone(),
-        standing: format!("it is {:?}, {}", status.phase, status.message),
+        state: format!("it is {:?}, {}", status.phase, status.message),
     })
 }
 
@@ -148,7 +148,7 @@ pub(super) async fn until_gone(connection: &Connection, name: &str) -> Result<()
             Ok(Some(Some(rollout))) => {
                 let deleted = rollout.metadata.deletion_timestamp.is_some();
                 let message = rollout.status.as_ref().map(|it| it.message.as_str());
-                progress.tell(message.filter(|_| deleted).unwrap_or_default());
+                progress.report(message.filter(|_| deleted).unwrap_or_default());
             }
             Ok(_) => return Ok(()),
             Err(error) => lasting(connection, &error)?,
@@ -165,16 +165,16 @@ pub(super) async fn until_available(connection: &Connection, name: &str) -> Resu
             Ok(Some(deployment)) => {
                 let spec = deployment.spec;
                 let status = deployment.status.unwrap_or_default();
-                let (asked, available) = (
+                let (requested, available) = (
                     spec.replicas.unwrap_or(1),
                     status.available_replicas.unwrap_or(0),
                 );
-                if available >= asked {
+                if available >= requested {
                     return Ok(());
                 }
-                progress.tell(&format!(
+                progress.report(&format!(
                     "{available} of {} are available",
-                    number(asked, "pod")
+                    number(requested, "pod")
                 ));
             }
             Ok(None) => {}

@@ -31,8 +31,8 @@ impl Simulate {
             .map(|observed| self.simulated(observed))
             .collect::<Result<Vec<_>, _>>()?;
         crate::output::report::print(self.output, &simulations, || {
-            let told: Vec<_> = simulations.iter().map(|it| it.told(&self)).collect();
-            told.join("\n")
+            let rendered: Vec<_> = simulations.iter().map(|it| it.render(&self)).collect();
+            rendered.join("\n")
         })?;
         Ok(ExitCode::SUCCESS)
     }

@@ -142,7 +142,7 @@ pub(super) fn quantile(mut values: Vec<f64>, share: f64) -> Option<f64> {
 }
 
 impl Simulation {
-    pub(super) fn told(&self, asked: &Simulate) -> String {
+    pub(super) fn render(&self, options: &Simulate) -> String {
         let namespace = self.namespace.iter().map(|it| format!("{}/", excerpt(it)));
         let weights: Vec<_> = self.weights.iter().map(|it| format!("{it}%")).collect();
         let mut text = format!(
@@ -153,26 +153,26 @@ impl Simulation {
             number(self.score, "point"),
             weights.join(", "),
             number(self.sign_offs, "sign-off"),
-            asked.sign_off_after,
+            options.sign_off_after,
         );
         let settings = format!(
             "{} of each case, {} a second, {} of stable's fail, seed {}\n",
-            number(asked.runs, "rollout"),
-            number(asked.rate, "request"),
-            percent(asked.stable_error_rate),
-            asked.seed
+            number(options.runs, "rollout"),
+            number(options.rate, "request"),
+            percent(options.stable_error_rate),
+            options.seed
         );
         text.push_str(&settings);
         for (index, case) in self.cases.iter().enumerate() {
             text.push('\n');
-            text.push_str(&case.told(self, index == 0));
+            text.push_str(&case.render(self, index == 0));
         }
         text
     }
 }
 
 impl Case {
-    fn told(&self, simulation: &Simulation, healthy: bool) -> String {
+    fn render(&self, simulation: &Simulation, healthy: bool) -> String {
         let allowed = |share: f64| format!("at most {} allowed", percent(share));
         let (kind, false_rollback, missed) = if healthy {
             (
@@ -184,25 +184,25 @@ impl Case {
             ("Worse canary", String::new(), "missed".to_owned())
         };
         let mut lines = vec![
-            self.promoted.told("promoted", &missed),
+            self.promoted.render("promoted", &missed),
             self.rolled_back
-                .told("rolled back for errors", &false_rollback),
+                .render("rolled back for errors", &false_rollback),
         ];
         if self.overdue.count > 0 {
             lines.push(
                 self.overdue
-                    .told("rolled back at a deadline", "too little evidence or pods"),
+                    .render("rolled back at a deadline", "too little evidence or pods"),
             );
         }
         if self.undecided.count > 0 {
             lines.push(
                 self.undecided
-                    .told("waiting for a person", "the evidence is scarce"),
+                    .render("waiting for a person", "the evidence is scarce"),
             );
         }
         let mut times = Vec::new();
-        times.extend(self.promotion.map(|it| it.told("time to promotion")));
-        times.extend(self.rollback.map(|it| it.told("time to rollback")));
+        times.extend(self.promotion.map(|it| it.render("time to promotion")));
+        times.extend(self.rollback.map(|it| it.render("time to rollback")));
         times.push(vec![
             "requests to the canary".into(),
             format!("median {}", self.exposed_requests),
@@ -224,7 +224,7 @@ impl Case {
 }
 
 impl Share {
-    fn told(&self, what: &str, note: &str) -> Vec<String> {
+    fn render(&self, what: &str, note: &str) -> Vec<String> {
         vec![
             what.to_owned(),
             format!("{:>6}", percent(self.of_all)),
@@ -235,7 +235,7 @@ impl Share {
 }
 
 impl Seconds {
-    fn told(self, what: &str) -> Vec<String> {
+    fn render(self, what: &str) -> Vec<String> {
         let Self { median, p90 } = self;
         vec![
             what.to_owned(),

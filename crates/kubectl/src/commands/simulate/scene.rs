@@ -62,9 +62,9 @@ pub(super) enum End {
 impl Scene {
     pub(super) fn of(
         mut observation: Observation,
-        asked: &Simulate,
+        options: &Simulate,
     ) -> Result<Self, SimulationError> {
-        if let Some(replicas) = asked.replicas {
+        if let Some(replicas) = options.replicas {
             observation.spec.replicas = replicas;
             for set in &mut observation.replica_sets {
                 (set.replicas, set.current, set.ready, set.available) =
@@ -80,7 +80,7 @@ impl Scene {
         let proposal = Proposal::of(&observation);
         let first = change.plan.steps.first();
         let waits_first = first.is_some_and(|step| !step.sign_off.is_empty());
-        let delay = asked.sign_off_after;
+        let delay = options.sign_off_after;
         let observation = without_sign_offs(observation, &proposal.effective, &change, delay);
         Ok(Self {
             tier: change.tier,
@@ -130,10 +130,10 @@ impl Scene {
                 law: format!("{law:?}"),
             });
         }
-        Ok(self.told(&world, began, meter.seconds * traffic.rate))
+        Ok(self.outcome(&world, began, meter.seconds * traffic.rate))
     }
 
-    fn told(&self, world: &World, began: Timestamp, exposed: f64) -> Run {
+    fn outcome(&self, world: &World, began: Timestamp, exposed: f64) -> Run {
         let now = world.observation.now;
         let change = world.observation.status.change.as_ref();
         let starts = change.map(starts).unwrap_or_default();

@@ -63,7 +63,7 @@ fn risky() -> Observation {
     risky
 }
 
-fn asked(runs: u32) -> Simulate {
+fn options(runs: u32) -> Simulate {
     Simulate {
         inputs: Inputs::default(),
         setting: Setting::default(),
@@ -78,19 +78,19 @@ fn asked(runs: u32) -> Simulate {
     }
 }
 
-fn simulated(observation: Observation, asked: &Simulate) -> Simulation {
+fn simulated(observation: Observation, options: &Simulate) -> Simulation {
     let observed = Observed {
         observation,
         namespace: None,
         not_governing: Vec::new(),
         provenance_as_before: false,
     };
-    asked.simulated(observed).unwrap()
+    options.simulated(observed).unwrap()
 }
 
 #[test]
 fn a_healthy_canary_is_seldom_rolled_back_and_a_bad_one_soon() {
-    let simulation = simulated(harmless(), &asked(60));
+    let simulation = simulated(harmless(), &options(60));
     assert_eq!(simulation.tier, Tier::Low);
     let [healthy, bad] = &simulation.cases[..] else {
         panic!("two cases")
@@ -110,29 +110,29 @@ fn a_healthy_canary_is_seldom_rolled_back_and_a_bad_one_soon() {
 
 #[test]
 fn the_same_seed_gives_the_same_report_and_another_seed_another() {
-    let once = simulated(harmless(), &asked(8));
-    assert_eq!(once, simulated(harmless(), &asked(8)));
+    let once = simulated(harmless(), &options(8));
+    assert_eq!(once, simulated(harmless(), &options(8)));
     let other = Simulate {
         seed: 8,
-        ..asked(8)
+        ..options(8)
     };
     assert_ne!(once, simulated(harmless(), &other));
 }
 
 #[test]
 fn sign_offs_are_counted_and_what_they_take_is_added() {
-    let asked = |runs| Simulate {
+    let options = |runs| Simulate {
         rate: 5_000.0,
-        ..asked(runs)
+        ..options(runs)
     };
-    let at_once = simulated(risky(), &asked(4));
+    let at_once = simulated(risky(), &options(4));
     assert!(
         at_once.tier >= Tier::High && at_once.sign_offs > 0,
         "{at_once:?}"
     );
     let late = Simulate {
         sign_off_after: Duration::minutes(30),
-        ..asked(4)
+        ..options(4)
     };
     let late = simulated(risky(), &late);
     let took = |it: &Simulation| it.cases[0].promotion.unwrap().median;
@@ -144,11 +144,11 @@ fn sign_offs_are_counted_and_what_they_take_is_added() {
 #[test]
 fn taking_the_sign_offs_out_leaves_the_plan_as_it_is_otherwise() {
     for observation in [observation(&json!({})), risky(), harmless()] {
-        let asked = decide(&observation).status.change.unwrap();
+        let change = decide(&observation).status.change.unwrap();
         let effective = Proposal::of(&observation).effective;
-        let alone = without_sign_offs(observation, &effective, &asked, Duration::default());
+        let alone = without_sign_offs(observation, &effective, &change, Duration::default());
         let change = decide(&alone).status.change.unwrap();
-        let plan = asked.plan;
+        let plan = change.plan;
         let mut steps = plan.steps.clone();
         for step in &mut steps {
             step.sign_off.clear();
@@ -165,7 +165,7 @@ fn taking_the_sign_offs_out_leaves_the_plan_as_it_is_otherwise() {
 fn scarce_evidence_is_told_apart_from_errors() {
     let few = Simulate {
         rate: 1.0,
-        ..asked(4)
+        ..options(4)
     };
     let simulation = simulated(risky(), &few);
     let healthy = &simulation.cases[0];
@@ -180,16 +180,16 @@ fn scarce_evidence_is_told_apart_from_errors() {
 fn what_cannot_be_simulated_says_why() {
     let mut idle = harmless();
     idle.spec.replicas = 0;
-    let scene = |observation, asked: &Simulate| Scene::of(observation, asked).err();
+    let scene = |observation, options: &Simulate| Scene::of(observation, options).err();
     assert_eq!(
-        scene(idle, &asked(1)),
+        scene(idle, &options(1)),
         Some(SimulationError::NoPods("web".into()))
     );
     let mut same = harmless();
     let serving = &same.replica_sets[0];
     same.spec.template = serving.template.clone();
     assert_eq!(
-        scene(same, &asked(1)),
+        scene(same, &options(1)),
         Some(SimulationError::NoChange("web".into()))
     );
     let observed = Observed {
@@ -198,7 +198,7 @@ fn what_cannot_be_simulated_says_why() {
         not_governing: Vec::new(),
         provenance_as_before: false,
     };
-    let error = asked(100_000).simulated(observed).unwrap_err();
+    let error = options(100_000).simulated(observed).unwrap_err();
     assert!(matches!(error, SimulationError::TooLong { .. }), "{error}");
 }
 

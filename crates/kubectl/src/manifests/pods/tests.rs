@@ -12,7 +12,7 @@ fn container(members: &str) -> String {
     ))
 }
 
-fn told(text: &str, purpose: Purpose) -> Vec<String> {
+fn messages(text: &str, purpose: Purpose) -> Vec<String> {
     let template = documents(text).unwrap().remove(0);
     let findings = check(&template, "template", purpose).into_iter();
     findings.map(|it| it.message).collect()
@@ -49,12 +49,12 @@ fn what_kubernetes_takes_has_no_findings() {
         ),
         container("command: ['{{- with secret -}}'], newField: { x: 1 }"),
     ] {
-        assert_eq!(told(&text, Purpose::Serve), [] as [&str; 0], "{text}");
+        assert_eq!(messages(&text, Purpose::Serve), [] as [&str; 0], "{text}");
     }
     let once = pod(
         "restartPolicy: Never, activeDeadlineSeconds: 5, containers: [{ name: smoke, image: '{{image}}' }]",
     );
-    assert_eq!(told(&once, Purpose::RunOnce), [] as [&str; 0]);
+    assert_eq!(messages(&once, Purpose::RunOnce), [] as [&str; 0]);
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn what_kubernetes_refuses_is_named_with_its_place() {
             "template.spec.containers[0].securityContext.allowPrivilegeEscalation: ",
         ),
     ] {
-        let found = told(&text, Purpose::Serve);
+        let found = messages(&text, Purpose::Serve);
         assert!(
             found.len() == 1 && found[0].starts_with(expected),
             "{text}: {found:?}"

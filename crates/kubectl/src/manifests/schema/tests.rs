@@ -197,7 +197,7 @@ fn quantities_are_those_of_kubernetes() {
 
 #[test]
 fn a_rule_is_told_with_the_path_of_what_breaks_it() {
-    for (path, message, told) in [
+    for (path, message, expected) in [
         (
             "spec.a.steps",
             "steps: must rise",
@@ -206,7 +206,7 @@ fn a_rule_is_told_with_the_path_of_what_breaks_it() {
         ("spec", "spec.x must be y", "spec.x must be y"),
         ("spec.a", "must be y", "spec.a: must be y"),
     ] {
-        assert_eq!(at_path(path, message), told);
+        assert_eq!(at_path(path, message), expected);
     }
 }
 

@@ -3,17 +3,17 @@ use proptest::prelude::*;
 use super::*;
 
 /// What a message tells, as one line: agents, `wholly`, people, and how much is unclear.
-fn told(message: &str) -> String {
+fn rendered(message: &str) -> String {
     let traces = traces(message);
     let agent = |agent: &Agent| match &agent.model {
         Some(model) => format!("{} {model}", agent.tool),
         None => agent.tool.clone(),
     };
-    let mut told: Vec<String> = traces.agents.iter().map(agent).collect();
-    told.extend(traces.wholly.then(|| "wholly".to_owned()));
-    told.extend(traces.people.iter().map(|it| format!("by {it}")));
-    told.extend(traces.unclear.iter().map(|_| "unclear".to_owned()));
-    told.join(", ")
+    let mut items: Vec<String> = traces.agents.iter().map(agent).collect();
+    items.extend(traces.wholly.then(|| "wholly".to_owned()));
+    items.extend(traces.people.iter().map(|it| format!("by {it}")));
+    items.extend(traces.unclear.iter().map(|_| "unclear".to_owned()));
+    items.join(", ")
 }
 
 /// Messages as the tools and the projects that have conventions write them: who writes so, the
@@ -207,7 +207,7 @@ const CONVENTIONS: &[(&str, &str, &str)] = &[
 #[test]
 fn conventions_of_real_tools() {
     for (tool, message, expected) in CONVENTIONS {
-        assert_eq!(told(message), *expected, "{tool}");
+        assert_eq!(rendered(message), *expected, "{tool}");
     }
 }
 
@@ -234,7 +234,7 @@ fn an_ai_is_found_in_every_shape_of_message() {
         format!("fix\n\n> {trailer}"),
         format!("fix\n\n>\t* \u{200b}{trailer}"),
     ] {
-        assert_eq!(told(&message), "claude claude-opus-5", "{message}");
+        assert_eq!(rendered(&message), "claude claude-opus-5", "{message}");
     }
 }
 
@@ -245,7 +245,7 @@ fn a_mentioned_trailer_is_none() {
         "a\n\nwe discussed Co-authored-by: Claude <noreply@anthropic.com>",
         "a\n\nGenerated with protoc 3",
     ] {
-        assert_eq!(told(message), "", "{message}");
+        assert_eq!(rendered(message), "", "{message}");
     }
 }
 
