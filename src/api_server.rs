@@ -1,10 +1,10 @@
-//! The API server's answers in words, for logs, conditions and Events: the text of an error adds the whole
-//! answer for debugging.
+//! Short error messages for logs, conditions and Events; the `Display` of an error adds the whole
+//! response.
 
 use kube::core::Status;
 use kube::runtime::watcher;
 
-/// What went wrong, in the API server's own sentence where it gave one.
+/// The error message, in the API server's words if it sent any.
 #[must_use]
 pub fn sentence(error: &kube::Error) -> String {
     match error {
@@ -13,7 +13,7 @@ pub fn sentence(error: &kube::Error) -> String {
     }
 }
 
-/// What went wrong with a watch, in the API server's own sentence where it gave one.
+/// The error message of a watch, in the API server's words if it sent any.
 #[must_use]
 pub fn watch_sentence(error: &watcher::Error) -> String {
     match error {

@@ -1,8 +1,8 @@
-//! The one place where the time is read.
+//! The operator's clock, the only place that reads the time.
 //!
-//! A machine's clock may be set in the middle of a rollout, by an hour or by years. So time runs on by
-//! the monotonic clock from what the other said when the process began, and that one is followed again
-//! where it is nearly right, or has said something else for long enough.
+//! The wall clock may be set during a rollout, by an hour or by years. So the time is the wall clock at
+//! the start of the process plus monotonic time. The wall clock is adopted again if it differs by less
+//! than `CLOCK_SLEW`, or has differed for `CLOCK_STEP`.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::timing::{CLOCK_SLEW, CLOCK_STEP};
 
 static TIME: Mutex<Option<Time>> = Mutex::new(None);
 
-/// The present moment.
+/// The current time.
 #[must_use]
 #[allow(clippy::disallowed_methods)]
 pub fn now() -> Timestamp {
@@ -22,12 +22,12 @@ pub fn now() -> Timestamp {
     time.get_or_insert(Time::from(said, at)).now(said, at)
 }
 
-/// What the time was at a moment of the monotonic clock.
+/// A time and the monotonic instant at which it was current.
 #[derive(Clone, Copy, Debug)]
 struct Time {
     known: Timestamp,
     at: Instant,
-    /// Since when another time is said.
+    /// Since when the wall clock has differed.
     strays_since: Option<Instant>,
 }
 
@@ -40,7 +40,7 @@ impl Time {
         }
     }
 
-    /// The time, where the machine's clock says this one.
+    /// The time, given the wall clock.
     fn now(&mut self, said: Timestamp, at: Instant) -> Timestamp {
         let passed = at.saturating_duration_since(self.at);
         let now = SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX);
@@ -82,7 +82,7 @@ mod tests {
         }
         assert_eq!(read(300, hour), 300);
         let (lasts, later) = (420 + 3_600, 422 + 3_601);
-        assert_eq!(read(420, hour), lasts, "it has said so for two minutes");
+        assert_eq!(read(420, hour), lasts, "it has differed for two minutes");
         let slewed = hour + SignedDuration::from_secs(1);
         assert_eq!(read(422, slewed), later);
     }

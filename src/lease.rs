@@ -1,9 +1,8 @@
 //! Leader election by a Lease: one replica decides, the others stand by.
 //!
-//! A Lease coordinates; it is no lock. What keeps two leaders from doing harm is that every decision
-//! is written against the version of the object that it was made from. Beyond that, a replica whose
-//! last renewal is too old refuses its own writes, so a process that was stopped for a while and
-//! resumed writes nothing.
+//! A Lease coordinates, but is no lock. Two leaders do no harm, since every decision is written against
+//! the resourceVersion that it was made from. Also, a replica whose last renewal is too old refuses its
+//! own writes, so a process that was suspended and resumed writes nothing.
 
 use std::sync::Mutex;
 use std::time::Instant;
@@ -24,7 +23,7 @@ use crate::timing::{LEASE_DURATION, LEASE_RETRY, LEASE_TRUST};
 #[error("this replica does not hold the lease, so it writes nothing")]
 pub struct NotLeading;
 
-/// The lease as this replica sees it.
+/// The lease, with the state of this replica.
 pub struct Lease {
     api: Api<ApiLease>,
     identity: String,
@@ -42,7 +41,7 @@ impl Lease {
         }
     }
 
-    /// A lease that is held and never renewed.
+    /// A lease that is held without renewal.
     #[cfg(test)]
     pub(crate) fn held(client: Client) -> Self {
         Self {
@@ -62,8 +61,8 @@ impl Lease {
 
     /// Waits until this replica leads.
     pub async fn acquire(&self) {
-        // Another's lease is taken over only after it was seen unchanged for its whole duration on
-        // our own clock: the clocks of two replicas need not agree.
+        // A foreign lease is taken over only after it was unchanged for its whole duration by the local
+        // clock: the clocks of two replicas may differ.
         let mut seen: Option<(Option<String>, Instant)> = None;
         loop {
             match self.try_acquire(&mut seen).await {
@@ -110,7 +109,7 @@ impl Lease {
         self.hold(asked, lease, spec).await
     }
 
-    /// Writes this replica as the holder over what was read, unless another wrote since.
+    /// Writes this replica as the holder, unless the lease has changed since it was read.
     async fn hold(
         &self,
         asked: Instant,
@@ -152,13 +151,13 @@ impl Lease {
             return Ok(false);
         }
         if !self.hold(asked, lease, spec).await? {
-            // Whoever wrote it need not have taken it: the next look tells.
-            tracing::warn!("the lease was written by somebody else and is not renewed yet");
+            // The writer need not be a new holder; the next renewal decides.
+            tracing::warn!("the lease was modified concurrently and is not renewed yet");
         }
         Ok(true)
     }
 
-    /// Gives the lease back, so that another replica need not wait it out.
+    /// Releases the lease, so that another replica need not wait for its expiry.
     pub async fn release(&self) {
         if self.check().is_err() {
             return;
@@ -177,7 +176,7 @@ impl Lease {
                     .replace(MANAGER, &PostParams::default(), &lease)
                     .await
                 {
-                    tracing::warn!(error = %sentence(&error), "the lease could not be given back");
+                    tracing::warn!(error = %sentence(&error), "the lease could not be released");
                 }
             }
         }
@@ -208,8 +207,7 @@ impl Lease {
         }
     }
 
-    /// Counts the lease as held from the moment before it was asked for, and not at all if another
-    /// replica wrote first.
+    /// The lease counts as held from before the request, and not at all if another replica wrote first.
     async fn write(
         &self,
         asked: Instant,

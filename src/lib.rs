@@ -1,4 +1,4 @@
-//! Countersign: progressive delivery for Kubernetes that treats a change by its risk.
+//! Countersign: risk-based progressive delivery for Kubernetes.
 //!
 //! This is the operator. Dependencies point one way:
 //! `main -> operator -> controller -> observe, act -> countersign_core -> countersign_api`.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use countersign::operator::{self, Options};
 
-/// Progressive delivery for Kubernetes that treats a change by its risk.
+/// Risk-based progressive delivery for Kubernetes.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -17,9 +17,9 @@ struct Cli {
 enum Command {
     /// Run the operator.
     Run(Box<Options>),
-    /// Print the custom resource definitions as YAML.
+    /// Print the CustomResourceDefinitions as YAML.
     Crds {
-        /// Write one file a kind into this directory instead.
+        /// Write one file per kind into this directory instead.
         #[arg(long)]
         dir: Option<PathBuf>,
     },

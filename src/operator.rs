@@ -1,4 +1,4 @@
-//! The operator as a process: options, clients, leadership, shutdown.
+//! The operator's process: options, clients, leadership, shutdown.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -30,12 +30,12 @@ use crate::{throttling, watch};
 /// Options of the operator; each is a flag or an environment variable.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Address of Prometheus, or of a long-term store that speaks its API.
+    /// URL of Prometheus, or of a long-term store with its API.
     #[arg(long, env = "COUNTERSIGN_PROMETHEUS_URL")]
     prometheus_url: Option<String>,
-    /// Header of each question to Prometheus, such as the tenant of a store: `NAME=VALUE`. It may be
-    /// repeated; in the environment there is one a line. No credentials, which everybody could read
-    /// who may see the process.
+    /// Header of each request to Prometheus, such as the tenant of a store: `NAME=VALUE`. This flag can
+    /// be repeated; in the environment, one per line. Not for credentials, which would be visible in the
+    /// process list.
     #[arg(
         long,
         value_name = "NAME=VALUE",
@@ -44,7 +44,7 @@ pub struct Options {
         value_delimiter = '\n'
     )]
     prometheus_header: Vec<Pair>,
-    /// The same with the value in a file, which is read again at each use: `NAME=FILE`.
+    /// Header whose value is in a file, which is read at each use: `NAME=FILE`.
     #[arg(
         long,
         value_name = "NAME=FILE",
@@ -52,55 +52,55 @@ pub struct Options {
         value_delimiter = '\n'
     )]
     prometheus_header_file: Vec<Pair>,
-    /// File with a bearer token for Prometheus; read again at each use.
+    /// Path to a file with a bearer token for Prometheus; read at each use.
     #[arg(long, env = "COUNTERSIGN_PROMETHEUS_TOKEN_FILE")]
     prometheus_token_file: Option<PathBuf>,
-    /// File with the user name for basic authentication at Prometheus; read again at each use.
+    /// Path to a file with the user name for basic authentication at Prometheus; read at each use.
     #[arg(long, env = "COUNTERSIGN_PROMETHEUS_USERNAME_FILE")]
     prometheus_username_file: Option<PathBuf>,
-    /// File with the password that belongs to it; read again at each use.
+    /// Path to a file with the password for basic authentication; read at each use.
     #[arg(long, env = "COUNTERSIGN_PROMETHEUS_PASSWORD_FILE")]
     prometheus_password_file: Option<PathBuf>,
-    /// File with the certificate authority of Prometheus, in PEM; followed as it changes.
+    /// Path to the certificate authority of Prometheus, in PEM; reloaded when it changes.
     #[arg(long, env = "COUNTERSIGN_PROMETHEUS_CA_FILE")]
     prometheus_ca_file: Option<PathBuf>,
-    /// File with the operator's own certificate for Prometheus, in PEM; followed as it is renewed.
+    /// Path to the client certificate for Prometheus, in PEM; reloaded when it changes.
     #[arg(long, env = "COUNTERSIGN_PROMETHEUS_CERT_FILE")]
     prometheus_cert_file: Option<PathBuf>,
-    /// File with the key of that certificate, in PEM.
+    /// Path to the key of the client certificate, in PEM.
     #[arg(long, env = "COUNTERSIGN_PROMETHEUS_KEY_FILE")]
     prometheus_key_file: Option<PathBuf>,
-    /// How long after a window's end its samples are surely in Prometheus: scrape interval plus
-    /// scrape timeout plus some seconds.
+    /// Time after a window's end until Prometheus has its samples: scrape interval plus scrape timeout
+    /// plus some seconds.
     #[arg(long, env = "COUNTERSIGN_PROMETHEUS_LAG", default_value = "30s")]
     prometheus_lag: api::Duration,
-    /// Longest wait for an answer of Prometheus.
+    /// The length of time to wait for a response of Prometheus.
     #[arg(long, env = "COUNTERSIGN_PROMETHEUS_TIMEOUT", default_value = "10s")]
     prometheus_timeout: api::Duration,
-    /// Where health and metrics are served.
+    /// The address of the health and metrics endpoints.
     #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
-    /// Serves the metrics only to the bearer of a token that the API server knows, to whom RBAC grants
-    /// `get` of the non-resource URL /metrics.
+    /// Require a bearer token for the metrics, authenticated by the API server, and RBAC's `get` on the
+    /// non-resource URL /metrics.
     #[arg(long, env = "COUNTERSIGN_METRICS_AUTH")]
     metrics_auth: bool,
-    /// Form of the log.
+    /// Log format.
     #[arg(long, env = "COUNTERSIGN_LOG_FORMAT", default_value = "json")]
     log_format: LogFormat,
-    /// Name of this replica, by which it holds the lease.
+    /// Identity of this replica in the lease.
     #[arg(long, env = "POD_NAME")]
     identity: String,
-    /// Namespace of the operator, where the lease is.
+    /// Namespace of the operator and its lease.
     #[arg(long, env = "POD_NAMESPACE")]
     namespace: String,
 }
 
-/// Form of the log.
+/// Log format.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// Lines for people.
+    /// Plain text.
     Text,
 }
 
@@ -110,16 +110,16 @@ pub enum Error {
     /// The process could not be set up.
     #[error("{what}: {source}")]
     Setup {
-        /// What was tried.
+        /// The failed operation.
         what: &'static str,
-        /// Why it failed.
+        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// An option has a wrong value.
     #[error(transparent)]
     Prometheus(#[from] prometheus::ConfigError),
-    /// The lease was lost; the process ends so that nothing half-done goes on.
+    /// The lease was lost; the process exits at once.
     #[error("the lease was lost to another replica")]
     LeaseLost,
 }
@@ -133,10 +133,10 @@ fn setup<E: std::error::Error + Send + Sync + 'static>(
     }
 }
 
-/// Runs the operator until it is told to stop.
+/// Runs the operator until it is stopped.
 pub fn run(options: Options) -> Result<(), Error> {
     log(options.log_format);
-    // Fails only if a provider was installed already, which is as good.
+    // Fails only if another provider was installed already, which serves too.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -231,10 +231,10 @@ async fn operate(options: Options) -> Result<(), Error> {
     }
     let result = lead(context, triggers, &lease, &stop).await;
     stop.cancel();
-    // With the last decision the recorder is gone; what it has queued is published while the lease holds.
+    // The recorder is dropped with the last reconcile; its queue is published while the lease holds.
     let _ = tokio::time::timeout(LAST_EVENTS_TIMEOUT, publishing).await;
     lease.release().await;
-    // The listener only ends; how does not matter any more.
+    // The result of the listener is irrelevant at shutdown.
     let _ = serving.await;
     match &result {
         Ok(()) => tracing::info!("stopped"),
@@ -243,8 +243,7 @@ async fn operate(options: Options) -> Result<(), Error> {
     result
 }
 
-/// Waits for full caches and the lease. What the watches report meanwhile is in the caches too, from
-/// which a leader begins.
+/// Waits for the caches and the lease. Triggers until then are dropped: a leader starts from the caches.
 async fn stand_by(
     context: &Context,
     lease: &Lease,
@@ -262,8 +261,7 @@ async fn stand_by(
     }
 }
 
-/// Decides until told to stop, and finishes the looks under way; losing the lease ends the process at
-/// once.
+/// Reconciles until stopped, and finishes running reconciles; losing the lease ends the process at once.
 async fn lead(
     context: Arc<Context>,
     triggers: tokio::sync::mpsc::UnboundedReceiver<watch::Trigger>,
@@ -279,8 +277,8 @@ async fn lead(
     }
 }
 
-/// Looks at the admission policies also while no change asks for any sign-off, but not where all is well
-/// and nothing happens at all: idle costs nothing.
+/// Checks the admission policies even if no change requires sign-off, but not if they are in place and no
+/// Rollout is reconciled: an idle operator sends no requests.
 async fn watch_admission(check: AdmissionCheck, telemetry: Arc<Telemetry>) {
     loop {
         let problems = check.check().await.problems;
@@ -298,7 +296,7 @@ async fn client() -> Result<Client, Error> {
         .map_err(setup("no cluster is configured"))?;
     config.read_timeout = Some(API_TIMEOUT);
     config.reset_reader_on_write = true;
-    // Retries are the controller's: it reads again before it repeats a write.
+    // The client does not retry: the controller reads again before it repeats a write.
     config.default_retry = false;
     let client = ClientBuilder::try_from(config)
         .map_err(setup("the client of the API server could not be made"))?;

@@ -1,5 +1,5 @@
-//! A stand-in for the API server, which keeps what it is given and fails as a test has it: for faults at a
-//! moment to which no real one can be brought.
+//! A fake API server that stores objects and injects faults, for faults at times that a real one cannot
+//! reproduce.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -12,38 +12,38 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::{Map, Value, json};
 
-/// Where the Rollouts of namespace `shop` are.
+/// The path of the Rollouts of namespace `shop`.
 pub const ROLLOUTS: &str = "/apis/countersign.dev/v1alpha1/namespaces/shop/rollouts";
 
-/// A request that was made.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// Its method.
     pub method: Method,
     /// Its path.
     pub path: String,
-    /// The kind of its body.
+    /// Its content type.
     pub kind: String,
-    /// Its parameters.
+    /// Its query.
     pub query: String,
     /// Its body.
     pub body: Value,
 }
 
-/// What goes wrong with a request.
+/// A fault of a request.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
-    /// It is refused with this code.
+    /// The request is refused with this code.
     Refuse(u16),
-    /// It is never answered.
+    /// The response never comes.
     Hang,
-    /// It is answered as late.
+    /// The response comes this late.
     Delay(Duration),
 }
 
 type Faults = dyn Fn(&Asked) -> Option<Fault> + Send + Sync;
 
-/// The stand-in.
+/// The fake API server.
 #[derive(Clone)]
 pub struct StandIn {
     objects: Arc<Mutex<BTreeMap<String, Value>>>,
@@ -52,7 +52,7 @@ pub struct StandIn {
 }
 
 impl StandIn {
-    /// One that is empty and in good health.
+    /// An empty server without faults.
     pub fn new() -> Self {
         Self {
             objects: Arc::default(),
@@ -61,7 +61,7 @@ impl StandIn {
         }
     }
 
-    /// A client of it.
+    /// A client of the server.
     pub fn client(&self) -> Client {
         let stand_in = self.clone();
         let answer = move |request: Request<Body>| {
@@ -71,12 +71,12 @@ impl StandIn {
         Client::new(tower::service_fn(answer), "default")
     }
 
-    /// What goes wrong from now on.
+    /// Sets the faults of later requests.
     pub fn fails(&self, faults: impl Fn(&Asked) -> Option<Fault> + Send + Sync + 'static) {
         *self.faults.lock().unwrap() = Arc::new(faults);
     }
 
-    /// Puts an object at a path.
+    /// Stores an object at a path.
     pub fn put(&self, path: &str, mut object: Value) {
         let mut objects = self.objects.lock().unwrap();
         let version = objects.len() + self.asked.lock().unwrap().len() + 1;
@@ -88,7 +88,7 @@ impl StandIn {
         objects.insert(path.to_owned(), object);
     }
 
-    /// Puts an object at a path, uid and version included.
+    /// Stores an object at a path, with its uid and resourceVersion.
     pub fn put_as_it_is(&self, path: &str, object: Value) {
         let mut objects = self.objects.lock().unwrap();
         objects.insert(path.to_owned(), object);
@@ -106,7 +106,7 @@ impl StandIn {
         objects.keys().filter(of_kind).cloned().collect()
     }
 
-    /// What was asked of it since the last time.
+    /// The requests since the last call.
     pub fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
@@ -154,7 +154,7 @@ impl StandIn {
                 (200, object)
             }
             (&Method::POST, _) => {
-                // What is only asked, such as who one is, has no name.
+                // Reviews, such as SelfSubjectReview, have no name.
                 let Some(name) = asked.body["metadata"]["name"].as_str() else {
                     return failure(404);
                 };
@@ -181,7 +181,7 @@ impl StandIn {
         }
     }
 
-    /// A page of what is there, as many as are asked for.
+    /// A page of the objects, up to the requested limit.
     fn list(&self, path: &str, query: &str) -> Value {
         let parameter = |name: &str| {
             let mut all = query.split('&').filter_map(|it| it.split_once('='));
@@ -226,7 +226,7 @@ fn failure(code: u16) -> (u16, Value) {
     (code, status)
 }
 
-/// As in a server-side apply of one manager: objects are merged, all else is replaced.
+/// As in a server-side apply by one manager: objects are merged, other values replaced.
 fn merge(object: &mut Map<String, Value>, patch: &Map<String, Value>) {
     for (key, value) in patch {
         if value.is_null() {

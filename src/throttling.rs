@@ -1,5 +1,5 @@
-//! An API server that has too much to do, or is about to end, says so in plain text, and for how long it
-//! wants to be left alone in a header: here both become the `Status` in which it says everything else.
+//! An overloaded or terminating API server responds in plain text with Retry-After. This layer turns such
+//! responses into a `Status`, like all others.
 
 use axum::BoxError;
 use axum::body::{Body, Bytes, HttpBody};
@@ -7,7 +7,7 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{Response, StatusCode};
 use serde_json::json;
 
-/// The same answer; as a `Status` where it is none and asks for patience.
+/// Turns a plain-text 429 or 503 with Retry-After into a `Status`; other responses pass through.
 pub fn status_from_plain_text<B>(answer: Response<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
@@ -24,7 +24,7 @@ where
     answer.map(|_| Body::from(status.to_string()))
 }
 
-/// Seconds for which an answer without a `Status` asks to be left alone.
+/// The Retry-After of a response without a `Status`, in seconds.
 fn patience<B>(answer: &Response<B>) -> Option<u32> {
     let refuses = [
         StatusCode::TOO_MANY_REQUESTS,

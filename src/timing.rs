@@ -1,60 +1,60 @@
-//! How long the operator waits, and how often it looks again.
+//! Timeouts and intervals of the operator.
 
 use std::time::Duration;
 
 use k8s_openapi::jiff::SignedDuration;
 
-/// One reconcile may take this long; beyond it, it fails and is tried again.
+/// Timeout of a reconcile, which then fails and is retried.
 pub(crate) const RECONCILE_TIMEOUT: Duration = Duration::from_mins(1);
-/// Longest wait before a Rollout whose reconciles fail is tried again.
+/// Longest wait before a failed reconcile is retried.
 pub(crate) const MAX_BACKOFF: Duration = Duration::from_mins(1);
-/// A cached snapshot may be used again if the next reconcile is due within this time,
+/// A cached snapshot may be reused if the next reconcile is due within this time,
 pub(crate) const SNAPSHOT_DUE_WITHIN: SignedDuration = SignedDuration::from_secs(20);
 /// and the snapshot is no older than this.
 pub(crate) const SNAPSHOT_MAX_AGE: Duration = Duration::from_mins(1);
 
-/// One answer of the API server is waited for this long; watches have a shorter idle limit of their own.
+/// Timeout of a response of the API server; watches have a shorter idle timeout.
 pub(crate) const API_TIMEOUT: Duration = Duration::from_secs(90);
-/// One read of what people wrote; without it the change waits.
+/// Timeout of one read of human inputs; without the response the change waits.
 pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// All pages of a list of that: less than a reconcile has.
+/// Timeout of all pages of such a list: shorter than that of a reconcile.
 pub(crate) const LIST_TIMEOUT: Duration = Duration::from_secs(30);
-/// All Rollouts of a queue; without them nothing starts.
+/// Timeout of reading all Rollouts of a queue; without them nothing starts.
 pub(crate) const QUEUE_TIMEOUT: Duration = Duration::from_secs(20);
-/// All admission policies; without them no sign-off counts.
+/// Timeout of reading all admission policies; without them no sign-off counts.
 pub(crate) const ADMISSION_TIMEOUT: Duration = Duration::from_secs(5);
-/// The admission policies are read this often; before a sign-off is spent they are in any case.
+/// The admission policies are read this often, and always before a sign-off is used.
 pub(crate) const ADMISSION_INTERVAL: Duration = Duration::from_mins(1);
-/// One Event is published within this time, or is lost.
+/// Timeout of publishing an Event, which is then lost.
 pub(crate) const EVENT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The last Events are waited for this long before the lease is given back.
+/// Longest wait for the last Events before the lease is released.
 pub(crate) const LAST_EVENTS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A watch that failed is tried again after this at the latest: an API server that is back must not be waited for.
+/// Longest backoff of a failed watch, so that a recovered API server is noticed soon.
 pub(crate) const WATCH_BACKOFF: Duration = Duration::from_secs(5);
-/// Whether a kind of routes is named, or served, is looked up this often.
+/// The routes' kinds that are referenced and served are checked this often.
 pub(crate) const ROUTES_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A lease holds this long without renewal; then another replica may lead.
+/// A lease is valid for this long without renewal; then another replica may lead.
 pub(crate) const LEASE_DURATION: Duration = Duration::from_secs(15);
-/// A leader writes this long after its last renewal: it stops before another may begin.
+/// A leader writes only until this long after its last renewal, so it stops before another may start.
 pub(crate) const LEASE_TRUST: Duration = Duration::from_secs(10);
-/// A leader renews and a standby looks this often.
+/// A leader renews, and a standby reads, the lease this often.
 pub(crate) const LEASE_RETRY: Duration = Duration::from_secs(2);
 
-/// A difference of the wall clock that is followed at once, as one that is slewed makes it.
+/// A smaller difference of the wall clock is adopted at once, as slewing causes it.
 pub(crate) const CLOCK_SLEW: SignedDuration = SignedDuration::from_secs(2);
-/// A greater difference is followed once it has lasted this long.
+/// A greater difference is adopted once it has lasted this long.
 pub(crate) const CLOCK_STEP: Duration = Duration::from_mins(2);
 
-/// Who may read metrics is asked again after this.
+/// Lifetime of a cached decision on who may read metrics.
 pub(crate) const ACCESS_MAX_AGE: Duration = Duration::from_secs(30);
-/// Both answers about a reader of metrics; without them it is refused.
+/// Timeout of the two reviews of a reader of metrics, who is then refused.
 pub(crate) const ACCESS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An answer of Prometheus is used again for the same question within this time.
+/// Lifetime of a cached response of Prometheus.
 pub(crate) const ANSWER_MAX_AGE: Duration = Duration::from_secs(15);
-/// The same for an incident query, which stops promotions.
+/// Lifetime of a cached incident query, which stops promotions.
 pub(crate) const INCIDENT_MAX_AGE: Duration = Duration::from_secs(2);
-/// One incident query is waited for this long; without its answer promotions wait.
+/// Timeout of an incident query, without which promotions wait.
 pub(crate) const INCIDENT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,5 +1,4 @@
-//! Writes to a workload that a Rollout adopts (its number of pods alone), and to the Rollout's own
-//! finalizer.
+//! Writes to an adopted workload (only `spec.replicas`), and to the Rollout's finalizer.
 
 use countersign_api::{HASH_LABEL, KEEP_FINALIZER, ROLLOUT_UID_LABEL, Rollout};
 use countersign_core::Observation;
@@ -29,8 +28,8 @@ impl Actor {
         }
     }
 
-    /// Scales the workload as it is now: where it has changed since it was observed, or the pods that
-    /// are to serve in its place do not, nothing is done, and the next look decides anew.
+    /// Scales the adopted workload. If it has changed since it was observed, or the pods that replace its
+    /// own are not available, nothing is written, and the next reconcile decides again.
     async fn scale_workload(
         &self,
         rollout: &Rollout,
@@ -65,7 +64,7 @@ impl Actor {
         Ok(())
     }
 
-    /// Whether at least as many pods of a revision are available as were when it was decided.
+    /// Whether at least as many pods of a revision are available as at the decision.
     async fn serve(
         &self,
         observation: &Observation,
@@ -80,7 +79,7 @@ impl Actor {
         Ok(available >= serving.available)
     }
 
-    /// Adds or removes the finalizer among those that are there now; other controllers' stay.
+    /// Adds or removes the finalizer; foreign finalizers are kept.
     async fn set_finalizer(
         &self,
         rollout: &Rollout,
@@ -101,7 +100,7 @@ impl Actor {
         if finalizers == live.finalizers() {
             return Ok(());
         }
-        // A list is replaced as a whole, so not over a version that nobody has seen.
+        // A merge patch replaces the whole list, so it applies to this version only.
         let patch = Patch::Merge(json!({ "metadata": {
             "uid": live.uid(),
             "resourceVersion": live.resource_version(),

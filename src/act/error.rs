@@ -16,21 +16,21 @@ pub enum Target {
     Status,
     /// The finalizer of the Rollout.
     Finalizer,
-    /// The record of a change.
+    /// The RolloutRun of a change.
     Record,
-    /// A record that is removed.
+    /// A RolloutRun that is deleted.
     OldRecord,
-    /// Sign-offs that are removed with their record.
+    /// SignOffs that are deleted with their RolloutRun.
     OldSignOffs,
-    /// Interventions that are removed with their record.
+    /// Interventions that are deleted with their RolloutRun.
     OldInterventions,
-    /// What became of a sign-off or an intervention.
+    /// The condition of a SignOff or an Intervention.
     Answer(AnswerTo),
-    /// A ReplicaSet, or whose it is.
+    /// A ReplicaSet, or its owner.
     ReplicaSet,
-    /// The pods of a ReplicaSet: how many, and since when they count.
+    /// The replicas of a ReplicaSet, and since when they are requested.
     Replicas,
-    /// A ReplicaSet that is removed.
+    /// A ReplicaSet that is deleted.
     OldReplicaSet,
     /// The selector of a Service.
     Selector,
@@ -38,18 +38,18 @@ pub enum Target {
     RouteWeights,
     /// A route for testers.
     TestersRoute,
-    /// A route for testers that is removed.
+    /// A route for testers that is deleted.
     OldTestersRoute,
     /// The Job of a smoke check.
     Job,
-    /// The Job of a smoke check that is removed.
+    /// The Job of a smoke check that is deleted.
     OldJob,
-    /// The number of pods of an adopted Deployment.
+    /// The replicas of an adopted Deployment.
     WorkloadReplicas,
 }
 
 impl Target {
-    /// The resource that is written, as the metric of writes names it.
+    /// The resource, as the `api_writes` metric labels it.
     pub(super) const fn resource(self) -> &'static str {
         match self {
             Self::Status => "rollouts/status",
@@ -67,8 +67,8 @@ impl Target {
         }
     }
 
-    /// Whether it is changed by JSON patches that test what was seen: one whose test fails is answered as
-    /// invalid.
+    /// Whether the target is written by JSON patches that test the observed values. If a test fails, the
+    /// API server answers Invalid.
     const fn is_tested(self) -> bool {
         match self {
             Self::Replicas | Self::Selector | Self::RouteWeights => true,
@@ -123,7 +123,7 @@ pub enum Error {
     /// The API server refused a write.
     #[error("{target} of Rollout {rollout} was refused: {}", sentence(source))]
     Refused {
-        /// What was to be written.
+        /// The target of the write.
         target: Target,
         /// Namespace and name of the Rollout.
         rollout: String,
@@ -131,7 +131,7 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
-    /// The API server refuses the ReplicaSet of a revision as invalid: to try again is no use.
+    /// The API server refuses the ReplicaSet of a revision as invalid, so retries are pointless.
     #[error(
         "the API server refuses the ReplicaSet of Rollout {rollout}: {}",
         sentence(source)
@@ -157,7 +157,7 @@ impl Error {
         }
     }
 
-    /// The revision that can never have pods, where the API server said so.
+    /// The revision that the API server refuses as invalid, if any.
     #[must_use]
     pub fn invalid_revision(&self) -> Option<&str> {
         match self {
@@ -166,7 +166,7 @@ impl Error {
         }
     }
 
-    /// Whether the object changed since it was read, so that reading again suffices.
+    /// Whether the object changed since it was read, so that it must be read again.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         let Self::Refused { target, source, .. } = self else {

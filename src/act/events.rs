@@ -1,5 +1,5 @@
-//! Events: published by a task of their own, so that no decision waits for one. Where they cannot be
-//! published as fast as they come, the newest are dropped and counted.
+//! Events, published by a separate task, so that no reconcile waits for one. If the queue is full, new
+//! Events are dropped and counted.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ use crate::lease::Lease;
 use crate::telemetry::Telemetry;
 use crate::timing::EVENT_TIMEOUT;
 
-/// Longest note that the API server takes.
+/// Longest note in bytes; the API server refuses longer ones.
 const MAX_NOTE: usize = 1_000;
-/// Longest reason and action that the API server takes.
+/// Longest reason and action in bytes; the API server refuses longer ones.
 const MAX_WORD: usize = 128;
-/// Events that may wait to be published; one more is dropped.
+/// Capacity of the queue; further Events are dropped.
 const QUEUED: usize = 1_000;
-/// Events that are published at once.
+/// Events that are published concurrently.
 const CONCURRENCY: usize = 8;
 
 /// Queues Events about Rollouts.
@@ -35,7 +35,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A recorder, and the task that publishes what it is given, which ends after the last recorder.
+    /// A recorder, and its publishing task, which ends after the last clone of the recorder.
     #[must_use]
     pub fn start(
         client: Client,

@@ -1,4 +1,4 @@
-//! Writes to the records of changes, and what goes with an old one.
+//! Writes and deletes RolloutRuns, and deletes what belongs to old ones.
 
 use countersign_api::{
     GROUP, Intervention, ROLLOUT_UID_LABEL, Rollout, RolloutRun, SignOff, VERSION,
@@ -21,7 +21,7 @@ impl Actor {
         action: &HistoryAction,
     ) -> Result<(), Error> {
         let HistoryAction::DeleteRun { run } = action;
-        // The record goes last: until then the rest of it is still to be removed.
+        // The RolloutRun is deleted last: until then, the rest remains to be deleted.
         for (kind, target) in [
             (ApiResource::erase::<SignOff>(&()), Target::OldSignOffs),
             (
@@ -39,7 +39,7 @@ impl Actor {
             .await
     }
 
-    /// Removes what people decided on the change of a record.
+    /// Deletes the SignOffs or Interventions of a RolloutRun.
     async fn remove_wishes(
         &self,
         rollout: &Rollout,
@@ -70,7 +70,7 @@ impl Actor {
         }
     }
 
-    /// Adds to the record of a change, and makes it where it is not there yet.
+    /// Updates the RolloutRun of a change, or creates it.
     pub(super) async fn keep_record(
         &self,
         rollout: &Rollout,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Actor, as_seen, create, owner};
 use crate::act::error::{Error, Target};
 
-/// Seconds for which the Job of a smoke check is kept after its end, with its pods and their logs.
+/// `ttlSecondsAfterFinished` of a smoke check's Job: its pods and logs are kept for this many seconds.
 const JOB_KEPT: i32 = 86_400;
 
 impl Actor {
@@ -26,8 +26,8 @@ impl Actor {
         let jobs: Api<DynamicObject> = Api::namespaced_with(client, &observation.namespace, &kind);
         match action {
             JobAction::CreateJob(new) => {
-                // One of this name that is there already is either this one, and is seen at the next
-                // look, or somebody else's, and the refusal says so.
+                // If a Job of this name exists, it is either this Job, which the next reconcile observes,
+                // or foreign, which the error reports.
                 let write = async {
                     let body = serde_json::from_value(job(rollout, new));
                     let body: DynamicObject = body.map_err(kube::Error::SerdeError)?;
@@ -45,7 +45,7 @@ impl Actor {
     }
 }
 
-/// The Job of a smoke check: it tries once, and goes some time after its end.
+/// The Job of a smoke check: a single attempt, deleted some time after its end.
 fn job(rollout: &Rollout, new: &NewJob) -> Value {
     json!({
         "apiVersion": "batch/v1",

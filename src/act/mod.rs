@@ -1,4 +1,4 @@
-//! One `Decision` in, writes to the API server out: the status first, then what follows from it.
+//! Carries out a `Decision` as writes to the API server: the status first, then the actions.
 //!
 //! Every write is idempotent and made only while the lease is held.
 
@@ -35,17 +35,17 @@ use crate::telemetry::Telemetry;
 pub struct Actor {
     /// The client for writes.
     pub client: Client,
-    /// Whether this replica may write.
+    /// The lease, without which nothing is written.
     pub lease: Arc<Lease>,
-    /// Where writes are counted.
+    /// Counts writes.
     pub telemetry: Arc<Telemetry>,
-    /// Where Events go.
+    /// Publishes Events.
     pub recorder: events::Recorder,
 }
 
 impl Actor {
-    /// Writes the status of a decision, if it is another, and publishes its Events; returns the version
-    /// that the Rollout then has. After an error the decision was not taken: nothing of it is true.
+    /// Writes the status of a decision, if it changed, and publishes its Events; returns the Rollout's
+    /// resourceVersion. After an error, the decision is void.
     pub async fn write_down(
         &self,
         rollout: &Rollout,
@@ -53,7 +53,7 @@ impl Actor {
         decision: &Decision,
     ) -> Result<Option<String>, Error> {
         let namespace = &observation.namespace;
-        // What the status will not hold is recorded first, or a crash would lose it.
+        // RolloutRuns that the new status no longer holds are written first, or a crash would lose them.
         if let Some(record) = decision.record.as_ref().filter(|it| !is_held(it, decision)) {
             self.keep_record(rollout, namespace, record).await?;
         }
@@ -67,8 +67,8 @@ impl Actor {
         Ok(version)
     }
 
-    /// Does what follows from a decision that is written down. A refused action does not keep the others
-    /// from being tried: the way back to stable must not depend on the way forward.
+    /// Carries out the actions of a written decision. A refused action does not stop the others: a
+    /// rollback must not depend on the rollout's own writes.
     pub async fn carry_out(
         &self,
         rollout: &Rollout,
@@ -109,7 +109,7 @@ impl Actor {
         decision: &Decision,
     ) -> Result<Option<String>, Error> {
         let api: Api<Rollout> = Api::namespaced(self.client.clone(), namespace);
-        // With the version that was read: a decision on anything older is refused.
+        // With the resourceVersion that was read, so a decision on a stale Rollout is refused.
         let body = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": "Rollout",
@@ -137,7 +137,7 @@ impl Actor {
         }
     }
 
-    /// Writes what became of a sign-off or an intervention into its status.
+    /// Writes the condition of a SignOff or an Intervention.
     async fn answer(
         &self,
         rollout: &Rollout,
@@ -169,7 +169,7 @@ impl Actor {
         };
         let namespace = &observation.namespace;
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
-        // Only the object that was read: one of the same name made since says something else.
+        // The uid limits the write to the observed object, not a later one of the same name.
         let body = Patch::Merge(json!({
             "metadata": { "uid": uid },
             "status": { "conditions": [condition] },
@@ -180,7 +180,7 @@ impl Actor {
             .await
     }
 
-    /// Deletes an object as it was seen: what another leader has made or changed since is left alone.
+    /// Deletes an object as observed: if another leader has recreated or changed it, it is kept.
     async fn remove<K>(
         &self,
         target: Target,
@@ -197,7 +197,7 @@ impl Actor {
         self.write(target, rollout, "delete", write).await
     }
 
-    /// Makes one write, if this replica leads, and counts it.
+    /// Sends one write, if this replica leads, and counts it.
     async fn write<T>(
         &self,
         target: Target,
@@ -213,8 +213,8 @@ impl Actor {
     }
 }
 
-/// Changes single places of an object, each of which must still be what was seen, so that what was decided
-/// long ago changes nothing.
+/// Applies a JSON patch whose tests require the observed values, so that a stale decision changes
+/// nothing.
 async fn patch_places<K>(
     objects: &Api<K>,
     name: &str,
@@ -230,7 +230,7 @@ where
     Ok(())
 }
 
-/// What must still be so of an object that is deleted.
+/// The preconditions for deleting an observed object.
 fn as_seen(uid: Option<&String>, version: Option<&String>) -> Preconditions {
     Preconditions {
         uid: uid.filter(|it| !it.is_empty()).cloned(),
@@ -238,7 +238,7 @@ fn as_seen(uid: Option<&String>, version: Option<&String>) -> Preconditions {
     }
 }
 
-/// Whether the status holds the change that is recorded, so that the record can be made again.
+/// Whether the status still holds the recorded change, so that a lost RolloutRun can be written again.
 fn is_held(record: &Record, decision: &Decision) -> bool {
     let change = decision.status.change.as_ref();
     change.is_some_and(|change| change.run == record.name)

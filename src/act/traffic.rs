@@ -1,5 +1,5 @@
-//! Writes to Services and routes: the selectors of Services that a Rollout names, the weights of its own
-//! backends, and a route of its own for testers.
+//! Writes to Services and routes: the selectors of a Rollout's Services, the weights of its backends, and
+//! its route for testers.
 
 use countersign_api::{
     HASH_LABEL, MANAGED_BY_LABEL, MANAGER, ROLLOUT_UID_LABEL, Rollout, RouteKind,
@@ -65,7 +65,7 @@ impl Actor {
                         let (parameters, patch) = (apply(), Patch::Apply(body));
                         return routes.patch(name, &parameters, &patch).await.map(|_| ());
                     }
-                    // One of this name that is somebody else's is left alone: the refusal says so.
+                    // A foreign route of this name is left alone, which the error reports.
                     let body = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
                     routes.create(&create(), &body).await.map(|_| ())
                 };
@@ -88,7 +88,7 @@ impl Actor {
     }
 }
 
-/// A field of the metadata of the route for testers of this name, as it was observed.
+/// A metadata field of the observed route for testers.
 fn testers_seen(
     observation: &Observation,
     kind: RouteKind,
@@ -115,7 +115,7 @@ fn testers_route(rollout: &Rollout, testers: &TestersRoute) -> Value {
     })
 }
 
-/// Points a Service at a revision, where it still points at the one that was seen.
+/// Points a Service at a revision, if it still points at the observed one.
 fn selection(observation: &Observation, service: &str, hash: &str) -> Vec<Value> {
     let place = format!("/spec/selector/{HASH_LABEL}");
     match present::selected(observation, service) {
@@ -127,7 +127,8 @@ fn selection(observation: &Observation, service: &str, hash: &str) -> Vec<Value>
             vec![json!({ "op": "add", "path": place, "value": hash })]
         }
         None => {
-            // One that nobody set gets the pods' own labels, too, which stay when it is given back.
+            // A Service without a selector also gets the pods' own labels, which it keeps when it is
+            // released.
             let mut selector = observation.spec.selector.match_labels.clone();
             selector.insert(HASH_LABEL.to_owned(), hash.to_owned());
             vec![json!({ "op": "add", "path": "/spec/selector", "value": selector })]
@@ -144,7 +145,7 @@ fn has_selector(observation: &Observation, service: &str) -> bool {
     seen.is_some_and(|it| !it.selector.is_empty())
 }
 
-/// Lets a Service select the pods of all revisions again, where it still selects the one that was seen.
+/// Lets a Service select the pods of all revisions again, if it still selects the observed one.
 fn release(observation: &Observation, service: &str) -> [Value; 2] {
     let place = format!("/spec/selector/{HASH_LABEL}");
     let named = observation

@@ -1,4 +1,4 @@
-//! Writes to ReplicaSets: only those that a Rollout owns or may adopt, only the fields that the controller
+//! Writes to ReplicaSets that a Rollout owns or may adopt, limited to the fields that the controller
 //! owns.
 
 use countersign_api::{
@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use super::{Actor, as_seen, create, field_manager, owner, patch_places};
 use crate::act::error::{Error, Target};
 
-/// Largest template that is kept in an annotation, whose total is limited to 256 KiB.
+/// Largest template in bytes that is kept in an annotation; a larger one is not. Kubernetes limits all
+/// annotations to 256 KiB.
 const MAX_TEMPLATE: usize = 200_000;
 
 impl Actor {
@@ -42,7 +43,7 @@ impl Actor {
                 seconds,
             } => {
                 let mut operations: Vec<_> = same(observation, replica_set).into_iter().collect();
-                // It replaces what is there, and is absent where it is 0.
+                // The patch replaces the whole field, which is absent if 0.
                 operations.push(
                     json!({ "op": "add", "path": "/spec/minReadySeconds", "value": seconds }),
                 );
@@ -73,7 +74,7 @@ impl Actor {
             }
             WorkloadAction::DeleteReplicaSet { replica_set } => {
                 let seen = seen(observation, replica_set);
-                // A set that another leader has scaled up since has another version.
+                // If another leader has scaled up the ReplicaSet, its resourceVersion differs.
                 let as_seen = as_seen(seen.map(|it| &it.uid), seen.map(|it| &it.version));
                 self.remove(Target::OldReplicaSet, rollout, &sets, replica_set, as_seen)
                     .await
@@ -96,8 +97,8 @@ impl Actor {
     }
 }
 
-/// Makes a ReplicaSet, unless the Rollout has it already. Not by server-side apply: that refuses lists
-/// that have one key twice, such as two names for one port, which pods may have.
+/// Creates a ReplicaSet, unless the Rollout has it already. Not by server-side apply, which refuses lists
+/// with duplicate keys, such as two names for one port, although pods may have them.
 async fn create_replica_set(
     client: &Client,
     namespace: &str,
@@ -117,14 +118,14 @@ async fn create_replica_set(
         let owner = owners.find(|owner| owner.controller == Some(true));
         owner.map(|owner| owner.uid.clone())
     };
-    // The answer to an earlier request may have been lost.
+    // The response to an earlier request may have been lost.
     let named = ListParams::default().fields(&format!("metadata.name={}", set.name_any()));
     let there = sets.list(&named).await?;
     let is_own = there.iter().any(|it| controller(it) == controller(&set));
     if is_own { Ok(()) } else { Err(error) }
 }
 
-/// What the API server can never take is told apart from what it refuses now.
+/// Distinguishes a permanently invalid ReplicaSet from a temporary refusal.
 fn invalid_revision(error: Error, hash: &str) -> Error {
     match error {
         Error::Refused {
@@ -138,8 +139,8 @@ fn invalid_revision(error: Error, hash: &str) -> Error {
     }
 }
 
-/// Whether an object breaks a rule of its kind, or cannot even be read as one. An admission policy answers
-/// with `Invalid`, too, but names no field, and may allow the object tomorrow.
+/// Whether an object violates its schema or cannot be decoded. An admission policy also answers
+/// `Invalid`, but names no field, and may allow the object later.
 fn is_invalid(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else {
         return false;
@@ -153,19 +154,19 @@ fn is_invalid(error: &kube::Error) -> bool {
     }
 }
 
-/// The test that a ReplicaSet is the one that was observed: one of the same name made since is another.
+/// The JSON patch test for the observed uid; a later ReplicaSet of the same name has another.
 fn same(observation: &Observation, name: &str) -> Option<Value> {
     let set = seen(observation, name)?;
     Some(json!({ "op": "test", "path": "/metadata/uid", "value": set.uid }))
 }
 
-/// The ReplicaSet of this name as it was observed.
+/// The observed ReplicaSet of this name.
 fn seen<'a>(observation: &'a Observation, name: &str) -> Option<&'a ReplicaSetSeen> {
     observation.replica_sets.iter().find(|set| set.name == name)
 }
 
-/// Takes over or gives up the ReplicaSet that was observed; one of the same name made since is another.
-/// A strategic merge patch changes the one owner reference with this uid and leaves those of others.
+/// Adopts or releases the observed ReplicaSet, by its uid. A strategic merge patch changes only the owner
+/// reference with this uid and keeps foreign ones.
 fn ownership(seen: Option<&ReplicaSetSeen>, labels: &Value, owner: &Value) -> Value {
     let mut metadata = json!({ "labels": labels, "ownerReferences": [owner] });
     if let (Some(set), Some(metadata)) = (seen, metadata.as_object_mut()) {
@@ -174,7 +175,7 @@ fn ownership(seen: Option<&ReplicaSetSeen>, labels: &Value, owner: &Value) -> Va
     json!({ "metadata": metadata })
 }
 
-/// Scales the ReplicaSet that was observed, where it still has as many pods.
+/// Scales the observed ReplicaSet, if its replicas are unchanged.
 fn scaling(observation: &Observation, name: &str, replicas: i32, revision: i64) -> Vec<Value> {
     let mut operations: Vec<_> = same(observation, name).into_iter().collect();
     let seen = seen(observation, name);
@@ -182,7 +183,7 @@ fn scaling(observation: &Observation, name: &str, replicas: i32, revision: i64) 
         seen.map(|set| json!({ "op": "test", "path": "/spec/replicas", "value": set.replicas })),
     );
     operations.push(json!({ "op": "replace", "path": "/spec/replicas", "value": replicas }));
-    // One that is not there was taken away, or was never written; then it is not missed.
+    // An absent annotation was removed, or never written; neither is an error.
     let annotate = |name: &str, value: String| {
         let place = format!("/metadata/annotations/{}", name.replace('/', "~1"));
         json!({ "op": "replace", "path": place, "value": value })
@@ -197,7 +198,7 @@ fn scaling(observation: &Observation, name: &str, replicas: i32, revision: i64) 
     operations
 }
 
-/// What is noted on a ReplicaSet that is asked for as many pods.
+/// The annotation of a ReplicaSet for this number of replicas.
 fn asked(replicas: i32, observation: &Observation) -> Asked {
     let at = observation.now;
     Asked { replicas, at }
@@ -232,7 +233,7 @@ fn replica_set(rollout: &Rollout, observation: &Observation, new: &NewReplicaSet
     })
 }
 
-/// The labels of a ReplicaSet: those of its pods, and by which it is found.
+/// The labels of a ReplicaSet: those of its pods, and those by which it is listed.
 fn set_labels(rollout: &Rollout, template: &PodTemplate, hash: &str) -> Value {
     let mut labels = template.labels();
     labels.insert(HASH_LABEL.to_owned(), hash.to_owned());

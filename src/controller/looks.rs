@@ -1,4 +1,4 @@
-//! Whole looks at one Rollout, against a stand-in for the API server.
+//! Whole reconciles of a Rollout against a fake API server.
 
 use countersign_core::decision::{
     Action as Write, HistoryAction, Notice, TrafficAction, WorkloadAction,
@@ -17,7 +17,7 @@ use crate::prometheus::{Prometheus, PrometheusConfig};
 use crate::stand_in::{Asked, Fault, ROLLOUTS, StandIn};
 use crate::watch::Caches;
 
-/// An operator without watches, and the API server that it knows.
+/// An operator without watches, and its API server.
 struct Scene {
     server: StandIn,
     context: Arc<Context>,
@@ -75,7 +75,7 @@ impl Scene {
         }
     }
 
-    /// Deploys a Rollout of this name and template.
+    /// Creates or updates a Rollout of this name and template.
     fn deploy(&mut self, name: &str, image: &str) -> Arc<Claim> {
         let path = format!("{ROLLOUTS}/{name}");
         let labels = json!({ "app": name });
@@ -97,7 +97,7 @@ impl Scene {
         self.claim(name)
     }
 
-    /// What a watch has seen of a Rollout by now.
+    /// The Rollout as a watch would report it now.
     fn claim(&mut self, name: &str) -> Arc<Claim> {
         let stored = self.server.get(&format!("{ROLLOUTS}/{name}")).unwrap();
         let claim: Claim = serde_json::from_value(stored).unwrap();
@@ -106,7 +106,7 @@ impl Scene {
         Arc::new(claim)
     }
 
-    /// All pods that ReplicaSets ask for are there.
+    /// Makes all requested pods of ReplicaSets available.
     fn pods_are_ready(&self) {
         for path in self.server.paths("replicasets") {
             let mut set = self.server.get(&path).unwrap();
@@ -123,7 +123,7 @@ impl Scene {
         reconcile(claim, self.context.clone()).await
     }
 
-    /// A Rollout whose first revision serves.
+    /// A scene with a Rollout whose first revision serves.
     async fn serving(name: &str) -> Self {
         let mut scene = Self::new();
         scene.deploy(name, "app:1");
@@ -180,7 +180,7 @@ async fn a_promotion_that_is_not_written_is_in_no_metric() {
     assert!(scene.metrics().contains("phase=\"Stable\""));
 }
 
-/// What a leader decides that was cut off for so long that another leads by now.
+/// The late decision of a leader that was cut off until another took over.
 async fn late(scene: &Scene, actions: Vec<Write>) -> (Seen, Decision) {
     let observed = scene.context.observer.observe("shop", "web", None, None);
     let seen = Box::pin(observed).await.unwrap().unwrap().seen;
@@ -514,7 +514,7 @@ async fn a_rollout_that_goes_while_it_is_looked_at_leaves_nothing_behind() {
     }
 }
 
-/// Those who are looked at for these triggers.
+/// The names of the Rollouts that these triggers reconcile.
 async fn looked_at(scene: &Scene, triggers: Vec<Trigger>) -> Vec<String> {
     let (send, receive) = mpsc::unbounded_channel();
     for trigger in triggers {

@@ -25,32 +25,33 @@ use crate::timing::{MAX_BACKOFF, RECONCILE_TIMEOUT, SNAPSHOT_DUE_WITHIN, SNAPSHO
 use crate::watch::waiting::Waiting;
 use crate::watch::{Claim, Scope, Trigger};
 
-/// Rollouts that are looked at side by side,
+/// Concurrent reconciles.
 const CONCURRENCY: u16 = 256;
-/// and those of them that read the newest, so that bad canaries need not wait for what takes longer.
+/// Concurrent reconciles with a full read; fewer, so that reconciles of bad canaries do not wait for
+/// them.
 const MAX_FULL_READS: usize = 48;
-/// Triggers that are taken together, where as many have come.
+/// Most triggers that are handled as one batch.
 const TRIGGERS: usize = 1_000;
 
-/// Why one look at a Rollout failed.
+/// Why a reconcile failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It could not be read.
+    /// The Rollout or its surroundings could not be read.
     #[error("the Rollout or its surroundings could not be read: {}", sentence(.0))]
     Read(#[source] Box<kube::Error>),
-    /// What was decided could not be done.
+    /// The decision could not be carried out.
     #[error(transparent)]
     Write(#[from] act::Error),
-    /// It took too long.
+    /// The reconcile timed out.
     #[error("it took longer than {RECONCILE_TIMEOUT:?}")]
     TimedOut,
-    /// It panicked, which is a defect; other Rollouts go on.
+    /// The reconcile panicked, which is a bug; other Rollouts continue.
     #[error("it panicked, which is a defect of the operator")]
     Panicked,
 }
 
 impl Error {
-    /// What helps against it.
+    /// The class of the error, which selects the retry.
     fn class(&self) -> Class {
         match self {
             Self::Write(error) if error.is_conflict() => Class::Conflict,
@@ -61,7 +62,7 @@ impl Error {
         }
     }
 
-    /// What the metric of looks calls it.
+    /// The label of the `reconcile` metric.
     fn result(&self) -> &'static str {
         match (self, self.class()) {
             (_, Class::Conflict) => "conflict",
@@ -79,7 +80,7 @@ impl Error {
         }
     }
 
-    /// How long the API server asks to be left alone; zero where it does not.
+    /// The API server's Retry-After; zero if there is none.
     fn retry_after(&self) -> Duration {
         let (Self::Read(source) | Self::Write(act::Error::Refused { source, .. })) = self else {
             return Duration::ZERO;
@@ -92,62 +93,63 @@ impl Error {
     }
 }
 
-/// What helps against an error.
+/// How an error is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
-    /// Trying again later.
+    /// Retry with backoff.
     Transient,
-    /// Reading again, at once.
+    /// Read again at once.
     Conflict,
-    /// Another spec or another build; it is tried again all the same, in case the cluster changes.
+    /// Needs another spec or build; retried anyway, in case the cluster changes.
     Terminal,
 }
 
-/// What every look needs.
+/// The context of every reconcile.
 pub struct Context {
-    /// Where observations come from.
+    /// Makes observations.
     pub observer: Observer,
-    /// Where decisions go.
+    /// Carries out decisions.
     pub actor: Actor,
-    /// Where both are counted.
+    /// The metrics.
     pub telemetry: Arc<Telemetry>,
     /// Failures in a row, by uid.
     pub failures: Mutex<BTreeMap<String, Failure>>,
-    /// What is known of Rollouts whose canary has traffic and of which no watch has told anything since;
-    /// by namespace and name.
+    /// Snapshots of Rollouts whose canary has traffic, until a watch reports a change; by namespace and
+    /// name.
     pub known: Mutex<BTreeMap<(String, String), CachedSnapshot>>,
-    /// Places for looks that read the newest.
+    /// Permits for full reads.
     pub full_read_permits: Semaphore,
-    /// Who waits for other Rollouts.
+    /// Rollouts that wait for other Rollouts.
     pub waiting: Waiting,
 }
 
-/// What is known of a Rollout.
+/// The cached snapshot of a Rollout.
 pub struct CachedSnapshot {
-    /// Since when; what happened before was read.
+    /// When the last full read began; the snapshot includes all earlier events.
     since: Instant,
-    /// What was read, with the status as it was written; none while it is looked at, or has led to more.
+    /// The snapshot with the written status; `None` during a reconcile, or after one with further
+    /// actions.
     seen: Option<Box<Seen>>,
 }
 
-/// What was observed, and what follows from it.
+/// An observation and its decision.
 struct Evaluation<'a> {
     observed: Observed,
     decision: Decision,
-    /// Kept until it is carried out, where the newest was read.
+    /// The permit of a full read, kept until the decision is carried out.
     _place: Option<SemaphorePermit<'a>>,
 }
 
-/// Looks at one Rollout that failed in a row.
+/// The consecutive failed reconciles of a Rollout.
 #[derive(Clone, Debug, Default)]
 pub struct Failure {
     attempts: u32,
     last: observation::Failure,
-    /// When to look again all the same, since evidence is due or a deadline passes.
+    /// When evidence is due or a deadline passes; a retry is not delayed past this.
     requeue_at: Option<Timestamp>,
 }
 
-/// As many permits as there are for reconciles that read the newest.
+/// The permits for full reads.
 #[must_use]
 pub fn full_read_permits() -> Semaphore {
     Semaphore::new(MAX_FULL_READS)
@@ -175,7 +177,7 @@ impl Context {
         }
     }
 
-    /// Notes that the newest is about to be read: what a watch tells from now on is news again.
+    /// Marks the start of a full read: later watch events invalidate the snapshot.
     fn mark_read(&self, namespace: &str, name: &str) {
         if let Ok(mut known) = self.known.lock() {
             let since = Instant::now();
@@ -184,7 +186,7 @@ impl Context {
         }
     }
 
-    /// What is known since lately, for a look to go on with.
+    /// Takes the cached snapshot, if it is recent enough.
     fn take_cached(&self, namespace: &str, name: &str) -> Option<Seen> {
         let mut known = self.known.lock().ok()?;
         let known = known.get_mut(&(namespace.to_owned(), name.to_owned()))?;
@@ -192,7 +194,7 @@ impl Context {
         (known.since.elapsed() < SNAPSHOT_MAX_AGE).then_some(*seen)
     }
 
-    /// Keeps what was seen of a canary, if nothing was done about it and nothing has happened since it was
+    /// Caches the snapshot of a canary, if the decision had no actions and no event came since it was
     /// read.
     fn keep(&self, seen: Seen, decision: Decision, version: Option<String>) {
         if !decision.actions.is_empty() || decision.status.weight.is_none() {
@@ -208,7 +210,7 @@ impl Context {
     }
 }
 
-/// Looks at Rollouts as they are triggered, until cancelled; looks under way are finished first.
+/// Reconciles triggered Rollouts until cancelled; running reconciles are finished first.
 pub async fn run(
     context: Arc<Context>,
     triggers: mpsc::UnboundedReceiver<Trigger>,
@@ -224,7 +226,7 @@ pub async fn run(
         .run(reconcile, back_off, context)
         .for_each(|result| async move {
             match result {
-                // An error of a reconcile was logged where it happened; a Rollout may be gone.
+                // Errors of reconciles are logged already; a Rollout may have been deleted.
                 Ok(_)
                 | Err(
                     controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_),
@@ -235,12 +237,12 @@ pub async fn run(
         .await;
 }
 
-/// The Rollouts that a trigger asks to look at.
+/// The Rollouts that triggers reconcile.
 fn targets(
     context: Arc<Context>,
     triggers: mpsc::UnboundedReceiver<Trigger>,
 ) -> impl futures::Stream<Item = ObjectRef<Claim>> {
-    // What came at once is looked at once.
+    // Simultaneous triggers of a Rollout cause one reconcile.
     let together = UnboundedReceiverStream::new(triggers).ready_chunks(TRIGGERS);
     together.flat_map(move |triggers| {
         let all = triggers.into_iter().flat_map(|it| concerned(&context, it));
@@ -291,14 +293,14 @@ async fn reconcile(claim: Arc<Claim>, context: Arc<Context>) -> Result<Action, E
     let label = result.as_ref().map_or_else(Error::result, |_| "ok");
     context.telemetry.reconciled(label, started.elapsed());
     remember(&claim, &context, result.as_ref().err());
-    // It may have gone while it was looked at, after everything about it was forgotten.
+    // The Rollout may have been deleted during the reconcile, after its state was removed.
     if context.is_gone(&claim) {
         context.forget(&claim);
     }
     result
 }
 
-/// A look that neither lasts for ever nor takes others with it.
+/// A reconcile with a timeout, whose panic does not stop others.
 async fn guarded(
     look: impl Future<Output = Result<Action, Error>>,
     patience: Duration,
@@ -329,7 +331,7 @@ async fn look(claim: &Claim, context: &Context) -> Result<Action, Error> {
     let (actor, decided) = (&context.actor, Instant::now());
     let written = actor.write_down(&seen.rollout, observation, &decision);
     let version = written.await?;
-    // From here on it is so, whatever becomes of what follows from it.
+    // The decision is in effect once written, whatever the actions return.
     let (before, after) = (&observation.status, &decision.status);
     context.telemetry.transitioned(before, after);
     context.telemetry.stands(&namespace, &name, Some(after));
@@ -345,14 +347,14 @@ async fn look(claim: &Claim, context: &Context) -> Result<Action, Error> {
     Ok(requeue_at.map_or_else(Action::await_change, |at| Action::requeue(until(at))))
 }
 
-/// Observes and decides. The newest takes a tenth of a second to read, for which a bad canary keeps its
-/// traffic: where it has some and nothing is known to have happened, what was read before may do.
+/// Observes and decides. A full read takes a tenth of a second, during which a bad canary keeps its
+/// traffic. If the canary has traffic and no event came, the cached snapshot is used.
 async fn judge<'a>(claim: &Claim, context: &'a Context) -> Result<Option<Evaluation<'a>>, Error> {
     let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
     tracing::debug!(%namespace, rollout = %name, "a look");
     let observe = async |observer: &Observer, before| {
         let failure = last_failure(claim, context);
-        // On the heap, since much is read side by side.
+        // On the heap, since the future of many reads is large.
         let observed = Box::pin(observer.observe(&namespace, &name, failure, before)).await;
         observed.map_err(|error| Error::Read(Box::new(error)))
     };
@@ -370,12 +372,12 @@ async fn judge<'a>(claim: &Claim, context: &'a Context) -> Result<Option<Evaluat
         }
         before = Some(judged.observed.seen);
     }
-    // They are never closed.
+    // The semaphore is never closed.
     let place = context.full_read_permits.acquire().await.ok();
     if claim.status.weight > 0 {
         context.mark_read(&namespace, &name);
     }
-    // Before there is a stable revision nothing can be lost, and what is written by an old state is refused.
+    // Without a stable revision nothing can be lost, and writes based on a stale read are refused.
     if claim.is_new() && last_failure(claim, context).is_none() {
         let found = observe(&context.observer.at_hand(), None).await?;
         let is_new = |it: &Observed| it.seen.observation.status.stable.is_none();
@@ -387,9 +389,8 @@ async fn judge<'a>(claim: &Claim, context: &'a Context) -> Result<Option<Evaluat
     Ok(newest.map(|it| decided(it, place)))
 }
 
-/// Whether what was read before suffices. Bad windows are reason enough to go back whatever else is new, and
-/// where nothing is to be done but to write numbers down and the next look is near, what is new can wait
-/// for it.
+/// Whether the cached snapshot suffices: for a rollback on bad windows, which no other change would
+/// prevent, and for a decision that only updates numbers, if the next reconcile is soon.
 fn can_skip_full_read(observation: &Observation, decision: &Decision) -> bool {
     let under_way = observation.status.change.as_ref();
     if !under_way.is_some_and(|it| !it.initial && it.outcome.is_none()) {
@@ -408,7 +409,7 @@ fn last_failure(claim: &Claim, context: &Context) -> Option<observation::Failure
         .map(|failure| failure.last.clone())
 }
 
-/// A refused write must not keep evidence from being judged in time.
+/// Notes the next deadline, so that retries do not delay the analysis.
 fn keep_time(claim: &Claim, context: &Context, requeue_at: Option<Timestamp>) {
     if let (Ok(mut failures), Some(uid)) = (context.failures.lock(), claim.uid()) {
         failures.entry(uid).or_default().requeue_at = requeue_at;
@@ -431,12 +432,11 @@ fn remember(claim: &Claim, context: &Context, error: Option<&Error>) {
     };
     let (namespace, rollout) = (claim.namespace().unwrap_or_default(), claim.name_any());
     context.invalidate(&namespace, &rollout);
-    tracing::warn!(%namespace, %rollout, attempt = failure.attempts, %error, "a look at a Rollout failed");
+    tracing::warn!(%namespace, %rollout, attempt = failure.attempts, %error, "reconcile failed");
 }
 
-/// Waits longer after each failure in a row, but not past the next moment that matters; what merely
-/// changed meanwhile is read again at once.
-// The signature is the runtime's.
+/// Exponential backoff, but not past the next deadline; a conflict is retried at once.
+// The signature is kube-rs'.
 #[allow(clippy::needless_pass_by_value)]
 fn back_off(claim: Arc<Claim>, error: &Error, context: Arc<Context>) -> Action {
     let failures = context.failures.lock().ok();

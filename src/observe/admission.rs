@@ -1,5 +1,5 @@
-//! Whether the admission policies that prove who wrote what are in place, exactly as this build has
-//! them. Without them anybody could sign in anybody's name.
+//! Checks that the admission policies that prove the author of an object equal those of this build.
+//! Without them, anybody could sign off in another user's name.
 
 use std::sync::{Arc, Mutex};
 
@@ -27,7 +27,7 @@ macro_rules! chart_file {
     };
 }
 
-/// The chart's own files: what is installed must equal them.
+/// The chart's files, which the installed objects must equal.
 const FILES: [&str; 8] = [
     chart_file!("mutating-changed-by"),
     chart_file!("mutating-person"),
@@ -38,12 +38,12 @@ const FILES: [&str; 8] = [
     chart_file!("validating-intervention"),
     chart_file!("validating-sign-off"),
 ];
-/// What the chart replaces by the operator's user.
+/// The chart's placeholder for the operator's user.
 const OPERATOR: &str = "system:serviceaccount:NAMESPACE:NAME";
 /// The API group of all of them.
 const GROUP_VERSION: &str = "admissionregistration.k8s.io/v1";
 
-/// Compares what is installed with what should be.
+/// Compares the installed admission policies with the expected ones.
 #[derive(Clone)]
 pub struct AdmissionCheck {
     client: Client,
@@ -53,7 +53,7 @@ pub struct AdmissionCheck {
 }
 
 impl AdmissionCheck {
-    /// A check that learns at its first use who the operator is.
+    /// A check that looks up the operator's user at its first use.
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self {
@@ -64,18 +64,18 @@ impl AdmissionCheck {
         }
     }
 
-    /// A Rollout is looked at, so what it depends on is worth a look.
+    /// Notes a reconcile, after which the policies are checked.
     pub fn note_activity(&self) {
         self.activity.notify_waiters();
     }
 
-    /// Waits for the next look at any Rollout.
+    /// Waits for the next reconcile of any Rollout.
     pub async fn activity(&self) {
         self.activity.notified().await;
     }
 
-    /// What is missing or altered now. Read it after the sign-offs: one that was forged before is then
-    /// seen together with what made that possible.
+    /// The policies that are missing or altered. Check after reading the sign-offs: a forged one is then
+    /// seen together with the fault that allowed it.
     pub async fn check(&self) -> Admission {
         let read = tokio::time::timeout(ADMISSION_TIMEOUT, self.read()).await;
         let admission = read.unwrap_or_else(|_| {
@@ -89,7 +89,7 @@ impl AdmissionCheck {
         admission
     }
 
-    /// Says in the log what has changed since the last look.
+    /// Logs what has changed since the last check.
     fn log(&self, problems: &[String]) {
         let Ok(mut told) = self.told.lock() else {
             return;
@@ -134,7 +134,7 @@ impl AdmissionCheck {
         admission
     }
 
-    /// What should be installed on this cluster, and whether the API server has mutating policies.
+    /// The expected objects of this cluster, and whether the API server has mutating policies.
     async fn expected(&self) -> Result<(Vec<DynamicObject>, bool), kube::Error> {
         let operator = self.operator.get_or_try_init(|| self.own_name()).await?;
         let offered = tried(|| self.client.list_api_group_resources(GROUP_VERSION)).await?;
@@ -153,7 +153,7 @@ impl AdmissionCheck {
         Ok(user.and_then(|it| it.username).unwrap_or_default())
     }
 
-    /// When an object was made, or what is wrong with it.
+    /// When an object was last written, or its fault.
     async fn compare(&self, expected: &DynamicObject) -> Result<Timestamp, String> {
         let (kind, name) = (kind(expected), expected.name_any());
         let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
@@ -173,8 +173,8 @@ impl AdmissionCheck {
     }
 }
 
-/// When somebody last wrote an object, but for its status: what was altered and put back in place
-/// proves nothing of the time in between.
+/// When an object was last written, except its status: an object that was altered and restored proves
+/// nothing about the time between.
 fn written_at(metadata: &ObjectMeta) -> Timestamp {
     let writes = metadata.managed_fields.iter().flatten();
     let writes = writes.filter(|it| it.subresource.as_deref().unwrap_or_default().is_empty());
@@ -190,8 +190,7 @@ fn kind(object: &DynamicObject) -> &str {
         .map_or("", |TypeMeta { kind, .. }| kind)
 }
 
-/// Every policy and binding for an operator of this name. What cannot be read is left out, which a
-/// test proves not to happen.
+/// Every policy and binding for an operator of this name. A test proves that all files can be parsed.
 fn expected(operator: &str) -> Vec<DynamicObject> {
     let documents = FILES.iter().flat_map(|file| {
         let file = file.replace(OPERATOR, operator);

@@ -1,4 +1,4 @@
-//! The workload that a Rollout adopts, what a deletion waits for, and the watch on such workloads.
+//! Reads the adopted workload of a Rollout, and what a deletion waits for.
 
 use countersign_api::{
     GROUP, HASH_LABEL, KEEP_FINALIZER, MANAGED_BY_LABEL, PROVENANCE_PREFIX, PodTemplate,
@@ -22,7 +22,7 @@ use super::reads::Reads;
 use super::replica_sets::as_recorded;
 use crate::api_server::sentence;
 
-/// Whether a Rollout is looked at: one that is being deleted only as long as it waits for that.
+/// Whether a Rollout is reconciled; if it is being deleted, only while its finalizer is present.
 pub(super) fn is_looked_at(rollout: &Rollout) -> bool {
     rollout.metadata.deletion_timestamp.is_none() || awaits_farewell(rollout)
 }
@@ -32,7 +32,7 @@ fn awaits_farewell(rollout: &Rollout) -> bool {
 }
 
 impl Observer {
-    /// What the deletion of a Rollout waits for.
+    /// Fills in what the deletion of a Rollout waits for.
     pub(super) fn deletion(&self, rollout: &Rollout, observation: &mut Observation) {
         let namespace = ObjectRef::<PartialObjectMeta<Namespace>>::new(&observation.namespace);
         let namespace = self.caches.namespaces.get(&namespace);
@@ -45,11 +45,11 @@ impl Observer {
         };
     }
 
-    /// Reads the workload that a Rollout names and fills in what the Rollout has from it: template,
-    /// selector and, where it has none of its own, provenance.
+    /// Reads the referenced workload and fills in the Rollout's template, selector and, if it has none of
+    /// its own, provenance.
     ///
-    /// Where it cannot be used the template stays absent and the selector is the one last known, so that
-    /// pods are found and what is under way goes on.
+    /// If the workload cannot be used, the template stays absent and the selector is the last known one,
+    /// so that pods are found and a change in progress continues.
     pub(super) async fn adopt(
         &self,
         rollout: &mut Rollout,
@@ -81,23 +81,23 @@ impl Observer {
         Ok(Some(Ok(workload)))
     }
 
-    /// Reads it untyped, so that a template field newer than this build is kept.
+    /// Reads a dynamic object, so that template fields newer than this build are kept.
     async fn deployment(&self, namespace: &str, name: &str) -> Result<DynamicObject, Unusable> {
         let kind = ApiResource::erase::<Deployment>(&());
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
         match Reads::MostRecent.get_opt(&api, name).await {
             Ok(Some(found)) if found.metadata.deletion_timestamp.is_none() => Ok(found),
             Ok(_) => Err(Unusable::Missing),
-            // Whatever the reason: a rollback under way must not depend on it.
+            // Any error is reported as unusable: a rollback must not depend on this read.
             Err(error) => Err(Unusable::Unreadable {
                 message: sentence(&error),
             }),
         }
     }
 
-    /// The template, or the one that a revision was made from where the API server's defaults alone make a
-    /// difference: a newer API server gives stored objects new ones, which is no change. It gives them
-    /// to the ReplicaSet of the revision alike.
+    /// The template, or that of a revision if the two differ only by the API server's defaults: a newer
+    /// API server adds new defaults to stored objects, which is no change. It adds the same to the
+    /// revision's ReplicaSet.
     async fn settled(
         &self,
         rollout: &Rollout,
@@ -124,8 +124,8 @@ impl Observer {
         Ok(same.unwrap_or(template))
     }
 
-    /// The autoscalers that aim at the workload or at the Rollout. They are only told of, so nothing
-    /// depends on their being read.
+    /// The autoscalers that target the workload or the Rollout. They are only reported, so a failed read
+    /// is no error.
     async fn autoscalers(
         &self,
         namespace: &str,
@@ -160,7 +160,7 @@ impl Observer {
     }
 }
 
-/// The selector that a Rollout's pods were last found by.
+/// The last known selector of the Rollout's pods.
 fn known_selector(rollout: &Rollout) -> Selector {
     let known = rollout.status.as_ref().map(|status| &status.selector);
     let pairs = known.into_iter().flat_map(|text| text.split(','));
@@ -172,7 +172,7 @@ fn known_selector(rollout: &Rollout) -> Selector {
     }
 }
 
-/// Template and selector of a Deployment, or why a Rollout cannot have them.
+/// Template and selector of a Deployment, or why a Rollout cannot use them.
 fn parts(deployment: &DynamicObject, known: &Selector) -> Result<(PodTemplate, Selector), String> {
     let selector = deployment.data.pointer("/spec/selector");
     let member = |name: &str| selector.and_then(|it| it.get(name));
@@ -197,7 +197,7 @@ fn parts(deployment: &DynamicObject, known: &Selector) -> Result<(PodTemplate, S
     }
     if !known.is_empty() && *known != selector {
         return Err(format!(
-            "selects pods with {selector}, where those of this Rollout have {known}: delete the Rollout and create it anew, or name another Deployment"
+            "selects pods with {selector}, but those of this Rollout have {known}: delete and recreate the Rollout, or name another Deployment"
         ));
     }
     let template = stored_template(deployment).unwrap_or_default();
@@ -209,8 +209,8 @@ fn parts(deployment: &DynamicObject, known: &Selector) -> Result<(PodTemplate, S
     Ok((template, selector))
 }
 
-/// The pod template of a Deployment or ReplicaSet as it is stored, without what controllers and some
-/// API servers put beside it.
+/// The stored pod template of a Deployment or ReplicaSet, without fields that controllers and some API
+/// servers add.
 fn stored_template(object: &DynamicObject) -> Option<PodTemplate> {
     let mut template = object.data.pointer("/spec/template")?.clone();
     if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -224,7 +224,7 @@ fn stored_template(object: &DynamicObject) -> Option<PodTemplate> {
     Some(PodTemplate(template))
 }
 
-/// Provenance may stand on either of the two; that of the Rollout comes first, and as a whole.
+/// Provenance may be on either object; that of the Rollout, if any, replaces the Deployment's as a whole.
 fn inherit_provenance(rollout: &mut Rollout, deployment: &ObjectMeta) {
     let provenance = |key: &str| key.starts_with(PROVENANCE_PREFIX);
     if rollout.annotations().keys().any(|key| provenance(key)) {
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_rollout_cannot_have_is_said_with_its_remedy() {
+    fn what_a_rollout_cannot_use_is_reported_with_its_remedy() {
         let with = |path: &str, value: Value| {
             let mut spec = sound();
             *spec.pointer_mut(path).unwrap() = value;
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_rollout_that_waits_for_its_farewell_is_looked_at_while_it_is_deleted() {
+    fn a_rollout_that_is_deleted_is_reconciled_only_while_it_has_its_finalizer() {
         let mut rollout = adopting(&json!({}));
         assert!(is_looked_at(&rollout));
         rollout.metadata.deletion_timestamp =

@@ -1,4 +1,4 @@
-//! What Prometheus says of a change.
+//! Reads the evidence on a change from Prometheus.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,7 @@ use crate::observe::reads::Reads;
 use crate::prometheus::{Arm, Ask};
 
 impl Observer {
-    /// Asks Prometheus for the windows that are due, where a canary has had traffic, and how the
-    /// objectives stand.
+    /// Queries Prometheus for the due windows, if the canary has had traffic, and for the objectives.
     pub(super) async fn evidence(&self, observation: &mut Observation) {
         let Some(change) = observation
             .status
@@ -28,7 +27,7 @@ impl Observer {
         else {
             return;
         };
-        // Not the whole proposal: its hashes and provenance are the decision's business.
+        // Not the whole proposal: its hashes and provenance are left to the decision.
         let effective = policy::effective(&observation.policies);
         let current = checks::checks(observation, &effective);
         let checks = checks::in_force(change, &current);
@@ -57,8 +56,8 @@ impl Observer {
             ..whole_service(observation)
         };
         let alone = change.outcome.is_some();
-        // A stable revision without pods answers nothing that a canary could be compared with, and must
-        // not keep its own mending out: what the canary alone shows is scarce, and the tier decides.
+        // A stable revision without pods offers no comparison, and must not block its own fix: the canary
+        // alone gives scarce evidence, and the tier decides.
         let serves = present::available(observation, Some(&stable.pod_template_hash)) > 0;
         let stable = arm(&strategy.stable_service, &stable.pod_template_hash);
         let canary = if alone {
@@ -106,7 +105,7 @@ impl Observer {
         futures::future::join_all(asks).await.into_iter().collect()
     }
 
-    /// The AnalysisTemplates that the Rollout names, where a change is judged by them.
+    /// The AnalysisTemplates of the Rollout, if a change is analysed by them.
     pub(super) async fn templates(
         &self,
         observation: &Observation,
@@ -125,7 +124,7 @@ impl Observer {
                 Ok(None) => Err(format!(
                     "AnalysisTemplate {name} does not exist in this namespace: create it, or remove it from analysis.templates"
                 )),
-                // Whatever the reason: the checks that count already go on, and nothing is promoted.
+                // After any error the running checks continue, and nothing is promoted.
                 Err(error) => Err(format!(
                     "AnalysisTemplate {name} cannot be read: {}",
                     sentence(&error)
@@ -138,13 +137,12 @@ impl Observer {
     }
 }
 
-/// Whether evidence is gathered on a change: while it is under way, and while it is watched after its
-/// promotion.
+/// Whether a change is analysed: in progress, or watched after its promotion.
 pub(super) fn is_judged(change: &Change) -> bool {
     !change.initial && (change.outcome.is_none() || change::is_watched(change))
 }
 
-/// All pods of a Rollout, whatever they run.
+/// All pods of a Rollout, of any revision.
 pub(super) fn whole_service(observation: &Observation) -> Arm {
     Arm {
         namespace: observation.namespace.clone(),

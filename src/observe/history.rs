@@ -1,4 +1,4 @@
-//! The records of past changes, and the templates that they keep.
+//! Reads the RolloutRuns of past changes, with their templates.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,8 @@ use crate::api_server::sentence;
 use crate::observe::observer::Observer;
 
 impl Observer {
-    /// The templates of promoted revisions whose ReplicaSet is missing, from their records, each verified by
-    /// the digest that the status has of it.
+    /// The templates of promoted revisions whose ReplicaSet is missing, from their RolloutRuns, each
+    /// verified by its digest in the status.
     pub(super) async fn promoted(
         &self,
         rollout: &Rollout,
@@ -65,7 +65,7 @@ impl Observer {
             .is_some_and(|stable| stable.template_digest == template);
         let needed = match &status.change {
             None => !settled,
-            // A watch may be long, and ends with nothing that the past decides.
+            // The watch after a promotion may be long, and its end does not depend on past changes.
             Some(change) if change::is_watched(change) => change.template_digest != template,
             Some(change) => change.outcome.is_some(),
         };

@@ -1,4 +1,4 @@
-//! Jobs of smoke checks, and what their pods say of how they failed or why they do not start.
+//! Jobs of smoke checks, and why their pods failed or do not start.
 
 use countersign_api::ROLLOUT_UID_LABEL;
 use countersign_api::rollout::Change;
@@ -15,9 +15,9 @@ use super::pods::{containers, failures, is_controlled_by, trouble};
 use super::reads::{Reads, tried};
 use crate::api_server::sentence;
 
-/// The label by which the pods of a Job are found.
+/// The label of a Job's pods.
 const JOB_UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
-/// Most pods of a Job that are read; it makes one, and another where that is evicted before it ends.
+/// Most pods of a Job that are read; the Job creates one, and another if that is evicted.
 const MAX_PODS: u32 = 10;
 
 impl Observer {
@@ -49,7 +49,7 @@ impl Observer {
         Some(Ok(own))
     }
 
-    /// What the pods of the awaited Job say. It is only told, so nothing depends on its being read.
+    /// Reads the state of the awaited Job's pods. It is only reported, so a failed read is no error.
     async fn pods(&self, namespace: &str, jobs: &mut [Job], change: &Change) {
         let name = smoke::job_name(&change.run);
         let job = jobs.iter_mut().find(|job| job.name == name);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_container_is_told_with_its_last_words() {
+    fn a_failed_container_is_reported_with_its_last_words() {
         let end = json!({ "exitCode": 2, "reason": "Error", "message": format!("{}end", "x".repeat(9_000)) });
         let status = json!({ "phase": "Failed", "containerStatuses": [container(&json!({ "terminated": end }))] });
         let job = described(&[status]);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_a_container_from_starting_is_told() {
+    fn what_keeps_a_container_from_starting_is_reported() {
         let pull = container(
             &json!({ "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } }),
         );
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_of_another_says_nothing() {
+    fn a_foreign_pod_is_ignored() {
         let owner = json!({ "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "2", "controller": true });
         let running = container(&json!({ "running": {} }));
         let pod = json!({

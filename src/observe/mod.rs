@@ -1,4 +1,4 @@
-//! Cluster and Prometheus in, one `Observation` out.
+//! Reads the cluster and Prometheus into an `Observation`.
 
 pub mod admission;
 mod adoption;

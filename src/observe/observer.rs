@@ -1,4 +1,4 @@
-//! What is read, and how new it must be.
+//! The clients and caches of observations, and how fresh their reads must be.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,25 +14,25 @@ use super::turn::Turns;
 use crate::prometheus::Prometheus;
 use crate::watch::{Caches, Claim};
 
-/// Where observations come from.
+/// Makes observations.
 #[derive(Clone)]
 pub struct Observer {
     /// The client for live reads.
     pub client: Client,
-    /// What the watches keep.
+    /// The caches of the watches.
     pub caches: Caches,
-    /// Where evidence comes from.
+    /// The source of evidence.
     pub prometheus: Prometheus,
-    /// Whether the API server proves who wrote what.
+    /// The check of the admission policies.
     pub admission: AdmissionCheck,
-    /// Lets one look at a time count the changes that are under way.
+    /// Lets one reconcile at a time count the changes in progress.
     pub turns: Turns,
-    /// How new what is read must be.
+    /// How fresh reads must be.
     pub reads: Reads,
 }
 
 impl Observer {
-    /// The same, reading what the API server has at hand.
+    /// The same observer, with reads from the API server's cache.
     #[must_use]
     pub fn at_hand(&self) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl Observer {
             .map(|found| found.labels().clone())
     }
 
-    /// What the Rollouts of a namespace claim that were there before this one.
+    /// The claims of older Rollouts of the namespace.
     pub(super) fn earlier_claims(&self, name: &str, namespace: &str) -> Vec<Arc<Claim>> {
         let key = ObjectRef::<Claim>::new(name).within(namespace);
         let Some(own) = self.caches.claims.get(&key) else {

@@ -1,6 +1,6 @@
-//! What people want of one Rollout, read live: sign-offs, interventions, freezes, incidents.
+//! The human inputs of a Rollout, read live: sign-offs, interventions, freezes, incidents.
 //!
-//! What cannot be read holds promotions and never a rollback.
+//! A failed read holds promotions, but never a rollback.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ use super::reads;
 use crate::api_server::sentence;
 use crate::timing::{LIST_TIMEOUT, READ_TIMEOUT};
 
-/// Most objects of a kind that are read; if there are more, those beyond cannot be known.
+/// Most objects of a kind that are read; if there are more, promotions are held.
 const MOST: usize = 10_000;
 
 /// What each policy's incident query answered.
@@ -39,7 +39,8 @@ fn take<T>(read: Readable<T>, unreadable: &mut Vec<String>) -> Vec<T> {
 }
 
 impl Observer {
-    /// Reads what people want, where a change is under way or can be retried; always the newest.
+    /// Reads the human inputs, if a change is in progress or can be retried; always with the latest
+    /// resourceVersion.
     pub(super) async fn people(&self, observation: &Observation) -> HumanInputs {
         let mut inputs = HumanInputs::default();
         let unreadable = &mut inputs.unreadable_requests;
@@ -138,8 +139,8 @@ impl Observer {
     }
 }
 
-/// What is `seen` of the objects of a kind, and what is wrong with those that this build cannot read. Each
-/// page is waited for alone, so that many objects are no reason to read none of them.
+/// The objects of a kind through `seen`, and the errors of those that this build cannot read. The timeout
+/// applies per page, so that many objects can be read.
 async fn readable<K, T>(
     what: &str,
     api: &Api<DeserializeGuard<K>>,
@@ -194,7 +195,7 @@ fn selects(freeze: &Freeze, observation: &Observation) -> bool {
             .is_none_or(|it| it.matches(&observation.labels))
 }
 
-/// An answer that does not come must not keep the evidence from being judged.
+/// Limits the time of a read, so that a slow response does not delay the analysis.
 pub(super) async fn in_time<T>(
     what: &str,
     read: impl Future<Output = Result<T, kube::Error>>,

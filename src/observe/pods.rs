@@ -1,4 +1,4 @@
-//! What pods say of why they do not start or how they have failed.
+//! Why pods do not start, or how they failed.
 
 use countersign_api::HASH_LABEL;
 use countersign_api::rollout::Stage;
@@ -12,17 +12,17 @@ use super::observer::Observer;
 use super::people::in_time;
 use super::reads::tried;
 
-/// Most pods of a revision that are read; of more than these it is never said that all crash.
+/// Most pods of a revision that are read; if there are more, they never count as all crashing.
 const MAX_PODS: u32 = 500;
-/// Longest message of a container that is kept: what the kubelet keeps.
+/// Longest message of a container in characters, as the kubelet keeps it; longer ones are cut.
 pub(super) const MAX_MESSAGE: usize = 4_096;
-/// The kubelet's word for a container that it starts again later and later.
+/// The kubelet's reason for a container in restart backoff.
 const CRASH_LOOP: &str = "CrashLoopBackOff";
-/// Restarts from which a container that waits to be started again counts as one that always crashes.
+/// Restarts from which a container in backoff counts as crashing.
 const WAITING_RESTARTS: i32 = 2;
-/// The same for one that runs once more just now.
+/// The same for a container that is running again.
 const RESTARTS: i32 = 3;
-/// What every container waits for before it starts, which is no trouble.
+/// Waiting reasons of every starting container, which are no fault.
 const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 impl Observer {
@@ -52,7 +52,7 @@ impl Observer {
     }
 }
 
-/// The ReplicaSet of a change under way that has fewer available pods than it asks for.
+/// The ReplicaSet of a change in progress with fewer available pods than requested.
 fn awaited(observation: &Observation) -> Option<&ReplicaSet> {
     let change = observation.status.change.as_ref()?;
     let begun = matches!(change.stage, Stage::Stepping | Stage::Promoting);
@@ -65,7 +65,7 @@ fn awaited(observation: &Observation) -> Option<&ReplicaSet> {
     })
 }
 
-/// Of the pods of one ReplicaSet; `unread` more of the same labels were not read.
+/// The state of the pods of a ReplicaSet; `unread` further pods were not read.
 fn describe(pods: &[Pod], uid: &str, unread: i32) -> NewPods {
     let own = pods
         .iter()
@@ -83,7 +83,7 @@ fn describe(pods: &[Pod], uid: &str, unread: i32) -> NewPods {
     }
 }
 
-/// Whether an object of this uid has made a pod.
+/// Whether the object with this uid controls a pod.
 pub(super) fn is_controlled_by(pod: &Pod, uid: &str) -> bool {
     let mut owners = pod.owner_references().iter();
     owners.any(|owner| owner.controller == Some(true) && owner.uid == uid)
@@ -95,11 +95,11 @@ pub(super) fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerS
     init.chain(status.container_statuses.iter().flatten())
 }
 
-/// The containers of a pod that have failed and are not started again.
+/// The containers of a pod that failed and are not restarted.
 pub(super) fn failures(status: &PodStatus) -> impl Iterator<Item = ContainerFailure> {
     containers(status).filter_map(|container| {
         let end = container.state.as_ref()?.terminated.as_ref()?;
-        // Why the whole pod was stopped tells more than that its container was killed.
+        // The reason of the pod is more specific than that of its killed container.
         (end.exit_code != 0).then(|| failure(container, end, status.reason.as_ref()))
     })
 }
@@ -117,7 +117,7 @@ fn failure(
     }
 }
 
-/// How a container of a pod has ended last, if it ends again and again.
+/// The last termination of a crashing container of a pod.
 fn crash(status: &PodStatus) -> Option<ContainerFailure> {
     containers(status).find_map(|container| {
         let ended = last_end(container);
@@ -141,7 +141,7 @@ fn waiting_reason(container: &ContainerStatus) -> Option<&str> {
     waiting.reason.as_deref()
 }
 
-/// Why a pod does not start, in its own words; `None` where it says nothing of it.
+/// Why a pod does not start, from its status; `None` if the status does not show it.
 pub(super) fn trouble(status: &PodStatus) -> Option<String> {
     let of_scheduler = || {
         let mut conditions = status.conditions.iter().flatten();
@@ -169,7 +169,7 @@ fn waits(container: &ContainerStatus) -> Option<String> {
     if reason.is_some_and(|reason| STARTING.contains(&reason.as_str())) {
         return None;
     }
-    // How it ended says more than for how long it is not started again.
+    // The last termination is more useful than the length of the backoff.
     let end = last_end(container).filter(|_| reason.is_some_and(|reason| reason == CRASH_LOOP));
     let why = match end {
         Some(end) => {
@@ -190,7 +190,7 @@ fn sentence(reason: Option<&String>, message: Option<&String>) -> Option<String>
     (!parts.is_empty()).then(|| parts.join(": "))
 }
 
-/// The end of a message, which the API server does not bound.
+/// The end of a message, whose length the API server does not limit.
 fn end_of(message: &str) -> String {
     let from = message.len().saturating_sub(MAX_MESSAGE);
     let from = (from..=message.len()).find(|at| message.is_char_boundary(*at));

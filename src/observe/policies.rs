@@ -1,4 +1,4 @@
-//! The policies that govern a Rollout.
+//! The RolloutPolicies that apply to a Rollout.
 
 use std::collections::BTreeMap;
 

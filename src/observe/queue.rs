@@ -1,9 +1,8 @@
-//! The other Rollouts that a change waits for, read live; and who is woken when one of them ends.
+//! The other Rollouts that a change waits for, read live.
 //!
-//! They are read live since a cache may be older than the last change that began. Two looks that count
-//! the same changes side by side would both take the last place: so one look at a time counts, from
-//! its reading until its decision is written. One that finds another counting looks again later and
-//! blocks nothing meanwhile.
+//! A cache may be older than the last change that began, so the reads are live. Two concurrent reconciles
+//! would both take the last slot, so one reconcile at a time holds the lock, from its read until its
+//! decision is written. If the lock is held, a reconcile is requeued rather than blocked.
 
 use std::collections::BTreeMap;
 
@@ -30,10 +29,10 @@ use crate::api_server::sentence;
 use crate::observe::turn::Turn;
 use crate::timing::QUEUE_TIMEOUT;
 
-/// Rollouts that are read at once.
+/// Rollouts per page.
 const PAGE: u32 = 100;
-/// A Rollout as far as it takes a place among the changes under way. Words that this build does not
-/// know are kept as they are, and count as what takes a place.
+/// The fields of a Rollout that decide whether it takes a slot of the changes in progress. Unknown values
+/// are kept as text, and take a slot.
 #[derive(Resource, Clone, Debug, Default, Deserialize, Serialize)]
 #[resource(inherit = "Rollout")]
 #[serde(default)]
@@ -60,7 +59,7 @@ struct ContenderChange {
 }
 
 impl QueueEntry {
-    /// The tier of its change and since when it is queued, if it is queued or under way.
+    /// The tier of its change and since when it is queued, if it is queued or in progress.
     fn stands(&self) -> Option<(Tier, Option<Timestamp>)> {
         let change = self.status.change.as_ref()?;
         if change.initial || self.metadata.deletion_timestamp.is_some() {
@@ -87,7 +86,7 @@ impl QueueEntry {
 }
 
 impl Observer {
-    /// Reads the Rollouts that a change waits for. The guard is kept until what was decided is written.
+    /// Reads the Rollouts that a change waits for. The guard is kept until the decision is written.
     pub(super) async fn order(&self, observation: &mut Observation) -> Option<Turn> {
         let change = observation.status.change.clone()?;
         if dependencies::asks_for_dependencies(observation, &change) {
@@ -133,7 +132,7 @@ impl Observer {
             }
         });
         let mut seen = join_all(reads).await;
-        // Only where it is waited for does it matter who waits for whom.
+        // Cycles matter only if the dependency is waited for.
         if seen.iter().any(|it| it.awaited.is_some()) {
             let depends_on = self.depends_on(&observation.namespace);
             for it in seen.iter_mut().filter(|it| it.awaited.is_some()) {
@@ -189,7 +188,7 @@ impl Observer {
         let (tier, queued_at) = it.stands()?;
         let namespace = it.namespace().unwrap_or_default();
         let namespace_labels = self.namespace_labels(&namespace);
-        // In a namespace that is not known yet it may be governed, so it counts.
+        // In a namespace that is not cached yet the policy may apply, so the Rollout counts.
         let governs = |spec: &RolloutPolicySpec| {
             let known = namespace_labels.as_ref();
             known.is_none_or(|known| policy::governs(spec, known, it.labels()))
@@ -263,13 +262,13 @@ mod tests {
                 "Queued",
                 Some((Tier::High, Some(since))),
             ),
-            // Held by something else, it keeps its place and nobody waits for it.
+            // Held by another gate, the change keeps its slot and is not queued.
             (
                 json!({ "stage": "Waiting", "tier": "high", "queuedAt": at }),
                 "Paused",
                 None,
             ),
-            // What is not known counts.
+            // Unknown values count.
             (
                 json!({ "stage": "Floating", "tier": "extreme" }),
                 "",

@@ -1,27 +1,27 @@
-//! How the API server is read: how new, and how often where it fails.
+//! Reads from the API server: their freshness and retries.
 
 use kube::Api;
 use kube::api::{GetParams, ListParams, ObjectList};
 use serde::de::DeserializeOwned;
 
-/// How often each is asked for where the API server fails: one answer that is lost of a dozen must not
-/// cost the whole look.
+/// Attempts per read: one lost response must not fail the whole reconcile.
 const TRIES: usize = 3;
 
-/// Objects that are read at once where there may be many.
+/// Objects per page of a list.
 const PAGE: u32 = 500;
 
-/// How new what the API server says must be.
+/// The freshness of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads {
-    /// What is stored now. Its cache may have to hear from etcd first, which takes a tenth of a second.
+    /// The most recent state. The API server's cache may have to catch up with etcd first, which takes a
+    /// tenth of a second.
     MostRecent,
-    /// What its cache holds.
+    /// The state of the API server's cache (`resourceVersion=0`).
     Cached,
 }
 
 impl Reads {
-    /// Lists what has these labels.
+    /// Lists the objects with these labels.
     pub(super) async fn list<K>(
         self,
         api: &Api<K>,
@@ -50,7 +50,7 @@ impl Reads {
         tried(|| api.get_with(name, &parameters)).await
     }
 
-    /// Gets an object by its name, where there is one.
+    /// Gets an object by its name, if it exists.
     pub(super) async fn get_opt<K>(self, api: &Api<K>, name: &str) -> Result<Option<K>, kube::Error>
     where
         K: Clone + DeserializeOwned + std::fmt::Debug,
@@ -63,8 +63,8 @@ impl Reads {
     }
 }
 
-/// Reads the newest objects of a kind, a page at a time, after the page that ended with this token; with the
-/// token of this page, if there are more.
+/// Reads the page of a consistent list after this continue token; returns the next token, if there are
+/// more pages.
 ///
 /// # Errors
 /// If the page cannot be read.
@@ -82,8 +82,8 @@ where
     Ok((page.items, more))
 }
 
-/// Reads, again where the API server failed or the answer was lost. What it refuses it has answered, and
-/// where it has too much to do it is left alone.
+/// Retries a read if the API server failed or the response was lost, but not if it refused or is
+/// overloaded.
 pub(super) async fn tried<T, F>(read: impl Fn() -> F) -> Result<T, kube::Error>
 where
     F: Future<Output = Result<T, kube::Error>>,

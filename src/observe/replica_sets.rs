@@ -1,4 +1,4 @@
-//! The ReplicaSets of a Rollout, and those of others whose pods it selects.
+//! The ReplicaSets of a Rollout, and foreign ones whose pods it selects.
 
 use std::collections::BTreeMap;
 
@@ -15,18 +15,18 @@ use serde_json::Value;
 
 use super::observer::Observer;
 
-/// What was found.
+/// The ReplicaSets that were found.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Those that the Rollout owns or may adopt.
+    /// ReplicaSets that the Rollout owns or may adopt.
     pub own: Vec<ReplicaSet>,
-    /// Those of others with pods that the Rollout selects, each in words, by name; not always looked for.
+    /// Foreign ReplicaSets with pods that the Rollout selects, each in words, by name; not always read.
     pub foreign: Option<Vec<String>>,
 }
 
 impl Observer {
-    /// By the Rollout's uid while a change is under way, else by the pods that it selects, so that those of
-    /// others are seen at no cost; by both where one that the status names is missing.
+    /// Lists by the Rollout's uid while a change is in progress, else by its selector, which also finds
+    /// foreign ReplicaSets; by both if a ReplicaSet of the status is missing.
     pub(super) async fn replica_sets(
         &self,
         rollout: &Rollout,
@@ -82,7 +82,7 @@ impl Observer {
         })
     }
 
-    /// Lists them untyped, so that a template field newer than this build is kept.
+    /// Lists dynamic objects, so that template fields newer than this build are kept.
     pub(super) async fn list_replica_sets(
         &self,
         namespace: &str,
@@ -94,7 +94,7 @@ impl Observer {
     }
 }
 
-/// A ReplicaSet of somebody else that has pods, in words; none if it is the adopted workload's.
+/// A foreign ReplicaSet with pods, in words; `None` if it is the adopted workload's.
 fn foreign(rollout: &Rollout, set: &DynamicObject) -> Option<String> {
     let has_pods = number(set, "/spec/replicas") > 0 || number(set, "/status/replicas") > 0;
     let controller = controller(set);
@@ -177,7 +177,7 @@ fn replica_set(rollout: &Rollout, uid: &str, set: &DynamicObject) -> Option<Repl
     })
 }
 
-/// The labels of a set's pods: its own may be taken off it, while pods follow the template.
+/// The labels of a ReplicaSet's pods: those of its template, since its own may have been removed.
 fn pod_labels(set: &DynamicObject) -> BTreeMap<String, String> {
     let labels = set.data.pointer("/spec/template/metadata/labels").cloned();
     labels
@@ -185,7 +185,7 @@ fn pod_labels(set: &DynamicObject) -> BTreeMap<String, String> {
         .unwrap_or_default()
 }
 
-/// Whether a set has the labels by which it is found: those of its pods, and whose it is.
+/// Whether a ReplicaSet has the labels by which it is listed: those of its pods, and the Rollout's uid.
 fn is_labelled(set: &DynamicObject, uid: &str, pod_labels: &BTreeMap<String, String>) -> bool {
     let own = set.labels();
     let has = |(name, value): (&String, &String)| own.get(name) == Some(value);
@@ -201,7 +201,7 @@ fn revision(metadata: &ObjectMeta) -> i64 {
         .unwrap_or_default()
 }
 
-/// The template as the Rollout had it; for a set that another controller made, as it was stored.
+/// The template as the Rollout had it; for a foreign ReplicaSet, the stored one.
 pub(super) fn as_recorded(set: &DynamicObject) -> PodTemplate {
     let kept = set.annotations().get(TEMPLATE_ANNOTATION);
     if let Some(template) = kept.and_then(|kept| serde_json::from_str(kept).ok()) {

@@ -1,5 +1,5 @@
-//! What sends to the pods of a Rollout: its routes, and the endpoints behind its Services. Read live,
-//! and only while a change is in the status, or the Rollout is being deleted.
+//! The routes of a Rollout, and the endpoints of its Services. Read live, and only while the status has a
+//! change, or the Rollout is being deleted.
 
 use std::collections::BTreeMap;
 
@@ -19,18 +19,18 @@ use super::observer::Observer;
 use crate::api_resource::resource;
 use crate::api_server::sentence;
 
-/// Label of an `EndpointSlice`: the Service that it is of.
+/// Label of an `EndpointSlice` with the name of its Service.
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
-/// Longest part of a controller's name that the API server takes into the names of its pods.
+/// Longest prefix of a ReplicaSet's name in the names of its pods, in bytes.
 const MAX_BASE: usize = 58;
-/// What it adds to it.
+/// Length of the generated suffix, in bytes.
 const SUFFIX: usize = 5;
 
 /// Ready pods by revision, of each Service.
 type Endpoints = BTreeMap<String, BTreeMap<String, i32>>;
 
 impl Observer {
-    /// The routes and endpoints, where a change is in the status or the Rollout is being deleted.
+    /// Reads routes and endpoints, if the status has a change or the Rollout is being deleted.
     pub(super) async fn traffic(
         &self,
         rollout: &Rollout,
@@ -45,7 +45,7 @@ impl Observer {
         tokio::join!(self.endpoints(observation), join_all(routes))
     }
 
-    /// Notes rules that a Rollout of the namespace splits that was there before.
+    /// Notes rules that an older Rollout of the namespace already splits.
     pub(super) fn note_shared_rules(&self, observation: &mut Observation) {
         if observation.traffic.routes.is_empty() {
             return;
@@ -127,7 +127,7 @@ impl Observer {
                     .map(|service| ((*service).to_owned(), ready(service)))
                     .collect()
             }
-            // Without them nothing rises; a rollback does not ask.
+            // Without endpoints no weight is raised; a rollback does not need them.
             Err(error) => {
                 tracing::warn!(rollout = %observation.name, error = %sentence(&error), "endpoints could not be read");
                 Endpoints::default()
@@ -156,7 +156,8 @@ impl Observer {
                     return Ok(object);
                 }
                 Err(kube::Error::Api(status)) if status.code == 404 => {
-                    // An answer about the object names it; one about a path that is not served does not.
+                    // A 404 for an object has its name in the details; a 404 for an unserved path has
+                    // not.
                     let named = status
                         .details
                         .as_ref()
@@ -191,7 +192,7 @@ fn route_object(mut object: DynamicObject) -> RouteObject {
     }
 }
 
-/// Ready pods by the hash of the ReplicaSet that made them, as their names tell.
+/// Ready pods by the hash of their ReplicaSet, derived from their names.
 fn by_revision<'a>(
     slices: impl Iterator<Item = &'a EndpointSlice>,
     sets: &[ReplicaSet],
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_told_apart_by_the_names_of_their_pods() {
+    fn endpoints_are_distinguished_by_the_names_of_their_pods() {
         let endpoint = |pod: &str, ready: bool| json!({ "addresses": ["10.0.0.1"], "conditions": { "ready": ready }, "targetRef": { "kind": "Pod", "name": pod } });
         let slice: EndpointSlice = serde_json::from_value(json!({
             "addressType": "IPv4", "metadata": {},

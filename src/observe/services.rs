@@ -1,4 +1,4 @@
-//! The Services that a Rollout names, and what others claim of them.
+//! The Services of a Rollout, and conflicting claims on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::observe::observer::Observer;
 use crate::watch::Claim;
 
 impl Observer {
-    /// The Services that the spec names, and those that it names no more and that still select a revision.
+    /// The Services of the spec, and former ones that still select a revision.
     pub(super) async fn services(
         &self,
         rollout: &Rollout,
@@ -53,7 +53,7 @@ impl Observer {
         let own = self.caches.claims.get(&key);
         let Some(own) = own.filter(|own| own.metadata.uid == rollout.metadata.uid) else {
             return vec![format!(
-                "the watch has not reported Rollout {name} yet, so what others claim is not known: nothing is begun before it has"
+                "the watch has not reported Rollout {name} yet, so conflicting claims are not known: nothing starts before that"
             )];
         };
         let earlier = self.earlier_claims(&name, namespace);

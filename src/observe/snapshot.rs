@@ -1,4 +1,4 @@
-//! One Rollout and its surroundings, read live, as an `Observation`.
+//! Reads one Rollout and its surroundings live, as an `Observation`.
 
 use countersign_api::{Rollout, RolloutStatus};
 use countersign_core::Observation;
@@ -13,7 +13,7 @@ use crate::observe::observer::Observer;
 use crate::observe::turn::Turn;
 
 impl Observer {
-    /// What was seen, with what Prometheus says now.
+    /// The snapshot with current evidence from Prometheus.
     pub async fn count_on(&self, mut seen: Seen) -> Seen {
         seen.observation.now = clock::now();
         seen.observation.analysis.windows.clear();
@@ -22,10 +22,10 @@ impl Observer {
         seen
     }
 
-    /// Observes one Rollout; `None` if it is gone, or being deleted without waiting for the controller.
+    /// Observes one Rollout; `None` if it does not exist, or is being deleted without the finalizer.
     ///
-    /// `failure` is why the last look failed, so that it can be named in the status. What
-    /// Prometheus said `before` of the same version is not asked again.
+    /// `failure` is the error of the last reconcile, for the status. Prometheus is not queried again for
+    /// evidence `before` of the same resourceVersion.
     pub async fn observe(
         &self,
         namespace: &str,
@@ -39,7 +39,7 @@ impl Observer {
         if !adoption::is_looked_at(&rollout) {
             return Ok(None);
         }
-        // From here on a Rollout that adopts a workload has its template and selector.
+        // From here on, the Rollout has the template and selector of its adopted workload.
         let workload = self.adopt(&mut rollout, namespace).await?;
         let mut observation = self.surroundings(&rollout, namespace).await?;
         observation.workload = workload;
@@ -49,7 +49,7 @@ impl Observer {
         observation.invalid_revision = invalid_revision.flatten();
         observation.unknown_status = unknown;
         self.deletion(&rollout, &mut observation);
-        // Side by side: how long a look takes is how long a bad canary keeps its traffic.
+        // Concurrently: a bad canary keeps its traffic as long as a reconcile takes.
         let (traffic, history, templates, people, jobs, new_pods) = tokio::join!(
             self.traffic(&rollout, &observation),
             self.history(&observation),
@@ -65,7 +65,8 @@ impl Observer {
         observation.analysis.templates = templates;
         (observation.people, observation.jobs) = (people, jobs);
         observation.new_pods = new_pods;
-        // No earlier than what was read: what had expired when something came does not count beside it.
+        // The time after all reads, so that an input that expired before another was created does not
+        // count.
         observation.now = clock::now();
         let version = rollout.resource_version();
         match before.filter(|before| before.rollout.resource_version() == version) {
@@ -79,7 +80,7 @@ impl Observer {
             }
             None => self.evidence(&mut observation).await,
         }
-        let turn = self.order(&mut observation).await; // the last, as it may keep others waiting
+        let turn = self.order(&mut observation).await; // last, since it holds the lock
         let seen = Seen {
             rollout,
             observation,
@@ -134,16 +135,16 @@ impl Observer {
     }
 }
 
-/// A Rollout and its surroundings at one moment.
+/// A Rollout and its surroundings at one time.
 pub struct Seen {
-    /// The Rollout as it was read, to be written back.
+    /// The Rollout as read, for writing its status.
     pub rollout: Rollout,
-    /// What a decision is made from.
+    /// The input of the decision.
     pub observation: Observation,
 }
 
 impl Seen {
-    /// The same after a status was written, if it was, to which the API server gave this version.
+    /// The snapshot after its status was written with this resourceVersion, if it was.
     #[must_use]
     pub fn written(mut self, status: RolloutStatus, version: Option<String>) -> Self {
         self.observation.status = status;
@@ -155,15 +156,15 @@ impl Seen {
     }
 }
 
-/// What was seen, while it is decided upon.
+/// A snapshot with the lock for its decision.
 pub struct Observed {
-    /// It.
+    /// The snapshot to decide on.
     pub seen: Seen,
-    /// Kept until the decision is written, where it counts other changes.
+    /// The lock, kept until the decision is written, if other changes are counted.
     pub turn: Option<Turn>,
 }
 
-/// Whether the change in the status is recorded as it ended.
+/// Whether the RolloutRun of the change in the status has its outcome.
 pub(super) fn is_recorded(observation: &Observation) -> bool {
     let Some(change) = &observation.status.change else {
         return true;

@@ -1,5 +1,4 @@
-//! A Rollout whose stored status holds what this build does not know: that of a newer build, or of somebody
-//! who got past admission.
+//! Reads a Rollout whose status this build cannot parse: written by a newer build, or past admission.
 
 use countersign_api::{Rollout, RolloutStatus};
 use kube::Api;
@@ -8,14 +7,13 @@ use serde_json::{Map, Value};
 
 use super::observer::Observer;
 
-/// What can be done without: all but the change follow from the rest, and a change starts again.
+/// Fields that can be dropped: they are derived, except the change, which starts again.
 const DISPENSABLE: [&str; 5] = ["phase", "tier", "conditions", "waitingKind", "change"];
 
 impl Observer {
-    /// Reads a Rollout, and what of its status was left out as it cannot be read, in words.
+    /// Reads a Rollout, with the errors of the status fields that were dropped.
     ///
-    /// # Errors
-    /// Also if something of it cannot be read that a decision must not do without.
+    /// # Errors If the Rollout cannot be read, or a field that cannot be dropped cannot be parsed.
     pub(super) async fn stored(
         &self,
         namespace: &str,
@@ -42,7 +40,7 @@ impl Observer {
     }
 }
 
-/// Removes what cannot be read and can be done without; returns what is wrong with each.
+/// Removes droppable fields that cannot be parsed; returns their errors.
 fn leave_out(status: &mut Map<String, Value>) -> Vec<String> {
     let mut left_out = Vec::new();
     for field in DISPENSABLE {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedMutexGuard;
 
-/// Held by the one look that counts the changes under way.
+/// The lock guard, held by the reconcile that counts the changes in progress.
 pub type Turn = OwnedMutexGuard<()>;
 
-/// Gives it out.
+/// The lock.
 pub type Turns = Arc<tokio::sync::Mutex<()>>;

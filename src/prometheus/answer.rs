@@ -1,4 +1,4 @@
-//! What Prometheus answered, as series; or why it is no answer.
+//! Parses a response of Prometheus into series.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use serde::{Deserialize, Deserializer};
 use crate::prometheus::failure::{Failure, refused};
 use crate::prometheus::request::Request;
 
-/// An answer of Prometheus' API. What it says for information (`infos`) does not make it partial.
-/// `VictoriaMetrics` says in a word of its own whether it is.
+/// A response of Prometheus' API. Its `infos` do not make it partial. `VictoriaMetrics` has a field of
+/// its own for partial responses.
 #[derive(Deserialize)]
 pub struct Answer {
     status: String,
@@ -44,7 +44,7 @@ struct Row {
     histogram: Option<serde::de::IgnoredAny>,
 }
 
-/// A number as Prometheus writes it, `NaN` and `+Inf` among them.
+/// A number as Prometheus writes it, including `NaN` and `+Inf`.
 struct Number(f64);
 
 impl<'de> Deserialize<'de> for Number {
@@ -55,10 +55,10 @@ impl<'de> Deserialize<'de> for Number {
 }
 
 impl Answer {
-    /// Reads an answer.
+    /// Parses a response.
     pub fn parse(body: &[u8]) -> Result<Self, Failure> {
         serde_json::from_slice(body).map_err(|error| {
-            // The error itself may quote the answer.
+            // The parser's message may quote the response.
             let (line, column) = (error.line(), error.column());
             Failure::unreadable(format_args!(
                 "at line {line}, column {column} it is not what the API of Prometheus gives"
@@ -66,7 +66,7 @@ impl Answer {
         })
     }
 
-    /// The series that answer a question.
+    /// The series of a response to this request.
     pub fn series(self, status: StatusCode, request: &Request) -> Result<Vec<Series>, Failure> {
         let series = self.rows(status)?;
         if series.iter().all(|series| is_as_asked(series, request)) {
@@ -108,7 +108,7 @@ impl Answer {
     }
 }
 
-/// Whether the values are of the moments that were asked for.
+/// Whether the values have the requested times.
 fn is_as_asked(series: &Series, request: &Request) -> bool {
     let Request::Steps { start, step, .. } = request else {
         return true;

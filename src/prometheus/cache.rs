@@ -1,4 +1,4 @@
-//! Questions under way and the answers of a moment ago, so that equal questions are asked once.
+//! Deduplicates equal requests: shares pending ones, and caches recent responses.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,15 +12,15 @@ use crate::prometheus::reply::Reply;
 use crate::prometheus::request::Request;
 use crate::timing::ANSWER_MAX_AGE;
 
-/// Most bytes of answers that are kept together.
+/// Most bytes of all cached responses; the oldest are dropped.
 const MOST_BYTES: usize = 8 << 20;
-/// Largest answer that is kept.
+/// Largest cached response in bytes; larger ones are not cached.
 const LARGEST: usize = 1 << 20;
 
-/// So few questions are not looked through for those that nobody waits for.
+/// Fewest pending requests at which abandoned ones are dropped.
 const LEAST_CROWD: usize = 64;
 
-/// A question under way.
+/// A pending request.
 pub(super) type Asking = BoxFuture<'static, Result<Reply, Failure>>;
 
 #[derive(Default)]
@@ -28,18 +28,18 @@ pub(super) struct Memory(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// Whoever waits for an answer keeps the question alive; nobody else does.
+    /// Weak: a request lives as long as a caller waits for it.
     under_way: BTreeMap<Request, WeakShared<Asking>>,
-    /// From how many on those that nobody waits for are dropped.
+    /// Number of pending requests at which abandoned ones are dropped.
     crowd: usize,
     kept: BTreeMap<Request, Reply>,
-    /// What is kept, oldest first.
+    /// Cached responses, oldest first.
     order: VecDeque<(Instant, Request)>,
     bytes: usize,
 }
 
 impl Memory {
-    /// The answer to a question: one of a moment ago, the one that is awaited already, or a new one.
+    /// The response to a request: cached, pending, or new.
     pub(super) fn get(&self, request: &Request, begin: impl FnOnce() -> Asking) -> Shared<Asking> {
         let mut state = self.state();
         state.forget(0);
@@ -60,7 +60,7 @@ impl Memory {
         })
     }
 
-    /// Keeps an answer for a while, if it is small.
+    /// Caches a response, if it is small.
     pub(super) fn keep(&self, request: Request, reply: &Reply) {
         let size = size(&request, reply);
         if size > LARGEST {
@@ -82,7 +82,7 @@ impl Memory {
 }
 
 impl State {
-    /// Drops what is old, and the oldest until there is room.
+    /// Drops expired responses, and the oldest until there is room.
     fn forget(&mut self, room: usize) {
         while let Some((at, request)) = self.order.front() {
             if at.elapsed() < ANSWER_MAX_AGE && self.bytes + room <= MOST_BYTES {
@@ -96,7 +96,7 @@ impl State {
     }
 }
 
-/// With what is kept beside the text: labels and samples take more room than they were sent in.
+/// An estimate: labels and samples take more memory than their text.
 const fn size(request: &Request, reply: &Reply) -> usize {
     2 * (request.len() + reply.bytes) + 512
 }

@@ -1,8 +1,8 @@
-//! Prometheus' clock beside the operator's, by the `Date` of its answers.
+//! The difference of Prometheus' clock from the operator's, by the `Date` of responses.
 //!
-//! Windows end by the operator's clock and samples are stamped by Prometheus'. Where that one is
-//! behind, a window's samples come later than the lag says: then they are waited for longer. Clocks
-//! that differ by more than the lag are a fault that people mend; nothing is counted by them.
+//! Windows end by the operator's clock, but samples are stamped by Prometheus'. If Prometheus' clock is
+//! behind, a window's samples come later than the lag, so the wait is longer. If the clocks differ by
+//! more than the lag, no window is counted until that is fixed.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -11,23 +11,23 @@ use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::fmt::rfc2822;
 use reqwest::header::{DATE, HeaderMap};
 
-/// By how much a `Date` may be too early though the clock is right: it is cut to whole seconds, and
-/// servers keep it for a second.
+/// Seconds by which a `Date` may be early with a correct clock: it is truncated to seconds, and servers
+/// cache it for a second.
 const RESOLUTION: i64 = 2;
-/// A difference that is worth saying.
+/// Seconds of difference from which the clocks are mentioned in messages.
 const NOTABLE: i64 = 5;
 
-/// What Prometheus' clock showed in one answer.
+/// Prometheus' clock in one response.
 #[derive(Clone, Copy)]
 pub(super) struct Reading {
-    /// The latest that it may have been.
+    /// The latest time that Prometheus' clock may have shown.
     latest: i64,
-    /// Seconds by which the clock is surely behind the operator's; ahead where it is negative.
+    /// Seconds by which the clock is at least behind the operator's; ahead if negative.
     behind: i64,
 }
 
 impl Reading {
-    /// The `Date` of an answer that came between two moments.
+    /// The `Date` of a response to a request sent and received at these times.
     pub(super) fn of(headers: &HeaderMap, sent: Timestamp, received: Timestamp) -> Option<Self> {
         let date = headers.get(DATE)?.to_str().ok()?;
         let date = rfc2822::parse(date).ok()?.timestamp().as_second();
@@ -41,14 +41,14 @@ impl Reading {
     }
 }
 
-/// What is known of the two clocks.
+/// The state of the two clocks.
 pub(super) struct Clocks {
-    /// How long after a window's end its samples are surely there, in seconds.
+    /// The configured lag in seconds.
     lag: i64,
-    /// Seconds by which Prometheus' clock was behind lately. Several servers may answer, so it falls
-    /// slowly.
+    /// Seconds by which Prometheus' clock was behind recently. Several servers may respond, so the value
+    /// decays slowly.
     behind: AtomicI64,
-    /// The same in the last answer; ahead where it is negative.
+    /// The same in the last response; ahead if negative.
     last: AtomicI64,
 }
 
@@ -68,13 +68,13 @@ impl Clocks {
         self.behind.store(now, Ordering::Relaxed);
     }
 
-    /// By how much longer samples are waited for; beyond the lag nothing is counted anyway.
+    /// Additional wait for samples, at most the lag, beyond which nothing is counted.
     pub(super) fn behind(&self) -> Duration {
         let behind = self.behind.load(Ordering::Relaxed).min(self.most());
         Duration::from_secs(behind.unsigned_abs())
     }
 
-    /// Why an answer about windows up to a moment is not to be believed.
+    /// Why a response for windows up to this end cannot be trusted.
     pub(super) fn too_early(&self, reading: Reading, end: i64) -> Option<String> {
         let differs = reading.behind.abs() > self.most();
         if differs {
@@ -93,7 +93,7 @@ impl Clocks {
         })
     }
 
-    /// What is to be said beside another reason.
+    /// The difference of the clocks as a remark, if it is notable.
     pub(super) fn remark(&self) -> Option<String> {
         let last = self.last.load(Ordering::Relaxed);
         (last.abs() > NOTABLE).then(|| difference(last))

@@ -1,4 +1,4 @@
-//! Where Prometheus is and how it is asked, as the administrator says.
+//! The administrator's configuration of Prometheus.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use std::time::Duration as StdDuration;
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
-/// Headers that are not the administrator's to set: the client writes them itself.
+/// Headers that cannot be configured, since the client sets them.
 const RESERVED: &[&str] = &[
     "accept-encoding",
     "connection",
@@ -26,30 +26,30 @@ const RESERVED: &[&str] = &[
     "upgrade",
 ];
 
-/// Where Prometheus is and how it is asked: the administrator's, never a tenant's.
+/// The connection to Prometheus, configured by the administrator, never by a tenant.
 #[derive(Clone)]
 pub struct PrometheusConfig {
-    /// Its address; a path before `/api/v1` may be part of it.
+    /// The URL; it may have a path before `/api/v1`.
     pub url: Option<String>,
-    /// Further headers of each question, such as the tenant of a store.
+    /// Further headers of each request, such as the tenant of a store.
     pub headers: Vec<Pair>,
-    /// The same with values from files, read at each use.
+    /// Headers with values from files, read at each use.
     pub header_files: Vec<Pair>,
     /// File with a bearer token, read at each use.
     pub bearer_token_file: Option<PathBuf>,
     /// File with the user name for basic authentication, read at each use.
     pub username_file: Option<PathBuf>,
-    /// File with the password that belongs to it, read at each use.
+    /// File with the password for basic authentication, read at each use.
     pub password_file: Option<PathBuf>,
-    /// File with the only certificate authorities that are trusted, in PEM; the system's otherwise.
+    /// File with the trusted certificate authorities, in PEM; if absent, the system's.
     pub ca_file: Option<PathBuf>,
-    /// File with the operator's own certificate, in PEM; followed as it is renewed.
+    /// File with the client certificate, in PEM; reloaded when it changes.
     pub certificate_file: Option<PathBuf>,
-    /// File with the key of that certificate, in PEM.
+    /// File with the key of the client certificate, in PEM.
     pub key_file: Option<PathBuf>,
-    /// Longest wait for an answer, the wait for other queries to end included.
+    /// Timeout of a response, including the wait for other queries.
     pub timeout: StdDuration,
-    /// How long after a window's end its samples are surely there.
+    /// Time after a window's end until its samples are available.
     pub lag: StdDuration,
 }
 
@@ -71,7 +71,7 @@ impl Default for PrometheusConfig {
     }
 }
 
-/// `NAME=VALUE`, as it was given. It may be a secret, so it is not shown.
+/// `NAME=VALUE` as configured. It may be a secret, so `Debug` hides it.
 #[derive(Clone)]
 pub struct Pair(String);
 
@@ -87,28 +87,28 @@ impl std::fmt::Debug for Pair {
     }
 }
 
-/// A wrong setting. No message repeats the address or a header's value, which may be secrets.
+/// A wrong setting. Messages never contain the URL or a header's value, which may be secrets.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// It does not parse.
+    /// The URL does not parse.
     #[error(
         "the address of Prometheus (--prometheus-url) is no URL ({0}): write it as `http://host:9090`"
     )]
     Url(String),
-    /// It is for another protocol.
+    /// The URL has another scheme.
     #[error("the address of Prometheus (--prometheus-url) must begin with `http://` or `https://`")]
     Scheme,
-    /// It holds a user or password.
+    /// The URL holds a user or password.
     #[error(
         "the address of Prometheus (--prometheus-url) holds a user name or password, which would end up in logs: put them in files and name those with --prometheus-username-file and --prometheus-password-file, or --prometheus-token-file"
     )]
     UserInfo,
-    /// It goes on after the path.
+    /// The URL has a query or fragment.
     #[error(
         "the address of Prometheus (--prometheus-url) has a query or fragment: leave out everything from `?` or `#` on"
     )]
     Query,
-    /// It leads to where clouds keep their machines' credentials.
+    /// The URL is link-local, where clouds serve machine credentials.
     #[error(
         "the address of Prometheus (--prometheus-url) is link-local, where clouds keep credentials: use its Service"
     )]
@@ -138,7 +138,7 @@ pub enum ConfigError {
         /// The header.
         name: HeaderName,
     },
-    /// A header is there twice.
+    /// A header is given twice.
     #[error(
         "the header `{0}` for Prometheus is given twice by --prometheus-header and --prometheus-header-file: keep one"
     )]
@@ -158,7 +158,7 @@ pub enum ConfigError {
         "a client certificate for Prometheus needs both --prometheus-cert-file and --prometheus-key-file"
     )]
     HalfOfCertificate,
-    /// A client certificate would never be asked for.
+    /// A client certificate has no effect without TLS.
     #[error(
         "a client certificate for Prometheus needs TLS: begin --prometheus-url with `https://`, or leave out --prometheus-cert-file and --prometheus-key-file"
     )]
@@ -170,7 +170,7 @@ pub enum ConfigError {
         flag: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The I/O error.
         source: std::io::Error,
     },
     /// There is no certificate in the file.
@@ -190,7 +190,7 @@ pub enum ConfigError {
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// By what the operator proves who it is.
+/// The operator's credentials.
 #[derive(Clone)]
 pub(super) enum Credentials {
     /// Nothing.
@@ -234,7 +234,7 @@ impl PrometheusConfig {
         }
     }
 
-    /// The further headers: those with a value, and those whose value is in a file.
+    /// The configured headers: those with a value, and those whose value is in a file.
     pub(super) fn all_headers(
         &self,
     ) -> Result<(HeaderMap, Vec<(HeaderName, PathBuf)>), ConfigError> {

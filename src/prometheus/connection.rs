@@ -1,4 +1,5 @@
-//! The way to Prometheus: certificates, credentials and headers, each as its file holds it now.
+//! The HTTP connection to Prometheus: certificates, credentials and headers, each read from its file at
+//! use.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +16,7 @@ use super::config::{self, ConfigError, Credentials, PrometheusConfig};
 use crate::prometheus::failure::Failure;
 use crate::prometheus::request::Request;
 
-/// Prometheus as it is reached over HTTP.
+/// The HTTP connection.
 pub(super) struct Connection {
     url: Url,
     timeout: StdDuration,
@@ -24,15 +25,15 @@ pub(super) struct Connection {
     credentials: Credentials,
     ca_file: Option<PathBuf>,
     identity_files: Option<(PathBuf, PathBuf)>,
-    /// The client, and the certificates that it was made with.
+    /// The client and its certificates.
     current: Mutex<(Certificates, Client)>,
 }
 
-/// What the files for TLS hold.
+/// The content of the TLS files.
 #[derive(Clone, PartialEq, Eq)]
 struct Certificates {
     authorities: Option<Vec<u8>>,
-    /// The operator's own certificate after its key.
+    /// The client certificate after its key.
     identity: Option<Vec<u8>>,
 }
 
@@ -58,12 +59,12 @@ impl Connection {
         })
     }
 
-    /// Sends one question; the answer's body is still to come.
+    /// Sends one request; the body of the response is not read yet.
     pub(super) async fn send(&self, request: &Request) -> Result<Response, Failure> {
         let timeout = i64::try_from(self.timeout.as_millis()).unwrap_or(i64::MAX);
         let client = self.client().await;
         let headers = self.secret_headers().await?;
-        // VictoriaMetrics moves times unless told not to; others do not know these words.
+        // VictoriaMetrics shifts times unless these are set; others ignore them.
         let exact = [("nocache", "1"), ("latency_offset", "1ms")];
         let sent = match request {
             Request::At { query, time } => {
@@ -97,7 +98,7 @@ impl Connection {
         sent.map_err(|error| Failure::unreachable(&error))
     }
 
-    /// The client with the certificates as they are now: they are renewed in place.
+    /// The client with current certificates, which are renewed in place.
     async fn client(&self) -> Client {
         let current = || self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let known = current().clone();
@@ -125,7 +126,7 @@ impl Connection {
                 *current() = (certificates, client.clone());
                 client
             }
-            // The files may be half-written; those in use are good until they expire.
+            // The files may be half-written; the client in use is valid until its certificate expires.
             Err(error) => {
                 tracing::warn!(%error, "the new certificates for Prometheus cannot be used");
                 known.1
@@ -133,7 +134,7 @@ impl Connection {
         }
     }
 
-    /// Headers whose values are in files, as these hold them now.
+    /// Headers whose values are in files, read now.
     async fn secret_headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, Failure> {
         let mut headers = Vec::new();
         for (name, path) in &self.header_files {
@@ -163,7 +164,7 @@ impl Connection {
     }
 }
 
-/// The one line of a file, whose end is not part of it.
+/// The single line of a file, without its line end.
 async fn line(what: &str, path: &Path) -> Result<String, Failure> {
     let text = tokio::fs::read_to_string(path).await;
     let text = text.map_err(|error| unusable(what, path, &format!("cannot be read: {error}")))?;
@@ -221,7 +222,7 @@ fn client(
 ) -> Result<Client, ConfigError> {
     let mut builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
-        // A proxy from the environment would see the credentials.
+        // No proxy from the environment: it would see the credentials.
         .no_proxy()
         .connect_timeout(timeout)
         .default_headers(headers.clone())
@@ -235,7 +236,7 @@ fn client(
             }
             builder = builder.tls_certs_only(authorities);
         }
-        // Without TLS, an image without the system's certificates will do.
+        // Without TLS, the image needs no system certificates.
         None if url.scheme() == "http" => builder = builder.tls_certs_only([]),
         None => {}
     }

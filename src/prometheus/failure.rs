@@ -1,4 +1,4 @@
-//! Why Prometheus gave no answer.
+//! Why a request to Prometheus has no valid response.
 
 use countersign_core::analysis::query::form::Field;
 use countersign_core::analysis::query::problem::QueryError;
@@ -6,12 +6,12 @@ use countersign_core::observation::windows::Unanswered;
 use countersign_core::text::sanitize_to;
 use reqwest::StatusCode;
 
-/// Why there is no answer.
+/// Why there is no valid response.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// In one word.
+    /// The reason.
     pub reason: Unanswered,
-    /// In a sentence.
+    /// The message.
     pub message: String,
 }
 
@@ -24,7 +24,7 @@ impl Failure {
     }
 
     pub(super) fn unreachable(error: &(dyn std::error::Error + 'static)) -> Self {
-        // The innermost cause says it; those around it repeat the address.
+        // The innermost cause is specific; the outer ones repeat the URL.
         let cause = std::iter::successors(Some(error), |error| error.source()).last();
         let cause = cause.unwrap_or(error).to_string();
         Self::new(

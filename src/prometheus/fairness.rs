@@ -1,23 +1,23 @@
-//! Who is asked next: few questions are under way, and of one namespace fewer still.
+//! Limits concurrent queries, in total and per namespace.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-/// Most questions under way.
+/// Most concurrent queries; others wait.
 const AT_ONCE: usize = 8;
-/// Most of them on behalf of one namespace, so that slow queries of one team leave room for others.
+/// Most concurrent queries of one namespace, so that slow queries of one team leave room for others.
 const OF_ONE_NAMESPACE: usize = 4;
 
-/// Those who wait for their turn. A namespace's questions wait for each other first, and no more of
-/// them than may be under way stand in the common line.
+/// Two semaphores: at most `OF_ONE_NAMESPACE` queries per namespace, then at most `AT_ONCE` in total, so
+/// that one namespace cannot fill the queue.
 pub(super) struct Queue {
     all: Semaphore,
     each: Mutex<BTreeMap<String, Weak<Semaphore>>>,
 }
 
-/// The right to ask one question, until it is dropped.
+/// The permit for one query, until it is dropped.
 pub(super) struct Turn<'a> {
     _all: Option<SemaphorePermit<'a>>,
     _own: Option<OwnedSemaphorePermit>,
@@ -33,7 +33,7 @@ impl Default for Queue {
 }
 
 impl Queue {
-    /// Waits for a turn. Neither semaphore is ever closed.
+    /// Waits for a permit. Neither semaphore is ever closed.
     pub(super) async fn turn(&self, namespace: &str) -> Turn<'_> {
         let own = self.of(namespace).acquire_owned().await.ok();
         let all = self.all.acquire().await.ok();

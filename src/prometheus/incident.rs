@@ -1,4 +1,4 @@
-//! What an incident query gives.
+//! Incident queries.
 
 use std::time::Instant;
 
@@ -11,8 +11,8 @@ use crate::prometheus::request::Request;
 use crate::timing::{INCIDENT_MAX_AGE, INCIDENT_TIMEOUT};
 
 impl Prometheus {
-    /// What an incident query gives, as of a moment ago at most: all Rollouts that a policy governs ask
-    /// the same.
+    /// The result of an incident query, cached briefly, since all Rollouts of a policy send the same
+    /// query.
     pub async fn incident(&self, query: &str, now: Timestamp) -> IncidentAnswer {
         let mut recent = self.incidents.lock().await;
         recent.retain(|_, (at, _)| at.elapsed() < INCIDENT_MAX_AGE);
@@ -27,8 +27,8 @@ impl Prometheus {
         answer
     }
 
-    /// What an incident query gives now. Only a number is an answer: an empty one may as well mean that
-    /// nothing evaluates the alerts.
+    /// The current result of an incident query. Only a number is valid: an empty result may mean that no
+    /// alerts are evaluated.
     async fn ask_incident(&self, query: &str, now: Timestamp) -> IncidentAnswer {
         let Some(server) = &self.server else {
             let message = NOT_CONFIGURED.to_owned();

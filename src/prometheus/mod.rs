@@ -1,14 +1,14 @@
-//! Prometheus: what it counted of both arms in the windows that are due.
+//! Reads the due windows of both arms from Prometheus.
 //!
-//! Start with [`Prometheus::windows`]. What is asked and how an answer is counted is
-//! [`core::query`](countersign_core::query); here it goes over HTTP.
+//! Start with [`Prometheus::windows`]. The queries and how responses are counted are in
+//! [`core::query`](countersign_core::query); this module sends them over HTTP.
 //!
-//! **Invariant:** Prometheus is trusted no more than it must be. Its address and credentials are the
-//! administrator's alone; no redirect is followed; time, size and number of answers are bounded; an
-//! answer with warnings is none; nothing of an answer but numbers and short, escaped errors about a
-//! query reaches a status; and every failure is one typed [`Unanswered`] that is asked again.
+//! **Invariant:** Prometheus is trusted no more than necessary. Only the administrator sets its URL and
+//! credentials; no redirect is followed; time, size and number of responses are bounded; a response with
+//! warnings is invalid; only numbers and short, sanitized query errors of a response reach a status; and
+//! every failure is a typed [`Unanswered`] that is retried.
 //!
-//! Windows lie on a grid of whole seconds, since that is what a status keeps of a time.
+//! Windows are aligned to whole seconds, the resolution of times in a status.
 
 pub mod answer;
 mod cache;
@@ -46,11 +46,11 @@ use self::server::{Answered, Server};
 pub use self::window::{Arm, Ask};
 use self::window::{Grid, LOOK_BACK, between, seconds, window};
 
-/// What is said where there is nobody to ask.
+/// The message if no URL is configured.
 const NOT_CONFIGURED: &str =
     "no address of Prometheus is configured: start the operator with --prometheus-url";
 
-/// The answers about one arm of a check.
+/// The responses for one arm of a check.
 struct Answers<'a> {
     arm: &'a str,
     queries: &'a Queries,
@@ -85,7 +85,7 @@ impl Answers<'_> {
         )
     }
 
-    /// Whether a counter appears after a moment, and may have been there before what was asked for.
+    /// Whether a counter appears after this time, and may have existed before the requested range.
     fn has_unknown_past(&self, field: Field, moment: i64) -> bool {
         let all: [&[Series]; 2] = [&self.errors, &self.total];
         let series = if field == Field::Errors {
@@ -99,7 +99,7 @@ impl Answers<'_> {
             .any(|series| !series.is_new_on_known_target(&all))
     }
 
-    /// Puts values of an earlier moment before the samples of the same series.
+    /// Prepends values of an earlier time to the samples of the same series.
     fn prepend(&mut self, field: Field, moment: i64, past: &[Series]) {
         let series = if field == Field::Errors {
             &mut self.errors
@@ -115,7 +115,8 @@ impl Answers<'_> {
     }
 }
 
-/// Prometheus, or the lack of one. A clone shares the connections and the limit of queries.
+/// The client of Prometheus, which may be unconfigured. Clones share connections and the limit of
+/// queries.
 #[derive(Clone)]
 pub struct Prometheus {
     server: Option<Arc<Server>>,
@@ -124,9 +125,9 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Sets up the connections, and refuses an address that is not safe to use.
+    /// Sets up the connections, and refuses an unsafe URL.
     ///
-    /// A cryptography provider of rustls must be installed before.
+    /// A rustls crypto provider must be installed before.
     pub fn new(config: &PrometheusConfig) -> Result<Self, ConfigError> {
         Ok(Self {
             server: Server::new(config)?.map(Arc::new),
@@ -135,18 +136,18 @@ impl Prometheus {
         })
     }
 
-    /// How long after a window's end its samples are surely there.
+    /// Time after a window's end until its samples are available.
     ///
-    /// It is longer while Prometheus' clock is behind.
+    /// Longer while Prometheus' clock is behind.
     #[must_use]
     pub fn lag(&self) -> StdDuration {
         let behind = self.server.as_ref().map(|server| server.behind());
         self.lag.saturating_add(behind.unwrap_or_default())
     }
 
-    /// Counts the windows that are due, oldest first; none if Prometheus need not be asked yet.
+    /// Counts the due windows, oldest first; empty if none is due.
     ///
-    /// Where that fails, there is one window that says why, and nothing after it.
+    /// On failure, the result is a single window with the reason.
     pub async fn windows(&self, ask: &Ask) -> CheckWindows {
         let due = ask.due(self.lag());
         let Some((start, end)) = due.windows().next() else {
@@ -238,7 +239,7 @@ async fn count(server: &Arc<Server>, ask: &Ask, due: Grid) -> Result<CheckWindow
     };
     let mut canary = answered.about("canary", &canary, due, FirstIncrement::FromZero)?;
     look_further_back(server, &mut canary, due, ask).await?;
-    // Nothing counts before it is known how errors cluster, so a baseline is asked for again, too.
+    // Nothing counts before the dispersion of errors is known, so a failed baseline is read again, too.
     let baseline = |before: Grid| {
         let answers = stable_answers(before)?;
         let count = |window| answers.as_ref()?.count(window).ok();
@@ -250,7 +251,7 @@ async fn count(server: &Arc<Server>, ask: &Ask, due: Grid) -> Result<CheckWindow
     })
 }
 
-/// A canary that is watched alone is compared with nothing.
+/// A canary without stable pods is counted alone.
 fn count_all(canary: &Answers<'_>, stable: Option<&Answers<'_>>, due: Grid) -> Vec<Window> {
     let stable = |at| stable.map_or_else(|| Ok(Counts::default()), |stable| stable.count(at));
     let outcome = |at| match canary
@@ -286,8 +287,8 @@ impl Answered {
     }
 }
 
-/// Makes sure that a counter of the canary that seems to be new was not merely out of sight for
-/// longer than the look-back: then what it grew by since is no more than it has grown in all.
+/// Checks that a seemingly new counter of the canary was not just absent for longer than the look-back:
+/// its growth since then is then at most its total growth.
 async fn look_further_back(
     server: &Arc<Server>,
     canary: &mut Answers<'_>,

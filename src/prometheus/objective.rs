@@ -1,4 +1,4 @@
-//! How an objective stands: the error rate of a whole service over several spans.
+//! The state of an objective: the error rate of a whole service over several spans.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use super::{Arm, NOT_CONFIGURED, Prometheus};
 use crate::prometheus::request::Request;
 use crate::prometheus::server::{Answered, Server};
 
-/// How often the short spans are asked for, in seconds: looks in between get the same answer.
+/// Seconds between queries of the short spans; reconciles in between get the cached result.
 const SHORT: i64 = 15;
-/// How often the period is asked for, in seconds: it hardly moves, and is dear.
+/// Seconds between queries of the period, which hardly changes and is expensive.
 const LONG: i64 = 60;
 
 impl Prometheus {
-    /// The error rates of a service as of now, or why they are not known.
+    /// The current error rates of a service, or why they are not known.
     pub async fn error_rates(
         &self,
         name: &str,
@@ -30,7 +30,7 @@ impl Prometheus {
         let queries = query::render_objective(name, objective, arm.named());
         let queries = queries.map_err(|problem| problem.to_string())?;
         let server = self.server.as_ref().ok_or(NOT_CONFIGURED)?;
-        // As with windows, an end is asked for when its samples are surely there.
+        // As with windows, the end is old enough for its samples to be available.
         let lag = SignedDuration::try_from(self.lag()).unwrap_or_default();
         let known = now.saturating_sub(lag).unwrap_or(now).as_second();
         let span = |minutes: u64, every: i64| Span {

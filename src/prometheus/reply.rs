@@ -1,4 +1,4 @@
-//! An answer, and when it was given.
+//! A response with its time.
 
 use std::sync::Arc;
 
@@ -6,13 +6,13 @@ use countersign_core::analysis::series::Series;
 
 use crate::prometheus::clock_skew::Reading;
 
-/// What Prometheus gave for one question.
+/// The response to one request.
 #[derive(Clone)]
 pub(super) struct Reply {
     /// The series.
     pub(super) series: Arc<Vec<Series>>,
-    /// Size of the answer.
+    /// Size of the response in bytes.
     pub(super) bytes: usize,
-    /// What Prometheus' clock showed.
+    /// Prometheus' clock in this response.
     pub(super) reading: Option<Reading>,
 }

@@ -1,30 +1,30 @@
-//! What Prometheus is asked.
+//! Requests to Prometheus.
 
-/// One question to Prometheus.
+/// A request to Prometheus.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Request {
-    /// Evaluated at one moment.
+    /// An instant query.
     At {
         /// PromQL.
         query: String,
-        /// The moment in Unix seconds.
+        /// The time in Unix seconds.
         time: i64,
     },
-    /// Evaluated at each step.
+    /// A range query.
     Steps {
         /// PromQL.
         query: String,
-        /// The first moment in Unix seconds.
+        /// The start in Unix seconds.
         start: i64,
-        /// The last moment in Unix seconds.
+        /// The end in Unix seconds.
         end: i64,
-        /// Seconds from one to the next.
+        /// The step in seconds.
         step: i64,
     },
 }
 
 impl Request {
-    /// The last moment that the answer speaks of.
+    /// The last time of the response.
     pub(super) const fn end(&self) -> i64 {
         match self {
             Self::At { time: end, .. } | Self::Steps { end, .. } => *end,

@@ -1,7 +1,7 @@
-//! One question over HTTP: asked within bounds of time, size and number, and its answer read.
+//! Sends requests over HTTP, within limits of time, size and number, and parses the responses.
 //!
-//! Equal questions are asked once: whoever asks while one is under way gets the same answer, and so
-//! does whoever asks soon after. A question is about windows that have ended, so its answer stays.
+//! Equal requests are sent once: callers share a pending request, and get a cached response soon after.
+//! Requests are about windows that have ended, so their responses do not change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,10 +27,10 @@ use crate::prometheus::failure::{Failure, refused};
 use crate::prometheus::reply::Reply;
 use crate::prometheus::request::Request;
 
-/// Largest answer, in bytes.
+/// Largest response in bytes; a larger one is an error.
 const LARGEST_ANSWER: usize = 4 << 20;
 
-/// Prometheus as it is asked.
+/// The configured Prometheus server.
 pub(super) struct Server {
     connection: Connection,
     timeout: StdDuration,
@@ -39,7 +39,7 @@ pub(super) struct Server {
     clocks: Clocks,
 }
 
-/// What each question was answered with.
+/// The response to each request.
 pub(super) struct Answered(BTreeMap<Request, Result<Reply, Failure>>);
 
 impl Answered {
@@ -53,7 +53,7 @@ impl Answered {
 }
 
 impl Server {
-    /// The server that is configured, if any.
+    /// The configured server, if any.
     pub(super) fn new(config: &PrometheusConfig) -> Result<Option<Self>, ConfigError> {
         let Some(url) = &config.url else {
             return Ok(None);
@@ -67,12 +67,12 @@ impl Server {
         }))
     }
 
-    /// By how much longer samples are waited for, since Prometheus' clock is behind.
+    /// Additional wait for samples, since Prometheus' clock is behind.
     pub(super) fn behind(&self) -> StdDuration {
         self.clocks.behind()
     }
 
-    /// Adds to what is said of windows that the clocks differ, where that may be why.
+    /// Adds the difference of the clocks to the messages of windows that it may explain.
     pub(super) fn remark(&self, windows: &mut [Window]) {
         let Some(remark) = self.clocks.remark() else {
             return;
@@ -94,8 +94,8 @@ impl Server {
         }
     }
 
-    /// Asks each question once, all at the same time, on behalf of a namespace. Windows are not
-    /// counted before Prometheus' own clock says that their samples are there.
+    /// Sends each request once, all concurrently, on behalf of a namespace. Windows are not counted
+    /// before their samples are available by Prometheus' own clock.
     pub(super) async fn ask_all(
         self: &Arc<Self>,
         namespace: &str,
@@ -121,7 +121,7 @@ impl Server {
         )
     }
 
-    /// Asks one question on behalf of a namespace.
+    /// Sends one request on behalf of a namespace.
     pub(super) async fn ask(
         self: &Arc<Self>,
         namespace: &str,

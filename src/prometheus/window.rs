@@ -1,4 +1,4 @@
-//! The windows of a check: when they end, and what is asked of each.
+//! The windows of a check: their times and requests.
 
 use std::time::Duration as StdDuration;
 
@@ -10,25 +10,25 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::prometheus::request::Request;
 
-/// Most windows that are read at once; the rest is due at the next look.
+/// Most windows per read; the rest is due at the next reconcile.
 const MOST_WINDOWS: i64 = 240;
 
-/// Longest time that they cover together, unless one alone is longer: it bounds an answer's size.
+/// Longest range of a read in seconds, unless one window is longer; bounds the size of a response.
 const LONGEST_READ: i64 = 3600;
 
-/// Windows before the analysis from which stable's dispersion is measured.
+/// Number of windows before the analysis that measure stable's dispersion.
 const BASELINE_WINDOWS: i64 = 40;
 
-/// Least time before the first window in which a counter's last sample is sought: as long as
-/// Prometheus itself looks back.
+/// Least range in seconds before the first window that is searched for a counter's last sample:
+/// Prometheus' own look-back.
 pub(super) const LOOK_BACK: i64 = 300;
 
-/// One revision of a Rollout, as queries name it.
+/// One revision of a Rollout in queries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arm {
     /// Its namespace.
     pub namespace: String,
-    /// Its Service, where the Rollout names one.
+    /// Its Service, if the Rollout has one.
     pub service: Option<String>,
     /// The Rollout's name.
     pub rollout: String,
@@ -47,22 +47,22 @@ impl Arm {
     }
 }
 
-/// What to find out about a check.
+/// The parameters for reading a check.
 #[derive(Clone, Debug)]
 pub struct Ask {
     /// The check.
     pub check: Check,
-    /// The revision under judgement.
+    /// The canary.
     pub canary: Arm,
-    /// The revision to compare with; `None` where the canary is watched alone.
+    /// The stable revision; `None` if the canary is analysed alone.
     pub stable: Option<Arm>,
     /// Length of a window; rounded up to whole seconds.
     pub interval: Duration,
-    /// Origin of the grid of windows, when the canary was first given traffic.
+    /// Start of the first window, when the canary first got traffic.
     pub from: Timestamp,
-    /// End of the last window that was counted, or `from`.
+    /// End of the last counted window, or `from`.
     pub counted_until: Timestamp,
-    /// Now.
+    /// The current time.
     pub until: Timestamp,
     /// Whether to read stable's counts before `from` as well.
     pub want_baseline: bool,
@@ -82,7 +82,7 @@ impl Ask {
         Duration::seconds(self.step().unsigned_abs())
     }
 
-    /// The windows that are due: after what was counted, each ended at least `lag` ago.
+    /// The due windows: after the counted ones, each ended at least `lag` ago.
     pub(super) fn due(&self, lag: StdDuration) -> Grid {
         let step = self.step();
         let from = self.from.as_second();
@@ -113,7 +113,7 @@ impl Ask {
     }
 }
 
-/// Windows of equal length, each beginning where the one before ends; in Unix seconds.
+/// Adjacent windows of equal length, in Unix seconds.
 #[derive(Clone, Copy)]
 pub(super) struct Grid {
     pub(super) start: i64,
@@ -126,7 +126,7 @@ impl Grid {
         self.start + self.count * self.step
     }
 
-    /// Where the search for a counter's last sample before the windows begins.
+    /// Start of the search for a counter's last sample before the windows.
     pub(super) fn look_back(self) -> i64 {
         self.start - LOOK_BACK.max(4 * self.step)
     }
@@ -136,7 +136,7 @@ impl Grid {
         (0..self.count).map(move |k| (start(k), start(k + 1)))
     }
 
-    /// What has to be asked to count these windows.
+    /// The request for these windows.
     pub(super) fn request(self, query: &Query) -> Request {
         match query.form {
             Form::Selector => {

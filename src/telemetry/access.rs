@@ -1,5 +1,5 @@
-//! Who may read the metrics, where that is asked: the bearer of a token that the API server knows, to whom
-//! RBAC grants `get` of `/metrics`.
+//! Access control of the metrics: a bearer token that the API server authenticates, and RBAC's `get` on
+//! `/metrics`.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -20,19 +20,19 @@ use tokio::sync::Semaphore;
 use crate::api_server::sentence;
 use crate::timing::{ACCESS_MAX_AGE, ACCESS_TIMEOUT};
 
-/// Most answers that are kept; an unknown token takes the place of the oldest.
+/// Most cached decisions; an unknown token evicts the oldest.
 const MOST_ANSWERS: usize = 64;
-/// Most tokens that the API server is asked about at once: guessing must not become its load.
+/// Most concurrent token reviews, so that guessed tokens do not load the API server.
 const MOST_QUESTIONS: usize = 4;
 
-/// Why somebody does not get the metrics.
+/// Why a request for the metrics is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Nobody is known by this token, or there is none.
+    /// The token is missing or unknown.
     Unknown,
-    /// Somebody is, who may not.
+    /// The user is not authorized.
     Forbidden,
-    /// It cannot be told now.
+    /// The API server did not decide.
     Unanswered,
 }
 
@@ -41,7 +41,7 @@ impl IntoResponse for Refusal {
         match self {
             Self::Unknown => {
                 let how = [(WWW_AUTHENTICATE, "Bearer")];
-                let what = "a bearer token that the API server knows is asked for";
+                let what = "a bearer token that the API server knows is required";
                 (StatusCode::UNAUTHORIZED, how, what).into_response()
             }
             Self::Forbidden => {
@@ -49,14 +49,14 @@ impl IntoResponse for Refusal {
                 (StatusCode::FORBIDDEN, what).into_response()
             }
             Self::Unanswered => {
-                let what = "the API server has not said who may";
+                let what = "the API server did not authorize the request in time";
                 (StatusCode::SERVICE_UNAVAILABLE, what).into_response()
             }
         }
     }
 }
 
-/// Asks the API server who may, and remembers its answers for a while.
+/// Authorizes requests by the API server, with a short cache.
 pub struct Access {
     client: Client,
     // By digest, so that no token stays in memory.
@@ -71,7 +71,7 @@ struct Answer {
 }
 
 impl Access {
-    /// One that has asked nothing yet.
+    /// Access control with an empty cache.
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self {
@@ -81,7 +81,7 @@ impl Access {
         }
     }
 
-    /// Whether a request with these headers gets the metrics.
+    /// Whether a request with these headers may read the metrics.
     pub async fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let token = bearer_token(headers).ok_or(Refusal::Unknown)?;
         let key = Sha256::digest(token).into();
@@ -94,7 +94,7 @@ impl Access {
         let may = match tokio::time::timeout(ACCESS_TIMEOUT, self.ask(token)).await {
             Ok(Ok(may)) => may,
             Ok(Err(error)) => {
-                tracing::warn!(error = %sentence(&error), "who may read the metrics cannot be asked");
+                tracing::warn!(error = %sentence(&error), "access to the metrics cannot be checked");
                 return Err(Refusal::Unanswered);
             }
             Err(_) => return Err(Refusal::Unanswered),
@@ -143,7 +143,7 @@ impl Access {
         };
         answers.retain(|_, answer| answer.at.elapsed() < ACCESS_MAX_AGE);
         if answers.len() >= MOST_ANSWERS {
-            // Strangers make room first: who guesses does not drive out who may.
+            // Refused tokens are evicted first, so that guesses do not evict authorized readers.
             let worth = |answer: &Answer| (answer.may.is_ok(), answer.at);
             let least = answers.iter().min_by_key(|(_, answer)| worth(answer));
             if let Some(least) = least.map(|(key, _)| *key) {

@@ -1,7 +1,7 @@
-//! Metrics and health: what the operator says about itself.
+//! Metrics and health endpoints.
 //!
-//! Names follow controller-runtime's where dashboards know them. Labels are bounded: Rollouts are
-//! counted by phase and tier, and only those with a change under way have series of their own.
+//! Names follow controller-runtime's where dashboards use them. Labels are bounded: Rollouts are counted
+//! by phase and tier, and only those with a change in progress have series of their own.
 
 pub mod access;
 
@@ -77,13 +77,13 @@ struct Evidence {
     test: &'static str,
 }
 
-/// What is exported of one Rollout.
+/// The exported series of one Rollout.
 struct Known {
     standing: Standing,
     evidence: Vec<Evidence>,
 }
 
-/// All metrics, and what readiness depends on.
+/// All metrics, and the state of readiness.
 pub struct Telemetry {
     registry: Mutex<Registry>,
     reconciles: Family<Outcome, Counter>,
@@ -191,7 +191,7 @@ impl Telemetry {
         );
         registry.register(
             "analysis_answers",
-            "Looks at evidence by what the newest window gave",
+            "Reads of evidence by the result of the newest window",
             self.answers.clone(),
         );
         registry.register(
@@ -221,7 +221,7 @@ impl Telemetry {
         );
     }
 
-    /// The weights of a route were written so long after they were decided.
+    /// Observes the time from the decision to the written weights of a route.
     pub fn weights_written(&self, after: Duration) {
         self.weight_seconds.observe(after.as_secs_f64());
     }
@@ -249,7 +249,7 @@ impl Telemetry {
         self.events_dropped.inc();
     }
 
-    /// Notes that a watch is alive.
+    /// Notes an event of a watch.
     #[allow(clippy::cast_precision_loss)]
     pub fn watch_event(&self, kind: &'static str) {
         let now = clock::now().as_millisecond() as f64 / 1_000.0;
@@ -261,22 +261,22 @@ impl Telemetry {
         self.watch_errors.get_or_create(&Kind { kind }).inc();
     }
 
-    /// Says whether this replica leads.
+    /// Sets whether this replica leads.
     pub fn leads(&self, leads: bool) {
         self.leading.set(i64::from(leads));
     }
 
-    /// Says whether the admission policies that prove who signs are in place.
+    /// Sets whether the admission policies that prove who signs are in place.
     pub fn sign_offs_proven(&self, proven: bool) {
         self.sign_offs_proven.set(i64::from(proven));
     }
 
-    /// Says that every cache has been filled.
+    /// Marks the caches as filled.
     pub fn caches_ready(&self) {
         self.ready.store(true, Ordering::Relaxed);
     }
 
-    /// Counts a change that ended between two statuses, by who wrote it and how risky it was.
+    /// Counts a change that ended between two statuses, by contributor and tier.
     fn ended(&self, before: &RolloutStatus, after: &RolloutStatus) {
         let under_way = before.change.as_ref().filter(|it| !it.initial);
         let same = |it: &&Change| {
@@ -321,7 +321,7 @@ impl Telemetry {
         }
     }
 
-    /// Counts what the newest window of each check gave at one look.
+    /// Counts the result of the newest window of each check at one reconcile.
     pub fn answered(&self, windows: &BTreeMap<String, CheckWindows>) {
         for newest in windows.values().filter_map(|windows| windows.due.last()) {
             let outcome = match &newest.outcome {
@@ -335,7 +335,7 @@ impl Telemetry {
         }
     }
 
-    /// Notes how a Rollout stands; `None` if it is gone.
+    /// Exports the status of a Rollout; `None` removes a deleted Rollout.
     pub fn stands(&self, namespace: &str, name: &str, status: Option<&RolloutStatus>) {
         let Ok(mut standings) = self.standings.lock() else {
             return;
@@ -367,7 +367,7 @@ impl Telemetry {
         standings.insert(canary, Known { standing, evidence });
     }
 
-    /// Sets the series of a change under way, and tells which.
+    /// Sets the series of a change in progress, and returns them.
     fn follow(&self, canary: &Canary, change: &Change) -> Vec<Evidence> {
         self.weight
             .get_or_create(canary)
@@ -392,7 +392,7 @@ impl Telemetry {
         values.map(set).collect()
     }
 
-    /// All metrics as they are served.
+    /// All metrics in the OpenMetrics text format.
     pub(crate) fn encode(&self) -> String {
         let mut text = String::new();
         let encoded = self

@@ -11,18 +11,18 @@ use axum::routing::get;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access::{Access, Refusal};
 
-/// What the listener answers from.
+/// The state of the handlers.
 #[derive(Clone)]
 pub(super) struct Served {
     telemetry: Arc<Telemetry>,
     access: Option<Arc<Access>>,
 }
 
-/// Serves `/healthz`, `/readyz` and `/metrics` until `shutdown`; the metrics to everybody, or to whom
-/// `access` lets.
+/// Serves `/healthz`, `/readyz` and `/metrics` until `shutdown`; the metrics to everybody, or as `access`
+/// permits.
 ///
-/// Healthy means that the process answers; ready means that every cache was filled. A standby is
-/// ready: it could take over.
+/// Healthy means that the process responds; ready means that every cache was filled. A standby is ready,
+/// since it could take over.
 pub async fn serve(
     listener: tokio::net::TcpListener,
     telemetry: Arc<Telemetry>,

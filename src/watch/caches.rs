@@ -1,4 +1,4 @@
-//! The objects that the watches keep.
+//! The caches of the watches.
 
 use countersign_api::RolloutPolicy;
 use k8s_openapi::api::core::v1::Namespace;
@@ -7,7 +7,7 @@ use kube::runtime::reflector::Store;
 
 use crate::watch::claim::Claim;
 
-/// What the watches keep in memory.
+/// The caches of the watches.
 #[derive(Clone, Debug)]
 pub struct Caches {
     /// Every Rollout's claims.

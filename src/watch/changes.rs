@@ -1,4 +1,4 @@
-//! Which events change what a decision depends on.
+//! Filters events by the fields that decisions depend on.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::watch::claim::Claim;
 use crate::watch::trigger::Trigger;
 
-/// What was last seen of objects, by hashes of their uids: many of them are remembered.
+/// Hashes of the last seen objects, by hashes of their uids, to save memory.
 #[derive(Default)]
 pub(super) struct Seen(BTreeMap<u64, u64>);
 
@@ -23,8 +23,8 @@ impl Seen {
         hash(&metadata.uid)
     }
 
-    /// Whether it is another than what was last seen of the object, by its metadata that people and
-    /// controllers set and by this.
+    /// Whether the object differs from its last seen state, by `version` and by its metadata other than
+    /// the API server's.
     pub(super) fn is_news(&mut self, metadata: &ObjectMeta, version: &impl Hash) -> bool {
         let deleted = metadata.deletion_timestamp.is_some();
         let owners = metadata.owner_references.iter().flatten();
@@ -48,7 +48,7 @@ pub(super) fn hash(it: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// A ReplicaSet reduced to what a decision depends on.
+/// The fields of a ReplicaSet that a decision depends on.
 #[derive(Resource, Clone, Debug, Default, Deserialize, Serialize)]
 #[resource(inherit = "ReplicaSet")]
 #[serde(default)]
@@ -81,21 +81,21 @@ pub(super) struct PodsTrouble {
 }
 
 impl Pods {
-    /// What must change for another decision: not how many pods have begun to start, but that the last
-    /// one is gone.
+    /// The fields whose change may change a decision: not the number of starting pods, but whether the
+    /// last pod is deleted.
     fn version(&self) -> impl Hash {
         let Self { spec, status, .. } = self;
         let gone = spec.replicas == 0 && status.replicas == 0;
         (spec, gone, status.available_replicas, &status.conditions)
     }
 
-    /// Whether it was only just made, as the controller does it, and nothing has come of it.
+    /// Whether the ReplicaSet was just created by the controller and has no pods yet.
     fn is_blank(&self) -> bool {
         self.status.available_replicas == 0 && self.status.conditions.is_empty()
     }
 }
 
-/// Whether something of a ReplicaSet has changed that a decision depends on.
+/// Whether a change of a ReplicaSet may change a decision.
 pub(super) fn pods_have_news(seen: &mut Seen, event: &watcher::Event<Pods>) -> bool {
     match event {
         watcher::Event::Apply(it) => {
@@ -115,11 +115,11 @@ pub(super) fn pods_have_news(seen: &mut Seen, event: &watcher::Event<Pods>) -> b
     }
 }
 
-/// What is news of the Rollouts in a store that is written before each event comes here.
+/// Detects relevant changes of Rollouts, whose store is updated before each event.
 pub(super) struct ClaimNews {
     store: Store<Claim>,
     seen: Seen,
-    /// What was known when the present list began.
+    /// The Rollouts that were known when the current list began.
     before: Vec<Arc<Claim>>,
 }
 
@@ -135,19 +135,20 @@ impl ClaimNews {
     pub(super) fn triggers(&mut self, event: watcher::Event<Claim>) -> Vec<Trigger> {
         match event {
             watcher::Event::Apply(claim) | watcher::Event::InitApply(claim) => {
-                // The controller's own status writes change none of it; they need no second look.
+                // The controller's own status writes change no claims, so they cause no reconcile.
                 let version = (claim.metadata.generation, claim.annotations());
                 let news = self.seen.is_news(&claim.metadata, &version);
                 let touched = news.then(|| Trigger::Touched(Arc::new(claim)));
                 touched.into_iter().collect()
             }
             watcher::Event::Delete(claim) => vec![self.deleted(Arc::new(claim))],
-            // The store has its old content until the new list is complete.
+            // The store keeps its old content until the new list is complete.
             watcher::Event::Init => {
                 self.before = self.store.state();
                 Vec::new()
             }
-            // What was deleted while the watch was away leaves no event: it is missing in the list.
+            // A deletion while the watch was disconnected causes no event: the Rollout is missing in the
+            // list.
             watcher::Event::InitDone => {
                 let mut before = std::mem::take(&mut self.before);
                 before.retain(|claim| {
@@ -165,7 +166,7 @@ impl ClaimNews {
     }
 }
 
-/// Keeps what conflicts need, and of the annotations only whether they change.
+/// Keeps the fields for conflicts, and a hash of the annotations.
 pub(super) fn strip_claim(claim: &mut Claim) {
     claim.metadata.managed_fields = None;
     let annotations = claim.metadata.annotations.take().unwrap_or_default();

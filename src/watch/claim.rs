@@ -1,4 +1,4 @@
-//! What a Rollout claims, as far as other Rollouts must know it.
+//! The claims of a Rollout that matter to other Rollouts.
 
 use std::collections::BTreeMap;
 
@@ -8,51 +8,51 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use serde::{Deserialize, Serialize};
 
-/// A Rollout reduced to what other Rollouts must know of it. A field of another shape than this
-/// build knows cannot stop the watch.
+/// The fields of a Rollout that matter to other Rollouts. Fields of an unknown shape cannot stop the
+/// watch.
 #[derive(Resource, Clone, Debug, Default, Deserialize, Serialize)]
 #[resource(inherit = "Rollout")]
 #[serde(default)]
 pub struct Claim {
     /// Name, labels and a hash of the annotations.
     pub metadata: ObjectMeta,
-    /// The parts that claim something.
+    /// The claims.
     pub spec: ClaimSpec,
-    /// How it stands.
+    /// The status.
     pub status: ClaimStatus,
 }
 
-/// How a Rollout stands.
+/// The status of a Rollout.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ClaimStatus {
-    /// Percent of the traffic that its canary has.
+    /// Percent of the traffic of its canary.
     pub weight: i32,
-    /// Whether it has a stable revision.
+    /// The stable revision, if any.
     pub stable: Option<ClaimRevision>,
-    /// What it waits for, in one word.
+    /// The reason that it waits for.
     pub waiting_for: Option<String>,
     /// Its last change.
     pub change: Option<ClaimChange>,
 }
 
-/// Whether a change is under way.
+/// The last change of a Rollout.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct ClaimChange {
-    /// How it ended; `None` while it is under way.
+    /// The outcome; `None` while the change is in progress.
     pub outcome: Option<String>,
 }
 
-/// That there is a revision, whichever.
+/// Marks that a stable revision exists; its fields are not needed.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct ClaimRevision {}
 
-/// What a Rollout claims.
+/// The claims of a Rollout.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ClaimSpec {
-    /// The pods that it selects.
+    /// The pod selector.
     pub selector: Selector,
     /// Its pods' metadata.
     pub template: ClaimTemplate,
@@ -72,7 +72,7 @@ pub struct ClaimWorkload {
     pub name: String,
 }
 
-/// Metadata of the pods that a Rollout makes.
+/// The pod template of a Rollout.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct ClaimTemplate {
@@ -80,7 +80,7 @@ pub struct ClaimTemplate {
     pub metadata: ClaimLabels,
 }
 
-/// Labels of the pods that a Rollout makes.
+/// The pod metadata of a Rollout.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct ClaimLabels {
@@ -88,7 +88,7 @@ pub struct ClaimLabels {
     pub labels: BTreeMap<String, String>,
 }
 
-/// The strategy of a Rollout, as far as it claims something.
+/// The claims of a Rollout's strategy.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct ClaimStrategy {
@@ -108,7 +108,7 @@ pub struct ClaimServices {
     pub traffic: Option<ClaimTraffic>,
 }
 
-/// The routes that a Rollout names. One that this build does not know is left out.
+/// The routes of a Rollout, without kinds that this build does not know.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct ClaimTraffic {
@@ -116,11 +116,11 @@ pub struct ClaimTraffic {
     pub routes: Vec<ClaimRoute>,
 }
 
-/// A route that a Rollout names.
+/// A route of a Rollout.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct ClaimRoute {
-    /// Its kind, as it is written.
+    /// Its kind, as written.
     pub kind: String,
     /// Its name.
     pub name: String,
@@ -143,7 +143,7 @@ impl Claim {
         canary.stable_service.iter().chain(&canary.canary_service)
     }
 
-    /// What this Rollout and `other` both claim, in a sentence.
+    /// The conflict between the claims of this Rollout and `other`, in a sentence.
     #[must_use]
     pub fn conflict(&self, other: &Self) -> Option<String> {
         let name = other.name_any();
@@ -161,7 +161,7 @@ impl Claim {
                 "Rollout {name} already adopts Deployment {workload} (spec.workloadRef)"
             ));
         }
-        // The pods of an adopted workload are known by the workload alone.
+        // The pods of an adopted workload are identified by the workload alone.
         let pods = |a: &Self, b: &Self| {
             !a.spec.selector.is_empty() && a.spec.selector.matches(&b.spec.template.metadata.labels)
         };
@@ -169,7 +169,7 @@ impl Claim {
             .then(|| format!("Rollout {name} already claims the same pods (spec.selector)"))
     }
 
-    /// Whether `other` may go on once this Rollout is gone: it claims the same, or depends on it.
+    /// Whether `other` may proceed once this Rollout is deleted: it claims the same, or depends on it.
     #[must_use]
     pub fn held_up(&self, other: &Self) -> bool {
         let waits = other
@@ -182,20 +182,20 @@ impl Claim {
             && (waits || depends || self.conflict(other).is_some())
     }
 
-    /// Whether a change of it is under way.
+    /// Whether a change is in progress.
     #[must_use]
     pub fn is_changing(&self) -> bool {
         let change = self.status.change.as_ref();
         change.is_some_and(|change| change.outcome.is_none())
     }
 
-    /// Whether nothing serves yet, as far as is known, that could be lost.
+    /// Whether the Rollout has no stable revision yet.
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.status.stable.is_none() && self.spec.workload_ref.is_none()
     }
 
-    /// Whether this Rollout was there first.
+    /// Whether this Rollout is the older one.
     #[must_use]
     pub fn precedes(&self, other: &Self) -> bool {
         let age = |claim: &Self| {

@@ -1,4 +1,4 @@
-//! The watch on Deployments that a Rollout adopts.
+//! The watch on adopted Deployments.
 
 use std::sync::Arc;
 
@@ -15,8 +15,7 @@ use crate::watch::claim::Claim;
 use crate::watch::task::{config, run};
 use crate::watch::trigger::Trigger;
 
-/// The watch on Deployments, which begins with the first Rollout that adopts one: where none does, none
-/// is watched.
+/// The watch on Deployments, which starts with the first Rollout that adopts one.
 pub(super) struct Deployments {
     client: Client,
     telemetry: Arc<Telemetry>,
@@ -57,11 +56,11 @@ impl Deployments {
                 match event {
                     watcher::Event::Apply(it) | watcher::Event::Delete(it) => {
                         for rollout in adopters(&claims, Some(&it.metadata)) {
-                            // The receiver is gone only when the process ends.
+                            // The receiver is dropped only when the process ends.
                             let _ = send.send(Trigger::Related(rollout));
                         }
                     }
-                    // What happened before the watch, or while it was away, leaves no event.
+                    // Changes before the watch, or while it was disconnected, cause no event.
                     watcher::Event::InitDone => {
                         for rollout in adopters(&claims, None) {
                             let _ = send.send(Trigger::Related(rollout));

@@ -1,4 +1,4 @@
-//! The watches, each in a task of its own with its own backoff, so that a sick one stalls no other.
+//! The watches, each in a task of its own with its own backoff, so that a failing watch delays no other.
 //!
 //! | watch | kept in memory | why |
 //! |---|---|---|
@@ -12,7 +12,7 @@
 //! | Namespaces | labels | which policies govern, criticality |
 //! | Deployments, from the first that is adopted | nothing | triggers |
 //!
-//! Objects that a decision is made from (the Rollout, its ReplicaSets, Jobs and Services) are read live.
+//! The inputs of a decision (the Rollout, its ReplicaSets, Jobs and Services) are read live.
 
 mod caches;
 mod changes;
@@ -48,13 +48,13 @@ use crate::watch::task::{config, run};
 pub use crate::watch::trigger::{Scope, Trigger};
 use crate::watch::trigger::{concerned, owner};
 
-/// The running watches: the caches, and the Rollouts that something happened to.
+/// The running watches: their caches and triggers.
 pub struct Watches {
     /// The caches.
     pub caches: Caches,
-    /// Rollouts to look at.
+    /// The Rollouts to reconcile.
     pub triggers: mpsc::UnboundedReceiver<Trigger>,
-    /// Where more of them may be sent.
+    /// The sender of further triggers.
     pub wake: mpsc::UnboundedSender<Trigger>,
 }
 
@@ -149,17 +149,17 @@ fn watch_policies(
     store
 }
 
-/// What was last seen of objects that select Rollouts, by their uids: the scope and the generation.
+/// The last seen scope and generation of objects that select Rollouts, by uid.
 #[derive(Default)]
 struct Scopes {
     known: BTreeMap<Option<String>, (Scope, Option<i64>)>,
-    /// What was known when the present list began, but for what it has named so far.
+    /// The objects that were known when the current list began, and are not listed yet.
     before: BTreeMap<Option<String>, (Scope, Option<i64>)>,
     listed: bool,
 }
 
 impl Scopes {
-    /// The scopes that an object had before and has now, where an event has changed it.
+    /// The old and the new scope of an object that an event has changed.
     fn changed<K: ResourceExt>(
         &mut self,
         event: &watcher::Event<K>,
@@ -184,7 +184,7 @@ impl Scopes {
                 let now = now(it);
                 let before = self.before.remove(&it.uid());
                 self.known.insert(it.uid(), now.clone());
-                // At the start all Rollouts are looked at anyway.
+                // At the start all Rollouts are reconciled anyway.
                 let news = self.listed && before.as_ref() != Some(&now);
                 news.then(|| vec![before, Some(now)])
             }
@@ -223,7 +223,7 @@ fn watch_namespaces(
     store
 }
 
-/// Watches what the controller makes for single Rollouts; what is no news wakes nobody.
+/// Watches the owned objects of Rollouts; events without a relevant change trigger nothing.
 fn watch_owned<K>(
     kind: &'static str,
     client: &Client,
@@ -246,8 +246,8 @@ fn watch_owned<K>(
                 watcher::Event::Apply(it) | watcher::Event::Delete(it) if is_news => {
                     owner(it.meta()).map(Trigger::Related)
                 }
-                // What vanished while the watch was away leaves no event, so all are looked at; at
-                // the start they are anyway.
+                // A deletion while the watch was disconnected causes no event, so all Rollouts are
+                // reconciled; at the start they are anyway.
                 watcher::Event::InitDone => {
                     std::mem::replace(&mut listed_before, true).then_some(Trigger::All)
                 }
@@ -258,7 +258,7 @@ fn watch_owned<K>(
     );
 }
 
-/// Watches what people want of single Rollouts. One that was answered is the controller's own write.
+/// Watches SignOffs or Interventions. Events of processed ones are the controller's own writes.
 fn watch_wishes<K: Resource<DynamicType = ()>>(
     kind: &'static str,
     client: &Client,
@@ -347,7 +347,7 @@ mod tests {
         let mut words = list(&mut on, &fewer);
         words.sort();
         assert_eq!(words, ["deleted 2", "deleted 3", "touched c"]);
-        // A list that breaks off is begun anew.
+        // A list that was interrupted starts again.
         assert_eq!(on(watcher::Event::Init), [""; 0]);
         assert_eq!(on(watcher::Event::InitApply(claim("a", "1"))), [""; 0]);
         assert_eq!(list(&mut on, &fewer[1..]), ["deleted 1"]);
@@ -398,7 +398,7 @@ mod tests {
             teams(&mut scopes, watcher::Event::Apply(everybody.clone())),
             [None]
         );
-        // While the watch was away the first was deleted and the other edited.
+        // While the watch was disconnected, the first was deleted and the other edited.
         assert_eq!(teams(&mut scopes, watcher::Event::Init), []);
         let news = freeze("2", 2, None);
         assert_eq!(

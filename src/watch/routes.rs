@@ -1,4 +1,4 @@
-//! The watches on routes, of the kinds that a Rollout names.
+//! The watches on routes, of the kinds that Rollouts reference.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ use crate::watch::claim::Claim;
 use crate::watch::task::config;
 use crate::watch::trigger::Trigger;
 
-/// Watches routes of one kind from when a Rollout names one: most clusters have few of the kinds, and a
-/// watch on one that is not installed only fails.
+/// Watches routes of one kind once a Rollout references one: most clusters have few of the kinds, and a
+/// watch on a missing kind only fails.
 pub(super) fn watch_routes(
     kind: RouteKind,
     client: &Client,
@@ -55,14 +55,14 @@ pub(super) fn watch_routes(
             let resource = resource(version, kind.as_str());
             let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(client.clone(), &resource);
             let mut events = watcher(api, config()).boxed();
-            // Until it fails: it may be served in another version, or not at all.
+            // Runs until the watch fails: the kind may be served in another version, or not at all.
             while let Some(event) = events.next().await {
                 match event {
                     Ok(watcher::Event::Apply(route) | watcher::Event::Delete(route)) => {
                         told = false;
                         telemetry.watch_event(kind.as_str());
                         for trigger in concerned(&route) {
-                            // The receiver is gone only when the process ends.
+                            // The receiver is dropped only when the process ends.
                             let _ = send.send(trigger);
                         }
                     }
@@ -76,9 +76,9 @@ pub(super) fn watch_routes(
                     Ok(_) => {}
                     Err(error) => {
                         telemetry.watch_error(kind.as_str());
-                        // Said once, as it is tried again soon. That nobody serves the kind is no news.
+                        // Logged once, since the watch is retried soon. An unserved kind is not logged.
                         if !told && !is_unserved(&error) {
-                            tracing::warn!(%kind, version, error = %watch_sentence(&error), "watch failed; it is tried again");
+                            tracing::warn!(%kind, version, error = %watch_sentence(&error), "watch failed; retrying");
                             told = true;
                         }
                         break;
@@ -92,6 +92,6 @@ pub(super) fn watch_routes(
 
 /// Whether a watch fails because its kind is not served in this version.
 pub(super) fn is_unserved(error: &watcher::Error) -> bool {
-    // Of a path that is not served the answer has no reason, but a code.
+    // The response for an unserved path has a code, but no reason.
     matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }

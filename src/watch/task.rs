@@ -14,11 +14,11 @@ use crate::timing::WATCH_BACKOFF;
 use crate::watch::trigger::Trigger;
 
 pub(super) fn config() -> watcher::Config {
-    // A dead connection is noticed after this time; page by page keeps the first list small.
+    // A dead connection is noticed after this time; paging keeps the first list small.
     watcher::Config::default().timeout(60).page_size(100)
 }
 
-/// The usual growing pauses of a watch, but none so long that a rollback would notice.
+/// The default backoff of a watch, capped so that rollbacks are not delayed.
 #[derive(Default)]
 pub(super) struct CappedBackoff(watcher::DefaultBackoff);
 
@@ -36,7 +36,7 @@ impl Backoff for CappedBackoff {
     }
 }
 
-/// Runs one watch for ever: errors are counted and waited out, events become triggers.
+/// Runs one watch forever: errors are counted and retried, events become triggers.
 pub(super) fn run<K, T>(
     kind: &'static str,
     telemetry: &Arc<Telemetry>,
@@ -55,14 +55,14 @@ pub(super) fn run<K, T>(
                 Ok(Some(event)) => {
                     telemetry.watch_event(kind);
                     for trigger in triggers(event) {
-                        // The receiver is gone only when the process ends.
+                        // The receiver is dropped only when the process ends.
                         let _ = send.send(trigger);
                     }
                 }
                 Ok(None) => return,
                 Err(error) => {
                     telemetry.watch_error(kind);
-                    tracing::warn!(kind, error = %watch_sentence(&error), "watch failed; it is tried again");
+                    tracing::warn!(kind, error = %watch_sentence(&error), "watch failed; retrying");
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What a watch reports, and which Rollouts it concerns.
+//! Triggers of the watches, and the Rollouts that they reconcile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +11,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use crate::watch::claim::Claim;
 
-/// The Rollouts that a policy or a Freeze selects: all of them by a selector that is absent, or that this
-/// build cannot read.
+/// The Rollouts that a policy or a Freeze selects: all, if the selector is absent or cannot be parsed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
     pub(super) namespaces: Option<Selector>,
@@ -31,7 +30,8 @@ impl Scope {
         }
     }
 
-    /// Whether it selects a Rollout. One in a namespace whose labels are not known may be selected.
+    /// Whether the scope selects a Rollout. A Rollout in a namespace with unknown labels counts as
+    /// selected.
     #[must_use]
     pub fn selects(&self, claim: &Claim, namespace: Option<&BTreeMap<String, String>>) -> bool {
         let selected = |by: Option<&Selector>, labels: Option<&BTreeMap<String, String>>| {
@@ -42,20 +42,20 @@ impl Scope {
     }
 }
 
-/// Which Rollouts to look at.
+/// The Rollouts to reconcile.
 #[derive(Clone, Debug)]
 pub enum Trigger {
-    /// The Rollout itself was touched.
+    /// The Rollout itself has changed.
     Touched(Arc<Claim>),
-    /// The Rollout is gone; others of its namespace may have waited for that.
+    /// The Rollout was deleted; others of its namespace may have waited for that.
     Deleted(Arc<Claim>),
     /// A policy that selects these Rollouts has changed.
     Governed(Scope),
-    /// A Freeze that selects these Rollouts has changed: it concerns those with a change under way.
+    /// A Freeze that selects these Rollouts has changed: those with a change in progress are reconciled.
     Frozen(Scope),
-    /// Something of the Rollout's was touched.
+    /// An object of the Rollout has changed.
     Related(ObjectRef<Claim>),
-    /// Something that concerns all of them was touched.
+    /// An object that concerns all Rollouts has changed.
     All,
 }
 

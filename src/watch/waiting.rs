@@ -1,4 +1,4 @@
-//! Rollouts that wait for others, and are woken when those have moved.
+//! Rollouts that wait for others, and are reconciled when those have changed.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 use crate::watch::claim::Claim;
 use crate::watch::trigger::Trigger;
 
-/// Most Rollouts that are woken when a change ends; the others look by themselves.
+/// Most Rollouts that are reconciled when a change ends; the others are requeued anyway.
 pub(super) const MOST_WOKEN: usize = 16;
 
-/// The Rollouts that wait for others, so that they are looked at once another one ends.
+/// The Rollouts that wait for others, so that they are reconciled once another change ends.
 #[derive(Debug)]
 pub struct Waiting {
     since: Mutex<BTreeMap<(String, String), Timestamp>>,
@@ -23,7 +23,7 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Nobody waits yet; who is woken is sent there.
+    /// No Rollout waits yet; triggers are sent to `wake`.
     #[must_use]
     pub const fn new(wake: mpsc::UnboundedSender<Trigger>) -> Self {
         Self {
@@ -32,7 +32,7 @@ impl Waiting {
         }
     }
 
-    /// Notes what became of a Rollout, and wakes those that may have waited for it.
+    /// Notes a status change of a Rollout, and triggers those that may have waited for it.
     pub fn note(&self, namespace: &str, name: &str, before: &RolloutStatus, after: &RolloutStatus) {
         if let Ok(mut all) = self.since.lock() {
             let key = (namespace.to_owned(), name.to_owned());
@@ -46,7 +46,7 @@ impl Waiting {
         }
     }
 
-    /// Forgets a Rollout that is gone, and with it the place that it took.
+    /// Forgets a deleted Rollout, and frees its slot.
     pub fn forget(&self, namespace: &str, name: &str) {
         if let Ok(mut all) = self.since.lock() {
             all.remove(&(namespace.to_owned(), name.to_owned()));

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// A pod of ReplicaSet `1` whose only container is in this state.
+/// A pod of ReplicaSet `1` whose only container has this state.
 fn pod(state: &Value, restarts: i32, ready: bool) -> Pod {
     let end = json!({ "exitCode": 1, "reason": "Error", "message": "no database" });
     let container = json!({
@@ -34,7 +34,7 @@ fn pods_that_crash_again_and_again_are_counted_with_how_they_ended() {
         (&back_off, 2, false, true),
         (&running(), 2, false, false),
         (&running(), 3, false, true),
-        // It has found its way in the end.
+        // This container recovered.
         (&running(), 7, true, false),
         (
             &waiting("ImagePullBackOff", "no such image"),
@@ -90,7 +90,7 @@ fn pods_that_go_or_ended_or_are_of_another_do_not_count() {
 }
 
 #[test]
-fn why_a_pod_does_not_start_is_told_and_that_it_starts_is_not() {
+fn why_a_pod_does_not_start_is_reported_and_that_it_starts_is_not() {
     let unscheduled = json!({ "phase": "Pending", "conditions": [{
             "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes are available",
         }] });
