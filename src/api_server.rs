@@ -8,7 +8,7 @@ use kube::runtime::watcher;
 #[must_use]
 pub fn sentence(error: &kube::Error) -> String {
     match error {
-        kube::Error::Api(status) => said(status),
+        kube::Error::Api(status) => message_of(status),
         other => other.to_string(),
     }
 }
@@ -20,12 +20,12 @@ pub fn watch_sentence(error: &watcher::Error) -> String {
         watcher::Error::InitialListFailed(source)
         | watcher::Error::WatchStartFailed(source)
         | watcher::Error::WatchFailed(source) => sentence(source),
-        watcher::Error::WatchError(status) => said(status),
+        watcher::Error::WatchError(status) => message_of(status),
         watcher::Error::NoResourceVersion => error.to_string(),
     }
 }
 
-fn said(status: &Status) -> String {
+fn message_of(status: &Status) -> String {
     [&status.message, &status.reason]
         .into_iter()
         .find(|it| !it.is_empty())
@@ -39,22 +39,22 @@ mod tests {
 
     #[test]
     fn an_answer_is_its_sentence_alone() {
-        let said = |message: &str, reason: &str| {
+        let text = |message: &str, reason: &str| {
             let status = || Status::failure(message, reason).with_code(500).boxed();
-            let said = sentence(&kube::Error::Api(status()));
+            let text = sentence(&kube::Error::Api(status()));
             for watch in [
                 watcher::Error::WatchError(status()),
                 watcher::Error::InitialListFailed(kube::Error::Api(status())),
             ] {
-                assert_eq!(watch_sentence(&watch), said);
+                assert_eq!(watch_sentence(&watch), text);
             }
-            said
+            text
         };
         assert_eq!(
-            said("etcdserver: request timed out", "InternalError"),
+            text("etcdserver: request timed out", "InternalError"),
             "etcdserver: request timed out"
         );
-        assert_eq!(said("", "InternalError"), "InternalError");
-        assert_eq!(said("", ""), "the API server answered with code 500");
+        assert_eq!(text("", "InternalError"), "InternalError");
+        assert_eq!(text("", ""), "the API server answered with code 500");
     }
 }

@@ -17,9 +17,9 @@ static TIME: Mutex<Option<Time>> = Mutex::new(None);
 #[must_use]
 #[allow(clippy::disallowed_methods)]
 pub fn now() -> Timestamp {
-    let (said, at) = (Timestamp::now(), Instant::now());
+    let (wall, at) = (Timestamp::now(), Instant::now());
     let mut time = TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    time.get_or_insert(Time::from(said, at)).now(said, at)
+    time.get_or_insert(Time::from(wall, at)).now(wall, at)
 }
 
 /// A time and the monotonic instant at which it was current.
@@ -41,15 +41,15 @@ impl Time {
     }
 
     /// The time, given the wall clock.
-    fn now(&mut self, said: Timestamp, at: Instant) -> Timestamp {
+    fn now(&mut self, wall: Timestamp, at: Instant) -> Timestamp {
         let passed = at.saturating_duration_since(self.at);
         let now = SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX);
-        let now = self.known.saturating_add(now).unwrap_or(said);
+        let now = self.known.saturating_add(now).unwrap_or(wall);
         let since = *self.strays_since.get_or_insert(at);
         let lasts = at.saturating_duration_since(since) >= CLOCK_STEP;
-        if said.duration_since(now).abs() <= CLOCK_SLEW || lasts {
-            *self = Self::from(said, at);
-            return said;
+        if wall.duration_since(now).abs() <= CLOCK_SLEW || lasts {
+            *self = Self::from(wall, at);
+            return wall;
         }
         now
     }
@@ -67,8 +67,8 @@ mod tests {
         let mut time = Time::from(start, begun);
         let hour = SignedDuration::from_hours(1);
         let mut read = |seconds: u64, set: SignedDuration| {
-            let said = start + SignedDuration::from_secs(seconds.cast_signed()) + set;
-            let now = time.now(said, begun + Duration::from_secs(seconds));
+            let wall = start + SignedDuration::from_secs(seconds.cast_signed()) + set;
+            let now = time.now(wall, begun + Duration::from_secs(seconds));
             now.duration_since(start).as_secs()
         };
         assert_eq!(read(5, SignedDuration::ZERO), 5);

@@ -80,7 +80,7 @@ impl Lease {
         &self,
         seen: &mut Option<(Option<String>, Instant)>,
     ) -> Result<bool, kube::Error> {
-        let asked = Instant::now();
+        let requested_at = Instant::now();
         let Some(lease) = self.api.get_opt(MANAGER).await? else {
             let metadata = ObjectMeta {
                 name: Some(MANAGER.into()),
@@ -91,7 +91,10 @@ impl Lease {
                 spec: Some(self.spec(None)),
             };
             return self
-                .write(asked, self.api.create(&PostParams::default(), &lease))
+                .write(
+                    requested_at,
+                    self.api.create(&PostParams::default(), &lease),
+                )
                 .await;
         };
         let spec = lease.spec.clone().unwrap_or_default();
@@ -99,20 +102,20 @@ impl Lease {
         let version = lease.metadata.resource_version.clone();
         let since = match seen {
             Some((last, since)) if *last == version => *since,
-            _ => seen.insert((version, asked)).1,
+            _ => seen.insert((version, requested_at)).1,
         };
         let free =
             holder.is_empty() || holder == self.identity || since.elapsed() >= LEASE_DURATION;
         if !free {
             return Ok(false);
         }
-        self.hold(asked, lease, spec).await
+        self.hold(requested_at, lease, spec).await
     }
 
     /// Writes this replica as the holder, unless the lease has changed since it was read.
     async fn hold(
         &self,
-        asked: Instant,
+        requested_at: Instant,
         lease: ApiLease,
         before: LeaseSpec,
     ) -> Result<bool, kube::Error> {
@@ -122,7 +125,7 @@ impl Lease {
         };
         let parameters = PostParams::default();
         let write = self.api.replace(MANAGER, &parameters, &lease);
-        self.write(asked, write).await
+        self.write(requested_at, write).await
     }
 
     /// Renews until the lease is lost.
@@ -144,13 +147,13 @@ impl Lease {
     }
 
     async fn renew(&self) -> Result<bool, kube::Error> {
-        let asked = Instant::now();
+        let requested_at = Instant::now();
         let lease = self.api.get(MANAGER).await?;
         let spec = lease.spec.clone().unwrap_or_default();
         if spec.holder_identity.as_deref() != Some(&self.identity) {
             return Ok(false);
         }
-        if !self.hold(asked, lease, spec).await? {
+        if !self.hold(requested_at, lease, spec).await? {
             // The writer need not be a new holder; the next renewal decides.
             tracing::warn!("the lease was modified concurrently and is not renewed yet");
         }
@@ -210,13 +213,13 @@ impl Lease {
     /// The lease counts as held from before the request, and not at all if another replica wrote first.
     async fn write(
         &self,
-        asked: Instant,
+        requested_at: Instant,
         write: impl Future<Output = Result<ApiLease, kube::Error>>,
     ) -> Result<bool, kube::Error> {
         match write.await {
             Ok(_) => {
                 if let Ok(mut renewed) = self.renewed.lock() {
-                    *renewed = Some(asked);
+                    *renewed = Some(requested_at);
                 }
                 Ok(true)
             }

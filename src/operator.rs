@@ -19,7 +19,7 @@ use crate::lease::Lease;
 use crate::observe::admission::AdmissionCheck;
 use crate::observe::observer::Observer;
 use crate::observe::reads::Reads;
-use crate::observe::turn::Turns;
+use crate::observe::turn::QueueMutex;
 use crate::prometheus::{self, Pair, Prometheus, PrometheusConfig};
 use crate::telemetry::access::Access;
 use crate::telemetry::{self, Telemetry};
@@ -206,7 +206,7 @@ async fn operate(options: Options) -> Result<(), Error> {
             caches: watches.caches.clone(),
             prometheus,
             admission: admission.clone(),
-            turns: Turns::default(),
+            queue_lock: QueueMutex::default(),
             reads: Reads::MostRecent,
         },
         actor: Actor {

@@ -17,7 +17,7 @@ pub const ROLLOUTS: &str = "/apis/countersign.dev/v1alpha1/namespaces/shop/rollo
 
 /// A received request.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct RecordedRequest {
     /// Its method.
     pub method: Method,
     /// Its path.
@@ -41,13 +41,13 @@ pub enum Fault {
     Delay(Duration),
 }
 
-type Faults = dyn Fn(&Asked) -> Option<Fault> + Send + Sync;
+type Faults = dyn Fn(&RecordedRequest) -> Option<Fault> + Send + Sync;
 
 /// The fake API server.
 #[derive(Clone)]
 pub struct StandIn {
     objects: Arc<Mutex<BTreeMap<String, Value>>>,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    requests: Arc<Mutex<Vec<RecordedRequest>>>,
     faults: Arc<Mutex<Arc<Faults>>>,
 }
 
@@ -56,7 +56,7 @@ impl StandIn {
     pub fn new() -> Self {
         Self {
             objects: Arc::default(),
-            asked: Arc::default(),
+            requests: Arc::default(),
             faults: Arc::new(Mutex::new(Arc::new(|_| None))),
         }
     }
@@ -72,14 +72,17 @@ impl StandIn {
     }
 
     /// Sets the faults of later requests.
-    pub fn fails(&self, faults: impl Fn(&Asked) -> Option<Fault> + Send + Sync + 'static) {
+    pub fn fails(
+        &self,
+        faults: impl Fn(&RecordedRequest) -> Option<Fault> + Send + Sync + 'static,
+    ) {
         *self.faults.lock().unwrap() = Arc::new(faults);
     }
 
     /// Stores an object at a path.
     pub fn put(&self, path: &str, mut object: Value) {
         let mut objects = self.objects.lock().unwrap();
-        let version = objects.len() + self.asked.lock().unwrap().len() + 1;
+        let version = objects.len() + self.requests.lock().unwrap().len() + 1;
         let uid = format!("uid-of-{path}");
         let metadata = object["metadata"].as_object_mut().unwrap();
         metadata.insert("resourceVersion".into(), json!(version.to_string()));
@@ -107,44 +110,47 @@ impl StandIn {
     }
 
     /// The requests since the last call.
-    pub fn asked(&self) -> Vec<Asked> {
-        std::mem::take(&mut *self.asked.lock().unwrap())
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        std::mem::take(&mut *self.requests.lock().unwrap())
     }
 
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let body = body.collect_bytes().await.unwrap();
         let kind = parts.headers.get(CONTENT_TYPE);
-        let asked = Asked {
+        let recorded = RecordedRequest {
             kind: kind.map_or("", |it| it.to_str().unwrap()).to_owned(),
             method: parts.method,
             path: parts.uri.path().to_owned(),
             query: parts.uri.query().unwrap_or_default().to_owned(),
             body: serde_json::from_slice(&body).unwrap_or_default(),
         };
-        self.asked.lock().unwrap().push(asked.clone());
-        let fault = (self.faults.lock().unwrap().clone())(&asked);
+        self.requests.lock().unwrap().push(recorded.clone());
+        let fault = (self.faults.lock().unwrap().clone())(&recorded);
         if let Some(Fault::Delay(time)) = fault {
             tokio::time::sleep(time).await;
         }
         let (code, answer) = match fault {
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::Refuse(code)) => failure(code),
-            Some(Fault::Delay(_)) | None => self.serve(&asked),
+            Some(Fault::Delay(_)) | None => self.serve(&recorded),
         };
         let answer = Response::builder().status(code).body(answer.to_string());
         answer.unwrap().map(|text| Body::from(text.into_bytes()))
     }
 
-    fn serve(&self, asked: &Asked) -> (u16, Value) {
-        let path = asked.path.strip_suffix("/status").unwrap_or(&asked.path);
+    fn serve(&self, recorded: &RecordedRequest) -> (u16, Value) {
+        let path = recorded
+            .path
+            .strip_suffix("/status")
+            .unwrap_or(&recorded.path);
         let there = self.get(path);
-        match (&asked.method, there) {
+        match (&recorded.method, there) {
             (&Method::GET, Some(object)) => (200, object),
-            (&Method::GET, None) if is_collection(path) => (200, self.list(path, &asked.query)),
+            (&Method::GET, None) if is_collection(path) => (200, self.list(path, &recorded.query)),
             (&Method::DELETE, Some(object)) => {
                 let same = |field: &str| {
-                    let wanted = asked.body.pointer(&format!("/preconditions/{field}"));
+                    let wanted = recorded.body.pointer(&format!("/preconditions/{field}"));
                     wanted.is_none_or(|it| Some(it) == object["metadata"].get(field))
                 };
                 if !same("uid") || !same("resourceVersion") {
@@ -155,16 +161,16 @@ impl StandIn {
             }
             (&Method::POST, _) => {
                 // Reviews, such as SelfSubjectReview, have no name.
-                let Some(name) = asked.body["metadata"]["name"].as_str() else {
+                let Some(name) = recorded.body["metadata"]["name"].as_str() else {
                     return failure(404);
                 };
                 let path = format!("{path}/{name}");
-                self.put(&path, asked.body.clone());
+                self.put(&path, recorded.body.clone());
                 (201, self.get(&path).unwrap())
             }
-            (&Method::PATCH, there) if there.is_some() || asked.body.get("kind").is_some() => {
+            (&Method::PATCH, there) if there.is_some() || recorded.body.get("kind").is_some() => {
                 let mut object = there.unwrap_or_else(|| json!({}));
-                match &asked.body {
+                match &recorded.body {
                     Value::Object(fields) => merge(object.as_object_mut().unwrap(), fields),
                     operations => {
                         let operations: json_patch::Patch =

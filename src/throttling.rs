@@ -13,19 +13,19 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let Some(patience) = patience(&answer) else {
+    let Some(retry_after) = retry_after(&answer) else {
         return answer.map(Body::new);
     };
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": answer.status().as_u16(),
         "reason": "TooManyRequests", "message": "the API server has too much to do",
-        "details": { "retryAfterSeconds": patience },
+        "details": { "retryAfterSeconds": retry_after },
     });
     answer.map(|_| Body::from(status.to_string()))
 }
 
 /// The Retry-After of a response without a `Status`, in seconds.
-fn patience<B>(answer: &Response<B>) -> Option<u32> {
+fn retry_after<B>(answer: &Response<B>) -> Option<u32> {
     let refuses = [
         StatusCode::TOO_MANY_REQUESTS,
         StatusCode::SERVICE_UNAVAILABLE,

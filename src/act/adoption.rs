@@ -47,9 +47,9 @@ impl Actor {
         let deployments: Api<Deployment> =
             Api::namespaced(self.client.clone(), &observation.namespace);
         let live = deployments.get_opt(name).await.map_err(unread)?;
-        let asked = |live: &Deployment| live.spec.replicas.unwrap_or(1);
+        let replicas = |live: &Deployment| live.spec.replicas.unwrap_or(1);
         let is_same =
-            |live: &Deployment| live.uid().as_ref() == Some(uid) && asked(live) == scale.from;
+            |live: &Deployment| live.uid().as_ref() == Some(uid) && replicas(live) == scale.from;
         let Some(live) = live.filter(is_same) else {
             return Ok(());
         };

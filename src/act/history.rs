@@ -9,7 +9,7 @@ use kube::api::{ApiResource, DynamicObject, Patch};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::{Actor, absent_as_none, apply, as_seen, field_manager, owner};
+use super::{Actor, absent_as_none, apply, as_observed, field_manager, owner};
 use crate::act::error::{Error, Target};
 use crate::observe::reads;
 
@@ -29,7 +29,7 @@ impl Actor {
                 Target::OldInterventions,
             ),
         ] {
-            self.remove_wishes(rollout, &kind, target, run).await?;
+            self.remove_requests(rollout, &kind, target, run).await?;
         }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
         let mut seen = observation.history().iter();
@@ -40,7 +40,7 @@ impl Actor {
     }
 
     /// Deletes the SignOffs or Interventions of a RolloutRun.
-    async fn remove_wishes(
+    async fn remove_requests(
         &self,
         rollout: &Rollout,
         kind: &ApiResource,
@@ -60,8 +60,9 @@ impl Actor {
             let (page, more) = page.map_err(|source| Error::refused(target, rollout, source))?;
             for it in page.iter().filter(|it| is_old(it)) {
                 let (name, uid) = (it.name_any(), it.uid());
-                let as_seen = as_seen(uid.as_ref(), None);
-                self.remove(target, rollout, &api, &name, as_seen).await?;
+                let as_observed = as_observed(uid.as_ref(), None);
+                self.remove(target, rollout, &api, &name, as_observed)
+                    .await?;
             }
             after = more;
             if after.is_none() {

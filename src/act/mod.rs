@@ -187,12 +187,12 @@ impl Actor {
         rollout: &Rollout,
         objects: &Api<K>,
         name: &str,
-        as_seen: Preconditions,
+        as_observed: Preconditions,
     ) -> Result<(), Error>
     where
         K: Clone + Debug + DeserializeOwned,
     {
-        let parameters = DeleteParams::background().preconditions(as_seen);
+        let parameters = DeleteParams::background().preconditions(as_observed);
         let write = ignoring_absence(objects.delete(name, &parameters));
         self.write(target, rollout, "delete", write).await
     }
@@ -231,7 +231,7 @@ where
 }
 
 /// The preconditions for deleting an observed object.
-fn as_seen(uid: Option<&String>, version: Option<&String>) -> Preconditions {
+fn as_observed(uid: Option<&String>, version: Option<&String>) -> Preconditions {
     Preconditions {
         uid: uid.filter(|it| !it.is_empty()).cloned(),
         resource_version: version.filter(|it| !it.is_empty()).cloned(),

@@ -12,7 +12,7 @@ use kube::api::{DynamicObject, Patch};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Actor, apply, as_seen, create, ignoring_absence, owner, patch_places};
+use super::{Actor, apply, as_observed, create, ignoring_absence, owner, patch_places};
 use crate::act::error::{Error, Target};
 use crate::api_resource::resource;
 
@@ -78,10 +78,10 @@ impl Actor {
                 name,
             } => {
                 let routes = api(api_version, kind.as_str());
-                let seen = |field: &str| testers_seen(observation, *kind, name, field);
-                let (uid, version) = (seen("uid"), seen("resourceVersion"));
-                let as_seen = as_seen(uid.as_ref(), version.as_ref());
-                self.remove(Target::OldTestersRoute, rollout, &routes, name, as_seen)
+                let observed = |field: &str| testers_field(observation, *kind, name, field);
+                let (uid, version) = (observed("uid"), observed("resourceVersion"));
+                let as_observed = as_observed(uid.as_ref(), version.as_ref());
+                self.remove(Target::OldTestersRoute, rollout, &routes, name, as_observed)
                     .await
             }
         }
@@ -89,7 +89,7 @@ impl Actor {
 }
 
 /// A metadata field of the observed route for testers.
-fn testers_seen(
+fn testers_field(
     observation: &Observation,
     kind: RouteKind,
     name: &str,
@@ -119,8 +119,8 @@ fn testers_route(rollout: &Rollout, testers: &TestersRoute) -> Value {
 fn selection(observation: &Observation, service: &str, hash: &str) -> Vec<Value> {
     let place = format!("/spec/selector/{HASH_LABEL}");
     match present::selected(observation, service) {
-        Some(seen) => vec![
-            json!({ "op": "test", "path": place, "value": seen }),
+        Some(observed) => vec![
+            json!({ "op": "test", "path": place, "value": observed }),
             json!({ "op": "replace", "path": place, "value": hash }),
         ],
         None if has_selector(observation, service) => {
@@ -156,7 +156,7 @@ fn release(observation: &Observation, service: &str) -> [Value; 2] {
     let seen = named.or_else(|| observation.traffic.former_services.get(service));
     let seen = seen.and_then(|it| it.selector.get(HASH_LABEL));
     [
-        json!({ "op": "test", "path": place, "value": seen }),
+        json!({ "op": "test", "path": place, "value": observed }),
         json!({ "op": "remove", "path": place }),
     ]
 }

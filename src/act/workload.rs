@@ -7,13 +7,13 @@ use countersign_api::{
 };
 use countersign_core::Observation;
 use countersign_core::decision::{NewReplicaSet, WorkloadAction};
-use countersign_core::observation::workload::{Asked, ReplicaSet as ReplicaSetSeen};
+use countersign_core::observation::workload::{Asked, ReplicaSet as ObservedReplicaSet};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use kube::api::{ApiResource, DynamicObject, ListParams, Patch};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Actor, as_seen, create, field_manager, owner, patch_places};
+use super::{Actor, as_observed, create, field_manager, owner, patch_places};
 use crate::act::error::{Error, Target};
 
 /// Largest template in bytes that is kept in an annotation; a larger one is not. Kubernetes limits all
@@ -60,24 +60,31 @@ impl Actor {
                 self.write(Target::Replicas, rollout, "patch", write).await
             }
             WorkloadAction::Adopt { replica_set } => {
-                let seen = seen(observation, replica_set);
-                let labels = seen.map(|set| set_labels(rollout, &set.template, &set.hash));
-                let patch = ownership(seen, &json!(labels), &owner(rollout));
+                let observed = observed(observation, replica_set);
+                let labels = observed.map(|set| set_labels(rollout, &set.template, &set.hash));
+                let patch = ownership(observed, &json!(labels), &owner(rollout));
                 self.change_owner(rollout, &sets, replica_set, patch).await
             }
             WorkloadAction::Release { replica_set } => {
-                let seen = seen(observation, replica_set);
+                let observed = observed(observation, replica_set);
                 let own = json!({ "$patch": "delete", "uid": rollout.uid() });
                 let none = json!({ ROLLOUT_UID_LABEL: null });
-                let patch = ownership(seen, &none, &own);
+                let patch = ownership(observed, &none, &own);
                 self.change_owner(rollout, &sets, replica_set, patch).await
             }
             WorkloadAction::DeleteReplicaSet { replica_set } => {
-                let seen = seen(observation, replica_set);
+                let observed = observed(observation, replica_set);
                 // If another leader has scaled up the ReplicaSet, its resourceVersion differs.
-                let as_seen = as_seen(seen.map(|it| &it.uid), seen.map(|it| &it.version));
-                self.remove(Target::OldReplicaSet, rollout, &sets, replica_set, as_seen)
-                    .await
+                let as_observed =
+                    as_observed(observed.map(|it| &it.uid), observed.map(|it| &it.version));
+                self.remove(
+                    Target::OldReplicaSet,
+                    rollout,
+                    &sets,
+                    replica_set,
+                    as_observed,
+                )
+                .await
             }
         }
     }
@@ -156,20 +163,20 @@ fn is_invalid(error: &kube::Error) -> bool {
 
 /// The JSON patch test for the observed uid; a later ReplicaSet of the same name has another.
 fn same(observation: &Observation, name: &str) -> Option<Value> {
-    let set = seen(observation, name)?;
+    let set = observed(observation, name)?;
     Some(json!({ "op": "test", "path": "/metadata/uid", "value": set.uid }))
 }
 
 /// The observed ReplicaSet of this name.
-fn seen<'a>(observation: &'a Observation, name: &str) -> Option<&'a ReplicaSetSeen> {
+fn observed<'a>(observation: &'a Observation, name: &str) -> Option<&'a ObservedReplicaSet> {
     observation.replica_sets.iter().find(|set| set.name == name)
 }
 
 /// Adopts or releases the observed ReplicaSet, by its uid. A strategic merge patch changes only the owner
 /// reference with this uid and keeps foreign ones.
-fn ownership(seen: Option<&ReplicaSetSeen>, labels: &Value, owner: &Value) -> Value {
+fn ownership(observed: Option<&ObservedReplicaSet>, labels: &Value, owner: &Value) -> Value {
     let mut metadata = json!({ "labels": labels, "ownerReferences": [owner] });
-    if let (Some(set), Some(metadata)) = (seen, metadata.as_object_mut()) {
+    if let (Some(set), Some(metadata)) = (observed, metadata.as_object_mut()) {
         metadata.insert("uid".into(), json!(set.uid));
     }
     json!({ "metadata": metadata })
@@ -178,9 +185,10 @@ fn ownership(seen: Option<&ReplicaSetSeen>, labels: &Value, owner: &Value) -> Va
 /// Scales the observed ReplicaSet, if its replicas are unchanged.
 fn scaling(observation: &Observation, name: &str, replicas: i32, revision: i64) -> Vec<Value> {
     let mut operations: Vec<_> = same(observation, name).into_iter().collect();
-    let seen = seen(observation, name);
+    let observed = observed(observation, name);
     operations.extend(
-        seen.map(|set| json!({ "op": "test", "path": "/spec/replicas", "value": set.replicas })),
+        observed
+            .map(|set| json!({ "op": "test", "path": "/spec/replicas", "value": set.replicas })),
     );
     operations.push(json!({ "op": "replace", "path": "/spec/replicas", "value": replicas }));
     // An absent annotation was removed, or never written; neither is an error.
@@ -188,18 +196,18 @@ fn scaling(observation: &Observation, name: &str, replicas: i32, revision: i64) 
         let place = format!("/metadata/annotations/{}", name.replace('/', "~1"));
         json!({ "op": "replace", "path": place, "value": value })
     };
-    if seen.is_some_and(|set| set.asked.is_some()) {
-        let asked = asked(replicas, observation).to_string();
-        operations.push(annotate(ASKED_ANNOTATION, asked));
+    if observed.is_some_and(|set| set.asked.is_some()) {
+        let requested = requested(replicas, observation).to_string();
+        operations.push(annotate(ASKED_ANNOTATION, requested));
     }
-    if seen.is_some_and(|set| set.revision > 0 && set.revision != revision) {
+    if observed.is_some_and(|set| set.revision > 0 && set.revision != revision) {
         operations.push(annotate(REVISION_ANNOTATION, revision.to_string()));
     }
     operations
 }
 
 /// The annotation of a ReplicaSet for this number of replicas.
-fn asked(replicas: i32, observation: &Observation) -> Asked {
+fn requested(replicas: i32, observation: &Observation) -> Asked {
     let at = observation.now;
     Asked { replicas, at }
 }
@@ -214,14 +222,14 @@ fn replica_set(rollout: &Rollout, observation: &Observation, new: &NewReplicaSet
             map.insert(HASH_LABEL.into(), json!(new.hash));
         }
     }
-    let asked = asked(new.replicas, observation);
+    let requested = requested(new.replicas, observation);
     json!({
         "apiVersion": "apps/v1",
         "kind": "ReplicaSet",
         "metadata": {
             "name": new.name,
             "labels": set_labels(rollout, template, &new.hash),
-            "annotations": annotations(template, &new.template_digest, new.revision, asked),
+            "annotations": annotations(template, &new.template_digest, new.revision, requested),
             "ownerReferences": [owner(rollout)],
         },
         "spec": {
@@ -245,9 +253,9 @@ fn set_labels(rollout: &Rollout, template: &PodTemplate, hash: &str) -> Value {
     json!(labels)
 }
 
-fn annotations(template: &PodTemplate, digest: &str, revision: i64, asked: Asked) -> Value {
+fn annotations(template: &PodTemplate, digest: &str, revision: i64, requested: Asked) -> Value {
     let mut annotations = json!({
-        ASKED_ANNOTATION: asked.to_string(),
+        ASKED_ANNOTATION: requested.to_string(),
         TEMPLATE_DIGEST_ANNOTATION: digest,
         REVISION_ANNOTATION: revision.to_string(),
     });

@@ -12,9 +12,9 @@ use crate::act::events::Recorder;
 use crate::lease::Lease;
 use crate::observe::admission::AdmissionCheck;
 use crate::observe::reads::Reads;
-use crate::observe::turn::Turns;
+use crate::observe::turn::QueueMutex;
 use crate::prometheus::{Prometheus, PrometheusConfig};
-use crate::stand_in::{Asked, Fault, ROLLOUTS, StandIn};
+use crate::stand_in::{Fault, ROLLOUTS, RecordedRequest, StandIn};
 use crate::watch::Caches;
 
 /// An operator without watches, and its API server.
@@ -52,7 +52,7 @@ impl Scene {
                 },
                 prometheus: prometheus.unwrap(),
                 admission: AdmissionCheck::new(client.clone()),
-                turns: Turns::default(),
+                queue_lock: QueueMutex::default(),
                 reads: Reads::MostRecent,
             },
             actor: Actor {
@@ -118,7 +118,7 @@ impl Scene {
         }
     }
 
-    async fn look(&mut self, name: &str) -> Result<Action, Error> {
+    async fn reconcile(&mut self, name: &str) -> Result<Action, Error> {
         let claim = self.claim(name);
         reconcile(claim, self.context.clone()).await
     }
@@ -128,7 +128,7 @@ impl Scene {
         let mut scene = Self::new();
         scene.deploy(name, "app:1");
         for _ in 0..3 {
-            scene.look(name).await.unwrap();
+            scene.reconcile(name).await.unwrap();
             scene.pods_are_ready();
         }
         assert_eq!(scene.status(name)["phase"], "Stable");
@@ -145,8 +145,8 @@ impl Scene {
     }
 }
 
-fn to(resource: &'static str) -> impl Fn(&Asked) -> bool {
-    move |asked| asked.path.split('/').any(|part| part == resource)
+fn to(resource: &'static str) -> impl Fn(&RecordedRequest) -> bool {
+    move |request| request.path.split('/').any(|part| part == resource)
 }
 
 #[tokio::test]
@@ -154,14 +154,14 @@ async fn a_promotion_that_is_not_written_is_in_no_metric() {
     let mut scene = Scene::new();
     scene.deploy("web", "app:1");
     for _ in 0..2 {
-        scene.look("web").await.unwrap();
+        scene.reconcile("web").await.unwrap();
     }
     scene.pods_are_ready();
     let is_run = to("rolloutruns");
     scene
         .server
-        .fails(move |asked| is_run(asked).then_some(Fault::Refuse(403)));
-    let refused = scene.look("web").await;
+        .fails(move |request| is_run(request).then_some(Fault::Refuse(403)));
+    let refused = scene.reconcile("web").await;
     assert!(matches!(refused, Err(Error::Write(_))), "{refused:?}");
     assert_eq!(
         scene.status("web")["phase"],
@@ -174,21 +174,21 @@ async fn a_promotion_that_is_not_written_is_in_no_metric() {
 
     scene.server.fails(|_| None);
     for _ in 0..2 {
-        scene.look("web").await.unwrap();
+        scene.reconcile("web").await.unwrap();
     }
     assert_eq!(scene.status("web")["phase"], "Stable");
     assert!(scene.metrics().contains("phase=\"Stable\""));
 }
 
 /// The late decision of a leader that was cut off until another took over.
-async fn late(scene: &Scene, actions: Vec<Write>) -> (Seen, Decision) {
+async fn late(scene: &Scene, actions: Vec<Write>) -> (Snapshot, Decision) {
     let observed = scene.context.observer.observe("shop", "web", None, None);
-    let seen = Box::pin(observed).await.unwrap().unwrap().seen;
+    let snapshot = Box::pin(observed).await.unwrap().unwrap().snapshot;
     let decision = Decision {
         actions,
-        ..decide(&seen.observation)
+        ..decide(&snapshot.observation)
     };
-    (seen, decision)
+    (snapshot, decision)
 }
 
 #[tokio::test]
@@ -197,10 +197,10 @@ async fn a_late_leader_deletes_nothing_that_is_not_as_it_saw_it() {
     let path = scene.server.paths("replicasets").remove(0);
     let replica_set = path.rsplit('/').next().unwrap().to_owned();
     let delete = Write::Workload(WorkloadAction::DeleteReplicaSet { replica_set });
-    let (seen, decision) = late(&scene, vec![delete]).await;
+    let (snapshot, decision) = late(&scene, vec![delete]).await;
     let carry_out = async || {
-        let (actor, it) = (&scene.context.actor, &seen.observation);
-        let done = actor.carry_out(&seen.rollout, it, &decision, Instant::now());
+        let (actor, it) = (&scene.context.actor, &snapshot.observation);
+        let done = actor.carry_out(&snapshot.rollout, it, &decision, Instant::now());
         done.await
     };
     let mut set = scene.server.get(&path).unwrap();
@@ -211,7 +211,7 @@ async fn a_late_leader_deletes_nothing_that_is_not_as_it_saw_it() {
         "another leader took it"
     );
 
-    let version = json!(seen.observation.replica_sets[0].version);
+    let version = json!(snapshot.observation.replica_sets[0].version);
     set["metadata"]["resourceVersion"] = version.clone();
     set["metadata"]["uid"] = json!("another");
     scene.server.put_as_it_is(&path, set.clone());
@@ -220,7 +220,7 @@ async fn a_late_leader_deletes_nothing_that_is_not_as_it_saw_it() {
         "it is another one"
     );
 
-    set["metadata"]["uid"] = json!(seen.observation.replica_sets[0].uid);
+    set["metadata"]["uid"] = json!(snapshot.observation.replica_sets[0].uid);
     scene.server.put_as_it_is(&path, set);
     carry_out().await.unwrap();
     assert_eq!(scene.server.get(&path), None);
@@ -232,7 +232,7 @@ async fn a_late_leader_deletes_no_record_of_the_same_name() {
     let path = scene.server.paths("rolloutruns").remove(0);
     let run = path.rsplit('/').next().unwrap().to_owned();
     let delete = Write::History(HistoryAction::DeleteRun { run: run.clone() });
-    let (mut seen, decision) = late(&scene, vec![delete]).await;
+    let (mut snapshot, decision) = late(&scene, vec![delete]).await;
     let recorded = serde_json::from_value(scene.server.get(&path).unwrap()).unwrap();
     let recorded: countersign_api::RolloutRun = recorded;
     seen.observation.history = Some(Ok(vec![PastRun {
@@ -259,7 +259,7 @@ async fn law_10_a_late_leader_releases_no_service_that_selects_another_revision_
     let release = TrafficAction::ReleaseService {
         service: "web".into(),
     };
-    let (mut seen, decision) = late(&scene, vec![Write::Traffic(release)]).await;
+    let (mut snapshot, decision) = late(&scene, vec![Write::Traffic(release)]).await;
     let as_seen = ServiceSeen {
         kind: "ClusterIP".into(),
         selector: [("pod-template-hash".into(), "old".into())].into(),
@@ -267,8 +267,8 @@ async fn law_10_a_late_leader_releases_no_service_that_selects_another_revision_
     let former = &mut seen.observation.traffic.former_services;
     former.insert("web".into(), as_seen);
     let carry_out = async || {
-        let (actor, it) = (&scene.context.actor, &seen.observation);
-        let done = actor.carry_out(&seen.rollout, it, &decision, Instant::now());
+        let (actor, it) = (&scene.context.actor, &snapshot.observation);
+        let done = actor.carry_out(&snapshot.rollout, it, &decision, Instant::now());
         done.await
     };
     carry_out()
@@ -307,13 +307,13 @@ async fn owner_references_of_others_are_left_alone() {
         ),
         (release, json!([{ "$patch": "delete", "uid": uid }])),
     ] {
-        let (seen, decision) = late(&scene, vec![Write::Workload(action)]).await;
-        scene.server.asked();
-        let (actor, it) = (&scene.context.actor, &seen.observation);
-        let done = actor.carry_out(&seen.rollout, it, &decision, Instant::now());
+        let (snapshot, decision) = late(&scene, vec![Write::Workload(action)]).await;
+        scene.server.requests();
+        let (actor, it) = (&scene.context.actor, &snapshot.observation);
+        let done = actor.carry_out(&snapshot.rollout, it, &decision, Instant::now());
         done.await.unwrap();
-        let asked = scene.server.asked();
-        let write = asked.iter().find(|it| it.path == path).unwrap();
+        let requests = scene.server.requests();
+        let write = requests.iter().find(|it| it.path == path).unwrap();
         assert_eq!(write.kind, "application/strategic-merge-patch+json");
         assert_eq!(write.body["metadata"]["ownerReferences"], own);
     }
@@ -326,10 +326,13 @@ async fn no_look_waits_for_events() {
     let is_event = to("events");
     scene
         .server
-        .fails(move |asked| is_event(asked).then_some(Fault::Hang));
+        .fails(move |request| is_event(request).then_some(Fault::Hang));
     for _ in 0..3 {
-        let look = tokio::time::timeout(Duration::from_secs(5), scene.look("web"));
-        look.await.expect("a look waits for an Event").unwrap();
+        let reconcile = tokio::time::timeout(Duration::from_secs(5), scene.reconcile("web"));
+        reconcile
+            .await
+            .expect("a reconcile waits for an Event")
+            .unwrap();
         scene.pods_are_ready();
     }
     assert_eq!(scene.status("web")["phase"], "Stable");
@@ -338,7 +341,7 @@ async fn no_look_waits_for_events() {
 #[tokio::test]
 async fn events_for_which_there_is_no_room_are_dropped_and_counted() {
     let scene = Scene::serving("web").await;
-    let (seen, _) = late(&scene, vec![]).await;
+    let (snapshot, _) = late(&scene, vec![]).await;
     scene.server.fails(|_| Some(Fault::Hang));
     let notice = Notice {
         reason: "Held".into(),
@@ -347,7 +350,11 @@ async fn events_for_which_there_is_no_room_are_dropped_and_counted() {
         warning: false,
     };
     for _ in 0..1_100 {
-        scene.context.actor.recorder.publish(&seen.rollout, &notice);
+        scene
+            .context
+            .actor
+            .recorder
+            .publish(&snapshot.rollout, &notice);
     }
     let metrics = scene.metrics();
     let dropped = "countersign_events_dropped_total 100\n";
@@ -359,11 +366,11 @@ async fn a_transition_is_counted_although_what_follows_from_it_hangs() {
     let mut scene = Scene::serving("web").await;
     let claim = scene.deploy("web", "app:2");
     let is_run = to("rolloutruns");
-    scene
-        .server
-        .fails(move |asked| (is_run(asked) && asked.method == "PATCH").then_some(Fault::Hang));
-    let look = Box::pin(look(&claim, &scene.context));
-    let ended = guarded(look, Duration::from_secs(1)).await;
+    scene.server.fails(move |request| {
+        (is_run(request) && request.method == "PATCH").then_some(Fault::Hang)
+    });
+    let run = Box::pin(reconcile_claim(&claim, &scene.context));
+    let ended = guarded(run, Duration::from_secs(1)).await;
     assert_eq!(ended.unwrap_err().result(), "timeout");
     let begun = "countersign_transitions_total{reason=\"ChangeStarted\"} 1\n";
     assert!(scene.metrics().contains(begun), "{}", scene.metrics());
@@ -375,11 +382,11 @@ async fn law_7_records_that_cannot_be_read_count_as_a_rollback() {
         let mut scene = Scene::serving("web").await;
         scene.deploy("web", "app:2");
         let is_run = to("rolloutruns");
-        scene.server.fails(move |asked| {
-            let read = is_run(asked) && asked.method == "GET";
+        scene.server.fails(move |request| {
+            let read = is_run(request) && request.method == "GET";
             (read && !readable).then_some(Fault::Refuse(500))
         });
-        scene.look("web").await.unwrap();
+        scene.reconcile("web").await.unwrap();
         let change = scene.status("web")["change"].clone();
         assert_eq!(change["transitions"][0]["reason"], "ChangeStarted");
         change
@@ -390,9 +397,9 @@ async fn law_7_records_that_cannot_be_read_count_as_a_rollback() {
         "{unknown}"
     );
     let message = unknown["transitions"][0]["message"].as_str().unwrap();
-    let said =
+    let expected =
         "it counts as one after a rollback, as the records of earlier changes cannot be read";
-    assert!(message.contains(said), "{message}");
+    assert!(message.contains(expected), "{message}");
 }
 
 #[tokio::test]
@@ -403,9 +410,9 @@ async fn nothing_is_begun_before_it_is_known_what_others_claim() {
         .claims
         .apply_watcher_event(&Event::Delete((*claim).clone()));
     let observed = scene.context.observer.observe("shop", "web", None, None);
-    let seen = Box::pin(observed).await.unwrap().unwrap().seen;
-    assert_eq!(seen.observation.conflicts.len(), 1);
-    assert!(decide(&seen.observation).actions.is_empty());
+    let snapshot = Box::pin(observed).await.unwrap().unwrap().snapshot;
+    assert_eq!(snapshot.observation.conflicts.len(), 1);
+    assert!(decide(&snapshot.observation).actions.is_empty());
 }
 
 /// A sign-off of a person for a run.
@@ -428,7 +435,7 @@ fn sign_off(scene: &Scene, name: &str, run: &str) -> String {
 async fn sign_offs_are_read_page_by_page_however_long_all_of_them_take() {
     let mut scene = Scene::serving("web").await;
     scene.deploy("web", "app:2");
-    scene.look("web").await.unwrap();
+    scene.reconcile("web").await.unwrap();
     for number in 0..1_100 {
         sign_off(&scene, &format!("old-{number}"), "web-0");
     }
@@ -448,7 +455,7 @@ async fn sign_offs_are_read_page_by_page_however_long_all_of_them_take() {
 async fn more_sign_offs_than_are_read_hold_the_change() {
     let mut scene = Scene::serving("web").await;
     scene.deploy("web", "app:2");
-    scene.look("web").await.unwrap();
+    scene.reconcile("web").await.unwrap();
     for number in 0..10_001 {
         sign_off(&scene, &format!("old-{number}"), "web-0");
     }
@@ -467,18 +474,18 @@ async fn what_people_decided_on_a_change_goes_with_its_record() {
     let run = record.rsplit('/').next().unwrap().to_owned();
     let (old, other) = (sign_off(&scene, "a", &run), sign_off(&scene, "b", "web-9"));
     let delete = Write::History(HistoryAction::DeleteRun { run });
-    let (seen, decision) = late(&scene, vec![delete]).await;
-    let (actor, it) = (&scene.context.actor, &seen.observation);
+    let (snapshot, decision) = late(&scene, vec![delete]).await;
+    let (actor, it) = (&scene.context.actor, &snapshot.observation);
     let is_sign_off = to("signoffs");
-    scene.server.fails(move |asked| {
-        (is_sign_off(asked) && asked.method == "DELETE").then_some(Fault::Refuse(403))
+    scene.server.fails(move |request| {
+        (is_sign_off(request) && request.method == "DELETE").then_some(Fault::Refuse(403))
     });
-    let refused = actor.carry_out(&seen.rollout, it, &decision, Instant::now());
+    let refused = actor.carry_out(&snapshot.rollout, it, &decision, Instant::now());
     assert!(refused.await.is_err());
     assert!(scene.server.get(&record).is_some(), "the record goes last");
 
     scene.server.fails(|_| None);
-    let done = actor.carry_out(&seen.rollout, it, &decision, Instant::now());
+    let done = actor.carry_out(&snapshot.rollout, it, &decision, Instant::now());
     done.await.unwrap();
     assert_eq!(scene.server.get(&record), None);
     assert_eq!(scene.server.get(&old), None);
@@ -497,7 +504,7 @@ async fn a_rollout_that_goes_while_it_is_looked_at_leaves_nothing_behind() {
         let is_set = to("replicasets");
         scene
             .server
-            .fails(move |asked| (fails && is_set(asked)).then_some(Fault::Refuse(403)));
+            .fails(move |request| (fails && is_set(request)).then_some(Fault::Refuse(403)));
         let ended = reconcile(claim, scene.context.clone()).await;
         assert_eq!(ended.is_err(), fails);
         assert!(scene.context.failures.lock().unwrap().is_empty());

@@ -19,7 +19,7 @@ use crate::act::{self, Actor};
 use crate::api_server::sentence;
 use crate::clock;
 use crate::observe::observer::Observer;
-use crate::observe::snapshot::{Observed, Seen};
+use crate::observe::snapshot::{Observed, Snapshot};
 use crate::telemetry::Telemetry;
 use crate::timing::{MAX_BACKOFF, RECONCILE_TIMEOUT, SNAPSHOT_DUE_WITHIN, SNAPSHOT_MAX_AGE};
 use crate::watch::waiting::Waiting;
@@ -129,7 +129,7 @@ pub struct CachedSnapshot {
     since: Instant,
     /// The snapshot with the written status; `None` during a reconcile, or after one with further
     /// actions.
-    seen: Option<Box<Seen>>,
+    snapshot: Option<Box<Snapshot>>,
 }
 
 /// An observation and its decision.
@@ -137,7 +137,7 @@ struct Evaluation<'a> {
     observed: Observed,
     decision: Decision,
     /// The permit of a full read, kept until the decision is carried out.
-    _place: Option<SemaphorePermit<'a>>,
+    _permit: Option<SemaphorePermit<'a>>,
 }
 
 /// The consecutive failed reconciles of a Rollout.
@@ -158,7 +158,7 @@ pub fn full_read_permits() -> Semaphore {
 impl Context {
     fn forget(&self, claim: &Claim) {
         let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
-        self.telemetry.stands(&namespace, &name, None);
+        self.telemetry.set_rollout(&namespace, &name, None);
         self.waiting.forget(&namespace, &name);
         self.invalidate(&namespace, &name);
         if let (Ok(mut failures), Some(uid)) = (self.failures.lock(), claim.uid()) {
@@ -181,31 +181,34 @@ impl Context {
     fn mark_read(&self, namespace: &str, name: &str) {
         if let Ok(mut known) = self.known.lock() {
             let since = Instant::now();
-            let read = CachedSnapshot { since, seen: None };
+            let read = CachedSnapshot {
+                since,
+                snapshot: None,
+            };
             known.insert((namespace.to_owned(), name.to_owned()), read);
         }
     }
 
     /// Takes the cached snapshot, if it is recent enough.
-    fn take_cached(&self, namespace: &str, name: &str) -> Option<Seen> {
+    fn take_cached(&self, namespace: &str, name: &str) -> Option<Snapshot> {
         let mut known = self.known.lock().ok()?;
         let known = known.get_mut(&(namespace.to_owned(), name.to_owned()))?;
-        let seen = known.seen.take()?;
-        (known.since.elapsed() < SNAPSHOT_MAX_AGE).then_some(*seen)
+        let snapshot = known.snapshot.take()?;
+        (known.since.elapsed() < SNAPSHOT_MAX_AGE).then_some(*snapshot)
     }
 
     /// Caches the snapshot of a canary, if the decision had no actions and no event came since it was
     /// read.
-    fn keep(&self, seen: Seen, decision: Decision, version: Option<String>) {
+    fn keep(&self, snapshot: Snapshot, decision: Decision, version: Option<String>) {
         if !decision.actions.is_empty() || decision.status.weight.is_none() {
             return;
         }
-        let it = &seen.observation;
+        let it = &snapshot.observation;
         let key = (it.namespace.clone(), it.name.clone());
         if let Ok(mut known) = self.known.lock()
             && let Some(known) = known.get_mut(&key)
         {
-            known.seen = Some(Box::new(seen.written(decision.status, version)));
+            known.snapshot = Some(Box::new(snapshot.written(decision.status, version)));
         }
     }
 }
@@ -289,7 +292,11 @@ fn references(store: &Store<Claim>, wanted: impl Fn(&Claim) -> bool) -> Vec<Obje
 
 async fn reconcile(claim: Arc<Claim>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
-    let result = guarded(Box::pin(look(&claim, &context)), RECONCILE_TIMEOUT).await;
+    let result = guarded(
+        Box::pin(reconcile_claim(&claim, &context)),
+        RECONCILE_TIMEOUT,
+    )
+    .await;
     let label = result.as_ref().map_or_else(Error::result, |_| "ok");
     context.telemetry.reconciled(label, started.elapsed());
     remember(&claim, &context, result.as_ref().err());
@@ -302,11 +309,11 @@ async fn reconcile(claim: Arc<Claim>, context: Arc<Context>) -> Result<Action, E
 
 /// A reconcile with a timeout, whose panic does not stop others.
 async fn guarded(
-    look: impl Future<Output = Result<Action, Error>>,
-    patience: Duration,
+    reconcile: impl Future<Output = Result<Action, Error>>,
+    timeout: Duration,
 ) -> Result<Action, Error> {
-    let look = AssertUnwindSafe(look).catch_unwind();
-    match tokio::time::timeout(patience, look).await {
+    let reconcile = AssertUnwindSafe(reconcile).catch_unwind();
+    match tokio::time::timeout(timeout, reconcile).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(Error::Panicked),
         Err(_) => Err(Error::TimedOut),
@@ -314,79 +321,96 @@ async fn guarded(
 }
 
 /// Observe, decide, act.
-async fn look(claim: &Claim, context: &Context) -> Result<Action, Error> {
+async fn reconcile_claim(claim: &Claim, context: &Context) -> Result<Action, Error> {
     let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
     context.observer.admission.note_activity();
-    let Some(judged) = Box::pin(judge(claim, context)).await? else {
-        context.telemetry.stands(&namespace, &name, None);
+    let Some(evaluation) = Box::pin(evaluate(claim, context)).await? else {
+        context.telemetry.set_rollout(&namespace, &name, None);
         return Ok(Action::await_change());
     };
     let Evaluation {
-        observed: Observed { seen, turn: _turn },
+        observed: Observed {
+            snapshot,
+            lock: _lock,
+        },
         decision,
         _place,
     } = judged;
     let observation = &seen.observation;
     context.telemetry.answered(&observation.analysis.windows);
     let (actor, decided) = (&context.actor, Instant::now());
-    let written = actor.write_down(&seen.rollout, observation, &decision);
+    let written = actor.write_down(&snapshot.rollout, observation, &decision);
     let version = written.await?;
     // The decision is in effect once written, whatever the actions return.
     let (before, after) = (&observation.status, &decision.status);
     context.telemetry.transitioned(before, after);
-    context.telemetry.stands(&namespace, &name, Some(after));
+    context
+        .telemetry
+        .set_rollout(&namespace, &name, Some(after));
     context.waiting.note(&namespace, &name, before, after);
     for notice in &decision.notices {
         tracing::info!(%namespace, rollout = %name, reason = %notice.reason, message = %notice.message);
     }
     let requeue_at = decision.requeue_at;
-    keep_time(claim, context, requeue_at);
-    let done = actor.carry_out(&seen.rollout, observation, &decision, decided);
+    keep_deadline(claim, context, requeue_at);
+    let done = actor.carry_out(&snapshot.rollout, observation, &decision, decided);
     done.await?;
-    context.keep(seen, decision, version);
+    context.keep(snapshot, decision, version);
     Ok(requeue_at.map_or_else(Action::await_change, |at| Action::requeue(until(at))))
 }
 
 /// Observes and decides. A full read takes a tenth of a second, during which a bad canary keeps its
 /// traffic. If the canary has traffic and no event came, the cached snapshot is used.
-async fn judge<'a>(claim: &Claim, context: &'a Context) -> Result<Option<Evaluation<'a>>, Error> {
+async fn evaluate<'a>(
+    claim: &Claim,
+    context: &'a Context,
+) -> Result<Option<Evaluation<'a>>, Error> {
     let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
-    tracing::debug!(%namespace, rollout = %name, "a look");
+    tracing::debug!(%namespace, rollout = %name, "reconciling");
     let observe = async |observer: &Observer, before| {
         let failure = last_failure(claim, context);
         // On the heap, since the future of many reads is large.
         let observed = Box::pin(observer.observe(&namespace, &name, failure, before)).await;
         observed.map_err(|error| Error::Read(Box::new(error)))
     };
-    let decided = |observed: Observed, place| Evaluation {
-        decision: decide(&observed.seen.observation),
+    let decided = |observed: Observed, permit| Evaluation {
+        decision: decide(&observed.snapshot.observation),
         observed,
-        _place: place,
+        _permit: permit,
     };
     let mut before = None;
-    if let Some(seen) = context.take_cached(&namespace, &name) {
-        let seen = Box::pin(context.observer.count_on(seen)).await;
-        let judged = decided(Observed { seen, turn: None }, None);
-        if can_skip_full_read(&judged.observed.seen.observation, &judged.decision) {
-            return Ok(Some(judged));
+    if let Some(snapshot) = context.take_cached(&namespace, &name) {
+        let snapshot = Box::pin(context.observer.count_on(snapshot)).await;
+        let evaluation = decided(
+            Observed {
+                snapshot,
+                lock: None,
+            },
+            None,
+        );
+        if can_skip_full_read(
+            &evaluation.observed.snapshot.observation,
+            &evaluation.decision,
+        ) {
+            return Ok(Some(evaluation));
         }
-        before = Some(judged.observed.seen);
+        before = Some(evaluation.observed.snapshot);
     }
     // The semaphore is never closed.
-    let place = context.full_read_permits.acquire().await.ok();
+    let permit = context.full_read_permits.acquire().await.ok();
     if claim.status.weight > 0 {
         context.mark_read(&namespace, &name);
     }
     // Without a stable revision nothing can be lost, and writes based on a stale read are refused.
     if claim.is_new() && last_failure(claim, context).is_none() {
-        let found = observe(&context.observer.at_hand(), None).await?;
-        let is_new = |it: &Observed| it.seen.observation.status.stable.is_none();
+        let found = observe(&context.observer.cached(), None).await?;
+        let is_new = |it: &Observed| it.snapshot.observation.status.stable.is_none();
         if let Some(observed) = found.filter(is_new) {
-            return Ok(Some(decided(observed, place)));
+            return Ok(Some(decided(observed, permit)));
         }
     }
     let newest = observe(&context.observer, before).await?;
-    Ok(newest.map(|it| decided(it, place)))
+    Ok(newest.map(|it| decided(it, permit)))
 }
 
 /// Whether the cached snapshot suffices: for a rollback on bad windows, which no other change would
@@ -410,7 +434,7 @@ fn last_failure(claim: &Claim, context: &Context) -> Option<observation::Failure
 }
 
 /// Notes the next deadline, so that retries do not delay the analysis.
-fn keep_time(claim: &Claim, context: &Context, requeue_at: Option<Timestamp>) {
+fn keep_deadline(claim: &Claim, context: &Context, requeue_at: Option<Timestamp>) {
     if let (Ok(mut failures), Some(uid)) = (context.failures.lock(), claim.uid()) {
         failures.entry(uid).or_default().requeue_at = requeue_at;
     }

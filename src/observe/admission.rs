@@ -48,7 +48,7 @@ const GROUP_VERSION: &str = "admissionregistration.k8s.io/v1";
 pub struct AdmissionCheck {
     client: Client,
     operator: Arc<OnceCell<String>>,
-    told: Arc<Mutex<Option<Vec<String>>>>,
+    logged: Arc<Mutex<Option<Vec<String>>>>,
     activity: Arc<Notify>,
 }
 
@@ -59,7 +59,7 @@ impl AdmissionCheck {
         Self {
             client,
             operator: Arc::default(),
-            told: Arc::default(),
+            logged: Arc::default(),
             activity: Arc::default(),
         }
     }
@@ -91,10 +91,10 @@ impl AdmissionCheck {
 
     /// Logs what has changed since the last check.
     fn log(&self, problems: &[String]) {
-        let Ok(mut told) = self.told.lock() else {
+        let Ok(mut logged) = self.logged.lock() else {
             return;
         };
-        if told.as_deref() == Some(problems) {
+        if logged.as_deref() == Some(problems) {
             return;
         }
         for problem in problems {
@@ -103,7 +103,7 @@ impl AdmissionCheck {
         if problems.is_empty() {
             tracing::info!("the admission policies are in place");
         }
-        *told = Some(problems.to_vec());
+        *logged = Some(problems.to_vec());
     }
 
     async fn read(&self) -> Admission {

@@ -23,11 +23,11 @@ use super::replica_sets::as_recorded;
 use crate::api_server::sentence;
 
 /// Whether a Rollout is reconciled; if it is being deleted, only while its finalizer is present.
-pub(super) fn is_looked_at(rollout: &Rollout) -> bool {
-    rollout.metadata.deletion_timestamp.is_none() || awaits_farewell(rollout)
+pub(super) fn is_reconciled(rollout: &Rollout) -> bool {
+    rollout.metadata.deletion_timestamp.is_none() || has_finalizer(rollout)
 }
 
-fn awaits_farewell(rollout: &Rollout) -> bool {
+fn has_finalizer(rollout: &Rollout) -> bool {
     rollout.finalizers().iter().any(|it| it == KEEP_FINALIZER)
 }
 
@@ -39,7 +39,7 @@ impl Observer {
         let since = rollout.metadata.deletion_timestamp.as_ref();
         observation.deleting = since.is_some();
         observation.deletion = Deletion {
-            awaited: awaits_farewell(rollout),
+            awaited: has_finalizer(rollout),
             since: since.map(|at| at.0),
             namespace_ends: namespace.is_some_and(|it| it.metadata.deletion_timestamp.is_some()),
         };
@@ -298,9 +298,12 @@ mod tests {
         assert_eq!(template.0["spec"]["fieldOfTomorrow"], 1);
         let metadata = json!({ "labels": { "app": "web", "team": "shop" } });
         assert_eq!(template.0["metadata"], metadata, "no empty timestamp");
-        let seen = workload(&deployment(&sound()));
-        assert_eq!((seen.replicas, seen.current, seen.available), (1, 2, 1));
-        assert!(seen.observed);
+        let adopted = workload(&deployment(&sound()));
+        assert_eq!(
+            (adopted.replicas, adopted.current, adopted.available),
+            (1, 2, 1)
+        );
+        assert!(adopted.observed);
     }
 
     #[test]
@@ -340,11 +343,11 @@ mod tests {
     #[test]
     fn a_rollout_that_is_deleted_is_reconciled_only_while_it_has_its_finalizer() {
         let mut rollout = adopting(&json!({}));
-        assert!(is_looked_at(&rollout));
+        assert!(is_reconciled(&rollout));
         rollout.metadata.deletion_timestamp =
             serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
-        assert!(!is_looked_at(&rollout));
+        assert!(!is_reconciled(&rollout));
         rollout.finalizers_mut().push(KEEP_FINALIZER.into());
-        assert!(is_looked_at(&rollout));
+        assert!(is_reconciled(&rollout));
     }
 }

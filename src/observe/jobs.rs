@@ -151,7 +151,7 @@ mod tests {
             &json!({ "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } }),
         );
         let no_node = json!({ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes" });
-        for (status, told) in [
+        for (status, expected) in [
             (
                 json!({ "containerStatuses": [pull] }),
                 "container smoke: ImagePullBackOff: no such image",
@@ -166,7 +166,10 @@ mod tests {
             ),
         ] {
             let job = described(&[status]);
-            assert_eq!((job.started, job.waiting.as_deref()), (false, Some(told)));
+            assert_eq!(
+                (job.started, job.waiting.as_deref()),
+                (false, Some(expected))
+            );
         }
         assert_eq!(described(&[]).waiting, None);
     }

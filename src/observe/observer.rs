@@ -10,7 +10,7 @@ use kube::{Client, ResourceExt};
 
 use super::admission::AdmissionCheck;
 use super::reads::Reads;
-use super::turn::Turns;
+use super::turn::QueueMutex;
 use crate::prometheus::Prometheus;
 use crate::watch::{Caches, Claim};
 
@@ -26,7 +26,7 @@ pub struct Observer {
     /// The check of the admission policies.
     pub admission: AdmissionCheck,
     /// Lets one reconcile at a time count the changes in progress.
-    pub turns: Turns,
+    pub queue_lock: QueueMutex,
     /// How fresh reads must be.
     pub reads: Reads,
 }
@@ -34,7 +34,7 @@ pub struct Observer {
 impl Observer {
     /// The same observer, with reads from the API server's cache.
     #[must_use]
-    pub fn at_hand(&self) -> Self {
+    pub fn cached(&self) -> Self {
         Self {
             reads: Reads::Cached,
             ..self.clone()

@@ -139,12 +139,12 @@ impl Observer {
     }
 }
 
-/// The objects of a kind through `seen`, and the errors of those that this build cannot read. The timeout
+/// The objects of a kind through `convert`, and the errors of those that this build cannot read. The timeout
 /// applies per page, so that many objects can be read.
 async fn readable<K, T>(
     what: &str,
     api: &Api<DeserializeGuard<K>>,
-    seen: impl Fn(K) -> Option<T>,
+    convert: impl Fn(K) -> Option<T>,
 ) -> Result<(Vec<T>, Vec<String>), String>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug,
@@ -157,7 +157,7 @@ where
             count = count.saturating_add(page.len());
             for object in page {
                 match object.0 {
-                    Ok(object) => readable.extend(seen(object)),
+                    Ok(object) => readable.extend(convert(object)),
                     Err(invalid) => {
                         let (kind, name) = (K::kind(&()), invalid.metadata.name.as_deref());
                         let name = name.unwrap_or_default();

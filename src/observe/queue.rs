@@ -26,7 +26,7 @@ use super::observer::Observer;
 use super::people::in_time;
 use super::reads::{Reads, tried};
 use crate::api_server::sentence;
-use crate::observe::turn::Turn;
+use crate::observe::turn::QueueLock;
 use crate::timing::QUEUE_TIMEOUT;
 
 /// Rollouts per page.
@@ -38,19 +38,19 @@ const PAGE: u32 = 100;
 #[serde(default)]
 struct QueueEntry {
     metadata: ObjectMeta,
-    status: ContenderStatus,
+    status: QueueEntryStatus,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
-struct ContenderStatus {
+struct QueueEntryStatus {
     waiting_for: Option<String>,
-    change: Option<ContenderChange>,
+    change: Option<QueueEntryChange>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
-struct ContenderChange {
+struct QueueEntryChange {
     stage: String,
     tier: String,
     initial: bool,
@@ -60,7 +60,7 @@ struct ContenderChange {
 
 impl QueueEntry {
     /// The tier of its change and since when it is queued, if it is queued or in progress.
-    fn stands(&self) -> Option<(Tier, Option<Timestamp>)> {
+    fn position(&self) -> Option<(Tier, Option<Timestamp>)> {
         let change = self.status.change.as_ref()?;
         if change.initial || self.metadata.deletion_timestamp.is_some() {
             return None;
@@ -87,7 +87,7 @@ impl QueueEntry {
 
 impl Observer {
     /// Reads the Rollouts that a change waits for. The guard is kept until the decision is written.
-    pub(super) async fn order(&self, observation: &mut Observation) -> Option<Turn> {
+    pub(super) async fn order(&self, observation: &mut Observation) -> Option<QueueLock> {
         let change = observation.status.change.clone()?;
         if dependencies::asks_for_dependencies(observation, &change) {
             observation.dependencies = Some(self.dependencies(observation).await);
@@ -97,7 +97,7 @@ impl Observer {
             return None;
         }
         let reach = concurrency::reach(&policy::effective(&observation.policies))?;
-        let turn = self.turns.clone().try_lock_owned().ok()?;
+        let lock = self.queue_lock.clone().try_lock_owned().ok()?;
         let read =
             tokio::time::timeout(QUEUE_TIMEOUT, self.concurrent_changes(observation, reach)).await;
         observation.concurrent_changes = Some(match read {
@@ -107,7 +107,7 @@ impl Observer {
                 "Rollouts cannot be read: no answer within {QUEUE_TIMEOUT:?}"
             )),
         });
-        Some(turn)
+        Some(lock)
     }
 
     async fn dependencies(&self, observation: &Observation) -> Vec<Dependency> {
@@ -131,11 +131,11 @@ impl Observer {
                 }
             }
         });
-        let mut seen = join_all(reads).await;
+        let mut dependencies = join_all(reads).await;
         // Cycles matter only if the dependency is waited for.
-        if seen.iter().any(|it| it.awaited.is_some()) {
+        if dependencies.iter().any(|it| it.awaited.is_some()) {
             let depends_on = self.depends_on(&observation.namespace);
-            for it in seen.iter_mut().filter(|it| it.awaited.is_some()) {
+            for it in dependencies.iter_mut().filter(|it| it.awaited.is_some()) {
                 if let Some(back) =
                     dependencies::dependency_path(&depends_on, &it.name, &observation.name)
                 {
@@ -143,7 +143,7 @@ impl Observer {
                 }
             }
         }
-        seen
+        dependencies
     }
 
     /// What each Rollout of a namespace depends on.
@@ -185,7 +185,7 @@ impl Observer {
         observation: &Observation,
         it: &QueueEntry,
     ) -> Option<ConcurrentChange> {
-        let (tier, queued_at) = it.stands()?;
+        let (tier, queued_at) = it.position()?;
         let namespace = it.namespace().unwrap_or_default();
         let namespace_labels = self.namespace_labels(&namespace);
         // In a namespace that is not cached yet the policy may apply, so the Rollout counts.
@@ -212,14 +212,14 @@ mod tests {
 
     use super::*;
 
-    fn stands(change: &Value, waiting_for: &str) -> Option<(Tier, Option<Timestamp>)> {
+    fn position(change: &Value, waiting_for: &str) -> Option<(Tier, Option<Timestamp>)> {
         let entry = json!({
             "metadata": { "name": "web" }, "spec": { "replicas": "of a shape to come" },
             "status": { "waitingFor": waiting_for, "change": change },
         });
         serde_json::from_value::<QueueEntry>(entry)
             .unwrap()
-            .stands()
+            .position()
     }
 
     #[test]
@@ -275,7 +275,7 @@ mod tests {
                 Some((Tier::Critical, None)),
             ),
         ] {
-            assert_eq!(stands(&change, waiting_for), expected, "{change}");
+            assert_eq!(position(&change, waiting_for), expected, "{change}");
         }
     }
 }

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use crate::clock;
 use crate::observe::adoption;
 use crate::observe::observer::Observer;
-use crate::observe::turn::Turn;
+use crate::observe::turn::QueueLock;
 
 impl Observer {
     /// The snapshot with current evidence from Prometheus.
@@ -31,12 +31,12 @@ impl Observer {
         namespace: &str,
         name: &str,
         failure: Option<Failure>,
-        before: Option<Seen>,
+        before: Option<Snapshot>,
     ) -> Result<Option<Observed>, kube::Error> {
         let Some((mut rollout, unknown)) = self.stored(namespace, name).await? else {
             return Ok(None);
         };
-        if !adoption::is_looked_at(&rollout) {
+        if !adoption::is_reconciled(&rollout) {
             return Ok(None);
         }
         // From here on, the Rollout has the template and selector of its adopted workload.
@@ -70,7 +70,7 @@ impl Observer {
         observation.now = clock::now();
         let version = rollout.resource_version();
         match before.filter(|before| before.rollout.resource_version() == version) {
-            Some(Seen {
+            Some(Snapshot {
                 observation: it, ..
             }) => {
                 (
@@ -80,12 +80,12 @@ impl Observer {
             }
             None => self.evidence(&mut observation).await,
         }
-        let turn = self.order(&mut observation).await; // last, since it holds the lock
-        let seen = Seen {
+        let lock = self.order(&mut observation).await; // last, since it holds the lock
+        let snapshot = Snapshot {
             rollout,
             observation,
         };
-        Ok(Some(Observed { seen, turn }))
+        Ok(Some(Observed { snapshot, lock }))
     }
 
     pub(super) async fn surroundings(
@@ -136,14 +136,14 @@ impl Observer {
 }
 
 /// A Rollout and its surroundings at one time.
-pub struct Seen {
+pub struct Snapshot {
     /// The Rollout as read, for writing its status.
     pub rollout: Rollout,
     /// The input of the decision.
     pub observation: Observation,
 }
 
-impl Seen {
+impl Snapshot {
     /// The snapshot after its status was written with this resourceVersion, if it was.
     #[must_use]
     pub fn written(mut self, status: RolloutStatus, version: Option<String>) -> Self {
@@ -159,9 +159,9 @@ impl Seen {
 /// A snapshot with the lock for its decision.
 pub struct Observed {
     /// The snapshot to decide on.
-    pub seen: Seen,
+    pub snapshot: Snapshot,
     /// The lock, kept until the decision is written, if other changes are counted.
-    pub turn: Option<Turn>,
+    pub lock: Option<QueueLock>,
 }
 
 /// Whether the RolloutRun of the change in the status has its outcome.

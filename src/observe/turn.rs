@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
 
 /// The lock guard, held by the reconcile that counts the changes in progress.
-pub type Turn = OwnedMutexGuard<()>;
+pub type QueueLock = OwnedMutexGuard<()>;
 
 /// The lock.
-pub type Turns = Arc<tokio::sync::Mutex<()>>;
+pub type QueueMutex = Arc<tokio::sync::Mutex<()>>;

@@ -18,7 +18,7 @@ pub(super) struct Queue {
 }
 
 /// The permit for one query, until it is dropped.
-pub(super) struct Turn<'a> {
+pub(super) struct QueryPermit<'a> {
     _all: Option<SemaphorePermit<'a>>,
     _own: Option<OwnedSemaphorePermit>,
 }
@@ -34,10 +34,10 @@ impl Default for Queue {
 
 impl Queue {
     /// Waits for a permit. Neither semaphore is ever closed.
-    pub(super) async fn turn(&self, namespace: &str) -> Turn<'_> {
+    pub(super) async fn acquire(&self, namespace: &str) -> QueryPermit<'_> {
         let own = self.of(namespace).acquire_owned().await.ok();
         let all = self.all.acquire().await.ok();
-        Turn {
+        QueryPermit {
             _all: all,
             _own: own,
         }

@@ -218,15 +218,15 @@ async fn count(server: &Arc<Server>, ask: &Ask, due: Grid) -> Result<CheckWindow
     let canary = render(&ask.canary)?;
     let stable = ask.stable.as_ref().map(render).transpose()?;
     let before = ask.want_baseline.then(|| ask.before());
-    let asked = [
+    let sides = [
         (Some(&canary), Some(due)),
         (stable.as_ref(), Some(due)),
         (stable.as_ref(), before),
     ];
-    let asked = asked
+    let sides = sides
         .into_iter()
         .filter_map(|(queries, grid)| Some((queries?, grid?)));
-    let requests = asked
+    let requests = sides
         .flat_map(|(queries, grid)| [grid.request(&queries.errors), grid.request(&queries.total)]);
     let answered = server
         .ask_all(&ask.canary.namespace, requests.collect())

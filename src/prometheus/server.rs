@@ -47,7 +47,7 @@ impl Answered {
         match self.0.get(request) {
             Some(Ok(reply)) => Ok(reply.series.to_vec()),
             Some(Err(failure)) => Err(failure.clone()),
-            None => Err(Failure::unreadable("the query was not asked")),
+            None => Err(Failure::unreadable("the query was not sent")),
         }
     }
 }
@@ -135,12 +135,12 @@ impl Server {
         let begin = || {
             let (server, namespace) = (self.clone(), namespace.to_owned());
             let request = request.clone();
-            async move { server.asked(&namespace, request).await }.boxed()
+            async move { server.fetch(&namespace, request).await }.boxed()
         };
         self.memory.get(request, begin).await
     }
 
-    async fn asked(&self, namespace: &str, request: Request) -> Result<Reply, Failure> {
+    async fn fetch(&self, namespace: &str, request: Request) -> Result<Reply, Failure> {
         let deadline = Instant::now() + self.timeout;
         let late = |also: &str| {
             let message = format!(
@@ -149,8 +149,8 @@ impl Server {
             );
             Failure::new(Unanswered::PrometheusUnreachable, message)
         };
-        let turn = timeout_at(deadline, self.queue.turn(namespace)).await;
-        let _turn = turn.map_err(|_| late(": others that were asked before took all of it"))?;
+        let permit = timeout_at(deadline, self.queue.acquire(namespace)).await;
+        let _permit = permit.map_err(|_| late(": earlier queries took all of it"))?;
         let reply = timeout_at(deadline, self.exchange(&request)).await;
         let reply = reply.map_err(|_| late(""))??;
         let early = |reading| self.clocks.too_early(reading, request.end());

@@ -121,7 +121,7 @@ impl Access {
         };
         let reviews: Api<SubjectAccessReview> = Api::all(self.client.clone());
         let review = reviews
-            .create(&PostParams::default(), &question(user))
+            .create(&PostParams::default(), &access_review(user))
             .await?;
         let allowed = review.status.is_some_and(|status| status.allowed);
         Ok(if allowed {
@@ -161,7 +161,7 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("Bearer") && !token.is_empty()).then_some(token)
 }
 
-fn question(user: UserInfo) -> SubjectAccessReview {
+fn access_review(user: UserInfo) -> SubjectAccessReview {
     SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
             user: user.username,
@@ -191,10 +191,10 @@ mod tests {
     use super::*;
 
     /// An API server that knows every token, and lets only the bearer of `prometheus` read.
-    fn api_server(asked: &Arc<AtomicUsize>) -> Client {
-        let asked = asked.clone();
+    fn api_server(reviews: &Arc<AtomicUsize>) -> Client {
+        let reviews = reviews.clone();
         let answer = move |request: Request<Body>| {
-            asked.fetch_add(1, Ordering::Relaxed);
+            reviews.fetch_add(1, Ordering::Relaxed);
             async move {
                 let body = request.into_body().collect_bytes().await.unwrap();
                 let mut review: Value = serde_json::from_slice(&body).unwrap();
@@ -216,13 +216,13 @@ mod tests {
 
     #[tokio::test]
     async fn no_guess_costs_the_api_server_or_who_may_read_anything_for_long() {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let access = Access::new(api_server(&asked));
+        let reviews = Arc::new(AtomicUsize::new(0));
+        let access = Access::new(api_server(&reviews));
         for nobody in ["", "Basic eDp5", "Bearer", "Bearer  "] {
             assert_eq!(access.check(&headers(nobody)).await, Err(Refusal::Unknown));
         }
         assert_eq!(access.check(&HeaderMap::new()).await, Err(Refusal::Unknown));
-        assert_eq!(asked.load(Ordering::Relaxed), 0, "nothing to ask");
+        assert_eq!(reviews.load(Ordering::Relaxed), 0, "nothing to ask");
 
         let prometheus = headers("bearer prometheus");
         assert_eq!(access.check(&prometheus).await, Ok(()));
@@ -233,9 +233,9 @@ mod tests {
         }
         assert_eq!(access.check(&prometheus).await, Ok(()));
         assert_eq!(
-            asked.load(Ordering::Relaxed),
+            reviews.load(Ordering::Relaxed),
             2 * 201,
-            "each is asked about once"
+            "each is reviewed once"
         );
         assert_eq!(access.answers.lock().unwrap().len(), MOST_ANSWERS);
 

@@ -53,7 +53,7 @@ struct OutcomeLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Standing {
+struct RolloutLabels {
     phase: String,
     tier: String,
 }
@@ -78,8 +78,8 @@ struct Evidence {
 }
 
 /// The exported series of one Rollout.
-struct Known {
-    standing: Standing,
+struct Exported {
+    labels: RolloutLabels,
     evidence: Vec<Evidence>,
 }
 
@@ -93,7 +93,7 @@ pub struct Telemetry {
     events_dropped: Counter,
     watch_errors: Family<Kind, Counter>,
     watch_events: Family<Kind, Gauge<f64, AtomicU64>>,
-    rollouts: Family<Standing, Gauge>,
+    rollouts: Family<RolloutLabels, Gauge>,
     transitions: Family<Reason, Counter>,
     answers: Family<AnswerLabels, Counter>,
     weight: Family<Canary, Gauge>,
@@ -101,7 +101,7 @@ pub struct Telemetry {
     leading: Gauge,
     outcomes: Family<OutcomeLabels, Counter>,
     sign_offs_proven: Gauge,
-    standings: Mutex<BTreeMap<Canary, Known>>,
+    exported: Mutex<BTreeMap<Canary, Exported>>,
     ready: AtomicBool,
 }
 
@@ -137,7 +137,7 @@ impl Telemetry {
             leading: Gauge::default(),
             outcomes: Family::default(),
             sign_offs_proven: Gauge::default(),
-            standings: Mutex::default(),
+            exported: Mutex::default(),
             ready: AtomicBool::new(false),
         };
         telemetry.register();
@@ -301,12 +301,12 @@ impl Telemetry {
     /// Counts the transitions between two statuses of one Rollout.
     pub fn transitioned(&self, before: &RolloutStatus, after: &RolloutStatus) {
         self.ended(before, after);
-        let told = |status: &RolloutStatus| {
+        let recorded = |status: &RolloutStatus| {
             status.change.as_ref().map_or((String::new(), 0), |change| {
                 (change.run.clone(), change.transitions.len())
             })
         };
-        let (old, new) = (told(before), told(after));
+        let (old, new) = (recorded(before), recorded(after));
         let known = if old.0 == new.0 { old.1 } else { 0 };
         for line in after
             .change
@@ -336,16 +336,16 @@ impl Telemetry {
     }
 
     /// Exports the status of a Rollout; `None` removes a deleted Rollout.
-    pub fn stands(&self, namespace: &str, name: &str, status: Option<&RolloutStatus>) {
-        let Ok(mut standings) = self.standings.lock() else {
+    pub fn set_rollout(&self, namespace: &str, name: &str, status: Option<&RolloutStatus>) {
+        let Ok(mut exported) = self.exported.lock() else {
             return;
         };
         let canary = Canary {
             namespace: namespace.to_owned(),
             rollout: name.to_owned(),
         };
-        if let Some(before) = standings.remove(&canary) {
-            self.rollouts.get_or_create(&before.standing).dec();
+        if let Some(before) = exported.remove(&canary) {
+            self.rollouts.get_or_create(&before.labels).dec();
             self.weight.remove(&canary);
             before
                 .evidence
@@ -353,18 +353,18 @@ impl Telemetry {
                 .for_each(|label| _ = self.evidence.remove(label));
         }
         let Some(status) = status else { return };
-        let standing = Standing {
+        let labels = RolloutLabels {
             phase: format!("{:?}", status.phase),
             tier: status.tier.map(Tier::as_str).unwrap_or_default().to_owned(),
         };
-        self.rollouts.get_or_create(&standing).inc();
+        self.rollouts.get_or_create(&labels).inc();
         let evidence = status
             .change
             .as_ref()
             .filter(|change| change.outcome.is_none())
             .map(|change| self.follow(&canary, change))
             .unwrap_or_default();
-        standings.insert(canary, Known { standing, evidence });
+        exported.insert(canary, Exported { labels, evidence });
     }
 
     /// Sets the series of a change in progress, and returns them.

@@ -16,16 +16,16 @@ use crate::watch::trigger::Trigger;
 
 /// Hashes of the last seen objects, by hashes of their uids, to save memory.
 #[derive(Default)]
-pub(super) struct Seen(BTreeMap<u64, u64>);
+pub(super) struct LastSeen(BTreeMap<u64, u64>);
 
-impl Seen {
+impl LastSeen {
     fn key(metadata: &ObjectMeta) -> u64 {
         hash(&metadata.uid)
     }
 
     /// Whether the object differs from its last seen state, by `version` and by its metadata other than
     /// the API server's.
-    pub(super) fn is_news(&mut self, metadata: &ObjectMeta, version: &impl Hash) -> bool {
+    pub(super) fn has_changed(&mut self, metadata: &ObjectMeta, version: &impl Hash) -> bool {
         let deleted = metadata.deletion_timestamp.is_some();
         let owners = metadata.owner_references.iter().flatten();
         let owners: Vec<_> = owners.map(|owner| &owner.uid).collect();
@@ -54,27 +54,27 @@ pub(super) fn hash(it: &impl Hash) -> u64 {
 #[serde(default)]
 pub(super) struct Pods {
     metadata: ObjectMeta,
-    spec: PodsAsked,
-    status: PodsThere,
+    spec: PodsSpec,
+    status: PodsStatus,
 }
 
 #[derive(Clone, Debug, Default, Hash, Deserialize, Serialize)]
 #[serde(default)]
-pub(super) struct PodsAsked {
+pub(super) struct PodsSpec {
     replicas: i32,
 }
 
 #[derive(Clone, Debug, Default, Hash, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct PodsThere {
+pub(super) struct PodsStatus {
     replicas: i32,
     available_replicas: i32,
-    conditions: Vec<PodsTrouble>,
+    conditions: Vec<PodsCondition>,
 }
 
 #[derive(Clone, Debug, Default, Hash, Deserialize, Serialize)]
 #[serde(default)]
-pub(super) struct PodsTrouble {
+pub(super) struct PodsCondition {
     r#type: String,
     status: String,
     message: String,
@@ -96,38 +96,38 @@ impl Pods {
 }
 
 /// Whether a change of a ReplicaSet may change a decision.
-pub(super) fn pods_have_news(seen: &mut Seen, event: &watcher::Event<Pods>) -> bool {
+pub(super) fn pods_have_changed(seen: &mut LastSeen, event: &watcher::Event<Pods>) -> bool {
     match event {
         watcher::Event::Apply(it) => {
             let made = !seen.knows(&it.metadata) && it.is_blank();
-            seen.is_news(&it.metadata, &it.version()) && !made
+            seen.has_changed(&it.metadata, &it.version()) && !made
         }
         watcher::Event::Delete(it) => {
             seen.forget(&it.metadata);
             true
         }
         watcher::Event::Init => {
-            *seen = Seen::default();
+            *seen = LastSeen::default();
             false
         }
-        watcher::Event::InitApply(it) => seen.is_news(&it.metadata, &it.version()),
+        watcher::Event::InitApply(it) => seen.has_changed(&it.metadata, &it.version()),
         watcher::Event::InitDone => true,
     }
 }
 
 /// Detects relevant changes of Rollouts, whose store is updated before each event.
-pub(super) struct ClaimNews {
+pub(super) struct ClaimChanges {
     store: Store<Claim>,
-    seen: Seen,
+    seen: LastSeen,
     /// The Rollouts that were known when the current list began.
     before: Vec<Arc<Claim>>,
 }
 
-impl ClaimNews {
+impl ClaimChanges {
     pub(super) fn new(store: Store<Claim>) -> Self {
         Self {
             store,
-            seen: Seen::default(),
+            seen: LastSeen::default(),
             before: Vec::new(),
         }
     }
@@ -137,8 +137,8 @@ impl ClaimNews {
             watcher::Event::Apply(claim) | watcher::Event::InitApply(claim) => {
                 // The controller's own status writes change no claims, so they cause no reconcile.
                 let version = (claim.metadata.generation, claim.annotations());
-                let news = self.seen.is_news(&claim.metadata, &version);
-                let touched = news.then(|| Trigger::Touched(Arc::new(claim)));
+                let changed = self.seen.has_changed(&claim.metadata, &version);
+                let touched = changed.then(|| Trigger::Touched(Arc::new(claim)));
                 touched.into_iter().collect()
             }
             watcher::Event::Delete(claim) => vec![self.deleted(Arc::new(claim))],

@@ -40,7 +40,7 @@ use tokio::sync::mpsc;
 
 use crate::telemetry::Telemetry;
 pub use crate::watch::caches::Caches;
-use crate::watch::changes::{ClaimNews, Seen, pods_have_news, strip_claim};
+use crate::watch::changes::{ClaimChanges, LastSeen, pods_have_changed, strip_claim};
 pub use crate::watch::claim::Claim;
 use crate::watch::deployments::Deployments;
 use crate::watch::routes::watch_routes;
@@ -65,17 +65,17 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
     let claims = watch_claims(client, telemetry, send.clone());
     let policies = watch_policies(client, telemetry, send.clone());
     let namespaces = watch_namespaces(client, telemetry);
-    let mut seen = Seen::default();
+    let mut seen = LastSeen::default();
     watch_owned(
         "ReplicaSet",
         client,
         telemetry,
         send.clone(),
-        move |event| pods_have_news(&mut seen, event),
+        move |event| pods_have_changed(&mut seen, event),
     );
     watch_owned::<PartialObjectMeta<Job>>("Job", client, telemetry, send.clone(), |_| true);
-    watch_wishes::<SignOff>("SignOff", client, telemetry, send.clone());
-    watch_wishes::<Intervention>("Intervention", client, telemetry, send.clone());
+    watch_requests::<SignOff>("SignOff", client, telemetry, send.clone());
+    watch_requests::<Intervention>("Intervention", client, telemetry, send.clone());
     for kind in RouteKind::ALL {
         watch_routes(kind, client, telemetry, &claims, send.clone());
     }
@@ -98,7 +98,7 @@ fn watch_claims(
 ) -> Store<Claim> {
     let (store, writer) = reflector::store();
     let events = watcher(Api::<Claim>::all(client.clone()), config()).modify(strip_claim);
-    let mut news = ClaimNews::new(store.clone());
+    let mut changes = ClaimChanges::new(store.clone());
     let mut deployments = Deployments::new(client, telemetry, store.clone(), send.clone());
     run(
         "Rollout",
@@ -108,7 +108,7 @@ fn watch_claims(
             if let watcher::Event::Apply(claim) | watcher::Event::InitApply(claim) = &event {
                 deployments.watch_for(claim);
             }
-            news.triggers(event)
+            changes.triggers(event)
         },
         send,
     );
@@ -185,8 +185,8 @@ impl Scopes {
                 let before = self.before.remove(&it.uid());
                 self.known.insert(it.uid(), now.clone());
                 // At the start all Rollouts are reconciled anyway.
-                let news = self.listed && before.as_ref() != Some(&now);
-                news.then(|| vec![before, Some(now)])
+                let changed = self.listed && before.as_ref() != Some(&now);
+                changed.then(|| vec![before, Some(now)])
             }
             watcher::Event::InitDone => {
                 self.listed = true;
@@ -229,7 +229,7 @@ fn watch_owned<K>(
     client: &Client,
     telemetry: &Arc<Telemetry>,
     send: mpsc::UnboundedSender<Trigger>,
-    mut is_news: impl FnMut(&watcher::Event<K>) -> bool + Send + 'static,
+    mut has_changed: impl FnMut(&watcher::Event<K>) -> bool + Send + 'static,
 ) where
     K: Resource<DynamicType = ()> + std::fmt::Debug + Clone + DeserializeOwned + Send + 'static,
 {
@@ -241,9 +241,9 @@ fn watch_owned<K>(
         telemetry,
         events,
         move |event| {
-            let is_news = is_news(&event);
+            let has_changed = has_changed(&event);
             match event {
-                watcher::Event::Apply(it) | watcher::Event::Delete(it) if is_news => {
+                watcher::Event::Apply(it) | watcher::Event::Delete(it) if has_changed => {
                     owner(it.meta()).map(Trigger::Related)
                 }
                 // A deletion while the watch was disconnected causes no event, so all Rollouts are
@@ -259,7 +259,7 @@ fn watch_owned<K>(
 }
 
 /// Watches SignOffs or Interventions. Events of processed ones are the controller's own writes.
-fn watch_wishes<K: Resource<DynamicType = ()>>(
+fn watch_requests<K: Resource<DynamicType = ()>>(
     kind: &'static str,
     client: &Client,
     telemetry: &Arc<Telemetry>,
@@ -320,10 +320,10 @@ mod tests {
     #[test]
     fn what_was_deleted_while_the_watch_was_away_is_told_from_the_new_list() {
         let (store, mut writer) = reflector::store();
-        let mut news = ClaimNews::new(store);
+        let mut changes = ClaimChanges::new(store);
         let mut on = |event: watcher::Event<Claim>| {
             writer.apply_watcher_event(&event);
-            let triggers = news.triggers(event);
+            let triggers = changes.triggers(event);
             let words = triggers.iter().map(|trigger| match trigger {
                 Trigger::Touched(it) => format!("touched {}", it.name_any()),
                 Trigger::Deleted(it) => format!("deleted {}", it.uid().unwrap()),

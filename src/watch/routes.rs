@@ -46,7 +46,7 @@ pub(super) fn watch_routes(
         }
     };
     tokio::spawn(async move {
-        let mut told = false;
+        let mut logged = false;
         let versions = kind.api_versions().iter().cycle();
         for version in versions {
             while !claims.state().iter().any(|claim| names(claim, None)) {
@@ -59,7 +59,7 @@ pub(super) fn watch_routes(
             while let Some(event) = events.next().await {
                 match event {
                     Ok(watcher::Event::Apply(route) | watcher::Event::Delete(route)) => {
-                        told = false;
+                        logged = false;
                         telemetry.watch_event(kind.as_str());
                         for trigger in concerned(&route) {
                             // The receiver is dropped only when the process ends.
@@ -77,9 +77,9 @@ pub(super) fn watch_routes(
                     Err(error) => {
                         telemetry.watch_error(kind.as_str());
                         // Logged once, since the watch is retried soon. An unserved kind is not logged.
-                        if !told && !is_unserved(&error) {
+                        if !logged && !is_unserved(&error) {
                             tracing::warn!(%kind, version, error = %watch_sentence(&error), "watch failed; retrying");
-                            told = true;
+                            logged = true;
                         }
                         break;
                     }

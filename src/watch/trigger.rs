@@ -59,9 +59,9 @@ pub enum Trigger {
     All,
 }
 
-pub(super) fn concerned(wish: &DynamicObject) -> Option<Trigger> {
-    let rollout = wish.data.pointer("/spec/rollout")?.as_str()?;
-    let namespace = wish.namespace()?;
+pub(super) fn concerned(request: &DynamicObject) -> Option<Trigger> {
+    let rollout = request.data.pointer("/spec/rollout")?.as_str()?;
+    let namespace = request.namespace()?;
     Some(Trigger::Related(ObjectRef::new(rollout).within(&namespace)))
 }
 

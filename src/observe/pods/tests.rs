@@ -94,7 +94,7 @@ fn why_a_pod_does_not_start_is_reported_and_that_it_starts_is_not() {
     let unscheduled = json!({ "phase": "Pending", "conditions": [{
             "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes are available",
         }] });
-    for (pod, told) in [
+    for (pod, expected) in [
         (
             pod(&waiting("ErrImagePull", "not found"), 0, false),
             Some("container app: ErrImagePull: not found"),
@@ -122,6 +122,6 @@ fn why_a_pod_does_not_start_is_reported_and_that_it_starts_is_not() {
         (pod(&running(), 0, false), None),
     ] {
         let seen = describe(&[pod], "1", 0);
-        assert_eq!(seen.trouble.as_deref(), told);
+        assert_eq!(seen.trouble.as_deref(), expected);
     }
 }
