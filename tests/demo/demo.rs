@@ -1,8 +1,8 @@
-//! `make demo`: a harmless change promoted and a risky one rolled back, before your eyes.
+//! `make demo`: shows a harmless change promoted and a risky one rolled back.
 //!
-//! It applies `examples/` to the test cluster, sends real requests, and tells what came of both
-//! changes. Everything it says is read from the cluster or counted in the answers; it exits with 0
-//! only if both changes ended as `examples/README.md` promises.
+//! Applies `examples/` to the test cluster, sends real requests, and prints the outcome of both changes.
+//! The output is read from the cluster or counted in the responses; the exit code is 0 only if both
+//! changes ended as `examples/README.md` promises.
 
 mod show;
 
@@ -47,7 +47,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// The whole demo; returns what differed from what is promised.
+/// The whole demo; returns the differences from what is promised.
 async fn demo() -> Result<Vec<String>> {
     let cluster = Cluster::from_env().await?;
     let namespace = cluster.namespace("demo").await?;
@@ -97,7 +97,7 @@ async fn watch(watched: &mut [&mut Watched; 2]) -> Result<()> {
     }
 }
 
-/// One Rollout with the traffic to it, as far as it is known.
+/// One Rollout with its traffic, as far as known.
 struct Watched {
     rollouts: Api<Rollout>,
     runs: Api<RolloutRun>,
@@ -105,11 +105,11 @@ struct Watched {
     /// The record of the change after the first revision.
     run: Option<RolloutRun>,
     load: Load,
-    /// When its being rolled back was first seen here.
+    /// When the rollback was first seen.
     withdrawn_at: Option<Timestamp>,
 }
 
-/// All about a change that has ended.
+/// A change that has ended, with its traffic.
 struct Told {
     name: String,
     run: RolloutRun,
@@ -195,7 +195,7 @@ fn phase(rollout: &Rollout) -> Phase {
         .unwrap_or_default()
 }
 
-/// What is not as `examples/README.md` promises.
+/// The differences from what `examples/README.md` promises.
 fn differences(harmless: &Told, risky: &Told) -> Vec<String> {
     let (low, high) = (&harmless.run.spec, &risky.run.spec);
     let (fewer, more) = (low.plan.steps.len(), high.plan.steps.len());

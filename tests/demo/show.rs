@@ -1,4 +1,4 @@
-//! What the demo prints: a live table while both changes are under way, and their story at the end.
+//! The demo's output: a live table while both changes are in progress, and a summary at the end.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -12,9 +12,9 @@ use kube::ResourceExt as _;
 
 use super::{Told, Watched};
 
-/// How many reasons for a score the story names.
+/// Reasons for a score that the summary lists.
 const REASONS: usize = 3;
-/// Where the lines of the story are broken.
+/// Line width of the summary.
 const WIDTH: usize = 100;
 
 const HEAD: [&str; 9] = [
@@ -53,7 +53,7 @@ impl Row {
         ])
     }
 
-    /// What makes a new line where lines cannot be redrawn: all but what is counted.
+    /// The fields whose change prints a new line if lines cannot be redrawn: all but the counts.
     fn state(&self) -> Vec<String> {
         let Self([name, phase, step, asked, _, _, waiting_for, ..]) = self;
         [name, phase, step, asked, waiting_for]
@@ -104,7 +104,7 @@ impl Table {
         for row in rows {
             let text = line(&time, row.0.each_ref().map(String::as_str));
             if self.terminal {
-                // Cut rather than wrapped where the terminal is narrow.
+                // Cut rather than wrapped if the terminal is narrow.
                 println!("\r\x1b[K\x1b[?7l{text}\x1b[?7h");
             } else if !self.states.contains(&row.state()) {
                 println!("{text}");
@@ -112,12 +112,12 @@ impl Table {
         }
         self.drawn = true;
         self.states = rows.iter().map(Row::state).collect();
-        // A terminal that is gone is no reason to end: the exit status still says how it went.
+        // A closed terminal does not end the demo: the exit code still shows the result.
         let _ = std::io::stdout().flush();
     }
 }
 
-/// What one change was, what was done about it, and why.
+/// Prints a change, its outcome and the reasons.
 pub fn story(told: &Told) {
     let run = &told.run.spec;
     println!("{}: {}", told.name, run.images.join(", "));
@@ -168,7 +168,7 @@ pub fn story(told: &Told) {
     }
 }
 
-/// Prints one fact of a story, broken between words.
+/// Prints one fact of the summary, wrapped.
 fn tell(what: &str, text: &str) {
     let mut line = format!("  {what:<8}");
     for word in text.split(' ') {
@@ -193,8 +193,7 @@ fn reasons(contributions: &[Contribution]) -> String {
     reasons.join("; ")
 }
 
-/// Seconds from the first failed request of a revision that was withdrawn: to when its weight was
-/// seen to be 0, and to its last answer.
+/// Seconds from the first failed request of a rolled-back revision to weight 0, and to its last response.
 fn speed(told: &Told, new: &RevisionCount) -> Option<(f64, f64)> {
     let since = |at: Timestamp| Some(at.duration_since(new.first_error_at?).as_secs_f64());
     Some((since(told.withdrawn_at?)?, since(new.last_request_at?)?))

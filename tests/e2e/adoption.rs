@@ -1,4 +1,4 @@
-//! Deployments under the care of Rollouts, and what Rollouts leave behind.
+//! Deployments that Rollouts adopt, and what Rollouts leave behind.
 
 use std::collections::BTreeMap;
 
@@ -52,7 +52,7 @@ async fn deploy(scene: &Scene, app: &App) {
         .unwrap();
 }
 
-/// Pods that the Deployment asks for, and those that are available.
+/// Requested and available pods of the Deployment.
 async fn pods(scene: &Scene, app: &App) -> (i32, i32) {
     let deployment = deployments(scene).get(&app.name).await.unwrap();
     let available = deployment.status.and_then(|it| it.available_replicas);
@@ -111,7 +111,7 @@ async fn revision_of(scene: &Scene, service: &str) -> Option<String> {
     selector.get("pod-template-hash").cloned()
 }
 
-/// ReplicaSets of Rollouts, whoever owns them.
+/// ReplicaSets of Rollouts, with any owner.
 async fn own_sets(scene: &Scene) -> Vec<k8s_openapi::api::apps::v1::ReplicaSet> {
     let own = ListParams::default().labels("app.kubernetes.io/managed-by=countersign");
     scene.replica_sets().list(&own).await.unwrap().items
@@ -165,7 +165,7 @@ async fn a_deployment_is_adopted_without_a_lost_request_and_its_edits_are_staged
         "the spec is as it was written"
     );
 
-    // The Deployment stays what people edit; they leave `replicas` out of it.
+    // People still edit the Deployment, without `replicas`.
     let image = json!({ "spec": { "template": { "spec": { "containers": [
         { "name": "app", "image": "example.org/shop:v2" },
     ] } } } });
@@ -244,7 +244,7 @@ async fn a_deployment_that_no_rollout_names_keeps_its_pods_though_their_labels_m
     assert_eq!(after.metadata.generation, before.metadata.generation);
     assert_eq!(after.labels(), before.labels());
     assert_eq!(after.owner_references().len(), 1);
-    // Nothing tells that it is gone, so it is looked for at the next change.
+    // Nothing reports the deletion, so the next change finds it.
     let background = DeleteParams::background();
     deployments(&scene)
         .delete("shop", &background)
@@ -274,7 +274,7 @@ async fn somebody_who_scales_the_deployment_up_is_named_and_it_is_scaled_down_ag
         field_manager: Some("argocd-controller".into()),
         ..PatchParams::default()
     };
-    // As a GitOps tool does; of a write by way of `scale` the API server keeps no name.
+    // As a GitOps tool does; the API server records no manager for writes to `scale`.
     let scale = Patch::Merge(json!({ "spec": { "replicas": 3 } }));
     deployments(&scene)
         .patch("shop", &argo, &scale)
@@ -315,7 +315,7 @@ async fn of_two_rollouts_that_adopt_one_deployment_the_second_does_nothing() {
         );
     }
     assert_eq!(refused.status.unwrap().replicas, 0);
-    // Deleting it takes nothing from the first.
+    // Its deletion does not affect the first.
     let rollouts = scene.rollouts();
     rollouts
         .delete("thief", &DeleteParams::default())
@@ -426,7 +426,7 @@ async fn kept_pods_serve_on_when_their_rollout_is_deleted_and_others_go_with_it(
     assert_eq!(left[0].spec.replicas, Some(4));
     all_well(load).await;
 
-    // Made anew it takes them back; without the wish to keep them they go.
+    // Recreated, the Rollout takes the pods back; with deletionPolicy Delete they are deleted.
     let app = app.spec(json!({}));
     scene.apply(&app).await;
     let rollout = scene

@@ -1,4 +1,4 @@
-//! What was promoted is watched on, and an error budget speaks for the whole service.
+//! The watch after a promotion, and error budgets of the whole service.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn watched(name: &str, post_promotion: &str) -> App {
     App::new(name).spec(json!({ "strategy": { "canary": { "analysis": analysis } } }))
 }
 
-/// Waits until a change is promoted and is watched on.
+/// Waits until a change is promoted and still watched.
 async fn until_watched(scene: &Scene, app: &App) -> Rollout {
     scene
         .until(app, "the change is promoted and watched", |rollout| {
@@ -75,8 +75,8 @@ async fn what_breaks_after_its_promotion_goes_back_to_the_previous_revision() {
     );
     scene.told_once(&next, "Regressed").await;
     assert_eq!(scene.pods(&change.pod_template_hash).await, 0);
-    // The previous revision serves everything again, and no request was lost on the way but those that
-    // the broken one answered: whoever lists its endpoints may do so a moment longer.
+    // The previous revision serves everything again, and only requests to the broken one failed: clients
+    // may use its endpoints a moment longer.
     let served = |report: &LoadReport| {
         let revision = report.by_revision.get(&previous.pod_template_hash);
         revision.map_or(0, |it| it.requests)
@@ -140,7 +140,7 @@ fn objective(on_burn: &str) -> Value {
     }])
 }
 
-/// The period is asked for on a grid of minutes, some seconds later.
+/// The period is queried at full minutes, some seconds later.
 async fn until_next_minute(since: i64) {
     let look = async || ((clock::now().as_second() - 10) / 60 > since / 60).then_some(());
     wait_for("a minute has begun", TIMEOUT, look).await.unwrap();
@@ -152,7 +152,7 @@ async fn a_budget_that_begins_to_burn_rolls_back_and_a_spent_one_stops_the_tiers
     scene
         .policy(json!({ "errorBudget": { "tiers": ["low"] } }))
         .await;
-    // Only the objective can see the errors: the check looks elsewhere.
+    // Only the objective covers the errors; the check has another query.
     let blind = json!({ "name": "blind", "metric": { "query": "vector(1)", "min": 1 } });
     let analysis =
         json!({ "interval": "1s", "checks": [blind], "objectives": objective("RollBack") });

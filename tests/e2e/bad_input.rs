@@ -1,4 +1,4 @@
-//! Bad input is refused at admission or named in a condition; what runs keeps running.
+//! Bad input is refused at admission or named in a condition; running pods keep serving.
 
 use countersign_api::{Phase, RolloutPolicy};
 use kube::Api;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{App, Scene, condition, phase, waits_for};
 
-/// Applies as kubectl does, with unknown fields refused; gives the API server's refusal.
+/// Applies as kubectl does, with strict field validation; returns the API server's refusal.
 async fn refusal(scene: &Scene, manifest: &Value) -> String {
     let parameters = PatchParams::apply("service-team")
         .force()
@@ -153,7 +153,7 @@ async fn a_rollout_with_bad_input_is_refused_with_a_message_that_names_the_field
         json!("x".repeat(300 << 10));
     assert!(refusal(&scene, &huge).await.contains("annotations"));
 
-    // What the pods are found by stays as it was made.
+    // The selector is immutable.
     let mut app = App::new("shop").manifest();
     scene.apply_manifest(&app).await;
     app["spec"]["selector"]["matchLabels"]["tier"] = json!("front");
@@ -168,7 +168,7 @@ async fn a_rollout_with_bad_input_is_refused_with_a_message_that_names_the_field
 #[tokio::test]
 async fn a_name_as_long_as_a_name_may_be_is_staged_like_any_other() {
     let scene = Scene::new("long").await;
-    // Shortened at a character that no name may end with.
+    // Cut at a character that no name may end with.
     let name = format!("{}.{}", "a".repeat(206), "b".repeat(46));
     let long = App {
         checks: false,

@@ -1,5 +1,4 @@
-//! What is between a change and its pods: autoscalers, disruption budgets, quotas, and containers
-//! that do not start.
+//! Autoscalers, disruption budgets, quotas, and containers that do not start.
 
 use countersign_api::Phase;
 use countersign_api::Rollout;
@@ -51,7 +50,7 @@ async fn an_autoscaler_scales_the_rollout_in_mid_rollout() {
     let app = at_half(&scene).await;
     let scalers: Api<HorizontalPodAutoscaler> =
         Api::namespaced(scene.cluster.client(), &scene.namespace);
-    // Its bounds need no metrics, which this cluster has none of.
+    // Its bounds need no metrics, which this cluster lacks.
     let scaler = json!({
         "metadata": { "name": "shop" },
         "spec": {

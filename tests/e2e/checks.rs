@@ -1,5 +1,5 @@
-//! Checks of every kind judge a canary: templates with arguments, latency, metrics, advisory checks and
-//! checks of single steps.
+//! Checks of every kind: templates with arguments, latency, metrics, advisory checks and checks of single
+//! steps.
 
 use countersign_api::rollout::{CheckVerdict, Outcome};
 use countersign_api::{AnalysisTemplate, Phase};
@@ -129,7 +129,7 @@ async fn a_template_is_used_with_its_arguments_and_its_end_holds() {
     assert!(message.contains("no argument `codes`"), "{message}");
     scene.told_once(&unknown, "CheckInvalid").await;
 
-    // With the right one it goes on by itself, and the argument decides what an error is.
+    // With the right one the change continues automatically, and the argument defines an error.
     let bad = app.version("v2").failing(0.5);
     scene.apply(&bad).await;
     scene
@@ -139,8 +139,8 @@ async fn a_template_is_used_with_its_arguments_and_its_end_holds() {
         .await;
     assert!(why(&scene, &bad).await.contains("check http:codes"));
 
-    // A template that vanishes in mid-rollout holds, whatever the evidence, and at the deadline the
-    // change is rolled back.
+    // A template that is deleted during the rollout holds the change, regardless of the evidence, and at
+    // the deadline the change is rolled back.
     let next = app.version("v3");
     let mut next_spec = next.spec.clone();
     next_spec["progressDeadlineSeconds"] = json!(8);

@@ -1,4 +1,5 @@
-//! Doubt never promotes (law 6): no data and no Prometheus hold, and the deadline decides.
+//! Doubt never promotes (law 6): missing data and a missing Prometheus hold the change until the
+//! deadline.
 
 use countersign_api::Phase;
 use countersign_api::rollout::Outcome;

@@ -1,4 +1,4 @@
-//! Whatever lies in `examples/` is accepted by the API server as it stands.
+//! The API server accepts all of `examples/` unchanged.
 
 use countersign_cluster::Kinds;
 use kube::Api;

@@ -1,4 +1,4 @@
-//! Freezes: promotions wait while an incident or a change-freeze lasts, and rollbacks never do.
+//! Freezes: promotions wait during an incident or a change freeze; rollbacks never do.
 
 use countersign::clock;
 use countersign_api::Phase;
@@ -90,7 +90,7 @@ async fn a_freeze_holds_promotions_and_its_end_resumes_where_it_stopped() {
 #[tokio::test]
 async fn a_bad_canary_is_rolled_back_during_a_freeze() {
     let mut checkpoint = Checkpoint::new("freeze-bad", json!({})).await;
-    // Nobody calls it before the freeze.
+    // The canary gets no requests before the freeze.
     let bad = checkpoint.baking("v2").failing(0.4);
     checkpoint.deploy(&bad).await;
     checkpoint.waits("Baking").await;
@@ -195,7 +195,7 @@ async fn an_incident_query_that_cannot_be_answered_holds() {
     let named = format!("the incident query of policy {policy}: ");
     assert!(said.starts_with(&named), "{said}");
 
-    // No number is no answer either: perhaps nothing evaluates the alerts.
+    // An empty result is no answer either: perhaps no alerts are evaluated.
     let empty = incident("count(nothing_is_called_this)");
     checkpoint.scene.policy(empty).await;
     let rollout = checkpoint.says("end it with `or vector(0)`").await;

@@ -1,5 +1,5 @@
-//! Who may decide what, as the API server itself enforces it: sign-offs, interventions, freezes,
-//! the operator's own words, and the roles of the chart.
+//! Authorization by the API server itself: sign-offs, interventions, freezes, the operator's statuses,
+//! and the roles of the chart.
 
 mod freeze;
 mod installed;
@@ -15,14 +15,14 @@ use serde_json::{Value, json};
 use crate::support::{App, Scene, TIMEOUT, merge, risky};
 use user::{Answer, User, path, until_enforced};
 
-/// A scene in which the policies are known to be enforced.
+/// A scene in which the policies are enforced.
 async fn enforced(name: &str) -> Scene {
     let scene = Scene::new(name).await;
     until_enforced(&scene).await;
     scene
 }
 
-/// A Rollout with a risky change under way, and what a decision on that change must name.
+/// A Rollout with a risky change in progress, and the fields that identify it in a decision.
 struct Pending {
     scene: Scene,
     app: App,
@@ -44,7 +44,7 @@ impl Pending {
         pending
     }
 
-    /// Makes another change, and looks at it.
+    /// Makes another change, and reads it.
     async fn change_to(&mut self, version: &str) {
         let app = self.app.version(version).provenance(risky());
         let before = self.change["digest"].clone();
@@ -63,7 +63,7 @@ impl Pending {
             .until(&app, what, |rollout| seen(rollout).is_some())
             .await;
         self.change = seen(&rollout).unwrap();
-        // The policies of the API server know of it a moment later.
+        // The API server's policies observe it a moment later.
         let admin = User::admin(&self.scene);
         let dry = path(&self.scene, "interventions") + "?dryRun=All";
         let pause = self.decision("Intervention", "probe", json!({ "action": "Pause" }));
@@ -73,13 +73,13 @@ impl Pending {
             .unwrap();
     }
 
-    /// A sign-off on the change, with other words in its spec.
+    /// A sign-off on the change, with these spec fields overridden.
     async fn sign(&self, user: &User, name: &str, words: Value) -> Answer {
         let words = with(json!({ "decision": "Approve" }), words);
         self.decide(user, "SignOff", name, words).await
     }
 
-    /// An intervention in the change, with other words in its spec.
+    /// An intervention in the change, with these spec fields overridden.
     async fn intervene(&self, user: &User, name: &str, words: Value) -> Answer {
         self.decide(user, "Intervention", name, words).await
     }

@@ -1,4 +1,4 @@
-//! Inputs as people have them: what a Deployment takes, what routers leave out, and what tools that compare
+//! Realistic inputs: what a Deployment accepts, what routers leave out, and what tools that diff
 //! manifests with live objects see.
 
 use std::io::Write;
@@ -141,7 +141,7 @@ fn drift(manifest: &Value, live: &Value, path: &str, found: &mut Vec<String>) {
                 }
             }
         }
-        // YAML's 1.0 is JSON's 1 to whoever applies it.
+        // YAML's 1.0 is applied as JSON's 1.
         (Value::Number(manifest), Value::Number(live)) if manifest.as_f64() == live.as_f64() => {}
         (Value::Array(manifest), Value::Array(live)) if manifest.len() == live.len() => {
             for (place, (manifest, live)) in manifest.iter().zip(live).enumerate() {
@@ -154,7 +154,7 @@ fn drift(manifest: &Value, live: &Value, path: &str, found: &mut Vec<String>) {
     }
 }
 
-/// An entry of a list has no key more than its manifest.
+/// An entry of a list has no keys beyond its manifest.
 fn whole(manifest: &Value, live: &Value, path: &str, found: &mut Vec<String>) {
     if let (Value::Object(manifest), Value::Object(live)) = (manifest, live) {
         let more = live.keys().filter(|key| !manifest.contains_key(*key));
@@ -197,7 +197,7 @@ async fn an_example_that_was_applied_is_in_sync() {
                 Scope::Cluster => Api::all_with(client, &resource),
                 Scope::Namespaced => Api::namespaced_with(client, &scene.namespace, &resource),
             };
-            // What would be stored: policies and freezes for real would govern other tests.
+            // Dry run: stored policies and freezes would affect other tests.
             let apply = PatchParams::apply("test").dry_run();
             let applied = api
                 .patch(&object.name_any(), &apply, &Patch::Apply(&document))
@@ -248,7 +248,7 @@ async fn min_ready_seconds_reach_the_replica_set_that_serves() {
 #[tokio::test]
 async fn a_template_that_the_api_server_refuses_is_named_at_once() {
     let scene = Scene::new("refused-pods").await;
-    // A whole deadline, which is not waited for.
+    // The test does not wait for the whole deadline.
     let wrong = json!({
         "progressDeadlineSeconds": 600,
         "template": { "spec": { "restartPolicy": "OnFailure" } },
@@ -348,7 +348,8 @@ async fn a_service_without_a_selector_applies_at_any_time() {
             kubectl(&scene, arguments, &service(name, None)).unwrap();
             look().await.unwrap();
         }
-        // What the page says of one that has it: for the API server a selector is one value.
+        // As documented for a manifest with a selector: the selector is an atomic value for the API
+        // server.
         let with = service(name, Some(json!({ "app": "shop" })));
         let refused = kubectl(&scene, &apply, &with).unwrap_err();
         assert!(

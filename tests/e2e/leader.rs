@@ -1,4 +1,4 @@
-//! One replica decides; another takes over when it falls silent, and the first writes nothing more.
+//! One replica leads; another takes over when the leader hangs, and the first writes nothing more.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -86,7 +86,7 @@ async fn a_silent_leader_is_replaced_and_writes_nothing_when_it_comes_back() {
         .unwrap();
     led_by(cluster, "countersign-1").await;
 
-    // A replica that is told to stop gives the lease back, so that nobody waits for it.
+    // A replica that is terminated releases the lease, so that nobody waits for it.
     let pid = second.id().unwrap().to_string();
     assert!(
         Command::new("kill")

@@ -1,4 +1,4 @@
-//! What happens while a change is under way: crashes, newer changes, pauses.
+//! Events during a change: crashes, newer changes, pauses.
 
 use countersign_api::rollout::Outcome;
 use countersign_api::{Phase, Rollout};
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{App, Scene, ended, phase, waits_for};
 
-/// By which kstatus reads it as in progress, where no operator runs as well.
+/// By this kstatus reads it as in progress, even without an operator.
 #[tokio::test]
 async fn a_new_rollout_is_in_progress_before_the_operator_has_seen_it() {
     let scene = Scene::new("unseen").await;

@@ -1,4 +1,4 @@
-//! What people and tools see: kubectl, conditions, metrics, the chart.
+//! The view of people and tools: kubectl, conditions, metrics, the chart.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,7 +26,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
     text(&output.stdout)
 }
 
-/// Asks the operator over HTTP; the answer's head and body.
+/// Sends an HTTP request to the operator; returns the response's head and body.
 pub(crate) fn fetch(path: &str) -> String {
     let mut stream = TcpStream::connect("127.0.0.1:8081").unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
@@ -119,8 +119,7 @@ async fn the_operator_says_that_it_is_healthy_and_what_it_does() {
     }
 }
 
-/// Where the TCP connections of a process go that it has opened itself, and whether it has a socket of
-/// another kind beside.
+/// The destinations of the TCP connections that a process has opened, and whether it has other sockets.
 fn connections(pid: &str) -> (BTreeSet<SocketAddr>, usize) {
     let process = Path::new("/proc").join(pid);
     let links = fs::read_dir(process.join("fd")).unwrap();
@@ -185,7 +184,7 @@ async fn the_operator_is_connected_to_the_api_server_and_prometheus_alone() {
     let pid = fs::read_to_string(scene.cluster.dir().join("operator.pid")).unwrap();
     let (opened, others) = connections(pid.trim());
     assert_eq!(opened, BTreeSet::from(expected));
-    // The one that signals come by inside the process.
+    // The socket that delivers signals within the process.
     assert!(others <= 2, "{others} sockets are no TCP over IPv4");
 }
 

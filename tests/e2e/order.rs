@@ -1,4 +1,4 @@
-//! Changes of several Rollouts one after the other: what one depends on, and whose turn it is.
+//! The order of changes of several Rollouts: dependencies and concurrency limits.
 
 use countersign_api::rollout::Outcome;
 use countersign_api::{Phase, Rollout};
@@ -76,7 +76,7 @@ async fn rollouts_that_depend_on_each_other_are_named() {
             })
             .await;
     }
-    // Once one of them is let go, both go.
+    // Once one of them is released, both proceed.
     scene.apply(&small("a")).await;
     for app in [&a, &b] {
         scene
@@ -95,7 +95,7 @@ async fn of_two_risky_changes_the_second_waits_for_its_turn() {
     let [login, cart, web] = <[App; 3]>::try_from(apps).unwrap();
     let limit = json!({ "concurrency": { "fromTier": "high", "perNamespace": 1 } });
     scene.policy(limit).await;
-    // Nothing is known of its first step, so it stays there.
+    // Its first step has no evidence, so it stays there.
     let patient = |app: &App| {
         let spec = json!({ "progressDeadlineSeconds": 600 });
         app.version("v2").provenance(risky()).spec(spec)
@@ -116,7 +116,7 @@ async fn of_two_risky_changes_the_second_waits_for_its_turn() {
     let status = rollout.status.unwrap();
     assert_eq!(status.replicas, 2, "it has no canary");
     assert!(status.change.unwrap().queued_at.is_some());
-    // A harmless one waits for nobody.
+    // A harmless change does not wait.
     scene.apply(&web.version("v2")).await;
     scene.outcome(&web).await;
 

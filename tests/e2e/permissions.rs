@@ -1,6 +1,5 @@
-//! The chart's roles hold nothing that the operator can do without: each single permission is taken away
-//! in turn. Then the API server refuses something, the operator says what, and what had to wait goes on
-//! once the permission is back.
+//! The chart's roles are minimal: each single permission is removed in turn. Then the API server refuses
+//! a request, the operator reports it, and continues once the permission is restored.
 
 mod leader;
 mod metrics;
@@ -92,12 +91,12 @@ impl Permission {
         others.map(Self::rule).collect()
     }
 
-    /// Server-side apply makes what is not there: a creation that is asked for as a patch.
+    /// Server-side apply of a missing object: a creation requested as a patch.
     fn is_applied(&self) -> bool {
         self.verb == "create" && self.resource == "rolloutruns"
     }
 
-    /// Whether a text has the API server's own words for the lack of this permission.
+    /// Whether a text has the API server's message for the lack of this permission.
     fn is_named(&self, text: &str) -> bool {
         // In JSON quotes are escaped.
         let text = text.replace('\\', "");
@@ -123,7 +122,7 @@ impl Permission {
         })
     }
 
-    /// Whether a user may do it; where it is confined to a namespace, in this one.
+    /// Whether a user has the permission; if namespaced, in this namespace.
     async fn is_granted(&self, client: &Client, user: &str, namespace: &str) -> bool {
         let (resource, subresource) = self
             .resource
@@ -152,8 +151,8 @@ async fn granted_at_home(scene: &Scene) -> BTreeSet<Permission> {
     Permission::of(&roles.get(NAME).await.unwrap().rules.unwrap())
 }
 
-/// The API server's own words, which it has for everybody who is known to it, are all that the operator
-/// may beside the chart's two roles.
+/// Besides the chart's two roles, the operator has only the rights that the API server grants to every
+/// authenticated user.
 #[tokio::test]
 async fn the_operator_is_granted_nothing_beside_the_roles_of_the_chart() {
     let scene = Scene::new("granted").await;

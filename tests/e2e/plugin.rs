@@ -1,4 +1,4 @@
-//! The plugin as people use it: each with their own user and rights, on a real API server.
+//! The plugin on a real API server, with the users and rights of different people.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -18,14 +18,14 @@ use tokio::process::Command;
 
 use crate::support::{App, Scene, ended, phase, waits_for, within};
 
-/// The plugin, which `make e2e` has built beside the operator.
+/// The plugin's binary, which `make e2e` builds beside the operator.
 static PLUGIN: LazyLock<String> = LazyLock::new(|| {
     let operator = Path::new(env!("CARGO_BIN_EXE_countersign"));
     let plugin = operator.with_file_name("kubectl-countersign");
     plugin.to_str().unwrap().to_owned()
 });
 
-/// What a command said.
+/// The output of a command.
 pub(crate) struct Said {
     code: i32,
     out: String,
@@ -174,12 +174,12 @@ pub(crate) fn member(more: Vec<Value>) -> Vec<Value> {
         .collect()
 }
 
-/// A step that lasts longer than any test.
+/// A step that outlasts any test.
 fn slow() -> Value {
     json!({ "strategy": { "canary": { "steps": [{ "weight": 25, "bake": "10m" }] } } })
 }
 
-/// Waits until the canary of a slow step is there.
+/// Waits until the canary of a slow step has traffic.
 async fn stepping(scene: &Scene, app: &App) {
     let there = |rollout: &countersign_api::Rollout| {
         let status = rollout.status.as_ref();
@@ -234,7 +234,7 @@ async fn a_member_of_the_team_sees_how_it_stands() {
     let list: Value = serde_saphyr::from_str(&list).unwrap();
     assert_eq!(list["items"][0]["metadata"]["name"], "shop");
 
-    // As kubectl runs it.
+    // As run by kubectl.
     let directory = Path::new(&*PLUGIN).parent().unwrap();
     let mut path = std::ffi::OsString::from(directory);
     path.push(":");

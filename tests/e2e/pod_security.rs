@@ -39,7 +39,7 @@ async fn the_pod_of_the_chart_is_admitted_where_restricted_is_enforced_and_none_
     assert_eq!(owner.kind, "ReplicaSet", "the Deployment made it");
     let spec = json!(found.spec.unwrap());
     let container = &spec["containers"][0];
-    // Beyond what the standard asks for.
+    // Beyond the standard's requirements.
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
     assert_eq!(spec["securityContext"]["runAsUser"], 65532);
     assert!(

@@ -1,5 +1,5 @@
-//! Checks by the metrics of a router, before a router that runs: what it counts about the Services
-//! of the two revisions decides, and nothing else, for these pods export no metrics.
+//! Checks by the metrics of a running router: only its counts for the Services of the two revisions
+//! decide, since these pods export no metrics.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -82,13 +82,13 @@ async fn a_healthy_canary_behind_traefik_is_promoted_by_traefiks_metrics() {
         .unwrap();
     let evidence = &promoting.evidence[0];
     assert!(evidence.canary.requests >= 20.0, "{evidence:?}");
-    // One pod in four or two, yet every other request: it was counted at the router.
+    // One pod in four or two gets every other request, as the router counted.
     let share = evidence.canary.requests / (evidence.canary.requests + evidence.stable.requests);
     assert!((0.4..0.6).contains(&share), "{evidence:?}");
 }
 
-/// An application whose Services share the requests for [`host`] evenly at all times, and whose
-/// check asks for what Traefik counts.
+/// An application whose Services always share the requests for [`host`] evenly, and whose check queries
+/// Traefik's counters.
 async fn behind_traefik(scene: &Scene) -> (App, Gateway) {
     let gateway = scene.cluster.gateway().await.unwrap();
     let names = ["shop-stable", "shop-canary"];
@@ -141,8 +141,8 @@ async fn load(scene: &Scene, gateway: Gateway) -> Load {
         .unwrap()
 }
 
-/// What a text exposition has by Service: names with their labels, without any value but the code
-/// and the bucket.
+/// The series of a text exposition by Service: names with their labels, without values except code and
+/// bucket.
 fn shapes(exposition: &str) -> BTreeSet<String> {
     let shape = |line: &str| {
         let (name, labels) = line.strip_prefix("traefik_service_")?.split_once('{')?;

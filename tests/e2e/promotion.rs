@@ -1,4 +1,4 @@
-//! A healthy change reaches everyone by itself, in steps that suit its risk.
+//! A healthy change is promoted automatically, in steps that suit its risk.
 
 use countersign_api::rollout::Outcome;
 use countersign_api::{Phase, Tier};

@@ -1,4 +1,4 @@
-//! A bad change is taken back by itself, says why, and stays back.
+//! A bad change is rolled back automatically, with the reason, and is not retried.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ async fn errors_roll_a_change_back_and_the_numbers_say_why() {
     );
     scene.told_once(&bad, "AnalysisFailed").await;
 
-    // Law 8: it stays back, also after a restart of the operator.
+    // Law 8: it stays rolled back, also after a restart of the operator.
     scene.cluster.kill_operator().await.unwrap();
     let before = load
         .report()

@@ -35,7 +35,7 @@ fn backend(name: &str, weight: i32) -> Value {
     json!({ "name": name, "port": 80, "weight": weight })
 }
 
-/// A route with rules of others around the Rollout's own.
+/// A route with foreign rules around the Rollout's own.
 fn http_route(scene: &Scene, gateway: Gateway) -> Value {
     let path = |value: &str| json!([{ "path": { "type": "PathPrefix", "value": value } }]);
     let add = json!([{ "type": "RequestHeaderModifier", "requestHeaderModifier": { "add": [{ "name": "x-a", "value": "b" }] } }]);
@@ -131,7 +131,7 @@ fn hash_of(rollout: &Rollout) -> String {
     change.map(|it| it.pod_template_hash.clone()).unwrap()
 }
 
-/// Waits until a change waits for its traffic, for what this says.
+/// Waits until a change waits for its traffic, with this message.
 async fn awaits_traffic(scene: &Scene, app: &App, what: &str) -> Rollout {
     scene
         .until(app, what, |it| {
@@ -180,7 +180,7 @@ async fn every_step_has_exactly_its_share_and_no_request_is_lost() {
         let end = more(&load, 400).await;
         let share = (requests(&end, &hash) - requests(&start, &hash)) as f64;
         let all = (end.requests - start.requests) as f64;
-        // Traefik takes turns by weight, so the share is nearer than chance would have it.
+        // Traefik uses weighted round robin, so the share is more exact than random.
         let (wanted, error) = (f64::from(weight) / 100.0, 3.0 * (0.25 / all).sqrt());
         assert!(
             (share / all - wanted).abs() < error,
@@ -224,7 +224,7 @@ async fn a_bad_canary_is_out_of_the_traffic_within_two_seconds() {
         .set_error_rate(&scene.namespace, &hash, 0.5)
         .await
         .unwrap();
-    // The verdict is the status that holds it; what it says of its time is when the look began.
+    // The verdict is timed by its status write; the time in the status is the start of the reconcile.
     let look = async || {
         let change = scene.get(&next).await.status.unwrap().change.unwrap();
         change.outcome.map(|_| (clock::now(), change))
@@ -381,7 +381,7 @@ async fn testers_reach_the_canary_before_anybody_else_and_what_they_see_decides(
         .unwrap();
     assert_eq!(requests(&load.report(), &hash), 0, "nobody else does");
 
-    // Testers go on until the check has seen enough of them.
+    // Testers continue until the check has enough requests.
     let look = async || {
         for _ in 0..5 {
             test().await?;
@@ -451,7 +451,7 @@ async fn blue_green_switches_all_at_once_and_the_way_back_is_instant() {
     let (app, load) = routed(&scene, &plan).await;
     let next = app.version("v2");
     scene.apply(&next).await;
-    // The tests' policy asks for a last step of 50%: the plan says that it was added.
+    // The tests' policy requires a last step of 50%: the plan notes the addition.
     let seen = scene
         .until(
             &next,
@@ -663,7 +663,7 @@ fn istio(scene: &Scene) -> (Api<DynamicObject>, Api<DynamicObject>) {
     )
 }
 
-/// Routes that no router here takes: what is written is seen, and a router's word is given by hand.
+/// Routes without a router: the test checks the writes, and sets the router's status by hand.
 #[tokio::test]
 async fn grpc_tls_and_tcp_routes_and_istio_by_hosts_get_their_weights() {
     let scene = Scene::new("routed-others").await;
@@ -731,7 +731,7 @@ async fn grpc_tls_and_tcp_routes_and_istio_by_hosts_get_their_weights() {
         )
     };
     assert_eq!(mirrored().await, (json!(25), json!(25)));
-    // What a router would say, until the rollout has ended.
+    // Plays the router's status until the rollout has ended.
     let accept = async {
         loop {
             for (version, kind) in kinds {

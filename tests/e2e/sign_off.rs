@@ -1,5 +1,5 @@
-//! The human checkpoint: risky changes wait for the right people, on exactly the change that these
-//! people saw; harmless ones never wait. And what people command while a change is under way.
+//! Sign-offs: risky changes wait for the right people, on exactly the change that these people saw;
+//! harmless ones never wait. Also interventions during a change.
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
 
@@ -28,7 +28,7 @@ pub struct Checkpoint {
     pub bob: User,
     pub carol: User,
     pub dave: User,
-    /// What a decision on the change under way must name.
+    /// The fields that identify the change in progress in a decision.
     change: Value,
 }
 
@@ -85,8 +85,8 @@ impl Checkpoint {
         applied.await.unwrap();
     }
 
-    /// Alice applies a change, and everybody looks at it; returns once the API server compares
-    /// decisions with it, which it does from a cache.
+    /// Alice applies a change, which everybody reads; returns once the API server's cache has it, with
+    /// which it compares decisions.
     pub async fn deploy(&mut self, app: &App) {
         self.apply(app).await;
         let what = "another change is under way";
@@ -103,7 +103,7 @@ impl Checkpoint {
         wait_for(what, TIMEOUT, look).await.unwrap();
     }
 
-    /// An object about the change under way, with other words in its spec.
+    /// An object for the change in progress, with these spec fields overridden.
     fn decision(&self, kind: &str, words: &Value) -> Value {
         let mut spec = self.change.clone();
         merge(&mut spec, words);
@@ -122,7 +122,7 @@ impl Checkpoint {
         self.sign(user, approval(&words)).await
     }
 
-    /// What the API server would say to an approval.
+    /// The API server's dry-run response to an approval.
     async fn would_approve(&self, user: &User, words: &Value) -> Answer {
         let sign_off = self.decision("SignOff", &approval(words));
         let dry = path(&self.scene, "signoffs?dryRun=All");
@@ -145,7 +145,7 @@ impl Checkpoint {
             .await
     }
 
-    /// Waits until the controller has answered a sign-off or an intervention by this word.
+    /// Waits until the controller has set this reason on a sign-off or an intervention.
     pub async fn answered(&self, object: &Value, word: &str) {
         let kind = object["kind"].as_str().unwrap().to_lowercase();
         let name = object["metadata"]["name"].as_str().unwrap();
@@ -169,7 +169,7 @@ impl Checkpoint {
         );
     }
 
-    /// Waits until the change waits for this, and returns what is said about it.
+    /// Waits until the change waits for this reason, and returns the message.
     pub async fn waits(&self, reason: &str) -> String {
         let what = format!("the change waits for {reason}");
         let rollout = self
@@ -179,7 +179,7 @@ impl Checkpoint {
         rollout.status.unwrap().message
     }
 
-    /// Waits until the Rollout says this.
+    /// Waits until the Rollout has this message.
     pub async fn says(&self, words: &str) -> Rollout {
         let said = |rollout: &Rollout| {
             let status = rollout.status.as_ref();
@@ -194,7 +194,7 @@ impl Checkpoint {
         self.scene.until(&self.app, what, degraded).await;
     }
 
-    /// The present step of all steps.
+    /// The current step of all steps.
     pub async fn step(&self) -> String {
         let status = self.scene.get(&self.app).await.status.unwrap();
         status.step.unwrap_or_default()
@@ -205,7 +205,7 @@ impl Checkpoint {
     }
 }
 
-/// What a decision on the change under way must name.
+/// The fields that identify the change in progress in a decision.
 fn named(rollout: &Rollout) -> Option<Value> {
     let change = rollout.status.as_ref()?.change.as_ref()?;
     Some(json!({
@@ -214,7 +214,7 @@ fn named(rollout: &Rollout) -> Option<Value> {
     }))
 }
 
-/// An approval, with other words in its spec.
+/// An approval, with these spec fields overridden.
 fn approval(words: &Value) -> Value {
     let mut spec = json!({ "decision": "Approve", "reason": "looks good" });
     merge(&mut spec, words);
@@ -243,8 +243,7 @@ fn nobody() -> Value {
     json!([])
 }
 
-/// Waits until whatever is made next is this much younger than all that was made before, in seconds:
-/// ages are whole seconds.
+/// Waits until new objects are this many seconds younger than all before: ages are whole seconds.
 async fn later(seconds: i64) {
     let until = clock::now().as_second() + seconds;
     let look = async || (clock::now().as_second() >= until).then_some(());
@@ -290,14 +289,14 @@ async fn the_author_cannot_approve_nor_the_one_who_applied_it() {
     checkpoint.deploy(&next).await;
     checkpoint.says("gate step-1 asks for 2 people").await;
 
-    // The API server refuses who applied it, and its author by another name.
+    // The API server refuses the user who applied it, and its author under another name.
     for user in [&checkpoint.alice, &checkpoint.bob] {
         let words = format!("\"{}\" made, or had a hand in", user.name);
         let refused = checkpoint.approve(user, json!({})).await;
         assert_refused(&refused, &["403", &words]);
     }
 
-    // Whose hand was in it may come to light later: then the controller no longer counts it.
+    // Authorship may be found later: then the controller no longer counts the sign-off.
     let signed = checkpoint.approve(&checkpoint.carol, json!({})).await;
     let signed = signed.unwrap();
     checkpoint.answered(&signed, "Counts").await;
@@ -426,7 +425,7 @@ async fn an_expired_sign_off_counts_no_more() {
     checkpoint.scene.remove_policy().await;
 }
 
-/// A risky change that bob has let begin, and that waits before promotion for a senior person.
+/// A risky change that bob has approved to start, and that waits for a senior person before promotion.
 async fn before_promotion(name: &str) -> (Checkpoint, Load) {
     let mut checkpoint = Checkpoint::new(name, asking(1, &a_senior())).await;
     let load = checkpoint.scene.load(&checkpoint.app, 200).await;
@@ -512,7 +511,7 @@ async fn break_glass_skips_waiting_but_not_analysis() {
     checkpoint.scene.remove_policy().await;
 }
 
-/// The canary gets past its step because nobody calls it, which its tier accepts; then it is called.
+/// The canary passes its step without requests, which its tier accepts; then it gets requests.
 #[tokio::test]
 async fn a_bad_canary_is_rolled_back_while_people_are_waited_for() {
     let promotion = json!([{ "count": 1, "groups": ["approvers"] }]);
@@ -547,7 +546,7 @@ async fn a_bad_canary_is_rolled_back_while_people_are_waited_for() {
 }
 
 impl Checkpoint {
-    /// Carol signs in bob's name as soon as the API server lets her; it counts for nothing.
+    /// Carol signs in bob's name as soon as the API server permits it; the sign-off does not count.
     async fn is_forged(&self) -> Value {
         let in_bobs_name = json!({ "approver": { "username": "bob", "groups": ["approvers"] } });
         let look = async || self.approve(&self.carol, in_bobs_name.clone()).await;
@@ -578,8 +577,8 @@ impl Checkpoint {
     }
 }
 
-/// What is signed while an admission object is not as it should be counts for nothing, also when it
-/// is put back, which it is even where the story fails.
+/// A sign-off made while an admission object is altered does not count, even after its restoration, which
+/// happens even if the test fails.
 async fn proves_nothing(
     name: &str,
     object: &str,
@@ -601,7 +600,7 @@ async fn proves_nothing(
     checkpoint.until_forgeries_are_refused().await;
     let forged = story.unwrap_or_else(|panic| resume_unwind(panic));
 
-    // A policy counts once it is surely enforced, which is five seconds after it was written.
+    // A policy counts as enforced five seconds after it was written.
     later(7).await;
     let signed = checkpoint.approve(&checkpoint.bob, json!({})).await;
     checkpoint.answered(&signed.unwrap(), "Counts").await;
@@ -673,7 +672,7 @@ async fn a_rolled_back_change_is_retried_only_when_a_person_says_so() {
     checkpoint.deploy(&bad).await;
     checkpoint.until_degraded().await;
 
-    // The controller has looked at the Rollout anew, and has left the change where it is.
+    // The controller has reconciled the Rollout again, and has kept the change where it is.
     let larger = App { replicas: 5, ..bad };
     checkpoint.apply(&larger).await;
     let what = "stable has another pod";

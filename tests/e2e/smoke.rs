@@ -1,7 +1,6 @@
 //! Smoke checks: a Job of the real Job controller decides before a change has any pod.
 //!
-//! No kubelet runs these pods, so the tests end them in its place, by what it would write to their
-//! status.
+//! No kubelet runs these pods, so the tests end them by writing the status as a kubelet would.
 
 use countersign_api::Phase;
 use countersign_api::rollout::Outcome;
@@ -100,7 +99,7 @@ async fn end(scene: &Scene, pod: &Pod, code: i32, log: &str) {
         .unwrap();
 }
 
-/// Stable alone has ever had pods.
+/// Only stable has ever had pods.
 async fn untouched(scene: &Scene) {
     let sets = scene.replica_sets().list(&ListParams::default()).await;
     assert_eq!(sets.unwrap().items.len(), 1, "no ReplicaSet was made");
@@ -159,7 +158,7 @@ async fn a_failing_smoke_check_ends_the_change_before_any_pod_and_says_its_last_
     let status = rollout.status.unwrap();
     assert_eq!((status.replicas, status.available_replicas), (4, 4));
 
-    // Law 8, also without its Job and after a look at the Rollout.
+    // Law 8, also without its Job and after another reconcile.
     jobs(&scene)
         .delete(&job.name_any(), &DeleteParams::background())
         .await
@@ -245,7 +244,7 @@ async fn a_smoke_check_that_takes_too_long_has_failed() {
     let app = scene.serving(App::new("shop")).await;
     let next = checked(&app.version("v2"), &json!({ "timeout": "1s" }));
     scene.apply(&next).await;
-    // No kubelet stops the pod, so the Job's own deadline does, ten seconds later.
+    // No kubelet stops the pod, so the Job fails by its own deadline, ten seconds later.
     running(&scene, &next).await;
     let run = scene.outcome(&next).await;
     assert!(ended(&run, Outcome::RolledBack));

@@ -1,4 +1,4 @@
-//! A Rollout with its Service, policy and traffic, and what a test asks of it.
+//! Helpers for a Rollout with its Service, policy and traffic.
 
 use std::time::Duration;
 
@@ -16,16 +16,16 @@ use kube::{Api, Resource};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Long enough for a loaded machine with two cores; nothing waits for it where all is well.
+/// Long enough for a loaded machine with two cores; successful tests do not wait for it.
 pub const TIMEOUT: Duration = Duration::from_secs(90);
 
-/// What a future gives, which must not take for ever.
+/// The result of a future, with a timeout.
 pub async fn within<T>(what: &str, awaited: impl Future<Output = T>) -> T {
     let awaited = tokio::time::timeout(TIMEOUT, awaited).await;
     awaited.unwrap_or_else(|_| panic!("{what}: not so within {TIMEOUT:?}"))
 }
 
-/// Tests that disturb what all share (the operator, Prometheus) run alone.
+/// Tests that disturb shared processes (the operator, Prometheus) run alone.
 static SHARED: RwLock<()> = RwLock::const_new(());
 static POLICY: OnceCell<()> = OnceCell::const_new();
 
@@ -186,8 +186,8 @@ impl Scene {
         runs
     }
 
-    /// A policy of the scene's own, beside the one that governs all tests: the strictest of both
-    /// wins. Made again, it is edited.
+    /// A policy of the scene, in addition to that of all tests: the stricter one wins. A second call
+    /// edits it.
     pub async fn policy(&self, spec: Value) {
         let labels = json!({ "kubernetes.io/metadata.name": self.namespace });
         let mut own = json!({ "namespaceSelector": { "matchLabels": labels } });
@@ -237,7 +237,7 @@ impl Scene {
             .await;
     }
 
-    /// Binds a user to a `ClusterRole` in all namespaces, for what has none; returns once it is in
+    /// Binds a user to a `ClusterRole` cluster-wide, for cluster-scoped objects; returns once it is in
     /// force.
     pub async fn grant_everywhere(&self, user: &str, role: &str) {
         let rules = self.rules_of(role).await;
@@ -261,8 +261,8 @@ impl Scene {
             .await;
     }
 
-    /// Whether a user may do this with a resource of ours, such as `rollouts` or `rollouts/status`,
-    /// in the scene's namespace.
+    /// Whether a user has this verb on a resource of the API group, such as `rollouts` or
+    /// `rollouts/status`, in the scene's namespace.
     pub async fn may(&self, user: &str, verb: &str, resource: &str) -> bool {
         self.may_of(countersign_api::GROUP, user, verb, resource)
             .await
@@ -289,7 +289,7 @@ impl Scene {
         answer.unwrap().status.unwrap().allowed
     }
 
-    /// The rules of a `ClusterRole` about our resources; a built-in one gets them a moment after the
+    /// The rules of a `ClusterRole` for the API group; a built-in one is aggregated a moment after the
     /// chart is installed.
     async fn rules_of(&self, role: &str) -> Vec<PolicyRule> {
         let roles: Api<ClusterRole> = Api::all(self.cluster.client());
@@ -341,7 +341,7 @@ impl Scene {
             .unwrap()
     }
 
-    /// Waits for the Event with this reason, of which there must be just one: it follows the status.
+    /// Waits for the single Event with this reason, which follows the status.
     pub async fn told_once(&self, app: &App, reason: &str) {
         let look = async || {
             let told = self.events(app, reason).await.len();
@@ -371,7 +371,7 @@ impl Scene {
             .collect()
     }
 
-    /// Waits until whatever is created next is younger than an application: ages are whole seconds.
+    /// Waits until new objects are younger than an application: ages are whole seconds.
     pub async fn younger(&self, app: &App) {
         let created = self.get(app).await.metadata.creation_timestamp.unwrap().0;
         let look = async || (clock::now().as_second() > created.as_second()).then_some(());
@@ -380,7 +380,7 @@ impl Scene {
             .unwrap();
     }
 
-    /// Pods asked for, by `pod-template-hash`.
+    /// Requested pods by `pod-template-hash`.
     pub async fn pods(&self, hash: &str) -> i32 {
         let revision = ListParams::default().labels(&format!("pod-template-hash={hash}"));
         self.replica_sets()
@@ -423,7 +423,7 @@ fn binding(kind: &str, role: &str, user: &str) -> Value {
     })
 }
 
-/// How a Rollout stands, for the message of a test that waited in vain.
+/// The state of a Rollout, for the message of a timeout.
 fn standing(rollout: &Rollout) -> String {
     let status = rollout.status.clone().unwrap_or_default();
     format!(
@@ -472,7 +472,7 @@ pub struct App {
     pub error_rate: f64,
     pub fail_first: i32,
     pub latency: String,
-    /// Why its container never starts, in the kubelet's word; it starts where this is left out.
+    /// The kubelet's reason why its container never starts; if `None`, it starts.
     pub starts: Option<String>,
     pub scraped: bool,
     pub pod_annotations: Value,
@@ -577,7 +577,7 @@ impl App {
     }
 }
 
-/// Sets in a value what another one holds.
+/// Merges a value into another one.
 pub fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
@@ -606,7 +606,7 @@ pub fn risky() -> Value {
     })
 }
 
-/// The policy that governs all tests: the built-in risk, with times that suit a test.
+/// The policy of all tests: the built-in risk, with short times.
 async fn install_policy(cluster: &Cluster) {
     let tier = |steps: &[i32], scarce: &str| {
         let steps: Vec<_> = steps
@@ -633,7 +633,7 @@ async fn install_policy(cluster: &Cluster) {
     let (rollouts, runs): (Api<Rollout>, Api<RolloutRun>) =
         (Api::all(cluster.client()), Api::all(cluster.client()));
     let apply = PatchParams::apply("platform-team").force();
-    // The definitions were applied a moment ago; the API server takes its time to serve them.
+    // The definitions were just applied; the API server serves them a moment later.
     let look = async || {
         rollouts.list(&ListParams::default()).await?;
         runs.list(&ListParams::default()).await?;

@@ -30,7 +30,7 @@ async fn scaling_in_mid_rollout_takes_effect_and_is_no_change() {
         })
         .await;
 
-    // As an autoscaler and `kubectl scale` do it.
+    // As an autoscaler and `kubectl scale` do.
     let scale = json!({ "spec": { "replicas": 6 } });
     scene
         .rollouts()
@@ -94,7 +94,7 @@ async fn replica_sets_that_somebody_scales_or_deletes_are_mended_and_no_step_is_
             .unwrap();
         answers.push(Instant::now());
     }
-    // Whoever does it again and again is answered with patience.
+    // Repeated foreign scaling is corrected with backoff.
     let took = answers[2].duration_since(answers[0]);
     assert!(took >= Duration::from_secs(9), "{took:?}");
     api.delete(&set.name_any(), &DeleteParams::default())
@@ -167,7 +167,7 @@ impl Behind {
             while stopped.try_recv() == Err(tokio::sync::oneshot::error::TryRecvError::Empty) {
                 let before = selects().await;
                 let all = sets.list(&ListParams::default()).await.unwrap().items;
-                // Only where it did not move meanwhile.
+                // Only if the selection did not change meanwhile.
                 let Some(hash) = before else { continue };
                 if selects().await.as_ref() != Some(&hash) {
                     continue;
@@ -208,7 +208,7 @@ async fn law_4_a_stable_service_without_routes_keeps_its_pods_until_it_moves() {
     let next = app.version("v2");
     scene.apply(&next).await;
     assert!(ended(&scene.outcome(&next).await, Outcome::Promoted));
-    // And a newer change in the midst of a return, before the pods of the old revision are there again.
+    // And a newer change during a rollback, before the pods of the old revision are available again.
     scene.apply(&app).await;
     scene.apply(&app.version("v3")).await;
     let promoted = |rollout: &Rollout| {
@@ -378,7 +378,7 @@ async fn a_rollout_deleted_without_its_pods_and_made_anew_adopts_them() {
     );
 }
 
-/// Lets a ReplicaSet also belong to an object of somebody else, whose uid is returned.
+/// Adds a foreign owner to a ReplicaSet; returns its uid.
 async fn owned_by_another(scene: &Scene, set: &str) -> String {
     let objects: Api<ConfigMap> = Api::namespaced(scene.cluster.client(), &scene.namespace);
     let object = json!({ "metadata": { "name": "another" } });

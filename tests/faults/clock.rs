@@ -1,4 +1,4 @@
-//! The clock of the operator's machine jumps, in the middle of a rollout.
+//! The operator's clock jumps during a rollout.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -13,7 +13,7 @@ use crate::requests::{NO_KIND, all_end_well};
 use crate::story::{Faults, Run, Story, TIMEOUT, Told, cluster, disturbed};
 
 const HOUR: i64 = 3600;
-/// For how long the clock is wrong.
+/// Duration of the wrong clock.
 const JUMPED: Duration = Duration::from_secs(20);
 
 /// The library that moves a clock.

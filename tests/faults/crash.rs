@@ -19,7 +19,7 @@ async fn law_5_dies_at(story: Story) {
         let faults = Faults::of(move |asked| when(asked.write == Some(write), deadly.clone()));
         let told = told(story, faults).await;
         let told = told.map_err(|error| format!("{fault:?} {write}: {error}"))?;
-        // Not every telling takes as many writes as the first did.
+        // Not every run takes as many writes as the first.
         if told.starts == 1 && told.writes.len() > write {
             return Err(format!("{fault:?} {write}: it did not die"));
         }

@@ -30,7 +30,7 @@ fn decided(replica: &Replica) {
     assert!(decided, "{writes:?}\n{}", replica.log());
 }
 
-/// Each holds a lease, and knows nothing of the other's.
+/// Each holds a lease of its own.
 async fn two_lead(story: Story) -> Result<Told, String> {
     disturbed(story, Faults::default(), async |telling: &Run| {
         let elsewhere = telling.cluster.namespace("lease").await.unwrap();
@@ -59,7 +59,7 @@ async fn law_5_two_that_both_lead_decide_once() {
     .await;
 }
 
-/// Waits until the operator has ended, as one that says why and is to be started again.
+/// Waits until the operator has exited with an error message, to be restarted.
 async fn until_ended(telling: &Run) {
     let replica = &telling.replica;
     let ended = async || (replica.starts() > 1).then_some(());
@@ -80,7 +80,7 @@ async fn sleeper(story: Story) -> Result<Told, String> {
         leads(&second).await;
         let written = || {
             let asked = telling.replica.api_server.writes().into_iter();
-            // By which the next one has asked who it is.
+            // By then the next process has requested its own identity.
             let writes = asked.filter(|it| it.resource != "selfsubjectreviews");
             writes.collect::<Vec<_>>()
         };
@@ -94,7 +94,7 @@ async fn sleeper(story: Story) -> Result<Told, String> {
     .await
 }
 
-/// Its lease is refused until it has ended by itself.
+/// Its lease is refused until it has exited.
 async fn without_lease(story: Story) -> Result<Told, String> {
     let refused = Arc::new(AtomicBool::new(false));
     let switch = refused.clone();

@@ -1,6 +1,6 @@
-//! An independent witness: every version of every object of a namespace, in the order in which the API
-//! server made them, and what must have held all along. It shares no code with the operator's decisions
-//! and asks the API server past every proxy. What may have come while a watch of its own was away, it does not judge.
+//! An independent witness: records every version of every object of a namespace, in the API server's
+//! order, and checks the laws on them. It shares no code with the operator's decisions and bypasses every
+//! proxy. Versions during a gap of its own watch are not checked.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,7 +19,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// The kinds that it watches; the last one where it is installed.
+/// The watched kinds; the last one if it is installed.
 const KINDS: [(&str, &str, &str); 6] = [
     ("countersign.dev", "v1alpha1", "Rollout"),
     ("countersign.dev", "v1alpha1", "RolloutRun"),
@@ -29,11 +29,11 @@ const KINDS: [(&str, &str, &str); 6] = [
     ("gateway.networking.k8s.io", "v1", "HTTPRoute"),
 ];
 
-/// Versions that came so long ago are in order: no watch is that late.
+/// Versions older than this are in order: no watch is later.
 const LATE: Duration = Duration::from_secs(10);
-/// How soon a watch that broke is opened again: what it misses is not judged.
+/// Delay before a broken watch is reopened; versions in the gap are not checked.
 const BLINK: Duration = Duration::from_millis(100);
-/// Lines of a Rollout's tale that are kept.
+/// Lines of a Rollout's history that are kept.
 const LINES: usize = 300;
 
 /// One version of one object.
@@ -46,22 +46,22 @@ struct Entry {
     object: DynamicObject,
     deleted: bool,
     came: Instant,
-    /// Unix time at which it came, in seconds.
+    /// Unix time of its arrival, in seconds.
     time: f64,
 }
 
-/// That a change got more traffic, or began to be promoted, by leaving one of its steps.
+/// A change left one of its steps for more traffic or for promotion.
 #[derive(Clone, Debug)]
 struct Rise {
     rollout: String,
     time: f64,
     hash: String,
     from: i32,
-    /// Requests to the canary that the step asks for.
+    /// Requests to the canary that the step requires.
     least: i64,
 }
 
-/// What was seen, and what was wrong with it.
+/// The recorded versions, and the broken laws.
 pub struct Ledger {
     book: Arc<Mutex<Book>>,
     _watching: DropGuard,
@@ -69,12 +69,12 @@ pub struct Ledger {
 
 #[derive(Default)]
 struct Book {
-    /// What may still be out of order, by version.
+    /// Versions that may still be out of order.
     recent: BTreeMap<(u64, String), Entry>,
     newest: u64,
     /// The newest version of each object.
     last: BTreeMap<String, u64>,
-    /// Versions, after the first and up to the second, between which one of a Rollout may have been missed.
+    /// Version ranges (exclusive, inclusive) in which one of a Rollout may have been missed.
     unseen: Vec<(String, u64, u64)>,
     seen: BTreeMap<String, Seen>,
     rises: Vec<Rise>,
@@ -82,7 +82,7 @@ struct Book {
 }
 
 impl Book {
-    /// Enters a version; a list tells only the newest one, and none that came between.
+    /// Enters a version; a list has only the newest one.
     fn enter(&mut self, entry: Entry, listed: bool) {
         self.newest = self.newest.max(entry.version);
         let object = format!("{}/{}", entry.kind, entry.object.name_any());
@@ -94,7 +94,7 @@ impl Book {
         self.recent.insert((entry.version, object), entry);
     }
 
-    /// Whether what was known of the Rollout at that version may have been out of date.
+    /// Whether the known state of the Rollout may have been stale at that version.
     fn is_unseen(&self, entry: &Entry) -> bool {
         let mut unseen = self.unseen.iter();
         unseen.any(|(rollout, after, until)| {
@@ -102,7 +102,7 @@ impl Book {
         })
     }
 
-    /// Judges what came before this moment, in order.
+    /// Checks the versions before this time, in order.
     fn judge(&mut self, until: Instant) {
         while let Some(first) = self
             .recent
@@ -125,20 +125,20 @@ impl Book {
     }
 }
 
-/// How a Rollout stands in the end, as far as a fault must not matter.
+/// The final state of a Rollout, as far as it must not depend on faults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finale {
     /// Phase of the Rollout.
     pub phase: String,
-    /// Revision that serves.
+    /// The stable revision.
     pub stable: i64,
-    /// Weights of the change, in the order in which it had them.
+    /// Weights of the change, in order.
     pub weights: Vec<i32>,
     /// Pods by revision; those without any are left out.
     pub pods: BTreeMap<i64, i32>,
-    /// How each revision ended, by its record.
+    /// The outcome of each revision, by its RolloutRun.
     pub outcomes: BTreeMap<i64, String>,
-    /// What the Services select, by revision.
+    /// The revision that each Service selects.
     pub services: BTreeMap<String, i64>,
     /// The canary's weight in the route.
     pub route: Option<i64>,
@@ -166,7 +166,7 @@ impl Ledger {
         }
     }
 
-    /// The book, as far as it is in order; all of it where it is `over`.
+    /// The ledger, as far as it is in order; all of it if `over`.
     fn read(&self, over: bool) -> MutexGuard<'_, Book> {
         let mut book = self.book.lock().unwrap();
         let now = Instant::now();
@@ -178,12 +178,12 @@ impl Ledger {
         book
     }
 
-    /// Judges what is in order, so that it need not be kept.
+    /// Checks the ordered versions, so that they need not be kept.
     pub fn keep_small(&self) {
         drop(self.read(false));
     }
 
-    /// Waits until nothing that the operator writes has changed for so long: what should be is, and stays.
+    /// Waits until nothing that the operator writes has changed for this long.
     pub async fn quiet(&self, silence: Duration, patience: Duration) -> Result<(), String> {
         let (begun, mut last, mut since) = (Instant::now(), 0, Instant::now());
         while since.elapsed() < silence {
@@ -199,7 +199,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// How a Rollout stands.
+    /// The state of a Rollout.
     pub fn finale(&self, name: &str) -> Finale {
         let book = self.read(true);
         let seen = book.seen.get(name).cloned().unwrap_or_default();
@@ -223,13 +223,13 @@ impl Ledger {
         }
     }
 
-    /// The laws that were broken, each in a sentence with the version at which it was.
+    /// The broken laws, each in a sentence with the version.
     pub fn broken(&self) -> Vec<String> {
         self.read(true).broken.clone()
     }
 
-    /// Laws 3 and 6 by Prometheus itself: where a canary rose, it had as many requests as its step asks for,
-    /// and they had not failed.
+    /// Laws 3 and 6 by Prometheus itself: before a canary's weight rose, it had the requests that its
+    /// step requires, without failures.
     pub async fn rose_on_too_little(&self, cluster: &Cluster, namespace: &str) -> Vec<String> {
         let rises = self.read(true).rises.clone();
         let mut broken = Vec::new();
@@ -257,7 +257,7 @@ impl Ledger {
         broken
     }
 
-    /// Pods that are asked for in the name of a Rollout.
+    /// Pods that are requested for a Rollout.
     pub fn pods(&self, name: &str) -> i32 {
         let book = self.read(true);
         let sets = book
@@ -275,7 +275,7 @@ impl Ledger {
         seen.map(|seen| seen.sets.len()).sum()
     }
 
-    /// The end of a Rollout's story in lines, for whoever looks into a failure.
+    /// The last versions of a Rollout in lines, for debugging.
     pub fn tale(&self, name: &str) -> String {
         let book = self.read(true);
         let lines = book
@@ -319,7 +319,7 @@ fn now() -> f64 {
     since.unwrap().as_secs_f64()
 }
 
-/// One version in a line.
+/// A version as a line.
 fn line(entry: &Entry) -> String {
     let value = |path: &str| {
         let value = entry.object.data.pointer(path);
@@ -369,7 +369,7 @@ fn rollout_of(kind: &str, object: &DynamicObject) -> String {
     }
 }
 
-/// One ReplicaSet, as far as it matters.
+/// The relevant fields of a ReplicaSet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Set {
     hash: String,
@@ -378,7 +378,7 @@ struct Set {
     available: i32,
 }
 
-/// One Rollout and what belongs to it, at one version.
+/// A Rollout and its objects at one version.
 #[derive(Clone, Debug, Default)]
 struct Seen {
     rollout: Option<Rollout>,
@@ -393,7 +393,7 @@ struct Seen {
     failed: BTreeSet<String>,
     /// Weights of the changes under way, in order.
     weights: Vec<i32>,
-    /// How many pods were wanted when the last were given up. They go a moment later, when more may be wanted.
+    /// The requested pods at the last scale-down. The pods terminate later, when more may be requested.
     wanted: Option<i32>,
     tale: VecDeque<String>,
 }
@@ -506,7 +506,7 @@ fn is_promoted(stage: Stage) -> bool {
     matches!(stage, Stage::Promoting | Stage::Promoted)
 }
 
-/// The change that was under way and has not failed since, as it was and as it is.
+/// The change in progress that has not failed since, before and after.
 fn under_way<'a>(before: &'a Seen, after: &'a Seen) -> Option<(&'a Change, &'a Change)> {
     let same = before
         .status()?
@@ -522,7 +522,7 @@ fn under_way<'a>(before: &'a Seen, after: &'a Seen) -> Option<(&'a Change, &'a C
     (!change.initial && !failed).then_some((same, change))
 }
 
-/// People who are missing at the gates that a version of a Rollout has passed (law 2).
+/// Missing sign-offs at the gates that a version of a Rollout has passed (law 2).
 fn unsigned(before: &Seen, after: &Seen) -> Vec<String> {
     let Some((same, change)) = under_way(before, after) else {
         return vec![];
@@ -572,7 +572,7 @@ fn canary_weight(route: &Value) -> Option<i64> {
         .as_i64()
 }
 
-/// What must hold of each version, by the numbers of the design's laws.
+/// The checks of each version, by the numbers of the design's laws.
 fn judge(before: &Seen, after: &Seen, entry: &Entry) -> Vec<String> {
     let mut broken = Vec::new();
     let mut expect = |law: u8, holds: bool, what: String| {
@@ -602,7 +602,7 @@ fn judge(before: &Seen, after: &Seen, entry: &Entry) -> Vec<String> {
         return broken;
     };
     if entry.kind == "ReplicaSet" {
-        // It grows only as pods start; what is there must not go below.
+        // Availability grows as pods start, but must not fall.
         let wanted = after.wanted.unwrap_or(desired).min(desired);
         let enough = wanted.min(before.available());
         expect(

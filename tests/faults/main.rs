@@ -1,6 +1,6 @@
-//! Faults: a real operator, API server, Prometheus and traffic, with a proxy that breaks what is between
-//! them. Each story ends as it does without the fault, and an independent witness has seen no law broken.
-//! Run by `make faults`; `make test` runs a part of it.
+//! Faults: a real operator, API server, Prometheus and traffic, with a proxy that injects faults between
+//! them. Each story ends as without the fault, and an independent witness sees no law broken. Run by
+//! `make faults`; `make test` runs a part of it.
 
 // Helpers of tests fail by panicking, as tests do.
 #![allow(
@@ -35,10 +35,10 @@ mod restarts;
 mod soak;
 mod watches;
 
-/// Tellings at once: each has an operator and traffic of its own on the same two cores.
+/// Concurrent runs of stories: each has an operator and traffic of its own on the same two cores.
 const SIDE_BY_SIDE: usize = 8;
 
-/// Whether all is tried, as `make faults` does, or a part.
+/// Whether all faults are tried, as in `make faults`, or a part.
 fn is_thorough() -> bool {
     std::env::var("COUNTERSIGN_FAULTS").is_ok_and(|which| which == "all")
 }

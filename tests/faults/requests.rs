@@ -1,4 +1,4 @@
-//! What goes wrong between the operator and the API server: lost answers, refusals, slowness, absence.
+//! Faults between the operator and the API server: lost responses, refusals, slowness, absence.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,8 +19,8 @@ use tokio::time::sleep;
 use crate::story::{Faults, Run, Story, TIMEOUT, Told, disturbed, plan, told, undisturbed};
 use crate::{SIDE_BY_SIDE, is_thorough};
 
-/// Tells stories side by side, each with the kinds of fault that must happen in it, and says of each that did
-/// not end as it should what it was. Returns how often each kind happened in all of them.
+/// Runs stories concurrently, each with the kinds of fault that must happen in it, and fails with those
+/// that did not end as expected. Returns the total number of each kind of fault.
 pub async fn all_end_well<K: AsRef<str>, T: Future<Output = Result<Told, String>>>(
     runs: impl IntoIterator<Item = (String, Vec<K>, T)>,
 ) -> BTreeMap<String, usize> {
@@ -66,7 +66,7 @@ async fn law_5_an_answer_that_is_lost_is_no_write_that_is_lost() {
             });
             let telling = async move {
                 let told = told(story, faults).await?;
-                // Not every telling takes as many writes as the first did.
+                // Not every run takes as many writes as the first.
                 if told.writes.len() > write && !told.faults.contains_key("LoseAnswer") {
                     return Err("no answer was lost".to_owned());
                 }
@@ -79,7 +79,7 @@ async fn law_5_an_answer_that_is_lost_is_no_write_that_is_lost() {
     assert!(faults["LoseAnswer"] >= Story::ALL.len(), "{faults:?}");
 }
 
-/// Where a story itself says what must happen in it.
+/// If the story defines its own faults.
 pub const NO_KIND: Vec<&str> = vec![];
 
 fn refused(status: u16, retry_after: Option<u32>) -> Fault {
@@ -93,12 +93,12 @@ fn is_lease(asked: &Asked) -> bool {
     asked.resource == "leases"
 }
 
-/// The fault where this holds, and none where it does not.
+/// The fault if the condition holds, else none.
 pub fn when(holds: bool, fault: Fault) -> Fault {
     if holds { fault } else { Fault::Pass }
 }
 
-/// Each way to be refused, with the kind of fault and what it refuses.
+/// Each kind of refusal, with the fault and the refused requests.
 fn refusals() -> Vec<(&'static str, &'static str, fn(&Asked) -> Fault)> {
     vec![
         ("every second status conflicts", "Answer", |asked| {
@@ -161,8 +161,7 @@ async fn refused_requests_are_made_again_until_they_are_granted() {
     all_end_well(runs).await;
 }
 
-/// Faults of all kinds, each with the same chance for each request, by nothing but the seed and which
-/// request it is.
+/// Faults of all kinds with equal probability per request, determined by the seed and the request alone.
 pub fn by_seed(seed: u64, share: u64) -> impl Fn(&Asked) -> Fault + Send + Sync + 'static {
     move |asked| {
         let mut hasher = DefaultHasher::new();
@@ -199,7 +198,7 @@ pub fn by_seed(seed: u64, share: u64) -> impl Fn(&Asked) -> Fault + Send + Sync 
     }
 }
 
-/// `COUNTERSIGN_SEED` runs one seed of a failure again.
+/// `COUNTERSIGN_SEED` repeats a failed seed.
 fn seeds() -> Vec<u64> {
     match std::env::var("COUNTERSIGN_SEED") {
         Ok(seed) => vec![seed.parse().unwrap()],
@@ -233,14 +232,14 @@ async fn any_mixture_of_faults_ends_as_without() {
     assert!(is_one || missing.is_empty(), "no {missing:?} in {faults:?}");
 }
 
-/// Nobody is reached while the switch is on.
+/// All requests fail while the switch is on.
 fn away(switch: &Arc<AtomicBool>) -> impl Fn(&Asked) -> Fault + Send + Sync + 'static {
     let switch = switch.clone();
     move |_| when(switch.load(SeqCst), Fault::Lose)
 }
 
-/// How long after Prometheus is gone a decision may still rest on what it had said: the windows that end with
-/// it, and the lag.
+/// Time after Prometheus fails in which a decision may still use its earlier data: the last windows, and
+/// the lag.
 const LAST_WORD: Duration = Duration::from_secs(6);
 
 async fn absence(story: Story, time: Duration, of_prometheus: bool) -> Result<Told, String> {
@@ -261,7 +260,7 @@ async fn absence(story: Story, time: Duration, of_prometheus: bool) -> Result<To
         sleep(LAST_WORD).await;
         let step = telling.step().await;
         sleep(time.saturating_sub(LAST_WORD)).await;
-        // Law 6, as far as one can see without the operator's words.
+        // Law 6, as far as visible from outside the operator.
         assert_eq!(
             telling.step().await.max(step),
             step,
@@ -269,7 +268,7 @@ async fn absence(story: Story, time: Duration, of_prometheus: bool) -> Result<To
         );
         switch.store(false, SeqCst);
         if !of_prometheus {
-            // Without its lease it has ended, and begins anew.
+            // Without its lease the operator has exited, and restarts.
             let leads = async || (led() > before).then_some(());
             wait_for("it leads again", Duration::from_secs(10), leads)
                 .await
@@ -306,7 +305,7 @@ async fn an_api_server_or_prometheus_that_is_away_is_waited_for() {
     all_end_well(runs).await;
 }
 
-/// What of Prometheus fails: two in three of its first answers, in each of these ways.
+/// Prometheus fails two in three of its first responses, in each of these ways.
 #[tokio::test]
 async fn a_prometheus_that_fails_for_a_while_is_asked_again() {
     let faults = [
@@ -336,7 +335,7 @@ async fn a_prometheus_that_fails_for_a_while_is_asked_again() {
     all_end_well(runs).await;
 }
 
-/// A token that ends with a Secret, so that a test can end it.
+/// A token that expires with a Secret, so that a test can revoke it.
 async fn mortal_token(cluster: &countersign_cluster::Cluster, name: &str) -> String {
     const NAMESPACE: &str = "countersign-system";
     let secrets: Api<Secret> = Api::namespaced(cluster.client(), NAMESPACE);

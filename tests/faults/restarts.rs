@@ -1,11 +1,11 @@
-//! The API server or etcd dies and comes back, under all stories at once.
+//! The API server or etcd is killed and restarted while all stories run.
 
 use countersign_cluster::Cluster;
 
 use crate::requests::{NO_KIND, all_end_well};
 use crate::story::{Faults, Run, Story, Told, cluster, disturbed};
 
-/// Tells a story; one of them brings the restart, in the middle of its own change and of others.
+/// Runs a story; one of them causes the restart, during its own change and others.
 async fn shaken(story: Story, restart: Option<impl AsyncFn(&Cluster)>) -> Result<Told, String> {
     disturbed(story, Faults::default(), async |telling: &Run| {
         telling.until_under_way().await;

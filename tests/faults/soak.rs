@@ -1,5 +1,5 @@
-//! Many Rollouts that change at random for a long time under random faults: memory and connections stay
-//! flat, no law is broken, nothing is left behind.
+//! Many Rollouts change at random for a long time under random faults: memory and connections stay flat,
+//! no law is broken, nothing is left behind.
 
 use std::fs;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::requests::by_seed;
 use crate::story::{Faults, TIMEOUT, cluster, phase, plan, replica};
 use crate::support::{App, make_service};
 
-/// Of so many Rollouts one has traffic, and is judged by it.
+/// One in this many Rollouts has traffic, and is analysed.
 const ONE_IN: usize = 10;
 
 /// Resident memory (KiB) and open files of a process.
@@ -69,7 +69,7 @@ impl Soak {
             .unwrap();
     }
 
-    /// Starts all, with traffic where it is judged by.
+    /// Starts all Rollouts, with traffic for those that are analysed.
     async fn begin(&mut self, apps: &[App]) {
         for app in apps {
             self.apply(app).await;
@@ -93,7 +93,7 @@ impl Soak {
         self.settled(apps.len()).await;
     }
 
-    /// Waits until every Rollout is at rest.
+    /// Waits until no Rollout has a change in progress.
     async fn settled(&self, count: usize) {
         let look = async || {
             let rollouts = self.rollouts().list(&ListParams::default()).await;
@@ -141,7 +141,7 @@ async fn random_changes_under_random_faults_leave_nothing_behind() {
     let faults = || {
         let (calm, decide) = (calm.clone(), by_seed(seed, 4));
         plan(move |asked| match decide(asked) {
-            // Its memory is to be seen growing, so it lives.
+            // The process must live, since its memory is measured.
             Fault::KillBefore | Fault::KillAfter => Fault::Lose,
             _ if calm.load(SeqCst) => Fault::Pass,
             fault => fault,

@@ -1,4 +1,4 @@
-//! Rollouts that are told once without a fault and then again with each: what they are, and how they end.
+//! Stories: Rollouts that run once without a fault and then with each fault.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,12 +24,12 @@ use tokio::sync::OnceCell;
 use crate::ledger::{Finale, Ledger};
 use crate::support::{App, harmless, make_service, risky};
 
-/// No fault lasts longer, and then there are evidence and bakes.
+/// Longest fault plus evidence and bakes.
 pub const TIMEOUT: Duration = Duration::from_mins(4);
-/// When nothing has been written for so long, nothing is left to do.
+/// If nothing has been written for this long, the run has ended.
 const SILENCE: Duration = Duration::from_secs(4);
 
-/// What is told.
+/// The kind of story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Story {
     /// A good change, promoted.
@@ -82,7 +82,7 @@ impl Story {
 const APP: &str = "shop";
 const CANARY: &str = "shop-canary";
 
-/// What happens to the operator of one telling.
+/// The faults of one run's operator.
 #[derive(Clone)]
 pub struct Faults {
     /// On the way to the API server.
@@ -116,7 +116,7 @@ pub fn plan(decide: impl Fn(&Asked) -> Fault + Send + Sync + 'static) -> Plan {
     Arc::new(decide)
 }
 
-/// A telling under way.
+/// A run in progress.
 pub struct Run {
     pub cluster: Cluster,
     pub namespace: String,
@@ -125,7 +125,7 @@ pub struct Run {
     ledger: Ledger,
 }
 
-/// How a telling ended.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Told {
     pub finale: Finale,
@@ -133,11 +133,11 @@ pub struct Told {
     pub broken: Vec<String>,
     /// The operator's writes, in order.
     pub writes: Vec<Asked>,
-    /// How often each kind of fault happened, on the way to either.
+    /// The number of each kind of fault, on both connections.
     pub faults: BTreeMap<String, usize>,
-    /// How often the operator was started.
+    /// Number of starts of the operator.
     pub starts: usize,
-    /// For whoever looks into a failure.
+    /// Details for debugging a failure.
     pub tale: String,
 }
 
@@ -160,7 +160,7 @@ impl Run {
         Api::namespaced(self.cluster.client(), &self.namespace)
     }
 
-    /// Applies an application; it may need patience when the API server itself is away.
+    /// Applies an application, with retries if the API server is away.
     async fn apply(&self, app: &App) -> Result<(), String> {
         let apply = PatchParams::apply("service-team").force();
         let manifest = app.manifest();
@@ -252,7 +252,7 @@ impl Run {
         api.create(&PostParams::default(), &route).await.unwrap();
     }
 
-    /// Signs as bob whatever waits for a sign-off, until it does not.
+    /// Signs as bob until no sign-off is awaited.
     async fn sign(&self) -> Result<(), String> {
         let client = self.cluster.client_as("bob").await.unwrap();
         let binding: RoleBinding = serde_json::from_value(json!({
@@ -298,7 +298,7 @@ impl Run {
         .map_err(|error| error.to_string())
     }
 
-    /// Tells all of it, with what happens beside from when the change is there.
+    /// Runs the whole story, with `beside` from the start of the change.
     pub async fn tell(&self, beside: impl Future<Output = ()>) -> Result<Told, String> {
         let load = self.serve().await?;
         self.apply(&self.story.change()).await?;
@@ -349,7 +349,7 @@ impl Run {
         ended.await.map(drop)
     }
 
-    /// Waits until the canary has traffic, and is judged.
+    /// Waits until the canary has traffic, and is analysed.
     pub async fn until_under_way(&self) {
         let under_way = self.until("the canary has traffic", |rollout| {
             change(rollout).is_some_and(|it| it.weight > 0 && it.outcome.is_none())
@@ -357,13 +357,13 @@ impl Run {
         under_way.await.unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// Whether the change has begun and not ended.
+    /// Whether the change is in progress.
     pub async fn is_under_way(&self) -> bool {
         let rollout = self.rollouts().get(APP).await.unwrap();
         change(&rollout).is_some_and(|it| it.outcome.is_none())
     }
 
-    /// How far the change has come: whether it is, or becomes, the stable one; its step.
+    /// The progress of the change: whether it is, or becomes, the stable one; its step.
     pub async fn step(&self) -> (bool, i32) {
         let rollout = self.rollouts().get(APP).await.unwrap();
         let promoted = [Stage::Promoting, Stage::Promoted];
@@ -373,12 +373,12 @@ impl Run {
         }
     }
 
-    /// What to look at where it went wrong.
+    /// Details for debugging.
     pub fn evidence(&self) -> String {
         format!("{}\n{}", self.ledger.tale(APP), self.replica.log())
     }
 
-    /// Removes the namespace; what is left of it does not matter.
+    /// Deletes the namespace, ignoring errors.
     pub async fn clear(self) {
         let namespaces: Api<Namespace> = Api::all(self.cluster.client());
         let _ = namespaces
@@ -387,10 +387,10 @@ impl Run {
     }
 }
 
-/// Requests a second.
+/// Requests per second.
 const RATE: u32 = 80;
 
-/// Requests that failed where none should.
+/// Requests that failed although none should.
 fn lost(story: Story, report: &LoadReport) -> Vec<String> {
     let errors: u64 = report
         .by_revision
@@ -424,7 +424,7 @@ pub fn phase(rollout: &Rollout) -> Phase {
         .map_or(Phase::Progressing, |status| status.phase)
 }
 
-/// An operator of one's own that sees one namespace, with its lease there or elsewhere.
+/// An operator limited to one namespace, with its lease there or elsewhere.
 pub async fn replica(
     cluster: &Cluster,
     namespace: &str,
@@ -446,7 +446,7 @@ pub async fn replica(
 
 static READY: OnceCell<()> = OnceCell::const_new();
 
-/// The cluster, in which the chart's own operator rests and a policy governs all.
+/// The cluster, with the chart's operator stopped and one policy for all Rollouts.
 pub async fn cluster() -> Cluster {
     let cluster = Cluster::from_env().await.unwrap();
     READY
@@ -459,7 +459,7 @@ pub async fn cluster() -> Cluster {
     cluster
 }
 
-/// Two short steps, and evidence that is soon enough.
+/// Two short steps, and fast evidence.
 async fn install_policy(cluster: &Cluster) {
     let tier = |promotion: Value| {
         json!({
@@ -495,7 +495,7 @@ async fn install_policy(cluster: &Cluster) {
         .unwrap();
 }
 
-/// How a story ends where nothing is wrong, and the writes that it takes; told once.
+/// The result of a story without faults, and its writes; run once.
 pub async fn undisturbed(story: Story) -> &'static Told {
     static TOLD: [OnceCell<Told>; 4] = [const { OnceCell::const_new() }; 4];
     TOLD[story as usize]
@@ -511,12 +511,12 @@ pub async fn undisturbed(story: Story) -> &'static Told {
         .await
 }
 
-/// Tells a story with a fault; `Err` says in what it is not as it should be.
+/// Runs a story with a fault; `Err` holds the differences from the expected end.
 pub async fn told(story: Story, faults: Faults) -> Result<Told, String> {
     disturbed(story, faults, async |_: &Run| {}).await
 }
 
-/// The same with something that happens beside.
+/// The same with `beside` running concurrently.
 pub async fn disturbed(
     story: Story,
     faults: Faults,

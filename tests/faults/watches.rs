@@ -1,5 +1,5 @@
-//! Watches that stall, close, lag, go back in time or miss something: no decision is made from a cache
-//! older than the operator's own last write, and nothing is waited for that has come.
+//! Watches that stall, close, lag, go back in time or miss events: no decision uses a cache older than
+//! the operator's last write, and nothing that has happened is waited for.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ async fn law_5_watches_that_lie_change_nothing() {
     all_end_well(runs).await;
 }
 
-/// Another API server than that of the watches answers, whose cache is seconds behind.
+/// Reads go to another API server than the watches, whose cache is seconds behind.
 #[tokio::test]
 async fn what_is_at_hand_may_be_old() {
     let lag = Duration::from_secs(3);
@@ -48,7 +48,7 @@ async fn what_is_at_hand_may_be_old() {
     all_end_well(runs).await;
 }
 
-/// One kind at a time is never seen at all.
+/// One kind at a time is never reported.
 #[tokio::test]
 async fn one_watch_that_is_refused_for_ever_stalls_no_other() {
     let kinds = [

@@ -260,8 +260,8 @@ async fn an_answer_of_100_mb_is_cut_off() {
         let (reason, message) = unanswered(&windows);
         assert_eq!(reason, Unanswered::UnreadableAnswer);
         assert!(message.contains("larger than 4 MiB"), "{message}");
-        // Of four answers. The kernel takes up to 40 MiB of each into the sockets' buffers; what
-        // the client itself holds is at most the limit.
+        // Four responses. The kernel buffers up to 40 MiB of each in the sockets; the client itself holds
+        // at most the limit.
         let sent = SENT.load(Ordering::SeqCst);
         assert!(sent < (4 * (4 + 40)) << 20, "{sent} bytes were read");
     }

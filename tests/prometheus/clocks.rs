@@ -1,6 +1,6 @@
 use super::*;
 
-/// Answers whose `Date` is that many seconds from the present.
+/// Responses whose `Date` is this many seconds from now.
 async fn with_clock(offset: i64) -> Fake {
     Fake::start(move |_| {
         let mut response = json(200, &success("matrix", &[]));
@@ -57,7 +57,7 @@ async fn samples_of_a_clock_that_is_behind_are_waited_for() {
     let fake = with_clock(-20).await;
     let client = fake.client();
     assert_eq!(client.lag(), StdDuration::from_secs(30));
-    // A window that has just become due: by Prometheus' clock its samples are not there yet.
+    // A window that is just due: by Prometheus' clock its samples are not available yet.
     let mut present = ask(15);
     present.until = at(now());
     present.from = at(now() - 46);
@@ -68,7 +68,7 @@ async fn samples_of_a_clock_that_is_behind_are_waited_for() {
     };
     assert_eq!(*reason, Unanswered::ClockSkew);
     assert!(message.contains("they are waited for longer"), "{message}");
-    // From now on the window is due when they are.
+    // From now on the window is due when its samples are available.
     let lag = client.lag().as_secs();
     assert!((45..=50).contains(&lag), "{lag}");
     assert_eq!(client.windows(&present).await, CheckWindows::default());

@@ -13,7 +13,7 @@ async fn a_server_that_hangs_costs_one_timeout() {
     };
     let client = connect(short);
     let started = tokio::time::Instant::now();
-    // Far more questions than are asked at once: those that wait for their turn give up as well.
+    // Far more queries than run concurrently: queued ones time out as well.
     let asks: Vec<_> = (0..20).map(|n| ask_in(&format!("n{n}"), 60)).collect();
     let windows = futures::future::join_all(asks.iter().map(|ask| client.windows(ask))).await;
     assert!(
@@ -90,7 +90,7 @@ async fn prometheus_away_is_unreachable() {
         .windows(&ask(60))
         .await;
     assert_eq!(unanswered(&windows).0, Unanswered::PrometheusUnreachable);
-    // Plain HTTP where TLS is expected.
+    // Plain HTTP instead of TLS.
     let fake = counting(vec![]).await;
     let windows = connect(config(&fake.url.replace("http:", "https:")))
         .windows(&ask(60))

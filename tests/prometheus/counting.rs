@@ -132,7 +132,7 @@ async fn one_look_or_many_count_the_same() {
 
 #[tokio::test]
 async fn a_canary_pod_out_of_sight_is_not_counted_twice() {
-    // Pod b was counted up to 50, was not scraped for an hour, and has not begun anew. Pod c has.
+    // Pod b was counted up to 50, was not scraped for an hour, and has not restarted. Pod c has.
     let fake = counting(vec![
         steady("canary", "200", 0, 10.0),
         counter(
@@ -160,7 +160,7 @@ async fn a_canary_pod_out_of_sight_is_not_counted_twice() {
             .collect::<Vec<_>>()
     };
     assert!(looked_back().len() == 2 && looked_back().iter().all(|a| a.is_about("canary")));
-    // Where nothing appears, nothing more is asked.
+    // If no counter appears, no further query is sent.
     ask.counted_until = at(FROM + 3000);
     ask.until = at(FROM + 3045);
     fake.client().windows(&ask).await;

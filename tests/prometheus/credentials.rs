@@ -1,6 +1,6 @@
 use super::*;
 
-/// A file of the test's own.
+/// A temporary file of the test.
 fn file(name: &str, content: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("countersign-{}-{name}", std::process::id()));
     std::fs::write(&path, content).unwrap();
@@ -200,7 +200,7 @@ fn credentials_that_contradict_each_other_are_refused() {
     );
 }
 
-/// An authority, and those whom it knows.
+/// A certificate authority and the certificates that it issued.
 struct Authority {
     certificate: rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
 }
@@ -222,7 +222,7 @@ impl Authority {
     }
 }
 
-/// Asks each client for a certificate, and notes it.
+/// Requests a certificate of each client, and records it.
 struct TlsListener {
     listener: tokio::net::TcpListener,
     acceptor: tokio_rustls::TlsAcceptor,
@@ -290,7 +290,7 @@ async fn a_client_certificate_is_shown_and_followed_as_it_is_renewed() {
     };
     assert_eq!(answered(15).await, first.der().to_vec());
 
-    // A new certificate with the old key is half of a renewal: what was good is used on.
+    // A new certificate with the old key is half of a renewal: the old pair stays in use.
     let (second, second_key) = authority.issue("operator");
     std::fs::write(&certificate_file, second.pem()).unwrap();
     assert_eq!(answered(30).await, first.der().to_vec());

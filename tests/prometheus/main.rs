@@ -1,5 +1,5 @@
-//! What Prometheus may answer, and what the operator makes of it, against a server that answers as
-//! each test wants. Nothing but numbers that were surely counted may come out as counts.
+//! The operator's client of Prometheus, against a server with scripted responses. Only numbers that were
+//! certainly counted may become counts.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -35,11 +35,11 @@ use countersign_core::observation::windows::{
 use k8s_openapi::jiff::Timestamp;
 use promql_parser::parser::{Expr, MatrixSelector};
 
-/// When the canary was first given traffic, in Unix seconds.
+/// When the canary first got traffic, in Unix seconds.
 const FROM: i64 = 1_700_000_000;
 const INTERVAL: i64 = 15;
 
-/// A question as the server got it.
+/// A request as received by the server.
 #[derive(Clone, Debug)]
 struct Asked {
     path: String,
@@ -62,7 +62,7 @@ impl Asked {
     }
 }
 
-/// A server and what it was asked.
+/// A server and its received requests.
 struct Fake {
     url: String,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -146,7 +146,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-/// Asks for every window that ended until so many seconds after the start, none counted yet.
+/// Requests all windows that ended within this many seconds after the start, none counted yet.
 fn ask(seconds: i64) -> Ask {
     let arm = |revision: &str| Arm {
         namespace: "shop".into(),
@@ -233,7 +233,7 @@ fn counter(
     }
 }
 
-/// A counter that was scraped every 15 s from so long before the start, and grew by as much each time.
+/// A counter that was scraped every 15 s from this long before the start, with constant growth.
 fn steady(revision: &'static str, code: &'static str, from: i64, by: f64) -> Counter {
     let samples: Vec<_> = (0..400)
         .map(|k| (from + 15 * k, 1000.0 + by * k as f64))
@@ -271,7 +271,7 @@ impl Counter {
     }
 }
 
-/// Evaluates what the operator asks for counters.
+/// Evaluates the operator's queries of counters.
 fn evaluate(asked: &Asked, counters: &[Counter]) -> Response<Body> {
     let time = asked.params["time"].parse().unwrap();
     let (kind, selector) = match promql_parser::parser::parse(asked.query()).unwrap() {
@@ -337,7 +337,7 @@ fn unanswered(windows: &CheckWindows) -> (Unanswered, &str) {
     }
 }
 
-/// What the operator says where every question is answered alike.
+/// The operator's result if every request gets the same response.
 async fn answer_to(
     answer: impl Fn() -> Response<Body> + Clone + Send + Sync + 'static,
 ) -> CheckWindows {

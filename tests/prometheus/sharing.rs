@@ -15,7 +15,7 @@ async fn a_partial_answer_of_victoria_metrics_is_none() {
 
 #[tokio::test]
 async fn times_are_the_ones_asked_for() {
-    // A frontend that moves them to a multiple of the step.
+    // A frontend that aligns the times to the step.
     let fake = Fake::start(|asked| {
         assert_eq!(asked.params["nocache"], "1");
         assert_eq!(asked.params["latency_offset"], "1ms");
@@ -50,12 +50,12 @@ async fn those_who_ask_the_same_at_the_same_time_share_an_answer() {
         (counts(&windows[0].due[2])[0], fake.asked().len()),
         (10.0, 4)
     );
-    // A moment later it is still the answer; other times are another question.
+    // Soon after, the cached response is returned; other times are another request.
     client.windows(&asks[0]).await;
     assert_eq!(fake.asked().len(), 4);
     client.windows(&ask(60)).await;
     assert_eq!(fake.asked().len(), 8);
-    // One who goes away takes nothing with him.
+    // A caller that gives up does not cancel the shared request.
     let hurried = tokio::time::timeout(StdDuration::ZERO, client.windows(&ask(75))).await;
     assert!(hurried.is_err());
     assert_eq!(client.windows(&ask(75)).await.due.len(), 5);

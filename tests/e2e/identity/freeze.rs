@@ -1,4 +1,4 @@
-//! Freezes: by people on call, who answer for what they changed last.
+//! Freezes by people on call, attributed to whom the API server recorded.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! The policies as they are installed: just what the chart's files say.
+//! The installed policies equal the chart's files.
 
 use std::path::Path;
 use std::process::Command;
@@ -75,7 +75,7 @@ async fn the_api_server_finds_no_fault_with_the_policies() {
         .into_iter()
         .filter(|file| file["kind"] == "ValidatingAdmissionPolicy");
     for file in checked {
-        // It checks them in its own time, once the definitions are served.
+        // The API server type-checks them asynchronously, once the definitions are served.
         let look = async || {
             let status = admin.get(&path(&file)).await.unwrap()["status"].clone();
             status["typeChecking"]

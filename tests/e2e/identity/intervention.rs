@@ -1,4 +1,4 @@
-//! Interventions: in one's own name, by right; machines may only stop.
+//! Interventions: in the user's own name, with the right; machines may only stop changes.
 
 use serde_json::{Value, json};
 

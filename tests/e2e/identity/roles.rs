@@ -1,4 +1,4 @@
-//! The roles: what each may do, and what none may.
+//! The rights of the chart's roles.
 
 use countersign_cluster::wait_for;
 use serde_json::json;
@@ -20,7 +20,7 @@ const KINDS: &[&str] = &[
 ];
 const STATUS: &[&str] = &["rollouts/status", "signoffs/status", "interventions/status"];
 
-/// Everything that anybody could want to do with our resources.
+/// All verbs on the API group's resources.
 fn all() -> Vec<(&'static str, &'static str)> {
     let of = |verbs: &[&'static str], resources: &[&'static str]| -> Vec<_> {
         resources
@@ -47,7 +47,7 @@ fn all() -> Vec<(&'static str, &'static str)> {
     .concat()
 }
 
-/// What judges a change belongs to the platform team.
+/// The platform team owns the inputs of the analysis.
 fn is_policy(resource: &str) -> bool {
     ["rolloutpolicies", "analysistemplates"].contains(&resource)
 }
@@ -185,7 +185,7 @@ async fn status_and_records_are_the_operators_word_though_a_role_allows_more() {
     let record = path(scene, &record);
     let better = json!({ "spec": { "digest": "0".repeat(64) } });
     assert_refused(&user.merge(&record, &better).await, &words);
-    // It is found by this label, and deleted with its owner.
+    // The RolloutRun is listed by this label, and deleted with its owner.
     let lost = json!({ "metadata": { "labels": { "countersign.dev/rollout-uid": null } } });
     assert_refused(&user.merge(&record, &lost).await, &words);
     let orphaned = json!({ "metadata": { "ownerReferences": null } });
@@ -253,7 +253,7 @@ async fn the_operator_may_do_what_it_does_with_our_resources_and_no_more() {
             // Patched for their finalizer alone.
             "rollouts" => READ.contains(&verb) || verb == "patch",
             "rolloutpolicies" | "freezes" => ["list", "watch"].contains(&verb),
-            // They go with the record of their change.
+            // They are deleted with the RolloutRun of their change.
             "signoffs" | "interventions" => ["list", "watch", "delete"].contains(&verb),
             "analysistemplates" => verb == "get",
             "rolloutruns" => ["list", "create", "patch", "delete"].contains(&verb),
@@ -285,7 +285,7 @@ async fn the_operator_may_do_what_it_does_with_our_resources_and_no_more() {
             "destinationrules",
         ]
     );
-    // Of Jobs and pods no more than smoke checks need: no logs, no change, no way in.
+    // Only the rights on Jobs and pods that smoke checks need: no logs, no updates, no exec.
     for (group, resource, verbs) in [
         ("batch", "jobs", &["list", "watch", "create", "delete"][..]),
         ("", "pods", &["list"]),
@@ -313,7 +313,8 @@ async fn a_status_that_this_build_cannot_read_begins_its_change_anew() {
     let _load = scene.load(&app, 100).await;
     let (next, begun) = scene.baking(&app).await;
     let before = begun.status.unwrap();
-    // The API server takes an offset from UTC that no place has, as a newer operator's words would be.
+    // The API server accepts this UTC offset, which the operator cannot parse, like a newer operator's
+    // values.
     let operator = "system:serviceaccount:countersign-system:countersign";
     let operator = User::impersonated(&scene, operator, &[]).await;
     let status = json!({ "status": { "change": { "startedAt": "2026-11-26T22:00:00+99:00" } } });

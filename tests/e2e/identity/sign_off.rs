@@ -1,4 +1,4 @@
-//! Sign-offs: in one's own name, by right, by people, on the exact change, never edited.
+//! Sign-offs: in the user's own name, with the right, by people, on the exact change, immutable.
 
 use countersign_cluster::wait_for;
 use serde_json::json;
@@ -147,7 +147,7 @@ async fn a_service_account_signs_nothing_though_it_has_the_verb() {
     let node = User::impersonated(&pending.scene, node, &[]).await;
     assert_refused(&pending.sign(&node, "node", json!({})).await, &words);
 
-    // A machine that goes by another name is known by its group.
+    // A machine with another name is recognized by its group.
     let alias = format!("robot-of-{}", pending.scene.namespace);
     pending.scene.grant(&alias, "countersign-approver").await;
     let groups = ["system:serviceaccounts".to_owned()];
@@ -234,7 +234,7 @@ async fn nothing_is_signed_where_there_is_no_rollout() {
 async fn who_had_a_hand_in_a_change_does_not_sign_it_off() {
     let pending = Pending::new("sign-excluded").await;
     let scene = &pending.scene;
-    // Two names of the test's own: in the status they are in lower case.
+    // Two further names: in the status they are in lower case.
     let author = format!("Author-of-{}", scene.namespace);
     let agent = format!("agent-of-{}", scene.namespace);
     for user in [&author, &agent] {

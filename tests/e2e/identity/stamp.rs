@@ -1,5 +1,5 @@
-//! The stamp `countersign.dev/changed-by`: always who really changed the template or the provenance, the
-//! last changer in the last line, whatever anybody writes.
+//! The stamp `countersign.dev/changed-by` names the users who changed the template or the provenance, the
+//! last one in the last line, regardless of what is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -17,7 +17,7 @@ use super::user::{
 use super::{enforced, installed};
 use crate::support::{App, Scene, TIMEOUT};
 
-/// Who is stamped on a Rollout as its last changer.
+/// The last changer in a Rollout's stamp.
 pub fn of(rollout: &Value) -> Option<&str> {
     rollout["metadata"]["annotations"][CHANGED_BY_ANNOTATION]
         .as_str()
@@ -37,7 +37,7 @@ enum Edit {
     Image(u8),
     Provenance(Option<u8>),
     Stamp(Option<&'static str>),
-    /// All annotations go, the stamp and the provenance with them.
+    /// Removes all annotations, including the stamp and the provenance.
     NoAnnotations,
     Label(u8),
     Replicas(u8),
@@ -240,7 +240,7 @@ fn revision() -> String {
     format!("{PROVENANCE_PREFIX}revision")
 }
 
-/// What the stamp is about: who changes any of it is stamped.
+/// The fields whose changers are stamped.
 fn substance(rollout: &Value) -> (Value, Value, BTreeMap<String, Value>) {
     let annotations = rollout["metadata"]["annotations"].as_object();
     let provenance = annotations
@@ -300,7 +300,7 @@ async fn no_sequence_of_writes_forges_the_stamp() {
             before = after;
         }
     }
-    // Strategic merge patches are not for custom resources, and the status is not theirs to write.
+    // Custom resources have no strategic merge patches, and these users cannot write the status.
     assert_eq!(done.len(), 2 * 7, "{done:?}");
     assert_eq!(stamped.len(), 2 * 2, "{stamped:?}");
 }
@@ -415,7 +415,7 @@ async fn kubectl_cannot_forge_the_stamp_either() {
     }
 }
 
-/// Takes the mutating policy out of force for as long as something is tried.
+/// Disables the mutating policy during an attempt.
 async fn unstamped<T>(scene: &Scene, attempt: impl Future<Output = T>) -> T {
     let admin = User::admin(scene);
     let is_binding = |file: &Value| {
@@ -473,7 +473,7 @@ async fn a_stamp_is_absent_but_never_forged_where_there_are_no_mutating_policies
         for (user, edits) in [
             (&bob, &[Edit::Stamp(Some("bob"))][..]),
             (&bob, &[Edit::Image(2), Edit::Stamp(Some("alice"))]),
-            // It still says alice, who did not make this change.
+            // The stamp still names alice, who did not make this change.
             (&bob, &[Edit::Image(2)]),
             (&bob, &[Edit::Image(2), Edit::Stamp(None)]),
             (&alice, &[Edit::Stamp(Some("bob"))]),

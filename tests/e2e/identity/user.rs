@@ -1,5 +1,5 @@
-//! Somebody who writes to the API server: a user of the cluster, a service account, or anybody whom
-//! an administrator impersonates.
+//! A user who writes to the API server: of the cluster, a service account, or impersonated by an
+//! administrator.
 
 use std::fmt;
 
@@ -20,14 +20,14 @@ pub const MERGE_PATCH: &str = "application/merge-patch+json";
 pub const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
 pub const APPLY: &str = "application/apply-patch+yaml";
 
-/// Somebody, by the name under which the API server knows them.
+/// A user by name.
 #[derive(Clone)]
 pub struct User {
     pub name: String,
     client: Client,
 }
 
-/// What the API server says to what it does not do.
+/// A refusal of the API server.
 #[derive(Debug)]
 pub struct Refusal {
     pub code: u16,
@@ -80,7 +80,7 @@ impl User {
         }
     }
 
-    /// Anybody: admission sees whom an administrator impersonates.
+    /// Any user: admission sees the impersonated user.
     pub async fn impersonated(scene: &Scene, name: &str, groups: &[String]) -> Self {
         let as_them = |admin: AuthInfo| AuthInfo {
             impersonate: Some(name.to_owned()),
@@ -137,13 +137,13 @@ async fn client(scene: &Scene, credentials: impl FnOnce(AuthInfo) -> AuthInfo) -
     Client::try_from(config).unwrap()
 }
 
-/// The path of a resource of ours in the scene's namespace.
+/// The path of a resource of the API group in the scene's namespace.
 pub fn path(scene: &Scene, resource: &str) -> String {
     let namespace = &scene.namespace;
     format!("/apis/countersign.dev/v1alpha1/namespaces/{namespace}/{resource}")
 }
 
-/// Fails unless it was refused with all of these words.
+/// Asserts a refusal with all of these words.
 pub fn assert_refused(answer: &Answer, words: &[&str]) {
     let refusal = answer.as_ref().expect_err("it was not refused");
     for word in words {

@@ -1,4 +1,4 @@
-//! What the leader reads and writes for Rollouts. Its own `ClusterRole` loses one permission after the
+//! The leader's reads and writes for Rollouts. Its own `ClusterRole` loses one permission after the
 //! other.
 
 use std::collections::BTreeSet;
@@ -26,8 +26,8 @@ const GATEWAY: &str = "gateway.networking.k8s.io/v1";
 const GATEWAY_ALPHA: &str = "gateway.networking.k8s.io/v1alpha2";
 const ISTIO: &str = "networking.istio.io/v1";
 
-/// In this order, so that each finds the Rollouts as it needs them: those who only look come first, and
-/// those who end a change last.
+/// In this order, so that each finds the Rollouts as it needs them: reads come first, and those that end
+/// a change last.
 const ORDER: &[&str] = &[
     "get rollouts",
     "list replicasets",
@@ -85,7 +85,7 @@ struct Taken {
     until: Timestamp,
 }
 
-/// A Rollout for every feature, held in the midst of it.
+/// A Rollout for every feature, held during its use.
 struct Zoo {
     scene: Scene,
     admin: User,
@@ -94,7 +94,7 @@ struct Zoo {
     smoke: App,
     plain: App,
     version: u32,
-    /// What runs beside until the test ends.
+    /// Background tasks until the test ends.
     beside: Vec<AbortOnDrop>,
 }
 
@@ -124,7 +124,7 @@ async fn whatever_the_leader_may_no_longer_do_is_named_and_goes_on_once_it_may_a
     let taken = AssertUnwindSafe(take_all(&mut zoo, &all))
         .catch_unwind()
         .await;
-    // Whatever happened, the next test finds the role as it was.
+    // The role is restored in any case.
     set_rules(&zoo.scene, installed).await;
     let taken = taken.unwrap_or_else(|panic| resume_unwind(panic));
 
@@ -192,7 +192,7 @@ impl Taken {
     }
 
     fn explains(&self, request: &ApiRequest) -> bool {
-        // What was asked before it was given back may be answered after.
+        // A request from before the restoration may be answered after it.
         let until = self.until + SignedDuration::from_secs(1);
         self.is(request) && (self.from..until).contains(&request.at)
     }
@@ -203,7 +203,8 @@ impl Taken {
             .any(|it| it.code == 403 && self.explains(it))
     }
 
-    /// It is granted again what it was refused, be it before that was known here.
+    /// The operator repeats the refused request with success, perhaps before the restoration is seen
+    /// here.
     fn goes_on(&self, requests: &[ApiRequest]) -> bool {
         let refused = requests
             .iter()
@@ -395,7 +396,7 @@ impl Zoo {
         }
     }
 
-    /// Does something that the operator cannot answer without this permission.
+    /// Does something that the operator can handle only with this permission.
     async fn provoke(&mut self, permission: &str) {
         match permission {
             "get virtualservices" | "get destinationrules" => self.touch("mesh").await,
@@ -468,7 +469,7 @@ impl Zoo {
                 self.change().await;
             }
             "patch replicasets" => {
-                // Somebody scales one: it is to be scaled back.
+                // A ReplicaSet is scaled: the operator must scale it back.
                 let sets = self.scene.replica_sets();
                 let all = sets.list(&ListParams::default()).await.unwrap().items;
                 let mut all = all.iter();
@@ -524,7 +525,7 @@ impl Zoo {
         }
     }
 
-    /// Lets the operator look at a Rollout.
+    /// Triggers a reconcile of a Rollout.
     async fn touch(&self, rollout: &str) {
         let now = json!({ "metadata": { "annotations": { "touched": clock::now().to_string() } } });
         self.admin
@@ -541,7 +542,7 @@ impl Zoo {
             .await;
     }
 
-    /// Waits until a change has its pod and its record: what is taken back before it was seen has neither.
+    /// Waits until a change has its pod and its RolloutRun: a change reverted earlier has neither.
     async fn begun(&self) {
         let begun = |it: &countersign_api::Rollout| {
             let status = it.status.clone().unwrap_or_default();
@@ -587,7 +588,7 @@ impl Zoo {
             .unwrap();
     }
 
-    /// Bob decides something on the change of a Rollout.
+    /// Bob signs off or intervenes in the change of a Rollout.
     async fn decide(&self, app: &App, resource: &str, kind: &str, words: &Value) {
         let rollout = self.scene.get(app).await;
         let change = rollout.status.unwrap().change.unwrap();
@@ -626,7 +627,7 @@ impl Zoo {
         wait_for(path, TIMEOUT, look).await.unwrap();
     }
 
-    /// Sets the operator's rules; returns once the API server goes by them.
+    /// Sets the operator's rules; returns once they are in force.
     async fn set(&self, permission: &Permission, rules: Vec<PolicyRule>, granted: bool) {
         set_rules(&self.scene, rules).await;
         let (client, user) = (
@@ -650,7 +651,7 @@ impl Zoo {
         String::from_utf8_lossy(&std::fs::read(log).unwrap()).into_owned()
     }
 
-    /// Waits until the refusal is told, in the log after what was there before, and says where.
+    /// Waits until the refusal is reported, in new lines of the log, and returns where.
     async fn named(&self, permission: &Permission, before: usize) -> String {
         let look = async || {
             let rollouts = self.scene.rollouts().list(&ListParams::default()).await;
@@ -681,7 +682,7 @@ impl Zoo {
     }
 }
 
-/// Says of every route that it is taken as it is.
+/// Marks every route as accepted.
 async fn accept(admin: User, routes: Vec<String>) {
     loop {
         for path in &routes {
@@ -701,7 +702,7 @@ async fn accept(admin: User, routes: Vec<String>) {
             }]);
             if route["status"]["parents"] != parents {
                 let patch = json!({ "status": { "parents": parents } });
-                // It may be gone by now.
+                // It may have been deleted.
                 let _ = admin.merge(&format!("{path}/status"), &patch).await;
             }
         }

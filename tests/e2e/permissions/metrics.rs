@@ -1,4 +1,4 @@
-//! Metrics for whom the API server knows and RBAC lets in, where the chart asks for that.
+//! Authenticated metrics, if the chart requires that.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -14,7 +14,7 @@ use super::replica::{Replica, account, bind};
 use super::{NAME, Permission, SYSTEM, granted};
 use crate::support::{Scene, TIMEOUT};
 
-/// What the chart makes with these options.
+/// The chart's output with these options.
 fn rendered(options: &[&str]) -> Vec<Value> {
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/countersign");
     let command = [
@@ -48,7 +48,7 @@ fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> Option<&'a Value>
         .find(|it| it["kind"] == kind && it["metadata"]["name"] == name)
 }
 
-/// The rules of a `ClusterRole` of the chart where a token is asked for.
+/// The rules of a `ClusterRole` of the chart with required tokens.
 fn rules(role: &str) -> Vec<PolicyRule> {
     let objects = rendered(&["--set=metrics.auth=true"]);
     let role = object(&objects, "ClusterRole", role).unwrap();
@@ -145,7 +145,7 @@ async fn metrics_are_for_whom_the_api_server_knows_and_rbac_lets_in() {
         "{answer}"
     );
 
-    // Without either review nobody new gets in, and it says why.
+    // Without either review, new readers are refused, with the reason.
     let roles: Api<ClusterRole> = Api::all(client.clone());
     for lacking in more {
         let patch = Patch::Merge(json!({ "rules": lacking.lacking(&all) }));

@@ -1,4 +1,4 @@
-//! A replica of the operator with an account of its own.
+//! A replica of the operator with its own service account.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -28,7 +28,7 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    /// Starts one under these rules. Its lease is in `home`, where it may do what the rules beside it say.
+    /// Starts a replica under these rules. Its lease is in `home`, where it has the rules beside it.
     pub(super) async fn start(
         scene: &Scene,
         name: &str,
@@ -104,7 +104,7 @@ impl Replica {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Waits until it tells what it lacks.
+    /// Waits until the replica reports the missing permission.
     pub(super) async fn names(&self, permission: &Permission) {
         let what = format!("{} tells the lack of `{permission}`", self.name);
         let look = async || {
@@ -114,7 +114,7 @@ impl Replica {
         wait_for(&what, TIMEOUT, look).await.unwrap();
     }
 
-    /// What it answers over HTTP, to somebody with or without this token: the status, and all of it.
+    /// Its HTTP response with or without this token: the status, and the whole text.
     pub(super) async fn answers(&self, path: &str, token: Option<&str>) -> (u16, String) {
         let connect = async || TcpStream::connect(self.at);
         let mut stream = wait_for("it listens", TIMEOUT, connect).await.unwrap();

@@ -1,5 +1,5 @@
-//! What every replica does, whether it leads or not: it fills its caches, looks at the admission
-//! policies and reaches for the lease. One replica for each permission runs without just that one.
+//! What every replica does, leading or not: it fills its caches, checks the admission policies and
+//! requests the lease. For each permission, one replica runs without it.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use super::replica::Replica;
 use super::{Permission, SYSTEM, granted, granted_at_home};
 use crate::support::{App, Scene, TIMEOUT};
 
-/// What is listed only to fill caches and to begin a watch.
+/// Kinds that are listed only for caches and watches.
 const WATCHED: [&str; 9] = [
     "rollouts",
     "rolloutpolicies",
@@ -43,7 +43,7 @@ pub(super) fn is_of_a_standby(permission: &Permission) -> bool {
 
 #[tokio::test]
 async fn a_replica_that_may_not_watch_or_see_the_admission_policies_says_so() {
-    // More replicas than the others could bear beside them.
+    // Too many replicas to run beside other tests.
     let scene = Scene::alone("standbys").await;
     // What is not served cannot be refused.
     for kinds in [
@@ -53,7 +53,7 @@ async fn a_replica_that_may_not_watch_or_see_the_admission_policies_says_so() {
     ] {
         scene.cluster.install_kinds(kinds).await.unwrap();
     }
-    // Some kinds are watched from the first Rollout on that names one.
+    // Some kinds are watched from the first Rollout that references one.
     let routes: Vec<Value> = [
         "HTTPRoute",
         "GRPCRoute",
@@ -76,7 +76,7 @@ async fn a_replica_that_may_not_watch_or_see_the_admission_policies_says_so() {
     let own: BTreeSet<_> = all.iter().filter(|it| is_of_a_standby(it)).collect();
     assert!(own.len() > 35, "{own:?}");
 
-    // It holds no lease and may not: whatever it lacks, it never decides.
+    // It cannot hold a lease, so it never decides.
     let scene = &scene;
     let start = |name: String, rules: Vec<PolicyRule>| async move {
         Replica::start(scene, &name, &rules, (SYSTEM, &[]), &[]).await
@@ -91,7 +91,7 @@ async fn a_replica_that_may_not_watch_or_see_the_admission_policies_says_so() {
     for (replica, permission) in lacking.iter().zip(&own) {
         replica.names(permission).await;
     }
-    // The one that lacks nothing but the lease has nothing else to say.
+    // The replica that lacks only the lease reports nothing else.
     let said = whole.said();
     for line in said.lines().filter(|line| line.contains("is forbidden")) {
         assert!(line.contains("leases.coordination.k8s.io"), "{line}");
@@ -115,7 +115,7 @@ async fn a_replica_that_may_not_use_the_lease_never_leads_and_says_so() {
         .unwrap();
 
     let at_home = granted_at_home(&scene).await;
-    // Should one lead after all, it changes nothing.
+    // A replica that leads by mistake changes nothing.
     let all = granted(&scene).await;
     let reads = all
         .iter()
