@@ -1,5 +1,4 @@
-//! What the API server was asked by each `ServiceAccount` of the operator's namespace: the audit log, in which
-//! nobody else appears.
+//! The API server's audit log, limited to requests of `ServiceAccount`s of the operator's namespace.
 
 use crate::{
     directory::Directory,
@@ -18,16 +17,16 @@ use std::{
 const LOG: &str = "audit.log";
 const POLICY: &str = "audit-policy.json";
 
-/// One request of an operator, once its answer was complete; a watch, once it had begun.
+/// A request of an operator, logged when its response was complete, or, for a watch, had begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiRequest {
     /// When it was received.
     pub at: Timestamp,
-    /// When its answer was complete; of a watch, when that began.
+    /// When its response was complete; for a watch, when it began.
     pub answered_at: Timestamp,
-    /// Who asked, such as `system:serviceaccount:countersign-system:countersign`.
+    /// The user, such as `system:serviceaccount:countersign-system:countersign`.
     pub user: String,
-    /// What is done, in the word of RBAC.
+    /// The verb, as in RBAC.
     pub verb: String,
     /// The API group, empty for the core one.
     pub group: String,
@@ -37,19 +36,19 @@ pub struct ApiRequest {
     pub namespace: Option<String>,
     /// The object's name, if one was named.
     pub name: Option<String>,
-    /// The HTTP status of the answer.
+    /// The HTTP status of the response.
     pub code: u16,
 }
 
 impl ApiRequest {
-    /// Whether it asks to change something.
+    /// Whether the request is a write.
     #[must_use]
     pub fn is_write(&self) -> bool {
         !matches!(self.verb.as_str(), "get" | "list" | "watch")
     }
 }
 
-/// Writes down whose requests the API server is to keep book of.
+/// Writes the audit policy with the users whose requests are logged.
 pub(crate) fn keep(dir: &Directory) -> Result<()> {
     let group = format!("system:serviceaccounts:{}", operator::NAMESPACE);
     let policy = json!({
@@ -61,26 +60,26 @@ pub(crate) fn keep(dir: &Directory) -> Result<()> {
     Directory::write(&dir.join(POLICY), policy.to_string())
 }
 
-/// The arguments by which it does.
+/// The API server's arguments for the audit log.
 pub(crate) fn arguments(dir: &Directory) -> [String; 3] {
     [
         format!("--audit-policy-file={}", dir.join(POLICY).display()),
         format!("--audit-log-path={}", log(dir).display()),
-        // In MB. A reader would lose its place where the log is cut.
+        // In MB. A reader would lose its position on log rotation.
         "--audit-log-maxsize=100000".to_owned(),
     ]
 }
 
-/// The log, read piece by piece.
+/// An incremental reader of the log.
 #[derive(Debug)]
 pub struct RequestLog {
     path: PathBuf,
-    /// Bytes that were read.
+    /// Offset in bytes.
     read: u64,
 }
 
 impl RequestLog {
-    /// All of it is still to be read.
+    /// A reader at the start of the log.
     pub(crate) fn from_its_start(dir: &Directory) -> Self {
         Self {
             path: log(dir),
@@ -88,7 +87,7 @@ impl RequestLog {
         }
     }
 
-    /// What was asked since it was last read, in the order of the answers.
+    /// The requests since the last call, in the order of the responses.
     pub fn news(&mut self) -> Result<Vec<ApiRequest>> {
         let mut requests = Vec::new();
         self.read_on(&mut requests)
@@ -101,7 +100,7 @@ impl RequestLog {
         file.seek(SeekFrom::Start(self.read))?;
         let mut file = BufReader::new(file);
         let mut line = String::new();
-        // The last line may be half written: then it is left for the next time.
+        // A half-written last line is left for the next call.
         while let length @ 1.. = file.read_line(&mut line)?
             && line.ends_with('\n')
         {
@@ -122,7 +121,7 @@ fn request(entry: &Value) -> Option<ApiRequest> {
     let text = |path: &str| Some(entry.pointer(path)?.as_str()?.to_owned());
     let verb = text("/verb")?;
     let code = u16::try_from(entry.pointer("/responseStatus/code")?.as_u64()?).ok()?;
-    // A watch that is granted is told of when it begins and when it ends.
+    // A granted watch is logged at its begin and its end.
     let stage = if verb == "watch" && code < 400 {
         "ResponseStarted"
     } else {

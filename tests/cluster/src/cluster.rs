@@ -1,4 +1,4 @@
-//! The cluster as a test sees it.
+//! The interface of the cluster for tests.
 
 use crate::{
     audit::{ApiRequest, RequestLog},
@@ -29,7 +29,7 @@ use std::{
 pub(crate) const DIR: &str = "COUNTERSIGN_CLUSTER_DIR";
 /// The variable that holds the address of Prometheus.
 pub(crate) const PROMETHEUS_URL: &str = "PROMETHEUS_URL";
-/// The usual variable.
+/// kubectl's variable.
 pub(crate) const KUBECONFIG: &str = "KUBECONFIG";
 
 /// The test cluster that this process runs in.
@@ -50,7 +50,7 @@ impl fmt::Debug for Cluster {
     }
 }
 
-/// One series of the answer to a Prometheus query: its labels and its value now.
+/// One series of a Prometheus query: its labels and its current value.
 pub type Sample = (BTreeMap<String, String>, f64);
 
 impl Cluster {
@@ -74,14 +74,13 @@ impl Cluster {
         self.client.clone()
     }
 
-    /// The administrator's kubeconfig; it has a context for each of the users of
-    /// [`client_as`](Self::client_as).
+    /// The administrator's kubeconfig, with a context for each user of [`client_as`](Self::client_as).
     #[must_use]
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// Where Prometheus is.
+    /// The URL of Prometheus.
     #[must_use]
     pub fn prometheus_url(&self) -> &str {
         &self.prometheus_url
@@ -93,8 +92,8 @@ impl Cluster {
         self.dir.path()
     }
 
-    /// Creates a namespace of its own for a test, in which only restricted pods may run, and
-    /// returns its name once pods can be created in it.
+    /// Creates a namespace for a test, with the restricted pod security standard, and returns its name
+    /// once pods can be created in it.
     pub async fn namespace(&self, prefix: &str) -> Result<String> {
         let mut namespace = Namespace::default();
         namespace.metadata.generate_name = Some(format!("{prefix}-"));
@@ -111,13 +110,13 @@ impl Cluster {
         Ok(name)
     }
 
-    /// A client for one of the users alice (group service-team), bob (approvers), carol (approvers
-    /// and senior), dave (oncall). What they may do, tests must grant.
+    /// A client for one of the users alice (group service-team), bob (approvers), carol (approvers and
+    /// senior), dave (oncall). Tests must grant their rights.
     pub async fn client_as(&self, user: &str) -> Result<Client> {
         credentials::client(&self.kubeconfig, Some(user)).await
     }
 
-    /// Lets every running pod of a revision fail this share of requests from now on, 0 to 1.
+    /// Makes every running pod of a revision fail this share of requests from now on, 0 to 1.
     pub async fn set_error_rate(&self, namespace: &str, revision: &str, rate: f64) -> Result<()> {
         let pods: Api<Pod> = Api::namespaced(self.client(), namespace);
         let revision = ListParams::default().labels(&format!("pod-template-hash={revision}"));
@@ -141,7 +140,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Asks Prometheus for the present values of an expression that gives a vector.
+    /// Sends an instant query to Prometheus, whose result must be a vector.
     pub async fn query(&self, expression: &str) -> Result<Vec<Sample>> {
         let fails = |reason: String| Error::Prometheus {
             query: expression.to_owned(),
@@ -161,13 +160,12 @@ impl Cluster {
         samples(&answer).ok_or_else(|| fails(answer.to_string()))
     }
 
-    /// Kills the operator as a crash would and returns once it is gone; it is started again after
-    /// 0.3 s.
+    /// Kills the operator as a crash would, and returns once it has exited; it is restarted after 0.3 s.
     pub async fn kill_operator(&self) -> Result<()> {
         operator::process(&self.dir).kill().await
     }
 
-    /// Kills the operator for as long as it takes to call [`start_operator`](Self::start_operator).
+    /// Kills the operator until [`start_operator`](Self::start_operator).
     pub async fn stop_operator(&self) -> Result<()> {
         operator::process(&self.dir).stop().await
     }
@@ -177,76 +175,74 @@ impl Cluster {
         operator::process(&self.dir).start().await
     }
 
-    /// Makes the operator hang, as a long pause of its machine would.
+    /// Freezes the operator, as a long pause of its machine would.
     pub async fn freeze_operator(&self) -> Result<()> {
         operator::process(&self.dir).freeze().await
     }
 
-    /// The last `lines` lines that the operator has logged.
+    /// The last `lines` lines of the operator's log.
     pub fn operator_log_tail(&self, lines: usize) -> Result<String> {
         self.dir.log_tail("operator", lines)
     }
 
-    /// Everything that operators have asked of the API server so far, in the order of the answers. Only
-    /// a cluster of our own keeps book of it.
+    /// All requests of operators to the API server so far, in the order of the responses. Only a cluster
+    /// of the harness logs them.
     pub fn requests(&self) -> Result<Vec<ApiRequest>> {
         self.request_log().news()
     }
 
-    /// The same to be read piece by piece, from the first request on.
+    /// An incremental reader of these requests, from the first on.
     #[must_use]
     pub fn request_log(&self) -> RequestLog {
         RequestLog::from_its_start(&self.dir)
     }
 
-    /// Kills the API server and starts it again; returns once it is ready.
+    /// Restarts the API server; returns once it is ready.
     pub async fn restart_api_server(&self) -> Result<()> {
         control_plane::restart(&self.dir, control_plane::API_SERVER_NAME, &self.client).await
     }
 
-    /// Kills etcd and starts it again with what it had; returns once the API server is ready.
+    /// Restarts etcd with its data; returns once the API server is ready.
     pub async fn restart_etcd(&self) -> Result<()> {
         control_plane::restart(&self.dir, control_plane::ETCD, &self.client).await
     }
 
-    /// Ends Prometheus: connections are refused until [`start_prometheus`](Self::start_prometheus).
+    /// Stops Prometheus: connections are refused until [`start_prometheus`](Self::start_prometheus).
     pub async fn stop_prometheus(&self) -> Result<()> {
         prometheus::process(&self.dir).stop().await
     }
 
-    /// Starts a stopped Prometheus, or thaws a frozen one; returns once it answers. It has what it
-    /// had scraped.
+    /// Starts a stopped Prometheus, or thaws a frozen one; returns once it responds. Its data is kept.
     pub async fn start_prometheus(&self) -> Result<()> {
         prometheus::process(&self.dir).start().await?;
         prometheus::ready(self.prometheus()).await
     }
 
-    /// Makes Prometheus hang: connections are accepted and never answered, until
+    /// Freezes Prometheus: connections are accepted, but get no response, until
     /// [`start_prometheus`](Self::start_prometheus).
     pub async fn freeze_prometheus(&self) -> Result<()> {
         prometheus::process(&self.dir).freeze().await
     }
 
-    /// Traefik as a gateway before the pods: the first call starts it, and any call returns once it
-    /// is ready for routes. It stays for as long as the cluster.
+    /// Traefik as a gateway before the pods: the first call starts it, and any call returns once it is
+    /// ready for routes. It runs as long as the cluster.
     pub async fn gateway(&self) -> Result<Gateway> {
         gateway::start(&self.dir, &self.client).await
     }
 
-    /// Defines kinds, if they are not, and returns once they are served. They stay until
+    /// Installs definitions, if missing, and returns once they are served. They remain until
     /// [`remove_kinds`](Self::remove_kinds), for all tests.
     pub async fn install_kinds(&self, kinds: Kinds) -> Result<()> {
         kinds::install(&self.dir, &self.client, &self.kubeconfig, kinds).await
     }
 
-    /// Removes kinds with all their objects, of all tests, and returns once they are served no
-    /// more. Not [`Kinds::GatewayApi`] where [`gateway`](Self::gateway) has been called: Traefik
-    /// would lose its Gateway for good.
+    /// Removes kinds with all objects of all tests, and returns once they are no longer served. Not
+    /// [`Kinds::GatewayApi`] after [`gateway`](Self::gateway): Traefik would lose its Gateway.
     pub async fn remove_kinds(&self, kinds: Kinds) -> Result<()> {
         kinds::remove(&self.dir, &self.client, &self.kubeconfig, kinds).await
     }
 
-    /// The harness itself has made the URL, of an address and nothing more.
+    /// The harness has made the URL from an address alone.
     fn prometheus(&self) -> &str {
         self.prometheus_url
             .trim_start_matches("http://")
@@ -254,12 +250,12 @@ impl Cluster {
     }
 }
 
-/// The address of Prometheus as the variable holds it.
+/// The URL of Prometheus from the variable.
 pub(crate) fn url_of(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-/// Returns once pods can be created in a namespace: admission wants its default account.
+/// Returns once pods can be created in a namespace: admission requires its default service account.
 pub(crate) async fn default_account(client: &Client, namespace: &str) -> Result<()> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     let what = format!("namespace {namespace} has its default ServiceAccount");

@@ -17,7 +17,7 @@ use kube::Client;
 use std::{net::SocketAddr, time::Duration};
 use tokio::process::Command;
 
-/// The API server, inside the namespace.
+/// The API server's URL inside the namespace.
 pub(crate) const API_SERVER: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(
     std::net::Ipv4Addr::LOCALHOST,
     6443,
@@ -28,16 +28,15 @@ const ETCD_URL: &str = "http://127.0.0.1:2379";
 pub(crate) const ETCD: &str = "etcd";
 pub(crate) const API_SERVER_NAME: &str = "kube-apiserver";
 
-/// The API server insists on an address of its own that is not the loopback one. Nothing listens
-/// there.
+/// The API server requires an advertised address other than loopback. Nothing listens there.
 const ADVERTISED: &str = "10.1.0.1";
-/// Apart from the pods' range.
+/// Disjoint from the pods' range.
 const SERVICES: &str = "10.96.0.0/16";
 
-/// Cold binaries on a busy machine take their time; the usual is five seconds.
+/// Cold binaries on a busy machine are slow; usually five seconds suffice.
 const TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Starts the four parts and returns an administrator's client once the API server serves.
+/// Starts the four components, and returns an administrator's client once the API server serves.
 pub(crate) async fn start(processes: &Processes, tools: &Tools) -> Result<Client> {
     let dir = processes.dir();
     credentials::write(dir, &format!("https://{API_SERVER}"))?;
@@ -104,10 +103,10 @@ fn etcd(tools: &Tools, data: &str) -> Command {
     etcd.arg(data)
         .arg(format!("--listen-client-urls={ETCD_URL}"))
         .arg(format!("--advertise-client-urls={ETCD_URL}"))
-        // It has no peers, yet wants a socket for them.
+        // etcd has no peers, but needs a socket for them.
         .arg("--listen-peer-urls=http://127.0.0.1:2380")
         .arg("--log-level=warn")
-        // A crash of the machine may lose the data: it is thrown away anyhow.
+        // A crash of the machine may lose the data, which is temporary anyway.
         .arg("--unsafe-no-fsync");
     etcd
 }
@@ -119,7 +118,8 @@ fn api_server(tools: &Tools, dir: &Directory) -> Command {
         .arg(format!("--etcd-servers={ETCD_URL}"))
         .arg(format!("--bind-address={}", API_SERVER.ip()))
         .arg(format!("--secure-port={}", API_SERVER.port()))
-        // Without a default route it cannot guess its address, nor announce it in an EndpointSlice.
+        // Without a default route the API server cannot detect its address, nor publish it in an
+        // EndpointSlice.
         .arg(format!("--advertise-address={ADVERTISED}"))
         .arg("--endpoint-reconciler-type=none")
         .arg(format!("--service-cluster-ip-range={SERVICES}"))
@@ -137,8 +137,7 @@ fn api_server(tools: &Tools, dir: &Directory) -> Command {
     api_server
 }
 
-/// Ends the API server or etcd, whose name is given, and starts it again; returns once the API server is
-/// ready.
+/// Restarts the named component, the API server or etcd; returns once the API server is ready.
 pub(crate) async fn restart(dir: &Directory, name: &'static str, client: &Client) -> Result<()> {
     let process = Supervised { dir, name };
     process.stop().await?;

@@ -17,8 +17,8 @@ use rcgen::{
 use serde_json::json;
 use std::{fmt::Write as _, path::Path};
 
-/// Everybody whom the API server knows beside the service accounts: name and groups. Each has a
-/// context of that name in the kubeconfig.
+/// The users beside the service accounts: name and groups. Each has a context of that name in the
+/// kubeconfig.
 const USERS: &[(&str, &[&str])] = &[
     (ADMIN, &["system:masters"]),
     ("alice", &["service-team"]),
@@ -28,8 +28,7 @@ const USERS: &[(&str, &[&str])] = &[
 ];
 const ADMIN: &str = "admin";
 
-/// Every name under which the API server is reached; a client behind the forwarder comes by the
-/// loopback address too.
+/// Every name of the API server; a client behind the forwarder uses the loopback address too.
 const SERVER_NAMES: &[&str] = &["127.0.0.1", "localhost", "kubernetes.default.svc"];
 
 /// The files' names in the state directory.
@@ -40,7 +39,7 @@ pub(crate) const SERVICE_ACCOUNT_KEY: &str = "service-account.key";
 pub(crate) const SERVICE_ACCOUNT_PUBLIC_KEY: &str = "service-account.pub";
 pub(crate) const TOKENS: &str = "tokens.csv";
 
-/// Makes all of it for an API server at `server`.
+/// Creates all of them for an API server at `server`.
 pub(crate) fn write(dir: &Directory, server: &str) -> Result<()> {
     let authority_key = KeyPair::generate()?;
     let mut authority = CertificateParams::default();
@@ -115,7 +114,7 @@ pub(crate) fn write(dir: &Directory, server: &str) -> Result<()> {
     Directory::write(&dir.kubeconfig(), format!("{kubeconfig:#}\n"))
 }
 
-/// Writes a variant of a kubeconfig that reaches the API server at another address.
+/// Writes a variant of a kubeconfig with another address of the API server.
 pub(crate) fn moved(from: &Path, to: &Path, server: &str) -> Result<()> {
     let mut kubeconfig = read(from)?;
     for cluster in kubeconfig
@@ -128,7 +127,7 @@ pub(crate) fn moved(from: &Path, to: &Path, server: &str) -> Result<()> {
     Directory::write(to, json!(kubeconfig).to_string())
 }
 
-/// Writes a variant of a kubeconfig in which everybody is the bearer of `token`.
+/// Writes a variant of a kubeconfig in which every user has this bearer token.
 pub(crate) fn with_token(from: &Path, to: &Path, token: &str) -> Result<()> {
     let mut kubeconfig = read(from)?;
     for user in &mut kubeconfig.auth_infos {

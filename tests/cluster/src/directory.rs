@@ -30,22 +30,22 @@ impl Directory {
         self.0.join(name)
     }
 
-    /// What a component printed, over all its restarts.
+    /// The log of a component, over all its restarts.
     pub(crate) fn log(&self, component: &str) -> PathBuf {
         self.0.join(format!("{component}.log"))
     }
 
-    /// The process id of a component; the file is there exactly while the component runs.
+    /// The process id of a component; the file exists exactly while the component runs.
     pub(crate) fn pid_file(&self, component: &str) -> PathBuf {
         self.0.join(format!("{component}.pid"))
     }
 
-    /// While this file is there, a supervised component is not started again.
+    /// While this file exists, a supervised component is not restarted.
     pub(crate) fn stop_file(&self, component: &str) -> PathBuf {
         self.0.join(format!("{component}.stop"))
     }
 
-    /// The supervisor's answer to the stop file: the component is down and stays so.
+    /// The supervisor's confirmation of the stop file: the component is stopped.
     pub(crate) fn stopped_file(&self, component: &str) -> PathBuf {
         self.0.join(format!("{component}.stopped"))
     }
@@ -60,7 +60,7 @@ impl Directory {
         self.0.join("outside.kubeconfig")
     }
 
-    /// What kubectl has learnt of the API server; every cluster has the same address.
+    /// kubectl's discovery cache, separate since every cluster has the same address.
     pub(crate) fn kubectl_cache(&self) -> PathBuf {
         self.0.join("kubectl")
     }
@@ -70,12 +70,12 @@ impl Directory {
         self.0.join("tools")
     }
 
-    /// The socket whose closing tells the inside that the outside is gone.
+    /// The socket whose closing signals the inside that the outside has ended.
     pub(crate) fn lifeline(&self) -> PathBuf {
         self.0.join("lifeline.sock")
     }
 
-    /// Appears when the inside is up.
+    /// Exists once the inside is up.
     pub(crate) fn ready_file(&self) -> PathBuf {
         self.0.join("ready")
     }
@@ -85,7 +85,7 @@ impl Directory {
         self.0.join("keeper.lock")
     }
 
-    /// What to `eval` to use the cluster that `cluster up` left running.
+    /// The shell code to `eval` in order to use the cluster of `cluster up`.
     pub(crate) fn exports(&self) -> PathBuf {
         self.0.join("exports")
     }
@@ -98,7 +98,7 @@ impl Directory {
             .map_err(Error::file("write", path))
     }
 
-    /// The end of a component, with the end of what it had to say.
+    /// The exit of a component, with the end of its log.
     pub(crate) fn obituary(&self, component: &str, status: String) -> Error {
         let tail = self.log_tail(component, 20).unwrap_or_default();
         Error::Ended {

@@ -1,4 +1,4 @@
-//! What can go wrong, in words that name the thing and the remedy.
+//! Errors that name the object and the remedy.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -24,7 +24,7 @@ pub enum Error {
          admin's kubeconfig of a cluster that you bring."
     )]
     Namespace {
-        /// What `unshare` said.
+        /// The message of `unshare`.
         reason: String,
     },
 
@@ -36,7 +36,7 @@ pub enum Error {
     )]
     PodRange(#[source] io::Error),
 
-    /// `tools/build.sh` failed; it has said why on the terminal.
+    /// `tools/build.sh` failed, with a message on the terminal.
     #[error("tests/cluster/tools/build.sh failed ({0}); see above")]
     Tools(std::process::ExitStatus),
 
@@ -47,7 +47,7 @@ pub enum Error {
         program: String,
         /// Why.
         source: io::Error,
-        /// What to do about it.
+        /// The remedy.
         remedy: &'static str,
     },
 
@@ -56,9 +56,9 @@ pub enum Error {
     Command {
         /// The command line.
         command: String,
-        /// How it ended.
+        /// Its exit status.
         status: std::process::ExitStatus,
-        /// What it printed.
+        /// Its output.
         output: String,
     },
 
@@ -67,7 +67,7 @@ pub enum Error {
     Ended {
         /// The component.
         name: String,
-        /// How it ended.
+        /// Its exit status.
         status: String,
         /// Its log.
         log: PathBuf,
@@ -75,12 +75,12 @@ pub enum Error {
         tail: String,
     },
 
-    /// Something awaited did not happen.
+    /// A wait timed out.
     #[error("{what}: not so within {within:?}; last seen: {last}")]
     TimedOut {
         /// What was awaited.
         what: String,
-        /// For how long.
+        /// The timeout.
         within: Duration,
         /// The last state observed.
         last: String,
@@ -97,7 +97,7 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// A kubeconfig is not one, or lacks the user asked for.
+    /// A kubeconfig is invalid, or lacks the requested user.
     #[error("cannot use the kubeconfig {}: {source}", path.display())]
     Kubeconfig {
         /// The file.
@@ -106,23 +106,23 @@ pub enum Error {
         source: Box<kube::config::KubeconfigError>,
     },
 
-    /// An address that a proxy cannot stand before.
+    /// An address for which there is no proxy.
     #[error("{url} is no address of a server")]
     Proxy {
         /// The address.
         url: String,
     },
 
-    /// The API server refused a request or could not be asked.
+    /// A request to the API server failed.
     #[error("cannot {action}: {source}")]
     Kubernetes {
-        /// What was tried.
+        /// The failed operation.
         action: String,
         /// Why.
         source: Box<kube::Error>,
     },
 
-    /// Prometheus refused a query or could not be asked.
+    /// A query of Prometheus failed.
     #[error("Prometheus does not answer `{query}`: {reason}")]
     Prometheus {
         /// The query.
@@ -131,7 +131,7 @@ pub enum Error {
         reason: String,
     },
 
-    /// A pod could not be asked.
+    /// A request to a pod failed.
     #[error("cannot set the error rate of the pod at {address}: {source}")]
     Pod {
         /// Its address.
@@ -144,13 +144,13 @@ pub enum Error {
     #[error("cannot make the cluster's certificates: {0}")]
     Certificates(#[from] rcgen::Error),
 
-    /// `cluster up` was asked for a cluster that is not its own.
+    /// `cluster up` was called with `COUNTERSIGN_KUBECONFIG` set.
     #[error(
         "`cluster up` makes a cluster of its own: unset COUNTERSIGN_KUBECONFIG, or use `cluster exec`"
     )]
     NothingToKeep,
 
-    /// `cluster up` was told to end before it was done.
+    /// `cluster up` was interrupted.
     #[error("interrupted; no cluster is up")]
     Interrupted,
 
@@ -159,7 +159,7 @@ pub enum Error {
     StillUp {
         /// The keeper.
         pid: i32,
-        /// How long it had.
+        /// The timeout.
         within: Duration,
     },
 }

@@ -1,4 +1,4 @@
-//! `cluster exec`: a cluster for the time of one command.
+//! `cluster exec`: a cluster for one command.
 
 use crate::{
     directory::Directory,
@@ -13,8 +13,8 @@ use std::{env, ffi::OsString, fs, future::pending};
 /// The exit statuses of an interrupted command: nothing has failed, nothing is kept.
 const INTERRUPTED: [u8; 3] = [129, 130, 143];
 
-/// Runs `command` in a cluster of its own, or beside the one that `COUNTERSIGN_KUBECONFIG` names,
-/// and returns its exit status. Builds the programs of the cluster unless they are given.
+/// Runs `command` in a new cluster, or in that of `COUNTERSIGN_KUBECONFIG`, and returns its exit status.
+/// Builds the cluster's programs unless they are given.
 pub async fn exec(
     operator: Option<Operator>,
     tools: Option<Tools>,
@@ -45,7 +45,7 @@ pub async fn exec(
     if !matches!(&outcome, Ok(0)) && !matches!(&outcome, Ok(status) if INTERRUPTED.contains(status))
     {
         let kept = dir.keep();
-        // The bulk of it, and nothing that a log does not tell better.
+        // Most of the data, and less useful than the logs.
         let _ = fs::remove_dir_all(kept.join("etcd"));
         eprintln!("cluster: logs and all else are kept in {}", kept.display());
     }

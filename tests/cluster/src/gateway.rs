@@ -1,10 +1,10 @@
 //! A real Traefik as a gateway: it splits requests among Services by the weights of an `HTTPRoute`,
 //! and counts them by Service.
 //!
-//! Most tests do without, so it is started by the first that calls
-//! [`Cluster::gateway`](crate::Cluster::gateway), or by hand with
-//! `rm $COUNTERSIGN_CLUSTER_DIR/traefik.stop`. Until then its supervisor waits, as for any process
-//! that was stopped. It runs under a `ServiceAccount` of its own; `gateway.yaml` has its rules.
+//! Most tests do not need it, so it is started by the first that calls
+//! [`Cluster::gateway`](crate::Cluster::gateway), or by hand with `rm
+//! $COUNTERSIGN_CLUSTER_DIR/traefik.stop`. Until then its supervisor waits, as for any stopped process.
+//! It runs under a `ServiceAccount` of its own, with the rules of `gateway.yaml`.
 
 use crate::{
     credentials,
@@ -30,18 +30,18 @@ use std::{
 
 /// Its name in pid files and logs, and that of all its objects.
 const NAME: &str = "traefik";
-/// In the pods' range, and in no node's part of it that could ever be used up.
+/// In the pods' range, in a part of it that no node ever allocates.
 const IP: Ipv4Addr = Ipv4Addr::new(10, 0, 255, 253);
-/// Where it takes requests, on the port of the listener in `gateway.yaml`.
+/// The address for requests, on the port of the listener in `gateway.yaml`.
 const ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(IP, 8000));
-/// Where it is scraped.
+/// The address for scrapes.
 pub(crate) const METRICS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(IP, 8082));
 
 const MANIFESTS: &str = include_str!("../gateway.yaml");
-/// The Gateway's own, as the API server knows it.
+/// The Gateway object.
 const PATH: &str = "/apis/gateway.networking.k8s.io/v1/namespaces/traefik/gateways/traefik";
 
-/// Traefik as it runs, programmed by every `HTTPRoute` that has the [parent](Self::parent_ref).
+/// A running Traefik, configured by every `HTTPRoute` with the [parent](Self::parent_ref).
 #[derive(Clone, Copy, Debug)]
 pub struct Gateway(());
 
@@ -68,7 +68,7 @@ impl Gateway {
         http::get_with(ADDRESS, host, path, headers, Duration::from_secs(5)).await
     }
 
-    /// What it would tell Prometheus now, in the text format.
+    /// Its current metrics, in the text format.
     pub async fn metrics(self) -> Result<String> {
         let response = http::get(METRICS, NAME, "/metrics", Duration::from_secs(10)).await;
         let response =
@@ -77,7 +77,7 @@ impl Gateway {
     }
 }
 
-/// Readies everything for [`start`], which is another process's.
+/// Prepares everything for [`start`], which another process calls.
 pub(crate) fn prepare(
     client: &Client,
     processes: &Processes,
@@ -96,7 +96,7 @@ pub(crate) fn prepare(
         command
             .arg(format!("--configfile={}", config.display()))
             .env("KUBECONFIG", &own)
-            // It would prefer the cluster that this machine is itself a pod of.
+            // Otherwise Traefik would use the cluster of which this machine is a pod.
             .env_remove("KUBERNETES_SERVICE_HOST");
         let (client, tools, dir) = (client.clone(), tools.clone(), dir.clone());
         let (admin, own) = (admin.clone(), own.clone());
@@ -112,7 +112,7 @@ pub(crate) fn prepare(
     Ok(())
 }
 
-/// Lets Traefik run, and returns once it does as its Gateway says.
+/// Starts Traefik, and returns once its Gateway is programmed.
 pub(crate) async fn start(dir: &Directory, client: &Client) -> Result<Gateway> {
     let stop = dir.stop_file(NAME);
     match fs::remove_file(&stop) {
@@ -123,7 +123,7 @@ pub(crate) async fn start(dir: &Directory, client: &Client) -> Result<Gateway> {
     }
     let ready = wait_for("Traefik is ready", Duration::from_mins(1), async || {
         programmed(client).await?;
-        // It answers 404 until a route is there.
+        // It answers 404 without a route.
         let answer = http::get(ADDRESS, NAME, "/", Duration::from_secs(2)).await;
         answer.map(drop).map_err(|error| error.to_string())
     });
@@ -133,7 +133,7 @@ pub(crate) async fn start(dir: &Directory, client: &Client) -> Result<Gateway> {
     }
 }
 
-/// Whether Traefik has said of the Gateway that it plays it.
+/// Whether Traefik has marked the Gateway as programmed.
 async fn programmed(client: &Client) -> Result<(), String> {
     let request = hyper::Request::get(PATH).body(Vec::new());
     let request = request.map_err(|error| error.to_string())?;
@@ -151,7 +151,7 @@ async fn programmed(client: &Client) -> Result<(), String> {
         .ok_or_else(|| format!("conditions {conditions:?}"))
 }
 
-/// In a file, beside which Traefik reads neither flags nor variables nor files of the machine's.
+/// In a file, so that Traefik reads no flags, variables or other files of the machine.
 fn configuration() -> Value {
     json!({
         "global": { "checkNewVersion": false, "sendAnonymousUsage": false },
@@ -161,7 +161,7 @@ fn configuration() -> Value {
         },
         "metrics": { "prometheus": { "entryPoint": "metrics", "addServicesLabels": true } },
         "providers": {
-            // Between two changes; a whole 2 s unless said.
+            // Between two changes; the default is 2 s.
             "providersThrottleDuration": "100ms",
             "kubernetesGateway": {},
         },

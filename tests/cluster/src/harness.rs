@@ -1,8 +1,8 @@
-//! The cluster from its start to its end, in the network namespace that this process is in.
+//! Runs the cluster in the network namespace of this process.
 //!
-//! Order: control plane, then nodes and Prometheus side by side, the serving pods, the operator,
-//! and at last the command; the gateway when a test asks for it. The first of these ends it all: the command's end, a component's death,
-//! the cut of the lifeline, a signal.
+//! Order: control plane, then nodes and Prometheus concurrently, the serving pods, the operator, and last
+//! the command; the gateway when a test requests it. The cluster ends with the first of: the command's
+//! exit, a component's exit, the cut of the lifeline, a signal.
 
 use crate::{
     cluster::{self, DIR, KUBECONFIG, PROMETHEUS_URL},
@@ -30,27 +30,27 @@ use std::{
 };
 use tokio::{net::TcpListener, process::Command};
 
-/// The variable that names a cluster to use instead of our own.
+/// The variable with the kubeconfig of a cluster to use instead of a new one.
 const GIVEN_KUBECONFIG: &str = "COUNTERSIGN_KUBECONFIG";
 
-/// How long the command has to end when it is asked to.
+/// Grace period of the command after its signal.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What to start.
+/// The plan of a cluster.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where the cluster keeps its files.
+    /// The state directory.
     pub dir: Directory,
     /// The programs it consists of.
     pub tools: Tools,
     /// The operator to test, if any.
     pub operator: Option<Operator>,
-    /// What to run in it, or nothing: then it stays until told to end.
+    /// The command to run; if empty, the cluster runs until a signal.
     pub command: Vec<OsString>,
 }
 
 impl Plan {
-    /// As the command line that `main` reads it from.
+    /// The plan as a command line for `main`.
     pub(crate) fn arguments(&self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec![
             "--dir".into(),
@@ -70,7 +70,7 @@ impl Plan {
     }
 }
 
-/// What the parts of a running cluster need of each other.
+/// The shared state of a running cluster.
 struct Running {
     client: Client,
     kubeconfig: PathBuf,
@@ -83,8 +83,8 @@ pub(crate) fn given_kubeconfig() -> Option<PathBuf> {
     env::var_os(GIVEN_KUBECONFIG).map(PathBuf::from)
 }
 
-/// Runs a cluster in the present network namespace, or what it takes beside the one whose
-/// kubeconfig is given, until its command ends or `end` comes; returns the exit status.
+/// Runs a cluster in the current network namespace, or the harness' parts beside a given cluster, until
+/// its command exits or `end` resolves; returns the exit status.
 pub(crate) async fn run(
     plan: Plan,
     given: Option<PathBuf>,
@@ -130,13 +130,13 @@ pub(crate) async fn run(
         }
     };
     if given.is_some() {
-        // The cluster goes on without us. If this fails it is because the cluster has gone too.
+        // The foreign cluster continues. A failure here means that it has ended too.
         let _ = tokio::time::timeout(GRACE, running.nodes.delete(&running.client)).await;
     }
     status
 }
 
-/// Brings everything up.
+/// Starts everything.
 async fn start(plan: &Plan, processes: &Processes, given: Option<PathBuf>) -> Result<Running> {
     let (dir, tools) = (&plan.dir, &plan.tools);
     let started = Instant::now();
@@ -180,7 +180,7 @@ async fn start(plan: &Plan, processes: &Processes, given: Option<PathBuf>) -> Re
     })
 }
 
-/// The sockets through which [`forward`] reaches in.
+/// The sockets of [`forward`].
 pub(crate) const API_SERVER_SOCKET: &str = "apiserver.sock";
 pub(crate) const PROMETHEUS_SOCKET: &str = "prometheus.sock";
 
@@ -191,7 +191,7 @@ fn say(started: Instant, what: &str) {
     );
 }
 
-/// The command, with what it needs to find the cluster.
+/// The command, with the cluster's environment variables.
 fn command(plan: &Plan, running: &Running, program: &OsStr, arguments: &[OsString]) -> Command {
     let path = env::var_os("PATH").unwrap_or_default();
     let path = [plan.tools.dir().as_os_str(), &path].join(OsStr::new(":"));
@@ -202,13 +202,12 @@ fn command(plan: &Plan, running: &Running, program: &OsStr, arguments: &[OsStrin
         .env(KUBECONFIG, &running.kubeconfig)
         .env(DIR, plan.dir.path())
         .env(PROMETHEUS_URL, cluster::url_of(running.prometheus))
-        // Every cluster has the same address; kubectl would take the last one's kinds for this
-        // one's.
+        // Every cluster has the same address, so kubectl would use the discovery cache of another.
         .env("KUBECACHEDIR", plan.dir.kubectl_cache());
     command
 }
 
-/// As a shell reports it.
+/// The exit status as in a shell.
 pub(crate) fn exit_status(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| Some(128 + status.signal()?));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)

@@ -1,5 +1,4 @@
-//! The few HTTP requests made here: one connection each, so that what is answered is what listens
-//! at that moment.
+//! Plain HTTP requests, with one connection each, so that the current listener responds.
 
 use axum::body::Bytes;
 use http_body_util::{BodyExt as _, Empty};

@@ -1,7 +1,7 @@
-//! `cluster up` and `cluster down`: a cluster that stays, kept by a process in the background.
+//! `cluster up` and `cluster down`: a cluster that is kept by a background process.
 //!
-//! One a user, in a directory with a fixed name. The keeper and all that it starts inherit one
-//! locked file, so that the lock is free exactly when all of them are gone, however they ended.
+//! One per user, in a directory with a fixed name. The keeper and its children inherit one locked file,
+//! so that the lock is free exactly when all of them have ended.
 
 use crate::{
     cluster::{KUBECONFIG, PROMETHEUS_URL},
@@ -25,13 +25,13 @@ use tokio::process::Command;
 
 /// The keeper's name in pid files and logs.
 const NAME: &str = "keeper";
-/// Until everything is up: the control plane alone may take half of this on a cold machine.
+/// Timeout of the start: the control plane alone may take half of it on a cold machine.
 const TIMEOUT: Duration = Duration::from_mins(3);
-/// Longer than the keeper itself gives the inside.
+/// Longer than the keeper's own grace period for the inside.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// Starts a cluster that stays and returns what a shell must `eval` to use it. If there is one
-/// already, returns the same for that.
+/// Starts a kept cluster, and returns the shell code to `eval` in order to use it. If one is running
+/// already, returns that of the running one.
 pub async fn up(operator: Option<Operator>) -> Result<String> {
     if harness::given_kubeconfig().is_some() {
         return Err(Error::NothingToKeep);
@@ -47,13 +47,13 @@ pub async fn up(operator: Option<Operator>) -> Result<String> {
     fs::read_to_string(dir.exports()).map_err(Error::file("read", dir.exports()))
 }
 
-/// Ends the cluster that `up` started, if there is one.
+/// Stops the cluster of `up`, if any.
 pub async fn down() -> Result<()> {
     let dir = fixed_directory();
     if is_held(&dir)?
         && let Some(pid) = process::read_pid(&dir.pid_file(NAME))
     {
-        // It may have ended this very moment.
+        // The keeper may just have exited.
         let _ = kill_process(pid, Signal::TERM);
         wait_for("the end of the cluster", GRACE, async || {
             is_held(&dir).ok().filter(|held| !held).map(drop)
@@ -67,15 +67,14 @@ pub async fn down() -> Result<()> {
     remove(dir.path())
 }
 
-/// In the background: runs the cluster and the way into it.
+/// The background process: runs the cluster and the forwarding.
 pub async fn keep(plan: Plan) -> Result<u8> {
-    // The terminal that it was started from may close. It fails only where this is the case
-    // already.
+    // Detaches from the terminal, which may close. Fails only if already detached.
     let _ = setsid();
     namespace::run(&plan, let_in(&plan.dir)).await
 }
 
-/// Opens ports of the host's network once the cluster is up, and says which.
+/// Opens ports in the host's network once the cluster is up, and writes them down.
 async fn let_in(dir: &Directory) -> Result<Infallible> {
     wait_for("the cluster is up", TIMEOUT, async || {
         dir.ready_file().exists().then_some(())
@@ -98,7 +97,7 @@ async fn let_in(dir: &Directory) -> Result<Infallible> {
 }
 
 async fn start(dir: &Directory, tools: &Tools, operator: Option<Operator>) -> Result<()> {
-    // The kubeconfig in it makes anybody who reads it an administrator.
+    // Private, since its kubeconfig is the administrator's.
     fs::DirBuilder::new()
         .mode(0o700)
         .create(dir.path())

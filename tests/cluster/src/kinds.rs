@@ -1,5 +1,5 @@
-//! Kinds that the API server lacks at first, as in any cluster that nobody has installed a router
-//! in: their real definitions, without the controllers that act on their objects.
+//! Definitions of kinds that the API server lacks at first, as in a cluster without routers: the real
+//! definitions, without their controllers.
 
 use crate::{
     directory::Directory,
@@ -17,23 +17,23 @@ use std::{
     time::Duration,
 };
 
-/// From when a definition is there, or gone, until the last version is served, or not.
+/// Timeout from a definition's creation or deletion until discovery reflects it.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A set of definitions that comes with the tools; see `tools/README.md` for the versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kinds {
     /// Gateway API's standard channel: `HTTPRoute`, `GRPCRoute` and so on.
-    /// [`Cluster::gateway`](crate::Cluster::gateway) defines it too.
+    /// [`Cluster::gateway`](crate::Cluster::gateway) installs it too.
     GatewayApi,
-    /// What its experimental channel adds: `TCPRoute`, `TLSRoute` and `UDPRoute`, nothing more.
+    /// The routes of its experimental channel: only `TCPRoute`, `TLSRoute` and `UDPRoute`.
     GatewayApiExperimental,
     /// Istio's: `VirtualService`, `DestinationRule` and all others.
     Istio,
 }
 
 impl Kinds {
-    /// Where their manifests are.
+    /// The path of their manifests.
     pub(crate) fn folder(self, tools: &Tools) -> Result<PathBuf> {
         let folder = tools.file(match self {
             Self::GatewayApi => "gateway-api",
@@ -44,17 +44,17 @@ impl Kinds {
         folder.canonicalize().map_err(Error::file("find", folder))
     }
 
-    /// What tells kubectl of them; it prints their names.
+    /// kubectl's arguments for their manifests; it prints their names.
     fn arguments(self, tools: &Tools) -> Result<[OsString; 3]> {
         let folder = self.folder(tools)?.into();
         Ok(["--filename".into(), folder, "--output=name".into()])
     }
 }
 
-/// One version of a kind: the name of its definition, and of the version.
+/// One version of a kind: the names of its definition and of the version.
 type Version = (String, String);
 
-/// Defines `kinds` and returns once all their versions are served.
+/// Installs `kinds`, and returns once all their versions are served.
 pub(crate) async fn install(
     dir: &Directory,
     client: &Client,
@@ -107,7 +107,7 @@ pub(crate) async fn remove(
     .await
 }
 
-/// The definitions that kubectl has printed the names of.
+/// The definitions whose names kubectl has printed.
 fn names(printed: &[u8]) -> BTreeSet<String> {
     String::from_utf8_lossy(printed)
         .lines()
@@ -118,7 +118,7 @@ fn names(printed: &[u8]) -> BTreeSet<String> {
 
 /// Which of these definitions discovery lists, and in which versions.
 async fn served(client: &Client, names: &BTreeSet<String>) -> Result<BTreeSet<Version>, String> {
-    // A definition is named by its kind's plural and group.
+    // The name of a definition is the kind's plural and group.
     let groups = names.iter().filter_map(|name| name.split_once('.'));
     let groups: BTreeSet<_> = groups.map(|(_, group)| group).collect();
     let listed = client.list_api_groups().await;

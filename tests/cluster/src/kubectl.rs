@@ -9,7 +9,7 @@ use crate::{
 use std::{ffi::OsString, path::Path, time::Duration};
 use tokio::{process::Command, time::sleep};
 
-/// Applies what `arguments` and `input` name, and returns what kubectl prints.
+/// Runs `kubectl apply` with these arguments and input, and returns its output.
 pub(crate) async fn apply(
     tools: &Tools,
     dir: &Directory,
@@ -17,7 +17,7 @@ pub(crate) async fn apply(
     arguments: &[OsString],
     input: &[u8],
 ) -> Result<Vec<u8>> {
-    // An object of a kind defined in the same breath is refused until the kind is served.
+    // An object whose kind is defined in the same call is refused until the kind is served.
     let mut attempts = 10;
     loop {
         let mut apply = kubectl(tools, dir, kubeconfig);
@@ -34,8 +34,8 @@ pub(crate) async fn apply(
     }
 }
 
-/// Deletes what `arguments` name, as far as it is there, and returns what kubectl prints once it is
-/// gone.
+/// Runs `kubectl delete` with these arguments, ignoring missing objects, and returns its output once they
+/// are deleted.
 pub(crate) async fn delete(
     tools: &Tools,
     dir: &Directory,
@@ -43,7 +43,7 @@ pub(crate) async fn delete(
     arguments: &[OsString],
 ) -> Result<Vec<u8>> {
     let mut delete = kubectl(tools, dir, kubeconfig);
-    // Without a limit it would wait for ever where a finalizer keeps an object.
+    // Without a timeout it would wait forever for an object with a finalizer.
     delete
         .args(["delete", "--ignore-not-found", "--timeout=60s"])
         .args(arguments);
@@ -54,7 +54,7 @@ fn kubectl(tools: &Tools, dir: &Directory, kubeconfig: &Path) -> Command {
     let mut kubectl = tools.program("kubectl");
     kubectl
         .arg(format!("--kubeconfig={}", kubeconfig.display()))
-        // Another cluster's kinds would be taken for this one's.
+        // Otherwise kubectl would use the discovery cache of another cluster.
         .env("KUBECACHEDIR", dir.kubectl_cache());
     kubectl
 }

@@ -1,4 +1,4 @@
-//! A real Kubernetes for tests and the demo, out of plain processes in a private network namespace.
+//! A real Kubernetes for tests and the demo, as plain processes in a private network namespace.
 //!
 //! `cluster exec -- COMMAND` runs a command in it; [`Cluster::from_env`] is how a test that was
 //! started so finds it. The API server, etcd, the controllers, the scheduler, Prometheus and the
@@ -45,7 +45,7 @@ pub use proxy::{Asked, Events, Fault, Plan, Proxy};
 pub use replica::{Replica, ReplicaPlan};
 pub use wait::{Look, wait_for};
 
-/// What the program `cluster` is made of.
+/// Modules of the program `cluster`.
 pub mod program {
     pub use crate::{
         directory::Directory,

@@ -31,13 +31,13 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// No answer within this time counts as a connection error.
+/// Timeout of a response, which then counts as a connection error.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Until the gateway knows a route.
+/// Timeout until the gateway serves a route.
 const ROUTE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// When a [`Load`] ends by itself, whatever happens to its owner.
+/// The limits of a [`Load`], which apply even if its owner does not stop it.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// At most this many requests.
@@ -46,39 +46,37 @@ pub struct Limits {
     pub max_time: Duration,
 }
 
-/// What has come of the requests so far.
+/// The counts of the requests so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadReport {
-    /// All that have ended: the sum of the three below.
+    /// All completed requests: the sum of the three below.
     pub requests: u64,
     /// Answered with success.
     pub ok: u64,
     /// Answered with any other status.
     pub http_errors: u64,
-    /// Not answered; also those for which the Service had no ready endpoint.
+    /// Without a response, or because the Service had no ready endpoint.
     pub connection_errors: u64,
-    /// The answers by the revision (`pod-template-hash`) that gave them; those of the gateway
-    /// itself by `unknown`.
+    /// The responses by revision (`pod-template-hash`); those of the gateway itself under `unknown`.
     pub by_revision: BTreeMap<String, RevisionCount>,
-    /// Why the latest of those that failed did: `503 by` a revision or `unknown`, or why there was
-    /// no answer.
+    /// The cause of the last failure: `503 by` a revision or `unknown`, or the connection error.
     pub last_failure: Option<String>,
 }
 
-/// The answers of one revision.
+/// The responses of one revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RevisionCount {
-    /// All answers.
+    /// All responses.
     pub requests: u64,
-    /// Those that were not a success.
+    /// Unsuccessful responses.
     pub errors: u64,
-    /// When the first of these came.
+    /// When the first of these arrived.
     pub first_error_at: Option<Timestamp>,
-    /// When the last answer came.
+    /// When the last response arrived.
     pub last_request_at: Option<Timestamp>,
 }
 
-/// Requests at a steady rate, until stopped, dropped or at its limits.
+/// Requests at a constant rate, until stopped, dropped or at its limits.
 #[derive(Debug)]
 pub struct Load {
     report: watch::Receiver<LoadReport>,
@@ -87,9 +85,9 @@ pub struct Load {
 }
 
 impl Load {
-    /// Sends `requests_per_second` to the ready endpoints of a Service, chosen anew for each
-    /// request. The first goes out when the Service has a ready endpoint; from then on its having
-    /// none is an error of the Service.
+    /// Sends `requests_per_second` to the ready endpoints of a Service, chosen per request. The first is
+    /// sent once the Service has a ready endpoint; from then on, the lack of one is an error of the
+    /// Service.
     pub async fn start(
         client: Client,
         namespace: &str,
@@ -136,13 +134,13 @@ impl Load {
         }
     }
 
-    /// How it stands.
+    /// The counts so far.
     #[must_use]
     pub fn report(&self) -> LoadReport {
         self.report.borrow().clone()
     }
 
-    /// Sends no more, waits for what is under way, and tells the outcome.
+    /// Stops, waits for pending requests, and returns the counts.
     pub async fn stop(self) -> LoadReport {
         drop(self.stop);
         // A panic in the task is not possible short of a bug, and would show in the counts.
@@ -159,7 +157,7 @@ async fn run(
     stop: CancellationToken,
 ) {
     let mut ticks = interval(pace);
-    // After a pause of ours, go on at the same pace: a burst would be no steady load.
+    // After a pause of this process, continue at the same pace, without a burst.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut end = std::pin::pin!(sleep(limits.max_time));
     let mut under_way = JoinSet::new();
@@ -185,13 +183,13 @@ async fn run(
     }
 }
 
-/// Who answered, and what.
+/// The responder and the status.
 struct Answer {
     revision: String,
     status: StatusCode,
 }
 
-/// An answer, or why there is none.
+/// A response, or the connection error.
 async fn request(address: Option<SocketAddr>, host: String) -> Result<Answer, String> {
     let address = address.ok_or("the Service has no ready endpoint")?;
     let response = http::get(address, &host, "/", TIMEOUT).await;
@@ -235,14 +233,14 @@ impl LoadReport {
     }
 }
 
-/// What requests are sent to.
+/// The target of requests.
 enum Target {
     Service(Endpoints),
     Gateway { gateway: Gateway, host: String },
 }
 
 impl Target {
-    /// Where to send the next one, if there is anything.
+    /// The address of the next request, if any.
     fn choose(&self) -> Option<SocketAddr> {
         match self {
             Self::Service(endpoints) => endpoints.choose(),
@@ -308,7 +306,7 @@ impl Drop for Endpoints {
     }
 }
 
-/// Only addresses of pods that serve here: a test must send traffic nowhere else.
+/// Only addresses of the harness' pods: a test must send traffic nowhere else.
 fn ready_addresses(slice: &EndpointSlice) -> impl Iterator<Item = SocketAddr> {
     let port = slice.ports.iter().flatten().find_map(|port| port.port);
     let port = port.and_then(|port| u16::try_from(port).ok());

@@ -23,24 +23,24 @@ enum Action {
     Exec {
         #[command(flatten)]
         operator: OperatorArguments,
-        /// The folder of the programs that the cluster consists of, if not all are to be built
+        /// The directory with the cluster's programs, if they are not to be built
         #[arg(long, value_name = "DIR")]
         tools: Option<PathBuf>,
         /// The command and its arguments
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
-    /// Starts a cluster that stays, and prints what to `eval` in order to use it
+    /// Starts a cluster in the background, and prints the shell code to `eval` in order to use it
     Up {
         #[command(flatten)]
         operator: OperatorArguments,
     },
-    /// Ends the cluster that `up` started
+    /// Stops the cluster of `up`
     Down,
-    /// The part of `exec` and `up` within the namespace
+    /// Internal: the part of `exec` and `up` within the namespace
     #[command(hide = true)]
     Inside(PlanArguments),
-    /// The part of `up` that stays
+    /// Internal: the background process of `up`
     #[command(hide = true)]
     Keep(PlanArguments),
 }
@@ -50,7 +50,7 @@ struct OperatorArguments {
     /// The operator to install and run
     #[arg(long, value_name = "PATH")]
     operator: Option<PathBuf>,
-    /// Its chart if it is not the one of this checkout, or a file that was rendered from it
+    /// Its chart, if not that of this checkout, or a rendered file
     #[arg(long, value_name = "PATH", requires = "operator")]
     chart: Option<PathBuf>,
 }

@@ -1,5 +1,4 @@
-//! Putting the cluster into namespaces of its own, so that it can neither disturb nor outlive
-//! anything.
+//! Isolates the cluster in namespaces, so that it can neither disturb nor outlive anything.
 //!
 //! ```text
 //! outside: cluster exec …                  waits, forwards signals, cleans up
@@ -32,14 +31,14 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-/// How long the inside may take to end before it is killed: longer than it gives its command.
+/// Grace period of the inside before it is killed: longer than that of its command.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What an interrupted inside exits with; nobody looks at it.
+/// Exit status of an interrupted inside; unused.
 const CUT: u8 = 1;
 
-/// Outside: runs `plan` in namespaces of its own; returns its exit status, or that of a signal.
-/// `meanwhile` is for what the outside has to do beside, and ends the cluster if it fails.
+/// Outside: runs `plan` in new namespaces; returns its exit status, or that of a signal. `meanwhile` runs
+/// concurrently outside, and ends the cluster if it fails.
 pub(crate) async fn run(
     plan: &Plan,
     meanwhile: impl Future<Output = Result<Infallible>>,
@@ -66,7 +65,7 @@ pub(crate) async fn run(
         Err(error) = meanwhile => (Err(error), false),
         never = hold => match never {},
     };
-    // By now the lifeline is cut: `hold` is gone with the `select!`.
+    // The lifeline is cut here: the `select!` has dropped `hold`.
     drop(lifeline);
     if !ended && tokio::time::timeout(GRACE, child.wait()).await.is_err() {
         let _ = child.kill().await;
@@ -74,7 +73,7 @@ pub(crate) async fn run(
     outcome
 }
 
-/// Inside: readies the network and runs `plan`.
+/// Inside: sets up the network, and runs `plan`.
 pub async fn run_inside(plan: Plan) -> Result<u8> {
     for arguments in [
         &["link", "set", "lo", "up"][..],
@@ -86,14 +85,14 @@ pub async fn run_inside(plan: Plan) -> Result<u8> {
     harness::run(plan, None, async {
         tokio::select! {
             () = cut(&lifeline) => CUT,
-            // Process 1 gets no signal that it has no handler for; with one it may be asked to end.
+            // Process 1 receives only signals with a handler, so it needs one to be terminated.
             status = signalled() => status,
         }
     })
     .await
 }
 
-/// Returns when the outside is gone.
+/// Returns when the outside has ended.
 async fn cut(lifeline: &Path) {
     if let Ok(mut stream) = UnixStream::connect(lifeline).await {
         // Nothing is ever written to it.
@@ -101,11 +100,11 @@ async fn cut(lifeline: &Path) {
     }
 }
 
-/// Returns on a request to end, with the exit status that shells give such an end.
+/// Returns on a termination signal, with its exit status as in shells.
 pub(crate) async fn signalled() -> u8 {
     let wait = async |kind: SignalKind| {
         let Ok(mut signals) = signal(kind) else {
-            // Without a handler the signal does its usual work.
+            // Without a handler the signal has its default effect.
             return std::future::pending().await;
         };
         signals.recv().await;
@@ -139,7 +138,7 @@ fn no_unshare(source: std::io::Error) -> Error {
     }
 }
 
-/// Finds out whether there can be a namespace before anything is started in one.
+/// Checks that namespaces can be created, before anything is started in one.
 async fn check() -> Result<()> {
     let output = unshare()
         .arg("true")
@@ -154,7 +153,7 @@ async fn check() -> Result<()> {
 
 async fn ip(arguments: &[&str]) -> Result<()> {
     let output = Command::new("ip")
-        // Where it is on systems that keep it from the PATH of ordinary users.
+        // Its path on systems that keep it out of the PATH of ordinary users.
         .env(
             "PATH",
             env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin",

@@ -1,12 +1,12 @@
 //! Nodes without machines: kwok reports them and their pods as running, by the stages in `stages/`.
 //!
-//! A pod gets `Running` and an address from kwok, then its sockets from [`pods`](crate::pods),
-//! which says so in the condition `cluster.test/Listening`; only then does kwok make it `Ready`. So
-//! a ready pod answers, as a kubelet's readiness probe would have found.
+//! A pod gets `Running` and an address from kwok, then its sockets from [`pods`](crate::pods), which sets
+//! the condition `cluster.test/Listening`; only then does kwok make it `Ready`. So a ready pod responds,
+//! as with a kubelet's readiness probe.
 //!
 //! Two annotations change that: `cluster.test/ready: never`, and `cluster.test/ready-after: 5s`. A pod
-//! with readiness gates is never ready, as nobody here opens them. A Job's pod succeeds as soon as it
-//! runs, but with `cluster.test/ends: never`. For pods that do not start see [`pods`](crate::pods).
+//! with readiness gates is never ready, as nothing here sets them. A Job's pod succeeds as soon as it
+//! runs, unless it has `cluster.test/ends: never`. For pods that do not start see [`pods`](crate::pods).
 
 use crate::{
     error::{Error, Result},
@@ -33,10 +33,10 @@ pub(crate) fn is_pod_address(address: Ipv4Addr) -> bool {
 }
 /// [`is_pod_address`] as a route.
 pub(crate) const POD_RANGE: &str = "10.0.0.0/16";
-/// The nodes' own address: in the range, and in no node's part of it that could ever be used up.
+/// The nodes' own address, in a part of the range that no node ever allocates.
 pub(crate) const NODE_ADDRESS: &str = "10.0.255.254";
 
-/// The label by which each kwok knows its own nodes.
+/// The label of each kwok's own nodes.
 const KWOK: &str = "cluster.test/kwok";
 
 /// The nodes of one harness.
@@ -48,7 +48,7 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    /// The nodes of a cluster that is all ours.
+    /// The nodes of a cluster of the harness.
     pub(crate) fn of_own_cluster() -> Self {
         Self {
             names: ["node-1".to_owned(), "node-2".to_owned()],
@@ -57,8 +57,8 @@ impl Nodes {
         }
     }
 
-    /// Nodes to add to a cluster that somebody else runs, and that may hold ours of another kind:
-    /// the test of this very case does.
+    /// Nodes to add to a foreign cluster, which may already hold nodes of another harness, as in the test
+    /// of this case.
     pub(crate) fn of_given_cluster() -> Self {
         let id = format!("{:06x}", rand::random::<u32>() >> 8);
         Self {
@@ -110,7 +110,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// Removes the nodes from a cluster that goes on without us.
+    /// Removes the nodes from a foreign cluster.
     pub(crate) async fn delete(&self, client: &Client) -> Result<()> {
         let nodes: Api<Node> = Api::all(client.clone());
         for name in &self.names {
@@ -157,7 +157,7 @@ impl Nodes {
     }
 }
 
-/// Upstream's stages where they serve, ours where pods must do more than appear.
+/// Upstream's stages where they suffice, otherwise those of the harness.
 fn stages(tools: &Tools) -> [PathBuf; 4] {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("stages");
     [

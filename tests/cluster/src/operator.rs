@@ -26,15 +26,15 @@ const NAME: &str = "operator";
 /// The release, and the `ServiceAccount` that the chart names after it.
 pub(crate) const RELEASE: &str = "countersign";
 pub(crate) const NAMESPACE: &str = "countersign-system";
-/// Where the chart's policies belong; not every API server has all kinds of them.
+/// The API group of the chart's policies; not every API server has all their kinds.
 const ADMISSION: &str = "admissionregistration.k8s.io/v1";
 
-/// The handle by which tests kill it.
+/// The supervised process.
 pub(crate) fn process(dir: &Directory) -> Supervised<'_> {
     Supervised { dir, name: NAME }
 }
 
-/// What to run.
+/// The operator to run.
 #[derive(Clone, Debug)]
 pub struct Operator {
     /// The program.
@@ -131,8 +131,8 @@ impl Operator {
         Ok(())
     }
 
-    /// What the file holds, as Helm would have rendered it for this cluster: a Kubernetes below 1.36 has no mutating
-    /// policies.
+    /// The file's objects, as Helm would have rendered them for this cluster: Kubernetes below 1.36 has
+    /// no mutating policies.
     async fn rendered(&self, client: &Client) -> Result<Vec<u8>> {
         let rendered = fs::read_to_string(&self.chart).map_err(Error::file("read", &self.chart))?;
         let mutating = served(client, ADMISSION)
@@ -162,7 +162,7 @@ impl Operator {
     }
 }
 
-/// What a version of an API group serves, as arguments for `helm template`, which asks no API server.
+/// The served kinds of an API version, as arguments for `helm template`, which reads no API server.
 async fn served(client: &Client, group_version: &str) -> Result<Vec<String>> {
     let served = client
         .list_api_group_resources(group_version)

@@ -1,4 +1,4 @@
-//! The pods' side of the bargain: an HTTP server on the address of every running pod of ours.
+//! An HTTP server on the address of every running pod of the harness.
 //!
 //! What it does is said in the pod template, in the environment of the first container:
 //! - `ERROR_RATE`, 0 to 1: the share of requests answered with 500. Default 0. A request for
@@ -55,7 +55,7 @@ use std::{
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// The condition by which kwok learns that a pod may become ready; see [`nodes`](crate::nodes).
+/// The condition that lets kwok mark a pod as ready; see [`nodes`](crate::nodes).
 const LISTENING: &str = "cluster.test/Listening";
 
 /// Upper bounds in seconds: the defaults of Prometheus client libraries.
@@ -78,14 +78,14 @@ pub(crate) async fn serve(client: Client, nodes: Nodes) {
                 listed.insert(uid(&pod));
                 update(&client, &nodes, &mut serving, &pod);
             }
-            // What is not in the list was deleted while the watch was broken.
+            // Pods that are not in the list were deleted while the watch was broken.
             Ok(Event::InitDone) => serving.retain(|uid, _| listed.contains(uid)),
             Err(error) => eprintln!("cluster: watching pods: {error}"),
         }
     }
 }
 
-/// Starts to serve a pod that runs, and stops for one that has ended.
+/// Starts serving a running pod, and stops serving one that has ended.
 fn update(client: &Client, nodes: &Nodes, serving: &mut BTreeMap<String, DropGuard>, pod: &Pod) {
     let ours = pod
         .spec
@@ -113,7 +113,7 @@ fn uid(pod: &Pod) -> String {
 /// One pod, from its start to its end.
 async fn run(client: Client, pod: Pod, address: IpAddr, stop: CancellationToken) {
     if let Err(reason) = try_run(&client, &pod, address, stop).await {
-        // The pod never gets ready; this says why.
+        // The pod never becomes ready; this is the reason.
         eprintln!(
             "cluster: pod {}/{} does not serve: {reason}",
             pod.namespace().unwrap_or_default(),
@@ -168,7 +168,7 @@ async fn try_run(
     Ok(())
 }
 
-/// kwok may give an address anew a moment before its last owner's socket is closed.
+/// kwok may reuse an address just before its last owner's socket is closed.
 async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let mut attempts = 100;
     loop {
@@ -182,7 +182,7 @@ async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-/// Says in the pod's status that the pod listens.
+/// Sets the pod's condition that it listens.
 async fn announce(client: &Client, pod: &Pod) {
     let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
@@ -196,7 +196,7 @@ async fn announce(client: &Client, pod: &Pod) {
         .await
     {
         if matches!(&error, kube::Error::Api(status) if matches!(status.code, 404 | 409 | 422)) {
-            return; // It is gone.
+            return; // The pod is deleted.
         }
         eprintln!("cluster: updating pod {namespace}/{name}: {error}");
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -207,13 +207,13 @@ fn first_container(pod: &Pod) -> Option<&Container> {
     pod.spec.as_ref()?.containers.first()
 }
 
-/// What the pod template says.
+/// A variable of the pod template.
 fn variable<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
     let mut all = first_container(pod)?.env.iter().flatten();
     all.find(|variable| variable.name == name)?.value.as_deref()
 }
 
-/// The same as a duration as Go and jiff write it; `0` needs no unit.
+/// The variable as a duration, as Go and jiff write it; `0` needs no unit.
 fn duration(pod: &Pod, name: &str) -> Result<Duration, String> {
     let text = variable(pod, name).unwrap_or("0");
     if text == "0" {
@@ -225,7 +225,7 @@ fn duration(pod: &Pod, name: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{name} {text:?} is not a duration such as 20ms"))
 }
 
-/// What one pod does and has done.
+/// The settings and counters of a pod.
 #[derive(Debug)]
 struct App {
     pod: String,
@@ -235,7 +235,7 @@ struct App {
     scraped: bool,
     ok: AtomicU64,
     failed: AtomicU64,
-    /// Requests by the first bucket that they fit in; the last is for those beyond all.
+    /// Requests by the first bucket that they fit in; the last bucket is unbounded.
     buckets: [AtomicU64; BUCKETS.len() + 1],
     microseconds: AtomicU64,
 }
@@ -276,13 +276,13 @@ impl App {
         self.microseconds.fetch_add(microseconds, Relaxed);
     }
 
-    /// In the Prometheus text format.
+    /// The metrics in the Prometheus text format.
     fn exposition(&self) -> String {
         let mut text = String::from(
             "# HELP http_requests_total Requests answered.\n# TYPE http_requests_total counter\n",
         );
         for (code, count) in [(200, &self.ok), (500, &self.failed)] {
-            // As with real client libraries, a series is there from its first event on.
+            // As with real client libraries, a series exists from its first event on.
             let count = count.load(Relaxed);
             if count > 0 {
                 let _ = writeln!(text, r#"http_requests_total{{code="{code}"}} {count}"#);

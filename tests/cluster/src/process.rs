@@ -1,9 +1,8 @@
-//! Starting, supervising and ending processes.
+//! Starts, supervises and stops processes.
 //!
-//! Two kinds: a *component* runs for as long as the cluster, and its end is the cluster's end; a
-//! *supervised* process is started again whenever it ends, as a kubelet would, so that tests may
-//! kill it. Supervision is told what to do through files, because tests are other processes: see
-//! [`Supervised`].
+//! Two kinds: a *component* runs as long as the cluster, which ends with it; a *supervised* process is
+//! restarted whenever it exits, as by a kubelet, so that tests may kill it. Supervision is controlled
+//! through files, because tests are other processes: see [`Supervised`].
 
 use crate::{
     directory::Directory,
@@ -19,7 +18,7 @@ use tokio::{
     time::sleep,
 };
 
-/// A kubelet waits 10 s before the first restart; tests are in more of a hurry.
+/// Delay of a restart: a kubelet waits 10 s before the first, which is too long for tests.
 const RESTART_AFTER: Duration = Duration::from_millis(300);
 const POLL: Duration = Duration::from_millis(50);
 
@@ -31,7 +30,7 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    /// The receiver gets the obituary of the first component that ends.
+    /// The receiver gets the error of the first component that exits.
     pub(crate) fn new(dir: Directory) -> (Self, mpsc::UnboundedReceiver<Error>) {
         let (ended, obituaries) = mpsc::unbounded_channel();
         (Self { dir, ended }, obituaries)
@@ -43,13 +42,13 @@ impl Processes {
         let this = self.clone();
         tokio::spawn(async move {
             let status = describe(child.wait().await);
-            // Nobody listens when the cluster is ending already.
+            // The receiver is dropped if the cluster is ending already.
             let _ = this.ended.send(this.dir.obituary(name, status));
         });
         Ok(())
     }
 
-    /// Starts a component that a test may stop and start again. `command` is asked anew for every start.
+    /// Starts a component that a test may stop and restart. `command` is called for every start.
     pub(crate) fn start_stoppable(
         &self,
         name: &'static str,
@@ -73,7 +72,7 @@ impl Processes {
                 };
                 match again {
                     Ok(another) => child = another,
-                    // Nobody listens when the cluster is ending already.
+                    // The receiver is dropped if the cluster is ending already.
                     Err(error) => return drop(this.ended.send(error)),
                 }
             }
@@ -81,8 +80,8 @@ impl Processes {
         Ok(())
     }
 
-    /// Starts a process and keeps it running. `command` is asked anew for every start, so that it
-    /// can renew what may have expired.
+    /// Starts a process and keeps it running. `command` is called for every start, so that it can renew
+    /// expired credentials.
     pub(crate) fn supervise<F>(
         &self,
         name: &'static str,
@@ -116,7 +115,7 @@ impl Processes {
         });
     }
 
-    /// Where their logs and pid files are.
+    /// The directory of logs and pid files.
     pub(crate) fn dir(&self) -> &Directory {
         &self.dir
     }
@@ -135,7 +134,7 @@ fn spawn(dir: &Directory, name: &str, mut command: Command) -> Result<Child> {
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)
-        // A Ctrl-C at the terminal is for the command under test, not for what it stands on.
+        // A Ctrl-C at the terminal is for the command under test, not for its cluster.
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
@@ -162,7 +161,7 @@ fn note(dir: &Directory, name: &str, message: &str) {
     }
 }
 
-/// How a process ended, in words.
+/// The exit of a process in words.
 pub(crate) fn describe(status: std::io::Result<std::process::ExitStatus>) -> String {
     match status {
         Ok(status) => status.to_string(),
@@ -170,7 +169,7 @@ pub(crate) fn describe(status: std::io::Result<std::process::ExitStatus>) -> Str
     }
 }
 
-/// Asks a process to end, and insists after `grace`.
+/// Terminates a process, and kills it after `grace`.
 pub(crate) async fn end(child: &mut Child, grace: Duration) {
     if let Some(pid) = child.id().and_then(pid) {
         let _ = kill_process(pid, Signal::TERM);
@@ -180,7 +179,7 @@ pub(crate) async fn end(child: &mut Child, grace: Duration) {
     }
 }
 
-/// Runs a command to its end and returns what it prints.
+/// Runs a command, and returns its output.
 pub(crate) async fn output(mut command: Command, input: &[u8]) -> Result<Vec<u8>> {
     let line = format!("{:?}", command.as_std());
     let run = async {
@@ -193,7 +192,7 @@ pub(crate) async fn output(mut command: Command, input: &[u8]) -> Result<Vec<u8>
         let stdin = child.stdin.take();
         let feed = async {
             if let Some(mut stdin) = stdin {
-                // It may end without reading all; then its status says what matters.
+                // The command may exit without reading all input; then its exit status decides.
                 let _ = stdin.write_all(input).await;
             }
         };
@@ -225,7 +224,7 @@ impl Group {
         Self(child.id().and_then(pid))
     }
 
-    /// Its leader has ended by itself, so its id may belong to others by now.
+    /// The leader has exited, so its id may be reused.
     pub(crate) fn has_ended(mut self) {
         self.0 = None;
     }
@@ -253,7 +252,7 @@ pub(crate) fn read_pid(path: &Path) -> Option<Pid> {
         .and_then(pid)
 }
 
-/// Whether the process is there, be it as a zombie.
+/// Whether the process exists, possibly as a zombie.
 pub(crate) fn exists(pid: Pid) -> bool {
     test_kill_process(pid).is_ok()
 }
@@ -269,7 +268,7 @@ fn is_frozen(pid: Pid) -> Option<bool> {
     states.all(|state| state == Some(true)).into()
 }
 
-/// A supervised process as tests see it.
+/// A handle on a supervised process.
 #[derive(Debug)]
 pub(crate) struct Supervised<'a> {
     pub(crate) dir: &'a Directory,
@@ -277,19 +276,18 @@ pub(crate) struct Supervised<'a> {
 }
 
 impl Supervised<'_> {
-    /// Kills it as a node failure would; returns once it is gone. It comes back by
-    /// itself.
+    /// Kills it as a node failure would; returns once it has exited. It is restarted automatically.
     pub(crate) async fn kill(&self) -> Result<()> {
         let pid = self.running().await?;
         let _ = kill_process(pid, Signal::KILL);
         self.gone(pid).await
     }
 
-    /// Kills it for good, until [`start`](Self::start); returns once it is gone.
+    /// Kills it until [`start`](Self::start); returns once it has exited.
     pub(crate) async fn stop(&self) -> Result<()> {
         Directory::write(&self.dir.stop_file(self.name), "")?;
         let stopped = self.dir.stopped_file(self.name);
-        // A start may be under way, so kill whatever is there until the supervisor has understood.
+        // A start may be in progress, so kill until the supervisor has confirmed the stop.
         wait_for(
             &format!("{} stopped", self.name),
             Duration::from_secs(10),
@@ -306,8 +304,7 @@ impl Supervised<'_> {
         .await
     }
 
-    /// Ends a [`stop`](Self::stop) or a [`freeze`](Self::freeze); returns once the process is
-    /// there.
+    /// Ends a [`stop`](Self::stop) or a [`freeze`](Self::freeze); returns once the process runs.
     pub(crate) async fn start(&self) -> Result<()> {
         let marker = self.dir.stop_file(self.name);
         if marker.exists() {
@@ -325,8 +322,8 @@ impl Supervised<'_> {
         Ok(())
     }
 
-    /// Makes it hang: connections are accepted by the kernel and never answered. Returns once the
-    /// last of its threads has stopped.
+    /// Freezes it: the kernel accepts connections, but there is no response. Returns once the last of its
+    /// threads has stopped.
     pub(crate) async fn freeze(&self) -> Result<()> {
         let pid = self.running().await?;
         let _ = kill_process(pid, Signal::STOP);
@@ -345,7 +342,7 @@ impl Supervised<'_> {
             &format!("a running {name}"),
             Duration::from_secs(5),
             async || {
-                // Right after its end the file may still name the last one.
+                // Right after its exit, the file may still hold the old process id.
                 read_pid(&file)
                     .filter(|pid| exists(*pid))
                     .ok_or(format!("no process id in {}", file.display()))

@@ -14,18 +14,18 @@ use tokio::net::{TcpListener, ToSocketAddrs};
 
 /// Its name in pid files and logs.
 const NAME: &str = "prometheus";
-/// Its usual address, if that is free.
+/// Its default address, if that is free.
 const USUAL: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(
     std::net::Ipv4Addr::LOCALHOST,
     9090,
 ));
 
-/// The handle by which tests stop and start it.
+/// The supervised process.
 pub(crate) fn process(dir: &Directory) -> Supervised<'_> {
     Supervised { dir, name: NAME }
 }
 
-/// Starts Prometheus and returns its address once it answers queries.
+/// Starts Prometheus, and returns its address once it responds to queries.
 pub(crate) async fn start(
     processes: &Processes,
     tools: &Tools,
@@ -58,7 +58,7 @@ pub(crate) async fn start(
     }
 }
 
-/// Returns once Prometheus answers queries.
+/// Returns once Prometheus responds to queries.
 pub(crate) async fn ready(address: impl ToSocketAddrs + Copy) -> Result<()> {
     wait_for(
         "Prometheus is ready",

@@ -1,8 +1,8 @@
-//! A proxy before the API server or Prometheus that does to requests what a test wants to happen to
-//! them: loses them or their answers, answers in the server's place, kills who asked.
+//! A proxy before the API server or Prometheus that injects faults: it drops requests or responses,
+//! responds in place of the server, or kills the client.
 //!
-//! It speaks plain HTTP to the operator, on the loopback address of the cluster's own namespace, and
-//! passes on whatever credentials a request carries.
+//! It serves plain HTTP on the loopback address of the cluster's network namespace, and forwards the
+//! credentials of requests.
 
 use crate::error::{Error, Result};
 use axum::{
@@ -25,7 +25,7 @@ use std::{
 use tokio::{net::TcpListener, sync::mpsc, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// What is under no namespace, of all that an operator asks for.
+/// Cluster-scoped resources that an operator requests.
 const WITHOUT_NAMESPACE: &[&str] = &[
     "namespaces",
     "rolloutpolicies",
@@ -39,24 +39,23 @@ const WITHOUT_NAMESPACE: &[&str] = &[
     "subjectaccessreviews",
 ];
 
-/// One request as a test decides on it.
+/// A request, for a test's choice of a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// Its method.
     pub method: Method,
-    /// The resource with its subresource after a slash; empty where the path names none, as
-    /// Prometheus' does not.
+    /// The resource with its subresource after a slash; empty if the path names none, as with Prometheus.
     pub resource: String,
     /// The object's name, if one was named.
     pub name: String,
     /// Whether it is a watch.
     pub watch: bool,
-    /// Whether it may be answered from a cache, however old.
+    /// Whether it may be answered from a cache (`resourceVersion=0`).
     pub at_hand: bool,
-    /// How many requests like it came before it: of the same method, place and kind of body, and with the
-    /// same question, which for a watch may begin anywhere.
+    /// Number of earlier requests with the same method, path, content type and query, apart from a
+    /// watch's resourceVersion.
     pub before: usize,
-    /// Which of all writes it is, from 0; those of the lease are not counted.
+    /// Its index among all writes, from 0, without those of the lease.
     pub write: Option<usize>,
 }
 
@@ -68,65 +67,65 @@ impl fmt::Display for Asked {
     }
 }
 
-/// What happens to one request.
+/// The fault of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing.
     #[default]
     Pass,
-    /// It is passed on after this time.
+    /// It is forwarded after this time.
     Delay(Duration),
-    /// It is not passed on; the connection ends.
+    /// It is not forwarded; the connection is closed.
     Lose,
-    /// It is passed on, and the connection ends instead of its answer.
+    /// It is forwarded, but the connection is closed instead of the response.
     LoseAnswer,
-    /// It is not passed on, and this is the answer.
+    /// It is not forwarded, and this is the response.
     Answer {
         /// HTTP status.
         status: u16,
         /// `Retry-After`, seconds.
         retry_after: Option<u32>,
     },
-    /// Who asks is killed before it is passed on.
+    /// The client is killed before it is forwarded.
     KillBefore,
-    /// Who asks is killed when it has been done, before the answer.
+    /// The client is killed after its execution, before the response.
     KillAfter,
-    /// It is a watch, and this happens to its events.
+    /// A fault of a watch's events.
     Events(Events),
-    /// It may be answered from a cache, which lags by so much behind what it was asked before.
+    /// A read that may be answered from a cache gets a response that is this old.
     Stale(Duration),
-    /// It is not passed on and not answered, and the connection stays.
+    /// It is neither forwarded nor answered, and the connection stays open.
     Hang,
 }
 
-/// What happens to the events of one watch.
+/// The fault of a watch's events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Events {
-    /// After this many no more come, and the connection stays.
+    /// After this many, no more arrive, and the connection stays open.
     Stall(usize),
-    /// After this many the connection ends.
+    /// After this many, the connection is closed.
     Close(usize),
-    /// After this many the server says that the version is gone, as after a compaction.
+    /// After this many, the server reports the version as expired (410), as after a compaction.
     Gone(usize),
-    /// Each comes so much later: a cache that lags.
+    /// Each is delayed by this: a cache that lags.
     Lag(Duration),
-    /// After each comes the one before it once more, and then it again: a cache that goes back in time.
+    /// After each, the one before is repeated, and then the event itself: a cache that goes back in time.
     Replay,
-    /// Each n-th is left out.
+    /// Each n-th is dropped.
     Miss(usize),
 }
 
-/// The name of a fault's variant, by which they are counted.
+/// The name of a fault's variant, under which it is counted.
 fn name(fault: &impl fmt::Debug) -> String {
     let name = format!("{fault:?}");
     let name = name.split([' ', '(']).next();
     name.unwrap_or_default().to_owned()
 }
 
-/// Decides what happens to each request.
+/// Chooses the fault of each request.
 pub type Plan = Arc<dyn Fn(&Asked) -> Fault + Send + Sync>;
 
-/// Kills who asks.
+/// Kills the client.
 pub type Kill = Arc<dyn Fn() + Send + Sync>;
 
 /// A running proxy; it ends when it is dropped.
@@ -137,7 +136,7 @@ pub struct Proxy {
     _running: DropGuard,
 }
 
-/// What came by.
+/// The recorded requests.
 #[derive(Debug, Default)]
 struct Seen {
     alike: BTreeMap<String, usize>,
@@ -152,8 +151,8 @@ impl Seen {
 }
 
 impl Proxy {
-    /// Starts one. With a `namespace`, lists and watches over all namespaces become ones of it alone,
-    /// so that several operators can share a cluster.
+    /// Starts a proxy. With a `namespace`, lists and watches over all namespaces are limited to it, so
+    /// that several operators can share a cluster.
     pub(crate) async fn start(
         upstream: Client,
         namespace: Option<String>,
@@ -180,7 +179,7 @@ impl Proxy {
         let ended = end.clone();
         tokio::spawn(async move {
             tokio::select! {
-                // It serves until it is dropped; there is nothing to do about an error.
+                // It serves until it is dropped; errors are ignored.
                 _ = axum::serve(listener, router) => {}
                 () = ended.cancelled() => {}
             }
@@ -192,20 +191,20 @@ impl Proxy {
         })
     }
 
-    /// Where it is.
+    /// Its address.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// All writes so far but those of the lease, in the order in which they came.
+    /// All writes so far without those of the lease, in order.
     #[must_use]
     pub fn writes(&self) -> Vec<Asked> {
         self.seen().writes.clone()
     }
 
-    /// How often each kind of fault has happened, by its name (of events, theirs): not how often a plan
-    /// wanted it, since a watch may have no event to be lost, and an old answer may be the newest.
+    /// Number of each kind of fault by name (for events, theirs) that had an effect: a watch may have no
+    /// event to drop, and an old response may be the newest.
     #[must_use]
     pub fn faults(&self) -> BTreeMap<String, usize> {
         self.seen().faults.clone()
@@ -216,7 +215,7 @@ impl Proxy {
     }
 }
 
-/// When an answer came, and the answer.
+/// A response with its time.
 type Answered = (Instant, axum::http::response::Parts, Bytes);
 
 struct Between {
@@ -225,7 +224,7 @@ struct Between {
     plan: Plan,
     kill: Kill,
     seen: Arc<Mutex<Seen>>,
-    /// Answers to what may be answered from a cache, by what was asked.
+    /// Responses to reads that may be answered from a cache, by request.
     cached: Mutex<BTreeMap<String, Vec<Answered>>>,
 }
 
@@ -257,14 +256,14 @@ impl Between {
             seen.writes.push(asked.clone());
         }
         let fault = (self.plan)(&asked);
-        // The others happen later, or do not.
+        // The others are counted later, if they have an effect.
         if !matches!(fault, Fault::Pass | Fault::Events(_) | Fault::Stale(_)) {
             seen.happened(&fault);
         }
         (asked, fault)
     }
 
-    /// Passes a request on and returns the answer as it begins.
+    /// Forwards a request, and returns the response as it begins.
     async fn ask(&self, uri: Uri, request: Request) -> Result<Response, StatusCode> {
         let (head, body) = request.into_parts();
         let body = body.collect().await.map_err(|_| StatusCode::BAD_REQUEST)?;
@@ -281,7 +280,7 @@ impl Between {
         Ok(answer)
     }
 
-    /// The newest answer that is as old as that, or the oldest that there is.
+    /// The newest response that is at least this old, or else the oldest.
     async fn older(&self, key: String, answer: Response, lag: Duration) -> Response {
         let (head, body) = answer.into_parts();
         let Ok(body) = body.collect().await else {
@@ -306,7 +305,7 @@ impl Between {
     }
 }
 
-/// Without what concerns one connection alone.
+/// Headers without hop-by-hop ones.
 fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
     for name in [
         header::HOST,
@@ -349,7 +348,7 @@ async fn pass(State(between): State<Arc<Between>>, request: Request) -> Response
     };
     match fault {
         Fault::LoseAnswer | Fault::KillAfter => {
-            // It has been done once its answer is complete; what that says does not matter.
+            // The request is executed once its response is complete, of any status.
             let _ = answer.into_body().collect().await;
             if fault == Fault::KillAfter {
                 (between.kill)();
@@ -369,7 +368,7 @@ fn asks(uri: &Uri, pairs: &[&str]) -> bool {
     asked.any(|pair| pairs.contains(&pair))
 }
 
-/// An answer that ends before it is complete.
+/// A response that ends before it is complete.
 fn broken() -> Response {
     let lost = futures::stream::once(async { Err::<Bytes, _>(io::Error::other("lost")) });
     let mut response = Response::new(Body::from_stream(lost));
@@ -380,7 +379,7 @@ fn broken() -> Response {
     response
 }
 
-/// As the API server refuses something.
+/// A refusal as by the API server.
 fn refusal(status: u16, retry_after: Option<u32>) -> Response {
     let reason = match status {
         401 => "Unauthorized",
@@ -392,7 +391,7 @@ fn refusal(status: u16, retry_after: Option<u32>) -> Response {
         _ => "InternalError",
     };
     let message = "a fault that a test wants";
-    // Where it asks for patience it does so in plain text and a header.
+    // With Retry-After, the API server responds in plain text and a header.
     let (kind, body) = if retry_after.is_some() {
         ("text/plain; charset=utf-8", message.to_owned())
     } else {
@@ -412,7 +411,7 @@ fn refusal(status: u16, retry_after: Option<u32>) -> Response {
     response
 }
 
-/// A watch whose events something happens to.
+/// A watch with faults in its events.
 fn altered(answer: Response, events: Events, seen: Arc<Mutex<Seen>>) -> Response {
     let (head, body) = answer.into_parts();
     let (send, receive) = mpsc::channel(64);
@@ -453,7 +452,7 @@ async fn alter(body: Body, events: Events, seen: Arc<Mutex<Seen>>, send: mpsc::S
                 Events::Stall(_) if happens => std::future::pending().await,
                 Events::Close(_) if happens => return,
                 Events::Gone(_) if happens => {
-                    // The receiver is there for as long as this is polled.
+                    // The receiver exists as long as this is polled.
                     let _ = lagging.send((Instant::now(), gone()));
                     return;
                 }
@@ -478,7 +477,7 @@ async fn alter(body: Body, events: Events, seen: Arc<Mutex<Seen>>, send: mpsc::S
     tokio::join!(read, write);
 }
 
-/// The event by which the API server ends a watch whose version is gone.
+/// The event by which the API server ends a watch with an expired version.
 fn gone() -> Bytes {
     let status = json!({
         "type": "ERROR",
@@ -513,7 +512,7 @@ impl Lines {
     }
 }
 
-/// What a path names.
+/// The resource of a path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Place {
     /// Up to the resource.
@@ -554,7 +553,7 @@ impl Place {
         }
     }
 
-    /// The same in one namespace, where it spans all of them.
+    /// The same limited to one namespace, if it spans all of them.
     fn within(&self, namespace: &str, uri: &Uri) -> Option<Uri> {
         let spans = !self.namespaced
             && self.name.is_empty()

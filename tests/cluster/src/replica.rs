@@ -1,5 +1,5 @@
-//! An operator of a test's own, beside the chart's: started again whenever it ends, as by a kubelet, and
-//! ended with its test.
+//! An operator of a test, beside the chart's: restarted whenever it exits, as by a kubelet, and stopped
+//! with its test.
 
 use crate::{
     cluster::Cluster,
@@ -32,10 +32,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The role by which it keeps its lease.
 const LEASE: &str = "operator-lease";
-/// A kubelet waits 10 s before the first restart; tests are in more of a hurry.
+/// Delay of a restart: a kubelet waits 10 s before the first, which is too long for tests.
 const RESTART_AFTER: Duration = Duration::from_millis(100);
 
-/// What an operator of one's own consists of.
+/// The settings of such an operator.
 #[derive(Clone)]
 pub struct ReplicaPlan {
     /// The program.
@@ -44,22 +44,22 @@ pub struct ReplicaPlan {
     pub namespace: String,
     /// Its own name.
     pub identity: String,
-    /// Where its lease is.
+    /// The namespace of its lease.
     pub lease_namespace: String,
-    /// What happens to its requests to the API server.
+    /// The faults of its requests to the API server.
     pub api_server: Plan,
-    /// What happens to its requests to Prometheus.
+    /// The faults of its requests to Prometheus.
     pub prometheus: Plan,
-    /// More of its environment.
+    /// Further environment variables.
     pub environment: Vec<(String, String)>,
 }
 
 /// The running operator.
 #[derive(Debug)]
 pub struct Replica {
-    /// Between it and the API server.
+    /// The proxy before the API server.
     pub api_server: Proxy,
-    /// Between it and Prometheus.
+    /// The proxy before Prometheus.
     pub prometheus: Proxy,
     state: Arc<State>,
     log: PathBuf,
@@ -77,14 +77,14 @@ struct State {
 impl State {
     fn signal(&self, signal: Signal) {
         if let Some(pid) = Pid::from_raw(self.pid.load(SeqCst)) {
-            // It may have ended by itself.
+            // The process may have exited already.
             let _ = kill_process(pid, signal);
         }
     }
 }
 
 impl Replica {
-    /// Starts one under the chart's `ServiceAccount`.
+    /// Starts an operator under the chart's `ServiceAccount`.
     pub async fn start(cluster: &Cluster, plan: ReplicaPlan) -> Result<Self> {
         let client = cluster.client();
         grant_lease(&client, &plan.lease_namespace).await?;
@@ -172,12 +172,12 @@ impl Replica {
         })
     }
 
-    /// Kills it; it comes back by itself.
+    /// Kills it; it is restarted automatically.
     pub fn kill(&self) {
         self.state.signal(Signal::KILL);
     }
 
-    /// Makes it hang, as a long pause of its machine would.
+    /// Freezes it, as a long pause of its machine would.
     pub fn freeze(&self) {
         self.state.signal(Signal::STOP);
     }
@@ -187,13 +187,13 @@ impl Replica {
         self.state.signal(Signal::CONT);
     }
 
-    /// How often it was started.
+    /// Number of its starts.
     #[must_use]
     pub fn starts(&self) -> usize {
         self.state.starts.load(SeqCst)
     }
 
-    /// How often it ended as if all were well.
+    /// Number of its exits with status 0.
     #[must_use]
     pub fn good_ends(&self) -> usize {
         self.state.good_ends.load(SeqCst)
@@ -205,7 +205,7 @@ impl Replica {
         Some(self.state.pid.load(SeqCst)).filter(|pid| *pid != 0)
     }
 
-    /// All that it has logged.
+    /// Its whole log.
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
@@ -218,7 +218,7 @@ impl Replica {
     }
 }
 
-/// Lets the chart's account keep a lease in another namespace than its own.
+/// Permits the chart's account to keep a lease in another namespace than its own.
 async fn grant_lease(client: &Client, namespace: &str) -> Result<()> {
     let roles: Api<Role> = Api::namespaced(client.clone(), namespace);
     let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), namespace);
@@ -267,7 +267,7 @@ fn plain(url: &str) -> Result<Client> {
 }
 
 fn passing(mut config: Config) -> Result<Client> {
-    // What is lost is the one's to repeat who asked.
+    // Lost requests are repeated by the client.
     config.default_retry = false;
     config.read_timeout = None;
     Client::try_from(config).map_err(Error::kubernetes("make a client"))

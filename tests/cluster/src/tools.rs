@@ -1,4 +1,4 @@
-//! The programs that the cluster consists of: where they are and how each is called.
+//! The cluster's programs: their paths and commands.
 
 use crate::{
     error::{Error, Result},
@@ -17,7 +17,7 @@ use tokio::process::Command;
 #[derive(Clone, Debug)]
 pub struct Tools {
     dir: PathBuf,
-    /// Whether programs must be told to end with us, because no namespace ends them.
+    /// Whether programs must be killed with this process, because no namespace ends them.
     tied: bool,
 }
 
@@ -32,7 +32,7 @@ impl Tools {
                 .stdout(Stdio::piped())
                 .process_group(0)
                 .spawn()?;
-            // A build is many processes, none of which may go on without us.
+            // A build has many processes, none of which may outlive this one.
             let group = process::Group::of(&child);
             let output = tokio::select! {
                 output = child.wait_with_output() => output,
@@ -67,7 +67,7 @@ impl Tools {
         Self { tied: true, ..self }
     }
 
-    /// Where they are.
+    /// The directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -99,7 +99,7 @@ impl Tools {
         self.launch(self.dir.join(name))
     }
 
-    /// Any program, to live no longer than the cluster.
+    /// Any program, which ends with the cluster.
     pub(crate) fn launch(&self, program: impl AsRef<OsStr>) -> Command {
         if !self.tied {
             return Command::new(program);

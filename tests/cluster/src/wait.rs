@@ -1,4 +1,4 @@
-//! Waiting for the cluster to reach a state.
+//! Waits for the cluster to reach a state.
 
 use crate::error::{Error, Result};
 use std::{
@@ -6,13 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Often enough not to slow a test down, seldom enough not to load the API server.
+/// Poll interval: short enough for fast tests, long enough not to load the API server.
 const POLL: Duration = Duration::from_millis(75);
 
-/// The outcome of one look: `Some` or `Ok` ends the waiting; what an `Err` says is reported as the
-/// last state observed if the time runs out.
+/// The outcome of a poll: `Some` or `Ok` ends the wait; an `Err` is reported as the last observed state
+/// on timeout.
 pub trait Look<T> {
-    /// The thing awaited, or how things stand instead.
+    /// The awaited value, or the current state.
     fn found(self) -> Result<T, String>;
 }
 
@@ -28,7 +28,7 @@ impl<T, E: Display> Look<T> for Result<T, E> {
     }
 }
 
-/// Looks until there is something to see.
+/// Polls until a value is returned.
 ///
 /// ```
 /// # use countersign_cluster::wait_for;
@@ -50,7 +50,7 @@ pub async fn wait_for<T, L: Look<T>>(
     let deadline = Instant::now() + timeout;
     let mut last = "nothing yet".to_owned();
     loop {
-        // A look may itself hang, for instance on a frozen server.
+        // A poll may itself hang, for instance on a frozen server.
         let left = deadline.saturating_duration_since(Instant::now());
         if let Ok(seen) = tokio::time::timeout(left, look()).await {
             match seen.found() {

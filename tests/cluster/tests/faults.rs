@@ -1,5 +1,5 @@
-//! What the test cluster can be made to suffer. Apart from the smoke tests, which want it in
-//! health; run by `make harness`.
+//! The faults of the test cluster. Separate from the smoke tests, which need a healthy cluster; run by
+//! `make harness`.
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 

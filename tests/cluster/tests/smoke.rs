@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
-/// The cluster that `cluster exec` runs this in.
+/// The cluster of `cluster exec`.
 async fn cluster() -> Cluster {
     Cluster::from_env().await.unwrap()
 }
@@ -245,7 +245,7 @@ async fn a_deleted_pod_serves_until_it_is_gone_and_by_force_is_gone_at_once() {
     })
     .await
     .unwrap();
-    // The API server drops the fraction of the second in which it was deleted.
+    // The API server truncates the deletion time to seconds.
     let took = deleted.elapsed();
     assert!(took > Duration::from_millis(1900), "{took:?}");
 
@@ -327,7 +327,7 @@ async fn kinds_are_served_once_installed_and_no_more_once_removed() {
     ] {
         let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
         let objects: Api<DynamicObject> = Api::all_with(cluster.client(), &kind);
-        // What is there already is no matter.
+        // Existing objects are fine.
         for _ in 0..2 {
             cluster.install_kinds(kinds).await.unwrap();
             objects.list(&ListParams::default()).await.unwrap();
