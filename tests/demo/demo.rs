@@ -69,8 +69,8 @@ async fn demo() -> Result<Vec<String>> {
     watch(&mut [&mut harmless, &mut risky]).await?;
     let (harmless, risky) = (harmless.end().await?, risky.end().await?);
     println!();
-    for told in [&harmless, &risky] {
-        show::story(told);
+    for finished in [&harmless, &risky] {
+        show::story(finished);
     }
     Ok(differences(&harmless, &risky))
 }
@@ -81,7 +81,7 @@ async fn watch(watched: &mut [&mut Watched; 2]) -> Result<()> {
     let started = Instant::now();
     loop {
         for one in watched.iter_mut() {
-            one.look().await?;
+            one.refresh().await?;
         }
         table.show(
             started.elapsed(),
@@ -110,7 +110,7 @@ struct Watched {
 }
 
 /// A change that has ended, with its traffic.
-struct Told {
+struct Finished {
     name: String,
     run: RolloutRun,
     report: LoadReport,
@@ -150,7 +150,7 @@ impl Watched {
         })
     }
 
-    async fn look(&mut self) -> Result<()> {
+    async fn refresh(&mut self) -> Result<()> {
         let name = self.rollout.name_any();
         self.rollout = self.rollouts.get(&name).await?;
         let runs = self.runs.list(&ListParams::default()).await?.items;
@@ -173,12 +173,12 @@ impl Watched {
         ended && matches!(phase(&self.rollout), Phase::Stable | Phase::Degraded)
     }
 
-    async fn end(self) -> Result<Told> {
+    async fn end(self) -> Result<Finished> {
         let name = self.rollout.name_any();
         let run = self
             .run
             .ok_or_else(|| format!("{name} has no record of its change"))?;
-        Ok(Told {
+        Ok(Finished {
             name,
             run,
             report: self.load.stop().await,
@@ -196,7 +196,7 @@ fn phase(rollout: &Rollout) -> Phase {
 }
 
 /// The differences from what `examples/README.md` promises.
-fn differences(harmless: &Told, risky: &Told) -> Vec<String> {
+fn differences(harmless: &Finished, risky: &Finished) -> Vec<String> {
     let (low, high) = (&harmless.run.spec, &risky.run.spec);
     let (fewer, more) = (low.plan.steps.len(), high.plan.steps.len());
     let rolled_back = high.progress.outcome == Some(Outcome::RolledBack);
@@ -226,7 +226,7 @@ fn differences(harmless: &Told, risky: &Told) -> Vec<String> {
     ];
     let broken = promises.into_iter().filter(|(kept, ..)| !kept);
     broken
-        .map(|(_, told, promise)| format!("{} was to be {promise}", told.name))
+        .map(|(_, finished, promise)| format!("{} was to be {promise}", finished.name))
         .collect()
 }
 

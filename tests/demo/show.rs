@@ -10,7 +10,7 @@ use countersign_core::reason::Reason;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use super::{Told, Watched};
+use super::{Finished, Watched};
 
 /// Reasons for a score that the summary lists.
 const REASONS: usize = 3;
@@ -118,12 +118,12 @@ impl Table {
 }
 
 /// Prints a change, its outcome and the reasons.
-pub fn story(told: &Told) {
-    let run = &told.run.spec;
-    println!("{}: {}", told.name, run.images.join(", "));
+pub fn story(finished: &Finished) {
+    let run = &finished.run.spec;
+    println!("{}: {}", finished.name, run.images.join(", "));
     let (risk, transitions) = (&run.risk, &run.progress.transitions);
     let reasons = reasons(&risk.contributions);
-    tell(
+    print_fact(
         "risk",
         &format!("{} points, tier {}: {reasons}", risk.score, risk.tier),
     );
@@ -138,12 +138,12 @@ pub fn story(told: &Told) {
         .map(|line| line.step)
         .max()
         .unwrap_or_default();
-    tell(
+    print_fact(
         "steps",
         &format!("{}; {taken} of {} taken", weights.join(", "), weights.len()),
     );
     if let Some(verdict) = transitions.iter().find(|line| is_verdict(line)) {
-        tell(
+        print_fact(
             "verdict",
             &format!("{}: {}", verdict.reason, verdict.message),
         );
@@ -152,14 +152,14 @@ pub fn story(told: &Told) {
         .progress
         .outcome
         .map_or("none".to_owned(), |it| format!("{it:?}"));
-    let new = count(&told.report, &run.pod_template_hash);
-    let (all, served, failed) = (told.report.requests, new.requests, new.errors);
-    tell(
+    let new = count(&finished.report, &run.pod_template_hash);
+    let (all, served, failed) = (finished.report.requests, new.requests, new.errors);
+    print_fact(
         "outcome",
         &format!("{outcome}; the new version served {served} of {all} requests, {failed} failed"),
     );
-    if let Some((to_weight_0, to_last_request)) = speed(told, &new) {
-        tell(
+    if let Some((to_weight_0, to_last_request)) = speed(finished, &new) {
+        print_fact(
             "speed",
             &format!(
                 "from the first failed request {to_weight_0:.1} s to weight 0, {to_last_request:.1} s to the last request served"
@@ -169,7 +169,7 @@ pub fn story(told: &Told) {
 }
 
 /// Prints one fact of the summary, wrapped.
-fn tell(what: &str, text: &str) {
+fn print_fact(what: &str, text: &str) {
     let mut line = format!("  {what:<8}");
     for word in text.split(' ') {
         if line.len() + 1 + word.len() > WIDTH {
@@ -194,9 +194,9 @@ fn reasons(contributions: &[Contribution]) -> String {
 }
 
 /// Seconds from the first failed request of a rolled-back revision to weight 0, and to its last response.
-fn speed(told: &Told, new: &RevisionCount) -> Option<(f64, f64)> {
+fn speed(finished: &Finished, new: &RevisionCount) -> Option<(f64, f64)> {
     let since = |at: Timestamp| Some(at.duration_since(new.first_error_at?).as_secs_f64());
-    Some((since(told.withdrawn_at?)?, since(new.last_request_at?)?))
+    Some((since(finished.withdrawn_at?)?, since(new.last_request_at?)?))
 }
 
 fn is_verdict(line: &Transition) -> bool {

@@ -60,7 +60,7 @@ async fn pods(scene: &Scene, app: &App) -> (i32, i32) {
 }
 
 async fn until_pods(scene: &Scene, app: &App, wanted: (i32, i32)) {
-    let look = async || {
+    let poll = async || {
         let found = pods(scene, app).await;
         if found == wanted {
             Ok(())
@@ -68,7 +68,7 @@ async fn until_pods(scene: &Scene, app: &App, wanted: (i32, i32)) {
             Err(format!("{found:?}"))
         }
     };
-    wait_for("the Deployment has its pods", TIMEOUT, look)
+    wait_for("the Deployment has its pods", TIMEOUT, poll)
         .await
         .unwrap();
 }
@@ -94,11 +94,11 @@ async fn until_taken_over(scene: &Scene, app: &App) -> Rollout {
 }
 
 async fn until_gone(scene: &Scene, app: &App) {
-    let look = async || match scene.rollouts().get_opt(&app.name).await.unwrap() {
+    let poll = async || match scene.rollouts().get_opt(&app.name).await.unwrap() {
         None => Ok(()),
         Some(rollout) => Err(format!("{:?}", rollout.status.map(|it| it.message))),
     };
-    wait_for("the Rollout is gone", TIMEOUT, look)
+    wait_for("the Rollout is gone", TIMEOUT, poll)
         .await
         .unwrap();
 }
@@ -118,11 +118,11 @@ async fn own_sets(scene: &Scene) -> Vec<k8s_openapi::api::apps::v1::ReplicaSet> 
 }
 
 async fn until_own_sets_are_gone(scene: &Scene) {
-    let look = async || {
+    let poll = async || {
         let left = own_sets(scene).await.len();
         (left == 0).then_some(()).ok_or(left)
     };
-    wait_for("the Rollout's pods go with it", TIMEOUT, look)
+    wait_for("the Rollout's pods go with it", TIMEOUT, poll)
         .await
         .unwrap();
 }
@@ -133,19 +133,21 @@ async fn all_well(load: Load) {
     assert_eq!(failed, (0, 0), "{:?}: {report:?}", report.last_failure);
 }
 
-async fn told(scene: &Scene, app: &App, reason: &str, parts: &[&str]) {
-    let look = async || {
-        let told = scene.events(app, reason).await;
-        let found = told
+async fn until_event(scene: &Scene, app: &App, reason: &str, parts: &[&str]) {
+    let poll = async || {
+        let events = scene.events(app, reason).await;
+        let found = events
             .iter()
             .any(|it| parts.iter().all(|part| it.contains(part)));
         if found {
             Ok(())
         } else {
-            Err(format!("{told:?}"))
+            Err(format!("{events:?}"))
         }
     };
-    wait_for("an Event tells it", TIMEOUT, look).await.unwrap();
+    wait_for("the Event is published", TIMEOUT, poll)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -284,7 +286,7 @@ async fn somebody_who_scales_the_deployment_up_is_named_and_it_is_scaled_down_ag
         "argocd-controller scaled Deployment shop to 3 pods",
         "remove `replicas`",
     ];
-    told(&scene, &app, "WorkloadScaledDown", &parts).await;
+    until_event(&scene, &app, "WorkloadScaledDown", &parts).await;
     until_taken_over(&scene, &app).await;
     let rollout = scene.get(&app).await;
     assert_eq!(phase(&rollout), Phase::Stable);
@@ -343,7 +345,7 @@ async fn a_deployment_that_is_missing_or_unfit_is_named_and_picked_up_when_it_is
         message.contains("Deployment shop") && message.contains("create it"),
         "{message}"
     );
-    scene.told_once(&app, "WorkloadInvalid").await;
+    scene.event_once(&app, "WorkloadInvalid").await;
     assert!(scene.records(&app).await.is_empty(), "no change was begun");
 
     let mut unfit = deployment(&app);
@@ -403,7 +405,7 @@ async fn an_autoscaler_that_aims_at_the_deployment_is_named() {
     let (_, reason, message) = condition(&rollout, "Adopted").unwrap();
     assert_eq!(reason, "AutoscalerMisdirected");
     assert!(message.starts_with(sentence), "{message}");
-    scene.told_once(&app, "AutoscalerMisdirected").await;
+    scene.event_once(&app, "AutoscalerMisdirected").await;
 }
 
 #[tokio::test]
@@ -460,37 +462,37 @@ async fn migrate_and_unmigrate_show_what_they_do_and_do_it_without_a_lost_reques
         "unmigrate shop",
     ];
     alice
-        .says("migrate shop --dry-run")
+        .runs("migrate shop --dry-run")
         .await
         .exits(0)
         .out(&shown);
-    let unasked = alice.says("migrate shop").await.exits(1);
+    let unasked = alice.runs("migrate shop").await.exits(1);
     unasked.err(&["without a terminal: add --yes"]);
-    let missing = alice.says("migrate shopp --yes").await.exits(1);
+    let missing = alice.runs("migrate shopp --yes").await.exits(1);
     missing.err(&["there is no Deployment \"shopp\""]);
     let none = scene.rollouts().list(&ListParams::default()).await.unwrap();
     assert!(none.items.is_empty(), "nothing was done yet");
 
     let migrated = alice
-        .says("migrate shop --yes --timeout 90s")
+        .runs("migrate shop --yes --timeout 90s")
         .await
         .exits(0);
     migrated.out(&["rollout shop serves; deployment shop has given up its pods"]);
     assert_eq!(pods(&scene, &app).await.0, 0);
-    let again = alice.says("migrate shop --yes").await.exits(1);
+    let again = alice.runs("migrate shop --yes").await.exits(1);
     again.err(&["rollout shop adopts deployment shop already"]);
-    let restart = alice.says("restart shop").await.exits(1);
+    let restart = alice.runs("restart shop").await.exits(1);
     restart.err(&["kubectl rollout restart deployment/shop"]);
-    alice.says("status shop").await.exits(0).out(&["shop"]);
+    alice.runs("status shop").await.exits(0).out(&["shop"]);
 
     let shown = ["scales Deployment shop to 4", "the pods of the Rollout go"];
     alice
-        .says("unmigrate shop --dry-run")
+        .runs("unmigrate shop --dry-run")
         .await
         .exits(0)
         .out(&shown);
     let back = alice
-        .says("unmigrate shop --yes --timeout 90s")
+        .runs("unmigrate shop --yes --timeout 90s")
         .await
         .exits(0);
     back.out(&["deployment shop serves; rollout shop deleted"]);

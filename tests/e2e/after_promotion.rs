@@ -73,7 +73,7 @@ async fn what_breaks_after_its_promotion_goes_back_to_the_previous_revision() {
         "{}",
         run.spec.progress.message
     );
-    scene.told_once(&next, "Regressed").await;
+    scene.event_once(&next, "Regressed").await;
     assert_eq!(scene.pods(&change.pod_template_hash).await, 0);
     // The previous revision serves everything again, and only requests to the broken one failed: clients
     // may use its endpoints a moment longer.
@@ -142,8 +142,8 @@ fn objective(on_burn: &str) -> Value {
 
 /// The period is queried at full minutes, some seconds later.
 async fn until_next_minute(since: i64) {
-    let look = async || ((clock::now().as_second() - 10) / 60 > since / 60).then_some(());
-    wait_for("a minute has begun", TIMEOUT, look).await.unwrap();
+    let poll = async || ((clock::now().as_second() - 10) / 60 > since / 60).then_some(());
+    wait_for("a minute has begun", TIMEOUT, poll).await.unwrap();
 }
 
 #[tokio::test]
@@ -161,8 +161,8 @@ async fn a_budget_that_begins_to_burn_rolls_back_and_a_spent_one_stops_the_tiers
     let app = scene.serving(app).await;
     let _load = scene.load(&app, 100).await;
     let series = format!(r#"http_requests_total{{namespace="{}"}}"#, scene.namespace);
-    let look = async || (!scene.cluster.query(&series).await.unwrap().is_empty()).then_some(());
-    wait_for("requests are counted", TIMEOUT, look)
+    let poll = async || (!scene.cluster.query(&series).await.unwrap().is_empty()).then_some(());
+    wait_for("requests are counted", TIMEOUT, poll)
         .await
         .unwrap();
     until_next_minute(clock::now().as_second()).await;
@@ -179,7 +179,7 @@ async fn a_budget_that_begins_to_burn_rolls_back_and_a_spent_one_stops_the_tiers
         "{}",
         run.spec.progress.message
     );
-    scene.told_once(&bad, "ErrorBudgetBurn").await;
+    scene.event_once(&bad, "ErrorBudgetBurn").await;
 
     until_next_minute(run.spec.progress.ended_at.unwrap().0.as_second()).await;
     let next = app.version("v3");

@@ -286,7 +286,7 @@ async fn a_missing_service_holds_the_change_until_it_appears() {
         4,
         "what runs keeps running"
     );
-    scene.told_once(&next, "ServiceNotFound").await;
+    scene.event_once(&next, "ServiceNotFound").await;
     scene.service("not-there", "shop").await;
     assert!(crate::support::ended(
         &scene.outcome(&next).await,
@@ -314,7 +314,7 @@ async fn of_two_rollouts_that_claim_the_same_service_the_second_does_nothing() {
         "{message}"
     );
     assert_eq!(refused.status.unwrap().replicas, 0);
-    scene.told_once(&thief, "Conflict").await;
+    scene.event_once(&thief, "Conflict").await;
     assert_eq!(phase(&scene.get(&first).await), Phase::Stable);
 }
 

@@ -23,7 +23,7 @@ fn available(rollout: &Rollout) -> i32 {
     status.map_or(0, |status| status.available_replicas)
 }
 
-fn says(rollout: &Rollout, words: &str) -> bool {
+fn has_message(rollout: &Rollout, words: &str) -> bool {
     let status = rollout.status.as_ref();
     status.is_some_and(|status| status.message.contains(words))
 }
@@ -111,7 +111,7 @@ async fn a_disruption_budget_counts_the_pods_of_both_revisions() {
         .await
         .unwrap();
     let expects = async |pods: i32| {
-        let look = async || {
+        let poll = async || {
             let status = budgets.get("shop").await.unwrap().status;
             let status = status.ok_or("there is no status")?;
             let seen = (status.expected_pods, status.disruptions_allowed);
@@ -119,7 +119,7 @@ async fn a_disruption_budget_counts_the_pods_of_both_revisions() {
                 .then_some(())
                 .ok_or("it expects other pods")
         };
-        wait_for("the budget counts the pods", TIMEOUT, look).await
+        wait_for("the budget counts the pods", TIMEOUT, poll).await
     };
     expects(4).await.unwrap();
 
@@ -139,12 +139,12 @@ async fn a_quota_is_named_and_at_the_deadline_the_change_is_rolled_back() {
     let quota = json!({ "metadata": { "name": "no-more" }, "spec": { "hard": { "pods": "4" } } });
     let quota = serde_json::from_value(quota).unwrap();
     quotas.create(&PostParams::default(), &quota).await.unwrap();
-    let look = async || {
+    let poll = async || {
         let status = quotas.get("no-more").await.unwrap().status;
         let used = status.and_then(|status| status.used)?;
         (used.get("pods")?.0 == "4").then_some(())
     };
-    wait_for("the quota is in force", TIMEOUT, look)
+    wait_for("the quota is in force", TIMEOUT, poll)
         .await
         .unwrap();
 
@@ -154,7 +154,7 @@ async fn a_quota_is_named_and_at_the_deadline_the_change_is_rolled_back() {
     scene.apply(&next).await;
     let rollout = scene
         .until(&next, "the refusal is named", |rollout| {
-            waits_for(rollout, "AwaitingPods") && says(rollout, "exceeded quota: no-more")
+            waits_for(rollout, "AwaitingPods") && has_message(rollout, "exceeded quota: no-more")
         })
         .await;
     let (_, _, message) = condition(&rollout, "Progressing").unwrap();
@@ -242,7 +242,7 @@ async fn what_admission_refuses_is_named_and_goes_on_once_it_is_allowed() {
     scene.apply(&next).await;
     scene
         .until(&next, "the refusal is named", |rollout| {
-            says(rollout, "no new revisions today")
+            has_message(rollout, "no new revisions today")
         })
         .await;
     bindings
@@ -270,7 +270,7 @@ async fn an_image_that_cannot_be_pulled_is_named_and_at_the_deadline_the_change_
     let named = "0 of 1 pods of the new revision are available: container app: ImagePullBackOff: Back-off pulling image";
     scene
         .until(&next, "the trouble is named", |rollout| {
-            waits_for(rollout, "AwaitingPods") && says(rollout, named)
+            waits_for(rollout, "AwaitingPods") && has_message(rollout, named)
         })
         .await;
     let run = scene.outcome(&next).await;
@@ -303,7 +303,7 @@ async fn pods_that_all_crash_are_rolled_back_long_before_the_deadline() {
         "the only pod of the new revision crashes again and again: container app exited with 1 (Error); it left no message"
     );
     assert_eq!(condition(&rollout, "Stalled").unwrap().1, "CrashLooping");
-    scene.told_once(&next, "CrashLooping").await;
+    scene.event_once(&next, "CrashLooping").await;
     assert_eq!(available(&rollout), 4, "stable serves on");
 }
 
@@ -320,7 +320,7 @@ async fn a_first_revision_that_crashes_is_named_and_another_takes_its_place() {
     let words = "container app: CrashLoopBackOff: it exited with 1 (Error)";
     let rollout = scene
         .until(&broken, "the trouble is named", |rollout| {
-            says(rollout, words)
+            has_message(rollout, words)
         })
         .await;
     assert_eq!(rollout.status.unwrap().change.unwrap().outcome, None);

@@ -127,7 +127,7 @@ async fn a_template_is_used_with_its_arguments_and_its_end_holds() {
         .await;
     let message = held.status.unwrap().message;
     assert!(message.contains("no argument `codes`"), "{message}");
-    scene.told_once(&unknown, "CheckInvalid").await;
+    scene.event_once(&unknown, "CheckInvalid").await;
 
     // With the right one the change continues automatically, and the argument defines an error.
     let bad = app.version("v2").failing(0.5);
@@ -187,10 +187,12 @@ async fn a_metric_out_of_bounds_rolls_back_and_an_advisory_one_only_tells() {
     scene.apply(&advisory).await;
     let run = scene.outcome(&advisory).await;
     assert!(ended(&run, Outcome::Promoted), "{:?}", run.spec.progress);
-    let told = run.spec.progress.transitions.iter();
-    let told = told.filter(|line| line.reason == "AdvisoryFailed").count();
-    assert_eq!(told, 1);
-    scene.told_once(&advisory, "AdvisoryFailed").await;
+    let failures = run.spec.progress.transitions.iter();
+    let failures = failures
+        .filter(|line| line.reason == "AdvisoryFailed")
+        .count();
+    assert_eq!(failures, 1);
+    scene.event_once(&advisory, "AdvisoryFailed").await;
 
     let required = with(metric("Required", 0.5)).version("v3");
     scene.apply(&required).await;
@@ -267,7 +269,7 @@ async fn the_one_error_in_the_first_scrape_of_a_pod_counts() {
 #[tokio::test]
 async fn what_the_schema_can_tell_is_refused_at_admission() {
     let scene = Scene::new("refused").await;
-    let refused = async |check: Value, says: &str| {
+    let refused = async |check: Value, expected: &str| {
         let app = analysed(&App::new("shop"), json!({ "checks": [check] }));
         let apply = PatchParams::apply("service-team").force();
         let answer = scene
@@ -275,7 +277,7 @@ async fn what_the_schema_can_tell_is_refused_at_admission() {
             .patch("shop", &apply, &Patch::Apply(app.manifest()))
             .await;
         let error = answer.unwrap_err().to_string();
-        assert!(error.contains(says), "{error}");
+        assert!(error.contains(expected), "{error}");
     };
     let named = |mut check: Value| {
         check["name"] = json!("a");

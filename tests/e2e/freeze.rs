@@ -54,10 +54,10 @@ async fn a_freeze_holds_promotions_and_its_end_resumes_where_it_stopped() {
     checkpoint.deploy(&next).await;
     checkpoint.waits("Baking").await;
     freeze(&checkpoint, json!({})).await;
-    let said = checkpoint.waits("Frozen").await;
+    let message = checkpoint.waits("Frozen").await;
     let namespace = &checkpoint.scene.namespace;
     let expected = format!("Freeze {namespace} by dave: checkout is down");
-    assert_eq!(said, expected);
+    assert_eq!(message, expected);
 
     // Nothing else is waited for.
     let promote = json!({ "action": "Promote", "step": 1 });
@@ -116,8 +116,11 @@ async fn a_freeze_ends_by_itself() {
     freeze(&checkpoint, json!({ "until": until.to_string() })).await;
     let next = checkpoint.app.version("v2");
     checkpoint.deploy(&next).await;
-    let said = checkpoint.waits("Frozen").await;
-    assert!(said.ends_with(&format!(", until {until:.0}")), "{said}");
+    let message = checkpoint.waits("Frozen").await;
+    assert!(
+        message.ends_with(&format!(", until {until:.0}")),
+        "{message}"
+    );
     assert_eq!(checkpoint.step().await, "0/2");
 
     let run = checkpoint.outcome().await;
@@ -142,8 +145,8 @@ async fn a_freeze_that_rolls_back() {
     assert!(ended(&run, Outcome::RolledBack));
     let why = &line(&run, "RolledBackByFreeze").message;
     assert!(why.contains("by dave: checkout is down"), "{why}");
-    let told = scene.events(&next, "RolledBackByFreeze").await;
-    assert_eq!(told.len(), 1, "{told:?}");
+    let events = scene.events(&next, "RolledBackByFreeze").await;
+    assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!(scene.pods(&run.spec.pod_template_hash).await, 0);
     unfreeze(&checkpoint).await;
     scene.remove_policy().await;
@@ -169,10 +172,10 @@ async fn an_incident_query_begins_and_ends() {
     merge(&mut pod, &own);
     let pods = format!("/api/v1/namespaces/{namespace}/pods");
     checkpoint.admin.create(&pods, &pod).await.unwrap();
-    let said = checkpoint.waits("Frozen").await;
+    let message = checkpoint.waits("Frozen").await;
     let expected =
         format!("incident by the query of policy {namespace} (it gives 1): the pager went off");
-    assert_eq!(said, expected);
+    assert_eq!(message, expected);
     assert_eq!(checkpoint.step().await, "1/2");
 
     let at_once = json!({ "gracePeriodSeconds": 0 });
@@ -190,15 +193,15 @@ async fn an_incident_query_that_cannot_be_answered_holds() {
     let _load = checkpoint.scene.load(&checkpoint.app, 150).await;
     let next = checkpoint.app.version("v2");
     checkpoint.deploy(&next).await;
-    let said = checkpoint.waits("FreezeUnknown").await;
+    let message = checkpoint.waits("FreezeUnknown").await;
     let policy = &checkpoint.scene.namespace;
     let named = format!("the incident query of policy {policy}: ");
-    assert!(said.starts_with(&named), "{said}");
+    assert!(message.starts_with(&named), "{message}");
 
     // An empty result is no answer either: perhaps no alerts are evaluated.
     let empty = incident("count(nothing_is_called_this)");
     checkpoint.scene.policy(empty).await;
-    let rollout = checkpoint.says("end it with `or vector(0)`").await;
+    let rollout = checkpoint.until_message("end it with `or vector(0)`").await;
     assert!(waits_for(&rollout, "FreezeUnknown"));
     assert_eq!(phase(&rollout), Phase::Held);
     assert_eq!(checkpoint.step().await, "0/2");
@@ -214,9 +217,9 @@ async fn a_window_of_a_policy_freezes() {
     let _load = checkpoint.scene.load(&checkpoint.app, 150).await;
     let next = checkpoint.app.version("v2");
     checkpoint.deploy(&next).await;
-    let said = checkpoint.waits("Frozen").await;
+    let message = checkpoint.waits("Frozen").await;
     let named = format!("window {}/release, until ", checkpoint.scene.namespace);
-    assert!(said.starts_with(&named), "{said}");
+    assert!(message.starts_with(&named), "{message}");
     assert_eq!(checkpoint.step().await, "0/2");
 
     checkpoint.scene.policy(json!({})).await;
@@ -230,14 +233,14 @@ async fn a_bad_cron_holds_and_says_so() {
     let _load = checkpoint.scene.load(&checkpoint.app, 150).await;
     let next = checkpoint.app.version("v2");
     checkpoint.deploy(&next).await;
-    let said = checkpoint.waits("FreezeUnknown").await;
+    let message = checkpoint.waits("FreezeUnknown").await;
     let named = format!("freeze.windows[{}/release]", checkpoint.scene.namespace);
-    assert!(said.contains(&named), "{said}");
-    assert!(said.contains("`0 25 * * *`"), "{said}");
+    assert!(message.contains(&named), "{message}");
+    assert!(message.contains("`0 25 * * *`"), "{message}");
 
     let nowhere = window("0 18 * * FRI", "Europe/Atlantis");
     checkpoint.scene.policy(nowhere).await;
-    let rollout = checkpoint.says("`Europe/Atlantis`").await;
+    let rollout = checkpoint.until_message("`Europe/Atlantis`").await;
     assert!(waits_for(&rollout, "FreezeUnknown"));
     assert_eq!(checkpoint.step().await, "0/2");
 

@@ -67,8 +67,8 @@ impl Pending {
         let admin = User::admin(&self.scene);
         let dry = path(&self.scene, "interventions") + "?dryRun=All";
         let pause = self.decision("Intervention", "probe", json!({ "action": "Pause" }));
-        let look = async || admin.create(&dry, &pause).await;
-        wait_for("the policies know the change", TIMEOUT, look)
+        let poll = async || admin.create(&dry, &pause).await;
+        wait_for("the policies know the change", TIMEOUT, poll)
             .await
             .unwrap();
     }

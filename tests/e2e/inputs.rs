@@ -226,7 +226,7 @@ async fn min_ready_seconds_reach_the_replica_set_that_serves() {
     scene
         .apply(&app.spec(json!({ "minReadySeconds": 3 })))
         .await;
-    let look = async || {
+    let poll = async || {
         let sets = scene
             .replica_sets()
             .list(&kube::api::ListParams::default())
@@ -239,7 +239,7 @@ async fn min_ready_seconds_reach_the_replica_set_that_serves() {
             Err(format!("{found:?}"))
         }
     };
-    wait_for("the ReplicaSet has it", TIMEOUT, look)
+    wait_for("the ReplicaSet has it", TIMEOUT, poll)
         .await
         .unwrap();
     assert_eq!(scene.records(&app).await.len(), 1, "it is no change");
@@ -323,7 +323,7 @@ async fn a_service_without_a_selector_applies_at_any_time() {
     let hash = stable.status.unwrap().stable.unwrap().pod_template_hash;
     let services: Api<Service> = Api::namespaced(scene.cluster.client(), &scene.namespace);
     for name in names {
-        let look = async || {
+        let poll = async || {
             let found = services
                 .get(name)
                 .await
@@ -340,13 +340,13 @@ async fn a_service_without_a_selector_applies_at_any_time() {
                 Err(found.to_string())
             }
         };
-        wait_for("the Service selects the stable revision", TIMEOUT, look)
+        wait_for("the Service selects the stable revision", TIMEOUT, poll)
             .await
             .unwrap();
         // Both sorts of apply, again and again, without a conflict and without an effect.
         for arguments in [&apply[..], &["apply"], &apply[..]] {
             kubectl(&scene, arguments, &service(name, None)).unwrap();
-            look().await.unwrap();
+            poll().await.unwrap();
         }
         // As documented for a manifest with a selector: the selector is an atomic value for the API
         // server.
@@ -381,7 +381,7 @@ async fn play(scene: &Scene, name: &str, entries: impl Fn(Value) -> Value) {
     }
 }
 
-fn said(kind: &str, generation: Option<Value>) -> Value {
+fn router_condition(kind: &str, generation: Option<Value>) -> Value {
     let mut condition = json!({
         "type": kind, "status": "True", "reason": "Accepted", "message": "",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
@@ -436,7 +436,7 @@ async fn a_router_that_names_no_generation_is_believed_after_a_while() {
     promoted_behind("undated", mesh, |_| {
         json!([{
             "parentRef": of, "controllerName": "linkerd.io/policy-controller",
-            "conditions": [said("Accepted", None), said("ResolvedRefs", None)],
+            "conditions": [router_condition("Accepted", None), router_condition("ResolvedRefs", None)],
         }])
     })
     .await;
@@ -450,8 +450,8 @@ async fn a_second_controller_that_says_nothing_of_the_weights_is_not_waited_for(
         let policy = "example.org/RateLimitPolicyAffected";
         json!([
             { "parentRef": of, "controllerName": "example.org/gateway",
-              "conditions": [said("Accepted", now()), said("ResolvedRefs", now())] },
-            { "parentRef": of, "controllerName": "example.org/policies", "conditions": [said(policy, now())] },
+              "conditions": [router_condition("Accepted", now()), router_condition("ResolvedRefs", now())] },
+            { "parentRef": of, "controllerName": "example.org/policies", "conditions": [router_condition(policy, now())] },
         ])
     })
     .await;

@@ -32,7 +32,7 @@ fn second_replica(cluster: &Cluster) -> Child {
 
 async fn led_by(cluster: &Cluster, replica: &str) {
     let leases: Api<Lease> = Api::namespaced(cluster.client(), OPERATOR);
-    let look = async || {
+    let poll = async || {
         let lease = leases
             .get("countersign")
             .await
@@ -47,7 +47,7 @@ async fn led_by(cluster: &Cluster, replica: &str) {
             Err(format!("the lease is held by `{holder}`"))
         }
     };
-    wait_for(&format!("{replica} leads"), TIMEOUT, look)
+    wait_for(&format!("{replica} leads"), TIMEOUT, poll)
         .await
         .unwrap();
 }
@@ -73,7 +73,7 @@ async fn a_silent_leader_is_replaced_and_writes_nothing_when_it_comes_back() {
     );
 
     cluster.start_operator().await.unwrap();
-    let look = async || {
+    let poll = async || {
         let log = cluster
             .operator_log_tail(200)
             .map_err(|error| error.to_string())?;
@@ -81,7 +81,7 @@ async fn a_silent_leader_is_replaced_and_writes_nothing_when_it_comes_back() {
             .then_some(())
             .ok_or("the first replica has not noticed".to_owned())
     };
-    wait_for("the first replica ends", TIMEOUT, look)
+    wait_for("the first replica ends", TIMEOUT, poll)
         .await
         .unwrap();
     led_by(cluster, "countersign-1").await;

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::sign_off::line;
 use crate::support::{App, Scene, ended, phase, risky, waits_for};
 
-fn says(rollout: &Rollout, words: &str) -> bool {
+fn has_message(rollout: &Rollout, words: &str) -> bool {
     let status = rollout.status.as_ref();
     status.is_some_and(|status| status.message.contains(words))
 }
@@ -36,7 +36,7 @@ async fn a_client_waits_for_its_server() {
     let rollout = scene
         .until(&client, "its first revision waits", |rollout| {
             waits_for(rollout, "AwaitingDependency")
-                && says(rollout, "Rollout server does not exist")
+                && has_message(rollout, "Rollout server does not exist")
         })
         .await;
     assert_eq!(rollout.status.unwrap().replicas, 0, "it has no pods yet");
@@ -52,7 +52,7 @@ async fn a_client_waits_for_its_server() {
     scene.apply(&client.version("v2")).await;
     scene
         .until(&client, "its change waits", |rollout| {
-            waits_for(rollout, "AwaitingDependency") && says(rollout, "Rollout server")
+            waits_for(rollout, "AwaitingDependency") && has_message(rollout, "Rollout server")
         })
         .await;
     let after = scene.outcome(&client).await;
@@ -72,7 +72,7 @@ async fn rollouts_that_depend_on_each_other_are_named() {
     for (app, words) in [(&a, "is a cycle: a, b, a"), (&b, "is a cycle: b, a, b")] {
         scene
             .until(app, "the circle is named", |rollout| {
-                waits_for(rollout, "AwaitingDependency") && says(rollout, words)
+                waits_for(rollout, "AwaitingDependency") && has_message(rollout, words)
             })
             .await;
     }
@@ -110,7 +110,7 @@ async fn of_two_risky_changes_the_second_waits_for_its_turn() {
     );
     let rollout = scene
         .until(&cart, "the second one waits", |rollout| {
-            waits_for(rollout, "Queued") && says(rollout, &words)
+            waits_for(rollout, "Queued") && has_message(rollout, &words)
         })
         .await;
     let status = rollout.status.unwrap();

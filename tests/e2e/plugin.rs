@@ -26,13 +26,13 @@ static PLUGIN: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// The output of a command.
-pub(crate) struct Said {
+pub(crate) struct CommandOutput {
     code: i32,
     out: String,
     err: String,
 }
 
-impl Said {
+impl CommandOutput {
     #[track_caller]
     pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, code, "out: {}\nerr: {}", self.out, self.err);
@@ -103,10 +103,10 @@ impl<'a> Person<'a> {
     }
 
     /// Runs a command of the plugin, given as one line; arguments with blanks are quoted by `'`.
-    pub(crate) async fn says(&self, line: &str) -> Said {
+    pub(crate) async fn runs(&self, line: &str) -> CommandOutput {
         let arguments = words(line);
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        said(self.command(&PLUGIN, &arguments)).await
+        output_of(self.command(&PLUGIN, &arguments)).await
     }
 }
 
@@ -119,22 +119,22 @@ fn words(line: &str) -> Vec<String> {
     words.collect()
 }
 
-async fn said(mut command: Command) -> Said {
+async fn output_of(mut command: Command) -> CommandOutput {
     let output = within("the command ends", command.output()).await;
     let output = output.unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    let said = Said {
+    let printed = CommandOutput {
         code: output.status.code().unwrap_or(-1),
         out: text(output.stdout),
         err: text(output.stderr),
     };
-    let all = said.out.clone() + &said.err;
+    let all = printed.out.clone() + &printed.err;
     assert!(!all.contains('\u{1b}'), "colours only on a terminal: {all}");
     assert!(
         !all.contains("ValidatingAdmissionPolicy"),
         "plain words: {all}"
     );
-    said
+    printed
 }
 
 async fn create<K>(objects: &Api<K>, object: Value)
@@ -210,27 +210,27 @@ async fn a_member_of_the_team_sees_how_it_stands() {
     let alice = Person::new(&scene, "alice", &member(vec![])).await;
 
     alice
-        .says("get")
+        .runs("get")
         .await
         .exits(0)
         .out(&["NAME   PHASE", "shop   Stable"]);
     let full = format!("Rollout {}/shop: Stable", scene.namespace);
-    alice.says("status shop").await.exits(0).out(&[
+    alice.runs("status shop").await.exits(0).out(&[
         &full,
         "stable: revision 1, shop-",
         "4 of 4 pods available",
         ": Ready",
     ]);
-    alice.says("history shop -o wide").await.exits(0).out(&[
+    alice.runs("history shop -o wide").await.exits(0).out(&[
         "REVISION",
         "Promoted",
         "example.org/shop:v1",
     ]);
-    let document = alice.says("status shop -o json").await.exits(0);
+    let document = alice.runs("status shop -o json").await.exits(0);
     let document: Value = serde_json::from_str(&document.out).unwrap();
     assert_eq!(document["rollout"]["status"]["phase"], "Stable");
     assert_eq!(document["pods"].as_array().unwrap().len(), 4);
-    let list = alice.says("get -o yaml").await.exits(0).out;
+    let list = alice.runs("get -o yaml").await.exits(0).out;
     let list: Value = serde_saphyr::from_str(&list).unwrap();
     assert_eq!(list["items"][0]["metadata"]["name"], "shop");
 
@@ -241,7 +241,7 @@ async fn a_member_of_the_team_sees_how_it_stands() {
     path.push(std::env::var_os("PATH").unwrap());
     let mut command = alice.command("kubectl", &["countersign", "get", "shop"]);
     command.env("PATH", path);
-    said(command).await.exits(0).out(&["shop   Stable"]);
+    output_of(command).await.exits(0).out(&["shop   Stable"]);
 }
 
 #[tokio::test]
@@ -252,7 +252,7 @@ async fn names_are_completed_from_the_cluster_that_the_line_names() {
     let mut command = Command::new(&*PLUGIN);
     command.args(["__complete", "status", "--kubeconfig", &kubeconfig]);
     command.args(["--context", "admin", "-n", &scene.namespace, "sh"]);
-    assert_eq!(said(command).await.exits(0).out, "shop\n:4\n");
+    assert_eq!(output_of(command).await.exits(0).out, "shop\n:4\n");
 }
 
 #[tokio::test]
@@ -263,11 +263,11 @@ async fn what_is_not_there_or_not_allowed_is_said_in_plain_words() {
     let namespace = format!("in namespace {:?}", scene.namespace);
 
     alice
-        .says("status shopp")
+        .runs("status shopp")
         .await
         .exits(1)
         .err(&["there is no Rollout \"shopp\"", &namespace]);
-    alice.says("get -A").await.exits(1).err(&[
+    alice.runs("get -A").await.exits(1).err(&[
         "alice cannot list rollouts in the whole cluster",
         "the verb list",
     ]);
@@ -278,7 +278,7 @@ async fn what_is_not_there_or_not_allowed_is_said_in_plain_words() {
         "retry shop",
         "pause shop",
     ] {
-        let at_rest = alice.says(command).await.exits(1);
+        let at_rest = alice.runs(command).await.exits(1);
         at_rest.err(&["has no change in progress, so there is nothing to"]);
     }
 
@@ -287,44 +287,44 @@ async fn what_is_not_there_or_not_allowed_is_said_in_plain_words() {
     scene.apply(&next).await;
     stepping(&scene, &next).await;
     alice
-        .says("abort shop --reason 'no right'")
+        .runs("abort shop --reason 'no right'")
         .await
         .exits(1)
         .err(&["alice cannot create interventions", &namespace]);
     alice
-        .says("approve shop --yes")
+        .runs("approve shop --yes")
         .await
         .exits(1)
         .err(&["alice cannot create signoffs", &namespace]);
     alice
-        .says("approve shop")
+        .runs("approve shop")
         .await
         .exits(1)
         .err(&["without a terminal: add --yes"]);
     alice
-        .says("approve shop --digest 00000000")
+        .runs("approve shop --digest 00000000")
         .await
         .exits(1)
         .err(&["is at another change now"]);
     alice
-        .says("approve shop --gate step-9 --yes")
+        .runs("approve shop --gate step-9 --yes")
         .await
         .exits(1)
         .err(&["no gate step-9"]);
     alice
-        .says("undo shop")
+        .runs("undo shop")
         .await
         .exits(1)
         .err(&["alice cannot patch rollouts"]);
     alice
-        .says("freeze --reason x")
+        .runs("freeze --reason x")
         .await
         .exits(1)
         .err(&["alice cannot create freezes in the whole cluster"]);
 
     let mut unreachable = Command::new(&*PLUGIN);
     unreachable.args(["get", "--kubeconfig", "/nonexistent"]);
-    said(unreachable)
+    output_of(unreachable)
         .await
         .exits(1)
         .err(&["the kubeconfig cannot be used", "/nonexistent"]);
@@ -337,26 +337,26 @@ async fn a_wait_ends_by_the_outcome() {
     let alice = Person::new(&scene, "alice", &member(vec![])).await;
     let _load = scene.load(&app, 150).await;
 
-    alice.says("status shop --wait").await.exits(0);
+    alice.runs("status shop --wait").await.exits(0);
     scene.apply(&app.version("v2")).await;
     alice
-        .says("status shop --wait --timeout 90s")
+        .runs("status shop --wait --timeout 90s")
         .await
         .exits(0)
         .err(&["StepStarted", "Promoted"]);
 
     scene.apply(&app.version("v3").failing(0.5)).await;
     alice
-        .says("status shop --wait --timeout 90s")
+        .runs("status shop --wait --timeout 90s")
         .await
         .exits(1)
         .out(&["✘ step"])
         .err(&["AnalysisFailed"]);
-    alice.says("status shop").await.exits(1);
+    alice.runs("status shop").await.exits(1);
 
     scene.apply(&app.version("v4").spec(slow())).await;
     alice
-        .says("status shop --wait --timeout 3s")
+        .runs("status shop --wait --timeout 3s")
         .await
         .exits(3)
         .err(&["has not ended within 3s"]);
@@ -370,7 +370,7 @@ async fn a_wait_ends_by_the_outcome() {
     };
     scene.until(&app, "a window is counted", counted).await;
     alice
-        .says("status shop")
+        .runs("status shop")
         .await
         .exits(3)
         .out(&["▶ step 1", "error rate: canary"]);
@@ -413,11 +413,11 @@ async fn undo_goes_back_and_restart_is_a_change() {
     scene.apply(&next).await;
     stepping(&scene, &next).await;
     alice
-        .says("restart shop")
+        .runs("restart shop")
         .await
         .exits(1)
         .err(&["has a change in progress"]);
-    let back = alice.says("undo shop").await.exits(0);
+    let back = alice.runs("undo shop").await.exits(0);
     assert_eq!(back.out, "rollout shop goes back to revision 1\n");
     assert_eq!(back.err, "", "the provenance comes along");
     assert!(ended(&scene.outcome(&next).await, Outcome::Reverted));
@@ -435,33 +435,33 @@ async fn undo_goes_back_and_restart_is_a_change() {
         "the edit has a name on it"
     );
     alice
-        .says("undo shop")
+        .runs("undo shop")
         .await
         .exits(1)
         .err(&["no revision before 1"]);
 
     scene.apply(&app.version("v3")).await;
     alice
-        .says("status shop --wait --timeout 90s")
+        .runs("status shop --wait --timeout 90s")
         .await
         .exits(0);
-    alice.says("restart shop").await.exits(0);
+    alice.runs("restart shop").await.exits(0);
     alice
-        .says("status shop --wait --timeout 90s")
+        .runs("status shop --wait --timeout 90s")
         .await
         .exits(0);
     let runs = scene.records(&app).await;
     assert_eq!(runs.len(), 4, "the restart was staged and recorded");
     assert!(ended(&runs[3], Outcome::Promoted));
-    alice.says("undo shop --to-revision 1").await.exits(0);
+    alice.runs("undo shop --to-revision 1").await.exits(0);
     alice
-        .says("status shop --wait --timeout 90s")
+        .runs("status shop --wait --timeout 90s")
         .await
         .exits(0);
     let rollout = scene.get(&app).await;
     assert_eq!(rollout.spec.template.images(), ["example.org/shop:v1"]);
     alice
-        .says("history shop")
+        .runs("history shop")
         .await
         .exits(0)
         .out(&["Reverted", "Promoted"]);
@@ -479,7 +479,7 @@ async fn two_people_sign_what_they_saw_and_the_author_does_not_count() {
     let carol = Person::new(&scene, "carol", &member(approves)).await;
     let _load = scene.load(&app, 150).await;
 
-    alice.says("restart shop").await.exits(0);
+    alice.runs("restart shop").await.exits(0);
     let waiting = scene
         .until(&app, "it waits for people", |rollout| {
             waits_for(rollout, "AwaitingSignOff")
@@ -487,29 +487,29 @@ async fn two_people_sign_what_they_saw_and_the_author_does_not_count() {
         .await;
     let digest = waiting.status.unwrap().change.unwrap().digest;
     alice
-        .says("status shop")
+        .runs("status shop")
         .await
         .exits(3)
         .out(&["step-1: 0 of 2 people of approvers signed; missing: 2 of approvers"]);
-    alice.says("approve shop --yes").await.exits(1);
-    bob.says("approve shop --yes --reason 'looks good' --expires 1h")
+    alice.runs("approve shop --yes").await.exits(1);
+    bob.runs("approve shop --yes --reason 'looks good' --expires 1h")
         .await
         .exits(0)
         .out(&["Risk:", &digest[..12], "by bob", "it counts"]);
-    bob.says("approve shop --yes")
+    bob.runs("approve shop --yes")
         .await
         .exits(1)
         .out(&["SamePerson"]);
     alice
-        .says("status shop")
+        .runs("status shop")
         .await
         .exits(3)
         .out(&["1 of 2 people of approvers signed (bob); missing: 1 of approvers"]);
     let exact = format!("approve shop --digest {}", &digest[..8]);
-    carol.says(&exact).await.exits(0).out(&["it counts"]);
+    carol.runs(&exact).await.exits(0).out(&["it counts"]);
     assert!(ended(&scene.outcome(&app).await, Outcome::Promoted));
     alice
-        .says("history shop")
+        .runs("history shop")
         .await
         .exits(0)
         .out(&["bob,carol"]);
@@ -530,16 +530,16 @@ async fn a_rejection_rolls_back_and_a_retry_tries_once_more() {
     scene.apply(&next).await;
     stepping(&scene, &next).await;
 
-    bob.says("reject shop --yes --reason 'wrong customer'")
+    bob.runs("reject shop --yes --reason 'wrong customer'")
         .await
         .exits(0)
         .out(&["rejected by bob", "it counts"]);
     assert!(ended(&scene.outcome(&next).await, Outcome::RolledBack));
-    dave.says("abort shop")
+    dave.runs("abort shop")
         .await
         .exits(1)
         .err(&["nothing to abort"]);
-    dave.says("retry shop --reason 'right after all'")
+    dave.runs("retry shop --reason 'right after all'")
         .await
         .exits(0)
         .out(&["done"]);
@@ -549,7 +549,7 @@ async fn a_rejection_rolls_back_and_a_retry_tries_once_more() {
         })
         .await;
     stepping(&scene, &next).await;
-    dave.says("abort shop")
+    dave.runs("abort shop")
         .await
         .exits(0)
         .out(&["abort", "by dave", "done"]);
@@ -574,21 +574,21 @@ async fn the_person_on_call_pauses_resumes_and_skips_a_bake() {
     scene.apply(&next).await;
     stepping(&scene, &next).await;
 
-    dave.says("resume shop")
+    dave.runs("resume shop")
         .await
         .exits(1)
         .err(&["nobody has paused"]);
-    dave.says("pause shop").await.exits(0).out(&["done"]);
-    dave.says("pause shop")
+    dave.runs("pause shop").await.exits(0).out(&["done"]);
+    dave.runs("pause shop")
         .await
         .exits(1)
         .err(&["paused by dave already"]);
-    dave.says("status shop")
+    dave.runs("status shop")
         .await
         .exits(3)
         .out(&["paused by dave"]);
-    dave.says("resume shop").await.exits(0).out(&["done"]);
-    dave.says("promote shop --reason 'it is Friday'")
+    dave.runs("resume shop").await.exits(0).out(&["done"]);
+    dave.runs("promote shop --reason 'it is Friday'")
         .await
         .exits(0)
         .out(&["promote", "past the bake of step 1", "done"]);
@@ -609,7 +609,7 @@ async fn a_freeze_holds_promotions_until_it_is_lifted() {
     let _load = scene.load(&app, 150).await;
     let name = format!("incident-{}", scene.namespace);
     let freeze = format!("freeze {name} --reason 'payments are down' --for 1h");
-    dave.says(&freeze).await.exits(0).out(&[
+    dave.runs(&freeze).await.exits(0).out(&[
         "wait in namespaces with",
         &scene.namespace,
         "unfreeze",
@@ -618,11 +618,11 @@ async fn a_freeze_holds_promotions_until_it_is_lifted() {
     scene
         .until(&app, "it is frozen", |rollout| waits_for(rollout, "Frozen"))
         .await;
-    dave.says("status shop")
+    dave.runs("status shop")
         .await
         .exits(3)
         .out(&[&name, "by dave", "payments are down"]);
-    dave.says("unfreeze nothing")
+    dave.runs("unfreeze nothing")
         .await
         .exits(1)
         .err(&["there is no freeze", &name]);
@@ -630,17 +630,17 @@ async fn a_freeze_holds_promotions_until_it_is_lifted() {
         scene: &scene,
         user: "admin",
     };
-    let unfrozen = admin.says(&format!("unfreeze {name}")).await.exits(0);
+    let unfrozen = admin.runs(&format!("unfreeze {name}")).await.exits(0);
     unfrozen.out(&["has ended, by admin at", "remains as the record"]);
     let freezes: Api<Freeze> = Api::all(scene.cluster.client());
     let record = freezes.get(&name).await.unwrap().spec;
     assert_eq!(record.person.username, "admin");
     assert!(record.until.unwrap().0 <= clock::now());
-    dave.says(&format!("unfreeze {name}"))
+    dave.runs(&format!("unfreeze {name}"))
         .await
         .exits(1)
         .err(&["has ended already"]);
-    dave.says(&freeze)
+    dave.runs(&freeze)
         .await
         .exits(1)
         .err(&["exists already", "give another name"]);

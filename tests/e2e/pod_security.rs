@@ -14,8 +14,8 @@ const SYSTEM: &str = "countersign-system";
 async fn own_pod(scene: &Scene) -> Pod {
     let pods: Api<Pod> = Api::namespaced(scene.cluster.client(), SYSTEM);
     let own = ListParams::default().labels("app.kubernetes.io/name=countersign");
-    let look = async || pods.list(&own).await.unwrap().items.pop();
-    wait_for("the chart's Deployment has a pod", TIMEOUT, look)
+    let poll = async || pods.list(&own).await.unwrap().items.pop();
+    wait_for("the chart's Deployment has a pod", TIMEOUT, poll)
         .await
         .unwrap()
 }

@@ -46,7 +46,7 @@ async fn errors_roll_a_change_back_and_the_numbers_say_why() {
         0,
         "the rejected revision has no pods"
     );
-    scene.told_once(&bad, "AnalysisFailed").await;
+    scene.event_once(&bad, "AnalysisFailed").await;
 
     // Law 8: it stays rolled back, also after a restart of the operator.
     scene.cluster.kill_operator().await.unwrap();

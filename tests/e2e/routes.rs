@@ -144,8 +144,8 @@ async fn awaits_traffic(scene: &Scene, app: &App, what: &str) -> Rollout {
 /// Waits until so many more requests were served.
 async fn more(load: &Load, requests: u64) -> LoadReport {
     let wanted = load.report().requests + requests;
-    let look = async || Some(load.report()).filter(|report| report.requests >= wanted);
-    wait_for("more requests are served", TIMEOUT, look)
+    let poll = async || Some(load.report()).filter(|report| report.requests >= wanted);
+    wait_for("more requests are served", TIMEOUT, poll)
         .await
         .unwrap()
 }
@@ -225,11 +225,11 @@ async fn a_bad_canary_is_out_of_the_traffic_within_two_seconds() {
         .await
         .unwrap();
     // The verdict is timed by its status write; the time in the status is the start of the reconcile.
-    let look = async || {
+    let poll = async || {
         let change = scene.get(&next).await.status.unwrap().change.unwrap();
         change.outcome.map(|_| (clock::now(), change))
     };
-    let (verdict, change) = wait_for("it is rejected", TIMEOUT, look).await.unwrap();
+    let (verdict, change) = wait_for("it is rejected", TIMEOUT, poll).await.unwrap();
     let began = change.transitions.last().unwrap().at.clone().unwrap().0;
     scene
         .until(&next, "it is rolled back", |rollout| {
@@ -241,8 +241,10 @@ async fn a_bad_canary_is_out_of_the_traffic_within_two_seconds() {
     let report = load.stop().await;
     let last = report.by_revision[&hash].last_request_at.unwrap();
     let took = last.duration_since(verdict).as_secs_f64();
-    let look = verdict.duration_since(began).as_secs_f64();
-    println!("look {look:.2} s, from the verdict to the canary's last request {took:.2} s");
+    let took_to_verdict = verdict.duration_since(began).as_secs_f64();
+    println!(
+        "verdict {took_to_verdict:.2} s, from the verdict to the canary's last request {took:.2} s"
+    );
     assert!(took < 2.0, "{took}");
     assert_eq!(report.connection_errors, 0, "{:?}", report.last_failure);
     let others = report.by_revision.iter().filter(|(it, _)| **it != hash);
@@ -331,15 +333,15 @@ async fn weights_that_a_gitops_tool_sets_are_set_back_and_named() {
         .patch("shop", &parameters, &patch)
         .await
         .unwrap();
-    let look = async || (weights(&scene).await == (70, 30)).then_some(());
-    wait_for("the weights are set back", TIMEOUT, look)
+    let poll = async || (weights(&scene).await == (70, 30)).then_some(());
+    wait_for("the weights are set back", TIMEOUT, poll)
         .await
         .unwrap();
-    scene.told_once(&app, "WeightsCorrected").await;
-    let told = scene.events(&app, "WeightsCorrected").await;
+    scene.event_once(&app, "WeightsCorrected").await;
+    let events = scene.events(&app, "WeightsCorrected").await;
     assert!(
-        told[0].contains("argocd set the canary's weight"),
-        "{told:?}"
+        events[0].contains("argocd set the canary's weight"),
+        "{events:?}"
     );
     let now = scene.get(&app).await.status.unwrap().change.unwrap();
     assert_eq!((now.step, now.weight), (step, 30));
@@ -382,7 +384,7 @@ async fn testers_reach_the_canary_before_anybody_else_and_what_they_see_decides(
     assert_eq!(requests(&load.report(), &hash), 0, "nobody else does");
 
     // Testers continue until the check has enough requests.
-    let look = async || {
+    let poll = async || {
         for _ in 0..5 {
             test().await?;
         }
@@ -390,7 +392,7 @@ async fn testers_reach_the_canary_before_anybody_else_and_what_they_see_decides(
         let step = change.map_or(0, |it| it.step);
         (step == 2).then_some(()).ok_or(format!("step {step}"))
     };
-    wait_for("what they see lets the change go on", TIMEOUT, look)
+    wait_for("what they see lets the change go on", TIMEOUT, poll)
         .await
         .unwrap();
     let run = scene.outcome(&next).await;
@@ -426,8 +428,8 @@ async fn with_dynamic_stable_pods_follow_the_traffic_and_none_is_lost() {
         .pod_template_hash;
     let next = app.version("v2");
     scene.apply(&next).await;
-    let look = async || (scene.pods(&stable).await == 2).then_some(());
-    wait_for("stable has given up what it needs no more", TIMEOUT, look)
+    let poll = async || (scene.pods(&stable).await == 2).then_some(());
+    wait_for("stable has given up what it needs no more", TIMEOUT, poll)
         .await
         .unwrap();
     // Back again: stable grows before it gets more.

@@ -98,9 +98,9 @@ impl Checkpoint {
             })
             .await;
         self.change = named(&rollout).unwrap();
-        let look = async || self.would_approve(&self.carol, &json!({})).await;
+        let poll = async || self.would_approve(&self.carol, &json!({})).await;
         let what = "the API server knows the change";
-        wait_for(what, TIMEOUT, look).await.unwrap();
+        wait_for(what, TIMEOUT, poll).await.unwrap();
     }
 
     /// An object for the change in progress, with these spec fields overridden.
@@ -131,12 +131,12 @@ impl Checkpoint {
 
     /// Waits until the API server would refuse a user's approval, and returns how.
     async fn until_refused(&self, user: &User, words: &Value) -> Answer {
-        let look = async || match self.would_approve(user, words).await {
+        let poll = async || match self.would_approve(user, words).await {
             Ok(accepted) => Err(accepted),
             refused => Ok(refused),
         };
         let what = format!("an approval by {} is refused", user.name);
-        wait_for(&what, TIMEOUT, look).await.unwrap()
+        wait_for(&what, TIMEOUT, poll).await.unwrap()
     }
 
     pub async fn intervene(&self, user: &User, words: Value) -> Answer {
@@ -150,7 +150,7 @@ impl Checkpoint {
         let kind = object["kind"].as_str().unwrap().to_lowercase();
         let name = object["metadata"]["name"].as_str().unwrap();
         let path = path(&self.scene, &format!("{kind}s/{name}"));
-        let look = async || {
+        let poll = async || {
             let now = self.admin.get(&path).await;
             let now = now.map_err(|refusal| refusal.to_string())?;
             let answer = &now["status"]["conditions"][0];
@@ -161,7 +161,7 @@ impl Checkpoint {
             }
         };
         let what = format!("{kind} {name} is answered by {word}");
-        let status = wait_for(&what, TIMEOUT, look).await.unwrap();
+        let status = wait_for(&what, TIMEOUT, poll).await.unwrap();
         assert_eq!(
             status == "True",
             matches!(word, "Counts" | "Applied"),
@@ -180,12 +180,12 @@ impl Checkpoint {
     }
 
     /// Waits until the Rollout has this message.
-    pub async fn says(&self, words: &str) -> Rollout {
-        let said = |rollout: &Rollout| {
+    pub async fn until_message(&self, words: &str) -> Rollout {
+        let has_message = |rollout: &Rollout| {
             let status = rollout.status.as_ref();
             status.is_some_and(|status| status.message.contains(words))
         };
-        self.scene.until(&self.app, words, said).await
+        self.scene.until(&self.app, words, has_message).await
     }
 
     pub async fn until_degraded(&self) {
@@ -246,8 +246,8 @@ fn nobody() -> Value {
 /// Waits until new objects are this many seconds younger than all before: ages are whole seconds.
 async fn later(seconds: i64) {
     let until = clock::now().as_second() + seconds;
-    let look = async || (clock::now().as_second() >= until).then_some(());
-    wait_for("time has passed", TIMEOUT, look).await.unwrap();
+    let poll = async || (clock::now().as_second() >= until).then_some(());
+    wait_for("time has passed", TIMEOUT, poll).await.unwrap();
 }
 
 #[tokio::test]
@@ -287,7 +287,9 @@ async fn the_author_cannot_approve_nor_the_one_who_applied_it() {
     provenance["human-operator"] = json!("caroline@example.org");
     let next = checkpoint.risky("v2").provenance(provenance);
     checkpoint.deploy(&next).await;
-    checkpoint.says("gate step-1 asks for 2 people").await;
+    checkpoint
+        .until_message("gate step-1 asks for 2 people")
+        .await;
 
     // The API server refuses the user who applied it, and its author under another name.
     for user in [&checkpoint.alice, &checkpoint.bob] {
@@ -300,12 +302,12 @@ async fn the_author_cannot_approve_nor_the_one_who_applied_it() {
     let signed = checkpoint.approve(&checkpoint.carol, json!({})).await;
     let signed = signed.unwrap();
     checkpoint.answered(&signed, "Counts").await;
-    checkpoint.says("(1 so far: carol)").await;
+    checkpoint.until_message("(1 so far: carol)").await;
     let carol = json!({ "user": "carol", "identities": ["caroline@example.org"] });
     checkpoint.scene.policy(people(json!([bob, carol]))).await;
     checkpoint.answered(&signed, "ByAuthor").await;
-    let said = checkpoint.waits("AwaitingSignOff").await;
-    assert!(!said.contains("so far"), "{said}");
+    let message = checkpoint.waits("AwaitingSignOff").await;
+    assert!(!message.contains("so far"), "{message}");
     let nothing = json!({});
     let refused = checkpoint.until_refused(&checkpoint.carol, &nothing);
     assert_refused(&refused.await, &["403", "had a hand in"]);
@@ -321,8 +323,8 @@ async fn two_distinct_people_are_needed_for_a_critical_change() {
     let _load = checkpoint.scene.load(&checkpoint.app, 200).await;
     let next = checkpoint.risky("v2");
     checkpoint.deploy(&next).await;
-    let asked = "gate step-1 asks for 2 people of approvers";
-    let rollout = checkpoint.says(asked).await;
+    let awaited = "gate step-1 asks for 2 people of approvers";
+    let rollout = checkpoint.until_message(awaited).await;
     assert_eq!(phase(&rollout), Phase::AwaitingSignOff);
     let (proven, reason, _) = condition(&rollout, "SignOffsProven").unwrap();
     assert_eq!((proven, reason), ("True", "Proven"));
@@ -331,15 +333,15 @@ async fn two_distinct_people_are_needed_for_a_critical_change() {
     checkpoint.answered(&first.unwrap(), "Counts").await;
     let again = checkpoint.approve(&checkpoint.bob, json!({})).await;
     checkpoint.answered(&again.unwrap(), "SamePerson").await;
-    checkpoint.says("(1 so far: bob)").await;
+    checkpoint.until_message("(1 so far: bob)").await;
     assert_eq!(checkpoint.step().await, "0/2");
 
     // Bob has signed for every gate, but is not senior; carol has signed for the first one only.
     let for_step = json!({ "gate": "step-1" });
     let second = checkpoint.approve(&checkpoint.carol, for_step).await;
     checkpoint.answered(&second.unwrap(), "Counts").await;
-    let asked = "gate promotion asks for 1 person of senior";
-    checkpoint.says(asked).await;
+    let awaited = "gate promotion asks for 1 person of senior";
+    checkpoint.until_message(awaited).await;
     assert_eq!(checkpoint.step().await, "2/2");
     let for_promotion = json!({ "gate": "promotion" });
     let third = checkpoint.approve(&checkpoint.carol, for_promotion).await;
@@ -367,7 +369,7 @@ async fn an_approval_is_void_after_any_edit_of_template_or_provenance() {
     checkpoint.deploy(&first).await;
     let signed = checkpoint.approve(&checkpoint.bob, json!({})).await;
     checkpoint.answered(&signed.unwrap(), "Counts").await;
-    checkpoint.says("(1 so far: bob)").await;
+    checkpoint.until_message("(1 so far: bob)").await;
     let seen = checkpoint.change.clone();
 
     // Another template: bob's is void, and he cannot sign what is no longer there.
@@ -377,7 +379,7 @@ async fn an_approval_is_void_after_any_edit_of_template_or_provenance() {
     assert_refused(&outdated, &["422", "look again"]);
     let signed = checkpoint.approve(&checkpoint.carol, json!({})).await;
     checkpoint.answered(&signed.unwrap(), "Counts").await;
-    checkpoint.says("(1 so far: carol)").await;
+    checkpoint.until_message("(1 so far: carol)").await;
 
     // The same template with another provenance: carol's is void.
     let mut provenance = risky();
@@ -386,7 +388,7 @@ async fn an_approval_is_void_after_any_edit_of_template_or_provenance() {
     checkpoint.deploy(&third).await;
     let signed = checkpoint.approve(&checkpoint.bob, json!({})).await;
     checkpoint.answered(&signed.unwrap(), "Counts").await;
-    checkpoint.says("(1 so far: bob)").await;
+    checkpoint.until_message("(1 so far: bob)").await;
     assert_eq!(checkpoint.step().await, "0/2");
 
     let signed = checkpoint.approve(&checkpoint.carol, json!({})).await;
@@ -414,13 +416,13 @@ async fn an_expired_sign_off_counts_no_more() {
     let until = json!({ "expiresAt": end.to_string() });
     let signed = checkpoint.approve(&checkpoint.bob, until).await.unwrap();
     checkpoint.answered(&signed, "Counts").await;
-    let look = async || (clock::now() >= end).then_some(());
-    wait_for("it has expired", TIMEOUT, look).await.unwrap();
+    let poll = async || (clock::now() >= end).then_some(());
+    wait_for("it has expired", TIMEOUT, poll).await.unwrap();
 
     let second = checkpoint.approve(&checkpoint.carol, json!({})).await;
     checkpoint.answered(&second.unwrap(), "Counts").await;
     checkpoint.answered(&signed, "Expired").await;
-    checkpoint.says("(1 so far: carol)").await;
+    checkpoint.until_message("(1 so far: carol)").await;
     assert_eq!(checkpoint.step().await, "0/2");
     checkpoint.scene.remove_policy().await;
 }
@@ -433,8 +435,8 @@ async fn before_promotion(name: &str) -> (Checkpoint, Load) {
     checkpoint.deploy(&next).await;
     let signed = checkpoint.approve(&checkpoint.bob, json!({})).await;
     checkpoint.answered(&signed.unwrap(), "Counts").await;
-    let asked = "gate promotion asks for 1 person of senior";
-    checkpoint.says(asked).await;
+    let awaited = "gate promotion asks for 1 person of senior";
+    checkpoint.until_message(awaited).await;
     (checkpoint, load)
 }
 
@@ -493,11 +495,11 @@ async fn break_glass_skips_waiting_but_not_analysis() {
     checkpoint.answered(&broken.unwrap(), "Counts").await;
     let run = checkpoint.outcome().await;
     assert!(ended(&run, Outcome::Promoted));
-    let said = "waiting and sign-off are skipped, analysis is not, by dave: incident 42";
-    assert_eq!(line(&run, "BreakGlass").message, said);
-    let told = checkpoint.scene.events(&fix, "BreakGlass").await;
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains("by dave: incident 42"), "{told:?}");
+    let message = "waiting and sign-off are skipped, analysis is not, by dave: incident 42";
+    assert_eq!(line(&run, "BreakGlass").message, message);
+    let events = checkpoint.scene.events(&fix, "BreakGlass").await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert!(events[0].contains("by dave: incident 42"), "{events:?}");
 
     let bad = checkpoint.risky("v3").failing(0.4);
     checkpoint.deploy(&bad).await;
@@ -534,8 +536,8 @@ async fn a_bad_canary_is_rolled_back_while_people_are_waited_for() {
         } },
     }));
     checkpoint.deploy(&bad).await;
-    let asked = checkpoint.waits("AwaitingSignOff").await;
-    assert!(asked.contains("gate promotion asks"), "{asked}");
+    let awaited = checkpoint.waits("AwaitingSignOff").await;
+    assert!(awaited.contains("gate promotion asks"), "{awaited}");
 
     let _load = checkpoint.scene.load(&bad, 200).await;
     checkpoint.until_degraded().await;
@@ -549,8 +551,8 @@ impl Checkpoint {
     /// Carol signs in bob's name as soon as the API server permits it; the sign-off does not count.
     async fn is_forged(&self) -> Value {
         let in_bobs_name = json!({ "approver": { "username": "bob", "groups": ["approvers"] } });
-        let look = async || self.approve(&self.carol, in_bobs_name.clone()).await;
-        let forged = wait_for("a sign-off is forged", TIMEOUT, look)
+        let poll = async || self.approve(&self.carol, in_bobs_name.clone()).await;
+        let forged = wait_for("a sign-off is forged", TIMEOUT, poll)
             .await
             .unwrap();
         assert_eq!(forged["spec"]["approver"]["username"], "bob");
@@ -560,11 +562,11 @@ impl Checkpoint {
         let (proven, reason, message) = condition(&rollout, "SignOffsProven").unwrap();
         assert_eq!((proven, reason), ("False", "Unproven"));
         assert!(message.contains("sign-off.countersign.dev"), "{message}");
-        let said = self.waits("AwaitingSignOff").await;
-        assert!(said.contains("no sign-off counts now"), "{said}");
+        let message = self.waits("AwaitingSignOff").await;
+        assert!(message.contains("no sign-off counts now"), "{message}");
         let log = self.scene.cluster.operator_log_tail(200).unwrap();
-        let told = |line: &str| line.contains("no sign-off counts") && line.contains("ERROR");
-        assert!(log.lines().any(told), "{log}");
+        let logged = |line: &str| line.contains("no sign-off counts") && line.contains("ERROR");
+        assert!(log.lines().any(logged), "{log}");
         later(1).await;
         forged
     }
@@ -588,7 +590,9 @@ async fn proves_nothing(
     let mut checkpoint = Checkpoint::at(Scene::alone(name).await, asking(1, &nobody())).await;
     let next = checkpoint.risky("v2");
     checkpoint.deploy(&next).await;
-    checkpoint.says("gate step-1 asks for 1 person").await;
+    checkpoint
+        .until_message("gate step-1 asks for 1 person")
+        .await;
     checkpoint.until_forgeries_are_refused().await;
 
     let kept = checkpoint.admin.get(object).await.unwrap();
@@ -659,7 +663,7 @@ async fn an_edit_user_may_abort_and_the_canary_is_gone() {
     let message = &line(&run, "Aborted").message;
     assert_eq!(message, "aborted by alice: wrong branch");
     let scene = &checkpoint.scene;
-    scene.told_once(&next, "Aborted").await;
+    scene.event_once(&next, "Aborted").await;
     assert_eq!(scene.pods(&run.spec.pod_template_hash).await, 0);
     scene.remove_policy().await;
 }
@@ -687,7 +691,7 @@ async fn a_rolled_back_change_is_retried_only_when_a_person_says_so() {
     let words = json!({ "action": "Retry", "reason": "the database is back" });
     let retry = checkpoint.intervene(&checkpoint.alice, words).await;
     checkpoint.answered(&retry.unwrap(), "Applied").await;
-    let look = async || {
+    let poll = async || {
         let runs = checkpoint.scene.records(&larger).await;
         if runs.len() == 3 {
             Ok(())
@@ -695,7 +699,7 @@ async fn a_rolled_back_change_is_retried_only_when_a_person_says_so() {
             Err(format!("{} records", runs.len()))
         }
     };
-    wait_for("it is tried once more", TIMEOUT, look)
+    wait_for("it is tried once more", TIMEOUT, poll)
         .await
         .unwrap();
     let second = checkpoint.outcome().await;
@@ -741,8 +745,8 @@ async fn pause_and_resume_by_object() {
     let pause = json!({ "action": "Pause" });
     let pause = checkpoint.intervene(&checkpoint.alice, pause).await;
     checkpoint.answered(&pause.unwrap(), "Applied").await;
-    let said = checkpoint.waits("Paused").await;
-    assert!(said.contains("paused by alice"), "{said}");
+    let message = checkpoint.waits("Paused").await;
+    assert!(message.contains("paused by alice"), "{message}");
 
     // Its bake may be over: it is still paused.
     let promote = json!({ "action": "Promote", "step": 1 });

@@ -61,7 +61,7 @@ async fn running(scene: &Scene, app: &App) -> (Job, Pod) {
             waits_for(rollout, "AwaitingSmoke")
         })
         .await;
-    let look = async || {
+    let poll = async || {
         let found = all_jobs(scene).await;
         let job = found.first().ok_or("there is no Job")?.clone();
         let own = format!("batch.kubernetes.io/controller-uid={}", job.uid().unwrap());
@@ -72,7 +72,7 @@ async fn running(scene: &Scene, app: &App) -> (Job, Pod) {
         let runs = status.phase.as_deref() == Some("Running");
         runs.then_some((job, pod)).ok_or("its pod does not run")
     };
-    wait_for("the smoke check runs", TIMEOUT, look)
+    wait_for("the smoke check runs", TIMEOUT, poll)
         .await
         .unwrap()
 }
@@ -194,12 +194,12 @@ async fn a_passing_smoke_check_lets_the_change_go_on_and_is_made_again_if_it_van
         .delete(&name, &DeleteParams::background())
         .await
         .unwrap();
-    let look = async || {
+    let poll = async || {
         let job = jobs(&scene).get_opt(&name).await.unwrap();
         job.is_some_and(|job| job.uid() != first.uid())
             .then_some(())
     };
-    wait_for("the Job is made again", TIMEOUT, look)
+    wait_for("the Job is made again", TIMEOUT, poll)
         .await
         .unwrap();
     let (_, pod) = running(&scene, &next).await;
@@ -208,15 +208,18 @@ async fn a_passing_smoke_check_lets_the_change_go_on_and_is_made_again_if_it_van
     end(&scene, &pod, 0, "").await;
     let run = scene.outcome(&next).await;
     assert!(ended(&run, Outcome::Promoted));
-    let told: Vec<_> = run
+    let reasons: Vec<_> = run
         .spec
         .progress
         .transitions
         .iter()
         .map(|line| line.reason.as_str())
         .collect();
-    assert_eq!(told[..3], ["ChangeStarted", "SmokePassed", "StepStarted"]);
-    scene.told_once(&next, "SmokePassed").await;
+    assert_eq!(
+        reasons[..3],
+        ["ChangeStarted", "SmokePassed", "StepStarted"]
+    );
+    scene.event_once(&next, "SmokePassed").await;
 }
 
 #[tokio::test]
@@ -264,11 +267,11 @@ async fn a_job_that_the_api_server_refuses_is_named_and_never_passes() {
     let quota = json!({ "metadata": { "name": "no-jobs" }, "spec": { "hard": { "count/jobs.batch": "0" } } });
     let quota = serde_json::from_value(quota).unwrap();
     quotas.create(&PostParams::default(), &quota).await.unwrap();
-    let look = async || {
+    let poll = async || {
         let status = quotas.get("no-jobs").await.unwrap().status;
         status.and_then(|status| status.hard)
     };
-    wait_for("the quota is in force", TIMEOUT, look)
+    wait_for("the quota is in force", TIMEOUT, poll)
         .await
         .unwrap();
 
@@ -328,7 +331,7 @@ async fn the_pods_of_a_smoke_check_are_never_served_by_the_rollouts_service() {
     let (_, pod) = running(&scene, &next).await;
     let slices: Api<EndpointSlice> = Api::namespaced(scene.cluster.client(), &scene.namespace);
     let uid = pod.uid();
-    let look = async || {
+    let poll = async || {
         let slices = slices.list(&ListParams::default()).await.unwrap().items;
         let endpoints = slices.into_iter().filter_map(|slice| slice.endpoints);
         let mut own = endpoints.flatten().filter(|it| {
@@ -338,14 +341,14 @@ async fn the_pods_of_a_smoke_check_are_never_served_by_the_rollouts_service() {
         });
         own.next().ok_or("the Service does not select it")
     };
-    let endpoint = wait_for("the Service selects it", TIMEOUT, look)
+    let endpoint = wait_for("the Service selects it", TIMEOUT, poll)
         .await
         .unwrap();
     let ready = endpoint.conditions.and_then(|conditions| conditions.ready);
     assert_eq!(ready, Some(false), "and does not serve it");
     let before = load.report().requests;
-    let look = async || (load.report().requests > before + 300).then_some(());
-    wait_for("requests are answered", TIMEOUT, look)
+    let poll = async || (load.report().requests > before + 300).then_some(());
+    wait_for("requests are answered", TIMEOUT, poll)
         .await
         .unwrap();
     let report = load.report();

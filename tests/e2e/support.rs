@@ -114,7 +114,7 @@ impl Scene {
 
     /// Waits until a Rollout is as wanted, and returns it.
     pub async fn until(&self, app: &App, what: &str, wanted: impl Fn(&Rollout) -> bool) -> Rollout {
-        let look = async || {
+        let poll = async || {
             let rollout = self
                 .rollouts()
                 .get(&app.name)
@@ -126,7 +126,7 @@ impl Scene {
                 Err(standing(&rollout))
             }
         };
-        match wait_for(what, TIMEOUT, look).await {
+        match wait_for(what, TIMEOUT, poll).await {
             Ok(rollout) => rollout,
             Err(error) => panic!(
                 "{error}\noperator: {}",
@@ -152,7 +152,7 @@ impl Scene {
 
     /// Waits until the record of the latest change after the first revision says how it ended.
     pub async fn outcome(&self, app: &App) -> RolloutRun {
-        let look = async || {
+        let poll = async || {
             let runs = self.records(app).await;
             let last = runs
                 .into_iter()
@@ -165,7 +165,7 @@ impl Scene {
                 .map(|_| last.clone())
                 .ok_or(format!("{:?}", last.spec.progress.transitions.last()))
         };
-        wait_for("the record has an outcome", TIMEOUT, look)
+        wait_for("the record has an outcome", TIMEOUT, poll)
             .await
             .unwrap()
     }
@@ -293,13 +293,13 @@ impl Scene {
     /// chart is installed.
     async fn rules_of(&self, role: &str) -> Vec<PolicyRule> {
         let roles: Api<ClusterRole> = Api::all(self.cluster.client());
-        let look = async || {
+        let poll = async || {
             let found = roles.get(role).await.unwrap();
             let rules = found.rules.unwrap_or_default().into_iter();
             let ours: Vec<_> = rules.filter(is_ours).collect();
             (!ours.is_empty()).then_some(ours)
         };
-        wait_for("the role covers our resources", TIMEOUT, look)
+        wait_for("the role covers our resources", TIMEOUT, poll)
             .await
             .unwrap()
     }
@@ -313,13 +313,13 @@ impl Scene {
                 "subresource": rule.resources.as_ref().unwrap()[0].split('/').nth(1),
                 "name": rule.resource_names.as_ref().map(|names| &names[0]),
             });
-            let look = async || {
+            let poll = async || {
                 self.allowed(user, &attributes)
                     .await
                     .then_some(())
                     .ok_or(attributes.to_string())
             };
-            wait_for("a grant is in force", TIMEOUT, look)
+            wait_for("a grant is in force", TIMEOUT, poll)
                 .await
                 .unwrap();
         }
@@ -342,13 +342,13 @@ impl Scene {
     }
 
     /// Waits for the single Event with this reason, which follows the status.
-    pub async fn told_once(&self, app: &App, reason: &str) {
-        let look = async || {
-            let told = self.events(app, reason).await.len();
-            (told > 0).then_some(told)
+    pub async fn event_once(&self, app: &App, reason: &str) {
+        let poll = async || {
+            let count = self.events(app, reason).await.len();
+            (count > 0).then_some(count)
         };
-        let told = wait_for("an Event tells it", TIMEOUT, look).await;
-        assert_eq!(told.unwrap(), 1, "{reason}");
+        let count = wait_for("the Event is published", TIMEOUT, poll).await;
+        assert_eq!(count.unwrap(), 1, "{reason}");
     }
 
     /// Messages of all Events about an application with this reason.
@@ -374,8 +374,8 @@ impl Scene {
     /// Waits until new objects are younger than an application: ages are whole seconds.
     pub async fn younger(&self, app: &App) {
         let created = self.get(app).await.metadata.creation_timestamp.unwrap().0;
-        let look = async || (clock::now().as_second() > created.as_second()).then_some(());
-        wait_for("a second has passed", TIMEOUT, look)
+        let poll = async || (clock::now().as_second() > created.as_second()).then_some(());
+        wait_for("a second has passed", TIMEOUT, poll)
             .await
             .unwrap();
     }
@@ -634,12 +634,12 @@ async fn install_policy(cluster: &Cluster) {
         (Api::all(cluster.client()), Api::all(cluster.client()));
     let apply = PatchParams::apply("platform-team").force();
     // The definitions were just applied; the API server serves them a moment later.
-    let look = async || {
+    let poll = async || {
         rollouts.list(&ListParams::default()).await?;
         runs.list(&ListParams::default()).await?;
         policies.patch("e2e", &apply, &Patch::Apply(&policy)).await
     };
-    wait_for("the definitions are served", TIMEOUT, look)
+    wait_for("the definitions are served", TIMEOUT, poll)
         .await
         .unwrap();
 }

@@ -310,23 +310,23 @@ async fn named_services_follow_their_revisions() {
         json!([{ "weight": 25, "bake": "5s" }, { "weight": 50, "bake": "2s" }]);
     let next = app.version("v2").spec(slow);
     scene.apply(&next).await;
-    let look = async || {
+    let poll = async || {
         let canary = selected("shop-canary").await;
         (canary != stable)
             .then_some(canary)
             .ok_or("the canary's Service still selects stable")
     };
-    let canary = wait_for("the canary's Service follows", TIMEOUT, look)
+    let canary = wait_for("the canary's Service follows", TIMEOUT, poll)
         .await
         .unwrap();
     assert_eq!(selected("shop-stable").await, stable);
     assert!(ended(&scene.outcome(&next).await, Outcome::Promoted));
-    let look = async || {
+    let poll = async || {
         (selected("shop-stable").await == canary)
             .then_some(())
             .ok_or("the stable Service has not moved")
     };
-    wait_for("the stable Service follows", TIMEOUT, look)
+    wait_for("the stable Service follows", TIMEOUT, poll)
         .await
         .unwrap();
 }
@@ -413,7 +413,7 @@ async fn only_as_many_old_revisions_and_records_are_kept_as_asked_for() {
             })
             .await;
     }
-    let look = async || {
+    let poll = async || {
         let (sets, runs) = (sets(&scene).await.len(), scene.records(&app).await.len());
         if sets <= 2 && runs <= 2 {
             Ok(())
@@ -421,7 +421,7 @@ async fn only_as_many_old_revisions_and_records_are_kept_as_asked_for() {
             Err(format!("{sets} ReplicaSets, {runs} records"))
         }
     };
-    wait_for("old ones are pruned", TIMEOUT, look)
+    wait_for("old ones are pruned", TIMEOUT, poll)
         .await
         .unwrap();
 }

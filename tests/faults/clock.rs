@@ -10,7 +10,7 @@ use countersign_cluster::wait_for;
 use tokio::time::sleep;
 
 use crate::requests::{NO_KIND, all_end_well};
-use crate::story::{Faults, Run, Story, TIMEOUT, Told, cluster, disturbed};
+use crate::story::{Faults, Run, RunResult, Story, TIMEOUT, cluster, disturbed};
 
 const HOUR: i64 = 3600;
 /// Duration of the wrong clock.
@@ -32,7 +32,12 @@ async fn library() -> PathBuf {
     library
 }
 
-async fn jump(story: Story, library: PathBuf, name: String, seconds: i64) -> Result<Told, String> {
+async fn jump(
+    story: Story,
+    library: PathBuf,
+    name: String,
+    seconds: i64,
+) -> Result<RunResult, String> {
     let offset = library.with_file_name(format!("{name}.offset"));
     // The offset, and how often a moved clock was read; written in place, since it is mapped.
     fs::write(&offset, [0; 16]).unwrap();
@@ -44,10 +49,10 @@ async fn jump(story: Story, library: PathBuf, name: String, seconds: i64) -> Res
         environment,
         ..Faults::default()
     };
-    let beside = async move |telling: &Run| {
+    let beside = async move |run: &Run| {
         let file = fs::File::options().write(true).open(&offset).unwrap();
         let set = |seconds: i64| file.write_all_at(&seconds.to_ne_bytes(), 0).unwrap();
-        telling.until_under_way().await;
+        run.until_under_way().await;
         set(seconds);
         wait_for("the moved clock is read", TIMEOUT, async || {
             let read = fs::read(&offset).unwrap();

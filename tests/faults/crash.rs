@@ -4,7 +4,7 @@ use countersign_cluster::Fault;
 use futures::StreamExt as _;
 
 use crate::requests::when;
-use crate::story::{Faults, Story, told, undisturbed};
+use crate::story::{Faults, Story, run_story, undisturbed};
 use crate::{SIDE_BY_SIDE, is_thorough};
 
 async fn law_5_dies_at(story: Story) {
@@ -16,14 +16,14 @@ async fn law_5_dies_at(story: Story) {
     let runs = points.into_iter().map(async |point| {
         let fault = [Fault::KillBefore, Fault::KillAfter][point % 2].clone();
         let (write, deadly) = (point / 2, fault.clone());
-        let faults = Faults::of(move |asked| when(asked.write == Some(write), deadly.clone()));
-        let told = told(story, faults).await;
-        let told = told.map_err(|error| format!("{fault:?} {write}: {error}"))?;
+        let faults = Faults::of(move |request| when(request.write == Some(write), deadly.clone()));
+        let result = run_story(story, faults).await;
+        let result = result.map_err(|error| format!("{fault:?} {write}: {error}"))?;
         // Not every run takes as many writes as the first.
-        if told.starts == 1 && told.writes.len() > write {
+        if result.starts == 1 && result.writes.len() > write {
             return Err(format!("{fault:?} {write}: it did not die"));
         }
-        Ok::<_, String>(told.starts - 1)
+        Ok::<_, String>(result.starts - 1)
     });
     let ended: Vec<_> = futures::stream::iter(runs)
         .buffer_unordered(SIDE_BY_SIDE)

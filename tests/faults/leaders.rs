@@ -8,19 +8,19 @@ use countersign_cluster::{Fault, Replica, wait_for};
 
 use crate::is_thorough;
 use crate::requests::{NO_KIND, all_end_well, when};
-use crate::story::{Faults, Run, Story, TIMEOUT, Told, disturbed, replica};
+use crate::story::{Faults, Run, RunResult, Story, TIMEOUT, disturbed, replica};
 
 /// Another operator of the same Rollouts, whose lease is in this namespace.
-async fn another(telling: &Run, lease_namespace: &str) -> Replica {
-    let (cluster, namespace) = (&telling.cluster, &telling.namespace);
+async fn another(run: &Run, lease_namespace: &str) -> Replica {
+    let (cluster, namespace) = (&run.cluster, &run.namespace);
     let faults = Faults::default();
     replica(cluster, namespace, "second", lease_namespace, faults).await
 }
 
 /// Waits until an operator leads.
 async fn leads(replica: &Replica) {
-    let look = async || replica.log().contains("\"leading\"").then_some(());
-    wait_for("it leads", TIMEOUT, look).await.unwrap();
+    let poll = async || replica.log().contains("\"leading\"").then_some(());
+    wait_for("it leads", TIMEOUT, poll).await.unwrap();
 }
 
 /// Asserts that an operator has written a decision, or has tried to.
@@ -31,14 +31,14 @@ fn decided(replica: &Replica) {
 }
 
 /// Each holds a lease of its own.
-async fn two_lead(story: Story) -> Result<Told, String> {
-    disturbed(story, Faults::default(), async |telling: &Run| {
-        let elsewhere = telling.cluster.namespace("lease").await.unwrap();
-        let second = another(telling, &elsewhere).await;
+async fn two_lead(story: Story) -> Result<RunResult, String> {
+    disturbed(story, Faults::default(), async |run: &Run| {
+        let elsewhere = run.cluster.namespace("lease").await.unwrap();
+        let second = another(run, &elsewhere).await;
         leads(&second).await;
-        assert!(telling.is_under_way().await, "both lead while it goes on");
-        telling.until_ended().await.unwrap();
-        assert_eq!(telling.replica.starts(), 1, "the first has led all along");
+        assert!(run.is_under_way().await, "both lead while it goes on");
+        run.until_ended().await.unwrap();
+        assert_eq!(run.replica.starts(), 1, "the first has led all along");
         decided(&second);
     })
     .await
@@ -60,11 +60,11 @@ async fn law_5_two_that_both_lead_decide_once() {
 }
 
 /// Waits until the operator has exited with an error message, to be restarted.
-async fn until_ended(telling: &Run) {
-    let replica = &telling.replica;
+async fn until_ended(run: &Run) {
+    let replica = &run.replica;
     let ended = async || (replica.starts() > 1).then_some(());
-    let patience = Duration::from_secs(30);
-    wait_for("it has ended without its lease", patience, ended)
+    let timeout = Duration::from_secs(30);
+    wait_for("it has ended without its lease", timeout, ended)
         .await
         .unwrap();
     assert!(replica.log().contains("lease was lost"), "it says why");
@@ -72,34 +72,34 @@ async fn until_ended(telling: &Run) {
 }
 
 /// The leader is stopped for longer than its lease, and wakes when another leads.
-async fn sleeper(story: Story) -> Result<Told, String> {
-    disturbed(story, Faults::default(), async |telling: &Run| {
-        let second = another(telling, &telling.namespace).await;
-        telling.until_under_way().await;
-        telling.replica.freeze();
+async fn sleeper(story: Story) -> Result<RunResult, String> {
+    disturbed(story, Faults::default(), async |run: &Run| {
+        let second = another(run, &run.namespace).await;
+        run.until_under_way().await;
+        run.replica.freeze();
         leads(&second).await;
         let written = || {
-            let asked = telling.replica.api_server.writes().into_iter();
+            let writes = run.replica.api_server.writes().into_iter();
             // By then the next process has requested its own identity.
-            let writes = asked.filter(|it| it.resource != "selfsubjectreviews");
+            let writes = writes.filter(|it| it.resource != "selfsubjectreviews");
             writes.collect::<Vec<_>>()
         };
         let before = written();
-        telling.replica.thaw();
-        until_ended(telling).await;
+        run.replica.thaw();
+        until_ended(run).await;
         assert_eq!(written(), before);
-        telling.until_ended().await.unwrap();
+        run.until_ended().await.unwrap();
         decided(&second);
     })
     .await
 }
 
 /// Its lease is refused until it has exited.
-async fn without_lease(story: Story) -> Result<Told, String> {
+async fn without_lease(story: Story) -> Result<RunResult, String> {
     let refused = Arc::new(AtomicBool::new(false));
     let switch = refused.clone();
-    let faults = Faults::of(move |asked| {
-        let lease = asked.resource == "leases" && switch.load(SeqCst);
+    let faults = Faults::of(move |request| {
+        let lease = request.resource == "leases" && switch.load(SeqCst);
         when(
             lease,
             Fault::Answer {
@@ -108,10 +108,10 @@ async fn without_lease(story: Story) -> Result<Told, String> {
             },
         )
     });
-    disturbed(story, faults, async |telling: &Run| {
-        telling.until_under_way().await;
+    disturbed(story, faults, async |run: &Run| {
+        run.until_under_way().await;
         refused.store(true, SeqCst);
-        until_ended(telling).await;
+        until_ended(run).await;
         refused.store(false, SeqCst);
     })
     .await
@@ -122,7 +122,7 @@ async fn law_5_who_lost_its_lease_writes_nothing_and_another_goes_on() {
     let mut runs: Vec<(
         String,
         Vec<&str>,
-        std::pin::Pin<Box<dyn Future<Output = Result<Told, String>>>>,
+        std::pin::Pin<Box<dyn Future<Output = Result<RunResult, String>>>>,
     )> = Vec::new();
     for story in [Story::Promoted, Story::Routed] {
         let stopped = format!("{story:?}, stopped");

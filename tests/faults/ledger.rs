@@ -76,7 +76,7 @@ struct Book {
     last: BTreeMap<String, u64>,
     /// Version ranges (exclusive, inclusive) in which one of a Rollout may have been missed.
     unseen: Vec<(String, u64, u64)>,
-    seen: BTreeMap<String, Seen>,
+    seen: BTreeMap<String, State>,
     rises: Vec<Rise>,
     broken: Vec<String>,
 }
@@ -184,14 +184,14 @@ impl Ledger {
     }
 
     /// Waits until nothing that the operator writes has changed for this long.
-    pub async fn quiet(&self, silence: Duration, patience: Duration) -> Result<(), String> {
+    pub async fn quiet(&self, silence: Duration, timeout: Duration) -> Result<(), String> {
         let (begun, mut last, mut since) = (Instant::now(), 0, Instant::now());
         while since.elapsed() < silence {
             let newest = self.book.lock().unwrap().newest;
             if newest != last {
                 (last, since) = (newest, Instant::now());
             }
-            if begun.elapsed() >= patience {
+            if begun.elapsed() >= timeout {
                 return Err("the cluster does not come to rest".into());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -214,7 +214,7 @@ impl Ledger {
             phase: format!("{:?}", status.phase),
             stable: status.stable.map_or(0, |stable| stable.revision),
             weights: seen.weights.clone(),
-            pods: serving.map(|set| (set.revision, set.asked)).collect(),
+            pods: serving.map(|set| (set.revision, set.requested)).collect(),
             outcomes: seen.runs.clone(),
             services: services
                 .filter_map(|(service, hash)| Some((service.clone(), revision(hash.as_ref()?)?)))
@@ -265,7 +265,7 @@ impl Ledger {
             .get(name)
             .into_iter()
             .flat_map(|seen| seen.sets.values());
-        sets.map(|set| set.asked).sum()
+        sets.map(|set| set.requested).sum()
     }
 
     /// ReplicaSets that belong to no Rollout.
@@ -374,13 +374,13 @@ fn rollout_of(kind: &str, object: &DynamicObject) -> String {
 struct Set {
     hash: String,
     revision: i64,
-    asked: i32,
+    requested: i32,
     available: i32,
 }
 
 /// A Rollout and its objects at one version.
 #[derive(Clone, Debug, Default)]
-struct Seen {
+struct State {
     rollout: Option<Rollout>,
     sets: BTreeMap<String, Set>,
     /// Outcomes by revision; empty while there is none.
@@ -398,7 +398,7 @@ struct Seen {
     tale: VecDeque<String>,
 }
 
-impl Seen {
+impl State {
     fn take(&mut self, entry: &Entry) {
         let (name, data) = (entry.object.name_any(), &entry.object.data);
         let number = |path: &str| {
@@ -437,11 +437,11 @@ impl Seen {
                 let set = Set {
                     hash: hash.cloned().unwrap_or_default(),
                     revision: revision.and_then(|it| it.parse().ok()).unwrap_or_default(),
-                    asked: number("/spec/replicas"),
+                    requested: number("/spec/replicas"),
                     available: number("/status/availableReplicas"),
                 };
                 let before = self.sets.insert(name, set.clone());
-                let is_less = before.is_some_and(|before| set.asked < before.asked);
+                let is_less = before.is_some_and(|before| set.requested < before.requested);
                 if let Some(rollout) = self.rollout.as_ref().filter(|_| is_less) {
                     self.wanted = Some(rollout.spec.replicas);
                 }
@@ -483,7 +483,7 @@ impl Seen {
 }
 
 /// Whether and how a version of a Rollout has left one of its steps.
-fn rise(before: &Seen, after: &Seen, entry: &Entry) -> Option<Rise> {
+fn rise(before: &State, after: &State, entry: &Entry) -> Option<Rise> {
     let (same, change) = under_way(before, after)?;
     let left = usize::try_from(same.step).ok()?.checked_sub(1)?;
     let step = change.plan.steps.get(left)?;
@@ -507,7 +507,7 @@ fn is_promoted(stage: Stage) -> bool {
 }
 
 /// The change in progress that has not failed since, before and after.
-fn under_way<'a>(before: &'a Seen, after: &'a Seen) -> Option<(&'a Change, &'a Change)> {
+fn under_way<'a>(before: &'a State, after: &'a State) -> Option<(&'a Change, &'a Change)> {
     let same = before
         .status()?
         .change
@@ -523,7 +523,7 @@ fn under_way<'a>(before: &'a Seen, after: &'a Seen) -> Option<(&'a Change, &'a C
 }
 
 /// Missing sign-offs at the gates that a version of a Rollout has passed (law 2).
-fn unsigned(before: &Seen, after: &Seen) -> Vec<String> {
+fn unsigned(before: &State, after: &State) -> Vec<String> {
     let Some((same, change)) = under_way(before, after) else {
         return vec![];
     };
@@ -573,7 +573,7 @@ fn canary_weight(route: &Value) -> Option<i64> {
 }
 
 /// The checks of each version, by the numbers of the design's laws.
-fn judge(before: &Seen, after: &Seen, entry: &Entry) -> Vec<String> {
+fn judge(before: &State, after: &State, entry: &Entry) -> Vec<String> {
     let mut broken = Vec::new();
     let mut expect = |law: u8, holds: bool, what: String| {
         if !holds {
@@ -624,7 +624,7 @@ fn judge(before: &Seen, after: &Seen, entry: &Entry) -> Vec<String> {
     if change.outcome.is_none() {
         let weight = change.weight;
         if after.route.is_none() {
-            let beside = after.set(&stable.pod_template_hash).asked.max(desired);
+            let beside = after.set(&stable.pod_template_hash).requested.max(desired);
             let most = if weight == 0 {
                 0
             } else {
@@ -632,8 +632,8 @@ fn judge(before: &Seen, after: &Seen, entry: &Entry) -> Vec<String> {
             };
             expect(
                 1,
-                canary.asked <= most,
-                format!("{} canary pods at weight {weight}", canary.asked),
+                canary.requested <= most,
+                format!("{} canary pods at weight {weight}", canary.requested),
             );
         }
         expect(
@@ -668,11 +668,14 @@ fn judge(before: &Seen, after: &Seen, entry: &Entry) -> Vec<String> {
             format!("it ended {ended:?} and then {:?}", change.outcome),
         );
         if ended == Outcome::RolledBack && canary.hash != stable.pod_template_hash {
-            let was = before.set(&change.pod_template_hash).asked;
+            let was = before.set(&change.pod_template_hash).requested;
             expect(
                 3,
-                canary.asked <= was,
-                format!("the rejected canary grew from {was} to {}", canary.asked),
+                canary.requested <= was,
+                format!(
+                    "the rejected canary grew from {was} to {}",
+                    canary.requested
+                ),
             );
             expect(
                 3,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use countersign_cluster::{Asked, Events, Fault, wait_for};
+use countersign_cluster::{Events, Fault, ProxiedRequest, wait_for};
 use futures::StreamExt as _;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
@@ -16,35 +16,37 @@ use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::story::{Faults, Run, Story, TIMEOUT, Told, disturbed, plan, told, undisturbed};
+use crate::story::{
+    Faults, Run, RunResult, Story, TIMEOUT, disturbed, plan, run_story, undisturbed,
+};
 use crate::{SIDE_BY_SIDE, is_thorough};
 
 /// Runs stories concurrently, each with the kinds of fault that must happen in it, and fails with those
 /// that did not end as expected. Returns the total number of each kind of fault.
-pub async fn all_end_well<K: AsRef<str>, T: Future<Output = Result<Told, String>>>(
+pub async fn all_end_well<K: AsRef<str>, T: Future<Output = Result<RunResult, String>>>(
     runs: impl IntoIterator<Item = (String, Vec<K>, T)>,
 ) -> BTreeMap<String, usize> {
     let runs = runs
         .into_iter()
-        .map(async |(name, kinds, telling)| (name, kinds, telling.await));
+        .map(async |(name, kinds, run)| (name, kinds, run.await));
     let mut ended = futures::stream::iter(runs).buffer_unordered(SIDE_BY_SIDE);
     let (mut tried, mut failures, mut all) = (0, String::new(), BTreeMap::new());
     while let Some((name, kinds, result)) = ended.next().await {
         tried += 1;
-        let told = match result {
-            Ok(told) => told,
+        let result = match result {
+            Ok(result) => result,
             Err(error) => {
                 _ = writeln!(failures, "{name}: {error}\n");
                 continue;
             }
         };
-        eprintln!("{name}: as without, {:?}", told.faults);
+        eprintln!("{name}: as without, {:?}", result.faults);
         for kind in kinds.iter().map(AsRef::as_ref) {
-            if !told.faults.contains_key(kind) {
+            if !result.faults.contains_key(kind) {
                 _ = writeln!(failures, "{name}: no {kind} has happened\n");
             }
         }
-        for (kind, count) in told.faults {
+        for (kind, count) in result.faults {
             *all.entry(kind).or_default() += count;
         }
     }
@@ -60,19 +62,19 @@ async fn law_5_an_answer_that_is_lost_is_no_write_that_is_lost() {
         let writes = undisturbed(story).await.writes.len();
         let every = if is_thorough() { 1 } else { 9 };
         for write in (0..writes).step_by(every) {
-            let faults = Faults::of(move |asked| match asked.write {
+            let faults = Faults::of(move |request| match request.write {
                 Some(number) if number == write => Fault::LoseAnswer,
                 _ => Fault::Pass,
             });
-            let telling = async move {
-                let told = told(story, faults).await?;
+            let run = async move {
+                let result = run_story(story, faults).await?;
                 // Not every run takes as many writes as the first.
-                if told.writes.len() > write && !told.faults.contains_key("LoseAnswer") {
+                if result.writes.len() > write && !result.faults.contains_key("LoseAnswer") {
                     return Err("no answer was lost".to_owned());
                 }
-                Ok(told)
+                Ok(result)
             };
-            runs.push((format!("{story:?}, answer {write}"), NO_KIND, telling));
+            runs.push((format!("{story:?}, answer {write}"), NO_KIND, run));
         }
     }
     let faults = all_end_well(runs).await;
@@ -89,8 +91,8 @@ fn refused(status: u16, retry_after: Option<u32>) -> Fault {
     }
 }
 
-fn is_lease(asked: &Asked) -> bool {
-    asked.resource == "leases"
+fn is_lease(request: &ProxiedRequest) -> bool {
+    request.resource == "leases"
 }
 
 /// The fault if the condition holds, else none.
@@ -99,37 +101,37 @@ pub fn when(holds: bool, fault: Fault) -> Fault {
 }
 
 /// Each kind of refusal, with the fault and the refused requests.
-fn refusals() -> Vec<(&'static str, &'static str, fn(&Asked) -> Fault)> {
+fn refusals() -> Vec<(&'static str, &'static str, fn(&ProxiedRequest) -> Fault)> {
     vec![
-        ("every second status conflicts", "Answer", |asked| {
-            let second = asked.resource == "rollouts/status" && asked.before % 2 == 1;
+        ("every second status conflicts", "Answer", |request| {
+            let second = request.resource == "rollouts/status" && request.before % 2 == 1;
             when(second, refused(409, None))
         }),
-        ("every first attempt is throttled", "Answer", |asked| {
-            let first = asked.write.is_some() && asked.before % 2 == 0;
+        ("every first attempt is throttled", "Answer", |request| {
+            let first = request.write.is_some() && request.before % 2 == 0;
             when(first, refused(429, Some(1)))
         }),
-        ("every third request fails", "Answer", |asked| {
-            let third = !is_lease(asked) && asked.before % 3 == 2;
+        ("every third request fails", "Answer", |request| {
+            let third = !is_lease(request) && request.before % 3 == 2;
             when(third, refused(500, None))
         }),
-        ("every third request is not served", "Answer", |asked| {
-            let third = !is_lease(asked) && asked.before % 3 == 1;
+        ("every third request is not served", "Answer", |request| {
+            let third = !is_lease(request) && request.before % 3 == 1;
             when(third, refused(503, None))
         }),
-        ("every list is expired once", "Answer", |asked| {
-            let list = asked.name.is_empty() && asked.write.is_none() && asked.before == 0;
+        ("every list is expired once", "Answer", |request| {
+            let list = request.name.is_empty() && request.write.is_none() && request.before == 0;
             when(list, refused(410, None))
         }),
-        ("no Event is accepted", "Answer", |asked| {
-            when(asked.resource == "events", refused(403, None))
+        ("no Event is accepted", "Answer", |request| {
+            when(request.resource == "events", refused(403, None))
         }),
-        ("everything is slow", "Delay", |asked| {
-            let slow = !asked.watch && asked.before % 4 == 3;
+        ("everything is slow", "Delay", |request| {
+            let slow = !request.watch && request.before % 4 == 3;
             when(slow, Fault::Delay(Duration::from_secs(3)))
         }),
-        ("every fifth request is lost", "Lose", |asked| {
-            when(asked.before % 5 == 4, Fault::Lose)
+        ("every fifth request is lost", "Lose", |request| {
+            when(request.before % 5 == 4, Fault::Lose)
         }),
     ]
 }
@@ -154,7 +156,7 @@ async fn refused_requests_are_made_again_until_they_are_granted() {
                 (
                     format!("{story:?}, {name}"),
                     vec![kind],
-                    told(*story, Faults::of(refuse)),
+                    run_story(*story, Faults::of(refuse)),
                 )
             })
         });
@@ -162,15 +164,15 @@ async fn refused_requests_are_made_again_until_they_are_granted() {
 }
 
 /// Faults of all kinds with equal probability per request, determined by the seed and the request alone.
-pub fn by_seed(seed: u64, share: u64) -> impl Fn(&Asked) -> Fault + Send + Sync + 'static {
-    move |asked| {
+pub fn by_seed(seed: u64, share: u64) -> impl Fn(&ProxiedRequest) -> Fault + Send + Sync + 'static {
+    move |request| {
         let mut hasher = DefaultHasher::new();
         (
             seed,
-            asked.method.as_str(),
-            &asked.resource,
-            asked.before,
-            asked.watch,
+            request.method.as_str(),
+            &request.resource,
+            request.before,
+            request.watch,
         )
             .hash(&mut hasher);
         let roll = hasher.finish();
@@ -178,7 +180,7 @@ pub fn by_seed(seed: u64, share: u64) -> impl Fn(&Asked) -> Fault + Send + Sync 
             return Fault::Pass;
         }
         match (roll / 100) % 10 {
-            _ if asked.watch => match (roll / 1000) % 5 {
+            _ if request.watch => match (roll / 1000) % 5 {
                 0 => Fault::Events(Events::Close(2)),
                 1 => Fault::Events(Events::Gone(1)),
                 2 => Fault::Events(Events::Lag(Duration::from_secs(2))),
@@ -218,7 +220,7 @@ async fn any_mixture_of_faults_ends_as_without() {
         (
             format!("{story:?}, COUNTERSIGN_SEED={seed}"),
             vec!["LoseAnswer", "Answer"],
-            told(story, faults),
+            run_story(story, faults),
         )
     });
     let faults = all_end_well(runs).await;
@@ -233,7 +235,7 @@ async fn any_mixture_of_faults_ends_as_without() {
 }
 
 /// All requests fail while the switch is on.
-fn away(switch: &Arc<AtomicBool>) -> impl Fn(&Asked) -> Fault + Send + Sync + 'static {
+fn away(switch: &Arc<AtomicBool>) -> impl Fn(&ProxiedRequest) -> Fault + Send + Sync + 'static {
     let switch = switch.clone();
     move |_| when(switch.load(SeqCst), Fault::Lose)
 }
@@ -242,7 +244,7 @@ fn away(switch: &Arc<AtomicBool>) -> impl Fn(&Asked) -> Fault + Send + Sync + 's
 /// the lag.
 const LAST_WORD: Duration = Duration::from_secs(6);
 
-async fn absence(story: Story, time: Duration, of_prometheus: bool) -> Result<Told, String> {
+async fn absence(story: Story, time: Duration, of_prometheus: bool) -> Result<RunResult, String> {
     let switch = Arc::new(AtomicBool::new(false));
     let faults = if of_prometheus {
         Faults {
@@ -252,20 +254,16 @@ async fn absence(story: Story, time: Duration, of_prometheus: bool) -> Result<To
     } else {
         Faults::of(away(&switch))
     };
-    let beside = async move |telling: &Run| {
-        let led = || telling.replica.log().matches("\"leading\"").count();
-        telling.until_under_way().await;
+    let beside = async move |run: &Run| {
+        let led = || run.replica.log().matches("\"leading\"").count();
+        run.until_under_way().await;
         let before = led();
         switch.store(true, SeqCst);
         sleep(LAST_WORD).await;
-        let step = telling.step().await;
+        let step = run.step().await;
         sleep(time.saturating_sub(LAST_WORD)).await;
         // Law 6, as far as visible from outside the operator.
-        assert_eq!(
-            telling.step().await.max(step),
-            step,
-            "nothing rose meanwhile"
-        );
+        assert_eq!(run.step().await.max(step), step, "nothing rose meanwhile");
         switch.store(false, SeqCst);
         if !of_prometheus {
             // Without its lease the operator has exited, and restarts.
@@ -315,8 +313,8 @@ async fn a_prometheus_that_fails_for_a_while_is_asked_again() {
         ("hangs", "Hang", Fault::Hang),
     ];
     let runs = faults.into_iter().map(|(name, kind, fault)| {
-        let decide = move |asked: &Asked| {
-            if asked.before.is_multiple_of(3) || asked.before > 30 {
+        let decide = move |request: &ProxiedRequest| {
+            if request.before.is_multiple_of(3) || request.before > 30 {
                 Fault::Pass
             } else {
                 fault.clone()
@@ -329,7 +327,7 @@ async fn a_prometheus_that_fails_for_a_while_is_asked_again() {
         (
             format!("Prometheus {name}"),
             vec![kind],
-            told(Story::RolledBack, faults),
+            run_story(Story::RolledBack, faults),
         )
     });
     all_end_well(runs).await;
@@ -356,38 +354,34 @@ async fn mortal_token(cluster: &countersign_cluster::Cluster, name: &str) -> Str
 
 #[tokio::test]
 async fn an_expired_token_is_replaced_by_the_one_in_its_file() {
-    let told = disturbed(
-        Story::RolledBack,
-        Faults::default(),
-        async |telling: &Run| {
-            let (cluster, replica) = (&telling.cluster, &telling.replica);
-            let fresh = std::fs::read(replica.token()).unwrap();
-            let mortal = mortal_token(cluster, &telling.namespace).await;
-            std::fs::write(replica.token(), mortal).unwrap();
-            replica.kill();
-            wait_for("it is back", TIMEOUT, async || {
-                (replica.starts() > 1).then_some(())
-            })
+    let result = disturbed(Story::RolledBack, Faults::default(), async |run: &Run| {
+        let (cluster, replica) = (&run.cluster, &run.replica);
+        let fresh = std::fs::read(replica.token()).unwrap();
+        let mortal = mortal_token(cluster, &run.namespace).await;
+        std::fs::write(replica.token(), mortal).unwrap();
+        replica.kill();
+        wait_for("it is back", TIMEOUT, async || {
+            (replica.starts() > 1).then_some(())
+        })
+        .await
+        .unwrap();
+        wait_for("it leads", TIMEOUT, async || {
+            replica.log().matches("leading").nth(1).map(drop)
+        })
+        .await
+        .unwrap();
+        let secrets: Api<Secret> = Api::namespaced(cluster.client(), "countersign-system");
+        secrets
+            .delete(&run.namespace, &DeleteParams::default())
             .await
             .unwrap();
-            wait_for("it leads", TIMEOUT, async || {
-                replica.log().matches("leading").nth(1).map(drop)
-            })
-            .await
-            .unwrap();
-            let secrets: Api<Secret> = Api::namespaced(cluster.client(), "countersign-system");
-            secrets
-                .delete(&telling.namespace, &DeleteParams::default())
-                .await
-                .unwrap();
-            wait_for("its token is refused", TIMEOUT, async || {
-                replica.log().contains("Unauthorized").then_some(())
-            })
-            .await
-            .unwrap();
-            std::fs::write(replica.token(), fresh).unwrap();
-        },
-    )
+        wait_for("its token is refused", TIMEOUT, async || {
+            replica.log().contains("Unauthorized").then_some(())
+        })
+        .await
+        .unwrap();
+        std::fs::write(replica.token(), fresh).unwrap();
+    })
     .await;
-    told.unwrap();
+    result.unwrap();
 }

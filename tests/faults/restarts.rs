@@ -3,14 +3,17 @@
 use countersign_cluster::Cluster;
 
 use crate::requests::{NO_KIND, all_end_well};
-use crate::story::{Faults, Run, Story, Told, cluster, disturbed};
+use crate::story::{Faults, Run, RunResult, Story, cluster, disturbed};
 
 /// Runs a story; one of them causes the restart, during its own change and others.
-async fn shaken(story: Story, restart: Option<impl AsyncFn(&Cluster)>) -> Result<Told, String> {
-    disturbed(story, Faults::default(), async |telling: &Run| {
-        telling.until_under_way().await;
+async fn shaken(
+    story: Story,
+    restart: Option<impl AsyncFn(&Cluster)>,
+) -> Result<RunResult, String> {
+    disturbed(story, Faults::default(), async |run: &Run| {
+        run.until_under_way().await;
         if let Some(restart) = restart {
-            restart(&telling.cluster).await;
+            restart(&run.cluster).await;
         }
     })
     .await

@@ -95,7 +95,7 @@ impl Soak {
 
     /// Waits until no Rollout has a change in progress.
     async fn settled(&self, count: usize) {
-        let look = async || {
+        let poll = async || {
             let rollouts = self.rollouts().list(&ListParams::default()).await;
             let rollouts = rollouts.map_err(|error| error.to_string())?.items;
             let rests = |it: &&Rollout| {
@@ -110,7 +110,7 @@ impl Soak {
                 Err(format!("{resting} of {count} are at rest"))
             }
         };
-        let settled = wait_for("all are at rest", TIMEOUT * 2, look).await;
+        let settled = wait_for("all are at rest", TIMEOUT * 2, poll).await;
         settled.unwrap_or_else(|error| panic!("{error}"));
     }
 
@@ -140,7 +140,7 @@ async fn random_changes_under_random_faults_leave_nothing_behind() {
     let calm = Arc::new(AtomicBool::new(false));
     let faults = || {
         let (calm, decide) = (calm.clone(), by_seed(seed, 4));
-        plan(move |asked| match decide(asked) {
+        plan(move |request| match decide(request) {
             // The process must live, since its memory is measured.
             Fault::KillBefore | Fault::KillAfter => Fault::Lose,
             _ if calm.load(SeqCst) => Fault::Pass,

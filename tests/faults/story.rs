@@ -8,8 +8,8 @@ use std::time::Duration;
 use countersign_api::rollout::{Change, Stage};
 use countersign_api::{Phase, Rollout, RolloutPolicy};
 use countersign_cluster::{
-    Asked, Cluster, Fault, Gateway, Kinds, Limits, Load, LoadReport, Plan, Replica, ReplicaPlan,
-    wait_for,
+    Cluster, Fault, Gateway, Kinds, Limits, Load, LoadReport, Plan, ProxiedRequest, Replica,
+    ReplicaPlan, wait_for,
 };
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -104,7 +104,7 @@ impl Default for Faults {
 }
 
 impl Faults {
-    pub fn of(api_server: impl Fn(&Asked) -> Fault + Send + Sync + 'static) -> Self {
+    pub fn of(api_server: impl Fn(&ProxiedRequest) -> Fault + Send + Sync + 'static) -> Self {
         Self {
             api_server: plan(api_server),
             ..Self::default()
@@ -112,7 +112,7 @@ impl Faults {
     }
 }
 
-pub fn plan(decide: impl Fn(&Asked) -> Fault + Send + Sync + 'static) -> Plan {
+pub fn plan(decide: impl Fn(&ProxiedRequest) -> Fault + Send + Sync + 'static) -> Plan {
     Arc::new(decide)
 }
 
@@ -127,12 +127,12 @@ pub struct Run {
 
 /// The result of a run.
 #[derive(Debug)]
-pub struct Told {
+pub struct RunResult {
     pub finale: Finale,
     /// Laws that were broken, by the ledger and by the requests.
     pub broken: Vec<String>,
     /// The operator's writes, in order.
-    pub writes: Vec<Asked>,
+    pub writes: Vec<ProxiedRequest>,
     /// The number of each kind of fault, on both connections.
     pub faults: BTreeMap<String, usize>,
     /// Number of starts of the operator.
@@ -179,7 +179,7 @@ impl Run {
         what: &str,
         wanted: impl Fn(&Rollout) -> bool,
     ) -> Result<Rollout, String> {
-        let look = async || {
+        let poll = async || {
             let rollout = self
                 .rollouts()
                 .get(APP)
@@ -196,7 +196,7 @@ impl Run {
                 Err(standing)
             }
         };
-        wait_for(what, TIMEOUT, look)
+        wait_for(what, TIMEOUT, poll)
             .await
             .map_err(|error| error.to_string())
     }
@@ -299,7 +299,7 @@ impl Run {
     }
 
     /// Runs the whole story, with `beside` from the start of the change.
-    pub async fn tell(&self, beside: impl Future<Output = ()>) -> Result<Told, String> {
+    pub async fn complete(&self, beside: impl Future<Output = ()>) -> Result<RunResult, String> {
         let load = self.serve().await?;
         self.apply(&self.story.change()).await?;
         let ((), done) = tokio::join!(beside, self.end());
@@ -316,7 +316,7 @@ impl Run {
         for (kind, count) in self.replica.prometheus.faults() {
             *faults.entry(kind).or_default() += count;
         }
-        Ok(Told {
+        Ok(RunResult {
             finale: self.ledger.finale(APP),
             broken,
             writes: self.replica.api_server.writes(),
@@ -484,35 +484,35 @@ async fn install_policy(cluster: &Cluster) {
     let policies: Api<RolloutPolicy> = Api::all(cluster.client());
     let rollouts: Api<Rollout> = Api::all(cluster.client());
     let apply = PatchParams::apply("platform-team").force();
-    let look = async || {
+    let poll = async || {
         rollouts.list(&ListParams::default()).await?;
         policies
             .patch("faults", &apply, &Patch::Apply(&policy))
             .await
     };
-    wait_for("the definitions are served", TIMEOUT, look)
+    wait_for("the definitions are served", TIMEOUT, poll)
         .await
         .unwrap();
 }
 
 /// The result of a story without faults, and its writes; run once.
-pub async fn undisturbed(story: Story) -> &'static Told {
-    static TOLD: [OnceCell<Told>; 4] = [const { OnceCell::const_new() }; 4];
-    TOLD[story as usize]
+pub async fn undisturbed(story: Story) -> &'static RunResult {
+    static RESULTS: [OnceCell<RunResult>; 4] = [const { OnceCell::const_new() }; 4];
+    RESULTS[story as usize]
         .get_or_init(async || {
-            let telling = Run::begin(story, Faults::default()).await;
-            let told = telling.tell(async {}).await;
-            let told = told.unwrap_or_else(|error| panic!("{error}\n{}", telling.evidence()));
-            assert_eq!(told.broken, Vec::<String>::new(), "{}", told.tale);
-            assert_eq!(told.starts, 1);
-            telling.clear().await;
-            told
+            let run = Run::begin(story, Faults::default()).await;
+            let result = run.complete(async {}).await;
+            let result = result.unwrap_or_else(|error| panic!("{error}\n{}", run.evidence()));
+            assert_eq!(result.broken, Vec::<String>::new(), "{}", result.tale);
+            assert_eq!(result.starts, 1);
+            run.clear().await;
+            result
         })
         .await
 }
 
 /// Runs a story with a fault; `Err` holds the differences from the expected end.
-pub async fn told(story: Story, faults: Faults) -> Result<Told, String> {
+pub async fn run_story(story: Story, faults: Faults) -> Result<RunResult, String> {
     disturbed(story, faults, async |_: &Run| {}).await
 }
 
@@ -521,24 +521,24 @@ pub async fn disturbed(
     story: Story,
     faults: Faults,
     beside: impl AsyncFnOnce(&Run),
-) -> Result<Told, String> {
+) -> Result<RunResult, String> {
     let expected = &undisturbed(story).await.finale;
-    let telling = Run::begin(story, faults).await;
-    let besides = beside(&telling);
-    let told = telling.tell(besides).await;
-    let told = told.map_err(|error| format!("{error}\n{}", telling.evidence()))?;
-    if !told.broken.is_empty() {
-        return Err(format!("{:#?}\n{}", told.broken, telling.evidence()));
+    let run = Run::begin(story, faults).await;
+    let besides = beside(&run);
+    let result = run.complete(besides).await;
+    let result = result.map_err(|error| format!("{error}\n{}", run.evidence()))?;
+    if !result.broken.is_empty() {
+        return Err(format!("{:#?}\n{}", result.broken, run.evidence()));
     }
-    if told.finale != *expected {
-        let (found, evidence) = (&told.finale, telling.evidence());
+    if result.finale != *expected {
+        let (found, evidence) = (&result.finale, run.evidence());
         return Err(format!(
             "it ended as {found:?}\ninstead of {expected:?}\n{evidence}"
         ));
     }
-    if telling.replica.log().contains("panicked") {
-        return Err(format!("it panicked\n{}", telling.evidence()));
+    if run.replica.log().contains("panicked") {
+        return Err(format!("it panicked\n{}", run.evidence()));
     }
-    telling.clear().await;
-    Ok(told)
+    run.clear().await;
+    Ok(result)
 }

@@ -7,7 +7,7 @@ use countersign_cluster::{Events, Fault};
 
 use crate::is_thorough;
 use crate::requests::{all_end_well, when};
-use crate::story::{Faults, Story, told};
+use crate::story::{Faults, Story, run_story};
 
 #[tokio::test]
 async fn law_5_watches_that_lie_change_nothing() {
@@ -30,8 +30,9 @@ async fn law_5_watches_that_lie_change_nothing() {
             let happens = format!("{events:?}");
             let happens = happens.split('(').next().unwrap().to_owned();
             let events = events.clone();
-            let faults = Faults::of(move |asked| when(asked.watch, Fault::Events(events.clone())));
-            (name, vec![happens], told(*story, faults))
+            let faults =
+                Faults::of(move |request| when(request.watch, Fault::Events(events.clone())));
+            (name, vec![happens], run_story(*story, faults))
         })
     });
     all_end_well(runs).await;
@@ -42,8 +43,12 @@ async fn law_5_watches_that_lie_change_nothing() {
 async fn what_is_at_hand_may_be_old() {
     let lag = Duration::from_secs(3);
     let runs = Story::ALL.into_iter().map(|story| {
-        let faults = Faults::of(move |asked| when(asked.at_hand, Fault::Stale(lag)));
-        (format!("{story:?}"), vec!["Stale"], told(story, faults))
+        let faults = Faults::of(move |request| when(request.cached, Fault::Stale(lag)));
+        (
+            format!("{story:?}"),
+            vec!["Stale"],
+            run_story(story, faults),
+        )
     });
     all_end_well(runs).await;
 }
@@ -65,16 +70,17 @@ async fn one_watch_that_is_refused_for_ever_stalls_no_other() {
             status: 403,
             retry_after: None,
         };
-        let faults = Faults::of(move |asked| {
-            let watched = asked.name.is_empty() && asked.resource == kind && asked.write.is_none();
+        let faults = Faults::of(move |request| {
+            let watched =
+                request.name.is_empty() && request.resource == kind && request.write.is_none();
             // Live reads of a namespace are lists too; the first and the watches are the watcher's.
             when(
-                watched && (asked.watch || asked.before == 0),
+                watched && (request.watch || request.before == 0),
                 refuse.clone(),
             )
         });
         let name = format!("{kind} refused");
-        (name, vec!["Answer"], told(Story::Routed, faults))
+        (name, vec!["Answer"], run_story(Story::Routed, faults))
     });
     all_end_well(runs).await;
 }

@@ -57,8 +57,8 @@ async fn several_series_where_one_number_is_expected_are_named() {
 
 #[tokio::test]
 async fn more_errors_than_requests_are_refused() {
-    let fake = Fake::start(|asked| {
-        let value = if asked.is_for_errors() { "30" } else { "20" };
+    let fake = Fake::start(|received| {
+        let value = if received.is_for_errors() { "30" } else { "20" };
         let row = serde_json::json!({"metric": {}, "values": [[FROM, "0"], [FROM + 15, value]]});
         json(200, &success("matrix", &[row]))
     })

@@ -50,7 +50,10 @@ async fn at_most_eight_queries_are_under_way() {
             .iter()
             .all(|windows| uncounted(windows).0 == Uncounted::NoSeries)
     );
-    assert_eq!((MOST.load(Ordering::SeqCst), fake.asked().len()), (8, 80));
+    assert_eq!(
+        (MOST.load(Ordering::SeqCst), fake.received().len()),
+        (8, 80)
+    );
 }
 
 #[tokio::test]
@@ -69,7 +72,7 @@ async fn a_redirect_is_not_followed() {
         assert_eq!(reason, Unanswered::PrometheusError);
         assert!(message.ends_with(&format!("status {status} (redirects are not followed)")));
     }
-    assert!(elsewhere.asked().is_empty());
+    assert!(elsewhere.received().is_empty());
 }
 
 #[tokio::test]
@@ -134,7 +137,7 @@ async fn a_query_that_is_not_promql_is_not_asked() {
             .1
             .contains("`{{service}}` resolves to nothing")
     );
-    assert!(fake.asked().is_empty());
+    assert!(fake.received().is_empty());
 }
 
 #[tokio::test]
@@ -148,7 +151,7 @@ async fn the_token_is_read_at_each_use_and_shown_nowhere() {
     for (n, token) in (1..).zip(["hunter1", "hunter2"]) {
         std::fs::write(&path, format!("{token}\n")).unwrap();
         client.windows(&ask(15 * n)).await;
-        let last = fake.asked().pop().unwrap().authorization;
+        let last = fake.received().pop().unwrap().authorization;
         assert_eq!(last, Some(format!("Bearer {token}")));
     }
     let mut expressed = ask(15);
@@ -161,7 +164,7 @@ async fn the_token_is_read_at_each_use_and_shown_nowhere() {
     let windows = connect(config).windows(&expressed).await;
     assert!(
         refusing
-            .asked()
+            .received()
             .iter()
             .all(|a| a.authorization.as_deref() == Some("Bearer hunter2"))
     );
@@ -249,7 +252,7 @@ async fn a_path_before_the_api_is_kept() {
             .await;
         let path = path.trim_end_matches('/');
         assert_eq!(
-            fake.asked().pop().unwrap().path,
+            fake.received().pop().unwrap().path,
             format!("{path}/api/v1/query")
         );
         let mut expressed = ask(15);
@@ -258,7 +261,7 @@ async fn a_path_before_the_api_is_kept() {
             .windows(&expressed)
             .await;
         assert_eq!(
-            fake.asked().pop().unwrap().path,
+            fake.received().pop().unwrap().path,
             format!("{path}/api/v1/query_range")
         );
     }

@@ -34,10 +34,14 @@ async fn both_arms_are_counted_over_the_same_windows() {
         ]
     );
     assert_eq!(windows.baseline, None);
-    let asked = fake.asked();
-    assert_eq!(asked.len(), 4, "one question an arm and query: {asked:?}");
+    let received = fake.received();
+    assert_eq!(
+        received.len(),
+        4,
+        "one question an arm and query: {received:?}"
+    );
     assert!(
-        asked
+        received
             .iter()
             .all(|a| a.path == "/api/v1/query" && a.query().ends_with("[5m45s]"))
     );
@@ -57,7 +61,7 @@ async fn nothing_is_asked_before_a_window_is_due() {
         fake.client().windows(&counted).await,
         CheckWindows::default()
     );
-    assert!(fake.asked().is_empty());
+    assert!(fake.received().is_empty());
 }
 
 #[tokio::test]
@@ -154,8 +158,8 @@ async fn a_canary_pod_out_of_sight_is_not_counted_twice() {
         [10.0 + 20.0 + 2.0 + 1.0, 2.0 + 1.0]
     );
     let looked_back = || {
-        let asked = fake.asked().into_iter();
-        asked
+        let received = fake.received().into_iter();
+        received
             .filter(|a| a.query().starts_with("last_over_time"))
             .collect::<Vec<_>>()
     };
@@ -207,7 +211,7 @@ async fn the_baseline_is_what_stable_did_before() {
             40
         ])
     );
-    assert_eq!(fake.asked().len(), 6);
+    assert_eq!(fake.received().len(), 6);
 }
 
 #[tokio::test]
@@ -216,9 +220,9 @@ async fn nothing_counts_before_the_baseline_is_known() {
         steady("canary", "200", 0, 10.0),
         steady("stable", "200", -300, 100.0),
     ];
-    let fake = Fake::start(move |asked| match asked.params["time"].parse() {
+    let fake = Fake::start(move |received| match received.params["time"].parse() {
         Ok(FROM) => response(503, "text/plain", "busy"),
-        _ => evaluate(asked, &counters),
+        _ => evaluate(received, &counters),
     })
     .await;
     let mut ask = ask(15);
@@ -231,12 +235,12 @@ async fn nothing_counts_before_the_baseline_is_known() {
 
 #[tokio::test]
 async fn expressions_are_one_range_query_each() {
-    let fake = Fake::start(|asked| {
-        assert_eq!(asked.path, "/api/v1/query_range");
-        let number = |name: &str| asked.params[name].parse::<f64>().unwrap();
+    let fake = Fake::start(|received| {
+        assert_eq!(received.path, "/api/v1/query_range");
+        let number = |name: &str| received.params[name].parse::<f64>().unwrap();
         let bounds = [number("start"), number("end"), number("step")].map(|x| x - FROM as f64);
         assert_eq!(bounds, [15.0, 45.0, INTERVAL as f64 - FROM as f64]);
-        let value = if asked.query().contains("bad") {
+        let value = if received.query().contains("bad") {
             "0.5"
         } else {
             "20"
@@ -262,7 +266,7 @@ async fn expressions_are_one_range_query_each() {
     };
     assert_eq!(*reason, Uncounted::NoSeries);
     assert!(message.contains(r#"canary: the query `total` (sum(increase(all{r="canary"}[15s])))"#));
-    assert_eq!(fake.asked().len(), 4);
+    assert_eq!(fake.received().len(), 4);
 }
 
 #[tokio::test]
@@ -277,5 +281,5 @@ async fn equal_questions_are_asked_once() {
         ..Check::default()
     };
     fake.client().windows(&ask).await;
-    assert_eq!(fake.asked().len(), 2);
+    assert_eq!(fake.received().len(), 2);
 }

@@ -23,14 +23,14 @@ async fn headers_are_sent_with_each_question_and_shown_nowhere() {
     expressed.check = expressions();
     for (ask, secret) in [(ask(15), "hunter1"), (expressed, "hunter2")] {
         std::fs::write(&key, secret).unwrap();
-        let before = fake.asked().len();
+        let before = fake.received().len();
         let windows = client.windows(&ask).await;
         let (reason, message) = unanswered(&windows);
         assert_eq!(reason, Unanswered::PrometheusError);
         assert!(!message.contains("hunter") && !message.contains("shop|"));
-        let asked = fake.asked();
-        assert_eq!(asked.len(), before + 4);
-        for Asked { headers, .. } in &asked[before..] {
+        let received = fake.received();
+        assert_eq!(received.len(), before + 4);
+        for Received { headers, .. } in &received[before..] {
             assert_eq!(headers["x-scope-orgid"], "shop|cart");
             assert_eq!(headers["thanos-tenant"], "a=b");
             assert_eq!(headers["x-api-key"], secret);
@@ -113,10 +113,10 @@ async fn a_password_is_read_at_each_use_and_shown_nowhere() {
         std::fs::write(&password, content).unwrap();
         let windows = client.windows(&ask(15)).await;
         assert!(!unanswered(&windows).1.contains("hunter"));
-        let last = fake.asked().pop().unwrap().authorization;
+        let last = fake.received().pop().unwrap().authorization;
         assert_eq!(last.as_deref(), Some(expected));
     }
-    let asked = fake.asked().len();
+    let received = fake.received().len();
     for (name, secret, says) in [
         ("o:ps", "hunter2", "the user name for Prometheus in"),
         ("ops", "", "the password for Prometheus in"),
@@ -134,8 +134,8 @@ async fn a_password_is_read_at_each_use_and_shown_nowhere() {
         );
     }
     assert_eq!(
-        fake.asked().len(),
-        asked,
+        fake.received().len(),
+        received,
         "nothing is asked without a password"
     );
     std::fs::remove_file(username).unwrap();
@@ -270,7 +270,7 @@ async fn a_client_certificate_is_shown_and_followed_as_it_is_renewed() {
         acceptor: Arc::new(tls).into(),
         seen: seen.clone(),
     };
-    let _fake = Fake::behind(listener, url.clone(), |asked| evaluate(asked, &[]));
+    let _fake = Fake::behind(listener, url.clone(), |received| evaluate(received, &[]));
 
     let ca_file = file("ca.crt", &authority.certificate.pem());
     let (first, first_key) = authority.issue("operator");

@@ -41,14 +41,14 @@ const INTERVAL: i64 = 15;
 
 /// A request as received by the server.
 #[derive(Clone, Debug)]
-struct Asked {
+struct Received {
     path: String,
     params: BTreeMap<String, String>,
     headers: BTreeMap<String, String>,
     authorization: Option<String>,
 }
 
-impl Asked {
+impl Received {
     fn query(&self) -> &str {
         &self.params["query"]
     }
@@ -65,12 +65,12 @@ impl Asked {
 /// A server and its received requests.
 struct Fake {
     url: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    received: Arc<Mutex<Vec<Received>>>,
 }
 
 impl Fake {
     async fn start(
-        answer: impl Fn(&Asked) -> Response<Body> + Clone + Send + Sync + 'static,
+        answer: impl Fn(&Received) -> Response<Body> + Clone + Send + Sync + 'static,
     ) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -80,10 +80,10 @@ impl Fake {
     fn behind<L: axum::serve::Listener<Addr: std::fmt::Debug>>(
         listener: L,
         url: String,
-        answer: impl Fn(&Asked) -> Response<Body> + Clone + Send + Sync + 'static,
+        answer: impl Fn(&Received) -> Response<Body> + Clone + Send + Sync + 'static,
     ) -> Self {
-        let asked = Arc::new(Mutex::new(vec![]));
-        let log = asked.clone();
+        let received = Arc::new(Mutex::new(vec![]));
+        let log = received.clone();
         let serve = move |request: Request| async move {
             let (parts, body) = request.into_parts();
             let body = String::from_utf8(to_bytes(body, 1 << 20).await.unwrap().to_vec()).unwrap();
@@ -92,22 +92,22 @@ impl Fake {
             let headers = headers
                 .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
                 .collect::<BTreeMap<_, _>>();
-            let asked = Asked {
+            let received = Received {
                 path: parts.uri.path().to_owned(),
                 params: form.query_pairs().into_owned().collect(),
                 authorization: headers.get("authorization").cloned(),
                 headers,
             };
-            log.lock().unwrap().push(asked.clone());
-            answer(&asked)
+            log.lock().unwrap().push(received.clone());
+            answer(&received)
         };
         let router = axum::Router::new().fallback(any(serve));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { url, asked }
+        Self { url, received }
     }
 
-    fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+    fn received(&self) -> Vec<Received> {
+        self.received.lock().unwrap().clone()
     }
 
     fn client(&self) -> Prometheus {
@@ -272,9 +272,9 @@ impl Counter {
 }
 
 /// Evaluates the operator's queries of counters.
-fn evaluate(asked: &Asked, counters: &[Counter]) -> Response<Body> {
-    let time = asked.params["time"].parse().unwrap();
-    let (kind, selector) = match promql_parser::parser::parse(asked.query()).unwrap() {
+fn evaluate(received: &Received, counters: &[Counter]) -> Response<Body> {
+    let time = received.params["time"].parse().unwrap();
+    let (kind, selector) = match promql_parser::parser::parse(received.query()).unwrap() {
         Expr::MatrixSelector(selector) => ("matrix", selector),
         Expr::Call(call) if call.func.name == "last_over_time" => {
             match *call.args.first().unwrap() {
@@ -295,7 +295,7 @@ fn success(kind: &str, result: &[serde_json::Value]) -> serde_json::Value {
 }
 
 async fn counting(counters: Vec<Counter>) -> Fake {
-    Fake::start(move |asked| evaluate(asked, &counters)).await
+    Fake::start(move |received| evaluate(received, &counters)).await
 }
 
 fn counts(window: &Window) -> [f64; 4] {

@@ -16,9 +16,9 @@ async fn a_partial_answer_of_victoria_metrics_is_none() {
 #[tokio::test]
 async fn times_are_the_ones_asked_for() {
     // A frontend that aligns the times to the step.
-    let fake = Fake::start(|asked| {
-        assert_eq!(asked.params["nocache"], "1");
-        assert_eq!(asked.params["latency_offset"], "1ms");
+    let fake = Fake::start(|received| {
+        assert_eq!(received.params["nocache"], "1");
+        assert_eq!(received.params["latency_offset"], "1ms");
         let moved = (FROM + 15) / 15 * 15;
         let row = serde_json::json!({"metric": {}, "values": [[moved, "3"]]});
         json(200, &success("matrix", &[row]))
@@ -47,14 +47,14 @@ async fn those_who_ask_the_same_at_the_same_time_share_an_answer() {
     let windows = futures::future::join_all(asks.iter().map(|ask| client.windows(ask))).await;
     assert!(windows.iter().all(|it| it == &windows[0]));
     assert_eq!(
-        (counts(&windows[0].due[2])[0], fake.asked().len()),
+        (counts(&windows[0].due[2])[0], fake.received().len()),
         (10.0, 4)
     );
     // Soon after, the cached response is returned; other times are another request.
     client.windows(&asks[0]).await;
-    assert_eq!(fake.asked().len(), 4);
+    assert_eq!(fake.received().len(), 4);
     client.windows(&ask(60)).await;
-    assert_eq!(fake.asked().len(), 8);
+    assert_eq!(fake.received().len(), 8);
     // A caller that gives up does not cancel the shared request.
     let hurried = tokio::time::timeout(StdDuration::ZERO, client.windows(&ask(75))).await;
     assert!(hurried.is_err());
@@ -64,9 +64,9 @@ async fn those_who_ask_the_same_at_the_same_time_share_an_answer() {
 #[tokio::test]
 async fn a_failure_is_not_remembered() {
     static ANSWERS: AtomicUsize = AtomicUsize::new(0);
-    let fake = Fake::start(|asked| match ANSWERS.fetch_add(1, Ordering::SeqCst) {
+    let fake = Fake::start(|received| match ANSWERS.fetch_add(1, Ordering::SeqCst) {
         0..4 => response(503, "text/plain", "busy"),
-        _ => evaluate(asked, &[]),
+        _ => evaluate(received, &[]),
     })
     .await;
     let client = fake.client();
@@ -110,15 +110,15 @@ async fn a_thousand_rollouts_at_once_are_answered_within_an_interval() {
     assert!(started.elapsed() < interval, "{:?}", started.elapsed());
     let all = windows.iter().map(|windows| uncounted(windows).0);
     assert!(all.eq(std::iter::repeat_n(Uncounted::NoSeries, 1_000)));
-    assert_eq!(fake.asked().len(), 4_000);
+    assert_eq!(fake.received().len(), 4_000);
     assert!(MOST.load(Ordering::SeqCst) <= 8, "{MOST:?}");
 }
 
 #[tokio::test]
 async fn slow_queries_of_one_namespace_leave_room_for_others() {
     static SLOW: AtomicUsize = AtomicUsize::new(0);
-    let fake = Fake::start(|asked| {
-        if asked.is_about("slow") {
+    let fake = Fake::start(|received| {
+        if received.is_about("slow") {
             SLOW.fetch_add(1, Ordering::SeqCst);
             let never = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
             return response(200, "application/json", Body::from_stream(never));

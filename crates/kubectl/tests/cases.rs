@@ -156,10 +156,10 @@ fn a_key_that_is_given_twice_is_refused_if_the_definition_merges_by_it() {
         (36, "containers[0].env", container("env")),
     ] {
         let place = format!("{path}:{line}:");
-        let told = format!("error: spec.template.spec.{list}: two members have the same");
+        let expected = format!("error: spec.template.spec.{list}: two members have the same");
         let found = lines(&output)
             .into_iter()
-            .any(|it| it.starts_with(&place) && it.contains(&told));
+            .any(|it| it.starts_with(&place) && it.contains(&expected));
         assert_eq!(found, refused, "{list}: {output:?}");
     }
     let warning = "36:23: warning: spec.template.spec.containers[0].env[1].name: `LOG_LEVEL` is set above already, and the last value counts";
@@ -533,10 +533,10 @@ fn a_kustomization_is_built_by_kubectl() {
     let explained: Value = serde_json::from_slice(&explained.stdout).unwrap();
     assert_eq!(explained[0]["rollout"], "half");
     let failed = run(&["explain", "-k", "elsewhere"]);
-    let told = text(&failed.stderr);
+    let stderr = text(&failed.stderr);
     assert!(
-        told.contains("`kubectl kustomize elsewhere` fails: asked for"),
-        "{told}"
+        stderr.contains("`kubectl kustomize elsewhere` fails: asked for"),
+        "{stderr}"
     );
     for wrong in [
         &["lint"][..],

@@ -195,18 +195,18 @@ fn explain_shows_the_risk_and_the_plan_of_the_examples() {
     assert_eq!(change["provenance"]["state"], "Declared");
 
     let output = plugin(&RISKY);
-    let told = text(&output.stdout);
+    let stdout = text(&output.stdout);
     for line in [
         "Rollout login",
         "  Provenance",
         "    contributor        ai",
         "    1     5%      5s    50            -",
     ] {
-        assert!(told.lines().any(|it| it == line), "{line:?} in\n{told}");
+        assert!(stdout.lines().any(|it| it == line), "{line:?} in\n{stdout}");
     }
     assert!(
-        told.contains("tier high, ") && told.contains("demo@0"),
-        "{told}"
+        stdout.contains("tier high, ") && stdout.contains("demo@0"),
+        "{stdout}"
     );
 }
 
@@ -312,12 +312,12 @@ fn simulate_is_deterministic_and_keeps_the_tiers_promise() {
     let few = [&arguments[..8], &["20", "--seed", "5"]].concat();
     assert_eq!(json(&few), json(&few));
     let output = plugin(&few);
-    let told = text(&output.stdout);
+    let stdout = text(&output.stdout);
     assert!(
-        told.contains("Healthy canary: 0.2% of its requests fail"),
-        "{told}"
+        stdout.contains("Healthy canary: 0.2% of its requests fail"),
+        "{stdout}"
     );
-    assert!(told.contains("at most 1% allowed"), "{told}");
+    assert!(stdout.contains("at most 1% allowed"), "{stdout}");
 }
 
 #[test]

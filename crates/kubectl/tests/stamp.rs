@@ -31,8 +31,8 @@ impl Drop for Repository {
     }
 }
 
-/// What the program said.
-struct Said {
+/// The output of the program.
+struct Printed {
     ok: bool,
     out: String,
     err: String,
@@ -87,8 +87,8 @@ impl Repository {
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "git {arguments:?}: {said}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "git {arguments:?}: {printed}");
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
@@ -121,11 +121,11 @@ impl Repository {
         ]);
     }
 
-    fn run(&self, arguments: &[&str]) -> Said {
+    fn run(&self, arguments: &[&str]) -> Printed {
         self.run_with(arguments, "")
     }
 
-    fn run_with(&self, arguments: &[&str], input: &str) -> Said {
+    fn run_with(&self, arguments: &[&str], input: &str) -> Printed {
         let mut child = Command::new(env!("CARGO_BIN_EXE_kubectl-countersign"))
             .arg("stamp")
             .args(arguments)
@@ -144,7 +144,7 @@ impl Repository {
             stdout,
             stderr,
         } = child.wait_with_output().unwrap();
-        Said {
+        Printed {
             ok: status.success(),
             out: String::from_utf8(stdout).unwrap(),
             err: String::from_utf8(stderr).unwrap(),
@@ -154,9 +154,9 @@ impl Repository {
     /// The annotations of `base..HEAD`, without their prefix.
     #[track_caller]
     fn stamp(&self, arguments: &[&str]) -> BTreeMap<String, String> {
-        let said = self.run(&[&["--range", "base..HEAD", "-o", "json"], arguments].concat());
-        assert!(said.ok, "{}", said.err);
-        let all: BTreeMap<String, String> = serde_json::from_str(&said.out).unwrap();
+        let printed = self.run(&[&["--range", "base..HEAD", "-o", "json"], arguments].concat());
+        assert!(printed.ok, "{}", printed.err);
+        let all: BTreeMap<String, String> = serde_json::from_str(&printed.out).unwrap();
         let own = all.into_iter().map(|(key, value)| {
             (
                 key.strip_prefix(PROVENANCE_PREFIX).unwrap().to_owned(),
@@ -168,9 +168,9 @@ impl Repository {
 
     #[track_caller]
     fn refusal(&self, arguments: &[&str]) -> String {
-        let said = self.run(arguments);
-        assert!(!said.ok && said.out.is_empty(), "{}", said.out);
-        said.err
+        let printed = self.run(arguments);
+        assert!(!printed.ok && printed.out.is_empty(), "{}", printed.out);
+        printed.err
     }
 }
 
@@ -351,12 +351,13 @@ fn renames_and_binary_files_count_as_files() {
     it.git(&["mv", "src/shop.rs", "src/with\ttab\nand line.rs"]);
     it.write("logo.png", "\0\u{1}");
     it.commit(JANE, "Move");
-    let said = it.run(&["--range", "base..", "-o", "json"]);
+    let printed = it.run(&["--range", "base..", "-o", "json"]);
     assert!(
-        said.err
+        printed
+            .err
             .contains("left out: logo.png: where they are no code"),
         "{}",
-        said.err
+        printed.err
     );
     let found = it.stamp(&[]);
     assert_eq!(found["files-changed"], "2");
@@ -523,11 +524,11 @@ fn the_rules_are_those_of_the_base() {
     it.write("src/a.rs", "1\n");
     it.commit(JANE, "weaken the rules");
     assert_eq!(it.stamp(&[])["touches"], "infra, search");
-    let said = it.run(&["--range", "base..HEAD"]);
+    let printed = it.run(&["--range", "base..HEAD"]);
     assert!(
-        said.err.contains("the range changes .countersign.yaml"),
+        printed.err.contains("the range changes .countersign.yaml"),
         "{}",
-        said.err
+        printed.err
     );
     assert_eq!(
         it.stamp(&["--config", ".countersign.yaml"])["touches"],
@@ -590,14 +591,14 @@ fn a_base_beside_the_head_is_noted() {
     let it = Repository::assisted();
     it.git(&["checkout", "-q", "-b", "hotfix", "base"]);
     it.commit(BOB, "hotfix");
-    let said = it.run(&["--range", "hotfix..main"]);
+    let printed = it.run(&["--range", "hotfix..main"]);
     assert!(
-        said.ok
-            && said
+        printed.ok
+            && printed
                 .err
                 .contains("the base has 1 commits that the head has not"),
         "{}",
-        said.err
+        printed.err
     );
 }
 

@@ -41,9 +41,9 @@ pub use error::{Error, Result};
 pub use gateway::Gateway;
 pub use kinds::Kinds;
 pub use load::{Limits, Load, LoadReport, RevisionCount};
-pub use proxy::{Asked, Events, Fault, Plan, Proxy};
+pub use proxy::{Events, Fault, Plan, ProxiedRequest, Proxy};
 pub use replica::{Replica, ReplicaPlan};
-pub use wait::{Look, wait_for};
+pub use wait::{Polled, wait_for};
 
 /// Modules of the program `cluster`.
 pub mod program {

@@ -41,7 +41,7 @@ const WITHOUT_NAMESPACE: &[&str] = &[
 
 /// A request, for a test's choice of a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct ProxiedRequest {
     /// Its method.
     pub method: Method,
     /// The resource with its subresource after a slash; empty if the path names none, as with Prometheus.
@@ -51,7 +51,7 @@ pub struct Asked {
     /// Whether it is a watch.
     pub watch: bool,
     /// Whether it may be answered from a cache (`resourceVersion=0`).
-    pub at_hand: bool,
+    pub cached: bool,
     /// Number of earlier requests with the same method, path, content type and query, apart from a
     /// watch's resourceVersion.
     pub before: usize,
@@ -59,7 +59,7 @@ pub struct Asked {
     pub write: Option<usize>,
 }
 
-impl fmt::Display for Asked {
+impl fmt::Display for ProxiedRequest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (method, before) = (&self.method, self.before);
         write!(formatter, "{method} {} {} ", self.resource, self.name)?;
@@ -123,7 +123,7 @@ fn name(fault: &impl fmt::Debug) -> String {
 }
 
 /// Chooses the fault of each request.
-pub type Plan = Arc<dyn Fn(&Asked) -> Fault + Send + Sync>;
+pub type Plan = Arc<dyn Fn(&ProxiedRequest) -> Fault + Send + Sync>;
 
 /// Kills the client.
 pub type Kill = Arc<dyn Fn() + Send + Sync>;
@@ -132,19 +132,19 @@ pub type Kill = Arc<dyn Fn() + Send + Sync>;
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    seen: Arc<Mutex<Seen>>,
+    recorded: Arc<Mutex<Recorded>>,
     _running: DropGuard,
 }
 
 /// The recorded requests.
 #[derive(Debug, Default)]
-struct Seen {
+struct Recorded {
     alike: BTreeMap<String, usize>,
-    writes: Vec<Asked>,
+    writes: Vec<ProxiedRequest>,
     faults: BTreeMap<String, usize>,
 }
 
-impl Seen {
+impl Recorded {
     fn happened(&mut self, fault: &impl fmt::Debug) {
         *self.faults.entry(name(fault)).or_default() += 1;
     }
@@ -165,13 +165,13 @@ impl Proxy {
         let address = listener
             .local_addr()
             .map_err(Error::file("listen on", "a loopback port"))?;
-        let seen = Arc::new(Mutex::new(Seen::default()));
+        let recorded = Arc::new(Mutex::new(Recorded::default()));
         let between = Arc::new(Between {
             upstream,
             namespace,
             plan,
             kill,
-            seen: seen.clone(),
+            recorded: recorded.clone(),
             cached: Mutex::default(),
         });
         let router = Router::new().fallback(pass).with_state(between);
@@ -186,7 +186,7 @@ impl Proxy {
         });
         Ok(Self {
             address,
-            seen,
+            recorded,
             _running: end.drop_guard(),
         })
     }
@@ -199,19 +199,19 @@ impl Proxy {
 
     /// All writes so far without those of the lease, in order.
     #[must_use]
-    pub fn writes(&self) -> Vec<Asked> {
-        self.seen().writes.clone()
+    pub fn writes(&self) -> Vec<ProxiedRequest> {
+        self.recorded().writes.clone()
     }
 
     /// Number of each kind of fault by name (for events, theirs) that had an effect: a watch may have no
     /// event to drop, and an old response may be the newest.
     #[must_use]
     pub fn faults(&self) -> BTreeMap<String, usize> {
-        self.seen().faults.clone()
+        self.recorded().faults.clone()
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn recorded(&self) -> std::sync::MutexGuard<'_, Recorded> {
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -223,44 +223,44 @@ struct Between {
     namespace: Option<String>,
     plan: Plan,
     kill: Kill,
-    seen: Arc<Mutex<Seen>>,
+    recorded: Arc<Mutex<Recorded>>,
     /// Responses to reads that may be answered from a cache, by request.
     cached: Mutex<BTreeMap<String, Vec<Answered>>>,
 }
 
 impl Between {
-    fn decide(&self, path: &Place, request: &Request) -> (Asked, Fault) {
+    fn decide(&self, path: &Place, request: &Request) -> (ProxiedRequest, Fault) {
         let (method, uri) = (request.method(), request.uri());
         let watch = asks(uri, &["watch=true", "watch=1"]);
-        let mut asked = Asked {
+        let mut proxied = ProxiedRequest {
             method: method.clone(),
             resource: path.resource.clone(),
             name: path.name.clone(),
             watch,
-            at_hand: *method == Method::GET && !watch && asks(uri, &["resourceVersion=0"]),
+            cached: *method == Method::GET && !watch && asks(uri, &["resourceVersion=0"]),
             before: 0,
             write: None,
         };
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
         let body = request.headers().get(header::CONTENT_TYPE);
         let question = uri.query().filter(|_| !watch);
         let alike = format!(
             "{method} {} {} {watch} {question:?} {body:?}",
-            asked.resource, asked.name
+            proxied.resource, proxied.name
         );
-        let alike = seen.alike.entry(alike).or_default();
-        asked.before = *alike;
+        let alike = recorded.alike.entry(alike).or_default();
+        proxied.before = *alike;
         *alike += 1;
-        if method != Method::GET && asked.resource != "leases" {
-            asked.write = Some(seen.writes.len());
-            seen.writes.push(asked.clone());
+        if method != Method::GET && proxied.resource != "leases" {
+            proxied.write = Some(recorded.writes.len());
+            recorded.writes.push(proxied.clone());
         }
-        let fault = (self.plan)(&asked);
+        let fault = (self.plan)(&proxied);
         // The others are counted later, if they have an effect.
         if !matches!(fault, Fault::Pass | Fault::Events(_) | Fault::Stale(_)) {
-            seen.happened(&fault);
+            recorded.happened(&fault);
         }
-        (asked, fault)
+        (proxied, fault)
     }
 
     /// Forwards a request, and returns the response as it begins.
@@ -298,8 +298,8 @@ impl Between {
             return broken();
         };
         if is_older {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.happened(&Fault::Stale(lag));
+            let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+            recorded.happened(&Fault::Stale(lag));
         }
         Response::from_parts(head, Body::from(body))
     }
@@ -325,7 +325,7 @@ async fn pass(State(between): State<Arc<Between>>, request: Request) -> Response
         .as_ref()
         .and_then(|namespace| place.within(namespace, request.uri()))
         .unwrap_or_else(|| request.uri().clone());
-    let (asked, fault) = between.decide(&place, &request);
+    let (proxied, fault) = between.decide(&place, &request);
     let key = request.uri().to_string();
     match fault {
         Fault::Answer {
@@ -355,17 +355,17 @@ async fn pass(State(between): State<Arc<Between>>, request: Request) -> Response
             }
             broken()
         }
-        Fault::Events(events) if asked.watch && answer.status().is_success() => {
-            altered(answer, events, between.seen.clone())
+        Fault::Events(events) if proxied.watch && answer.status().is_success() => {
+            altered(answer, events, between.recorded.clone())
         }
-        Fault::Stale(lag) if asked.at_hand => between.older(key, answer, lag).await,
+        Fault::Stale(lag) if proxied.cached => between.older(key, answer, lag).await,
         _ => answer,
     }
 }
 
 fn asks(uri: &Uri, pairs: &[&str]) -> bool {
-    let mut asked = uri.query().into_iter().flat_map(|query| query.split('&'));
-    asked.any(|pair| pairs.contains(&pair))
+    let mut query = uri.query().into_iter().flat_map(|query| query.split('&'));
+    query.any(|pair| pairs.contains(&pair))
 }
 
 /// A response that ends before it is complete.
@@ -412,12 +412,12 @@ fn refusal(status: u16, retry_after: Option<u32>) -> Response {
 }
 
 /// A watch with faults in its events.
-fn altered(answer: Response, events: Events, seen: Arc<Mutex<Seen>>) -> Response {
+fn altered(answer: Response, events: Events, recorded: Arc<Mutex<Recorded>>) -> Response {
     let (head, body) = answer.into_parts();
     let (send, receive) = mpsc::channel(64);
     tokio::spawn(async move {
         tokio::select! {
-            () = alter(body, events, seen, send.clone()) => {}
+            () = alter(body, events, recorded, send.clone()) => {}
             () = send.closed() => {}
         }
     });
@@ -428,7 +428,12 @@ fn altered(answer: Response, events: Events, seen: Arc<Mutex<Seen>>) -> Response
     Response::from_parts(head, Body::from_stream(stream))
 }
 
-async fn alter(body: Body, events: Events, seen: Arc<Mutex<Seen>>, send: mpsc::Sender<Bytes>) {
+async fn alter(
+    body: Body,
+    events: Events,
+    recorded: Arc<Mutex<Recorded>>,
+    send: mpsc::Sender<Bytes>,
+) {
     let (lagging, mut due) = mpsc::unbounded_channel::<(Instant, Bytes)>();
     let lag = match events {
         Events::Lag(lag) => lag,
@@ -445,8 +450,8 @@ async fn alter(body: Body, events: Events, seen: Arc<Mutex<Seen>>, send: mpsc::S
                 Events::Miss(every) => count % every == 0,
             };
             if happens {
-                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                seen.happened(&events);
+                let mut recorded = recorded.lock().unwrap_or_else(PoisonError::into_inner);
+                recorded.happened(&events);
             }
             let passed: Vec<Bytes> = match events {
                 Events::Stall(_) if happens => std::future::pending().await,
@@ -615,13 +620,13 @@ mod tests {
         let happened = Arc::default();
         let altered = altered(Response::new(body), events.clone(), Arc::clone(&happened));
         let mut lines = Lines::of(altered.into_body());
-        let mut seen = Vec::new();
+        let mut recorded = Vec::new();
         while let Some(line) = lines.next().await {
-            seen.push(String::from_utf8(line.to_vec()).unwrap().trim().to_owned());
+            recorded.push(String::from_utf8(line.to_vec()).unwrap().trim().to_owned());
         }
         let faults = happened.lock().unwrap().faults.clone();
         assert_eq!(faults.into_keys().collect::<Vec<_>>(), [name(&events)]);
-        seen
+        recorded
     }
 
     #[tokio::test]

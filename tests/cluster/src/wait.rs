@@ -11,18 +11,18 @@ const POLL: Duration = Duration::from_millis(75);
 
 /// The outcome of a poll: `Some` or `Ok` ends the wait; an `Err` is reported as the last observed state
 /// on timeout.
-pub trait Look<T> {
+pub trait Polled<T> {
     /// The awaited value, or the current state.
     fn found(self) -> Result<T, String>;
 }
 
-impl<T> Look<T> for Option<T> {
+impl<T> Polled<T> for Option<T> {
     fn found(self) -> Result<T, String> {
         self.ok_or_else(|| "nothing".to_owned())
     }
 }
 
-impl<T, E: Display> Look<T> for Result<T, E> {
+impl<T, E: Display> Polled<T> for Result<T, E> {
     fn found(self) -> Result<T, String> {
         self.map_err(|error| error.to_string())
     }
@@ -42,17 +42,17 @@ impl<T, E: Display> Look<T> for Result<T, E> {
 /// assert_eq!(phase.await.unwrap(), "Running");
 /// # }
 /// ```
-pub async fn wait_for<T, L: Look<T>>(
+pub async fn wait_for<T, L: Polled<T>>(
     what: &str,
     timeout: Duration,
-    mut look: impl AsyncFnMut() -> L,
+    mut poll: impl AsyncFnMut() -> L,
 ) -> Result<T> {
     let deadline = Instant::now() + timeout;
     let mut last = "nothing yet".to_owned();
     loop {
         // A poll may itself hang, for instance on a frozen server.
         let left = deadline.saturating_duration_since(Instant::now());
-        if let Ok(seen) = tokio::time::timeout(left, look()).await {
+        if let Ok(seen) = tokio::time::timeout(left, poll()).await {
             match seen.found() {
                 Ok(found) => return Ok(found),
                 Err(state) => last = state,

@@ -268,11 +268,11 @@ async fn a_pod_that_does_not_start_says_why_and_a_slow_one_is_ready_later() {
     ] {
         let env = json!([{ "name": "STARTS", "value": reason }]);
         create_pod(&pods, name, &json!({}), &env).await;
-        let look = async || {
+        let poll = async || {
             let status = pods.get(name).await.unwrap().status.unwrap();
             status.pod_ip.is_some().then_some(status)
         };
-        let status = wait_for("the pod is tried", Duration::from_secs(20), look).await;
+        let status = wait_for("the pod is tried", Duration::from_secs(20), poll).await;
         let status = status.unwrap();
         assert_eq!(status.phase.as_deref(), Some(phase));
         assert!(!is_ready(&status), "{status:?}");

@@ -76,14 +76,14 @@ async fn the_api_server_finds_no_fault_with_the_policies() {
         .filter(|file| file["kind"] == "ValidatingAdmissionPolicy");
     for file in checked {
         // The API server type-checks them asynchronously, once the definitions are served.
-        let look = async || {
+        let poll = async || {
             let status = admin.get(&path(&file)).await.unwrap()["status"].clone();
             status["typeChecking"]
                 .is_object()
                 .then_some(status)
                 .ok_or("not checked")
         };
-        let status = wait_for("a policy is checked", TIMEOUT, look)
+        let status = wait_for("a policy is checked", TIMEOUT, poll)
             .await
             .unwrap();
         assert_eq!(status["typeChecking"], json!({}), "{}", path(&file));
@@ -94,8 +94,8 @@ async fn the_api_server_finds_no_fault_with_the_policies() {
 fn no_other_version_of_the_chart_or_the_operator_writes_the_policies() {
     let helm = |arguments: &[&str]| {
         let output = Command::new("helm").args(arguments).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{arguments:?}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {stderr}");
         String::from_utf8(output.stdout).unwrap()
     };
     let rendered = |chart: &str| {
@@ -130,8 +130,8 @@ fn no_other_version_of_the_chart_or_the_operator_writes_the_policies() {
 fn a_packed_chart_installs_what_the_checkout_s_does() {
     let helm = |arguments: &[&str]| {
         let output = Command::new("helm").args(arguments).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{arguments:?}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {stderr}");
         String::from_utf8(output.stdout).unwrap()
     };
     let packed = std::env::temp_dir().join(format!("countersign-packed-{}", std::process::id()));

@@ -235,11 +235,11 @@ async fn records_go_with_their_rollout_and_their_namespace() {
         .delete(&path(scene, "rollouts/shop"))
         .await
         .unwrap();
-    let look = async || {
+    let poll = async || {
         let left = scene.records(&pending.app).await.len();
         (left == 0).then_some(()).ok_or(left)
     };
-    wait_for("the records are gone", TIMEOUT, look)
+    wait_for("the records are gone", TIMEOUT, poll)
         .await
         .unwrap();
 }
@@ -332,10 +332,10 @@ async fn a_status_that_this_build_cannot_read_begins_its_change_anew() {
     let after = after.status.unwrap();
     assert_eq!(after.attempts, before.attempts + 1);
     assert_eq!(after.stable, before.stable);
-    let told = &after.change.unwrap().transitions[0];
+    let transition = &after.change.unwrap().transitions[0];
     let parts = ["begins anew", "status.change", "time zone offset"];
     assert!(
-        parts.iter().all(|part| told.message.contains(part)),
-        "{told:?}"
+        parts.iter().all(|part| transition.message.contains(part)),
+        "{transition:?}"
     );
 }

@@ -250,7 +250,7 @@ async fn who_had_a_hand_in_a_change_does_not_sign_it_off() {
         "users": [author.name.to_lowercase()], "groups": agents,
     } } } });
     // The operator may write its own list at any time, so both are written until both refuse.
-    let look = async || {
+    let poll = async || {
         let status = path(scene, "rollouts/shop/status");
         admin.merge(&status, &excluded_approvers).await.unwrap();
         let dry = path(scene, "signoffs") + "?dryRun=All";
@@ -266,7 +266,7 @@ async fn who_had_a_hand_in_a_change_does_not_sign_it_off() {
             accepted => Err(format!("{accepted:?}")),
         }
     };
-    let (user, group) = wait_for("both are refused", TIMEOUT, look).await.unwrap();
+    let (user, group) = wait_for("both are refused", TIMEOUT, poll).await.unwrap();
     assert_refused(
         &Err(user),
         &["403", "had a hand in", "ask somebody else", "shop"],

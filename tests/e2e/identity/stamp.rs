@@ -388,7 +388,7 @@ async fn kubectl_cannot_forge_the_stamp_either() {
         ),
     ] {
         // The operator may write the status between a replace's read and its write.
-        let look = async || {
+        let poll = async || {
             let output = Command::new("timeout")
                 .args([
                     "60",
@@ -401,15 +401,15 @@ async fn kubectl_cannot_forge_the_stamp_either() {
                 .args(line.split(' '))
                 .output()
                 .unwrap();
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            let conflict = said.contains("the object has been modified");
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            let conflict = stderr.contains("the object has been modified");
             assert!(
                 output.status.success() || conflict,
-                "{user}: kubectl {line}: {said}"
+                "{user}: kubectl {line}: {stderr}"
             );
-            output.status.success().then_some(()).ok_or(said)
+            output.status.success().then_some(()).ok_or(stderr)
         };
-        wait_for("kubectl is done", TIMEOUT, look).await.unwrap();
+        wait_for("kubectl is done", TIMEOUT, poll).await.unwrap();
         let stamp = admin.get(&own).await.unwrap();
         assert_eq!(of(&stamp), Some(expected), "{user}: kubectl {line}");
     }
@@ -428,7 +428,7 @@ async fn unstamped<T>(scene: &Scene, attempt: impl Future<Output = T>) -> T {
         let dry = path(scene, "rollouts") + "?dryRun=All";
         let mut rollout = manifest();
         rollout["metadata"]["name"] = "stamped".into();
-        let look = async || {
+        let poll = async || {
             let made = admin.create(&dry, &rollout).await?;
             (of(&made).is_some() == wanted)
                 .then_some(())
@@ -437,7 +437,7 @@ async fn unstamped<T>(scene: &Scene, attempt: impl Future<Output = T>) -> T {
                     message: made.to_string(),
                 })
         };
-        wait_for("the policy is in force, or is not", TIMEOUT, look)
+        wait_for("the policy is in force, or is not", TIMEOUT, poll)
             .await
             .unwrap();
     };

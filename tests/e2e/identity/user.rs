@@ -147,8 +147,8 @@ pub fn path(scene: &Scene, resource: &str) -> String {
 pub fn assert_refused(answer: &Answer, words: &[&str]) {
     let refusal = answer.as_ref().expect_err("it was not refused");
     for word in words {
-        let said = refusal.to_string();
-        assert!(said.contains(word), "{word:?} is not in: {said}");
+        let text = refusal.to_string();
+        assert!(text.contains(word), "{word:?} is not in: {text}");
     }
 }
 
@@ -163,7 +163,7 @@ pub async fn until_enforced(scene: &Scene) {
     scene.grant_rules(&stranger, json!([rule])).await;
     let user = User::impersonated(scene, &stranger, &[]).await;
     let rollout = crate::support::App::new("stamped").manifest();
-    let look = async || {
+    let poll = async || {
         let dry = |resource| path(scene, resource) + "?dryRun=All";
         let refusal = user.create(&dry("rolloutruns"), &forged).await;
         let stamped = user.create(&dry("rollouts"), &rollout).await;
@@ -172,7 +172,7 @@ pub async fn until_enforced(scene: &Scene) {
             (refusal, stamped) => Err(format!("{refusal:?} {stamped:?}")),
         }
     };
-    wait_for("the policies are enforced", TIMEOUT, look)
+    wait_for("the policies are enforced", TIMEOUT, poll)
         .await
         .unwrap();
 }

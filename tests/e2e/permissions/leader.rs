@@ -128,7 +128,7 @@ async fn whatever_the_leader_may_no_longer_do_is_named_and_goes_on_once_it_may_a
     set_rules(&zoo.scene, installed).await;
     let taken = taken.unwrap_or_else(|panic| resume_unwind(panic));
 
-    let look = async || {
+    let poll = async || {
         let requests = zoo.scene.cluster.requests().unwrap();
         let requests: Vec<_> = requests.into_iter().filter(|it| it.at >= began).collect();
         let lacking = taken.iter().filter(|it| !it.goes_on(&requests));
@@ -140,7 +140,7 @@ async fn whatever_the_leader_may_no_longer_do_is_named_and_goes_on_once_it_may_a
         }
     };
     let what = "all that was refused goes on";
-    let requests = wait_for(what, TIMEOUT, look).await.unwrap();
+    let requests = wait_for(what, TIMEOUT, poll).await.unwrap();
     for taken in &taken {
         assert!(
             taken.refused(&requests),
@@ -163,9 +163,9 @@ async fn take_all(zoo: &mut Zoo, all: &BTreeSet<Permission>) -> Vec<Taken> {
         let (from, before) = (clock::now(), zoo.log().len());
         zoo.set(permission, permission.lacking(all), false).await;
         zoo.provoke(name).await;
-        let told = zoo.named(permission, before).await;
+        let reported = zoo.named(permission, before).await;
         println!(
-            "{:5.1} s  {name}: {told}",
+            "{:5.1} s  {name}: {reported}",
             clock::now().duration_since(from).as_secs_f64()
         );
         zoo.set(permission, all.iter().map(Permission::rule).collect(), true)
@@ -600,12 +600,12 @@ impl Zoo {
             "apiVersion": "countersign.dev/v1alpha1", "kind": kind, "metadata": { "generateName": "shop-" }, "spec": spec,
         });
         // The API server compares it with the Rollout in a cache.
-        let look = async || {
+        let poll = async || {
             self.bob
                 .create(&path(&self.scene, resource), &decision)
                 .await
         };
-        wait_for("the decision is taken", TIMEOUT, look)
+        wait_for("the decision is taken", TIMEOUT, poll)
             .await
             .unwrap();
     }
@@ -619,12 +619,12 @@ impl Zoo {
     }
 
     async fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) {
-        let look = async || match self.admin.get(path).await {
+        let poll = async || match self.admin.get(path).await {
             Ok(object) if wanted(&object) => Ok(()),
             Ok(object) => Err(object["spec"].to_string()),
             Err(refusal) => Err(refusal.to_string()),
         };
-        wait_for(path, TIMEOUT, look).await.unwrap();
+        wait_for(path, TIMEOUT, poll).await.unwrap();
     }
 
     /// Sets the operator's rules; returns once they are in force.
@@ -634,13 +634,13 @@ impl Zoo {
             self.scene.cluster.client(),
             format!("system:serviceaccount:{SYSTEM}:{NAME}"),
         );
-        let look = async || {
+        let poll = async || {
             let may = permission
                 .is_granted(&client, &user, &self.scene.namespace)
                 .await;
             (may == granted).then_some(())
         };
-        wait_for("the role is in force", TIMEOUT, look)
+        wait_for("the role is in force", TIMEOUT, poll)
             .await
             .unwrap();
     }
@@ -653,7 +653,7 @@ impl Zoo {
 
     /// Waits until the refusal is reported, in new lines of the log, and returns where.
     async fn named(&self, permission: &Permission, before: usize) -> String {
-        let look = async || {
+        let poll = async || {
             let rollouts = self.scene.rollouts().list(&ListParams::default()).await;
             let statuses = rollouts
                 .unwrap()
@@ -662,18 +662,18 @@ impl Zoo {
                 .map(|it| (it.metadata.name, it.status));
             let by_status =
                 statuses.filter(|(_, status)| permission.is_named(&json!(status).to_string()));
-            let mut told: Vec<_> = by_status
+            let mut reported: Vec<_> = by_status
                 .filter_map(|(name, _)| name)
                 .map(|name| format!("status of {name}"))
                 .collect();
             if permission.is_named(self.log().get(before..).unwrap_or_default()) {
-                told.push("log".into());
+                reported.push("log".into());
             }
-            (!told.is_empty()).then(|| told.join(", "))
+            (!reported.is_empty()).then(|| reported.join(", "))
         };
-        let what = format!("the lack of `{permission}` is told");
-        let told = wait_for(&what, TIMEOUT, look).await;
-        told.unwrap_or_else(|error| {
+        let what = format!("the lack of `{permission}` is reported");
+        let reported = wait_for(&what, TIMEOUT, poll).await;
+        reported.unwrap_or_else(|error| {
             panic!(
                 "{error}\n{}",
                 self.scene.cluster.operator_log_tail(30).unwrap()

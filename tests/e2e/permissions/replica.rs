@@ -100,18 +100,18 @@ impl Replica {
     }
 
     /// All that it has logged.
-    pub(super) fn said(&self) -> String {
+    pub(super) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
     /// Waits until the replica reports the missing permission.
     pub(super) async fn names(&self, permission: &Permission) {
-        let what = format!("{} tells the lack of `{permission}`", self.name);
-        let look = async || {
-            let said = self.said();
-            permission.is_named(&said).then_some(()).ok_or(said)
+        let what = format!("{} reports the lack of `{permission}`", self.name);
+        let poll = async || {
+            let log = self.log();
+            permission.is_named(&log).then_some(()).ok_or(log)
         };
-        wait_for(&what, TIMEOUT, look).await.unwrap();
+        wait_for(&what, TIMEOUT, poll).await.unwrap();
     }
 
     /// Its HTTP response with or without this token: the status, and the whole text.

@@ -92,14 +92,14 @@ async fn a_replica_that_may_not_watch_or_see_the_admission_policies_says_so() {
         replica.names(permission).await;
     }
     // The replica that lacks only the lease reports nothing else.
-    let said = whole.said();
-    for line in said.lines().filter(|line| line.contains("is forbidden")) {
+    let log = whole.log();
+    for line in log.lines().filter(|line| line.contains("is forbidden")) {
         assert!(line.contains("leases.coordination.k8s.io"), "{line}");
     }
     for (replica, permission) in lacking.iter().zip(&own) {
-        let said = replica.said();
-        let named: Vec<_> = own.iter().filter(|it| it.is_named(&said)).collect();
-        assert_eq!(named, [permission], "it lacks no other: {said}");
+        let log = replica.log();
+        let named: Vec<_> = own.iter().filter(|it| it.is_named(&log)).collect();
+        assert_eq!(named, [permission], "it lacks no other: {log}");
     }
 }
 
@@ -138,25 +138,21 @@ async fn a_replica_that_may_not_use_the_lease_never_leads_and_says_so() {
         )
         .await;
         replica.names(lacking).await;
-        assert!(
-            !replica.said().contains("\"leading\""),
-            "{}",
-            replica.said()
-        );
+        assert!(!replica.log().contains("\"leading\""), "{}", replica.log());
         verbs.insert(lacking.verb.as_str());
     }
     assert_eq!(verbs, BTreeSet::from(["create", "get", "update"]));
     let at_home: Vec<_> = at_home.iter().map(Permission::rule).collect();
     let home = (scene.namespace.as_str(), at_home.as_slice());
     let replica = Replica::start(&scene, "whole", &reads, home, &[]).await;
-    let look = async || {
+    let poll = async || {
         replica
-            .said()
+            .log()
             .contains("\"leading\"")
             .then_some(())
-            .ok_or(replica.said())
+            .ok_or(replica.log())
     };
-    wait_for("the one that lacks nothing leads", TIMEOUT, look)
+    wait_for("the one that lacks nothing leads", TIMEOUT, poll)
         .await
         .unwrap();
 }
