@@ -35,7 +35,7 @@ impl Observer {
         let rollout = serde_json::to_value(&object).and_then(serde_json::from_value);
         let rollout = rollout.map_err(kube::Error::SerdeError)?;
         let left_out = left_out.unwrap_or_default();
-        tracing::warn!(%namespace, rollout = %name, left_out = %left_out.join("; "), "the status holds what this build does not know");
+        tracing::warn!(%namespace, rollout = %name, left_out = %left_out.join("; "), "the status has fields that this build cannot read");
         Ok(Some((rollout, Some(left_out.join("; ")))))
     }
 }

@@ -73,7 +73,7 @@ impl Answer {
             Ok(series)
         } else {
             Err(Failure::unreadable(
-                "its times are not the ones asked for; keep the store from moving them to a multiple of the step, or ask it behind its query frontend",
+                "its times are not the requested ones; keep the store from aligning them to the step, or bypass its query frontend",
             ))
         }
     }

@@ -386,14 +386,14 @@ async fn a_watch_tells_each_transition_and_ends_when_it_is_interrupted() {
     let mut watch = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
     scene.apply(&app.version("v2")).await;
-    let mut told = String::new();
-    while !told.contains(" Promoted: ") {
-        let what = format!("the watch goes on to the promotion after:\n{told}");
+    let mut printed = String::new();
+    while !printed.contains(" Promoted: ") {
+        let what = format!("the watch goes on to the promotion after:\n{printed}");
         let line = within(&what, lines.next_line()).await.unwrap();
-        told += &(line.expect("the watch goes on") + "\n");
+        printed += &(line.expect("the watch goes on") + "\n");
     }
     for part in ["ChangeStarted", "StepStarted", "shop: Progressing"] {
-        assert!(told.contains(part), "{part} is not in:\n{told}");
+        assert!(printed.contains(part), "{part} is not in:\n{printed}");
     }
     let id = watch.id().unwrap().to_string();
     let interrupt = Command::new("kill").args(["-INT", &id]).status().await;

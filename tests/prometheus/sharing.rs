@@ -30,7 +30,7 @@ async fn times_are_the_ones_asked_for() {
     let (reason, message) = unanswered(&windows);
     assert_eq!(reason, Unanswered::UnreadableAnswer);
     assert!(
-        message.contains("its times are not the ones asked for"),
+        message.contains("its times are not the requested ones"),
         "{message}"
     );
 }

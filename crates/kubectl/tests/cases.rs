@@ -87,11 +87,11 @@ const LINTED: [(&str, &[&str]); 13] = [
     (
         "19-keys-without-values.yaml",
         &[
-            "26:7: warning: spec.template.spec.nodeSelector has no value: it counts as absent, but server-side apply refuses it (also where Helm or a GitOps tool uses it): remove the key",
-            "27:7: warning: spec.template.spec.affinity has no value: it counts as absent, but server-side apply refuses it (also where Helm or a GitOps tool uses it): remove the key",
-            "28:7: warning: spec.template.spec.tolerations has no value: it counts as absent, but server-side apply refuses it (also where Helm or a GitOps tool uses it): remove the key",
-            "34:11: warning: spec.template.spec.containers[0].resources has no value: it counts as absent, but server-side apply refuses it (also where Helm or a GitOps tool uses it): remove the key",
-            "35:11: warning: spec.template.spec.containers[0].env has no value: it counts as absent, but server-side apply refuses it (also where Helm or a GitOps tool uses it): remove the key",
+            "26:7: warning: spec.template.spec.nodeSelector has no value: it counts as absent, but server-side apply refuses it (also if Helm or a GitOps tool uses it): remove the key",
+            "27:7: warning: spec.template.spec.affinity has no value: it counts as absent, but server-side apply refuses it (also if Helm or a GitOps tool uses it): remove the key",
+            "28:7: warning: spec.template.spec.tolerations has no value: it counts as absent, but server-side apply refuses it (also if Helm or a GitOps tool uses it): remove the key",
+            "34:11: warning: spec.template.spec.containers[0].resources has no value: it counts as absent, but server-side apply refuses it (also if Helm or a GitOps tool uses it): remove the key",
+            "35:11: warning: spec.template.spec.containers[0].env has no value: it counts as absent, but server-side apply refuses it (also if Helm or a GitOps tool uses it): remove the key",
         ],
     ),
     ("20-half-a-cpu.yaml", &[]),

@@ -355,7 +355,7 @@ fn renames_and_binary_files_count_as_files() {
     assert!(
         printed
             .err
-            .contains("left out: logo.png: where they are no code"),
+            .contains("left out: logo.png: if they are not code"),
         "{}",
         printed.err
     );

@@ -414,7 +414,7 @@ pub fn manifest(data: &[u8]) {
         text,
     };
     for finding in lint::check(&[lint::Read::source(&source)], now()) {
-        is_harmless(finding.told().trim_end_matches('\n'), 8000);
+        is_harmless(finding.render().trim_end_matches('\n'), 8000);
     }
     let observed = Manifests::of(&[source])
         .and_then(|manifests| manifests.observations(None, &BTreeMap::new(), now()));

@@ -221,7 +221,7 @@ impl Unfreeze {
         let patch = freezes.patch(&self.name, &parameters, &patch);
         let ended = connection.ask(patch).await?;
         print(&end_summary(&ended, now));
-        remark("Other freezes, and those of policies, go on: `kubectl get freezes` lists them.");
+        remark("Other freezes, and those of policies, continue: `kubectl get freezes` lists them.");
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -236,8 +236,8 @@ impl<'a> Target<'a> {
 fn rejection(rollout: &Rollout, run: &RolloutRun) -> Error {
     let name = rollout.name_any();
     let revision = run.spec.revision;
-    let asked_for = rejected(rollout).is_some_and(|change| change.revision == revision);
-    let remedy = if asked_for {
+    let is_requested = rejected(rollout).is_some_and(|change| change.revision == revision);
+    let remedy = if is_requested {
         format!("`kubectl countersign retry {name}` tries it once more")
     } else {
         "apply it from its source to try it again".to_owned()

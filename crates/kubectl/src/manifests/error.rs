@@ -18,7 +18,7 @@ pub enum ManifestError {
     TooLarge(String),
     /// The directory holds no manifests.
     #[error(
-        "there is no .yaml, .yml or .json file in {0}: name files, or give -R to read its folders too"
+        "there is no .yaml, .yml or .json file in {0}: name files, or give -R to process it recursively"
     )]
     Empty(String),
     /// kubectl, which builds kustomizations, is not installed.
@@ -63,7 +63,7 @@ pub enum ManifestError {
         deployment: String,
     },
     /// The files of `--stable` do not hold the Rollout.
-    #[error("there is no Rollout {0} in the files of --stable: give the manifest that serves now")]
+    #[error("there is no Rollout {0} in the files of --stable: give the deployed manifest")]
     NoStable(String),
 }
 

@@ -233,7 +233,7 @@ pub fn stamp(options: &Options) -> Result<Stamp, StampError> {
     }
     if !size.binary.is_empty() {
         remarks.push(format!(
-            "the lines of binary files cannot be counted, so lines-added and lines-deleted are left out: {}: where they are no code, name them under `ignore` in {}",
+            "the lines of binary files cannot be counted, so lines-added and lines-deleted are left out: {}: if they are not code, name them under `ignore` in {}",
             list(&size.binary),
             areas::FILE
         ));

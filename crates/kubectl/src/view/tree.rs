@@ -501,7 +501,7 @@ fn freezes(view: &View) -> Option<Branch> {
             );
             let action = match spec.action {
                 FreezeAction::Hold => "",
-                FreezeAction::RollBack => ", rolls back what is under way",
+                FreezeAction::RollBack => ", rolls back changes in progress",
             };
             let (name, person) = (freeze.name_any(), &spec.person.username);
             let text = format!("{name} by {person}, {until}{action}: {}", spec.reason);

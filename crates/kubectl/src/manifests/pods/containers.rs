@@ -190,7 +190,7 @@ impl Pods {
             let number = |key| node.get(key).and_then(Node::number);
             let host_port = number("hostPort").filter(|it| pod.host_network && *it != 0.0);
             if host_port.is_some() && host_port != number("containerPort") {
-                let problem = "must be containerPort where hostNetwork is true";
+                let problem = "must be containerPort if hostNetwork is true";
                 self.error(node, &join(&path, "hostPort"), problem);
             }
         }

@@ -239,7 +239,7 @@ impl Pods {
             self.labels(selector, &join(path, "nodeSelector"));
         }
         if is_true(spec, "hostPID") && is_true(spec, "shareProcessNamespace") {
-            let problem = "cannot be shared where the node's is used (hostPID)";
+            let problem = "cannot be shared if the node's is used (hostPID)";
             self.error(spec, &join(path, "shareProcessNamespace"), problem);
         }
         self.users(spec, path);
@@ -275,7 +275,7 @@ impl Pods {
         if let Some(node) = escalation.filter(|it| it.value == Yaml::Bool(false))
             && is_true(context, "privileged")
         {
-            let problem = "cannot be false where privileged is true";
+            let problem = "cannot be false if privileged is true";
             self.error(node, &join(&path, "allowPrivilegeEscalation"), problem);
         }
     }

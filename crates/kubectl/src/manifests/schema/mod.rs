@@ -254,7 +254,7 @@ impl Check {
     fn without_value(&mut self, entry: &Entry, schema: &JSONSchemaProps, path: &str) {
         if schema.nullable != Some(true) && schema.default.is_none() {
             let message = format!(
-                "{path} has no value: it counts as absent, but server-side apply refuses it (also where Helm or a GitOps tool uses it): remove the key"
+                "{path} has no value: it counts as absent, but server-side apply refuses it (also if Helm or a GitOps tool uses it): remove the key"
             );
             self.warning(entry.at, message);
         }
