@@ -82,12 +82,12 @@ impl Actor {
         let spec = &record.spec;
         let begun = spec.progress.transitions.len() > 1;
         if begun {
-            let news = json!({ "spec": {
+            let update = json!({ "spec": {
                 "progress": spec.progress,
                 "plan": spec.plan,
                 "risk": { "score": spec.risk.score, "tier": spec.risk.tier },
             } });
-            let (parameters, patch) = (field_manager(), Patch::Merge(news));
+            let (parameters, patch) = (field_manager(), Patch::Merge(update));
             let write = absent_as_none(api.patch(&record.name, &parameters, &patch));
             let written = self.write(Target::Record, rollout, "patch", write).await?;
             if written.is_some() {

@@ -8,7 +8,7 @@ use kube::api::{ApiResource, DynamicObject};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Actor, as_seen, create, owner};
+use super::{Actor, as_observed, create, owner};
 use crate::act::error::{Error, Target};
 
 /// `ttlSecondsAfterFinished` of a smoke check's Job: its pods and logs are kept for this many seconds.
@@ -37,8 +37,8 @@ impl Actor {
                 Ok(())
             }
             JobAction::DeleteJob { job, uid } => {
-                let as_seen = as_seen(Some(uid), None);
-                self.remove(Target::OldJob, rollout, &jobs, job, as_seen)
+                let as_observed = as_observed(Some(uid), None);
+                self.remove(Target::OldJob, rollout, &jobs, job, as_observed)
                     .await
             }
         }

@@ -260,7 +260,7 @@ async fn law_10_a_late_leader_releases_no_service_that_selects_another_revision_
         service: "web".into(),
     };
     let (mut snapshot, decision) = late(&scene, vec![Write::Traffic(release)]).await;
-    let as_seen = ServiceSeen {
+    let as_observed = ServiceSeen {
         kind: "ClusterIP".into(),
         selector: [("pod-template-hash".into(), "old".into())].into(),
     };

@@ -123,7 +123,7 @@ impl Scene {
             if wanted(&rollout) {
                 Ok(rollout)
             } else {
-                Err(standing(&rollout))
+                Err(state_of(&rollout))
             }
         };
         match wait_for(what, TIMEOUT, poll).await {
@@ -424,7 +424,7 @@ fn binding(kind: &str, role: &str, user: &str) -> Value {
 }
 
 /// The state of a Rollout, for the message of a timeout.
-fn standing(rollout: &Rollout) -> String {
+fn state_of(rollout: &Rollout) -> String {
     let status = rollout.status.clone().unwrap_or_default();
     format!(
         "{:?} {:?} waiting for {:?}: {}",

@@ -30,11 +30,11 @@ async fn odd_numbers_are_named_and_move_no_evidence() {
             "no sample younger than 55 s",
         ),
     ];
-    for (counters, expected, says) in table {
+    for (counters, expected, part) in table {
         let windows = counting(counters).await.client().windows(&ask(15)).await;
         let (reason, message) = uncounted(&windows);
         assert_eq!(reason, expected, "{message}");
-        assert!(message.contains(says), "{message}");
+        assert!(message.contains(part), "{message}");
     }
 }
 
@@ -145,13 +145,13 @@ async fn errors_of_the_server_are_named_by_status_and_kind() {
         (401, serde_json::json!("secret"), fails, "status 401"),
         (502, serde_json::json!({"secret": 1}), fails, "status 502"),
     ];
-    for (status, body, expected, says) in table {
+    for (status, body, expected, part) in table {
         let answer = body.clone();
         let windows = answer_to(move || json(status, &answer)).await;
         let (reason, message) = unanswered(&windows);
         assert_eq!(reason, expected, "{message}");
-        assert!(message.contains(says), "{message}");
-        assert!(reason == refuses || says.contains("secret") || !message.contains("secret"));
+        assert!(message.contains(part), "{message}");
+        assert!(reason == refuses || part.contains("secret") || !message.contains("secret"));
     }
 }
 
@@ -228,12 +228,12 @@ async fn what_is_no_answer_of_prometheus_is_not_read_as_one() {
         ),
         (204, json_type, String::new(), reads_not, "column"),
     ];
-    for (status, kind, body, expected, says) in table {
+    for (status, kind, body, expected, part) in table {
         let windows = answer_to(move || response(status, kind, body.clone())).await;
         let (reason, message) = unanswered(&windows);
         assert_eq!(reason, expected, "{message}");
         assert!(
-            message.contains(says) && !message.contains("secret"),
+            message.contains(part) && !message.contains("secret"),
             "{message}"
         );
     }

@@ -20,7 +20,7 @@ fn now() -> i64 {
 
 #[tokio::test]
 async fn clocks_that_differ_by_more_than_the_lag_are_named() {
-    for (offset, says) in [
+    for (offset, part) in [
         (-60, "s behind the operator's"),
         (60, "s ahead of the operator's"),
     ] {
@@ -28,14 +28,14 @@ async fn clocks_that_differ_by_more_than_the_lag_are_named() {
         let (reason, message) = unanswered(&windows);
         assert_eq!(reason, Unanswered::ClockSkew);
         assert!(message.contains("Prometheus' clock is 5"), "{message}");
-        assert!(message.contains(says), "{message}");
+        assert!(message.contains(part), "{message}");
         assert!(message.contains("more than the lag of 30 s"), "{message}");
     }
 }
 
 #[tokio::test]
 async fn clocks_that_differ_by_less_are_named_beside_another_reason() {
-    for (offset, says) in [
+    for (offset, part) in [
         (-20, Some("s behind the operator's")),
         (20, Some("s ahead of the operator's")),
         (-4, None),
@@ -45,8 +45,8 @@ async fn clocks_that_differ_by_less_are_named_beside_another_reason() {
         let windows = with_clock(offset).await.client().windows(&ask(15)).await;
         let (reason, message) = uncounted(&windows);
         assert_eq!(reason, Uncounted::NoSeries);
-        match says {
-            Some(says) => assert!(message.contains(says), "{message}"),
+        match part {
+            Some(part) => assert!(message.contains(part), "{message}"),
             None => assert!(!message.contains("clock"), "{message}"),
         }
     }

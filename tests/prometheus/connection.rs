@@ -170,7 +170,7 @@ async fn the_token_is_read_at_each_use_and_shown_nowhere() {
     );
     assert!(!unanswered(&windows).1.contains("hunter"));
 
-    for (content, says) in [
+    for (content, part) in [
         ("hunter2\nhunter3", "must be one line"),
         ("  \n", "must be one line"),
     ] {
@@ -179,7 +179,7 @@ async fn the_token_is_read_at_each_use_and_shown_nowhere() {
         let (reason, message) = unanswered(&windows);
         assert_eq!(reason, Unanswered::PrometheusUnreachable);
         assert!(
-            message.contains(says) && !message.contains("hunter"),
+            message.contains(part) && !message.contains("hunter"),
             "{message}"
         );
     }
@@ -206,13 +206,13 @@ fn an_unsafe_address_is_refused_and_not_repeated() {
         ("http://[fe80::1]:9090", "link-local"),
         ("http://[::ffff:169.254.169.254]", "link-local"),
     ];
-    for (url, says) in table {
+    for (url, part) in table {
         let Err(error) = try_connect(config(url)) else {
             panic!("{url} is accepted")
         };
         let error = error.to_string();
         assert!(
-            error.contains(says) && !error.contains("hunter2"),
+            error.contains(part) && !error.contains("hunter2"),
             "{url}: {error}"
         );
     }

@@ -70,12 +70,12 @@ fn a_wrong_header_is_refused_and_its_value_not_repeated() {
         ("Transfer-Encoding=chunked", "cannot be set"),
     ];
     let refused = |config| try_connect(config).err().unwrap().to_string();
-    for (header, says) in table {
+    for (header, part) in table {
         let error = refused(PrometheusConfig {
             headers: vec![header.into()],
             ..config("http://prometheus")
         });
-        assert!(error.contains(says) && !error.contains("hunter"), "{error}");
+        assert!(error.contains(part) && !error.contains("hunter"), "{error}");
     }
     let twice = refused(PrometheusConfig {
         headers: vec!["X-Scope-OrgID=a".into()],
@@ -117,7 +117,7 @@ async fn a_password_is_read_at_each_use_and_shown_nowhere() {
         assert_eq!(last.as_deref(), Some(expected));
     }
     let received = fake.received().len();
-    for (name, secret, says) in [
+    for (name, secret, part) in [
         ("o:ps", "hunter2", "the user name for Prometheus in"),
         ("ops", "", "the password for Prometheus in"),
         ("ops", "hunter2\nhunter3", "must be one line"),
@@ -129,7 +129,7 @@ async fn a_password_is_read_at_each_use_and_shown_nowhere() {
         let (reason, message) = unanswered(&windows);
         assert_eq!(reason, Unanswered::PrometheusUnreachable);
         assert!(
-            message.contains(says) && !message.contains("hunter"),
+            message.contains(part) && !message.contains("hunter"),
             "{message}"
         );
     }
