@@ -131,11 +131,11 @@ impl Observer {
                 }
             }
         });
-        let mut dependencies = join_all(reads).await;
+        let mut read = join_all(reads).await;
         // Cycles matter only if the dependency is waited for.
-        if dependencies.iter().any(|it| it.awaited.is_some()) {
+        if read.iter().any(|it| it.awaited.is_some()) {
             let depends_on = self.depends_on(&observation.namespace);
-            for it in dependencies.iter_mut().filter(|it| it.awaited.is_some()) {
+            for it in read.iter_mut().filter(|it| it.awaited.is_some()) {
                 if let Some(back) =
                     dependencies::dependency_path(&depends_on, &it.name, &observation.name)
                 {
@@ -143,7 +143,7 @@ impl Observer {
                 }
             }
         }
-        dependencies
+        read
     }
 
     /// What each Rollout of a namespace depends on.

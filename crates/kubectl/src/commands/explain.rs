@@ -33,7 +33,7 @@ pub struct Explain {
     inputs: Inputs,
     #[command(flatten)]
     setting: Setting,
-    /// Output format. One of: (table, json, yaml).
+    /// Output format.
     #[arg(short, long, value_enum, default_value = "table")]
     output: Format,
 }

@@ -34,7 +34,7 @@ pub struct Output {
         long = "output",
         value_enum,
         default_value_t,
-        value_name = "FORM"
+        value_name = "FORMAT"
     )]
     pub format: Format,
 }

@@ -41,7 +41,7 @@ pub struct Lint {
     /// If true, exit with 1 on warnings as well.
     #[arg(long)]
     strict: bool,
-    /// Output format. One of: (table, json, yaml).
+    /// Output format.
     #[arg(short, long, value_enum, default_value = "table")]
     output: Format,
 }

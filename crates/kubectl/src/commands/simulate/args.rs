@@ -39,7 +39,7 @@ pub struct Simulate {
     /// Time until each sign-off is given.
     #[arg(long, default_value = "0s")]
     pub(super) sign_off_after: Duration,
-    /// Output format. One of: (table, json, yaml).
+    /// Output format.
     #[arg(short, long, value_enum, default_value = "table")]
     pub(super) output: Format,
 }
