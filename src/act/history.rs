@@ -34,8 +34,8 @@ impl Actor {
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
         let mut seen = observation.history().iter();
         let seen = seen.find(|it| it.name == *run);
-        let as_seen = as_seen(seen.map(|it| &it.uid), None);
-        self.remove(Target::OldRecord, rollout, &api, run, as_seen)
+        let as_observed = as_observed(seen.map(|it| &it.uid), None);
+        self.remove(Target::OldRecord, rollout, &api, run, as_observed)
             .await
     }
 

@@ -137,12 +137,12 @@ fn selection(observation: &Observation, service: &str, hash: &str) -> Vec<Value>
 }
 
 fn has_selector(observation: &Observation, service: &str) -> bool {
-    let seen = observation
+    let observed = observation
         .traffic
         .services
         .get(service)
         .and_then(Option::as_ref);
-    seen.is_some_and(|it| !it.selector.is_empty())
+    observed.is_some_and(|it| !it.selector.is_empty())
 }
 
 /// Lets a Service select the pods of all revisions again, if it still selects the observed one.
@@ -153,8 +153,8 @@ fn release(observation: &Observation, service: &str) -> [Value; 2] {
         .services
         .get(service)
         .and_then(Option::as_ref);
-    let seen = named.or_else(|| observation.traffic.former_services.get(service));
-    let seen = seen.and_then(|it| it.selector.get(HASH_LABEL));
+    let observed = named.or_else(|| observation.traffic.former_services.get(service));
+    let observed = observed.and_then(|it| it.selector.get(HASH_LABEL));
     [
         json!({ "op": "test", "path": place, "value": observed }),
         json!({ "op": "remove", "path": place }),

@@ -235,12 +235,12 @@ async fn a_late_leader_deletes_no_record_of_the_same_name() {
     let (mut snapshot, decision) = late(&scene, vec![delete]).await;
     let recorded = serde_json::from_value(scene.server.get(&path).unwrap()).unwrap();
     let recorded: countersign_api::RolloutRun = recorded;
-    seen.observation.history = Some(Ok(vec![PastRun {
+    snapshot.observation.history = Some(Ok(vec![PastRun {
         uid: "the one before".into(),
         ..PastRun::of(&run, &recorded.spec)
     }]));
-    let (actor, it) = (&scene.context.actor, &seen.observation);
-    let refused = actor.carry_out(&seen.rollout, it, &decision, Instant::now());
+    let (actor, it) = (&scene.context.actor, &snapshot.observation);
+    let refused = actor.carry_out(&snapshot.rollout, it, &decision, Instant::now());
     assert!(refused.await.unwrap_err().is_conflict());
     assert!(scene.server.get(&path).is_some());
 }
@@ -264,8 +264,8 @@ async fn law_10_a_late_leader_releases_no_service_that_selects_another_revision_
         kind: "ClusterIP".into(),
         selector: [("pod-template-hash".into(), "old".into())].into(),
     };
-    let former = &mut seen.observation.traffic.former_services;
-    former.insert("web".into(), as_seen);
+    let former = &mut snapshot.observation.traffic.former_services;
+    former.insert("web".into(), as_observed);
     let carry_out = async || {
         let (actor, it) = (&scene.context.actor, &snapshot.observation);
         let done = actor.carry_out(&snapshot.rollout, it, &decision, Instant::now());
@@ -443,10 +443,10 @@ async fn sign_offs_are_read_page_by_page_however_long_all_of_them_take() {
     scene
         .server
         .fails(move |asked| is_sign_off(asked).then_some(Fault::Delay(Duration::from_secs(2))));
-    let (seen, _) = late(&scene, vec![]).await;
-    assert_eq!(seen.observation.people.unreadable_requests, [""; 0]);
-    assert_eq!(seen.observation.people.sign_offs.len(), 1_100);
-    let asked = scene.server.asked();
+    let (snapshot, _) = late(&scene, vec![]).await;
+    assert_eq!(snapshot.observation.people.unreadable_requests, [""; 0]);
+    assert_eq!(snapshot.observation.people.sign_offs.len(), 1_100);
+    let asked = scene.server.requests();
     let pages = asked.iter().filter(|it| to("signoffs")(it));
     assert_eq!(pages.filter(|it| it.query.contains("limit=500")).count(), 3);
 }
@@ -459,8 +459,8 @@ async fn more_sign_offs_than_are_read_hold_the_change() {
     for number in 0..10_001 {
         sign_off(&scene, &format!("old-{number}"), "web-0");
     }
-    let (seen, _) = late(&scene, vec![]).await;
-    let problem = &seen.observation.people.unreadable_requests[0];
+    let (snapshot, _) = late(&scene, vec![]).await;
+    let problem = &snapshot.observation.people.unreadable_requests[0];
     assert!(
         problem.starts_with("there are more than 10000 sign-offs"),
         "{problem}"

@@ -334,9 +334,9 @@ async fn reconcile_claim(claim: &Claim, context: &Context) -> Result<Action, Err
             lock: _lock,
         },
         decision,
-        _place,
-    } = judged;
-    let observation = &seen.observation;
+        _permit,
+    } = evaluation;
+    let observation = &snapshot.observation;
     context.telemetry.answered(&observation.analysis.windows);
     let (actor, decided) = (&context.actor, Instant::now());
     let written = actor.write_down(&snapshot.rollout, observation, &decision);

@@ -69,7 +69,7 @@ impl Observer {
             Some(change) if change::is_watched(change) => change.template_digest != template,
             Some(change) => change.outcome.is_some(),
         };
-        if !needed {
+        if !needed && !exceeds_limit(observation) {
             return None;
         }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
@@ -88,4 +88,12 @@ impl Observer {
         };
         Some(runs.map(|runs| runs.items.iter().map(past_run).collect()))
     }
+}
+
+/// Whether there are more empty ReplicaSets than are kept: the records show which of them may go.
+fn exceeds_limit(observation: &Observation) -> bool {
+    let limit = usize::try_from(observation.spec.revision_history_limit).unwrap_or(0);
+    let sets = observation.replica_sets.iter();
+    let empty = sets.filter(|set| set.owned && (set.replicas, set.current) == (0, 0));
+    empty.count() > limit
 }

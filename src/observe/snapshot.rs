@@ -14,12 +14,12 @@ use crate::observe::turn::QueueLock;
 
 impl Observer {
     /// The snapshot with current evidence from Prometheus.
-    pub async fn count_on(&self, mut seen: Seen) -> Seen {
-        seen.observation.now = clock::now();
-        seen.observation.analysis.windows.clear();
-        seen.observation.analysis.objectives.clear();
-        self.evidence(&mut seen.observation).await;
-        seen
+    pub async fn count_on(&self, mut snapshot: Snapshot) -> Snapshot {
+        snapshot.observation.now = clock::now();
+        snapshot.observation.analysis.windows.clear();
+        snapshot.observation.analysis.objectives.clear();
+        self.evidence(&mut snapshot.observation).await;
+        snapshot
     }
 
     /// Observes one Rollout; `None` if it does not exist, or is being deleted without the finalizer.

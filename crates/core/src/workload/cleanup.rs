@@ -1,11 +1,12 @@
 //! What is wanted no more, and when it may go.
 
-use countersign_api::rollout::{Change, Stage};
+use countersign_api::rollout::{Change, Outcome, Stage};
+use k8s_openapi::jiff::Timestamp;
 
 use crate::change;
 use crate::decision::{Action, HistoryAction, WorkloadAction};
 use crate::observation::Observation;
-use crate::observation::workload::ReplicaSet;
+use crate::observation::workload::{PastRun, ReplicaSet};
 use crate::replicas::Share;
 use crate::traffic::view::View;
 use crate::traffic::{settle, share};
@@ -80,9 +81,13 @@ fn is_given_up(view: &View, change: &Change) -> bool {
     change::deadlines_passed(view.observation, change) >= deadlines
 }
 
-/// Empty ReplicaSets and ended records beyond the history that is kept, oldest first.
+/// Empty ReplicaSets and ended records beyond `revisionHistoryLimit`, oldest first; none while the records
+/// were not read, since they show which revisions were stable.
 pub(crate) fn history(view: &View) -> Vec<Action> {
     let observation = view.observation;
+    if !matches!(observation.history, Some(Ok(_))) {
+        return Vec::new();
+    }
     let limit = usize::try_from(observation.spec.revision_history_limit).unwrap_or(0);
     let previous = view.change.and_then(|it| it.previous.as_ref());
     let may_return =
@@ -91,9 +96,11 @@ pub(crate) fn history(view: &View) -> Vec<Action> {
     let mut sets: Vec<_> = others
         .filter(|set| set.replicas == 0 && set.current == 0 && !may_return(set))
         .collect();
-    sets.sort_by_key(|set| set.revision);
-    let sets = sets.iter().take(sets.len().saturating_sub(limit));
-    let sets = sets.map(|set| {
+    // A revision that was stable outlives one that never was, or was so longer ago.
+    sets.sort_by_key(|set| (last_promotion(observation, &set.hash), set.revision));
+    sets.truncate(sets.len().saturating_sub(limit));
+    let is_forgotten = |hash: &str| sets.iter().any(|set| set.hash == hash);
+    let actions = sets.iter().map(|set| {
         Action::Workload(WorkloadAction::DeleteReplicaSet {
             replica_set: set.name.clone(),
         })
@@ -106,10 +113,18 @@ pub(crate) fn history(view: &View) -> Vec<Action> {
         .chain(view.stable.and_then(|it| it.run.as_ref()))
         .chain(previous.and_then(|it| it.run.as_ref()))
         .collect();
+    // By which the revisions that are left are ordered later.
+    let is_last_promotion = |run: &PastRun| {
+        let mut sets = observation.replica_sets.iter();
+        let exists = sets.any(|set| set.hash == run.pod_template_hash);
+        let last = last_promotion(observation, &run.pod_template_hash);
+        exists && run.outcome == Some(Outcome::Promoted) && run.ended_at == last
+    };
     let mut runs: Vec<_> = observation
         .history()
         .iter()
         .filter(|run| run.outcome.is_some() && !in_use.contains(&&run.name))
+        .filter(|run| !is_last_promotion(run) || is_forgotten(&run.pod_template_hash))
         .collect();
     runs.sort_by_key(|run| run.started_at);
     let runs = runs.iter().take(runs.len().saturating_sub(limit));
@@ -118,5 +133,14 @@ pub(crate) fn history(view: &View) -> Vec<Action> {
             run: run.name.clone(),
         })
     });
-    sets.chain(runs).collect()
+    actions.chain(runs).collect()
+}
+
+/// When a revision was last promoted, by the records of earlier changes.
+fn last_promotion(observation: &Observation, hash: &str) -> Option<Timestamp> {
+    let promoted = observation
+        .history()
+        .iter()
+        .filter(|run| run.outcome == Some(Outcome::Promoted) && run.pod_template_hash == hash);
+    promoted.filter_map(|run| run.ended_at).max()
 }

@@ -634,6 +634,14 @@ impl World {
         }
         let mut done = self.carry_out(&late.decision, How::Wholly);
         done.late = None;
+        // A hold that the decision ended was over by then.
+        let holds = |world: &Self| {
+            let waits = world.seen.status.waiting_for.as_deref();
+            waits.is_some_and(|it| UNCLOCKED.contains(&it))
+        };
+        if holds(self) && !holds(&done) {
+            done.advanced_at = done.advanced_at.min(late.at);
+        }
         // People have been asked since it was decided.
         let asked = done.asked_at.iter_mut();
         let asked = asked.filter(|(gate, _)| !self.asked_at.contains_key(*gate));

@@ -579,6 +579,33 @@ pub(super) fn the_history_keeps_the_revisions_that_were_used_last() {
     );
 }
 
+/// `undo` goes back to what was stable, and not to a change that was replaced before it served.
+#[test]
+pub(super) fn the_history_keeps_what_was_stable_last_rather_than_what_was_tried_last() {
+    let mut world = begin(observation("v1"));
+    world.observation.spec.revision_history_limit = 1;
+    let mut traffic = steady(5_000.0, 0.0, 0.0);
+    for version in ["v1", "v2", "v1", "v3"] {
+        if version == "v3" {
+            push(&mut world, "v2");
+            let begun = |seen: &Observation| stage(seen) == Some(Stage::Stepping);
+            assert!(world.run(after(DAYS), &mut traffic, begun));
+        }
+        push(&mut world, version);
+        let done = world.run(after(DAYS), &mut traffic, |seen| {
+            let alone = seen.replica_sets.iter().filter(|set| set.current > 0);
+            is_stable(seen, version) && World::at_rest(seen) && alone.count() == 1
+        });
+        assert!(done, "{version}: {:?}", world.observation.status);
+    }
+    let until = after(world_minutes(&world) + 5);
+    world.run(until, &mut traffic, |_| false);
+    let kept = world.observation.replica_sets.iter();
+    let mut kept: Vec<_> = kept.map(|set| set.template.images()[0]).collect();
+    kept.sort_unstable();
+    assert_eq!(kept, ["example.org/shop:v1", "example.org/shop:v3"]);
+}
+
 #[test]
 pub(super) fn a_service_that_the_spec_names_no_more_is_released() {
     let mut world = directed(|_| {});

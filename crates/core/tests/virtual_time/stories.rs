@@ -59,6 +59,7 @@ fn every_story_decides_as_it_did_before() {
         capacity::pods_that_are_kept_for_the_way_back_follow_the_rollout,
         capacity::a_canary_that_loses_its_pods_keeps_no_more_traffic_than_they_carry,
         capacity::the_history_keeps_the_revisions_that_were_used_last,
+        capacity::the_history_keeps_what_was_stable_last_rather_than_what_was_tried_last,
         capacity::a_service_that_the_spec_names_no_more_is_released,
         capacity::a_replica_set_whose_labels_were_taken_off_gets_them_again_and_is_kept,
         capacity::a_rejected_revision_that_was_promoted_drains_behind_plain_services,

@@ -147,17 +147,17 @@ fn taking_the_sign_offs_out_leaves_the_plan_as_it_is_otherwise() {
         let change = decide(&observation).status.change.unwrap();
         let effective = Proposal::of(&observation).effective;
         let alone = without_sign_offs(observation, &effective, &change, Duration::default());
-        let change = decide(&alone).status.change.unwrap();
+        let unsigned = decide(&alone).status.change.unwrap();
         let plan = change.plan;
         let mut steps = plan.steps.clone();
         for step in &mut steps {
             step.sign_off.clear();
         }
         assert_eq!(
-            (change.plan.steps, change.plan.strictness),
+            (unsigned.plan.steps, unsigned.plan.strictness),
             (steps, plan.strictness)
         );
-        assert_eq!(change.plan.promotion_sign_off, []);
+        assert_eq!(unsigned.plan.promotion_sign_off, []);
     }
 }
 
