@@ -1,4 +1,4 @@
-//! What a change is asked about itself: its step, its bake, its deadline.
+//! Queries about a change: its step, its bake, its deadline.
 
 use countersign_api::rollout::{Adopted, Change, Outcome, RolloutStatus, Stage, Transition};
 use countersign_api::{Duration, Step};
@@ -7,19 +7,19 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use crate::observation::Observation;
 use crate::reason::Reason;
 
-/// Whether named Services stay as they are, since the workload's pods are to be reached again.
+/// Whether named Services are left unchanged, since the workload's pods are to be reached again.
 #[must_use]
 pub fn releases_services(observation: &Observation, adopted: Option<&Adopted>) -> bool {
     observation.deleting && adopted.is_some_and(|adopted| adopted.given_back_at.is_some())
 }
 
-/// Whether a change was promoted and is watched on.
+/// Whether a change was promoted and is still watched.
 #[must_use]
 pub fn is_watched(change: &Change) -> bool {
     change.outcome == Some(Outcome::Promoted) && change.watched_until.is_some()
 }
 
-/// When the present step's bake is over; `None` where no step bakes.
+/// When the present step's bake is over; `None` if the step does not bake.
 #[must_use]
 pub fn bake_ends(change: &Change) -> Option<Timestamp> {
     if change.stage != Stage::Stepping || change.bake_skipped == Some(change.step) {
@@ -30,47 +30,47 @@ pub fn bake_ends(change: &Change) -> Option<Timestamp> {
     since.saturating_add(bake.signed()).ok()
 }
 
-/// Whether the present step asks for evidence: one of weight 0 only where it asks for requests, which
-/// then come from testers or are copies.
+/// Whether the present step needs evidence. A step of weight 0 needs it only if it demands requests, which
+/// then come from testers or mirroring.
 #[must_use]
 pub fn wants_evidence(change: &Change) -> bool {
     let step = present_step(change);
     step.is_none_or(|step| step.weight > 0 || step.min_requests > 0)
 }
 
-/// Whether a status waited for this when it was written.
+/// Whether the status was waiting for this reason when it was written.
 #[must_use]
 pub fn waits_for(status: &RolloutStatus, reason: Reason) -> bool {
     status.waiting_for.as_ref().is_some_and(|it| *it == reason)
 }
 
-/// The step that a change is in.
+/// The present step of a change.
 #[must_use]
 pub fn present_step(change: &Change) -> Option<&Step> {
     let index = usize::try_from(change.step).ok()?.checked_sub(1)?;
     change.plan.steps.get(index)
 }
 
-/// Whether the deadline since the change's last progress is over.
+/// Whether the progress deadline has passed since the last progress.
 #[must_use]
 pub fn is_overdue(observation: &Observation, change: &Change) -> bool {
     deadlines_passed(observation, change) >= 1
 }
 
-/// How often the deadline has passed since the change's last progress.
+/// How many progress deadlines have passed since the last progress.
 pub(super) fn deadlines_passed(observation: &Observation, change: &Change) -> i64 {
-    let deadline = patience(observation).as_secs();
+    let deadline = progress_timeout(observation).as_secs();
     let since = change.progressed_at.as_ref();
     let idle = since.map(|since| observation.now.duration_since(since.0).as_secs());
     idle.map_or(i64::MAX, |idle| idle / deadline.max(1))
 }
 
-/// How long a change may go without progress.
-pub(super) fn patience(observation: &Observation) -> SignedDuration {
+/// The progress deadline of the spec.
+pub(super) fn progress_timeout(observation: &Observation) -> SignedDuration {
     SignedDuration::from_secs(observation.spec.progress_deadline_seconds.into())
 }
 
-/// The transition that says why the change stands as it does: that rejected pods are gone says less.
+/// The transition that explains the state of a change; the removal of rejected pods explains less.
 #[must_use]
 pub fn last_cause(change: &Change) -> Option<&Transition> {
     let mut transitions = change.transitions.iter().rev();

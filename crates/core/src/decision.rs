@@ -1,4 +1,4 @@
-//! What was decided, as data: the next status, what to do, what to say, and when to look again.
+//! A decision as data: the next status, actions, answers, Events and the requeue time.
 
 use countersign_api::{Duration, PodTemplate, RolloutRunSpec, RolloutStatus, RouteKind};
 use k8s_openapi::jiff::Timestamp;
@@ -12,15 +12,15 @@ use crate::observation::Observation;
 pub struct Decision {
     /// The status to write before anything else is done.
     pub status: RolloutStatus,
-    /// What to do, in this order.
+    /// The actions, in this order.
     pub actions: Vec<Action>,
-    /// What to say to people about their sign-offs and interventions.
+    /// Conditions of sign-offs and interventions.
     pub answers: Vec<Answer>,
-    /// What to say about it in Events.
+    /// The Events.
     pub notices: Vec<Notice>,
-    /// The record to keep of the change, where there is one.
+    /// The RolloutRun to write, if any.
     pub record: Option<Record>,
-    /// When to look again if nothing happens before.
+    /// When to requeue if no event arrives before.
     pub requeue_at: Option<Timestamp>,
 }
 
@@ -58,30 +58,30 @@ pub enum Action {
 /// A write to a ReplicaSet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum WorkloadAction {
-    /// Make the ReplicaSet of a revision.
+    /// Create the ReplicaSet of a revision.
     CreateReplicaSet(NewReplicaSet),
-    /// Ask for another number of pods.
+    /// Scale a ReplicaSet.
     Scale {
         /// The ReplicaSet's name.
         replica_set: String,
-        /// Pods to ask for.
+        /// Pods to request.
         replicas: i32,
-        /// Number of the revision that it runs, which it is given where it has another.
+        /// The revision number to set if the ReplicaSet has another.
         revision: i64,
     },
-    /// Let a ReplicaSet count its pods as available after another time.
+    /// Set `minReadySeconds` of a ReplicaSet.
     SetMinReadySeconds {
         /// The ReplicaSet's name.
         replica_set: String,
         /// Seconds for which a pod must be ready.
         seconds: i32,
     },
-    /// Become the controller of an orphan whose pods match, or give a ReplicaSet its labels again.
+    /// Become the controller of an orphan whose pods match, or restore the labels of a ReplicaSet.
     Adopt {
         /// The ReplicaSet's name.
         replica_set: String,
     },
-    /// Give up a ReplicaSet whose labels match no longer.
+    /// Give up a ReplicaSet whose labels no longer match.
     Release {
         /// The ReplicaSet's name.
         replica_set: String,
@@ -104,7 +104,7 @@ pub struct NewReplicaSet {
     pub template_digest: String,
     /// Number of the revision.
     pub revision: i64,
-    /// Pods to ask for.
+    /// Pods to request.
     pub replicas: i32,
     /// The pod template, without the label that is added.
     pub template: PodTemplate,
@@ -120,7 +120,7 @@ pub enum TrafficAction {
         /// Value of the label `pod-template-hash`.
         hash: String,
     },
-    /// Let a Service select the pods of all revisions again, and of other controllers.
+    /// Let a Service select the pods of all revisions again, and those of other controllers.
     ReleaseService {
         /// The Service's name.
         service: String,
@@ -136,7 +136,7 @@ pub enum TrafficAction {
         /// The JSON patch: each place is tested before it is changed.
         operations: Vec<Value>,
     },
-    /// Make or change the controller's own route for testers.
+    /// Create or change the controller's own route for testers.
     ApplyTesters(TestersRoute),
     /// Remove the controller's own route for testers.
     DeleteTesters {
@@ -158,7 +158,7 @@ pub struct RoutePatch {
     pub name: String,
     /// The route's API version.
     pub api_version: String,
-    /// The canary's share that it leads to, in percent.
+    /// The canary's share after the patch, in percent.
     pub weight: i32,
     /// The JSON patch: each place is tested before it is changed.
     pub operations: Vec<Value>,
@@ -171,7 +171,7 @@ pub struct TestersRoute {
     pub kind: RouteKind,
     /// Its API version.
     pub api_version: String,
-    /// Whether it is there already.
+    /// Whether the route exists already.
     pub exists: bool,
     /// Its name.
     pub name: String,
@@ -182,11 +182,11 @@ pub struct TestersRoute {
 /// A write that takes a workload over, or gives it back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum AdoptionAction {
-    /// Ask an adopted workload for another number of pods.
+    /// Scale an adopted workload.
     ScaleWorkload(WorkloadScale),
-    /// Let the Rollout wait for the controller when it is deleted, or let it go.
+    /// Add or remove the Rollout's finalizer.
     SetFinalizer {
-        /// Whether it waits.
+        /// Whether the finalizer is to be present.
         present: bool,
     },
 }
@@ -196,26 +196,26 @@ pub enum AdoptionAction {
 pub struct WorkloadScale {
     /// The workload's name.
     pub name: String,
-    /// The workload's uid: one of the same name made since is another.
+    /// The workload's uid: an object of the same name created since is another.
     pub uid: String,
-    /// Pods that it asks for now; where it asks for others, this was decided on something older.
+    /// The observed number of requested pods; if it differs, the decision was made on an older state.
     pub from: i32,
-    /// Pods to ask for.
+    /// Pods to request.
     pub replicas: i32,
-    /// The pods without which none of its own may go.
+    /// The pods that must serve before any of the workload's pods may be removed.
     pub beside: Option<Serving>,
 }
 
 /// A write to the Job of a smoke check.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum JobAction {
-    /// Make the Job.
+    /// Create the Job.
     CreateJob(NewJob),
-    /// Stop a Job that nobody waits for any more.
+    /// Delete a Job that is no longer waited for.
     DeleteJob {
         /// The Job's name.
         job: String,
-        /// The Job's uid: one of the same name made since is another.
+        /// The Job's uid: an object of the same name created since is another.
         uid: String,
     },
 }
@@ -225,9 +225,9 @@ pub enum JobAction {
 pub struct NewJob {
     /// Its name.
     pub name: String,
-    /// The RolloutRun of the attempt that it is for.
+    /// The RolloutRun of the attempt.
     pub run: String,
-    /// How long it may take.
+    /// The Job's deadline.
     pub deadline: Duration,
     /// Its pods, complete.
     pub template: PodTemplate,
@@ -236,7 +236,7 @@ pub struct NewJob {
 /// A write to the records of earlier changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum HistoryAction {
-    /// Remove a record that is older than the history kept, and what people decided on its change.
+    /// Delete a RolloutRun beyond the history that is kept, with its sign-offs and interventions.
     DeleteRun {
         /// The RolloutRun's name.
         run: String,
@@ -248,18 +248,18 @@ pub enum HistoryAction {
 pub struct Serving {
     /// The hash of their revision.
     pub hash: String,
-    /// How many of them are available, at least.
+    /// The least number of them that must be available.
     pub available: i32,
 }
 
-/// What becomes of a sign-off or an intervention, as a condition on it.
+/// The condition of a sign-off or an intervention.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// Which of the two it is.
+    /// The kind of the object.
     pub to: AnswerTo,
     /// The object's name.
     pub name: String,
-    /// Whether it counts, or was done.
+    /// Whether the sign-off counts, or the intervention was applied.
     pub yes: bool,
     /// Why, in one PascalCase word.
     pub reason: String,
@@ -281,20 +281,20 @@ pub enum AnswerTo {
 pub struct Notice {
     /// Why, in one PascalCase word that conditions and records share.
     pub reason: String,
-    /// What was done, so that two Events of one reason are told apart.
+    /// What was done, so that two Events with the same reason stay distinct.
     pub action: String,
     /// Why, in a sentence with the numbers.
     pub message: String,
-    /// Whether a person should look.
+    /// Whether the Event is a warning.
     pub warning: bool,
 }
 
-/// The RolloutRun of a change, as it should stand.
+/// The RolloutRun of a change, as it is to be written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// Its name.
     pub name: String,
-    /// What it says.
+    /// Its spec.
     pub spec: RolloutRunSpec,
 }
 

@@ -5,10 +5,10 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::reason::{Reason, Wait};
 
-/// Why a change does not go on.
+/// Why a change is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
-    /// What kind of waiting it is, which says what happens at the deadline.
+    /// The kind of wait, which decides what happens at the deadline.
     pub kind: HoldKind,
     /// Why, in one word.
     pub reason: Reason,
@@ -17,8 +17,8 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Whether a promotion stays as it is, in its pods and its traffic: for whatever is waited for but the
-    /// pods and the traffic of the promotion itself. A first revision is held by people alone.
+    /// Whether a promotion keeps its pods and traffic: for every hold except one for the pods and the
+    /// traffic of the promotion itself. A first revision is held by people alone.
     #[must_use]
     pub fn holds_promotion(&self, change: Option<&Change>) -> bool {
         let wait = self.reason.class().wait;
@@ -30,10 +30,10 @@ impl Hold {
     }
 }
 
-/// Kinds of waiting, by what ends them.
+/// Kinds of waits, by what ends them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldKind {
-    /// A person's wish or an idle workload; no deadline runs.
+    /// A requested hold or an idle workload; no deadline runs.
     Requested,
     /// People must sign or decide; their own deadline runs.
     People,
@@ -46,7 +46,7 @@ pub enum HoldKind {
 }
 
 impl HoldKind {
-    /// The kind as the status remembers it.
+    /// The kind as the status stores it.
     #[must_use]
     pub fn remembered(self) -> WaitingKind {
         match self {

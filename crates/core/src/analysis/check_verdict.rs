@@ -13,8 +13,8 @@ use crate::reason::Reason;
 /// End of the oldest window on which a decision may still be made.
 pub(super) fn oldest_fresh(interval: Duration, now: Timestamp, lag: Duration) -> Timestamp {
     let intervals = interval.signed().saturating_mul(3);
-    let patience = lag.signed().saturating_add(intervals);
-    now.saturating_sub(patience).unwrap_or(Timestamp::MIN)
+    let max_age = lag.signed().saturating_add(intervals);
+    now.saturating_sub(max_age).unwrap_or(Timestamp::MIN)
 }
 
 pub(super) fn find(check: &Check, evidence: &CheckEvidence, change: &Change) -> Finding {

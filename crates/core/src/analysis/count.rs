@@ -97,7 +97,7 @@ impl ArmAnswer<'_> {
             return Ok(());
         };
         let age = span.end - newest;
-        if self.query.form == Form::Expression || age <= span.patience() {
+        if self.query.form == Form::Expression || age <= span.stale_after() {
             return Ok(());
         }
         let what = format!(

@@ -129,7 +129,7 @@ fn is_of_step(change: &Change, start: Timestamp) -> bool {
 /// Whether the pods of the present step were new in a window that began then. Where a Service tells
 /// the revisions apart they are new until they are available, as stable pods may stand in for them.
 fn warms_up(change: &Change, check: &Check, start: Timestamp) -> bool {
-    let matters = change.warm_up > Duration::default() || query::is_told_by_service(check);
+    let matters = change.warm_up > Duration::default() || query::is_split_by_service(check);
     if !matters || !is_of_step(change, start) {
         return false;
     }

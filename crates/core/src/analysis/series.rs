@@ -79,7 +79,7 @@ pub struct Span {
 
 impl Span {
     /// Two intervals, after which a sample is stale.
-    pub(super) fn patience(self) -> f64 {
+    pub(super) fn stale_after(self) -> f64 {
         2.0 * (self.end - self.start)
     }
 }

@@ -99,7 +99,7 @@ pub struct Awaited {
     /// Why, in a sentence.
     pub message: String,
     /// When to look again, unless somebody's end is noticed before.
-    pub patience: SignedDuration,
+    pub requeue_after: SignedDuration,
 }
 
 /// Whether a change waits for its turn before its first step; `None` where it may go on.
@@ -125,7 +125,7 @@ pub fn awaited_turn(
             let problem = sanitize_to(problem, FOREIGN_TEXT);
             return Some(Awaited {
                 message: format!("whose turn it is cannot be told: {problem}"),
-                patience: POLL_INTERVAL,
+                requeue_after: POLL_INTERVAL,
             });
         }
     };
@@ -154,7 +154,7 @@ fn unanswered(observation: &Observation, limit: &Limit) -> Awaited {
     };
     Awaited {
         message,
-        patience: COUNTED,
+        requeue_after: COUNTED,
     }
 }
 
@@ -229,7 +229,7 @@ pub(super) fn described(
     let places = i32::try_from(place).unwrap_or(i32::MAX);
     Awaited {
         message,
-        patience: POLL_INTERVAL.saturating_mul(places).min(LATEST),
+        requeue_after: POLL_INTERVAL.saturating_mul(places).min(LATEST),
     }
 }
 
@@ -261,7 +261,7 @@ pub fn keep_place(observation: &Observation, change: &mut Change, hold: Option<&
 
 /// When to look again at a change that waits for other Rollouts.
 #[must_use]
-pub fn patience(
+pub fn requeue_after(
     observation: &Observation,
     change: &Change,
     effective: &Effective,
@@ -271,7 +271,7 @@ pub fn patience(
         Reason::AwaitingDependency => Some(POLL_INTERVAL),
         // It is in the queue only once that is written.
         Reason::Queued if !is_queued(&observation.status) => Some(SignedDuration::ZERO),
-        Reason::Queued => awaited_turn(observation, change, effective).map(|it| it.patience),
+        Reason::Queued => awaited_turn(observation, change, effective).map(|it| it.requeue_after),
         _ => None,
     }
 }

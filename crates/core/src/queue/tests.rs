@@ -134,7 +134,7 @@ fn the_sentence_names_place_policy_and_those_before() {
         awaited.message,
         "place 2 in the queue: policy p allows 1 change of tier high or above at once in this namespace; under way: shop/login; before it: shop/web"
     );
-    assert_eq!(awaited.patience, POLL_INTERVAL * 2);
+    assert_eq!(awaited.requeue_after, POLL_INTERVAL * 2);
 }
 
 #[test]

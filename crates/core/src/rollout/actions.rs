@@ -1,4 +1,4 @@
-//! From a status to the ReplicaSets and Services that it asks for.
+//! The writes to ReplicaSets and Services that follow from a status.
 
 use countersign_api::rollout::Adopted;
 
@@ -9,8 +9,8 @@ use crate::traffic::view::View;
 use crate::traffic::{actions, services};
 use crate::workload::{cleanup, scaling};
 
-/// The writes that bring the workload one step nearer to what the status asks for. What another
-/// Rollout claims too is left alone; `held` says that somebody wants the canary to stay as it is.
+/// The writes that bring the workload one step nearer to the status. Objects that another Rollout also
+/// claims are not written; `held` means that the canary must stay as it is.
 #[must_use]
 pub fn actions(
     view: &View,
@@ -25,11 +25,11 @@ pub fn actions(
     } else {
         cleanup::ownership(observation)
     };
-    // An adopted workload that serves again must be reached by what has sent to single revisions.
+    // If an adopted workload serves again, Services and subsets must select its pods.
     let releases = change::releases_services(observation, adopted);
     let contested = contested || releases;
     if !releases {
-        // First of all, for a rollback: what rises with it waits for Services and pods that were seen.
+        // Applied first on a rollback: pods and Services are changed only after they have been observed.
         actions.extend(actions::actions(view, held));
     }
     let selections = if contested {

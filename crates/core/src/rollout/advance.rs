@@ -1,4 +1,4 @@
-//! The next step.
+//! The next step of a change.
 
 use countersign_api::Duration;
 use countersign_api::rollout::{Change, Loss, Outcome, Reached, Revision, RolloutStatus, Stage};
@@ -18,7 +18,7 @@ use crate::rollout::{commands, gates, judge, transition, waiting};
 use crate::traffic::view::View;
 use crate::workload::smoke;
 
-/// The change is under way: its evidence is judged first, then the gates are asked.
+/// Advances a change under way: evidence is judged first, then the gates are evaluated.
 pub(super) fn advance<'a>(
     context: &Context<'a>,
     status: &mut RolloutStatus,
@@ -26,7 +26,7 @@ pub(super) fn advance<'a>(
     requeue: &mut Requeue,
 ) -> (Progress, SignOffs<'a>) {
     let observation = context.observation;
-    requeue.after(RESYNC_INTERVAL); // an event may have been missed
+    requeue.after(RESYNC_INTERVAL); // a watch event may have been missed
     judge::tighten(context, change);
     let verdict = judge::judge(context, change, requeue);
     let sign_offs = SignOffs::of(observation, context.proposal, change);
@@ -40,7 +40,7 @@ pub(super) fn advance<'a>(
     }
     let moments = [freezes.requeue_at, sign_offs.next_expiry()];
     moments.into_iter().flatten().for_each(|at| requeue.at(at));
-    // An idle Rollout needs no pods, and learns nothing.
+    // A Rollout of 0 replicas needs no pods and produces no evidence.
     let idle = observation.spec.replicas == 0;
     let serves = gates::serves(context, change) && !idle;
     note_service(observation, change, serves);
@@ -65,8 +65,8 @@ pub(super) fn advance<'a>(
     (progress, judgement.sign_offs)
 }
 
-/// Bake and warm-up count the time in which the pods of the step are there: it stops while some are
-/// missing, and where all were lost, the new ones warm up from their beginning.
+/// Bake and warm-up count only while the pods of the step are available. If all pods were lost, the warm-up
+/// restarts with the new ones.
 fn note_service(observation: &Observation, change: &mut Change, serves: bool) {
     if change.stage != Stage::Stepping {
         return;
@@ -95,8 +95,8 @@ fn note_service(observation: &Observation, change: &mut Change, serves: bool) {
     }
 }
 
-/// Each pod of the canary that is created, or becomes available, is progress, as for a Deployment; so is each
-/// share that settles.
+/// Each canary pod that is created or becomes available is progress, as for a Deployment; so is each share
+/// that the routers have applied.
 fn note_growth(view: &View, change: &mut Change) {
     let (observation, limits) = (view.observation, view.fleet.limits);
     let goal = match change.stage {
@@ -109,12 +109,12 @@ fn note_growth(view: &View, change: &mut Change) {
     let settled = view.split.filter(|split| split.settled_at.is_some());
     let weight = settled.map_or(0, |split| split.settled_weight.min(change.weight));
     let reached = at_most(asked, present::reached(observation, hash, weight));
-    // Where fewer are asked for now, what comes on top of them later is progress again.
+    // After a scale-down, pods added later are progress again.
     change.progress = at_most(asked, change.progress);
     note_progress(observation, change, reached);
 }
 
-/// Pods beyond those that are asked for are no progress.
+/// Pods beyond the requested number are not progress.
 pub(super) fn at_most(pods: i32, reached: Reached) -> Reached {
     Reached {
         pods: reached.pods.min(pods),
@@ -123,7 +123,7 @@ pub(super) fn at_most(pods: i32, reached: Reached) -> Reached {
     }
 }
 
-/// Progress that comes in bits is written a few times in a deadline, not with every pod.
+/// Progress is written a few times per deadline, not with every pod.
 pub(super) fn note_progress(observation: &Observation, change: &mut Change, reached: Reached) {
     let before = change.progress;
     let more = reached.pods > before.pods
@@ -131,7 +131,7 @@ pub(super) fn note_progress(observation: &Observation, change: &mut Change, reac
         || reached.weight > before.weight;
     let since = change.progressed_at.as_ref();
     let lately = since.is_some_and(|at| {
-        let interval = (change::patience(observation) / 10).min(PROGRESS);
+        let interval = (change::progress_timeout(observation) / 10).min(PROGRESS);
         observation.now.duration_since(at.0) < interval
     });
     if more && !lately {
@@ -216,7 +216,7 @@ fn promote(context: &Context, status: &mut RolloutStatus, change: &mut Change) {
         let shares = transition::shares(change);
         gather::rearm(&mut change.evidence, shares);
         for check in &mut change.evidence.checks {
-            check.stable_ceiling = None; // there is no stable revision beside it any more
+            check.stable_ceiling = None; // there is no longer a stable revision to compare with
         }
     }
     status.stable = Some(Revision {

@@ -1,4 +1,4 @@
-//! What people have signed and commanded.
+//! Sign-offs and interventions of people.
 
 use countersign_api::intervention::InterventionAction;
 use countersign_api::rollout::{Change, Outcome, Stage};
@@ -17,7 +17,7 @@ use crate::rollout::requeue::Requeue;
 use crate::rollout::transition;
 use crate::workload::smoke;
 
-/// What people command is done once, in the order in which they did; an abort comes before all.
+/// Each intervention is applied once, in order of creation; an abort comes before all others.
 pub(super) fn apply_interventions(context: &Context, change: &mut Change, requeue: &mut Requeue) {
     let pending = intervention::pending(context.observation, change);
     let abort = |it: &&&SeenIntervention| it.spec.action == InterventionAction::Abort;
@@ -33,8 +33,8 @@ pub(super) fn apply_interventions(context: &Context, change: &mut Change, requeu
     }
 }
 
-/// What was answered need not be remembered. More than fits is followed again at the next look, to the
-/// same end: the last command counts.
+/// Answered interventions are forgotten. Those that do not fit are applied again by the next reconcile, to
+/// the same end: the last command counts.
 fn remember(observation: &Observation, change: &mut Change, it: &SeenIntervention, followed: bool) {
     let uids = if followed {
         &mut change.handled_requests
@@ -56,7 +56,7 @@ fn remember(observation: &Observation, change: &mut Change, it: &SeenInterventio
     }
 }
 
-/// Follows one command; `false` where there is nothing to do.
+/// Applies one command; `false` if it changes nothing.
 fn follow(context: &Context, change: &mut Change, it: &SeenIntervention) -> bool {
     let words = intervention::words(it);
     let (why, message) = match it.spec.action {
@@ -86,34 +86,33 @@ fn bakes(observation: &Observation, change: &Change) -> bool {
     stepping && change::bake_ends(change).is_none_or(|end| end > observation.now)
 }
 
-/// Every sign-off that counts is told once, with the evidence that the person could see.
+/// Records each valid sign-off once, with the evidence that the person could see.
 pub(super) fn record_sign_offs(context: &Context, change: &mut Change, sign_offs: &SignOffs) {
     for it in sign_offs.all().filter(|it| it.refused.is_none()) {
         let it = it.sign_off;
-        let loud = it.spec.decision == SignOffDecision::BreakGlass;
-        let full = change.handled_requests.len() >= MAX_HANDLED && !loud;
+        let breaks_glass = it.spec.decision == SignOffDecision::BreakGlass;
+        let full = change.handled_requests.len() >= MAX_HANDLED && !breaks_glass;
         if full
             || change.handled_requests.len() >= MAX_WITH_BREAK_GLASS
             || !change.handled_requests.insert(it.uid.clone())
         {
             continue;
         }
-        let said = intervention::said(&it.spec.approver.username, it.spec.reason.as_deref());
+        let by = intervention::said(&it.spec.approver.username, it.spec.reason.as_deref());
         let gate = it.spec.gate.as_deref().unwrap_or("all gates");
         let (why, message) = match it.spec.decision {
-            SignOffDecision::Approve => (Reason::SignedOff, format!("{gate} signed off by {said}")),
+            SignOffDecision::Approve => (Reason::SignedOff, format!("{gate} signed off by {by}")),
             SignOffDecision::BreakGlass => {
-                let message =
-                    format!("waiting and sign-off are skipped, analysis is not, by {said}");
+                let message = format!("waiting and sign-off are skipped, analysis is not, by {by}");
                 (Reason::BreakGlass, message)
             }
-            SignOffDecision::Reject => continue, // the rollback tells it
+            SignOffDecision::Reject => continue, // recorded by the rollback
         };
         transition::record(context, change, why, message);
     }
 }
 
-/// A smoke check that has succeeded is told once, and is not asked for again.
+/// Records a successful smoke check once; the check is then no longer required.
 pub(super) fn record_smoke_result(context: &Context, change: &mut Change) {
     if let Some(message) = smoke::success(context.observation, change) {
         change.smoke.get_or_insert_default().passed = true;
@@ -121,8 +120,8 @@ pub(super) fn record_smoke_result(context: &Context, change: &mut Change) {
     }
 }
 
-/// Whether a person asked to try a rolled-back change once more: first it is told, so that the
-/// record of this attempt holds it, and at the next look the new attempt begins.
+/// Whether a person requested a retry of a rolled-back change. The request is first recorded in this
+/// attempt; the next reconcile begins the new attempt.
 pub(super) fn is_retried(context: &Context, change: &mut Change, requeue: &mut Requeue) -> bool {
     if is_to_be_retried(change) {
         return true;
@@ -140,7 +139,7 @@ pub(super) fn is_retried(context: &Context, change: &mut Change, requeue: &mut R
     false
 }
 
-/// A change that has ended can be retried, and nothing else.
+/// A change that has ended can only be retried.
 pub(super) fn ignore_interventions(observation: &Observation, change: &mut Change) {
     for it in intervention::pending(observation, change) {
         if it.spec.action != InterventionAction::Retry

@@ -1,4 +1,4 @@
-//! Conditions of the status.
+//! The conditions of the status.
 
 use countersign_api::rollout::{Adopted, Change, Outcome, RolloutStatus, Stage, WindowState};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -19,10 +19,10 @@ use crate::traffic::view::View;
 use crate::workload::adoption::{condition, step};
 use crate::workload::cleanup;
 
-/// The condition that tells of pods of others.
+/// The condition that reports foreign pods.
 const FOREIGN_PODS: &str = "ForeignPods";
 
-/// A condition in the making.
+/// A condition before its transition time is known.
 struct ConditionDraft {
     kind: &'static str,
     value: Option<bool>,
@@ -44,7 +44,7 @@ fn fact(
     }
 }
 
-/// The conditions of a status whose pods are counted and whose message is written.
+/// The conditions of a status whose pod counters and message are already set.
 pub(super) fn conditions(
     view: &View,
     proposal: &Proposal,
@@ -89,7 +89,7 @@ fn workload_facts(
     let rejected = change.is_some_and(|change| {
         change.outcome == Some(Outcome::RolledBack) && context::is_same(change, proposal)
     });
-    // What has ended may wait for its record before what is asked for begins.
+    // A change that has ended may wait for its record before the next change begins.
     let other = view
         .stable
         .is_none_or(|it| it.template_digest != proposal.template_digest);
@@ -97,7 +97,7 @@ fn workload_facts(
         change.outcome.is_none() || matches!(change.stage, Stage::RollingBack | Stage::Promoted)
     }) && !cleanup::serves_alone(view)
         || (other && !rejected);
-    // What only a person can mend; missing data or pods may come by themselves.
+    // Waits that only a person can end; missing data or pods may arrive automatically.
     let wait = hold.map(|hold| hold.reason.class().wait);
     let refused = wait == Some(Wait::Refusal);
     let stuck = matches!(wait, Some(Wait::Pods | Wait::Traffic))
@@ -132,7 +132,7 @@ fn workload_facts(
     ]
 }
 
-/// Why a Rollout that waits for nothing stands as it does.
+/// The reason of a Rollout that waits for nothing.
 fn last_reason(change: Option<&Change>) -> String {
     let Some(change) = change else {
         return Reason::Stable.into();
@@ -168,7 +168,7 @@ fn provenance_fact(observation: &Observation, proposal: &Proposal) -> ConditionD
     )
 }
 
-/// Whether pods of others are selected, too; where nobody has looked, what was said before holds.
+/// Whether a Service selects foreign pods, too; if pods were not read, the previous condition is kept.
 fn foreign_fact(observation: &Observation) -> Option<ConditionDraft> {
     let Some(sets) = &observation.foreign_replica_sets else {
         let mut before = observation.status.conditions.iter();
@@ -185,7 +185,7 @@ fn foreign_fact(observation: &Observation) -> Option<ConditionDraft> {
     Some(fact(FOREIGN_PODS, true, Reason::NotOwned, &message))
 }
 
-/// That a router does not say which version of a route it accepts, where it does not.
+/// The condition for a router that does not report which generation of a route it accepts.
 fn undated_fact(observation: &Observation) -> Option<ConditionDraft> {
     let parents: Vec<_> = routes::undated_parents(observation).into_iter().collect();
     let message = format!(
@@ -195,7 +195,7 @@ fn undated_fact(observation: &Observation) -> Option<ConditionDraft> {
     (!parents.is_empty()).then(|| fact("WeightsConfirmed", None, "NoObservedGeneration", &message))
 }
 
-/// Whether the API server proves who signs, where the plan asks for signatures.
+/// Whether the API server verifies the author of a sign-off, if the plan demands sign-offs.
 fn admission_fact(observation: &Observation, change: &Change) -> Option<ConditionDraft> {
     if !sign_off::is_asked_for(change) || change.initial || change.outcome.is_some() {
         return None;
@@ -256,7 +256,7 @@ fn analysis_fact(change: &Change, proposal: &Proposal) -> Option<ConditionDraft>
     })
 }
 
-/// What was counted, with the end of the newest window that was: the status is not written with each.
+/// The message with the end of the newest counted window; the status is not written for each window.
 pub(super) fn as_of(change: &Change, message: &str) -> String {
     let checks = change.evidence.checks.iter();
     let newest = checks
@@ -268,7 +268,7 @@ pub(super) fn as_of(change: &Change, message: &str) -> String {
     )
 }
 
-/// The transition time moves only with the status, as the API conventions ask.
+/// The transition time changes only with the status, as the API conventions demand.
 fn condition(observation: &Observation, fact: ConditionDraft) -> Condition {
     let value = match fact.value {
         Some(true) => "True",
@@ -290,7 +290,7 @@ fn condition(observation: &Observation, fact: ConditionDraft) -> Condition {
     }
 }
 
-/// Much of what is told are the words of others.
+/// Shortens a message: much of it is foreign text.
 pub(super) fn cut(message: &str) -> String {
     sanitize_to(message, CONDITION_MESSAGE)
 }

@@ -1,4 +1,4 @@
-//! What one decision works with.
+//! The inputs of one decision.
 
 use std::collections::BTreeSet;
 
@@ -15,27 +15,27 @@ use crate::reason::Reason;
 use crate::traffic::routes::Routes;
 use crate::traffic::view::View;
 
-/// When to look again at what no watch reports.
+/// Requeue interval for state that no watch reports.
 pub(super) const POLL_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
-/// The same for pods of a first revision: that they are there is reported, and there is no way back.
+/// Requeue interval for the pods of a first revision; a watch reports them as well.
 pub(super) const FIRST_PODS: SignedDuration = SignedDuration::from_secs(15);
-/// When to look again while routes and Services are not as they should be.
+/// Requeue interval while routes and Services differ from the desired state.
 pub(super) const TRAFFIC: SignedDuration = SignedDuration::from_millis(500);
-/// How often progress is noted at most; more often where the deadline is short.
+/// Least time between two writes of progress; less if the progress deadline is short.
 pub(super) const PROGRESS: SignedDuration = SignedDuration::from_secs(30);
-/// Longest time by which looks for evidence are spread.
+/// Largest offset by which evidence reads of different Rollouts are spread.
 pub(super) const LONGEST_SPREAD: SignedDuration = SignedDuration::from_secs(5);
-/// When to look again at a change under way if nothing else happens.
+/// Requeue interval of a change under way if no event arrives.
 pub(super) const RESYNC_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 
-/// What one decision works with: worked out once, before anything is decided.
+/// The inputs of one decision, computed once before anything is decided.
 #[derive(Debug)]
 pub struct Context<'a> {
     /// The observation.
     pub observation: &'a Observation,
-    /// What the spec asks for.
+    /// What the spec requests.
     pub proposal: &'a Proposal,
-    /// What follows from the status as it was.
+    /// The view of the previous status.
     pub before: View<'a>,
 }
 
@@ -56,31 +56,31 @@ impl<'a> Context<'a> {
     }
 }
 
-/// What evidence and people say to a change at its gates.
+/// The evidence, sign-offs and freezes that apply to a change at its gates.
 #[derive(Debug)]
 pub struct Judgement<'a> {
-    /// What the evidence says.
+    /// The verdict of the analysis.
     pub verdict: Verdict,
     /// Whether scarce but clean evidence is accepted now, by the tier or by a person.
     pub scarce_accepted: bool,
-    /// What people have signed.
+    /// The sign-offs.
     pub sign_offs: SignOffs<'a>,
-    /// What the freezes say.
+    /// The freezes.
     pub freezes: Freezes,
 }
 
-/// How far a decision takes a change that is under way.
+/// How far a decision advances a change under way.
 #[derive(Debug)]
 pub(super) enum Progress {
     /// A gate is closed.
     Held(Hold),
     /// All gates were open.
     WentOn,
-    /// It ends without a promotion.
+    /// The change was rolled back.
     RolledBack,
 }
 
-/// People who are behind a change.
+/// The people behind a change.
 #[derive(Default)]
 pub(super) struct Behind {
     pub(super) changed_by: BTreeSet<String>,
@@ -88,8 +88,8 @@ pub(super) struct Behind {
 }
 
 impl Behind {
-    /// Another provenance for the same pods has the same people behind it. What was never promoted lives on
-    /// in what replaces it: an edit by somebody else makes nobody the approver of their own change.
+    /// The same pods with another provenance have the same people. Changers of a change that was never
+    /// promoted carry over to its replacement, so that an edit by another person makes nobody an approver.
     pub(super) fn of(change: Change, proposal: &Proposal) -> Self {
         if change.outcome != Some(Outcome::Promoted) {
             return Self {
@@ -109,8 +109,8 @@ impl Behind {
     }
 }
 
-/// Whether a change that has ended is what is asked for still: after a regression the pods count, whoever
-/// is said to have written them.
+/// Whether a change that has ended is still the requested one: after a regression only the pods count, not
+/// their declared authors.
 #[must_use]
 pub fn is_same(change: &Change, proposal: &Proposal) -> bool {
     let mut lines = change.transitions.iter().rev();

@@ -1,4 +1,4 @@
-//! Until when a change may wait.
+//! Deadlines of a change.
 
 use countersign_api::Duration;
 use countersign_api::rollout::{Change, Stage};
@@ -8,23 +8,22 @@ use k8s_openapi::jiff::Timestamp;
 use crate::change;
 use crate::observation::Observation;
 
-/// The end of the time without progress: it counts from the last progress, or the end of the bake
-/// and the warm-up.
+/// The progress deadline: counts from the last progress, or from the end of the bake and the warm-up.
 pub(super) fn progress_deadline(observation: &Observation, change: &Change) -> Timestamp {
-    after_patience(observation, change, change.progressed_at.as_ref())
+    progress_end(observation, change, change.progressed_at.as_ref())
 }
 
-/// The end of the time that is given to scarce evidence: it counts from when the pods were there, or
-/// the end of the bake and the warm-up, and not while the change was held for another reason.
+/// The deadline of scarce evidence: counts from when the pods were available, or from the end of the bake
+/// and the warm-up; stops while the change is held for another reason.
 pub(super) fn evidence_deadline(observation: &Observation, change: &Change) -> Timestamp {
     let since = change
         .available_at
         .as_ref()
         .max(change.evidence_since.as_ref());
-    after_patience(observation, change, since.or(change.progressed_at.as_ref()))
+    progress_end(observation, change, since.or(change.progressed_at.as_ref()))
 }
 
-fn after_patience(observation: &Observation, change: &Change, since: Option<&Time>) -> Timestamp {
+fn progress_end(observation: &Observation, change: &Change, since: Option<&Time>) -> Timestamp {
     let since = since.map_or(observation.now, |at| at.0);
     let since = change::bake_ends(change).map_or(since, |bake| bake.max(since));
     let warm = change.available_at.as_ref().max(change.warm_from.as_ref());
@@ -33,6 +32,6 @@ fn after_patience(observation: &Observation, change: &Change, since: Option<&Tim
     let warm = warm.and_then(|at| at.0.saturating_add(change.warm_up.signed()).ok());
     let since = warm.map_or(since, |warm| warm.max(since));
     since
-        .saturating_add(change::patience(observation))
+        .saturating_add(change::progress_timeout(observation))
         .unwrap_or(Timestamp::MAX)
 }

@@ -10,10 +10,10 @@
 //!     └───────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! What was promoted may be watched on: where it breaks, it is rolled back too.
+//! A promoted change may still be watched; if it regresses, it is rolled back too.
 //!
-//! One decision makes at most one transition; it is written to the status before anything is done
-//! about it, and what is done follows from the status alone, so a crash at any point loses nothing.
+//! One decision makes at most one transition. The status is written before any action, and the actions
+//! follow from the status alone, so a crash at any point loses nothing.
 
 use countersign_api::rollout::{Change, Outcome, RolloutStatus};
 
@@ -115,7 +115,7 @@ fn sanitized(notice: Notice) -> Notice {
     }
 }
 
-/// The writes that bring the cluster nearer to what the status asks for, but for an adopted workload.
+/// The writes that bring the cluster nearer to the status, except for an adopted workload.
 fn writes(
     view: &View,
     proposal: &Proposal,
@@ -123,7 +123,7 @@ fn writes(
     hold: Option<&Hold>,
 ) -> Vec<Action> {
     let (observation, change) = (view.observation, view.change);
-    // A first revision gets no pods before what it depends on is stable, whichever gate is asked first.
+    // A first revision gets no pods before its dependencies are stable, whichever gate is evaluated first.
     let depends = change
         .is_some_and(|change| dependencies::awaited_dependencies(observation, change).is_some());
     let stays = depends || hold.is_some_and(|it| it.holds_promotion(change));
@@ -132,18 +132,18 @@ fn writes(
     actions
 }
 
-/// What a decision makes of the change in the status.
+/// The result of a decision for the change in the status.
 #[derive(Default)]
 struct Step<'a> {
-    /// The change as the status is to have it.
+    /// The change as it is to be written.
     change: Option<Change>,
-    /// A first revision that serves now: the status needs it no more, its record and Event do.
+    /// A first revision that is promoted: no longer part of the status, but of the record and the Event.
     ended: Option<Change>,
-    /// What is waited for.
+    /// The hold, if a gate is closed.
     hold: Option<Hold>,
     /// Whether all gates were open.
     went_on: bool,
-    /// The sign-offs, where they were judged.
+    /// The sign-offs, if they were evaluated.
     sign_offs: Option<SignOffs<'a>>,
 }
 
@@ -175,7 +175,7 @@ fn step<'a>(
     }
 }
 
-/// The change under way goes on, as far as people, evidence and gates let it.
+/// Advances the change under way as far as people, evidence and gates allow.
 fn continue_change<'a>(
     context: &Context<'a>,
     status: &mut RolloutStatus,
@@ -194,7 +194,7 @@ fn continue_change<'a>(
             Progress::RolledBack => {}
         }
     }
-    // Nothing follows for it; where it could not be recorded the status keeps it for that.
+    // Nothing follows for this change; the status keeps it only until it is recorded.
     let over = change.initial && change.outcome == Some(Outcome::Promoted);
     if over && context.observation.write_failure.is_none() {
         requeue.clear();

@@ -1,4 +1,4 @@
-//! What is told as Events.
+//! The Events of a decision.
 
 use countersign_api::rollout::Change;
 
@@ -8,7 +8,7 @@ use crate::hold::{Hold, HoldKind};
 use crate::observation::Observation;
 use crate::reason::{Reason, Wait};
 
-/// Every line that this decision added to the story is an Event.
+/// Each transition that this decision recorded becomes an Event.
 pub(super) fn notices(observation: &Observation, change: Option<&Change>) -> Vec<Notice> {
     let before = observation.status.change.as_ref();
     let before = before.filter(|before| change.is_some_and(|change| change.run == before.run));
@@ -26,7 +26,7 @@ pub(super) fn notices(observation: &Observation, change: Option<&Change>) -> Vec
         .collect()
 }
 
-/// Every new hold that something other than time must end is an Event.
+/// Each new hold that does not end with time alone becomes an Event.
 pub(super) fn hold_notice(observation: &Observation, hold: Option<&Hold>) -> Option<Notice> {
     let hold = hold.filter(|hold| {
         let known = change::waits_for(&observation.status, hold.reason);

@@ -1,4 +1,4 @@
-//! How a change ends and leaves.
+//! The end of a change.
 
 use countersign_api::rollout::{Change, Outcome, Revision, RolloutStatus, Stage};
 use k8s_openapi::jiff::SignedDuration;
@@ -15,8 +15,8 @@ use crate::traffic::{services, settle};
 use crate::workload::cleanup;
 use crate::{change, observation};
 
-/// The Rollout is being deleted: what is under way ends, so that stable serves alone before pods are
-/// given back. A first revision stays as it is: there is nothing to go back to.
+/// The Rollout is being deleted: the change under way is aborted, so that stable serves alone before pods
+/// are handed back. A first revision is kept: there is nothing to roll back to.
 pub(super) fn abort_for_deletion(context: &Context, change: &mut Change, requeue: &mut Requeue) {
     if !change.initial {
         let message = "the Rollout is being deleted".into();
@@ -38,7 +38,7 @@ pub(super) fn supersede(context: &Context, change: &mut Change, requeue: &mut Re
     requeue.after(SignedDuration::ZERO);
 }
 
-/// The change has ended: its pods go, and what follows waits until its record is complete.
+/// The change has ended: its pods are removed, and the next change waits until the record is complete.
 pub(super) fn finalize(
     context: &Context,
     status: &mut RolloutStatus,
@@ -48,13 +48,13 @@ pub(super) fn finalize(
     let (observation, proposal) = (context.observation, context.proposal);
     let before = change.outcome;
     let promoted = before == Some(Outcome::Promoted);
-    // A retry that was asked for before there was anything to retry is none.
+    // A retry requested before a rollback is ignored.
     if promoted {
         commands::ignore_interventions(observation, &mut change);
     }
     watch::watch(context, status, &mut change, requeue);
     if change.outcome != before {
-        return (Some(change), None); // it is told and recorded before anything else begins
+        return (Some(change), None); // recorded before anything else begins
     }
     if change.stage == Stage::RollingBack {
         note_return(context, status, &mut change);
@@ -68,7 +68,7 @@ pub(super) fn finalize(
         let message = "the rejected revision has no pods any more".into();
         transition::record(context, &mut change, Reason::RolledBack, message);
     }
-    // What failed stays failed until the template or its provenance changes.
+    // A failed change stays failed until the template or its provenance changes.
     let same = context::is_same(&change, proposal);
     let over = match change.outcome {
         Some(Outcome::Promoted) => {
@@ -80,7 +80,7 @@ pub(super) fn finalize(
         }
         _ => gone || !is_stable_again(context, status.stable.as_ref()),
     };
-    // What comes next cannot be told while the adopted workload cannot be read.
+    // The next change is unknown while the adopted workload cannot be read.
     let unreadable = observation::is_unreadable(observation) && !observation.deleting;
     let over = over && traffic_is_back && (!unreadable || promoted);
     if over && (observation.recorded || ended_long_ago(observation, &change)) {
@@ -96,7 +96,7 @@ pub(super) fn finalize(
     (Some(change), hold)
 }
 
-/// Stable pods that come back after a rollback are progress.
+/// Stable pods that become available after a rollback are progress.
 fn note_return(context: &Context, status: &RolloutStatus, change: &mut Change) {
     let stable = status.stable.as_ref();
     let stable = stable.map(|it| it.pod_template_hash.as_str());
@@ -110,11 +110,11 @@ fn note_return(context: &Context, status: &RolloutStatus, change: &mut Change) {
     advance::note_progress(context.observation, change, reached);
 }
 
-/// What an ended change has left behind.
+/// The state in which an ended change has left the cluster.
 struct Ending {
-    /// Its pods are gone, and the traffic is where it should be.
+    /// The pods are gone and the traffic is where it should be.
     gone: bool,
-    /// The next change would not begin with the share of this one, or before stable serves again.
+    /// The next change would begin neither with the share of this one nor before stable serves again.
     traffic_is_back: bool,
 }
 
@@ -130,12 +130,12 @@ fn ending(context: &Context, status: &RolloutStatus, change: &Change) -> Ending 
     }
 }
 
-/// Whether the stable revision is asked for again.
+/// Whether the spec requests the stable revision again.
 fn is_stable_again(context: &Context, stable: Option<&Revision>) -> bool {
     stable.is_some_and(|stable| stable.template_digest == context.proposal.template_digest)
 }
 
-/// A record that cannot be written must not keep a fix from being deployed for ever.
+/// A record that cannot be written must not block a fix for ever.
 fn ended_long_ago(observation: &Observation, change: &Change) -> bool {
     let ended = change.transitions.last().and_then(|line| line.at.as_ref());
     ended.is_none_or(|at| observation.now.duration_since(at.0) >= RESYNC_INTERVAL)

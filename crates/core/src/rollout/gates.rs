@@ -1,7 +1,7 @@
-//! The gates that stand before every increase of a canary's weight, in their order.
+//! The gates before every increase of a canary's weight, in their order.
 //!
-//! The first closed gate is what the change waits for. A gate only ever holds: it never rolls back
-//! and it never stops the analysis, which is judged before any gate is asked.
+//! The first closed gate is what the change waits for. A gate only holds: it never rolls back and never
+//! stops the analysis, which is judged before the gates are evaluated.
 
 use countersign_api::objective::OnBurn;
 use countersign_api::plan::Tier;
@@ -24,22 +24,22 @@ type Gate = fn(&Context, &Change, &Judgement) -> Option<Hold>;
 
 /// The gates in order.
 const GATES: [Gate; 16] = [
-    references,   // everything that the Rollout names exists and is its own
+    references,   // the named objects exist and are not claimed elsewhere
     routable,     // the routes can give the canary a share
-    checkable,    // every check can be asked
-    paused,       // nobody asked to wait
+    checkable,    // every check can be queried
+    paused,       // no person requested a pause
     frozen,       // no incident and no change-freeze
     budgeted,     // the error budgets allow it
-    has_replicas, // there is something to learn from
-    dependencies, // what the Rollout depends on is stable
+    has_replicas, // there are replicas to analyse
+    dependencies, // the Rollout's dependencies are stable
     capacity,     // the pods for the present weight are available
     split,        // the routes give the canary the present weight
-    bake,         // the present step has had its time
+    bake,         // the present step has lasted long enough
     evidence,     // the analysis passes
-    scarcity,     // or the tier accepts what there is
+    scarcity,     // or the tier accepts scarce evidence
     smoke_check,  // the smoke check before the first step has succeeded
-    sign_off,     // the people whom the next step asks for have signed
-    turn, // there is room for one more risky change; the last, so that who waits here waits for nothing else
+    sign_off,     // the people whom the next step demands have signed
+    turn, // there is room for one more risky change; last, so that a queued change waits for nothing else
 ];
 
 /// The first closed gate before the next step, or before promotion after the last.
@@ -49,8 +49,8 @@ pub fn first_closed(context: &Context, change: &Change, judgement: &Judgement) -
     gates.find_map(|gate| gate(context, change, judgement))
 }
 
-/// What a closed gate answers.
-#[allow(clippy::unnecessary_wraps)] // so that every gate ends in its answer
+/// The result of a closed gate.
+#[allow(clippy::unnecessary_wraps)] // so that every gate can return the hold
 fn hold(kind: HoldKind, reason: Reason, message: impl Into<String>) -> Option<Hold> {
     Some(Hold {
         kind,
@@ -59,7 +59,7 @@ fn hold(kind: HoldKind, reason: Reason, message: impl Into<String>) -> Option<Ho
     })
 }
 
-/// Another Rollout was there first: nothing new is begun, and no Service is touched.
+/// Another Rollout claimed these objects first: no change begins, and no Service is written.
 #[must_use]
 pub fn conflict(observation: &Observation) -> Option<Hold> {
     observation.conflicts.first()?;
@@ -109,7 +109,7 @@ fn references(context: &Context, change: &Change, _: &Judgement) -> Option<Hold>
     })
 }
 
-/// The stable revision's ReplicaSet was deleted: nothing goes on until it is there again.
+/// The stable revision's ReplicaSet was deleted: the change is held until it exists again.
 #[must_use]
 pub fn stable_lost(observation: &Observation, stable: Option<&Revision>) -> Option<Hold> {
     let stable = stable?;
@@ -134,7 +134,7 @@ pub fn stable_lost(observation: &Observation, stable: Option<&Revision>) -> Opti
     hold(HoldKind::Doubt, Reason::StableMissing, message)
 }
 
-/// Why the change can never have pods, in the words of the API server.
+/// Why the API server rejects the pods of the change, in its words.
 #[must_use]
 pub fn invalid_template(observation: &Observation, change: &Change) -> Option<String> {
     let refused = observation.invalid_revision.as_ref()?;
@@ -226,7 +226,7 @@ fn dependencies(context: &Context, change: &Change, _: &Judgement) -> Option<Hol
     hold(HoldKind::Requested, Reason::AwaitingDependency, awaited)
 }
 
-/// Whether the pods for the present weight are available, and have it.
+/// Whether the pods for the present weight are available and receive that weight.
 #[must_use]
 pub fn serves(context: &Context, change: &Change) -> bool {
     pods_missing(context, change).is_none() && traffic_missing(context, change).is_none()
@@ -268,7 +268,7 @@ fn pods_missing(context: &Context, change: &Change) -> Option<Hold> {
     hold(HoldKind::Doubt, Reason::AwaitingPods, message)
 }
 
-/// Pods that a step needs: as many as the available stable pods can balance.
+/// Pods that a step needs, limited to what the available stable pods can balance.
 fn step_pods(limits: Limits, change: &Change, present: &Present) -> i32 {
     let balanced = replicas::balanced(limits, present.stable.available, change.weight);
     present::step_goal(limits, change).canary.min(balanced)

@@ -1,4 +1,4 @@
-//! Evidence and policies that change under way.
+//! Evidence of a change under way, and policies that are tightened meanwhile.
 
 use countersign_api::analysis::CheckMode;
 use countersign_api::freeze::FreezeAction;
@@ -21,8 +21,8 @@ use crate::rollout::requeue::Requeue;
 use crate::rollout::{deadlines, gates, transition};
 use crate::workload::{pods, smoke};
 
-/// What ends a change at once: bad evidence, a person's rejection, a smoke check that has failed,
-/// pods that all crash, or a freeze that rolls back.
+/// What ends a change at once: failing evidence, a rejection, a failed smoke check, pods that all crash, or
+/// a freeze that rolls back.
 pub(super) fn verdict_against(
     context: &Context,
     change: &Change,
@@ -54,17 +54,17 @@ pub(super) fn verdict_against(
         return Some((Reason::CrashLooping, message));
     }
     let under_way = matches!(change.stage, Stage::Stepping | Stage::Promoting);
-    // Where it cannot be told whether somebody broke the glass, it is held and not rolled back.
-    let spared =
+    // If the break-glass sign-offs cannot be read, the change is held and not rolled back.
+    let break_glass =
         sign_offs.glass_may_be_broken() || !observation.people.unreadable_requests.is_empty();
-    let rolls_back = freezes.action == FreezeAction::RollBack && !spared;
+    let rolls_back = freezes.action == FreezeAction::RollBack && !break_glass;
     (under_way && rolls_back).then(|| (Reason::RolledBackByFreeze, freezes.in_force.join("; ")))
 }
 
-/// Tightening a policy takes effect on what is under way; loosening it does not.
+/// A tightened policy applies to the change under way; a loosened one does not.
 pub(super) fn tighten(context: &Context, change: &mut Change) {
     let (observation, proposal) = (context.observation, context.proposal);
-    // A template and annotations that cannot be read just now are not a riskier change.
+    // A template and annotations that cannot be read at present are not a riskier change.
     if observation::is_unreadable(observation) {
         return;
     }
@@ -84,7 +84,7 @@ pub(super) fn tighten(context: &Context, change: &mut Change) {
         let before = before.to_vec();
         change.plan = plan;
         if sign_off::next_gate(change).1 != before {
-            change.awaited_gates.remove(&gate); // who is asked only now has the whole time
+            change.awaited_gates.remove(&gate); // a newly demanded sign-off has its whole deadline
         }
     }
     let message = format!("policies ask for more now ({policies}); tier {tier}");
@@ -108,7 +108,7 @@ pub(super) fn judge(context: &Context, change: &mut Change, requeue: &mut Requeu
     let before = std::mem::replace(&mut change.evidence, evidence);
     record_advisory_failures(context, change, &before, &checks);
     let verdict = verdict::judge(change, &checks, observation.now, observation.analysis.lag);
-    // After a long absence of the operator the windows are caught up with, which is progress.
+    // After a long absence of the operator, windows that are read late are progress.
     let behind =
         matches!(&verdict, Verdict::NoData { reason, .. } if *reason == Reason::EvidenceOutdated);
     if behind && caught_up {
@@ -119,7 +119,7 @@ pub(super) fn judge(context: &Context, change: &mut Change, requeue: &mut Requeu
     verdict
 }
 
-/// An advisory check that begins to fail is told once, and ends nothing.
+/// An advisory check that begins to fail is recorded once and does not end the change.
 fn record_advisory_failures(
     context: &Context,
     change: &mut Change,
@@ -130,7 +130,7 @@ fn record_advisory_failures(
         let mut checks = evidence.checks.iter();
         checks.any(|it| it.name == name && it.summary.verdict == CheckVerdict::Failing)
     };
-    let told = |change: &Change, name: &str| {
+    let recorded = |change: &Change, name: &str| {
         let line = format!("check {name}: ");
         let mut lines = change.transitions.iter();
         lines.any(|it| it.reason == Reason::AdvisoryFailed && it.message.starts_with(&line))
@@ -140,7 +140,7 @@ fn record_advisory_failures(
         .iter()
         .filter(|(_, check)| check.mode == CheckMode::Advisory);
     for (name, _) in advisory {
-        if !fails(&change.evidence, name) || fails(before, name) || told(change, name) {
+        if !fails(&change.evidence, name) || fails(before, name) || recorded(change, name) {
             continue;
         }
         let mut evidence = change.evidence.checks.iter();
@@ -151,7 +151,7 @@ fn record_advisory_failures(
     }
 }
 
-/// The tier accepts scarce evidence at the deadline, or a person does where the tier leaves it to
+/// Scarce evidence is accepted by the tier at the deadline, or by a person if the tier leaves that to
 /// people.
 pub(super) fn accepts_scarcity(
     observation: &Observation,

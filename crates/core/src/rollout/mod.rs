@@ -1,4 +1,4 @@
-//! A change from its beginning to its end: the state machine, its gates, and what is said about it.
+//! A change from its beginning to its end: the state machine, its gates, and the status it reports.
 
 pub mod actions;
 pub mod advance;

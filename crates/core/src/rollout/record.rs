@@ -1,4 +1,4 @@
-//! The RolloutRun of a change: a projection of the status, so that a lost write repairs itself.
+//! The RolloutRun of a change: a projection of the status, so that a lost write is repaired automatically.
 
 use std::collections::BTreeMap;
 
@@ -13,21 +13,21 @@ use crate::proposal::Proposal;
 use crate::reason::{Line, Reason};
 use crate::{change, names};
 
-/// Longest name of a run, which leaves room for the suffix of its Events.
+/// Longest name of a RolloutRun, in characters; leaves room for the suffix of its Events.
 const MAX_NAME: usize = 220;
 
-/// The name of the run of one attempt at a change.
+/// The name of the RolloutRun of one attempt at a change.
 #[must_use]
 pub fn name(rollout: &str, digest: &str, attempt: i64) -> String {
     let digest = digest.get(..10).unwrap_or(digest);
     names::ending(rollout, &format!("{digest}-{attempt}"), MAX_NAME)
 }
 
-/// The record of a change, where it has news: how it begins and ends, a plan that was tightened, and what
-/// people did. Steps on the way are in the status until then, and are recorded with the next of these.
+/// The RolloutRun of a change, if there is news: begin, end, a tightened plan, acts of people. Steps in
+/// between are only in the status, and are recorded with the next write.
 ///
-/// Only what describes the change as it began (provenance, contributions) needs the proposal; it is
-/// written once, when the record is made, and what follows adds to `progress`, `plan` and the tier.
+/// Only the fields that describe the begin of the change (provenance, contributions) need the proposal;
+/// they are written once, on creation. Later writes add to `progress`, `plan` and the tier.
 #[must_use]
 pub fn of(observation: &Observation, proposal: &Proposal, change: &Change) -> Option<Record> {
     if !has_news(observation, change) {
@@ -47,7 +47,7 @@ pub fn of(observation: &Observation, proposal: &Proposal, change: &Change) -> Op
         progress: progress(change),
         ..RolloutRunSpec::default()
     };
-    // What an adopted workload asks for is not described while that cannot be read.
+    // A proposal of an adopted workload that cannot be read is not recorded.
     if change.digest == proposal.digest && !observation.spec.template.is_absent() {
         describe(&mut spec, observation, proposal, change);
     }
@@ -65,11 +65,11 @@ fn has_news(observation: &Observation, change: &Change) -> bool {
     if change.outcome.is_some() {
         return !observation.recorded || lines.next().is_some();
     }
-    let told = lines.any(|line| {
+    let must_record = lines.any(|line| {
         let reason = Reason::parse(&line.reason);
         reason.is_none_or(|it| it.class().line != Line::Step)
     });
-    told || before.is_some_and(|before| before.plan != change.plan)
+    must_record || before.is_some_and(|before| before.plan != change.plan)
 }
 
 fn describe(
@@ -111,12 +111,12 @@ fn annotations(observation: &Observation) -> BTreeMap<String, String> {
 }
 
 fn progress(change: &Change) -> Progress {
-    let told = change::last_cause(change);
+    let cause = change::last_cause(change);
     let last = change.transitions.last().and_then(|line| line.at.clone());
     Progress {
         stage: change.stage,
         outcome: change.outcome,
-        message: told.map(|line| line.message.clone()).unwrap_or_default(),
+        message: cause.map(|line| line.message.clone()).unwrap_or_default(),
         started_at: change.started_at.clone(),
         ended_at: last.filter(|_| change.outcome.is_some()),
         transitions: change.transitions.clone(),

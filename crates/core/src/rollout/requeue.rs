@@ -1,4 +1,4 @@
-//! When to look again.
+//! When to requeue.
 
 use countersign_api::rollout::{Change, Stage};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -12,7 +12,7 @@ use crate::rollout::context::{
 use crate::traffic::settle;
 use crate::traffic::view::View;
 
-/// The earliest of the moments at which it is worth looking again.
+/// The earliest time at which another reconcile is due.
 #[derive(Debug)]
 pub(super) struct Requeue {
     now: Timestamp,
@@ -39,13 +39,13 @@ impl Requeue {
         self.at(self.now.saturating_add(delay).unwrap_or(Timestamp::MAX));
     }
 
-    /// Nothing will be worth looking at until something happens.
+    /// No reconcile is due until an event arrives.
     pub(super) fn clear(&mut self) {
         self.earliest = None;
     }
 
-    /// The next window is due one interval and the lag after the last one, and is looked for a little
-    /// later; an unanswered one is asked again at the next interval. Budgets are asked as often.
+    /// The next window is due one interval and the lag after the last one, and is read a little later; a
+    /// window without an answer is queried again at the next interval. Budgets are queried as often.
     pub(super) fn for_evidence(&mut self, observation: &Observation, change: &Change) {
         let Some(from) = &change.evidence.from else {
             return;
@@ -73,7 +73,7 @@ impl Requeue {
         }
     }
 
-    /// What no watch reports of the traffic is looked at again soon: endpoints, and the end of a drain.
+    /// Endpoints and the end of a drain are not watched, so the Rollout is requeued soon.
     pub(super) fn for_traffic(&mut self, view: &View) {
         let (Some(split), Some(change)) = (view.split, view.change) else {
             return;
@@ -96,7 +96,7 @@ impl Requeue {
         since.is_some_and(|at| self.now.duration_since(at.0) < RESYNC_INTERVAL)
     }
 
-    /// What was begun is looked at soon, but for the pods of a first revision.
+    /// Actions just taken are checked soon, except for the pods of a first revision.
     pub(super) fn after_acting(&mut self, view: &View, actions: &[Action], went_on: bool) {
         let first = view.change.is_some_and(|it| it.initial);
         let starts = first && view.observation.status.change.is_none();
@@ -105,20 +105,20 @@ impl Requeue {
         if first && !actions.is_empty() && actions.iter().all(makes_pods) {
             self.after(FIRST_PODS);
         } else if starts {
-            self.after(SignedDuration::ZERO); // something keeps its pods waiting
+            self.after(SignedDuration::ZERO); // the pods are held by something else
         } else if went_on || !actions.is_empty() {
             self.after(POLL_INTERVAL);
         }
     }
 }
 
-/// How much later than it could a Rollout looks for its evidence, which is always the same. Rollouts that
-/// began together would otherwise all ask at the same moments. Short intervals ask for haste.
+/// The delay of a Rollout's evidence reads, constant per UID, so that Rollouts that began together do not
+/// query at the same time. Short intervals get a short delay.
 pub(super) fn spread(uid: &str, interval: SignedDuration) -> SignedDuration {
     let part = if interval < LONGEST_SPREAD { 10 } else { 3 };
     let most = (interval / part).min(LONGEST_SPREAD).as_millis();
     let most = u64::try_from(most).unwrap_or_default();
-    // FNV-1a, which is the same in every build.
+    // FNV-1a: stable across builds.
     let hash = uid.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });

@@ -1,4 +1,4 @@
-//! How a change begins.
+//! The begin of a change.
 
 use countersign_api::rollout::{Change, RolloutStatus, Stage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -15,19 +15,19 @@ use crate::rollout::requeue::Requeue;
 use crate::rollout::{gates, record, transition};
 use crate::workload::adoption;
 
-/// Who must not sign: it may become more of them while the change is under way, never fewer.
+/// Records who must not sign. The list only grows while the change is under way.
 pub(super) fn note_people(context: &Context, change: &mut Change) {
     let (observation, proposal) = (context.observation, context.proposal);
     let changer = observation
         .annotations
         .get(countersign_api::CHANGED_BY_ANNOTATION);
-    // One in a line: everybody who has changed it since it was last as it was promoted.
+    // One changer per line: everybody who changed the Rollout since its template was last promoted.
     let stamped = changer.iter().flat_map(|stamp| stamp.lines());
     let stamped = stamped.filter(|user| !user.is_empty());
     let mut changers = change.changed_by.clone();
     changers.extend(stamped.map(ToOwned::to_owned));
     let excluded_approvers = eligibility::excluded_approvers(proposal, &changers);
-    // The stamp does not tell who changed an adopted workload, but whoever it names is excluded.
+    // On an adopted workload the stamp names others than its changers; they are excluded all the same.
     if observation.spec.workload_ref.is_none() {
         change.changed_by = changers;
     }
@@ -41,8 +41,8 @@ pub(super) fn note_people(context: &Context, change: &mut Change) {
         .extend(excluded_approvers.groups);
 }
 
-/// Nothing is under way: a new template starts a change, provenance alone does not (the stable
-/// pods already run it).
+/// No change is under way: a new template starts one, new provenance alone does not (the stable pods
+/// already run it).
 pub(super) fn rest_or_start(
     context: &Context,
     status: &mut RolloutStatus,
@@ -78,7 +78,7 @@ fn start(
     let initial = status.stable.is_none();
     let after_rollback = proposal::after_rollback(observation);
     let risk = proposal.risk(observation, after_rollback);
-    // What a key attests of it is more than what is declared.
+    // Attested provenance takes precedence over declared provenance.
     let provenance = proposal.attested.as_ref().unwrap_or(&proposal.provenance);
     let contributor = provenance.contributor.unwrap_or(Contributor::Unknown);
     status.attempts = status.attempts.saturating_add(1);
@@ -108,7 +108,7 @@ fn start(
         ..Change::default()
     };
     note_people(context, &mut change);
-    // A first revision has one line, when it serves.
+    // A first revision is recorded once, when it is promoted.
     if !initial {
         let message = started(observation, &change);
         transition::record(context, &mut change, Reason::ChangeStarted, message);
@@ -117,7 +117,7 @@ fn start(
     change
 }
 
-/// How a change begins, in a sentence.
+/// How a change began, in a sentence.
 fn started(observation: &Observation, change: &Change) -> String {
     let steps = change.plan.steps.iter();
     let weights: Vec<_> = steps.map(|step| format!("{}%", step.weight)).collect();
@@ -126,7 +126,7 @@ fn started(observation: &Observation, change: &Change) -> String {
         [] => String::new(),
         changers => format!("; changed by {}", changers.join(", ")),
     };
-    let anew = observation.unknown_status.as_ref().map(|unknown| {
+    let restarted = observation.unknown_status.as_ref().map(|unknown| {
         format!("; what was under way begins anew, as this build cannot read {unknown}")
     });
     let unknown = observation.unreadable_history();
@@ -137,7 +137,7 @@ fn started(observation: &Observation, change: &Change) -> String {
         change.tier,
         change.score,
         weights.join(", "),
-        anew.unwrap_or_default(),
+        restarted.unwrap_or_default(),
         unknown.unwrap_or_default(),
     )
 }

@@ -1,6 +1,6 @@
-//! How a Rollout stands, for people and tools: phase, message, counters and conditions.
+//! The status of a Rollout for people and tools: phase, message, counters and conditions.
 //!
-//! Everything here follows from the state; nothing is decided on it.
+//! Everything here follows from the state; no decision depends on it.
 
 use countersign_api::rollout::{Adopted, Outcome, Phase, RolloutStatus, Stage};
 
@@ -14,7 +14,7 @@ use crate::rollout::conditions;
 use crate::traffic::view::View;
 use crate::workload::cleanup;
 
-/// Everything that people and tools read, and nothing else of a status.
+/// Sets the derived fields of a status and no others.
 #[must_use]
 pub fn describe(
     view: &View,

@@ -1,4 +1,4 @@
-//! Transitions, and the lines that tell them.
+//! Transitions and their records.
 
 use countersign_api::Duration;
 use countersign_api::rollout::{Change, Outcome, Stage, Transition};
@@ -70,7 +70,7 @@ pub(super) fn end(
     let stable = observation.status.stable.as_ref();
     let stable = stable.map(|it| it.pod_template_hash.as_str());
     let returned = present::reached(observation, stable, 0);
-    // If stable gave up capacity, or lost all its pods, the canary's serve until its own come.
+    // If stable gave up capacity or lost all pods, the canary's pods serve until stable's are available.
     let lost = stable.is_some()
         && returned.available == 0
         && present::available(observation, Some(&change.pod_template_hash)) > 0;
@@ -86,14 +86,14 @@ pub(super) fn end(
     record(context, change, why, message);
 }
 
-/// Adds a line to the story of the change.
-// Each message is made for it alone.
+/// Records a transition of the change.
+// The message is made for this call alone.
 #[allow(clippy::needless_pass_by_value)]
 pub(super) fn record(context: &Context, change: &mut Change, why: Reason, message: String) {
     if !has_room(change, why) {
         return;
     }
-    // A pause says nothing of the evidence, and anybody may make many.
+    // A pause does not show the evidence: anybody may pause any number of times.
     let shown = why.class().line != Line::Pause
         && (change.transitions.len() < MAX_EVIDENCE || change.outcome.is_some());
     let evidence = shown.then(|| summary::worst(&change.evidence));
@@ -107,7 +107,7 @@ pub(super) fn record(context: &Context, change: &mut Change, why: Reason, messag
     });
 }
 
-/// Whether there is room for a line. No step and no end is ever without one: for these it is kept free.
+/// Whether there is room for a transition. Room for steps and ends is reserved.
 fn has_room(change: &Change, why: Reason) -> bool {
     let kind = |line: &Transition| Reason::parse(&line.reason).map(|it| it.class().line);
     let lines = |kinds: &[Line]| {
@@ -121,18 +121,18 @@ fn has_room(change: &Change, why: Reason) -> bool {
     let to_come = change.plan.steps.len().saturating_sub(step) + LAST_LINES;
     let most = MAX_TRANSITIONS.saturating_sub(to_come);
     let total = change.transitions.len();
-    let quiet = total + BREAK_GLASS_LINES < most;
+    let has_spare = total + BREAK_GLASS_LINES < most;
     match why.class().line {
         Line::Start | Line::Step => true,
         Line::BreakGlass => total < most,
-        Line::Pause => quiet && lines(&[Line::Pause]) < MAX_PAUSES && by_people(),
-        Line::People => quiet && by_people(),
-        Line::Advisory => quiet,
-        Line::Other => change.outcome.is_some() || quiet,
+        Line::Pause => has_spare && lines(&[Line::Pause]) < MAX_PAUSES && by_people(),
+        Line::People => has_spare && by_people(),
+        Line::Advisory => has_spare,
+        Line::Other => change.outcome.is_some() || has_spare,
     }
 }
 
-/// How often the allowance is renewed: with each step, the promotion, and the watch after it.
+/// How often the allowance is renewed: per step, for the promotion, and for the watch after it.
 pub(super) fn shares(change: &Change) -> usize {
     let watched = change.post_promotion > Duration::default();
     change.plan.steps.len() + usize::from(watched)

@@ -1,4 +1,4 @@
-//! What happens while a gate is closed, and at its deadline.
+//! Closed gates and their deadlines.
 
 use countersign_api::policy::OnScarceEvidence;
 use countersign_api::rollout::{Change, RolloutStatus, Stage, WaitingKind};
@@ -15,7 +15,7 @@ use crate::rollout::requeue::Requeue;
 use crate::rollout::{deadlines, transition};
 use crate::workload::smoke;
 
-/// A gate is closed: what that means depends on what the change waits for, and for how long.
+/// Handles a closed gate, depending on what the change waits for and for how long.
 pub(super) fn wait(
     context: &Context,
     status: &mut RolloutStatus,
@@ -27,10 +27,10 @@ pub(super) fn wait(
     status.waiting_kind = Some(hold.kind.remembered());
     match hold.kind {
         HoldKind::Requested => {
-            change.awaited_gates.clear(); // people have their whole time afterwards
+            change.awaited_gates.clear(); // people have their whole deadline afterwards
             let effective = &context.proposal.effective;
-            let patience = concurrency::patience(context.observation, change, effective, &hold);
-            if let Some(delay) = patience {
+            let delay = concurrency::requeue_after(context.observation, change, effective, &hold);
+            if let Some(delay) = delay {
                 requeue.after(delay);
             }
             Progress::Held(hold)
@@ -48,11 +48,11 @@ pub(super) fn wait(
     }
 }
 
-/// A deadline runs only while the change is held for its sake: it starts when a hold of that kind
-/// follows one for which another clock ran, or none.
+/// A deadline runs only while the change is held by that kind of hold: it starts if the previous hold had
+/// another deadline, or none.
 fn start_clock(observation: &Observation, change: &mut Change, kind: HoldKind) {
     let before = &observation.status;
-    // Builds before this one did not remember the kind.
+    // Older builds did not store the kind.
     let unknown = before.waiting_for.as_ref().map(|_| WaitingKind::Requested);
     let Some(before) = before.waiting_kind.or(unknown) else {
         return;
@@ -60,7 +60,7 @@ fn start_clock(observation: &Observation, change: &mut Change, kind: HoldKind) {
     let now = Some(Time(observation.now));
     let stood_still = matches!(before, WaitingKind::Requested | WaitingKind::People);
     let (doubt, scarce) = (kind == HoldKind::Doubt, kind == HoldKind::Scarce);
-    // Evidence may be found scarce only after the pods of the step are there again.
+    // Evidence may be found scarce only once the pods of the step are available again.
     if stood_still && (doubt || scarce) {
         change.evidence_since.clone_from(&now);
     }
@@ -69,7 +69,7 @@ fn start_clock(observation: &Observation, change: &mut Change, kind: HoldKind) {
     }
 }
 
-/// Each gate has its own time, which goes on while something else holds for a moment.
+/// Each gate has its own deadline, which keeps running during a short hold of another kind.
 fn await_people(
     context: &Context,
     change: &mut Change,
@@ -79,11 +79,11 @@ fn await_people(
 ) -> Progress {
     let now = context.observation.now;
     let since = change.awaited_gates.entry(gate).or_insert(Time(now)).0;
-    let patience = change.plan.strictness.wait_at_most;
-    let until = since.saturating_add(patience.signed());
+    let deadline = change.plan.strictness.wait_at_most;
+    let until = since.saturating_add(deadline.signed());
     let until = until.unwrap_or(Timestamp::MAX);
     if now >= until {
-        let message = format!("nobody answered for {patience}: {}", hold.message);
+        let message = format!("nobody answered for {deadline}: {}", hold.message);
         transition::roll_back(context, change, requeue, Reason::WaitExpired, message);
         return Progress::RolledBack;
     }
@@ -91,7 +91,7 @@ fn await_people(
     Progress::Held(hold)
 }
 
-/// Doubt never promotes: at the deadline it rolls back, except where nothing serves yet.
+/// Missing evidence never promotes: the change is rolled back at the deadline, except a first revision.
 fn doubt(context: &Context, change: &mut Change, hold: Hold, requeue: &mut Requeue) -> Progress {
     let observation = context.observation;
     let class = hold.reason.class();
@@ -115,7 +115,7 @@ fn doubt(context: &Context, change: &mut Change, hold: Hold, requeue: &mut Reque
         return Progress::Held(hold);
     }
     if change.initial {
-        return Progress::Held(hold); // nothing else serves, so there is nothing to go back to
+        return Progress::Held(hold); // no other revision serves, so there is nothing to roll back to
     }
     let seconds = observation.spec.progress_deadline_seconds;
     let message = format!(
@@ -127,7 +127,7 @@ fn doubt(context: &Context, change: &mut Change, hold: Hold, requeue: &mut Reque
     Progress::RolledBack
 }
 
-/// The evidence is clean but scarce; at the deadline the tier decides.
+/// The evidence is clean but scarce; the tier decides at the deadline.
 fn scarce(context: &Context, change: &mut Change, hold: Hold, requeue: &mut Requeue) -> Progress {
     let observation = context.observation;
     let deadline = deadlines::evidence_deadline(observation, change);

@@ -1,4 +1,4 @@
-//! What was promoted and is watched on, and the way back.
+//! The watch after a promotion, and the rollback from it.
 
 use countersign_api::objective::OnBurn;
 use countersign_api::rollout::{Change, Outcome, RolloutStatus};
@@ -14,8 +14,8 @@ use crate::rollout::context::Context;
 use crate::rollout::requeue::Requeue;
 use crate::rollout::{judge, transition};
 
-/// After its promotion a change is watched by what needs no comparison: where that breaks, or the
-/// template goes back, the previous revision is the stable one again, without steps.
+/// After the promotion a change is watched by checks that need no comparison. If one fails, or the template
+/// is reverted, the previous revision becomes stable again, without steps.
 pub(super) fn watch(
     context: &Context,
     status: &mut RolloutStatus,
@@ -52,10 +52,11 @@ pub(super) fn watch(
         return;
     }
     let judged = verdict::has_counted_until(change, until.0);
-    let patience = change::patience(observation).saturating_add(observation.analysis.lag.signed());
-    let latest = until.0.saturating_add(patience).unwrap_or(Timestamp::MAX);
+    let deadline =
+        change::progress_timeout(observation).saturating_add(observation.analysis.lag.signed());
+    let latest = until.0.saturating_add(deadline).unwrap_or(Timestamp::MAX);
     if !judged && observation.now < latest {
-        return; // its last windows are still to come
+        return; // the last windows are not read yet
     }
     change.watched_until = None;
     keep_previous(observation, change, requeue);
@@ -71,7 +72,7 @@ pub(super) fn watch(
     transition::record(context, change, Reason::Watched, message);
 }
 
-/// The previous revision is known for as long as it is kept or the change is watched.
+/// The previous revision is recorded while its pods are kept or the change is watched.
 fn keep_previous(observation: &Observation, change: &mut Change, requeue: &mut Requeue) {
     match &change.kept_until {
         Some(until) if until.0 > observation.now => requeue.at(until.0),
@@ -82,7 +83,7 @@ fn keep_previous(observation: &Observation, change: &mut Change, requeue: &mut R
     }
 }
 
-/// Makes the previous revision the stable one again, if it is still there.
+/// Makes the previous revision the stable one again, if its ReplicaSet still exists.
 fn restore_previous(
     context: &Context,
     status: &mut RolloutStatus,

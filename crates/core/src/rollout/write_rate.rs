@@ -1,4 +1,4 @@
-//! How often a status is written that only words or evidence change.
+//! Limits how often a status is written that differs only in messages or evidence.
 
 use countersign_api::rollout::{
     CheckEvidence, CheckVerdict, Outcome, Phase, RolloutStatus, Stage, WindowState,
@@ -12,14 +12,14 @@ use crate::observation::Observation;
 use crate::reason::{Reason, SETTLE};
 
 impl Decision {
-    /// Whether nothing is to be done but, at most, to write down what was counted.
+    /// Whether the decision does nothing except write counted evidence.
     #[must_use]
     pub fn only_updates_evidence(&self, observation: &Observation) -> bool {
         self.writes_nothing_but_the_status()
             && only_evidence_moved(&observation.status, &self.status)
     }
 
-    /// Whether a change is rolled back for its windows alone.
+    /// Whether a change is rolled back because of its windows alone.
     #[must_use]
     pub fn rolls_back_on_analysis(&self) -> bool {
         let change = self.status.change.as_ref();
@@ -31,12 +31,12 @@ impl Decision {
     }
 }
 
-/// How often evidence alone, without a transition, is written to the status.
+/// Least time between two writes of evidence alone; bounds the writes to etcd.
 const REFRESH: SignedDuration = SignedDuration::from_mins(1);
 
-/// Keeps the old status where only words moved whose time has not come: evidence alone, which was written
-/// lately and is rebuilt from Prometheus after a restart, or a routine wait that has just begun. Words that
-/// are not true any more are never kept. Returns when such a wait is to be told.
+/// Keeps the old status if it differs only in evidence that was written lately (it is rebuilt from
+/// Prometheus after a restart), or in a routine wait that has just begun. An untrue message is never kept.
+/// Returns when the message of such a wait is due.
 pub fn throttle_status_write(
     observation: &Observation,
     new: &mut RolloutStatus,
@@ -59,24 +59,24 @@ pub fn throttle_status_write(
         (None, Some(_)) => false,
         (_, None) => true,
     };
-    // A place in the queue is a number that says something.
+    // A better place in the queue is news.
     let moved_up = change::waits_for(new, Reason::Queued) && old.message != new.message;
     if lately && !moved_up && only_evidence_moved(old, new) {
         new.clone_from(old);
         return None;
     }
-    let told_at = match hold {
+    let due = match hold {
         Some(hold) => routine_until(observation, new, hold),
         None => leaving_until(observation, new),
     }?;
-    if without_words(old) == without_words(new) {
+    if without_messages(old) == without_messages(new) {
         new.clone_from(old);
-        return Some(told_at);
+        return Some(due);
     }
     None
 }
 
-/// Whether a status names a wait that is over, or a time that has passed or is another one by now.
+/// Whether a status names a wait that is over, or a time that has passed or has changed.
 fn is_outlived(old: &RolloutStatus, new: &RolloutStatus, now: Timestamp) -> bool {
     let wait_is_over = old.waiting_for.is_some() && old.waiting_for != new.waiting_for;
     let named = times(&old.message);
@@ -84,14 +84,14 @@ fn is_outlived(old: &RolloutStatus, new: &RolloutStatus, now: Timestamp) -> bool
     wait_is_over || time_is_over || (!named.is_empty() && named != times(&new.message))
 }
 
-/// The times until which a message says that something lasts.
+/// The times that a message names as the end of something.
 fn times(message: &str) -> Vec<Timestamp> {
     let after = message.split("until ").skip(1);
     let words = after.filter_map(|rest| rest.split([' ', ',', ';', ')']).next());
     words.filter_map(|word| word.parse().ok()).collect()
 }
 
-/// Until when a wait is no news: what every change waits for, and nothing that goes wrong.
+/// Until when a wait is routine: every change waits for this, and nothing is wrong.
 fn routine_until(
     observation: &Observation,
     status: &RolloutStatus,
@@ -109,9 +109,9 @@ fn routine_until(
     if !under_way || trouble {
         return None;
     }
-    let told = change.transitions.last().and_then(|line| line.at.as_ref());
+    let last_transition = change.transitions.last().and_then(|line| line.at.as_ref());
     let moments = [
-        told,
+        last_transition,
         change.started_at.as_ref(),
         change.available_at.as_ref(),
     ];
@@ -121,18 +121,18 @@ fn routine_until(
     (until > observation.now).then_some(until)
 }
 
-/// Until when it is no news how many pods of what has ended are left.
+/// Until when the number of remaining pods of an ended change is routine.
 fn leaving_until(observation: &Observation, status: &RolloutStatus) -> Option<Timestamp> {
     let change = status.change.as_ref()?;
     let leaving = [Phase::Promoted, Phase::RollingBack].contains(&status.phase);
     let leaves = leaving && status.phase == observation.status.phase;
-    let told = change.transitions.last()?.at.as_ref()?;
-    let until = told.0.saturating_add(SETTLE).ok()?;
+    let last_transition = change.transitions.last()?.at.as_ref()?;
+    let until = last_transition.0.saturating_add(SETTLE).ok()?;
     (leaves && until > observation.now).then_some(until)
 }
 
-/// The status without what is said of it: what is left is what decisions are made from.
-fn without_words(status: &RolloutStatus) -> RolloutStatus {
+/// The status without messages: what decisions are made from.
+fn without_messages(status: &RolloutStatus) -> RolloutStatus {
     RolloutStatus {
         phase: Phase::default(),
         message: String::new(),
@@ -148,20 +148,20 @@ fn without_words(status: &RolloutStatus) -> RolloutStatus {
     }
 }
 
-/// Whether two statuses differ in numbers of the evidence alone.
+/// Whether two statuses differ only in numbers of the evidence.
 #[must_use]
 pub fn only_evidence_moved(old: &RolloutStatus, new: &RolloutStatus) -> bool {
     without_evidence(old) == without_evidence(new)
 }
 
-/// The status with the numbers that change with every window or pod left out.
+/// The status without the numbers that change with every window or pod.
 fn without_evidence(status: &RolloutStatus) -> RolloutStatus {
     let without_numbers =
         |text: &mut String| text.retain(|c| !c.is_ascii_digit() && !['.', ','].contains(&c));
     let mut status = status.clone();
     let awaited = change::waits_for(&status, Reason::AwaitingEvidence);
     if awaited {
-        status.message.clear(); // how much is missing, in words that depend on it
+        status.message.clear(); // contains the missing count
     }
     without_numbers(&mut status.message);
     if let Some(change) = &mut status.change {

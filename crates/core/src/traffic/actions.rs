@@ -31,7 +31,7 @@ pub fn actions(view: &View, held: bool) -> Vec<Action> {
     // Who holds a promotion holds the switch of its traffic, too.
     let promoting = change.stage == Stage::Promoting;
     let held = held && promoting && share > view.routes.present_share;
-    let patient = held || corrections::is_patient(view);
+    let patient = held || corrections::is_throttled(view);
     let mut actions = Vec::new();
     for parsed in &view.routes.all {
         let route = parsed.route;

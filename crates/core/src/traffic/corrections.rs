@@ -12,7 +12,7 @@ use crate::traffic::view::View;
 const CORRECTION_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 
 /// Somebody who sets weights again and again is answered at most once in a while.
-pub(super) fn is_patient(view: &View) -> bool {
+pub(super) fn is_throttled(view: &View) -> bool {
     let (now, share) = (view.observation.now, view.share);
     let before = view.observation.status.traffic.as_ref();
     let before = before.filter(|it| it.settled_weight == share);
@@ -26,7 +26,7 @@ pub(super) fn correction<'a, 'b>(view: &'b View<'a>) -> Option<&'b ParsedRoute<'
     let before = view.observation.status.traffic.as_ref()?;
     let was_right = before.settled_at.is_some() || before.corrected_at.is_some();
     let mine = was_right && before.settled_weight == view.share;
-    if !mine || is_patient(view) {
+    if !mine || is_throttled(view) {
         return None;
     }
     let mut routes = view.routes.all.iter();

@@ -168,16 +168,16 @@ pub(super) fn is_held_for(hold: Option<&Hold>) -> bool {
 pub fn deadline(observation: &Observation, change: &Change) -> Option<Timestamp> {
     let progress = change.smoke.as_ref().filter(|progress| !progress.passed)?;
     let spec = &observation.spec;
-    let patience = change::patience(observation);
-    let (since, patience) = match &progress.started_at {
-        None => (progress.since.as_ref()?, patience),
+    let timeout = change::progress_timeout(observation);
+    let (since, timeout) = match &progress.started_at {
+        None => (progress.since.as_ref()?, timeout),
         Some(at) => {
             let smoke = spec.strategy.canary.smoke.as_ref();
             let runs = smoke.map_or(GRACE.into(), job_deadline).signed();
-            (at, patience.saturating_add(runs))
+            (at, timeout.saturating_add(runs))
         }
     };
-    Some(since.0.saturating_add(patience).unwrap_or(Timestamp::MAX))
+    Some(since.0.saturating_add(timeout).unwrap_or(Timestamp::MAX))
 }
 
 pub(super) fn job_deadline(smoke: &Smoke) -> Duration {

@@ -132,7 +132,7 @@ pub fn render_objective(
 
 /// Whether a check's queries tell the revisions apart by their Services.
 #[must_use]
-pub fn is_told_by_service(check: &Check) -> bool {
+pub fn is_split_by_service(check: &Check) -> bool {
     let preset = check.preset.and_then(preset::queries);
     let preset = preset
         .into_iter()

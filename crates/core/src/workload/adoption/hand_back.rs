@@ -61,7 +61,7 @@ pub(super) fn deletion(
 /// Whether waiting is of no use: the deadline is over, and the pods that are kept serve nobody.
 fn deadline_passed(view: &View) -> bool {
     let observation = view.observation;
-    let deadline = change::patience(observation).as_secs();
+    let deadline = change::progress_timeout(observation).as_secs();
     let since = observation.deletion.since;
     let over = since.is_some_and(|it| observation.now.duration_since(it).as_secs() >= deadline);
     over && view.fleet.pods.stable.available == 0
