@@ -1,8 +1,8 @@
-//! Where the traffic should go, and what brings it there.
+//! The desired traffic, and the writes that lead to it.
 //!
-//! The state of record is the status; a route only follows it. The order that loses no request:
-//! a share rises only once the receiving pods are ready behind their Service, a Service moves only
-//! while no share depends on it, and pods go only once nothing has sent to them for the drain time.
+//! The state of record is the status; routes only follow it. The order that loses no request: a share rises
+//! only once the receiving pods are ready behind their Service, a Service moves only while no share depends
+//! on it, and pods are removed only once the drain time has passed.
 //!
 //! | stage | share of the canary |
 //! |---|---|
@@ -10,7 +10,7 @@
 //! | `Stepping` | the step's weight, once its pods are ready behind the canary's Service |
 //! | `Promoting` | the last step's weight, and all once the canary has its full size |
 //! | `Promoted` | as it was, and 0 once the stable Service has moved to the same pods |
-//! | `RollingBack` | 0, or what stable cannot carry yet where it gave up capacity |
+//! | `RollingBack` | 0, or what stable cannot carry yet if it gave up capacity |
 
 use countersign_api::rollout::Stage;
 
@@ -19,19 +19,19 @@ use crate::traffic::route::patch;
 use crate::traffic::view::View;
 use crate::traffic::{corrections, testers};
 
-/// The writes that bring the traffic nearer to what the status asks for: weights, testers, subsets.
+/// The writes that bring the traffic nearer to the status: weights, testers, subsets.
 #[must_use]
 pub fn actions(view: &View, held: bool) -> Vec<Action> {
     let (share, mirror) = (view.share, view.mirror);
-    // What another Rollout claims too may lose the canary's share, and get no other.
+    // A route that another Rollout also claims may only lose the canary's share.
     let contested = !view.observation.conflicts.is_empty() && share > 0;
     let Some(change) = view.change.filter(|_| !contested) else {
         return Vec::new();
     };
-    // Who holds a promotion holds the switch of its traffic, too.
+    // A held promotion does not switch its traffic either.
     let promoting = change.stage == Stage::Promoting;
     let held = held && promoting && share > view.routes.present_share;
-    let patient = held || corrections::is_throttled(view);
+    let keeps_weights = held || corrections::is_throttled(view);
     let mut actions = Vec::new();
     for parsed in &view.routes.all {
         let route = parsed.route;
@@ -45,7 +45,7 @@ pub fn actions(view: &View, held: bool) -> Vec<Action> {
             .iter()
             .all(|rule| rule.is_at(share) && rule.mirrors(kind, mirror));
         if !done
-            && !patient
+            && !keeps_weights
             && let Ok(operations) = patch::patch(kind, object, rules, share, mirror)
         {
             let patch = RoutePatch {

@@ -1,4 +1,4 @@
-//! Weights that others have set, and how they are set back.
+//! Corrections of weights that were changed by others.
 
 use k8s_openapi::jiff::SignedDuration;
 
@@ -8,10 +8,10 @@ use crate::traffic::route::rule;
 use crate::traffic::routes::ParsedRoute;
 use crate::traffic::view::View;
 
-/// Least time between two corrections of what somebody else sets.
+/// Least time between two corrections of weights; a writer that repeats is corrected no more often.
 const CORRECTION_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 
-/// Somebody who sets weights again and again is answered at most once in a while.
+/// Whether the last correction is too recent for another one.
 pub(super) fn is_throttled(view: &View) -> bool {
     let (now, share) = (view.observation.now, view.share);
     let before = view.observation.status.traffic.as_ref();
@@ -21,7 +21,7 @@ pub(super) fn is_throttled(view: &View) -> bool {
         && view.change.is_some()
 }
 
-/// Whose weights are set back by this decision: that of a route that had been as it should be.
+/// The route whose weights this decision corrects; only one whose weights were as desired before.
 pub(super) fn correction<'a, 'b>(view: &'b View<'a>) -> Option<&'b ParsedRoute<'a>> {
     let before = view.observation.status.traffic.as_ref()?;
     let was_right = before.settled_at.is_some() || before.corrected_at.is_some();
@@ -33,7 +33,7 @@ pub(super) fn correction<'a, 'b>(view: &'b View<'a>) -> Option<&'b ParsedRoute<'
     routes.find(|route| route.rules.is_ok() && !route.is_at(view.share))
 }
 
-/// What to say where somebody else had set the weights.
+/// The Event for a correction of weights.
 #[must_use]
 pub fn correction_notice(view: &View) -> Option<Notice> {
     let parsed = correction(view)?;

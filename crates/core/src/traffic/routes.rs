@@ -1,4 +1,4 @@
-//! The routes that a Rollout names, as they are.
+//! The observed routes of a Rollout.
 
 use std::collections::BTreeSet;
 
@@ -14,33 +14,32 @@ use crate::traffic::route::rule::{self, Sides};
 use crate::traffic::route::status::{self, Acceptance};
 use crate::traffic::route::subsets;
 
-/// Longest name of a route.
+/// Longest name of a route, in characters.
 const MAX_NAME: usize = 253;
-/// How long after its weights were written a route counts as accepted whose status does not say which
-/// generation it means.
+/// Time after which written weights count as accepted if the route's status does not report a generation.
 const UNDATED: SignedDuration = SignedDuration::from_secs(5);
 
-/// The routes that a Rollout names, as they are.
+/// The observed routes of a Rollout.
 #[derive(Clone, Debug)]
 pub struct Routes<'a> {
     /// Each of them, in the Rollout's order.
     pub all: Vec<ParsedRoute<'a>>,
-    /// Why they cannot be used at all, with the reason in one word; `None` where they can.
+    /// Why the routes cannot be used at all, with its reason; `None` if they can.
     pub problem: Option<(Reason, String)>,
-    /// The largest share that one gives the canary now, in percent; `None` where that cannot be told.
+    /// The largest canary share of any route, in percent; `None` if it is unknown.
     pub share: Option<i32>,
-    /// That share, or the one that was last known.
+    /// That share, or the last known one.
     pub present_share: i32,
 }
 
-/// A route with the places in it that are the Rollout's own.
+/// A route with the parts that belong to the Rollout.
 #[derive(Clone, Debug)]
 pub struct ParsedRoute<'a> {
     /// The route as it was observed.
     pub route: &'a Route,
-    /// The rules whose weights are the Rollout's, or why it cannot be split.
+    /// The rules whose weights belong to the Rollout, or why the route cannot be split.
     pub rules: Result<Vec<rule::Rule<'a>>, rule::Problem>,
-    /// The revisions that its subsets select, stable's first; `None` where it has none.
+    /// The revisions that its subsets select, stable first; `None` if it has no subsets.
     pub subsets: Option<(Option<&'a str>, Option<&'a str>)>,
 }
 
@@ -71,7 +70,7 @@ impl<'a> Routes<'a> {
         selected.any(|(stable, canary)| [stable, canary].contains(&Some(hash)))
     }
 
-    /// Whether all routes give the canary this share, as far as their rules say.
+    /// Whether all routes give the canary this share.
     pub(super) fn are_at(&self, share: i32) -> bool {
         self.all.iter().all(|it| it.is_at(share))
     }
@@ -111,13 +110,13 @@ impl<'a> ParsedRoute<'a> {
         })
     }
 
-    /// The route as it is stored, and its rules; `None` where it is not there or cannot be split.
+    /// The stored route and its rules; `None` if it does not exist or cannot be split.
     pub(super) fn readable(&self) -> Option<(&'a RouteObject, &[rule::Rule<'a>])> {
         let object = self.route.object.as_ref().ok()?;
         Some((object, self.rules.as_deref().ok()?))
     }
 
-    /// Whether it gives the canary this share.
+    /// Whether the route gives the canary this share.
     pub(super) fn is_at(&self, share: i32) -> bool {
         let rules = self.rules.as_ref();
         rules.is_ok_and(|rules| rules.iter().all(|rule| rule.is_at(share)))
@@ -166,7 +165,7 @@ fn sides<'a>(observation: &'a Observation, route: &'a Route) -> Option<Sides<'a>
     })
 }
 
-/// The rules of a route whose weights are the Rollout's.
+/// The rules of a route whose weights belong to the Rollout.
 fn rules_of<'a>(
     observation: &'a Observation,
     route: &'a Route,
@@ -180,7 +179,7 @@ fn rules_of<'a>(
     rule::rules(route.reference.kind, object, &route.reference.rules, sides)
 }
 
-/// The rules that also send to a Service for which this holds, each in words.
+/// The rules that also send to a Service that matches the predicate, by name.
 #[must_use]
 pub fn shared_rules(observation: &Observation, holds: impl Fn(&str) -> bool) -> Vec<String> {
     let routes = Routes::of(observation).all;
@@ -195,7 +194,7 @@ pub fn shared_rules(observation: &Observation, holds: impl Fn(&str) -> bool) -> 
     shared.collect()
 }
 
-/// Whether it cannot be told what share the routes give the canary.
+/// Whether the canary's share is unknown.
 pub(super) fn is_unknown(observation: &Observation, routes: &Routes) -> bool {
     observation::is_routed(observation) && routes.share.is_none()
 }
@@ -206,8 +205,8 @@ pub fn testers_name(route: &str) -> String {
     names::ending(route, "testers", MAX_NAME)
 }
 
-/// Why the routers have not accepted a route with the canary's present share; `None` where they have.
-/// Where a status does not say which generation it means, it counts a while after the weights were seen.
+/// Why the routers have not accepted a route with the canary's present share; `None` if they have. A status
+/// without a generation counts a while after the weights were observed.
 pub(super) fn unaccepted(
     observation: &Observation,
     kind: RouteKind,
@@ -229,7 +228,7 @@ pub(super) fn unaccepted(
     })
 }
 
-/// Since when the routes have given the canary this share, as the status has it.
+/// Since when the routes have given the canary this share, according to the status.
 pub(super) fn weighed_at(observation: &Observation, share: i32) -> Option<&Time> {
     let before = observation.status.traffic.as_ref()?;
     before
@@ -238,7 +237,7 @@ pub(super) fn weighed_at(observation: &Observation, share: i32) -> Option<&Time>
         .filter(|_| before.weight == share)
 }
 
-/// Parents of routes that do not say which generation of a route they accept, such as `Service mesh`.
+/// Parents of routes that do not report which generation they accept, such as `Service mesh`.
 #[must_use]
 pub fn undated_parents(observation: &Observation) -> BTreeSet<String> {
     let parent = |route: &Route| {

@@ -1,4 +1,4 @@
-//! Which pods the named Services select.
+//! The revisions that the named Services select.
 
 use std::collections::BTreeSet;
 
@@ -15,8 +15,8 @@ use crate::traffic::share::{self, Side};
 use crate::traffic::view::View;
 use crate::{change, replicas};
 
-/// The revisions that the two sides of the traffic should be on, stable's first; `None` for one that
-/// stays as it is. The canary's side falls back to stable, so that it is never without pods.
+/// The revisions that the two sides should select, stable first; `None` if a side stays unchanged. The
+/// canary's side falls back to stable, so that it always has pods.
 #[must_use]
 pub fn sides<'a>(view: &View<'a>) -> (Option<&'a str>, Option<&'a str>) {
     let Roles { stable, canary } = present::roles(view.stable, view.change);
@@ -24,7 +24,7 @@ pub fn sides<'a>(view: &View<'a>) -> (Option<&'a str>, Option<&'a str>) {
     let available = |hash| present::available(view.observation, hash);
     let alive = canary.filter(|_| stable.is_some() && available(canary) > 0);
     let canary_side = match view.change {
-        // It cannot be told what depends on it: it stays as it is.
+        // The routes that depend on this side are unknown, so it stays unchanged.
         Some(_)
             if alive.is_some()
                 && !rejected
@@ -32,7 +32,7 @@ pub fn sides<'a>(view: &View<'a>) -> (Option<&'a str>, Option<&'a str>) {
         {
             None
         }
-        // Nobody is sent to a revision without pods while the other one has some.
+        // No side selects a revision without available pods while the other has some.
         Some(_) if alive.is_some() && available(stable) == 0 => alive,
         Some(change) if !rejected && share::may_point_at_canary(view, change) => alive.or(stable),
         Some(_) if rejected && share::still_serves(view) => alive.or(stable),
@@ -42,15 +42,15 @@ pub fn sides<'a>(view: &View<'a>) -> (Option<&'a str>, Option<&'a str>) {
     let stable_side = if stands_in(view) {
         alive
     } else {
-        // A first revision takes a Service over once it is stable, so that nothing that serves is cut off.
+        // A first revision takes over a Service once it is stable, so that serving pods are not cut off.
         stable.filter(|_| !stable_side_waits(view))
     };
     (stable_side, canary_side)
 }
 
-/// Whether the canary serves in place of a stable revision of which no pod is available: only one that may
-/// have traffic, since stable's pods could otherwise be removed to get a change past its gates. Behind
-/// a route one that was replaced, or taken back, and not rejected, serves on: any pods are better than none.
+/// Whether the canary serves in place of a stable revision without available pods. Only a canary with a
+/// share may, or deleting stable's pods would pass the gates. Behind a route a superseded or reverted
+/// change serves on; a rejected one does not.
 fn stands_in(view: &View) -> bool {
     let Roles { stable, canary } = present::roles(view.stable, view.change);
     let available = |hash| present::available(view.observation, hash);
@@ -65,7 +65,7 @@ fn stands_in(view: &View) -> bool {
     may_serve && stable.is_some() && available(stable) == 0 && available(canary) > 0
 }
 
-/// Each named Service selects its side's pods.
+/// Makes each named Service select the pods of its side.
 #[must_use]
 pub fn selections(view: &View) -> Vec<Action> {
     let (stable, canary) = sides(view);
@@ -83,7 +83,7 @@ pub fn selections(view: &View) -> Vec<Action> {
     selections.map(Action::Traffic).collect()
 }
 
-/// What to say where the canary takes the place of stable in the traffic.
+/// The Event for a canary that serves in place of stable.
 #[must_use]
 pub fn stand_in_notice(view: &View, actions: &[Action]) -> Option<Notice> {
     let service = Side::Stable.service(view.observation)?;
@@ -104,24 +104,24 @@ pub fn stand_in_notice(view: &View, actions: &[Action]) -> Option<Notice> {
     })
 }
 
-/// Whether the stable side of the traffic stays on another revision, which has pods: stable has none yet,
-/// or fewer than are needed in their place. A revision that becomes stable again has to grow first, and
-/// nothing that serves may lose pods meanwhile, whatever change comes next.
+/// Whether the stable side stays on another revision with pods: stable has none yet, or fewer than needed.
+/// A revision that becomes stable again has to scale up first, and pods that serve stay meanwhile, whatever
+/// change comes next.
 #[must_use]
 pub fn stable_side_waits(view: &View) -> bool {
     let stable = present::roles(view.stable, view.change).stable;
     side_waits(view, Side::Stable, stable, 100)
 }
 
-/// The same for the canary side, as far as routes give it a share.
+/// Whether the canary side stays on another revision, as far as routes give it a share.
 fn canary_side_waits(view: &View, next: &str) -> bool {
     let share = view.routes.present_share;
     let routed = observation::is_routed(view.observation);
     routed && share > 0 && side_waits(view, Side::Canary, Some(next), share)
 }
 
-/// Whether a side with this share of the requests, in percent, stays on the revisions that serve it: the
-/// next one has fewer pods than the share needs, and than they have.
+/// Whether a side with this share of the requests, in percent, stays on its present revisions: the next
+/// revision has fewer pods than the share needs and than the present ones have.
 fn side_waits(view: &View, side: Side, next: Option<&str>, share: i32) -> bool {
     let (observation, limits) = (view.observation, view.fleet.limits);
     let service = side.service(observation);
@@ -137,14 +137,14 @@ fn side_waits(view: &View, side: Side, next: Option<&str>, share: i32) -> bool {
     }
     let needed = replicas::canary_for(limits, share);
     let ready = present::available(observation, next);
-    let patient = view
+    let in_time = view
         .change
         .is_some_and(|it| it.outcome.is_none() || !change::is_overdue(observation, it));
-    ready == 0 || (ready < serving.min(needed) && patient)
+    ready == 0 || (ready < serving.min(needed) && in_time)
 }
 
-/// The Services that are kept on a revision, which the status notes so that one whose name leaves the spec
-/// is released.
+/// The Services that select a revision. The status stores them, so that a Service that is removed from the
+/// spec is released.
 #[must_use]
 pub fn kept_services(view: &View) -> BTreeSet<String> {
     let named = view.observation.traffic.services.iter();
@@ -153,7 +153,7 @@ pub fn kept_services(view: &View) -> BTreeSet<String> {
     named.map(|(name, _)| name.clone()).chain(former).collect()
 }
 
-/// Services that the spec names no more and that still select one of the Rollout's revisions.
+/// Services that were removed from the spec and still select one of the Rollout's revisions.
 fn released(view: &View) -> Vec<String> {
     let stable = view.stable.map(|it| it.pod_template_hash.as_str());
     let own = |hash: &str| {
@@ -168,14 +168,14 @@ fn released(view: &View) -> Vec<String> {
     former.map(|(name, _)| name.clone()).collect()
 }
 
-/// Lets Services that the spec names no more select the pods of every revision again: one that stayed on
-/// a revision would have no endpoints after the next promotion.
+/// Makes Services that were removed from the spec select the pods of every revision again; otherwise they
+/// would have no endpoints after the next promotion.
 pub(crate) fn former(view: &View) -> impl Iterator<Item = Action> {
     let released = released(view).into_iter();
     released.map(|service| Action::Traffic(TrafficAction::ReleaseService { service }))
 }
 
-/// What to say of each Service that is released.
+/// The Event for each Service that is released.
 #[must_use]
 pub fn release_notices(actions: &[Action], observation: &Observation) -> Vec<Notice> {
     let released = actions.iter().filter_map(|it| match it {

@@ -1,4 +1,4 @@
-//! Whether routers and endpoints have followed, and when old pods are no longer sent to.
+//! Whether routers and endpoints have caught up, and when old pods no longer receive requests.
 
 use countersign_api::rollout::{Change, Revision, Split, Stage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -17,7 +17,7 @@ use crate::traffic::view::View;
 use crate::traffic::{corrections, routes, services, testers};
 
 impl<'a> View<'a> {
-    /// What follows from an observation and these parts of a status.
+    /// The view of an observation and these parts of a status.
     #[must_use]
     pub fn of(
         observation: &'a Observation,
@@ -37,7 +37,7 @@ impl<'a> View<'a> {
             mirror: None,
             unsettled: None,
         };
-        // Each of these stands on those before it.
+        // Each field depends on those set before.
         view.share = share::desired(&view);
         view.mirror = share::mirror(&view);
         view.unsettled = change.and_then(|_| unsettled(&view));
@@ -45,7 +45,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// Why the traffic is not yet as the status asks for, in a sentence; `None` where it is.
+/// Why the traffic differs from the status, in a sentence; `None` if it does not.
 fn unsettled(view: &View) -> Option<String> {
     let observation = view.observation;
     if !observation::is_directed(observation) {
@@ -113,7 +113,7 @@ fn unsettled_route(
         .map(|_| format!("the subsets of {kind} {name} do not select their revisions yet"))
 }
 
-/// Why the present step has not begun though its pods are there, in a sentence.
+/// Why the present step has not begun although its pods are available, in a sentence.
 #[must_use]
 pub fn awaited(view: &View, change: &Change) -> Option<String> {
     if !observation::is_routed(view.observation) {
@@ -135,8 +135,8 @@ pub fn awaited(view: &View, change: &Change) -> Option<String> {
     view.unsettled.clone()
 }
 
-/// How the traffic stands, as the status notes it; `None` where no change is in the status, or nothing
-/// splits it.
+/// The state of the traffic for the status; `None` if the status has no change, or the traffic is not
+/// split.
 #[must_use]
 pub fn split(view: &View) -> Option<Split> {
     let (observation, change) = (view.observation, view.change?);
@@ -164,8 +164,8 @@ pub fn split(view: &View) -> Option<Split> {
     let drained = settled_at
         .as_ref()
         .is_some_and(|since| drained_at(observation, since.0) <= observation.now);
-    // Only where pods follow the share, and before all of it is back, does anything depend on the drain. What
-    // this decision writes may be followed before it is seen.
+    // The drain matters only if pods follow the share, and until all of the traffic is back. Routers may
+    // apply this decision's writes before that is observed.
     let is_back = settled && matches!(change.stage, Stage::Waiting | Stage::RolledBack);
     let over = (drained || is_back) && share::pods_follow(view.fleet.limits);
     let weight = view.routes.share.unwrap_or(before.weight);
@@ -192,7 +192,7 @@ pub fn split(view: &View) -> Option<Split> {
     })
 }
 
-/// Since when nothing sends to revisions that serve no more, as far as the status of before knows.
+/// Whether nothing has sent to old revisions for the drain time, according to the previous status.
 #[must_use]
 pub fn drained(view: &View) -> bool {
     if !observation::is_directed(view.observation) {
@@ -202,14 +202,14 @@ pub fn drained(view: &View) -> bool {
     since.is_some_and(|since| view.observation.now >= drained_at(view.observation, since.0))
 }
 
-/// When pods may go that are settled out of the traffic since then.
+/// When pods that have received no requests since `since` may be removed.
 #[must_use]
 pub fn drained_at(observation: &Observation, since: Timestamp) -> Timestamp {
     let drain = observation.spec.strategy.canary.drain.signed();
     since.saturating_add(drain).unwrap_or(Timestamp::MAX)
 }
 
-/// Whether an ended change leaves nothing to do for the traffic.
+/// Whether the traffic of an ended change needs no further writes.
 #[must_use]
 pub fn is_over(view: &View) -> bool {
     !observation::is_routed(view.observation)

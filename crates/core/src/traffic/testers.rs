@@ -1,4 +1,4 @@
-//! Requests of testers, which reach the canary before anybody else.
+//! Requests of testers, which reach the canary before other requests.
 
 use countersign_api::rollout::Stage;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::traffic::route::{rule, subsets, testers};
 use crate::traffic::view::View;
 use crate::traffic::{routes, services, share};
 
-/// The controller's own route for testers comes and goes with the pods that they test.
+/// Creates the controller's own route for testers with the pods under test, and deletes it with them.
 pub(super) fn testers(
     view: &View,
     route: &Route,
@@ -36,7 +36,7 @@ pub(super) fn testers(
             };
             (!done).then_some(TrafficAction::ApplyTesters(route))
         }
-        // While it is tested a moment's doubt takes it from nobody.
+        // A short interruption does not remove the route during a test.
         None if is_tested(view) => None,
         None => route
             .testers
@@ -69,7 +69,7 @@ fn is_tested(view: &View) -> bool {
         .is_some_and(|it| matches!(it.stage, Stage::Stepping | Stage::Promoting) && !it.initial)
 }
 
-/// Whether a stored value has all that was asked for; the API server adds defaults.
+/// Whether a stored value contains all requested fields; the API server adds defaults.
 fn includes(stored: &Value, asked: &Value) -> bool {
     match (stored, asked) {
         (Value::Object(stored), Value::Object(asked)) => asked.iter().all(|(key, asked)| {
@@ -84,7 +84,7 @@ fn includes(stored: &Value, asked: &Value) -> bool {
     }
 }
 
-/// Subsets follow their revisions as named Services do.
+/// Makes subsets follow their revisions, as named Services do.
 pub(super) fn select_subsets(view: &View, route: &Route) -> Option<TrafficAction> {
     let subsets = route.reference.destination_rule.as_ref()?;
     let rule = route.destination_rule.as_ref()?.as_ref().ok()?;

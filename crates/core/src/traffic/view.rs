@@ -1,4 +1,4 @@
-//! A status seen in the light of an observation: what follows from both, worked out once.
+//! What follows from a status and an observation, computed once.
 
 use countersign_api::rollout::{Change, Revision, Split};
 
@@ -6,7 +6,7 @@ use crate::observation::Observation;
 use crate::replicas::present::Fleet;
 use crate::traffic::routes::Routes;
 
-/// What follows from a status and an observation: pods by their roles, and where the traffic should go.
+/// What follows from a status and an observation: pods by their roles, and the desired traffic.
 #[derive(Clone, Debug)]
 pub struct View<'a> {
     /// The observation.
@@ -17,14 +17,14 @@ pub struct View<'a> {
     pub stable: Option<&'a Revision>,
     /// The change of the status.
     pub change: Option<&'a Change>,
-    /// How the traffic is split, in the words of the status.
+    /// The split of the traffic in the status.
     pub split: Option<&'a Split>,
     /// The ReplicaSets by their roles.
     pub fleet: Fleet<'a>,
-    /// The share that the routes should give the canary now, in percent.
+    /// The desired canary share of the routes, in percent.
     pub share: i32,
-    /// The copy of requests that the present step asks for, in percent.
+    /// The percentage of requests that the present step mirrors.
     pub mirror: Option<i32>,
-    /// Why the traffic of the change is not yet as it should be, in a sentence; `None` where it is.
+    /// Why the traffic differs from the status, in a sentence; `None` if it does not.
     pub unsettled: Option<String>,
 }

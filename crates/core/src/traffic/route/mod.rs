@@ -1,8 +1,8 @@
-//! Routes as the API server stores them: which weights in them are a Rollout's own, and the JSON
-//! patches that change these and nothing else.
+//! Routes as the API server stores them: the weights in them that belong to a Rollout, and the JSON patches
+//! that change only these.
 //!
-//! `rules` and `backendRefs` are atomic lists: to apply one weight would take over every neighbour's
-//! rule. So each weight is patched at its place, after a test that what stands there is what was seen.
+//! `rules` and `backendRefs` are atomic lists: server-side apply of one weight would own every neighbour's
+//! rule. So each weight is patched at its index, after a test that the entry is unchanged.
 
 pub mod patch;
 pub mod rule;

@@ -1,4 +1,4 @@
-//! Patches of weights and mirrors, each after a test of what stands there.
+//! Patches of weights and mirrors, each after a test of the stored value.
 
 use countersign_api::traffic::{RouteKind, Router};
 use serde_json::{Map, Value, json};
@@ -14,13 +14,13 @@ pub(super) fn add(path: &str, value: &Value) -> Value {
     json!({ "op": "add", "path": path, "value": value })
 }
 
-/// The object that was seen, and none of the same name made since.
+/// Tests that the object is the observed one, and not one of the same name created since.
 pub(super) fn same(object: &RouteObject) -> Value {
     let uid = object.object.pointer("/metadata/uid");
     test("/metadata/uid", uid.unwrap_or(&Value::Null))
 }
 
-/// The patch that gives the canary this share, and a copy of `mirror` percent of the requests.
+/// The patch that gives the canary this share, and mirrors `mirror` percent of the requests.
 pub fn patch(
     kind: RouteKind,
     object: &RouteObject,
@@ -34,7 +34,7 @@ pub fn patch(
         if rule.is_at(share) && rule.mirrors(kind, mirror) {
             continue;
         }
-        // The whole rule, not its place alone: another may stand there by now.
+        // The whole rule is tested, since another rule may have moved to this index.
         operations.push(test(&rule.path, rule.value));
         if !rule.mirrors(kind, mirror) {
             mirror_patch(kind, rule, mirror, &mut operations)?;
@@ -106,7 +106,7 @@ fn gateway_mirror_patch(rule: &Rule, mirror: Option<i32>, operations: &mut Vec<V
         .filter_map(|key| Some((key.to_owned(), rule.canary.value.get(key)?.clone())))
         .collect();
     let mut request_mirror = json!({ "backendRef": backend });
-    // Left out it is all of them, which routers know that do not know the field.
+    // Omitted for 100%, which routers without this field support too.
     if let Some(map) = request_mirror.as_object_mut().filter(|_| percent < 100) {
         map.insert("percent".into(), json!(percent));
     }

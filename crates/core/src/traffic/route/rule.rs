@@ -1,11 +1,11 @@
-//! The rules of a route, and the places in them that are a Rollout's own.
+//! The rules of a route, and the backends in them that belong to a Rollout.
 
 use countersign_api::traffic::{RouteKind, Router, Subsets};
 use serde_json::Value;
 
 use crate::observation::traffic::RouteObject;
 
-/// What tells the two sides of a split apart.
+/// How the two sides of a split are distinguished.
 #[derive(Clone, Copy, Debug)]
 pub enum Sides<'a> {
     /// Two Services of the Rollout's namespace.
@@ -21,7 +21,7 @@ pub enum Sides<'a> {
     Subsets {
         /// The Rollout's namespace.
         namespace: &'a str,
-        /// The host of their DestinationRule; any, where it is not known.
+        /// The host of their DestinationRule; `None` matches any host.
         host: Option<&'a str>,
         /// Their names.
         subsets: &'a Subsets,
@@ -29,7 +29,7 @@ pub enum Sides<'a> {
 }
 
 impl Sides<'_> {
-    /// The two sides in words.
+    /// The names of the two sides for messages.
     fn names(&self) -> (String, String) {
         match self {
             Self::Services { stable, canary, .. } => {
@@ -43,21 +43,21 @@ impl Sides<'_> {
     }
 }
 
-/// Largest weight that a route can have, in either direction.
+/// Largest weight that a route can have, for either side; larger ones are rejected.
 const MOST_WEIGHT: i64 = i32::MAX as i64;
 
-/// A rule that sends to both sides.
+/// A rule with backends of both sides.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule<'a> {
-    /// How people find it, such as `rule 2 (checkout)`.
+    /// The name of the rule for messages, such as `rule 2 (checkout)`.
     pub label: String,
     pub(super) path: String,
     pub(super) value: &'a Value,
     pub(super) stable: Backend<'a>,
     pub(super) canary: Backend<'a>,
-    /// Names of the other Services that it sends to.
+    /// Names of its other Services.
     pub others: Vec<&'a str>,
-    /// Whether requests go to those now, so that the sum of the two weights is not free.
+    /// Whether the other Services have a weight, so that the sum of the two weights is fixed.
     shared: bool,
 }
 
@@ -71,8 +71,8 @@ pub(super) struct Backend<'a> {
 /// Why a route cannot be split, in a sentence without its name.
 pub type Problem = String;
 
-/// The rules of a route whose weights are the Rollout's: those that are named, or else all that send to
-/// both sides. At least one there is.
+/// The rules of a route whose weights belong to the Rollout: the named ones, or else all with backends of
+/// both sides. At least one.
 pub fn rules<'a>(
     kind: RouteKind,
     object: &'a RouteObject,
@@ -119,7 +119,7 @@ fn lacks(which: &str, sides: Sides) -> Problem {
     )
 }
 
-/// Where the rules of a kind are.
+/// The paths of the rule lists of a kind.
 const fn rule_lists(kind: RouteKind) -> &'static [&'static str] {
     match kind.router() {
         Router::Istio => &["http", "tls", "tcp"],
@@ -134,7 +134,7 @@ const fn backend_list(kind: RouteKind) -> &'static str {
     }
 }
 
-/// A rule as far as it sends to both sides; `None` for one that does not.
+/// A rule with its backends of both sides; `None` if it has not both.
 fn split<'a>(
     kind: RouteKind,
     path: &str,
@@ -146,7 +146,7 @@ fn split<'a>(
     let backends = rule.get(list).and_then(Value::as_array);
     let (mut stable, mut canary, mut others, mut shared) = (None, None, Vec::new(), false);
     for (index, value) in backends.into_iter().flatten().enumerate() {
-        // The weight of a backend that names none, beside others.
+        // The weight of a backend without a weight beside others.
         let default = match kind.router() {
             Router::GatewayApi => 1,
             Router::Istio => 0,
@@ -154,7 +154,7 @@ fn split<'a>(
         let backend = Backend {
             path: format!("{path}/{list}/{index}"),
             value,
-            // No API server takes more than 32 bits, and sums of less cannot overflow.
+            // The API server accepts at most 32 bits, so that sums cannot overflow.
             weight: value
                 .get("weight")
                 .and_then(Value::as_i64)
@@ -259,7 +259,7 @@ fn side(kind: RouteKind, backend: &Value, sides: Sides) -> Option<Side> {
     }
 }
 
-/// A host with its namespace and nothing more of its domain, by which two forms of one are the same.
+/// A host with its namespace but without the cluster domain, so that two forms of one host are equal.
 fn full_host(host: &str, namespace: &str) -> String {
     match host.split_once(".svc") {
         Some((name, rest)) if rest.is_empty() || rest.starts_with('.') => name.to_owned(),
@@ -268,7 +268,7 @@ fn full_host(host: &str, namespace: &str) -> String {
     }
 }
 
-/// Whether an Istio host is a Service: its name alone, or with more and more of its domain.
+/// Whether an Istio host is a Service: its short name, or any longer form of it.
 pub(super) fn is_host(host: &str, service: &str, namespace: &str) -> bool {
     let Some(rest) = host.strip_prefix(service) else {
         return false;
@@ -283,21 +283,21 @@ pub(super) fn is_host(host: &str, service: &str, namespace: &str) -> bool {
 }
 
 impl Rule<'_> {
-    /// Share of the rule's requests to both sides that go to the canary, in percent, rounded up: a
-    /// share that is not quite 0 is not 0.
+    /// The canary's share of the requests to both sides, in percent, rounded up: a share above 0 is never
+    /// reported as 0.
     #[must_use]
     pub fn share(&self) -> i32 {
         let total = self.stable.weight + self.canary.weight;
         if total <= 0 {
             return 0;
         }
-        // A negative weight, which no router takes, would be a share beyond all.
+        // A negative weight, which no router accepts, would give a share above 100.
         let share = (self.canary.weight * 100 + total - 1) / total;
         i32::try_from(share.clamp(0, 100)).unwrap_or(100)
     }
 
-    /// The two weights for a share. Both together are 100; where other backends have a weight beside
-    /// them, they stay what they are together, so that nobody else gets more or less.
+    /// The two weights for a share. They add up to 100, or to their present sum if other backends have a
+    /// weight, so that the share of these does not change.
     pub(super) fn weights(&self, share: i32) -> Result<(i64, i64), Problem> {
         let sum = if self.shared {
             self.stable.weight + self.canary.weight
@@ -314,20 +314,20 @@ impl Rule<'_> {
         Ok((sum - canary, canary))
     }
 
-    /// Whether it has exactly the weights for a share.
+    /// Whether the rule has exactly the weights for a share.
     #[must_use]
     pub fn is_at(&self, share: i32) -> bool {
         self.weights(share)
             .is_ok_and(|wanted| wanted == (self.stable.weight, self.canary.weight))
     }
 
-    /// Whether a copy of its requests goes to the canary as wanted, in percent.
+    /// Whether the rule mirrors the desired percentage of its requests to the canary.
     #[must_use]
     pub fn mirrors(&self, kind: RouteKind, wanted: Option<i32>) -> bool {
         mirrored(kind, self) == wanted.filter(|_| self.can_mirror(kind))
     }
 
-    /// Whether a rule of its kind can copy requests at all.
+    /// Whether a rule of this kind can mirror requests.
     pub(super) fn can_mirror(&self, kind: RouteKind) -> bool {
         match kind {
             RouteKind::HTTPRoute | RouteKind::GRPCRoute => true,
@@ -337,17 +337,17 @@ impl Rule<'_> {
     }
 }
 
-/// The share that requests of the rules of a route have at most.
+/// The largest share of the canary in any of the rules.
 #[must_use]
 pub fn share(rules: &[Rule]) -> i32 {
     rules.iter().map(Rule::share).max().unwrap_or(0)
 }
 
-/// Of how many percent of its requests the canary gets a copy.
+/// The percentage of requests that is mirrored to the canary.
 pub(super) fn mirrored(kind: RouteKind, rule: &Rule) -> Option<i32> {
     let percent = |value: Option<&Value>| {
         let percent = value.and_then(Value::as_f64).unwrap_or(100.0);
-        #[allow(clippy::cast_possible_truncation)] // of 0 to 100
+        #[allow(clippy::cast_possible_truncation)] // in the range 0 to 100
         let percent = percent.clamp(0.0, 100.0).round() as i32;
         percent
     };
@@ -366,7 +366,7 @@ pub(super) fn mirrored(kind: RouteKind, rule: &Rule) -> Option<i32> {
     }
 }
 
-/// The filter that mirrors to the canary, and its place.
+/// The filter that mirrors to the canary, and its index.
 pub(super) fn mirror_filter<'a>(rule: &Rule<'a>) -> Option<(usize, &'a Value)> {
     let filters = rule.value.get("filters")?.as_array()?;
     let canary = rule.canary.value.get("name")?;

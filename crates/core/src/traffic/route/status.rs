@@ -1,26 +1,26 @@
-//! Whether a controller has taken a route over.
+//! Whether a controller has accepted a route.
 
 use countersign_api::traffic::{RouteKind, Router};
 use serde_json::Value;
 
 use crate::observation::traffic::RouteObject;
 
-/// What the status of a route says of the route as it is now.
+/// Whether the status of a route accepts its present generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acceptance {
     /// Every parent has accepted this generation.
     Accepted,
-    /// Every parent has accepted it, but this one does not say which generation (`observedGeneration` is
+    /// Every parent has accepted it, but this one does not report the generation (`observedGeneration` is
     /// optional in the Gateway API).
     Undated(String),
-    /// A parent has not accepted it, in a sentence.
+    /// A parent has not accepted it; the reason in a sentence.
     Pending(String),
 }
 
 /// Conditions that a parent of a route must have.
 const ACCEPTANCE: [&str; 2] = ["Accepted", "ResolvedRefs"];
 
-/// Whether the parents of a route have accepted it as it is now. Istio writes no status, so a
+/// Whether the parents of a route have accepted its present generation. Istio writes no status, so a
 /// VirtualService counts as accepted once it is written.
 #[must_use]
 pub fn acceptance(kind: RouteKind, object: &RouteObject) -> Acceptance {
@@ -44,11 +44,12 @@ fn gateway_acceptance(route: &Value) -> Acceptance {
     }
     for reference in references {
         let parent = parent_name(reference);
-        // Entries of parents that the route named before say nothing, and neither do those of controllers
-        // that only attach something to it, such as a policy.
+        // Entries of former parents are ignored, and so are entries of controllers that only attach an
+        // object, such as a policy.
         let own = array("/status/parents").filter(|it| is_of(it, reference, route));
-        let says = |it: &&Value| ACCEPTANCE.iter().any(|kind| condition(it, kind).is_some());
-        let entries: Vec<_> = own.filter(says).collect();
+        let has_acceptance =
+            |it: &&Value| ACCEPTANCE.iter().any(|kind| condition(it, kind).is_some());
+        let entries: Vec<_> = own.filter(has_acceptance).collect();
         let complete = |it: &&Value| ACCEPTANCE.iter().all(|kind| condition(it, kind).is_some());
         for entry in &entries {
             match entry_acceptance(entry, &parent, route) {
@@ -58,12 +59,12 @@ fn gateway_acceptance(route: &Value) -> Acceptance {
             }
         }
         if !entries.iter().any(complete) {
-            let said = if entries.is_empty() {
+            let missing = if entries.is_empty() {
                 "whether it accepts the route"
             } else {
                 "both Accepted and ResolvedRefs of the route"
             };
-            return Acceptance::Pending(format!("{parent} has not said {said}"));
+            return Acceptance::Pending(format!("{parent} has not said {missing}"));
         }
     }
     undated.map_or(Acceptance::Accepted, Acceptance::Undated)
@@ -76,7 +77,7 @@ fn condition<'a>(entry: &'a Value, kind: &str) -> Option<&'a Value> {
     conditions.find(|it| it.get("type").and_then(Value::as_str) == Some(kind))
 }
 
-/// What one entry of a route's status says of the route as it is now.
+/// Whether one entry of a route's status accepts the present generation.
 fn entry_acceptance(entry: &Value, parent: &str, route: &Value) -> Acceptance {
     let generation = route
         .pointer("/metadata/generation")
@@ -108,15 +109,15 @@ fn entry_acceptance(entry: &Value, parent: &str, route: &Value) -> Acceptance {
     }
 }
 
-/// A parent of a route in words, such as `Gateway public`.
+/// The name of a parent for messages, such as `Gateway public`.
 fn parent_name(reference: &Value) -> String {
     let text = |key: &str| reference.get(key).and_then(Value::as_str);
     let kind = text("kind").unwrap_or("Gateway");
     format!("{kind} {}", text("name").unwrap_or_default())
 }
 
-/// Whether an entry of a route's status is about this reference to a parent. What either of them leaves
-/// out has the default of the Gateway API; a reference without a section or a port means all of them.
+/// Whether an entry of a route's status is about this parent reference. Omitted fields have the defaults of
+/// the Gateway API; a reference without a section or a port matches all of them.
 fn is_of(entry: &Value, reference: &Value, route: &Value) -> bool {
     let Some(of) = entry.get("parentRef") else {
         return false;

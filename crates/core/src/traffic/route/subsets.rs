@@ -8,7 +8,7 @@ use crate::observation::traffic::RouteObject;
 use crate::traffic::route::patch;
 use crate::traffic::route::rule::Problem;
 
-/// The subset of a DestinationRule: its place, and the revision that it selects.
+/// The subset of a DestinationRule: its index, and the revision that it selects.
 fn subset<'a>(rule: &'a Value, name: &str) -> Result<(usize, &'a Value, Option<&'a str>), Problem> {
     let subsets = rule.pointer("/spec/subsets").and_then(Value::as_array);
     let mut subsets = subsets.into_iter().flatten().enumerate();
@@ -22,7 +22,7 @@ fn subset<'a>(rule: &'a Value, name: &str) -> Result<(usize, &'a Value, Option<&
     ))
 }
 
-/// The revisions that the two subsets select, stable's first.
+/// The revisions that the two subsets select, stable first.
 pub fn selected<'a>(
     rule: &'a RouteObject,
     subsets: &Subsets,
@@ -32,7 +32,7 @@ pub fn selected<'a>(
     Ok((stable, canary))
 }
 
-/// The patch that lets the subsets select these revisions, as far as they do not.
+/// The patch that makes the subsets select these revisions; empty if they do.
 pub fn select(
     rule: &RouteObject,
     subsets: &Subsets,
@@ -64,7 +64,7 @@ pub fn select(
     Ok(operations)
 }
 
-/// The patch that lets the subsets have the pods of all revisions again, and those of other controllers.
+/// The patch that makes the subsets select the pods of all revisions again, and those of other controllers.
 pub fn release(rule: &RouteObject, subsets: &Subsets) -> Result<Vec<Value>, Problem> {
     let mut operations = Vec::new();
     for name in [&subsets.stable_subset, &subsets.canary_subset] {

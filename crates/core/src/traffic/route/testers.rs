@@ -1,4 +1,4 @@
-//! Rules for requests of testers.
+//! Rules that route requests of testers.
 
 use countersign_api::traffic::{RouteKind, Testers};
 use serde_json::{Map, Value, json};
@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 use crate::observation::traffic::RouteObject;
 use crate::traffic::route::rule::{self, Rule};
 
-/// What the controller's own route for testers has in its spec: the same parents and hostnames, and
-/// each rule's matches with the testers' mark, all of it to the canary. A more exact match goes first,
-/// so the owner's route need not be touched. `None` where no rule can match a tester.
+/// The spec of the controller's own route for testers: the same parents and hostnames, and each rule's
+/// matches with the testers' headers, all to the canary. A more specific match takes precedence, so the
+/// owner's route is not changed. `None` if no rule can match a tester.
 #[must_use]
 pub fn testers(
     kind: RouteKind,
@@ -55,7 +55,7 @@ pub fn testers(
     };
     let rules: Vec<_> = rules.iter().filter_map(rule).collect();
     if rules.is_empty() {
-        return None; // a route without rules would match everything
+        return None; // a route without rules would match every request
     }
     let mut spec = json!({ "rules": rules });
     for key in ["parentRefs", "hostnames"] {
@@ -69,8 +69,8 @@ pub fn testers(
     Some(spec)
 }
 
-/// Adds the testers' mark to one match of a rule; `false` where the match asks for something else in one of
-/// its headers, so that no tester has ever matched it. A header may stand only once in a match.
+/// Adds the testers' headers to one match of a rule; `false` if the match demands another value of one of
+/// them, so that it never matched a tester. A header may appear only once in a match.
 fn is_marked(one: &mut Map<String, Value>, mark: &[Value]) -> bool {
     let headers = one.entry("headers").or_insert_with(|| json!([]));
     let Some(headers) = headers.as_array_mut() else {
@@ -96,14 +96,14 @@ fn is_marked(one: &mut Map<String, Value>, mark: &[Value]) -> bool {
     true
 }
 
-/// What tells testers, as matches of headers.
+/// The header matches that identify testers.
 fn mark(kind: RouteKind, testers: &Testers) -> Vec<Value> {
     let headers = testers
         .headers
         .iter()
         .map(|header| json!({ "type": "Exact", "name": header.name, "value": header.value }));
     let name = match kind {
-        RouteKind::GRPCRoute => "cookie", // gRPC has its headers in lower case
+        RouteKind::GRPCRoute => "cookie", // gRPC headers are in lower case
         RouteKind::HTTPRoute
         | RouteKind::TLSRoute
         | RouteKind::TCPRoute
