@@ -1,26 +1,26 @@
 //! Weights, surge and capacity as numbers of pods.
 //!
-//! Without routes a revision's share of the traffic is its share of the available pods; with them its
-//! pods are as many as its share needs.
+//! Without routes a revision's share of the traffic is its share of the available pods. With routes its
+//! number of pods follows from its share.
 
 pub mod present;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-/// How many pods there may be and must be.
+/// Upper and lower bounds on the number of pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Pods that the workload asks for.
+    /// Pods that the workload requests.
     pub desired: i32,
     /// Pods allowed beyond `desired`.
     pub surge: i32,
     /// Pods of `desired` that may be unavailable.
     pub unavailable: i32,
-    /// What gives the canary its share.
+    /// How the canary gets its share.
     pub share: Share,
 }
 
-/// What gives the canary its share of the traffic.
+/// How the canary gets its share of the traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Share {
     /// Its share of the pods.
@@ -31,13 +31,13 @@ pub enum Share {
     Services,
     /// Routes; stable keeps all its pods.
     Routes,
-    /// Routes; stable gives up the pods that its share needs no more.
+    /// Routes; stable gives up the pods that its share no longer needs.
     RoutesAlone,
 }
 
 impl Limits {
-    /// Resolves percentages as a Deployment does: surge is rounded up, unavailability down, and one
-    /// pod may be unavailable where both would be none.
+    /// Resolves percentages as a Deployment does: surge is rounded up, unavailability down. One pod may be
+    /// unavailable if both would be 0.
     #[must_use]
     pub fn new(desired: i32, max_surge: &IntOrString, max_unavailable: &IntOrString) -> Self {
         let desired = desired.max(0);
@@ -52,7 +52,7 @@ impl Limits {
         }
     }
 
-    /// The same where this gives the canary its share.
+    /// The same limits with another kind of share.
     #[must_use]
     pub const fn with(self, share: Share) -> Self {
         Self { share, ..self }
@@ -71,7 +71,7 @@ impl Limits {
     }
 }
 
-/// A number of pods, where a percentage of `desired` is rounded by adding `rounding` hundredths.
+/// Resolves a number of pods; a percentage of `desired` is rounded by adding `rounding` hundredths.
 fn resolve(value: &IntOrString, desired: i32, rounding: i64) -> i32 {
     match value {
         IntOrString::Int(count) => (*count).max(0),
@@ -95,9 +95,9 @@ pub struct Split {
 /// Pods of one ReplicaSet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pods {
-    /// Pods asked for.
+    /// Requested pods.
     pub asked: i32,
-    /// Pods available, of those that are asked for.
+    /// Available pods, counting at most the requested ones.
     pub available: i32,
 }
 
@@ -109,8 +109,8 @@ impl Pods {
     }
 }
 
-/// The most canary pods whose share beside `stable` pods is at most `weight`; at least one, since
-/// no smaller number can serve.
+/// The largest number of canary pods whose share beside `stable` pods is at most `weight`; at least one,
+/// since no smaller number can serve.
 #[must_use]
 pub fn canary_beside(stable: i32, weight: i32) -> i32 {
     if weight >= 100 {
@@ -128,7 +128,7 @@ pub fn part(desired: i32, percent: i32) -> i32 {
     i32::try_from(pods).unwrap_or(i32::MAX)
 }
 
-/// Canary pods that must be ready before routes give it a share; at least one, where any are asked for.
+/// Canary pods that must be ready before routes give it a share; at least one if any are requested.
 #[must_use]
 pub fn canary_for(limits: Limits, share: i32) -> i32 {
     let full = limits.desired - limits.unavailable;
@@ -137,15 +137,15 @@ pub fn canary_for(limits: Limits, share: i32) -> i32 {
         .max(limits.desired.min(1))
 }
 
-/// Whether so many available pods are fewer than a share in percent needs, though as large a part of them
-/// as of the workload may be unavailable.
+/// Whether the available pods are too few for a share in percent, allowing the same fraction of them to be
+/// unavailable as of the workload.
 #[must_use]
 pub fn is_short(limits: Limits, share: i32, available: i32) -> bool {
     let needed = i64::from(part(limits.desired, share)) * i64::from(limits.at_least());
     i64::from(available) * i64::from(limits.desired) < needed
 }
 
-/// Share of the traffic, in percent, that so many of the desired pods can carry.
+/// Share of the traffic, in percent, that the available pods can carry.
 #[must_use]
 pub fn carried(available: i32, limits: Limits) -> i32 {
     if available >= limits.at_least().max(1) {
@@ -155,9 +155,9 @@ pub fn carried(available: i32, limits: Limits) -> i32 {
     i32::try_from(share).unwrap_or(100)
 }
 
-/// Stable pods that must stay beside so many available canary pods, to which routes give a share in
-/// percent. Shares are whole percents, so the part of a percent that these pods could carry beyond
-/// theirs asks for no pod: with little surge that pod would take the room in which the share grows.
+/// Stable pods that must stay beside the available canary pods at a share in percent. Shares are whole
+/// percents: capacity of the canary beyond its share does not keep a stable pod, since with little surge
+/// that pod would block the growth of the share.
 #[must_use]
 pub fn stable_for(limits: Limits, share: i32, canary: i32) -> i32 {
     let carriers = canary.min(part(limits.desired, share.saturating_add(1)) - 1);
@@ -165,7 +165,7 @@ pub fn stable_for(limits: Limits, share: i32, canary: i32) -> i32 {
     (needed - limits.unavailable).max(needed.min(1))
 }
 
-/// The split that a weight in percent asks for, with a canary of at least `scale` percent.
+/// The split for a weight in percent, with a canary of at least `scale` percent.
 #[must_use]
 pub fn goal(limits: Limits, weight: i32, scale: i32) -> Split {
     let (desired, ahead) = (limits.desired, part(limits.desired, scale));
@@ -183,7 +183,7 @@ pub fn goal(limits: Limits, weight: i32, scale: i32) -> Split {
             } else {
                 desired
             };
-            // A larger canary than its share needs must find room beside what stable needs.
+            // A canary larger than its share needs must fit beside the pods that stable needs.
             let room = (limits.at_most() - needed)
                 .max(part(desired, weight))
                 .max(1);
@@ -196,8 +196,8 @@ pub fn goal(limits: Limits, weight: i32, scale: i32) -> Split {
     }
 }
 
-/// The split where stable keeps all its pods: the surge is what the canary may use, but all of its size
-/// at the switch, which needs room for both.
+/// The split if stable keeps all its pods: the canary is limited to the surge, except at the switch, when
+/// it has its full size.
 fn beside_stable(limits: Limits, weight: i32, ahead: i32) -> Split {
     let desired = limits.desired;
     let canary = match weight {
@@ -211,11 +211,11 @@ fn beside_stable(limits: Limits, weight: i32, ahead: i32) -> Split {
     }
 }
 
-/// The split where a revision's share is its share of the pods.
+/// The split if a revision's share is its share of the pods.
 ///
-/// The stable revision keeps all its pods while the surge has room for the canary's; where it has
-/// not, the pods that may exist are divided by the weight. One pod beyond the surge is allowed where
-/// otherwise only one revision could serve.
+/// The stable revision keeps all its pods while the surge has room for the canary's; otherwise the allowed
+/// pods are divided by the weight. One pod beyond the surge is allowed if only one revision could serve
+/// otherwise.
 fn by_pods(limits: Limits, weight: i32) -> Split {
     let desired = limits.desired;
     if weight <= 0 || desired == 0 {
@@ -247,8 +247,8 @@ fn by_pods(limits: Limits, weight: i32) -> Split {
     }
 }
 
-/// A split of a workload that may have been scaled since: where its pods are too few or too many for the
-/// workload, both sides are scaled alike. `begun` is a split that is allowed in any case.
+/// The split of a workload that may have been scaled meanwhile: if it has too few or too many pods, both
+/// sides are scaled alike. The size of `begun` is always allowed.
 #[must_use]
 pub fn scaled(limits: Limits, begun: Split, split: Split) -> Split {
     let total = split.stable + split.canary;
@@ -281,29 +281,29 @@ pub fn achieved(stable: i32, canary: i32) -> i32 {
     }
 }
 
-/// What is there now.
+/// The present pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Present {
     /// The stable revision's pods.
     pub stable: Pods,
     /// The canary's pods.
     pub canary: Pods,
-    /// Pods of revisions that are wanted no more.
+    /// Pods of revisions that are no longer needed.
     pub others: Vec<Pods>,
 }
 
-/// What to ask for next.
+/// The pods to request next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Next {
     /// Pods of the stable revision.
     pub stable: i32,
     /// Pods of the canary.
     pub canary: i32,
-    /// Pods of revisions that are wanted no more, in the order given.
+    /// Pods of revisions that are no longer needed, in the order given.
     pub others: Vec<i32>,
 }
 
-/// The most canary pods beside so many of stable.
+/// The largest number of canary pods beside these stable pods.
 #[must_use]
 pub fn balanced(limits: Limits, stable: i32, weight: i32) -> i32 {
     if matches!(limits.share, Share::Pods | Share::Services) && weight > 0 {
@@ -313,12 +313,12 @@ pub fn balanced(limits: Limits, stable: i32, weight: i32) -> i32 {
     }
 }
 
-/// The next step from what is there towards `goal`: pods are added as far as the surge has room,
-/// stable's first, and removed as far as enough pods stay available, unwanted ones first.
+/// The next step from `present` towards `goal`: pods are added as far as the surge has room, stable's
+/// first, and removed as far as enough pods stay available, pods that are no longer needed first.
 ///
-/// Where a revision's share is that of its pods, the canary grows no faster than stable can balance it
-/// at `weight`, and where both shrink the canary shrinks first, so that its share never passes the
-/// weight on the way. At weight 0 nothing sends to its pods.
+/// If a revision's share is its share of the pods, the canary grows no faster than stable can balance it at
+/// `weight`. If both shrink, the canary shrinks first, so that its share never exceeds the weight. At
+/// weight 0 its pods receive no requests.
 #[must_use]
 pub fn next(limits: Limits, weight: i32, goal: Split, present: &Present) -> Next {
     let Present {
@@ -515,7 +515,7 @@ mod tests {
         })
     }
 
-    /// Any state, run to its end: pods become available one round after they were asked for.
+    /// Any state, run to its end: pods become available one round after they were requested.
     fn settle(limits: Limits, weight: i32, mut present: Present) -> (Present, Vec<Present>) {
         let goal = goal(limits, weight, 0);
         let mut seen = vec![present.clone()];
@@ -567,7 +567,7 @@ mod tests {
             if weight > 0 || scale > 0 {
                 prop_assert!(canary >= canary_for(limits, weight));
             }
-            // Rounding up on both sides takes one pod more than there should be.
+            // Rounding up on both sides allows one pod more.
             prop_assert!(stable + canary <= limits.at_most() + 1);
             if !alone && surge >= desired {
                 prop_assert!(stable == desired && (scale == 0 || canary >= part(desired, scale)));

@@ -1,4 +1,4 @@
-//! Pods by the revision that they are of.
+//! Pods by revision.
 
 use countersign_api::HASH_LABEL;
 use countersign_api::rollout::{Change, Reached, Revision, Stage};
@@ -7,7 +7,7 @@ use crate::observation::workload::ReplicaSet;
 use crate::observation::{self, Observation};
 use crate::replicas::{self, Limits, Pods, Present, Share, Split};
 
-/// The limits on pods that a Rollout's spec sets.
+/// The limits on pods in a Rollout's spec.
 #[must_use]
 pub fn limits(observation: &Observation) -> Limits {
     let canary = &observation.spec.strategy.canary;
@@ -26,23 +26,23 @@ pub fn limits(observation: &Observation) -> Limits {
     )
 }
 
-/// The split of pods that the present step asks for.
+/// The split of pods for the present step.
 #[must_use]
 pub fn step_goal(limits: Limits, change: &Change) -> Split {
-    // At weight 0 there is somebody to test all the same.
+    // At weight 0 one pod is needed for testers.
     let least = i32::from(change.weight == 0);
     replicas::goal(limits, change.weight, scale_of(change).unwrap_or(least))
 }
 
-/// The size that the last step up to the present one names: pods must not go as their traffic comes, for
-/// routers learn of the one before the other.
+/// The scale of the last begun step that sets one: pods are not removed as soon as their traffic arrives,
+/// since routers do not observe both at once.
 pub(crate) fn scale_of(change: &Change) -> Option<i32> {
     let steps = usize::try_from(change.step).ok()?;
     let begun = change.plan.steps.iter().take(steps);
     begun.rev().find_map(|step| step.scale)
 }
 
-/// The revisions that a status gives a role, by their hashes.
+/// The pod template hashes of the revisions, by their roles in a status.
 pub(crate) struct Roles<'a> {
     pub(crate) stable: Option<&'a str>,
     pub(crate) canary: Option<&'a str>,
@@ -73,12 +73,12 @@ pub fn available(observation: &Observation, hash: Option<&str>) -> i32 {
     with_hash(observation, hash).map_or(0, |set| set.available)
 }
 
-/// Pods of a revision that are asked for: the goal, or what its ReplicaSet still asks for beyond it.
-pub(crate) fn asked(observation: &Observation, hash: Option<&str>, goal: i32) -> i32 {
+/// Requested pods of a revision: the goal, or more if its ReplicaSet still requests more.
+pub(crate) fn requested(observation: &Observation, hash: Option<&str>, goal: i32) -> i32 {
     with_hash(observation, hash).map_or(goal, |set| set.replicas.max(goal))
 }
 
-/// How far the pods of a revision have come, with a share of the traffic in percent.
+/// The progress of a revision's pods, with its share of the traffic in percent.
 pub(crate) fn reached(observation: &Observation, hash: Option<&str>, weight: i32) -> Reached {
     Reached {
         pods: with_hash(observation, hash).map_or(0, |set| set.current),
@@ -87,7 +87,7 @@ pub(crate) fn reached(observation: &Observation, hash: Option<&str>, weight: i32
     }
 }
 
-/// Pods that are available though they are asked for no more are about to go, and count for nothing.
+/// Available pods beyond the requested number are about to be deleted and are not counted.
 fn pods(set: Option<&ReplicaSet>) -> Pods {
     set.map_or_else(Pods::default, |set| Pods {
         asked: set.replicas,
@@ -95,25 +95,25 @@ fn pods(set: Option<&ReplicaSet>) -> Pods {
     })
 }
 
-/// The ReplicaSets that are there, by the roles that a status gives them.
+/// The existing ReplicaSets, by their roles in a status.
 #[derive(Clone, Debug)]
 pub struct Fleet<'a> {
-    /// How many pods there may and must be.
+    /// Bounds on the number of pods.
     pub limits: Limits,
-    /// The stable revision's.
+    /// The ReplicaSet of the stable revision.
     pub stable: Option<&'a ReplicaSet>,
-    /// The canary's.
+    /// The ReplicaSet of the canary.
     pub canary: Option<&'a ReplicaSet>,
-    /// Those that are wanted no more.
+    /// ReplicaSets that are no longer needed.
     pub others: Vec<&'a ReplicaSet>,
-    /// The one that was stable before and is kept, so that the way back is at once.
+    /// The ReplicaSet of the previous stable revision, if it is kept for a rollback without a wait.
     pub kept: Option<&'a ReplicaSet>,
-    /// The pods of all but the one that is kept.
+    /// The pods of all ReplicaSets except the kept one.
     pub pods: Present,
 }
 
 impl<'a> Fleet<'a> {
-    /// The ReplicaSets of an observation as a stable revision and a change use them.
+    /// The ReplicaSets of an observation, by the roles that a stable revision and a change give them.
     #[must_use]
     pub fn of(
         observation: &'a Observation,
@@ -152,7 +152,7 @@ impl<'a> Fleet<'a> {
     }
 }
 
-/// The revision that was stable before, as long as its pods are kept.
+/// The previous stable revision, while its pods are kept.
 fn kept_hash<'a>(observation: &Observation, change: &'a Change) -> Option<&'a str> {
     let until = change.kept_until.as_ref()?;
     let kept = until.0 > observation.now && change.stage == Stage::Promoted;

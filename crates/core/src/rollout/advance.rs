@@ -105,12 +105,12 @@ fn note_growth(view: &View, change: &mut Change) {
         _ => return,
     };
     let hash = Some(change.pod_template_hash.as_str());
-    let asked = present::asked(observation, hash, goal);
+    let requested = present::requested(observation, hash, goal);
     let settled = view.split.filter(|split| split.settled_at.is_some());
     let weight = settled.map_or(0, |split| split.settled_weight.min(change.weight));
-    let reached = at_most(asked, present::reached(observation, hash, weight));
+    let reached = at_most(requested, present::reached(observation, hash, weight));
     // After a scale-down, pods added later are progress again.
-    change.progress = at_most(asked, change.progress);
+    change.progress = at_most(requested, change.progress);
     note_progress(observation, change, reached);
 }
 

@@ -101,12 +101,12 @@ fn note_return(context: &Context, status: &RolloutStatus, change: &mut Change) {
     let stable = status.stable.as_ref();
     let stable = stable.map(|it| it.pod_template_hash.as_str());
     let reached = present::reached(context.observation, stable, 0);
-    let asked = present::asked(
+    let requested = present::requested(
         context.observation,
         stable,
         context.before.fleet.limits.desired,
     );
-    let reached = advance::at_most(asked, reached);
+    let reached = advance::at_most(requested, reached);
     advance::note_progress(context.observation, change, reached);
 }
 

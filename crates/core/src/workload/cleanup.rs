@@ -1,4 +1,4 @@
-//! What is wanted no more, and when it may go.
+//! Objects that are no longer needed, and when they may be removed.
 
 use countersign_api::rollout::{Change, Outcome, Stage};
 use k8s_openapi::jiff::Timestamp;
@@ -11,8 +11,8 @@ use crate::replicas::Share;
 use crate::traffic::view::View;
 use crate::traffic::{settle, share};
 
-/// Whether what was promoted serves alone, and nothing is left to do but to watch it and to keep the
-/// way back.
+/// Whether the promoted revision serves alone, and only the watch or the retention of the previous revision
+/// remains.
 pub(crate) fn serves_alone(view: &View) -> bool {
     let waits = view
         .change
@@ -20,8 +20,8 @@ pub(crate) fn serves_alone(view: &View) -> bool {
     waits && stable_is_alone(view)
 }
 
-/// Whether no pods are left, or asked for, but the stable revision's and those kept for the way back,
-/// and the traffic is where it should be.
+/// Whether no pods exist or are requested except the stable revision's and the kept ones, and the traffic
+/// is settled.
 #[must_use]
 pub fn stable_is_alone(view: &View) -> bool {
     let overdue = view
@@ -40,12 +40,12 @@ pub(crate) fn ownership(observation: &Observation) -> Vec<Action> {
     let change = |set: &ReplicaSet| {
         let replica_set = set.name.clone();
         match (set.owned, set.matches) {
-            // One that was left to serve is not taken back.
+            // A ReplicaSet that was orphaned on deletion is not adopted again.
             (false, true) => {
                 (!observation.deleting).then_some(WorkloadAction::Adopt { replica_set })
             }
             (true, false) => Some(WorkloadAction::Release { replica_set }),
-            // Somebody took labels off it; its pods are the same.
+            // Labels were removed from the ReplicaSet; its pods are the same.
             (true, true) if set.labels_missing => Some(WorkloadAction::Adopt { replica_set }),
             _ => None,
         }
@@ -54,10 +54,9 @@ pub(crate) fn ownership(observation: &Observation) -> Vec<Action> {
     changes.map(Action::Workload).collect()
 }
 
-/// Whether nothing sends any more to pods that serve no more. Where a revision's share is that of its
-/// pods, rejected ones go at once: that is what takes their traffic away. Behind a Service or a route of
-/// their own they go once the drain is over. A router that never answers
-/// must not keep pods for ever.
+/// Whether old pods may be removed: routes have drained, the deadline has passed, or traffic follows pod
+/// counts, so that removing rejected pods is what moves it. A router that never reports must not keep pods
+/// for ever.
 pub(super) fn is_served_out(view: &View) -> bool {
     let Some(change) = view.change else {
         return true;
@@ -69,8 +68,8 @@ pub(super) fn is_served_out(view: &View) -> bool {
     by_pods || given_up || settle::drained(view)
 }
 
-/// Whether the time is over for which pods wait for routers that do not say that they have followed. Where
-/// stable had to grow first the share is taken away at the deadline, and they have as long again.
+/// Whether the deadline has passed for routers that do not report that they have caught up. If stable had
+/// to scale up first, the share is removed at the deadline, and the pods wait for a second one.
 fn is_given_up(view: &View, change: &Change) -> bool {
     let follows = share::pods_follow(view.fleet.limits);
     let deadlines = if follows && change.stage == Stage::RollingBack {

@@ -1,12 +1,12 @@
-//! How a container ended, in its own words.
+//! How a container failed, with the end of its log.
 
 use crate::limits::LOG_TAIL;
 use crate::observation::workload::ContainerFailure;
 use crate::text::sanitize_to;
 
-/// How a container has failed, in a sentence with what it said last.
+/// How a container failed, in a sentence with the end of its log.
 #[must_use]
-pub fn last_words(failed: &ContainerFailure) -> String {
+pub fn describe(failed: &ContainerFailure) -> String {
     let words = match tail(&failed.message) {
         none if none.is_empty() => "it left no message".to_owned(),
         words => format!("its last words: {words}"),
@@ -19,7 +19,7 @@ pub fn last_words(failed: &ContainerFailure) -> String {
     )
 }
 
-/// The end of a text in one line: what a failing test says last matters most.
+/// The end of a text in one line: the last lines of a failing test matter most.
 pub(super) fn tail(text: &str) -> String {
     let lines = text.lines().map(str::trim);
     let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();

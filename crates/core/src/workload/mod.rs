@@ -1,4 +1,4 @@
-//! Pods of revisions: how many of each, which ones go, how new ones fare; the smoke check; an adopted Deployment.
+//! Pods of revisions: number, removal and failures; the smoke check; an adopted Deployment.
 
 pub mod adoption;
 pub mod cleanup;

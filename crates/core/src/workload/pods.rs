@@ -1,4 +1,4 @@
-//! How the pods of a new revision fare: why they do not start, and whether all of them crash.
+//! Failures of a new revision's pods: why they do not start, and whether all of them crash.
 
 use countersign_api::rollout::{Change, Stage};
 
@@ -15,9 +15,9 @@ pub fn trouble(observation: &Observation) -> Option<String> {
     Some(sanitize_to(trouble, FOREIGN_TEXT))
 }
 
-/// That every pod of the new revision crashes again and again, in a sentence. Then there is nothing to
-/// wait for: more of the same pods would crash as well. A first revision is only told of, as there is
-/// nothing to go back to.
+/// Whether every pod of the new revision is in a crash loop, in a sentence. Waiting has no effect then,
+/// since further pods would crash as well. For a first revision this is only reported: there is nothing to
+/// roll back to.
 #[must_use]
 pub fn crash_loop(observation: &Observation, change: &Change) -> Option<String> {
     let begun = matches!(change.stage, Stage::Stepping | Stage::Promoting);
@@ -40,7 +40,7 @@ pub fn crash_loop(observation: &Observation, change: &Change) -> Option<String> 
     } else {
         format!("all {existing} pods of the new revision crash")
     };
-    let words = crash.as_ref().map(failure::last_words);
+    let words = crash.as_ref().map(failure::describe);
     let words = words.map(|words| format!(": {words}")).unwrap_or_default();
     Some(format!("{all} again and again{words}"))
 }

@@ -1,4 +1,4 @@
-//! How many pods each revision is to have next.
+//! The number of pods of each revision.
 
 use countersign_api::rollout::{Change, Stage};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -13,13 +13,13 @@ use crate::traffic::view::View;
 use crate::workload::cleanup;
 use crate::{change, names};
 
-/// How long somebody who keeps scaling a ReplicaSet waits for an answer.
+/// Least time between two corrections of a ReplicaSet that is scaled by another writer.
 const CORRECTION_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
-/// Longest name of a ReplicaSet that leaves room for the suffix of its pods.
+/// Longest name of a ReplicaSet, in characters; leaves room for the suffix of its pods.
 const MAX_NAME: usize = 240;
 
-/// The ReplicaSets of stable and canary count pods as available as the spec asks now. A longer time makes
-/// pods that serve unavailable until it is over, so that waits until nothing rests on their number.
+/// Applies the spec's `minReadySeconds` to the ReplicaSets of stable and canary. A longer time makes
+/// serving pods unavailable until it has passed, so the write waits until no share depends on their number.
 pub(crate) fn min_ready_seconds(view: &View) -> Vec<Action> {
     let seconds = view.observation.spec.min_ready_seconds;
     let at_rest = view
@@ -67,8 +67,8 @@ pub(crate) fn scaling(
             None => create(view, proposal, (hash, revision), replicas),
         });
     }
-    // Pods that a Service still selects must not go before the Service has moved, and those that served
-    // not before whatever sends to them has noticed.
+    // Pods that a Service still selects are not removed before the Service has moved, and pods that served
+    // not before routers and endpoints have caught up.
     if !services_move {
         let served_out = cleanup::is_served_out(view);
         let others = view.fleet.others.iter().zip(next.others);
@@ -87,8 +87,8 @@ pub(crate) fn scaling(
     actions
 }
 
-/// Pods of a revision that is kept for the way back: they follow the Rollout, but where stable had given
-/// up capacity to the surge they do not grow beyond it.
+/// The number of pods of the kept previous revision. It follows the Rollout, but does not grow if stable
+/// gave up capacity to the surge.
 fn kept_pods(limits: Limits, set: &ReplicaSet) -> i32 {
     let gave_up = match limits.share {
         Share::Services => false,
@@ -102,16 +102,16 @@ fn kept_pods(limits: Limits, set: &ReplicaSet) -> i32 {
     }
 }
 
-/// Scales a ReplicaSet, and gives one that is used again the number of its new revision: the history is
-/// kept by these numbers.
+/// Scales a ReplicaSet, and sets the new revision number of a reused one: the history is ordered by these
+/// numbers.
 fn scale(
     observation: &Observation,
     set: &ReplicaSet,
     replicas: i32,
     revision: i64,
 ) -> Option<Action> {
-    let asked_already = set.asked.is_some_and(|it| it.replicas == replicas);
-    let waits = asked_already && answer_due(observation, set).is_some();
+    let repeated = set.asked.is_some_and(|it| it.replicas == replicas);
+    let waits = repeated && correction_due(observation, set).is_some();
     let renumbered = set.revision > 0 && set.revision != revision;
     let differs = set.replicas != replicas || renumbered;
     (differs && !waits).then(|| {
@@ -123,24 +123,25 @@ fn scale(
     })
 }
 
-/// When to answer somebody who scaled a ReplicaSet just after the controller had; `None` where that
-/// need not wait. Who scales it again and again is answered at most once in a while.
-fn answer_due(observation: &Observation, set: &ReplicaSet) -> Option<Timestamp> {
-    let asked = set.asked.filter(|it| it.replicas != set.replicas)?;
-    let due = asked.at.saturating_add(CORRECTION_INTERVAL).ok()?;
-    // A clock that was put back must not keep it waiting for an hour.
-    (asked.at..due).contains(&observation.now).then_some(due)
+/// When to correct a ReplicaSet that was scaled just after the controller scaled it; `None` if at once.
+/// Repeated writes are corrected at most once per `CORRECTION_INTERVAL`.
+fn correction_due(observation: &Observation, set: &ReplicaSet) -> Option<Timestamp> {
+    let last = set.asked.filter(|it| it.replicas != set.replicas)?;
+    let due = last.at.saturating_add(CORRECTION_INTERVAL).ok()?;
+    // A clock that was set back must not delay the correction.
+    (last.at..due).contains(&observation.now).then_some(due)
 }
 
-/// When to look again at ReplicaSets that somebody keeps scaling.
+/// When to requeue for ReplicaSets that another writer keeps scaling.
 #[must_use]
 pub fn next_answer(observation: &Observation) -> Option<Timestamp> {
     let sets = observation.replica_sets.iter().filter(|set| set.owned);
-    sets.filter_map(|set| answer_due(observation, set)).min()
+    sets.filter_map(|set| correction_due(observation, set))
+        .min()
 }
 
-/// A revision's ReplicaSet is made from the template in the spec where that is its own, else from the one
-/// that its record keeps.
+/// Creates a revision's ReplicaSet from the template in the spec if that has its digest, else from the
+/// template in the record.
 fn create(
     view: &View,
     proposal: &Proposal,
@@ -162,8 +163,8 @@ fn create(
         .replica_sets
         .iter()
         .any(|set| !set.owned && set.hash == hash);
-    // The template of an adopted workload is absent while that cannot be read. One that was left to
-    // serve when the Rollout is deleted is not taken back.
+    // The template of an adopted workload is absent while it cannot be read. A ReplicaSet that was orphaned
+    // on deletion is not adopted again.
     let left = template.is_absent() || observation.deleting;
     if orphaned || left || (replicas == 0 && !first) {
         return None;
@@ -187,13 +188,13 @@ fn next_pods(view: &View, held: bool) -> Next {
         others: present.others.iter().map(|pods| pods.asked).collect(),
     };
     let at_rest = || replicas::next(limits, 0, replicas::goal(limits, 0, 0), present);
-    // Beyond the surge, if need be: it must not wait for room that pods take which serve in its place.
+    // May exceed the surge: stable must not wait for room that the pods take which serve in its place.
     let ahead = |next: Next| Next {
         stable: limits.desired.max(next.stable),
         ..next
     };
     let waits = services::stable_side_waits(view);
-    // Where the new change runs what was stable just before, requests may still be on their way to its pods.
+    // If the new change runs the previous stable revision, its pods may still receive requests.
     let drains =
         limits.share != Share::Pods && (!cleanup::is_served_out(view) || serves_stable_side(view));
     let draining = |next: Next| Next {
@@ -211,7 +212,7 @@ fn next_pods(view: &View, held: bool) -> Next {
             let shrinks =
                 goal.stable <= present.stable.asked && goal.canary <= present.canary.asked;
             if shrinks {
-                // Both at once: one after the other would move the split.
+                // Both at once, since one after the other would move the split.
                 return Next {
                     stable: goal.stable,
                     canary: goal.canary,
@@ -238,7 +239,7 @@ fn next_pods(view: &View, held: bool) -> Next {
             let kept = canary_part(view);
             next.canary = next.canary.max(kept.min(present.canary.asked));
             if limits.share != Share::Pods {
-                // Beyond the surge, if need be: it must not wait for room that the rejected pods take.
+                // May exceed the surge: stable must not wait for room that the rejected pods take.
                 next.stable = next.stable.max(limits.desired);
             }
             next
@@ -246,7 +247,7 @@ fn next_pods(view: &View, held: bool) -> Next {
         Stage::Waiting if waits => draining(ahead(at_rest())),
         Stage::Promoted | Stage::RolledBack if waits => ahead(at_rest()),
         Stage::Waiting => draining(at_rest()),
-        // Pods that serve no more must not take the room of those that serve.
+        // Old pods must not take the room of serving pods.
         Stage::Promoted
             if limits.share != Share::Pods && present.stable.available < limits.at_least() =>
         {
@@ -256,7 +257,7 @@ fn next_pods(view: &View, held: bool) -> Next {
     }
 }
 
-/// Stable pods that must stay, since routes still give them so much.
+/// Stable pods that must stay, since routes still give them a share.
 fn stable_floor(view: &View) -> i32 {
     let (observation, limits) = (view.observation, view.fleet.limits);
     if matches!(limits.share, Share::Pods | Share::Services) {
@@ -264,9 +265,9 @@ fn stable_floor(view: &View) -> i32 {
     }
     let split = observation.status.traffic.as_ref();
     let share = split.map_or(0, |it| it.lowest_weight);
-    // The status tells of the routes as they were before its own look changed them.
+    // The status has the routes as they were before its own decision changed them.
     let share = share.min(view.routes.present_share);
-    // The canary's Service fell back to stable, or is about to, whose pods then serve both sides.
+    // The canary's Service has fallen back to stable, or is about to: stable's pods then serve both sides.
     let service = observation.spec.strategy.canary.canary_service.as_deref();
     let stable = observation.status.stable.as_ref();
     let fell_back = stable.is_some_and(|it| reaches(observation, service, &it.pod_template_hash));
@@ -274,7 +275,7 @@ fn stable_floor(view: &View) -> i32 {
     replicas::stable_for(limits, share, view.fleet.pods.canary.available)
 }
 
-/// Whether a Service sends to a revision: it selects it, or its endpoints have not left it yet.
+/// Whether a Service sends to a revision: it selects the revision, or still has endpoints of it.
 fn reaches(observation: &Observation, service: Option<&str>, hash: &str) -> bool {
     service.is_some_and(|service| {
         let behind = observation.traffic.endpoints.get(service);
@@ -283,7 +284,7 @@ fn reaches(observation: &Observation, service: Option<&str>, hash: &str) -> bool
     })
 }
 
-/// Whether the stable side still sends to the canary's pods: they stood in for stable, or were stable before.
+/// Whether the stable side still sends to the canary's pods: they stood in for it, or were stable before.
 fn serves_stable_side(view: &View) -> bool {
     let service = view
         .observation
@@ -299,8 +300,8 @@ fn serves_stable_side(view: &View) -> bool {
     })
 }
 
-/// Rejected pods that must stay, since something may still send to them. Where stable has yet to grow,
-/// they make room for it as the traffic moves.
+/// Rejected pods that must stay, since they may still receive requests. If stable has yet to scale up, they
+/// are removed as the traffic moves.
 fn canary_part(view: &View) -> i32 {
     let limits = view.fleet.limits;
     if cleanup::is_served_out(view) && view.share == 0 {
@@ -314,8 +315,8 @@ fn canary_part(view: &View) -> i32 {
     }
 }
 
-/// Until it is promoted the canary grows beside stable, which keeps what the surge has room for, and
-/// with routes what they still give it.
+/// Until the promotion the canary grows beside stable, which keeps what the surge has room for and, with
+/// routes, the pods for its present share.
 fn promotion(view: &View, change: &Change) -> Split {
     let limits = view.fleet.limits;
     let stable = match limits.share {
@@ -326,15 +327,15 @@ fn promotion(view: &View, change: &Change) -> Split {
         Share::RoutesAlone => stable_floor(view),
     };
     let canary = match limits.share {
-        // Services switch at once, which needs room for both.
+        // Services switch at once, which needs room for both revisions.
         Share::Pods | Share::Services => limits.desired,
         _ => limits.desired.min((limits.at_most() - stable).max(1)),
     };
     Split { stable, canary }
 }
 
-/// A promotion that is held keeps its split, scaled with the Rollout; a ReplicaSet of stable's that is lost
-/// is made again, as far as it serves.
+/// A held promotion keeps its split, scaled with the Rollout; a lost ReplicaSet of stable is created again
+/// as far as it serves.
 fn held_promotion(view: &View, change: &Change) -> Split {
     let (limits, present) = (view.fleet.limits, &view.fleet.pods);
     let lost = view.fleet.stable.is_none();
@@ -379,9 +380,9 @@ fn held_promotion(view: &View, change: &Change) -> Split {
     Split { stable, canary }
 }
 
-/// Rejected pods may serve what stable cannot carry yet, but not for longer than the deadline, and the drain.
+/// Rejected pods may serve what stable cannot carry yet, until the deadline and the drain have passed.
 fn retention_over(view: &View, change: &Change) -> bool {
-    // Better rejected pods than none.
+    // Rejected pods are better than none.
     view.fleet.pods.stable.available > 0
         && change::is_overdue(view.observation, change)
         && cleanup::is_served_out(view)

@@ -1,11 +1,11 @@
-//! The smoke check: whether one is waited for, what its Job is, and what its end means.
+//! The smoke check: whether it is required, the state of its Job, and the consequence of its end.
 //!
-//! The Job is made when nothing is waited for but the check itself and people, so that those who are
-//! asked to sign see what came of it. Its outcome is remembered in the change: a Job that vanishes
-//! after its success is not run again, and one that vanishes before its end is made anew.
+//! The Job is created once only the check itself and people are waited for, so that its outcome is known to
+//! those who sign. The outcome is stored in the change: a Job that is deleted after its success is not run
+//! again, and one that is deleted before its end is created again.
 //!
-//! Invariant: only a Job that has succeeded lets a change go on. Whatever else becomes of it holds,
-//! and ends in a rollback: by its failure, its own deadline, or [`deadline`].
+//! Invariant: only a Job that has succeeded lets a change advance. Any other state holds, and ends in a
+//! rollback by the Job's failure, its own deadline, or [`deadline`].
 
 use countersign_api::rollout::{Change, Stage};
 use countersign_api::{Duration, Smoke};
@@ -21,19 +21,19 @@ use crate::text::sanitize_to;
 use crate::workload::failure;
 use crate::{change, names};
 
-/// Longest name of a Job: its pods carry it in a label.
+/// Longest name of a Job, in characters: its pods carry it in a label.
 const MAX_NAME: usize = 63;
 
-/// How much later than its pods the Job itself gives up. A pod that is stopped by its own deadline
-/// stays, and says how far it came; one that is stopped by its Job is removed.
+/// How much later than its pods the Job itself times out. A pod that exceeds its own deadline is kept with
+/// its log; one that is stopped by its Job is deleted.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(10);
-/// How Kubernetes calls the end of a Job or a pod that took too long.
+/// The reason of a Job or a pod that exceeded its deadline.
 const TOO_LONG: &str = "DeadlineExceeded";
 
-/// The name of the Job of one attempt, whose run has this name.
+/// The name of the Job of the attempt with this RolloutRun.
 #[must_use]
 pub fn job_name(run: &str) -> String {
-    // The digest and the number at the end tell attempts apart.
+    // The digest and the number at the end distinguish attempts.
     let mut parts = run.rsplitn(3, '-');
     let (attempt, digest) = (
         parts.next().unwrap_or_default(),
@@ -43,15 +43,15 @@ pub fn job_name(run: &str) -> String {
     names::ending(rollout, &format!("{digest}-{attempt}-smoke"), MAX_NAME)
 }
 
-/// Whether a change has a smoke check before it that has not succeeded yet. One that was waited for
-/// stays asked for, also where the spec asks for none any more.
+/// Whether a change requires a smoke check that has not succeeded yet. A check that has started stays
+/// required even if it is removed from the spec.
 #[must_use]
 pub fn is_awaited(observation: &Observation, change: &Change) -> bool {
     let progress = change.smoke.as_ref();
-    let asked = observation.spec.strategy.canary.smoke.is_some() || progress.is_some();
+    let required = observation.spec.strategy.canary.smoke.is_some() || progress.is_some();
     let passed = progress.is_some_and(|progress| progress.passed);
     let waits = change.stage == Stage::Waiting && change.outcome.is_none() && !change.initial;
-    waits && asked && !passed
+    waits && required && !passed
 }
 
 pub(super) fn job<'a>(observation: &'a Observation, change: &Change) -> Option<&'a Job> {
@@ -59,14 +59,14 @@ pub(super) fn job<'a>(observation: &'a Observation, change: &Change) -> Option<&
     observation.jobs().iter().find(|job| job.name == name)
 }
 
-/// That an awaited check has succeeded, in a sentence.
+/// The message that an awaited check has succeeded.
 #[must_use]
 pub fn success(observation: &Observation, change: &Change) -> Option<String> {
     let job = job(observation, change).filter(|_| is_awaited(observation, change))?;
     (job.end == Some(JobEnd::Succeeded)).then(|| format!("Job {} has succeeded", job.name))
 }
 
-/// That an awaited check has failed, in a sentence with what it said last.
+/// The message that an awaited check has failed, with the end of its log.
 #[must_use]
 pub fn failure(observation: &Observation, change: &Change) -> Option<String> {
     let job = job(observation, change).filter(|_| is_awaited(observation, change))?;
@@ -91,13 +91,13 @@ pub fn failure(observation: &Observation, change: &Change) -> Option<String> {
             let (reason, message) = (sanitize_to(reason, 40), sanitize_to(message, 200));
             format!("{reason}: {message}{}", seen.unwrap_or_default())
         },
-        failure::last_words,
+        failure::describe,
     );
     let timeout = timeout.unwrap_or_else(|| " failed:".into());
     Some(format!("Job {}{timeout} {how}", job.name))
 }
 
-/// Why nothing had started when it was last looked at: the pods of a Job that took too long are gone.
+/// Why nothing had started at the last reconcile: the pods of a Job that timed out are deleted.
 fn last_hold(observation: &Observation, change: &Change) -> Option<String> {
     let status = &observation.status;
     let started = change.smoke.as_ref()?.started_at.is_some();
@@ -105,7 +105,7 @@ fn last_hold(observation: &Observation, change: &Change) -> Option<String> {
     (waited && !started).then(|| status.message.clone())
 }
 
-/// What an awaited check is at, in a sentence; `None` where none is waited for.
+/// The state of an awaited check, in a sentence; `None` if none is awaited.
 #[must_use]
 pub fn awaited(observation: &Observation, change: &Change) -> Option<String> {
     if !is_awaited(observation, change) {
@@ -138,7 +138,7 @@ pub fn awaited(observation: &Observation, change: &Change) -> Option<String> {
     })
 }
 
-/// Keeps the time of an awaited check: it runs only while nothing else is waited for.
+/// Updates the times of an awaited check: its deadline runs only while nothing else is waited for.
 pub fn keep_time(observation: &Observation, change: &mut Change, hold: Option<&Hold>) {
     if !is_awaited(observation, change) {
         return;
@@ -162,8 +162,8 @@ pub(super) fn is_held_for(hold: Option<&Hold>) -> bool {
     hold.is_some_and(|hold| hold.reason == Reason::AwaitingSmoke)
 }
 
-/// When an awaited check is given up although its Job has not failed: it cannot be made, nothing of
-/// it starts, or it outlives its own deadline.
+/// When an awaited check times out although its Job has not failed: the Job cannot be created, none of its
+/// containers starts, or it outlives its own deadline.
 #[must_use]
 pub fn deadline(observation: &Observation, change: &Change) -> Option<Timestamp> {
     let progress = change.smoke.as_ref().filter(|progress| !progress.passed)?;
@@ -334,7 +334,7 @@ mod tests {
             reason: "DeadlineExceeded".into(),
             message: String::new(),
         };
-        for (job, told) in [
+        for (job, expected) in [
             (
                 failed("BackoffLimitExceeded", vec![killed]),
                 "took longer than 5m: container smoke exited with 137 (DeadlineExceeded); it left no message",
@@ -353,7 +353,7 @@ mod tests {
         ] {
             observation.jobs = Some(Ok(vec![job]));
             let message = failure(&observation, &change).unwrap();
-            assert!(message.ends_with(told), "{message}");
+            assert!(message.ends_with(expected), "{message}");
         }
     }
 

@@ -9,10 +9,10 @@ use crate::hold::Hold;
 use crate::observation::Observation;
 use crate::workload::smoke;
 
-/// An image that stands for the one under test.
+/// Placeholder for the image under test.
 pub const IMAGE: &str = "{{image}}";
 
-/// The Job to make, and those to stop since nobody waits for them any more.
+/// The Job to create, and the Jobs to delete since they are no longer awaited.
 #[must_use]
 pub fn actions(
     observation: &Observation,
@@ -49,8 +49,8 @@ fn to_make(
     })
 }
 
-/// The check's pods: its own template with the image under test, who is tested, and the end of the
-/// log in the status of a pod that fails.
+/// The check's pods: the spec's template with the image under test, its environment, and the end of the log
+/// as the termination message of a failed container.
 pub(super) fn template(observation: &Observation, change: &Change, smoke: &Smoke) -> PodTemplate {
     let mut template = smoke.template.0.clone();
     // A revision's label would count its requests as the canary's, and move a Service to it.

@@ -1,4 +1,4 @@
-//! How it stands, for people.
+//! The condition of an adoption.
 
 use countersign_api::rollout::Adopted;
 
@@ -7,7 +7,7 @@ use crate::reason::Reason;
 use crate::traffic::view::View;
 use crate::workload::adoption::{step, take_over};
 
-/// Whether the Rollout serves in place of the workload: a word and a sentence for the condition.
+/// Whether the Rollout serves in place of the workload: reason and message of the condition.
 #[must_use]
 pub fn standing(view: &View, adopted: &Adopted, hold: Option<&Hold>) -> (bool, Reason, String) {
     let (stands, why, message) = progress(view, adopted, hold);

@@ -1,4 +1,4 @@
-//! Giving back.
+//! Handing a workload back.
 
 use countersign_api::HASH_LABEL;
 use countersign_api::rollout::{Adopted, Revision};
@@ -15,7 +15,7 @@ use crate::traffic::view::View;
 use crate::workload::adoption::step::{self, Step};
 use crate::workload::cleanup;
 
-/// The Rollout is being deleted: its pods go on to serve until others do, or for good.
+/// The Rollout is being deleted: its pods serve until the workload's do, or for good.
 pub(super) fn deletion(
     view: &View,
     proposal: &Proposal,
@@ -33,7 +33,7 @@ pub(super) fn deletion(
     let contested = !observation.conflicts.is_empty();
     let adopts = observation.spec.workload_ref.is_some();
     let Some(stable) = view.stable else {
-        // Nothing was handed over yet; pods of a first revision may serve all the same.
+        // Nothing was taken over yet; pods of a first revision may serve all the same.
         let first = view.change.filter(|_| !adopts);
         let first = first.map(|change| change.pod_template_hash.as_str());
         return leave_pods(observation, first);
@@ -43,14 +43,14 @@ pub(super) fn deletion(
         return Step::waits(observation, "all traffic goes back to the stable revision");
     }
     match &observation.workload {
-        // Workload and Services may be another Rollout's, and are left alone. Pods that are let go beside
-        // an adopted Deployment would be its own, and it asks for none.
+        // Workload and Services may belong to another Rollout and are not written. An adopted Deployment
+        // would own orphaned pods beside it, and delete them.
         _ if contested && adopts => {
             Step::waits(observation, "another Rollout claims the same workload")
         }
         _ if contested => leave_pods(observation, Some(&stable.pod_template_hash)),
         Some(Ok(workload)) => give_back(view, proposal, adopted, stable, workload),
-        // There is nothing to give them back to, and they must not go.
+        // There is no workload to hand back to, and the pods must stay.
         None | Some(Err(Unusable::Missing)) => {
             leave_pods(observation, Some(&stable.pod_template_hash))
         }
@@ -58,7 +58,7 @@ pub(super) fn deletion(
     }
 }
 
-/// Whether waiting is of no use: the deadline is over, and the pods that are kept serve nobody.
+/// Whether the deadline has passed and the kept pods receive no requests, so that waiting has no effect.
 fn deadline_passed(view: &View) -> bool {
     let observation = view.observation;
     let deadline = change::progress_timeout(observation).as_secs();
@@ -67,9 +67,8 @@ fn deadline_passed(view: &View) -> bool {
     over && view.fleet.pods.stable.available == 0
 }
 
-/// Whether no change is under way and everything that follows from its end is done, so that the stable
-/// revision has all the traffic. Routes and their weights count too: what is still to be written about
-/// them is among the other actions.
+/// Whether no change is under way and all writes after its end are done, so that the stable revision has
+/// all the traffic. Routes and their weights count too: pending writes to them are in `others`.
 fn is_settled(view: &View, returning: bool, others: &[Action]) -> bool {
     let over = view
         .change
@@ -85,7 +84,7 @@ fn is_settled(view: &View, returning: bool, others: &[Action]) -> bool {
     over && (returning || others.iter().all(tidying))
 }
 
-/// Gives the traffic back to an adopted workload, step by step.
+/// Hands the traffic back to an adopted workload, step by step.
 fn give_back(
     view: &View,
     proposal: &Proposal,
@@ -99,7 +98,7 @@ fn give_back(
     let returned = adopted.as_ref().and_then(|it| it.given_back_at.clone());
     if returned.is_none() {
         if workload.replicas < desired {
-            // Its pods would run what the gates have not let through, or have thrown out.
+            // Its pods would run a template that has not passed the gates, or was rejected.
             if proposal.template_digest != stable.template_digest {
                 let message = format!(
                     "the template of Deployment {name} is not that of the stable revision {}: put that back (`kubectl rollout undo deployment/{name}`), or scale the Deployment to {desired} yourself",
@@ -130,7 +129,7 @@ fn give_back(
         adopted.scaled_down = false;
     }
     let due = settle::drained_at(observation, since);
-    // An autoscaler may have set another number meanwhile; none at all is no service.
+    // An autoscaler may have set another number meanwhile; 0 pods would not serve.
     let needed = desired.min(workload.replicas.max(1));
     if selecting.is_empty() && observation.now >= due && available >= needed {
         return Step::released();
@@ -149,7 +148,7 @@ fn give_back(
     step
 }
 
-/// What lets Services, and subsets of routes, select the pods of other controllers again.
+/// The writes that make Services and subsets select the pods of other controllers again.
 fn releases(observation: &Observation) -> Vec<Action> {
     let selecting = step::named_services(observation).filter(|name| {
         let service = observation
@@ -175,7 +174,7 @@ fn releases(observation: &Observation) -> Vec<Action> {
     services.chain(subsets).map(Action::Traffic).collect()
 }
 
-/// Leaves the pods of a revision to themselves; once they belong to nobody the Rollout may go.
+/// Orphans the pods of a revision; once they have no controller the Rollout may be deleted.
 fn leave_pods(observation: &Observation, hash: Option<&str>) -> Step {
     let mut sets = observation.replica_sets.iter().filter(|set| set.owned);
     let Some(set) = sets.find(|set| hash == Some(set.hash.as_str())) else {

@@ -1,4 +1,4 @@
-//! A workload that a Rollout adopts, and what a Rollout leaves behind when it is deleted.
+//! A workload that a Rollout adopts, and the objects that a deleted Rollout leaves behind.
 //!
 //! ```text
 //!              own pods serve, `drain` passes             the Rollout is deleted
@@ -8,8 +8,8 @@
 //!                               somebody scaled it up: scaled down again
 //! ```
 //!
-//! The workload keeps its pod template, which is what the Rollout runs: editing it is a change. Its own
-//! pods go only while the stable revision can serve, and the Rollout's only once the workload's do.
+//! The workload keeps its pod template, which the Rollout runs: editing it is a change. Its own pods are
+//! removed only while the stable revision can serve, and the Rollout's only once the workload's pods can.
 
 pub mod condition;
 pub mod hand_back;
@@ -28,8 +28,8 @@ use crate::reason::Reason;
 use crate::traffic::view::View;
 use crate::workload::adoption::step::Step;
 
-/// The next step of taking over or giving back. `others` is what else is done now: pods are given back
-/// only when nothing else is left to do.
+/// The next step of taking over or handing back. `others` are the other actions of this decision: pods are
+/// handed back only if there are none.
 #[must_use]
 pub fn step(
     view: &View,
@@ -63,7 +63,7 @@ pub fn step(
     step
 }
 
-/// Why nothing begins or goes on: the workload cannot be adopted as it is.
+/// Why no change begins or advances: the workload cannot be adopted as it is.
 #[must_use]
 pub fn obstacle(observation: &Observation, change: Option<&Change>) -> Option<Hold> {
     let message = match observation.workload.as_ref()? {
@@ -77,8 +77,8 @@ pub fn obstacle(observation: &Observation, change: Option<&Change>) -> Option<Ho
     })
 }
 
-/// A Rollout of fewer pods would take over traffic that it cannot carry: one pod, where `replicas`
-/// was merely left out.
+/// A Rollout with fewer pods would take over traffic that it cannot carry: one pod, if `replicas` was only
+/// omitted.
 fn fewer_pods(observation: &Observation, change: &Change, workload: &Workload) -> Option<String> {
     let asked = observation.spec.replicas;
     let takes_over = change.initial && observation.status.stable.is_none();

@@ -11,25 +11,25 @@ use crate::reason::Reason;
 use crate::text::sanitize_to;
 use crate::traffic::view::View;
 
-/// The condition that tells whether the Rollout serves in place of the workload.
+/// The condition that shows whether the Rollout serves in place of the workload.
 pub const ADOPTED: &str = "Adopted";
-/// Least time from one scaling down to the next, where somebody scales the workload up again and again.
+/// Least time between two scale-downs of a workload that is scaled up repeatedly.
 pub(super) const AT_MOST_EVERY: SignedDuration = SignedDuration::from_mins(1);
-/// When to look again after a write, which a watch reports as well.
+/// Requeue interval after a write, which a watch reports as well.
 pub(super) const POLL_INTERVAL: SignedDuration = SignedDuration::from_secs(2);
-/// When to look again while people are waited for.
+/// Requeue interval while people are waited for.
 const RESYNC_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 
-/// What is to be done about the adopted workload, and what is to be said.
+/// The actions, Events and hold of one step.
 #[derive(Debug, Default)]
 pub struct Step {
-    /// What to do, after everything else.
+    /// The actions, after all others.
     pub actions: Vec<Action>,
-    /// What to say in Events.
+    /// The Events.
     pub notices: Vec<Notice>,
     /// What the deletion of the Rollout waits for.
     pub hold: Option<Hold>,
-    /// When to look again.
+    /// When to requeue.
     pub requeue_at: Option<Timestamp>,
 }
 
@@ -98,7 +98,7 @@ impl Step {
         }
     }
 
-    /// Only a person can mend it; meanwhile the stable revision serves.
+    /// A wait that only a person can end; the stable revision serves meanwhile.
     pub(super) fn doubts(observation: &Observation, message: &str) -> Self {
         Self {
             hold: Some(Hold {
@@ -110,7 +110,7 @@ impl Step {
         }
     }
 
-    /// Nothing is left to wait for.
+    /// The last step: nothing is left to wait for.
     pub(super) fn released() -> Self {
         Self {
             actions: vec![Action::Adoption(AdoptionAction::SetFinalizer {

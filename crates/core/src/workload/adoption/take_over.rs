@@ -1,4 +1,4 @@
-//! Taking over.
+//! Taking a workload over.
 
 use countersign_api::HASH_LABEL;
 use countersign_api::rollout::Adopted;
@@ -56,13 +56,13 @@ fn is_handed_over(view: &View) -> bool {
         && view.split.is_none_or(|split| split.settled_at.is_some())
 }
 
-/// Takes the workload's pods away once nothing has been sent to them for long enough.
+/// Scales the workload to 0 once its pods have received no requests for the drain time.
 fn scale_down(view: &View, adopted: &Adopted, workload: &Workload) -> Step {
     let observation = view.observation;
     let Some(since) = &adopted.handed_over_at else {
         return Step::default();
     };
-    // Without the finalizer the pods would be gone with the Rollout.
+    // Without the finalizer the pods would be deleted with the Rollout.
     if observation.spec.keeps_pods() && !observation.deletion.awaited {
         return Step::at(observation.now);
     }
@@ -78,7 +78,7 @@ fn scale_down(view: &View, adopted: &Adopted, workload: &Workload) -> Step {
     }
 }
 
-/// Somebody scaled the workload up: its pods would serve beside the revisions, untold by any weight.
+/// The workload was scaled up: its pods would serve beside the revisions, outside of any weight.
 fn scale_down_again(view: &View, adopted: &mut Adopted, workload: &Workload) -> Step {
     let observation = view.observation;
     if !can_serve(view) {
@@ -123,7 +123,7 @@ pub(super) fn scaled_up(observation: &Observation, workload: &Workload) -> Strin
     )
 }
 
-/// An autoscaler that aims at what has no pods of its own any more, with what to do about it.
+/// An autoscaler that targets the adopted workload, with the remedy.
 pub(super) fn autoscaler_targets_workload(observation: &Observation) -> Option<String> {
     let workload = observation.workload.as_ref()?.as_ref().ok()?;
     let mut astray = workload.autoscalers.iter().filter(|it| !it.aims_at_rollout);
@@ -148,12 +148,12 @@ pub(super) fn autoscaler_targets_workload(observation: &Observation) -> Option<S
     ))
 }
 
-/// An autoscaler that still targets the adopted workload is named when it is first seen.
+/// The Event for an autoscaler that targets the adopted workload, once.
 pub(super) fn misdirection(observation: &Observation) -> Option<Notice> {
     let message = autoscaler_targets_workload(observation)?;
     let mut conditions = observation.status.conditions.iter();
-    let told = conditions.any(|it| it.type_ == ADOPTED && it.message.contains(&message));
-    (!told).then(|| Notice {
+    let reported = conditions.any(|it| it.type_ == ADOPTED && it.message.contains(&message));
+    (!reported).then(|| Notice {
         reason: Reason::AutoscalerMisdirected.into(),
         action: "Adopt".into(),
         message,

@@ -135,7 +135,7 @@ fn the_last_who_scaled_is_the_newest_other_owner_of_the_number() {
 #[test]
 fn what_cannot_be_used_is_said_with_its_name() {
     let mut observation = adopting();
-    for (unusable, told) in [
+    for (unusable, expected) in [
         (Unusable::Missing, "create it"),
         (
             Unusable::Unreadable {
@@ -153,7 +153,7 @@ fn what_cannot_be_used_is_said_with_its_name() {
         observation.workload = Some(Err(unusable));
         let hold = obstacle(&observation, None).unwrap();
         assert_eq!(hold.reason, Reason::WorkloadInvalid);
-        assert!(hold.message.contains(told) && !hold.message.contains('\u{1b}'));
+        assert!(hold.message.contains(expected) && !hold.message.contains('\u{1b}'));
         let proposal = Proposal::of(&observation);
         let stable = observation.status.stable.clone().unwrap();
         assert_eq!(proposal.template_digest, stable.template_digest);
