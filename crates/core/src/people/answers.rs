@@ -1,4 +1,4 @@
-//! What people are told about their sign-offs and interventions: a condition on each.
+//! The conditions on sign-offs and interventions.
 
 use countersign_api::rollout::Change;
 
@@ -12,7 +12,7 @@ use crate::proposal::Proposal;
 use crate::reason::Reason;
 use crate::text::sanitize_to;
 
-/// The answers that are not given yet, or have become others.
+/// The conditions that are missing or have changed.
 #[must_use]
 pub fn of<'a>(
     observation: &'a Observation,
@@ -41,7 +41,7 @@ pub fn of<'a>(
     all.map(harmless).collect()
 }
 
-/// What was said of a sign-off of an earlier attempt, or of a change that has ended, stays said.
+/// The condition of a sign-off of an earlier attempt, or of a change that has ended, is kept.
 fn to_sign_off(change: &Change, judged: &Judged) -> Option<Answer> {
     let sign_off = judged.sign_off;
     let (yes, reason, message) = match &judged.refused {
@@ -51,7 +51,7 @@ fn to_sign_off(change: &Change, judged: &Judged) -> Option<Answer> {
     let present = sign_off.spec.run == change.run && change.outcome.is_none();
     let news = match &sign_off.answer {
         None => true,
-        Some(said) => present && (said.0 != yes || said.1 != reason),
+        Some(last) => present && (last.0 != yes || last.1 != reason),
     };
     news.then(|| Answer {
         to: AnswerTo::SignOff,

@@ -1,4 +1,4 @@
-//! Whether a sign-off or an intervention is for the present attempt, and proven to be a person's own.
+//! Whether a sign-off or an intervention is for the present attempt, and its author is verified.
 
 use countersign_api::person::Person;
 use countersign_api::rollout::Change;
@@ -8,8 +8,8 @@ use crate::observation::Observation;
 use crate::people::eligibility;
 use crate::reason::Reason;
 
-/// Why it is not for the present attempt, in a word and a sentence. It names the uid of a Rollout, a run
-/// and the digest of a change.
+/// Why the object is not for the present attempt: reason and message. It must name the uid of a Rollout, a
+/// RolloutRun and the digest of a change.
 pub(super) fn other_change(
     observation: &Observation,
     change: &Change,
@@ -25,7 +25,7 @@ pub(super) fn other_change(
     })
 }
 
-/// Why this person is not believed to have made it, in a word and a sentence.
+/// Why the author is not verified: reason and message.
 pub(super) fn unproven(
     observation: &Observation,
     created_at: Timestamp,

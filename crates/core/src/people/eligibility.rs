@@ -1,4 +1,4 @@
-//! Whose sign-off can count at all.
+//! Whose sign-off can count.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ pub fn is_machine(user: &str, groups: &[String]) -> bool {
             .any(|group| group.starts_with("system:serviceaccounts"))
 }
 
-/// Every name that the policies know a user of the cluster by, that user's among them.
+/// Every name of a user in the policies, including the user name itself.
 pub(super) fn names(user: &str, people: &People) -> BTreeSet<String> {
     all_names([user.to_lowercase()].into(), people)
 }
@@ -52,8 +52,8 @@ fn all_names(mut names: BTreeSet<String>, people: &People) -> BTreeSet<String> {
     }
 }
 
-/// Who must not sign a change off: whoever wrote it, drove its AI, or put it into the cluster. A user
-/// whose name is the local part of an author's address counts as that author.
+/// Who must not sign a change off: its authors, the people who drove its AI, and those who applied it. A
+/// user whose name is the local part of an author's address counts as that author.
 #[must_use]
 pub fn excluded_approvers(proposal: &Proposal, changed_by: &BTreeSet<String>) -> ExcludedApprovers {
     let provenances = [Some(&proposal.provenance), proposal.attested.as_ref()];
@@ -62,7 +62,7 @@ pub fn excluded_approvers(proposal: &Proposal, changed_by: &BTreeSet<String>) ->
     let keys = people.iter().flat_map(Identity::keys);
     let with_local_part = keys.flat_map(|key| {
         let local = key.split_once('@').map(|(local, _)| local.to_owned());
-        // `jane+shop@…` is jane, and so is `12345+jane@…`, as GitHub hides addresses.
+        // `jane+shop@…` is jane, and so is GitHub's private address `12345+jane@…`.
         let parts = local
             .iter()
             .flat_map(|local| local.split('+'))

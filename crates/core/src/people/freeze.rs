@@ -1,7 +1,6 @@
-//! Whether promotions wait now: freezes that people declared, windows of a policy, and incidents.
+//! Whether promotions are frozen: by declared freezes, windows of a policy, and incidents.
 //!
-//! A freeze never stops a rollback and never stops the analysis; where it cannot be told whether one
-//! is in force, promotions wait as well.
+//! A freeze never stops a rollback or the analysis. If its state is unknown, promotions wait as well.
 
 use countersign_api::freeze::{FreezeAction, FreezeWindow, IncidentQuery};
 use countersign_api::plan::Tier;
@@ -11,20 +10,20 @@ use crate::observation::Observation;
 use crate::observation::people::IncidentAnswer;
 use crate::policy::Effective;
 
-/// What the freezes say to a change.
+/// The freezes that apply to a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Freezes {
-    /// Those in force, each in a sentence.
+    /// Freezes in force, each in a sentence.
     pub in_force: Vec<String>,
-    /// Those of which it cannot be told whether they are in force, each with what is wrong.
+    /// Freezes whose state is unknown, each with the problem.
     pub unknown: Vec<String>,
-    /// The strictest action of those in force.
+    /// The strictest action of the freezes in force.
     pub action: FreezeAction,
-    /// When it is worth looking again, as far as that is known.
+    /// When the next freeze begins or ends, as far as known.
     pub requeue_at: Option<Timestamp>,
 }
 
-/// Why a window cannot be read.
+/// Why a window is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WindowError {
     /// The schedule is not five cron fields, or the time zone is not known.
@@ -43,7 +42,7 @@ pub enum WindowError {
     },
 }
 
-/// What all freezes say to a change of this tier.
+/// All freezes that apply to a change of this tier.
 #[must_use]
 pub fn freezes(observation: &Observation, effective: &Effective, tier: Tier) -> Freezes {
     let mut all = Freezes {
@@ -131,8 +130,8 @@ fn concerns(tiers: &[Tier], tier: Tier) -> bool {
     tiers.is_empty() || tiers.contains(&tier)
 }
 
-/// When the window that is open now closes at the earliest; `None` if it is not open. Where the next
-/// one opens before this one closes, it is open for longer.
+/// When the present window closes at the earliest; `None` if it is not open. If the next window opens
+/// before this one closes, it stays open for longer.
 pub fn ends_at(window: &FreezeWindow, now: Timestamp) -> Result<Option<Timestamp>, WindowError> {
     let unreadable = |problem: String| WindowError::Schedule {
         name: window.name.clone(),
@@ -152,7 +151,7 @@ pub fn ends_at(window: &FreezeWindow, now: Timestamp) -> Result<Option<Timestamp
         .find_next(cronexpr::MakeTimestamp(since))
         .map_err(|error| unreadable(error.to_string()))?
         .timestamp();
-    // It closes the instant its time is over: an opening just then is the next window's.
+    // A window closes at its end: one that opens at that instant is the next window.
     Ok((opened <= now).then(|| opened.saturating_add(duration).unwrap_or(Timestamp::MAX)))
 }
 

@@ -1,4 +1,4 @@
-//! What people command about a change: which interventions are still to be heard, and which never are.
+//! Interventions in a change: which are pending, and which are refused.
 
 use countersign_api::intervention::InterventionAction;
 use countersign_api::rollout::Change;
@@ -8,7 +8,7 @@ use crate::observation::people::SeenIntervention;
 use crate::people::binding;
 use crate::reason::Reason;
 
-/// Interventions for this attempt that were not heard yet, in the order in which they were made.
+/// Pending interventions for this attempt, in order of creation.
 #[must_use]
 pub fn pending<'a>(observation: &'a Observation, change: &Change) -> Vec<&'a SeenIntervention> {
     let mut pending: Vec<_> = observation
@@ -28,9 +28,9 @@ pub fn pending<'a>(observation: &'a Observation, change: &Change) -> Vec<&'a See
     pending
 }
 
-/// Why an intervention is not for this attempt, or not believed, in a word and a sentence.
+/// Why an intervention is refused: reason and message.
 ///
-/// Stopping is always safe: an abort or a pause needs no proof of who asked for it.
+/// Stopping is always safe: an abort or a pause needs no verified author.
 #[must_use]
 pub fn refusal(
     observation: &Observation,
@@ -50,16 +50,16 @@ pub fn refusal(
     }
 }
 
-/// An intervention in words: who, and why.
+/// The author and reason of an intervention, in a sentence.
 #[must_use]
-pub fn words(intervention: &SeenIntervention) -> String {
+pub fn describe(intervention: &SeenIntervention) -> String {
     let spec = &intervention.spec;
-    said(&spec.person.username, spec.reason.as_deref())
+    author_and_reason(&spec.person.username, spec.reason.as_deref())
 }
 
-/// Who said something, and why.
+/// An author and a reason, in a sentence.
 #[must_use]
-pub fn said(user: &str, reason: Option<&str>) -> String {
+pub fn author_and_reason(user: &str, reason: Option<&str>) -> String {
     let reason = reason
         .map(|reason| format!(": {reason}"))
         .unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What people sign, command and freeze, and what they are told.
+//! Sign-offs, interventions and freezes, and the conditions on them.
 
 pub mod answers;
 mod binding;

@@ -1,8 +1,7 @@
-//! Whose sign-offs count for the change under way, and whose are missing.
+//! Which sign-offs count for the change under way, and which are missing.
 //!
-//! The API server has checked who wrote each; this checks it once more as far as it can, and decides
-//! what only the controller can: distinct people, expiry, the present attempt. Start with
-//! [`SignOffs::of`].
+//! The admission policy has checked each author; this checks them again as far as possible, and decides
+//! what only the controller can: distinct people, expiry, the present attempt. Start with [`SignOffs::of`].
 
 use std::collections::BTreeSet;
 
@@ -17,7 +16,7 @@ use crate::people::{binding, eligibility};
 use crate::proposal::Proposal;
 use crate::reason::Reason;
 
-/// The sign-offs of an observation, each with what becomes of it.
+/// The sign-offs of an observation, each with its verdict.
 #[derive(Clone, Debug, Default)]
 pub struct SignOffs<'a> {
     judged: Vec<Judged<'a>>,
@@ -28,9 +27,9 @@ pub struct SignOffs<'a> {
 pub struct Judged<'a> {
     /// The sign-off.
     pub sign_off: &'a SeenSignOff,
-    /// Every name of the person who wrote it, which tells two people apart.
+    /// Every name of its author, by which two people are distinguished.
     person: BTreeSet<String>,
-    /// Why it does not count, in a word and a sentence.
+    /// Why it does not count: reason and message.
     pub refused: Option<(Reason, String)>,
 }
 
@@ -39,7 +38,7 @@ impl<'a> SignOffs<'a> {
     #[must_use]
     pub fn of(observation: &'a Observation, proposal: &Proposal, change: &Change) -> Self {
         let mut seen: Vec<_> = observation.people.sign_offs.iter().collect();
-        // Of two of one second, the one that counted first goes on counting.
+        // Of two sign-offs of the same second, the one that counted first continues to count.
         let age = |it: &SeenSignOff| (it.created_at, !matches!(it.answer, Some((true, _))));
         seen.sort_by(|a, b| age(a).cmp(&age(b)).then_with(|| a.name.cmp(&b.name)));
         let mut judged: Vec<Judged> = Vec::new();
@@ -62,7 +61,7 @@ impl<'a> SignOffs<'a> {
         Self { judged }
     }
 
-    /// All of them, oldest first.
+    /// All sign-offs, oldest first.
     pub fn all(&self) -> impl Iterator<Item = &Judged<'a>> {
         self.judged.iter()
     }
@@ -73,7 +72,7 @@ impl<'a> SignOffs<'a> {
         self.judged.iter().filter(counts)
     }
 
-    /// The rejection that counts, if there is one.
+    /// The rejection that counts, if any.
     #[must_use]
     pub fn rejection(&self) -> Option<&'a SeenSignOff> {
         self.counting(SignOffDecision::Reject)
@@ -81,13 +80,13 @@ impl<'a> SignOffs<'a> {
             .map(|it| it.sign_off)
     }
 
-    /// Whether somebody broke the glass.
+    /// Whether a break-glass sign-off counts.
     #[must_use]
     pub fn glass_is_broken(&self) -> bool {
         self.counting(SignOffDecision::BreakGlass).next().is_some()
     }
 
-    /// Whether somebody broke the glass, or did as far as can be told while nothing proves who it was.
+    /// Whether a break-glass sign-off counts, or might count while its author cannot be verified.
     #[must_use]
     pub fn glass_may_be_broken(&self) -> bool {
         let unproven = |it: &Judged| {
@@ -97,7 +96,7 @@ impl<'a> SignOffs<'a> {
         self.glass_is_broken() || self.judged.iter().any(unproven)
     }
 
-    /// Whether somebody accepts the scarce evidence of a step.
+    /// Whether a sign-off accepts the scarce evidence of a step.
     #[must_use]
     pub fn accepts_evidence_of(&self, step: i32) -> bool {
         let gate = format!("evidence-{step}");
@@ -105,7 +104,7 @@ impl<'a> SignOffs<'a> {
             .any(|it| it.sign_off.spec.gate.as_deref() == Some(&gate))
     }
 
-    /// When the next of those that count expires.
+    /// When the next of the counting sign-offs expires.
     #[must_use]
     pub fn next_expiry(&self) -> Option<Timestamp> {
         let counting = self.judged.iter().filter(|it| it.refused.is_none());
@@ -113,7 +112,7 @@ impl<'a> SignOffs<'a> {
         ends.map(|end| end.0).min()
     }
 
-    /// What is missing at a gate, each demand in words; empty where all of them are met.
+    /// The unmet demands of a gate in words; empty if all are met.
     #[must_use]
     pub fn missing(&self, gate: &str, demands: &[SignOffDemand]) -> Vec<String> {
         let for_gate = |it: &&Judged| {
@@ -155,7 +154,7 @@ impl Judged<'_> {
     }
 }
 
-/// One user name for each person among these.
+/// One user name per person.
 fn distinct<'a>(signed: &[&'a Judged]) -> Vec<&'a str> {
     let mut people: Vec<&Judged> = Vec::new();
     for it in signed {
@@ -218,7 +217,7 @@ fn refusal(
     Some((Reason::NoSuchGate, format!("the plan has no gate {gate}")))
 }
 
-/// Whether any gate of a change asks for people.
+/// Whether any gate of a change demands sign-offs.
 #[must_use]
 pub fn is_asked_for(change: &Change) -> bool {
     let Plan {
@@ -229,14 +228,14 @@ pub fn is_asked_for(change: &Change) -> bool {
     !promotion_sign_off.is_empty() || steps.iter().any(|step| !step.sign_off.is_empty())
 }
 
-/// Every gate that a sign-off can be for.
+/// The names of all gates of a change.
 fn gates(change: &Change) -> BTreeSet<String> {
     let steps = 1..=change.plan.steps.len();
     let steps = steps.flat_map(|step| [format!("step-{step}"), format!("evidence-{step}")]);
     steps.chain(["promotion".to_owned()]).collect()
 }
 
-/// The gate that a change stands before, with what the plan demands there.
+/// The gate before the next step, with the demands of the plan.
 #[must_use]
 pub fn next_gate(change: &Change) -> (String, &[SignOffDemand]) {
     let next = usize::try_from(change.step).unwrap_or(0);

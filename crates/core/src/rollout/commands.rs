@@ -23,7 +23,7 @@ pub(super) fn apply_interventions(context: &Context, change: &mut Change, requeu
     let abort = |it: &&&SeenIntervention| it.spec.action == InterventionAction::Abort;
     if let Some(abort) = pending.iter().find(abort).filter(|_| !change.initial) {
         change.handled_requests.insert(abort.uid.clone());
-        let message = format!("aborted by {}", intervention::words(abort));
+        let message = format!("aborted by {}", intervention::describe(abort));
         transition::roll_back(context, change, requeue, Reason::Aborted, message);
         return;
     }
@@ -58,7 +58,7 @@ fn remember(observation: &Observation, change: &mut Change, it: &SeenInterventio
 
 /// Applies one command; `false` if it changes nothing.
 fn follow(context: &Context, change: &mut Change, it: &SeenIntervention) -> bool {
-    let words = intervention::words(it);
+    let words = intervention::describe(it);
     let (why, message) = match it.spec.action {
         InterventionAction::Pause if change.paused_by.is_none() => {
             change.paused_by = Some(it.spec.person.username.clone());
@@ -98,7 +98,8 @@ pub(super) fn record_sign_offs(context: &Context, change: &mut Change, sign_offs
         {
             continue;
         }
-        let by = intervention::said(&it.spec.approver.username, it.spec.reason.as_deref());
+        let by =
+            intervention::author_and_reason(&it.spec.approver.username, it.spec.reason.as_deref());
         let gate = it.spec.gate.as_deref().unwrap_or("all gates");
         let (why, message) = match it.spec.decision {
             SignOffDecision::Approve => (Reason::SignedOff, format!("{gate} signed off by {by}")),
@@ -132,7 +133,7 @@ pub(super) fn is_retried(context: &Context, change: &mut Change, requeue: &mut R
         .filter(|it| it.spec.action == InterventionAction::Retry);
     if let Some(retry) = retries.next() {
         change.handled_requests.insert(retry.uid.clone());
-        let message = format!("retried by {}", intervention::words(retry));
+        let message = format!("retried by {}", intervention::describe(retry));
         transition::record(context, change, Reason::Retried, message);
         requeue.after(SignedDuration::ZERO);
     }

@@ -41,8 +41,9 @@ pub(super) fn verdict_against(
         return Some((Reason::ErrorBudgetBurn, message));
     }
     if let Some(no) = sign_offs.rejection() {
-        let said = intervention::said(&no.spec.approver.username, no.spec.reason.as_deref());
-        return Some((Reason::Rejected, format!("rejected by {said}")));
+        let by =
+            intervention::author_and_reason(&no.spec.approver.username, no.spec.reason.as_deref());
+        return Some((Reason::Rejected, format!("rejected by {by}")));
     }
     if let Some(message) = smoke::failure(observation, change) {
         return Some((Reason::SmokeFailed, message));
