@@ -1,13 +1,13 @@
-//! The order of changes among Rollouts: what one depends on comes first, and of risky ones only so many
-//! are under way at once.
+//! The order of changes among Rollouts: dependencies come first, and only a limited number of risky changes
+//! is under way at once.
 //!
-//! First come, first served. A change whose other gates are all open writes down since when
-//! (`queuedAt`), so that the others see it. In a later look all of them are read anew, and it goes on
-//! if those that were there before leave room. Looks at this gate come one after the other (see
-//! `observe::order`), so no two changes take the same place.
+//! First come, first served. A change whose other gates are all open records `queuedAt`, so that the others
+//! see it. In a later reconcile all of them are read again, and the change advances if earlier ones leave
+//! room. Reconciles at this gate are serialised (see `observe::order`), so no two changes take the same
+//! place.
 //!
-//! Invariant: a change waits only for those under way and for those that came before it, so no two
-//! ever wait for each other.
+//! Invariant: a change waits only for changes under way and for those that came before it, so no two ever
+//! wait for each other.
 
 use countersign_api::plan::Tier;
 use countersign_api::rollout::{Change, RolloutStatus, Stage};
@@ -23,14 +23,14 @@ use crate::policy::Effective;
 use crate::reason::Reason;
 use crate::text::sanitize_to;
 
-/// Most Rollouts that are named in a sentence.
+/// Most Rollouts that a message names.
 const MOST_NAMED: usize = 5;
-/// When to look again at what no watch reports.
+/// Requeue interval for state that no watch reports.
 pub(super) const POLL_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
-/// When to look again if another look was just counting.
+/// Requeue interval if another reconcile held the queue lock.
 const COUNTED: SignedDuration = SignedDuration::from_secs(2);
-/// Longest time between two looks of a change that waits for others. The end of a change wakes those
-/// who wait, so this only mends what was missed.
+/// Longest time between two reconciles of a queued change. The end of a change wakes the waiting ones, so
+/// this only repairs a missed wake-up.
 const LATEST: SignedDuration = SignedDuration::from_mins(1);
 
 // --- How many changes are under way at once ------------------------------------------------------
@@ -49,7 +49,7 @@ impl Limit<'_> {
         it.tier >= self.from_tier && it.policies.iter().any(|policy| policy == self.policy)
     }
 
-    /// Whether two changes count for each other.
+    /// Whether both changes fall under this limit together.
     fn joins(&self, a: &ConcurrentChange, b: &ConcurrentChange) -> bool {
         let near = !self.in_namespace || a.namespace == b.namespace;
         near && self.concerns(a) && self.concerns(b)
@@ -71,7 +71,7 @@ pub(super) fn limits(effective: &Effective) -> impl Iterator<Item = Limit<'_>> {
     })
 }
 
-/// Where the changes are that may count for a limit.
+/// The scope of the changes that may count for a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// In the same namespace.
@@ -80,8 +80,8 @@ pub enum Reach {
     Cluster,
 }
 
-/// How far the limits of the policies reach, whatever the tier: it may rise in the very look that
-/// counts. `None` where there is none.
+/// The scope of the policies' limits, for any tier: the tier may rise in the very reconcile that counts.
+/// `None` if there is no limit.
 #[must_use]
 pub fn reach(effective: &Effective) -> Option<Reach> {
     let mut limits = limits(effective).peekable();
@@ -93,16 +93,16 @@ pub fn reach(effective: &Effective) -> Option<Reach> {
     })
 }
 
-/// A turn that has not come.
+/// A place in the queue that has to wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Awaited {
-    /// Why, in a sentence.
+    /// The message.
     pub message: String,
-    /// When to look again, unless somebody's end is noticed before.
+    /// When to requeue, unless the end of another change is observed before.
     pub requeue_after: SignedDuration,
 }
 
-/// Whether a change waits for its turn before its first step; `None` where it may go on.
+/// Whether a change is queued before its first step; `None` if it may advance.
 #[must_use]
 pub fn awaited_turn(
     observation: &Observation,
@@ -117,7 +117,7 @@ pub fn awaited_turn(
     let (Some(queued_at), Some(concurrent_changes)) =
         (&change.queued_at, &observation.concurrent_changes)
     else {
-        return Some(unanswered(observation, limited));
+        return Some(not_counted(observation, limited));
     };
     let concurrent_changes = match concurrent_changes {
         Ok(concurrent_changes) => concurrent_changes,
@@ -141,9 +141,9 @@ pub fn awaited_turn(
     Some(described(&own, concurrent_changes, full))
 }
 
-/// Before anything is counted the wish to go on is written down; while another look counts, what was
-/// said stays said.
-fn unanswered(observation: &Observation, limit: &Limit) -> Awaited {
+/// The first pass only records `queuedAt`. While another reconcile holds the queue lock the previous
+/// message is kept.
+fn not_counted(observation: &Observation, limit: &Limit) -> Awaited {
     let message = if is_queued(&observation.status) {
         observation.status.message.clone()
     } else {
@@ -162,8 +162,8 @@ fn is_queued(status: &RolloutStatus) -> bool {
     change::waits_for(status, Reason::Queued)
 }
 
-/// The limit that has no place left for a change. Those that came before it take theirs first, but only
-/// where they can: one that is held up in its own namespace keeps no place for all others.
+/// The limit without a place left for a change. Earlier changes take theirs first, but only if they can:
+/// one that is held by a limit of its own namespace takes no place of the others.
 pub(super) fn full<'a>(
     own: &ConcurrentChange,
     concurrent_changes: &'a [ConcurrentChange],
@@ -225,7 +225,7 @@ pub(super) fn described(
         "place {place} in the queue: policy {} allows {} {changes} of tier {} or above at once {reach}{names}",
         limit.policy, limit.most, limit.from_tier
     );
-    // The further behind, the less often: reading all others is not free.
+    // Reading all other Rollouts is costly: the further behind, the less often.
     let places = i32::try_from(place).unwrap_or(i32::MAX);
     Awaited {
         message,
@@ -247,8 +247,8 @@ fn named(concurrent_changes: &[&ConcurrentChange]) -> String {
     names.join(", ") + &more
 }
 
-/// Keeps the place of a change in the queue: from when it first waits for its turn until it goes on.
-/// Whatever else holds it meanwhile costs it no place, and nobody waits for it.
+/// Keeps `queuedAt` from when a change first waits in the queue until it advances. Holds of another kind
+/// keep the place, and no other change waits for it.
 pub fn keep_place(observation: &Observation, change: &mut Change, hold: Option<&Hold>) {
     match hold {
         None => change.queued_at = None,
@@ -259,7 +259,7 @@ pub fn keep_place(observation: &Observation, change: &mut Change, hold: Option<&
     }
 }
 
-/// When to look again at a change that waits for other Rollouts.
+/// When to requeue a change that waits for other Rollouts.
 #[must_use]
 pub fn requeue_after(
     observation: &Observation,
@@ -269,7 +269,7 @@ pub fn requeue_after(
 ) -> Option<SignedDuration> {
     match hold.reason {
         Reason::AwaitingDependency => Some(POLL_INTERVAL),
-        // It is in the queue only once that is written.
+        // The change is queued only once `queuedAt` is written.
         Reason::Queued if !is_queued(&observation.status) => Some(SignedDuration::ZERO),
         Reason::Queued => awaited_turn(observation, change, effective).map(|it| it.requeue_after),
         _ => None,

@@ -1,4 +1,4 @@
-//! What a Rollout depends on.
+//! Dependencies of a Rollout.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +11,8 @@ use crate::observation::Observation;
 use crate::observation::people::Dependency;
 use crate::text::sanitize_to;
 
-/// Whether a change waits for what its Rollout depends on: before its first step, and a first revision
-/// before it has any pod. One that has begun goes on whatever becomes of them.
+/// Whether a change waits for the dependencies of its Rollout: before its first step, and a first revision
+/// before its first pod. A change that has begun advances whatever their state.
 #[must_use]
 pub fn asks_for_dependencies(observation: &Observation, change: &Change) -> bool {
     let begun = || {
@@ -27,7 +27,7 @@ pub fn asks_for_dependencies(observation: &Observation, change: &Change) -> bool
     before && change.outcome.is_none() && !observation.spec.depends_on.is_empty()
 }
 
-/// What a change waits for among the Rollouts that its own depends on, in a sentence.
+/// The dependencies that are not stable, in a sentence.
 #[must_use]
 pub fn awaited_dependencies(observation: &Observation, change: &Change) -> Option<String> {
     if !asks_for_dependencies(observation, change) {
@@ -44,7 +44,7 @@ pub fn awaited_dependencies(observation: &Observation, change: &Change) -> Optio
     (!awaited.is_empty()).then(|| awaited.join("; "))
 }
 
-/// Dependencies as they are where all is well.
+/// Dependencies of a Rollout that all are stable.
 #[must_use]
 pub fn all_stable(names: &[String]) -> Vec<Dependency> {
     let stable = |name: &String| Dependency {
@@ -93,7 +93,7 @@ pub(super) fn unsettled(status: &RolloutStatus) -> Option<String> {
     })
 }
 
-/// A way from one Rollout to another by what each depends on, with both ends.
+/// A path of dependencies from one Rollout to another, with both ends.
 #[must_use]
 pub fn dependency_path(
     depends_on: &BTreeMap<String, Vec<String>>,
@@ -120,7 +120,7 @@ pub fn dependency_path(
     None
 }
 
-/// That two Rollouts that depend on each other wait for ever, in a sentence.
+/// The message for two Rollouts that depend on each other.
 #[must_use]
 pub fn cycle_message(own: &str, way_back: &[String]) -> String {
     let names: Vec<_> = [own]

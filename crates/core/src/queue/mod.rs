@@ -1,4 +1,4 @@
-//! What a Rollout depends on, and whose turn it is.
+//! Dependencies of a Rollout, and the queue for concurrent changes.
 
 pub mod concurrency;
 pub mod dependencies;

@@ -224,8 +224,8 @@ fn stable_is_at_rest_and_available_or_watched() {
             "too few available pods",
         ),
     ] {
-        let said = unsettled(&status).unwrap();
-        assert!(said.contains(why), "{said}");
+        let message = unsettled(&status).unwrap();
+        assert!(message.contains(why), "{message}");
     }
 }
 

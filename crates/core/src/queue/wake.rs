@@ -1,4 +1,4 @@
-//! Who waits for whom.
+//! Which waiting Rollouts a change wakes.
 
 use countersign_api::rollout::{RolloutStatus, Stage};
 use k8s_openapi::jiff::Timestamp;
@@ -7,7 +7,7 @@ use crate::change;
 use crate::queue::dependencies;
 use crate::reason::Reason;
 
-/// Since when a Rollout waits for others, where its status says so.
+/// Since when a Rollout waits for others, according to its status.
 #[must_use]
 pub fn waits_since(status: &RolloutStatus) -> Option<Timestamp> {
     let change = status.change.as_ref()?;
@@ -21,7 +21,7 @@ pub fn waits_since(status: &RolloutStatus) -> Option<Timestamp> {
     since.as_ref().map(|since| since.0)
 }
 
-/// Whether a decision ends what others may wait for.
+/// Whether a decision ends something that other Rollouts may wait for.
 #[must_use]
 pub fn releases_slot(before: &RolloutStatus, after: &RolloutStatus) -> bool {
     let ends = takes_place(before) && !takes_place(after);
