@@ -1,4 +1,4 @@
-//! All that one decision may look at, `now` included. Plain data: a saved observation can be replayed.
+//! The inputs of one decision, `now` included. Plain data: a saved observation can be replayed.
 
 pub mod people;
 pub mod traffic;
@@ -18,7 +18,7 @@ use crate::observation::workload::{
     Deletion, Job, NewPods, PastRun, ReplicaSet, Unusable, Workload,
 };
 
-/// One Rollout and everything around it that matters, at one moment.
+/// One Rollout and the objects that its decision depends on, at one moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Observation {
     /// The moment of the observation.
@@ -35,26 +35,26 @@ pub struct Observation {
     pub labels: BTreeMap<String, String>,
     /// The Rollout's annotations, provenance among them.
     pub annotations: BTreeMap<String, String>,
-    /// What is asked for.
+    /// The desired state.
     pub spec: RolloutSpec,
-    /// What was decided so far.
+    /// The status that earlier decisions have written.
     pub status: RolloutStatus,
-    /// What of the stored status was left out, as this build cannot read it; a change is then begun anew.
+    /// The parts of the stored status that this build cannot read; a change is then started again.
     #[serde(default)]
     pub unknown_status: Option<String>,
     /// Labels of the namespace.
     pub namespace_labels: BTreeMap<String, String>,
     /// The policies that govern this Rollout, by name.
     pub policies: Vec<NamedPolicy>,
-    /// Policies that cannot be read and so might govern this Rollout: each with what is wrong.
+    /// Policies that cannot be read and so might govern this Rollout, each with the problem.
     pub unreadable_policies: Vec<String>,
     /// ReplicaSets that this Rollout owns or may adopt.
     pub replica_sets: Vec<ReplicaSet>,
-    /// Templates of promoted revisions whose ReplicaSet is missing, as their records keep them, by their
-    /// digest; read only then.
+    /// Templates of promoted revisions whose ReplicaSet is missing, from their RolloutRuns, by digest;
+    /// empty otherwise.
     #[serde(default)]
     pub promoted: BTreeMap<String, PodTemplate>,
-    /// ReplicaSets of others with pods that the Rollout selects, each in words; not always looked for.
+    /// Foreign ReplicaSets with pods that the Rollout selects; not read by every reconcile.
     #[serde(default)]
     pub foreign_replica_sets: Option<Vec<String>>,
     /// Why the last write for this Rollout was refused, in the words of the API server.
@@ -67,37 +67,37 @@ pub struct Observation {
     pub traffic: TrafficObjects,
     /// Older Rollouts of the namespace that claim the same pods or Services, each in a sentence.
     pub conflicts: Vec<String>,
-    /// Records of earlier changes, or why they could not be read: then an earlier change may have been
+    /// RolloutRuns of earlier changes, or why they could not be read: an earlier change may then have been
     /// rolled back. `None` while a change is under way.
     #[serde(default)]
     pub history: Option<Result<Vec<PastRun>, String>>,
-    /// Whether the record of the change in `status` holds its outcome.
+    /// Whether the RolloutRun of the change in `status` has its outcome.
     pub recorded: bool,
-    /// What Prometheus answered, and how to read it.
+    /// Answers of Prometheus and the inputs to read them.
     #[serde(default)]
     pub analysis: AnalysisInputs,
-    /// What people asked for.
+    /// Sign-offs, interventions and freezes.
     #[serde(default)]
     pub people: HumanInputs,
     /// Jobs of this Rollout's smoke checks, or why they could not be read; `None` unless the first step of a
     /// change awaits one, or such a change has ended.
     #[serde(default)]
     pub jobs: Option<Result<Vec<Job>, String>>,
-    /// How the pods of the new revision fare; `None` unless they are awaited.
+    /// The state of the new revision's pods; `None` unless they are awaited.
     #[serde(default)]
     pub new_pods: Option<NewPods>,
     /// The Rollouts that this Rollout depends on; `None` unless the first step of a change awaits them.
     #[serde(default)]
     pub dependencies: Option<Vec<Dependency>>,
-    /// Changes of other Rollouts that count for the limits of the policies, or why they are not known;
-    /// read only while a change waits for its turn, and only if no other look counts them now.
+    /// Changes of other Rollouts that count for the limits of the policies, or why they are unknown. Read
+    /// only while a change is queued, and only if no other reconcile holds the queue lock.
     #[serde(default)]
     pub concurrent_changes: Option<Result<Vec<ConcurrentChange>, String>>,
-    /// The workload that the Rollout adopts, where it names one; or why it cannot. Where it can, the
-    /// spec above has its pod template and selector.
+    /// The workload that the Rollout adopts, if any, or why it cannot. If it can, the spec above has its
+    /// pod template and selector.
     #[serde(default)]
     pub workload: Option<Result<Workload, Unusable>>,
-    /// Whether the Rollout is being deleted and gives its pods back first.
+    /// Whether the Rollout is being deleted and hands its pods back first.
     #[serde(default)]
     pub deleting: bool,
     /// What the deletion of the Rollout waits for.
@@ -106,7 +106,7 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// A Rollout of which nothing is known but what it asks for, and around which there is nothing.
+    /// An observation of a Rollout with a spec, in an empty cluster.
     #[must_use]
     pub fn of(namespace: &str, name: &str, spec: RolloutSpec) -> Self {
         Self {
@@ -187,19 +187,19 @@ pub struct Failure {
     pub invalid_revision: Option<String>,
 }
 
-/// Whether it cannot be told now what the Rollout is asked to run.
+/// Whether the desired pod template is unknown at present.
 #[must_use]
 pub const fn is_unreadable(observation: &Observation) -> bool {
     matches!(observation.workload, Some(Err(_)))
 }
 
-/// Whether routes give the canary its share, and not its number of pods.
+/// Whether routes give the canary its share, instead of its number of pods.
 #[must_use]
 pub fn is_routed(observation: &Observation) -> bool {
     observation.spec.strategy.canary.traffic.is_some()
 }
 
-/// Whether anything sends to single revisions, so that pods must not go before it has moved.
+/// Whether Services or routes send to single revisions, so that pods stay until these have moved.
 pub(super) fn is_directed(observation: &Observation) -> bool {
     let canary = &observation.spec.strategy.canary;
     is_routed(observation) || canary.stable_service.is_some() || canary.canary_service.is_some()

@@ -1,4 +1,4 @@
-//! What people and platform teams asked for, and the other Rollouts, as they were observed.
+//! Observed sign-offs, interventions, freezes and policies, and the other Rollouts.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use countersign_api::{FreezeSpec, InterventionSpec, RolloutPolicySpec, SignOffSp
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// What people asked for. Read only while a change is in the status.
+/// Sign-offs, interventions and freezes. Read only while a change is in the status.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HumanInputs {
@@ -15,19 +15,19 @@ pub struct HumanInputs {
     pub sign_offs: Vec<SeenSignOff>,
     /// Interventions that name this Rollout.
     pub interventions: Vec<SeenIntervention>,
-    /// Sign-offs and interventions that cannot be read: each with what is wrong.
+    /// Sign-offs and interventions that cannot be read, each with the problem.
     pub unreadable_requests: Vec<String>,
     /// Freezes that select this Rollout.
     pub freezes: Vec<NamedFreeze>,
-    /// Freezes that cannot be read and so might select this Rollout: each with what is wrong.
+    /// Freezes that cannot be read and so might select this Rollout, each with the problem.
     pub unreadable_freezes: Vec<String>,
     /// The answer to each policy's incident query, by the policy's name.
     pub incidents: BTreeMap<String, IncidentAnswer>,
-    /// Whether the API server proves who wrote what.
+    /// Whether the API server verifies the authors of these objects.
     pub admission: Admission,
 }
 
-/// How long after it was written an admission policy is surely enforced.
+/// Time until a written admission policy is enforced; objects created before do not prove their author.
 const ENFORCED_AFTER: SignedDuration = SignedDuration::from_secs(5);
 
 /// A Rollout that another one depends on.
@@ -35,7 +35,7 @@ const ENFORCED_AFTER: SignedDuration = SignedDuration::from_secs(5);
 pub struct Dependency {
     /// Its name.
     pub name: String,
-    /// Why it is waited for, in a sentence; `None` where it is stable.
+    /// Why it is waited for, in a sentence; `None` if it is stable.
     pub awaited: Option<String>,
 }
 
@@ -52,7 +52,7 @@ pub struct ConcurrentChange {
     pub policies: Vec<String>,
     /// Its tier.
     pub tier: Tier,
-    /// Since when it waits for its turn; `None` where it is under way.
+    /// Since when it is queued; `None` if it is under way.
     pub queued_at: Option<Timestamp>,
 }
 
@@ -63,11 +63,11 @@ pub struct SeenSignOff {
     pub name: String,
     /// Its uid.
     pub uid: String,
-    /// When it was made, in whole seconds.
+    /// When it was created, in whole seconds.
     pub created_at: Timestamp,
-    /// What it says.
+    /// Its spec.
     pub spec: SignOffSpec,
-    /// What the controller has said of it: whether it counts, and the reason.
+    /// The condition that the controller has set: whether it counts, and the reason.
     pub answer: Option<(bool, String)>,
 }
 
@@ -78,13 +78,13 @@ pub struct SeenIntervention {
     pub name: String,
     /// Its uid.
     pub uid: String,
-    /// When it was made, in whole seconds.
+    /// When it was created, in whole seconds.
     pub created_at: Timestamp,
-    /// Its resource version, by which those of one second are put in order.
+    /// Its resource version, which orders objects of the same second.
     pub version: u64,
-    /// What it says.
+    /// Its spec.
     pub spec: InterventionSpec,
-    /// Whether the controller has said what it made of it.
+    /// Whether the controller has set its condition.
     pub answered: bool,
 }
 
@@ -93,46 +93,46 @@ pub struct SeenIntervention {
 pub struct NamedFreeze {
     /// Its name.
     pub name: String,
-    /// What it says.
+    /// Its spec.
     pub spec: FreezeSpec,
 }
 
-/// What an incident query gave.
+/// The result of an incident query.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum IncidentAnswer {
     /// There is no incident.
     None,
-    /// There is one.
+    /// There is an incident.
     Incident {
-        /// The largest number that the query gave.
+        /// The largest value in the result.
         value: f64,
     },
-    /// It cannot be told.
+    /// The result is unknown.
     Unknown {
         /// Why, in a sentence.
         message: String,
     },
 }
 
-/// Whether the admission policies that prove who wrote what are in place.
+/// Whether the admission policies that verify authors are installed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Admission {
-    /// What is missing or altered, each in a sentence; empty where all is in place.
+    /// What is missing or altered, each in a sentence; empty if all are installed.
     pub problems: Vec<String>,
-    /// Since when all of them have been there.
+    /// Since when all of them have been installed.
     pub since: Option<Timestamp>,
-    /// Whether the API server stamps who changed a Rollout.
+    /// Whether the API server stamps the user who changed a Rollout.
     pub stamps: bool,
 }
 
 impl Admission {
-    /// Why an object made at this moment does not prove who wrote it.
+    /// Why an object created at this time does not prove its author.
     #[must_use]
     pub fn disproves(&self, created_at: Timestamp) -> Option<String> {
         if let Some(problem) = self.problems.first() {
             return Some(problem.clone());
         }
-        // Moments are whole seconds, and the API server takes some to enforce a new policy.
+        // Times are whole seconds, and the API server needs some to enforce a new policy.
         let since = self.since?.saturating_add(ENFORCED_AFTER).ok()?;
         (created_at <= since).then(|| {
             format!(
@@ -149,6 +149,6 @@ pub struct NamedPolicy {
     pub name: String,
     /// The policy's generation.
     pub generation: i64,
-    /// What it says.
+    /// Its spec.
     pub spec: RolloutPolicySpec,
 }

@@ -1,4 +1,4 @@
-//! Services and routes as they were observed.
+//! Observed Services and routes.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use crate::observation::workload::Service;
 
-/// What splits the traffic of a Rollout.
+/// The Services and routes that split the traffic of a Rollout.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TrafficObjects {
     /// The Services that the Rollout names; `None` for one that does not exist.
     pub services: BTreeMap<String, Option<Service>>,
-    /// Services that the status remembers, the spec names no longer, and that still select a revision.
+    /// Services in the status that were removed from the spec and still select a revision.
     pub former_services: BTreeMap<String, Service>,
     /// Ready pods behind each of those Services, by the hash of their revision: under an empty hash if the
     /// revision is one of the Rollout's and cannot be determined, under `?` if it is none of them. Read only
@@ -24,25 +24,25 @@ pub struct TrafficObjects {
     pub routes: Vec<Route>,
 }
 
-/// A route that the Rollout names, and what belongs to it.
+/// A route that the Rollout names, and the objects that belong to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Route {
-    /// How the Rollout names it.
+    /// The reference in the Rollout.
     pub reference: RouteReference,
-    /// The route as it is stored.
+    /// The stored route.
     pub object: Result<RouteObject, Absence>,
-    /// The DestinationRule whose subsets tell the sides apart, where one is named.
+    /// The DestinationRule with the subsets of the two sides, if one is named.
     pub destination_rule: Option<Result<RouteObject, Absence>>,
-    /// The controller's own route for testers, where there is one.
+    /// The controller's own route for testers, if it exists.
     pub testers: Option<RouteObject>,
 }
 
-/// An object of a router as it is stored.
+/// A stored object of a router.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RouteObject {
-    /// The whole of it, but for its managed fields.
+    /// The whole object without its managed fields.
     pub object: Value,
-    /// Who wrote its spec last beside the controller, by the name of the field manager.
+    /// The last writer of its spec except the controller, by the name of the field manager.
     pub last_writer: Option<String>,
 }
 
@@ -55,12 +55,12 @@ impl RouteObject {
     }
 }
 
-/// Why an object is not there.
+/// Why an object is absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Absence {
-    /// The API server does not know its kind.
+    /// The API server does not serve its kind.
     NotInstalled,
-    /// There is none of that name.
+    /// No object has that name.
     NotFound,
     /// It could not be read.
     Unreadable {

@@ -1,4 +1,4 @@
-//! Windows of checks and objectives, as Prometheus answered.
+//! Windows of checks and objectives, as Prometheus returned them.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use countersign_api::{AnalysisTemplateSpec, Duration};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// What the analysis of a change rests on.
+/// The inputs of the analysis.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AnalysisInputs {
-    /// How long after a window's end its samples are surely in Prometheus.
+    /// The time after a window's end until its samples are in Prometheus.
     pub lag: Duration,
-    /// The AnalysisTemplates that the Rollout names; or what is wrong with one, in a sentence.
+    /// The AnalysisTemplates that the Rollout names, or the problem with one, in a sentence.
     pub templates: BTreeMap<String, Result<AnalysisTemplateSpec, String>>,
     /// The answers of Prometheus for each check since the last counted window, oldest first.
     pub windows: BTreeMap<String, CheckWindows>,
@@ -37,7 +37,7 @@ pub struct ErrorRates {
     pub period: f64,
 }
 
-/// What Prometheus answered for one check.
+/// The results of one check.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CheckWindows {
     /// The windows that are due, oldest first and without a gap.
@@ -53,11 +53,11 @@ pub struct Window {
     pub start: Timestamp,
     /// Its inclusive end.
     pub end: Timestamp,
-    /// What was counted in it, or why nothing was.
+    /// The counts, or why there are none.
     pub outcome: WindowOutcome,
 }
 
-/// What a window gave.
+/// The result of a window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum WindowOutcome {
     /// Both arms were counted.
@@ -72,14 +72,14 @@ pub enum WindowOutcome {
         /// The number.
         value: f64,
     },
-    /// It was answered, but nothing could be counted: it moves no evidence.
+    /// Prometheus answered, but nothing could be counted: the evidence is unchanged.
     Uncounted {
         /// Why, in one word.
         reason: Uncounted,
         /// Why, in a sentence with what was seen.
         message: String,
     },
-    /// It was not answered: it is asked again.
+    /// Prometheus did not answer: the query is repeated.
     Unanswered {
         /// Why, in one word.
         reason: Unanswered,
@@ -103,7 +103,7 @@ pub enum Uncounted {
     ErrorsExceedRequests,
     /// Several series where one number is expected.
     SeveralSeries,
-    /// The histogram has no bucket with the bound that is asked for.
+    /// The histogram has no bucket with the requested bound.
     NoBucket,
 }
 

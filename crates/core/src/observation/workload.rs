@@ -1,4 +1,4 @@
-//! The workload as it was observed: ReplicaSets, pods, Jobs, Services and an adopted Deployment.
+//! The observed workload: ReplicaSets, pods, Jobs, Services and an adopted Deployment.
 
 use std::collections::BTreeMap;
 
@@ -11,24 +11,24 @@ use serde::{Deserialize, Serialize};
 /// What the deletion of a Rollout waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deletion {
-    /// Whether it waits for the controller, by a finalizer.
+    /// Whether it waits for the controller's finalizer.
     pub awaited: bool,
-    /// When it was asked for.
+    /// When it was requested.
     pub since: Option<Timestamp>,
     /// Whether the whole namespace is being deleted.
     pub namespace_ends: bool,
 }
 
-/// How the pods of a revision fare.
+/// The state of a revision's pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewPods {
-    /// Pods that are there, have not ended and are not being deleted.
+    /// Pods that exist, have not ended and are not being deleted.
     pub existing: i32,
-    /// Those of them with a container that crashes again and again.
+    /// Pods with a container in a crash loop.
     pub crashing: i32,
-    /// Why one of them does not start, in the words of its pod.
+    /// Why one of them does not start, as its status reports it.
     pub trouble: Option<String>,
-    /// How a container of one of those that crash has failed last.
+    /// The last failure of a container in a crashing pod.
     #[serde(default)]
     pub crash: Option<ContainerFailure>,
 }
@@ -40,18 +40,18 @@ pub struct Workload {
     pub name: String,
     /// Its uid.
     pub uid: String,
-    /// Pods that it asks for.
+    /// Requested pods.
     pub replicas: i32,
     /// Pods of it that exist.
     pub current: i32,
     /// Pods of it that are available.
     pub available: i32,
-    /// Whether its controller has seen its latest spec.
+    /// Whether its controller has observed its latest spec.
     pub observed: bool,
-    /// Who set its number of pods last beside the controller, by the name of the field manager.
+    /// The last writer of its `replicas` except the controller, by the name of the field manager.
     #[serde(default)]
     pub scaled_by: Option<String>,
-    /// Autoscalers that aim at it or at the Rollout.
+    /// Autoscalers that target it or the Rollout.
     #[serde(default)]
     pub autoscalers: Vec<Autoscaler>,
 }
@@ -59,7 +59,7 @@ pub struct Workload {
 /// Why a workload cannot be adopted as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unusable {
-    /// There is none of that name, or it is being deleted.
+    /// No object has that name, or it is being deleted.
     Missing,
     /// It could not be read.
     Unreadable {
@@ -68,7 +68,7 @@ pub enum Unusable {
     },
     /// It does not fit a Rollout.
     Unfit {
-        /// What does not fit and how to mend it, as the end of a sentence that begins with its name.
+        /// What does not fit and the remedy, as the end of a sentence that begins with its name.
         message: String,
     },
 }
@@ -78,67 +78,67 @@ pub enum Unusable {
 pub struct Autoscaler {
     /// Its name.
     pub name: String,
-    /// Whether it aims at the Rollout; otherwise at the workload that the Rollout adopts.
+    /// Whether it targets the Rollout; otherwise the workload that the Rollout adopts.
     pub aims_at_rollout: bool,
 }
 
-/// A Job of a smoke check as far as decisions depend on it.
+/// The fields of a smoke check's Job that decisions depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// Its name.
     pub name: String,
     /// Its uid.
     pub uid: String,
-    /// Whether a container of it has started.
+    /// Whether one of its containers has started.
     pub started: bool,
-    /// How it ended; `None` while it has not.
+    /// How it ended; `None` while it runs.
     pub end: Option<JobEnd>,
-    /// Containers that have failed, in the words of their pods.
+    /// Failed containers, as their pods report them.
     pub failures: Vec<ContainerFailure>,
-    /// Why no container has started, in the words of its pods.
+    /// Why no container has started, as its pods report it.
     pub waiting: Option<String>,
 }
 
 /// How a Job ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobEnd {
-    /// Every container has exited with 0.
+    /// Every container exited with 0.
     Succeeded,
-    /// It has failed, or has taken too long.
+    /// It has failed, or exceeded its deadline.
     Failed {
-        /// Why, in the Job's own word.
+        /// The reason of the Job's condition.
         reason: String,
-        /// Why, in the Job's own sentence.
+        /// The message of the Job's condition.
         message: String,
     },
 }
 
-/// How a container has failed.
+/// The failure of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerFailure {
     /// Its name.
     pub container: String,
-    /// The code that it exited with.
+    /// Its exit code.
     pub exit_code: i32,
-    /// Why, in one word, such as `Error` or `OOMKilled`.
+    /// Its reason, such as `Error` or `OOMKilled`.
     pub reason: String,
-    /// Its termination message: what it left there, or else the last lines of its log.
+    /// Its termination message: what it wrote, or else the last lines of its log.
     pub message: String,
 }
 
-/// A ReplicaSet as far as decisions depend on it.
+/// The fields of a ReplicaSet that decisions depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaSet {
     /// Its name.
     pub name: String,
     /// Its uid.
     pub uid: String,
-    /// Its resource version: it is deleted only as it was seen.
+    /// Its resource version: it is deleted only in this version.
     #[serde(default)]
     pub version: String,
     /// Value of its label `pod-template-hash`.
     pub hash: String,
-    /// SHA-256 of its template as the controller recorded it.
+    /// SHA-256 of its template, from the controller's annotation.
     pub template_digest: String,
     /// Number of its revision.
     pub revision: i64,
@@ -146,15 +146,15 @@ pub struct ReplicaSet {
     pub owned: bool,
     /// Whether the Rollout's selector selects its pods.
     pub matches: bool,
-    /// Whether labels that the controller gave it are missing on the ReplicaSet itself.
+    /// Whether labels that the controller set are missing on the ReplicaSet itself.
     #[serde(default)]
     pub labels_missing: bool,
-    /// Pods asked for.
+    /// Requested pods.
     pub replicas: i32,
     /// Seconds for which its pods must be ready before they count as available.
     #[serde(default)]
     pub min_ready_seconds: i32,
-    /// What the controller itself asked for last.
+    /// The last number that the controller itself requested.
     pub asked: Option<Asked>,
     /// Pods that exist.
     pub current: i32,
@@ -162,22 +162,22 @@ pub struct ReplicaSet {
     pub ready: i32,
     /// Pods that are available.
     pub available: i32,
-    /// Why it cannot make pods, in the words of the API server.
+    /// Why it cannot create pods, in the words of the API server.
     pub failure: Option<String>,
-    /// Its pod template as the Rollout had it, before the API server filled in defaults.
+    /// Its pod template from the Rollout, before the API server added defaults.
     pub template: PodTemplate,
 }
 
-/// A number of pods that the controller asked for, which somebody else may have changed since.
+/// A number of pods that the controller requested; another writer may have changed it since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
     /// The number.
     pub replicas: i32,
-    /// When it was asked for.
+    /// When it was requested.
     pub at: Timestamp,
 }
 
-/// As it stands on a ReplicaSet, such as `4 2026-01-02T03:04:05Z`.
+/// The value of the annotation on a ReplicaSet, such as `4 2026-01-02T03:04:05Z`.
 impl std::fmt::Display for Asked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.replicas, self.at)
@@ -201,7 +201,7 @@ impl std::str::FromStr for Asked {
 #[error("is not a number of pods and a time, such as `4 2026-01-02T03:04:05Z`")]
 pub struct UnknownForm;
 
-/// A Service as far as decisions depend on it.
+/// The fields of a Service that decisions depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// Its type, such as `ClusterIP`.
@@ -210,7 +210,7 @@ pub struct Service {
     pub selector: BTreeMap<String, String>,
 }
 
-/// The record of an earlier change.
+/// The RolloutRun of an earlier change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PastRun {
     /// The RolloutRun's name.
@@ -231,7 +231,7 @@ pub struct PastRun {
 }
 
 impl PastRun {
-    /// What a record of this name says.
+    /// The fields of a stored RolloutRun.
     #[must_use]
     pub fn of(name: &str, record: &RolloutRunSpec) -> Self {
         let progress = &record.progress;
