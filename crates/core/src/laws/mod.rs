@@ -1,10 +1,9 @@
-//! What must hold of any decision, by the numbers of the design. Every test that makes a decision
-//! checks it against these.
+//! Invariants of every decision, numbered as in the design. Every test that makes a decision checks them.
 //!
-//! The laws work out pods, shares, sign-offs, deadlines and order themselves. They trust, and so cannot find a
-//! defect of: the statistics of a verdict (`analysis::{gather, verdict, checks}`, which operating
-//! characteristics and a second implementation test), the digests and checks that a spec asks for
-//! ([`Proposal`]), whether a promoted change is watched ([`change::is_watched`]), and the name of a smoke Job.
+//! The laws compute pods, shares, sign-offs, deadlines and order on their own. They trust, and so cannot
+//! find a defect of: the statistics of a verdict (`analysis::{gather, verdict, checks}`, which operating
+//! characteristics and a second implementation test), the digests and checks of a spec ([`Proposal`]),
+//! whether a promoted change is watched ([`change::is_watched`]), and the name of a smoke Job.
 
 pub mod people;
 pub mod queue;
@@ -31,28 +30,28 @@ use crate::proposal::Proposal;
 use crate::reason::Reason;
 use crate::workload::smoke;
 
-/// A broken law: its number and what was seen.
+/// A broken law: its number and the observed violation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
     /// The law's number in the design.
     pub law: u8,
-    /// What was seen.
+    /// The observed violation.
     pub what: String,
 }
 
-/// What kstatus, by which GitOps tools and `helm --wait` go, makes of an object that is not being deleted.
+/// The kstatus of an object that is not being deleted; GitOps tools and `helm --wait` use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// Something is still to come.
+    /// The desired state is not reached yet.
     InProgress,
-    /// What is asked for serves.
+    /// The desired state serves.
     Current,
-    /// It will not come without a person.
+    /// The desired state is not reached without a person.
     Failed,
 }
 
-/// Reads a status as kstatus does (sigs.k8s.io/cli-utils, `status.Compute`); `None` where conditions
-/// contradict each other, so that the reading depends on their order.
+/// Reads a status as kstatus does (sigs.k8s.io/cli-utils, `status.Compute`); `None` if conditions
+/// contradict each other, so that the result depends on their order.
 #[must_use]
 pub fn kstatus(generation: i64, status: &RolloutStatus) -> Option<Reading> {
     let value = |kind: &str| {
@@ -77,7 +76,7 @@ pub fn kstatus(generation: i64, status: &RolloutStatus) -> Option<Reading> {
     }
 }
 
-/// Whether tools that read the status go on at the right moment: with what is asked for as the stable
+/// Whether tools that read the status proceed at the right moment: once the desired template is the stable
 /// revision, and never before.
 fn misread(observation: &Observation, status: &RolloutStatus) -> Option<String> {
     if observation.deleting {
@@ -91,16 +90,16 @@ fn misread(observation: &Observation, status: &RolloutStatus) -> Option<String> 
     match kstatus(observation.generation, status) {
         None => Some(format!("conditions contradict: {}", conditions())),
         Some(Reading::Current) => {
-            let asked = Proposal::of(observation).template_digest;
+            let desired = Proposal::of(observation).template_digest;
             let stable = status.stable.as_ref();
-            let serves = stable.is_some_and(|it| it.template_digest == asked);
+            let serves = stable.is_some_and(|it| it.template_digest == desired);
             (!serves).then(|| format!("Current, and stable is another: {}", conditions()))
         }
         Some(Reading::InProgress | Reading::Failed) => None,
     }
 }
 
-/// The laws that a decision breaks: none, or the controller has a defect.
+/// The laws that a decision breaks; any is a defect of the controller.
 #[must_use]
 pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
     let mut broken = Vec::new();
@@ -116,9 +115,9 @@ pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
         .filter(|(before, after)| before.run == after.run);
 
     if let Some((before, after)) = same {
-        let rises =
+        let advances =
             after.outcome.is_none() && (after.weight > before.weight || after.step > before.step);
-        if rises {
+        if advances {
             expect(1, one_step(before, after), &|| {
                 format!("step {} to {}", before.step, after.step)
             });
@@ -161,8 +160,8 @@ pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
         });
         let moved =
             (before.stage, before.step, before.outcome) != (after.stage, after.step, after.outcome);
-        let told = after.transitions.len() > before.transitions.len();
-        expect(9, !moved || told, &|| "a transition left no line".into());
+        let noted = after.transitions.len() > before.transitions.len();
+        expect(9, !moved || noted, &|| "a transition left no line".into());
     }
     if let Some((before, after)) = same.filter(|(before, _)| change::is_watched(before)) {
         let fails = watched_verdict(observation, before);
@@ -197,7 +196,7 @@ pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
     broken
 }
 
-/// The same of what is done.
+/// The laws that the actions of a decision break.
 fn broken_by_actions(observation: &Observation, decision: &Decision) -> Vec<Broken> {
     let after = decision.status.change.as_ref();
     let mut broken = Vec::new();
@@ -226,7 +225,7 @@ fn broken_by_actions(observation: &Observation, decision: &Decision) -> Vec<Brok
     broken
 }
 
-/// The same of a Service or a route that is written.
+/// The laws that a write to a Service or a route breaks.
 fn broken_by_traffic(
     observation: &Observation,
     after: Option<&Change>,
@@ -251,7 +250,7 @@ fn broken_by_traffic(
     }
 }
 
-/// The same of what is done about an adopted workload, and of a Rollout that is being deleted.
+/// The laws that the actions on an adopted workload, or of a Rollout that is being deleted, break.
 fn broken_by_adoption(observation: &Observation, decision: &Decision) -> Vec<Broken> {
     let mut broken = Vec::new();
     let run = |change: Option<&Change>| change.map(|change| change.run.clone());
@@ -302,13 +301,13 @@ fn gates_open(observation: &Observation, before: &Change, after: &Change) -> boo
         after.bake_skipped == Some(before.step) || people::glass_is_broken(observation, before);
     let baked = skipped
         || step.is_none_or(|step| match &before.available_at {
-            // What counts is the time in which its pods were there.
+            // The bake counts only while the step's pods are available.
             Some(since) => {
                 let lost = before.lost.as_ref().map(|lost| lost.since.0);
                 let end = lost.unwrap_or(observation.now);
                 end.duration_since(since.0) >= step.bake.signed()
             }
-            // A step without a bake may be taken in the very decision that sees its pods.
+            // A step without a bake may be taken in the very decision that first observes its pods.
             None => step.bake == Duration::default(),
         });
     let enough = before.step == 0 || has_pods(observation, before);
@@ -323,8 +322,8 @@ fn gates_open(observation: &Observation, before: &Change, after: &Change) -> boo
         && !matches!(observation.workload, Some(Err(_)))
 }
 
-/// Whether the pods that the present stage asks for are available, as far as stable's balance them and the
-/// surge has room, and whether the routes give them their share.
+/// Whether the pods for the present stage are available, as far as stable's balance them and the surge has
+/// room, and whether the routes give them their share.
 fn has_pods(observation: &Observation, before: &Change) -> bool {
     let pods = Pods::of(observation);
     let canary = traffic::available(observation, &before.pod_template_hash);
@@ -341,16 +340,16 @@ fn has_pods(observation: &Observation, before: &Change) -> bool {
     let stable = stable.map_or(0, |it| {
         traffic::available(observation, &it.pod_template_hash)
     });
-    // Stable pods beyond those that are asked for now are about to go.
+    // Stable pods beyond the requested number are about to be deleted.
     let balanced = weight * stable.min(pods.desired) / (100 - weight).max(1);
-    // Behind a Service of its own stable keeps all its pods, and only the surge is left.
+    // Behind its own Service stable keeps all its pods, and the canary has only the surge.
     let apart = observation.spec.strategy.canary.stable_service.is_some();
     let room = (pods.desired + pods.surge) * weight / 100;
     let room = if apart { 0 } else { room };
     canary >= balanced.min(room.max(pods.surge)).min(pods.desired).max(1)
 }
 
-/// How the smoke check of an attempt ended, as its Job says; `None` where it has not or none is asked.
+/// How the smoke check's Job of an attempt ended; `None` if it has not, or no check is required.
 fn smoke_end<'a>(observation: &'a Observation, change: &Change) -> Option<&'a JobEnd> {
     let name = smoke::job_name(&change.run);
     let mut jobs = observation.jobs().iter();
@@ -358,9 +357,9 @@ fn smoke_end<'a>(observation: &'a Observation, change: &Change) -> Option<&'a Jo
 }
 
 fn smoke_has_passed(observation: &Observation, before: &Change) -> bool {
-    let asked = observation.spec.strategy.canary.smoke.is_some() || before.smoke.is_some();
+    let required = observation.spec.strategy.canary.smoke.is_some() || before.smoke.is_some();
     before.stage != Stage::Waiting
-        || !asked
+        || !required
         || before.smoke.as_ref().is_some_and(|smoke| smoke.passed)
         || smoke_end(observation, before) == Some(&JobEnd::Succeeded)
 }
@@ -371,7 +370,7 @@ fn smoke_has_failed(observation: &Observation, before: &Change) -> bool {
         && matches!(smoke_end(observation, before), Some(JobEnd::Failed { .. }))
 }
 
-/// Whether what must end a change has been seen, beside its evidence.
+/// Whether something other than the evidence was observed that must end a change.
 fn has_failed(observation: &Observation, before: &Change) -> bool {
     smoke_has_failed(observation, before) || all_pods_crash(observation, before)
 }
@@ -421,7 +420,7 @@ fn not_frozen(observation: &Observation, before: &Change) -> bool {
     calm || people::glass_is_broken(observation, before)
 }
 
-/// The verdict on the evidence that an observation holds; `None` where there is no canary yet.
+/// The verdict on the evidence of an observation; `None` if there is no canary yet.
 fn verdict(observation: &Observation, change: &Change) -> Option<Verdict> {
     let under_way = !change.initial && change.outcome.is_none();
     under_way.then(|| watched_verdict(observation, change))?
@@ -443,7 +442,7 @@ fn watched_verdict(observation: &Observation, change: &Change) -> Option<Verdict
 fn evidence_allows(observation: &Observation, before: &Change) -> bool {
     let step = usize::try_from(before.step - 1).ok();
     let step = step.and_then(|index| before.plan.steps.get(index));
-    // At weight 0 nobody depends on the canary, and what there is to learn the step says itself.
+    // At weight 0 no user depends on the canary; the step itself demands requests, or none.
     if step.is_none_or(|step| step.weight == 0 && step.min_requests == 0) {
         return true;
     }

@@ -1,4 +1,4 @@
-//! Laws of what people sign.
+//! Laws on sign-offs.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use countersign_api::sign_off::{SignOffDecision, SignOffSpec};
 
 use crate::observation::Observation;
 
-/// Sign-offs of people who may sign this attempt, counted anew.
+/// Sign-offs of eligible people for this attempt, counted independently.
 pub(super) fn signed<'a>(
     observation: &'a Observation,
     before: &'a Change,

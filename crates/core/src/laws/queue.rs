@@ -1,12 +1,12 @@
-//! Laws of order.
+//! Laws on the order of changes.
 
 use countersign_api::rollout::{Change, Stage};
 
 use crate::laws::people;
 use crate::observation::Observation;
 
-/// Whether a first step is taken in order: after what the Rollout depends on, and where every limit of
-/// every policy has room, counted anew.
+/// Whether a first step is taken in order: after the Rollout's dependencies, and only if every limit of
+/// every policy has room, counted independently.
 pub(super) fn in_order(observation: &Observation, before: &Change, after: &Change) -> bool {
     before.stage != Stage::Waiting
         || (dependencies_are_stable(observation)

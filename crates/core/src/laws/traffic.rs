@@ -1,4 +1,4 @@
-//! Laws of pods and traffic.
+//! Laws on pods and traffic.
 
 use countersign_api::HASH_LABEL;
 use countersign_api::rollout::{Change, Stage};
@@ -36,7 +36,7 @@ fn gets_first_pods(observation: &Observation, change: &Change, action: &Workload
         }
 }
 
-/// Pods that serve and would go before others serve in their place.
+/// Serving pods that would be removed before others serve in their place.
 pub(super) fn unlawful_handover(
     observation: &Observation,
     decision: &Decision,
@@ -71,8 +71,8 @@ pub(super) fn unlawful_handover(
     }
 }
 
-/// The weights of stable's and of the canary's backend in each rule that has both: read straight from what is
-/// stored, a Gateway API's route and a VirtualService alike.
+/// The weights of stable's and of the canary's backend in each rule that has both, read directly from the
+/// stored route, of the Gateway API or a VirtualService.
 fn shares(observation: &Observation) -> impl Iterator<Item = (i64, i64)> {
     let canary = &observation.spec.strategy.canary;
     let names = canary.stable_service.as_deref();
@@ -130,12 +130,12 @@ pub(super) fn has_its_share(observation: &Observation, before: &Change) -> bool 
     let weight = i64::from(before.weight);
     shares(observation).all(|(stable, canary)| {
         let total = stable + canary;
-        // Beside other backends the nearest whole weight below is as near as it can be.
+        // Beside other backends the nearest whole weight below is exact enough.
         canary * 100 <= weight * total && (canary + 1) * 100 > weight * total
     })
 }
 
-/// The pods that a Rollout's spec allows and asks for, resolved as a Deployment does.
+/// The bounds on pods in a Rollout's spec, resolved as a Deployment does.
 pub(super) struct Pods {
     pub(super) desired: i64,
     /// Pods beyond `desired`.
@@ -173,13 +173,13 @@ impl Pods {
         }
     }
 
-    /// Pods for a share in percent, of which one may not be missing.
+    /// Pods for a share in percent.
     fn part(&self, percent: i64) -> i64 {
         (self.desired * percent.clamp(0, 100) + 99) / 100
     }
 
-    /// Available pods without which a share in percent is not served: as many may be unavailable as of all,
-    /// and at least one serves. A share that was rounded down asks for no pod more.
+    /// Available pods that a share in percent needs: the fraction that may be unavailable is that of the
+    /// workload, and at least one serves. A share that was rounded down needs no further pod.
     pub(super) fn least(&self, percent: i64) -> i64 {
         if percent <= 0 || self.desired == 0 {
             return 0;
@@ -189,7 +189,7 @@ impl Pods {
         (part - self.unavailable).max(1)
     }
 
-    /// The percent of the traffic that so many pods carry.
+    /// The percentage of the traffic that the available pods carry.
     fn carry(&self, available: i64) -> i64 {
         if available >= (self.desired - self.unavailable).max(1) {
             return 100;
@@ -203,7 +203,7 @@ impl Pods {
     }
 }
 
-/// Available pods of a revision, of those that are asked for.
+/// Available pods of a revision, counting at most the requested ones.
 pub(super) fn available(observation: &Observation, hash: &str) -> i64 {
     let sets = observation.replica_sets.iter();
     let sets = sets.filter(|set| set.owned && set.hash == hash);
@@ -216,8 +216,8 @@ fn selected<'a>(observation: &'a Observation, service: &str) -> Option<&'a str> 
     service.selector.get(HASH_LABEL).map(String::as_str)
 }
 
-/// The percent of the requests that a named Service gets, at most: by the routes, or all of them if the
-/// Service is stable's and there is no route. Routes that send to subsets send to no named Service's selector.
+/// The largest percentage of the requests that a named Service gets: by the routes, or 100 if the Service
+/// is stable's and there is no route. Routes to subsets use no named Service's selector.
 fn percent_of(observation: &Observation, service: &str) -> i64 {
     let canary = &observation.spec.strategy.canary;
     let is_stable = canary.stable_service.as_deref() == Some(service);
@@ -231,7 +231,7 @@ fn percent_of(observation: &Observation, service: &str) -> i64 {
     percents.max().unwrap_or(0)
 }
 
-/// The percent of the requests that a revision gets, as what sends to it is written.
+/// The percentage of the requests that a revision gets, according to the stored objects.
 fn percent_to(observation: &Observation, hash: &str) -> i64 {
     let canary = &observation.spec.strategy.canary;
     let names = [&canary.stable_service, &canary.canary_service];
@@ -246,7 +246,7 @@ fn percent_to(observation: &Observation, hash: &str) -> i64 {
     sent.sum::<i64>().min(100)
 }
 
-/// Whether a change that has ended may keep nothing any more: its deadline for the way back is over.
+/// Whether the deadline to keep the pods of an ended change has passed.
 fn way_back_is_over(observation: &Observation, change: Option<&Change>) -> bool {
     let deadline = i64::from(observation.spec.progress_deadline_seconds);
     change.is_some_and(|change| {
@@ -256,8 +256,8 @@ fn way_back_is_over(observation: &Observation, change: Option<&Change>) -> bool 
     })
 }
 
-/// Whether a Service that gets requests would be pointed at fewer available pods than it needs, while those
-/// that it has are more.
+/// Whether a Service with requests would select fewer available pods than it needs, while it selects more
+/// now.
 pub(super) fn loses_pods(
     observation: &Observation,
     after: Option<&Change>,
@@ -275,8 +275,8 @@ pub(super) fn loses_pods(
     new < enough && !over
 }
 
-/// Whether a route may give the canary this share now: no more than its step's weight, more than it has
-/// only where pods are there for it, and less only as far as stable can carry the rest.
+/// Whether a route may give the canary this share now: at most its step's weight; more than now only if its
+/// pods are available, and less only as far as stable can carry the rest.
 pub(super) fn may_have(observation: &Observation, after: Option<&Change>, weight: i32) -> bool {
     let Some(change) = after else {
         return false;
@@ -295,7 +295,7 @@ pub(super) fn may_have(observation: &Observation, after: Option<&Change>, weight
     };
     let strategy = &observation.spec.strategy.canary;
     let gave_up = strategy.dynamic_stable || !pods.room_for_both();
-    // Where stable gave up pods it gets back what it can carry, unless waiting is over.
+    // If stable gave up pods, it gets back what it can carry, until the deadline.
     let overloads = change.stage == Stage::RollingBack
         && gave_up
         && canary > 0
@@ -305,7 +305,7 @@ pub(super) fn may_have(observation: &Observation, after: Option<&Change>, weight
     weight <= most && (!rises || carries) && !overloads
 }
 
-/// A number of pods that no law allows.
+/// A number of pods that breaks a law.
 pub(super) fn unlawful_scale(
     observation: &Observation,
     decision: &Decision,
@@ -365,7 +365,7 @@ pub(super) fn unlawful_scale(
     None
 }
 
-/// Pods of which stable may not ask for fewer: all of them, but for what it was allowed to give up.
+/// The least number of pods that stable must request: all of them, except those that it may give up.
 fn stable_needs(observation: &Observation, change: &Change, pods: &Pods, serves: i64) -> i64 {
     let under_way = matches!(change.stage, Stage::Stepping | Stage::Promoting);
     if change.initial {
@@ -379,20 +379,20 @@ fn stable_needs(observation: &Observation, change: &Change, pods: &Pods, serves:
     if routed && (canary.dynamic_stable || !pods.room_for_both()) {
         return pods.least(100 - i64::from(largest_share(observation)));
     }
-    // Above a half the canary is the larger side, and may be larger than the surge.
+    // Above 50% the canary is the larger side, and may be larger than the surge.
     let weight = i64::from(change.weight);
     let outgrows =
         change.stage == Stage::Stepping && weight * pods.desired > (100 - weight) * pods.surge;
     if routed || (pods.room_for_both() && !outgrows) {
         return pods.desired;
     }
-    // Where a revision's share is that of its pods, what the canary serves is not stable's to serve, and
-    // pods that serve nothing make room for those that will.
+    // If a revision's share is its share of the pods, stable need not serve the canary's part, and pods
+    // without traffic make room for those that will serve.
     let beside = available(observation, &change.pod_template_hash);
     (pods.least(100) - beside).clamp(0, serves)
 }
 
-/// The most pods that a canary may be given.
+/// The largest number of pods for a canary.
 fn canary_may_have(
     observation: &Observation,
     decision: &Decision,
@@ -413,7 +413,7 @@ fn canary_may_have(
         let size = pods.part(i64::from(size.unwrap_or(0)));
         return pods.part(weight).max(size).max(1);
     }
-    // The share of a revision is that of its pods: no more of them than stable's balance.
+    // If a revision's share is its share of the pods, the canary has at most what stable's pods balance.
     let stable = decision.status.stable.as_ref();
     let stable = stable.map_or(0, |it| available(observation, &it.pod_template_hash));
     (weight * stable / (100 - weight).max(1)).max(1)
