@@ -1,5 +1,4 @@
-//! The observation that the controller would make right after a manifest was applied, in a cluster
-//! where another template serves and all is well.
+//! The observation right after a manifest was applied, in a healthy cluster where another template serves.
 
 use std::collections::BTreeMap;
 
@@ -23,17 +22,17 @@ use crate::policy;
 use crate::provenance::digest::{change_digest, pod_template_hash, template_digest};
 use crate::queue::dependencies;
 
-/// How long samples take to be in Prometheus, where the operator is not told otherwise.
+/// Ingestion delay of Prometheus, unless the operator is configured otherwise.
 const LAG: Duration = Duration::seconds(30);
 
-/// What is around a Rollout in the cluster that is imagined.
+/// The objects around a Rollout in the simulated cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
     /// Labels of its namespace.
     pub namespace_labels: BTreeMap<String, String>,
     /// The policies that govern it.
     pub policies: Vec<NamedPolicy>,
-    /// The Services that it names, as far as they are known.
+    /// The Services that it names, if known.
     pub services: BTreeMap<String, Option<Service>>,
     /// The AnalysisTemplates of its namespace.
     pub templates: BTreeMap<String, AnalysisTemplateSpec>,
@@ -87,7 +86,7 @@ pub fn observe(
         ..Observation::of(&namespace, &name, rollout.spec.clone())
     };
     take_routes_for_granted(&mut observation);
-    // No budget burns.
+    // No error budget burns.
     let effective = policy::effective(&observation.policies);
     let objectives = checks::checks(&observation, &effective).objectives;
     let met = objectives
@@ -97,7 +96,7 @@ pub fn observe(
     observation
 }
 
-/// Whatever the routes are: one that splits between two Services, and a router that takes it.
+/// Replaces the routes by one accepted route between the two Services.
 fn take_routes_for_granted(observation: &mut Observation) {
     let canary = &mut observation.spec.strategy.canary;
     let Some(traffic) = &mut canary.traffic else {
@@ -154,7 +153,7 @@ fn take_routes_for_granted(observation: &mut Observation) {
     }];
 }
 
-/// The templates that a Rollout names.
+/// The AnalysisTemplates that a Rollout names.
 fn templates(
     rollout: &Rollout,
     known: &BTreeMap<String, AnalysisTemplateSpec>,
@@ -195,8 +194,8 @@ fn serving(rollout: &str, template: &PodTemplate, replicas: i32) -> ReplicaSet {
     }
 }
 
-/// A template that differs from this one in its first image alone: what is taken to serve where
-/// nobody says what does.
+/// A template that differs from this one only in its first image; assumed to serve if the stable template
+/// is unknown.
 #[must_use]
 pub fn with_another_image(template: &PodTemplate) -> PodTemplate {
     let mut other = template.clone();

@@ -1,4 +1,4 @@
-//! A world in virtual time, and the observation that would follow if a manifest were applied.
+//! A world in virtual time, and the observation after a manifest was applied.
 
 pub mod manifest;
 pub mod router;

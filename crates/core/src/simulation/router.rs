@@ -1,4 +1,4 @@
-//! Routers that follow late.
+//! Routers with a delay.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::observation::Observation;
 use crate::traffic::routes::Routes;
 
-/// What a router may believe at a moment.
+/// A state that a router may act on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Belief {
     /// Services that get any requests.
@@ -16,7 +16,7 @@ pub(super) struct Belief {
     pub(super) behind: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// What a router may believe now: who gets requests, and which pods are behind.
+/// The state that a router may act on now: Services with requests, and the pods behind them.
 pub(super) fn belief(observation: &Observation) -> Belief {
     let mut used = BTreeSet::new();
     // Without routes the stable Service has all requests.
@@ -58,15 +58,15 @@ pub(super) fn belief(observation: &Observation) -> Belief {
     }
 }
 
-/// Whether a Service selects pods of one revision: before a first revision is stable, it selects whatever
-/// was there.
+/// Whether a Service selects pods of one revision: before a first revision is stable, it selects any pods
+/// that existed.
 fn selects_a_revision(observation: &Observation, service: &str) -> bool {
     let service = observation.traffic.services.get(service);
     let service = service.and_then(Option::as_ref);
     service.is_some_and(|it| it.selector.contains_key(countersign_api::HASH_LABEL))
 }
 
-/// Writes into a route what a router says that has taken it up.
+/// Writes the status of an accepted route.
 pub fn accept(route: &mut Value) {
     let generation = route
         .pointer("/metadata/generation")
@@ -88,7 +88,7 @@ pub fn accept(route: &mut Value) {
     }
 }
 
-/// The canary's share of the requests by the routes, a fraction; `None` without any.
+/// The canary's share of the requests by the routes, as a fraction; `None` without routes.
 pub(super) fn routed_share(observation: &Observation) -> Option<f64> {
     crate::observation::is_routed(observation)
         .then(|| f64::from(Routes::of(observation).share.unwrap_or(0)) / 100.0)

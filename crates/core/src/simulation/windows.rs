@@ -47,7 +47,7 @@ impl World {
         } else {
             0.0
         };
-        // What is promoted gets everything, though the routes give the canary's side nothing any more.
+        // A promoted revision gets all requests, though the routes no longer give the canary's side any.
         let share = match change.outcome {
             Some(Outcome::Promoted) => 1.0,
             _ => router::routed_share(&self.observation).unwrap_or(by_pods),
@@ -102,7 +102,7 @@ impl World {
         }
     }
 
-    /// How the change under way, or the last one that is still in the status, ended.
+    /// The outcome of the change under way, or of the last one in the status.
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
         self.observation
@@ -112,14 +112,14 @@ impl World {
             .and_then(|change| change.outcome)
     }
 
-    /// Outcomes of all changes that were recorded, in the order of their names.
+    /// Outcomes of all recorded changes, in the order of their names.
     #[must_use]
     pub fn outcomes(&self) -> Vec<Option<Outcome>> {
         self.runs.values().map(|run| run.outcome).collect()
     }
 }
 
-/// A number for a metric: the given one, or one that is well.
+/// The value of a metric: the given one, or a passing one.
 fn measured(check: &Check, value: Option<f64>) -> Option<WindowOutcome> {
     let metric = check.metric.as_ref()?;
     let well = metric.min.or(metric.max).unwrap_or_default();

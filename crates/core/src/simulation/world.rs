@@ -1,6 +1,6 @@
 //! A whole rollout in virtual time: a small world of pods and traffic around `decide`.
 //!
-//! The world is deterministic; what the traffic gives is a function that the caller supplies.
+//! The world is deterministic; the caller supplies the results of the traffic.
 
 use std::collections::BTreeMap;
 
@@ -22,75 +22,75 @@ use crate::reason::Reason;
 use crate::rollout::decide::decide;
 use crate::simulation::router::{self, Belief};
 
-/// What Prometheus would answer for one window: its end and the canary's share of the traffic
-/// (fraction) in, an outcome out.
+/// The result of Prometheus for one window, from its end and the canary's share of the traffic (a
+/// fraction).
 pub type Traffic<'a> = dyn FnMut(Timestamp, f64) -> WindowOutcome + 'a;
 
-/// What becomes of the Jobs that are made.
+/// The fate of created Jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Jobs {
-    /// They run for so long, and end like this.
+    /// They run for this time, and end like this.
     End(SignedDuration, JobEnd),
     /// They run until their deadline.
     Hang,
-    /// They run, and not even their deadline ends them.
+    /// They run, and do not end at their deadline.
     Stick,
-    /// No pod of theirs starts, and not even their deadline ends them.
+    /// None of their pods starts, and they do not end at their deadline.
     Idle,
-    /// The API server refuses them with this message.
+    /// The API server rejects them with this message.
     Refused(String),
 }
 
 /// A world around one Rollout.
 #[derive(Clone, Debug)]
 pub struct World {
-    /// What the controller sees.
+    /// What the controller observes.
     pub observation: Observation,
     /// How long a pod takes to become available; `None`: it never does.
     pub pods_ready_after: Option<SignedDuration>,
-    /// Why the API server takes no new ReplicaSet; it takes them where this is left out.
+    /// Why the API server rejects new ReplicaSets; `None` if it accepts them.
     pub template_refusal: Option<String>,
-    /// Why the API server does not list the records of earlier changes.
+    /// Why the API server does not list the RolloutRuns.
     pub unreadable_records: Option<String>,
-    /// How much later each further pod of those that are asked for at once does.
+    /// The additional delay of each further pod that is requested at once.
     pub pods_apart: SignedDuration,
-    /// What becomes of the Jobs that are made; they succeed unless it is set otherwise.
+    /// The fate of created Jobs; they succeed by default.
     pub jobs: Jobs,
-    /// Jobs that were made so far.
+    /// The number of created Jobs.
     pub jobs_made: usize,
     /// When Jobs end, by uid.
     ending: BTreeMap<String, (Timestamp, JobEnd)>,
-    /// What every metric gives; one that is well, where it is left out.
+    /// The value of every metric; a passing one if `None`.
     pub metric: Option<f64>,
-    /// When the pods asked for become available: moment, ReplicaSet and how many are then.
+    /// When requested pods become available: time, ReplicaSet and number available then.
     pending: Vec<(Timestamp, String, i32)>,
-    /// What was answered of windows that no status holds yet: asked again, it is answered alike.
+    /// Answers for windows that no status holds yet: a repeated query gets the same answer.
     pub(super) answered: BTreeMap<(String, Timestamp), WindowOutcome>,
-    /// Records as they were last written.
+    /// RolloutRuns as last written.
     pub(super) runs: BTreeMap<String, PastRun>,
-    /// The templates that the records keep, by the name of the run.
+    /// The templates in the RolloutRuns, by name.
     templates: BTreeMap<String, PodTemplate>,
-    /// Every law that was broken so far.
+    /// Every law broken so far.
     pub broken: Vec<Broken>,
-    /// Writes of status so far.
+    /// The number of status writes.
     pub status_writes: usize,
-    /// How long routers take to accept a route as it is written, and to notice which pods are ready.
+    /// The delay of routers until they accept a written route, and until they observe ready pods.
     pub routers_take: SignedDuration,
-    /// What routers write into the status of a route that they have taken up.
+    /// What routers write into the status of an accepted route.
     pub routers_say: fn(&mut Value),
-    /// When routers accept the routes as they are, by their place.
+    /// When routers accept the routes, by index.
     accepting: BTreeMap<usize, Timestamp>,
-    /// What routers may still believe: when it was so, the shares of the sides, and the pods behind the
+    /// States that routers may still act on: the time, the shares of the sides, and the pods behind the
     /// Services.
     beliefs: Vec<(Timestamp, Belief)>,
-    /// Moments at which a router would have sent to no pod, each in a sentence.
+    /// Times at which a router would have sent to no pod, each in a sentence.
     pub lost: Vec<String>,
-    /// Is given every decision, with what it was made from.
+    /// Called with every decision and its observation.
     pub note: fn(&Observation, &Decision),
 }
 
 impl World {
-    /// A world that starts as observed.
+    /// A world that starts from an observation.
     #[must_use]
     pub fn new(observation: Observation) -> Self {
         Self {
@@ -118,7 +118,7 @@ impl World {
         }
     }
 
-    /// Runs until `done` or `until`, whichever comes first; tells which by its result.
+    /// Runs until `done` holds or `until` has passed; returns whether `done` held.
     pub fn run(
         &mut self,
         until: Timestamp,
@@ -161,7 +161,7 @@ impl World {
         decision
     }
 
-    /// The templates of promoted revisions whose ReplicaSet is missing, from their records.
+    /// The templates of promoted revisions whose ReplicaSet is missing, from their RolloutRuns.
     fn promoted(&self) -> BTreeMap<String, PodTemplate> {
         let status = &self.observation.status;
         let previous = status.change.as_ref().and_then(|it| it.previous.as_ref());
@@ -177,7 +177,7 @@ impl World {
         found.collect()
     }
 
-    /// Carries out the status and the first `actions` of a decision: fewer than all is a crash.
+    /// Writes the status and carries out the first `actions` of a decision: fewer than all is a crash.
     pub fn carry_out(&mut self, decision: &Decision, actions: usize) {
         if self.observation.status != decision.status {
             self.status_writes += 1;
@@ -314,7 +314,7 @@ impl World {
             return;
         }
         let mut sets = self.observation.replica_sets.iter();
-        // One that is there already stays the same one.
+        // An existing ReplicaSet is kept.
         if !sets.any(|set| set.name == new.name) {
             self.observation.replica_sets.push(ReplicaSet {
                 name: new.name.clone(),
@@ -359,7 +359,7 @@ impl World {
         let from = set.available;
         if let Some(mut at) = ready_at.filter(|_| replicas > from) {
             if apart > SignedDuration::ZERO {
-                // Those that were on their way already come first.
+                // Pods requested earlier become available first.
                 self.pending.retain(|it| it.1 != name || it.2 <= replicas);
                 let on_their_way = self.pending.iter().filter(|it| it.1 == name);
                 let last = on_their_way.map(|it| (it.0, it.2)).max();
@@ -377,7 +377,7 @@ impl World {
         }
     }
 
-    /// Patches a route as the API server does: wholly, or not at all.
+    /// Patches a route as the API server does: completely, or not at all.
     fn patch_route(&mut self, route: &RoutePatch) {
         let RoutePatch { kind, name, .. } = route;
         let Ok(patch) = serde_json::from_value::<json_patch::Patch>(json!(route.operations)) else {
@@ -400,7 +400,7 @@ impl World {
         }
     }
 
-    /// Lets routers and endpoints follow, and looks whether any request would be lost.
+    /// Makes routers and endpoints catch up, and checks whether any request would be lost.
     fn route(&mut self) {
         let observation = &mut self.observation;
         let now = observation.now;
@@ -498,7 +498,7 @@ impl World {
         }
     }
 
-    /// Moves time to the next moment that matters.
+    /// Advances time to the next event.
     fn wait(&mut self, decision: &Decision) {
         let now = self.observation.now;
         let soonest = now
@@ -507,7 +507,7 @@ impl World {
         let latest = now
             .saturating_add(SignedDuration::from_mins(1))
             .unwrap_or(now);
-        let look = decision.requeue_at.unwrap_or(latest).max(soonest);
+        let reconcile = decision.requeue_at.unwrap_or(latest).max(soonest);
         let pods = self
             .pending
             .iter()
@@ -518,7 +518,7 @@ impl World {
         let jobs = jobs.unwrap_or(latest);
         let routes = self.accepting.values().copied().min().unwrap_or(latest);
         let events = pods.min(jobs).min(routes).max(soonest);
-        self.observation.now = look.min(events).min(latest);
+        self.observation.now = reconcile.min(events).min(latest);
         self.end_jobs();
         let now = self.observation.now;
         let (due, pending) = self.pending.drain(..).partition(|(at, ..)| *at <= now);
@@ -537,7 +537,7 @@ impl World {
         }
     }
 
-    /// Whether nothing is under way and nothing is left to do.
+    /// Whether no change is under way and no writes are pending.
     #[must_use]
     pub fn at_rest(observation: &Observation) -> bool {
         let over = observation.status.change.as_ref().is_none_or(|change| {
@@ -550,7 +550,7 @@ impl World {
     }
 }
 
-/// What is watched after its promotion is compared with nothing.
+/// A promoted revision that is watched has no stable counts to compare with.
 pub(super) fn alone(outcome: WindowOutcome) -> WindowOutcome {
     match outcome {
         WindowOutcome::Counted { canary, .. } => WindowOutcome::Counted {
