@@ -1,8 +1,8 @@
-//! What differs between two pod templates, by kind.
+//! Differences between two pod templates, by kind.
 //!
-//! The stable template comes back from a ReplicaSet, where the API server has written Kubernetes'
-//! defaults into it and quantities in its own way; the new one does not. So both are compared
-//! without defaults. What is not known to be a default is a difference: doubt adds points.
+//! The stable template is read from a ReplicaSet, in which the API server has set Kubernetes' defaults and
+//! normalised quantities; the new one is not. So both are compared without defaults. A value that is not a
+//! known default is a difference: doubt adds points.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::risk::template_defaults::{self, CONTAINER_LISTS, PROBES};
 
-/// How the new template differs from the stable one; nothing differs where there is none.
+/// How the new template differs from the stable one; empty if there is no stable one.
 #[must_use]
 pub fn differences(stable: Option<&PodTemplate>, new: &PodTemplate) -> BTreeSet<Difference> {
     let Some(stable) = stable else {
@@ -86,7 +86,7 @@ fn in_containers(stable: &Value, new: &Value, found: &mut BTreeSet<Difference>) 
                 probe if PROBES.contains(&probe) => Difference::Probes,
                 "securityContext" => Difference::SecurityContext,
                 "volumeMounts" | "volumeDevices" => Difference::Volumes,
-                // An init container that is restarted always is a sidecar.
+                // An init container that always restarts is a sidecar.
                 "restartPolicy" => Difference::Containers,
                 _ => Difference::Other,
             }),
@@ -94,7 +94,7 @@ fn in_containers(stable: &Value, new: &Value, found: &mut BTreeSet<Difference>) 
     }
 }
 
-/// The containers of a list, each with its name; `None` where a name is missing or stands twice.
+/// The containers of a list by name; `None` if a name is missing or not unique.
 fn by_name(list: &Value) -> Option<Vec<(&str, &Value)>> {
     let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
     let named: Option<Vec<_>> = list
@@ -105,7 +105,7 @@ fn by_name(list: &Value) -> Option<Vec<(&str, &Value)>> {
     named.filter(|named| named.len() == distinct.len())
 }
 
-/// Members of two objects that are not the same, absent ones as null.
+/// Members of two objects that differ, absent ones as null.
 fn changed_members<'a>(
     a: &'a Value,
     b: &'a Value,
@@ -131,7 +131,7 @@ mod tests {
     use crate::risk;
     use crate::risk::template_defaults::amount;
 
-    /// A template as people write it.
+    /// A template in a manifest.
     fn written() -> Value {
         json!({
             "metadata": { "labels": { "app": "shop" } },
@@ -151,7 +151,7 @@ mod tests {
         })
     }
 
-    /// The same template as a ReplicaSet gives it back, with Kubernetes' defaults.
+    /// The same template in a stored ReplicaSet, with Kubernetes' defaults.
     fn stored() -> Value {
         json!({
             "metadata": { "creationTimestamp": null, "labels": { "app": "shop" } },

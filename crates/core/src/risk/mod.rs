@@ -1,7 +1,7 @@
-//! How risky a change is, and why: points for what is declared and for what the controller sees.
+//! The risk of a change, with its causes: points for declared and for observed facts.
 //!
-//! Start with [`risk_of`]. It is a sum that a person can do by hand (`docs/risk.md`), and the list of
-//! contributions is that sum. Invariant (law 7): more of any risk never gives a lower score or tier.
+//! Start with [`risk_of`]. The score is a sum that can be computed by hand (`docs/risk.md`), and the
+//! contributions are its terms. Invariant (law 7): more of any risk never gives a lower score or tier.
 
 pub(crate) mod differences;
 pub mod score;
@@ -25,7 +25,7 @@ use crate::risk::score::{Facts, Scale};
 pub struct Risk {
     /// Sum of all points; five points double the odds.
     pub score: f64,
-    /// The tier of the score, or the highest floor where that is higher.
+    /// The tier of the score, or the highest floor if that is higher.
     pub tier: Tier,
     /// Everything that adds points or demands a tier.
     pub contributions: Vec<Contribution>,
@@ -33,17 +33,17 @@ pub struct Risk {
 
 /// The risk of a change with this provenance and these facts.
 ///
-/// What the model leaves out is taken from the built-in policy, and its order is restored by
+/// Fields that the model omits are taken from the built-in policy, and its order is restored by
 /// [`policy::complete`](crate::policy::complete).
 #[must_use]
 pub fn risk_of(provenance: &Provenance, facts: &Facts, model: &RiskModel) -> Risk {
     risk_of_both(provenance, None, facts, model)
 }
 
-/// The risk of a change of which a provenance is declared and another one attested.
+/// The risk of a change with a declared and an attested provenance.
 ///
-/// The worse of both counts, factor by factor, and every area that either names: so what is only
-/// declared may raise the risk above that of what is attested, and never lowers it.
+/// The worse of both counts, per factor, and every area of either: a declaration may raise the risk above
+/// that of the attested provenance, and never lowers it.
 #[must_use]
 pub fn risk_of_both(
     declared: &Provenance,
@@ -92,9 +92,9 @@ pub fn risk_of_both(
     }
 }
 
-/// How critical a service is by the model's label on its Rollout and its namespace. Where both have
-/// one, or the model has several labels, the value with most points counts: a service team cannot
-/// talk a namespace's criticality down.
+/// The criticality of a service, by the model's label on its Rollout and its namespace. If both have one,
+/// or the model has several labels, the value with most points counts: a service team cannot lower the
+/// criticality of its namespace.
 #[must_use]
 pub fn criticality(
     model: &RiskModel,

@@ -1,4 +1,4 @@
-//! Points for what is declared and for what the controller sees.
+//! Points for declared and for observed facts.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::policy::invariants::CRITICAL;
 use crate::provenance::{Contributor, Provenance, Review, State, TestResult};
 use crate::text::excerpt;
 
-/// What the controller sees for itself.
+/// Facts that the controller observes itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// How the new template differs from the stable one.
@@ -22,11 +22,11 @@ pub struct Facts {
     pub exposed: bool,
     /// Whether an earlier change was rolled back shortly before.
     pub after_rollback: bool,
-    /// Whether that is so only because the records of earlier changes cannot be read.
+    /// Whether `after_rollback` holds only because the RolloutRuns cannot be read.
     pub records_unknown: bool,
 }
 
-/// A complete model, asked for the points of one factor after another.
+/// A complete model, which scores one factor after another.
 pub(super) struct Scale(pub(super) RiskModel);
 
 impl Scale {
@@ -277,7 +277,7 @@ impl Scale {
     }
 }
 
-/// A contribution whose sentence lacks its numbers yet; `None` where it changes nothing.
+/// A contribution whose sentence lacks its numbers; `None` if it changes nothing.
 fn contribution(
     factor: &str,
     points: f64,
@@ -294,7 +294,7 @@ fn contribution(
     })
 }
 
-/// The more points and the higher floor of two answers to the same question.
+/// The larger number of points and the higher floor of two contributions of one factor.
 pub(super) fn worse(a: Contribution, b: Contribution) -> Contribution {
     let (more, less) = if (b.points, b.floor) > (a.points, a.floor) {
         (b, a)
@@ -323,7 +323,7 @@ pub(super) fn with_numbers(of: Contribution) -> Contribution {
     }
 }
 
-/// Hundredths are enough, and print as what they are.
+/// Rounds points to hundredths, so that they print exactly.
 pub(super) fn rounded(points: f64) -> f64 {
     (points * 100.0).round() / 100.0
 }

@@ -1,4 +1,4 @@
-//! What the API server fills in.
+//! Defaults of the API server.
 
 use countersign_api::PodTemplate;
 use serde_json::{Map, Value, json};
@@ -21,7 +21,7 @@ pub(super) fn without_defaults(template: &PodTemplate) -> Value {
     template
 }
 
-/// Whether a value is what Go's types leave out when they write it.
+/// Whether a value is one that Go's `omitempty` omits.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -32,8 +32,8 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Whether Kubernetes writes this value where there is none (`SetDefaults_*` in
-/// `pkg/apis/core/v1/defaults.go`), or leaves it out where it stands.
+/// Whether Kubernetes sets this value if the field is absent (`SetDefaults_*` in
+/// `pkg/apis/core/v1/defaults.go`), or omits it if it is set.
 fn is_default(parent: &str, field: &str, value: &Value) -> bool {
     let default = match (parent, field) {
         ("spec", "restartPolicy") => json!("Always"),
@@ -69,7 +69,7 @@ fn is_default(parent: &str, field: &str, value: &Value) -> bool {
     value.is_null() || *value == default
 }
 
-/// Leaves out defaults; `parent` is the nearest member's name, through lists.
+/// Removes defaults; `parent` is the name of the nearest member, through lists.
 fn strip(parent: &str, value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(|item| strip(parent, item)),
@@ -86,7 +86,7 @@ fn strip(parent: &str, value: &mut Value) {
     }
 }
 
-/// Requests that are not set are set to the limits; quantities are rewritten in one way.
+/// Sets absent requests to the limits, and normalises quantities.
 fn strip_resources(resources: &mut Map<String, Value>) {
     for field in ["limits", "requests"] {
         if let Some(quantities) = resources.get_mut(field).and_then(Value::as_object_mut) {
@@ -111,7 +111,7 @@ fn strip_resources(resources: &mut Map<String, Value>) {
     }
 }
 
-/// A quantity in billionths, such as 500,000,000 for `500m`; `None` where it is none or too large.
+/// A quantity in billionths, such as 500,000,000 for `500m`; `None` if it is invalid or too large.
 pub(super) fn amount(quantity: &str) -> Option<u128> {
     const BILLION: u128 = 1_000_000_000;
     let end = quantity
@@ -149,7 +149,7 @@ pub(super) fn amount(quantity: &str) -> Option<u128> {
     (amount % divide == 0).then_some(amount / divide)
 }
 
-/// What can only be seen from the whole of the pods' spec.
+/// Removes defaults that depend on the whole pod spec.
 fn strip_pods(spec: &mut Map<String, Value>) {
     // `serviceAccount` is the old name; the API server writes both.
     if let Some(account) = spec
@@ -188,14 +188,14 @@ fn strip_pods(spec: &mut Map<String, Value>) {
         .flatten()
         .filter_map(Value::as_object_mut)
     {
-        // A volume of no kind is an empty directory.
+        // A volume without a kind is an empty directory.
         if volume.get("emptyDir").is_some_and(is_empty) {
             volume.remove("emptyDir");
         }
     }
 }
 
-/// When an image is pulled that names no policy.
+/// The default pull policy of an image.
 fn pull_policy(image: &str) -> &'static str {
     let name = image.rsplit('/').next().unwrap_or_default();
     let latest = !name.contains('@') && name.split_once(':').is_none_or(|(_, tag)| tag == "latest");
