@@ -1,4 +1,4 @@
-//! Policies of every shape, also such as the API server would refuse.
+//! Policies of every shape, including those that the API server would reject.
 
 use countersign_api::plan::{SignOffDemand, Step, Tier};
 use countersign_api::policy::{

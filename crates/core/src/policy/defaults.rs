@@ -1,4 +1,4 @@
-//! The built-in policy, which fills in what none of the policies names.
+//! The built-in policy, which supplies fields that no policy names.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -9,7 +9,7 @@ use countersign_api::policy::{
 
 use crate::policy::merge;
 
-/// The manifest of the policy that applies where none is installed, with the reason for each value.
+/// The manifest of the policy that applies if none is installed, with the reason for each value.
 pub const BUILT_IN: &str = include_str!("built_in_policy.yaml");
 
 /// The name of the policy in [`BUILT_IN`].
@@ -25,7 +25,7 @@ static PARSED: LazyLock<RolloutPolicySpec> = LazyLock::new(|| {
         .spec
 });
 
-/// The policy that applies where none is installed.
+/// The policy that applies if none is installed.
 #[must_use]
 pub fn built_in() -> &'static RolloutPolicySpec {
     &PARSED

@@ -1,4 +1,4 @@
-//! The order that no policy can break.
+//! The order of tiers and points that no policy can break.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use countersign_api::policy::{
 
 use crate::policy::merge::{self, MAX_POINTS};
 
-/// The label value of a service whose change has at least the tier of floor `criticalService`.
+/// The label value of a service whose changes have at least the tier of floor `criticalService`.
 pub const CRITICAL: &str = "critical";
 
-/// Restores what law 7 rests on. It only ever raises points and lowers thresholds.
+/// Restores the preconditions of law 7. Only raises points and lowers thresholds.
 ///
 /// - Nothing lowers a score: points are from 0 to 100.
 /// - Hiding does not pay: an unknown answer weighs at least as much as any that could be declared.
@@ -76,8 +76,8 @@ fn raise(points: &mut BTreeMap<Factor, f64>, factor: Factor, least: f64) {
         .or_insert(least);
 }
 
-/// Lets every tier demand at least what the tiers below it do, and only the lowest promote on
-/// scarce evidence.
+/// Makes every tier demand at least what the tiers below it do, and only the lowest promote on scarce
+/// evidence.
 pub(super) fn rising(tiers: &Tiers) -> Tiers {
     let above = |lower: &TierDemands, own: &TierDemands| {
         let mut demands = merge::strictest_demands(lower, own);

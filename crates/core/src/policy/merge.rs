@@ -1,4 +1,4 @@
-//! The strictest of two.
+//! The stricter of two policies.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,21 +75,21 @@ fn strictest_criticality(a: &Criticality, b: &Criticality) -> Criticality {
         in_lower_case(&b.points, f64::max),
     );
     let values: BTreeSet<&String> = a_points.keys().chain(b_points.keys()).collect();
-    // A policy that gives a value no points of its own says of it what it says otherwise.
+    // A policy without points for a value scores it like any other value.
     let points = values.into_iter().filter_map(|value| {
         let a = a_points.get(value).copied().or(a.otherwise);
         let b = b_points.get(value).copied().or(b.otherwise);
         Some((value.clone(), strictest(a, b, f64::max)?))
     });
     Criticality {
-        // No label holds a comma, so this says: whichever of them weighs most counts.
+        // No label contains a comma, so a joined name means that the label with most points counts.
         label: names(a.label.as_deref(), b.label.as_deref(), ","),
         points: points.collect(),
         otherwise: strictest(a.otherwise, b.otherwise, f64::max),
     }
 }
 
-/// Both lists of names as one, in order and without repetition.
+/// Both lists of names as one, sorted and without duplicates.
 fn names(a: Option<&str>, b: Option<&str>, separator: &str) -> Option<String> {
     let all: BTreeSet<_> = a
         .into_iter()
@@ -156,7 +156,7 @@ pub(super) fn strictest_demands(a: &TierDemands, b: &TierDemands) -> TierDemands
             a.promotion_sign_off.as_deref(),
             b.promotion_sign_off.as_deref(),
         ),
-        // A larger chance is the stricter one: weaker evidence then suffices to roll back.
+        // A larger chance is stricter: weaker evidence then suffices to roll back.
         max_false_rollback: strictest(a.max_false_rollback, b.max_false_rollback, f64::max),
         max_false_promotion: strictest(a.max_false_promotion, b.max_false_promotion, f64::min),
         tolerated_ratio: strictest(a.tolerated_ratio, b.tolerated_ratio, f64::min),
@@ -173,7 +173,7 @@ pub(super) fn strictest_demands(a: &TierDemands, b: &TierDemands) -> TierDemands
     }
 }
 
-/// The demands of both policies; `None` where neither names any, which is not the same as an empty list.
+/// The demands of both policies; `None` if neither names any, which differs from an empty list.
 pub(super) fn either_demands(
     a: Option<&[SignOffDemand]>,
     b: Option<&[SignOffDemand]>,
@@ -182,7 +182,7 @@ pub(super) fn either_demands(
     Some(every_demand(a.unwrap_or_default(), b.unwrap_or_default()))
 }
 
-/// All demands of both lists, without those that another one includes.
+/// All demands of both lists, without those that another demand includes.
 fn every_demand(a: &[SignOffDemand], b: &[SignOffDemand]) -> Vec<SignOffDemand> {
     let all: BTreeSet<SignOffDemand> = a
         .iter()

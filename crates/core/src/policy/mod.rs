@@ -1,9 +1,9 @@
-//! Which policies govern a Rollout, and what they demand of it together.
+//! The policies that govern a Rollout, and their combined demands.
 //!
-//! Three rules, in this order: the strictest of several policies wins, field by field; what none of
-//! them names is taken from the built-in policy; and an order that no policy can break is restored
-//! (an unknown answer weighs at least as much as any declared one, a higher tier asks for at least
-//! as much as a lower one). Start with [`effective`].
+//! Three rules, in this order: the strictest of several policies wins, field by field; fields that none of
+//! them names are taken from the built-in policy; and an order that no policy can break is restored (an
+//! unknown answer has at least the points of any declared one, a higher tier demands at least as much as a
+//! lower one). Start with [`effective`].
 //!
 //! Invariant: naming a field in one more policy never loosens what another policy names.
 
@@ -25,7 +25,7 @@ use countersign_api::{Check, Duration, Objective};
 use crate::observation::people::NamedPolicy;
 use crate::policy::defaults::BUILT_IN_NAME;
 
-/// What all policies that govern a Rollout demand together. Nothing is left out in it.
+/// The combined demands of all policies that govern a Rollout, with every field set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Effective {
     /// How risk is scored, with every field set.
@@ -44,11 +44,11 @@ pub struct Effective {
     pub post_promotion: Duration,
     /// Tiers whose changes do not start while an error budget is spent.
     pub budget_tiers: BTreeSet<Tier>,
-    /// Where all this comes from: each policy as `name@generation`, and `built-in` where it filled gaps.
+    /// The sources: each policy as `name@generation`, and `built-in` if it supplied fields.
     pub sources: Vec<String>,
     /// Versions of the risk weights, each as `policy: version`.
     pub versions: Vec<String>,
-    /// Everybody's names and the agents' groups, of all policies.
+    /// The names of people and the groups of agents, of all policies.
     pub people: People,
     /// Which provenance may lower the risk.
     pub trust: Trust,
@@ -79,7 +79,7 @@ pub fn governs(
         && selected(&spec.rollout_selector, rollout_labels)
 }
 
-/// What these policies demand together; the built-in policy alone where there are none.
+/// The combined demands of these policies; the built-in policy alone if there are none.
 #[must_use]
 pub fn effective(policies: &[NamedPolicy]) -> Effective {
     let mut policies: Vec<&NamedPolicy> = policies.iter().collect();
@@ -199,8 +199,8 @@ fn named_windows(policy: &NamedPolicy) -> impl Iterator<Item = FreezeWindow> {
         })
 }
 
-/// A risk model with every field set, in the order that no policy can break. Scores are counted by
-/// such a model only, so that the laws hold for whatever a policy says.
+/// A risk model with every field set, in the order that no policy can break. Scores are only computed by
+/// such a model, so that the laws hold for any policy.
 #[must_use]
 pub fn complete(risk: &RiskModel) -> RiskModel {
     invariants::ordered(defaults::filled_risk(

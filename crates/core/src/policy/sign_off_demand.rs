@@ -2,7 +2,7 @@
 
 use countersign_api::plan::SignOffDemand;
 
-/// Whether any signers that meet `a` also meet `b`.
+/// Whether all signers that meet `a` also meet `b`.
 #[must_use]
 pub fn includes(a: &SignOffDemand, b: &SignOffDemand) -> bool {
     let each_of_a_may_sign_b = b.groups.is_empty()

@@ -1,4 +1,4 @@
-//! The strictest of two lists of steps.
+//! The stricter of two lists of steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration as StdDuration;
@@ -7,16 +7,15 @@ use countersign_api::plan::{SignOffDemand, Step};
 
 /// The loosest steps that are at least as strict as `a` and as `b`; an empty list demands nothing.
 ///
-/// A list of steps is a course through time: each step holds its weight and its requests for its
-/// bake, and after the last one the weight is 100. At every moment the result holds the lesser
-/// weight and the greater number of requests, and it asks for every sign-off at the moment at which
-/// either list asks for it. Steps that do not bake begin at one time, one after the other: the first
-/// of `a` meets the first of `b` there, and so on; none is lost.
+/// A list of steps is a course through time: each step holds its weight and its requests for its bake, and
+/// after the last one the weight is 100. At every time the result has the lesser weight and the greater
+/// number of requests, and demands every sign-off when either list demands it. Steps that do not bake begin
+/// at one time, in order: the first of `a` is merged with the first of `b`, and so on; none is lost.
 ///
-/// A step begins where weight or requests change and where a sign-off is asked for. Where neither
-/// is the case, a list that begins a new step is followed only if it is itself as strict as the
-/// result there: so the stricter of two lists comes out as it is, and not cut up at the other's
-/// times. The operation is commutative, associative and idempotent.
+/// A step begins when weight or requests change, and when a sign-off is demanded. Otherwise a list that
+/// begins a new step is followed only if it is itself as strict as the result: so the stricter of two lists
+/// is returned as it is, not split at the other's times. The operation is commutative, associative and
+/// idempotent.
 #[must_use]
 pub fn strictest_steps(a: &[Step], b: &[Step]) -> Vec<Step> {
     let (a, b) = (course(a), course(b));
@@ -29,17 +28,17 @@ pub fn strictest_steps(a: &[Step], b: &[Step]) -> Vec<Step> {
     )
 }
 
-/// What begins at each time, in order; the last of all is full promotion.
+/// The steps that begin at each time, in order; the last is full promotion.
 type Timeline = BTreeMap<StdDuration, Vec<StepStart>>;
 
-/// The beginning of a step.
+/// The begin of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct StepStart {
     level: Level,
     sign_off: BTreeSet<SignOffDemand>,
 }
 
-/// What holds at a moment.
+/// The demands at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Level {
     weight: i32,
@@ -155,7 +154,7 @@ fn strictest_at(at: StdDuration, a: &Timeline, b: &Timeline) -> Vec<StepStart> {
 
 /// A course around one time.
 struct TimelineSlice<'a> {
-    /// What held just before.
+    /// The demands just before.
     before: Level,
     begins: &'a [StepStart],
 }
@@ -172,7 +171,7 @@ impl<'a> TimelineSlice<'a> {
         }
     }
 
-    /// The level before, and then that of each of the first `count` beginnings.
+    /// The level before, and then the level of each of the first `count` begins.
     fn levels(&self, count: usize) -> Vec<Level> {
         let begun = self.begins.iter().map(|begin| begin.level);
         let last = begun.clone().next_back().unwrap_or(self.before);
