@@ -1,15 +1,15 @@
-//! Who else wrote a field.
+//! Other writers of a field.
 
 use countersign_api::MANAGER;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 
-/// Who set a workload's number of pods last, beside this controller.
+/// The last writer of a workload's `replicas` except this controller.
 #[must_use]
 pub fn last_scaler(fields: &[ManagedFieldsEntry]) -> Option<&str> {
     last_other(fields, |entry| sets(entry, "/f:spec/f:replicas"))
 }
 
-/// Who wrote an object's spec last, beside this controller.
+/// The last writer of an object's spec except this controller.
 #[must_use]
 pub fn last_spec_writer(fields: &[ManagedFieldsEntry]) -> Option<&str> {
     last_other(fields, |entry| {

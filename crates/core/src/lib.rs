@@ -1,4 +1,4 @@
-//! The decisions: pure functions of what was observed. No async, no client, no clock, no randomness.
+//! The decisions: pure functions of an observation. No async, no client, no clock, no randomness.
 //!
 //! [`decide`](rollout::decide::decide) is the product; everything else here is a part of it.
 

@@ -1,9 +1,9 @@
-//! Names of what belongs to a Rollout or a route.
+//! Names of objects that belong to a Rollout or a route.
 
-/// As much of the owner's name as there is room for, and an ending, within so many bytes in all. What is
-/// cut ends as a name may, so that an ending of letters could be a label of its own.
+/// The owner's name and an ending, within this number of bytes in all. The owner's name is cut so that it
+/// still ends as a name may; an ending of letters could be a label of its own.
 ///
-/// The owner's name is one that the API server has taken: ASCII without blanks.
+/// The owner's name is one that the API server has accepted: ASCII without blanks.
 #[must_use]
 pub fn ending(owner: &str, ending: &str, longest: usize) -> String {
     let room = longest.saturating_sub(ending.len() + 1);

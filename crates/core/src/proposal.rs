@@ -1,4 +1,4 @@
-//! What a Rollout's spec asks for at this moment, and what the policies say to it.
+//! The desired change of a Rollout's spec, and the policies that apply to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,10 +17,10 @@ use crate::provenance::{Provenance, attestation, digest};
 use crate::risk::score::Facts;
 use crate::risk::{self, Risk};
 
-/// How long a rollback counts against the changes that follow it.
+/// Time for which a rollback adds to the risk of later changes.
 const ROLLBACK_MEMORY: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// The pods that are asked for, with what tells this change from every other.
+/// The desired pods, with the digests that identify the change.
 #[derive(Clone, Debug)]
 pub struct Proposal {
     /// SHA-256 of pod template and provenance.
@@ -29,14 +29,14 @@ pub struct Proposal {
     pub template_digest: String,
     /// Value of the pods' label `pod-template-hash`.
     pub hash: String,
-    /// Number of hash collisions met so far.
+    /// Number of hash collisions so far.
     pub collision_count: i32,
-    /// The provenance as it is declared. Where a trusted key attests one, that completes it.
+    /// The declared provenance, completed by one that a trusted key attests.
     pub provenance: Provenance,
-    /// The provenance below whose risk no declaration comes: what a trusted key attests, or an
-    /// unknown one where that is demanded or claimed and is not so. `None` where only declarations count.
+    /// The provenance that bounds the risk from below: the attested one, or an unknown one if an
+    /// attestation is demanded or claimed and is invalid. `None` if only declarations count.
     pub attested: Option<Provenance>,
-    /// The policies merged.
+    /// The merged policies.
     pub effective: Effective,
     /// The checks in force.
     pub checks: Checks,
@@ -76,7 +76,7 @@ impl Proposal {
         proposal
     }
 
-    /// The risk of the change, beside what is stable now.
+    /// The risk of the change, compared with the stable revision.
     #[must_use]
     pub fn risk(&self, observation: &Observation, after_rollback: bool) -> Risk {
         let model = &self.effective.risk;
@@ -118,7 +118,7 @@ fn is_exposed(observation: &Observation) -> bool {
         })
 }
 
-/// What is declared of a change, and what is attested of it as the policies demand.
+/// The declared provenance of a change, and the attested one as the policies demand.
 fn provenance_of<'a>(
     annotations: &BTreeMap<String, String>,
     template: &PodTemplate,
@@ -144,7 +144,7 @@ fn provenance_of<'a>(
     }
 }
 
-/// The hash of the ReplicaSet that already runs this template, or a new one that no other has.
+/// The hash of the ReplicaSet that already runs this template, or a new unique one.
 fn hash(observation: &Observation, template_digest: &str) -> (String, i32) {
     let mut collisions = observation.status.collision_count;
     let sets = &observation.replica_sets;
@@ -162,7 +162,7 @@ fn hash(observation: &Observation, template_digest: &str) -> (String, i32) {
     (hash, collisions)
 }
 
-/// Whether an earlier change was rolled back lately, or may have been: what is not known lowers no risk.
+/// Whether an earlier change was rolled back lately, or may have been: unknown facts lower no risk.
 #[must_use]
 pub fn after_rollback(observation: &Observation) -> bool {
     let lately = |at: Timestamp| observation.now.duration_since(at) < ROLLBACK_MEMORY;
@@ -172,7 +172,7 @@ pub fn after_rollback(observation: &Observation) -> bool {
             .any(|run| run.outcome == Some(Outcome::RolledBack) && run.ended_at.is_some_and(lately))
 }
 
-/// What differs from the stable template. Where that cannot be trusted everything is taken to differ.
+/// The differences from the stable template. If that cannot be trusted, all kinds of differences.
 fn differences(observation: &Observation) -> BTreeSet<Difference> {
     let stable = stable_template(observation);
     if stable.is_none() && observation.status.stable.is_some() {
@@ -181,8 +181,8 @@ fn differences(observation: &Observation) -> BTreeSet<Difference> {
     risk::differences(stable, &observation.spec.template)
 }
 
-/// The template of the stable pods; `None` where there is none, or it cannot be trusted: its
-/// ReplicaSet is gone and no record keeps it, or the copy in its annotation is not what was promoted.
+/// The template of the stable pods; `None` if there is none, or it cannot be trusted: its ReplicaSet is
+/// gone and no RolloutRun has it, or the copy in its annotation is not the promoted one.
 fn stable_template(observation: &Observation) -> Option<&PodTemplate> {
     let stable = observation.status.stable.as_ref()?;
     let mut sets = observation.replica_sets.iter();
@@ -192,8 +192,8 @@ fn stable_template(observation: &Observation) -> Option<&PodTemplate> {
         .filter(|template| digest::template_digest(template) == stable.template_digest)
 }
 
-/// What the Rollout was last known to be asked for, while its workload cannot be read: so nothing
-/// begins and nothing is replaced, and what is under way goes on being judged.
+/// The last known proposal, while the workload cannot be read: no change begins or is replaced, and the
+/// change under way is still judged.
 #[must_use]
 pub fn last_known(observation: &Observation) -> Option<Revision> {
     if !observation::is_unreadable(observation) {

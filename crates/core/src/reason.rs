@@ -1,4 +1,4 @@
-//! The words that conditions, Events, records and metrics share, and what each of them means.
+//! The reasons that conditions, Events, RolloutRuns and metrics share, and their classification.
 
 use std::fmt;
 
@@ -6,25 +6,25 @@ use countersign_api::Phase;
 use countersign_api::rollout::WindowState;
 use k8s_openapi::jiff::SignedDuration;
 
-/// For how long a wait that every change has is left unsaid: most are over by then, and each costs a write
-/// and an Event.
+/// Time for which a wait that every change has is not reported: most are over by then, and each costs a
+/// write and an Event.
 pub(crate) const SETTLE: SignedDuration = SignedDuration::from_secs(30);
-/// The same for routers, which are quick, or there is something to be mended.
+/// The same time for routers, which are either quick or misconfigured.
 const ROUTED: SignedDuration = SignedDuration::from_secs(10);
 
-/// Defines each reason once: its word is the variant's name, and what it means stands beside it.
+/// Defines each reason once: its word is the variant's name, with its class beside it.
 macro_rules! reasons {
     ($($(#[$document:meta])* $name:ident: $class:expr,)*) => {
-        /// Why something is as it is, in one word.
+        /// The reason of a condition, an Event or a transition.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Reason {
             $($(#[$document])* $name,)*
-            /// What a window of analysis gave.
+            /// The state of an analysis window.
             Window(WindowState),
         }
 
         impl Reason {
-            /// Every reason but those of windows.
+            /// All reasons except those of windows.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
             /// The word.
@@ -36,7 +36,7 @@ macro_rules! reasons {
                 }
             }
 
-            /// What it means.
+            /// Its class.
             #[must_use]
             pub const fn class(self) -> Class {
                 match self {
@@ -49,27 +49,27 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// A change was seen and its plan made.
+    /// A change was observed and planned.
     ChangeStarted: START,
     /// A first revision gets its pods.
     FirstRevision: PLAIN,
-    /// The next step was taken.
+    /// The next step began.
     StepStarted: STEP,
     /// All gates have passed; the canary grows to full size.
     Promoting: STEP,
-    /// The change became the stable revision.
+    /// The change was promoted to the stable revision.
     Promoted: PLAIN,
-    /// The last revision's pods are gone.
+    /// The pods of the previous revision are gone.
     Stable: PLAIN,
-    /// The evidence says that the canary is worse.
+    /// The evidence shows that the canary is worse.
     AnalysisFailed: WARNING,
     /// No progress for `progressDeadlineSeconds`.
     ProgressDeadlineExceeded: WARNING,
-    /// Nobody signed or decided in time.
+    /// Nobody signed or decided before the deadline.
     WaitExpired: WARNING,
-    /// Another change took its place.
+    /// Another change replaced it.
     Superseded: PLAIN,
-    /// The template went back to the stable one.
+    /// The template was reverted to the stable one.
     Reverted: PLAIN,
     /// A policy was tightened while the change was under way.
     Tightened: PLAIN,
@@ -79,13 +79,13 @@ reasons! {
     ScarceEvidenceAccepted: PLAIN,
     /// The smoke check has succeeded.
     SmokePassed: PLAIN,
-    /// The smoke check has failed, before there was any pod or traffic.
+    /// The smoke check failed before the canary had any pod or traffic.
     SmokeFailed: WARNING,
     /// The canary's pods are gone.
     RolledBack: PLAIN,
     /// `spec.paused` is set.
     Paused: HOLD,
-    /// The workload has no replicas, so nothing can be learnt.
+    /// The workload has no replicas, so there is no evidence.
     ScaledToZero: PLAIN,
     /// People must sign.
     AwaitingSignOff: PLAIN,
@@ -95,35 +95,35 @@ reasons! {
     AwaitingEvidence: ROUTINE_EVIDENCE,
     /// No pod of the stable revision is available, and the canary serves in its place.
     StableUnavailable: PLAIN,
-    /// A Service that the spec names no more selects the pods of every revision again.
+    /// A Service that was removed from the spec selects the pods of every revision again.
     ServiceReleased: PLAIN,
     /// Pods are not available yet.
     AwaitingPods: PODS,
     /// The smoke check's Job has not ended yet.
     AwaitingSmoke: SMOKE,
-    /// The step's time is not over.
+    /// The bake of the step is not over.
     Baking: ROUTINE,
     /// The newest evidence is too old to decide on.
     EvidenceOutdated: PLAIN,
     /// A metric is out of bounds, but not for long enough to fail.
     OutOfBounds: EVIDENCE,
-    /// A check fails by itself, but all of them together do not roll back yet.
+    /// A check fails alone, but all of them together do not roll back yet.
     CheckFailing: EVIDENCE,
     /// Canary and stable both break the ceiling.
     StableAboveCeiling: PLAIN,
-    /// A check cannot be asked: its template, an argument or its query is wrong.
+    /// A check cannot be queried: its template, an argument or its query is invalid.
     CheckInvalid: POLLED,
     /// An error budget burns too fast since the change began.
     ErrorBudgetBurn: WARNING,
     /// The error budget of an objective is spent.
     ErrorBudgetSpent: PLAIN,
-    /// How an error budget stands cannot be told.
+    /// The state of an error budget is unknown.
     ErrorBudgetUnknown: PLAIN,
-    /// The promoted change is watched on.
+    /// The promoted change is watched.
     Watched: PLAIN,
-    /// What broke after the promotion brought the previous revision back.
+    /// A regression after the promotion restored the previous revision.
     Regressed: WARNING,
-    /// The previous revision cannot come back, as its ReplicaSet is gone.
+    /// The previous revision cannot be restored, as its ReplicaSet is gone.
     PreviousMissing: WARNING,
     /// An advisory check fails.
     AdvisoryFailed: ADVISORY,
@@ -137,35 +137,35 @@ reasons! {
     RouteNotFound: POLLED_REFUSAL,
     /// A route cannot be split as it is.
     RouteInvalid: POLLED_REFUSAL,
-    /// The tier asks for routes and the Rollout names none.
+    /// The tier demands routes and the Rollout names none.
     RouterRequired: REFUSAL,
     /// The routes do not have their weights yet, or their routers have not accepted them.
     AwaitingTraffic: TRAFFIC,
-    /// Somebody else set the weights of a route, and they were set back.
+    /// Another writer set the weights of a route, and they were corrected.
     WeightsCorrected: PLAIN,
     /// A Rollout that this one depends on is not stable.
     AwaitingDependency: PLAIN,
     /// As many risky changes are under way as the policies allow.
     Queued: PLAIN,
-    /// All new pods crash again and again.
+    /// All new pods are in a crash loop.
     CrashLooping: WARNING,
-    /// The API server takes no ReplicaSet with the new pod template.
+    /// The API server rejects a ReplicaSet with the new pod template.
     TemplateInvalid: TEMPLATE,
     /// The adopted workload cannot be used as it is.
     WorkloadInvalid: POLLED_REFUSAL,
-    /// Somebody else scaled the adopted workload up, and it was scaled down again.
+    /// Another writer scaled the adopted workload up, and it was scaled down again.
     WorkloadScaledDown: PLAIN,
-    /// The Rollout takes over from the adopted workload.
+    /// The Rollout is taking over from the adopted workload.
     TakingOver: PLAIN,
     /// The Rollout serves in place of the adopted workload.
     TakenOver: PLAIN,
-    /// An autoscaler aims at the adopted workload, which has no pods of its own any more.
+    /// An autoscaler targets the adopted workload, which no longer has pods of its own.
     AutoscalerMisdirected: PLAIN,
-    /// The Rollout is being deleted and gives its pods back.
+    /// The Rollout is being deleted and hands its pods back.
     GivingBack: PROGRESSING,
     /// Another Rollout claims the same pods or Services.
     Conflict: CONFLICT,
-    /// Another owns a ReplicaSet whose pods the Rollout selects.
+    /// Another controller owns a ReplicaSet whose pods the Rollout selects.
     NotOwned: PLAIN,
     /// A policy that might govern the Rollout cannot be read.
     PolicyUnreadable: REFUSAL,
@@ -173,9 +173,9 @@ reasons! {
     StableMissing: REFUSAL,
     /// A freeze is in force.
     Frozen: HOLD,
-    /// What people want of the change cannot be read.
+    /// A sign-off or an intervention cannot be read.
     RequestsUnreadable: POLLED,
-    /// Whether a freeze is in force cannot be told.
+    /// It is unknown whether a freeze is in force.
     FreezeUnknown: HOLD,
     /// A freeze rolled the change back.
     RolledBackByFreeze: WARNING,
@@ -183,27 +183,27 @@ reasons! {
     SignedOff: PEOPLE,
     /// A person rejected the change.
     Rejected: WARNING,
-    /// A person waved the change through without waiting and without sign-off.
+    /// A person skipped waiting and sign-off of the change.
     BreakGlass: BREAK_GLASS,
     /// A person aborted the change.
     Aborted: WARNING,
-    /// A person asked to try a rolled-back change once more.
+    /// A person requested a retry of a rolled-back change.
     Retried: PLAIN,
     /// A person skipped the rest of a bake.
     BakeSkipped: PEOPLE,
     /// A person paused the change.
     PausedByPerson: PAUSE,
-    /// A person let a paused change go on.
+    /// A person resumed a paused change.
     Resumed: PAUSE,
-    /// A sign-off counts, or an intervention was done (condition on it).
+    /// A sign-off counts, or an intervention was applied (condition on it).
     Counts: PLAIN,
-    /// An intervention was done.
+    /// An intervention was applied.
     Applied: PLAIN,
     /// It is for another change, another attempt or another Rollout of that name.
     OtherChange: PLAIN,
-    /// Its time is over.
+    /// It has expired.
     Expired: PLAIN,
-    /// It is by an author of the change, its AI's operator, or whoever changed the Rollout.
+    /// It is by an author of the change, its AI's operator, or a user who changed the Rollout.
     ByAuthor: PLAIN,
     /// It is by a member of a group that stands for AI agents.
     ByAgent: PLAIN,
@@ -211,28 +211,28 @@ reasons! {
     NotAPerson: PLAIN,
     /// The plan has no such gate.
     NoSuchGate: PLAIN,
-    /// It is by somebody whose other sign-off counts already.
+    /// It is by a person whose other sign-off counts already.
     SamePerson: PLAIN,
-    /// The admission policies that prove who wrote it are missing or altered, or were when it was made.
+    /// The admission policies that verify its author are missing or altered, or were at its creation.
     Unproven: PLAIN,
-    /// There was nothing to do.
+    /// It had no effect.
     NothingToDo: PLAIN,
 }
 
-/// What a reason means wherever it is given.
+/// The classification of a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Class {
-    /// Whether a person should look at the Event of a transition with it.
+    /// Whether its Event is a warning.
     pub warning: bool,
-    /// What kind of transition it tells.
+    /// The kind of its transition.
     pub line: Line,
-    /// What kind of thing is waited for.
+    /// The kind of its wait.
     pub wait: Wait,
     /// The phase of a Rollout that waits for it, unless people or time end the wait.
     pub phase: Phase,
-    /// How soon a change that waits for it is looked at again.
+    /// How soon a change that waits for it is requeued.
     pub poll: Poll,
-    /// For how long every change waits for it, which is no news; `None` where it is news at once.
+    /// For how long a wait for it is routine; `None` if it is reported at once.
     pub routine: Option<SignedDuration>,
 }
 
@@ -241,15 +241,15 @@ pub struct Class {
 pub enum Line {
     /// The change begins.
     Start,
-    /// It goes a step further.
+    /// A further step begins.
     Step,
-    /// People stop it and let it go on, as often as they like.
+    /// People pause and resume it, as often as they like.
     Pause,
-    /// People sign and command.
+    /// People sign and intervene.
     People,
-    /// Somebody waves it through.
+    /// A person breaks the glass.
     BreakGlass,
-    /// An advisory check fails, which ends nothing.
+    /// An advisory check fails; the change goes on.
     Advisory,
     /// Everything else.
     Other,
@@ -264,29 +264,29 @@ pub enum Wait {
     Traffic,
     /// The smoke check.
     Smoke,
-    /// People want it so, which holds a first revision, too.
+    /// A requested hold, which holds a first revision, too.
     Hold,
     /// Evidence: its message has numbers of windows.
     Evidence,
-    /// What only a person can mend: the Rollout is stalled.
+    /// Only a person can end it: the Rollout is stalled.
     Refusal,
     /// Everything else.
     Other,
 }
 
-/// How soon a change is looked at again that waits in doubt.
+/// How soon a change that is held in doubt is requeued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Poll {
     /// A watch reports it.
     Event,
     /// No watch reports it.
     Soon,
-    /// Routers follow within moments.
+    /// Routers catch up within moments.
     Traffic,
 }
 
-/// What a reason means where nothing else is said: a line that needs nobody, a wait that a watch ends, a
-/// word of a condition or an answer.
+/// The default class: a transition without a warning, a wait that a watch ends, or the reason of a
+/// condition.
 const PLAIN: Class = Class {
     warning: false,
     line: Line::Other,
@@ -380,7 +380,7 @@ const TRAFFIC: Class = Class {
     ..PROGRESSING
 };
 
-/// What a window's state means where a change waits for it.
+/// The class of a window's state that a change waits for.
 const fn window(state: WindowState) -> Class {
     match state {
         WindowState::Waiting | WindowState::WarmingUp => ROUTINE,
@@ -404,7 +404,7 @@ const fn window(state: WindowState) -> Class {
 }
 
 impl Reason {
-    /// The reason of a word; `None` for one that this build does not know.
+    /// Parses a reason; `None` if this build does not know it.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         let windows = WindowState::ALL.iter().copied().map(Self::Window);
@@ -425,7 +425,7 @@ impl From<Reason> for String {
     }
 }
 
-/// Statuses hold the word, which may be one of a newer build.
+/// A status stores the reason as a string, which may be from a newer build.
 impl PartialEq<Reason> for str {
     fn eq(&self, reason: &Reason) -> bool {
         self == reason.as_str()

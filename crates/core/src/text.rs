@@ -1,9 +1,9 @@
-//! Foreign text, sanitized before anybody reads it: in the status, in Events, on a terminal.
+//! Sanitizes foreign text for the status, Events and terminals.
 
-/// Characters of a foreign value that a sentence quotes; the rest is cut, so that the sentence stays readable.
+/// Characters of a quoted foreign value; the rest is cut, so that the sentence stays readable.
 const EXCERPT: usize = 48;
 
-/// Whether a character has no shape of its own: it hides, reorders or imitates what is written.
+/// Whether a character has no shape of its own: it hides, reorders or imitates other text.
 #[must_use]
 pub fn is_invisible(c: char) -> bool {
     c.is_control()
@@ -26,7 +26,7 @@ pub fn sanitize_to(text: &str, most: usize) -> String {
     escape(text, most, |c| matches!(c, '\n' | '\t'))
 }
 
-/// Escapes what is invisible in the first `most` characters; `spaces` become spaces.
+/// Escapes invisible characters in the first `most` characters; those that match `spaces` become spaces.
 fn escape(text: &str, most: usize, spaces: impl Fn(char) -> bool) -> String {
     let mut sanitized = String::new();
     for (at, c) in text.chars().enumerate() {
@@ -50,8 +50,8 @@ pub fn sanitize_lines(text: &str) -> String {
     lines.join("\n")
 }
 
-/// [`sanitize`] for a value that a sentence quotes: its first 48 characters, in which a line break or a tab may be
-/// what is wrong, so that these are escaped, too.
+/// [`sanitize`] for a quoted value: its first 48 characters. A line break or a tab may be the error in it,
+/// so these are escaped, too.
 #[must_use]
 pub fn excerpt(value: &str) -> String {
     escape(value, EXCERPT, |_| false)
