@@ -68,7 +68,7 @@ pub(super) fn desired(view: &View) -> i32 {
     }
 }
 
-/// Keeps the present share until the canary can carry the whole of `asked`. If maxSurge leaves no room for
+/// Keeps the present share until the canary can carry the whole of `asked`. If `maxSurge` leaves no room for
 /// that, raises the share with the pods.
 fn step_share(view: &View, change: &Change, asked: i32) -> i32 {
     let (limits, available) = (view.fleet.limits, view.fleet.pods.canary.available);
