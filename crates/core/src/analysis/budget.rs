@@ -1,8 +1,8 @@
-//! Error budgets: how an objective stands, and what that means for a change.
+//! Error budgets: the state of an objective, and its consequence for a change.
 //!
-//! Burn is the error rate over a span divided by what the objective allows: at 1 the budget lasts just
-//! its period. Limits are the pages of the SRE workbook (chapter 5, "Alerting on SLOs"): a long span
-//! says that it matters, a short one that it goes on.
+//! Burn is the error rate over a span divided by the rate that the objective allows: at 1 the budget lasts
+//! exactly its period. Limits are those of the SRE workbook (chapter 5, "Alerting on SLOs"): a long span
+//! shows that the burn matters, a short one that it continues.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::analysis::numbers::significant;
 use crate::observation::Observation;
 use crate::observation::windows::ErrorRates;
 
-/// A burn rate that is too fast when it is reached in both spans.
+/// A burn rate that is too fast if it is reached in both spans.
 struct Limit {
     burn: f64,
     long: fn(&ErrorRates) -> f64,
@@ -37,7 +37,7 @@ const LIMITS: [Limit; 2] = [
     },
 ];
 
-/// How each objective stands.
+/// The state of each objective.
 #[must_use]
 pub fn budgets(change: &Change, checks: &Checks, observation: &Observation) -> Vec<Budget> {
     let answers = &observation.analysis.objectives;
@@ -50,7 +50,7 @@ pub fn budgets(change: &Change, checks: &Checks, observation: &Observation) -> V
         Budget {
             name: name.clone(),
             known: was_known || now.spent.is_some(),
-            // What heals and burns anew burns anew; what was never known may have burnt before.
+            // A recovered budget may burn again; one never read may have burnt before.
             burnt_before: match now.spent {
                 Some(_) => now.burning && (burnt_before || !was_known),
                 None => burnt_before,
@@ -109,7 +109,7 @@ fn budget(
     }
 }
 
-/// The first objective whose budget burns too fast since the change began, if that ends in `what`.
+/// The first objective whose budget burns too fast since the change began, if its consequence is `what`.
 #[must_use]
 pub fn burns(change: &Change, what: OnBurn) -> Option<String> {
     change.evidence.from.as_ref()?;
@@ -130,7 +130,7 @@ pub fn spent(change: &Change) -> Option<String> {
     Some(format!("objective {}: {}", budget.name, budget.message))
 }
 
-/// The first objective of which it is not known how it stands.
+/// The first objective whose state is unknown.
 #[must_use]
 pub fn unknown(change: &Change) -> Option<String> {
     let mut budgets = change.evidence.objectives.iter();

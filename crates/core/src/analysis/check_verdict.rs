@@ -1,4 +1,4 @@
-//! Evidence of one check to its verdict.
+//! From the evidence of one check to its verdict.
 
 use countersign_api::evidence::EProcess;
 use countersign_api::rollout::{Change, CheckEvidence, WindowState};
@@ -47,7 +47,7 @@ pub(super) fn find(check: &Check, evidence: &CheckEvidence, change: &Change) -> 
     }
 }
 
-/// Old evidence says nothing of now.
+/// Outdated evidence gives no verdict.
 pub(super) fn fresh(finding: Finding, evidence: &CheckEvidence, oldest: Timestamp) -> Finding {
     let end = evidence.last_window_end.as_ref();
     let is_fresh = evidence.last != WindowState::Counted || end.is_some_and(|end| end.0 >= oldest);
@@ -74,9 +74,9 @@ fn metric_fails(check: &Check, evidence: &CheckEvidence) -> bool {
     metric.is_some_and(|metric| evidence.outside >= metric.failures)
 }
 
-/// A metric that is out of bounds for too long, or the mean of the tests' e-values at its bound: that
-/// is valid whatever their dependence, and never later than any single one of `m` that reaches
-/// `m` times that.
+/// A metric that is out of bounds for too long, or the mean of the tests' e-values at its bound. The mean
+/// is valid whatever their dependence, and never later than a single one of `m` that reaches `m` times the
+/// bound.
 pub(super) fn failure(evidence: &[(&Check, &CheckEvidence)], change: &Change) -> Option<String> {
     let metric = evidence.iter().find(|(check, it)| metric_fails(check, it));
     if let Some((_, it)) = metric {
@@ -99,12 +99,12 @@ pub(super) fn failure(evidence: &[(&Check, &CheckEvidence)], change: &Change) ->
     ))
 }
 
-/// The roll-back tests of one check, with their ln E. A ceiling that stable breaks as well says nothing
-/// of the canary.
+/// The roll-back tests of one check, with their ln E. A ceiling that stable exceeds as well is no evidence
+/// against the canary.
 fn tests(evidence: &CheckEvidence, change: &Change) -> Vec<(Violation, f64)> {
     let mut tests = vec![(Violation::Worse, evidence.rollback.ln_value())];
     if let Some(ceiling) = &evidence.ceiling {
-        // It stays one of the tests, so that the others weigh no more without it.
+        // The test is kept with no evidence, so that the weights of the others do not change.
         let blameless = stable_above_ceiling(evidence, change);
         let value = ceiling.ln_value();
         tests.push((

@@ -1,4 +1,4 @@
-//! Which checks and objectives a change must pass: its own, its templates' and the policies'.
+//! The checks and objectives of a change: its own, its templates' and the policies'.
 
 use std::collections::BTreeMap;
 
@@ -24,13 +24,13 @@ pub struct Checks {
     pub checks: BTreeMap<String, Check>,
     /// Each objective under its unique name.
     pub objectives: BTreeMap<String, Objective>,
-    /// Length of one window: the shortest that anyone asks for.
+    /// Length of one window: the shortest configured.
     pub interval: Duration,
-    /// Time in which new pods warm up: the longest that anyone asks for.
+    /// Warm-up time of new pods: the longest configured.
     pub warm_up: Duration,
-    /// Time to watch on after a promotion: the longest that anyone asks for.
+    /// Time to watch after a promotion: the longest configured.
     pub post_promotion: Duration,
-    /// What is wrong with templates and their arguments, each in a sentence that names the check.
+    /// Problems of templates and their arguments, each in a sentence that names the check.
     pub problems: Vec<String>,
 }
 
@@ -101,8 +101,8 @@ impl Checks {
             .extend(problems.map(|problem| format!("AnalysisTemplate {name}: {problem}")));
     }
 
-    /// The first thing that keeps a check from being asked: of a template, or a query that no
-    /// Prometheus would answer.
+    /// The first problem that keeps a check from being queried: of a template, or a query that Prometheus
+    /// would reject.
     #[must_use]
     pub fn problem(&self, observation: &Observation) -> Option<String> {
         let of_template = self.problems.first().cloned();
@@ -148,18 +148,18 @@ impl Checks {
     }
 }
 
-/// A template with the values of its arguments in its queries.
+/// A template with its arguments filled into its queries.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Resolved {
     /// Its checks.
     pub checks: Vec<Check>,
     /// Its objectives.
     pub objectives: Vec<Objective>,
-    /// What is wrong with its arguments, each in a sentence.
+    /// Problems of its arguments, each in a sentence.
     pub problems: Vec<String>,
 }
 
-/// Puts the values of its arguments into the queries of a template.
+/// Fills its arguments into the queries of a template.
 #[must_use]
 pub fn resolve(used: &TemplateUse, template: &AnalysisTemplateSpec) -> Resolved {
     let mut resolved = Resolved::default();
@@ -217,7 +217,7 @@ fn values(
     template.args.iter().map(value).collect()
 }
 
-/// What is wrong with an argument.
+/// A problem of an argument.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum ArgumentProblem {
     #[error("it has no argument `{0}`: remove it from analysis.templates")]
@@ -262,8 +262,8 @@ fn warm_up(own: Option<Duration>, effective: &Effective) -> Duration {
     own.max(effective.warm_up)
 }
 
-/// Whether a check runs in a step of this weight. Where a plan has no step in its range, it runs in
-/// the next one above, or in the last: nobody evades it by a choice of steps.
+/// Whether a check runs in a step of this weight. If a plan has no step in its range, the check runs in the
+/// next step above, or in the last, so that no choice of steps evades it.
 #[must_use]
 pub fn is_active(check: &Check, plan: &Plan, weight: i32) -> bool {
     let Some(weights) = check.weights else {
@@ -287,8 +287,8 @@ pub fn active(change: &Change) -> impl Iterator<Item = (&String, &Check)> {
     change.checks.iter().filter(move |(_, check)| runs(check))
 }
 
-/// The checks of a change under way: one that has counted stays as it was, whatever became of its
-/// definition since, and new ones are added. So nobody can swap the question while it is answered.
+/// The checks of a change under way: a check that has counted keeps its definition, and new ones are added.
+/// So a check cannot be replaced while it gathers evidence.
 #[must_use]
 pub fn in_force(change: &Change, current: &Checks) -> Checks {
     if change.evidence.from.is_none() {

@@ -1,12 +1,11 @@
-//! Confidence sequences: error rates as people are shown them, with intervals that hold at every
-//! look.
+//! Confidence sequences: displayed error rates, with intervals that hold at every reading.
 //!
-//! The usual 95 % interval is wrong somewhere along a rollout far more often than in 5 % of
-//! rollouts, as it is made for a single look. [`interval`] covers the true rate at *all* looks at
-//! once with a chance of at least `1 - alpha`, so a person may read it whenever they like.
+//! The usual 95 % interval is wrong somewhere along a rollout far more often than in 5 % of rollouts, as it
+//! is made for a single reading. [`interval`] covers the true rate at *all* readings at once with a chance
+//! of at least `1 - alpha`, so a person may read it at any time.
 //!
-//! **Invariant:** pure arithmetic, and for show only. Nothing is decided by it: it takes the error
-//! rate of an arm to be constant, which the tests of [`statistics`](crate::analysis::statistics) do not.
+//! **Invariant:** pure arithmetic, for display only. No decision depends on it: it assumes that the error
+//! rate of an arm is constant, which the tests of [`statistics`](crate::analysis::statistics) do not.
 //!
 //! Sources: Robbins, "Statistical methods related to the law of the iterated logarithm" (1970);
 //! Howard, Ramdas and others, "Time-uniform, nonparametric, nonasymptotic confidence sequences"
@@ -22,8 +21,8 @@ use crate::analysis::statistics::CountsExt;
 /// 0, where healthy arms are, and near 1, where broken ones are. Any choice is valid.
 const MIXTURE: (f64, f64) = (0.5, 0.5);
 
-/// Above so many requests the interval is that of so many at the same rate, hence wider than it need
-/// be: the log gamma function of more leaves too few digits after its differences.
+/// Above this number of requests the interval is that of this number at the same rate, hence wider than
+/// necessary: the log gamma function of more leaves too few digits after subtraction.
 const MOST_REQUESTS: f64 = 1e9;
 
 /// An interval of error rates, as fractions of requests: from 0 to 1.
@@ -36,7 +35,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// What is known of a rate of which nothing is known.
+    /// The interval without any data.
     pub const WHOLE: Self = Self {
         low: 0.0,
         high: 1.0,
@@ -81,11 +80,11 @@ pub fn interval(counts: Counts, dispersion: f64, alpha: f64) -> Interval {
     }
 }
 
-/// The largest factor of which one can be sure that the canary's error rate is at least that many
-/// times stable's: the low end of the canary's [`interval`] over the high end of stable's, each at
-/// `alpha / 2`, so that the chance of ever naming too large a factor is at most `alpha`.
+/// The largest factor by which the canary's error rate surely exceeds stable's: the low end of the canary's
+/// [`interval`] over the high end of stable's, each at `alpha / 2`, so that the chance of ever returning
+/// too large a factor is at most `alpha`.
 ///
-/// `None` where it is 1 or less: one cannot be sure that the canary is worse.
+/// `None` if it is 1 or less: it is not certain that the canary is worse.
 ///
 /// Both rates must be constant. An outage that both arms share while the canary's weight grows is
 /// spread unevenly over their sums and can look like a difference between them; the roll-back test,
@@ -105,15 +104,15 @@ fn ln_mean_likelihood(requests: f64, errors: f64, (a, b): (f64, f64)) -> f64 {
     ln_beta(errors + a, requests - errors + b) - ln_beta(a, b)
 }
 
-/// The logarithm of the likelihood of the counts at one rate; infinite where they are impossible.
+/// The logarithm of the likelihood of the counts at one rate; infinite if they are impossible.
 fn ln_likelihood(requests: f64, errors: f64, rate: f64) -> f64 {
     // No count means no factor, even where its logarithm is infinite.
     let factor = |count: f64, ln: f64| if count > 0.0 { count * ln } else { 0.0 };
     factor(errors, rate.ln()) + factor(requests - errors, (-rate).ln_1p())
 }
 
-/// Where `plausible` ends between a rate for which it holds and a bound, to the last digit, rounded
-/// outwards. The bound itself if it holds there too.
+/// The end of the range of `plausible` between a rate for which it holds and a bound, to the last digit,
+/// rounded outwards. The bound itself if it holds there too.
 fn edge(holds: f64, bound: f64, plausible: impl Fn(f64) -> bool) -> f64 {
     if plausible(bound) {
         return bound;

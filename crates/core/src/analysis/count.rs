@@ -1,4 +1,4 @@
-//! The answers for one arm and one window to counts.
+//! From the answers for one arm and one window to counts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,24 +11,24 @@ use crate::analysis::series::{self, FirstIncrement, Series, Span};
 use crate::observation::windows::Uncounted;
 use crate::text;
 
-/// What Prometheus answered to one query about one arm.
+/// The answer of Prometheus to one query about one arm.
 #[derive(Clone, Copy, Debug)]
 pub struct ArmAnswer<'a> {
-    /// The arm, as messages name it.
+    /// The name of the arm in messages.
     pub arm: &'a str,
     /// The query.
     pub query: &'a Query,
-    /// The answer: raw samples of a selector, or one value at each window's end of an expression.
+    /// The answer: raw samples of a selector, or the value of an expression at each window's end.
     pub series: &'a [Series],
-    /// How the first value of a new series counts.
+    /// How the first value of a new series is counted.
     pub first_increment: FirstIncrement,
 }
 
-/// Why a window is not counted, in one word and in a sentence.
+/// Why a window is not counted: reason and message.
 pub type NotCounted = (Uncounted, String);
 
 impl ArmAnswer<'_> {
-    fn says(&self, reason: Uncounted, what: impl fmt::Display) -> NotCounted {
+    fn not_counted(&self, reason: Uncounted, what: impl fmt::Display) -> NotCounted {
         let Self { arm, query, .. } = self;
         let text = text::sanitize_to(&query.text, 120);
         (
@@ -37,7 +37,7 @@ impl ArmAnswer<'_> {
         )
     }
 
-    /// Events in the window; `None` where no series has any sample for it.
+    /// Events in the window; `None` if no series has a sample in it.
     fn events(&self, other: &Self, span: Span) -> Result<Option<f64>, NotCounted> {
         let events = match self.query.form {
             Form::Expression => self.number_at(span.end)?.map(series::countable).transpose(),
@@ -50,13 +50,15 @@ impl ArmAnswer<'_> {
             Some(events) if events > MOST_EVENTS => Err((Uncounted::NotANumber, events)),
             events => Ok(events),
         });
-        events.map_err(|(reason, value)| self.says(reason, format_args!("gave the value {value}")))
+        events.map_err(|(reason, value)| {
+            self.not_counted(reason, format_args!("gave the value {value}"))
+        })
     }
 
-    /// The value of an expression at a moment.
+    /// The value of an expression at a time.
     fn number_at(&self, moment: f64) -> Result<Option<f64>, NotCounted> {
         let at = |series: &Series| {
-            // Times have milliseconds.
+            // Times are in milliseconds.
             let near = series.at(moment + 0.0005)?;
             (near.0 > moment - 0.0005).then_some(near.1)
         };
@@ -79,19 +81,19 @@ impl ArmAnswer<'_> {
             .map(|series| labels(&series.labels))
             .collect();
         let named = named.join(", ");
-        self.says(
+        self.not_counted(
             Uncounted::SeveralSeries,
             format_args!("gave {count} series where one number is expected, such as {named}: wrap it in sum(...)"),
         )
     }
 
-    /// Time of the newest sample at or before a moment.
+    /// Time of the newest sample at or before a time.
     fn newest(&self, moment: f64) -> Option<f64> {
         let newest = self.series.iter().filter_map(|series| series.at(moment));
         newest.map(|(at, _)| at).max_by(f64::total_cmp)
     }
 
-    /// Refuses samples that are too old to say anything of the window.
+    /// Rejects samples that are too old for the window.
     fn fresh(&self, span: Span) -> Result<(), NotCounted> {
         let Some(newest) = self.newest(span.end) else {
             return Ok(());
@@ -103,20 +105,20 @@ impl ArmAnswer<'_> {
         let what = format!(
             "has no sample younger than {age:.0} s, more than two intervals: its pods are no longer scraped, or are scraped less often than the analysis' interval"
         );
-        Err(self.says(Uncounted::StaleSamples, what))
+        Err(self.not_counted(Uncounted::StaleSamples, what))
     }
 
-    /// Whether these series come from elsewhere than those of `other`.
+    /// Whether these series come from other targets than those of `other`.
     fn is_foreign_to(&self, other: &Self) -> bool {
         let known = |s: &Series| other.series.iter().any(|o| o.target() == s.target());
         !self.series.iter().all(known)
     }
 }
 
-/// Counts one window of one arm, or says why it cannot be counted.
+/// Counts one window of one arm, or returns why it cannot be counted.
 ///
-/// No error series beside requests means no errors; that needs a total, since no series at all means
-/// that nothing was measured. A histogram without the bucket that is asked for says nothing.
+/// Requests without an error series have no errors; that needs a total, since no series at all means that
+/// nothing was measured. A histogram without the requested bucket gives no counts.
 pub fn count(
     errors: ArmAnswer<'_>,
     total: ArmAnswer<'_>,
@@ -124,14 +126,14 @@ pub fn count(
     span: Span,
 ) -> Result<Counts, NotCounted> {
     let requests = total.events(&errors, span)?.ok_or_else(|| {
-        total.says(
+        total.not_counted(
             Uncounted::NoSeries,
             "matched no series: are the pods scraped, and do the labels match?",
         )
     })?;
     total.fresh(span)?;
-    // An error series may end with its pod, beside a total that goes on; but errors measured
-    // elsewhere than the total are missed if that place falls silent.
+    // An error series may end with its pod, beside a total that continues; but errors measured at another
+    // target than the total are missed if that target is no longer scraped.
     if let Err(stale) = errors.fresh(span)
         && errors.is_foreign_to(&total)
     {
@@ -142,7 +144,7 @@ pub fn count(
         (Counting::Fast, Some(fast)) => (requests - fast).max(0.0),
         (Counting::Fast, None) => {
             let what = "matched no series: the histogram must have a bucket with just this bound";
-            return Err(errors.says(Uncounted::NoBucket, what));
+            return Err(errors.not_counted(Uncounted::NoBucket, what));
         }
     };
     if failed - requests > f64::max(1.0, SCRAPE_SKEW * requests) {
@@ -150,7 +152,7 @@ pub fn count(
         let what = format!(
             "counted {failed} errors of {requests} requests: it counts what the query `total` ({query}) leaves out"
         );
-        return Err(errors.says(Uncounted::ErrorsExceedRequests, what));
+        return Err(errors.not_counted(Uncounted::ErrorsExceedRequests, what));
     }
     Ok(Counts {
         requests,
@@ -158,10 +160,10 @@ pub fn count(
     })
 }
 
-/// The number that a metric had at a moment, or why there is none.
+/// The value of a metric at a time, or why there is none.
 pub fn measure(answer: ArmAnswer<'_>, moment: f64) -> Result<f64, NotCounted> {
     let number = answer.number_at(moment)?.ok_or_else(|| {
-        answer.says(
+        answer.not_counted(
             Uncounted::NoSeries,
             "gave nothing: does its metric exist, and do the labels match?",
         )
@@ -170,7 +172,7 @@ pub fn measure(answer: ArmAnswer<'_>, moment: f64) -> Result<f64, NotCounted> {
         return Ok(number);
     }
     let what = format_args!("gave the value {number}");
-    Err(answer.says(Uncounted::NotANumber, what))
+    Err(answer.not_counted(Uncounted::NotANumber, what))
 }
 
 fn labels(labels: &BTreeMap<String, String>) -> String {

@@ -1,19 +1,19 @@
-//! What a check was found to be.
+//! The finding of a check.
 
 use countersign_api::rollout::{CheckVerdict, WindowState};
 
 use crate::reason::Reason;
 
-/// What one check says by itself.
+/// The result of one check alone.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Finding {
-    /// It would roll the canary back if it stood alone.
+    /// It would roll the canary back alone.
     Fails,
-    /// Nothing can be said.
+    /// There is no result.
     NoData {
-        /// Why, in one word.
+        /// The reason.
         reason: Reason,
-        /// Why, in a sentence.
+        /// The message.
         message: String,
     },
     /// Clean so far, but too little; with what is still needed.
@@ -23,7 +23,7 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// The word for it.
+    /// The verdict of the finding.
     #[must_use]
     pub fn verdict(&self) -> CheckVerdict {
         match self {
@@ -39,7 +39,7 @@ impl Finding {
     }
 }
 
-/// What a roll-back test finds wrong.
+/// What a roll-back test detects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Violation {
     /// The canary is worse than tolerated beside stable.

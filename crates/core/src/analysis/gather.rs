@@ -1,4 +1,4 @@
-//! Windows to evidence.
+//! From windows to evidence.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::analysis::thresholds::{self, RENEWED};
 use crate::analysis::{check_verdict, numbers, query, summary};
 use crate::observation::windows::{CheckWindows, WindowOutcome};
 
-/// Most windows whose rates are kept for people to look at.
+/// Most windows whose rates are kept for display.
 const RECENT: usize = 30;
 
 /// The evidence of one check in a change, if it has any.
@@ -22,7 +22,7 @@ pub(super) fn evidence_of<'a>(change: &'a Change, name: &str) -> Option<&'a Chec
     change.evidence.checks.iter().find(|it| it.name == name)
 }
 
-/// From when on a check counts, and until when it has counted.
+/// When a check begins to count, and until when it has counted.
 #[must_use]
 pub fn counted_until(change: &Change, name: &str) -> Option<Timestamp> {
     let known = evidence_of(change, name);
@@ -114,7 +114,7 @@ fn fold(evidence: &mut CheckEvidence, check: &Check, windows: &CheckWindows, cha
             WindowOutcome::Unanswered { reason, message } => {
                 evidence.last = (*reason).into();
                 evidence.message.clone_from(message);
-                return; // it is asked again, so nothing after it is counted yet
+                return; // the query is repeated, so no later window is counted yet
             }
         }
         evidence.last_window_end = Some(Time(window.end));
@@ -126,8 +126,8 @@ fn is_of_step(change: &Change, start: Timestamp) -> bool {
     since.is_none_or(|since| start >= since.0)
 }
 
-/// Whether the pods of the present step were new in a window that began then. Where a Service tells
-/// the revisions apart they are new until they are available, as stable pods may stand in for them.
+/// Whether the pods of the present step were new when a window began. If a Service distinguishes the
+/// revisions, the pods are new until they are available, as stable pods may stand in for them.
 fn warms_up(change: &Change, check: &Check, start: Timestamp) -> bool {
     let matters = change.warm_up > Duration::default() || query::is_split_by_service(check);
     if !matters || !is_of_step(change, start) {
@@ -217,11 +217,11 @@ fn remember(evidence: &mut CheckEvidence, value: f64) {
     if evidence.recent.len() >= RECENT {
         evidence.recent.remove(0);
     }
-    // Four digits are what a picture needs.
+    // Four digits suffice for a chart.
     evidence.recent.push(numbers::significant(value));
 }
 
-/// Lets the checks count that run at this weight and did not at the last one.
+/// Starts checks that run at this weight and did not at the previous one.
 pub fn begin(change: &mut Change, before: i32, weight: i32, now: &Time) {
     for (name, check) in &change.checks {
         let began = change.step > 0 && !checks::is_active(check, &change.plan, before);
@@ -235,7 +235,7 @@ pub fn begin(change: &mut Change, before: i32, weight: i32, now: &Time) {
     }
 }
 
-/// Starts a step: requests are counted anew, and a regression that begins now is seen as soon as one
+/// Starts a step: requests are counted from 0, and a regression that begins now is detected as soon as one
 /// that began with the change, since the roll-back tests get a fresh share of the allowance.
 pub fn rearm(evidence: &mut Evidence, shares: usize) {
     #[allow(clippy::cast_precision_loss)]

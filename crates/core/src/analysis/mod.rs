@@ -1,4 +1,4 @@
-//! Counts in, verdict out: what is asked of Prometheus, how answers are counted, and what they are worth.
+//! From counts to a verdict: queries to Prometheus, how answers are counted, and their evidence.
 
 pub mod budget;
 pub mod check_verdict;

@@ -1,7 +1,7 @@
-//! Numbers in words.
+//! Numbers for messages.
 
 pub(super) fn log10(ln: f64) -> f64 {
-    // Two decimals are what a person reads and what a record needs.
+    // Two decimals suffice for readers and records.
     (ln / std::f64::consts::LN_10 * 100.0).round() / 100.0
 }
 
@@ -49,7 +49,7 @@ pub fn counted(number: impl Into<f64>, thing: &str) -> String {
     format!("{} {thing}{plural}", thousands(number))
 }
 
-/// A length of time in seconds, as people say it.
+/// A duration in seconds, rounded for readers.
 pub(super) fn about(seconds: f64) -> String {
     match seconds {
         s if s < 90.0 => format!("about {s:.0} s"),

@@ -1,10 +1,10 @@
-//! Samples of one series, and how much a counter grew.
+//! Samples of one series, and the increase of a counter.
 
 use std::collections::BTreeMap;
 
 use crate::observation::windows::Uncounted;
 
-/// A series that Prometheus answered with.
+/// A series in an answer of Prometheus.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
     /// Its labels, its name (`__name__`) among them.
@@ -14,12 +14,12 @@ pub struct Series {
 }
 
 impl Series {
-    /// Number of samples up to and including a moment.
+    /// Number of samples up to and including a time.
     pub(super) fn until(&self, moment: f64) -> usize {
         self.samples.partition_point(|(at, _)| *at <= moment)
     }
 
-    /// The last sample at or before a moment.
+    /// The last sample at or before a time.
     pub(super) fn at(&self, moment: f64) -> Option<(f64, f64)> {
         self.until(moment)
             .checked_sub(1)
@@ -27,19 +27,19 @@ impl Series {
             .copied()
     }
 
-    /// Since when it is known.
+    /// The time of its first sample.
     #[must_use]
     pub fn since(&self) -> f64 {
         self.samples.first().map_or(f64::INFINITY, |(at, _)| *at)
     }
 
-    /// What is scraped: series with the same target come from the same process.
+    /// The scrape target: series with the same target come from the same process.
     pub(super) fn target(&self) -> [Option<&String>; 3] {
         ["job", "instance", "pod"].map(|label| self.labels.get(label))
     }
 
-    /// Whether its target had been scraped before it appeared, by what `others` show. Then it began
-    /// from zero: at the earlier scrape it was not there.
+    /// Whether its target had been scraped before it appeared, according to `others`. Then it began from
+    /// zero, since the earlier scrape did not have it.
     #[must_use]
     pub fn is_new_on_known_target(&self, others: &[&[Self]]) -> bool {
         let mut others = others.iter().copied().flatten();
@@ -60,7 +60,7 @@ impl Series {
         let mut sum = 0.0;
         for (_, value) in inside {
             let value = countable(*value)?;
-            // A counter that went down began again from zero.
+            // A counter that went down was reset to zero.
             sum += if value < last { value } else { value - last };
             last = value;
         }
@@ -78,23 +78,23 @@ pub struct Span {
 }
 
 impl Span {
-    /// Two intervals, after which a sample is stale.
+    /// Two intervals in seconds; an older sample is stale.
     pub(super) fn stale_after(self) -> f64 {
         2.0 * (self.end - self.start)
     }
 }
 
-/// How the first value of a series counts that has no sample before the window.
+/// How the first value of a series without a sample before the window is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirstIncrement {
     /// From zero: it is certain that the series began within the analysis.
     FromZero,
-    /// Not at all, unless its target had been scraped before ([`Series::is_new_on_known_target`]):
-    /// an old counter that was merely not scraped for a while has not just grown from zero.
+    /// Not at all, unless its target had been scraped before ([`Series::is_new_on_known_target`]): an old
+    /// counter that was not scraped for a while has not just grown from zero.
     FromFirstSample,
 }
 
-/// A value that cannot be counted, and why.
+/// A value that cannot be counted, with the reason.
 type InvalidSample = (Uncounted, f64);
 
 pub(super) fn countable(value: f64) -> Result<f64, InvalidSample> {
@@ -105,10 +105,10 @@ pub(super) fn countable(value: f64) -> Result<f64, InvalidSample> {
     }
 }
 
-/// By how much counters grew in a window: each series by itself, resets counted from zero, then the
-/// sum. Disjoint windows tile: their increases add up to that of their union.
+/// The increase of counters in a window: per series, with resets counted from zero, then summed. Disjoint
+/// windows tile: their increases add up to that of their union.
 ///
-/// `others` are further series of the same arm, which tell known targets.
+/// `others` are further series of the same arm, which show known targets.
 pub fn increase(
     series: &[Series],
     others: &[Series],

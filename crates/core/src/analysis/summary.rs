@@ -1,4 +1,4 @@
-//! The evidence of a check in words and numbers, for people. Nothing is decided by it.
+//! The evidence of a check in words and numbers, for people. No decision depends on it.
 
 use countersign_api::evidence::{Counts, EProcess};
 use countersign_api::rollout::{Change, CheckEvidence, CheckSummary, CheckVerdict, Evidence, Rate};
@@ -8,7 +8,7 @@ use crate::analysis::finding::{Finding, Violation};
 use crate::analysis::statistics::{self, EProcessExt};
 use crate::analysis::{confidence, numbers, thresholds};
 
-/// What a check amounts to.
+/// The summary of a check.
 #[must_use]
 pub fn of(
     check: &Check,
@@ -102,7 +102,7 @@ pub fn failed(
     )
 }
 
-/// A metric beside its bounds.
+/// A metric with its bounds.
 #[must_use]
 pub fn bounds(metric: &Metric, evidence: &CheckEvidence) -> String {
     let value = evidence
@@ -124,7 +124,7 @@ pub fn bounds(metric: &Metric, evidence: &CheckEvidence) -> String {
     )
 }
 
-/// How many requests and about how long a step still needs.
+/// The requests, and the approximate time, that a step still needs.
 #[must_use]
 pub fn still_needed(evidence: &CheckEvidence, change: &Change) -> String {
     let step = thresholds::least_requests(change) - evidence.step_requests;
@@ -161,7 +161,7 @@ pub fn still_needed(evidence: &CheckEvidence, change: &Change) -> String {
     )
 }
 
-/// Requests until the promote test passes, if they go as those before did.
+/// Requests until the promote test passes, if further ones are like those before.
 fn needed_for_promotion(evidence: &CheckEvidence, change: &Change) -> f64 {
     let strictness = &change.plan.strictness;
     let (value, least) = (
@@ -183,7 +183,7 @@ fn needed_for_promotion(evidence: &CheckEvidence, change: &Change) -> f64 {
     }
 }
 
-/// One line with what every check says.
+/// One line with the summary of every check.
 #[must_use]
 pub fn line(evidence: &Evidence) -> String {
     let lines: Vec<_> = evidence
@@ -194,10 +194,10 @@ pub fn line(evidence: &Evidence) -> String {
     lines.join("; ")
 }
 
-/// Most checks whose summaries a line of a story holds.
+/// Most checks whose summaries a transition holds.
 const MOST: usize = 10;
 
-/// The summaries of the checks that say most: those that fail first.
+/// The summaries of the most important checks: failing ones first.
 #[must_use]
 pub fn worst(evidence: &Evidence) -> Vec<CheckSummary> {
     let mut all = all(evidence);

@@ -1,4 +1,4 @@
-//! What a tier tolerates, and from where evidence counts.
+//! The tolerances of a tier, and its thresholds of evidence.
 
 use countersign_api::Check;
 use countersign_api::rollout::{Change, Strictness};
@@ -15,7 +15,7 @@ pub fn tolerated(strictness: &Strictness) -> Tolerance {
     }
 }
 
-/// How much worse than stable a canary must surely not be before it is promoted.
+/// How much worse than stable a canary must surely not be to be promoted.
 #[must_use]
 pub fn margin(strictness: &Strictness) -> Tolerance {
     Tolerance {
@@ -24,9 +24,9 @@ pub fn margin(strictness: &Strictness) -> Tolerance {
     }
 }
 
-/// How much fresh evidence all steps together begin with (see [`rearm`](crate::analysis::gather::rearm)), beside the 1 that a change
-/// begins with: two thirds of the allowance are for what is gathered from the start, a third for what
-/// begins late.
+/// The fresh evidence of all steps together (see [`rearm`](crate::analysis::gather::rearm)), beside the 1
+/// that a change begins with: two thirds of the allowance are for evidence from the start, a third for
+/// evidence of later steps.
 pub const RENEWED: f64 = 0.5;
 
 /// ln E at which the canary is rolled back.

@@ -1,4 +1,4 @@
-//! Windows of counts in, evidence and a verdict out.
+//! From windows of counts to evidence and a verdict.
 
 use countersign_api::Duration;
 use countersign_api::analysis::CheckMode;
@@ -11,21 +11,21 @@ use crate::analysis::finding::Finding;
 use crate::analysis::{check_verdict, gather, summary};
 use crate::reason::Reason;
 
-/// What the evidence says of a canary.
+/// The verdict of the evidence on a canary.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// There is nothing to judge by.
+    /// There are no checks.
     NoChecks,
     /// It is worse than tolerated.
     Fail {
-        /// Which check, with the numbers.
+        /// The check, with the numbers.
         message: String,
     },
-    /// Nothing can be said, since data is missing, odd or late.
+    /// There is no result, since data is missing, invalid or late.
     NoData {
-        /// Why, in one word.
+        /// The reason.
         reason: Reason,
-        /// Why, in a sentence.
+        /// The message.
         message: String,
     },
     /// Clean so far, but too little to rule out that it is worse than the margin.
@@ -40,7 +40,7 @@ pub enum Verdict {
     },
 }
 
-/// Whether every check that decides has counted until a moment.
+/// Whether every deciding check has counted until a time.
 #[must_use]
 pub fn has_counted_until(change: &Change, until: Timestamp) -> bool {
     let oldest = until.saturating_sub(change.interval.signed());
@@ -55,10 +55,10 @@ pub fn has_counted_until(change: &Change, until: Timestamp) -> bool {
     })
 }
 
-/// Judges the evidence of a change as it was gathered.
+/// Judges the gathered evidence of a change.
 ///
-/// Fresh evidence is one that reaches to within three intervals and the lag of `now`: without it
-/// nothing passes, whatever was seen before.
+/// Fresh evidence reaches to within three intervals and the lag of `now`: without it no step passes,
+/// whatever was observed before.
 #[must_use]
 pub fn judge(change: &Change, checks: &Checks, now: Timestamp, lag: Duration) -> Verdict {
     let decides = |name: &str| {
@@ -78,7 +78,7 @@ pub fn judge(change: &Change, checks: &Checks, now: Timestamp, lag: Duration) ->
         .into_iter()
         .filter(|(check, _)| checks::is_active(check, &change.plan, change.weight))
         .collect();
-    // A number within bounds says nothing of requests; only the lowest tier goes on by that alone.
+    // A metric within bounds is no evidence of requests; only the lowest tier advances on it alone.
     let counts = active.iter().any(|(check, _)| check.metric.is_none());
     if active.is_empty() || (!counts && change.tier > Tier::Low) {
         return Verdict::NoChecks;
@@ -96,7 +96,7 @@ pub fn judge(change: &Change, checks: &Checks, now: Timestamp, lag: Duration) ->
     for (check, finding) in &findings {
         let (reason, message) = match finding {
             Finding::NoData { reason, message } => (*reason, message),
-            // One check alone is not enough to roll back, but surely enough to wait.
+            // One check alone does not roll back, but holds the change.
             Finding::Fails => (Reason::CheckFailing, &check.summary.sentence),
             Finding::Scarce(_) | Finding::Passes => continue,
         };

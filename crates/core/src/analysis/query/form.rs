@@ -1,15 +1,15 @@
-//! A query for one revision, and what form it has.
+//! A query for one revision, and its form.
 
 use std::fmt;
 
 use countersign_api::Duration;
 
-/// One revision of a Rollout, as queries name it.
+/// The query placeholders of one revision of a Rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arm<'a> {
     /// Value of `{{namespace}}`.
     pub namespace: &'a str,
-    /// Value of `{{service}}`: the Service of this arm, where the Rollout names one.
+    /// Value of `{{service}}`: the Service of this arm, if the Rollout names one.
     pub service: Option<&'a str>,
     /// Value of `{{rollout}}`.
     pub rollout: &'a str,
@@ -20,7 +20,7 @@ pub struct Arm<'a> {
 /// A query that parses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
-    /// Whether it asks for failed or for all requests.
+    /// The field it comes from: failed or all requests.
     pub field: Field,
     /// How its answer is counted.
     pub form: Form,
@@ -32,11 +32,11 @@ impl Query {
     /// PromQL for the raw samples of the last `range`, of a [`Form::Selector`].
     #[must_use]
     pub fn samples(&self, range: Duration) -> String {
-        // On a line of its own: the selector may end with a comment.
+        // On a new line: the selector may end with a comment.
         format!("{}\n[{range}]", self.text)
     }
 
-    /// PromQL for what all counters together grew by in the last `range`, as Prometheus estimates it.
+    /// PromQL for the total increase of all counters in the last `range`, as Prometheus estimates it.
     #[must_use]
     pub fn growth(&self, range: Duration) -> String {
         format!("sum(increase({}))", self.samples(range))
@@ -54,7 +54,7 @@ impl Query {
 pub enum Form {
     /// Counters, whose increase is counted from their samples.
     Selector,
-    /// One number of events a window.
+    /// One number of events per window.
     Expression,
 }
 

@@ -1,4 +1,4 @@
-//! A check's queries, and counts from what Prometheus answers.
+//! A check's queries, and counts from the answers of Prometheus.
 //!
 //! [`render`] turns a check into PromQL for one revision; [`count`](crate::analysis::count::count) turns the answers for one arm
 //! and one window into [`Counts`](crate::analysis::statistics::Counts), or into a typed reason why there are none. A query takes one of
@@ -27,21 +27,21 @@ use crate::analysis::query::problem::{Problem, QueryError};
 use crate::analysis::query::promql::Kind;
 use crate::text;
 
-/// Most events of one window. Beyond it a number does not count by ones, and the sum of some windows
-/// could be infinite, which no status can hold.
+/// Most events of one window. A larger number does not count by ones, and the sum of some windows could be
+/// infinite, which a status cannot store.
 pub(super) const MOST_EVENTS: f64 = 9_007_199_254_740_992.0;
 
 /// Share of the requests by which errors may exceed them, from scrapes that are not simultaneous.
 pub(super) const SCRAPE_SKEW: f64 = 0.05;
 
-/// What Prometheus is asked about one arm of one check.
+/// The queries to Prometheus about one arm of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queries {
-    /// The failed requests; or, of a latency, those that were fast enough.
+    /// The failed requests; for a latency, the fast ones.
     pub errors: Query,
     /// All requests.
     pub total: Query,
-    /// Which of the two `errors` asks for.
+    /// Which of the two `errors` counts.
     pub counting: Counting,
 }
 
@@ -54,7 +54,7 @@ pub enum Counting {
     Fast,
 }
 
-/// The queries of a check about one arm; of one that counts requests.
+/// The queries of a check that counts requests, for one arm.
 pub fn render(check: &Check, arm: Arm<'_>, window: Duration) -> Result<Queries, QueryError> {
     if let Some(latency) = &check.latency {
         return histogram(check, latency, arm, window);
@@ -79,7 +79,7 @@ pub fn render(check: &Check, arm: Arm<'_>, window: Duration) -> Result<Queries, 
     })
 }
 
-/// The query of a check that holds a number to bounds, about one arm.
+/// The query of a check that holds a metric to bounds, for one arm.
 pub fn render_metric(
     check: &Check,
     metric: &Metric,
@@ -130,7 +130,7 @@ pub fn render_objective(
     ])
 }
 
-/// Whether a check's queries tell the revisions apart by their Services.
+/// Whether a check's queries distinguish the revisions by their Services.
 #[must_use]
 pub fn is_split_by_service(check: &Check) -> bool {
     let preset = check.preset.and_then(preset::queries);
@@ -183,7 +183,7 @@ fn histogram(
     })
 }
 
-/// A matcher of the bucket with this bound, in the ways in which exporters write it.
+/// A matcher of the bucket with this bound, in the notations of different exporters.
 fn at_most(within: Duration, unit: BucketUnit) -> String {
     let bound = match unit {
         BucketUnit::Seconds => within.std().as_secs_f64().to_string(),

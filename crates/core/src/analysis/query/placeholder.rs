@@ -1,4 +1,4 @@
-//! Values into the places of a query, and what its parts are.
+//! Fills values into the placeholders of a query.
 
 use std::collections::BTreeMap;
 
@@ -20,12 +20,11 @@ pub(super) fn with_matcher(selector: &str, matcher: &str) -> String {
         }
         scanner.step(c);
     }
-    // On a line of its own: the selector may end with a comment.
+    // On a new line: the selector may end with a comment.
     format!("{selector}\n{{{matcher}}}")
 }
 
-/// A template's query with the values of its arguments in the place of `{{args.NAME}}`; its other
-/// placeholders stay.
+/// A template's query with the values of its arguments for `{{args.NAME}}`; its other placeholders stay.
 pub fn with_args(template: &str, args: &BTreeMap<String, Value>) -> Result<String, Problem> {
     let mut text = String::with_capacity(template.len());
     scan(template, &mut text, |name, place, text| {
@@ -48,7 +47,7 @@ pub fn with_args(template: &str, args: &BTreeMap<String, Value>) -> Result<Strin
     Ok(text)
 }
 
-/// The value of a template's argument, read as the type that is declared.
+/// The value of a template's argument, parsed as its declared type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value {
     text: String,
@@ -57,11 +56,11 @@ pub struct Value {
 }
 
 impl Value {
-    /// Reads a value; `None` where it is not of the argument's type.
+    /// Parses a value; `None` if it is not of the argument's type.
     #[must_use]
     pub fn read(argument: &Argument, text: &str) -> Option<Self> {
         let text = match argument.kind {
-            // A value is no place for further placeholders.
+            // A value must not contain further placeholders.
             ArgumentType::String => Some(text).filter(|text| !text.contains("{{"))?.to_owned(),
             ArgumentType::Number => {
                 let number: f64 = text.trim().parse().ok()?;
@@ -79,7 +78,7 @@ impl Value {
     }
 }
 
-/// A template with its placeholders filled in, and what they say of it.
+/// A template with its placeholders filled in, and which of them it has.
 #[derive(Default)]
 pub(super) struct Filled {
     pub(super) text: String,
@@ -117,7 +116,7 @@ impl Filled {
             .ok_or(Problem::Unresolved(name))?;
         let value = literal(value, quote, operator).ok_or(Problem::UnsafeValue(name))?;
         text.push_str(&value);
-        // A named Service is kept on one revision's pods.
+        // A named Service selects one revision's pods.
         self.revision |= matches!(name, "revision" | "service") && operator.selects();
         Ok(())
     }
@@ -147,7 +146,7 @@ pub(super) fn fill(template: &str, arm: Arm<'_>, window: Duration) -> Result<Fil
     Ok(Filled { text, ..filled })
 }
 
-/// Copies a template, and lets `put` write something for each placeholder.
+/// Copies a template; `put` writes the value of each placeholder.
 fn scan(
     template: &str,
     text: &mut String,
@@ -174,7 +173,7 @@ fn scan(
     }
 }
 
-/// Where in a query a character stands, by the rules of Prometheus' lexer.
+/// The lexical context of a character in a query, by the rules of Prometheus' lexer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Code,
@@ -182,7 +181,7 @@ enum Place {
     Quoted { quote: char, operator: Operator },
 }
 
-/// What stands before a string.
+/// The operator before a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operator {
     Equal,
@@ -254,7 +253,7 @@ impl Scanner {
 /// A value as part of a string literal, and taken literally by a regular expression as well.
 fn literal(value: &str, quote: char, operator: Operator) -> Option<String> {
     let regex = matches!(operator, Operator::Regex | Operator::NotRegex);
-    // A backquoted string knows no escapes.
+    // A backquoted string has no escapes.
     let raw = quote == '`';
     let mut text = String::with_capacity(value.len());
     for c in value.chars() {
@@ -275,7 +274,7 @@ fn literal(value: &str, quote: char, operator: Operator) -> Option<String> {
     Some(text)
 }
 
-/// Whether a query has more parts than a person writes, so that it must not be parsed.
+/// Whether a query has too many parts to be parsed safely.
 #[must_use]
 pub fn is_too_complex(text: &str) -> bool {
     parts(text) > MOST_PARTS

@@ -1,4 +1,4 @@
-//! The queries behind each preset, as `presets.yaml` has them.
+//! The queries of each preset, from `presets.yaml`.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -7,7 +7,7 @@ use countersign_api::Preset;
 use countersign_api::analysis::BucketUnit;
 use serde::Deserialize;
 
-/// What a preset asks for. Its queries have placeholders, as those of a check have.
+/// The queries of a preset, with the placeholders of a check's.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Queries {
@@ -17,7 +17,7 @@ pub struct Queries {
     pub errors: String,
     /// Selector of all requests.
     pub total: String,
-    /// Selector of the latency histogram's buckets; absent where there is none.
+    /// Selector of the latency histogram's buckets, if any.
     pub buckets: Option<String>,
     /// Unit of the buckets' bounds.
     #[serde(default)]

@@ -1,24 +1,24 @@
-//! What is wrong with a query.
+//! Problems of a query.
 
 use crate::analysis::query::form::Field;
 
-/// Most characters of a query before its placeholders are filled in; as in the schema. It bounds
-/// how deep an expression nests, and with it the parser's stack.
+/// Most characters of a query before its placeholders are filled in, as in the schema. It bounds the
+/// nesting of an expression, and with it the parser's stack.
 pub(super) const LONGEST_QUERY: usize = 4096;
 
-/// A check whose queries cannot be asked.
+/// A check whose queries are invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("field `{field}` of check `{check}`: {problem}")]
 pub struct QueryError {
     /// The check's name.
     pub check: String,
-    /// Which of its queries.
+    /// The field of the query.
     pub field: Field,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: Problem,
 }
 
-/// What is wrong with a query.
+/// A problem of a query.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// Neither a preset nor both queries, or all of them.
@@ -42,7 +42,7 @@ pub enum Problem {
         "the query has more than {LONGEST_QUERY} characters: record it under a rule in Prometheus and use its name"
     )]
     TooLong,
-    /// A query of more parts than a person writes.
+    /// A query with too many parts.
     #[error(
         "the query has more than {MOST_PARTS} names, numbers and signs: record parts of it under rules in Prometheus and use their names"
     )]
@@ -73,7 +73,7 @@ pub enum Problem {
         "the value of `{{{{{0}}}}}` holds control characters, or what a backquoted string cannot hold: quote it by `\"`"
     )]
     UnsafeValue(&'static str),
-    /// A query that does not tell the revisions apart.
+    /// A query that does not distinguish the revisions.
     #[error(
         "the query would measure the pods of every revision: select one by a matcher such as `pod_template_hash=\"{{{{revision}}}}\"`, or by its `{{{{service}}}}`"
     )]
@@ -93,5 +93,5 @@ pub enum Problem {
     NoNumber,
 }
 
-/// Most names, numbers and signs of a query: the parser and what walks its trees need stack for each.
+/// Most names, numbers and signs of a query: the parser and the walk over its tree need stack for each.
 pub(super) const MOST_PARTS: usize = 400;

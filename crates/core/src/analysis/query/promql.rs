@@ -1,7 +1,7 @@
-//! What kind of query a text is, by the grammar of PromQL.
+//! The kind of a query, by the grammar of PromQL.
 //!
-//! A text is always of the same kind, so what was parsed is remembered: the parser compiles each regular
-//! expression of a query, which nobody runs here, and every look at a canary asks about several queries.
+//! The kind of a text never changes, so results are cached: the parser compiles each regular expression of
+//! a query, which is not needed here, and every reconcile parses several queries.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -10,10 +10,10 @@ use promql_parser::parser::value::ValueType;
 use promql_parser::parser::{Expr, parse};
 use sha2::{Digest, Sha256};
 
-/// Most texts that are remembered.
+/// Most texts in the cache.
 const REMEMBERED: usize = 4096;
 
-/// By the digests of the texts, which are as long as their authors like.
+/// By the digests of the texts, since texts may be long.
 static KINDS: Mutex<BTreeMap<[u8; 32], Kind>> = Mutex::new(BTreeMap::new());
 
 /// A kind of query.
@@ -21,8 +21,8 @@ static KINDS: Mutex<BTreeMap<[u8; 32], Kind>> = Mutex::new(BTreeMap::new());
 pub enum Kind {
     /// A selector of series and nothing else.
     Selector,
-    /// A selector with an offset, a time, or alternatives within braces, which are no PromQL although the
-    /// parser knows them.
+    /// A selector with an offset, a time, or alternatives within braces: not PromQL, although the parser
+    /// accepts them.
     OddSelector,
     /// An expression that yields numbers.
     Numbers,
@@ -30,16 +30,16 @@ pub enum Kind {
     Other,
 }
 
-/// The kind of a query; what is wrong with it where it does not parse, in the parser's words.
+/// The kind of a query, or the parser's message if it does not parse.
 ///
-/// Its depth must be bounded before: the parser needs stack for each level.
+/// Its depth must be bounded before the call: the parser needs stack for each level.
 pub fn kind(text: &str) -> Result<Kind, String> {
     let digest = Sha256::digest(text).into();
     let known = KINDS.lock().ok();
     if let Some(kind) = known.and_then(|kinds| kinds.get(&digest).copied()) {
         return Ok(kind);
     }
-    // The parser panics on numbers beyond what a duration holds, such as `x[1e300]`.
+    // The parser panics on numbers larger than a duration, such as `x[1e300]`.
     let parsed = std::panic::catch_unwind(|| parse(text));
     let parsed = parsed.unwrap_or_else(|_| Err("a number in it is out of range".into()));
     let kind = of(&parsed?);

@@ -45,7 +45,7 @@ const LN_E_LIMIT: f64 = 1e9;
 /// Fewest windows from which [`dispersion`] is estimated.
 const DISPERSION_WINDOWS: f64 = 30.0;
 
-/// What can be asked of [`Counts`].
+/// Properties of [`Counts`].
 pub trait CountsExt {
     /// Whether these can be counts: finite, not negative, and no more errors than requests.
     ///
@@ -139,8 +139,8 @@ pub fn ln_e_absolute(canary: Counts, threshold: f64, alternative: f64) -> f64 {
     finite_or_zero(canary.errors * (excess / threshold).ln_1p() - canary.requests * excess)
 }
 
-/// The three questions asked of an analysis. Each names its null hypothesis; an [`EProcess`]
-/// gathers evidence against it.
+/// The three hypotheses of an analysis. Each names its null hypothesis; an [`EProcess`] gathers evidence
+/// against it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Test {
     /// Null: in every window the canary is no worse than tolerated, `p_c <= ratio * p_b +
@@ -150,9 +150,9 @@ pub enum Test {
     /// difference`. Evidence against it lets a step pass; `alpha` (there called beta) bounds the
     /// chance of a false promotion.
     Promote(Tolerance),
-    /// Null: in every window the canary's error rate is at most this fraction of requests (a burn
-    /// rate times one minus the objective). Stable's counts are ignored. Evidence against it says
-    /// that the objective is being missed, not whose fault that is.
+    /// Null: in every window the canary's error rate is at most this fraction of requests (a burn rate
+    /// times one minus the objective). Stable's counts are ignored. Evidence against it shows that the
+    /// objective is missed, not by whose fault.
     Ceiling(f64),
 }
 
@@ -181,7 +181,7 @@ impl Test {
     }
 }
 
-/// How an [`EProcess`] starts, learns and is read.
+/// The operations of an [`EProcess`].
 pub trait EProcessExt {
     /// No evidence yet: E = 1.
     #[must_use]
@@ -193,8 +193,8 @@ pub trait EProcessExt {
     /// are then worth one, which keeps the guarantee when errors are not independent; see
     /// [`dispersion`]. A window with an unusable count, tolerance or dispersion moves nothing.
     ///
-    /// A persisted state that does not fit the test (wrong number of entries, not finite) counts as
-    /// none: the process starts anew with this window.
+    /// A persisted state that does not fit the test (wrong number of entries, not finite) is discarded: the
+    /// process restarts with this window.
     fn observe(&mut self, test: Test, canary: Counts, stable: Counts, dispersion: f64);
 
     /// Adds `share` of fresh evidence (E = 1) to that gathered so far, so that a regression which
@@ -221,9 +221,9 @@ impl EProcessExt for EProcess {
 
     fn observe(&mut self, test: Test, canary: Counts, stable: Counts, dispersion: f64) {
         let multiples = test.multiples();
-        // Starting anew rather than an error: it happens after an upgrade that changes the
-        // alternatives, and must not leave a rollout stuck until a person edits its status. It is
-        // safe in both directions: E = 1 neither promotes nor rolls back, and evidence regathers.
+        // A restart rather than an error: the alternatives change with an upgrade, which must not leave a
+        // rollout stuck until a person edits its status. It is safe in both directions: E = 1 neither
+        // promotes nor rolls back, and evidence is gathered again.
         if self.ln_e.len() != multiples.len() || !all_finite(&self.ln_e) {
             *self = Self::start(test);
         }
