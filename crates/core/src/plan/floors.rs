@@ -1,4 +1,4 @@
-//! A tier's floors.
+//! The floors of a tier.
 
 use countersign_api::Duration;
 use countersign_api::plan::{Step, Tier};
@@ -9,14 +9,14 @@ use crate::policy::Effective;
 /// The most policies that one sentence names.
 const MAX_NAMED: usize = 3;
 
-/// What a tier demands of every step.
+/// A tier's demands on every step.
 pub(super) struct Floors {
     max_first_weight: i32,
     max_increase: i32,
     min_final_weight: i32,
     min_bake: Duration,
     min_requests: i64,
-    /// Who demands it, such as `tier high (payments@3)`.
+    /// The source of the demands, such as `tier high (payments@3)`.
     pub(super) source: String,
 }
 
@@ -39,24 +39,24 @@ impl Floors {
         }
     }
 
-    /// The steps tightened, and what was done in sentences.
+    /// The tightened steps, and a sentence for each change.
     pub(super) fn tighten(&self, asked: &[Step]) -> (Vec<Step>, Vec<String>) {
         let (mut steps, mut sentences) = (Vec::new(), Vec::new());
         let mut weight = 0;
         for (step, number) in asked.iter().zip(1..) {
             let before = self.between(weight, step.weight);
-            sentences.extend(self.told_insertion(number, step, weight, &before));
-            sentences.extend(self.told_raise(number, step));
+            sentences.extend(self.describe_insertion(number, step, weight, &before));
+            sentences.extend(self.describe_raise(number, step));
             steps.extend(steps::preceded(self.raised(step), self.steps(&before)));
             weight = step.weight;
         }
         let after = self.beyond(weight);
-        sentences.extend(self.told_addition(asked.len(), weight, &after));
+        sentences.extend(self.describe_addition(asked.len(), weight, &after));
         steps.extend(self.steps(&after));
         (steps, sentences)
     }
 
-    /// The largest weight that may follow another one; 0 stands before the first step.
+    /// The largest weight that may follow another one; 0 is the weight before the first step.
     fn next(&self, weight: i32) -> Option<i32> {
         let next = if weight < 1 {
             self.max_first_weight
@@ -66,14 +66,14 @@ impl Floors {
         (weight < MAX_WEIGHT).then_some(next.min(MAX_WEIGHT))
     }
 
-    /// The weights that must stand between two.
+    /// The weights that must be inserted between two.
     fn between(&self, from: i32, to: i32) -> Vec<i32> {
         std::iter::successors(self.next(from), |weight| self.next(*weight))
             .take_while(|weight| *weight < to)
             .collect()
     }
 
-    /// The weights that must follow the last one.
+    /// The weights that must be appended after the last one.
     fn beyond(&self, last: i32) -> Vec<i32> {
         let mut weights = self.between(last, self.min_final_weight);
         let reached = weights.last().copied().unwrap_or(last);
@@ -92,7 +92,7 @@ impl Floors {
         weights.iter().map(step).collect()
     }
 
-    /// A step of weight 0 is one more than the tier asks for, and stays as it is.
+    /// A step of weight 0 is additional to the tier's steps, and stays unchanged.
     fn raised(&self, step: &Step) -> Step {
         if step.weight == 0 {
             return step.clone();
@@ -104,7 +104,7 @@ impl Floors {
         }
     }
 
-    fn told_insertion(
+    fn describe_insertion(
         &self,
         number: usize,
         step: &Step,
@@ -142,7 +142,7 @@ impl Floors {
         ))
     }
 
-    fn told_raise(&self, number: usize, step: &Step) -> Option<String> {
+    fn describe_raise(&self, number: usize, step: &Step) -> Option<String> {
         let Self {
             min_bake,
             min_requests,
@@ -165,7 +165,7 @@ impl Floors {
             .then(|| format!("step {number}: {} of {source}: raised", short.join(" and ")))
     }
 
-    fn told_addition(&self, number: usize, last: i32, after: &[i32]) -> Option<String> {
+    fn describe_addition(&self, number: usize, last: i32, after: &[i32]) -> Option<String> {
         let Self {
             min_final_weight,
             source,
@@ -178,7 +178,7 @@ impl Floors {
     }
 }
 
-/// The policies in a few words.
+/// The policies, abbreviated.
 pub(super) fn named(sources: &[String]) -> String {
     let (first, more) = sources.split_at(sources.len().min(MAX_NAMED));
     let more = if more.is_empty() {

@@ -1,9 +1,10 @@
 //! The plan of a change: its steps, and how they are tightened to what a tier demands.
 //!
-//! Start with [`plan_for`], which makes the plan when a change begins. [`tightened`](crate::plan::tighten::tightened) is asked again
-//! and again while the change is under way. [`strictest_steps`](crate::policy::steps::strictest_steps) joins what several policies say.
+//! Start with [`plan_for`], which makes the plan when a change begins.
+//! [`tightened`](crate::plan::tighten::tightened) is called repeatedly while the change is under way.
+//! [`strictest_steps`](crate::policy::steps::strictest_steps) merges the steps of several policies.
 //!
-//! Invariant: whatever is tightened gets no larger, shorter or earlier step, and loses no sign-off.
+//! Invariant: tightening never makes a step larger, shorter or earlier, and never drops a sign-off.
 
 pub mod floors;
 pub mod steps;
@@ -21,15 +22,14 @@ use crate::policy::Effective;
 /// The plan for a change of this tier: the Rollout's own steps, or else the tier's, tightened to the
 /// tier's floors.
 ///
-/// The owner's steps stay what they are as far as they may: where one is too large, smaller ones are
-/// inserted before it, and what it asks people to sign is then asked before the first of those.
-/// Every tightening is a sentence in `tightened`.
+/// The owner's steps are kept as far as allowed. If one is too large, smaller ones are inserted before it,
+/// and its sign-offs move before the first of those. Every tightening is a sentence in `tightened`.
 ///
-/// Law 7: a higher tier lets no weight be passed sooner, on fewer requests or with fewer people. For
-/// the same own steps that follows from the floors: inserted steps are counted up from below in
-/// increases as large as allowed, and appended ones go on in the same way until they reach
-/// `minFinalWeight` instead of stopping at it, so a larger floor only ever adds steps. Where each
-/// tier has steps of its own, those of a lower one are added if they ask for more.
+/// Law 7: a higher tier lets no weight be passed sooner, on fewer requests or with fewer people. For the
+/// same own steps that follows from the floors: inserted steps are counted up from below in increases as
+/// large as allowed, and appended ones continue in the same way until they reach `minFinalWeight` instead
+/// of stopping at it, so a larger floor only adds steps. If each tier has its own steps, those of a lower
+/// one are added if they demand more.
 #[must_use]
 pub fn plan_for(tier: Tier, own_steps: &[Step], effective: &Effective) -> Plan {
     let demands = effective.tiers.get(tier);
@@ -42,7 +42,7 @@ pub fn plan_for(tier: Tier, own_steps: &[Step], effective: &Effective) -> Plan {
     tightened.truncate(MAX_SENTENCES);
     let mut promotion_sign_off = demands.promotion_sign_off.clone().unwrap_or_default();
     if steps.is_empty() {
-        // What is switched in one go has no step before which to ask.
+        // A plan without steps has no step before which to demand sign-offs.
         steps::add_demands(
             &mut promotion_sign_off,
             demands.sign_off.as_deref().unwrap_or_default(),
@@ -90,11 +90,11 @@ fn steps_for(
     }
     let (joined, _) = floors.tighten(&UnderWay::new(&steps, 0, lower).steps());
     let by = format!("below {}, as a lower tier asks for it", floors.source);
-    sentences.extend(tighten::told_changes(&steps, &joined, 0, &by));
+    sentences.extend(tighten::describe_changes(&steps, &joined, 0, &by));
     (joined, sentences)
 }
 
-/// How strictly a tier judges evidence. [`Effective`](crate::policy::Effective) leaves none of these out.
+/// How strictly a tier judges evidence. [`Effective`](crate::policy::Effective) has all of these fields.
 fn strictness(demands: &TierDemands) -> Strictness {
     Strictness {
         max_false_rollback: demands.max_false_rollback.unwrap_or_default(),

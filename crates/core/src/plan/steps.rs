@@ -1,4 +1,4 @@
-//! Lists of steps: what they demand, what they reach, and when.
+//! Lists of steps: their demands, weights and times.
 
 use std::collections::BTreeSet;
 use std::time::Duration as StdDuration;
@@ -9,13 +9,13 @@ use crate::policy::sign_off_demand;
 
 /// The largest weight of a step.
 pub(super) const MAX_WEIGHT: i32 = 99;
-/// The most steps that may have the weight of the step before. With 99 weights this keeps a plan,
-/// however often it is tightened, within the 200 steps that the schema of the status allows.
+/// The most steps that may repeat the weight of the step before. With 99 weights this keeps a plan, however
+/// often it is tightened, within the 200 steps of the status schema.
 const MAX_REPEATS: usize = 100;
-/// The most requests that a step can ask for.
+/// The most requests that a step can demand.
 const MAX_REQUESTS: i64 = 1_000_000_000;
 
-/// A step after others; its sign-offs are asked for before the first of them.
+/// A step after others; its sign-offs are demanded before the first of them.
 pub(super) fn preceded(mut step: Step, mut before: Vec<Step>) -> Vec<Step> {
     if let Some(first) = before.first_mut() {
         first.sign_off.append(&mut step.sign_off);
@@ -24,8 +24,8 @@ pub(super) fn preceded(mut step: Step, mut before: Vec<Step>) -> Vec<Step> {
     before
 }
 
-/// Adds demands as far as those that are there do not include them, and drops those that the new
-/// ones include. Whether anything was added.
+/// Adds demands that the present ones do not include, and drops those that the new ones include. Returns
+/// whether any was added.
 pub(super) fn add_demands(to: &mut Vec<SignOffDemand>, demands: &[SignOffDemand]) -> bool {
     let mut added = false;
     for demand in demands {
@@ -47,8 +47,8 @@ pub(super) fn is_included<'a>(
         .any(|other| sign_off_demand::includes(other, demand))
 }
 
-/// The steps, with those of one weight made into one where more than [`MAX_REPEATS`] of them repeat
-/// a weight. No Rollout can ask for so many; policies that are merged might.
+/// The steps, with those of one weight merged into one if more than [`MAX_REPEATS`] of them repeat a
+/// weight. No Rollout can have so many; merged policies might.
 pub(super) fn without_many_repeats(steps: &[Step]) -> Vec<Step> {
     let groups = || steps.chunk_by(|a, b| a.weight == b.weight);
     if steps.len() <= groups().count() + MAX_REPEATS {
@@ -57,7 +57,7 @@ pub(super) fn without_many_repeats(steps: &[Step]) -> Vec<Step> {
     groups().filter_map(in_one).collect()
 }
 
-/// One step that takes as long and asks for as much as several of the same weight.
+/// One step with the time and demands of several of the same weight.
 fn in_one(steps: &[Step]) -> Option<Step> {
     steps.iter().cloned().reduce(|mut all, step| {
         all.bake = all.bake.std().saturating_add(step.bake.std()).into();
@@ -83,7 +83,7 @@ pub(super) fn reached(steps: &[Step], weight: i32) -> &[Step] {
         .0
 }
 
-/// The same steps with others between them, at the weights that are missing, which ask for nothing.
+/// The same steps, with steps without demands inserted at the missing weights.
 pub(super) fn spread(steps: &[Step], weights: &BTreeSet<i32>) -> Vec<Step> {
     let missing = |above: i32, below: i32| {
         let weights = weights
@@ -106,8 +106,8 @@ pub(super) fn spread(steps: &[Step], weights: &BTreeSet<i32>) -> Vec<Step> {
     all
 }
 
-/// The steps of `a`, each at least as strict as those of `b` with the same weight together. A plan
-/// grows by new weights only, so it does not grow with every edit of a policy.
+/// The steps of `a`, each at least as strict as all those of `b` with the same weight. A plan grows only by
+/// new weights, so it does not grow with every edit of a policy.
 pub(super) fn joined(a: &[Step], b: &[Step]) -> Vec<Step> {
     let same_weight = |a: &Step, b: &Step| a.weight == b.weight;
     let of_weight = |weight: i32| {
@@ -148,7 +148,7 @@ pub(super) fn is_as_strict(a: &[Step], b: &[Step], present: i32) -> bool {
     })
 }
 
-/// What must be done before a weight is passed.
+/// The demands before a weight is passed.
 struct Passing<'a> {
     bake: StdDuration,
     min_requests: i64,

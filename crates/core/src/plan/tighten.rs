@@ -1,4 +1,4 @@
-//! A policy that changes while the change is under way.
+//! Tightens a plan when a policy changes while the change is under way.
 
 use countersign_api::plan::{SignOffDemand, Step};
 use countersign_api::rollout::{Plan, Strictness};
@@ -10,7 +10,7 @@ use crate::plan::{floors, steps};
 #[must_use]
 pub fn stricter(a: Strictness, b: Strictness) -> Strictness {
     Strictness {
-        // A larger chance is the stricter one: weaker evidence then suffices to roll back.
+        // A larger chance is stricter: weaker evidence then suffices to roll back.
         max_false_rollback: a.max_false_rollback.max(b.max_false_rollback),
         max_false_promotion: a.max_false_promotion.min(b.max_false_promotion),
         tolerated_ratio: a.tolerated_ratio.min(b.tolerated_ratio),
@@ -22,25 +22,25 @@ pub fn stricter(a: Strictness, b: Strictness) -> Strictness {
     }
 }
 
-/// The plan in force made at least as strict as `current`, the plan that would be made now; `None`
-/// where it is so already. `current_step` is the number of the present step, 0 before the first.
+/// The plan in force made at least as strict as `current`, the plan that would be made now; `None` if it
+/// already is. `current_step` is the number of the present step, 0 before the first.
 ///
-/// Steps that were taken stay as they are. Of those to come none is removed and none gets another
-/// weight, so the canary never steps back:
+/// Past steps stay unchanged. No later step is removed or gets another weight, so the canary never steps
+/// back:
 ///
-/// - A step whose weight both plans have gets the longer bake, the more requests and all sign-offs.
-///   Where `current` has more steps of that weight, what they ask for is added up in one.
-/// - The steps of `current` above the present weight are inserted, but only where the plan in force
-///   lets a weight be passed sooner, on fewer requests, with fewer people or by larger increases: so
-///   a `current` that is looser changes nothing.
-/// - What either plan asks people to sign before a step is asked for before the first of the steps
-///   that the other one has before it.
-/// - What `current` asks people to sign at or below the present weight, and the plan in force did
-///   not ask for there, is asked for before the next step, or before promotion after the last.
+/// - A step whose weight is in both plans gets the longer bake, the more requests and all sign-offs. If
+///   `current` has more steps of that weight, their demands are added up in one.
+/// - The steps of `current` above the present weight are inserted, but only if the plan in force lets a
+///   weight be passed sooner, on fewer requests, with fewer people or by larger increases: so a looser
+///   `current` changes nothing.
+/// - Sign-offs that either plan demands before a step are demanded before the first of the steps that the
+///   other one has before it.
+/// - Sign-offs that `current` demands at or below the present weight, and the plan in force did not, are
+///   demanded before the next step, or before promotion after the last.
 ///
-/// Sign-offs before promotion are added, and evidence is judged by the stricter of both, field by
-/// field. A step that `current` does not have is left alone, even where it bakes shorter than a
-/// floor that was raised: it is one more than `current` asks for.
+/// Sign-offs before promotion are added, and evidence is judged by the stricter of both, field by field. A
+/// step that `current` does not have stays unchanged, even if it bakes shorter than a raised floor: it is
+/// additional to `current`.
 #[must_use]
 pub fn tightened(plan_in_force: &Plan, current_step: usize, current: &Plan) -> Option<Plan> {
     let under_way = UnderWay::new(&plan_in_force.steps, current_step, &current.steps);
@@ -55,7 +55,7 @@ pub fn tightened(plan_in_force: &Plan, current_step: usize, current: &Plan) -> O
 
     let UnderWay { taken, to_come, .. } = under_way;
     let by = format!("under way by {}", floors::named(&current.policies));
-    let mut sentences = told_changes(to_come, &steps, taken.len(), &by);
+    let mut sentences = describe_changes(to_come, &steps, taken.len(), &by);
     if promotion_sign_off != plan_in_force.promotion_sign_off {
         sentences.push(format!("promotion: sign-off added {by}"));
     }
@@ -75,7 +75,7 @@ pub fn tightened(plan_in_force: &Plan, current_step: usize, current: &Plan) -> O
     })
 }
 
-/// A change in the middle of its steps, beside the steps that it would have now.
+/// A change in the middle of its steps, with the steps that it would have now.
 pub(super) struct UnderWay<'a> {
     in_force: &'a [Step],
     taken: &'a [Step],
@@ -83,7 +83,7 @@ pub(super) struct UnderWay<'a> {
     /// The present weight; 0 before the first step.
     weight: i32,
     current: &'a [Step],
-    /// The current steps, with others that ask for nothing at all weights of those in force.
+    /// The current steps, with steps without demands at the other weights of those in force.
     wanted: Vec<Step>,
 }
 
@@ -100,7 +100,7 @@ impl<'a> UnderWay<'a> {
         }
     }
 
-    /// The steps to come, tightened.
+    /// The later steps, tightened.
     pub(super) fn steps(&self) -> Vec<Step> {
         let ahead = self.ahead();
         if self.is_strict_enough() {
@@ -110,7 +110,7 @@ impl<'a> UnderWay<'a> {
         steps::joined(&steps::spread(self.to_come, &steps::weights(above)), ahead)
     }
 
-    /// The wanted steps that are not done: as many of the present weight are done as were taken.
+    /// The current steps that are not done: at the present weight as many are done as were taken.
     fn ahead(&self) -> &[Step] {
         let below = self
             .wanted
@@ -130,7 +130,7 @@ impl<'a> UnderWay<'a> {
             && self.has_small_increases()
     }
 
-    /// Whether it gets as far before promotion as the current steps must.
+    /// Whether the steps reach as far before promotion as the current ones must.
     fn is_complete(&self) -> bool {
         let weight = self.in_force.last().map_or(0, |step| step.weight);
         let mut current = self.current.iter().rev().map(|step| step.weight);
@@ -138,8 +138,8 @@ impl<'a> UnderWay<'a> {
             || current.next().unwrap_or_default() < weight
     }
 
-    /// Whether every increase to come is one that the current steps have thereabouts. Up to their
-    /// first and beyond their last they limit none but the first of all.
+    /// Whether every later increase is one that the current steps have near it. Below their first and above
+    /// their last they limit only the first increase.
     fn has_small_increases(&self) -> bool {
         let mut weighted = self.current.iter().filter(|step| step.weight > 0);
         let (Some(first), Some(last)) = (weighted.next(), self.current.last()) else {
@@ -161,7 +161,7 @@ impl<'a> UnderWay<'a> {
             .all(is_small)
     }
 
-    /// What should have been signed by now and nobody was asked to sign.
+    /// Sign-offs that should have been demanded by now and were not.
     fn missed_sign_off(&self) -> Vec<SignOffDemand> {
         let asked = || {
             steps::reached(self.in_force, self.weight)
@@ -178,8 +178,13 @@ impl<'a> UnderWay<'a> {
     }
 }
 
-/// What became of the steps to come, in sentences; `after` has each of `before` and may have more.
-pub(super) fn told_changes(before: &[Step], after: &[Step], taken: usize, by: &str) -> Vec<String> {
+/// The changes of the later steps, in sentences; `after` has each of `before` and may have more.
+pub(super) fn describe_changes(
+    before: &[Step],
+    after: &[Step],
+    taken: usize,
+    by: &str,
+) -> Vec<String> {
     let mut before = before.iter().peekable();
     let mut sentences = Vec::new();
     for (step, number) in after.iter().zip(taken + 1..) {
@@ -211,7 +216,7 @@ fn changes(old: &Step, new: &Step) -> Vec<String> {
     bake.into_iter().chain(requests).chain(sign_off).collect()
 }
 
-/// The policies that a plan was made from and tightened by, without the oldest where there are many.
+/// The policies that a plan was made from and tightened by; the oldest are dropped if there are too many.
 fn latest_policies(old: &[String], new: &[String]) -> Vec<String> {
     let mut all: Vec<_> = old
         .iter()

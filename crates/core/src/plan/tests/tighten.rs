@@ -78,8 +78,8 @@ fn each_floor_that_is_raised_takes_effect_on_the_steps_to_come() {
         ["promotion: sign-off added under way by payments@4"]
     );
     assert_eq!(signed_last.policies, ["payments@3", "payments@4"]);
-    let patience = with(|it| it.wait_at_most = Some(Duration::minutes(5)));
-    assert_eq!(patience.strictness.wait_at_most, Duration::minutes(5));
+    let longer_wait = with(|it| it.wait_at_most = Some(Duration::minutes(5)));
+    assert_eq!(longer_wait.strictness.wait_at_most, Duration::minutes(5));
 }
 
 #[test]
