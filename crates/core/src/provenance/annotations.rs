@@ -1,4 +1,4 @@
-//! Annotations to values, one at a time.
+//! Parses single annotations.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use crate::provenance::keys::MAX_COUNT;
 use crate::provenance::problem::{self, Problem};
 use crate::text;
 
-/// Reads single annotations and notes what is wrong with them.
+/// Parses single annotations and collects their problems.
 pub(super) struct Reader<'a> {
     pub(super) own: &'a BTreeMap<&'a str, &'a str>,
     pub(super) problems: Vec<Problem>,
 }
 
 impl<'a> Reader<'a> {
-    /// The value without surrounding space; `None` where it is absent or must not be read.
+    /// The value without surrounding space; `None` if it is absent or must not be read.
     fn text(&mut self, key: &'static str) -> Option<&'a str> {
         let value = self.own.get(key)?.trim();
         let problem = if value.len() > problem::longest(key) {
@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
         Some(value).filter(|value| !value.is_empty())
     }
 
-    /// The parts between commas. An empty list is one with nothing in it.
+    /// The parts between commas. An empty list has no parts.
     pub(super) fn list(&mut self, key: &'static str) -> impl Iterator<Item = &'a str> + use<'a> {
         let value = self.text(key).unwrap_or_default();
         value

@@ -1,4 +1,4 @@
-//! What identifies a change.
+//! The digests that identify a change.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -30,8 +30,8 @@ pub fn template_digest(template: &PodTemplate) -> String {
     hexadecimal(&Sha256::digest(canonical(template)))
 }
 
-/// The SHA-256, in hexadecimal, by which a reference names its image: the part after `name@sha256:`, or
-/// after `sha256:` alone.
+/// The SHA-256, in hexadecimal, of the image in a reference: the part after `name@sha256:`, or after
+/// `sha256:` alone.
 #[must_use]
 pub fn image_digest(reference: &str) -> Option<&str> {
     let digest = reference.rsplit_once('@');
@@ -64,14 +64,13 @@ pub fn pod_template_hash(template: &PodTemplate, collision_count: i32) -> String
     name
 }
 
-/// A template as text that depends on nothing but its content.
+/// A template as canonical text that depends only on its content.
 ///
-/// Members of objects are in the byte order of their keys; members that are null are left out, and
-/// so is an empty `creationTimestamp`, which Go's types write where nobody set one; lists keep their
-/// order; there is no space between tokens; strings and numbers are as `serde_json` writes them, so
-/// `1` and `1.0` are two numbers. A container's port without a protocol is one of `TCP`, as earlier
-/// definitions stored it. Nothing else is left out or filled in: a field that this build does not know
-/// counts like any other.
+/// Members of objects are in the byte order of their keys; null members are omitted, and so is an empty
+/// `creationTimestamp`, which Go's types write if it is unset; lists keep their order; there is no space
+/// between tokens; strings and numbers are as `serde_json` writes them, so `1` and `1.0` are two numbers. A
+/// container's port without a protocol is one of `TCP`, as earlier definitions stored it. Nothing else is
+/// omitted or added: an unknown field counts like any other.
 #[must_use]
 pub fn canonical(template: &PodTemplate) -> String {
     let mut text = String::new();
@@ -101,7 +100,7 @@ fn fill_in_protocols(template: &mut Value) {
 fn write_canonical(value: &Value, text: &mut String) {
     match value {
         Value::Object(members) => {
-            // Sorted here, since some crate may switch on serde_json's insertion order.
+            // Sorted here, since a dependency may enable serde_json's insertion order.
             let members: BTreeMap<_, _> = members
                 .iter()
                 .filter(|(key, value)| {

@@ -1,4 +1,4 @@
-//! Who an author or an agent is.
+//! Identities of authors and agents.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -25,13 +25,13 @@ impl fmt::Display for Identity {
 }
 
 impl Identity {
-    /// The identity that a text names.
+    /// Parses an identity.
     #[must_use]
     pub fn of(text: &str) -> Self {
         Self(text.trim().to_owned())
     }
 
-    /// Name and e-mail address, each in the form in which it is compared.
+    /// Name and e-mail address, normalised for comparison.
     #[must_use]
     pub fn keys(&self) -> BTreeSet<String> {
         let text = self.0.to_lowercase();
@@ -46,13 +46,13 @@ impl Identity {
             .collect()
     }
 
-    /// Whether both name the same: the name or the e-mail address is equal but for its case.
+    /// Whether both are the same: the name or the e-mail address is equal, ignoring case.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         !self.keys().is_disjoint(&other.keys())
     }
 
-    /// Whether this is a robot by its name, or one of these agents; neither is ever a person.
+    /// Whether this is a robot by its name, or one of these agents; neither is a person.
     #[must_use]
     pub fn is_agent(&self, agents: &[Agent]) -> bool {
         let named: BTreeSet<String> = agents
@@ -76,7 +76,7 @@ fn letters(name: &str) -> String {
         .collect()
 }
 
-/// An agent as Linux' `Assisted-by` writes it (`Claude:claude-3-opus`) or with a space in between.
+/// An agent in the format of Linux' `Assisted-by` (`Claude:claude-3-opus`), or with a space in between.
 pub(super) fn agent(text: &str) -> Agent {
     match text.split_once(|c: char| c == ':' || c.is_whitespace()) {
         Some((tool, model)) => Agent {

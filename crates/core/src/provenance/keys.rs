@@ -1,9 +1,9 @@
-//! The annotations that are read, and how long they may be.
+//! The supported annotations, and their largest lengths.
 
 /// The key, without prefix, of the annotation that holds an envelope.
 pub const ANNOTATION: &str = "attestation";
 
-/// The annotations that are read, without their prefix.
+/// The supported annotations, without their prefix.
 pub const KEYS: [&str; 17] = [
     "agents",
     "ai-share",
@@ -24,16 +24,16 @@ pub const KEYS: [&str; 17] = [
     "touches",
 ];
 
-/// The annotations that say only what the others speak of: alone they declare no provenance.
+/// Annotations that only describe what the others are about: alone they declare no provenance.
 pub(super) const SUBJECT_KEYS: [&str; 4] = ["attestation", "image", "repository", "revision"];
 
-/// Longest value of one annotation that is read, in bytes.
+/// Longest value of one annotation, in bytes; longer ones are not read.
 pub const MAX_VALUE: usize = 4 * 1024;
-/// Longest attestation that is read, in bytes.
+/// Longest attestation, in bytes; longer ones are not read.
 pub const MAX_ATTESTATION: usize = 32 * 1024;
-/// Longest sum of all provenance annotations that is read, in bytes.
+/// Longest sum of all provenance annotations, in bytes; more are not read.
 pub const MAX_TOTAL: usize = 64 * 1024;
-/// Greatest number that a count can be.
+/// Largest value of a count.
 pub(super) const MAX_COUNT: u32 = 1_000_000_000;
 /// Most problems that a RolloutRun records.
 pub(super) const MAX_PROBLEMS: usize = 32;

@@ -1,10 +1,11 @@
-//! Where a change comes from, as its annotations declare it, and what identifies the change.
+//! The declared origin of a change, from its annotations, and the digests of the change.
 //!
-//! Owns the reading of the annotations, the rule for what an independent review is, and the three
-//! hashes. Start with [`Provenance::read`].
+//! Owns the parsing of the annotations, the rule for an independent review, and the three digests. Start
+//! with [`Provenance::read`].
 //!
-//! Invariant: nothing in an annotation is an error that stops anything. What cannot be read is a
-//! [`Problem`](crate::provenance::problem::Problem) and counts as unknown, and an unknown answer weighs more than any declared one.
+//! Invariant: no annotation causes an error. An invalid one is a
+//! [`Problem`](crate::provenance::problem::Problem) and counts as unknown, and an unknown answer has more
+//! points than any declared one.
 
 pub mod annotations;
 pub mod attestation;
@@ -24,17 +25,16 @@ use crate::provenance::keys::{KEYS, MAX_PROBLEMS, MAX_TOTAL, SUBJECT_KEYS};
 use crate::provenance::problem::Problem;
 use crate::text;
 
-/// What the annotations declare of one change. What is not declared, or cannot be read, is `None`
-/// or empty.
+/// The declarations of one change. A field that is not declared, or invalid, is `None` or empty.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Provenance {
-    /// Whether there is any, and whether it can be used.
+    /// Whether it is declared, and valid.
     pub state: State,
     /// Who wrote the change.
     pub contributor: Option<Contributor>,
     /// Percent of the changed lines that an AI wrote, from 0 to 100.
     pub ai_share: Option<f64>,
-    /// The AI tools that took part.
+    /// The AI tools involved.
     pub agents: Vec<Agent>,
     /// The people who drove the AI.
     pub human_operators: Vec<Identity>,
@@ -42,9 +42,9 @@ pub struct Provenance {
     pub authors: Vec<Identity>,
     /// Those who approved the change.
     pub reviewers: Vec<Identity>,
-    /// The source revision that they approved.
+    /// The source revision that the reviewers approved.
     pub approved_revision: Option<String>,
-    /// How the tests ended.
+    /// The result of the tests.
     pub tests: Option<TestResult>,
     /// Changed files.
     pub files: Option<u32>,
@@ -60,23 +60,23 @@ pub struct Provenance {
     pub revision: Option<String>,
     /// The source repository.
     pub repository: Option<String>,
-    /// An attestation as it is carried; [`attestation`](crate::provenance::attestation) reads it.
+    /// The attestation as stored; [`attestation`](crate::provenance::attestation) reads it.
     pub attestation: Option<String>,
-    /// What could not be read, or is not used.
+    /// Annotations that are invalid or not used.
     pub problems: Vec<Problem>,
 }
 
-/// Whether there is provenance, and whether it can be used.
+/// Whether provenance is declared, and valid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// It is declared and can be read.
+    /// It is declared and valid.
     Declared,
-    /// No annotation says anything of the change.
+    /// No annotation is about the change.
     #[default]
     Absent,
     /// It describes an image that no container of the template uses; all of it counts as unknown.
     Stale,
-    /// Some of it cannot be read; that part counts as unknown.
+    /// A part of it is invalid and counts as unknown.
     Malformed,
     /// It is declared, but must be attested and is not; all of it counts as unknown.
     Unattested,
@@ -94,7 +94,7 @@ impl fmt::Display for State {
     }
 }
 
-/// Who wrote a change, in the words of Agent Trace.
+/// Who wrote a change, in the terms of Agent Trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Contributor {
     /// People alone.
@@ -103,12 +103,12 @@ pub enum Contributor {
     Ai,
     /// People and an AI.
     Mixed,
-    /// It is said to be unknown.
+    /// It is declared as unknown.
     Unknown,
 }
 
 impl Contributor {
-    /// The word of the annotation.
+    /// The value of the annotation.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -120,7 +120,7 @@ impl Contributor {
     }
 }
 
-/// How tests ended, in the words of in-toto's test-result predicate.
+/// The result of tests, in the terms of in-toto's test-result predicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TestResult {
     /// All passed.
@@ -131,7 +131,7 @@ pub enum TestResult {
     Failed,
 }
 
-/// Whether an independent person reviewed what is deployed.
+/// Whether an independent person reviewed the deployed revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Review {
     /// This person did.
@@ -143,12 +143,12 @@ pub enum Review {
         /// The revision that is deployed.
         deployed: String,
     },
-    /// Nobody did, as far as can be told.
+    /// No independent review is known.
     Missing(&'static str),
 }
 
 impl Provenance {
-    /// What the annotations declare of a change to this template.
+    /// The declarations of a change to this template.
     #[must_use]
     pub fn read(annotations: &BTreeMap<String, String>, template: &PodTemplate) -> Self {
         let own: BTreeMap<&str, &str> = annotations
@@ -205,8 +205,8 @@ impl Provenance {
         read
     }
 
-    /// What is declared of a change, where it leaves something open completed by what is attested;
-    /// and what is attested alone. The problems of both are told by the first.
+    /// The declared provenance, with open fields completed by the attested one; and the attested provenance
+    /// alone. The problems of both are in the first.
     #[must_use]
     pub fn read_both(
         declared: &BTreeMap<String, String>,
@@ -227,7 +227,7 @@ impl Provenance {
         (both, alone)
     }
 
-    /// The provenance of a change of which nothing is attested: all of it is unknown.
+    /// The provenance of a change without an attestation: all of it is unknown.
     #[must_use]
     pub fn unattested() -> Self {
         Self {
@@ -236,7 +236,7 @@ impl Provenance {
         }
     }
 
-    /// What is declared, where its attestation is missing or refused.
+    /// The declared provenance, if its attestation is missing or invalid.
     #[must_use]
     pub fn refused(mut self, why: attestation::problem::Problem) -> Self {
         use attestation::problem::Problem::{Missing, NoKeys};
@@ -245,7 +245,7 @@ impl Provenance {
             (state, Missing | NoKeys) | (state @ State::Stale, _) => state,
             _ => State::Malformed,
         };
-        // First, so that it is told where a message is cut.
+        // First, so that it is kept if the message is cut.
         self.problems.insert(0, Problem::Attestation(why));
         self.problems.truncate(MAX_PROBLEMS);
         self
@@ -295,7 +295,7 @@ impl Provenance {
         }
     }
 
-    /// Of answers that contradict each other none can be believed.
+    /// Contradictory answers do not count.
     fn refuse_contradictions(&mut self) {
         let contradiction = match (self.contributor, self.ai_share, self.agents.first()) {
             (Some(Contributor::Human), Some(share), _) if share > 0.0 => {
@@ -320,8 +320,8 @@ impl Provenance {
         }
     }
 
-    /// Nothing that is declared of another image counts. Its people are kept, since whoever they
-    /// are, they should not sign their own change off.
+    /// Declarations about another image do not count. Its people are kept, since they must not sign their
+    /// own change off.
     fn stale(self, image: &str) -> Self {
         let mut problems = self.problems;
         problems.push(Problem::OtherImage {
@@ -341,11 +341,10 @@ impl Provenance {
         }
     }
 
-    /// Whether an independent person reviewed what is deployed (SLSA source level 4).
+    /// Whether an independent person reviewed the deployed revision (SLSA source level 4).
     ///
-    /// A review of another revision is none. An agent is no person. Neither an author nor whoever
-    /// drove the AI reviews anything but their own change, so both must be named: otherwise nobody
-    /// can tell that the reviewer is someone else.
+    /// A review of another revision does not count, nor does one by an agent. Authors and AI operators only
+    /// review their own change, so both must be named: otherwise the reviewer may be one of them.
     #[must_use]
     pub fn review(&self) -> Review {
         if self.reviewers.is_empty() {
@@ -354,7 +353,7 @@ impl Provenance {
         if self.authors.is_empty() {
             return Review::Missing("the authors are not named, so a reviewer may be one of them");
         }
-        // People alone wrote a human change: whoever is named as operator drove nothing in it.
+        // People alone wrote a human change: a named operator has no part in it.
         let operators = match self.contributor {
             Some(Contributor::Human) => None,
             _ => Some(&self.human_operators),
@@ -382,8 +381,8 @@ impl Provenance {
         }
     }
 
-    /// Whether an AI wrote it, for all that is known, and nobody is named who answers for that. An
-    /// unknown contributor may be an AI; of a mixed change an author may have driven it.
+    /// Whether an AI may have written the change, and no responsible person is named. An unknown
+    /// contributor may be an AI; of a mixed change an author may have driven the AI.
     #[must_use]
     pub fn is_autonomous(&self) -> bool {
         let by_people = match self.contributor {
@@ -395,7 +394,7 @@ impl Provenance {
         !by_people && (self.state == State::Stale || !self.a_person_is_among(&self.human_operators))
     }
 
-    /// Why the people behind the change cannot be told from others, where that is so.
+    /// Why the people behind the change cannot be distinguished from others, if so.
     #[must_use]
     pub fn hidden_people(&self) -> Option<&Problem> {
         self.problems.iter().find(|problem| match problem {

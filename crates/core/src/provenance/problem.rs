@@ -1,21 +1,21 @@
-//! What is wrong with annotations.
+//! Problems of annotations.
 
 use countersign_api::PROVENANCE_PREFIX;
 
 use crate::provenance::attestation::problem;
 use crate::provenance::keys::{self, KEYS, MAX_ATTESTATION, MAX_COUNT, MAX_TOTAL, MAX_VALUE};
 
-/// What is wrong with an annotation, and what to write instead.
+/// A problem of an annotation, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// Not one of the known words.
+    /// Not one of the known values.
     #[error("annotation {PROVENANCE_PREFIX}{key} is `{value}`: write one of {words}")]
     UnknownWord {
         /// The annotation.
         key: &'static str,
-        /// Its value, as it can be shown.
+        /// Its value, sanitized.
         value: String,
-        /// The words that are known.
+        /// The known values.
         words: &'static str,
     },
     /// Not a whole number.
@@ -25,7 +25,7 @@ pub enum Problem {
     NoCount {
         /// The annotation.
         key: &'static str,
-        /// Its value, as it can be shown.
+        /// Its value, sanitized.
         value: String,
     },
     /// Not a percentage.
@@ -35,26 +35,26 @@ pub enum Problem {
     NoPercentage {
         /// The annotation.
         key: &'static str,
-        /// Its value, as it can be shown.
+        /// Its value, sanitized.
         value: String,
     },
-    /// Nothing where something is needed.
+    /// An empty value.
     #[error("annotation {PROVENANCE_PREFIX}{key} is empty: give it a value or remove it")]
     Empty {
         /// The annotation.
         key: &'static str,
     },
-    /// Characters that nobody can see, which make two names look like one.
+    /// Invisible characters, which make two names look alike.
     #[error(
         "annotation {PROVENANCE_PREFIX}{key} is `{value}`: remove the control and invisible characters"
     )]
     Invisible {
         /// The annotation.
         key: &'static str,
-        /// Its value, as it can be shown.
+        /// Its value, sanitized.
         value: String,
     },
-    /// A value that is too long to be read.
+    /// A value that is too long.
     #[error("annotation {PROVENANCE_PREFIX}{key} has {length} bytes: shorten it to {}", longest(.key))]
     TooLong {
         /// The annotation.
@@ -62,7 +62,7 @@ pub enum Problem {
         /// Its length in bytes.
         length: usize,
     },
-    /// All annotations together are too long to be read.
+    /// All annotations together are too long.
     #[error(
         "the annotations {PROVENANCE_PREFIX}* have {length} bytes in all and none is read: shorten them to {MAX_TOTAL}"
     )]
@@ -75,36 +75,36 @@ pub enum Problem {
         "annotation {PROVENANCE_PREFIX}contributor says {contributor}, but {PROVENANCE_PREFIX}{key} is `{value}`: correct one of them"
     )]
     Contradiction {
-        /// What the contributor is said to be.
+        /// The declared contributor.
         contributor: &'static str,
         /// The annotation that contradicts it.
         key: &'static str,
-        /// Its value, as it can be shown.
+        /// Its value, sanitized.
         value: String,
     },
-    /// The provenance describes another image than the one that is deployed.
+    /// The provenance is about another image than the deployed one.
     #[error(
         "annotation {PROVENANCE_PREFIX}image is `{image}`, which no container of the template uses: have the pipeline write the provenance and the image together"
     )]
     OtherImage {
-        /// The image that is described, as it can be shown.
+        /// The described image, sanitized.
         image: String,
     },
-    /// Annotations under the prefix that this version does not know; they are not used.
+    /// Unknown annotations under the prefix; they are not used.
     #[error("ignoring unknown annotations {names} under {PROVENANCE_PREFIX}: known are {}", KEYS.join(", "))]
     UnknownKeys {
-        /// Their names, as they can be shown.
+        /// Their names, sanitized.
         names: String,
     },
-    /// Nothing is attested, though something claims to be or has to be.
+    /// No valid attestation, though one is present or demanded.
     #[error("annotation {PROVENANCE_PREFIX}attestation: {0}")]
     Attestation(problem::Problem),
-    /// What is attested cannot be read.
+    /// A problem of the attested annotations.
     #[error("in the attestation: {0}")]
     Attested(Box<Problem>),
 }
 
-/// Longest value of an annotation that is read, in bytes.
+/// Longest value of an annotation, in bytes.
 pub(super) fn longest(key: &str) -> usize {
     if key == keys::ANNOTATION {
         MAX_ATTESTATION

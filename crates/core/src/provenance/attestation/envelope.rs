@@ -1,4 +1,4 @@
-//! The envelope: its form, and whose signatures it has.
+//! The envelope: its format and signatures.
 
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
@@ -26,7 +26,7 @@ pub(super) struct Envelope {
     signatures: Vec<Signature>,
 }
 
-/// One signature of an envelope. The key id is a hint that nobody signed.
+/// One signature of an envelope. The key id is an unsigned hint.
 #[derive(Serialize, Deserialize)]
 struct Signature {
     #[serde(default)]
@@ -55,7 +55,7 @@ impl Envelope {
         Ok(envelope)
     }
 
-    /// The payload, once a key of each policy is found to have signed it.
+    /// The payload, if a key of each policy has signed it.
     pub(super) fn payload_signed_by(
         &self,
         keys: &[Vec<TrustedKey>],
@@ -116,7 +116,7 @@ impl Envelope {
             .any(|signature| key.has_signed(message, &signature))
     }
 
-    /// A signature without a key id may be by any key, so it is taken to be a bad one.
+    /// A signature without a key id may be by any key, so it is reported as a bad one.
     fn signed_by_none_of(&self, keys: &[TrustedKey]) -> Problem {
         let ids = || {
             self.signatures
@@ -136,8 +136,8 @@ impl Envelope {
     }
 }
 
-/// What is signed, by the DSSE protocol: type and payload with their lengths, so that neither can
-/// be taken for a part of the other.
+/// The signed bytes of the DSSE protocol: type and payload with their lengths, so that neither can be
+/// mistaken for a part of the other.
 pub(super) fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let head = format!(
         "DSSEv1 {} {payload_type} {} ",

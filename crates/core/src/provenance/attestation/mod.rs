@@ -1,14 +1,15 @@
 //! Provenance that a key signed: an in-toto statement about images, in a DSSE envelope.
 //!
-//! Owns both halves: [`verify`] reads an envelope as the controller believes it, [`Statement`](crate::provenance::attestation::statement::Statement) makes
-//! one as CI signs it. What an attestation then counts for is [`Proposal`](super::proposal)'s business.
+//! Owns both halves: [`verify`] reads an envelope in the controller,
+//! [`Statement`](crate::provenance::attestation::statement::Statement) creates one in CI. The effect of an
+//! attestation is decided in [`Proposal`](super::proposal).
 //!
-//! An attestation speaks of images alone. So every image of the template must be pinned by digest,
-//! and each that the stable pods do not run already must be a subject: otherwise the attestation of a
-//! harmless sidecar would vouch for the program beside it. What else differs in the template (a
-//! command, an environment) the controller sees for itself.
+//! An attestation is about images alone. So every image of the template must be pinned by digest, and each
+//! that the stable pods do not run already must be a subject: otherwise the attestation of a harmless
+//! sidecar would vouch for the program beside it. Other differences in the template (a command, an
+//! environment) are observed by the controller itself.
 //!
-//! Invariant: nothing is believed that every policy's keys did not sign, and no input makes it panic.
+//! Invariant: a statement counts only if a key of every policy signed it, and no input causes a panic.
 
 pub mod envelope;
 pub mod keys;
@@ -29,8 +30,8 @@ use crate::provenance::keys::ANNOTATION;
 
 // --- Reading -------------------------------------------------------------------------------------
 
-/// The envelope among these annotations that is to be verified. `None` where none is carried and
-/// none is demanded, or no policy names a key: then it is carried along and not read.
+/// The envelope in these annotations that must be verified. `None` if none is present and none is demanded,
+/// or no policy names a key: then it is not read.
 pub fn due<'a>(
     annotations: &'a BTreeMap<String, String>,
     effective: &Effective,
@@ -48,9 +49,9 @@ pub fn due<'a>(
 
 /// The provenance annotations, with their prefix, that an envelope attests of a template.
 ///
-/// The envelope is DSSE's JSON, or that in base64. Each of `keys` holds one policy's keys, of which
-/// one that is not expired must have signed it. `stable` is the template of the stable pods, whose
-/// images need no attestation any more; without it each image does.
+/// The envelope is DSSE's JSON, plain or in base64. Each of `keys` holds one policy's keys, of which one
+/// that is not expired must have signed it. `stable` is the template of the stable pods, whose images need
+/// no further attestation; without it each image does.
 pub fn verify(
     envelope: &str,
     template: &PodTemplate,

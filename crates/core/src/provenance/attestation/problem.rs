@@ -1,15 +1,15 @@
-//! What is wrong with an attestation, and why one cannot be made.
+//! Problems of an attestation, and of creating one.
 
 use k8s_openapi::jiff::Timestamp;
 
 use crate::provenance::keys::MAX_ATTESTATION;
 use crate::text::excerpt;
 
-/// What an envelope must hold: an in-toto statement.
+/// The payload type of an envelope: an in-toto statement.
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
-/// The version of in-toto statements that is read.
+/// The supported version of in-toto statements.
 pub const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
-/// What a statement must say of its subjects: provenance annotations.
+/// The predicate type of a statement: provenance annotations.
 pub const PREDICATE_TYPE: &str = "https://countersign.dev/provenance/v1";
 
 /// Most signatures of one envelope: each is tried with each key.
@@ -17,7 +17,7 @@ pub(super) const MAX_SIGNATURES: usize = 8;
 /// Most names that a message lists.
 const MAX_LISTED: usize = 4;
 
-/// Why nothing is attested, and what to do about it.
+/// Why nothing is attested, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// Provenance must be attested, and is not.
@@ -25,7 +25,7 @@ pub enum Problem {
         "it is not there, but the policies believe only what a trusted key has signed: have CI add it with `kubectl countersign stamp --sign`"
     )]
     Missing,
-    /// Provenance must be attested, and no key could do it.
+    /// Provenance must be attested, and no policy has a key for it.
     #[error(
         "the policies believe only what a trusted key has signed, but name no key: add one to provenance.keys of a RolloutPolicy"
     )]
@@ -41,7 +41,7 @@ pub enum Problem {
         "it is no DSSE envelope ({why}): write the envelope's JSON in base64 as `kubectl countersign stamp --sign` does"
     )]
     NoEnvelope {
-        /// What is wrong with it, as it can be shown.
+        /// The problem, sanitized.
         why: String,
     },
     /// More signatures than are tried.
@@ -53,99 +53,99 @@ pub enum Problem {
     /// The envelope holds something else than a statement.
     #[error("its payload type is `{found}`: it must be {PAYLOAD_TYPE}")]
     WrongPayloadType {
-        /// The payload type, as it can be shown.
+        /// The payload type, sanitized.
         found: String,
     },
-    /// A policy's key is none.
+    /// A policy's key is invalid.
     #[error(
         "key `{key}` of a RolloutPolicy is no public key that can be used: write an ECDSA P-256 or Ed25519 key in PEM"
     )]
     UnreadableKey {
-        /// The key's name, as it can be shown.
+        /// The key's name, sanitized.
         key: String,
     },
-    /// Signed by a key that is no longer believed.
+    /// Signed by an expired key.
     #[error("it is signed by key `{key}`, which expired at {at}: have CI sign with a newer key")]
     KeyExpired {
-        /// The key's name, as it can be shown.
+        /// The key's name, sanitized.
         key: String,
-        /// From when on it is believed no more.
+        /// The expiry of the key.
         at: Timestamp,
     },
-    /// A signature that says it is by a trusted key, and is not.
+    /// An invalid signature with the id of a trusted key.
     #[error(
         "none of its signatures is valid for key {keys}: its content was changed after signing, or another key signed it"
     )]
     BadSignature {
-        /// The keys' names, as they can be shown.
+        /// The keys' names, sanitized.
         keys: String,
     },
-    /// Signed by nobody whom a policy trusts.
+    /// Not signed by any trusted key.
     #[error("it is signed by {found}, but a RolloutPolicy trusts only {trusted}")]
     UnknownKey {
-        /// The key ids in the envelope, as they can be shown.
+        /// The key ids in the envelope, sanitized.
         found: String,
-        /// The keys' names, as they can be shown.
+        /// The keys' names, sanitized.
         trusted: String,
     },
-    /// What was signed cannot be read.
+    /// The payload cannot be read.
     #[error("its payload is no in-toto statement {STATEMENT_TYPE} ({why})")]
     NoStatement {
-        /// What is wrong with it, as it can be shown.
+        /// The problem, sanitized.
         why: String,
     },
-    /// A statement of something else than provenance.
+    /// A statement with another predicate than provenance.
     #[error("its predicate type is `{found}`: it must be {PREDICATE_TYPE}")]
     UnknownPredicate {
-        /// The predicate type, as it can be shown.
+        /// The predicate type, sanitized.
         found: String,
     },
-    /// What was signed says that it is no longer true.
+    /// The statement has expired.
     #[error("it expired at {at}: have CI sign it anew")]
     StatementExpired {
-        /// From when on it is believed no more.
+        /// The expiry of the statement.
         at: Timestamp,
     },
-    /// An image that could be any.
+    /// An image without a digest.
     #[error(
         "image `{image}` is not named by a digest, so nobody can tell what it is: pin it as name@sha256:…"
     )]
     NoDigest {
-        /// The image reference, as it can be shown.
+        /// The image reference, sanitized.
         image: String,
     },
-    /// An image of which the statement says nothing.
+    /// An image that is not a subject of the statement.
     #[error(
         "it is about {subjects}, but the template uses `{image}` with {digest}: have CI attest the images that are deployed"
     )]
     WrongDigest {
-        /// The image's name, as it can be shown.
+        /// The image's name, sanitized.
         image: String,
         /// The beginning of its digest.
         digest: String,
-        /// The beginnings of the digests that the statement is about.
+        /// The beginnings of the subjects' digests.
         subjects: String,
     },
 }
 
-/// Why a statement cannot be made or signed, and what to do about it.
+/// Why a statement cannot be created or signed, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SigningError {
     /// No image is named.
     #[error("no image is named: an attestation is about images, each as name@sha256:…")]
     NoImage,
-    /// An image that could be any.
+    /// An image without a digest.
     #[error("image `{image}` is not named by a digest: write it as name@sha256:…")]
     NoDigest {
-        /// The image reference, as it can be shown.
+        /// The image reference, sanitized.
         image: String,
     },
-    /// Not a private key that can sign.
+    /// Not a private key for signing.
     #[error(
         "this is no private key that can sign: write an unencrypted ECDSA P-256 or Ed25519 key in PKCS#8 PEM (`openssl pkcs8 -topk8 -nocrypt` makes one of an older form)"
     )]
     UnreadableKey,
-    /// An envelope that the controller would not read.
+    /// An envelope that is too long for the controller.
     #[error(
         "the signed envelope has {length} bytes and the controller reads {MAX_ATTESTATION}: attest fewer or shorter annotations"
     )]
@@ -155,7 +155,7 @@ pub enum SigningError {
     },
 }
 
-/// Names as they can be shown, or `nobody` where there is none.
+/// Sanitized names, or `nobody` if there is none.
 pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<_> = names.collect();
     let first: Vec<_> = names

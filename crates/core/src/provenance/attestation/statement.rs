@@ -1,4 +1,4 @@
-//! The statement: what it is about, and what it says.
+//! The statement: its subjects and its predicate.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use crate::provenance::digest::image_digest;
 use crate::provenance::keys::{ANNOTATION, MAX_ATTESTATION};
 use crate::text::excerpt;
 
-/// What an in-toto statement says; fields that are not known here are allowed in it.
+/// The fields of an in-toto statement; unknown fields are allowed.
 #[derive(Deserialize)]
 pub(super) struct StatementRead {
     #[serde(rename = "_type")]
@@ -33,7 +33,7 @@ struct Subject {
     digest: BTreeMap<String, String>,
 }
 
-/// What is said of the subjects. Strict, since an expiry that is misspelt would never come.
+/// The predicate. Strict, since a misspelt expiry would never take effect.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Predicate {
@@ -132,14 +132,14 @@ fn wrong_digest(image: &str, digest: &str, subjects: &BTreeSet<&str>) -> Problem
     }
 }
 
-/// A statement of images that can be signed.
+/// A statement about images, ready to be signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement(pub(super) String);
 
 impl Statement {
-    /// That these annotations are the provenance of these images, each named by digest
-    /// (`name@sha256:…`). Of the annotations those under the provenance prefix are taken, but for an
-    /// earlier attestation.
+    /// A statement that these annotations are the provenance of these images, each named by digest
+    /// (`name@sha256:…`). Only annotations under the provenance prefix are taken, without an earlier
+    /// attestation.
     pub fn of(
         images: &[&str],
         annotations: &BTreeMap<String, String>,
