@@ -1,4 +1,4 @@
-//! Rollouts, policies and pods, as service and platform teams would make them.
+//! Rollouts, policies and pods, as service and platform teams create them.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -18,9 +18,9 @@ use serde_json::{Value, json};
 
 use crate::Result;
 
-/// Long enough for a loaded machine; nothing waits for it where all is well.
-pub const PATIENCE: Duration = Duration::from_mins(5);
-/// Requests of ours side by side.
+/// Timeout of every wait, long enough for a loaded machine; the benchmark fails after it.
+pub const WAIT_TIMEOUT: Duration = Duration::from_mins(5);
+/// Most concurrent requests of the benchmark.
 const AT_ONCE: usize = 16;
 /// Rollouts in one namespace.
 const TOGETHER: usize = 100;
@@ -35,7 +35,7 @@ pub async fn served(cluster: &Cluster) -> Result<()> {
         Api::all(client.clone()),
         Api::all(client),
     );
-    wait_for("the definitions are served", PATIENCE, async || {
+    wait_for("the definitions are served", WAIT_TIMEOUT, async || {
         let one = ListParams::default().limit(1);
         rollouts.list(&one).await?;
         runs.list(&one).await?;
@@ -87,7 +87,7 @@ pub struct App<'a> {
     pub name: &'a str,
     pub version: &'a str,
     pub replicas: i32,
-    /// Share of requests that fail, 0 to 1; without it nothing is served and nothing scraped.
+    /// Share of requests that fail, 0 to 1; without it nothing is served or scraped.
     pub serves: Option<f64>,
     pub interval: &'a str,
     /// Further fields of `strategy.canary`.
@@ -159,7 +159,7 @@ pub async fn apply(rollouts: &Api<Rollout>, app: &App<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Many Rollouts that nobody touches, each of one replica, a hundred in a namespace.
+/// Many idle Rollouts, each of one replica, a hundred per namespace.
 pub struct Fleet {
     cluster: Cluster,
     namespaces: Vec<String>,
@@ -183,7 +183,7 @@ impl Fleet {
         self.namespaces.iter().map(String::as_str).collect()
     }
 
-    /// Makes Rollouts up to this number; returns the seconds until the last of them was Healthy.
+    /// Creates Rollouts up to this number; returns the seconds until the last of them was Healthy.
     pub async fn grow(&mut self, size: usize) -> Result<f64> {
         while self.namespaces.len() * TOGETHER < size {
             self.namespaces.push(self.cluster.namespace("fleet").await?);
@@ -193,7 +193,7 @@ impl Fleet {
         Ok(took)
     }
 
-    /// Changes the first so many; returns when each has a canary.
+    /// Changes the first `number` Rollouts; returns when each has a canary.
     pub async fn change(&self, number: usize) -> Result<()> {
         let under_way = |it: &DynamicObject| {
             let weight = it
@@ -207,7 +207,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Takes that back; returns when each is Healthy.
+    /// Reverts that change; returns when each is Healthy.
     pub async fn change_back(&self, number: usize) -> Result<()> {
         self.change_to("v1", 0..number, is_stable).await?;
         Ok(())
@@ -257,7 +257,7 @@ pub async fn remove(cluster: &Cluster, namespace: &str) -> Result<()> {
         .await?;
     let rollouts: Api<Rollout> = Api::namespaced(client.clone(), namespace);
     let pods: Api<Pod> = Api::namespaced(client, namespace);
-    wait_for("a namespace is empty", PATIENCE, async || {
+    wait_for("a namespace is empty", WAIT_TIMEOUT, async || {
         let one = ListParams::default().limit(1);
         let left = tokio::try_join!(rollouts.list(&one), pods.list(&one));
         let (rollouts, pods) = left.map_err(|error| error.to_string())?;
@@ -272,7 +272,7 @@ fn name(number: usize) -> String {
     format!("app-{number:04}")
 }
 
-/// Waits until each of these objects is as wanted at once or was.
+/// Waits until each of these objects is, or was, as expected.
 async fn each_is(
     api: Api<DynamicObject>,
     mut names: BTreeSet<String>,
@@ -291,12 +291,12 @@ async fn each_is(
         }
         Ok(())
     };
-    let outcome = tokio::time::timeout(PATIENCE, watch).await;
+    let outcome = tokio::time::timeout(WAIT_TIMEOUT, watch).await;
     outcome.unwrap_or_else(|_| Err(format!("{} are not as wanted: {names:?}", names.len()).into()))
 }
 
-/// What the control plane takes by itself: seconds from the first of so many ReplicaSets to its last
-/// ready pod.
+/// The time of the control plane alone: seconds from the first of `number` ReplicaSets to its last ready
+/// pod.
 pub async fn replica_sets_alone(cluster: &Cluster, number: usize) -> Result<f64> {
     let namespace = cluster.namespace("alone").await?;
     let kind = ApiResource::erase::<ReplicaSet>(&());
@@ -352,7 +352,7 @@ impl FiveSteps {
         Self::promoted(cluster, &namespace, "v1").await?;
         let limits = Limits {
             max_requests: 100_000,
-            max_time: PATIENCE,
+            max_time: WAIT_TIMEOUT,
         };
         let load = Load::start(cluster.client(), &namespace, Self::NAME, 150, limits).await?;
         Ok(Self {
@@ -371,7 +371,7 @@ impl FiveSteps {
         Self::promoted(&self.cluster, &self.namespace, "v2").await
     }
 
-    /// Returns when it is gone.
+    /// Returns when it is deleted.
     pub async fn end(self) -> Result<()> {
         drop(self.load);
         remove(&self.cluster, &self.namespace).await
@@ -388,7 +388,7 @@ impl FiveSteps {
             canary: json!({}),
         };
         apply(&rollouts, &app).await?;
-        wait_for("the version has all traffic", PATIENCE, async || {
+        wait_for("the version has all traffic", WAIT_TIMEOUT, async || {
             let rollout = rollouts
                 .get(Self::NAME)
                 .await

@@ -1,7 +1,7 @@
-//! `make bench`: what the operator costs on a real control plane, as one table.
+//! `make bench`: the cost of the operator on a real control plane, as one table.
 //!
-//! It runs in the test cluster, beside the operator as it is shipped. Requests are counted in the API
-//! server's audit log, memory and CPU in `/proc`; how each figure is made is in `docs/performance.md`.
+//! Runs in the test cluster, with the operator as released. Requests are counted in the API server's audit
+//! log, memory and CPU in `/proc`; each measurement is described in `docs/performance.md`.
 
 mod fleet;
 mod observed;
@@ -22,14 +22,14 @@ use table::{Table, plain};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// How long an idle operator is watched: long enough for whatever it does once a minute.
+/// How long an idle operator is observed: longer than its one-minute interval.
 const IDLE: Duration = Duration::from_secs(65);
-/// Rollouts that are made at once.
+/// Rollouts that are created at once.
 const NEW: usize = 500;
 const FEW: usize = 100;
 const BACKGROUND: usize = 1_000;
 const MANY: usize = 5_000;
-/// Changes that are under way side by side.
+/// Changes that are under way concurrently.
 const IN_PROGRESS: usize = 500;
 
 #[tokio::main]
@@ -41,7 +41,7 @@ async fn main() -> ExitCode {
     };
     let mut table = Table::default();
     let outcome = measure(Path::new(operator), Path::new(decide), &mut table).await;
-    // What was measured before something failed is worth as much.
+    // Figures measured before a failure are valid.
     println!("{table}");
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -139,7 +139,7 @@ fn growth(table: &mut Table, what: &str, mebibytes: f64, rollouts: usize) {
     table.at_most(&what, mebibytes * 1024.0 / rollouts as f64, 12.0);
 }
 
-/// What one change in five steps asks of the API server, from its being applied to rest.
+/// The requests of one change in five steps, from its creation until it is settled.
 async fn five_steps(cluster: &Cluster, observed: &mut Observed, table: &mut Table) -> Result<()> {
     let steps = FiveSteps::serving(cluster).await?;
     observed.at_rest().await?;
@@ -158,7 +158,7 @@ async fn five_steps(cluster: &Cluster, observed: &mut Observed, table: &mut Tabl
     steps.end().await
 }
 
-/// What is true of an idle operator.
+/// The cost of an idle operator.
 struct Idle {
     /// Resident memory in MiB.
     resident: f64,
@@ -208,8 +208,8 @@ async fn new(observed: &mut Observed, fleet: &mut Fleet, table: &mut Table) -> R
     Ok(())
 }
 
-/// From the start of the process to its having looked at every Rollout; returns the memory resident
-/// then, in MiB.
+/// From the start of the process until it has reconciled every Rollout; returns its resident memory then,
+/// in MiB.
 async fn restart(observed: &mut Observed, rollouts: usize, table: &mut Table) -> Result<f64> {
     observed.until_quiet().await?;
     observed.restart(rollouts).await?;
@@ -257,7 +257,7 @@ fn size(program: &Path) -> Result<f64> {
     Ok(std::fs::metadata(program)?.len() as f64 / 1e6)
 }
 
-/// `decide` is timed by a program of its own, which is built as the operator is shipped.
+/// `decide` is timed by its own program, built like the released operator.
 fn decisions(program: &Path, table: &mut Table) -> Result<()> {
     let output = Command::new(program).output()?;
     let text = String::from_utf8(output.stdout)?;

@@ -1,4 +1,4 @@
-//! What the operator asks of the API server and takes of the machine.
+//! The requests of the operator to the API server, and its use of the machine.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,30 +14,30 @@ use tokio::net::TcpStream;
 
 use crate::Result;
 
-/// Where the harness lets the operator serve its metrics.
+/// The address of the operator's metrics in the harness.
 const METRICS: &str = "127.0.0.1:8081";
-/// So long without a request, and the operator has done what there was to do.
+/// Time without a request after which the operator counts as settled.
 const QUIET: Duration = Duration::from_secs(5);
-/// What its log says of each.
+/// The log message of a reconcile.
 const LOOK: &str = "\"a look\"";
-const PATIENCE: Duration = Duration::from_mins(5);
-/// Of the CPU times in `/proc`, in a second; the same on every Linux that we run on.
+const WAIT_TIMEOUT: Duration = Duration::from_mins(5);
+/// Ticks of the CPU times in `/proc` per second; the same on every Linux used here.
 const TICKS: f64 = 100.0;
 
-/// The operator, seen from outside.
+/// The operator, observed from outside.
 pub struct Observed {
     cluster: Cluster,
     log: RequestLog,
-    /// Asked since they were last taken.
+    /// Requests since they were last taken.
     requests: Vec<ApiRequest>,
 }
 
-/// What the operator's process takes.
+/// The resources of the operator's process.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     /// Resident memory in MiB.
     pub resident: f64,
-    /// That part of it which is in no file: heap and stacks.
+    /// The part of it that is in no file: heap and stacks.
     pub anonymous: f64,
     /// CPU time since its start, in seconds.
     pub cpu: f64,
@@ -52,13 +52,13 @@ impl Observed {
         }
     }
 
-    /// What was asked since the last call.
+    /// The requests since the last call.
     pub fn requests(&mut self) -> Result<Requests> {
         self.requests.extend(self.log.news()?);
         Ok(Requests(std::mem::take(&mut self.requests)))
     }
 
-    /// Waits until the operator has asked for nothing for a while but what keeps it up to date.
+    /// Waits until the operator has sent only lease and watch requests for `QUIET`.
     pub async fn until_quiet(&mut self) -> Result<()> {
         let (began, mut last) = (Instant::now(), Instant::now());
         while last.elapsed() < QUIET {
@@ -68,14 +68,14 @@ impl Observed {
                 last = Instant::now();
             }
             self.requests.extend(news);
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > WAIT_TIMEOUT {
                 return Err("the operator does not come to rest".into());
             }
         }
         Ok(())
     }
 
-    /// The same, and leaves out of account what was asked so far.
+    /// Waits likewise, and discards the requests so far.
     pub async fn at_rest(&mut self) -> Result<()> {
         self.until_quiet().await?;
         self.requests.clear();
@@ -110,11 +110,11 @@ impl Observed {
         Ok(PathBuf::from("/proc").join(pid.trim()))
     }
 
-    /// Kills it, and waits until the next one has looked at so many Rollouts.
+    /// Kills it, and waits until the next process has reconciled `rollouts` Rollouts.
     pub async fn restart(&mut self, rollouts: usize) -> Result<()> {
         self.requests()?;
         self.cluster.kill_operator().await?;
-        wait_for("all are reconciled", PATIENCE, async || {
+        wait_for("all are reconciled", WAIT_TIMEOUT, async || {
             let metrics = metrics().await.map_err(|error| error.to_string())?;
             #[expect(clippy::cast_precision_loss, reason = "few")]
             let missing = rollouts as f64 - sum(&metrics, "countersign_rollouts{");
@@ -128,12 +128,12 @@ impl Observed {
         Ok(())
     }
 
-    /// How often it has looked at a Rollout.
+    /// The number of reconciles of Rollouts.
     pub async fn looks(&self) -> Result<f64> {
         Ok(sum(&metrics().await?, "countersign_reconcile_total{"))
     }
 
-    /// When it began its looks at the Rollouts of a namespace, by their names, as its log tells.
+    /// When the reconciles of a namespace's Rollouts began, by name, from the operator's log.
     pub fn looks_within(&self, namespace: &str) -> Result<BTreeMap<String, Vec<Timestamp>>> {
         let log = fs::read_to_string(self.cluster.dir().join("operator.log"))?;
         let mut looks: BTreeMap<String, Vec<Timestamp>> = BTreeMap::new();
@@ -155,7 +155,7 @@ impl Observed {
         Ok(looks)
     }
 
-    /// How often Prometheus has not answered a window that was due, by the operator's own account.
+    /// How many due windows Prometheus has not answered, from the operator's metrics.
     pub async fn unanswered(&self) -> Result<f64> {
         let metrics = metrics().await?;
         let all = sum(&metrics, "countersign_answers_total{");
@@ -196,7 +196,7 @@ async fn metrics() -> Result<String> {
     Ok(text)
 }
 
-/// The sum of all series that begin like this.
+/// The sum of all series with this prefix.
 fn sum(metrics: &str, series: &str) -> f64 {
     let lines = metrics.lines().filter(|line| line.starts_with(series));
     let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
@@ -211,7 +211,7 @@ fn is_of_consequence(request: &ApiRequest) -> bool {
 pub struct Requests(pub Vec<ApiRequest>);
 
 impl Requests {
-    /// Those that name one of these namespaces.
+    /// Only requests in one of these namespaces.
     pub fn within(self, namespaces: &[&str]) -> Self {
         let within = |it: &ApiRequest| {
             let namespace = it.namespace.as_deref();
@@ -228,7 +228,7 @@ impl Requests {
         self.0.iter().filter(|it| is_of_consequence(it)).collect()
     }
 
-    /// How many of each verb and resource: of those that write, or of those that do not.
+    /// The count of each verb and resource, of writes or of reads.
     pub fn listed(&self, writes: bool) -> String {
         let mut kinds: BTreeMap<(&str, &str), (usize, usize)> = BTreeMap::new();
         for request in self.0.iter().filter(|it| it.is_write() == writes) {

@@ -1,5 +1,5 @@
-//! How long it takes from evidence to a canary without traffic: real requests through Traefik, real
-//! scrapes, and the moment at which the API server had written weight 0 into the route.
+//! The time from evidence to a canary without traffic: real requests through Traefik, real scrapes, and the
+//! time at which the API server had written weight 0 into the route.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,17 +14,17 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, PostPa
 use serde_json::json;
 
 use crate::Result;
-use crate::fleet::{self, App, PATIENCE};
+use crate::fleet::{self, App, WAIT_TIMEOUT};
 use crate::observed::Observed;
 
-/// Applications that are changed one after the other.
+/// Applications that are changed in turn.
 const APPS: usize = 20;
-/// Between two of them, so that each verdict has the machine to itself as in an incident.
+/// Time between two changes, so that each verdict has the machine to itself as in an incident.
 const APART: Duration = Duration::from_secs(2);
-/// Changes of each.
+/// Changes of each application.
 const ROUNDS: usize = 10;
 const REQUESTS_PER_SECOND: u32 = 10;
-/// As the test cluster sets it for the operator.
+/// The lag that the test cluster configures for the operator.
 const LAG: SignedDuration = SignedDuration::from_secs(3);
 
 /// Applications behind a gateway, with traffic.
@@ -32,15 +32,15 @@ pub struct Rollbacks {
     cluster: Cluster,
     namespace: String,
     loads: Vec<Load>,
-    /// Changes that each had so far.
+    /// Changes of each application so far.
     round: usize,
 }
 
-/// When the parts of one rollback were done.
+/// The times of one rollback.
 struct Rollback {
-    /// From when the sufficient window could be judged: its end and the lag.
+    /// When the deciding window could be judged: its end plus the lag.
     due: Timestamp,
-    /// The look that judged it.
+    /// The reconcile that judged it.
     look: Timestamp,
     /// The verdict is in the status.
     status: Timestamp,
@@ -49,7 +49,7 @@ struct Rollback {
 }
 
 impl Rollbacks {
-    /// The applications' first versions, which serve.
+    /// The first versions of the applications, once they serve.
     pub async fn prepare(cluster: &Cluster) -> Result<Self> {
         let gateway = cluster.gateway().await?;
         let namespace = cluster.namespace("rollbacks").await?;
@@ -73,7 +73,7 @@ impl Rollbacks {
             let load = Load::through(gateway, &host, REQUESTS_PER_SECOND, limits).await?;
             this.loads.push(load);
         }
-        wait_for("they serve", PATIENCE, async || {
+        wait_for("they serve", WAIT_TIMEOUT, async || {
             let rollouts = this.rollouts().list(&ListParams::default()).await?;
             let stable = rollouts.items.iter().filter(|it| {
                 it.status
@@ -86,7 +86,7 @@ impl Rollbacks {
         Ok(this)
     }
 
-    /// Ends the traffic, and returns when the applications are gone.
+    /// Ends the traffic, and returns when the applications are deleted.
     pub async fn end(self) -> Result<()> {
         drop(self.loads);
         fleet::remove(&self.cluster, &self.namespace).await
@@ -146,7 +146,7 @@ impl Rollbacks {
         Ok(())
     }
 
-    /// Changes all of them, one after the other.
+    /// Changes all applications in turn.
     async fn change(&mut self, error_rate: f64) -> Result<()> {
         self.round += 1;
         let (rollouts, version) = (self.rollouts(), format!("v{}", self.round));
@@ -169,11 +169,11 @@ impl Rollbacks {
         Ok(())
     }
 
-    /// Waits until the present change of each is rolled back and nothing is left of it.
+    /// Waits until the present change of each is rolled back and its pods are gone.
     async fn rolled_back(&self) -> Result<Vec<(String, Change)>> {
         let (rollouts, image) = (self.rollouts(), format!(":v{}", self.round));
-        let changes = wait_for("all are rolled back", PATIENCE, async || {
-            // Looking costs what is measured.
+        let changes = wait_for("all are rolled back", WAIT_TIMEOUT, async || {
+            // Polling would distort the measurement.
             tokio::time::sleep(APART).await;
             let rollouts = rollouts.list(&ListParams::default()).await;
             let rollouts = rollouts.map_err(|error| error.to_string())?.items;
@@ -201,7 +201,7 @@ fn name(number: usize) -> String {
     format!("shop-{number:02}")
 }
 
-/// What the audit log and the operator's, which tells of its looks, know of one rollback.
+/// One rollback, from the audit log and the reconciles in the operator's log.
 fn rollback(
     name: &str,
     change: &Change,
@@ -226,7 +226,7 @@ fn rollback(
     };
     let status =
         written("patch", "rollouts/status", verdict).ok_or_else(|| missing("the status"))?;
-    // What a look saw is never earlier than when it began.
+    // A reconcile observes nothing from before it began.
     let before = |until: Timestamp| looks.iter().copied().filter(|at| *at < until).max();
     let look = before(status.at).ok_or_else(|| missing("the look"))?;
     let last_look = before(look).ok_or_else(|| missing("a look before"))?;
@@ -240,7 +240,7 @@ fn rollback(
     })
 }
 
-/// When the first window could be judged that the last look without a verdict could not: if several
+/// When the first window could be judged that the last reconcile without a verdict could not: if several
 /// were due at once, the verdict was due with the first.
 fn due(change: &Change, last_look: Timestamp) -> Option<Timestamp> {
     let interval = change.interval.signed().as_secs();
@@ -251,7 +251,7 @@ fn due(change: &Change, last_look: Timestamp) -> Option<Timestamp> {
     end.checked_add(LAG).ok()
 }
 
-/// Durations in milliseconds, in order.
+/// Durations in milliseconds, sorted.
 pub struct Spread(Vec<f64>);
 
 impl Spread {
@@ -264,7 +264,7 @@ impl Spread {
         Self(all)
     }
 
-    /// The least that this share of them does not exceed.
+    /// The least duration that this share of them does not exceed.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -280,7 +280,7 @@ impl Spread {
 
 /// All of them.
 pub struct Latencies {
-    /// From when the sufficient window could be judged to weight 0 in the route.
+    /// From when the deciding window could be judged to weight 0 in the route.
     pub whole: Spread,
     waiting: Spread,
     reading: Spread,

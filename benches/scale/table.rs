@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-/// What was measured, in order.
+/// The figures, in order.
 #[derive(Default)]
 pub struct Table(Vec<Row>);
 
 struct Row {
     what: String,
     measured: String,
-    /// Most that it may be, and whether it is no more.
+    /// The largest allowed value, and whether the figure meets it.
     target: Option<(f64, bool)>,
 }
 
@@ -23,7 +23,7 @@ impl Table {
         });
     }
 
-    /// Adds a figure that has one.
+    /// Adds a figure with a target.
     pub fn at_most(&mut self, what: &str, measured: f64, target: f64) {
         self.0.push(Row {
             what: what.to_owned(),
@@ -33,7 +33,7 @@ impl Table {
     }
 }
 
-/// A number with so many digits after the point, and none where it is whole.
+/// A number with `digits` decimals, or none if it is whole.
 pub fn plain(number: f64, digits: usize) -> String {
     let text = format!("{number:.digits$}");
     let whole = text.strip_suffix(".0");

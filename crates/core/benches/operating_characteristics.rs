@@ -1,5 +1,5 @@
-//! The operating characteristics of the roll-back test, beside those of what is usually done: tables
-//! on standard output, and `docs/operating-characteristics.svg`. `make characteristics` runs it.
+//! The operating characteristics of the roll-back test and of common alternatives: tables on standard
+//! output, and `docs/operating-characteristics.svg`. `make characteristics` runs it.
 //!
 //! All methods judge the same simulated streams. Seeds are fixed, so every run gives the same bytes.
 #![allow(
@@ -19,12 +19,12 @@ use rand_distr::{Binomial, BinomialError, Distribution};
 /// Rollouts simulated for each error rate of the canary.
 const RUNS: usize = 4_000;
 
-/// A rollout: so many steps, with so many looks in each.
+/// Steps of a rollout, each with several readings.
 const STEPS: usize = 5;
 const LOOKS_A_STEP: usize = 60;
 const LOOKS: usize = STEPS * LOOKS_A_STEP;
 
-/// Requests of each arm from one look to the next.
+/// Requests of each arm between two readings.
 const CANARY: u64 = 50;
 const STABLE: u64 = 950;
 
@@ -34,11 +34,11 @@ const HEALTHY: f64 = 0.01;
 /// Error rates of canaries that are worse.
 const WORSE: [f64; 5] = [0.02, 0.03, 0.05, 0.10, 1.0];
 
-/// The looks by which false rollbacks are counted.
+/// The readings at which false rollbacks are counted.
 const BY_LOOK: [usize; 6] = [5, 10, 30, 60, 120, 300];
 
-/// Chance of a false rollback that each method is asked to keep, over the rollout or, for those
-/// that know no better, at each look.
+/// Chance of a false rollback that each method is to keep, over the rollout or, if the method has no such
+/// bound, at each reading.
 const ALPHA: f64 = 0.05;
 
 /// Where the standard normal distribution has ALPHA above it.
@@ -72,14 +72,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A way to judge a canary at each look.
+/// A method that judges a canary at each reading.
 #[derive(Clone, Copy)]
 enum Method {
-    /// That of the operator: evidence for the whole rollout, a share of it fresh with each step.
+    /// The operator's method: evidence for the whole rollout, a share of it fresh with each step.
     EProcess,
-    /// Success rate since the last look below 95 %.
+    /// Success rate since the last reading below 95 %.
     Threshold,
-    /// Error rate since the last look above twice stable's.
+    /// Error rate since the last reading above twice stable's.
     TwiceStable,
     /// One-sided test of two proportions at 5 %, of all requests so far.
     ZTest,
@@ -102,7 +102,7 @@ impl Method {
         }
     }
 
-    /// Colour (told apart by the colour-blind too) and dashes of its line.
+    /// Colour (distinct for the colour-blind too) and dashes of its line.
     fn stroke(self) -> (&'static str, &'static str) {
         match self {
             Self::EProcess => ("#0072b2", "none"),
@@ -112,7 +112,7 @@ impl Method {
         }
     }
 
-    /// The first look at which it rolls back.
+    /// The first reading at which it rolls back.
     fn first_rollback(self, looks: &[(Counts, Counts)]) -> Option<usize> {
         let found = match self {
             Self::EProcess => {
@@ -157,14 +157,14 @@ fn sum(a: Counts, b: Counts) -> Counts {
     }
 }
 
-/// Standard errors by which the canary's error rate is above stable's; not a number without errors.
+/// Standard errors by which the canary's error rate exceeds stable's; NaN without errors.
 fn z(canary: Counts, stable: Counts) -> f64 {
     let pooled = rate(sum(canary, stable));
     let variance = pooled * (1.0 - pooled) * (1.0 / canary.requests + 1.0 / stable.requests);
     (rate(canary) - rate(stable)) / variance.sqrt()
 }
 
-/// The looks at which the runs were rolled back; sorted.
+/// The readings at which the runs were rolled back; sorted.
 #[derive(Clone, Default)]
 struct Rollbacks(Vec<usize>);
 
@@ -185,7 +185,7 @@ struct Characteristics {
     worse: Vec<Rollbacks>,
 }
 
-/// What each method does with the same rollouts of a canary with this error rate.
+/// The rollbacks of each method in the same rollouts of a canary with this error rate.
 fn simulate(canary: f64, seed: u64) -> Result<Vec<Rollbacks>, BinomialError> {
     let mut rng = StdRng::seed_from_u64(seed);
     let (canary, stable) = (Arm::new(CANARY, canary)?, Arm::new(STABLE, HEALTHY)?);

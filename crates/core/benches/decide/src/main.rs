@@ -1,4 +1,4 @@
-//! The cost of one decision, for `make bench`: a line for each kind, with nanoseconds after a tab.
+//! The cost of one decision, for `make bench`: a line per kind, with nanoseconds after a tab.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -13,7 +13,7 @@ use countersign_core::simulation::world::World;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-/// Each kind is decided over and over, for so many parts of so long.
+/// Each kind is decided repeatedly, in this many parts.
 const PARTS: usize = 21;
 const PART: Duration = Duration::from_millis(50);
 
@@ -91,7 +91,7 @@ fn nanoseconds(observation: &Observation) -> Result<f64, Box<dyn Error>> {
     Ok(parts.get(PARTS / 2).copied().unwrap_or(f64::NAN))
 }
 
-/// Nanoseconds for which this thread has run, whatever else the machine does.
+/// CPU time of this thread in nanoseconds, whatever else the machine runs.
 fn cpu() -> Result<u64, Box<dyn Error>> {
     let statistics = std::fs::read_to_string("/proc/thread-self/schedstat")?;
     let run = statistics.split(' ').next().unwrap_or_default();
@@ -105,7 +105,7 @@ fn template(version: &str) -> Value {
     })
 }
 
-/// A Rollout with a reviewed change, of which nothing is decided yet.
+/// A Rollout with a reviewed change, before its first decision.
 fn first() -> Result<Observation, serde_json::Error> {
     serde_json::from_value(json!({
         "now": Timestamp::UNIX_EPOCH, "name": "shop", "namespace": "team", "uid": "uid", "generation": 1, "labels": {},
