@@ -493,7 +493,7 @@ fn may_go_on(setup: &Setup, world: &World, change: &Change) -> bool {
         .as_ref()
         .max(change.evidence_since.as_ref());
     let since = since.or(change.progressed_at.as_ref()).unwrap().0;
-    let patience = i64::from(world.seen.spec.progress_deadline_seconds) / 60;
+    let deadline = i64::from(world.seen.spec.progress_deadline_seconds) / 60;
     match newest {
         // How much a window with some errors weighs beside the good ones is the verdict's to say.
         Some(Evidence::Good | Evidence::Unclear) => world.good_in_step(),
@@ -501,7 +501,7 @@ fn may_go_on(setup: &Setup, world: &World, change: &Change) -> bool {
             let gate = format!("evidence-{}", change.step);
             let approve = SignOffDecision::Approve;
             let accepted = match setup.scarce {
-                "Promote" => world.seen.now >= after(since, patience),
+                "Promote" => world.seen.now >= after(since, deadline),
                 _ => signed(world, change, approve, Some(&gate)) > 0,
             };
             world.good_in_step() || accepted

@@ -388,10 +388,10 @@ fn points_of_one_and_floor_of_the_other_both_count_and_are_told() {
     };
     let costly = answer(8.0, None, "costly");
     let floored = answer(3.0, Some(Tier::High), "floored");
-    let told = with_numbers(worse(floored.clone(), costly.clone()));
-    assert_eq!(told, with_numbers(worse(costly, floored)));
-    assert_eq!((told.points, told.floor), (8.0, Some(Tier::High)));
-    assert_eq!(told.reason, "costly and floored: +8, at least tier high");
+    let worst = with_numbers(worse(floored.clone(), costly.clone()));
+    assert_eq!(worst, with_numbers(worse(costly, floored)));
+    assert_eq!((worst.points, worst.floor), (8.0, Some(Tier::High)));
+    assert_eq!(worst.reason, "costly and floored: +8, at least tier high");
 }
 
 #[test]
