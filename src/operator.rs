@@ -95,6 +95,24 @@ pub struct Options {
     namespace: String,
 }
 
+impl Options {
+    fn prometheus(&self) -> PrometheusConfig {
+        PrometheusConfig {
+            url: self.prometheus_url.clone(),
+            headers: self.prometheus_header.clone(),
+            header_files: self.prometheus_header_file.clone(),
+            bearer_token_file: self.prometheus_token_file.clone(),
+            username_file: self.prometheus_username_file.clone(),
+            password_file: self.prometheus_password_file.clone(),
+            ca_file: self.prometheus_ca_file.clone(),
+            certificate_file: self.prometheus_cert_file.clone(),
+            key_file: self.prometheus_key_file.clone(),
+            timeout: self.prometheus_timeout.std(),
+            lag: self.prometheus_lag.std(),
+        }
+    }
+}
+
 /// Log format.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum LogFormat {
@@ -161,19 +179,7 @@ fn log(format: LogFormat) {
 async fn operate(options: Options) -> Result<(), Error> {
     let client = client().await?;
     let telemetry = Arc::new(Telemetry::new());
-    let prometheus = Prometheus::new(&PrometheusConfig {
-        url: options.prometheus_url,
-        headers: options.prometheus_header,
-        header_files: options.prometheus_header_file,
-        bearer_token_file: options.prometheus_token_file,
-        username_file: options.prometheus_username_file,
-        password_file: options.prometheus_password_file,
-        ca_file: options.prometheus_ca_file,
-        certificate_file: options.prometheus_cert_file,
-        key_file: options.prometheus_key_file,
-        timeout: options.prometheus_timeout.std(),
-        lag: options.prometheus_lag.std(),
-    })?;
+    let prometheus = Prometheus::new(&options.prometheus())?;
     let stop = CancellationToken::new();
     let listener = tokio::net::TcpListener::bind(options.listen)
         .await

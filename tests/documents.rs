@@ -15,8 +15,8 @@ use std::path::Path;
 use clap::Args as _;
 use clap::error::ErrorKind;
 use countersign::operator::Options;
-use countersign_api::plan::Tier;
 use countersign_api::rollout::WindowState;
+use countersign_api::step::Tier;
 use countersign_core::reason::Reason;
 use serde_json::Value;
 

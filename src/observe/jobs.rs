@@ -22,7 +22,7 @@ const MAX_PODS: u32 = 10;
 
 impl Observer {
     /// Reads the Rollout's Jobs where a smoke check is waited for, or was when the change ended. Where
-    /// they cannot be read that is told: aborts and newer changes must not depend on it.
+    /// they cannot be read that is reported: aborts and newer changes must not depend on it.
     pub(super) async fn jobs(&self, observation: &Observation) -> Option<Result<Vec<Job>, String>> {
         let change = observation.status.change.as_ref()?;
         let awaited = smoke::is_awaited(observation, change);

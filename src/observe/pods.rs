@@ -27,7 +27,7 @@ const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 impl Observer {
     /// Reads how the pods of the new revision fare while they are waited for. It must not keep the
-    /// evidence from being judged, so an answer that does not come is only told.
+    /// evidence from being judged, so a missing answer is only reported.
     pub(super) async fn new_pods(&self, observation: &Observation) -> Option<NewPods> {
         let set = awaited(observation)?;
         let mut selector = format!("{HASH_LABEL}={}", set.hash);

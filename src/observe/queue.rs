@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use countersign_api::plan::Tier;
 use countersign_api::rollout::Stage;
+use countersign_api::step::Tier;
 use countersign_api::{Rollout, RolloutPolicySpec};
 use countersign_core::observation::people::{ConcurrentChange, Dependency};
 use countersign_core::queue::concurrency::Reach;

@@ -208,8 +208,8 @@ impl Ledger {
             let set = seen.sets.values().find(|set| set.hash == *hash);
             set.map(|set| set.revision)
         };
-        let serving = seen.sets.values().filter(|set| set.asked > 0);
-        let services = seen.traffic.services.iter();
+        let serving = seen.sets.values().filter(|set| set.requested > 0);
+        let services = seen.services.iter();
         Finale {
             phase: format!("{:?}", status.phase),
             stable: status.stable.map_or(0, |stable| stable.revision),

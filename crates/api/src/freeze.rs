@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::duration::Duration;
 use super::person::Person;
-use super::plan::Tier;
 use super::selector::Selector;
+use super::step::Tier;
 
 /// Promotions of selected Rollouts wait as long as the Freeze is in force.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]

@@ -1,13 +1,12 @@
 //! The custom resources of `countersign.dev/v1alpha1`: types, validation and defaults, no behaviour.
 
 pub mod analysis;
+pub mod counts;
 pub mod duration;
-pub mod evidence;
 pub mod freeze;
 pub mod intervention;
 pub mod objective;
 pub mod person;
-pub mod plan;
 pub mod pod_template;
 pub mod policy;
 pub mod rollout;
@@ -15,6 +14,7 @@ pub mod run;
 pub mod selector;
 pub mod sign_off;
 pub mod smoke;
+pub mod step;
 pub mod template;
 pub mod traffic;
 pub mod workload_ref;
@@ -29,7 +29,6 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 pub use objective::Objective;
 pub use person::Person;
-pub use plan::{SignOffDemand, Step, Tier};
 pub use pod_template::PodTemplate;
 pub use policy::{RolloutPolicy, RolloutPolicySpec};
 pub use rollout::{Phase, Rollout, RolloutSpec, RolloutStatus};
@@ -37,6 +36,7 @@ pub use run::{RolloutRun, RolloutRunSpec};
 pub use selector::Selector;
 pub use sign_off::{SignOff, SignOffDecision, SignOffSpec};
 pub use smoke::Smoke;
+pub use step::{SignOffDemand, Step, Tier};
 pub use template::{AnalysisTemplate, AnalysisTemplateSpec};
 pub use traffic::{RouteKind, RouteReference, Traffic};
 pub use workload_ref::{DeletionPolicy, WorkloadKind, WorkloadReference};

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration::Duration;
-use super::plan::Tier;
+use super::step::Tier;
 
 /// A share of good requests that a service promises over a period.
 ///

@@ -15,8 +15,8 @@ use super::analysis::Analysis;
 use super::duration::Duration;
 use super::freeze::PolicyFreeze;
 use super::objective::ErrorBudget;
-use super::plan::{SignOffDemand, Step, Tier};
 use super::selector::Selector;
+use super::step::{SignOffDemand, Step, Tier};
 
 /// How risk is scored and what each tier demands, for the Rollouts that the policy governs.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]

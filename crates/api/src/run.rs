@@ -5,9 +5,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::plan::Tier;
 use super::pod_template::PodTemplate;
 use super::rollout::{Outcome, Plan, Stage, Transition};
+use super::step::Tier;
 
 /// Description of a change, fixed when the change begins.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]

@@ -180,7 +180,7 @@ pub struct Subsets {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.headers) || has(self.cookie)").message("testers are told by headers, by a cookie, or by both"),
+    validation = Rule::new("has(self.headers) || has(self.cookie)").message("testers are identified by headers, by a cookie, or by both"),
 )]
 pub struct Testers {
     /// Headers with exactly these values.

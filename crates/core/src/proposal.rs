@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::PodTemplate;
-use countersign_api::plan::Tier;
 use countersign_api::policy::Difference;
 use countersign_api::rollout::{Outcome, Plan, Revision};
+use countersign_api::step::Tier;
 use countersign_api::traffic::Router;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 

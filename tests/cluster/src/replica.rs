@@ -117,51 +117,21 @@ impl Replica {
         Directory::write(&own, kubeconfig.to_string())?;
 
         let end = CancellationToken::new();
-        let (ended, keep, prometheus_url) = (end.clone(), state.clone(), prometheus.url());
-        let write_log = log.clone();
-        tokio::spawn(async move {
-            while !ended.is_cancelled() {
-                let Ok(log) = fs::File::options()
-                    .create(true)
-                    .append(true)
-                    .open(&write_log)
-                else {
-                    return;
-                };
-                let child = Command::new(&plan.program)
-                    .arg("run")
-                    .env("KUBECONFIG", &own)
-                    .env("COUNTERSIGN_PROMETHEUS_URL", &prometheus_url)
-                    .env("COUNTERSIGN_PROMETHEUS_LAG", "3s")
-                    .env("COUNTERSIGN_LISTEN", "127.0.0.1:0")
-                    .env("POD_NAME", &plan.identity)
-                    .env("POD_NAMESPACE", &plan.lease_namespace)
-                    .envs(plan.environment.iter().cloned())
-                    .stdin(Stdio::null())
-                    .stdout(Stdio::null())
-                    .stderr(log)
-                    .kill_on_drop(true)
-                    .spawn();
-                let Ok(mut child) = child else { return };
-                keep.pid.store(
-                    child
-                        .id()
-                        .and_then(|id| i32::try_from(id).ok())
-                        .unwrap_or_default(),
-                    SeqCst,
-                );
-                keep.starts.fetch_add(1, SeqCst);
-                tokio::select! {
-                    end = child.wait() => {
-                        let good = end.is_ok_and(|status| status.success());
-                        keep.good_ends.fetch_add(usize::from(good), SeqCst);
-                    }
-                    () = ended.cancelled() => return,
-                }
-                keep.pid.store(0, SeqCst);
-                tokio::time::sleep(RESTART_AFTER).await;
-            }
-        });
+        let mut command = Command::new(&plan.program);
+        command
+            .arg("run")
+            .env("KUBECONFIG", &own)
+            .env("COUNTERSIGN_PROMETHEUS_URL", prometheus.url())
+            .env("COUNTERSIGN_PROMETHEUS_LAG", "3s")
+            .env("COUNTERSIGN_LISTEN", "127.0.0.1:0")
+            .env("POD_NAME", &plan.identity)
+            .env("POD_NAMESPACE", &plan.lease_namespace)
+            .envs(plan.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true);
+        let keep = keep_running(command, log.clone(), state.clone(), end.clone());
+        tokio::spawn(keep);
         Ok(Self {
             api_server,
             prometheus,
@@ -215,6 +185,35 @@ impl Replica {
     #[must_use]
     pub fn token(&self) -> &Path {
         &self.token
+    }
+}
+
+/// Runs the program again after each of its ends, until `end`; its log goes to a file.
+async fn keep_running(
+    mut command: Command,
+    log: PathBuf,
+    state: Arc<State>,
+    end: CancellationToken,
+) {
+    while !end.is_cancelled() {
+        let Ok(log) = fs::File::options().create(true).append(true).open(&log) else {
+            return;
+        };
+        let Ok(mut child) = command.stderr(log).spawn() else {
+            return;
+        };
+        let pid = child.id().and_then(|id| i32::try_from(id).ok());
+        state.pid.store(pid.unwrap_or_default(), SeqCst);
+        state.starts.fetch_add(1, SeqCst);
+        tokio::select! {
+            ended = child.wait() => {
+                let good = ended.is_ok_and(|status| status.success());
+                state.good_ends.fetch_add(usize::from(good), SeqCst);
+            }
+            () = end.cancelled() => return,
+        }
+        state.pid.store(0, SeqCst);
+        tokio::time::sleep(RESTART_AFTER).await;
     }
 }
 

@@ -333,7 +333,7 @@ async fn a_status_that_this_build_cannot_read_begins_its_change_anew() {
     assert_eq!(after.attempts, before.attempts + 1);
     assert_eq!(after.stable, before.stable);
     let transition = &after.change.unwrap().transitions[0];
-    let parts = ["begins anew", "status.change", "time zone offset"];
+    let parts = ["begins again", "status.change", "time zone offset"];
     assert!(
         parts.iter().all(|part| transition.message.contains(part)),
         "{transition:?}"

@@ -3,9 +3,9 @@
 use crate::analysis::Check;
 use crate::duration::Duration;
 use crate::objective::Objective;
-use crate::plan::{SignOffDemand, Step, Tier};
 use crate::rollout::evidence::CheckSummary;
 use crate::rollout::evidence::Evidence;
+use crate::step::{SignOffDemand, Step, Tier};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! Evidence counted for a change.
 
-use crate::evidence::{Counts, EProcess};
+use crate::counts::{Counts, EProcess};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::analysis::Analysis;
 use super::duration::Duration;
-use super::plan::Step;
 use super::pod_template::PodTemplate;
 use super::selector::Selector;
 use super::smoke::Smoke;
+use super::step::Step;
 use super::traffic::Traffic;
 use super::workload_ref::{DeletionPolicy, WorkloadReference};
 
@@ -100,7 +100,7 @@ pub struct RolloutSpec {
     pub replicas: i32,
     /// Labels that select the workload's pods; they cannot be changed.
     #[serde(default, skip_serializing_if = "Selector::is_empty")]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.selector cannot be changed: delete the Rollout and create it anew"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.selector cannot be changed: delete the Rollout and create it again"))]
     pub selector: Selector,
     /// The pods to run; editing it is a change, which is staged.
     #[serde(default, skip_serializing_if = "PodTemplate::is_absent")]

@@ -1,8 +1,8 @@
 //! The status of a Rollout.
 
-use crate::plan::Tier;
 use crate::rollout::change::Change;
 use crate::rollout::change::Revision;
+use crate::step::Tier;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

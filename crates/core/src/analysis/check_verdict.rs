@@ -1,6 +1,6 @@
 //! From the evidence of one check to its verdict.
 
-use countersign_api::evidence::EProcess;
+use countersign_api::counts::EProcess;
 use countersign_api::rollout::{Change, CheckEvidence, WindowState};
 use countersign_api::{Check, Duration};
 use k8s_openapi::jiff::Timestamp;

@@ -12,7 +12,7 @@
 //! (2021), whose beta-binomial mixture this is; Waudby-Smith and Ramdas, "Estimating means of
 //! bounded random variables by betting" (2024).
 
-use countersign_api::evidence::Counts;
+use countersign_api::counts::Counts;
 use statrs::function::beta::checked_ln_beta;
 
 use crate::analysis::statistics::CountsExt;
@@ -137,7 +137,7 @@ fn edge(holds: f64, bound: f64, plausible: impl Fn(f64) -> bool) -> f64 {
     reason = "a test compares numbers that must be exact"
 )]
 mod tests {
-    use countersign_api::evidence::Counts;
+    use countersign_api::counts::Counts;
     use proptest::prelude::*;
 
     use super::*;

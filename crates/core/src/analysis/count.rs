@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use countersign_api::evidence::Counts;
+use countersign_api::counts::Counts;
 
 use crate::analysis::query::form::{Form, Query};
 use crate::analysis::query::{Counting, MOST_EVENTS, SCRAPE_SKEW};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_api::evidence::{Counts, EProcess};
+use countersign_api::counts::{Counts, EProcess};
 use countersign_api::rollout::{Change, CheckEvidence, Evidence, Stage, WindowState};
 use countersign_api::{Check, Duration, Metric};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

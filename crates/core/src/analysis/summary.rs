@@ -1,6 +1,6 @@
 //! The evidence of a check in words and numbers, for people. No decision depends on it.
 
-use countersign_api::evidence::{Counts, EProcess};
+use countersign_api::counts::{Counts, EProcess};
 use countersign_api::rollout::{Change, CheckEvidence, CheckSummary, CheckVerdict, Evidence, Rate};
 use countersign_api::{Check, Metric};
 

@@ -1,4 +1,4 @@
-use countersign_api::evidence::{Counts, EProcess};
+use countersign_api::counts::{Counts, EProcess};
 use countersign_api::rollout::{Change, CheckEvidence, WindowState};
 use countersign_api::{Check, Duration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

@@ -2,8 +2,8 @@
 
 use countersign_api::Duration;
 use countersign_api::analysis::CheckMode;
-use countersign_api::plan::Tier;
 use countersign_api::rollout::{Change, WindowState};
+use countersign_api::step::Tier;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::analysis::checks::{self, Checks};

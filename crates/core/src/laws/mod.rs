@@ -10,10 +10,10 @@ pub mod queue;
 pub mod traffic;
 
 use countersign_api::Duration;
-use countersign_api::plan::Tier;
 use countersign_api::policy::OnScarceEvidence;
 use countersign_api::rollout::{Change, Outcome, RolloutStatus, Stage};
 use countersign_api::sign_off::SignOffDecision;
+use countersign_api::step::Tier;
 
 use crate::analysis::verdict::{self, Verdict};
 use crate::analysis::{checks, gather};
@@ -102,46 +102,24 @@ fn misread(observation: &Observation, status: &RolloutStatus) -> Option<String> 
 /// The laws that a decision breaks; any is a defect of the controller.
 #[must_use]
 pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
-    let mut broken = Vec::new();
-    let mut expect = |law: u8, holds: bool, what: &dyn Fn() -> String| {
-        if !holds {
-            broken.push(Broken { law, what: what() });
-        }
-    };
     let before = observation.status.change.as_ref();
     let after = decision.status.change.as_ref();
     let same = before
         .zip(after)
         .filter(|(before, after)| before.run == after.run);
+    let advances = same.filter(|(before, after)| {
+        after.outcome.is_none() && (after.weight > before.weight || after.step > before.step)
+    });
+    let mut broken = advances.map_or_else(Vec::new, |(before, after)| {
+        broken_by_a_step(observation, before, after)
+    });
+    let mut expect = |law: u8, holds: bool, what: &dyn Fn() -> String| {
+        if !holds {
+            broken.push(Broken { law, what: what() });
+        }
+    };
 
     if let Some((before, after)) = same {
-        let advances =
-            after.outcome.is_none() && (after.weight > before.weight || after.step > before.step);
-        if advances {
-            expect(1, one_step(before, after), &|| {
-                format!("step {} to {}", before.step, after.step)
-            });
-            expect(1, gates_open(observation, before, after), &|| {
-                "a gate was closed when the weight rose".into()
-            });
-            expect(1, not_frozen(observation, before), &|| {
-                "the weight rose during a freeze".into()
-            });
-            expect(1, smoke_has_passed(observation, before), &|| {
-                "the first step was taken before the smoke check had succeeded".into()
-            });
-            expect(1, queue::in_order(observation, before, after), &|| {
-                "the first step was taken before its turn, or before what it depends on".into()
-            });
-            expect(
-                2,
-                people::people_have_signed(observation, before, after),
-                &|| "a sign-off was asked for and not given".into(),
-            );
-            expect(6, evidence_allows(observation, before), &|| {
-                "the evidence did not allow the step".into()
-            });
-        }
         if verdict(observation, before)
             .is_some_and(|verdict| matches!(verdict, Verdict::Fail { .. }))
             && before.outcome.is_none()
@@ -187,12 +165,46 @@ pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
     expect(
         9,
         decision.notices.len() >= lines.saturating_sub(known),
-        &|| "a line was not told as an Event".into(),
+        &|| "a transition has no Event".into(),
     );
     let misread = misread(observation, &decision.status);
     broken.extend(misread.map(|what| Broken { law: 9, what }));
     broken.extend(broken_by_actions(observation, decision));
     broken.extend(broken_by_adoption(observation, decision));
+    broken
+}
+
+/// The laws that the next step breaks.
+fn broken_by_a_step(observation: &Observation, before: &Change, after: &Change) -> Vec<Broken> {
+    let mut broken = Vec::new();
+    let mut expect = |law: u8, holds: bool, what: &dyn Fn() -> String| {
+        if !holds {
+            broken.push(Broken { law, what: what() });
+        }
+    };
+    expect(1, one_step(before, after), &|| {
+        format!("step {} to {}", before.step, after.step)
+    });
+    expect(1, gates_open(observation, before, after), &|| {
+        "a gate was closed when the weight rose".into()
+    });
+    expect(1, not_frozen(observation, before), &|| {
+        "the weight rose during a freeze".into()
+    });
+    expect(1, smoke_has_passed(observation, before), &|| {
+        "the first step was taken before the smoke check had succeeded".into()
+    });
+    expect(1, queue::in_order(observation, before, after), &|| {
+        "the first step was taken before its turn, or before what it depends on".into()
+    });
+    expect(
+        2,
+        people::people_have_signed(observation, before, after),
+        &|| "a sign-off was asked for and not given".into(),
+    );
+    expect(6, evidence_allows(observation, before), &|| {
+        "the evidence did not allow the step".into()
+    });
     broken
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_api::plan::Tier;
+use countersign_api::step::Tier;
 use countersign_api::{FreezeSpec, InterventionSpec, RolloutPolicySpec, SignOffSpec};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_api::evidence::Counts;
+use countersign_api::counts::Counts;
 use countersign_api::rollout::WindowState;
 use countersign_api::{AnalysisTemplateSpec, Duration};
 use k8s_openapi::jiff::Timestamp;

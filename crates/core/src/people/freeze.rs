@@ -3,7 +3,7 @@
 //! A freeze never stops a rollback or the analysis. If its state is unknown, promotions wait as well.
 
 use countersign_api::freeze::{FreezeAction, FreezeWindow, IncidentQuery};
-use countersign_api::plan::Tier;
+use countersign_api::step::Tier;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::observation::Observation;

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use countersign_api::plan::SignOffDemand;
 use countersign_api::rollout::{Change, Plan};
 use countersign_api::sign_off::SignOffDecision;
+use countersign_api::step::SignOffDemand;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::observation::Observation;

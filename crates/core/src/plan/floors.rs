@@ -1,7 +1,7 @@
 //! The floors of a tier.
 
 use countersign_api::Duration;
-use countersign_api::plan::{Step, Tier};
+use countersign_api::step::{Step, Tier};
 
 use crate::plan::steps::{self, MAX_WEIGHT};
 use crate::policy::Effective;

@@ -10,9 +10,9 @@ pub mod floors;
 pub mod steps;
 pub mod tighten;
 
-use countersign_api::plan::{Step, Tier};
 use countersign_api::policy::TierDemands;
 use countersign_api::rollout::{Plan, Strictness};
+use countersign_api::step::{Step, Tier};
 
 use crate::limits::{MAX_POLICIES, MAX_SENTENCES};
 use crate::plan::floors::Floors;

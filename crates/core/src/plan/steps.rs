@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration as StdDuration;
 
-use countersign_api::plan::{SignOffDemand, Step};
+use countersign_api::step::{SignOffDemand, Step};
 
 use crate::policy::sign_off_demand;
 

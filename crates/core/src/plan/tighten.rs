@@ -1,7 +1,7 @@
 //! Tightens a plan when a policy changes while the change is under way.
 
-use countersign_api::plan::{SignOffDemand, Step};
 use countersign_api::rollout::{Plan, Strictness};
+use countersign_api::step::{SignOffDemand, Step};
 
 use crate::limits::{MAX_POLICIES, MAX_SENTENCES};
 use crate::plan::{floors, steps};

@@ -1,10 +1,10 @@
 //! Policies of every shape, including those that the API server would reject.
 
-use countersign_api::plan::{SignOffDemand, Step, Tier};
 use countersign_api::policy::{
     Band, Criticality, Difference, Factor, Floor, OnScarceEvidence, RiskModel, RolloutPolicySpec,
     Thresholds, TierDemands, Tiers,
 };
+use countersign_api::step::{SignOffDemand, Step, Tier};
 use countersign_api::{Analysis, Check, Duration, Preset};
 use proptest::collection::{btree_map, vec};
 use proptest::option::of;

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::Duration;
-use countersign_api::plan::{SignOffDemand, Tier};
 use countersign_api::policy::{
     Band, Criticality, OnScarceEvidence, RiskModel, Thresholds, TierDemands, Tiers,
 };
+use countersign_api::step::{SignOffDemand, Tier};
 
 use crate::policy::sign_off_demand;
 use crate::policy::steps::strictest_steps;

@@ -16,10 +16,10 @@ pub mod steps;
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::freeze::{FreezeWindow, IncidentQuery};
-use countersign_api::plan::Tier;
 use countersign_api::policy::{
     Concurrency, People, RiskModel, RolloutPolicySpec, Tiers, Trust, TrustedKey,
 };
+use countersign_api::step::Tier;
 use countersign_api::{Check, Duration, Objective};
 
 use crate::observation::people::NamedPolicy;
@@ -102,31 +102,7 @@ pub fn effective(policies: &[NamedPolicy]) -> Effective {
         defaults::filled_demands,
     );
     let fills = policies.is_empty() || filled_risk != risk || filled_tiers != tiers;
-
-    let mut sources: Vec<_> = policies
-        .iter()
-        .map(|policy| format!("{}@{}", policy.name, policy.generation))
-        .collect();
-    let mut versions: Vec<_> = policies
-        .iter()
-        .filter_map(|policy| {
-            Some(format!(
-                "{}: {}",
-                policy.name,
-                policy.spec.risk.version.as_ref()?
-            ))
-        })
-        .collect();
-    if fills {
-        sources.push(BUILT_IN_NAME.to_owned());
-        versions.extend(
-            defaults::built_in()
-                .risk
-                .version
-                .as_ref()
-                .map(|it| format!("{BUILT_IN_NAME}: {it}")),
-        );
-    }
+    let (sources, versions) = sources_and_versions(&policies, fills);
     let analyses = || {
         policies
             .iter()
@@ -173,6 +149,20 @@ pub fn effective(policies: &[NamedPolicy]) -> Effective {
             .filter_map(|it| Some((it.name.clone(), it.spec.concurrency.clone()?)))
             .collect(),
     }
+}
+
+/// The policies by name and generation, and the versions of their risk models; the built-in policy is among
+/// them if it `fills` what the others leave out.
+fn sources_and_versions(policies: &[&NamedPolicy], fills: bool) -> (Vec<String>, Vec<String>) {
+    let sources = policies.iter();
+    let sources = sources.map(|policy| format!("{}@{}", policy.name, policy.generation));
+    let built_in = &defaults::built_in().risk;
+    let models = policies.iter().map(|it| (&*it.name, &it.spec.risk));
+    let models = models.chain(fills.then_some((BUILT_IN_NAME, built_in)));
+    let versions =
+        models.filter_map(|(name, risk)| Some(format!("{name}: {}", risk.version.as_ref()?)));
+    let built_in = fills.then(|| BUILT_IN_NAME.to_owned());
+    (sources.chain(built_in).collect(), versions.collect())
 }
 
 fn longest(durations: impl Iterator<Item = Duration>) -> Duration {

@@ -1,6 +1,6 @@
 //! Whether one demand of sign-offs includes another.
 
-use countersign_api::plan::SignOffDemand;
+use countersign_api::step::SignOffDemand;
 
 /// Whether all signers that meet `a` also meet `b`.
 #[must_use]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration as StdDuration;
 
-use countersign_api::plan::{SignOffDemand, Step};
+use countersign_api::step::{SignOffDemand, Step};
 
 /// The loosest steps that are at least as strict as `a` and as `b`; an empty list demands nothing.
 ///

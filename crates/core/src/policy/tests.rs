@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_api::plan::{SignOffDemand, Step, Tier};
 use countersign_api::policy::{
     Difference, Factor, Floor, OnScarceEvidence, RiskModel, RolloutPolicy, RolloutPolicySpec,
     Thresholds, TierDemands,
 };
+use countersign_api::step::{SignOffDemand, Step, Tier};
 use countersign_api::{Duration, Selector};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -151,7 +151,7 @@ fn without_policies_the_built_in_one_applies_as_it_is_written() {
     assert_eq!(
         effective.risk,
         built_in().risk,
-        "the built-in policy keeps the order by itself"
+        "the built-in policy keeps the order on its own"
     );
     for tier in Tier::ALL {
         let (found, written) = (effective.tiers.get(tier), built_in().tiers.get(tier));

@@ -9,8 +9,8 @@
 //! Invariant: a change waits only for changes under way and for those that came before it, so no two ever
 //! wait for each other.
 
-use countersign_api::plan::Tier;
 use countersign_api::rollout::{Change, RolloutStatus, Stage};
+use countersign_api::step::Tier;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::SignedDuration;
 
@@ -124,7 +124,7 @@ pub fn awaited_turn(
         Err(problem) => {
             let problem = sanitize_to(problem, FOREIGN_TEXT);
             return Some(Awaited {
-                message: format!("whose turn it is cannot be told: {problem}"),
+                message: format!("the position in the queue is unknown: {problem}"),
                 requeue_after: POLL_INTERVAL,
             });
         }

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
-use countersign_api::plan::Tier;
 use countersign_api::policy::Concurrency;
 use countersign_api::rollout::{Change, Outcome, Revision, RolloutStatus, Stage};
+use countersign_api::step::Tier;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 

@@ -11,9 +11,9 @@ pub use crate::risk::differences::differences;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_api::plan::Tier;
 use countersign_api::policy::RiskModel;
 use countersign_api::run::Contribution;
+use countersign_api::step::Tier;
 
 use crate::policy;
 use crate::policy::invariants::CRITICAL;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use countersign_api::plan::Tier;
 use countersign_api::policy::{Criticality, Difference, Factor, Floor, RiskModel, Thresholds};
 use countersign_api::run::Contribution;
+use countersign_api::step::Tier;
 use serde::Serialize;
 
 use crate::policy::invariants::CRITICAL;

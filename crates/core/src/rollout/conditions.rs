@@ -207,7 +207,7 @@ fn admission_fact(observation: &Observation, change: &Change) -> Option<Conditio
         fact("SignOffsProven", false, Reason::Unproven, &message)
     } else if let Some(adopted) = &observation.spec.workload_ref {
         let message = format!(
-            "it is not known who changed Deployment {}, as the API server stamps Rollouts alone; authors are known by provenance, and whoever changed the Rollout must not sign either",
+            "it is not known who changed Deployment {}, as the API server stamps Rollouts alone; authors are known by provenance, and the user who changed the Rollout must not sign either",
             adopted.name
         );
         fact("SignOffsProven", None, "ChangerUnknown", &message)

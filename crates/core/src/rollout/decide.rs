@@ -80,18 +80,13 @@ pub fn decide(observation: &Observation) -> Decision {
         services::release_notices(&actions, observation),
     ];
     let services = services::kept_services(&view);
-    let mut status = RolloutStatus {
-        revision: state.revision,
-        attempts: state.attempts,
-        collision_count: state.collision_count,
-        waiting_kind: state.waiting_kind,
-        stable: state.stable,
-        change: state.change,
+    let decided = RolloutStatus {
         traffic: split,
         services,
         adopted,
-        ..described
+        ..state
     };
+    let mut status = status::with_description(decided, described);
     match write_rate::throttle_status_write(observation, &mut status, hold.as_ref()) {
         Some(at) => requeue.at(at),
         None => notices.extend(events::hold_notice(observation, hold.as_ref())),

@@ -4,8 +4,8 @@
 //! stops the analysis, which is judged before the gates are evaluated.
 
 use countersign_api::objective::OnBurn;
-use countersign_api::plan::Tier;
 use countersign_api::rollout::{Change, Revision, Stage};
+use countersign_api::step::Tier;
 
 use crate::analysis::budget;
 use crate::analysis::verdict::Verdict;

@@ -127,7 +127,7 @@ fn started(observation: &Observation, change: &Change) -> String {
         changers => format!("; changed by {}", changers.join(", ")),
     };
     let restarted = observation.unknown_status.as_ref().map(|unknown| {
-        format!("; what was under way begins anew, as this build cannot read {unknown}")
+        format!("; what was in progress begins again, as this build cannot read {unknown}")
     });
     let unknown = observation.unreadable_history();
     let unknown =

@@ -53,6 +53,34 @@ pub fn describe(
     status
 }
 
+/// What was decided, with the description of it. Each field is listed, so that one that is added is not lost.
+pub(super) fn with_description(decided: RolloutStatus, described: RolloutStatus) -> RolloutStatus {
+    RolloutStatus {
+        revision: decided.revision,
+        attempts: decided.attempts,
+        collision_count: decided.collision_count,
+        waiting_kind: decided.waiting_kind,
+        stable: decided.stable,
+        change: decided.change,
+        traffic: decided.traffic,
+        services: decided.services,
+        adopted: decided.adopted,
+        observed_generation: described.observed_generation,
+        phase: described.phase,
+        message: described.message,
+        waiting_for: described.waiting_for,
+        step: described.step,
+        weight: described.weight,
+        tier: described.tier,
+        conditions: described.conditions,
+        replicas: described.replicas,
+        updated_replicas: described.updated_replicas,
+        ready_replicas: described.ready_replicas,
+        available_replicas: described.available_replicas,
+        selector: described.selector,
+    }
+}
+
 fn phase(view: &View, hold: Option<&Hold>) -> (Phase, String) {
     if let Some(hold) = hold {
         let class = hold.reason.class();

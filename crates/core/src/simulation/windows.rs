@@ -3,12 +3,14 @@
 use std::collections::btree_map::Entry;
 
 use countersign_api::Check;
-use countersign_api::rollout::Outcome;
+use countersign_api::rollout::{Change, Outcome};
 
 use crate::analysis::{checks, gather};
 use crate::change;
+use crate::observation::Observation;
 use crate::observation::windows::{CheckWindows, Window, WindowOutcome};
 use crate::proposal::Proposal;
+use crate::replicas::present;
 use crate::simulation::router;
 use crate::simulation::world::{self, Traffic, World};
 
@@ -27,30 +29,11 @@ impl World {
             return;
         };
         let checks = checks::in_force(&change, &Proposal::of(&self.observation).checks);
-        let available = |hash: &str| {
-            let sets = self.observation.replica_sets.iter();
-            f64::from(
-                sets.filter(|set| set.hash == hash)
-                    .map(|set| set.available)
-                    .sum::<i32>(),
-            )
-        };
-        let canary = available(&change.pod_template_hash);
-        let stable = self
-            .observation
-            .status
-            .stable
-            .as_ref()
-            .map_or(0.0, |stable| available(&stable.pod_template_hash));
-        let by_pods = if canary + stable > 0.0 {
-            canary / (canary + stable)
-        } else {
-            0.0
-        };
         // A promoted revision gets all requests, though the routes no longer give the canary's side any.
         let share = match change.outcome {
             Some(Outcome::Promoted) => 1.0,
-            _ => router::routed_share(&self.observation).unwrap_or(by_pods),
+            _ => router::routed_share(&self.observation)
+                .unwrap_or_else(|| share_of_pods(&self.observation, &change)),
         };
         let known = self
             .observation
@@ -117,6 +100,18 @@ impl World {
     pub fn outcomes(&self) -> Vec<Option<Outcome>> {
         self.runs.values().map(|run| run.outcome).collect()
     }
+}
+
+/// The canary's share of the available pods, from 0 to 1.
+fn share_of_pods(observation: &Observation, change: &Change) -> f64 {
+    let canary = f64::from(present::available(
+        observation,
+        Some(&change.pod_template_hash),
+    ));
+    let stable = observation.status.stable.as_ref();
+    let stable = stable.map(|it| it.pod_template_hash.as_str());
+    let all = canary + f64::from(present::available(observation, stable));
+    if all > 0.0 { canary / all } else { 0.0 }
 }
 
 /// The value of a metric: the given one, or a passing one.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_api::evidence::Counts;
+use countersign_api::counts::Counts;
 use countersign_api::{HASH_LABEL, PodTemplate};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};

@@ -188,7 +188,7 @@ pub fn release_notices(actions: &[Action], observation: &Observation) -> Vec<Not
             reason: Reason::ServiceReleased.into(),
             action: "ReleaseService".into(),
             message: format!(
-                "spec.strategy.canary names Service {service} no more: {HASH_LABEL} is removed from its selector, so that it selects the pods of every revision"
+                "spec.strategy.canary no longer names Service {service}: {HASH_LABEL} is removed from its selector, so that it selects the pods of every revision"
             ),
             warning: false,
         })

@@ -1182,7 +1182,7 @@ pub(super) fn nothing_that_others_write_acts_on_a_terminal_or_fills_a_page() {
                 .for_each(|set| set.failure = Some(evil()));
         }),
         ("a pod", |it| {
-            it.new_pods.get_or_insert_default().trouble = Some(evil())
+            it.new_pods.get_or_insert_default().trouble = Some(evil());
         }),
     ] {
         let mut world = serving();

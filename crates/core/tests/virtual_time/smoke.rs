@@ -327,7 +327,7 @@ fn hide(world: &mut World, hidden: Option<Listed>, hides: bool) -> Option<Listed
             *jobs = listed;
             None
         }
-        None if hides => Some(std::mem::replace(jobs, Some(Err("slow".into())))),
+        None if hides => Some(jobs.replace(Err("slow".into()))),
         hidden => hidden,
     }
 }

@@ -9,9 +9,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use countersign_api::Smoke;
-use countersign_api::plan::{SignOffDemand, Step};
 use countersign_api::rollout::{ExcludedApprovers, Plan, Strictness};
 use countersign_api::run::{RecordedProvenance, RecordedRisk};
+use countersign_api::step::{SignOffDemand, Step};
 use countersign_core::text::excerpt;
 use countersign_core::{decide, text};
 use serde::Serialize;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use countersign_api::plan::SignOffDemand;
 use countersign_api::rollout::{Change, Stage};
+use countersign_api::step::SignOffDemand;
 use countersign_api::{SignOff, SignOffDecision};
 use countersign_core::reason::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;

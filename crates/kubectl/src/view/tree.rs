@@ -2,8 +2,8 @@
 //!
 //! Pure: the same view at the same time gives the same text.
 
-use countersign_api::plan::Step;
 use countersign_api::rollout::{Change, Outcome, Stage};
+use countersign_api::step::Step;
 use countersign_api::{FreezeAction, HASH_LABEL, Phase, REVISION_ANNOTATION, RolloutStatus};
 use countersign_core::change;
 use k8s_openapi::api::apps::v1::ReplicaSet;

@@ -20,8 +20,8 @@
 //! Sources: Lindon and Malek, "Anytime-valid inference for multinomial count data" (2022); Turner,
 //! Ly and Grünwald, safe 2x2 tests; Robbins' method of mixtures.
 
-pub use countersign_api::evidence::Counts;
-pub use countersign_api::evidence::EProcess;
+pub use countersign_api::counts::Counts;
+pub use countersign_api::counts::EProcess;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::time::Duration as StdDuration;
 
 use countersign_api::Duration;
-use countersign_api::plan::{SignOffDemand, Step, Tier};
 use countersign_api::policy::{OnScarceEvidence, RiskModel, TierDemands, Tiers};
 use countersign_api::rollout::{Plan, Strictness};
+use countersign_api::step::{SignOffDemand, Step, Tier};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 

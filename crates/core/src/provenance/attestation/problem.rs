@@ -101,7 +101,7 @@ pub enum Problem {
         found: String,
     },
     /// The statement has expired.
-    #[error("it expired at {at}: have CI sign it anew")]
+    #[error("it expired at {at}: have CI sign it again")]
     StatementExpired {
         /// The expiry of the statement.
         at: Timestamp,

@@ -336,7 +336,7 @@ fn a_statement_is_believed_until_it_expires() {
     let expired = at("2027-01-01T00:00:00Z").unwrap_err();
     assert_eq!(
         expired.to_string(),
-        "it expired at 2027-01-01T00:00:00Z: have CI sign it anew"
+        "it expired at 2027-01-01T00:00:00Z: have CI sign it again"
     );
 }
 

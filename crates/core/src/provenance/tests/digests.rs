@@ -76,7 +76,7 @@ fn hashes_stay_the_same_across_operator_versions() {
         ];
         assert_eq!(
             found, expected,
-            "never change these: every rollout would start anew"
+            "never change these: every rollout would start again"
         );
     }
 }

@@ -7,9 +7,9 @@ mod monotone;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_api::plan::Tier;
 use countersign_api::policy::{Criticality, Difference, RiskModel};
 use countersign_api::run::Contribution;
+use countersign_api::step::Tier;
 use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
 use proptest::option::of;
 use proptest::prelude::*;

@@ -178,7 +178,7 @@ fn split<'a>(
         };
         if side.replace(backend).is_some() {
             return Err(format!(
-                "{label} sends to one side twice: which of the weights counts cannot be told"
+                "{label} sends to one side twice: which of the weights counts is unknown"
             ));
         }
     }

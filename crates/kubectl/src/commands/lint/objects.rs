@@ -247,7 +247,7 @@ impl<'a> Around<'a> {
             let message = "spec.provenance.keys: this is no public key: give ECDSA P-256 or Ed25519 in PEM, beginning with -----BEGIN PUBLIC KEY-----";
             return Some(Finding::error(at, message));
         }
-        self.past(node, "notAfter", "it is believed no more")
+        self.past(node, "notAfter", "it is no longer trusted")
     }
 
     fn freeze(&self, spec: &Node) -> Vec<Finding> {

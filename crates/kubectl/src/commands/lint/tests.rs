@@ -381,7 +381,7 @@ fn keys_must_be_of_a_kind_that_is_known_and_not_over() {
         [(
             15,
             Severity::Warning,
-            "notAfter is in the past: it is believed no more".into()
+            "notAfter is in the past: it is no longer trusted".into()
         )]
     );
     let [(10, Severity::Error, message)] = &linted(&[&keys("MFkwEwYH", "")])[..] else {

@@ -1,7 +1,7 @@
 mod counting;
 mod render;
 
-use countersign_api::evidence::Counts;
+use countersign_api::counts::Counts;
 use countersign_api::{Check, Duration, Preset};
 use promql_parser::parser::Expr;
 use promql_parser::util::visitor::{ExprVisitor, walk_expr};

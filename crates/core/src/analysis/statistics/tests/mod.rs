@@ -8,7 +8,7 @@
 
 mod properties;
 
-use countersign_api::evidence::{Counts, EProcess};
+use countersign_api::counts::{Counts, EProcess};
 use proptest::prelude::*;
 
 use crate::analysis::statistics::{
