@@ -8,7 +8,8 @@ use countersign_core::analysis::checks::Checks;
 use countersign_core::analysis::{checks, gather};
 use countersign_core::observation::windows::{CheckWindows, ErrorRates};
 use countersign_core::replicas::present;
-use countersign_core::{Observation, change, policy};
+use countersign_core::policy::Effective;
+use countersign_core::{Observation, change};
 use kube::Api;
 
 use crate::api_server::sentence;
@@ -18,7 +19,7 @@ use crate::prometheus::{Arm, Ask};
 
 impl Observer {
     /// Queries Prometheus for the due windows, if the canary has had traffic, and for the objectives.
-    pub(super) async fn evidence(&self, observation: &mut Observation) {
+    pub(super) async fn evidence(&self, observation: &mut Observation, effective: &Effective) {
         let Some(change) = observation
             .status
             .change
@@ -28,8 +29,7 @@ impl Observer {
             return;
         };
         // Not the whole proposal: its hashes and provenance are left to the decision.
-        let effective = policy::effective(&observation.policies);
-        let current = checks::checks(observation, &effective);
+        let current = checks::checks(observation, effective);
         let checks = checks::in_force(change, &current);
         (
             observation.analysis.windows,

@@ -10,7 +10,7 @@ use countersign_core::observation::people::{
     HumanInputs, IncidentAnswer, NamedFreeze, SeenIntervention, SeenSignOff,
 };
 use countersign_core::people::sign_off;
-use countersign_core::policy;
+use countersign_core::policy::Effective;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::{DeserializeGuard, ObjectMeta};
@@ -41,7 +41,11 @@ fn take<T>(read: Readable<T>, unreadable: &mut Vec<String>) -> Vec<T> {
 impl Observer {
     /// Reads the human inputs, if a change is in progress or can be retried; always with the latest
     /// resourceVersion.
-    pub(super) async fn people(&self, observation: &Observation) -> HumanInputs {
+    pub(super) async fn people(
+        &self,
+        observation: &Observation,
+        effective: &Effective,
+    ) -> HumanInputs {
         let mut inputs = HumanInputs::default();
         let unreadable = &mut inputs.unreadable_requests;
         let Some(change) = &observation.status.change else {
@@ -55,7 +59,7 @@ impl Observer {
                 interventions,
                 self.sign_offs(namespace, name),
                 self.freezes(observation),
-                self.incidents(observation),
+                self.incidents(observation, effective),
             );
             inputs.interventions = take(interventions, unreadable);
             inputs.sign_offs = take(sign_offs, unreadable);
@@ -83,16 +87,14 @@ impl Observer {
         .await
     }
 
-    async fn incidents(&self, observation: &Observation) -> Incidents {
-        let effective = policy::effective(&observation.policies);
+    async fn incidents(&self, observation: &Observation, effective: &Effective) -> Incidents {
         let now = observation.now;
-        let asks = effective
-            .incidents
-            .into_iter()
-            .map(|(policy, incident)| async move {
-                (policy, self.prometheus.incident(&incident.query, now).await)
-            });
-        let answers = futures::future::join_all(asks).await;
+        let queries = effective.incidents.iter();
+        let queries = queries.map(|(policy, incident)| async move {
+            let answer = self.prometheus.incident(&incident.query, now).await;
+            (policy.clone(), answer)
+        });
+        let answers = futures::future::join_all(queries).await;
         answers.into_iter().collect()
     }
 

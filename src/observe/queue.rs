@@ -13,7 +13,8 @@ use countersign_core::observation::people::{ConcurrentChange, Dependency};
 use countersign_core::queue::concurrency::Reach;
 use countersign_core::queue::{concurrency, dependencies};
 use countersign_core::reason::Reason;
-use countersign_core::{Observation, change, policy};
+use countersign_core::policy::{self, Effective};
+use countersign_core::{Observation, change};
 use futures::future::join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -87,7 +88,11 @@ impl QueueEntry {
 
 impl Observer {
     /// Reads the Rollouts that a change waits for. The guard is kept until the decision is written.
-    pub(super) async fn order(&self, observation: &mut Observation) -> Option<QueueLock> {
+    pub(super) async fn order(
+        &self,
+        observation: &mut Observation,
+        effective: &Effective,
+    ) -> Option<QueueLock> {
         let change = observation.status.change.clone()?;
         if dependencies::asks_for_dependencies(observation, &change) {
             observation.dependencies = Some(self.dependencies(observation).await);
@@ -96,7 +101,7 @@ impl Observer {
         if !queued || change.stage != Stage::Waiting || change.outcome.is_some() {
             return None;
         }
-        let reach = concurrency::reach(&policy::effective(&observation.policies))?;
+        let reach = concurrency::reach(effective)?;
         let lock = self.queue_lock.clone().try_lock_owned().ok()?;
         let read =
             tokio::time::timeout(QUEUE_TIMEOUT, self.concurrent_changes(observation, reach)).await;

@@ -5,6 +5,7 @@ use countersign_core::Observation;
 use countersign_core::observation::Failure;
 use countersign_core::observation::traffic::TrafficObjects;
 use countersign_core::observation::windows::AnalysisInputs;
+use countersign_core::policy;
 use kube::ResourceExt;
 
 use crate::clock;
@@ -18,7 +19,8 @@ impl Observer {
         snapshot.observation.now = clock::now();
         snapshot.observation.analysis.windows.clear();
         snapshot.observation.analysis.objectives.clear();
-        self.evidence(&mut snapshot.observation).await;
+        let effective = policy::effective(&snapshot.observation.policies);
+        self.evidence(&mut snapshot.observation, &effective).await;
         snapshot
     }
 
@@ -49,12 +51,13 @@ impl Observer {
         observation.invalid_revision = invalid_revision.flatten();
         observation.unknown_status = unknown;
         self.deletion(&rollout, &mut observation);
+        let effective = policy::effective(&observation.policies);
         // Concurrently: a bad canary keeps its traffic as long as a reconcile takes.
         let (traffic, history, templates, people, jobs, new_pods) = tokio::join!(
             self.traffic(&rollout, &observation),
             self.history(&observation),
             self.templates(&observation),
-            self.people(&observation),
+            self.people(&observation, &effective),
             self.jobs(&observation),
             self.new_pods(&observation),
         );
@@ -78,9 +81,9 @@ impl Observer {
                     observation.analysis.objectives,
                 ) = (it.analysis.windows, it.analysis.objectives);
             }
-            None => self.evidence(&mut observation).await,
+            None => self.evidence(&mut observation, &effective).await,
         }
-        let lock = self.order(&mut observation).await; // last, since it holds the lock
+        let lock = self.order(&mut observation, &effective).await; // last, since it holds the lock
         let snapshot = Snapshot {
             rollout,
             observation,
