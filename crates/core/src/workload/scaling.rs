@@ -193,7 +193,16 @@ fn next_pods(view: &View, held: bool) -> Next {
         stable: limits.desired.max(next.stable),
         ..next
     };
+    // Nor for the room of pods that no longer serve: they may go only after routers and endpoints follow.
+    let short = limits.share != Share::Pods && present.stable.available < limits.at_least();
     let waits = services::stable_side_waits(view);
+    let at_rest_or_ahead = || {
+        if waits || short {
+            ahead(at_rest())
+        } else {
+            at_rest()
+        }
+    };
     // If the new change runs the previous stable revision, its pods may still receive requests.
     let drains =
         limits.share != Share::Pods && (!cleanup::is_served_out(view) || serves_stable_side(view));
@@ -204,7 +213,7 @@ fn next_pods(view: &View, held: bool) -> Next {
         ..next
     };
     let Some(change) = view.change else {
-        return if waits { ahead(at_rest()) } else { at_rest() };
+        return at_rest_or_ahead();
     };
     match change.stage {
         Stage::Promoting if held => {
@@ -232,7 +241,12 @@ fn next_pods(view: &View, held: bool) -> Next {
             let most = limits.at_most().max(goal.stable + goal.canary);
             goal.stable = goal.stable.max(stable_floor(view));
             goal.canary = goal.canary.min((most - goal.stable).max(1));
-            draining(replicas::next(limits, change.weight, goal, present))
+            let next = replicas::next(limits, change.weight, goal, present);
+            let least = if short { goal.stable } else { 0 };
+            draining(Next {
+                stable: next.stable.max(least),
+                ..next
+            })
         }
         Stage::RollingBack => {
             let mut next = at_rest();
@@ -244,16 +258,8 @@ fn next_pods(view: &View, held: bool) -> Next {
             }
             next
         }
-        Stage::Waiting if waits => draining(ahead(at_rest())),
-        Stage::Promoted | Stage::RolledBack if waits => ahead(at_rest()),
-        Stage::Waiting => draining(at_rest()),
-        // Old pods must not take the room of serving pods.
-        Stage::Promoted
-            if limits.share != Share::Pods && present.stable.available < limits.at_least() =>
-        {
-            ahead(at_rest())
-        }
-        Stage::Promoted | Stage::RolledBack => at_rest(),
+        Stage::Waiting => draining(at_rest_or_ahead()),
+        Stage::Promoted | Stage::RolledBack => at_rest_or_ahead(),
     }
 }
 

@@ -625,7 +625,9 @@ impl World {
     /// where another operator has written since, this one has lost the lease and writes nothing.
     pub fn write_late(&self) -> Option<Self> {
         let late = self.late.clone()?;
-        let lost = late.status_version != self.status_version;
+        // A reconcile is given up after a minute.
+        let given_up = after(late.at, 1) < self.seen.now;
+        let lost = given_up || late.status_version != self.status_version;
         if lost || (self.late_writes_status() && late.version != self.version) {
             return Some(self.with(|next| {
                 next.late = None;
@@ -634,12 +636,13 @@ impl World {
         }
         let mut done = self.carry_out(&late.decision, How::Wholly);
         done.late = None;
-        // A hold that the decision ended was over by then.
+        // What the decision began or ended, it did by then.
         let holds = |world: &Self| {
             let waits = world.seen.status.waiting_for.as_deref();
             waits.is_some_and(|it| UNCLOCKED.contains(&it))
         };
-        if holds(self) && !holds(&done) {
+        let ends_a_hold = holds(self) && !holds(&done);
+        if ends_a_hold || done.advanced_at != self.advanced_at {
             done.advanced_at = done.advanced_at.min(late.at);
         }
         // People have been asked since it was decided.

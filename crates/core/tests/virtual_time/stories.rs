@@ -58,6 +58,7 @@ fn every_story_decides_as_it_did_before() {
         capacity::pods_of_the_revision_before_drain_behind_plain_services_though_a_newer_change_comes,
         capacity::pods_that_are_kept_for_the_way_back_follow_the_rollout,
         capacity::a_canary_that_loses_its_pods_keeps_no_more_traffic_than_they_carry,
+        capacity::law_4_a_lost_stable_replica_set_is_made_again_though_old_pods_hold_the_room,
         capacity::the_history_keeps_the_revisions_that_were_used_last,
         capacity::the_history_keeps_what_was_stable_last_rather_than_what_was_tried_last,
         capacity::a_service_that_the_spec_names_no_more_is_released,
