@@ -1,4 +1,6 @@
-//! Checks of every kind, warm-up, error budgets and the watch after a promotion, in virtual time.
+//! Checks of every kind, warm-up and error budgets, in virtual time.
+
+mod watch;
 
 use countersign_api::AnalysisTemplateSpec;
 use countersign_api::rollout::{Change, CheckVerdict, Outcome};
@@ -7,6 +9,8 @@ use countersign_core::observation::windows::{ErrorRates, WindowOutcome};
 use countersign_core::observation::workload::Service;
 
 use super::*;
+
+pub(crate) use watch::*;
 
 /// A world that serves, with this analysis from the next change on.
 fn analysed(analysis: Value) -> World {
@@ -438,137 +442,6 @@ fn watched() -> World {
 }
 
 #[test]
-pub(super) fn law_3_what_breaks_after_its_promotion_gives_way_to_the_previous_revision() {
-    let mut world = watched();
-    let services = [("shop", "v2 hash")].map(|(name, _)| name);
-    for name in services {
-        let hash = now_changing(&world).pod_template_hash;
-        let selector = [("pod-template-hash".to_owned(), hash)].into();
-        let service = Service {
-            kind: "ClusterIP".into(),
-            selector,
-        };
-        world
-            .observation
-            .traffic
-            .services
-            .insert(name.into(), Some(service));
-        world.observation.spec.strategy.canary.stable_service = Some(name.into());
-    }
-    let broken_at = world.observation.now;
-    let mut least = i32::MAX;
-    assert!(
-        world.run(after(120), &mut steady(5_000.0, 0.3, 0.001), |o| {
-            let service = o.traffic.services["shop"].as_ref().unwrap();
-            let selected = &service.selector["pod-template-hash"];
-            let sets = o.replica_sets.iter().filter(|set| set.hash == *selected);
-            least = least.min(sets.map(|set| set.available).sum());
-            o.status.phase == Phase::Degraded
-        })
-    );
-    lawful(&world);
-    assert_eq!(stable_image(&world), "example.org/shop:v1");
-    let change = now_changing(&world);
-    assert_eq!(change.outcome, Some(Outcome::RolledBack));
-    assert!(reasons(&change).contains(&"Regressed"));
-    let regressed = change
-        .transitions
-        .iter()
-        .find(|it| it.reason == "Regressed");
-    let took = regressed
-        .unwrap()
-        .at
-        .as_ref()
-        .unwrap()
-        .0
-        .duration_since(broken_at);
-    assert!(took.as_secs() <= 60, "{took:#}");
-    assert!(
-        least >= 20,
-        "the Service never had fewer pods than it needs: {least}"
-    );
-    let pods = |image: &str| {
-        let sets = world.observation.replica_sets.iter();
-        let sets = sets.filter(|set| set.template.images() == [image]);
-        sets.map(|set| set.replicas).sum::<i32>()
-    };
-    assert_eq!(
-        (pods("example.org/shop:v1"), pods("example.org/shop:v2")),
-        (20, 0)
-    );
-}
-
-#[test]
-pub(super) fn a_watch_ends_by_itself_and_a_return_during_it_takes_no_steps() {
-    let mut world = watched();
-    assert!(world.run(after(180), &mut steady(5_000.0, 0.001, 0.001), settled));
-    assert_eq!(stable_image(&world), "example.org/shop:v2");
-
-    let mut world = watched();
-    change(&mut world, "v1", harmless());
-    let began = world.observation.now;
-    assert!(
-        world.run(after(180), &mut steady(5_000.0, 0.001, 0.001), |o| {
-            o.status
-                .stable
-                .as_ref()
-                .is_some_and(|stable| stable.revision == 1)
-        })
-    );
-    let took = world.observation.now.duration_since(began);
-    assert!(took.as_secs() <= 10, "{took:#}");
-    assert!(world.run(
-        after(180),
-        &mut steady(5_000.0, 0.001, 0.001),
-        World::at_rest
-    ));
-    lawful(&world);
-    assert_eq!(stable_image(&world), "example.org/shop:v1");
-    assert_eq!(
-        world.observation.status.revision, 2,
-        "it is no change of its own"
-    );
-}
-
-/// A watched change whose previous revision has lost its ReplicaSet, and its record unless it is `kept`.
-fn previous_lost(kept: bool) -> World {
-    let mut world = watched();
-    let status = &mut world.observation.status;
-    let stable = status.stable.clone().unwrap();
-    let change = status.change.as_mut().unwrap();
-    if !kept {
-        change.previous.as_mut().unwrap().run = None;
-    }
-    let sets = &mut world.observation.replica_sets;
-    sets.retain(|set| set.hash == stable.pod_template_hash);
-    world
-}
-
-#[test]
-pub(super) fn without_the_previous_revision_a_regression_is_said_and_nothing_moves() {
-    let mut world = previous_lost(false);
-    assert!(
-        world.run(after(180), &mut steady(5_000.0, 0.3, 0.001), |o| {
-            let change = o.status.change.as_ref();
-            change.is_none_or(|change| reasons(change).contains(&"PreviousMissing"))
-        })
-    );
-    lawful(&world);
-    assert_eq!(stable_image(&world), "example.org/shop:v2");
-}
-
-#[test]
-pub(super) fn a_previous_revision_that_lost_its_replica_set_comes_back_from_its_record() {
-    let mut world = previous_lost(true);
-    let back = |o: &Observation| o.status.stable.as_ref().is_some_and(|it| it.revision == 1);
-    assert!(world.run(after(180), &mut steady(5_000.0, 0.3, 0.001), back));
-    let mut traffic = steady(5_000.0, 0.001, 0.001);
-    assert!(world.run(after(240), &mut traffic, World::at_rest));
-    lawful(&world);
-    assert_eq!(stable_image(&world), "example.org/shop:v1");
-}
-
-#[test]
 pub(super) fn scarce_evidence_says_how_much_is_missing_and_for_how_long() {
     let mut world = serving();
     world.observation.policies[0].spec.tiers.low.min_requests = Some(1_000);
@@ -668,45 +541,4 @@ pub(super) fn law_4_a_revision_that_comes_back_takes_its_service_over_whatever_t
         assert_eq!(stable_image(&world), "example.org/shop:v1");
         assert!(least >= 19, "{surge}: the Service had {least} pods");
     }
-}
-
-#[test]
-pub(super) fn law_8_provenance_that_is_edited_in_a_watch_does_not_start_what_regressed_again() {
-    let mut world = watched();
-    let mut edited = harmless();
-    edited.extend(annotations(&[("lines-added", "4")]));
-    world.observation.annotations = edited;
-    assert!(world.run(
-        after(180),
-        &mut steady(5_000.0, 0.3, 0.001),
-        |o| o.status.phase == Phase::Degraded
-    ));
-    let attempts = world.observation.status.attempts;
-    world.run(after(300), &mut steady(5_000.0, 0.0, 0.0), |_| false);
-    lawful(&world);
-    assert_eq!(world.observation.status.attempts, attempts);
-    assert_eq!(stable_image(&world), "example.org/shop:v1");
-    assert!(reasons(&now_changing(&world)).contains(&"Regressed"));
-}
-
-#[test]
-pub(super) fn the_previous_revision_is_kept_as_long_as_it_may_come_back() {
-    let mut ceiling = errors();
-    ceiling["ceiling"] = json!(0.02);
-    let mut world =
-        analysed(json!({ "interval": "10s", "postPromotion": "1h", "checks": [ceiling] }));
-    world.observation.spec.revision_history_limit = 0;
-    change(&mut world, "v2", harmless());
-    assert!(
-        world.run(after(60), &mut steady(5_000.0, 0.001, 0.001), |o| {
-            o.status.phase == Phase::Stable && o.status.revision == 2
-        })
-    );
-    assert!(world.run(
-        after(180),
-        &mut steady(5_000.0, 0.3, 0.001),
-        |o| o.status.phase == Phase::Degraded
-    ));
-    lawful(&world);
-    assert_eq!(stable_image(&world), "example.org/shop:v1");
 }

@@ -1,0 +1,305 @@
+//! Sign-offs: who counts, for which change, and until when.
+
+use super::*;
+
+#[test]
+pub(crate) fn a_sign_off_opens_its_gate_and_the_record_holds_what_the_approver_saw() {
+    let mut world = waiting(asking(&[(1, &[])], |_| {}));
+    approve(&mut world, "bob", &[]);
+    go_on(&mut world, 1);
+    assert_eq!(step(&world), 1);
+    assert_eq!(said(&world, 0), (true, "Counts".into()));
+    assert_eq!(
+        message(&world, "SignedOff"),
+        "all gates signed off by bob: looks good"
+    );
+}
+
+#[test]
+pub(crate) fn an_approver_in_mid_rollout_is_recorded_with_the_evidence_so_far() {
+    let mut policy = unattended();
+    policy.spec.tiers.low.promotion_sign_off = Some(vec![SignOffDemand {
+        count: 1,
+        groups: vec![],
+    }]);
+    let mut world = serving();
+    world.observation.policies = vec![policy];
+    change(&mut world, "v2", harmless());
+    go_on(&mut world, 30);
+    assert_eq!(waits_for(&world), Some("AwaitingSignOff"));
+    sign(&mut world, person("bob", &[]), |spec| {
+        spec.gate = Some("promotion".into());
+    });
+    let decision = world.look(&mut steady(5_000.0, 0.001, 0.001));
+    world.carry_out(&decision, usize::MAX);
+    lawful(&world);
+    let change = world.observation.status.change.clone().unwrap();
+    let line = change
+        .transitions
+        .iter()
+        .find(|line| line.reason == "SignedOff")
+        .unwrap();
+    assert!(
+        line.evidence[0].canary.requests > 1_000.0,
+        "{:?}",
+        line.evidence
+    );
+}
+
+#[test]
+pub(crate) fn law_2_only_the_right_people_count_and_everybody_is_told_why_not() {
+    let policy = asking(&[(1, &["approvers"])], |spec| {
+        spec.people = People {
+            aliases: vec![Alias {
+                user: "al".into(),
+                identities: vec!["Alice".into()],
+            }],
+            agent_groups: vec!["agents".into()],
+        };
+    });
+    let mut world = waiting(policy);
+    let now = world.observation.now;
+    world
+        .observation
+        .annotations
+        .insert(CHANGED_BY_ANNOTATION.into(), "Erin".into());
+    let group = &["approvers"][..];
+    approve(&mut world, "ALICE", group);
+    approve(&mut world, "al", group);
+    approve(&mut world, "erin", group);
+    approve(&mut world, "robot", &["approvers", "agents"]);
+    approve(&mut world, "system:serviceaccount:ci:deployer", group);
+    sign(&mut world, person("bob", group), |spec| {
+        spec.digest = "0".repeat(64);
+    });
+    sign(&mut world, person("bob", group), |spec| {
+        spec.run = "shop-other-1".into();
+    });
+    sign(&mut world, person("bob", group), |spec| {
+        spec.rollout_uid = "another".into();
+    });
+    sign(&mut world, person("bob", group), |spec| {
+        spec.expires_at = Some(Time(now));
+    });
+    sign(&mut world, person("bob", group), |spec| {
+        spec.gate = Some("step-99".into());
+    });
+    sign(&mut world, person("bob", group), |spec| {
+        spec.gate = Some("promotion".into());
+    });
+    approve(&mut world, "carol", &["senior"]);
+    go_on(&mut world, 2);
+    assert_eq!(step(&world), 0, "nobody who may has signed this gate");
+    let reasons: Vec<_> = (0..12).map(|number| said(&world, number).1).collect();
+    let expected = [
+        "ByAuthor",
+        "ByAuthor",
+        "ByAuthor",
+        "ByAgent",
+        "NotAPerson",
+        "OtherChange",
+        "OtherChange",
+        "OtherChange",
+        "Expired",
+        "NoSuchGate",
+        "Counts",
+        "Counts",
+    ];
+    assert_eq!(reasons, expected);
+    approve(&mut world, "bob", group);
+    go_on(&mut world, 1);
+    assert_eq!(step(&world), 1);
+}
+
+#[test]
+pub(crate) fn two_people_are_two_people() {
+    let policy = asking(&[(2, &[]), (1, &["senior"])], |spec| {
+        let bob = Alias {
+            user: "bob".into(),
+            identities: vec!["bob-admin".into()],
+        };
+        spec.people.aliases = vec![bob];
+    });
+    let mut world = waiting(policy);
+    approve(&mut world, "bob", &[]);
+    approve(&mut world, "Bob", &[]);
+    approve(&mut world, "bob-admin", &["senior"]);
+    go_on(&mut world, 2);
+    assert_eq!(step(&world), 0);
+    assert_eq!(said(&world, 1).1, "SamePerson");
+    let message = world.observation.status.message.clone();
+    assert!(message.contains("2 people (1 so far: bob)"), "{message}");
+    approve(&mut world, "carol", &["senior"]);
+    go_on(&mut world, 1);
+    assert_eq!(step(&world), 1);
+}
+
+#[test]
+pub(crate) fn a_sign_off_ends_with_its_expiry() {
+    let mut world = waiting(asking(&[(2, &[])], |_| {}));
+    let end = minutes_on(&world, 10);
+    sign(&mut world, person("bob", &[]), |spec| {
+        spec.expires_at = Some(Time(end));
+    });
+    go_on(&mut world, 1);
+    assert_eq!(said(&world, 0), (true, "Counts".into()));
+    go_on(&mut world, 15);
+    assert_eq!(said(&world, 0), (false, "Expired".into()));
+    approve(&mut world, "carol", &[]);
+    go_on(&mut world, 1);
+    assert_eq!(step(&world), 0, "bob's was over when carol signed");
+}
+
+#[test]
+pub(crate) fn law_6_without_admission_policies_no_sign_off_counts() {
+    let mut world = waiting(asking(&[(1, &[])], |_| {}));
+    world.observation.people.admission.problems =
+        vec!["ValidatingAdmissionPolicy x is missing".into()];
+    approve(&mut world, "bob", &[]);
+    go_on(&mut world, 2);
+    assert_eq!((step(&world), said(&world, 0).1), (0, "Unproven".into()));
+    let conditions = &world.observation.status.conditions;
+    let proven = conditions
+        .iter()
+        .find(|it| it.type_ == "SignOffsProven")
+        .unwrap();
+    assert_eq!(
+        (proven.status.as_str(), proven.reason.as_str()),
+        ("False", "Unproven")
+    );
+    assert!(proven.message.contains("is missing"));
+
+    // They come back: what was signed meanwhile stays unproven.
+    world.observation.people.admission.problems.clear();
+    world.observation.people.admission.since = Some(world.observation.now);
+    go_on(&mut world, 2);
+    assert_eq!((step(&world), said(&world, 0).1), (0, "Unproven".into()));
+    approve(&mut world, "bob", &[]);
+    go_on(&mut world, 1);
+    assert_eq!(step(&world), 1);
+}
+
+/// AR#4728: approve A, replace it by B at every moment around the approval; B never uses it.
+#[test]
+pub(crate) fn an_approval_of_one_change_never_lets_another_through() {
+    for approved in 0..4 {
+        for replaced in 0..6 {
+            let mut world = waiting(asking(&[(1, &[])], |_| {}));
+            let seen = world.observation.status.change.clone().unwrap();
+            for moment in 0..6 {
+                if moment == approved {
+                    sign(&mut world, person("bob", &[]), |spec| {
+                        (spec.run, spec.digest) = (seen.run.clone(), seen.digest.clone());
+                    });
+                }
+                if moment == replaced {
+                    change(&mut world, "v3", harmless());
+                }
+                let decision = world.look(&mut steady(5_000.0, 0.0, 0.0));
+                world.carry_out(&decision, usize::MAX);
+            }
+            change(&mut world, "v3", harmless());
+            go_on(&mut world, 5);
+            let change = world.observation.status.change.clone().unwrap();
+            let template = countersign_core::provenance::digest::template_digest(
+                &world.observation.spec.template,
+            );
+            assert_eq!(change.template_digest, template, "v3 is under way");
+            assert_eq!(
+                change.step, 0,
+                "approved at {approved}, replaced at {replaced}"
+            );
+            assert_eq!(waits_for(&world), Some("AwaitingSignOff"));
+        }
+    }
+}
+
+#[test]
+pub(crate) fn an_edit_of_the_provenance_voids_the_approval() {
+    let mut world = waiting(asking(&[(2, &[])], |_| {}));
+    approve(&mut world, "bob", &[]);
+    go_on(&mut world, 1);
+    let mut edited = harmless();
+    edited.extend(annotations(&[("lines-added", "4")]));
+    world.observation.annotations = edited;
+    go_on(&mut world, 2);
+    approve(&mut world, "carol", &[]);
+    go_on(&mut world, 2);
+    assert_eq!(step(&world), 0, "bob signed another change");
+    assert_eq!(waits_for(&world), Some("AwaitingSignOff"));
+}
+
+#[test]
+pub(crate) fn a_rejection_rolls_back_and_wins_over_approvals() {
+    let mut world = waiting(asking(&[(1, &[])], |_| {}));
+    approve(&mut world, "bob", &[]);
+    sign(&mut world, person("carol", &[]), |spec| {
+        spec.decision = SignOffDecision::Reject;
+    });
+    go_on(&mut world, 5);
+    assert_eq!(world.observation.status.phase, Phase::Degraded);
+    assert_eq!(message(&world, "Rejected"), "rejected by carol: looks good");
+    go_on(&mut world, 600);
+    assert_eq!(world.observation.status.phase, Phase::Degraded, "law 8");
+}
+
+#[test]
+pub(crate) fn a_sign_off_of_one_attempt_is_none_of_the_next() {
+    let mut world = waiting(asking(&[(1, &[])], |_| {}));
+    approve(&mut world, "bob", &[]);
+    let until = minutes_on(&world, 60);
+    assert!(
+        world.run(until, &mut steady(5_000.0, 0.3, 0.0), |o| o.status.phase
+            == Phase::Degraded)
+    );
+    command(&mut world, "alice", InterventionAction::Retry);
+    go_on(&mut world, 10);
+    assert_eq!(
+        (step(&world), waits_for(&world)),
+        (0, Some("AwaitingSignOff"))
+    );
+}
+
+#[test]
+pub(crate) fn whoever_brought_the_pods_in_does_not_sign_whatever_the_provenance_becomes() {
+    let mut world = serving();
+    world.observation.policies = vec![asking(&[(1, &[])], |_| {})];
+    change(
+        &mut world,
+        "v2",
+        annotations(&[("contributor", "human"), ("authors", "zoe")]),
+    );
+    world
+        .observation
+        .annotations
+        .insert(CHANGED_BY_ANNOTATION.into(), "mallory".into());
+    go_on(&mut world, 1);
+    // The pipeline adds what it knows, which is another change by another user.
+    let mut known = harmless();
+    known.insert(CHANGED_BY_ANNOTATION.into(), "pipeline".into());
+    world.observation.annotations = known;
+    go_on(&mut world, 2);
+    approve(&mut world, "mallory", &[]);
+    go_on(&mut world, 2);
+    assert_eq!((step(&world), said(&world, 0).1), (0, "ByAuthor".into()));
+}
+
+#[test]
+pub(crate) fn authors_that_cannot_be_read_may_be_anybody() {
+    let mut world = serving();
+    world.observation.policies = vec![asking(&[(1, &[])], |spec| {
+        let high = spec.tiers.low.clone();
+        spec.tiers.high = high.clone();
+        spec.tiers.critical = high;
+    })];
+    let mut hidden = harmless();
+    hidden.extend(annotations(&[(
+        "authors",
+        &format!("alice{}", ", x".repeat(2_000)),
+    )]));
+    change(&mut world, "v2", hidden);
+    go_on(&mut world, 1);
+    approve(&mut world, "bob", &[]);
+    go_on(&mut world, 2);
+    assert_eq!((step(&world), said(&world, 0).1), (0, "ByAuthor".into()));
+}
