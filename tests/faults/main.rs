@@ -20,7 +20,7 @@
     clippy::large_futures
 )]
 
-#[path = "../e2e/support.rs"]
+#[path = "../e2e/support/mod.rs"]
 #[allow(dead_code)]
 mod support;
 
