@@ -8,7 +8,7 @@
     reason = "a test may panic"
 )]
 
-#[path = "fuzz/src/targets.rs"]
+#[path = "fuzz/src/targets/mod.rs"]
 mod targets;
 
 use std::collections::BTreeSet;

@@ -4,6 +4,9 @@
 //! It serves plain HTTP on the loopback address of the cluster's network namespace, and forwards the
 //! credentials of requests.
 
+mod events;
+mod place;
+
 use crate::error::{Error, Result};
 use axum::{
     Router,
@@ -22,22 +25,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::mpsc, time::Instant};
+use tokio::{net::TcpListener, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Cluster-scoped resources that an operator requests.
-const WITHOUT_NAMESPACE: &[&str] = &[
-    "namespaces",
-    "rolloutpolicies",
-    "freezes",
-    "validatingadmissionpolicies",
-    "validatingadmissionpolicybindings",
-    "mutatingadmissionpolicies",
-    "mutatingadmissionpolicybindings",
-    "selfsubjectreviews",
-    "tokenreviews",
-    "subjectaccessreviews",
-];
+use events::altered;
+use place::Place;
 
 /// A request, for a test's choice of a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -411,173 +403,9 @@ fn refusal(status: u16, retry_after: Option<u32>) -> Response {
     response
 }
 
-/// A watch with faults in its events.
-fn altered(answer: Response, events: Events, recorded: Arc<Mutex<Recorded>>) -> Response {
-    let (head, body) = answer.into_parts();
-    let (send, receive) = mpsc::channel(64);
-    tokio::spawn(async move {
-        tokio::select! {
-            () = alter(body, events, recorded, send.clone()) => {}
-            () = send.closed() => {}
-        }
-    });
-    let stream = futures::stream::unfold(receive, async |mut receive| {
-        let line = receive.recv().await?;
-        Some((Ok::<Bytes, io::Error>(line), receive))
-    });
-    Response::from_parts(head, Body::from_stream(stream))
-}
-
-async fn alter(
-    body: Body,
-    events: Events,
-    recorded: Arc<Mutex<Recorded>>,
-    send: mpsc::Sender<Bytes>,
-) {
-    let (lagging, mut due) = mpsc::unbounded_channel::<(Instant, Bytes)>();
-    let lag = match events {
-        Events::Lag(lag) => lag,
-        _ => Duration::ZERO,
-    };
-    let read = async move {
-        let (mut body, mut last, mut count) = (Lines::of(body), Bytes::new(), 0);
-        while let Some(line) = body.next().await {
-            count += 1;
-            let happens = match &events {
-                Events::Stall(after) | Events::Close(after) | Events::Gone(after) => count > *after,
-                Events::Lag(_) => true,
-                Events::Replay => !last.is_empty(),
-                Events::Miss(every) => count % every == 0,
-            };
-            if happens {
-                let mut recorded = recorded.lock().unwrap_or_else(PoisonError::into_inner);
-                recorded.happened(&events);
-            }
-            let passed: Vec<Bytes> = match events {
-                Events::Stall(_) if happens => std::future::pending().await,
-                Events::Close(_) if happens => return,
-                Events::Gone(_) if happens => {
-                    // The receiver exists as long as this is polled.
-                    let _ = lagging.send((Instant::now(), gone()));
-                    return;
-                }
-                Events::Replay if happens => vec![line.clone(), last, line.clone()],
-                Events::Miss(_) if happens => vec![],
-                _ => vec![line.clone()],
-            };
-            last = line;
-            for line in passed {
-                let _ = lagging.send((Instant::now() + lag, line));
-            }
-        }
-    };
-    let write = async move {
-        while let Some((at, line)) = due.recv().await {
-            tokio::time::sleep_until(at).await;
-            if send.send(line).await.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::join!(read, write);
-}
-
-/// The event by which the API server ends a watch with an expired version.
-fn gone() -> Bytes {
-    let status = json!({
-        "type": "ERROR",
-        "object": { "kind": "Status", "apiVersion": "v1", "code": 410, "reason": "Expired", "status": "Failure", "message": "too old resource version" },
-    });
-    format!("{status}\n").into()
-}
-
-/// The lines of a body, with their ends.
-struct Lines {
-    body: Body,
-    rest: Vec<u8>,
-}
-
-impl Lines {
-    fn of(body: Body) -> Self {
-        let rest = Vec::new();
-        Self { body, rest }
-    }
-
-    async fn next(&mut self) -> Option<Bytes> {
-        loop {
-            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-                let rest = self.rest.split_off(end + 1);
-                return Some(std::mem::replace(&mut self.rest, rest).into());
-            }
-            let frame = self.body.frame().await?.ok()?;
-            if let Ok(data) = frame.into_data() {
-                self.rest.extend_from_slice(&data);
-            }
-        }
-    }
-}
-
-/// The resource of a path.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Place {
-    /// Up to the resource.
-    root: String,
-    namespaced: bool,
-    resource: String,
-    name: String,
-}
-
-impl Place {
-    fn of(path: &str) -> Self {
-        let parts: Vec<_> = path.trim_matches('/').split('/').collect();
-        let root = match parts.first() {
-            Some(&"api") => 2,
-            Some(&"apis") => 3,
-            _ => return Self::default(),
-        };
-        let Some((root, rest)) = parts.split_at_checked(root) else {
-            return Self::default();
-        };
-        let (namespaced, rest) = match rest {
-            ["namespaces", _, rest @ ..] if !rest.is_empty() => (true, rest),
-            rest => (false, rest),
-        };
-        let Some((plural, rest)) = rest.split_first() else {
-            return Self::default();
-        };
-        let name = rest.first().copied().unwrap_or_default();
-        let resource = match rest.get(1) {
-            Some(subresource) => format!("{plural}/{subresource}"),
-            None => (*plural).to_owned(),
-        };
-        Self {
-            root: format!("/{}", root.join("/")),
-            namespaced,
-            resource,
-            name: name.to_owned(),
-        }
-    }
-
-    /// The same limited to one namespace, if it spans all of them.
-    fn within(&self, namespace: &str, uri: &Uri) -> Option<Uri> {
-        let spans = !self.namespaced
-            && self.name.is_empty()
-            && !self.resource.is_empty()
-            && !WITHOUT_NAMESPACE.contains(&self.resource.as_str());
-        if !spans {
-            return None;
-        }
-        let query = uri.query().map(|query| format!("?{query}"));
-        let query = query.unwrap_or_default();
-        let (root, resource) = (&self.root, &self.resource);
-        format!("{root}/namespaces/{namespace}/{resource}{query}")
-            .parse()
-            .ok()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::events::Lines;
     use super::*;
 
     #[test]

@@ -6,6 +6,10 @@
     reason = "a test may panic"
 )]
 
+mod authors;
+mod manifests;
+mod ranges;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -19,8 +23,8 @@ use serde_json::json;
 const JANE: &str = "Jane Doe <jane@example.org>";
 const BOB: &str = "Bob <bob@example.org>";
 const BY_CLAUDE: &str = "Co-Authored-By: Claude Opus 4.8 (1M context) <noreply@anthropic.com>";
-const MANIFEST: &str = include_str!("stamp/rollout.yaml");
-const STAMPED: &str = include_str!("stamp/rollout.stamped.yaml");
+const MANIFEST: &str = include_str!("rollout.yaml");
+const STAMPED: &str = include_str!("rollout.stamped.yaml");
 
 /// A git repository in a directory of its own, which is removed in the end.
 struct Repository(PathBuf);
@@ -273,78 +277,6 @@ fn a_review_counts_only_where_git_sees_a_trailer() {
 }
 
 #[test]
-fn an_agent_that_works_alone_has_no_operator() {
-    let it = Repository::new();
-    it.write("a", "1\n");
-    it.commit(
-        "copilot-swe-agent[bot] <198982749+Copilot@users.noreply.github.com>",
-        "a",
-    );
-    let found = it.stamp(&[]);
-    assert_eq!((&*found["contributor"], &*found["ai-share"]), ("ai", "100"));
-    assert_eq!(
-        (&*found["authors"], &*found["agents"]),
-        ("copilot", "copilot")
-    );
-    assert!(read(&found).is_autonomous());
-    let found = it.stamp(&["--human-operator", JANE]);
-    assert!(!read(&found).is_autonomous());
-}
-
-#[test]
-fn people_alone_are_human_and_a_mailmap_hides_nobody() {
-    let it = Repository::new();
-    it.write(".mailmap", "Bob <bob@example.org> <jane@example.org>\n");
-    it.commit(JANE, "a");
-    let found = it.stamp(&[]);
-    assert_eq!(
-        (&*found["contributor"], &*found["ai-share"]),
-        ("human", "0")
-    );
-    assert_eq!(found["authors"], JANE);
-}
-
-#[test]
-fn merges_have_no_author_unless_they_smuggle_a_change_in() {
-    let it = Repository::new();
-    it.git(&["checkout", "-q", "-b", "side"]);
-    it.write("side", "1\n");
-    it.commit(BOB, "side");
-    it.git(&["checkout", "-q", "main"]);
-    it.write("main", "1\n");
-    it.commit(JANE, "main");
-    it.git(&[
-        "merge",
-        "-q",
-        "--no-ff",
-        "-m",
-        "Merge side\n\nReviewed-by: Carol <carol@example.org>",
-        "side",
-    ]);
-    let found = it.stamp(&[]);
-    assert_eq!(found["authors"], format!("{BOB}, {JANE}"));
-    assert_eq!(found["reviewers"], "Carol <carol@example.org>");
-    assert!(!found.contains_key("approved-revision"));
-
-    it.write("smuggled", "1\n");
-    it.git(&["add", "-A"]);
-    it.git(&["commit", "-q", "--amend", "--no-edit"]);
-    assert!(it.stamp(&[])["authors"].contains("Nobody <nobody@example.org>"));
-}
-
-#[test]
-fn a_revert_is_its_authors_change() {
-    let it = Repository::assisted();
-    it.git(&["tag", "-f", "base"]);
-    it.git(&["revert", "--no-edit", "HEAD"]);
-    let found = it.stamp(&[]);
-    assert_eq!(
-        (&*found["contributor"], &*found["lines-deleted"]),
-        ("human", "3")
-    );
-}
-
-#[test]
 fn renames_and_binary_files_count_as_files() {
     let it = Repository::assisted();
     it.git(&["tag", "-f", "base"]);
@@ -403,53 +335,6 @@ fn lines_that_cannot_be_counted_are_not_written() {
     assert_eq!(read(&found).problems, []);
 }
 
-#[test]
-fn a_squashed_merge_hides_neither_an_ai_nor_an_author() {
-    let it = Repository::new();
-    it.git(&["checkout", "-q", "-b", "side"]);
-    it.write("a", "1\n");
-    it.commit(
-        BOB,
-        "fix: a\n\nReviewed-by: Carol <carol@example.org>\nCo-Authored-By: Copilot <223556219+Copilot@users.noreply.github.com>",
-    );
-    it.write("b", "1\n");
-    it.commit("Dan <dan@example.org>", "b");
-    it.git(&["checkout", "-q", "main"]);
-    it.git(&["merge", "-q", "--squash", "side"]);
-    it.git(&["commit", "-q", "--no-edit", "--author", JANE]);
-    let found = it.stamp(&[]);
-    assert_eq!(
-        (&*found["contributor"], &*found["agents"]),
-        ("mixed", "copilot")
-    );
-    assert_eq!(
-        found["authors"],
-        format!("{BOB}, Dan <dan@example.org>, {JANE}")
-    );
-    assert!(!found.contains_key("reviewers"), "git sees no trailer");
-}
-
-/// The controller would read none of them, so that it could bar none from signing the change off.
-#[test]
-fn more_authors_than_the_controller_reads_are_refused() {
-    let it = Repository::new();
-    let trailers: Vec<_> = (0..100)
-        .map(|i| format!("Co-authored-by: Author {i} <author-{i}@long.name.example.org>"))
-        .collect();
-    it.commit(JANE, &format!("a\n\n{}", trailers.join("\n")));
-    it.write("rollout.yaml", MANIFEST);
-    let range = ["--range", "base..HEAD"];
-    for more in [&[][..], &["-f", "rollout.yaml", "--write"]] {
-        let refusal = it.refusal(&[&range[..], more].concat());
-        assert!(
-            refusal.contains("authors has") && refusal.contains("fewer authors"),
-            "{refusal}"
-        );
-    }
-    let manifest = fs::read_to_string(it.0.join("rollout.yaml")).unwrap();
-    assert_eq!(manifest, MANIFEST);
-}
-
 /// Settings of the repository that would hide what changed, or run something.
 #[test]
 fn settings_of_the_repository_hide_nothing_and_run_nothing() {
@@ -478,192 +363,4 @@ fn settings_of_the_repository_hide_nothing_and_run_nothing() {
     it.git(&["replace", "HEAD", "base"]);
     assert_eq!(it.stamp(&[]), plain);
     assert!(!mark.exists());
-}
-
-#[test]
-fn a_hostile_author_is_one_author() {
-    let it = Repository::new();
-    it.write("a", "1\n");
-    it.commit(
-        "Eve, Bob\u{202e}: x # <eve@example.org>",
-        "a\n\nCo-authored-by: Mal,\tMallory\u{1b}[2J <mal@x>, <bob@x>",
-    );
-    let found = it.stamp(&[]);
-    assert_eq!(
-        found["authors"],
-        "Eve Bob: x # <eve@example.org>, Mal Mallory [2J <mal@x>"
-    );
-    let yaml = it.run(&["--range", "base..HEAD"]).out;
-    let again: BTreeMap<String, String> = serde_saphyr::from_str(&yaml).unwrap();
-    assert_eq!(
-        again["provenance.countersign.dev/authors"],
-        found["authors"]
-    );
-}
-
-#[test]
-fn notes_of_git_ai_tell_lines() {
-    let it = Repository::assisted();
-    let note = "src/shop.rs\n  h_1 1-2\n  s_1::t_1 3\n---\n{\"schema_version\":\"authorship/3.0.0\",\"sessions\":{\"s_1\":{\"agent_id\":{\"tool\":\"claude-code\",\"model\":\"claude-opus-5\"}}}}";
-    it.git(&["notes", "--ref=ai", "add", "-m", note, "HEAD"]);
-    let found = it.stamp(&[]);
-    assert_eq!(found["ai-share"], "34");
-    assert_eq!(
-        found["agents"],
-        "claude claude-opus-4.8, claude-code claude-opus-5"
-    );
-}
-
-#[test]
-fn the_rules_are_those_of_the_base() {
-    let it = Repository::new();
-    it.write(".countersign.yaml", "touches:\n  search: [\"src/**\"]\n");
-    it.commit(JANE, "rules");
-    it.git(&["tag", "-f", "base"]);
-    it.write(".countersign.yaml", "touches:\n  search: []\n");
-    it.write("src/a.rs", "1\n");
-    it.commit(JANE, "weaken the rules");
-    assert_eq!(it.stamp(&[])["touches"], "infra, search");
-    let printed = it.run(&["--range", "base..HEAD"]);
-    assert!(
-        printed.err.contains("the range changes .countersign.yaml"),
-        "{}",
-        printed.err
-    );
-    assert_eq!(
-        it.stamp(&["--config", ".countersign.yaml"])["touches"],
-        "infra"
-    );
-
-    it.write("bad.yaml", "touch:\n  a: []\n");
-    let refusal = it.refusal(&["--range", "base..HEAD", "--config", "bad.yaml"]);
-    assert!(
-        refusal.contains("bad.yaml") && refusal.contains("line 1"),
-        "{refusal}"
-    );
-}
-
-#[test]
-fn ranges_that_cannot_be_read_are_refused_with_the_remedy() {
-    let it = Repository::assisted();
-    for (range, remedy) in [
-        ("base", "write BASE..HEAD"),
-        ("base...HEAD", "write BASE..HEAD"),
-        ("..HEAD", "write BASE..HEAD"),
-        ("absent..HEAD", "`absent`, which is no commit"),
-        ("base..--output=x", "`--output=x`, which is no commit"),
-        ("HEAD..HEAD", "has no commits"),
-        ("HEAD..base", "has no commits"),
-    ] {
-        let refusal = it.refusal(&["--range", range]);
-        assert!(refusal.contains(remedy), "{range}: {refusal}");
-    }
-    let nowhere = Repository::empty();
-    assert!(
-        nowhere
-            .refusal(&["--range", "a..b"])
-            .contains("git repository")
-    );
-}
-
-#[test]
-fn a_shallow_clone_is_refused_where_it_lacks_commits() {
-    let it = Repository::assisted();
-    let base = it.git(&["rev-parse", "base"]);
-    it.commit(JANE, "more");
-    let clone = Repository::empty();
-    let from = format!("file://{}", it.0.display());
-    clone.git(&["clone", "-q", "--depth", "2", "--no-tags", &from, "."]);
-    let range = format!("{base}..HEAD");
-    assert!(clone.refusal(&["--range", &range]).contains("--unshallow"));
-    clone.git(&["fetch", "-q", "--depth", "1", "origin", &base]);
-    assert!(clone.refusal(&["--range", &range]).contains("--unshallow"));
-    assert!(
-        clone.run(&["--range", "HEAD~1..HEAD"]).ok,
-        "what is there is enough"
-    );
-    clone.git(&["fetch", "-q", "--unshallow"]);
-    assert!(clone.run(&["--range", &range]).ok);
-}
-
-#[test]
-fn a_base_beside_the_head_is_noted() {
-    let it = Repository::assisted();
-    it.git(&["checkout", "-q", "-b", "hotfix", "base"]);
-    it.commit(BOB, "hotfix");
-    let printed = it.run(&["--range", "hotfix..main"]);
-    assert!(
-        printed.ok
-            && printed
-                .err
-                .contains("the base has 1 commits that the head has not"),
-        "{}",
-        printed.err
-    );
-}
-
-#[test]
-fn options_that_cannot_be_meant_are_refused() {
-    let it = Repository::assisted();
-    for (option, value) in [
-        ("--image", "shop@sha256:abc"),
-        ("--image", "two words"),
-        ("--reviewer", "bob, carol"),
-        ("--reviewer", ""),
-        ("--approved-revision", "absent"),
-        ("--tests", "passed?"),
-        ("--rollout", "shop"),
-    ] {
-        let refusal = it.refusal(&["--range", "base..HEAD", option, value]);
-        assert!(refusal.contains(option), "{refusal}");
-    }
-}
-
-/// A manifest with everything that a careless editor loses.
-#[test]
-fn a_manifest_is_printed_or_edited_with_nothing_else_changed() {
-    let it = Repository::assisted();
-    let head = it.git(&["rev-parse", "HEAD"]);
-    let expected = STAMPED.replace("HEAD_REVISION", &head);
-    it.write("rollout.yaml", MANIFEST);
-    let range = ["--range", "base..HEAD"];
-    let printed = it.run(&[&range[..], &["-f", "rollout.yaml"]].concat());
-    assert!(printed.ok, "{}", printed.err);
-    assert_eq!(printed.out, expected);
-    assert_eq!(
-        fs::read_to_string(it.0.join("rollout.yaml")).unwrap(),
-        MANIFEST
-    );
-    let piped = it.run_with(&[&range[..], &["-f", "-"]].concat(), MANIFEST);
-    assert_eq!(piped.out, expected);
-
-    let written = it.run(&[&range[..], &["-f", "rollout.yaml", "--write"]].concat());
-    assert!(written.ok && written.out.is_empty(), "{}", written.err);
-    assert_eq!(
-        fs::read_to_string(it.0.join("rollout.yaml")).unwrap(),
-        expected
-    );
-    let again = it.run(&[&range[..], &["-f", "rollout.yaml"]].concat());
-    assert_eq!(again.out, expected, "stamping twice is stamping once");
-}
-
-#[test]
-fn a_manifest_that_cannot_be_stamped_leaves_all_files_as_they_are() {
-    let it = Repository::assisted();
-    it.write("good.yaml", MANIFEST);
-    it.write("template.yaml", "kind: {{ .Values.kind }}\n");
-    it.write("none.yaml", "kind: Service\n");
-    let stamp = |more: &[&str]| it.refusal(&[&["--range", "base..HEAD", "--write"], more].concat());
-    assert!(
-        stamp(&["-f", "good.yaml", "-f", "template.yaml"])
-            .contains("template.yaml: it is a template")
-    );
-    assert!(stamp(&["-f", "none.yaml"]).contains("no Rollout"));
-    assert!(stamp(&["-f", "good.yaml", "--rollout", "other"]).contains("`other`"));
-    assert!(stamp(&["-f", "absent.yaml"]).contains("absent.yaml"));
-    assert!(stamp(&["-f", "-"]).contains("--write"));
-    assert_eq!(
-        fs::read_to_string(it.0.join("good.yaml")).unwrap(),
-        MANIFEST
-    );
 }
