@@ -7,8 +7,8 @@ use countersign_api::{AnalysisTemplate, AnalysisTemplateSpec};
 use countersign_core::analysis::checks::Checks;
 use countersign_core::analysis::{checks, gather};
 use countersign_core::observation::windows::{CheckWindows, ErrorRates};
-use countersign_core::replicas::present;
 use countersign_core::policy::Effective;
+use countersign_core::replicas::present;
 use countersign_core::{Observation, change};
 use kube::Api;
 

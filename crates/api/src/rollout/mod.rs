@@ -119,7 +119,8 @@ pub struct RolloutSpec {
     #[serde(default)]
     #[schemars(range(min = 0, max = 86_400))]
     pub min_ready_seconds: i32,
-    /// Number of past revisions (ReplicaSets) and past records (RolloutRuns) that are kept.
+    /// Number of past revisions (ReplicaSets) and past records (RolloutRuns) that are kept; a revision that was
+    /// stable is kept rather than one that never was.
     #[serde(default = "ten")]
     #[schemars(range(min = 0, max = 100))]
     pub revision_history_limit: i32,

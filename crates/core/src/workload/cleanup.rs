@@ -123,10 +123,11 @@ pub(crate) fn history(view: &View) -> Vec<Action> {
         .history()
         .iter()
         .filter(|run| run.outcome.is_some() && !in_use.contains(&&run.name))
-        .filter(|run| !is_last_promotion(run) || is_forgotten(&run.pod_template_hash))
         .collect();
+    let excess = runs.len().saturating_sub(limit);
+    runs.retain(|run| !is_last_promotion(run) || is_forgotten(&run.pod_template_hash));
     runs.sort_by_key(|run| run.started_at);
-    let runs = runs.iter().take(runs.len().saturating_sub(limit));
+    let runs = runs.iter().take(excess);
     let runs = runs.map(|run| {
         Action::History(HistoryAction::DeleteRun {
             run: run.name.clone(),

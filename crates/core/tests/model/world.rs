@@ -315,9 +315,12 @@ impl World {
             "Paused" | "Frozen" | "ScaledToZero" | "ErrorBudgetBurn" => self.asked_at.clear(),
             _ => {}
         }
-        for hash in self.believed.keys().chain(before.believed.keys()) {
-            self.used_at.insert(hash.clone(), now);
+        let mut used_at = std::mem::take(&mut self.used_at);
+        for (world, at) in [(before, before.seen.now), (&*self, now)] {
+            let used = world.believed.keys().map(|hash| (hash.clone(), at));
+            used_at.extend(used);
         }
+        self.used_at = used_at;
         let status = &self.seen.status;
         if let Some(stable) = &status.stable {
             self.stable_at.insert(stable.pod_template_hash.clone(), now);

@@ -129,6 +129,18 @@ impl World {
         if ends_a_hold || done.advanced_at != self.advanced_at {
             done.advanced_at = done.advanced_at.min(late.at);
         }
+        let waited = self.seen.now.duration_since(late.at).as_mins();
+        if done.seen.status.waiting_for.as_deref() == Some("Baking") {
+            done.baked = done.baked.max(waited);
+        }
+        // So was a retry that was requested after the rollback was decided.
+        let mut requests = self.seen.people.interventions.iter();
+        let is_retry = |it: &SeenIntervention| {
+            it.spec.action == InterventionAction::Retry && it.created_at >= late.at
+        };
+        if requests.any(is_retry) {
+            done.condemned.clone_from(&self.condemned);
+        }
         // People have been asked since it was decided.
         let asked = done.asked_at.iter_mut();
         let asked = asked.filter(|(gate, _)| !self.asked_at.contains_key(*gate));

@@ -172,3 +172,30 @@ pub(crate) fn a_canary_that_loses_its_pods_keeps_no_more_traffic_than_they_carry
     }
     assert_eq!((world.outcome(), world.broken), (None, vec![]));
 }
+
+/// Pods of the revision before, which nothing sends to any more, hold the room until routers have followed.
+#[test]
+pub(crate) fn law_4_a_lost_stable_replica_set_is_made_again_though_old_pods_hold_the_room() {
+    let mut world = routed(|seen| seen.spec.replicas = 4);
+    push(&mut world, "v2");
+    let promoted = |seen: &Observation| {
+        let old = seen.replica_sets.iter().find(|it| it.revision == 1);
+        stage(seen) == Some(Stage::Promoted) && old.is_some_and(|it| it.available > 0)
+    };
+    assert!(world.run(after(DAYS), &mut steady(5_000.0, 0.0, 0.0), promoted));
+    lose(&mut world, "v2");
+    world.observation.spec.replicas = 2;
+    push(&mut world, "v3");
+    let makes = |it: &Action| matches!(it, Action::Workload(WorkloadAction::CreateReplicaSet(_)));
+    let mut look = || {
+        let decision = world.look(&mut steady(5_000.0, 0.0, 0.0));
+        world.carry_out(&decision, usize::MAX);
+        decision.actions.iter().any(makes)
+    };
+    assert!(look() || look(), "at once, and not after the drain");
+    let done = world.run(after(DAYS), &mut steady(5_000.0, 0.0, 0.0), |seen| {
+        is_stable(seen, "v3") && World::at_rest(seen)
+    });
+    assert!(done, "{:?}", world.observation.status);
+    assert_eq!(world.broken, []);
+}
