@@ -2,12 +2,14 @@
 //! owns.
 
 use countersign_api::{
-    ASKED_ANNOTATION, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION,
+    HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REQUESTED_ANNOTATION, REVISION_ANNOTATION,
     ROLLOUT_UID_LABEL, Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
 };
 use countersign_core::Observation;
 use countersign_core::decision::{NewReplicaSet, WorkloadAction};
-use countersign_core::observation::workload::{Asked, ReplicaSet as ObservedReplicaSet};
+use countersign_core::observation::workload::{
+    ReplicaSet as ObservedReplicaSet, RequestedReplicas,
+};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use kube::api::{ApiResource, DynamicObject, ListParams, Patch};
 use kube::{Api, Client, ResourceExt};
@@ -196,9 +198,9 @@ fn scaling(observation: &Observation, name: &str, replicas: i32, revision: i64) 
         let place = format!("/metadata/annotations/{}", name.replace('/', "~1"));
         json!({ "op": "replace", "path": place, "value": value })
     };
-    if observed.is_some_and(|set| set.asked.is_some()) {
+    if observed.is_some_and(|set| set.requested.is_some()) {
         let requested = requested(replicas, observation).to_string();
-        operations.push(annotate(ASKED_ANNOTATION, requested));
+        operations.push(annotate(REQUESTED_ANNOTATION, requested));
     }
     if observed.is_some_and(|set| set.revision > 0 && set.revision != revision) {
         operations.push(annotate(REVISION_ANNOTATION, revision.to_string()));
@@ -207,9 +209,9 @@ fn scaling(observation: &Observation, name: &str, replicas: i32, revision: i64) 
 }
 
 /// The annotation of a ReplicaSet for this number of replicas.
-fn requested(replicas: i32, observation: &Observation) -> Asked {
+fn requested(replicas: i32, observation: &Observation) -> RequestedReplicas {
     let at = observation.now;
-    Asked { replicas, at }
+    RequestedReplicas { replicas, at }
 }
 
 /// The ReplicaSet of a revision. The template stays JSON, so that fields newer than this build survive.
@@ -253,9 +255,14 @@ fn set_labels(rollout: &Rollout, template: &PodTemplate, hash: &str) -> Value {
     json!(labels)
 }
 
-fn annotations(template: &PodTemplate, digest: &str, revision: i64, requested: Asked) -> Value {
+fn annotations(
+    template: &PodTemplate,
+    digest: &str,
+    revision: i64,
+    requested: RequestedReplicas,
+) -> Value {
     let mut annotations = json!({
-        ASKED_ANNOTATION: requested.to_string(),
+        REQUESTED_ANNOTATION: requested.to_string(),
         TEMPLATE_DIGEST_ANNOTATION: digest,
         REVISION_ANNOTATION: revision.to_string(),
     });

@@ -93,7 +93,16 @@ impl Observer {
 /// Whether there are more empty ReplicaSets than are kept: the records show which of them may go.
 fn exceeds_limit(observation: &Observation) -> bool {
     let limit = usize::try_from(observation.spec.revision_history_limit).unwrap_or(0);
+    let (stable, change) = (&observation.status.stable, &observation.status.change);
+    let previous = change.as_ref().and_then(|it| it.previous.as_ref());
+    let in_use = stable
+        .iter()
+        .chain(previous)
+        .map(|it| &it.pod_template_hash);
+    let in_use: Vec<_> = in_use
+        .chain(change.iter().map(|it| &it.pod_template_hash))
+        .collect();
     let sets = observation.replica_sets.iter();
     let empty = sets.filter(|set| set.owned && (set.replicas, set.current) == (0, 0));
-    empty.count() > limit
+    empty.filter(|set| !in_use.contains(&&set.hash)).count() > limit
 }

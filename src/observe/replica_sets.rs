@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use countersign_api::{
-    ASKED_ANNOTATION, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REVISION_ANNOTATION,
+    HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REQUESTED_ANNOTATION, REVISION_ANNOTATION,
     ROLLOUT_UID_LABEL, Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
 };
 use countersign_core::observation::workload::ReplicaSet;
@@ -165,9 +165,9 @@ fn replica_set(rollout: &Rollout, uid: &str, set: &DynamicObject) -> Option<Repl
         labels_missing: owned && !is_labelled(set, uid, &pod_labels),
         replicas: number(set, "/spec/replicas"),
         min_ready_seconds: number(set, "/spec/minReadySeconds"),
-        asked: set
+        requested: set
             .annotations()
-            .get(ASKED_ANNOTATION)
+            .get(REQUESTED_ANNOTATION)
             .and_then(|it| it.parse().ok()),
         current: number(set, "/status/replicas"),
         ready: number(set, "/status/readyReplicas"),

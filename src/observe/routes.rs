@@ -252,7 +252,7 @@ mod tests {
             ready: 1,
             available: 1,
             min_ready_seconds: 0,
-            asked: None,
+            requested: None,
             failure: None,
             template: PodTemplate::default(),
         }

@@ -148,7 +148,7 @@ async fn a_failing_smoke_check_ends_the_change_before_any_pod_and_says_its_last_
     assert!(ended(&run, Outcome::RolledBack));
     let why = &line(&run, "SmokeFailed").message;
     let expected = format!(
-        "Job {} failed: container smoke exited with 3 (Error); its last words: GET / 200 | GET /cart 500 | FAIL: 1 of 2 \\u{{1b}}[31mred",
+        "Job {} failed: container smoke exited with 3 (Error); its last output: GET / 200 | GET /cart 500 | FAIL: 1 of 2 \\u{{1b}}[31mred",
         job.name_any()
     );
     assert_eq!(*why, expected);

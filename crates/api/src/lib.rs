@@ -61,7 +61,7 @@ pub const TEMPLATE_ANNOTATION: &str = "countersign.dev/template";
 /// Annotation on a ReplicaSet: the number of revisions of its Rollout when the ReplicaSet was created.
 pub const REVISION_ANNOTATION: &str = "countersign.dev/revision";
 /// Annotation on a ReplicaSet: the number of pods that the controller requested last, and when.
-pub const ASKED_ANNOTATION: &str = "countersign.dev/asked";
+pub const REQUESTED_ANNOTATION: &str = "countersign.dev/requested-replicas";
 /// Label on a RolloutRun and on owned objects: the uid of the Rollout, a valid label
 /// value for every name.
 pub const ROLLOUT_UID_LABEL: &str = "countersign.dev/rollout-uid";

@@ -10,6 +10,7 @@ use countersign_api::traffic::Router;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::analysis::checks::{self, Checks};
+use crate::observation::workload::PastRun;
 use crate::observation::{self, Observation};
 use crate::plan;
 use crate::policy::{self, Effective};
@@ -165,11 +166,15 @@ fn hash(observation: &Observation, template_digest: &str) -> (String, i32) {
 /// Whether an earlier change was rolled back lately, or may have been: unknown facts lower no risk.
 #[must_use]
 pub fn after_rollback(observation: &Observation) -> bool {
-    let lately = |at: Timestamp| observation.now.duration_since(at) < ROLLBACK_MEMORY;
     let mut runs = observation.history().iter();
     observation.unreadable_history().is_some()
-        || runs
-            .any(|run| run.outcome == Some(Outcome::RolledBack) && run.ended_at.is_some_and(lately))
+        || runs.any(|run| was_rolled_back_recently(observation, run))
+}
+
+/// Whether a change was rolled back so recently that it adds to the risk of the next one.
+pub(crate) fn was_rolled_back_recently(observation: &Observation, run: &PastRun) -> bool {
+    let recent = |at: Timestamp| observation.now.duration_since(at) < ROLLBACK_MEMORY;
+    run.outcome == Some(Outcome::RolledBack) && run.ended_at.is_some_and(recent)
 }
 
 /// The differences from the stable template. If that cannot be trusted, all kinds of differences.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::decision::{AdoptionAction, Decision, WorkloadAction};
 use crate::laws::queue;
 use crate::observation::Observation;
+use crate::observation::traffic::Route;
 
 /// Whether an action gives a first revision its first pods.
 fn gets_first_pods(observation: &Observation, change: &Change, action: &WorkloadAction) -> bool {
@@ -73,11 +74,16 @@ pub(super) fn unlawful_handover(
 
 /// The weights of stable's and of the canary's backend in each rule that has both, read directly from the
 /// stored route, of the Gateway API or a VirtualService.
-fn shares(observation: &Observation) -> impl Iterator<Item = (i64, i64)> {
+fn shares(
+    observation: &Observation,
+    counts: fn(&Route) -> bool,
+) -> impl Iterator<Item = (i64, i64)> {
     let canary = &observation.spec.strategy.canary;
     let names = canary.stable_service.as_deref();
     let names = names.zip(canary.canary_service.as_deref());
-    observation.traffic.routes.iter().flat_map(move |route| {
+    let counted = observation.traffic.routes.iter();
+    let counted = counted.filter(move |route| counts(route));
+    counted.flat_map(move |route| {
         let object = route.object.as_ref().ok();
         let subsets = route.reference.destination_rule.as_ref();
         let subsets = subsets.map(|it| (&*it.stable_subset, &*it.canary_subset));
@@ -117,8 +123,8 @@ fn shares(observation: &Observation) -> impl Iterator<Item = (i64, i64)> {
 }
 
 fn largest_share(observation: &Observation) -> i32 {
-    let shares =
-        shares(observation).map(|(stable, canary)| canary * 100 / (stable + canary).max(1));
+    let shares = shares(observation, |_| true)
+        .map(|(stable, canary)| canary * 100 / (stable + canary).max(1));
     shares
         .max()
         .and_then(|share| i32::try_from(share).ok())
@@ -128,7 +134,7 @@ fn largest_share(observation: &Observation) -> i32 {
 /// Whether no route gives the canary more than the weight of its step, nor much less.
 pub(super) fn has_its_share(observation: &Observation, before: &Change) -> bool {
     let weight = i64::from(before.weight);
-    shares(observation).all(|(stable, canary)| {
+    shares(observation, |_| true).all(|(stable, canary)| {
         let total = stable + canary;
         // Beside other backends the nearest whole weight below is exact enough.
         canary * 100 <= weight * total && (canary + 1) * 100 > weight * total
@@ -224,7 +230,8 @@ fn percent_of(observation: &Observation, service: &str) -> i64 {
     if canary.traffic.is_none() {
         return if is_stable { 100 } else { 0 };
     }
-    let percents = shares(observation).map(|(stable, canary)| {
+    let to_services = |route: &Route| route.reference.destination_rule.is_none();
+    let percents = shares(observation, to_services).map(|(stable, canary)| {
         let part = if is_stable { stable } else { canary };
         (part * 100 + (stable + canary).max(1) - 1) / (stable + canary).max(1)
     });
@@ -285,8 +292,8 @@ pub(super) fn may_have(observation: &Observation, after: Option<&Change>, weight
     let canary = available(observation, &change.pod_template_hash);
     let stable = observation.status.stable.as_ref();
     let stable = stable.map_or(0, |it| available(observation, &it.pod_template_hash));
-    let rises =
-        shares(observation).any(|(stable, canary)| canary * 100 < weight * (stable + canary));
+    let rises = shares(observation, |_| true)
+        .any(|(stable, canary)| canary * 100 < weight * (stable + canary));
     let carries = canary * 100 >= weight * (pods.desired - pods.unavailable);
     let most = match change.stage {
         Stage::Waiting | Stage::RolledBack => 0,

@@ -155,7 +155,7 @@ pub struct ReplicaSet {
     #[serde(default)]
     pub min_ready_seconds: i32,
     /// The last number that the controller itself requested.
-    pub asked: Option<Asked>,
+    pub requested: Option<RequestedReplicas>,
     /// Pods that exist.
     pub current: i32,
     /// Pods that are ready.
@@ -170,7 +170,7 @@ pub struct ReplicaSet {
 
 /// A number of pods that the controller requested; another writer may have changed it since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
+pub struct RequestedReplicas {
     /// The number.
     pub replicas: i32,
     /// When it was requested.
@@ -178,13 +178,13 @@ pub struct Asked {
 }
 
 /// The value of the annotation on a ReplicaSet, such as `4 2026-01-02T03:04:05Z`.
-impl std::fmt::Display for Asked {
+impl std::fmt::Display for RequestedReplicas {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.replicas, self.at)
     }
 }
 
-impl std::str::FromStr for Asked {
+impl std::str::FromStr for RequestedReplicas {
     type Err = UnknownForm;
 
     fn from_str(text: &str) -> Result<Self, UnknownForm> {

@@ -96,7 +96,7 @@ pub struct Split {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pods {
     /// Requested pods.
-    pub asked: i32,
+    pub requested: i32,
     /// Available pods, counting at most the requested ones.
     pub available: i32,
 }
@@ -104,7 +104,7 @@ pub struct Pods {
 impl Pods {
     /// Pods whose removal takes no capacity away.
     const fn idle(self) -> i32 {
-        let idle = self.asked - self.available;
+        let idle = self.requested - self.available;
         if idle > 0 { idle } else { 0 }
     }
 }
@@ -326,10 +326,11 @@ pub fn next(limits: Limits, weight: i32, goal: Split, present: &Present) -> Next
         canary,
         others,
     } = present;
-    let asked = stable.asked + canary.asked + others.iter().map(|pods| pods.asked).sum::<i32>();
-    let mut room = limits.at_most().max(goal.stable + goal.canary) - asked;
+    let requested =
+        stable.requested + canary.requested + others.iter().map(|pods| pods.requested).sum::<i32>();
+    let mut room = limits.at_most().max(goal.stable + goal.canary) - requested;
     let mut grow = |pods: &Pods, goal: i32| {
-        let added = (goal - pods.asked).min(room).max(0);
+        let added = (goal - pods.requested).min(room).max(0);
         room -= added;
         added
     };
@@ -341,13 +342,13 @@ pub fn next(limits: Limits, weight: i32, goal: Split, present: &Present) -> Next
         stable.available + canary.available + others.iter().map(|pods| pods.available).sum::<i32>();
     let mut spare = (available - limits.at_least()).max(0);
     let mut shrink = |pods: &Pods, goal: i32| {
-        let removed = (pods.asked - goal).min(pods.idle() + spare).max(0);
+        let removed = (pods.requested - goal).min(pods.idle() + spare).max(0);
         spare -= (removed - pods.idle()).max(0);
         removed
     };
     let others = others
         .iter()
-        .map(|pods| pods.asked - shrink(pods, 0))
+        .map(|pods| pods.requested - shrink(pods, 0))
         .collect();
     let canary_removed = shrink(canary, goal.canary);
     let stable_removed = if canary_removed > 0 {
@@ -356,8 +357,8 @@ pub fn next(limits: Limits, weight: i32, goal: Split, present: &Present) -> Next
         shrink(stable, goal.stable)
     };
     Next {
-        stable: stable.asked + stable_added - stable_removed,
-        canary: canary.asked + canary_added - canary_removed,
+        stable: stable.requested + stable_added - stable_removed,
+        canary: canary.requested + canary_added - canary_removed,
         others,
     }
 }
@@ -444,11 +445,11 @@ mod tests {
     fn a_rollback_takes_the_canary_away_at_once_where_stable_can_carry_everything() {
         let present = Present {
             stable: Pods {
-                asked: 10,
+                requested: 10,
                 available: 10,
             },
             canary: Pods {
-                asked: 10,
+                requested: 10,
                 available: 10,
             },
             others: vec![],
@@ -469,11 +470,11 @@ mod tests {
         let limits = limits(10, "20%", "0%");
         let present = Present {
             stable: Pods {
-                asked: 6,
+                requested: 6,
                 available: 6,
             },
             canary: Pods {
-                asked: 6,
+                requested: 6,
                 available: 6,
             },
             others: vec![],
@@ -482,7 +483,7 @@ mod tests {
         assert_eq!((first.stable, first.canary), (6, 4));
         let present = Present {
             canary: Pods {
-                asked: 4,
+                requested: 4,
                 available: 4,
             },
             ..present
@@ -496,11 +497,11 @@ mod tests {
         let limits = limits(4, "100%", "0%");
         let present = Present {
             stable: Pods {
-                asked: 4,
+                requested: 4,
                 available: 0,
             },
             canary: Pods {
-                asked: 4,
+                requested: 4,
                 available: 4,
             },
             others: vec![],
@@ -509,9 +510,9 @@ mod tests {
     }
 
     fn pods() -> impl Strategy<Value = Pods> {
-        (0..60i32, 0..60i32).prop_map(|(asked, available)| Pods {
-            asked,
-            available: available.min(asked),
+        (0..60i32, 0..60i32).prop_map(|(requested, available)| Pods {
+            requested,
+            available: available.min(requested),
         })
     }
 
@@ -521,9 +522,9 @@ mod tests {
         let mut seen = vec![present.clone()];
         for _ in 0..2_000 {
             let next = next(limits, weight, goal, &present);
-            let after = |asked: i32, before: Pods| Pods {
-                asked,
-                available: before.asked.min(asked),
+            let after = |requested: i32, before: Pods| Pods {
+                requested,
+                available: before.requested.min(requested),
             };
             let moved = Present {
                 stable: after(next.stable, present.stable),
@@ -583,12 +584,12 @@ mod tests {
             let start = Present { stable, canary, others: vec![other] };
             let goal = goal(limits, weight, 0);
             let (end, seen) = settle(limits, weight, start);
-            prop_assert_eq!((end.stable.asked, end.canary.asked, end.others[0].asked), (goal.stable, goal.canary, 0));
+            prop_assert_eq!((end.stable.requested, end.canary.requested, end.others[0].requested), (goal.stable, goal.canary, 0));
             for pair in seen.windows(2) {
                 let available = |p: &Present| p.stable.available + p.canary.available + p.others[0].available;
                 let lost = available(&pair[1]) < available(&pair[0]);
                 prop_assert!(!lost || available(&pair[1]) >= limits.desired - limits.unavailable, "{pair:?}");
-                prop_assert!(pair[1].canary.asked <= pair[0].canary.asked.max(goal.canary));
+                prop_assert!(pair[1].canary.requested <= pair[0].canary.requested.max(goal.canary));
             }
         }
     }

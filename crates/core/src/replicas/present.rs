@@ -73,9 +73,13 @@ pub fn available(observation: &Observation, hash: Option<&str>) -> i32 {
     with_hash(observation, hash).map_or(0, |set| set.available)
 }
 
-/// Requested pods of a revision: the goal, or more if its ReplicaSet still requests more.
+/// Requested pods of a revision: the goal, or more if the controller requested more before. Pods that another
+/// writer requests are no progress.
 pub(crate) fn requested(observation: &Observation, hash: Option<&str>, goal: i32) -> i32 {
-    with_hash(observation, hash).map_or(goal, |set| set.replicas.max(goal))
+    with_hash(observation, hash).map_or(goal, |set| {
+        let requested = set.requested.map_or(set.replicas, |it| it.replicas);
+        requested.max(goal)
+    })
 }
 
 /// The progress of a revision's pods, with its share of the traffic in percent.
@@ -90,7 +94,7 @@ pub(crate) fn reached(observation: &Observation, hash: Option<&str>, weight: i32
 /// Available pods beyond the requested number are about to be deleted and are not counted.
 fn pods(set: Option<&ReplicaSet>) -> Pods {
     set.map_or_else(Pods::default, |set| Pods {
-        asked: set.replicas,
+        requested: set.replicas,
         available: set.available.min(set.replicas),
     })
 }

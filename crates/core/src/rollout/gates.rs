@@ -102,7 +102,7 @@ fn references(context: &Context, change: &Change, _: &Judgement) -> Option<Hold>
     if change.initial || change.stage == Stage::Promoting {
         return None;
     }
-    let scaled_away = present.stable.asked == 0 && observation.spec.replicas > 0;
+    let scaled_away = present.stable.requested == 0 && observation.spec.replicas > 0;
     stable_lost(observation, context.before.stable).or_else(|| {
         let message = "the stable revision's ReplicaSet was scaled to 0: it is scaled back";
         scaled_away.then(|| hold(HoldKind::Doubt, Reason::StableMissing, message))?

@@ -185,7 +185,7 @@ fn serving(rollout: &str, template: &PodTemplate, replicas: i32) -> ReplicaSet {
         labels_missing: false,
         replicas,
         min_ready_seconds: 0,
-        asked: None,
+        requested: None,
         current: replicas,
         ready: replicas,
         available: replicas,

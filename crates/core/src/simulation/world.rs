@@ -17,7 +17,7 @@ use crate::laws::{self, Broken};
 use crate::observation::Observation;
 use crate::observation::people::HumanInputs;
 use crate::observation::windows::WindowOutcome;
-use crate::observation::workload::{Asked, Job, JobEnd, PastRun, ReplicaSet};
+use crate::observation::workload::{Job, JobEnd, PastRun, ReplicaSet, RequestedReplicas};
 use crate::reason::Reason;
 use crate::rollout::decide::decide;
 use crate::simulation::router::{self, Belief};
@@ -328,7 +328,7 @@ impl World {
                 labels_missing: false,
                 replicas: 0,
                 min_ready_seconds: self.observation.spec.min_ready_seconds,
-                asked: None,
+                requested: None,
                 current: 0,
                 ready: 0,
                 available: 0,
@@ -353,7 +353,7 @@ impl World {
             return;
         };
         (set.replicas, set.current) = (replicas, replicas);
-        set.asked = Some(Asked { replicas, at: now });
+        set.requested = Some(RequestedReplicas { replicas, at: now });
         set.available = set.available.min(replicas);
         set.ready = set.available;
         let from = set.available;

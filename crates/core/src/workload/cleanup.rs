@@ -7,6 +7,7 @@ use crate::change;
 use crate::decision::{Action, HistoryAction, WorkloadAction};
 use crate::observation::Observation;
 use crate::observation::workload::{PastRun, ReplicaSet};
+use crate::proposal;
 use crate::replicas::Share;
 use crate::traffic::view::View;
 use crate::traffic::{settle, share};
@@ -125,7 +126,17 @@ pub(crate) fn history(view: &View) -> Vec<Action> {
         .filter(|run| run.outcome.is_some() && !in_use.contains(&&run.name))
         .collect();
     let excess = runs.len().saturating_sub(limit);
-    runs.retain(|run| !is_last_promotion(run) || is_forgotten(&run.pod_template_hash));
+    // The risk of the next change depends on a recent rollback, however many promotions are recorded.
+    let rollbacks = runs
+        .iter()
+        .filter(|run| proposal::was_rolled_back_recently(observation, run));
+    let rollback = rollbacks
+        .max_by_key(|run| run.ended_at)
+        .map(|run| &run.name);
+    runs.retain(|run| {
+        let kept = is_last_promotion(run) && !is_forgotten(&run.pod_template_hash);
+        !kept && Some(&run.name) != rollback
+    });
     runs.sort_by_key(|run| run.started_at);
     let runs = runs.iter().take(excess);
     let runs = runs.map(|run| {

@@ -9,7 +9,7 @@ use crate::text::sanitize_to;
 pub fn describe(failed: &ContainerFailure) -> String {
     let words = match tail(&failed.message) {
         none if none.is_empty() => "it left no message".to_owned(),
-        words => format!("its last words: {words}"),
+        words => format!("its last output: {words}"),
     };
     format!(
         "container {} exited with {} ({}); {words}",

@@ -110,7 +110,7 @@ fn scale(
     replicas: i32,
     revision: i64,
 ) -> Option<Action> {
-    let repeated = set.asked.is_some_and(|it| it.replicas == replicas);
+    let repeated = set.requested.is_some_and(|it| it.replicas == replicas);
     let waits = repeated && correction_due(observation, set).is_some();
     let renumbered = set.revision > 0 && set.revision != revision;
     let differs = set.replicas != replicas || renumbered;
@@ -126,7 +126,7 @@ fn scale(
 /// When to correct a ReplicaSet that was scaled just after the controller scaled it; `None` if at once.
 /// Repeated writes are corrected at most once per `CORRECTION_INTERVAL`.
 fn correction_due(observation: &Observation, set: &ReplicaSet) -> Option<Timestamp> {
-    let last = set.asked.filter(|it| it.replicas != set.replicas)?;
+    let last = set.requested.filter(|it| it.replicas != set.replicas)?;
     let due = last.at.saturating_add(CORRECTION_INTERVAL).ok()?;
     // A clock that was set back must not delay the correction.
     (last.at..due).contains(&observation.now).then_some(due)
@@ -183,9 +183,9 @@ fn create(
 fn next_pods(view: &View, held: bool) -> Next {
     let (limits, present) = (view.fleet.limits, &view.fleet.pods);
     let kept = || Next {
-        stable: present.stable.asked,
-        canary: present.canary.asked,
-        others: present.others.iter().map(|pods| pods.asked).collect(),
+        stable: present.stable.requested,
+        canary: present.canary.requested,
+        others: present.others.iter().map(|pods| pods.requested).collect(),
     };
     let at_rest = || replicas::next(limits, 0, replicas::goal(limits, 0, 0), present);
     // May exceed the surge: stable must not wait for room that the pods take which serve in its place.
@@ -209,7 +209,7 @@ fn next_pods(view: &View, held: bool) -> Next {
     let draining = |next: Next| Next {
         canary: next
             .canary
-            .max(if drains { present.canary.asked } else { 0 }),
+            .max(if drains { present.canary.requested } else { 0 }),
         ..next
     };
     let Some(change) = view.change else {
@@ -219,7 +219,7 @@ fn next_pods(view: &View, held: bool) -> Next {
         Stage::Promoting if held => {
             let goal = held_promotion(view, change);
             let shrinks =
-                goal.stable <= present.stable.asked && goal.canary <= present.canary.asked;
+                goal.stable <= present.stable.requested && goal.canary <= present.canary.requested;
             if shrinks {
                 // Both at once, since one after the other would move the split.
                 return Next {
@@ -251,7 +251,7 @@ fn next_pods(view: &View, held: bool) -> Next {
         Stage::RollingBack => {
             let mut next = at_rest();
             let kept = canary_part(view);
-            next.canary = next.canary.max(kept.min(present.canary.asked));
+            next.canary = next.canary.max(kept.min(present.canary.requested));
             if limits.share != Share::Pods {
                 // May exceed the surge: stable must not wait for room that the rejected pods take.
                 next.stable = next.stable.max(limits.desired);
@@ -346,7 +346,7 @@ fn held_promotion(view: &View, change: &Change) -> Split {
     let (limits, present) = (view.fleet.limits, &view.fleet.pods);
     let lost = view.fleet.stable.is_none();
     let desired = limits.desired;
-    let (stable, canary) = (present.stable.asked, present.canary.asked);
+    let (stable, canary) = (present.stable.requested, present.canary.requested);
     if desired == 0 || change.initial {
         let canary = if canary > 0 { desired } else { 0 };
         return Split { stable: 0, canary };

@@ -43,8 +43,8 @@ pub fn job_name(run: &str) -> String {
     names::ending(rollout, &format!("{digest}-{attempt}-smoke"), MAX_NAME)
 }
 
-/// Whether a change requires a smoke check that has not succeeded yet. A check that has started stays
-/// required even if it is removed from the spec.
+/// Whether a change requires a smoke check that has not succeeded yet. Once a change has waited for the
+/// check, it stays required even if it is removed from the spec.
 #[must_use]
 pub fn is_awaited(observation: &Observation, change: &Change) -> bool {
     let progress = change.smoke.as_ref();
@@ -313,7 +313,7 @@ mod tests {
         }];
         observation.jobs = Some(Ok(vec![failed("BackoffLimitExceeded", failures)]));
         let message = failure(&observation, &change).unwrap();
-        let begin = "Job shop-0123456789-2-smoke failed: container smoke exited with 3 (Error); its last words: …";
+        let begin = "Job shop-0123456789-2-smoke failed: container smoke exited with 3 (Error); its last output: …";
         assert!(message.starts_with(begin), "{message}");
         let end = "| GET / 200 | \\u{1b}[31mFAIL\\u{1b}[0m \\u{202e}checkout | 2 of 3 passed";
         assert!(message.ends_with(end), "{message}");

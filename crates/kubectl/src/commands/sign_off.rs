@@ -53,9 +53,9 @@ pub struct Reject {
     common: Common,
 }
 
-/// Promote the change in progress in an emergency, past every bake, freeze and sign-off
+/// Let the change in progress continue in an emergency, past every bake, freeze and sign-off
 ///
-/// The analysis still applies, and the use is recorded.
+/// The analysis, the smoke check and pauses still apply, and the use is recorded.
 #[derive(Clone, Debug, clap::Args)]
 pub struct BreakGlass {
     #[command(flatten)]

@@ -150,6 +150,31 @@ pub(crate) fn pods_that_came_unseen_are_progress_though_the_rollout_is_scaled_do
     assert_eq!(world.observation.status.phase, Phase::Stable);
 }
 
+/// Pods that another writer asks for are no progress.
+#[test]
+pub(crate) fn a_foreign_scaler_does_not_put_the_deadline_off() {
+    let mut world = serving();
+    world.pods_ready_after = None;
+    halves(&mut world, "5m");
+    change(&mut world, "v2", harmless());
+    let began = world.observation.now;
+    for _ in 1..30 {
+        let until = minutes_on(&world, 1);
+        if world.run(until, &mut steady(5_000.0, 0.0, 0.0), |o| {
+            o.status.phase == Phase::Degraded
+        }) {
+            break;
+        }
+        for set in world.observation.replica_sets.iter_mut().skip(1) {
+            set.replicas += 1;
+            set.current = set.replicas;
+        }
+    }
+    assert_eq!(world.observation.status.phase, Phase::Degraded);
+    let took = world.observation.now.duration_since(began).as_mins();
+    assert!((10..=13).contains(&took), "{took} min");
+}
+
 /// One pod that comes and goes is no progress: it only delays what must end.
 #[test]
 pub(crate) fn a_pod_that_comes_and_goes_does_not_put_the_deadline_off() {
