@@ -9,6 +9,7 @@ use crate::{
     wait::wait_for,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::{Api, Client};
 use std::{
     collections::BTreeSet,
@@ -54,7 +55,8 @@ impl Kinds {
 /// One version of a kind: the names of its definition and of the version.
 type Version = (String, String);
 
-/// Installs `kinds`, and returns once all their versions are served.
+/// Installs `kinds`, and returns once all their versions are served and their objects can be listed: a definition
+/// that is removed while its storage still initializes stays for longer than a minute.
 pub(crate) async fn install(
     dir: &Directory,
     client: &Client,
@@ -67,21 +69,30 @@ pub(crate) async fn install(
 
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     let mut wanted: BTreeSet<Version> = BTreeSet::new();
+    let mut resources = Vec::new();
     for name in &names {
         let definition = definitions.get(name).await;
         let definition =
             definition.map_err(Error::kubernetes(format!("read definition {name}")))?;
-        let versions = definition.spec.versions.into_iter();
-        let served = versions.filter(|version| version.served);
-        wanted.extend(served.map(|version| (name.clone(), version.name)));
+        let spec = definition.spec;
+        for version in spec.versions.into_iter().filter(|version| version.served) {
+            let kind = GroupVersionKind::gvk(&spec.group, &version.name, &spec.names.kind);
+            resources.push(ApiResource::from_gvk_with_plural(&kind, &spec.names.plural));
+            wanted.insert((name.clone(), version.name));
+        }
     }
     wait_for(&format!("{kinds:?} is served"), TIMEOUT, async || {
         // What is not yet Established is not listed.
         let served = served(client, &names).await?;
-        match wanted.difference(&served).next() {
-            None => Ok(()),
-            Some((name, version)) => Err(format!("{name} is not served in version {version}")),
+        if let Some((name, version)) = wanted.difference(&served).next() {
+            return Err(format!("{name} is not served in version {version}"));
         }
+        for resource in &resources {
+            let objects: Api<DynamicObject> = Api::all_with(client.clone(), resource);
+            let listed = objects.list(&ListParams::default().limit(1)).await;
+            listed.map_err(|error| format!("{}: {error}", resource.plural))?;
+        }
+        Ok(())
     })
     .await
 }
