@@ -69,7 +69,7 @@ impl Observer {
             inputs.interventions = take(interventions.await, unreadable);
         }
         let any = !inputs.sign_offs.is_empty() || !inputs.interventions.is_empty();
-        if any || (under_way && sign_off::is_asked_for(change)) {
+        if any || (under_way && sign_off::is_required(change)) {
             inputs.admission = self.admission.check().await;
         }
         inputs

@@ -94,7 +94,7 @@ impl Observer {
         effective: &Effective,
     ) -> Option<QueueLock> {
         let change = observation.status.change.clone()?;
-        if dependencies::asks_for_dependencies(observation, &change) {
+        if dependencies::awaits_dependencies(observation, &change) {
             observation.dependencies = Some(self.dependencies(observation).await);
         }
         let queued = change::waits_for(&observation.status, Reason::Queued);

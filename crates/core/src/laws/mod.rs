@@ -310,7 +310,7 @@ fn gates_open(observation: &Observation, before: &Change, after: &Change) -> boo
         .ok()
         .and_then(|index| before.plan.steps.get(index));
     let skipped =
-        after.bake_skipped == Some(before.step) || people::glass_is_broken(observation, before);
+        after.bake_skipped == Some(before.step) || people::has_break_glass(observation, before);
     let baked = skipped
         || step.is_none_or(|step| match &before.available_at {
             // The bake counts only while the step's pods are available.
@@ -429,7 +429,7 @@ fn not_frozen(observation: &Observation, before: &Change) -> bool {
         .values()
         .any(|answer| *answer != IncidentAnswer::None);
     let calm = !in_force && !incident && observation.people.unreadable_freezes.is_empty();
-    calm || people::glass_is_broken(observation, before)
+    calm || people::has_break_glass(observation, before)
 }
 
 /// The verdict on the evidence of an observation; `None` if there is no canary yet.

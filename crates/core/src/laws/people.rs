@@ -38,7 +38,7 @@ pub(super) fn signed<'a>(
     })
 }
 
-pub(super) fn glass_is_broken(observation: &Observation, before: &Change) -> bool {
+pub(super) fn has_break_glass(observation: &Observation, before: &Change) -> bool {
     signed(observation, before, SignOffDecision::BreakGlass)
         .next()
         .is_some()
@@ -70,5 +70,5 @@ pub(super) fn people_have_signed(
         let people: BTreeSet<_> = able.map(|spec| &spec.approver.username).collect();
         usize::try_from(demand.count).is_ok_and(|count| people.len() >= count)
     });
-    met || glass_is_broken(observation, before)
+    met || has_break_glass(observation, before)
 }

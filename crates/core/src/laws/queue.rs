@@ -10,7 +10,7 @@ use crate::observation::Observation;
 pub(super) fn in_order(observation: &Observation, before: &Change, after: &Change) -> bool {
     before.stage != Stage::Waiting
         || (dependencies_are_stable(observation)
-            && (people::glass_is_broken(observation, before) || has_room(observation, after)))
+            && (people::has_break_glass(observation, before) || has_room(observation, after)))
 }
 
 fn has_room(observation: &Observation, after: &Change) -> bool {

@@ -82,18 +82,18 @@ impl<'a> SignOffs<'a> {
 
     /// Whether a break-glass sign-off counts.
     #[must_use]
-    pub fn glass_is_broken(&self) -> bool {
+    pub fn has_break_glass(&self) -> bool {
         self.counting(SignOffDecision::BreakGlass).next().is_some()
     }
 
     /// Whether a break-glass sign-off counts, or might count while its author cannot be verified.
     #[must_use]
-    pub fn glass_may_be_broken(&self) -> bool {
+    pub fn may_have_break_glass(&self) -> bool {
         let unproven = |it: &Judged| {
             it.sign_off.spec.decision == SignOffDecision::BreakGlass
                 && matches!(it.refused, Some((Reason::Unproven, _)))
         };
-        self.glass_is_broken() || self.judged.iter().any(unproven)
+        self.has_break_glass() || self.judged.iter().any(unproven)
     }
 
     /// Whether a sign-off accepts the scarce evidence of a step.
@@ -219,7 +219,7 @@ fn refusal(
 
 /// Whether any gate of a change demands sign-offs.
 #[must_use]
-pub fn is_asked_for(change: &Change) -> bool {
+pub fn is_required(change: &Change) -> bool {
     let Plan {
         steps,
         promotion_sign_off,

@@ -14,7 +14,7 @@ use crate::text::sanitize_to;
 /// Whether a change waits for the dependencies of its Rollout: before its first step, and a first revision
 /// before its first pod. A change that has begun advances whatever their state.
 #[must_use]
-pub fn asks_for_dependencies(observation: &Observation, change: &Change) -> bool {
+pub fn awaits_dependencies(observation: &Observation, change: &Change) -> bool {
     let begun = || {
         let mut sets = observation.replica_sets.iter();
         sets.any(|set| set.owned && set.hash == change.pod_template_hash && set.replicas > 0)
@@ -30,7 +30,7 @@ pub fn asks_for_dependencies(observation: &Observation, change: &Change) -> bool
 /// The dependencies that are not stable, in a sentence.
 #[must_use]
 pub fn awaited_dependencies(observation: &Observation, change: &Change) -> Option<String> {
-    if !asks_for_dependencies(observation, change) {
+    if !awaits_dependencies(observation, change) {
         return None;
     }
     let awaited = observation.spec.depends_on.iter().filter_map(|name| {

@@ -197,7 +197,7 @@ fn undated_fact(observation: &Observation) -> Option<ConditionDraft> {
 
 /// Whether the API server verifies the author of a sign-off, if the plan demands sign-offs.
 fn admission_fact(observation: &Observation, change: &Change) -> Option<ConditionDraft> {
-    if !sign_off::is_asked_for(change) || change.initial || change.outcome.is_some() {
+    if !sign_off::is_required(change) || change.initial || change.outcome.is_some() {
         return None;
     }
     let admission = &observation.people.admission;

@@ -74,7 +74,7 @@ pub fn decide(observation: &Observation) -> Decision {
     let others = [
         corrections::correction_notice(&view).into_iter().collect(),
         adoption.notices,
-        services::stand_in_notice(&view, &actions)
+        services::canary_serves_notice(&view, &actions)
             .into_iter()
             .collect(),
         services::release_notices(&actions, observation),

@@ -172,7 +172,7 @@ fn checkable(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> 
 
 fn budgeted(context: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
     let effective = &context.proposal.effective;
-    if change.initial || judgement.sign_offs.glass_is_broken() {
+    if change.initial || judgement.sign_offs.has_break_glass() {
         return None;
     }
     if let Some(message) = budget::burns(change, OnBurn::Hold) {
@@ -198,7 +198,7 @@ fn paused(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
 }
 
 fn frozen(_: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
-    if change.initial || judgement.sign_offs.glass_is_broken() {
+    if change.initial || judgement.sign_offs.has_break_glass() {
         return None;
     }
     if !judgement.freezes.in_force.is_empty() {
@@ -288,7 +288,7 @@ fn traffic_missing(context: &Context, change: &Change) -> Option<Hold> {
 fn bake(context: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
     let observation = context.observation;
     let until = change::bake_ends(change)?;
-    if observation.now >= until || judgement.sign_offs.glass_is_broken() {
+    if observation.now >= until || judgement.sign_offs.has_break_glass() {
         return None;
     }
     hold(
@@ -338,7 +338,7 @@ fn smoke_check(context: &Context, change: &Change, _: &Judgement) -> Option<Hold
 fn sign_off(context: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
     let observation = context.observation;
     let stands = !change.initial && matches!(change.stage, Stage::Waiting | Stage::Stepping);
-    if !stands || judgement.sign_offs.glass_is_broken() {
+    if !stands || judgement.sign_offs.has_break_glass() {
         return None;
     }
     let (gate, demands) = sign_off::next_gate(change);
@@ -359,7 +359,7 @@ fn sign_off(context: &Context, change: &Change, judgement: &Judgement) -> Option
 fn turn(context: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
     let observation = context.observation;
     let effective = &context.proposal.effective;
-    if judgement.sign_offs.glass_is_broken() {
+    if judgement.sign_offs.has_break_glass() {
         return None;
     }
     let awaited = concurrency::awaited_turn(observation, change, effective)?;

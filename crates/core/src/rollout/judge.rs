@@ -57,7 +57,7 @@ pub(super) fn verdict_against(
     let under_way = matches!(change.stage, Stage::Stepping | Stage::Promoting);
     // If the break-glass sign-offs cannot be read, the change is held and not rolled back.
     let break_glass =
-        sign_offs.glass_may_be_broken() || !observation.people.unreadable_requests.is_empty();
+        sign_offs.may_have_break_glass() || !observation.people.unreadable_requests.is_empty();
     let rolls_back = freezes.action == FreezeAction::RollBack && !break_glass;
     (under_way && rolls_back).then(|| (Reason::RolledBackByFreeze, freezes.in_force.join("; ")))
 }

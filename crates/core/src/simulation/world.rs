@@ -126,7 +126,7 @@ impl World {
         mut done: impl FnMut(&Observation) -> bool,
     ) -> bool {
         while self.observation.now < until {
-            let decision = self.look(traffic);
+            let decision = self.reconcile(traffic);
             self.carry_out(&decision, usize::MAX);
             if done(&self.observation) {
                 return true;
@@ -137,7 +137,7 @@ impl World {
     }
 
     /// Observes and decides, and checks the decision against the laws.
-    pub fn look(&mut self, traffic: &mut Traffic) -> Decision {
+    pub fn reconcile(&mut self, traffic: &mut Traffic) -> Decision {
         self.route();
         self.count_windows(traffic);
         let unreadable = self.unreadable_records.clone();

@@ -85,7 +85,7 @@ pub fn selections(view: &View) -> Vec<Action> {
 
 /// The Event for a canary that serves in place of stable.
 #[must_use]
-pub fn stand_in_notice(view: &View, actions: &[Action]) -> Option<Notice> {
+pub fn canary_serves_notice(view: &View, actions: &[Action]) -> Option<Notice> {
     let service = Side::Stable.service(view.observation)?;
     let (change, stable) = (view.change?, view.stable?);
     let is_move = |it: &Action| {

@@ -85,7 +85,7 @@ fn selected(world: &World) -> Option<&String> {
 }
 
 fn look(world: &mut World) -> Decision {
-    let decision = world.look(&mut steady(5_000.0, 0.001, 0.001));
+    let decision = world.reconcile(&mut steady(5_000.0, 0.001, 0.001));
     world.carry_out(&decision, usize::MAX);
     lawful(world);
     decision

@@ -174,7 +174,7 @@ pub(super) fn law_4_a_rollout_that_is_deleted_in_a_return_keeps_its_service_wher
     push(&mut world, "v3");
     world.observation.deleting = true;
     for _ in 0..60 {
-        let decision = world.look(&mut steady(500.0, 0.0, 0.0));
+        let decision = world.reconcile(&mut steady(500.0, 0.0, 0.0));
         world.carry_out(&decision, usize::MAX);
         assert!(behind_stable(&world.observation).unwrap().available > 0);
         world.observation.now += SignedDuration::from_secs(1);
@@ -430,7 +430,7 @@ pub(super) fn a_service_that_the_spec_names_no_more_is_released() {
         .traffic
         .former_services
         .insert(name.clone(), service);
-    let decision = world.look(&mut steady(500.0, 0.0, 0.0));
+    let decision = world.reconcile(&mut steady(500.0, 0.0, 0.0));
     let release = Action::Traffic(TrafficAction::ReleaseService {
         service: name.clone(),
     });
@@ -450,7 +450,7 @@ pub(super) fn a_service_that_the_spec_names_no_more_is_released() {
         "until it was seen released"
     );
     world.carry_out(&decision, usize::MAX);
-    let decision = world.look(&mut steady(500.0, 0.0, 0.0));
+    let decision = world.reconcile(&mut steady(500.0, 0.0, 0.0));
     assert!(!decision.status.services.contains(&name));
     assert_eq!(decision.actions, []);
 
@@ -464,7 +464,7 @@ pub(super) fn a_service_that_the_spec_names_no_more_is_released() {
         .traffic
         .former_services
         .insert(name, other);
-    let decision = world.look(&mut steady(500.0, 0.0, 0.0));
+    let decision = world.reconcile(&mut steady(500.0, 0.0, 0.0));
     assert_eq!(decision.actions, []);
     assert_eq!(world.outcomes(), [Some(Outcome::Promoted)]);
 }
@@ -473,7 +473,7 @@ pub(super) fn a_service_that_the_spec_names_no_more_is_released() {
 pub(super) fn a_replica_set_whose_labels_were_taken_off_gets_them_again_and_is_kept() {
     let mut world = directed(|_| {});
     world.observation.replica_sets[0].labels_missing = true;
-    let decision = world.look(&mut steady(500.0, 0.0, 0.0));
+    let decision = world.reconcile(&mut steady(500.0, 0.0, 0.0));
     let replica_set = world.observation.replica_sets[0].name.clone();
     let adopt = WorkloadAction::Adopt { replica_set };
     assert_eq!(decision.actions, [Action::Workload(adopt)]);

@@ -217,7 +217,7 @@ pub(super) fn a_change_that_was_reverted_and_applied_again_starts_anew() {
         o.status.step.as_deref() == Some("1/3")
     });
     change(&mut world, "v1", harmless());
-    let decision = world.look(&mut steady(5_000.0, 0.0, 0.0));
+    let decision = world.reconcile(&mut steady(5_000.0, 0.0, 0.0));
     world.carry_out(&decision, usize::MAX);
     assert_eq!(world.outcome(), Some(Outcome::Reverted));
     change(&mut world, "v2", harmless());

@@ -269,7 +269,7 @@ pub(super) fn a_pause_and_its_end_are_obeyed_however_many_there_were() {
         change(&mut world, "v2", harmless());
         go_on(&mut world, 2);
         let look = |world: &mut World| {
-            let decision = world.look(&mut steady(5_000.0, 0.0, 0.0));
+            let decision = world.reconcile(&mut steady(5_000.0, 0.0, 0.0));
             world.carry_out(&decision, usize::MAX);
         };
         for _ in 0..first {

@@ -159,7 +159,7 @@ pub(super) fn law_3_bad_windows_condemn_a_change_and_between_them_nothing_is_wri
     assert!(world.run(after(60), &mut steady(5_000.0, 0.0, 0.0), steps));
     let (mut idle, mut bad) = (0, steady(5_000.0, 0.5, 0.0));
     let decision = loop {
-        let decision = world.look(&mut bad);
+        let decision = world.reconcile(&mut bad);
         if decision.rolls_back_on_analysis() {
             break decision;
         }

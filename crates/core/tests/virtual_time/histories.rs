@@ -320,7 +320,7 @@ fn give(world: &mut World, actions: &[InterventionAction], progress: &mut Progre
             return;
         }
         command(world, "dana", *action);
-        let decision = world.look(&mut steady(3_000.0, 0.0, 0.0));
+        let decision = world.reconcile(&mut steady(3_000.0, 0.0, 0.0));
         world.carry_out(&decision, usize::MAX);
         progress.see(&world.observation);
         world.observation.now += SignedDuration::from_secs(1);
@@ -414,7 +414,7 @@ proptest! {
                     world.observation.spec.replicas = *replicas;
                 }
                 Act::Crash(actions) => {
-                    let decision = world.look(&mut steady(3_000.0, 0.0, 0.0));
+                    let decision = world.reconcile(&mut steady(3_000.0, 0.0, 0.0));
                     world.carry_out(&decision, *actions);
                     progress.see(&world.observation);
                 }

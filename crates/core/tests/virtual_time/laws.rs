@@ -10,7 +10,7 @@ use super::*;
 
 /// What a decision breaks once it was doctored; undoctored it breaks nothing.
 fn broken(world: &mut World, traffic: Rates, doctor: impl FnOnce(&mut Decision)) -> Vec<u8> {
-    let mut decision = world.look(&mut steady(5_000.0, traffic.0, traffic.1));
+    let mut decision = world.reconcile(&mut steady(5_000.0, traffic.0, traffic.1));
     lawful(world);
     doctor(&mut decision);
     let broken = laws::broken(&world.observation, &decision);
@@ -267,7 +267,7 @@ pub(super) fn law_6_is_broken_by_a_step_on_no_data_and_by_a_change_to_something_
     let mut world = stepping(0);
     let until = world.observation.now + SignedDuration::from_secs(310);
     world.run(until, &mut *uncounted(Uncounted::NoSeries), |_| false);
-    let mut decision = world.look(&mut *uncounted(Uncounted::NoSeries));
+    let mut decision = world.reconcile(&mut *uncounted(Uncounted::NoSeries));
     lawful(&world);
     take_a_step(&mut decision);
     let broken = laws::broken(&world.observation, &decision);
@@ -276,7 +276,7 @@ pub(super) fn law_6_is_broken_by_a_step_on_no_data_and_by_a_change_to_something_
 
     let mut world = serving();
     change(&mut world, "v2", harmless());
-    let mut decision = world.look(&mut steady(5_000.0, 0.0, 0.0));
+    let mut decision = world.reconcile(&mut steady(5_000.0, 0.0, 0.0));
     assert!(decision.status.change.is_some(), "a change begins");
     world.observation.workload = Some(Err(Unusable::Missing));
     decision.actions.clear();

@@ -257,7 +257,7 @@ pub(super) fn the_laws_see_a_step_out_of_turn_or_before_its_dependency() {
     let mut world = queued();
     concurrent_changes(&mut world, &[]);
     let traffic = &mut steady(5_000.0, 0.001, 0.001);
-    let decision = world.look(traffic);
+    let decision = world.reconcile(traffic);
     let stage = |step: i32| decision.status.change.as_ref().map(|it| it.step) == Some(step);
     assert!(stage(1), "its turn has come");
     let breaks = |observation: &Observation| {
@@ -279,7 +279,7 @@ pub(super) fn the_laws_see_a_step_out_of_turn_or_before_its_dependency() {
     assert!(!breaks(&dependent));
 
     let mut stuck = stuck();
-    let decision = stuck.look(traffic);
+    let decision = stuck.reconcile(traffic);
     stuck.observation.new_pods = Some(crashing(1, 1));
     let broken = laws::broken(&stuck.observation, &decision);
     assert!(broken.iter().any(|it| it.law == 3), "{broken:?}");
@@ -344,7 +344,7 @@ proptest! {
                 Twist::Pause(paused) => world.observation.spec.paused = *paused,
                 Twist::Change(version) => change(&mut world, &format!("v{version}"), harmless()),
                 Twist::Crash(actions) => {
-                    let decision = world.look(&mut traffic);
+                    let decision = world.reconcile(&mut traffic);
                     world.carry_out(&decision, *actions);
                 }
             }

@@ -199,7 +199,7 @@ pub(super) fn law_3_a_bad_change_loses_its_share_in_the_decision_that_rejects_it
     change(&mut world, "v2");
     let mut traffic = steady(500.0, 0.3, 0.0);
     loop {
-        let decision = world.look(&mut traffic);
+        let decision = world.reconcile(&mut traffic);
         let rejected = decision
             .status
             .change
@@ -274,7 +274,7 @@ pub(super) fn law_4_a_dynamic_stable_side_that_carries_everything_again_keeps_it
                 set.ready = set.available;
             }
         }
-        let decision = world.look(&mut traffic);
+        let decision = world.reconcile(&mut traffic);
         world.carry_out(&decision, usize::MAX);
         assert_eq!(weights(&world.observation), (100, 0));
     }
@@ -461,7 +461,7 @@ proptest! {
         let mut looks = 0;
         world.run(after(DAYS), &mut traffic, |_| { looks += 1; looks > superseded_after });
         // A crash in the middle of a decision, and another change on top.
-        let decision = world.look(&mut traffic);
+        let decision = world.reconcile(&mut traffic);
         world.carry_out(&decision, crash);
         change(&mut world, "v3");
         let mut traffic = steady(500.0, 0.0, 0.0);

@@ -354,7 +354,7 @@ proptest! {
                 Twist::Command(action) if world.observation.status.change.is_some() => command(&mut world, "bob", *action),
                 Twist::Command(_) => {}
                 Twist::Crash(actions) => {
-                    let decision = world.look(&mut steady(5_000.0, 0.001, 0.001));
+                    let decision = world.reconcile(&mut steady(5_000.0, 0.001, 0.001));
                     world.carry_out(&decision, *actions);
                 }
             }

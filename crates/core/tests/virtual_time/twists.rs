@@ -55,7 +55,7 @@ proptest! {
         for (twist, seconds) in twists {
             match &twist {
                 Twist::Crash(actions) => {
-                    let decision = world.look(&mut steady(3_000.0, 0.0, 0.0));
+                    let decision = world.reconcile(&mut steady(3_000.0, 0.0, 0.0));
                     world.carry_out(&decision, *actions);
                 }
                 Twist::Pause(paused) => world.observation.spec.paused = *paused,

@@ -17,7 +17,7 @@ pub(super) fn law_4_pods_that_are_to_go_count_no_more_while_they_are_still_there
     change(&mut world, "v3", harmless());
     for _ in 0..20 {
         let counted = world.observation.replica_sets.clone();
-        let decision = world.look(&mut traffic);
+        let decision = world.reconcile(&mut traffic);
         world.carry_out(&decision, usize::MAX);
         world.observation.now += SignedDuration::from_secs(1);
         let sets = &mut world.observation.replica_sets;
@@ -39,14 +39,14 @@ pub(super) fn law_4_pods_that_are_to_go_count_no_more_while_they_are_still_there
 pub(super) fn a_first_revision_takes_two_looks_and_is_looked_at_no_more() {
     let mut world = begin(observation("v1"));
     let mut traffic = steady(0.0, 0.0, 0.0);
-    let decision = world.look(&mut traffic);
+    let decision = world.reconcile(&mut traffic);
     let poll = world.observation.now + SignedDuration::from_secs(15);
     assert_eq!(decision.requeue_at, Some(poll), "pods are waited for");
     world.carry_out(&decision, usize::MAX);
     for set in &mut world.observation.replica_sets {
         (set.available, set.ready) = (set.replicas, set.replicas);
     }
-    let decision = world.look(&mut traffic);
+    let decision = world.reconcile(&mut traffic);
     assert!(decision.status.stable.is_some());
     assert_eq!(decision.requeue_at, None);
 }
@@ -58,7 +58,7 @@ pub(super) fn who_keeps_scaling_a_revision_is_answered_at_most_once_in_five_seco
     let mut answers = 0;
     for second in 0..60 {
         world.observation.replica_sets[0].replicas = 1;
-        let decision = world.look(&mut traffic);
+        let decision = world.reconcile(&mut traffic);
         let answered = scalings_to(20, &decision.actions);
         let soon = world.observation.now + SignedDuration::from_secs(5);
         assert!(
@@ -74,7 +74,7 @@ pub(super) fn who_keeps_scaling_a_revision_is_answered_at_most_once_in_five_seco
     // What is asked for anew does not wait.
     world.observation.replica_sets[0].replicas = 1;
     world.observation.spec.replicas = 10;
-    let decision = world.look(&mut traffic);
+    let decision = world.reconcile(&mut traffic);
     assert_eq!(scalings_to(10, &decision.actions), 1);
 }
 

@@ -34,7 +34,7 @@ static MOMENTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
                 },
             };
             for _ in 0..16 {
-                let decision = world.look(&mut traffic);
+                let decision = world.reconcile(&mut traffic);
                 moments.extend(serde_json::to_value(&world.observation));
                 world.carry_out(&decision, usize::MAX);
                 world.observation.now += SignedDuration::from_secs(45);

@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .observation
         .now
         .checked_add(SignedDuration::from_secs(15))?;
-    world.look(traffic);
+    world.reconcile(traffic);
     let due = world
         .observation
         .analysis

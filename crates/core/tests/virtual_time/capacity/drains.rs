@@ -10,7 +10,7 @@ pub(crate) fn pods_of_a_superseded_change_drain_though_the_stable_template_follo
     assert!(world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), halved));
     let mut traffic = steady(500.0, 0.0, 0.0);
     push(&mut world, "v3");
-    let decision = world.look(&mut traffic);
+    let decision = world.reconcile(&mut traffic);
     world.carry_out(&decision, usize::MAX);
     push(&mut world, "v1");
     let mut accepted = None;

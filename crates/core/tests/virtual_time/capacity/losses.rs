@@ -94,7 +94,7 @@ pub(crate) fn a_canary_with_traffic_serves_in_place_of_a_stable_revision_without
         assert!(reached, "{:?}", world.observation.status);
         lose(&mut world, "v1");
         world.pods_ready_after = Some(SignedDuration::from_mins(1));
-        let decision = world.look(&mut steady(500.0, 0.0, 0.0));
+        let decision = world.reconcile(&mut steady(500.0, 0.0, 0.0));
         world.carry_out(&decision, usize::MAX);
         let served = behind_stable(&world.observation).unwrap();
         let (set, warned) = (
@@ -164,7 +164,7 @@ pub(crate) fn a_canary_that_loses_its_pods_keeps_no_more_traffic_than_they_carry
         let canary = sets.iter_mut().find(|set| set.revision == 2).unwrap();
         (canary.available, canary.ready) = (left, left);
         for _ in 0..30 {
-            let decision = world.look(&mut traffic);
+            let decision = world.reconcile(&mut traffic);
             world.carry_out(&decision, usize::MAX);
             world.observation.now += SignedDuration::from_secs(1);
         }
@@ -188,7 +188,7 @@ pub(crate) fn law_4_a_lost_stable_replica_set_is_made_again_though_old_pods_hold
     push(&mut world, "v3");
     let makes = |it: &Action| matches!(it, Action::Workload(WorkloadAction::CreateReplicaSet(_)));
     let mut look = || {
-        let decision = world.look(&mut steady(5_000.0, 0.0, 0.0));
+        let decision = world.reconcile(&mut steady(5_000.0, 0.0, 0.0));
         world.carry_out(&decision, usize::MAX);
         decision.actions.iter().any(makes)
     };

@@ -103,7 +103,7 @@ proptest! {
                 Deed::Fail => errors = 0.3,
                 Deed::Sign(..) | Deed::Command(..) => {}
             }
-            let decision = world.look(&mut steady(5_000.0, errors, 0.001));
+            let decision = world.reconcile(&mut steady(5_000.0, errors, 0.001));
             world.carry_out(&decision, crash);
             let until = minutes_on(&world, minutes);
             world.run(until, &mut steady(5_000.0, errors, 0.001), |_| false);

@@ -217,7 +217,7 @@ pub(crate) fn a_pause_and_a_freeze_hold_the_pods_of_a_full_promotion() {
                 .map(|set| set.replicas)
                 .collect()
         };
-        let decision = world.look(&mut steady(5_000.0, 0.001, 0.001));
+        let decision = world.reconcile(&mut steady(5_000.0, 0.001, 0.001));
         world.carry_out(&decision, usize::MAX);
         let before = pods(&world);
         go_on(&mut world, 20);

@@ -89,7 +89,7 @@ pub(crate) fn abort_wins_at_every_moment_and_over_every_other_command() {
         ] {
             command(&mut world, "alice", action);
         }
-        let decision = world.look(&mut steady(5_000.0, 0.0, 0.0));
+        let decision = world.reconcile(&mut steady(5_000.0, 0.0, 0.0));
         let change = decision.status.change.clone().unwrap();
         assert_eq!(
             (change.weight, change.outcome),
@@ -138,7 +138,7 @@ pub(crate) fn another_change_in_the_midst_of_an_abort_is_staged_after_it() {
     change(&mut world, "v2", harmless());
     go_on(&mut world, 1);
     command(&mut world, "alice", InterventionAction::Abort);
-    let decision = world.look(&mut steady(5_000.0, 0.0, 0.0));
+    let decision = world.reconcile(&mut steady(5_000.0, 0.0, 0.0));
     world.carry_out(&decision, usize::MAX);
     let aborted = world.observation.status.change.clone().unwrap();
     assert!(aborted.outcome.is_some(), "{aborted:?}");
@@ -169,7 +169,7 @@ pub(crate) fn law_8_a_rolled_back_change_is_tried_again_only_where_a_person_says
         first.run
     );
     command(&mut world, "alice", InterventionAction::Retry);
-    let decision = world.look(&mut steady(5_000.0, 0.0, 0.0));
+    let decision = world.reconcile(&mut steady(5_000.0, 0.0, 0.0));
     assert!(
         decision.requeue_at.is_some(),
         "nothing else would begin the new attempt"
@@ -272,7 +272,7 @@ pub(crate) fn many_pauses_neither_outgrow_the_status_nor_silence_broken_glass() 
     for _ in 0..150 {
         for action in [InterventionAction::Pause, InterventionAction::Resume] {
             command(&mut world, "alice", action);
-            let decision = world.look(&mut steady(5_000.0, 0.0, 0.0));
+            let decision = world.reconcile(&mut steady(5_000.0, 0.0, 0.0));
             world.carry_out(&decision, usize::MAX);
         }
     }

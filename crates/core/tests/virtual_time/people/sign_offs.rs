@@ -30,7 +30,7 @@ pub(crate) fn an_approver_in_mid_rollout_is_recorded_with_the_evidence_so_far() 
     sign(&mut world, person("bob", &[]), |spec| {
         spec.gate = Some("promotion".into());
     });
-    let decision = world.look(&mut steady(5_000.0, 0.001, 0.001));
+    let decision = world.reconcile(&mut steady(5_000.0, 0.001, 0.001));
     world.carry_out(&decision, usize::MAX);
     lawful(&world);
     let change = world.observation.status.change.clone().unwrap();
@@ -195,7 +195,7 @@ pub(crate) fn an_approval_of_one_change_never_lets_another_through() {
                 if moment == replaced {
                     change(&mut world, "v3", harmless());
                 }
-                let decision = world.look(&mut steady(5_000.0, 0.0, 0.0));
+                let decision = world.reconcile(&mut steady(5_000.0, 0.0, 0.0));
                 world.carry_out(&decision, usize::MAX);
             }
             change(&mut world, "v3", harmless());

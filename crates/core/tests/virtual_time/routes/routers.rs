@@ -22,7 +22,7 @@ pub(crate) fn weights_that_somebody_else_sets_are_set_back_and_are_no_progress()
         let route = world.observation.traffic.routes[0].object.as_mut().unwrap();
         route.last_writer = Some("argocd".into());
         route.object["spec"]["rules"][1]["backendRefs"][1]["weight"] = json!(50);
-        let decision = world.look(&mut traffic);
+        let decision = world.reconcile(&mut traffic);
         assert_eq!(
             decision.status.change.as_ref().unwrap().step,
             step,
@@ -156,7 +156,7 @@ pub(crate) fn a_route_that_cannot_be_read_for_a_moment_moves_nothing() {
         message: "429".into(),
     });
     let services = world.observation.traffic.services.clone();
-    let decision = world.look(&mut traffic);
+    let decision = world.reconcile(&mut traffic);
     world.carry_out(&decision, usize::MAX);
     world.observation.traffic.routes[0].object = object;
     assert_eq!(world.observation.traffic.services, services);
