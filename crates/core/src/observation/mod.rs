@@ -63,7 +63,7 @@ pub struct Observation {
     #[serde(default)]
     pub invalid_revision: Option<String>,
     /// The Services and routes that the Rollout names.
-    #[serde(default)]
+    #[serde(flatten)]
     pub traffic: TrafficObjects,
     /// Older Rollouts of the namespace that claim the same pods or Services, each in a sentence.
     pub conflicts: Vec<String>,
@@ -74,10 +74,10 @@ pub struct Observation {
     /// Whether the RolloutRun of the change in `status` has its outcome.
     pub recorded: bool,
     /// Answers of Prometheus and the inputs to read them.
-    #[serde(default)]
+    #[serde(flatten)]
     pub analysis: AnalysisInputs,
     /// Sign-offs, interventions and freezes.
-    #[serde(default)]
+    #[serde(flatten)]
     pub people: HumanInputs,
     /// Jobs of this Rollout's smoke checks, or why they could not be read; `None` unless the first step of a
     /// change awaits one, or such a change has ended.

@@ -129,7 +129,7 @@ fn first() -> Result<Observation, serde_json::Error> {
         },
         "status": {}, "namespace_labels": {}, "unreadable_policies": [],
         "policies": [{ "name": "built-in", "generation": 1, "spec": defaults::built_in() }],
-        "replica_sets": [], "write_failure": null, "services": {}, "conflicts": [], "history": [], "recorded": false,
+        "replica_sets": [], "write_failure": null, "services": {}, "conflicts": [], "recorded": false,
         "lag": "30s", "windows": {}, "concurrent_changes": { "Ok": [] },
     }))
 }
