@@ -91,7 +91,7 @@ async fn a_rolled_back_change_is_retried_only_when_a_person_says_so() {
         .await
         .unwrap();
     let second = checkpoint.outcome().await;
-    assert!(ended(&second, Outcome::RolledBack), "it is judged anew");
+    assert!(ended(&second, Outcome::RolledBack), "it is judged again");
     let runs = checkpoint.scene.records(&larger).await;
     let message = &line(&runs[1], "Retried").message;
     assert_eq!(message, "retried by alice: the database is back");

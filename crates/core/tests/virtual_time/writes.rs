@@ -71,7 +71,7 @@ pub(super) fn who_keeps_scaling_a_revision_is_answered_at_most_once_in_five_seco
     }
     assert!((12..=13).contains(&answers), "{answers}");
 
-    // What is asked for anew does not wait.
+    // A new request does not wait.
     world.observation.replica_sets[0].replicas = 1;
     world.observation.spec.replicas = 10;
     let decision = world.reconcile(&mut traffic);

@@ -93,10 +93,10 @@ pub(crate) fn nothing_that_others_write_acts_on_a_terminal_or_fills_a_page() {
         worlds.push((who, world));
     }
     for (who, world) in worlds {
-        let told = words(&decide(&world.observation));
-        let quoted = told.iter().filter(|it| it.contains("x\\u{1b}[2J"));
-        assert!(quoted.count() > 0, "{who} is not quoted: {told:?}");
-        for text in told {
+        let texts = words(&decide(&world.observation));
+        let quoted = texts.iter().filter(|it| it.contains("x\\u{1b}[2J"));
+        assert!(quoted.count() > 0, "{who} is not quoted: {texts:?}");
+        for text in texts {
             assert!(
                 text.chars().count() < 2_100,
                 "{who}: {} characters",
