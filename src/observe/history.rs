@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use countersign_api::{PodTemplate, ROLLOUT_UID_LABEL, Rollout, RolloutRun};
 use countersign_core::observation::workload::{PastRun, ReplicaSet};
 use countersign_core::provenance::digest;
+use countersign_core::workload::cleanup;
 use countersign_core::{Observation, change};
 use kube::{Api, ResourceExt};
 
@@ -69,7 +70,7 @@ impl Observer {
             Some(change) if change::is_watched(change) => change.template_digest != template,
             Some(change) => change.outcome.is_some(),
         };
-        if !needed && !exceeds_limit(observation) {
+        if !needed && !cleanup::exceeds_history(observation) {
             return None;
         }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
@@ -88,21 +89,4 @@ impl Observer {
         };
         Some(runs.map(|runs| runs.items.iter().map(past_run).collect()))
     }
-}
-
-/// Whether there are more empty ReplicaSets than are kept: the records show which of them may go.
-fn exceeds_limit(observation: &Observation) -> bool {
-    let limit = usize::try_from(observation.spec.revision_history_limit).unwrap_or(0);
-    let (stable, change) = (&observation.status.stable, &observation.status.change);
-    let previous = change.as_ref().and_then(|it| it.previous.as_ref());
-    let in_use = stable
-        .iter()
-        .chain(previous)
-        .map(|it| &it.pod_template_hash);
-    let in_use: Vec<_> = in_use
-        .chain(change.iter().map(|it| &it.pod_template_hash))
-        .collect();
-    let sets = observation.replica_sets.iter();
-    let empty = sets.filter(|set| set.owned && (set.replicas, set.current) == (0, 0));
-    empty.filter(|set| !in_use.contains(&&set.hash)).count() > limit
 }

@@ -81,6 +81,31 @@ fn is_given_up(view: &View, change: &Change) -> bool {
     change::deadlines_passed(view.observation, change) >= deadlines
 }
 
+/// Whether there are more empty ReplicaSets than are kept: the records show which of them may go.
+#[must_use]
+pub fn exceeds_history(observation: &Observation) -> bool {
+    let (stable, change) = (&observation.status.stable, &observation.status.change);
+    let previous = change.as_ref().and_then(|it| it.previous.as_ref());
+    let in_use = stable
+        .iter()
+        .chain(previous)
+        .map(|it| &it.pod_template_hash);
+    let in_use: Vec<_> = in_use
+        .chain(change.iter().map(|it| &it.pod_template_hash))
+        .collect();
+    let sets = observation.replica_sets.iter();
+    let others = sets.filter(|set| set.owned && is_empty(set) && !in_use.contains(&&set.hash));
+    others.count() > history_limit(observation)
+}
+
+fn history_limit(observation: &Observation) -> usize {
+    usize::try_from(observation.spec.revision_history_limit).unwrap_or(0)
+}
+
+const fn is_empty(set: &ReplicaSet) -> bool {
+    set.replicas == 0 && set.current == 0
+}
+
 /// Empty ReplicaSets and ended records beyond `revisionHistoryLimit`, oldest first; none while the records
 /// were not read, since they show which revisions were stable.
 pub(crate) fn history(view: &View) -> Vec<Action> {
@@ -88,13 +113,13 @@ pub(crate) fn history(view: &View) -> Vec<Action> {
     if !matches!(observation.history, Some(Ok(_))) {
         return Vec::new();
     }
-    let limit = usize::try_from(observation.spec.revision_history_limit).unwrap_or(0);
+    let limit = history_limit(observation);
     let previous = view.change.and_then(|it| it.previous.as_ref());
     let may_return =
         |set: &ReplicaSet| previous.is_some_and(|previous| previous.pod_template_hash == set.hash);
     let others = view.fleet.others.iter();
     let mut sets: Vec<_> = others
-        .filter(|set| set.replicas == 0 && set.current == 0 && !may_return(set))
+        .filter(|set| is_empty(set) && !may_return(set))
         .collect();
     // A revision that was stable outlives one that never was, or was so longer ago.
     sets.sort_by_key(|set| (last_promotion(observation, &set.hash), set.revision));
