@@ -401,7 +401,7 @@ async fn an_autoscaler_that_aims_at_the_deployment_is_named() {
         .unwrap();
     scene.apply_manifest(&adopting(&app, "shop")).await;
     let rollout = until_taken_over(&scene, &app).await;
-    let sentence = "HorizontalPodAutoscaler shop aims at Deployment shop, which gives up its pods: aim it at Rollout shop";
+    let sentence = "HorizontalPodAutoscaler shop targets Deployment shop, which gives up its pods: set its target to Rollout shop";
     let (_, reason, message) = condition(&rollout, "Adopted").unwrap();
     assert_eq!(reason, "AutoscalerMisdirected");
     assert!(message.starts_with(sentence), "{message}");

@@ -300,7 +300,7 @@ async fn pods_that_all_crash_are_rolled_back_long_before_the_deadline() {
     assert!(ended(&run, Outcome::RolledBack));
     assert_eq!(
         line(&run, "CrashLooping").message,
-        "the only pod of the new revision crashes again and again: container app exited with 1 (Error); it left no message"
+        "the only pod of the new revision crashes repeatedly: container app exited with 1 (Error); it left no message"
     );
     assert_eq!(condition(&rollout, "Stalled").unwrap().1, "CrashLooping");
     scene.event_once(&next, "CrashLooping").await;

@@ -291,7 +291,7 @@ async fn the_author_cannot_approve_nor_the_one_who_applied_it() {
     let next = checkpoint.risky("v2").provenance(provenance);
     checkpoint.deploy(&next).await;
     checkpoint
-        .until_message("gate step-1 asks for 2 people")
+        .until_message("gate step-1 requires 2 people")
         .await;
 
     // The API server refuses the user who applied it, and its author under another name.
@@ -326,7 +326,7 @@ async fn two_distinct_people_are_needed_for_a_critical_change() {
     let _load = checkpoint.scene.load(&checkpoint.app, 200).await;
     let next = checkpoint.risky("v2");
     checkpoint.deploy(&next).await;
-    let awaited = "gate step-1 asks for 2 people of approvers";
+    let awaited = "gate step-1 requires 2 people of approvers";
     let rollout = checkpoint.until_message(awaited).await;
     assert_eq!(phase(&rollout), Phase::AwaitingSignOff);
     let (proven, reason, _) = condition(&rollout, "SignOffsProven").unwrap();
@@ -343,7 +343,7 @@ async fn two_distinct_people_are_needed_for_a_critical_change() {
     let for_step = json!({ "gate": "step-1" });
     let second = checkpoint.approve(&checkpoint.carol, for_step).await;
     checkpoint.answered(&second.unwrap(), "Counts").await;
-    let awaited = "gate promotion asks for 1 person of senior";
+    let awaited = "gate promotion requires 1 person of senior";
     checkpoint.until_message(awaited).await;
     assert_eq!(checkpoint.step().await, "2/2");
     let for_promotion = json!({ "gate": "promotion" });
@@ -379,7 +379,7 @@ async fn an_approval_is_void_after_any_edit_of_template_or_provenance() {
     let second = checkpoint.risky("v3");
     checkpoint.deploy(&second).await;
     let outdated = checkpoint.approve(&checkpoint.bob, seen).await;
-    assert_refused(&outdated, &["422", "look again"]);
+    assert_refused(&outdated, &["422", "check it again"]);
     let signed = checkpoint.approve(&checkpoint.carol, json!({})).await;
     checkpoint.answered(&signed.unwrap(), "Counts").await;
     checkpoint.until_message("(1 so far: carol)").await;
@@ -438,7 +438,7 @@ async fn before_promotion(name: &str) -> (Checkpoint, Load) {
     checkpoint.deploy(&next).await;
     let signed = checkpoint.approve(&checkpoint.bob, json!({})).await;
     checkpoint.answered(&signed.unwrap(), "Counts").await;
-    let awaited = "gate promotion asks for 1 person of senior";
+    let awaited = "gate promotion requires 1 person of senior";
     checkpoint.until_message(awaited).await;
     (checkpoint, load)
 }

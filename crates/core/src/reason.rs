@@ -249,7 +249,7 @@ pub enum Line {
     People,
     /// A person breaks the glass.
     BreakGlass,
-    /// An advisory check fails; the change goes on.
+    /// An advisory check fails; the change continues.
     Advisory,
     /// Everything else.
     Other,

@@ -103,5 +103,5 @@ async fn an_intervention_is_for_the_change_that_was_seen_and_is_never_edited() {
     pending.change_to("v3").await;
     let outdated = super::with(seen, action("Resume"));
     let outdated = pending.intervene(&dave, "outdated", outdated).await;
-    assert_refused(&outdated, &["422", "look again"]);
+    assert_refused(&outdated, &["422", "check it again"]);
 }

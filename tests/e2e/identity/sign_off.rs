@@ -175,18 +175,18 @@ async fn a_sign_off_is_for_the_change_that_was_seen() {
         (
             "uid",
             json!({ "rolloutUid": "another" }),
-            "was created anew",
+            "was created again",
         ),
     ] {
         let answer = pending.sign(&bob, name, words).await;
-        assert_refused(&answer, &["422", message, "look again"]);
+        assert_refused(&answer, &["422", message, "check it again"]);
     }
     let seen = pending.change.clone();
     pending.sign(&bob, "seen", json!({})).await.unwrap();
 
     pending.change_to("v3").await;
     let outdated = pending.sign(&bob, "outdated", seen).await;
-    assert_refused(&outdated, &["422", "look again"]);
+    assert_refused(&outdated, &["422", "check it again"]);
     pending.sign(&bob, "looked-again", json!({})).await.unwrap();
 }
 

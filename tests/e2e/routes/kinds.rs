@@ -142,7 +142,7 @@ async fn grpc_tls_and_tcp_routes_and_istio_by_hosts_get_their_weights() {
         })
         .await;
     scene.apply(&app.version("v2")).await;
-    awaits_traffic(&scene, &app, "Gateway nobody has not said").await;
+    awaits_traffic(&scene, &app, "Gateway nobody has not reported").await;
     let mirrored = async || {
         let service = virtual_services.get("shop").await.unwrap();
         let grpc = routes(&scene, v1, "GRPCRoute").get("shop").await.unwrap();

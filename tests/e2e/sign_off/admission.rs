@@ -46,7 +46,7 @@ async fn proves_nothing(
     let next = checkpoint.risky("v2");
     checkpoint.deploy(&next).await;
     checkpoint
-        .until_message("gate step-1 asks for 1 person")
+        .until_message("gate step-1 requires 1 person")
         .await;
     checkpoint.until_forgeries_are_refused().await;
 

@@ -76,7 +76,7 @@ fn budget(
         }
         None => {
             return Budget {
-                message: "it was not asked yet".into(),
+                message: "it was not sent yet".into(),
                 ..Budget::default()
             };
         }

@@ -195,12 +195,12 @@ fn broken_by_a_step(observation: &Observation, before: &Change, after: &Change) 
         "the first step was taken before the smoke check had succeeded".into()
     });
     expect(1, queue::in_order(observation, before, after), &|| {
-        "the first step was taken before its turn, or before what it depends on".into()
+        "the first step was taken before the queue or the dependencies allowed it".into()
     });
     expect(
         2,
         people::people_have_signed(observation, before, after),
-        &|| "a sign-off was asked for and not given".into(),
+        &|| "a required sign-off was not given".into(),
     );
     expect(6, evidence_allows(observation, before), &|| {
         "the evidence did not allow the step".into()
@@ -270,7 +270,7 @@ fn broken_by_adoption(observation: &Observation, decision: &Decision) -> Vec<Bro
     let after = run(decision.status.change.as_ref());
     let known = !matches!(observation.workload, Some(Err(_)));
     if after.is_some() && after != before && (!known || observation.deleting) {
-        let what = "a change began although what is asked for is not known, or nothing is".into();
+        let what = "a change began although the requested revision is unknown or absent".into();
         broken.push(Broken { law: 6, what });
     }
     for action in &decision.actions {

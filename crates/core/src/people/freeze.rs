@@ -114,7 +114,7 @@ impl Freezes {
                     .push(format!("the incident query of policy {policy}: {message}"));
             }
             None => self.unknown.push(format!(
-                "the incident query of policy {policy} was not asked yet"
+                "the incident query of policy {policy} was not sent yet"
             )),
         }
     }

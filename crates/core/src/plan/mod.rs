@@ -82,14 +82,14 @@ fn steps_for(
             &mut first.sign_off,
             demands.sign_off.as_deref().unwrap_or_default(),
         );
-        let sentence = format!("step 1: sign-off is asked for by {}: added", floors.source);
+        let sentence = format!("step 1: sign-off is required by {}: added", floors.source);
         sentences.extend((added && !own_steps.is_empty()).then_some(sentence));
     }
     if steps::is_as_strict(&steps, lower, 0) {
         return (steps, sentences);
     }
     let (joined, _) = floors.tighten(&UnderWay::new(&steps, 0, lower).steps());
-    let by = format!("below {}, as a lower tier asks for it", floors.source);
+    let by = format!("below {}, as a lower tier requires it", floors.source);
     sentences.extend(tighten::describe_changes(&steps, &joined, 0, &by));
     (joined, sentences)
 }

@@ -72,7 +72,7 @@ pub enum Problem {
     },
     /// Two annotations that cannot both be true; neither counts.
     #[error(
-        "annotation {PROVENANCE_PREFIX}contributor says {contributor}, but {PROVENANCE_PREFIX}{key} is `{value}`: correct one of them"
+        "annotation {PROVENANCE_PREFIX}contributor is `{contributor}`, but {PROVENANCE_PREFIX}{key} is `{value}`: correct one of them"
     )]
     Contradiction {
         /// The declared contributor.

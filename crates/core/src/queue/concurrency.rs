@@ -148,7 +148,7 @@ fn not_counted(observation: &Observation, limit: &Limit) -> Awaited {
         observation.status.message.clone()
     } else {
         format!(
-            "asks for its turn: policy {} limits how many changes of tier {} or above are under way at once",
+            "joins the queue: policy {} limits how many changes of tier {} or above are under way at once",
             limit.policy, limit.from_tier
         )
     };

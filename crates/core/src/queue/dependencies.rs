@@ -37,7 +37,7 @@ pub fn awaited_dependencies(observation: &Observation, change: &Change) -> Optio
         let mut seen = observation.dependencies.iter().flatten();
         match seen.find(|it| it.name == *name) {
             Some(seen) => seen.awaited.clone(),
-            None => Some(format!("Rollout {name} was not looked at yet")),
+            None => Some(format!("the state of Rollout {name} is not known yet")),
         }
     });
     let awaited: Vec<_> = awaited.collect();
@@ -64,7 +64,7 @@ pub fn unstable(rollout: &Rollout) -> Option<String> {
             Some(status) if Some(status.observed_generation) == rollout.metadata.generation => {
                 unsettled(status)
             }
-            _ => Some("was edited and not looked at since".to_owned()),
+            _ => Some("was edited and not reconciled since".to_owned()),
         }
     };
     why.map(|why| format!("Rollout {} {why}", rollout.name_any()))

@@ -154,7 +154,7 @@ fn take_next_step(
     let verdict = &judgement.verdict;
     if judgement.scarce_accepted {
         let message = format!(
-            "what there is suffices: {}",
+            "scarce evidence is accepted: {}",
             transition::verdict_line(verdict)
         );
         transition::record(context, change, Reason::ScarceEvidenceAccepted, message);

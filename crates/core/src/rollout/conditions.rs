@@ -81,7 +81,7 @@ fn workload_facts(
     let available = status.available_replicas >= least;
     let pods = match (status.available_replicas, limits.desired) {
         (available, desired) if available > desired => {
-            format!("{available} pods are available, and spec.replicas asks for {desired}")
+            format!("{available} pods are available, and spec.replicas is {desired}")
         }
         (available, desired) => format!("{available} of {desired} pods are available"),
     };
@@ -143,7 +143,7 @@ fn last_reason(change: Option<&Change>) -> String {
 
 fn provenance_fact(observation: &Observation, proposal: &Proposal) -> ConditionDraft {
     if observation::is_unreadable(observation) {
-        let message = "it may stand on the adopted workload, which cannot be used now";
+        let message = "it may be on the adopted workload, which cannot be used now";
         return fact("Provenance", None, Reason::WorkloadInvalid, message);
     }
     let provenance = &proposal.provenance;
@@ -189,7 +189,7 @@ fn foreign_fact(observation: &Observation) -> Option<ConditionDraft> {
 fn undated_fact(observation: &Observation) -> Option<ConditionDraft> {
     let parents: Vec<_> = routes::undated_parents(observation).into_iter().collect();
     let message = format!(
-        "the status of a route does not say which generation it means (observedGeneration), for {}: a new weight counts as accepted 5 s after it was written",
+        "the status of a route does not report its generation (observedGeneration), for {}: a new weight counts as accepted 5 s after it was written",
         parents.join(", ")
     );
     (!parents.is_empty()).then(|| fact("WeightsConfirmed", None, "NoObservedGeneration", &message))

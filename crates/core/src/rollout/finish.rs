@@ -65,7 +65,7 @@ pub(super) fn finalize(
     } = ending(context, status, &change);
     if gone && change.stage == Stage::RollingBack {
         change.stage = Stage::RolledBack;
-        let message = "the rejected revision has no pods any more".into();
+        let message = "the rejected revision has no pods left".into();
         transition::record(context, &mut change, Reason::RolledBack, message);
     }
     // A failed change stays failed until the template or its provenance changes.

@@ -151,7 +151,7 @@ fn routable(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
     let demands = effective.tiers.get(change.tier);
     if demands.require_router == Some(true) && !observation::is_routed(observation) {
         let message = format!(
-            "tier {} asks for routes that give the canary an exact share (requireRouter), and spec.strategy.canary.traffic names none",
+            "tier {} requires routes that give the canary an exact share (requireRouter), and spec.strategy.canary.traffic names none",
             change.tier
         );
         return hold(HoldKind::Doubt, Reason::RouterRequired, message);
@@ -305,7 +305,7 @@ fn evidence(_: &Context, change: &Change, judgement: &Judgement) -> Option<Hold>
     match &judgement.verdict {
         Verdict::NoChecks if change.tier > Tier::Low => {
             let message = format!(
-                "no check runs in this step, and a change of tier {} does not go on without: add one to spec.strategy.canary.analysis or to a policy",
+                "no check runs in this step, and a change of tier {} requires one: add it to spec.strategy.canary.analysis or to a policy",
                 change.tier
             );
             hold(HoldKind::Doubt, Reason::NoChecks, message)
@@ -346,13 +346,13 @@ fn sign_off(context: &Context, change: &Change, judgement: &Judgement) -> Option
     if missing.is_empty() {
         return None;
     }
-    let asked = format!("gate {gate} asks for {}", missing.join(" and "));
+    let required = format!("gate {gate} requires {}", missing.join(" and "));
     let unproven = observation.people.admission.problems.first();
     let unproven = unproven.map(|problem| format!("; no sign-off counts now: {problem}"));
     hold(
         HoldKind::People,
         Reason::AwaitingSignOff,
-        asked + &unproven.unwrap_or_default(),
+        required + &unproven.unwrap_or_default(),
     )
 }
 

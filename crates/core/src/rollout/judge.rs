@@ -88,7 +88,7 @@ pub(super) fn tighten(context: &Context, change: &mut Change) {
             change.awaited_gates.remove(&gate); // a newly demanded sign-off has its whole deadline
         }
     }
-    let message = format!("policies ask for more now ({policies}); tier {tier}");
+    let message = format!("policies require more now ({policies}); tier {tier}");
     transition::record(context, change, Reason::Tightened, message);
 }
 
@@ -147,7 +147,7 @@ fn record_advisory_failures(
         let mut evidence = change.evidence.checks.iter();
         let evidence = evidence.find(|it| it.name == *name);
         let sentence = evidence.map_or("", |it| it.summary.sentence.as_str());
-        let message = format!("check {name}: {sentence}; it is advisory, so the change goes on");
+        let message = format!("check {name}: {sentence}; it is advisory, so the change continues");
         transition::record(context, change, Reason::AdvisoryFailed, message);
     }
 }

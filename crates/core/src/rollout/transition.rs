@@ -140,7 +140,7 @@ pub(super) fn shares(change: &Change) -> usize {
 
 pub(super) fn verdict_line(verdict: &Verdict) -> String {
     match verdict {
-        Verdict::NoChecks => "no checks are asked for".into(),
+        Verdict::NoChecks => "no checks apply".into(),
         Verdict::Fail { message }
         | Verdict::NoData { message, .. }
         | Verdict::Scarce { message }

@@ -83,7 +83,7 @@ fn await_people(
     let until = since.saturating_add(deadline.signed());
     let until = until.unwrap_or(Timestamp::MAX);
     if now >= until {
-        let message = format!("nobody answered for {deadline}: {}", hold.message);
+        let message = format!("not signed off within {deadline}: {}", hold.message);
         transition::roll_back(context, change, requeue, Reason::WaitExpired, message);
         return Progress::RolledBack;
     }
@@ -155,7 +155,7 @@ fn scarce(context: &Context, change: &mut Change, hold: Hold, requeue: &mut Requ
             let hold = Hold {
                 kind: HoldKind::People,
                 reason: Reason::AwaitingPerson,
-                message: format!("gate {gate} asks for 1 person: {}", hold.message),
+                message: format!("gate {gate} requires 1 person: {}", hold.message),
             };
             await_people(context, change, gate, hold, requeue)
         }

@@ -108,7 +108,7 @@ fn restore_previous(
         transition::end(context, change, outcome, why, message);
         change.progress = returned;
     } else {
-        let message = format!("the previous revision is not kept any more: {message}");
+        let message = format!("the previous revision is no longer kept: {message}");
         transition::record(context, change, Reason::PreviousMissing, message);
     }
     requeue.after(SignedDuration::ZERO);

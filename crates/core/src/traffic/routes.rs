@@ -223,7 +223,7 @@ pub(super) fn unaccepted(
         .is_some_and(|since| observation.now.duration_since(since.0) >= UNDATED);
     (!over).then(|| {
         format!(
-            "{parent} does not say which version of it it accepts (observedGeneration), so that counts {seconds} s after the weights were written"
+            "{parent} does not report which generation it accepts (observedGeneration): the route counts as accepted {seconds} s after the weights were written"
         )
     })
 }

@@ -42,5 +42,5 @@ pub fn crash_loop(observation: &Observation, change: &Change) -> Option<String> 
     };
     let words = crash.as_ref().map(failure::describe);
     let words = words.map(|words| format!(": {words}")).unwrap_or_default();
-    Some(format!("{all} again and again{words}"))
+    Some(format!("{all} repeatedly{words}"))
 }

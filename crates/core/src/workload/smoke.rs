@@ -129,10 +129,10 @@ pub fn awaited(observation: &Observation, change: &Change) -> Option<String> {
             because(job.waiting.as_ref())
         ),
         None if observation.spec.strategy.canary.smoke.is_none() => format!(
-            "the smoke check's Job {name} is gone, and spec.strategy.canary.smoke, from which it is made, as well: put it back, or abort the change"
+            "the smoke check's Job {name} is missing and cannot be created, as spec.strategy.canary.smoke was removed: restore the field, or abort the change"
         ),
         None => format!(
-            "the smoke check's Job {name} is not made yet{}",
+            "the smoke check's Job {name} is not created yet{}",
             because(observation.write_failure.as_ref())
         ),
     })
@@ -375,7 +375,7 @@ mod tests {
         change.smoke = Some(SmokeProgress::default());
         assert!(is_awaited(&observation, &change));
         let message = awaited(&observation, &change).unwrap();
-        assert!(message.contains("put it back"), "{message}");
+        assert!(message.contains("restore the field"), "{message}");
         change.smoke = Some(SmokeProgress {
             passed: true,
             ..SmokeProgress::default()

@@ -121,7 +121,7 @@ fn first(setup: &Setup) -> Observation {
         ..Observation::of("team", "shop", spec.unwrap())
     };
     if setup.budget {
-        let answer = Err("it was not asked yet".into());
+        let answer = Err("it was not sent yet".into());
         seen.analysis
             .objectives
             .insert(world::OBJECTIVE.into(), answer);

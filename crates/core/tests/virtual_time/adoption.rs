@@ -406,7 +406,7 @@ pub(super) fn an_autoscaler_of_the_deployment_is_named_once() {
         }];
     });
     let decision = look(&mut world);
-    let sentence = "HorizontalPodAutoscaler web aims at Deployment shop, which gives up its pods: aim it at Rollout shop";
+    let sentence = "HorizontalPodAutoscaler web targets Deployment shop, which gives up its pods: set its target to Rollout shop";
     assert_eq!(decision.notices.len(), 1);
     assert_eq!(decision.notices[0].message, sentence);
     assert!(condition(&world).2.starts_with(sentence));

@@ -237,7 +237,7 @@ pub(super) fn law_3_pods_that_all_crash_are_rolled_back_at_once_and_before_that_
     assert_eq!(world.outcome(), Some(Outcome::RolledBack));
     assert_eq!(
         message(&world, "CrashLooping"),
-        "all 2 pods of the new revision crash again and again: container app exited with 3 (Error); its last output: no such table: carts"
+        "all 2 pods of the new revision crash repeatedly: container app exited with 3 (Error); its last output: no such table: carts"
     );
 }
 

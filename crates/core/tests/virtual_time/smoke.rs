@@ -109,7 +109,7 @@ pub(super) fn a_smoke_check_of_any_other_end_holds_and_rolls_back_in_bounded_tim
             refused(),
             11,
             "ProgressDeadlineExceeded",
-            "is not made yet: exceeded quota: no-jobs",
+            "is not created yet: exceeded quota: no-jobs",
         ),
     ] {
         let mut world = about_to_begin(jobs.clone());

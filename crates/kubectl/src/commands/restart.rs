@@ -38,7 +38,7 @@ enum Error {
     )]
     Adopts { rollout: String, deployment: String },
     #[error(
-        "rollout {rollout} asks for the template of revision {revision}, which was rolled back, and a restart would stage that again: go back to the stable revision by `kubectl countersign undo {rollout}` and restart then, or try revision {revision} once more by `kubectl countersign retry {rollout}`"
+        "rollout {rollout} has the template of revision {revision}, which was rolled back, and a restart would stage that again: go back to the stable revision by `kubectl countersign undo {rollout}` and restart then, or try revision {revision} once more by `kubectl countersign retry {rollout}`"
     )]
     Rejected { rollout: String, revision: i64 },
 }

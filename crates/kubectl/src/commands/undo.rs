@@ -48,7 +48,7 @@ enum Error {
         "rollout {rollout} has no revision before {revision} whose ReplicaSet still exists (spec.revisionHistoryLimit)"
     )]
     NoPrevious { rollout: String, revision: i64 },
-    #[error("rollout {rollout} has no revision {revision} any more: it still has {there}")]
+    #[error("rollout {rollout} no longer has revision {revision}: it still has {there}")]
     NoRevision {
         rollout: String,
         revision: i64,
@@ -185,7 +185,7 @@ impl<'a> Target<'a> {
 
     /// The provenance annotations of the revision, or why they cannot be restored.
     fn provenance(&self) -> Result<BTreeMap<String, String>, &'static str> {
-        let run = self.run.ok_or("its record does not exist any more")?;
+        let run = self.run.ok_or("its record no longer exists")?;
         let kept = &run.spec.provenance.annotations;
         let cut = kept
             .values()

@@ -266,7 +266,7 @@ mod tests {
                 ]
             ),
             [
-                "approval by alice does not count: ByAuthor: said by the controller",
+                "approval by alice does not count: ByAuthor: reported by the controller",
                 "approval by carol accepts scarce evidence: evidence-1",
                 "approval by gus: the controller has not judged it yet",
             ]

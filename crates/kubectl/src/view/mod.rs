@@ -236,7 +236,7 @@ pub mod tests {
                 "approver": { "username": who, "groups": groups },
             },
             "status": { "conditions": [{
-                "type": "Counts", "status": status, "reason": reason, "message": "said by the controller",
+                "type": "Counts", "status": status, "reason": reason, "message": "reported by the controller",
                 "lastTransitionTime": "2026-03-01T12:09:01Z",
             }] },
         }))

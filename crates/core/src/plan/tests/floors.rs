@@ -134,7 +134,7 @@ fn the_sign_off_of_a_step_is_asked_for_before_the_steps_that_are_inserted_before
     assert_eq!(asked, [first, vec![], vec![people(1, &["c"])], vec![]]);
     assert_eq!(
         plan.tightened.last().unwrap(),
-        "step 1: sign-off is asked for by tier high (payments@3): added"
+        "step 1: sign-off is required by tier high (payments@3): added"
     );
 }
 
@@ -175,7 +175,7 @@ fn law_7_steps_of_a_lower_tier_are_added_to_those_of_a_higher_one_that_ask_for_l
         plan.steps,
         [step(5, 15), signed(10, 15, "a"), step(25, 20), step(50, 20)]
     );
-    let by = "below tier high (payments@3), as a lower tier asks for it";
+    let by = "below tier high (payments@3), as a lower tier requires it";
     assert_eq!(
         plan.tightened,
         [

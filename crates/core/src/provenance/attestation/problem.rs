@@ -108,7 +108,7 @@ pub enum Problem {
     },
     /// An image without a digest.
     #[error(
-        "image `{image}` is not named by a digest, so nobody can tell what it is: pin it as name@sha256:…"
+        "image `{image}` is not named by a digest, so its content is unknown: pin it as name@sha256:…"
     )]
     NoDigest {
         /// The image reference, sanitized.

@@ -64,7 +64,7 @@ fn gateway_acceptance(route: &Value) -> Acceptance {
             } else {
                 "both Accepted and ResolvedRefs of the route"
             };
-            return Acceptance::Pending(format!("{parent} has not said {missing}"));
+            return Acceptance::Pending(format!("{parent} has not reported {missing}"));
         }
     }
     undated.map_or(Acceptance::Accepted, Acceptance::Undated)
@@ -91,7 +91,7 @@ fn entry_acceptance(entry: &Value, parent: &str, route: &Value) -> Acceptance {
         dated &= seen.is_some() || generation.is_none();
         if seen.is_some() && seen < generation {
             return Acceptance::Pending(format!(
-                "{parent} has not taken it up as it is now ({kind})"
+                "{parent} has not observed the present generation of the route ({kind})"
             ));
         }
         let text = |key: &str| found.get(key).and_then(Value::as_str).unwrap_or_default();

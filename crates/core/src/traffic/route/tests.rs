@@ -332,7 +332,7 @@ fn a_route_is_taken_up_when_every_parent_says_so_of_this_generation() {
     };
     assert_eq!(with(both(Some(3), "True")), Acceptance::Accepted);
     let old = pending(with(both(Some(2), "True")));
-    assert!(old.contains("Gateway gate has not taken it up"), "{old}");
+    assert!(old.contains("Gateway gate has not observed the present generation"), "{old}");
     let undated = Acceptance::Undated("Gateway gate".into());
     assert_eq!(with(both(None, "True")), undated);
     for generation in [Some(3), None] {
@@ -340,7 +340,7 @@ fn a_route_is_taken_up_when_every_parent_says_so_of_this_generation() {
         assert!(refused.ends_with("ResolvedRefs is not True: R: m"));
     }
     let silent = pending(answered(json!([gate]), vec![]));
-    assert!(silent.contains("Gateway gate has not said"), "{silent}");
+    assert!(silent.contains("Gateway gate has not reported"), "{silent}");
     let orphan = object(json!({}));
     pending(acceptance(RouteKind::HTTPRoute, &orphan));
     let istio = acceptance(RouteKind::VirtualService, &orphan);
@@ -399,7 +399,7 @@ fn what_a_parent_reference_leaves_out_has_the_default_of_the_gateway_api() {
     assert!(!accepted(&mesh, &[&brief]) && !accepted(&brief, &[&mesh]));
     let two = |of: Vec<(Value, Vec<Value>)>| answered(json!([brief, mesh]), of);
     let why = pending(two(vec![(brief.clone(), both())]));
-    assert!(why.contains("Service gate has not said"), "{why}");
+    assert!(why.contains("Service gate has not reported"), "{why}");
     let all = vec![(brief.clone(), both()), (mesh.clone(), both())];
     assert_eq!(two(all), Acceptance::Accepted);
 }

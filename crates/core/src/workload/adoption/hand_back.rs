@@ -180,7 +180,7 @@ fn leave_pods(observation: &Observation, hash: Option<&str>) -> Step {
     let Some(set) = sets.find(|set| hash == Some(set.hash.as_str())) else {
         return Step::released();
     };
-    let message = format!("ReplicaSet {} is left to serve", set.name);
+    let message = format!("ReplicaSet {} keeps serving without an owner", set.name);
     let mut step = Step::waits(observation, &message);
     step.requeue_at = Some(observation.now);
     let replica_set = set.name.clone();

@@ -18,7 +18,6 @@ pub mod take_over;
 
 use countersign_api::rollout::{Adopted, Change};
 
-use crate::analysis::numbers::counted;
 use crate::decision::{Action, AdoptionAction};
 use crate::hold::{Hold, HoldKind};
 use crate::observation::Observation;
@@ -80,13 +79,12 @@ pub fn obstacle(observation: &Observation, change: Option<&Change>) -> Option<Ho
 /// A Rollout with fewer pods would take over traffic that it cannot carry: one pod, if `replicas` was only
 /// omitted.
 fn fewer_pods(observation: &Observation, change: &Change, workload: &Workload) -> Option<String> {
-    let asked = observation.spec.replicas;
+    let desired = observation.spec.replicas;
     let takes_over = change.initial && observation.status.stable.is_none();
-    (takes_over && asked < workload.replicas).then(|| {
+    (takes_over && desired < workload.replicas).then(|| {
         let (name, replicas) = (&workload.name, workload.replicas);
         format!(
-            "spec.replicas asks for {} where Deployment {name} asks for {replicas}: set spec.replicas to {replicas}, or scale the Deployment down first",
-            counted(asked, "pod")
+            "spec.replicas is {desired} and that of Deployment {name} is {replicas}: set spec.replicas to {replicas}, or scale the Deployment down first"
         )
     })
 }

@@ -135,16 +135,16 @@ pub(super) fn autoscaler_targets_workload(observation: &Observation) -> Option<S
     let (name, rollout) = (&workload.name, &observation.name);
     let mut right = workload.autoscalers.iter().filter(|it| it.aims_at_rollout);
     let remedy = right.next().map_or_else(
-        || format!("aim it at Rollout {rollout}"),
+        || format!("set its target to Rollout {rollout}"),
         |right| {
             format!(
-                "remove it, as HorizontalPodAutoscaler {} aims at Rollout {rollout}",
+                "remove it, as HorizontalPodAutoscaler {} targets Rollout {rollout}",
                 right.name
             )
         },
     );
     Some(format!(
-        "HorizontalPodAutoscaler {first} aims at Deployment {name}, which gives up its pods{others}: {remedy}"
+        "HorizontalPodAutoscaler {first} targets Deployment {name}, which gives up its pods{others}: {remedy}"
     ))
 }
 

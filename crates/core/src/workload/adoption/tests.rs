@@ -109,7 +109,7 @@ fn an_autoscaler_at_each_of_the_two_is_one_too_many() {
     workload.autoscalers = vec![aims("a", false), aims("b", false), aims("c", true)];
     assert_eq!(
         autoscaler_targets_workload(&observation).unwrap(),
-        "HorizontalPodAutoscaler a aims at Deployment web, which gives up its pods, and so do 1 more: remove it, as HorizontalPodAutoscaler c aims at Rollout web"
+        "HorizontalPodAutoscaler a targets Deployment web, which gives up its pods, and so do 1 more: remove it, as HorizontalPodAutoscaler c targets Rollout web"
     );
 }
 

@@ -85,7 +85,7 @@ pub(super) fn provenance(object: &Node, rollout: &Rollout) -> Vec<Finding> {
         .collect();
     if read.state == State::Absent {
         let message = format!(
-            "no annotation {PROVENANCE_PREFIX}* says where the change comes from, so it counts as unknown and takes small steps: have the pipeline write them, by `kubectl countersign stamp`"
+            "no annotation {PROVENANCE_PREFIX}* names the origin of the change, so it counts as unknown and takes small steps: have the pipeline write them, by `kubectl countersign stamp`"
         );
         findings.push(Finding::warning(otherwise, message));
     }

@@ -48,7 +48,7 @@ impl Unmigrate {
             return Ok(ExitCode::SUCCESS);
         }
         if !self.common.yes {
-            confirm(&format!("Give deployment {} back?", sanitize(&deployment)))?;
+            confirm(&format!("Restore deployment {}?", sanitize(&deployment)))?;
         }
         if rollout.metadata.deletion_timestamp.is_none() {
             self.delete(connection, &rollout).await?;

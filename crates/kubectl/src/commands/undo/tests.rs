@@ -54,7 +54,7 @@ fn at_rest_the_last_promoted_revision_with_another_template_comes_back() {
     let error = Target::find(&at_rest(), &sets, &runs, Some(4)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "rollout web has no revision 4 any more: it still has 2, 3, 6"
+        "rollout web no longer has revision 4: it still has 2, 3, 6"
     );
     let error = Target::find(&at_rest(), &sets, &runs[4..], None).unwrap_err();
     assert!(

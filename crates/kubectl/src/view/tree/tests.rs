@@ -34,7 +34,7 @@ Rollout shop/web: AwaitingSignOff, step 1/2, weight 20%
 ├─ Gates
 │  ├─ step-2: 1 of 2 people of approvers signed (bob), 0 of 1 person of senior signed; missing: 1 of approvers, 1 of senior
 │  ├─ promotion: 0 of 1 person signed; missing: 1
-│  └─ approval by alice does not count: ByAuthor: said by the controller
+│  └─ approval by alice does not count: ByAuthor: reported by the controller
 ├─ Freezes
 │  └─ incident-42 by dave, until 2026-03-01T14:00:00Z: payments are down
 └─ Story
