@@ -488,7 +488,7 @@ fn until(at: Timestamp) -> Duration {
 }
 
 #[cfg(test)]
-mod looks;
+mod reconciles;
 
 #[cfg(test)]
 mod tests {

@@ -9,8 +9,8 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
 
 use super::admission::AdmissionCheck;
+use super::queue_lock::QueueMutex;
 use super::reads::Reads;
-use super::turn::QueueMutex;
 use crate::prometheus::Prometheus;
 use crate::watch::{Caches, Claim};
 

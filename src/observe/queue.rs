@@ -27,7 +27,7 @@ use super::observer::Observer;
 use super::people::in_time;
 use super::reads::{Reads, tried};
 use crate::api_server::sentence;
-use crate::observe::turn::QueueLock;
+use crate::observe::queue_lock::QueueLock;
 use crate::timing::QUEUE_TIMEOUT;
 
 /// Rollouts per page.

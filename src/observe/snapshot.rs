@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use crate::clock;
 use crate::observe::adoption;
 use crate::observe::observer::Observer;
-use crate::observe::turn::QueueLock;
+use crate::observe::queue_lock::QueueLock;
 
 impl Observer {
     /// The snapshot with current evidence from Prometheus.

@@ -253,7 +253,7 @@ async fn a_bad_canary_is_out_of_the_traffic_within_two_seconds() {
     let others = report.by_revision.iter().filter(|(it, _)| **it != hash);
     assert!(others.clone().count() >= 1 && others.clone().all(|(_, it)| it.errors == 0));
     let within = |seconds: &str| {
-        let metrics = crate::look::fetch("/metrics");
+        let metrics = crate::interfaces::fetch("/metrics");
         let name = format!("countersign_weight_write_seconds_{seconds} ");
         let line = metrics
             .lines()

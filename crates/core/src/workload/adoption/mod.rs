@@ -12,7 +12,7 @@
 //! removed only while the stable revision can serve, and the Rollout's only once the workload's pods can.
 
 pub mod condition;
-pub mod hand_back;
+pub mod restore;
 pub mod step;
 pub mod take_over;
 
@@ -45,7 +45,7 @@ pub fn step(
         });
     }
     if observation.deleting {
-        return hand_back::deletion(view, proposal, adopted.as_mut(), others);
+        return restore::deletion(view, proposal, adopted.as_mut(), others);
     }
     let mut step = match (&observation.workload, adopted) {
         (Some(Ok(workload)), Some(adopted)) if observation.conflicts.is_empty() => {
