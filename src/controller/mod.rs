@@ -497,19 +497,19 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_look_that_panics_is_an_error_of_that_look_alone() {
+    async fn a_reconcile_that_panics_is_an_error_of_that_reconcile_alone() {
         let result = guarded(async { panic!("a defect") }, RECONCILE_TIMEOUT).await;
         assert_eq!(result.unwrap_err().result(), "panic");
     }
 
     #[tokio::test]
-    async fn a_look_that_never_ends_is_given_up() {
+    async fn a_reconcile_that_never_ends_times_out() {
         let result = guarded(std::future::pending(), Duration::from_millis(1)).await;
         assert_eq!(result.unwrap_err().result(), "timeout");
     }
 
     #[test]
-    fn the_api_server_is_left_alone_as_long_as_it_asks() {
+    fn the_retry_after_of_the_api_server_is_respected() {
         let details = serde_json::json!({ "retryAfterSeconds": 7 });
         let busy = Status::failure("too many requests", "TooManyRequests")
             .with_code(429)

@@ -320,7 +320,7 @@ async fn owner_references_of_others_are_left_alone() {
 }
 
 #[tokio::test]
-async fn no_look_waits_for_events() {
+async fn no_reconcile_waits_for_events() {
     let mut scene = Scene::new();
     scene.deploy("web", "app:1");
     let is_event = to("events");
@@ -493,7 +493,7 @@ async fn what_people_decided_on_a_change_goes_with_its_record() {
 }
 
 #[tokio::test]
-async fn a_rollout_that_goes_while_it_is_looked_at_leaves_nothing_behind() {
+async fn a_rollout_deleted_during_its_reconcile_leaves_nothing_behind() {
     for fails in [true, false] {
         let mut scene = Scene::serving("web").await;
         let claim = scene.claim("web");
@@ -522,7 +522,7 @@ async fn a_rollout_that_goes_while_it_is_looked_at_leaves_nothing_behind() {
 }
 
 /// The names of the Rollouts that these triggers reconcile.
-async fn looked_at(scene: &Scene, triggers: Vec<Trigger>) -> Vec<String> {
+async fn reconciled_by(scene: &Scene, triggers: Vec<Trigger>) -> Vec<String> {
     let (send, receive) = mpsc::unbounded_channel();
     for trigger in triggers {
         send.send(trigger).unwrap();
@@ -555,7 +555,7 @@ async fn a_deletion_concerns_those_alone_who_may_have_waited_for_it() {
         .claims
         .apply_watcher_event(&Event::Delete((*gone).clone()));
     let twice = vec![Trigger::Deleted(gone.clone()), Trigger::Deleted(gone)];
-    assert_eq!(looked_at(&scene, twice).await, ["dependent", "same"]);
+    assert_eq!(reconciled_by(&scene, twice).await, ["dependent", "same"]);
 }
 
 #[tokio::test]
@@ -581,10 +581,10 @@ async fn a_freeze_concerns_those_that_it_selects_and_that_change() {
         Trigger::Frozen(everybody.clone()),
         Trigger::Frozen(everybody.clone()),
     ];
-    assert_eq!(looked_at(&scene, frozen).await, ["changing"]);
+    assert_eq!(reconciled_by(&scene, frozen).await, ["changing"]);
     let governed = vec![Trigger::Governed(everybody)];
     assert_eq!(
-        looked_at(&scene, governed).await,
+        reconciled_by(&scene, governed).await,
         ["changing", "idle", "over"]
     );
 }

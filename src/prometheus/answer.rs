@@ -69,7 +69,7 @@ impl Answer {
     /// The series of a response to this request.
     pub fn series(self, status: StatusCode, request: &Request) -> Result<Vec<Series>, Failure> {
         let series = self.rows(status)?;
-        if series.iter().all(|series| is_as_asked(series, request)) {
+        if series.iter().all(|series| is_as_requested(series, request)) {
             Ok(series)
         } else {
             Err(Failure::unreadable(
@@ -109,7 +109,7 @@ impl Answer {
 }
 
 /// Whether the values have the requested times.
-fn is_as_asked(series: &Series, request: &Request) -> bool {
+fn is_as_requested(series: &Series, request: &Request) -> bool {
     let Request::Steps { start, step, .. } = request else {
         return true;
     };

@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_deleted_while_the_watch_was_away_is_told_from_the_new_list() {
+    fn what_was_deleted_while_the_watch_was_away_is_found_from_the_new_list() {
         let (store, mut writer) = reflector::store();
         let mut changes = ClaimChanges::new(store);
         let mut on = |event: watcher::Event<Claim>| {

@@ -75,7 +75,7 @@ async fn a_slow_canary_is_rolled_back_by_its_latency() {
 }
 
 #[tokio::test]
-async fn a_bound_without_a_bucket_holds_and_says_so() {
+async fn a_bound_without_a_bucket_holds_and_is_reported() {
     let scene = Scene::new("no-bucket").await;
     let latency =
         json!({ "name": "latency", "latency": { "within": "123ms", "buckets": BUCKETS } });
@@ -171,7 +171,7 @@ async fn a_template_is_used_with_its_arguments_and_its_end_holds() {
 }
 
 #[tokio::test]
-async fn a_metric_out_of_bounds_rolls_back_and_an_advisory_one_only_tells() {
+async fn a_metric_out_of_bounds_rolls_back_and_an_advisory_one_only_warns() {
     let scene = Scene::new("metric").await;
     let up = r#"count(up{namespace="{{namespace}}",pod_template_hash="{{revision}}"})"#;
     let metric = |mode: &str, max: f64| json!({ "name": "pods", "mode": mode, "metric": { "query": up, "max": max, "failures": 2 } });
@@ -267,7 +267,7 @@ async fn the_one_error_in_the_first_scrape_of_a_pod_counts() {
 }
 
 #[tokio::test]
-async fn what_the_schema_can_tell_is_refused_at_admission() {
+async fn what_breaks_the_schema_is_refused_at_admission() {
     let scene = Scene::new("refused").await;
     let refused = async |check: Value, expected: &str| {
         let app = analysed(&App::new("shop"), json!({ "checks": [check] }));

@@ -228,7 +228,7 @@ async fn a_window_of_a_policy_freezes() {
 }
 
 #[tokio::test]
-async fn a_bad_cron_holds_and_says_so() {
+async fn a_bad_cron_holds_and_is_reported() {
     let mut checkpoint = Checkpoint::new("bad-cron", window("0 25 * * *", "UTC")).await;
     let _load = checkpoint.scene.load(&checkpoint.app, 150).await;
     let next = checkpoint.app.version("v2");

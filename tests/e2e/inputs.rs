@@ -443,7 +443,7 @@ async fn a_router_that_names_no_generation_is_believed_after_a_while() {
 }
 
 #[tokio::test]
-async fn a_second_controller_that_says_nothing_of_the_weights_is_not_waited_for() {
+async fn a_second_controller_that_reports_nothing_about_the_weights_is_not_awaited() {
     let of = json!({ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "public" });
     promoted_behind("second-controller", json!({ "name": "public" }), |generation| {
         let now = || Some(generation.clone());

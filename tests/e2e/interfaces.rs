@@ -96,7 +96,7 @@ async fn kubectl_waits_explains_scales_and_shows_how_it_is_going() {
 }
 
 #[tokio::test]
-async fn the_operator_says_that_it_is_healthy_and_what_it_does() {
+async fn the_operator_reports_its_health_and_its_metrics() {
     let scene = Scene::new("metrics").await;
     let app = scene.serving(App::new("shop")).await;
     let _load = scene.load(&app, 100).await;

@@ -258,7 +258,7 @@ async fn names_are_completed_from_the_cluster_that_the_line_names() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_or_not_allowed_is_said_in_plain_words() {
+async fn what_is_absent_or_not_allowed_is_reported_in_plain_words() {
     let scene = Scene::new("plugin-refused").await;
     let app = scene.serving(App::new("shop")).await;
     let alice = Person::new(&scene, "alice", &member(vec![])).await;
@@ -379,7 +379,7 @@ async fn a_wait_ends_by_the_outcome() {
 }
 
 #[tokio::test]
-async fn a_watch_tells_each_transition_and_ends_when_it_is_interrupted() {
+async fn a_watch_prints_each_transition_and_ends_when_it_is_interrupted() {
     let scene = Scene::new("plugin-watch").await;
     let app = scene.serving(App::new("shop")).await;
     let alice = Person::new(&scene, "alice", &member(vec![])).await;

@@ -106,7 +106,7 @@ async fn untouched(scene: &Scene) {
 }
 
 #[tokio::test]
-async fn a_failing_smoke_check_ends_the_change_before_any_pod_and_says_its_last_words() {
+async fn a_failing_smoke_check_ends_the_change_before_any_pod_and_shows_the_last_output() {
     let scene = Scene::new("smoke-fails").await;
     let app = scene.serving(App::new("shop")).await;
     let next = checked(&app.version("v2"), &json!({}));

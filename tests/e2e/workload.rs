@@ -332,7 +332,7 @@ async fn named_services_follow_their_revisions() {
 }
 
 #[tokio::test]
-async fn a_rollout_deleted_without_its_pods_and_made_anew_adopts_them() {
+async fn a_rollout_deleted_without_its_pods_and_created_again_adopts_them() {
     let scene = Scene::new("adopt").await;
     let app = scene.serving(App::new("shop")).await;
     let before = sets(&scene).await;
@@ -393,7 +393,7 @@ async fn owned_by_another(scene: &Scene, set: &str) -> String {
 }
 
 #[tokio::test]
-async fn only_as_many_old_revisions_and_records_are_kept_as_asked_for() {
+async fn only_as_many_old_revisions_and_records_are_kept_as_configured() {
     let scene = Scene::new("history").await;
     let one = json!({ "revisionHistoryLimit": 1 });
     let mut app = App::new("shop").spec(one);

@@ -305,7 +305,7 @@ async fn an_api_server_or_prometheus_that_is_away_is_waited_for() {
 
 /// Prometheus fails two in three of its first responses, in each of these ways.
 #[tokio::test]
-async fn a_prometheus_that_fails_for_a_while_is_asked_again() {
+async fn a_prometheus_that_fails_for_a_while_is_queried_again() {
     let faults = [
         ("fails", "Answer", refused(500, None)),
         ("loses", "LoseAnswer", Fault::LoseAnswer),

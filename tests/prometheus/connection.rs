@@ -102,7 +102,7 @@ async fn prometheus_away_is_unreachable() {
 }
 
 #[tokio::test]
-async fn without_an_address_nothing_is_asked() {
+async fn without_an_address_nothing_is_queried() {
     let windows = connect(PrometheusConfig::default()).windows(&ask(60)).await;
     let (reason, message) = unanswered(&windows);
     assert_eq!(reason, Unanswered::NotConfigured);
@@ -110,7 +110,7 @@ async fn without_an_address_nothing_is_asked() {
 }
 
 #[tokio::test]
-async fn a_query_that_is_not_promql_is_not_asked() {
+async fn a_query_that_is_not_promql_is_not_sent() {
     let fake = counting(vec![]).await;
     let mut ask = ask(60);
     let good = Some("x{r=\"{{revision}}\"}".to_owned());

@@ -48,7 +48,7 @@ async fn both_arms_are_counted_over_the_same_windows() {
 }
 
 #[tokio::test]
-async fn nothing_is_asked_before_a_window_is_due() {
+async fn nothing_is_queried_before_a_window_is_due() {
     let fake = counting(vec![]).await;
     for early in [-60, 0, 14] {
         let mut ask = ask(early);
@@ -94,7 +94,7 @@ async fn after_a_long_absence_windows_are_read_in_order_and_in_portions() {
 }
 
 #[tokio::test]
-async fn one_look_or_many_count_the_same() {
+async fn one_reconcile_or_many_count_the_same() {
     // A restart, a scrape that was missed, a pod that joins, an error in its first scrape.
     let joins = [(200, 1.0), (215, 1.0), (230, 2.0)];
     let fake = counting(vec![
@@ -270,7 +270,7 @@ async fn expressions_are_one_range_query_each() {
 }
 
 #[tokio::test]
-async fn equal_questions_are_asked_once() {
+async fn equal_queries_are_sent_once() {
     let fake = counting(vec![]).await;
     let mut ask = ask(15);
     let same = Some("x{pod_template_hash=\"{{revision}}\"}".to_owned());

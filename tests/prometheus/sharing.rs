@@ -14,7 +14,7 @@ async fn a_partial_answer_of_victoria_metrics_is_none() {
 }
 
 #[tokio::test]
-async fn times_are_the_ones_asked_for() {
+async fn times_are_the_requested_ones() {
     // A frontend that aligns the times to the step.
     let fake = Fake::start(|received| {
         assert_eq!(received.params["nocache"], "1");

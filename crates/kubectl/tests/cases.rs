@@ -98,7 +98,7 @@ const LINTED: [(&str, &[&str]); 13] = [
 ];
 
 #[test]
-fn lint_says_of_each_case_what_the_api_server_would() {
+fn lint_reports_for_each_case_what_the_api_server_would() {
     let first = "01-two-names-for-one-port.yaml".to_owned();
     let known = LINTED.iter().map(|(name, _)| (*name).to_owned());
     let known: BTreeSet<_> = known.chain([first]).collect();

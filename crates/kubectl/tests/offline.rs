@@ -211,7 +211,7 @@ fn explain_shows_the_risk_and_the_plan_of_the_examples() {
 }
 
 #[test]
-fn explain_says_which_policies_apply_and_what_they_tighten() {
+fn explain_shows_which_policies_apply_and_what_they_tighten() {
     let base = [
         "explain",
         "-f",
@@ -244,7 +244,7 @@ fn explain_says_which_policies_apply_and_what_they_tighten() {
 }
 
 #[test]
-fn explain_tells_what_serves_already_from_a_change() {
+fn explain_distinguishes_what_serves_already_from_a_change() {
     let same = json(&[
         "explain",
         "-f",

@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn what_spans_all_namespaces_is_asked_of_one() {
+    fn what_spans_all_namespaces_is_requested_of_one() {
         let within = |uri: &str| {
             let uri: Uri = uri.parse().unwrap();
             let within = Place::of(uri.path()).within("shop", &uri);

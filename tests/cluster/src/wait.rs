@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_look_that_hangs_does_not_outlast_the_timeout() {
+    async fn a_poll_that_hangs_does_not_outlast_the_timeout() {
         let hangs = wait_for("an answer", Duration::from_millis(50), async || {
             std::future::pending::<Option<()>>().await
         });

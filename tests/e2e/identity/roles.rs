@@ -307,7 +307,7 @@ async fn the_operator_may_do_what_it_does_with_our_resources_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_status_that_this_build_cannot_read_begins_its_change_anew() {
+async fn a_status_that_this_build_cannot_read_begins_its_change_again() {
     let scene = Scene::new("unreadable-status").await;
     let app = scene.serving(App::new("shop")).await;
     let _load = scene.load(&app, 100).await;

@@ -90,7 +90,7 @@ struct Taken {
 }
 
 #[tokio::test]
-async fn whatever_the_leader_may_no_longer_do_is_named_and_goes_on_once_it_may_again() {
+async fn whatever_the_leader_may_no_longer_do_is_named_and_continues_once_it_may_again() {
     let mut zoo = Zoo::new().await;
     let all = granted(&zoo.scene).await;
     let own: Vec<_> = all.iter().filter(|it| !is_of_a_standby(it)).collect();

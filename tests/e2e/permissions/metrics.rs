@@ -56,7 +56,7 @@ fn rules(role: &str) -> Vec<PolicyRule> {
 }
 
 #[test]
-fn the_chart_asks_for_a_token_where_it_is_told_to_and_shows_prometheus_where_one_is() {
+fn the_chart_requires_a_token_if_set_and_shows_prometheus_where_one_is() {
     const OPTION: &str = "COUNTERSIGN_METRICS_AUTH";
     let open = rendered(&["--set=podMonitor.enabled=true"]);
     assert!(object(&open, "ClusterRole", "countersign-metrics-reader").is_none());

@@ -42,7 +42,7 @@ pub(super) fn is_of_a_standby(permission: &Permission) -> bool {
 }
 
 #[tokio::test]
-async fn a_replica_that_may_not_watch_or_see_the_admission_policies_says_so() {
+async fn a_replica_that_may_not_watch_or_see_the_admission_policies_reports_it() {
     // Too many replicas to run beside other tests.
     let scene = Scene::alone("standbys").await;
     // What is not served cannot be refused.
@@ -104,7 +104,7 @@ async fn a_replica_that_may_not_watch_or_see_the_admission_policies_says_so() {
 }
 
 #[tokio::test]
-async fn a_replica_that_may_not_use_the_lease_never_leads_and_says_so() {
+async fn a_replica_that_may_not_use_the_lease_never_leads_and_reports_it() {
     let scene = Scene::new("leases").await;
     let taken = scene.cluster.namespace("leases").await.unwrap();
     let free = json!({ "metadata": { "name": "countersign" }, "spec": { "holderIdentity": "" } });

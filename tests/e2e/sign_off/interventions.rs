@@ -57,7 +57,7 @@ async fn an_edit_user_may_abort_and_the_canary_is_gone() {
 }
 
 #[tokio::test]
-async fn a_rolled_back_change_is_retried_only_when_a_person_says_so() {
+async fn a_rolled_back_change_is_retried_only_by_a_person() {
     let mut checkpoint = Checkpoint::new("retry", json!({})).await;
     let _load = checkpoint.scene.load(&checkpoint.app, 200).await;
     let bad = checkpoint.app.version("v2").failing(0.4);

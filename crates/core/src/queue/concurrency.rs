@@ -104,7 +104,7 @@ pub struct Awaited {
 
 /// Whether a change is queued before its first step; `None` if it may advance.
 #[must_use]
-pub fn awaited_turn(
+pub fn queue_position(
     observation: &Observation,
     change: &Change,
     effective: &Effective,
@@ -271,7 +271,7 @@ pub fn requeue_after(
         Reason::AwaitingDependency => Some(POLL_INTERVAL),
         // The change is queued only once `queuedAt` is written.
         Reason::Queued if !is_queued(&observation.status) => Some(SignedDuration::ZERO),
-        Reason::Queued => awaited_turn(observation, change, effective).map(|it| it.requeue_after),
+        Reason::Queued => queue_position(observation, change, effective).map(|it| it.requeue_after),
         _ => None,
     }
 }

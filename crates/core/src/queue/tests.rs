@@ -50,7 +50,7 @@ fn goes_on(
 }
 
 #[test]
-fn the_first_who_asked_goes_first() {
+fn the_first_queued_goes_first() {
     let one = limited(Some(1), None);
     let own = concurrent_change("shop/cart", Some(2));
     assert!(goes_on(&own, &[], &one));
@@ -96,7 +96,7 @@ fn one_that_is_held_up_by_another_limit_keeps_no_place_for_itself() {
 }
 
 #[test]
-fn never_more_than_the_limit_go_on_whatever_the_order_of_looks() {
+fn never_more_than_the_limit_are_under_way_whatever_the_order_of_reconciles() {
     let effective = limited(Some(2), Some(3));
     let names = ["a/1", "a/2", "a/3", "b/4", "b/5", "c/6"];
     let mut all: Vec<_> = names

@@ -22,24 +22,24 @@ use crate::workload::{adoption, pods, smoke};
 
 type Gate = fn(&Context, &Change, &Judgement) -> Option<Hold>;
 
-/// The gates in order.
+/// The gates in order. The concurrency limit is last, so that a queued change waits for nothing else.
 const GATES: [Gate; 16] = [
-    references,   // the named objects exist and are not claimed elsewhere
-    routable,     // the routes can give the canary a share
-    checkable,    // every check can be queried
-    paused,       // no person requested a pause
-    frozen,       // no incident and no change-freeze
-    budgeted,     // the error budgets allow it
-    has_replicas, // there are replicas to analyse
-    dependencies, // the Rollout's dependencies are stable
-    capacity,     // the pods for the present weight are available
-    split,        // the routes give the canary the present weight
-    bake,         // the present step has lasted long enough
-    evidence,     // the analysis passes
-    scarcity,     // or the tier accepts scarce evidence
-    smoke_check,  // the smoke check before the first step has succeeded
-    sign_off,     // the people whom the next step demands have signed
-    turn, // there is room for one more risky change; last, so that a queued change waits for nothing else
+    references,        // the named objects exist and are not claimed elsewhere
+    routable,          // the routes can give the canary a share
+    checkable,         // every check can be queried
+    paused,            // no person requested a pause
+    frozen,            // no incident and no change-freeze
+    budgeted,          // the error budgets allow it
+    has_replicas,      // there are replicas to analyse
+    dependencies,      // the Rollout's dependencies are stable
+    capacity,          // the pods for the present weight are available
+    split,             // the routes give the canary the present weight
+    bake,              // the present step has lasted long enough
+    evidence,          // the analysis passes
+    scarcity,          // or the tier accepts scarce evidence
+    smoke_check,       // the smoke check before the first step has succeeded
+    sign_off,          // the people whom the next step demands have signed
+    concurrency_limit, // there is room for one more risky change
 ];
 
 /// The first closed gate before the next step, or before promotion after the last.
@@ -356,12 +356,12 @@ fn sign_off(context: &Context, change: &Change, judgement: &Judgement) -> Option
     )
 }
 
-fn turn(context: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
+fn concurrency_limit(context: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
     let observation = context.observation;
     let effective = &context.proposal.effective;
     if judgement.sign_offs.has_break_glass() {
         return None;
     }
-    let awaited = concurrency::awaited_turn(observation, change, effective)?;
+    let awaited = concurrency::queue_position(observation, change, effective)?;
     hold(HoldKind::Requested, Reason::Queued, awaited.message)
 }

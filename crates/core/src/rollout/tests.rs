@@ -3,7 +3,7 @@ use k8s_openapi::jiff::SignedDuration;
 use crate::rollout::requeue::spread;
 
 #[test]
-fn looks_are_spread_over_a_part_of_the_interval() {
+fn reconciles_are_spread_over_a_part_of_the_interval() {
     for (interval, most) in [(1, 100), (6, 2_000), (15, 5_000), (3_600, 5_000)] {
         let interval = SignedDuration::from_secs(interval);
         let mut delays: Vec<_> = (0..1_000)

@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_of_any_shape_is_told() {
+    fn a_failure_of_any_shape_is_reported() {
         let (mut observation, change) = waiting(&plain());
         let killed = ContainerFailure {
             container: "smoke".into(),
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_that_was_waited_for_stays_asked_for() {
+    fn a_check_that_was_awaited_stays_required() {
         let (mut observation, mut change) = waiting(&plain());
         assert!(is_awaited(&observation, &change));
         observation.spec.strategy.canary.smoke = None;

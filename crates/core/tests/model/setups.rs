@@ -228,7 +228,7 @@ fn the_laws_hold_where_a_promotion_is_held() {
 }
 
 #[test]
-fn the_laws_hold_where_people_are_asked_twice() {
+fn the_laws_hold_with_two_sign_offs() {
     explore(Setup {
         name: "asked twice",
         weights: &[50],

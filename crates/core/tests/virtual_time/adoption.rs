@@ -153,7 +153,7 @@ pub(super) fn editing_the_deployment_is_a_change_and_its_pods_stay_away() {
 }
 
 #[test]
-pub(super) fn a_foreign_scale_up_is_told_and_undone_at_most_once_a_minute() {
+pub(super) fn a_foreign_scale_up_is_reported_and_undone_at_most_once_a_minute() {
     let mut world = taken_over();
     let scale_up = |world: &mut World| {
         edit(world, |it| {
@@ -361,7 +361,7 @@ pub(super) fn where_the_deployment_is_gone_the_pods_are_left_to_serve() {
 }
 
 #[test]
-pub(super) fn without_a_wish_to_keep_pods_nothing_waits() {
+pub(super) fn without_keeping_pods_nothing_waits() {
     let mut world = serving();
     go_on(&mut world, 5);
     assert!(!world.observation.deletion.awaited);
@@ -427,7 +427,7 @@ pub(super) fn nothing_is_done_about_a_deployment_that_another_rollout_adopts() {
 }
 
 #[test]
-pub(super) fn whoever_changed_the_deployment_is_not_claimed_to_be_known() {
+pub(super) fn the_user_who_changed_the_deployment_is_not_claimed_to_be_known() {
     let mut world = taken_over();
     let stamp = countersign_api::CHANGED_BY_ANNOTATION.to_owned();
     change(&mut world, "v2", harmless());

@@ -210,7 +210,7 @@ pub(super) fn a_rollout_made_with_no_replicas_can_be_changed_and_scaled_up() {
 }
 
 #[test]
-pub(super) fn a_change_that_was_reverted_and_applied_again_starts_anew() {
+pub(super) fn a_change_that_was_reverted_and_applied_again_starts_from_the_first_step() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
     world.run(after(20), &mut steady(5_000.0, 0.0, 0.0), |o| {

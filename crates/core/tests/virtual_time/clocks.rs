@@ -99,7 +99,7 @@ pub(super) fn evidence_that_becomes_scarce_after_a_long_sign_off_wait_has_its_wh
 
 /// A budget that burns and holds is a wish: nothing runs meanwhile, and everything anew after it (FOUND.md C7).
 #[test]
-pub(super) fn no_wish_uses_up_the_deadline_of_what_follows_it() {
+pub(super) fn no_requested_hold_uses_up_the_deadline_of_what_follows_it() {
     type Requested = fn(&mut World, bool);
     let wishes: [(&str, Requested); 4] = [
         ("ErrorBudgetBurn", |world, on| {
@@ -241,7 +241,7 @@ pub(super) fn each_gate_for_people_has_its_own_time() {
 }
 
 #[test]
-pub(super) fn whom_a_policy_asks_for_only_now_has_the_whole_time() {
+pub(super) fn a_sign_off_that_a_policy_adds_now_has_the_whole_deadline() {
     let hours = |world: &mut World, hours: i64| go_on(world, hours * 60);
     let day = |spec: &mut RolloutPolicySpec| {
         spec.tiers.low.wait_at_most = Some(Duration::seconds(24 * 3_600));

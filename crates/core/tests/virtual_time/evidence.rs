@@ -78,7 +78,7 @@ pub(crate) fn stands(world: &mut World, rates: ErrorRates) {
 }
 
 #[test]
-pub(super) fn an_advisory_check_that_fails_is_told_once_and_ends_nothing() {
+pub(super) fn an_advisory_check_that_fails_is_reported_once_and_ends_nothing() {
     let mut advisory = errors();
     advisory["name"] = json!("advisory");
     advisory["mode"] = json!("Advisory");
@@ -242,7 +242,7 @@ pub(super) fn cold_pods_may_be_slow_as_long_as_they_warm_up() {
 }
 
 #[test]
-pub(super) fn a_check_of_later_steps_is_asked_there_alone() {
+pub(super) fn a_check_of_later_steps_is_queried_there_alone() {
     let mut late = errors();
     late["name"] = json!("late");
     late["weights"] = json!({ "from": 50, "to": 99 });
@@ -442,7 +442,7 @@ fn watched() -> World {
 }
 
 #[test]
-pub(super) fn scarce_evidence_says_how_much_is_missing_and_for_how_long() {
+pub(super) fn scarce_evidence_names_how_much_is_missing_and_for_how_long() {
     let mut world = serving();
     world.observation.policies[0].spec.tiers.low.min_requests = Some(1_000);
     change(&mut world, "v2", harmless());

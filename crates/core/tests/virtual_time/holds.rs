@@ -152,7 +152,7 @@ pub(super) fn tightening_a_policy_takes_effect_in_mid_rollout_and_loosening_does
 }
 
 #[test]
-pub(super) fn law_6_a_policy_that_cannot_be_read_holds_and_the_change_goes_on_when_it_is_mended() {
+pub(super) fn law_6_a_policy_that_cannot_be_read_holds_and_the_change_continues_once_it_can() {
     let mut world = serving();
     world.observation.unreadable_policies = vec!["RolloutPolicy x cannot be read".into()];
     change(&mut world, "v2", harmless());

@@ -110,7 +110,7 @@ pub(super) fn a_template_that_no_replica_set_may_have_is_rolled_back_at_once() {
 }
 
 #[test]
-pub(super) fn a_first_revision_that_no_replica_set_may_have_says_so_at_once() {
+pub(super) fn a_first_revision_that_no_replica_set_may_have_is_reported_at_once() {
     let mut world = begin(observation("v1"));
     world.template_refusal = Some(REFUSAL.into());
     run_for(&mut world, 20);

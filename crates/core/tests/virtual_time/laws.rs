@@ -295,7 +295,7 @@ pub(super) fn law_7_is_broken_by_a_tier_that_falls() {
 }
 
 #[test]
-pub(super) fn law_8_is_broken_by_another_attempt_that_nobody_asked_for() {
+pub(super) fn law_8_is_broken_by_another_attempt_that_nobody_requested() {
     let mut world = stepping(60);
     let mut bad = steady(5_000.0, 0.4, 0.0);
     assert!(world.run(after(60), &mut bad, |o| o.status.phase == Phase::Degraded));

@@ -67,7 +67,7 @@ fn awaited(world: &mut World, why: Option<&str>) {
 }
 
 #[test]
-pub(super) fn law_1_a_change_waits_for_its_turn_without_pods_and_without_a_deadline() {
+pub(super) fn law_1_a_queued_change_has_no_pods_and_no_deadline() {
     let mut world = queued();
     go_on(&mut world, 120);
     assert_eq!(waits_for(&world), Some("Queued"));
@@ -87,7 +87,7 @@ pub(super) fn law_1_a_change_waits_for_its_turn_without_pods_and_without_a_deadl
 }
 
 #[test]
-pub(super) fn who_asked_first_goes_first_and_the_place_is_told_anew() {
+pub(super) fn first_queued_goes_first_and_the_place_in_the_message_follows() {
     let mut world = queued();
     let before = concurrent_change(Some(START));
     let mut under_way = concurrent_change(None);
@@ -106,7 +106,7 @@ pub(super) fn who_asked_first_goes_first_and_the_place_is_told_anew() {
 }
 
 #[test]
-pub(super) fn law_6_whose_turn_it_is_must_be_known() {
+pub(super) fn law_6_the_place_in_the_queue_must_be_known() {
     for unknown in [None, Some(Err("no answer".to_owned()))] {
         let mut world = queued();
         world.observation.concurrent_changes = unknown;
@@ -222,7 +222,7 @@ fn crashing(existing: i32, crashing: i32) -> NewPods {
 }
 
 #[test]
-pub(super) fn law_3_pods_that_all_crash_are_rolled_back_at_once_and_before_that_their_trouble_is_told()
+pub(super) fn law_3_pods_that_all_crash_are_rolled_back_at_once_and_before_that_their_trouble_is_shown()
  {
     let mut world = stuck();
     world.observation.new_pods = Some(crashing(2, 1));
@@ -253,7 +253,7 @@ pub(super) fn a_first_revision_that_crashes_is_named_and_kept() {
 }
 
 #[test]
-pub(super) fn the_laws_see_a_step_out_of_turn_or_before_its_dependency() {
+pub(super) fn the_laws_see_a_step_beyond_the_concurrency_limit_or_before_its_dependency() {
     let mut world = queued();
     concurrent_changes(&mut world, &[]);
     let traffic = &mut steady(5_000.0, 0.001, 0.001);

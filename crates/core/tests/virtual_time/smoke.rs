@@ -178,7 +178,7 @@ pub(super) fn nothing_is_begun_while_somebody_wants_to_wait_and_the_time_does_no
 }
 
 #[test]
-pub(super) fn a_failure_is_heard_during_a_pause() {
+pub(super) fn a_failure_counts_during_a_pause() {
     let mut world = about_to_begin(fails_after(120));
     go_on(&mut world, 1);
     world.observation.spec.paused = true;

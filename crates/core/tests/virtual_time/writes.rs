@@ -36,7 +36,7 @@ pub(super) fn law_4_pods_that_are_to_go_count_no_more_while_they_are_still_there
 }
 
 #[test]
-pub(super) fn a_first_revision_takes_two_looks_and_is_looked_at_no_more() {
+pub(super) fn a_first_revision_takes_two_reconciles_and_then_no_more() {
     let mut world = begin(observation("v1"));
     let mut traffic = steady(0.0, 0.0, 0.0);
     let decision = world.reconcile(&mut traffic);

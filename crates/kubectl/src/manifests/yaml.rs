@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_yaml_says_where() {
+    fn what_is_no_yaml_is_reported_with_its_place() {
         for (text, line) in [
             ("a: b: c\n", 1),
             ("a:\n  - 1\n b: 2\n", 3),

@@ -122,7 +122,7 @@ fn each_tightening_of_own_steps_is_a_sentence_that_names_step_floor_and_policy()
 }
 
 #[test]
-fn the_sign_off_of_a_step_is_asked_for_before_the_steps_that_are_inserted_before_it() {
+fn the_sign_off_of_a_step_is_required_before_the_steps_that_are_inserted_before_it() {
     let floor = TierDemands {
         sign_off: Some(vec![people(1, &["b"])]),
         ..demands(5, 25, 50, 10, 0)
@@ -139,7 +139,7 @@ fn the_sign_off_of_a_step_is_asked_for_before_the_steps_that_are_inserted_before
 }
 
 #[test]
-fn a_sign_off_that_a_stricter_one_includes_is_not_asked_for_beside_it() {
+fn a_sign_off_that_a_stricter_one_includes_is_not_required_beside_it() {
     let floor = TierDemands {
         sign_off: Some(vec![people(2, &["a"])]),
         ..demands(99, 99, 1, 0, 0)

@@ -95,7 +95,7 @@ fn a_smaller_first_weight_changes_nothing_once_the_first_step_is_taken() {
 }
 
 #[test]
-fn a_sign_off_that_came_too_late_for_its_step_is_asked_for_before_promotion() {
+fn a_sign_off_that_came_too_late_for_its_step_is_required_before_promotion() {
     let in_force = plan(&demands(50, 50, 50, 10, 0), &[step(50, 10)]);
     let after = TierDemands {
         sign_off: Some(vec![people(1, &["a"])]),
@@ -109,7 +109,7 @@ fn a_sign_off_that_came_too_late_for_its_step_is_asked_for_before_promotion() {
 }
 
 #[test]
-fn what_a_step_asks_people_is_asked_before_the_steps_that_are_inserted_before_it() {
+fn the_sign_off_of_a_step_comes_before_the_steps_that_are_inserted_before_it() {
     let own = [step(5, 10), signed(50, 10, "a")];
     let in_force = plan(&demands(5, 50, 50, 10, 0), &own);
     let plan = tightened(&in_force, 1, &now(&demands(5, 20, 50, 10, 0), &own)).unwrap();

@@ -47,7 +47,7 @@ fn an_assisted_by_trailer_names_tool_and_model() {
 }
 
 #[test]
-fn what_no_annotation_says_is_absent_provenance() {
+fn what_no_annotation_declares_is_absent_provenance() {
     for of in [
         vec![],
         vec![
@@ -237,7 +237,7 @@ fn what_is_attested_completes_what_is_declared() {
 }
 
 #[test]
-fn a_refused_attestation_is_told_first() {
+fn a_refused_attestation_is_reported_first() {
     use problem::Problem::{Missing, UnknownPredicate};
     let failed = || UnknownPredicate { found: "x".into() };
     let state = |of: &[(&str, &str)], why| read(of).refused(why).state;

@@ -379,7 +379,7 @@ fn of_a_declared_and_an_attested_provenance_the_worse_counts_factor_by_factor() 
 }
 
 #[test]
-fn points_of_one_and_floor_of_the_other_both_count_and_are_told() {
+fn points_of_one_and_floor_of_the_other_both_count_and_are_reported() {
     let answer = |points, floor, reason: &str| Contribution {
         factor: reason.to_owned(),
         points,

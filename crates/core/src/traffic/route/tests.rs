@@ -318,7 +318,7 @@ fn pending(acceptance: Acceptance) -> String {
 }
 
 #[test]
-fn a_route_is_taken_up_when_every_parent_says_so_of_this_generation() {
+fn a_route_is_accepted_when_every_parent_accepts_this_generation() {
     let gate = json!({ "name": "gate" });
     let with = |conditions: Vec<Value>| {
         let of = json!({ "name": "gate", "namespace": "shop" });
@@ -348,7 +348,7 @@ fn a_route_is_taken_up_when_every_parent_says_so_of_this_generation() {
 }
 
 #[test]
-fn who_says_neither_accepted_nor_resolved_says_nothing_of_the_weights() {
+fn an_entry_with_neither_accepted_nor_resolved_does_not_confirm_the_weights() {
     let gate = json!({ "name": "gate" });
     let both = |status: &str| {
         vec![
@@ -437,7 +437,7 @@ fn testers_are_matched_more_exactly_than_the_rule_that_they_leave() {
 
 /// Of a match's headers each may stand once, or the API server refuses the route.
 #[test]
-fn testers_are_told_by_a_header_that_the_rule_asks_for_too() {
+fn testers_are_selected_by_a_header_that_the_rule_matches_too() {
     let header = |name: &str, value: &str| json!({ "name": name, "value": value });
     let pattern = json!({ "type": "RegularExpression", "name": "x-user", "value": "a.*" });
     let with = |matches: Value| {

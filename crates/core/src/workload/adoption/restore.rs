@@ -49,7 +49,7 @@ pub(super) fn deletion(
             Step::waits(observation, "another Rollout claims the same workload")
         }
         _ if contested => leave_pods(observation, Some(&stable.pod_template_hash)),
-        Some(Ok(workload)) => give_back(view, proposal, adopted, stable, workload),
+        Some(Ok(workload)) => restore_workload(view, proposal, adopted, stable, workload),
         // There is no workload to hand back to, and the pods must stay.
         None | Some(Err(Unusable::Missing)) => {
             leave_pods(observation, Some(&stable.pod_template_hash))
@@ -85,7 +85,7 @@ fn is_settled(view: &View, returning: bool, others: &[Action]) -> bool {
 }
 
 /// Hands the traffic back to an adopted workload, step by step.
-fn give_back(
+fn restore_workload(
     view: &View,
     proposal: &Proposal,
     adopted: Option<&mut Adopted>,

@@ -149,7 +149,7 @@ pub(super) fn autoscaler_targets_workload(observation: &Observation) -> Option<S
 }
 
 /// The Event for an autoscaler that targets the adopted workload, once.
-pub(super) fn misdirection(observation: &Observation) -> Option<Notice> {
+pub(super) fn misdirected_autoscaler(observation: &Observation) -> Option<Notice> {
     let message = autoscaler_targets_workload(observation)?;
     let mut conditions = observation.status.conditions.iter();
     let reported = conditions.any(|it| it.type_ == ADOPTED && it.message.contains(&message));

@@ -133,7 +133,7 @@ fn the_last_who_scaled_is_the_newest_other_owner_of_the_number() {
 }
 
 #[test]
-fn what_cannot_be_used_is_said_with_its_name() {
+fn what_cannot_be_used_is_reported_with_its_name() {
     let mut observation = adopting();
     for (unusable, expected) in [
         (Unusable::Missing, "create it"),

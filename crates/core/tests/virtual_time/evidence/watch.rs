@@ -110,7 +110,7 @@ fn previous_lost(kept: bool) -> World {
 }
 
 #[test]
-pub(crate) fn without_the_previous_revision_a_regression_is_said_and_nothing_moves() {
+pub(crate) fn without_the_previous_revision_a_regression_is_reported_and_nothing_moves() {
     let mut world = previous_lost(false);
     assert!(
         world.run(after(180), &mut steady(5_000.0, 0.3, 0.001), |o| {

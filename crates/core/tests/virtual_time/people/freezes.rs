@@ -19,7 +19,7 @@ pub(crate) fn a_freeze_holds_promotions_and_its_end_resumes_where_it_stopped() {
 }
 
 #[test]
-pub(crate) fn a_freeze_ends_by_itself_and_concerns_its_tiers_alone() {
+pub(crate) fn a_freeze_ends_at_its_time_and_concerns_its_tiers_alone() {
     let mut world = serving();
     let end = minutes_on(&world, 300);
     world.observation.people.freezes = vec![
@@ -151,7 +151,7 @@ pub(crate) fn a_freeze_does_not_use_up_the_time_that_people_have() {
 }
 
 #[test]
-pub(crate) fn law_6_what_people_want_and_cannot_be_read_holds_and_never_keeps_a_bad_canary() {
+pub(crate) fn law_6_requests_that_cannot_be_read_hold_and_never_keep_a_bad_canary() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
     go_on(&mut world, 1);

@@ -153,7 +153,7 @@ pub(crate) fn another_change_in_the_midst_of_an_abort_is_staged_after_it() {
 }
 
 #[test]
-pub(crate) fn law_8_a_rolled_back_change_is_tried_again_only_where_a_person_says_so() {
+pub(crate) fn law_8_a_rolled_back_change_is_tried_again_only_if_a_person_retries_it() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
     let until = minutes_on(&world, 60);

@@ -47,7 +47,7 @@ pub(crate) fn an_approver_in_mid_rollout_is_recorded_with_the_evidence_so_far() 
 }
 
 #[test]
-pub(crate) fn law_2_only_the_right_people_count_and_everybody_is_told_why_not() {
+pub(crate) fn law_2_only_the_right_people_count_and_each_answer_has_the_reason() {
     let policy = asking(&[(1, &["approvers"])], |spec| {
         spec.people = People {
             aliases: vec![Alias {
@@ -261,7 +261,7 @@ pub(crate) fn a_sign_off_of_one_attempt_is_none_of_the_next() {
 }
 
 #[test]
-pub(crate) fn whoever_brought_the_pods_in_does_not_sign_whatever_the_provenance_becomes() {
+pub(crate) fn the_user_who_changed_the_pods_does_not_sign_whatever_the_provenance_becomes() {
     let mut world = serving();
     world.observation.policies = vec![asking(&[(1, &[])], |_| {})];
     change(

@@ -387,7 +387,7 @@ fn a_rule_below_a_faulty_root_has_its_whole_path() {
 }
 
 #[test]
-fn rules_are_asked_where_the_rest_holds() {
+fn rules_are_evaluated_if_the_schema_holds() {
     let steps = serde_json::json!({
         "type": "array",
         "items": {

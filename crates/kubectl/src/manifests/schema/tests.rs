@@ -196,7 +196,7 @@ fn quantities_are_those_of_kubernetes() {
 }
 
 #[test]
-fn a_rule_is_told_with_the_path_of_what_breaks_it() {
+fn a_rule_is_reported_with_the_path_of_what_breaks_it() {
     for (path, message, expected) in [
         (
             "spec.a.steps",

@@ -188,7 +188,7 @@ fn a_note_saves_only_the_lines_that_a_person_is_known_to_have_written() {
 }
 
 #[test]
-fn a_share_that_no_line_tells_is_not_written() {
+fn a_share_that_no_line_gives_is_not_written() {
     let mut binary = commit(JANE, BY_CLAUDE, 0);
     binary.changes[0].lines = None;
     assert_eq!(authorship(std::slice::from_ref(&binary)).ai_share, None);

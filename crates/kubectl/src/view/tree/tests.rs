@@ -131,7 +131,7 @@ fn nothing_from_the_cluster_acts_on_the_terminal() {
 }
 
 #[test]
-fn long_lists_are_cut_unless_all_is_asked_for() {
+fn long_lists_are_cut_unless_all_is_requested() {
     let mut view = waiting();
     view.pods = std::iter::repeat_n(view.pods[0].clone(), 20).collect();
     let change = view
