@@ -3,7 +3,7 @@
 //!
 //! First come, first served. A change whose other gates are all open records `queuedAt`, so that the others
 //! see it. In a later reconcile all of them are read again, and the change advances if earlier ones leave
-//! room. Reconciles at this gate are serialised (see `observe::order`), so no two changes take the same
+//! room. Reconciles at this gate are serialised (see `observe::queue_lock`), so no two changes take the same
 //! place.
 //!
 //! Invariant: a change waits only for changes under way and for those that came before it, so no two ever
@@ -20,13 +20,11 @@ use crate::limits::FOREIGN_TEXT;
 use crate::observation::Observation;
 use crate::observation::people::ConcurrentChange;
 use crate::policy::Effective;
-use crate::reason::Reason;
+use crate::reason::{POLL_INTERVAL, Reason};
 use crate::text::sanitize_to;
 
 /// Most Rollouts that a message names.
 const MOST_NAMED: usize = 5;
-/// Requeue interval for state that no watch reports.
-pub(super) const POLL_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 /// Requeue interval if another reconcile held the queue lock.
 const COUNTED: SignedDuration = SignedDuration::from_secs(2);
 /// Longest time between two reconciles of a queued change. The end of a change wakes the waiting ones, so

@@ -8,9 +8,10 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::observation::people::ConcurrentChange;
 use crate::policy::{Effective, effective};
-use crate::queue::concurrency::{POLL_INTERVAL, Reach, described, full, limits, reach};
+use crate::queue::concurrency::{Reach, described, full, limits, reach};
 use crate::queue::dependencies::{cycle_message, dependency_path, unsettled};
 use crate::queue::wake::releases_slot;
+use crate::reason::POLL_INTERVAL;
 
 fn second(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()

@@ -15,8 +15,6 @@ use crate::reason::Reason;
 use crate::traffic::routes::Routes;
 use crate::traffic::view::View;
 
-/// Requeue interval for state that no watch reports.
-pub(super) const POLL_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 /// Requeue interval for the pods of a first revision; a watch reports them as well.
 pub(super) const FIRST_PODS: SignedDuration = SignedDuration::from_secs(15);
 /// Requeue interval while routes and Services differ from the desired state.

@@ -5,9 +5,9 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::hold::Hold;
 use crate::observation::Observation;
-use crate::reason::Reason;
+use crate::reason::{POLL_INTERVAL, Reason};
 use crate::replicas::present;
-use crate::rollout::context::{self, Behind, Context, POLL_INTERVAL, RESYNC_INTERVAL};
+use crate::rollout::context::{self, Behind, Context, RESYNC_INTERVAL};
 use crate::rollout::requeue::Requeue;
 use crate::rollout::{advance, commands, gates, start, transition, watch};
 use crate::traffic::view::View;

@@ -6,9 +6,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use crate::analysis::{checks, gather};
 use crate::decision::{Action, WorkloadAction};
 use crate::observation::Observation;
-use crate::rollout::context::{
-    FIRST_PODS, LONGEST_SPREAD, POLL_INTERVAL, RESYNC_INTERVAL, TRAFFIC,
-};
+use crate::reason::POLL_INTERVAL;
+use crate::rollout::context::{FIRST_PODS, LONGEST_SPREAD, RESYNC_INTERVAL, TRAFFIC};
 use crate::traffic::settle;
 use crate::traffic::view::View;
 
