@@ -72,22 +72,27 @@ impl Areas {
         }
         rules.subsystems = own.subsystems;
         rules.ignore = own.ignore.or(rules.ignore);
-        Self::of(&rules).map_err(|error| format!("the patterns cannot be used: {error}"))
+        Self::of(&rules)
     }
 
-    fn of(rules: &File) -> Result<Self, regex::Error> {
-        let named = |paths: &BTreeMap<String, Vec<Pattern>>, any_case| {
-            let named = paths.iter().map(|(name, paths)| {
-                let patterns = Patterns::new(paths, any_case)?;
-                Ok((name.clone(), patterns))
-            });
-            named.collect::<Result<_, regex::Error>>()
+    fn of(rules: &File) -> Result<Self, String> {
+        let compiled = |what: &str, paths: &[Pattern], any_case| {
+            Patterns::new(paths, any_case)
+                .map_err(|error| format!("the patterns of {what} cannot be used: {error}"))
         };
+        let named = |kind: &str, paths: &BTreeMap<String, Vec<Pattern>>, any_case| {
+            let named = paths.iter().map(|(name, paths)| {
+                let what = format!("{kind} `{}`", item(name));
+                Ok((name.clone(), compiled(&what, paths, any_case)?))
+            });
+            named.collect::<Result<_, String>>()
+        };
+        let ignored = rules.ignore.as_deref().unwrap_or_default();
         Ok(Self {
             // Regardless of case: `src/Auth` equals `src/auth`.
-            touches: named(&rules.touches, true)?,
-            subsystems: named(&rules.subsystems, false)?,
-            ignore: Patterns::new(rules.ignore.as_deref().unwrap_or_default(), false)?,
+            touches: named("area", &rules.touches, true)?,
+            subsystems: named("subsystem", &rules.subsystems, false)?,
+            ignore: compiled("`ignore`", ignored, false)?,
         })
     }
 
@@ -250,6 +255,20 @@ mod tests {
         ] {
             let error = Areas::read(text).unwrap_err();
             assert!(error.contains(line) && error.contains(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_are_too_large_are_refused_with_their_area() {
+        let pattern = "?".repeat(100_000);
+        for (text, area) in [
+            (format!("touches: {{ Search: [\"{pattern}\"] }}\n"), "area `search`"),
+            (format!("subsystems: {{ shop: [\"{pattern}\"] }}\n"), "subsystem `shop`"),
+            (format!("ignore: [\"{pattern}\"]\n"), "`ignore`"),
+        ] {
+            let error = Areas::read(&text).unwrap_err();
+            let expected = format!("the patterns of {area} cannot be used: ");
+            assert!(error.starts_with(&expected), "{error}");
         }
     }
 }
