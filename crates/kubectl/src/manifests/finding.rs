@@ -12,6 +12,8 @@ pub enum Severity {
     Error,
     /// The value is accepted, but probably a mistake.
     Warning,
+    /// Something could not be checked; the manifest may be correct.
+    Note,
 }
 
 /// A fault at a position.
@@ -40,6 +42,15 @@ impl Finding {
         Self {
             at,
             severity: Severity::Warning,
+            message: message.into(),
+        }
+    }
+
+    /// A finding of severity note.
+    pub fn note(at: Position, message: impl Into<String>) -> Self {
+        Self {
+            at,
+            severity: Severity::Note,
             message: message.into(),
         }
     }

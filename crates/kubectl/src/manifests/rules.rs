@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
-use kube_cel::{CompiledSchema, compile_schema, validate_compiled};
+use kube_cel::{CompiledSchema, ErrorKind, ValidationError, compile_schema, validate_compiled};
 use serde_json::Value;
 
 use crate::manifests::finding::join;
@@ -34,17 +34,37 @@ fn replace_type(schema: &mut Value) {
     }
 }
 
-/// A violated rule.
+/// A rule that a value violates, or that could not be evaluated.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Broken {
     /// The path of the value that breaks the rule.
     pub path: String,
-    /// The rule's message.
+    /// The rule's message, or why it could not be evaluated.
     pub message: String,
+    /// Whether the rule was evaluated. If not, the value may be correct.
+    pub evaluated: bool,
 }
 
-/// The rules that a value violates. Values at faulty paths are of the wrong type, so their own rules are
-/// skipped; those of their other members are not.
+impl Broken {
+    fn of(error: ValidationError, path: &str) -> Self {
+        let evaluated = error.kind == ErrorKind::ValidationFailure;
+        let message = if evaluated {
+            error.message
+        } else {
+            format!(
+                "rule `{}` could not be checked here; the API server checks it ({})",
+                error.rule, error.message
+            )
+        };
+        Self {
+            path: below(path, &error.field_path),
+            message,
+            evaluated,
+        }
+    }
+}
+
+/// The rules that a value violates, ordered by path: kube-cel visits properties in no fixed order.
 #[must_use]
 pub fn broken(
     rules: &CompiledSchema,
@@ -52,20 +72,30 @@ pub fn broken(
     path: &str,
     faulty: &BTreeSet<String>,
 ) -> Vec<Broken> {
+    let mut broken = broken_below(rules, value, path, faulty);
+    broken.sort_by(|a, b| a.path.cmp(&b.path));
+    broken
+}
+
+/// The rules that a value violates. Values at faulty paths are of the wrong type, so their own rules are
+/// skipped; those of their other members are not.
+fn broken_below(
+    rules: &CompiledSchema,
+    value: &Value,
+    path: &str,
+    faulty: &BTreeSet<String>,
+) -> Vec<Broken> {
     if !faulty.contains(path) {
         let errors = validate_compiled(rules, value, None).err();
-        let broken = errors.into_iter().flatten().map(|error| Broken {
-            path: below(path, &error.field_path),
-            message: error.message,
-        });
-        return broken.collect();
+        let errors = errors.into_iter().flatten();
+        return errors.map(|error| Broken::of(error, path)).collect();
     }
     match value {
         Value::Object(members) => {
             let members = members.iter().filter_map(|(key, value)| {
                 let additional = rules.additional_properties.as_deref();
                 let rules = rules.properties.get(key).or(additional)?;
-                Some(broken(rules, value, &join(path, key), faulty))
+                Some(broken_below(rules, value, &join(path, key), faulty))
             });
             members.flatten().collect()
         }
@@ -74,8 +104,9 @@ pub fn broken(
                 return Vec::new();
             };
             let items = items.iter().enumerate();
-            let items =
-                items.map(|(index, item)| broken(rules, item, &format!("{path}[{index}]"), faulty));
+            let items = items.map(|(index, item)| {
+                broken_below(rules, item, &format!("{path}[{index}]"), faulty)
+            });
             items.flatten().collect()
         }
         _ => Vec::new(),

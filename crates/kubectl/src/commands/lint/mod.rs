@@ -32,8 +32,8 @@ use crate::output::report::{self, Format, number};
 /// Check manifests without a cluster: Rollouts, RolloutPolicies, AnalysisTemplates, Freezes, SignOffs and
 /// Interventions.
 ///
-/// Prints a line for each finding, as `file:line:column: error|warning: message`. Objects of other kinds
-/// are ignored. The exit code is 0 if there is no error, otherwise 1.
+/// Prints a line for each finding, as `file:line:column: error|warning|note: message`. Objects of other
+/// kinds are ignored. The exit code is 0 if there is no error, otherwise 1.
 #[derive(Args)]
 pub struct Lint {
     #[command(flatten)]
@@ -94,6 +94,7 @@ impl Printed {
         let severity = match self.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
+            Severity::Note => "note",
         };
         let Self {
             file,

@@ -339,6 +339,46 @@ fn pods_are_a_number_or_a_percentage() {
     }
 }
 
+#[test]
+fn a_rule_that_cannot_be_evaluated_is_not_the_fault_of_the_value() {
+    let spec = serde_json::json!({
+        "type": "object",
+        "properties": { "weight": { "type": "integer" } },
+        "x-kubernetes-validations": [{ "rule": "unsupported(self.weight)", "message": "too much" }],
+    });
+    let rules = compiled(&serde_json::from_value(spec).unwrap());
+    let value = documents("weight: 1").unwrap().remove(0).json();
+    let found = broken(&rules, &value, "spec", &BTreeSet::new());
+    let [rule] = &found[..] else {
+        panic!("{found:?}")
+    };
+    assert_eq!((rule.path.as_str(), rule.evaluated), ("spec", false));
+    let begin = "rule `unsupported(self.weight)` could not be checked here; the API server checks it";
+    assert!(rule.message.starts_with(begin), "{}", rule.message);
+}
+
+#[test]
+fn violated_rules_are_ordered_by_path() {
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let member = serde_json::json!({
+        "type": "integer",
+        "x-kubernetes-validations": [{ "rule": "self < 1", "message": "too much" }],
+    });
+    let properties: serde_json::Map<_, _> = names
+        .iter()
+        .map(|name| ((*name).to_owned(), member.clone()))
+        .collect();
+    let spec = serde_json::json!({ "type": "object", "properties": properties });
+    let rules = compiled(&serde_json::from_value(spec).unwrap());
+    let value = documents("{a: 1, b: 1, c: 1, d: 1, e: 1, f: 1}")
+        .unwrap()
+        .remove(0)
+        .json();
+    let found = broken(&rules, &value, "", &BTreeSet::new());
+    let paths: Vec<_> = found.iter().map(|it| it.path.as_str()).collect();
+    assert_eq!(paths, names);
+}
+
 /// Where kube-cel learns this function, its replacement goes.
 #[test]
 fn kube_cel_has_no_function_type() {

@@ -129,8 +129,13 @@ impl Check {
         }
         for broken in rules::broken(kind.rules(), &value, "", &self.faulty) {
             let at = self.places.get(&broken.path).copied();
+            let at = at.unwrap_or(object.at);
             let message = at_path(&broken.path, &broken.message);
-            self.error(at.unwrap_or(object.at), message);
+            if broken.evaluated {
+                self.error(at, message);
+            } else {
+                self.findings.push(Finding::note(at, message));
+            }
         }
     }
 
