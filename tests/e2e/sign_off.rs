@@ -507,7 +507,7 @@ async fn a_bad_canary_is_rolled_back_while_people_are_waited_for() {
     }));
     checkpoint.deploy(&bad).await;
     let awaited = checkpoint.waits("AwaitingSignOff").await;
-    assert!(awaited.contains("gate promotion asks"), "{awaited}");
+    assert!(awaited.contains("gate promotion requires"), "{awaited}");
 
     let _load = checkpoint.scene.load(&bad, 200).await;
     checkpoint.until_degraded().await;
