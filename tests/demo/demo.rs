@@ -61,7 +61,7 @@ async fn demo() -> Result<Vec<String>> {
     println!("Both serve, {REQUESTS_PER_SECOND} requests a second each.");
     println!("The changes: {}", listed(CHANGES));
     println!(
-        "ASKED and ACHIEVED is the new version's share, SERVED and FAILED are its requests.\n"
+        "WEIGHT and ACHIEVED is the new version's share, SERVED and FAILED are its requests.\n"
     );
     for file in CHANGES {
         apply_file(&client, &namespace, file).await?;

@@ -21,7 +21,7 @@ const HEAD: [&str; 9] = [
     "ROLLOUT",
     "PHASE",
     "STEP",
-    "ASKED",
+    "WEIGHT",
     "ACHIEVED",
     "TIER",
     "WAITING-FOR",
@@ -55,8 +55,8 @@ impl Row {
 
     /// The fields whose change prints a new line if lines cannot be redrawn: all but the counts.
     fn state(&self) -> Vec<String> {
-        let Self([name, phase, step, asked, _, _, waiting_for, ..]) = self;
-        [name, phase, step, asked, waiting_for]
+        let Self([name, phase, step, weight, _, _, waiting_for, ..]) = self;
+        [name, phase, step, weight, waiting_for]
             .map(Clone::clone)
             .to_vec()
     }
@@ -67,14 +67,14 @@ fn line(time: &str, cells: [&str; 9]) -> String {
         name,
         phase,
         step,
-        asked,
+        weight,
         achieved,
         tier,
         waiting_for,
         served,
         failed,
     ] = cells;
-    let plan = format!("{step:<4} {asked:>5} {achieved:>8}  {tier:<8}");
+    let plan = format!("{step:<4} {weight:>6} {achieved:>8}  {tier:<8}");
     format!("{time:>7}  {name:<7} {phase:<15} {plan} {waiting_for:<18} {served:>6} {failed:>6}")
 }
 
