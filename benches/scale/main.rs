@@ -145,16 +145,16 @@ async fn five_steps(cluster: &Cluster, observed: &mut Observed, table: &mut Tabl
     observed.at_rest().await?;
     steps.change().await?;
     observed.until_quiet().await?;
-    let asked = observed.requests()?.within(&[steps.namespace()]);
-    eprintln!("bench: five steps: {asked}");
+    let sent = observed.requests()?.within(&[steps.namespace()]);
+    eprintln!("bench: five steps: {sent}");
     #[expect(clippy::cast_precision_loss, reason = "few")]
     table.at_most(
         "writes for one change in five steps, with analysis",
-        asked.writes() as f64,
+        sent.writes() as f64,
         30.0,
     );
-    table.row("… of which", asked.listed(true));
-    table.row("… and reads", asked.listed(false));
+    table.row("… of which", sent.listed(true));
+    table.row("… and reads", sent.listed(false));
     steps.end().await
 }
 
@@ -170,10 +170,10 @@ async fn idle(observed: &mut Observed, table: &mut Table, rollouts: usize) -> Re
     observed.at_rest().await?;
     let before = observed.usage()?;
     tokio::time::sleep(IDLE).await;
-    let (after, asked) = (observed.usage()?, observed.requests()?);
-    let others = asked.other_than_keeping_up();
+    let (after, sent) = (observed.usage()?, observed.requests()?);
+    let others = sent.other_than_keeping_up();
     let cpu = (after.cpu - before.cpu) / IDLE.as_secs_f64() * 100.0;
-    eprintln!("bench: idle at {rollouts}: {after:?}, {cpu:.2} % of a core; {asked}");
+    eprintln!("bench: idle at {rollouts}: {after:?}, {cpu:.2} % of a core; {sent}");
     let (resident, anonymous) = (plain(after.resident, 1), plain(after.anonymous, 1));
     table.row(
         &format!("idle at {rollouts}: resident (anonymous) MiB, CPU of a core"),
@@ -190,20 +190,20 @@ async fn idle(observed: &mut Observed, table: &mut Table, rollouts: usize) -> Re
 /// 500 new Rollouts at once.
 async fn new(observed: &mut Observed, fleet: &mut Fleet, table: &mut Table) -> Result<()> {
     observed.at_rest().await?;
-    let (before, looks) = (observed.usage()?, observed.looks().await?);
+    let (before, reconciles) = (observed.usage()?, observed.reconciles().await?);
     let took = fleet.grow(fleet.size() + NEW).await?;
     let cpu = observed.usage()?.cpu - before.cpu;
     observed.until_quiet().await?;
-    let looks = observed.looks().await? - looks;
-    let asked = observed.requests()?.within(&fleet.namespaces());
-    eprintln!("bench: 500 new in {took:.1} s, {cpu:.2} s of CPU, {looks} looks; {asked}");
+    let reconciles = observed.reconciles().await? - reconciles;
+    let sent = observed.requests()?.within(&fleet.namespaces());
+    eprintln!("bench: 500 new in {took:.1} s, {cpu:.2} s of CPU, {reconciles} reconciles; {sent}");
     #[expect(clippy::cast_precision_loss, reason = "few")]
     let each = |number: usize| number as f64 / NEW as f64;
     table.at_most("500 new Rollouts to Healthy, s", took, 25.0);
-    table.at_most("writes for each of them", each(asked.writes()), 5.0);
-    table.row("… of which, in all", asked.listed(true));
-    table.row("… and reads", asked.listed(false));
-    table.row("… looks at each", plain(looks / each(NEW * NEW), 1));
+    table.at_most("writes for each of them", each(sent.writes()), 5.0);
+    table.row("… of which, in all", sent.listed(true));
+    table.row("… and reads", sent.listed(false));
+    table.row("… reconciles of each", plain(reconciles / each(NEW * NEW), 1));
     table.row("… CPU, s", plain(cpu, 1));
     Ok(())
 }
@@ -215,16 +215,16 @@ async fn restart(observed: &mut Observed, rollouts: usize, table: &mut Table) ->
     observed.restart(rollouts).await?;
     let (took, cpu) = (observed.age()?, observed.usage()?.cpu);
     observed.until_quiet().await?;
-    let asked: Requests = observed.requests()?;
+    let sent: Requests = observed.requests()?;
     let usage = observed.usage()?;
-    eprintln!("bench: restart at {rollouts}: {took:.1} s, {cpu:.2} s of CPU; {usage:?}; {asked}");
+    eprintln!("bench: restart at {rollouts}: {took:.1} s, {cpu:.2} s of CPU; {usage:?}; {sent}");
     let what = format!("restart at {rollouts} to all reconciled, s");
     if rollouts == BACKGROUND {
         table.at_most(&what, took, 5.0);
     } else {
         table.row(&what, plain(took, 1));
     }
-    table.row("… requests", asked.listed(false));
+    table.row("… requests", sent.listed(false));
     table.row(
         "… CPU, s; resident (anonymous) afterwards, MiB",
         format!(

@@ -19,7 +19,7 @@ const METRICS: &str = "127.0.0.1:8081";
 /// Time without a request after which the operator counts as settled.
 const QUIET: Duration = Duration::from_secs(5);
 /// The log message of a reconcile.
-const LOOK: &str = "\"a look\"";
+const RECONCILE: &str = "\"reconciling\"";
 const WAIT_TIMEOUT: Duration = Duration::from_mins(5);
 /// Ticks of the CPU times in `/proc` per second; the same on every Linux used here.
 const TICKS: f64 = 100.0;
@@ -129,30 +129,30 @@ impl Observed {
     }
 
     /// The number of reconciles of Rollouts.
-    pub async fn looks(&self) -> Result<f64> {
+    pub async fn reconciles(&self) -> Result<f64> {
         Ok(sum(&metrics().await?, "countersign_reconcile_total{"))
     }
 
     /// When the reconciles of a namespace's Rollouts began, by name, from the operator's log.
-    pub fn looks_within(&self, namespace: &str) -> Result<BTreeMap<String, Vec<Timestamp>>> {
+    pub fn reconciles_within(&self, namespace: &str) -> Result<BTreeMap<String, Vec<Timestamp>>> {
         let log = fs::read_to_string(self.cluster.dir().join("operator.log"))?;
-        let mut looks: BTreeMap<String, Vec<Timestamp>> = BTreeMap::new();
-        for line in log.lines().filter(|line| line.contains(LOOK)) {
+        let mut reconciles: BTreeMap<String, Vec<Timestamp>> = BTreeMap::new();
+        for line in log.lines().filter(|line| line.contains(RECONCILE)) {
             let line: Value = serde_json::from_str(line)?;
             let text = |place: &str| line.pointer(place).and_then(Value::as_str);
             if text("/fields/namespace") == Some(namespace)
                 && let (Some(rollout), Some(at)) = (text("/fields/rollout"), text("/timestamp"))
             {
-                looks
+                reconciles
                     .entry(rollout.to_owned())
                     .or_default()
                     .push(at.parse()?);
             }
         }
-        if looks.is_empty() {
-            return Err("the operator's log tells of no look: run it by `make bench`".into());
+        if reconciles.is_empty() {
+            return Err("the operator's log has no reconcile: run it by `make bench`".into());
         }
-        Ok(looks)
+        Ok(reconciles)
     }
 
     /// How many due windows Prometheus has not answered, from the operator's metrics.

@@ -41,7 +41,7 @@ struct Rollback {
     /// When the deciding window could be judged: its end plus the lag.
     due: Timestamp,
     /// The reconcile that judged it.
-    look: Timestamp,
+    reconcile: Timestamp,
     /// The verdict is in the status.
     status: Timestamp,
     /// The weight is in the route.
@@ -105,10 +105,10 @@ impl Rollbacks {
             self.change(0.5).await?;
             let changes = self.rolled_back().await?;
             let requests = observed.requests()?.0;
-            let looks = observed.looks_within(&self.namespace)?;
+            let reconciles = observed.reconciles_within(&self.namespace)?;
             for (name, change) in &changes {
-                let looks = looks.get(name).map_or(&[][..], Vec::as_slice);
-                rollbacks.push(rollback(name, change, &requests, looks)?);
+                let reconciles = reconciles.get(name).map_or(&[][..], Vec::as_slice);
+                rollbacks.push(rollback(name, change, &requests, reconciles)?);
             }
             say(&format!("{} rollbacks of {}", round * APPS, ROUNDS * APPS));
         }
@@ -206,7 +206,7 @@ fn rollback(
     name: &str,
     change: &Change,
     requests: &[ApiRequest],
-    looks: &[Timestamp],
+    reconciles: &[Timestamp],
 ) -> Result<Rollback> {
     let missing = |what: &str| format!("{name}: {what} is not in the logs");
     let of = |verb: &'static str, resource: &'static str| {
@@ -227,14 +227,14 @@ fn rollback(
     let status =
         written("patch", "rollouts/status", verdict).ok_or_else(|| missing("the status"))?;
     // A reconcile observes nothing from before it began.
-    let before = |until: Timestamp| looks.iter().copied().filter(|at| *at < until).max();
-    let look = before(status.at).ok_or_else(|| missing("the look"))?;
-    let last_look = before(look).ok_or_else(|| missing("a look before"))?;
-    let route = written("patch", "httproutes", look).ok_or_else(|| missing("the route"))?;
-    let due = due(change, last_look).ok_or_else(|| missing("the grid of windows"))?;
+    let before = |until: Timestamp| reconciles.iter().copied().filter(|at| *at < until).max();
+    let reconcile = before(status.at).ok_or_else(|| missing("the reconcile"))?;
+    let last_reconcile = before(reconcile).ok_or_else(|| missing("the reconcile before"))?;
+    let route = written("patch", "httproutes", reconcile).ok_or_else(|| missing("the route"))?;
+    let due = due(change, last_reconcile).ok_or_else(|| missing("the grid of windows"))?;
     Ok(Rollback {
         due,
-        look,
+        reconcile,
         status: status.answered_at,
         route: route.answered_at,
     })
@@ -242,10 +242,10 @@ fn rollback(
 
 /// When the first window could be judged that the last reconcile without a verdict could not: if several
 /// were due at once, the verdict was due with the first.
-fn due(change: &Change, last_look: Timestamp) -> Option<Timestamp> {
+fn due(change: &Change, last_reconcile: Timestamp) -> Option<Timestamp> {
     let interval = change.interval.signed().as_secs();
     let from = change.evidence.from.as_ref()?.0.as_second();
-    let known = last_look.checked_sub(LAG).ok()?.as_second() - from;
+    let known = last_reconcile.checked_sub(LAG).ok()?.as_second() - from;
     let next = known.max(0).div_euclid(interval) + 1;
     let end = Timestamp::from_second(from + next * interval).ok()?;
     end.checked_add(LAG).ok()
@@ -296,8 +296,8 @@ impl Latencies {
         };
         Self {
             whole: spread(|it| it.due, |it| it.route),
-            waiting: spread(|it| it.due, |it| it.look),
-            reading: spread(|it| it.look, |it| it.status),
+            waiting: spread(|it| it.due, |it| it.reconcile),
+            reading: spread(|it| it.reconcile, |it| it.status),
             writing: spread(|it| it.status, |it| it.route),
             unanswered,
             own,
@@ -313,7 +313,7 @@ impl Latencies {
             format!("{what} {:.0} and {:.0} ms", spread.at(0.5), spread.at(0.99))
         };
         [
-            part("until the look", &self.waiting),
+            part("until the reconcile", &self.waiting),
             part("to the written status", &self.reading),
             part("to the written route", &self.writing),
         ]
