@@ -86,7 +86,7 @@ bench: build tools
 	RUST_LOG=info,countersign::controller=debug \
 	$(BIN)/cluster exec --operator $(RELEASE)/countersign -- "$$scale" $(RELEASE)/countersign $(RELEASE)/decide
 
-## fuzz: every parser of foreign text under libFuzzer for FUZZ_SECONDS each; what it finds is told, and new
+## fuzz: every parser of foreign text under libFuzzer for FUZZ_SECONDS each; it reports what it finds, and new
 ##   inputs are kept under ~/.cache/countersign/fuzz. `make fuzz FUZZ=query` runs one
 FUZZ_SECONDS ?= 60
 fuzz:

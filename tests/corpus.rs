@@ -86,7 +86,7 @@ fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
 
 /// Runs a target on the stack that the operator's threads have: that of a test's thread.
 fn holds((target, hold): Target, name: &str, input: &[u8]) {
-    // A stack that overflows says nothing else of itself.
+    // A stack that overflows reports nothing else.
     println!("{target}, {name}");
     let begun = Instant::now();
     let ended = std::panic::catch_unwind(|| hold(input));

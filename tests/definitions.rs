@@ -22,7 +22,7 @@ fn root() -> &'static Path {
 fn the_committed_definitions_are_the_generated_ones() {
     let generated = countersign_api::crd_files().unwrap();
     let files = fs::read_dir(root().join("crds")).unwrap().count();
-    assert_eq!(files, generated.len(), "a definition that is no more");
+    assert_eq!(files, generated.len(), "a definition that no longer exists");
     for (name, yaml) in generated {
         let committed = fs::read_to_string(root().join("crds").join(&name)).unwrap();
         assert!(
@@ -141,7 +141,7 @@ fn fill_in(schema: &Value, object: &mut Value) {
     }
 }
 
-/// Where no controller runs, `kubectl wait`, Flux and Helm must not go on.
+/// Where no controller runs, `kubectl wait`, Flux and Helm must not continue.
 #[test]
 fn a_rollout_that_no_controller_has_seen_is_in_progress() {
     let definitions = countersign_api::crds();
@@ -273,7 +273,7 @@ fn words(name: &str) -> Vec<String> {
     words
 }
 
-/// Whoever may write an object of ours cannot make the operator call anybody: no field takes an address.
+/// A user who may write an object of ours cannot make the operator call anybody: no field takes an address.
 /// Pod templates are the exception, since the pods, which are the team's own, call whom they like.
 #[test]
 fn no_field_of_any_kind_takes_an_address() {
@@ -332,7 +332,7 @@ fn no_field_of_any_kind_takes_an_address() {
         let kind = crd["spec"]["names"]["kind"].as_str().unwrap();
         walk(schema, kind, &mut fields, &mut found);
     }
-    assert!(fields > 500, "only {fields} fields were looked at");
+    assert!(fields > 500, "only {fields} fields were checked");
     assert!(found.is_empty(), "fields for addresses: {found:?}");
 }
 

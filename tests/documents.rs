@@ -1,4 +1,4 @@
-//! What the documents say in tables and numbers is what the program, the chart and the Makefile say.
+//! Tables and numbers of the documents are those of the program, the chart and the Makefile.
 
 // Helpers of tests fail by panicking, as tests do.
 #![allow(

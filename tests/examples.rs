@@ -1,4 +1,4 @@
-//! The files in `examples/`, without a cluster: they are valid, and what their comments say is so.
+//! The files in `examples/`, without a cluster: they are valid, and their comments are true.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

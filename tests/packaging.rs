@@ -35,16 +35,16 @@ fn cargo_loads_the_workspace_from_the_build_context() {
         let mut command = Command::new(env!("CARGO"));
         command.args(arguments).args(["--locked", "--offline"]);
         let output = command.current_dir(&context).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        (output.status.success(), said)
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), stderr)
     };
     let target = "--filter-platform=x86_64-unknown-linux-musl";
-    let (loaded, said) = cargo(&["metadata", "--format-version=1", target]);
-    assert!(loaded, "{said}");
+    let (loaded, output) = cargo(&["metadata", "--format-version=1", target]);
+    assert!(loaded, "{output}");
     // A build reads the manifest more strictly; for a program that does not exist it ends after that.
-    let (_, said) = cargo(&["build", "--bin=nothing"]);
-    let is_loaded = said.contains("no bin target named `nothing`");
-    assert!(is_loaded && said.contains("    countersign\n"), "{said}");
+    let (_, output) = cargo(&["build", "--bin=nothing"]);
+    let is_loaded = output.contains("no bin target named `nothing`");
+    assert!(is_loaded && output.contains("    countersign\n"), "{output}");
 }
 
 /// The libraries that the operator is made of.

@@ -413,7 +413,7 @@ async fn evaluate<'a>(
     Ok(newest.map(|it| decided(it, permit)))
 }
 
-/// Whether the cached snapshot suffices: for a rollback on bad windows, which no other change would
+/// Whether the cached snapshot is enough: for a rollback on bad windows, which no other change would
 /// prevent, and for a decision that only updates numbers, if the next reconcile is soon.
 fn can_skip_full_read(observation: &Observation, decision: &Decision) -> bool {
     let under_way = observation.status.change.as_ref();

@@ -442,12 +442,12 @@ async fn sign_offs_are_read_page_by_page_however_long_all_of_them_take() {
     let is_sign_off = to("signoffs");
     scene
         .server
-        .fails(move |asked| is_sign_off(asked).then_some(Fault::Delay(Duration::from_secs(2))));
+        .fails(move |request| is_sign_off(request).then_some(Fault::Delay(Duration::from_secs(2))));
     let (snapshot, _) = late(&scene, vec![]).await;
     assert_eq!(snapshot.observation.people.unreadable_requests, [""; 0]);
     assert_eq!(snapshot.observation.people.sign_offs.len(), 1_100);
-    let asked = scene.server.requests();
-    let pages = asked.iter().filter(|it| to("signoffs")(it));
+    let requests = scene.server.requests();
+    let pages = requests.iter().filter(|it| to("signoffs")(it));
     assert_eq!(pages.filter(|it| it.query.contains("limit=500")).count(), 3);
 }
 

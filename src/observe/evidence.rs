@@ -69,7 +69,7 @@ impl Observer {
             .checks
             .iter()
             .filter(|(_, check)| checks::is_active(check, &change.plan, change.weight));
-        let asks = active.map(|(name, check)| {
+        let queries = active.map(|(name, check)| {
             let mut known = change.evidence.checks.iter();
             let known = known.find(|evidence| &evidence.name == name);
             let counts = check.metric.is_none();
@@ -87,7 +87,7 @@ impl Observer {
             };
             async move { (name.clone(), self.prometheus.windows(&ask).await) }
         });
-        futures::future::join_all(asks).await.into_iter().collect()
+        futures::future::join_all(queries).await.into_iter().collect()
     }
 
     pub(super) async fn objectives(
@@ -96,13 +96,13 @@ impl Observer {
         checks: &Checks,
     ) -> BTreeMap<String, Result<ErrorRates, String>> {
         let arm = whole_service(observation);
-        let asks = checks.objectives.iter().map(|(name, objective)| {
+        let queries = checks.objectives.iter().map(|(name, objective)| {
             let rates = self
                 .prometheus
                 .error_rates(name, objective, &arm, observation.now);
             async move { (name.clone(), rates.await) }
         });
-        futures::future::join_all(asks).await.into_iter().collect()
+        futures::future::join_all(queries).await.into_iter().collect()
     }
 
     /// The AnalysisTemplates of the Rollout, if a change is analysed by them.

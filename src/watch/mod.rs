@@ -387,7 +387,7 @@ mod tests {
             assert_eq!(
                 teams(&mut scopes, event),
                 [],
-                "all are looked at at the start"
+                "all are reconciled at the start"
             );
         }
         let second = freeze("1", 2, Some("b"));

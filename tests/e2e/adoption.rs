@@ -259,7 +259,7 @@ async fn a_deployment_that_no_rollout_names_keeps_its_pods_though_their_labels_m
     let next = app.version("v3");
     scene.apply(&next).await;
     scene
-        .until(&next, "nothing is said of others any more", |rollout| {
+        .until(&next, "other pods are no longer reported", |rollout| {
             condition(rollout, "ForeignPods").is_none()
         })
         .await;

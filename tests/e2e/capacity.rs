@@ -76,7 +76,7 @@ async fn an_autoscaler_scales_the_rollout_in_mid_rollout() {
         able.filter(|it| it.status == "True")
             .ok_or("it is not able to scale")
     };
-    wait_for("the autoscaler says so", TIMEOUT, able)
+    wait_for("the autoscaler reports it", TIMEOUT, able)
         .await
         .unwrap();
 

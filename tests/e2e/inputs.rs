@@ -343,7 +343,7 @@ async fn a_service_without_a_selector_applies_at_any_time() {
         wait_for("the Service selects the stable revision", TIMEOUT, poll)
             .await
             .unwrap();
-        // Both sorts of apply, again and again, without a conflict and without an effect.
+        // Both sorts of apply, repeatedly, without a conflict and without an effect.
         for arguments in [&apply[..], &["apply"], &apply[..]] {
             kubectl(&scene, arguments, &service(name, None)).unwrap();
             poll().await.unwrap();
@@ -392,7 +392,7 @@ fn router_condition(kind: &str, generation: Option<Value>) -> Value {
     condition
 }
 
-/// A change behind a route whose routers say this is promoted.
+/// A change behind a route whose routers report this is promoted.
 async fn promoted_behind(name: &str, parent: Value, entries: impl Fn(Value) -> Value) {
     let scene = Scene::new(name).await;
     scene

@@ -121,7 +121,7 @@ async fn of_two_risky_changes_the_second_waits_for_its_turn() {
     scene.outcome(&web).await;
 
     scene.apply(&login).await; // back to what is stable
-    let rollout = scene.until(&cart, "its turn has come", has_begun).await;
+    let rollout = scene.until(&cart, "its place is free", has_begun).await;
     assert_eq!(rollout.status.unwrap().change.unwrap().queued_at, None);
     scene.remove_policy().await;
 }

@@ -390,9 +390,9 @@ async fn a_watch_prints_each_transition_and_ends_when_it_is_interrupted() {
     scene.apply(&app.version("v2")).await;
     let mut printed = String::new();
     while !printed.contains(" Promoted: ") {
-        let what = format!("the watch goes on to the promotion after:\n{printed}");
+        let what = format!("the watch continues to the promotion after:\n{printed}");
         let line = within(&what, lines.next_line()).await.unwrap();
-        printed += &(line.expect("the watch goes on") + "\n");
+        printed += &(line.expect("the watch continues") + "\n");
     }
     for part in ["ChangeStarted", "StepStarted", "shop: Progressing"] {
         assert!(printed.contains(part), "{part} is not in:\n{printed}");

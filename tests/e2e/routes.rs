@@ -395,7 +395,7 @@ async fn testers_reach_the_canary_before_anybody_else_and_what_they_see_decides(
         let step = change.map_or(0, |it| it.step);
         (step == 2).then_some(()).ok_or(format!("step {step}"))
     };
-    wait_for("what they see lets the change go on", TIMEOUT, poll)
+    wait_for("what they see lets the change continue", TIMEOUT, poll)
         .await
         .unwrap();
     let run = scene.outcome(&next).await;
@@ -432,7 +432,7 @@ async fn with_dynamic_stable_pods_follow_the_traffic_and_none_is_lost() {
     let next = app.version("v2");
     scene.apply(&next).await;
     let poll = async || (scene.pods(&stable).await == 2).then_some(());
-    wait_for("stable has given up what it needs no more", TIMEOUT, poll)
+    wait_for("stable has given up what it no longer needs", TIMEOUT, poll)
         .await
         .unwrap();
     // Back again: stable grows before it gets more.

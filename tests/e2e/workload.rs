@@ -116,7 +116,7 @@ async fn replica_sets_that_somebody_scales_or_deletes_are_mended_and_no_step_is_
         (canary.run.clone(), 1, None)
     );
 
-    // The stable revision's template is not in the spec any more: its record keeps it.
+    // The stable revision's template is no longer in the spec: its record keeps it.
     let set = set_of(&stable.pod_template_hash).await.unwrap();
     api.delete(&set.name_any(), &DeleteParams::default())
         .await

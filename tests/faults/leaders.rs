@@ -36,7 +36,7 @@ async fn two_lead(story: Story) -> Result<RunResult, String> {
         let elsewhere = run.cluster.namespace("lease").await.unwrap();
         let second = another(run, &elsewhere).await;
         leads(&second).await;
-        assert!(run.is_under_way().await, "both lead while it goes on");
+        assert!(run.is_under_way().await, "both lead while it continues");
         run.until_ended().await.unwrap();
         assert_eq!(run.replica.starts(), 1, "the first has led all along");
         decided(&second);
@@ -67,8 +67,8 @@ async fn until_ended(run: &Run) {
     wait_for("it has ended without its lease", timeout, ended)
         .await
         .unwrap();
-    assert!(replica.log().contains("lease was lost"), "it says why");
-    assert_eq!(replica.good_ends(), 0, "whoever starts it knows");
+    assert!(replica.log().contains("lease was lost"), "the log has the reason");
+    assert_eq!(replica.good_ends(), 0, "its exit code shows it");
 }
 
 /// The leader is stopped for longer than its lease, and wakes when another leads.

@@ -136,7 +136,7 @@ async fn a_password_is_read_at_each_use_and_shown_nowhere() {
     assert_eq!(
         fake.received().len(),
         received,
-        "nothing is asked without a password"
+        "nothing is queried without a password"
     );
     std::fs::remove_file(username).unwrap();
     std::fs::remove_file(password).unwrap();

@@ -321,7 +321,7 @@ fn unanswered(windows: &CheckWindows) -> (Unanswered, &str) {
     assert_eq!(
         windows.due.len(),
         1,
-        "the first window alone says why: {windows:?}"
+        "the first window alone has the reason: {windows:?}"
     );
     let window = &windows.due[0];
     assert_eq!((window.start, window.end), (at(FROM), at(FROM + INTERVAL)));

@@ -1,5 +1,5 @@
 //! Every preset against a sample of what its product exports: the requests and errors of each arm are
-//! counted, and nothing else is. The samples say where their names and labels come from.
+//! counted, and nothing else is. The samples name the origin of their names and labels.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -81,7 +81,7 @@ struct Series {
     value: f64,
 }
 
-/// What a sample says must be counted of one arm.
+/// What must be counted of one arm, according to a sample.
 #[derive(Debug, PartialEq)]
 struct Expected {
     total: f64,
@@ -324,7 +324,7 @@ fn no_preset_matches_a_decoy() {
                 sample.file
             );
         }
-        // Some of them must have a name that is asked for.
+        // Some of them must have a requested name.
         let near = |name: &str| sample.decoys.iter().filter(|s| s.name == name).count();
         for selector in &selectors {
             assert!(near(&selector.name) > 1, "{}", selector.name);

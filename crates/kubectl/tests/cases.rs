@@ -53,7 +53,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every manifest but the first with what `lint` says of it.
+/// Every manifest but the first with what `lint` reports for it.
 const LINTED: [(&str, &[&str]); 13] = [
     (
         "02-linkerd-route.yaml",
@@ -106,7 +106,7 @@ fn lint_reports_for_each_case_what_the_api_server_would() {
     let names = files.map(|it| it.unwrap().file_name().into_string().unwrap());
     let is_yaml = |name: &String| Path::new(name).extension().is_some_and(|it| it == "yaml");
     let manifests: BTreeSet<_> = names.filter(is_yaml).collect();
-    assert_eq!(manifests, known, "each case says what is right");
+    assert_eq!(manifests, known, "each case states what is right");
     for (name, expected) in LINTED {
         let path = format!("tests/cases/{name}");
         let output = plugin(&["lint", "-f", &path], "");
@@ -516,7 +516,7 @@ fn a_kustomization_is_built_by_kubectl() {
         text(&none.stdout).contains("kubectl, which builds"),
         "{none:?}"
     );
-    // The real one is asked on the cluster; here it is what it is asked that matters.
+    // The real one runs on the cluster; here only its arguments matter.
     let fake = format!(
         "#!/bin/sh\n[ \"$*\" = 'kustomize -- {path}' ] || {{ echo \"asked for $*\" >&2; exit 1; }}\nwhile IFS= read -r line; do echo \"$line\"; done < {path}/built.yaml\n"
     );

@@ -3,11 +3,11 @@
 //! `cluster exec -- COMMAND` runs a command in it; [`Cluster::from_env`] is how a test that was
 //! started so finds it. The API server, etcd, the controllers, the scheduler, Prometheus and the
 //! HTTP requests are real, and so is Traefik, which a test may put before its pods. Nodes and containers are not: kwok says that pods run, and this crate
-//! answers on the pods' addresses with the error rate and latency that their template asks for.
+//! answers on the pods' addresses with the error rate and latency that their template sets.
 //!
 //! Where to start: [`Cluster`], [`Load`] and [`wait_for`] to write a test; `harness` for what is
 //! started in which order; `namespace` for why nothing is left behind; `pods` for what a pod can be
-//! asked to do; [`Kinds`] for definitions of other projects' kinds.
+//! requested to do; [`Kinds`] for definitions of other projects' kinds.
 
 mod audit;
 mod cluster;

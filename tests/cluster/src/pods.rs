@@ -1,6 +1,6 @@
 //! An HTTP server on the address of every running pod of the harness.
 //!
-//! What it does is said in the pod template, in the environment of the first container:
+//! What it does is set in the pod template, in the environment of the first container:
 //! - `ERROR_RATE`, 0 to 1: the share of requests answered with 500. Default 0. A request for
 //!   `/error-rate/0.5` changes it in the pod that it reaches; see `Cluster::set_error_rate`.
 //! - `FAIL_FIRST`: how many requests are answered with 500 before that. Default 0.
@@ -9,7 +9,7 @@
 //! - `START_AFTER`, such as `5s`: from when the pod runs until it listens, which it must to become
 //!   ready. Default at once.
 //! - `STARTS`, such as `CrashLoopBackOff` or `ImagePullBackOff`: the container never starts, and
-//!   its status says that it waits for this reason. With the first of these the pod is `Running`, with
+//!   its status reports that it waits for this reason. With the first of these the pod is `Running`, with
 //!   three restarts and a last end with code 1; with any other it is `Pending`. Such pods are kwok's
 //!   alone: see `stages/pod-start-and-ready.yaml`. Default, or empty: it starts.
 //!

@@ -81,7 +81,7 @@ async fn free_address() -> std::io::Result<SocketAddr> {
 }
 
 /// Running pods with a TCP port, under the labels that the operator's preset expects; and the
-/// gateway, which is down until a test asks for it.
+/// gateway, which is down until a test starts it.
 fn configuration(kubeconfig: &Path) -> String {
     let kubeconfig = json!(kubeconfig);
     let gateway = gateway::METRICS;

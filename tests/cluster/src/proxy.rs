@@ -93,7 +93,7 @@ pub enum Fault {
 /// The fault of a watch's events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Events {
-    /// After this many, no more arrive, and the connection stays open.
+    /// After this many, none arrive, and the connection stays open.
     Stall(usize),
     /// After this many, the connection is closed.
     Close(usize),

@@ -44,7 +44,7 @@ impl Tools {
         let output = output.await.map_err(|source| Error::Start {
             program: script.display().to_string(),
             source,
-            remedy: "it goes on where it was interrupted when it is started again",
+            remedy: "it continues where it was interrupted when it is started again",
         })?;
         if !output.status.success() {
             return Err(Error::Tools(output.status));

@@ -324,7 +324,7 @@ async fn a_status_that_this_build_cannot_read_begins_its_change_again() {
         .await
         .unwrap();
     let after = scene
-        .until(&next, "the change has begun anew", |rollout| {
+        .until(&next, "the change has begun again", |rollout| {
             let change = rollout.status.as_ref().and_then(|it| it.change.as_ref());
             change.is_some_and(|change| change.step == 1)
         })

@@ -122,7 +122,7 @@ async fn whatever_the_leader_may_no_longer_do_is_named_and_continues_once_it_may
             Err(format!("{lacking:?}"))
         }
     };
-    let what = "all that was refused goes on";
+    let what = "all that was refused continues";
     let requests = wait_for(what, TIMEOUT, poll).await.unwrap();
     for taken in &taken {
         assert!(

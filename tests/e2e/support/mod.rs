@@ -154,7 +154,7 @@ impl Scene {
         (next, rollout)
     }
 
-    /// Waits until the record of the latest change after the first revision says how it ended.
+    /// Waits until the record of the latest change after the first revision has an outcome.
     pub async fn outcome(&self, app: &App) -> RolloutRun {
         let poll = async || {
             let runs = self.records(app).await;

@@ -318,7 +318,7 @@ pub(super) fn unlawful_scale(
     decision: &Decision,
     action: &WorkloadAction,
 ) -> Option<(u8, String)> {
-    let (hash, replicas, asked) = match action {
+    let (hash, replicas, current) = match action {
         WorkloadAction::Scale {
             replica_set,
             replicas,
@@ -337,7 +337,7 @@ pub(super) fn unlawful_scale(
     let pods = Pods::of(observation);
     let change = decision.status.change.as_ref();
     let serves = available(observation, hash);
-    if replicas < asked && replicas < serves && !way_back_is_over(observation, change) {
+    if replicas < current && replicas < serves && !way_back_is_over(observation, change) {
         let percent = percent_to(observation, hash);
         let least = pods.least(percent).min(serves);
         if replicas < least {
@@ -355,14 +355,14 @@ pub(super) fn unlawful_scale(
     }
     let stable = decision.status.stable.as_ref();
     let is_stable = stable.is_some_and(|stable| stable.pod_template_hash == *hash);
-    if is_stable && replicas < asked {
+    if is_stable && replicas < current {
         let least = stable_needs(observation, change, &pods, serves);
         if replicas < least {
             let what = format!("stable was scaled to {replicas} below {least}");
             return Some((4, what));
         }
     }
-    if !is_stable && *hash == change.pod_template_hash && replicas > asked {
+    if !is_stable && *hash == change.pod_template_hash && replicas > current {
         let most = canary_may_have(observation, decision, change, &pods);
         if replicas > most {
             let what = format!("the canary was scaled to {replicas} above {most}");

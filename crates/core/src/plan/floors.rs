@@ -40,10 +40,10 @@ impl Floors {
     }
 
     /// The tightened steps, and a sentence for each change.
-    pub(super) fn tighten(&self, asked: &[Step]) -> (Vec<Step>, Vec<String>) {
+    pub(super) fn tighten(&self, given: &[Step]) -> (Vec<Step>, Vec<String>) {
         let (mut steps, mut sentences) = (Vec::new(), Vec::new());
         let mut weight = 0;
-        for (step, number) in asked.iter().zip(1..) {
+        for (step, number) in given.iter().zip(1..) {
             let before = self.between(weight, step.weight);
             sentences.extend(self.describe_insertion(number, step, weight, &before));
             sentences.extend(self.describe_raise(number, step));
@@ -51,7 +51,7 @@ impl Floors {
             weight = step.weight;
         }
         let after = self.beyond(weight);
-        sentences.extend(self.describe_addition(asked.len(), weight, &after));
+        sentences.extend(self.describe_addition(given.len(), weight, &after));
         steps.extend(self.steps(&after));
         (steps, sentences)
     }

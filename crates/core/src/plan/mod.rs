@@ -71,12 +71,12 @@ fn steps_for(
 ) -> (Vec<Step>, Vec<String>) {
     let demands = effective.tiers.get(tier);
     let floors = Floors::of(tier, effective);
-    let asked = if own_steps.is_empty() {
+    let given = if own_steps.is_empty() {
         &demands.steps
     } else {
         own_steps
     };
-    let (mut steps, mut sentences) = floors.tighten(&steps::without_many_repeats(asked));
+    let (mut steps, mut sentences) = floors.tighten(&steps::without_many_repeats(given));
     if let Some(first) = steps.first_mut() {
         let added = steps::add_demands(
             &mut first.sign_off,

@@ -163,7 +163,7 @@ impl<'a> UnderWay<'a> {
 
     /// Sign-offs that should have been demanded by now and were not.
     fn missed_sign_off(&self) -> Vec<SignOffDemand> {
-        let asked = || {
+        let in_force = || {
             steps::reached(self.in_force, self.weight)
                 .iter()
                 .flat_map(|step| &step.sign_off)
@@ -172,7 +172,7 @@ impl<'a> UnderWay<'a> {
             .iter()
             .flat_map(|step| &step.sign_off);
         wanted
-            .filter(|demand| !steps::is_included(demand, asked()))
+            .filter(|demand| !steps::is_included(demand, in_force()))
             .cloned()
             .collect()
     }

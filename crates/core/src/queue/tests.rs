@@ -105,7 +105,7 @@ fn never_more_than_the_limit_are_under_way_whatever_the_order_of_reconciles() {
         .zip([5, 1, 4, 2, 2, 3])
         .map(|(name, at)| concurrent_change(name, Some(at)))
         .collect();
-    // Everybody looks again and again, the last first.
+    // All are reconciled repeatedly, the last first.
     for _ in 0..3 {
         for index in (0..all.len()).rev() {
             let own = all[index].clone();
@@ -118,7 +118,7 @@ fn never_more_than_the_limit_are_under_way_whatever_the_order_of_reconciles() {
     }
     let under_way: Vec<_> = all.iter().filter(|it| it.queued_at.is_none()).collect();
     let names: Vec<_> = under_way.iter().map(|it| it.name.as_str()).collect();
-    assert_eq!(names, ["2", "4", "5"], "those who asked first");
+    assert_eq!(names, ["2", "4", "5"], "those queued first");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::workload::cleanup;
 use crate::{change, observation};
 
 /// The Rollout is being deleted: the change under way is aborted, so that stable serves alone before pods
-/// are handed back. A first revision is kept: there is nothing to roll back to.
+/// are released. A first revision is kept: there is nothing to roll back to.
 pub(super) fn abort_for_deletion(context: &Context, change: &mut Change, requeue: &mut Requeue) {
     if !change.initial {
         let message = "the Rollout is being deleted".into();

@@ -12,7 +12,7 @@ fn reconciles_are_spread_over_a_part_of_the_interval() {
             .collect();
         delays.sort_unstable();
         assert!(delays[0] >= 0 && delays[999] <= most);
-        // As evenly as it is asked for: no tenth of the time has twice its share.
+        // As evenly as required: no tenth of the time has twice its share.
         for tenth in 0..10 {
             let (from, to) = (most * tenth / 10, most * (tenth + 1) / 10);
             let inside = delays.iter().filter(|it| (from..to).contains(*it));

@@ -8,7 +8,7 @@ use crate::traffic::route::rule;
 use crate::traffic::routes::ParsedRoute;
 use crate::traffic::view::View;
 
-/// Least time between two corrections of weights; a writer that repeats is corrected no more often.
+/// Least time between two corrections of weights; a writer that repeats is not corrected more often.
 const CORRECTION_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 
 /// Whether the last correction is too recent for another one.

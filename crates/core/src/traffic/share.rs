@@ -68,15 +68,15 @@ pub(super) fn desired(view: &View) -> i32 {
     }
 }
 
-/// Keeps the present share until the canary can carry the whole of `asked`. If `maxSurge` leaves no room for
+/// Keeps the present share until the canary can carry the whole of `target`. If `maxSurge` leaves no room for
 /// that, raises the share with the pods.
-fn step_share(view: &View, change: &Change, asked: i32) -> i32 {
+fn step_share(view: &View, change: &Change, target: i32) -> i32 {
     let (limits, available) = (view.fleet.limits, view.fleet.pods.canary.available);
     if available == 0 {
         return 0; // or stable's pods would answer for the canary
     }
-    if can_take(view, change, asked) {
-        return asked;
+    if can_take(view, change, target) {
+        return target;
     }
     // A share that was raised by another writer is not kept, but stable does not get back more than it can
     // carry.
@@ -84,14 +84,14 @@ fn step_share(view: &View, change: &Change, asked: i32) -> i32 {
     let split = view.observation.status.traffic.as_ref();
     let settled = split.map_or(0, |it| it.settled_weight);
     let before = view.routes.present_share;
-    let before = before.min(asked).min(settled.max(uncovered));
+    let before = before.min(target).min(settled.max(uncovered));
     // A canary that has lost more pods than may be unavailable keeps what it can carry, and stable what it
     // can carry of the rest.
     let capacity = replicas::carried(available, limits);
     if replicas::is_short(limits, before, available) {
         return before.min(capacity.max(uncovered));
     }
-    let carried = capacity.min(asked);
+    let carried = capacity.min(target);
     let crowded = limits.surge < limits.desired;
     if crowded && can_take(view, change, carried) {
         return carried.max(before);

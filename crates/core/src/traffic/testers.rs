@@ -70,17 +70,17 @@ fn is_tested(view: &View) -> bool {
 }
 
 /// Whether a stored value contains all requested fields; the API server adds defaults.
-fn includes(stored: &Value, asked: &Value) -> bool {
-    match (stored, asked) {
-        (Value::Object(stored), Value::Object(asked)) => asked.iter().all(|(key, asked)| {
+fn includes(stored: &Value, expected: &Value) -> bool {
+    match (stored, expected) {
+        (Value::Object(stored), Value::Object(expected)) => expected.iter().all(|(key, expected)| {
             stored
                 .get(key)
-                .is_some_and(|stored| includes(stored, asked))
+                .is_some_and(|stored| includes(stored, expected))
         }),
-        (Value::Array(stored), Value::Array(asked)) => {
-            stored.len() == asked.len() && stored.iter().zip(asked).all(|(a, b)| includes(a, b))
+        (Value::Array(stored), Value::Array(expected)) => {
+            stored.len() == expected.len() && stored.iter().zip(expected).all(|(a, b)| includes(a, b))
         }
-        (stored, asked) => stored == asked,
+        (stored, expected) => stored == expected,
     }
 }
 

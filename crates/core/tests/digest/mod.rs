@@ -1,5 +1,5 @@
 //! What decisions say, without the words for people, as digests that are kept in a file: they stay equal
-//! where only the source is rearranged. `COUNTERSIGN_DIGEST=write` writes them anew.
+//! where only the source is rearranged. `COUNTERSIGN_DIGEST=write` writes them again.
 //!
 //! Values are taken one by one and never by the name of their field, so names may change.
 
@@ -234,6 +234,6 @@ pub fn compare(file: &str, found: &BTreeMap<String, String>) {
     let other: Vec<_> = found.iter().filter(differs).map(|(name, _)| name).collect();
     assert!(
         other.is_empty(),
-        "decisions are others than in {file}, in {other:?}; where that is meant, write them anew with COUNTERSIGN_DIGEST=write"
+        "decisions are others than in {file}, in {other:?}; if that is meant, write them again with COUNTERSIGN_DIGEST=write"
     );
 }

@@ -5,7 +5,7 @@ use super::*;
 /// What happens next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Act {
-    /// The operator looks, decides and carries out.
+    /// The operator observes, decides and acts.
     Look(How),
     /// It decides, and is held up.
     Read,
@@ -20,7 +20,7 @@ pub(super) enum Act {
     SetGoes {
         stable: bool,
     },
-    /// A pod of stable's, or of the new revision, is not available any more.
+    /// A pod of stable's, or of the new revision, is no longer available.
     PodGoes {
         stable: bool,
     },
@@ -35,19 +35,19 @@ pub(super) enum Act {
     JobEnds(bool),
     JobHangs,
     Tick,
-    /// What Prometheus says from now on.
+    /// What Prometheus answers from now on.
     Prometheus(Evidence),
     Sign(&'static str, SignOffDecision),
     /// A person accepts the scarce evidence of the present step.
     Accept,
-    /// The error budget burns, or does not any more.
+    /// The error budget burns, or no longer does.
     Burn(bool),
     Command(InterventionAction),
     Freeze(Option<FreezeAction>),
     Pause(bool),
     Push(u8),
     Replicas(i32),
-    /// The policy asks for a signature before the promotion, or for nothing any more.
+    /// The policy requires a signature before the promotion, or no longer does.
     Policy {
         asks: bool,
     },
@@ -62,7 +62,7 @@ impl Machine {
                     let decided = digest::project(&world.seen, decision);
                     let decided = digest::digest([decided.as_bytes()]);
                     self.decided.lock().unwrap().insert(decided);
-                    (**world.looked()).clone()
+                    (**world.reconciled()).clone()
                 } else {
                     world.carry_out(decision, how)
                 };
@@ -113,7 +113,7 @@ pub(super) fn expected(setup: &Setup, world: &World) -> Vec<Act> {
             all.push(act);
         }
     };
-    may(world.looked().key != world.key, Act::Look(How::Wholly));
+    may(world.reconciled().key != world.key, Act::Look(How::Wholly));
     may(world.late.is_some(), Act::WriteLate);
     may(world.pods_pend() && !world.stuck, Act::PodsCome);
     may(!world.follows() && !world.deaf, Act::Follow);
@@ -156,7 +156,7 @@ pub(super) fn faults(setup: &Setup, world: &World) -> Vec<Act> {
             all.push(act);
         }
     };
-    if world.looked().key != world.key {
+    if world.reconciled().key != world.key {
         let actions = world.decision().actions.len();
         (0..actions).for_each(|some| may(true, Act::Look(How::First(some))));
         (0..actions).for_each(|one| may(true, Act::Look(How::Without(one))));

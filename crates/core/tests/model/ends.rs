@@ -1,4 +1,4 @@
-//! Where a rollout ends once faults stop: the looks go on, pods come, routers follow, time passes.
+//! Where a rollout ends once faults stop: reconciles continue, pods come, routers follow, time passes.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -62,16 +62,16 @@ impl Ends {
 
 /// What happens next where all is well, or the end.
 pub fn turn(setup: &Setup, world: &World) -> Result<World, End> {
-    let looked = world.looked();
-    if looked.key != world.key || looked.seen.status != world.seen.status {
-        let broken = oracle::broken(setup, world, world.decision(), How::Wholly, looked);
+    let reconciled = world.reconciled();
+    if reconciled.key != world.key || reconciled.seen.status != world.seen.status {
+        let broken = oracle::broken(setup, world, world.decision(), How::Wholly, reconciled);
         if !broken.is_empty() {
             let actions = &world.decision().actions;
             return Err(End::Nowhere(format!(
-                "{broken:?} by {actions:?} of {world:?}, which becomes {looked:?}"
+                "{broken:?} by {actions:?} of {world:?}, which becomes {reconciled:?}"
             )));
         }
-        return Ok((**looked).clone());
+        return Ok((**reconciled).clone());
     }
     if world.pods_pend() {
         return Ok(world.pods_come());
@@ -106,7 +106,7 @@ fn ended(world: &World) -> Option<End> {
         }
         Some(change) if change.outcome.is_some() => return None,
         Some(_) => {
-            // A person is named: who paused or froze it, or whose signature is asked for.
+            // A person is named: who paused or froze it, or whose signature is required.
             let named = match status.waiting_for.as_deref()? {
                 "Paused" => {
                     status.message.contains("dana") || status.message.contains("spec.paused")
@@ -159,7 +159,7 @@ fn stands(world: &World) -> Option<String> {
         .or_else(|| (share > 0).then(|| format!("the route still gives the canary {share}%")))
 }
 
-/// An end is one only where nothing is done about it any more, however often it is looked at.
+/// An end is one only if nothing more is done about it, however often it is reconciled.
 fn quiescent(world: &World, end: End, minutes: &[usize]) -> End {
     for minutes in minutes {
         let mut later = world.clone();

@@ -53,7 +53,7 @@ use world::{Evidence, How, World, person, template};
 /// Services of the setups with routes: stable's and the canary's.
 pub const SERVICES: [&str; 2] = ["web", "web-canary"];
 
-/// Generation of the policy that asks for a signature before the promotion.
+/// Generation of the policy that requires a signature before the promotion.
 pub const TIGHTENED: i64 = 2;
 
 /// Minutes for which people are waited for, at each gate.
@@ -68,7 +68,7 @@ pub enum Sends {
     Services,
     /// A route to the two Services.
     Routes,
-    /// The same, and stable gives up the pods that its share needs no more.
+    /// The same, and stable gives up the pods that its share no longer needs.
     Dynamic,
 }
 
@@ -79,7 +79,7 @@ enum Moment {
     Awaiting(&'static str),
 }
 
-/// One Rollout whose first revision serves, and what is asked of its changes.
+/// One Rollout whose first revision serves, and what is required of its changes.
 pub struct Setup {
     name: &'static str,
     replicas: i32,
@@ -100,7 +100,7 @@ pub struct Setup {
     last_asks: usize,
     smoke: bool,
     sends: Sends,
-    /// Pods beyond those that are asked for, where there is no room for all of both revisions.
+    /// Pods beyond those that are requested, if there is no room for all of both revisions.
     surge: Option<i32>,
     /// Minutes for which a promoted revision is watched, and for which the pods before it are kept.
     watched: i64,
@@ -116,7 +116,7 @@ pub struct Setup {
     slow: bool,
     /// What is no fault here, once on each path.
     free: &'static [Act],
-    /// Actions on a path, unless it is said otherwise.
+    /// Actions on a path, unless a setup overrides it.
     depth: usize,
     /// What must be seen beside what is in every setup, so that the model is about something.
     seen: &'static [&'static str],
@@ -188,8 +188,8 @@ impl Model for Machine {
         next.steps = world.steps + 1;
         next.settle();
         match act {
-            // As the same look would have, had it not been cut short: the next one sees other things.
-            Act::Look(how) if how != How::Wholly => self.same_end(world.looked(), &mut next),
+            // As the same reconcile would have, had it not been cut short: the next one sees other things.
+            Act::Look(how) if how != How::Wholly => self.same_end(world.reconciled(), &mut next),
             Act::WriteLate if !world.late_writes_status() => self.same_end(world, &mut next),
             _ => {}
         }
@@ -324,7 +324,7 @@ impl Machine {
         !matches!(end, End::Nowhere(_))
     }
 
-    /// A crash, a refused write, and a late one of what the status asks for change nothing about the end.
+    /// A crash, a refused write, and a late one of what the status requires change nothing about the end.
     fn same_end(&self, world: &World, next: &mut World) {
         for evidence in [Evidence::Good, Evidence::Bad] {
             let end = |world: &World| self.ends.of(&self.setup, world, evidence);

@@ -1,5 +1,5 @@
-//! Laws 1 to 8 of what was done, read off the world before and after it. Nothing here asks the gates,
-//! the verdict or `core::laws` (which is asked as well).
+//! Laws 1 to 8 of what was done, read off the world before and after it. Nothing here uses the gates,
+//! the verdict or `core::laws` (which is evaluated as well).
 
 use countersign_api::intervention::InterventionAction;
 use countersign_api::rollout::{Change, Outcome, Stage};
@@ -82,7 +82,7 @@ pub fn broken(
         law(
             3,
             !watched || !is_bad(before) || is.watched_until.is_none(),
-            "what was promoted and broke went on",
+            "what was promoted and broke continued",
         );
         let must_end = was.outcome.is_none() && is_rejected(before, was);
         law(
@@ -259,7 +259,7 @@ pub fn broken(
         law(
             4,
             !(desired > 0 && gives_up && *replicas == 0 && drains),
-            "pods went in the moment in which nothing sent to them any more",
+            "pods went in the moment in which nothing sent to them any longer",
         );
         let stepping =
             is.filter(|it| it.stage == Stage::Stepping && it.pod_template_hash == set.hash);
@@ -368,7 +368,7 @@ fn rolled_back_too_early(before: &World, was: &Change, is: &Change) -> Option<St
         "ProgressDeadlineExceeded" => {
             let deadline = i64::from(before.seen.spec.progress_deadline_seconds) / 60;
             let since = before.advanced_at;
-            // Pods that came and went between two looks are no progress.
+            // Pods that came and went between two reconciles are no progress.
             let lost = available(before, Some(&was.pod_template_hash)) < i64::from(before.most);
             (!lost && after(since, deadline) > now).then(|| {
                 format!(
@@ -382,7 +382,7 @@ fn rolled_back_too_early(before: &World, was: &Change, is: &Change) -> Option<St
             let since = before.asked_at.get(&gate).copied().unwrap_or(now);
             let most = after(since, crate::WAIT_AT_MOST);
             (most > now)
-                .then(|| format!("gate {gate} was asked for since {since}, and given up at {now}"))
+                .then(|| format!("gate {gate} was awaited since {since}, and given up at {now}"))
         }
         _ => None,
     }
@@ -417,7 +417,7 @@ fn has_pods(setup: &Setup, world: &World, change: &Change) -> bool {
         Stage::Stepping if weight == 0 => canary > 0,
         Stage::Stepping => {
             let stable = world.stable_set().map_or(0, |it| i64::from(it.available));
-            // One more would be too many, or all that may be asked for are there.
+            // One more would be too many, or all that may be requested are there.
             let next = canary + 1;
             let full = next * 100 > weight * (next + stable);
             canary > 0 && (full || canary >= desired || setup.surge.is_some())
@@ -450,7 +450,7 @@ fn smoke_succeeded(world: &World, change: &Change) -> bool {
     passed || ended
 }
 
-/// How many people must have signed before this change goes on from where it is.
+/// How many people must have signed before this change continues from where it is.
 fn asks(setup: &Setup, world: &World, change: &Change) -> usize {
     let last = usize::try_from(change.step).unwrap() == setup.weights.len();
     let tightened = usize::from(world.seen.policies[0].generation == crate::TIGHTENED);
@@ -461,7 +461,7 @@ fn asks(setup: &Setup, world: &World, change: &Change) -> usize {
     }
 }
 
-/// How many people who may have said this of exactly this change, at this gate alone or at all of them.
+/// How many people who may have signed exactly this change, at this gate alone or at all of them.
 fn signed(world: &World, change: &Change, decision: SignOffDecision, gate: Option<&str>) -> usize {
     let signed = world.seen.people.sign_offs.iter().filter(|it| {
         it.spec.run == change.run
@@ -493,7 +493,7 @@ fn may_go_on(setup: &Setup, world: &World, change: &Change) -> bool {
     let since = since.or(change.progressed_at.as_ref()).unwrap().0;
     let deadline = i64::from(world.seen.spec.progress_deadline_seconds) / 60;
     match newest {
-        // How much a window with some errors weighs beside the good ones is the verdict's to say.
+        // How much a window with some errors weighs beside the good ones is for the verdict to decide.
         Some(Evidence::Good | Evidence::Unclear) => world.good_in_step(),
         Some(Evidence::Quiet) => {
             let gate = format!("evidence-{}", change.step);

@@ -42,7 +42,7 @@ pub const CHECK: &str = "errors";
 pub const OBJECTIVE: &str = "availability";
 /// Ages beyond this, in minutes, are alike: every deadline of the setups is shorter.
 const OLD: i64 = 7;
-/// What a change waits for while no clock of its own runs, and people are asked or nobody can do anything.
+/// What a change waits for while no clock of its own runs, and people are awaited or nobody can do anything.
 const UNCLOCKED: [&str; 10] = [
     "Paused",
     "Frozen",
@@ -80,14 +80,14 @@ pub struct Late {
 
 #[derive(Clone)]
 pub struct World {
-    /// What a look sees now.
+    /// What a reconcile observes now.
     pub seen: Observation,
     runs: BTreeMap<String, PastRun>,
     /// Templates that the records keep, by the name of the record.
     templates: BTreeMap<String, PodTemplate>,
     /// What Prometheus holds of the present step, and of what no status has counted yet: by end of window.
     pub log: BTreeMap<Timestamp, Evidence>,
-    /// What Prometheus will say of the next windows.
+    /// What Prometheus will answer for the next windows.
     pub evidence: Evidence,
     /// Requests of a good window: some are just enough.
     pub requests: u32,
@@ -115,7 +115,7 @@ pub struct World {
     pub steps: usize,
     /// Whether somebody else set the weights last.
     pub edited: bool,
-    /// Digests that were rolled back and neither retried nor pushed anew.
+    /// Digests that were rolled back and neither retried nor pushed again.
     pub condemned: BTreeSet<String>,
     /// What routers and endpoints last followed: the percent of the requests that each revision gets.
     pub believed: BTreeMap<String, i64>,
@@ -123,7 +123,7 @@ pub struct World {
     pub used_at: BTreeMap<String, Timestamp>,
     /// When each revision last was stable.
     pub stable_at: BTreeMap<String, Timestamp>,
-    /// When the change under way last went on, by what a Deployment would call progress.
+    /// When the change under way last progressed, by what a Deployment would call progress.
     pub advanced_at: Timestamp,
     /// Most pods of the present stage that were available.
     pub most: i32,
@@ -146,7 +146,7 @@ pub struct World {
     pub refused: bool,
     pub key: u64,
     decision: OnceLock<Arc<Decision>>,
-    looked: OnceLock<Arc<World>>,
+    reconciled: OnceLock<Arc<World>>,
 }
 
 impl fmt::Debug for World {
@@ -235,7 +235,7 @@ impl World {
             refused: false,
             key: 0,
             decision: OnceLock::new(),
-            looked: OnceLock::new(),
+            reconciled: OnceLock::new(),
         };
         world.advanced_at = world.seen.now;
         world.believed = world.used();
@@ -246,7 +246,7 @@ impl World {
     /// The world after something has been done to it.
     pub fn with(&self, edit: impl FnOnce(&mut Self)) -> Self {
         let mut next = self.clone();
-        (next.decision, next.looked) = (OnceLock::new(), OnceLock::new());
+        (next.decision, next.reconciled) = (OnceLock::new(), OnceLock::new());
         (next.crashed, next.refused, next.made_again, next.forgotten) = Default::default();
         next.broken.clear();
         next.steps += 1;
@@ -282,13 +282,13 @@ impl World {
         let available = self.canary_set().map_or(0, |set| set.available);
         let waits = self.seen.status.waiting_for.clone().unwrap_or_default();
         let deadline = i64::from(self.seen.spec.progress_deadline_seconds) / 60;
-        // Pods that are asked for while evidence is waited for have their own time.
+        // Pods that are requested while evidence is awaited have their own time.
         let scaled_up =
             self.seen.spec.replicas > before.seen.spec.replicas && waits == "AwaitingEvidence";
         let grown = scaled_up || available > self.most;
         // What comes after the clock has run out is too late.
         let grown = grown && after(self.advanced_at, deadline) > now;
-        // A bake that is over without having been looked at is over.
+        // A bake that is over without a reconcile is over.
         let bakes = waits != "Baking" || self.baked <= self.bake();
         if begun || grown || (bakes && UNCLOCKED.contains(&waits.as_str())) {
             self.advanced_at = now;
@@ -302,7 +302,7 @@ impl World {
             && outcome(self) != outcome(before)
             && ended != Outcome::Promoted
         {
-            // By when it was decided, which a late write tells of afterwards.
+            // By when it was decided, which a late write shows afterwards.
             let line = self.change().and_then(|it| it.transitions.last());
             self.ended_at = line.and_then(|it| it.at.as_ref()).map(|at| at.0);
         }
@@ -364,7 +364,7 @@ impl World {
             .is_some_and(|at| after(at, deadline) <= self.seen.now)
     }
 
-    /// Brings up to date what a look would see, and the key.
+    /// Brings up to date what a reconcile would observe, and the key.
     pub fn settle(&mut self) {
         self.fill_windows();
         self.seen.history = Some(Ok(self.runs.values().cloned().collect()));
@@ -408,7 +408,7 @@ impl World {
 
     /// The same world before anything has happened on its path: what came before is remembered.
     pub fn begun(mut self, seen: Observation, faults: usize) -> Self {
-        (self.decision, self.looked) = (OnceLock::new(), OnceLock::new());
+        (self.decision, self.reconciled) = (OnceLock::new(), OnceLock::new());
         (self.seen, self.faults, self.steps) = (seen, faults, 0);
         self.settle();
         self
@@ -479,7 +479,7 @@ impl World {
             && (self.deaf || self.follows())
             && (self.hung || !self.job_runs())
             && self.late.is_none()
-            && self.looked().key == self.key
+            && self.reconciled().key == self.key
     }
 }
 

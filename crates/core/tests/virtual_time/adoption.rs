@@ -84,7 +84,7 @@ fn selected(world: &World) -> Option<&String> {
     service.selector.get(HASH_LABEL)
 }
 
-fn look(world: &mut World) -> Decision {
+fn reconcile(world: &mut World) -> Decision {
     let decision = world.reconcile(&mut steady(5_000.0, 0.001, 0.001));
     world.carry_out(&decision, usize::MAX);
     lawful(world);
@@ -130,7 +130,7 @@ pub(super) fn a_deployment_gives_up_its_pods_once_the_rollouts_own_have_served_f
     }));
     let drained = world.observation.now.duration_since(handed_over);
     assert!(drained >= SignedDuration::from_secs(30), "{drained:?}");
-    look(&mut world);
+    reconcile(&mut world);
     let (status, reason, message) = condition(&world);
     assert_eq!((status.as_str(), reason.as_str()), ("True", "TakenOver"));
     assert!(message.contains("in place of Deployment shop"), "{message}");
@@ -161,7 +161,7 @@ pub(super) fn a_foreign_scale_up_is_reported_and_undone_at_most_once_a_minute() 
         });
     };
     scale_up(&mut world);
-    let decision = look(&mut world);
+    let decision = reconcile(&mut world);
     let told: Vec<_> = decision.notices.iter().map(|it| &it.reason).collect();
     assert_eq!(told, ["WorkloadScaledDown"]);
     let notice = &decision.notices[0];
@@ -174,12 +174,12 @@ pub(super) fn a_foreign_scale_up_is_reported_and_undone_at_most_once_a_minute() 
     assert_eq!(adopted(&world).replicas, 0);
 
     scale_up(&mut world);
-    let decision = look(&mut world);
+    let decision = reconcile(&mut world);
     assert!(decision.notices.is_empty(), "{:?}", decision.notices);
     assert_eq!(adopted(&world).replicas, 4, "not at once again");
     assert_eq!(condition(&world).1, "WorkloadScaledDown");
     world.observation.now = decision.requeue_at.unwrap();
-    assert_eq!(look(&mut world).notices.len(), 1);
+    assert_eq!(reconcile(&mut world).notices.len(), 1);
     assert_eq!(adopted(&world).replicas, 0);
 }
 
@@ -190,7 +190,7 @@ pub(super) fn a_deployment_is_not_scaled_down_while_stable_cannot_serve() {
         (set.available, set.ready) = (0, 0);
     }
     edit(&mut world, |it| it.replicas = 4);
-    look(&mut world);
+    reconcile(&mut world);
     assert_eq!(adopted(&world).replicas, 4);
 }
 
@@ -259,11 +259,11 @@ pub(super) fn law_6_while_the_deployment_cannot_be_read_nothing_begins_and_nothi
         .run
         .clone();
     unreadable(&mut world);
-    look(&mut world);
+    reconcile(&mut world);
     let change = world.observation.status.change.as_ref().unwrap();
-    assert_eq!((&change.run, change.outcome), (&run, None), "it goes on");
+    assert_eq!((&change.run, change.outcome), (&run, None), "it continues");
     assert_eq!(waits_for(&world), Some("WorkloadInvalid"));
-    // Bad evidence is heard all the same.
+    // Bad evidence counts all the same.
     let bad = &mut steady(5_000.0, 0.5, 0.001);
     assert!(world.run(after(480), bad, |it| {
         it.status
@@ -284,11 +284,11 @@ pub(super) fn law_6_while_the_deployment_cannot_be_read_nothing_begins_and_nothi
 pub(super) fn deletion_gives_the_pods_back_before_the_rollouts_own_go() {
     let mut world = taken_over();
     delete(&mut world);
-    look(&mut world);
+    reconcile(&mut world);
     assert_eq!(adopted(&world).replicas, 20);
     assert!(selected(&world).is_some(), "the Services wait for its pods");
     edit(&mut world, |it| it.available = 3);
-    look(&mut world);
+    reconcile(&mut world);
     assert!(
         world
             .observation
@@ -298,7 +298,7 @@ pub(super) fn deletion_gives_the_pods_back_before_the_rollouts_own_go() {
     );
     assert_eq!(waits_for(&world), Some("GivingBack"));
     edit(&mut world, |it| it.available = 20);
-    look(&mut world);
+    reconcile(&mut world);
     assert_eq!(selected(&world), None);
     assert!(
         world.observation.deletion.awaited,
@@ -342,7 +342,7 @@ pub(super) fn a_rejected_template_is_not_given_back_to() {
 pub(super) fn pods_without_an_adopted_workload_are_left_to_serve() {
     let mut world = serving();
     world.observation.spec.deletion_policy = Some(DeletionPolicy::Keep);
-    look(&mut world);
+    reconcile(&mut world);
     assert!(world.observation.deletion.awaited);
     delete(&mut world);
     assert!(until_gone(&mut world, 1));
@@ -367,7 +367,7 @@ pub(super) fn without_keeping_pods_nothing_waits() {
     assert!(!world.observation.deletion.awaited);
     let mut world = taken_over();
     world.observation.spec.deletion_policy = Some(DeletionPolicy::Delete);
-    look(&mut world);
+    reconcile(&mut world);
     assert!(!world.observation.deletion.awaited);
 }
 
@@ -376,7 +376,7 @@ pub(super) fn a_namespace_that_ends_is_not_held_up_and_neither_is_what_serves_no
     let mut world = taken_over();
     delete(&mut world);
     world.observation.deletion.namespace_ends = true;
-    look(&mut world);
+    reconcile(&mut world);
     assert!(is_gone(&world.observation));
 
     let mut world = taken_over();
@@ -405,13 +405,13 @@ pub(super) fn an_autoscaler_of_the_deployment_is_named_once() {
             aims_at_rollout: false,
         }];
     });
-    let decision = look(&mut world);
+    let decision = reconcile(&mut world);
     let sentence = "HorizontalPodAutoscaler web targets Deployment shop, which gives up its pods: set its target to Rollout shop";
     assert_eq!(decision.notices.len(), 1);
     assert_eq!(decision.notices[0].message, sentence);
     assert!(condition(&world).2.starts_with(sentence));
     assert_eq!(condition(&world).0, "True", "it is disabled at 0 pods");
-    assert!(look(&mut world).notices.is_empty());
+    assert!(reconcile(&mut world).notices.is_empty());
 }
 
 #[test]
@@ -435,8 +435,8 @@ pub(super) fn the_user_who_changed_the_deployment_is_not_claimed_to_be_known() {
         .observation
         .annotations
         .insert(stamp, "mallory".into());
-    look(&mut world);
-    look(&mut world);
+    reconcile(&mut world);
+    reconcile(&mut world);
     let change = world.observation.status.change.as_ref().unwrap();
     assert!(change.changed_by.is_empty());
     assert!(

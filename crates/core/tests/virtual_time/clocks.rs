@@ -81,7 +81,7 @@ pub(super) fn evidence_that_becomes_scarce_after_a_long_sign_off_wait_has_its_wh
             let canary = &mut world.observation.replica_sets[1];
             (canary.available, canary.ready) = (canary.replicas, canary.replicas);
         }
-        // One error now and then on the canary's side: nothing to roll back for, too little to go on by.
+        // One error now and then on the canary's side: nothing to roll back for, too little to continue by.
         let mut errors = steady(40.0, 0.05, 0.0);
         let scarce = |o: &Observation| o.status.waiting_for.as_deref() == Some("AwaitingEvidence");
         let until = minutes_on(&world, 30);
@@ -97,7 +97,8 @@ pub(super) fn evidence_that_becomes_scarce_after_a_long_sign_off_wait_has_its_wh
     }
 }
 
-/// A budget that burns and holds is a wish: nothing runs meanwhile, and everything anew after it (FOUND.md C7).
+/// A budget that burns and holds is a requested hold: no clock runs meanwhile, and all do after it
+/// (FOUND.md C7).
 #[test]
 pub(super) fn no_requested_hold_uses_up_the_deadline_of_what_follows_it() {
     type Requested = fn(&mut World, bool);
@@ -184,7 +185,7 @@ pub(super) fn pods_that_are_missing_after_a_long_wait_for_evidence_have_their_wh
     world.run(until, &mut steady(1.0, 0.0, 0.0), |_| false);
     assert_eq!(waits_for(&world), Some("AwaitingPods"));
     give_pods(&mut world);
-    // What had run of the evidence's clock had run: it goes on where it stood.
+    // What had run of the evidence's clock had run: it continues where it stood.
     let began = world.observation.now;
     let until = minutes_on(&world, 60);
     assert!(world.run(until, &mut steady(1.0, 0.0, 0.0), |o| {
@@ -260,7 +261,7 @@ pub(super) fn a_sign_off_that_a_policy_adds_now_has_the_whole_deadline() {
     assert_eq!(world.observation.status.phase, Phase::Degraded);
 }
 
-/// The fortieth command was a pause that nothing could end; after more no pause was heard (FOUND.md C8).
+/// The fortieth command was a pause that nothing could end; after more no pause took effect (FOUND.md C8).
 #[test]
 pub(super) fn a_pause_and_its_end_are_obeyed_however_many_there_were() {
     use countersign_api::intervention::InterventionAction::{Pause, Promote, Resume};
@@ -268,13 +269,13 @@ pub(super) fn a_pause_and_its_end_are_obeyed_however_many_there_were() {
         let mut world = serving();
         change(&mut world, "v2", harmless());
         go_on(&mut world, 2);
-        let look = |world: &mut World| {
+        let reconcile = |world: &mut World| {
             let decision = world.reconcile(&mut steady(5_000.0, 0.0, 0.0));
             world.carry_out(&decision, usize::MAX);
         };
         for _ in 0..first {
             command(&mut world, "dave", Promote);
-            look(&mut world);
+            reconcile(&mut world);
         }
         let paused = |world: &World| {
             let change = world.observation.status.change.as_ref();
@@ -282,19 +283,19 @@ pub(super) fn a_pause_and_its_end_are_obeyed_however_many_there_were() {
         };
         for round in 0..rounds {
             command(&mut world, "alice", Pause);
-            look(&mut world);
+            reconcile(&mut world);
             assert!(paused(&world), "{first}, {round}");
             command(&mut world, "alice", Resume);
-            look(&mut world);
+            reconcile(&mut world);
             assert!(!paused(&world), "{first}, {round}");
         }
-        // Nor do commands in vain keep a pause from being heard.
+        // Nor do ignored commands keep a pause from taking effect.
         for _ in 0..200 {
             command(&mut world, "alice", Resume);
-            look(&mut world);
+            reconcile(&mut world);
         }
         command(&mut world, "alice", Pause);
-        look(&mut world);
+        reconcile(&mut world);
         assert!(paused(&world), "{first}, {rounds}");
         let unanswered = world.observation.people.interventions.iter();
         assert_eq!(unanswered.filter(|it| !it.answered).count(), 0);
@@ -421,7 +422,7 @@ pub(super) fn pods_that_come_after_all_were_lost_warm_up_from_their_beginning() 
 /// Who wrote what was never promoted is behind what replaces it (FOUND.md L6).
 #[test]
 pub(super) fn law_2_who_wrote_a_change_that_was_replaced_does_not_sign_the_next() {
-    for ended in ["superseded", "rolled back", "two in one look"] {
+    for ended in ["superseded", "rolled back", "two in one reconcile"] {
         let mut world = serving();
         world.observation.policies = vec![asking(&[(1, &[])], |_| {})];
         let by = |version: &str, stamp: &str, world: &mut World| {
@@ -432,7 +433,7 @@ pub(super) fn law_2_who_wrote_a_change_that_was_replaced_does_not_sign_the_next(
             }
             change(world, version, annotations);
         };
-        if ended == "two in one look" {
+        if ended == "two in one reconcile" {
             by("v3", "mallory\npipeline", &mut world);
         } else {
             by("v2", "mallory", &mut world);
@@ -449,7 +450,7 @@ pub(super) fn law_2_who_wrote_a_change_that_was_replaced_does_not_sign_the_next(
         }
         go_on(&mut world, 3);
         let users: &[&str] = match ended {
-            "two in one look" => &["mallory", "pipeline"],
+            "two in one reconcile" => &["mallory", "pipeline"],
             _ => &["mallory", "carol", "pipeline"],
         };
         for user in users {

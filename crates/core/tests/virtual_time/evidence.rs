@@ -312,7 +312,7 @@ pub(super) fn a_template_that_is_missing_holds_before_any_pod_and_goes_on_by_its
     let errors = check.errors.unwrap();
     assert_eq!(errors, "x{r=\"{{revision}}\",code=~\"5..\"}");
 
-    // Once it has traffic, its end holds and the deadline decides, whatever the evidence says.
+    // Once it has traffic, its end holds and the deadline decides, whatever the evidence is.
     let gone = "AnalysisTemplate http does not exist".to_owned();
     world
         .observation
@@ -484,7 +484,7 @@ pub(super) fn the_canary_service_selects_the_canary_as_soon_as_it_has_a_pod() {
             sets.map(|set| set.available).sum::<i32>()
         };
         let selected = selected(o, "canary");
-        // One look after its first pod is available.
+        // One reconcile after its first pod is available.
         if last == Some(true) {
             assert_eq!(selected, change.pod_template_hash);
         }

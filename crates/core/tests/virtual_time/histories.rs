@@ -71,7 +71,7 @@ enum Act {
     Push(u8),
     Errors(bool),
     Silence,
-    /// Pods become available so many seconds after they are asked for, and each further one as much later.
+    /// Pods become available so many seconds after they are requested, and each further one as much later.
     Pods(i64, i64),
     NoPods,
     PodGoes {
@@ -88,7 +88,7 @@ enum Act {
     Unname,
     /// The records cannot be read, or can again.
     Unreadable(bool),
-    /// The error budget burns, or does not any more.
+    /// The error budget burns, or no longer does.
     Burn(bool),
     Freeze(bool),
     Pause(bool),
@@ -351,7 +351,7 @@ proptest! {
     })]
 
     /// The laws in every state, no request to pods that the operator took away, no end by a clock while
-    /// a change goes on, every pause followed, and in the end it comes to rest as it should be.
+    /// a change continues, every pause followed, and in the end it comes to rest as it should be.
     #[test]
     fn the_laws_hold_through_any_history_whatever_sends(
         setup in setup(), acts in prop::collection::vec((act(), seconds()), 1..20),

@@ -1,5 +1,5 @@
 //! Inputs as people have them in virtual time: templates that no API server takes, `minReadySeconds` of a
-//! Rollout that serves, and the words of a status that is looked at at any moment.
+//! Rollout that serves, and the words of a status that is reconciled at any moment.
 
 use countersign_api::rollout::{Outcome, RolloutStatus};
 use countersign_core::observation::Observation;
@@ -100,7 +100,7 @@ pub(super) fn a_template_that_no_replica_set_may_have_is_rolled_back_at_once() {
     let message = &line.unwrap().message;
     assert!(message.starts_with(REFUSAL), "{message}");
     assert!(message.ends_with("correct the pod template"), "{message}");
-    // What failed stays failed, and what corrects it goes on.
+    // What failed stays failed, and what corrects it continues.
     run_for(&mut world, 600);
     assert_eq!(world.observation.status.waiting_for, None);
     world.template_refusal = None;
@@ -147,8 +147,8 @@ fn falsehood(seen: &Observation) -> Option<String> {
         }
         // Counts are those of a moment, which is named, and which is no later than that of the words.
         if text.contains(" requests against stable ") && text == &status.message {
-            let told = text.split("as of ").nth(1).and_then(|it| it.get(..20));
-            let as_of = told.and_then(|it| it.parse::<Timestamp>().ok());
+            let shown = text.split("as of ").nth(1).and_then(|it| it.get(..20));
+            let as_of = shown.and_then(|it| it.parse::<Timestamp>().ok());
             if status.waiting_for.is_some() && as_of.is_none_or(|at| at > seen.now) {
                 return Some(format!("as of when? {text}"));
             }
@@ -177,16 +177,16 @@ pub(super) fn no_word_of_a_status_outlives_its_time() {
         let analysis = world.observation.spec.strategy.canary.analysis.as_mut();
         analysis.unwrap().post_promotion = Some("4m".parse().unwrap());
         change(&mut world, "v2", harmless());
-        let (mut looks, mut waits) = (0, std::collections::BTreeSet::new());
+        let (mut reconciles, mut waits) = (0, std::collections::BTreeSet::new());
         let mut traffic = steady(requests, 0.0, 0.0);
         let done = world.run(after(60 * 24), &mut traffic, |seen| {
-            looks += 1;
+            reconciles += 1;
             waits.extend(seen.status.waiting_for.clone());
             assert_eq!(falsehood(seen), None, "bake {bake} at {}", seen.now);
             World::at_rest(seen) && seen.status.revision == 2
         });
         assert!(done, "{:?}", world.observation.status);
-        assert!(looks > 20, "{looks} looks");
+        assert!(reconciles > 20, "{reconciles} reconciles");
         if bake == "5m" {
             assert!(waits.contains("Baking"), "{waits:?}");
         }

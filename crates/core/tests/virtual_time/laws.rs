@@ -1,5 +1,5 @@
 //! Each law is seen to break: a decision is made in a real moment of a rollout, one thing in it is
-//! changed, and `core::laws` names the law. So none of them holds because it looks at nothing.
+//! changed, and `core::laws` names the law. So none of them holds because it checks nothing.
 
 use countersign_api::rollout::{Change, Outcome, Stage};
 use countersign_core::decision::{Action, Decision, RoutePatch, TrafficAction, WorkloadAction};

@@ -37,7 +37,7 @@ fn concurrent_changes(world: &mut World, concurrent_changes: &[ConcurrentChange]
     world.observation.concurrent_changes = Some(Ok(concurrent_changes.to_vec()));
 }
 
-/// A change that waits for its turn, as another one is under way.
+/// A change that is queued, as another one is under way.
 fn queued() -> World {
     let mut world = serving();
     world.observation.policies = vec![one_at_a_time()];
@@ -76,12 +76,12 @@ pub(super) fn law_1_a_queued_change_has_no_pods_and_no_deadline() {
         world.observation.status.message,
         "place 1 in the queue: policy unattended allows 1 change of tier low or above at once in this namespace; under way: team/login"
     );
-    // Another one that asked later does not get before it.
+    // Another one that was queued later does not get before it.
     let later = world.observation.now;
     concurrent_changes(&mut world, &[concurrent_change(Some(later))]);
     go_on(&mut world, 1);
     assert_eq!(step(&world), 1);
-    assert_eq!(queued_at(&world), None, "it has no place any more");
+    assert_eq!(queued_at(&world), None, "it no longer has a place");
     go_on(&mut world, 30);
     assert_eq!(stable_image(&world), "example.org/shop:v2");
 }
@@ -259,7 +259,7 @@ pub(super) fn the_laws_see_a_step_beyond_the_concurrency_limit_or_before_its_dep
     let traffic = &mut steady(5_000.0, 0.001, 0.001);
     let decision = world.reconcile(traffic);
     let stage = |step: i32| decision.status.change.as_ref().map(|it| it.step) == Some(step);
-    assert!(stage(1), "its turn has come");
+    assert!(stage(1), "its place is free");
     let breaks = |observation: &Observation| {
         let broken = laws::broken(observation, &decision);
         broken.iter().any(|it| it.law == 1)

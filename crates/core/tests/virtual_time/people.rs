@@ -115,7 +115,7 @@ pub(crate) fn freeze(edit: impl FnOnce(&mut FreezeSpec)) -> NamedFreeze {
     }
 }
 
-/// A policy whose harmless tier asks for these sign-offs before its first step.
+/// A policy whose harmless tier requires these sign-offs before its first step.
 pub(crate) fn asking(
     demands: &[(i32, &[&str])],
     edit: impl FnOnce(&mut RolloutPolicySpec),
@@ -130,7 +130,7 @@ pub(crate) fn asking(
     policy
 }
 
-/// A change that waits before its first step for what a policy asks for.
+/// A change that waits before its first step for what a policy requires.
 fn waiting(policy: NamedPolicy) -> World {
     let mut world = serving();
     world.observation.policies = vec![policy];

@@ -266,7 +266,7 @@ pub(super) fn law_4_a_dynamic_stable_side_that_carries_everything_again_keeps_it
         let change = observation.status.change.as_ref();
         change.is_some_and(|it| it.stage == Stage::Promoting)
     }));
-    // The canary's pods go, which takes its share away; then all pods come before anybody looks.
+    // The canary's pods go, which takes its share away; then all pods come before the next reconcile.
     for comes in [false, true] {
         for set in &mut world.observation.replica_sets {
             if comes || set.revision == 2 {
@@ -291,7 +291,7 @@ pub(super) fn law_4_a_dynamic_stable_side_without_pods_is_not_given_back_what_it
     let mut traffic = steady(500.0, 0.0, 0.0);
     let switched = |observation: &Observation| weights(observation) == (0, 100);
     assert!(world.run(after(DAYS), &mut traffic, switched));
-    // Before the router has taken it, stable's pods go, and a larger workload asks for more of the canary.
+    // Before the router has accepted it, stable's pods go, and a larger workload needs more of the canary.
     let mut sets = world.observation.replica_sets.iter_mut();
     let stable = sets.find(|set| set.revision == 1).unwrap();
     (stable.available, stable.ready) = (0, 0);
@@ -458,8 +458,8 @@ proptest! {
         world.pods_ready_after = Some(SignedDuration::from_secs(ready));
         change(&mut world, "v2");
         let mut traffic = steady(500.0, if bad { 0.3 } else { 0.0 }, 0.0);
-        let mut looks = 0;
-        world.run(after(DAYS), &mut traffic, |_| { looks += 1; looks > superseded_after });
+        let mut reconciles = 0;
+        world.run(after(DAYS), &mut traffic, |_| { reconciles += 1; reconciles > superseded_after });
         // A crash in the middle of a decision, and another change on top.
         let decision = world.reconcile(&mut traffic);
         world.carry_out(&decision, crash);

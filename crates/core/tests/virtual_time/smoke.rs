@@ -34,7 +34,7 @@ fn fails_after(seconds: i64) -> Jobs {
     Jobs::End(SignedDuration::from_secs(seconds), end)
 }
 
-/// No pod of the new revision was ever asked for.
+/// No pod of the new revision was ever requested.
 fn untouched(world: &World) {
     let images: Vec<_> = world
         .observation

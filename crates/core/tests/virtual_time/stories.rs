@@ -9,11 +9,11 @@ use super::digest;
 use super::*;
 
 thread_local! {
-    /// What the story that is told now has decided so far.
+    /// What the running story has decided so far.
     static DECIDED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
-/// Keeps a decision of the story that is told now, if there is one.
+/// Keeps a decision of the running story, if there is one.
 pub fn note(seen: &Observation, decision: &Decision) {
     DECIDED.with_borrow_mut(|decided| {
         if let Some(decided) = decided {

@@ -219,7 +219,7 @@ pub mod tests {
         rollout
     }
 
-    /// A sign-off for the saved change with what the controller says of it.
+    /// A sign-off for the saved change with the controller's answer.
     pub fn sign_off(
         who: &str,
         groups: &[&str],

@@ -297,10 +297,10 @@ fn renames_and_binary_files_count_as_files() {
     assert_eq!(found["ai-share"], "0");
     it.write("rules.yaml", "ignore: [\"**/*.png\"]\n");
     let found = it.stamp(&["--config", "rules.yaml"]);
-    assert_eq!(found["lines-added"], "0", "it is said to be no code");
+    assert_eq!(found["lines-added"], "0", "it is declared to be no code");
 }
 
-/// Whoever writes `.gitattributes` must not be able to make a change look small.
+/// The author of `.gitattributes` must not be able to make a change look small.
 #[test]
 fn text_that_is_called_binary_counts_with_its_lines() {
     for attribute in ["binary", "-diff", "diff=hidden"] {

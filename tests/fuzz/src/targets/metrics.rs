@@ -1,4 +1,4 @@
-//! What Prometheus is asked, where it is, and what it answers.
+//! The queries to Prometheus, its address, and its answers.
 
 use super::*;
 

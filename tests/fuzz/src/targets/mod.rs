@@ -80,7 +80,7 @@ pub const TARGETS: [Target; 11] = [
     ("stamp", stamp),
 ];
 
-/// A moment at which everything is looked at.
+/// A moment at which everything is observed.
 fn now() -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_hours(500_000)
 }

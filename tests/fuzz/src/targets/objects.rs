@@ -25,7 +25,7 @@ pub fn schedule(data: &[u8]) {
     }
 }
 
-/// As far from now as any time that is asked about.
+/// As far from now as any time that matters.
 fn far() -> Timestamp {
     "9000-01-01T00:00:00Z".parse().unwrap()
 }

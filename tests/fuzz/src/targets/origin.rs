@@ -39,7 +39,7 @@ pub fn attestation(data: &[u8]) {
     }
 }
 
-/// Provenance annotations, one a line as `key=value`; a line with a blank before it goes on.
+/// Provenance annotations, one a line as `key=value`; a line with a blank before it continues the last.
 pub fn provenance(data: &[u8]) {
     let [text] = parts(data);
     let annotations = annotations(&text);
@@ -62,7 +62,7 @@ fn annotations(text: &str) -> BTreeMap<String, String> {
     annotations.into_iter().collect()
 }
 
-/// Whatever the annotations say, what is read of them is possible, and what is said of them harmless.
+/// Whatever the annotations are, their values are possible, and the messages about them harmless.
 fn is_sound(read: &Provenance) {
     assert!(
         read.ai_share

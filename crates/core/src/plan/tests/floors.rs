@@ -129,9 +129,9 @@ fn the_sign_off_of_a_step_is_required_before_the_steps_that_are_inserted_before_
     };
     let plan = plan(&floor, &[signed(10, 10, "a"), signed(50, 10, "c")]);
     assert_eq!(weights_of(&plan.steps), [5, 10, 35, 50]);
-    let asked: Vec<_> = plan.steps.iter().map(|it| it.sign_off.clone()).collect();
+    let given: Vec<_> = plan.steps.iter().map(|it| it.sign_off.clone()).collect();
     let first = vec![people(1, &["a"]), people(1, &["b"])];
-    assert_eq!(asked, [first, vec![], vec![people(1, &["c"])], vec![]]);
+    assert_eq!(given, [first, vec![], vec![people(1, &["c"])], vec![]]);
     assert_eq!(
         plan.tightened.last().unwrap(),
         "step 1: sign-off is required by tier high (payments@3): added"
@@ -239,9 +239,9 @@ proptest! {
     fn every_floor_holds_whatever_the_own_steps(floor in some_demands(), own in some_steps(0..50)) {
         let plan = plan(&floor, &own);
         demands_hold(&plan, &floor)?;
-        let asked = if own.is_empty() { &floor.steps } else { &own };
-        takes_as_much_care(&plan.steps, asked, 0)?;
-        for step in asked {
+        let given = if own.is_empty() { &floor.steps } else { &own };
+        takes_as_much_care(&plan.steps, given, 0)?;
+        for step in given {
             let kept = plan.steps.iter().any(|it| it.weight == step.weight && it.bake >= step.bake && it.min_requests >= step.min_requests);
             prop_assert!(kept, "the step of weight {} is lost", step.weight);
         }

@@ -72,7 +72,7 @@ fn the_strictest_steps_hold_the_lesser_weight_and_ask_for_the_more_at_every_mome
                 ..step(5, 10)
             }],
         ),
-        // One more look at the same weight is stricter than one less.
+        // One more step of the same weight is stricter than one less.
         (
             vec![step(1, 20)],
             vec![step(1, 10), step(1, 10)],

@@ -166,7 +166,7 @@ fn rising_demands() -> impl Strategy<Value = (TierDemands, TierDemands)> {
 
 // --- Looking ---------------------------------------------------------------------------------
 
-/// What a list of steps asks for at a moment: how much later than its begin, and how many
+/// What a list of steps requires at a moment: how much later than its begin, and how many
 /// beginnings at the same time come before it.
 fn at(steps: &[Step], (minutes, nth): (u64, usize)) -> (i32, i64, BTreeSet<SignOffDemand>) {
     let (mut time, mut index) = (Duration::default(), 0);

@@ -135,8 +135,8 @@ fn is_of(entry: &Value, reference: &Value, route: &Value) -> bool {
         text(of).or_else(default) == text(reference).or_else(default)
     };
     let part = |key: &&str| {
-        let asked = reference.get(*key);
-        asked.is_none() || asked == of.get(*key)
+        let value = reference.get(*key);
+        value.is_none() || value == of.get(*key)
     };
     defaults.iter().all(same) && ["sectionName", "port"].iter().all(part)
 }

@@ -291,7 +291,7 @@ fn a_mirror_is_a_filter_of_its_own_that_comes_and_goes() {
     }
 }
 
-fn said(kind: &str, status: &str, generation: Option<i64>) -> Value {
+fn condition(kind: &str, status: &str, generation: Option<i64>) -> Value {
     let mut condition = json!({ "type": kind, "status": status, "reason": "R", "message": "m" });
     if let Some(generation) = generation {
         condition["observedGeneration"] = json!(generation);
@@ -326,8 +326,8 @@ fn a_route_is_accepted_when_every_parent_accepts_this_generation() {
     };
     let both = |generation, resolved: &str| {
         vec![
-            said("Accepted", "True", generation),
-            said("ResolvedRefs", resolved, generation),
+            condition("Accepted", "True", generation),
+            condition("ResolvedRefs", resolved, generation),
         ]
     };
     assert_eq!(with(both(Some(3), "True")), Acceptance::Accepted);
@@ -352,11 +352,11 @@ fn an_entry_with_neither_accepted_nor_resolved_does_not_confirm_the_weights() {
     let gate = json!({ "name": "gate" });
     let both = |status: &str| {
         vec![
-            said("Accepted", status, Some(3)),
-            said("ResolvedRefs", "True", Some(3)),
+            condition("Accepted", status, Some(3)),
+            condition("ResolvedRefs", "True", Some(3)),
         ]
     };
-    let policy = || vec![said("example.org/PolicyAffected", "True", Some(1))];
+    let policy = || vec![condition("example.org/PolicyAffected", "True", Some(1))];
     let of = |entries: Vec<Vec<Value>>| {
         let entries = entries.into_iter().map(|it| (gate.clone(), it));
         answered(json!([gate]), entries.collect())
@@ -367,7 +367,7 @@ fn an_entry_with_neither_accepted_nor_resolved_does_not_confirm_the_weights() {
     pending(of(vec![vec![]]));
     pending(of(vec![both("True"), both("False")]));
     // Half of what is needed, which another entry completes.
-    let half = || vec![said("Accepted", "True", Some(3))];
+    let half = || vec![condition("Accepted", "True", Some(3))];
     let why = pending(of(vec![half()]));
     assert!(why.contains("both Accepted and ResolvedRefs"), "{why}");
     assert_eq!(of(vec![half(), both("True")]), Acceptance::Accepted);
@@ -377,8 +377,8 @@ fn an_entry_with_neither_accepted_nor_resolved_does_not_confirm_the_weights() {
 fn what_a_parent_reference_leaves_out_has_the_default_of_the_gateway_api() {
     let both = || {
         vec![
-            said("Accepted", "True", Some(3)),
-            said("ResolvedRefs", "True", Some(3)),
+            condition("Accepted", "True", Some(3)),
+            condition("ResolvedRefs", "True", Some(3)),
         ]
     };
     let full = json!({
@@ -387,9 +387,9 @@ fn what_a_parent_reference_leaves_out_has_the_default_of_the_gateway_api() {
     let brief = json!({ "name": "gate" });
     let section = json!({ "name": "gate", "sectionName": "https", "port": 443 });
     let mesh = json!({ "group": "", "kind": "Service", "name": "gate" });
-    let accepted = |asked: &Value, of: &[&Value]| {
+    let accepted = |reference: &Value, of: &[&Value]| {
         let entries = of.iter().map(|of| ((*of).clone(), both())).collect();
-        answered(json!([asked]), entries) == Acceptance::Accepted
+        answered(json!([reference]), entries) == Acceptance::Accepted
     };
     assert!(accepted(&full, &[&brief]) && accepted(&brief, &[&full]));
     assert!(accepted(&brief, &[&section]) && accepted(&section, &[&section]));

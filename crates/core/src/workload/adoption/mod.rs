@@ -27,8 +27,8 @@ use crate::reason::Reason;
 use crate::traffic::view::View;
 use crate::workload::adoption::step::Step;
 
-/// The next step of taking over or handing back. `others` are the other actions of this decision: pods are
-/// handed back only if there are none.
+/// The next step of taking over or restoring. `others` are the other actions of this decision: pods are
+/// released only if there are none.
 #[must_use]
 pub fn step(
     view: &View,

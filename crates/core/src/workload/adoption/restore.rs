@@ -1,4 +1,4 @@
-//! Handing a workload back.
+//! Restoring an adopted workload.
 
 use countersign_api::HASH_LABEL;
 use countersign_api::rollout::{Adopted, Revision};
@@ -50,7 +50,7 @@ pub(super) fn deletion(
         }
         _ if contested => leave_pods(observation, Some(&stable.pod_template_hash)),
         Some(Ok(workload)) => restore_workload(view, proposal, adopted, stable, workload),
-        // There is no workload to hand back to, and the pods must stay.
+        // There is no workload to restore, and the pods must stay.
         None | Some(Err(Unusable::Missing)) => {
             leave_pods(observation, Some(&stable.pod_template_hash))
         }
@@ -84,7 +84,7 @@ fn is_settled(view: &View, returning: bool, others: &[Action]) -> bool {
     over && (returning || others.iter().all(tidying))
 }
 
-/// Hands the traffic back to an adopted workload, step by step.
+/// Returns the traffic to an adopted workload, step by step.
 fn restore_workload(
     view: &View,
     proposal: &Proposal,

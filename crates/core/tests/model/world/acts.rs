@@ -26,7 +26,7 @@ impl World {
             let annotations = annotations.map(|(key, who)| (key.to_owned(), who.to_owned()));
             seen.annotations.extend(annotations);
         });
-        // Whoever pushes it again has asked for it again.
+        // Pushing it again requests it again.
         pushed.with(|next| {
             next.condemned.clear();
             next.crashing = false;
@@ -34,7 +34,7 @@ impl World {
         })
     }
 
-    /// The error budget begins to burn, or does not any more.
+    /// The error budget begins to burn, or no longer does.
     pub fn burn(&self, on: bool) -> Self {
         let known = |change: &&Change| {
             let mut budgets = change.evidence.objectives.iter();
@@ -194,10 +194,10 @@ impl World {
         })
     }
 
-    /// A minute passes, and Prometheus answers what it is asked.
+    /// A minute passes, and Prometheus answers the queries.
     pub fn tick(&self) -> Self {
         // A bake stands still once the operator has seen that its pods are missing.
-        let unseen = self.looked().key != self.key;
+        let unseen = self.reconciled().key != self.key;
         self.with(|next| {
             let stepping = next.canary().is_some_and(|it| it.stage == Stage::Stepping);
             let serves = next.canary_set().is_some_and(|set| set.available > 0);

@@ -3,20 +3,20 @@
 use super::*;
 
 impl World {
-    /// What the operator decides when it looks now.
+    /// What the operator decides if it reconciles now.
     pub fn decision(&self) -> &Arc<Decision> {
         self.decision.get_or_init(|| Arc::new(decide(&self.seen)))
     }
 
-    /// The world after a whole look.
-    pub fn looked(&self) -> &Arc<World> {
-        self.looked
+    /// The world after a whole reconcile.
+    pub fn reconciled(&self) -> &Arc<World> {
+        self.reconciled
             .get_or_init(|| Arc::new(self.carry_out(self.decision(), How::Wholly)))
     }
 
     pub fn carry_out(&self, decision: &Decision, how: How) -> World {
         let mut after = self.clone();
-        (after.decision, after.looked) = (OnceLock::new(), OnceLock::new());
+        (after.decision, after.reconciled) = (OnceLock::new(), OnceLock::new());
         (
             after.crashed,
             after.refused,
@@ -38,10 +38,10 @@ impl World {
         after.crashed = matches!(how, How::First(some) if some < total);
         let patches = |it: &Action| matches!(it, Action::Traffic(TrafficAction::PatchRoute(_)));
         after.edited &= !actions.iter().any(patches);
-        let tells = matches!(how, How::Wholly | How::Without(_));
+        let reports = matches!(how, How::Wholly | How::Without(_));
         let done = Decision {
             actions,
-            answers: if tells {
+            answers: if reports {
                 decision.answers.clone()
             } else {
                 Vec::new()
@@ -66,7 +66,7 @@ impl World {
         for job in after.seen.jobs.iter_mut().flatten().flatten() {
             job.uid = format!("uid-{}", job.name);
         }
-        if let Some(record) = decision.record.as_ref().filter(|_| tells) {
+        if let Some(record) = decision.record.as_ref().filter(|_| reports) {
             let run = PastRun::of(&record.name, &record.spec);
             after.runs.insert(record.name.clone(), run);
             if let Some(template) = record.spec.template.clone() {
@@ -91,7 +91,7 @@ impl World {
         after
     }
 
-    /// Keeps what a look decides now for later.
+    /// Keeps what a reconcile decides now for later.
     pub fn read(&self) -> Self {
         let (decision, key) = (Arc::clone(self.decision()), self.key);
         self.with(|next| {
@@ -141,7 +141,7 @@ impl World {
         if requests.any(is_retry) {
             done.condemned.clone_from(&self.condemned);
         }
-        // People have been asked since it was decided.
+        // People have been awaited since it was decided.
         let asked = done.asked_at.iter_mut();
         let asked = asked.filter(|(gate, _)| !self.asked_at.contains_key(*gate));
         asked.for_each(|(_, at)| *at = late.at);

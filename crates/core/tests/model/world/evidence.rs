@@ -1,8 +1,8 @@
-//! What Prometheus says of the windows of a world.
+//! What Prometheus answers for the windows of a world.
 
 use super::*;
 
-/// What Prometheus says of a window.
+/// What Prometheus answers for a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Evidence {
     Good,
@@ -13,7 +13,7 @@ pub enum Evidence {
     Unclear,
     /// Answered, but there is no series.
     NoData,
-    /// Not answered; it is asked again.
+    /// Not answered; it is queried again.
     Away,
 }
 
@@ -51,7 +51,7 @@ impl World {
                 outcome: outcome(answer, f64::from(self.requests), alone),
             });
             if answer == Evidence::Away {
-                break; // nothing after it is asked
+                break; // nothing after it is queried
             }
         }
         let windows = CheckWindows {

@@ -1,9 +1,9 @@
-//! What tells two states apart.
+//! What distinguishes two states.
 
 use super::*;
 
 impl World {
-    /// Everything that a decision could depend on, without what only tells apart states that behave
+    /// Everything that a decision could depend on, without what only distinguishes states that behave
     /// alike: absolute times, names with numbers, words, and how strong the evidence is.
     pub(super) fn write_key(&self, key: &mut String) {
         let seen = &self.seen;

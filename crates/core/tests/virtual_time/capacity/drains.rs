@@ -132,11 +132,11 @@ pub(crate) fn the_revision_before_drains_though_the_newer_change_is_it_again() {
     assert!(moved);
     push(&mut world, "v1");
     let drained = world.observation.now + SignedDuration::from_secs(5);
-    let mut looks = 0;
+    let mut reconciles = 0;
     world.run(drained, &mut steady(500.0, 0.0, 0.0), |seen| {
-        looks += 1;
-        assert_eq!(available(seen, "v1"), 10, "after {looks} looks");
+        reconciles += 1;
+        assert_eq!(available(seen, "v1"), 10, "after {reconciles} reconciles");
         false
     });
-    assert!(looks > 1 && world.observation.status.change.is_some());
+    assert!(reconciles > 1 && world.observation.status.change.is_some());
 }

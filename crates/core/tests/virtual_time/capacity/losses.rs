@@ -59,12 +59,12 @@ pub(crate) fn law_4_a_newer_change_leaves_the_requests_with_pods_where_stable_ha
         lose(&mut world, "v1");
         push(&mut world, newer);
         let mut without_pods = 0;
-        let mut looks = 0;
+        let mut reconciles = 0;
         let done = world.run(after(DAYS), &mut steady(5_000.0, 0.0, 0.0), |seen| {
             let (stable, _) = weights(seen);
             let serves = behind_stable(seen).is_some_and(|it| it.available > 0);
-            looks += 1;
-            without_pods += i32::from(looks > 2 && stable > 0 && !serves);
+            reconciles += 1;
+            without_pods += i32::from(reconciles > 2 && stable > 0 && !serves);
             is_stable(seen, newer) && World::at_rest(seen)
         });
         assert!(done, "{newer}: {:?}", world.observation.status);
@@ -173,7 +173,7 @@ pub(crate) fn a_canary_that_loses_its_pods_keeps_no_more_traffic_than_they_carry
     assert_eq!((world.outcome(), world.broken), (None, vec![]));
 }
 
-/// Pods of the revision before, which nothing sends to any more, hold the room until routers have followed.
+/// Pods of the revision before, which no longer receive requests, hold the room until routers have followed.
 #[test]
 pub(crate) fn law_4_a_lost_stable_replica_set_is_made_again_though_old_pods_hold_the_room() {
     let mut world = routed(|seen| seen.spec.replicas = 4);
@@ -187,12 +187,12 @@ pub(crate) fn law_4_a_lost_stable_replica_set_is_made_again_though_old_pods_hold
     world.observation.spec.replicas = 2;
     push(&mut world, "v3");
     let makes = |it: &Action| matches!(it, Action::Workload(WorkloadAction::CreateReplicaSet(_)));
-    let mut look = || {
+    let mut reconcile = || {
         let decision = world.reconcile(&mut steady(5_000.0, 0.0, 0.0));
         world.carry_out(&decision, usize::MAX);
         decision.actions.iter().any(makes)
     };
-    assert!(look() || look(), "at once, and not after the drain");
+    assert!(reconcile() || reconcile(), "at once, and not after the drain");
     let done = world.run(after(DAYS), &mut steady(5_000.0, 0.0, 0.0), |seen| {
         is_stable(seen, "v3") && World::at_rest(seen)
     });

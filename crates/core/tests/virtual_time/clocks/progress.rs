@@ -120,7 +120,7 @@ pub(crate) fn a_rollout_that_is_scaled_up_while_pods_are_awaited_has_its_whole_d
     assert!((600..=635).contains(&took.as_secs()), "{took}");
 }
 
-/// Pods that came while the operator was away are seen, though fewer are asked for by then.
+/// Pods that came while the operator was away are seen, though fewer are requested by then.
 #[test]
 pub(crate) fn pods_that_came_unseen_are_progress_though_the_rollout_is_scaled_down() {
     let mut world = super::routes::routed(|seen| {
@@ -150,7 +150,7 @@ pub(crate) fn pods_that_came_unseen_are_progress_though_the_rollout_is_scaled_do
     assert_eq!(world.observation.status.phase, Phase::Stable);
 }
 
-/// Pods that another writer asks for are no progress.
+/// Pods that another writer requests are no progress.
 #[test]
 pub(crate) fn a_foreign_scaler_does_not_put_the_deadline_off() {
     let mut world = serving();

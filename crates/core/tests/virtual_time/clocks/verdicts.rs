@@ -88,7 +88,7 @@ pub(crate) fn what_each_verdict_means_in_each_tier_before_and_at_the_deadline() 
             let now = world.observation.now;
             let took = now.duration_since(bakes).as_secs();
             let expected = deadlines * 600;
-            // A window and its lag may come first, and a look may be a minute late.
+            // A window and its lag may come first, and a reconcile may be a minute late.
             let slack = if deadlines < 0 { -3_600..=0 } else { -40..=120 };
             assert!(slack.contains(&(took - expected.max(0))), "{row}: {took} s");
             let reached = if end == "AwaitingPerson" {

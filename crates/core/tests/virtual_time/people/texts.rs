@@ -10,7 +10,7 @@ fn evil() -> String {
     )
 }
 
-/// Everything that a decision says to people.
+/// Every text of a decision for people.
 fn words(decision: &Decision) -> Vec<String> {
     let status = &decision.status;
     let lines = status.change.iter().flat_map(|it| &it.transitions);
@@ -25,7 +25,7 @@ fn words(decision: &Decision) -> Vec<String> {
 /// What somebody does to a world.
 type Edit = fn(&mut World);
 
-/// Whoever writes it: people, the API server, a webhook, a kubelet, another controller.
+/// Written by anybody: people, the API server, a webhook, a kubelet, another controller.
 #[test]
 pub(crate) fn nothing_that_others_write_acts_on_a_terminal_or_fills_a_page() {
     let hostile: [(&str, Edit); 8] = [
@@ -38,7 +38,7 @@ pub(crate) fn nothing_that_others_write_acts_on_a_terminal_or_fills_a_page() {
         ("a freeze that cannot be read", |world| {
             world.observation.people.unreadable_freezes = vec![evil()];
         }),
-        ("a wish that cannot be read", |world| {
+        ("a request that cannot be read", |world| {
             world.observation.people.unreadable_requests = vec![evil()];
         }),
         ("a rejection", |world| {
@@ -65,7 +65,7 @@ pub(crate) fn nothing_that_others_write_acts_on_a_terminal_or_fills_a_page() {
             (*who, world)
         })
         .collect();
-    // Where pods are waited for, those who keep them from starting have their say.
+    // If pods are awaited, the message names what keeps them from starting.
     for (who, edit) in [
         (
             "a refused write",

@@ -88,7 +88,7 @@ pub(crate) fn a_router_that_reports_no_generation_is_believed_a_while_after_each
     assert_eq!((world.broken.clone(), world.lost.clone()), (vec![], vec![]));
 }
 
-/// Such as one that attaches policies to routes, and says so in an entry of its own for the same parent.
+/// Such as one that attaches policies to routes, and reports it in an entry of its own for the same parent.
 #[test]
 pub(crate) fn another_controller_beside_the_router_is_not_waited_for() {
     fn beside(route: &mut Value) {

@@ -40,7 +40,7 @@ pub(super) enum Error {
         "rollout {0} exists already and adopts no deployment of that name: delete it, or rename one of the two"
     )]
     Taken(String),
-    #[error("rollout {0} adopts no workload, so there is nothing to give back")]
+    #[error("rollout {0} adopts no workload, so there is nothing to restore")]
     AdoptsNothing(String),
     #[error(
         "the pods of rollout {0} would be deleted with it (spec.deletionPolicy: Delete): set Keep, or leave the field out"

@@ -273,7 +273,7 @@ fn all_rules() -> BTreeMap<String, Value> {
     rules
 }
 
-/// What a rule says of a value alone.
+/// The errors of a rule on a value alone.
 fn errors(schema: &Value, yaml: &str) -> Vec<ValidationError> {
     let value = documents(yaml).unwrap().remove(0).json();
     let schema: JSONSchemaProps = serde_json::from_value(schema.clone()).unwrap();

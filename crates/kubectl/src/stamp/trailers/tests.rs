@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What a message tells, as one line: agents, `wholly`, people, and how much is unclear.
+/// What a message declares, as one line: agents, `wholly`, people, and how much is unclear.
 fn rendered(message: &str) -> String {
     let traces = traces(message);
     let agent = |agent: &Agent| match &agent.model {
@@ -17,7 +17,7 @@ fn rendered(message: &str) -> String {
 }
 
 /// Messages as the tools and the projects that have conventions write them: who writes so, the
-/// message, and what it tells.
+/// message, and what it declares.
 const CONVENTIONS: &[(&str, &str, &str)] = &[
     (
         "Claude Code",
