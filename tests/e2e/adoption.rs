@@ -381,7 +381,7 @@ async fn a_deployment_that_is_missing_or_unfit_is_named_and_picked_up_when_it_is
 }
 
 #[tokio::test]
-async fn an_autoscaler_that_aims_at_the_deployment_is_named() {
+async fn an_autoscaler_that_targets_the_deployment_is_named() {
     let scene = Scene::new("adopts-scaled").await;
     let app = App::new("shop");
     let _load = serving_deployment(&scene, &app).await;

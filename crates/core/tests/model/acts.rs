@@ -221,7 +221,7 @@ pub(super) fn faults(setup: &Setup, world: &World) -> Vec<Act> {
     }
     may(world.job_runs() && !world.hung, Act::JobEnds(false));
     may(world.job_runs() && !world.hung, Act::JobHangs);
-    if setup.first_asks > 0 {
+    if setup.first_sign_offs > 0 {
         let approve = SignOffDecision::Approve;
         may(busy, Act::Sign("alice", approve));
         may(busy, Act::Sign("erin", approve));

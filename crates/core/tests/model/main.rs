@@ -96,8 +96,8 @@ pub struct Setup {
     /// What becomes of scarce evidence then.
     scarce: &'static str,
     /// People who must sign before the first step, and before the promotion.
-    first_asks: usize,
-    last_asks: usize,
+    first_sign_offs: usize,
+    last_sign_offs: usize,
     smoke: bool,
     sends: Sends,
     /// Pods beyond those that are requested, if there is no room for all of both revisions.
@@ -351,7 +351,7 @@ fn explore(setup: Setup) {
     let depth = usual_depth + number("COUNTERSIGN_MODEL_DEEPER", 0) - less;
     let (name, began) = (setup.name, Instant::now());
     let policies = [
-        policy(&setup, setup.last_asks, 1),
+        policy(&setup, setup.last_sign_offs, 1),
         policy(&setup, 1, TIGHTENED),
     ];
     let machine = Machine {

@@ -62,10 +62,10 @@ pub fn broken(
             let smoked =
                 was.stage != Stage::Waiting || !setup.smoke || smoke_succeeded(before, was);
             law(1, smoked, "the smoke check had not succeeded");
-            let asked = asks(setup, before, was);
+            let required = required_sign_offs(setup, before, was);
             law(
                 2,
-                glass || signed(before, was, SignOffDecision::Approve, None) >= asked,
+                glass || signed(before, was, SignOffDecision::Approve, None) >= required,
                 "nobody entitled has signed",
             );
             law(
@@ -451,12 +451,12 @@ fn smoke_succeeded(world: &World, change: &Change) -> bool {
 }
 
 /// How many people must have signed before this change continues from where it is.
-fn asks(setup: &Setup, world: &World, change: &Change) -> usize {
+fn required_sign_offs(setup: &Setup, world: &World, change: &Change) -> usize {
     let last = usize::try_from(change.step).unwrap() == setup.weights.len();
     let tightened = usize::from(world.seen.policies[0].generation == crate::TIGHTENED);
     match change.stage {
-        Stage::Waiting => setup.first_asks,
-        Stage::Stepping if last => setup.last_asks.max(tightened),
+        Stage::Waiting => setup.first_sign_offs,
+        Stage::Stepping if last => setup.last_sign_offs.max(tightened),
         _ => 0,
     }
 }

@@ -11,8 +11,8 @@ const PLAIN: Setup = Setup {
     deadline: 3,
     requests: 100_000,
     scarce: "Promote",
-    first_asks: 0,
-    last_asks: 0,
+    first_sign_offs: 0,
+    last_sign_offs: 0,
     smoke: false,
     sends: Sends::Pods,
     surge: None,
@@ -49,8 +49,8 @@ fn the_laws_hold_behind_a_route() {
 fn the_laws_hold_where_people_must_sign() {
     explore(Setup {
         name: "signed",
-        first_asks: 1,
-        last_asks: 1,
+        first_sign_offs: 1,
+        last_sign_offs: 1,
         depth: 16,
         seen: &["it waits for a signature"],
         ..PLAIN
@@ -62,7 +62,7 @@ fn the_laws_hold_where_somebody_else_replaces_a_change() {
     explore(Setup {
         name: "replaced",
         weights: &[50],
-        first_asks: 1,
+        first_sign_offs: 1,
         free: &[Act::Push(3)],
         depth: 9,
         seen: &["it waits for a signature", "a change is superseded"],
@@ -232,7 +232,7 @@ fn the_laws_hold_with_two_sign_offs() {
     explore(Setup {
         name: "asked twice",
         weights: &[50],
-        last_asks: 1,
+        last_sign_offs: 1,
         scarce: "Hold",
         free: &[Act::Prometheus(Evidence::Quiet)],
         depth: 17,
@@ -250,7 +250,7 @@ fn the_laws_hold_where_evidence_becomes_unclear() {
     explore(Setup {
         name: "unclear",
         weights: &[50],
-        last_asks: 1,
+        last_sign_offs: 1,
         scarce: "RollBack",
         free: &[Act::Prometheus(Evidence::Unclear)],
         depth: 14,
@@ -267,7 +267,7 @@ fn the_laws_hold_where_evidence_becomes_unclear_during_a_long_sign_off_wait() {
         weights: &[50],
         deadline: 1,
         requests: 380,
-        last_asks: 1,
+        last_sign_offs: 1,
         scarce: "RollBack",
         free: &[Act::Prometheus(Evidence::Unclear)],
         before: &[2],
@@ -285,7 +285,7 @@ fn the_laws_hold_where_one_gate_for_people_follows_another() {
         name: "asked late",
         weights: &[50],
         deadline: 1,
-        last_asks: 1,
+        last_sign_offs: 1,
         scarce: "Hold",
         free: &[Act::Prometheus(Evidence::Quiet)],
         before: &[2],

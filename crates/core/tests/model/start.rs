@@ -18,7 +18,7 @@ pub(super) fn freeze(action: FreezeAction) -> NamedFreeze {
 }
 
 /// The built-in policy with short steps in the lowest tier, which the changes are in.
-pub(super) fn policy(setup: &Setup, last_asks: usize, generation: i64) -> NamedPolicy {
+pub(super) fn policy(setup: &Setup, last_sign_offs: usize, generation: i64) -> NamedPolicy {
     let built_in = countersign_core::policy::defaults::built_in();
     let mut spec = serde_json::to_value(built_in).unwrap();
     let asks = |count: usize| match count {
@@ -45,8 +45,8 @@ pub(super) fn policy(setup: &Setup, last_asks: usize, generation: i64) -> NamedP
             ("minRequests", json!(0)),
             ("waitAtMost", json!(format!("{WAIT_AT_MOST}m"))),
             ("onScarceEvidence", json!(setup.scarce)),
-            ("signOff", asks(setup.first_asks)),
-            ("promotionSignOff", asks(last_asks)),
+            ("signOff", asks(setup.first_sign_offs)),
+            ("promotionSignOff", asks(last_sign_offs)),
         ] {
             demands[key] = value;
         }
@@ -116,7 +116,7 @@ fn first(setup: &Setup) -> Observation {
         uid: "uid".into(),
         generation: 1,
         annotations,
-        policies: vec![policy(setup, setup.last_asks, 1)],
+        policies: vec![policy(setup, setup.last_sign_offs, 1)],
         concurrent_changes: Some(Ok(vec![])),
         ..Observation::of("team", "shop", spec.unwrap())
     };

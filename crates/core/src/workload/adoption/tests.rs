@@ -99,14 +99,14 @@ fn pods_are_taken_away_after_the_drain_and_only_with_the_finalizer() {
 #[test]
 fn an_autoscaler_at_each_of_the_two_is_one_too_many() {
     let mut observation = adopting();
-    let aims = |name: &str, aims_at_rollout| Autoscaler {
+    let autoscaler = |name: &str, aims_at_rollout| Autoscaler {
         name: name.into(),
         aims_at_rollout,
     };
     let Some(Ok(workload)) = &mut observation.workload else {
         panic!("it is adopted");
     };
-    workload.autoscalers = vec![aims("a", false), aims("b", false), aims("c", true)];
+    workload.autoscalers = vec![autoscaler("a", false), autoscaler("b", false), autoscaler("c", true)];
     assert_eq!(
         autoscaler_targets_workload(&observation).unwrap(),
         "HorizontalPodAutoscaler a targets Deployment web, which gives up its pods, and so do 1 more: remove it, as HorizontalPodAutoscaler c targets Rollout web"

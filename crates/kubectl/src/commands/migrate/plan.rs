@@ -179,12 +179,12 @@ pub(super) async fn warnings(connection: &Connection, deployment: &Deployment) -
 }
 
 pub(super) fn autoscaled(name: &str, autoscalers: &[HorizontalPodAutoscaler]) -> Vec<String> {
-    let aims = |it: &&HorizontalPodAutoscaler| {
+    let targets = |it: &&HorizontalPodAutoscaler| {
         let target = &it.spec.scale_target_ref;
         target.kind == "Deployment" && target.name == name
     };
-    let aiming = autoscalers.iter().filter(aims);
-    aiming
+    let targeting = autoscalers.iter().filter(targets);
+    targeting
         .map(|it| {
             format!(
                 "HorizontalPodAutoscaler {} targets the Deployment, which it can no longer scale: set its target to Rollout {name} (apiVersion: countersign.dev/v1alpha1)",
