@@ -44,7 +44,10 @@ fn cargo_loads_the_workspace_from_the_build_context() {
     // A build reads the manifest more strictly; for a program that does not exist it ends after that.
     let (_, output) = cargo(&["build", "--bin=nothing"]);
     let is_loaded = output.contains("no bin target named `nothing`");
-    assert!(is_loaded && output.contains("    countersign\n"), "{output}");
+    assert!(
+        is_loaded && output.contains("    countersign\n"),
+        "{output}"
+    );
 }
 
 /// The libraries that the operator is made of.

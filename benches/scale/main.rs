@@ -203,7 +203,10 @@ async fn new(observed: &mut Observed, fleet: &mut Fleet, table: &mut Table) -> R
     table.at_most("writes for each of them", each(sent.writes()), 5.0);
     table.row("… of which, in all", sent.listed(true));
     table.row("… and reads", sent.listed(false));
-    table.row("… reconciles of each", plain(reconciles / each(NEW * NEW), 1));
+    table.row(
+        "… reconciles of each",
+        plain(reconciles / each(NEW * NEW), 1),
+    );
     table.row("… CPU, s", plain(cpu, 1));
     Ok(())
 }

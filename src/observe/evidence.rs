@@ -87,7 +87,10 @@ impl Observer {
             };
             async move { (name.clone(), self.prometheus.windows(&ask).await) }
         });
-        futures::future::join_all(queries).await.into_iter().collect()
+        futures::future::join_all(queries)
+            .await
+            .into_iter()
+            .collect()
     }
 
     pub(super) async fn objectives(
@@ -102,7 +105,10 @@ impl Observer {
                 .error_rates(name, objective, &arm, observation.now);
             async move { (name.clone(), rates.await) }
         });
-        futures::future::join_all(queries).await.into_iter().collect()
+        futures::future::join_all(queries)
+            .await
+            .into_iter()
+            .collect()
     }
 
     /// The AnalysisTemplates of the Rollout, if a change is analysed by them.

@@ -67,7 +67,10 @@ async fn until_ended(run: &Run) {
     wait_for("it has ended without its lease", timeout, ended)
         .await
         .unwrap();
-    assert!(replica.log().contains("lease was lost"), "the log has the reason");
+    assert!(
+        replica.log().contains("lease was lost"),
+        "the log has the reason"
+    );
     assert_eq!(replica.good_ends(), 0, "its exit code shows it");
 }
 

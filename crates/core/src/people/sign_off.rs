@@ -49,7 +49,10 @@ impl<'a> SignOffs<'a> {
                 let same = judged
                     .iter()
                     .find(|other| other.repeats(sign_off, &person))?;
-                let message = format!("{} has the same decision and counts already", same.sign_off.name);
+                let message = format!(
+                    "{} has the same decision and counts already",
+                    same.sign_off.name
+                );
                 Some((Reason::SamePerson, message))
             });
             judged.push(Judged {

@@ -72,13 +72,16 @@ fn is_tested(view: &View) -> bool {
 /// Whether a stored value contains all requested fields; the API server adds defaults.
 fn includes(stored: &Value, expected: &Value) -> bool {
     match (stored, expected) {
-        (Value::Object(stored), Value::Object(expected)) => expected.iter().all(|(key, expected)| {
-            stored
-                .get(key)
-                .is_some_and(|stored| includes(stored, expected))
-        }),
+        (Value::Object(stored), Value::Object(expected)) => {
+            expected.iter().all(|(key, expected)| {
+                stored
+                    .get(key)
+                    .is_some_and(|stored| includes(stored, expected))
+            })
+        }
         (Value::Array(stored), Value::Array(expected)) => {
-            stored.len() == expected.len() && stored.iter().zip(expected).all(|(a, b)| includes(a, b))
+            stored.len() == expected.len()
+                && stored.iter().zip(expected).all(|(a, b)| includes(a, b))
         }
         (stored, expected) => stored == expected,
     }

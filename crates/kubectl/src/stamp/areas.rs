@@ -262,8 +262,14 @@ mod tests {
     fn patterns_that_are_too_large_are_refused_with_their_area() {
         let pattern = "?".repeat(100_000);
         for (text, area) in [
-            (format!("touches: {{ Search: [\"{pattern}\"] }}\n"), "area `search`"),
-            (format!("subsystems: {{ shop: [\"{pattern}\"] }}\n"), "subsystem `shop`"),
+            (
+                format!("touches: {{ Search: [\"{pattern}\"] }}\n"),
+                "area `search`",
+            ),
+            (
+                format!("subsystems: {{ shop: [\"{pattern}\"] }}\n"),
+                "subsystem `shop`",
+            ),
             (format!("ignore: [\"{pattern}\"]\n"), "`ignore`"),
         ] {
             let error = Areas::read(&text).unwrap_err();

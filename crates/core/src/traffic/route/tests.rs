@@ -332,7 +332,10 @@ fn a_route_is_accepted_when_every_parent_accepts_this_generation() {
     };
     assert_eq!(with(both(Some(3), "True")), Acceptance::Accepted);
     let old = pending(with(both(Some(2), "True")));
-    assert!(old.contains("Gateway gate has not observed the present generation"), "{old}");
+    assert!(
+        old.contains("Gateway gate has not observed the present generation"),
+        "{old}"
+    );
     let undated = Acceptance::Undated("Gateway gate".into());
     assert_eq!(with(both(None, "True")), undated);
     for generation in [Some(3), None] {

@@ -58,7 +58,8 @@ pub fn step(
         let finalizer = AdoptionAction::SetFinalizer { present: keeps };
         step.actions.push(Action::Adoption(finalizer));
     }
-    step.notices.extend(take_over::misdirected_autoscaler(observation));
+    step.notices
+        .extend(take_over::misdirected_autoscaler(observation));
     step
 }
 

@@ -106,7 +106,11 @@ fn an_autoscaler_at_each_of_the_two_is_one_too_many() {
     let Some(Ok(workload)) = &mut observation.workload else {
         panic!("it is adopted");
     };
-    workload.autoscalers = vec![autoscaler("a", false), autoscaler("b", false), autoscaler("c", true)];
+    workload.autoscalers = vec![
+        autoscaler("a", false),
+        autoscaler("b", false),
+        autoscaler("c", true),
+    ];
     assert_eq!(
         autoscaler_targets_workload(&observation).unwrap(),
         "HorizontalPodAutoscaler a targets Deployment web, which gives up its pods, and so do 1 more: remove it, as HorizontalPodAutoscaler c targets Rollout web"

@@ -192,7 +192,10 @@ pub(crate) fn law_4_a_lost_stable_replica_set_is_made_again_though_old_pods_hold
         world.carry_out(&decision, usize::MAX);
         decision.actions.iter().any(makes)
     };
-    assert!(reconcile() || reconcile(), "at once, and not after the drain");
+    assert!(
+        reconcile() || reconcile(),
+        "at once, and not after the drain"
+    );
     let done = world.run(after(DAYS), &mut steady(5_000.0, 0.0, 0.0), |seen| {
         is_stable(seen, "v3") && World::at_rest(seen)
     });

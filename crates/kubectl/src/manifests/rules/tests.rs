@@ -353,7 +353,8 @@ fn a_rule_that_cannot_be_evaluated_is_not_the_fault_of_the_value() {
         panic!("{found:?}")
     };
     assert_eq!((rule.path.as_str(), rule.evaluated), ("spec", false));
-    let begin = "rule `unsupported(self.weight)` could not be checked here; the API server checks it";
+    let begin =
+        "rule `unsupported(self.weight)` could not be checked here; the API server checks it";
     assert!(rule.message.starts_with(begin), "{}", rule.message);
 }
 
