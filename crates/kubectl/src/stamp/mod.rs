@@ -7,121 +7,46 @@
 //! contributor unknown; a review that does not cover all commits sets no approved revision; and the path
 //! rules come from the base of the range, so that a change cannot rewrite its own rules.
 
+mod annotations;
 pub mod areas;
 mod assistants;
 pub mod authorship;
+mod evidence;
 mod files;
 pub mod git;
 pub mod manifest;
 mod notes;
+mod options;
 mod pattern;
+mod problem;
 mod trailers;
 mod visible;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
-use countersign_api::{Duration, PROVENANCE_PREFIX, PodTemplate};
+use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
 use countersign_core::provenance::Provenance;
-use countersign_core::provenance::attestation::problem::SigningError;
 use countersign_core::provenance::attestation::statement::Statement;
 use countersign_core::provenance::digest::image_digest;
-use countersign_core::provenance::identity::Agent;
-use countersign_core::provenance::problem::Problem;
 use countersign_core::text::sanitize_lines;
 use serde_json::json;
-use thiserror::Error;
 
-use self::areas::{Areas, Size};
+use self::annotations::{Annotations, list};
+use self::areas::Areas;
 use self::authorship::Authorship;
+use self::evidence::Evidence;
 pub use self::git::GitError;
-use self::git::{Range, Repository, without_credentials};
+use self::git::{Range, Repository};
 pub use self::manifest::ManifestError;
-use self::visible::{item, name_and_address};
+pub use self::options::Options;
+use self::options::Output;
+pub use self::problem::StampError;
+use self::problem::shown_path;
+use self::visible::item;
 use crate::clock;
-
-/// Largest count that the controller accepts.
-const MAX_COUNT: u64 = 1_000_000_000;
-
-/// Derive provenance annotations from a range of git commits.
-#[derive(Args, Debug)]
-pub struct Options {
-    /// The commits of the change, from the deployed revision to the new one.
-    #[arg(long, value_name = "BASE..HEAD")]
-    range: String,
-    /// Path to the git clone.
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    repo: PathBuf,
-    /// Path to the path rules [default: .countersign.yaml in the root of the base revision].
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The image that was built, preferably by digest.
-    #[arg(long, value_name = "REF")]
-    image: Option<String>,
-    /// The result of the tests.
-    #[arg(long, value_name = "RESULT")]
-    tests: Option<Tests>,
-    /// A person who reviewed the change. This flag can be repeated.
-    #[arg(long, value_name = "NAME")]
-    reviewer: Vec<String>,
-    /// The revision that the reviewers approved.
-    #[arg(long, value_name = "SHA")]
-    approved_revision: Option<String>,
-    /// A person who drove the AI. This flag can be repeated.
-    #[arg(long, value_name = "NAME")]
-    human_operator: Vec<String>,
-    /// A manifest whose Rollouts get the annotations, `-` for the standard input. This flag can be
-    /// repeated.
-    #[arg(short = 'f', long = "filename", value_name = "MANIFEST")]
-    filename: Vec<PathBuf>,
-    /// Only the Rollout of this name.
-    #[arg(long, value_name = "NAME", requires = "filename")]
-    rollout: Option<String>,
-    /// Edit the manifests in place instead of printing them.
-    #[arg(long, requires = "filename")]
-    write: bool,
-    /// Path to a private key (PKCS#8 PEM: ECDSA P-256 or Ed25519) that attests the annotations of the
-    /// image.
-    #[arg(long, value_name = "KEY.pem", requires = "image", requires = "key")]
-    sign: Option<PathBuf>,
-    /// The key's name in the policies.
-    #[arg(long, value_name = "NAME", requires = "sign")]
-    key: Option<String>,
-    /// Another image of the same pods that the attestation covers, by digest. This flag can be repeated.
-    #[arg(long, value_name = "REF", requires = "sign")]
-    also_attest: Vec<String>,
-    /// Validity of the attestation, such as `720h` [default: unlimited].
-    #[arg(long, value_name = "DURATION", requires = "sign")]
-    valid_for: Option<Duration>,
-    /// Output format of the annotations.
-    #[arg(short = 'o', long, value_name = "FORMAT", default_value = "yaml")]
-    #[arg(conflicts_with = "filename")]
-    output: Output,
-}
-
-/// The test result, in the words of in-toto's test-result predicate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "UPPER")]
-enum Tests {
-    /// All passed.
-    Passed,
-    /// All passed, with warnings.
-    Warned,
-    /// At least one failed.
-    Failed,
-}
-
-/// Output format of the annotations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// As YAML, one a line.
-    Yaml,
-    /// As a JSON object.
-    Json,
-}
 
 /// The provenance of a range of commits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,74 +55,6 @@ pub struct Stamp {
     pub annotations: BTreeMap<String, String>,
     /// Remarks for the log.
     pub remarks: Vec<String>,
-}
-
-/// Why a stamp failed.
-#[derive(Debug, Error)]
-pub enum StampError {
-    /// The commits.
-    #[error(transparent)]
-    Git(#[from] GitError),
-    /// The rules.
-    #[error("{file} is wrong: {problem}")]
-    Config {
-        /// The file, and the revision it is from.
-        file: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// A file.
-    #[error("cannot {verb} {file}: {source}")]
-    File {
-        /// The failed operation.
-        verb: &'static str,
-        /// The file.
-        file: String,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// A manifest.
-    #[error("cannot stamp {file}: {source}")]
-    Manifest {
-        /// The manifest.
-        file: String,
-        /// Why.
-        source: ManifestError,
-    },
-    /// No Rollout to stamp.
-    #[error(
-        "no Rollout of {group}{named} is in {files}: correct -f or --rollout",
-        group = countersign_api::GROUP
-    )]
-    NoRollout {
-        /// The requested name, as a part of the message.
-        named: String,
-        /// The manifests.
-        files: String,
-    },
-    /// The attestation.
-    #[error("cannot attest with {file}: {source}")]
-    Signing {
-        /// The key's file.
-        file: String,
-        /// Why.
-        source: SigningError,
-    },
-    /// The controller would not know who made the change.
-    #[error(
-        "the controller would not read who made the change, so nothing is stamped: {0}: stamp a range with fewer authors"
-    )]
-    People(Problem),
-    /// An option with a wrong value.
-    #[error("{option} is `{value}`: {remedy}")]
-    Option {
-        /// The option.
-        option: &'static str,
-        /// Its value.
-        value: String,
-        /// What to write.
-        remedy: &'static str,
-    },
 }
 
 /// Prints the annotations or the manifests, or edits the manifests.
@@ -221,6 +78,7 @@ pub fn stamp(options: &Options) -> Result<Stamp, StampError> {
     let range = repository.range(&options.range)?;
     let areas = areas(options, &repository, &range)?;
     let authorship = Authorship::of(&repository.commits(&range)?, &areas);
+    let evidence = Evidence::of(options, &authorship, &repository, &range.head)?;
     let changes = repository.changes(&range)?;
     let size = areas.size(&changes);
 
@@ -247,10 +105,7 @@ pub fn stamp(options: &Options) -> Result<Stamp, StampError> {
 
     let mut annotations = Annotations::default();
     annotations.people(&authorship, options)?;
-    annotations.set(
-        "approved-revision",
-        approved(&authorship, &repository, &range, options)?,
-    );
+    annotations.evidence(&evidence);
     annotations.size(&size);
     annotations.subject(&repository, &range, options);
     let mut annotations = annotations.0;
@@ -315,126 +170,6 @@ fn check_image(reference: &str) -> Result<(), StampError> {
         Err(refused(
             "a digest is sha256: and 64 hexadecimal digits in lower case",
         ))
-    }
-}
-
-/// The collected annotations.
-#[derive(Default)]
-struct Annotations(BTreeMap<String, String>);
-
-impl Annotations {
-    /// Sets an annotation, unless its value is empty.
-    fn set(&mut self, key: &str, value: impl Into<String>) {
-        let value = value.into();
-        if !value.is_empty() {
-            self.0.insert(format!("{PROVENANCE_PREFIX}{key}"), value);
-        }
-    }
-
-    fn people(&mut self, authorship: &Authorship, options: &Options) -> Result<(), StampError> {
-        self.set("contributor", authorship.contributor.as_str());
-        if let Some(share) = authorship.ai_share {
-            self.set("ai-share", share.to_string());
-        }
-        let agents: Vec<_> = authorship.agents.iter().map(agent).collect();
-        self.set("agents", agents.join(", "));
-        self.set("authors", list(&authorship.authors));
-        let operators = named("--human-operator", &options.human_operator)?;
-        self.set(
-            "human-operator",
-            list(authorship.operators.union(&operators)),
-        );
-        let reviewers = named("--reviewer", &options.reviewer)?;
-        self.set("reviewers", list(authorship.reviewers.union(&reviewers)));
-        Ok(())
-    }
-
-    fn size(&mut self, size: &Size) {
-        let is_counted = size.binary.is_empty();
-        let counts = [
-            ("files-changed", Some(size.files as u64)),
-            ("lines-added", is_counted.then_some(size.added)),
-            ("lines-deleted", is_counted.then_some(size.deleted)),
-            ("subsystems", Some(size.subsystems as u64)),
-        ];
-        for (key, count) in counts {
-            let count = count.map(|count| count.min(MAX_COUNT).to_string());
-            self.set(key, count.unwrap_or_default());
-        }
-        self.set("touches", list(&size.touches));
-    }
-
-    fn subject(&mut self, repository: &Repository, range: &Range, options: &Options) {
-        let origin = repository.origin();
-        let origin = origin.as_deref().and_then(without_credentials);
-        self.set("repository", origin.unwrap_or_default());
-        self.set("revision", range.head.as_str());
-        self.set("image", options.image.clone().unwrap_or_default());
-        let tests = options.tests.and_then(|it| it.to_possible_value());
-        self.set(
-            "tests",
-            tests.map_or_else(String::new, |it| it.get_name().to_owned()),
-        );
-    }
-}
-
-fn agent(agent: &Agent) -> String {
-    match &agent.model {
-        Some(model) => format!("{} {model}", agent.tool),
-        None => agent.tool.clone(),
-    }
-}
-
-fn list<'a>(items: impl IntoIterator<Item = &'a String>) -> String {
-    let items: Vec<_> = items.into_iter().map(String::as_str).collect();
-    items.join(", ")
-}
-
-/// People from the command line.
-fn named(option: &'static str, values: &[String]) -> Result<BTreeSet<String>, StampError> {
-    let person = |value: &String| {
-        let (name, address) = name_and_address(value);
-        visible::identity(name, address)
-            .filter(|_| !value.contains(','))
-            .ok_or_else(|| StampError::Option {
-                option,
-                value: sanitize_lines(value),
-                remedy: "write one name, or `Name <address>`, and repeat the option for more",
-            })
-    };
-    values.iter().map(person).collect()
-}
-
-/// The reviewed revision: the given one, or the head if each commit has a review by another person.
-/// Reviewers from the command line do not count for this, since what they reviewed is unknown.
-fn approved(
-    authorship: &Authorship,
-    repository: &Repository,
-    range: &Range,
-    options: &Options,
-) -> Result<String, StampError> {
-    let Some(revision) = &options.approved_revision else {
-        let is_head = authorship.is_reviewed && options.reviewer.is_empty();
-        return Ok(if is_head {
-            range.head.clone()
-        } else {
-            String::new()
-        });
-    };
-    if let Some(id) = repository.resolved(revision)? {
-        return Ok(id);
-    }
-    // A force-push may have removed the revision from the branch.
-    let is_id =
-        matches!(revision.len(), 40 | 64) && revision.bytes().all(|c| c.is_ascii_hexdigit());
-    if is_id {
-        Ok(revision.to_ascii_lowercase())
-    } else {
-        Err(StampError::Option {
-            option: "--approved-revision",
-            value: sanitize_lines(revision),
-            remedy: "it is no commit of the repository: write its full id",
-        })
     }
 }
 
@@ -507,7 +242,7 @@ fn stamp_manifests(
             print_manifest(index, &stamped.text);
         } else if *text != stamped.text {
             files::replace(path, &stamped.text)
-                .map_err(|source| file_error("write", path, source))?;
+                .map_err(|source| StampError::file("write", path, source))?;
         }
     }
     Ok(())
@@ -535,19 +270,7 @@ fn read(path: &Path) -> Result<String, StampError> {
     } else {
         std::fs::read_to_string(path)
     };
-    text.map_err(|source| file_error("read", path, source))
-}
-
-fn file_error(verb: &'static str, path: &Path, source: std::io::Error) -> StampError {
-    StampError::File {
-        verb,
-        file: shown_path(path),
-        source,
-    }
-}
-
-fn shown_path(path: &Path) -> String {
-    sanitize_lines(&path.to_string_lossy())
+    text.map_err(|source| StampError::file("read", path, source))
 }
 
 #[cfg(test)]
