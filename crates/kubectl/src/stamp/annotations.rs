@@ -1,16 +1,15 @@
 //! The annotations of a stamp.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::PROVENANCE_PREFIX;
 use countersign_core::provenance::identity::Agent;
 
 use super::areas::Size;
 use super::authorship::Authorship;
-use super::evidence::{Evidence, named};
+use super::evidence::Evidence;
 use super::git::{Range, Repository, without_credentials};
 use super::options::{Options, word};
-use super::problem::StampError;
 
 /// Largest count that the controller accepts.
 const MAX_COUNT: u64 = 1_000_000_000;
@@ -28,12 +27,8 @@ impl Annotations {
         }
     }
 
-    /// Who wrote the change.
-    pub(super) fn people(
-        &mut self,
-        authorship: &Authorship,
-        options: &Options,
-    ) -> Result<(), StampError> {
+    /// Who wrote the change; the command line may name more people who drove the AI.
+    pub(super) fn people(&mut self, authorship: &Authorship, operators: &BTreeSet<String>) {
         self.set("contributor", authorship.contributor.as_str());
         if let Some(share) = authorship.ai_share {
             self.set("ai-share", share.to_string());
@@ -41,12 +36,10 @@ impl Annotations {
         let agents: Vec<_> = authorship.agents.iter().map(agent).collect();
         self.set("agents", agents.join(", "));
         self.set("authors", list(&authorship.authors));
-        let operators = named("--human-operator", &options.human_operator)?;
         self.set(
             "human-operator",
-            list(authorship.operators.union(&operators)),
+            list(authorship.operators.union(operators)),
         );
-        Ok(())
     }
 
     /// Who reviewed it, and whether its tests passed.

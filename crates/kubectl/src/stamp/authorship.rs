@@ -31,6 +31,8 @@ pub struct Authorship {
     pub reviewers: BTreeSet<String>,
     /// Whether each commit was reviewed by a person who did not write it.
     pub is_reviewed: bool,
+    /// The commits that change something and were not reviewed by such a person.
+    pub unreviewed: BTreeSet<String>,
     /// Remarks for the log.
     pub remarks: Vec<String>,
 }
@@ -43,8 +45,13 @@ impl Authorship {
         let of_all = |select: fn(&Part) -> &BTreeSet<String>| -> BTreeSet<String> {
             parts.iter().flat_map(select).cloned().collect()
         };
-        let mut writing = parts.iter().filter(|part| part.writes).peekable();
-        let is_reviewed = writing.peek().is_some() && writing.all(|part| part.is_reviewed);
+        let writes = parts.iter().any(|part| part.writes);
+        let unreviewed: BTreeSet<_> = commits
+            .iter()
+            .zip(&parts)
+            .filter(|(_, part)| part.writes && !part.is_reviewed)
+            .map(|(commit, _)| commit.id.clone())
+            .collect();
         Self {
             contributor: contributor(&parts),
             ai_share: ai_share(&parts),
@@ -56,7 +63,8 @@ impl Authorship {
             authors: of_all(|part| &part.authors),
             operators: of_all(|part| &part.operators),
             reviewers: of_all(|part| &part.reviewers),
-            is_reviewed,
+            is_reviewed: writes && unreviewed.is_empty(),
+            unreviewed,
             remarks: parts.into_iter().flat_map(|part| part.remarks).collect(),
         }
     }

@@ -1,4 +1,5 @@
-//! Who reviewed the change and whether its tests passed: of the command line, or else of the commits.
+//! Who reviewed the change and whether its tests passed: of the command line, or else of the commits and
+//! the files of `--event`.
 
 use std::collections::BTreeSet;
 
@@ -6,10 +7,14 @@ use countersign_core::provenance::TestResult;
 use countersign_core::text::sanitize_lines;
 
 use super::authorship::Authorship;
-use super::git::Repository;
-use super::options::Options;
-use super::problem::StampError;
+use super::forge::coverage::Reviewable;
+use super::forge::{Approvals, Forge};
+use super::options::{Options, word};
+use super::problem::{StampError, shown_path};
 use super::visible::{self, name_and_address};
+
+/// Most commits that a remark names.
+const NAMED: usize = 5;
 
 /// The review and the tests of a change.
 #[derive(Debug, Default)]
@@ -20,23 +25,119 @@ pub(super) struct Evidence {
     pub approved_revision: String,
     /// The result of the tests, if it is known.
     pub tests: Option<TestResult>,
+    /// Remarks for the log.
+    pub remarks: Vec<String>,
 }
 
 impl Evidence {
-    /// The evidence about a range of commits.
+    /// The evidence about a range of commits. The command line wins over documents.
     pub(super) fn of(
         options: &Options,
         authorship: &Authorship,
-        repository: &Repository,
-        head: &str,
+        range: &Reviewable<'_>,
     ) -> Result<Self, StampError> {
+        let mut forge = Forge::default();
+        for path in &options.event {
+            forge.read(path, shown_path(path))?;
+        }
         let named = named("--reviewer", &options.reviewer)?;
-        Ok(Self {
+        let mut evidence = Self {
             reviewers: authorship.reviewers.union(&named).cloned().collect(),
-            approved_revision: approved(authorship, repository, head, options)?,
+            approved_revision: approved(authorship, range, options)?,
             tests: options.tests.map(Into::into),
-        })
+            remarks: Vec::new(),
+        };
+        if !options.event.is_empty() {
+            evidence.add_reviews(&forge, options, authorship, range)?;
+            evidence.add_tests(&forge, options, range.head);
+        }
+        Ok(evidence)
     }
+
+    fn add_reviews(
+        &mut self,
+        forge: &Forge,
+        options: &Options,
+        authorship: &Authorship,
+        range: &Reviewable<'_>,
+    ) -> Result<(), StampError> {
+        let approvals = forge.approvals(range)?;
+        if !options.reviewer.is_empty() || options.approved_revision.is_some() {
+            if forge.has_reviews() {
+                self.remarks.push(format!(
+                    "the command line names the review, so the reviews of --event do not count: {}",
+                    summary(&approvals)
+                ));
+            }
+            return Ok(());
+        }
+        let open: Vec<_> = authorship
+            .unreviewed
+            .difference(&approvals.commits)
+            .collect();
+        let stale = approvals.stale.filter(|_| approvals.commits.is_empty());
+        self.remarks.extend(approvals.remarks);
+        self.reviewers.extend(approvals.reviewers);
+        if !open.is_empty() && !forge.has_reviews() {
+            self.remarks.push(
+                "the files of --event hold no review: pass pulls/N/reviews of GitHub or merge_requests/IID/approvals of GitLab, too".into(),
+            );
+        }
+        if open.is_empty() {
+            // A change of merges alone has nothing to review, and nobody who reviewed it.
+            if !authorship.unreviewed.is_empty() {
+                range.head.clone_into(&mut self.approved_revision);
+            }
+        } else if let Some((reviewer, revision)) = stale {
+            self.reviewers.insert(reviewer);
+            self.approved_revision = revision;
+        } else if forge.has_reviews() {
+            self.remarks.push(format!(
+                "no review is known of {} of the commits: {}",
+                open.len(),
+                some(&open)
+            ));
+        }
+        Ok(())
+    }
+
+    fn add_tests(&mut self, forge: &Forge, options: &Options, revision: &str) {
+        let (result, remarks) = forge.tests(revision, &options.own_check);
+        match (self.tests, result) {
+            (Some(given), Some(found)) if given != found => self.remarks.push(format!(
+                "--tests is {}, so the checks of --event do not count: they are {}",
+                word(given),
+                word(found)
+            )),
+            (Some(_), _) => {}
+            (None, found) => {
+                self.tests = found;
+                self.remarks.extend(remarks);
+            }
+        }
+    }
+}
+
+/// What the reviews of documents would have shown.
+fn summary(approvals: &Approvals) -> String {
+    let stale = approvals.stale.iter().map(|(reviewer, _)| reviewer);
+    let reviewers: Vec<_> = approvals.reviewers.iter().chain(stale).cloned().collect();
+    match (reviewers.is_empty(), &approvals.stale) {
+        (true, _) => "they hold no approval that would".to_owned(),
+        (false, Some((_, revision))) if approvals.commits.is_empty() => {
+            format!("{} approved {revision}", reviewers.join(", "))
+        }
+        (false, _) => format!("{} approved the change", reviewers.join(", ")),
+    }
+}
+
+fn some(commits: &[&String]) -> String {
+    let short = commits.iter().take(NAMED);
+    let mut short: Vec<String> = short.map(|id| id.chars().take(12).collect()).collect();
+    if commits.len() > NAMED {
+        short.push("…".into());
+    }
+    short.join(", ")
 }
 
 /// People from the command line.
@@ -61,19 +162,18 @@ pub(super) fn named(
 /// Reviewers from the command line do not count for this, since what they reviewed is unknown.
 fn approved(
     authorship: &Authorship,
-    repository: &Repository,
-    head: &str,
+    range: &Reviewable<'_>,
     options: &Options,
 ) -> Result<String, StampError> {
     let Some(revision) = &options.approved_revision else {
         let is_head = authorship.is_reviewed && options.reviewer.is_empty();
         return Ok(if is_head {
-            head.to_owned()
+            range.head.to_owned()
         } else {
             String::new()
         });
     };
-    if let Some(id) = repository.resolved(revision)? {
+    if let Some(id) = range.repository.resolved(revision)? {
         return Ok(id);
     }
     // A force-push may have removed the revision from the branch.

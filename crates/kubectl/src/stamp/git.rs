@@ -4,6 +4,7 @@
 //! in the repository's files runs or hides anything: no pager, hook, external diff, text conversion,
 //! replaced object, mailmap, or setting that leaves changes out.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -180,6 +181,36 @@ impl Repository {
             Err(GitError::Failed { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The ids of a commit's parents. The id must be one of the repository.
+    pub(super) fn parents(&self, id: &str) -> Result<Vec<String>, GitError> {
+        let arguments = ["rev-list", "--parents", "--max-count=1", id, "--"];
+        let listed = self.read("the parents of a commit", &arguments)?;
+        Ok(listed.split_whitespace().skip(1).map(Into::into).collect())
+    }
+
+    /// The commits that `id` has and `base` has not; only those of the branch itself, if so wanted. Both
+    /// must be ids of the repository.
+    pub(super) fn ahead(
+        &self,
+        id: &str,
+        base: &str,
+        first_parent: bool,
+    ) -> Result<BTreeSet<String>, GitError> {
+        let excluded = format!("^{base}");
+        let mut arguments = vec!["rev-list", id, &excluded];
+        if first_parent {
+            arguments.insert(1, "--first-parent");
+        }
+        arguments.push("--");
+        let listed = self.read("the history", &arguments)?;
+        Ok(listed.lines().map(Into::into).collect())
+    }
+
+    /// Whether the history of `head` has this commit; `head` must be an id of the repository.
+    pub(super) fn is_ancestor(&self, id: &str, head: &str) -> Result<bool, GitError> {
+        Ok(self.resolved(id)?.is_some() && self.ahead(id, head, false)?.is_empty())
     }
 
     /// The commits of a range, each with its changed files.

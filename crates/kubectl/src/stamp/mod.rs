@@ -1,7 +1,8 @@
-//! `stamp`: derives provenance annotations from a range of git commits.
+//! `stamp`: derives provenance annotations from a range of git commits, and from what forges and CI systems
+//! know of its reviews and checks.
 //!
-//! Runs in CI, without a cluster. Start with [`stamp`]; `trailers`, `assistants` and `authorship` define
-//! the traces of AIs, people and reviews.
+//! Runs in CI, without a cluster and without a network. Start with [`stamp`]; `trailers`, `assistants` and
+//! `authorship` define the traces of AIs, people and reviews, `forge` reads the documents of `--event`.
 //!
 //! Law: unknown facts are never written as harmless. A trace that could be a person's makes the
 //! contributor unknown; a review that does not cover all commits sets no approved revision; and the path
@@ -13,6 +14,7 @@ mod assistants;
 pub mod authorship;
 mod evidence;
 mod files;
+pub mod forge;
 pub mod git;
 pub mod manifest;
 mod notes;
@@ -37,7 +39,9 @@ use serde_json::json;
 use self::annotations::{Annotations, list};
 use self::areas::Areas;
 use self::authorship::Authorship;
-use self::evidence::Evidence;
+use self::evidence::{Evidence, named};
+pub use self::forge::EventError;
+use self::forge::coverage::Reviewable;
 pub use self::git::GitError;
 use self::git::{Range, Repository};
 pub use self::manifest::ManifestError;
@@ -77,8 +81,17 @@ pub fn stamp(options: &Options) -> Result<Stamp, StampError> {
     let repository = Repository(options.repo.clone());
     let range = repository.range(&options.range)?;
     let areas = areas(options, &repository, &range)?;
-    let authorship = Authorship::of(&repository.commits(&range)?, &areas);
-    let evidence = Evidence::of(options, &authorship, &repository, &range.head)?;
+    let commits = repository.commits(&range)?;
+    let authorship = Authorship::of(&commits, &areas);
+    let operators = named("--human-operator", &options.human_operator)?;
+    let reviewable = Reviewable {
+        repository: &repository,
+        head: &range.head,
+        commits: &commits,
+        operators: &operators,
+        areas: &areas,
+    };
+    let evidence = Evidence::of(options, &authorship, &reviewable)?;
     let changes = repository.changes(&range)?;
     let size = areas.size(&changes);
 
@@ -103,8 +116,10 @@ pub fn stamp(options: &Options) -> Result<Stamp, StampError> {
         ));
     }
 
+    remarks.extend(evidence.remarks.iter().cloned());
+
     let mut annotations = Annotations::default();
-    annotations.people(&authorship, options)?;
+    annotations.people(&authorship, &operators);
     annotations.evidence(&evidence);
     annotations.size(&size);
     annotations.subject(&repository, &range, options);

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use countersign_api::Duration;
 use countersign_core::provenance::TestResult;
 
-/// Derive provenance annotations from a range of git commits.
+/// Derive provenance annotations from a range of git commits, and reviews and check results of its forge.
 #[derive(Args, Debug)]
 pub struct Options {
     /// The commits of the change, from the deployed revision to the new one.
@@ -24,6 +24,13 @@ pub struct Options {
     /// The result of the tests.
     #[arg(long, value_name = "RESULT")]
     pub(super) tests: Option<Tests>,
+    /// Path to JSON of GitHub or GitLab with reviews or check results: an event payload, or an answer of the
+    /// API; `-` for the standard input. This flag can be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub(super) event: Vec<PathBuf>,
+    /// The check that runs this command, which is not finished yet. This flag can be repeated.
+    #[arg(long, value_name = "NAME", requires = "event")]
+    pub(super) own_check: Vec<String>,
     /// A person who reviewed the change. This flag can be repeated.
     #[arg(long, value_name = "NAME")]
     pub(super) reviewer: Vec<String>,

@@ -7,6 +7,7 @@ use countersign_core::provenance::problem::Problem;
 use countersign_core::text::sanitize_lines;
 use thiserror::Error;
 
+use super::forge::EventError;
 use super::git::GitError;
 use super::manifest::ManifestError;
 
@@ -16,6 +17,9 @@ pub enum StampError {
     /// The commits.
     #[error(transparent)]
     Git(#[from] GitError),
+    /// A file of `--event`.
+    #[error(transparent)]
+    Event(#[from] EventError),
     /// The rules.
     #[error("{file} is wrong: {problem}")]
     Config {

@@ -7,6 +7,7 @@
 )]
 
 mod authors;
+mod events;
 mod manifests;
 mod ranges;
 
