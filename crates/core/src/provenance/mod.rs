@@ -143,7 +143,7 @@ pub enum Review {
         /// The revision that is deployed.
         deployed: String,
     },
-    /// No independent review is known.
+    /// No independent review is known. The sentence is complete, and names what would show one.
     Missing(&'static str),
 }
 
@@ -348,10 +348,12 @@ impl Provenance {
     #[must_use]
     pub fn review(&self) -> Review {
         if self.reviewers.is_empty() {
-            return Review::Missing("no reviewer is named");
+            return Review::Missing("no review is known; `stamp --event FILE` reads it");
         }
         if self.authors.is_empty() {
-            return Review::Missing("the authors are not named, so a reviewer may be one of them");
+            return Review::Missing(
+                "no independent review: the authors are not known, and a reviewer may be one of them; `stamp` names them",
+            );
         }
         // People alone wrote a human change: a named operator has no part in it.
         let operators = match self.contributor {
@@ -360,14 +362,16 @@ impl Provenance {
         };
         if operators.is_some_and(|operators| !self.a_person_is_among(operators)) {
             return Review::Missing(
-                "the person who drove the AI is not named, so a reviewer may be that person",
+                "no independent review: the person who drove the AI is not known, and may be the reviewer; `stamp --human-operator NAME` names that person",
             );
         }
         let own = || self.authors.iter().chain(operators.into_iter().flatten());
         let Some(reviewer) = self.reviewers.iter().find(|reviewer| {
             !reviewer.is_agent(&self.agents) && !own().any(|person| person.is(reviewer))
         }) else {
-            return Review::Missing("every reviewer is an author, the AI's operator or an agent");
+            return Review::Missing(
+                "no independent review: every reviewer is an author, the AI's operator or an agent",
+            );
         };
         match (&self.approved_revision, &self.revision) {
             (Some(approved), Some(deployed)) if approved == deployed => {
@@ -377,7 +381,9 @@ impl Provenance {
                 approved: approved.clone(),
                 deployed: deployed.clone(),
             },
-            _ => Review::Missing("the reviewed revision and the deployed one are not both named"),
+            _ => Review::Missing(
+                "no review of the deployed revision is known; `stamp --event FILE` reads it",
+            ),
         }
     }
 

@@ -77,7 +77,7 @@ impl Scale {
             (State::Absent, _) => self.floored(
                 Factor::NoProvenance,
                 Floor::NoProvenance,
-                "no provenance is declared",
+                "no provenance is declared; `stamp` derives it from the commits",
             ),
             (State::Stale, _) => self.floored(
                 Factor::UnusableProvenance,
@@ -94,9 +94,13 @@ impl Scale {
                 Floor::UnusableProvenance,
                 "no trusted key attests the provenance",
             ),
-            (State::Declared, None | Some(Contributor::Unknown)) => self.factor(
+            (State::Declared, None) => self.factor(
                 Factor::ContributorUnknown,
-                "it is unknown who wrote the change",
+                "it is not known who wrote the change; `stamp` reads it from the commits",
+            ),
+            (State::Declared, Some(Contributor::Unknown)) => self.factor(
+                Factor::ContributorUnknown,
+                "the commits do not show who wrote the change; an `Assisted-by` trailer names the AI",
             ),
             (State::Declared, Some(Contributor::Human)) if provenance.ai_share.is_none() => None,
             (State::Declared, Some(Contributor::Mixed))
@@ -130,7 +134,7 @@ impl Scale {
         let Some(lines) = lines else {
             return self.factor(
                 Factor::SizeUnknown,
-                "the number of changed lines is not declared",
+                "the number of changed lines is not known; `stamp` counts them",
             );
         };
         let band = self
@@ -160,9 +164,7 @@ impl Scale {
                     format!("revision {approved} was reviewed, but {deployed} is deployed");
                 self.factor(Factor::StaleReview, &reason)
             }
-            Review::Missing(why) => {
-                self.factor(Factor::NoReview, &format!("no independent review: {why}"))
-            }
+            Review::Missing(why) => self.factor(Factor::NoReview, why),
         }
     }
 
@@ -170,7 +172,10 @@ impl Scale {
         match tests {
             Some(TestResult::Passed) => None,
             Some(TestResult::Warned) => self.factor(Factor::TestsWarned, "tests gave warnings"),
-            None => self.factor(Factor::TestsUnknown, "no test result is declared"),
+            None => self.factor(
+                Factor::TestsUnknown,
+                "no test result is known; `stamp --event FILE` reads it",
+            ),
             Some(TestResult::Failed) => {
                 self.floored(Factor::TestsFailed, Floor::TestsFailed, "tests failed")
             }

@@ -489,3 +489,47 @@ fn documents_that_cannot_be_read_are_refused_with_the_remedy() {
         "{absent}"
     );
 }
+
+/// The way of a change through the command line: what is unknown says how to make it known, and then is.
+#[test]
+fn an_unknown_review_costs_points_until_the_documents_are_passed() {
+    let it = PullRequest::squashed();
+    let rollout = json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "Rollout", "metadata": { "name": "shop" },
+        "spec": {
+            "selector": { "matchLabels": { "app": "shop" } },
+            "template": {
+                "metadata": { "labels": { "app": "shop" } },
+                "spec": { "containers": [{ "name": "shop", "image": "shop:2" }] },
+            },
+        },
+    });
+    let rollout: String = serde_saphyr::to_string(&rollout).unwrap();
+    it.it.write("rollout.yaml", &rollout);
+    let explained = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_kubectl-countersign"))
+            .args(["explain", "-f", "rollout.yaml", "-o", "json"])
+            .current_dir(&it.it.0)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let write = ["--range", "base..main", "-f", "rollout.yaml", "--write"];
+    assert!(it.it.run(&write).ok);
+    let before = explained();
+    for sentence in [
+        "no review is known; `stamp --event FILE` reads it: +8",
+        "no test result is known; `stamp --event FILE` reads it: +6",
+    ] {
+        assert!(before.contains(sentence), "{before}");
+    }
+    let events = it.events(&[PULLS, REVIEWS, COMMITS, PUSH, WORKFLOW_RUN]);
+    let events: Vec<_> = events.iter().map(String::as_str).collect();
+    let printed = it.it.run(&[&write[..], &events].concat());
+    assert!(printed.ok, "{}", printed.err);
+    let after = explained();
+    assert!(
+        after.contains("bobby") && !after.contains("--event"),
+        "{after}"
+    );
+}

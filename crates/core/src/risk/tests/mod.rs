@@ -223,6 +223,53 @@ fn facts_add_points_that_no_annotation_takes_away() {
     );
 }
 
+/// What is unknown weighs more than what is declared, and the reason names what makes it known.
+#[test]
+fn what_is_unknown_says_how_to_make_it_known() {
+    let without = |keys: &[&str]| {
+        let kept = HARMLESS.into_iter().filter(|(key, _)| !keys.contains(key));
+        read(&kept.collect::<Vec<_>>())
+    };
+    let unclear = harmless_but(&[("contributor", "unknown"), ("human-operator", "jane")]);
+    for (provenance, sentence) in [
+        (
+            without(&["reviewers"]),
+            "no review is known; `stamp --event FILE` reads it: +8",
+        ),
+        (
+            without(&["approved-revision"]),
+            "no review of the deployed revision is known; `stamp --event FILE` reads it: +8",
+        ),
+        (
+            without(&["tests"]),
+            "no test result is known; `stamp --event FILE` reads it: +6",
+        ),
+        (
+            without(&["lines-deleted"]),
+            "the number of changed lines is not known; `stamp` counts them: +24",
+        ),
+        (
+            without(&["contributor"]),
+            "it is not known who wrote the change; `stamp` reads it from the commits: +5",
+        ),
+        (
+            unclear,
+            "the commits do not show who wrote the change; an `Assisted-by` trailer names the AI: +5",
+        ),
+        (
+            read(&[]),
+            "no provenance is declared; `stamp` derives it from the commits: +6, at least tier high",
+        ),
+    ] {
+        let reasons = risk(&provenance, &normal()).contributions;
+        let reasons: Vec<_> = reasons.into_iter().map(|it| it.reason).collect();
+        assert!(
+            reasons.iter().any(|it| it == sentence),
+            "{sentence}: {reasons:?}"
+        );
+    }
+}
+
 #[test]
 fn floors_hold_whatever_the_score() {
     let free = RiskModel {
