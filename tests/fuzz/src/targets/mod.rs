@@ -46,6 +46,7 @@ use countersign_kubectl::manifests::Manifests;
 use countersign_kubectl::manifests::source::Source;
 use countersign_kubectl::stamp::areas::Areas;
 use countersign_kubectl::stamp::authorship::Authorship;
+use countersign_kubectl::stamp::forge::Forge;
 use countersign_kubectl::stamp::{git, manifest};
 use ed25519_dalek::pkcs8::EncodePublicKey as _;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
@@ -66,10 +67,11 @@ pub use origin::*;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All parsers.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("address", address),
     ("answer", answer),
     ("attestation", attestation),
+    ("event", event),
     ("manifest", manifest),
     ("object", object),
     ("observation", observation),

@@ -125,3 +125,15 @@ pub fn stamp(data: &[u8]) {
         Err(problem) => is_harmless(&problem.to_string().replace('\n', " "), 16 * 1024),
     }
 }
+
+/// A file of `stamp --event`: payloads and answers of a forge.
+pub fn event(data: &[u8]) {
+    let mut forge = Forge::default();
+    if let Err(problem) = forge.parse("event.json", data) {
+        is_harmless(&problem.to_string(), 4096);
+    }
+    let (_, remarks) = forge.tests(&"b".repeat(40), &["deploy".to_owned()]);
+    for remark in remarks {
+        is_harmless(&remark, 8192);
+    }
+}
