@@ -187,6 +187,11 @@ fn whoever_drove_the_ai_does_not_review_it() {
 fn a_review_counts_only_if_all_authors_are_known() {
     let it = PullRequest::squashed();
     it.is_not_reviewed(&[PULLS, REVIEWS, PUSH], "pass the commits of #12, too");
+    let first_page = COMMITS.replace("BASE_SHA", &"d".repeat(40));
+    it.is_not_reviewed(
+        &[PULLS, REVIEWS, &first_page, PUSH],
+        "pass the commits of #12, too",
+    );
     let nobody = COMMITS
         .replace("jane@example.org", "j@x")
         .replace("Jane Doe", "J");
@@ -293,6 +298,43 @@ fn what_a_merge_smuggles_in_is_not_reviewed() {
     it.it.git(&["add", "-A"]);
     it.it.git(&["commit", "-q", "--amend", "--no-edit"]);
     it.is_not_reviewed(&[PULLS, REVIEWS, COMMITS, PUSH], "no review is known of 1");
+}
+
+/// The reviewer of a branch does not see what the branch merged from its target.
+#[test]
+fn what_a_branch_merged_from_its_target_is_not_reviewed() {
+    let it = PullRequest::branch();
+    it.write("direct", "1\n");
+    it.commit(JANE, "directly");
+    it.git(&["checkout", "-q", "shoes"]);
+    it.git(&["merge", "-q", "--no-ff", "-m", "Update", "main"]);
+    it.git(&["checkout", "-q", "main"]);
+    it.git(&["merge", "-q", "--ff-only", "shoes"]);
+    let head = it.git(&["rev-parse", "main"]);
+    let it = PullRequest { it, head };
+    it.is_not_reviewed(
+        &[PULLS, REVIEWS, COMMITS],
+        "no review is known of 1 of the commits",
+    );
+}
+
+/// The reviewer sees how the branch resolved a conflict.
+#[test]
+fn a_conflict_that_the_branch_resolved_is_reviewed() {
+    let it = PullRequest::branch();
+    it.write("src/shop.rs", "boots\n");
+    it.commit(JANE, "directly\n\nReviewed-by: Bob <bob@example.org>");
+    it.git(&["checkout", "-q", "shoes"]);
+    it.git(&["merge", "-q", "-s", "ours", "-m", "Update", "main"]);
+    it.write("src/shop.rs", "shoes and boots\n");
+    it.git(&["add", "-A"]);
+    it.git(&["commit", "-q", "--amend", "--no-edit", "--author", JANE]);
+    let head = it.git(&["rev-parse", "shoes"]);
+    it.git(&["checkout", "-q", "main"]);
+    it.git(&["merge", "-q", "--no-ff", "-m", "Merge #12", "shoes"]);
+    let it = PullRequest { it, head };
+    let documents = [PULLS, REVIEWS, COMMITS];
+    it.is_reviewed_by(&documents, "Bob <bob@example.org>, bobby");
 }
 
 /// The merge commit of an open pull request is a test that anybody can change.

@@ -1,8 +1,8 @@
 //! Which commits of the range a review covers, and who wrote them.
 //!
-//! A review is about the commits of a branch. Those are in the range themselves, or the forge made one
-//! commit of them when it merged. A commit of a merge is never covered: git's automatic merge needs no review,
-//! and nobody saw anything else that it changes.
+//! A review is about the commits of a branch, its merges from elsewhere among them. Those are in the range
+//! themselves, or the forge made one commit of them when it merged. The commit of that merge is never covered:
+//! git's automatic merge needs no review, and nobody saw anything else that it changes.
 
 use std::collections::BTreeSet;
 
@@ -89,7 +89,7 @@ impl Reviewable<'_> {
         Ok(coverage)
     }
 
-    /// The commits of the range that `revision` has and `base` has not, merges aside.
+    /// The commits of the range that `revision` has and `base` has not.
     fn brought_in(
         &self,
         revision: &str,
@@ -97,9 +97,8 @@ impl Reviewable<'_> {
         first_parent: bool,
     ) -> Result<BTreeSet<String>, GitError> {
         let all = self.repository.ahead(revision, base, first_parent)?;
-        let own = self.commits.iter().filter(|commit| commit.parents < 2);
-        let own = own.filter(|commit| all.contains(&commit.id));
-        Ok(own.map(|commit| commit.id.clone()).collect())
+        let own = self.commits.iter().map(|commit| &commit.id);
+        Ok(own.filter(|id| all.contains(*id)).cloned().collect())
     }
 
     /// The people who wrote what is covered; `None` if the commits of a squashed branch are not all known.
