@@ -295,7 +295,6 @@ fn scarce_evidence_ends_as_the_table_says() {
     for (tier, cell) in Tier::ALL.into_iter().zip(&row[1..]) {
         let expected = match tiers[tier.as_str()]["onScarceEvidence"].as_str() {
             Some("Promote") => "next step",
-            Some("Extend") => "extended once, then a person is asked",
             Some("Hold") => "a person is asked",
             Some("RollBack") => "rolled back",
             other => panic!("{tier}: {other:?}"),

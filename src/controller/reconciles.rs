@@ -49,6 +49,7 @@ impl Scene {
                     claims: claims_store,
                     policies,
                     namespaces,
+                    gaps: Default::default(),
                 },
                 prometheus: prometheus.unwrap(),
                 admission: AdmissionCheck::new(client.clone()),

@@ -17,6 +17,9 @@ use crate::observe::observer::Observer;
 use crate::observe::reads::Reads;
 use crate::prometheus::{Arm, Ask};
 
+/// Revisions before stable whose errors are read for the dispersion, besides its own.
+const EARLIER_REVISIONS: usize = 3;
+
 impl Observer {
     /// Queries Prometheus for the due windows, if the canary has had traffic, and for the objectives.
     pub(super) async fn evidence(&self, observation: &mut Observation, effective: &Effective) {
@@ -65,6 +68,11 @@ impl Observer {
         } else {
             arm(&strategy.canary_service, &change.pod_template_hash)
         };
+        let of_change = [stable.revision.as_str(), canary.revision.as_str()];
+        let earlier = present::earlier(observation, &of_change);
+        let earlier = earlier.take(EARLIER_REVISIONS);
+        let earlier = earlier.map(|hash| arm(&strategy.stable_service, hash));
+        let history: Vec<Arm> = std::iter::once(stable.clone()).chain(earlier).collect();
         let active = checks
             .checks
             .iter()
@@ -81,9 +89,14 @@ impl Observer {
                 from: from.0,
                 counted_until: gather::counted_until(change, name).unwrap_or(from.0),
                 until: observation.now,
-                want_baseline: counts
+                history: if counts
                     && (alone || serves)
-                    && known.is_none_or(|known| known.dispersion.is_none()),
+                    && known.is_none_or(|known| known.dispersion.is_none())
+                {
+                    history.clone()
+                } else {
+                    Vec::new()
+                },
             };
             async move { (name.clone(), self.prometheus.windows(&ask).await) }
         });

@@ -99,6 +99,7 @@ impl Observer {
         let namespace_labels = self.namespace_labels(namespace);
         let (policies, mut unreadable_policies) =
             self.policies(namespace_labels.as_ref(), rollout.labels());
+        unreadable_policies.extend(self.caches.policies_unknown());
         if namespace_labels.is_none() {
             let unknown = format!(
                 "the labels of namespace {namespace} are not known yet, so neither is which policies govern it"

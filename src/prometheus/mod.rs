@@ -159,7 +159,7 @@ impl Prometheus {
                 (start, end),
                 WindowOutcome::Unanswered { reason, message },
             )],
-            baseline: None,
+            history: None,
         });
         if let Some(server) = &self.server {
             server.remark(&mut windows.due);
@@ -208,7 +208,7 @@ async fn measure(
             .windows()
             .map(|(start, end)| window((start, end), outcome(end)))
             .collect(),
-        baseline: None,
+        history: None,
     })
 }
 
@@ -217,17 +217,11 @@ async fn count(server: &Arc<Server>, ask: &Ask, due: Grid) -> Result<CheckWindow
     let render = |arm: &Arm| query::render(&ask.check, arm.named(), ask.window());
     let canary = render(&ask.canary)?;
     let stable = ask.stable.as_ref().map(render).transpose()?;
-    let before = ask.want_baseline.then(|| ask.before());
-    let sides = [
-        (Some(&canary), Some(due)),
-        (stable.as_ref(), Some(due)),
-        (stable.as_ref(), before),
-    ];
-    let sides = sides
-        .into_iter()
-        .filter_map(|(queries, grid)| Some((queries?, grid?)));
-    let requests = sides
-        .flat_map(|(queries, grid)| [grid.request(&queries.errors), grid.request(&queries.total)]);
+    // Nothing counts before the dispersion of errors is known, so a failed history is read again, too.
+    let history = history(server, ask).await?;
+    let sides = [Some(&canary), stable.as_ref()].into_iter().flatten();
+    let requests =
+        sides.flat_map(|queries| [due.request(&queries.errors), due.request(&queries.total)]);
     let answered = server
         .ask_all(&ask.canary.namespace, requests.collect())
         .await;
@@ -239,16 +233,51 @@ async fn count(server: &Arc<Server>, ask: &Ask, due: Grid) -> Result<CheckWindow
     };
     let mut canary = answered.about("canary", &canary, due, FirstIncrement::FromZero)?;
     look_further_back(server, &mut canary, due, ask).await?;
-    // Nothing counts before the dispersion of errors is known, so a failed baseline is read again, too.
-    let baseline = |before: Grid| {
-        let answers = stable_answers(before)?;
-        let count = |window| answers.as_ref()?.count(window).ok();
-        Ok::<Vec<Counts>, Failure>(before.windows().filter_map(count).collect())
-    };
     Ok(CheckWindows {
         due: count_all(&canary, stable_answers(due)?.as_ref(), due),
-        baseline: before.map(baseline).transpose()?,
+        history,
     })
+}
+
+/// The counts of the service in the windows of the last day; of fewer, if Prometheus cannot answer for all
+/// of them.
+async fn history(server: &Arc<Server>, ask: &Ask) -> Result<Option<Vec<Counts>>, Failure> {
+    if ask.history.is_empty() {
+        return Ok(None);
+    }
+    let [day, short] = ask.before();
+    match read_history(server, ask, day).await {
+        Ok(history) => Ok(Some(history)),
+        Err(_) => read_history(server, ask, short).await.map(Some),
+    }
+}
+
+/// The counts of each revision in these windows, oldest first.
+async fn read_history(server: &Arc<Server>, ask: &Ask, grid: Grid) -> Result<Vec<Counts>, Failure> {
+    let render = |arm: &Arm| query::render(&ask.check, arm.named(), ask.window());
+    let arms = ask.history.iter().rev().map(render);
+    let arms: Vec<Queries> = arms.collect::<Result<_, _>>()?;
+    let requests = arms
+        .iter()
+        .flat_map(|queries| [grid.history(&queries.errors), grid.history(&queries.total)]);
+    let answered = server
+        .ask_all(&ask.canary.namespace, requests.collect())
+        .await;
+    let mut counts = Vec::new();
+    for queries in &arms {
+        let series = |query: &Query| {
+            let answer = answered.to(&grid.history(query));
+            answer.map_err(|failure| failure.about("stable", query.field))
+        };
+        let (errors, total) = (series(&queries.errors)?, series(&queries.total)?);
+        let span = |(start, end)| Span {
+            start: seconds(start),
+            end: seconds(end),
+        };
+        let windows = grid.windows().map(span);
+        counts.extend(count::history(queries, &errors, &total, windows));
+    }
+    Ok(counts)
 }
 
 /// A canary without stable pods is counted alone.

@@ -16,8 +16,12 @@ const MOST_WINDOWS: i64 = 240;
 /// Longest range of a read in seconds, unless one window is longer; bounds the size of a response.
 const LONGEST_READ: i64 = 3600;
 
-/// Number of windows before the analysis that measure stable's dispersion.
-const BASELINE_WINDOWS: i64 = 40;
+/// Longest history in seconds, and most windows of it, from which the dispersion is estimated: a day.
+const LONGEST_HISTORY: i64 = 86_400;
+const MOST_HISTORY: i64 = 1_920;
+
+/// Most windows of history if Prometheus cannot answer for all of it.
+const SHORT_HISTORY: i64 = 240;
 
 /// Least range in seconds before the first window that is searched for a counter's last sample:
 /// Prometheus' own look-back.
@@ -64,8 +68,8 @@ pub struct Ask {
     pub counted_until: Timestamp,
     /// The current time.
     pub until: Timestamp,
-    /// Whether to read stable's counts before `from` as well.
-    pub want_baseline: bool,
+    /// The revisions whose counts before `from` are read as well: stable, and those before it.
+    pub history: Vec<Arm>,
 }
 
 impl Ask {
@@ -102,14 +106,14 @@ impl Ask {
         }
     }
 
-    pub(super) fn before(&self) -> Grid {
+    /// The windows of the last day, and of a shorter history.
+    pub(super) fn before(&self) -> [Grid; 2] {
         let step = self.step();
-        let start = self.from.as_second() - BASELINE_WINDOWS * step;
-        Grid {
-            start,
-            step,
-            count: BASELINE_WINDOWS,
-        }
+        [MOST_HISTORY, SHORT_HISTORY].map(|most| {
+            let count = most.min((LONGEST_HISTORY / step).max(1));
+            let start = self.from.as_second() - count * step;
+            Grid { start, step, count }
+        })
     }
 }
 
@@ -134,6 +138,22 @@ impl Grid {
     pub(super) fn windows(self) -> impl Iterator<Item = (i64, i64)> {
         let start = move |k| self.start + k * self.step;
         (0..self.count).map(move |k| (start(k), start(k + 1)))
+    }
+
+    /// The request for these windows as history: a counter's sum at each window's end, which is one number
+    /// however many series there are.
+    pub(super) fn history(self, query: &Query) -> Request {
+        let (text, start) = match query.form {
+            // On a new line: the selector may end with a comment.
+            Form::Selector => (format!("sum({}\n)", query.text), self.start),
+            Form::Expression => (query.text.clone(), self.start + self.step),
+        };
+        Request::Steps {
+            query: text,
+            start,
+            end: self.end(),
+            step: self.step,
+        }
     }
 
     /// The request for these windows.

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use countersign_api::{
     Freeze, Intervention, MANAGED_BY_LABEL, MANAGER, RolloutPolicy, RouteKind, SignOff,
 };
+use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta};
@@ -39,7 +40,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use crate::telemetry::Telemetry;
-pub use crate::watch::caches::Caches;
+pub use crate::watch::caches::{Caches, Gap};
 use crate::watch::changes::{ClaimChanges, LastSeen, pods_have_changed, strip_claim};
 pub use crate::watch::claim::Claim;
 use crate::watch::deployments::Deployments;
@@ -63,8 +64,9 @@ pub struct Watches {
 pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
     let (send, triggers) = mpsc::unbounded_channel();
     let claims = watch_claims(client, telemetry, send.clone());
-    let policies = watch_policies(client, telemetry, send.clone());
-    let namespaces = watch_namespaces(client, telemetry);
+    let gaps = [Gap::default(), Gap::default()];
+    let policies = watch_policies(client, telemetry, &gaps[0], send.clone());
+    let namespaces = watch_namespaces(client, telemetry, &gaps[1]);
     let mut seen = LastSeen::default();
     watch_owned(
         "ReplicaSet",
@@ -85,6 +87,7 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
             claims,
             policies,
             namespaces,
+            gaps,
         },
         triggers,
         wake: send,
@@ -118,6 +121,7 @@ fn watch_claims(
 fn watch_policies(
     client: &Client,
     telemetry: &Arc<Telemetry>,
+    gap: &Gap,
     send: mpsc::UnboundedSender<Trigger>,
 ) -> Store<DeserializeGuard<RolloutPolicy>> {
     let (store, writer) = reflector::store();
@@ -125,6 +129,7 @@ fn watch_policies(
         Api::<DeserializeGuard<RolloutPolicy>>::all(client.clone()),
         config(),
     );
+    let gap = gap.clone();
     let mut scopes = Scopes::default();
     let scope = |it: &DeserializeGuard<RolloutPolicy>| {
         let policy = it.0.as_ref();
@@ -139,7 +144,7 @@ fn watch_policies(
     run(
         "RolloutPolicy",
         telemetry,
-        reflector::reflector(writer, events),
+        reflector::reflector(writer, events).inspect(move |event| gap.note(event)),
         move |event| {
             let changed = scopes.changed(&event, scope);
             changed.into_iter().map(Trigger::Governed)
@@ -202,6 +207,7 @@ impl Scopes {
 fn watch_namespaces(
     client: &Client,
     telemetry: &Arc<Telemetry>,
+    gap: &Gap,
 ) -> Store<PartialObjectMeta<Namespace>> {
     let (store, writer) = reflector::store();
     let events = watcher(
@@ -212,11 +218,12 @@ fn watch_namespaces(
         namespace.metadata.managed_fields = None;
         namespace.metadata.annotations = None;
     });
+    let gap = gap.clone();
     let (send, _) = mpsc::unbounded_channel();
     run(
         "Namespace",
         telemetry,
-        reflector::reflector(writer, events),
+        reflector::reflector(writer, events).inspect(move |event| gap.note(event)),
         |_| None::<Trigger>,
         send,
     );

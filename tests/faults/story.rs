@@ -466,7 +466,7 @@ async fn install_policy(cluster: &Cluster) {
             "steps": [{ "weight": 25, "bake": "1s" }, { "weight": 50, "bake": "1s" }],
             "maxFirstWeight": 50, "maxIncrease": 50, "minFinalWeight": 50, "minBake": "1s", "minRequests": 20,
             "maxFalsePromotion": 0.2, "marginRatio": 4.0, "marginDifference": 0.2, "toleratedRatio": 1.2,
-            "onScarceEvidence": "Hold", "waitAtMost": "10m", "signOff": [], "promotionSignOff": promotion,
+            "extendAtMost": "5m", "onScarceEvidence": "Hold", "waitAtMost": "10m", "signOff": [], "promotionSignOff": promotion,
         })
     };
     let nobody = || tier(json!([]));

@@ -33,7 +33,7 @@ async fn both_arms_are_counted_over_the_same_windows() {
             [12.0, 2.0, 101.0, 1.0]
         ]
     );
-    assert_eq!(windows.baseline, None);
+    assert_eq!(windows.history, None);
     let received = fake.received();
     assert_eq!(
         received.len(),
@@ -52,7 +52,7 @@ async fn nothing_is_queried_before_a_window_is_due() {
     let fake = counting(vec![]).await;
     for early in [-60, 0, 14] {
         let mut ask = ask(early);
-        ask.want_baseline = true;
+        ask.history = vec![arm("stable")];
         assert_eq!(fake.client().windows(&ask).await, CheckWindows::default());
     }
     let mut counted = ask(59);
@@ -190,47 +190,115 @@ async fn stable_pods_that_come_into_sight_do_not_count_their_whole_life() {
 }
 
 #[tokio::test]
-async fn the_baseline_is_what_stable_did_before() {
+async fn the_history_is_what_the_service_did_in_the_day_before() {
+    let old = |code, by| {
+        let samples: Vec<_> = (0..200).map(|k| (-6_000 + 15 * k, by * k as f64)).collect();
+        counter("old", code, "old", &samples)
+    };
     let fake = counting(vec![
         steady("canary", "200", 0, 10.0),
-        steady("stable", "200", -3000, 100.0),
-        steady("stable", "500", -3000, 2.0),
+        steady("stable", "200", -3_000, 100.0),
+        steady("stable", "500", -3_000, 2.0),
+        old("200", 50.0),
+        old("500", 1.0),
     ])
     .await;
     let mut ask = ask(15);
-    ask.want_baseline = true;
+    ask.history = vec![arm("stable"), arm("old")];
     let windows = fake.client().windows(&ask).await;
     assert_eq!(windows.due.len(), 1);
-    assert_eq!(
-        windows.baseline,
-        Some(vec![
-            Counts {
-                requests: 102.0,
-                errors: 2.0
-            };
-            40
-        ])
+    // Of the earlier revision, then of stable; the first value of each is no growth.
+    let counted = |requests, errors| Counts { requests, errors };
+    let history = windows.history.unwrap();
+    let (old, stable) = history.split_at(history.len() - 200);
+    assert_eq!(stable, [counted(102.0, 2.0)].repeat(200));
+    assert!(
+        old.starts_with(&[counted(51.0, 1.0)].repeat(199)),
+        "{old:?}"
     );
-    assert_eq!(fake.received().len(), 6);
+    assert_eq!(fake.received().len(), 8);
 }
 
 #[tokio::test]
-async fn nothing_counts_before_the_baseline_is_known() {
+async fn a_counter_that_begins_again_and_a_missing_one_are_left_out_of_the_history() {
+    let fake = counting(vec![
+        steady("canary", "200", 0, 10.0),
+        counter(
+            "stable",
+            "200",
+            "a",
+            &[
+                (-60, 90.0),
+                (-45, 190.0),
+                (-30, 40.0),
+                (-15, 140.0),
+                (0, 240.0),
+                (15, 340.0),
+            ],
+        ),
+        counter("stable", "500", "a", &[(-15, 1.0), (0, 1.0), (15, 1.0)]),
+    ])
+    .await;
+    let mut ask = ask(15);
+    ask.history = vec![arm("stable")];
+    let counted = |requests, errors| Counts { requests, errors };
+    assert_eq!(
+        fake.client().windows(&ask).await.history.unwrap(),
+        // The first error is an error, although no sample of its series precedes it.
+        [
+            counted(100.0, 0.0),
+            counted(101.0, 1.0),
+            counted(100.0, 0.0)
+        ]
+    );
+}
+
+#[tokio::test]
+async fn nothing_counts_before_the_history_is_known() {
     let counters = [
         steady("canary", "200", 0, 10.0),
         steady("stable", "200", -300, 100.0),
     ];
-    let fake = Fake::start(move |received| match received.params["time"].parse() {
-        Ok(FROM) => response(503, "text/plain", "busy"),
-        _ => evaluate(received, &counters),
+    let fake = Fake::start(move |received| {
+        if received.path.ends_with("/query_range") {
+            return response(503, "text/plain", "busy");
+        }
+        evaluate(received, &counters)
     })
     .await;
     let mut ask = ask(15);
-    ask.want_baseline = true;
+    ask.history = vec![arm("stable")];
     let windows = fake.client().windows(&ask).await;
     let (reason, _) = unanswered(&windows);
     assert_eq!(reason, Unanswered::PrometheusError);
-    assert_eq!(windows.baseline, None);
+    assert_eq!(windows.history, None);
+}
+
+#[tokio::test]
+async fn a_day_that_prometheus_cannot_answer_for_is_replaced_by_an_hour() {
+    let counters = [
+        steady("canary", "200", 0, 10.0),
+        steady("stable", "200", -4_500, 100.0),
+    ];
+    let fake = Fake::start(move |received| {
+        let start = received
+            .params
+            .get("start")
+            .map(|it| it.parse::<f64>().unwrap());
+        if start.is_some_and(|start| (start as i64) < FROM - 3_600) {
+            return response(
+                422,
+                "text/plain",
+                "query processing would load too many samples",
+            );
+        }
+        evaluate(received, &counters)
+    })
+    .await;
+    let mut ask = ask(15);
+    ask.history = vec![arm("stable")];
+    let windows = fake.client().windows(&ask).await;
+    assert_eq!(windows.history.unwrap().len(), 240);
 }
 
 #[tokio::test]

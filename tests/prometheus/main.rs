@@ -146,14 +146,17 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-/// Requests all windows that ended within this many seconds after the start, none counted yet.
-fn ask(seconds: i64) -> Ask {
-    let arm = |revision: &str| Arm {
+fn arm(revision: &str) -> Arm {
+    Arm {
         namespace: "shop".into(),
         service: None,
         rollout: "cart".into(),
         revision: revision.into(),
-    };
+    }
+}
+
+/// Requests all windows that ended within this many seconds after the start, none counted yet.
+fn ask(seconds: i64) -> Ask {
     let preset = Some(Preset::HttpRequestsTotal);
     Ask {
         check: Check {
@@ -167,7 +170,7 @@ fn ask(seconds: i64) -> Ask {
         from: at(FROM),
         counted_until: at(FROM),
         until: at(FROM + seconds + 30),
-        want_baseline: false,
+        history: Vec::new(),
     }
 }
 
@@ -252,6 +255,13 @@ impl Counter {
         ])
     }
 
+    /// The last value of the five minutes before a time.
+    fn value_at(&self, time: i64) -> Option<f64> {
+        let until = self.samples.iter().map(|(at, value)| (FROM + at, value));
+        let last = until.filter(|(at, _)| *at <= time).last()?;
+        (time - last.0 < 300).then(|| last.1.parse().unwrap())
+    }
+
     fn row(&self, selector: &MatrixSelector, time: i64, last: bool) -> Option<serde_json::Value> {
         let labels = self.labels();
         let matches = |m: &promql_parser::label::Matcher| m.is_match(labels[m.name.as_str()]);
@@ -273,6 +283,9 @@ impl Counter {
 
 /// Evaluates the operator's queries of counters.
 fn evaluate(received: &Received, counters: &[Counter]) -> Response<Body> {
+    if received.path.ends_with("/query_range") {
+        return sum_at_each_step(received, counters);
+    }
     let time = received.params["time"].parse().unwrap();
     let (kind, selector) = match promql_parser::parser::parse(received.query()).unwrap() {
         Expr::MatrixSelector(selector) => ("matrix", selector),
@@ -288,6 +301,38 @@ fn evaluate(received: &Received, counters: &[Counter]) -> Response<Body> {
         .iter()
         .filter_map(|c| c.row(&selector, time, kind == "vector"));
     json(200, &success(kind, &rows.collect::<Vec<_>>()))
+}
+
+/// Evaluates the operator's query for history, the sum of a selector at each step.
+fn sum_at_each_step(received: &Received, counters: &[Counter]) -> Response<Body> {
+    let Expr::Aggregate(sum) = promql_parser::parser::parse(received.query()).unwrap() else {
+        panic!("{}", received.query())
+    };
+    let Expr::VectorSelector(selector) = *sum.expr else {
+        panic!("{}", sum.expr)
+    };
+    let number = |name: &str| received.params[name].parse::<f64>().unwrap() as i64;
+    let (start, end, step) = (number("start"), number("end"), number("step"));
+    let matching: Vec<_> = counters
+        .iter()
+        .filter(|counter| {
+            let labels = counter.labels();
+            let mut matchers = selector.matchers.matchers.iter();
+            matchers.all(|m| m.is_match(labels[m.name.as_str()]))
+        })
+        .collect();
+    let at = |time: i64| {
+        let values = matching.iter().filter_map(|it| it.value_at(time));
+        let values: Vec<f64> = values.collect();
+        (!values.is_empty()).then(|| (time, values.iter().sum::<f64>().to_string()))
+    };
+    let steps = (0..=(end - start) / step).map(|k| start + k * step);
+    let values: Vec<_> = steps.filter_map(at).collect();
+    let rows = (!values.is_empty()).then(|| serde_json::json!({"metric": {}, "values": values}));
+    json(
+        200,
+        &success("matrix", &rows.into_iter().collect::<Vec<_>>()),
+    )
 }
 
 fn success(kind: &str, result: &[serde_json::Value]) -> serde_json::Value {

@@ -491,26 +491,30 @@ pub struct TierDemands {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.000_001, max = 1.0))]
     pub margin_difference: Option<f64>,
-    /// What happens at the deadline when the evidence is clean but scarce.
+    /// Longest time that a step waits for evidence after its bake; longer is stricter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extend_at_most: Option<Duration>,
+    /// What happens after `extendAtMost` when the evidence is clean but scarce.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_scarce_evidence: Option<OnScarceEvidence>,
     /// Longest time that a change waits for people before it is rolled back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_at_most: Option<Duration>,
+    /// Whether a change may be promoted straight from weight 0 without evidence on its requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switch_without_evidence: Option<bool>,
     /// Whether a change needs routes (`traffic`), which make its share of the requests exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require_router: Option<bool>,
 }
 
-/// What happens at the deadline when the evidence is clean but scarce; in order of strictness.
+/// What happens after `extendAtMost` when the evidence is clean but scarce; in order of strictness.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum OnScarceEvidence {
     /// Continue with the next step.
     Promote,
-    /// Wait once more for the same time, then hold for a person.
-    Extend,
     /// Hold for a person, at most as long as `waitAtMost`.
     #[default]
     Hold,

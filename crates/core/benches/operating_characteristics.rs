@@ -44,6 +44,12 @@ const ALPHA: f64 = 0.05;
 /// Where the standard normal distribution has ALPHA above it.
 const Z: f64 = 1.644_854;
 
+/// What the promotion of tier `medium` must rule out, with a chance of ALPHA to be wrong.
+const MARGIN: Tolerance = Tolerance {
+    ratio: 1.5,
+    difference: 0.003,
+};
+
 const PICTURE: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../../docs/operating-characteristics.svg"
@@ -144,6 +150,20 @@ impl Method {
         };
         found.map(|at| at + 1)
     }
+
+    /// Whether it promotes a canary that it did not roll back: the operator asks for evidence, the others for
+    /// none.
+    fn promotes(self, looks: &[(Counts, Counts)]) -> bool {
+        if !matches!(self, Self::EProcess) {
+            return true;
+        }
+        let test = Test::Promote(MARGIN);
+        let mut evidence = EProcess::start(test);
+        for (canary, stable) in looks {
+            evidence.observe(test, *canary, *stable, 1.0);
+        }
+        evidence.ln_value() >= -ALPHA.ln()
+    }
 }
 
 fn rate(counts: Counts) -> f64 {
@@ -164,18 +184,33 @@ fn z(canary: Counts, stable: Counts) -> f64 {
     (rate(canary) - rate(stable)) / variance.sqrt()
 }
 
-/// The readings at which the runs were rolled back; sorted.
+/// How the runs ended.
 #[derive(Clone, Default)]
-struct Rollbacks(Vec<usize>);
+struct Rollbacks {
+    /// The readings at which they were rolled back; sorted.
+    looks: Vec<usize>,
+    /// Runs that were promoted automatically.
+    promoted: usize,
+    /// Requests that all canaries failed until then.
+    failed: f64,
+}
 
 impl Rollbacks {
     fn share_by(&self, look: usize) -> f64 {
-        self.0.partition_point(|&at| at <= look) as f64 / RUNS as f64
+        self.looks.partition_point(|&at| at <= look) as f64 / RUNS as f64
+    }
+
+    fn promoted(&self) -> f64 {
+        self.promoted as f64 / RUNS as f64
+    }
+
+    fn failed(&self) -> f64 {
+        self.failed / RUNS as f64
     }
 
     /// The median over all runs, if at least half of them were rolled back.
     fn median(&self) -> Option<usize> {
-        self.0.get(RUNS / 2 - 1).copied()
+        self.looks.get(RUNS / 2 - 1).copied()
     }
 }
 
@@ -183,6 +218,12 @@ struct Characteristics {
     method: Method,
     healthy: Rollbacks,
     worse: Vec<Rollbacks>,
+}
+
+impl Characteristics {
+    fn all(&self) -> impl Iterator<Item = &Rollbacks> {
+        std::iter::once(&self.healthy).chain(&self.worse)
+    }
 }
 
 /// The rollbacks of each method in the same rollouts of a canary with this error rate.
@@ -195,11 +236,16 @@ fn simulate(canary: f64, seed: u64) -> Result<Vec<Rollbacks>, BinomialError> {
             .map(|_| (canary.window(&mut rng), stable.window(&mut rng)))
             .collect();
         for (method, rollbacks) in Method::ALL.into_iter().zip(&mut rollbacks) {
-            rollbacks.0.extend(method.first_rollback(&looks));
+            let rolled_back = method.first_rollback(&looks);
+            let until = rolled_back.unwrap_or(LOOKS);
+            rollbacks.looks.extend(rolled_back);
+            rollbacks.promoted += usize::from(rolled_back.is_none() && method.promotes(&looks));
+            let served = looks.iter().take(until);
+            rollbacks.failed += served.map(|(canary, _)| canary.errors).sum::<f64>();
         }
     }
     for rollbacks in &mut rollbacks {
-        rollbacks.0.sort_unstable();
+        rollbacks.looks.sort_unstable();
     }
     Ok(rollbacks)
 }
@@ -259,6 +305,23 @@ fn print_tables(out: &mut impl io::Write, results: &[Characteristics]) -> io::Re
             })
             .collect();
         row(out, result.method.name(), &cells)?;
+    }
+    writeln!(out, "\nPromoted automatically by look {LOOKS}\n")?;
+    let rates: Vec<String> = std::iter::once(HEALTHY).chain(WORSE).map(percent).collect();
+    let heads: Vec<String> = rates.iter().map(|rate| format!("canary at {rate}")).collect();
+    let right = vec!["---:".to_owned(); heads.len()];
+    row(out, "method", &heads)?;
+    row(out, "---", &right)?;
+    for result in results {
+        let cells = result.all().map(|it| format!("{:.1}%", 100.0 * it.promoted()));
+        row(out, result.method.name(), &cells.collect::<Vec<_>>())?;
+    }
+    writeln!(out, "\nFailed requests of the canary until rolled back or promoted, mean\n")?;
+    row(out, "method", &heads)?;
+    row(out, "---", &right)?;
+    for result in results {
+        let cells = result.all().map(|it| format!("{:.0}", it.failed()));
+        row(out, result.method.name(), &cells.collect::<Vec<_>>())?;
     }
     Ok(())
 }

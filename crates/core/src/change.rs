@@ -30,12 +30,14 @@ pub fn bake_ends(change: &Change) -> Option<Timestamp> {
     since.saturating_add(bake.signed()).ok()
 }
 
-/// Whether the present step needs evidence. A step of weight 0 needs it only if it demands requests, which
-/// then come from testers or mirroring.
+/// Whether the present step needs evidence. A step of weight 0 needs it if it demands requests, which then
+/// come from testers or mirroring, and if the promotion follows it, unless the policy waives that.
 #[must_use]
 pub fn wants_evidence(change: &Change) -> bool {
+    let switches = usize::try_from(change.step) == Ok(change.plan.steps.len())
+        && !change.plan.strictness.switch_without_evidence;
     let step = present_step(change);
-    step.is_none_or(|step| step.weight > 0 || step.min_requests > 0)
+    step.is_none_or(|step| step.weight > 0 || step.min_requests > 0 || switches)
 }
 
 /// Whether the status was waiting for this reason when it was written.

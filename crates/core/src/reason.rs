@@ -76,7 +76,6 @@ reasons! {
     /// A policy was tightened while the change was under way.
     Tightened: PLAIN,
     /// The deadline for evidence was extended once.
-    DeadlineExtended: PLAIN,
     /// Scarce but clean evidence was accepted at the deadline.
     ScarceEvidenceAccepted: PLAIN,
     /// The smoke check has succeeded.

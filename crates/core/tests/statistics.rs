@@ -293,7 +293,10 @@ fn the_dispersion_is_that_of_the_second_implementation() {
         let windows: Vec<(f64, f64)> = rows(&case["windows"]);
         let windows: Vec<Counts> = windows.iter().map(|&(n, x)| counts(n, x)).collect();
         let expected = case["dispersion"].as_f64().unwrap();
-        assert_agree("dispersion", dispersion(&windows), expected);
+        let got = dispersion(&windows);
+        assert_agree("dispersion", got.value, expected);
+        assert_eq!(Some(i64::from(got.pairs)), case["pairs"].as_i64());
+        assert_eq!(got.windows as usize, windows.len());
     }
 }
 
@@ -448,17 +451,17 @@ fn a_dispersion_measured_on_stable_before_the_rollout_is_good_enough() {
     let plan = rollout((0.01, 0.01), burst);
     let mut measured = Vec::new();
     let false_rollbacks = Crossings::simulate(RUNS, 9, |rng| {
-        let windows: Vec<Counts> = (0..30).map(|_| before.window(rng)).collect();
-        let dispersion = dispersion(&windows);
+        let windows: Vec<Counts> = (0..1_920).map(|_| before.window(rng)).collect();
+        let dispersion = dispersion(&windows).value;
         measured.push(dispersion);
         first_rejection(rng, (AS_GOOD_AS_STABLE, ALPHA), dispersion, &plan)
     });
-    // Chi-square over 29 degrees of freedom spreads by sqrt(2/29), widened for skewed counts, of
-    // its mean: over 4,000 runs a standard error of 0.03.
+    // The chi-square of one pair spreads by about sqrt(2) of its mean: over 960 pairs and 4,000 runs a
+    // standard error below 0.01.
     let mean = measured.iter().sum::<f64>() / measured.len() as f64;
     println!("mean dispersion {mean:.3}");
     assert!(
-        (mean - burst).abs() < 0.15,
+        (mean - burst).abs() < 0.05,
         "mean dispersion {mean}, not {burst}"
     );
     false_rollbacks.assert_share_below("bursts of 5, dispersion measured", ALPHA);
@@ -579,8 +582,8 @@ fn at_every_peeking_frequency_a_healthy_canary_is_seldom_rolled_back() {
             .assert_share_below(&format!("{what}, a look in {every} windows"), ALPHA);
         }
         Crossings::simulate(RUNS / 2, 16, |rng| {
-            let before: Vec<Counts> = (0..40).map(|_| before.window(rng)).collect();
-            first_rollback(every, dispersion(&before), windows(rng, &in_bursts))
+            let before: Vec<Counts> = (0..1_920).map(|_| before.window(rng)).collect();
+            first_rollback(every, dispersion(&before).value, windows(rng, &in_bursts))
         })
         .assert_share_below(&format!("bursts of 5, a look in {every} windows"), ALPHA);
     }

@@ -477,7 +477,7 @@ async fn install_policy(cluster: &Cluster) {
         json!({
             "steps": steps, "maxFirstWeight": 50, "maxIncrease": 50, "minFinalWeight": 50, "minBake": "1s", "minRequests": 20,
             "maxFalsePromotion": 0.1, "marginRatio": 2.0, "marginDifference": 0.05, "toleratedRatio": 1.2,
-            "onScarceEvidence": scarce, "waitAtMost": "60s", "signOff": [], "promotionSignOff": [],
+            "extendAtMost": "30s", "onScarceEvidence": scarce, "waitAtMost": "60s", "signOff": [], "promotionSignOff": [],
         })
     };
     let policy = json!({
@@ -485,7 +485,7 @@ async fn install_policy(cluster: &Cluster) {
         "spec": {
             "risk": { "version": "e2e-1" },
             "tiers": {
-                "low": tier(&[25, 50], "Promote"), "medium": tier(&[20, 35, 50], "Extend"),
+                "low": tier(&[25, 50], "Promote"), "medium": tier(&[20, 35, 50], "Hold"),
                 "high": tier(&[5, 20, 35, 50], "Hold"), "critical": tier(&[5, 10, 20, 35, 50], "RollBack"),
             },
         },

@@ -150,9 +150,6 @@ pub struct Change {
     /// Since when the change waits for evidence, if that is later than the pods and the bake: after a pause, for example.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence_since: Option<Time>,
-    /// Whether the present step's deadline was extended for scarce evidence.
-    #[serde(default)]
-    pub extended: bool,
     /// Since when the change waits for people, by gate.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 8))]
@@ -258,6 +255,10 @@ pub struct Plan {
     #[serde(default)]
     #[schemars(length(max = 200))]
     pub steps: Vec<Step>,
+    /// Share of the traffic that the canary really gets in each step, in percent, rounded up: the weight, or the share of the pods.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200))]
+    pub shares: Vec<i32>,
     /// Sign-offs required before full promotion.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -291,8 +292,14 @@ pub struct Strictness {
     pub margin_ratio: f64,
     /// Difference of the error rates (fraction of requests) that must be ruled out with it.
     pub margin_difference: f64,
-    /// What happens at the deadline when the evidence is clean but scarce.
+    /// Longest time that a step waits for evidence after its bake.
+    #[serde(default)]
+    pub extend_at_most: Duration,
+    /// What happens after `extendAtMost` when the evidence is clean but scarce.
     pub on_scarce_evidence: crate::policy::OnScarceEvidence,
+    /// Whether the change may be promoted straight from weight 0 without evidence on its requests.
+    #[serde(default)]
+    pub switch_without_evidence: bool,
     /// Longest time that a change waits for people before it is rolled back.
     pub wait_at_most: Duration,
 }

@@ -66,9 +66,9 @@ pub struct CheckEvidence {
     /// Requests and errors of the stable revision over the same windows.
     #[serde(default)]
     pub stable: Counts,
-    /// Dispersion of stable's errors by which the counts are divided, fixed when the first window is counted.
+    /// Dispersion of stable's errors, fixed when the first window is counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dispersion: Option<f64>,
+    pub dispersion: Option<Dispersion>,
     /// Requests of the canary that count for the present step.
     #[serde(default)]
     pub step_requests: f64,
@@ -88,9 +88,10 @@ pub struct CheckEvidence {
     /// Natural log of each e-value of the roll-back test, one for each alternative.
     #[serde(default)]
     pub rollback: EProcess,
-    /// Natural log of each e-value of the promote test, one for each alternative.
-    #[serde(default)]
-    pub promote: EProcess,
+    /// The promote test of each gate ahead, in order of the shares that the gates open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub gates: Vec<GateEvidence>,
     /// Natural log of each e-value of the canary's test against the ceiling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ceiling: Option<EProcess>,
@@ -107,6 +108,28 @@ pub struct CheckEvidence {
     /// Summary of the check for people.
     #[serde(default)]
     pub summary: CheckSummary,
+}
+
+/// The evidence for a gate: that the canary is not worse than the gate tolerates.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GateEvidence {
+    /// Share of the traffic that the gate opens, in percent; 100 is the promotion.
+    pub share: i32,
+    /// Natural log of each e-value of the promote test, one for each alternative.
+    pub promote: EProcess,
+}
+
+/// How clustered the errors of a service are: the counts are divided by `value`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Dispersion {
+    /// Variance of the errors in a window over that of independent errors, at least 1.
+    pub value: f64,
+    /// Number of windows of the last day from which it is estimated.
+    pub windows: i32,
+    /// Number of pairs of adjacent windows with errors, from which alone something can be learnt; none if the check sets the value.
+    pub pairs: i32,
 }
 
 /// Result of the last window of a check.
@@ -225,14 +248,35 @@ pub struct CheckSummary {
     /// Last value of a metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<f64>,
+    /// The next gate, and what it needs; absent for a metric and without requests of stable to compare with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateSummary>,
     /// e-value (base-10 log) for "the canary is worse than tolerated"; the canary is rolled back at `rollbackAt`.
     pub log10_worse: f64,
     /// Base-10 log of the e-value at which the canary is rolled back.
     pub rollback_at: f64,
-    /// e-value (base-10 log) for "the canary is within the margin"; a step may pass at `promoteAt`.
+    /// e-value (base-10 log) for "the canary is within what the next gate tolerates"; the gate opens at `promoteAt`.
     pub log10_within_margin: f64,
-    /// Base-10 log of the e-value at which a step may pass.
+    /// Base-10 log of the e-value at which the next gate opens.
     pub promote_at: f64,
+}
+
+/// A gate for people: what the evidence rules out so far, and what the gate needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GateSummary {
+    /// Share of the traffic that the gate opens, in percent; 100 is the promotion.
+    pub share: i32,
+    /// Failed requests, in 1,000 of the service, that the canary adds at most at its present share.
+    pub ruled_out: f64,
+    /// Failed requests, in 1,000 of the service at the present share, that the gate needs ruled out.
+    pub needed: f64,
+    /// About how many more requests of the canary the gate needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<f64>,
+    /// About how many seconds that takes at the present rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
 }
 
 /// Verdict of one check.

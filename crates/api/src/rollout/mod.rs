@@ -23,7 +23,8 @@ pub use change::{
     Strictness, Transition,
 };
 pub use evidence::{
-    Budget, CheckEvidence, CheckSummary, CheckVerdict, Evidence, Rate, WindowState,
+    Budget, CheckEvidence, CheckSummary, CheckVerdict, Dispersion, Evidence, GateEvidence,
+    GateSummary, Rate, WindowState,
 };
 pub use status::{Adopted, Phase, RolloutStatus, Split, WaitingKind};
 

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::analysis::finding::{Finding, Violation};
 use crate::analysis::statistics::{self, EProcessExt};
-use crate::analysis::{summary, thresholds};
+use crate::analysis::{gates, summary, thresholds};
 use crate::reason::Reason;
 
 /// End of the oldest window on which a decision may still be made.
@@ -39,8 +39,8 @@ pub(super) fn find(check: &Check, evidence: &CheckEvidence, change: &Change) -> 
         return no_data(Reason::StableAboveCeiling, message.into());
     }
     let least = thresholds::least_requests(change);
-    let passes = evidence.promote.ln_value() >= thresholds::promote_at(&change.plan.strictness);
-    if passes && evidence.step_requests >= least {
+    let open = gates::is_open(evidence, gates::next(change), &change.plan.strictness);
+    if open && evidence.step_requests >= least {
         Finding::Passes
     } else {
         Finding::Scarce(summary::still_needed(evidence, change))
@@ -91,11 +91,11 @@ pub(super) fn failure(evidence: &[(&Check, &CheckEvidence)], change: &Change) ->
     if statistics::ln_mean(&values) < thresholds::rollback_at(&change.plan.strictness) {
         return None;
     }
-    let (check, (what, value)) = tests.into_iter().max_by(|a, b| a.1.1.total_cmp(&b.1.1))?;
+    let (check, (what, _)) = tests.into_iter().max_by(|a, b| a.1.1.total_cmp(&b.1.1))?;
     Some(format!(
         "check {}: {}",
         check.name,
-        summary::failed(check, what, value, change)
+        summary::failed(check, what, change)
     ))
 }
 

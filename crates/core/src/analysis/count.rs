@@ -6,8 +6,9 @@ use std::fmt;
 use countersign_api::counts::Counts;
 
 use crate::analysis::query::form::{Form, Query};
-use crate::analysis::query::{Counting, MOST_EVENTS, SCRAPE_SKEW};
+use crate::analysis::query::{Counting, MOST_EVENTS, Queries, SCRAPE_SKEW};
 use crate::analysis::series::{self, FirstIncrement, Series, Span};
+use crate::analysis::statistics::CountsExt;
 use crate::observation::windows::Uncounted;
 use crate::text;
 
@@ -158,6 +159,40 @@ pub fn count(
         requests,
         errors: failed.min(requests),
     })
+}
+
+/// The counts of one revision in windows of the past, from a counter's sum at each window's end, or the
+/// value of an expression there. Windows in which a counter was reset, or nothing was measured, are left out.
+pub fn history(
+    queries: &Queries,
+    errors: &[Series],
+    total: &[Series],
+    windows: impl Iterator<Item = Span>,
+) -> Vec<Counts> {
+    let at = |series: &[Series], moment: f64| {
+        let sample = series.first()?.at(moment + 0.0005)?;
+        (sample.0 > moment - 0.0005).then_some(sample.1)
+    };
+    let events = |query: &Query, series: &[Series], span: Span| match query.form {
+        Form::Expression => at(series, span.end),
+        Form::Selector => {
+            let end = at(series, span.end)?;
+            // A counter that appears within the window counts from zero.
+            Some(end - at(series, span.start).unwrap_or(0.0))
+        }
+    };
+    let window = |span: Span| {
+        let known = queries.total.form == Form::Expression || at(total, span.start).is_some();
+        let requests = events(&queries.total, total, span).filter(|_| known)?;
+        let counted = events(&queries.errors, errors, span);
+        let errors = match queries.counting {
+            Counting::Failed => counted.unwrap_or(0.0),
+            Counting::Fast => requests - counted?,
+        };
+        let counts = Counts { requests, errors };
+        counts.is_usable().then_some(counts)
+    };
+    windows.filter_map(window).collect()
 }
 
 /// The value of a metric at a time, or why there is none.

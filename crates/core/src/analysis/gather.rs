@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use countersign_api::counts::{Counts, EProcess};
-use countersign_api::rollout::{Change, CheckEvidence, Evidence, Stage, WindowState};
+use countersign_api::rollout::{Change, CheckEvidence, Dispersion, Evidence, Stage, WindowState};
 use countersign_api::{Check, Duration, Metric};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -11,7 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use crate::analysis::checks::{self, Checks};
 use crate::analysis::statistics::{self, EProcessExt, Test};
 use crate::analysis::thresholds::{self, RENEWED};
-use crate::analysis::{check_verdict, numbers, query, summary};
+use crate::analysis::{check_verdict, gates, numbers, query, summary};
 use crate::observation::windows::{CheckWindows, WindowOutcome};
 
 /// Most windows whose rates are kept for display.
@@ -68,13 +68,14 @@ pub fn gather(
 }
 
 fn fold(evidence: &mut CheckEvidence, check: &Check, windows: &CheckWindows, change: &Change) {
-    if evidence.dispersion.is_none() && windows.baseline.is_some() {
-        let measured = windows
-            .baseline
-            .as_deref()
-            .map_or(1.0, statistics::dispersion);
-        evidence.dispersion = Some(check.dispersion.unwrap_or(measured));
+    if let (None, Some(history)) = (&evidence.dispersion, &windows.history) {
+        let estimated = statistics::dispersion(history);
+        evidence.dispersion = Some(Dispersion {
+            value: check.dispersion.unwrap_or(estimated.value),
+            ..estimated
+        });
     }
+    gates::align(&mut evidence.gates, &change.plan, &change.plan.strictness);
     for window in &windows.due {
         if evidence
             .last_window_end
@@ -157,9 +158,10 @@ fn count(
     warms_up: bool,
 ) {
     let strictness = &change.plan.strictness;
-    let dispersion = evidence.dispersion.unwrap_or(1.0);
+    let known = thresholds::dispersion(evidence);
+    let assumed = thresholds::rollback_dispersion(check, evidence.dispersion, change.tier);
     let observe = |process: &mut EProcess, test, canary| {
-        process.observe(test, canary, stable, dispersion);
+        process.observe(test, canary, stable, assumed);
     };
     observe(
         &mut evidence.rollback,
@@ -167,11 +169,10 @@ fn count(
         canary,
     );
     if !warms_up {
-        observe(
-            &mut evidence.promote,
-            Test::Promote(thresholds::margin(strictness)),
-            canary,
-        );
+        for gate in &mut evidence.gates {
+            let test = Test::Promote(gates::tolerance(strictness, gate.share));
+            gate.promote.observe(test, canary, stable, known);
+        }
     }
     if let Some(ceiling) = thresholds::ceiling(check) {
         let test = Test::Ceiling(ceiling);

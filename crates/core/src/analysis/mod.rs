@@ -6,6 +6,7 @@ pub mod checks;
 pub mod confidence;
 pub mod count;
 pub mod finding;
+pub mod gates;
 pub mod gather;
 pub mod numbers;
 pub mod query;

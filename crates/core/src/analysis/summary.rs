@@ -1,12 +1,14 @@
 //! The evidence of a check in words and numbers, for people. No decision depends on it.
 
 use countersign_api::counts::{Counts, EProcess};
-use countersign_api::rollout::{Change, CheckEvidence, CheckSummary, CheckVerdict, Evidence, Rate};
+use countersign_api::rollout::{
+    Change, CheckEvidence, CheckSummary, CheckVerdict, Evidence, GateSummary, Rate,
+};
 use countersign_api::{Check, Metric};
 
 use crate::analysis::finding::{Finding, Violation};
 use crate::analysis::statistics::{self, EProcessExt};
-use crate::analysis::{confidence, numbers, thresholds};
+use crate::analysis::{confidence, gates, numbers, thresholds};
 
 /// The summary of a check.
 #[must_use]
@@ -30,16 +32,17 @@ pub fn of(
         canary_rate: rate(evidence.canary).filter(|_| counts),
         stable_rate: rate(evidence.stable).filter(|_| counts),
         value: evidence.value,
+        gate: gate(evidence, change).filter(|_| counts),
         log10_worse: numbers::log10(worst.fold(f64::MIN, f64::max)),
         rollback_at: numbers::log10(thresholds::rollback_at(strictness)),
-        log10_within_margin: numbers::log10(evidence.promote.ln_value()),
+        log10_within_margin: numbers::log10(gates::ln_value(evidence, gates::next(change))),
         promote_at: numbers::log10(thresholds::promote_at(strictness)),
     }
 }
 
 fn rate(counts: Counts, evidence: &CheckEvidence, change: &Change) -> Option<Rate> {
     let rate = (counts.requests > 0.0).then(|| counts.errors / counts.requests)?;
-    let dispersion = evidence.dispersion.unwrap_or(1.0);
+    let dispersion = thresholds::dispersion(evidence);
     let alpha = change.plan.strictness.max_false_rollback;
     let interval = confidence::interval(counts, dispersion, alpha);
     Some(Rate {
@@ -62,13 +65,14 @@ fn sentence(check: &Check, evidence: &CheckEvidence, change: &Change, finding: &
             let ceiling = evidence.ceiling.as_ref().map(EProcess::ln_value);
             let worse = evidence.rollback.ln_value();
             match ceiling.filter(|ceiling| *ceiling > worse) {
-                Some(ceiling) => failed(evidence, Violation::AboveCeiling, ceiling, change),
-                None => failed(evidence, Violation::Worse, worse, change),
+                Some(_) => failed(evidence, Violation::AboveCeiling, change),
+                None => failed(evidence, Violation::Worse, change),
             }
         }
         Finding::Passes => format!(
-            "{}: within the margin, certain to 1 in {}",
+            "{}: it adds at most {} per 1,000 of the service, certain to 1 in {}",
             rates(evidence),
+            failed_requests(ruled_out(evidence, change)),
             numbers::thousands(1.0 / change.plan.strictness.max_false_promotion)
         ),
     }
@@ -76,15 +80,9 @@ fn sentence(check: &Check, evidence: &CheckEvidence, change: &Change, finding: &
 
 /// Why the canary is rolled back, with the numbers.
 #[must_use]
-pub fn failed(
-    evidence: &CheckEvidence,
-    wrong: Violation,
-    ln_value: f64,
-    change: &Change,
-) -> String {
-    let strictness = &change.plan.strictness;
-    let alpha = strictness.max_false_rollback;
-    let dispersion = evidence.dispersion.unwrap_or(1.0);
+pub fn failed(evidence: &CheckEvidence, wrong: Violation, change: &Change) -> String {
+    let alpha = change.plan.strictness.max_false_rollback;
+    let dispersion = thresholds::dispersion(evidence);
     let times = confidence::times_worse(evidence.canary, evidence.stable, dispersion, alpha);
     let what = match (wrong, times) {
         (Violation::AboveCeiling, _) => "above the ceiling".into(),
@@ -94,11 +92,9 @@ pub fn failed(
         (Violation::Worse, None) => "worse than tolerated".into(),
     };
     format!(
-        "{}: {what}, certain to 1 in {} (evidence 10^{:.1}, rolled back from 10^{:.1})",
+        "{}: {what}, certain to 1 in {}",
         rates(evidence),
         numbers::thousands(1.0 / alpha),
-        numbers::log10(ln_value),
-        numbers::log10(thresholds::rollback_at(strictness)),
     )
 }
 
@@ -124,63 +120,116 @@ pub fn bounds(metric: &Metric, evidence: &CheckEvidence) -> String {
     )
 }
 
-/// The requests, and the approximate time, that a step still needs.
+/// What the next gate still needs, in a sentence, and about how long that takes.
 #[must_use]
 pub fn still_needed(evidence: &CheckEvidence, change: &Change) -> String {
     let step = thresholds::least_requests(change) - evidence.step_requests;
-    let promotion = needed_for_promotion(evidence, change);
-    let needed = step.max(promotion).max(1.0);
-    if promotion > 0.0 && evidence.canary.requests > 0.0 && evidence.stable.requests <= 0.0 {
+    let Some(gate) = gate(evidence, change) else {
         return "stable has answered no request that the canary's could be compared with".into();
-    }
+    };
+    let for_gate = gate.requests.unwrap_or(f64::INFINITY);
+    let needed = step.max(for_gate).max(1.0);
     if !needed.is_finite() {
         return "without errors of stable nothing can show that the canary has fewer: name marginDifference in a policy".into();
     }
-    let because = if promotion > step {
-        "to rule out that the canary is worse than the margin"
+    let requests = if needed.round() > 1.0 {
+        format!("about {} more requests", numbers::thousands(needed))
     } else {
-        "for this step"
+        "1 more request".into()
     };
-    let windows = f64::from(evidence.step_windows);
-    let seconds = windows * change.interval.std().as_secs_f64();
-    let time = if evidence.step_requests > 0.0 {
-        format!(
-            ", {} at the present rate",
-            numbers::about(needed * seconds / evidence.step_requests)
-        )
-    } else {
-        ", and none was served in a whole window of this step yet".into()
+    let time = match seconds(evidence, change, needed) {
+        Some(seconds) => format!(", {} at the present rate", numbers::about(seconds)),
+        None => ", and none was served in a whole window of this step yet".into(),
     };
+    let opens = match gate.share {
+        gates::PROMOTION => "the promotion".into(),
+        share => format!("{share}%"),
+    };
+    if step >= for_gate {
+        return format!("the step needs {requests} before {opens}{time}");
+    }
     format!(
-        "about {} needed {because}{time}",
-        if needed.round() > 1.0 {
-            format!("{} more requests are", numbers::thousands(needed))
-        } else {
-            "1 more request is".into()
-        }
+        "at {}% it adds at most {} per 1,000 of the service; before {opens}, more than {} must be ruled out: {requests}{time}",
+        gates::present(change),
+        failed_requests(gate.ruled_out),
+        numbers::significant_text(gate.needed),
     )
 }
 
-/// Requests until the promote test passes, if further ones are like those before.
-fn needed_for_promotion(evidence: &CheckEvidence, change: &Change) -> f64 {
+fn failed_requests(per_thousand: f64) -> String {
+    let plural = if (per_thousand - 1.0).abs() < f64::EPSILON {
+        ""
+    } else {
+        "s"
+    };
+    format!(
+        "{} failed request{plural}",
+        numbers::significant_text(per_thousand)
+    )
+}
+
+/// The next gate: what the evidence rules out so far, and what the gate needs; `None` without requests of
+/// stable to compare with.
+fn gate(evidence: &CheckEvidence, change: &Change) -> Option<GateSummary> {
     let strictness = &change.plan.strictness;
-    let (value, least) = (
-        evidence.promote.ln_value(),
-        thresholds::promote_at(strictness),
-    );
-    if value >= least {
+    let share = gates::next(change);
+    let open = gates::is_open(evidence, share, strictness);
+    if !open && evidence.canary.requests > 0.0 && evidence.stable.requests <= 0.0 {
+        return None;
+    }
+    let requests = needed_for(evidence, change, share);
+    Some(GateSummary {
+        share,
+        ruled_out: numbers::significant(ruled_out(evidence, change)),
+        needed: numbers::significant(added(evidence, change, share)),
+        requests: requests.is_finite().then(|| requests.ceil()),
+        seconds: seconds(evidence, change, requests).map(f64::ceil),
+    })
+}
+
+/// Failed requests, in 1,000 of the service at the present share, of a canary that is as bad as the gate to
+/// a share tolerates.
+fn added(evidence: &CheckEvidence, change: &Change, share: i32) -> f64 {
+    let stable = evidence.stable;
+    let rate = if stable.requests > 0.0 {
+        stable.errors / stable.requests
+    } else {
+        0.0
+    };
+    let at = gates::tolerance(&change.plan.strictness, share);
+    let excess = (at.ratio * rate + at.difference - rate).clamp(0.0, 1.0 - rate);
+    10.0 * f64::from(gates::present(change)) * excess
+}
+
+/// Failed requests, in 1,000 of the service, that the canary adds at most at its present share: what the
+/// strictest open gate tolerates, or all its requests.
+fn ruled_out(evidence: &CheckEvidence, change: &Change) -> f64 {
+    let gates = evidence.gates.iter().map(|gate| gate.share);
+    let open = gates.filter(|share| gates::is_open(evidence, *share, &change.plan.strictness));
+    open.map(|share| added(evidence, change, share))
+        .fold(10.0 * f64::from(gates::present(change)), f64::min)
+}
+
+/// Seconds until the canary has served so many more requests, at the rate of the present step.
+fn seconds(evidence: &CheckEvidence, change: &Change, requests: f64) -> Option<f64> {
+    let served = f64::from(evidence.step_windows) * change.interval.std().as_secs_f64();
+    let seconds = requests * served / evidence.step_requests;
+    (evidence.step_requests > 0.0 && seconds.is_finite()).then_some(seconds)
+}
+
+/// Requests until the gate to a share opens, if further ones are like those before.
+fn needed_for(evidence: &CheckEvidence, change: &Change, share: i32) -> f64 {
+    let strictness = &change.plan.strictness;
+    if gates::is_open(evidence, share, strictness) {
         return 0.0;
     }
-    let flawless = statistics::requests_needed(
-        strictness.max_false_promotion,
-        thresholds::margin(strictness),
-    ) * evidence.dispersion.unwrap_or(1.0);
-    let progress = value / least;
+    let progress = gates::ln_value(evidence, share) / thresholds::promote_at(strictness);
     if progress > 0.05 {
-        evidence.canary.requests * (1.0 - progress) / progress
-    } else {
-        flawless
+        return evidence.canary.requests * (1.0 - progress) / progress;
     }
+    let tolerance = gates::tolerance(strictness, share);
+    statistics::requests_needed(strictness.max_false_promotion, tolerance)
+        * thresholds::dispersion(evidence)
 }
 
 /// One line with the summary of every check.

@@ -1,5 +1,5 @@
 use countersign_api::counts::{Counts, EProcess};
-use countersign_api::rollout::{Change, CheckEvidence, WindowState};
+use countersign_api::rollout::{Change, CheckEvidence, GateEvidence, WindowState};
 use countersign_api::{Check, Duration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -22,7 +22,10 @@ fn evidence(name: &str, e: f64, now: Timestamp) -> CheckEvidence {
         rollback: EProcess {
             ln_e: vec![e.ln(); 8],
         },
-        promote: EProcess { ln_e: vec![9.0; 7] },
+        gates: vec![GateEvidence {
+            share: 100,
+            promote: EProcess { ln_e: vec![9.0; 7] },
+        }],
         last: WindowState::Counted,
         last_window_end: Some(Time(now)),
         ..CheckEvidence::default()

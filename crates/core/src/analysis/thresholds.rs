@@ -1,7 +1,8 @@
 //! The tolerances of a tier, and its thresholds of evidence.
 
 use countersign_api::Check;
-use countersign_api::rollout::{Change, Strictness};
+use countersign_api::rollout::{Change, CheckEvidence, Dispersion, Strictness};
+use countersign_api::step::Tier;
 
 use crate::analysis::statistics::Tolerance;
 use crate::change;
@@ -12,15 +13,6 @@ pub fn tolerated(strictness: &Strictness) -> Tolerance {
     Tolerance {
         ratio: strictness.tolerated_ratio,
         difference: strictness.tolerated_difference,
-    }
-}
-
-/// How much worse than stable a canary must surely not be to be promoted.
-#[must_use]
-pub fn margin(strictness: &Strictness) -> Tolerance {
-    Tolerance {
-        ratio: strictness.margin_ratio,
-        difference: strictness.margin_difference,
     }
 }
 
@@ -35,10 +27,44 @@ pub fn rollback_at(strictness: &Strictness) -> f64 {
     ((1.0 + RENEWED) / strictness.max_false_rollback).ln()
 }
 
-/// ln E at which a step may pass.
+/// ln E at which a gate opens.
 #[must_use]
 pub fn promote_at(strictness: &Strictness) -> f64 {
     -strictness.max_false_promotion.ln()
+}
+
+/// Windows of history, four hours of them at 15 s, from which on bursts are known well enough: false
+/// rollbacks stay below their bound in the simulations of `docs/analysis.md`.
+pub const KNOWN_HISTORY: i32 = 960;
+
+/// Size of the bursts that are assumed where no history is known, for the tiers whose changes are more
+/// likely harmless than not: these are not rolled back for the first burst. In the tiers above, a failing
+/// change is rolled back rather than explained by bursts that nobody has seen.
+const ASSUMED_BURSTS: f64 = 3.0;
+
+/// The dispersion by which the counts of the roll-back tests are divided: as estimated, or closer to
+/// [`ASSUMED_BURSTS`] the less history there is.
+#[must_use]
+pub fn rollback_dispersion(check: &Check, known: Option<Dispersion>, tier: Tier) -> f64 {
+    let Dispersion { value, windows, .. } = known.unwrap_or(UNKNOWN);
+    if check.dispersion.is_some() || tier > Tier::Medium {
+        return value;
+    }
+    let unknown = 1.0 - f64::from(windows.clamp(0, KNOWN_HISTORY)) / f64::from(KNOWN_HISTORY);
+    value + (ASSUMED_BURSTS - value).max(0.0) * unknown
+}
+
+/// Independent errors, of which nothing is known.
+const UNKNOWN: Dispersion = Dispersion {
+    value: 1.0,
+    windows: 0,
+    pairs: 0,
+};
+
+/// The dispersion by which the counts of the promote tests, and displayed rates, are divided.
+#[must_use]
+pub fn dispersion(evidence: &CheckEvidence) -> f64 {
+    evidence.dispersion.map_or(1.0, |known| known.value)
 }
 
 /// The ceiling of a check: its own, or the share of slow requests that a quantile leaves.

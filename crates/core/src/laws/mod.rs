@@ -28,6 +28,7 @@ use crate::observation::people::IncidentAnswer;
 use crate::observation::workload::JobEnd;
 use crate::proposal::Proposal;
 use crate::reason::Reason;
+use crate::replicas::present;
 use crate::workload::smoke;
 
 /// A broken law: its number and the observed violation.
@@ -442,6 +443,7 @@ fn watched_verdict(observation: &Observation, change: &Change) -> Option<Verdict
     change.evidence.from.as_ref()?;
     let checks = checks::in_force(change, &Proposal::of(observation).checks);
     let mut gathered = change.clone();
+    gathered.plan.shares = present::shares(observation, &change.plan.steps);
     gathered.evidence = gather::gather(change, &checks, &observation.analysis.windows);
     Some(verdict::judge(
         &gathered,
@@ -454,8 +456,11 @@ fn watched_verdict(observation: &Observation, change: &Change) -> Option<Verdict
 fn evidence_allows(observation: &Observation, before: &Change) -> bool {
     let step = usize::try_from(before.step - 1).ok();
     let step = step.and_then(|index| before.plan.steps.get(index));
-    // At weight 0 no user depends on the canary; the step itself demands requests, or none.
-    if step.is_none_or(|step| step.weight == 0 && step.min_requests == 0) {
+    // At weight 0 no user depends on the canary; the step itself demands requests, or none. All traffic at
+    // once needs evidence, unless the policy waives it.
+    let switches = usize::try_from(before.step) == Ok(before.plan.steps.len())
+        && !before.plan.strictness.switch_without_evidence;
+    if step.is_none_or(|step| step.weight == 0 && step.min_requests == 0 && !switches) {
         return true;
     }
     match verdict(observation, before) {

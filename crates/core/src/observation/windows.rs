@@ -42,8 +42,9 @@ pub struct ErrorRates {
 pub struct CheckWindows {
     /// The windows that are due, oldest first and without a gap.
     pub due: Vec<Window>,
-    /// Stable's counts in windows before the canary began; read once, for the dispersion.
-    pub baseline: Option<Vec<Counts>>,
+    /// The counts of the service in the windows of the day before the canary began, oldest first; read once,
+    /// for the dispersion.
+    pub history: Option<Vec<Counts>>,
 }
 
 /// One window of counting: everything after `start` up to and including `end`.

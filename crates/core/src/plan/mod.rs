@@ -50,6 +50,7 @@ pub fn plan_for(tier: Tier, own_steps: &[Step], effective: &Effective) -> Plan {
     }
     Plan {
         steps,
+        shares: Vec::new(),
         promotion_sign_off,
         strictness: strictness(demands),
         tightened,
@@ -103,7 +104,9 @@ fn strictness(demands: &TierDemands) -> Strictness {
         tolerated_difference: demands.tolerated_difference.unwrap_or_default(),
         margin_ratio: demands.margin_ratio.unwrap_or_default(),
         margin_difference: demands.margin_difference.unwrap_or_default(),
+        extend_at_most: demands.extend_at_most.unwrap_or_default(),
         on_scarce_evidence: demands.on_scarce_evidence.unwrap_or_default(),
+        switch_without_evidence: demands.switch_without_evidence.unwrap_or_default(),
         wait_at_most: demands.wait_at_most.unwrap_or_default(),
     }
 }

@@ -17,7 +17,9 @@ pub fn stricter(a: Strictness, b: Strictness) -> Strictness {
         tolerated_difference: a.tolerated_difference.min(b.tolerated_difference),
         margin_ratio: a.margin_ratio.min(b.margin_ratio),
         margin_difference: a.margin_difference.min(b.margin_difference),
+        extend_at_most: a.extend_at_most.max(b.extend_at_most),
         on_scarce_evidence: a.on_scarce_evidence.max(b.on_scarce_evidence),
+        switch_without_evidence: a.switch_without_evidence && b.switch_without_evidence,
         wait_at_most: a.wait_at_most.min(b.wait_at_most),
     }
 }
@@ -68,6 +70,7 @@ pub fn tightened(plan_in_force: &Plan, current_step: usize, current: &Plan) -> O
     let sentences = plan_in_force.tightened.iter().cloned().chain(sentences);
     Some(Plan {
         steps: [taken, &steps].concat(),
+        shares: Vec::new(),
         promotion_sign_off,
         strictness,
         tightened: sentences.take(MAX_SENTENCES).collect(),

@@ -117,11 +117,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
-fn demands() -> impl Strategy<Value = TierDemands> {
+/// Boxed, as the demands of several policies do not fit on the stack of a test beside their strategies.
+fn demands() -> BoxedStrategy<TierDemands> {
     let scarce = select(
         [
             OnScarceEvidence::Promote,
-            OnScarceEvidence::Extend,
             OnScarceEvidence::Hold,
             OnScarceEvidence::RollBack,
         ]
@@ -131,7 +131,11 @@ fn demands() -> impl Strategy<Value = TierDemands> {
     (
         (steps(), sign_offs(), sign_offs()),
         (of(1..=100), of(1..=100), of(0..=99), of(0_i64..1000)),
-        (of(minutes()), of(minutes()), of(scarce), of(any::<bool>())),
+        (
+            (of(minutes()), of(minutes()), of(minutes())),
+            of(scarce),
+            (of(any::<bool>()), of(any::<bool>())),
+        ),
         (
             of(0.001..0.5),
             of(0.001..0.5),
@@ -145,7 +149,8 @@ fn demands() -> impl Strategy<Value = TierDemands> {
             let (steps, sign_off, promotion_sign_off): (_, Vec<_>, Vec<_>) = lists;
             let sign_off = (!sign_off.is_empty()).then_some(sign_off);
             let (max_first_weight, max_increase, min_final_weight, min_requests) = numbers;
-            let (min_bake, wait_at_most, on_scarce_evidence, require_router) = others;
+            let ((min_bake, wait_at_most, extend_at_most), on_scarce_evidence, waivers) = others;
+            let (switch_without_evidence, require_router) = waivers;
             TierDemands {
                 steps,
                 max_first_weight,
@@ -161,11 +166,14 @@ fn demands() -> impl Strategy<Value = TierDemands> {
                 tolerated_difference: chances.3,
                 margin_ratio: chances.4,
                 margin_difference: chances.5,
+                extend_at_most,
                 on_scarce_evidence,
+                switch_without_evidence,
                 wait_at_most,
                 require_router,
             }
         })
+        .boxed()
 }
 
 pub(crate) fn policy(name: &'static str) -> impl Strategy<Value = NamedPolicy> {

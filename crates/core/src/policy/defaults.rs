@@ -97,7 +97,11 @@ pub(super) fn filled_demands(demands: &TierDemands, from: &TierDemands) -> TierD
         tolerated_difference: demands.tolerated_difference.or(from.tolerated_difference),
         margin_ratio: demands.margin_ratio.or(from.margin_ratio),
         margin_difference: demands.margin_difference.or(from.margin_difference),
+        extend_at_most: demands.extend_at_most.or(from.extend_at_most),
         on_scarce_evidence: demands.on_scarce_evidence.or(from.on_scarce_evidence),
+        switch_without_evidence: demands
+            .switch_without_evidence
+            .or(from.switch_without_evidence),
         wait_at_most: demands.wait_at_most.or(from.wait_at_most),
         require_router: demands.require_router.or(from.require_router),
     }

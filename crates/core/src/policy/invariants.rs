@@ -83,7 +83,7 @@ pub(super) fn rising(tiers: &Tiers) -> Tiers {
         let mut demands = merge::strictest_demands(lower, own);
         demands.on_scarce_evidence = merge::strictest(
             demands.on_scarce_evidence,
-            Some(OnScarceEvidence::Extend),
+            Some(OnScarceEvidence::Hold),
             OnScarceEvidence::max,
         );
         demands

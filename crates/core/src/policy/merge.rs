@@ -163,10 +163,16 @@ pub(super) fn strictest_demands(a: &TierDemands, b: &TierDemands) -> TierDemands
         tolerated_difference: strictest(a.tolerated_difference, b.tolerated_difference, f64::min),
         margin_ratio: strictest(a.margin_ratio, b.margin_ratio, f64::min),
         margin_difference: strictest(a.margin_difference, b.margin_difference, f64::min),
+        extend_at_most: strictest(a.extend_at_most, b.extend_at_most, Duration::max),
         on_scarce_evidence: strictest(
             a.on_scarce_evidence,
             b.on_scarce_evidence,
             OnScarceEvidence::max,
+        ),
+        switch_without_evidence: strictest(
+            a.switch_without_evidence,
+            b.switch_without_evidence,
+            |a, b| a && b,
         ),
         wait_at_most: strictest(a.wait_at_most, b.wait_at_most, Duration::min),
         require_router: strictest(a.require_router, b.require_router, |a, b| a || b),

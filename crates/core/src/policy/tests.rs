@@ -361,7 +361,7 @@ tiers:
     );
     assert_eq!(
         tiers.medium.on_scarce_evidence,
-        Some(OnScarceEvidence::Extend)
+        Some(OnScarceEvidence::Hold)
     );
     assert_eq!(
         tiers.critical.on_scarce_evidence,
@@ -458,7 +458,9 @@ fn no_looser_demands(a: &TierDemands, b: &TierDemands) -> bool {
         && a.tolerated_difference <= b.tolerated_difference
         && a.margin_ratio <= b.margin_ratio
         && a.margin_difference <= b.margin_difference
+        && a.extend_at_most >= b.extend_at_most
         && a.on_scarce_evidence >= b.on_scarce_evidence
+        && a.switch_without_evidence <= b.switch_without_evidence
         && a.wait_at_most <= b.wait_at_most
         && a.require_router >= b.require_router
 }

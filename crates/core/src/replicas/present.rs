@@ -1,6 +1,7 @@
 //! Pods by revision.
 
 use countersign_api::HASH_LABEL;
+use countersign_api::Step;
 use countersign_api::rollout::{Change, Reached, Revision, Stage};
 
 use crate::observation::workload::ReplicaSet;
@@ -24,6 +25,24 @@ pub fn limits(observation: &Observation) -> Limits {
             (false, _) => Share::Pods,
         },
     )
+}
+
+/// The share of the traffic that the canary really gets in each step, in percent, rounded up: its weight, or
+/// without routes its share of the pods.
+#[must_use]
+pub fn shares(observation: &Observation, steps: &[Step]) -> Vec<i32> {
+    let limits = limits(observation);
+    let mut scale = None;
+    let share = |step: &Step| {
+        scale = step.scale.or(scale);
+        let Split { stable, canary } = replicas::goal(limits, step.weight, scale.unwrap_or(0));
+        if limits.share != Share::Pods || step.weight <= 0 || canary <= 0 {
+            return step.weight;
+        }
+        let (canary, pods) = (i64::from(canary), i64::from(stable) + i64::from(canary));
+        i32::try_from((100 * canary + pods - 1) / pods).unwrap_or(100)
+    };
+    steps.iter().map(share).collect()
 }
 
 /// The split of pods for the present step.
@@ -65,6 +84,16 @@ pub(crate) fn with_hash<'a>(
         .replica_sets
         .iter()
         .find(|set| set.owned && hash.is_some_and(|hash| set.hash == hash))
+}
+
+/// The pod template hashes of other revisions than these, newest first.
+pub fn earlier<'a>(observation: &'a Observation, than: &[&str]) -> impl Iterator<Item = &'a str> {
+    let sets = observation.replica_sets.iter().filter(|set| set.owned);
+    let mut sets: Vec<_> = sets
+        .filter(|set| !than.contains(&set.hash.as_str()))
+        .collect();
+    sets.sort_by_key(|set| std::cmp::Reverse(set.revision));
+    sets.into_iter().map(|set| set.hash.as_str())
 }
 
 /// Available pods of a revision.

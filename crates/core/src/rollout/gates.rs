@@ -70,6 +70,12 @@ pub fn conflict(observation: &Observation) -> Option<Hold> {
     )
 }
 
+/// A policy that cannot be read may govern the Rollout.
+pub(super) fn unreadable_policy(observation: &Observation) -> Option<Hold> {
+    let policy = observation.unreadable_policies.first()?;
+    hold(HoldKind::Doubt, Reason::PolicyUnreadable, policy)
+}
+
 fn references(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
     let observation = context.observation;
     let present = &context.before.fleet.pods;
@@ -79,8 +85,8 @@ fn references(context: &Context, change: &Change, _: &Judgement) -> Option<Hold>
     if let Some(obstacle) = adoption::obstacle(observation, Some(change)) {
         return Some(obstacle);
     }
-    if let Some(policy) = observation.unreadable_policies.first() {
-        return hold(HoldKind::Doubt, Reason::PolicyUnreadable, policy);
+    if let Some(hold) = unreadable_policy(observation) {
+        return Some(hold);
     }
     if let Some(problem) = observation.people.unreadable_requests.first() {
         return hold(HoldKind::Doubt, Reason::RequestsUnreadable, problem);

@@ -16,6 +16,7 @@ use crate::people::intervention;
 use crate::people::sign_off::{self, SignOffs};
 use crate::plan::tighten;
 use crate::reason::{POLL_INTERVAL, Reason};
+use crate::replicas::present;
 use crate::rollout::context::Context;
 use crate::rollout::requeue::Requeue;
 use crate::rollout::{deadlines, gates, transition};
@@ -94,6 +95,7 @@ pub(super) fn tighten(context: &Context, change: &mut Change) {
 
 pub(super) fn judge(context: &Context, change: &mut Change, requeue: &mut Requeue) -> Verdict {
     let observation = context.observation;
+    change.plan.shares = present::shares(observation, &change.plan.steps);
     if change.initial {
         return Verdict::NoChecks;
     }
@@ -164,9 +166,7 @@ pub(super) fn accepts_scarcity(
         OnScarceEvidence::Promote => {
             observation.now >= deadlines::evidence_deadline(observation, change)
         }
-        OnScarceEvidence::Extend | OnScarceEvidence::Hold => {
-            sign_offs.accepts_evidence_of(change.step)
-        }
+        OnScarceEvidence::Hold => sign_offs.accepts_evidence_of(change.step),
         OnScarceEvidence::RollBack => false,
     };
     matches!(verdict, Verdict::Scarce { .. }) && accepted

@@ -9,7 +9,7 @@ use crate::observation::Observation;
 use crate::people::eligibility;
 use crate::proposal;
 use crate::provenance::Contributor;
-use crate::reason::Reason;
+use crate::reason::{POLL_INTERVAL, Reason};
 use crate::rollout::context::{Behind, Context, RESYNC_INTERVAL};
 use crate::rollout::requeue::Requeue;
 use crate::rollout::{gates, record, transition};
@@ -62,6 +62,11 @@ pub(super) fn rest_or_start(
         Some(stable) if stable.template_digest == proposal.template_digest => {
             stable.digest.clone_from(&proposal.digest);
             (None, None)
+        }
+        // A plan is fixed when the change starts, so the policies must be known by then.
+        Some(_) if !observation.unreadable_policies.is_empty() => {
+            requeue.after(POLL_INTERVAL);
+            (None, gates::unreadable_policy(observation))
         }
         _ => (Some(start(context, status, behind, requeue)), None),
     }

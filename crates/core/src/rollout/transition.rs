@@ -45,7 +45,6 @@ pub(super) fn enter(context: &Context, change: &mut Change, stage: Stage, weight
     (change.available_at, change.lost, change.warm_from) = (None, None, None);
     change.evidence_since = None;
     change.awaited_gates.clear();
-    change.extended = false;
 }
 
 pub(super) fn roll_back(

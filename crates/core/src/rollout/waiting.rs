@@ -142,15 +142,7 @@ fn scarce(context: &Context, change: &mut Change, hold: Hold, requeue: &mut Requ
             transition::roll_back(context, change, requeue, why, message);
             Progress::RolledBack
         }
-        OnScarceEvidence::Extend if !change.extended => {
-            change.extended = true;
-            change.evidence_since = Some(Time(observation.now));
-            let message = format!("once more: {}", hold.message);
-            transition::record(context, change, Reason::DeadlineExtended, message);
-            requeue.after(POLL_INTERVAL);
-            Progress::Held(hold)
-        }
-        _ => {
+        OnScarceEvidence::Promote | OnScarceEvidence::Hold => {
             let gate = format!("evidence-{}", change.step);
             let hold = Hold {
                 kind: HoldKind::People,

@@ -48,6 +48,10 @@ impl World {
             let mut start = gather::counted_until(&change, name).unwrap_or(from.0);
             self.answered
                 .retain(|(check, end), _| check != name || *end > start);
+            let mut known_of = change.evidence.checks.iter();
+            let evidence = known_of.find(|it| it.name == *name);
+            let unknown_bursts = evidence.is_none_or(|it| it.dispersion.is_none());
+            let history = unknown_bursts.then(|| self.history.clone());
             let mut due = Vec::new();
             while let Some(end) = start
                 .saturating_add(checks.interval.signed())
@@ -75,13 +79,10 @@ impl World {
                 });
                 start = end;
             }
-            self.observation.analysis.windows.insert(
-                name.clone(),
-                CheckWindows {
-                    due,
-                    baseline: None,
-                },
-            );
+            self.observation
+                .analysis
+                .windows
+                .insert(name.clone(), CheckWindows { due, history });
         }
     }
 

@@ -41,6 +41,13 @@ pub enum Jobs {
     Refused(String),
 }
 
+/// A window of requests without errors, and the number of windows in a day's history.
+const CALM: Counts = Counts {
+    requests: 1.0,
+    errors: 0.0,
+};
+const DAY: usize = 1_920;
+
 /// A world around one Rollout.
 #[derive(Clone, Debug)]
 pub struct World {
@@ -60,6 +67,8 @@ pub struct World {
     pub jobs_made: usize,
     /// When Jobs end, by uid.
     ending: BTreeMap<String, (Timestamp, JobEnd)>,
+    /// The counts of the service before the change; by default a day without errors.
+    pub history: Vec<Counts>,
     /// The value of every metric; a passing one if `None`.
     pub metric: Option<f64>,
     /// When requested pods become available: time, ReplicaSet and number available then.
@@ -97,6 +106,7 @@ impl World {
             observation,
             pods_ready_after: Some(SignedDuration::from_secs(2)),
             pods_apart: SignedDuration::ZERO,
+            history: vec![CALM; DAY],
             metric: None,
             template_refusal: None,
             unreadable_records: None,

@@ -111,7 +111,7 @@ fn write_change(text: &mut String, change: &Change, now: Timestamp) {
     let ago = |at: &Option<Time>| at.as_ref().map(|at| since(at.0, now));
     write!(
         text,
-        "{}{}{:?}{:?}{}{}{:?}{}{:?}{:?}",
+        "{}{}{:?}{:?}{}{}{:?}{:?}{:?}",
         change.run,
         change.pod_template_hash,
         change.tier,
@@ -119,7 +119,6 @@ fn write_change(text: &mut String, change: &Change, now: Timestamp) {
         change.step,
         change.weight,
         change.outcome,
-        change.extended,
         change.paused_by,
         change.bake_skipped,
     )

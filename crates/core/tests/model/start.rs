@@ -45,6 +45,7 @@ pub(super) fn policy(setup: &Setup, last_sign_offs: usize, generation: i64) -> N
             ("minRequests", json!(0)),
             ("waitAtMost", json!(format!("{WAIT_AT_MOST}m"))),
             ("onScarceEvidence", json!(setup.scarce)),
+            ("extendAtMost", json!(format!("{}m", setup.deadline))),
             ("signOff", asks(setup.first_sign_offs)),
             ("promotionSignOff", asks(last_sign_offs)),
         ] {
@@ -92,7 +93,7 @@ fn first(setup: &Setup) -> Observation {
     annotations.insert(CHANGED_BY_ANNOTATION.into(), "erin".into());
     let mut analysis = json!({
         "interval": "1m",
-        "checks": [{ "name": world::CHECK, "preset": "HttpRequestsTotal" }],
+        "checks": [{ "name": world::CHECK, "preset": "HttpRequestsTotal", "dispersion": 1 }],
     });
     if setup.watched > 0 {
         // What is watched alone is compared with nothing.

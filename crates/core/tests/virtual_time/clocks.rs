@@ -54,7 +54,6 @@ pub(super) fn evidence_that_becomes_scarce_after_a_long_sign_off_wait_has_its_wh
     for (on_scarce, loses_a_pod) in [
         (OnScarceEvidence::RollBack, false),
         (OnScarceEvidence::Hold, false),
-        (OnScarceEvidence::Extend, false),
         (OnScarceEvidence::RollBack, true),
     ] {
         let mut world = serving();

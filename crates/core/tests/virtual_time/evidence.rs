@@ -1,5 +1,6 @@
 //! Checks of every kind, warm-up and error budgets, in virtual time.
 
+mod gates;
 mod watch;
 
 use countersign_api::AnalysisTemplateSpec;
@@ -10,6 +11,7 @@ use countersign_core::observation::workload::Service;
 
 use super::*;
 
+pub(crate) use gates::*;
 pub(crate) use watch::*;
 
 /// A world that serves, with this analysis from the next change on.
@@ -463,7 +465,7 @@ pub(super) fn scarce_evidence_names_how_much_is_missing_and_for_how_long() {
     let message = &world.observation.status.message;
     // 5% of 100 requests in 10 s: the thousand of this step take more than half an hour.
     assert!(
-        message.contains("more requests are needed for this step, about "),
+        message.contains("the step needs about ") && message.contains(" more requests before "),
         "{message}"
     );
     assert!(message.contains(" min at the present rate"), "{message}");

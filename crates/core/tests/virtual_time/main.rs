@@ -128,6 +128,7 @@ fn unattended() -> NamedPolicy {
     ] {
         tier.sign_off = Some(vec![]);
         tier.promotion_sign_off = Some(vec![]);
+        tier.extend_at_most = Some(Duration::minutes(10));
         for step in &mut tier.steps {
             step.sign_off.clear();
         }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use countersign_api::Smoke;
+use countersign_api::policy::RolloutPolicy;
 use countersign_api::rollout::{ExcludedApprovers, Plan, Strictness};
 use countersign_api::run::{RecordedProvenance, RecordedRisk};
 use countersign_api::step::{SignOffDemand, Step};
@@ -39,7 +40,7 @@ pub struct Explain {
 }
 
 /// The context of the Rollouts.
-#[derive(Args, Default)]
+#[derive(Args, Clone, Default)]
 pub struct Setting {
     /// Files or directories with the currently deployed Rollouts; if omitted, only the image changes.
     #[arg(long, value_name = "FILE", num_args = 1..)]
@@ -61,6 +62,11 @@ fn label(text: &str) -> Result<(String, String), String> {
 }
 
 impl Setting {
+    /// The policies of these files.
+    pub fn policies(&self) -> Result<Vec<RolloutPolicy>, ManifestError> {
+        Ok(Manifests::read(Inputs::default().beside(&self.policy))?.policies)
+    }
+
     /// The Rollouts of these manifests as the controller would observe them when applied.
     pub fn observe(&self, inputs: &Inputs) -> Result<Vec<Observed>, ManifestError> {
         let mut manifests = Manifests::read(inputs.sources())?;
@@ -357,7 +363,9 @@ fn judgement(strictness: &Strictness) -> Vec<String> {
         tolerated_difference,
         margin_ratio,
         margin_difference,
+        extend_at_most,
         on_scarce_evidence,
+        switch_without_evidence,
         wait_at_most,
     } = strictness;
     let lines = [
@@ -367,7 +375,9 @@ fn judgement(strictness: &Strictness) -> Vec<String> {
         ("toleratedDifference", tolerated_difference.to_string()),
         ("marginRatio", margin_ratio.to_string()),
         ("marginDifference", margin_difference.to_string()),
+        ("extendAtMost", extend_at_most.to_string()),
         ("onScarceEvidence", format!("{on_scarce_evidence:?}")),
+        ("switchWithoutEvidence", switch_without_evidence.to_string()),
         ("waitAtMost", wait_at_most.to_string()),
     ];
     let lines: Vec<_> = lines

@@ -11,6 +11,7 @@ use crate::manifests::source::{Source, name_of};
 
 /// The manifests that a command reads, with kubectl's flags.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[group(required = true, multiple = true)]
 pub struct Inputs {
     /// Filename or directory (.yaml, .yml and .json) of the manifests; `-` is the standard input
     #[arg(
@@ -19,12 +20,11 @@ pub struct Inputs {
         alias = "file",
         value_name = "FILE",
         num_args = 1..,
-        required_unless_present = "kustomize",
         conflicts_with = "kustomize"
     )]
     files: Vec<PathBuf>,
     /// Process the directory used in -f, --filename recursively
-    #[arg(short = 'R', long)]
+    #[arg(short = 'R', long, requires = "files")]
     recursive: bool,
     /// Process the kustomization directory. This flag can't be used together with -f
     #[arg(short = 'k', long, value_name = "DIRECTORY")]

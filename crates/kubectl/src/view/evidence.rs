@@ -1,6 +1,9 @@
 //! The evidence on a canary: the message of each check, with error rates and a sparkline.
 
-use countersign_api::rollout::{Change, CheckEvidence, CheckSummary, Rate, WindowState};
+use countersign_api::Duration;
+use countersign_api::rollout::{Change, CheckEvidence, Dispersion, GateSummary, Rate, WindowState};
+use countersign_core::analysis::gates::PROMOTION;
+use countersign_core::analysis::thresholds::KNOWN_HISTORY;
 
 use crate::output::report::number;
 
@@ -28,9 +31,8 @@ fn of_check(check: &CheckEvidence) -> Vec<String> {
             rate(stable)
         ));
     }
-    if summary.value.is_none() {
-        lines.push(odds(summary));
-    }
+    lines.extend(summary.gate.as_ref().map(next_gate));
+    lines.extend(short_history(check));
     if !check.recent.is_empty() {
         lines.push(format!(
             "last {}: {}",
@@ -48,11 +50,39 @@ fn of_check(check: &CheckEvidence) -> Vec<String> {
     lines
 }
 
-fn odds(summary: &CheckSummary) -> String {
+/// What the evidence rules out so far, and what the next gate needs.
+fn next_gate(gate: &GateSummary) -> String {
+    let per_thousand = |value: f64| format!("{value} failed requests in 1,000 of the service");
+    let opens = match gate.share {
+        PROMOTION => "the promotion".into(),
+        share => format!("{share}%"),
+    };
+    let ruled_out = format!("ruled out: more than {}", per_thousand(gate.ruled_out));
+    let requests = match gate.requests {
+        Some(requests) if requests > 0.0 => format!("about {} more", number(requests, "request")),
+        Some(_) => return format!("{ruled_out}; {opens} may open"),
+        None => "errors of stable to compare with".into(),
+    };
+    let time = gate.seconds.map(|seconds| {
+        let seconds = std::time::Duration::from_secs_f64(seconds.clamp(0.0, 1e9).round());
+        format!(", {} at the present rate", Duration::from(seconds))
+    });
     format!(
-        "evidence that it is worse: 10^{:.2}, rolled back at 10^{:.2}; that it is within the margin: 10^{:.2}, passes at 10^{:.2}",
-        summary.log10_worse, summary.rollback_at, summary.log10_within_margin, summary.promote_at
+        "{ruled_out}; {opens} needs {} ruled out: {requests}{}",
+        gate.needed,
+        time.unwrap_or_default()
     )
+}
+
+/// From how much history bursts of errors are known; `None` if it is enough.
+fn short_history(check: &CheckEvidence) -> Option<String> {
+    let Dispersion { windows, pairs, .. } = check.dispersion?;
+    (windows < KNOWN_HISTORY).then(|| {
+        format!(
+            "bursts of errors are not well known: {} of {KNOWN_HISTORY} windows before the change, {pairs} pairs of them with errors",
+            windows
+        )
+    })
 }
 
 fn rate(rate: Rate) -> String {
@@ -83,6 +113,30 @@ fn sparkline(values: &[f64]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gate_says_what_it_needs_in_failed_requests() {
+        let gate = GateSummary {
+            share: 20,
+            ruled_out: 1.0,
+            needed: 0.5,
+            requests: Some(340.0),
+            seconds: Some(240.0),
+        };
+        assert_eq!(
+            next_gate(&gate),
+            "ruled out: more than 1 failed requests in 1,000 of the service; 20% needs 0.5 ruled out: about 340 requests more, 4m at the present rate"
+        );
+        let open = GateSummary {
+            share: 100,
+            requests: Some(0.0),
+            ..gate
+        };
+        assert_eq!(
+            next_gate(&open),
+            "ruled out: more than 1 failed requests in 1,000 of the service; the promotion may open"
+        );
+    }
 
     #[test]
     fn a_sparkline_goes_from_zero_to_the_most() {

@@ -22,6 +22,7 @@
 
 pub use countersign_api::counts::Counts;
 pub use countersign_api::counts::EProcess;
+use countersign_api::rollout::Dispersion;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,9 +42,6 @@ const LARGEST_COUNT: f64 = 9_007_199_254_740_992.0;
 /// Lowering a log e-value only weakens evidence. Raising one to `-LN_E_LIMIT` adds at most
 /// `exp(-1e9)` to E, which is nothing beside `alpha`.
 const LN_E_LIMIT: f64 = 1e9;
-
-/// Fewest windows from which [`dispersion`] is estimated.
-const DISPERSION_WINDOWS: f64 = 30.0;
 
 /// Properties of [`Counts`].
 pub trait CountsExt {
@@ -284,30 +282,47 @@ pub fn requests_needed(beta: f64, margin: Tolerance) -> f64 {
     }
 }
 
-/// How clustered stable's errors are: Pearson's chi-square of equal error rates in all windows,
-/// divided by its degrees of freedom, and at least 1.
+/// How clustered a service's errors are: the mean, over pairs of adjacent windows with errors, of the
+/// chi-square of equal error rates in both, and at least 1.
 ///
-/// 1 for independent errors, `b` for errors in bursts of `b`. It is measured on stable before the
-/// canary starts and kept for the rollout: measured later it could depend on what it corrects. An
-/// outage among the windows makes it large, which costs sensitivity, not validity.
+/// Given `T` errors in `N` requests of a pair, of which the first window has `x` in `n`, and `q = n/N`:
 ///
-/// Windows without requests or with unusable counts are left out. 1 if fewer than 30 remain, or if
-/// none or all of the requests failed, since neither says anything about clustering.
+/// ```text
+/// (x - q T)^2 / (q (1 - q) T (N - T)/(N - 1))
+/// ```
+///
+/// Its expectation is 1 for independent errors and `b` for errors in bursts of `b`. As only neighbours
+/// are compared, an error rate that drifts over the day is no dispersion, and an outage counts as the few
+/// pairs that it lasts. It is measured before the canary starts and kept for the rollout: measured later
+/// it could depend on what it corrects.
+///
+/// Windows without requests or with unusable counts are left out. Pairs in which none or all of the
+/// requests failed say nothing about clustering.
 #[must_use]
-pub fn dispersion(windows: &[Counts]) -> f64 {
-    let usable = || windows.iter().filter(|w| w.is_usable() && w.requests > 0.0);
-    let (count, requests, errors) = usable().fold((0.0, 0.0, 0.0), |(count, n, x), w| {
-        (count + 1.0, n + w.requests, x + w.errors)
-    });
-    if count < DISPERSION_WINDOWS {
-        return 1.0;
+pub fn dispersion(windows: &[Counts]) -> Dispersion {
+    let usable = windows.iter().filter(|w| w.is_usable() && w.requests > 0.0);
+    let usable: Vec<_> = usable.collect();
+    let ratios: Vec<f64> = usable.chunks_exact(2).filter_map(chi_square).collect();
+    let (sum, pairs) = ratios
+        .iter()
+        .fold((0.0, 0.0), |(s, n), it| (s + it, n + 1.0));
+    let count = |length: usize| i32::try_from(length).unwrap_or(i32::MAX);
+    Dispersion {
+        value: finite_or_zero(sum / pairs).max(1.0), // no pair gives 0/0
+        windows: count(usable.len()),
+        pairs: count(ratios.len()),
     }
-    let rate = errors / requests;
-    let chi_square: f64 = usable()
-        .map(|w| (w.errors - w.requests * rate).powi(2) / (w.requests * rate * (1.0 - rate)))
-        .sum();
-    // No errors, or nothing but errors, give 0/0.
-    finite_or_zero(chi_square / (count - 1.0)).max(1.0)
+}
+
+/// The chi-square, of one degree of freedom, of equal error rates in two windows.
+fn chi_square(pair: &[&Counts]) -> Option<f64> {
+    let [a, b] = pair else { return None };
+    let (requests, errors) = (a.requests + b.requests, a.errors + b.errors);
+    let share = a.requests / requests;
+    let failing = (requests - errors) / (requests - 1.0);
+    let variance = share * (1.0 - share) * errors * failing;
+    let ratio = (a.errors - share * errors).powi(2) / variance;
+    (variance > 0.0 && ratio.is_finite()).then_some(ratio)
 }
 
 /// The anytime-valid p-value of a log e-value, `min(1, 1/E)`, for display.

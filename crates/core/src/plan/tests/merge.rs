@@ -9,7 +9,9 @@ fn the_stricter_of_two_is_taken_field_by_field() {
         tolerated_difference: 0.0,
         margin_ratio: 2.0,
         margin_difference: 0.001,
+        extend_at_most: Duration::minutes(5),
         on_scarce_evidence: OnScarceEvidence::Promote,
+        switch_without_evidence: true,
         wait_at_most: Duration::minutes(5),
     };
     let b = Strictness {
@@ -19,14 +21,18 @@ fn the_stricter_of_two_is_taken_field_by_field() {
         tolerated_difference: 0.1,
         margin_ratio: 1.5,
         margin_difference: 0.005,
+        extend_at_most: Duration::minutes(60),
         on_scarce_evidence: OnScarceEvidence::Hold,
+        switch_without_evidence: false,
         wait_at_most: Duration::minutes(60),
     };
     let both = Strictness {
         max_false_promotion: 0.05,
         tolerated_ratio: 1.1,
         margin_ratio: 1.5,
+        extend_at_most: Duration::minutes(60),
         on_scarce_evidence: OnScarceEvidence::Hold,
+        switch_without_evidence: false,
         ..a
     };
     assert_eq!(

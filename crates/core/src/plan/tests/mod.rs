@@ -93,7 +93,9 @@ fn demands(first: i32, increase: i32, last: i32, minutes: u64, requests: i64) ->
         tolerated_difference: Some(0.0),
         margin_ratio: Some(2.0),
         margin_difference: Some(0.005),
-        on_scarce_evidence: Some(OnScarceEvidence::Extend),
+        extend_at_most: Some(Duration::minutes(60)),
+        on_scarce_evidence: Some(OnScarceEvidence::Hold),
+        switch_without_evidence: Some(false),
         wait_at_most: Some(Duration::minutes(60)),
         require_router: Some(false),
     }

@@ -56,7 +56,7 @@ impl World {
         }
         let windows = CheckWindows {
             due: windows,
-            baseline: None,
+            history: None,
         };
         self.seen.analysis.windows.insert(CHECK.into(), windows);
     }

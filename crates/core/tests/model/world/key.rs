@@ -48,7 +48,7 @@ impl World {
                 }),
                 (change.stage, change.step, change.weight, change.outcome),
                 change.progress,
-                (change.extended, change.previous.is_some(), regressed),
+                (change.previous.is_some(), regressed),
                 last.map(|it| (&it.reason, ago(it.at.as_ref()))),
             );
             let steps = plan.steps.iter();

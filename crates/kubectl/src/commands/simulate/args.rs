@@ -12,10 +12,10 @@ use crate::output::report::Format;
 pub(super) const SLACK: SignedDuration = SignedDuration::from_hours(100);
 
 /// Simulate rollouts in virtual time, without a cluster: duration, steps, and rates of wrong decisions.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Simulate {
     #[command(flatten)]
-    pub(super) inputs: Inputs,
+    pub(super) inputs: Option<Inputs>,
     #[command(flatten)]
     pub(super) setting: Setting,
     /// Requests per second to all pods together.
@@ -27,6 +27,9 @@ pub struct Simulate {
     /// Error rates of worse canaries, each a separate case; if omitted, ten times the stable rate.
     #[arg(long, value_delimiter = ',', value_parser = share)]
     pub(super) canary_error_rate: Vec<f64>,
+    /// Compare services of 1, 5, 50 and 500 requests a second in every tier of --policy, instead of Rollouts
+    #[arg(long, conflicts_with_all = ["Inputs", "rate", "canary_error_rate", "replicas", "sign_off_after", "stable"])]
+    pub(super) sweep: bool,
     /// Number of rollouts per case.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) runs: u32,
@@ -72,9 +75,11 @@ pub(super) enum SimulationError {
     )]
     NoPods(String),
     #[error(
-        "Rollout {rollout}: {windows} windows of counting are too many to simulate: lower --runs, or raise the analysis' interval"
+        "{what}: {windows} windows of counting are too many to simulate: lower --runs, or raise the analysis' interval"
     )]
-    TooLong { rollout: String, windows: u128 },
+    TooLong { what: String, windows: u128 },
+    #[error("give Rollouts with -f or -k, or compare request rates with --sweep")]
+    NothingGiven,
     #[error(
         "Rollout {rollout}: the state machine broke a law, which is a bug of Countersign: {law}"
     )]

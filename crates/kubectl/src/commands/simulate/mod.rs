@@ -7,6 +7,7 @@
 mod args;
 mod report;
 mod scene;
+mod sweep;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +26,13 @@ const MAX_WINDOWS: u128 = 2_000_000;
 impl Simulate {
     /// Simulates every Rollout of the files.
     pub fn run(self) -> Result<ExitCode, Failure> {
-        let observed = self.setting.observe(&self.inputs)?;
+        if self.sweep {
+            let sweep = self.sweep()?;
+            crate::output::report::print(self.output, &sweep, || sweep.render(&self))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let inputs = self.inputs.as_ref().ok_or(SimulationError::NothingGiven)?;
+        let observed = self.setting.observe(inputs)?;
         let simulations = observed
             .into_iter()
             .map(|observed| self.simulated(observed))
@@ -52,10 +59,8 @@ impl Simulate {
         let rates: Vec<f64> = std::iter::once(self.stable_error_rate)
             .chain(worse)
             .collect();
-        let windows = scene.windows() * u128::from(self.runs) * rates.len() as u128;
-        if windows > MAX_WINDOWS {
-            return Err(SimulationError::TooLong { rollout, windows });
-        }
+        let what = format!("Rollout {rollout}");
+        self.bounded(&what, scene.windows() * rates.len() as u128)?;
         let case = |canary: &f64| self.case(&scene, *canary);
         let strictness = scene.plan.strictness;
         Ok(Simulation {
@@ -69,6 +74,16 @@ impl Simulate {
             max_false_promotion: strictness.max_false_promotion,
             cases: rates.iter().map(case).collect::<Result<_, _>>()?,
         })
+    }
+
+    /// Refuses what would take too long; `windows` are those of one run of each case.
+    fn bounded(&self, what: &str, windows: u128) -> Result<(), SimulationError> {
+        let windows = windows * u128::from(self.runs);
+        let what = what.to_owned();
+        if windows > MAX_WINDOWS {
+            return Err(SimulationError::TooLong { what, windows });
+        }
+        Ok(())
     }
 
     /// All runs of one canary, divided among the processors; each run has random numbers of its own.

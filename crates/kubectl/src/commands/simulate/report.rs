@@ -53,6 +53,8 @@ pub(super) struct Case {
     pub(super) rollback: Option<Seconds>,
     /// Median number of requests that the canary answered.
     pub(super) exposed_requests: f64,
+    /// Median number of requests that the canary failed.
+    pub(super) failed_requests: f64,
     /// Median number of seconds in each step, and in promotion, of those that were promoted.
     pub(super) step_seconds: Vec<f64>,
 }
@@ -62,7 +64,7 @@ pub(super) struct Case {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Share {
     pub(super) count: usize,
-    of_all: f64,
+    pub(super) of_all: f64,
     pub(super) low: f64,
     pub(super) high: f64,
 }
@@ -71,7 +73,7 @@ pub(super) struct Share {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Seconds {
     pub(super) median: f64,
-    p90: f64,
+    pub(super) p90: f64,
 }
 
 impl Case {
@@ -96,6 +98,8 @@ impl Case {
             exposed_requests: quantile(runs.iter().map(|run| run.exposed).collect(), 0.5)
                 .unwrap_or_default()
                 .round(),
+            failed_requests: quantile(runs.iter().map(|run| run.failed).collect(), 0.5)
+                .unwrap_or_default(),
             step_seconds: (0..steps).filter_map(step).collect(),
         }
     }
@@ -205,7 +209,10 @@ impl Case {
         times.extend(self.rollback.map(|it| it.render("time to rollback")));
         times.push(vec![
             "requests to the canary".into(),
-            format!("median {}", self.exposed_requests),
+            format!(
+                "median {}, of which {} failed",
+                self.exposed_requests, self.failed_requests
+            ),
         ]);
         if !self.step_seconds.is_empty() {
             let steps: Vec<_> = self.step_seconds.iter().map(|it| length(*it)).collect();

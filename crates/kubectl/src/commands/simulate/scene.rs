@@ -48,6 +48,8 @@ pub(super) struct Run {
     pub(super) served: SignedDuration,
     /// Requests that the canary answered.
     pub(super) exposed: f64,
+    /// Requests that the canary failed.
+    pub(super) failed: f64,
     pub(super) steps: Vec<SignedDuration>,
 }
 
@@ -112,13 +114,23 @@ impl Scene {
     pub(super) fn play(&self, traffic: &Traffic, seed: u64) -> Result<Run, SimulationError> {
         let mut world = World::new(self.observation.clone());
         let began = world.observation.now;
-        let length = SignedDuration::try_from(self.length()).unwrap_or(SignedDuration::MAX);
+        let waits = self.plan.strictness.extend_at_most.std();
+        let steps = u32::try_from(self.plan.steps.len()).unwrap_or(u32::MAX);
+        let length = self.length().saturating_add(waits.saturating_mul(steps));
+        let length = SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX);
         let until = began
             .saturating_add(length.saturating_add(SLACK))
             .unwrap_or(Timestamp::MAX);
         let mut rng = SmallRng::seed_from_u64(seed);
         let window = self.interval.std().as_secs_f64();
-        let mut count = |_: Timestamp, share: f64| traffic.count(window, share, &mut rng);
+        let mut failed = 0.0;
+        let mut count = |_: Timestamp, share: f64| {
+            let outcome = traffic.count(window, share, &mut rng);
+            if let WindowOutcome::Counted { canary, .. } = &outcome {
+                failed += canary.errors;
+            }
+            outcome
+        };
         let mut meter = Meter::from(began);
         world.run(until, &mut count, |observation| {
             meter.read(observation);
@@ -130,10 +142,11 @@ impl Scene {
                 law: format!("{law:?}"),
             });
         }
-        Ok(self.outcome(&world, began, meter.seconds * traffic.rate))
+        let exposed = meter.seconds * traffic.rate;
+        Ok(self.outcome(&world, began, (exposed, failed)))
     }
 
-    fn outcome(&self, world: &World, began: Timestamp, exposed: f64) -> Run {
+    fn outcome(&self, world: &World, began: Timestamp, (exposed, failed): (f64, f64)) -> Run {
         let now = world.observation.now;
         let change = world.observation.status.change.as_ref();
         let starts = change.map(starts).unwrap_or_default();
@@ -144,6 +157,7 @@ impl Scene {
             took: now.duration_since(began).saturating_add(self.start_after),
             served: now.duration_since(first),
             exposed,
+            failed,
             steps: starts
                 .iter()
                 .zip(ends)

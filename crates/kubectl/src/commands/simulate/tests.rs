@@ -65,7 +65,8 @@ fn risky() -> Observation {
 
 fn options(runs: u32) -> Simulate {
     Simulate {
-        inputs: Inputs::default(),
+        inputs: None,
+        sweep: false,
         setting: Setting::default(),
         rate: 50.0,
         stable_error_rate: 0.002,

@@ -412,23 +412,39 @@ fn an_error_free_canary_is_promoted_soon_after_the_requests_needed() {
 }
 
 #[test]
-fn dispersion_is_chi_square_over_its_degrees_of_freedom_and_at_least_1() {
-    // 30 windows of 100 requests, half without errors and half with 10: a rate of 5 %, each
-    // window 5 from its expectation, 30 * 25 / (100 * 0.05 * 0.95) / 29.
+fn dispersion_is_the_mean_chi_square_of_adjacent_windows_and_at_least_1() {
+    // Of 200 requests in two windows 10 fail, all in the second: (0 - 5)^2 / (1/4 * 10 * 190/199).
     let halves = |errors| [counts(100.0, 0.0), counts(100.0, errors)].repeat(15);
-    assert_close(dispersion(&halves(10.0)), 5.444_646_098_004, 1e-11);
+    let of_halves = dispersion(&halves(10.0));
+    assert_close(of_halves.value, 4_975.0 / 475.0, 1e-11);
+    assert_eq!((of_halves.windows, of_halves.pairs), (30, 15));
     // Windows that say nothing change nothing.
     let mut with_gaps = halves(10.0);
     with_gaps.extend([counts(0.0, 0.0), counts(f64::NAN, 1.0), counts(1.0, 2.0)]);
-    assert_eq!(dispersion(&with_gaps), dispersion(&halves(10.0)));
-    // Nor do they make up the number.
-    assert_eq!(dispersion(&halves(10.0)[..29]), 1.0);
-    assert_eq!(dispersion(&with_gaps[1..]), 1.0);
-    assert_eq!(dispersion(&[]), 1.0);
-    // Less than independent errors would vary, no errors, nothing but errors.
-    assert_eq!(dispersion(&[counts(100.0, 5.0); 40]), 1.0);
-    assert_eq!(dispersion(&halves(0.0)), 1.0);
-    assert_eq!(dispersion(&[counts(100.0, 100.0); 40]), 1.0);
+    assert_eq!(dispersion(&with_gaps), of_halves);
+    // Less than independent errors would vary.
+    let even = dispersion(&[counts(100.0, 5.0); 40]);
+    assert_eq!((even.value, even.pairs), (1.0, 20));
+    // Nothing to learn from: no windows, no errors, nothing but errors.
+    for windows in [&[][..], &halves(0.0), &[counts(100.0, 100.0); 40]] {
+        let unknown = dispersion(windows);
+        assert_eq!((unknown.value, unknown.pairs), (1.0, 0));
+    }
+}
+
+#[test]
+fn a_rate_that_drifts_and_an_outage_are_hardly_dispersion() {
+    let independent = |at: usize| counts(1_000.0, [8.0, 12.0, 10.0, 10.0][at % 4]);
+    let calm: Vec<_> = (0..1_920).map(independent).collect();
+    let drifting = (0..1_920).map(|at| counts(1_000.0, (at / 20) as f64));
+    let drifting: Vec<_> = drifting.collect();
+    let mut outage = calm.clone();
+    for (at, window) in outage[1_000..1_020].iter_mut().enumerate() {
+        window.errors = 500.0 + 40.0 * (at % 2) as f64;
+    }
+    assert!(dispersion(&calm).value < 1.01);
+    assert!(dispersion(&drifting).value < 1.01);
+    assert!(dispersion(&outage).value < 1.1, "{:?}", dispersion(&outage));
 }
 
 #[test]

@@ -136,7 +136,7 @@ proptest! {
             }
         }
         let stable_before = [canary, stable, counts(100.0, 1.0)].repeat(10);
-        prop_assert!((1.0..=f64::MAX).contains(&crate::analysis::statistics::dispersion(&stable_before)));
+        prop_assert!((1.0..=f64::MAX).contains(&crate::analysis::statistics::dispersion(&stable_before).value));
         prop_assert!(requests_needed(ratio, tol) > 0.0);
     }
 
