@@ -162,7 +162,7 @@ fn the_demo_policy_is_looser_in_steps_bakes_and_sign_offs_alone() {
 #[test]
 fn the_demo_policy_lets_a_change_of_any_tier_end_without_people() {
     for tier in Tier::ALL {
-        let plan = plan_for(tier, &[], &demo_policy());
+        let plan = plan_for(tier, &[], &[], &demo_policy());
         assert!(
             plan.steps.iter().all(|step| step.sign_off.is_empty()),
             "{tier}: {plan:?}"
@@ -194,7 +194,7 @@ fn the_harmless_change_is_low_and_the_risky_one_high_with_smaller_steps() {
     let high = risk_of_change("risky.yaml", "risky-v2.yaml");
     assert_eq!(low.tier, Tier::Low, "{low:?}");
     assert!(high.tier >= Tier::High, "{high:?}");
-    let [low, high] = [low, high].map(|risk| plan_for(risk.tier, &[], &demo_policy()).steps);
+    let [low, high] = [low, high].map(|risk| plan_for(risk.tier, &[], &[], &demo_policy()).steps);
     assert!(high.len() > low.len());
     assert!(high[0].weight < low[0].weight);
 }

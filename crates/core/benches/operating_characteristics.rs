@@ -308,15 +308,23 @@ fn print_tables(out: &mut impl io::Write, results: &[Characteristics]) -> io::Re
     }
     writeln!(out, "\nPromoted automatically by look {LOOKS}\n")?;
     let rates: Vec<String> = std::iter::once(HEALTHY).chain(WORSE).map(percent).collect();
-    let heads: Vec<String> = rates.iter().map(|rate| format!("canary at {rate}")).collect();
+    let heads: Vec<String> = rates
+        .iter()
+        .map(|rate| format!("canary at {rate}"))
+        .collect();
     let right = vec!["---:".to_owned(); heads.len()];
     row(out, "method", &heads)?;
     row(out, "---", &right)?;
     for result in results {
-        let cells = result.all().map(|it| format!("{:.1}%", 100.0 * it.promoted()));
+        let cells = result
+            .all()
+            .map(|it| format!("{:.1}%", 100.0 * it.promoted()));
         row(out, result.method.name(), &cells.collect::<Vec<_>>())?;
     }
-    writeln!(out, "\nFailed requests of the canary until rolled back or promoted, mean\n")?;
+    writeln!(
+        out,
+        "\nFailed requests of the canary until rolled back or promoted, mean\n"
+    )?;
     row(out, "method", &heads)?;
     row(out, "---", &right)?;
     for result in results {

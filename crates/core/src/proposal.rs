@@ -98,9 +98,11 @@ impl Proposal {
     /// The plan for a change of this tier.
     #[must_use]
     pub fn plan(&self, observation: &Observation, tier: Tier) -> Plan {
+        let canary = &observation.spec.strategy.canary;
         plan::plan_for(
             tier,
-            &observation.spec.strategy.canary.steps,
+            &canary.steps,
+            &canary.promotion_sign_off,
             &self.effective,
         )
     }

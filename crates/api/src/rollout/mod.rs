@@ -14,7 +14,7 @@ use super::duration::Duration;
 use super::pod_template::PodTemplate;
 use super::selector::Selector;
 use super::smoke::Smoke;
-use super::step::Step;
+use super::step::{SignOffDemand, Step};
 use super::traffic::Traffic;
 use super::workload_ref::{DeletionPolicy, WorkloadReference};
 
@@ -224,6 +224,10 @@ pub struct CanaryStrategy {
     #[schemars(length(max = 50))]
     #[x_kube(validation = Rule::new("self.map(step, step.weight).isSorted()").message("steps: the weights must not decrease from one step to the next"))]
     pub steps: Vec<Step>,
+    /// Sign-offs before full promotion, beside those of the policies; they are only ever added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub promotion_sign_off: Vec<SignOffDemand>,
     /// Checks on the canary, beside those of the policies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub analysis: Option<Analysis>,
@@ -244,6 +248,7 @@ impl Default for CanaryStrategy {
             max_surge: all(),
             max_unavailable: none(),
             steps: Vec::new(),
+            promotion_sign_off: Vec::new(),
             analysis: None,
             smoke: None,
         }

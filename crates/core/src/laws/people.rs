@@ -52,12 +52,16 @@ pub(super) fn people_have_signed(
     let entered = usize::try_from(after.step - 1)
         .ok()
         .and_then(|index| before.plan.steps.get(index));
-    let (gate, demands) = match (after.stage, entered) {
-        (Stage::Stepping, Some(step)) => (format!("step-{}", after.step), &step.sign_off),
+    let (gate, demands, own) = match (after.stage, entered) {
+        (Stage::Stepping, Some(step)) => (format!("step-{}", after.step), &step.sign_off, &[][..]),
         (Stage::Stepping, None) => return true,
-        _ => ("promotion".into(), &before.plan.promotion_sign_off),
+        _ => {
+            // Whatever the plan says: what the Rollout asks for now.
+            let own = &observation.spec.strategy.canary.promotion_sign_off[..];
+            ("promotion".into(), &before.plan.promotion_sign_off, own)
+        }
     };
-    let met = demands.iter().all(|demand| {
+    let met = demands.iter().chain(own).all(|demand| {
         let able = signed(observation, before, SignOffDecision::Approve).filter(|spec| {
             spec.gate.as_ref().is_none_or(|own| *own == gate)
                 && (demand.groups.is_empty()

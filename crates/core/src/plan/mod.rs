@@ -12,7 +12,7 @@ pub mod tighten;
 
 use countersign_api::policy::TierDemands;
 use countersign_api::rollout::{Plan, Strictness};
-use countersign_api::step::{Step, Tier};
+use countersign_api::step::{SignOffDemand, Step, Tier};
 
 use crate::limits::{MAX_POLICIES, MAX_SENTENCES};
 use crate::plan::floors::Floors;
@@ -23,7 +23,9 @@ use crate::policy::Effective;
 /// tier's floors.
 ///
 /// The owner's steps are kept as far as allowed. If one is too large, smaller ones are inserted before it,
-/// and its sign-offs move before the first of those. Every tightening is a sentence in `tightened`.
+/// and its sign-offs move before the first of those. Every tightening is a sentence in `tightened`. The
+/// owner's sign-offs before promotion are demanded beside the tier's: an owner can ask for more people than a
+/// policy, never for fewer.
 ///
 /// Law 7: a higher tier lets no weight be passed sooner, on fewer requests or with fewer people. For the
 /// same own steps that follows from the floors: inserted steps are counted up from below in increases as
@@ -31,7 +33,12 @@ use crate::policy::Effective;
 /// of stopping at it, so a larger floor only adds steps. If each tier has its own steps, those of a lower
 /// one are added if they demand more.
 #[must_use]
-pub fn plan_for(tier: Tier, own_steps: &[Step], effective: &Effective) -> Plan {
+pub fn plan_for(
+    tier: Tier,
+    own_steps: &[Step],
+    own_promotion_sign_off: &[SignOffDemand],
+    effective: &Effective,
+) -> Plan {
     let demands = effective.tiers.get(tier);
     let (steps, mut tightened) = Tier::ALL
         .into_iter()
@@ -39,8 +46,19 @@ pub fn plan_for(tier: Tier, own_steps: &[Step], effective: &Effective) -> Plan {
         .fold(<(Vec<Step>, Vec<String>)>::default(), |(lower, _), tier| {
             steps_for(tier, own_steps, &lower, effective)
         });
+    let mut promotion_sign_off = Vec::new();
+    let owner_asks = steps::add_demands(&mut promotion_sign_off, own_promotion_sign_off);
+    let policy_asks = steps::add_demands(
+        &mut promotion_sign_off,
+        demands.promotion_sign_off.as_deref().unwrap_or_default(),
+    );
+    if owner_asks && policy_asks {
+        let policies = floors::named(&effective.sources);
+        tightened.push(format!(
+            "promotion: sign-off is asked for by tier {tier} ({policies}): added"
+        ));
+    }
     tightened.truncate(MAX_SENTENCES);
-    let mut promotion_sign_off = demands.promotion_sign_off.clone().unwrap_or_default();
     if steps.is_empty() {
         // A plan without steps has no step before which to demand sign-offs.
         steps::add_demands(

@@ -63,7 +63,7 @@ pub(super) fn verdict_against(
     (under_way && rolls_back).then(|| (Reason::RolledBackByFreeze, freezes.in_force.join("; ")))
 }
 
-/// A tightened policy applies to the change under way; a loosened one does not.
+/// A tightened policy, or a stricter Rollout, applies to the change under way; a loosened one does not.
 pub(super) fn tighten(context: &Context, change: &mut Change) {
     let (observation, proposal) = (context.observation, context.proposal);
     // A template and annotations that cannot be read at present are not a riskier change.
@@ -89,7 +89,7 @@ pub(super) fn tighten(context: &Context, change: &mut Change) {
             change.awaited_gates.remove(&gate); // a newly demanded sign-off has its whole deadline
         }
     }
-    let message = format!("policies require more now ({policies}); tier {tier}");
+    let message = format!("the Rollout or its policies require more now ({policies}); tier {tier}");
     transition::record(context, change, Reason::Tightened, message);
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn of(tier: Tier) -> Self {
-        let plan = plan::plan_for(tier, &[], &policy::effective(&[]));
+        let plan = plan::plan_for(tier, &[], &[], &policy::effective(&[]));
         Self {
             tier,
             steps: plan.steps,

@@ -204,6 +204,22 @@ pub(super) fn law_2_is_broken_by_a_step_that_nobody_signed() {
 }
 
 #[test]
+pub(super) fn law_2_is_broken_by_a_promotion_that_the_rollout_wants_signed_whatever_its_plan_says()
+{
+    let mut world = serving();
+    let canary = &mut world.observation.spec.strategy.canary;
+    canary.promotion_sign_off = serde_json::from_value(json!([{ "groups": ["product"] }])).unwrap();
+    change(&mut world, "v2", harmless());
+    let mut traffic = steady(5_000.0, 0.0, 0.0);
+    assert!(world.run(after(60), &mut traffic, |o| {
+        o.status.waiting_for.as_deref() == Some("AwaitingSignOff")
+    }));
+    let change = world.observation.status.change.as_mut().unwrap();
+    change.plan.promotion_sign_off.clear();
+    assert_eq!(broken(&mut world, GOOD, take_a_step), [2]);
+}
+
+#[test]
 pub(super) fn law_3_is_broken_by_a_canary_that_fails_and_stays() {
     let mut world = stepping(60);
     world.observation.now += SignedDuration::from_secs(60);

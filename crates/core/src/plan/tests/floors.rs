@@ -9,7 +9,7 @@ fn the_built_in_tiers_have_the_plans_that_the_documentation_names() {
         (Tier::High, vec![1, 2, 5, 10, 25, 50], 15, 1, 0),
         (Tier::Critical, vec![1, 1, 2, 5, 10, 20, 35, 50], 20, 1, 2),
     ] {
-        let plan = plan_for(tier, &[], &built_in);
+        let plan = plan_for(tier, &[], &[], &built_in);
         assert_eq!(weights_of(&plan.steps), weights, "{tier}");
         assert!(
             plan.steps
@@ -29,9 +29,39 @@ fn the_built_in_tiers_have_the_plans_that_the_documentation_names() {
 }
 
 #[test]
+fn the_owner_asks_for_people_before_promotion_beside_the_policy() {
+    let own = [people(1, &["product"])];
+    let none = demands(50, 50, 50, 10, 0);
+    let alone = plan_for(Tier::High, &[], &own, &alike(&none));
+    assert_eq!(alone.promotion_sign_off, own);
+    assert_eq!(alone.tightened, Vec::<String>::new());
+
+    let seniors = TierDemands {
+        promotion_sign_off: Some(vec![people(1, &["senior"])]),
+        ..none.clone()
+    };
+    let both = plan_for(Tier::High, &[], &own, &alike(&seniors));
+    assert_eq!(
+        both.promotion_sign_off,
+        [people(1, &["product"]), people(1, &["senior"])]
+    );
+    assert_eq!(
+        both.tightened,
+        ["promotion: sign-off is asked for by tier high (payments@3): added"]
+    );
+
+    let more = TierDemands {
+        promotion_sign_off: Some(vec![people(2, &["product"])]),
+        ..none
+    };
+    let included = plan_for(Tier::High, &[], &own, &alike(&more));
+    assert_eq!(included.promotion_sign_off, [people(2, &["product"])]);
+}
+
+#[test]
 fn the_built_in_tiers_are_ever_stricter_and_judge_as_the_policy_says() {
     let built_in = policy::effective(&[]);
-    let plans = Tier::ALL.map(|tier| plan_for(tier, &[], &built_in));
+    let plans = Tier::ALL.map(|tier| plan_for(tier, &[], &[], &built_in));
     for pair in plans.windows(2) {
         takes_as_much_care(&pair[1].steps, &pair[0].steps, 0).unwrap();
         assert_eq!(
@@ -170,7 +200,7 @@ fn law_7_steps_of_a_lower_tier_are_added_to_those_of_a_higher_one_that_ask_for_l
         high,
         ..Tiers::default()
     };
-    let plan = plan_for(Tier::High, &[], &effective(tiers));
+    let plan = plan_for(Tier::High, &[], &[], &effective(tiers));
     assert_eq!(
         plan.steps,
         [step(5, 15), signed(10, 15, "a"), step(25, 20), step(50, 20)]
@@ -256,11 +286,26 @@ proptest! {
     }
 
     #[test]
+    fn law_7_an_owner_s_demand_before_promotion_only_adds(floor in some_demands(), own in some_steps(0..20), asked in some_people()) {
+        let (without, with) = (plan(&floor, &own), plan_for(Tier::High, &own, &asked, &alike(&floor)));
+        prop_assert_eq!(&with.steps, &without.steps);
+        prop_assert!(includes_all(&with.promotion_sign_off, &asked));
+        prop_assert!(includes_all(&with.promotion_sign_off, &without.promotion_sign_off));
+        // Taken out under way, it holds all the same; brought in under way, it takes effect.
+        for taken in 0..=without.steps.len() {
+            let kept = tightened(&with, taken, &without).unwrap_or_else(|| with.clone());
+            prop_assert!(includes_all(&kept.promotion_sign_off, &asked));
+            let added = tightened(&without, taken, &with).unwrap_or_else(|| without.clone());
+            prop_assert!(includes_all(&added.promotion_sign_off, &asked));
+        }
+    }
+
+    #[test]
     fn law_7_a_higher_tier_never_takes_less_care((low, high) in rising_demands(), own in some_steps(0..20)) {
         let tiers = Tiers { low: low.clone(), medium: low, high: high.clone(), critical: high.clone() };
         let effective = effective(tiers);
-        demands_hold(&plan_for(Tier::High, &own, &effective), &high)?;
-        let (low, high) = (plan_for(Tier::Low, &own, &effective), plan_for(Tier::High, &own, &effective));
+        demands_hold(&plan_for(Tier::High, &own, &[], &effective), &high)?;
+        let (low, high) = (plan_for(Tier::Low, &own, &[], &effective), plan_for(Tier::High, &own, &[], &effective));
         takes_as_much_care(&high.steps, &low.steps, 0)?;
         prop_assert!(high.steps[0].weight <= low.steps[0].weight);
         prop_assert!(includes_all(&high.promotion_sign_off, &low.promotion_sign_off));

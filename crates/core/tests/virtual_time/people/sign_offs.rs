@@ -46,6 +46,52 @@ pub(crate) fn an_approver_in_mid_rollout_is_recorded_with_the_evidence_so_far() 
     );
 }
 
+/// Nobody but the Rollout itself asks for people, or a policy asks for others beside them.
+#[test]
+pub(crate) fn law_2_what_the_rollout_asks_for_before_its_promotion_is_awaited() {
+    let asked = |groups: &[&str]| SignOffDemand {
+        count: 1,
+        groups: groups.iter().map(|it| (*it).to_owned()).collect(),
+    };
+    let mut policy = unattended();
+    policy.spec.tiers.low.promotion_sign_off = Some(vec![asked(&["senior"])]);
+    for (policy, policy_asks) in [(unattended(), false), (policy, true)] {
+        let mut world = serving();
+        world.observation.policies = vec![policy];
+        world.observation.spec.strategy.canary.promotion_sign_off = vec![asked(&["product"])];
+        change(&mut world, "v2", harmless());
+        go_on(&mut world, 30);
+        assert_eq!(waits_for(&world), Some("AwaitingSignOff"));
+        let status = &world.observation.status;
+        assert_eq!(status.step.as_deref(), Some("3/3"));
+        assert!(
+            status.message.contains("1 person of product"),
+            "{}",
+            status.message
+        );
+
+        // Taking the demand back loosens the next change, not this one.
+        world
+            .observation
+            .spec
+            .strategy
+            .canary
+            .promotion_sign_off
+            .clear();
+        world.observation.generation += 1;
+        approve(&mut world, "erin", &["senior"]);
+        go_on(&mut world, 2);
+        assert_eq!(waits_for(&world), Some("AwaitingSignOff"));
+        let plan = &world.observation.status.change.as_ref().unwrap().plan;
+        let demands = plan.promotion_sign_off.len();
+        assert_eq!(demands, 1 + usize::from(policy_asks));
+        approve(&mut world, "bob", &["product"]);
+        go_on(&mut world, 10);
+        assert_eq!(world.observation.status.phase, Phase::Stable);
+        assert_eq!(stable_image(&world), "example.org/shop:v2");
+    }
+}
+
 #[test]
 pub(crate) fn law_2_only_the_right_people_count_and_each_answer_has_the_reason() {
     let policy = asking(&[(1, &["approvers"])], |spec| {

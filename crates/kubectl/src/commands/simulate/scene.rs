@@ -280,7 +280,9 @@ pub(super) fn without_sign_offs(
     });
     let steps: Vec<Step> = steps.collect();
     let last = steps.last().cloned();
-    observation.spec.strategy.canary.steps = steps;
+    let canary = &mut observation.spec.strategy.canary;
+    canary.steps = steps;
+    canary.promotion_sign_off.clear();
     let checks = effective.checks.iter().map(|(name, check)| {
         let mut check = check.clone();
         check.name.clone_from(name);

@@ -96,7 +96,7 @@ fn named(policy: &RolloutPolicy) -> NamedPolicy {
 
 /// A change of a tier that takes the tier's own steps.
 fn scene(tier: Tier, effective: &Effective) -> Scene {
-    let plan = plan::plan_for(tier, &[], effective);
+    let plan = plan::plan_for(tier, &[], &[], effective);
     let change = Change {
         tier,
         plan: plan.clone(),
@@ -233,7 +233,7 @@ mod tests {
             assert_eq!(change.tier, tier);
             assert_eq!(
                 change.plan.steps,
-                plan::plan_for(tier, &[], &effective)
+                plan::plan_for(tier, &[], &[], &effective)
                     .steps
                     .into_iter()
                     .map(|mut step| {
