@@ -287,8 +287,21 @@ tiers: {high: {minBake: 6m, signOff: []}}
     assert_eq!(effective.risk.points[&Factor::NoReview], 1.0);
     assert_eq!(effective.risk.thresholds.critical, Some(60.0));
     assert_eq!(effective.tiers.high.min_bake, Some(Duration::minutes(6)));
+    let asking = TierDemands {
+        sign_off: Some(vec![SignOffDemand {
+            count: 1,
+            groups: vec![],
+        }]),
+        ..TierDemands::default()
+    };
+    let silent = filled_demands(&TierDemands::default(), &asking);
+    assert_eq!(silent.sign_off, asking.sign_off);
+    let empty = TierDemands {
+        sign_off: Some(vec![]),
+        ..TierDemands::default()
+    };
     assert_eq!(
-        effective.tiers.high.sign_off,
+        filled_demands(&empty, &asking).sign_off,
         Some(vec![]),
         "an empty list asks for none"
     );

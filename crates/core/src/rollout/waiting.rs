@@ -144,10 +144,15 @@ fn scarce(context: &Context, change: &mut Change, hold: Hold, requeue: &mut Requ
         }
         OnScarceEvidence::Promote | OnScarceEvidence::Hold => {
             let gate = format!("evidence-{}", change.step);
+            // No policy names who answers, so the message has the role and the command.
+            let message = format!(
+                "gate {gate} requires 1 person with the role countersign-approver, who decides by `kubectl countersign approve {} --gate {gate}`, or for more traffic: {}",
+                observation.name, hold.message
+            );
             let hold = Hold {
                 kind: HoldKind::People,
                 reason: Reason::AwaitingPerson,
-                message: format!("gate {gate} requires 1 person: {}", hold.message),
+                message,
             };
             await_people(context, change, gate, hold, requeue)
         }

@@ -97,7 +97,7 @@ pub(super) fn a_pause_waits_without_a_deadline_but_a_failing_canary_is_rolled_ba
 #[test]
 pub(super) fn an_unmet_sign_off_holds_and_expires() {
     let mut world = serving();
-    world.observation.policies.clear(); // the built-in policy requires sign-off from tier high on
+    world.observation.policies = vec![attended()];
     change(&mut world, "v2", BTreeMap::new());
     world.run(after(60), &mut steady(5_000.0, 0.0, 0.0), |_| false);
     assert_eq!(world.observation.status.phase, Phase::AwaitingSignOff);

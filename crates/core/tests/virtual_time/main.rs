@@ -140,6 +140,20 @@ fn unattended() -> NamedPolicy {
     }
 }
 
+/// The built-in policy with people: one before the first step from tier high on, and in tier critical two before
+/// promotion, one of them senior.
+fn attended() -> NamedPolicy {
+    let mut policy = unattended();
+    let demands = |of: Value| Some(serde_json::from_value(of).unwrap());
+    let tiers = &mut policy.spec.tiers;
+    tiers.high.sign_off = demands(json!([{ "count": 1 }]));
+    tiers.critical.sign_off = demands(json!([{ "count": 1 }]));
+    tiers.critical.promotion_sign_off =
+        demands(json!([{ "count": 2 }, { "count": 1, "groups": ["senior"] }]));
+    policy.name = "attended".into();
+    policy
+}
+
 fn observation(version: &str) -> Observation {
     Observation {
         now: START,

@@ -157,6 +157,7 @@ fn every_story_decides_as_it_did_before() {
         people::an_approver_in_mid_rollout_is_recorded_with_the_evidence_so_far,
         people::law_2_only_the_right_people_count_and_each_answer_has_the_reason,
         people::law_2_what_the_rollout_asks_for_before_its_promotion_is_awaited,
+        people::the_built_in_policy_stages_a_risky_change_and_asks_nobody,
         people::two_people_are_two_people,
         people::a_sign_off_ends_with_its_expiry,
         people::law_6_without_admission_policies_no_sign_off_counts,

@@ -3,11 +3,11 @@ use super::*;
 #[test]
 fn the_built_in_tiers_have_the_plans_that_the_documentation_names() {
     let built_in = policy::effective(&[]);
-    for (tier, weights, minutes, first, promotion) in [
-        (Tier::Low, vec![5, 25, 50], 5, 0, 0),
-        (Tier::Medium, vec![1, 5, 20, 50], 10, 0, 0),
-        (Tier::High, vec![1, 2, 5, 10, 25, 50], 15, 1, 0),
-        (Tier::Critical, vec![1, 1, 2, 5, 10, 20, 35, 50], 20, 1, 2),
+    for (tier, weights, minutes) in [
+        (Tier::Low, vec![5, 25, 50], 5),
+        (Tier::Medium, vec![1, 5, 20, 50], 10),
+        (Tier::High, vec![1, 2, 5, 10, 25, 50], 15),
+        (Tier::Critical, vec![1, 1, 2, 5, 10, 20, 35, 50], 20),
     ] {
         let plan = plan_for(tier, &[], &[], &built_in);
         assert_eq!(weights_of(&plan.steps), weights, "{tier}");
@@ -17,14 +17,37 @@ fn the_built_in_tiers_have_the_plans_that_the_documentation_names() {
                 .all(|it| it.bake == Duration::minutes(minutes)),
             "{tier}"
         );
-        assert_eq!(plan.steps[0].sign_off.len(), first, "{tier}");
+        assert!(
+            plan.steps.iter().all(|it| it.sign_off.is_empty()),
+            "{tier}: it names nobody who could sign"
+        );
+        assert_eq!(plan.promotion_sign_off, [], "{tier}");
+        assert_eq!(plan.tightened, Vec::<String>::new(), "{tier}");
+        assert_eq!(plan.policies, ["built-in"]);
+    }
+}
+
+#[test]
+fn a_policy_that_names_people_asks_them_before_the_first_step_and_before_promotion() {
+    let named = asking_people();
+    for (tier, first, promotion) in [
+        (Tier::Low, vec![], vec![]),
+        (Tier::Medium, vec![], vec![]),
+        (Tier::High, vec![people(1, &[])], vec![]),
+        (
+            Tier::Critical,
+            vec![people(1, &[])],
+            vec![people(1, &["senior"]), people(2, &[])],
+        ),
+    ] {
+        let plan = plan_for(tier, &[], &[], &named);
+        assert_eq!(plan.steps[0].sign_off, first, "{tier}");
         assert!(
             plan.steps.iter().skip(1).all(|it| it.sign_off.is_empty()),
             "{tier}"
         );
-        assert_eq!(plan.promotion_sign_off.len(), promotion, "{tier}");
-        assert_eq!(plan.tightened, Vec::<String>::new(), "{tier}");
-        assert_eq!(plan.policies, ["built-in"]);
+        let found: BTreeSet<_> = plan.promotion_sign_off.into_iter().collect();
+        assert_eq!(found, promotion.into_iter().collect(), "{tier}");
     }
 }
 

@@ -77,6 +77,17 @@ fn effective(tiers: Tiers) -> Effective {
     }
 }
 
+/// The built-in tiers by a policy that names people: one before the first step from tier high on, and in tier
+/// critical two before promotion, one of them senior.
+fn asking_people() -> Effective {
+    let mut effective = policy::effective(&[]);
+    let Tiers { high, critical, .. } = &mut effective.tiers;
+    high.sign_off = Some(vec![people(1, &[])]);
+    critical.sign_off = Some(vec![people(1, &[])]);
+    critical.promotion_sign_off = Some(vec![people(2, &[]), people(1, &["senior"])]);
+    effective
+}
+
 fn demands(first: i32, increase: i32, last: i32, minutes: u64, requests: i64) -> TierDemands {
     TierDemands {
         steps: vec![step(1, 10), step(50, 10)],

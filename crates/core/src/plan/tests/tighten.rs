@@ -10,9 +10,9 @@ fn now(demands: &TierDemands, own: &[Step]) -> Plan {
 
 #[test]
 fn a_raised_tier_inserts_its_steps_above_the_present_weight() {
-    let built_in = policy::effective(&[]);
-    let medium = plan_for(Tier::Medium, &[], &[], &built_in);
-    let high = plan_for(Tier::High, &[], &[], &built_in);
+    let named = asking_people();
+    let medium = plan_for(Tier::Medium, &[], &[], &named);
+    let high = plan_for(Tier::High, &[], &[], &named);
     let plan = tightened(&medium, 2, &high).unwrap();
     assert_eq!(weights_of(&plan.steps), [1, 5, 10, 20, 25, 50]);
     assert_eq!(plan.steps[..2], medium.steps[..2]);

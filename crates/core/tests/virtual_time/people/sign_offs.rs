@@ -92,6 +92,22 @@ pub(crate) fn law_2_what_the_rollout_asks_for_before_its_promotion_is_awaited() 
     }
 }
 
+/// Under the built-in policy no change waits for people who were never named.
+#[test]
+pub(crate) fn the_built_in_policy_stages_a_risky_change_and_asks_nobody() {
+    for (annotations, tier) in [(risky(), Tier::High), (BTreeMap::new(), Tier::Critical)] {
+        let mut world = serving();
+        world.observation.policies.clear();
+        change(&mut world, "v2", annotations);
+        go_on(&mut world, 5);
+        let change = world.observation.status.change.clone().unwrap();
+        assert_eq!((change.tier, change.step, change.weight), (tier, 1, 1));
+        go_on(&mut world, 60 * 6);
+        assert_eq!(world.observation.status.phase, Phase::Stable, "{tier}");
+        assert_eq!(stable_image(&world), "example.org/shop:v2", "{tier}");
+    }
+}
+
 #[test]
 pub(crate) fn law_2_only_the_right_people_count_and_each_answer_has_the_reason() {
     let policy = asking(&[(1, &["approvers"])], |spec| {

@@ -1,4 +1,5 @@
 use countersign_api::{Duration, Rollout, Tier};
+use countersign_core::observation::people::NamedPolicy;
 use countersign_core::proposal::Proposal;
 use countersign_core::simulation::manifest::{Surroundings, observe, with_another_image};
 use countersign_core::{Observation, decide};
@@ -61,6 +62,23 @@ fn risky() -> Observation {
         risky.annotations.insert(key, value.into());
     }
     risky
+}
+
+/// The same under a policy that names people: one before the first step from tier high on, and in tier critical
+/// two before promotion, one of them senior.
+fn asking(mut observation: Observation) -> Observation {
+    let first = json!([{ "count": 1 }]);
+    let promotion = json!([{ "count": 2 }, { "count": 1, "groups": ["senior"] }]);
+    let tiers = json!({ "tiers": {
+        "high": { "signOff": first },
+        "critical": { "signOff": first, "promotionSignOff": promotion },
+    } });
+    observation.policies = vec![NamedPolicy {
+        name: "people".into(),
+        generation: 1,
+        spec: serde_json::from_value(tiers).unwrap(),
+    }];
+    observation
 }
 
 fn options(runs: u32) -> Simulate {
@@ -126,7 +144,7 @@ fn sign_offs_are_counted_and_what_they_take_is_added() {
         rate: 5_000.0,
         ..options(runs)
     };
-    let at_once = simulated(risky(), &options(4));
+    let at_once = simulated(asking(risky()), &options(4));
     assert!(
         at_once.tier >= Tier::High && at_once.sign_offs > 0,
         "{at_once:?}"
@@ -135,7 +153,7 @@ fn sign_offs_are_counted_and_what_they_take_is_added() {
         sign_off_after: Duration::minutes(30),
         ..options(4)
     };
-    let late = simulated(risky(), &late);
+    let late = simulated(asking(risky()), &late);
     let took = |it: &Simulation| it.cases[0].promotion.unwrap().median;
     let more = took(&late) - took(&at_once);
     assert!(more >= 30.0 * 60.0 - 60.0, "{more}");
@@ -144,7 +162,16 @@ fn sign_offs_are_counted_and_what_they_take_is_added() {
 
 #[test]
 fn taking_the_sign_offs_out_leaves_the_plan_as_it_is_otherwise() {
-    for observation in [observation(&json!({})), risky(), harmless()] {
+    let mut own = asking(risky());
+    own.spec.strategy.canary.promotion_sign_off =
+        serde_json::from_value(json!([{ "count": 1, "groups": ["product"] }])).unwrap();
+    let all = [
+        asking(observation(&json!({}))),
+        asking(risky()),
+        harmless(),
+        own,
+    ];
+    for observation in all {
         let change = decide(&observation).status.change.unwrap();
         let effective = Proposal::of(&observation).effective;
         let alone = without_sign_offs(observation, &effective, &change, Duration::default());
