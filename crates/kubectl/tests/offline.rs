@@ -161,6 +161,35 @@ fn lint_counts_warnings_only_where_it_is_strict() {
     );
 }
 
+#[test]
+fn lint_names_the_demands_of_a_policy_for_which_nobody_is_named() {
+    let unnamed = "crates/kubectl/tests/offline/unnamed.yaml";
+    let alone = plugin(&["lint", "--policy", unnamed]);
+    assert_eq!(alone.status.code(), Some(0), "a warning");
+    let expected = "crates/kubectl/tests/offline/unnamed.yaml:10:11: warning: spec.tiers.high.signOff asks for 1 person and names no groups: ";
+    let stdout = text(&alone.stdout);
+    assert!(stdout.starts_with(expected), "{stdout}");
+    let beside = [
+        "lint",
+        "-f",
+        "examples/harmless-v2.yaml",
+        "--policy",
+        unnamed,
+    ];
+    assert_eq!(text(&plugin(&beside).stdout), stdout);
+
+    let explained = plugin(&[
+        "explain",
+        "-f",
+        "examples/risky-v2.yaml",
+        "--policy",
+        unnamed,
+    ]);
+    let stdout = text(&explained.stdout);
+    let line = "    gate step-1 asks for people of no named group: only users bound to the role countersign-approver can sign\n";
+    assert!(stdout.contains(line), "{stdout}");
+}
+
 // --- explain -------------------------------------------------------------------------------------
 
 const RISKY: [&str; 7] = [

@@ -178,6 +178,7 @@ impl Treatment {
             section("Policies", self.policies(not_applying)),
             section("Smoke check", self.smoke_check().into_iter().collect()),
             section("Plan", self.steps()),
+            section("Nobody named", self.unnamed()),
             section(
                 "Tightened",
                 self.plan.tightened.iter().map(|it| sentence(it)).collect(),
@@ -299,6 +300,22 @@ impl Treatment {
         lines_of(&columns("", &lines))
     }
 
+    /// Gates for which no policy names who can open them.
+    fn unnamed(&self) -> Vec<String> {
+        let steps = (1..).zip(&self.plan.steps);
+        let steps =
+            steps.map(|(number, step): (usize, &Step)| (format!("step-{number}"), &step.sign_off));
+        let gates = steps.chain([("promotion".to_owned(), &self.plan.promotion_sign_off)]);
+        gates
+            .filter(|(_, demands)| demands.iter().any(|it| it.groups.is_empty()))
+            .map(|(gate, _)| {
+                format!(
+                    "gate {gate} asks for people of no named group: only users bound to the role countersign-approver can sign"
+                )
+            })
+            .collect()
+    }
+
     fn excluded_approvers(&self) -> Vec<String> {
         let users = self
             .excluded_approvers
@@ -405,6 +422,25 @@ mod tests {
             rendered.ends_with("  Must not sign\n    alice\n    group robots\n"),
             "{rendered}"
         );
+    }
+
+    #[test]
+    fn a_gate_for_which_no_group_is_named_is_shown() {
+        let demand = |groups: &[&str]| SignOffDemand {
+            count: 1,
+            groups: groups.iter().map(|it| (*it).to_owned()).collect(),
+        };
+        let mut treatment = Treatment::default();
+        treatment.plan.steps = vec![Step {
+            weight: 5,
+            sign_off: vec![demand(&["approvers"])],
+            ..Step::default()
+        }];
+        assert!(!treatment.render(&[]).contains("Nobody named"));
+        treatment.plan.promotion_sign_off = vec![demand(&["senior"]), demand(&[])];
+        let rendered = treatment.render(&[]);
+        let expected = "  Nobody named\n    gate promotion asks for people of no named group: only users bound to the role countersign-approver can sign\n";
+        assert!(rendered.contains(expected), "{rendered}");
     }
 
     #[test]

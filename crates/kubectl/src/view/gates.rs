@@ -47,6 +47,14 @@ impl Demand {
         }
     }
 
+    fn of_whom(&self) -> String {
+        if self.groups.is_empty() {
+            " with the role of an approver".to_owned()
+        } else {
+            self.of_groups()
+        }
+    }
+
     /// The demand in words, such as `2 people of approvers`.
     #[must_use]
     pub fn in_words(&self) -> String {
@@ -64,7 +72,7 @@ impl Gate {
             .demands
             .iter()
             .filter(|demand| demand.missing() > 0)
-            .map(|demand| format!("{}{}", demand.missing(), demand.of_groups()))
+            .map(|demand| format!("{}{}", demand.missing(), demand.of_whom()))
             .collect();
         let end = match (self.passed, missing.is_empty()) {
             (true, _) => "passed".to_owned(),

@@ -6,11 +6,13 @@
 
 mod fields;
 mod objects;
+mod people;
 mod provenance;
 mod queries;
 mod windows;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -35,9 +37,13 @@ use crate::output::report::{self, Format, number};
 /// Prints a line for each finding, as `file:line:column: error|warning|note: message`. Objects of other
 /// kinds are ignored. The exit code is 0 if there is no error, otherwise 1.
 #[derive(Args)]
+#[command(mut_arg("files", |files| files.required_unless_present("policy")))]
 pub struct Lint {
     #[command(flatten)]
     inputs: Inputs,
+    /// Files or directories with RolloutPolicies, which are checked too.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    policy: Vec<PathBuf>,
     /// If true, exit with 1 on warnings as well.
     #[arg(long)]
     strict: bool,
@@ -60,7 +66,9 @@ impl Lint {
     /// Checks the files and prints what was found.
     pub fn run(self) -> Result<ExitCode, Failure> {
         let sources = self.inputs.sources().into_iter();
+        let policies = self.inputs.beside(&self.policy);
         let files: Vec<_> = sources
+            .chain(policies)
             .map(|(name, source)| Read::file(name, source))
             .collect();
         let lines = check(&files, clock::now());

@@ -10,6 +10,7 @@ use countersign_core::traffic::route::rule::Sides;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::commands::lint::fields::{Key, identified, nameless, service, texts, typed};
+use crate::commands::lint::people;
 use crate::commands::lint::provenance::{explain_placeholders, pods_of, provenance, smoke_images};
 use crate::commands::lint::queries::{analysis_queries, incident, template};
 use crate::commands::lint::windows::windows;
@@ -99,6 +100,7 @@ impl<'a> Around<'a> {
         };
         findings.extend(self.circle(object, spec));
         if let Some(canary) = spec.find(&["strategy", "canary"]) {
+            findings.extend(people::of_canary(canary));
             let strategy = &rollout.spec.strategy.canary;
             let services = [&strategy.canary_service, &strategy.stable_service];
             let services = services.map(Option::as_deref);
@@ -215,6 +217,7 @@ impl<'a> Around<'a> {
         }
         findings.extend(self.selects_nothing(spec));
         findings.extend(windows(spec));
+        findings.extend(people::of_policy(spec));
         findings.extend(
             spec.find(&["freeze", "incident", "query"])
                 .and_then(incident),

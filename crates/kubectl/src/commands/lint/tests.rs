@@ -409,6 +409,55 @@ fn a_selector_that_fits_no_rollout_beside_it_is_a_warning() {
 }
 
 #[test]
+fn demands_that_name_no_group_are_warnings() {
+    let named = policy(
+        "  tiers:
+    high:
+      signOff: [{ count: 1, groups: [approvers] }]
+      promotionSignOff: []
+",
+    );
+    assert_eq!(linted(&[&named]), []);
+    let unnamed = policy(
+        "  tiers:
+    high:
+      signOff:
+        - count: 1
+    critical:
+      promotionSignOff: [{ count: 2 }, { count: 1, groups: [senior] }]
+      steps:
+        - { weight: 1, signOff: [{}] }
+",
+    );
+    let expected = |line, path: &str, people: &str| {
+        let message = format!(
+            "spec.{path} asks for {people} and names no groups: only users bound to the role countersign-approver can sign, and without a binding the change is rolled back after waitAtMost; name groups, or bind the role"
+        );
+        (line, Severity::Warning, message)
+    };
+    assert_eq!(
+        linted(&[&unnamed]),
+        [
+            expected(9, "tiers.high.signOff", "1 person"),
+            expected(11, "tiers.critical.promotionSignOff", "2 people"),
+            expected(13, "tiers.critical.steps[0].signOff", "1 person"),
+        ]
+    );
+    let own = "      promotionSignOff: [{ count: 1, groups: [product] }, { count: 3 }]
+      steps:
+        - { weight: 5, signOff: [{ groups: [qa] }] }
+        - { weight: 50, signOff: [{ count: 1 }] }
+";
+    assert_eq!(
+        linted(&[&rollout(own)]),
+        [
+            expected(23, "strategy.canary.promotionSignOff", "3 people"),
+            expected(26, "strategy.canary.steps[1].signOff", "1 person"),
+        ]
+    );
+}
+
+#[test]
 fn signatures_that_could_never_count_are_found() {
     let sign_off = "apiVersion: countersign.dev/v1alpha1
 kind: SignOff

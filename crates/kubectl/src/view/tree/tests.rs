@@ -33,7 +33,7 @@ Rollout shop/web: AwaitingSignOff, step 1/2, weight 20%
 │     └─ last 4 windows: ▁▂█▄
 ├─ Gates
 │  ├─ step-2: 1 of 2 people of approvers signed (bob), 0 of 1 person of senior signed; missing: 1 of approvers, 1 of senior
-│  ├─ promotion: 0 of 1 person signed; missing: 1
+│  ├─ promotion: 0 of 1 person signed; missing: 1 with the role of an approver
 │  └─ approval by alice does not count: ByAuthor: reported by the controller
 ├─ Freezes
 │  └─ incident-42 by dave, until 2026-03-01T14:00:00Z: payments are down
