@@ -14,16 +14,16 @@ test: check unit harness e2e crashes
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo clippy --workspace --locked $(patsubst %,--test %,e2e faults demo smoke outages) -- -D warnings
+	cargo clippy --workspace --locked $(patsubst %,--test %,e2e faults demo smoke outages install) -- -D warnings
 
 unit:
 	cargo test --workspace --locked
 
-## harness: the test cluster itself, before anything is tested in it
+## harness: the test cluster itself, before anything is tested in it, and the first installation of the chart
 harness: build tools
-	cargo test --workspace --locked $(patsubst %,--test %,smoke outages) --no-run
+	cargo test --workspace --locked $(patsubst %,--test %,smoke outages install) --no-run
 	$(BIN)/cluster exec -- env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 \
-		cargo test --workspace --locked $(patsubst %,--test %,smoke outages)
+		cargo test --workspace --locked $(patsubst %,--test %,smoke outages install)
 
 ## e2e: the operator on a real control plane, Prometheus and traffic; tests wait more than they work
 e2e: build tools
