@@ -9,15 +9,21 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use countersign_api::rollout::{Change, Plan};
+use countersign_api::step::SignOffDemand;
 use countersign_api::{AnalysisTemplate, Freeze, Rollout, RolloutPolicy, Tier};
+use countersign_core::decide;
 use countersign_core::observation::people::NamedPolicy;
 use countersign_core::plan::plan_for;
 use countersign_core::policy::{Effective, effective};
 use countersign_core::provenance::{Provenance, State};
 use countersign_core::risk::score::Facts;
 use countersign_core::risk::{self, Risk};
+use countersign_kubectl::manifests::Manifests;
+use countersign_kubectl::manifests::source::Source;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{PodTemplateSpec, Service};
+use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -141,7 +147,7 @@ fn every_document_is_of_a_known_kind_and_has_no_unknown_field() {
 }
 
 #[test]
-fn the_demo_policy_is_looser_in_steps_bakes_and_sign_offs_alone() {
+fn the_demo_policy_is_looser_in_steps_and_bakes_alone() {
     let (mut demo, built_in) = (demo_policy(), effective(&[]));
     assert_eq!(demo.risk, built_in.risk);
     for (demo, built_in) in [
@@ -152,9 +158,6 @@ fn the_demo_policy_is_looser_in_steps_bakes_and_sign_offs_alone() {
     ] {
         demo.steps.clone_from(&built_in.steps);
         demo.min_bake.clone_from(&built_in.min_bake);
-        demo.sign_off.clone_from(&built_in.sign_off);
-        demo.promotion_sign_off
-            .clone_from(&built_in.promotion_sign_off);
         assert_eq!(demo, built_in);
     }
 }
@@ -214,5 +217,191 @@ fn a_second_version_differs_from_the_first_in_template_and_provenance_alone() {
             .annotations
             .clone_from(&first.metadata.annotations);
         assert_eq!((first.metadata, first.spec), (second.metadata, second.spec));
+    }
+}
+
+// --- What the comments say ----------------------------------------------------------------------
+
+/// The file and the YAML in it, for every text that shows a Rollout.
+fn shown() -> Vec<(String, String)> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let block = |path: &str, begin: &str, end: &str| {
+        let text = read(path);
+        let with_rollout = text.split(begin).skip(1).filter_map(|it| {
+            let (yaml, _) = it.split_once(end)?;
+            yaml.contains("kind: Rollout\n").then(|| yaml.to_owned())
+        });
+        let [yaml] = &with_rollout.collect::<Vec<_>>()[..] else {
+            panic!("{path} shows one Rollout")
+        };
+        (path.to_owned(), yaml.clone())
+    };
+    let (notes, indented) = block(
+        "charts/countersign/templates/NOTES.txt",
+        "<<'YAML'\n",
+        "     YAML\n",
+    );
+    let lines = indented
+        .lines()
+        .map(|line| line.strip_prefix("     ").unwrap());
+    let lines: Vec<_> = lines.collect();
+    let mut all = vec![
+        block("README.md", "```yaml\n", "```\n"),
+        (notes, lines.join("\n") + "\n"),
+    ];
+    for entry in std::fs::read_dir(examples()).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let is_yaml = path.extension().is_some_and(|it| it == "yaml");
+        if is_yaml && text.contains("kind: Rollout\n") {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            all.push((format!("examples/{name}"), text));
+        }
+    }
+    all.sort();
+    all
+}
+
+/// The changes to the Rollouts of a text, from those of `stable` or else from another image.
+fn changes(yaml: &str, stable: Option<&str>, policy: Option<&str>) -> Vec<(String, Change)> {
+    let manifests = |texts: &[&str]| {
+        let sources: Vec<_> = texts
+            .iter()
+            .map(|text| Source {
+                name: "shown".into(),
+                text: (*text).to_owned(),
+            })
+            .collect();
+        Manifests::of(&sources).unwrap()
+    };
+    let texts: Vec<_> = std::iter::once(yaml).chain(policy).collect();
+    let stable = stable.map(|stable| manifests(&[stable]));
+    let observed = manifests(&texts)
+        .observations(stable.as_ref(), &BTreeMap::new(), Timestamp::UNIX_EPOCH)
+        .unwrap();
+    observed
+        .into_iter()
+        .map(|it| {
+            let change = decide(&it.observation).status.change.unwrap();
+            (it.observation.name, change)
+        })
+        .collect()
+}
+
+/// A tier and a plan in the form of the comments.
+fn line(change: &Change, policy: Option<&str>) -> String {
+    let by = policy.map(|file| format!(" by {file}"));
+    let after = |demands: &[SignOffDemand]| {
+        if demands.is_empty() {
+            ""
+        } else {
+            "after sign-off "
+        }
+    };
+    let Plan {
+        steps,
+        promotion_sign_off,
+        ..
+    } = &change.plan;
+    let steps = steps
+        .iter()
+        .map(|step| format!("{}{}% ({})", after(&step.sign_off), step.weight, step.bake));
+    let steps: Vec<_> = steps.collect();
+    format!(
+        "# Tier {}{}: {}, then {}all.",
+        change.tier,
+        by.unwrap_or_default(),
+        steps.join(", "),
+        after(promotion_sign_off)
+    )
+}
+
+/// The comment of each Rollout: the line that begins as one of these does, of the same document.
+fn comments(yaml: &str) -> Vec<Option<&str>> {
+    let documents = yaml.split("\n---\n");
+    let with_rollout = documents.filter(|it| it.contains("kind: Rollout\n"));
+    with_rollout
+        .map(|it| it.lines().find(|line| line.starts_with("# Tier ")))
+        .collect()
+}
+
+#[test]
+fn each_rollout_that_is_shown_has_the_tier_and_the_plan_of_its_comment() {
+    let mut wrong = Vec::new();
+    let all = shown();
+    assert!(all.len() > 10, "{}", all.len());
+    for (file, yaml) in &all {
+        let comments = comments(yaml);
+        let named = comments[0].and_then(|it| it.split_once(" by ")?.1.split_once(':'));
+        let policy = named.map(|(policy, _)| policy);
+        let beside = |name: &str| std::fs::read_to_string(examples().join(name)).unwrap();
+        let before = file
+            .strip_suffix("-v2.yaml")
+            .map(|it| beside(&format!("{}.yaml", it.trim_start_matches("examples/"))));
+        let changes = changes(yaml, before.as_deref(), policy.map(beside).as_deref());
+        assert_eq!(changes.len(), comments.len(), "{file}");
+        for ((name, change), comment) in changes.iter().zip(comments) {
+            let expected = line(change, policy);
+            if comment != Some(&expected) {
+                wrong.push(format!("{file}, above Rollout {name}:\n{expected}\n"));
+            }
+            let tier = if file.contains("risky-v2") {
+                Tier::High
+            } else {
+                Tier::Low
+            };
+            assert_eq!(change.tier, tier, "{file}: {name}: {change:?}");
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "write these lines:\n\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn each_rollout_that_is_shown_has_provenance_as_a_pipeline_writes_it() {
+    for (file, yaml) in shown() {
+        let source = Source {
+            name: file.clone(),
+            text: yaml,
+        };
+        for rollout in Manifests::of(&[source]).unwrap().rollouts {
+            let annotations = rollout.metadata.annotations.unwrap_or_default();
+            let provenance = Provenance::read(&annotations, &rollout.spec.template);
+            assert_eq!(provenance.state, State::Declared, "{file}");
+            assert_eq!(provenance.problems, [], "{file}");
+            for key in [
+                "image",
+                "repository",
+                "revision",
+                "approved-revision",
+                "contributor",
+                "authors",
+                "reviewers",
+                "tests",
+                "lines-added",
+                "lines-deleted",
+                "files-changed",
+            ] {
+                let key = format!("provenance.countersign.dev/{key}");
+                assert!(annotations.contains_key(&key), "{file} lacks {key}");
+            }
+        }
+    }
+}
+
+/// The chart's notes warn of it.
+#[test]
+fn the_annotations_of_the_last_image_make_the_next_one_tier_critical() {
+    for (file, yaml) in shown() {
+        let next = yaml.replace("image: registry.", "image: mirror.");
+        let next = next.replace("dev/image: mirror.", "dev/image: registry.");
+        let next = next.replace("image: \"registry.", "image: \"mirror.");
+        for (name, change) in changes(&next, Some(&yaml), None) {
+            assert_eq!(change.tier, Tier::Critical, "{file}: {name}");
+        }
     }
 }
