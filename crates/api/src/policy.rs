@@ -28,6 +28,11 @@ use super::step::{SignOffDemand, Step, Tier};
     category = "countersign",
     derive = "PartialEq",
     doc = "How risk is scored and what each tier of risk demands, for the Rollouts that it governs; the strictest of several wins, field by field.",
+    printcolumn(
+        name = "Enforcement",
+        type_ = "string",
+        json_path = ".spec.enforcement"
+    ),
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.risk.version"),
     printcolumn(
         name = "Age",
@@ -43,6 +48,9 @@ pub struct RolloutPolicySpec {
     /// Rollouts that the policy governs, by their labels; all if not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout_selector: Option<Selector>,
+    /// Whether the policy's demands hold, or are only recorded; `analysis` and `people` hold in either case.
+    #[serde(default)]
+    pub enforcement: Enforcement,
     /// How risk is scored.
     #[serde(default)]
     pub risk: RiskModel,
@@ -68,6 +76,18 @@ pub struct RolloutPolicySpec {
     /// Number of risky changes that may be under way at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<Concurrency>,
+}
+
+/// Whether the demands of a policy hold.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum Enforcement {
+    /// A change waits for what the policy demands.
+    #[default]
+    Enforce,
+    /// What the policy would have demanded is recorded, and no change waits for it.
+    Observe,
 }
 
 /// Number of risky changes that may be under way at once; first come, first served.

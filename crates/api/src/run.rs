@@ -6,7 +6,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::pod_template::PodTemplate;
-use super::rollout::{Outcome, Plan, Stage, Transition};
+use super::policy::Enforcement;
+use super::rollout::{Observed, Outcome, Plan, Stage, Transition};
 use super::step::Tier;
 
 /// Description of a change, fixed when the change begins.
@@ -68,6 +69,12 @@ pub struct RolloutRunSpec {
     /// The plan in force.
     #[serde(default)]
     pub plan: Plan,
+    /// Whether the policies' demands held for this change.
+    #[serde(default)]
+    pub enforcement: Enforcement,
+    /// What the policies that only observe would have demanded; absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Observed>,
     /// Progress and outcome of the change.
     #[serde(default)]
     pub progress: Progress,

@@ -3,8 +3,10 @@
 use crate::analysis::Check;
 use crate::duration::Duration;
 use crate::objective::Objective;
+use crate::policy::Enforcement;
 use crate::rollout::evidence::CheckSummary;
 use crate::rollout::evidence::Evidence;
+use crate::rollout::observed::Observed;
 use crate::step::{SignOffDemand, Step, Tier};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
@@ -84,6 +86,12 @@ pub struct Change {
     /// Tier of the risk; it never falls while the change is under way.
     #[serde(default)]
     pub tier: Tier,
+    /// Whether the policies' demands hold for this change, as when it began.
+    #[serde(default)]
+    pub enforcement: Enforcement,
+    /// What the policies that only observe would have demanded; absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Observed>,
     /// Whether an earlier change of this Rollout was rolled back shortly before this one began.
     #[serde(default)]
     pub after_rollback: bool,

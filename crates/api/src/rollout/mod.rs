@@ -2,6 +2,7 @@
 
 mod change;
 mod evidence;
+mod observed;
 mod status;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -26,6 +27,7 @@ pub use evidence::{
     Budget, CheckEvidence, CheckSummary, CheckVerdict, Dispersion, Evidence, GateEvidence,
     GateSummary, Rate, WindowState,
 };
+pub use observed::{Observed, WouldHave};
 pub use status::{Adopted, Phase, RolloutStatus, Split, WaitingKind};
 
 /// A workload whose changes are scored for risk, staged, judged by Prometheus, and promoted or
