@@ -10,6 +10,7 @@ pub mod floors;
 pub mod steps;
 pub mod tighten;
 
+use countersign_api::Duration;
 use countersign_api::policy::TierDemands;
 use countersign_api::rollout::{Plan, Strictness};
 use countersign_api::step::{SignOffDemand, Step, Tier};
@@ -79,6 +80,18 @@ pub fn plan_for(
             .cloned()
             .collect(),
     }
+}
+
+/// The least time that the steps of a plan take: the sum of their bakes.
+#[must_use]
+pub fn least_time(plan: &Plan) -> Duration {
+    let bakes = plan.steps.iter().map(|step| step.bake.std());
+    bakes
+        .fold(
+            std::time::Duration::ZERO,
+            std::time::Duration::saturating_add,
+        )
+        .into()
 }
 
 /// The steps of a tier, and how they were tightened, in sentences; `lower` are those of the tier below.

@@ -24,6 +24,17 @@ pub fn stricter(a: Strictness, b: Strictness) -> Strictness {
     }
 }
 
+/// The thresholds of the evidence, each at least as strict as another's; what happens at the end of a wait
+/// stays as it is.
+#[must_use]
+pub fn as_strictly_judged(own: Strictness, other: Strictness) -> Strictness {
+    Strictness {
+        on_scarce_evidence: own.on_scarce_evidence,
+        wait_at_most: own.wait_at_most,
+        ..stricter(own, other)
+    }
+}
+
 /// The plan in force made at least as strict as `current`, the plan that would be made now; `None` if it
 /// already is. `current_step` is the number of the present step, 0 before the first.
 ///

@@ -8,6 +8,7 @@
 //! Invariant: naming a field in one more policy never loosens what another policy names.
 
 pub mod defaults;
+pub mod enforcement;
 pub mod invariants;
 pub mod merge;
 pub mod sign_off_demand;

@@ -23,7 +23,7 @@ use crate::policy::merge::{
 use crate::policy::sign_off_demand::includes;
 use crate::policy::{Effective, arbitrary, complete, effective, governs};
 
-fn policy(name: &str, spec: &str) -> NamedPolicy {
+pub(super) fn policy(name: &str, spec: &str) -> NamedPolicy {
     let spec = serde_saphyr::from_str(spec).unwrap();
     NamedPolicy {
         name: name.to_owned(),
@@ -40,7 +40,7 @@ fn renamed(policy: &NamedPolicy, name: &str) -> NamedPolicy {
 }
 
 /// The same policy with everything named that it leaves to the built-in one.
-fn naming_all(policy: &NamedPolicy) -> NamedPolicy {
+pub(super) fn naming_all(policy: &NamedPolicy) -> NamedPolicy {
     let mut policy = policy.clone();
     policy.spec.risk = complete(&policy.spec.risk);
     policy.spec.tiers = each_tier(&policy.spec.tiers, &built_in().tiers, filled_demands);
@@ -447,7 +447,7 @@ fn no_looser_sign_off(a: &[SignOffDemand], b: &[SignOffDemand]) -> bool {
         .all(|demand| a.iter().any(|other| includes(other, demand)))
 }
 
-fn no_looser_demands(a: &TierDemands, b: &TierDemands) -> bool {
+pub(super) fn no_looser_demands(a: &TierDemands, b: &TierDemands) -> bool {
     let minutes = (0..400).map(|half| Duration::seconds(half * 30));
     minutes
         .into_iter()
@@ -478,7 +478,7 @@ fn no_looser_demands(a: &TierDemands, b: &TierDemands) -> bool {
         && a.require_router >= b.require_router
 }
 
-fn no_looser(a: &Effective, b: &Effective) -> bool {
+pub(super) fn no_looser(a: &Effective, b: &Effective) -> bool {
     no_looser_risk(&a.risk, &b.risk)
         && Tier::ALL
             .iter()

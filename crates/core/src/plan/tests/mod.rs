@@ -1,5 +1,6 @@
 mod floors;
 mod merge;
+mod observe;
 mod tighten;
 
 use std::collections::BTreeSet;
