@@ -85,6 +85,7 @@ impl Actor {
             let update = json!({ "spec": {
                 "progress": spec.progress,
                 "plan": spec.plan,
+                "observed": spec.observed,
                 "risk": { "score": spec.risk.score, "tier": spec.risk.tier },
             } });
             let (parameters, patch) = (field_manager(), Patch::Merge(update));

@@ -38,3 +38,7 @@ pub(crate) const MAX_ANSWERS: usize = 50;
 pub(crate) const MAX_SENTENCES: usize = 200;
 /// Names of policies in a plan.
 pub(crate) const MAX_POLICIES: usize = 64;
+/// Sentences about what a change would have waited for.
+pub(crate) const MAX_WOULD: usize = 32;
+/// Demands of sign-offs that would have been required.
+pub(crate) const MAX_OBSERVED_DEMANDS: usize = 16;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::PodTemplate;
-use countersign_api::policy::Difference;
+use countersign_api::policy::{Difference, Enforcement};
 use countersign_api::rollout::{Outcome, Plan, Revision};
 use countersign_api::step::Tier;
 use countersign_api::traffic::Router;
@@ -12,8 +12,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use crate::analysis::checks::{self, Checks};
 use crate::observation::workload::PastRun;
 use crate::observation::{self, Observation};
-use crate::plan;
-use crate::policy::{self, Effective};
+use crate::plan::{self, tighten};
+use crate::policy::{Effective, enforcement};
 use crate::provenance::{Provenance, attestation, digest};
 use crate::risk::score::Facts;
 use crate::risk::{self, Risk};
@@ -37,10 +37,45 @@ pub struct Proposal {
     /// The provenance that bounds the risk from below: the attested one, or an unknown one if an
     /// attestation is demanded or claimed and is invalid. `None` if only declarations count.
     pub attested: Option<Provenance>,
-    /// The merged policies.
+    /// The merged policies, as far as they are enforced.
     pub effective: Effective,
+    /// `Observe` if all policies only observe.
+    pub enforcement: Enforcement,
+    /// What all policies would demand together; `None` if none of them only observes.
+    pub observed: Option<Box<Observed>>,
     /// The checks in force.
     pub checks: Checks,
+}
+
+/// The demands of all policies together, some of which only observe.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The merged policies.
+    pub effective: Effective,
+    /// Those that only observe, each as `name@generation`.
+    pub policies: Vec<String>,
+    /// The declared provenance, completed as all policies demand.
+    provenance: Provenance,
+    /// The provenance that bounds the risk from below, as all policies demand.
+    pub attested: Option<Provenance>,
+}
+
+impl Observed {
+    /// Whether a policy only observes.
+    #[must_use]
+    pub fn only_observes(&self, policy: &str) -> bool {
+        let mut names = self.policies.iter().filter_map(|it| it.rsplit_once('@'));
+        names.any(|(name, _)| name == policy)
+    }
+}
+
+/// Risk and plan of a change if every policy were enforced.
+#[derive(Clone, Debug)]
+pub struct Enforced {
+    /// The risk by all policies.
+    pub risk: Risk,
+    /// The plan for its tier.
+    pub plan: Plan,
 }
 
 impl Proposal {
@@ -48,16 +83,30 @@ impl Proposal {
     #[must_use]
     pub fn of(observation: &Observation) -> Self {
         let template = &observation.spec.template;
-        let effective = policy::effective(&observation.policies);
+        let change = observation.status.change.as_ref();
+        let demands = enforcement::demands(&observation.policies, change);
+        let effective = demands.enforced;
         let template_digest = digest::template_digest(template);
         let (hash, collision_count) = hash(observation, &template_digest);
-        let (provenance, attested) = provenance_of(
-            &observation.annotations,
-            template,
-            || stable_template(observation),
-            &effective,
-            observation.now,
-        );
+        let read = |effective: &Effective| {
+            provenance_of(
+                &observation.annotations,
+                template,
+                || stable_template(observation),
+                effective,
+                observation.now,
+            )
+        };
+        let (provenance, attested) = read(&effective);
+        let observed = demands.observed.map(|observed| {
+            let (provenance, attested) = read(&observed.effective);
+            Box::new(Observed {
+                effective: observed.effective,
+                policies: observed.policies,
+                provenance,
+                attested,
+            })
+        });
         let mut proposal = Self {
             digest: digest::change_digest(template, &observation.annotations),
             template_digest,
@@ -67,6 +116,8 @@ impl Proposal {
             attested,
             checks: checks::checks(observation, &effective),
             effective,
+            enforcement: demands.enforcement,
+            observed,
         };
         if let Some(known) = last_known(observation) {
             proposal.digest = known.digest;
@@ -80,31 +131,60 @@ impl Proposal {
     /// The risk of the change, compared with the stable revision.
     #[must_use]
     pub fn risk(&self, observation: &Observation, after_rollback: bool) -> Risk {
-        let model = &self.effective.risk;
-        let facts = Facts {
-            differences: differences(observation),
-            criticality: risk::criticality(
-                model,
-                &observation.labels,
-                &observation.namespace_labels,
-            ),
-            exposed: is_exposed(observation),
-            after_rollback,
-            records_unknown: observation.unreadable_history().is_some(),
-        };
-        risk::risk_of_both(&self.provenance, self.attested.as_ref(), &facts, model)
+        let (provenance, attested) = (&self.provenance, self.attested.as_ref());
+        let facts = facts(observation, &self.effective, after_rollback);
+        risk::risk_of_both(provenance, attested, &facts, &self.effective.risk)
     }
 
-    /// The plan for a change of this tier.
+    /// Risk and plan if every policy were enforced; `None` if each of them is.
     #[must_use]
-    pub fn plan(&self, observation: &Observation, tier: Tier) -> Plan {
+    pub fn if_enforced(&self, observation: &Observation, after_rollback: bool) -> Option<Enforced> {
+        let Observed {
+            effective,
+            provenance,
+            attested,
+            ..
+        } = self.observed.as_deref()?;
+        let facts = facts(observation, effective, after_rollback);
+        let risk = risk::risk_of_both(provenance, attested.as_ref(), &facts, &effective.risk);
         let canary = &observation.spec.strategy.canary;
-        plan::plan_for(
-            tier,
-            &canary.steps,
-            &canary.promotion_sign_off,
-            &self.effective,
-        )
+        let (steps, promotion) = (&canary.steps, &canary.promotion_sign_off);
+        let plan = plan::plan_for(risk.tier, steps, promotion, effective);
+        Some(Enforced { risk, plan })
+    }
+
+    /// The plan for a change of this tier. Its evidence is judged as strictly as if every policy were
+    /// enforced.
+    #[must_use]
+    pub fn plan(
+        &self,
+        observation: &Observation,
+        tier: Tier,
+        if_enforced: Option<&Enforced>,
+    ) -> Plan {
+        let canary = &observation.spec.strategy.canary;
+        let (steps, promotion) = (&canary.steps, &canary.promotion_sign_off);
+        let mut plan = plan::plan_for(tier, steps, promotion, &self.effective);
+        if let Some(enforced) = if_enforced {
+            plan.strictness =
+                tighten::as_strictly_judged(plan.strictness, enforced.plan.strictness);
+        }
+        plan
+    }
+}
+
+/// The facts about a change that the controller observes itself.
+fn facts(observation: &Observation, effective: &Effective, after_rollback: bool) -> Facts {
+    Facts {
+        differences: differences(observation),
+        criticality: risk::criticality(
+            &effective.risk,
+            &observation.labels,
+            &observation.namespace_labels,
+        ),
+        exposed: is_exposed(observation),
+        after_rollback,
+        records_unknown: observation.unreadable_history().is_some(),
     }
 }
 
@@ -226,6 +306,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::policy;
     use crate::provenance::State;
     use crate::provenance::attestation::keys::public_key_pem;
     use crate::provenance::attestation::statement::Statement;

@@ -55,6 +55,8 @@ reasons! {
     ChangeStarted: START,
     /// A first revision gets its pods.
     FirstRevision: PLAIN,
+    /// Policies only observe the change: what they would have demanded was worked out.
+    Observed: PLAIN,
     /// The next step began.
     StepStarted: STEP,
     /// All gates have passed; the canary grows to full size.

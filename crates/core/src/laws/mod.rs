@@ -5,12 +5,13 @@
 //! characteristics and a second implementation test), the digests and checks of a spec ([`Proposal`]),
 //! whether a promoted change is watched ([`change::is_watched`]), and the name of a smoke Job.
 
+pub mod observe;
 pub mod people;
 pub mod queue;
 pub mod traffic;
 
 use countersign_api::Duration;
-use countersign_api::policy::OnScarceEvidence;
+use countersign_api::policy::{Enforcement, OnScarceEvidence};
 use countersign_api::rollout::{Change, Outcome, RolloutStatus, Stage};
 use countersign_api::sign_off::SignOffDecision;
 use countersign_api::step::Tier;
@@ -142,6 +143,8 @@ pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
         let noted = after.transitions.len() > before.transitions.len();
         expect(9, !moved || noted, &|| "a transition left no line".into());
     }
+    let mode = after.and_then(|after| observe::unlawful_mode(observation, before, after));
+    expect(7, mode.is_none(), &|| mode.unwrap_or_default().into());
     if let Some((before, after)) = same.filter(|(before, _)| change::is_watched(before)) {
         let fails = watched_verdict(observation, before);
         let holds = !matches!(fails, Some(Verdict::Fail { .. })) || !change::is_watched(after);
@@ -424,11 +427,14 @@ fn not_frozen(observation: &Observation, before: &Change) -> bool {
             .is_none_or(|until| until.0 > observation.now)
             && (spec.tiers.is_empty() || spec.tiers.contains(&before.tier))
     });
-    let incident = observation
-        .people
-        .incidents
-        .values()
-        .any(|answer| *answer != IncidentAnswer::None);
+    let enforced = |name: &String| {
+        let mut policies = observation.policies.iter();
+        let policy = policies.find(|policy| policy.name == *name);
+        policy.is_none_or(|policy| observe::is_enforced(policy, before))
+    };
+    let mut incidents = observation.people.incidents.iter();
+    let incident =
+        incidents.any(|(policy, answer)| *answer != IncidentAnswer::None && enforced(policy));
     let calm = !in_force && !incident && observation.people.unreadable_freezes.is_empty();
     calm || people::has_break_glass(observation, before)
 }
@@ -463,11 +469,13 @@ fn evidence_allows(observation: &Observation, before: &Change) -> bool {
     if step.is_none_or(|step| step.weight == 0 && step.min_requests == 0 && !switches) {
         return true;
     }
+    // A change that policies only observe goes on as in the lowest tier.
+    let undemanding = before.tier == Tier::Low || before.enforcement == Enforcement::Observe;
     match verdict(observation, before) {
         Some(Verdict::Pass { .. }) => true,
-        Some(Verdict::NoChecks) => before.tier == Tier::Low,
+        Some(Verdict::NoChecks) => undemanding,
         Some(Verdict::Scarce { .. }) => {
-            let by_tier = before.tier == Tier::Low
+            let by_tier = undemanding
                 && before.plan.strictness.on_scarce_evidence == OnScarceEvidence::Promote;
             let gate = format!("evidence-{}", before.step);
             by_tier

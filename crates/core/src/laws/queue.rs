@@ -2,7 +2,7 @@
 
 use countersign_api::rollout::{Change, Stage};
 
-use crate::laws::people;
+use crate::laws::{observe, people};
 use crate::observation::Observation;
 
 /// Whether a first step is taken in order: after the Rollout's dependencies, and only if every limit of
@@ -15,6 +15,7 @@ pub(super) fn in_order(observation: &Observation, before: &Change, after: &Chang
 
 fn has_room(observation: &Observation, after: &Change) -> bool {
     let policies = observation.policies.iter();
+    let policies = policies.filter(|policy| observe::is_enforced(policy, after));
     let mut limits = policies.filter_map(|it| Some((&it.name, it.spec.concurrency.as_ref()?)));
     limits.all(|(policy, limit)| {
         let Some(Ok(concurrent_changes)) = &observation.concurrent_changes else {

@@ -56,7 +56,13 @@ fn all_names(mut names: BTreeSet<String>, people: &People) -> BTreeSet<String> {
 /// user whose name is the local part of an author's address counts as that author.
 #[must_use]
 pub fn excluded_approvers(proposal: &Proposal, changed_by: &BTreeSet<String>) -> ExcludedApprovers {
-    let provenances = [Some(&proposal.provenance), proposal.attested.as_ref()];
+    let observed = proposal.observed.as_ref();
+    let provenances = [
+        Some(&proposal.provenance),
+        proposal.attested.as_ref(),
+        // A policy that only observes excludes the same people.
+        observed.and_then(|it| it.attested.as_ref()),
+    ];
     let people = |it: &'_ Provenance| [it.authors.clone(), it.human_operators.clone()].concat();
     let people: Vec<Identity> = provenances.into_iter().flatten().flat_map(people).collect();
     let keys = people.iter().flat_map(Identity::keys);

@@ -62,35 +62,41 @@ pub fn freezes(observation: &Observation, effective: &Effective, tier: Tier) -> 
             all.add(line, freeze.spec.action, until);
         }
     }
-    for window in effective
-        .windows
-        .iter()
-        .filter(|it| concerns(&it.tiers, tier))
-    {
-        match ends_at(window, observation.now) {
-            Ok(None) => {}
-            Ok(Some(until)) => {
-                let line = format!(
-                    "window {}{}",
-                    window.name,
-                    because(window.reason.as_deref())
-                );
-                all.add(line, window.action, Some(until));
-            }
-            Err(error) => all.unknown.push(error.to_string()),
-        }
-    }
-    for (policy, incident) in effective
-        .incidents
-        .iter()
-        .filter(|(_, it)| concerns(&it.tiers, tier))
-    {
-        all.ask(policy, incident, observation.people.incidents.get(policy));
-    }
+    all.add_policies(observation, effective, tier);
+    all
+}
+
+/// The freezes of policies alone, without the Freezes that people created.
+#[must_use]
+pub fn of_policies(observation: &Observation, effective: &Effective, tier: Tier) -> Freezes {
+    let mut all = Freezes::default();
+    all.add_policies(observation, effective, tier);
     all
 }
 
 impl Freezes {
+    fn add_policies(&mut self, observation: &Observation, effective: &Effective, tier: Tier) {
+        let windows = effective.windows.iter();
+        for window in windows.filter(|it| concerns(&it.tiers, tier)) {
+            match ends_at(window, observation.now) {
+                Ok(None) => {}
+                Ok(Some(until)) => {
+                    let line = format!(
+                        "window {}{}",
+                        window.name,
+                        because(window.reason.as_deref())
+                    );
+                    self.add(line, window.action, Some(until));
+                }
+                Err(error) => self.unknown.push(error.to_string()),
+            }
+        }
+        let incidents = effective.incidents.iter();
+        for (policy, incident) in incidents.filter(|(_, it)| concerns(&it.tiers, tier)) {
+            self.ask(policy, incident, observation.people.incidents.get(policy));
+        }
+    }
+
     fn add(&mut self, line: String, action: FreezeAction, until: Option<Timestamp>) {
         let until_when = until
             .map(|until| format!(", until {until:.0}"))

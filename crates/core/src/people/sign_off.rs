@@ -248,7 +248,9 @@ pub fn next_gate(change: &Change) -> (String, &[SignOffDemand]) {
     }
 }
 
-fn describe(demand: &SignOffDemand, signed: &[&str]) -> String {
+/// A demand in words, with those who have signed already.
+#[must_use]
+pub fn describe(demand: &SignOffDemand, signed: &[&str]) -> String {
     let people = if demand.count == 1 {
         "person"
     } else {

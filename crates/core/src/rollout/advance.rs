@@ -14,7 +14,7 @@ use crate::reason::Reason;
 use crate::replicas::present;
 use crate::rollout::context::{Context, Judgement, PROGRESS, Progress, RESYNC_INTERVAL};
 use crate::rollout::requeue::Requeue;
-use crate::rollout::{commands, gates, judge, transition, waiting};
+use crate::rollout::{commands, gates, judge, observe, transition, waiting};
 use crate::traffic::view::View;
 use crate::workload::smoke;
 
@@ -27,6 +27,7 @@ pub(super) fn advance<'a>(
 ) -> (Progress, SignOffs<'a>) {
     let observation = context.observation;
     requeue.after(RESYNC_INTERVAL); // a watch event may have been missed
+    observe::announce(context, change);
     judge::tighten(context, change);
     let verdict = judge::judge(context, change, requeue);
     let sign_offs = SignOffs::of(observation, context.proposal, change);
@@ -152,6 +153,7 @@ fn take_next_step(
     judgement: &Judgement,
 ) {
     let verdict = &judgement.verdict;
+    observe::at_step(context, change, judgement);
     if judgement.scarce_accepted {
         let message = format!(
             "scarce evidence is accepted: {}",

@@ -4,6 +4,7 @@
 //! stops the analysis, which is judged before the gates are evaluated.
 
 use countersign_api::objective::OnBurn;
+use countersign_api::policy::Enforcement;
 use countersign_api::rollout::{Change, Revision, Stage};
 use countersign_api::step::Tier;
 
@@ -309,7 +310,10 @@ fn evidence(_: &Context, change: &Change, judgement: &Judgement) -> Option<Hold>
         return None;
     }
     match &judgement.verdict {
-        Verdict::NoChecks if change.tier > Tier::Low => {
+        // Tier `low` needs no check, and neither does a change that policies only observe.
+        Verdict::NoChecks
+            if change.tier > Tier::Low && change.enforcement == Enforcement::Enforce =>
+        {
             let message = format!(
                 "no check runs in this step, and a change of tier {} requires one: add it to spec.strategy.canary.analysis or to a policy",
                 change.tier

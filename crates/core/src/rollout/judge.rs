@@ -73,7 +73,8 @@ pub(super) fn tighten(context: &Context, change: &mut Change) {
     let risk = proposal.risk(observation, change.after_rollback);
     let tier = risk.tier.max(change.tier);
     let raised = tier > change.tier;
-    let current = proposal.plan(observation, tier);
+    let enforced = proposal.if_enforced(observation, change.after_rollback);
+    let current = proposal.plan(observation, tier, enforced.as_ref());
     let step = usize::try_from(change.step).unwrap_or(0);
     let tightened = tighten::tightened(&change.plan, step, &current);
     if !raised && tightened.is_none() {

@@ -11,6 +11,7 @@ pub mod events;
 pub mod finish;
 pub mod gates;
 pub mod judge;
+pub mod observe;
 pub mod record;
 pub mod requeue;
 pub mod start;

@@ -44,6 +44,8 @@ pub fn of(observation: &Observation, proposal: &Proposal, change: &Change) -> Op
             ..RecordedRisk::default()
         },
         plan: change.plan.clone(),
+        enforcement: change.enforcement,
+        observed: change.observed.clone(),
         progress: progress(change),
         ..RolloutRunSpec::default()
     };

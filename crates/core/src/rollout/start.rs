@@ -12,7 +12,7 @@ use crate::provenance::Contributor;
 use crate::reason::{POLL_INTERVAL, Reason};
 use crate::rollout::context::{Behind, Context, RESYNC_INTERVAL};
 use crate::rollout::requeue::Requeue;
-use crate::rollout::{gates, record, transition};
+use crate::rollout::{gates, observe, record, transition};
 use crate::workload::adoption;
 
 /// Records who must not sign. The list only grows while the change is under way.
@@ -83,6 +83,13 @@ fn start(
     let initial = status.stable.is_none();
     let after_rollback = proposal::after_rollback(observation);
     let risk = proposal.risk(observation, after_rollback);
+    let enforced = proposal.if_enforced(observation, after_rollback);
+    let plan = proposal.plan(observation, risk.tier, enforced.as_ref());
+    // A first revision waits for no policy.
+    let demands = proposal.observed.as_ref().filter(|_| !initial);
+    let observed = demands.zip(enforced.as_ref());
+    let observed = observed
+        .map(|(demands, enforced)| observe::at_start(observation, demands, &plan, enforced));
     // Attested provenance takes precedence over declared provenance.
     let provenance = proposal.attested.as_ref().unwrap_or(&proposal.provenance);
     let contributor = provenance.contributor.unwrap_or(Contributor::Unknown);
@@ -103,7 +110,9 @@ fn start(
         after_rollback,
         changed_by: behind.changed_by,
         excluded_approvers: behind.excluded_approvers,
-        plan: proposal.plan(observation, risk.tier),
+        enforcement: proposal.enforcement,
+        observed,
+        plan,
         stage: if initial {
             Stage::Promoting
         } else {

@@ -1,6 +1,7 @@
 //! Each law is seen to break: a decision is made in a real moment of a rollout, one thing in it is
 //! changed, and `core::laws` names the law. So none of them holds because it checks nothing.
 
+use countersign_api::policy::Enforcement;
 use countersign_api::rollout::{Change, Outcome, Stage};
 use countersign_core::decision::{Action, Decision, RoutePatch, TrafficAction, WorkloadAction};
 use countersign_core::laws;
@@ -308,6 +309,23 @@ pub(super) fn law_7_is_broken_by_a_tier_that_falls() {
     assert!(world.run(after(20), &mut traffic, |o| o.status.step.is_some()));
     let ease = |decision: &mut Decision| under_way(decision).tier = Tier::Low;
     assert_eq!(broken(&mut world, GOOD, ease), [7]);
+}
+
+#[test]
+pub(super) fn law_7_is_broken_by_a_mode_that_changes_and_by_looser_thresholds() {
+    let observe = |decision: &mut Decision| under_way(decision).enforcement = Enforcement::Observe;
+    assert_eq!(broken(&mut stepping(60), GOOD, observe), [7]);
+
+    let starting = || {
+        let mut world = serving();
+        world.observation.policies[0].spec.enforcement = Enforcement::Observe;
+        change(&mut world, "v2", risky());
+        world
+    };
+    let enforce = |decision: &mut Decision| under_way(decision).enforcement = Enforcement::Enforce;
+    assert_eq!(broken(&mut starting(), GOOD, enforce), [7]);
+    let loosen = |decision: &mut Decision| under_way(decision).plan.strictness.margin_ratio = 9.0;
+    assert_eq!(broken(&mut starting(), GOOD, loosen), [7]);
 }
 
 #[test]

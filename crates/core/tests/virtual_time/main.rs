@@ -20,6 +20,7 @@ mod histories;
 mod holds;
 mod inputs;
 mod laws;
+mod observe;
 mod order;
 mod people;
 mod routes;

@@ -1,5 +1,7 @@
 //! The laws hold through any history of one rollout.
 
+use countersign_api::policy::Enforcement;
+
 use super::*;
 
 /// What a hostile world does to one rollout.
@@ -16,6 +18,7 @@ enum Twist {
     Provenance(bool),
     PodsReady(bool),
     Quiet,
+    Observe(bool),
 }
 
 fn twist() -> impl Strategy<Value = Twist> {
@@ -31,6 +34,7 @@ fn twist() -> impl Strategy<Value = Twist> {
         any::<bool>().prop_map(Twist::Provenance),
         any::<bool>().prop_map(Twist::PodsReady),
         Just(Twist::Quiet),
+        any::<bool>().prop_map(Twist::Observe),
     ]
 }
 
@@ -63,6 +67,10 @@ proptest! {
                 Twist::Template(version) => change(&mut world, &format!("v{version}"), harmless()),
                 Twist::Provenance(known) => world.observation.annotations = if *known { harmless() } else { BTreeMap::new() },
                 Twist::PodsReady(ready) => world.pods_ready_after = ready.then(|| SignedDuration::from_secs(2)),
+                Twist::Observe(observes) => {
+                    let enforcement = if *observes { Enforcement::Observe } else { Enforcement::Enforce };
+                    world.observation.policies[0].spec.enforcement = enforcement;
+                }
                 other => mode = other.clone(),
             }
             let until = world.observation.now.saturating_add(SignedDuration::from_secs(seconds)).unwrap();
