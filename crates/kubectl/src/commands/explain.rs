@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Args;
 use countersign_api::Smoke;
 use countersign_api::policy::RolloutPolicy;
-use countersign_api::rollout::{ExcludedApprovers, Plan, Strictness};
+use countersign_api::rollout::{ExcludedApprovers, Observed, Plan, Strictness};
 use countersign_api::run::{RecordedProvenance, RecordedRisk};
 use countersign_api::step::{SignOffDemand, Step};
 use countersign_core::text::excerpt;
@@ -21,8 +21,9 @@ use crate::clock;
 use crate::failure::Failure;
 use crate::manifests::error::ManifestError;
 use crate::manifests::inputs::Inputs;
-use crate::manifests::{Manifests, Observed};
+use crate::manifests::{self, Manifests};
 use crate::output::report::{self, Format, columns, number};
+use crate::view::observed;
 
 /// Longest text of a reason, in characters; longer ones are cut.
 const SENTENCE: usize = 400;
@@ -68,7 +69,7 @@ impl Setting {
     }
 
     /// The Rollouts of these manifests as the controller would observe them when applied.
-    pub fn observe(&self, inputs: &Inputs) -> Result<Vec<Observed>, ManifestError> {
+    pub fn observe(&self, inputs: &Inputs) -> Result<Vec<manifests::Observed>, ManifestError> {
         let mut manifests = Manifests::read(inputs.sources())?;
         if manifests.rollouts.is_empty() {
             return Err(ManifestError::NoRollout(inputs.names()));
@@ -111,6 +112,9 @@ struct Treatment {
     provenance_warning: Option<&'static str>,
     risk: RecordedRisk,
     plan: Plan,
+    /// What the policies that only observe would have demanded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    observed: Option<Observed>,
     /// The smoke check, which must succeed before the first step.
     #[serde(skip_serializing_if = "Option::is_none")]
     smoke: Option<Smoke>,
@@ -132,7 +136,7 @@ impl Explain {
 }
 
 impl Explanation {
-    fn of(observed: Observed) -> Self {
+    fn of(observed: manifests::Observed) -> Self {
         let decision = decide(&observed.observation);
         let change = decision.status.change.zip(decision.record);
         Self {
@@ -147,6 +151,7 @@ impl Explanation {
                 provenance: record.spec.provenance,
                 risk: record.spec.risk,
                 plan: change.plan,
+                observed: change.observed,
                 smoke: observed.observation.spec.strategy.canary.smoke,
                 excluded_approvers: change.excluded_approvers,
             }),
@@ -183,6 +188,7 @@ impl Treatment {
                 "Tightened",
                 self.plan.tightened.iter().map(|it| sentence(it)).collect(),
             ),
+            self.not_enforced(),
             section("Judgement", judgement(&self.plan.strictness)),
             section("Must not sign", self.excluded_approvers()),
         ]
@@ -314,6 +320,14 @@ impl Treatment {
                 )
             })
             .collect()
+    }
+
+    fn not_enforced(&self) -> String {
+        let observed = self.observed.as_ref().map(|it| {
+            let lines = observed::lines(it).iter().map(|it| sentence(it)).collect();
+            section(&sentence(&observed::heading(it)), lines)
+        });
+        observed.unwrap_or_default()
     }
 
     fn excluded_approvers(&self) -> Vec<String> {

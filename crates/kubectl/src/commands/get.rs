@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use countersign_api::Rollout;
+use countersign_api::policy::Enforcement;
+use countersign_api::{Rollout, RolloutStatus};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::ListParams;
@@ -112,14 +113,12 @@ fn row(rollout: &Rollout, namespace: bool, wide: bool, now: Timestamp) -> Vec<St
     let mut cells = vec![
         rollout.name_any(),
         format!("{:?}", status.phase),
-        status.step.unwrap_or_default(),
+        status.step.clone().unwrap_or_default(),
         status
             .weight
             .map_or_else(String::new, |weight| format!("{weight}%")),
-        status
-            .tier
-            .map_or_else(String::new, |tier| tier.to_string()),
-        status.waiting_for.unwrap_or_default(),
+        tier(&status),
+        status.waiting_for.clone().unwrap_or_default(),
         created.map_or_else(String::new, |created| age(created.0, now)),
     ];
     if namespace {
@@ -136,6 +135,15 @@ fn row(rollout: &Rollout, namespace: bool, wide: bool, now: Timestamp) -> Vec<St
         ]);
     }
     cells
+}
+
+/// The tier, and whether policies only observe the change.
+fn tier(status: &RolloutStatus) -> String {
+    let change = status.change.as_ref();
+    let only_observed = change.is_some_and(|it| it.enforcement == Enforcement::Observe);
+    let mode = if only_observed { " (observed)" } else { "" };
+    let tier = status.tier.map(|tier| format!("{tier}{mode}"));
+    tier.unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod evidence;
 pub mod gates;
+pub mod observed;
 pub mod tree;
 
 use std::collections::BTreeMap;

@@ -13,7 +13,7 @@ use kube::ResourceExt;
 
 use crate::output::{Style, age, report};
 use crate::view::gates::{self, Gate};
-use crate::view::{View, evidence};
+use crate::view::{View, evidence, observed};
 use countersign_core::text::sanitize;
 
 /// Pods that are listed of each revision without `-o wide`.
@@ -71,6 +71,7 @@ pub fn whole(view: &View, now: Timestamp, wide: bool) -> String {
         sections.push(change_section(view, change, now));
         sections.push(risk(view, change));
         sections.push(plan(change, now));
+        sections.extend(not_enforced(change));
     }
     sections.push(revisions(view, &status, now, wide));
     if let Some(change) = view.change() {
@@ -274,6 +275,13 @@ fn plan(change: &Change, now: Timestamp) -> Branch {
         policies => format!(" by {}", policies.join(", ")),
     };
     Branch::styled(format!("Plan{policies}"), Style::Bold).with(steps.chain([last]).collect())
+}
+
+/// What policies that only observe would have demanded.
+fn not_enforced(change: &Change) -> Option<Branch> {
+    let observed = change.observed.as_ref()?;
+    let lines = observed::lines(observed).into_iter().map(Branch::new);
+    Some(Branch::styled(observed::heading(observed), Style::Bold).with(lines.collect()))
 }
 
 fn present_bake(change: &Change, step: &Step, now: Timestamp) -> String {

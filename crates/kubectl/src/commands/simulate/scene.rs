@@ -265,7 +265,12 @@ pub(super) fn starts(change: &Change) -> Vec<Timestamp> {
 pub(super) fn without_sign_offs(
     mut observation: Observation,
     effective: &Effective,
-    Change { plan, tier, .. }: &Change,
+    Change {
+        plan,
+        tier,
+        enforcement,
+        ..
+    }: &Change,
     delay: Duration,
 ) -> Observation {
     let gates = plan.steps.iter().skip(1).map(|step| &step.sign_off);
@@ -298,6 +303,7 @@ pub(super) fn without_sign_offs(
         name: "simulation".into(),
         generation: 0,
         spec: RolloutPolicySpec {
+            enforcement: *enforcement,
             risk: effective.risk.clone(),
             tiers: unattended(effective.tiers.get(*tier), last.as_ref()),
             analysis,
