@@ -18,8 +18,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use cluster::connection::{self, Connection};
 pub use commands::lint;
 use commands::{
-    completion, explain, freeze, get, history, intervene, migrate, restart, sign_off, simulate,
-    status, undo, watch,
+    completion, explain, freeze, get, history, intervene, migrate, report, restart, sign_off,
+    simulate, status, undo, watch,
 };
 use countersign_api::InterventionAction;
 use failure::Failure;
@@ -49,6 +49,7 @@ enum Command {
     Completion(completion::Completion),
     Explain(explain::Explain),
     Lint(lint::Lint),
+    Report(report::Report),
     Simulate(simulate::Simulate),
     Stamp(Box<stamp::Options>),
 }
@@ -117,6 +118,11 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Completion(command) => Ok(command.run(Cli::command())),
         Command::Explain(command) => command.run(),
         Command::Lint(command) => command.run(),
+        Command::Report(command) if command.is_offline() => command.run_offline(&cli.cluster),
+        Command::Report(command) => on_runtime(async {
+            let connection = Connection::open(&cli.cluster).await?;
+            command.run(&connection).await
+        }),
         Command::Simulate(command) => command.run(),
         Command::Stamp(options) => Ok(stamp::run(&options)?),
     }

@@ -41,6 +41,14 @@ pub struct Flags {
     as_groups: Vec<String>,
 }
 
+impl Flags {
+    /// The namespace given by `-n`, if any.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+}
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -8,6 +8,7 @@ pub mod history;
 pub mod intervene;
 pub mod lint;
 pub mod migrate;
+pub mod report;
 pub mod restart;
 pub mod sign_off;
 pub mod simulate;
