@@ -29,7 +29,9 @@ pub fn stricter(a: Strictness, b: Strictness) -> Strictness {
 #[must_use]
 pub fn as_strictly_judged(own: Strictness, other: Strictness) -> Strictness {
     Strictness {
+        extend_at_most: own.extend_at_most,
         on_scarce_evidence: own.on_scarce_evidence,
+        switch_without_evidence: own.switch_without_evidence,
         wait_at_most: own.wait_at_most,
         ..stricter(own, other)
     }

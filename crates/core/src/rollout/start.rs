@@ -10,6 +10,7 @@ use crate::people::eligibility;
 use crate::proposal;
 use crate::provenance::Contributor;
 use crate::reason::{POLL_INTERVAL, Reason};
+use crate::replicas::present;
 use crate::rollout::context::{Behind, Context, RESYNC_INTERVAL};
 use crate::rollout::requeue::Requeue;
 use crate::rollout::{gates, observe, record, transition};
@@ -121,6 +122,7 @@ fn start(
         weight: if initial { 100 } else { 0 },
         ..Change::default()
     };
+    change.plan.shares = present::shares(observation, &change.plan.steps);
     note_people(context, &mut change);
     // A first revision is recorded once, when it is promoted.
     if !initial {

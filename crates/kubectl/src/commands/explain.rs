@@ -286,7 +286,7 @@ impl Treatment {
             .map(|(number, step): (usize, &Step)| {
                 vec![
                     number.to_string(),
-                    format!("{}%", step.weight),
+                    weight(step, self.plan.shares.get(number - 1).copied()),
                     step.bake.to_string(),
                     step.min_requests.to_string(),
                     demands(&step.sign_off),
@@ -339,6 +339,14 @@ impl Treatment {
         let groups = self.excluded_approvers.groups.iter();
         let groups = groups.map(|group| format!("group {}", text::sanitize_to(group, 253)));
         users.chain(groups).collect()
+    }
+}
+
+/// The weight of a step, and the share that its pods really are if that differs.
+fn weight(step: &Step, share: Option<i32>) -> String {
+    match share.filter(|share| *share != step.weight) {
+        Some(share) => format!("{}% (of the pods: {share}%)", step.weight),
+        None => format!("{}%", step.weight),
     }
 }
 
