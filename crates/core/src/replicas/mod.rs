@@ -92,6 +92,14 @@ pub struct Split {
     pub canary: i32,
 }
 
+impl Split {
+    /// Pods of both; a made-up status may have more than can be counted.
+    #[must_use]
+    pub const fn total(self) -> i32 {
+        self.stable.saturating_add(self.canary)
+    }
+}
+
 /// Pods of one ReplicaSet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pods {
@@ -251,8 +259,8 @@ fn by_pods(limits: Limits, weight: i32) -> Split {
 /// sides are scaled alike. The size of `begun` is always allowed.
 #[must_use]
 pub fn scaled(limits: Limits, begun: Split, split: Split) -> Split {
-    let total = split.stable + split.canary;
-    let most = limits.at_most().max(begun.stable + begun.canary);
+    let total = split.total();
+    let most = limits.at_most().max(begun.total());
     let wanted = if total < limits.at_least() {
         limits.desired
     } else {
@@ -326,9 +334,10 @@ pub fn next(limits: Limits, weight: i32, goal: Split, present: &Present) -> Next
         canary,
         others,
     } = present;
-    let requested =
-        stable.requested + canary.requested + others.iter().map(|pods| pods.requested).sum::<i32>();
-    let mut room = limits.at_most().max(goal.stable + goal.canary) - requested;
+    let all = || [stable, canary].into_iter().chain(others);
+    let sum = |of: fn(&Pods) -> i32| all().map(of).fold(0, i32::saturating_add);
+    let requested = sum(|pods| pods.requested);
+    let mut room = limits.at_most().max(goal.total()) - requested;
     let mut grow = |pods: &Pods, goal: i32| {
         let added = (goal - pods.requested).min(room).max(0);
         room -= added;
@@ -338,11 +347,11 @@ pub fn next(limits: Limits, weight: i32, goal: Split, present: &Present) -> Next
     let balanced = goal.canary.min(balanced(limits, stable.available, weight));
     let canary_added = grow(canary, balanced);
 
-    let available =
-        stable.available + canary.available + others.iter().map(|pods| pods.available).sum::<i32>();
-    let mut spare = (available - limits.at_least()).max(0);
+    let mut spare = (sum(|pods| pods.available) - limits.at_least()).max(0);
     let mut shrink = |pods: &Pods, goal: i32| {
-        let removed = (pods.requested - goal).min(pods.idle() + spare).max(0);
+        let removed = (pods.requested - goal)
+            .min(pods.idle().saturating_add(spare))
+            .max(0);
         spare -= (removed - pods.idle()).max(0);
         removed
     };

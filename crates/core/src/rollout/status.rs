@@ -42,10 +42,10 @@ pub fn describe(
         step: steps,
         weight: under_way.map(|_| by_routes.unwrap_or_else(by_pods)),
         tier: view.change.map(|it| it.tier).or(observation.status.tier),
-        replicas: owned().map(|set| set.current).sum(),
-        updated_replicas: updated.map(|set| set.current).sum(),
-        ready_replicas: owned().map(|set| set.ready).sum(),
-        available_replicas: owned().map(|set| set.available).sum(),
+        replicas: total(owned().map(|set| set.current)),
+        updated_replicas: total(updated.map(|set| set.current)),
+        ready_replicas: total(owned().map(|set| set.ready)),
+        available_replicas: total(owned().map(|set| set.available)),
         selector: observation.spec.selector.to_string(),
         ..RolloutStatus::default()
     };
@@ -127,4 +127,9 @@ fn phase(view: &View, hold: Option<&Hold>) -> (Phase, String) {
         _ => Phase::Progressing,
     };
     (phase, message)
+}
+
+/// Pods of several ReplicaSets together; a made-up status may have more than can be counted.
+fn total(pods: impl Iterator<Item = i32>) -> i32 {
+    pods.fold(0, i32::saturating_add)
 }

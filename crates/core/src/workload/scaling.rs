@@ -238,7 +238,7 @@ fn next_pods(view: &View, held: bool) -> Next {
         },
         Stage::Stepping => {
             let mut goal = present::step_goal(limits, change);
-            let most = limits.at_most().max(goal.stable + goal.canary);
+            let most = limits.at_most().max(goal.total());
             goal.stable = goal.stable.max(stable_floor(view));
             goal.canary = goal.canary.min((most - goal.stable).max(1));
             let next = replicas::next(limits, change.weight, goal, present);
