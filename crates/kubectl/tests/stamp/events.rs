@@ -106,6 +106,13 @@ impl PullRequest {
     }
 }
 
+/// GitHub's list of these commits of a pull request.
+fn listed(ids: &[&str]) -> String {
+    let item = COMMITS.trim().trim_start_matches('[').trim_end_matches(']');
+    let items: Vec<_> = ids.iter().map(|id| item.replace("HEAD_SHA", id)).collect();
+    format!("[{}]", items.join(","))
+}
+
 #[test]
 fn a_reviewed_pull_request_counts_as_reviewed_however_it_was_merged() {
     let documents = [PULLS, REVIEWS, COMMITS, PUSH];
@@ -300,6 +307,53 @@ fn what_a_merge_smuggles_in_is_not_reviewed() {
     it.is_not_reviewed(&[PULLS, REVIEWS, COMMITS, PUSH], "no review is known of 1");
 }
 
+/// A commit on top of the reviewed one is no squash of it, even if the forge calls it the merge.
+#[test]
+fn what_is_on_top_of_the_reviewed_commit_is_not_its_squash() {
+    let it = PullRequest::branch();
+    let head = it.git(&["rev-parse", "shoes"]);
+    it.git(&["merge", "-q", "--ff-only", "shoes"]);
+    it.git(&["tag", "-f", "base"]);
+    it.write("smuggled", "1\n");
+    it.commit(JANE, "Sell shoes (#12)");
+    let it = PullRequest { it, head };
+    let nothing = "no commit of --range is known to come from it";
+    it.is_not_reviewed(&[PULLS, REVIEWS, COMMITS, PUSH], nothing);
+    let documents = [MERGE_REQUEST, APPROVALS, VERSIONS, GITLAB_COMMITS];
+    it.is_not_reviewed(&documents, nothing);
+}
+
+/// GitHub's `base.sha` may be older than the commit on which the branch begins.
+#[test]
+fn what_a_branch_was_rebased_onto_is_not_reviewed() {
+    let it = Repository::new();
+    let commit = |text: &str| {
+        it.write("src/shop.rs", text);
+        it.commit(JANE, text);
+        it.git(&["rev-parse", "HEAD"])
+    };
+    let [direct, first, head] = ["directly", "shoes", "boots"].map(commit);
+    let it = PullRequest { it, head };
+    let own = listed(&[&first, "HEAD_SHA"]);
+    let one = "no review is known of 1 of the commits";
+    it.is_not_reviewed(&[PULLS, REVIEWS, &own], one);
+    // The list of another pull request does not count, nor does the comparison.
+    it.is_not_reviewed(&[PULLS, REVIEWS, &own, &listed(&[&direct])], one);
+    it.is_not_reviewed(
+        &[PULLS, REVIEWS, COMPARE],
+        "counts for its last commit only, since it is not known where the branch begins: pass pulls/N/commits of #12",
+    );
+    let all = listed(&[&direct, &first, "HEAD_SHA"]);
+    it.is_reviewed_by(&[PULLS, REVIEWS, &all], "bobby");
+    it.is_not_reviewed(&[PULLS, REVIEWS, &all, &own], one);
+    // GitLab's `base_sha` is where the branch begins.
+    let forwarded = MERGE_REQUEST.replace(
+        "\"squash_commit_sha\": \"MERGE_SHA\"",
+        "\"squash_commit_sha\": null",
+    );
+    it.is_reviewed_by(&[&forwarded, APPROVALS, VERSIONS], "bobby");
+}
+
 /// The reviewer of a branch does not see what the branch merged from its target.
 #[test]
 fn what_a_branch_merged_from_its_target_is_not_reviewed() {
@@ -307,13 +361,14 @@ fn what_a_branch_merged_from_its_target_is_not_reviewed() {
     it.write("direct", "1\n");
     it.commit(JANE, "directly");
     it.git(&["checkout", "-q", "shoes"]);
+    let own = it.git(&["rev-parse", "shoes"]);
     it.git(&["merge", "-q", "--no-ff", "-m", "Update", "main"]);
     it.git(&["checkout", "-q", "main"]);
     it.git(&["merge", "-q", "--ff-only", "shoes"]);
     let head = it.git(&["rev-parse", "main"]);
     let it = PullRequest { it, head };
     it.is_not_reviewed(
-        &[PULLS, REVIEWS, COMMITS],
+        &[PULLS, REVIEWS, &listed(&[&own, "HEAD_SHA"])],
         "no review is known of 1 of the commits",
     );
 }

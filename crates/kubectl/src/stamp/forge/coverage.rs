@@ -34,6 +34,8 @@ pub(super) struct Coverage {
     pub commits: BTreeSet<String>,
     /// Whether they are a squashed branch, whose own commits are not in the range.
     pub is_squashed: bool,
+    /// Whether further commits may be of the branch, but the forge's list of them is missing.
+    pub is_unlisted: bool,
 }
 
 impl Coverage {
@@ -41,6 +43,7 @@ impl Coverage {
         Self {
             commits: BTreeSet::from([commit.to_owned()]),
             is_squashed: true,
+            is_unlisted: false,
         }
     }
 }
@@ -51,7 +54,12 @@ impl Reviewable<'_> {
     }
 
     /// The commits that a review of this revision of the request covers.
-    pub(super) fn covered(&self, request: &Request, revision: &str) -> Result<Coverage, GitError> {
+    pub(super) fn covered(
+        &self,
+        request: &Request,
+        revision: &str,
+        facts: &Facts,
+    ) -> Result<Coverage, GitError> {
         let merge = request.merge.as_deref().filter(|id| self.has(id));
         if let Some(merge) = merge {
             let parents = self.repository.parents(merge)?;
@@ -61,12 +69,12 @@ impl Reviewable<'_> {
                 let commits = self.brought_in(revision, onto, false)?;
                 return Ok(Coverage {
                     commits,
-                    is_squashed: false,
+                    ..Coverage::default()
                 });
             }
             // The forge squashed the last state of the branch. Of an open request the commit is a test.
             let is_last = request.is_merged && revision == request.head;
-            if parents.len() == 1 && is_last && merge != revision {
+            if parents.len() == 1 && is_last && self.replaces(merge, revision)? {
                 return Ok(Coverage::squashed(merge));
             }
         }
@@ -74,6 +82,7 @@ impl Reviewable<'_> {
         if let Some(squash) = squash
             && request.is_merged
             && revision == request.head
+            && self.replaces(squash, revision)?
         {
             return Ok(Coverage::squashed(squash));
         }
@@ -85,8 +94,22 @@ impl Reviewable<'_> {
             && self.repository.resolved(base)?.is_some()
         {
             coverage.commits = self.brought_in(revision, base, true)?;
+            if !request.is_base_exact {
+                // What the branch was rebased onto since, such as a push to the target, is not its own.
+                let listed = facts.branch(&request.head);
+                coverage.is_unlisted = listed.is_none() && coverage.commits.len() > 1;
+                let listed = listed.unwrap_or_default();
+                coverage
+                    .commits
+                    .retain(|id| id == revision || listed.contains(id));
+            }
         }
         Ok(coverage)
+    }
+
+    /// Whether a commit stands for a branch, as a squash does. What is on top of the branch does not.
+    fn replaces(&self, commit: &str, branch: &str) -> Result<bool, GitError> {
+        Ok(!self.repository.is_ancestor(branch, commit)?)
     }
 
     /// The commits of the range that `revision` has and `base` has not.

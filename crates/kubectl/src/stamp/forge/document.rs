@@ -3,6 +3,8 @@
 //! A file holds one JSON value or several, as `gh api --paginate` prints the pages; a list is read item by
 //! item, so that pages may also be wrapped in a list (`--slurp`).
 
+use std::collections::BTreeSet;
+
 use serde_json::{Deserializer, Value};
 
 use super::facts::Facts;
@@ -38,6 +40,10 @@ pub(super) fn read(file: &str, text: &[u8], facts: &mut Facts) -> Result<(), Eve
 fn read_value(file: &str, value: Value, facts: &mut Facts) -> Result<(), EventError> {
     let object = match value {
         Value::Array(items) => {
+            let branch: BTreeSet<_> = items.iter().filter_map(github::listed).collect();
+            if !branch.is_empty() {
+                facts.branches.push(branch);
+            }
             return items
                 .into_iter()
                 .try_for_each(|it| read_value(file, it, facts));

@@ -1,6 +1,6 @@
 //! The facts in the documents of `--event`, in one form for every forge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_core::text::excerpt;
 use k8s_openapi::jiff::Timestamp;
@@ -21,6 +21,8 @@ pub(super) struct Facts {
     pub pushes: Vec<Push>,
     /// Commits as the forge shows them: those of a branch that was squashed are only here.
     pub commits: BTreeMap<String, ListedCommit>,
+    /// The ids in each list of the commits of a branch. Such a list does not name its request.
+    pub branches: Vec<BTreeSet<String>>,
     /// Who has which account.
     pub accounts: Accounts,
     /// The checks, by kind and id: a later state of a check replaces an earlier one.
@@ -68,6 +70,8 @@ pub(super) struct Request {
     pub head: String,
     /// The commit of the target branch that it is compared with.
     pub base: Option<String>,
+    /// Whether the branch began at `base`, and not later.
+    pub is_base_exact: bool,
     /// The commit that merged it; of an open pull request GitHub's test merge.
     pub merge: Option<String>,
     /// The commit into which it was squashed, if the forge names it beside the merge.
@@ -183,11 +187,26 @@ impl Facts {
         if let Some(known) = self.requests.remove(&request.key) {
             request.author = request.author.or(known.author);
             request.base = request.base.or(known.base);
+            request.is_base_exact |= known.is_base_exact;
             request.merge = request.merge.or(known.merge);
             request.squash = request.squash.or(known.squash);
             request.is_merged |= known.is_merged;
         }
         self.requests.insert(request.key.clone(), request);
+    }
+
+    /// The commits of the branch with this last commit, if they are listed. Lists that differ, as those of
+    /// two requests of one branch may, agree on the result.
+    pub(super) fn branch(&self, head: &str) -> Option<BTreeSet<String>> {
+        let goes_on = |id: &String| {
+            let listed = self.commits.get(id);
+            listed.is_some_and(|it| it.parents.iter().any(|parent| parent == head))
+        };
+        let lists = self.branches.iter();
+        let lists = lists.filter(|it| it.contains(head) && !it.iter().any(goes_on));
+        lists
+            .cloned()
+            .reduce(|all, list| all.intersection(&list).cloned().collect())
     }
 
     /// Adds a check; of two states of one check a finished one counts.

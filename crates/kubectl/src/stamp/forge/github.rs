@@ -2,12 +2,13 @@
 
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::super::git::{Commit, Signature};
 use super::facts::{
     Check, Facts, ListedCommit, Outcome, Pages, Request, Review, Reviewed, Sha, Verdict,
 };
-use super::shape::{Shape, has, has_in};
+use super::shape::{Object, Shape, has, has_in};
 
 /// The documents of GitHub, the more specific ones first.
 pub(super) const SHAPES: &[Shape] = &[
@@ -86,7 +87,7 @@ pub(super) const SHAPES: &[Shape] = &[
     },
     Shape {
         what: "GitHub's pulls/N/commits, or commits/SHA",
-        is: |it| has(it, &["sha", "parents"]) && has_in(it, "commit", &["message"]),
+        is: is_commit,
         read: |it, facts| {
             serde_json::from_value::<RestCommit>(it)?.add(facts);
             Ok(())
@@ -109,6 +110,20 @@ pub(super) const SHAPES: &[Shape] = &[
         },
     },
 ];
+
+fn is_commit(object: &Object) -> bool {
+    has(object, &["sha", "parents"]) && has_in(object, "commit", &["message"])
+}
+
+/// The id of an item of `pulls/N/commits`. Only `commits/SHA` has the files.
+pub(super) fn listed(item: &Value) -> Option<String> {
+    let object = item.as_object()?;
+    if !is_commit(object) || object.contains_key("files") {
+        return None;
+    }
+    let id = object.get("sha")?.as_str()?;
+    Sha::try_from(id.to_owned()).ok().map(|id| id.0)
+}
 
 #[derive(Deserialize)]
 struct ReviewEvent {
@@ -164,6 +179,8 @@ impl PullRequest {
             is_merged: self.merged_at.is_some(),
             is_private: self.base.repo.is_some_and(|repo| repo.private),
             base: Some(self.base.sha.0),
+            // It is the state of the target at some push: the branch may begin later.
+            is_base_exact: false,
             key: self.url,
         };
         facts.request(request);

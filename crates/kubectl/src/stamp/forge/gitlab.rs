@@ -238,6 +238,7 @@ impl MergeRequest {
             author: self.author.map(|user| user.username),
             head: head.0,
             base: self.diff_refs.and_then(|it| it.base_sha).map(|it| it.0),
+            is_base_exact: true,
             merge: self.merge_commit_sha.map(|it| it.0),
             squash: self.squash_commit_sha.map(|it| it.0),
             is_merged: self.merged_at.is_some(),

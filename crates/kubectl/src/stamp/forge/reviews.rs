@@ -137,7 +137,7 @@ impl Approvals {
         facts: &Facts,
         range: &Reviewable<'_>,
     ) -> Result<(), GitError> {
-        let coverage = range.covered(request, revision)?;
+        let coverage = range.covered(request, revision, facts)?;
         let authors = match own_part(request, revision, &coverage, facts, range)? {
             Ok(authors) => authors,
             Err(why) => {
@@ -161,6 +161,12 @@ impl Approvals {
                 "no commit of --range is known to come from it",
             );
         } else {
+            if coverage.is_unlisted {
+                self.remarks.push(format!(
+                    "the approval of {name} by {account} counts for its last commit only, since it is not known where the branch begins: pass pulls/N/commits of {name}, too, all pages as one list",
+                    name = request.name
+                ));
+            }
             self.commits.extend(coverage.commits);
             self.reviewers.insert(account.to_owned());
         }
