@@ -47,7 +47,7 @@ crashes: build tools
 model:
 	COUNTERSIGN_MODEL_FAULTS=$(or $(COUNTERSIGN_MODEL_FAULTS),2) cargo test --workspace --locked --test model -- --nocapture
 
-## demo: a harmless change promoted and a risky one rolled back, before your eyes
+## demo: a harmless change promoted, a bad one rolled back, and a risky one signed off, before your eyes
 # It builds what it needs and no more: neither the plugin nor a router nor Helm, whose part charts/install.yaml plays.
 demo:
 	@tools=$$(tests/cluster/tools/build.sh base) && \

@@ -9,16 +9,19 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use countersign_api::rollout::{Change, Plan};
+use countersign_api::rollout::{Change, Outcome, Plan};
 use countersign_api::step::SignOffDemand;
-use countersign_api::{AnalysisTemplate, Freeze, Rollout, RolloutPolicy, Tier};
+use countersign_api::{AnalysisTemplate, Freeze, Phase, Rollout, RolloutPolicy, Tier};
+use countersign_core::analysis::statistics::Counts;
 use countersign_core::decide;
 use countersign_core::observation::people::NamedPolicy;
+use countersign_core::observation::windows::WindowOutcome;
 use countersign_core::plan::plan_for;
 use countersign_core::policy::{Effective, effective};
 use countersign_core::provenance::{Provenance, State};
 use countersign_core::risk::score::Facts;
 use countersign_core::risk::{self, Risk};
+use countersign_core::simulation::world::World;
 use countersign_kubectl::manifests::Manifests;
 use countersign_kubectl::manifests::source::Source;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -207,6 +210,7 @@ fn a_second_version_differs_from_the_first_in_template_and_provenance_alone() {
     for (first, second) in [
         ("harmless.yaml", "harmless-v2.yaml"),
         ("risky.yaml", "risky-v2.yaml"),
+        ("signed.yaml", "signed-v2.yaml"),
     ] {
         let (first, mut second): (Rollout, Rollout) =
             (one(first, "Rollout"), one(second, "Rollout"));
@@ -289,6 +293,42 @@ fn changes(yaml: &str, stable: Option<&str>, policy: Option<&str>) -> Vec<(Strin
         .collect()
 }
 
+/// What a newcomer does after `helm install` with its defaults, at 50 requests a second.
+#[test]
+fn a_change_of_the_rollout_in_notes_is_promoted_and_nobody_is_asked() {
+    let mut all = shown().into_iter();
+    let (_, yaml) = all.find(|(path, _)| path.ends_with("NOTES.txt")).unwrap();
+    let source = Source {
+        name: "NOTES.txt".into(),
+        text: yaml,
+    };
+    let manifests = Manifests::of(&[source]).unwrap();
+    let observed = manifests.observations(None, &BTreeMap::new(), Timestamp::UNIX_EPOCH);
+    let [notes] = &observed.unwrap()[..] else {
+        panic!("NOTES shows one Rollout")
+    };
+    let mut world = World::new(notes.observation.clone());
+    let mut healthy = |_: Timestamp, share: f64| {
+        let arm = |share: f64| Counts {
+            requests: 15.0 * 50.0 * share,
+            errors: 0.0,
+        };
+        WindowOutcome::Counted {
+            canary: arm(share),
+            stable: arm(1.0 - share),
+        }
+    };
+    let two_hours = Timestamp::from_second(7_200).unwrap();
+    let mut asked = false;
+    let promoted = world.run(two_hours, &mut healthy, |observation| {
+        asked |= observation.status.phase == Phase::AwaitingSignOff;
+        let change = observation.status.change.as_ref();
+        change.and_then(|change| change.outcome) == Some(Outcome::Promoted)
+    });
+    assert!(promoted && !asked, "{:?}", world.observation.status);
+    assert_eq!(world.broken, []);
+}
+
 /// A tier and a plan in the form of the comments.
 fn line(change: &Change, policy: Option<&str>) -> String {
     let by = policy.map(|file| format!(" by {file}"));
@@ -346,7 +386,8 @@ fn each_rollout_that_is_shown_has_the_tier_and_the_plan_of_its_comment() {
             if comment != Some(&expected) {
                 wrong.push(format!("{file}, above Rollout {name}:\n{expected}\n"));
             }
-            let tier = if file.contains("risky-v2") {
+            let risky = ["risky-v2", "signed-v2"];
+            let tier = if risky.iter().any(|it| file.contains(it)) {
                 Tier::High
             } else {
                 Tier::Low

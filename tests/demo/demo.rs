@@ -1,9 +1,11 @@
-//! `make demo`: shows a harmless change promoted and a risky one rolled back.
+//! `make demo`: shows a harmless change promoted, a bad one rolled back, and a risky one that is good promoted
+//! once a person has signed it off.
 //!
-//! Applies `examples/` to the test cluster, sends real requests, and prints the outcome of both changes.
-//! The output is read from the cluster or counted in the responses; the exit code is 0 only if both
+//! Applies `examples/` to the test cluster, sends real requests, and prints the outcome of the changes.
+//! The output is read from the cluster or counted in the responses; the exit code is 0 only if all
 //! changes ended as `examples/README.md` promises.
 
+mod people;
 mod show;
 
 use std::error::Error;
@@ -20,11 +22,15 @@ use kube::core::GroupVersionKind;
 use kube::discovery::{Scope, pinned_kind};
 use kube::{Client, ResourceExt as _};
 
+use crate::people::{Answers, People};
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const FIRST: [&str; 3] = ["policy.yaml", "harmless.yaml", "risky.yaml"];
-const CHANGES: [&str; 2] = ["harmless-v2.yaml", "risky-v2.yaml"];
+const FIRST: [&str; 4] = ["policy.yaml", "harmless.yaml", "risky.yaml", "signed.yaml"];
+const CHANGES: [&str; 3] = ["harmless-v2.yaml", "risky-v2.yaml", "signed-v2.yaml"];
 const REQUESTS_PER_SECOND: u32 = 300;
+/// Enough for the evidence of a strict tier in half a minute.
+const MANY_REQUESTS_PER_SECOND: u32 = 900;
 const START_WITHIN: Duration = Duration::from_mins(1);
 const END_WITHIN: Duration = Duration::from_mins(3);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -33,7 +39,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 async fn main() -> ExitCode {
     match Box::pin(demo()).await {
         Ok(differences) if differences.is_empty() => {
-            println!("Both ended as promised.");
+            println!("All ended as promised.");
             ExitCode::SUCCESS
         }
         Ok(differences) => {
@@ -56,9 +62,14 @@ async fn demo() -> Result<Vec<String>> {
     for file in FIRST {
         apply_file(&client, &namespace, file).await?;
     }
-    let mut harmless = Watched::serving(&client, &namespace, "web").await?;
-    let mut risky = Watched::serving(&client, &namespace, "login").await?;
-    println!("Both serve, {REQUESTS_PER_SECOND} requests a second each.");
+    let mut harmless = Watched::serving(&client, &namespace, "web", REQUESTS_PER_SECOND).await?;
+    let mut risky = Watched::serving(&client, &namespace, "login", REQUESTS_PER_SECOND).await?;
+    let mut signed =
+        Watched::serving(&client, &namespace, "billing", MANY_REQUESTS_PER_SECOND).await?;
+    let people = People::with_roles(&cluster, &namespace).await?;
+    println!(
+        "web and login serve {REQUESTS_PER_SECOND} requests a second, billing {MANY_REQUESTS_PER_SECOND}."
+    );
     println!("The changes: {}", listed(CHANGES));
     println!(
         "WEIGHT and ACHIEVED is the new version's share, SERVED and FAILED are its requests.\n"
@@ -66,17 +77,18 @@ async fn demo() -> Result<Vec<String>> {
     for file in CHANGES {
         apply_file(&client, &namespace, file).await?;
     }
-    watch(&mut [&mut harmless, &mut risky]).await?;
+    watch(&mut [&mut harmless, &mut risky, &mut signed], &people).await?;
     let (harmless, risky) = (harmless.end().await?, risky.end().await?);
+    let signed = signed.end().await?;
     println!();
-    for finished in [&harmless, &risky] {
+    for finished in [&harmless, &risky, &signed] {
         show::story(finished);
     }
-    Ok(differences(&harmless, &risky))
+    Ok(differences(&harmless, &risky, &signed))
 }
 
-/// Follows both changes until each has ended and its pods have come or gone.
-async fn watch(watched: &mut [&mut Watched; 2]) -> Result<()> {
+/// Follows the changes until each has ended and its pods have come or gone; people answer if one waits.
+async fn watch(watched: &mut [&mut Watched; 3], people: &People) -> Result<()> {
     let mut table = show::Table::new();
     let started = Instant::now();
     loop {
@@ -87,6 +99,9 @@ async fn watch(watched: &mut [&mut Watched; 2]) -> Result<()> {
             started.elapsed(),
             &watched.each_ref().map(|one| show::Row::of(one)),
         );
+        for one in watched.iter_mut() {
+            one.sign(people).await?;
+        }
         if watched.iter().all(|one| one.has_ended()) {
             return Ok(());
         }
@@ -107,6 +122,8 @@ struct Watched {
     load: Load,
     /// When the rollback was first seen.
     withdrawn_at: Option<Timestamp>,
+    /// What became of the approvals, if the change waited for one.
+    answers: Option<Answers>,
 }
 
 /// A change that has ended, with its traffic.
@@ -115,11 +132,12 @@ struct Finished {
     run: RolloutRun,
     report: LoadReport,
     withdrawn_at: Option<Timestamp>,
+    answers: Option<Answers>,
 }
 
 impl Watched {
     /// Waits until the first revision serves, and starts the traffic.
-    async fn serving(client: &Client, namespace: &str, name: &str) -> Result<Self> {
+    async fn serving(client: &Client, namespace: &str, name: &str, rate: u32) -> Result<Self> {
         let rollouts: Api<Rollout> = Api::namespaced(client.clone(), namespace);
         let rollout = wait_for(&format!("{name} serves"), START_WITHIN, async || {
             let rollout = rollouts
@@ -134,11 +152,10 @@ impl Watched {
         })
         .await?;
         let limits = Limits {
-            max_requests: 100_000,
+            max_requests: 300_000,
             max_time: START_WITHIN + END_WITHIN,
         };
-        let load =
-            Load::start(client.clone(), namespace, name, REQUESTS_PER_SECOND, limits).await?;
+        let load = Load::start(client.clone(), namespace, name, rate, limits).await?;
         let runs = Api::namespaced(client.clone(), namespace);
         Ok(Self {
             rollouts,
@@ -147,6 +164,7 @@ impl Watched {
             run: None,
             load,
             withdrawn_at: None,
+            answers: None,
         })
     }
 
@@ -161,6 +179,17 @@ impl Watched {
         if outcome == Some(Outcome::RolledBack) {
             #[expect(clippy::disallowed_methods, reason = "a measurement, no decision")]
             self.withdrawn_at.get_or_insert_with(Timestamp::now);
+        }
+        Ok(())
+    }
+
+    /// People answer once if the change waits for a sign-off.
+    async fn sign(&mut self, people: &People) -> Result<()> {
+        let status = self.rollout.status.as_ref();
+        let waits = status.is_some_and(|it| it.waiting_for.as_deref() == Some("AwaitingSignOff"));
+        let change = status.and_then(|status| status.change.as_ref());
+        if let (true, None, Some(change)) = (waits, &self.answers, change) {
+            self.answers = Some(people.approve(&self.rollout, change).await?);
         }
         Ok(())
     }
@@ -183,6 +212,7 @@ impl Watched {
             run,
             report: self.load.stop().await,
             withdrawn_at: self.withdrawn_at,
+            answers: self.answers,
         })
     }
 }
@@ -196,8 +226,16 @@ fn phase(rollout: &Rollout) -> Phase {
 }
 
 /// The differences from what `examples/README.md` promises.
-fn differences(harmless: &Finished, risky: &Finished) -> Vec<String> {
-    let (low, high) = (&harmless.run.spec, &risky.run.spec);
+fn differences(harmless: &Finished, risky: &Finished, signed: &Finished) -> Vec<String> {
+    let (low, high, last) = (&harmless.run.spec, &risky.run.spec, &signed.run.spec);
+    let refused = signed
+        .answers
+        .as_ref()
+        .is_some_and(|it| it.refusal.is_some());
+    let reasons = |reason: Reason| {
+        let mut lines = last.progress.transitions.iter();
+        lines.any(|line| line.reason == reason)
+    };
     let (fewer, more) = (low.plan.steps.len(), high.plan.steps.len());
     let rolled_back = high.progress.outcome == Some(Outcome::RolledBack);
     let by_analysis = high
@@ -223,6 +261,17 @@ fn differences(harmless: &Finished, risky: &Finished) -> Vec<String> {
             "of a higher tier than the other",
         ),
         (more > fewer, risky, "staged in more steps than the other"),
+        (
+            last.risk.tier == high.risk.tier,
+            signed,
+            "of the same tier as the bad one",
+        ),
+        (refused, signed, "refused the approval of its author"),
+        (
+            last.progress.outcome == Some(Outcome::Promoted) && reasons(Reason::SignedOff),
+            signed,
+            "promoted after somebody else signed it off",
+        ),
     ];
     let broken = promises.into_iter().filter(|(kept, ..)| !kept);
     broken

@@ -1,4 +1,4 @@
-//! The demo's output: a live table while both changes are in progress, and a summary at the end.
+//! The demo's output: a live table while the changes are in progress, and a summary at the end.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -96,7 +96,7 @@ impl Table {
         }
     }
 
-    pub fn show(&mut self, elapsed: Duration, rows: &[Row; 2]) {
+    pub fn show(&mut self, elapsed: Duration, rows: &[Row]) {
         if self.terminal && self.drawn {
             print!("\x1b[{}A", rows.len());
         }
@@ -147,6 +147,16 @@ pub fn story(finished: &Finished) {
             "verdict",
             &format!("{}: {}", verdict.reason, verdict.message),
         );
+    }
+    if let Some(answers) = &finished.answers {
+        let refusal = answers.refusal.as_deref().unwrap_or("accepted");
+        print_fact("alice", &format!("approves her own change: {refusal}"));
+    }
+    if let Some(line) = transitions
+        .iter()
+        .find(|line| line.reason == Reason::SignedOff)
+    {
+        print_fact("sign-off", &line.message);
     }
     let outcome = run
         .progress
