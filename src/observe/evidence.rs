@@ -90,6 +90,7 @@ impl Observer {
                 counted_until: gather::counted_until(change, name).unwrap_or(from.0),
                 until: observation.now,
                 history: if counts
+                    && check.dispersion.is_none()
                     && (alone || serves)
                     && known.is_none_or(|known| known.dispersion.is_none())
                 {

@@ -239,45 +239,50 @@ async fn count(server: &Arc<Server>, ask: &Ask, due: Grid) -> Result<CheckWindow
     })
 }
 
-/// The counts of the service in the windows of the last day; of fewer, if Prometheus cannot answer for all
-/// of them.
+/// The counts of the service in the windows of the last day, oldest first. Stable's are read for fewer windows
+/// if Prometheus cannot answer for all of them, and an earlier revision is left out then.
 async fn history(server: &Arc<Server>, ask: &Ask) -> Result<Option<Vec<Counts>>, Failure> {
-    if ask.history.is_empty() {
+    let render = |arm: &Arm| query::render(&ask.check, arm.named(), ask.window());
+    let arms = ask.history.iter().map(render);
+    let mut arms: Vec<Queries> = arms.collect::<Result<_, _>>()?;
+    // Queries that are split by Service alone are the same for every revision.
+    arms.dedup();
+    let Some((stable, earlier)) = arms.split_first() else {
         return Ok(None);
-    }
+    };
     let [day, short] = ask.before();
-    match read_history(server, ask, day).await {
-        Ok(history) => Ok(Some(history)),
-        Err(_) => read_history(server, ask, short).await.map(Some),
+    let mut counts = Vec::new();
+    for queries in earlier.iter().rev() {
+        let earlier = read_history(server, ask, queries, day).await;
+        counts.extend(earlier.unwrap_or_default());
     }
+    counts.extend(match read_history(server, ask, stable, day).await {
+        Ok(history) => history,
+        Err(_) => read_history(server, ask, stable, short).await?,
+    });
+    Ok(Some(counts))
 }
 
-/// The counts of each revision in these windows, oldest first.
-async fn read_history(server: &Arc<Server>, ask: &Ask, grid: Grid) -> Result<Vec<Counts>, Failure> {
-    let render = |arm: &Arm| query::render(&ask.check, arm.named(), ask.window());
-    let arms = ask.history.iter().rev().map(render);
-    let arms: Vec<Queries> = arms.collect::<Result<_, _>>()?;
-    let requests = arms
-        .iter()
-        .flat_map(|queries| [grid.history(&queries.errors), grid.history(&queries.total)]);
-    let answered = server
-        .ask_all(&ask.canary.namespace, requests.collect())
-        .await;
-    let mut counts = Vec::new();
-    for queries in &arms {
-        let series = |query: &Query| {
-            let answer = answered.to(&grid.history(query));
-            answer.map_err(|failure| failure.about("stable", query.field))
-        };
-        let (errors, total) = (series(&queries.errors)?, series(&queries.total)?);
-        let span = |(start, end)| Span {
-            start: seconds(start),
-            end: seconds(end),
-        };
-        let windows = grid.windows().map(span);
-        counts.extend(count::history(queries, &errors, &total, windows));
-    }
-    Ok(counts)
+/// The counts of one revision in these windows.
+async fn read_history(
+    server: &Arc<Server>,
+    ask: &Ask,
+    queries: &Queries,
+    grid: Grid,
+) -> Result<Vec<Counts>, Failure> {
+    let requests = [grid.history(&queries.errors), grid.history(&queries.total)];
+    let answered = server.ask_all(&ask.canary.namespace, requests.into()).await;
+    let series = |query: &Query| {
+        let answer = answered.to(&grid.history(query));
+        answer.map_err(|failure| failure.about("stable", query.field))
+    };
+    let (errors, total) = (series(&queries.errors)?, series(&queries.total)?);
+    let span = |(start, end)| Span {
+        start: seconds(start),
+        end: seconds(end),
+    };
+    let windows = grid.windows().map(span);
+    Ok(count::history(queries, &errors, &total, windows))
 }
 
 /// A canary without stable pods is counted alone.

@@ -106,12 +106,14 @@ impl Ask {
         }
     }
 
-    /// The windows of the last day, and of a shorter history.
+    /// The windows of the last day, and of a shorter history. They end at multiples of the step, as some
+    /// frontends of Prometheus answer for those alone.
     pub(super) fn before(&self) -> [Grid; 2] {
         let step = self.step();
         [MOST_HISTORY, SHORT_HISTORY].map(|most| {
             let count = most.min((LONGEST_HISTORY / step).max(1));
-            let start = self.from.as_second() - count * step;
+            let end = self.from.as_second();
+            let start = end - end.rem_euclid(step) - count * step;
             Grid { start, step, count }
         })
     }

@@ -210,8 +210,8 @@ async fn the_history_is_what_the_service_did_in_the_day_before() {
     // Of the earlier revision, then of stable; the first value of each is no growth.
     let counted = |requests, errors| Counts { requests, errors };
     let history = windows.history.unwrap();
-    let (old, stable) = history.split_at(history.len() - 200);
-    assert_eq!(stable, [counted(102.0, 2.0)].repeat(200));
+    let (old, stable) = history.split_at(history.len() - 199);
+    assert_eq!(stable, [counted(102.0, 2.0)].repeat(199));
     assert!(
         old.starts_with(&[counted(51.0, 1.0)].repeat(199)),
         "{old:?}"
@@ -245,11 +245,7 @@ async fn a_counter_that_begins_again_and_a_missing_one_are_left_out_of_the_histo
     assert_eq!(
         fake.client().windows(&ask).await.history.unwrap(),
         // The first error is an error, although no sample of its series precedes it.
-        [
-            counted(100.0, 0.0),
-            counted(101.0, 1.0),
-            counted(100.0, 0.0)
-        ]
+        [counted(100.0, 0.0), counted(101.0, 1.0)]
     );
 }
 
@@ -285,7 +281,7 @@ async fn a_day_that_prometheus_cannot_answer_for_is_replaced_by_an_hour() {
             .params
             .get("start")
             .map(|it| it.parse::<f64>().unwrap());
-        if start.is_some_and(|start| (start as i64) < FROM - 3_600) {
+        if start.is_some_and(|start| start < (FROM - 3_700) as f64) {
             return response(
                 422,
                 "text/plain",
@@ -350,4 +346,36 @@ async fn equal_queries_are_sent_once() {
     };
     fake.client().windows(&ask).await;
     assert_eq!(fake.received().len(), 2);
+}
+
+#[tokio::test]
+async fn a_check_that_is_split_by_service_alone_has_one_history() {
+    let fake = counting(vec![
+        steady("canary", "200", 0, 10.0),
+        steady("stable", "200", -3_000, 100.0),
+    ])
+    .await;
+    let mut ask = ask(15);
+    ask.history = vec![arm("stable"), arm("stable")];
+    let windows = fake.client().windows(&ask).await;
+    assert_eq!(windows.history.unwrap().len(), 199);
+}
+
+#[tokio::test]
+async fn an_earlier_revision_that_cannot_be_read_is_left_out_of_the_history() {
+    let counters = [
+        steady("canary", "200", 0, 10.0),
+        steady("stable", "200", -3_000, 100.0),
+    ];
+    let fake = Fake::start(move |received| {
+        if received.query().contains("old") {
+            return response(503, "text/plain", "busy");
+        }
+        evaluate(received, &counters)
+    })
+    .await;
+    let mut ask = ask(15);
+    ask.history = vec![arm("stable"), arm("old")];
+    let windows = fake.client().windows(&ask).await;
+    assert_eq!(windows.history.unwrap().len(), 199);
 }

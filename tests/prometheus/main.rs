@@ -258,7 +258,7 @@ impl Counter {
     /// The last value of the five minutes before a time.
     fn value_at(&self, time: i64) -> Option<f64> {
         let until = self.samples.iter().map(|(at, value)| (FROM + at, value));
-        let last = until.filter(|(at, _)| *at <= time).last()?;
+        let last = until.rev().find(|(at, _)| *at <= time)?;
         (time - last.0 < 300).then(|| last.1.parse().unwrap())
     }
 
@@ -311,7 +311,7 @@ fn sum_at_each_step(received: &Received, counters: &[Counter]) -> Response<Body>
     let Expr::VectorSelector(selector) = *sum.expr else {
         panic!("{}", sum.expr)
     };
-    let number = |name: &str| received.params[name].parse::<f64>().unwrap() as i64;
+    let number = |name: &str| received.params[name].parse::<i64>().unwrap();
     let (start, end, step) = (number("start"), number("end"), number("step"));
     let matching: Vec<_> = counters
         .iter()

@@ -34,10 +34,17 @@ pub fn bake_ends(change: &Change) -> Option<Timestamp> {
 /// come from testers or mirroring, and if the promotion follows it, unless the policy waives that.
 #[must_use]
 pub fn wants_evidence(change: &Change) -> bool {
-    let switches = usize::try_from(change.step) == Ok(change.plan.steps.len())
-        && !change.plan.strictness.switch_without_evidence;
     let step = present_step(change);
-    step.is_none_or(|step| step.weight > 0 || step.min_requests > 0 || switches)
+    step.is_none_or(|step| step.weight > 0 || step.min_requests > 0 || switches(change))
+}
+
+/// Whether the promotion follows a step of weight 0, and the policy does not waive its evidence.
+#[must_use]
+pub fn switches(change: &Change) -> bool {
+    change.stage == Stage::Stepping
+        && present_step(change).is_some_and(|step| step.weight == 0)
+        && usize::try_from(change.step) == Ok(change.plan.steps.len())
+        && !change.plan.strictness.switch_without_evidence
 }
 
 /// Whether the status was waiting for this reason when it was written.

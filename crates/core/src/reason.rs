@@ -77,7 +77,6 @@ reasons! {
     Reverted: PLAIN,
     /// A policy was tightened while the change was under way.
     Tightened: PLAIN,
-    /// The deadline for evidence was extended once.
     /// Scarce but clean evidence was accepted at the deadline.
     ScarceEvidenceAccepted: PLAIN,
     /// The smoke check has succeeded.

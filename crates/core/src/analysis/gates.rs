@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use countersign_api::counts::EProcess;
-use countersign_api::rollout::{Change, CheckEvidence, GateEvidence, Plan, Strictness};
+use countersign_api::rollout::{Change, CheckEvidence, GateEvidence, Plan, Stage, Strictness};
 
 use crate::analysis::statistics::{EProcessExt, Test, Tolerance};
 use crate::analysis::thresholds;
@@ -40,6 +40,9 @@ pub fn next(change: &Change) -> i32 {
 /// The share that the canary has in the present step, in percent; 0 before the first.
 #[must_use]
 pub(super) fn present(change: &Change) -> i32 {
+    if matches!(change.stage, Stage::Promoting | Stage::Promoted) {
+        return PROMOTION;
+    }
     let step = usize::try_from(change.step).unwrap_or(0);
     let step = step.checked_sub(1);
     step.and_then(|step| share_of(&change.plan, step))

@@ -68,12 +68,13 @@ pub fn gather(
 }
 
 fn fold(evidence: &mut CheckEvidence, check: &Check, windows: &CheckWindows, change: &Change) {
-    if let (None, Some(history)) = (&evidence.dispersion, &windows.history) {
-        let estimated = statistics::dispersion(history);
-        evidence.dispersion = Some(Dispersion {
-            value: check.dispersion.unwrap_or(estimated.value),
-            ..estimated
+    if evidence.dispersion.is_none() {
+        let declared = check.dispersion.map(|value| Dispersion {
+            value,
+            ..Dispersion::default()
         });
+        let history = windows.history.as_deref();
+        evidence.dispersion = declared.or_else(|| history.map(statistics::dispersion));
     }
     gates::align(&mut evidence.gates, &change.plan, &change.plan.strictness);
     for window in &windows.due {

@@ -145,14 +145,19 @@ pub fn still_needed(evidence: &CheckEvidence, change: &Change) -> String {
         gates::PROMOTION => "the promotion".into(),
         share => format!("{share}%"),
     };
+    let present = gates::present(change);
     if step >= for_gate {
         return format!("the step needs {requests} before {opens}{time}");
     }
+    let needed = numbers::significant_text(gate.needed);
+    if present == 0 {
+        return format!(
+            "it gets no share of the traffic yet; before {opens}, more than {needed} failed requests per 1,000 of the service must be ruled out: {requests}{time}"
+        );
+    }
     format!(
-        "at {}% it adds at most {} per 1,000 of the service; before {opens}, more than {} must be ruled out: {requests}{time}",
-        gates::present(change),
+        "at {present}% it adds at most {} per 1,000 of the service; before {opens}, more than {needed} must be ruled out: {requests}{time}",
         failed_requests(gate.ruled_out),
-        numbers::significant_text(gate.needed),
     )
 }
 
@@ -188,7 +193,7 @@ fn gate(evidence: &CheckEvidence, change: &Change) -> Option<GateSummary> {
 }
 
 /// Failed requests, in 1,000 of the service at the present share, of a canary that is as bad as the gate to
-/// a share tolerates.
+/// a share tolerates; without a share yet, at the one that the gate opens.
 fn added(evidence: &CheckEvidence, change: &Change, share: i32) -> f64 {
     let stable = evidence.stable;
     let rate = if stable.requests > 0.0 {
@@ -197,8 +202,10 @@ fn added(evidence: &CheckEvidence, change: &Change, share: i32) -> f64 {
         0.0
     };
     let at = gates::tolerance(&change.plan.strictness, share);
-    let excess = (at.ratio * rate + at.difference - rate).clamp(0.0, 1.0 - rate);
-    10.0 * f64::from(gates::present(change)) * excess
+    let excess = (at.ratio * rate + at.difference - rate)
+        .min(1.0 - rate)
+        .max(0.0);
+    10.0 * f64::from(at_stake(change)) * excess
 }
 
 /// Failed requests, in 1,000 of the service, that the canary adds at most at its present share: what the
@@ -207,7 +214,15 @@ fn ruled_out(evidence: &CheckEvidence, change: &Change) -> f64 {
     let gates = evidence.gates.iter().map(|gate| gate.share);
     let open = gates.filter(|share| gates::is_open(evidence, *share, &change.plan.strictness));
     open.map(|share| added(evidence, change, share))
-        .fold(10.0 * f64::from(gates::present(change)), f64::min)
+        .fold(10.0 * f64::from(at_stake(change)), f64::min)
+}
+
+/// The share that evidence speaks about, in percent: the present one, or the next if there is none yet.
+fn at_stake(change: &Change) -> i32 {
+    match gates::present(change) {
+        0 => gates::next(change),
+        present => present,
+    }
 }
 
 /// Seconds until the canary has served so many more requests, at the rate of the present step.

@@ -9,6 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use crate::analysis::checks::{self, Checks};
 use crate::analysis::finding::Finding;
 use crate::analysis::{check_verdict, gather, summary};
+use crate::change;
 use crate::reason::Reason;
 
 /// The verdict of the evidence on a canary.
@@ -59,8 +60,28 @@ pub fn has_counted_until(change: &Change, until: Timestamp) -> bool {
 ///
 /// Fresh evidence reaches to within three intervals and the lag of `now`: without it no step passes,
 /// whatever was observed before.
+///
+/// Before a promotion straight from weight 0, nobody depends on the canary: that no check runs or no request
+/// was seen is scarce evidence there, which a person may accept.
 #[must_use]
 pub fn judge(change: &Change, checks: &Checks, now: Timestamp, lag: Duration) -> Verdict {
+    let no_series = Reason::Window(WindowState::NoSeries);
+    match judged(change, checks, now, lag) {
+        Verdict::NoChecks if change.tier > Tier::Low && change::switches(change) => scarce_switch(),
+        Verdict::NoData { reason, .. } if reason == no_series && change::switches(change) => {
+            scarce_switch()
+        }
+        verdict => verdict,
+    }
+}
+
+fn scarce_switch() -> Verdict {
+    Verdict::Scarce {
+        message: "all traffic would move at once without evidence on requests: send test or mirrored requests to the canary, or let a policy set switchWithoutEvidence for later changes".into(),
+    }
+}
+
+fn judged(change: &Change, checks: &Checks, now: Timestamp, lag: Duration) -> Verdict {
     let decides = |name: &str| {
         let check = checks.checks.get(name);
         check.filter(|check| check.mode == CheckMode::Required)

@@ -136,7 +136,7 @@ fn the_documentation_gives_the_built_in_demands() {
         };
         rows.push((format!("| `{field}` |"), row(&value)));
     }
-    assert_eq!(rows.len(), 3 + 14);
+    assert_eq!(rows.len(), 3 + 16);
     for (begin, end) in rows {
         let found = docs
             .lines()

@@ -28,7 +28,7 @@ pub fn limits(observation: &Observation) -> Limits {
 }
 
 /// The share of the traffic that the canary really gets in each step, in percent, rounded up: its weight, or
-/// without routes its share of the pods.
+/// without routes its share of the pods if that is more.
 #[must_use]
 pub fn shares(observation: &Observation, steps: &[Step]) -> Vec<i32> {
     let limits = limits(observation);
@@ -40,7 +40,8 @@ pub fn shares(observation: &Observation, steps: &[Step]) -> Vec<i32> {
             return step.weight;
         }
         let (canary, pods) = (i64::from(canary), i64::from(stable) + i64::from(canary));
-        i32::try_from((100 * canary + pods - 1) / pods).unwrap_or(100)
+        let share = i32::try_from((100 * canary + pods - 1) / pods).unwrap_or(100);
+        share.max(step.weight) // so that scaling by a pod does not change it
     };
     steps.iter().map(share).collect()
 }

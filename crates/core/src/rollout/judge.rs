@@ -4,12 +4,12 @@ use countersign_api::analysis::CheckMode;
 use countersign_api::freeze::FreezeAction;
 use countersign_api::objective::OnBurn;
 use countersign_api::policy::OnScarceEvidence;
-use countersign_api::rollout::{Change, CheckVerdict, Evidence, Stage};
+use countersign_api::rollout::{Change, CheckVerdict, Evidence, Stage, Strictness};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::analysis::checks::{self, Checks};
 use crate::analysis::verdict::{self, Verdict};
-use crate::analysis::{budget, gather};
+use crate::analysis::{budget, gates as evidence_gates, gather};
 use crate::observation::{self, Observation};
 use crate::people::freeze::Freezes;
 use crate::people::intervention;
@@ -85,6 +85,14 @@ pub(super) fn tighten(context: &Context, change: &mut Change) {
     if let Some(plan) = tightened {
         let (gate, before) = sign_off::next_gate(change);
         let before = before.to_vec();
+        let margin = |strictness: &Strictness| {
+            evidence_gates::tolerance(strictness, evidence_gates::PROMOTION)
+        };
+        if margin(&plan.strictness) != margin(&change.plan.strictness) {
+            // What was ruled out was ruled out for the looser margin.
+            let checks = change.evidence.checks.iter_mut();
+            checks.for_each(|check| check.gates.clear());
+        }
         change.plan = plan;
         if sign_off::next_gate(change).1 != before {
             change.awaited_gates.remove(&gate); // a newly demanded sign-off has its whole deadline

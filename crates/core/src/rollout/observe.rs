@@ -209,7 +209,7 @@ fn scarce(
     let step = change.step;
     match demands.on_scarce_evidence.unwrap_or_default() {
         OnScarceEvidence::Promote => None,
-        OnScarceEvidence::Extend | OnScarceEvidence::Hold => {
+        OnScarceEvidence::Hold => {
             let message = format!(
                 "would have waited for 1 person to accept the scarce evidence of step {step}"
             );

@@ -146,7 +146,7 @@ fn scarce(context: &Context, change: &mut Change, hold: Hold, requeue: &mut Requ
             let gate = format!("evidence-{}", change.step);
             // No policy names who answers, so the message has the role and the command.
             let message = format!(
-                "gate {gate} requires 1 person with the role countersign-approver, who decides by `kubectl countersign approve {} --gate {gate}`, or for more traffic: {}",
+                "gate {gate} requires more traffic, or 1 person with the role countersign-approver who accepts it by `kubectl countersign approve {} --gate {gate}`: {}",
                 observation.name, hold.message
             );
             let hold = Hold {

@@ -54,6 +54,8 @@ pub(crate) struct Service {
     pub(crate) canary: f64,
     /// Errors come in bursts of this size.
     pub(crate) burst: f64,
+    /// Share of the errors that come one by one.
+    pub(crate) single: f64,
     /// Whether a fifth of everything failed for five minutes of the day before, and the error rate drifted.
     pub(crate) outage: bool,
     /// Windows of history.
@@ -67,6 +69,7 @@ impl Service {
             stable: errors,
             canary: errors,
             burst: 1.0,
+            single: 0.0,
             outage: false,
             history: HISTORY,
         }
@@ -75,7 +78,9 @@ impl Service {
     fn window(&self, rng: &mut SmallRng, share: f64, errors: f64) -> Counts {
         let requests = self.rate * WINDOW * share;
         let mut draw = |mean: f64| Poisson::new(mean).map_or(0.0, |it| it.sample(rng));
-        let errors_seen = self.burst * draw(requests * errors / self.burst);
+        let errors_of = requests * errors;
+        let bursts = self.burst * draw(errors_of * (1.0 - self.single) / self.burst);
+        let errors_seen = bursts + draw(errors_of * self.single);
         Counts {
             requests: draw(requests * (1.0 - errors)) + errors_seen,
             errors: errors_seen,
@@ -84,7 +89,7 @@ impl Service {
 
     fn day_before(&self, rng: &mut SmallRng) -> Vec<Counts> {
         let errors = |at: usize| match at {
-            1_000..1_020 if self.outage => 0.2,
+            1_001..1_021 if self.outage => 0.2,
             // Twice as many at noon as at midnight.
             _ if self.outage => self.stable * (1.0 + at as f64 / HISTORY as f64),
             _ => self.stable,

@@ -34,7 +34,12 @@ fn leads(enforcement: Enforcement) -> NamedPolicy {
 
 /// The plan of a risky change if this policy is enforced.
 fn enforced(policy: &NamedPolicy) -> Plan {
-    plan_for(Tier::High, &[], &effective(std::slice::from_ref(policy)))
+    plan_for(
+        Tier::High,
+        &[],
+        &[],
+        &effective(std::slice::from_ref(policy)),
+    )
 }
 
 /// A world in which a risky change is about to begin under these policies.

@@ -342,9 +342,9 @@ impl Treatment {
     }
 }
 
-/// The weight of a step, and the share that its pods really are if that differs.
+/// The weight of a step, and the share that its pods really are if that is more.
 fn weight(step: &Step, share: Option<i32>) -> String {
-    match share.filter(|share| *share != step.weight) {
+    match share.filter(|share| *share > step.weight) {
         Some(share) => format!("{}% (of the pods: {share}%)", step.weight),
         None => format!("{}%", step.weight),
     }

@@ -77,10 +77,10 @@ fn next_gate(gate: &GateSummary) -> String {
 /// From how much history bursts of errors are known; `None` if it is enough.
 fn short_history(check: &CheckEvidence) -> Option<String> {
     let Dispersion { windows, pairs, .. } = check.dispersion?;
-    (windows < KNOWN_HISTORY).then(|| {
+    // Neither windows nor pairs: the check sets it.
+    (windows < KNOWN_HISTORY && windows > 0).then(|| {
         format!(
-            "bursts of errors are not well known: {} of {KNOWN_HISTORY} windows before the change, {pairs} pairs of them with errors",
-            windows
+            "bursts of errors are not well known: {windows} of {KNOWN_HISTORY} windows before the change, {pairs} pairs of them with errors"
         )
     })
 }

@@ -43,6 +43,12 @@ const LARGEST_COUNT: f64 = 9_007_199_254_740_992.0;
 /// `exp(-1e9)` to E, which is nothing beside `alpha`.
 const LN_E_LIMIT: f64 = 1e9;
 
+/// Most errors, and most chi-square, for which a pair of windows counts in [`dispersion`].
+const LARGEST_BURST: f64 = 50.0;
+
+/// The begin and the end of an outage, each in a pair of windows.
+const EDGES: usize = 2;
+
 /// Properties of [`Counts`].
 pub trait CountsExt {
     /// Whether these can be counts: finite, not negative, and no more errors than requests.
@@ -282,8 +288,8 @@ pub fn requests_needed(beta: f64, margin: Tolerance) -> f64 {
     }
 }
 
-/// How clustered a service's errors are: the mean, over pairs of adjacent windows with errors, of the
-/// chi-square of equal error rates in both, and at least 1.
+/// How clustered a service's errors are: the mean, over pairs of adjacent windows weighted by their errors, of
+/// the chi-square of equal error rates in both, and at least 1.
 ///
 /// Given `T` errors in `N` requests of a pair, of which the first window has `x` in `n`, and `q = n/N`:
 ///
@@ -291,9 +297,11 @@ pub fn requests_needed(beta: f64, margin: Tolerance) -> f64 {
 /// (x - q T)^2 / (q (1 - q) T (N - T)/(N - 1))
 /// ```
 ///
-/// Its expectation is 1 for independent errors and `b` for errors in bursts of `b`. As only neighbours
-/// are compared, an error rate that drifts over the day is no dispersion, and an outage counts as the few
-/// pairs that it lasts. It is measured before the canary starts and kept for the rollout: measured later
+/// Its expectation is 1 for independent errors and `b` for errors in bursts of `b`; by the weights, single
+/// errors do not hide the bursts among them. As only neighbours are compared, an error rate that drifts over
+/// the day is no dispersion. No pair counts for more than [`LARGEST_BURST`], and the two that say most are left
+/// out of eight or more each, so that neither the errors of an outage nor its two edges outweigh the rest of
+/// the day. It is measured before the canary starts and kept for the rollout: measured later
 /// it could depend on what it corrects.
 ///
 /// Windows without requests or with unusable counts are left out. Pairs in which none or all of the
@@ -302,27 +310,32 @@ pub fn requests_needed(beta: f64, margin: Tolerance) -> f64 {
 pub fn dispersion(windows: &[Counts]) -> Dispersion {
     let usable = windows.iter().filter(|w| w.is_usable() && w.requests > 0.0);
     let usable: Vec<_> = usable.collect();
-    let ratios: Vec<f64> = usable.chunks_exact(2).filter_map(chi_square).collect();
-    let (sum, pairs) = ratios
-        .iter()
-        .fold((0.0, 0.0), |(s, n), it| (s + it, n + 1.0));
+    let capped =
+        |(errors, ratio): (f64, f64)| (errors.min(LARGEST_BURST), ratio.min(LARGEST_BURST));
+    let pairs = usable.chunks_exact(2).filter_map(chi_square).map(capped);
+    let mut pairs: Vec<(f64, f64)> = pairs.collect();
+    pairs.sort_by(|a, b| (b.0 * b.1).total_cmp(&(a.0 * a.1)));
+    let kept = pairs.iter().skip((pairs.len() / 8).min(EDGES));
+    let (sum, weights) = kept.fold((0.0, 0.0), |(sum, weights), (weight, ratio)| {
+        (sum + weight * ratio, weights + weight)
+    });
     let count = |length: usize| i32::try_from(length).unwrap_or(i32::MAX);
     Dispersion {
-        value: finite_or_zero(sum / pairs).max(1.0), // no pair gives 0/0
+        value: finite_or_zero(sum / weights).max(1.0), // no pair gives 0/0
         windows: count(usable.len()),
-        pairs: count(ratios.len()),
+        pairs: count(pairs.len()),
     }
 }
 
-/// The chi-square, of one degree of freedom, of equal error rates in two windows.
-fn chi_square(pair: &[&Counts]) -> Option<f64> {
+/// The errors of two windows, and the chi-square, of one degree of freedom, of equal error rates in both.
+fn chi_square(pair: &[&Counts]) -> Option<(f64, f64)> {
     let [a, b] = pair else { return None };
     let (requests, errors) = (a.requests + b.requests, a.errors + b.errors);
     let share = a.requests / requests;
     let failing = (requests - errors) / (requests - 1.0);
     let variance = share * (1.0 - share) * errors * failing;
     let ratio = (a.errors - share * errors).powi(2) / variance;
-    (variance > 0.0 && ratio.is_finite()).then_some(ratio)
+    (variance > 0.0 && ratio.is_finite()).then_some((errors, ratio))
 }
 
 /// The anytime-valid p-value of a log e-value, `min(1, 1/E)`, for display.

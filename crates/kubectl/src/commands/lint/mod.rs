@@ -37,12 +37,12 @@ use crate::output::report::{self, Format, number};
 /// Prints a line for each finding, as `file:line:column: error|warning|note: message`. Objects of other
 /// kinds are ignored. The exit code is 0 if there is no error, otherwise 1.
 #[derive(Args)]
-#[command(mut_arg("files", |files| files.required_unless_present("policy")))]
+#[command(mut_group("Inputs", |group| group.required(false)))]
 pub struct Lint {
     #[command(flatten)]
-    inputs: Inputs,
+    inputs: Option<Inputs>,
     /// Files or directories with RolloutPolicies, which are checked too.
-    #[arg(long, value_name = "FILE", num_args = 1..)]
+    #[arg(long, value_name = "FILE", num_args = 1.., required_unless_present = "Inputs")]
     policy: Vec<PathBuf>,
     /// If true, exit with 1 on warnings as well.
     #[arg(long)]
@@ -65,8 +65,9 @@ pub struct Printed {
 impl Lint {
     /// Checks the files and prints what was found.
     pub fn run(self) -> Result<ExitCode, Failure> {
-        let sources = self.inputs.sources().into_iter();
-        let policies = self.inputs.beside(&self.policy);
+        let inputs = self.inputs.unwrap_or_default();
+        let sources = inputs.sources().into_iter();
+        let policies = inputs.beside(&self.policy);
         let files: Vec<_> = sources
             .chain(policies)
             .map(|(name, source)| Read::file(name, source))

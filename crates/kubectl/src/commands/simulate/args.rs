@@ -13,6 +13,7 @@ pub(super) const SLACK: SignedDuration = SignedDuration::from_hours(100);
 
 /// Simulate rollouts in virtual time, without a cluster: duration, steps, and rates of wrong decisions.
 #[derive(Args, Clone)]
+#[command(mut_group("Inputs", |group| group.required(false)))]
 pub struct Simulate {
     #[command(flatten)]
     pub(super) inputs: Option<Inputs>,

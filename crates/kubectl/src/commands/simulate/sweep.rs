@@ -8,6 +8,7 @@ use countersign_core::observation::Observation;
 use countersign_core::observation::people::NamedPolicy;
 use countersign_core::plan;
 use countersign_core::policy::{self, Effective};
+use countersign_core::proposal::Proposal;
 use countersign_core::simulation::manifest::{self, Surroundings};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -114,9 +115,7 @@ fn scene(tier: Tier, effective: &Effective) -> Scene {
     Scene {
         tier,
         score: 0.0,
-        interval: effective
-            .interval
-            .unwrap_or(countersign_api::Analysis::default().interval),
+        interval: Proposal::of(&observation).checks.interval,
         start_after: SignedDuration::ZERO,
         plan,
         observation,

@@ -10,7 +10,6 @@ use super::report::{Share, quantile};
 use super::scene::without_sign_offs;
 use super::*;
 use crate::commands::explain::Setting;
-use crate::manifests::inputs::Inputs;
 use crate::output::report::Format;
 
 fn observation(annotations: &serde_json::Value) -> Observation {
@@ -192,7 +191,7 @@ fn taking_the_sign_offs_out_leaves_the_plan_as_it_is_otherwise() {
 #[test]
 fn scarce_evidence_is_told_apart_from_errors() {
     let few = Simulate {
-        rate: 1.0,
+        rate: 0.02,
         ..options(4)
     };
     let simulation = simulated(risky(), &few);

@@ -29,7 +29,6 @@ Rollout shop/web: AwaitingSignOff, step 1/2, weight 20%
 │  └─ errors
 │     ├─ Scarce: canary 2.5% of 400 requests against stable 0.5% of 1,600: about 300 more requests are needed for this step, about 5 min at the present rate
 │     ├─ error rate: canary 2.50% (0.97% to 5.35%), stable 0.50% (0.16% to 1.24%)
-│     ├─ evidence that it is worse: 10^0.22, rolled back at 10^2.30; that it is within the margin: 10^0.43, passes at 10^1.00
 │     └─ last 4 windows: ▁▂█▄
 ├─ Gates
 │  ├─ step-2: 1 of 2 people of approvers signed (bob), 0 of 1 person of senior signed; missing: 1 of approvers, 1 of senior
