@@ -37,6 +37,7 @@ use countersign_core::analysis::statistics::Counts;
 use countersign_core::analysis::{count, query};
 use countersign_core::observation::people::IncidentAnswer;
 use countersign_core::observation::windows::{CheckWindows, Unanswered, Window, WindowOutcome};
+use futures::future::join_all;
 use tokio::sync::Mutex;
 
 pub use self::config::{ConfigError, Pair, PrometheusConfig};
@@ -247,20 +248,18 @@ async fn history(server: &Arc<Server>, ask: &Ask) -> Result<Option<Vec<Counts>>,
     let mut arms: Vec<Queries> = arms.collect::<Result<_, _>>()?;
     // Queries that are split by Service alone are the same for every revision.
     arms.dedup();
-    let Some((stable, earlier)) = arms.split_first() else {
+    let Some(stable) = arms.first() else {
         return Ok(None);
     };
     let [day, short] = ask.before();
-    let mut counts = Vec::new();
-    for queries in earlier.iter().rev() {
-        let earlier = read_history(server, ask, queries, day).await;
-        counts.extend(earlier.unwrap_or_default());
-    }
-    counts.extend(match read_history(server, ask, stable, day).await {
-        Ok(history) => history,
-        Err(_) => read_history(server, ask, stable, short).await?,
-    });
-    Ok(Some(counts))
+    let days = arms.iter().map(|it| read_history(server, ask, it, day));
+    let mut days = join_all(days).await.into_iter();
+    let of_stable = match days.next() {
+        Some(Ok(history)) => history,
+        _ => read_history(server, ask, stable, short).await?,
+    };
+    let earlier = days.rev().flat_map(Result::unwrap_or_default);
+    Ok(Some(earlier.chain(of_stable).collect()))
 }
 
 /// The counts of one revision in these windows.
