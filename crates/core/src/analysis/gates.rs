@@ -55,7 +55,8 @@ fn share_of(plan: &Plan, step: usize) -> Option<i32> {
 }
 
 /// The shares that the gates of a plan open. The gate to the first step needs no evidence.
-fn shares(plan: &Plan) -> BTreeSet<i32> {
+#[must_use]
+pub fn shares(plan: &Plan) -> BTreeSet<i32> {
     let later = (1..plan.steps.len()).filter_map(|step| share_of(plan, step));
     later
         .filter(|share| *share > 0)
@@ -187,8 +188,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever is worse than the gate to a larger share tolerates is not ruled out by a smaller one, and
-        /// whoever the promotion rules out every gate rules out.
+        /// A canary that is worse than the gate to a larger share tolerates is not ruled out by a smaller one,
+        /// and one that the promotion rules out every gate rules out.
         #[test]
         fn the_null_hypotheses_are_nested(
             ratio in 1.0..10.0, difference in 0.000_001..1.0, rate in 0.0..1.0_f64, share in 1..=100i32, more in 0..100i32,

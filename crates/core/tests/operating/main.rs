@@ -15,7 +15,7 @@ mod rollout;
 
 use countersign_api::Tier;
 use countersign_core::analysis::gates;
-use rollout::{End, Plan, Run, Service, simulate};
+use rollout::{End, Run, Service, simulate};
 
 /// Requests a second of the whole service.
 const RATES: [f64; 4] = [1.0, 5.0, 50.0, 500.0];
@@ -64,9 +64,9 @@ fn healthy_changes_of_every_tier_are_promoted_at_5_50_and_500_requests_a_second(
         (Tier::High, [0.94, 0.96, 0.97]),
         (Tier::Critical, [0.92, 0.94, 0.95]),
     ] {
-        let plan = Plan::of(tier);
+        let change = rollout::change_of(tier);
         for (rate, least) in RATES[1..].iter().zip(least) {
-            let runs = simulate(200, 1, &plan, &Service::healthy(*rate, STABLE));
+            let runs = simulate(200, 1, &change, &Service::healthy(*rate, STABLE));
             let promoted = share(&runs, ended(End::Promoted));
             println!("{tier} at {rate}/s: {promoted}");
             assert!(
@@ -74,7 +74,7 @@ fn healthy_changes_of_every_tier_are_promoted_at_5_50_and_500_requests_a_second(
                 "{tier} at {rate}/s: {promoted}, not {least}"
             );
             let rolled_back = share(&runs, ended(End::RolledBack));
-            let alpha = plan.strictness.max_false_rollback;
+            let alpha = change.plan.strictness.max_false_rollback;
             assert_at_most(
                 &format!("{tier} at {rate}/s, rolled back"),
                 rolled_back,
@@ -89,17 +89,17 @@ fn healthy_changes_of_every_tier_are_promoted_at_5_50_and_500_requests_a_second(
 #[test]
 fn at_its_own_boundary_a_gate_opens_with_a_chance_of_at_most_beta() {
     for tier in Tier::ALL {
-        let plan = Plan::of(tier);
-        let beta = plan.strictness.max_false_promotion;
+        let change = rollout::change_of(tier);
+        let beta = change.plan.strictness.max_false_promotion;
         for rate in [5.0, 50.0, 500.0] {
-            for gate in plan.gates() {
-                let at = gates::tolerance(&plan.strictness, gate);
+            for gate in gates::shares(&change.plan) {
+                let at = gates::tolerance(&change.plan.strictness, gate);
                 let canary = (at.ratio * STABLE + at.difference).min(1.0);
                 let service = Service {
                     canary,
                     ..Service::healthy(rate, STABLE)
                 };
-                let runs = rollout::openings(400, 2, &plan, gate, &service);
+                let runs = rollout::openings(400, 2, &change, gate, &service);
                 let opened =
                     runs.iter().filter(|opened| **opened).count() as f64 / runs.len() as f64;
                 assert_at_most(
@@ -117,8 +117,8 @@ fn at_its_own_boundary_a_gate_opens_with_a_chance_of_at_most_beta() {
 #[test]
 fn rare_bursts_do_not_roll_healthy_changes_back() {
     for tier in Tier::ALL {
-        let plan = Plan::of(tier);
-        let alpha = plan.strictness.max_false_rollback;
+        let change = rollout::change_of(tier);
+        let alpha = change.plan.strictness.max_false_rollback;
         for (rate, errors, burst, single) in [
             (100.0, 0.0003, 10.0, 0.0),
             (100.0, 0.0001, 10.0, 0.0),
@@ -132,7 +132,7 @@ fn rare_bursts_do_not_roll_healthy_changes_back() {
                 single,
                 ..Service::healthy(rate, errors)
             };
-            let runs = simulate(300, 3, &plan, &service);
+            let runs = simulate(300, 3, &change, &service);
             let rolled_back = share(&runs, ended(End::RolledBack));
             let what = format!("{tier}, bursts of {burst} at {errors}, {single} of them single");
             assert_at_most(&what, rolled_back, alpha, 300);
@@ -144,7 +144,7 @@ fn rare_bursts_do_not_roll_healthy_changes_back() {
 #[test]
 fn five_times_the_errors_are_rolled_back_as_soon_after_a_day_with_an_outage() {
     for tier in Tier::ALL {
-        let plan = Plan::of(tier);
+        let change = rollout::change_of(tier);
         for rate in [50.0, 500.0] {
             let failed = |outage| {
                 let service = Service {
@@ -152,7 +152,7 @@ fn five_times_the_errors_are_rolled_back_as_soon_after_a_day_with_an_outage() {
                     outage,
                     ..Service::healthy(rate, STABLE)
                 };
-                let runs = simulate(100, 4, &plan, &service);
+                let runs = simulate(100, 4, &change, &service);
                 let rolled_back = share(&runs, ended(End::RolledBack));
                 assert!(rolled_back >= 0.95, "{tier} at {rate}/s: {rolled_back}");
                 quantile(&runs, |run| run.failed, 0.5)
@@ -178,7 +178,7 @@ fn the_table() {
         "| tier | requests/s | canary | promoted | rolled back | undecided | min (p90) | failed requests (p90) |"
     );
     for tier in Tier::ALL {
-        let plan = Plan::of(tier);
+        let change = rollout::change_of(tier);
         for rate in RATES {
             for (what, times, plus) in cases {
                 let canary = times * STABLE + plus;
@@ -186,7 +186,7 @@ fn the_table() {
                     canary,
                     ..Service::healthy(rate, STABLE)
                 };
-                let runs = simulate(200, 5, &plan, &service);
+                let runs = simulate(200, 5, &change, &service);
                 let (good, bad, open) = (
                     share(&runs, ended(End::Promoted)),
                     share(&runs, ended(End::RolledBack)),

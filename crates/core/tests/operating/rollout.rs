@@ -1,6 +1,6 @@
 //! One simulated rollout: Poisson requests, errors in bursts, windows of 15 s, the real tests and gates.
 
-use countersign_api::rollout::Strictness;
+use countersign_api::rollout::Change;
 use countersign_api::{Check, Step, Tier};
 use countersign_core::analysis::statistics::{self, Counts, EProcess, EProcessExt, Test};
 use countersign_core::analysis::{gates, thresholds};
@@ -15,35 +15,13 @@ const WINDOW: f64 = 15.0;
 /// Windows of history: a day of at most 1,920.
 const HISTORY: usize = 1_920;
 
-/// A tier of the built-in policy.
-pub(crate) struct Plan {
-    pub(crate) tier: Tier,
-    pub(crate) steps: Vec<Step>,
-    pub(crate) strictness: Strictness,
-}
-
-impl Plan {
-    pub(crate) fn of(tier: Tier) -> Self {
-        let plan = plan::plan_for(tier, &[], &[], &policy::effective(&[]));
-        Self {
-            tier,
-            steps: plan.steps,
-            strictness: plan.strictness,
-        }
-    }
-
-    /// The shares that the gates open, in order.
-    pub(crate) fn gates(&self) -> Vec<i32> {
-        let mut shares: Vec<_> = self.steps.iter().skip(1).map(|step| step.weight).collect();
-        shares.push(gates::PROMOTION);
-        shares.dedup();
-        shares
-    }
-
-    fn next(&self, step: usize) -> i32 {
-        self.steps
-            .get(step + 1)
-            .map_or(gates::PROMOTION, |step| step.weight)
+/// A change of a tier of the built-in policy, in its first step.
+pub(crate) fn change_of(tier: Tier) -> Change {
+    Change {
+        tier,
+        step: 1,
+        plan: plan::plan_for(tier, &[], &[], &policy::effective(&[])),
+        ..Change::default()
     }
 }
 
@@ -115,25 +93,24 @@ pub(crate) struct Run {
     pub(crate) failed: f64,
 }
 
-pub(crate) fn simulate(runs: u64, seed: u64, plan: &Plan, service: &Service) -> Vec<Run> {
+pub(crate) fn simulate(runs: u64, seed: u64, change: &Change, service: &Service) -> Vec<Run> {
     let run = |at: u64| {
         one(
             &mut SmallRng::seed_from_u64(seed * 1_000_003 + at),
-            plan,
+            change,
             service,
         )
     };
     (0..runs).map(run).collect()
 }
 
-fn one(rng: &mut SmallRng, plan: &Plan, service: &Service) -> Run {
-    let strictness = &plan.strictness;
+fn one(rng: &mut SmallRng, change: &Change, service: &Service) -> Run {
+    let strictness = &change.plan.strictness;
     let known = statistics::dispersion(&service.day_before(rng));
-    let assumed = thresholds::rollback_dispersion(&Check::default(), Some(known), plan.tier);
+    let assumed = thresholds::rollback_dispersion(&Check::default(), Some(known), change.tier);
     let roll_back = Test::RollBack(thresholds::tolerated(strictness));
     let mut worse = EProcess::start(roll_back);
-    let mut within: Vec<_> = plan
-        .gates()
+    let mut within: Vec<_> = gates::shares(&change.plan)
         .into_iter()
         .map(|share| {
             let test = Test::Promote(gates::tolerance(strictness, share));
@@ -146,9 +123,13 @@ fn one(rng: &mut SmallRng, plan: &Plan, service: &Service) -> Run {
         seconds: windows * WINDOW,
         failed,
     };
-    for (at, step) in plan.steps.iter().enumerate() {
-        if at > 0 {
-            worse.rearm(thresholds::RENEWED / plan.steps.len() as f64);
+    for (number, step) in (1..).zip(&change.plan.steps) {
+        let next = gates::next(&Change {
+            step: number,
+            ..change.clone()
+        });
+        if number > 1 {
+            worse.rearm(thresholds::RENEWED / change.plan.steps.len() as f64);
         }
         let share = f64::from(step.weight) / 100.0;
         let bake = step.bake.std().as_secs_f64();
@@ -166,15 +147,12 @@ fn one(rng: &mut SmallRng, plan: &Plan, service: &Service) -> Run {
             if worse.ln_value() >= thresholds::rollback_at(strictness) {
                 return run(End::RolledBack, windows, failed);
             }
-            let gate = within
-                .iter()
-                .find(|(share, ..)| *share == plan.next(at))
-                .unwrap();
+            let gate = within.iter().find(|(share, ..)| *share == next).unwrap();
             let open = gate.2.ln_value() >= thresholds::promote_at(strictness);
             if time >= bake && open && requests >= step.min_requests as f64 {
                 break;
             }
-            if time >= until && plan.tier == Tier::Low {
+            if time >= until && change.tier == Tier::Low {
                 break;
             }
             if time >= until {
@@ -189,12 +167,13 @@ fn one(rng: &mut SmallRng, plan: &Plan, service: &Service) -> Run {
 pub(crate) fn openings(
     runs: u64,
     seed: u64,
-    plan: &Plan,
+    change: &Change,
     gate: i32,
     service: &Service,
 ) -> Vec<bool> {
-    let test = Test::Promote(gates::tolerance(&plan.strictness, gate));
-    let before: Vec<&Step> = plan
+    let test = Test::Promote(gates::tolerance(&change.plan.strictness, gate));
+    let before: Vec<&Step> = change
+        .plan
         .steps
         .iter()
         .take_while(|step| step.weight < gate)
@@ -210,7 +189,7 @@ pub(crate) fn openings(
                 let canary = service.window(&mut rng, share, service.canary);
                 let stable = service.window(&mut rng, 1.0 - share, service.stable);
                 process.observe(test, canary, stable, 1.0);
-                process.ln_value() >= thresholds::promote_at(&plan.strictness)
+                process.ln_value() >= thresholds::promote_at(&change.plan.strictness)
             })
         })
     };
