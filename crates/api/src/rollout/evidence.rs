@@ -121,7 +121,7 @@ pub struct GateEvidence {
 }
 
 /// How clustered the errors of a service are: the counts are divided by `value`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Dispersion {
     /// Variance of the errors in a window over that of independent errors, at least 1.
@@ -130,6 +130,17 @@ pub struct Dispersion {
     pub windows: i32,
     /// Number of pairs of adjacent windows with errors, from which alone something can be learnt. Neither windows nor pairs if the check sets the value.
     pub pairs: i32,
+}
+
+impl Default for Dispersion {
+    /// Independent errors, of which nothing is known.
+    fn default() -> Self {
+        Self {
+            value: 1.0,
+            windows: 0,
+            pairs: 0,
+        }
+    }
 }
 
 /// Result of the last window of a check.

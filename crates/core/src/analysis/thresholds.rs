@@ -46,7 +46,7 @@ const ASSUMED_BURSTS: f64 = 3.0;
 /// [`ASSUMED_BURSTS`] the less history there is.
 #[must_use]
 pub fn rollback_dispersion(check: &Check, known: Option<Dispersion>, tier: Tier) -> f64 {
-    let Dispersion { value, windows, .. } = known.unwrap_or(UNKNOWN);
+    let Dispersion { value, windows, .. } = known.unwrap_or_default();
     if check.dispersion.is_some() || tier > Tier::Medium {
         return value;
     }
@@ -54,17 +54,10 @@ pub fn rollback_dispersion(check: &Check, known: Option<Dispersion>, tier: Tier)
     value + (ASSUMED_BURSTS - value).max(0.0) * unknown
 }
 
-/// Independent errors, of which nothing is known.
-const UNKNOWN: Dispersion = Dispersion {
-    value: 1.0,
-    windows: 0,
-    pairs: 0,
-};
-
 /// The dispersion by which the counts of the promote tests, and displayed rates, are divided.
 #[must_use]
 pub fn dispersion(evidence: &CheckEvidence) -> f64 {
-    evidence.dispersion.map_or(1.0, |known| known.value)
+    evidence.dispersion.unwrap_or_default().value
 }
 
 /// The ceiling of a check: its own, or the share of slow requests that a quantile leaves.
