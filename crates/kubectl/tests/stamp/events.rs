@@ -177,7 +177,7 @@ fn nobody_reviews_their_own_commits() {
 
 /// A person who drove an AI is no reviewer of its work, under whichever name.
 #[test]
-fn whoever_drove_the_ai_does_not_review_it() {
+fn the_person_who_drove_the_ai_does_not_review_it() {
     let it = PullRequest::squashed();
     let documents = [PULLS, REVIEWS, COMMITS, PUSH];
     let operator = "Bob <12+bobby@users.noreply.github.com>";

@@ -114,7 +114,7 @@ fn a_change_keeps_the_mode_that_it_began_with() {
     for (policy, change, expected) in [
         (&a, None, false),
         (&observing(&a), None, true),
-        // Whatever is enforced now, and whoever enforces it: a change that no policy held is not held.
+        // whatever is enforced now, and by whichever policy: a change that no policy held is not held.
         (&a, Some(begun(&[], &["a@1"], observed)), true),
         (&b, Some(begun(&[], &["a@1"], observed)), true),
         // Beside a policy that enforces, one that observed at the begin still does, and the other way round.
@@ -135,7 +135,10 @@ fn a_change_keeps_the_mode_that_it_began_with() {
         ..begun(&[], &["a@1"], observed)
     };
     let next = demands(&[a], Some(&over));
-    assert_eq!(next.enforcement, enforced, "the next change begins anew");
+    assert_eq!(
+        next.enforcement, enforced,
+        "the next change has the mode of its own start"
+    );
 }
 
 proptest! {

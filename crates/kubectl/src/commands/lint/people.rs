@@ -42,7 +42,7 @@ fn lists(node: &Node, path: &str, keys: &[&str]) -> Vec<Finding> {
         .collect()
 }
 
-/// A demand without groups: whoever holds the role may sign, and nobody else.
+/// A demand without groups: any user with the role may sign, and nobody else.
 fn unnamed(node: &Node, path: &str) -> Option<Finding> {
     let demand: SignOffDemand = serde_json::from_value(node.json()).ok()?;
     let people = match demand.count {
