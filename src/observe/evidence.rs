@@ -78,8 +78,7 @@ impl Observer {
             .iter()
             .filter(|(_, check)| checks::is_active(check, &change.plan, change.weight));
         let queries = active.map(|(name, check)| {
-            let mut known = change.evidence.checks.iter();
-            let known = known.find(|evidence| &evidence.name == name);
+            let known = gather::evidence_of(change, name);
             let counts = check.metric.is_none();
             let ask = Ask {
                 check: check.clone(),

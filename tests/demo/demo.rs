@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use countersign_api::rollout::Outcome;
 use countersign_api::{Phase, Rollout, RolloutRun, Tier};
 use countersign_cluster::{Cluster, Limits, Load, LoadReport, wait_for};
+use countersign_core::change;
 use countersign_core::reason::Reason;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
@@ -186,7 +187,7 @@ impl Watched {
     /// People answer once if the change waits for a sign-off.
     async fn sign(&mut self, people: &People) -> Result<()> {
         let status = self.rollout.status.as_ref();
-        let waits = status.is_some_and(|it| it.waiting_for.as_deref() == Some("AwaitingSignOff"));
+        let waits = status.is_some_and(|it| change::waits_for(it, Reason::AwaitingSignOff));
         let change = status.and_then(|status| status.change.as_ref());
         if let (true, None, Some(change)) = (waits, &self.answers, change) {
             self.answers = Some(people.approve(&self.rollout, change).await?);

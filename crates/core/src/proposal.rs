@@ -13,7 +13,7 @@ use crate::analysis::checks::{self, Checks};
 use crate::observation::workload::PastRun;
 use crate::observation::{self, Observation};
 use crate::plan::{self, tighten};
-use crate::policy::{Effective, enforcement};
+use crate::policy::{self, Effective, enforcement};
 use crate::provenance::{Provenance, attestation, digest};
 use crate::risk::score::Facts;
 use crate::risk::{self, Risk};
@@ -64,8 +64,7 @@ impl Observed {
     /// Whether a policy only observes.
     #[must_use]
     pub fn only_observes(&self, policy: &str) -> bool {
-        let mut names = self.policies.iter().filter_map(|it| it.rsplit_once('@'));
-        names.any(|(name, _)| name == policy)
+        policy::is_named(policy, &self.policies)
     }
 }
 

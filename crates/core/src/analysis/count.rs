@@ -58,15 +58,10 @@ impl ArmAnswer<'_> {
 
     /// The value of an expression at a time.
     fn number_at(&self, moment: f64) -> Result<Option<f64>, NotCounted> {
-        let at = |series: &Series| {
-            // Times are in milliseconds.
-            let near = series.at(moment + 0.0005)?;
-            (near.0 > moment - 0.0005).then_some(near.1)
-        };
         let found: Vec<_> = self
             .series
             .iter()
-            .filter_map(|s| Some((s, at(s)?)))
+            .filter_map(|series| Some((series, series.value_at(moment)?)))
             .collect();
         match found.as_slice() {
             [] => Ok(None),
@@ -169,10 +164,7 @@ pub fn history(
     total: &[Series],
     windows: impl Iterator<Item = Span>,
 ) -> Vec<Counts> {
-    let at = |series: &[Series], moment: f64| {
-        let sample = series.first()?.at(moment + 0.0005)?;
-        (sample.0 > moment - 0.0005).then_some(sample.1)
-    };
+    let at = |series: &[Series], moment: f64| series.first()?.value_at(moment);
     let events = |query: &Query, series: &[Series], span: Span| match query.form {
         Form::Expression => at(series, span.end),
         Form::Selector => {

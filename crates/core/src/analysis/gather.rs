@@ -18,7 +18,8 @@ use crate::observation::windows::{CheckWindows, WindowOutcome};
 const RECENT: usize = 30;
 
 /// The evidence of one check in a change, if it has any.
-pub(super) fn evidence_of<'a>(change: &'a Change, name: &str) -> Option<&'a CheckEvidence> {
+#[must_use]
+pub fn evidence_of<'a>(change: &'a Change, name: &str) -> Option<&'a CheckEvidence> {
     change.evidence.checks.iter().find(|it| it.name == name)
 }
 

@@ -27,6 +27,12 @@ impl Series {
             .copied()
     }
 
+    /// The value at a time, to the millisecond that Prometheus' times have.
+    pub(super) fn value_at(&self, moment: f64) -> Option<f64> {
+        let near = self.at(moment + 0.0005)?;
+        (near.0 > moment - 0.0005).then_some(near.1)
+    }
+
     /// The time of its first sample.
     #[must_use]
     pub fn since(&self) -> f64 {

@@ -16,7 +16,7 @@ use countersign_api::step::Step;
 
 use crate::observation::people::NamedPolicy;
 use crate::policy::defaults::built_in;
-use crate::policy::{Effective, effective};
+use crate::policy::{Effective, effective, is_named};
 
 /// Share of the traffic after the last step, in percent.
 const PROMOTED: i32 = 100;
@@ -89,14 +89,11 @@ pub fn observes(policy: &NamedPolicy, change: Option<&Change>) -> bool {
     let Some(change) = change else {
         return says;
     };
-    let names = |sources: &[String]| {
-        let mut names = sources.iter().filter_map(|it| it.rsplit_once('@'));
-        names.any(|(name, _)| name == policy.name)
-    };
+    let named = |sources: &[String]| is_named(&policy.name, sources);
     let observed = change.observed.as_ref();
     change.enforcement == Enforcement::Observe
-        || observed.is_some_and(|it| names(&it.policies))
-        || (says && !names(&change.plan.policies))
+        || observed.is_some_and(|it| named(&it.policies))
+        || (says && !named(&change.plan.policies))
 }
 
 /// The demands of the policies that enforce, with the checks and the people of all.

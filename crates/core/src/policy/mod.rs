@@ -63,6 +63,13 @@ pub struct Effective {
     pub concurrency: Vec<(String, Concurrency)>,
 }
 
+/// Whether sources, each as `name@generation`, name a policy.
+#[must_use]
+pub fn is_named(policy: &str, sources: &[String]) -> bool {
+    let mut names = sources.iter().filter_map(|it| it.rsplit_once('@'));
+    names.any(|(name, _)| name == policy)
+}
+
 /// Whether a policy governs a Rollout with these labels in a namespace with those.
 #[must_use]
 pub fn governs(

@@ -5,7 +5,6 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::hold::Hold;
 use crate::observation::Observation;
-use crate::proposal::Proposal;
 use crate::reason::{POLL_INTERVAL, Reason};
 use crate::replicas::present;
 use crate::rollout::context::{self, Behind, Context, RESYNC_INTERVAL};
@@ -84,7 +83,7 @@ pub(super) fn finalize(
     // The next change is unknown while the adopted workload cannot be read.
     let unreadable = observation::is_unreadable(observation) && !observation.deleting;
     let over = over && traffic_is_back && (!unreadable || promoted);
-    let starts = !observation.deleting && !is_of_stable(status, proposal);
+    let starts = !observation.deleting && !is_stable_again(context, status.stable.as_ref());
     if let (true, true, Some(hold)) = (over, starts, gates::unreadable_policy(observation)) {
         requeue.after(POLL_INTERVAL);
         return (Some(change), Some(hold)); // who must not sign is known by the ended change
@@ -100,12 +99,6 @@ pub(super) fn finalize(
     }
     let hold = gates::stable_lost(observation, status.stable.as_ref());
     (Some(change), hold)
-}
-
-/// Whether the template in the spec is the stable one.
-fn is_of_stable(status: &RolloutStatus, proposal: &Proposal) -> bool {
-    let stable = status.stable.as_ref();
-    stable.is_some_and(|stable| stable.template_digest == proposal.template_digest)
 }
 
 /// Stable pods that become available after a rollback are progress.

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::analysis::checks::{self, Checks};
 use crate::analysis::verdict::{self, Verdict};
-use crate::analysis::{budget, gates as evidence_gates, gather};
+use crate::analysis::{budget, gather};
 use crate::observation::{self, Observation};
 use crate::people::freeze::Freezes;
 use crate::people::intervention;
@@ -85,9 +85,7 @@ pub(super) fn tighten(context: &Context, change: &mut Change) {
     if let Some(plan) = tightened {
         let (gate, before) = sign_off::next_gate(change);
         let before = before.to_vec();
-        let margin = |strictness: &Strictness| {
-            evidence_gates::tolerance(strictness, evidence_gates::PROMOTION)
-        };
+        let margin = |it: &Strictness| (it.margin_ratio, it.margin_difference);
         if margin(&plan.strictness) != margin(&change.plan.strictness) {
             // What was ruled out was ruled out for the looser margin.
             let checks = change.evidence.checks.iter_mut();

@@ -48,8 +48,7 @@ impl World {
             let mut start = gather::counted_until(&change, name).unwrap_or(from.0);
             self.answered
                 .retain(|(check, end), _| check != name || *end > start);
-            let mut known_of = change.evidence.checks.iter();
-            let evidence = known_of.find(|it| it.name == *name);
+            let evidence = gather::evidence_of(&change, name);
             let unknown_bursts = evidence.is_none_or(|it| it.dispersion.is_none());
             let history = unknown_bursts.then(|| self.history.clone());
             let mut due = Vec::new();
