@@ -4,7 +4,7 @@
 //! All methods judge the same simulated streams. Seeds are fixed, so every run gives the same bytes.
 #![allow(
     clippy::cast_precision_loss,
-    reason = "counts of runs and looks are small"
+    reason = "counts of runs and windows are small"
 )]
 
 use std::fmt::Write as _;
@@ -19,12 +19,12 @@ use rand_distr::{Binomial, BinomialError, Distribution};
 /// Rollouts simulated for each error rate of the canary.
 const RUNS: usize = 4_000;
 
-/// Steps of a rollout, each with several readings.
+/// Steps of a rollout, and analysis windows in each of them.
 const STEPS: usize = 5;
-const LOOKS_A_STEP: usize = 60;
-const LOOKS: usize = STEPS * LOOKS_A_STEP;
+const WINDOWS_A_STEP: usize = 60;
+const WINDOWS: usize = STEPS * WINDOWS_A_STEP;
 
-/// Requests of each arm between two readings.
+/// Requests of each arm in a window.
 const CANARY: u64 = 50;
 const STABLE: u64 = 950;
 
@@ -34,11 +34,11 @@ const HEALTHY: f64 = 0.01;
 /// Error rates of canaries that are worse.
 const WORSE: [f64; 5] = [0.02, 0.03, 0.05, 0.10, 1.0];
 
-/// The readings at which false rollbacks are counted.
-const BY_LOOK: [usize; 6] = [5, 10, 30, 60, 120, 300];
+/// The windows after which false rollbacks are counted.
+const BY_WINDOW: [usize; 6] = [5, 10, 30, 60, 120, 300];
 
 /// Chance of a false rollback that each method is to keep, over the rollout or, if the method has no such
-/// bound, at each reading.
+/// bound, in each window.
 const ALPHA: f64 = 0.05;
 
 /// Where the standard normal distribution has ALPHA above it.
@@ -78,14 +78,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A method that judges a canary at each reading.
+/// A method that judges a canary after each window.
 #[derive(Clone, Copy)]
 enum Method {
     /// The operator's method: evidence for the whole rollout, a share of it fresh with each step.
     EProcess,
-    /// Success rate since the last reading below 95 %.
+    /// Success rate of a window below 95 %.
     Threshold,
-    /// Error rate since the last reading above twice stable's.
+    /// Error rate of a window above twice stable's.
     TwiceStable,
     /// One-sided test of two proportions at 5 %, of all requests so far.
     ZTest,
@@ -118,8 +118,8 @@ impl Method {
         }
     }
 
-    /// The first reading at which it rolls back.
-    fn first_rollback(self, looks: &[(Counts, Counts)]) -> Option<usize> {
+    /// The first window after which it rolls back, counted from 1.
+    fn first_rollback(self, windows: &[(Counts, Counts)]) -> Option<usize> {
         let found = match self {
             Self::EProcess => {
                 let test = Test::RollBack(Tolerance {
@@ -127,22 +127,22 @@ impl Method {
                     difference: 0.0,
                 });
                 let mut evidence = EProcess::start(test);
-                looks.iter().enumerate().position(|(look, window)| {
+                windows.iter().enumerate().position(|(at, window)| {
                     // As `core::analysis` does at each new step, with the threshold that allows it.
-                    if look > 0 && look.is_multiple_of(LOOKS_A_STEP) {
+                    if at > 0 && at.is_multiple_of(WINDOWS_A_STEP) {
                         evidence.rearm(RENEWED / STEPS as f64);
                     }
                     evidence.observe(test, window.0, window.1, 1.0);
                     evidence.ln_value() >= ((1.0 + RENEWED) / ALPHA).ln()
                 })
             }
-            Self::Threshold => looks.iter().position(|(canary, _)| rate(*canary) > 0.05),
-            Self::TwiceStable => looks
+            Self::Threshold => windows.iter().position(|(canary, _)| rate(*canary) > 0.05),
+            Self::TwiceStable => windows
                 .iter()
                 .position(|(canary, stable)| rate(*canary) > 2.0 * rate(*stable)),
             Self::ZTest => {
                 let mut sums = (Counts::default(), Counts::default());
-                looks.iter().position(|window| {
+                windows.iter().position(|window| {
                     sums = (sum(sums.0, window.0), sum(sums.1, window.1));
                     z(sums.0, sums.1) > Z
                 })
@@ -151,15 +151,15 @@ impl Method {
         found.map(|at| at + 1)
     }
 
-    /// Whether it promotes a canary that it did not roll back: the operator asks for evidence, the others for
-    /// none.
-    fn promotes(self, looks: &[(Counts, Counts)]) -> bool {
+    /// Whether it promotes a canary that it did not roll back: the operator requires evidence, the others
+    /// require none.
+    fn promotes(self, windows: &[(Counts, Counts)]) -> bool {
         if !matches!(self, Self::EProcess) {
             return true;
         }
         let test = Test::Promote(MARGIN);
         let mut evidence = EProcess::start(test);
-        for (canary, stable) in looks {
+        for (canary, stable) in windows {
             evidence.observe(test, *canary, *stable, 1.0);
         }
         evidence.ln_value() >= -ALPHA.ln()
@@ -187,8 +187,8 @@ fn z(canary: Counts, stable: Counts) -> f64 {
 /// How the runs ended.
 #[derive(Clone, Default)]
 struct Rollbacks {
-    /// The readings at which they were rolled back; sorted.
-    looks: Vec<usize>,
+    /// The windows after which they were rolled back; sorted.
+    windows: Vec<usize>,
     /// Runs that were promoted automatically.
     promoted: usize,
     /// Requests that all canaries failed until then.
@@ -196,8 +196,8 @@ struct Rollbacks {
 }
 
 impl Rollbacks {
-    fn share_by(&self, look: usize) -> f64 {
-        self.looks.partition_point(|&at| at <= look) as f64 / RUNS as f64
+    fn share_by(&self, window: usize) -> f64 {
+        self.windows.partition_point(|&at| at <= window) as f64 / RUNS as f64
     }
 
     fn promoted(&self) -> f64 {
@@ -210,7 +210,7 @@ impl Rollbacks {
 
     /// The median over all runs, if at least half of them were rolled back.
     fn median(&self) -> Option<usize> {
-        self.looks.get(RUNS / 2 - 1).copied()
+        self.windows.get(RUNS / 2 - 1).copied()
     }
 }
 
@@ -232,20 +232,20 @@ fn simulate(canary: f64, seed: u64) -> Result<Vec<Rollbacks>, BinomialError> {
     let (canary, stable) = (Arm::new(CANARY, canary)?, Arm::new(STABLE, HEALTHY)?);
     let mut rollbacks = vec![Rollbacks::default(); Method::ALL.len()];
     for _ in 0..RUNS {
-        let looks: Vec<(Counts, Counts)> = (0..LOOKS)
+        let windows: Vec<(Counts, Counts)> = (0..WINDOWS)
             .map(|_| (canary.window(&mut rng), stable.window(&mut rng)))
             .collect();
         for (method, rollbacks) in Method::ALL.into_iter().zip(&mut rollbacks) {
-            let rolled_back = method.first_rollback(&looks);
-            let until = rolled_back.unwrap_or(LOOKS);
-            rollbacks.looks.extend(rolled_back);
-            rollbacks.promoted += usize::from(rolled_back.is_none() && method.promotes(&looks));
-            let served = looks.iter().take(until);
+            let rolled_back = method.first_rollback(&windows);
+            let until = rolled_back.unwrap_or(WINDOWS);
+            rollbacks.windows.extend(rolled_back);
+            rollbacks.promoted += usize::from(rolled_back.is_none() && method.promotes(&windows));
+            let served = windows.iter().take(until);
             rollbacks.failed += served.map(|(canary, _)| canary.errors).sum::<f64>();
         }
     }
     for rollbacks in &mut rollbacks {
-        rollbacks.looks.sort_unstable();
+        rollbacks.windows.sort_unstable();
     }
     Ok(rollbacks)
 }
@@ -275,20 +275,21 @@ impl Arm {
 fn print_tables(out: &mut impl io::Write, results: &[Characteristics]) -> io::Result<()> {
     writeln!(
         out,
-        "{RUNS} rollouts each; {CANARY} canary and {STABLE} stable requests a look, stable at {}\n",
+        "{RUNS} rollouts each; {CANARY} canary and {STABLE} stable requests a window, stable at {}\n",
         percent(HEALTHY)
     )?;
-    writeln!(out, "Healthy canaries rolled back by look\n")?;
-    let heads = BY_LOOK.map(|look| look.to_string());
+    writeln!(out, "Healthy canaries rolled back by window\n")?;
+    let heads = BY_WINDOW.map(|window| window.to_string());
     row(out, "method", &heads)?;
     row(out, "---", &heads.map(|_| "---:".to_owned()))?;
     for result in results {
-        let shares = BY_LOOK.map(|look| format!("{:.1}%", 100.0 * result.healthy.share_by(look)));
+        let shares =
+            BY_WINDOW.map(|window| format!("{:.1}%", 100.0 * result.healthy.share_by(window)));
         row(out, result.method.name(), &shares)?;
     }
     writeln!(
         out,
-        "\nWorse canaries: median looks until rolled back (share rolled back by look {LOOKS})\n"
+        "\nWorse canaries: median windows until rolled back (share rolled back by window {WINDOWS})\n"
     )?;
     let heads = WORSE.map(percent);
     row(out, "method", &heads)?;
@@ -300,13 +301,13 @@ fn print_tables(out: &mut impl io::Write, results: &[Characteristics]) -> io::Re
             .map(|rollbacks| {
                 let median = rollbacks
                     .median()
-                    .map_or_else(|| "–".to_owned(), |look| look.to_string());
-                format!("{median} ({:.1}%)", 100.0 * rollbacks.share_by(LOOKS))
+                    .map_or_else(|| "–".to_owned(), |window| window.to_string());
+                format!("{median} ({:.1}%)", 100.0 * rollbacks.share_by(WINDOWS))
             })
             .collect();
         row(out, result.method.name(), &cells)?;
     }
-    writeln!(out, "\nPromoted automatically by look {LOOKS}\n")?;
+    writeln!(out, "\nPromoted automatically by window {WINDOWS}\n")?;
     let rates: Vec<String> = std::iter::once(HEALTHY).chain(WORSE).map(percent).collect();
     let heads: Vec<String> = rates
         .iter()
@@ -365,7 +366,7 @@ fn picture(results: &[Characteristics]) -> Result<String, std::fmt::Error> {
     let mut svg = String::from(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 470" role="img" font-family="sans-serif" font-size="13" fill="#1f2328">
 <title>Operating characteristics of the roll-back test</title>
-<desc>Left: share of healthy canaries rolled back, by number of looks. Right: median looks until a worse canary is rolled back, by its error rate.</desc>
+<desc>Left: share of healthy canaries rolled back, by number of windows. Right: median windows until a worse canary is rolled back, by its error rate.</desc>
 <rect width="960" height="470" rx="8" fill="#ffffff"/>
 "##,
     );
@@ -385,7 +386,7 @@ fn picture(results: &[Characteristics]) -> Result<String, std::fmt::Error> {
 
 fn false_rollbacks(svg: &mut String, results: &[Characteristics]) -> std::fmt::Result {
     let x = Axis {
-        values: (1.0, LOOKS as f64),
+        values: (1.0, WINDOWS as f64),
         pixels: (60.0, 460.0),
         logarithmic: true,
     };
@@ -394,13 +395,13 @@ fn false_rollbacks(svg: &mut String, results: &[Characteristics]) -> std::fmt::R
         pixels: (370.0, 50.0),
         logarithmic: false,
     };
-    let looks: Vec<(f64, String)> = [1]
+    let windows: Vec<(f64, String)> = [1]
         .into_iter()
-        .chain(BY_LOOK)
-        .map(|look| (look as f64, look.to_string()))
+        .chain(BY_WINDOW)
+        .map(|window| (window as f64, window.to_string()))
         .collect();
     let shares = [0.0, 0.25, 0.5, 0.75, 1.0].map(|share| (share, percent(share)));
-    frame(svg, (&x, &looks, "looks"), (&y, &shares))?;
+    frame(svg, (&x, &windows, "windows"), (&y, &shares))?;
     label(svg, (60.0, 30.0), "start", "Healthy canaries rolled back")?;
     let allowed = y.at(ALPHA);
     line(
@@ -411,8 +412,8 @@ fn false_rollbacks(svg: &mut String, results: &[Characteristics]) -> std::fmt::R
     label(svg, (456.0, allowed - 6.0), "end", "allowed: 5%")?;
     // The operator's line comes last, above the others.
     for result in results.iter().rev() {
-        let points: Vec<(f64, f64)> = (1..=LOOKS)
-            .map(|look| (x.at(look as f64), y.at(result.healthy.share_by(look))))
+        let points: Vec<(f64, f64)> = (1..=WINDOWS)
+            .map(|window| (x.at(window as f64), y.at(result.healthy.share_by(window))))
             .collect();
         line(svg, &points, result.method.stroke())?;
     }
@@ -431,16 +432,16 @@ fn detection(svg: &mut String, results: &[Characteristics]) -> std::fmt::Result 
         logarithmic: true,
     };
     let rates: Vec<(f64, String)> = WORSE.map(|rate| (rate, percent(rate))).into();
-    let looks: Vec<(f64, String)> = [1.0, 3.0, 10.0, 30.0, 100.0]
-        .map(|look: f64| (look, look.to_string()))
+    let windows: Vec<(f64, String)> = [1.0, 3.0, 10.0, 30.0, 100.0]
+        .map(|window: f64| (window, window.to_string()))
         .into();
     let under = format!("error rate of the canary, stable at {}", percent(HEALTHY));
-    frame(svg, (&x, &rates, &under), (&y, &looks))?;
+    frame(svg, (&x, &rates, &under), (&y, &windows))?;
     label(
         svg,
         (540.0, 30.0),
         "start",
-        "Worse canaries: median looks until rolled back",
+        "Worse canaries: median windows until rolled back",
     )?;
     for result in results.iter().rev() {
         // Where fewer than half of the canaries are rolled back there is no median, and no point.

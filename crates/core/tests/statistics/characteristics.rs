@@ -164,7 +164,7 @@ fn a_ceiling_alarms_above_it_and_seldom_at_it() {
         .assert_share_below("at the ceiling", ALPHA);
     let alarms = simulate(1_001, 14, test, &rollout((0.10, 0.10), 1.0));
     assert_eq!(
-        alarms.looks.len(),
+        alarms.crossed_at.len(),
         alarms.runs,
         "seven times the ceiling goes unseen in some runs"
     );
@@ -192,13 +192,13 @@ fn at_every_peeking_frequency_a_healthy_canary_is_seldom_rolled_back() {
             Crossings::simulate(RUNS / 2, 15, |rng| {
                 first_rollback(every, 1.0, windows(rng, plan))
             })
-            .assert_share_below(&format!("{what}, a look in {every} windows"), ALPHA);
+            .assert_share_below(&format!("{what}, intervals of {every} windows"), ALPHA);
         }
         Crossings::simulate(RUNS / 2, 16, |rng| {
             let before: Vec<Counts> = (0..1_920).map(|_| before.window(rng)).collect();
             first_rollback(every, dispersion(&before).value, windows(rng, &in_bursts))
         })
-        .assert_share_below(&format!("bursts of 5, a look in {every} windows"), ALPHA);
+        .assert_share_below(&format!("bursts of 5, intervals of {every} windows"), ALPHA);
     }
 }
 

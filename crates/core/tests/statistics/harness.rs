@@ -28,10 +28,10 @@ pub(crate) const AS_GOOD_AS_STABLE: Test = Test::RollBack(Tolerance {
     difference: 0.0,
 });
 
-/// When each run of a simulation crossed its line, in looks counted from 1; sorted.
+/// The windows, counted from 1, in which the runs of a simulation crossed their line; sorted.
 pub(crate) struct Crossings {
     pub(crate) runs: usize,
-    pub(crate) looks: Vec<usize>,
+    pub(crate) crossed_at: Vec<usize>,
 }
 
 impl Crossings {
@@ -41,23 +41,23 @@ impl Crossings {
         mut run: impl FnMut(&mut StdRng) -> Option<usize>,
     ) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut looks: Vec<usize> = (0..runs).filter_map(|_| run(&mut rng)).collect();
-        looks.sort_unstable();
-        Self { runs, looks }
+        let mut crossed_at: Vec<usize> = (0..runs).filter_map(|_| run(&mut rng)).collect();
+        crossed_at.sort_unstable();
+        Self { runs, crossed_at }
     }
 
-    /// The share of the runs that crossed at `look` or before.
-    fn share_by(&self, look: usize) -> f64 {
-        self.looks.partition_point(|&at| at <= look) as f64 / self.runs as f64
+    /// The share of the runs that crossed in `window` or before.
+    fn share_by(&self, window: usize) -> f64 {
+        self.crossed_at.partition_point(|&at| at <= window) as f64 / self.runs as f64
     }
 
     pub(crate) fn share(&self) -> f64 {
-        self.looks.len() as f64 / self.runs as f64
+        self.crossed_at.len() as f64 / self.runs as f64
     }
 
-    /// The median look of all runs, if at least half of them crossed.
+    /// The median window of all runs, if at least half of them crossed.
     fn median(&self) -> Option<usize> {
-        self.looks.get(self.runs / 2).copied()
+        self.crossed_at.get(self.runs / 2).copied()
     }
 
     /// The share is that of a reference of as many runs: they differ by at most [`MARGIN`] standard
@@ -96,7 +96,7 @@ impl Crossings {
             self.median()
         );
         assert_eq!(
-            self.looks.len(),
+            self.crossed_at.len(),
             self.runs,
             "{what}: some runs never crossed"
         );
@@ -177,11 +177,11 @@ pub(crate) fn first_rejection(
     let windows = rollout
         .iter()
         .flat_map(|stretch| (0..stretch.windows).map(move |_| stretch));
-    for (look, stretch) in (1..).zip(windows) {
+    for (window, stretch) in (1..).zip(windows) {
         let (canary, stable) = (stretch.canary.window(rng), stretch.stable.window(rng));
         evidence.observe(test, canary, stable, dispersion);
         if evidence.ln_value() >= -alpha.ln() {
-            return Some(look);
+            return Some(window);
         }
     }
     None
@@ -196,8 +196,8 @@ pub(crate) fn simulate(
     Crossings::simulate(runs, seed, |rng| first_rejection(rng, test, 1.0, rollout))
 }
 
-/// The first window after which the operator rolls back: it looks after each `every` windows, adds
-/// fresh evidence with each step, and has twice the threshold for that (`core::analysis`).
+/// The first window after which the operator rolls back: it judges in intervals of `every` windows,
+/// adds fresh evidence with each step, and has twice the threshold for that (`core::analysis`).
 pub(crate) fn first_rollback(
     every: usize,
     dispersion: f64,
@@ -205,8 +205,8 @@ pub(crate) fn first_rollback(
 ) -> Option<usize> {
     let test = AS_GOOD_AS_STABLE;
     let mut evidence = EProcess::start(test);
-    for look in 0.. {
-        if look > 0 && (look * every).is_multiple_of(WINDOWS_A_STEP) {
+    for interval in 0.. {
+        if interval > 0 && (interval * every).is_multiple_of(WINDOWS_A_STEP) {
             evidence.rearm(RENEWED / STEPS.len() as f64);
         }
         let (mut canary, mut stable) = (Counts::default(), Counts::default());
@@ -217,7 +217,7 @@ pub(crate) fn first_rollback(
         }
         evidence.observe(test, canary, stable, dispersion);
         if evidence.ln_value() >= ((1.0 + RENEWED) / ALPHA).ln() {
-            return Some((look + 1) * every);
+            return Some((interval + 1) * every);
         }
     }
     None
@@ -242,22 +242,22 @@ pub(crate) fn windows(
 fn the_harness_reproduces_the_published_cost_of_peeking() {
     let crossings = Crossings::simulate(40_000, 1, |rng| {
         let mut sum = 0.0;
-        (1..=100_u32).find_map(|look| {
+        (1..=100_u32).find_map(|tests| {
             let step: f64 = StandardNormal.sample(rng);
             sum += step;
-            (sum.abs() > 1.959_964 * f64::from(look).sqrt()).then_some(look as usize)
+            (sum.abs() > 1.959_964 * f64::from(tests).sqrt()).then_some(tests as usize)
         })
     });
     let published: Vec<(usize, f64)> = rows(&fixture()["published"]["peeking"]["values"]);
-    for &(looks, published) in &published {
-        let share = crossings.share_by(looks);
+    for &(tests, published) in &published {
+        let share = crossings.share_by(tests);
         // The published shares are rounded to three decimals.
         let error = (published * (1.0 - published) / crossings.runs as f64).sqrt();
         let margin = MARGIN * error + 0.0005;
-        println!("{looks} looks: {share:.4}, published {published:.3} +- {margin:.4}");
+        println!("{tests} tests: {share:.4}, published {published:.3} +- {margin:.4}");
         assert!(
             (share - published).abs() <= margin,
-            "{looks} looks: {share}, not {published}"
+            "{tests} tests: {share}, not {published}"
         );
     }
     assert_eq!(published.len(), 9);

@@ -4,8 +4,8 @@
 //! `../fixtures/statistics.json` holds what `../fixtures/statistics.py` computes in another way, and what
 //! others published, with their sources.
 //!
-//! The simulations' harness earns its belief first: with it, the naive test that is repeated at every look gives
-//! the false alarms published by Armitage and colleagues in 1969. Then it counts false
+//! The harness of the simulations is checked first: in it, the naive test that is repeated after every
+//! window gives the false alarms published by Armitage and colleagues in 1969. Then it counts false
 //! rollbacks, time to detection and false promotions of ours.
 //!
 //! Every comparison states its margin in standard errors of a binomial share ([`harness::MARGIN`]). The
