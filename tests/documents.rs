@@ -286,7 +286,7 @@ fn the_outcomes_of_a_window_are_those_of_the_table() {
 }
 
 #[test]
-fn scarce_evidence_ends_as_the_table_says() {
+fn scarce_evidence_ends_as_the_table_states() {
     let rows = table("docs/analysis.md", "## At the deadline");
     let row = rows.iter().find(|row| row[0] == "scarce").unwrap();
     let policy: Value =
@@ -398,8 +398,8 @@ fn the_times_and_limits_of_the_text_are_the_source_s() {
             .collect::<Vec<_>>()
             .join(" ");
         for sentence in sentences {
-            let says = text.to_lowercase().contains(&sentence.to_lowercase());
-            assert!(says, "{document} does not say: {sentence}");
+            let found = text.to_lowercase().contains(&sentence.to_lowercase());
+            assert!(found, "{document} does not state: {sentence}");
         }
     }
 }

@@ -295,7 +295,7 @@ fn changes(yaml: &str, stable: Option<&str>, policy: Option<&str>) -> Vec<(Strin
 
 /// What a newcomer does after `helm install` with its defaults, at 50 requests a second.
 #[test]
-fn a_change_of_the_rollout_in_notes_is_promoted_and_nobody_is_asked() {
+fn a_change_of_the_rollout_in_notes_is_promoted_without_sign_off() {
     let mut all = shown().into_iter();
     let (_, yaml) = all.find(|(path, _)| path.ends_with("NOTES.txt")).unwrap();
     let source = Source {
@@ -319,13 +319,13 @@ fn a_change_of_the_rollout_in_notes_is_promoted_and_nobody_is_asked() {
         }
     };
     let two_hours = Timestamp::from_second(7_200).unwrap();
-    let mut asked = false;
+    let mut awaited = false;
     let promoted = world.run(two_hours, &mut healthy, |observation| {
-        asked |= observation.status.phase == Phase::AwaitingSignOff;
+        awaited |= observation.status.phase == Phase::AwaitingSignOff;
         let change = observation.status.change.as_ref();
         change.and_then(|change| change.outcome) == Some(Outcome::Promoted)
     });
-    assert!(promoted && !asked, "{:?}", world.observation.status);
+    assert!(promoted && !awaited, "{:?}", world.observation.status);
     assert_eq!(world.broken, []);
 }
 

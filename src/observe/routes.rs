@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn names_too_long_to_tell_two_revisions_apart_count_for_either() {
+    fn names_too_long_to_distinguish_two_revisions_count_for_either() {
         let long = "a".repeat(60);
         let sets = [
             set(&format!("{long}-aaa"), "aaa"),

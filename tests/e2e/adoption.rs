@@ -192,7 +192,7 @@ async fn a_deployment_is_adopted_without_a_lost_request_and_its_edits_are_staged
 }
 
 #[tokio::test]
-async fn a_deployment_is_given_back_without_a_lost_request_when_the_rollout_is_deleted() {
+async fn a_deployment_serves_again_without_a_lost_request_when_the_rollout_is_deleted() {
     let scene = Scene::new("gives-back").await;
     let named = json!({ "strategy": { "canary": { "stableService": "shop" } } });
     let app = App::new("shop").spec(named);

@@ -233,7 +233,7 @@ pub fn line<'a>(run: &'a RolloutRun, reason: &str) -> &'a Transition {
 
 /// A policy by which risky changes wait for so many approvers before their first step, and for these
 /// people before promotion.
-fn asking(approvers: i32, promotion: &Value) -> Value {
+fn requiring(approvers: i32, promotion: &Value) -> Value {
     let first = json!([{ "count": approvers, "groups": ["approvers"] }]);
     json!({ "tiers": { "high": { "signOff": first, "promotionSignOff": promotion } } })
 }
@@ -255,7 +255,7 @@ async fn later(seconds: i64) {
 
 #[tokio::test]
 async fn a_harmless_change_passes_with_no_human() {
-    let mut checkpoint = Checkpoint::new("no-human", asking(2, &a_senior())).await;
+    let mut checkpoint = Checkpoint::new("no-human", requiring(2, &a_senior())).await;
     let _load = checkpoint.scene.load(&checkpoint.app, 150).await;
     let next = checkpoint.app.version("v2");
     checkpoint.deploy(&next).await;
@@ -277,7 +277,7 @@ async fn a_harmless_change_passes_with_no_human() {
 #[tokio::test]
 async fn the_author_cannot_approve_nor_the_one_who_applied_it() {
     let people = |aliases: Value| {
-        let mut policy = asking(2, &nobody());
+        let mut policy = requiring(2, &nobody());
         policy["people"] = json!({ "aliases": aliases });
         policy
     };
@@ -320,7 +320,7 @@ async fn the_author_cannot_approve_nor_the_one_who_applied_it() {
 
 #[tokio::test]
 async fn two_distinct_people_are_needed_for_a_critical_change() {
-    let mut policy = asking(2, &a_senior());
+    let mut policy = requiring(2, &a_senior());
     policy["risk"] = json!({ "touchesFloor": { "auth": "critical" } });
     let mut checkpoint = Checkpoint::new("critical", policy).await;
     let _load = checkpoint.scene.load(&checkpoint.app, 200).await;
@@ -367,7 +367,7 @@ async fn two_distinct_people_are_needed_for_a_critical_change() {
 
 #[tokio::test]
 async fn an_approval_is_void_after_any_edit_of_template_or_provenance() {
-    let mut checkpoint = Checkpoint::new("void", asking(2, &nobody())).await;
+    let mut checkpoint = Checkpoint::new("void", requiring(2, &nobody())).await;
     let first = checkpoint.risky("v2");
     checkpoint.deploy(&first).await;
     let signed = checkpoint.approve(&checkpoint.bob, json!({})).await;
@@ -412,7 +412,7 @@ async fn an_approval_is_void_after_any_edit_of_template_or_provenance() {
 
 #[tokio::test]
 async fn an_expired_sign_off_counts_no_more() {
-    let mut checkpoint = Checkpoint::new("expired", asking(2, &nobody())).await;
+    let mut checkpoint = Checkpoint::new("expired", requiring(2, &nobody())).await;
     let next = checkpoint.risky("v2");
     checkpoint.deploy(&next).await;
     let end = Timestamp::from_second(clock::now().as_second() + 10).unwrap();
@@ -432,7 +432,7 @@ async fn an_expired_sign_off_counts_no_more() {
 
 /// A risky change that bob has approved to start, and that waits for a senior person before promotion.
 async fn before_promotion(name: &str) -> (Checkpoint, Load) {
-    let mut checkpoint = Checkpoint::new(name, asking(1, &a_senior())).await;
+    let mut checkpoint = Checkpoint::new(name, requiring(1, &a_senior())).await;
     let load = checkpoint.scene.load(&checkpoint.app, 200).await;
     let next = checkpoint.risky("v2");
     checkpoint.deploy(&next).await;

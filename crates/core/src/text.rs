@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_says_so() {
+    fn what_is_cut_is_marked() {
         assert_eq!(sanitize_to("ééééé", 3), "ééé…");
         assert_eq!(sanitize_to("ééé", 3), "ééé");
         assert_eq!(excerpt(&"é".repeat(60)), format!("{}…", "é".repeat(48)));

@@ -26,7 +26,7 @@ struct Entry {
     name: String,
     about: String,
     version: String,
-    arm: ToldApartBy,
+    arm: DistinguishedBy,
     errors: String,
     total: String,
     buckets: Option<String>,
@@ -34,7 +34,7 @@ struct Entry {
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-enum ToldApartBy {
+enum DistinguishedBy {
     Service,
     Revision,
 }
@@ -350,11 +350,11 @@ fn the_arms_of_a_preset_share_no_series_and_errors_are_requests() {
 }
 
 #[test]
-fn a_preset_names_the_arm_by_what_it_says() {
+fn a_preset_selects_the_arm_by_its_placeholder() {
     for entry in entries() {
         let own = match entry.arm {
-            ToldApartBy::Service => "{{service}}",
-            ToldApartBy::Revision => "{{revision}}",
+            DistinguishedBy::Service => "{{service}}",
+            DistinguishedBy::Revision => "{{revision}}",
         };
         for selector in [
             Some(&entry.errors),

@@ -405,7 +405,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_are_as_many_as_the_rate_says_in_every_stretch() {
+    fn errors_are_as_many_as_the_rate_requires_in_every_stretch() {
         for (rate, per_thousand) in [("0", 0), ("0.05", 50), ("0.5", 500), ("1", 1000)] {
             for seed in [0, 7, u64::MAX / 3] {
                 let errors = Errors::at_rate(rate, "0", seed).unwrap();

@@ -223,13 +223,15 @@ struct Between {
 impl Between {
     fn decide(&self, path: &Place, request: &Request) -> (ProxiedRequest, Fault) {
         let (method, uri) = (request.method(), request.uri());
-        let watch = asks(uri, &["watch=true", "watch=1"]);
+        let watch = has_any_parameter(uri, &["watch=true", "watch=1"]);
         let mut proxied = ProxiedRequest {
             method: method.clone(),
             resource: path.resource.clone(),
             name: path.name.clone(),
             watch,
-            cached: *method == Method::GET && !watch && asks(uri, &["resourceVersion=0"]),
+            cached: *method == Method::GET
+                && !watch
+                && has_any_parameter(uri, &["resourceVersion=0"]),
             before: 0,
             write: None,
         };
@@ -355,7 +357,7 @@ async fn pass(State(between): State<Arc<Between>>, request: Request) -> Response
     }
 }
 
-fn asks(uri: &Uri, pairs: &[&str]) -> bool {
+fn has_any_parameter(uri: &Uri, pairs: &[&str]) -> bool {
     let mut query = uri.query().into_iter().flat_map(|query| query.split('&'));
     query.any(|pair| pairs.contains(&pair))
 }

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_timeout_says_what_was_awaited_and_what_was_seen() {
+    async fn a_timeout_reports_what_was_awaited_and_what_was_seen() {
         let error = wait_for("ten pods", Duration::from_millis(200), async || {
             Err::<(), _>("three pods")
         })

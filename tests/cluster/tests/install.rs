@@ -40,15 +40,15 @@ fn groups_before_the_first_step(policy: &Value) -> &Value {
 
 /// The definition of the policy's kind is part of the same release.
 #[test]
-fn people_are_asked_from_the_first_installation_on_until_nobody_is_named() {
+fn people_are_required_from_the_first_installation_on_until_nobody_is_named() {
     let install = ["install", "countersign", CHART, "--create-namespace"];
     let named = [
         "--set=signOff.approverGroups={approvers}",
         "--set=signOff.seniorGroups={senior}",
     ];
     let notes = helm(&[&install[..], &named].concat());
-    let says = "asks the groups approvers, senior for sign-off";
-    assert!(notes.contains(says), "{notes}");
+    let sentence = "asks the groups approvers, senior for sign-off";
+    assert!(notes.contains(sentence), "{notes}");
     let first = policy();
     let all = json!(["approvers", "senior"]);
     let seniors = json!({ "count": 1, "groups": ["senior"] });
@@ -87,8 +87,8 @@ fn people_are_asked_from_the_first_installation_on_until_nobody_is_named() {
     ];
     helm(&[&upgrade[..], &more].concat());
     let notes = helm(&[&upgrade[..], &nobody].concat());
-    let says = "no policy of this chart asks anybody";
-    assert!(notes.contains(says), "{notes}");
+    let sentence = "no policy of this chart asks anybody";
+    assert!(notes.contains(sentence), "{notes}");
     assert_eq!(get("rolloutpolicy", "sign-off"), None);
     assert_eq!(get("clusterrolebinding", "countersign-approver"), None);
 
@@ -100,7 +100,7 @@ fn people_are_asked_from_the_first_installation_on_until_nobody_is_named() {
 }
 
 #[test]
-fn values_that_ask_people_who_are_not_named_are_refused() {
+fn values_that_require_people_who_are_not_named_are_refused() {
     let render = |options: &[&str]| {
         let output = Command::new("helm")
             .args(["template", "countersign", CHART, "--set=crds.install=false"])

@@ -255,7 +255,7 @@ async fn a_deleted_pod_serves_until_it_is_gone_and_by_force_is_gone_at_once() {
 }
 
 #[tokio::test]
-async fn a_pod_that_does_not_start_says_why_and_a_slow_one_is_ready_later() {
+async fn a_pod_that_does_not_start_reports_the_reason_and_a_slow_one_is_ready_later() {
     let cluster = cluster().await;
     let namespace = cluster.namespace("smoke").await.unwrap();
     let pods: Api<Pod> = Api::namespaced(cluster.client(), &namespace);

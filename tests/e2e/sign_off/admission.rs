@@ -42,7 +42,7 @@ async fn proves_nothing(
     tamper: impl AsyncFnOnce(&User),
     put_back: impl AsyncFnOnce(&User, &Value),
 ) {
-    let mut checkpoint = Checkpoint::at(Scene::alone(name).await, asking(1, &nobody())).await;
+    let mut checkpoint = Checkpoint::at(Scene::alone(name).await, requiring(1, &nobody())).await;
     let next = checkpoint.risky("v2");
     checkpoint.deploy(&next).await;
     checkpoint

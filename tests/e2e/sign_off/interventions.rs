@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn break_glass_skips_waiting_but_not_analysis() {
-    let mut policy = asking(2, &a_senior());
+    let mut policy = requiring(2, &a_senior());
     policy["tiers"]["high"]["minBake"] = json!("10m");
     let mut checkpoint = Checkpoint::new("glass", policy).await;
     let _load = checkpoint.scene.load(&checkpoint.app, 200).await;

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_or_a_time_zone_that_cannot_be_read_says_so() {
+    fn a_schedule_or_a_time_zone_that_cannot_be_read_is_reported() {
         for bad in [
             window("0 18 * *", "UTC", "1h"),
             window("0 25 * * *", "UTC", "1h"),

@@ -287,28 +287,28 @@ tiers: {high: {minBake: 6m, signOff: []}}
     assert_eq!(effective.risk.points[&Factor::NoReview], 1.0);
     assert_eq!(effective.risk.thresholds.critical, Some(60.0));
     assert_eq!(effective.tiers.high.min_bake, Some(Duration::minutes(6)));
-    let asking = TierDemands {
+    let demanding = TierDemands {
         sign_off: Some(vec![SignOffDemand {
             count: 1,
             groups: vec![],
         }]),
         ..TierDemands::default()
     };
-    let silent = filled_demands(&TierDemands::default(), &asking);
-    assert_eq!(silent.sign_off, asking.sign_off);
+    let silent = filled_demands(&TierDemands::default(), &demanding);
+    assert_eq!(silent.sign_off, demanding.sign_off);
     let empty = TierDemands {
         sign_off: Some(vec![]),
         ..TierDemands::default()
     };
     assert_eq!(
-        filled_demands(&empty, &asking).sign_off,
+        filled_demands(&empty, &demanding).sign_off,
         Some(vec![]),
-        "an empty list asks for none"
+        "an empty list demands none"
     );
 }
 
 #[test]
-fn hiding_never_pays_whatever_a_policy_says() {
+fn hiding_never_pays_whatever_a_policy_states() {
     let a = policy("a", "
 risk:
   size: [{from: 0, points: 0}, {from: 500, points: 40}]

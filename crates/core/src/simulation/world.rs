@@ -86,7 +86,7 @@ pub struct World {
     /// The delay of routers until they accept a written route, and until they observe ready pods.
     pub routers_take: SignedDuration,
     /// What routers write into the status of an accepted route.
-    pub routers_say: fn(&mut Value),
+    pub routers_report: fn(&mut Value),
     /// When routers accept the routes, by index.
     accepting: BTreeMap<usize, Timestamp>,
     /// States that routers may still act on: the time, the shares of the sides, and the pods behind the
@@ -120,7 +120,7 @@ impl World {
             broken: Vec::new(),
             status_writes: 0,
             routers_take: SignedDuration::from_millis(300),
-            routers_say: router::accept,
+            routers_report: router::accept,
             accepting: BTreeMap::new(),
             beliefs: Vec::new(),
             lost: Vec::new(),
@@ -422,7 +422,7 @@ impl World {
                 .get_mut(*place)
                 .map(|it| &mut it.object);
             if let Some(Ok(route)) = route.filter(|_| due) {
-                (self.routers_say)(&mut route.object);
+                (self.routers_report)(&mut route.object);
             }
             !due
         });

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_fits_in_a_label_and_tells_attempts_apart() {
+    fn a_name_fits_in_a_label_and_differs_between_attempts() {
         assert_eq!(job_name("shop-0123456789-2"), "shop-0123456789-2-smoke");
         let long = |attempt: i32| job_name(&format!("{}-0123456789-{attempt}", "a.".repeat(100)));
         assert!(long(7).len() <= 63, "{}", long(7));
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_how_and_ends_with_the_end_of_the_log() {
+    fn a_failure_states_its_cause_and_ends_with_the_end_of_the_log() {
         let (mut observation, change) = waiting(&plain());
         let log = format!(
             "{}\n\n\u{1b}[31mFAIL\u{1b}[0m \u{202e}checkout\n2 of 3 passed\n",

@@ -1,4 +1,4 @@
-//! What decisions say, without the words for people, as digests that are kept in a file: they stay equal
+//! What decisions hold, without the words for people, as digests that are kept in a file: they stay equal
 //! where only the source is rearranged. `COUNTERSIGN_DIGEST=write` writes them again.
 //!
 //! Values are taken one by one and never by the name of their field, so names may change.
@@ -16,7 +16,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// What a decision says, and what it was made from as far as it shows in the status and the pods.
+/// What a decision holds, and what it was made from as far as it shows in the status and the pods.
 pub fn project(seen: &Observation, decision: &Decision) -> String {
     let mut text = String::with_capacity(1_000);
     let pods = seen.replica_sets.iter();

@@ -6,7 +6,7 @@ use super::*;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Act {
     /// The operator observes, decides and acts.
-    Look(How),
+    Reconcile(How),
     /// It decides, and is held up.
     Read,
     /// It carries out what it decided then.
@@ -49,14 +49,14 @@ pub(super) enum Act {
     Replicas(i32),
     /// The policy requires a signature before the promotion, or no longer does.
     Policy {
-        asks: bool,
+        strict: bool,
     },
 }
 
 impl Machine {
     pub(super) fn apply(&self, world: &World, act: Act) -> Option<World> {
         Some(match act {
-            Act::Look(how) => {
+            Act::Reconcile(how) => {
                 let decision = world.decision();
                 let mut next = if how == How::Wholly {
                     let decided = digest::project(&world.seen, decision);
@@ -98,8 +98,8 @@ impl Machine {
             Act::Pause(on) => world.edit_spec(|seen| seen.spec.paused = on),
             Act::Push(version) => world.push(version),
             Act::Replicas(replicas) => world.edit_spec(|seen| seen.spec.replicas = replicas),
-            Act::Policy { asks } => world.with(|next| {
-                next.seen.policies = vec![self.policies[usize::from(asks)].clone()];
+            Act::Policy { strict } => world.with(|next| {
+                next.seen.policies = vec![self.policies[usize::from(strict)].clone()];
             }),
         })
     }
@@ -113,7 +113,10 @@ pub(super) fn expected(setup: &Setup, world: &World) -> Vec<Act> {
             all.push(act);
         }
     };
-    may(world.reconciled().key != world.key, Act::Look(How::Wholly));
+    may(
+        world.reconciled().key != world.key,
+        Act::Reconcile(How::Wholly),
+    );
     may(world.late.is_some(), Act::WriteLate);
     may(world.pods_pend() && !world.stuck, Act::PodsCome);
     may(!world.follows() && !world.deaf, Act::Follow);
@@ -138,8 +141,8 @@ pub(super) fn expected(setup: &Setup, world: &World) -> Vec<Act> {
     may(paused, Act::Command(InterventionAction::Resume));
     let waits = world.seen.status.waiting_for.as_deref() == Some("AwaitingSignOff");
     may(waits, Act::Sign("carol", SignOffDecision::Approve));
-    let asked = world.seen.status.waiting_for.as_deref() == Some("AwaitingPerson");
-    may(asked, Act::Accept);
+    let awaited = world.seen.status.waiting_for.as_deref() == Some("AwaitingPerson");
+    may(awaited, Act::Accept);
     let begins = world.steps == 0 && setup.from.is_none();
     may(
         begins,
@@ -158,9 +161,9 @@ pub(super) fn faults(setup: &Setup, world: &World) -> Vec<Act> {
     };
     if world.reconciled().key != world.key {
         let actions = world.decision().actions.len();
-        (0..actions).for_each(|some| may(true, Act::Look(How::First(some))));
-        (0..actions).for_each(|one| may(true, Act::Look(How::Without(one))));
-        may(true, Act::Look(How::Unrecorded));
+        (0..actions).for_each(|some| may(true, Act::Reconcile(How::First(some))));
+        (0..actions).for_each(|one| may(true, Act::Reconcile(How::Without(one))));
+        may(true, Act::Reconcile(How::Unrecorded));
         may(world.late.is_none(), Act::Read);
     }
     let busy = world.canary().is_some();
@@ -229,8 +232,8 @@ pub(super) fn faults(setup: &Setup, world: &World) -> Vec<Act> {
         may(busy, Act::Sign("carol", SignOffDecision::Reject));
         may(busy, Act::Sign("carol", SignOffDecision::BreakGlass));
     } else if world.routed_share().is_none() {
-        let asks = world.seen.policies[0].generation == TIGHTENED;
-        may(busy, Act::Policy { asks: !asks });
+        let strict = world.seen.policies[0].generation == TIGHTENED;
+        may(busy, Act::Policy { strict: !strict });
     }
     let replicas = setup.replicas;
     for other in [replicas + 1, 1, 0] {

@@ -189,7 +189,9 @@ impl Model for Machine {
         next.settle();
         match act {
             // As the same reconcile would have, had it not been cut short: the next one sees other things.
-            Act::Look(how) if how != How::Wholly => self.same_end(world.reconciled(), &mut next),
+            Act::Reconcile(how) if how != How::Wholly => {
+                self.same_end(world.reconciled(), &mut next);
+            }
             Act::WriteLate if !world.late_writes_status() => self.same_end(world, &mut next),
             _ => {}
         }
@@ -244,7 +246,7 @@ const SEEN: [(&str, Seen); 20] = [
     ("it waits for the budget", |_, it| {
         waits(it, "ErrorBudgetBurn")
     }),
-    ("a person is asked about evidence", |_, it| {
+    ("it waits for a person to accept evidence", |_, it| {
         waits(it, "AwaitingPerson")
     }),
     ("stable is made again", |_, it| it.0.made_again),

@@ -379,7 +379,7 @@ fn rolled_back_too_early(before: &World, was: &Change, is: &Change) -> Option<St
         }
         "WaitExpired" => {
             let gate = gate_of(&line.message).unwrap_or_default();
-            let since = before.asked_at.get(&gate).copied().unwrap_or(now);
+            let since = before.awaited_since.get(&gate).copied().unwrap_or(now);
             let most = after(since, crate::WAIT_AT_MOST);
             (most > now)
                 .then(|| format!("gate {gate} was awaited since {since}, and given up at {now}"))

@@ -230,7 +230,7 @@ fn the_laws_hold_where_a_promotion_is_held() {
 #[test]
 fn the_laws_hold_with_two_sign_offs() {
     explore(Setup {
-        name: "asked twice",
+        name: "two sign-offs",
         weights: &[50],
         last_sign_offs: 1,
         scarce: "Hold",
@@ -238,7 +238,7 @@ fn the_laws_hold_with_two_sign_offs() {
         depth: 17,
         seen: &[
             "it waits for a signature",
-            "a person is asked about evidence",
+            "it waits for a person to accept evidence",
         ],
         whole: false,
         ..PLAIN
@@ -282,7 +282,7 @@ fn the_laws_hold_where_evidence_becomes_unclear_during_a_long_sign_off_wait() {
 #[test]
 fn the_laws_hold_where_one_gate_for_people_follows_another() {
     explore(Setup {
-        name: "asked late",
+        name: "two sign-offs late",
         weights: &[50],
         deadline: 1,
         last_sign_offs: 1,
@@ -293,7 +293,7 @@ fn the_laws_hold_where_one_gate_for_people_follows_another() {
         depth: 14,
         seen: &[
             "it waits for a signature",
-            "a person is asked about evidence",
+            "it waits for a person to accept evidence",
         ],
         whole: false,
         ..PLAIN

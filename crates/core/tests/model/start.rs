@@ -21,7 +21,7 @@ pub(super) fn freeze(action: FreezeAction) -> NamedFreeze {
 pub(super) fn policy(setup: &Setup, last_sign_offs: usize, generation: i64) -> NamedPolicy {
     let built_in = countersign_core::policy::defaults::built_in();
     let mut spec = serde_json::to_value(built_in).unwrap();
-    let asks = |count: usize| match count {
+    let demand_of = |count: usize| match count {
         0 => json!([]),
         count => json!([{ "count": count }]),
     };
@@ -46,8 +46,8 @@ pub(super) fn policy(setup: &Setup, last_sign_offs: usize, generation: i64) -> N
             ("waitAtMost", json!(format!("{WAIT_AT_MOST}m"))),
             ("onScarceEvidence", json!(setup.scarce)),
             ("extendAtMost", json!(format!("{}m", setup.deadline))),
-            ("signOff", asks(setup.first_sign_offs)),
-            ("promotionSignOff", asks(last_sign_offs)),
+            ("signOff", demand_of(setup.first_sign_offs)),
+            ("promotionSignOff", demand_of(last_sign_offs)),
         ] {
             demands[key] = value;
         }

@@ -131,8 +131,8 @@ pub struct World {
     pub baked: i64,
     /// When the last change ended without a promotion, or the promoted one gave way again.
     pub ended_at: Option<Timestamp>,
-    /// Since when each gate that was seen to wait for people does.
-    pub asked_at: BTreeMap<String, Timestamp>,
+    /// Since when each gate that waits for people was seen to wait.
+    pub awaited_since: BTreeMap<String, Timestamp>,
     /// Who wrote the change, and who put it into the cluster, and who did so with those that it replaced.
     pub excluded_approvers: BTreeSet<String>,
     /// Laws that the last action broke.
@@ -226,7 +226,7 @@ impl World {
             most: 0,
             baked: 0,
             ended_at: None,
-            asked_at: BTreeMap::new(),
+            awaited_since: BTreeMap::new(),
             excluded_approvers: BTreeSet::new(),
             broken: Vec::new(),
             crashed: false,
@@ -267,7 +267,7 @@ impl World {
         let step = |world: &Self| stage(world).map(|(run, _, step, _)| (run, step));
         if step(self) != step(before) {
             self.baked = 0;
-            self.asked_at.clear();
+            self.awaited_since.clear();
         }
         let run = |world: &Self| world.change().map(|it| it.run.clone());
         if run(self).is_some() && run(self) != run(before) {
@@ -309,10 +309,10 @@ impl World {
         match waits.as_str() {
             "AwaitingSignOff" | "AwaitingPerson" => {
                 if let Some(gate) = gate_of(&self.seen.status.message) {
-                    self.asked_at.entry(gate).or_insert(now);
+                    self.awaited_since.entry(gate).or_insert(now);
                 }
             }
-            "Paused" | "Frozen" | "ScaledToZero" | "ErrorBudgetBurn" => self.asked_at.clear(),
+            "Paused" | "Frozen" | "ScaledToZero" | "ErrorBudgetBurn" => self.awaited_since.clear(),
             _ => {}
         }
         let mut used_at = std::mem::take(&mut self.used_at);

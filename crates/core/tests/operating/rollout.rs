@@ -82,7 +82,7 @@ impl Service {
 pub(crate) enum End {
     Promoted,
     RolledBack,
-    /// The evidence was scarce for longer than the tier allows, and a person is asked.
+    /// The evidence was scarce for longer than the tier allows, and a person is required.
     Undecided,
 }
 

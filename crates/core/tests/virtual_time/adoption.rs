@@ -162,8 +162,8 @@ pub(super) fn a_foreign_scale_up_is_reported_and_undone_at_most_once_a_minute() 
     };
     scale_up(&mut world);
     let decision = reconcile(&mut world);
-    let told: Vec<_> = decision.notices.iter().map(|it| &it.reason).collect();
-    assert_eq!(told, ["WorkloadScaledDown"]);
+    let reasons: Vec<_> = decision.notices.iter().map(|it| &it.reason).collect();
+    assert_eq!(reasons, ["WorkloadScaledDown"]);
     let notice = &decision.notices[0];
     assert!(
         notice.warning
@@ -314,7 +314,7 @@ pub(super) fn deletion_gives_the_pods_back_before_the_rollouts_own_go() {
 }
 
 #[test]
-pub(super) fn a_rejected_template_is_not_given_back_to() {
+pub(super) fn a_deployment_with_a_rejected_template_gets_no_pods_back() {
     let mut world = taken_over();
     change(&mut world, "v2", harmless());
     let traffic = &mut steady(5_000.0, 0.001, 0.001);

@@ -8,7 +8,7 @@ use countersign_core::laws;
 use countersign_core::rollout::decide;
 
 use super::evidence::{BURNING, HEALTHY, stands, with_objective};
-use super::people::{approve, asking, command, go_on, minutes_on, step, waits_for};
+use super::people::{approve, command, go_on, minutes_on, requiring, step, waits_for};
 use super::*;
 
 pub(crate) use progress::*;
@@ -64,9 +64,9 @@ pub(super) fn evidence_that_becomes_scarce_after_a_long_sign_off_wait_has_its_wh
         world.observation.policies = vec![policy];
         halves(&mut world, "5m");
         change(&mut world, "v2", harmless());
-        let asked = |o: &Observation| o.status.phase == Phase::AwaitingSignOff;
+        let awaits_sign_off = |o: &Observation| o.status.phase == Phase::AwaitingSignOff;
         let until = minutes_on(&world, 60);
-        assert!(world.run(until, &mut steady(40.0, 0.0, 0.0), asked));
+        assert!(world.run(until, &mut steady(40.0, 0.0, 0.0), awaits_sign_off));
         let until = minutes_on(&world, 60);
         world.run(until, &mut steady(1.0, 0.0, 0.0), |_| false);
         assert_eq!(waits_for(&world), Some("AwaitingSignOff"));
@@ -229,14 +229,14 @@ pub(super) fn each_gate_for_people_has_its_own_time() {
     let until = minutes_on(&world, 180);
     assert!(world.run(until, &mut quiet, |o| o.status.phase == Phase::Degraded));
     let took = world.observation.now.duration_since(since).as_mins();
-    let told = &world
+    let transitions = &world
         .observation
         .status
         .change
         .as_ref()
         .unwrap()
         .transitions;
-    assert!((118..=122).contains(&took), "{took} min: {told:?}");
+    assert!((118..=122).contains(&took), "{took} min: {transitions:?}");
     lawful(&world);
 }
 
@@ -247,11 +247,11 @@ pub(super) fn a_sign_off_that_a_policy_adds_now_has_the_whole_deadline() {
         spec.tiers.low.wait_at_most = Some(Duration::seconds(24 * 3_600));
     };
     let mut world = serving();
-    world.observation.policies = vec![asking(&[(1, &[])], day)];
+    world.observation.policies = vec![requiring(&[(1, &[])], day)];
     change(&mut world, "v2", harmless());
     hours(&mut world, 23);
     assert_eq!(waits_for(&world), Some("AwaitingSignOff"));
-    let mut tightened = asking(&[(1, &[]), (1, &["security"])], day);
+    let mut tightened = requiring(&[(1, &[]), (1, &["security"])], day);
     tightened.generation = 2;
     world.observation.policies = vec![tightened];
     hours(&mut world, 23);
@@ -310,7 +310,7 @@ pub(super) fn many_signatures_on_a_long_plan_leave_room_for_every_step() {
     let mut world = serving();
     let steps: Vec<_> = (1..=50).map(|it| json!({ "weight": 2 * it - 1 })).collect();
     world.observation.spec.strategy.canary.steps = serde_json::from_value(json!(steps)).unwrap();
-    world.observation.policies = vec![asking(&[(200, &[])], |spec| {
+    world.observation.policies = vec![requiring(&[(200, &[])], |spec| {
         spec.tiers.low.steps.iter_mut().for_each(|step| {
             step.bake = Duration::default();
         });
@@ -324,11 +324,11 @@ pub(super) fn many_signatures_on_a_long_plan_leave_room_for_every_step() {
         }
     }
     let until = minutes_on(&world, 60 * 24);
-    let mut told = Vec::new();
+    let mut transitions = Vec::new();
     assert!(
         world.run(until, &mut steady(50_000.0, 0.0, 0.0), |o| {
             if let Some(change) = &o.status.change {
-                told.clone_from(&change.transitions);
+                transitions.clone_from(&change.transitions);
             }
             rolled_back_or_promoted(o)
         }),
@@ -337,9 +337,12 @@ pub(super) fn many_signatures_on_a_long_plan_leave_room_for_every_step() {
         world.observation.status.message
     );
     lawful(&world);
-    let steps = told.iter().filter(|it| it.reason == "StepStarted").count();
+    let steps = transitions
+        .iter()
+        .filter(|it| it.reason == "StepStarted")
+        .count();
     assert_eq!(steps, 50);
-    assert!(told.len() <= 256, "{}", told.len());
+    assert!(transitions.len() <= 256, "{}", transitions.len());
     assert_eq!(stable_image(&world), "example.org/shop:v2");
 }
 
@@ -423,7 +426,7 @@ pub(super) fn pods_that_come_after_all_were_lost_warm_up_from_their_beginning() 
 pub(super) fn law_2_who_wrote_a_change_that_was_replaced_does_not_sign_the_next() {
     for ended in ["superseded", "rolled back", "two in one reconcile"] {
         let mut world = serving();
-        world.observation.policies = vec![asking(&[(1, &[])], |_| {})];
+        world.observation.policies = vec![requiring(&[(1, &[])], |_| {})];
         let by = |version: &str, stamp: &str, world: &mut World| {
             let mut annotations = harmless();
             annotations.insert(CHANGED_BY.into(), stamp.into());

@@ -107,8 +107,14 @@ pub(super) fn an_advisory_check_that_fails_is_reported_once_and_ends_nothing() {
     change_with_values(&mut world, 5.0);
     let change = now_changing(&world);
     assert_eq!(change.outcome, Some(Outcome::Promoted));
-    let told = reasons(&change);
-    assert_eq!(told.iter().filter(|it| **it == "AdvisoryFailed").count(), 1);
+    let recorded = reasons(&change);
+    assert_eq!(
+        recorded
+            .iter()
+            .filter(|it| **it == "AdvisoryFailed")
+            .count(),
+        1
+    );
     let memory = &change.evidence.checks.iter().find(|it| it.name == "memory");
     let memory = &memory.unwrap().summary;
     assert_eq!(memory.verdict, CheckVerdict::Failing);
@@ -352,8 +358,8 @@ pub(super) fn a_stable_revision_without_pods_does_not_keep_its_mending_out() {
     lawful(&low);
 
     let mut high = broken(risky());
-    let asks = |o: &Observation| waits_for(o, "AwaitingPerson");
-    assert!(high.run(after(300), &mut traffic, asks));
+    let awaits_person = |o: &Observation| waits_for(o, "AwaitingPerson");
+    assert!(high.run(after(300), &mut traffic, awaits_person));
     let message = &high.observation.status.message;
     assert!(message.contains("gate evidence-1"), "{message}");
     assert!(message.contains("stable"), "{message}");

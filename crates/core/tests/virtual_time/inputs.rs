@@ -22,7 +22,7 @@ fn ready_seconds(world: &World, versions: [&str; 2]) -> [i32; 2] {
     versions.map(|version| set(&world.observation, version).min_ready_seconds)
 }
 
-fn ask(world: &mut World, seconds: i32) {
+fn set_ready_seconds(world: &mut World, seconds: i32) {
     world.observation.spec.min_ready_seconds = seconds;
     world.observation.generation += 1;
 }
@@ -44,7 +44,7 @@ fn promoted(world: &mut World, revision: i64) {
 #[test]
 pub(super) fn min_ready_seconds_reach_the_replica_sets_that_are_there() {
     let mut world = serving();
-    ask(&mut world, 30);
+    set_ready_seconds(&mut world, 30);
     run_for(&mut world, 61);
     assert_eq!(set(&world.observation, "v1").min_ready_seconds, 30);
 
@@ -53,14 +53,14 @@ pub(super) fn min_ready_seconds_reach_the_replica_sets_that_are_there() {
     assert!(world.run(after(60), &mut steady(5_000.0, 0.0, 0.0), stepping));
     assert_eq!(ready_seconds(&world, ["v1", "v2"]), [30, 30]);
     // Pods that serve must not count as unavailable in mid-change,
-    ask(&mut world, 90);
+    set_ready_seconds(&mut world, 90);
     run_for(&mut world, 61);
     assert_eq!(ready_seconds(&world, ["v1", "v2"]), [30, 30]);
     // while a shorter time makes none of them so.
-    ask(&mut world, 10);
+    set_ready_seconds(&mut world, 10);
     run_for(&mut world, 1);
     assert_eq!(ready_seconds(&world, ["v1", "v2"]), [10, 10]);
-    ask(&mut world, 90);
+    set_ready_seconds(&mut world, 90);
     promoted(&mut world, 2);
     run_for(&mut world, 61);
     assert_eq!(ready_seconds(&world, ["v1", "v2"]), [10, 90]);
@@ -68,10 +68,10 @@ pub(super) fn min_ready_seconds_reach_the_replica_sets_that_are_there() {
     // One that is used again has the present value before it has pods.
     change(&mut world, "v1", harmless());
     let mut traffic = steady(5_000.0, 0.0, 0.0);
-    let asked = world.run(after(60 * 24), &mut traffic, |seen| {
+    let has_pods = world.run(after(60 * 24), &mut traffic, |seen| {
         set(seen, "v1").replicas > 0
     });
-    assert!(asked);
+    assert!(has_pods);
     assert_eq!(ready_seconds(&world, ["v1", "v2"]), [90, 90]);
     lawful(&world);
 }

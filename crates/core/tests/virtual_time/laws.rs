@@ -205,8 +205,7 @@ pub(super) fn law_2_is_broken_by_a_step_that_nobody_signed() {
 }
 
 #[test]
-pub(super) fn law_2_is_broken_by_a_promotion_that_the_rollout_wants_signed_whatever_its_plan_says()
-{
+pub(super) fn law_2_is_broken_by_a_promotion_without_the_sign_off_that_the_rollout_requires() {
     let mut world = serving();
     let canary = &mut world.observation.spec.strategy.canary;
     canary.promotion_sign_off = serde_json::from_value(json!([{ "groups": ["product"] }])).unwrap();

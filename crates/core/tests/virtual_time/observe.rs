@@ -1,5 +1,5 @@
 //! Policies that only observe: a change goes on as if they demanded nothing, its evidence still rolls it
-//! back, and its record says what they would have demanded.
+//! back, and its record states what they would have demanded.
 
 use countersign_api::policy::Enforcement;
 use countersign_api::rollout::{Change, Observed, Plan};
@@ -10,7 +10,7 @@ use countersign_core::policy::effective;
 use super::people::{freeze, go_on, message, step, waits_for};
 use super::*;
 
-/// A policy that asks for much of risky changes.
+/// A policy that requires much of risky changes.
 fn leads(enforcement: Enforcement) -> NamedPolicy {
     let spec = json!({
         "enforcement": enforcement,
@@ -82,7 +82,7 @@ fn to_the_end(world: &mut World, traffic: Rates) -> Change {
 type Rates = (f64, f64);
 
 #[test]
-pub(super) fn a_risky_change_that_is_only_observed_is_promoted_with_no_person_and_its_record_says_what_would_have_been()
+pub(super) fn a_risky_change_that_is_only_observed_is_promoted_without_people_and_what_they_would_have_held_is_recorded()
  {
     let mut world = risky_under(vec![leads(Enforcement::Observe)]);
     let mut decision = world.reconcile(&mut steady(5_000.0, 0.0, 0.0));
@@ -111,8 +111,8 @@ pub(super) fn a_risky_change_that_is_only_observed_is_promoted_with_no_person_an
         change.plan.steps.len(),
         least_time(&change.plan)
     );
-    let said = change.observed.unwrap().would;
-    let said: Vec<_> = said
+    let recorded = change.observed.unwrap().would;
+    let recorded: Vec<_> = recorded
         .iter()
         .map(|it| (it.reason.as_str(), it.message.as_str()))
         .collect();
@@ -135,8 +135,8 @@ pub(super) fn a_risky_change_that_is_only_observed_is_promoted_with_no_person_an
             "would have waited for its turn: policy leads limits how many changes of tier high or above are under way at once",
         ),
     ];
-    assert_eq!(said[..5], expected);
-    let frozen = said[5].1;
+    assert_eq!(recorded[..5], expected);
+    let frozen = recorded[5].1;
     assert!(
         frozen.starts_with("would have waited before the first step: window leads/always, until"),
         "{frozen}"
@@ -144,7 +144,7 @@ pub(super) fn a_risky_change_that_is_only_observed_is_promoted_with_no_person_an
     assert!(frozen.ends_with("incident by the query of policy leads (it gives 2)"));
     let lines = change.transitions.iter();
     let lines: Vec<_> = lines.filter(|line| line.reason == "Observed").collect();
-    assert_eq!(lines.len(), 1, "it is said once");
+    assert_eq!(lines.len(), 1, "it is recorded once");
     assert!(
         lines[0]
             .message
@@ -179,15 +179,15 @@ pub(super) fn law_6_a_change_that_is_only_observed_is_rolled_back_without_data()
 }
 
 #[test]
-pub(super) fn scarce_evidence_of_a_change_that_is_only_observed_asks_nobody_and_is_recorded() {
+pub(super) fn scarce_evidence_of_a_change_that_is_only_observed_requires_nobody_and_is_recorded() {
     let mut world = risky_under(vec![leads(Enforcement::Observe)]);
     let change = to_the_end(&mut world, (10.0, 0.0));
     assert_eq!(change.outcome, Some(Outcome::Promoted));
     let recorded = change.observed.unwrap().would;
-    let asked = recorded.iter().filter(|it| it.reason == "AwaitingPerson");
-    let asked: Vec<_> = asked.map(|it| it.message.as_str()).collect();
+    let awaited = recorded.iter().filter(|it| it.reason == "AwaitingPerson");
+    let awaited: Vec<_> = awaited.map(|it| it.message.as_str()).collect();
     assert_eq!(
-        asked.first(),
+        awaited.first(),
         Some(&"would have waited for 1 person to accept the scarce evidence of step 1"),
         "{recorded:?}"
     );

@@ -116,7 +116,7 @@ pub(crate) fn freeze(edit: impl FnOnce(&mut FreezeSpec)) -> NamedFreeze {
 }
 
 /// A policy whose harmless tier requires these sign-offs before its first step.
-pub(crate) fn asking(
+pub(crate) fn requiring(
     demands: &[(i32, &[&str])],
     edit: impl FnOnce(&mut RolloutPolicySpec),
 ) -> NamedPolicy {
@@ -172,14 +172,14 @@ pub(crate) fn step(world: &World) -> i32 {
         .map_or(0, |change| change.step)
 }
 
-fn said(world: &World, number: usize) -> (bool, String) {
+fn answer_of(world: &World, number: usize) -> (bool, String) {
     world.observation.people.sign_offs[number]
         .answer
         .clone()
         .expect("the sign-off was answered")
 }
 
-pub(crate) fn told(world: &World) -> Vec<String> {
+pub(crate) fn transition_reasons(world: &World) -> Vec<String> {
     let change = world.observation.status.change.as_ref().unwrap();
     change
         .transitions
@@ -191,7 +191,7 @@ pub(crate) fn told(world: &World) -> Vec<String> {
 pub(crate) fn message(world: &World, reason: &str) -> String {
     let change = world.observation.status.change.as_ref().unwrap();
     let line = change.transitions.iter().find(|line| line.reason == reason);
-    line.unwrap_or_else(|| panic!("{reason} in {:?}", told(world)))
+    line.unwrap_or_else(|| panic!("{reason} in {:?}", transition_reasons(world)))
         .message
         .clone()
 }

@@ -285,7 +285,7 @@ pub(super) fn law_4_a_dynamic_stable_side_that_carries_everything_again_keeps_it
 }
 
 #[test]
-pub(super) fn law_4_a_dynamic_stable_side_without_pods_is_not_given_back_what_it_cannot_carry() {
+pub(super) fn law_4_a_dynamic_stable_side_without_pods_gets_back_no_traffic_that_it_cannot_carry() {
     let mut world = routed(|seen| seen.spec.strategy.canary.dynamic_stable = true);
     change(&mut world, "v2");
     let mut traffic = steady(500.0, 0.0, 0.0);
@@ -360,12 +360,12 @@ pub(super) fn with_little_surge_a_change_is_promoted_all_the_same_and_never_pass
                 change(&mut world, "v2");
                 let mut most = 0;
                 let rests = world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), |observation| {
-                    let asked = observation
+                    let requested = observation
                         .replica_sets
                         .iter()
                         .map(|set| set.replicas)
                         .sum();
-                    most = most.max(asked);
+                    most = most.max(requested);
                     let stable = observation.status.stable.as_ref();
                     stable.is_some_and(|it| it.revision == 2) && World::at_rest(observation)
                 });
@@ -467,8 +467,8 @@ proptest! {
         let mut traffic = steady(500.0, 0.0, 0.0);
         let rests = world.run(after(DAYS), &mut traffic, |observation| {
             let last = observation.status.stable.as_ref().map(|it| it.template_digest.clone());
-            let asked = countersign_core::provenance::digest::template_digest(&observation.spec.template);
-            last == Some(asked) && World::at_rest(observation)
+            let requested = countersign_core::provenance::digest::template_digest(&observation.spec.template);
+            last == Some(requested) && World::at_rest(observation)
         });
         prop_assert!(rests, "{:?}", world.observation.status);
         prop_assert_eq!(world.broken, vec![]);

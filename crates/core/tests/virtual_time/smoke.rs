@@ -56,7 +56,7 @@ pub(super) fn a_change_waits_for_its_smoke_check_and_goes_on_once_it_has_passed(
     let line = message(&world, "SmokePassed");
     assert!(line.ends_with("-2-smoke has succeeded"), "{line}");
     assert_eq!(
-        told(&world)[..3],
+        transition_reasons(&world)[..3],
         ["ChangeStarted", "SmokePassed", "StepStarted"]
     );
 
@@ -139,7 +139,7 @@ pub(super) fn law_6_a_job_that_somebody_removes_before_its_end_is_made_again() {
     }
     untouched(&world);
     go_on(&mut world, 2);
-    assert!(told(&world).contains(&"SmokePassed".into()));
+    assert!(transition_reasons(&world).contains(&"SmokePassed".into()));
     lawful(&world);
 }
 
@@ -152,7 +152,7 @@ pub(super) fn law_6_jobs_that_cannot_be_read_hold() {
     assert!(world.observation.status.message.contains("is forbidden"));
     world.observation.jobs = None;
     go_on(&mut world, 1);
-    assert!(told(&world).contains(&"SmokePassed".into()));
+    assert!(transition_reasons(&world).contains(&"SmokePassed".into()));
 }
 
 #[test]
@@ -190,7 +190,7 @@ pub(super) fn a_failure_counts_during_a_pause() {
 #[test]
 pub(super) fn people_see_what_came_of_the_check_before_they_are_waited_for() {
     let mut world = about_to_begin(succeeds_after(90));
-    world.observation.policies = vec![asking(&[(1, &[])], |_| {})];
+    world.observation.policies = vec![requiring(&[(1, &[])], |_| {})];
     go_on(&mut world, 1);
     assert_eq!(waits_for(&world), Some("AwaitingSmoke"));
     go_on(&mut world, 1);
@@ -202,7 +202,7 @@ pub(super) fn people_see_what_came_of_the_check_before_they_are_waited_for() {
 
     // Who signs earlier need not sign again.
     let mut world = about_to_begin(succeeds_after(90));
-    world.observation.policies = vec![asking(&[(1, &[])], |_| {})];
+    world.observation.policies = vec![requiring(&[(1, &[])], |_| {})];
     go_on(&mut world, 1);
     approve(&mut world, "bob", &[]);
     go_on(&mut world, 1);
@@ -213,7 +213,7 @@ pub(super) fn people_see_what_came_of_the_check_before_they_are_waited_for() {
 pub(super) fn broken_glass_does_not_skip_the_check() {
     let mut world = about_to_begin(fails_after(90));
     world.observation.people.freezes = vec![freeze(|_| {})];
-    world.observation.policies = vec![asking(&[(1, &[])], |_| {})];
+    world.observation.policies = vec![requiring(&[(1, &[])], |_| {})];
     go_on(&mut world, 1);
     assert_eq!((world.jobs_made, waits_for(&world)), (0, Some("Frozen")));
     sign(&mut world, person("bob", &[]), |spec| {
@@ -262,7 +262,7 @@ pub(super) fn a_check_that_is_taken_out_of_the_spec_once_it_was_begun_is_waited_
     assert_eq!(waits_for(&world), Some("AwaitingSmoke"));
     world.observation.spec.strategy.canary.smoke = check();
     go_on(&mut world, 2);
-    assert!(told(&world).contains(&"SmokePassed".into()));
+    assert!(transition_reasons(&world).contains(&"SmokePassed".into()));
 }
 
 #[test]
@@ -283,7 +283,7 @@ enum Twist {
     Unreadable(bool),
     Pause(bool),
     Freeze(bool),
-    Ask(bool),
+    Require(bool),
     Change(u8),
     Command(InterventionAction),
     Crash(usize),
@@ -310,7 +310,7 @@ fn twist() -> impl Strategy<Value = Twist> {
         1 => any::<bool>().prop_map(Twist::Unreadable),
         1 => any::<bool>().prop_map(Twist::Pause),
         1 => any::<bool>().prop_map(Twist::Freeze),
-        1 => any::<bool>().prop_map(Twist::Ask),
+        1 => any::<bool>().prop_map(Twist::Require),
         3 => (1..4_u8).prop_map(Twist::Change),
         2 => action.prop_map(Twist::Command),
         2 => (0..3_usize).prop_map(Twist::Crash),
@@ -349,7 +349,7 @@ proptest! {
                 Twist::Unreadable(it) => hidden = hide(&mut world, hidden, *it),
                 Twist::Pause(paused) => world.observation.spec.paused = *paused,
                 Twist::Freeze(frozen) => world.observation.people.freezes = frozen.then(|| freeze(|_| {})).into_iter().collect(),
-                Twist::Ask(asked) => world.observation.spec.strategy.canary.smoke = check().filter(|_| *asked),
+                Twist::Require(required) => world.observation.spec.strategy.canary.smoke = check().filter(|_| *required),
                 Twist::Change(version) => change(&mut world, &format!("v{version}"), harmless()),
                 Twist::Command(action) if world.observation.status.change.is_some() => command(&mut world, "bob", *action),
                 Twist::Command(_) => {}

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_shim_asks() {
+    fn only_the_shim_requests_completions() {
         let words = |line: &str| words_to_complete(line.split(' ').map(OsString::from));
         let line = "kubectl-countersign __complete -n shop get w";
         assert_eq!(words(line).unwrap(), ["-n", "shop", "get", "w"]);

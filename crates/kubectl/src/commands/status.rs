@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_code_says_how_it_stands() {
+    fn the_exit_code_reports_the_outcome() {
         let promoted = ended(Outcome::Promoted, Stage::Promoted, Phase::Promoted);
         let rolling_back = ended(Outcome::RolledBack, Stage::RollingBack, Phase::RollingBack);
         let rolled_back = ended(Outcome::RolledBack, Stage::RolledBack, Phase::Degraded);

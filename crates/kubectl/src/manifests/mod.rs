@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn helm_templates_are_told_from_queries() {
+    fn helm_templates_are_distinguished_from_queries() {
         for template in [
             "{{ .Values.name }}",
             "{{- if .Values.x }}",

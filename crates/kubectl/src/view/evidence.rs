@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gate_says_what_it_needs_in_failed_requests() {
+    fn a_gate_states_what_it_needs_in_failed_requests() {
         let gate = GateSummary {
             share: 20,
             ruled_out: 1.0,

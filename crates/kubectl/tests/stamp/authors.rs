@@ -143,7 +143,7 @@ fn a_hostile_author_is_one_author() {
 }
 
 #[test]
-fn notes_of_git_ai_tell_lines() {
+fn notes_of_git_ai_attribute_lines() {
     let it = Repository::assisted();
     let note = "src/shop.rs\n  h_1 1-2\n  s_1::t_1 3\n---\n{\"schema_version\":\"authorship/3.0.0\",\"sessions\":{\"s_1\":{\"agent_id\":{\"tool\":\"claude-code\",\"model\":\"claude-opus-5\"}}}}";
     it.git(&["notes", "--ref=ai", "add", "-m", note, "HEAD"]);

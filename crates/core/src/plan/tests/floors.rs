@@ -28,8 +28,8 @@ fn the_built_in_tiers_have_the_plans_that_the_documentation_names() {
 }
 
 #[test]
-fn a_policy_that_names_people_asks_them_before_the_first_step_and_before_promotion() {
-    let named = asking_people();
+fn a_policy_that_names_people_requires_their_sign_off_before_the_first_step_and_before_promotion() {
+    let named = requiring_people();
     for (tier, first, promotion) in [
         (Tier::Low, vec![], vec![]),
         (Tier::Medium, vec![], vec![]),
@@ -52,7 +52,7 @@ fn a_policy_that_names_people_asks_them_before_the_first_step_and_before_promoti
 }
 
 #[test]
-fn the_owner_asks_for_people_before_promotion_beside_the_policy() {
+fn the_owner_requires_people_before_promotion_beside_the_policy() {
     let own = [people(1, &["product"])];
     let none = demands(50, 50, 50, 10, 0);
     let alone = plan_for(Tier::High, &[], &own, &alike(&none));
@@ -82,7 +82,7 @@ fn the_owner_asks_for_people_before_promotion_beside_the_policy() {
 }
 
 #[test]
-fn the_built_in_tiers_are_ever_stricter_and_judge_as_the_policy_says() {
+fn the_built_in_tiers_are_ever_stricter_and_judge_as_the_policy_states() {
     let built_in = policy::effective(&[]);
     let plans = Tier::ALL.map(|tier| plan_for(tier, &[], &[], &built_in));
     for pair in plans.windows(2) {
@@ -109,7 +109,11 @@ fn the_built_in_tiers_are_ever_stricter_and_judge_as_the_policy_says() {
 
 #[test]
 fn own_steps_that_are_strict_enough_are_left_alone() {
-    let own = [asking(2, 30, 500), signed(20, 30, "a"), asking(40, 30, 500)];
+    let own = [
+        with_requests(2, 30, 500),
+        signed(20, 30, "a"),
+        with_requests(40, 30, 500),
+    ];
     let plan = plan(&demands(5, 25, 40, 10, 0), &own);
     assert_eq!(plan.steps, own);
     assert_eq!(plan.tightened, Vec::<String>::new());
@@ -120,14 +124,14 @@ fn each_tightening_of_own_steps_is_a_sentence_that_names_step_floor_and_policy()
     let floor = demands(5, 25, 50, 10, 50);
     for (own, weights, sentences) in [
         (
-            vec![asking(30, 10, 50), asking(50, 10, 50)],
+            vec![with_requests(30, 10, 50), with_requests(50, 10, 50)],
             vec![5, 30, 50],
             vec![
                 "step 1: weight 30 is above maxFirstWeight 5 of tier high (payments@3): step of weight 5 inserted before it",
             ],
         ),
         (
-            vec![asking(50, 10, 50)],
+            vec![with_requests(50, 10, 50)],
             vec![5, 30, 50],
             vec![
                 "step 1: weight 50 is above maxFirstWeight 5 and maxIncrease 25 of tier high (payments@3): steps of weight 5, 30 inserted before it",
@@ -135,7 +139,7 @@ fn each_tightening_of_own_steps_is_a_sentence_that_names_step_floor_and_policy()
         ),
         (
             vec![
-                asking(5, 10, 50),
+                with_requests(5, 10, 50),
                 Step {
                     min_requests: 50,
                     ..signed(50, 10, "a")
@@ -147,14 +151,18 @@ fn each_tightening_of_own_steps_is_a_sentence_that_names_step_floor_and_policy()
             ],
         ),
         (
-            vec![asking(5, 10, 50)],
+            vec![with_requests(5, 10, 50)],
             vec![5, 30, 55],
             vec![
                 "step 1: weight 5, the last, is below minFinalWeight 50 of tier high (payments@3): steps of weight 30, 55 added after it",
             ],
         ),
         (
-            vec![asking(5, 1, 7), asking(25, 10, 7), asking(50, 0, 50)],
+            vec![
+                with_requests(5, 1, 7),
+                with_requests(25, 10, 7),
+                with_requests(50, 0, 50),
+            ],
             vec![5, 25, 50],
             vec![
                 "step 1: bake 1m is below minBake 10m and minRequests 7 is below minRequests 50 of tier high (payments@3): raised",
@@ -169,7 +177,7 @@ fn each_tightening_of_own_steps_is_a_sentence_that_names_step_floor_and_policy()
         assert!(plan.steps.iter().all(|it| *it
             == Step {
                 sign_off: it.sign_off.clone(),
-                ..asking(it.weight, 10, 50)
+                ..with_requests(it.weight, 10, 50)
             }));
     }
 }
@@ -210,7 +218,7 @@ fn a_sign_off_that_a_stricter_one_includes_is_not_required_beside_it() {
 }
 
 #[test]
-fn law_7_steps_of_a_lower_tier_are_added_to_those_of_a_higher_one_that_ask_for_less() {
+fn law_7_steps_of_a_lower_tier_are_added_to_those_of_a_higher_one_that_require_less() {
     let tier = |steps: &[Step], minutes| TierDemands {
         steps: steps.to_vec(),
         ..demands(50, 50, 50, minutes, 0)
@@ -266,7 +274,7 @@ fn steps_of_merged_policies_never_outgrow_the_schema() {
     floor.steps = (0..900)
         .map(|n| Step {
             sign_off: vec![people(1 + n % 3, &[])],
-            ..asking(1 + n / 10, 1, 1_000_000_000)
+            ..with_requests(1 + n / 10, 1, 1_000_000_000)
         })
         .collect();
     let plan = plan(&floor, &[]);
@@ -275,7 +283,7 @@ fn steps_of_merged_policies_never_outgrow_the_schema() {
         plan.steps[0],
         Step {
             sign_off: vec![people(3, &[])],
-            ..asking(1, 10, 1_000_000_000)
+            ..with_requests(1, 10, 1_000_000_000)
         }
     );
     floor.steps.truncate(100);
@@ -309,17 +317,17 @@ proptest! {
     }
 
     #[test]
-    fn law_7_an_owner_s_demand_before_promotion_only_adds(floor in some_demands(), own in some_steps(0..20), asked in some_people()) {
-        let (without, with) = (plan(&floor, &own), plan_for(Tier::High, &own, &asked, &alike(&floor)));
+    fn law_7_an_owner_s_demand_before_promotion_only_adds(floor in some_demands(), own in some_steps(0..20), required in some_people()) {
+        let (without, with) = (plan(&floor, &own), plan_for(Tier::High, &own, &required, &alike(&floor)));
         prop_assert_eq!(&with.steps, &without.steps);
-        prop_assert!(includes_all(&with.promotion_sign_off, &asked));
+        prop_assert!(includes_all(&with.promotion_sign_off, &required));
         prop_assert!(includes_all(&with.promotion_sign_off, &without.promotion_sign_off));
         // Taken out under way, it holds all the same; brought in under way, it takes effect.
         for taken in 0..=without.steps.len() {
             let kept = tightened(&with, taken, &without).unwrap_or_else(|| with.clone());
-            prop_assert!(includes_all(&kept.promotion_sign_off, &asked));
+            prop_assert!(includes_all(&kept.promotion_sign_off, &required));
             let added = tightened(&without, taken, &with).unwrap_or_else(|| without.clone());
-            prop_assert!(includes_all(&added.promotion_sign_off, &asked));
+            prop_assert!(includes_all(&added.promotion_sign_off, &required));
         }
     }
 

@@ -44,7 +44,7 @@ fn the_stricter_of_two_is_taken_field_by_field() {
 // --- strictest_steps -------------------------------------------------------------------------
 
 #[test]
-fn the_strictest_steps_hold_the_lesser_weight_and_ask_for_the_more_at_every_moment() {
+fn the_strictest_steps_hold_the_lesser_weight_and_require_the_more_at_every_moment() {
     for (a, b, both) in [
         (vec![], vec![], vec![]),
         (vec![signed(5, 10, "a")], vec![], vec![signed(5, 10, "a")]),
@@ -60,9 +60,13 @@ fn the_strictest_steps_hold_the_lesser_weight_and_ask_for_the_more_at_every_mome
             vec![step(5, 10), step(10, 5), step(20, 10)],
         ),
         (
-            vec![asking(5, 10, 1)],
-            vec![asking(50, 5, 9), asking(60, 10, 3)],
-            vec![asking(5, 5, 9), asking(5, 5, 3), asking(60, 5, 3)],
+            vec![with_requests(5, 10, 1)],
+            vec![with_requests(50, 5, 9), with_requests(60, 10, 3)],
+            vec![
+                with_requests(5, 5, 9),
+                with_requests(5, 5, 3),
+                with_requests(60, 5, 3),
+            ],
         ),
         // A sign-off keeps its moment, though the weight does not change there.
         (
@@ -94,19 +98,19 @@ fn the_strictest_steps_hold_the_lesser_weight_and_ask_for_the_more_at_every_mome
 fn steps_that_do_not_bake_are_met_in_their_order_and_keep_their_sign_offs() {
     for (a, b, both) in [
         (
-            vec![asking(5, 0, 100), asking(50, 0, 100)],
-            vec![asking(10, 0, 20)],
-            vec![asking(5, 0, 100), asking(50, 0, 100)],
+            vec![with_requests(5, 0, 100), with_requests(50, 0, 100)],
+            vec![with_requests(10, 0, 20)],
+            vec![with_requests(5, 0, 100), with_requests(50, 0, 100)],
         ),
         (
             vec![step(1, 10)],
-            vec![asking(10, 0, 9), asking(20, 0, 9)],
-            vec![asking(1, 0, 9), asking(1, 0, 9), step(1, 10)],
+            vec![with_requests(10, 0, 9), with_requests(20, 0, 9)],
+            vec![with_requests(1, 0, 9), with_requests(1, 0, 9), step(1, 10)],
         ),
         (
-            vec![asking(1, 10, 9)],
-            vec![asking(10, 0, 9), asking(20, 0, 9)],
-            vec![asking(1, 10, 9)],
+            vec![with_requests(1, 10, 9)],
+            vec![with_requests(10, 0, 9), with_requests(20, 0, 9)],
+            vec![with_requests(1, 10, 9)],
         ),
         (
             vec![step(1, 10)],

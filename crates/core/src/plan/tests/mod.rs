@@ -30,7 +30,7 @@ fn step(weight: i32, minutes: u64) -> Step {
     }
 }
 
-fn asking(weight: i32, minutes: u64, min_requests: i64) -> Step {
+fn with_requests(weight: i32, minutes: u64, min_requests: i64) -> Step {
     Step {
         min_requests,
         ..step(weight, minutes)
@@ -80,7 +80,7 @@ fn effective(tiers: Tiers) -> Effective {
 
 /// The built-in tiers by a policy that names people: one before the first step from tier high on, and in tier
 /// critical two before promotion, one of them senior.
-fn asking_people() -> Effective {
+fn requiring_people() -> Effective {
     let mut effective = policy::effective(&[]);
     let Tiers { high, critical, .. } = &mut effective.tiers;
     high.sign_off = Some(vec![people(1, &[])]);
@@ -134,7 +134,7 @@ fn some_steps(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Step>>
     let step = (weight, minutes, requests, some_people()).prop_map(
         |(weight, minutes, requests, sign_off)| Step {
             sign_off,
-            ..asking(weight, minutes, requests)
+            ..with_requests(weight, minutes, requests)
         },
     );
     vec(step, count).prop_map(|mut steps| {

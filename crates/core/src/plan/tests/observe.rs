@@ -28,7 +28,7 @@ proptest! {
     }
 
     #[test]
-    fn law_7_observing_asks_for_no_more_than_enforcing_and_judges_the_same(
+    fn law_7_observing_requires_no_more_than_enforcing_and_judges_the_same(
         a in arbitrary::policy("a"), own in some_steps(0..6), tier in some_tier(),
     ) {
         let enforced = plan_for(tier, &own, &[], &policy::effective(std::slice::from_ref(&a)));

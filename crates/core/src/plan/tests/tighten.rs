@@ -10,7 +10,7 @@ fn now(demands: &TierDemands, own: &[Step]) -> Plan {
 
 #[test]
 fn a_raised_tier_inserts_its_steps_above_the_present_weight() {
-    let named = asking_people();
+    let named = requiring_people();
     let medium = plan_for(Tier::Medium, &[], &[], &named);
     let high = plan_for(Tier::High, &[], &[], &named);
     let plan = tightened(&medium, 2, &high).unwrap();
@@ -52,7 +52,10 @@ fn each_floor_that_is_raised_takes_effect_on_the_steps_to_come() {
     let longer = with(|it| it.min_bake = Some(Duration::minutes(20)));
     assert_eq!(longer.steps, raised(&[step(30, 20), step(50, 20)]));
     let more = with(|it| it.min_requests = Some(7));
-    assert_eq!(more.steps, raised(&[asking(30, 10, 7), asking(50, 10, 7)]));
+    assert_eq!(
+        more.steps,
+        raised(&[with_requests(30, 10, 7), with_requests(50, 10, 7)])
+    );
     let smaller = with(|it| it.max_increase = Some(20));
     assert_eq!(
         smaller.steps,

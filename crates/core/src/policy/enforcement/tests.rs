@@ -40,7 +40,7 @@ fn without_a_policy_the_built_in_one_is_enforced() {
 }
 
 #[test]
-fn a_policy_that_only_observes_holds_nothing_and_judges_as_it_says() {
+fn a_policy_that_only_observes_holds_nothing_and_judges_as_it_states() {
     let a = policy(
         "a",
         "

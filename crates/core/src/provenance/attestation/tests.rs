@@ -448,7 +448,7 @@ fn signatures_are_those_of_the_standards() {
 }
 
 #[test]
-fn what_cannot_be_signed_says_why() {
+fn what_cannot_be_signed_is_refused_with_the_reason() {
     let image = pinned("shop", 'a');
     let none = BTreeMap::new();
     assert_eq!(Statement::of(&[], &none, None), Err(SigningError::NoImage));

@@ -159,7 +159,7 @@ fn the_documentation_gives_the_points_of_the_built_in_policy() {
 }
 
 #[test]
-fn each_factor_adds_its_points_and_says_why() {
+fn each_factor_adds_its_points_and_states_the_reason() {
     type Case = (&'static [(&'static str, &'static str)], &'static str, f64);
     let cases: [Case; 16] = [
         (&[("lines-added", "9")], "size", 6.0),
@@ -225,7 +225,7 @@ fn facts_add_points_that_no_annotation_takes_away() {
 
 /// What is unknown weighs more than what is declared, and the reason names what makes it known.
 #[test]
-fn what_is_unknown_says_how_to_make_it_known() {
+fn what_is_unknown_is_reported_with_the_remedy() {
     let without = |keys: &[&str]| {
         let kept = HARMLESS.into_iter().filter(|(key, _)| !keys.contains(key));
         read(&kept.collect::<Vec<_>>())

@@ -105,7 +105,7 @@ fn beside_other_backends_the_sum_stays() {
 }
 
 #[test]
-fn what_cannot_be_split_says_why() {
+fn what_cannot_be_split_is_refused_with_the_reason() {
     let of = |rules_: Value, wanted: &[&str]| {
         let wanted: Vec<_> = wanted.iter().map(|it| (*it).to_owned()).collect();
         let route = object(json!({ "rules": rules_ }));

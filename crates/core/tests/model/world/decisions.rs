@@ -142,9 +142,9 @@ impl World {
             done.condemned.clone_from(&self.condemned);
         }
         // People have been awaited since it was decided.
-        let asked = done.asked_at.iter_mut();
-        let asked = asked.filter(|(gate, _)| !self.asked_at.contains_key(*gate));
-        asked.for_each(|(_, at)| *at = late.at);
+        let awaited = done.awaited_since.iter_mut();
+        let awaited = awaited.filter(|(gate, _)| !self.awaited_since.contains_key(*gate));
+        awaited.for_each(|(_, at)| *at = late.at);
         done.settle();
         Some(done)
     }

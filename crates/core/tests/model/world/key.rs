@@ -138,13 +138,13 @@ impl World {
         let fresh: Vec<_> = fresh.map(|(hash, _)| hash).collect();
         let mut order: Vec<_> = seen.replica_sets.iter().map(|set| &set.hash).collect();
         order.sort_by_key(|hash| self.stable_at.get(*hash));
-        let asked: Vec<_> = self
-            .asked_at
+        let awaited: Vec<_> = self
+            .awaited_since
             .iter()
             .map(|(gate, at)| (gate, age(at)))
             .collect();
         let ages = (age(&self.advanced_at), self.ended_at.as_ref().map(age));
-        let past = (&self.believed, fresh, order, asked, ages, self.most);
+        let past = (&self.believed, fresh, order, awaited, ages, self.most);
         write!(
             key,
             "{past:?}{:?}",

@@ -80,12 +80,12 @@ fn drains(world: &mut World, left: &str) {
         behind_stable(seen).unwrap().template.images() != [format!("example.org/shop:{left}")]
     };
     let mut since = moved(&world.observation).then_some(at);
-    let asked = of(&world.observation, left).unwrap().replicas;
+    let requested = of(&world.observation, left).unwrap().replicas;
     let gone = world.run(after(DAYS), &mut steady(5_000.0, 0.0, 0.0), |seen| {
         if moved(seen) {
             since.get_or_insert(seen.now);
         }
-        of(seen, left).unwrap().replicas < asked
+        of(seen, left).unwrap().replicas < requested
     });
     assert!(gone, "{:?}", world.observation.status);
     let took = world.observation.now.duration_since(since.unwrap());

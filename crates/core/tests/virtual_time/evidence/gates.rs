@@ -48,10 +48,10 @@ pub(crate) fn a_step_needs_the_evidence_that_the_next_share_is_worth() {
     }
 }
 
-/// One pod of four is a quarter of the traffic, whatever weight was asked for, and so the gate to it needs the
+/// One pod of four is a quarter of the traffic, whatever weight was requested, and so the gate to it needs the
 /// evidence for a quarter.
 #[test]
-pub(crate) fn without_routes_the_plan_says_which_share_the_pods_really_are() {
+pub(crate) fn without_routes_the_plan_states_which_share_the_pods_really_are() {
     let mut first = observation("v1");
     first.spec.replicas = 3;
     let mut world = begin(first);
@@ -73,8 +73,8 @@ pub(crate) fn without_routes_the_plan_says_which_share_the_pods_really_are() {
     lawful(&world);
 }
 
-/// All traffic at once, from weight 0, needs evidence on requests or a policy that waives it. A canary that
-/// nobody asks has no series.
+/// All traffic at once, from weight 0, needs evidence on requests or a policy that waives it. A canary
+/// without requests has no series.
 #[test]
 pub(crate) fn a_switch_of_all_traffic_needs_evidence_unless_the_policy_waives_it() {
     for (waived, series) in [(false, true), (false, false), (true, false)] {

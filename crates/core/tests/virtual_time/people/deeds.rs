@@ -68,7 +68,7 @@ proptest! {
     fn the_laws_hold_whatever_people_do(
         deeds in prop::collection::vec((deed(), 0..20_i64, 0..3_usize), 1..25),
     ) {
-        let policy = asking(&[(1, &["approvers"])], |spec| {
+        let policy = requiring(&[(1, &["approvers"])], |spec| {
             spec.people.agent_groups = vec!["agents".into()];
             spec.freeze.incident = Some(IncidentQuery { query: "x".into(), ..IncidentQuery::default() });
             spec.tiers.low.promotion_sign_off = Some(vec![

@@ -139,7 +139,7 @@ pub(crate) fn law_6_a_window_or_an_incident_query_that_cannot_be_read_holds() {
 
 #[test]
 pub(crate) fn a_freeze_does_not_use_up_the_time_that_people_have() {
-    let mut world = waiting(asking(&[(1, &[])], |_| {}));
+    let mut world = waiting(requiring(&[(1, &[])], |_| {}));
     world.observation.people.freezes = vec![freeze(|_| {})];
     go_on(&mut world, 60 * 48);
     world.observation.people.freezes.clear();
@@ -172,7 +172,7 @@ pub(crate) fn law_6_requests_that_cannot_be_read_hold_and_never_keep_a_bad_canar
 
 #[test]
 pub(crate) fn a_fix_behind_broken_glass_is_not_rolled_back_by_a_freeze_while_nothing_is_proven() {
-    let mut world = waiting(asking(&[(1, &[])], |_| {}));
+    let mut world = waiting(requiring(&[(1, &[])], |_| {}));
     sign(&mut world, person("dave", &[]), |spec| {
         spec.decision = SignOffDecision::BreakGlass;
     });

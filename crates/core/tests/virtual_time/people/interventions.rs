@@ -10,7 +10,7 @@ pub(crate) fn break_glass_skips_waiting_and_sign_off_but_not_analysis() {
             spec.decision = SignOffDecision::BreakGlass;
         });
     };
-    let mut world = waiting(asking(&[(2, &[])], |_| {}));
+    let mut world = waiting(requiring(&[(2, &[])], |_| {}));
     break_glass(&mut world);
     let began = world.observation.now;
     let until = minutes_on(&world, 30);
@@ -22,9 +22,9 @@ pub(crate) fn break_glass_skips_waiting_and_sign_off_but_not_analysis() {
         took < SignedDuration::from_mins(5),
         "three bakes of 5 minutes were skipped: {took:#}"
     );
-    assert!(told(&world).contains(&"BreakGlass".to_owned()));
+    assert!(transition_reasons(&world).contains(&"BreakGlass".to_owned()));
 
-    let mut world = waiting(asking(&[(2, &[])], |_| {}));
+    let mut world = waiting(requiring(&[(2, &[])], |_| {}));
     break_glass(&mut world);
     let until = minutes_on(&world, 30);
     assert!(
@@ -268,7 +268,7 @@ pub(crate) fn machines_may_stop_but_not_promote_resume_or_retry() {
 
 #[test]
 pub(crate) fn many_pauses_neither_outgrow_the_status_nor_silence_broken_glass() {
-    let mut world = waiting(asking(&[(1, &[])], |_| {}));
+    let mut world = waiting(requiring(&[(1, &[])], |_| {}));
     for _ in 0..150 {
         for action in [InterventionAction::Pause, InterventionAction::Resume] {
             command(&mut world, "alice", action);

@@ -4,11 +4,11 @@ use super::*;
 
 #[test]
 pub(crate) fn a_sign_off_opens_its_gate_and_the_record_holds_what_the_approver_saw() {
-    let mut world = waiting(asking(&[(1, &[])], |_| {}));
+    let mut world = waiting(requiring(&[(1, &[])], |_| {}));
     approve(&mut world, "bob", &[]);
     go_on(&mut world, 1);
     assert_eq!(step(&world), 1);
-    assert_eq!(said(&world, 0), (true, "Counts".into()));
+    assert_eq!(answer_of(&world, 0), (true, "Counts".into()));
     assert_eq!(
         message(&world, "SignedOff"),
         "all gates signed off by bob: looks good"
@@ -46,19 +46,19 @@ pub(crate) fn an_approver_in_mid_rollout_is_recorded_with_the_evidence_so_far() 
     );
 }
 
-/// Nobody but the Rollout itself asks for people, or a policy asks for others beside them.
+/// Only the Rollout itself requires people, or a policy requires others beside them.
 #[test]
-pub(crate) fn law_2_what_the_rollout_asks_for_before_its_promotion_is_awaited() {
-    let asked = |groups: &[&str]| SignOffDemand {
+pub(crate) fn law_2_what_the_rollout_requires_before_its_promotion_is_awaited() {
+    let demand = |groups: &[&str]| SignOffDemand {
         count: 1,
         groups: groups.iter().map(|it| (*it).to_owned()).collect(),
     };
     let mut policy = unattended();
-    policy.spec.tiers.low.promotion_sign_off = Some(vec![asked(&["senior"])]);
-    for (policy, policy_asks) in [(unattended(), false), (policy, true)] {
+    policy.spec.tiers.low.promotion_sign_off = Some(vec![demand(&["senior"])]);
+    for (policy, policy_requires) in [(unattended(), false), (policy, true)] {
         let mut world = serving();
         world.observation.policies = vec![policy];
-        world.observation.spec.strategy.canary.promotion_sign_off = vec![asked(&["product"])];
+        world.observation.spec.strategy.canary.promotion_sign_off = vec![demand(&["product"])];
         change(&mut world, "v2", harmless());
         go_on(&mut world, 30);
         assert_eq!(waits_for(&world), Some("AwaitingSignOff"));
@@ -84,7 +84,7 @@ pub(crate) fn law_2_what_the_rollout_asks_for_before_its_promotion_is_awaited() 
         assert_eq!(waits_for(&world), Some("AwaitingSignOff"));
         let plan = &world.observation.status.change.as_ref().unwrap().plan;
         let demands = plan.promotion_sign_off.len();
-        assert_eq!(demands, 1 + usize::from(policy_asks));
+        assert_eq!(demands, 1 + usize::from(policy_requires));
         approve(&mut world, "bob", &["product"]);
         go_on(&mut world, 10);
         assert_eq!(world.observation.status.phase, Phase::Stable);
@@ -94,7 +94,7 @@ pub(crate) fn law_2_what_the_rollout_asks_for_before_its_promotion_is_awaited() 
 
 /// Under the built-in policy no change waits for people who were never named.
 #[test]
-pub(crate) fn the_built_in_policy_stages_a_risky_change_and_asks_nobody() {
+pub(crate) fn the_built_in_policy_stages_a_risky_change_and_requires_nobody() {
     for (annotations, tier) in [(risky(), Tier::High), (BTreeMap::new(), Tier::Critical)] {
         let mut world = serving();
         world.observation.policies.clear();
@@ -110,7 +110,7 @@ pub(crate) fn the_built_in_policy_stages_a_risky_change_and_asks_nobody() {
 
 #[test]
 pub(crate) fn law_2_only_the_right_people_count_and_each_answer_has_the_reason() {
-    let policy = asking(&[(1, &["approvers"])], |spec| {
+    let policy = requiring(&[(1, &["approvers"])], |spec| {
         spec.people = People {
             aliases: vec![Alias {
                 user: "al".into(),
@@ -152,7 +152,7 @@ pub(crate) fn law_2_only_the_right_people_count_and_each_answer_has_the_reason()
     approve(&mut world, "carol", &["senior"]);
     go_on(&mut world, 2);
     assert_eq!(step(&world), 0, "nobody who may has signed this gate");
-    let reasons: Vec<_> = (0..12).map(|number| said(&world, number).1).collect();
+    let reasons: Vec<_> = (0..12).map(|number| answer_of(&world, number).1).collect();
     let expected = [
         "ByAuthor",
         "ByAuthor",
@@ -175,7 +175,7 @@ pub(crate) fn law_2_only_the_right_people_count_and_each_answer_has_the_reason()
 
 #[test]
 pub(crate) fn two_people_are_two_people() {
-    let policy = asking(&[(2, &[]), (1, &["senior"])], |spec| {
+    let policy = requiring(&[(2, &[]), (1, &["senior"])], |spec| {
         let bob = Alias {
             user: "bob".into(),
             identities: vec!["bob-admin".into()],
@@ -188,7 +188,7 @@ pub(crate) fn two_people_are_two_people() {
     approve(&mut world, "bob-admin", &["senior"]);
     go_on(&mut world, 2);
     assert_eq!(step(&world), 0);
-    assert_eq!(said(&world, 1).1, "SamePerson");
+    assert_eq!(answer_of(&world, 1).1, "SamePerson");
     let message = world.observation.status.message.clone();
     assert!(message.contains("2 people (1 so far: bob)"), "{message}");
     approve(&mut world, "carol", &["senior"]);
@@ -198,15 +198,15 @@ pub(crate) fn two_people_are_two_people() {
 
 #[test]
 pub(crate) fn a_sign_off_ends_with_its_expiry() {
-    let mut world = waiting(asking(&[(2, &[])], |_| {}));
+    let mut world = waiting(requiring(&[(2, &[])], |_| {}));
     let end = minutes_on(&world, 10);
     sign(&mut world, person("bob", &[]), |spec| {
         spec.expires_at = Some(Time(end));
     });
     go_on(&mut world, 1);
-    assert_eq!(said(&world, 0), (true, "Counts".into()));
+    assert_eq!(answer_of(&world, 0), (true, "Counts".into()));
     go_on(&mut world, 15);
-    assert_eq!(said(&world, 0), (false, "Expired".into()));
+    assert_eq!(answer_of(&world, 0), (false, "Expired".into()));
     approve(&mut world, "carol", &[]);
     go_on(&mut world, 1);
     assert_eq!(step(&world), 0, "bob's was over when carol signed");
@@ -214,12 +214,15 @@ pub(crate) fn a_sign_off_ends_with_its_expiry() {
 
 #[test]
 pub(crate) fn law_6_without_admission_policies_no_sign_off_counts() {
-    let mut world = waiting(asking(&[(1, &[])], |_| {}));
+    let mut world = waiting(requiring(&[(1, &[])], |_| {}));
     world.observation.people.admission.problems =
         vec!["ValidatingAdmissionPolicy x is missing".into()];
     approve(&mut world, "bob", &[]);
     go_on(&mut world, 2);
-    assert_eq!((step(&world), said(&world, 0).1), (0, "Unproven".into()));
+    assert_eq!(
+        (step(&world), answer_of(&world, 0).1),
+        (0, "Unproven".into())
+    );
     let conditions = &world.observation.status.conditions;
     let proven = conditions
         .iter()
@@ -235,7 +238,10 @@ pub(crate) fn law_6_without_admission_policies_no_sign_off_counts() {
     world.observation.people.admission.problems.clear();
     world.observation.people.admission.since = Some(world.observation.now);
     go_on(&mut world, 2);
-    assert_eq!((step(&world), said(&world, 0).1), (0, "Unproven".into()));
+    assert_eq!(
+        (step(&world), answer_of(&world, 0).1),
+        (0, "Unproven".into())
+    );
     approve(&mut world, "bob", &[]);
     go_on(&mut world, 1);
     assert_eq!(step(&world), 1);
@@ -246,7 +252,7 @@ pub(crate) fn law_6_without_admission_policies_no_sign_off_counts() {
 pub(crate) fn an_approval_of_one_change_never_lets_another_through() {
     for approved in 0..4 {
         for replaced in 0..6 {
-            let mut world = waiting(asking(&[(1, &[])], |_| {}));
+            let mut world = waiting(requiring(&[(1, &[])], |_| {}));
             let seen = world.observation.status.change.clone().unwrap();
             for moment in 0..6 {
                 if moment == approved {
@@ -278,7 +284,7 @@ pub(crate) fn an_approval_of_one_change_never_lets_another_through() {
 
 #[test]
 pub(crate) fn an_edit_of_the_provenance_voids_the_approval() {
-    let mut world = waiting(asking(&[(2, &[])], |_| {}));
+    let mut world = waiting(requiring(&[(2, &[])], |_| {}));
     approve(&mut world, "bob", &[]);
     go_on(&mut world, 1);
     let mut edited = harmless();
@@ -293,7 +299,7 @@ pub(crate) fn an_edit_of_the_provenance_voids_the_approval() {
 
 #[test]
 pub(crate) fn a_rejection_rolls_back_and_wins_over_approvals() {
-    let mut world = waiting(asking(&[(1, &[])], |_| {}));
+    let mut world = waiting(requiring(&[(1, &[])], |_| {}));
     approve(&mut world, "bob", &[]);
     sign(&mut world, person("carol", &[]), |spec| {
         spec.decision = SignOffDecision::Reject;
@@ -307,7 +313,7 @@ pub(crate) fn a_rejection_rolls_back_and_wins_over_approvals() {
 
 #[test]
 pub(crate) fn a_sign_off_of_one_attempt_is_none_of_the_next() {
-    let mut world = waiting(asking(&[(1, &[])], |_| {}));
+    let mut world = waiting(requiring(&[(1, &[])], |_| {}));
     approve(&mut world, "bob", &[]);
     let until = minutes_on(&world, 60);
     assert!(
@@ -325,7 +331,7 @@ pub(crate) fn a_sign_off_of_one_attempt_is_none_of_the_next() {
 #[test]
 pub(crate) fn the_user_who_changed_the_pods_does_not_sign_whatever_the_provenance_becomes() {
     let mut world = serving();
-    world.observation.policies = vec![asking(&[(1, &[])], |_| {})];
+    world.observation.policies = vec![requiring(&[(1, &[])], |_| {})];
     change(
         &mut world,
         "v2",
@@ -343,13 +349,16 @@ pub(crate) fn the_user_who_changed_the_pods_does_not_sign_whatever_the_provenanc
     go_on(&mut world, 2);
     approve(&mut world, "mallory", &[]);
     go_on(&mut world, 2);
-    assert_eq!((step(&world), said(&world, 0).1), (0, "ByAuthor".into()));
+    assert_eq!(
+        (step(&world), answer_of(&world, 0).1),
+        (0, "ByAuthor".into())
+    );
 }
 
 #[test]
 pub(crate) fn authors_that_cannot_be_read_may_be_anybody() {
     let mut world = serving();
-    world.observation.policies = vec![asking(&[(1, &[])], |spec| {
+    world.observation.policies = vec![requiring(&[(1, &[])], |spec| {
         let high = spec.tiers.low.clone();
         spec.tiers.high = high.clone();
         spec.tiers.critical = high;
@@ -363,5 +372,8 @@ pub(crate) fn authors_that_cannot_be_read_may_be_anybody() {
     go_on(&mut world, 1);
     approve(&mut world, "bob", &[]);
     go_on(&mut world, 2);
-    assert_eq!((step(&world), said(&world, 0).1), (0, "ByAuthor".into()));
+    assert_eq!(
+        (step(&world), answer_of(&world, 0).1),
+        (0, "ByAuthor".into())
+    );
 }

@@ -60,7 +60,7 @@ pub(crate) fn nothing_that_others_write_acts_on_a_terminal_or_fills_a_page() {
     let mut worlds: Vec<_> = hostile
         .iter()
         .map(|(who, edit)| {
-            let mut world = waiting(asking(&[(1, &[])], |_| {}));
+            let mut world = waiting(requiring(&[(1, &[])], |_| {}));
             edit(&mut world);
             (*who, world)
         })

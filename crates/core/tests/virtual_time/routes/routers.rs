@@ -64,9 +64,9 @@ pub(crate) fn a_router_that_reports_no_generation_is_believed_a_while_after_each
     let mut world = routed(|seen| {
         undated(&mut seen.traffic.routes[0].object.as_mut().unwrap().object);
     });
-    world.routers_say = undated;
+    world.routers_report = undated;
     change(&mut world, "v2");
-    let (mut weighed, mut begun, mut said) = (None, None, false);
+    let (mut weighed, mut begun, mut reported) = (None, None, false);
     let promoted = world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), |observation| {
         if weights(observation).1 == 5 {
             weighed.get_or_insert(observation.now);
@@ -76,12 +76,12 @@ pub(crate) fn a_router_that_reports_no_generation_is_believed_a_while_after_each
             begun = Some(observation.now);
         }
         let mut conditions = observation.status.conditions.iter();
-        said |= conditions.any(|it| it.type_ == "WeightsConfirmed");
+        reported |= conditions.any(|it| it.type_ == "WeightsConfirmed");
         let stable = observation.status.stable.as_ref();
         stable.is_some_and(|it| it.revision == 2) && World::at_rest(observation)
     });
     assert!(promoted, "{:?}", world.observation.status);
-    assert!(said);
+    assert!(reported);
     let settled = begun.unwrap().duration_since(weighed.unwrap());
     assert!(settled >= SignedDuration::from_secs(5), "{settled}");
     assert!(settled < SignedDuration::from_secs(8), "{settled}");
@@ -99,7 +99,7 @@ pub(crate) fn another_controller_beside_the_router_is_not_waited_for() {
         parents.as_array_mut().unwrap().push(entry);
     }
     let mut world = routed(|_| {});
-    world.routers_say = beside;
+    world.routers_report = beside;
     change(&mut world, "v2");
     let promoted = world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), |observation| {
         let stable = observation.status.stable.as_ref();

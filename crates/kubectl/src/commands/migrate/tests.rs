@@ -32,7 +32,7 @@ fn deployment(spec: &Value) -> Deployment {
 }
 
 #[test]
-fn the_plan_says_in_order_what_will_happen_and_with_which_rollout() {
+fn the_plan_lists_in_order_what_will_happen_and_with_which_rollout() {
     let plan = Plan::of(&deployment(&json!({}))).unwrap();
     let yaml = document(&plan.manifest, Format::Yaml).unwrap();
     let rendered = plan.render(&yaml, &["mind this".into()]);
@@ -157,7 +157,7 @@ fn adopting(mut rollout: Rollout) -> Rollout {
 }
 
 #[test]
-fn nothing_is_given_back_that_would_take_pods_away_or_skip_the_gates() {
+fn a_return_that_would_take_pods_away_or_skip_the_gates_is_refused() {
     let refused = |rollout: &Rollout| returns(rollout).unwrap_err();
     assert_eq!(refused(&at_rest()), Error::AdoptsNothing("web".into()));
     let rests = adopting(at_rest());

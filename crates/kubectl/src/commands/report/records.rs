@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_record_says_what_to_give() {
+    fn a_file_without_a_record_is_refused_with_the_remedy() {
         let error = read(&["Cargo.toml".into()]).unwrap_err().to_string();
         assert!(
             error.starts_with("Cargo.toml is neither JSON nor YAML"),

@@ -65,7 +65,7 @@ fn risky() -> Observation {
 
 /// The same under a policy that names people: one before the first step from tier high on, and in tier critical
 /// two before promotion, one of them senior.
-fn asking(mut observation: Observation) -> Observation {
+fn requiring_people(mut observation: Observation) -> Observation {
     let first = json!([{ "count": 1 }]);
     let promotion = json!([{ "count": 2 }, { "count": 1, "groups": ["senior"] }]);
     let tiers = json!({ "tiers": {
@@ -143,7 +143,7 @@ fn sign_offs_are_counted_and_what_they_take_is_added() {
         rate: 5_000.0,
         ..options(runs)
     };
-    let at_once = simulated(asking(risky()), &options(4));
+    let at_once = simulated(requiring_people(risky()), &options(4));
     assert!(
         at_once.tier >= Tier::High && at_once.sign_offs > 0,
         "{at_once:?}"
@@ -152,7 +152,7 @@ fn sign_offs_are_counted_and_what_they_take_is_added() {
         sign_off_after: Duration::minutes(30),
         ..options(4)
     };
-    let late = simulated(asking(risky()), &late);
+    let late = simulated(requiring_people(risky()), &late);
     let took = |it: &Simulation| it.cases[0].promotion.unwrap().median;
     let more = took(&late) - took(&at_once);
     assert!(more >= 30.0 * 60.0 - 60.0, "{more}");
@@ -161,12 +161,12 @@ fn sign_offs_are_counted_and_what_they_take_is_added() {
 
 #[test]
 fn taking_the_sign_offs_out_leaves_the_plan_as_it_is_otherwise() {
-    let mut own = asking(risky());
+    let mut own = requiring_people(risky());
     own.spec.strategy.canary.promotion_sign_off =
         serde_json::from_value(json!([{ "count": 1, "groups": ["product"] }])).unwrap();
     let all = [
-        asking(observation(&json!({}))),
-        asking(risky()),
+        requiring_people(observation(&json!({}))),
+        requiring_people(risky()),
         harmless(),
         own,
     ];
@@ -189,7 +189,7 @@ fn taking_the_sign_offs_out_leaves_the_plan_as_it_is_otherwise() {
 }
 
 #[test]
-fn scarce_evidence_is_told_apart_from_errors() {
+fn scarce_evidence_is_distinguished_from_errors() {
     let few = Simulate {
         rate: 0.02,
         ..options(4)
@@ -204,7 +204,7 @@ fn scarce_evidence_is_told_apart_from_errors() {
 }
 
 #[test]
-fn what_cannot_be_simulated_says_why() {
+fn what_cannot_be_simulated_is_refused_with_the_reason() {
     let mut idle = harmless();
     idle.spec.replicas = 0;
     let scene = |observation, options: &Simulate| Scene::of(observation, options).err();

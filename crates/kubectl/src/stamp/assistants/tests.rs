@@ -188,7 +188,7 @@ fn where_an_ai_is_expected_its_bare_name_is_enough() {
 }
 
 #[test]
-fn the_file_can_be_read_and_says_everything_in_lower_case() {
+fn the_file_can_be_read_and_holds_everything_in_lower_case() {
     let known: Known = serde_saphyr::from_str(FILE).unwrap();
     assert!(known.assistants.len() >= 40 && known.robots.len() > 20);
     assert!(known.mailboxes.len() > 3 && known.robot_addresses.len() > 3);

@@ -86,7 +86,7 @@ fn the_person_whom_an_ai_names_as_co_author_drove_it() {
 }
 
 #[test]
-fn what_cannot_be_told_is_unknown_and_never_human() {
+fn what_cannot_be_attributed_is_unknown_and_never_human() {
     for (author, message) in [
         (JANE, "a\n\nAssisted-by: Orac"),
         (JANE, "a\n\nGenerated-by:"),

@@ -174,7 +174,7 @@ fn what_an_anchor_would_change_elsewhere_is_refused() {
 }
 
 #[test]
-fn a_template_is_refused_and_says_so() {
+fn a_template_is_refused_as_a_template() {
     for metadata in [
         "metadata:\n  name: {{ .Values.name }}\n",
         "{{- if .Values.on }}\nmetadata:\n  name: shop\n{{- end }}\n",

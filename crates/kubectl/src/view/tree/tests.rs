@@ -63,7 +63,7 @@ fn at_rest_only_the_revisions_are_shown() {
 }
 
 #[test]
-fn a_bake_counts_down_and_says_when_it_is_skipped() {
+fn a_bake_counts_down_and_shows_when_it_is_skipped() {
     let mut view = waiting();
     let earlier: Timestamp = "2026-03-01T12:02:50Z".parse().unwrap();
     let text = plain(&whole(&view, earlier, false));

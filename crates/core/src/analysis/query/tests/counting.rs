@@ -133,7 +133,7 @@ fn a_window_counts_what_the_counters_grew_by() {
 }
 
 #[test]
-fn what_cannot_be_counted_says_why() {
+fn what_cannot_be_counted_is_refused_with_the_reason() {
     let grown = |by: f64| vec![series("instance=1", &[(99.0, 0.0), (114.0, by)])];
     let none = vec![];
     let table = [
@@ -206,11 +206,11 @@ fn what_cannot_be_counted_says_why() {
     ];
     for (errors, total, reason, message) in table {
         let first = FirstIncrement::FromFirstSample;
-        let (found, says) = counted(Form::Selector, &errors, &total, first).unwrap_err();
-        assert_eq!(found, reason, "{says}");
+        let (found, error) = counted(Form::Selector, &errors, &total, first).unwrap_err();
+        assert_eq!(found, reason, "{error}");
         assert!(
-            says.starts_with("canary: the query `") && says.contains(message),
-            "{says}"
+            error.starts_with("canary: the query `") && error.contains(message),
+            "{error}"
         );
     }
 }
@@ -253,11 +253,11 @@ fn an_expression_is_one_number_at_the_end_of_the_window() {
         Uncounted::Negative
     );
     let each = ["p=1", "p=2", "p=3", "p=4"].map(|labels| at_end(labels, 1.0));
-    let (reason, says) = count(&[], &each).unwrap_err();
+    let (reason, error) = count(&[], &each).unwrap_err();
     assert_eq!(reason, Uncounted::SeveralSeries);
     assert!(
-        says.contains("4 series") && says.contains(r#"{p="1"}, {p="2"}, {p="3"}: wrap"#),
-        "{says}"
+        error.contains("4 series") && error.contains(r#"{p="1"}, {p="2"}, {p="3"}: wrap"#),
+        "{error}"
     );
     let of_another_time = [at_end("p=1", 3.0), series("p=2", &[(100.0, 4.0)])];
     let counts = count(&[], &of_another_time).unwrap();

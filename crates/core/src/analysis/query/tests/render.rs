@@ -59,7 +59,7 @@ fn every_placeholder_is_filled_in() {
 }
 
 #[test]
-fn a_query_that_cannot_be_asked_is_refused_by_name() {
+fn an_invalid_query_is_refused_with_the_reason() {
     let table = [
         (r#"x{a="{{revison}}"}"#, "`{{revison}}` is no placeholder"),
         (r#"x{a="{{revision}}", b="{{"}"#, "not closed"),
@@ -291,7 +291,7 @@ fn a_value_that_no_string_holds_safely_is_refused() {
 }
 
 #[test]
-fn a_selector_with_a_comment_still_asks_for_its_samples() {
+fn a_selector_with_a_comment_still_selects_its_samples() {
     let query = total("x{r=\"{{revision}}\"} # all of them", ARM).unwrap();
     let minutes = Duration::minutes(5);
     assert!(matches!(

@@ -253,7 +253,7 @@ fn hostile_numbers_move_nothing() {
 }
 
 #[test]
-fn a_ceiling_looks_at_the_canary_alone() {
+fn a_ceiling_judges_the_canary_alone() {
     let test = Test::Ceiling(0.02);
     let canary = counts(100.0, 10.0);
     let alone = ln_value_of_one(test, canary, Counts::default());
