@@ -147,11 +147,11 @@ impl Observer {
                 let target = &it.spec.scale_target_ref;
                 let group = target.api_version.as_deref().unwrap_or_default();
                 let ours = target.kind == "Rollout" && group.starts_with(GROUP);
-                let aims_at_rollout = ours && target.name == name;
-                let aims_at_workload = target.kind == "Deployment" && target.name == workload;
-                (aims_at_rollout || aims_at_workload).then(|| Autoscaler {
+                let targets_rollout = ours && target.name == name;
+                let targets_workload = target.kind == "Deployment" && target.name == workload;
+                (targets_rollout || targets_workload).then(|| Autoscaler {
                     name: it.name_any(),
-                    aims_at_rollout,
+                    targets_rollout,
                 })
             })
             .collect();

@@ -115,8 +115,8 @@ pub fn burns(change: &Change, what: OnBurn) -> Option<String> {
     change.evidence.from.as_ref()?;
     let burns = |budget: &&Budget| {
         let objective = change.objectives.get(&budget.name);
-        let asked = objective.is_some_and(|objective| objective.on_burn == what);
-        asked && budget.burning && !budget.burnt_before
+        let applies = objective.is_some_and(|objective| objective.on_burn == what);
+        applies && budget.burning && !budget.burnt_before
     };
     let budget = change.evidence.objectives.iter().find(burns)?;
     Some(format!("objective {}: {}", budget.name, budget.message))

@@ -127,7 +127,7 @@ impl Checks {
                 name: name.clone(),
                 ..check.clone()
             };
-            let mut asked = services.iter().map(|service| {
+            let mut rendered = services.iter().map(|service| {
                 let arm = arm(service.as_deref());
                 match &check.metric {
                     Some(metric) => {
@@ -136,7 +136,7 @@ impl Checks {
                     None => query::render(&named, arm, self.interval).map(|_| ()),
                 }
             });
-            asked.find_map(Result::err)
+            rendered.find_map(Result::err)
         });
         let mut objectives = self.objectives.iter();
         let problem = of_check.or_else(|| {

@@ -1,5 +1,5 @@
 //! What observing a change may loosen (law 7): its steps and sign-offs, the freezes, turns, routes and
-//! budgets that policies demand, and what follows from clean evidence that is scarce or was not asked for.
+//! budgets that policies demand, and what follows from clean evidence that is scarce or was not required.
 //! Never how strictly evidence is judged, who may sign, or that a failing change is rolled back.
 
 use countersign_api::policy::Enforcement;
@@ -17,10 +17,10 @@ pub(super) fn is_enforced(policy: &NamedPolicy, change: &Change) -> bool {
     };
     let observed = change.observed.as_ref();
     let only_observes = observed.is_some_and(|it| named(&it.policies));
-    let says = policy.spec.enforcement == Enforcement::Enforce;
+    let declared = policy.spec.enforcement == Enforcement::Enforce;
     change.enforcement == Enforcement::Enforce
         && !only_observes
-        && (says || named(&change.plan.policies))
+        && (declared || named(&change.plan.policies))
 }
 
 /// Whether a change has the mode that it began with, and began with one that the policies named.

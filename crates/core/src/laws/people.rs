@@ -56,7 +56,7 @@ pub(super) fn people_have_signed(
         (Stage::Stepping, Some(step)) => (format!("step-{}", after.step), &step.sign_off, &[][..]),
         (Stage::Stepping, None) => return true,
         _ => {
-            // Whatever the plan says: what the Rollout asks for now.
+            // What the Rollout requires now, whatever its plan holds.
             let own = &observation.spec.strategy.canary.promotion_sign_off[..];
             ("promotion".into(), &before.plan.promotion_sign_off, own)
         }

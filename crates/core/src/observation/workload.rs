@@ -79,7 +79,7 @@ pub struct Autoscaler {
     /// Its name.
     pub name: String,
     /// Whether it targets the Rollout; otherwise the workload that the Rollout adopts.
-    pub aims_at_rollout: bool,
+    pub targets_rollout: bool,
 }
 
 /// The fields of a smoke check's Job that decisions depend on.

@@ -48,12 +48,12 @@ pub fn plan_for(
             steps_for(tier, own_steps, &lower, effective)
         });
     let mut promotion_sign_off = Vec::new();
-    let owner_asks = steps::add_demands(&mut promotion_sign_off, own_promotion_sign_off);
-    let policy_asks = steps::add_demands(
+    let owner_requires = steps::add_demands(&mut promotion_sign_off, own_promotion_sign_off);
+    let policy_requires = steps::add_demands(
         &mut promotion_sign_off,
         demands.promotion_sign_off.as_deref().unwrap_or_default(),
     );
-    if owner_asks && policy_asks {
+    if owner_requires && policy_requires {
         let policies = floors::named(&effective.sources);
         tightened.push(format!(
             "promotion: sign-off is asked for by tier {tier} ({policies}): added"

@@ -85,15 +85,15 @@ pub fn demands(policies: &[NamedPolicy], change: Option<&Change>) -> Demands {
 /// began without one that was.
 #[must_use]
 pub fn observes(policy: &NamedPolicy, change: Option<&Change>) -> bool {
-    let says = policy.spec.enforcement == Enforcement::Observe;
+    let declared = policy.spec.enforcement == Enforcement::Observe;
     let Some(change) = change else {
-        return says;
+        return declared;
     };
     let named = |sources: &[String]| is_named(&policy.name, sources);
     let observed = change.observed.as_ref();
     change.enforcement == Enforcement::Observe
         || observed.is_some_and(|it| named(&it.policies))
-        || (says && !named(&change.plan.policies))
+        || (declared && !named(&change.plan.policies))
 }
 
 /// The demands of the policies that enforce, with the checks and the people of all.
@@ -139,7 +139,7 @@ fn undemanding(demands: &TierDemands) -> TierDemands {
         min_requests: Some(0),
         sign_off: Some(Vec::new()),
         promotion_sign_off: Some(Vec::new()),
-        // Nobody is asked: the change goes on, as in the lowest tier.
+        // No person is required: the change goes on, as in the lowest tier.
         on_scarce_evidence: Some(OnScarceEvidence::Promote),
         require_router: Some(false),
         ..demands.clone()

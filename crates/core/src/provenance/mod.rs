@@ -172,14 +172,14 @@ impl Provenance {
         read.problems = reader.problems;
         read.refuse_contradictions();
 
-        let says_something = KEYS
+        let is_annotated = KEYS
             .iter()
             .filter(|key| !SUBJECT_KEYS.contains(key))
             .any(|key| {
                 own.get(key)
                     .is_some_and(|it| it.contains(|c: char| c != ',' && !c.is_whitespace()))
             });
-        read.state = match (read.problems.is_empty(), says_something) {
+        read.state = match (read.problems.is_empty(), is_annotated) {
             (false, _) => State::Malformed,
             (true, true) => State::Declared,
             (true, false) => State::Absent,

@@ -402,7 +402,7 @@ pub(super) fn an_autoscaler_of_the_deployment_is_named_once() {
     edit(&mut world, |it| {
         it.autoscalers = vec![Autoscaler {
             name: "web".into(),
-            aims_at_rollout: false,
+            targets_rollout: false,
         }];
     });
     let decision = reconcile(&mut world);

@@ -123,13 +123,13 @@ impl Traces {
                 let (name, address) = name_and_address(value);
                 match who(name, address) {
                     Who::Assistant(agent) => drop(self.agents.insert(agent)),
-                    Who::UnknownRobot => self.cannot_tell(line),
+                    Who::UnknownRobot => self.mark_unclear(line),
                     Who::Robot | Who::Person | Who::Unclear => {}
                 }
             }
             "made-with" | "generated-with" => match named(value) {
                 Some(agent) => drop(self.agents.insert(agent)),
-                None => self.cannot_tell(line),
+                None => self.mark_unclear(line),
             },
             _ => {
                 if let Some((_, tool)) = SESSIONS.iter().find(|(session, _)| *session == key) {
@@ -144,11 +144,11 @@ impl Traces {
         match who(name, address) {
             Who::Assistant(agent) => drop(self.agents.insert(agent)),
             Who::Robot => {}
-            Who::UnknownRobot => self.cannot_tell(line),
+            Who::UnknownRobot => self.mark_unclear(line),
             Who::Person => self.people.extend(identity(name, address)),
             Who::Unclear => {
                 self.people.extend(identity(name, address));
-                self.cannot_tell(line);
+                self.mark_unclear(line);
             }
         }
     }
@@ -161,7 +161,7 @@ impl Traces {
             return;
         }
         if who(name, address) == Who::Robot {
-            return self.cannot_tell(line);
+            return self.mark_unclear(line);
         }
         self.author(value, line);
     }
@@ -182,7 +182,7 @@ impl Traces {
             self.agents.insert(agent);
         } else {
             self.people.extend(identity(name, address));
-            self.cannot_tell(line);
+            self.mark_unclear(line);
         }
     }
 
@@ -204,7 +204,7 @@ impl Traces {
                 self.agents.insert(agent);
                 self.wholly = true;
             }
-            None => self.cannot_tell(line),
+            None => self.mark_unclear(line),
         }
     }
 
@@ -224,12 +224,12 @@ impl Traces {
         let marks = line.strip_suffix(text).unwrap_or_default();
         match named(tool) {
             Some(agent) => drop(self.agents.insert(agent)),
-            None if marks.contains(ROBOT_SIGN) => self.cannot_tell(line),
+            None if marks.contains(ROBOT_SIGN) => self.mark_unclear(line),
             None => {}
         }
     }
 
-    fn cannot_tell(&mut self, line: &str) {
+    fn mark_unclear(&mut self, line: &str) {
         self.unclear.push(sanitize_lines(line));
     }
 }

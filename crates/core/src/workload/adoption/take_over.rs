@@ -126,14 +126,14 @@ pub(super) fn scaled_up(observation: &Observation, workload: &Workload) -> Strin
 /// An autoscaler that targets the adopted workload, with the remedy.
 pub(super) fn autoscaler_targets_workload(observation: &Observation) -> Option<String> {
     let workload = observation.workload.as_ref()?.as_ref().ok()?;
-    let mut astray = workload.autoscalers.iter().filter(|it| !it.aims_at_rollout);
+    let mut astray = workload.autoscalers.iter().filter(|it| !it.targets_rollout);
     let first = &astray.next()?.name;
     let others = match astray.count() {
         0 => String::new(),
         others => format!(", and so do {others} more"),
     };
     let (name, rollout) = (&workload.name, &observation.name);
-    let mut right = workload.autoscalers.iter().filter(|it| it.aims_at_rollout);
+    let mut right = workload.autoscalers.iter().filter(|it| it.targets_rollout);
     let remedy = right.next().map_or_else(
         || format!("set its target to Rollout {rollout}"),
         |right| {

@@ -99,9 +99,9 @@ fn pods_are_taken_away_after_the_drain_and_only_with_the_finalizer() {
 #[test]
 fn an_autoscaler_at_each_of_the_two_is_one_too_many() {
     let mut observation = adopting();
-    let autoscaler = |name: &str, aims_at_rollout| Autoscaler {
+    let autoscaler = |name: &str, targets_rollout| Autoscaler {
         name: name.into(),
-        aims_at_rollout,
+        targets_rollout,
     };
     let Some(Ok(workload)) = &mut observation.workload else {
         panic!("it is adopted");
