@@ -295,7 +295,7 @@ fn scarce_evidence_ends_as_the_table_states() {
     for (tier, cell) in Tier::ALL.into_iter().zip(&row[1..]) {
         let expected = match tiers[tier.as_str()]["onScarceEvidence"].as_str() {
             Some("Promote") => "next step",
-            Some("Hold") => "a person is asked",
+            Some("Hold") => "waits for a person",
             Some("RollBack") => "rolled back",
             other => panic!("{tier}: {other:?}"),
         };
@@ -382,7 +382,7 @@ fn the_times_and_limits_of_the_text_are_the_source_s() {
         ),
         format!("({} in all)", constant(memory, "MOST_BYTES")),
         format!(
-            "Above {} s the difference is said",
+            "Above {} s the difference is reported",
             constant("src/prometheus/clock_skew.rs", "NOTABLE")
         ),
     ];
@@ -482,7 +482,7 @@ fn the_plugin_s_commands_and_their_flags_are_those_of_the_tables() {
     commands.remove("help");
 
     let page = "docs/kubectl.md";
-    let tables = ["## Look", "## Act", "## Without a cluster"];
+    let tables = ["## Inspect", "## Act", "## Without a cluster"];
     let rows: Vec<_> = tables.iter().flat_map(|it| table(page, it)).collect();
     assert_eq!(set(rows.iter().flat_map(|row| code(&row[0]))), commands);
     for row in rows {

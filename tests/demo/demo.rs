@@ -34,7 +34,7 @@ const REQUESTS_PER_SECOND: u32 = 300;
 const MANY_REQUESTS_PER_SECOND: u32 = 900;
 const START_WITHIN: Duration = Duration::from_mins(1);
 const END_WITHIN: Duration = Duration::from_mins(3);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -109,7 +109,7 @@ async fn watch(watched: &mut [&mut Watched; 3], people: &People) -> Result<()> {
         if started.elapsed() > END_WITHIN {
             return Err(format!("the changes have not ended within {END_WITHIN:?}").into());
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -206,8 +206,8 @@ async fn demand_sign_off(scene: &Scene) {
 }
 
 #[tokio::test]
-async fn a_member_of_the_team_sees_how_it_stands() {
-    let scene = Scene::new("plugin-look").await;
+async fn a_member_of_the_team_sees_the_status() {
+    let scene = Scene::new("plugin-inspect").await;
     let _app = scene.serving(App::new("shop")).await;
     let alice = Person::new(&scene, "alice", &member(vec![])).await;
 

@@ -47,7 +47,7 @@ fn people_are_required_from_the_first_installation_on_until_nobody_is_named() {
         "--set=signOff.seniorGroups={senior}",
     ];
     let notes = helm(&[&install[..], &named].concat());
-    let sentence = "asks the groups approvers, senior for sign-off";
+    let sentence = "requires sign-offs of the groups approvers, senior:";
     assert!(notes.contains(sentence), "{notes}");
     let first = policy();
     let all = json!(["approvers", "senior"]);
@@ -87,7 +87,7 @@ fn people_are_required_from_the_first_installation_on_until_nobody_is_named() {
     ];
     helm(&[&upgrade[..], &more].concat());
     let notes = helm(&[&upgrade[..], &nobody].concat());
-    let sentence = "no policy of this chart asks anybody";
+    let sentence = "no policy of this chart requires a sign-off";
     assert!(notes.contains(sentence), "{notes}");
     assert_eq!(get("rolloutpolicy", "sign-off"), None);
     assert_eq!(get("clusterrolebinding", "countersign-approver"), None);

@@ -187,7 +187,10 @@ async fn a_sign_off_is_for_the_change_that_was_seen() {
     pending.change_to("v3").await;
     let outdated = pending.sign(&bob, "outdated", seen).await;
     assert_refused(&outdated, &["422", "check it again"]);
-    pending.sign(&bob, "looked-again", json!({})).await.unwrap();
+    pending
+        .sign(&bob, "checked-again", json!({}))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
