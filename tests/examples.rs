@@ -224,7 +224,7 @@ fn a_second_version_differs_from_the_first_in_template_and_provenance_alone() {
     }
 }
 
-// --- What the comments say ----------------------------------------------------------------------
+// --- Comments ------------------------------------------------------------------------------------
 
 /// The file and the YAML in it, for every text that shows a Rollout.
 fn shown() -> Vec<(String, String)> {

@@ -31,8 +31,6 @@ const COUNTED: SignedDuration = SignedDuration::from_secs(2);
 /// this only repairs a missed wake-up.
 const LATEST: SignedDuration = SignedDuration::from_mins(1);
 
-// --- How many changes are under way at once ------------------------------------------------------
-
 /// A limit of a policy, in the namespace or among all that it governs.
 #[derive(Debug)]
 pub(super) struct Limit<'a> {

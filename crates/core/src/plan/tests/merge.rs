@@ -41,8 +41,6 @@ fn the_stricter_of_two_is_taken_field_by_field() {
     );
 }
 
-// --- strictest_steps -------------------------------------------------------------------------
-
 #[test]
 fn the_strictest_steps_hold_the_lesser_weight_and_require_the_more_at_every_moment() {
     for (a, b, both) in [

@@ -20,8 +20,6 @@ use crate::plan::tighten::{stricter, tightened};
 use crate::policy::steps::strictest_steps;
 use crate::policy::{self, Effective, sign_off_demand};
 
-// --- Making ----------------------------------------------------------------------------------
-
 fn step(weight: i32, minutes: u64) -> Step {
     Step {
         weight,
@@ -178,8 +176,6 @@ fn rising_demands() -> impl Strategy<Value = (TierDemands, TierDemands)> {
     })
 }
 
-// --- Looking ---------------------------------------------------------------------------------
-
 /// What a list of steps requires at a moment: how much later than its begin, and how many
 /// beginnings at the same time come before it.
 fn at(steps: &[Step], (minutes, nth): (u64, usize)) -> (i32, i64, BTreeSet<SignOffDemand>) {
@@ -310,5 +306,3 @@ fn demands_hold(plan: &Plan, demands: &TierDemands) -> Result<(), TestCaseError>
     ));
     Ok(())
 }
-
-// --- plan_for --------------------------------------------------------------------------------

@@ -28,8 +28,6 @@ use crate::provenance::attestation::problem::Problem;
 use crate::provenance::attestation::statement::StatementRead;
 use crate::provenance::keys::ANNOTATION;
 
-// --- Reading -------------------------------------------------------------------------------------
-
 /// The envelope in these annotations that must be verified. `None` if none is present and none is demanded,
 /// or no policy names a key: then it is not read.
 pub fn due<'a>(

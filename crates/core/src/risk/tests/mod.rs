@@ -459,5 +459,3 @@ fn what_no_key_attests_is_unknown_however_harmless_it_is_declared() {
         "{both:?}"
     );
 }
-
-// --- Law 7 -----------------------------------------------------------------------------------

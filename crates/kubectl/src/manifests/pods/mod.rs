@@ -205,8 +205,6 @@ impl Pods {
         }
     }
 
-    // --- the pod ---------------------------------------------------------------------------------
-
     pub(super) fn spec(&mut self, spec: &Node, path: &str) {
         if self.purpose == Purpose::Serve {
             self.serves(spec, path);
@@ -391,8 +389,6 @@ impl Pods {
             }
         }
     }
-
-    // --- containers ------------------------------------------------------------------------------
 }
 
 /// The members of a list, each with its path.
@@ -403,8 +399,6 @@ fn members<'a>(of: &'a Node, list: &str, path: &str) -> impl Iterator<Item = (&'
         .enumerate()
         .map(move |(index, item)| (item, format!("{path}[{index}]")))
 }
-
-// --- forms ---------------------------------------------------------------------------------------
 
 #[cfg(test)]
 mod tests;
