@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_container_is_reported_with_its_last_words() {
+    fn a_failed_container_is_reported_with_its_last_output() {
         let end = json!({ "exitCode": 2, "reason": "Error", "message": format!("{}end", "x".repeat(9_000)) });
         let status = json!({ "phase": "Failed", "containerStatuses": [container(&json!({ "terminated": end }))] });
         let job = described(&[status]);

@@ -430,7 +430,7 @@ async fn promoted_behind(name: &str, parent: Value, entries: impl Fn(Value) -> V
 }
 
 #[tokio::test]
-async fn a_router_that_names_no_generation_is_believed_after_a_while() {
+async fn a_router_that_names_no_generation_is_trusted_after_a_while() {
     let mesh = json!({ "group": "", "kind": "Service", "name": "shop", "port": 80 });
     let of = mesh.clone();
     promoted_behind("undated", mesh, |_| {

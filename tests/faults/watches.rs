@@ -10,7 +10,7 @@ use crate::requests::{all_end_well, when};
 use crate::story::{Faults, Story, run_story};
 
 #[tokio::test]
-async fn law_5_watches_that_lie_change_nothing() {
+async fn law_5_false_watch_events_change_nothing() {
     let faults = [
         Events::Stall(2),
         Events::Close(1),

@@ -428,7 +428,7 @@ MC4CAQAwBQYDK2VwBCIEIKC/upcHwprQPZ/md9B50ATU5benfIgaTYS6hHhpNYqD
     }
 
     #[test]
-    fn if_only_attestations_are_believed_none_is_unknown_and_reported() {
+    fn if_only_attestations_are_trusted_none_is_unknown_and_reported() {
         for keys in [0, 1] {
             let demanding = effective(Trust::Attested, keys);
             let (provenance, attested) = sources(&annotations(&HARMLESS), &demanding);

@@ -143,7 +143,7 @@ async fn who_rules_a_namespace_still_cannot_make_themselves_an_approver() {
 }
 
 #[tokio::test]
-async fn status_and_records_are_the_operators_word_though_a_role_allows_more() {
+async fn only_the_operator_writes_status_and_records_though_a_role_allows_more() {
     let pending = Pending::new("word").await;
     let scene = &pending.scene;
     let user = format!("everything-of-{}", scene.namespace);

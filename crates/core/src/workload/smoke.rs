@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_words_are_cut_between_characters() {
+    fn the_last_output_is_cut_between_characters() {
         assert_eq!(tail(""), "");
         assert_eq!(tail("a\r\n\n b \n"), "a | b");
         let long = "ä".repeat(1_000);

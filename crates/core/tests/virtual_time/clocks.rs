@@ -262,7 +262,7 @@ pub(super) fn a_sign_off_that_a_policy_adds_now_has_the_whole_deadline() {
 
 /// The fortieth command was a pause that nothing could end; after more no pause took effect (FOUND.md C8).
 #[test]
-pub(super) fn a_pause_and_its_end_are_obeyed_however_many_there_were() {
+pub(super) fn a_pause_and_its_end_are_applied_however_many_there_were() {
     use countersign_api::intervention::InterventionAction::{Pause, Promote, Resume};
     for (first, rounds) in [(1, 20), (3, 100)] {
         let mut world = serving();

@@ -158,7 +158,7 @@ fn falsehood(seen: &Observation) -> Option<String> {
 }
 
 #[test]
-pub(super) fn no_word_of_a_status_outlives_its_time() {
+pub(super) fn no_message_of_a_status_outlives_its_time() {
     for (bake, requests) in [
         ("5m", 5_000.0),
         ("20s", 100.0),

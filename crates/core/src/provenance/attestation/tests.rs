@@ -153,7 +153,7 @@ fn the_encoding_is_that_of_the_protocol() {
 }
 
 #[test]
-fn what_openssl_signed_is_believed() {
+fn what_openssl_signed_is_trusted() {
     let with_ed25519 = by_openssl();
     let with_p256 = envelope(PAYLOAD, &[("ec", P256_SIGNATURE)]);
     for (json, key) in [(with_ed25519, ed25519()), (with_p256, p256())] {
@@ -199,7 +199,7 @@ fn one_key_of_each_policy_must_have_signed() {
 }
 
 #[test]
-fn a_key_is_believed_until_it_expires() {
+fn a_key_is_trusted_until_it_expires() {
     let until = |at: &str| TrustedKey {
         not_after: Some(Time(at.parse().unwrap())),
         ..ed25519()
@@ -285,7 +285,7 @@ fn what_is_no_envelope_is_refused() {
 }
 
 #[test]
-fn only_a_statement_of_provenance_is_believed() {
+fn only_a_statement_of_provenance_is_trusted() {
     let predicate = signed(&statement_but(
         "/predicateType",
         json!("https://slsa.dev/provenance/v1"),
@@ -321,7 +321,7 @@ fn only_a_statement_of_provenance_is_believed() {
 }
 
 #[test]
-fn a_statement_is_believed_until_it_expires() {
+fn a_statement_is_trusted_until_it_expires() {
     let at = |time: &str| {
         let envelope = by_openssl();
         verify(
@@ -417,7 +417,7 @@ fn an_image_that_is_not_pinned_may_be_any() {
 }
 
 #[test]
-fn what_is_signed_here_is_what_is_believed() {
+fn what_is_signed_here_is_what_is_trusted() {
     let image = pinned("shop", 'a');
     let mut given = annotations(&[("tests", "PASSED"), ("attestation", "e30=")]);
     given.insert("other/key".into(), "no".into());
@@ -472,7 +472,7 @@ fn what_cannot_be_signed_is_refused_with_the_reason() {
 }
 
 #[test]
-fn it_is_read_where_a_policy_names_keys_and_demanded_where_only_it_is_believed() {
+fn it_is_read_if_a_policy_names_keys_and_required_if_only_it_is_trusted() {
     let mut effective = crate::policy::effective(&[]);
     let (with, without) = (annotations(&[("attestation", " e30= ")]), attested());
     assert_eq!(

@@ -122,7 +122,7 @@ fn garbage_is_a_problem_that_names_the_annotation_and_counts_as_unknown() {
 }
 
 #[test]
-fn answers_that_contradict_each_other_are_not_believed() {
+fn answers_that_contradict_each_other_are_not_trusted() {
     for (of, key) in [
         (&[("contributor", "human"), ("ai-share", "80")], "ai-share"),
         (&[("contributor", "human"), ("agents", "Claude")], "agents"),

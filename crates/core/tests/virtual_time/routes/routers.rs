@@ -50,7 +50,7 @@ pub(crate) fn weights_that_somebody_else_sets_are_set_back_and_are_no_progress()
 
 /// `observedGeneration` is optional in the Gateway API, and Linkerd and APISIX leave it out.
 #[test]
-pub(crate) fn a_router_that_reports_no_generation_is_believed_a_while_after_each_change() {
+pub(crate) fn a_router_that_reports_no_generation_is_trusted_a_while_after_each_change() {
     fn undated(route: &mut Value) {
         accept(route);
         let conditions = route.pointer_mut("/status/parents/0/conditions").unwrap();

@@ -56,7 +56,7 @@ proptest! {
     }
 
     #[test]
-    fn more_errors_of_the_canary_speak_against_it(
+    fn more_errors_of_the_canary_are_evidence_against_it(
         canary in any_counts(), stable in any_counts(),
         tol in any_tolerance(), share in 0.0..1.0,
     ) {
