@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN := $(CARGO_TARGET_DIR)/debug
 RELEASE := $(CARGO_TARGET_DIR)/release
 
-.PHONY: test check unit harness e2e model faults crashes demo demo-up demo-down characteristics bench deny fuzz release static generate build tools
+.PHONY: test check unit harness e2e model faults crashes first-change demo demo-up demo-down characteristics bench deny fuzz release static generate build tools
 
 ## test: formatting, lints, unit, property and end-to-end tests
 test: check unit harness e2e crashes
@@ -14,7 +14,7 @@ test: check unit harness e2e crashes
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo clippy --workspace --locked $(patsubst %,--test %,e2e faults demo smoke outages install) -- -D warnings
+	cargo clippy --workspace --locked $(patsubst %,--test %,e2e faults first_change demo smoke outages install) -- -D warnings
 
 unit:
 	cargo test --workspace --locked
@@ -29,7 +29,7 @@ harness: build tools
 e2e: build tools
 	cargo test --workspace --locked --test e2e --no-run
 	$(BIN)/cluster exec --operator $(BIN)/countersign -- \
-		env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 cargo test --workspace --locked --test e2e -- --test-threads=6 $(E2E)
+		env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 cargo test --workspace --locked --test e2e -- --test-threads=10 $(E2E)
 
 ## faults: whatever can go wrong between the operator and its cluster, one thing at a time; about an hour.
 ##   What a failure names as COUNTERSIGN_SEED runs it again
@@ -42,6 +42,12 @@ crashes: build tools
 	cargo test --workspace --locked --test faults --no-run
 	$(BIN)/cluster exec --operator $(BIN)/countersign -- \
 		env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 cargo test --workspace --locked --test faults -- --test-threads=1 --nocapture $(FAULTS)
+
+## first-change: what a newcomer does: `helm install`, the Rollout of its notes and a change of it, then people who
+##   are asked, with the built-in policy in real time; about 18 minutes
+first-change: build tools
+	cargo test --workspace --locked --test first_change --no-run
+	$(BIN)/cluster exec -- env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 cargo test --workspace --locked --test first_change
 
 ## model: the state machine explored exhaustively, with two faults on a path where `make test` has one
 model:

@@ -468,3 +468,31 @@ async fn undo_goes_back_and_restart_is_a_change() {
         .exits(0)
         .out(&["Reverted", "Promoted"]);
 }
+
+/// The policy asks for people, and only observes: nobody is waited for, and what it would have held is summed up.
+#[tokio::test]
+async fn what_a_policy_only_observes_holds_nothing_and_is_reported() {
+    let scene = Scene::new("plugin-observed").await;
+    let demand = json!([{ "count": 2, "groups": ["approvers"] }]);
+    let low = json!({ "low": { "signOff": demand } });
+    scene
+        .policy(json!({ "enforcement": "Observe", "tiers": low }))
+        .await;
+    let app = scene.serving(App::new("shop")).await;
+    let _load = scene.load(&app, 150).await;
+    let next = app.version("v2");
+    scene.apply(&next).await;
+    assert!(ended(&scene.outcome(&next).await, Outcome::Promoted));
+    let alice = Person::new(&scene, "alice", &member(vec![])).await;
+    let policy = scene.namespace.as_str();
+    alice.runs("report --observed").await.exits(0).out(&[
+        "1 change that policies only observed",
+        policy,
+        "WAIT-FOR-PEOPLE",
+    ]);
+    let report = alice.runs("report --observed -o json").await.exits(0);
+    let report: Value = serde_json::from_str(&report.out).unwrap();
+    assert_eq!(report["total"]["changes"], 1);
+    assert_eq!(report["total"]["people"], 1, "{report}");
+    scene.remove_policy().await;
+}

@@ -17,17 +17,14 @@ pub(crate) async fn apply(
     arguments: &[OsString],
     input: &[u8],
 ) -> Result<Vec<u8>> {
-    // An object whose kind is defined in the same call is refused until the kind is served.
+    // Applying again does no harm, and an attempt may fail for a moment: where the kind of an object is defined in the
+    // same call and not served yet, or where another test creates the same definition.
     let mut attempts = 10;
     loop {
         let mut apply = kubectl(tools, dir, kubeconfig);
         apply.args(["apply", "--server-side"]).args(arguments);
         match process::output(apply, input).await {
-            Err(Error::Command { output, .. })
-                if attempts > 0 && output.contains("no matches for kind") =>
-            {
-                attempts -= 1;
-            }
+            Err(Error::Command { .. }) if attempts > 0 => attempts -= 1,
             outcome => return outcome,
         }
         sleep(Duration::from_millis(500)).await;

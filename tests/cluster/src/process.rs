@@ -131,6 +131,8 @@ fn spawn(dir: &Directory, name: &str, mut command: Command) -> Result<Child> {
         .map_err(Error::file("write", &path))?;
     let errors = log.try_clone().map_err(Error::file("write", &path))?;
     let child = command
+        // A fifth of what the components of Kubernetes compute is garbage collection; memory is cheaper here.
+        .env("GOGC", "400")
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)

@@ -9,7 +9,7 @@ use countersign_api::rollout::Outcome;
 use countersign_api::{Phase, Rollout, RolloutPolicy, RolloutRun, Tier};
 use countersign_cluster::{Cluster, Limits, Load, wait_for};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
@@ -21,7 +21,7 @@ use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use app::{App, harmless, merge, risky};
 
 /// Long enough for a loaded machine with two cores; successful tests do not wait for it.
-pub const TIMEOUT: Duration = Duration::from_secs(90);
+pub const TIMEOUT: Duration = Duration::from_mins(4);
 
 /// The result of a future, with a timeout.
 pub async fn within<T>(what: &str, awaited: impl Future<Output = T>) -> T {
@@ -37,26 +37,67 @@ static POLICY: OnceCell<()> = OnceCell::const_new();
 pub struct Scene {
     pub cluster: Cluster,
     pub namespace: String,
-    _shared: Option<RwLockReadGuard<'static, ()>>,
-    _alone: Option<RwLockWriteGuard<'static, ()>>,
+    turn: Option<Turn>,
+}
+
+/// Held for as long as a scene lasts.
+#[expect(dead_code, reason = "what counts is when they are dropped")]
+enum Turn {
+    Shared(RwLockReadGuard<'static, ()>),
+    Alone(RwLockWriteGuard<'static, ()>),
+}
+
+/// Pods of a test that has passed would be served and scraped until the last test ends. A failed one keeps them, for
+/// whoever finds out why.
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let namespace = std::mem::take(&mut self.namespace);
+        let turn = self.turn.take();
+        // This runtime ends with the test, and with it the client.
+        std::thread::spawn(move || {
+            if let Ok(runtime) = tokio::runtime::Runtime::new() {
+                runtime.block_on(remove_workloads(&namespace));
+            }
+            drop(turn);
+        });
+    }
+}
+
+/// Deletes what makes pods, and waits a moment for the end of the Rollouts: their deletion is work of the operator.
+async fn remove_workloads(namespace: &str) {
+    let Ok(cluster) = Cluster::from_env().await else {
+        return;
+    };
+    let rollouts: Api<Rollout> = Api::namespaced(cluster.client(), namespace);
+    let deployments: Api<Deployment> = Api::namespaced(cluster.client(), namespace);
+    let (parameters, all) = (DeleteParams::background(), ListParams::default());
+    let _ = rollouts.delete_collection(&parameters, &all).await;
+    let _ = deployments.delete_collection(&parameters, &all).await;
+    let gone = async || {
+        let left = rollouts
+            .list(&all)
+            .await
+            .is_ok_and(|it| it.items.is_empty());
+        left.then_some(())
+    };
+    let _ = wait_for("the Rollouts are gone", Duration::from_secs(20), gone).await;
 }
 
 impl Scene {
     /// A scene that shares the operator and Prometheus with other tests.
     pub async fn new(name: &str) -> Self {
-        Self::with(name, Some(SHARED.read().await), None).await
+        Self::with(name, Turn::Shared(SHARED.read().await)).await
     }
 
     /// A scene that has the operator and Prometheus to itself.
     pub async fn alone(name: &str) -> Self {
-        Self::with(name, None, Some(SHARED.write().await)).await
+        Self::with(name, Turn::Alone(SHARED.write().await)).await
     }
 
-    async fn with(
-        name: &str,
-        shared: Option<RwLockReadGuard<'static, ()>>,
-        alone: Option<RwLockWriteGuard<'static, ()>>,
-    ) -> Self {
+    async fn with(name: &str, turn: Turn) -> Self {
         let cluster = Cluster::from_env().await.unwrap();
         POLICY
             .get_or_init(async || install_policy(&cluster).await)
@@ -65,8 +106,7 @@ impl Scene {
         Self {
             cluster,
             namespace,
-            _shared: shared,
-            _alone: alone,
+            turn: Some(turn),
         }
     }
 
