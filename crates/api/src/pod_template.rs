@@ -49,14 +49,16 @@ impl PodTemplate {
             .flatten()
     }
 
-    /// Image references of all containers, init containers first.
+    /// Image references of all containers, init containers first, and of volumes that mount an image.
     #[must_use]
     pub fn images(&self) -> Vec<&str> {
-        ["initContainers", "containers"]
+        let containers = ["initContainers", "containers"]
             .into_iter()
             .flat_map(|list| self.containers(list))
-            .filter_map(|container| container.get("image")?.as_str())
-            .collect()
+            .filter_map(|container| container.get("image")?.as_str());
+        let volumes = self.containers("volumes");
+        let volumes = volumes.filter_map(|it| it.pointer("/image/reference")?.as_str());
+        containers.chain(volumes).collect()
     }
 }
 

@@ -211,6 +211,10 @@ pub struct RiskModel {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "points_by::<Difference>")]
     pub differences: BTreeMap<Difference, f64>,
+    /// Lowest tier of a change with a kind of difference, such as `serviceAccount: high`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "tier_by::<Difference>")]
+    pub differences_floor: BTreeMap<Difference, Tier>,
     /// How critical the service is.
     #[serde(default)]
     pub criticality: Criticality,
@@ -282,7 +286,7 @@ pub enum Factor {
     ContributorUnknown,
     /// There is no provenance at all.
     NoProvenance,
-    /// The provenance describes another image, or cannot be read.
+    /// The provenance describes another image or an earlier change, or cannot be read.
     UnusableProvenance,
     /// An AI agent wrote the change, and the person who drove it is not named.
     AutonomousAgent,
@@ -312,7 +316,7 @@ pub enum Factor {
 )]
 #[serde(rename_all = "camelCase")]
 pub enum Difference {
-    /// Another image.
+    /// Another image, of a container or of a volume.
     Image,
     /// Another command, argument or working directory.
     Command,
@@ -330,11 +334,11 @@ pub enum Difference {
     ServiceAccount,
     /// Other volumes or mounts.
     Volumes,
-    /// Containers added or removed.
+    /// Containers added or removed, by the template itself or by annotations that have others injected.
     Containers,
-    /// Anything else in the pods' spec.
+    /// Anything else in the pods' spec, and labels or annotations that may change what the pods do.
     Other,
-    /// Other labels or annotations only.
+    /// Labels or annotations that only describe the pods, or restart them.
     Metadata,
 }
 
@@ -354,6 +358,12 @@ impl Difference {
         Self::Other,
         Self::Metadata,
     ];
+
+    /// Whether it is one of the manifest alone: the same images run, so no new code does.
+    #[must_use]
+    pub const fn is_of_manifest(self) -> bool {
+        !matches!(self, Self::Image | Self::Containers)
+    }
 }
 
 /// A property of a change for which a lowest tier can be set.
@@ -364,7 +374,7 @@ impl Difference {
 pub enum Floor {
     /// There is no provenance at all.
     NoProvenance,
-    /// The provenance describes another image, or cannot be read.
+    /// The provenance describes another image or an earlier change, or cannot be read.
     UnusableProvenance,
     /// An AI agent wrote the change, and the person who drove it is not named.
     AutonomousAgent,

@@ -46,7 +46,7 @@ use super::step::Tier;
 pub struct RolloutRunSpec {
     /// Name of the Rollout.
     pub rollout: String,
-    /// SHA-256 of pod template and provenance, in hexadecimal.
+    /// SHA-256 of pod template, provenance and where traffic goes, in hexadecimal.
     pub digest: String,
     /// Value of the pods' label `pod-template-hash`.
     pub pod_template_hash: String,

@@ -60,7 +60,7 @@ pub struct SignOffSpec {
     /// The attempt at the change, by the name of its RolloutRun (`status.change.run` of the Rollout).
     #[schemars(length(min = 1, max = 253))]
     pub run: String,
-    /// SHA-256 of pod template and provenance, in hexadecimal (`status.change.digest` of the Rollout).
+    /// SHA-256 of pod template, provenance and where traffic goes, in hexadecimal (`status.change.digest` of the Rollout).
     #[schemars(length(min = 64, max = 64))]
     pub digest: String,
     /// The decision.

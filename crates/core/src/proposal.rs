@@ -24,10 +24,15 @@ const ROLLBACK_MEMORY: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// The desired pods, with the digests that identify the change.
 #[derive(Clone, Debug)]
 pub struct Proposal {
-    /// SHA-256 of pod template and provenance.
+    /// SHA-256 of pod template, provenance, and where traffic goes.
     pub digest: String,
     /// SHA-256 of the pod template.
     pub template_digest: String,
+    /// SHA-256 of the provenance.
+    pub provenance_digest: Option<String>,
+    /// Whether an earlier change with another template has the same provenance, which says nothing of this
+    /// template then.
+    pub inherited_provenance: bool,
     /// Value of the pods' label `pod-template-hash`.
     pub hash: String,
     /// Number of hash collisions so far.
@@ -87,14 +92,25 @@ impl Proposal {
         let effective = demands.enforced;
         let template_digest = digest::template_digest(template);
         let (hash, collision_count) = hash(observation, &template_digest);
+        let canary = &observation.spec.strategy.canary;
+        let digest = digest::change_digest(template, &observation.annotations, canary);
+        let provenance_digest = digest::provenance_digest(&observation.annotations);
+        let inherited_provenance = provenance_digest
+            .as_deref()
+            .is_some_and(|own| is_inherited(observation, own, &digest, &template_digest));
         let read = |effective: &Effective| {
-            provenance_of(
+            let (declared, attested) = provenance_of(
                 &observation.annotations,
                 template,
                 || stable_template(observation),
                 effective,
                 observation.now,
-            )
+            );
+            if inherited_provenance {
+                let attested = attested.map(Provenance::of_earlier_change);
+                return (declared.of_earlier_change(), attested);
+            }
+            (declared, attested)
         };
         let (provenance, attested) = read(&effective);
         let observed = demands.observed.map(|observed| {
@@ -107,8 +123,10 @@ impl Proposal {
             })
         });
         let mut proposal = Self {
-            digest: digest::change_digest(template, &observation.annotations),
+            digest,
             template_digest,
+            provenance_digest,
+            inherited_provenance,
             hash,
             collision_count,
             provenance,
@@ -174,8 +192,11 @@ impl Proposal {
 
 /// The facts about a change that the controller observes itself.
 fn facts(observation: &Observation, effective: &Effective, after_rollback: bool) -> Facts {
+    let differences = differences(observation);
     Facts {
-        differences: differences(observation),
+        manifest_only: stable_template(observation).is_some()
+            && differences.iter().all(|it| it.is_of_manifest()),
+        differences,
         criticality: risk::criticality(
             &effective.risk,
             &observation.labels,
@@ -224,6 +245,25 @@ fn provenance_of<'a>(
             Some(Provenance::unattested()),
         ),
     }
+}
+
+/// Whether the provenance was there before the template: the stable revision or the change before has it too,
+/// with another template.
+fn is_inherited(observation: &Observation, own: &str, digest: &str, template_digest: &str) -> bool {
+    let status = &observation.status;
+    let of_stable = status.stable.as_ref().is_some_and(|stable| {
+        stable.provenance_digest.as_deref() == Some(own)
+            && stable.template_digest != template_digest
+    });
+    let of_change = status.change.as_ref().is_some_and(|change| {
+        let same = change.provenance_digest.as_deref() == Some(own);
+        if change.digest == digest {
+            change.inherited_provenance
+        } else {
+            same && change.template_digest != template_digest
+        }
+    });
+    of_stable || of_change
 }
 
 /// The hash of the ReplicaSet that already runs this template, or a new unique one.
@@ -290,6 +330,7 @@ pub fn last_known(observation: &Observation) -> Option<Revision> {
         pod_template_hash: change.pod_template_hash.clone(),
         template_digest: change.template_digest.clone(),
         digest: change.digest.clone(),
+        provenance_digest: change.provenance_digest.clone(),
         revision: change.revision,
         run: Some(change.run.clone()),
     });

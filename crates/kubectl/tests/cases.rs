@@ -184,7 +184,7 @@ fn provenance_that_was_left_as_it_was_is_pointed_at() {
             assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
             text(&output.stdout).to_owned()
         };
-        let warning = "warning: these are the annotations of the stable revision";
+        let warning = "are those of an earlier change and say nothing of this one";
         let change = case(name);
         assert!(explain(&change).contains(warning), "{name}");
         let stamped = change.replace("revision: 7c1e0aa", "revision: 9d2f1bb");

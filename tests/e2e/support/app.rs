@@ -1,5 +1,7 @@
 //! An application: everything of a Rollout that tests vary.
 
+use countersign_api::PodTemplate;
+use countersign_core::provenance::digest::template_digest;
 use serde_json::{Value, json};
 
 /// An application: everything of a Rollout that tests vary.
@@ -112,7 +114,23 @@ impl App {
             },
         });
         merge(&mut manifest["spec"], &self.spec);
+        self.stamp(&mut manifest);
         manifest
+    }
+
+    /// Each template has a provenance of its own, as from a pipeline: the revision is the template's, and what was
+    /// reviewed.
+    fn stamp(&self, manifest: &mut Value) {
+        let reviewed = self.provenance.get("approved-revision");
+        if reviewed.is_none() || reviewed != self.provenance.get("revision") {
+            return;
+        }
+        let template = PodTemplate(manifest["spec"]["template"].clone());
+        let revision = &template_digest(&template)[..7];
+        for key in ["revision", "approved-revision"] {
+            let key = format!("provenance.countersign.dev/{key}");
+            manifest["metadata"]["annotations"][key] = json!(revision);
+        }
     }
 }
 

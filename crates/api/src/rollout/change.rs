@@ -21,8 +21,11 @@ pub struct Revision {
     pub pod_template_hash: String,
     /// SHA-256 of the pod template, in hexadecimal.
     pub template_digest: String,
-    /// SHA-256 of pod template and provenance, in hexadecimal.
+    /// SHA-256 of pod template, provenance and where traffic goes, in hexadecimal.
     pub digest: String,
+    /// SHA-256 of its provenance, in hexadecimal: the same provenance says nothing of another template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance_digest: Option<String>,
     /// The revision's number.
     pub revision: i64,
     /// Name of the RolloutRun that keeps its template, from which a lost ReplicaSet is created again.
@@ -65,12 +68,18 @@ pub enum Outcome {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Change {
-    /// SHA-256 of pod template and provenance, in hexadecimal; sign-offs and evidence bind to it.
+    /// SHA-256 of pod template, provenance and where traffic goes, in hexadecimal; sign-offs and evidence bind to it.
     pub digest: String,
     /// Value of its pods' label `pod-template-hash`.
     pub pod_template_hash: String,
     /// SHA-256 of its pod template, in hexadecimal.
     pub template_digest: String,
+    /// SHA-256 of its provenance, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance_digest: Option<String>,
+    /// Whether its provenance is that of another template, of the stable revision or of the change before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub inherited_provenance: bool,
     /// Number of its revision.
     pub revision: i64,
     /// Name of the RolloutRun that records it.
@@ -80,6 +89,9 @@ pub struct Change {
     /// Whether there was no stable revision for comparison.
     #[serde(default)]
     pub initial: bool,
+    /// Whether a first revision has had a ready pod; the next change is then compared with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub served: bool,
     /// Risk in points; five points double the odds.
     #[serde(default)]
     pub score: f64,

@@ -59,6 +59,7 @@ pub(crate) fn risk_model() -> impl Strategy<Value = RiskModel> {
             btree_map(words().prop_map(ToOwned::to_owned), points(), 0..3),
             btree_map(words().prop_map(ToOwned::to_owned), tier(), 0..3),
             btree_map(difference(), points(), 0..4),
+            btree_map(difference(), tier(), 0..3),
         ),
         of(labels.prop_map(ToOwned::to_owned)),
         btree_map(levels().prop_map(ToOwned::to_owned), points(), 0..4),
@@ -68,7 +69,8 @@ pub(crate) fn risk_model() -> impl Strategy<Value = RiskModel> {
     )
         .prop_map(
             |(first, label, levels, otherwise, floors, (medium, high, critical))| {
-                let (version, size, points, touches, touches_floor, differences) = first;
+                let (version, size, points, touches, touches_floor, differences, differences_floor) =
+                    first;
                 RiskModel {
                     version,
                     size,
@@ -76,6 +78,7 @@ pub(crate) fn risk_model() -> impl Strategy<Value = RiskModel> {
                     touches,
                     touches_floor,
                     differences,
+                    differences_floor,
                     criticality: Criticality {
                         label,
                         points: levels,

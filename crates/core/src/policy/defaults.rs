@@ -48,6 +48,7 @@ pub(super) fn filled_risk(risk: &RiskModel, from: &RiskModel) -> RiskModel {
         touches: filled(&risk.touches, &from.touches),
         touches_floor: filled(&risk.touches_floor, &from.touches_floor),
         differences: filled(&risk.differences, &from.differences),
+        differences_floor: filled(&risk.differences_floor, &from.differences_floor),
         criticality: Criticality {
             label: risk
                 .criticality

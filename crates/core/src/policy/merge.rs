@@ -59,6 +59,7 @@ pub(super) fn strictest_risk(a: &RiskModel, b: &RiskModel) -> RiskModel {
             Tier::max,
         ),
         differences: strictest_each(&a.differences, &b.differences, f64::max),
+        differences_floor: strictest_each(&a.differences_floor, &b.differences_floor, Tier::max),
         criticality: strictest_criticality(&a.criticality, &b.criticality),
         floors: strictest_each(&a.floors, &b.floors, Tier::max),
         thresholds: Thresholds {

@@ -3,25 +3,69 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use countersign_api::rollout::CanaryStrategy;
 use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-/// SHA-256, in hexadecimal, of a change: its template and its provenance, both in canonical form.
+/// SHA-256, in hexadecimal, of a change: its template, its provenance, and the Services and routes that send
+/// traffic to it, each in canonical form. What is not named is left out.
 #[must_use]
-pub fn change_digest(template: &PodTemplate, annotations: &BTreeMap<String, String>) -> String {
+pub fn change_digest(
+    template: &PodTemplate,
+    annotations: &BTreeMap<String, String>,
+    canary: &CanaryStrategy,
+) -> String {
+    let mut text = String::from(r#"{"provenance":"#);
+    write_canonical(&provenance(annotations), &mut text);
+    text.push_str(r#","template":"#);
+    text.push_str(&canonical(template));
+    let traffic = traffic(canary);
+    if !traffic.is_empty() {
+        text.push_str(r#","traffic":"#);
+        write_canonical(&Value::Object(traffic), &mut text);
+    }
+    text.push('}');
+    hexadecimal(&Sha256::digest(text))
+}
+
+/// The fields that decide where traffic goes, as far as they are set.
+fn traffic(canary: &CanaryStrategy) -> Map<String, Value> {
+    let CanaryStrategy {
+        stable_service,
+        canary_service,
+        traffic,
+        dynamic_stable,
+        ..
+    } = canary;
+    let fields = [
+        ("stableService", json!(stable_service)),
+        ("canaryService", json!(canary_service)),
+        ("traffic", json!(traffic)),
+        ("dynamicStable", json!(dynamic_stable.then_some(true))),
+    ];
+    let set = fields.into_iter().filter(|(_, value)| !value.is_null());
+    set.map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// SHA-256, in hexadecimal, of a provenance in canonical form; `None` if there is no annotation of it.
+#[must_use]
+pub fn provenance_digest(annotations: &BTreeMap<String, String>) -> Option<String> {
+    let provenance = provenance(annotations);
+    let mut text = String::new();
+    write_canonical(&provenance, &mut text);
+    let is_empty = provenance.as_object().is_none_or(Map::is_empty);
+    (!is_empty).then(|| hexadecimal(&Sha256::digest(text)))
+}
+
+fn provenance(annotations: &BTreeMap<String, String>) -> Value {
     let own = annotations
         .iter()
         .filter(|(key, _)| key.starts_with(PROVENANCE_PREFIX));
-    let provenance: serde_json::Map<_, _> = own
+    let members: Map<_, _> = own
         .map(|(key, value)| (key.clone(), Value::String(value.clone())))
         .collect();
-    let mut text = String::from(r#"{"provenance":"#);
-    write_canonical(&Value::Object(provenance), &mut text);
-    text.push_str(r#","template":"#);
-    text.push_str(&canonical(template));
-    text.push('}');
-    hexadecimal(&Sha256::digest(text))
+    Value::Object(members)
 }
 
 /// SHA-256, in hexadecimal, of a template in canonical form.
@@ -67,7 +111,7 @@ pub fn pod_template_hash(template: &PodTemplate, collision_count: i32) -> String
 /// A template as canonical text that depends only on its content.
 ///
 /// Members of objects are in the byte order of their keys; null members are omitted, and so is an empty
-/// `creationTimestamp`, which Go's types write if it is unset; lists keep their order; there is no space
+/// `creationTimestamp` of the pods, which Go's types write if it is unset; lists keep their order; there is no space
 /// between tokens; strings and numbers are as `serde_json` writes them, so `1` and `1.0` are two numbers. A
 /// container's port without a protocol is one of `TCP`, as earlier definitions stored it. Nothing else is
 /// omitted or added: an unknown field counts like any other.
@@ -76,6 +120,9 @@ pub fn canonical(template: &PodTemplate) -> String {
     let mut text = String::new();
     let mut template = template.0.clone();
     fill_in_protocols(&mut template);
+    if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|key, value| key != "creationTimestamp" || value.as_str() != Some(""));
+    }
     write_canonical(&template, &mut text);
     text
 }
@@ -103,10 +150,7 @@ fn write_canonical(value: &Value, text: &mut String) {
             // Sorted here, since a dependency may enable serde_json's insertion order.
             let members: BTreeMap<_, _> = members
                 .iter()
-                .filter(|(key, value)| {
-                    let unset = *key == "creationTimestamp" && value.as_str() == Some("");
-                    !unset && !value.is_null()
-                })
+                .filter(|(_, value)| !value.is_null())
                 .collect();
             text.push('{');
             for (index, (key, value)) in members.into_iter().enumerate() {

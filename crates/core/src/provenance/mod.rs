@@ -74,7 +74,8 @@ pub enum State {
     /// No annotation is about the change.
     #[default]
     Absent,
-    /// It describes an image that no container of the template uses; all of it counts as unknown.
+    /// It describes an image that no container of the template uses, or an earlier change; all of it counts
+    /// as unknown.
     Stale,
     /// A part of it is invalid and counts as unknown.
     Malformed,
@@ -188,7 +189,8 @@ impl Provenance {
             .get("image")
             .filter(|image| !describes(image.trim(), template))
         {
-            read = read.stale(image);
+            let image = text::excerpt(image);
+            read = read.stale(Problem::OtherImage { image });
         }
         let unknown: Vec<_> = own.keys().filter(|key| !KEYS.contains(key)).collect();
         if !unknown.is_empty() {
@@ -320,13 +322,26 @@ impl Provenance {
         }
     }
 
-    /// Declarations about another image do not count. Its people are kept, since they must not sign their
+    /// The same declarations for another template than that of the change which they describe: they do not
+    /// count.
+    #[must_use]
+    pub fn of_earlier_change(self) -> Self {
+        match self.state {
+            State::Declared => self.stale(Problem::EarlierChange),
+            // Nothing of it counts anyway, or part of it, which is now as unknown.
+            State::Absent | State::Stale | State::Unattested => self,
+            State::Malformed => Self {
+                state: State::Malformed,
+                ..self.stale(Problem::EarlierChange)
+            },
+        }
+    }
+
+    /// Declarations about something else do not count. Their people are kept, since they must not sign their
     /// own change off.
-    fn stale(self, image: &str) -> Self {
+    fn stale(self, problem: Problem) -> Self {
         let mut problems = self.problems;
-        problems.push(Problem::OtherImage {
-            image: text::excerpt(image),
-        });
+        problems.push(problem);
         Self {
             state: State::Stale,
             agents: self.agents,

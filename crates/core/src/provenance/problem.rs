@@ -90,6 +90,11 @@ pub enum Problem {
         /// The described image, sanitized.
         image: String,
     },
+    /// The provenance was there before the template.
+    #[error(
+        "the annotations under {PROVENANCE_PREFIX} are those of an earlier change and say nothing of this one: have the pipeline write them anew with each template"
+    )]
+    EarlierChange,
     /// Unknown annotations under the prefix; they are not used.
     #[error("ignoring unknown annotations {names} under {PROVENANCE_PREFIX}: known are {}", KEYS.join(", "))]
     UnknownKeys {

@@ -25,12 +25,70 @@ pub fn differences(stable: Option<&PodTemplate>, new: &PodTemplate) -> BTreeSet<
     );
     for (field, before, after) in changed_members(&stable, &new) {
         match field {
-            "metadata" => _ = found.insert(Difference::Metadata),
+            "metadata" => found.extend(in_metadata(before, after)),
             "spec" => in_pods(before, after, &mut found),
             _ => _ = found.insert(Difference::Other),
         }
     }
     found
+}
+
+/// Labels and annotations that describe pods or restart them, and change nothing that they do.
+const DESCRIPTIVE: [&str; 7] = [
+    "kubectl.kubernetes.io/restartedAt",
+    "app.kubernetes.io/version",
+    "helm.sh/chart",
+    "prometheus.io/scrape",
+    "prometheus.io/port",
+    "prometheus.io/path",
+    "prometheus.io/scheme",
+];
+
+/// Domains, and subdomains of these, under which annotations have containers injected into a pod or choose
+/// their image.
+const INJECTORS: [&str; 9] = [
+    "istio.io",
+    "linkerd.io",
+    "cilium.io",
+    "consul.hashicorp.com",
+    "vault.hashicorp.com",
+    "dapr.io",
+    "instrumentation.opentelemetry.io",
+    "sidecar.opentelemetry.io",
+    "admission.datadoghq.com",
+];
+
+/// Checksums of configuration, by which Helm charts restart the pods that read it.
+const CHECKSUMS: &str = "checksum/";
+
+fn in_metadata(stable: &Value, new: &Value) -> BTreeSet<Difference> {
+    let mut found = BTreeSet::new();
+    for (field, before, after) in changed_members(stable, new) {
+        match field {
+            "labels" | "annotations" => {
+                found.extend(changed_members(before, after).map(|(key, _, _)| of_key(key)));
+            }
+            _ => _ = found.insert(Difference::Other),
+        }
+    }
+    found
+}
+
+fn of_key(key: &str) -> Difference {
+    let domain = key.split_once('/').map_or("", |(domain, _)| domain);
+    let is_below = |of: &&str| {
+        let above = domain.strip_suffix(*of);
+        above.is_some_and(|it| it.is_empty() || it.ends_with('.'))
+    };
+    if INJECTORS.iter().any(is_below) {
+        Difference::Containers
+    } else if key.starts_with(CHECKSUMS) {
+        Difference::Environment
+    } else if DESCRIPTIVE.contains(&key) {
+        Difference::Metadata
+    } else {
+        Difference::Other
+    }
 }
 
 fn in_pods(stable: &Value, new: &Value, found: &mut BTreeSet<Difference>) {
@@ -40,7 +98,12 @@ fn in_pods(stable: &Value, new: &Value, found: &mut BTreeSet<Difference>) {
                 in_containers(before, after, found);
                 continue;
             }
-            "volumes" => Difference::Volumes,
+            "volumes" => {
+                if images(before) != images(after) {
+                    found.insert(Difference::Image);
+                }
+                Difference::Volumes
+            }
             "securityContext"
             | "hostNetwork"
             | "hostPID"
@@ -92,6 +155,14 @@ fn in_containers(stable: &Value, new: &Value, found: &mut BTreeSet<Difference>) 
             }),
         );
     }
+}
+
+/// The images that volumes mount.
+fn images(volumes: &Value) -> BTreeSet<String> {
+    let volumes = volumes.as_array().into_iter().flatten();
+    volumes
+        .filter_map(|it| it.get("image").map(Value::to_string))
+        .collect()
 }
 
 /// The containers of a list by name; `None` if a name is missing or not unique.
@@ -197,6 +268,21 @@ mod tests {
             ),
             BTreeSet::new()
         );
+    }
+
+    #[test]
+    fn an_image_that_a_volume_mounts_is_an_image() {
+        let with_volume = |reference: &str| {
+            let mut template = written();
+            let volume = json!({ "name": "data", "image": { "reference": reference } });
+            let volumes = template["spec"]["volumes"].as_array_mut().unwrap();
+            volumes.push(volume);
+            template
+        };
+        let differs = found(with_volume("data:1"), with_volume("data:2"));
+        assert_eq!(differs, [Difference::Image, Difference::Volumes].into());
+        let images = PodTemplate(with_volume("data:1"));
+        assert_eq!(images.images(), ["shop:1", "data:1"]);
     }
 
     #[test]
@@ -329,12 +415,33 @@ mod tests {
                 Difference::Other,
             ),
             ("/spec/fieldOfKubernetes2030", json!(1), Difference::Other),
-            ("/metadata/labels/app", json!("other"), Difference::Metadata),
+            ("/metadata/labels/app", json!("other"), Difference::Other),
             (
                 "/metadata/annotations",
                 json!({ "a": "b" }),
+                Difference::Other,
+            ),
+            (
+                "/metadata/annotations",
+                json!({ "kubectl.kubernetes.io/restartedAt": "2026-01-02T03:04:05Z" }),
                 Difference::Metadata,
             ),
+            (
+                "/metadata/annotations",
+                json!({ "checksum/config": "1f2e" }),
+                Difference::Environment,
+            ),
+            (
+                "/metadata/annotations",
+                json!({ "sidecar.istio.io/proxyImage": "example.org/proxy" }),
+                Difference::Containers,
+            ),
+            (
+                "/metadata/annotations",
+                json!({ "notistio.io/proxyImage": "example.org/proxy" }),
+                Difference::Other,
+            ),
+            ("/metadata/finalizers", json!(["a/b"]), Difference::Other),
             ("/newPart", json!(1), Difference::Other),
         ];
         for (path, value, kind) in edits {

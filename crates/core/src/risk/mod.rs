@@ -57,14 +57,16 @@ pub fn risk_of_both(
         both().filter_map(of).reduce(score::worse)
     };
     let areas: BTreeSet<String> = both().flat_map(|it| it.touches.clone()).collect();
+    let of_code =
+        |contribution: Option<Contribution>| contribution.filter(|_| !facts.manifest_only);
     let contributions: Vec<Contribution> = [
-        worst(&|it| scale.authorship(it)),
-        worst(&|it| scale.autonomy(it)),
-        worst(&|it| scale.size(it.lines)),
-        worst(&|it| scale.subsystems(it.subsystems)),
-        worst(&|it| scale.review(&it.review())),
-        worst(&|it| scale.tests(it.tests)),
-        scale.touches(&areas),
+        of_code(worst(&|it| scale.authorship(it))),
+        of_code(worst(&|it| scale.autonomy(it))),
+        of_code(worst(&|it| scale.size(it.lines))),
+        of_code(worst(&|it| scale.subsystems(it.subsystems))),
+        worst(&|it| scale.review(&it.review())).filter(|_| facts.needs_review()),
+        of_code(worst(&|it| scale.tests(it.tests))),
+        of_code(scale.touches(&areas)),
         scale.differences(&facts.differences),
         scale.criticality(facts.criticality.as_deref()),
         scale.exposure(facts.exposed),

@@ -16,6 +16,9 @@ use crate::text::excerpt;
 pub struct Facts {
     /// How the new template differs from the stable one.
     pub differences: BTreeSet<Difference>,
+    /// Whether it differs in its manifest alone: the code of the stable revision runs, so that only a review of
+    /// the manifest counts of what is declared.
+    pub manifest_only: bool,
     /// How critical the service is, by its label.
     pub criticality: Option<String>,
     /// Whether it is reached from outside the cluster.
@@ -24,6 +27,17 @@ pub struct Facts {
     pub after_rollback: bool,
     /// Whether `after_rollback` holds only because the RolloutRuns cannot be read.
     pub records_unknown: bool,
+}
+
+impl Facts {
+    /// Whether there is something for a reviewer to see: new code, or a manifest that changes what the pods do.
+    pub(super) fn needs_review(&self) -> bool {
+        !self.manifest_only
+            || self
+                .differences
+                .iter()
+                .any(|it| *it != Difference::Metadata)
+    }
 }
 
 /// A complete model, which scores one factor after another.
@@ -82,7 +96,7 @@ impl Scale {
             (State::Stale, _) => self.floored(
                 Factor::UnusableProvenance,
                 Floor::UnusableProvenance,
-                "the provenance describes another image",
+                "the provenance describes another image or an earlier change; `stamp` writes it for each change",
             ),
             (State::Malformed, _) => self.floored(
                 Factor::UnusableProvenance,
@@ -216,8 +230,16 @@ impl Scale {
             .map(|(name, it)| (name.as_str(), *it))
             .collect();
         let most = self.points(Factor::DifferencesAtMost);
+        let floors = differences
+            .iter()
+            .filter_map(|kind| self.0.differences_floor.get(kind));
         let reason = format!("the template differs in {}, at most {most}", listed(&known));
-        contribution("differences", sum(&known).min(most), None, &reason)
+        contribution(
+            "differences",
+            sum(&known).min(most),
+            floors.max().copied(),
+            &reason,
+        )
     }
 
     pub(super) fn points_of_criticality(&self, value: &str) -> f64 {

@@ -188,6 +188,22 @@ fn take_next_step(
     }
 }
 
+/// Whether a first revision has had a ready pod, to which Services send.
+pub(super) fn has_served(observation: &Observation, change: &Change) -> bool {
+    let set = present::with_hash(observation, Some(&change.pod_template_hash));
+    change.initial && (change.served || set.is_some_and(|set| set.ready > 0))
+}
+
+/// A first revision that has served is what the next change is compared with, complete or not: otherwise each
+/// change could take the place of a first one that never becomes complete, past all gates.
+pub(super) fn keep_first(context: &Context, status: &mut RolloutStatus, change: &mut Change) {
+    let message = format!(
+        "revision {} is stable now, the first: it has served, and a newer change is there",
+        change.revision
+    );
+    make_stable(context, status, change, message);
+}
+
 fn promote(context: &Context, status: &mut RolloutStatus, change: &mut Change) {
     let (revision, tier, score) = (change.revision, change.tier, change.score);
     let message = if change.initial {
@@ -197,6 +213,15 @@ fn promote(context: &Context, status: &mut RolloutStatus, change: &mut Change) {
     } else {
         format!("revision {revision} is stable now")
     };
+    make_stable(context, status, change, message);
+}
+
+fn make_stable(
+    context: &Context,
+    status: &mut RolloutStatus,
+    change: &mut Change,
+    message: String,
+) {
     transition::end(
         context,
         change,
@@ -225,6 +250,7 @@ fn promote(context: &Context, status: &mut RolloutStatus, change: &mut Change) {
         pod_template_hash: change.pod_template_hash.clone(),
         template_digest: change.template_digest.clone(),
         digest: change.digest.clone(),
+        provenance_digest: change.provenance_digest.clone(),
         revision: change.revision,
         run: Some(change.run.clone()),
     });

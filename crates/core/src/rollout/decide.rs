@@ -16,6 +16,7 @@
 //! follow from the status alone, so a crash at any point loses nothing.
 
 use countersign_api::rollout::{Change, Outcome, RolloutStatus};
+use k8s_openapi::jiff::SignedDuration;
 
 use crate::decision::{Action, Decision, Notice};
 use crate::hold::Hold;
@@ -158,6 +159,11 @@ fn step<'a>(
             (Some(change), None)
         }
         Some(mut change) if change.digest != context.proposal.digest => {
+            if advance::has_served(context.observation, &change) {
+                advance::keep_first(context, status, &mut change);
+                requeue.after(SignedDuration::ZERO);
+                return ended(context, change, Step::default());
+            }
             finish::supersede(context, &mut change, requeue);
             (Some(change), None)
         }
@@ -178,6 +184,7 @@ fn continue_change<'a>(
     requeue: &mut Requeue,
 ) -> Step<'a> {
     start::note_people(context, &mut change);
+    change.served = advance::has_served(context.observation, &change);
     commands::apply_interventions(context, &mut change, requeue);
     let mut step = Step::default();
     if change.outcome.is_none() {
@@ -189,10 +196,19 @@ fn continue_change<'a>(
             Progress::RolledBack => {}
         }
     }
-    // Nothing follows for this change; the status keeps it only until it is recorded.
-    let over = change.initial && change.outcome == Some(Outcome::Promoted);
-    if over && context.observation.write_failure.is_none() {
-        requeue.clear();
+    if change.initial && change.outcome == Some(Outcome::Promoted) {
+        if context.observation.write_failure.is_none() {
+            requeue.clear();
+        }
+        return ended(context, change, step);
+    }
+    step.change = Some(change);
+    step
+}
+
+/// A first revision that is stable: nothing follows for it, and the status keeps it only until it is recorded.
+fn ended<'a>(context: &Context<'a>, change: Change, mut step: Step<'a>) -> Step<'a> {
+    if context.observation.write_failure.is_none() {
         step.ended = Some(change);
     } else {
         step.change = Some(change);

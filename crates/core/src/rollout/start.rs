@@ -100,6 +100,8 @@ fn start(
         digest: proposal.digest.clone(),
         pod_template_hash: proposal.hash.clone(),
         template_digest: proposal.template_digest.clone(),
+        provenance_digest: proposal.provenance_digest.clone(),
+        inherited_provenance: proposal.inherited_provenance,
         revision: status.revision,
         run: record::name(&observation.name, &proposal.digest, status.attempts),
         started_at: Some(Time(now)),

@@ -62,7 +62,8 @@ pub fn observe(
             stable: Some(Revision {
                 pod_template_hash: serving.hash.clone(),
                 template_digest: serving.template_digest.clone(),
-                digest: change_digest(stable, &BTreeMap::new()),
+                digest: change_digest(stable, &BTreeMap::new(), &rollout.spec.strategy.canary),
+                provenance_digest: None,
                 revision: 1,
                 run: None,
             }),

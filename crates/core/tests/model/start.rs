@@ -72,8 +72,8 @@ fn route() -> Value {
 
 fn first(setup: &Setup) -> Observation {
     let mut annotations: BTreeMap<_, _> = [
-        ("revision", "1111111"),
-        ("approved-revision", "1111111"),
+        ("revision", "1"),
+        ("approved-revision", "1"),
         ("contributor", "human"),
         ("authors", "alice"),
         ("reviewers", "bob"),

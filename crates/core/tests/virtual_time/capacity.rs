@@ -63,6 +63,7 @@ fn surge(observation: &mut Observation, surge: i32, unavailable: i32) {
 
 fn push(world: &mut World, version: &str) {
     world.observation.spec.template.0 = template(version);
+    world.observation.annotations = crate::of_version(crate::harmless(), version);
     world.observation.generation += 1;
 }
 

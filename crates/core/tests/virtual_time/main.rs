@@ -23,6 +23,7 @@ mod laws;
 mod observe;
 mod order;
 mod people;
+mod provenance;
 mod routes;
 mod smoke;
 mod stories;
@@ -104,6 +105,18 @@ fn harmless() -> BTreeMap<String, String> {
     ])
 }
 
+/// The same provenance of another change: with its version, as its revision, wherever that is declared.
+fn of_version(
+    mut annotations: BTreeMap<String, String>,
+    version: &str,
+) -> BTreeMap<String, String> {
+    for key in ["revision", "approved-revision"] {
+        let key = format!("provenance.countersign.dev/{key}");
+        annotations.entry(key).and_modify(|it| it.push_str(version));
+    }
+    annotations
+}
+
 /// A large change by an AI, reviewed and tested: tier high.
 fn risky() -> BTreeMap<String, String> {
     let mut risky = harmless();
@@ -160,7 +173,7 @@ fn observation(version: &str) -> Observation {
         now: START,
         uid: "uid".into(),
         generation: 1,
-        annotations: harmless(),
+        annotations: of_version(harmless(), version),
         policies: vec![unattended()],
         analysis: AnalysisInputs {
             lag: Duration::seconds(30),
@@ -235,7 +248,7 @@ fn serving() -> World {
 
 fn change(world: &mut World, version: &str, annotations: BTreeMap<String, String>) {
     world.observation.spec.template.0 = template(version);
-    world.observation.annotations = annotations;
+    world.observation.annotations = of_version(annotations, version);
     world.observation.generation += 1;
 }
 

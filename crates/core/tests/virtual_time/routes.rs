@@ -100,6 +100,7 @@ pub fn weights(observation: &Observation) -> (i64, i64) {
 
 fn change(world: &mut World, version: &str) {
     world.observation.spec.template.0 = template(version);
+    world.observation.annotations = crate::of_version(crate::harmless(), version);
     world.observation.generation += 1;
 }
 

@@ -85,9 +85,6 @@ impl Setting {
     }
 }
 
-/// Warning about provenance annotations that are unchanged although the template changes.
-const AS_BEFORE: &str = "these are the annotations of the stable revision, though the template differs: if they describe the last change, write those of this one with `kubectl countersign stamp`";
-
 /// The explanation of one Rollout.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -108,8 +105,6 @@ struct Treatment {
     digest: String,
     pod_template_hash: String,
     provenance: RecordedProvenance,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    provenance_warning: Option<&'static str>,
     risk: RecordedRisk,
     plan: Plan,
     /// What the policies that only observe would have demanded.
@@ -145,9 +140,6 @@ impl Explanation {
             change: change.map(|(change, record)| Treatment {
                 digest: change.digest,
                 pod_template_hash: change.pod_template_hash,
-                provenance_warning: (observed.provenance_as_before
-                    && !record.spec.provenance.annotations.is_empty())
-                .then_some(AS_BEFORE),
                 provenance: record.spec.provenance,
                 risk: record.spec.risk,
                 plan: change.plan,
@@ -216,12 +208,10 @@ impl Treatment {
         let problems = problems
             .iter()
             .map(|it| format!("problem: {}", sentence(it)));
-        let warning = self.provenance_warning.map(|it| format!("warning: {it}"));
         let state = format!("{}, as read from the annotations", state.to_lowercase());
         std::iter::once(state)
             .chain(lines_of(&columns("", &read)))
             .chain(problems)
-            .chain(warning)
             .collect()
     }
 

@@ -20,6 +20,7 @@ use countersign_core::observation::Observation;
 use countersign_core::observation::people::NamedPolicy;
 use countersign_core::observation::workload::Service;
 use countersign_core::policy;
+use countersign_core::provenance::digest;
 use countersign_core::simulation::manifest;
 use countersign_core::simulation::manifest::Surroundings;
 use countersign_core::text::sanitize_to;
@@ -144,12 +145,16 @@ impl Manifests {
                 services: self.services_of(rollout),
                 templates: self.templates_beside(rollout),
             };
+            let mut observation = manifest::observe(rollout, &serving, around, now);
+            let annotations = before.map(ResourceExt::annotations);
+            if let (Some(stable), Some(annotations)) = (&mut observation.status.stable, annotations)
+            {
+                stable.provenance_digest = digest::provenance_digest(annotations);
+            }
             Ok(Observed {
-                observation: manifest::observe(rollout, &serving, around, now),
+                observation,
                 namespace: rollout.namespace(),
                 not_governing: others.into_iter().map(|it| reason(it, rollout)).collect(),
-                provenance_as_before: before
-                    .is_some_and(|it| provenance(it).eq(provenance(rollout))),
             })
         };
         self.rollouts.iter().map(observe).collect()
@@ -194,13 +199,6 @@ pub struct Observed {
     pub namespace: Option<String>,
     /// The policies that do not apply to the Rollout, each with the reason.
     pub not_governing: Vec<String>,
-    /// Whether its provenance equals that of the stable manifest.
-    pub provenance_as_before: bool,
-}
-
-fn provenance(rollout: &Rollout) -> impl Iterator<Item = (&String, &String)> {
-    let annotations = rollout.annotations().iter();
-    annotations.filter(|(key, _)| key.starts_with(PROVENANCE_PREFIX))
 }
 
 fn named(policy: &RolloutPolicy) -> NamedPolicy {

@@ -19,6 +19,7 @@ use countersign::prometheus::{Prometheus, PrometheusConfig, Request};
 use countersign_api::analysis::Latency;
 use countersign_api::freeze::FreezeWindow;
 use countersign_api::policy::TrustedKey;
+use countersign_api::rollout::CanaryStrategy;
 use countersign_api::template::{Argument, ArgumentType};
 use countersign_api::traffic::{HeaderMatch, Subsets, Testers};
 use countersign_api::{

@@ -45,7 +45,7 @@ pub fn provenance(data: &[u8]) {
     let annotations = annotations(&text);
     let template = template();
     is_sound(&Provenance::read(&annotations, &template));
-    let digest = digest::change_digest(&template, &annotations);
+    let digest = digest::change_digest(&template, &annotations, &CanaryStrategy::default());
     assert_eq!(digest.len(), 64);
 }
 

@@ -66,13 +66,14 @@ fn golden() -> Vec<(Value, [&'static str; 4])> {
 fn hashes_stay_the_same_across_operator_versions() {
     let mut annotations = annotations(&[("contributor", "ai"), ("revision", "9f3c2e1")]);
     annotations.insert("other/key".into(), "no".into());
+    let no_traffic = CanaryStrategy::default();
     for (template, expected) in golden() {
         let template = PodTemplate(template);
         let found = [
             template_digest(&template),
             pod_template_hash(&template, 0),
             pod_template_hash(&template, 1),
-            change_digest(&template, &annotations),
+            change_digest(&template, &annotations, &no_traffic),
         ];
         assert_eq!(
             found, expected,
@@ -86,7 +87,7 @@ fn a_port_without_a_protocol_is_one_of_tcp() {
     let digests = |port: Value| {
         let pods = json!({ "spec": { "containers": [{ "name": "w", "ports": [port] }] } });
         let template = PodTemplate(pods);
-        let change = change_digest(&template, &BTreeMap::new());
+        let change = change_digest(&template, &BTreeMap::new(), &CanaryStrategy::default());
         (template_digest(&template), change)
     };
     let with = |protocol: &str| digests(json!({ "containerPort": 80, "protocol": protocol }));
@@ -124,14 +125,40 @@ fn a_field_unknown_to_this_build_changes_the_hash() {
 }
 
 #[test]
-fn the_change_digest_binds_to_template_and_provenance_and_to_nothing_else() {
-    let digest = |of: &[(&str, &str)]| change_digest(&template(), &annotations(of));
+fn the_change_digest_binds_to_template_provenance_and_traffic_and_to_nothing_else() {
+    let canary = CanaryStrategy::default();
+    let digest = |of: &[(&str, &str)]| change_digest(&template(), &annotations(of), &canary);
     let mut others = annotations(&GOOD);
     others.insert(
         "kubectl.kubernetes.io/last-applied-configuration".into(),
         "{}".into(),
     );
-    assert_eq!(change_digest(&template(), &others), digest(&GOOD));
+    assert_eq!(change_digest(&template(), &others, &canary), digest(&GOOD));
+    let of_strategy = |fields: Value| {
+        let canary: CanaryStrategy = serde_json::from_value(fields).unwrap();
+        change_digest(&template(), &annotations(&GOOD), &canary)
+    };
+    let route = |testers: Value| {
+        let route = json!({ "kind": "HTTPRoute", "name": "web" });
+        json!({ "traffic": { "routes": [route], "testers": testers } })
+    };
+    let everybody = json!({ "headers": [{ "name": "x-forwarded-proto", "value": "https" }] });
+    let directed = [
+        json!({}),
+        json!({ "stableService": "web" }),
+        json!({ "canaryService": "web" }),
+        json!({ "dynamicStable": true }),
+        route(json!(null)),
+        route(everybody),
+    ];
+    let digests: BTreeSet<_> = directed.into_iter().map(of_strategy).collect();
+    assert_eq!(digests.len(), 6);
+    let paced = of_strategy(json!({ "steps": [{ "weight": 50, "bake": "1m" }], "drain": "9s" }));
+    assert_eq!(
+        paced,
+        digest(&GOOD),
+        "the plan is fixed and tightened elsewhere"
+    );
     assert_ne!(digest(&GOOD), digest(&GOOD[1..]));
     assert_ne!(digest(&[("future-key", "1")]), digest(&[]));
     let same_pods = pod_template_hash(&template(), 0);

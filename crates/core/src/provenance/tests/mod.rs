@@ -3,6 +3,7 @@ mod digests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_api::rollout::CanaryStrategy;
 use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -154,8 +154,8 @@ fn the_documentation_gives_the_points_of_the_built_in_policy() {
             "{band:?}"
         );
     }
-    let floors = model.floors.len() + model.touches_floor.len();
-    assert_eq!(floors, 6, "docs/risk.md lists all floors");
+    let floors = model.floors.len() + model.touches_floor.len() + model.differences_floor.len();
+    assert_eq!(floors, 8, "docs/risk.md lists all floors");
 }
 
 #[test]
@@ -216,10 +216,10 @@ fn facts_add_points_that_no_annotation_takes_away() {
         ..Facts::default()
     };
     let risk = risk(&harmless_but(&[]), &seen);
-    assert_eq!(points(&risk, "differences"), Some(12.0), "{risk:?}");
+    assert_eq!(points(&risk, "differences"), Some(15.0), "{risk:?}");
     assert_eq!(
         (risk.score, risk.tier),
-        (12.0 + 8.0 + 3.0 + 5.0, Tier::High)
+        (15.0 + 8.0 + 3.0 + 5.0, Tier::High)
     );
 }
 

@@ -66,9 +66,11 @@ fn facts() -> impl Strategy<Value = Facts> {
         of(select(levels.to_vec())),
         any::<bool>(),
         any::<bool>(),
+        any::<bool>(),
     )
         .prop_map(
-            |(differences, criticality, exposed, after_rollback)| Facts {
+            |(differences, criticality, exposed, after_rollback, known)| Facts {
+                manifest_only: known && differences.iter().all(|it| it.is_of_manifest()),
                 differences: differences.into_iter().collect(),
                 criticality: criticality.map(ToOwned::to_owned),
                 exposed,
@@ -162,6 +164,7 @@ fn raised_facts(facts: &Facts, model: &RiskModel) -> Vec<(&'static str, Facts)> 
     for kind in built_in().risk.differences.keys() {
         let mut riskier = facts.clone();
         riskier.differences.insert(*kind);
+        riskier.manifest_only &= kind.is_of_manifest();
         all.push(("one more difference", riskier));
     }
     let scale = Scale(policy::complete(model));

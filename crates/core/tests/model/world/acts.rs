@@ -25,6 +25,10 @@ impl World {
             let annotations = [(AUTHORS, author), (CHANGED_BY_ANNOTATION, changer)];
             let annotations = annotations.map(|(key, who)| (key.to_owned(), who.to_owned()));
             seen.annotations.extend(annotations);
+            for key in ["revision", "approved-revision"] {
+                let key = format!("provenance.countersign.dev/{key}");
+                seen.annotations.insert(key, version.to_string());
+            }
         });
         // Pushing it again requests it again.
         pushed.with(|next| {

@@ -110,7 +110,7 @@ pub(super) fn key_of(problem: &Problem) -> Option<&str> {
         Problem::OtherImage { .. } => Some("image"),
         Problem::Attestation(_) | Problem::Attested(_) => Some("attestation"),
         Problem::UnknownKeys { names } => names.split(',').next(),
-        Problem::AllTooLong { .. } => None,
+        Problem::AllTooLong { .. } | Problem::EarlierChange => None,
     }
 }
 

@@ -101,7 +101,6 @@ fn simulated(observation: Observation, options: &Simulate) -> Simulation {
         observation,
         namespace: None,
         not_governing: Vec::new(),
-        provenance_as_before: false,
     };
     options.simulated(observed).unwrap()
 }
@@ -223,7 +222,6 @@ fn what_cannot_be_simulated_is_refused_with_the_reason() {
         observation: harmless(),
         namespace: None,
         not_governing: Vec::new(),
-        provenance_as_before: false,
     };
     let error = options(100_000).simulated(observed).unwrap_err();
     assert!(matches!(error, SimulationError::TooLong { .. }), "{error}");

@@ -1,0 +1,106 @@
+//! Provenance speaks for one change, and not for the next.
+
+use countersign_api::rollout::Change;
+use countersign_core::decide;
+use countersign_core::provenance::digest::template_digest;
+
+use super::*;
+
+/// The change that begins now.
+fn begun(world: &World) -> Change {
+    decide(&world.observation).status.change.unwrap()
+}
+
+fn edit(world: &mut World, path: &str, value: Value) {
+    let template = &mut world.observation.spec.template.0;
+    let (parent, key) = path.rsplit_once('/').unwrap();
+    template.pointer_mut(parent).unwrap()[key] = value;
+    world.observation.generation += 1;
+}
+
+#[test]
+pub(super) fn law_12_the_provenance_of_the_stable_revision_says_nothing_of_another_image() {
+    let mut world = serving();
+    edit(
+        &mut world,
+        "/spec/containers/0/image",
+        json!("example.org/shop:v2"),
+    );
+    let inherited = begun(&world);
+    assert!(
+        inherited.inherited_provenance && inherited.tier >= Tier::High,
+        "{inherited:?}"
+    );
+    world.observation.annotations = of_version(harmless(), "v2");
+    let fresh = begun(&world);
+    assert!(!fresh.inherited_provenance);
+    assert_eq!(fresh.tier, Tier::Low);
+}
+
+/// The chain of replaced changes ends where provenance comes with its template.
+#[test]
+pub(super) fn law_12_a_change_that_replaces_another_does_not_speak_with_its_provenance() {
+    let mut world = serving();
+    change(&mut world, "v2", harmless());
+    let traffic = &mut steady(5_000.0, 0.0, 0.0);
+    assert!(world.run(after(60), traffic, |o| o.status.step.is_some()));
+    for version in ["v3", "v4"] {
+        let image = json!(format!("example.org/shop:{version}"));
+        edit(&mut world, "/spec/containers/0/image", image);
+        let digest = template_digest(&world.observation.spec.template);
+        assert!(world.run(after(120), traffic, |o| {
+            let change = o.status.change.as_ref();
+            change.is_some_and(|it| it.template_digest == digest && it.outcome.is_none())
+        }));
+        let change = world.observation.status.change.clone().unwrap();
+        assert!(
+            change.inherited_provenance && change.tier >= Tier::High,
+            "{change:?}"
+        );
+        // It stays so while the change is under way and the one before is forgotten.
+        world.reconcile(traffic);
+        assert!(begun(&world).inherited_provenance);
+    }
+    lawful(&world);
+}
+
+/// The code is that of the stable revision, so a manifest counts by what differs and by its own review.
+#[test]
+pub(super) fn a_change_of_the_manifest_alone_has_the_risk_of_what_differs() {
+    let tier = |path: &str, value: Value, annotations: Option<BTreeMap<String, String>>| {
+        let mut world = serving();
+        edit(&mut world, path, value);
+        if let Some(annotations) = annotations {
+            world.observation.annotations = annotations;
+        }
+        begun(&world).tier
+    };
+    let reviewed = || Some(of_version(harmless(), "of the manifest"));
+    let environment = (
+        "/spec/containers/0/env",
+        json!([{ "name": "A", "value": "1" }]),
+    );
+    let account = ("/spec/serviceAccountName", json!("admin"));
+    let restart = (
+        "/metadata/annotations",
+        json!({ "kubectl.kubernetes.io/restartedAt": "now" }),
+    );
+    let injected = (
+        "/metadata/annotations",
+        json!({ "sidecar.istio.io/proxyImage": "evil" }),
+    );
+    let cases = [
+        (&environment, None, Tier::Medium),
+        (&environment, reviewed(), Tier::Low),
+        (&environment, Some(BTreeMap::new()), Tier::Medium),
+        (&account, None, Tier::High),
+        (&account, reviewed(), Tier::High),
+        (&restart, None, Tier::Low),
+        (&injected, None, Tier::Critical),
+    ];
+    for ((path, value), annotations, expected) in cases {
+        let known = annotations.is_some();
+        let found = tier(path, value.clone(), annotations);
+        assert_eq!(found, expected, "{path} {value}, new provenance: {known}");
+    }
+}
