@@ -97,8 +97,8 @@ pub struct App<'a> {
 impl App<'_> {
     pub fn manifest(&self) -> Value {
         let provenance = [
-            ("revision", "1111111"),
-            ("approved-revision", "1111111"),
+            ("revision", self.version),
+            ("approved-revision", self.version),
             ("contributor", "human"),
             ("authors", "alice@example.org"),
             ("reviewers", "bob@example.org"),

@@ -167,8 +167,11 @@ async fn a_deployment_is_adopted_without_a_lost_request_and_its_edits_are_staged
         "the spec is as it was written"
     );
 
-    // People still edit the Deployment, without `replicas`.
-    let image = json!({ "spec": { "template": { "spec": { "containers": [
+    // People still edit the Deployment, without `replicas`, and their pipeline writes what the change is.
+    let reviewed = json!({
+        "provenance.countersign.dev/revision": "2222222", "provenance.countersign.dev/approved-revision": "2222222",
+    });
+    let image = json!({ "metadata": { "annotations": reviewed }, "spec": { "template": { "spec": { "containers": [
         { "name": "app", "image": "example.org/shop:v2" },
     ] } } } });
     deployments(&scene)

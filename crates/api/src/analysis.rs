@@ -267,3 +267,26 @@ pub enum Preset {
     /// INTERNAL, UNAVAILABLE and DATA_LOSS are errors. gRPC only.
     OtelRpcServer,
 }
+
+impl Preset {
+    /// Whether a router or the network counts the requests, and not the pods, which run the change.
+    #[must_use]
+    pub const fn is_beside_pods(self) -> bool {
+        match self {
+            Self::Traefik
+            | Self::EnvoyGateway
+            | Self::Contour
+            | Self::Istio
+            | Self::IstioWaypoint
+            | Self::NginxGatewayFabric
+            | Self::Cilium
+            | Self::HAProxy => true,
+            // Linkerd's proxies run in the pods, whose template may bring others.
+            Self::Linkerd
+            | Self::HttpRequestsTotal
+            | Self::OtelHttpServer
+            | Self::GrpcServer
+            | Self::OtelRpcServer => false,
+        }
+    }
+}

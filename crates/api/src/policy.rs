@@ -536,6 +536,12 @@ pub struct TierDemands {
     /// Whether a change needs routes (`traffic`), which make its share of the requests exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require_router: Option<bool>,
+    /// Whether a change must name each image by its digest (`name@sha256:…`): what a tag names can change after it was signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_digest: Option<bool>,
+    /// Whether a policy's own check, or one whose numbers come from a router and not from the pods, must count requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_policy_check: Option<bool>,
 }
 
 /// What happens after `extendAtMost` when the evidence is clean but scarce; in order of strictness.

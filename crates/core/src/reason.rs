@@ -139,6 +139,10 @@ reasons! {
     RouteNotFound: POLLED_REFUSAL,
     /// A route cannot be split as it is.
     RouteInvalid: POLLED_REFUSAL,
+    /// The tier demands images by digest and one is named without.
+    ImageNotPinned: REFUSAL,
+    /// The tier demands a check that neither pods nor their team control, and there is none.
+    PolicyCheckRequired: REFUSAL,
     /// The tier demands routes and the Rollout names none.
     RouterRequired: REFUSAL,
     /// The routes do not have their weights yet, or their routers have not accepted them.

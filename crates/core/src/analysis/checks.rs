@@ -6,7 +6,7 @@ use countersign_api::analysis::{CheckMode, TemplateUse, default_interval};
 use countersign_api::objective::Objective;
 use countersign_api::rollout::{Change, Plan};
 use countersign_api::template::{AnalysisTemplateSpec, Argument};
-use countersign_api::{Check, Duration};
+use countersign_api::{Check, Duration, Preset};
 
 use crate::analysis::query;
 use crate::analysis::query::form::Arm;
@@ -99,6 +99,18 @@ impl Checks {
         let problems = resolved.problems.into_iter();
         self.problems
             .extend(problems.map(|problem| format!("AnalysisTemplate {name}: {problem}")));
+    }
+
+    /// Whether requests are counted by a check that neither the pods nor their team control: a policy's own, or
+    /// one with the preset of a router.
+    #[must_use]
+    pub fn are_independent(&self, effective: &Effective) -> bool {
+        let counts = |check: &Check| check.mode == CheckMode::Required && check.metric.is_none();
+        let of_policy = |name: &String| effective.checks.iter().any(|(it, _)| it == name);
+        self.checks.iter().any(|(name, check)| {
+            let beside = check.preset.is_some_and(Preset::is_beside_pods);
+            counts(check) && check.weights.is_none() && (beside || of_policy(name))
+        })
     }
 
     /// The first problem that keeps a check from being queried: of a template, or a query that Prometheus

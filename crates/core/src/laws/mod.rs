@@ -206,6 +206,9 @@ fn broken_by_a_step(observation: &Observation, before: &Change, after: &Change) 
         people::people_have_signed(observation, before, after),
         &|| "a required sign-off was not given".into(),
     );
+    expect(12, content_is_bound(observation, before), &|| {
+        "the weight rose though the tier requires image digests".into()
+    });
     expect(6, evidence_allows(observation, before), &|| {
         "the evidence did not allow the step".into()
     });
@@ -457,6 +460,17 @@ fn watched_verdict(observation: &Observation, change: &Change) -> Option<Verdict
         observation.now,
         observation.analysis.lag,
     ))
+}
+
+/// Where policies that are enforced require it, each image is named by its digest.
+fn content_is_bound(observation: &Observation, before: &Change) -> bool {
+    let enforced = observation
+        .policies
+        .iter()
+        .filter(|policy| observe::is_enforced(policy, before));
+    let mut demanding = enforced.map(|it| it.spec.tiers.get(before.tier).require_digest);
+    let images = observation.spec.template.images();
+    !demanding.any(|it| it == Some(true)) || images.iter().all(|it| it.contains("@sha256:"))
 }
 
 fn evidence_allows(observation: &Observation, before: &Change) -> bool {

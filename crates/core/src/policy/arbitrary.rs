@@ -137,7 +137,12 @@ fn demands() -> BoxedStrategy<TierDemands> {
         (
             (of(minutes()), of(minutes()), of(minutes())),
             of(scarce),
-            (of(any::<bool>()), of(any::<bool>())),
+            (
+                of(any::<bool>()),
+                of(any::<bool>()),
+                of(any::<bool>()),
+                of(any::<bool>()),
+            ),
         ),
         (
             of(0.001..0.5),
@@ -153,7 +158,8 @@ fn demands() -> BoxedStrategy<TierDemands> {
             let sign_off = (!sign_off.is_empty()).then_some(sign_off);
             let (max_first_weight, max_increase, min_final_weight, min_requests) = numbers;
             let ((min_bake, wait_at_most, extend_at_most), on_scarce_evidence, waivers) = others;
-            let (switch_without_evidence, require_router) = waivers;
+            let (switch_without_evidence, require_router, require_digest, require_policy_check) =
+                waivers;
             TierDemands {
                 steps,
                 max_first_weight,
@@ -174,6 +180,8 @@ fn demands() -> BoxedStrategy<TierDemands> {
                 switch_without_evidence,
                 wait_at_most,
                 require_router,
+                require_digest,
+                require_policy_check,
             }
         })
         .boxed()

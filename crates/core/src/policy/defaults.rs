@@ -105,5 +105,7 @@ pub(super) fn filled_demands(demands: &TierDemands, from: &TierDemands) -> TierD
             .or(from.switch_without_evidence),
         wait_at_most: demands.wait_at_most.or(from.wait_at_most),
         require_router: demands.require_router.or(from.require_router),
+        require_digest: demands.require_digest.or(from.require_digest),
+        require_policy_check: demands.require_policy_check.or(from.require_policy_check),
     }
 }

@@ -142,6 +142,8 @@ fn undemanding(demands: &TierDemands) -> TierDemands {
         // No person is required: the change goes on, as in the lowest tier.
         on_scarce_evidence: Some(OnScarceEvidence::Promote),
         require_router: Some(false),
+        require_digest: Some(false),
+        require_policy_check: Some(false),
         ..demands.clone()
     }
 }

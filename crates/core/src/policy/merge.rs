@@ -177,6 +177,10 @@ pub(super) fn strictest_demands(a: &TierDemands, b: &TierDemands) -> TierDemands
         ),
         wait_at_most: strictest(a.wait_at_most, b.wait_at_most, Duration::min),
         require_router: strictest(a.require_router, b.require_router, |a, b| a || b),
+        require_digest: strictest(a.require_digest, b.require_digest, |a, b| a || b),
+        require_policy_check: strictest(a.require_policy_check, b.require_policy_check, |a, b| {
+            a || b
+        }),
     }
 }
 

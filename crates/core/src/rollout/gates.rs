@@ -14,10 +14,12 @@ use crate::change;
 use crate::hold::{Hold, HoldKind};
 use crate::observation::{self, Observation};
 use crate::people::sign_off;
+use crate::provenance::digest;
 use crate::queue::{concurrency, dependencies};
 use crate::reason::Reason;
 use crate::replicas::{self, Limits, Present, present};
 use crate::rollout::context::{Context, Judgement};
+use crate::text;
 use crate::traffic::settle;
 use crate::workload::{adoption, pods, smoke};
 
@@ -25,21 +27,21 @@ type Gate = fn(&Context, &Change, &Judgement) -> Option<Hold>;
 
 /// The gates in order. The concurrency limit is last, so that a queued change waits for nothing else.
 const GATES: [Gate; 16] = [
-    references,        // the named objects exist and are not claimed elsewhere
-    routable,          // the routes can give the canary a share
-    checkable,         // every check can be queried
-    paused,            // no person requested a pause
-    frozen,            // no incident and no change-freeze
-    budgeted,          // the error budgets allow it
-    has_replicas,      // there are replicas to analyse
-    dependencies,      // the Rollout's dependencies are stable
-    capacity,          // the pods for the present weight are available
-    split,             // the routes give the canary the present weight
-    bake,              // the present step has lasted long enough
-    evidence,          // the analysis passes
-    scarcity,          // or the tier accepts scarce evidence
-    smoke_check,       // the smoke check before the first step has succeeded
-    sign_off,          // the people whom the next step demands have signed
+    references, // the named objects exist and are not claimed elsewhere, images by digest if required
+    routable,   // the routes can give the canary a share
+    checkable,  // every check can be queried, and one is independent, if the tier requires it
+    paused,     // no person requested a pause
+    frozen,     // no incident and no change-freeze
+    budgeted,   // the error budgets allow it
+    has_replicas, // there are replicas to analyse
+    dependencies, // the Rollout's dependencies are stable
+    capacity,   // the pods for the present weight are available
+    split,      // the routes give the canary the present weight
+    bake,       // the present step has lasted long enough
+    evidence,   // the analysis passes
+    scarcity,   // or the tier accepts scarce evidence
+    smoke_check, // the smoke check before the first step has succeeded
+    sign_off,   // the people whom the next step demands have signed
     concurrency_limit, // there is room for one more risky change
 ];
 
@@ -106,6 +108,9 @@ fn references(context: &Context, change: &Change, _: &Judgement) -> Option<Hold>
         );
         return hold(HoldKind::Doubt, Reason::ServiceNotFound, message);
     }
+    if let Some(hold) = pinned(context, change) {
+        return Some(hold);
+    }
     if change.initial || change.stage == Stage::Promoting {
         return None;
     }
@@ -167,11 +172,42 @@ fn routable(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
     hold(HoldKind::Doubt, *why, problem)
 }
 
+fn pinned(context: &Context, change: &Change) -> Option<Hold> {
+    let demands = context.proposal.effective.tiers.get(change.tier);
+    if change.initial || demands.require_digest != Some(true) {
+        return None;
+    }
+    let image = not_pinned(context.observation)?;
+    let message = format!(
+        "tier {} requires images by digest (requireDigest), and {image} is named without: write name@sha256:…",
+        change.tier
+    );
+    hold(HoldKind::Doubt, Reason::ImageNotPinned, message)
+}
+
+/// The first image that is not named by its digest.
+pub(super) fn not_pinned(observation: &Observation) -> Option<String> {
+    let images = observation.spec.template.images();
+    let mut tagged = images
+        .iter()
+        .filter(|it| digest::image_digest(it).is_none());
+    tagged.next().map(|image| text::excerpt(image))
+}
+
 fn checkable(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
     let observation = context.observation;
     let checks = &context.proposal.checks;
     if change.initial {
         return None;
+    }
+    let effective = &context.proposal.effective;
+    let demands = effective.tiers.get(change.tier);
+    if demands.require_policy_check == Some(true) && !checks.are_independent(effective) {
+        let message = format!(
+            "tier {} requires a check of a policy or of a router that counts requests (requirePolicyCheck), and there is none",
+            change.tier
+        );
+        return hold(HoldKind::Doubt, Reason::PolicyCheckRequired, message);
     }
     let problem = checks.problem(observation)?;
     hold(HoldKind::Doubt, Reason::CheckInvalid, problem)

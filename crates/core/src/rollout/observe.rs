@@ -7,8 +7,8 @@ use countersign_api::policy::OnScarceEvidence;
 use countersign_api::rollout::{Change, Observed, Plan, Stage, WouldHave};
 use countersign_api::step::{SignOffDemand, Tier};
 
-use crate::analysis::budget;
 use crate::analysis::verdict::Verdict;
+use crate::analysis::{budget, checks};
 use crate::change;
 use crate::limits::{FOREIGN_TEXT, MAX_OBSERVED_DEMANDS, MAX_POLICIES, MAX_WOULD};
 use crate::observation::{self, Observation};
@@ -18,7 +18,7 @@ use crate::policy::sign_off_demand;
 use crate::proposal::{self, Enforced};
 use crate::reason::Reason;
 use crate::rollout::context::{Context, Judgement};
-use crate::rollout::transition;
+use crate::rollout::{gates, transition};
 use crate::text;
 
 /// What a change with this plan would have waited for if every policy were enforced.
@@ -52,13 +52,27 @@ pub(super) fn at_start(
         note(&mut observed, Reason::Baking, &message);
     }
     let tier = observed.tier;
-    if demands.effective.tiers.get(tier).require_router == Some(true)
-        && !observation::is_routed(observation)
-    {
+    let of_tier = demands.effective.tiers.get(tier);
+    if of_tier.require_router == Some(true) && !observation::is_routed(observation) {
         let message = format!(
             "would have waited for routes: tier {tier} asks for them (requireRouter), and spec.strategy.canary.traffic names none"
         );
         note(&mut observed, Reason::RouterRequired, &message);
+    }
+    if of_tier.require_digest == Some(true)
+        && let Some(image) = gates::not_pinned(observation)
+    {
+        let message = format!(
+            "would have waited for image digests: tier {tier} asks for them (requireDigest), and {image} is named without"
+        );
+        note(&mut observed, Reason::ImageNotPinned, &message);
+    }
+    let checks = checks::checks(observation, &demands.effective);
+    if of_tier.require_policy_check == Some(true) && !checks.are_independent(&demands.effective) {
+        let message = format!(
+            "would have waited for a check of a policy or of a router: tier {tier} asks for one (requirePolicyCheck)"
+        );
+        note(&mut observed, Reason::PolicyCheckRequired, &message);
     }
     for (policy, limit) in &demands.effective.concurrency {
         if limit.from_tier <= tier && demands.only_observes(policy) {

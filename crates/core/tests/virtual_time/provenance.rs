@@ -104,3 +104,71 @@ pub(super) fn a_change_of_the_manifest_alone_has_the_risk_of_what_differs() {
         assert_eq!(found, expected, "{path} {value}, new provenance: {known}");
     }
 }
+
+/// What a tag names can change after it was signed.
+#[test]
+pub(super) fn law_12_a_tier_that_requires_digests_holds_an_image_that_is_named_by_a_tag() {
+    let mut world = serving();
+    world.observation.policies[0].spec.tiers.low.require_digest = Some(true);
+    change(&mut world, "v2", harmless());
+    let traffic = &mut steady(5_000.0, 0.0, 0.0);
+    let waits = |o: &Observation| o.status.waiting_for.as_deref() == Some("ImageNotPinned");
+    assert!(
+        world.run(after(20), traffic, waits),
+        "{:?}",
+        world.observation.status
+    );
+    let status = &world.observation.status;
+    assert_eq!(status.change.as_ref().unwrap().weight, 0);
+    assert!(
+        status.message.contains("example.org/shop:v2"),
+        "{}",
+        status.message
+    );
+
+    let digest = format!("example.org/shop@sha256:{}", "a".repeat(64));
+    edit(&mut world, "/spec/containers/0/image", json!(digest));
+    world.observation.annotations = of_version(harmless(), "pinned");
+    let promoted = |o: &Observation| o.status.phase == Phase::Stable && World::at_rest(o);
+    assert!(
+        world.run(after(180), traffic, promoted),
+        "{:?}",
+        world.observation.status
+    );
+    assert_eq!(stable_image(&world), digest);
+    lawful(&world);
+}
+
+/// Pods write their own metrics, and a team its own queries.
+#[test]
+pub(super) fn a_tier_may_require_a_check_that_neither_pods_nor_their_team_control() {
+    let own = json!({ "name": "own", "total": "sum(up{{labels}}) or vector(1000)", "errors": "vector(0)" });
+    let of_pods = json!({ "name": "errors", "preset": "HttpRequestsTotal" });
+    let of_router = json!({ "name": "errors", "preset": "Traefik" });
+    let of_policy = Some(of_pods.clone());
+    let cases = [
+        (vec![own, of_pods.clone()], None, true),
+        (vec![of_router], None, false),
+        (vec![of_pods], of_policy, false),
+    ];
+    for (checks, of_policy, holds) in cases {
+        let mut world = serving();
+        let policy = &mut world.observation.policies[0].spec;
+        policy.tiers.low.require_policy_check = Some(true);
+        if let Some(check) = of_policy {
+            policy.analysis = serde_json::from_value(json!({ "checks": [check] })).unwrap();
+        }
+        let analysis = json!({ "interval": "10s", "checks": checks });
+        let canary = &mut world.observation.spec.strategy.canary;
+        canary.analysis = serde_json::from_value(analysis).unwrap();
+        change(&mut world, "v2", harmless());
+        let change = begun(&world);
+        world.observation.status.change = Some(change);
+        let decided = decide(&world.observation).status.waiting_for;
+        assert_eq!(
+            decided.as_deref() == Some("PolicyCheckRequired"),
+            holds,
+            "{checks:?}: {decided:?}"
+        );
+    }
+}

@@ -108,6 +108,8 @@ fn demands(first: i32, increase: i32, last: i32, minutes: u64, requests: i64) ->
         switch_without_evidence: Some(false),
         wait_at_most: Some(Duration::minutes(60)),
         require_router: Some(false),
+        require_digest: Some(false),
+        require_policy_check: Some(false),
     }
 }
 
