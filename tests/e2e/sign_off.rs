@@ -116,12 +116,12 @@ impl Checkpoint {
         })
     }
 
-    async fn sign(&self, user: &User, words: Value) -> Answer {
+    pub async fn sign(&self, user: &User, words: Value) -> Answer {
         let sign_off = self.decision("SignOff", &words);
         user.create(&path(&self.scene, "signoffs"), &sign_off).await
     }
 
-    async fn approve(&self, user: &User, words: Value) -> Answer {
+    pub async fn approve(&self, user: &User, words: Value) -> Answer {
         self.sign(user, approval(&words)).await
     }
 
@@ -133,7 +133,7 @@ impl Checkpoint {
     }
 
     /// Waits until the API server would refuse a user's approval, and returns how.
-    async fn until_refused(&self, user: &User, words: &Value) -> Answer {
+    pub async fn until_refused(&self, user: &User, words: &Value) -> Answer {
         let poll = async || match self.would_approve(user, words).await {
             Ok(accepted) => Err(accepted),
             refused => Ok(refused),
@@ -459,6 +459,35 @@ async fn a_rejection_rolls_back() {
     assert_eq!(scene.events(&checkpoint.app, "Rejected").await.len(), 1);
     assert_eq!(scene.pods(&run.spec.pod_template_hash).await, 0);
     scene.remove_policy().await;
+}
+
+#[tokio::test]
+async fn an_author_may_reject_what_they_may_not_approve() {
+    let mut checkpoint = Checkpoint::new("author-rejects", requiring(1, &nobody())).await;
+    let scene = &checkpoint.scene;
+    for role in ["countersign-approver", "countersign-on-call"] {
+        scene.grant("alice", role).await;
+    }
+    let next = checkpoint.risky("v2");
+    checkpoint.deploy(&next).await;
+    checkpoint
+        .until_message("gate step-1 requires 1 person")
+        .await;
+    for decision in ["Approve", "BreakGlass"] {
+        let words = json!({ "decision": decision });
+        let refused = checkpoint.until_refused(&checkpoint.alice, &words);
+        assert_refused(&refused.await, &["403", "had a hand in"]);
+    }
+
+    let no = json!({ "decision": "Reject", "reason": "I found a fault in it" });
+    let rejected = checkpoint.sign(&checkpoint.alice, no).await;
+    checkpoint.answered(&rejected.unwrap(), "Counts").await;
+    checkpoint.until_degraded().await;
+    let run = checkpoint.outcome().await;
+    assert!(ended(&run, Outcome::RolledBack));
+    let message = &line(&run, "Rejected").message;
+    assert_eq!(message, "rejected by alice: I found a fault in it");
+    checkpoint.scene.remove_policy().await;
 }
 
 #[tokio::test]

@@ -275,6 +275,13 @@ async fn who_had_a_hand_in_a_change_does_not_sign_it_off() {
         &["403", "had a hand in", "ask somebody else", "shop"],
     );
     assert_refused(&Err(group), &["403", "AI agents", "ask a person"]);
+
+    let dry = path(scene, "signoffs") + "?dryRun=All";
+    let no = json!({ "decision": "Reject", "reason": "it has a fault" });
+    let no = pending.decision("SignOff", "excluded", no);
+    for user in [&author, &agent] {
+        user.create(&dry, &no).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -182,29 +182,17 @@ fn refusal(
     person: &BTreeSet<String>,
 ) -> Option<(Reason, String)> {
     let spec = &sign_off.spec;
-    let user = &spec.approver.username;
     let names = (&*spec.rollout_uid, &*spec.run, &*spec.digest);
     let unbound = binding::other_change(observation, change, names)
         .or_else(|| binding::unproven(observation, sign_off.created_at, &spec.approver));
     if unbound.is_some() {
         return unbound;
     }
-    if let Some(group) = spec
-        .approver
-        .groups
-        .iter()
-        .find(|it| change.excluded_approvers.groups.contains(*it))
+    // Stopping a change is safe, so nobody is excluded from rejecting it.
+    if spec.decision != SignOffDecision::Reject
+        && let Some(excluded) = exclusion(proposal, change, sign_off, person)
     {
-        let message = format!("{user} is in group {group}, which stands for AI agents by policy");
-        return Some((Reason::ByAgent, message));
-    }
-    if let Some(problem) = proposal.provenance.hidden_people() {
-        let message = format!("{user} may be an author: {problem}");
-        return Some((Reason::ByAuthor, message));
-    }
-    if !person.is_disjoint(&change.excluded_approvers.users) {
-        let message = format!("{user} wrote the change, drove its AI or changed the Rollout");
-        return Some((Reason::ByAuthor, message));
+        return Some(excluded);
     }
     if let Some(end) = spec
         .expires_at
@@ -218,6 +206,31 @@ fn refusal(
         .as_deref()
         .filter(|gate| !gates(change).contains(*gate))?;
     Some((Reason::NoSuchGate, format!("the plan has no gate {gate}")))
+}
+
+/// Why the author of a sign-off must not let the change continue.
+fn exclusion(
+    proposal: &Proposal,
+    change: &Change,
+    sign_off: &SeenSignOff,
+    person: &BTreeSet<String>,
+) -> Option<(Reason, String)> {
+    let approver = &sign_off.spec.approver;
+    let user = &approver.username;
+    let excluded = &change.excluded_approvers;
+    let mut groups = approver.groups.iter();
+    if let Some(group) = groups.find(|it| excluded.groups.contains(*it)) {
+        let message = format!("{user} is in group {group}, which stands for AI agents by policy");
+        return Some((Reason::ByAgent, message));
+    }
+    if let Some(problem) = proposal.provenance.hidden_people() {
+        let message = format!("{user} may be an author: {problem}");
+        return Some((Reason::ByAuthor, message));
+    }
+    (!person.is_disjoint(&excluded.users)).then(|| {
+        let message = format!("{user} wrote the change, drove its AI or changed the Rollout");
+        (Reason::ByAuthor, message)
+    })
 }
 
 /// Whether any gate of a change demands sign-offs.

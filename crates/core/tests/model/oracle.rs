@@ -468,9 +468,10 @@ fn signed(world: &World, change: &Change, decision: SignOffDecision, gate: Optio
             && it.spec.digest == change.digest
             && it.spec.decision == decision
             && it.spec.gate.as_deref() == gate
-            && !world
-                .excluded_approvers
-                .contains(&it.spec.approver.username)
+            && (decision == SignOffDecision::Reject
+                || !world
+                    .excluded_approvers
+                    .contains(&it.spec.approver.username))
     });
     let mut people: Vec<_> = signed.map(|it| &it.spec.approver.username).collect();
     people.sort_unstable();

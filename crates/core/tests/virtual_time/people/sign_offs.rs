@@ -312,6 +312,46 @@ pub(crate) fn a_rejection_rolls_back_and_wins_over_approvals() {
 }
 
 #[test]
+pub(crate) fn nobody_is_excluded_from_rejecting() {
+    let hidden = format!("alice{}", ", x".repeat(2_000));
+    for (user, groups, authors) in [
+        ("alice", &["approvers"][..], "alice@example.org"),
+        ("mallory", &["approvers"], "alice@example.org"),
+        ("robot", &["approvers", "agents"], "alice@example.org"),
+        ("bob", &["approvers"], hidden.as_str()),
+    ] {
+        let mut world = serving();
+        world.observation.policies = vec![requiring(&[(1, &["approvers"])], |spec| {
+            spec.people.agent_groups = vec!["agents".into()];
+            let low = spec.tiers.low.clone();
+            spec.tiers.high = low.clone();
+            spec.tiers.critical = low;
+        })];
+        let mut provenance = harmless();
+        provenance.extend(annotations(&[("authors", authors)]));
+        provenance.insert(CHANGED_BY_ANNOTATION.into(), "mallory".into());
+        change(&mut world, "v2", provenance);
+        go_on(&mut world, 2);
+        assert_eq!(waits_for(&world), Some("AwaitingSignOff"), "{user}");
+        for decision in [SignOffDecision::Approve, SignOffDecision::BreakGlass] {
+            sign(&mut world, person(user, groups), |spec| {
+                spec.decision = decision;
+            });
+        }
+        go_on(&mut world, 2);
+        assert_eq!(step(&world), 0, "{user}");
+        assert!(!answer_of(&world, 0).0 && !answer_of(&world, 1).0, "{user}");
+
+        sign(&mut world, person(user, groups), |spec| {
+            spec.decision = SignOffDecision::Reject;
+        });
+        go_on(&mut world, 5);
+        assert_eq!(answer_of(&world, 2), (true, "Counts".into()), "{user}");
+        assert_eq!(world.observation.status.phase, Phase::Degraded, "{user}");
+    }
+}
+
+#[test]
 pub(crate) fn a_sign_off_of_one_attempt_is_none_of_the_next() {
     let mut world = waiting(requiring(&[(1, &[])], |_| {}));
     approve(&mut world, "bob", &[]);
