@@ -28,7 +28,7 @@ macro_rules! chart_file {
 }
 
 /// The chart's files, which the installed objects must equal.
-const FILES: [&str; 8] = [
+const FILES: &[&str] = &[
     chart_file!("mutating-changed-by"),
     chart_file!("mutating-person"),
     chart_file!("validating-changed-by"),
@@ -212,7 +212,7 @@ mod tests {
         let mut texts: Vec<_> = files
             .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
             .collect();
-        let mut known: Vec<_> = FILES.into();
+        let mut known = FILES.to_vec();
         texts.sort();
         known.sort_unstable();
         assert_eq!(texts, known);
