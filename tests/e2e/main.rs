@@ -23,6 +23,7 @@ mod support;
 
 mod adoption;
 mod after_promotion;
+mod attacks;
 mod bad_input;
 mod capacity;
 mod checks;

@@ -16,7 +16,7 @@ use crate::sign_off::{Checkpoint, line};
 use crate::support::{App, Scene, TIMEOUT, condition, ended, merge, phase, waits_for};
 
 /// An application with a smoke check.
-fn checked(app: &App, words: &Value) -> App {
+pub fn checked(app: &App, words: &Value) -> App {
     let restricted =
         json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } });
     let container = json!({

@@ -1,0 +1,96 @@
+//! Attempts on what belongs to a Rollout and on how its changes are approved, by a user with the built-in role
+//! `edit`, a `ServiceAccount` with it, or the operator's token. The API server refuses them, and ordinary work
+//! continues.
+
+mod owned;
+
+use countersign_cluster::wait_for;
+use serde_json::{Value, json};
+
+use crate::identity::user::{Answer, JSON, User, assert_refused, until_enforced};
+use crate::support::{App, Scene, TIMEOUT};
+
+const OPERATOR: &str = "system:serviceaccount:countersign-system:countersign";
+
+/// A scene in which the policies are enforced, and an application that serves there.
+async fn serving(name: &str) -> (Scene, App) {
+    let scene = Scene::new(name).await;
+    until_enforced(&scene).await;
+    let app = scene.serving(App::new("shop")).await;
+    (scene, app)
+}
+
+/// A user of the service team, with the built-in role `edit`.
+async fn editor(scene: &Scene) -> User {
+    let name = format!("editor-of-{}", scene.namespace);
+    scene.grant(&name, "edit").await;
+    User::impersonated(scene, &name, &["service-team".to_owned()]).await
+}
+
+/// An agent's `ServiceAccount`, with the same role.
+async fn agent(scene: &Scene) -> User {
+    let agent = User::service_account(scene, "agent").await;
+    scene.grant(&agent.name, "edit").await;
+    agent
+}
+
+/// Grants verbs on a resource to a user; returns once they are in force.
+async fn allow(scene: &Scene, user: &User, group: &str, resource: &str, verbs: &[&str]) {
+    let rule = json!({ "apiGroups": [group], "resources": [resource], "verbs": verbs });
+    scene.grant_rules(&user.name, json!([rule])).await;
+    let poll = async || {
+        let may = scene.may_of(group, &user.name, verbs[0], resource).await;
+        may.then_some(())
+    };
+    wait_for("a grant is in force", TIMEOUT, poll)
+        .await
+        .unwrap();
+}
+
+/// The path of objects in the scene's namespace.
+fn at(scene: &Scene, version: &str, resource: &str) -> String {
+    let root = if version.contains('/') { "apis" } else { "api" };
+    let namespace = &scene.namespace;
+    format!("/{root}/{version}/namespaces/{namespace}/{resource}")
+}
+
+/// The ReplicaSet of a scene that has one.
+async fn own_set(scene: &Scene) -> Value {
+    let sets = at(scene, "apps/v1", "replicasets");
+    let sets = User::admin(scene).get(&sets).await.unwrap();
+    sets["items"][0].clone()
+}
+
+/// The owner reference by which the garbage collector and the operator know what belongs to a Rollout.
+async fn owner(scene: &Scene, app: &App) -> Value {
+    let uid = scene.get(app).await.metadata.uid;
+    json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "Rollout", "name": app.name, "uid": uid,
+        "controller": true,
+    })
+}
+
+/// The response to a request that has no effect.
+async fn tried(user: &User, method: &str, path: &str, body: &Value) -> Answer {
+    let dry = format!("{path}?dryRun=All");
+    match method {
+        "DELETE" => {
+            let options = json!({ "dryRun": ["All"] });
+            user.send(method, path, JSON, &options).await
+        }
+        "PATCH" => user.merge(&dry, body).await,
+        _ => user.send(method, &dry, JSON, body).await,
+    }
+}
+
+/// Waits until the API server refuses a request, which it does a moment after a policy or a label is there,
+/// and asserts these words.
+async fn refused(user: &User, method: &str, path: &str, body: &Value, words: &[&str]) {
+    let what = format!("{method} {path} by {} is refused: {body}", user.name);
+    let poll = async || match tried(user, method, path, body).await {
+        Ok(accepted) => Err(accepted),
+        refusal => Ok(refusal),
+    };
+    let answer = wait_for(&what, TIMEOUT, poll).await.unwrap();
+    assert_refused(&answer, words);
+}
