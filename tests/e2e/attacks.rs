@@ -3,6 +3,7 @@
 //! continues.
 
 mod owned;
+mod scale;
 
 use countersign_cluster::wait_for;
 use serde_json::{Value, json};
