@@ -37,6 +37,7 @@ const FILES: &[&str] = &[
     chart_file!("validating-freeze"),
     chart_file!("validating-intervention"),
     chart_file!("validating-owned"),
+    chart_file!("validating-owned-pods"),
     chart_file!("validating-owned-scale"),
     chart_file!("validating-sign-off"),
 ];

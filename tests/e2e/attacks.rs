@@ -3,6 +3,7 @@
 //! continues.
 
 mod owned;
+mod pods;
 mod scale;
 
 use countersign_cluster::wait_for;
