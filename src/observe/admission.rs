@@ -40,6 +40,7 @@ const FILES: &[&str] = &[
     chart_file!("validating-owned-pods"),
     chart_file!("validating-owned-scale"),
     chart_file!("validating-sign-off"),
+    chart_file!("validating-steady-traffic"),
 ];
 /// The chart's placeholder for the operator's user.
 const OPERATOR: &str = "system:serviceaccount:NAMESPACE:NAME";

@@ -5,6 +5,7 @@
 mod owned;
 mod pods;
 mod scale;
+mod traffic;
 
 use countersign_cluster::wait_for;
 use serde_json::{Value, json};

@@ -1,0 +1,68 @@
+//! Where the traffic goes, while a change is under way.
+
+use serde_json::{Value, json};
+
+use super::{editor, refused, tried};
+use crate::identity::user::{path, until_enforced};
+use crate::sign_off::Checkpoint;
+use crate::support::{App, Scene};
+
+fn canary(fields: Value) -> Value {
+    json!({ "spec": { "strategy": { "canary": fields } } })
+}
+
+#[tokio::test]
+async fn where_the_traffic_goes_is_edited_once_the_change_is_aborted() {
+    let mut checkpoint = Checkpoint::new("steady", json!({})).await;
+    let next = checkpoint.baking("v2");
+    checkpoint.deploy(&next).await;
+    let own = path(&checkpoint.scene, "rollouts/shop");
+    // Each request has this header behind a proxy, so everybody would be a tester.
+    let everybody = json!({ "headers": [{ "name": "x-forwarded-proto", "value": "https" }] });
+    let routed = json!({
+        "stableService": "shop", "canaryService": "shop-canary",
+        "traffic": { "routes": [{ "name": "shop" }], "testers": everybody },
+    });
+    let edits = [
+        canary(json!({ "stableService": "shop" })),
+        canary(json!({ "canaryService": "shop" })),
+        canary(routed),
+    ];
+    let words = ["403", "is under way: abort it before you edit"];
+    for edit in &edits {
+        refused(&checkpoint.alice, "PATCH", &own, edit, &words).await;
+    }
+    let larger = json!({ "spec": { "replicas": 5 } });
+    tried(&checkpoint.alice, "PATCH", &own, &larger)
+        .await
+        .unwrap();
+
+    let abort = json!({ "action": "Abort" });
+    let abort = checkpoint.intervene(&checkpoint.alice, abort).await;
+    checkpoint.answered(&abort.unwrap(), "Applied").await;
+    checkpoint.until_degraded().await;
+    for edit in &edits {
+        tried(&checkpoint.alice, "PATCH", &own, edit).await.unwrap();
+    }
+    checkpoint.scene.remove_policy().await;
+}
+
+#[tokio::test]
+async fn a_first_revision_may_still_get_its_services() {
+    let scene = Scene::new("steady-first").await;
+    until_enforced(&scene).await;
+    let app = App {
+        starts: Some("ImagePullBackOff".into()),
+        ..App::new("shop")
+    };
+    scene.apply(&app).await;
+    let begun = |rollout: &countersign_api::Rollout| {
+        let status = rollout.status.as_ref();
+        status.is_some_and(|it| it.change.as_ref().is_some_and(|it| it.initial))
+    };
+    scene.until(&app, "its first change began", begun).await;
+    let user = editor(&scene).await;
+    let own = path(&scene, "rollouts/shop");
+    let named = canary(json!({ "stableService": "shop" }));
+    tried(&user, "PATCH", &own, &named).await.unwrap();
+}
