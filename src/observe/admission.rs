@@ -36,6 +36,7 @@ const FILES: &[&str] = &[
     chart_file!("validating-exact-change"),
     chart_file!("validating-freeze"),
     chart_file!("validating-intervention"),
+    chart_file!("validating-operator-confined"),
     chart_file!("validating-owned"),
     chart_file!("validating-owned-pods"),
     chart_file!("validating-owned-scale"),
