@@ -2,6 +2,7 @@
 //! `edit`, a `ServiceAccount` with it, or the operator's token. The API server refuses them, and ordinary work
 //! continues.
 
+mod duties;
 mod operator;
 mod owned;
 mod pods;
@@ -49,6 +50,14 @@ async fn allow(scene: &Scene, user: &User, group: &str, resource: &str, verbs: &
     wait_for("a grant is in force", TIMEOUT, poll)
         .await
         .unwrap();
+}
+
+/// Labels the scene's namespace, as a platform team does.
+async fn label(scene: &Scene, name: &str, value: &str) {
+    let labels = json!({ "metadata": { "labels": { name: value } } });
+    let namespace = format!("/api/v1/namespaces/{}", scene.namespace);
+    let admin = User::admin(scene);
+    admin.merge(&namespace, &labels).await.unwrap();
 }
 
 /// The path of objects in the scene's namespace.
