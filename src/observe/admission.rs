@@ -40,6 +40,7 @@ const FILES: &[&str] = &[
     chart_file!("validating-owned"),
     chart_file!("validating-owned-pods"),
     chart_file!("validating-owned-scale"),
+    chart_file!("validating-pinned-images"),
     chart_file!("validating-separate-duties"),
     chart_file!("validating-sign-off"),
     chart_file!("validating-steady-traffic"),
