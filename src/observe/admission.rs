@@ -35,6 +35,7 @@ const FILES: &[&str] = &[
     chart_file!("validating-controller-only"),
     chart_file!("validating-exact-change"),
     chart_file!("validating-freeze"),
+    chart_file!("validating-immutable-config"),
     chart_file!("validating-intervention"),
     chart_file!("validating-operator-confined"),
     chart_file!("validating-owned"),
