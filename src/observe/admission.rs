@@ -33,6 +33,7 @@ const FILES: &[&str] = &[
     chart_file!("mutating-person"),
     chart_file!("validating-changed-by"),
     chart_file!("validating-controller-only"),
+    chart_file!("validating-declared-by"),
     chart_file!("validating-exact-change"),
     chart_file!("validating-freeze"),
     chart_file!("validating-immutable-config"),

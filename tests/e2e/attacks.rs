@@ -7,6 +7,7 @@ mod duties;
 mod operator;
 mod owned;
 mod pods;
+mod provenance;
 mod scale;
 mod traffic;
 
