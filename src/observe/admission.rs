@@ -36,6 +36,7 @@ const FILES: &[&str] = &[
     chart_file!("validating-declared-by"),
     chart_file!("validating-exact-change"),
     chart_file!("validating-freeze"),
+    chart_file!("validating-fresh-provenance"),
     chart_file!("validating-immutable-config"),
     chart_file!("validating-intervention"),
     chart_file!("validating-operator-confined"),

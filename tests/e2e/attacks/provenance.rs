@@ -1,9 +1,13 @@
-//! Provenance that others declare.
+//! Provenance that others declare, and provenance of another change.
 
+use std::process::Command;
+
+use countersign_cluster::wait_for;
 use serde_json::{Value, json};
 
 use super::{allow, editor, label, refused, serving, tried};
 use crate::identity::user::{User, path};
+use crate::support::TIMEOUT;
 
 fn declared(key: &str, value: Value) -> Value {
     let key = format!("provenance.countersign.dev/{key}");
@@ -35,4 +39,33 @@ async fn where_declaring_is_restricted_it_needs_the_verb() {
     allow(&scene, &ci, group, "rollouts", &["declare"]).await;
     let edit = declared("lines-added", json!("1"));
     tried(&ci, "PATCH", &own, &edit).await.unwrap();
+}
+
+#[tokio::test]
+async fn kubectl_warns_of_an_edit_that_leaves_the_provenance_as_it_was() {
+    let (scene, _app) = serving("stale").await;
+    scene.grant("alice", "edit").await;
+    let image = json!({ "op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "example.org/shop:v2" });
+    let revision = "/metadata/annotations/provenance.countersign.dev~1revision";
+    let revision = json!({ "op": "replace", "path": revision, "value": "3333333" });
+    let patch = |operations: Value| {
+        let output = Command::new("timeout")
+            .args(["60", "kubectl", "--context", "alice"])
+            .args(["--namespace", &scene.namespace, "patch", "cro/shop"])
+            .args(["--dry-run=server", "--type=json", "--patch"])
+            .arg(operations.to_string())
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{stderr}");
+        stderr
+    };
+    let words = "change and its provenance does not: stamp the change anew";
+    let poll = async || {
+        let stderr = patch(json!([image]));
+        stderr.contains(words).then_some(()).ok_or(stderr)
+    };
+    wait_for("kubectl warns", TIMEOUT, poll).await.unwrap();
+    let stderr = patch(json!([image, revision]));
+    assert!(!stderr.contains(words), "{stderr}");
 }
