@@ -287,7 +287,7 @@ async fn lead(
 /// Rollout is reconciled: an idle operator sends no requests.
 async fn watch_admission(check: AdmissionCheck, telemetry: Arc<Telemetry>) {
     loop {
-        let problems = check.check().await.problems;
+        let problems = check.check_all().await.problems;
         telemetry.sign_offs_proven(problems.is_empty());
         tokio::time::sleep(ADMISSION_INTERVAL).await;
         if problems.is_empty() {

@@ -1,7 +1,11 @@
 //! Checks that the admission policies that prove the author of an object equal those of this build.
 //! Without them, anybody could sign off in another user's name.
+//!
+//! The other policies protect what belongs to a Rollout. They are compared once a minute, so that no
+//! reconcile reads more for them.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use countersign_core::observation::people::Admission;
 use k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicy;
@@ -15,7 +19,7 @@ use tokio::sync::{Notify, OnceCell};
 
 use super::reads::{Reads, tried};
 use crate::api_server::sentence;
-use crate::timing::ADMISSION_TIMEOUT;
+use crate::timing::{ADMISSION_TIMEOUT, PROTECTION_MAX_AGE};
 
 macro_rules! chart_file {
     ($name:literal) => {
@@ -27,25 +31,29 @@ macro_rules! chart_file {
     };
 }
 
-/// The chart's files, which the installed objects must equal.
-const FILES: &[&str] = &[
+/// The chart's files that prove the author of an object, which the installed objects must equal before each
+/// use of one.
+const PROOF: &[&str] = &[
     chart_file!("mutating-changed-by"),
     chart_file!("mutating-person"),
     chart_file!("validating-changed-by"),
     chart_file!("validating-controller-only"),
-    chart_file!("validating-declared-by"),
     chart_file!("validating-exact-change"),
     chart_file!("validating-freeze"),
+    chart_file!("validating-intervention"),
+    chart_file!("validating-sign-off"),
+];
+/// The chart's other files, which the installed objects must equal, too.
+const PROTECTION: &[&str] = &[
+    chart_file!("validating-declared-by"),
     chart_file!("validating-fresh-provenance"),
     chart_file!("validating-immutable-config"),
-    chart_file!("validating-intervention"),
     chart_file!("validating-operator-confined"),
     chart_file!("validating-owned"),
     chart_file!("validating-owned-pods"),
     chart_file!("validating-owned-scale"),
     chart_file!("validating-pinned-images"),
     chart_file!("validating-separate-duties"),
-    chart_file!("validating-sign-off"),
     chart_file!("validating-steady-traffic"),
 ];
 /// The chart's placeholder for the operator's user.
@@ -60,6 +68,8 @@ pub struct AdmissionCheck {
     operator: Arc<OnceCell<String>>,
     logged: Arc<Mutex<Option<Vec<String>>>>,
     activity: Arc<Notify>,
+    /// When those that prove no author were last read, if all of them were in place.
+    protection: Arc<Mutex<Option<(Instant, Admission)>>>,
 }
 
 impl AdmissionCheck {
@@ -71,6 +81,7 @@ impl AdmissionCheck {
             operator: Arc::default(),
             logged: Arc::default(),
             activity: Arc::default(),
+            protection: Arc::default(),
         }
     }
 
@@ -85,18 +96,49 @@ impl AdmissionCheck {
     }
 
     /// The policies that are missing or altered. Check after reading the sign-offs: a forged one is then
-    /// seen together with the fault that allowed it.
+    /// seen together with the fault that allowed it. Of those that prove no author a recent result is used.
     pub async fn check(&self) -> Admission {
-        let read = tokio::time::timeout(ADMISSION_TIMEOUT, self.read()).await;
-        let admission = read.unwrap_or_else(|_| {
+        let Some(protection) = self.recent_protection() else {
+            return self.check_all().await;
+        };
+        let admission = both(self.read_in_time(PROOF).await, protection);
+        self.log(&admission.problems);
+        admission
+    }
+
+    /// The policies that are missing or altered, all of them read now.
+    pub async fn check_all(&self) -> Admission {
+        let (proof, protection) =
+            tokio::join!(self.read_in_time(PROOF), self.read_in_time(PROTECTION));
+        self.keep_protection(&protection);
+        let admission = both(proof, protection);
+        self.log(&admission.problems);
+        admission
+    }
+
+    fn recent_protection(&self) -> Option<Admission> {
+        let kept = self.protection.lock().ok()?;
+        let (at, protection) = kept.as_ref()?;
+        (at.elapsed() < PROTECTION_MAX_AGE).then(|| protection.clone())
+    }
+
+    /// Keeps a result without problems; otherwise the next check reads again.
+    fn keep_protection(&self, protection: &Admission) {
+        if let Ok(mut kept) = self.protection.lock() {
+            let in_place = protection.problems.is_empty();
+            *kept = in_place.then(|| (Instant::now(), protection.clone()));
+        }
+    }
+
+    async fn read_in_time(&self, files: &[&str]) -> Admission {
+        let read = tokio::time::timeout(ADMISSION_TIMEOUT, self.read(files)).await;
+        read.unwrap_or_else(|_| {
             let problem = "the admission policies cannot be checked: the API server is slow";
             Admission {
                 problems: vec![problem.into()],
                 ..Admission::default()
             }
-        });
-        self.log(&admission.problems);
-        admission
+        })
     }
 
     /// Logs what has changed since the last check.
@@ -116,8 +158,8 @@ impl AdmissionCheck {
         *logged = Some(problems.to_vec());
     }
 
-    async fn read(&self) -> Admission {
-        let (objects, stamps) = match self.expected().await {
+    async fn read(&self, files: &[&str]) -> Admission {
+        let (objects, stamps) = match self.expected(files).await {
             Ok(expected) => expected,
             Err(error) => {
                 let problem = format!(
@@ -145,12 +187,12 @@ impl AdmissionCheck {
     }
 
     /// The expected objects of this cluster, and whether the API server has mutating policies.
-    async fn expected(&self) -> Result<(Vec<DynamicObject>, bool), kube::Error> {
+    async fn expected(&self, files: &[&str]) -> Result<(Vec<DynamicObject>, bool), kube::Error> {
         let operator = self.operator.get_or_try_init(|| self.own_name()).await?;
         let offered = tried(|| self.client.list_api_group_resources(GROUP_VERSION)).await?;
         let mutating = MutatingAdmissionPolicy::plural(&());
         let stamps = offered.resources.iter().any(|it| it.name == mutating);
-        let mut objects = expected(operator);
+        let mut objects = expected(files, operator);
         objects.retain(|it| stamps || !kind(it).starts_with("Mutating"));
         Ok((objects, stamps))
     }
@@ -183,6 +225,14 @@ impl AdmissionCheck {
     }
 }
 
+/// Two results as one.
+fn both(mut one: Admission, mut other: Admission) -> Admission {
+    other.problems.retain(|it| !one.problems.contains(it));
+    one.problems.append(&mut other.problems);
+    one.since = one.since.max(other.since);
+    one
+}
+
 /// When an object was last written, except its status: an object that was altered and restored proves
 /// nothing about the time between.
 fn written_at(metadata: &ObjectMeta) -> Timestamp {
@@ -200,9 +250,10 @@ fn kind(object: &DynamicObject) -> &str {
         .map_or("", |TypeMeta { kind, .. }| kind)
 }
 
-/// Every policy and binding for an operator of this name. A test proves that all files can be parsed.
-fn expected(operator: &str) -> Vec<DynamicObject> {
-    let documents = FILES.iter().flat_map(|file| {
+/// Every policy and binding of these files for an operator of this name. A test proves that all files can be
+/// parsed.
+fn expected(files: &[&str], operator: &str) -> Vec<DynamicObject> {
+    let documents = files.iter().flat_map(|file| {
         let file = file.replace(OPERATOR, operator);
         serde_saphyr::from_multiple::<Value>(&file).unwrap_or_default()
     });
@@ -222,16 +273,16 @@ mod tests {
         let mut texts: Vec<_> = files
             .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
             .collect();
-        let mut known = FILES.to_vec();
+        let mut known = [PROOF, PROTECTION].concat();
         texts.sort();
         known.sort_unstable();
         assert_eq!(texts, known);
 
-        let objects = expected("system:serviceaccount:here:countersign");
+        let objects = expected(&known, "system:serviceaccount:here:countersign");
         let policies = objects.iter().filter(|it| kind(it).ends_with("Policy"));
         assert_eq!(
             (policies.count(), objects.len()),
-            (FILES.len(), 2 * FILES.len())
+            (known.len(), 2 * known.len())
         );
         for object in &objects {
             let text = object.data.to_string();
