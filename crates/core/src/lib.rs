@@ -5,6 +5,7 @@
 pub mod analysis;
 pub mod change;
 pub mod decision;
+pub mod diff;
 pub mod field_managers;
 pub mod hold;
 pub mod laws;

@@ -15,6 +15,8 @@ pub(crate) const FOREIGN_TEXT: usize = 400;
 pub(crate) const LOG_TAIL: usize = 800;
 /// Characters of an annotation in a RolloutRun.
 pub(crate) const RECORDED_ANNOTATION: usize = 256;
+/// Characters of a line of the difference in a RolloutRun.
+pub(crate) const RECORDED_LINE: usize = 1_000;
 
 /// Transitions per change, as many as the schema allows; routine ones are omitted earlier.
 pub(crate) const MAX_TRANSITIONS: usize = 256;

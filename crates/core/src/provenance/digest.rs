@@ -74,6 +74,12 @@ pub fn template_digest(template: &PodTemplate) -> String {
     hexadecimal(&Sha256::digest(canonical(template)))
 }
 
+/// SHA-256, in hexadecimal, of a text.
+#[must_use]
+pub(crate) fn text_digest(text: &str) -> String {
+    hexadecimal(&Sha256::digest(text))
+}
+
 /// The SHA-256, in hexadecimal, of the image in a reference: the part after `name@sha256:`, or after
 /// `sha256:` alone.
 #[must_use]

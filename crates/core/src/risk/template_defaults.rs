@@ -21,6 +21,37 @@ pub(super) fn without_defaults(template: &PodTemplate) -> Value {
     template
 }
 
+/// A template without defaults, for people: its quantities are as they were written.
+pub(crate) fn as_written(template: &PodTemplate) -> Value {
+    let mut shown = without_defaults(template);
+    restore_quantities("", &mut shown, &template.0);
+    shown
+}
+
+/// Restores the quantities that were normalised; `field` is the name of the nearest member, through lists.
+fn restore_quantities(field: &str, shown: &mut Value, written: &Value) {
+    match (shown, written) {
+        (Value::Object(shown), Value::Object(written)) => {
+            for (name, value) in shown {
+                let Some(written) = written.get(name) else {
+                    continue;
+                };
+                if matches!(field, "limits" | "requests") {
+                    value.clone_from(written);
+                } else {
+                    restore_quantities(name, value, written);
+                }
+            }
+        }
+        (Value::Array(shown), Value::Array(written)) => {
+            for (shown, written) in shown.iter_mut().zip(written) {
+                restore_quantities(field, shown, written);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Whether a value is one that Go's `omitempty` omits.
 fn is_empty(value: &Value) -> bool {
     match value {
