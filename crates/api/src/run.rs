@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::pod_template::PodTemplate;
 use super::policy::Enforcement;
@@ -52,14 +53,26 @@ pub struct RolloutRunSpec {
     pub pod_template_hash: String,
     /// Number of the revision.
     pub revision: i64,
+    /// SHA-256 of the pod template, in hexadecimal; absent in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub template_digest: Option<String>,
     /// Images of the new template.
     #[serde(default)]
     #[schemars(length(max = 64))]
     pub images: Vec<String>,
     /// Pod template of the revision as it was applied, from which a lost ReplicaSet is created again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "kept_template")]
+    #[schemars(schema_with = "kept")]
     pub template: Option<PodTemplate>,
+    /// Where the traffic goes: `stableService`, `canaryService`, `traffic` and `dynamicStable` of `spec.strategy.canary` when the change began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "kept")]
+    pub traffic: Option<Value>,
+    /// Unified diff of template, provenance and traffic from the stable revision to the change, without Kubernetes' defaults; its end is cut. Absent for a first revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16_384))]
+    pub difference: Option<String>,
     /// Provenance as it was read from the annotations.
     #[serde(default)]
     pub provenance: RecordedProvenance,
@@ -80,8 +93,8 @@ pub struct RolloutRunSpec {
     pub progress: Progress,
 }
 
-/// The template was validated in the Rollout, and is kept as stored there.
-fn kept_template(_: &mut SchemaGenerator) -> Schema {
+/// The value was validated in the Rollout, and is kept as stored there.
+fn kept(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "x-kubernetes-preserve-unknown-fields": true,

@@ -15,6 +15,8 @@ pub(crate) const FOREIGN_TEXT: usize = 400;
 pub(crate) const LOG_TAIL: usize = 800;
 /// Characters of an annotation in a RolloutRun.
 pub(crate) const RECORDED_ANNOTATION: usize = 256;
+/// Bytes of the difference in a RolloutRun; the schema allows as many characters.
+pub(crate) const RECORDED_DIFFERENCE: usize = 16_384;
 /// Characters of a line of the difference in a RolloutRun.
 pub(crate) const RECORDED_LINE: usize = 1_000;
 

@@ -7,6 +7,7 @@ use countersign_api::rollout::Outcome;
 use countersign_api::run::RolloutRunSpec;
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What the deletion of a Rollout waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,6 +229,12 @@ pub struct PastRun {
     pub ended_at: Option<Timestamp>,
     /// How it ended; `None` while it is under way.
     pub outcome: Option<Outcome>,
+    /// Its provenance annotations as recorded, without their prefix.
+    #[serde(default)]
+    pub provenance: BTreeMap<String, String>,
+    /// Where its traffic went, as recorded; `None` in older records.
+    #[serde(default)]
+    pub traffic: Option<Value>,
 }
 
 impl PastRun {
@@ -243,6 +250,8 @@ impl PastRun {
             started_at: progress.started_at.as_ref().map(|at| at.0),
             ended_at: progress.ended_at.as_ref().map(|at| at.0),
             outcome: progress.outcome,
+            provenance: record.provenance.annotations.clone(),
+            traffic: record.traffic.clone(),
         }
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use countersign_api::PROVENANCE_PREFIX;
-use countersign_api::rollout::Change;
+use countersign_api::rollout::{Change, Revision};
 use countersign_api::run::{Progress, RecordedProvenance, RecordedRisk, RolloutRunSpec};
 
 use crate::decision::Record;
-use crate::limits::RECORDED_ANNOTATION;
+use crate::diff::{self, Diff, Side};
+use crate::limits::{RECORDED_ANNOTATION, RECORDED_DIFFERENCE};
 use crate::observation::Observation;
-use crate::proposal::Proposal;
+use crate::proposal::{self, Proposal};
 use crate::reason::{Line, Reason};
 use crate::{change, names};
 
@@ -26,8 +27,8 @@ pub fn name(rollout: &str, digest: &str, attempt: i64) -> String {
 /// The RolloutRun of a change, if there is news: begin, end, a tightened plan, acts of people. Steps in
 /// between are only in the status, and are recorded with the next write.
 ///
-/// Only the fields that describe the begin of the change (provenance, contributions) need the proposal;
-/// they are written once, on creation. Later writes add to `progress`, `plan` and the tier.
+/// Only the fields that describe the begin of the change (template, difference, provenance, contributions) need
+/// the proposal; they are written once, on creation. Later writes add to `progress`, `plan` and the tier.
 #[must_use]
 pub fn of(observation: &Observation, proposal: &Proposal, change: &Change) -> Option<Record> {
     if !has_news(observation, change) {
@@ -38,6 +39,7 @@ pub fn of(observation: &Observation, proposal: &Proposal, change: &Change) -> Op
         digest: change.digest.clone(),
         pod_template_hash: change.pod_template_hash.clone(),
         revision: change.revision,
+        template_digest: Some(change.template_digest.clone()),
         risk: RecordedRisk {
             score: change.score,
             tier: change.tier,
@@ -82,6 +84,8 @@ fn describe(
 ) {
     let provenance = &proposal.provenance;
     spec.template = Some(observation.spec.template.clone());
+    spec.traffic = Some(diff::traffic(&observation.spec.strategy.canary));
+    spec.difference = difference(observation, change);
     spec.images = observation
         .spec
         .template
@@ -104,6 +108,33 @@ fn describe(
         .contributions;
 }
 
+/// What the change changes of the revision that it replaces; `None` for a first revision.
+fn difference(observation: &Observation, change: &Change) -> Option<String> {
+    let replaced = replaced(observation, change)?;
+    let mut runs = observation.history().iter();
+    let run = runs.find(|run| replaced.run.as_ref() == Some(&run.name));
+    let stable = Side {
+        template: proposal::template_of(observation, replaced),
+        provenance: run.map(|run| run.provenance.clone()),
+        traffic: run.and_then(|run| run.traffic.clone()),
+    };
+    let proposed = Side {
+        template: Some(&observation.spec.template),
+        provenance: Some(diff::provenance(&observation.annotations)),
+        traffic: Some(diff::traffic(&observation.spec.strategy.canary)),
+    };
+    let text = Diff::between(&stable, &proposed).text(RECORDED_DIFFERENCE);
+    (!text.is_empty()).then_some(text)
+}
+
+/// The revision that a change replaces: the stable one, or after its promotion the one before.
+fn replaced<'a>(observation: &'a Observation, change: &'a Change) -> Option<&'a Revision> {
+    let stable = observation.status.stable.as_ref();
+    stable
+        .filter(|stable| stable.template_digest != change.template_digest)
+        .or(change.previous.as_ref())
+}
+
 fn annotations(observation: &Observation) -> BTreeMap<String, String> {
     let own = observation.annotations.iter().filter_map(|(key, value)| {
         let key = key.strip_prefix(PROVENANCE_PREFIX)?.to_owned();
@@ -122,5 +153,115 @@ fn progress(change: &Change) -> Progress {
         started_at: change.started_at.clone(),
         ended_at: last.filter(|_| change.outcome.is_some()),
         transitions: change.transitions.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_api::Rollout;
+    use k8s_openapi::jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::observation::workload::PastRun;
+    use crate::provenance::digest::template_digest;
+    use crate::rollout::decide::decide;
+    use crate::simulation::manifest::{Surroundings, observe};
+
+    /// The record of a change of the command, from a revision with this RolloutRun.
+    fn recorded(stable_run: Option<PastRun>) -> RolloutRunSpec {
+        let rollout: Rollout = serde_json::from_value(json!({
+            "apiVersion": "countersign.dev/v1alpha1",
+            "kind": "Rollout",
+            "metadata": {
+                "name": "web",
+                "annotations": { "provenance.countersign.dev/contributor": "ai" },
+            },
+            "spec": {
+                "replicas": 3,
+                "selector": { "matchLabels": { "app": "web" } },
+                "template": {
+                    "metadata": { "labels": { "app": "web" } },
+                    "spec": { "containers": [{ "name": "web", "image": "web:1", "command": ["new"] }] },
+                },
+                "strategy": { "canary": { "stableService": "web" } },
+            },
+        }))
+        .unwrap();
+        let mut stable = rollout.spec.template.clone();
+        stable.0["spec"]["containers"][0]["command"] = json!(["old"]);
+        let surroundings = Surroundings::default();
+        let mut observation = observe(&rollout, &stable, surroundings, Timestamp::UNIX_EPOCH);
+        if let Some(run) = stable_run {
+            let revision = observation.status.stable.as_mut().unwrap();
+            revision.run = Some(run.name.clone());
+            observation.history = Some(Ok(vec![run]));
+        }
+        decide(&observation).record.unwrap().spec
+    }
+
+    #[test]
+    fn a_record_holds_the_difference_from_the_revision_that_is_replaced() {
+        let mut before = RolloutRunSpec::default();
+        before.provenance.annotations = BTreeMap::from([("contributor".into(), "human".into())]);
+        before.traffic = Some(json!({ "stableService": "web" }));
+        let record = recorded(Some(PastRun::of("web-1", &before)));
+        let template = record.template.unwrap();
+        assert_eq!(record.template_digest, Some(template_digest(&template)));
+        assert_eq!(record.traffic, Some(json!({ "stableService": "web" })));
+        let expected = "\
+--- stable template
++++ proposed template
+@@ -4,6 +4,6 @@
+ spec:
+   containers:
+   - command:
+-    - old
++    - new
+     image: web:1
+     name: web
+--- stable provenance
++++ proposed provenance
+@@ -1 +1 @@
+-contributor: human
++contributor: ai
+";
+        assert_eq!(record.difference.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn without_the_record_of_the_stable_revision_its_provenance_and_traffic_are_unknown() {
+        let difference = recorded(None).difference.unwrap();
+        for line in [
+            "-    - old",
+            "--- stable provenance (unknown)",
+            "+contributor: ai",
+            "--- stable traffic (unknown)",
+            "+stableService: web",
+        ] {
+            assert!(difference.lines().any(|it| it == line), "{difference}");
+        }
+    }
+
+    #[test]
+    fn after_its_promotion_a_change_is_compared_with_the_revision_before() {
+        let change = Change {
+            template_digest: "new".into(),
+            previous: Some(Revision::default()),
+            ..Change::default()
+        };
+        let spec = serde_json::from_value(json!({ "template": {} })).unwrap();
+        let mut observation = Observation::of("shop", "web", spec);
+        observation.status.stable = Some(Revision {
+            template_digest: "new".into(),
+            ..Revision::default()
+        });
+        assert_eq!(replaced(&observation, &change), change.previous.as_ref());
+        let first = Change {
+            previous: None,
+            ..change
+        };
+        assert_eq!(replaced(&observation, &first), None);
+        assert_eq!(difference(&observation, &first), None);
     }
 }
