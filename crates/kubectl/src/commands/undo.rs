@@ -1,16 +1,18 @@
 //! `undo`: goes back to an earlier revision.
 //!
 //! One patch of the Rollout as the user, which fails on a concurrent edit. A change back to the stable
-//! template ends the change in progress; any other is staged like every change.
+//! template ends the change in progress; any other is staged like every change. The template comes from the
+//! annotation of a ReplicaSet, which others may write, so it must have the digest that the controller recorded.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use countersign_api::rollout::Outcome;
 use countersign_api::{
-    HASH_LABEL, PROVENANCE_PREFIX, REVISION_ANNOTATION, ROLLOUT_UID_LABEL, Rollout, RolloutRun,
-    TEMPLATE_ANNOTATION,
+    HASH_LABEL, PROVENANCE_PREFIX, PodTemplate, REVISION_ANNOTATION, ROLLOUT_UID_LABEL, Rollout,
+    RolloutRun, TEMPLATE_ANNOTATION,
 };
+use countersign_core::provenance::digest::template_digest;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -58,6 +60,14 @@ enum Error {
         "ReplicaSet {0} does not hold the template as it was applied (it was too large): apply it from its source"
     )]
     NoTemplate(String),
+    #[error(
+        "annotation countersign.dev/template of ReplicaSet {set} is not the template that was recorded of revision {revision}, so nothing is applied: apply the revision from its source"
+    )]
+    Tampered { set: String, revision: i64 },
+    #[error(
+        "the template of revision {revision} in ReplicaSet {set} cannot be verified, since no RolloutRun of the revision exists: apply it from its source"
+    )]
+    Unverified { set: String, revision: i64 },
     #[error("rollout {rollout} has the template of revision {revision} already")]
     AlreadyThere { rollout: String, revision: i64 },
     #[error(
@@ -133,10 +143,23 @@ struct Target<'a> {
     revision: i64,
     set: &'a ReplicaSet,
     run: Option<&'a RolloutRun>,
+    /// The digest of its template, as the controller recorded it.
+    digest: Option<String>,
 }
 
 impl<'a> Target<'a> {
     fn find(
+        rollout: &Rollout,
+        sets: &'a [ReplicaSet],
+        runs: &'a [RolloutRun],
+        wanted: Option<i64>,
+    ) -> Result<Self, Error> {
+        let mut target = Self::chosen(rollout, sets, runs, wanted)?;
+        target.digest = target.recorded_digest(rollout);
+        Ok(target)
+    }
+
+    fn chosen(
         rollout: &Rollout,
         sets: &'a [ReplicaSet],
         runs: &'a [RolloutRun],
@@ -177,10 +200,31 @@ impl<'a> Target<'a> {
         self.set.labels().get(HASH_LABEL).map(String::as_str)
     }
 
+    /// The digest of the template in the status, if the revision is stable, else in its RolloutRun.
+    fn recorded_digest(&self, rollout: &Rollout) -> Option<String> {
+        let status = rollout.status.as_ref();
+        let stable = status.and_then(|status| status.stable.as_ref());
+        let stable = stable.filter(|it| self.hash() == Some(it.pod_template_hash.as_str()));
+        if let Some(stable) = stable {
+            return Some(stable.template_digest.clone());
+        }
+        let record = &self.run?.spec;
+        let of_template = || record.template.as_ref().map(template_digest);
+        record.template_digest.clone().or_else(of_template)
+    }
+
+    /// The template of the revision, verified by its digest.
     fn template(&self) -> Result<Value, Error> {
         let kept = self.set.annotations().get(TEMPLATE_ANNOTATION);
-        kept.and_then(|text| serde_json::from_str(text).ok())
-            .ok_or_else(|| Error::NoTemplate(self.set.name_any()))
+        let template: PodTemplate = kept
+            .and_then(|text| serde_json::from_str(text).ok())
+            .ok_or_else(|| Error::NoTemplate(self.set.name_any()))?;
+        let (set, revision) = (self.set.name_any(), self.revision);
+        match &self.digest {
+            Some(digest) if template_digest(&template) == *digest => Ok(template.0),
+            Some(_) => Err(Error::Tampered { set, revision }),
+            None => Err(Error::Unverified { set, revision }),
+        }
     }
 
     /// The provenance annotations of the revision, or why they cannot be restored.
@@ -268,6 +312,7 @@ impl<'a> History<'a> {
             revision,
             set,
             run: None,
+            digest: None,
         })
     }
 
@@ -278,7 +323,12 @@ impl<'a> History<'a> {
             .iter()
             .filter(|run| run.spec.pod_template_hash == hash && was_promoted(run))
             .max_by_key(|run| run.spec.revision);
-        Some(Target { revision, set, run })
+        Some(Target {
+            revision,
+            set,
+            run,
+            digest: None,
+        })
     }
 
     /// The last revision before this one that was promoted and has another template.
@@ -311,6 +361,7 @@ impl<'a> History<'a> {
             revision: run.spec.revision,
             set: self.set(&run.spec.pod_template_hash)?,
             run: Some(run),
+            digest: None,
         })
     }
 

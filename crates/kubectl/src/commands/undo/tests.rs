@@ -141,6 +141,45 @@ fn the_template_that_is_there_already_is_no_change() {
 }
 
 #[test]
+fn a_template_that_is_not_the_recorded_one_is_refused() {
+    let mut view = waiting();
+    let evil = json!({ "spec": { "containers": [{ "name": "app", "image": "evil" }] } });
+    let annotations = view.replica_sets[0].annotations_mut();
+    annotations.insert(TEMPLATE_ANNOTATION.into(), evil.to_string());
+    let target = Target::find(&view.rollout, &view.replica_sets, &[], None).unwrap();
+    let refused = target.patch(&view.rollout, None).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "annotation countersign.dev/template of ReplicaSet web-aaa111 is not the template that was recorded of revision 6, so nothing is applied: apply the revision from its source"
+    );
+}
+
+#[test]
+fn an_older_template_is_verified_by_its_record() {
+    let sets = [set("aaa111"), set("ccc")];
+    let kept: Value = serde_json::from_str(&sets[1].annotations()[TEMPLATE_ANNOTATION]).unwrap();
+    let digest = template_digest(&PodTemplate(kept.clone()));
+    let template = |older: &RolloutRun| {
+        let runs = [older.clone()];
+        let target = Target::find(&at_rest(), &sets, &runs, Some(3)).unwrap();
+        target.template()
+    };
+    let (set, revision) = ("web-ccc".to_owned(), 3);
+    let mut older = run(3, "ccc", "Promoted");
+    let unverified = Error::Unverified {
+        set: set.clone(),
+        revision,
+    };
+    assert_eq!(template(&older), Err(unverified));
+    older.spec.template = Some(PodTemplate(kept.clone()));
+    assert_eq!(template(&older), Ok(kept.clone()));
+    older.spec.template_digest = Some("of another template".into());
+    assert_eq!(template(&older), Err(Error::Tampered { set, revision }));
+    older.spec.template_digest = Some(digest);
+    assert_eq!(template(&older), Ok(kept));
+}
+
+#[test]
 fn provenance_that_was_cut_is_not_reused() {
     let sets = [set("aaa111")];
     let provenance = |annotations: Value| {
