@@ -51,6 +51,35 @@ async fn two_people_sign_what_they_saw_and_the_author_does_not_count() {
 }
 
 #[tokio::test]
+async fn an_approver_sees_the_changed_command_before_the_approval_counts() {
+    let scene = Scene::new("plugin-difference").await;
+    demand_sign_off(&scene).await;
+    let app = scene.serving(App::new("shop")).await;
+    let bob = Person::new(&scene, "bob", &member(creates("signoffs", &["approve"]))).await;
+    let mut changed = app.manifest();
+    changed["spec"]["template"]["spec"]["containers"][0]["command"] = json!(["/app", "--open"]);
+    scene.apply_manifest(&changed).await;
+    scene
+        .until(&app, "it waits for people", |rollout| {
+            waits_for(rollout, "AwaitingSignOff")
+        })
+        .await;
+
+    let approved = bob.runs("approve shop --yes").await.exits(0).out(&[
+        "Difference from revision 1, whose template is verified by its digest",
+        "--- stable template\n+++ proposed template\n",
+        "+  - command:\n",
+    ]);
+    let line = approved.out.find("+    - \"--open\"\n");
+    let counts = approved.out.find("it counts");
+    assert!(line.is_some() && line < counts, "{}", approved.out);
+
+    let runs = scene.records(&app).await;
+    let difference = runs[1].spec.difference.clone().unwrap_or_default();
+    assert!(difference.contains("+    - \"--open\"\n"), "{difference}");
+}
+
+#[tokio::test]
 async fn a_rejection_rolls_back_and_a_retry_tries_once_more() {
     let scene = Scene::new("plugin-reject").await;
     let app = scene.serving(App::new("shop")).await;
