@@ -28,8 +28,6 @@ const MAX_COMPARED: usize = 4_000;
 const MAX_ATTESTATION: usize = 48;
 /// Bytes that remain for the line that says how many lines are missing.
 const MARK: usize = 40;
-/// Fields of `spec.strategy.canary` that decide where the traffic goes.
-const TRAFFIC: [&str; 4] = ["stableService", "canaryService", "traffic", "dynamicStable"];
 
 /// One side of a difference; `None` stands for what is not known.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -55,14 +53,7 @@ pub fn provenance(annotations: &BTreeMap<String, String>) -> BTreeMap<String, St
 /// The fields of a strategy that decide where the traffic goes.
 #[must_use]
 pub fn traffic(canary: &CanaryStrategy) -> Value {
-    let mut canary = serde_json::to_value(canary).unwrap_or_default();
-    if let Some(fields) = canary.as_object_mut() {
-        // A field that is false is as one that is absent.
-        fields.retain(|field, value| {
-            TRAFFIC.contains(&field.as_str()) && *value != Value::Bool(false)
-        });
-    }
-    canary
+    Value::Object(digest::traffic(canary))
 }
 
 /// A unified diff.
@@ -176,113 +167,15 @@ fn hunks(old: &str, new: &str) -> String {
 /// A value as YAML, with the keys in their byte order; `None` if it is too large. Nothing and an object without
 /// members have no lines.
 fn yaml(value: &Value) -> Option<String> {
-    let mut yaml = String::new();
-    let is_empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
-    if !is_empty {
-        write_block(value, 0, &mut yaml);
-        yaml.push('\n');
+    if value.is_null() || value.as_object().is_some_and(Map::is_empty) {
+        return Some(String::new());
     }
+    let mut value = value.clone();
+    value.sort_all_objects();
+    // A folded text would differ in more lines than were edited.
+    let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
+    let yaml = serde_saphyr::to_string_with_options(&value, options).ok()?;
     (yaml.len() <= MAX_TEXT).then_some(yaml)
-}
-
-/// Writes a value whose first line has begun; its further lines are indented. Nothing is added to a text that
-/// is too large already.
-fn write_block(value: &Value, indent: usize, yaml: &mut String) {
-    match value {
-        Value::Object(members) if !members.is_empty() => {
-            // Sorted here, since a dependency may enable serde_json's insertion order.
-            let members: BTreeMap<_, _> = members.iter().collect();
-            for (index, (key, value)) in members.into_iter().enumerate() {
-                if yaml.len() > MAX_TEXT {
-                    return;
-                }
-                if index > 0 {
-                    new_line(indent, yaml);
-                }
-                yaml.push_str(&scalar(key));
-                yaml.push(':');
-                write_member(value, indent, yaml);
-            }
-        }
-        Value::Array(items) if !items.is_empty() => {
-            for (index, item) in items.iter().enumerate() {
-                if yaml.len() > MAX_TEXT {
-                    return;
-                }
-                if index > 0 {
-                    new_line(indent, yaml);
-                }
-                yaml.push_str("- ");
-                write_block(item, indent + 2, yaml);
-            }
-        }
-        Value::String(lines) if is_literal(lines) => {
-            yaml.push_str(if lines.ends_with('\n') { "|" } else { "|-" });
-            for line in lines.lines() {
-                if yaml.len() > MAX_TEXT {
-                    return;
-                }
-                new_line(if line.is_empty() { 0 } else { indent }, yaml);
-                yaml.push_str(line);
-            }
-        }
-        Value::String(line) => yaml.push_str(&scalar(line)),
-        other => yaml.push_str(&other.to_string()),
-    }
-}
-
-/// Writes the value of a member of an object whose keys are indented so far.
-fn write_member(value: &Value, indent: usize, yaml: &mut String) {
-    match value {
-        Value::Object(members) if !members.is_empty() => {
-            new_line(indent + 2, yaml);
-            write_block(value, indent + 2, yaml);
-        }
-        // Items stand below their key, as kubectl writes them.
-        Value::Array(items) if !items.is_empty() => {
-            new_line(indent, yaml);
-            write_block(value, indent, yaml);
-        }
-        _ => {
-            yaml.push(' ');
-            write_block(value, indent + 2, yaml);
-        }
-    }
-}
-
-fn new_line(indent: usize, yaml: &mut String) {
-    yaml.push('\n');
-    yaml.extend(std::iter::repeat_n(' ', indent));
-}
-
-/// Whether a text of several lines is shown line by line: only if all of it can be seen, blanks at the end of a
-/// line too.
-fn is_literal(lines: &str) -> bool {
-    lines.contains('\n')
-        && !lines.starts_with(['\n', ' '])
-        && !lines.ends_with("\n\n")
-        && !lines.chars().any(|c| c != '\n' && text::is_invisible(c))
-        && lines.lines().all(|line| line.trim_end() == line)
-}
-
-/// A text in one line: plain if it cannot be misread, else in quotes as in JSON, which is YAML.
-fn scalar(line: &str) -> String {
-    if is_plain(line) {
-        line.to_owned()
-    } else {
-        Value::from(line).to_string()
-    }
-}
-
-fn is_plain(line: &str) -> bool {
-    /// Words that YAML reads as another value than a text.
-    const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
-    let begins = |c: char| c.is_ascii_alphabetic() || c == '/';
-    let goes_on = |c: char| c.is_ascii_alphanumeric() || "-_./:@=,+".contains(c);
-    line.starts_with(begins)
-        && line.chars().all(goes_on)
-        && !line.ends_with(':')
-        && !WORDS.iter().any(|word| line.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]

@@ -30,7 +30,8 @@ pub fn change_digest(
 }
 
 /// The fields that decide where traffic goes, as far as they are set.
-fn traffic(canary: &CanaryStrategy) -> Map<String, Value> {
+#[must_use]
+pub fn traffic(canary: &CanaryStrategy) -> Map<String, Value> {
     let CanaryStrategy {
         stable_service,
         canary_service,

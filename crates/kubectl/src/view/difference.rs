@@ -171,7 +171,8 @@ fn provenance(
         let annotations = annotations
             .map(|(name, value)| (format!("{PROVENANCE_PREFIX}{name}"), value.clone()))
             .collect();
-        change_digest(template, &annotations) == change.digest
+        let canary = &view.rollout.spec.strategy.canary;
+        change_digest(template, &annotations, canary) == change.digest
     })
 }
 
@@ -189,7 +190,8 @@ mod tests {
         let change = rollout.status.as_mut().unwrap().change.as_mut().unwrap();
         change.template_digest = template_digest(&rollout.spec.template);
         let annotations = rollout.metadata.annotations.as_ref().unwrap();
-        change.digest = change_digest(&rollout.spec.template, annotations);
+        let canary = &rollout.spec.strategy.canary;
+        change.digest = change_digest(&rollout.spec.template, annotations, canary);
         view
     }
 
@@ -287,7 +289,7 @@ Difference from revision 6, whose template is verified by its digest
             let annotations = view.rollout.annotations();
             let digests = (
                 template_digest(template),
-                change_digest(template, annotations),
+                change_digest(template, annotations, &view.rollout.spec.strategy.canary),
             );
             let change = view
                 .rollout
