@@ -215,11 +215,11 @@ fn the_permissions_are_those_of_the_table() {
                 [policies, format!("{kind}admissionpolicybindings")]
             };
             let role = read("charts/countersign/templates/rbac.yaml");
-            let named = role.lines().filter_map(|line| {
+            let listed = role.lines().filter_map(|line| {
                 let name = line.trim().strip_prefix("- ")?;
                 name.strip_suffix(".countersign.dev").map(ToOwned::to_owned)
             });
-            assert_eq!(set(named), policies(), "{row:?}");
+            assert_eq!(set(listed), policies(), "{row:?}");
             kinds.into_iter().flat_map(names).collect()
         } else {
             code(&row[0])

@@ -343,7 +343,7 @@ Difference from revision 6, whose template is verified by its digest
             text.starts_with("Difference: there is no stable revision"),
             "{text}"
         );
-        assert!(text.contains("x\\u001b[2J\\u{202e}\\u{9b}31m"), "{text}");
+        assert!(text.contains("x\\e[2J\\u{202e}\\x9B31m"), "{text}");
         assert!(
             text.chars().all(|c| c == '\n' || !c.is_control()),
             "{text:?}"
