@@ -68,6 +68,7 @@ pub(super) struct PodsSpec {
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct PodsStatus {
     replicas: i32,
+    ready_replicas: i32,
     available_replicas: i32,
     conditions: Vec<PodsCondition>,
 }
@@ -81,12 +82,19 @@ pub(super) struct PodsCondition {
 }
 
 impl Pods {
-    /// The fields whose change may change a decision: not the number of starting pods, but whether the
-    /// last pod is deleted.
+    /// The fields whose change may change a decision: not the number of starting pods, but whether one is
+    /// ready, and whether the last one is deleted.
     fn version(&self) -> impl Hash {
         let Self { spec, status, .. } = self;
         let gone = spec.replicas == 0 && status.replicas == 0;
-        (spec, gone, status.available_replicas, &status.conditions)
+        let serves = status.ready_replicas > 0;
+        (
+            spec,
+            gone,
+            serves,
+            status.available_replicas,
+            &status.conditions,
+        )
     }
 
     /// Whether the ReplicaSet was just created by the controller and has no pods yet.

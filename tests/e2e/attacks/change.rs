@@ -83,7 +83,9 @@ async fn a_first_revision_that_never_becomes_complete_lets_no_other_one_in() {
     let scene = Scene::new("for-ever-first").await;
     people_are_required(&scene).await;
     scene.service("shop", "shop").await;
-    let app = App::new("shop").spec(json!({ "minReadySeconds": 86_400 }));
+    let app = App::new("shop").spec(json!({
+        "minReadySeconds": 86_400, "progressDeadlineSeconds": 90_000,
+    }));
     scene.apply(&app).await;
     let serves = |it: &Rollout| {
         let change = it.status.as_ref().and_then(|it| it.change.as_ref());

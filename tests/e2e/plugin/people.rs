@@ -70,13 +70,13 @@ async fn an_approver_sees_the_changed_command_before_the_approval_counts() {
         "--- stable template\n+++ proposed template\n",
         "+  - command:\n",
     ]);
-    let line = approved.out.find("+    - \"--open\"\n");
+    let line = approved.out.find("+    - --open\n");
     let counts = approved.out.find("it counts");
     assert!(line.is_some() && line < counts, "{}", approved.out);
 
     let runs = scene.records(&app).await;
     let difference = runs[1].spec.difference.clone().unwrap_or_default();
-    assert!(difference.contains("+    - \"--open\"\n"), "{difference}");
+    assert!(difference.contains("+    - --open\n"), "{difference}");
 }
 
 #[tokio::test]
