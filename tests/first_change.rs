@@ -120,7 +120,7 @@ async fn a_first_change_is_promoted_and_with_groups_the_next_one_waits_for_them(
     let url = format!("--set=prometheus.url={}", cluster.prometheus_url());
     let notes = install(&["install", "countersign", CHART, &url]);
     assert!(
-        notes.contains("no policy of this chart asks anybody"),
+        notes.contains("no policy of this chart requires a sign-off"),
         "{notes}"
     );
     let first = shown_rollout(&notes);
@@ -171,7 +171,7 @@ async fn a_first_change_is_promoted_and_with_groups_the_next_one_waits_for_them(
     let groups = "--set=signOff.approverGroups={approvers}";
     let notes = install(&["upgrade", "countersign", CHART, "--reuse-values", groups]);
     assert!(
-        notes.contains("asks the groups approvers for sign-off"),
+        notes.contains("requires sign-offs of the groups approvers:"),
         "{notes}"
     );
     // The provenance still describes the image before, so it is unknown what this change is.

@@ -125,7 +125,13 @@ async fn create_replica_set(
     let controller = |set: &DynamicObject| {
         let mut owners = set.owner_references().iter();
         let owner = owners.find(|owner| owner.controller == Some(true));
-        owner.map(|owner| owner.uid.clone())
+        owner.map(|owner| {
+            (
+                owner.uid.clone(),
+                owner.kind.clone(),
+                owner.api_version.clone(),
+            )
+        })
     };
     // The response to an earlier request may have been lost.
     let named = ListParams::default().fields(&format!("metadata.name={}", set.name_any()));

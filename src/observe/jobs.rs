@@ -13,6 +13,7 @@ use kube::{Api, ResourceExt};
 use super::observer::Observer;
 use super::pods::{containers, failures, is_controlled_by, trouble};
 use super::reads::{Reads, tried};
+use super::replica_sets::is_rollout;
 use crate::api_server::sentence;
 
 /// The label of a Job's pods.
@@ -71,7 +72,7 @@ impl Observer {
 fn is_own(job: &ApiJob, uid: &str) -> bool {
     let mut owners = job.owner_references().iter();
     job.metadata.deletion_timestamp.is_none()
-        && owners.any(|owner| owner.controller == Some(true) && owner.uid == uid)
+        && owners.any(|owner| owner.controller == Some(true) && is_rollout(owner, uid))
 }
 
 fn job(job: &ApiJob) -> Job {

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use countersign_api::{
-    HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REQUESTED_ANNOTATION, REVISION_ANNOTATION,
-    ROLLOUT_UID_LABEL, Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
+    GROUP, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REQUESTED_ANNOTATION,
+    REVISION_ANNOTATION, ROLLOUT_UID_LABEL, Rollout, TEMPLATE_ANNOTATION,
+    TEMPLATE_DIGEST_ANNOTATION,
 };
 use countersign_core::observation::workload::ReplicaSet;
 use k8s_openapi::api::apps::v1::ReplicaSet as ApiReplicaSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::core::DynamicObject;
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use serde_json::Value;
 
 use super::observer::Observer;
@@ -62,7 +63,7 @@ impl Observer {
             all = true;
         }
         let ours = |set: &&DynamicObject| {
-            let controlled = controller(set).is_some_and(|owner| owner.uid == uid);
+            let controlled = controller(set).is_some_and(|owner| is_rollout(owner, &uid));
             controlled
                 || is_own(set)
                 || set.labels().get(MANAGED_BY_LABEL).map(String::as_str) == Some(MANAGER)
@@ -113,6 +114,13 @@ fn foreign(rollout: &Rollout, set: &DynamicObject) -> Option<String> {
     ))
 }
 
+/// Whether an owner is the Rollout with this uid. The API server takes any kind beside a uid, and the admission
+/// policy that keeps others from naming a Rollout as owner asks for its kind.
+pub(super) fn is_rollout(owner: &OwnerReference, uid: &str) -> bool {
+    let group = owner.api_version.split_once('/').map(|(group, _)| group);
+    owner.uid == uid && owner.kind == Rollout::kind(&()) && group == Some(GROUP)
+}
+
 fn controller(set: &DynamicObject) -> Option<&OwnerReference> {
     let mut owners = set.owner_references().iter();
     owners.find(|owner| owner.controller == Some(true))
@@ -125,7 +133,7 @@ fn number(set: &DynamicObject, path: &str) -> i32 {
 
 fn replica_set(rollout: &Rollout, uid: &str, set: &DynamicObject) -> Option<ReplicaSet> {
     let controller = controller(set);
-    let owned = controller.is_some_and(|owner| owner.uid == uid);
+    let owned = controller.is_some_and(|owner| is_rollout(owner, uid));
     let foreign = controller.is_some() && !owned;
     if foreign || set.metadata.deletion_timestamp.is_some() {
         return None;

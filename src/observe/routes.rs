@@ -16,6 +16,7 @@ use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 use super::observer::Observer;
+use super::replica_sets::is_rollout;
 use crate::api_resource::resource;
 use crate::api_server::sentence;
 
@@ -178,7 +179,8 @@ impl Observer {
 
 fn is_owned(route: &DynamicObject, rollout: &Rollout) -> bool {
     let mut owners = route.owner_references().iter();
-    owners.any(|owner| owner.controller == Some(true) && Some(&owner.uid) == rollout.uid().as_ref())
+    let uid = rollout.uid().unwrap_or_default();
+    owners.any(|owner| owner.controller == Some(true) && is_rollout(owner, &uid))
 }
 
 fn route_object(mut object: DynamicObject) -> RouteObject {

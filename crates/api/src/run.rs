@@ -108,6 +108,10 @@ pub struct RecordedProvenance {
     /// State of the provenance: `Declared`, `Absent`, `Stale`, `Malformed` or `Unattested`.
     #[serde(default)]
     pub state: String,
+    /// SHA-256 of all its annotations, in hexadecimal: the same provenance says nothing of another template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub digest: Option<String>,
     /// The annotations, without their prefix, each cut at 256 characters.
     #[serde(default)]
     #[schemars(extend("maxProperties" = 32))]

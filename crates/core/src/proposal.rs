@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::PodTemplate;
-use countersign_api::policy::{Difference, Enforcement};
+use countersign_api::policy::{Difference, Enforcement, Trust};
 use countersign_api::rollout::{Outcome, Plan, Revision};
 use countersign_api::step::Tier;
 use countersign_api::traffic::Router;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::analysis::checks::{self, Checks};
-use crate::observation::workload::PastRun;
+use crate::observation::workload::{PastRun, ReplicaSet};
 use crate::observation::{self, Observation};
 use crate::plan::{self, tighten};
 use crate::policy::{self, Effective, enforcement};
@@ -193,8 +193,12 @@ impl Proposal {
 /// The facts about a change that the controller observes itself.
 fn facts(observation: &Observation, effective: &Effective, after_rollback: bool) -> Facts {
     let differences = differences(observation);
+    // What a tag names may be other code by now, which no attestation is of.
+    let mut images = observation.spec.template.images().into_iter();
+    let bound = effective.trust != Trust::Attested || images.all(digest::is_pinned);
     Facts {
         manifest_only: stable_template(observation).is_some()
+            && bound
             && differences.iter().all(|it| it.is_of_manifest()),
         differences,
         criticality: risk::criticality(
@@ -247,21 +251,27 @@ fn provenance_of<'a>(
     }
 }
 
-/// Whether the provenance was there before the template: the stable revision or the change before has it too,
-/// with another template.
+/// Whether the provenance was there before the template: an earlier change, the stable revision or the change
+/// before had it first, with another template.
 fn is_inherited(observation: &Observation, own: &str, digest: &str, template_digest: &str) -> bool {
     let status = &observation.status;
+    let under_way = status.change.as_ref().filter(|it| it.digest == digest);
+    if let Some(change) = under_way {
+        return change.inherited_provenance;
+    }
+    // The first that had it is what it was written for, whatever came in between.
+    let runs = observation.history().iter();
+    let bearers = runs.filter(|run| run.provenance_digest.as_deref() == Some(own));
+    if let Some(first) = bearers.min_by_key(|run| run.started_at) {
+        return first.template_digest.as_deref() != Some(template_digest);
+    }
     let of_stable = status.stable.as_ref().is_some_and(|stable| {
         stable.provenance_digest.as_deref() == Some(own)
             && stable.template_digest != template_digest
     });
     let of_change = status.change.as_ref().is_some_and(|change| {
-        let same = change.provenance_digest.as_deref() == Some(own);
-        if change.digest == digest {
-            change.inherited_provenance
-        } else {
-            same && change.template_digest != template_digest
-        }
+        change.provenance_digest.as_deref() == Some(own)
+            && change.template_digest != template_digest
     });
     of_stable || of_change
 }
@@ -270,10 +280,12 @@ fn is_inherited(observation: &Observation, own: &str, digest: &str, template_dig
 fn hash(observation: &Observation, template_digest: &str) -> (String, i32) {
     let mut collisions = observation.status.collision_count;
     let sets = &observation.replica_sets;
-    if let Some(set) = sets
-        .iter()
-        .find(|set| set.template_digest == template_digest)
-    {
+    // The digest alone may be anybody's claim.
+    let runs_it = |set: &&ReplicaSet| {
+        set.template_digest == template_digest
+            && digest::template_digest(&set.template) == template_digest
+    };
+    if let Some(set) = sets.iter().find(runs_it) {
         return (set.hash.clone(), collisions);
     }
     let mut hash = digest::pod_template_hash(&observation.spec.template, collisions);

@@ -1,7 +1,9 @@
 //! ReplicaSets, Jobs and testers' routes.
 
+use countersign_api::PodTemplate;
 use countersign_api::rollout::Outcome;
 use countersign_cluster::{Kinds, wait_for};
+use countersign_core::provenance::digest::template_digest;
 use serde_json::{Value, json};
 
 use super::{OPERATOR, agent, allow, at, editor, own_set, owner, refused, serving, tried};
@@ -253,4 +255,41 @@ async fn ordinary_work_continues() {
     let next = app.version("v2").manifest();
     user.send("PATCH", &apply, APPLY, &next).await.unwrap();
     assert!(ended(&scene.outcome(&app).await, Outcome::Promoted));
+}
+
+/// The API server takes any kind beside a uid, and the policy asks for the kind Rollout.
+#[tokio::test]
+async fn a_replica_set_that_claims_the_uid_under_another_kind_is_never_taken() {
+    let (scene, app) = serving("claimed").await;
+    let next = app.version("v2");
+    let template = PodTemplate(next.manifest()["spec"]["template"].clone());
+    let annotations = json!({
+        "countersign.dev/template": template.0.to_string(),
+        "countersign.dev/template-digest": template_digest(&template),
+    });
+    let uid = owner(&scene, &app).await["uid"].clone();
+    let claim = json!({ "apiVersion": "example.org/v1", "kind": "X", "name": "x", "uid": uid, "controller": true });
+    let mut pods = template.0.clone();
+    pods["metadata"]["labels"] = json!({ "app": "shop", "plant": "x" });
+    let planted = json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet",
+        "metadata": {
+            "name": "planted", "ownerReferences": [claim], "annotations": annotations,
+            "labels": { "app": "shop", "pod-template-hash": "planted" },
+        },
+        "spec": { "replicas": 0, "selector": { "matchLabels": { "plant": "x" } }, "template": pods },
+    });
+    let sets = at(&scene, "apps/v1", "replicasets");
+    editor(&scene).await.create(&sets, &planted).await.unwrap();
+    scene.apply(&next).await;
+    let change_of = |rollout: &countersign_api::Rollout| rollout.status.as_ref()?.change.clone();
+    let begins = |rollout: &countersign_api::Rollout| change_of(rollout).is_some();
+    let rollout = scene.until(&next, "the change begins", begins).await;
+    assert_ne!(change_of(&rollout).unwrap().pod_template_hash, "planted");
+    let left = User::admin(&scene).get(&format!("{sets}/planted")).await;
+    assert_eq!(
+        left.unwrap()["spec"]["replicas"],
+        0,
+        "it was there to be taken"
+    );
 }

@@ -223,6 +223,12 @@ pub struct PastRun {
     pub digest: String,
     /// Its revision's hash.
     pub pod_template_hash: String,
+    /// SHA-256 of its template; `None` in older records.
+    #[serde(default)]
+    pub template_digest: Option<String>,
+    /// SHA-256 of its provenance; `None` without any, and in older records.
+    #[serde(default)]
+    pub provenance_digest: Option<String>,
     /// When it began.
     pub started_at: Option<Timestamp>,
     /// When it ended.
@@ -247,6 +253,8 @@ impl PastRun {
             uid: String::new(),
             digest: record.digest.clone(),
             pod_template_hash: record.pod_template_hash.clone(),
+            template_digest: record.template_digest.clone(),
+            provenance_digest: record.provenance.digest.clone(),
             started_at: progress.started_at.as_ref().map(|at| at.0),
             ended_at: progress.ended_at.as_ref().map(|at| at.0),
             outcome: progress.outcome,

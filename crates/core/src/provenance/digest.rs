@@ -94,6 +94,12 @@ pub fn image_digest(reference: &str) -> Option<&str> {
     is_one.then_some(hexadecimal)
 }
 
+/// Whether a reference names an image by its digest. A name that only looks like a digest has no `@`.
+#[must_use]
+pub fn is_pinned(reference: &str) -> bool {
+    reference.contains('@') && image_digest(reference).is_some()
+}
+
 /// Ten characters that name a template, fit for a label and a DNS name.
 ///
 /// They are drawn from Kubernetes' alphabet of 27 without vowels, so that they form no word. A

@@ -34,14 +34,10 @@ pub fn differences(stable: Option<&PodTemplate>, new: &PodTemplate) -> BTreeSet<
 }
 
 /// Labels and annotations that describe pods or restart them, and change nothing that they do.
-const DESCRIPTIVE: [&str; 7] = [
+const DESCRIPTIVE: [&str; 3] = [
     "kubectl.kubernetes.io/restartedAt",
     "app.kubernetes.io/version",
     "helm.sh/chart",
-    "prometheus.io/scrape",
-    "prometheus.io/port",
-    "prometheus.io/path",
-    "prometheus.io/scheme",
 ];
 
 /// Domains, and subdomains of these, under which annotations have containers injected into a pod or choose
@@ -99,8 +95,12 @@ fn in_pods(stable: &Value, new: &Value, found: &mut BTreeSet<Difference>) {
                 continue;
             }
             "volumes" => {
-                if images(before) != images(after) {
+                if sources(before, "image") != sources(after, "image") {
                     found.insert(Difference::Image);
+                }
+                // A path of the node is a right on the node.
+                if sources(before, "hostPath") != sources(after, "hostPath") {
+                    found.insert(Difference::SecurityContext);
                 }
                 Difference::Volumes
             }
@@ -157,11 +157,11 @@ fn in_containers(stable: &Value, new: &Value, found: &mut BTreeSet<Difference>) 
     }
 }
 
-/// The images that volumes mount.
-fn images(volumes: &Value) -> BTreeSet<String> {
+/// What volumes of a kind mount.
+fn sources(volumes: &Value, kind: &str) -> BTreeSet<String> {
     let volumes = volumes.as_array().into_iter().flatten();
     volumes
-        .filter_map(|it| it.get("image").map(Value::to_string))
+        .filter_map(|it| it.get(kind).map(Value::to_string))
         .collect()
 }
 

@@ -14,7 +14,7 @@ use crate::reason::Reason;
 use crate::replicas::present;
 use crate::rollout::context::{Context, Judgement, PROGRESS, Progress, RESYNC_INTERVAL};
 use crate::rollout::requeue::Requeue;
-use crate::rollout::{commands, gates, judge, observe, transition, waiting};
+use crate::rollout::{commands, conditions, gates, judge, observe, transition, waiting};
 use crate::traffic::view::View;
 use crate::workload::smoke;
 
@@ -188,10 +188,13 @@ fn take_next_step(
     }
 }
 
-/// Whether a first revision has had a ready pod, to which Services send.
+/// Whether a first revision has had a ready pod, to which Services send. Where pods of others serve beside it, a
+/// Service would move from them to an incomplete revision.
 pub(super) fn has_served(observation: &Observation, change: &Change) -> bool {
     let set = present::with_hash(observation, Some(&change.pod_template_hash));
-    change.initial && (change.served || set.is_some_and(|set| set.ready > 0))
+    let alone =
+        observation.spec.workload_ref.is_none() && !conditions::has_foreign_pods(observation);
+    change.initial && alone && (change.served || set.is_some_and(|set| set.ready > 0))
 }
 
 /// A first revision that has served is what the next change is compared with, complete or not: otherwise each

@@ -22,6 +22,14 @@ use crate::workload::cleanup;
 /// The condition that reports foreign pods.
 const FOREIGN_PODS: &str = "ForeignPods";
 
+/// Whether pods of others were found among those that the Rollout selects.
+pub(super) fn has_foreign_pods(observation: &Observation) -> bool {
+    let found = observation.foreign_replica_sets.as_ref();
+    let mut reported = observation.status.conditions.iter();
+    found.is_some_and(|found| !found.is_empty())
+        || reported.any(|it| it.type_ == FOREIGN_PODS && it.status == "True")
+}
+
 /// A condition before its transition time is known.
 struct ConditionDraft {
     kind: &'static str,

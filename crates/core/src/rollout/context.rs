@@ -107,12 +107,13 @@ impl Behind {
     }
 }
 
-/// Whether a change that has ended is still the requested one: after a regression only the pods count, not
-/// their declared authors.
+/// Whether a change that has ended is still the requested one, wherever traffic goes now. After a regression only
+/// the pods count, not their declared authors.
 #[must_use]
 pub fn is_same(change: &Change, proposal: &Proposal) -> bool {
     let mut lines = change.transitions.iter().rev();
     let regressed = lines.any(|line| line.reason == Reason::Regressed);
+    let declared = change.provenance_digest == proposal.provenance_digest;
     change.digest == proposal.digest
-        || (regressed && change.template_digest == proposal.template_digest)
+        || (change.template_digest == proposal.template_digest && (regressed || declared))
 }

@@ -159,7 +159,8 @@ fn step<'a>(
             (Some(change), None)
         }
         Some(mut change) if change.digest != context.proposal.digest => {
-            if advance::has_served(context.observation, &change) {
+            let replaced = change.template_digest != context.proposal.template_digest;
+            if replaced && advance::has_served(context.observation, &change) {
                 advance::keep_first(context, status, &mut change);
                 requeue.after(SignedDuration::ZERO);
                 return ended(context, change, Step::default());

@@ -187,11 +187,9 @@ fn pinned(context: &Context, change: &Change) -> Option<Hold> {
 
 /// The first image that is not named by its digest.
 pub(super) fn not_pinned(observation: &Observation) -> Option<String> {
-    let images = observation.spec.template.images();
-    let mut tagged = images
-        .iter()
-        .filter(|it| digest::image_digest(it).is_none());
-    tagged.next().map(|image| text::excerpt(image))
+    let images = observation.spec.template.images().into_iter();
+    let mut tagged = images.filter(|it| !digest::is_pinned(it));
+    tagged.next().map(text::excerpt)
 }
 
 fn checkable(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {

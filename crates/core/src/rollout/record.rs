@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use countersign_api::PROVENANCE_PREFIX;
 use countersign_api::rollout::{Change, Revision};
 use countersign_api::run::{Progress, RecordedProvenance, RecordedRisk, RolloutRunSpec};
+use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
 
 use crate::decision::Record;
 use crate::diff::{self, Diff, Side};
 use crate::limits::{RECORDED_ANNOTATION, RECORDED_DIFFERENCE};
 use crate::observation::Observation;
 use crate::proposal::{self, Proposal};
+use crate::provenance::digest;
 use crate::reason::{Line, Reason};
 use crate::{change, names};
 
@@ -54,11 +55,20 @@ pub fn of(observation: &Observation, proposal: &Proposal, change: &Change) -> Op
     // A proposal of an adopted workload that cannot be read is not recorded.
     if change.digest == proposal.digest && !observation.spec.template.is_absent() {
         describe(&mut spec, observation, proposal, change);
+    } else if change.initial {
+        // It is stable though a newer template is there: what was said of it is no longer at hand.
+        spec.template = template_of_first(observation, change).cloned();
     }
     Some(Record {
         name: change.run.clone(),
         spec,
     })
+}
+
+fn template_of_first<'a>(observation: &'a Observation, change: &Change) -> Option<&'a PodTemplate> {
+    let mut sets = observation.replica_sets.iter();
+    let set = sets.find(|set| set.hash == change.pod_template_hash)?;
+    Some(&set.template).filter(|it| digest::template_digest(it) == change.template_digest)
 }
 
 fn has_news(observation: &Observation, change: &Change) -> bool {
@@ -95,6 +105,7 @@ fn describe(
         .collect();
     spec.provenance = RecordedProvenance {
         state: provenance.state.to_string(),
+        digest: proposal.provenance_digest.clone(),
         annotations: annotations(observation),
         problems: provenance
             .problems

@@ -203,7 +203,13 @@ impl World {
             self.answer(answer);
         }
         if let Some(record) = &decision.record {
-            let run = PastRun::of(&record.name, &record.spec);
+            let mut run = PastRun::of(&record.name, &record.spec);
+            // What describes its begin is written once.
+            if let Some(begun) = self.runs.get(&record.name).cloned() {
+                run.provenance_digest = begun.provenance_digest;
+                run.provenance = begun.provenance;
+                run.traffic = begun.traffic;
+            }
             self.runs.insert(record.name.clone(), run);
             if let Some(template) = &record.spec.template {
                 self.templates.insert(record.name.clone(), template.clone());

@@ -172,3 +172,56 @@ pub(super) fn a_tier_may_require_a_check_that_neither_pods_nor_their_team_contro
         );
     }
 }
+
+/// What came in between does not matter: the first template that had a provenance is the one that it describes.
+#[test]
+pub(super) fn law_12_provenance_stays_with_the_template_that_had_it_first() {
+    let traffic = &mut steady(5_000.0, 0.0, 0.0);
+    let mut world = serving();
+    change(&mut world, "v2", harmless());
+    assert!(world.run(after(60), traffic, |o| o.status.step.is_some()));
+    let until = |world: &mut World, traffic: &mut _, version: &str| {
+        let image = json!(format!("example.org/shop:{version}"));
+        edit(world, "/spec/containers/0/image", image);
+        let digest = template_digest(&world.observation.spec.template);
+        let begins = |o: &Observation| {
+            let change = o.status.change.as_ref();
+            change.is_some_and(|it| it.template_digest == digest && it.outcome.is_none())
+        };
+        assert!(world.run(after(600), traffic, begins), "{version}");
+        world
+            .observation
+            .status
+            .change
+            .clone()
+            .unwrap()
+            .inherited_provenance
+    };
+    assert!(until(&mut world, traffic, "v3"));
+    assert!(!until(&mut world, traffic, "v2"), "a tool has set it back");
+    // By way of the stable template, too.
+    edit(
+        &mut world,
+        "/spec/containers/0/image",
+        json!("example.org/shop:v1"),
+    );
+    assert!(world.run(after(900), traffic, |o| o.status.change.is_none()));
+    assert!(until(&mut world, traffic, "v4"));
+    lawful(&world);
+}
+
+/// Where traffic goes is part of the digest, and no reason to try again what was rejected.
+#[test]
+pub(super) fn law_8_an_edit_of_the_traffic_does_not_retry_a_rejected_change() {
+    let mut world = serving();
+    change(&mut world, "v2", harmless());
+    let degraded = |o: &Observation| o.status.phase == Phase::Degraded && World::at_rest(o);
+    assert!(world.run(after(120), &mut steady(5_000.0, 0.5, 0.0), degraded));
+    let attempts = world.observation.status.attempts;
+    world.observation.spec.strategy.canary.dynamic_stable = true;
+    world.observation.generation += 1;
+    world.run(after(180), &mut steady(5_000.0, 0.0, 0.0), |_| false);
+    assert_eq!(world.observation.status.attempts, attempts);
+    assert!(degraded(&world.observation));
+    lawful(&world);
+}

@@ -200,6 +200,7 @@ impl Treatment {
             state,
             annotations,
             problems,
+            ..
         } = &self.provenance;
         let read: Vec<_> = annotations
             .iter()

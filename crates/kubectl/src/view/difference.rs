@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 
 use countersign_api::rollout::Change;
-use countersign_api::{PROVENANCE_PREFIX, PodTemplate, RolloutRun, TEMPLATE_ANNOTATION};
+use countersign_api::{PodTemplate, RolloutRun, TEMPLATE_ANNOTATION};
 use countersign_core::diff::{self, Diff, Side};
 use countersign_core::provenance::digest::{change_digest, template_digest};
 use countersign_core::text::sanitize_to;
 use kube::ResourceExt;
+use serde_json::Value;
 
 use crate::output::{Style, report};
 use crate::view::View;
@@ -70,7 +71,7 @@ pub fn difference(
     let proposed = Side {
         template: new.as_ref(),
         provenance,
-        traffic: Some(diff::traffic(&view.rollout.spec.strategy.canary)),
+        traffic: Some(traffic(view, change)),
     };
     let diff = Diff::between(&stable_side, &proposed);
 
@@ -156,28 +157,37 @@ fn template(view: &View, run: Option<&RolloutRun>, digest: &str) -> Option<PodTe
     held.find(|template| template_digest(template) == digest)
 }
 
-/// The provenance of the change, if the Rollout or the RolloutRun holds what its digest is of.
+/// The provenance of the change, if the Rollout holds what its digest is of. Else that of its RolloutRun, which only
+/// the controller writes: of an adopted Deployment it is not read.
 fn provenance(
     view: &View,
     change: &Change,
     template: &PodTemplate,
 ) -> Option<BTreeMap<String, String>> {
-    let own = diff::provenance(view.rollout.annotations());
-    let run = view.run.as_ref();
-    let recorded = run.map(|run| run.spec.provenance.annotations.clone());
-    let mut held = std::iter::once(own).chain(recorded);
-    held.find(|provenance| {
-        let annotations = provenance.iter();
-        let annotations = annotations
-            .map(|(name, value)| (format!("{PROVENANCE_PREFIX}{name}"), value.clone()))
-            .collect();
-        let canary = &view.rollout.spec.strategy.canary;
-        change_digest(template, &annotations, canary) == change.digest
-    })
+    let canary = &view.rollout.spec.strategy.canary;
+    let annotations = view.rollout.annotations();
+    if change_digest(template, annotations, canary) == change.digest {
+        return Some(diff::provenance(annotations));
+    }
+    let recorded = recorded(view, change);
+    recorded.map(|run| run.spec.provenance.annotations.clone())
+}
+
+/// Where the traffic of the change goes, by its RolloutRun, if there is one yet.
+fn traffic(view: &View, change: &Change) -> Value {
+    let recorded = recorded(view, change).and_then(|run| run.spec.traffic.clone());
+    recorded.unwrap_or_else(|| diff::traffic(&view.rollout.spec.strategy.canary))
+}
+
+fn recorded<'a>(view: &'a View, change: &Change) -> Option<&'a RolloutRun> {
+    view.run
+        .as_ref()
+        .filter(|run| run.spec.digest == change.digest)
 }
 
 #[cfg(test)]
 mod tests {
+    use countersign_api::PROVENANCE_PREFIX;
     use serde_json::json;
 
     use super::*;
