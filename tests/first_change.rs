@@ -123,7 +123,10 @@ async fn a_first_change_is_promoted_and_with_groups_the_next_one_waits_for_them(
         notes.contains("no policy of this chart requires a sign-off"),
         "{notes}"
     );
-    let first = shown_rollout(&notes);
+    let mut first = shown_rollout(&notes);
+    // Prometheus of the test cluster scrapes the ports that pods declare.
+    let container = &mut first["spec"]["template"]["spec"]["containers"][0];
+    container["ports"] = json!([{ "containerPort": 8080 }]);
 
     let client = cluster.client();
     let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);

@@ -26,8 +26,9 @@ async fn a_replica_set_of_a_rollout_is_written_by_nobody_else() {
     let metadata = |fields: Value| json!({ "metadata": fields });
     let unmarked =
         json!({ "app.kubernetes.io/managed-by": null, "countersign.dev/rollout-uid": null });
+    // Of two policies that refuse it, the API server names one.
+    let other_template = json!({ "spec": { "template": template } });
     let edits = [
-        json!({ "spec": { "template": template } }),
         json!({ "spec": { "replicas": 20 } }),
         metadata(json!({ "annotations": { "countersign.dev/template": "{}" } })),
         metadata(json!({ "annotations": { "countersign.dev/template-digest": null } })),
@@ -42,6 +43,7 @@ async fn a_replica_set_of_a_rollout_is_written_by_nobody_else() {
         for edit in &edits {
             refused(&user, "PATCH", &own, edit, WRITTEN).await;
         }
+        refused(&user, "PATCH", &own, &other_template, &["403", "Rollout"]).await;
         for path in [&own, &all] {
             refused(&user, "DELETE", path, &Value::Null, DELETED).await;
         }
