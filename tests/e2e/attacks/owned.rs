@@ -182,7 +182,8 @@ async fn what_a_deleted_rollout_left_behind_may_be_deleted_but_not_edited() {
     let mut template = set["spec"]["template"].clone();
     template["spec"]["containers"][0]["image"] = "example.org/other:v1".into();
     let other = json!({ "spec": { "template": template } });
-    refused(&user, "PATCH", &own, &other, WRITTEN).await;
+    // The Rollout may be a parameter of another policy that refuses it for a moment longer.
+    refused(&user, "PATCH", &own, &other, &["403", "Rollout"]).await;
     tried(&user, "DELETE", &own, &Value::Null).await.unwrap();
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use countersign_cluster::wait_for;
 use serde_json::{Value, json};
 
-use super::{allow, editor, label, refused, serving, tried};
+use super::{allow, at, editor, label, refused, serving, tried};
 use crate::identity::user::{User, path};
 use crate::support::TIMEOUT;
 
@@ -28,6 +28,17 @@ async fn where_declaring_is_restricted_it_needs_the_verb() {
     ] {
         refused(&user, "PATCH", &own, &edit, &words).await;
     }
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": "adopted", "annotations": { "provenance.countersign.dev/tests": "PASSED" } },
+        "spec": { "selector": { "matchLabels": { "app": "adopted" } }, "template": {
+            "metadata": { "labels": { "app": "adopted" } },
+            "spec": { "containers": [{ "name": "app", "image": "example.org/shop:v1" }] },
+        } },
+    });
+    let deployments = at(&scene, "apps/v1", "deployments");
+    let words_of_it = ["403", "may not declare the provenance of Deployment"];
+    refused(&user, "POST", &deployments, &deployment, &words_of_it).await;
     let unknown = json!({ "metadata": { "annotations": null } });
     tried(&user, "PATCH", &own, &unknown).await.unwrap();
     let larger = json!({ "spec": { "replicas": 5 } });
