@@ -321,20 +321,26 @@ fn differences(observation: &Observation) -> BTreeSet<Difference> {
 
 /// The template of the stable pods; `None` if there is none, or it cannot be trusted.
 fn stable_template(observation: &Observation) -> Option<&PodTemplate> {
-    template_of(observation, observation.status.stable.as_ref()?)
+    let stable = observation.status.stable.as_ref()?;
+    template_of(
+        observation,
+        &stable.pod_template_hash,
+        &stable.template_digest,
+    )
 }
 
-/// The template of a revision; `None` if it cannot be trusted: its ReplicaSet is gone and no RolloutRun has
-/// it, or the copy in its annotation is not the promoted one.
+/// The template with this digest that the pods with this hash run; `None` if it cannot be trusted: its
+/// ReplicaSet is gone and no RolloutRun has it, or the copy in its annotation is not the promoted one.
 pub(crate) fn template_of<'a>(
     observation: &'a Observation,
-    revision: &Revision,
+    hash: &str,
+    template_digest: &str,
 ) -> Option<&'a PodTemplate> {
     let mut sets = observation.replica_sets.iter();
-    sets.find(|set| set.hash == revision.pod_template_hash)
+    sets.find(|set| set.hash == hash)
         .map(|set| &set.template)
-        .or_else(|| observation.promoted.get(&revision.template_digest))
-        .filter(|template| digest::template_digest(template) == revision.template_digest)
+        .or_else(|| observation.promoted.get(template_digest))
+        .filter(|template| digest::template_digest(template) == template_digest)
 }
 
 /// The last known proposal, while the workload cannot be read: no change begins or is replaced, and the

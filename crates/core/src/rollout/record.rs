@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 
 use countersign_api::rollout::{Change, Revision};
 use countersign_api::run::{Progress, RecordedProvenance, RecordedRisk, RolloutRunSpec};
-use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
 
 use crate::decision::Record;
 use crate::diff::{self, Diff, Side};
 use crate::limits::{RECORDED_ANNOTATION, RECORDED_DIFFERENCE};
 use crate::observation::Observation;
 use crate::proposal::{self, Proposal};
-use crate::provenance::digest;
 use crate::reason::{Line, Reason};
 use crate::{change, names};
 
@@ -56,19 +54,14 @@ pub fn of(observation: &Observation, proposal: &Proposal, change: &Change) -> Op
     if change.digest == proposal.digest && !observation.spec.template.is_absent() {
         describe(&mut spec, observation, proposal, change);
     } else if change.initial {
-        // It is stable though a newer template is there: what was said of it is no longer at hand.
-        spec.template = template_of_first(observation, change).cloned();
+        // It is stable though a newer template is there: its own provenance is no longer on the Rollout.
+        let (hash, digest) = (&change.pod_template_hash, &change.template_digest);
+        spec.template = proposal::template_of(observation, hash, digest).cloned();
     }
     Some(Record {
         name: change.run.clone(),
         spec,
     })
-}
-
-fn template_of_first<'a>(observation: &'a Observation, change: &Change) -> Option<&'a PodTemplate> {
-    let mut sets = observation.replica_sets.iter();
-    let set = sets.find(|set| set.hash == change.pod_template_hash)?;
-    Some(&set.template).filter(|it| digest::template_digest(it) == change.template_digest)
 }
 
 fn has_news(observation: &Observation, change: &Change) -> bool {
@@ -125,7 +118,11 @@ fn difference(observation: &Observation, change: &Change) -> Option<String> {
     let mut runs = observation.history().iter();
     let run = runs.find(|run| replaced.run.as_ref() == Some(&run.name));
     let stable = Side {
-        template: proposal::template_of(observation, replaced),
+        template: proposal::template_of(
+            observation,
+            &replaced.pod_template_hash,
+            &replaced.template_digest,
+        ),
         provenance: run.map(|run| run.provenance.clone()),
         traffic: run.and_then(|run| run.traffic.clone()),
     };
@@ -147,11 +144,9 @@ fn replaced<'a>(observation: &'a Observation, change: &'a Change) -> Option<&'a 
 }
 
 fn annotations(observation: &Observation) -> BTreeMap<String, String> {
-    let own = observation.annotations.iter().filter_map(|(key, value)| {
-        let key = key.strip_prefix(PROVENANCE_PREFIX)?.to_owned();
-        Some((key, value.chars().take(RECORDED_ANNOTATION).collect()))
-    });
-    own.take(32).collect()
+    let own = diff::provenance(&observation.annotations).into_iter();
+    let cut = own.map(|(key, value)| (key, value.chars().take(RECORDED_ANNOTATION).collect()));
+    cut.take(32).collect()
 }
 
 fn progress(change: &Change) -> Progress {
