@@ -71,7 +71,7 @@ async fn kubectl_warns_of_an_edit_that_leaves_the_provenance_as_it_was() {
         assert!(output.status.success(), "{stderr}");
         stderr
     };
-    let words = "change and its provenance does not: stamp the change anew";
+    let words = "change and its provenance does not: stamp the change again";
     let poll = async || {
         let stderr = patch(json!([image]));
         stderr.contains(words).then_some(()).ok_or(stderr)

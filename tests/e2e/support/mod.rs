@@ -47,8 +47,8 @@ enum Turn {
     Alone(RwLockWriteGuard<'static, ()>),
 }
 
-/// Pods of a test that has passed would be served and scraped until the last test ends. A failed one keeps them, for
-/// whoever finds out why.
+/// Pods of a test that has passed would be served and scraped until the last test ends. A failed one keeps them, to
+/// find out why.
 impl Drop for Scene {
     fn drop(&mut self) {
         if std::thread::panicking() {

@@ -92,7 +92,7 @@ pub enum Problem {
     },
     /// The provenance was there before the template.
     #[error(
-        "the annotations under {PROVENANCE_PREFIX} are those of an earlier change and say nothing of this one: have the pipeline write them anew with each template"
+        "the annotations under {PROVENANCE_PREFIX} are those of an earlier change and say nothing of this one: have the pipeline write them again with each template"
     )]
     EarlierChange,
     /// Unknown annotations under the prefix; they are not used.
