@@ -22,6 +22,9 @@ pub struct Decision {
     pub record: Option<Record>,
     /// When to requeue if no event arrives before.
     pub requeue_at: Option<Timestamp>,
+    /// Whether it waits for endpoints or for a route, so that the next reconcile has to read them: no
+    /// watch reports endpoints.
+    pub awaits_traffic: bool,
 }
 
 impl Decision {

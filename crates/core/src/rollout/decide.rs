@@ -100,6 +100,7 @@ pub fn decide(observation: &Observation) -> Decision {
         notices: notices.into_iter().map(sanitized).collect(),
         record,
         requeue_at: requeue.earliest(),
+        awaits_traffic: requeue.awaits_traffic(),
     }
 }
 
