@@ -24,6 +24,7 @@ mod observe;
 mod order;
 mod people;
 mod provenance;
+mod records;
 mod routes;
 mod smoke;
 mod stories;
