@@ -17,8 +17,8 @@ pub(crate) const SNAPSHOT_MAX_AGE: Duration = Duration::from_mins(1);
 pub(crate) const API_TIMEOUT: Duration = Duration::from_secs(90);
 /// Timeout of one read of human inputs; without the response the change waits.
 pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// Timeout of all pages of such a list: shorter than that of a reconcile.
-pub(crate) const LIST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Timeout of all pages of such a list, so that a rollback is not delayed for longer.
+pub(crate) const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of reading all Rollouts of a queue; without them nothing starts.
 pub(crate) const QUEUE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Timeout of reading all admission policies; without them no sign-off counts.
