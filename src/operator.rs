@@ -25,7 +25,7 @@ use crate::telemetry::access::Access;
 use crate::telemetry::{self, Telemetry};
 use crate::timing::{ADMISSION_INTERVAL, API_TIMEOUT, LAST_EVENTS_TIMEOUT};
 use crate::watch::waiting::Waiting;
-use crate::{throttling, watch};
+use crate::{retention, throttling, watch};
 
 /// Options of the operator; each is a flag or an environment variable.
 #[derive(Debug, clap::Args)]
@@ -277,8 +277,13 @@ async fn lead(
     if stop.is_cancelled() {
         return Ok(());
     }
+    let (actor, claims) = (
+        context.actor.clone(),
+        context.observer.caches.claims.clone(),
+    );
     tokio::select! {
         () = controller::run(context, triggers, stop.clone()) => Ok(()),
+        () = retention::keep(&actor, &claims) => Ok(()),
         _ = lease.keep() => Err(Error::LeaseLost),
     }
 }

@@ -32,6 +32,9 @@ pub(crate) const EVENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for the last Events before the lease is released.
 pub(crate) const LAST_EVENTS_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The records of deleted Rollouts are searched for those whose time is over this often.
+pub(crate) const RETENTION_INTERVAL: Duration = Duration::from_hours(6);
+
 /// Longest backoff of a failed watch, so that a recovered API server is noticed soon.
 pub(crate) const WATCH_BACKOFF: Duration = Duration::from_secs(5);
 /// The routes' kinds that are referenced and served are checked this often.
