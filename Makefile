@@ -43,8 +43,8 @@ e2e: build tools
 faults:
 	COUNTERSIGN_FAULTS=all $(MAKE) crashes FAULTS=
 
-# The part of it that `make test` runs: deaths of the operator at some of its writes.
-FAULTS := crash::
+# The part of it that `make test` runs: deaths of the operator at some of its writes, and a tenth of the flood.
+FAULTS := crash:: flood::
 crashes: build tools
 	cargo test --workspace --locked --test faults --no-run
 	$(BIN)/cluster exec --operator $(BIN)/countersign -- \

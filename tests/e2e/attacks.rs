@@ -2,6 +2,7 @@
 //! `edit`, a `ServiceAccount` with it, or the operator's token. The API server refuses them, and ordinary work
 //! continues.
 
+mod bounds;
 mod change;
 mod content;
 mod duties;
@@ -9,6 +10,7 @@ mod operator;
 mod owned;
 mod pods;
 mod provenance;
+mod records;
 mod scale;
 mod traffic;
 
