@@ -1,4 +1,4 @@
-//! Records of changes, which whoever they accuse would rather not have.
+//! Records of changes that a team would rather not have.
 
 use countersign_api::{KEEP_FOR_LABEL, ROLLOUT_LABEL};
 use countersign_cluster::wait_for;

@@ -148,6 +148,8 @@ fn unattended() -> NamedPolicy {
             step.sign_off.clear();
         }
     }
+    // Records are removed as the Rollout says.
+    policy.history.runs = Some(0);
     NamedPolicy {
         name: "unattended".into(),
         generation: 1,

@@ -19,7 +19,6 @@ const DAYS: i64 = 60 * 24 * 10;
 fn law_7_a_rollback_is_remembered_without_its_record() {
     let mut first = observation("v1");
     first.spec.revision_history_limit = 0;
-    first.policies[0].spec.history.runs = Some(0);
     let mut world = begin(first);
     assert!(world.run(after(10), &mut steady(5_000.0, 0.0, 0.0), World::at_rest));
     change(&mut world, "v2", harmless());
