@@ -23,10 +23,10 @@ pub(crate) const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const QUEUE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Timeout of reading all admission policies; without them no sign-off counts.
 pub(crate) const ADMISSION_TIMEOUT: Duration = Duration::from_secs(5);
-/// The admission policies are read this often, and always before a sign-off is used.
+/// The admission policies are read this often, and those that prove authors always before a sign-off is used.
 pub(crate) const ADMISSION_INTERVAL: Duration = Duration::from_mins(1);
-/// A result for the policies that prove no author is used for this long; usually they are read more often.
-pub(crate) const PROTECTION_MAX_AGE: Duration = Duration::from_mins(2);
+/// While one is missing or altered they are read this often, so that sign-offs soon count again.
+pub(crate) const ADMISSION_RETRY: Duration = Duration::from_secs(10);
 /// Timeout of publishing an Event, which is then lost.
 pub(crate) const EVENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for the last Events before the lease is released.
