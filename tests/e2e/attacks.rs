@@ -2,6 +2,7 @@
 //! `edit`, a `ServiceAccount` with it, or the operator's token. The API server refuses them, and ordinary work
 //! continues.
 
+mod beside;
 mod bounds;
 mod change;
 mod content;
@@ -12,6 +13,7 @@ mod pods;
 mod provenance;
 mod records;
 mod scale;
+mod status;
 mod traffic;
 
 use countersign_cluster::wait_for;
