@@ -85,10 +85,10 @@ fn removed(seen: &Observation, runs: i32, keep_for: Option<Duration>) -> Vec<i64
 fn a_policy_keeps_more_records_than_the_rollout() {
     let seen = with_records(20);
     let hours = |hours: u64| Some(Duration::minutes(60 * hours));
-    assert_eq!(removed(&seen, 0, None), Vec::from_iter(2..20));
-    assert_eq!(removed(&seen, 5, None), Vec::from_iter(5..20));
-    assert_eq!(removed(&seen, 0, hours(10)), Vec::from_iter(10..20));
-    assert_eq!(removed(&seen, 12, hours(10)), Vec::from_iter(12..20));
+    assert_eq!(removed(&seen, 0, None), (2..20).collect::<Vec<_>>());
+    assert_eq!(removed(&seen, 5, None), (5..20).collect::<Vec<_>>());
+    assert_eq!(removed(&seen, 0, hours(10)), (10..20).collect::<Vec<_>>());
+    assert_eq!(removed(&seen, 12, hours(10)), (12..20).collect::<Vec<_>>());
     let mut unknown = seen;
     unknown.unreadable_policies = vec!["RolloutPolicy x cannot be read".into()];
     assert_eq!(removed(&unknown, 0, None), [0_i64; 0]);
@@ -98,5 +98,5 @@ fn a_policy_keeps_more_records_than_the_rollout() {
 fn beyond_a_thousand_records_the_oldest_are_removed_however_long_they_are_kept() {
     let seen = with_records(1_010);
     let ever = Some(Duration::minutes(60 * 99_999));
-    assert_eq!(removed(&seen, 0, ever), Vec::from_iter(1_000..1_010));
+    assert_eq!(removed(&seen, 0, ever), (1_000..1_010).collect::<Vec<_>>());
 }

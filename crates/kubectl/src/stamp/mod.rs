@@ -128,8 +128,8 @@ pub fn stamp(options: &Options) -> Result<Stamp, StampError> {
         annotations.insert(format!("{PROVENANCE_PREFIX}attestation"), attestation);
     }
     remarks.extend(problems(&annotations, options.image.as_deref())?);
-    let changer = options.changed_by.clone();
-    annotations.extend(changer.map(|user| (CHANGED_BY_ANNOTATION.to_owned(), user)));
+    let user = options.changed_by.clone();
+    annotations.extend(user.map(|user| (CHANGED_BY_ANNOTATION.to_owned(), user)));
     Ok(Stamp {
         annotations,
         remarks,
