@@ -30,6 +30,7 @@ pub(super) fn signed<'a>(
                 .is_none_or(|end| end.0 > observation.now)
             && !user.starts_with("system:")
             && !before.excluded_approvers.users.contains(&user)
+            && !before.excluded_approvers.users.contains("*")
             && spec
                 .approver
                 .groups

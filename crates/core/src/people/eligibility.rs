@@ -5,9 +5,14 @@ use std::collections::BTreeSet;
 use countersign_api::policy::People;
 use countersign_api::rollout::ExcludedApprovers;
 
+use crate::limits::MAX_NAMES;
 use crate::proposal::Proposal;
 use crate::provenance::Provenance;
 use crate::provenance::identity::Identity;
+
+/// The name that stands for anybody: more people may have a hand in a change than can be named. The API server's
+/// stamp writes it, too.
+pub const ANYBODY: &str = "*";
 
 /// Longest name of a user that a sign-off can hold, in characters.
 const LONGEST_USER: usize = 253;
@@ -19,6 +24,15 @@ pub fn is_machine(user: &str, groups: &[String]) -> bool {
         || groups
             .iter()
             .any(|group| group.starts_with("system:serviceaccounts"))
+}
+
+/// Adds people to those of a change. If all cannot be named, anybody may be one of them: nobody is forgotten.
+pub fn add(names: &mut BTreeSet<String>, more: impl IntoIterator<Item = String>) {
+    names.extend(more);
+    let length: usize = names.iter().map(String::len).sum();
+    if length > MAX_NAMES {
+        *names = BTreeSet::from([ANYBODY.to_owned()]);
+    }
 }
 
 /// Every name of a user in the policies, including the user name itself.
@@ -86,5 +100,22 @@ pub fn excluded_approvers(proposal: &Proposal, changed_by: &BTreeSet<String>) ->
             .filter(|user| user.chars().count() <= LONGEST_USER)
             .collect(),
         groups: known.agent_groups.iter().cloned().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_more_people_than_can_be_named_anybody_is_one() {
+        let name = |number: usize| format!("{number:0>250}");
+        let mut names = BTreeSet::new();
+        add(&mut names, (0..200).map(name));
+        assert_eq!(names.len(), 200);
+        add(&mut names, (200..400).map(name));
+        assert_eq!(names, BTreeSet::from([ANYBODY.to_owned()]));
+        add(&mut names, [name(1)]);
+        assert!(names.contains(ANYBODY), "{names:?}");
     }
 }

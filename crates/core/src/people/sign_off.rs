@@ -223,6 +223,12 @@ fn exclusion(
         let message = format!("{user} is in group {group}, which stands for AI agents by policy");
         return Some((Reason::ByAgent, message));
     }
+    if excluded.users.contains(eligibility::ANYBODY) {
+        let message = format!(
+            "{user} may have a hand in the change: more people have than can be named; apply the stable template, then the change again"
+        );
+        return Some((Reason::ByAuthor, message));
+    }
     if let Some(problem) = proposal.provenance.hidden_people() {
         let message = format!("{user} may be an author: {problem}");
         return Some((Reason::ByAuthor, message));

@@ -8,6 +8,7 @@ use crate::change;
 use crate::hold::Hold;
 use crate::limits::CONDITION_MESSAGE;
 use crate::observation::{self, Observation};
+use crate::people::eligibility::ANYBODY;
 use crate::people::sign_off;
 use crate::proposal::Proposal;
 use crate::provenance::State;
@@ -225,6 +226,9 @@ fn admission_fact(observation: &Observation, change: &Change) -> Option<Conditio
         } else {
             "it is not known who changed the Rollout, as this API server has no MutatingAdmissionPolicy; authors are known by provenance alone"
         };
+        fact("SignOffsProven", None, "ChangerUnknown", message)
+    } else if change.excluded_approvers.users.contains(ANYBODY) {
+        let message = "more people have a hand in the change than can be named, so no approval counts: apply the stable template, then the change again";
         fact("SignOffsProven", None, "ChangerUnknown", message)
     } else {
         let message = "the API server proves who signs, and who changed the Rollout";

@@ -26,16 +26,16 @@ pub(super) fn note_people(context: &Context, change: &mut Change) {
     let stamped = changer.iter().flat_map(|stamp| stamp.lines());
     let stamped = stamped.filter(|user| !user.is_empty());
     let mut changers = change.changed_by.clone();
-    changers.extend(stamped.map(ToOwned::to_owned));
+    eligibility::add(&mut changers, stamped.map(ToOwned::to_owned));
     let excluded_approvers = eligibility::excluded_approvers(proposal, &changers);
     // On an adopted workload the stamp names others than its changers; they are excluded all the same.
     if observation.spec.workload_ref.is_none() {
         change.changed_by = changers;
     }
-    change
-        .excluded_approvers
-        .users
-        .extend(excluded_approvers.users);
+    eligibility::add(
+        &mut change.excluded_approvers.users,
+        excluded_approvers.users,
+    );
     change
         .excluded_approvers
         .groups
