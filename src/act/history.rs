@@ -1,10 +1,10 @@
 //! Writes and deletes RolloutRuns, and deletes what belongs to old ones.
 
 use countersign_api::{
-    GROUP, Intervention, ROLLOUT_UID_LABEL, Rollout, RolloutRun, SignOff, VERSION,
+    GROUP, Intervention, ROLLOUT_LABEL, ROLLOUT_UID_LABEL, Rollout, RolloutRun, SignOff, VERSION,
 };
-use countersign_core::Observation;
 use countersign_core::decision::{HistoryAction, Record};
+use countersign_core::{Observation, names};
 use kube::api::{ApiResource, DynamicObject, Patch};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -100,7 +100,10 @@ impl Actor {
             "kind": "RolloutRun",
             "metadata": {
                 "name": record.name,
-                "labels": { ROLLOUT_UID_LABEL: rollout.uid() },
+                "labels": {
+                    ROLLOUT_UID_LABEL: rollout.uid(),
+                    ROLLOUT_LABEL: names::label(&rollout.name_any()),
+                },
                 "ownerReferences": [owner(rollout)],
             },
             "spec": spec,

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use countersign_api::{PodTemplate, ROLLOUT_UID_LABEL, Rollout, RolloutRun};
+use countersign_api::rollout::Outcome;
+use countersign_api::{PodTemplate, ROLLOUT_LABEL, ROLLOUT_UID_LABEL, Rollout, RolloutRun};
 use countersign_core::observation::workload::{PastRun, ReplicaSet};
 use countersign_core::provenance::digest;
 use countersign_core::workload::cleanup;
-use countersign_core::{Observation, change};
+use countersign_core::{Observation, change, names};
 use kube::{Api, ResourceExt};
 
 use crate::api_server::sentence;
@@ -53,11 +54,9 @@ impl Observer {
         templates.collect()
     }
 
-    /// Earlier records are read only where a change may start or end.
-    pub(super) async fn history(
-        &self,
-        observation: &Observation,
-    ) -> Option<Result<Vec<PastRun>, String>> {
+    /// Earlier records are read only where a change may start or end. Before a revision is stable, those of a
+    /// deleted Rollout of the same name are among them.
+    pub(super) async fn history(&self, observation: &Observation) -> History {
         let status = &observation.status;
         let template = digest::template_digest(&observation.spec.template);
         let settled = status
@@ -71,22 +70,104 @@ impl Observer {
             Some(change) => change.outcome.is_some(),
         };
         if !needed && !cleanup::exceeds_history(observation) {
-            return None;
+            return History::default();
         }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
-        let selector = format!("{ROLLOUT_UID_LABEL}={}", observation.uid);
-        let runs = self.reads.list(&api, &selector).await;
-        let runs = runs.map_err(|error| {
-            tracing::warn!(error = %sentence(&error), "the records of a Rollout could not be read");
-            format!(
-                "the records of earlier changes cannot be read: {}",
-                sentence(&error)
-            )
-        });
+        let selector = match status.stable {
+            Some(_) => format!("{ROLLOUT_UID_LABEL}={}", observation.uid),
+            None => format!("{ROLLOUT_LABEL}={}", names::label(&observation.name)),
+        };
+        match self.reads.list(&api, &selector).await {
+            Ok(runs) => History::of(&runs.items, observation),
+            Err(error) => {
+                tracing::warn!(error = %sentence(&error), "the records of a Rollout could not be read");
+                let problem = format!(
+                    "the records of earlier changes cannot be read: {}",
+                    sentence(&error)
+                );
+                History {
+                    own: Some(Err(problem)),
+                    former_template: None,
+                }
+            }
+        }
+    }
+}
+
+/// The records of earlier changes.
+#[derive(Default)]
+pub(super) struct History {
+    /// Those of this Rollout; `None` if they were not read.
+    pub(super) own: Option<Result<Vec<PastRun>, String>>,
+    /// SHA-256 of the template that a deleted Rollout of the same name promoted last.
+    pub(super) former_template: Option<String>,
+}
+
+impl History {
+    fn of(runs: &[RolloutRun], observation: &Observation) -> Self {
+        let is_own =
+            |run: &&RolloutRun| run.labels().get(ROLLOUT_UID_LABEL) == Some(&observation.uid);
         let past_run = |run: &RolloutRun| PastRun {
             uid: run.uid().unwrap_or_default(),
             ..PastRun::of(&run.name_any(), &run.spec)
         };
-        Some(runs.map(|runs| runs.items.iter().map(past_run).collect()))
+        let (own, others): (Vec<_>, Vec<_>) = runs.iter().partition(is_own);
+        // The value of the label may be that of a longer name.
+        let former = others
+            .into_iter()
+            .filter(|run| run.spec.rollout == observation.name);
+        let promoted = former
+            .map(past_run)
+            .filter(|run| run.outcome == Some(Outcome::Promoted));
+        let last = promoted.max_by_key(|run| run.ended_at);
+        Self {
+            own: Some(Ok(own.into_iter().map(past_run).collect())),
+            former_template: last.and_then(|run| run.template_digest),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The record of a promoted change.
+    fn run(rollout: &str, uid: &str, ended: &str, template: &str) -> RolloutRun {
+        serde_json::from_value(json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "RolloutRun",
+            "metadata": { "name": format!("{rollout}-{template}"), "labels": { ROLLOUT_UID_LABEL: uid } },
+            "spec": {
+                "rollout": rollout, "digest": "d", "podTemplateHash": "h", "revision": 1,
+                "templateDigest": template,
+                "progress": { "outcome": "Promoted", "endedAt": ended },
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_rollout_of_the_same_name_that_was_deleted_is_known_by_its_last_promotion() {
+        let spec = serde_json::from_value(json!({ "template": {} })).unwrap();
+        let observation = Observation {
+            uid: "present".into(),
+            ..Observation::of("shop", "web", spec)
+        };
+        let mut rejected = run("web", "former", "2026-03-04T00:00:00Z", "rejected");
+        rejected.spec.progress.outcome = Some(Outcome::RolledBack);
+        let runs = [
+            run("web", "former", "2026-03-01T00:00:00Z", "first"),
+            run("web", "former", "2026-03-03T00:00:00Z", "last"),
+            run("web", "former", "2026-03-02T00:00:00Z", "second"),
+            run("web.other", "other", "2026-03-05T00:00:00Z", "other"),
+            run("web", "present", "2026-03-06T00:00:00Z", "own"),
+            rejected,
+        ];
+        let history = History::of(&runs, &observation);
+        assert_eq!(history.former_template.as_deref(), Some("last"));
+        let own = history.own.unwrap().unwrap();
+        let names: Vec<_> = own.iter().map(|run| run.name.as_str()).collect();
+        assert_eq!(names, ["web-own"]);
     }
 }

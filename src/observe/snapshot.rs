@@ -63,7 +63,8 @@ impl Observer {
         );
         (observation.traffic.endpoints, observation.traffic.routes) = traffic;
         self.note_shared_rules(&mut observation);
-        observation.history = history; // a rollback under way does not depend on it
+        observation.history = history.own; // a rollback under way does not depend on it
+        observation.former_template = history.former_template;
         observation.recorded = is_recorded(&observation);
         observation.analysis.templates = templates;
         (observation.people, observation.jobs) = (people, jobs);

@@ -5,6 +5,7 @@
 mod change;
 mod content;
 mod duties;
+mod first;
 mod operator;
 mod owned;
 mod pods;

@@ -3,6 +3,7 @@
 pub mod analysis;
 pub mod counts;
 pub mod duration;
+pub mod first_revision;
 pub mod freeze;
 pub mod intervention;
 pub mod objective;
@@ -65,6 +66,9 @@ pub const REQUESTED_ANNOTATION: &str = "countersign.dev/requested-replicas";
 /// Label on a RolloutRun and on owned objects: the uid of the Rollout, a valid label
 /// value for every name.
 pub const ROLLOUT_UID_LABEL: &str = "countersign.dev/rollout-uid";
+/// Label on a RolloutRun: the name of the Rollout, cut to the length of a label's value. It finds the records of a
+/// Rollout that was deleted and made again.
+pub const ROLLOUT_LABEL: &str = "countersign.dev/rollout";
 /// Annotation on the Job of a smoke check: the RolloutRun of its attempt.
 pub const RUN_ANNOTATION: &str = "countersign.dev/run";
 /// Readiness gate of a smoke check's pods. Nothing ever opens it, so they are never ready, and no

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::analysis::Analysis;
 use super::duration::Duration;
+use super::first_revision::FirstRevision;
 use super::freeze::PolicyFreeze;
 use super::objective::ErrorBudget;
 use super::selector::Selector;
@@ -57,6 +58,9 @@ pub struct RolloutPolicySpec {
     /// What each tier demands.
     #[serde(default)]
     pub tiers: Tiers,
+    /// People whom the first revision of a Rollout waits for; nobody if not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_revision: Option<FirstRevision>,
     /// Checks that every governed Rollout must pass, which a service team cannot remove.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("!has(self.templates)").message("analysis.templates: AnalysisTemplates belong to namespaces; write the checks into the policy"))]

@@ -227,6 +227,11 @@ fn broken_by_actions(observation: &Observation, decision: &Decision) -> Vec<Brok
             {
                 Some((10, "something of another Rollout was written".into()))
             }
+            Action::Workload(action)
+                if after.is_some_and(|it| unsigned_first_pods(observation, it, action)) =>
+            {
+                Some((2, "a first revision got pods without its people".into()))
+            }
             Action::Workload(action) => traffic::unlawful_scale(observation, decision, action),
             Action::Traffic(action) => broken_by_traffic(observation, after, action),
             Action::Job(JobAction::CreateJob(_)) => (!may_smoke(observation, after)).then(|| {
@@ -242,6 +247,11 @@ fn broken_by_actions(observation: &Observation, decision: &Decision) -> Vec<Brok
         broken.extend(found.map(|(law, what)| Broken { law, what }));
     }
     broken
+}
+
+fn unsigned_first_pods(observation: &Observation, after: &Change, action: &WorkloadAction) -> bool {
+    traffic::gets_first_pods(observation, after, action)
+        && !people::may_have_first_pods(observation, after)
 }
 
 /// The laws that a write to a Service or a route breaks.

@@ -10,7 +10,7 @@ use crate::limits::{MAX_HANDLED, MAX_WITH_BREAK_GLASS};
 use crate::observation::Observation;
 use crate::observation::people::SeenIntervention;
 use crate::people::intervention;
-use crate::people::sign_off::SignOffs;
+use crate::people::sign_off::{self, SignOffs};
 use crate::reason::Reason;
 use crate::rollout::context::Context;
 use crate::rollout::requeue::Requeue;
@@ -106,6 +106,9 @@ pub(super) fn record_sign_offs(context: &Context, change: &mut Change, sign_offs
             SignOffDecision::BreakGlass => {
                 let message = format!("waiting and sign-off are skipped, analysis is not, by {by}");
                 (Reason::BreakGlass, message)
+            }
+            SignOffDecision::Reject if sign_off::awaits_first(context.observation, change) => {
+                (Reason::Rejected, format!("rejected by {by}"))
             }
             SignOffDecision::Reject => continue, // recorded by the rollback
         };

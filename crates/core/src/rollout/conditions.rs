@@ -206,7 +206,8 @@ fn undated_fact(observation: &Observation) -> Option<ConditionDraft> {
 
 /// Whether the API server verifies the author of a sign-off, if the plan demands sign-offs.
 fn admission_fact(observation: &Observation, change: &Change) -> Option<ConditionDraft> {
-    if !sign_off::is_required(change) || change.initial || change.outcome.is_some() {
+    let asked = !change.initial || sign_off::awaits_first(observation, change);
+    if !sign_off::is_required(change) || !asked || change.outcome.is_some() {
         return None;
     }
     let admission = &observation.people.admission;

@@ -35,7 +35,7 @@ const GATES: [Gate; 16] = [
     budgeted,   // the error budgets allow it
     has_replicas, // there are replicas to analyse
     dependencies, // the Rollout's dependencies are stable
-    capacity,   // the pods for the present weight are available
+    capacity,   // the pods for the present weight are available, and a first revision may have some
     split,      // the routes give the canary the present weight
     bake,       // the present step has lasted long enough
     evidence,   // the analysis passes
@@ -273,8 +273,20 @@ pub fn serves(context: &Context, change: &Change) -> bool {
     pods_missing(context, change).is_none() && traffic_missing(context, change).is_none()
 }
 
-fn capacity(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
-    pods_missing(context, change)
+fn capacity(context: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
+    first_people(context, change, judgement).or_else(|| pods_missing(context, change))
+}
+
+/// A first revision has no pods before its people have signed.
+fn first_people(context: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
+    let (observation, sign_offs) = (context.observation, &judgement.sign_offs);
+    let (reason, message) = sign_off::first_awaited(observation, change, sign_offs)?;
+    let kind = if reason == Reason::Rejected {
+        HoldKind::Requested
+    } else {
+        HoldKind::People
+    };
+    hold(kind, reason, message)
 }
 
 fn split(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
@@ -391,12 +403,10 @@ fn sign_off(context: &Context, change: &Change, judgement: &Judgement) -> Option
         return None;
     }
     let required = format!("gate {gate} requires {}", missing.join(" and "));
-    let unproven = observation.people.admission.problems.first();
-    let unproven = unproven.map(|problem| format!("; no sign-off counts now: {problem}"));
     hold(
         HoldKind::People,
         Reason::AwaitingSignOff,
-        required + &unproven.unwrap_or_default(),
+        required + &sign_off::unproven(observation),
     )
 }
 
