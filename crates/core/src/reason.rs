@@ -147,6 +147,8 @@ reasons! {
     RouterRequired: REFUSAL,
     /// The routes do not have their weights yet, or their routers have not accepted them.
     AwaitingTraffic: TRAFFIC,
+    /// The canary gets far more requests than its weight.
+    AboveWeight: EVIDENCE,
     /// Another writer set the weights of a route, and they were corrected.
     WeightsCorrected: PLAIN,
     /// A Rollout that this one depends on is not stable.

@@ -17,7 +17,7 @@ use countersign_api::sign_off::SignOffDecision;
 use countersign_api::step::Tier;
 
 use crate::analysis::verdict::{self, Verdict};
-use crate::analysis::{checks, gather};
+use crate::analysis::{above_weight, checks, gather};
 use crate::change;
 use crate::decision::{
     Action, AdoptionAction, Decision, HistoryAction, JobAction, RoutePatch, TrafficAction,
@@ -194,6 +194,9 @@ fn broken_by_a_step(observation: &Observation, before: &Change, after: &Change) 
     });
     expect(1, not_frozen(observation, before), &|| {
         "the weight rose during a freeze".into()
+    });
+    expect(1, has_no_more_than_its_weight(observation, before), &|| {
+        "the weight rose though the canary got far more requests than its weight".into()
     });
     expect(1, smoke_has_passed(observation, before), &|| {
         "the first step was taken before the smoke check had succeeded".into()
@@ -452,6 +455,13 @@ fn not_frozen(observation: &Observation, before: &Change) -> bool {
     calm || people::has_break_glass(observation, before)
 }
 
+fn has_no_more_than_its_weight(observation: &Observation, before: &Change) -> bool {
+    let traffic = observation.spec.strategy.canary.traffic.as_ref();
+    traffic.is_none_or(|traffic| traffic.testers.is_some())
+        || before.stage != Stage::Stepping
+        || above_weight::found(&with_windows(observation, before)).is_none()
+}
+
 /// The verdict on the evidence of an observation; `None` if there is no canary yet.
 fn verdict(observation: &Observation, change: &Change) -> Option<Verdict> {
     let under_way = !change.initial && change.outcome.is_none();
@@ -461,15 +471,21 @@ fn verdict(observation: &Observation, change: &Change) -> Option<Verdict> {
 fn watched_verdict(observation: &Observation, change: &Change) -> Option<Verdict> {
     change.evidence.from.as_ref()?;
     let checks = checks::in_force(change, &Proposal::of(observation).checks);
-    let mut gathered = change.clone();
-    gathered.plan.shares = present::shares(observation, &change.plan.steps);
-    gathered.evidence = gather::gather(change, &checks, &observation.analysis.windows);
     Some(verdict::judge(
-        &gathered,
+        &with_windows(observation, change),
         &checks,
         observation.now,
         observation.analysis.lag,
     ))
+}
+
+/// A change with the windows of an observation in its evidence.
+fn with_windows(observation: &Observation, change: &Change) -> Change {
+    let checks = checks::in_force(change, &Proposal::of(observation).checks);
+    let mut gathered = change.clone();
+    gathered.plan.shares = present::shares(observation, &change.plan.steps);
+    gathered.evidence = gather::gather(change, &checks, &observation.analysis.windows);
+    gathered
 }
 
 /// Where policies that are enforced require it, each image is named by its digest.

@@ -8,8 +8,8 @@ use countersign_api::policy::Enforcement;
 use countersign_api::rollout::{Change, Revision, Stage};
 use countersign_api::step::Tier;
 
-use crate::analysis::budget;
 use crate::analysis::verdict::Verdict;
+use crate::analysis::{above_weight, budget};
 use crate::change;
 use crate::hold::{Hold, HoldKind};
 use crate::observation::{self, Observation};
@@ -36,7 +36,7 @@ const GATES: [Gate; 16] = [
     has_replicas, // there are replicas to analyse
     dependencies, // the Rollout's dependencies are stable
     capacity,   // the pods for the present weight are available, and a first revision may have some
-    split,      // the routes give the canary the present weight
+    split,      // the routes give the canary the present weight, and nothing else gives it more
     bake,       // the present step has lasted long enough
     evidence,   // the analysis passes
     scarcity,   // or the tier accepts scarce evidence
@@ -290,7 +290,20 @@ fn first_people(context: &Context, change: &Change, judgement: &Judgement) -> Op
 }
 
 fn split(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
-    traffic_missing(context, change)
+    traffic_missing(context, change).or_else(|| above_weight(context, change))
+}
+
+/// Testers of the Rollout's own reach the canary whatever its weight.
+fn above_weight(context: &Context, change: &Change) -> Option<Hold> {
+    let traffic = context.observation.spec.strategy.canary.traffic.as_ref()?;
+    if traffic.testers.is_some() || change.stage != Stage::Stepping {
+        return None;
+    }
+    hold(
+        HoldKind::Doubt,
+        Reason::AboveWeight,
+        above_weight::found(change)?,
+    )
 }
 
 fn pods_missing(context: &Context, change: &Change) -> Option<Hold> {
