@@ -130,6 +130,9 @@ pub struct People {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     pub agent_groups: Vec<String>,
+    /// Whether an approval counts only if `aliases` name the approver and everybody who wrote, drove or reviewed the change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_known: bool,
 }
 
 /// One person's names.

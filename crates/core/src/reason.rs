@@ -215,6 +215,8 @@ reasons! {
     ByAuthor: PLAIN,
     /// It is by a member of a group that stands for AI agents.
     ByAgent: PLAIN,
+    /// A policy requires that everybody is known, and no alias names its author or somebody behind the change.
+    UnknownPerson: PLAIN,
     /// It is by a service account or another user of the system.
     NotAPerson: PLAIN,
     /// The plan has no such gate.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use countersign_api::policy::People;
+use countersign_api::policy::{Alias, People};
 use countersign_api::rollout::ExcludedApprovers;
 
 use crate::limits::MAX_NAMES;
@@ -42,17 +42,7 @@ pub(super) fn names(user: &str, people: &People) -> BTreeSet<String> {
 
 /// Names with all other names of the same people.
 fn all_names(mut names: BTreeSet<String>, people: &People) -> BTreeSet<String> {
-    let aliases: Vec<BTreeSet<String>> = people
-        .aliases
-        .iter()
-        .map(|alias| {
-            let identities = alias
-                .identities
-                .iter()
-                .flat_map(|it| Identity::of(it).keys());
-            identities.chain([alias.user.to_lowercase()]).collect()
-        })
-        .collect();
+    let aliases: Vec<BTreeSet<String>> = people.aliases.iter().map(names_of).collect();
     loop {
         let before = names.len();
         for alias in &aliases {
@@ -66,19 +56,64 @@ fn all_names(mut names: BTreeSet<String>, people: &People) -> BTreeSet<String> {
     }
 }
 
+/// All names of an alias.
+fn names_of(alias: &Alias) -> BTreeSet<String> {
+    let identities = alias.identities.iter();
+    let identities = identities.flat_map(|it| Identity::of(it).keys());
+    identities.chain([alias.user.to_lowercase()]).collect()
+}
+
+/// Who is not known, in a sentence, if the policies require that everybody is: the signer with these names, or
+/// somebody who wrote, drove or reviewed the change.
+pub(super) fn unknown_person(
+    proposal: &Proposal,
+    user: &str,
+    person: &BTreeSet<String>,
+) -> Option<String> {
+    let people = &proposal.effective.people;
+    if !people.require_known {
+        return None;
+    }
+    let is_known = |names: &BTreeSet<String>| {
+        let mut aliases = people.aliases.iter();
+        aliases.any(|alias| !names_of(alias).is_disjoint(names))
+    };
+    if !is_known(person) {
+        return Some(format!(
+            "no alias names {user}: add that user to people.aliases of a policy"
+        ));
+    }
+    if proposal.provenance.authors.is_empty() {
+        return Some("the change names no author: declare provenance, which `stamp` writes".into());
+    }
+    provenances(proposal).find_map(|it| {
+        let behind = it.authors.iter().chain(&it.human_operators);
+        let mut behind = behind.chain(&it.reviewers);
+        let unknown = behind.find(|who| !who.is_agent(&it.agents) && !is_known(&who.keys()))?;
+        Some(format!(
+            "no alias names {unknown}, who wrote, drove or reviewed the change: add that person to people.aliases of a policy"
+        ))
+    })
+}
+
+/// What is known of the people behind a change: declared, attested, and as policies demand that only observe.
+fn provenances(proposal: &Proposal) -> impl Iterator<Item = &Provenance> {
+    let observed = proposal.observed.as_ref();
+    [
+        Some(&proposal.provenance),
+        proposal.attested.as_ref(),
+        observed.and_then(|it| it.attested.as_ref()),
+    ]
+    .into_iter()
+    .flatten()
+}
+
 /// Who must not sign a change off: its authors, the people who drove its AI, and those who applied it. A
 /// user whose name is the local part of an author's address counts as that author.
 #[must_use]
 pub fn excluded_approvers(proposal: &Proposal, changed_by: &BTreeSet<String>) -> ExcludedApprovers {
-    let observed = proposal.observed.as_ref();
-    let provenances = [
-        Some(&proposal.provenance),
-        proposal.attested.as_ref(),
-        // A policy that only observes excludes the same people.
-        observed.and_then(|it| it.attested.as_ref()),
-    ];
     let people = |it: &'_ Provenance| [it.authors.clone(), it.human_operators.clone()].concat();
-    let people: Vec<Identity> = provenances.into_iter().flatten().flat_map(people).collect();
+    let people: Vec<Identity> = provenances(proposal).flat_map(people).collect();
     let keys = people.iter().flat_map(Identity::keys);
     let with_local_part = keys.flat_map(|key| {
         let local = key.split_once('@').map(|(local, _)| local.to_owned());

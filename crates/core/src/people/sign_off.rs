@@ -237,10 +237,12 @@ fn exclusion(
         let message = format!("{user} may be an author: {problem}");
         return Some((Reason::ByAuthor, message));
     }
-    (!person.is_disjoint(&excluded.users)).then(|| {
+    if !person.is_disjoint(&excluded.users) {
         let message = format!("{user} wrote the change, drove its AI or changed the Rollout");
-        (Reason::ByAuthor, message)
-    })
+        return Some((Reason::ByAuthor, message));
+    }
+    let unknown = eligibility::unknown_person(proposal, user, person)?;
+    Some((Reason::UnknownPerson, unknown))
 }
 
 /// Whether any gate of a change demands sign-offs.

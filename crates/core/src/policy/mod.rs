@@ -200,6 +200,7 @@ fn all_people(policies: &[&NamedPolicy]) -> People {
     People {
         aliases: all().flat_map(|it| it.aliases.clone()).collect(),
         agent_groups: all().flat_map(|it| it.agent_groups.clone()).collect(),
+        require_known: all().any(|it| it.require_known),
     }
 }
 

@@ -168,6 +168,18 @@ fn without_policies_the_built_in_one_applies_as_it_is_written() {
 }
 
 #[test]
+fn one_policy_is_enough_to_require_that_everybody_is_known() {
+    let requires = policy("a", "people: { requireKnown: true }");
+    let names = policy(
+        "b",
+        "people: { aliases: [{ user: jane, identities: [Jane] }] }",
+    );
+    assert!(!effective(std::slice::from_ref(&names)).people.require_known);
+    let both = effective(&[requires, names]).people;
+    assert!(both.require_known && both.aliases.len() == 1);
+}
+
+#[test]
 fn a_policy_governs_what_both_its_selectors_select() {
     let labels = |of: &[(&str, &str)]| -> BTreeMap<String, String> {
         of.iter()

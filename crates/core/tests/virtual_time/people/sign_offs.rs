@@ -117,6 +117,7 @@ pub(crate) fn law_2_only_the_right_people_count_and_each_answer_has_the_reason()
                 identities: vec!["Alice".into()],
             }],
             agent_groups: vec!["agents".into()],
+            ..People::default()
         };
     });
     let mut world = waiting(policy);
@@ -455,6 +456,56 @@ pub(crate) fn who_had_a_hand_in_a_superseded_change_approves_none_that_takes_its
     approve(&mut world, "mallory", &[]);
     go_on(&mut world, 1);
     assert_eq!((step(&world), answer_of(&world, 2).1), (1, "Counts".into()));
+}
+
+/// Finding F5: an account that no commit name belongs to could be the author's second one.
+#[test]
+pub(crate) fn law_2_if_everybody_must_be_known_an_unknown_person_makes_approvals_void() {
+    let alias = |user: &str, identity: &str| Alias {
+        user: user.into(),
+        identities: vec![identity.into()],
+    };
+    let policy = requiring(&[(1, &[])], |spec| {
+        spec.people = People {
+            aliases: vec![
+                alias("oidc:alice", "alice"),
+                alias("oidc:bob", "bob"),
+                alias("carol", "Carol Cole <carol@example.org>"),
+            ],
+            require_known: true,
+            ..People::default()
+        };
+    });
+    let mut world = waiting(policy.clone());
+    approve(&mut world, "dave", &[]);
+    sign(&mut world, person("dave", &[]), |spec| {
+        spec.decision = SignOffDecision::BreakGlass;
+    });
+    go_on(&mut world, 2);
+    let reasons = [0, 1].map(|number| answer_of(&world, number).1);
+    let unknown = ["UnknownPerson", "UnknownPerson"].map(ToOwned::to_owned);
+    assert_eq!((step(&world), reasons), (0, unknown));
+    approve(&mut world, "carol", &[]);
+    go_on(&mut world, 1);
+    assert_eq!((step(&world), answer_of(&world, 2).1), (1, "Counts".into()));
+
+    for (key, unknown) in [("authors", "zoe"), ("reviewers", "zoe"), ("authors", "")] {
+        let mut world = serving();
+        world.observation.policies = vec![policy.clone()];
+        let mut provenance = harmless();
+        provenance.extend(annotations(&[(key, unknown)]));
+        change(&mut world, "v2", provenance);
+        go_on(&mut world, 2);
+        assert_eq!(waits_for(&world), Some("AwaitingSignOff"), "{key}");
+        approve(&mut world, "carol", &[]);
+        go_on(&mut world, 2);
+        let answer = answer_of(&world, 0);
+        assert_eq!(
+            (step(&world), answer.1),
+            (0, "UnknownPerson".into()),
+            "{key}"
+        );
+    }
 }
 
 #[test]
