@@ -30,6 +30,8 @@ pub(crate) const BREAK_GLASS_LINES: usize = 16;
 pub(crate) const MAX_PEOPLE: usize = 80;
 /// Transitions about pauses, which anybody may request any number of times.
 pub(crate) const MAX_PAUSES: usize = 40;
+/// Transitions about pauses of one person, so that nobody else's is left out.
+pub(crate) const MAX_PAUSES_EACH: usize = 10;
 /// Transitions with evidence; later ones have none, so that the status of a long change can be written.
 pub(crate) const MAX_EVIDENCE: usize = 50;
 /// Bytes of the names of a change's users, and of its excluded approvers; beyond, one name stands for anybody.
