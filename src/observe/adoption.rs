@@ -22,11 +22,6 @@ use super::reads::Reads;
 use super::replica_sets::as_recorded;
 use crate::api_server::sentence;
 
-/// Whether a Rollout is reconciled; if it is being deleted, only while its finalizer is present.
-pub(super) fn is_reconciled(rollout: &Rollout) -> bool {
-    rollout.metadata.deletion_timestamp.is_none() || has_finalizer(rollout)
-}
-
 fn has_finalizer(rollout: &Rollout) -> bool {
     rollout.finalizers().iter().any(|it| it == KEEP_FINALIZER)
 }
@@ -338,16 +333,5 @@ mod tests {
         rollout.annotations_mut().insert(own.clone(), "1".into());
         inherit_provenance(&mut rollout, &deployment(&sound()).metadata);
         assert_eq!(rollout.annotations().keys().collect::<Vec<_>>(), [&own]);
-    }
-
-    #[test]
-    fn a_rollout_that_is_deleted_is_reconciled_only_while_it_has_its_finalizer() {
-        let mut rollout = adopting(&json!({}));
-        assert!(is_reconciled(&rollout));
-        rollout.metadata.deletion_timestamp =
-            serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
-        assert!(!is_reconciled(&rollout));
-        rollout.finalizers_mut().push(KEEP_FINALIZER.into());
-        assert!(is_reconciled(&rollout));
     }
 }

@@ -9,7 +9,6 @@ use countersign_core::policy;
 use kube::ResourceExt;
 
 use crate::clock;
-use crate::observe::adoption;
 use crate::observe::observer::Observer;
 use crate::observe::queue_lock::QueueLock;
 
@@ -24,7 +23,8 @@ impl Observer {
         snapshot
     }
 
-    /// Observes one Rollout; `None` if it does not exist, or is being deleted without the finalizer.
+    /// Observes one Rollout; `None` if it does not exist. One in deletion is observed as long as it exists: whatever
+    /// keeps it, its canary must not keep its share.
     ///
     /// `failure` is the error of the last reconcile, for the status. Prometheus is not queried again for
     /// evidence `before` of the same resourceVersion.
@@ -38,9 +38,6 @@ impl Observer {
         let Some((mut rollout, unknown)) = self.stored(namespace, name).await? else {
             return Ok(None);
         };
-        if !adoption::is_reconciled(&rollout) {
-            return Ok(None);
-        }
         // From here on, the Rollout has the template and selector of its adopted workload.
         let workload = self.adopt(&mut rollout, namespace).await?;
         let mut observation = self.surroundings(&rollout, namespace).await?;

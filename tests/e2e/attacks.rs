@@ -4,6 +4,7 @@
 
 mod change;
 mod content;
+mod deletion;
 mod duties;
 mod first;
 mod operator;
