@@ -167,6 +167,22 @@ fn known_selector(rollout: &Rollout) -> Selector {
     }
 }
 
+/// Keeps the selector of the Rollout's pods, and returns the problem, if the spec has another one. The API server
+/// refuses an edit of the selector, but not one by way of an adopted workload, after which the present pods would be
+/// released and serve on without an owner.
+pub(super) fn keep_selector(rollout: &mut Rollout) -> Option<String> {
+    let known = known_selector(rollout);
+    let named = &rollout.spec.selector;
+    if known.is_empty() || known == *named {
+        return None;
+    }
+    let problem = format!(
+        "spec.selector selects pods with {named}, and those of this Rollout have {known}: put it back, or delete the Rollout and create it again"
+    );
+    rollout.spec.selector = known;
+    Some(problem)
+}
+
 /// Template and selector of a Deployment, or why a Rollout cannot use them.
 fn parts(deployment: &DynamicObject, known: &Selector) -> Result<(PodTemplate, Selector), String> {
     let selector = deployment.data.pointer("/spec/selector");
@@ -319,6 +335,28 @@ mod tests {
         assert_eq!(known.match_labels.len(), 2);
         let moved = parts(&deployment(&sound()), &known).unwrap_err();
         assert!(moved.contains("app=shop,tier=front"), "{moved}");
+    }
+
+    #[test]
+    fn a_selector_that_changed_by_way_of_an_adopted_workload_is_named_and_not_used() {
+        let with = |named: &str, known: &str| -> Rollout {
+            serde_json::from_value(json!({
+                "metadata": { "name": "web" },
+                "spec": { "selector": { "matchLabels": { "app": named } }, "template": {} },
+                "status": { "selector": known },
+            }))
+            .unwrap()
+        };
+        for (named, known) in [("web", "app=web"), ("web", "")] {
+            assert_eq!(keep_selector(&mut with(named, known)), None);
+        }
+        let mut moved = with("other", "app=web");
+        let problem = keep_selector(&mut moved).unwrap();
+        assert!(
+            problem.contains("app=other") && problem.contains("app=web"),
+            "{problem}"
+        );
+        assert_eq!(moved.spec.selector.to_string(), "app=web");
     }
 
     #[test]

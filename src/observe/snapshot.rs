@@ -9,6 +9,7 @@ use countersign_core::policy;
 use kube::ResourceExt;
 
 use crate::clock;
+use crate::observe::adoption;
 use crate::observe::observer::Observer;
 use crate::observe::queue_lock::QueueLock;
 
@@ -40,8 +41,10 @@ impl Observer {
         };
         // From here on, the Rollout has the template and selector of its adopted workload.
         let workload = self.adopt(&mut rollout, namespace).await?;
+        let moved = adoption::keep_selector(&mut rollout);
         let mut observation = self.surroundings(&rollout, namespace).await?;
         observation.workload = workload;
+        observation.conflicts.extend(moved);
         let failure = failure.map(|it| (it.message, it.invalid_revision));
         let (message, invalid_revision) = failure.unzip();
         observation.write_failure = message;
