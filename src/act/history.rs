@@ -1,10 +1,12 @@
 //! Writes and deletes RolloutRuns, and deletes what belongs to old ones.
 
+use std::collections::BTreeMap;
+
 use countersign_api::{
     GROUP, Intervention, ROLLOUT_LABEL, ROLLOUT_UID_LABEL, Rollout, RolloutRun, SignOff, VERSION,
 };
+use countersign_core::Observation;
 use countersign_core::decision::{HistoryAction, Record};
-use countersign_core::{Observation, names};
 use kube::api::{ApiResource, DynamicObject, Patch};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -12,6 +14,9 @@ use serde_json::json;
 use super::{Actor, absent_as_none, apply, as_observed, field_manager, owner};
 use crate::act::error::{Error, Target};
 use crate::observe::reads;
+
+/// Most characters of the value of a label.
+const LABEL_VALUE: usize = 63;
 
 impl Actor {
     pub(super) async fn act_on_history(
@@ -95,15 +100,15 @@ impl Actor {
                 return Ok(());
             }
         }
+        let mut labels = BTreeMap::from([(ROLLOUT_UID_LABEL, rollout.uid().unwrap_or_default())]);
+        let name = Some(rollout.name_any()).filter(|name| name.len() <= LABEL_VALUE);
+        labels.extend(name.map(|name| (ROLLOUT_LABEL, name)));
         let body = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": "RolloutRun",
             "metadata": {
                 "name": record.name,
-                "labels": {
-                    ROLLOUT_UID_LABEL: rollout.uid(),
-                    ROLLOUT_LABEL: names::label(&rollout.name_any()),
-                },
+                "labels": labels,
                 "ownerReferences": [owner(rollout)],
             },
             "spec": spec,

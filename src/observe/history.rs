@@ -7,11 +7,14 @@ use countersign_api::{PodTemplate, ROLLOUT_LABEL, ROLLOUT_UID_LABEL, Rollout, Ro
 use countersign_core::observation::workload::{PastRun, ReplicaSet};
 use countersign_core::provenance::digest;
 use countersign_core::workload::cleanup;
-use countersign_core::{Observation, change, names};
+use countersign_core::{Observation, change};
 use kube::{Api, ResourceExt};
 
 use crate::api_server::sentence;
 use crate::observe::observer::Observer;
+
+/// Longest name of a Rollout by which its records are labelled, in characters.
+const LABELLED: usize = 63;
 
 impl Observer {
     /// The templates of promoted revisions whose ReplicaSet is missing, from their RolloutRuns, each
@@ -73,9 +76,10 @@ impl Observer {
             return History::default();
         }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
-        let selector = match status.stable {
-            Some(_) => format!("{ROLLOUT_UID_LABEL}={}", observation.uid),
-            None => format!("{ROLLOUT_LABEL}={}", names::label(&observation.name)),
+        let selector = if status.stable.is_none() && observation.name.len() <= LABELLED {
+            format!("{ROLLOUT_LABEL}={}", observation.name)
+        } else {
+            format!("{ROLLOUT_UID_LABEL}={}", observation.uid)
         };
         match self.reads.list(&api, &selector).await {
             Ok(runs) => History::of(&runs.items, observation),
@@ -112,10 +116,8 @@ impl History {
             ..PastRun::of(&run.name_any(), &run.spec)
         };
         let (own, others): (Vec<_>, Vec<_>) = runs.iter().partition(is_own);
-        // The value of the label may be that of a longer name.
-        let former = others
-            .into_iter()
-            .filter(|run| run.spec.rollout == observation.name);
+        let former = others.into_iter();
+        let former = former.filter(|run| run.spec.rollout == observation.name);
         let promoted = former
             .map(past_run)
             .filter(|run| run.outcome == Some(Outcome::Promoted));

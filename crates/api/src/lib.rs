@@ -66,8 +66,7 @@ pub const REQUESTED_ANNOTATION: &str = "countersign.dev/requested-replicas";
 /// Label on a RolloutRun and on owned objects: the uid of the Rollout, a valid label
 /// value for every name.
 pub const ROLLOUT_UID_LABEL: &str = "countersign.dev/rollout-uid";
-/// Label on a RolloutRun: the name of the Rollout, cut to the length of a label's value. It finds the records of a
-/// Rollout that was deleted and made again.
+/// Label on a RolloutRun: the name of its Rollout, if it fits into the value of a label.
 pub const ROLLOUT_LABEL: &str = "countersign.dev/rollout";
 /// Annotation on the Job of a smoke check: the RolloutRun of its attempt.
 pub const RUN_ANNOTATION: &str = "countersign.dev/run";

@@ -10,7 +10,7 @@ pub mod field_managers;
 pub mod hold;
 pub mod laws;
 mod limits;
-pub mod names;
+mod names;
 pub mod observation;
 pub mod people;
 pub mod plan;

@@ -1,8 +1,5 @@
 //! Names of objects that belong to a Rollout or a route.
 
-/// Longest value of a label, in characters.
-const LONGEST_LABEL: usize = 63;
-
 /// The owner's name and an ending, within this number of bytes in all. The owner's name is cut so that it
 /// still ends as a name may; an ending of letters could be a label of its own.
 ///
@@ -14,23 +11,9 @@ pub fn ending(owner: &str, ending: &str, longest: usize) -> String {
     format!("{}-{ending}", prefix.trim_end_matches(['-', '.']))
 }
 
-/// The owner's name as the value of a label, which is shorter: two names may have the same.
-#[must_use]
-pub fn label(owner: &str) -> String {
-    let start: String = owner.chars().take(LONGEST_LABEL).collect();
-    start.trim_end_matches(['-', '.']).to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_value_of_a_label_is_one_that_the_api_server_takes() {
-        assert_eq!(label("shop.v1"), "shop.v1");
-        let cut = label(&format!("{}.shop", "a".repeat(LONGEST_LABEL - 1)));
-        assert_eq!(cut, "a".repeat(LONGEST_LABEL - 1));
-    }
 
     #[test]
     fn a_name_has_its_ending_whole_and_is_one_that_the_api_server_takes() {
