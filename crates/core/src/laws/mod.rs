@@ -16,8 +16,9 @@ use countersign_api::rollout::{Change, Outcome, RolloutStatus, Stage};
 use countersign_api::sign_off::SignOffDecision;
 use countersign_api::step::Tier;
 
+use crate::analysis::checks::{self, Checks};
 use crate::analysis::verdict::{self, Verdict};
-use crate::analysis::{above_weight, checks, gather};
+use crate::analysis::{above_weight, gather};
 use crate::change;
 use crate::decision::{
     Action, AdoptionAction, Decision, HistoryAction, JobAction, RoutePatch, TrafficAction,
@@ -457,9 +458,11 @@ fn not_frozen(observation: &Observation, before: &Change) -> bool {
 
 fn has_no_more_than_its_weight(observation: &Observation, before: &Change) -> bool {
     let traffic = observation.spec.strategy.canary.traffic.as_ref();
-    traffic.is_none_or(|traffic| traffic.testers.is_some())
-        || before.stage != Stage::Stepping
-        || above_weight::found(&with_windows(observation, before)).is_none()
+    if before.stage != Stage::Stepping || traffic.is_none_or(|it| it.testers.is_some()) {
+        return true;
+    }
+    let checks = checks::in_force(before, &Proposal::of(observation).checks);
+    above_weight::found(&with_windows(observation, before, &checks)).is_none()
 }
 
 /// The verdict on the evidence of an observation; `None` if there is no canary yet.
@@ -472,7 +475,7 @@ fn watched_verdict(observation: &Observation, change: &Change) -> Option<Verdict
     change.evidence.from.as_ref()?;
     let checks = checks::in_force(change, &Proposal::of(observation).checks);
     Some(verdict::judge(
-        &with_windows(observation, change),
+        &with_windows(observation, change, &checks),
         &checks,
         observation.now,
         observation.analysis.lag,
@@ -480,11 +483,10 @@ fn watched_verdict(observation: &Observation, change: &Change) -> Option<Verdict
 }
 
 /// A change with the windows of an observation in its evidence.
-fn with_windows(observation: &Observation, change: &Change) -> Change {
-    let checks = checks::in_force(change, &Proposal::of(observation).checks);
+fn with_windows(observation: &Observation, change: &Change, checks: &Checks) -> Change {
     let mut gathered = change.clone();
     gathered.plan.shares = present::shares(observation, &change.plan.steps);
-    gathered.evidence = gather::gather(change, &checks, &observation.analysis.windows);
+    gathered.evidence = gather::gather(change, checks, &observation.analysis.windows);
     gathered
 }
 
