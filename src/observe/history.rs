@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use countersign_api::{PodTemplate, ROLLOUT_UID_LABEL, Rollout, RolloutRun};
+use countersign_api::rollout::Outcome;
+use countersign_api::{PodTemplate, ROLLOUT_LABEL, ROLLOUT_UID_LABEL, Rollout, RolloutRun};
 use countersign_core::observation::workload::{PastRun, ReplicaSet};
 use countersign_core::provenance::digest;
+use countersign_core::rollout::record;
 use countersign_core::workload::cleanup;
 use countersign_core::{Observation, change};
 use kube::api::ListParams;
@@ -13,6 +15,9 @@ use kube::{Api, ResourceExt};
 use crate::api_server::sentence;
 use crate::observe::observer::Observer;
 use crate::observe::reads;
+
+/// Longest name of a Rollout by which its records are labelled, in characters.
+const LABELLED: usize = 63;
 
 impl Observer {
     /// The templates of promoted revisions whose ReplicaSet is missing, from their RolloutRuns, each
@@ -54,11 +59,9 @@ impl Observer {
         }
     }
 
-    /// Earlier records are read only where a change may start or end.
-    pub(super) async fn history(
-        &self,
-        observation: &Observation,
-    ) -> Option<Result<Vec<PastRun>, String>> {
+    /// Earlier records are read only where a change may start or end. Before a revision is stable, those of a
+    /// deleted Rollout of the same name are among them.
+    pub(super) async fn history(&self, observation: &Observation) -> History {
         let status = &observation.status;
         let template = digest::template_digest(&observation.spec.template);
         let settled = status
@@ -72,29 +75,141 @@ impl Observer {
             Some(change) => change.outcome.is_some(),
         };
         if !needed && !cleanup::exceeds_history(observation) {
-            return None;
+            return History::default();
         }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
-        let past_run = |run: RolloutRun| {
-            Some(PastRun {
-                uid: run.uid().unwrap_or_default(),
-                ..PastRun::of(&run.name_any(), &run.spec)
-            })
+        let of = if status.stable.is_none() && observation.name.len() <= LABELLED {
+            labelled(ROLLOUT_LABEL, &observation.name)
+        } else {
+            records_of(&observation.uid)
         };
-        let of = records_of(&observation.uid);
-        let runs = self.reads.collect(&api, &of, past_run).await;
-        Some(runs.map_err(|error| {
-            tracing::warn!(error = %sentence(&error), "the records of a Rollout could not be read");
-            format!(
-                "the records of earlier changes cannot be read: {}",
-                sentence(&error)
-            )
-        }))
+        match self.reads.collect(&api, &of, past_record).await {
+            Ok(records) => History::of(records, observation),
+            Err(error) => {
+                tracing::warn!(error = %sentence(&error), "the records of a Rollout could not be read");
+                let problem = format!(
+                    "the records of earlier changes cannot be read: {}",
+                    sentence(&error)
+                );
+                History {
+                    own: Some(Err(problem)),
+                    ..History::default()
+                }
+            }
+        }
+    }
+}
+
+/// The records of earlier changes.
+#[derive(Default)]
+pub(super) struct History {
+    /// Those of this Rollout; `None` if they were not read.
+    pub(super) own: Option<Result<Vec<PastRun>, String>>,
+    /// SHA-256 of the template that a deleted Rollout of the same name promoted last.
+    pub(super) former_template: Option<String>,
+    /// The number of the last attempt of that Rollout.
+    pub(super) former_attempts: i64,
+}
+
+/// What is kept of a record that is read; its template is large.
+struct PastRecord {
+    rollout: String,
+    rollout_uid: Option<String>,
+    run: PastRun,
+}
+
+// The signature is that of a page's conversion.
+#[allow(clippy::unnecessary_wraps)]
+fn past_record(record: RolloutRun) -> Option<PastRecord> {
+    let run = PastRun {
+        uid: record.uid().unwrap_or_default(),
+        ..PastRun::of(&record.name_any(), &record.spec)
+    };
+    Some(PastRecord {
+        rollout_uid: record.labels().get(ROLLOUT_UID_LABEL).cloned(),
+        rollout: record.spec.rollout,
+        run,
+    })
+}
+
+impl History {
+    fn of(records: Vec<PastRecord>, observation: &Observation) -> Self {
+        let is_own = |it: &PastRecord| it.rollout_uid.as_ref() == Some(&observation.uid);
+        let (own, others): (Vec<_>, Vec<_>) = records.into_iter().partition(is_own);
+        let former = others.into_iter();
+        let former: Vec<_> = former
+            .filter(|it| it.rollout == observation.name)
+            .map(|it| it.run)
+            .collect();
+        let attempts = former.iter().filter_map(|run| record::attempt(&run.name));
+        let former_attempts = attempts.max().unwrap_or_default();
+        let promoted = former
+            .into_iter()
+            .filter(|run| run.outcome == Some(Outcome::Promoted));
+        let last = promoted.max_by_key(|run| run.ended_at);
+        Self {
+            own: Some(Ok(own.into_iter().map(|it| it.run).collect())),
+            former_template: last.and_then(|run| run.template_digest),
+            former_attempts,
+        }
     }
 }
 
 /// The records of the Rollout with this uid; each has a pod template.
 fn records_of(uid: &str) -> ListParams {
-    let selector = format!("{ROLLOUT_UID_LABEL}={uid}");
+    labelled(ROLLOUT_UID_LABEL, uid)
+}
+
+fn labelled(label: &str, value: &str) -> ListParams {
+    let selector = format!("{label}={value}");
     ListParams::default().labels(&selector).limit(reads::LARGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The record of a promoted change.
+    fn run(rollout: &str, uid: &str, ended: &str, template: &str) -> RolloutRun {
+        serde_json::from_value(json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "RolloutRun",
+            "metadata": { "name": format!("{rollout}-{template}-7"), "labels": { ROLLOUT_UID_LABEL: uid } },
+            "spec": {
+                "rollout": rollout, "digest": "d", "podTemplateHash": "h", "revision": 1,
+                "templateDigest": template,
+                "progress": { "outcome": "Promoted", "endedAt": ended },
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_rollout_of_the_same_name_that_was_deleted_is_known_by_its_last_promotion() {
+        let spec = serde_json::from_value(json!({ "template": {} })).unwrap();
+        let observation = Observation {
+            uid: "present".into(),
+            ..Observation::of("shop", "web", spec)
+        };
+        let mut rejected = run("web", "former", "2026-03-04T00:00:00Z", "rejected");
+        rejected.spec.progress.outcome = Some(Outcome::RolledBack);
+        let runs = [
+            run("web", "former", "2026-03-01T00:00:00Z", "first"),
+            run("web", "former", "2026-03-03T00:00:00Z", "last"),
+            run("web", "former", "2026-03-02T00:00:00Z", "second"),
+            run("web.other", "other", "2026-03-05T00:00:00Z", "other"),
+            run("web", "present", "2026-03-06T00:00:00Z", "own"),
+            rejected,
+        ];
+        let history = History::of(
+            runs.into_iter().filter_map(past_record).collect(),
+            &observation,
+        );
+        assert_eq!(history.former_template.as_deref(), Some("last"));
+        let own = history.own.unwrap().unwrap();
+        let names: Vec<_> = own.iter().map(|run| run.name.as_str()).collect();
+        assert_eq!(names, ["web-own-7"]);
+        assert_eq!(history.former_attempts, 7);
+    }
 }

@@ -85,6 +85,7 @@ impl Observer {
         };
         let interventions = self.interventions(observation, &change.run);
         let under_way = change.outcome.is_none() && !change.initial;
+        let awaits_first = sign_off::awaits_first(observation, change);
         if under_way {
             let (interventions, sign_offs, freezes, incidents) = tokio::join!(
                 interventions,
@@ -96,11 +97,16 @@ impl Observer {
             inputs.sign_offs = take(sign_offs, unreadable);
             inputs.freezes = take(freezes, &mut inputs.unreadable_freezes);
             inputs.incidents = incidents;
+        } else if awaits_first {
+            let (interventions, sign_offs) =
+                tokio::join!(interventions, self.sign_offs(observation, &change.run));
+            inputs.interventions = take(interventions, unreadable);
+            inputs.sign_offs = take(sign_offs, unreadable);
         } else {
             inputs.interventions = take(interventions.await, unreadable);
         }
         let any = !inputs.sign_offs.is_empty() || !inputs.interventions.is_empty();
-        if any || (under_way && sign_off::is_required(change)) {
+        if any || awaits_first || (under_way && sign_off::is_required(change)) {
             inputs.admission = self.admission.check().await;
         }
         inputs

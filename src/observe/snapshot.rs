@@ -24,7 +24,8 @@ impl Observer {
         snapshot
     }
 
-    /// Observes one Rollout; `None` if it does not exist, or is being deleted without the finalizer.
+    /// Observes one Rollout; `None` if it does not exist. One in deletion is observed as long as it exists: whatever
+    /// keeps it, its canary must not keep its share.
     ///
     /// `failure` is the error of the last reconcile, for the status. Prometheus is not queried again for
     /// evidence `before` of the same resourceVersion.
@@ -38,13 +39,12 @@ impl Observer {
         let Some((mut rollout, unknown)) = self.stored(namespace, name).await? else {
             return Ok(None);
         };
-        if !adoption::is_reconciled(&rollout) {
-            return Ok(None);
-        }
         // From here on, the Rollout has the template and selector of its adopted workload.
         let workload = self.adopt(&mut rollout, namespace).await?;
+        let moved = adoption::keep_selector(&mut rollout);
         let mut observation = self.surroundings(&rollout, namespace).await?;
         observation.workload = workload;
+        observation.conflicts.extend(moved);
         let failure = failure.map(|it| (it.message, it.invalid_revision));
         let (message, invalid_revision) = failure.unzip();
         observation.write_failure = message;
@@ -63,7 +63,9 @@ impl Observer {
         );
         (observation.traffic.endpoints, observation.traffic.routes) = traffic;
         self.note_shared_rules(&mut observation);
-        observation.history = history; // a rollback under way does not depend on it
+        observation.history = history.own; // a rollback under way does not depend on it
+        observation.former_template = history.former_template;
+        observation.former_attempts = history.former_attempts;
         observation.recorded = is_recorded(&observation);
         observation.analysis.templates = templates;
         (observation.people, observation.jobs) = (people, jobs);

@@ -3,6 +3,7 @@
 pub mod analysis;
 pub mod counts;
 pub mod duration;
+pub mod first_revision;
 pub mod freeze;
 pub mod intervention;
 pub mod objective;

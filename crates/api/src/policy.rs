@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::analysis::Analysis;
 use super::duration::Duration;
+use super::first_revision::FirstRevision;
 use super::freeze::PolicyFreeze;
 use super::objective::ErrorBudget;
 use super::selector::Selector;
@@ -57,6 +58,9 @@ pub struct RolloutPolicySpec {
     /// What each tier demands.
     #[serde(default)]
     pub tiers: Tiers,
+    /// People whom the first revision of a Rollout waits for; nobody if not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_revision: Option<FirstRevision>,
     /// Checks that every governed Rollout must pass, which a service team cannot remove.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("!has(self.templates)").message("analysis.templates: AnalysisTemplates belong to namespaces; write the checks into the policy"))]
@@ -142,6 +146,9 @@ pub struct People {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     pub agent_groups: Vec<String>,
+    /// Whether an approval counts only if `aliases` name the approver and everybody who wrote, drove or reviewed the change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_known: bool,
 }
 
 /// One person's names.

@@ -68,9 +68,9 @@ pub struct SignOffSpec {
     pub digest: String,
     /// The decision.
     pub decision: SignOffDecision,
-    /// The gate of the sign-off: `step-N` before step N, `promotion` before full promotion, `evidence-N` to accept scarce evidence of step N. If not set, every gate but those for scarce evidence.
+    /// The gate of the sign-off: `step-N` before step N, `promotion` before full promotion, `evidence-N` to accept scarce evidence of step N, `first-revision` before the first pod of a first revision. If not set, every gate but those for scarce evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self.matches('^(step-[1-9][0-9]{0,2}|promotion|evidence-[1-9][0-9]{0,2})$')").message("write step-N, promotion or evidence-N"))]
+    #[x_kube(validation = Rule::new("self.matches('^(step-[1-9][0-9]{0,2}|promotion|first-revision|evidence-[1-9][0-9]{0,2})$')").message("write step-N, promotion, first-revision or evidence-N"))]
     #[schemars(length(max = 16))]
     pub gate: Option<String>,
     /// The reason.

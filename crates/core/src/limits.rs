@@ -30,8 +30,12 @@ pub(crate) const BREAK_GLASS_LINES: usize = 16;
 pub(crate) const MAX_PEOPLE: usize = 80;
 /// Transitions about pauses, which anybody may request any number of times.
 pub(crate) const MAX_PAUSES: usize = 40;
+/// Transitions about pauses of one person, so that nobody else's is left out.
+pub(crate) const MAX_PAUSES_EACH: usize = 10;
 /// Transitions with evidence; later ones have none, so that the status of a long change can be written.
 pub(crate) const MAX_EVIDENCE: usize = 50;
+/// Bytes of the names of a change's users, and of its excluded approvers; beyond, one name stands for anybody.
+pub(crate) const MAX_NAMES: usize = 64 * 1024;
 /// Sign-offs and interventions that take effect on one change; an abort always does.
 pub(crate) const MAX_HANDLED: usize = 180;
 /// Sign-offs and interventions per change, counting break-glass sign-offs, which are always recorded.

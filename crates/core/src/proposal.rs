@@ -12,7 +12,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use crate::analysis::checks::{self, Checks};
 use crate::observation::workload::ReplicaSet;
 use crate::observation::{self, Observation};
-use crate::plan::{self, tighten};
+use crate::plan::{self, first_revision, tighten};
 use crate::policy::{self, Effective, enforcement};
 use crate::provenance::{Provenance, attestation, digest};
 use crate::risk::score::Facts;
@@ -33,6 +33,8 @@ pub struct Proposal {
     /// Whether an earlier change with another template has the same provenance, which says nothing of this
     /// template then.
     pub inherited_provenance: bool,
+    /// Whether a deleted Rollout of the same name may have promoted another template, and nothing is stable yet.
+    pub made_again: bool,
     /// Value of the pods' label `pod-template-hash`.
     pub hash: String,
     /// Number of hash collisions so far.
@@ -98,6 +100,7 @@ impl Proposal {
         let inherited_provenance = provenance_digest
             .as_deref()
             .is_some_and(|own| is_inherited(observation, own, &digest, &template_digest));
+        let made_again = is_made_again(observation, &digest, &template_digest);
         let read = |effective: &Effective| {
             let (declared, attested) = provenance_of(
                 &observation.annotations,
@@ -127,6 +130,7 @@ impl Proposal {
             template_digest,
             provenance_digest,
             inherited_provenance,
+            made_again,
             hash,
             collision_count,
             provenance,
@@ -164,9 +168,7 @@ impl Proposal {
         } = self.observed.as_deref()?;
         let facts = facts(observation, effective, after_rollback);
         let risk = risk::risk_of_both(provenance, attested.as_ref(), &facts, &effective.risk);
-        let canary = &observation.spec.strategy.canary;
-        let (steps, promotion) = (&canary.steps, &canary.promotion_sign_off);
-        let plan = plan::plan_for(risk.tier, steps, promotion, effective);
+        let plan = self.plan_by(observation, risk.tier, effective);
         Some(Enforced { risk, plan })
     }
 
@@ -179,12 +181,20 @@ impl Proposal {
         tier: Tier,
         if_enforced: Option<&Enforced>,
     ) -> Plan {
-        let canary = &observation.spec.strategy.canary;
-        let (steps, promotion) = (&canary.steps, &canary.promotion_sign_off);
-        let mut plan = plan::plan_for(tier, steps, promotion, &self.effective);
+        let mut plan = self.plan_by(observation, tier, &self.effective);
         if let Some(enforced) = if_enforced {
             plan.strictness =
                 tighten::as_strictly_judged(plan.strictness, enforced.plan.strictness);
+        }
+        plan
+    }
+
+    fn plan_by(&self, observation: &Observation, tier: Tier, effective: &Effective) -> Plan {
+        let canary = &observation.spec.strategy.canary;
+        let (steps, promotion) = (&canary.steps, &canary.promotion_sign_off);
+        let mut plan = plan::plan_for(tier, steps, promotion, effective);
+        if observation.status.stable.is_none() {
+            plan.first_revision = first_revision::sign_off(&plan, tier, effective, self.made_again);
         }
         plan
     }
@@ -274,6 +284,20 @@ fn is_inherited(observation: &Observation, own: &str, digest: &str, template_dig
             && change.template_digest != template_digest
     });
     of_stable || of_change
+}
+
+/// Whether a first revision differs from what a deleted Rollout of the same name promoted last, or may: deleting a
+/// Rollout must not be a way around the people of its changes.
+fn is_made_again(observation: &Observation, digest: &str, template_digest: &str) -> bool {
+    let status = &observation.status;
+    let under_way = status.change.as_ref().filter(|it| it.digest == digest);
+    if let Some(change) = under_way {
+        return change.made_again;
+    }
+    let differs = |former: &String| former != template_digest;
+    let former = observation.former_template.as_ref();
+    status.stable.is_none()
+        && (former.is_some_and(differs) || observation.unreadable_history().is_some())
 }
 
 /// The hash of the ReplicaSet that already runs this template, or a new unique one.

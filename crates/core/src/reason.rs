@@ -147,6 +147,8 @@ reasons! {
     RouterRequired: REFUSAL,
     /// The routes do not have their weights yet, or their routers have not accepted them.
     AwaitingTraffic: TRAFFIC,
+    /// The canary gets far more requests than its weight.
+    AboveWeight: EVIDENCE,
     /// Another writer set the weights of a route, and they were corrected.
     WeightsCorrected: PLAIN,
     /// A Rollout that this one depends on is not stable.
@@ -213,6 +215,8 @@ reasons! {
     ByAuthor: PLAIN,
     /// It is by a member of a group that stands for AI agents.
     ByAgent: PLAIN,
+    /// A policy requires that everybody is known, and no alias names its author or somebody behind the change.
+    UnknownPerson: PLAIN,
     /// It is by a service account or another user of the system.
     NotAPerson: PLAIN,
     /// The plan has no such gate.

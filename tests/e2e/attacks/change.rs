@@ -146,3 +146,43 @@ async fn evidence_of_the_pods_alone_is_held_where_the_tier_requires_another() {
         .await;
     assert!(ended(&scene.outcome(&next).await, Outcome::Promoted));
 }
+
+/// Finding F14: the selector cannot be edited, but by way of an adopted workload it could.
+#[tokio::test]
+async fn a_selector_that_changes_by_a_detour_releases_no_pod() {
+    let scene = Scene::new("detour").await;
+    let app = scene.serving(App::new("shop")).await;
+    let alice = editor(&scene).await;
+    let at = path(&scene, "rollouts/shop");
+    let before = own_set(&scene).await;
+    let adopts = json!({ "spec": {
+        "workloadRef": { "name": "none" }, "selector": null, "template": null,
+    } });
+    alice.merge(&at, &adopts).await.unwrap();
+    let mut template = app.version("evil").manifest()["spec"]["template"].clone();
+    template["metadata"]["labels"]["app"] = json!("other");
+    let selector = json!({ "matchLabels": { "app": "other" } });
+    let back = json!({ "spec": {
+        "workloadRef": null, "selector": selector, "template": template,
+    } });
+    alice.merge(&at, &back).await.unwrap();
+    let held = scene
+        .until(&app, "the other selector is named", |it| {
+            waits_for(it, "Conflict")
+        })
+        .await;
+    let status = held.status.unwrap();
+    assert!(status.message.contains("app=other"), "{}", status.message);
+    assert_eq!(status.selector, "app=shop");
+    let after = own_set(&scene).await;
+    let owned = |set: &Value| {
+        let metadata = &set["metadata"];
+        let replicas = set["spec"]["replicas"].clone();
+        (
+            metadata["uid"].clone(),
+            metadata["ownerReferences"].clone(),
+            replicas,
+        )
+    };
+    assert_eq!(owned(&after), owned(&before));
+}

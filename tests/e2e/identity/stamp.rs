@@ -25,6 +25,12 @@ pub fn of(rollout: &Value) -> Option<&str> {
         .map(|stamp| stamp.lines().last().unwrap_or(""))
 }
 
+/// All changers in a Rollout's stamp.
+fn all(rollout: &Value) -> Vec<&str> {
+    let stamp = rollout["metadata"]["annotations"][CHANGED_BY_ANNOTATION].as_str();
+    stamp.unwrap_or_default().lines().collect()
+}
+
 /// A Rollout that has no pods, so that changing it over and over costs little.
 fn manifest() -> Value {
     let mut app = App::new("shop");
@@ -522,4 +528,61 @@ async fn the_stamp_is_demanded_where_there_are_no_mutating_policies() {
         "{web:?} is restarted: {template}"
     );
     assert_eq!(of(&restarted), Some("alice"));
+}
+
+/// Finding F5: `edit` may act as any ServiceAccount of its namespace.
+#[tokio::test]
+async fn a_second_write_as_a_service_account_does_not_hide_the_first() {
+    let scene = enforced("stamp-second").await;
+    let [_, bob] = written_by_two(&scene).await;
+    let account = User::service_account(&scene, "ci").await;
+    scene.grant(&account.name, "edit").await;
+    let own = path(&scene, "rollouts/shop");
+    // The change waits for replicas, so it is not promoted between the two.
+    bob.merge(&own, &Edit::Image(12).merge_patch())
+        .await
+        .unwrap();
+    let written = account
+        .merge(&own, &Edit::Image(13).merge_patch())
+        .await
+        .unwrap();
+    let stamp = all(&written);
+    assert!(stamp.ends_with(&["bob", &*account.name]), "{stamp:?}");
+
+    let seen = |rollout: &countersign_api::Rollout| {
+        let change = rollout.status.as_ref().and_then(|it| it.change.as_ref());
+        let both = ["bob", &*account.name];
+        change.is_some_and(|it| {
+            let images = rollout.spec.template.images();
+            images == [image(13)]
+                && both.iter().all(|user| it.changed_by.contains(*user))
+                && it.excluded_approvers.users.contains("bob")
+        })
+    };
+    let app = App::new("shop");
+    scene
+        .until(&app, "both are known to have changed it", seen)
+        .await;
+}
+
+#[tokio::test]
+async fn beyond_64_changers_the_stamp_stands_for_anybody() {
+    let scene = enforced("stamp-many").await;
+    written_by_two(&scene).await;
+    let own = path(&scene, "rollouts/shop");
+    let groups = ["system:masters".to_owned()];
+    for number in 0..66 {
+        let name = format!("writer-{number}");
+        let user = User::impersonated(&scene, &name, &groups).await;
+        let edit = Edit::Image(10 + number).merge_patch();
+        let written = user.merge(&own, &edit).await.unwrap();
+        let stamp = all(&written);
+        assert_eq!(stamp.last(), Some(&&*name));
+        let named = stamp.contains(&"writer-0") && !stamp.contains(&"*");
+        match number {
+            0..63 => assert!(named, "{stamp:?}"),
+            65.. => assert!(stamp.starts_with(&["*"]) && stamp.len() < 5, "{stamp:?}"),
+            _ => {}
+        }
+    }
 }

@@ -92,6 +92,9 @@ pub struct Change {
     /// Whether a first revision has had a ready pod; the next change is then compared with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub served: bool,
+    /// Whether a deleted Rollout of the same name may have promoted another template: a first revision then needs the people of a change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub made_again: bool,
     /// Risk in points; five points double the odds.
     #[serde(default)]
     pub score: f64,
@@ -283,6 +286,10 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub promotion_sign_off: Vec<SignOffDemand>,
+    /// Sign-offs required before the first pod of a first revision.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub first_revision: Vec<SignOffDemand>,
     /// How strictly the evidence is judged.
     #[serde(default)]
     pub strictness: Strictness,

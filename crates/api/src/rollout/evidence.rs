@@ -75,6 +75,9 @@ pub struct CheckEvidence {
     /// Windows that count for the present step.
     #[serde(default)]
     pub step_windows: i32,
+    /// The present windows in a row in which the canary had more of the requests than its weight explains; absent if the last one had not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub above_weight: Option<AboveWeight>,
     /// Last value of a metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<f64>,
@@ -108,6 +111,18 @@ pub struct CheckEvidence {
     /// Summary of the check for people.
     #[serde(default)]
     pub summary: CheckSummary,
+}
+
+/// Windows in a row in which the canary had more of the requests than its weight explains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AboveWeight {
+    /// Number of these windows.
+    pub windows: i32,
+    /// Requests of the canary in them.
+    pub canary: f64,
+    /// Requests of both revisions in them.
+    pub requests: f64,
 }
 
 /// The evidence for a gate: that the canary is not worse than the gate tolerates.

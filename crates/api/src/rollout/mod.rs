@@ -24,8 +24,8 @@ pub use change::{
     Strictness, Transition,
 };
 pub use evidence::{
-    Budget, CheckEvidence, CheckSummary, CheckVerdict, Dispersion, Evidence, GateEvidence,
-    GateSummary, Rate, WindowState,
+    AboveWeight, Budget, CheckEvidence, CheckSummary, CheckVerdict, Dispersion, Evidence,
+    GateEvidence, GateSummary, Rate, WindowState,
 };
 pub use observed::{Observed, WouldHave};
 pub use status::{Adopted, Phase, RolloutStatus, Split, WaitingKind};

@@ -11,7 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use crate::analysis::checks::{self, Checks};
 use crate::analysis::statistics::{self, EProcessExt, Test};
 use crate::analysis::thresholds::{self, RENEWED};
-use crate::analysis::{check_verdict, gates, numbers, query, summary};
+use crate::analysis::{above_weight, check_verdict, gates, numbers, query, summary};
 use crate::observation::windows::{CheckWindows, WindowOutcome};
 
 /// Most windows whose rates are kept for display.
@@ -93,6 +93,10 @@ fn fold(evidence: &mut CheckEvidence, check: &Check, windows: &CheckWindows, cha
                 if is_of_step(change, window.start) && !warms_up {
                     evidence.step_requests += canary.requests;
                     evidence.step_windows = evidence.step_windows.saturating_add(1);
+                    if change.stage == Stage::Stepping && change.weight > 0 {
+                        let run = &mut evidence.above_weight;
+                        above_weight::note(run, *canary, *stable, change.weight);
+                    }
                 }
                 evidence.last = WindowState::Counted;
                 evidence.message = format!(
@@ -263,5 +267,6 @@ fn begin_step(evidence: &mut Evidence) {
     for check in &mut evidence.checks {
         check.step_requests = 0.0;
         check.step_windows = 0;
+        check.above_weight = None;
     }
 }

@@ -1,5 +1,6 @@
 //! From counts to a verdict: queries to Prometheus, how answers are counted, and their evidence.
 
+pub mod above_weight;
 pub mod budget;
 pub mod check_verdict;
 pub mod checks;

@@ -16,8 +16,9 @@ use countersign_api::rollout::{Change, Outcome, RolloutStatus, Stage};
 use countersign_api::sign_off::SignOffDecision;
 use countersign_api::step::Tier;
 
+use crate::analysis::checks::{self, Checks};
 use crate::analysis::verdict::{self, Verdict};
-use crate::analysis::{checks, gather};
+use crate::analysis::{above_weight, gather};
 use crate::change;
 use crate::decision::{
     Action, AdoptionAction, Decision, HistoryAction, JobAction, RoutePatch, TrafficAction,
@@ -195,6 +196,9 @@ fn broken_by_a_step(observation: &Observation, before: &Change, after: &Change) 
     expect(1, not_frozen(observation, before), &|| {
         "the weight rose during a freeze".into()
     });
+    expect(1, has_no_more_than_its_weight(observation, before), &|| {
+        "the weight rose though the canary got far more requests than its weight".into()
+    });
     expect(1, smoke_has_passed(observation, before), &|| {
         "the first step was taken before the smoke check had succeeded".into()
     });
@@ -227,6 +231,11 @@ fn broken_by_actions(observation: &Observation, decision: &Decision) -> Vec<Brok
             {
                 Some((10, "something of another Rollout was written".into()))
             }
+            Action::Workload(action)
+                if after.is_some_and(|it| unsigned_first_pods(observation, it, action)) =>
+            {
+                Some((2, "a first revision got pods without its people".into()))
+            }
             Action::Workload(action) => traffic::unlawful_scale(observation, decision, action),
             Action::Traffic(action) => broken_by_traffic(observation, after, action),
             Action::Job(JobAction::CreateJob(_)) => (!may_smoke(observation, after)).then(|| {
@@ -242,6 +251,11 @@ fn broken_by_actions(observation: &Observation, decision: &Decision) -> Vec<Brok
         broken.extend(found.map(|(law, what)| Broken { law, what }));
     }
     broken
+}
+
+fn unsigned_first_pods(observation: &Observation, after: &Change, action: &WorkloadAction) -> bool {
+    traffic::gets_first_pods(observation, after, action)
+        && !people::may_have_first_pods(observation, after)
 }
 
 /// The laws that a write to a Service or a route breaks.
@@ -442,6 +456,15 @@ fn not_frozen(observation: &Observation, before: &Change) -> bool {
     calm || people::has_break_glass(observation, before)
 }
 
+fn has_no_more_than_its_weight(observation: &Observation, before: &Change) -> bool {
+    let traffic = observation.spec.strategy.canary.traffic.as_ref();
+    if before.stage != Stage::Stepping || traffic.is_none_or(|it| it.testers.is_some()) {
+        return true;
+    }
+    let checks = checks::in_force(before, &Proposal::of(observation).checks);
+    above_weight::found(&with_windows(observation, before, &checks)).is_none()
+}
+
 /// The verdict on the evidence of an observation; `None` if there is no canary yet.
 fn verdict(observation: &Observation, change: &Change) -> Option<Verdict> {
     let under_way = !change.initial && change.outcome.is_none();
@@ -451,15 +474,20 @@ fn verdict(observation: &Observation, change: &Change) -> Option<Verdict> {
 fn watched_verdict(observation: &Observation, change: &Change) -> Option<Verdict> {
     change.evidence.from.as_ref()?;
     let checks = checks::in_force(change, &Proposal::of(observation).checks);
-    let mut gathered = change.clone();
-    gathered.plan.shares = present::shares(observation, &change.plan.steps);
-    gathered.evidence = gather::gather(change, &checks, &observation.analysis.windows);
     Some(verdict::judge(
-        &gathered,
+        &with_windows(observation, change, &checks),
         &checks,
         observation.now,
         observation.analysis.lag,
     ))
+}
+
+/// A change with the windows of an observation in its evidence.
+fn with_windows(observation: &Observation, change: &Change, checks: &Checks) -> Change {
+    let mut gathered = change.clone();
+    gathered.plan.shares = present::shares(observation, &change.plan.steps);
+    gathered.evidence = gather::gather(change, checks, &observation.analysis.windows);
+    gathered
 }
 
 /// Where policies that are enforced require it, each image is named by its digest.

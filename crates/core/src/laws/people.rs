@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use countersign_api::rollout::{Change, Stage};
 use countersign_api::sign_off::{SignOffDecision, SignOffSpec};
+use countersign_api::step::SignOffDemand;
 
 use crate::observation::Observation;
 
@@ -30,6 +31,7 @@ pub(super) fn signed<'a>(
                 .is_none_or(|end| end.0 > observation.now)
             && !user.starts_with("system:")
             && !before.excluded_approvers.users.contains(&user)
+            && !before.excluded_approvers.users.contains("*")
             && spec
                 .approver
                 .groups
@@ -61,18 +63,30 @@ pub(super) fn people_have_signed(
             ("promotion".into(), &before.plan.promotion_sign_off, own)
         }
     };
-    let met = demands.iter().chain(own).all(|demand| {
-        let able = signed(observation, before, SignOffDecision::Approve).filter(|spec| {
-            spec.gate.as_ref().is_none_or(|own| *own == gate)
-                && (demand.groups.is_empty()
-                    || spec
-                        .approver
-                        .groups
-                        .iter()
-                        .any(|it| demand.groups.contains(it)))
-        });
-        let people: BTreeSet<_> = able.map(|spec| &spec.approver.username).collect();
-        usize::try_from(demand.count).is_ok_and(|count| people.len() >= count)
+    let mut demands = demands.iter().chain(own);
+    demands.all(|demand| is_met(observation, before, &gate, demand))
+        || has_break_glass(observation, before)
+}
+
+/// Whether a first revision has the people that it waits for, and none of them rejects it.
+pub(super) fn may_have_first_pods(observation: &Observation, change: &Change) -> bool {
+    let mut demands = change.plan.first_revision.iter();
+    let met = demands.all(|demand| is_met(observation, change, "first-revision", demand));
+    let mut rejections = signed(observation, change, SignOffDecision::Reject);
+    let rejected = !change.plan.first_revision.is_empty() && rejections.next().is_some();
+    !rejected && (met || has_break_glass(observation, change))
+}
+
+fn is_met(observation: &Observation, before: &Change, gate: &str, demand: &SignOffDemand) -> bool {
+    let able = signed(observation, before, SignOffDecision::Approve).filter(|spec| {
+        spec.gate.as_ref().is_none_or(|own| own == gate)
+            && (demand.groups.is_empty()
+                || spec
+                    .approver
+                    .groups
+                    .iter()
+                    .any(|it| demand.groups.contains(it)))
     });
-    met || has_break_glass(observation, before)
+    let people: BTreeSet<_> = able.map(|spec| &spec.approver.username).collect();
+    usize::try_from(demand.count).is_ok_and(|count| people.len() >= count)
 }

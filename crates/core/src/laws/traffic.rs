@@ -12,7 +12,11 @@ use crate::observation::Observation;
 use crate::observation::traffic::Route;
 
 /// Whether an action gives a first revision its first pods.
-fn gets_first_pods(observation: &Observation, change: &Change, action: &WorkloadAction) -> bool {
+pub(super) fn gets_first_pods(
+    observation: &Observation,
+    change: &Change,
+    action: &WorkloadAction,
+) -> bool {
     let own = |name: &str| {
         let mut sets = observation.replica_sets.iter();
         sets.any(|set| {

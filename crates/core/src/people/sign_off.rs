@@ -15,6 +15,10 @@ use crate::observation::people::SeenSignOff;
 use crate::people::{binding, eligibility};
 use crate::proposal::Proposal;
 use crate::reason::Reason;
+use crate::replicas::present;
+
+/// The gate before the first pod of a first revision.
+pub const FIRST_REVISION: &str = "first-revision";
 
 /// The sign-offs of an observation, each with its verdict.
 #[derive(Clone, Debug, Default)]
@@ -223,14 +227,22 @@ fn exclusion(
         let message = format!("{user} is in group {group}, which stands for AI agents by policy");
         return Some((Reason::ByAgent, message));
     }
+    if excluded.users.contains(eligibility::ANYBODY) {
+        let message = format!(
+            "{user} may have a hand in the change: more people have than can be named; apply the stable template, then the change again"
+        );
+        return Some((Reason::ByAuthor, message));
+    }
     if let Some(problem) = proposal.provenance.hidden_people() {
         let message = format!("{user} may be an author: {problem}");
         return Some((Reason::ByAuthor, message));
     }
-    (!person.is_disjoint(&excluded.users)).then(|| {
+    if !person.is_disjoint(&excluded.users) {
         let message = format!("{user} wrote the change, drove its AI or changed the Rollout");
-        (Reason::ByAuthor, message)
-    })
+        return Some((Reason::ByAuthor, message));
+    }
+    let unknown = eligibility::unknown_person(proposal, user, person)?;
+    Some((Reason::UnknownPerson, unknown))
 }
 
 /// Whether any gate of a change demands sign-offs.
@@ -239,13 +251,71 @@ pub fn is_required(change: &Change) -> bool {
     let Plan {
         steps,
         promotion_sign_off,
+        first_revision,
         ..
     } = &change.plan;
+    if change.initial {
+        return !first_revision.is_empty();
+    }
     !promotion_sign_off.is_empty() || steps.iter().any(|step| !step.sign_off.is_empty())
+}
+
+/// Whether people are asked before a first revision gets its first pod.
+#[must_use]
+pub fn awaits_first(observation: &Observation, change: &Change) -> bool {
+    change.initial
+        && change.outcome.is_none()
+        && is_required(change)
+        && !present::has_begun(observation, change)
+}
+
+/// Why a first revision may not get its first pod yet, in words; `None` if it may.
+#[must_use]
+pub fn first_awaited(
+    observation: &Observation,
+    change: &Change,
+    sign_offs: &SignOffs,
+) -> Option<(Reason, String)> {
+    if !awaits_first(observation, change) {
+        return None;
+    }
+    let mut lines = change.transitions.iter();
+    let recorded = lines.find(|line| line.reason == Reason::Rejected);
+    let by = |no: &SeenSignOff| format!("rejected by {}", no.spec.approver.username);
+    let rejected = recorded.map(|line| line.message.clone());
+    if let Some(rejected) = rejected.or_else(|| sign_offs.rejection().map(by)) {
+        let message = format!(
+            "the first revision was {rejected}; edit the template or the provenance, or delete the Rollout"
+        );
+        return Some((Reason::Rejected, message));
+    }
+    let (gate, demands) = next_gate(change);
+    let missing = sign_offs.missing(&gate, demands);
+    if missing.is_empty() || sign_offs.has_break_glass() {
+        return None;
+    }
+    let again = if change.made_again {
+        ", as a deleted Rollout of this name may have promoted another template"
+    } else {
+        ""
+    };
+    let required = format!("gate {gate} requires {}{again}", missing.join(" and "));
+    Some((Reason::AwaitingSignOff, required + &unproven(observation)))
+}
+
+/// That no sign-off counts at present, if so, as the end of a sentence.
+#[must_use]
+pub fn unproven(observation: &Observation) -> String {
+    let problem = observation.people.admission.problems.first();
+    let sentence = problem.map(|problem| format!("; no sign-off counts now: {problem}"));
+    sentence.unwrap_or_default()
 }
 
 /// The names of all gates of a change.
 fn gates(change: &Change) -> BTreeSet<String> {
+    if change.initial {
+        return BTreeSet::from([FIRST_REVISION.to_owned()]);
+    }
     let steps = 1..=change.plan.steps.len();
     let steps = steps.flat_map(|step| [format!("step-{step}"), format!("evidence-{step}")]);
     steps.chain(["promotion".to_owned()]).collect()
@@ -254,6 +324,9 @@ fn gates(change: &Change) -> BTreeSet<String> {
 /// The gate before the next step, with the demands of the plan.
 #[must_use]
 pub fn next_gate(change: &Change) -> (String, &[SignOffDemand]) {
+    if change.initial {
+        return (FIRST_REVISION.into(), &change.plan.first_revision);
+    }
     let next = usize::try_from(change.step).unwrap_or(0);
     match change.plan.steps.get(next) {
         Some(step) => (format!("step-{}", next + 1), &step.sign_off),

@@ -6,6 +6,7 @@
 //!
 //! Invariant: tightening never makes a step larger, shorter or earlier, and never drops a sign-off.
 
+pub mod first_revision;
 pub mod floors;
 pub mod steps;
 pub mod tighten;
@@ -71,6 +72,7 @@ pub fn plan_for(
         steps,
         shares: Vec::new(),
         promotion_sign_off,
+        first_revision: Vec::new(),
         strictness: strictness(demands),
         tightened,
         policies: effective

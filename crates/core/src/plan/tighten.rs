@@ -66,6 +66,8 @@ pub fn tightened(plan_in_force: &Plan, current_step: usize, current: &Plan) -> O
         .first_mut()
         .map_or(&mut promotion_sign_off, |step| &mut step.sign_off);
     steps::add_demands(next, &under_way.missed_sign_off());
+    let mut first_revision = plan_in_force.first_revision.clone();
+    steps::add_demands(&mut first_revision, &current.first_revision);
     let strictness = stricter(plan_in_force.strictness, current.strictness);
 
     let UnderWay { taken, to_come, .. } = under_way;
@@ -73,6 +75,9 @@ pub fn tightened(plan_in_force: &Plan, current_step: usize, current: &Plan) -> O
     let mut sentences = describe_changes(to_come, &steps, taken.len(), &by);
     if promotion_sign_off != plan_in_force.promotion_sign_off {
         sentences.push(format!("promotion: sign-off added {by}"));
+    }
+    if first_revision != plan_in_force.first_revision {
+        sentences.push(format!("first pod: sign-off added {by}"));
     }
     if strictness != plan_in_force.strictness {
         sentences.push(format!("evidence: judged more strictly {by}"));
@@ -85,6 +90,7 @@ pub fn tightened(plan_in_force: &Plan, current_step: usize, current: &Plan) -> O
         steps: [taken, &steps].concat(),
         shares: Vec::new(),
         promotion_sign_off,
+        first_revision,
         strictness,
         tightened: sentences.take(MAX_SENTENCES).collect(),
         policies: latest_policies(&plan_in_force.policies, &current.policies),

@@ -1,5 +1,6 @@
 //! Policies of every shape, including those that the API server would reject.
 
+use countersign_api::first_revision::FirstRevision;
 use countersign_api::policy::{
     Band, Criticality, Difference, Factor, Floor, OnScarceEvidence, RiskModel, RolloutPolicySpec,
     Thresholds, TierDemands, Tiers,
@@ -210,12 +211,20 @@ pub(crate) fn policy(name: &'static str) -> impl Strategy<Value = NamedPolicy> {
             }
         }),
     );
-    (1_i64..9, risk_model(), tiers, analysis).prop_map(
-        move |(generation, risk, tiers, analysis)| {
+    let first_revision =
+        of(
+            (tier(), sign_offs()).prop_map(|(from_tier, sign_off)| FirstRevision {
+                from_tier,
+                sign_off,
+            }),
+        );
+    (1_i64..9, risk_model(), tiers, analysis, first_revision).prop_map(
+        move |(generation, risk, tiers, analysis, first_revision)| {
             let spec = RolloutPolicySpec {
                 risk,
                 tiers,
                 analysis,
+                first_revision,
                 ..RolloutPolicySpec::default()
             };
             NamedPolicy {

@@ -121,6 +121,7 @@ fn nothing_but_judged_by(all: &Effective) -> Effective {
             high: undemanding(&tiers.high),
             critical: undemanding(&tiers.critical),
         },
+        first_revision: Vec::new(),
         budget_tiers: BTreeSet::new(),
         windows: Vec::new(),
         incidents: Vec::new(),

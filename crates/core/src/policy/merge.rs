@@ -201,7 +201,7 @@ pub(super) fn either_demands(
 }
 
 /// All demands of both lists, without those that another demand includes.
-fn every_demand(a: &[SignOffDemand], b: &[SignOffDemand]) -> Vec<SignOffDemand> {
+pub(super) fn every_demand(a: &[SignOffDemand], b: &[SignOffDemand]) -> Vec<SignOffDemand> {
     let all: BTreeSet<SignOffDemand> = a
         .iter()
         .chain(b)

@@ -16,11 +16,12 @@ pub mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_api::first_revision::FirstRevision;
 use countersign_api::freeze::{FreezeWindow, IncidentQuery};
 use countersign_api::policy::{
     Concurrency, History, People, RiskModel, RolloutPolicySpec, Tiers, Trust, TrustedKey,
 };
-use countersign_api::step::Tier;
+use countersign_api::step::{SignOffDemand, Tier};
 use countersign_api::{Check, Duration, Objective};
 
 use crate::observation::people::NamedPolicy;
@@ -33,6 +34,8 @@ pub struct Effective {
     pub risk: RiskModel,
     /// What each tier demands, with every field set; a higher tier demands at least what a lower one does.
     pub tiers: Tiers,
+    /// The people whom first revisions wait for, of each policy that names some.
+    pub first_revision: Vec<FirstRevision>,
     /// The checks of all policies, each under the name `policy/check`.
     pub checks: Vec<(String, Check)>,
     /// The objectives of all policies, each under the name `policy/objective`.
@@ -63,6 +66,17 @@ pub struct Effective {
     pub concurrency: Vec<(String, Concurrency)>,
     /// How long records are kept.
     pub history: History,
+}
+
+impl Effective {
+    /// The sign-offs that all policies together require before the first pod of a first revision of this tier.
+    #[must_use]
+    pub fn first_sign_off(&self, tier: Tier) -> Vec<SignOffDemand> {
+        let requiring = self.first_revision.iter().filter(|it| it.from_tier <= tier);
+        requiring.fold(Vec::new(), |all, it| {
+            merge::every_demand(&all, &it.sign_off)
+        })
+    }
 }
 
 /// Whether sources, each as `name@generation`, name a policy.
@@ -121,6 +135,10 @@ pub fn effective(policies: &[NamedPolicy]) -> Effective {
     Effective {
         risk: invariants::ordered(filled_risk),
         tiers: invariants::rising(&filled_tiers),
+        first_revision: policies
+            .iter()
+            .filter_map(|it| it.spec.first_revision.clone())
+            .collect(),
         checks: analyses()
             .flat_map(|(policy, analysis)| analysis.checks.iter().map(move |check| (policy, check)))
             .map(|(policy, check)| (format!("{policy}/{}", check.name), check.clone()))
@@ -195,6 +213,7 @@ fn all_people(policies: &[&NamedPolicy]) -> People {
     People {
         aliases: all().flat_map(|it| it.aliases.clone()).collect(),
         agent_groups: all().flat_map(|it| it.agent_groups.clone()).collect(),
+        require_known: all().any(|it| it.require_known),
     }
 }
 

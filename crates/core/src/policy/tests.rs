@@ -169,6 +169,18 @@ fn without_policies_the_built_in_one_applies_as_it_is_written() {
 }
 
 #[test]
+fn one_policy_is_enough_to_require_that_everybody_is_known() {
+    let requires = policy("a", "people: { requireKnown: true }");
+    let names = policy(
+        "b",
+        "people: { aliases: [{ user: jane, identities: [Jane] }] }",
+    );
+    assert!(!effective(std::slice::from_ref(&names)).people.require_known);
+    let both = effective(&[requires, names]).people;
+    assert!(both.require_known && both.aliases.len() == 1);
+}
+
+#[test]
 fn a_policy_governs_what_both_its_selectors_select() {
     let labels = |of: &[(&str, &str)]| -> BTreeMap<String, String> {
         of.iter()
@@ -506,6 +518,9 @@ pub(super) fn no_looser(a: &Effective, b: &Effective) -> bool {
         && Tier::ALL
             .iter()
             .all(|tier| no_looser_demands(a.tiers.get(*tier), b.tiers.get(*tier)))
+        && Tier::ALL
+            .iter()
+            .all(|tier| no_looser_sign_off(&a.first_sign_off(*tier), &b.first_sign_off(*tier)))
         && b.checks.iter().all(|check| a.checks.contains(check))
         && (b.interval.is_none() || a.interval.is_some() && a.interval <= b.interval)
 }
@@ -559,8 +574,11 @@ proptest! {
     fn law_7_no_policy_makes_a_higher_tier_looser_than_a_lower_one(
         a in arbitrary::policy("a"), b in arbitrary::policy("b"),
     ) {
-        let tiers = effective(&[a, b]).tiers;
+        let merged = effective(&[a, b]);
+        let tiers = &merged.tiers;
         for pair in Tier::ALL.windows(2) {
+            let first = [pair[1], pair[0]].map(|tier| merged.first_sign_off(tier));
+            prop_assert!(no_looser_sign_off(&first[0], &first[1]), "{}", pair[1]);
             prop_assert!(no_looser_demands(tiers.get(pair[1]), tiers.get(pair[0])), "{}", pair[1]);
             prop_assert!(tiers.get(pair[1]).on_scarce_evidence > Some(OnScarceEvidence::Promote));
         }

@@ -9,19 +9,16 @@ use kube::ResourceExt;
 use crate::change;
 use crate::observation::Observation;
 use crate::observation::people::Dependency;
+use crate::replicas::present;
 use crate::text::sanitize_to;
 
 /// Whether a change waits for the dependencies of its Rollout: before its first step, and a first revision
 /// before its first pod. A change that has begun advances whatever their state.
 #[must_use]
 pub fn awaits_dependencies(observation: &Observation, change: &Change) -> bool {
-    let begun = || {
-        let mut sets = observation.replica_sets.iter();
-        sets.any(|set| set.owned && set.hash == change.pod_template_hash && set.replicas > 0)
-    };
     let before = match change.stage {
         Stage::Waiting => true,
-        Stage::Promoting => change.initial && !begun(),
+        Stage::Promoting => change.initial && !present::has_begun(observation, change),
         _ => false,
     };
     before && change.outcome.is_none() && !observation.spec.depends_on.is_empty()

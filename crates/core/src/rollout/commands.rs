@@ -1,16 +1,18 @@
 //! Sign-offs and interventions of people.
 
+use std::collections::BTreeSet;
+
 use countersign_api::intervention::InterventionAction;
 use countersign_api::rollout::{Change, Outcome, Stage};
 use countersign_api::sign_off::SignOffDecision;
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::change;
-use crate::limits::{MAX_HANDLED, MAX_WITH_BREAK_GLASS};
+use crate::limits::{MAX_HANDLED, MAX_PAUSES_EACH, MAX_WITH_BREAK_GLASS};
 use crate::observation::Observation;
 use crate::observation::people::SeenIntervention;
 use crate::people::intervention;
-use crate::people::sign_off::SignOffs;
+use crate::people::sign_off::{self, SignOffs};
 use crate::reason::Reason;
 use crate::rollout::context::Context;
 use crate::rollout::requeue::Requeue;
@@ -41,18 +43,20 @@ fn remember(observation: &Observation, change: &mut Change, it: &SeenInterventio
     } else {
         &mut change.ignored_requests
     };
-    if uids.len() >= MAX_HANDLED && observation.people.unreadable_requests.is_empty() {
-        for it in observation
-            .people
-            .interventions
-            .iter()
-            .filter(|it| it.answered)
-        {
-            uids.remove(&it.uid);
-        }
-    }
+    make_room(observation, uids);
     if uids.len() < MAX_HANDLED {
         uids.insert(it.uid.clone());
+    }
+}
+
+/// Forgets answered interventions if there is no room: they are not applied again.
+fn make_room(observation: &Observation, uids: &mut BTreeSet<String>) {
+    let people = &observation.people;
+    if uids.len() < MAX_HANDLED || !people.unreadable_requests.is_empty() {
+        return;
+    }
+    for it in people.interventions.iter().filter(|it| it.answered) {
+        uids.remove(&it.uid);
     }
 }
 
@@ -77,8 +81,23 @@ fn follow(context: &Context, change: &mut Change, it: &SeenIntervention) -> bool
         }
         _ => return false,
     };
-    transition::record(context, change, why, message);
+    if pauses_by(change, &it.spec.person.username) < MAX_PAUSES_EACH || why == Reason::BakeSkipped {
+        transition::record(context, change, why, message);
+    }
     true
+}
+
+/// How many transitions are about pauses of one person.
+fn pauses_by(change: &Change, user: &str) -> usize {
+    let is_by = |message: &str| {
+        let begins = ["paused by ", "resumed by "].into_iter();
+        let mut rest = begins.filter_map(|begin| message.strip_prefix(begin)?.strip_prefix(user));
+        rest.any(|rest| rest.is_empty() || rest.starts_with(": "))
+    };
+    let lines = change.transitions.iter();
+    let pauses = lines
+        .filter(|line| line.reason == Reason::PausedByPerson || line.reason == Reason::Resumed);
+    pauses.filter(|line| is_by(&line.message)).count()
 }
 
 fn bakes(observation: &Observation, change: &Change) -> bool {
@@ -91,6 +110,7 @@ pub(super) fn record_sign_offs(context: &Context, change: &mut Change, sign_offs
     for it in sign_offs.all().filter(|it| it.refused.is_none()) {
         let it = it.sign_off;
         let breaks_glass = it.spec.decision == SignOffDecision::BreakGlass;
+        make_room(context.observation, &mut change.handled_requests);
         let full = change.handled_requests.len() >= MAX_HANDLED && !breaks_glass;
         if full
             || change.handled_requests.len() >= MAX_WITH_BREAK_GLASS
@@ -106,6 +126,9 @@ pub(super) fn record_sign_offs(context: &Context, change: &mut Change, sign_offs
             SignOffDecision::BreakGlass => {
                 let message = format!("waiting and sign-off are skipped, analysis is not, by {by}");
                 (Reason::BreakGlass, message)
+            }
+            SignOffDecision::Reject if sign_off::awaits_first(context.observation, change) => {
+                (Reason::Rejected, format!("rejected by {by}"))
             }
             SignOffDecision::Reject => continue, // recorded by the rollback
         };

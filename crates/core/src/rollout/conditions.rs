@@ -8,6 +8,7 @@ use crate::change;
 use crate::hold::Hold;
 use crate::limits::CONDITION_MESSAGE;
 use crate::observation::{self, Observation};
+use crate::people::eligibility::ANYBODY;
 use crate::people::sign_off;
 use crate::proposal::Proposal;
 use crate::provenance::State;
@@ -205,7 +206,8 @@ fn undated_fact(observation: &Observation) -> Option<ConditionDraft> {
 
 /// Whether the API server verifies the author of a sign-off, if the plan demands sign-offs.
 fn admission_fact(observation: &Observation, change: &Change) -> Option<ConditionDraft> {
-    if !sign_off::is_required(change) || change.initial || change.outcome.is_some() {
+    let asked = !change.initial || sign_off::awaits_first(observation, change);
+    if !sign_off::is_required(change) || !asked || change.outcome.is_some() {
         return None;
     }
     let admission = &observation.people.admission;
@@ -225,6 +227,9 @@ fn admission_fact(observation: &Observation, change: &Change) -> Option<Conditio
         } else {
             "it is not known who changed the Rollout, as it was changed before the admission policies were in place, or its namespace has the label countersign.dev/stamp=optional; authors are known by provenance alone"
         };
+        fact("SignOffsProven", None, "ChangerUnknown", message)
+    } else if change.excluded_approvers.users.contains(ANYBODY) {
+        let message = "more people have a hand in the change than can be named, so no approval counts: apply the stable template, then the change again";
         fact("SignOffsProven", None, "ChangerUnknown", message)
     } else {
         let message = "the API server proves who signs, and who changed the Rollout";

@@ -24,7 +24,7 @@ use crate::hold::Hold;
 use crate::limits::LINE_MESSAGE;
 use crate::observation::Observation;
 use crate::people::answers;
-use crate::people::sign_off::SignOffs;
+use crate::people::sign_off::{self, SignOffs};
 use crate::proposal::Proposal;
 use crate::queue::dependencies;
 use crate::rollout::context::{Behind, Context, Progress};
@@ -129,10 +129,16 @@ fn writes(
     hold: Option<&Hold>,
 ) -> Vec<Action> {
     let (observation, change) = (view.observation, view.change);
-    // A first revision gets no pods before its dependencies are stable, whichever gate is evaluated first.
+    // A first revision gets no pods before its dependencies are stable and its people have signed, whichever
+    // gate is evaluated first.
     let depends = change
         .is_some_and(|change| dependencies::awaited_dependencies(observation, change).is_some());
-    let stays = depends || hold.is_some_and(|it| it.holds_promotion(change));
+    let unsigned = change.is_some_and(|change| {
+        let sign_offs = || SignOffs::of(observation, proposal, change);
+        sign_off::awaits_first(observation, change)
+            && sign_off::first_awaited(observation, change, &sign_offs()).is_some()
+    });
+    let stays = depends || unsigned || hold.is_some_and(|it| it.holds_promotion(change));
     let mut actions = actions::actions(view, proposal, status.adopted.as_ref(), stays);
     actions.extend(smoke_job::actions(observation, change, hold));
     actions

@@ -8,8 +8,8 @@ use countersign_api::policy::Enforcement;
 use countersign_api::rollout::{Change, Revision, Stage};
 use countersign_api::step::Tier;
 
-use crate::analysis::budget;
 use crate::analysis::verdict::Verdict;
+use crate::analysis::{above_weight, budget};
 use crate::change;
 use crate::hold::{Hold, HoldKind};
 use crate::observation::{self, Observation};
@@ -35,8 +35,8 @@ const GATES: [Gate; 16] = [
     budgeted,   // the error budgets allow it
     has_replicas, // there are replicas to analyse
     dependencies, // the Rollout's dependencies are stable
-    capacity,   // the pods for the present weight are available
-    split,      // the routes give the canary the present weight
+    capacity,   // the pods for the present weight are available, and a first revision may have some
+    split,      // the routes give the canary the present weight, and nothing else gives it more
     bake,       // the present step has lasted long enough
     evidence,   // the analysis passes
     scarcity,   // or the tier accepts scarce evidence
@@ -273,12 +273,37 @@ pub fn serves(context: &Context, change: &Change) -> bool {
     pods_missing(context, change).is_none() && traffic_missing(context, change).is_none()
 }
 
-fn capacity(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
-    pods_missing(context, change)
+fn capacity(context: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
+    first_people(context, change, judgement).or_else(|| pods_missing(context, change))
+}
+
+/// A first revision has no pods before its people have signed.
+fn first_people(context: &Context, change: &Change, judgement: &Judgement) -> Option<Hold> {
+    let (observation, sign_offs) = (context.observation, &judgement.sign_offs);
+    let (reason, message) = sign_off::first_awaited(observation, change, sign_offs)?;
+    let kind = if reason == Reason::Rejected {
+        HoldKind::Requested
+    } else {
+        HoldKind::People
+    };
+    hold(kind, reason, message)
 }
 
 fn split(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
-    traffic_missing(context, change)
+    traffic_missing(context, change).or_else(|| above_weight(context, change))
+}
+
+/// Testers of the Rollout's own reach the canary whatever its weight.
+fn above_weight(context: &Context, change: &Change) -> Option<Hold> {
+    let traffic = context.observation.spec.strategy.canary.traffic.as_ref()?;
+    if traffic.testers.is_some() || change.stage != Stage::Stepping {
+        return None;
+    }
+    hold(
+        HoldKind::Doubt,
+        Reason::AboveWeight,
+        above_weight::found(change)?,
+    )
 }
 
 fn pods_missing(context: &Context, change: &Change) -> Option<Hold> {
@@ -391,12 +416,10 @@ fn sign_off(context: &Context, change: &Change, judgement: &Judgement) -> Option
         return None;
     }
     let required = format!("gate {gate} requires {}", missing.join(" and "));
-    let unproven = observation.people.admission.problems.first();
-    let unproven = unproven.map(|problem| format!("; no sign-off counts now: {problem}"));
     hold(
         HoldKind::People,
         Reason::AwaitingSignOff,
-        required + &unproven.unwrap_or_default(),
+        required + &sign_off::unproven(observation),
     )
 }
 

@@ -86,6 +86,30 @@ pub(super) fn at_start(
     observed
 }
 
+/// What a first revision would have waited for if every policy were enforced; `None` if for nobody.
+pub(super) fn first_at_start(
+    demands: &proposal::Observed,
+    plan: &Plan,
+    enforced: &Enforced,
+) -> Option<Observed> {
+    let known: Vec<_> = plan.first_revision.iter().collect();
+    let missing = missing(&enforced.plan.first_revision, &known);
+    if missing.is_empty() {
+        return None;
+    }
+    let policies = demands.policies.iter().take(MAX_POLICIES);
+    let mut observed = Observed {
+        policies: policies.cloned().collect(),
+        score: enforced.risk.score,
+        tier: enforced.risk.tier,
+        ..Observed::default()
+    };
+    for demand in missing {
+        note_people(&mut observed, demand, "before the first pod");
+    }
+    Some(observed)
+}
+
 /// The sign-offs of the stricter plan that the plan in force does not ask for.
 fn note_sign_offs(observed: &mut Observed, plan: &Plan, enforced: &Plan) {
     let mut known: Vec<&SignOffDemand> = plan.steps.iter().flat_map(|it| &it.sign_off).collect();

@@ -23,6 +23,12 @@ pub fn name(rollout: &str, digest: &str, attempt: i64) -> String {
     names::ending(rollout, &format!("{digest}-{attempt}"), MAX_NAME)
 }
 
+/// The number of the attempt in the name of a RolloutRun.
+#[must_use]
+pub fn attempt(name: &str) -> Option<i64> {
+    name.rsplit_once('-')?.1.parse().ok()
+}
+
 /// The RolloutRun of a change, if there is news: begin, end, a tightened plan, acts of people. Steps in
 /// between are only in the status, and are recorded with the next write.
 ///

@@ -6,7 +6,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::hold::Hold;
 use crate::observation::Observation;
-use crate::people::eligibility;
+use crate::people::{eligibility, sign_off};
 use crate::proposal;
 use crate::provenance::Contributor;
 use crate::reason::{POLL_INTERVAL, Reason};
@@ -26,16 +26,16 @@ pub(super) fn note_people(context: &Context, change: &mut Change) {
     let stamped = changer.iter().flat_map(|stamp| stamp.lines());
     let stamped = stamped.filter(|user| !user.is_empty());
     let mut changers = change.changed_by.clone();
-    changers.extend(stamped.map(ToOwned::to_owned));
+    eligibility::add(&mut changers, stamped.map(ToOwned::to_owned));
     let excluded_approvers = eligibility::excluded_approvers(proposal, &changers);
     // On an adopted workload the stamp names others than its changers; they are excluded all the same.
     if observation.spec.workload_ref.is_none() {
         change.changed_by = changers;
     }
-    change
-        .excluded_approvers
-        .users
-        .extend(excluded_approvers.users);
+    eligibility::add(
+        &mut change.excluded_approvers.users,
+        excluded_approvers.users,
+    );
     change
         .excluded_approvers
         .groups
@@ -86,15 +86,20 @@ fn start(
     let risk = proposal.risk(observation, after_rollback);
     let enforced = proposal.if_enforced(observation, after_rollback);
     let plan = proposal.plan(observation, risk.tier, enforced.as_ref());
-    // A first revision waits for no policy.
-    let demands = proposal.observed.as_ref().filter(|_| !initial);
-    let observed = demands.zip(enforced.as_ref());
-    let observed = observed
-        .map(|(demands, enforced)| observe::at_start(observation, demands, &plan, enforced));
+    let observed = proposal.observed.as_ref().zip(enforced.as_ref());
+    let observed = observed.and_then(|(demands, enforced)| {
+        if initial {
+            observe::first_at_start(demands, &plan, enforced)
+        } else {
+            Some(observe::at_start(observation, demands, &plan, enforced))
+        }
+    });
     // Attested provenance takes precedence over declared provenance.
     let provenance = proposal.attested.as_ref().unwrap_or(&proposal.provenance);
     let contributor = provenance.contributor.unwrap_or(Contributor::Unknown);
-    status.attempts = status.attempts.saturating_add(1);
+    // The records of a deleted Rollout of the same name keep their names.
+    let earlier = status.attempts.max(observation.former_attempts);
+    status.attempts = earlier.saturating_add(1);
     status.revision = status.revision.saturating_add(1);
     let mut change = Change {
         digest: proposal.digest.clone(),
@@ -107,6 +112,7 @@ fn start(
         started_at: Some(Time(now)),
         progressed_at: Some(Time(now)),
         initial,
+        made_again: proposal.made_again,
         score: risk.score,
         tier: risk.tier,
         contributor: contributor.as_str().to_owned(),
@@ -126,8 +132,8 @@ fn start(
     };
     change.plan.shares = present::shares(observation, &change.plan.steps);
     note_people(context, &mut change);
-    // A first revision is recorded once, when it is promoted.
-    if !initial {
+    // A first revision that waits for nobody is recorded once, when it is promoted.
+    if !initial || sign_off::is_required(&change) {
         let message = started(observation, &change);
         transition::record(context, &mut change, Reason::ChangeStarted, message);
         requeue.after(SignedDuration::ZERO);
@@ -139,6 +145,11 @@ fn start(
 fn started(observation: &Observation, change: &Change) -> String {
     let steps = change.plan.steps.iter();
     let weights: Vec<_> = steps.map(|step| format!("{}%", step.weight)).collect();
+    let course = if change.initial {
+        "the first revision, which waits for people before its first pod".to_owned()
+    } else {
+        format!("steps {}", weights.join(", "))
+    };
     let changers: Vec<_> = change.changed_by.iter().map(String::as_str).collect();
     let by = match changers.as_slice() {
         [] => String::new(),
@@ -151,10 +162,9 @@ fn started(observation: &Observation, change: &Change) -> String {
     let unknown =
         unknown.map(|problem| format!("; it counts as one after a rollback, as {problem}"));
     format!(
-        "tier {} with {:.1} points; steps {}{by}{}{}",
+        "tier {} with {:.1} points; {course}{by}{}{}",
         change.tier,
         change.score,
-        weights.join(", "),
         restarted.unwrap_or_default(),
         unknown.unwrap_or_default(),
     )

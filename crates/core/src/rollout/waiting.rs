@@ -39,6 +39,8 @@ pub(super) fn wait(
             requeue.at(until);
             Progress::Held(hold)
         }
+        // Nothing serves, so there is nothing to roll back to.
+        HoldKind::People if change.initial => Progress::Held(hold),
         HoldKind::People => {
             let (gate, _) = sign_off::next_gate(change);
             await_people(context, change, gate, hold, requeue)

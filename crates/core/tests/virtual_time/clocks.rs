@@ -47,6 +47,27 @@ fn halves(world: &mut World, bake: &str) {
     canary.steps = serde_json::from_value(json!([{ "weight": 50, "bake": bake }])).unwrap();
 }
 
+/// Finding F13: the team's own deadline does not decide when a tier promotes on scarce evidence.
+#[test]
+pub(super) fn a_short_progress_deadline_makes_scarce_evidence_no_better() {
+    let mut world = crowded(20, 20, 30);
+    change(&mut world, "v2", harmless());
+    let scarce = |world: &mut World, minutes| {
+        let until = minutes_on(world, minutes);
+        world.run(until, &mut steady(1.0, 0.0, 0.0), |_| false);
+        lawful(world);
+        (step(world), waits_for(world).map(ToOwned::to_owned))
+    };
+    let awaiting = Some("AwaitingEvidence".to_owned());
+    assert_eq!(scarce(&mut world, 7), (1, awaiting.clone()));
+    assert_eq!(
+        scarce(&mut world, 6),
+        (1, awaiting),
+        "its bake ended 8 minutes ago"
+    );
+    assert_eq!(scarce(&mut world, 5).0, 2);
+}
+
 /// While people are waited for, one error after hours makes what had passed scarce (FOUND.md C6).
 #[test]
 pub(super) fn evidence_that_becomes_scarce_after_a_long_sign_off_wait_has_its_whole_time() {

@@ -1,6 +1,7 @@
 //! People: sign-offs, interventions, freezes, in virtual time.
 
 mod deeds;
+mod first_revisions;
 mod freezes;
 mod interventions;
 mod sign_offs;

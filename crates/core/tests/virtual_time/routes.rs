@@ -3,15 +3,17 @@
 mod routers;
 
 use countersign_api::rollout::{Outcome, Stage};
-use countersign_api::{Duration, RouteReference, Step, Traffic};
+use countersign_api::{Duration, Phase, RouteReference, Step, Traffic};
+use countersign_core::analysis::statistics::Counts;
 use countersign_core::decide;
 use countersign_core::observation::Observation;
 use countersign_core::observation::traffic::{Absence, Route, RouteObject};
+use countersign_core::observation::windows::WindowOutcome;
 use countersign_core::observation::workload::Service;
 use countersign_core::simulation::router::accept;
 use countersign_core::simulation::world::World;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use k8s_openapi::jiff::SignedDuration;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -103,6 +105,51 @@ fn change(world: &mut World, version: &str) {
     world.observation.spec.template.0 = template(version);
     world.observation.annotations = crate::of_version(crate::harmless(), version);
     world.observation.generation += 1;
+}
+
+/// Finding F3: an Ingress of the team's own sends to the canary's Service, past the steps.
+#[test]
+pub(super) fn law_1_a_canary_with_far_more_than_its_weight_is_held_and_then_rolled_back() {
+    let mut world = routed(|seen| {
+        let checks = json!([{ "name": "errors", "preset": "Traefik" }]);
+        let analysis = json!({ "interval": "10s", "checks": checks });
+        seen.spec.strategy.canary.analysis = serde_json::from_value(analysis).unwrap();
+    });
+    let mut fair = world.clone();
+    change(&mut world, "v2");
+    let clean = |requests| Counts {
+        requests,
+        errors: 0.0,
+    };
+    let mut past = |_: Timestamp, _: f64| WindowOutcome::Counted {
+        canary: clean(900.0),
+        stable: clean(100.0),
+    };
+    let held = |it: &Observation| it.status.waiting_for.as_deref() == Some("AboveWeight");
+    assert!(world.run(after(DAYS), &mut past, held));
+    let status = &world.observation.status;
+    assert!(
+        status.message.contains("the canary had 90% of"),
+        "{}",
+        status.message
+    );
+    assert_eq!(status.change.as_ref().unwrap().step, 1);
+    let ended = |it: &Observation| it.status.phase == Phase::Degraded;
+    assert!(world.run(after(DAYS), &mut past, ended));
+    let change_of = |world: &World| world.observation.status.change.clone().unwrap();
+    let mut lines = change_of(&world).transitions.into_iter();
+    let line = lines.find(|line| line.reason == "ProgressDeadlineExceeded");
+    let line = line.unwrap();
+    assert!(line.message.contains("AboveWeight"), "{}", line.message);
+    assert_eq!(world.broken, []);
+
+    // The same change with the share of its weight is promoted.
+    change(&mut fair, "v2");
+    let promoted = |it: &Observation| {
+        assert!(!held(it), "{}", it.status.message);
+        World::at_rest(it) && it.status.revision == 2
+    };
+    assert!(fair.run(after(DAYS), &mut steady(5_000.0, 0.0, 0.0), promoted));
 }
 
 /// Blue-green is one switch: all of the traffic is on one side or on the other, and never between.

@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::output::{print, report};
 use crate::view::difference::{self, Extent};
 use crate::view::{View, gates, tree};
+use countersign_core::people::sign_off::FIRST_REVISION;
 use countersign_core::text::sanitize;
 
 /// Approve the change in progress, after reviewing it
@@ -30,7 +31,7 @@ use countersign_core::text::sanitize;
 pub struct Approve {
     #[command(flatten)]
     aim: Aim,
-    /// Gate to approve: step-N, promotion, or evidence-N to accept scarce evidence of step N; if omitted,
+    /// Gate to approve: step-N, promotion, first-revision, or evidence-N to accept scarce evidence of step N; if omitted,
     /// every gate except those for scarce evidence
     #[arg(long, value_name = "GATE")]
     gate: Option<GateName>,
@@ -87,6 +88,7 @@ struct Common {
 enum GateName {
     Step(usize),
     Promotion,
+    FirstRevision,
     Evidence(usize),
 }
 
@@ -100,11 +102,14 @@ impl std::str::FromStr for GateName {
         };
         let named = match text.split_once('-') {
             None if text == "promotion" => Some(Self::Promotion),
+            Some(_) if text == FIRST_REVISION => Some(Self::FirstRevision),
             Some(("step", digits)) => number(digits).map(Self::Step),
             Some(("evidence", digits)) => number(digits).map(Self::Evidence),
             _ => None,
         };
-        named.ok_or_else(|| "write step-N, promotion or evidence-N, such as step-2".to_owned())
+        named.ok_or_else(|| {
+            "write step-N, promotion, first-revision or evidence-N, such as step-2".to_owned()
+        })
     }
 }
 
@@ -113,6 +118,7 @@ impl std::fmt::Display for GateName {
         match self {
             Self::Step(number) => write!(f, "step-{number}"),
             Self::Promotion => f.write_str("promotion"),
+            Self::FirstRevision => f.write_str(FIRST_REVISION),
             Self::Evidence(number) => write!(f, "evidence-{number}"),
         }
     }
@@ -236,7 +242,7 @@ impl Decided {
     fn check_gate(&self, change: &Change) -> Result<(), Error> {
         let steps = change.plan.steps.len();
         let gate = match &self.gate {
-            None | Some(GateName::Promotion) => return Ok(()),
+            None | Some(GateName::Promotion | GateName::FirstRevision) => return Ok(()),
             Some(gate) => gate,
         };
         let (GateName::Step(number) | GateName::Evidence(number)) = gate else {
@@ -396,7 +402,7 @@ mod tests {
 
     #[test]
     fn gates_are_written_as_the_api_server_reads_them() {
-        for text in ["step-1", "promotion", "evidence-12"] {
+        for text in ["step-1", "promotion", "first-revision", "evidence-12"] {
             assert_eq!(text.parse::<GateName>().unwrap().to_string(), text);
         }
         for text in [

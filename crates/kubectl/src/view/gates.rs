@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use countersign_api::rollout::{Change, Stage};
 use countersign_api::step::SignOffDemand;
 use countersign_api::{SignOff, SignOffDecision};
+use countersign_core::people::sign_off::FIRST_REVISION;
 use countersign_core::reason::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -13,7 +14,7 @@ use crate::cluster::answer::condition;
 /// A gate of a plan that requires sign-offs.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Gate {
-    /// `step-N` or `promotion`.
+    /// `step-N`, `promotion` or `first-revision`.
     pub name: String,
     /// Whether the change is past it.
     pub passed: bool,
@@ -99,18 +100,8 @@ fn signed(demand: &Demand) -> String {
 /// Every gate of the plan that requires sign-offs, in order.
 #[must_use]
 pub fn gates(change: &Change, sign_offs: &[SignOff]) -> Vec<Gate> {
-    let steps = change.plan.steps.iter().zip(1..).map(|(step, number)| {
-        let passed = change.step >= number;
-        (format!("step-{number}"), passed, step.sign_off.as_slice())
-    });
-    let promoted = matches!(change.stage, Stage::Promoting | Stage::Promoted);
-    let last = (
-        "promotion".to_owned(),
-        promoted,
-        change.plan.promotion_sign_off.as_slice(),
-    );
-    steps
-        .chain([last])
+    all(change)
+        .into_iter()
         .filter(|(_, _, demands)| !demands.is_empty())
         .map(|(name, passed, demands)| Gate {
             demands: demands
@@ -121,6 +112,24 @@ pub fn gates(change: &Change, sign_offs: &[SignOff]) -> Vec<Gate> {
             passed,
         })
         .collect()
+}
+
+/// All gates of the plan: their names, whether the change is past them, and their demands.
+fn all(change: &Change) -> Vec<(String, bool, &[SignOffDemand])> {
+    let plan = &change.plan;
+    if change.initial {
+        let passed = change.served || change.outcome.is_some();
+        let demands = plan.first_revision.as_slice();
+        return vec![(FIRST_REVISION.to_owned(), passed, demands)];
+    }
+    let steps = plan.steps.iter().zip(1..).map(|(step, number)| {
+        let passed = change.step >= number;
+        (format!("step-{number}"), passed, step.sign_off.as_slice())
+    });
+    let promoted = matches!(change.stage, Stage::Promoting | Stage::Promoted);
+    let demands = plan.promotion_sign_off.as_slice();
+    let last = ("promotion".to_owned(), promoted, demands);
+    steps.chain([last]).collect()
 }
 
 fn met(demand: &SignOffDemand, gate: &str, change: &Change, sign_offs: &[SignOff]) -> Demand {
@@ -232,6 +241,25 @@ mod tests {
                 sign_off("carol", &["approvers", "senior"], None, "True", "Counts"),
             ])[0],
             "step-2: 2 of 2 people of approvers signed (bob, carol), 1 of 1 person of senior signed (carol); nobody is missing"
+        );
+    }
+
+    #[test]
+    fn a_first_revision_has_a_gate_of_its_own_and_no_other() {
+        let rollout = waiting().rollout;
+        let mut change = rollout.status.unwrap().change.unwrap();
+        change.initial = true;
+        assert_eq!(gates(&change, &[]), []);
+        change.plan.first_revision = vec![SignOffDemand {
+            count: 1,
+            groups: vec!["platform".into()],
+        }];
+        let signed = sign_off("bob", &["platform"], Some(FIRST_REVISION), "True", "Counts");
+        let gates = gates(&change, &[signed]);
+        let sentences: Vec<_> = gates.iter().map(Gate::sentence).collect();
+        assert_eq!(
+            sentences,
+            ["first-revision: 1 of 1 person of platform signed (bob); nobody is missing"]
         );
     }
 

@@ -90,7 +90,7 @@ pub fn render_metric(
         placeholder::fill(&metric.query, arm, window).and_then(|filled| match placeholder::parse(
             &filled.text,
         )? {
-            Kind::Selector | Kind::OddSelector | Kind::Numbers => Ok(Query {
+            Kind::Selector | Kind::OddSelector | Kind::Numbers | Kind::Fixed => Ok(Query {
                 field: Field::Metric,
                 form: Form::Expression,
                 text: filled.text.trim().to_owned(),

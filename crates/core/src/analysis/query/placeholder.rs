@@ -303,6 +303,7 @@ pub(super) fn form(kind: Kind, window: bool) -> Result<Form, Problem> {
     match kind {
         Kind::Selector if !window => Ok(Form::Selector),
         Kind::Numbers if window => Ok(Form::Expression),
+        Kind::Fixed => Err(Problem::Fixed),
         _ => Err(Problem::Form),
     }
 }

@@ -86,6 +86,11 @@ pub enum Problem {
         "the query is neither a bare selector of counters (such as `x{{a=\"b\"}}`, without offset, `@` or functions) nor an expression that holds `{{{{window}}}}` and yields one number (such as `sum(increase(x{{a=\"b\"}}[{{{{window}}}}]))`)"
     )]
     Form,
+    /// A query of which a part is no series.
+    #[error(
+        "a part of the query is there whatever the series hold, such as `or vector(1000)` or `+ 1000`: it would count requests that never happened; leave it out (`or vector(0)` is allowed)"
+    )]
+    Fixed,
     /// A metric of another kind.
     #[error(
         "the query yields no number: aggregate it, such as `max(x{{pod_template_hash=\"{{{{revision}}}}\"}})`"

@@ -26,6 +26,8 @@ pub enum Kind {
     OddSelector,
     /// An expression that yields numbers.
     Numbers,
+    /// One of which a part is there whatever the series hold.
+    Fixed,
     /// Anything else that parses.
     Other,
 }
@@ -63,8 +65,60 @@ fn of(expression: &Expr) -> Kind {
         };
     }
     match expression.value_type() {
+        ValueType::Vector | ValueType::Scalar if is_fixed(expression) => Kind::Fixed,
         ValueType::Vector | ValueType::Scalar => Kind::Numbers,
         ValueType::Matrix | ValueType::String => Kind::Other,
+    }
+}
+
+/// Whether a part of the number is there whatever the series hold: it would count events that never happened, or
+/// stand in place of those that did.
+fn is_fixed(expression: &Expr) -> bool {
+    let varies = |it: &Expr| !is_constant(it) && is_fixed(it);
+    let part = match expression {
+        Expr::Binary(binary) => {
+            let (lhs, rhs) = (&*binary.lhs, &*binary.rhs);
+            let added = match binary.op.to_string().as_str() {
+                // No series is no event.
+                "or" => is_constant(lhs) || (is_constant(rhs) && !is_no_event(rhs)),
+                "+" => is_constant(lhs) || is_constant(rhs),
+                _ => false,
+            };
+            added || varies(lhs) || varies(rhs)
+        }
+        Expr::Aggregate(it) => varies(&it.expr),
+        Expr::Unary(it) => varies(&it.expr),
+        Expr::Paren(it) => varies(&it.expr),
+        Expr::Subquery(it) => varies(&it.expr),
+        Expr::Call(call) => call.args.args.iter().any(|it| varies(it)),
+        _ => false,
+    };
+    part || is_constant(expression)
+}
+
+/// Whether an expression has no series in it.
+fn is_constant(expression: &Expr) -> bool {
+    match expression {
+        Expr::NumberLiteral(_) | Expr::StringLiteral(_) => true,
+        Expr::VectorSelector(_) | Expr::MatrixSelector(_) | Expr::Extension(_) => false,
+        Expr::Binary(binary) => is_constant(&binary.lhs) && is_constant(&binary.rhs),
+        Expr::Aggregate(it) => is_constant(&it.expr),
+        Expr::Unary(it) => is_constant(&it.expr),
+        Expr::Paren(it) => is_constant(&it.expr),
+        Expr::Subquery(it) => is_constant(&it.expr),
+        Expr::Call(call) => call.args.args.iter().all(|it| is_constant(it)),
+    }
+}
+
+/// Whether an expression is `vector(0)`.
+fn is_no_event(expression: &Expr) -> bool {
+    match expression {
+        Expr::Paren(it) => is_no_event(&it.expr),
+        Expr::Call(call) if call.func.name == "vector" => {
+            let mut args = call.args.args.iter();
+            args.all(|it| matches!(&**it, Expr::NumberLiteral(number) if number.val == 0.0))
+        }
+        _ => false,
     }
 }
 
@@ -79,7 +133,9 @@ mod tests {
             ("x offset 5m", Kind::OddSelector),
             (r#"{a="b" or c="d"}"#, Kind::OddSelector),
             ("sum(x)", Kind::Numbers),
-            ("1", Kind::Numbers),
+            ("sum(x) or vector(0)", Kind::Numbers),
+            ("1", Kind::Fixed),
+            ("sum(x) or vector(1)", Kind::Fixed),
             ("x[5m]", Kind::Other),
             (r#""x""#, Kind::Other),
         ] {

@@ -288,3 +288,34 @@ pub(crate) fn many_pauses_neither_outgrow_the_status_nor_silence_broken_glass() 
     go_on(&mut world, 1);
     assert_eq!(world.observation.status.phase, Phase::Degraded);
 }
+
+/// Finding F14: a flood of one person leaves out no line about another.
+#[test]
+pub(crate) fn a_flood_of_pauses_by_one_person_silences_nobody_else() {
+    let mut world = waiting(requiring(&[(1, &[])], |_| {}));
+    for _ in 0..100 {
+        for action in [InterventionAction::Pause, InterventionAction::Resume] {
+            command(&mut world, "mallory", action);
+            let decision = world.reconcile(&mut steady(5_000.0, 0.0, 0.0));
+            world.carry_out(&decision, usize::MAX);
+        }
+    }
+    let lines = |world: &World, by: &str| {
+        let change = world.observation.status.change.as_ref().unwrap();
+        let lines = change.transitions.iter();
+        lines.filter(|line| line.message.contains(by)).count()
+    };
+    assert_eq!(lines(&world, "by mallory"), 10);
+    command(&mut world, "dave", InterventionAction::Pause);
+    approve(&mut world, "bob", &[]);
+    go_on(&mut world, 1);
+    assert_eq!(lines(&world, "paused by dave"), 1);
+    assert_eq!(lines(&world, "signed off by bob"), 1);
+    assert_eq!((step(&world), waits_for(&world)), (0, Some("Paused")));
+    let status = &world.observation.status;
+    assert!(
+        status.message.contains("paused by dave"),
+        "{}",
+        status.message
+    );
+}

@@ -117,6 +117,7 @@ pub(crate) fn law_2_only_the_right_people_count_and_each_answer_has_the_reason()
                 identities: vec!["Alice".into()],
             }],
             agent_groups: vec!["agents".into()],
+            ..People::default()
         };
     });
     let mut world = waiting(policy);
@@ -416,4 +417,118 @@ pub(crate) fn authors_that_cannot_be_read_may_be_anybody() {
         (step(&world), answer_of(&world, 0).1),
         (0, "ByAuthor".into())
     );
+}
+
+/// A later edit, by somebody with no part in the lines, makes nobody an approver of them.
+#[test]
+pub(crate) fn who_had_a_hand_in_a_superseded_change_approves_none_that_takes_its_place() {
+    let mut world = serving();
+    world.observation.policies = vec![requiring(&[(1, &[])], |_| {})];
+    let by = |author: &str, changer: &str| {
+        let mut provenance = harmless();
+        provenance.extend(annotations(&[("authors", author)]));
+        provenance.insert(CHANGED_BY_ANNOTATION.into(), changer.into());
+        provenance
+    };
+    change(&mut world, "v2", by("mallory", "eve"));
+    go_on(&mut world, 2);
+    assert_eq!(waits_for(&world), Some("AwaitingSignOff"));
+    let first = world.observation.status.change.clone().unwrap();
+    change(&mut world, "v3", by("alice", "pipeline"));
+    go_on(&mut world, 3);
+    let next = world.observation.status.change.clone().unwrap();
+    assert_ne!(next.digest, first.digest);
+    approve(&mut world, "mallory", &[]);
+    approve(&mut world, "eve", &[]);
+    go_on(&mut world, 2);
+    let reasons = [0, 1].map(|number| answer_of(&world, number).1);
+    assert_eq!(
+        (step(&world), reasons),
+        (0, ["ByAuthor", "ByAuthor"].map(Into::into))
+    );
+
+    // Once the stable template is back, nothing is left of what they did.
+    change(&mut world, "v1", harmless());
+    go_on(&mut world, 3);
+    assert_eq!(world.observation.status.phase, Phase::Stable);
+    change(&mut world, "v4", by("alice", "pipeline"));
+    go_on(&mut world, 2);
+    approve(&mut world, "mallory", &[]);
+    go_on(&mut world, 1);
+    assert_eq!((step(&world), answer_of(&world, 2).1), (1, "Counts".into()));
+}
+
+/// Finding F5: an account that no commit name belongs to could be the author's second one.
+#[test]
+pub(crate) fn law_2_if_everybody_must_be_known_an_unknown_person_makes_approvals_void() {
+    let alias = |user: &str, identity: &str| Alias {
+        user: user.into(),
+        identities: vec![identity.into()],
+    };
+    let policy = requiring(&[(1, &[])], |spec| {
+        spec.people = People {
+            aliases: vec![
+                alias("oidc:alice", "alice"),
+                alias("oidc:bob", "bob"),
+                alias("carol", "Carol Cole <carol@example.org>"),
+            ],
+            require_known: true,
+            ..People::default()
+        };
+    });
+    let mut world = waiting(policy.clone());
+    approve(&mut world, "dave", &[]);
+    sign(&mut world, person("dave", &[]), |spec| {
+        spec.decision = SignOffDecision::BreakGlass;
+    });
+    go_on(&mut world, 2);
+    let reasons = [0, 1].map(|number| answer_of(&world, number).1);
+    let unknown = ["UnknownPerson", "UnknownPerson"].map(ToOwned::to_owned);
+    assert_eq!((step(&world), reasons), (0, unknown));
+    approve(&mut world, "carol", &[]);
+    go_on(&mut world, 1);
+    assert_eq!((step(&world), answer_of(&world, 2).1), (1, "Counts".into()));
+
+    for (key, unknown) in [("authors", "zoe"), ("reviewers", "zoe"), ("authors", "")] {
+        let mut world = serving();
+        world.observation.policies = vec![policy.clone()];
+        let mut provenance = harmless();
+        provenance.extend(annotations(&[(key, unknown)]));
+        change(&mut world, "v2", provenance);
+        go_on(&mut world, 2);
+        assert_eq!(waits_for(&world), Some("AwaitingSignOff"), "{key}");
+        approve(&mut world, "carol", &[]);
+        go_on(&mut world, 2);
+        let answer = answer_of(&world, 0);
+        assert_eq!(
+            (step(&world), answer.1),
+            (0, "UnknownPerson".into()),
+            "{key}"
+        );
+    }
+}
+
+#[test]
+pub(crate) fn law_2_of_more_changers_than_can_be_named_anybody_may_be_one() {
+    let mut world = waiting(requiring(&[(1, &[])], |_| {}));
+    let stamp = "*\nzoe".to_owned();
+    world
+        .observation
+        .annotations
+        .insert(CHANGED_BY_ANNOTATION.into(), stamp);
+    go_on(&mut world, 1);
+    approve(&mut world, "bob", &[]);
+    sign(&mut world, person("dave", &[]), |spec| {
+        spec.decision = SignOffDecision::BreakGlass;
+    });
+    go_on(&mut world, 2);
+    let reasons = [0, 1].map(|number| answer_of(&world, number).1);
+    assert_eq!(
+        (step(&world), reasons),
+        (0, ["ByAuthor", "ByAuthor"].map(Into::into))
+    );
+    let mut conditions = world.observation.status.conditions.iter();
+    let proven = conditions.find(|it| it.type_ == "SignOffsProven").unwrap();
+    assert_eq!(proven.reason, "ChangerUnknown");
+    assert!(proven.message.contains("more people"), "{}", proven.message);
 }

@@ -11,11 +11,14 @@ pub(super) fn of_policy(spec: &Node) -> Vec<Finding> {
         let path = format!("tiers.{tier}");
         Some((spec.find(&["tiers", tier.as_str()])?, path))
     });
+    let first = spec.get("firstRevision");
+    let first = first.map(|node| lists(node, "firstRevision", &["signOff"]));
     tiers
         .flat_map(|(tier, path)| {
             let own = lists(tier, &path, &["signOff", "promotionSignOff"]);
             own.into_iter().chain(of_steps(tier, &path))
         })
+        .chain(first.into_iter().flatten())
         .collect()
 }
 

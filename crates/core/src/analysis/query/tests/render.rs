@@ -290,6 +290,33 @@ fn a_value_that_no_string_holds_safely_is_refused() {
     }
 }
 
+/// Finding F13: a thousand clean requests in every window, with or without a canary.
+#[test]
+fn a_query_that_counts_what_no_series_holds_is_refused() {
+    let counted = r#"sum(increase(x{r="{{revision}}"}[{{window}}]))"#;
+    for invented in [
+        "Q or vector(1000)",
+        "vector(1000) or Q",
+        "vector(0) or Q",
+        "Q + 1000",
+        "sum(Q or (vector(5)))",
+        "round((Q + vector(1)) / 2, 1)",
+        "-(-Q or vector(time()))",
+    ] {
+        let error = total(&invented.replace('Q', counted), ARM).unwrap_err();
+        assert_eq!(error.problem, Problem::Fixed, "{invented}");
+    }
+    for sound in [
+        "Q or (vector(0))",
+        "Q * 2",
+        "Q + Q",
+        "Q or Q",
+        "round(Q, 1)",
+    ] {
+        total(&sound.replace('Q', counted), ARM).unwrap();
+    }
+}
+
 #[test]
 fn a_selector_with_a_comment_still_selects_its_samples() {
     let query = total("x{r=\"{{revision}}\"} # all of them", ARM).unwrap();

@@ -1,0 +1,187 @@
+//! First revisions that wait for people before their first pod.
+
+use countersign_api::first_revision::FirstRevision;
+use countersign_api::policy::Enforcement;
+use countersign_core::provenance::digest::template_digest;
+
+use super::*;
+
+/// A policy whose first revisions wait for a person of the platform team.
+fn platform() -> NamedPolicy {
+    let mut policy = unattended();
+    policy.spec.first_revision = Some(FirstRevision {
+        from_tier: Tier::Low,
+        sign_off: vec![SignOffDemand {
+            count: 1,
+            groups: vec!["platform".into()],
+        }],
+    });
+    policy
+}
+
+/// A Rollout that was just created under a policy.
+fn created(policy: NamedPolicy) -> World {
+    let mut world = begin(observation("v1"));
+    world.observation.policies = vec![policy];
+    world
+}
+
+fn pods(world: &World) -> i32 {
+    let sets = world.observation.replica_sets.iter();
+    sets.map(|set| set.replicas).sum()
+}
+
+#[test]
+fn law_2_no_pod_of_a_first_revision_runs_before_its_people_have_signed() {
+    let mut world = created(platform());
+    go_on(&mut world, 60 * 24 * 3);
+    let waits = (waits_for(&world), pods(&world));
+    assert_eq!(waits, (Some("AwaitingSignOff"), 0));
+    let status = &world.observation.status;
+    assert_eq!(status.phase, Phase::AwaitingSignOff);
+    let required = "gate first-revision requires 1 person of platform";
+    assert!(status.message.contains(required), "{}", status.message);
+
+    approve(&mut world, "alice", &["platform"]);
+    approve(&mut world, "bob", &["team"]);
+    sign(&mut world, person("bob", &["platform"]), |spec| {
+        spec.gate = Some("step-1".into());
+    });
+    go_on(&mut world, 2);
+    let reasons = [0, 1, 2].map(|number| answer_of(&world, number).1);
+    let expected = ["ByAuthor", "Counts", "NoSuchGate"].map(ToOwned::to_owned);
+    assert_eq!((pods(&world), reasons), (0, expected));
+
+    sign(&mut world, person("carol", &["platform"]), |spec| {
+        spec.gate = Some("first-revision".into());
+    });
+    go_on(&mut world, 5);
+    assert_eq!(world.observation.status.phase, Phase::Stable);
+    assert_eq!(stable_image(&world), "example.org/shop:v1");
+}
+
+#[test]
+fn law_2_a_first_revision_without_replicas_waits_all_the_same() {
+    let mut world = created(platform());
+    world.observation.spec.replicas = 0;
+    go_on(&mut world, 10);
+    assert_eq!(world.observation.status.stable, None);
+    world.observation.spec.replicas = 20;
+    world.observation.generation += 1;
+    go_on(&mut world, 10);
+    let waits = (waits_for(&world), pods(&world));
+    assert_eq!(waits, (Some("AwaitingSignOff"), 0));
+}
+
+#[test]
+fn law_8_a_rejected_first_revision_gets_no_pod_until_it_is_changed() {
+    let mut world = created(platform());
+    go_on(&mut world, 2);
+    approve(&mut world, "carol", &["platform"]);
+    sign(&mut world, person("alice", &[]), |spec| {
+        spec.decision = SignOffDecision::Reject;
+    });
+    go_on(&mut world, 10);
+    assert_eq!((waits_for(&world), pods(&world)), (Some("Rejected"), 0));
+    world.observation.people.sign_offs.clear();
+    go_on(&mut world, 10);
+    assert_eq!((waits_for(&world), pods(&world)), (Some("Rejected"), 0));
+    let message = &world.observation.status.message;
+    assert!(message.contains("rejected by alice"), "{message}");
+
+    change(&mut world, "v2", harmless());
+    go_on(&mut world, 3);
+    let waits = (waits_for(&world), pods(&world));
+    assert_eq!(waits, (Some("AwaitingSignOff"), 0));
+    approve(&mut world, "carol", &["platform"]);
+    go_on(&mut world, 5);
+    assert_eq!(world.observation.status.phase, Phase::Stable);
+    assert_eq!(stable_image(&world), "example.org/shop:v2");
+}
+
+#[test]
+fn break_glass_gives_a_first_revision_its_pods() {
+    let mut world = created(platform());
+    go_on(&mut world, 2);
+    sign(&mut world, person("dave", &[]), |spec| {
+        spec.decision = SignOffDecision::BreakGlass;
+    });
+    go_on(&mut world, 5);
+    assert_eq!(world.observation.status.phase, Phase::Stable);
+}
+
+#[test]
+fn law_6_while_nobody_is_proven_no_pod_of_a_first_revision_runs() {
+    let mut world = created(platform());
+    world.observation.people.admission.problems =
+        vec!["ValidatingAdmissionPolicy x is missing".into()];
+    go_on(&mut world, 2);
+    approve(&mut world, "carol", &["platform"]);
+    go_on(&mut world, 5);
+    let waits = (waits_for(&world), pods(&world));
+    assert_eq!(waits, (Some("AwaitingSignOff"), 0));
+    assert_eq!(answer_of(&world, 0).1, "Unproven");
+}
+
+#[test]
+fn law_7_a_first_revision_that_waits_is_not_let_go_by_a_loosened_policy() {
+    let mut world = created(platform());
+    go_on(&mut world, 2);
+    let policy = &mut world.observation.policies[0];
+    policy.spec.first_revision = None;
+    policy.generation += 1;
+    go_on(&mut world, 5);
+    let waits = (waits_for(&world), pods(&world));
+    assert_eq!(waits, (Some("AwaitingSignOff"), 0));
+}
+
+#[test]
+fn a_policy_that_only_observes_reports_whom_a_first_revision_would_have_waited_for() {
+    let mut policy = platform();
+    policy.spec.enforcement = Enforcement::Observe;
+    let mut world = created(policy);
+    let decision = world.reconcile(&mut steady(1_000.0, 0.0, 0.0));
+    let change = decision.status.change.clone().unwrap();
+    let would = &change.observed.unwrap().would[0];
+    assert_eq!(
+        (would.reason.as_str(), would.message.as_str()),
+        (
+            "AwaitingSignOff",
+            "would have waited for 1 person of platform before the first pod"
+        )
+    );
+    world.carry_out(&decision, usize::MAX);
+    go_on(&mut world, 5);
+    assert_eq!(world.observation.status.phase, Phase::Stable);
+}
+
+/// Deleting a Rollout is no way around the people of its changes, as far as its records are left.
+#[test]
+fn law_2_a_rollout_made_again_with_another_template_waits_for_the_people_of_a_change() {
+    let own = template_digest(&observation("v1").spec.template);
+    for (former, records, asked) in [
+        (None, None, false),
+        (Some(own), None, false),
+        (Some("f".repeat(64)), None, true),
+        (None, Some("the API server is slow"), true),
+    ] {
+        let mut world = created(requiring(&[(1, &["approvers"])], |_| {}));
+        world.observation.former_template.clone_from(&former);
+        world.unreadable_records = records.map(ToOwned::to_owned);
+        go_on(&mut world, 1);
+        // Once the change began, what it waits for is fixed.
+        world.observation.former_template = None;
+        world.unreadable_records = None;
+        go_on(&mut world, 5);
+        let waits = waits_for(&world) == Some("AwaitingSignOff");
+        assert_eq!((waits, pods(&world) == 0), (asked, asked), "{former:?}");
+        if asked {
+            let message = world.observation.status.message.clone();
+            assert!(message.contains("1 person of approvers"), "{message}");
+            assert!(message.contains("a deleted Rollout"), "{message}");
+            approve(&mut world, "bob", &["approvers"]);
+            go_on(&mut world, 5);
+        }
+        assert_eq!(world.observation.status.phase, Phase::Stable, "{former:?}");
+    }
+}
