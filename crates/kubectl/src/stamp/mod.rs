@@ -19,7 +19,6 @@ pub mod git;
 pub mod manifest;
 mod notes;
 mod options;
-mod pattern;
 mod problem;
 mod trailers;
 mod visible;
