@@ -115,7 +115,7 @@ fn listed(ids: &[&str]) -> String {
     format!("[{}]", items.join(","))
 }
 
-/// Whoever stands in a trailer beside a review of the forge is not named with it.
+/// A person whom only a trailer names is no reviewer beside those whom the forge shows.
 #[test]
 fn a_review_of_the_forge_is_signed_without_those_of_trailers() {
     let it = PullRequest::squashed();

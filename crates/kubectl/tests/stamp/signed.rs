@@ -137,8 +137,7 @@ fn a_review_that_nothing_shows_is_left_out_of_what_is_signed() {
 
 /// Keys of Bob and Jane, which git knows.
 fn with_keys(it: &Repository) {
-    let mut known = String::new();
-    for name in ["bob", "jane"] {
+    let known = ["bob", "jane"].map(|name| {
         let key = it.0.join(format!(".git/{name}"));
         let made = Command::new("ssh-keygen")
             .args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"])
@@ -146,9 +145,9 @@ fn with_keys(it: &Repository) {
             .status();
         assert!(made.unwrap().success());
         let public = fs::read_to_string(key.with_extension("pub")).unwrap();
-        known += &format!("{name}@example.org namespaces=\"git\" {public}");
-    }
-    it.write(".git/signers", &known);
+        format!("{name}@example.org namespaces=\"git\" {public}")
+    });
+    it.write(".git/signers", &known.concat());
     let known = it.0.join(".git/signers").display().to_string();
     it.git(&["config", "gpg.ssh.allowedSignersFile", &known]);
 }
