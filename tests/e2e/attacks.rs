@@ -2,6 +2,7 @@
 //! `edit`, a `ServiceAccount` with it, or the operator's token. The API server refuses them, and ordinary work
 //! continues.
 
+mod attestation;
 mod beside;
 mod bounds;
 mod change;

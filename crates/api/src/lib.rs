@@ -10,6 +10,7 @@ pub mod objective;
 pub mod person;
 pub mod pod_template;
 pub mod policy;
+pub mod provenance;
 pub mod rollout;
 pub mod run;
 pub mod selector;

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,6 +15,7 @@ use super::duration::Duration;
 use super::first_revision::FirstRevision;
 use super::freeze::PolicyFreeze;
 use super::objective::ErrorBudget;
+use super::provenance::ProvenanceDemands;
 use super::selector::Selector;
 use super::step::{SignOffDemand, Step, Tier};
 
@@ -163,46 +163,6 @@ pub struct Alias {
     /// Names and e-mail addresses of that person in commits, and other users of the cluster that are the same person.
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 253)))]
     pub identities: Vec<String>,
-}
-
-/// Demands on provenance.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ProvenanceDemands {
-    /// Provenance that may lower the risk: declared or only attested.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trust: Option<Trust>,
-    /// Keys whose attestations are trusted.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    pub keys: Vec<TrustedKey>,
-}
-
-/// Which provenance may lower the risk; in order of strictness.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-pub enum Trust {
-    /// Provenance that the annotations declare.
-    #[default]
-    Declared,
-    /// Only provenance that a trusted key has signed; declared provenance may raise the risk, never lower it.
-    Attested,
-}
-
-/// A key whose attestations are trusted.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TrustedKey {
-    /// Name of the key.
-    #[schemars(length(min = 1, max = 63))]
-    pub name: String,
-    /// The public key in PEM (`-----BEGIN PUBLIC KEY-----`): ECDSA P-256 or Ed25519.
-    #[schemars(length(min = 1, max = 1024))]
-    pub public_key: String,
-    /// Time from which the key is no longer trusted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_after: Option<Time>,
 }
 
 /// Points for each risk factor: five points double the odds of a bad change.

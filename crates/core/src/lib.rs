@@ -12,6 +12,7 @@ pub mod laws;
 mod limits;
 mod names;
 pub mod observation;
+pub mod pattern;
 pub mod people;
 pub mod plan;
 pub mod policy;

@@ -3,18 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::PodTemplate;
-use countersign_api::policy::{Difference, Enforcement, Trust};
-use countersign_api::rollout::{Outcome, Plan, Revision};
+use countersign_api::policy::{Difference, Enforcement};
+use countersign_api::provenance::Trust;
+use countersign_api::rollout::{Change, Outcome, Plan, Revision};
 use countersign_api::step::Tier;
 use countersign_api::traffic::Router;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::analysis::checks::{self, Checks};
+use crate::limits::RECORDED_ANNOTATION;
 use crate::observation::workload::ReplicaSet;
 use crate::observation::{self, Observation};
 use crate::plan::{self, first_revision, tighten};
 use crate::policy::{self, Effective, enforcement};
-use crate::provenance::{Provenance, attestation, digest};
+use crate::provenance::attestation::Verified;
+use crate::provenance::attestation::proof::Subject;
+use crate::provenance::{Provenance, State, attestation, digest};
 use crate::risk::score::Facts;
 use crate::risk::{self, Risk};
 
@@ -102,13 +106,10 @@ impl Proposal {
             .is_some_and(|own| is_inherited(observation, own, &digest, &template_digest));
         let made_again = is_made_again(observation, &digest, &template_digest);
         let read = |effective: &Effective| {
-            let (declared, attested) = provenance_of(
-                &observation.annotations,
-                template,
-                || stable_template(observation),
-                effective,
-                observation.now,
-            );
+            let subject = || subject(observation, &digest, &template_digest);
+            let annotations = &observation.annotations;
+            let (declared, attested) =
+                provenance_of(annotations, template, subject, effective, observation.now);
             if inherited_provenance {
                 let attested = attested.map(Provenance::of_earlier_change);
                 return (declared.of_earlier_change(), attested);
@@ -170,6 +171,27 @@ impl Proposal {
         let risk = risk::risk_of_both(provenance, attested.as_ref(), &facts, &effective.risk);
         let plan = self.plan_by(observation, risk.tier, effective);
         Some(Enforced { risk, plan })
+    }
+
+    /// The source revision that runs once the change does: the attested one, where attestations count. A change of the
+    /// manifest alone runs that of stable, if it names no other.
+    #[must_use]
+    pub fn source_revision(&self, observation: &Observation) -> Option<String> {
+        let named = match &self.attested {
+            Some(attested) => attested.revision.as_ref(),
+            None if self.provenance.state == State::Stale => None,
+            None => self.provenance.revision.as_ref(),
+        };
+        let named = named.filter(|it| it.chars().count() <= RECORDED_ANNOTATION);
+        let stable = || {
+            let stable = observation.status.stable.as_ref()?;
+            let facts = facts(observation, &self.effective, false);
+            stable
+                .source_revision
+                .as_ref()
+                .filter(|_| facts.manifest_only)
+        };
+        named.or_else(stable).cloned()
     }
 
     /// The plan for a change of this tier. Its evidence is judged as strictly as if every policy were
@@ -239,25 +261,68 @@ fn is_exposed(observation: &Observation) -> bool {
 fn provenance_of<'a>(
     annotations: &BTreeMap<String, String>,
     template: &PodTemplate,
-    stable: impl FnOnce() -> Option<&'a PodTemplate>,
+    subject: impl FnOnce() -> Subject<'a>,
     effective: &Effective,
     now: Timestamp,
 ) -> (Provenance, Option<Provenance>) {
     let verified = attestation::due(annotations, effective).and_then(|envelope| {
         envelope
-            .map(|it| attestation::verify(it, template, stable(), &effective.keys, now))
+            .map(|it| attestation::verify(it, &subject(), effective, now))
             .transpose()
     });
-    match verified {
+    let (declared, attested) = match verified {
         Ok(None) => (Provenance::read(annotations, template), None),
-        Ok(Some(attested)) => {
-            let (declared, attested) = Provenance::read_both(annotations, &attested, template);
-            (declared, Some(attested))
-        }
+        Ok(Some(verified)) => signed(annotations, template, verified, effective.trust),
         Err(why) => (
             Provenance::read(annotations, template).refused(why),
             Some(Provenance::unattested()),
         ),
+    };
+    let weighed = |provenance: Provenance| Provenance {
+        review_refused: !effective.accepts_review(provenance.review_source),
+        ..provenance
+    };
+    (weighed(declared), attested.map(weighed))
+}
+
+/// The provenance of a change with a signed one, which counts as declared if it does not prove this change.
+fn signed(
+    annotations: &BTreeMap<String, String>,
+    template: &PodTemplate,
+    verified: Verified,
+    trust: Trust,
+) -> (Provenance, Option<Provenance>) {
+    let (declared, attested) = Provenance::read_both(annotations, &verified.annotations, template);
+    match (verified.unproven, trust) {
+        (None, _) => (declared, Some(attested)),
+        (Some(why), Trust::Attested) => (declared.refused(why.into()), Some(attested.unproven())),
+        // The worse of both counts: what is signed, too, is no better than what is declared.
+        (Some(why), Trust::Declared) => {
+            let declared = declared.with_attestation_problem(why.into());
+            (declared, Some(attested))
+        }
+    }
+}
+
+/// The change that an attestation should be of.
+fn subject<'a>(observation: &'a Observation, digest: &str, template_digest: &str) -> Subject<'a> {
+    let Observation { status, .. } = observation;
+    let begun = |change: &&Change| {
+        change.digest == digest && matches!(change.outcome, None | Some(Outcome::Promoted))
+    };
+    let change = status.change.as_ref().filter(begun);
+    let stable = status.stable.as_ref();
+    let stable = stable.filter(|stable| stable.template_digest != template_digest);
+    // After its promotion a change is compared with the revision before.
+    let previous = || change.and_then(|change| change.previous.as_ref());
+    let began = change.and_then(|change| change.started_at.as_ref());
+    Subject {
+        namespace: &observation.namespace,
+        name: &observation.name,
+        template: &observation.spec.template,
+        stable: stable_template(observation),
+        replaced: stable.or_else(previous),
+        began: began.map_or(observation.now, |at| at.0),
     }
 }
 
@@ -379,6 +444,7 @@ pub fn last_known(observation: &Observation) -> Option<Revision> {
         template_digest: change.template_digest.clone(),
         digest: change.digest.clone(),
         provenance_digest: change.provenance_digest.clone(),
+        source_revision: change.source_revision.clone(),
         revision: change.revision,
         run: Some(change.run.clone()),
     });
@@ -388,16 +454,15 @@ pub fn last_known(observation: &Observation) -> Option<Revision> {
 #[cfg(test)]
 mod tests {
     use countersign_api::PROVENANCE_PREFIX;
-    use countersign_api::policy::{Trust, TrustedKey};
+    use countersign_api::provenance::{ReviewSource, TrustedKey};
     use proptest::prelude::*;
     use proptest::sample::select;
     use serde_json::json;
 
     use super::*;
     use crate::policy;
-    use crate::provenance::State;
     use crate::provenance::attestation::keys::public_key_pem;
-    use crate::provenance::attestation::statement::Statement;
+    use crate::provenance::attestation::statement::{Predicate, Statement};
 
     /// A key that OpenSSL made for these tests alone.
     const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----
@@ -430,7 +495,16 @@ MC4CAQAwBQYDK2VwBCIEIKC/upcHwprQPZ/md9B50ATU5benfIgaTYS6hHhpNYqD
     }
 
     fn attestation_of(image: &str, attested: &Annotations) -> String {
-        let statement = Statement::of(&[image], attested, None).unwrap();
+        attestation_from(image, attested, None)
+    }
+
+    /// An attestation that counts from this revision.
+    fn attestation_from(image: &str, attested: &Annotations, base: Option<&str>) -> String {
+        let about = Predicate {
+            base: base.map(ToOwned::to_owned),
+            ..Predicate::default()
+        };
+        let statement = Statement::of(&[image], attested, about).unwrap();
         statement.sign(PRIVATE, "ci").unwrap()
     }
 
@@ -443,7 +517,7 @@ MC4CAQAwBQYDK2VwBCIEIKC/upcHwprQPZ/md9B50ATU5benfIgaTYS6hHhpNYqD
         let key = TrustedKey {
             name: "ci".into(),
             public_key: public_key_pem(PRIVATE).unwrap(),
-            not_after: None,
+            ..TrustedKey::default()
         };
         Effective {
             trust,
@@ -456,15 +530,48 @@ MC4CAQAwBQYDK2VwBCIEIKC/upcHwprQPZ/md9B50ATU5benfIgaTYS6hHhpNYqD
         annotations: &Annotations,
         effective: &Effective,
     ) -> (Provenance, Option<Provenance>) {
+        sources_over(None, annotations, effective)
+    }
+
+    /// The provenance of a change that replaces this revision.
+    fn sources_over(
+        replaced: Option<&Revision>,
+        annotations: &Annotations,
+        effective: &Effective,
+    ) -> (Provenance, Option<Provenance>) {
         let template = PodTemplate(json!({ "spec": { "containers": [{ "image": image() }] } }));
         let now = Timestamp::UNIX_EPOCH;
-        provenance_of(annotations, &template, || None, effective, now)
+        let subject = || Subject {
+            namespace: "shop",
+            name: "web",
+            template: &template,
+            stable: None,
+            replaced,
+            began: now,
+        };
+        provenance_of(annotations, &template, subject, effective, now)
     }
 
     fn risk(annotations: &Annotations, effective: &Effective) -> Risk {
-        let (declared, attested) = sources(annotations, effective);
+        risk_over(None, annotations, effective)
+    }
+
+    fn risk_over(
+        replaced: Option<&Revision>,
+        annotations: &Annotations,
+        effective: &Effective,
+    ) -> Risk {
+        let (declared, attested) = sources_over(replaced, annotations, effective);
         let facts = Facts::default();
         risk::risk_of_both(&declared, attested.as_ref(), &facts, &effective.risk)
+    }
+
+    /// A revision of which the source is known.
+    fn running(source_revision: &str) -> Revision {
+        Revision {
+            source_revision: Some(source_revision.to_owned()),
+            ..Revision::default()
+        }
     }
 
     #[test]
@@ -534,6 +641,94 @@ MC4CAQAwBQYDK2VwBCIEIKC/upcHwprQPZ/md9B50ATU5benfIgaTYS6hHhpNYqD
         }
     }
 
+    /// Finding F6: a large change is rejected, and its last line signed alone.
+    #[test]
+    fn an_attestation_of_a_part_of_the_change_counts_as_declared() {
+        let stable = running("v1");
+        let stamped = |base: &str| {
+            let attestation = attestation_from(&image(), &annotations(&HARMLESS), Some(base));
+            with_attestation(annotations(&HARMLESS), attestation)
+        };
+        let (whole, part) = (stamped("v1"), stamped("v2"));
+        let (demanding, declaring) = (effective(Trust::Attested, 1), effective(Trust::Declared, 1));
+        for effective in [&demanding, &declaring] {
+            let (provenance, _) = sources_over(Some(&stable), &whole, effective);
+            assert_eq!(
+                (provenance.state, &*provenance.problems),
+                (State::Declared, &[][..])
+            );
+            assert_eq!(risk_over(Some(&stable), &whole, effective).tier, Tier::Low);
+        }
+
+        let remedy = "counts from `v2`, but stable runs `v1`: stamp with --range v1..HEAD";
+        let (provenance, attested) = sources_over(Some(&stable), &part, &demanding);
+        let attested = attested.unwrap();
+        assert_eq!(provenance.state, State::Unattested);
+        assert!(
+            provenance.problems[0].to_string().contains(remedy),
+            "{provenance:?}"
+        );
+        assert_eq!((attested.state, attested.lines), (State::Unattested, None));
+        assert_eq!(
+            attested.authors.len(),
+            1,
+            "those who must not sign stay known"
+        );
+        assert_eq!(
+            attested.revision.as_deref(),
+            Some("9f3c2e1"),
+            "the code is known"
+        );
+        let unattested = risk_over(Some(&stable), &annotations(&HARMLESS), &demanding);
+        let found = risk_over(Some(&stable), &part, &demanding);
+        assert_eq!(
+            (found.score, found.tier),
+            (unattested.score, unattested.tier)
+        );
+
+        let (provenance, _) = sources_over(Some(&stable), &part, &declaring);
+        assert_eq!(provenance.state, State::Declared);
+        assert!(
+            provenance.problems[0].to_string().contains(remedy),
+            "{provenance:?}"
+        );
+        let declared = risk(&annotations(&HARMLESS), &declaring);
+        assert_eq!(risk_over(Some(&stable), &part, &declaring), declared);
+    }
+
+    #[test]
+    fn an_attestation_proves_nothing_over_a_stable_revision_that_is_not_known() {
+        let unknown = Revision::default();
+        let demanding = effective(Trust::Attested, 1);
+        for base in [None, Some("v1")] {
+            let attestation = attestation_from(&image(), &annotations(&HARMLESS), base);
+            let all = with_attestation(annotations(&HARMLESS), attestation);
+            assert!(risk_over(Some(&unknown), &all, &demanding).tier >= Tier::High);
+            assert_eq!(risk(&all, &demanding).tier, Tier::Low, "a first revision");
+        }
+    }
+
+    #[test]
+    fn a_review_counts_if_the_policies_accept_its_source() {
+        let no_review = |source: &str, accepted: &[ReviewSource]| {
+            let mut all = annotations(&HARMLESS);
+            all.extend(annotations(&[("review-source", source)]));
+            let effective = Effective {
+                review_sources: Some(accepted.iter().copied().collect()),
+                ..policy::effective(&[])
+            };
+            let mut contributions = risk(&all, &effective).contributions.into_iter();
+            contributions.any(|it| it.factor == "noReview")
+        };
+        let forge = [ReviewSource::Forge];
+        assert!(!no_review("Forge", &forge) && !no_review("forge", &forge));
+        for source in ["Trailer", "SignedCommit", "Flag", "rumour", ""] {
+            assert!(no_review(source, &forge), "{source}");
+        }
+        assert!(!no_review("Trailer", &ReviewSource::ALL));
+        assert!(no_review("Forge", &[]));
+    }
+
     /// Annotations of every shape, garbage among them.
     fn any_annotations() -> impl Strategy<Value = Annotations> {
         let pairs = [
@@ -554,6 +749,7 @@ MC4CAQAwBQYDK2VwBCIEIKC/upcHwprQPZ/md9B50ATU5benfIgaTYS6hHhpNYqD
             ("subsystems", vec!["0", "9"]),
             ("touches", vec!["migration", "auth, api", ""]),
             ("image", vec!["shop", "other"]),
+            ("review-source", vec!["Forge", "Trailer", "x"]),
         ];
         let each: Vec<_> = pairs
             .into_iter()
@@ -587,6 +783,35 @@ MC4CAQAwBQYDK2VwBCIEIKC/upcHwprQPZ/md9B50ATU5benfIgaTYS6hHhpNYqD
                 let found = risk(&nothing, &demanding);
                 prop_assert!(found.score >= unknown.score && found.tier >= unknown.tier, "{:?} {:?}", unknown, found);
             }
+        }
+
+        #[test]
+        fn law_7_an_attestation_of_something_else_is_worth_no_more_than_a_declaration(
+            declared in any_annotations(), attested in any_annotations(),
+        ) {
+            let stable = running("v1");
+            let part = attestation_from(&image(), &attested, Some("v2"));
+            let signed = with_attestation(declared.clone(), part);
+            let mut written = attested;
+            written.extend(declared);
+            let declaring = effective(Trust::Declared, 1);
+            let (plain, found) = (risk(&written, &declaring), risk_over(Some(&stable), &signed, &declaring));
+            prop_assert!(found.score >= plain.score && found.tier >= plain.tier, "{:?} {:?}", plain, found);
+
+            let demanding = effective(Trust::Attested, 1);
+            let unknown = risk::risk_of(&Provenance::unattested(), &Facts::default(), &demanding.risk);
+            let found = risk_over(Some(&stable), &signed, &demanding);
+            prop_assert!(found.score >= unknown.score && found.tier >= unknown.tier, "{:?} {:?}", unknown, found);
+        }
+
+        #[test]
+        fn law_7_accepting_fewer_sources_of_reviews_never_lowers_the_risk(
+            declared in any_annotations(), kept in proptest::sample::subsequence(ReviewSource::ALL.to_vec(), 0..=4),
+        ) {
+            let any = effective(Trust::Declared, 0);
+            let some = Effective { review_sources: Some(kept.into_iter().collect()), ..any.clone() };
+            let (any, some) = (risk(&declared, &any), risk(&declared, &some));
+            prop_assert!(some.score >= any.score && some.tier >= any.tier, "{:?} {:?}", any, some);
         }
     }
 }

@@ -26,6 +26,10 @@ pub struct Revision {
     /// SHA-256 of its provenance, in hexadecimal: the same provenance says nothing of another template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provenance_digest: Option<String>,
+    /// The source revision that it runs, by its provenance; the next change is counted from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub source_revision: Option<String>,
     /// The revision's number.
     pub revision: i64,
     /// Name of the RolloutRun that keeps its template, from which a lost ReplicaSet is created again.
@@ -80,6 +84,10 @@ pub struct Change {
     /// Whether its provenance is that of another template, of the stable revision or of the change before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inherited_provenance: bool,
+    /// The source revision that it runs, by its provenance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub source_revision: Option<String>,
     /// Number of its revision.
     pub revision: i64,
     /// Name of the RolloutRun that records it.

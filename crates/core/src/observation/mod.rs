@@ -76,6 +76,7 @@ pub struct Observation {
     #[serde(default)]
     pub former_template: Option<String>,
     /// The number of the last attempt of that Rollout, whose records keep their names.
+    #[serde(default)]
     pub former_attempts: i64,
     /// Whether the RolloutRun of the change in `status` has its outcome.
     pub recorded: bool,

@@ -5,6 +5,7 @@ use countersign_api::policy::{
     Band, Criticality, Difference, Factor, Floor, OnScarceEvidence, RiskModel, RolloutPolicySpec,
     Thresholds, TierDemands, Tiers,
 };
+use countersign_api::provenance::{Covers, ProvenanceDemands, ReviewSource, Trust};
 use countersign_api::step::{SignOffDemand, Step, Tier};
 use countersign_api::{Analysis, Check, Duration, Preset};
 use proptest::collection::{btree_map, vec};
@@ -188,6 +189,24 @@ fn demands() -> BoxedStrategy<TierDemands> {
         .boxed()
 }
 
+fn provenance() -> BoxedStrategy<ProvenanceDemands> {
+    let trust = of(select([Trust::Declared, Trust::Attested].as_slice()));
+    let covers = of(select([Covers::Images, Covers::Template].as_slice()));
+    let max_age = of((1_u64..100).prop_map(Duration::minutes));
+    let review_sources = of(vec(select(ReviewSource::ALL.as_slice()), 0..4));
+    (trust, covers, max_age, review_sources)
+        .prop_map(
+            |(trust, covers, max_age, review_sources)| ProvenanceDemands {
+                trust,
+                keys: Vec::new(),
+                max_age,
+                covers,
+                review_sources,
+            },
+        )
+        .boxed()
+}
+
 pub(crate) fn policy(name: &'static str) -> impl Strategy<Value = NamedPolicy> {
     let tiers =
         (demands(), demands(), demands(), demands()).prop_map(|(low, medium, high, critical)| {
@@ -218,20 +237,29 @@ pub(crate) fn policy(name: &'static str) -> impl Strategy<Value = NamedPolicy> {
                 sign_off,
             }),
         );
-    (1_i64..9, risk_model(), tiers, analysis, first_revision).prop_map(
-        move |(generation, risk, tiers, analysis, first_revision)| {
-            let spec = RolloutPolicySpec {
-                risk,
-                tiers,
-                analysis,
-                first_revision,
-                ..RolloutPolicySpec::default()
-            };
-            NamedPolicy {
-                name: name.to_owned(),
-                generation,
-                spec,
-            }
-        },
+    (
+        1_i64..9,
+        risk_model(),
+        tiers,
+        analysis,
+        provenance(),
+        first_revision,
     )
+        .prop_map(
+            move |(generation, risk, tiers, analysis, provenance, first_revision)| {
+                let spec = RolloutPolicySpec {
+                    risk,
+                    tiers,
+                    analysis,
+                    provenance,
+                    first_revision,
+                    ..RolloutPolicySpec::default()
+                };
+                NamedPolicy {
+                    name: name.to_owned(),
+                    generation,
+                    spec,
+                }
+            },
+        )
 }

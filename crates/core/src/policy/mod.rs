@@ -18,9 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::first_revision::FirstRevision;
 use countersign_api::freeze::{FreezeWindow, IncidentQuery};
-use countersign_api::policy::{
-    Concurrency, History, People, RiskModel, RolloutPolicySpec, Tiers, Trust, TrustedKey,
-};
+use countersign_api::policy::{Concurrency, History, People, RiskModel, RolloutPolicySpec, Tiers};
+use countersign_api::provenance::{Covers, ReviewSource, Trust, TrustedKey};
 use countersign_api::step::{SignOffDemand, Tier};
 use countersign_api::{Check, Duration, Objective};
 
@@ -58,6 +57,12 @@ pub struct Effective {
     pub trust: Trust,
     /// Keys by policy: an attestation must be signed by one key of each policy that has any.
     pub keys: Vec<Vec<TrustedKey>>,
+    /// The shortest age of an attestation that a policy names.
+    pub max_age: Option<Duration>,
+    /// What an attestation must name.
+    pub covers: Covers,
+    /// The sources of reviews that all policies accept; `None` if they accept any.
+    pub review_sources: Option<BTreeSet<ReviewSource>>,
     /// Windows of freezing, each under the name `policy/window`.
     pub windows: Vec<FreezeWindow>,
     /// Incident queries, each with the name of its policy.
@@ -76,6 +81,13 @@ impl Effective {
         requiring.fold(Vec::new(), |all, it| {
             merge::every_demand(&all, &it.sign_off)
         })
+    }
+
+    /// Whether a review of this source counts; of an unknown one only if no policy names any.
+    #[must_use]
+    pub fn accepts_review(&self, source: Option<ReviewSource>) -> bool {
+        let accepted = self.review_sources.as_ref();
+        accepted.is_none_or(|accepted| source.is_some_and(|it| accepted.contains(&it)))
     }
 }
 
@@ -132,6 +144,7 @@ pub fn effective(policies: &[NamedPolicy]) -> Effective {
             .iter()
             .filter_map(|it| Some((&it.name, it.spec.analysis.as_ref()?)))
     };
+    let provenance = || policies.iter().map(|it| &it.spec.provenance);
     Effective {
         risk: invariants::ordered(filled_risk),
         tiers: invariants::rising(&filled_tiers),
@@ -157,16 +170,23 @@ pub fn effective(policies: &[NamedPolicy]) -> Effective {
         sources,
         versions,
         people: all_people(&policies),
-        trust: policies
-            .iter()
-            .filter_map(|it| it.spec.provenance.trust)
+        trust: provenance()
+            .filter_map(|it| it.trust)
             .max()
             .unwrap_or_default(),
-        keys: policies
-            .iter()
-            .map(|it| it.spec.provenance.keys.clone())
+        keys: provenance()
+            .map(|it| it.keys.clone())
             .filter(|keys| !keys.is_empty())
             .collect(),
+        max_age: provenance().filter_map(|it| it.max_age).min(),
+        covers: provenance()
+            .filter_map(|it| it.covers)
+            .max()
+            .unwrap_or_default(),
+        review_sources: provenance()
+            .filter_map(|it| it.review_sources.as_ref())
+            .map(|it| it.iter().copied().collect::<BTreeSet<_>>())
+            .reduce(|all, one| all.intersection(&one).copied().collect()),
         windows: policies.iter().flat_map(|it| named_windows(it)).collect(),
         incidents: policies
             .iter()

@@ -9,6 +9,7 @@ use countersign_api::policy::{
     Difference, Enforcement, Factor, Floor, OnScarceEvidence, RiskModel, RolloutPolicy,
     RolloutPolicySpec, Thresholds, TierDemands,
 };
+use countersign_api::provenance::{Covers, ReviewSource, Trust};
 use countersign_api::step::{SignOffDemand, Step, Tier};
 use countersign_api::{Duration, Selector};
 use proptest::prelude::*;
@@ -308,6 +309,33 @@ fn records_are_kept_as_long_as_any_policy_says() {
 }
 
 #[test]
+fn law_7_of_several_policies_the_strictest_demand_on_provenance_wins() {
+    let a = policy(
+        "a",
+        "provenance: {trust: Attested, maxAge: 24h, reviewSources: [Forge, SignedCommit]}",
+    );
+    let b = policy(
+        "b",
+        "provenance: {maxAge: 720h, covers: Template, reviewSources: [Trailer, Forge]}",
+    );
+    let both = effective(&[a.clone(), b.clone()]);
+    assert_eq!(
+        (both.trust, both.covers),
+        (Trust::Attested, Covers::Template)
+    );
+    assert_eq!(both.max_age, Some(Duration::minutes(24 * 60)));
+    assert_eq!(both.review_sources, Some([ReviewSource::Forge].into()));
+    assert!(!both.accepts_review(None), "hiding the source does not pay");
+
+    let none = policy("c", "provenance: {reviewSources: []}");
+    let nothing = effective(&[a, b, none]);
+    assert!(!nothing.accepts_review(Some(ReviewSource::Forge)));
+    let any = effective(&[policy("d", "{}")]);
+    assert!(any.accepts_review(None) && any.accepts_review(Some(ReviewSource::Flag)));
+    assert_eq!((any.max_age, any.covers), (None, Covers::Images));
+}
+
+#[test]
 fn a_single_policy_may_be_looser_than_the_built_in_one() {
     let a = policy(
         "a",
@@ -513,8 +541,18 @@ pub(super) fn no_looser_demands(a: &TierDemands, b: &TierDemands) -> bool {
         && a.require_policy_check >= b.require_policy_check
 }
 
+fn no_looser_provenance(a: &Effective, b: &Effective) -> bool {
+    let is_younger = |than: Duration| a.max_age.is_some_and(|it| it <= than);
+    let mut sources = ReviewSource::ALL.map(Some).into_iter().chain([None]);
+    a.trust >= b.trust
+        && a.covers >= b.covers
+        && b.max_age.is_none_or(is_younger)
+        && sources.all(|it| !a.accepts_review(it) || b.accepts_review(it))
+}
+
 pub(super) fn no_looser(a: &Effective, b: &Effective) -> bool {
     no_looser_risk(&a.risk, &b.risk)
+        && no_looser_provenance(a, b)
         && Tier::ALL
             .iter()
             .all(|tier| no_looser_demands(a.tiers.get(*tier), b.tiers.get(*tier)))

@@ -4,7 +4,7 @@
 pub const ANNOTATION: &str = "attestation";
 
 /// The supported annotations, without their prefix.
-pub const KEYS: [&str; 17] = [
+pub const KEYS: [&str; 18] = [
     "agents",
     "ai-share",
     "approved-revision",
@@ -17,6 +17,7 @@ pub const KEYS: [&str; 17] = [
     "lines-added",
     "lines-deleted",
     "repository",
+    "review-source",
     "reviewers",
     "revision",
     "subsystems",
@@ -24,8 +25,15 @@ pub const KEYS: [&str; 17] = [
     "touches",
 ];
 
-/// Annotations that only describe what the others are about: alone they declare no provenance.
-pub(super) const SUBJECT_KEYS: [&str; 4] = ["attestation", "image", "repository", "revision"];
+/// Annotations that only describe what the others are about, or where they are from: alone they declare no
+/// provenance.
+pub(super) const SUBJECT_KEYS: [&str; 5] = [
+    "attestation",
+    "image",
+    "repository",
+    "review-source",
+    "revision",
+];
 
 /// Longest value of one annotation, in bytes; longer ones are not read.
 pub const MAX_VALUE: usize = 4 * 1024;

@@ -17,6 +17,7 @@ pub mod problem;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use countersign_api::provenance::ReviewSource;
 use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
 
 use crate::provenance::annotations::Reader;
@@ -44,6 +45,10 @@ pub struct Provenance {
     pub reviewers: Vec<Identity>,
     /// The source revision that the reviewers approved.
     pub approved_revision: Option<String>,
+    /// Where the review is from.
+    pub review_source: Option<ReviewSource>,
+    /// Whether the policies accept no review of this source.
+    pub review_refused: bool,
     /// The result of the tests.
     pub tests: Option<TestResult>,
     /// Changed files.
@@ -238,19 +243,36 @@ impl Provenance {
         }
     }
 
-    /// The declared provenance, if its attestation is missing or invalid.
+    /// The declared provenance, if its attestation is missing, invalid or, where one is demanded, of something else.
     #[must_use]
     pub fn refused(mut self, why: attestation::problem::Problem) -> Self {
-        use attestation::problem::Problem::{Missing, NoKeys};
+        use attestation::problem::Problem::{Missing, NoKeys, Unproven};
         self.state = match (self.state, &why) {
-            (State::Declared, Missing | NoKeys) => State::Unattested,
-            (state, Missing | NoKeys) | (state @ State::Stale, _) => state,
+            (State::Declared, Missing | NoKeys | Unproven(_)) => State::Unattested,
+            (state, Missing | NoKeys | Unproven(_)) | (state @ State::Stale, _) => state,
             _ => State::Malformed,
         };
+        self.with_attestation_problem(why)
+    }
+
+    /// The same, with a problem of its attestation.
+    #[must_use]
+    pub fn with_attestation_problem(mut self, why: attestation::problem::Problem) -> Self {
         // First, so that it is kept if the message is cut.
         self.problems.insert(0, Problem::Attestation(why));
         self.problems.truncate(MAX_PROBLEMS);
         self
+    }
+
+    /// What counts of an attested provenance that is not of this change: which code it is of, and its people, who must
+    /// not sign the change off.
+    #[must_use]
+    pub fn unproven(self) -> Self {
+        Self {
+            authors: [self.authors, self.human_operators].concat(),
+            revision: self.revision,
+            ..Self::unattested()
+        }
     }
 
     fn declared(reader: &mut Reader<'_>) -> Self {
@@ -274,6 +296,12 @@ impl Provenance {
             authors: reader.list("authors").map(Identity::of).collect(),
             reviewers: reader.list("reviewers").map(Identity::of).collect(),
             approved_revision: reader.scalar("approved-revision").map(ToOwned::to_owned),
+            review_source: reader.word(
+                "review-source",
+                "Forge, SignedCommit, Trailer, Flag",
+                &ReviewSource::ALL.map(|it| (it.as_str(), it)),
+            ),
+            review_refused: false,
             tests: reader.word(
                 "tests",
                 "PASSED, WARNED, FAILED",
@@ -364,6 +392,11 @@ impl Provenance {
     pub fn review(&self) -> Review {
         if self.reviewers.is_empty() {
             return Review::Missing("no review is known; `stamp --event FILE` reads it");
+        }
+        if self.review_refused {
+            return Review::Missing(
+                "the policies accept no review of its source (`review-source`); `stamp --event FILE` reads the forge's",
+            );
         }
         if self.authors.is_empty() {
             return Review::Missing(

@@ -254,6 +254,7 @@ fn make_stable(
         template_digest: change.template_digest.clone(),
         digest: change.digest.clone(),
         provenance_digest: change.provenance_digest.clone(),
+        source_revision: change.source_revision.clone(),
         revision: change.revision,
         run: Some(change.run.clone()),
     });

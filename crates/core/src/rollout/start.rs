@@ -107,6 +107,7 @@ fn start(
         template_digest: proposal.template_digest.clone(),
         provenance_digest: proposal.provenance_digest.clone(),
         inherited_provenance: proposal.inherited_provenance,
+        source_revision: proposal.source_revision(observation),
         revision: status.revision,
         run: record::name(&observation.name, &proposal.digest, status.attempts),
         started_at: Some(Time(now)),

@@ -64,6 +64,7 @@ pub fn observe(
                 template_digest: serving.template_digest.clone(),
                 digest: change_digest(stable, &BTreeMap::new(), &rollout.spec.strategy.canary),
                 provenance_digest: None,
+                source_revision: None,
                 revision: 1,
                 run: None,
             }),

@@ -1,10 +1,22 @@
 //! Provenance speaks for one change, and not for the next.
 
+use countersign_api::PROVENANCE_PREFIX;
 use countersign_api::rollout::Change;
 use countersign_core::decide;
+use countersign_core::provenance::attestation::statement::{Predicate, Statement};
 use countersign_core::provenance::digest::template_digest;
 
 use super::*;
+
+// A pair of keys that OpenSSL made for tests alone.
+const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIKC/upcHwprQPZ/md9B50ATU5benfIgaTYS6hHhpNYqD
+-----END PRIVATE KEY-----
+";
+const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAuw6iZ4Nu+R2pau8BQYcMDVZjJDIbnkLh54MGZLWILNs=
+-----END PUBLIC KEY-----
+";
 
 /// The change that begins now.
 fn begun(world: &World) -> Change {
@@ -136,6 +148,64 @@ pub(super) fn law_12_a_tier_that_requires_digests_holds_an_image_that_is_named_b
         world.observation.status
     );
     assert_eq!(stable_image(&world), digest);
+    lawful(&world);
+}
+
+/// Annotations of a version with a signature, which count from this revision and were signed at that minute.
+fn signed(image: &str, version: &str, base: &str, minute: i64) -> BTreeMap<String, String> {
+    let mut annotations = of_version(harmless(), version);
+    let about = Predicate {
+        base: Some(base.to_owned()),
+        signed_at: Some(after(minute)),
+        ..Predicate::default()
+    };
+    let statement = Statement::of(&[image], &annotations, about).unwrap();
+    let attestation = statement.sign(PRIVATE, "ci").unwrap();
+    annotations.insert(format!("{PROVENANCE_PREFIX}attestation"), attestation);
+    annotations
+}
+
+/// A part of a change, signed alone, and a signature of long ago do not speak for the change that is rolled out.
+#[test]
+pub(super) fn law_12_an_attestation_counts_from_what_stable_runs_and_not_for_ever() {
+    let mut world = serving();
+    let keys = json!([{ "name": "ci", "publicKey": PUBLIC }]);
+    let demands = json!({ "trust": "Attested", "keys": keys, "maxAge": "1h" });
+    world.observation.policies[0].spec.provenance = serde_json::from_value(demands).unwrap();
+    let image = |of: char| format!("example.org/shop@sha256:{}", of.to_string().repeat(64));
+    let stable = |world: &World| {
+        let stable = world.observation.status.stable.clone().unwrap();
+        stable.source_revision.unwrap()
+    };
+    assert_eq!(stable(&world), "1111111v1");
+    edit(&mut world, "/spec/containers/0/image", json!(image('2')));
+    let now = world.observation.now.as_second() / 60;
+    for (base, minute, tier) in [
+        ("1111111v1.9", now, Tier::High),
+        ("1111111v1", now - 90, Tier::High),
+        ("1111111v1", now, Tier::Low),
+    ] {
+        world.observation.annotations = signed(&image('2'), "v2", base, minute);
+        let begun = begun(&world);
+        assert_eq!(
+            begun.tier >= Tier::High,
+            tier == Tier::High,
+            "{base} {minute}"
+        );
+    }
+
+    // It grows old in the course of the change, which began in time and stays in its tier.
+    let traffic = &mut steady(1_000.0, 0.0, 0.0);
+    let long = json!([{ "weight": 25, "bake": "2h" }]);
+    world.observation.spec.strategy.canary.steps = serde_json::from_value(long).unwrap();
+    let promoted = |o: &Observation| o.status.phase == Phase::Stable && World::at_rest(o);
+    assert!(world.run(after(now + 300), traffic, promoted));
+    assert!(world.observation.now > after(now + 61));
+    assert_eq!(stable_image(&world), image('2'));
+    assert_eq!(stable(&world), "1111111v2", "the next one counts from here");
+    let conditions = &world.observation.status.conditions;
+    let provenance = conditions.iter().find(|it| it.type_ == "Provenance");
+    assert_eq!(provenance.unwrap().status, "True", "{provenance:?}");
     lawful(&world);
 }
 

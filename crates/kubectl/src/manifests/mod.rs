@@ -20,7 +20,7 @@ use countersign_core::observation::Observation;
 use countersign_core::observation::people::NamedPolicy;
 use countersign_core::observation::workload::Service;
 use countersign_core::policy;
-use countersign_core::provenance::digest;
+use countersign_core::provenance::{Provenance, digest};
 use countersign_core::simulation::manifest;
 use countersign_core::simulation::manifest::Surroundings;
 use countersign_core::text::sanitize_to;
@@ -150,6 +150,7 @@ impl Manifests {
             if let (Some(stable), Some(annotations)) = (&mut observation.status.stable, annotations)
             {
                 stable.provenance_digest = digest::provenance_digest(annotations);
+                stable.source_revision = Provenance::read(annotations, &serving).revision;
             }
             Ok(Observed {
                 observation,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::PROVENANCE_PREFIX;
+use countersign_api::provenance::ReviewSource;
 use countersign_core::provenance::identity::Agent;
 
 use super::areas::Size;
@@ -46,6 +47,10 @@ impl Annotations {
     pub(super) fn evidence(&mut self, evidence: &Evidence) {
         self.set("reviewers", list(&evidence.reviewers));
         self.set("approved-revision", evidence.approved_revision.as_str());
+        self.set(
+            "review-source",
+            evidence.source.map_or("", ReviewSource::as_str),
+        );
         self.set("tests", evidence.tests.map_or("", word));
     }
 

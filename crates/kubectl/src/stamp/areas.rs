@@ -4,11 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_core::pattern::{Pattern, Patterns};
 use countersign_core::text::sanitize_lines;
 use serde::Deserialize;
 
 use super::git::Change;
-use super::pattern::{Pattern, Patterns};
 use super::visible::item;
 use crate::manifests::yaml;
 

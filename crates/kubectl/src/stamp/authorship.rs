@@ -1,6 +1,6 @@
 //! Who wrote the commits of a change, who drove the AI in them, and who reviewed them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_core::provenance::Contributor;
 use countersign_core::provenance::identity::{Agent, Identity};
@@ -29,10 +29,8 @@ pub struct Authorship {
     pub operators: BTreeSet<String>,
     /// The people who reviewed commits of it.
     pub reviewers: BTreeSet<String>,
-    /// Whether each commit was reviewed by a person who did not write it.
-    pub is_reviewed: bool,
-    /// The commits that change something and were not reviewed by such a person.
-    pub unreviewed: BTreeSet<String>,
+    /// The commits that change something, each with the reviewers who did not write it.
+    pub reviews: BTreeMap<String, BTreeSet<String>>,
     /// Remarks for the log.
     pub remarks: Vec<String>,
 }
@@ -45,12 +43,9 @@ impl Authorship {
         let of_all = |select: fn(&Part) -> &BTreeSet<String>| -> BTreeSet<String> {
             parts.iter().flat_map(select).cloned().collect()
         };
-        let writes = parts.iter().any(|part| part.writes);
-        let unreviewed: BTreeSet<_> = commits
-            .iter()
-            .zip(&parts)
-            .filter(|(_, part)| part.writes && !part.is_reviewed)
-            .map(|(commit, _)| commit.id.clone())
+        let written = commits.iter().zip(&parts).filter(|(_, part)| part.writes);
+        let reviews = written
+            .map(|(commit, part)| (commit.id.clone(), part.independent.clone()))
             .collect();
         Self {
             contributor: contributor(&parts),
@@ -63,8 +58,7 @@ impl Authorship {
             authors: of_all(|part| &part.authors),
             operators: of_all(|part| &part.operators),
             reviewers: of_all(|part| &part.reviewers),
-            is_reviewed: writes && unreviewed.is_empty(),
-            unreviewed,
+            reviews,
             remarks: parts.into_iter().flat_map(|part| part.remarks).collect(),
         }
     }
@@ -103,13 +97,14 @@ fn ai_share(parts: &[Part]) -> Option<u64> {
 /// The contribution of one commit to the authorship.
 #[derive(Debug, Default)]
 struct Part {
-    /// Whether the commit changes anything; a merge without conflicts does not.
+    /// Whether the commit changes anything.
     writes: bool,
     agents: BTreeSet<Agent>,
     authors: BTreeSet<String>,
     operators: BTreeSet<String>,
     reviewers: BTreeSet<String>,
-    is_reviewed: bool,
+    /// The reviewers who did not write it.
+    independent: BTreeSet<String>,
     by_ai_alone: bool,
     /// Whether it may be an AI's or a robot's.
     is_doubtful: bool,
@@ -124,7 +119,7 @@ impl Part {
     fn of(commit: &Commit, areas: &Areas) -> Self {
         let traces = traces(&commit.message);
         let mut part = Self {
-            writes: commit.parents < 2 || !commit.changes.is_empty(),
+            writes: commit.writes(),
             agents: traces.agents.clone(),
             authors: traces.people.clone(),
             is_doubtful: !traces.unclear.is_empty(),
@@ -239,7 +234,9 @@ impl Part {
             };
             if who(name, address) == Who::Person {
                 let reviewer_is = Identity::of(&reviewer);
-                self.is_reviewed |= !own.iter().any(|it| it.is(&reviewer_is));
+                if !own.iter().any(|it| it.is(&reviewer_is)) {
+                    self.independent.insert(reviewer.clone());
+                }
                 self.reviewers.insert(reviewer);
             } else {
                 self.remark(

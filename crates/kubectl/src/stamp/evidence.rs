@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use countersign_api::provenance::ReviewSource;
 use countersign_core::provenance::TestResult;
 use countersign_core::text::sanitize_lines;
 
@@ -11,6 +12,7 @@ use super::forge::coverage::Reviewable;
 use super::forge::{Approvals, Forge};
 use super::options::{Options, word};
 use super::problem::{StampError, shown_path};
+use super::signatures::Signers;
 use super::visible::{self, name_and_address};
 
 /// Most commits that a remark names.
@@ -23,6 +25,10 @@ pub(super) struct Evidence {
     pub reviewers: BTreeSet<String>,
     /// The revision that they approved; empty if it is not known.
     pub approved_revision: String,
+    /// Where that review is from; the weakest of several sources.
+    pub source: Option<ReviewSource>,
+    /// The reviewers, if the forge shows their review of each commit.
+    pub by_forge: BTreeSet<String>,
     /// The result of the tests, if it is known.
     pub tests: Option<TestResult>,
     /// Remarks for the log.
@@ -40,57 +46,68 @@ impl Evidence {
         for path in &options.event {
             forge.read(path, shown_path(path))?;
         }
+        let approvals = forge.approvals(range)?;
         let named = named("--reviewer", &options.reviewer)?;
         let mut evidence = Self {
             reviewers: authorship.reviewers.union(&named).cloned().collect(),
-            approved_revision: approved(authorship, range, options)?,
             tests: options.tests.map(Into::into),
-            remarks: Vec::new(),
+            ..Self::default()
         };
+        if named.is_empty() && options.approved_revision.is_none() {
+            evidence.add_reviews(options, &forge, approvals, authorship, range);
+        } else {
+            evidence.approved_revision = given_revision(range, options)?;
+            evidence.source = Some(ReviewSource::Flag);
+            if forge.has_reviews() {
+                evidence.remarks.push(format!(
+                    "the command line names the review, so the reviews of --event do not count: {}",
+                    summary(&approvals)
+                ));
+            }
+        }
         if !options.event.is_empty() {
-            evidence.add_reviews(&forge, options, authorship, range)?;
             evidence.add_tests(&forge, options, range.head);
         }
         Ok(evidence)
     }
 
+    /// Whether the forge shows the review, or its reviewers signed it.
+    pub(super) fn is_verified(&self) -> bool {
+        let verified = [ReviewSource::Forge, ReviewSource::SignedCommit];
+        self.source.is_some_and(|it| verified.contains(&it))
+    }
+
+    /// The reviews that the forge shows, or else those of trailers.
     fn add_reviews(
         &mut self,
-        forge: &Forge,
         options: &Options,
+        forge: &Forge,
+        approvals: Approvals,
         authorship: &Authorship,
         range: &Reviewable<'_>,
-    ) -> Result<(), StampError> {
-        let approvals = forge.approvals(range)?;
-        if !options.reviewer.is_empty() || options.approved_revision.is_some() {
-            if forge.has_reviews() {
-                self.remarks.push(format!(
-                    "the command line names the review, so the reviews of --event do not count: {}",
-                    summary(&approvals)
-                ));
-            }
-            return Ok(());
-        }
-        let open: Vec<_> = authorship
-            .unreviewed
-            .difference(&approvals.commits)
-            .collect();
-        let stale = approvals.stale.filter(|_| approvals.commits.is_empty());
+    ) {
+        let covered = approvals.commits;
+        let open = authorship.reviews.iter();
+        let open = open.filter(|(id, by)| by.is_empty() && !covered.contains(*id));
+        let open: Vec<_> = open.map(|(id, _)| id).collect();
+        let stale = approvals.stale.filter(|_| covered.is_empty());
         self.remarks.extend(approvals.remarks);
-        self.reviewers.extend(approvals.reviewers);
-        if !open.is_empty() && !forge.has_reviews() {
+        self.reviewers.extend(approvals.reviewers.iter().cloned());
+        if !open.is_empty() && !options.event.is_empty() && !forge.has_reviews() {
             self.remarks.push(
                 "the files of --event hold no review: pass pulls/N/reviews of GitHub or merge_requests/IID/approvals of GitLab, too".into(),
             );
         }
         if open.is_empty() {
             // A change of merges alone has nothing to review, and nobody who reviewed it.
-            if !authorship.unreviewed.is_empty() {
+            if !authorship.reviews.is_empty() {
                 range.head.clone_into(&mut self.approved_revision);
+                self.weigh(&covered, approvals.reviewers, authorship, range.signers);
             }
         } else if let Some((reviewer, revision)) = stale {
-            self.reviewers.insert(reviewer);
+            self.reviewers = BTreeSet::from([reviewer]);
             self.approved_revision = revision;
+            self.source = Some(ReviewSource::Forge);
         } else if forge.has_reviews() {
             self.remarks.push(format!(
                 "no review is known of {} of the commits: {}",
@@ -98,7 +115,35 @@ impl Evidence {
                 some(&open)
             ));
         }
-        Ok(())
+    }
+
+    /// The source of a review of all commits: the weakest of those that it needs. Beside a verified review nobody is
+    /// named who stands in a trailer alone.
+    fn weigh(
+        &mut self,
+        covered: &BTreeSet<String>,
+        mut verified: BTreeSet<String>,
+        authorship: &Authorship,
+        signers: &Signers,
+    ) {
+        let mut source = ReviewSource::Forge;
+        for (commit, reviewers) in &authorship.reviews {
+            if covered.contains(commit) {
+                continue;
+            }
+            let signed = |it: &&String| signers.signed(commit, name_and_address(it).1);
+            let Some(reviewer) = reviewers.iter().find(signed) else {
+                self.source = Some(ReviewSource::Trailer);
+                return;
+            };
+            verified.insert(reviewer.clone());
+            source = ReviewSource::SignedCommit;
+        }
+        if source == ReviewSource::Forge {
+            self.by_forge.clone_from(&verified);
+        }
+        self.reviewers = verified;
+        self.source = Some(source);
     }
 
     fn add_tests(&mut self, forge: &Forge, options: &Options, revision: &str) {
@@ -158,20 +203,11 @@ pub(super) fn named(
     values.iter().map(person).collect()
 }
 
-/// The reviewed revision: the given one, or the head if each commit has a review by another person.
-/// Reviewers from the command line do not count for this, since what they reviewed is unknown.
-fn approved(
-    authorship: &Authorship,
-    range: &Reviewable<'_>,
-    options: &Options,
-) -> Result<String, StampError> {
+/// The reviewed revision of the command line; empty if it names none. The trailers do not count for this, since
+/// what the named reviewers reviewed is unknown.
+fn given_revision(range: &Reviewable<'_>, options: &Options) -> Result<String, StampError> {
     let Some(revision) = &options.approved_revision else {
-        let is_head = authorship.is_reviewed && options.reviewer.is_empty();
-        return Ok(if is_head {
-            range.head.to_owned()
-        } else {
-            String::new()
-        });
+        return Ok(String::new());
     };
     if let Some(id) = range.repository.resolved(revision)? {
         return Ok(id);

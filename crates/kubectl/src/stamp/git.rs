@@ -57,6 +57,13 @@ pub struct Commit {
     pub changes: Vec<Change>,
 }
 
+impl Commit {
+    /// Whether it changes anything; a merge without conflicts does not.
+    pub(super) fn writes(&self) -> bool {
+        self.parents < 2 || !self.changes.is_empty()
+    }
+}
+
 /// A changed file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
@@ -308,7 +315,7 @@ impl Repository {
         url.ok().map(|url| url.trim().to_owned())
     }
 
-    fn read(&self, what: &'static str, arguments: &[&str]) -> Result<String, GitError> {
+    pub(super) fn read(&self, what: &'static str, arguments: &[&str]) -> Result<String, GitError> {
         let output = Command::new("git")
             .args(["--no-pager", "--literal-pathspecs"])
             .args([

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use countersign_api::{GROUP, PROVENANCE_PREFIX};
+use countersign_api::{GROUP, PROVENANCE_PREFIX, PodTemplate};
 use countersign_core::text::{excerpt, sanitize_lines};
 use serde_json::Value;
 use thiserror::Error;
@@ -60,7 +60,7 @@ pub fn stamped(
     let mut expected = documents(text)?;
     let mut rollouts = 0;
     for document in &mut expected {
-        rollouts += annotate(document, annotations, only);
+        rollouts += for_each(document, only, &mut |it| annotate(it, annotations));
     }
     let edited = if rollouts == 0 {
         text.to_owned()
@@ -100,15 +100,23 @@ fn is_wanted(
     group == Some(GROUP) && kind == Some("Rollout") && (only.is_none() || name == only)
 }
 
-/// Sets the annotations in a parsed document, and returns the number of its Rollouts.
-fn annotate(
-    document: &mut Value,
-    annotations: &BTreeMap<String, String>,
-    only: Option<&str>,
-) -> usize {
+/// The pod templates of the Rollouts in a text, or of the Rollout of this name.
+pub(super) fn templates(text: &str, only: Option<&str>) -> Result<Vec<PodTemplate>, ManifestError> {
+    let mut templates = Vec::new();
+    for mut document in documents(text)? {
+        for_each(&mut document, only, &mut |rollout| {
+            let template = rollout.pointer("/spec/template");
+            let template = template.filter(|template| !template.is_null());
+            templates.extend(template.cloned().map(PodTemplate));
+        });
+    }
+    Ok(templates)
+}
+
+/// Does something with each Rollout of a parsed document, or with that of this name; returns how many there are.
+fn for_each(document: &mut Value, only: Option<&str>, act: &mut dyn FnMut(&mut Value)) -> usize {
     if let Some(items) = document.get_mut("items").and_then(Value::as_array_mut) {
-        let of_each = items.iter_mut().map(|it| annotate(it, annotations, only));
-        return of_each.sum();
+        return items.iter_mut().map(|it| for_each(it, only, act)).sum();
     }
     let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
     let api_version = document.get("apiVersion").and_then(text);
@@ -120,10 +128,15 @@ fn annotate(
         name.as_deref(),
         only,
     );
-    if !wanted {
-        return 0;
+    if wanted {
+        act(document);
     }
-    if let Some(metadata) = document.get_mut("metadata").and_then(Value::as_object_mut) {
+    usize::from(wanted)
+}
+
+/// Sets the annotations of a parsed Rollout.
+fn annotate(rollout: &mut Value, annotations: &BTreeMap<String, String>) {
+    if let Some(metadata) = rollout.get_mut("metadata").and_then(Value::as_object_mut) {
         let own = metadata.entry("annotations").or_insert(Value::Null);
         let mut all = own.as_object().cloned().unwrap_or_default();
         all.retain(|key, _| !key.starts_with(PROVENANCE_PREFIX));
@@ -134,7 +147,6 @@ fn annotate(
         );
         *own = Value::Object(all);
     }
-    1
 }
 
 /// An entry of a mapping and its position in the text.

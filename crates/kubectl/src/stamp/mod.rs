@@ -1,7 +1,7 @@
 //! `stamp`: derives provenance annotations from a range of git commits, and from what forges and CI systems
 //! know of its reviews and checks.
 //!
-//! Runs in CI, without a cluster and without a network. Start with [`stamp`]; `trailers`, `assistants` and
+//! Runs in CI, without a cluster and without a network. Start with [`run`]; `trailers`, `assistants` and
 //! `authorship` define the traces of AIs, people and reviews, `forge` reads the documents of `--event`.
 //!
 //! Law: unknown facts are never written as harmless. A trace that could be a person's makes the
@@ -19,8 +19,10 @@ pub mod git;
 pub mod manifest;
 mod notes;
 mod options;
-mod pattern;
 mod problem;
+mod pusher;
+mod signatures;
+mod signing;
 mod trailers;
 mod visible;
 
@@ -31,71 +33,114 @@ use std::process::ExitCode;
 
 use countersign_api::{CHANGED_BY_ANNOTATION, PROVENANCE_PREFIX, PodTemplate};
 use countersign_core::provenance::Provenance;
-use countersign_core::provenance::attestation::statement::Statement;
 use countersign_core::provenance::digest::image_digest;
 use countersign_core::text::sanitize_lines;
 use serde_json::json;
 
 use self::annotations::{Annotations, list};
-use self::areas::Areas;
+use self::areas::{Areas, Size};
 use self::authorship::Authorship;
 use self::evidence::{Evidence, named};
 pub use self::forge::EventError;
 use self::forge::coverage::Reviewable;
 pub use self::git::GitError;
-use self::git::{Range, Repository};
+use self::git::{Change, Range, Repository};
 pub use self::manifest::ManifestError;
 pub use self::options::Options;
 use self::options::Output;
 pub use self::problem::StampError;
 use self::problem::shown_path;
+use self::signatures::Signers;
 use self::visible::item;
-use crate::clock;
 
 /// The provenance of a range of commits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stamp {
+struct Stamp {
     /// The annotations, with their prefix.
-    pub annotations: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
     /// Remarks for the log.
-    pub remarks: Vec<String>,
+    remarks: Vec<String>,
 }
 
 /// Prints the annotations or the manifests, or edits the manifests.
 pub fn run(options: &Options) -> Result<ExitCode, StampError> {
-    let stamp = stamp(options)?;
+    let manifests = manifests(options)?;
+    let stamp = stamp(options, &manifests)?;
     for remark in &stamp.remarks {
         anstream::eprintln!("note: {}", sanitize_lines(remark));
     }
-    if options.filename.is_empty() {
+    if manifests.is_empty() {
         print_annotations(&stamp.annotations, options.output);
     } else {
-        stamp_manifests(options, &stamp.annotations)?;
+        stamp_manifests(options, &stamp.annotations, &manifests)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Derives the provenance of the range of commits.
-pub fn stamp(options: &Options) -> Result<Stamp, StampError> {
+fn stamp(options: &Options, manifests: &[(&Path, String)]) -> Result<Stamp, StampError> {
     options.image.as_deref().map_or(Ok(()), check_image)?;
     let repository = Repository(options.repo.clone());
     let range = repository.range(&options.range)?;
     let areas = areas(options, &repository, &range)?;
     let commits = repository.commits(&range)?;
-    let authorship = Authorship::of(&commits, &areas);
+    let mut authorship = Authorship::of(&commits, &areas);
     let operators = named("--human-operator", &options.human_operator)?;
-    let reviewable = Reviewable {
-        repository: &repository,
-        head: &range.head,
-        commits: &commits,
-        operators: &operators,
-        areas: &areas,
-    };
-    let evidence = Evidence::of(options, &authorship, &reviewable)?;
+    let signers = signers(options, &repository, &range, &authorship)?;
+    let evidence = Evidence::of(
+        options,
+        &authorship,
+        &Reviewable {
+            repository: &repository,
+            head: &range.head,
+            commits: &commits,
+            signers: &signers,
+            operators: &operators,
+            areas: &areas,
+        },
+    )?;
+    if options.require_signed_commits {
+        let committers = signatures::required(&signers, &commits)?;
+        authorship.authors.extend(committers);
+    }
+    let variable = |name: &str| std::env::var(name).ok();
+    let pusher = pusher::further_author(variable, &evidence.by_forge);
+    authorship.authors.extend(pusher);
     let changes = repository.changes(&range)?;
     let size = areas.size(&changes);
 
     let mut remarks = authorship.remarks.clone();
+    remarks.extend(remarks_on_size(options, &range, &changes, &size));
+    remarks.extend(evidence.remarks.iter().cloned());
+
+    let mut annotations = Annotations::default();
+    annotations.people(&authorship, &operators);
+    annotations.evidence(&evidence);
+    annotations.size(&size);
+    annotations.subject(&repository, &range, options);
+    let mut annotations = annotations.0;
+    if let Some(path) = &options.sign {
+        let key = read(path)?;
+        let (attestation, remark) =
+            signing::attestation(options, &key, &annotations, &evidence, &range, manifests)?;
+        annotations.insert(format!("{PROVENANCE_PREFIX}attestation"), attestation);
+        remarks.extend(remark.map(ToOwned::to_owned));
+    }
+    remarks.extend(problems(&annotations, options.image.as_deref())?);
+    let user = options.changed_by.clone();
+    annotations.extend(user.map(|user| (CHANGED_BY_ANNOTATION.to_owned(), user)));
+    Ok(Stamp {
+        annotations,
+        remarks,
+    })
+}
+
+fn remarks_on_size(
+    options: &Options,
+    range: &Range,
+    changes: &[Change],
+    size: &Size,
+) -> Vec<String> {
+    let mut remarks = Vec::new();
     if range.undone > 0 {
         remarks.push(format!(
             "the base has {} commits that the head has not: the change undoes them, and their authors are not named",
@@ -115,25 +160,21 @@ pub fn stamp(options: &Options) -> Result<Stamp, StampError> {
             areas::FILE
         ));
     }
+    remarks
+}
 
-    remarks.extend(evidence.remarks.iter().cloned());
-
-    let mut annotations = Annotations::default();
-    annotations.people(&authorship, &operators);
-    annotations.evidence(&evidence);
-    annotations.size(&size);
-    annotations.subject(&repository, &range, options);
-    let mut annotations = annotations.0;
-    if let Some(attestation) = attestation(options, &annotations)? {
-        annotations.insert(format!("{PROVENANCE_PREFIX}attestation"), attestation);
+/// Who signed the commits, if that matters: each signature takes a run of a program.
+fn signers(
+    options: &Options,
+    repository: &Repository,
+    range: &Range,
+    authorship: &Authorship,
+) -> Result<Signers, GitError> {
+    if options.require_signed_commits || !authorship.reviewers.is_empty() {
+        Signers::of(repository, range)
+    } else {
+        Ok(Signers::default())
     }
-    remarks.extend(problems(&annotations, options.image.as_deref())?);
-    let user = options.changed_by.clone();
-    annotations.extend(user.map(|user| (CHANGED_BY_ANNOTATION.to_owned(), user)));
-    Ok(Stamp {
-        annotations,
-        remarks,
-    })
 }
 
 /// The path rules: of the given file, or of the base of the range, or built in.
@@ -146,28 +187,6 @@ fn areas(options: &Options, repository: &Repository, range: &Range) -> Result<Ar
         (format!("{} of revision {id}", areas::FILE), text)
     };
     Areas::read(&text.unwrap_or_default()).map_err(|problem| StampError::Config { file, problem })
-}
-
-/// The attestation of the annotations, if a key is given.
-fn attestation(
-    options: &Options,
-    annotations: &BTreeMap<String, String>,
-) -> Result<Option<String>, StampError> {
-    let Some(path) = &options.sign else {
-        return Ok(None);
-    };
-    let images = options.image.iter().chain(&options.also_attest);
-    let images: Vec<_> = images.map(String::as_str).collect();
-    let expires_at = options
-        .valid_for
-        .and_then(|valid| clock::now().saturating_add(valid.signed()).ok());
-    let key = read(path)?;
-    let signed = Statement::of(&images, annotations, expires_at)
-        .and_then(|it| it.sign(&key, options.key.as_deref().unwrap_or_default()));
-    signed.map(Some).map_err(|source| StampError::Signing {
-        file: shown_path(path),
-        source,
-    })
 }
 
 /// Refuses a reference that the controller would not accept.
@@ -216,12 +235,8 @@ fn print_annotations(annotations: &BTreeMap<String, String>, output: Output) {
     }
 }
 
-/// Prints or writes the manifests with the annotations. All manifests are read before the first is
-/// written.
-fn stamp_manifests(
-    options: &Options,
-    annotations: &BTreeMap<String, String>,
-) -> Result<(), StampError> {
+/// The manifests to stamp, each with its path.
+fn manifests(options: &Options) -> Result<Vec<(&Path, String)>, StampError> {
     let mut manifests = Vec::new();
     for path in &options.filename {
         if options.write && is_standard_input(path) {
@@ -231,18 +246,27 @@ fn stamp_manifests(
                 remedy: "the standard input cannot be edited: name a file with -f",
             });
         }
-        let text = read(path)?;
-        let stamped = manifest::stamped(&text, annotations, options.rollout.as_deref());
+        manifests.push((path.as_path(), read(path)?));
+    }
+    Ok(manifests)
+}
+
+/// Prints or writes the manifests with the annotations. All are edited before the first is written.
+fn stamp_manifests(
+    options: &Options,
+    annotations: &BTreeMap<String, String>,
+    manifests: &[(&Path, String)],
+) -> Result<(), StampError> {
+    let mut edited = Vec::new();
+    for (path, text) in manifests {
+        let stamped = manifest::stamped(text, annotations, options.rollout.as_deref());
         let stamped = stamped.map_err(|source| StampError::Manifest {
             file: shown_path(path),
             source,
         })?;
-        manifests.push((path, text, stamped));
+        edited.push((path, text, stamped));
     }
-    if manifests
-        .iter()
-        .all(|(_, _, stamped)| stamped.rollouts == 0)
-    {
+    if edited.iter().all(|(_, _, stamped)| stamped.rollouts == 0) {
         let files: Vec<_> = options
             .filename
             .iter()
@@ -254,10 +278,10 @@ fn stamp_manifests(
             files: files.join(", "),
         });
     }
-    for (index, (path, text, stamped)) in manifests.iter().enumerate() {
+    for (index, (path, text, stamped)) in edited.iter().enumerate() {
         if !options.write {
             print_manifest(index, &stamped.text);
-        } else if *text != stamped.text {
+        } else if **text != stamped.text {
             files::replace(path, &stamped.text)
                 .map_err(|source| StampError::file("write", path, source))?;
         }

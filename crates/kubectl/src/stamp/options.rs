@@ -67,6 +67,15 @@ pub struct Options {
     /// Validity of the attestation, such as `720h` [default: unlimited].
     #[arg(long, value_name = "DURATION", requires = "sign")]
     pub(super) valid_for: Option<Duration>,
+    /// A Rollout that the attestation is for [default: any]. This flag can be repeated.
+    #[arg(long, value_name = "NAMESPACE/NAME", requires = "sign")]
+    pub(super) attest_rollout: Vec<String>,
+    /// Attest the pod template of the manifest, too: it must be as it is applied.
+    #[arg(long, requires = "sign", requires = "filename")]
+    pub(super) attest_template: bool,
+    /// Refuse commits that neither their author nor their committer signed with a key that git knows.
+    #[arg(long)]
+    pub(super) require_signed_commits: bool,
     /// Output format of the annotations.
     #[arg(short = 'o', long, value_name = "FORMAT", default_value = "yaml")]
     #[arg(conflicts_with = "filename")]

@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::forge::EventError;
 use super::git::GitError;
 use super::manifest::ManifestError;
+use super::signatures::Unsigned;
 
 /// Why a stamp failed.
 #[derive(Debug, Error)]
@@ -65,6 +66,9 @@ pub enum StampError {
         /// Why.
         source: SigningError,
     },
+    /// Commits that nobody signed.
+    #[error(transparent)]
+    Unsigned(#[from] Unsigned),
     /// The controller would not know who made the change.
     #[error(
         "the controller would not read who made the change, so nothing is stamped: {0}: stamp a range with fewer authors"

@@ -4,6 +4,8 @@
 mod github;
 mod gitlab;
 
+use countersign_api::provenance::Covers;
+
 use super::*;
 
 const PULLS: &str = include_str!("events/github-pulls.json");
@@ -111,6 +113,32 @@ fn listed(ids: &[&str]) -> String {
     let item = COMMITS.trim().trim_start_matches('[').trim_end_matches(']');
     let items: Vec<_> = ids.iter().map(|id| item.replace("HEAD_SHA", id)).collect();
     format!("[{}]", items.join(","))
+}
+
+/// A person whom only a trailer names is no reviewer beside those whom the forge shows.
+#[test]
+fn a_review_of_the_forge_is_signed_without_those_of_trailers() {
+    let it = PullRequest::squashed();
+    let message = "Sell shoes (#12)\n\nReviewed-by: Eve <eve@example.org>";
+    it.it.git(&["commit", "-q", "--amend", "-m", message]);
+    it.it
+        .git(&["remote", "add", "origin", "https://git.example/shop.git"]);
+    let signing = crate::signed::signing(&it.it);
+    let signing: Vec<_> = signing.iter().map(String::as_str).collect();
+    let (found, err) = it.stamp(&[PULLS, REVIEWS, COMMITS, PUSH], &signing);
+    assert_eq!(
+        (&*found["review-source"], &*found["reviewers"]),
+        ("Forge", "bobby"),
+        "{err}"
+    );
+    let base = it.it.git(&["rev-parse", "base"]);
+    let attested = crate::signed::attested(&found["attestation"], &base, Covers::Images);
+    assert_eq!(attested.unproven, None);
+    for key in ["reviewers", "approved-revision", "review-source"] {
+        let signed = &attested.annotations[&format!("{PROVENANCE_PREFIX}{key}")];
+        assert_eq!(signed, &found[key]);
+    }
+    assert!(!err.contains("leaves the review out"), "{err}");
 }
 
 /// A commit on top of the reviewed one is no squash of it, even if the forge calls it the merge.

@@ -10,6 +10,7 @@ mod authors;
 mod events;
 mod manifests;
 mod ranges;
+mod signed;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -131,10 +132,18 @@ impl Repository {
     }
 
     fn run_with(&self, arguments: &[&str], input: &str) -> Printed {
+        self.run_in(&[], arguments, input)
+    }
+
+    /// Runs the program with these variables and without those of a CI system that runs the tests.
+    fn run_in(&self, variables: &[(&str, &str)], arguments: &[&str], input: &str) -> Printed {
         let mut child = Command::new(env!("CARGO_BIN_EXE_kubectl-countersign"))
             .arg("stamp")
             .args(arguments)
             .current_dir(&self.0)
+            .env_remove("GITHUB_ACTIONS")
+            .env_remove("GITLAB_CI")
+            .envs(variables.iter().copied())
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

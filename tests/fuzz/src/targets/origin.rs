@@ -11,14 +11,36 @@ pub fn attestation(data: &[u8]) {
     let key = |name: &str, public_key: String| TrustedKey {
         name: name.into(),
         public_key,
-        not_after: None,
+        ..TrustedKey::default()
     };
     let own = key("ci", own.unwrap_or_default());
     let template = template();
+    let stable = Revision {
+        source_revision: Some("v1".into()),
+        ..Revision::default()
+    };
+    let subject = Subject {
+        namespace: "shop",
+        name: "cart",
+        template: &template,
+        stable: None,
+        replaced: Some(&stable),
+        began: now(),
+    };
     let verify = |envelope: &str, keys: Vec<TrustedKey>| {
-        let read = attestation::verify(envelope, &template, None, &[keys], now());
-        if let Err(problem) = &read {
-            is_harmless(&problem.to_string(), 2000);
+        let effective = Effective {
+            keys: vec![keys],
+            max_age: Some(Duration::minutes(60)),
+            covers: Covers::Template,
+            ..policy::effective(&[])
+        };
+        let read = attestation::verify(envelope, &subject, &effective, now());
+        let unproven = read.as_ref().map(|it| it.unproven.as_ref());
+        match unproven {
+            Ok(problem) => problem
+                .iter()
+                .for_each(|it| is_harmless(&it.to_string(), 2000)),
+            Err(problem) => is_harmless(&problem.to_string(), 2000),
         }
         read
     };
@@ -32,9 +54,14 @@ pub fn attestation(data: &[u8]) {
         "payload": STANDARD.encode(&payload),
         "signatures": [{ "keyid": "ci", "sig": signature }],
     });
+    let of_repository = TrustedKey {
+        repositories: vec!["https://git.example/**".into()],
+        ..own.clone()
+    };
+    let _ = verify(&envelope.to_string(), vec![of_repository]);
     if let Ok(attested) = verify(&envelope.to_string(), vec![own]) {
         let declared = annotations(&payload);
-        let (both, alone) = Provenance::read_both(&declared, &attested, &template);
+        let (both, alone) = Provenance::read_both(&declared, &attested.annotations, &template);
         [both, alone].iter().for_each(is_sound);
     }
 }

@@ -2,7 +2,7 @@
 
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
-use countersign_api::policy::TrustedKey;
+use countersign_api::provenance::TrustedKey;
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

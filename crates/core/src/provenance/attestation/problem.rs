@@ -2,6 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 
+use crate::provenance::attestation::unproven::Unproven;
 use crate::provenance::keys::MAX_ATTESTATION;
 use crate::text::excerpt;
 
@@ -88,6 +89,18 @@ pub enum Problem {
         /// The keys' names, sanitized.
         trusted: String,
     },
+    /// Signed by keys that are not trusted for its repository.
+    #[error(
+        "it is of {}, for which no key that signed it is trusted: sign it with a key of that repository, or add the repository to provenance.keys of a RolloutPolicy",
+        quoted(.repository.as_deref())
+    )]
+    OtherRepository {
+        /// The repository, sanitized; `None` if it names none.
+        repository: Option<String>,
+    },
+    /// It proves nothing of this change.
+    #[error(transparent)]
+    Unproven(#[from] Unproven),
     /// The payload cannot be read.
     #[error("its payload is no in-toto statement {STATEMENT_TYPE} ({why})")]
     NoStatement {
@@ -153,6 +166,13 @@ pub enum SigningError {
         /// Its length in bytes.
         length: usize,
     },
+}
+
+fn quoted(repository: Option<&str>) -> String {
+    repository.map_or_else(
+        || "no repository that it names".to_owned(),
+        |it| format!("repository `{it}`"),
+    )
 }
 
 /// Sanitized names, or `nobody` if there is none.

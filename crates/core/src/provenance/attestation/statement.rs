@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::engine::Engine;
 use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
 use k8s_openapi::jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::provenance::attestation::envelope::{self, STANDARD};
@@ -33,13 +33,47 @@ struct Subject {
     digest: BTreeMap<String, String>,
 }
 
-/// The predicate. Strict, since a misspelt expiry would never take effect.
-#[derive(Deserialize)]
+/// What a statement says of its images. Strict, since a misspelt expiry would never take effect. Fields that
+/// older signers leave out are `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Predicate {
-    annotations: BTreeMap<String, String>,
-    #[serde(default)]
-    expires_at: Option<Timestamp>,
+pub struct Predicate {
+    /// The provenance annotations, without their prefix.
+    pub annotations: BTreeMap<String, String>,
+    /// The source revision from which the change is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// The source repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// The Rollouts that it is for, each as `namespace/name`; any if empty.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub rollouts: BTreeSet<String>,
+    /// SHA-256 of the pod template that it is for, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template_digest: Option<String>,
+    /// The time of its signing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_at: Option<Timestamp>,
+    /// The time from which it is no longer believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Predicate {
+    /// The source repository; older signers name it among the annotations alone.
+    pub(super) fn repository(&self) -> Option<&str> {
+        let annotated = self.annotations.get("repository");
+        self.repository.as_ref().or(annotated).map(String::as_str)
+    }
+
+    /// The annotations, with their prefix.
+    pub(super) fn prefixed(self) -> BTreeMap<String, String> {
+        let annotations = self.annotations.into_iter();
+        annotations
+            .map(|(key, value)| (format!("{PROVENANCE_PREFIX}{key}"), value))
+            .collect()
+    }
 }
 
 impl StatementRead {
@@ -94,7 +128,7 @@ impl StatementRead {
         }
     }
 
-    pub(super) fn annotations(self, now: Timestamp) -> Result<BTreeMap<String, String>, Problem> {
+    pub(super) fn predicate(self, now: Timestamp) -> Result<Predicate, Problem> {
         let predicate: Predicate = serde_json::from_value(self.predicate)
             .map_err(|error| no_statement(&error.to_string()))?;
         if predicate.annotations.contains_key(ANNOTATION) {
@@ -102,11 +136,7 @@ impl StatementRead {
         }
         match predicate.expires_at {
             Some(at) if at <= now => Err(Problem::StatementExpired { at }),
-            _ => Ok(predicate
-                .annotations
-                .into_iter()
-                .map(|(key, value)| (format!("{PROVENANCE_PREFIX}{key}"), value))
-                .collect()),
+            _ => Ok(predicate),
         }
     }
 }
@@ -138,12 +168,12 @@ pub struct Statement(pub(super) String);
 
 impl Statement {
     /// A statement that these annotations are the provenance of these images, each named by digest
-    /// (`name@sha256:…`). Only annotations under the provenance prefix are taken, without an earlier
-    /// attestation.
+    /// (`name@sha256:…`), with the other fields of `about`. Only annotations under the provenance prefix are
+    /// taken, without an earlier attestation.
     pub fn of(
         images: &[&str],
         annotations: &BTreeMap<String, String>,
-        expires_at: Option<Timestamp>,
+        about: Predicate,
     ) -> Result<Self, SigningError> {
         if images.is_empty() {
             return Err(SigningError::NoImage);
@@ -152,15 +182,15 @@ impl Statement {
             .iter()
             .map(|image| subject(image))
             .collect::<Result<_, _>>()?;
-        let own: BTreeMap<&str, &str> = annotations
+        let own = annotations
             .iter()
-            .filter_map(|(key, value)| Some((key.strip_prefix(PROVENANCE_PREFIX)?, value.as_str())))
+            .filter_map(|(key, value)| Some((key.strip_prefix(PROVENANCE_PREFIX)?, value)))
             .filter(|(key, _)| *key != ANNOTATION)
-            .collect();
-        let mut predicate = json!({ "annotations": own });
-        if let (Some(at), Some(members)) = (expires_at, predicate.as_object_mut()) {
-            members.insert("expiresAt".into(), at.to_string().into());
-        }
+            .map(|(key, value)| (key.to_owned(), value.clone()));
+        let predicate = Predicate {
+            annotations: own.collect(),
+            ..about
+        };
         let statement = json!({
             "_type": STATEMENT_TYPE,
             "subject": subject,

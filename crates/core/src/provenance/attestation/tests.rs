@@ -1,19 +1,21 @@
 use std::collections::BTreeMap;
 
 use base64::engine::Engine;
-use countersign_api::policy::{Trust, TrustedKey};
+use countersign_api::provenance::{Trust, TrustedKey};
 use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::policy::{Effective, effective};
+use crate::provenance::attestation::due;
 use crate::provenance::attestation::envelope::{STANDARD, URL_SAFE, pre_authentication_encoding};
 use crate::provenance::attestation::keys::PrivateKey;
 use crate::provenance::attestation::keys::public_key_pem;
 use crate::provenance::attestation::problem::{PAYLOAD_TYPE, Problem, SigningError};
-use crate::provenance::attestation::statement::Statement;
-use crate::provenance::attestation::{due, verify};
+use crate::provenance::attestation::proof::Subject;
+use crate::provenance::attestation::statement::{Predicate, Statement};
 use crate::provenance::keys::MAX_ATTESTATION;
 use crate::text::excerpt;
 
@@ -74,7 +76,7 @@ fn key(name: &str, pem: &str) -> TrustedKey {
     TrustedKey {
         name: name.into(),
         public_key: pem.into(),
-        not_after: None,
+        ..TrustedKey::default()
     }
 }
 
@@ -126,12 +128,43 @@ fn statement_but(pointer: &str, value: Value) -> Value {
     statement
 }
 
+/// What an envelope attests of the first revision of a Rollout, or of a change of one.
+fn verify(
+    envelope: &str,
+    template: &PodTemplate,
+    stable: Option<&PodTemplate>,
+    keys: &[Vec<TrustedKey>],
+    at: Timestamp,
+) -> Result<BTreeMap<String, String>, Problem> {
+    let subject = Subject {
+        namespace: "shop",
+        name: "web",
+        template,
+        stable,
+        replaced: None,
+        began: at,
+    };
+    let effective = Effective {
+        keys: keys.to_vec(),
+        ..effective(&[])
+    };
+    super::verify(envelope, &subject, &effective, at).map(|it| it.annotations)
+}
+
 fn verify_at(
     envelope: &str,
     template: &PodTemplate,
     keys: &[Vec<TrustedKey>],
 ) -> Result<BTreeMap<String, String>, Problem> {
     verify(envelope, template, None, keys, now())
+}
+
+/// A statement without anything but its annotations, as older signers write it.
+fn bare(
+    images: &[&str],
+    annotations: &BTreeMap<String, String>,
+) -> Result<Statement, SigningError> {
+    Statement::of(images, annotations, Predicate::default())
 }
 
 fn problem(envelope: &str) -> Problem {
@@ -217,6 +250,41 @@ fn a_key_is_trusted_until_it_expires() {
         with(vec![until("2026-01-01T00:00:00Z"), ed25519()]).is_ok(),
         "the same key under a name that is still believed"
     );
+}
+
+#[test]
+fn a_key_speaks_for_its_repositories_alone() {
+    let of = |patterns: &[&str]| TrustedKey {
+        repositories: patterns.iter().map(|it| (*it).to_owned()).collect(),
+        ..ed25519()
+    };
+    let shop_git = "https://git.example/shop/web";
+    let claimed = Predicate {
+        repository: Some(shop_git.into()),
+        ..Predicate::default()
+    };
+    let annotated = annotations(&[("repository", shop_git)]);
+    let image = pinned("shop", 'a');
+    let statements = [
+        Statement::of(&[&image], &attested(), claimed),
+        bare(&[&image], &annotated),
+    ];
+    for statement in statements {
+        let envelope = statement.unwrap().sign(ED25519_PRIVATE, "ed").unwrap();
+        let with = |keys: &[Vec<TrustedKey>]| verify_at(&envelope, &shop(), keys);
+        for patterns in [&["https://git.example/shop/**"][..], &["no", shop_git], &[]] {
+            assert!(with(&[vec![of(patterns)]]).is_ok(), "{patterns:?}");
+        }
+        let repository = Some(shop_git.to_owned());
+        let foreign = Err(Problem::OtherRepository { repository });
+        for patterns in [&["https://git.example/*"][..], &["[", "/"]] {
+            assert_eq!(with(&[vec![of(patterns)]]), foreign, "{patterns:?}");
+        }
+        let each = [vec![ed25519()], vec![of(&["https://git.example/pay/**"])]];
+        assert_eq!(with(&each), foreign, "a key of each policy must be trusted");
+    }
+    let nowhere = verify_at(&by_openssl(), &shop(), &[vec![of(&["**"])]]);
+    assert_eq!(nowhere, Err(Problem::OtherRepository { repository: None }));
 }
 
 #[test]
@@ -421,8 +489,16 @@ fn what_is_signed_here_is_what_is_trusted() {
     let image = pinned("shop", 'a');
     let mut given = annotations(&[("tests", "PASSED"), ("attestation", "e30=")]);
     given.insert("other/key".into(), "no".into());
-    let expires = Some("2027-01-01T00:00:00Z".parse().unwrap());
-    let statement = Statement::of(&[&image, &pinned("init", 'b')], &given, expires).unwrap();
+    let about = Predicate {
+        base: Some("v1".into()),
+        repository: Some("https://git.example/shop".into()),
+        rollouts: ["shop/web".to_owned()].into(),
+        template_digest: Some(digest('c')),
+        signed_at: Some(now()),
+        expires_at: Some("2027-01-01T00:00:00Z".parse().unwrap()),
+        ..Predicate::default()
+    };
+    let statement = Statement::of(&[&image, &pinned("init", 'b')], &given, about).unwrap();
     for (private, key) in [(ED25519_PRIVATE, ed25519()), (P256_PRIVATE, p256())] {
         assert_eq!(public_key_pem(private).as_ref(), Ok(&key.public_key));
         let envelope = statement.sign(private, "ci").unwrap();
@@ -435,7 +511,7 @@ fn what_is_signed_here_is_what_is_trusted() {
         let expected = annotations(&[("tests", "PASSED")]);
         assert_eq!(verify_at(&envelope, &both, &[vec![key]]), Ok(expected));
     }
-    let bare = Statement::of(&[&format!("sha256:{}", digest('a'))], &given, None).unwrap();
+    let bare = bare(&[&format!("sha256:{}", digest('a'))], &given).unwrap();
     let envelope = bare.sign(ED25519_PRIVATE, "ed").unwrap();
     assert!(verify_at(&envelope, &shop(), &[vec![ed25519()]]).is_ok());
 }
@@ -451,10 +527,10 @@ fn signatures_are_those_of_the_standards() {
 fn what_cannot_be_signed_is_refused_with_the_reason() {
     let image = pinned("shop", 'a');
     let none = BTreeMap::new();
-    assert_eq!(Statement::of(&[], &none, None), Err(SigningError::NoImage));
-    let tag = Statement::of(&[&image, "shop:1"], &none, None).unwrap_err();
+    assert_eq!(bare(&[], &none), Err(SigningError::NoImage));
+    let tag = bare(&[&image, "shop:1"], &none).unwrap_err();
     assert!(tag.to_string().contains("`shop:1`"), "{tag}");
-    let statement = Statement::of(&[&image], &none, None).unwrap();
+    let statement = bare(&[&image], &none).unwrap();
     for pem in ["", "garbage", ED25519_PUBLIC, P256_IN_SEC1] {
         assert_eq!(
             statement.sign(pem, "ci"),
@@ -464,7 +540,7 @@ fn what_cannot_be_signed_is_refused_with_the_reason() {
         assert_eq!(public_key_pem(pem), Err(SigningError::UnreadableKey));
     }
     let long = annotations(&[("authors", &"x".repeat(MAX_ATTESTATION))]);
-    let long = Statement::of(&[&image], &long, None).unwrap();
+    let long = bare(&[&image], &long).unwrap();
     assert!(matches!(
         long.sign(ED25519_PRIVATE, "ci"),
         Err(SigningError::TooLong { .. })
@@ -473,7 +549,7 @@ fn what_cannot_be_signed_is_refused_with_the_reason() {
 
 #[test]
 fn it_is_read_if_a_policy_names_keys_and_required_if_only_it_is_trusted() {
-    let mut effective = crate::policy::effective(&[]);
+    let mut effective = effective(&[]);
     let (with, without) = (annotations(&[("attestation", " e30= ")]), attested());
     assert_eq!(
         due(&with, &effective),
@@ -539,6 +615,6 @@ proptest! {
         let envelope = Statement(text.clone()).sign(P256_PRIVATE, &text).unwrap();
         let images: Vec<&str> = images.iter().map(String::as_str).collect();
         prop_assert!(verify_at(&envelope, &template(&images), &[vec![p256()]]).is_err());
-        let _ = (Statement::of(&images, &BTreeMap::new(), None), public_key_pem(&text));
+        let _ = (bare(&images, &BTreeMap::new()), public_key_pem(&text));
     }
 }

@@ -1,3 +1,5 @@
+use countersign_api::provenance::ReviewSource;
+
 use super::*;
 
 #[test]
@@ -36,6 +38,7 @@ fn every_annotation_is_read() {
     assert!(
         matches!(read.review(), Review::Independent(carol) if carol.to_string().contains("Carol"))
     );
+    assert_eq!(read.review_source, Some(ReviewSource::Forge));
     assert!(!read.is_autonomous());
 }
 
@@ -54,6 +57,7 @@ fn what_no_annotation_declares_is_absent_provenance() {
             ("image", IMAGE),
             ("revision", "9f3c2e1"),
             ("repository", "x"),
+            ("review-source", "Forge"),
             ("attestation", "e30="),
         ],
         vec![("authors", " , "), ("touches", "")],
@@ -96,6 +100,7 @@ fn garbage_is_a_problem_that_names_the_annotation_and_counts_as_unknown() {
         ("reviewers", "\u{202e}bob"),
         ("touches", "auth\u{1b}[2K"),
         ("revision", ""),
+        ("review-source", "rumour"),
     ];
     for (key, value) in garbage {
         let read = good_but(key, Some(value));

@@ -35,7 +35,7 @@ fn read(of: &[(&str, &str)]) -> Provenance {
     Provenance::read(&annotations(of), &template())
 }
 
-const GOOD: [(&str, &str); 16] = [
+const GOOD: [(&str, &str); 17] = [
     ("agents", "claude-code anthropic/claude-opus-4, Cursor"),
     ("ai-share", "62.5"),
     ("approved-revision", "9f3c2e1"),
@@ -47,6 +47,7 @@ const GOOD: [(&str, &str); 16] = [
     ("lines-added", "300"),
     ("lines-deleted", "12"),
     ("repository", "https://git.example/shop"),
+    ("review-source", "Forge"),
     ("reviewers", "Carol <carol@example.org>"),
     ("revision", "9f3c2e1"),
     ("subsystems", "3"),

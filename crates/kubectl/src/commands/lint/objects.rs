@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_api::policy::{Trust, TrustedKey};
+use countersign_api::provenance::{Trust, TrustedKey};
 use countersign_api::{HASH_LABEL, Rollout, RolloutPolicy, RouteReference, Selector};
 use countersign_core::observation::traffic::RouteObject;
 use countersign_core::traffic::route::rule;

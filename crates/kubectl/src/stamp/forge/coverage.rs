@@ -11,6 +11,7 @@ use countersign_core::provenance::identity::{Agent, Identity};
 use super::super::areas::Areas;
 use super::super::authorship::Authorship;
 use super::super::git::{Commit, GitError, Repository};
+use super::super::signatures::Signers;
 use super::facts::{Facts, Request};
 
 /// The range, as far as reviews are concerned.
@@ -21,6 +22,8 @@ pub(in crate::stamp) struct Reviewable<'a> {
     pub head: &'a str,
     /// Its commits.
     pub commits: &'a [Commit],
+    /// Who signed them.
+    pub signers: &'a Signers,
     /// The people who drove the AI in them, as far as the command line names them.
     pub operators: &'a BTreeSet<String>,
     /// The path rules.

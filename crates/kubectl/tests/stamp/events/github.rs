@@ -234,6 +234,8 @@ fn a_conflict_that_the_branch_resolved_is_reviewed() {
     let it = PullRequest { it, head };
     let documents = [PULLS, REVIEWS, COMMITS];
     it.is_reviewed_by(&documents, "Bob <bob@example.org>, bobby");
+    let (found, _) = it.stamp(&documents, &[]);
+    assert_eq!(found["review-source"], "Trailer", "the weaker one of both");
 }
 
 /// The merge commit of an open pull request is a test that anybody can change.

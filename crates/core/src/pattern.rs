@@ -9,7 +9,7 @@ use serde::Deserialize;
 /// A pattern that a whole path matches or does not.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Pattern(String);
+pub struct Pattern(String);
 
 impl TryFrom<String> for Pattern {
     type Error = String;
@@ -49,11 +49,11 @@ impl Pattern {
 
 /// A set of patterns.
 #[derive(Clone, Debug)]
-pub(super) struct Patterns(RegexSet);
+pub struct Patterns(RegexSet);
 
 impl Patterns {
     /// Compiles the patterns, ignoring case if `any_case`; fails if there are too many.
-    pub(super) fn new(patterns: &[Pattern], any_case: bool) -> Result<Self, regex::Error> {
+    pub fn new(patterns: &[Pattern], any_case: bool) -> Result<Self, regex::Error> {
         RegexSetBuilder::new(patterns.iter().map(Pattern::expression))
             .case_insensitive(any_case)
             .build()
@@ -61,7 +61,8 @@ impl Patterns {
     }
 
     /// Whether the whole path matches one of them.
-    pub(super) fn matches(&self, path: &str) -> bool {
+    #[must_use]
+    pub fn matches(&self, path: &str) -> bool {
         self.0.is_match(&format!("{path}/"))
     }
 }
