@@ -7,7 +7,7 @@ use countersign_api::{
     REVISION_ANNOTATION, ROLLOUT_UID_LABEL, Rollout, TEMPLATE_ANNOTATION,
     TEMPLATE_DIGEST_ANNOTATION,
 };
-use countersign_core::observation::workload::ReplicaSet;
+use countersign_core::observation::workload::{Integrity, ReplicaSet};
 use k8s_openapi::api::apps::v1::ReplicaSet as ApiReplicaSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::core::DynamicObject;
@@ -182,6 +182,7 @@ fn replica_set(rollout: &Rollout, uid: &str, set: &DynamicObject) -> Option<Repl
         available: number(set, "/status/availableReplicas"),
         failure,
         template: as_recorded(set),
+        integrity: Integrity::Sound,
     })
 }
 

@@ -234,6 +234,7 @@ fn revision(pod: &str, sets: &[ReplicaSet]) -> String {
 #[cfg(test)]
 mod tests {
     use countersign_api::PodTemplate;
+    use countersign_core::observation::workload::Integrity;
     use serde_json::json;
 
     use super::*;
@@ -257,6 +258,7 @@ mod tests {
             requested: None,
             failure: None,
             template: PodTemplate::default(),
+            integrity: Integrity::Sound,
         }
     }
 

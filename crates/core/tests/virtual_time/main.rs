@@ -27,6 +27,7 @@ mod provenance;
 mod routes;
 mod smoke;
 mod stories;
+mod tampered;
 mod twists;
 mod writes;
 
