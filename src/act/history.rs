@@ -9,9 +9,10 @@ use kube::api::{ApiResource, DynamicObject, Patch};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::{Actor, absent_as_none, apply, as_observed, field_manager, owner};
+use super::{Actor, absent_as_none, apply, as_observed, field_manager};
 use crate::act::error::{Error, Target};
 use crate::observe::reads;
+use crate::owned::owner;
 
 impl Actor {
     pub(super) async fn act_on_history(
