@@ -10,6 +10,7 @@ mod owned;
 mod pods;
 mod provenance;
 mod scale;
+mod tampered;
 mod traffic;
 
 use countersign_cluster::wait_for;
