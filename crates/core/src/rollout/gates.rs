@@ -27,7 +27,7 @@ type Gate = fn(&Context, &Change, &Judgement) -> Option<Hold>;
 
 /// The gates in order. The concurrency limit is last, so that a queued change waits for nothing else.
 const GATES: [Gate; 16] = [
-    references, // the named objects exist, as they were decided and not claimed elsewhere, images by digest if required
+    references, // the named objects exist, unedited and not claimed elsewhere, images by digest if required
     routable,   // the routes can give the canary a share
     checkable,  // every check can be queried, and one is independent, if the tier requires it
     paused,     // no person requested a pause

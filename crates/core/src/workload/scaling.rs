@@ -216,27 +216,7 @@ fn next_pods(view: &View, held: bool) -> Next {
         return at_rest_or_ahead();
     };
     match change.stage {
-        Stage::Promoting if held => {
-            let goal = held_promotion(view, change);
-            let shrinks =
-                goal.stable <= present.stable.requested && goal.canary <= present.canary.requested;
-            if shrinks {
-                // Both at once, since one after the other would move the split.
-                return Next {
-                    stable: goal.stable,
-                    canary: goal.canary,
-                    ..kept()
-                };
-            }
-            let next = replicas::next(limits, 100, goal, present);
-            // Nor may stable wait for the room that pods of an edited ReplicaSet take, which serve until it does.
-            let ahead = limits.share != Share::Pods && tampering::is_present(view.observation);
-            let least = if ahead { goal.stable } else { 0 };
-            Next {
-                stable: next.stable.max(least),
-                ..next
-            }
-        }
+        Stage::Promoting if held => held_pods(view, change, kept()),
         Stage::Promoting => replicas::next(limits, 100, promotion(view, change), present),
         Stage::RollingBack if waits => ahead(kept()),
         Stage::RollingBack if retention_over(view, change) => Next {
@@ -267,6 +247,31 @@ fn next_pods(view: &View, held: bool) -> Next {
         }
         Stage::Waiting => draining(at_rest_or_ahead()),
         Stage::Promoted | Stage::RolledBack => at_rest_or_ahead(),
+    }
+}
+
+/// The pods of a held promotion; `kept` are the present ones.
+fn held_pods(view: &View, change: &Change, kept: Next) -> Next {
+    let (limits, present) = (view.fleet.limits, &view.fleet.pods);
+    let goal = held_promotion(view, change);
+    let shrinks =
+        goal.stable <= present.stable.requested && goal.canary <= present.canary.requested;
+    let replaces = tampering::is_present(view.observation);
+    if shrinks && !replaces {
+        // Both at once, since one after the other would move the split.
+        return Next {
+            stable: goal.stable,
+            canary: goal.canary,
+            ..kept
+        };
+    }
+    let next = replicas::next(limits, 100, goal, present);
+    // Stable must not wait for the room that pods of an edited ReplicaSet take, which serve until it does.
+    let ahead = limits.share != Share::Pods && replaces;
+    let least = if ahead { goal.stable } else { 0 };
+    Next {
+        stable: next.stable.max(least),
+        ..next
     }
 }
 
