@@ -12,6 +12,7 @@ pub mod controller;
 pub mod lease;
 pub mod observe;
 pub mod operator;
+mod owned;
 pub mod prometheus;
 pub mod retention;
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::act::events::Recorder;
 use crate::controller::{self, Context};
 use crate::lease::Lease;
 use crate::observe::admission::{self, AdmissionCheck};
+use crate::observe::dry_runs::DryRuns;
 use crate::observe::observer::Observer;
 use crate::observe::queue_lock::QueueMutex;
 use crate::observe::reads::Reads;
@@ -213,6 +214,7 @@ async fn operate(options: Options) -> Result<(), Error> {
             prometheus,
             admission: admission.clone(),
             queue_lock: QueueMutex::default(),
+            dry_runs: DryRuns::default(),
             reads: Reads::MostRecent,
         },
         actor: Actor {

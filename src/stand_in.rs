@@ -35,6 +35,8 @@ pub struct RecordedRequest {
 pub enum Fault {
     /// The request is refused with this code.
     Refuse(u16),
+    /// The object exists already.
+    Taken,
     /// The response never comes.
     Hang,
     /// The response comes this late.
@@ -44,6 +46,7 @@ pub enum Fault {
 }
 
 type Faults = dyn Fn(&RecordedRequest) -> Option<Fault> + Send + Sync;
+type Webhook = dyn Fn(&mut Value) + Send + Sync;
 
 /// The fake API server.
 #[derive(Clone)]
@@ -51,6 +54,7 @@ pub struct StandIn {
     objects: Arc<Mutex<BTreeMap<String, Value>>>,
     requests: Arc<Mutex<Vec<RecordedRequest>>>,
     faults: Arc<Mutex<Arc<Faults>>>,
+    webhook: Arc<Mutex<Arc<Webhook>>>,
 }
 
 impl StandIn {
@@ -60,6 +64,7 @@ impl StandIn {
             objects: Arc::default(),
             requests: Arc::default(),
             faults: Arc::new(Mutex::new(Arc::new(|_| None))),
+            webhook: Arc::new(Mutex::new(Arc::new(|_| ()))),
         }
     }
 
@@ -79,6 +84,11 @@ impl StandIn {
         faults: impl Fn(&RecordedRequest) -> Option<Fault> + Send + Sync + 'static,
     ) {
         *self.faults.lock().unwrap() = Arc::new(faults);
+    }
+
+    /// Sets what an admission webhook changes in objects that are created later.
+    pub fn admits(&self, webhook: impl Fn(&mut Value) + Send + Sync + 'static) {
+        *self.webhook.lock().unwrap() = Arc::new(webhook);
     }
 
     /// Stores an object at a path.
@@ -136,6 +146,7 @@ impl StandIn {
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::Refuse(code)) => failure(code),
             Some(Fault::NoFields) if recorded.query.contains("fieldSelector") => no_field(),
+            Some(Fault::Taken) => taken(),
             Some(Fault::Delay(_) | Fault::NoFields) | None => self.serve(&recorded),
         };
         let answer = Response::builder().status(code).body(answer.to_string());
@@ -163,12 +174,17 @@ impl StandIn {
                 (200, object)
             }
             (&Method::POST, _) => {
+                let mut body = recorded.body.clone();
+                (self.webhook.lock().unwrap().clone())(&mut body);
+                if recorded.query.contains("dryRun=All") {
+                    return (201, body);
+                }
                 // Reviews, such as SelfSubjectReview, have no name.
-                let Some(name) = recorded.body["metadata"]["name"].as_str() else {
+                let Some(name) = body["metadata"]["name"].as_str() else {
                     return failure(404);
                 };
                 let path = format!("{path}/{name}");
-                self.put(&path, recorded.body.clone());
+                self.put(&path, body);
                 (201, self.get(&path).unwrap())
             }
             (&Method::PATCH, there) if there.is_some() || recorded.body.get("kind").is_some() => {
@@ -248,6 +264,12 @@ fn decoded(text: &str) -> String {
 fn no_field() -> (u16, Value) {
     let (code, mut status) = failure(400);
     status["message"] = json!("field label not supported: spec.rolloutUid");
+    (code, status)
+}
+
+fn taken() -> (u16, Value) {
+    let (code, mut status) = failure(409);
+    status["reason"] = json!("AlreadyExists");
     (code, status)
 }
 

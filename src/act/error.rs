@@ -131,6 +131,16 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
+    /// A ReplicaSet that is not the revision's has its name; what it holds is not merged with.
+    #[error(
+        "the name of ReplicaSet {replica_set}, which Rollout {rollout} needs for a revision, belongs to another one: delete that"
+    )]
+    NameTaken {
+        /// Namespace and name of the Rollout.
+        rollout: String,
+        /// The ReplicaSet's name.
+        replica_set: String,
+    },
     /// The API server refuses the ReplicaSet of a revision as invalid, so retries are pointless.
     #[error(
         "the API server refuses the ReplicaSet of Rollout {rollout}: {}",
@@ -162,7 +172,7 @@ impl Error {
     pub fn invalid_revision(&self) -> Option<&str> {
         match self {
             Self::InvalidRevision { hash, .. } => Some(hash),
-            Self::NotLeading(_) | Self::Refused { .. } => None,
+            Self::NotLeading(_) | Self::Refused { .. } | Self::NameTaken { .. } => None,
         }
     }
 

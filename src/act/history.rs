@@ -12,9 +12,10 @@ use kube::api::{ApiResource, DynamicObject, ListParams, Patch};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Actor, absent_as_none, apply, as_observed, field_manager, owner};
+use super::{Actor, absent_as_none, apply, as_observed, field_manager};
 use crate::act::error::{Error, Target};
 use crate::observe::reads;
+use crate::owned::owner;
 
 /// Most characters of the value of a label.
 const LABEL_VALUE: usize = 63;

@@ -8,8 +8,9 @@ use kube::api::{ApiResource, DynamicObject};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Actor, as_observed, create, owner};
+use super::{Actor, as_observed, create};
 use crate::act::error::{Error, Target};
+use crate::owned::owner;
 
 /// `ttlSecondsAfterFinished` of a smoke check's Job: its pods and logs are kept for this many seconds.
 const JOB_KEPT: i32 = 86_400;

@@ -244,16 +244,6 @@ fn is_held(record: &Record, decision: &Decision) -> bool {
     change.is_some_and(|change| change.run == record.name)
 }
 
-fn owner(rollout: &Rollout) -> Value {
-    json!({
-        "apiVersion": format!("{GROUP}/{VERSION}"),
-        "kind": "Rollout",
-        "name": rollout.name_any(),
-        "uid": rollout.uid(),
-        "controller": true,
-    })
-}
-
 fn apply() -> PatchParams {
     PatchParams::apply(MANAGER).force()
 }

@@ -12,9 +12,10 @@ use kube::api::{DynamicObject, Patch};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Actor, apply, as_observed, create, ignoring_absence, owner, patch_places};
+use super::{Actor, apply, as_observed, create, ignoring_absence, patch_places};
 use crate::act::error::{Error, Target};
 use crate::api_resource::resource;
+use crate::owned::owner;
 
 impl Actor {
     pub(super) async fn act_on_traffic(

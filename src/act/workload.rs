@@ -2,8 +2,8 @@
 //! owns.
 
 use countersign_api::{
-    HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REQUESTED_ANNOTATION, REVISION_ANNOTATION,
-    ROLLOUT_UID_LABEL, Rollout, TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
+    REQUESTED_ANNOTATION, REVISION_ANNOTATION, ROLLOUT_UID_LABEL, Rollout,
+    TEMPLATE_DIGEST_ANNOTATION,
 };
 use countersign_core::Observation;
 use countersign_core::decision::{NewReplicaSet, WorkloadAction};
@@ -15,12 +15,9 @@ use kube::api::{ApiResource, DynamicObject, ListParams, Patch};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Actor, as_observed, create, field_manager, owner, patch_places};
+use super::{Actor, as_observed, create, field_manager, patch_places};
 use crate::act::error::{Error, Target};
-
-/// Largest template in bytes that is kept in an annotation; a larger one is not. Kubernetes limits all
-/// annotations to 256 KiB.
-const MAX_TEMPLATE: usize = 200_000;
+use crate::owned;
 
 impl Actor {
     pub(super) async fn act_on_workload(
@@ -33,12 +30,12 @@ impl Actor {
         let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), namespace);
         match action {
             WorkloadAction::CreateReplicaSet(new) => {
-                let body = replica_set(rollout, observation, new);
+                let body = owned::replica_set(rollout, observation.now, new);
                 let write = create_replica_set(&self.client, namespace, body);
                 let written = self
                     .write(Target::ReplicaSet, rollout, "create", write)
                     .await;
-                written.map_err(|error| invalid_revision(error, &new.hash))
+                written.map_err(|error| explained(error, new))
             }
             WorkloadAction::SetMinReadySeconds {
                 replica_set,
@@ -63,8 +60,9 @@ impl Actor {
             }
             WorkloadAction::Adopt { replica_set } => {
                 let observed = observed(observation, replica_set);
-                let labels = observed.map(|set| set_labels(rollout, &set.template, &set.hash));
-                let patch = ownership(observed, &json!(labels), &owner(rollout));
+                let labels =
+                    observed.map(|set| owned::set_labels(rollout, &set.template, &set.hash));
+                let patch = ownership(observed, &json!(labels), &owned::owner(rollout));
                 self.change_owner(rollout, &sets, replica_set, patch).await
             }
             WorkloadAction::Release { replica_set } => {
@@ -119,39 +117,52 @@ async fn create_replica_set(
     let Err(error) = sets.create(&create(), &set).await else {
         return Ok(());
     };
-    if !matches!(&error, kube::Error::Api(status) if status.is_already_exists()) {
+    if !is_taken(&error) {
         return Err(error);
     }
-    let controller = |set: &DynamicObject| {
-        let mut owners = set.owner_references().iter();
-        let owner = owners.find(|owner| owner.controller == Some(true));
-        owner.map(|owner| {
-            (
-                owner.uid.clone(),
-                owner.kind.clone(),
-                owner.api_version.clone(),
-            )
-        })
-    };
     // The response to an earlier request may have been lost.
     let named = ListParams::default().fields(&format!("metadata.name={}", set.name_any()));
     let there = sets.list(&named).await?;
-    let is_own = there.iter().any(|it| controller(it) == controller(&set));
+    let is_own = there.iter().any(|it| identity(it) == identity(&set));
     if is_own { Ok(()) } else { Err(error) }
 }
 
-/// Distinguishes a permanently invalid ReplicaSet from a temporary refusal.
-fn invalid_revision(error: Error, hash: &str) -> Error {
+/// By what a ReplicaSet is known as one of a revision: its controller, the label by which it is listed, and the
+/// digest of its template. What it really runs is compared when it is observed.
+fn identity(set: &DynamicObject) -> [Option<String>; 5] {
+    let mut owners = set.owner_references().iter();
+    let owner = owners.find(|owner| owner.controller == Some(true));
+    [
+        owner.map(|it| it.uid.clone()),
+        owner.map(|it| it.kind.clone()),
+        owner.map(|it| it.api_version.clone()),
+        set.labels().get(ROLLOUT_UID_LABEL).cloned(),
+        set.annotations().get(TEMPLATE_DIGEST_ANNOTATION).cloned(),
+    ]
+}
+
+/// Distinguishes what only another name, or another template, resolves from a temporary refusal.
+fn explained(error: Error, new: &NewReplicaSet) -> Error {
     match error {
+        Error::Refused {
+            rollout, source, ..
+        } if is_taken(&source) => Error::NameTaken {
+            rollout,
+            replica_set: new.name.clone(),
+        },
         Error::Refused {
             rollout, source, ..
         } if is_invalid(&source) => Error::InvalidRevision {
             rollout,
-            hash: hash.to_owned(),
+            hash: new.hash.clone(),
             source,
         },
         other => other,
     }
+}
+
+fn is_taken(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_already_exists())
 }
 
 /// Whether an object violates its schema or cannot be decoded. An admission policy also answers
@@ -218,77 +229,4 @@ fn scaling(observation: &Observation, name: &str, replicas: i32, revision: i64) 
 fn requested(replicas: i32, observation: &Observation) -> RequestedReplicas {
     let at = observation.now;
     RequestedReplicas { replicas, at }
-}
-
-/// The ReplicaSet of a revision. The template stays JSON, so that fields newer than this build survive.
-fn replica_set(rollout: &Rollout, observation: &Observation, new: &NewReplicaSet) -> Value {
-    let template = &new.template;
-    let mut labels = json!(template.labels());
-    let mut selector = json!(rollout.spec.selector.match_labels);
-    for map in [&mut labels, &mut selector] {
-        if let Some(map) = map.as_object_mut() {
-            map.insert(HASH_LABEL.into(), json!(new.hash));
-        }
-    }
-    let requested = requested(new.replicas, observation);
-    json!({
-        "apiVersion": "apps/v1",
-        "kind": "ReplicaSet",
-        "metadata": {
-            "name": new.name,
-            "labels": set_labels(rollout, template, &new.hash),
-            "annotations": annotations(template, &new.template_digest, new.revision, requested),
-            "ownerReferences": [owner(rollout)],
-        },
-        "spec": {
-            "replicas": new.replicas,
-            "minReadySeconds": rollout.spec.min_ready_seconds,
-            "selector": { "matchLabels": selector },
-            "template": labelled(template, &labels),
-        },
-    })
-}
-
-/// The labels of a ReplicaSet: those of its pods, and those by which it is listed.
-fn set_labels(rollout: &Rollout, template: &PodTemplate, hash: &str) -> Value {
-    let mut labels = template.labels();
-    labels.insert(HASH_LABEL.to_owned(), hash.to_owned());
-    labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
-    labels.insert(
-        ROLLOUT_UID_LABEL.to_owned(),
-        rollout.uid().unwrap_or_default(),
-    );
-    json!(labels)
-}
-
-fn annotations(
-    template: &PodTemplate,
-    digest: &str,
-    revision: i64,
-    requested: RequestedReplicas,
-) -> Value {
-    let mut annotations = json!({
-        REQUESTED_ANNOTATION: requested.to_string(),
-        TEMPLATE_DIGEST_ANNOTATION: digest,
-        REVISION_ANNOTATION: revision.to_string(),
-    });
-    let text = template.0.to_string();
-    if let Some(map) = annotations
-        .as_object_mut()
-        .filter(|_| text.len() <= MAX_TEMPLATE)
-    {
-        map.insert(TEMPLATE_ANNOTATION.into(), json!(text));
-    }
-    annotations
-}
-
-fn labelled(template: &PodTemplate, labels: &Value) -> Value {
-    let mut template = template.0.clone();
-    if let Some(template) = template.as_object_mut() {
-        let metadata = template.entry("metadata").or_insert_with(|| json!({}));
-        if let Some(metadata) = metadata.as_object_mut() {
-            metadata.insert("labels".into(), labels.clone());
-        }
-    }
-    template
 }

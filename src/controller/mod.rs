@@ -56,7 +56,11 @@ impl Error {
         match self {
             Self::Write(error) if error.is_conflict() => Class::Conflict,
             Self::Write(act::Error::InvalidRevision { .. }) | Self::Panicked => Class::Terminal,
-            Self::Write(act::Error::NotLeading(_) | act::Error::Refused { .. })
+            Self::Write(
+                act::Error::NotLeading(_)
+                | act::Error::Refused { .. }
+                | act::Error::NameTaken { .. },
+            )
             | Self::Read(_)
             | Self::TimedOut => Class::Transient,
         }

@@ -1,6 +1,7 @@
 //! Whole reconciles of a Rollout against a fake API server.
 
 mod people;
+mod tampered;
 
 use countersign_core::decision::{
     Action as Write, HistoryAction, Notice, TrafficAction, WorkloadAction,
@@ -13,6 +14,7 @@ use super::*;
 use crate::act::events::Recorder;
 use crate::lease::Lease;
 use crate::observe::admission::AdmissionCheck;
+use crate::observe::dry_runs::DryRuns;
 use crate::observe::queue_lock::QueueMutex;
 use crate::observe::reads::Reads;
 use crate::prometheus::{Prometheus, PrometheusConfig};
@@ -56,6 +58,7 @@ impl Scene {
                 prometheus: prometheus.unwrap(),
                 admission: AdmissionCheck::new(client.clone()),
                 queue_lock: QueueMutex::default(),
+                dry_runs: DryRuns::default(),
                 reads: Reads::MostRecent,
             },
             actor: Actor {

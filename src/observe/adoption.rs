@@ -17,6 +17,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
+use super::integrity::stored_template;
 use super::observer::Observer;
 use super::reads::Reads;
 use super::replica_sets::as_recorded;
@@ -218,21 +219,6 @@ fn parts(deployment: &DynamicObject, known: &Selector) -> Result<(PodTemplate, S
         ));
     }
     Ok((template, selector))
-}
-
-/// The stored pod template of a Deployment or ReplicaSet, without fields that controllers and some API
-/// servers add.
-fn stored_template(object: &DynamicObject) -> Option<PodTemplate> {
-    let mut template = object.data.pointer("/spec/template")?.clone();
-    if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
-        if metadata.get("creationTimestamp") == Some(&Value::Null) {
-            metadata.remove("creationTimestamp");
-        }
-        if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) {
-            labels.remove(HASH_LABEL);
-        }
-    }
-    Some(PodTemplate(template))
 }
 
 /// Provenance may be on either object; that of the Rollout, if any, replaces the Deployment's as a whole.

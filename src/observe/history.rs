@@ -20,7 +20,7 @@ use crate::observe::reads;
 const LABELLED: usize = 63;
 
 impl Observer {
-    /// The templates of promoted revisions whose ReplicaSet is missing, from their RolloutRuns, each
+    /// The templates of promoted revisions whose ReplicaSet is missing or edited, from their RolloutRuns, each
     /// verified by its digest in the status.
     pub(super) async fn promoted(
         &self,
@@ -35,7 +35,8 @@ impl Observer {
         let promoted = status.stable.iter().chain(previous);
         let lost = promoted.filter_map(|revision| {
             let mut sets = sets.iter();
-            let found = sets.any(|set| set.hash == revision.pod_template_hash);
+            let found =
+                sets.any(|set| set.hash == revision.pod_template_hash && set.edit().is_none());
             (!found).then_some((revision.run.as_ref()?, &revision.template_digest))
         });
         let lost: Vec<_> = lost.collect();

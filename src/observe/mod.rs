@@ -2,8 +2,10 @@
 
 pub mod admission;
 mod adoption;
+pub mod dry_runs;
 mod evidence;
 mod history;
+mod integrity;
 mod jobs;
 pub mod observer;
 mod people;

@@ -9,6 +9,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
 
 use super::admission::AdmissionCheck;
+use super::dry_runs::DryRuns;
 use super::queue_lock::QueueMutex;
 use super::reads::Reads;
 use crate::prometheus::Prometheus;
@@ -27,6 +28,8 @@ pub struct Observer {
     pub admission: AdmissionCheck,
     /// Lets one reconcile at a time count the changes in progress.
     pub queue_lock: QueueMutex,
+    /// What dry runs of ReplicaSets have shown.
+    pub dry_runs: DryRuns,
     /// How fresh reads must be.
     pub reads: Reads,
 }

@@ -7,13 +7,15 @@ use countersign_api::{
     REVISION_ANNOTATION, ROLLOUT_UID_LABEL, Rollout, TEMPLATE_ANNOTATION,
     TEMPLATE_DIGEST_ANNOTATION,
 };
-use countersign_core::observation::workload::ReplicaSet;
+use countersign_core::observation::workload::{Integrity, ReplicaSet};
+use futures::future::join_all;
 use k8s_openapi::api::apps::v1::ReplicaSet as ApiReplicaSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::core::DynamicObject;
 use kube::{Api, Resource, ResourceExt};
 use serde_json::Value;
 
+use super::integrity::stored_template;
 use super::observer::Observer;
 
 /// The ReplicaSets that were found.
@@ -74,11 +76,15 @@ impl Observer {
             .filter_map(|set| foreign(rollout, set))
             .collect();
         foreign.sort();
+        let own = ours
+            .into_iter()
+            .filter_map(|set| Some((replica_set(rollout, &uid, set)?, set)));
+        let own = own.map(|(own, set)| async move {
+            let integrity = self.integrity(rollout, namespace, &own, set).await;
+            ReplicaSet { integrity, ..own }
+        });
         Ok(Found {
-            own: ours
-                .into_iter()
-                .filter_map(|set| replica_set(rollout, &uid, set))
-                .collect(),
+            own: join_all(own).await,
             foreign: all.then_some(foreign),
         })
     }
@@ -131,7 +137,7 @@ fn number(set: &DynamicObject, path: &str) -> i32 {
     i32::try_from(value.unwrap_or_default()).unwrap_or(i32::MAX)
 }
 
-fn replica_set(rollout: &Rollout, uid: &str, set: &DynamicObject) -> Option<ReplicaSet> {
+pub(super) fn replica_set(rollout: &Rollout, uid: &str, set: &DynamicObject) -> Option<ReplicaSet> {
     let controller = controller(set);
     let owned = controller.is_some_and(|owner| is_rollout(owner, uid));
     let foreign = controller.is_some() && !owned;
@@ -182,6 +188,7 @@ fn replica_set(rollout: &Rollout, uid: &str, set: &DynamicObject) -> Option<Repl
         available: number(set, "/status/availableReplicas"),
         failure,
         template: as_recorded(set),
+        integrity: Integrity::Sound,
     })
 }
 
@@ -212,19 +219,6 @@ fn revision(metadata: &ObjectMeta) -> i64 {
 /// The template as the Rollout had it; for a foreign ReplicaSet, the stored one.
 pub(super) fn as_recorded(set: &DynamicObject) -> PodTemplate {
     let kept = set.annotations().get(TEMPLATE_ANNOTATION);
-    if let Some(template) = kept.and_then(|kept| serde_json::from_str(kept).ok()) {
-        return PodTemplate(template);
-    }
-    let mut template = set
-        .data
-        .pointer("/spec/template")
-        .cloned()
-        .unwrap_or_default();
-    if let Some(labels) = template
-        .pointer_mut("/metadata/labels")
-        .and_then(Value::as_object_mut)
-    {
-        labels.remove(HASH_LABEL);
-    }
-    PodTemplate(template)
+    let kept = kept.and_then(|kept| serde_json::from_str(kept).ok());
+    kept.map_or_else(|| stored_template(set).unwrap_or_default(), PodTemplate)
 }

@@ -1,5 +1,5 @@
 //! The routes of a Rollout, and the endpoints of its Services. Read live, and only while the status has a
-//! change, or the Rollout is being deleted.
+//! change, the Rollout is being deleted, or an edited ReplicaSet is being replaced.
 
 use std::collections::BTreeMap;
 
@@ -31,13 +31,15 @@ const SUFFIX: usize = 5;
 type Endpoints = BTreeMap<String, BTreeMap<String, i32>>;
 
 impl Observer {
-    /// Reads routes and endpoints, if the status has a change or the Rollout is being deleted.
+    /// Reads routes and endpoints, if the status has a change, the Rollout is being deleted, or pods of another
+    /// ReplicaSet than the stable one may serve.
     pub(super) async fn traffic(
         &self,
         rollout: &Rollout,
         observation: &Observation,
     ) -> (Endpoints, Vec<Route>) {
-        if observation.status.change.is_none() && !observation.deleting {
+        let at_rest = observation.status.change.is_none() && !observation.deleting;
+        if at_rest && !has_other_pods(observation) {
             return Default::default();
         }
         let traffic = observation.spec.strategy.canary.traffic.as_ref();
@@ -177,6 +179,15 @@ impl Observer {
     }
 }
 
+/// Whether a ReplicaSet other than the stable one has pods, such as an edited one that is being replaced.
+fn has_other_pods(observation: &Observation) -> bool {
+    let stable = observation.status.stable.as_ref();
+    let mut sets = observation.replica_sets.iter();
+    stable.is_some_and(|stable| {
+        sets.any(|set| set.owned && set.has_pods() && set.hash != stable.pod_template_hash)
+    })
+}
+
 fn is_owned(route: &DynamicObject, rollout: &Rollout) -> bool {
     let mut owners = route.owner_references().iter();
     let uid = rollout.uid().unwrap_or_default();
@@ -234,6 +245,7 @@ fn revision(pod: &str, sets: &[ReplicaSet]) -> String {
 #[cfg(test)]
 mod tests {
     use countersign_api::PodTemplate;
+    use countersign_core::observation::workload::Integrity;
     use serde_json::json;
 
     use super::*;
@@ -257,6 +269,7 @@ mod tests {
             requested: None,
             failure: None,
             template: PodTemplate::default(),
+            integrity: Integrity::Sound,
         }
     }
 

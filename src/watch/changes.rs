@@ -83,12 +83,17 @@ pub(super) struct PodsCondition {
 
 impl Pods {
     /// The fields whose change may change a decision: not the number of starting pods, but whether one is
-    /// ready, and whether the last one is deleted.
+    /// ready, and whether the last one is deleted. The generation stands for the template, which others may edit.
     fn version(&self) -> impl Hash {
-        let Self { spec, status, .. } = self;
+        let Self {
+            metadata,
+            spec,
+            status,
+        } = self;
         let gone = spec.replicas == 0 && status.replicas == 0;
         let serves = status.ready_replicas > 0;
         (
+            metadata.generation,
             spec,
             gone,
             serves,
@@ -180,4 +185,28 @@ pub(super) fn strip_claim(claim: &mut Claim) {
     let annotations = claim.metadata.annotations.take().unwrap_or_default();
     let annotations = hash(&annotations).to_string();
     claim.metadata.annotations = Some(BTreeMap::from([(String::new(), annotations)]));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_edited_template_is_news_and_a_starting_pod_is_none() {
+        let set = |generation: i64, pods: i32| -> Pods {
+            serde_json::from_value(json!({
+                "metadata": { "name": "web-abc", "uid": "1", "generation": generation },
+                "spec": { "replicas": 2 }, "status": { "replicas": pods },
+            }))
+            .unwrap()
+        };
+        let mut seen = LastSeen::default();
+        let mut is_news = |it: Pods| pods_have_changed(&mut seen, &watcher::Event::Apply(it));
+        assert!(!is_news(set(1, 0)), "the operator has just made it");
+        assert!(!is_news(set(1, 1)));
+        assert!(is_news(set(2, 1)));
+        assert!(!is_news(set(2, 2)));
+    }
 }

@@ -17,6 +17,7 @@ mod provenance;
 mod records;
 mod scale;
 mod status;
+mod tampered;
 mod traffic;
 
 use countersign_cluster::wait_for;

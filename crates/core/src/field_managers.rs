@@ -6,14 +6,24 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 /// The last writer of a workload's `replicas` except this controller.
 #[must_use]
 pub fn last_scaler(fields: &[ManagedFieldsEntry]) -> Option<&str> {
-    last_other(fields, |entry| sets(entry, "/f:spec/f:replicas"))
+    let last = last_other(fields, |entry| sets(entry, "/f:spec/f:replicas"))?;
+    last.manager.as_deref()
 }
 
 /// The last writer of an object's spec except this controller.
 #[must_use]
 pub fn last_spec_writer(fields: &[ManagedFieldsEntry]) -> Option<&str> {
+    last_writer(fields, "/f:spec")?.manager.as_deref()
+}
+
+/// The last write of a field of an object, by its path in `fieldsV1`, except this controller's.
+#[must_use]
+pub fn last_writer<'a>(
+    fields: &'a [ManagedFieldsEntry],
+    field: &str,
+) -> Option<&'a ManagedFieldsEntry> {
     last_other(fields, |entry| {
-        entry.subresource.is_none() && sets(entry, "/f:spec")
+        entry.subresource.is_none() && sets(entry, field)
     })
 }
 
@@ -25,10 +35,9 @@ fn sets(entry: &ManagedFieldsEntry, field: &str) -> bool {
 fn last_other(
     fields: &[ManagedFieldsEntry],
     wrote: impl Fn(&ManagedFieldsEntry) -> bool,
-) -> Option<&str> {
+) -> Option<&ManagedFieldsEntry> {
     let others = fields
         .iter()
         .filter(|entry| entry.manager.as_deref() != Some(MANAGER) && wrote(entry));
-    let last = others.max_by_key(|entry| entry.time.as_ref().map(|at| at.0))?;
-    last.manager.as_deref()
+    others.max_by_key(|entry| entry.time.as_ref().map(|at| at.0))
 }

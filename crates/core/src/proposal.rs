@@ -367,20 +367,31 @@ fn is_made_again(observation: &Observation, digest: &str, template_digest: &str)
 
 /// The hash of the ReplicaSet that already runs this template, or a new unique one.
 fn hash(observation: &Observation, template_digest: &str) -> (String, i32) {
-    let mut collisions = observation.status.collision_count;
-    let sets = &observation.replica_sets;
-    // The digest alone may be anybody's claim.
+    let collisions = observation.status.collision_count;
+    // Digest, recorded template and owner alone may be anybody's claim.
     let runs_it = |set: &&ReplicaSet| {
-        set.template_digest == template_digest
+        set.is_sound()
+            && set.template_digest == template_digest
             && digest::template_digest(&set.template) == template_digest
     };
-    if let Some(set) = sets.iter().find(runs_it) {
-        return (set.hash.clone(), collisions);
+    let mut sets = observation.replica_sets.iter();
+    match sets.find(runs_it) {
+        Some(set) => (set.hash.clone(), collisions),
+        None => unused_hash(observation, &observation.spec.template, collisions),
     }
-    let mut hash = digest::pod_template_hash(&observation.spec.template, collisions);
+}
+
+/// A hash for a template that no ReplicaSet has, with its collision count.
+pub(crate) fn unused_hash(
+    observation: &Observation,
+    template: &PodTemplate,
+    mut collisions: i32,
+) -> (String, i32) {
+    let sets = &observation.replica_sets;
+    let mut hash = digest::pod_template_hash(template, collisions);
     while sets.iter().any(|set| set.hash == hash) {
         collisions = collisions.saturating_add(1);
-        hash = digest::pod_template_hash(&observation.spec.template, collisions);
+        hash = digest::pod_template_hash(template, collisions);
     }
     (hash, collisions)
 }
@@ -417,18 +428,37 @@ fn stable_template(observation: &Observation) -> Option<&PodTemplate> {
     )
 }
 
-/// The template with this digest that the pods with this hash run; `None` if it cannot be trusted: its
-/// ReplicaSet is gone and no RolloutRun has it, or the copy in its annotation is not the promoted one.
+/// The template with this digest that the pods with this hash run; `None` if it cannot be trusted: neither the
+/// ReplicaSet nor a RolloutRun has it.
 pub(crate) fn template_of<'a>(
     observation: &'a Observation,
     hash: &str,
     template_digest: &str,
 ) -> Option<&'a PodTemplate> {
     let mut sets = observation.replica_sets.iter();
-    sets.find(|set| set.hash == hash)
-        .map(|set| &set.template)
-        .or_else(|| observation.promoted.get(template_digest))
-        .filter(|template| digest::template_digest(template) == template_digest)
+    let kept = sets.find(|set| set.hash == hash).map(|set| &set.template);
+    verified([kept], observation, template_digest)
+}
+
+/// The template with this digest, of whichever ReplicaSet or RolloutRun keeps it.
+pub(crate) fn recorded<'a>(
+    observation: &'a Observation,
+    template_digest: &str,
+) -> Option<&'a PodTemplate> {
+    let kept = observation.replica_sets.iter();
+    let kept = kept.map(|set| Some(&set.template));
+    verified(kept, observation, template_digest)
+}
+
+/// The first of these templates with this digest, or else that of a RolloutRun.
+fn verified<'a>(
+    kept: impl IntoIterator<Item = Option<&'a PodTemplate>>,
+    observation: &'a Observation,
+    template_digest: &str,
+) -> Option<&'a PodTemplate> {
+    let recorded = std::iter::once_with(|| observation.promoted.get(template_digest));
+    let mut all = kept.into_iter().chain(recorded).flatten();
+    all.find(|template| digest::template_digest(template) == template_digest)
 }
 
 /// The last known proposal, while the workload cannot be read: no change begins or is replaced, and the
@@ -442,6 +472,7 @@ pub fn last_known(observation: &Observation) -> Option<Revision> {
     let change = status.change.as_ref().map(|change| Revision {
         pod_template_hash: change.pod_template_hash.clone(),
         template_digest: change.template_digest.clone(),
+        stored_template_digest: change.stored_template_digest.clone(),
         digest: change.digest.clone(),
         provenance_digest: change.provenance_digest.clone(),
         source_revision: change.source_revision.clone(),

@@ -179,6 +179,10 @@ reasons! {
     PolicyUnreadable: REFUSAL,
     /// The stable revision's ReplicaSet is gone.
     StableMissing: REFUSAL,
+    /// A ReplicaSet was edited by another writer, so its pods may run another template than was decided.
+    Tampered: POLLED_WARNING,
+    /// It is unknown whether the stored template of a ReplicaSet is the one that was decided.
+    TemplateUnverified: POLLED,
     /// A freeze is in force.
     Frozen: HOLD,
     /// A sign-off or an intervention cannot be read.
@@ -356,6 +360,10 @@ const POLLED: Class = Class {
 const REFUSAL: Class = Class {
     wait: Wait::Refusal,
     ..PLAIN
+};
+const POLLED_WARNING: Class = Class {
+    warning: true,
+    ..POLLED
 };
 const POLLED_REFUSAL: Class = Class {
     poll: Poll::Soon,

@@ -30,6 +30,9 @@ pub struct Revision {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub source_revision: Option<String>,
+    /// SHA-256 of the pod template as the API server stored it, in hexadecimal, if admission webhooks or newer defaults changed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_template_digest: Option<String>,
     /// The revision's number.
     pub revision: i64,
     /// Name of the RolloutRun that keeps its template, from which a lost ReplicaSet is created again.
@@ -81,6 +84,9 @@ pub struct Change {
     /// SHA-256 of its provenance, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provenance_digest: Option<String>,
+    /// SHA-256 of its pod template as the API server stored it, in hexadecimal, if admission webhooks or newer defaults changed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_template_digest: Option<String>,
     /// Whether its provenance is that of another template, of the stable revision or of the change before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inherited_provenance: bool,

@@ -8,6 +8,7 @@
 pub mod observe;
 pub mod people;
 pub mod queue;
+mod tampering;
 pub mod traffic;
 
 use countersign_api::Duration;
@@ -174,6 +175,11 @@ pub fn broken(observation: &Observation, decision: &Decision) -> Vec<Broken> {
     );
     let misread = misread(observation, &decision.status);
     broken.extend(misread.map(|what| Broken { law: 9, what }));
+    let edited = tampering::unlawful_revision(observation, decision);
+    broken.extend(edited.map(|what| Broken {
+        law: 11,
+        what: what.into(),
+    }));
     broken.extend(broken_by_actions(observation, decision));
     broken.extend(broken_by_adoption(observation, decision));
     broken
@@ -210,6 +216,9 @@ fn broken_by_a_step(observation: &Observation, before: &Change, after: &Change) 
         people::people_have_signed(observation, before, after),
         &|| "a required sign-off was not given".into(),
     );
+    expect(11, tampering::is_as_decided(observation, before), &|| {
+        "the weight rose though pods may run another template than was decided".into()
+    });
     expect(12, content_is_bound(observation, before), &|| {
         "the weight rose though the tier requires image digests".into()
     });

@@ -167,6 +167,66 @@ pub struct ReplicaSet {
     pub failure: Option<String>,
     /// Its pod template from the Rollout, before the API server added defaults.
     pub template: PodTemplate,
+    /// Whether its stored template is the one that was decided.
+    #[serde(default)]
+    pub integrity: Integrity,
+}
+
+/// Whether the stored template of a ReplicaSet is the one that the controller decided on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Integrity {
+    /// It is, apart from defaults of the API server.
+    #[default]
+    Sound,
+    /// It is what admission makes of that template; its digest proves it later, when admission may differ.
+    Admitted {
+        /// SHA-256 of the stored template.
+        digest: String,
+    },
+    /// It differs, and what admission makes of the decided template is unknown.
+    Unverified {
+        /// Why, in a sentence.
+        message: String,
+    },
+    /// Another writer edited it.
+    Edited(Edit),
+}
+
+/// An edit of a ReplicaSet by another writer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edit {
+    /// What differs, such as `template (image, command)`.
+    pub what: String,
+    /// The field manager of the last other writer.
+    pub writer: Option<String>,
+    /// When it wrote.
+    pub at: Option<Timestamp>,
+}
+
+impl ReplicaSet {
+    /// Whether its stored template is known to be the one that was decided.
+    #[must_use]
+    pub const fn is_sound(&self) -> bool {
+        matches!(
+            self.integrity,
+            Integrity::Sound | Integrity::Admitted { .. }
+        )
+    }
+
+    /// The edit of another writer, if there was one.
+    #[must_use]
+    pub const fn edit(&self) -> Option<&Edit> {
+        match &self.integrity {
+            Integrity::Edited(edit) => Some(edit),
+            Integrity::Sound | Integrity::Admitted { .. } | Integrity::Unverified { .. } => None,
+        }
+    }
+
+    /// Whether it has pods, or requests some.
+    #[must_use]
+    pub const fn has_pods(&self) -> bool {
+        self.replicas > 0 || self.current > 0
+    }
 }
 
 /// A number of pods that the controller requested; another writer may have changed it since.

@@ -10,6 +10,7 @@ use countersign_api::PodTemplate;
 use countersign_api::policy::Difference;
 use serde_json::{Map, Value};
 
+use crate::risk::score;
 use crate::risk::template_defaults::{self, CONTAINER_LISTS, PROBES};
 
 /// How the new template differs from the stable one; empty if there is no stable one.
@@ -31,6 +32,13 @@ pub fn differences(stable: Option<&PodTemplate>, new: &PodTemplate) -> BTreeSet<
         }
     }
     found
+}
+
+/// The names of these kinds, such as `image, command`.
+#[must_use]
+pub fn names_of(differences: &BTreeSet<Difference>) -> String {
+    let names: Vec<_> = differences.iter().map(score::name_of).collect();
+    names.join(", ")
 }
 
 /// Labels and annotations that describe pods or restart them, and change nothing that they do.

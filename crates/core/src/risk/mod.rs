@@ -7,7 +7,7 @@ pub(crate) mod differences;
 pub mod score;
 pub(crate) mod template_defaults;
 
-pub use crate::risk::differences::differences;
+pub use crate::risk::differences::{differences, names_of};
 
 use std::collections::{BTreeMap, BTreeSet};
 

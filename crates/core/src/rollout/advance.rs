@@ -30,6 +30,7 @@ pub(super) fn advance<'a>(
     observe::announce(context, change);
     judge::tighten(context, change);
     let verdict = judge::judge(context, change, requeue);
+    judge::void_if_edited(observation, change);
     let sign_offs = SignOffs::of(observation, context.proposal, change);
     let freezes = freeze::freezes(observation, &context.proposal.effective, change.tier);
     commands::record_sign_offs(context, change, &sign_offs);
@@ -252,6 +253,7 @@ fn make_stable(
     status.stable = Some(Revision {
         pod_template_hash: change.pod_template_hash.clone(),
         template_digest: change.template_digest.clone(),
+        stored_template_digest: change.stored_template_digest.clone(),
         digest: change.digest.clone(),
         provenance_digest: change.provenance_digest.clone(),
         source_revision: change.source_revision.clone(),

@@ -18,7 +18,7 @@ use crate::text::sanitize_to;
 use crate::traffic::routes;
 use crate::traffic::view::View;
 use crate::workload::adoption::{condition, step};
-use crate::workload::cleanup;
+use crate::workload::{cleanup, tampering};
 
 /// The condition that reports foreign pods.
 const FOREIGN_PODS: &str = "ForeignPods";
@@ -68,6 +68,7 @@ pub(super) fn conditions(
         let (stands, why, message) = condition::standing(view, adopted, hold);
         fact(step::ADOPTED, stands, why, &message)
     }));
+    facts.extend(tampered_fact(observation));
     facts.extend(foreign_fact(observation));
     facts.extend(undated_fact(observation));
     let change = view.change;
@@ -109,10 +110,11 @@ fn workload_facts(
     // Waits that only a person can end; missing data or pods may arrive automatically.
     let wait = hold.map(|hold| hold.reason.class().wait);
     let refused = wait == Some(Wait::Refusal);
+    let edited = tampering::is_present(view.observation);
     let stuck = matches!(wait, Some(Wait::Pods | Wait::Traffic))
         && change.is_some_and(|it| change::is_overdue(view.observation, it));
     let why = hold.map_or_else(|| last_reason(change), |hold| hold.reason.into());
-    let ready = available && !moving && !rejected && !refused;
+    let ready = available && !moving && !rejected && !refused && !edited;
     vec![
         fact(
             "Available",
@@ -175,6 +177,12 @@ fn provenance_fact(observation: &Observation, proposal: &Proposal) -> ConditionD
         provenance.state.to_string(),
         &message,
     )
+}
+
+/// Which ReplicaSets were edited by another writer, while pods of them may serve.
+fn tampered_fact(observation: &Observation) -> Option<ConditionDraft> {
+    let message = tampering::summary(observation)?;
+    Some(fact("Tampered", true, Reason::Tampered, &message))
 }
 
 /// Whether a Service selects foreign pods, too; if pods were not read, the previous condition is kept.

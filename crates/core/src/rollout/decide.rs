@@ -27,16 +27,17 @@ use crate::people::answers;
 use crate::people::sign_off::{self, SignOffs};
 use crate::proposal::Proposal;
 use crate::queue::dependencies;
+use crate::reason::Reason;
 use crate::rollout::context::{Behind, Context, Progress};
 use crate::rollout::requeue::Requeue;
 use crate::rollout::{
-    actions, advance, commands, events, finish, record, start, status, write_rate,
+    actions, advance, commands, events, finish, record, start, status, transition, write_rate,
 };
 use crate::text;
 use crate::traffic::routes::Routes;
 use crate::traffic::view::View;
 use crate::traffic::{corrections, services, settle};
-use crate::workload::{adoption, scaling, smoke_job};
+use crate::workload::{adoption, scaling, smoke_job, tampering};
 
 /// Decides what to do about one Rollout. Pure: the same observation always gives the same decision.
 #[must_use]
@@ -50,6 +51,7 @@ pub fn decide(observation: &Observation) -> Decision {
     let change = state.change.take();
     let step = step(&context, &mut state, change, &mut requeue);
     state.change = step.change;
+    replace_edited(&context, &mut state, &mut requeue);
     if is_rolled_back(&state) && !is_rolled_back(&observation.status) {
         state.last_rollback_at = Some(Time(observation.now));
     }
@@ -111,6 +113,26 @@ pub fn decide(observation: &Observation) -> Decision {
 fn is_rolled_back(status: &RolloutStatus) -> bool {
     let change = status.change.as_ref();
     change.is_some_and(|change| change.outcome == Some(Outcome::RolledBack))
+}
+
+/// Replaces an edited ReplicaSet of a revision in use, and keeps what admission made of the others.
+fn replace_edited(context: &Context, status: &mut RolloutStatus, requeue: &mut Requeue) {
+    let observation = context.observation;
+    tampering::keep_admitted(observation, status);
+    let Some(message) = tampering::replace(observation, context.proposal, status) else {
+        return;
+    };
+    // Without a change under way the Event of the hold is the record.
+    match &mut status.change {
+        Some(change) if change.outcome.is_some() => {
+            change.progressed_at = Some(Time(observation.now)); // the new pods have their whole time
+        }
+        Some(change) if !change.initial => {
+            transition::record(context, change, Reason::Tampered, message);
+        }
+        Some(_) | None => {}
+    }
+    requeue.after(SignedDuration::ZERO);
 }
 
 /// Messages of Events quote foreign text.

@@ -12,7 +12,7 @@ use crate::rollout::requeue::Requeue;
 use crate::rollout::{advance, commands, gates, start, transition, watch};
 use crate::traffic::view::View;
 use crate::traffic::{services, settle};
-use crate::workload::cleanup;
+use crate::workload::{cleanup, tampering};
 use crate::{change, observation};
 
 /// The Rollout is being deleted: the change under way is aborted, so that stable serves alone before pods
@@ -97,7 +97,8 @@ pub(super) fn finalize(
     if change.stage == Stage::RolledBack && !over && !commands::is_to_be_retried(&change) {
         requeue.clear();
     }
-    let hold = gates::stable_lost(observation, status.stable.as_ref());
+    let lost = || gates::stable_lost(observation, status.stable.as_ref());
+    let hold = tampering::hold(observation).or_else(lost);
     (Some(change), hold)
 }
 

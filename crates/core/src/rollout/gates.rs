@@ -21,13 +21,13 @@ use crate::replicas::{self, Limits, Present, present};
 use crate::rollout::context::{Context, Judgement};
 use crate::text;
 use crate::traffic::settle;
-use crate::workload::{adoption, pods, smoke};
+use crate::workload::{adoption, pods, smoke, tampering};
 
 type Gate = fn(&Context, &Change, &Judgement) -> Option<Hold>;
 
 /// The gates in order. The concurrency limit is last, so that a queued change waits for nothing else.
 const GATES: [Gate; 16] = [
-    references, // the named objects exist and are not claimed elsewhere, images by digest if required
+    references, // the named objects exist, unedited and not claimed elsewhere, images by digest if required
     routable,   // the routes can give the canary a share
     checkable,  // every check can be queried, and one is independent, if the tier requires it
     paused,     // no person requested a pause
@@ -82,8 +82,9 @@ pub(super) fn unreadable_policy(observation: &Observation) -> Option<Hold> {
 fn references(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {
     let observation = context.observation;
     let present = &context.before.fleet.pods;
-    if let Some(conflict) = conflict(observation) {
-        return Some(conflict);
+    let edited = tampering::hold(observation).or_else(|| tampering::doubt(observation, change));
+    if let Some(hold) = edited.or_else(|| conflict(observation)) {
+        return Some(hold);
     }
     if let Some(obstacle) = adoption::obstacle(observation, Some(change)) {
         return Some(obstacle);

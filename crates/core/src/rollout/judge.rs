@@ -20,10 +20,10 @@ use crate::replicas::present;
 use crate::rollout::context::Context;
 use crate::rollout::requeue::Requeue;
 use crate::rollout::{deadlines, gates, transition};
-use crate::workload::{pods, smoke};
+use crate::workload::{pods, smoke, tampering};
 
-/// What ends a change at once: failing evidence, a rejection, a failed smoke check, pods that all crash, or
-/// a freeze that rolls back.
+/// What ends a change at once: an edited ReplicaSet, failing evidence, a rejection, a failed smoke check, pods that
+/// all crash, or a freeze that rolls back.
 pub(super) fn verdict_against(
     context: &Context,
     change: &Change,
@@ -32,6 +32,9 @@ pub(super) fn verdict_against(
     freezes: &Freezes,
 ) -> Option<(Reason, String)> {
     let observation = context.observation;
+    if let Some(message) = tampering::of_canary(observation, change) {
+        return Some((Reason::Tampered, message));
+    }
     if let Verdict::Fail { message } = verdict {
         return Some((Reason::AnalysisFailed, message.clone()));
     }
@@ -127,6 +130,15 @@ pub(super) fn judge(context: &Context, change: &mut Change, requeue: &mut Requeu
         requeue.after(POLL_INTERVAL);
     }
     verdict
+}
+
+/// Edited pods may have been counted as stable's: what speaks for a promotion is void, and what speaks against it
+/// stays.
+pub(super) fn void_if_edited(observation: &Observation, change: &mut Change) {
+    if tampering::is_present(observation) {
+        let checks = change.evidence.checks.iter_mut();
+        checks.for_each(|check| check.gates.clear());
+    }
 }
 
 /// An advisory check that begins to fail is recorded once and does not end the change.

@@ -14,7 +14,7 @@ use crate::replicas::present;
 use crate::rollout::context::{Behind, Context, RESYNC_INTERVAL};
 use crate::rollout::requeue::Requeue;
 use crate::rollout::{gates, observe, record, transition};
-use crate::workload::adoption;
+use crate::workload::{adoption, tampering};
 
 /// Records who must not sign. The list only grows while the change is under way.
 pub(super) fn note_people(context: &Context, change: &mut Change) {
@@ -62,7 +62,7 @@ pub(super) fn rest_or_start(
     match &mut status.stable {
         Some(stable) if stable.template_digest == proposal.template_digest => {
             stable.digest.clone_from(&proposal.digest);
-            (None, None)
+            (None, tampering::hold(observation))
         }
         // A plan is fixed when the change starts, so the policies must be known by then.
         Some(_) if !observation.unreadable_policies.is_empty() => {

@@ -8,6 +8,7 @@ use crate::analysis::verdict::{self, Verdict};
 use crate::analysis::{budget, summary};
 use crate::change;
 use crate::observation::Observation;
+use crate::proposal;
 use crate::reason::Reason;
 use crate::replicas::present;
 use crate::rollout::context::Context;
@@ -98,11 +99,11 @@ fn restore_previous(
     };
     let is_kept = observation.replica_sets.iter().any(|set| {
         set.owned
+            && set.edit().is_none()
             && set.hash == previous.pod_template_hash
             && set.template_digest == previous.template_digest
     });
-    let recorded = &observation.promoted;
-    if is_kept || recorded.contains_key(&previous.template_digest) {
+    if is_kept || proposal::recorded(observation, &previous.template_digest).is_some() {
         let returned = present::reached(observation, Some(&previous.pod_template_hash), 0);
         status.stable = Some(previous);
         transition::end(context, change, outcome, why, message);

@@ -17,7 +17,7 @@ use crate::observation::Observation;
 use crate::observation::people::NamedPolicy;
 use crate::observation::traffic::{Route, RouteObject, TrafficObjects};
 use crate::observation::windows::{AnalysisInputs, ErrorRates};
-use crate::observation::workload::{ReplicaSet, Service};
+use crate::observation::workload::{Integrity, ReplicaSet, Service};
 use crate::policy;
 use crate::provenance::digest::{change_digest, pod_template_hash, template_digest};
 use crate::queue::dependencies;
@@ -62,6 +62,7 @@ pub fn observe(
             stable: Some(Revision {
                 pod_template_hash: serving.hash.clone(),
                 template_digest: serving.template_digest.clone(),
+                stored_template_digest: None,
                 digest: change_digest(stable, &BTreeMap::new(), &rollout.spec.strategy.canary),
                 provenance_digest: None,
                 source_revision: None,
@@ -193,6 +194,7 @@ fn serving(rollout: &str, template: &PodTemplate, replicas: i32) -> ReplicaSet {
         available: replicas,
         failure: None,
         template: template.clone(),
+        integrity: Integrity::Sound,
     }
 }
 

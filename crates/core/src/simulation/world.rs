@@ -17,7 +17,9 @@ use crate::laws::{self, Broken};
 use crate::observation::Observation;
 use crate::observation::people::HumanInputs;
 use crate::observation::windows::WindowOutcome;
-use crate::observation::workload::{Job, JobEnd, PastRun, ReplicaSet, RequestedReplicas};
+use crate::observation::workload::{
+    Integrity, Job, JobEnd, PastRun, ReplicaSet, RequestedReplicas,
+};
 use crate::reason::Reason;
 use crate::rollout::decide::decide;
 use crate::simulation::router::{self, Belief};
@@ -171,14 +173,14 @@ impl World {
         decision
     }
 
-    /// The templates of promoted revisions whose ReplicaSet is missing, from their RolloutRuns.
+    /// The templates of promoted revisions whose ReplicaSet is missing or edited, from their RolloutRuns.
     fn promoted(&self) -> BTreeMap<String, PodTemplate> {
         let status = &self.observation.status;
         let previous = status.change.as_ref().and_then(|it| it.previous.as_ref());
         let promoted = status.stable.iter().chain(previous);
         let lost = promoted.filter(|revision| {
             let mut sets = self.observation.replica_sets.iter();
-            !sets.any(|set| set.hash == revision.pod_template_hash)
+            !sets.any(|set| set.hash == revision.pod_template_hash && set.edit().is_none())
         });
         let found = lost.filter_map(|revision| {
             let template = self.templates.get(revision.run.as_ref()?)?;
@@ -350,6 +352,7 @@ impl World {
                 available: 0,
                 failure: None,
                 template: new.template.clone(),
+                integrity: Integrity::Sound,
             });
         }
         self.scale(&new.name, new.replicas);

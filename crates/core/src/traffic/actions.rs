@@ -25,8 +25,11 @@ pub fn actions(view: &View, held: bool) -> Vec<Action> {
     let (share, mirror) = (view.share, view.mirror);
     // A route that another Rollout also claims may only lose the canary's share.
     let contested = !view.observation.conflicts.is_empty() && share > 0;
-    let Some(change) = view.change.filter(|_| !contested) else {
+    if contested {
         return Vec::new();
+    }
+    let Some(change) = view.change else {
+        return at_rest(view);
     };
     // A held promotion does not switch its traffic either.
     let promoting = change.stage == Stage::Promoting;
@@ -61,4 +64,14 @@ pub fn actions(view: &View, held: bool) -> Vec<Action> {
         actions.extend(testers.map(Action::Traffic));
     }
     actions
+}
+
+/// With no change in the status, only subsets move: to the ReplicaSet that replaces an edited one.
+fn at_rest(view: &View) -> Vec<Action> {
+    if view.observation.deleting || !view.observation.conflicts.is_empty() {
+        return Vec::new();
+    }
+    let routes = view.routes.all.iter();
+    let subsets = routes.filter_map(|it| testers::select_subsets(view, it.route));
+    subsets.map(Action::Traffic).collect()
 }

@@ -49,8 +49,9 @@ pub fn sides<'a>(view: &View<'a>) -> (Option<&'a str>, Option<&'a str>) {
 }
 
 /// Whether the canary serves in place of a stable revision without available pods. Only a canary with a
-/// share may, or deleting stable's pods would pass the gates. Behind a route a superseded or reverted
-/// change serves on; a rejected one does not.
+/// share may, or deleting stable's pods would pass the gates; and only if the stable side has no other pods, or
+/// editing stable's ReplicaSet would. Behind a route a superseded or reverted change serves on; a rejected one does
+/// not.
 fn stands_in(view: &View) -> bool {
     let Roles { stable, canary } = present::roles(view.stable, view.change);
     let available = |hash| present::available(view.observation, hash);
@@ -62,7 +63,24 @@ fn stands_in(view: &View) -> bool {
         Some(Outcome::Superseded | Outcome::Reverted) => view.routes.present_share > 0,
         Some(Outcome::Promoted | Outcome::RolledBack) => false,
     });
-    may_serve && stable.is_some() && available(stable) == 0 && available(canary) > 0
+    let mut others = present_revisions(view, Side::Stable).into_iter();
+    let others_serve = others.any(|hash| {
+        let hash = Some(hash);
+        ![stable, canary].contains(&hash) && available(hash) > 0
+    });
+    may_serve
+        && stable.is_some()
+        && available(stable) == 0
+        && available(canary) > 0
+        && !others_serve
+}
+
+/// The revisions that a side's Service and subsets select.
+fn present_revisions<'a>(view: &View<'a>, side: Side) -> Vec<&'a str> {
+    let service = side.service(view.observation);
+    let selected = service.and_then(|name| present::selected(view.observation, name));
+    let subsets = side.subsets(view).flatten();
+    selected.into_iter().chain(subsets).collect()
 }
 
 /// Makes each named Service select the pods of its side.
@@ -124,10 +142,8 @@ fn canary_side_waits(view: &View, next: &str) -> bool {
 /// revision has fewer pods than the share needs and than the present ones have.
 fn side_waits(view: &View, side: Side, next: Option<&str>, share: i32) -> bool {
     let (observation, limits) = (view.observation, view.fleet.limits);
-    let service = side.service(observation);
-    let selected = service.and_then(|name| present::selected(observation, name));
-    let serving = selected.into_iter().chain(side.subsets(view).flatten());
-    let serving = serving
+    let serving = present_revisions(view, side)
+        .into_iter()
         .filter(|hash| Some(*hash) != next)
         .map(|hash| present::available(observation, Some(hash)))
         .max()
@@ -139,7 +155,7 @@ fn side_waits(view: &View, side: Side, next: Option<&str>, share: i32) -> bool {
     let ready = present::available(observation, next);
     let in_time = view
         .change
-        .is_some_and(|it| it.outcome.is_none() || !change::is_overdue(observation, it));
+        .is_none_or(|it| it.outcome.is_none() || !change::is_overdue(observation, it));
     ready == 0 || (ready < serving.min(needed) && in_time)
 }
 

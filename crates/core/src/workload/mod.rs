@@ -1,4 +1,4 @@
-//! Pods of revisions: number, removal and failures; the smoke check; an adopted Deployment.
+//! Pods of revisions: number, removal, failures and edits by others; the smoke check; an adopted Deployment.
 
 pub mod adoption;
 pub mod cleanup;
@@ -7,3 +7,4 @@ pub mod pods;
 pub mod scaling;
 pub mod smoke;
 pub mod smoke_job;
+pub mod tampering;

@@ -6,11 +6,11 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use crate::decision::{Action, NewReplicaSet, WorkloadAction};
 use crate::observation::Observation;
 use crate::observation::workload::ReplicaSet;
-use crate::proposal::Proposal;
+use crate::proposal::{self, Proposal};
 use crate::replicas::{self, Limits, Next, Share, Split, present};
 use crate::traffic::services;
 use crate::traffic::view::View;
-use crate::workload::cleanup;
+use crate::workload::{cleanup, tampering};
 use crate::{change, names};
 
 /// Least time between two corrections of a ReplicaSet that is scaled by another writer.
@@ -140,8 +140,8 @@ pub fn next_answer(observation: &Observation) -> Option<Timestamp> {
         .min()
 }
 
-/// Creates a revision's ReplicaSet from the template in the spec if that has its digest, else from the
-/// template in the record.
+/// Creates a revision's ReplicaSet from the template in the spec if that has its digest, else that of a stable
+/// revision from what recorded it.
 fn create(
     view: &View,
     proposal: &Proposal,
@@ -149,14 +149,14 @@ fn create(
     replicas: i32,
 ) -> Option<Action> {
     let observation = view.observation;
-    let (template, template_digest) = if hash == proposal.hash {
-        (&observation.spec.template, &proposal.template_digest)
+    let stable = view.stable.filter(|it| it.pod_template_hash == hash);
+    let change = view.change.filter(|it| it.pod_template_hash == hash);
+    let of_stable = stable.map(|it| &it.template_digest);
+    let template_digest = of_stable.or(change.map(|it| &it.template_digest))?;
+    let template = if *template_digest == proposal.template_digest {
+        &observation.spec.template
     } else {
-        let stable = view
-            .stable
-            .filter(|stable| stable.pod_template_hash == hash)?;
-        let template = observation.promoted.get(&stable.template_digest)?;
-        (template, &stable.template_digest)
+        proposal::recorded(observation, of_stable?)?
     };
     let first = view.change.is_none_or(|change| change.initial);
     let orphaned = observation
@@ -216,20 +216,7 @@ fn next_pods(view: &View, held: bool) -> Next {
         return at_rest_or_ahead();
     };
     match change.stage {
-        Stage::Promoting if held => {
-            let goal = held_promotion(view, change);
-            let shrinks =
-                goal.stable <= present.stable.requested && goal.canary <= present.canary.requested;
-            if shrinks {
-                // Both at once, since one after the other would move the split.
-                return Next {
-                    stable: goal.stable,
-                    canary: goal.canary,
-                    ..kept()
-                };
-            }
-            replicas::next(limits, 100, goal, present)
-        }
+        Stage::Promoting if held => held_pods(view, change, kept()),
         Stage::Promoting => replicas::next(limits, 100, promotion(view, change), present),
         Stage::RollingBack if waits => ahead(kept()),
         Stage::RollingBack if retention_over(view, change) => Next {
@@ -260,6 +247,31 @@ fn next_pods(view: &View, held: bool) -> Next {
         }
         Stage::Waiting => draining(at_rest_or_ahead()),
         Stage::Promoted | Stage::RolledBack => at_rest_or_ahead(),
+    }
+}
+
+/// The pods of a held promotion; `kept` are the present ones.
+fn held_pods(view: &View, change: &Change, kept: Next) -> Next {
+    let (limits, present) = (view.fleet.limits, &view.fleet.pods);
+    let goal = held_promotion(view, change);
+    let shrinks =
+        goal.stable <= present.stable.requested && goal.canary <= present.canary.requested;
+    let replaces = tampering::is_present(view.observation);
+    if shrinks && !replaces {
+        // Both at once, since one after the other would move the split.
+        return Next {
+            stable: goal.stable,
+            canary: goal.canary,
+            ..kept
+        };
+    }
+    let next = replicas::next(limits, 100, goal, present);
+    // Stable must not wait for the room that pods of an edited ReplicaSet take, which serve until it does.
+    let ahead = limits.share != Share::Pods && replaces;
+    let least = if ahead { goal.stable } else { 0 };
+    Next {
+        stable: next.stable.max(least),
+        ..next
     }
 }
 
@@ -340,11 +352,11 @@ fn promotion(view: &View, change: &Change) -> Split {
     Split { stable, canary }
 }
 
-/// A held promotion keeps its split, scaled with the Rollout; a lost ReplicaSet of stable is created again
-/// as far as it serves.
+/// A held promotion keeps its split, scaled with the Rollout; a lost or edited ReplicaSet of stable is created
+/// again as far as it serves.
 fn held_promotion(view: &View, change: &Change) -> Split {
     let (limits, present) = (view.fleet.limits, &view.fleet.pods);
-    let lost = view.fleet.stable.is_none();
+    let lost = view.fleet.stable.is_none() || tampering::is_present(view.observation);
     let desired = limits.desired;
     let (stable, canary) = (present.stable.requested, present.canary.requested);
     if desired == 0 || change.initial {
@@ -361,7 +373,7 @@ fn held_promotion(view: &View, change: &Change) -> Split {
         let split = match canary {
             0 => begun,
             _ if lost => Split {
-                stable: (desired - canary).max(0),
+                stable: (desired - canary).max(stable),
                 canary,
             },
             _ => Split { stable, canary },

@@ -5,7 +5,7 @@ use countersign_api::policy::Enforcement;
 use countersign_api::rollout::{Change, Outcome, Stage};
 use countersign_core::decision::{Action, Decision, RoutePatch, TrafficAction, WorkloadAction};
 use countersign_core::laws;
-use countersign_core::observation::workload::{Service, Unusable};
+use countersign_core::observation::workload::{Edit, Integrity, Service, Unusable};
 
 use super::*;
 
@@ -357,6 +357,24 @@ pub(super) fn law_9_is_broken_by_a_transition_without_a_line_and_a_line_without_
     assert_eq!(broken(&mut world, GOOD, silent), [9]);
     let quiet = |decision: &mut Decision| decision.notices.clear();
     assert_eq!(broken(&mut taken(), GOOD, quiet), [9]);
+}
+
+#[test]
+fn law_11_is_broken_by_a_step_beside_an_edited_stable_replica_set() {
+    let mut world = stepping(295);
+    world.observation.now += SignedDuration::from_secs(20);
+    let decision = world.clone().reconcile(&mut steady(5_000.0, 0.0, 0.0));
+    assert_eq!(decision.status.change.unwrap().step, 2, "it takes a step");
+    for integrity in [
+        Integrity::Edited(Edit::default()),
+        Integrity::Unverified {
+            message: String::new(),
+        },
+    ] {
+        let mut world = world.clone();
+        world.observation.replica_sets[0].integrity = integrity;
+        assert_eq!(broken(&mut world, GOOD, take_a_step), [11]);
+    }
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod records;
 mod routes;
 mod smoke;
 mod stories;
+mod tampered;
 mod twists;
 mod writes;
 

@@ -1,0 +1,209 @@
+//! ReplicaSets that another writer edited: they are named, and replaced by what was decided.
+//!
+//! Pods that were made meanwhile may run anything, so no template is put back in place. The revision gets another
+//! hash, and with it another ReplicaSet; the edited one goes like that of an earlier revision, once its pods are
+//! no longer needed.
+
+use countersign_api::rollout::{Change, RolloutStatus};
+
+use crate::hold::{Hold, HoldKind};
+use crate::limits::FOREIGN_TEXT;
+use crate::observation::Observation;
+use crate::observation::workload::{Edit, Integrity, ReplicaSet};
+use crate::proposal::{self, Proposal};
+use crate::provenance::digest;
+use crate::reason::Reason;
+use crate::replicas::present;
+use crate::text::sanitize_to;
+
+/// The edited ReplicaSets that have pods, or belong to a revision in use.
+fn edited(observation: &Observation) -> impl Iterator<Item = (&ReplicaSet, &Edit)> {
+    let status = &observation.status;
+    let stable = status.stable.as_ref().map(|it| &it.pod_template_hash);
+    let change = status.change.as_ref().filter(|it| it.outcome.is_none());
+    let change = change.map(|it| &it.pod_template_hash);
+    let sets = observation.replica_sets.iter().filter(move |set| {
+        let in_use = [stable, change].contains(&Some(&set.hash));
+        set.owned && (set.has_pods() || in_use)
+    });
+    sets.filter_map(|set| Some((set, set.edit()?)))
+}
+
+/// Whether pods may run another template than was decided.
+#[must_use]
+pub fn is_present(observation: &Observation) -> bool {
+    edited(observation).next().is_some()
+}
+
+/// All edits, in a sentence; `None` if there is none.
+#[must_use]
+pub fn summary(observation: &Observation) -> Option<String> {
+    let all: Vec<_> = edited(observation)
+        .map(|(set, edit)| describe(set, edit))
+        .collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+fn describe(set: &ReplicaSet, edit: &Edit) -> String {
+    let writer = edit.writer.as_deref();
+    let writer = writer.map_or_else(|| "somebody".into(), |it| sanitize_to(it, FOREIGN_TEXT));
+    let at = edit.at.map(|at| format!(" at {at:.0}")).unwrap_or_default();
+    format!(
+        "ReplicaSet {} is not as it was decided: {writer} edited its {}{at}",
+        set.name, edit.what
+    )
+}
+
+/// Why a change ends: its evidence may be about other pods. A first revision is replaced instead.
+#[must_use]
+pub fn of_canary(observation: &Observation, change: &Change) -> Option<String> {
+    let set = present::with_hash(observation, Some(&change.pod_template_hash))?;
+    let edit = set.edit().filter(|_| !change.initial)?;
+    Some(format!(
+        "{}, so its pods may not be those of the change",
+        describe(set, edit)
+    ))
+}
+
+/// The hold while pods of an edited ReplicaSet exist. Those of a rejected change only remain to be removed.
+#[must_use]
+pub fn hold(observation: &Observation) -> Option<Hold> {
+    let status = &observation.status;
+    let stable = status.stable.as_ref();
+    let rejected = status.change.as_ref().filter(|change| {
+        let is_stable = stable.is_some_and(|it| it.pod_template_hash == change.pod_template_hash);
+        !change.initial && !is_stable
+    });
+    let (set, edit) = edited(observation)
+        .find(|(set, _)| rejected.is_none_or(|it| it.pod_template_hash != set.hash))?;
+    let lost = stable.filter(|it| {
+        let kept = || proposal::recorded(observation, &it.template_digest).is_some();
+        it.pod_template_hash == set.hash && !is_desired(observation, &it.template_digest) && !kept()
+    });
+    let remedy = lost.map_or_else(
+        || "its pods are replaced by pods of what was decided".to_owned(),
+        |stable| {
+            format!(
+                "and no RolloutRun keeps the template of revision {}, which is stable: apply that template to the Rollout",
+                stable.revision
+            )
+        },
+    );
+    Some(Hold {
+        kind: HoldKind::Doubt,
+        reason: Reason::Tampered,
+        message: format!("{}; {remedy}", describe(set, edit)),
+    })
+}
+
+/// The hold while it is unknown whether stable and canary run what was decided.
+#[must_use]
+pub fn doubt(observation: &Observation, change: &Change) -> Option<Hold> {
+    let stable = observation.status.stable.as_ref();
+    let stable = stable.map(|it| it.pod_template_hash.as_str());
+    let in_use = [stable, Some(change.pod_template_hash.as_str())];
+    let mut sets = in_use
+        .into_iter()
+        .filter_map(|hash| present::with_hash(observation, hash));
+    let (set, message) = sets.find_map(|set| match &set.integrity {
+        Integrity::Unverified { message } => Some((set, message)),
+        Integrity::Sound | Integrity::Admitted { .. } | Integrity::Edited(_) => None,
+    })?;
+    let message = sanitize_to(message, FOREIGN_TEXT);
+    Some(Hold {
+        kind: HoldKind::Doubt,
+        reason: Reason::TemplateUnverified,
+        message: format!(
+            "it is not known whether ReplicaSet {} is as it was decided: {message}",
+            set.name
+        ),
+    })
+}
+
+/// Whether the spec requests the template with this digest.
+fn is_desired(observation: &Observation, template_digest: &str) -> bool {
+    let template = &observation.spec.template;
+    !template.is_absent() && digest::template_digest(template) == template_digest
+}
+
+/// Keeps the digests of stored templates that admission made of decided ones.
+pub(crate) fn keep_admitted(observation: &Observation, status: &mut RolloutStatus) {
+    for set in observation.replica_sets.iter().filter(|set| set.owned) {
+        let Integrity::Admitted { digest } = &set.integrity else {
+            continue;
+        };
+        let (stable, change) = (&mut status.stable, &mut status.change);
+        if let Some(change) = change {
+            if change.pod_template_hash == set.hash {
+                change.stored_template_digest = Some(digest.clone());
+            }
+            let previous = change.previous.as_mut();
+            if let Some(previous) = previous.filter(|it| it.pod_template_hash == set.hash) {
+                previous.stored_template_digest = Some(digest.clone());
+            }
+        }
+        if let Some(stable) = stable
+            .as_mut()
+            .filter(|it| it.pod_template_hash == set.hash)
+        {
+            stable.stored_template_digest = Some(digest.clone());
+        }
+    }
+}
+
+/// Gives a revision whose ReplicaSet was edited another hash, by which it gets another ReplicaSet: the stable one, the
+/// one before it while it may come back, and a first one. Returns what happens, in a sentence.
+pub(crate) fn replace(
+    observation: &Observation,
+    proposal: &Proposal,
+    status: &mut RolloutStatus,
+) -> Option<String> {
+    if observation.deleting {
+        return None;
+    }
+    let change = status.change.as_ref();
+    let first = change.filter(|it| it.initial && it.outcome.is_none());
+    let first = first.map(|it| (&it.pod_template_hash, &it.template_digest, it.revision));
+    let previous = change.and_then(|it| it.previous.as_ref());
+    let revisions = status.stable.iter().chain(previous);
+    let revisions = revisions.map(|it| (&it.pod_template_hash, &it.template_digest, it.revision));
+    let (set, edit, template_digest, revision) =
+        revisions
+            .chain(first)
+            .find_map(|(hash, digest, revision)| {
+                let set = present::with_hash(observation, Some(hash.as_str()))?;
+                Some((set, set.edit()?, digest, revision))
+            })?;
+    let template = if *template_digest == proposal.template_digest {
+        &observation.spec.template
+    } else {
+        proposal::recorded(observation, template_digest)?
+    };
+    // An adopted workload cannot be read at present.
+    if template.is_absent() {
+        return None;
+    }
+    let (hash, _) = proposal::unused_hash(observation, template, status.collision_count);
+    let message = format!(
+        "{}; revision {revision} gets another ReplicaSet, {hash}",
+        describe(set, edit)
+    );
+    rename(status, &set.hash, &hash);
+    Some(message)
+}
+
+/// Gives the revisions with a hash another one.
+fn rename(status: &mut RolloutStatus, from: &str, to: &str) {
+    let change = status.change.as_mut();
+    let of_change = change.into_iter().flat_map(|change| {
+        let previous = change.previous.as_mut();
+        let previous = previous.map(|it| &mut it.pod_template_hash);
+        [Some(&mut change.pod_template_hash), previous]
+    });
+    let stable = status.stable.as_mut().map(|it| &mut it.pod_template_hash);
+    for hash in of_change.chain([stable]).flatten() {
+        if *hash == *from {
+            to.clone_into(hash);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! ReplicaSets that are not as the operator created them.
+
+use countersign_core::decision::NewReplicaSet;
+
+use super::*;
+
+/// The path of the only ReplicaSet.
+fn only_set(scene: &Scene) -> String {
+    let mut paths = scene.server.paths("replicasets");
+    assert_eq!(paths.len(), 1);
+    paths.remove(0)
+}
+
+fn set_image(set: &mut Value, image: &str) {
+    set["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
+}
+
+fn image_of(set: &Value) -> &str {
+    let image = &set["spec"]["template"]["spec"]["containers"][0]["image"];
+    image.as_str().unwrap()
+}
+
+/// The dry runs since the last call.
+fn dry_runs(scene: &Scene) -> usize {
+    let requests = scene.server.requests();
+    let dry = |it: &&RecordedRequest| it.query.contains("dryRun=All");
+    requests.iter().filter(dry).count()
+}
+
+fn tampered(scene: &Scene) -> Option<String> {
+    let status = scene.status("web");
+    let mut conditions = status["conditions"].as_array().unwrap().iter();
+    let found = conditions.find(|it| it["type"] == "Tampered")?;
+    assert_eq!(found["status"], "True");
+    Some(found["message"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn law_11_an_edited_stable_replica_set_is_named_after_one_dry_run_and_replaced() {
+    let mut scene = Scene::serving("web").await;
+    let path = only_set(&scene);
+    let mut set = scene.server.get(&path).unwrap();
+    set_image(&mut set, "evil:1");
+    set["metadata"]["managedFields"] = json!([{
+        "manager": "kubectl-patch", "operation": "Update", "time": "2026-01-01T00:00:00Z",
+        "fieldsV1": { "f:spec": { "f:template": { "f:spec": {} } } },
+    }]);
+    scene.server.put(&path, set);
+    dry_runs(&scene);
+    scene.reconcile("web").await.unwrap();
+    let message = tampered(&scene).unwrap();
+    for word in ["kubectl-patch", "template (image)", "2026-01-01T00:00:00Z"] {
+        assert!(message.contains(word), "{message}");
+    }
+    let before = path.rsplit('-').next().unwrap();
+    let stable = scene.status("web")["stable"]["podTemplateHash"].clone();
+    assert_ne!(stable, before);
+    let edited = scene.server.get(&path).unwrap();
+    assert_eq!(
+        edited["spec"]["replicas"], 1,
+        "its pods serve until others do"
+    );
+    for _ in 0..3 {
+        scene.pods_are_ready();
+        scene.reconcile("web").await.unwrap();
+    }
+    assert_eq!(dry_runs(&scene), 1);
+    for path in scene.server.paths("replicasets") {
+        let set = scene.server.get(&path).unwrap();
+        let is_edited = image_of(&set) == "evil:1";
+        assert_eq!(set["spec"]["replicas"], i32::from(!is_edited), "{path}");
+    }
+    scene.pods_are_ready();
+    scene.reconcile("web").await.unwrap();
+    assert_eq!(tampered(&scene), None);
+    assert_eq!(scene.status("web")["phase"], "Stable");
+}
+
+#[tokio::test]
+async fn what_a_webhook_changes_is_verified_once_and_known_from_then_on() {
+    let mut scene = Scene::new();
+    scene.server.admits(|object| {
+        if object["kind"] == "ReplicaSet" {
+            let image = format!("proxy/{}", image_of(object));
+            set_image(object, &image);
+        }
+    });
+    scene.deploy("web", "app:1");
+    for _ in 0..3 {
+        scene.reconcile("web").await.unwrap();
+        scene.pods_are_ready();
+    }
+    let status = scene.status("web");
+    assert_eq!(status["phase"], "Stable");
+    assert!(status["stable"]["storedTemplateDigest"].is_string());
+    assert_eq!((dry_runs(&scene), tampered(&scene)), (1, None));
+    // Another version of the webhook, and another process.
+    scene.server.admits(|_| ());
+    let context = Arc::get_mut(&mut scene.context).unwrap();
+    context.observer.dry_runs = DryRuns::default();
+    scene.reconcile("web").await.unwrap();
+    assert_eq!((dry_runs(&scene), tampered(&scene)), (0, None));
+}
+
+#[tokio::test]
+async fn without_webhooks_no_dry_run_is_sent() {
+    let mut scene = Scene::serving("web").await;
+    scene.deploy("web", "app:2");
+    for _ in 0..3 {
+        scene.reconcile("web").await.unwrap();
+        scene.pods_are_ready();
+    }
+    assert!(scene.status("web")["change"].is_object());
+    assert_eq!(dry_runs(&scene), 0);
+}
+
+#[tokio::test]
+async fn law_6_a_dry_run_that_fails_is_no_edit_and_is_repeated() {
+    let mut scene = Scene::new();
+    scene.server.admits(|object| {
+        if object["kind"] == "ReplicaSet" {
+            set_image(object, "proxy/app:1");
+        }
+    });
+    let dry = |request: &RecordedRequest| request.query.contains("dryRun=All");
+    scene
+        .server
+        .fails(move |request| dry(request).then_some(Fault::Refuse(403)));
+    scene.deploy("web", "app:1");
+    for _ in 0..3 {
+        scene.reconcile("web").await.unwrap();
+        scene.pods_are_ready();
+    }
+    let status = scene.status("web");
+    assert_eq!(status["waitingFor"], "TemplateUnverified");
+    assert_eq!((status.get("stable"), tampered(&scene)), (None, None));
+    assert!(dry_runs(&scene) >= 2);
+    scene.server.fails(|_| None);
+    for _ in 0..2 {
+        scene.reconcile("web").await.unwrap();
+    }
+    assert_eq!(scene.status("web")["phase"], "Stable");
+}
+
+#[tokio::test]
+async fn a_foreign_replica_set_of_the_needed_name_is_not_merged_with_and_named() {
+    let scene = Scene::serving("web").await;
+    let path = only_set(&scene);
+    let set = scene.server.get(&path).unwrap();
+    let mut planted = set.clone();
+    planted["metadata"]["labels"] = json!({});
+    scene.server.put(&path, planted.clone());
+    let exists = |request: &RecordedRequest| {
+        let creates = request.method == "POST" && to("replicasets")(request);
+        creates.then_some(Fault::Taken)
+    };
+    scene.server.fails(exists);
+    let (snapshot, decision) = late(&scene, vec![create(&set)]).await;
+    let (actor, it) = (&scene.context.actor, &snapshot.observation);
+    let carry_out = actor.carry_out(&snapshot.rollout, it, &decision, Instant::now());
+    let refused = carry_out.await.unwrap_err();
+    assert!(matches!(refused, act::Error::NameTaken { .. }), "{refused}");
+    let name = set["metadata"]["name"].as_str().unwrap();
+    assert!(refused.to_string().contains(name), "{refused}");
+    let stored = scene.server.get(&path).unwrap();
+    assert_eq!(stored["spec"], planted["spec"]);
+
+    // An own one, of which the answer was lost.
+    scene.server.put(&path, set.clone());
+    let carry_out = actor.carry_out(&snapshot.rollout, it, &decision, Instant::now());
+    carry_out.await.unwrap();
+}
+
+/// The action that creates a ReplicaSet like this one.
+fn create(set: &Value) -> Write {
+    let text = |place: &str| set.pointer(place).unwrap().as_str().unwrap().to_owned();
+    let template = text("/metadata/annotations/countersign.dev~1template");
+    let new = NewReplicaSet {
+        name: text("/metadata/name"),
+        hash: text("/metadata/labels/pod-template-hash"),
+        template_digest: text("/metadata/annotations/countersign.dev~1template-digest"),
+        revision: 1,
+        replicas: 1,
+        template: serde_json::from_str(&template).unwrap(),
+    };
+    Write::Workload(WorkloadAction::CreateReplicaSet(new))
+}
