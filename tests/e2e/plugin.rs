@@ -1,5 +1,6 @@
 //! The plugin on a real API server, with the users and rights of different people.
 
+mod check;
 mod people;
 
 use std::path::Path;

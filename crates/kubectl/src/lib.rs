@@ -18,8 +18,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use cluster::connection::{self, Connection};
 pub use commands::lint;
 use commands::{
-    completion, explain, freeze, get, history, intervene, migrate, report, restart, sign_off,
-    simulate, status, undo, watch,
+    check, completion, explain, freeze, get, history, intervene, migrate, report, restart,
+    sign_off, simulate, status, undo, watch,
 };
 use countersign_api::InterventionAction;
 use failure::Failure;
@@ -56,6 +56,7 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Online {
+    Check(Box<check::Check>),
     Get(get::Get),
     Status(status::Status),
     Watch(watch::Watch),
@@ -141,6 +142,7 @@ impl Online {
     async fn run(self, cluster: &connection::Flags) -> Result<ExitCode, Failure> {
         let connection = &Connection::open(cluster).await?;
         match self {
+            Self::Check(command) => Box::pin(command.run(connection)).await,
             Self::Get(command) => command.run(connection).await,
             // On the heap, since the future is large.
             Self::Status(command) => Box::pin(command.run(connection)).await,
@@ -183,6 +185,8 @@ mod tests {
             "kubectl-countersign reject web --reason no --digest 1a2b3c4d",
             "kubectl-countersign undo web --to-revision 3 --as bob --as-group approvers",
             "kubectl-countersign migrate web --dry-run",
+            "kubectl-countersign check web --prometheus monitoring/prometheus:9090",
+            "kubectl-countersign check -s https://192.0.2.1 --token t --before-uninstall",
             "kubectl-countersign unmigrate web --yes --timeout 5m",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}"));
@@ -194,6 +198,8 @@ mod tests {
             "kubectl-countersign get web -A",
             "kubectl-countersign status web --timeout 10m",
             "kubectl-countersign approve web --gate all",
+            "kubectl-countersign check web --before-uninstall",
+            "kubectl-countersign check --prometheus-url http://prometheus",
             "kubectl-countersign migrate web --dry-run --yes",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");

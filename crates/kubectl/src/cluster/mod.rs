@@ -4,4 +4,5 @@ pub mod answer;
 pub mod change;
 pub mod confirm;
 pub mod connection;
+pub mod installation;
 pub mod refusal;

@@ -1,5 +1,6 @@
 //! The commands, each with its arguments.
 
+pub mod check;
 pub mod completion;
 pub mod explain;
 pub mod freeze;
