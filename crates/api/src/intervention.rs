@@ -19,6 +19,7 @@ use super::person::Person;
     category = "countersign",
     derive = "PartialEq",
     doc = "One person's command on one exact change of a Rollout: abort, retry, promote, pause or resume; it cannot be edited.",
+    selectable = ".spec.rollout",
     printcolumn(name = "Rollout", type_ = "string", json_path = ".spec.rollout"),
     printcolumn(name = "Action", type_ = "string", json_path = ".spec.action"),
     printcolumn(name = "Person", type_ = "string", json_path = ".spec.person.username"),

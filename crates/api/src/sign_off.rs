@@ -19,6 +19,7 @@ use super::person::Person;
     category = "countersign",
     derive = "PartialEq",
     doc = "One person's decision on one exact change of a Rollout; it cannot be edited.",
+    selectable = ".spec.rollout",
     printcolumn(name = "Rollout", type_ = "string", json_path = ".spec.rollout"),
     printcolumn(name = "Decision", type_ = "string", json_path = ".spec.decision"),
     printcolumn(name = "Gate", type_ = "string", json_path = ".spec.gate"),
@@ -38,6 +39,7 @@ use super::person::Person;
         json_path = ".spec.reason",
         priority = 1
     ),
+    printcolumn(name = "Run", type_ = "string", json_path = ".spec.run", priority = 1),
     printcolumn(
         name = "Age",
         type_ = "date",
