@@ -11,13 +11,6 @@ use crate::support::TIMEOUT;
 /// A binding that proves no author and is in force only in namespaces with its label.
 const BINDING: &str = "immutable-config.countersign.dev";
 
-fn admin(scene: &Scene) -> Person<'_> {
-    Person {
-        scene,
-        user: "admin",
-    }
-}
-
 /// Waits until the chart's Deployment, whose pods are simulated, is available.
 async fn installed(scene: &Scene) {
     let deployments: Api<Deployment> =

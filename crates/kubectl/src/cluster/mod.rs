@@ -6,3 +6,6 @@ pub mod confirm;
 pub mod connection;
 pub mod installation;
 pub mod refusal;
+pub mod scope;
+pub mod type_name;
+pub mod write;

@@ -15,4 +15,5 @@ pub mod sign_off;
 pub mod simulate;
 pub mod status;
 pub mod undo;
+pub mod version;
 pub mod watch;

@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::cluster::connection::{Connection, address};
 use crate::cluster::installation::Installation;
+use crate::cluster::type_name;
 use crate::failure::Failure;
 use crate::output::print;
 use crate::output::report::{self, Format};
@@ -33,6 +34,7 @@ use rights::Right;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Check {
     /// Name of the Rollout whose checks are compared with the series of Prometheus; none if omitted
+    #[arg(value_parser = type_name::rollout)]
     rollout: Option<String>,
     /// List what would remain if the operator were uninstalled now; a change in progress is a failure
     #[arg(long, conflicts_with = "rollout")]
