@@ -27,7 +27,7 @@ pub struct Installation {
     pub version: String,
     /// Number of its available pods.
     pub available: i32,
-    /// The user name of its ServiceAccount.
+    /// The user name of its `ServiceAccount`.
     pub user: String,
     /// The URL of its Prometheus, if a variable of the Deployment names one.
     pub prometheus_url: Option<String>,

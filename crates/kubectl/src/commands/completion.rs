@@ -51,7 +51,7 @@ enum Consumer {
     Zsh,
     /// Fish.
     Fish,
-    /// PowerShell.
+    /// `PowerShell`.
     #[value(name = "powershell")]
     PowerShell,
     /// The file `kubectl_complete-countersign` for the PATH.
@@ -93,20 +93,20 @@ pub async fn complete(command: &Command, words: &[String]) -> Result<ExitCode, F
     let last = words.last().map_or("", String::as_str);
     let offered = match candidates(command, words) {
         Candidates::Words(offered) => offered,
-        kind => {
-            // A name may follow its type.
-            let (kind_of, _) = last.split_at(last.rfind('/').map_or(0, |at| at + 1));
-            let names = names(&kind, words).await.unwrap_or_default();
-            names
-                .iter()
-                .map(|name| format!("{kind_of}{name}"))
-                .collect()
-        }
+        kind => with_type(names(&kind, words).await.unwrap_or_default(), last),
     };
     let fitting = offered.iter().filter(|word| word.starts_with(last));
     let lines: Vec<_> = fitting.map(String::as_str).chain([NO_FILES]).collect();
     print(&(lines.join("\n") + "\n"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Names after the type that the word begins with, if it has one.
+fn with_type(names: Vec<String>, word: &str) -> Vec<String> {
+    match word.rsplit_once('/') {
+        Some((kind, _)) => names.iter().map(|name| format!("{kind}/{name}")).collect(),
+        None => names,
+    }
 }
 
 /// Candidates for the last word of a line.
@@ -315,6 +315,13 @@ mod tests {
             words("completion "),
             ["bash", "zsh", "fish", "powershell", "kubectl"]
         );
+    }
+
+    #[test]
+    fn names_follow_the_type_that_was_written() {
+        let names = || vec!["web".to_owned()];
+        assert_eq!(with_type(names(), "cro/w"), ["cro/web"]);
+        assert_eq!(with_type(names(), "w"), ["web"]);
     }
 
     #[test]

@@ -39,18 +39,15 @@ impl Get {
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
         let mut printed = Printed::default();
         let api: Api<Rollout> = self.scope.api(connection);
-        let parameters = match &self.rollout {
-            Some(name) => {
-                let rollout = connection.rollout(name).await?;
-                printed.is_new(&rollout);
-                print(&self.one(&rollout, &mut printed)?);
-                watcher::Config::default().fields(&format!("metadata.name={name}"))
-            }
-            None => {
-                let rollouts = connection.ask(api.list(&self.scope.list())).await?.items;
-                self.print_all(&rollouts, connection, &mut printed)?;
-                self.scope.watch()
-            }
+        let parameters = if let Some(name) = &self.rollout {
+            let rollout = connection.rollout(name).await?;
+            printed.is_new(&rollout);
+            print(&self.one(&rollout, &mut printed)?);
+            watcher::Config::default().fields(&format!("metadata.name={name}"))
+        } else {
+            let rollouts = connection.ask(api.list(&self.scope.list())).await?.items;
+            self.print_all(&rollouts, connection, &mut printed)?;
+            self.scope.watch()
         };
         if self.watch {
             self.follow(connection, api, parameters, printed).await?;

@@ -263,7 +263,7 @@ fn sentence(lacking: &Lacking) -> String {
     }
 }
 
-/// How Prometheus gets the pods' label. A PodMonitor's job has its namespace and name.
+/// How Prometheus gets the pods' label. The job of a `PodMonitor` has its namespace and name.
 fn pod_labels(job: Option<&str>) -> String {
     let monitor = match job {
         Some(job) if job.contains('/') => format!("PodMonitor {job}"),

@@ -36,16 +36,12 @@ pub fn chosen(found: Result<Vec<Installation>, Refusal>) -> (Option<Installation
         );
         return (found.pop(), vec![Finding::failed(SUBJECT, message)]);
     }
-    match found.pop() {
-        Some(operator) => {
-            let findings = vec![version(&operator), pods(&operator)];
-            (Some(operator), findings)
-        }
-        None => {
-            let message = "no Deployment has the chart's labels, so no Rollout is reconciled: install the chart, or name its namespace by --operator-namespace";
-            (None, vec![Finding::failed(SUBJECT, message)])
-        }
-    }
+    let Some(operator) = found.pop() else {
+        let message = "no Deployment has the chart's labels, so no Rollout is reconciled: install the chart, or name its namespace by --operator-namespace";
+        return (None, vec![Finding::failed(SUBJECT, message)]);
+    };
+    let findings = vec![version(&operator), pods(&operator)];
+    (Some(operator), findings)
 }
 
 fn version(operator: &Installation) -> Finding {
