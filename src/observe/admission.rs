@@ -7,62 +7,21 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use countersign_core::admission::{self, PROOF, PROTECTION};
 use countersign_core::observation::people::Admission;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ApiResource, PostParams, TypeMeta};
 use kube::core::{DynamicObject, GroupVersionKind, ObjectMeta};
 use kube::{Api, Client, ResourceExt};
-use serde_json::Value;
 use tokio::sync::{Mutex as AsyncMutex, Notify, OnceCell};
 
 use super::reads::Reads;
 use crate::api_server::sentence;
 use crate::timing::{ADMISSION_INTERVAL, ADMISSION_RETRY, ADMISSION_TIMEOUT};
 
-macro_rules! chart_file {
-    ($name:literal) => {
-        include_str!(concat!(
-            "../../charts/countersign/admission/",
-            $name,
-            ".yaml"
-        ))
-    };
-}
-
-/// The chart's files that prove the author of an object, which the installed objects must equal before each
-/// use of one.
-const PROOF: &[&str] = &[
-    chart_file!("validating-changed-by"),
-    chart_file!("validating-controller-only"),
-    chart_file!("validating-exact-change"),
-    chart_file!("validating-intervention"),
-    chart_file!("validating-separate-duties"),
-    chart_file!("validating-sign-off"),
-    chart_file!("validating-stamped"),
-];
-/// The chart's other files, which the installed objects must equal, too. What the mutating ones write is
-/// verified by validating ones.
-const PROTECTION: &[&str] = &[
-    chart_file!("mutating-changed-by"),
-    chart_file!("mutating-person"),
-    chart_file!("validating-declared-by"),
-    chart_file!("validating-freeze"),
-    chart_file!("validating-fresh-provenance"),
-    chart_file!("validating-immutable-config"),
-    chart_file!("validating-operator-confined"),
-    chart_file!("validating-owned"),
-    chart_file!("validating-owned-pods"),
-    chart_file!("validating-owned-scale"),
-    chart_file!("validating-pinned-images"),
-    chart_file!("validating-rollouts-only"),
-    chart_file!("validating-steady-traffic"),
-    chart_file!("validating-traffic-rights"),
-];
 /// The mutating policy and its binding that stamp Rollouts.
 const STAMP: &str = "changed-by.countersign.dev";
-/// The chart's placeholder for the operator's user.
-const OPERATOR: &str = "system:serviceaccount:NAMESPACE:NAME";
 
 /// Compares the installed admission policies with the expected ones.
 #[derive(Clone)]
@@ -253,14 +212,10 @@ fn kind(object: &DynamicObject) -> &str {
         .map_or("", |TypeMeta { kind, .. }| kind)
 }
 
-/// Every policy and binding of these files for an operator of this name. A test proves that all files can be
-/// parsed.
+/// Every policy and binding of these files for an operator of this name.
 fn expected(files: &[&str], operator: &str) -> Vec<DynamicObject> {
-    let documents = files.iter().flat_map(|file| {
-        let file = file.replace(OPERATOR, operator);
-        serde_saphyr::from_multiple::<Value>(&file).unwrap_or_default()
-    });
-    documents
+    let objects = admission::objects(files, operator).into_iter();
+    objects
         .filter_map(|it| serde_json::from_value(it).ok())
         .collect()
 }

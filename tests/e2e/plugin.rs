@@ -1,5 +1,7 @@
 //! The plugin on a real API server, with the users and rights of different people.
 
+mod check;
+mod conventions;
 mod people;
 
 use std::path::Path;
@@ -109,6 +111,14 @@ impl<'a> Person<'a> {
         let arguments = words(line);
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         output_of(self.command(&PLUGIN, &arguments)).await
+    }
+}
+
+/// The cluster's administrator.
+fn admin(scene: &Scene) -> Person<'_> {
+    Person {
+        scene,
+        user: "admin",
     }
 }
 

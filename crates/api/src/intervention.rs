@@ -19,6 +19,7 @@ use super::person::Person;
     category = "countersign",
     derive = "PartialEq",
     doc = "One person's command on one exact change of a Rollout: abort, retry, promote, pause or resume; it cannot be edited.",
+    selectable = ".spec.rollout",
     selectable = ".spec.rolloutUid",
     selectable = ".spec.run",
     selectable = ".spec.action",

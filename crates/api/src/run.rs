@@ -22,6 +22,7 @@ use super::step::Tier;
     category = "countersign",
     derive = "PartialEq",
     doc = "The record of one change: provenance, risk with reasons, plan, evidence, transitions and outcome.",
+    selectable = ".spec.rollout",
     printcolumn(name = "Rollout", type_ = "string", json_path = ".spec.rollout"),
     printcolumn(name = "Revision", type_ = "integer", json_path = ".spec.revision"),
     printcolumn(name = "Tier", type_ = "string", json_path = ".spec.risk.tier"),
@@ -30,6 +31,12 @@ use super::step::Tier;
         name = "Outcome",
         type_ = "string",
         json_path = ".spec.progress.outcome"
+    ),
+    printcolumn(
+        name = "Contributor",
+        type_ = "string",
+        json_path = ".spec.provenance.annotations.contributor",
+        priority = 1
     ),
     printcolumn(
         name = "Message",

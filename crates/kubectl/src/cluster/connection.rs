@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use countersign_api::Rollout;
+use countersign_api::{Duration, Rollout};
+use http::Uri;
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config, Resource};
 
 use crate::cluster::refusal::{Place, Refusal};
@@ -28,6 +29,21 @@ pub struct Flags {
     /// Path to the kubeconfig file to use for CLI requests
     #[arg(long, global = true, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    /// The name of the kubeconfig cluster to use
+    #[arg(long, global = true, value_name = "NAME")]
+    cluster: Option<String>,
+    /// The name of the kubeconfig user to use
+    #[arg(long, global = true, value_name = "NAME")]
+    user: Option<String>,
+    /// The address of the Kubernetes API server
+    #[arg(short, long, global = true, value_name = "URL", value_parser = address)]
+    server: Option<Uri>,
+    /// Bearer token for authentication to the API server
+    #[arg(long, global = true, value_name = "TOKEN")]
+    token: Option<String>,
+    /// The length of time to wait for a response of the API server, such as 30s; 0 is no limit
+    #[arg(long, global = true, value_name = "TIME", value_parser = timeout)]
+    request_timeout: Option<Duration>,
     /// Username to impersonate for the operation
     #[arg(long = "as", global = true, value_name = "USER")]
     as_user: Option<String>,
@@ -39,9 +55,75 @@ pub struct Flags {
         requires = "as_user"
     )]
     as_groups: Vec<String>,
+    /// UID to impersonate for the operation
+    #[arg(
+        long = "as-uid",
+        global = true,
+        value_name = "UID",
+        requires = "as_user"
+    )]
+    as_uid: Option<String>,
+}
+
+/// An address with its scheme.
+pub fn address(text: &str) -> Result<Uri, String> {
+    let address: Option<Uri> = text.parse().ok();
+    let known = |it: &Uri| matches!(it.scheme_str(), Some("http" | "https"));
+    address
+        .filter(|it| known(it) && it.host().is_some())
+        .ok_or_else(|| "write a URL such as https://HOST:PORT".to_owned())
+}
+
+/// A timeout as in kubectl, where a number without a unit is of seconds.
+fn timeout(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) => Ok(Duration::seconds(seconds)),
+        Err(_) => text
+            .parse()
+            .map_err(|error: countersign_api::duration::InvalidDuration| error.to_string()),
+    }
 }
 
 impl Flags {
+    /// The kubeconfig that the flags or the environment name.
+    pub fn kubeconfig(&self) -> Result<Kubeconfig, KubeconfigError> {
+        match &self.kubeconfig {
+            Some(path) => Kubeconfig::read_from(path),
+            None => Kubeconfig::read(),
+        }
+    }
+
+    /// Whether a flag names a part of the kubeconfig, which must then exist.
+    fn need_kubeconfig(&self) -> bool {
+        let names = [&self.context, &self.cluster, &self.user];
+        self.kubeconfig.is_some() || names.into_iter().any(Option::is_some)
+    }
+
+    /// Sets the values of the flags in place of the kubeconfig's.
+    fn apply_to(&self, config: &mut Config) {
+        if let Some(server) = &self.server {
+            config.cluster_url = server.clone();
+        }
+        if let Some(token) = &self.token {
+            config.auth_info = AuthInfo {
+                token: Some(token.clone().into()),
+                ..AuthInfo::default()
+            };
+        }
+        if self.as_user.is_some() {
+            let user = &mut config.auth_info;
+            user.impersonate.clone_from(&self.as_user);
+            user.impersonate_groups = Some(self.as_groups.clone());
+            user.impersonate_uid.clone_from(&self.as_uid);
+        }
+        let timeout = self.request_timeout.map(Duration::std);
+        if let Some(timeout) = timeout.filter(|it| !it.is_zero()) {
+            config.connect_timeout = Some(timeout);
+            config.read_timeout = Some(timeout);
+            config.reset_reader_on_write = true;
+        }
+    }
+
     /// The namespace given by `-n`, if any.
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
@@ -79,10 +161,7 @@ impl Connection {
         // Fails only if another provider was installed already, which serves too.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (mut config, context) = configuration(flags).await?;
-        if flags.as_user.is_some() {
-            config.auth_info.impersonate.clone_from(&flags.as_user);
-            config.auth_info.impersonate_groups = Some(flags.as_groups.clone());
-        }
+        flags.apply_to(&mut config);
         let place = Place {
             server: config.cluster_url.to_string(),
             context: context.clone(),
@@ -98,6 +177,12 @@ impl Connection {
             place,
             named_namespace: flags.namespace.clone(),
         })
+    }
+
+    /// Where requests go, for messages.
+    #[must_use]
+    pub const fn place(&self) -> &Place {
+        &self.place
     }
 
     /// The namespace of the request.
@@ -119,6 +204,21 @@ impl Connection {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
         Api::namespaced(self.client.clone(), &self.place.namespace)
+    }
+
+    /// The client, for objects whose kind is known by name only.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// The API for objects of a namespace.
+    #[must_use]
+    pub fn within<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
     }
 
     /// The API for objects of all namespaces.
@@ -174,18 +274,16 @@ impl Connection {
     }
 }
 
-/// The configuration and the name of its context; in a pod without kubeconfig, the service account's.
+/// The configuration and the name of its context; without a kubeconfig that of `--server`, or of this pod's
+/// service account.
 async fn configuration(flags: &Flags) -> Result<(Config, String), Error> {
-    let read = match &flags.kubeconfig {
-        Some(path) => Kubeconfig::read_from(path),
-        None => Kubeconfig::read(),
-    };
-    let kubeconfig = match read {
+    let kubeconfig = match flags.kubeconfig() {
         Ok(kubeconfig) => kubeconfig,
-        Err(error) if flags.kubeconfig.is_some() || flags.context.is_some() => {
-            return Err(error.into());
-        }
+        Err(error) if flags.need_kubeconfig() => return Err(error.into()),
         Err(error) => {
+            if let Some(server) = &flags.server {
+                return Ok((Config::new(server.clone()), "of --server".to_owned()));
+            }
             let own = Config::incluster().map_err(|_| error)?;
             return Ok((own, "of this pod".to_owned()));
         }
@@ -193,8 +291,51 @@ async fn configuration(flags: &Flags) -> Result<(Config, String), Error> {
     let context = flags.context.clone().or(kubeconfig.current_context.clone());
     let options = KubeConfigOptions {
         context: flags.context.clone(),
-        ..KubeConfigOptions::default()
+        cluster: flags.cluster.clone(),
+        user: flags.user.clone(),
     };
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
     Ok((config, context.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(line: &str) -> Flags {
+        use clap::{Args, FromArgMatches};
+        let command = Flags::augment_args(clap::Command::new("x").no_binary_name(true));
+        Flags::from_arg_matches(&command.get_matches_from(line.split(' '))).unwrap()
+    }
+
+    #[test]
+    fn flags_override_the_kubeconfig() {
+        let mut config = Config::new(Uri::from_static("https://192.0.2.1:6443"));
+        config.auth_info.username = Some("alice".into());
+        let line = "-s https://192.0.2.2 --token t --as bob --as-uid 7 --request-timeout 5";
+        flags(line).apply_to(&mut config);
+        assert_eq!(config.cluster_url.host(), Some("192.0.2.2"));
+        let user = &config.auth_info;
+        assert_eq!(user.username, None, "a token is the only credential");
+        assert!(user.token.is_some());
+        assert_eq!(user.impersonate.as_deref(), Some("bob"));
+        assert_eq!(user.impersonate_uid.as_deref(), Some("7"));
+        assert_eq!(config.read_timeout, Some(std::time::Duration::from_secs(5)));
+
+        let before = config.read_timeout;
+        flags("--request-timeout 0").apply_to(&mut config);
+        assert_eq!(config.read_timeout, before, "0 sets no limit");
+    }
+
+    #[test]
+    fn an_address_has_a_scheme_and_a_host() {
+        for text in ["https://prometheus.example:9090/path", "http://[::1]:9090"] {
+            assert!(address(text).is_ok(), "{text}");
+        }
+        for text in ["localhost:6443", "/path", "ftp://host", ""] {
+            assert!(address(text).is_err(), "{text}");
+        }
+        assert_eq!(timeout("1m30s").unwrap(), Duration::seconds(90));
+        assert!(timeout("soon").is_err());
+    }
 }

@@ -5,4 +5,8 @@ pub mod change;
 pub mod changer;
 pub mod confirm;
 pub mod connection;
+pub mod installation;
 pub mod refusal;
+pub mod scope;
+pub mod type_name;
+pub mod write;

@@ -68,6 +68,9 @@ pub enum Refusal {
     /// The object was modified since it was read.
     #[error("the object was modified in the meantime: check it again and repeat the command")]
     Conflict,
+    /// An object of that name exists.
+    #[error("{0}")]
+    Exists(String),
     /// A field has a wrong value.
     #[error("refused: {0}")]
     Invalid(String),
@@ -125,6 +128,7 @@ fn of_status(status: &Status, place: &Place) -> Refusal {
             None => Refusal::UnknownKind { server, context },
         },
         409 if status.reason == "Conflict" => Refusal::Conflict,
+        409 if status.reason == "AlreadyExists" => Refusal::Exists(status.message.clone()),
         422 => Refusal::Invalid(invalid(status)),
         _ => Refusal::Other(status.message.clone()),
     }

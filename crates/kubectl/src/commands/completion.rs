@@ -5,12 +5,16 @@ use std::process::ExitCode;
 
 use clap::Command;
 use clap_complete::aot::{Shell, generate};
-use countersign_api::{Freeze, Rollout};
+use countersign_api::{Freeze, ROLLOUT_UID_LABEL, Rollout, RolloutRun};
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::ResourceExt;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
+use kube::config::Kubeconfig;
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 
 use crate::cluster::connection::{Connection, Flags};
+use crate::cluster::refusal::Refusal;
 use crate::failure::Failure;
 use crate::output::print;
 
@@ -47,6 +51,9 @@ enum Consumer {
     Zsh,
     /// Fish.
     Fish,
+    /// `PowerShell`.
+    #[value(name = "powershell")]
+    PowerShell,
     /// The file `kubectl_complete-countersign` for the PATH.
     Kubectl,
 }
@@ -58,6 +65,7 @@ impl Completion {
             Consumer::Bash => Shell::Bash,
             Consumer::Zsh => Shell::Zsh,
             Consumer::Fish => Shell::Fish,
+            Consumer::PowerShell => Shell::PowerShell,
             Consumer::Kubectl => {
                 print(SHIM);
                 return ExitCode::SUCCESS;
@@ -85,12 +93,20 @@ pub async fn complete(command: &Command, words: &[String]) -> Result<ExitCode, F
     let last = words.last().map_or("", String::as_str);
     let offered = match candidates(command, words) {
         Candidates::Words(offered) => offered,
-        kind => names(&kind, words).await.unwrap_or_default(),
+        kind => with_type(names(&kind, words).await.unwrap_or_default(), last),
     };
     let fitting = offered.iter().filter(|word| word.starts_with(last));
     let lines: Vec<_> = fitting.map(String::as_str).chain([NO_FILES]).collect();
     print(&(lines.join("\n") + "\n"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Names after the type that the word begins with, if it has one.
+fn with_type(names: Vec<String>, word: &str) -> Vec<String> {
+    match word.rsplit_once('/') {
+        Some((kind, _)) => names.iter().map(|name| format!("{kind}/{name}")).collect(),
+        None => names,
+    }
 }
 
 /// Candidates for the last word of a line.
@@ -100,29 +116,83 @@ enum Candidates {
     Rollouts,
     Freezes,
     Deployments,
+    Namespaces,
+    Contexts,
+    Clusters,
+    Users,
+    /// The gates of this Rollout's change.
+    Gates(String),
+    /// The RolloutRuns of this Rollout.
+    Runs(String),
+    /// The revisions of this Rollout.
+    Revisions(String),
 }
 
 async fn names(kind: &Candidates, words: &[String]) -> Result<Vec<String>, Failure> {
-    let connection = Connection::open(&flags(words)).await?;
-    let all = ListParams::default();
-    let named = match kind {
-        Candidates::Freezes => {
-            let freezes = connection.cluster::<Freeze>();
-            let freezes = connection.ask(freezes.list(&all)).await?;
-            freezes.iter().map(ResourceExt::name_any).collect()
+    let flags = flags(words);
+    if let Some(names) = flags.kubeconfig().ok().and_then(|it| named(kind, &it)) {
+        return Ok(names);
+    }
+    let connection = &Connection::open(&flags).await?;
+    Ok(match kind {
+        Candidates::Freezes => listed(connection, connection.cluster::<Freeze>()).await?,
+        Candidates::Deployments => listed(connection, connection.here::<Deployment>()).await?,
+        Candidates::Namespaces => listed(connection, connection.cluster::<Namespace>()).await?,
+        Candidates::Gates(rollout) => gates(&connection.rollout(rollout).await?),
+        Candidates::Runs(rollout) => {
+            let runs = runs(connection, rollout).await?;
+            runs.iter().map(ResourceExt::name_any).collect()
         }
-        Candidates::Deployments => {
-            let deployments = connection.here::<Deployment>();
-            let deployments = connection.ask(deployments.list(&all)).await?;
-            deployments.iter().map(ResourceExt::name_any).collect()
+        Candidates::Revisions(rollout) => {
+            let runs = runs(connection, rollout).await?;
+            runs.iter().map(|it| it.spec.revision.to_string()).collect()
         }
-        _ => {
-            let rollouts = connection.here::<Rollout>();
-            let rollouts = connection.ask(rollouts.list(&all)).await?;
-            rollouts.iter().map(ResourceExt::name_any).collect()
-        }
+        _ => listed(connection, connection.here::<Rollout>()).await?,
+    })
+}
+
+/// The names in the kubeconfig, if the candidates come from there.
+fn named(kind: &Candidates, kubeconfig: &Kubeconfig) -> Option<Vec<String>> {
+    Some(match kind {
+        Candidates::Contexts => names_of(&kubeconfig.contexts, |it| &it.name),
+        Candidates::Clusters => names_of(&kubeconfig.clusters, |it| &it.name),
+        Candidates::Users => names_of(&kubeconfig.auth_infos, |it| &it.name),
+        _ => return None,
+    })
+}
+
+fn names_of<T>(entries: &[T], name: fn(&T) -> &String) -> Vec<String> {
+    entries.iter().map(|entry| name(entry).clone()).collect()
+}
+
+/// The names of all objects.
+async fn listed<K>(connection: &Connection, objects: Api<K>) -> Result<Vec<String>, Refusal>
+where
+    K: Resource + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let list = connection.ask(objects.list(&ListParams::default())).await?;
+    Ok(list.iter().map(ResourceExt::name_any).collect())
+}
+
+async fn runs(connection: &Connection, rollout: &str) -> Result<Vec<RolloutRun>, Refusal> {
+    let uid = connection.rollout(rollout).await?.uid().unwrap_or_default();
+    let parameters = ListParams::default().labels(&format!("{ROLLOUT_UID_LABEL}={uid}"));
+    let runs = connection.here::<RolloutRun>();
+    Ok(connection.ask(runs.list(&parameters)).await?.items)
+}
+
+/// The gates that a sign-off of the present change may name.
+fn gates(rollout: &Rollout) -> Vec<String> {
+    let change = rollout.status.as_ref().and_then(|it| it.change.as_ref());
+    let Some(change) = change else {
+        return Vec::new();
     };
-    Ok(named)
+    let steps = || (1..).zip(&change.plan.steps);
+    let asking = steps().filter(|(_, step)| !step.sign_off.is_empty());
+    let asking = asking.map(|(number, _)| format!("step-{number}"));
+    let scarce = steps().map(|(number, _)| format!("evidence-{number}"));
+    let promotion = ["promotion".to_owned()];
+    asking.chain(promotion).chain(scarce).collect()
 }
 
 /// The cluster flags among the words; the rest of the line may be incomplete.
@@ -146,16 +216,20 @@ fn candidates(command: &Command, words: &[String]) -> Candidates {
             .get_subcommands()
             .find(|known| known.get_name() == word)
     });
+    let of_subcommand = subcommand.into_iter().flat_map(Command::get_arguments);
+    let mut arguments = of_subcommand.chain(command.get_arguments());
+    if let Some((flag, earlier)) = before.split_last()
+        && let Some(argument) = arguments.find(|argument| takes_value(argument, flag))
+    {
+        return values(argument, || rollout(command, earlier));
+    }
     let Some(subcommand) = subcommand else {
         let commands = command.get_subcommands();
         return Candidates::Words(commands.map(|known| known.get_name().to_owned()).collect());
     };
-    let arguments = || subcommand.get_arguments().chain(command.get_arguments());
-    if let Some(values) = before.last().and_then(|flag| values_of(arguments(), flag)) {
-        return Candidates::Words(values);
-    }
     if last.starts_with('-') {
-        let flags = arguments().filter_map(clap::Arg::get_long);
+        let arguments = subcommand.get_arguments().chain(command.get_arguments());
+        let flags = arguments.filter_map(clap::Arg::get_long);
         return Candidates::Words(flags.map(|flag| format!("--{flag}")).collect());
     }
     let positional = subcommand.get_positionals().next();
@@ -167,20 +241,36 @@ fn candidates(command: &Command, words: &[String]) -> Candidates {
     }
 }
 
-/// The possible values of this word, if it is a flag that takes a value.
-fn values_of<'a>(
-    mut arguments: impl Iterator<Item = &'a clap::Arg>,
-    word: &str,
-) -> Option<Vec<String>> {
-    let argument = arguments.find(|argument| {
-        let long = argument.get_long().map(|long| format!("--{long}"));
-        let short = argument.get_short().map(|short| format!("-{short}"));
-        long.as_deref() == Some(word) || short.as_deref() == Some(word)
-    })?;
-    argument
-        .get_action()
-        .takes_values()
-        .then(|| possible(argument))
+/// Whether this word is the flag of an argument that takes a value.
+fn takes_value(argument: &clap::Arg, word: &str) -> bool {
+    let long = argument.get_long().map(|long| format!("--{long}"));
+    let short = argument.get_short().map(|short| format!("-{short}"));
+    let is_flag = long.as_deref() == Some(word) || short.as_deref() == Some(word);
+    is_flag && argument.get_action().takes_values() && !argument.is_require_equals_set()
+}
+
+/// Candidates for the value of a flag, some of them of the Rollout that the line names.
+fn values(argument: &clap::Arg, rollout: impl FnOnce() -> Option<String>) -> Candidates {
+    let none = || Candidates::Words(Vec::new());
+    match argument.get_id().as_str() {
+        "namespace" | "operator_namespace" => Candidates::Namespaces,
+        "context" => Candidates::Contexts,
+        "cluster" => Candidates::Clusters,
+        "user" => Candidates::Users,
+        "gate" => rollout().map_or_else(none, Candidates::Gates),
+        "run" => rollout().map_or_else(none, Candidates::Runs),
+        "to_revision" => rollout().map_or_else(none, Candidates::Revisions),
+        _ => Candidates::Words(possible(argument)),
+    }
+}
+
+/// The Rollout that an incomplete line names.
+fn rollout(command: &Command, words: &[String]) -> Option<String> {
+    let command = command.clone().no_binary_name(true).ignore_errors(true);
+    let matches = command.try_get_matches_from(words).ok()?;
+    let (_, matches) = matches.subcommand()?;
+    let rollout = matches.try_get_one::<String>("rollout").ok()?;
+    rollout.cloned()
 }
 
 fn possible(argument: &clap::Arg) -> Vec<String> {
@@ -213,14 +303,60 @@ mod tests {
     fn commands_flags_values_and_names_are_completed() {
         assert!(words("app").contains(&"approve".to_owned()));
         assert!(words("-n shop st").contains(&"status".to_owned()));
-        assert_eq!(words("get -o "), ["table", "wide", "json", "yaml"]);
+        assert_eq!(words("status -o "), ["table", "wide", "json", "yaml"]);
+        assert!(words("get -o ").contains(&"jsonpath=".to_owned()));
         let flags = words("approve web --");
         assert!(flags.contains(&"--gate".to_owned()) && flags.contains(&"--context".to_owned()));
         assert_eq!(offered("approve -n shop w"), Candidates::Rollouts);
         assert_eq!(offered("unfreeze "), Candidates::Freezes);
         assert_eq!(offered("migrate w"), Candidates::Deployments);
         assert_eq!(offered("unmigrate w"), Candidates::Rollouts);
-        assert_eq!(words("completion "), ["bash", "zsh", "fish", "kubectl"]);
+        assert_eq!(
+            words("completion "),
+            ["bash", "zsh", "fish", "powershell", "kubectl"]
+        );
+    }
+
+    #[test]
+    fn names_follow_the_type_that_was_written() {
+        let names = || vec!["web".to_owned()];
+        assert_eq!(with_type(names(), "cro/w"), ["cro/web"]);
+        assert_eq!(with_type(names(), "w"), ["web"]);
+    }
+
+    #[test]
+    fn values_of_flags_are_completed() {
+        for (line, expected) in [
+            ("get -n ", Candidates::Namespaces),
+            ("-n ", Candidates::Namespaces),
+            ("get --context p", Candidates::Contexts),
+            ("get --cluster ", Candidates::Clusters),
+            ("get --user ", Candidates::Users),
+            ("approve web --gate ", Candidates::Gates("web".into())),
+            (
+                "-n shop approve --yes cro/web --gate s",
+                Candidates::Gates("web".into()),
+            ),
+            ("approve web --run ", Candidates::Runs("web".into())),
+            (
+                "undo web --to-revision ",
+                Candidates::Revisions("web".into()),
+            ),
+            ("approve --gate ", Candidates::Words(Vec::new())),
+            ("migrate --dry-run w", Candidates::Deployments),
+        ] {
+            assert_eq!(offered(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_gates_of_a_change_are_those_that_ask_and_those_of_scarce_evidence() {
+        let rollout = crate::view::tests::waiting().rollout;
+        assert_eq!(
+            gates(&rollout),
+            ["step-2", "promotion", "evidence-1", "evidence-2"]
+        );
+        assert!(gates(&crate::view::tests::at_rest()).is_empty());
     }
 
     #[test]

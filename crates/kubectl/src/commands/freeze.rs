@@ -7,13 +7,15 @@ use countersign_api::{self as api, FreezeAction, FreezeSpec, Person, Selector, T
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{ListParams, ObjectMeta};
 use serde_json::{Value, json};
 
 use crate::clock;
 use crate::cluster::change::requester;
-use crate::cluster::connection::{Connection, FIELD_MANAGER};
+use crate::cluster::connection::Connection;
 use crate::cluster::refusal::Refusal;
+use crate::cluster::type_name;
+use crate::cluster::write::DryRun;
 use crate::failure::Failure;
 use crate::output::{print, remark};
 use countersign_core::text::sanitize;
@@ -49,6 +51,8 @@ pub struct Freeze {
     /// Roll back changes in progress instead of holding them
     #[arg(long)]
     roll_back: bool,
+    #[command(flatten)]
+    dry_run: DryRun,
 }
 
 /// End a freeze: held changes continue from their current step
@@ -57,7 +61,10 @@ pub struct Freeze {
 #[derive(Clone, Debug, clap::Args)]
 pub struct Unfreeze {
     /// Name of the freeze
+    #[arg(value_parser = type_name::freeze)]
     name: String,
+    #[command(flatten)]
+    dry_run: DryRun,
 }
 
 /// Why a freeze was not created or ended.
@@ -105,21 +112,18 @@ impl Freeze {
     /// Creates the Freeze.
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
         let person = requester(connection).await?;
+        let dry_run = self.dry_run;
         let freeze = self.object(connection.named_namespace(), person, clock::now())?;
         let freezes = connection.cluster::<api::Freeze>();
-        let parameters = PostParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PostParams::default()
-        };
-        match freezes.create(&parameters, &freeze).await {
+        match dry_run.create(connection, &freezes, &freeze).await {
             Ok(made) => {
-                print(&summary(&made));
+                if !dry_run.shows(&made)? {
+                    print(&summary(&made));
+                }
                 Ok(ExitCode::SUCCESS)
             }
-            Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
-                Err(Error::Taken(freeze.name_any()).into())
-            }
-            Err(error) => Err(connection.refusal(&error).into()),
+            Err(Refusal::Exists(_)) => Err(Error::Taken(freeze.name_any()).into()),
+            Err(refusal) => Err(refusal.into()),
         }
     }
 
@@ -213,13 +217,14 @@ impl Unfreeze {
             return Err(Error::Ended { name, at }.into());
         }
         let person = requester(connection).await?;
-        let parameters = PatchParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
-        let patch = Patch::Merge(lift(&freeze, &person, now));
-        let patch = freezes.patch(&self.name, &parameters, &patch);
-        let ended = connection.ask(patch).await?;
+        let patch = lift(&freeze, &person, now);
+        let ended = self
+            .dry_run
+            .merge(connection, &freezes, &freeze, patch)
+            .await?;
+        if self.dry_run.shows(&ended)? {
+            return Ok(ExitCode::SUCCESS);
+        }
         print(&end_summary(&ended, now));
         remark("Other freezes, and those of policies, continue: `kubectl get freezes` lists them.");
         Ok(ExitCode::SUCCESS)

@@ -1,110 +1,153 @@
-//! `get`: lists Rollouts.
+//! `get`: lists Rollouts, and watches them.
 
 use std::process::ExitCode;
 
 use countersign_api::policy::Enforcement;
 use countersign_api::{Rollout, RolloutStatus};
+use futures::StreamExt;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt;
-use kube::api::ListParams;
-use serde_json::json;
+use kube::runtime::watcher::Event;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, ResourceExt};
 
 use crate::clock;
 use crate::cluster::connection::Connection;
+use crate::cluster::scope::Scope;
+use crate::cluster::type_name;
+use crate::commands::status::lasting;
 use crate::failure::Failure;
-use crate::output::{Format, Output, age, print, print_document, remark, table};
+use crate::output::list::{ListOutput, Listed, Printed};
+use crate::output::{age, print, remark, try_print};
 
 /// List Rollouts with their phase, step, weight and tier
 #[derive(Clone, Debug, clap::Args)]
 pub struct Get {
     /// Name of the Rollout; all Rollouts if omitted
+    #[arg(value_parser = type_name::rollout)]
     rollout: Option<String>,
-    /// If present, list the requested object(s) across all namespaces
-    #[arg(short = 'A', long, conflicts_with = "rollout")]
-    all_namespaces: bool,
-    /// Selector (label query) to filter on, supports '=', '==', and '!=' (e.g. -l
-    /// key1=value1,key2=value2)
-    #[arg(short = 'l', long, value_name = "LABELS", conflicts_with = "rollout")]
-    selector: Option<String>,
     #[command(flatten)]
-    output: Output,
+    scope: Scope,
+    /// After listing the requested object(s), watch for changes
+    #[arg(short, long)]
+    watch: bool,
+    #[command(flatten)]
+    output: ListOutput,
 }
 
 impl Get {
     /// Lists the Rollouts.
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
-        if let Some(name) = &self.rollout {
+        let mut printed = Printed::default();
+        let api: Api<Rollout> = self.scope.api(connection);
+        let parameters = if let Some(name) = &self.rollout {
             let rollout = connection.rollout(name).await?;
-            return self.show_one(rollout);
-        }
-        let rollouts = if self.all_namespaces {
-            connection.everywhere()
+            printed.is_new(&rollout);
+            print(&self.one(&rollout, &mut printed)?);
+            watcher::Config::default().fields(&format!("metadata.name={name}"))
         } else {
-            connection.here()
+            let rollouts = connection.ask(api.list(&self.scope.list())).await?.items;
+            self.print_all(&rollouts, connection, &mut printed)?;
+            self.scope.watch()
         };
-        let mut parameters = ListParams::default();
-        parameters.label_selector.clone_from(&self.selector);
-        let rollouts = connection.ask(rollouts.list(&parameters)).await?.items;
-        match self.output.format {
-            Format::Json | Format::Yaml => {
-                let list = json!({ "apiVersion": "v1", "kind": "List", "items": rollouts });
-                print_document(&list, self.output.format)?;
-            }
-            Format::Table | Format::Wide if rollouts.is_empty() => {
-                remark(&self.nothing(connection));
-            }
-            Format::Table | Format::Wide => self.show(&rollouts),
+        if self.watch {
+            self.follow(connection, api, parameters, printed).await?;
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    fn show_one(&self, rollout: Rollout) -> Result<ExitCode, Failure> {
-        match self.output.format {
-            Format::Json | Format::Yaml => print_document(&rollout, self.output.format)?,
-            Format::Table | Format::Wide => self.show(&[rollout]),
+    fn context(&self) -> Context {
+        Context {
+            namespaces: self.scope.all_namespaces,
+            now: clock::now(),
         }
-        Ok(ExitCode::SUCCESS)
     }
 
-    fn show(&self, rollouts: &[Rollout]) {
-        let wide = self.output.format == Format::Wide;
-        print(&listed(rollouts, self.all_namespaces, wide, clock::now()));
+    fn one(&self, rollout: &Rollout, printed: &mut Printed) -> Result<String, Failure> {
+        Ok(self.output.one(rollout, &self.context(), printed)?)
     }
 
-    fn nothing(&self, connection: &Connection) -> String {
-        if self.all_namespaces {
-            "There is no Rollout in any namespace.".into()
-        } else {
-            format!(
-                "There is no Rollout in namespace {}.",
-                connection.namespace()
-            )
+    fn print_all(
+        &self,
+        rollouts: &[Rollout],
+        connection: &Connection,
+        printed: &mut Printed,
+    ) -> Result<(), Failure> {
+        if rollouts.is_empty() && self.output.is_table() {
+            let place = self.scope.place(connection);
+            remark(&format!("There is no Rollout {place}."));
+            return Ok(());
         }
+        for rollout in rollouts {
+            printed.is_new(rollout);
+        }
+        print(&self.output.list(rollouts, &self.context(), printed)?);
+        Ok(())
+    }
+
+    /// Prints each Rollout that changes, until the reader closes the output.
+    async fn follow(
+        &self,
+        connection: &Connection,
+        api: Api<Rollout>,
+        parameters: watcher::Config,
+        mut printed: Printed,
+    ) -> Result<(), Failure> {
+        let stream = watcher(api, parameters).default_backoff();
+        let mut stream = std::pin::pin!(stream);
+        while let Some(event) = stream.next().await {
+            let rollout = match event {
+                Ok(Event::InitApply(rollout) | Event::Apply(rollout) | Event::Delete(rollout)) => {
+                    rollout
+                }
+                Ok(Event::Init | Event::InitDone) => continue,
+                Err(error) => {
+                    lasting(connection, &error)?;
+                    continue;
+                }
+            };
+            let is_new = printed.is_new(&rollout);
+            if is_new && try_print(&self.one(&rollout, &mut printed)?).is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 }
 
-/// The table in kubectl's format.
-fn listed(rollouts: &[Rollout], namespaces: bool, wide: bool, now: Timestamp) -> String {
-    let mut heading = vec![
-        "NAME",
-        "PHASE",
-        "STEP",
-        "WEIGHT",
-        "TIER",
-        "WAITING-FOR",
-        "AGE",
-    ];
-    if namespaces {
-        heading.insert(0, "NAMESPACE");
+/// What the cells of a Rollout are taken from, besides the object.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// Whether the namespace is shown.
+    pub namespaces: bool,
+    /// The present time.
+    pub now: Timestamp,
+}
+
+impl Listed for Rollout {
+    type Context = Context;
+
+    fn heading(context: &Context, wide: bool) -> Vec<&'static str> {
+        let mut heading = vec![
+            "NAME",
+            "PHASE",
+            "STEP",
+            "WEIGHT",
+            "TIER",
+            "WAITING-FOR",
+            "AGE",
+        ];
+        if context.namespaces {
+            heading.insert(0, "NAMESPACE");
+        }
+        if wide {
+            heading.extend(["SCORE", "CONTRIBUTOR", "MESSAGE"]);
+        }
+        heading
     }
-    if wide {
-        heading.extend(["SCORE", "CONTRIBUTOR", "MESSAGE"]);
+
+    fn row(&self, context: &Context, wide: bool) -> Vec<String> {
+        row(self, context.namespaces, wide, context.now)
     }
-    let rows: Vec<_> = rollouts
-        .iter()
-        .map(|rollout| row(rollout, namespaces, wide, now))
-        .collect();
-    table(&heading, &rows)
 }
 
 fn row(rollout: &Rollout, namespace: bool, wide: bool, now: Timestamp) -> Vec<String> {
@@ -151,11 +194,20 @@ mod tests {
     use super::*;
     use crate::view::tests::{at_rest, now, waiting};
 
+    fn listed(rollouts: &[Rollout], namespaces: bool, arguments: &[&str]) -> String {
+        let now = now();
+        let context = Context { namespaces, now };
+        let output = ListOutput::parsed(arguments);
+        output
+            .list(rollouts, &context, &mut Printed::default())
+            .unwrap()
+    }
+
     #[test]
     fn the_table_has_a_line_for_each_rollout() {
         let rollouts = [waiting().rollout, at_rest()];
         assert_eq!(
-            listed(&rollouts, false, false, now()),
+            listed(&rollouts, false, &[]),
             "\
 NAME   PHASE             STEP   WEIGHT   TIER   WAITING-FOR       AGE
 web    AwaitingSignOff   1/2    20%      high   AwaitingSignOff   28d
@@ -166,7 +218,7 @@ web    Stable            1/2    20%      high                     28d
 
     #[test]
     fn the_wide_table_adds_namespace_score_contributor_and_message() {
-        let text = listed(&[waiting().rollout], true, true, now());
+        let text = listed(&[waiting().rollout], true, &["-o", "wide"]);
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].starts_with("NAMESPACE   NAME"), "{text}");
         assert!(
@@ -185,7 +237,7 @@ web    Stable            1/2    20%      high                     28d
     fn a_rollout_without_status_has_empty_cells() {
         let mut rollout = waiting().rollout;
         rollout.status = None;
-        let text = listed(&[rollout], false, true, now());
+        let text = listed(&[rollout], false, &["-o", "wide"]);
         let cells: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(cells, ["web", "Progressing", "28d"], "{text}");
     }

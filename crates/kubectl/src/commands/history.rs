@@ -1,4 +1,4 @@
-//! `history`: the changes of a Rollout from its RolloutRuns.
+//! `history`: the changes of a Rollout, or of several, from their RolloutRuns.
 
 use std::process::ExitCode;
 
@@ -7,43 +7,60 @@ use countersign_core::reason::Reason;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::ListParams;
-use serde_json::json;
 
 use crate::clock;
 use crate::cluster::connection::Connection;
+use crate::cluster::scope::Scope;
+use crate::cluster::type_name;
 use crate::failure::Failure;
-use crate::output::{Format, Output, age, print, print_document, remark, table};
+use crate::output::list::{ListOutput, Listed, Printed};
+use crate::output::{age, print, remark};
 use crate::view::gates;
 use countersign_core::text::sanitize;
 
 /// List the changes of a Rollout: revision, tier, outcome, who signed
 #[derive(Clone, Debug, clap::Args)]
 pub struct History {
-    /// Name of the Rollout
-    rollout: String,
+    /// Name of the Rollout; the changes of all Rollouts if omitted
+    #[arg(value_parser = type_name::rollout)]
+    rollout: Option<String>,
     #[command(flatten)]
-    output: Output,
+    scope: Scope,
+    #[command(flatten)]
+    output: ListOutput,
 }
 
 impl History {
     /// Lists the RolloutRuns.
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
-        let rollout = connection.rollout(&self.rollout).await?;
-        let selector = format!("{ROLLOUT_UID_LABEL}={}", rollout.uid().unwrap_or_default());
-        let (mine, all) = (
-            ListParams::default().labels(&selector),
-            ListParams::default(),
-        );
+        let parameters = match &self.rollout {
+            Some(name) => {
+                let rollout = connection.rollout(name).await?;
+                let uid = rollout.uid().unwrap_or_default();
+                ListParams::default().labels(&format!("{ROLLOUT_UID_LABEL}={uid}"))
+            }
+            None => self.scope.list(),
+        };
+        let all = ListParams::default();
         let (runs, sign_offs) = (
-            connection.here::<RolloutRun>(),
-            connection.here::<SignOff>(),
+            self.scope.api::<RolloutRun>(connection),
+            self.scope.api::<SignOff>(connection),
         );
         let (runs, sign_offs) = futures::join!(
-            connection.ask(runs.list(&mine)),
+            connection.ask(runs.list(&parameters)),
             connection.ask(sign_offs.list(&all)),
         );
         let mut runs = runs?.items;
-        runs.sort_by_key(|run| (run.spec.revision, run.creation_timestamp()));
+        runs.sort_by_key(|run| {
+            let spec = &run.spec;
+            let created = run.creation_timestamp();
+            (
+                run.namespace(),
+                spec.rollout.clone(),
+                spec.revision,
+                created,
+            )
+        });
         let sign_offs = sign_offs.map_or_else(
             |refusal| {
                 remark(&format!(
@@ -54,40 +71,66 @@ impl History {
             },
             |list| list.items,
         );
-        match self.output.format {
-            Format::Json | Format::Yaml => {
-                let list = json!({ "apiVersion": "v1", "kind": "List", "items": runs });
-                print_document(&list, self.output.format)?;
-            }
-            format => print(&listed(
-                &runs,
-                &sign_offs,
-                format == Format::Wide,
-                clock::now(),
-            )),
-        }
+        let context = Context {
+            sign_offs,
+            namespaces: self.scope.all_namespaces,
+            rollouts: self.rollout.is_none(),
+            now: clock::now(),
+        };
+        let mut printed = Printed::default();
+        print(&self.output.list(&runs, &context, &mut printed)?);
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn listed(runs: &[RolloutRun], sign_offs: &[SignOff], wide: bool, now: Timestamp) -> String {
-    let mut heading = vec![
-        "REVISION",
-        "TIER",
-        "SCORE",
-        "OUTCOME",
-        "SIGNED-BY",
-        "AGE",
-        "TOOK",
-    ];
-    if wide {
-        heading.extend(["RUN", "IMAGES", "MESSAGE"]);
+/// What the cells of a RolloutRun are taken from, besides the object.
+#[derive(Clone, Debug)]
+pub struct Context {
+    sign_offs: Vec<SignOff>,
+    /// Whether the namespace is shown.
+    namespaces: bool,
+    /// Whether the Rollout's name is shown.
+    rollouts: bool,
+    now: Timestamp,
+}
+
+impl Listed for RolloutRun {
+    type Context = Context;
+
+    fn heading(context: &Context, wide: bool) -> Vec<&'static str> {
+        let mut heading = Vec::new();
+        if context.namespaces {
+            heading.push("NAMESPACE");
+        }
+        if context.rollouts {
+            heading.push("ROLLOUT");
+        }
+        heading.extend([
+            "REVISION",
+            "TIER",
+            "SCORE",
+            "OUTCOME",
+            "SIGNED-BY",
+            "AGE",
+            "TOOK",
+        ]);
+        if wide {
+            heading.extend(["RUN", "IMAGES", "MESSAGE"]);
+        }
+        heading
     }
-    let rows: Vec<_> = runs
-        .iter()
-        .map(|run| row(run, sign_offs, wide, now))
-        .collect();
-    table(&heading, &rows)
+
+    fn row(&self, context: &Context, wide: bool) -> Vec<String> {
+        let mut cells = Vec::new();
+        if context.namespaces {
+            cells.push(self.namespace().unwrap_or_default());
+        }
+        if context.rollouts {
+            cells.push(self.spec.rollout.clone());
+        }
+        cells.extend(row(self, &context.sign_offs, wide, context.now));
+        cells
+    }
 }
 
 fn row(run: &RolloutRun, sign_offs: &[SignOff], wide: bool, now: Timestamp) -> Vec<String> {
@@ -120,6 +163,7 @@ fn signed_by(run: &RolloutRun, sign_offs: &[SignOff]) -> String {
     let mut people: Vec<_> = sign_offs
         .iter()
         .filter(|sign_off| sign_off.spec.run == run.name_any())
+        .filter(|sign_off| sign_off.namespace() == run.namespace())
         .filter(|sign_off| sign_off.spec.digest == run.spec.digest && counted(sign_off, run))
         .map(|sign_off| {
             let who = &sign_off.spec.approver.username;
@@ -160,6 +204,11 @@ mod tests {
             .collect()
     }
 
+    fn listed(runs: &[RolloutRun], context: &Context, arguments: &[&str]) -> String {
+        let output = ListOutput::parsed(arguments);
+        output.list(runs, context, &mut Printed::default()).unwrap()
+    }
+
     #[test]
     fn each_change_has_a_line_with_its_outcome_and_who_signed() {
         let sign_offs = [
@@ -168,19 +217,33 @@ mod tests {
             sign_off("bob", &[], Some("step-2"), "True", "Counts"),
             sign_off("alice", &[], None, "False", "ByAuthor"),
         ];
+        let context = Context {
+            sign_offs: sign_offs.to_vec(),
+            namespaces: false,
+            rollouts: false,
+            now: now(),
+        };
         assert_eq!(
-            listed(&runs(), &sign_offs, false, now()),
+            listed(&runs(), &context, &[]),
             "\
 REVISION   TIER   SCORE   OUTCOME    SIGNED-BY   AGE   TOOK
 6          low    1.0     Promoted               26h   20m
 7          high   12.5    UnderWay   bob,carol   10m
 "
         );
-        let wide = listed(&runs(), &sign_offs, true, now());
+        let wide = listed(&runs(), &context, &["-o", "wide"]);
         assert!(
             wide.contains("web-1a2b3c4d5e-7   example.org/web:v2"),
             "{wide}"
         );
+        let everywhere = Context {
+            namespaces: true,
+            rollouts: true,
+            ..context
+        };
+        let text = listed(&runs(), &everywhere, &[]);
+        assert!(text.starts_with("NAMESPACE   ROLLOUT   REVISION"), "{text}");
+        assert!(text.contains("\nshop        web       6"), "{text}");
     }
 
     #[test]

@@ -10,21 +10,18 @@ use countersign_core::reason::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use kube::api::PostParams;
 
 use crate::clock;
 use crate::cluster::answer::{Waiting, condition};
 use crate::cluster::change::{self, Aim};
-use crate::cluster::connection::{Connection, FIELD_MANAGER};
+use crate::cluster::connection::Connection;
+use crate::cluster::write::DryRun;
 use crate::failure::Failure;
 use crate::output::print;
 use countersign_core::text::sanitize;
 
 /// Arguments of all interventions.
 #[derive(Clone, Debug, clap::Args)]
-#[command(
-    after_help = "The exit code is 0 if the intervention was applied, 1 if it was not, 3 if the controller has not answered within 15 s."
-)]
 pub struct Intervene {
     #[command(flatten)]
     aim: Aim,
@@ -33,6 +30,8 @@ pub struct Intervene {
     reason: Option<String>,
     #[command(flatten)]
     waiting: Waiting,
+    #[command(flatten)]
+    dry_run: DryRun,
 }
 
 /// Why no Intervention was created.
@@ -66,12 +65,13 @@ impl Intervene {
         let person = change::requester(connection).await?;
         let intervention = self.intervention(action, &rollout, change, person);
         let interventions = connection.here::<Intervention>();
-        let parameters = PostParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PostParams::default()
-        };
-        let request = interventions.create(&parameters, &intervention);
-        let made = connection.ask(request).await?;
+        let made = self
+            .dry_run
+            .create(connection, &interventions, &intervention)
+            .await?;
+        if self.dry_run.shows(&made)? {
+            return Ok(ExitCode::SUCCESS);
+        }
         print(&summary(&made));
         let name = made.name_any();
         Ok(self

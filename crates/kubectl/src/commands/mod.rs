@@ -1,5 +1,6 @@
 //! The commands, each with its arguments.
 
+pub mod check;
 pub mod completion;
 pub mod explain;
 pub mod freeze;
@@ -14,4 +15,5 @@ pub mod sign_off;
 pub mod simulate;
 pub mod status;
 pub mod undo;
+pub mod version;
 pub mod watch;

@@ -5,14 +5,15 @@ use std::process::ExitCode;
 use countersign_api::Rollout;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::clock;
 use crate::cluster::change::rejected;
 use crate::cluster::changer::stamped;
-use crate::cluster::connection::{Connection, FIELD_MANAGER};
+use crate::cluster::connection::Connection;
 use crate::cluster::refusal::Refusal;
+use crate::cluster::type_name;
+use crate::cluster::write::DryRun;
 use crate::failure::Failure;
 use crate::output::print;
 use countersign_core::text::sanitize;
@@ -24,7 +25,10 @@ const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 #[derive(Clone, Debug, clap::Args)]
 pub struct Restart {
     /// Name of the Rollout
+    #[arg(value_parser = type_name::rollout)]
     rollout: String,
+    #[command(flatten)]
+    dry_run: DryRun,
 }
 
 /// Why the Rollout is not restarted.
@@ -69,7 +73,6 @@ impl Restart {
         connection
             .edit(async || self.attempt(connection).await)
             .await?;
-        print(&format!("rollout {} restarts\n", sanitize(&self.rollout)));
         Ok(ExitCode::SUCCESS)
     }
 
@@ -79,16 +82,20 @@ impl Restart {
         if let Some(refusal) = refusal(&rollout) {
             return Err(refusal.into());
         }
-        let parameters = PatchParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
         let patch = patch(&rollout, clock::now());
-        let patch = Patch::Merge(stamped(connection, patch, Some(&rollout)).await?);
+        let patch = stamped(connection, patch, Some(&rollout)).await?;
         let rollouts = connection.here::<Rollout>();
-        let request = rollouts.patch(&self.rollout, &parameters, &patch);
-        match connection.ask(request).await {
-            Ok(_) => Ok(None),
+        let edited = self
+            .dry_run
+            .merge(connection, &rollouts, &rollout, patch)
+            .await;
+        match edited {
+            Ok(restarted) => {
+                if !self.dry_run.shows(&restarted)? {
+                    print(&format!("rollout {} restarts\n", sanitize(&self.rollout)));
+                }
+                Ok(None)
+            }
             Err(conflict @ Refusal::Conflict) => Ok(Some(conflict)),
             Err(other) => Err(other.into()),
         }

@@ -8,13 +8,13 @@ use countersign_api::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
-use kube::api::PostParams;
 
 use crate::clock;
 use crate::cluster::answer::Waiting;
 use crate::cluster::change::{self, Aim};
 use crate::cluster::confirm::{self, Unconfirmed};
-use crate::cluster::connection::{Connection, FIELD_MANAGER};
+use crate::cluster::connection::Connection;
+use crate::cluster::write::DryRun;
 use crate::failure::Failure;
 use crate::output::{print, report};
 use crate::view::difference::{self, Extent};
@@ -81,6 +81,8 @@ struct Common {
     full: bool,
     #[command(flatten)]
     waiting: Waiting,
+    #[command(flatten)]
+    dry_run: DryRun,
 }
 
 /// The name of a gate in a sign-off.
@@ -213,24 +215,26 @@ impl Decided {
         // The sign-off is bound to the change shown here, even if the Rollout changes meanwhile.
         let change = self.aim.under_way(rollout, self.verb())?;
         self.check_gate(change)?;
-        print(&tree::to_sign(&view, change, now));
-        let shown = difference::difference(&view, change, stable_run.as_deref(), common.full);
-        print(&shown.text);
-        let is_asked = !common.yes && confirm::somebody_is_there();
-        if !common.yes {
-            self.confirm()?;
+        if !common.dry_run.is_on() {
+            print(&tree::to_sign(&view, change, now));
+            let shown = difference::difference(&view, change, stable_run.as_deref(), common.full);
+            print(&shown.text);
+            let is_asked = !common.yes && confirm::somebody_is_there();
+            if !common.yes {
+                self.confirm()?;
+            }
+            self.check_shown(shown.extent, is_asked)?;
         }
-        self.check_shown(shown.extent, is_asked)?;
         let approver = change::requester(connection).await?;
         let sign_off = self.sign_off(rollout, change, approver);
         let sign_offs = connection.here::<SignOff>();
-        let parameters = PostParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PostParams::default()
-        };
-        let made = connection
-            .ask(sign_offs.create(&parameters, &sign_off))
+        let made = common
+            .dry_run
+            .create(connection, &sign_offs, &sign_off)
             .await?;
+        if common.dry_run.shows(&made)? {
+            return Ok(ExitCode::SUCCESS);
+        }
         print(&self.summary(&made));
         let name = made.name_any();
         Ok(common

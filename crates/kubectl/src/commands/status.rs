@@ -13,6 +13,7 @@ use crate::clock;
 use crate::cluster::answer::PENDING;
 use crate::cluster::change::is_seen;
 use crate::cluster::connection::Connection;
+use crate::cluster::type_name;
 use crate::failure::Failure;
 use crate::output::{Format, Output, print, print_document, remark};
 use crate::view::{View, tree};
@@ -23,25 +24,42 @@ use countersign_core::text::sanitize;
 /// The exit code is 0 if the change is promoted or the Rollout is stable, 1 if the change was rolled back
 /// or the Rollout is degraded (and for every error), 3 if the change is in progress or waits.
 #[derive(Clone, Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("waits").args(["wait", "state"]).multiple(true)))]
 pub struct Status {
     /// Name of the Rollout
+    #[arg(value_parser = type_name::rollout)]
     rollout: String,
     /// Wait until the change in progress has ended; the exit code is its outcome
     #[arg(long)]
     wait: bool,
+    /// Wait for this state; the exit code is 0 if it is reached, 1 if the change ends otherwise
+    #[arg(long = "for", value_enum, value_name = "STATE")]
+    state: Option<Awaited>,
     /// The length of time to wait before giving up, such as 10m; if omitted, there is no limit. The exit
     /// code is then 3
-    #[arg(long, value_name = "TIME", requires = "wait")]
+    #[arg(long, value_name = "TIME", requires = "waits")]
     timeout: Option<api::Duration>,
     #[command(flatten)]
     output: Output,
+}
+
+/// A state that is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Awaited {
+    /// The stable revision serves everything, and no change is under way.
+    Stable,
+    /// The change in progress is promoted.
+    Promoted,
+    /// The change in progress is rolled back.
+    #[value(name = "rolledback")]
+    RolledBack,
 }
 
 impl Status {
     /// Shows the Rollout.
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
         let rollout = connection.rollout(&self.rollout).await?;
-        if !self.wait {
+        if !self.wait && self.state.is_none() {
             let code = code_now(&rollout);
             self.show(connection, rollout).await?;
             return Ok(code.into());
@@ -63,12 +81,17 @@ impl Status {
     }
 
     async fn wait(&self, connection: &Connection) -> Result<u8, Failure> {
-        let ended = until_ended(connection, &self.rollout);
+        let ended = async {
+            match self.state {
+                Some(Awaited::Stable) => until_stable(connection, &self.rollout).await,
+                _ => until_ended(connection, &self.rollout).await,
+            }
+        };
         let Some(timeout) = self.timeout else {
-            return Ok(code_of(ended.await?));
+            return Ok(code_of(self.state, ended.await?));
         };
         if let Ok(ended) = tokio::time::timeout(timeout.std(), ended).await {
-            return Ok(code_of(ended?));
+            return Ok(code_of(self.state, ended?));
         }
         remark(&format!("the change has not ended within {timeout}"));
         Ok(PENDING)
@@ -80,17 +103,35 @@ impl Status {
 enum Ended {
     /// The outcome of the change that was in progress.
     Outcome(Outcome),
-    /// No change was in progress; the exit code of the Rollout's state.
-    AtRest(u8),
+    /// No change was in progress.
+    AtRest {
+        /// The exit code of the Rollout's state.
+        code: u8,
+        /// Whether its last change was rolled back.
+        rolled_back: bool,
+    },
     /// The Rollout was deleted.
     Deleted,
 }
 
-const fn code_of(ended: Ended) -> u8 {
-    match ended {
-        Ended::Outcome(Outcome::Promoted) => 0,
-        Ended::Outcome(_) | Ended::Deleted => 1,
-        Ended::AtRest(code) => code,
+fn code_of(awaited: Option<Awaited>, ended: Ended) -> u8 {
+    match (awaited, ended) {
+        (Some(Awaited::RolledBack), Ended::Outcome(outcome)) => {
+            u8::from(outcome != Outcome::RolledBack)
+        }
+        (Some(Awaited::RolledBack), Ended::AtRest { rolled_back, .. }) => u8::from(!rolled_back),
+        (_, Ended::Outcome(Outcome::Promoted)) => 0,
+        (_, Ended::Outcome(_) | Ended::Deleted) => 1,
+        (_, Ended::AtRest { code, .. }) => code,
+    }
+}
+
+fn at_rest(rollout: &Rollout) -> Ended {
+    let status = rollout.status.as_ref();
+    let change = status.and_then(|status| status.change.as_ref());
+    Ended::AtRest {
+        code: code_now(rollout),
+        rolled_back: change.is_some_and(|it| it.outcome == Some(Outcome::RolledBack)),
     }
 }
 
@@ -130,7 +171,7 @@ async fn until_ended(connection: &Connection, name: &str) -> Result<Ended, Failu
         if followed.is_none() && is_seen(&rollout) {
             followed = under_way(&rollout).cloned();
             if followed.is_none() {
-                return Ok(Ended::AtRest(code_now(&rollout)));
+                return Ok(at_rest(&rollout));
             }
         }
         if let Some(change) = &followed
@@ -139,6 +180,25 @@ async fn until_ended(connection: &Connection, name: &str) -> Result<Ended, Failu
             return conclude(connection, change, ended).await;
         }
     }
+}
+
+/// Watches a Rollout until the stable revision serves everything, or it waits for people after a rollback.
+async fn until_stable(connection: &Connection, name: &str) -> Result<Ended, Failure> {
+    let stream = watcher::watch_object(connection.here::<Rollout>(), name).default_backoff();
+    let mut stream = std::pin::pin!(stream);
+    loop {
+        match stream.try_next().await {
+            Ok(Some(Some(rollout))) if has_settled(&rollout) => return Ok(at_rest(&rollout)),
+            Ok(Some(Some(_))) => {}
+            Ok(_) => return Ok(Ended::Deleted),
+            Err(error) => lasting(connection, &error)?,
+        }
+    }
+}
+
+fn has_settled(rollout: &Rollout) -> bool {
+    let status = rollout.status.as_ref().filter(|_| is_seen(rollout));
+    status.is_some_and(|status| matches!(status.phase, Phase::Stable | Phase::Degraded))
 }
 
 /// Returns a watch error that retries cannot resolve; the watcher retries the others.
@@ -241,7 +301,7 @@ mod tests {
     use countersign_api::rollout::Stage;
 
     use super::*;
-    use crate::view::tests::{at_rest, waiting};
+    use crate::view::tests::{at_rest as resting, waiting};
 
     fn ended(outcome: Outcome, stage: Stage, phase: Phase) -> Rollout {
         let mut rollout = waiting().rollout;
@@ -258,12 +318,12 @@ mod tests {
         let rolling_back = ended(Outcome::RolledBack, Stage::RollingBack, Phase::RollingBack);
         let rolled_back = ended(Outcome::RolledBack, Stage::RolledBack, Phase::Degraded);
         let reverted = ended(Outcome::Reverted, Stage::RollingBack, Phase::RollingBack);
-        let mut unseen = at_rest();
+        let mut unseen = resting();
         unseen.metadata.generation = Some(8);
-        let mut contested = at_rest();
+        let mut contested = resting();
         contested.status.as_mut().unwrap().phase = Phase::Degraded;
         for (rollout, code) in [
-            (Box::new(at_rest()), 0),
+            (Box::new(resting()), 0),
             (Box::new(promoted), 0),
             (Box::new(rolling_back), 1),
             (Box::new(rolled_back), 1),
@@ -287,7 +347,7 @@ mod tests {
             end_of(change, &promoted),
             Some(Ending::Outcome(Outcome::Promoted))
         );
-        assert_eq!(end_of(change, &at_rest()), Some(Ending::Gone));
+        assert_eq!(end_of(change, &resting()), Some(Ending::Gone));
         let mut other = waiting().rollout;
         other.status.as_mut().unwrap().change.as_mut().unwrap().run = "web-other-8".into();
         assert_eq!(end_of(change, &other), Some(Ending::Gone));
@@ -301,10 +361,28 @@ mod tests {
             (Ended::Outcome(Outcome::Superseded), 1),
             (Ended::Outcome(Outcome::Reverted), 1),
             (Ended::Deleted, 1),
-            (Ended::AtRest(0), 0),
+            (at_rest(&resting()), 0),
         ] {
-            assert_eq!(code_of(ended), code, "{ended:?}");
+            assert_eq!(code_of(None, ended), code, "{ended:?}");
         }
+    }
+
+    #[test]
+    fn a_wait_for_a_state_exits_by_whether_it_was_reached() {
+        let rolled_back = ended(Outcome::RolledBack, Stage::RolledBack, Phase::Degraded);
+        for (awaited, ended, code) in [
+            (Awaited::Promoted, Ended::Outcome(Outcome::Promoted), 0),
+            (Awaited::Promoted, Ended::Outcome(Outcome::RolledBack), 1),
+            (Awaited::RolledBack, Ended::Outcome(Outcome::RolledBack), 0),
+            (Awaited::RolledBack, Ended::Outcome(Outcome::Promoted), 1),
+            (Awaited::RolledBack, at_rest(&rolled_back), 0),
+            (Awaited::RolledBack, at_rest(&resting()), 1),
+            (Awaited::RolledBack, Ended::Deleted, 1),
+            (Awaited::Stable, at_rest(&resting()), 0),
+        ] {
+            assert_eq!(code_of(Some(awaited), ended), code, "{awaited:?} {ended:?}");
+        }
+        assert!(has_settled(&resting()) && !has_settled(&waiting().rollout));
     }
 
     #[test]

@@ -15,13 +15,15 @@ use countersign_api::{
 use countersign_core::provenance::digest::template_digest;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use kube::ResourceExt;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::ListParams;
 use serde_json::{Map, Value, json};
 
 use crate::cluster::change::rejected;
 use crate::cluster::changer::stamped;
-use crate::cluster::connection::{Connection, FIELD_MANAGER};
+use crate::cluster::connection::Connection;
 use crate::cluster::refusal::Refusal;
+use crate::cluster::type_name;
+use crate::cluster::write::DryRun;
 use crate::failure::Failure;
 use crate::output::{print, remark};
 use countersign_core::text::sanitize;
@@ -36,10 +38,13 @@ const MAX_ANNOTATIONS: usize = 32;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Undo {
     /// Name of the Rollout
+    #[arg(value_parser = type_name::rollout)]
     rollout: String,
     /// The revision to roll back to, as numbered by `history`
     #[arg(long, value_name = "NUMBER")]
     to_revision: Option<i64>,
+    #[command(flatten)]
+    dry_run: DryRun,
 }
 
 /// Why the Rollout cannot go back.
@@ -112,14 +117,14 @@ impl Undo {
         let target = Target::find(&rollout, &sets.items, &runs.items, self.to_revision)?;
         let provenance = target.provenance();
         let patch = target.patch(&rollout, provenance.as_ref().ok())?;
-        let parameters = PatchParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
         let rollouts = connection.here::<Rollout>();
-        let patch = Patch::Merge(stamped(connection, patch, Some(&rollout)).await?);
-        let request = rollouts.patch(&self.rollout, &parameters, &patch);
-        match connection.ask(request).await {
+        let patch = stamped(connection, patch, Some(&rollout)).await?;
+        let edited = self
+            .dry_run
+            .merge(connection, &rollouts, &rollout, patch)
+            .await;
+        match edited {
+            Ok(edited) if self.dry_run.shows(&edited)? => return Ok(None),
             Ok(_) => {}
             Err(conflict @ Refusal::Conflict) => return Ok(Some(conflict)),
             Err(other) => return Err(other.into()),

@@ -12,6 +12,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 
 use crate::clock;
 use crate::cluster::connection::Connection;
+use crate::cluster::type_name;
 use crate::commands::status::{PrintedTransitions, SETTLE, full_name, lasting};
 use crate::failure::Failure;
 use crate::output::{print, remark, try_print};
@@ -22,6 +23,7 @@ use countersign_core::text::sanitize;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Watch {
     /// Name of the Rollout
+    #[arg(value_parser = type_name::rollout)]
     rollout: String,
     /// Show all pods, revisions and transitions
     #[arg(long)]

@@ -2,6 +2,8 @@
 //!
 //! Invariant: all text from the cluster passes through [`sanitize`] or [`document`].
 
+pub mod jsonpath;
+pub mod list;
 pub mod report;
 
 use std::io::{IsTerminal, Write};
@@ -96,24 +98,41 @@ pub fn remark(text: &str) {
 #[must_use]
 pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
     let heading = heading.iter().map(|&name| name.to_owned()).collect();
-    let rows = rows
-        .iter()
-        .map(|row| row.iter().map(|cell| sanitize(cell)).collect());
-    let lines: Vec<Vec<String>> = std::iter::once(heading).chain(rows).collect();
-    let columns = lines.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| {
-        let cells = lines.iter().filter_map(|line| line.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<_> = (0..columns).map(width).collect();
-    let text = lines.iter().map(|line| {
-        let cells = line.iter().zip(&widths);
-        let cells: Vec<_> = cells
-            .map(|(cell, width)| format!("{cell:<width$}"))
+    let lines: Vec<_> = std::iter::once(heading)
+        .chain(rows.iter().cloned())
+        .collect();
+    Columns::default().lines(&lines)
+}
+
+/// The columns of a table to which lines are added: each is as wide as its widest cell so far.
+#[derive(Clone, Debug, Default)]
+pub struct Columns {
+    widths: Vec<usize>,
+}
+
+impl Columns {
+    /// Lines of cells, sanitized.
+    pub fn lines(&mut self, lines: &[Vec<String>]) -> String {
+        let lines: Vec<Vec<String>> = lines
+            .iter()
+            .map(|line| line.iter().map(|cell| sanitize(cell)).collect())
             .collect();
-        cells.join("   ").trim_end().to_owned() + "\n"
-    });
-    text.collect()
+        let columns = lines.iter().map(Vec::len).max().unwrap_or_default();
+        self.widths.resize(columns.max(self.widths.len()), 0);
+        for (column, width) in self.widths.iter_mut().enumerate() {
+            let cells = lines.iter().filter_map(|line| line.get(column));
+            let widest = cells.map(|cell| cell.chars().count()).max();
+            *width = widest.unwrap_or_default().max(*width);
+        }
+        let text = lines.iter().map(|line| {
+            let cells = line.iter().zip(&self.widths);
+            let cells: Vec<_> = cells
+                .map(|(cell, width)| format!("{cell:<width$}"))
+                .collect();
+            cells.join("   ").trim_end().to_owned() + "\n"
+        });
+        text.collect()
+    }
 }
 
 /// An object that cannot be serialized.
@@ -143,14 +162,18 @@ pub fn document(object: &impl Serialize, format: Format) -> Result<String, Unwri
 
 /// Prints a document, sanitized if the output is a terminal.
 pub fn print_document(object: &impl Serialize, format: Format) -> Result<(), Unwritable> {
-    let text = document(object, format)?;
-    let text = if std::io::stdout().is_terminal() {
-        sanitize_lines(&text) + "\n"
-    } else {
-        text
-    };
-    print(&text);
+    print(&visible(document(object, format)?));
     Ok(())
+}
+
+/// A text for the standard output, sanitized line by line if that is a terminal.
+#[must_use]
+pub fn visible(text: String) -> String {
+    if !std::io::stdout().is_terminal() {
+        return text;
+    }
+    let end = if text.ends_with('\n') { "\n" } else { "" };
+    sanitize_lines(&text) + end
 }
 
 fn without_managed_fields(value: &mut Value) {
@@ -198,6 +221,14 @@ mod tests {
             table(&["NAME", "PHASE", "STEP"], &rows),
             "NAME            PHASE    STEP\nweb             Stable\na-longer-name   Held     x\n"
         );
+    }
+
+    #[test]
+    fn a_line_that_is_added_later_keeps_the_columns() {
+        let line = |name: &str| vec![name.to_owned(), "Stable".to_owned()];
+        let mut columns = Columns::default();
+        columns.lines(&[line("a-long-name")]);
+        assert_eq!(columns.lines(&[line("web")]), "web           Stable\n");
     }
 
     #[test]

@@ -14,14 +14,16 @@ use countersign_core::workload::adoption::step;
 use futures::TryStreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
-use kube::api::{ListParams, PostParams};
+use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt, watcher};
 
 use crate::cluster::answer::{PENDING, condition};
 use crate::cluster::change::is_seen;
 use crate::cluster::changer::stamped;
 use crate::cluster::confirm::confirm;
-use crate::cluster::connection::{Connection, FIELD_MANAGER};
+use crate::cluster::connection::Connection;
+use crate::cluster::type_name;
+use crate::cluster::write::DryRun;
 use crate::commands::migrate::common::{Common, Error, Progress, pending};
 use crate::commands::migrate::plan::{Plan, warnings};
 use crate::commands::status::lasting;
@@ -37,10 +39,10 @@ use countersign_core::text::sanitize;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Migrate {
     /// Name of the Deployment
+    #[arg(value_parser = type_name::deployment)]
     deployment: String,
-    /// If true, only print the plan, without changing anything
-    #[arg(long, conflicts_with = "yes")]
-    dry_run: bool,
+    #[command(flatten)]
+    dry_run: DryRun,
     #[command(flatten)]
     common: Common,
 }
@@ -54,23 +56,23 @@ impl Migrate {
         let plan = Plan::of(&deployment)?;
         let warnings = warnings(connection, &deployment).await;
         let text = document(&plan.manifest, Format::Yaml)?;
-        print(&plan.render(&text, &warnings));
-        if self.dry_run {
+        if !self.dry_run.has_output() {
+            print(&plan.render(&text, &warnings));
+        }
+        let rollouts = connection.here::<Rollout>();
+        let manifest = stamped(connection, plan.manifest, None).await?;
+        let rollout: Rollout = serde_json::from_value(manifest)?;
+        if self.dry_run.is_on() {
+            let made = self.dry_run.create(connection, &rollouts, &rollout).await?;
+            if self.dry_run.has_output() {
+                self.dry_run.shows(&made)?;
+            }
             return Ok(ExitCode::SUCCESS);
         }
         if !self.common.yes {
             confirm(&format!("Migrate deployment {}?", sanitize(&plan.name)))?;
         }
-        let manifest = stamped(connection, plan.manifest, None).await?;
-        let rollout: Rollout = serde_json::from_value(manifest)?;
-        let parameters = PostParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PostParams::default()
-        };
-        let rollouts = connection.here::<Rollout>();
-        connection
-            .ask(rollouts.create(&parameters, &rollout))
-            .await?;
+        self.dry_run.create(connection, &rollouts, &rollout).await?;
         print(&format!("rollout {} created\n", sanitize(&plan.name)));
         if rollout.spec.paused {
             remark(

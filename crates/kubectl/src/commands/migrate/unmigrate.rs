@@ -13,6 +13,8 @@ use kube::runtime::{WatchStreamExt, watcher};
 use crate::cluster::confirm::confirm;
 use crate::cluster::connection::Connection;
 use crate::cluster::refusal::Refusal;
+use crate::cluster::type_name;
+use crate::cluster::write::DryRun;
 use crate::commands::migrate::common::{Common, Error, Progress, numbered, pending};
 use crate::commands::status::lasting;
 use crate::failure::Failure;
@@ -27,10 +29,10 @@ use countersign_core::text::sanitize;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Unmigrate {
     /// Name of the Rollout
+    #[arg(value_parser = type_name::rollout)]
     rollout: String,
-    /// If true, only print the plan, without changing anything
-    #[arg(long, conflicts_with = "yes")]
-    dry_run: bool,
+    #[command(flatten)]
+    dry_run: DryRun,
     #[command(flatten)]
     common: Common,
 }
@@ -43,8 +45,16 @@ impl Unmigrate {
         let deployments = connection.here::<Deployment>();
         // The Deployment must exist.
         connection.ask(deployments.get(&deployment)).await?;
-        print(&way_back(&rollout, &deployment));
-        if self.dry_run {
+        if !self.dry_run.has_output() {
+            print(&way_back(&rollout, &deployment));
+        }
+        if self.dry_run.is_on() {
+            if self.dry_run.is_server() {
+                self.delete(connection, &rollout).await?;
+            }
+            if self.dry_run.has_output() {
+                self.dry_run.shows(&rollout)?;
+            }
             return Ok(ExitCode::SUCCESS);
         }
         if !self.common.yes {
@@ -52,6 +62,10 @@ impl Unmigrate {
         }
         if rollout.metadata.deletion_timestamp.is_none() {
             self.delete(connection, &rollout).await?;
+            print(&format!(
+                "rollout {} is being deleted\n",
+                sanitize(&self.rollout)
+            ));
         }
         let back = async {
             until_gone(connection, &self.rollout).await?;
@@ -71,18 +85,15 @@ impl Unmigrate {
 
     /// Background deletion; foreground deletion would delete the pods first.
     async fn delete(&self, connection: &Connection, rollout: &Rollout) -> Result<(), Refusal> {
-        let parameters = DeleteParams::background().preconditions(Preconditions {
+        let mut parameters = DeleteParams::background().preconditions(Preconditions {
             uid: rollout.uid(),
             resource_version: None,
         });
+        parameters.dry_run = self.dry_run.is_server();
         let rollouts = connection.here::<Rollout>();
         connection
             .ask(rollouts.delete(&self.rollout, &parameters))
             .await?;
-        print(&format!(
-            "rollout {} is being deleted\n",
-            sanitize(&self.rollout)
-        ));
         Ok(())
     }
 }
