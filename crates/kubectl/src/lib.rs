@@ -16,11 +16,11 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use cluster::connection::{self, Connection};
-pub use commands::lint;
 use commands::{
     completion, explain, freeze, get, history, intervene, migrate, report, restart, sign_off,
     simulate, status, undo, watch,
 };
+pub use commands::{convert, lint};
 use countersign_api::InterventionAction;
 use failure::Failure;
 
@@ -47,6 +47,7 @@ enum Command {
     /// Print the CustomResourceDefinitions as YAML
     Crds,
     Completion(completion::Completion),
+    Convert(convert::Convert),
     Explain(explain::Explain),
     Lint(lint::Lint),
     Report(report::Report),
@@ -116,6 +117,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Completion(command) => Ok(command.run(Cli::command())),
+        Command::Convert(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Lint(command) => command.run(),
         Command::Report(command) if command.is_offline() => command.run_offline(&cli.cluster),

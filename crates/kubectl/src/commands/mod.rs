@@ -1,6 +1,7 @@
 //! The commands, each with its arguments.
 
 pub mod completion;
+pub mod convert;
 pub mod explain;
 pub mod freeze;
 pub mod get;
