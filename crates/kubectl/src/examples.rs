@@ -155,6 +155,12 @@ pub const COMPLETION: &str = "Examples:
 pub const EXPLAIN: &str = "Examples:
   # Risk and plan of a change
   kubectl countersign explain -f new.yaml --stable old.yaml --policy policy.yaml";
+/// `convert`.
+pub const CONVERT: &str = "Examples:
+  # A Rollout of Argo Rollouts and its AnalysisTemplates
+  kubectl countersign convert -f rollout.yaml -f templates.yaml > countersign.yaml
+  # A Canary of Flagger
+  kubectl countersign convert -f canary.yaml";
 /// `lint`.
 pub const LINT: &str = "Examples:
   # Check manifests, warnings included

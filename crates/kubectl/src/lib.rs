@@ -17,11 +17,11 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use cluster::connection::{self, Connection};
-pub use commands::lint;
 use commands::{
     check, completion, explain, freeze, get, history, intervene, migrate, report, restart,
     sign_off, simulate, status, undo, version, watch,
 };
+pub use commands::{convert, lint};
 use countersign_api::InterventionAction;
 use failure::Failure;
 
@@ -51,6 +51,8 @@ enum Command {
     Crds,
     #[command(after_help = examples::COMPLETION)]
     Completion(completion::Completion),
+    #[command(after_help = examples::CONVERT)]
+    Convert(convert::Convert),
     #[command(after_help = examples::VERSION)]
     Version(version::Version),
     #[command(after_help = examples::EXPLAIN)]
@@ -147,6 +149,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Completion(command) => Ok(command.run(Cli::command())),
+        Command::Convert(command) => command.run(),
         Command::Version(command) if command.is_offline() => command.run_offline(),
         Command::Version(command) => on_runtime(async {
             let connection = Connection::open(&cli.cluster).await?;

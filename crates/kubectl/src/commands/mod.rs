@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod completion;
+pub mod convert;
 pub mod explain;
 pub mod freeze;
 pub mod get;

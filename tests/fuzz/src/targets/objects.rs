@@ -30,7 +30,7 @@ fn far() -> Timestamp {
     "9000-01-01T00:00:00Z".parse().unwrap()
 }
 
-/// Manifests as they are given to the plugin: linted, and explained as far as they are sound.
+/// Manifests as they are given to the plugin: linted, converted, and explained as far as they are sound.
 pub fn manifest(data: &[u8]) {
     let [text] = parts(data);
     let source = Source {
@@ -40,7 +40,16 @@ pub fn manifest(data: &[u8]) {
     for finding in lint::check(&[lint::Read::source(&source)], now()) {
         is_harmless(finding.render().trim_end_matches('\n'), 8000);
     }
-    let observed = Manifests::of(&[source])
+    let sources = [source];
+    let conversion = convert::conversion(&sources);
+    for line in conversion.report().lines() {
+        is_harmless(line, 8000);
+    }
+    assert!(
+        conversion.render().is_ok(),
+        "what is converted can be written"
+    );
+    let observed = Manifests::of(&sources)
         .and_then(|manifests| manifests.observations(None, &BTreeMap::new(), now()));
     match observed {
         Ok(observed) => observed.iter().for_each(|it| is_decided(&it.observation)),

@@ -58,7 +58,7 @@ pub struct Printed {
     file: String,
     line: u64,
     column: u64,
-    severity: Severity,
+    pub(crate) severity: Severity,
     message: String,
 }
 
