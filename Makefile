@@ -126,6 +126,7 @@ static:
 ## generate: the committed files that the program and the chart write
 generate: tools
 	cargo run --locked --bin countersign -- crds --dir crds
+	rm -f charts/countersign/crd-files/*.yaml && cp crds/*.yaml charts/countersign/crd-files/
 	PATH="$$(tests/cluster/tools/build.sh):$$PATH" charts/render.sh > charts/install.yaml.new
 	mv charts/install.yaml.new charts/install.yaml
 
