@@ -26,8 +26,16 @@ fn the_committed_definitions_are_the_generated_ones() {
         let files = fs::read_dir(root().join(folder)).unwrap();
         let files: Vec<_> = files.map(|file| file.unwrap()).collect();
         let regular = files.iter().filter(|it| it.file_type().unwrap().is_file());
-        assert_eq!(regular.count(), files.len(), "{folder} has regular files only");
-        assert_eq!(files.len(), generated.len(), "a definition that no longer exists");
+        assert_eq!(
+            regular.count(),
+            files.len(),
+            "{folder} has regular files only"
+        );
+        assert_eq!(
+            files.len(),
+            generated.len(),
+            "a definition that no longer exists"
+        );
         for (name, yaml) in &generated {
             let committed = fs::read_to_string(root().join(folder).join(name)).unwrap();
             assert!(
