@@ -14,16 +14,17 @@ test: check unit harness e2e crashes
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo clippy --workspace --locked $(patsubst %,--test %,e2e faults first_change demo smoke outages install) -- -D warnings
+	cargo clippy --workspace --locked $(patsubst %,--test %,e2e faults first_change demo smoke outages install chart) -- -D warnings
 
 unit:
 	cargo test --workspace --locked
 
-## harness: the test cluster itself, before anything is tested in it, and the first installation of the chart
+## harness: the test cluster itself, before anything is tested in it, and the chart from its first installation to
+##   its end
 harness: build tools
-	cargo test --workspace --locked $(patsubst %,--test %,smoke outages install) --no-run
+	cargo test --workspace --locked $(patsubst %,--test %,smoke outages install chart) --no-run
 	$(BIN)/cluster exec -- env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 \
-		cargo test --workspace --locked $(patsubst %,--test %,smoke outages install)
+		cargo test --workspace --locked $(patsubst %,--test %,smoke outages install chart)
 
 ## e2e: the operator on a real control plane, Prometheus and traffic; tests wait more than they work
 e2e: build tools
