@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN := $(CARGO_TARGET_DIR)/debug
 RELEASE := $(CARGO_TARGET_DIR)/release
 
-.PHONY: test check unit harness e2e model faults crashes first-change demo demo-up demo-down characteristics bench deny fuzz release static generate build tools
+.PHONY: test check unit harness e2e model faults crashes first-change demo demo-up demo-down characteristics bench deny fuzz release static generate nightly upgrade build tools
 
 ## test: formatting, lints, unit, property and end-to-end tests
 test: check unit harness e2e crashes
@@ -49,6 +49,19 @@ crashes: build tools
 first-change: build tools
 	cargo test --workspace --locked --test first_change --no-run
 	$(BIN)/cluster exec -- env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 cargo test --workspace --locked --test first_change
+
+# What releases are upgraded from; tests/chart reads it here.
+EARLIER := 170a20e11a7c0cec52e7913694be78a4a95c97c0
+## upgrade: the chart from its installation to its end, as `make harness` has it, but with the operator of that earlier
+##   commit before the upgrade and after the rollback; it is built first, which takes a quarter of an hour
+upgrade: build tools
+	rm -rf $(CACHE)/earlier && mkdir -p $(CACHE)/earlier
+	set -o pipefail; git archive $(EARLIER) | tar -x -C $(CACHE)/earlier
+	cd $(CACHE)/earlier && CARGO_TARGET_DIR=$(CACHE)/earlier-target cargo build --locked --bin countersign
+	cargo test --workspace --locked --test chart --no-run
+	$(BIN)/cluster exec -- env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 COUNTERSIGN_HISTORY=required \
+		COUNTERSIGN_EARLIER_OPERATOR=$(CACHE)/earlier-target/debug/countersign \
+		cargo test --workspace --locked --test chart
 
 ## model: the state machine explored exhaustively, with two faults on a path where `make test` has one
 model:
@@ -123,6 +136,13 @@ static:
 	program=$(CARGO_TARGET_DIR)/$(MUSL)/release/countersign && \
 	if readelf --program-headers $$program | grep INTERP; then echo "$$program is not static" >&2; exit 1; fi && \
 	$$program --version && sha256sum $$program
+
+# Each fits the six hours of a job; .github/workflows/nightly.yaml has a job for each.
+NIGHTLY := deny model fuzz static upgrade first-change faults bench
+## nightly: what is too long for `make test`, one after another, and all of it even if one fails: about four hours
+nightly:
+	@failed=; for part in $(NIGHTLY); do $(MAKE) $$part || failed="$$failed $$part"; done; \
+	if [ -n "$$failed" ]; then echo "nightly: failed:$$failed" >&2; exit 1; fi
 
 ## generate: the committed files that the program and the chart write
 generate: tools

@@ -178,3 +178,69 @@ fn the_name_of_the_image_takes_a_mirror_and_a_digest() {
     let option = format!("--set=image.digest={digest}");
     assert_eq!(image(&[mirror, &option]), format!("{mirrored}@{digest}"));
 }
+
+/// The chart as a release packs it, in a copy of the repository whose changelog describes the version.
+#[test]
+fn a_release_packs_a_chart_that_names_its_image_and_its_repository() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let copy = std::env::temp_dir().join(format!("countersign-release-{}", std::process::id()));
+    std::fs::create_dir(&copy).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    for path in [".github", "charts", "crds"] {
+        let mut copied = Command::new("cp");
+        copied.arg("-R").arg(root.join(path)).arg(&copy);
+        assert!(copied.status().unwrap().success(), "{path}");
+    }
+    let changes = std::fs::read_to_string(root.join("CHANGELOG.md")).unwrap();
+    let changes = changes.replace("\n## [Unreleased]\n", &format!("\n## [{version}]\n"));
+    std::fs::write(copy.join("CHANGELOG.md"), changes).unwrap();
+    let (image, digest) = (
+        "ghcr.example/acme/countersign",
+        format!("sha256:{}", "1".repeat(64)),
+    );
+    let packed = Command::new(copy.join(".github/scripts/package-chart.sh"))
+        .args([
+            version,
+            "https://git.example/acme/countersign",
+            image,
+            &digest,
+            "out",
+        ])
+        .current_dir(&copy)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&packed.stderr);
+    assert!(packed.status.success(), "{stderr}");
+
+    let archive = copy.join(format!("out/countersign-{version}.tgz"));
+    let archive = archive.to_str().unwrap();
+    let metadata: Value = serde_saphyr::from_str(&helm(&["show", "chart", archive])).unwrap();
+    assert_eq!(metadata["home"], "https://git.example/acme/countersign");
+    let annotations = &metadata["annotations"];
+    let list = |name: &str| -> Vec<Value> {
+        let text = annotations[&format!("artifacthub.io/{name}")].as_str();
+        serde_saphyr::from_str(text.unwrap()).unwrap()
+    };
+    let named = format!("{image}:{version}@{digest}");
+    assert_eq!(list("images")[0]["image"], named.as_str());
+    assert!(list("changes").iter().all(|it| it["kind"].is_string()));
+    let kinds: Vec<_> = list("crds").iter().map(|it| it["kind"].clone()).collect();
+    let defined: Vec<_> = countersign_api::crds()
+        .into_iter()
+        .map(|it| json!(it.spec.names.kind))
+        .collect();
+    assert_eq!(kinds, defined);
+    let readme = helm(&["show", "readme", archive]);
+    assert!(
+        !readme.contains("](../"),
+        "a link that leads nowhere outside the repository"
+    );
+
+    let install = std::fs::read_to_string(copy.join("out/install.yaml")).unwrap();
+    assert!(install.contains(&format!("image: \"{image}@{digest}\"")));
+    let definitions = install
+        .matches("\nkind: CustomResourceDefinition\n")
+        .count();
+    assert_eq!(definitions, countersign_api::crds().len());
+    std::fs::remove_dir_all(&copy).unwrap();
+}
