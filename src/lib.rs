@@ -14,6 +14,7 @@ pub mod lease;
 pub mod observe;
 pub mod operator;
 pub mod prometheus;
+pub mod retention;
 #[cfg(test)]
 mod stand_in;
 pub mod telemetry;

@@ -16,16 +16,16 @@ use crate::act::Actor;
 use crate::act::events::Recorder;
 use crate::controller::{self, Context};
 use crate::lease::Lease;
-use crate::observe::admission::AdmissionCheck;
+use crate::observe::admission::{self, AdmissionCheck};
 use crate::observe::observer::Observer;
 use crate::observe::queue_lock::QueueMutex;
 use crate::observe::reads::Reads;
 use crate::prometheus::{self, Pair, Prometheus, PrometheusConfig};
 use crate::telemetry::access::Access;
 use crate::telemetry::{self, Telemetry};
-use crate::timing::{ADMISSION_INTERVAL, API_TIMEOUT, LAST_EVENTS_TIMEOUT};
+use crate::timing::{API_TIMEOUT, LAST_EVENTS_TIMEOUT};
 use crate::watch::waiting::Waiting;
-use crate::{throttling, watch};
+use crate::{retention, throttling, watch};
 
 /// Options of the operator; each is a flag or an environment variable.
 #[derive(Debug, clap::Args)]
@@ -281,8 +281,13 @@ async fn lead(
     if stop.is_cancelled() {
         return Ok(());
     }
+    let (actor, claims) = (
+        context.actor.clone(),
+        context.observer.caches.claims.clone(),
+    );
     tokio::select! {
         () = controller::run(context, triggers, stop.clone()) => Ok(()),
+        () = retention::keep(&actor, &claims) => Ok(()),
         _ = lease.keep() => Err(Error::LeaseLost),
     }
 }
@@ -291,9 +296,9 @@ async fn lead(
 /// Rollout is reconciled: an idle operator sends no requests.
 async fn watch_admission(check: AdmissionCheck, telemetry: Arc<Telemetry>) {
     loop {
-        let problems = check.check_all().await.problems;
+        let problems = check.check().await.problems;
         telemetry.sign_offs_proven(problems.is_empty());
-        tokio::time::sleep(ADMISSION_INTERVAL).await;
+        tokio::time::sleep(admission::interval(&problems)).await;
         if problems.is_empty() {
             check.activity().await;
         }

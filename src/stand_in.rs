@@ -39,6 +39,8 @@ pub enum Fault {
     Hang,
     /// The response comes this late.
     Delay(Duration),
+    /// A selector by a field is refused, as by an API server that has none for custom resources.
+    NoFields,
 }
 
 type Faults = dyn Fn(&RecordedRequest) -> Option<Fault> + Send + Sync;
@@ -133,7 +135,8 @@ impl StandIn {
         let (code, answer) = match fault {
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::Refuse(code)) => failure(code),
-            Some(Fault::Delay(_)) | None => self.serve(&recorded),
+            Some(Fault::NoFields) if recorded.query.contains("fieldSelector") => no_field(),
+            Some(Fault::Delay(_) | Fault::NoFields) | None => self.serve(&recorded),
         };
         let answer = Response::builder().status(code).body(answer.to_string());
         answer.unwrap().map(|text| Body::from(text.into_bytes()))
@@ -187,17 +190,29 @@ impl StandIn {
         }
     }
 
-    /// A page of the objects, up to the requested limit.
+    /// A page of the objects with the selected fields, up to the requested limit.
     fn list(&self, path: &str, query: &str) -> Value {
         let parameter = |name: &str| {
             let mut all = query.split('&').filter_map(|it| it.split_once('='));
             all.find(|(key, _)| *key == name).map(|(_, value)| value)
         };
+        let fields = decoded(parameter("fieldSelector").unwrap_or_default());
+        let fields: Vec<_> = fields
+            .split(',')
+            .filter_map(|it| it.split_once('='))
+            .collect();
+        let is_selected = |object: &Value| {
+            fields.iter().all(|(field, value)| {
+                let found = object.pointer(&format!("/{}", field.replace('.', "/")));
+                found.and_then(Value::as_str) == Some(*value)
+            })
+        };
         let number = |name: &str| parameter(name).and_then(|it| it.parse::<usize>().ok());
         let prefix = format!("{path}/");
         let objects = self.objects.lock().unwrap();
         let all = objects.iter().filter(|(key, _)| key.starts_with(&prefix));
-        let all: Vec<_> = all.map(|(_, object)| object).collect();
+        let all = all.map(|(_, object)| object);
+        let all: Vec<_> = all.filter(|object| is_selected(object)).collect();
         let from = number("continue").unwrap_or(0).min(all.len());
         let to = number("limit").map_or(all.len(), |limit| (from + limit).min(all.len()));
         let more = if to < all.len() {
@@ -216,6 +231,24 @@ impl StandIn {
 fn is_collection(path: &str) -> bool {
     let (_, after) = path.split_once("/namespaces/").unwrap_or_default();
     after.matches('/').count() == 1 || !path.contains("/namespaces/")
+}
+
+/// A parameter of a query without its percent signs.
+fn decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut whole = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (code, rest) = part.split_at(2);
+        whole.push(char::from(u8::from_str_radix(code, 16).unwrap()));
+        whole.push_str(rest);
+    }
+    whole
+}
+
+fn no_field() -> (u16, Value) {
+    let (code, mut status) = failure(400);
+    status["message"] = json!("field label not supported: spec.rolloutUid");
+    (code, status)
 }
 
 fn failure(code: u16) -> (u16, Value) {

@@ -17,20 +17,23 @@ pub(crate) const SNAPSHOT_MAX_AGE: Duration = Duration::from_mins(1);
 pub(crate) const API_TIMEOUT: Duration = Duration::from_secs(90);
 /// Timeout of one read of human inputs; without the response the change waits.
 pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// Timeout of all pages of such a list: shorter than that of a reconcile.
-pub(crate) const LIST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Timeout of all pages of such a list, so that a rollback is not delayed for longer.
+pub(crate) const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of reading all Rollouts of a queue; without them nothing starts.
 pub(crate) const QUEUE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Timeout of reading all admission policies; without them no sign-off counts.
 pub(crate) const ADMISSION_TIMEOUT: Duration = Duration::from_secs(5);
-/// The admission policies are read this often, and always before a sign-off is used.
+/// The admission policies are read this often, and those that prove authors always before a sign-off is used.
 pub(crate) const ADMISSION_INTERVAL: Duration = Duration::from_mins(1);
-/// A result for the policies that prove no author is used for this long; usually they are read more often.
-pub(crate) const PROTECTION_MAX_AGE: Duration = Duration::from_mins(2);
+/// While one is missing or altered they are read this often, so that sign-offs soon count again.
+pub(crate) const ADMISSION_RETRY: Duration = Duration::from_secs(10);
 /// Timeout of publishing an Event, which is then lost.
 pub(crate) const EVENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for the last Events before the lease is released.
 pub(crate) const LAST_EVENTS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The records of deleted Rollouts are searched for those whose time is over this often.
+pub(crate) const RETENTION_INTERVAL: Duration = Duration::from_hours(6);
 
 /// Longest backoff of a failed watch, so that a recovered API server is noticed soon.
 pub(crate) const WATCH_BACKOFF: Duration = Duration::from_secs(5);

@@ -205,7 +205,7 @@ async fn a_first_change_is_promoted_and_with_groups_the_next_one_waits_for_them(
 async fn operator(cluster: &Cluster) -> Replica {
     let plan = ReplicaPlan {
         program: Path::new(env!("CARGO_BIN_EXE_countersign")).to_owned(),
-        namespace: NAMESPACE.to_owned(),
+        namespace: Some(NAMESPACE.to_owned()),
         identity: "countersign-0".to_owned(),
         lease_namespace: NAMESPACE.to_owned(),
         api_server: Arc::new(|_| Fault::Pass),

@@ -1,17 +1,23 @@
 //! Writes and deletes RolloutRuns, and deletes what belongs to old ones.
 
+use std::collections::BTreeMap;
+
 use countersign_api::{
-    GROUP, Intervention, ROLLOUT_UID_LABEL, Rollout, RolloutRun, SignOff, VERSION,
+    GROUP, Intervention, KEEP_FOR_LABEL, ROLLOUT_LABEL, ROLLOUT_UID_LABEL, Rollout, RolloutRun,
+    SignOff, VERSION,
 };
 use countersign_core::Observation;
 use countersign_core::decision::{HistoryAction, Record};
-use kube::api::{ApiResource, DynamicObject, Patch};
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch};
 use kube::{Api, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Actor, absent_as_none, apply, as_observed, field_manager, owner};
 use crate::act::error::{Error, Target};
 use crate::observe::reads;
+
+/// Most characters of the value of a label.
+const LABEL_VALUE: usize = 63;
 
 impl Actor {
     pub(super) async fn act_on_history(
@@ -50,13 +56,15 @@ impl Actor {
         let namespace = rollout.namespace().unwrap_or_default();
         let uid = rollout.uid().unwrap_or_default();
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &namespace, kind);
+        let attempt = format!("spec.rolloutUid={uid},spec.run={run}");
+        let of = ListParams::default().fields(&attempt).limit(reads::SMALL);
         let is_old = |it: &DynamicObject| {
             let field = |name: &str| it.data.get("spec")?.get(name)?.as_str();
             field("rolloutUid") == Some(&uid) && field("run") == Some(run)
         };
         let mut after = None;
         loop {
-            let page = reads::page(&api, after.as_deref()).await;
+            let page = reads::page(&api, &of, after.as_deref()).await;
             let (page, more) = page.map_err(|source| Error::refused(target, rollout, source))?;
             for it in page.iter().filter(|it| is_old(it)) {
                 let (name, uid) = (it.name_any(), it.uid());
@@ -98,16 +106,57 @@ impl Actor {
         let body = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": "RolloutRun",
-            "metadata": {
-                "name": record.name,
-                "labels": { ROLLOUT_UID_LABEL: rollout.uid() },
-                "ownerReferences": [owner(rollout)],
-            },
+            "metadata": metadata(rollout, record),
             "spec": spec,
         });
         let (parameters, patch) = (apply(), Patch::Apply(body));
         let write = api.patch(&record.name, &parameters, &patch);
         self.write(Target::Record, rollout, "patch", write).await?;
         Ok(())
+    }
+}
+
+/// The metadata of a RolloutRun. One that outlives its Rollout has no owner, and is found by its labels.
+fn metadata(rollout: &Rollout, record: &Record) -> Value {
+    let uid = rollout.uid().unwrap_or_default();
+    let mut labels = BTreeMap::from([(ROLLOUT_UID_LABEL, uid)]);
+    let name = Some(rollout.name_any()).filter(|name| name.len() <= LABEL_VALUE);
+    labels.extend(name.map(|name| (ROLLOUT_LABEL, name)));
+    let keep_for = record.keep_for.map(|time| time.to_string());
+    let owners: Vec<_> = keep_for
+        .is_none()
+        .then(|| owner(rollout))
+        .into_iter()
+        .collect();
+    labels.extend(keep_for.map(|time| (KEEP_FOR_LABEL, time)));
+    json!({ "name": record.name, "labels": labels, "ownerReferences": owners })
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_api::{Duration, RolloutRunSpec};
+
+    use super::*;
+
+    #[test]
+    fn a_record_that_is_kept_outlives_its_rollout() {
+        let rollout = json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Rollout",
+            "metadata": { "name": "web", "namespace": "shop", "uid": "u" },
+            "spec": { "template": {} },
+        });
+        let rollout: Rollout = serde_json::from_value(rollout).unwrap();
+        let record = |keep_for| Record {
+            name: "web-1".into(),
+            spec: RolloutRunSpec::default(),
+            keep_for,
+        };
+        let owned = metadata(&rollout, &record(None));
+        assert_eq!(owned["ownerReferences"][0]["uid"], "u");
+        let labels = json!({ ROLLOUT_UID_LABEL: "u", ROLLOUT_LABEL: "web" });
+        assert_eq!(owned["labels"], labels);
+        let kept = metadata(&rollout, &record(Some(Duration::minutes(60 * 2_160))));
+        assert_eq!(kept["labels"][KEEP_FOR_LABEL], "2160h");
+        assert_eq!(kept["ownerReferences"], json!([]));
     }
 }

@@ -414,7 +414,8 @@ async fn evaluate<'a>(
 }
 
 /// Whether the cached snapshot is enough: for a rollback on bad windows, which no other change would
-/// prevent, and for a decision that only updates numbers, if the next reconcile is soon.
+/// prevent, and for a decision that only updates numbers, if the next reconcile is soon. Endpoints are
+/// not watched, so a change that waits for them is read again.
 fn can_skip_full_read(observation: &Observation, decision: &Decision) -> bool {
     let under_way = observation.status.change.as_ref();
     if !under_way.is_some_and(|it| !it.initial && it.outcome.is_none()) {
@@ -423,7 +424,8 @@ fn can_skip_full_read(observation: &Observation, decision: &Decision) -> bool {
     let now = observation.now;
     let soon = now.saturating_add(SNAPSHOT_DUE_WITHIN).unwrap_or(now);
     let waits = decision.requeue_at.is_some_and(|at| at <= soon);
-    decision.rolls_back_on_analysis() || (waits && decision.only_updates_evidence(observation))
+    decision.rolls_back_on_analysis()
+        || (waits && !decision.awaits_traffic && decision.only_updates_evidence(observation))
 }
 
 fn last_failure(claim: &Claim, context: &Context) -> Option<observation::Failure> {

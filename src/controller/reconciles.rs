@@ -1,5 +1,7 @@
 //! Whole reconciles of a Rollout against a fake API server.
 
+mod people;
+
 use countersign_core::decision::{
     Action as Write, HistoryAction, Notice, TrafficAction, WorkloadAction,
 };
@@ -414,83 +416,6 @@ async fn nothing_is_begun_before_it_is_known_what_others_claim() {
     let snapshot = Box::pin(observed).await.unwrap().unwrap().snapshot;
     assert_eq!(snapshot.observation.conflicts.len(), 1);
     assert!(decide(&snapshot.observation).actions.is_empty());
-}
-
-/// A sign-off of a person for a run.
-fn sign_off(scene: &Scene, name: &str, run: &str) -> String {
-    let path = ROLLOUTS.replace("rollouts", &format!("signoffs/{name}"));
-    scene.server.put(
-        &path,
-        json!({
-            "apiVersion": "countersign.dev/v1alpha1", "kind": "SignOff", "metadata": { "name": name },
-            "spec": {
-                "rollout": "web", "rolloutUid": format!("uid-of-{ROLLOUTS}/web"), "run": run,
-                "digest": "d", "decision": "Approve", "approver": { "username": "alice" },
-            },
-        }),
-    );
-    path
-}
-
-#[tokio::test]
-async fn sign_offs_are_read_page_by_page_however_long_all_of_them_take() {
-    let mut scene = Scene::serving("web").await;
-    scene.deploy("web", "app:2");
-    scene.reconcile("web").await.unwrap();
-    for number in 0..1_100 {
-        sign_off(&scene, &format!("old-{number}"), "web-0");
-    }
-    let is_sign_off = to("signoffs");
-    scene
-        .server
-        .fails(move |request| is_sign_off(request).then_some(Fault::Delay(Duration::from_secs(2))));
-    let (snapshot, _) = late(&scene, vec![]).await;
-    assert_eq!(snapshot.observation.people.unreadable_requests, [""; 0]);
-    assert_eq!(snapshot.observation.people.sign_offs.len(), 1_100);
-    let requests = scene.server.requests();
-    let pages = requests.iter().filter(|it| to("signoffs")(it));
-    assert_eq!(pages.filter(|it| it.query.contains("limit=500")).count(), 3);
-}
-
-#[tokio::test]
-async fn more_sign_offs_than_are_read_hold_the_change() {
-    let mut scene = Scene::serving("web").await;
-    scene.deploy("web", "app:2");
-    scene.reconcile("web").await.unwrap();
-    for number in 0..10_001 {
-        sign_off(&scene, &format!("old-{number}"), "web-0");
-    }
-    let (snapshot, _) = late(&scene, vec![]).await;
-    let problem = &snapshot.observation.people.unreadable_requests[0];
-    assert!(
-        problem.starts_with("there are more than 10000 sign-offs"),
-        "{problem}"
-    );
-}
-
-#[tokio::test]
-async fn what_people_decided_on_a_change_goes_with_its_record() {
-    let scene = Scene::serving("web").await;
-    let record = scene.server.paths("rolloutruns").remove(0);
-    let run = record.rsplit('/').next().unwrap().to_owned();
-    let (old, other) = (sign_off(&scene, "a", &run), sign_off(&scene, "b", "web-9"));
-    let delete = Write::History(HistoryAction::DeleteRun { run });
-    let (snapshot, decision) = late(&scene, vec![delete]).await;
-    let (actor, it) = (&scene.context.actor, &snapshot.observation);
-    let is_sign_off = to("signoffs");
-    scene.server.fails(move |request| {
-        (is_sign_off(request) && request.method == "DELETE").then_some(Fault::Refuse(403))
-    });
-    let refused = actor.carry_out(&snapshot.rollout, it, &decision, Instant::now());
-    assert!(refused.await.is_err());
-    assert!(scene.server.get(&record).is_some(), "the record goes last");
-
-    scene.server.fails(|_| None);
-    let done = actor.carry_out(&snapshot.rollout, it, &decision, Instant::now());
-    done.await.unwrap();
-    assert_eq!(scene.server.get(&record), None);
-    assert_eq!(scene.server.get(&old), None);
-    assert!(scene.server.get(&other).is_some());
 }
 
 #[tokio::test]

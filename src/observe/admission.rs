@@ -1,25 +1,24 @@
 //! Checks that the admission policies that prove the author of an object equal those of this build.
 //! Without them, anybody could sign off in another user's name.
 //!
-//! The other policies protect what belongs to a Rollout. They are compared once a minute, so that no
-//! reconcile reads more for them.
+//! The other policies protect what belongs to a Rollout, or save writers work. They are compared at most once a
+//! minute, by one reader at a time, so that no reconcile reads more for them.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use countersign_core::observation::people::Admission;
-use k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicy;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ApiResource, PostParams, TypeMeta};
 use kube::core::{DynamicObject, GroupVersionKind, ObjectMeta};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
-use tokio::sync::{Notify, OnceCell};
+use tokio::sync::{Mutex as AsyncMutex, Notify, OnceCell};
 
-use super::reads::{Reads, tried};
+use super::reads::Reads;
 use crate::api_server::sentence;
-use crate::timing::{ADMISSION_TIMEOUT, PROTECTION_MAX_AGE};
+use crate::timing::{ADMISSION_INTERVAL, ADMISSION_RETRY, ADMISSION_TIMEOUT};
 
 macro_rules! chart_file {
     ($name:literal) => {
@@ -34,18 +33,21 @@ macro_rules! chart_file {
 /// The chart's files that prove the author of an object, which the installed objects must equal before each
 /// use of one.
 const PROOF: &[&str] = &[
-    chart_file!("mutating-changed-by"),
-    chart_file!("mutating-person"),
     chart_file!("validating-changed-by"),
     chart_file!("validating-controller-only"),
     chart_file!("validating-exact-change"),
-    chart_file!("validating-freeze"),
     chart_file!("validating-intervention"),
+    chart_file!("validating-separate-duties"),
     chart_file!("validating-sign-off"),
+    chart_file!("validating-stamped"),
 ];
-/// The chart's other files, which the installed objects must equal, too.
+/// The chart's other files, which the installed objects must equal, too. What the mutating ones write is
+/// verified by validating ones.
 const PROTECTION: &[&str] = &[
+    chart_file!("mutating-changed-by"),
+    chart_file!("mutating-person"),
     chart_file!("validating-declared-by"),
+    chart_file!("validating-freeze"),
     chart_file!("validating-fresh-provenance"),
     chart_file!("validating-immutable-config"),
     chart_file!("validating-operator-confined"),
@@ -53,13 +55,14 @@ const PROTECTION: &[&str] = &[
     chart_file!("validating-owned-pods"),
     chart_file!("validating-owned-scale"),
     chart_file!("validating-pinned-images"),
-    chart_file!("validating-separate-duties"),
+    chart_file!("validating-rollouts-only"),
     chart_file!("validating-steady-traffic"),
+    chart_file!("validating-traffic-rights"),
 ];
+/// The mutating policy and its binding that stamp Rollouts.
+const STAMP: &str = "changed-by.countersign.dev";
 /// The chart's placeholder for the operator's user.
 const OPERATOR: &str = "system:serviceaccount:NAMESPACE:NAME";
-/// The API group of all of them.
-const GROUP_VERSION: &str = "admissionregistration.k8s.io/v1";
 
 /// Compares the installed admission policies with the expected ones.
 #[derive(Clone)]
@@ -68,8 +71,8 @@ pub struct AdmissionCheck {
     operator: Arc<OnceCell<String>>,
     logged: Arc<Mutex<Option<Vec<String>>>>,
     activity: Arc<Notify>,
-    /// When those that prove no author were last read, if all of them were in place.
-    protection: Arc<Mutex<Option<(Instant, Admission)>>>,
+    /// The last result for those that prove no author, and when its reader began.
+    protection: Arc<AsyncMutex<Option<(Instant, Admission)>>>,
 }
 
 impl AdmissionCheck {
@@ -98,36 +101,25 @@ impl AdmissionCheck {
     /// The policies that are missing or altered. Check after reading the sign-offs: a forged one is then
     /// seen together with the fault that allowed it. Of those that prove no author a recent result is used.
     pub async fn check(&self) -> Admission {
-        let Some(protection) = self.recent_protection() else {
-            return self.check_all().await;
-        };
-        let admission = both(self.read_in_time(PROOF).await, protection);
-        self.log(&admission.problems);
-        admission
-    }
-
-    /// The policies that are missing or altered, all of them read now.
-    pub async fn check_all(&self) -> Admission {
-        let (proof, protection) =
-            tokio::join!(self.read_in_time(PROOF), self.read_in_time(PROTECTION));
-        self.keep_protection(&protection);
+        let (proof, protection) = tokio::join!(self.read_in_time(PROOF), self.protection());
         let admission = both(proof, protection);
         self.log(&admission.problems);
         admission
     }
 
-    fn recent_protection(&self) -> Option<Admission> {
-        let kept = self.protection.lock().ok()?;
-        let (at, protection) = kept.as_ref()?;
-        (at.elapsed() < PROTECTION_MAX_AGE).then(|| protection.clone())
-    }
-
-    /// Keeps a result without problems; otherwise the next check reads again.
-    fn keep_protection(&self, protection: &Admission) {
-        if let Ok(mut kept) = self.protection.lock() {
-            let in_place = protection.problems.is_empty();
-            *kept = in_place.then(|| (Instant::now(), protection.clone()));
+    /// The last result for those that prove no author. A good one lasts a minute; a problem is kept until they
+    /// are read again, soon.
+    async fn protection(&self) -> Admission {
+        let mut last = self.protection.lock().await;
+        if let Some((at, admission)) = &*last
+            && at.elapsed() < interval(&admission.problems)
+        {
+            return admission.clone();
         }
+        let at = Instant::now();
+        let admission = self.read_in_time(PROTECTION).await;
+        *last = Some((at, admission.clone()));
+        admission
     }
 
     async fn read_in_time(&self, files: &[&str]) -> Admission {
@@ -159,8 +151,8 @@ impl AdmissionCheck {
     }
 
     async fn read(&self, files: &[&str]) -> Admission {
-        let (objects, stamps) = match self.expected(files).await {
-            Ok(expected) => expected,
+        let operator = match self.operator.get_or_try_init(|| self.own_name()).await {
+            Ok(operator) => operator,
             Err(error) => {
                 let problem = format!(
                     "the admission policies cannot be checked: {}",
@@ -172,29 +164,21 @@ impl AdmissionCheck {
                 };
             }
         };
+        let objects = expected(files, operator);
         let mut admission = Admission {
-            stamps,
+            stamps: true,
             ..Admission::default()
         };
         let checks = objects.iter().map(|object| self.compare(object));
-        for result in futures::future::join_all(checks).await {
+        let results = futures::future::join_all(checks).await;
+        for (object, result) in objects.iter().zip(results) {
             match result {
-                Ok(since) => admission.since = admission.since.max(Some(since)),
+                Ok(Some(since)) => admission.since = admission.since.max(Some(since)),
+                Ok(None) => admission.stamps &= object.name_any() != STAMP,
                 Err(problem) => admission.problems.push(problem),
             }
         }
         admission
-    }
-
-    /// The expected objects of this cluster, and whether the API server has mutating policies.
-    async fn expected(&self, files: &[&str]) -> Result<(Vec<DynamicObject>, bool), kube::Error> {
-        let operator = self.operator.get_or_try_init(|| self.own_name()).await?;
-        let offered = tried(|| self.client.list_api_group_resources(GROUP_VERSION)).await?;
-        let mutating = MutatingAdmissionPolicy::plural(&());
-        let stamps = offered.resources.iter().any(|it| it.name == mutating);
-        let mut objects = expected(files, operator);
-        objects.retain(|it| stamps || !kind(it).starts_with("Mutating"));
-        Ok((objects, stamps))
     }
 
     async fn own_name(&self) -> Result<String, kube::Error> {
@@ -205,8 +189,9 @@ impl AdmissionCheck {
         Ok(user.and_then(|it| it.username).unwrap_or_default())
     }
 
-    /// When an object was last written, or its fault.
-    async fn compare(&self, expected: &DynamicObject) -> Result<Timestamp, String> {
+    /// When an object was last written, or its fault; `None` for a mutating one that is not there. Older API
+    /// servers have none, and a validating one then demands what it would write.
+    async fn compare(&self, expected: &DynamicObject) -> Result<Option<Timestamp>, String> {
         let (kind, name) = (kind(expected), expected.name_any());
         let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
         let resource = ApiResource::from_gvk(&gvk);
@@ -214,22 +199,41 @@ impl AdmissionCheck {
         let found = Reads::MostRecent.get_opt(&api, &name).await;
         let found =
             found.map_err(|error| format!("{kind} {name} cannot be read: {}", sentence(&error)))?;
-        let missing = || format!("{kind} {name} is missing: upgrade the chart's release");
-        let found = found.ok_or_else(missing)?;
+        let Some(found) = found else {
+            if kind.starts_with("Mutating") {
+                return Ok(None);
+            }
+            return Err(format!(
+                "{kind} {name} is missing: upgrade the chart's release"
+            ));
+        };
         if found.data.get("spec") != expected.data.get("spec") {
             return Err(format!(
                 "{kind} {name} is not what this version of the operator expects: upgrade the chart's release, and find out who altered it"
             ));
         }
-        Ok(written_at(&found.metadata))
+        Ok(Some(written_at(&found.metadata)))
+    }
+}
+
+/// The time until the policies are compared again.
+#[must_use]
+pub fn interval(problems: &[String]) -> Duration {
+    if problems.is_empty() {
+        ADMISSION_INTERVAL
+    } else {
+        ADMISSION_RETRY
     }
 }
 
 /// Two results as one. Only what proves authors decides from when on a sign-off is proven.
-fn both(mut one: Admission, mut other: Admission) -> Admission {
-    other.problems.retain(|it| !one.problems.contains(it));
-    one.problems.append(&mut other.problems);
-    one
+fn both(mut proof: Admission, mut protection: Admission) -> Admission {
+    protection
+        .problems
+        .retain(|it| !proof.problems.contains(it));
+    proof.problems.append(&mut protection.problems);
+    proof.stamps &= protection.stamps;
+    proof
 }
 
 /// When an object was last written, except its status: an object that was altered and restored proves
@@ -262,35 +266,4 @@ fn expected(files: &[&str], operator: &str) -> Vec<DynamicObject> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_file_of_the_chart_is_expected_and_can_be_read() {
-        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/countersign/admission");
-        let files = std::fs::read_dir(directory).unwrap();
-        let mut texts: Vec<_> = files
-            .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
-            .collect();
-        let mut known = [PROOF, PROTECTION].concat();
-        texts.sort();
-        known.sort_unstable();
-        assert_eq!(texts, known);
-
-        let objects = expected(&known, "system:serviceaccount:here:countersign");
-        let policies = objects.iter().filter(|it| kind(it).ends_with("Policy"));
-        assert_eq!(
-            (policies.count(), objects.len()),
-            (known.len(), 2 * known.len())
-        );
-        for object in &objects {
-            let text = object.data.to_string();
-            assert!(
-                object.data["spec"].is_object() && !text.contains("NAMESPACE"),
-                "{text}"
-            );
-        }
-        let all = serde_json::to_string(&objects).unwrap();
-        assert!(all.contains("system:serviceaccount:here:countersign"));
-    }
-}
+mod tests;

@@ -7,10 +7,12 @@ use countersign_core::observation::workload::{PastRun, ReplicaSet};
 use countersign_core::provenance::digest;
 use countersign_core::workload::cleanup;
 use countersign_core::{Observation, change};
+use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
 use crate::api_server::sentence;
 use crate::observe::observer::Observer;
+use crate::observe::reads;
 
 impl Observer {
     /// The templates of promoted revisions whose ReplicaSet is missing, from their RolloutRuns, each
@@ -36,21 +38,20 @@ impl Observer {
             return BTreeMap::new();
         }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), namespace);
-        let selector = format!("{ROLLOUT_UID_LABEL}={}", rollout.uid().unwrap_or_default());
-        let runs = match self.reads.list(&api, &selector).await {
-            Ok(runs) => runs.items,
+        let template = |record: RolloutRun| {
+            let name = record.name_any();
+            let (_, digest) = lost.iter().find(|(run, _)| **run == name)?;
+            let template = record.spec.template?;
+            (digest::template_digest(&template) == **digest).then(|| ((*digest).clone(), template))
+        };
+        let of = records_of(&rollout.uid().unwrap_or_default());
+        match self.reads.collect(&api, &of, template).await {
+            Ok(templates) => templates.into_iter().collect(),
             Err(error) => {
                 tracing::warn!(error = %sentence(&error), "the records of a lost revision could not be read");
-                return BTreeMap::new();
+                BTreeMap::new()
             }
-        };
-        let templates = lost.into_iter().filter_map(|(run, digest)| {
-            let record = runs.iter().find(|record| record.name_any() == *run)?;
-            let template = record.spec.template.as_ref()?;
-            (digest::template_digest(template) == *digest)
-                .then(|| (digest.clone(), template.clone()))
-        });
-        templates.collect()
+        }
     }
 
     /// Earlier records are read only where a change may start or end.
@@ -74,19 +75,26 @@ impl Observer {
             return None;
         }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
-        let selector = format!("{ROLLOUT_UID_LABEL}={}", observation.uid);
-        let runs = self.reads.list(&api, &selector).await;
-        let runs = runs.map_err(|error| {
+        let past_run = |run: RolloutRun| {
+            Some(PastRun {
+                uid: run.uid().unwrap_or_default(),
+                ..PastRun::of(&run.name_any(), &run.spec)
+            })
+        };
+        let of = records_of(&observation.uid);
+        let runs = self.reads.collect(&api, &of, past_run).await;
+        Some(runs.map_err(|error| {
             tracing::warn!(error = %sentence(&error), "the records of a Rollout could not be read");
             format!(
                 "the records of earlier changes cannot be read: {}",
                 sentence(&error)
             )
-        });
-        let past_run = |run: &RolloutRun| PastRun {
-            uid: run.uid().unwrap_or_default(),
-            ..PastRun::of(&run.name_any(), &run.spec)
-        };
-        Some(runs.map(|runs| runs.items.iter().map(past_run).collect()))
+        }))
     }
+}
+
+/// The records of the Rollout with this uid; each has a pod template.
+fn records_of(uid: &str) -> ListParams {
+    let selector = format!("{ROLLOUT_UID_LABEL}={uid}");
+    ListParams::default().labels(&selector).limit(reads::LARGE)
 }

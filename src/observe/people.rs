@@ -13,6 +13,7 @@ use countersign_core::people::sign_off;
 use countersign_core::policy::Effective;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
+use kube::api::ListParams;
 use kube::core::{DeserializeGuard, ObjectMeta};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -22,20 +23,51 @@ use super::reads;
 use crate::api_server::sentence;
 use crate::timing::{LIST_TIMEOUT, READ_TIMEOUT};
 
-/// Most objects of a kind that are read; if there are more, promotions are held.
-const MOST: usize = 10_000;
+/// Most objects of a kind that are read of one attempt; if there are more, promotions are held.
+const MOST: usize = 1_000;
+/// Most objects that are listed to find them, if the API server cannot select them.
+const MOST_LISTED: usize = 10_000;
 
 /// What each policy's incident query answered.
 type Incidents = BTreeMap<String, IncidentAnswer>;
 
-/// What was read of a list, with what of it could not be read.
-type Readable<T> = Result<(Vec<T>, Vec<String>), String>;
+/// The objects that were read, and what could not be read.
+type Readable<T> = (Vec<T>, Vec<String>);
 
 /// The objects that were read; what could not be read is added to the others of its kind.
-fn take<T>(read: Readable<T>, unreadable: &mut Vec<String>) -> Vec<T> {
-    let (read, problems) = read.unwrap_or_else(|problem| (Vec::new(), vec![problem]));
+fn take<T>((read, problems): Readable<T>, unreadable: &mut Vec<String>) -> Vec<T> {
     unreadable.extend(problems);
     read
+}
+
+/// A list of objects that people make.
+struct List {
+    /// The objects, in the plural.
+    what: &'static str,
+    /// Which of them.
+    of: ListParams,
+    /// Those that stop a change, by a field.
+    stops: Option<&'static str>,
+    /// What to do if there are too many.
+    remedy: &'static str,
+}
+
+impl List {
+    /// Those of one attempt. The field selector is the API server's: nobody hides an object from it.
+    fn of_attempt(
+        what: &'static str,
+        stops: &'static str,
+        observation: &Observation,
+        run: &str,
+    ) -> Self {
+        let attempt = format!("spec.rolloutUid={},spec.run={run}", observation.uid);
+        Self {
+            what,
+            of: ListParams::default().fields(&attempt).limit(reads::SMALL),
+            stops: Some(stops),
+            remedy: "abort the change, and limit their number by a ResourceQuota",
+        }
+    }
 }
 
 impl Observer {
@@ -51,13 +83,12 @@ impl Observer {
         let Some(change) = &observation.status.change else {
             return inputs;
         };
-        let (namespace, name) = (&observation.namespace, &observation.name);
-        let interventions = self.interventions(namespace, name);
+        let interventions = self.interventions(observation, &change.run);
         let under_way = change.outcome.is_none() && !change.initial;
         if under_way {
             let (interventions, sign_offs, freezes, incidents) = tokio::join!(
                 interventions,
-                self.sign_offs(namespace, name),
+                self.sign_offs(observation, &change.run),
                 self.freezes(observation),
                 self.incidents(observation, effective),
             );
@@ -78,7 +109,13 @@ impl Observer {
     /// The freezes that select a Rollout, and what is wrong with those that cannot be read.
     async fn freezes(&self, observation: &Observation) -> Readable<NamedFreeze> {
         let api = Api::all(self.client.clone());
-        readable("freezes", &api, |it: Freeze| {
+        let all = List {
+            what: "freezes",
+            of: ListParams::default().limit(reads::SMALL),
+            stops: None,
+            remedy: "delete those that are over",
+        };
+        readable(&all, &api, |it: Freeze| {
             selects(&it, observation).then(|| NamedFreeze {
                 name: it.name_any(),
                 spec: it.spec,
@@ -98,10 +135,13 @@ impl Observer {
         answers.into_iter().collect()
     }
 
-    async fn sign_offs(&self, namespace: &str, rollout: &str) -> Readable<SeenSignOff> {
-        let api = Api::namespaced(self.client.clone(), namespace);
-        readable("sign-offs", &api, |it: SignOff| {
-            (it.spec.rollout == rollout).then(|| SeenSignOff {
+    async fn sign_offs(&self, observation: &Observation, run: &str) -> Readable<SeenSignOff> {
+        let api = Api::namespaced(self.client.clone(), &observation.namespace);
+        let stops = "spec.decision=Reject";
+        let own = List::of_attempt("sign-offs", stops, observation, run);
+        readable(&own, &api, |it: SignOff| {
+            let spec = &it.spec;
+            (spec.rollout_uid == observation.uid && spec.run == run).then(|| SeenSignOff {
                 name: it.name_any(),
                 uid: it.uid().unwrap_or_default(),
                 created_at: created_at(&it.metadata),
@@ -120,10 +160,17 @@ impl Observer {
         .await
     }
 
-    async fn interventions(&self, namespace: &str, rollout: &str) -> Readable<SeenIntervention> {
-        let api = Api::namespaced(self.client.clone(), namespace);
-        readable("interventions", &api, |it: Intervention| {
-            (it.spec.rollout == rollout).then(|| SeenIntervention {
+    async fn interventions(
+        &self,
+        observation: &Observation,
+        run: &str,
+    ) -> Readable<SeenIntervention> {
+        let api = Api::namespaced(self.client.clone(), &observation.namespace);
+        let stops = "spec.action=Abort";
+        let own = List::of_attempt("interventions", stops, observation, run);
+        readable(&own, &api, |it: Intervention| {
+            let spec = &it.spec;
+            (spec.rollout_uid == observation.uid && spec.run == run).then(|| SeenIntervention {
                 name: it.name_any(),
                 uid: it.uid().unwrap_or_default(),
                 created_at: created_at(&it.metadata),
@@ -141,48 +188,85 @@ impl Observer {
     }
 }
 
-/// The objects of a kind through `convert`, and the errors of those that this build cannot read. The timeout
-/// applies per page, so that many objects can be read.
+/// The objects of a list through `convert`, and the errors of those that this build cannot read. What was read
+/// before an error is kept: a person may have stopped the change.
 async fn readable<K, T>(
-    what: &str,
+    list: &List,
     api: &Api<DeserializeGuard<K>>,
     convert: impl Fn(K) -> Option<T>,
-) -> Result<(Vec<T>, Vec<String>), String>
+) -> Readable<T>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug,
 {
-    let read = async {
-        let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
-        let (mut count, mut after) = (0_usize, None);
+    let mut read = Read {
+        found: BTreeMap::new(),
+        unreadable: Vec::new(),
+    };
+    let what = list.what;
+    let all = async {
+        if !read.add(what, api, &list.of, &convert).await? {
+            return Ok(());
+        }
+        // Nobody hides among many others what stops a change.
+        if let (Some(attempt), Some(stops)) = (&list.of.field_selector, list.stops) {
+            let stopping = format!("{attempt},{stops}");
+            let stopping = list.of.clone().fields(&stopping);
+            read.add(what, api, &stopping, &convert).await?;
+        }
+        Err(format!(
+            "there are more {what} than the {} that are read: {}",
+            read.found.len(),
+            list.remedy
+        ))
+    };
+    let all = tokio::time::timeout(LIST_TIMEOUT, all).await;
+    let all = all.unwrap_or_else(|_| Err(format!("{what} cannot be read within {LIST_TIMEOUT:?}")));
+    read.unreadable.extend(all.err());
+    (read.found.into_values().collect(), read.unreadable)
+}
+
+/// The objects of a kind that were read, by name.
+struct Read<T> {
+    found: BTreeMap<String, T>,
+    unreadable: Vec<String>,
+}
+
+impl<T> Read<T> {
+    /// Adds what is listed, and returns whether there is more than is read. The timeout applies per page, so that
+    /// many objects can be read.
+    async fn add<K>(
+        &mut self,
+        what: &str,
+        api: &Api<DeserializeGuard<K>>,
+        of: &ListParams,
+        convert: &impl Fn(K) -> Option<T>,
+    ) -> Result<bool, String>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug,
+    {
+        let (mut listed, mut after) = (0_usize, None);
         loop {
-            let (page, more) = in_time(what, reads::page(api, after.as_deref())).await?;
-            count = count.saturating_add(page.len());
+            let (page, more) = in_time(what, reads::page(api, of, after.as_deref())).await?;
+            listed = listed.saturating_add(page.len());
             for object in page {
+                let name = object.name_any();
                 match object.0 {
-                    Ok(object) => readable.extend(convert(object)),
-                    Err(invalid) => {
-                        let (kind, name) = (K::kind(&()), invalid.metadata.name.as_deref());
-                        let name = name.unwrap_or_default();
-                        unreadable.push(format!(
-                            "{kind} {name} cannot be read by this build: {invalid}"
-                        ));
-                    }
+                    Ok(object) => self.found.extend(convert(object).map(|it| (name, it))),
+                    Err(invalid) => self.unreadable.push(format!(
+                        "{} {name} cannot be read by this build: {invalid}",
+                        K::kind(&())
+                    )),
                 }
             }
             after = more;
             if after.is_none() {
-                return Ok((readable, unreadable));
+                return Ok(false);
             }
-            if count >= MOST {
-                return Err(format!(
-                    "there are more than {MOST} {what}, of which the others are not read: delete those of changes that have ended"
-                ));
+            if listed >= MOST_LISTED || self.found.len() >= MOST {
+                return Ok(true);
             }
         }
-    };
-    tokio::time::timeout(LIST_TIMEOUT, read)
-        .await
-        .unwrap_or_else(|_| Err(format!("{what} cannot be read within {LIST_TIMEOUT:?}")))
+    }
 }
 
 fn selects(freeze: &Freeze, observation: &Observation) -> bool {

@@ -25,13 +25,11 @@ use serde::{Deserialize, Serialize};
 
 use super::observer::Observer;
 use super::people::in_time;
-use super::reads::{Reads, tried};
+use super::reads::{LARGE, Reads, tried};
 use crate::api_server::sentence;
 use crate::observe::queue_lock::QueueLock;
 use crate::timing::QUEUE_TIMEOUT;
 
-/// Rollouts per page.
-const PAGE: u32 = 100;
 /// The fields of a Rollout that decide whether it takes a slot of the changes in progress. Unknown values
 /// are kept as text, and take a slot.
 #[derive(Resource, Clone, Debug, Default, Deserialize, Serialize)]
@@ -171,7 +169,7 @@ impl Observer {
             Reach::Cluster => Api::all(self.client.clone()),
         };
         let mut concurrent_changes = Vec::new();
-        let mut parameters = ListParams::default().limit(PAGE);
+        let mut parameters = ListParams::default().limit(LARGE);
         loop {
             let page = tried(|| api.list(&parameters)).await?;
             let others = page.items.iter();

@@ -7,8 +7,13 @@ use serde::de::DeserializeOwned;
 /// Attempts per read: one lost response must not fail the whole reconcile.
 const TRIES: usize = 3;
 
-/// Objects per page of a list.
-const PAGE: u32 = 500;
+/// Objects per page of a list of small objects.
+pub const SMALL: u32 = 100;
+/// Objects per page of a list of objects that may have 1.5 MB each.
+pub const LARGE: u32 = 20;
+
+/// How the API server refuses a selector by a field that it cannot select by.
+const NO_FIELD: &str = "field label not supported";
 
 /// The freshness of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +41,32 @@ impl Reads {
         };
         let parameters = all.labels(labels);
         tried(|| api.list(&parameters)).await
+    }
+
+    /// Lists objects page by page, and keeps what `convert` makes of each, so that a list of large objects takes
+    /// no more memory than a page.
+    pub(super) async fn collect<K, T>(
+        self,
+        api: &Api<K>,
+        of: &ListParams,
+        convert: impl Fn(K) -> Option<T>,
+    ) -> Result<Vec<T>, kube::Error>
+    where
+        K: Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let of = match self {
+            Self::MostRecent => of.clone(),
+            Self::Cached => of.clone().match_any(),
+        };
+        let (mut kept, mut after) = (Vec::new(), None);
+        loop {
+            let (objects, more) = page(api, &of, after.as_deref()).await?;
+            kept.extend(objects.into_iter().filter_map(&convert));
+            after = more;
+            if after.is_none() {
+                return Ok(kept);
+            }
+        }
     }
 
     /// Gets an object by its name.
@@ -66,18 +97,31 @@ impl Reads {
 /// Reads the page of a consistent list after this continue token; returns the next token, if there are
 /// more pages.
 ///
+/// An API server below Kubernetes 1.31 selects custom resources by no field of theirs. Then all are listed, and
+/// the caller selects.
+///
 /// # Errors
 /// If the page cannot be read.
 pub async fn page<K>(
     api: &Api<K>,
+    of: &ListParams,
     after: Option<&str>,
 ) -> Result<(Vec<K>, Option<String>), kube::Error>
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
 {
-    let mut parameters = ListParams::default().limit(PAGE);
-    parameters.continue_token = after.map(ToOwned::to_owned);
-    let page = tried(|| api.list(&parameters)).await?;
+    let mut parameters = of.clone();
+    if let Some(token) = after {
+        parameters = parameters.continue_token(token);
+        // The token has the version of the first page.
+        (parameters.version_match, parameters.resource_version) = (None, None);
+    }
+    let mut page = tried(|| api.list(&parameters)).await;
+    if matches!(&page, Err(kube::Error::Api(status)) if status.message.contains(NO_FIELD)) {
+        parameters.field_selector = None;
+        page = tried(|| api.list(&parameters)).await;
+    }
+    let page = page?;
     let more = page.metadata.continue_.filter(|token| !token.is_empty());
     Ok((page.items, more))
 }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::telemetry::Telemetry;
 use crate::watch::claim::Claim;
-use crate::watch::task::{config, run};
+use crate::watch::task::{LARGE, config, run};
 use crate::watch::trigger::Trigger;
 
 /// The watch on Deployments, which starts with the first Rollout that adopts one.
@@ -51,7 +51,7 @@ impl Deployments {
         run(
             "Deployment",
             &self.telemetry,
-            watcher::watcher(api, config()),
+            watcher::watcher(api, config(LARGE)),
             move |event| {
                 match event {
                     watcher::Event::Apply(it) | watcher::Event::Delete(it) => {

@@ -45,7 +45,7 @@ use crate::watch::changes::{ClaimChanges, LastSeen, pods_have_changed, strip_cla
 pub use crate::watch::claim::Claim;
 use crate::watch::deployments::Deployments;
 use crate::watch::routes::watch_routes;
-use crate::watch::task::{config, run};
+use crate::watch::task::{LARGE, SMALL, config, run};
 pub use crate::watch::trigger::{Scope, Trigger};
 use crate::watch::trigger::{concerned, owner};
 
@@ -100,7 +100,7 @@ fn watch_claims(
     send: mpsc::UnboundedSender<Trigger>,
 ) -> Store<Claim> {
     let (store, writer) = reflector::store();
-    let events = watcher(Api::<Claim>::all(client.clone()), config()).modify(strip_claim);
+    let events = watcher(Api::<Claim>::all(client.clone()), config(LARGE)).modify(strip_claim);
     let mut changes = ClaimChanges::new(store.clone());
     let mut deployments = Deployments::new(client, telemetry, store.clone(), send.clone());
     run(
@@ -127,7 +127,7 @@ fn watch_policies(
     let (store, writer) = reflector::store();
     let events = watcher(
         Api::<DeserializeGuard<RolloutPolicy>>::all(client.clone()),
-        config(),
+        config(LARGE),
     );
     let gap = gap.clone();
     let mut scopes = Scopes::default();
@@ -212,7 +212,7 @@ fn watch_namespaces(
     let (store, writer) = reflector::store();
     let events = watcher(
         Api::<PartialObjectMeta<Namespace>>::all(client.clone()),
-        config(),
+        config(SMALL),
     )
     .modify(|namespace| {
         namespace.metadata.managed_fields = None;
@@ -240,7 +240,7 @@ fn watch_owned<K>(
 ) where
     K: Resource<DynamicType = ()> + std::fmt::Debug + Clone + DeserializeOwned + Send + 'static,
 {
-    let config = config().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+    let config = config(LARGE).labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
     let events = watcher(Api::<K>::all(client.clone()), config);
     let mut listed_before = false;
     run(
@@ -278,7 +278,7 @@ fn watch_requests<K: Resource<DynamicType = ()>>(
     run(
         kind,
         telemetry,
-        watcher(api, config()),
+        watcher(api, config(SMALL)),
         move |event| match event {
             watcher::Event::Apply(it) if it.data.pointer("/status/conditions/0").is_none() => {
                 concerned(&it)
@@ -304,7 +304,7 @@ fn watch_freezes(
     run(
         "Freeze",
         telemetry,
-        watcher(api, config()),
+        watcher(api, config(SMALL)),
         move |event| {
             let changed = scopes.changed(&event, Scope::of);
             changed.into_iter().map(Trigger::Frozen)

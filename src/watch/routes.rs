@@ -15,7 +15,7 @@ use crate::api_server::watch_sentence;
 use crate::telemetry::Telemetry;
 use crate::timing::ROUTES_INTERVAL;
 use crate::watch::claim::Claim;
-use crate::watch::task::config;
+use crate::watch::task::{LARGE, config};
 use crate::watch::trigger::Trigger;
 
 /// Watches routes of one kind once a Rollout references one: most clusters have few of the kinds, and a
@@ -54,7 +54,7 @@ pub(super) fn watch_routes(
             }
             let resource = resource(version, kind.as_str());
             let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(client.clone(), &resource);
-            let mut events = watcher(api, config()).boxed();
+            let mut events = watcher(api, config(LARGE)).boxed();
             // Runs until the watch fails: the kind may be served in another version, or not at all.
             while let Some(event) = events.next().await {
                 match event {

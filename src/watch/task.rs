@@ -13,9 +13,14 @@ use crate::telemetry::Telemetry;
 use crate::timing::WATCH_BACKOFF;
 use crate::watch::trigger::Trigger;
 
-pub(super) fn config() -> watcher::Config {
-    // A dead connection is noticed after this time; paging keeps the first list small.
-    watcher::Config::default().timeout(60).page_size(100)
+/// Objects per page of the first list, of those that may have 1.5 MB each,
+pub(super) const LARGE: u32 = 25;
+/// and of smaller ones.
+pub(super) const SMALL: u32 = 100;
+
+pub(super) fn config(page: u32) -> watcher::Config {
+    // A dead connection is noticed after this time.
+    watcher::Config::default().timeout(60).page_size(page)
 }
 
 /// The default backoff of a watch, capped so that rollbacks are not delayed.

@@ -2,6 +2,8 @@
 //! `edit`, a `ServiceAccount` with it, or the operator's token. The API server refuses them, and ordinary work
 //! continues.
 
+mod beside;
+mod bounds;
 mod change;
 mod content;
 mod duties;
@@ -9,7 +11,9 @@ mod operator;
 mod owned;
 mod pods;
 mod provenance;
+mod records;
 mod scale;
+mod status;
 mod traffic;
 
 use countersign_cluster::wait_for;

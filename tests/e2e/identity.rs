@@ -2,7 +2,7 @@
 //! and the roles of the chart.
 
 mod freeze;
-mod installed;
+pub mod installed;
 mod intervention;
 mod roles;
 mod sign_off;

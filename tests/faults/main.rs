@@ -29,6 +29,7 @@ mod story;
 
 mod clock;
 mod crash;
+mod flood;
 mod leaders;
 mod requests;
 mod restarts;

@@ -434,7 +434,7 @@ pub async fn replica(
 ) -> Replica {
     let plan = ReplicaPlan {
         program: Path::new(env!("CARGO_BIN_EXE_countersign")).to_owned(),
-        namespace: namespace.to_owned(),
+        namespace: Some(namespace.to_owned()),
         identity: identity.to_owned(),
         lease_namespace: lease_namespace.to_owned(),
         api_server: faults.api_server,
@@ -473,7 +473,7 @@ async fn install_policy(cluster: &Cluster) {
     let policy = json!({
         "apiVersion": "countersign.dev/v1alpha1", "kind": "RolloutPolicy", "metadata": { "name": "faults" },
         "spec": {
-            "risk": { "version": "faults-1" },
+            "risk": { "version": "faults-1" }, "history": { "runs": 0 },
             "tiers": {
                 "low": nobody(), "medium": nobody(),
                 "high": tier(json!([{ "count": 1, "groups": ["approvers"] }])),

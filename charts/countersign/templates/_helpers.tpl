@@ -51,6 +51,14 @@ annotations:
 {{- end }}
 {{- end }}
 
+{{/* Whether the mutating admission policies are installed; empty if not. Values of an older release have no mode. */}}
+{{- define "countersign.mutating" -}}
+{{- $mode := .Values.admission.mutating }}
+{{- $mode = ternary "auto" (toString $mode) (kindIs "invalid" $mode) }}
+{{- $offered := .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" }}
+{{- if or (eq $mode "true") (and (eq $mode "auto") $offered) }}true{{ end }}
+{{- end }}
+
 {{/* The read permissions of every role for people. */}}
 {{- define "countersign.readRules" }}
   - apiGroups: [countersign.dev]

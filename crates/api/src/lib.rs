@@ -65,6 +65,10 @@ pub const REQUESTED_ANNOTATION: &str = "countersign.dev/requested-replicas";
 /// Label on a RolloutRun and on owned objects: the uid of the Rollout, a valid label
 /// value for every name.
 pub const ROLLOUT_UID_LABEL: &str = "countersign.dev/rollout-uid";
+/// Label on a RolloutRun: the name of its Rollout, if it fits into the value of a label.
+pub const ROLLOUT_LABEL: &str = "countersign.dev/rollout";
+/// Label on a RolloutRun that outlives its Rollout: the time for which it is kept.
+pub const KEEP_FOR_LABEL: &str = "countersign.dev/keep-for";
 /// Annotation on the Job of a smoke check: the RolloutRun of its attempt.
 pub const RUN_ANNOTATION: &str = "countersign.dev/run";
 /// Readiness gate of a smoke check's pods. Nothing ever opens it, so they are never ready, and no

@@ -48,7 +48,7 @@ pub struct RolloutPolicySpec {
     /// Rollouts that the policy governs, by their labels; all if not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout_selector: Option<Selector>,
-    /// Whether the policy's demands hold, or are only recorded; `analysis` and `people` hold in either case.
+    /// Whether the policy's demands hold, or are only recorded; `analysis`, `people` and `history` hold in either case.
     #[serde(default)]
     pub enforcement: Enforcement,
     /// How risk is scored.
@@ -76,6 +76,22 @@ pub struct RolloutPolicySpec {
     /// Number of risky changes that may be under way at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<Concurrency>,
+    /// How long the records of changes are kept, whatever `revisionHistoryLimit` a Rollout has.
+    #[serde(default)]
+    pub history: History,
+}
+
+/// How long the records of changes (RolloutRuns) are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct History {
+    /// Fewest records of ended changes that are kept for each Rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000))]
+    pub runs: Option<i32>,
+    /// Shortest time for which a record is kept, also after its Rollout is deleted, such as `2160h`; beyond 1,000 records of a Rollout the oldest are removed all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_for: Option<Duration>,
 }
 
 /// Whether the demands of a policy hold.

@@ -22,6 +22,9 @@ pub struct Decision {
     pub record: Option<Record>,
     /// When to requeue if no event arrives before.
     pub requeue_at: Option<Timestamp>,
+    /// Whether it waits for endpoints or for a route, so that the next reconcile has to read them: no
+    /// watch reports endpoints.
+    pub awaits_traffic: bool,
 }
 
 impl Decision {
@@ -296,6 +299,9 @@ pub struct Record {
     pub name: String,
     /// Its spec.
     pub spec: RolloutRunSpec,
+    /// How long it outlives its Rollout; `None` if it is deleted with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_for: Option<Duration>,
 }
 
 #[cfg(test)]

@@ -38,6 +38,8 @@ pub(crate) const MAX_HANDLED: usize = 180;
 pub(crate) const MAX_WITH_BREAK_GLASS: usize = 195;
 /// Conditions on sign-offs and interventions set by one decision; the next decision sets the rest.
 pub(crate) const MAX_ANSWERS: usize = 50;
+/// Records of ended changes of a Rollout that are kept at most, however long a policy keeps them.
+pub(crate) const MAX_RUNS: usize = 1_000;
 /// Sentences in a plan that explain how it was tightened.
 pub(crate) const MAX_SENTENCES: usize = 200;
 /// Names of policies in a plan.

@@ -10,7 +10,7 @@ use countersign_api::traffic::Router;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::analysis::checks::{self, Checks};
-use crate::observation::workload::{PastRun, ReplicaSet};
+use crate::observation::workload::ReplicaSet;
 use crate::observation::{self, Observation};
 use crate::plan::{self, tighten};
 use crate::policy::{self, Effective, enforcement};
@@ -296,18 +296,17 @@ fn hash(observation: &Observation, template_digest: &str) -> (String, i32) {
     (hash, collisions)
 }
 
-/// Whether an earlier change was rolled back lately, or may have been: unknown facts lower no risk.
+/// Whether an earlier change was rolled back lately, or may have been: unknown facts lower no risk. The status
+/// remembers it, whatever becomes of the record.
 #[must_use]
 pub fn after_rollback(observation: &Observation) -> bool {
+    let recent = |at: Timestamp| observation.now.duration_since(at) < ROLLBACK_MEMORY;
+    let remembered = observation.status.last_rollback_at.as_ref();
     let mut runs = observation.history().iter();
     observation.unreadable_history().is_some()
-        || runs.any(|run| was_rolled_back_recently(observation, run))
-}
-
-/// Whether a change was rolled back so recently that it adds to the risk of the next one.
-pub(crate) fn was_rolled_back_recently(observation: &Observation, run: &PastRun) -> bool {
-    let recent = |at: Timestamp| observation.now.duration_since(at) < ROLLBACK_MEMORY;
-    run.outcome == Some(Outcome::RolledBack) && run.ended_at.is_some_and(recent)
+        || remembered.is_some_and(|at| recent(at.0))
+        || runs
+            .any(|run| run.outcome == Some(Outcome::RolledBack) && run.ended_at.is_some_and(recent))
 }
 
 /// The differences from the stable template. If that cannot be trusted, all kinds of differences.

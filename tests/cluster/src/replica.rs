@@ -40,8 +40,8 @@ const RESTART_AFTER: Duration = Duration::from_millis(100);
 pub struct ReplicaPlan {
     /// The program.
     pub program: PathBuf,
-    /// The namespace in which it sees Rollouts.
-    pub namespace: String,
+    /// The namespace in which it sees Rollouts; all of them if `None`.
+    pub namespace: Option<String>,
     /// Its own name.
     pub identity: String,
     /// The namespace of its lease.
@@ -92,13 +92,14 @@ impl Replica {
         let dying = state.clone();
         let kill: Kill = Arc::new(move || dying.signal(Signal::KILL));
         let upstream = anonymous(cluster.kubeconfig()).await?;
-        let scope = Some(plan.namespace.clone());
+        let scope = plan.namespace.clone();
         let api_server = Proxy::start(upstream, scope, plan.api_server, kill.clone()).await?;
         let upstream = plain(cluster.prometheus_url())?;
         let prometheus = Proxy::start(upstream, None, plan.prometheus, kill).await?;
 
         let dir = Directory::at(cluster.dir());
-        let name = format!("{}-{}", plan.namespace, plan.identity);
+        let scoped = plan.namespace.as_deref().unwrap_or("all");
+        let name = format!("{scoped}-{}", plan.identity);
         let (own, token) = (
             dir.join(format!("{name}.kubeconfig")),
             dir.join(format!("{name}.token")),

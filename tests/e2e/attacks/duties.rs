@@ -1,10 +1,32 @@
 //! Separate duties, in a namespace whose label requires them.
 
-use serde_json::json;
+use countersign_cluster::wait_for;
+use serde_json::{Value, json};
 
-use super::{allow, label};
-use crate::identity::user::{User, assert_refused};
+use super::{agent, allow, at, label, refused};
+use crate::identity::user::{APPLY, User, assert_refused, path, until_enforced};
 use crate::sign_off::Checkpoint;
+use crate::support::{App, Scene, TIMEOUT};
+
+/// A user who may sign off in a scene and do nothing else.
+async fn approver(scene: &Scene, name: &str) -> User {
+    let name = format!("{name}-of-{}", scene.namespace);
+    scene.grant(&name, "countersign-approver").await;
+    User::impersonated(scene, &name, &["approvers".to_owned()]).await
+}
+
+/// Grants a user one verb on one object of this name.
+async fn allow_one(
+    scene: &Scene,
+    user: &User,
+    (group, resource, name): (&str, &str, &str),
+    verb: &str,
+) {
+    let rule = json!({
+        "apiGroups": [group], "resources": [resource], "resourceNames": [name], "verbs": [verb],
+    });
+    scene.grant_rules(&user.name, json!([rule])).await;
+}
 
 #[tokio::test]
 async fn who_may_write_a_rollout_or_act_as_its_accounts_does_not_approve() {
@@ -32,9 +54,7 @@ async fn who_may_write_a_rollout_or_act_as_its_accounts_does_not_approve() {
         ("serviceaccounts", "impersonate"),
         ("serviceaccounts/token", "create"),
     ] {
-        let name = format!("{verb}-of-{}", scene.namespace);
-        scene.grant(&name, "countersign-approver").await;
-        let user = User::impersonated(scene, &name, &["approvers".to_owned()]).await;
+        let user = approver(scene, verb).await;
         allow(scene, &user, "", resource, &[verb]).await;
         let refused = checkpoint.until_refused(&user, &json!({})).await;
         let words = ["403", "may act as a ServiceAccount", "duties are separate"];
@@ -47,4 +67,93 @@ async fn who_may_write_a_rollout_or_act_as_its_accounts_does_not_approve() {
     checkpoint.answered(&rejected.unwrap(), "Counts").await;
     checkpoint.until_degraded().await;
     scene.remove_policy().await;
+}
+
+#[tokio::test]
+async fn who_may_act_as_the_account_that_changed_the_rollout_does_not_approve() {
+    let mut checkpoint = Checkpoint::new("duties-account", json!({})).await;
+    let agent = agent(&checkpoint.scene).await;
+    let next = checkpoint.baking("v2");
+    let rollout = "rollouts/shop?fieldManager=service-team&force=true";
+    let rollout = path(&checkpoint.scene, rollout);
+    let applied = agent.send("PATCH", &rollout, APPLY, &next.manifest());
+    applied.await.unwrap();
+    checkpoint.deploy(&next).await;
+    let scene = &checkpoint.scene;
+    let changed = scene.get(&next).await.status.unwrap().change.unwrap();
+    assert!(changed.changed_by.contains(&agent.name), "{changed:?}");
+
+    label(scene, "countersign.dev/separate-duties", "required").await;
+    for (resource, verb) in [
+        ("serviceaccounts", "impersonate"),
+        ("serviceaccounts/token", "create"),
+    ] {
+        let user = approver(scene, verb).await;
+        let approved = checkpoint.approve(&user, json!({})).await;
+        approved.unwrap();
+        allow_one(scene, &user, ("", resource, "agent"), verb).await;
+        let refused = checkpoint.until_refused(&user, &json!({})).await;
+        let words = ["403", "a ServiceAccount that changed Rollout"];
+        assert_refused(&refused, &words);
+    }
+    scene.remove_policy().await;
+}
+
+#[tokio::test]
+async fn who_may_write_the_adopted_deployment_does_not_approve() {
+    let scene = Scene::new("duties-adopted").await;
+    until_enforced(&scene).await;
+    // Its first change lasts: its pods never start.
+    let app = App {
+        starts: Some("ImagePullBackOff".into()),
+        ..App::new("shop")
+    };
+    let labels = json!({ "app": "legacy" });
+    let mut template = app.manifest()["spec"]["template"].clone();
+    template["metadata"]["labels"] = labels.clone();
+    let legacy = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "legacy" },
+        "spec": { "replicas": 0, "selector": { "matchLabels": labels }, "template": template },
+    });
+    let admin = User::admin(&scene);
+    let deployments = at(&scene, "apps/v1", "deployments");
+    admin.create(&deployments, &legacy).await.unwrap();
+    let adopting = json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "Rollout", "metadata": { "name": "shop" },
+        "spec": { "replicas": 1, "workloadRef": { "kind": "Deployment", "name": "legacy" } },
+    });
+    scene.apply_manifest(&adopting).await;
+    let begun = |rollout: &countersign_api::Rollout| {
+        let status = rollout.status.as_ref();
+        status.is_some_and(|it| it.change.is_some())
+    };
+    let rollout = scene.until(&app, "its change began", begun).await;
+    let change = rollout.status.unwrap().change.unwrap();
+    label(&scene, "countersign.dev/separate-duties", "required").await;
+
+    let sign_off = json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "SignOff",
+        "metadata": { "generateName": "shop-" },
+        "spec": {
+            "rollout": "shop", "rolloutUid": rollout.metadata.uid, "run": change.run,
+            "digest": change.digest, "decision": "Approve", "reason": "looks good",
+        },
+    });
+    let signed = path(&scene, "signoffs?dryRun=All");
+    let neither = approver(&scene, "neither").await;
+    let poll = async || neither.create(&signed, &sign_off).await;
+    wait_for("an approver may sign", TIMEOUT, poll)
+        .await
+        .unwrap();
+    let all = path(&scene, "signoffs");
+    let words = ["403", "may write Deployment", "duties are separate"];
+    for verb in ["update", "patch"] {
+        let user = approver(&scene, verb).await;
+        allow_one(&scene, &user, ("apps", "deployments", "legacy"), verb).await;
+        refused(&user, "POST", &all, &sign_off, &words).await;
+        let mut rejection = sign_off.clone();
+        rejection["spec"]["decision"] = "Reject".into();
+        let rejected: Value = user.create(&signed, &rejection).await.unwrap();
+        assert_eq!(rejected["spec"]["decision"], "Reject");
+    }
 }

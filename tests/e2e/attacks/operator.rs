@@ -58,8 +58,29 @@ async fn a_stolen_token_moves_one_label_of_a_service() {
     ] {
         refused(&operator, "PATCH", &own, &edit, &words).await;
     }
+    let steering = "service.beta.kubernetes.io/aws-load-balancer-internal";
+    let steered = json!({ "metadata": { "annotations": { steering: "false" } } });
+    let steers = ["403", "no annotations of Services and routes"];
+    refused(&operator, "PATCH", &own, &steered, &steers).await;
     let revision = json!({ "spec": { "selector": { "pod-template-hash": "another" } } });
-    tried(&operator, "PATCH", &own, &revision).await.unwrap();
+    let noted = json!({ "metadata": { "annotations": { "example.org/updated-by": "a webhook" } } });
+    for edit in [&revision, &noted] {
+        tried(&operator, "PATCH", &own, edit).await.unwrap();
+    }
+
+    // A Service without a selector gets one of a revision.
+    let bare = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "bare" },
+        "spec": { "ports": [{ "port": 80 }] },
+    });
+    let services = at(&scene, "v1", "services");
+    User::admin(&scene).create(&services, &bare).await.unwrap();
+    let bare = format!("{services}/bare");
+    let all = json!({ "spec": { "selector": { "app": "shop" } } });
+    refused(&operator, "PATCH", &bare, &all, &words).await;
+    let selector = json!({ "app": "shop", "pod-template-hash": "another" });
+    let one = json!({ "spec": { "selector": selector } });
+    tried(&operator, "PATCH", &bare, &one).await.unwrap();
 }
 
 #[tokio::test]
@@ -134,21 +155,84 @@ async fn a_stolen_token_sends_no_route_elsewhere() {
     let own = format!("{routes}/shop");
     let redirect =
         json!([{ "type": "RequestRedirect", "requestRedirect": { "hostname": "example.com" } }]);
-    let mirror = json!([{ "type": "RequestMirror", "requestMirror": { "backendRef": { "name": "shop-canary", "port": 80 } } }]);
+    let mirror_to = |name: &str| json!([{ "type": "RequestMirror", "requestMirror": { "backendRef": { "name": name, "port": 80 } } }]);
     let words = ["403", "writes weights and mirrors of a route alone"];
+    let mut other_port = backends(50, "shop-canary");
+    other_port[1]["port"] = 81.into();
+    let timeouts =
+        json!({ "backendRefs": backends(0, "shop-canary"), "timeouts": { "request": "1ms" } });
     for edit in [
         json!({ "spec": { "hostnames": ["example.com"] } }),
+        json!({ "spec": { "rules": [timeouts] } }),
         rules(backends(50, "other"), json!([])),
+        rules(other_port, json!([])),
         rules(json!([]), redirect),
         json!({ "spec": { "rules": null } }),
     ] {
         refused(&operator, "PATCH", &own, &edit, &words).await;
     }
     refused(&operator, "DELETE", &own, &Value::Null, &words).await;
+    let elsewhere = rules(backends(0, "shop-canary"), mirror_to("other"));
+    let words = ["403", "mirrors requests to a backend of the rule alone"];
+    refused(&operator, "PATCH", &own, &elsewhere, &words).await;
     for edit in [
         rules(backends(50, "shop-canary"), json!([])),
-        rules(backends(0, "shop-canary"), mirror),
+        rules(backends(0, "shop-canary"), mirror_to("shop-canary")),
     ] {
+        tried(&operator, "PATCH", &own, &edit).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_stolen_token_edits_no_virtual_service_beside_its_weights() {
+    let (scene, _app) = serving("stolen-istio").await;
+    scene.cluster.install_kinds(Kinds::Istio).await.unwrap();
+    let version = "networking.istio.io/v1";
+    let services = at(&scene, version, "virtualservices");
+    let route = |weight: i32, fields: Value| {
+        let to =
+            |host: &str, weight: i32| json!({ "destination": { "host": host }, "weight": weight });
+        let mut rule = json!({
+            "timeout": "5s", "route": [to("shop", 100 - weight), to("shop-canary", weight)],
+        });
+        crate::support::merge(&mut rule, &fields);
+        json!({ "spec": { "http": [rule] } })
+    };
+    let mut shop = json!({
+        "apiVersion": version, "kind": "VirtualService", "metadata": { "name": "shop" },
+        "spec": { "hosts": ["shop.example.org"] },
+    });
+    crate::support::merge(&mut shop, &route(0, json!({})));
+    User::admin(&scene).create(&services, &shop).await.unwrap();
+    let operator = User::impersonated(&scene, OPERATOR, &[]).await;
+    let own = format!("{services}/shop");
+    let fault = json!({ "abort": { "httpStatus": 500, "percentage": { "value": 100 } } });
+    let words = [
+        "403",
+        "writes weights and mirrors of a VirtualService alone",
+    ];
+    for edit in [
+        json!({ "spec": { "hosts": ["example.com"] } }),
+        route(0, json!({ "timeout": "9s" })),
+        route(0, json!({ "fault": fault })),
+        route(0, json!({ "corsPolicy": { "allowCredentials": true } })),
+        route(
+            0,
+            json!({ "route": [{ "destination": { "host": "other" } }] }),
+        ),
+    ] {
+        refused(&operator, "PATCH", &own, &edit, &words).await;
+    }
+    let mirrored = |host: &str| {
+        let percent = json!({ "value": 5 });
+        route(
+            0,
+            json!({ "mirror": { "host": host }, "mirrorPercentage": percent }),
+        )
+    };
+    let words = ["403", "mirrors requests to a destination of the rule alone"];
+    refused(&operator, "PATCH", &own, &mirrored("other"), &words).await;
+    for edit in [route(25, json!({})), mirrored("shop-canary")] {
         tried(&operator, "PATCH", &own, &edit).await.unwrap();
     }
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{editor, refused, tried};
-use crate::identity::user::{path, until_enforced};
+use super::{allow, editor, label, refused, serving, tried};
+use crate::identity::user::{User, path, until_enforced};
 use crate::sign_off::Checkpoint;
 use crate::support::{App, Scene};
 
@@ -65,4 +65,55 @@ async fn a_first_revision_may_still_get_its_services() {
     let own = path(&scene, "rollouts/shop");
     let named = canary(json!({ "stableService": "shop" }));
     tried(&user, "PATCH", &own, &named).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_names_a_route_may_patch_it() {
+    let (scene, _app) = serving("named").await;
+    label(&scene, "countersign.dev/traffic", "authorized").await;
+    // It may write Rollouts and nothing else.
+    let writer = format!("writer-of-{}", scene.namespace);
+    let writer = User::impersonated(&scene, &writer, &[]).await;
+    let verbs = ["create", "patch"];
+    allow(&scene, &writer, "countersign.dev", "rollouts", &verbs).await;
+    let routed = canary(json!({
+        "stableService": "shop", "canaryService": "shop-canary",
+        "traffic": { "routes": [
+            { "name": "shop" },
+            { "kind": "VirtualService", "name": "shop", "destinationRule": {
+                "name": "shop", "stableSubset": "stable", "canarySubset": "canary",
+            } },
+        ] },
+    }));
+    let mut other = App::new("other").manifest();
+    crate::support::merge(&mut other, &routed);
+    let (all, own) = (path(&scene, "rollouts"), path(&scene, "rollouts/shop"));
+    let words = [
+        "403",
+        "may not patch each of services shop, services shop-canary, httproutes shop, virtualservices shop, destinationrules shop",
+    ];
+    refused(&writer, "POST", &all, &other, &words).await;
+    refused(&writer, "PATCH", &own, &routed, &words).await;
+    // What names none is nobody else's.
+    let larger = json!({ "spec": { "replicas": 5 } });
+    tried(&writer, "PATCH", &own, &larger).await.unwrap();
+
+    for (group, resource) in [
+        ("", "services"),
+        ("gateway.networking.k8s.io", "httproutes"),
+        ("networking.istio.io", "virtualservices"),
+    ] {
+        allow(&scene, &writer, group, resource, &["patch"]).await;
+        refused(&writer, "PATCH", &own, &routed, &words).await;
+    }
+    let (group, resource) = ("networking.istio.io", "destinationrules");
+    allow(&scene, &writer, group, resource, &["patch"]).await;
+    tried(&writer, "PATCH", &own, &routed).await.unwrap();
+
+    // What is named already stays for everybody who edits the Rollout.
+    User::admin(&scene).merge(&own, &routed).await.unwrap();
+    let another = format!("another-of-{}", scene.namespace);
+    let another = User::impersonated(&scene, &another, &[]).await;
+    allow(&scene, &another, "countersign.dev", "rollouts", &["patch"]).await;
+    tried(&another, "PATCH", &own, &larger).await.unwrap();
 }

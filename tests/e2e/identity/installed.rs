@@ -180,7 +180,17 @@ fn the_chart_leaves_out_what_the_api_server_does_not_have() {
         kinds.filter(|it| it.starts_with(kind)).count()
     };
     let (validating, all) = (of("Validating"), files().len());
-    assert_eq!(kinds(&[mutating]), (validating, all - validating));
+    let whole = (validating, all - validating);
+    assert_eq!(kinds(&[mutating]), whole);
     assert_eq!(kinds(&[]), (validating, 0));
+    // `helm template` queries no API server, so the mode can be stated.
+    for set in ["--set", "--set-string"] {
+        let mode = |mode: &str| format!("{set}=admission.mutating={mode}");
+        assert_eq!(kinds(&[&mode("true")]), whole);
+        assert_eq!(kinds(&[mutating, &mode("false")]), (validating, 0));
+        assert_eq!(kinds(&[mutating, &mode("auto")]), whole);
+    }
+    // As `--reuse-values` has it after an upgrade from a chart without the value.
+    assert_eq!(kinds(&[mutating, "--set=admission.mutating=null"]), whole);
     assert_eq!(kinds(&[mutating, "--set=admission.install=false"]), (0, 0));
 }

@@ -15,6 +15,7 @@ use super::user::{
     APPLY, Answer, JSON, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, User, assert_refused, path,
 };
 use super::{enforced, installed};
+use crate::plugin::Person;
 use crate::support::{App, Scene, TIMEOUT};
 
 /// The last changer in a Rollout's stamp.
@@ -428,14 +429,12 @@ async fn unstamped<T>(scene: &Scene, attempt: impl Future<Output = T>) -> T {
         let dry = path(scene, "rollouts") + "?dryRun=All";
         let mut rollout = manifest();
         rollout["metadata"]["name"] = "stamped".into();
+        // Without it the stamp is demanded, also of administrators.
         let poll = async || {
-            let made = admin.create(&dry, &rollout).await?;
-            (of(&made).is_some() == wanted)
+            let made = admin.create(&dry, &rollout).await;
+            (made.is_ok() == wanted)
                 .then_some(())
-                .ok_or(super::user::Refusal {
-                    code: 200,
-                    message: made.to_string(),
-                })
+                .ok_or(format!("{made:?}"))
         };
         wait_for("the policy is in force, or is not", TIMEOUT, poll)
             .await
@@ -458,11 +457,12 @@ async fn unstamped<T>(scene: &Scene, attempt: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test]
-async fn a_stamp_is_absent_but_never_forged_where_there_are_no_mutating_policies() {
-    let scene = Scene::alone("stamp-absent").await;
+async fn the_stamp_is_demanded_where_there_are_no_mutating_policies() {
+    let scene = Scene::alone("stamp-demanded").await;
     super::until_enforced(&scene).await;
     let [alice, bob] = written_by_two(&scene).await;
-    let own = path(&scene, "rollouts/shop");
+    let web = scene.serving(App::new("web")).await;
+    let (admin, own) = (User::admin(&scene), path(&scene, "rollouts/shop"));
     let write = |edits: &[Edit]| Write {
         how: How::MergePatch,
         edits: edits.to_vec(),
@@ -476,29 +476,50 @@ async fn a_stamp_is_absent_but_never_forged_where_there_are_no_mutating_policies
             // The stamp still names alice, who did not make this change.
             (&bob, &[Edit::Image(2)]),
             (&bob, &[Edit::Image(2), Edit::Stamp(None)]),
-            (&alice, &[Edit::Stamp(Some("bob"))]),
+            (&bob, &[Edit::Stamp(None)]),
             (&alice, &[Edit::Label(1)]),
             (
                 &alice,
                 &[Edit::Provenance(Some(2)), Edit::Stamp(Some("alice"))],
             ),
+            // One of these two: alice belongs in the stamp unless her change is promoted already.
+            (&bob, &[Edit::Image(2), Edit::Stamp(Some("alice\nbob"))]),
+            (&bob, &[Edit::Image(2), Edit::Stamp(Some("bob"))]),
         ] {
             answers.push(write(edits).send(user, &scene).await);
         }
-        answers
+        let stamped = admin.get(&own).await.unwrap();
+        let shell = Person::new(&scene, "alice", &[]).await;
+        shell.runs("restart web").await.exits(0);
+        let restarted = admin.get(&path(&scene, "rollouts/web")).await.unwrap();
+
+        let optional = json!({ "metadata": { "labels": { "countersign.dev/stamp": "optional" } } });
+        let namespace = format!("/api/v1/namespaces/{}", scene.namespace);
+        admin.merge(&namespace, &optional).await.unwrap();
+        let unnamed = write(&[Edit::Image(3), Edit::Stamp(None)]);
+        let poll = async || unnamed.send(&bob, &scene).await;
+        wait_for("the stamp is optional", TIMEOUT, poll)
+            .await
+            .unwrap();
+        (answers, stamped, restarted)
     };
-    let answers = unstamped(&scene, attempts).await;
+    let (answers, stamped, restarted) = unstamped(&scene, attempts).await;
     let done: Vec<_> = answers.iter().map(Result::is_ok).collect();
-    assert_eq!(
-        done,
-        [false, false, false, true, false, true, true],
-        "{answers:?}"
+    let expected = [false, false, false, false, false, true, true];
+    assert_eq!(done[..7], expected, "{answers:?}");
+    assert_ne!(done[7], done[8], "{answers:?}");
+    for (answer, words) in [
+        (0, &["403", "must be \"alice\""][..]),
+        (3, &["422", "countersign.dev/changed-by to \"bob\""]),
+        (4, &["422", "names who changed it", "leave it as it is"]),
+    ] {
+        assert_refused(&answers[answer], words);
+    }
+    assert_eq!(of(&stamped), Some("bob"));
+    let template = &restarted["spec"]["template"]["metadata"]["annotations"];
+    assert!(
+        !template["kubectl.kubernetes.io/restartedAt"].is_null(),
+        "{web:?} is restarted: {template}"
     );
-    let refused = answers.iter().position(Result::is_err).unwrap();
-    assert_refused(
-        &answers[refused],
-        &["403", "must be \"alice\"", "leave the annotation out"],
-    );
-    let last = User::admin(&scene).get(&own).await.unwrap();
-    assert_eq!(of(&last), Some("alice"));
+    assert_eq!(of(&restarted), Some("alice"));
 }

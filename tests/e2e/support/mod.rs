@@ -523,7 +523,7 @@ async fn install_policy(cluster: &Cluster) {
     let policy = json!({
         "apiVersion": "countersign.dev/v1alpha1", "kind": "RolloutPolicy", "metadata": { "name": "e2e" },
         "spec": {
-            "risk": { "version": "e2e-1" },
+            "risk": { "version": "e2e-1" }, "history": { "runs": 0 },
             "tiers": {
                 "low": tier(&[25, 50], "Promote"), "medium": tier(&[20, 35, 50], "Hold"),
                 "high": tier(&[5, 20, 35, 50], "Hold"), "critical": tier(&[5, 10, 20, 35, 50], "RollBack"),

@@ -123,7 +123,7 @@ pub struct RolloutSpec {
     #[schemars(range(min = 0, max = 86_400))]
     pub min_ready_seconds: i32,
     /// Number of past revisions (ReplicaSets) and past records (RolloutRuns) that are kept; a revision that was
-    /// stable is kept rather than one that never was.
+    /// stable is kept rather than one that never was. A policy may keep more records.
     #[serde(default = "ten")]
     #[schemars(range(min = 0, max = 100))]
     pub revision_history_limit: i32,

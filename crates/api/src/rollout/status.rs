@@ -103,6 +103,9 @@ pub struct RolloutStatus {
     /// Progress of the adoption of a workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted: Option<Adopted>,
+    /// When a change was last rolled back, which adds to the risk of the changes within the next seven days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_rollback_at: Option<Time>,
 }
 
 /// Kinds of waits, by their deadline.

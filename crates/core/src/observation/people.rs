@@ -121,7 +121,7 @@ pub struct Admission {
     pub problems: Vec<String>,
     /// Since when all of them have been installed.
     pub since: Option<Timestamp>,
-    /// Whether the API server stamps the user who changed a Rollout.
+    /// Whether the API server writes the stamp of the user who changed a Rollout; otherwise it demands it of the user.
     pub stamps: bool,
 }
 

@@ -3,8 +3,8 @@
 //! A change keeps the mode that it began with, whatever is edited meanwhile: see [`observes`]. Start with
 //! [`demands`].
 //!
-//! Invariant: `analysis` and `people` of every policy are in force, so that observing changes neither what
-//! rolls a change back nor who may sign.
+//! Invariant: `analysis`, `people` and `history` of every policy are in force, so that observing changes neither
+//! what rolls a change back, nor who may sign, nor what is recorded.
 
 use std::collections::BTreeSet;
 use std::time::Duration as StdDuration;
@@ -96,7 +96,7 @@ pub fn observes(policy: &NamedPolicy, change: Option<&Change>) -> bool {
         || (declared && !named(&change.plan.policies))
 }
 
-/// The demands of the policies that enforce, with the checks and the people of all.
+/// The demands of the policies that enforce, with the checks, the people and the history of all.
 fn judged_by(all: &Effective, enforcing: Effective) -> Effective {
     Effective {
         checks: all.checks.clone(),
@@ -105,6 +105,7 @@ fn judged_by(all: &Effective, enforcing: Effective) -> Effective {
         warm_up: all.warm_up,
         post_promotion: all.post_promotion,
         people: all.people.clone(),
+        history: all.history,
         ..enforcing
     }
 }

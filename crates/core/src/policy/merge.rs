@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::Duration;
 use countersign_api::policy::{
-    Band, Criticality, OnScarceEvidence, RiskModel, Thresholds, TierDemands, Tiers,
+    Band, Criticality, History, OnScarceEvidence, RiskModel, Thresholds, TierDemands, Tiers,
 };
 use countersign_api::step::{SignOffDemand, Tier};
 
@@ -181,6 +181,13 @@ pub(super) fn strictest_demands(a: &TierDemands, b: &TierDemands) -> TierDemands
         require_policy_check: strictest(a.require_policy_check, b.require_policy_check, |a, b| {
             a || b
         }),
+    }
+}
+
+pub(super) fn longest_history(a: History, b: History) -> History {
+    History {
+        runs: strictest(a.runs, b.runs, i32::max),
+        keep_for: strictest(a.keep_for, b.keep_for, Duration::max),
     }
 }
 

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::freeze::{FreezeWindow, IncidentQuery};
 use countersign_api::policy::{
-    Concurrency, People, RiskModel, RolloutPolicySpec, Tiers, Trust, TrustedKey,
+    Concurrency, History, People, RiskModel, RolloutPolicySpec, Tiers, Trust, TrustedKey,
 };
 use countersign_api::step::Tier;
 use countersign_api::{Check, Duration, Objective};
@@ -61,6 +61,8 @@ pub struct Effective {
     pub incidents: Vec<(String, IncidentQuery)>,
     /// Limits on changes that run at once, each with the name of its policy.
     pub concurrency: Vec<(String, Concurrency)>,
+    /// How long records are kept.
+    pub history: History,
 }
 
 /// Whether sources, each as `name@generation`, name a policy.
@@ -156,6 +158,7 @@ pub fn effective(policies: &[NamedPolicy]) -> Effective {
             .iter()
             .filter_map(|it| Some((it.name.clone(), it.spec.concurrency.clone()?)))
             .collect(),
+        history: longest_history(&policies),
     }
 }
 
@@ -175,6 +178,16 @@ fn sources_and_versions(policies: &[&NamedPolicy], fills: bool) -> (Vec<String>,
 
 fn longest(durations: impl Iterator<Item = Duration>) -> Duration {
     durations.max().unwrap_or_default()
+}
+
+fn longest_history(policies: &[&NamedPolicy]) -> History {
+    let named = policies.iter().map(|it| it.spec.history);
+    let named = named.fold(History::default(), merge::longest_history);
+    let built_in = defaults::built_in().history;
+    History {
+        runs: named.runs.or(built_in.runs),
+        keep_for: named.keep_for.or(built_in.keep_for),
+    }
 }
 
 fn all_people(policies: &[&NamedPolicy]) -> People {

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::policy::{
-    Difference, Factor, Floor, OnScarceEvidence, RiskModel, RolloutPolicy, RolloutPolicySpec,
-    Thresholds, TierDemands,
+    Difference, Enforcement, Factor, Floor, OnScarceEvidence, RiskModel, RolloutPolicy,
+    RolloutPolicySpec, Thresholds, TierDemands,
 };
 use countersign_api::step::{SignOffDemand, Step, Tier};
 use countersign_api::{Duration, Selector};
@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::observation::people::NamedPolicy;
 use crate::policy::defaults::{BUILT_IN, BUILT_IN_NAME, built_in, filled_demands};
+use crate::policy::enforcement::demands;
 use crate::policy::invariants::CRITICAL;
 use crate::policy::merge::{
     each_tier, either_demands, points_of_size, strictest_demands, strictest_risk,
@@ -272,6 +273,26 @@ analysis: {interval: 10s, checks: [{name: errors, preset: HttpRequestsTotal}]}
     );
     assert_eq!(both.sources, ["a@3", "b@3", "built-in"]);
     assert_eq!(both.versions, ["a: 1", "built-in: built-in-1"]);
+}
+
+#[test]
+fn records_are_kept_as_long_as_any_policy_says() {
+    let history = |policies: &[NamedPolicy]| {
+        let history = effective(policies).history;
+        (history.runs, history.keep_for)
+    };
+    let a = policy("a", "history: {runs: 20, keepFor: 24h}");
+    let b = policy("b", "history: {runs: 5, keepFor: 48h}");
+    assert_eq!(history(&[]), (Some(10), None), "as built in");
+    assert_eq!(
+        history(&[a.clone(), b.clone()]),
+        (Some(20), Some(Duration::minutes(48 * 60)))
+    );
+    assert_eq!(history(&[b]), (Some(5), Some(Duration::minutes(48 * 60))));
+    let mut observing = a;
+    observing.spec.enforcement = Enforcement::Observe;
+    let enforced = demands(&[observing, policy("c", "{}")], None).enforced;
+    assert_eq!(enforced.history.runs, Some(20), "observing forgets nothing");
 }
 
 #[test]

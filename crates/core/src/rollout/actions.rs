@@ -44,6 +44,6 @@ pub fn actions(
         actions.extend(services::former(view));
     }
     actions.extend(scaling::scaling(view, proposal, moved, held));
-    actions.extend(cleanup::history(view));
+    actions.extend(cleanup::history(view, proposal.effective.history));
     actions
 }

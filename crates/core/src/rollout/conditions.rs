@@ -223,7 +223,7 @@ fn admission_fact(observation: &Observation, change: &Change) -> Option<Conditio
         let message = if admission.stamps {
             "it is not known who changed the Rollout, as it was changed before the admission policies were in place; authors are known by provenance alone"
         } else {
-            "it is not known who changed the Rollout, as this API server has no MutatingAdmissionPolicy; authors are known by provenance alone"
+            "it is not known who changed the Rollout, as it was changed before the admission policies were in place, or its namespace has the label countersign.dev/stamp=optional; authors are known by provenance alone"
         };
         fact("SignOffsProven", None, "ChangerUnknown", message)
     } else {

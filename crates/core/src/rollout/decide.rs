@@ -16,6 +16,7 @@
 //! follow from the status alone, so a crash at any point loses nothing.
 
 use countersign_api::rollout::{Change, Outcome, RolloutStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::decision::{Action, Decision, Notice};
@@ -49,6 +50,9 @@ pub fn decide(observation: &Observation) -> Decision {
     let change = state.change.take();
     let step = step(&context, &mut state, change, &mut requeue);
     state.change = step.change;
+    if is_rolled_back(&state) && !is_rolled_back(&observation.status) {
+        state.last_rollback_at = Some(Time(observation.now));
+    }
     let hold = step.hold;
 
     let (stable, change) = (state.stable.as_ref(), state.change.as_ref());
@@ -100,7 +104,13 @@ pub fn decide(observation: &Observation) -> Decision {
         notices: notices.into_iter().map(sanitized).collect(),
         record,
         requeue_at: requeue.earliest(),
+        awaits_traffic: requeue.awaits_traffic(),
     }
+}
+
+fn is_rolled_back(status: &RolloutStatus) -> bool {
+    let change = status.change.as_ref();
+    change.is_some_and(|change| change.outcome == Some(Outcome::RolledBack))
 }
 
 /// Messages of Events quote foreign text.

@@ -61,6 +61,7 @@ pub fn of(observation: &Observation, proposal: &Proposal, change: &Change) -> Op
     Some(Record {
         name: change.run.clone(),
         spec,
+        keep_for: proposal.effective.history.keep_for,
     })
 }
 

@@ -16,6 +16,7 @@ use crate::traffic::view::View;
 pub(super) struct Requeue {
     now: Timestamp,
     earliest: Option<Timestamp>,
+    awaits_traffic: bool,
 }
 
 impl Requeue {
@@ -23,11 +24,16 @@ impl Requeue {
         Self {
             now,
             earliest: None,
+            awaits_traffic: false,
         }
     }
 
     pub(super) fn earliest(&self) -> Option<Timestamp> {
         self.earliest
+    }
+
+    pub(super) fn awaits_traffic(&self) -> bool {
+        self.awaits_traffic
     }
 
     pub(super) fn at(&mut self, at: Timestamp) {
@@ -81,12 +87,14 @@ impl Requeue {
             return;
         }
         let moving = self.progressed_lately(change) && view.routes.problem.is_none();
-        match &split.settled_at {
-            None => self.after(if moving { TRAFFIC } else { POLL_INTERVAL }),
-            Some(since) if !settle::drained(view) => {
-                self.at(settle::drained_at(view.observation, since.0));
-            }
-            Some(_) => {}
+        let served = matches!(change.stage, Stage::Stepping | Stage::Promoting) && !change.initial;
+        let awaited = served && settle::awaited(view, change).is_some();
+        if split.settled_at.is_none() || awaited {
+            self.awaits_traffic = true;
+            self.after(if moving { TRAFFIC } else { POLL_INTERVAL });
+        }
+        if let Some(since) = split.settled_at.as_ref().filter(|_| !settle::drained(view)) {
+            self.at(settle::drained_at(view.observation, since.0));
         }
     }
 

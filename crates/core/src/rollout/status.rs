@@ -65,6 +65,7 @@ pub(super) fn with_description(decided: RolloutStatus, described: RolloutStatus)
         traffic: decided.traffic,
         services: decided.services,
         adopted: decided.adopted,
+        last_rollback_at: decided.last_rollback_at,
         observed_generation: described.observed_generation,
         phase: described.phase,
         message: described.message,

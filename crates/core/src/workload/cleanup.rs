@@ -1,13 +1,15 @@
 //! Objects that are no longer needed, and when they may be removed.
 
+use countersign_api::Duration;
+use countersign_api::policy::History;
 use countersign_api::rollout::{Change, Outcome, Stage};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::change;
 use crate::decision::{Action, HistoryAction, WorkloadAction};
+use crate::limits::MAX_RUNS;
 use crate::observation::Observation;
 use crate::observation::workload::{PastRun, ReplicaSet};
-use crate::proposal;
 use crate::replicas::Share;
 use crate::traffic::view::View;
 use crate::traffic::{settle, share};
@@ -106,31 +108,52 @@ const fn is_empty(set: &ReplicaSet) -> bool {
     set.replicas == 0 && set.current == 0
 }
 
-/// Empty ReplicaSets and ended records beyond `revisionHistoryLimit`, oldest first; none while the records
-/// were not read, since they show which revisions were stable.
-pub(crate) fn history(view: &View) -> Vec<Action> {
+/// Empty ReplicaSets and ended records beyond what is kept, oldest first; none while the records were not read,
+/// since they show which revisions were stable.
+pub(crate) fn history(view: &View, kept: History) -> Vec<Action> {
     let observation = view.observation;
     if !matches!(observation.history, Some(Ok(_))) {
         return Vec::new();
     }
-    let limit = history_limit(observation);
+    let sets = old_sets(view);
+    let runs = old_runs(view, kept, &sets);
+    let runs = runs.map(|run| {
+        Action::History(HistoryAction::DeleteRun {
+            run: run.name.clone(),
+        })
+    });
+    let sets = sets.iter().map(|set| {
+        Action::Workload(WorkloadAction::DeleteReplicaSet {
+            replica_set: set.name.clone(),
+        })
+    });
+    sets.chain(runs).collect()
+}
+
+/// Empty ReplicaSets beyond `revisionHistoryLimit`.
+fn old_sets<'a>(view: &View<'a>) -> Vec<&'a ReplicaSet> {
+    let observation = view.observation;
     let previous = view.change.and_then(|it| it.previous.as_ref());
     let may_return =
         |set: &ReplicaSet| previous.is_some_and(|previous| previous.pod_template_hash == set.hash);
-    let others = view.fleet.others.iter();
+    let others = view.fleet.others.iter().copied();
     let mut sets: Vec<_> = others
         .filter(|set| is_empty(set) && !may_return(set))
         .collect();
     // A revision that was stable outlives one that never was, or was so longer ago.
     sets.sort_by_key(|set| (last_promotion(observation, &set.hash), set.revision));
-    sets.truncate(sets.len().saturating_sub(limit));
-    let is_forgotten = |hash: &str| sets.iter().any(|set| set.hash == hash);
-    let actions = sets.iter().map(|set| {
-        Action::Workload(WorkloadAction::DeleteReplicaSet {
-            replica_set: set.name.clone(),
-        })
-    });
+    sets.truncate(sets.len().saturating_sub(history_limit(observation)));
+    sets
+}
 
+/// Ended records that neither the Rollout nor a policy keeps, if these ReplicaSets are deleted.
+fn old_runs<'a>(
+    view: &View<'a>,
+    kept: History,
+    forgotten: &[&ReplicaSet],
+) -> impl Iterator<Item = &'a PastRun> {
+    let observation = view.observation;
+    let previous = view.change.and_then(|it| it.previous.as_ref());
     let in_use: Vec<_> = view
         .change
         .map(|change| &change.run)
@@ -139,37 +162,34 @@ pub(crate) fn history(view: &View) -> Vec<Action> {
         .chain(previous.and_then(|it| it.run.as_ref()))
         .collect();
     // By which the revisions that are left are ordered later.
-    let is_last_promotion = |run: &PastRun| {
-        let mut sets = observation.replica_sets.iter();
-        let exists = sets.any(|set| set.hash == run.pod_template_hash);
-        let last = last_promotion(observation, &run.pod_template_hash);
-        exists && run.outcome == Some(Outcome::Promoted) && run.ended_at == last
+    let orders_revisions = |run: &PastRun| {
+        let hash = &run.pod_template_hash;
+        let is_forgotten = forgotten.iter().any(|set| set.hash == *hash);
+        let exists = observation.replica_sets.iter().any(|set| set.hash == *hash);
+        let is_last = run.ended_at == last_promotion(observation, hash);
+        run.outcome == Some(Outcome::Promoted) && exists && is_last && !is_forgotten
+    };
+    // A policy that cannot be read may keep any record.
+    let unknown = !observation.unreadable_policies.is_empty();
+    let is_kept = move |run: &PastRun| {
+        let age = run.ended_at.map(|at| observation.now.duration_since(at));
+        let recent = |time: Duration| age.is_some_and(|age| age < time.signed());
+        unknown || kept.keep_for.is_some_and(recent)
     };
     let mut runs: Vec<_> = observation
         .history()
         .iter()
         .filter(|run| run.outcome.is_some() && !in_use.contains(&&run.name))
         .collect();
+    let floor = kept.runs.and_then(|it| usize::try_from(it).ok());
+    let limit = history_limit(observation).max(floor.unwrap_or(0));
     let excess = runs.len().saturating_sub(limit);
-    // The risk of the next change depends on a recent rollback, however many promotions are recorded.
-    let rollbacks = runs
-        .iter()
-        .filter(|run| proposal::was_rolled_back_recently(observation, run));
-    let rollback = rollbacks
-        .max_by_key(|run| run.ended_at)
-        .map(|run| &run.name);
-    runs.retain(|run| {
-        let kept = is_last_promotion(run) && !is_forgotten(&run.pod_template_hash);
-        !kept && Some(&run.name) != rollback
-    });
+    let too_many = runs.len().saturating_sub(MAX_RUNS);
+    runs.retain(|run| !orders_revisions(run));
     runs.sort_by_key(|run| run.started_at);
-    let runs = runs.iter().take(excess);
-    let runs = runs.map(|run| {
-        Action::History(HistoryAction::DeleteRun {
-            run: run.name.clone(),
-        })
-    });
-    actions.chain(runs).collect()
+    let oldest = runs.into_iter().take(excess).enumerate();
+    let old = oldest.filter(move |(place, run)| *place < too_many || !is_kept(run));
+    old.map(|(_, run)| run)
 }
 
 /// When a revision was last promoted, by the records of earlier changes.

@@ -52,6 +52,8 @@ pub(super) fn policy(setup: &Setup, last_sign_offs: usize, generation: i64) -> N
             demands[key] = value;
         }
     }
+    // Records are removed as the Rollout says.
+    spec["history"]["runs"] = json!(0);
     NamedPolicy {
         name: "model".into(),
         generation,

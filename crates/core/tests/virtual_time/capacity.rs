@@ -344,48 +344,6 @@ pub(super) fn the_history_keeps_the_revisions_that_were_used_last() {
     );
 }
 
-/// However short the history is, the next change knows of a recent rollback (law 7).
-#[test]
-pub(crate) fn the_history_keeps_a_recent_rollback_beside_the_records_of_promotions() {
-    let mut world = begin(observation("v1"));
-    world.observation.spec.revision_history_limit = 2;
-    let rests = |seen: &Observation| {
-        let alone = seen.replica_sets.iter().filter(|set| set.current > 0);
-        World::at_rest(seen) && alone.count() == 1
-    };
-    for version in ["v1", "v2", "v3", "v4"] {
-        push(&mut world, version);
-        assert!(
-            world.run(after(DAYS), &mut steady(5_000.0, 0.0, 0.0), |seen| {
-                is_stable(seen, version) && rests(seen)
-            })
-        );
-    }
-    push(&mut world, "v5");
-    let rejected = |seen: &Observation| stage(seen) == Some(Stage::RolledBack);
-    assert!(world.run(after(DAYS), &mut steady(5_000.0, 0.3, 0.0), rejected));
-    push(&mut world, "v4");
-    assert!(
-        world.run(after(DAYS), &mut steady(5_000.0, 0.0, 0.0), |seen| {
-            seen.status.change.is_none() && rests(seen)
-        })
-    );
-    let until = after(world_minutes(&world) + 5);
-    world.run(until, &mut steady(5_000.0, 0.0, 0.0), |_| false);
-    push(&mut world, "v6");
-    let begun = |seen: &Observation| seen.status.change.is_some();
-    assert!(world.run(after(DAYS), &mut steady(5_000.0, 0.0, 0.0), begun));
-    assert!(
-        world
-            .observation
-            .status
-            .change
-            .as_ref()
-            .unwrap()
-            .after_rollback
-    );
-}
-
 /// `undo` goes back to what was stable, and not to a change that was replaced before it served.
 #[test]
 pub(super) fn the_history_keeps_what_was_stable_last_rather_than_what_was_tried_last() {

@@ -4,6 +4,7 @@ mod routers;
 
 use countersign_api::rollout::{Outcome, Stage};
 use countersign_api::{Duration, RouteReference, Step, Traffic};
+use countersign_core::decide;
 use countersign_core::observation::Observation;
 use countersign_core::observation::traffic::{Absence, Route, RouteObject};
 use countersign_core::observation::workload::Service;
@@ -445,6 +446,38 @@ pub(super) fn a_preview_has_all_its_pods_and_no_share_and_one_switch_follows_whe
     }));
     assert!(world.observation.now.duration_since(before) < SignedDuration::from_secs(30));
     assert_eq!((world.broken, world.lost), (vec![], vec![]));
+}
+
+/// Endpoints are not watched: nothing else would wake a change whose last pod is ready before its endpoint.
+#[test]
+fn a_change_that_waits_for_endpoints_reads_them_again_soon() {
+    let mut world = routed(|_| ());
+    change(&mut world, "v2");
+    let promoting = |observation: &Observation| {
+        let change = observation.status.change.as_ref();
+        change.is_some_and(|it| it.stage == Stage::Promoting)
+    };
+    assert!(world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), promoting));
+    let mut seen = world.observation;
+    let hash = seen
+        .status
+        .change
+        .as_ref()
+        .unwrap()
+        .pod_template_hash
+        .clone();
+    let mut sets = seen.replica_sets.iter_mut();
+    let canary = sets.find(|it| it.hash == hash).unwrap();
+    assert!(canary.available < canary.replicas);
+    canary.available = canary.replicas;
+    let behind = [(hash, canary.replicas - 1)].into();
+    seen.traffic.endpoints.insert(SERVICES[1].into(), behind);
+    let decision = decide(&seen);
+    assert!(decision.awaits_traffic);
+    let settled = decision.status.traffic.as_ref().unwrap();
+    assert!(settled.settled_at.is_some(), "nothing else moves");
+    let due = decision.requeue_at.unwrap().duration_since(seen.now);
+    assert!(due <= SignedDuration::from_secs(2), "{due}");
 }
 
 proptest! {

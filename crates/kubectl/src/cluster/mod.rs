@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod change;
+pub mod changer;
 pub mod confirm;
 pub mod connection;
 pub mod refusal;

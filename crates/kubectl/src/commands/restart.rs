@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::clock;
 use crate::cluster::change::rejected;
+use crate::cluster::changer::stamped;
 use crate::cluster::connection::{Connection, FIELD_MANAGER};
 use crate::cluster::refusal::Refusal;
 use crate::failure::Failure;
@@ -82,7 +83,8 @@ impl Restart {
             field_manager: Some(FIELD_MANAGER.into()),
             ..PatchParams::default()
         };
-        let patch = Patch::Merge(patch(&rollout, clock::now()));
+        let patch = patch(&rollout, clock::now());
+        let patch = Patch::Merge(stamped(connection, patch, Some(&rollout)).await?);
         let rollouts = connection.here::<Rollout>();
         let request = rollouts.patch(&self.rollout, &parameters, &patch);
         match connection.ask(request).await {

@@ -19,6 +19,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Map, Value, json};
 
 use crate::cluster::change::rejected;
+use crate::cluster::changer::stamped;
 use crate::cluster::connection::{Connection, FIELD_MANAGER};
 use crate::cluster::refusal::Refusal;
 use crate::failure::Failure;
@@ -116,7 +117,7 @@ impl Undo {
             ..PatchParams::default()
         };
         let rollouts = connection.here::<Rollout>();
-        let patch = Patch::Merge(patch);
+        let patch = Patch::Merge(stamped(connection, patch, Some(&rollout)).await?);
         let request = rollouts.patch(&self.rollout, &parameters, &patch);
         match connection.ask(request).await {
             Ok(_) => {}

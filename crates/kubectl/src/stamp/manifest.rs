@@ -170,6 +170,11 @@ impl<'a> Editor<'a> {
         }
     }
 
+    /// Whether a stamp sets or removes an annotation.
+    fn is_own(&self, key: &str) -> bool {
+        key.starts_with(PROVENANCE_PREFIX) || self.annotations.contains_key(key)
+    }
+
     fn edit(&mut self, only: Option<&str>) -> Result<(), ManifestError> {
         let file = YamlFile::parse(self.text).tree();
         for document in file.documents() {
@@ -259,7 +264,7 @@ impl<'a> Editor<'a> {
         for entry in &entries {
             // Also refuses entries that share a line.
             self.indent(entry)?;
-            if !entry.key.starts_with(PROVENANCE_PREFIX) {
+            if !self.is_own(&entry.key) {
                 continue;
             }
             let value = missing.remove(&entry.key);
@@ -271,9 +276,7 @@ impl<'a> Editor<'a> {
                 }
             }
         }
-        let own = entries
-            .iter()
-            .rfind(|it| it.key.starts_with(PROVENANCE_PREFIX));
+        let own = entries.iter().rfind(|it| self.is_own(&it.key));
         let after = own.or(entries.last())?.end();
         self.insert_lines(after, &indent, &missing);
         Some(())
@@ -364,7 +367,7 @@ impl<'a> Editor<'a> {
         let entries = self.entries(mapping)?;
         let (own, others): (Vec<_>, Vec<_>) = entries
             .into_iter()
-            .partition(|entry| entry.key.starts_with(PROVENANCE_PREFIX));
+            .partition(|entry| self.is_own(&entry.key));
         let is_same = |entry: &Entry| {
             let present = entry.value.as_ref().and_then(YamlNode::as_scalar);
             present.map(yaml_edit::Scalar::as_string).as_ref() == self.annotations.get(&entry.key)

@@ -29,7 +29,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
+use countersign_api::{CHANGED_BY_ANNOTATION, PROVENANCE_PREFIX, PodTemplate};
 use countersign_core::provenance::Provenance;
 use countersign_core::provenance::attestation::statement::Statement;
 use countersign_core::provenance::digest::image_digest;
@@ -128,6 +128,8 @@ pub fn stamp(options: &Options) -> Result<Stamp, StampError> {
         annotations.insert(format!("{PROVENANCE_PREFIX}attestation"), attestation);
     }
     remarks.extend(problems(&annotations, options.image.as_deref())?);
+    let changer = options.changed_by.clone();
+    annotations.extend(changer.map(|user| (CHANGED_BY_ANNOTATION.to_owned(), user)));
     Ok(Stamp {
         annotations,
         remarks,

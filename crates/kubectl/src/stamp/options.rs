@@ -40,6 +40,10 @@ pub struct Options {
     /// A person who drove the AI. This flag can be repeated.
     #[arg(long, value_name = "NAME")]
     pub(super) human_operator: Vec<String>,
+    /// The user who will apply the Rollout, for an API server without MutatingAdmissionPolicy (before
+    /// Kubernetes 1.36), which demands the annotation countersign.dev/changed-by.
+    #[arg(long, value_name = "USER")]
+    pub(super) changed_by: Option<String>,
     /// A manifest whose Rollouts get the annotations, `-` for the standard input. This flag can be
     /// repeated.
     #[arg(short = 'f', long = "filename", value_name = "MANIFEST")]

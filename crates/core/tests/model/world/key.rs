@@ -153,7 +153,7 @@ impl World {
         .unwrap();
         let rest = (
             seen.recorded,
-            ever,
+            (ever, status.last_rollback_at.is_some()),
             self.evidence,
             (self.stuck, self.deaf, self.hung, self.crashing),
             (self.crashed, self.refused, self.made_again, self.forgotten), // so that they are seen

@@ -99,6 +99,7 @@ impl<'a> Around<'a> {
             None => provenance(object, &rollout),
         };
         findings.extend(self.circle(object, spec));
+        findings.extend(system_namespace(object));
         if let Some(canary) = spec.find(&["strategy", "canary"]) {
             findings.extend(people::of_canary(canary));
             let strategy = &rollout.spec.strategy.canary;
@@ -300,4 +301,17 @@ impl<'a> Around<'a> {
         );
         (count > 0 && !selects).then(|| Finding::warning(node.at, message))
     }
+}
+
+/// A namespace in which the admission policy `operator-confined` lets the operator create nothing; its own has
+/// this name unless the chart was installed elsewhere.
+fn system_namespace(rollout: &Node) -> Option<Finding> {
+    let namespace = rollout.find(&["metadata", "namespace"])?;
+    let name = namespace.text()?;
+    let message = format!(
+        "the operator creates no pods in kube-system and in its own namespace, so a Rollout in {name} would never serve: use another namespace"
+    );
+    ["kube-system", "countersign-system"]
+        .contains(&name)
+        .then(|| Finding::warning(namespace.at, message))
 }

@@ -90,9 +90,10 @@ pub(super) fn provenance(object: &Node, rollout: &Rollout) -> Vec<Finding> {
         findings.push(Finding::warning(otherwise, message));
     }
     if let Some(stamp) = entry(CHANGED_BY_ANNOTATION) {
-        let message =
-            format!("annotation {CHANGED_BY_ANNOTATION} is written by the API server: remove it");
-        findings.push(Finding::warning(stamp.at, message));
+        let message = format!(
+            "annotation {CHANGED_BY_ANNOTATION} is written by the API server from Kubernetes 1.36 on: remove it, unless yours is older and demands the name of the user who applies the Rollout"
+        );
+        findings.push(Finding::note(stamp.at, message));
     }
     findings
 }

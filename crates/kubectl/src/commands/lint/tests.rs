@@ -228,7 +228,10 @@ fn problems_of_provenance_are_warnings_at_their_annotation() {
         "provenance.countersign.dev/authors: alice",
         "countersign.dev/changed-by: alice",
     );
-    assert_eq!(linted(&[&text])[0].0, 9);
+    let [(9, Severity::Note, message)] = &linted(&[&text])[..] else {
+        panic!("{:?}", linted(&[&text]))
+    };
+    assert!(message.contains("from Kubernetes 1.36 on"), "{message}");
     let none = rollout("").replace("provenance.", "another.");
     let [(7, Severity::Warning, message)] = &linted(&[&none])[..] else {
         panic!("{:?}", linted(&[&none]))
@@ -253,6 +256,23 @@ fn the_selector_of_a_named_service_is_an_error_or_a_warning() {
             findings,
             [(23, Severity::Error, "Service web selects pods with app=shop, which is no label of spec.template: it would never reach them".into())]
         );
+}
+
+#[test]
+fn a_rollout_where_the_operator_creates_nothing_is_a_warning() {
+    let within = |namespace: &str| {
+        rollout("").replace(
+            "  name: web\n",
+            &format!("  name: web\n  namespace: {namespace}\n"),
+        )
+    };
+    assert_eq!(linted(&[&within("shop")]), []);
+    for namespace in ["kube-system", "countersign-system"] {
+        let [(5, Severity::Warning, message)] = &linted(&[&within(namespace)])[..] else {
+            panic!("{:?}", linted(&[&within(namespace)]))
+        };
+        assert!(message.contains("would never serve"), "{message}");
+    }
 }
 
 #[test]
@@ -431,7 +451,7 @@ fn demands_that_name_no_group_are_warnings() {
     );
     let expected = |line, path: &str, people: &str| {
         let message = format!(
-            "spec.{path} asks for {people} and names no groups: only users bound to the role countersign-approver can sign, and without a binding the change is rolled back after waitAtMost; name groups, or bind the role"
+            "spec.{path} asks for {people} and names no groups: all users with the verb approve can sign, such as those with a role of verbs [\"*\"], and if there are none the change is rolled back after waitAtMost; name groups"
         );
         (line, Severity::Warning, message)
     };

@@ -19,6 +19,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 
 use crate::cluster::answer::{PENDING, condition};
 use crate::cluster::change::is_seen;
+use crate::cluster::changer::stamped;
 use crate::cluster::confirm::confirm;
 use crate::cluster::connection::{Connection, FIELD_MANAGER};
 use crate::commands::migrate::common::{Common, Error, Progress, pending};
@@ -60,7 +61,8 @@ impl Migrate {
         if !self.common.yes {
             confirm(&format!("Migrate deployment {}?", sanitize(&plan.name)))?;
         }
-        let rollout: Rollout = serde_json::from_value(plan.manifest)?;
+        let manifest = stamped(connection, plan.manifest, None).await?;
+        let rollout: Rollout = serde_json::from_value(manifest)?;
         let parameters = PostParams {
             field_manager: Some(FIELD_MANAGER.into()),
             ..PostParams::default()

@@ -41,6 +41,24 @@ fn values_are_replaced_where_they_stand_and_comments_stay() {
 }
 
 #[test]
+fn who_applies_the_rollout_takes_the_place_of_who_applied_it() {
+    let mut all = annotations(&[("contributor", "mixed")]);
+    all.insert("countersign.dev/changed-by".into(), "ci".into());
+    let before = "metadata:\n  annotations:\n    countersign.dev/changed-by: alice # who\n    provenance.countersign.dev/contributor: human\n";
+    let after = before.replace("alice", "ci").replace("human", "mixed");
+    for manifest in [
+        (before, after.as_str()),
+        (
+            "metadata: { annotations: { countersign.dev/changed-by: alice } }\n",
+            "metadata: { annotations: { \"countersign.dev/changed-by\": \"ci\", \"provenance.countersign.dev/contributor\": \"mixed\" } }\n",
+        ),
+    ] {
+        let stamped = stamped(&rollout(manifest.0), &all, None).unwrap();
+        assert_eq!(stamped.text, rollout(manifest.1));
+    }
+}
+
+#[test]
 fn a_block_is_added_behind_the_metadata() {
     becomes(
         "metadata:\n    name: shop\n    labels: {app: shop} # l\n\n# spec\n",
