@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN := $(CARGO_TARGET_DIR)/debug
 RELEASE := $(CARGO_TARGET_DIR)/release
 
-.PHONY: test check unit harness e2e model faults crashes first-change demo demo-up demo-down characteristics bench deny fuzz release static generate build tools
+.PHONY: test check unit harness e2e model faults crashes first-change demo demo-up demo-down characteristics bench deny fuzz release static generate nightly upgrade build tools
 
 ## test: formatting, lints, unit, property and end-to-end tests
 # The model computes for minutes and the tests in a cluster mostly wait, so it gets the time that they leave.
@@ -21,16 +21,17 @@ test: check
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo clippy --workspace --locked $(patsubst %,--test %,e2e faults first_change demo smoke outages install model) -- -D warnings
+	cargo clippy --workspace --locked $(patsubst %,--test %,e2e faults first_change demo smoke outages install chart model) -- -D warnings
 
 unit:
 	cargo test --workspace --locked
 
-## harness: the test cluster itself, before anything is tested in it, and the first installation of the chart
+## harness: the test cluster itself, before anything is tested in it, and the chart from its first installation to
+##   its end
 harness: build tools
-	cargo test --workspace --locked $(patsubst %,--test %,smoke outages install) --no-run
+	cargo test --workspace --locked $(patsubst %,--test %,smoke outages install chart) --no-run
 	$(BIN)/cluster exec -- env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 \
-		cargo test --workspace --locked $(patsubst %,--test %,smoke outages install)
+		cargo test --workspace --locked $(patsubst %,--test %,smoke outages install chart)
 
 ## e2e: the operator on a real control plane, Prometheus and traffic; tests wait more than they work
 e2e: build tools
@@ -55,6 +56,19 @@ crashes: build tools
 first-change: build tools
 	cargo test --workspace --locked --test first_change --no-run
 	$(BIN)/cluster exec -- env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 cargo test --workspace --locked --test first_change
+
+# What releases are upgraded from; tests/chart reads it here.
+EARLIER := 170a20e11a7c0cec52e7913694be78a4a95c97c0
+## upgrade: the chart from its installation to its end, as `make harness` has it, but with the operator of that earlier
+##   commit before the upgrade and after the rollback; it is built first, which takes a quarter of an hour
+upgrade: build tools
+	rm -rf $(CACHE)/earlier && mkdir -p $(CACHE)/earlier
+	set -o pipefail; git archive $(EARLIER) | tar -x -C $(CACHE)/earlier
+	cd $(CACHE)/earlier && CARGO_TARGET_DIR=$(CACHE)/earlier-target cargo build --locked --bin countersign
+	cargo test --workspace --locked --test chart --no-run
+	$(BIN)/cluster exec -- env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 COUNTERSIGN_HISTORY=required \
+		COUNTERSIGN_EARLIER_OPERATOR=$(CACHE)/earlier-target/debug/countersign \
+		cargo test --workspace --locked --test chart
 
 ## model: the state machine explored exhaustively, with two faults on a path where `make test` has one
 model:
@@ -130,9 +144,17 @@ static:
 	if readelf --program-headers $$program | grep INTERP; then echo "$$program is not static" >&2; exit 1; fi && \
 	$$program --version && sha256sum $$program
 
+# Each fits the six hours of a job; .github/workflows/nightly.yaml has a job for each.
+NIGHTLY := deny model fuzz static upgrade first-change faults bench
+## nightly: what is too long for `make test`, one after another, and all of it even if one fails: about four hours
+nightly:
+	@failed=; for part in $(NIGHTLY); do $(MAKE) $$part || failed="$$failed $$part"; done; \
+	if [ -n "$$failed" ]; then echo "nightly: failed:$$failed" >&2; exit 1; fi
+
 ## generate: the committed files that the program and the chart write
 generate: tools
 	cargo run --locked --bin countersign -- crds --dir crds
+	rm -f charts/countersign/crd-files/*.yaml && cp crds/*.yaml charts/countersign/crd-files/
 	PATH="$$(tests/cluster/tools/build.sh):$$PATH" charts/render.sh > charts/install.yaml.new
 	mv charts/install.yaml.new charts/install.yaml
 

@@ -7,6 +7,7 @@
 pub mod act;
 mod api_resource;
 pub mod api_server;
+pub mod check;
 pub mod clock;
 pub mod controller;
 pub mod lease;

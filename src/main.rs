@@ -1,8 +1,10 @@
 //! The operator's command line.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use countersign::check;
 use countersign::operator::{self, Options};
 
 /// Risk-based progressive delivery for Kubernetes.
@@ -17,6 +19,15 @@ struct Cli {
 enum Command {
     /// Run the operator.
     Run(Box<Options>),
+    /// Check that an installation is complete: the definitions and admission policies of this version, a leader, and
+    /// Prometheus. Takes the options of `run`; prints what is missing, and then exits with status 1.
+    Check {
+        #[command(flatten)]
+        options: Box<Options>,
+        /// The length of time to wait for what is missing.
+        #[arg(long, default_value = "1m")]
+        wait: countersign_api::Duration,
+    },
     /// Print the CustomResourceDefinitions as YAML.
     Crds {
         /// Write one file per kind into this directory instead.
@@ -27,9 +38,19 @@ enum Command {
     Policy,
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     match Cli::parse().command {
         Command::Run(options) => operator::run(*options)?,
+        Command::Check { options, wait } => {
+            let problems = check::run(&options, wait.std())?;
+            for problem in &problems {
+                eprintln!("{problem}");
+            }
+            if !problems.is_empty() {
+                return Ok(ExitCode::FAILURE);
+            }
+            println!("The installation is complete.");
+        }
         Command::Crds { dir } => {
             for (name, yaml) in countersign_api::crd_files()? {
                 match &dir {
@@ -40,5 +61,5 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         Command::Policy => print!("{}", countersign_core::policy::defaults::BUILT_IN),
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

@@ -93,11 +93,11 @@ pub struct Options {
     identity: String,
     /// Namespace of the operator and its lease.
     #[arg(long, env = "POD_NAMESPACE")]
-    namespace: String,
+    pub(crate) namespace: String,
 }
 
 impl Options {
-    fn prometheus(&self) -> PrometheusConfig {
+    pub(crate) fn prometheus(&self) -> PrometheusConfig {
         PrometheusConfig {
             url: self.prometheus_url.clone(),
             headers: self.prometheus_header.clone(),
@@ -155,14 +155,18 @@ fn setup<E: std::error::Error + Send + Sync + 'static>(
 /// Runs the operator until it is stopped.
 pub fn run(options: Options) -> Result<(), Error> {
     log(options.log_format);
+    runtime()?.block_on(operate(options))
+}
+
+/// A runtime for clients that use TLS.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     // Fails only if another provider was installed already, which serves too.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(setup("the runtime could not be started"))?;
-    runtime.block_on(operate(options))
+        .map_err(setup("the runtime could not be started"))
 }
 
 fn log(format: LogFormat) {
@@ -303,7 +307,8 @@ async fn watch_admission(check: AdmissionCheck, telemetry: Arc<Telemetry>) {
     }
 }
 
-async fn client() -> Result<Client, Error> {
+/// The client of the configured API server.
+pub(crate) async fn client() -> Result<Client, Error> {
     let mut config = Config::infer()
         .await
         .map_err(setup("no cluster is configured"))?;

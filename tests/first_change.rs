@@ -172,7 +172,8 @@ async fn a_first_change_is_promoted_and_with_groups_the_next_one_waits_for_them(
     assert_eq!(newcomer.sign_offs().await, 0);
 
     let groups = "--set=signOff.approverGroups={approvers}";
-    let notes = install(&["upgrade", "countersign", CHART, "--reuse-values", groups]);
+    let reuse = "--reset-then-reuse-values";
+    let notes = install(&["upgrade", "countersign", CHART, reuse, groups]);
     assert!(
         notes.contains("requires sign-offs of the groups approvers:"),
         "{notes}"

@@ -43,8 +43,13 @@ async fn main() -> ExitCode {
     let outcome = measure(Path::new(operator), Path::new(decide), &mut table).await;
     // Figures measured before a failure are valid.
     println!("{table}");
+    let missed = table.missed();
+    if !missed.is_empty() {
+        eprintln!("bench: missed: {}", missed.join("; "));
+    }
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) if missed.is_empty() => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("bench: {error}");
             ExitCode::FAILURE

@@ -31,6 +31,13 @@ impl Table {
             target: Some((target, measured <= target)),
         });
     }
+
+    /// The figures that miss their targets.
+    pub fn missed(&self) -> Vec<&str> {
+        let missed = |row: &&Row| row.target.is_some_and(|(_, met)| !met);
+        let rows = self.0.iter().filter(missed);
+        rows.map(|row| row.what.as_str()).collect()
+    }
 }
 
 /// A number with `digits` decimals, or none if it is whole.

@@ -26,6 +26,7 @@ mod after_promotion;
 mod attacks;
 mod bad_input;
 mod capacity;
+mod chart;
 mod checks;
 mod evidence;
 mod examples;

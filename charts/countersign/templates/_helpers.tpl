@@ -23,8 +23,8 @@
 {{- end }}
 
 {{- define "countersign.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "countersign.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "countersign.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "countersign.podLabels" -}}
@@ -32,38 +32,23 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end }}
 
+{{/* The labels of every object but the admission policies. The chart's own win over the common ones. */}}
 {{- define "countersign.labels" -}}
-{{ include "countersign.podLabels" . }}
-app.kubernetes.io/part-of: countersign
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- $own := dict "app.kubernetes.io/part-of" "countersign" "app.kubernetes.io/version" .Chart.AppVersion }}
+{{- $_ := set $own "app.kubernetes.io/managed-by" .Release.Service }}
+{{- $chart := printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- $_ := set $own "helm.sh/chart" $chart }}
+{{- merge $own (include "countersign.podLabels" . | fromYaml) (default dict .Values.commonLabels) | toYaml }}
 {{- end }}
 
-{{- define "countersign.image" -}}
-{{- if .Values.image.digest }}
-{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
-{{- else }}
-{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
+{{/* Labels and annotations of an object: (dict "root" $), with its own `labels` and `annotations`, which win. */}}
+{{- define "countersign.metadata" -}}
+labels:
+  {{- merge dict (default dict .labels) (include "countersign.labels" .root | fromYaml) | toYaml | nindent 2 }}
+{{- with merge dict (default dict .annotations) (default dict .root.Values.commonAnnotations) }}
+annotations:
+  {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- end }}
-
-{{/* The headers for Prometheus, one a line. */}}
-{{- define "countersign.prometheusHeaders" -}}
-{{- $lines := list }}
-{{- range $name, $value := .Values.prometheus.headers }}
-{{- $lines = append $lines (printf "%s=%s" $name $value) }}
-{{- end }}
-{{- join "\n" $lines }}
-{{- end }}
-
-{{/* The headers whose values are mounted from the Secret, one a line. */}}
-{{- define "countersign.prometheusHeaderFiles" -}}
-{{- $lines := list }}
-{{- range $name, $key := .Values.prometheus.existingSecret.headers }}
-{{- $lines = append $lines (printf "%s=/etc/countersign/prometheus/headers/%s" $name (lower $name)) }}
-{{- end }}
-{{- join "\n" $lines }}
 {{- end }}
 
 {{/* Whether the mutating admission policies are installed; empty if not. Values of an older release have no mode. */}}

@@ -130,6 +130,7 @@ impl Nodes {
             [
                 (KWOK, self.owner.as_str()),
                 ("kubernetes.io/hostname", name),
+                ("kubernetes.io/os", "linux"),
             ]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into(),

@@ -155,7 +155,7 @@ impl Operator {
         render
             .args(["template", RELEASE])
             .arg(&self.chart)
-            .args(["--namespace", NAMESPACE])
+            .args(["--namespace", NAMESPACE, "--skip-tests"])
             .args(served(client, ADMISSION).await?)
             .arg(format!("--set=prometheus.url={prometheus_url}"));
         process::output(render, &[]).await

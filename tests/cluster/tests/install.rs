@@ -68,7 +68,7 @@ fn people_are_required_from_the_first_installation_on_until_nobody_is_named() {
     assert!(subjects.map(|it| &it["name"]).eq(all.as_array().unwrap()));
 
     // An upgrade edits the policy in place: it is never gone, not even for a moment.
-    let upgrade = ["upgrade", "countersign", CHART, "--reuse-values"];
+    let upgrade = ["upgrade", "countersign", CHART, "--reset-then-reuse-values"];
     let more = ["--set=signOff.approverGroups={approvers,sre}"];
     helm(&[&upgrade[..], &more].concat());
     let second = policy();
@@ -103,7 +103,7 @@ fn people_are_required_from_the_first_installation_on_until_nobody_is_named() {
 fn values_that_require_people_who_are_not_named_are_refused() {
     let render = |options: &[&str]| {
         let output = Command::new("helm")
-            .args(["template", "countersign", CHART, "--set=crds.install=false"])
+            .args(["template", "countersign", CHART, "--set=crds.enabled=false"])
             .args(options)
             .output()
             .unwrap();

@@ -131,7 +131,7 @@ fn no_other_version_of_the_chart_or_the_operator_writes_the_policies() {
     assert_eq!(other, rendered(CHART));
 }
 
-/// Its definitions are a symbolic link to a folder outside it.
+/// Its files are all that it needs.
 #[test]
 fn a_packed_chart_installs_what_the_checkout_s_does() {
     let helm = |arguments: &[&str]| {

@@ -23,7 +23,7 @@ fn rendered(options: &[&str]) -> Vec<Value> {
         chart,
         "--namespace",
         SYSTEM,
-        "--set=crds.install=false",
+        "--set=crds.enabled=false",
     ];
     let output = Command::new("helm")
         .args(command)

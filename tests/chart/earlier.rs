@@ -1,0 +1,53 @@
+//! What a release is upgraded from: the chart of an earlier commit, and its operator if `make upgrade` has built it.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Set where the history must be there; `make nightly` does.
+const HISTORY: &str = "COUNTERSIGN_HISTORY";
+/// The earlier operator; without it, this build's plays its part.
+const OPERATOR: &str = "COUNTERSIGN_EARLIER_OPERATOR";
+
+/// The commit, which the Makefile names too.
+fn commit() -> String {
+    let makefile = Path::new(env!("CARGO_MANIFEST_DIR")).join("Makefile");
+    let makefile = std::fs::read_to_string(makefile).unwrap();
+    let mut lines = makefile.lines();
+    let commit = lines.find_map(|line| line.strip_prefix("EARLIER := "));
+    commit.unwrap().to_owned()
+}
+
+/// Its chart with the definitions, from the history of the repository, which a shallow clone lacks.
+pub fn chart() -> Option<PathBuf> {
+    let commit = commit();
+    let mut archive = Command::new("git");
+    archive.args(["-C", env!("CARGO_MANIFEST_DIR"), "archive", &commit]);
+    let archive = archive.args(["charts", "crds"]).output().unwrap();
+    if !archive.status.success() {
+        let why = String::from_utf8_lossy(&archive.stderr);
+        let why = format!("no commit {commit}, so nothing is upgraded from it: {why}");
+        assert!(std::env::var_os(HISTORY).is_none(), "{why}");
+        // Tests that pass print nothing else.
+        writeln!(std::io::stderr(), "chart: {why}").unwrap();
+        return None;
+    }
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("earlier");
+    // What an earlier run left.
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory).unwrap();
+    let mut unpack = Command::new("tar");
+    unpack.arg("-x").arg("-C").arg(&directory);
+    let mut unpack = unpack.stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = unpack.stdin.take().unwrap();
+    input.write_all(&archive.stdout).unwrap();
+    drop(input);
+    assert!(unpack.wait().unwrap().success());
+    Some(directory.join("charts/countersign"))
+}
+
+/// The operator that runs before the upgrade and after the rollback.
+pub fn operator() -> PathBuf {
+    let built = std::env::var_os(OPERATOR).map(PathBuf::from);
+    built.unwrap_or_else(|| env!("CARGO_BIN_EXE_countersign").into())
+}
