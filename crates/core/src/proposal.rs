@@ -307,10 +307,10 @@ fn signed(
 /// The change that an attestation should be of.
 fn subject<'a>(observation: &'a Observation, digest: &str, template_digest: &str) -> Subject<'a> {
     let Observation { status, .. } = observation;
-    let begun = |change: &&Change| {
+    let is_present = |change: &&Change| {
         change.digest == digest && matches!(change.outcome, None | Some(Outcome::Promoted))
     };
-    let change = status.change.as_ref().filter(begun);
+    let change = status.change.as_ref().filter(is_present);
     let stable = status.stable.as_ref();
     let stable = stable.filter(|stable| stable.template_digest != template_digest);
     // After its promotion a change is compared with the revision before.
