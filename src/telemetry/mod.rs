@@ -339,12 +339,20 @@ mod tests {
         assert!(with(&telemetry.encode(), "namespace=\"shopping\"") > 0);
     }
 
+    /// `increase` does not see a counter that begins at 1.
     #[test]
-    fn a_break_glass_counter_is_there_before_the_first_break_glass() {
+    fn counters_of_rare_events_are_there_before_the_first() {
         let telemetry = Telemetry::new();
-        telemetry.written("shop", "web", &at_rest(), &at_rest());
-        let none = r#"countersign_transitions_total{namespace="shop",reason="BreakGlass"} 0"#;
-        assert!(telemetry.encode().contains(none), "{}", telemetry.encode());
+        telemetry.written("shop", "web", &at_rest(), &status(None, &["ChangeStarted"]));
+        let text = telemetry.encode();
+        for none in [
+            r#"countersign_reconcile_total{result="panic"} 0"#,
+            r#"countersign_transitions_total{namespace="shop",reason="BreakGlass"} 0"#,
+            r#"tier="high",outcome="Promoted",reason="Promoted"} 0"#,
+            r#"tier="high",outcome="RolledBack",reason="AnalysisFailed"} 0"#,
+        ] {
+            assert!(text.contains(none), "{none}: {text}");
+        }
     }
 
     #[test]

@@ -202,30 +202,38 @@ impl Rollouts {
         before: &RolloutStatus,
         after: &RolloutStatus,
     ) {
-        let under_way = before.change.as_ref().filter(|it| !it.initial);
-        let same = |it: &&Change| {
-            under_way.is_some_and(|before| before.run == it.run && before.outcome != it.outcome)
-        };
-        let Some(change) = after.change.as_ref().filter(same) else {
+        let Some(change) = after.change.as_ref().filter(|it| !it.initial) else {
             return;
+        };
+        let tier = change.tier.as_str();
+        let mut count = |outcome: Outcome, reason: String, times: u64| {
+            let labels = OutcomeLabels {
+                namespace: namespace.to_owned(),
+                contributor: change.contributor.clone(),
+                tier,
+                outcome: format!("{outcome:?}"),
+                reason,
+            };
+            self.outcomes.get_or_create(&labels).inc_by(times);
+            counters.outcomes.insert(labels);
         };
         let Some(outcome) = change.outcome else {
+            // The usual ends, so that `increase` sees the first of each.
+            count(Outcome::Promoted, Reason::Promoted.into(), 0);
+            count(Outcome::RolledBack, Reason::AnalysisFailed.into(), 0);
             return;
         };
-        let (outcome, tier) = (format!("{outcome:?}"), change.tier.as_str());
+        let ends = |before: &Change| before.run == change.run && before.outcome != change.outcome;
+        if !before.change.as_ref().is_some_and(ends) {
+            return;
+        }
         let last = change.transitions.last();
-        let labels = OutcomeLabels {
-            namespace: namespace.to_owned(),
-            contributor: change.contributor.clone(),
-            tier,
-            outcome: outcome.clone(),
-            reason: last.map(|line| line.reason.clone()).unwrap_or_default(),
-        };
-        self.outcomes.get_or_create(&labels).inc();
-        counters.outcomes.insert(labels);
+        let reason = last.map(|line| line.reason.clone());
+        count(outcome, reason.unwrap_or_default(), 1);
         let ended = last.and_then(|line| line.at.as_ref());
         if let (Some(began), Some(ended)) = (&change.started_at, ended) {
             let took = ended.0.duration_since(began.0).as_secs_f64();
+            let outcome = format!("{outcome:?}");
             let labels = DurationLabels { outcome, tier };
             self.durations.get_or_create(&labels).observe(took);
         }
