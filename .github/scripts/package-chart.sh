@@ -40,7 +40,9 @@ annotations:
   artifacthub.io/changes: |
 $(.github/scripts/changes.sh "$version" --artifacthub | sed 's/^/    /')"
 # Artifact Hub shows the page outside the repository.
-sed -i.tmp "s#](\.\./\.\./#]($files/#g; s#](admission)#]($files/charts/countersign/admission)#g" "$copy/README.md"
+in_chart=$files/charts/countersign
+sed -i.tmp "s#](\.\./\.\./#]($files/#g; s#](admission)#]($in_chart/admission)#g
+s#](alerts/#]($in_chart/alerts/#g; s#](dashboards)#]($in_chart/dashboards)#g" "$copy/README.md"
 rm "$copy/README.md.tmp"
 
 helm lint --quiet --strict "$copy" >&2

@@ -158,8 +158,9 @@ impl Observed {
     /// How many due windows Prometheus has not answered, from the operator's metrics.
     pub async fn unanswered(&self) -> Result<f64> {
         let metrics = metrics().await?;
-        let all = sum(&metrics, "countersign_answers_total{");
-        Ok(all - sum(&metrics, "countersign_answers_total{outcome=\"Counted\""))
+        let all = "countersign_analysis_answers_total{";
+        let counted = format!("{all}outcome=\"Counted\"");
+        Ok(sum(&metrics, all) - sum(&metrics, &counted))
     }
 
     /// Median and 99th percentile of the operator's own time from a verdict to the written weights, in

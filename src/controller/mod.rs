@@ -162,7 +162,7 @@ pub fn full_read_permits() -> Semaphore {
 impl Context {
     fn forget(&self, claim: &Claim) {
         let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
-        self.telemetry.set_rollout(&namespace, &name, None);
+        self.telemetry.forget(&namespace, &name);
         self.waiting.forget(&namespace, &name);
         self.invalidate(&namespace, &name);
         if let (Ok(mut failures), Some(uid)) = (self.failures.lock(), claim.uid()) {
@@ -329,7 +329,7 @@ async fn reconcile_claim(claim: &Claim, context: &Context) -> Result<Action, Err
     let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
     context.observer.admission.note_activity();
     let Some(evaluation) = Box::pin(evaluate(claim, context)).await? else {
-        context.telemetry.set_rollout(&namespace, &name, None);
+        context.telemetry.forget(&namespace, &name);
         return Ok(Action::await_change());
     };
     let Evaluation {
@@ -347,10 +347,7 @@ async fn reconcile_claim(claim: &Claim, context: &Context) -> Result<Action, Err
     let version = written.await?;
     // The decision is in effect once written, whatever the actions return.
     let (before, after) = (&observation.status, &decision.status);
-    context.telemetry.transitioned(before, after);
-    context
-        .telemetry
-        .set_rollout(&namespace, &name, Some(after));
+    context.telemetry.written(&namespace, &name, before, after);
     context.waiting.note(&namespace, &name, before, after);
     for notice in &decision.notices {
         tracing::info!(%namespace, rollout = %name, reason = %notice.reason, message = %notice.message);

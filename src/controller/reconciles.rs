@@ -378,7 +378,7 @@ async fn a_transition_is_counted_although_what_follows_from_it_hangs() {
     let run = Box::pin(reconcile_claim(&claim, &scene.context));
     let ended = guarded(run, Duration::from_secs(1)).await;
     assert_eq!(ended.unwrap_err().result(), "timeout");
-    let begun = "countersign_transitions_total{reason=\"ChangeStarted\"} 1\n";
+    let begun = r#"countersign_transitions_total{namespace="shop",reason="ChangeStarted"} 1"#;
     assert!(scene.metrics().contains(begun), "{}", scene.metrics());
 }
 
@@ -447,6 +447,7 @@ async fn a_rollout_deleted_during_its_reconcile_leaves_nothing_behind() {
             .lines()
             .filter(|it| it.starts_with("countersign_rollouts{"));
         assert!(counted.clone().all(|it| it.ends_with(" 0")), "{metrics}");
+        assert!(!metrics.contains("namespace=\"shop\""), "{metrics}");
     }
 }
 

@@ -1,113 +1,47 @@
 //! Metrics and health endpoints.
 //!
-//! Names follow controller-runtime's where dashboards use them. Labels are bounded: Rollouts are counted
-//! by phase and tier, and only those with a change in progress have series of their own.
+//! Names follow controller-runtime's where dashboards use them. Each metric is registered in one place, with its name,
+//! its help text and its labels, which [`Telemetry::metrics`] lists for the documents.
 
 pub mod access;
-
+pub mod catalog;
+mod labels;
+mod rollouts;
 pub mod server;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use countersign_api::rollout::Change;
-use countersign_api::{RolloutStatus, Tier};
-use countersign_core::analysis::summary;
+use countersign_api::RolloutStatus;
 use countersign_core::observation::windows::{CheckWindows, WindowOutcome};
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::Registry;
 
 use crate::clock;
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Write {
-    verb: &'static str,
-    resource: &'static str,
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Kind {
-    kind: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    contributor: String,
-    tier: &'static str,
-    outcome: String,
-    reason: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RolloutLabels {
-    phase: String,
-    tier: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Reason {
-    reason: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
-struct Canary {
-    namespace: String,
-    rollout: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Evidence {
-    namespace: String,
-    rollout: String,
-    check: String,
-    test: &'static str,
-}
-
-/// The exported series of one Rollout.
-struct Exported {
-    labels: RolloutLabels,
-    evidence: Vec<Evidence>,
-}
+use crate::telemetry::catalog::{Catalog, Metric};
+use crate::telemetry::labels::{
+    AnswerLabels, BuildLabels, ReconcileLabels, RolloutLabels, WatchLabels, WriteLabels,
+};
+use crate::telemetry::rollouts::Rollouts;
 
 /// All metrics, and the state of readiness.
 pub struct Telemetry {
-    registry: Mutex<Registry>,
-    reconciles: Family<Outcome, Counter>,
+    reconciles: Family<ReconcileLabels, Counter>,
     reconcile_seconds: Histogram,
     weight_seconds: Histogram,
-    writes: Family<Write, Counter>,
+    writes: Family<WriteLabels, Counter>,
     events_dropped: Counter,
-    watch_errors: Family<Kind, Counter>,
-    watch_events: Family<Kind, Gauge<f64, AtomicU64>>,
-    rollouts: Family<RolloutLabels, Gauge>,
-    transitions: Family<Reason, Counter>,
+    watch_errors: Family<WatchLabels, Counter>,
+    watch_events: Family<WatchLabels, Gauge<f64, AtomicU64>>,
     answers: Family<AnswerLabels, Counter>,
-    weight: Family<Canary, Gauge>,
-    evidence: Family<Evidence, Gauge<f64, AtomicU64>>,
     leading: Gauge,
-    outcomes: Family<OutcomeLabels, Counter>,
     sign_offs_proven: Gauge,
-    exported: Mutex<BTreeMap<Canary, Exported>>,
+    rollouts: Rollouts,
     ready: AtomicBool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AnswerLabels {
-    outcome: String,
+    catalog: Catalog,
 }
 
 impl Default for Telemetry {
@@ -116,109 +50,76 @@ impl Default for Telemetry {
     }
 }
 
+/// From a millisecond to eight seconds.
+fn short() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 14))
+}
+
 impl Telemetry {
     /// All metrics at zero.
     #[must_use]
     pub fn new() -> Self {
+        let mut catalog = Catalog::new();
+        let build: Family<BuildLabels, Gauge> = catalog.register(
+            "build_info",
+            "The version of the operator; always 1",
+            Family::default(),
+        );
+        let version = env!("CARGO_PKG_VERSION");
+        build.get_or_create(&BuildLabels { version }).set(1);
         let telemetry = Self {
-            registry: Mutex::new(Registry::with_prefix("countersign")),
-            reconciles: Family::default(),
-            reconcile_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
-            weight_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
-            writes: Family::default(),
-            events_dropped: Counter::default(),
-            watch_errors: Family::default(),
-            watch_events: Family::default(),
-            rollouts: Family::default(),
-            transitions: Family::default(),
-            answers: Family::default(),
-            weight: Family::default(),
-            evidence: Family::default(),
-            leading: Gauge::default(),
-            outcomes: Family::default(),
-            sign_offs_proven: Gauge::default(),
-            exported: Mutex::default(),
+            leading: catalog.register("leading", "Whether this replica leads", Gauge::default()),
+            sign_offs_proven: catalog.register(
+                "sign_offs_proven",
+                "Whether the admission policies that prove who signs are in place",
+                Gauge::default(),
+            ),
+            reconciles: catalog.register("reconcile", "Reconciles by result", Family::default()),
+            reconcile_seconds: catalog.register(
+                "reconcile_time_seconds",
+                "Duration of reconciles",
+                short(),
+            ),
+            weight_seconds: catalog.register(
+                "weight_write_seconds",
+                "Time from a decision to the written weights of a route",
+                short(),
+            ),
+            writes: catalog.register("api_writes", "Writes to the API server", Family::default()),
+            events_dropped: catalog.register(
+                "events_dropped",
+                "Events that were not published, as too many waited",
+                Counter::default(),
+            ),
+            watch_errors: catalog.register(
+                "watch_errors",
+                "Errors of each watch",
+                Family::default(),
+            ),
+            watch_events: catalog.register(
+                "watch_last_event_timestamp_seconds",
+                "When each watch last had an event",
+                Family::default(),
+            ),
+            answers: catalog.register(
+                "analysis_answers",
+                "Reads of evidence by the result of the newest window",
+                Family::default(),
+            ),
+            rollouts: Rollouts::new(&mut catalog),
             ready: AtomicBool::new(false),
+            catalog,
         };
-        telemetry.register();
+        // `increase` sees the first one only if the counter was there before it.
+        let panics = ReconcileLabels { result: "panic" };
+        telemetry.reconciles.get_or_create(&panics).inc_by(0);
         telemetry
     }
 
-    fn register(&self) {
-        let Ok(mut registry) = self.registry.lock() else {
-            return;
-        };
-        registry.register("reconcile", "Reconciles by result", self.reconciles.clone());
-        registry.register(
-            "reconcile_time_seconds",
-            "Duration of reconciles",
-            self.reconcile_seconds.clone(),
-        );
-        registry.register(
-            "weight_write_seconds",
-            "Time from a decision to the written weights of a route",
-            self.weight_seconds.clone(),
-        );
-        registry.register(
-            "api_writes",
-            "Writes to the API server",
-            self.writes.clone(),
-        );
-        registry.register(
-            "events_dropped",
-            "Events that were not published, as too many waited",
-            self.events_dropped.clone(),
-        );
-        registry.register(
-            "watch_errors",
-            "Errors of each watch",
-            self.watch_errors.clone(),
-        );
-        registry.register(
-            "watch_last_event_timestamp_seconds",
-            "When each watch last had an event",
-            self.watch_events.clone(),
-        );
-        registry.register(
-            "rollouts",
-            "Rollouts by phase and tier",
-            self.rollouts.clone(),
-        );
-        registry.register(
-            "transitions",
-            "Transitions by reason",
-            self.transitions.clone(),
-        );
-        registry.register(
-            "analysis_answers",
-            "Reads of evidence by the result of the newest window",
-            self.answers.clone(),
-        );
-        registry.register(
-            "rollout_weight",
-            "Weight of each canary under way, in percent",
-            self.weight.clone(),
-        );
-        registry.register(
-            "analysis_e_value_log10",
-            "Evidence on each canary under way: base-10 log of the e-value of each test",
-            self.evidence.clone(),
-        );
-        registry.register(
-            "leading",
-            "Whether this replica leads",
-            self.leading.clone(),
-        );
-        registry.register(
-            "rollout_outcomes",
-            "Changes that ended, by who wrote them, tier, outcome and reason",
-            self.outcomes.clone(),
-        );
-        registry.register(
-            "sign_offs_proven",
-            "Whether the admission policies that prove who signs are in place",
-            self.sign_offs_proven.clone(),
-        );
+    /// What each metric is, in the order of the documents.
+    #[must_use]
+    pub fn metrics(&self) -> &[Metric] {
+        self.catalog.metrics()
     }
 
     /// Observes the time from the decision to the written weights of a route.
@@ -228,7 +129,9 @@ impl Telemetry {
 
     /// Counts one reconcile.
     pub fn reconciled(&self, result: &'static str, took: Duration) {
-        self.reconciles.get_or_create(&Outcome { result }).inc();
+        self.reconciles
+            .get_or_create(&ReconcileLabels { result })
+            .inc();
         self.reconcile_seconds.observe(took.as_secs_f64());
     }
 
@@ -236,7 +139,7 @@ impl Telemetry {
     pub fn api_write(&self, verb: &'static str, resource: &'static str, ok: bool) {
         let result = if ok { "ok" } else { "error" };
         self.writes
-            .get_or_create(&Write {
+            .get_or_create(&WriteLabels {
                 verb,
                 resource,
                 result,
@@ -253,12 +156,14 @@ impl Telemetry {
     #[allow(clippy::cast_precision_loss)]
     pub fn watch_event(&self, kind: &'static str) {
         let now = clock::now().as_millisecond() as f64 / 1_000.0;
-        self.watch_events.get_or_create(&Kind { kind }).set(now);
+        self.watch_events
+            .get_or_create(&WatchLabels { kind })
+            .set(now);
     }
 
     /// Counts an error of a watch.
     pub fn watch_error(&self, kind: &'static str) {
-        self.watch_errors.get_or_create(&Kind { kind }).inc();
+        self.watch_errors.get_or_create(&WatchLabels { kind }).inc();
     }
 
     /// Sets whether this replica leads.
@@ -276,51 +181,6 @@ impl Telemetry {
         self.ready.store(true, Ordering::Relaxed);
     }
 
-    /// Counts a change that ended between two statuses, by contributor and tier.
-    fn ended(&self, before: &RolloutStatus, after: &RolloutStatus) {
-        let under_way = before.change.as_ref().filter(|it| !it.initial);
-        let same = |it: &&Change| {
-            under_way.is_some_and(|before| before.run == it.run && before.outcome != it.outcome)
-        };
-        let Some(change) = after.change.as_ref().filter(same) else {
-            return;
-        };
-        let Some(outcome) = change.outcome else {
-            return;
-        };
-        let reason = change.transitions.last().map(|line| line.reason.clone());
-        let ended = OutcomeLabels {
-            contributor: change.contributor.clone(),
-            tier: change.tier.as_str(),
-            outcome: format!("{outcome:?}"),
-            reason: reason.unwrap_or_default(),
-        };
-        self.outcomes.get_or_create(&ended).inc();
-    }
-
-    /// Counts the transitions between two statuses of one Rollout.
-    pub fn transitioned(&self, before: &RolloutStatus, after: &RolloutStatus) {
-        self.ended(before, after);
-        let recorded = |status: &RolloutStatus| {
-            status.change.as_ref().map_or((String::new(), 0), |change| {
-                (change.run.clone(), change.transitions.len())
-            })
-        };
-        let (old, new) = (recorded(before), recorded(after));
-        let known = if old.0 == new.0 { old.1 } else { 0 };
-        for line in after
-            .change
-            .iter()
-            .flat_map(|change| change.transitions.iter().skip(known))
-        {
-            self.transitions
-                .get_or_create(&Reason {
-                    reason: line.reason.clone(),
-                })
-                .inc();
-        }
-    }
-
     /// Counts the result of the newest window of each check at one reconcile.
     pub fn answered(&self, windows: &BTreeMap<String, CheckWindows>) {
         for newest in windows.values().filter_map(|windows| windows.due.last()) {
@@ -335,99 +195,85 @@ impl Telemetry {
         }
     }
 
-    /// Exports the status of a Rollout; `None` removes a deleted Rollout.
-    pub fn set_rollout(&self, namespace: &str, name: &str, status: Option<&RolloutStatus>) {
-        let Ok(mut exported) = self.exported.lock() else {
-            return;
-        };
-        let canary = Canary {
-            namespace: namespace.to_owned(),
-            rollout: name.to_owned(),
-        };
-        if let Some(before) = exported.remove(&canary) {
-            self.rollouts.get_or_create(&before.labels).dec();
-            self.weight.remove(&canary);
-            before
-                .evidence
-                .iter()
-                .for_each(|label| _ = self.evidence.remove(label));
-        }
-        let Some(status) = status else { return };
-        let labels = RolloutLabels {
-            phase: format!("{:?}", status.phase),
-            tier: status.tier.map(Tier::as_str).unwrap_or_default().to_owned(),
-        };
-        self.rollouts.get_or_create(&labels).inc();
-        let evidence = status
-            .change
-            .as_ref()
-            .filter(|change| change.outcome.is_none())
-            .map(|change| self.follow(&canary, change))
-            .unwrap_or_default();
-        exported.insert(canary, Exported { labels, evidence });
+    /// Counts what changed from one written status of a Rollout to the next, and exports the new one.
+    pub fn written(
+        &self,
+        namespace: &str,
+        name: &str,
+        before: &RolloutStatus,
+        after: &RolloutStatus,
+    ) {
+        let rollout = RolloutLabels::new(namespace, name);
+        self.rollouts.written(rollout, before, after, clock::now());
     }
 
-    /// Sets the series of a change in progress, and returns them.
-    fn follow(&self, canary: &Canary, change: &Change) -> Vec<Evidence> {
-        self.weight
-            .get_or_create(canary)
-            .set(i64::from(change.weight));
-        let summaries = summary::all(&change.evidence);
-        let values = summaries.into_iter().flat_map(|summary| {
-            let label = |test| Evidence {
-                namespace: canary.namespace.clone(),
-                rollout: canary.rollout.clone(),
-                check: summary.check.clone(),
-                test,
-            };
-            [
-                (label("worse"), summary.log10_worse),
-                (label("within_margin"), summary.log10_within_margin),
-            ]
-        });
-        let set = |(label, value): (Evidence, f64)| {
-            self.evidence.get_or_create(&label).set(value);
-            label
-        };
-        values.map(set).collect()
+    /// Removes the series of a deleted Rollout.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        self.rollouts.forget(&RolloutLabels::new(namespace, name));
     }
 
     /// All metrics in the OpenMetrics text format.
     pub(crate) fn encode(&self) -> String {
-        let mut text = String::new();
-        let encoded = self
-            .registry
-            .lock()
-            .is_ok_and(|registry| encode(&mut text, &registry).is_ok());
-        if !encoded {
-            let _ = write!(text, "# the metrics could not be encoded");
-        }
-        text
+        self.catalog.encode()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use countersign_api::rollout::{Outcome, Transition};
+    use countersign_api::rollout::{Change, Outcome, Transition};
+    use countersign_api::{Duration as Span, Phase, Tier};
+    use countersign_core::reason::Reason;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::jiff::SignedDuration;
 
     use super::*;
 
     fn status(outcome: Option<Outcome>, reasons: &[&str]) -> RolloutStatus {
         let line = |reason: &&str| Transition {
+            at: Some(ago(0)),
             reason: (*reason).to_owned(),
             ..Transition::default()
         };
         RolloutStatus {
+            tier: Some(Tier::High),
             change: Some(Change {
                 run: "shop-1".into(),
                 contributor: "ai".into(),
                 tier: Tier::High,
+                started_at: Some(ago(50)),
                 outcome,
                 transitions: reasons.iter().map(line).collect(),
                 ..Change::default()
             }),
             ..RolloutStatus::default()
         }
+    }
+
+    fn at_rest() -> RolloutStatus {
+        RolloutStatus {
+            phase: Phase::Stable,
+            ..RolloutStatus::default()
+        }
+    }
+
+    fn awaiting_promotion() -> RolloutStatus {
+        let mut status = status(None, &["ChangeStarted"]);
+        status.phase = Phase::AwaitingSignOff;
+        status.waiting_for = Some(Reason::AwaitingSignOff.into());
+        if let Some(change) = &mut status.change {
+            change.awaited_gates.insert("promotion".into(), ago(100));
+            change.plan.strictness.wait_at_most = Span::seconds(3_600);
+        }
+        status
+    }
+
+    fn ago(seconds: i64) -> Time {
+        let ago = SignedDuration::from_secs(seconds);
+        Time(clock::now().saturating_sub(ago).unwrap())
+    }
+
+    fn with(text: &str, part: &str) -> usize {
+        text.lines().filter(|line| line.contains(part)).count()
     }
 
     #[test]
@@ -439,10 +285,128 @@ mod tests {
             Some(Outcome::RolledBack),
             &["ChangeStarted", "Rejected", "RolledBack"],
         );
-        telemetry.transitioned(&begun, &ended);
-        telemetry.transitioned(&ended, &gone);
-        let counted = r#"countersign_rollout_outcomes_total{contributor="ai",tier="high",outcome="RolledBack",reason="Rejected"} 1"#;
+        telemetry.written("shop", "web", &begun, &ended);
+        telemetry.written("shop", "web", &ended, &gone);
         let text = telemetry.encode();
-        assert!(text.contains(counted), "{text}");
+        for counted in [
+            r#"countersign_rollout_outcomes_total{namespace="shop",contributor="ai",tier="high",outcome="RolledBack",reason="Rejected"} 1"#,
+            r#"countersign_transitions_total{namespace="shop",reason="RolledBack"} 1"#,
+            r#"countersign_change_duration_seconds_count{outcome="RolledBack",tier="high"} 1"#,
+            r#"countersign_change_duration_seconds_bucket{le="30.0",outcome="RolledBack",tier="high"} 0"#,
+            r#"countersign_change_duration_seconds_bucket{le="60.0",outcome="RolledBack",tier="high"} 1"#,
+        ] {
+            assert!(text.contains(counted), "{counted}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_rollout_has_series_of_its_own_until_it_is_at_rest() {
+        let telemetry = Telemetry::new();
+        let begun = status(None, &["ChangeStarted"]);
+        telemetry.written("shop", "web", &at_rest(), &begun);
+        let text = telemetry.encode();
+        let info = r#"countersign_rollout_info{namespace="shop",rollout="web",phase="Progressing",tier="high",waiting_for="",reason=""} 1.0"#;
+        assert!(text.contains(info), "{text}");
+        assert_eq!(with(&text, "countersign_rollout_weight{"), 1, "{text}");
+
+        let mut back = status(Some(Outcome::RolledBack), &["AnalysisFailed", "RolledBack"]);
+        back.phase = Phase::Degraded;
+        telemetry.written("shop", "web", &begun, &back);
+        let text = telemetry.encode();
+        let info = r#"phase="Degraded",tier="high",waiting_for="",reason="AnalysisFailed"} 1.0"#;
+        assert!(text.contains(info), "{text}");
+        assert_eq!(with(&text, "countersign_rollout_info{"), 1, "{text}");
+        assert_eq!(with(&text, "countersign_rollout_weight{"), 0, "{text}");
+
+        telemetry.written("shop", "web", &back, &at_rest());
+        let text = telemetry.encode();
+        assert_eq!(with(&text, "rollout=\"web\""), 0, "{text}");
+        assert!(text.contains(r#"countersign_rollouts{phase="Stable",tier=""} 1"#));
+    }
+
+    #[test]
+    fn the_counters_of_a_namespace_go_with_its_last_rollout() {
+        let telemetry = Telemetry::new();
+        let begun = status(None, &["ChangeStarted"]);
+        for (namespace, name) in [("shop", "api"), ("shop", "web"), ("shopping", "web")] {
+            telemetry.written(namespace, name, &at_rest(), &begun);
+        }
+        let of_shop = || with(&telemetry.encode(), "namespace=\"shop\"");
+        telemetry.forget("shop", "web");
+        assert!(of_shop() > 0);
+        telemetry.forget("shop", "api");
+        assert_eq!(of_shop(), 0, "{}", telemetry.encode());
+        assert!(with(&telemetry.encode(), "namespace=\"shopping\"") > 0);
+    }
+
+    /// `increase` does not see a counter that begins at 1.
+    #[test]
+    fn counters_of_rare_events_are_there_before_the_first() {
+        let telemetry = Telemetry::new();
+        telemetry.written("shop", "web", &at_rest(), &status(None, &["ChangeStarted"]));
+        let text = telemetry.encode();
+        for none in [
+            r#"countersign_reconcile_total{result="panic"} 0"#,
+            r#"countersign_transitions_total{namespace="shop",reason="BreakGlass"} 0"#,
+            r#"tier="high",outcome="Promoted",reason="Promoted"} 0"#,
+            r#"tier="high",outcome="RolledBack",reason="AnalysisFailed"} 0"#,
+        ] {
+            assert!(text.contains(none), "{none}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_wait_for_people_has_a_deadline_and_is_observed_when_it_ends() {
+        let telemetry = Telemetry::new();
+        let awaits = awaiting_promotion();
+        telemetry.written("shop", "web", &at_rest(), &awaits);
+        telemetry.written("shop", "web", &awaits, &awaits);
+        let text = telemetry.encode();
+        let deadline = "countersign_sign_off_deadline_timestamp_seconds{";
+        assert_eq!(with(&text, deadline), 1, "{text}");
+        assert_eq!(with(&text, "countersign_sign_off_wait_seconds_count{"), 0);
+
+        telemetry.written("shop", "web", &awaits, &status(None, &["ChangeStarted"]));
+        let text = telemetry.encode();
+        assert_eq!(with(&text, deadline), 0, "{text}");
+        for observed in [
+            r#"countersign_sign_off_wait_seconds_bucket{le="60.0",tier="high"} 0"#,
+            r#"countersign_sign_off_wait_seconds_bucket{le="120.0",tier="high"} 1"#,
+        ] {
+            assert!(text.contains(observed), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_listed_metrics_are_those_that_are_exported() {
+        let telemetry = Telemetry::new();
+        let promoted = status(Some(Outcome::Promoted), &["ChangeStarted", "Promoted"]);
+        telemetry.written("shop", "web", &awaiting_promotion(), &promoted);
+        telemetry.written("shop", "api", &at_rest(), &awaiting_promotion());
+        telemetry.api_write("patch", "rollouts/status", true);
+        telemetry.watch_event("Rollout");
+        telemetry.watch_error("Rollout");
+        let text = telemetry.encode();
+        let mut seen = 0;
+        for metric in telemetry.metrics() {
+            let part = match metric.kind.as_str() {
+                "histogram" => format!("{}_count", metric.name),
+                _ => metric.name.clone(),
+            };
+            let mut lines = text.lines().filter_map(|line| line.strip_prefix(&part));
+            let line = lines.find(|rest| rest.starts_with(['{', ' ']));
+            let Some(line) = line else { continue };
+            let labels = line
+                .strip_prefix('{')
+                .and_then(|rest| rest.split_once("} "));
+            let labels = labels.map_or("", |(labels, _)| labels).split(',');
+            let names: Vec<_> = labels
+                .filter_map(|it| Some(it.split_once('=')?.0))
+                .collect();
+            assert_eq!(names, metric.labels, "{}", metric.name);
+            seen += 1;
+        }
+        // The evidence and its answers have no series here.
+        assert_eq!(seen, telemetry.metrics().len() - 2, "{text}");
     }
 }

@@ -12,10 +12,12 @@ use crate::support::{Scene, TIMEOUT};
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/countersign");
 const SYSTEM: &str = "countersign-system";
 /// Kinds that at least one set has.
-const KINDS: [&str; 6] = [
+const KINDS: [&str; 8] = [
+    "ConfigMap",
     "Deployment",
     "Pod",
     "PodMonitor",
+    "PrometheusRule",
     "RolloutPolicy",
     "Service",
     "ServiceMonitor",
@@ -100,7 +102,7 @@ fn monitors() -> String {
             },
         })
     };
-    let items = [definition("PodMonitor"), definition("ServiceMonitor")];
+    let items = ["PodMonitor", "PrometheusRule", "ServiceMonitor"].map(definition);
     json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string()
 }
 

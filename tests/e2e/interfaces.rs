@@ -105,13 +105,17 @@ async fn the_operator_reports_its_health_and_its_metrics() {
     assert!(fetch("/healthz").ends_with("ok"));
     assert!(fetch("/readyz").ends_with("ok"));
     let metrics = fetch("/metrics");
+    let promoted = format!(
+        "countersign_transitions_total{{namespace=\"{}\",reason=\"Promoted\"}} ",
+        scene.namespace
+    );
     for name in [
+        &*promoted,
         "countersign_reconcile_total{result=\"ok\"}",
         "countersign_reconcile_time_seconds_bucket",
         "countersign_leading 1",
         "countersign_api_writes_total{verb=\"patch\",resource=\"rollouts/status\",result=\"ok\"}",
         "countersign_rollouts{phase=\"Stable\"",
-        "countersign_transitions_total{reason=\"Promoted\"}",
         "countersign_analysis_answers_total{outcome=\"Counted\"}",
         "countersign_watch_last_event_timestamp_seconds{kind=\"Rollout\"}",
     ] {

@@ -36,6 +36,7 @@ mod inputs;
 mod interfaces;
 mod leader;
 mod life;
+mod monitoring;
 mod order;
 mod permissions;
 mod plugin;

@@ -29,6 +29,9 @@ pub(crate) const NAMESPACE: &str = "countersign-system";
 /// The API group of the chart's policies; not every API server has all their kinds.
 const ADMISSION: &str = "admissionregistration.k8s.io/v1";
 
+/// Where it serves its metrics.
+pub(crate) const METRICS: &str = "127.0.0.1:8081";
+
 /// The supervised process.
 pub(crate) fn process(dir: &Directory) -> Supervised<'_> {
     Supervised { dir, name: NAME }
@@ -75,7 +78,7 @@ impl Operator {
                 .env("KUBECONFIG", &own)
                 .env("COUNTERSIGN_PROMETHEUS_URL", &prometheus_url)
                 .env("COUNTERSIGN_PROMETHEUS_LAG", "3s")
-                .env("COUNTERSIGN_LISTEN", "127.0.0.1:8081")
+                .env("COUNTERSIGN_LISTEN", METRICS)
                 .env("POD_NAME", "countersign-0")
                 .env("POD_NAMESPACE", NAMESPACE)
                 .env(

@@ -3,7 +3,7 @@
 use crate::{
     directory::Directory,
     error::{Error, Result},
-    gateway, http,
+    gateway, http, operator,
     process::{Processes, Supervised},
     tools::Tools,
     wait::wait_for,
@@ -80,11 +80,11 @@ async fn free_address() -> std::io::Result<SocketAddr> {
     listener.local_addr()
 }
 
-/// Running pods with a TCP port, under the labels that the operator's preset expects; and the
-/// gateway, which is down until a test starts it.
+/// Running pods with a TCP port, under the labels that the operator's preset expects; the operator,
+/// as the chart's monitors have it scraped; and the gateway, which is down until a test starts it.
 fn configuration(kubeconfig: &Path) -> String {
     let kubeconfig = json!(kubeconfig);
-    let gateway = gateway::METRICS;
+    let (gateway, operator) = (gateway::METRICS, operator::METRICS);
     format!(
         r"global:
   scrape_interval: 1s
@@ -108,6 +108,11 @@ scrape_configs:
     target_label: pod
   - source_labels: [__meta_kubernetes_pod_label_pod_template_hash]
     target_label: pod_template_hash
+- job_name: countersign
+  scrape_interval: 2s
+  honor_labels: true
+  static_configs:
+  - targets: ['{operator}']
 - job_name: traefik
   static_configs:
   - targets: ['{gateway}']

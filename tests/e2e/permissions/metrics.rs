@@ -79,10 +79,10 @@ fn the_chart_requires_a_token_if_set_and_shows_prometheus_where_one_is() {
     );
     let monitor = object(&guarded, "PodMonitor", NAME).unwrap();
     let expected = json!({ "type": "Bearer", "credentials": { "name": "reader", "key": "token" } });
-    assert_eq!(
-        monitor["spec"]["podMetricsEndpoints"][0]["authorization"],
-        expected
-    );
+    let endpoint = &monitor["spec"]["podMetricsEndpoints"][0];
+    assert_eq!(endpoint["authorization"], expected);
+    // Otherwise the namespace of a Rollout's series would be the operator's.
+    assert_eq!(endpoint["honorLabels"], true);
 }
 
 #[tokio::test]

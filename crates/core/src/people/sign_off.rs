@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use countersign_api::rollout::{Change, Plan};
+use countersign_api::rollout::{Change, Plan, RolloutStatus};
 use countersign_api::sign_off::SignOffDecision;
 use countersign_api::step::SignOffDemand;
 use k8s_openapi::jiff::Timestamp;
@@ -106,7 +106,7 @@ impl<'a> SignOffs<'a> {
     /// Whether a sign-off accepts the scarce evidence of a step.
     #[must_use]
     pub fn accepts_evidence_of(&self, step: i32) -> bool {
-        let gate = format!("evidence-{step}");
+        let gate = evidence_gate(step);
         self.counting(SignOffDecision::Approve)
             .any(|it| it.sign_off.spec.gate.as_deref() == Some(&gate))
     }
@@ -332,6 +332,26 @@ pub fn next_gate(change: &Change) -> (String, &[SignOffDemand]) {
         Some(step) => (format!("step-{}", next + 1), &step.sign_off),
         None => ("promotion".into(), &change.plan.promotion_sign_off),
     }
+}
+
+/// The gate at which a person accepts the scarce evidence of a step.
+#[must_use]
+pub fn evidence_gate(step: i32) -> String {
+    format!("evidence-{step}")
+}
+
+/// When a change that waits for people is rolled back; `None` if it does not wait for them, or as long as it takes.
+#[must_use]
+pub fn deadline(status: &RolloutStatus) -> Option<Timestamp> {
+    let change = status.change.as_ref()?;
+    let gate = match status.waiting_for.as_deref().and_then(Reason::parse)? {
+        Reason::AwaitingSignOff => next_gate(change).0,
+        Reason::AwaitingPerson => evidence_gate(change.step),
+        _ => return None,
+    };
+    let since = change.awaited_gates.get(&gate)?.0;
+    let longest = change.plan.strictness.wait_at_most.signed();
+    since.saturating_add(longest).ok()
 }
 
 /// A demand in words, with those who have signed already.

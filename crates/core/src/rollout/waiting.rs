@@ -145,7 +145,7 @@ fn scarce(context: &Context, change: &mut Change, hold: Hold, requeue: &mut Requ
             Progress::RolledBack
         }
         OnScarceEvidence::Promote | OnScarceEvidence::Hold => {
-            let gate = format!("evidence-{}", change.step);
+            let gate = sign_off::evidence_gate(change.step);
             // No policy names who answers, so the message has the role and the command.
             let message = format!(
                 "gate {gate} requires more traffic, or 1 person with the role countersign-approver who accepts it by `kubectl countersign approve {} --gate {gate}`: {}",

@@ -5,6 +5,7 @@ mod verdicts;
 
 use countersign_api::rollout::Stage;
 use countersign_core::laws;
+use countersign_core::people::sign_off;
 use countersign_core::rollout::decide;
 
 use super::evidence::{BURNING, HEALTHY, stands, with_objective};
@@ -234,6 +235,9 @@ pub(super) fn each_gate_for_people_has_its_own_time() {
         move |o: &Observation| o.status.waiting_for.as_deref() == Some(reason)
     };
     assert!(world.run(until, &mut quiet, waits("AwaitingPerson")));
+    let due = sign_off::deadline(&world.observation.status).unwrap();
+    let left = due.duration_since(world.observation.now).as_mins();
+    assert!((118..=120).contains(&left), "{left} min");
     let until = minutes_on(&world, 100);
     assert!(!world.run(until, &mut quiet, |o| o.status.phase == Phase::Degraded));
     let step = world.observation.status.change.as_ref().unwrap().step;
@@ -247,9 +251,13 @@ pub(super) fn each_gate_for_people_has_its_own_time() {
         world.observation.status.message
     );
     let since = world.observation.now;
+    let due = sign_off::deadline(&world.observation.status).unwrap();
     let until = minutes_on(&world, 180);
     assert!(world.run(until, &mut quiet, |o| o.status.phase == Phase::Degraded));
     let took = world.observation.now.duration_since(since).as_mins();
+    let late = world.observation.now.duration_since(due).as_mins();
+    assert!((0..=2).contains(&late), "{late} min after {due}");
+    assert_eq!(sign_off::deadline(&world.observation.status), None);
     let transitions = &world
         .observation
         .status
