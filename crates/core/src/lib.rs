@@ -5,10 +5,12 @@
 pub mod admission;
 pub mod analysis;
 pub mod change;
+mod condition;
 pub mod decision;
 pub mod diff;
 pub mod field_managers;
 pub mod hold;
+pub mod label;
 pub mod laws;
 mod limits;
 mod names;
