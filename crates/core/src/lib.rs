@@ -2,6 +2,7 @@
 //!
 //! [`decide`](rollout::decide::decide) is the product; everything else here is a part of it.
 
+pub mod acceptance;
 pub mod admission;
 pub mod analysis;
 pub mod change;
