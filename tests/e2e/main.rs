@@ -46,4 +46,5 @@ mod rollback;
 mod routes;
 mod sign_off;
 mod smoke;
+mod statuses;
 mod workload;
