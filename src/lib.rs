@@ -18,6 +18,7 @@ pub mod prometheus;
 pub mod retention;
 #[cfg(test)]
 mod stand_in;
+pub mod statuses;
 pub mod telemetry;
 mod throttling;
 mod timing;

@@ -9,6 +9,7 @@ use countersign_api as api;
 use kube::client::ClientBuilder;
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tower::util::MapResponseLayer;
 
@@ -26,7 +27,7 @@ use crate::telemetry::access::Access;
 use crate::telemetry::{self, Telemetry};
 use crate::timing::{API_TIMEOUT, LAST_EVENTS_TIMEOUT};
 use crate::watch::waiting::Waiting;
-use crate::{retention, throttling, watch};
+use crate::{retention, statuses, throttling, watch};
 
 /// Options of the operator; each is a flag or an environment variable.
 #[derive(Debug, clap::Args)]
@@ -241,7 +242,7 @@ async fn operate(options: Options) -> Result<(), Error> {
         }
         () = stop.cancelled() => {}
     }
-    let result = lead(context, triggers, &lease, &stop).await;
+    let result = lead(context, triggers, &watches.governing, &lease, &stop).await;
     stop.cancel();
     // The recorder is dropped with the last reconcile; its queue is published while the lease holds.
     let _ = tokio::time::timeout(LAST_EVENTS_TIMEOUT, publishing).await;
@@ -277,19 +278,18 @@ async fn stand_by(
 async fn lead(
     context: Arc<Context>,
     triggers: tokio::sync::mpsc::UnboundedReceiver<watch::Trigger>,
+    governing: &Notify,
     lease: &Lease,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     if stop.is_cancelled() {
         return Ok(());
     }
-    let (actor, claims) = (
-        context.actor.clone(),
-        context.observer.caches.claims.clone(),
-    );
+    let (actor, caches) = (context.actor.clone(), context.observer.caches.clone());
     tokio::select! {
         () = controller::run(context, triggers, stop.clone()) => Ok(()),
-        () = retention::keep(&actor, &claims) => Ok(()),
+        () = retention::keep(&actor, &caches.claims) => Ok(()),
+        () = statuses::keep(&actor, &caches, governing) => Ok(()),
         _ = lease.keep() => Err(Error::LeaseLost),
     }
 }

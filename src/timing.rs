@@ -35,6 +35,15 @@ pub(crate) const LAST_EVENTS_TIMEOUT: Duration = Duration::from_secs(2);
 /// The records of deleted Rollouts are searched for those whose time is over this often.
 pub(crate) const RETENTION_INTERVAL: Duration = Duration::from_hours(6);
 
+/// The statuses of policies and Freezes are written this long after an event, with what else has changed by then.
+pub(crate) const STATUS_SETTLE: Duration = Duration::from_secs(1);
+/// The number of Rollouts that a policy governs is written at most this often.
+pub(crate) const STATUS_COUNT_INTERVAL: Duration = Duration::from_secs(30);
+/// A status that was refused is written again after this time.
+pub(crate) const STATUS_RETRY: Duration = Duration::from_secs(10);
+/// The statuses are compared with the time at least this often, since the clock may be set.
+pub(crate) const STATUS_RECHECK: Duration = Duration::from_hours(1);
+
 /// Longest backoff of a failed watch, so that a recovered API server is noticed soon.
 pub(crate) const WATCH_BACKOFF: Duration = Duration::from_secs(5);
 /// The routes' kinds that are referenced and served are checked this often.

@@ -118,7 +118,8 @@ fn observed_generation_is_an_integer() {
         let status = &schema["properties"]["status"]["properties"];
         Some(status.get("observedGeneration")?["type"].clone())
     });
-    assert_eq!(types.collect::<Vec<_>>(), ["integer"], "of a Rollout");
+    let kinds = "of Rollouts, RolloutPolicies and Freezes";
+    assert_eq!(types.collect::<Vec<_>>(), ["integer"; 3], "{kinds}");
 }
 
 /// What kstatus makes of an object that is not being deleted (sigs.k8s.io/cli-utils, `status.Compute`).

@@ -22,6 +22,8 @@ use table::{Table, plain};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
+/// Until the operator has written how many Rollouts the policy governs.
+const COUNT: Duration = Duration::from_secs(32);
 /// How long an idle operator is observed: longer than its one-minute interval.
 const IDLE: Duration = Duration::from_secs(65);
 /// Rollouts that are created at once.
@@ -172,6 +174,7 @@ struct Idle {
 }
 
 async fn idle(observed: &mut Observed, table: &mut Table, rollouts: usize) -> Result<Idle> {
+    tokio::time::sleep(COUNT).await;
     observed.at_rest().await?;
     let before = observed.usage()?;
     tokio::time::sleep(IDLE).await;

@@ -42,6 +42,7 @@ impl Scene {
             json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "shop" } });
         namespace.apply_watcher_event(&Event::Apply(serde_json::from_value(shop).unwrap()));
         let (policies, _) = kube::runtime::reflector::store();
+        let (freezes, _) = kube::runtime::reflector::store();
         let (recorder, _) =
             Recorder::start(client.clone(), "test", lease.clone(), telemetry.clone());
         let (wake, triggers) = mpsc::unbounded_channel();
@@ -52,6 +53,7 @@ impl Scene {
                 caches: Caches {
                     claims: claims_store,
                     policies,
+                    freezes,
                     namespaces,
                     gaps: Default::default(),
                 },

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use countersign_api::RolloutPolicy;
 use countersign_core::observation::people::NamedPolicy;
 use countersign_core::policy;
 use kube::ResourceExt;
-use kube::core::DeserializeGuard;
 
 use crate::observe::observer::Observer;
+use crate::watch::WatchedPolicy;
 
 impl Observer {
     pub(super) fn policies(
@@ -35,18 +34,16 @@ impl Observer {
     }
 }
 
-pub(super) fn read_policy(policy: &DeserializeGuard<RolloutPolicy>) -> Result<NamedPolicy, String> {
-    match &policy.0 {
-        Ok(policy) => Ok(NamedPolicy {
-            name: policy.name_any(),
+fn read_policy(policy: &WatchedPolicy) -> Result<NamedPolicy, String> {
+    let name = policy.name_any();
+    match &policy.spec {
+        Ok(spec) => Ok(NamedPolicy {
+            name,
             generation: policy.metadata.generation.unwrap_or_default(),
-            spec: policy.spec.clone(),
+            spec: spec.clone(),
         }),
-        Err(invalid) => {
-            let name = invalid.metadata.name.as_deref().unwrap_or_default();
-            Err(format!(
-                "RolloutPolicy {name} cannot be read by this build: {invalid}"
-            ))
-        }
+        Err(problem) => Err(format!(
+            "RolloutPolicy {name} cannot be read by this build: {problem}"
+        )),
     }
 }

@@ -3,21 +3,23 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use countersign_api::RolloutPolicy;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
 
 use crate::watch::claim::Claim;
+use crate::watch::watched::{WatchedFreeze, WatchedPolicy};
 
 /// The caches of the watches.
 #[derive(Clone, Debug)]
 pub struct Caches {
     /// Every Rollout's claims.
     pub claims: Store<Claim>,
-    /// Every policy; one that cannot be read is kept as an error.
-    pub policies: Store<DeserializeGuard<RolloutPolicy>>,
+    /// Every policy.
+    pub policies: Store<WatchedPolicy>,
+    /// Every Freeze, for its status alone: decisions read Freezes live.
+    pub freezes: Store<WatchedFreeze>,
     /// Every namespace's labels.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// Whether policies or namespaces may have changed unseen.
@@ -52,7 +54,7 @@ impl Gap {
 const GONE: u16 = 410;
 
 impl Caches {
-    /// Waits until every cache has been filled once.
+    /// Waits until every cache that decisions use has been filled once.
     pub async fn ready(&self) -> bool {
         self.claims.wait_until_ready().await.is_ok()
             && self.policies.wait_until_ready().await.is_ok()

@@ -5,9 +5,9 @@
 //! | Rollouts | selector, pod labels, Services, `dependsOn`, whether a change is under way ([`Claim`]) | triggers; who claims which pods and Services, and depends on whom |
 //! | ReplicaSets that the controller owns | a hash of what decisions depend on | triggers |
 //! | Jobs that the controller owns | nothing | triggers |
-//! | RolloutPolicies | whole | every decision |
+//! | RolloutPolicies | spec and status | every decision; their statuses |
 //! | `SignOff`s, Interventions | nothing | triggers |
-//! | Freezes | what they select | triggers |
+//! | Freezes | spec, without the groups of the person, and status | triggers; their statuses |
 //! | routes, of the kinds that a Rollout names | nothing | triggers |
 //! | Namespaces | labels | which policies govern, criticality |
 //! | Deployments, from the first that is adopted | nothing | triggers |
@@ -22,22 +22,21 @@ mod routes;
 mod task;
 mod trigger;
 pub mod waiting;
+mod watched;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use countersign_api::{
-    Freeze, Intervention, MANAGED_BY_LABEL, MANAGER, RolloutPolicy, RouteKind, SignOff,
-};
+use countersign_api::{Intervention, MANAGED_BY_LABEL, MANAGER, RouteKind, SignOff};
 use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta};
+use kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::telemetry::Telemetry;
 pub use crate::watch::caches::{Caches, Gap};
@@ -48,6 +47,7 @@ use crate::watch::routes::watch_routes;
 use crate::watch::task::{LARGE, SMALL, config, run};
 pub use crate::watch::trigger::{Scope, Trigger};
 use crate::watch::trigger::{concerned, owner};
+pub use crate::watch::watched::{WatchedFreeze, WatchedPolicy};
 
 /// The running watches: their caches and triggers.
 pub struct Watches {
@@ -57,16 +57,19 @@ pub struct Watches {
     pub triggers: mpsc::UnboundedReceiver<Trigger>,
     /// The sender of further triggers.
     pub wake: mpsc::UnboundedSender<Trigger>,
+    /// Notified of what the statuses of policies and Freezes may depend on.
+    pub governing: Arc<Notify>,
 }
 
 /// Starts all watches; they end with the process.
 #[must_use]
 pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
     let (send, triggers) = mpsc::unbounded_channel();
-    let claims = watch_claims(client, telemetry, send.clone());
+    let governing = Arc::<Notify>::default();
+    let claims = watch_claims(client, telemetry, send.clone(), governing.clone());
     let gaps = [Gap::default(), Gap::default()];
-    let policies = watch_policies(client, telemetry, &gaps[0], send.clone());
-    let namespaces = watch_namespaces(client, telemetry, &gaps[1]);
+    let policies = watch_policies(client, telemetry, &gaps[0], send.clone(), governing.clone());
+    let namespaces = watch_namespaces(client, telemetry, &gaps[1], governing.clone());
     let mut seen = LastSeen::default();
     watch_owned(
         "ReplicaSet",
@@ -81,16 +84,18 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
     for kind in RouteKind::ALL {
         watch_routes(kind, client, telemetry, &claims, send.clone());
     }
-    watch_freezes(client, telemetry, send.clone());
+    let freezes = watch_freezes(client, telemetry, send.clone(), governing.clone());
     Watches {
         caches: Caches {
             claims,
             policies,
+            freezes,
             namespaces,
             gaps,
         },
         triggers,
         wake: send,
+        governing,
     }
 }
 
@@ -98,6 +103,7 @@ fn watch_claims(
     client: &Client,
     telemetry: &Arc<Telemetry>,
     send: mpsc::UnboundedSender<Trigger>,
+    governing: Arc<Notify>,
 ) -> Store<Claim> {
     let (store, writer) = reflector::store();
     let events = watcher(Api::<Claim>::all(client.clone()), config(LARGE)).modify(strip_claim);
@@ -111,7 +117,11 @@ fn watch_claims(
             if let watcher::Event::Apply(claim) | watcher::Event::InitApply(claim) = &event {
                 deployments.watch_for(claim);
             }
-            changes.triggers(event)
+            let triggers = changes.triggers(event);
+            if !triggers.is_empty() {
+                governing.notify_one();
+            }
+            triggers
         },
         send,
     );
@@ -123,30 +133,20 @@ fn watch_policies(
     telemetry: &Arc<Telemetry>,
     gap: &Gap,
     send: mpsc::UnboundedSender<Trigger>,
-) -> Store<DeserializeGuard<RolloutPolicy>> {
+    governing: Arc<Notify>,
+) -> Store<WatchedPolicy> {
     let (store, writer) = reflector::store();
-    let events = watcher(
-        Api::<DeserializeGuard<RolloutPolicy>>::all(client.clone()),
-        config(LARGE),
-    );
+    let api = Api::<WatchedPolicy>::all(client.clone());
+    let events = watcher(api, config(LARGE)).modify(|it| watched::strip(&mut it.metadata));
     let gap = gap.clone();
     let mut scopes = Scopes::default();
-    let scope = |it: &DeserializeGuard<RolloutPolicy>| {
-        let policy = it.0.as_ref();
-        policy.map_or_else(
-            |_| Scope::default(),
-            |policy| Scope {
-                namespaces: policy.spec.namespace_selector.clone(),
-                rollouts: policy.spec.rollout_selector.clone(),
-            },
-        )
-    };
     run(
         "RolloutPolicy",
         telemetry,
         reflector::reflector(writer, events).inspect(move |event| gap.note(event)),
         move |event| {
-            let changed = scopes.changed(&event, scope);
+            governing.notify_one();
+            let changed = scopes.changed(&event, Scope::of_policy);
             changed.into_iter().map(Trigger::Governed)
         },
         send,
@@ -208,6 +208,7 @@ fn watch_namespaces(
     client: &Client,
     telemetry: &Arc<Telemetry>,
     gap: &Gap,
+    governing: Arc<Notify>,
 ) -> Store<PartialObjectMeta<Namespace>> {
     let (store, writer) = reflector::store();
     let events = watcher(
@@ -224,7 +225,10 @@ fn watch_namespaces(
         "Namespace",
         telemetry,
         reflector::reflector(writer, events).inspect(move |event| gap.note(event)),
-        |_| None::<Trigger>,
+        move |_| {
+            governing.notify_one();
+            None::<Trigger>
+        },
         send,
     );
     store
@@ -297,20 +301,29 @@ fn watch_freezes(
     client: &Client,
     telemetry: &Arc<Telemetry>,
     send: mpsc::UnboundedSender<Trigger>,
-) {
-    let resource = ApiResource::erase::<Freeze>(&());
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    governing: Arc<Notify>,
+) -> Store<WatchedFreeze> {
+    let (store, writer) = reflector::store();
+    let api = Api::<WatchedFreeze>::all(client.clone());
+    let events = watcher(api, config(SMALL)).modify(|freeze| {
+        watched::strip(&mut freeze.metadata);
+        if let Ok(spec) = &mut freeze.spec {
+            spec.person.groups.clear();
+        }
+    });
     let mut scopes = Scopes::default();
     run(
         "Freeze",
         telemetry,
-        watcher(api, config(SMALL)),
+        reflector::reflector(writer, events),
         move |event| {
-            let changed = scopes.changed(&event, Scope::of);
+            governing.notify_one();
+            let changed = scopes.changed(&event, Scope::of_freeze);
             changed.into_iter().map(Trigger::Frozen)
         },
         send,
     );
+    store
 }
 
 #[cfg(test)]
@@ -361,7 +374,7 @@ mod tests {
         assert_eq!(on(watcher::Event::Apply(claim("b", "2"))), ["touched b"]);
     }
 
-    fn freeze(uid: &str, generation: i64, team: Option<&str>) -> DynamicObject {
+    fn freeze(uid: &str, generation: i64, team: Option<&str>) -> WatchedFreeze {
         let selector = team.map_or(
             Value::Null,
             |team| json!({ "matchLabels": { "team": team } }),
@@ -369,7 +382,9 @@ mod tests {
         serde_json::from_value(json!({
             "apiVersion": "countersign.dev/v1alpha1", "kind": "Freeze",
             "metadata": { "name": "freeze", "uid": uid, "generation": generation },
-            "spec": { "rolloutSelector": selector },
+            "spec": {
+                "reason": "a test", "person": { "username": "dave" }, "rolloutSelector": selector,
+            },
         }))
         .unwrap()
     }
@@ -377,8 +392,8 @@ mod tests {
     #[test]
     fn an_edit_concerns_what_the_old_and_the_new_object_select() {
         let mut scopes = Scopes::default();
-        let teams = |scopes: &mut Scopes, event: watcher::Event<DynamicObject>| {
-            let changed = scopes.changed(&event, Scope::of);
+        let teams = |scopes: &mut Scopes, event: watcher::Event<WatchedFreeze>| {
+            let changed = scopes.changed(&event, Scope::of_freeze);
             let team = |it: Scope| it.rollouts.map(|it| it.match_labels["team"].clone());
             let teams: Vec<_> = changed.into_iter().map(team).collect();
             teams

@@ -10,8 +10,9 @@ use kube::core::DynamicObject;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::watch::claim::Claim;
+use crate::watch::watched::{WatchedFreeze, WatchedPolicy};
 
-/// The Rollouts that a policy or a Freeze selects: all, if the selector is absent or cannot be parsed.
+/// The Rollouts that a policy or a Freeze selects: all, if the selector is absent or its object cannot be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
     pub(super) namespaces: Option<Selector>,
@@ -19,15 +20,26 @@ pub struct Scope {
 }
 
 impl Scope {
-    pub(super) fn of(freeze: &DynamicObject) -> Self {
-        let selector = |name: &str| {
-            let found = freeze.data.pointer(&format!("/spec/{name}"))?;
-            serde_json::from_value(found.clone()).ok()
-        };
-        Self {
-            namespaces: selector("namespaceSelector"),
-            rollouts: selector("rolloutSelector"),
-        }
+    pub(super) fn of_policy(policy: &WatchedPolicy) -> Self {
+        let spec = policy.spec.as_ref();
+        spec.map_or_else(
+            |_| Self::default(),
+            |spec| Self {
+                namespaces: spec.namespace_selector.clone(),
+                rollouts: spec.rollout_selector.clone(),
+            },
+        )
+    }
+
+    pub(super) fn of_freeze(freeze: &WatchedFreeze) -> Self {
+        let spec = freeze.spec.as_ref();
+        spec.map_or_else(
+            |_| Self::default(),
+            |spec| Self {
+                namespaces: spec.namespace_selector.clone(),
+                rollouts: spec.rollout_selector.clone(),
+            },
+        )
     }
 
     /// Whether the scope selects a Rollout. A Rollout in a namespace with unknown labels counts as

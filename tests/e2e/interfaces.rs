@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use crate::support::{App, Scene, TIMEOUT, ended};
 
-fn run(program: &str, arguments: &[&str]) -> String {
+/// Runs a program, which must succeed, and returns its output.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let limit = TIMEOUT.as_secs().to_string();
     let mut command = Command::new("timeout");
     let command = command.args([&limit, program]).args(arguments);

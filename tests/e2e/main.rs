@@ -47,4 +47,5 @@ mod rollback;
 mod routes;
 mod sign_off;
 mod smoke;
+mod statuses;
 mod workload;

@@ -1,10 +1,11 @@
 //! `Freeze`: promotions stop during an incident or a change freeze. A Freeze never stops a rollback.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::conditions;
 use super::duration::Duration;
 use super::person::Person;
 use super::selector::Selector;
@@ -16,10 +17,16 @@ use super::step::Tier;
     group = "countersign.dev",
     version = "v1alpha1",
     kind = "Freeze",
+    status = "FreezeStatus",
     shortname = "cfz",
     category = "countersign",
     derive = "PartialEq",
     doc = "Promotions of the selected Rollouts wait as long as it lasts; rollbacks never do.",
+    printcolumn(
+        name = "Active",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Active\")].status"
+    ),
     printcolumn(name = "Action", type_ = "string", json_path = ".spec.action"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".spec.reason"),
     printcolumn(name = "By", type_ = "string", json_path = ".spec.person.username"),
@@ -28,6 +35,12 @@ use super::step::Tier;
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].reason",
+        priority = 1
     )
 )]
 #[serde(rename_all = "camelCase")]
@@ -53,6 +66,23 @@ pub struct FreezeSpec {
     pub action: FreezeAction,
     /// The user who declared the Freeze, or changed it last.
     pub person: Person,
+}
+
+/// How the operator reads a Freeze. No decision depends on it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FreezeStatus {
+    /// Generation of the spec that this status describes.
+    #[serde(default)]
+    pub observed_generation: i64,
+    /// `Accepted`: whether the operator can read the Freeze; `Stalled`: whether it cannot; `Active`: whether the Freeze is in force, and until when.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "conditions::readable"
+    )]
+    #[schemars(length(max = 8))]
+    pub conditions: Vec<Condition>,
 }
 
 /// What happens to a change that is under way when a freeze begins; in order of strictness.

@@ -1,6 +1,7 @@
 //! The custom resources of `countersign.dev/v1alpha1`: types, validation and defaults, no behaviour.
 
 pub mod analysis;
+mod conditions;
 pub mod counts;
 pub mod duration;
 pub mod first_revision;
@@ -23,7 +24,7 @@ pub mod workload_ref;
 
 pub use analysis::{Analysis, Check, CheckMode, Latency, Metric, Preset};
 pub use duration::Duration;
-pub use freeze::{Freeze, FreezeAction, FreezeSpec};
+pub use freeze::{Freeze, FreezeAction, FreezeSpec, FreezeStatus};
 pub use intervention::{Intervention, InterventionAction, InterventionSpec};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -32,7 +33,7 @@ use kube::CustomResourceExt;
 pub use objective::Objective;
 pub use person::Person;
 pub use pod_template::PodTemplate;
-pub use policy::{RolloutPolicy, RolloutPolicySpec};
+pub use policy::{RolloutPolicy, RolloutPolicySpec, RolloutPolicyStatus};
 pub use rollout::{Phase, Rollout, RolloutSpec, RolloutStatus};
 pub use run::{RolloutRun, RolloutRunSpec};
 pub use selector::Selector;

@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::analysis::Analysis;
+use super::conditions;
 use super::duration::Duration;
 use super::first_revision::FirstRevision;
 use super::freeze::PolicyFreeze;
@@ -25,6 +27,7 @@ use super::step::{SignOffDemand, Step, Tier};
     group = "countersign.dev",
     version = "v1alpha1",
     kind = "RolloutPolicy",
+    status = "RolloutPolicyStatus",
     shortname = "crp",
     category = "countersign",
     derive = "PartialEq",
@@ -34,6 +37,12 @@ use super::step::{SignOffDemand, Step, Tier};
         type_ = "string",
         json_path = ".spec.enforcement"
     ),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].reason"
+    ),
+    printcolumn(name = "Governs", type_ = "integer", json_path = ".status.governs"),
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.risk.version"),
     printcolumn(
         name = "Age",
@@ -83,6 +92,26 @@ pub struct RolloutPolicySpec {
     /// How long the records of changes are kept, whatever `revisionHistoryLimit` a Rollout has.
     #[serde(default)]
     pub history: History,
+}
+
+/// How the operator reads a policy. No decision depends on it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutPolicyStatus {
+    /// Generation of the spec that this status describes.
+    #[serde(default)]
+    pub observed_generation: i64,
+    /// Number of Rollouts that the policy governs, some seconds late; not set if the operator cannot read the policy, which then holds every Rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub governs: Option<i32>,
+    /// `Accepted`: whether the operator can use every value of the policy, and which of them count other than written; `Stalled`: whether it cannot.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "conditions::readable"
+    )]
+    #[schemars(length(max = 8))]
+    pub conditions: Vec<Condition>,
 }
 
 /// How long the records of changes (RolloutRuns) are kept.

@@ -2,13 +2,16 @@
 //!
 //! [`decide`](rollout::decide::decide) is the product; everything else here is a part of it.
 
+pub mod acceptance;
 pub mod admission;
 pub mod analysis;
 pub mod change;
+mod condition;
 pub mod decision;
 pub mod diff;
 pub mod field_managers;
 pub mod hold;
+pub mod label;
 pub mod laws;
 mod limits;
 mod names;

@@ -31,6 +31,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use events::altered;
 use place::Place;
 
+/// Writes at any time, and not for a Rollout. Operators that each see one namespace differ in how many Rollouts
+/// a policy governs, so that each writes it after the others.
+const UNCOUNTED: [&str; 3] = ["leases", "rolloutpolicies/status", "freezes/status"];
+
 /// A request, for a test's choice of a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxiedRequest {
@@ -47,7 +51,7 @@ pub struct ProxiedRequest {
     /// Number of earlier requests with the same method, path, content type and query, apart from a
     /// watch's resourceVersion.
     pub before: usize,
-    /// Its index among all writes, from 0, without those of the lease.
+    /// Its index among all writes, from 0, without those of the lease and of policies and Freezes.
     pub write: Option<usize>,
 }
 
@@ -189,7 +193,7 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// All writes so far without those of the lease, in order.
+    /// All writes so far without those of the lease and of policies and Freezes, in order.
     #[must_use]
     pub fn writes(&self) -> Vec<ProxiedRequest> {
         self.recorded().writes.clone()
@@ -245,7 +249,7 @@ impl Between {
         let alike = recorded.alike.entry(alike).or_default();
         proxied.before = *alike;
         *alike += 1;
-        if method != Method::GET && proxied.resource != "leases" {
+        if method != Method::GET && !UNCOUNTED.contains(&proxied.resource.as_str()) {
             proxied.write = Some(recorded.writes.len());
             recorded.writes.push(proxied.clone());
         }

@@ -1,12 +1,13 @@
-//! Statuses of what a Rollout owns. No built-in role may write them; who may, reports nothing of a Rollout.
+//! Statuses of what a Rollout owns, of policies and of Freezes. No built-in role may write them; who may, reports
+//! nothing of a Rollout, and nothing in the operator's name.
 
 use countersign_cluster::wait_for;
 use serde_json::{Value, json};
 
 use super::{allow, at, editor, own_set, refused, serving, tried};
-use crate::identity::user::User;
+use crate::identity::user::{User, until_enforced};
 use crate::smoke::checked;
-use crate::support::{TIMEOUT, waits_for};
+use crate::support::{Scene, TIMEOUT, waits_for};
 
 #[tokio::test]
 async fn nobody_else_reports_how_a_rollout_is() {
@@ -83,4 +84,46 @@ async fn nobody_else_reports_how_a_rollout_is() {
         &words,
     )
     .await;
+}
+
+#[tokio::test]
+async fn nobody_else_writes_the_status_of_a_policy_or_a_freeze() {
+    let scene = Scene::new("forged-status").await;
+    until_enforced(&scene).await;
+    let admin = User::admin(&scene);
+    let role = format!("everything-of-{}", scene.namespace);
+    let everything =
+        json!([{ "apiGroups": ["countersign.dev"], "resources": ["*"], "verbs": ["*"] }]);
+    let everything = json!({ "metadata": { "name": role }, "rules": everything });
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    admin.create(roles, &everything).await.unwrap();
+    scene.grant_everywhere(&role, &role).await;
+    let user = User::impersonated(&scene, &role, &[]).await;
+
+    scene.policy(json!({})).await;
+    let freezes = "/apis/countersign.dev/v1alpha1/freezes";
+    let freeze = json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "Freeze",
+        "metadata": { "name": scene.namespace },
+        "spec": { "reason": "a test", "until": "2026-01-01T00:00:00Z" },
+    });
+    admin.create(freezes, &freeze).await.unwrap();
+    let forged = json!({ "status": { "conditions": [{
+        "type": "Accepted", "status": "True", "reason": "Invented", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }] } });
+    let label = json!({ "metadata": { "labels": { "seen": "yes" } } });
+    for resource in ["rolloutpolicies", "freezes"] {
+        let own = format!(
+            "/apis/countersign.dev/v1alpha1/{resource}/{}",
+            scene.namespace
+        );
+        tried(&user, "PATCH", &own, &label).await.unwrap();
+        let words = format!("{resource}/status are written by the Countersign operator alone");
+        let status = format!("{own}/status");
+        refused(&user, "PATCH", &status, &forged, &["403", words.as_str()]).await;
+    }
+    scene.remove_policy().await;
+    let freeze = format!("{freezes}/{}", scene.namespace);
+    admin.delete(&freeze).await.unwrap();
 }

@@ -18,7 +18,13 @@ const KINDS: &[&str] = &[
     "interventions",
     "freezes",
 ];
-const STATUS: &[&str] = &["rollouts/status", "signoffs/status", "interventions/status"];
+const STATUS: &[&str] = &[
+    "rollouts/status",
+    "signoffs/status",
+    "interventions/status",
+    "rolloutpolicies/status",
+    "freezes/status",
+];
 
 /// All verbs on the API group's resources.
 fn all() -> Vec<(&'static str, &'static str)> {

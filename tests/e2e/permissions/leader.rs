@@ -64,6 +64,8 @@ const ORDER: &[&str] = &[
     "patch rollouts",
     "patch signoffs/status",
     "create events",
+    "patch rolloutpolicies/status",
+    "patch freezes/status",
     "patch rollouts/status",
     "create replicasets",
     "list rolloutruns",
@@ -124,6 +126,7 @@ async fn whatever_the_leader_may_no_longer_do_is_named_and_continues_once_it_may
     };
     let what = "all that was refused continues";
     let requests = wait_for(what, TIMEOUT, poll).await.unwrap();
+    zoo.remove_clusterwide().await;
     for taken in &taken {
         assert!(
             taken.refused(&requests),

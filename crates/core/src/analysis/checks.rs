@@ -149,16 +149,10 @@ impl Checks {
                 name: name.clone(),
                 ..check.clone()
             };
-            let mut rendered = services.iter().map(|service| {
-                let arm = arm(service.as_deref());
-                match &check.metric {
-                    Some(metric) => {
-                        query::render_metric(&named, metric, arm, self.interval).map(|_| ())
-                    }
-                    None => query::render(&named, arm, self.interval).map(|_| ()),
-                }
-            });
-            rendered.find_map(Result::err)
+            let mut verified = services
+                .iter()
+                .map(|service| query::verify(&named, arm(service.as_deref()), self.interval));
+            verified.find_map(Result::err)
         });
         let mut objectives = self.objectives.iter();
         let problem = of_check.or_else(|| {

@@ -2,7 +2,7 @@
 //!
 //! A freeze never stops a rollback or the analysis. If its state is unknown, promotions wait as well.
 
-use countersign_api::freeze::{FreezeAction, FreezeWindow, IncidentQuery};
+use countersign_api::freeze::{FreezeAction, FreezeSpec, FreezeWindow, IncidentQuery};
 use countersign_api::step::Tier;
 use k8s_openapi::jiff::Timestamp;
 
@@ -50,12 +50,7 @@ pub fn freezes(observation: &Observation, effective: &Effective, tier: Tier) -> 
         ..Freezes::default()
     };
     for freeze in &observation.people.freezes {
-        let over = freeze
-            .spec
-            .until
-            .as_ref()
-            .is_some_and(|until| until.0 <= observation.now);
-        if !over && concerns(&freeze.spec.tiers, tier) {
+        if !is_over(&freeze.spec, observation.now) && concerns(&freeze.spec.tiers, tier) {
             let by = &freeze.spec.person.username;
             let until = freeze.spec.until.as_ref().map(|until| until.0);
             let line = format!("Freeze {} by {by}: {}", freeze.name, freeze.spec.reason);
@@ -64,6 +59,12 @@ pub fn freezes(observation: &Observation, effective: &Effective, tier: Tier) -> 
     }
     all.add_policies(observation, effective, tier);
     all
+}
+
+/// Whether a Freeze has ended.
+#[must_use]
+pub fn is_over(freeze: &FreezeSpec, now: Timestamp) -> bool {
+    freeze.until.as_ref().is_some_and(|until| until.0 <= now)
 }
 
 /// The freezes of policies alone, without the Freezes that people created.

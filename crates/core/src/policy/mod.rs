@@ -7,6 +7,7 @@
 //!
 //! Invariant: naming a field in one more policy never loosens what another policy names.
 
+pub mod corrections;
 pub mod defaults;
 pub mod enforcement;
 pub mod invariants;

@@ -1,12 +1,12 @@
 //! The conditions of the status.
 
 use countersign_api::rollout::{Adopted, Change, Outcome, RolloutStatus, Stage, WindowState};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::analysis::summary;
 use crate::change;
+use crate::condition::{ConditionDraft, dated, fact};
 use crate::hold::Hold;
-use crate::limits::CONDITION_MESSAGE;
 use crate::observation::{self, Observation};
 use crate::people::eligibility::ANYBODY;
 use crate::people::sign_off;
@@ -14,7 +14,6 @@ use crate::proposal::Proposal;
 use crate::provenance::State;
 use crate::reason::{Reason, Wait};
 use crate::rollout::context;
-use crate::text::sanitize_to;
 use crate::traffic::routes;
 use crate::traffic::view::View;
 use crate::workload::adoption::{condition, step};
@@ -29,28 +28,6 @@ pub(super) fn has_foreign_pods(observation: &Observation) -> bool {
     let mut reported = observation.status.conditions.iter();
     found.is_some_and(|found| !found.is_empty())
         || reported.any(|it| it.type_ == FOREIGN_PODS && it.status == "True")
-}
-
-/// A condition before its transition time is known.
-struct ConditionDraft {
-    kind: &'static str,
-    value: Option<bool>,
-    reason: String,
-    message: String,
-}
-
-fn fact(
-    kind: &'static str,
-    value: impl Into<Option<bool>>,
-    reason: impl Into<String>,
-    message: &str,
-) -> ConditionDraft {
-    ConditionDraft {
-        kind,
-        value: value.into(),
-        reason: reason.into(),
-        message: cut(message),
-    }
 }
 
 /// The conditions of a status whose pod counters and message are already set.
@@ -74,10 +51,8 @@ pub(super) fn conditions(
     let change = view.change;
     facts.extend(change.and_then(|change| admission_fact(observation, change)));
     facts.extend(change.and_then(|change| analysis_fact(change, proposal)));
-    let conditions = facts.into_iter().map(|fact| condition(observation, fact));
-    let mut conditions: Vec<_> = conditions.collect();
-    conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
-    conditions
+    let before = &observation.status.conditions;
+    dated(facts, before, observation.generation, observation.now)
 }
 
 fn workload_facts(
@@ -287,31 +262,4 @@ pub(super) fn as_of(change: &Change, message: &str) -> String {
         || message.to_owned(),
         |end| format!("as of {:.0}: {message}", end.0),
     )
-}
-
-/// The transition time changes only with the status, as the API conventions demand.
-fn condition(observation: &Observation, fact: ConditionDraft) -> Condition {
-    let value = match fact.value {
-        Some(true) => "True",
-        Some(false) => "False",
-        None => "Unknown",
-    };
-    let mut before = observation.status.conditions.iter();
-    let before = before.find(|condition| condition.type_ == fact.kind && condition.status == value);
-    Condition {
-        type_: fact.kind.to_owned(),
-        status: value.to_owned(),
-        reason: fact.reason,
-        message: fact.message,
-        observed_generation: Some(observation.generation),
-        last_transition_time: before.map_or_else(
-            || Time(observation.now),
-            |condition| condition.last_transition_time.clone(),
-        ),
-    }
-}
-
-/// Shortens a message: much of it is foreign text.
-pub(super) fn cut(message: &str) -> String {
-    sanitize_to(message, CONDITION_MESSAGE)
 }

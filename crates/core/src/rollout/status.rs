@@ -5,6 +5,7 @@
 use countersign_api::rollout::{Adopted, Outcome, Phase, RolloutStatus, Stage};
 
 use crate::change;
+use crate::condition::cut;
 use crate::hold::{Hold, HoldKind};
 use crate::observation;
 use crate::proposal::Proposal;
@@ -37,7 +38,7 @@ pub fn describe(
     let mut status = RolloutStatus {
         observed_generation: observation.generation,
         phase,
-        message: conditions::cut(&message),
+        message: cut(&message),
         waiting_for: hold.map(|hold| hold.reason.into()),
         step: steps,
         weight: under_way.map(|_| by_routes.unwrap_or_else(by_pods)),

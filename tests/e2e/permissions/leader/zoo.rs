@@ -2,6 +2,8 @@
 
 use super::*;
 
+const FREEZES: &str = "/apis/countersign.dev/v1alpha1/freezes";
+
 /// A Rollout for every feature, held during its use.
 pub(super) struct Zoo {
     pub(super) scene: Scene,
@@ -252,6 +254,16 @@ impl Zoo {
                 self.decide(&self.shop, "interventions", "Intervention", &pause)
                     .await;
             }
+            // Neither changes anything for a Rollout.
+            "patch rolloutpolicies/status" => self.scene.policy(json!({})).await,
+            "patch freezes/status" => {
+                let freeze = json!({
+                    "apiVersion": "countersign.dev/v1alpha1", "kind": "Freeze",
+                    "metadata": { "name": self.scene.namespace },
+                    "spec": { "reason": "a test", "until": "2026-01-01T00:00:00Z" },
+                });
+                self.admin.create(FREEZES, &freeze).await.unwrap();
+            }
             "create events" | "create replicasets" | "create rolloutruns" => {
                 self.version += 1;
                 let name = format!("fresh-{}", self.version);
@@ -315,6 +327,13 @@ impl Zoo {
             }
             _ => self.touch("shop").await,
         }
+    }
+
+    /// Deletes what `provoke` created outside of the scene's namespace.
+    pub(super) async fn remove_clusterwide(&self) {
+        self.scene.remove_policy().await;
+        let freeze = format!("{FREEZES}/{}", self.scene.namespace);
+        self.admin.delete(&freeze).await.unwrap();
     }
 
     /// Triggers a reconcile of a Rollout.

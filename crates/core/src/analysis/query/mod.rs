@@ -100,6 +100,19 @@ pub fn render_metric(
     filled.map_err(|problem| failed(check, Field::Metric, problem))
 }
 
+/// Whether the queries of a check can be sent for one arm.
+pub fn verify(check: &Check, arm: Arm<'_>, window: Duration) -> Result<(), QueryError> {
+    match &check.metric {
+        Some(metric) => render_metric(check, metric, arm, window).map(|_| ()),
+        None => render(check, arm, window).map(|_| ()),
+    }
+}
+
+/// Whether a query without placeholders yields numbers.
+pub fn yields_numbers(query: &str) -> Result<bool, Problem> {
+    Ok(placeholder::parse(query)? != Kind::Other)
+}
+
 /// The queries of an objective about a whole service: failed requests, then all.
 pub fn render_objective(
     name: &str,

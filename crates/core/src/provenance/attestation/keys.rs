@@ -30,6 +30,12 @@ impl PublicKey {
     }
 }
 
+/// Whether a text is a public key that a policy can name.
+#[must_use]
+pub fn is_public_key(pem: &str) -> bool {
+    PublicKey::read(pem).is_some()
+}
+
 pub(super) enum PrivateKey {
     Ed25519(ed25519_dalek::SigningKey),
     P256(p256::ecdsa::SigningKey),

@@ -70,13 +70,7 @@ pub(super) fn queries(
     for (node, check) in nodes.zip(checks) {
         let mut reported = BTreeSet::new();
         for service in services {
-            let rendered = match &check.metric {
-                Some(metric) => {
-                    query::render_metric(check, metric, arm(*service), interval).map(|_| ())
-                }
-                None => query::render(check, arm(*service), interval).map(|_| ()),
-            };
-            if let Err(error) = rendered {
+            if let Err(error) = query::verify(check, arm(*service), interval) {
                 let message = error.to_string();
                 if reported.insert(message.clone()) {
                     findings.push(Finding::error(place(node, error.field), message));

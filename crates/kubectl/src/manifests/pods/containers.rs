@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_core::label::is_qualified;
+
 use crate::manifests::finding::{Finding, join};
 use crate::manifests::pods::forms::{
-    LABEL, PORT, amount, is_dns_label, is_field, is_image, is_port_name, is_qualified, is_true,
-    quoted,
+    LABEL, PORT, amount, is_dns_label, is_field, is_image, is_port_name, is_true, quoted,
 };
 use crate::manifests::pods::{MESSAGES, Pod, Pods, Purpose, RESTARTS, SOURCES, members};
 use crate::manifests::yaml::{Node, Yaml};

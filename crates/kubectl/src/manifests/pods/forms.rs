@@ -1,9 +1,10 @@
 //! Forms of single values of a pod template.
 
+use countersign_core::label::{is_label, is_word};
 use countersign_core::text::sanitize_to;
 use countersign_core::workload::smoke_job;
 
-use crate::manifests::schema::forms::{is_label, is_quantity, is_subdomain};
+use crate::manifests::schema::forms::is_quantity;
 use crate::manifests::yaml::{Node, Yaml};
 
 /// Longest value in a message, in characters; longer ones are cut.
@@ -35,26 +36,6 @@ pub(super) fn is_port_name(text: &str) -> bool {
         && text.len() <= 15
         && text.contains(|c: char| c.is_ascii_lowercase())
         && !text.contains("--")
-}
-
-/// Letters and digits at both ends, with `-`, `_` and `.` between.
-pub(super) fn is_word(text: &str) -> bool {
-    let letter = |c: char| c.is_ascii_alphanumeric();
-    text.len() <= 63
-        && text.starts_with(letter)
-        && text.ends_with(letter)
-        && text.chars().all(|c| letter(c) || "-_.".contains(c))
-}
-
-pub(super) fn is_label_value(text: &str) -> bool {
-    text.is_empty() || is_word(text)
-}
-
-pub(super) fn is_qualified(text: &str) -> bool {
-    match text.split_once('/') {
-        Some((domain, name)) => domain.len() <= 253 && is_subdomain(domain) && is_word(name),
-        None => is_word(text),
-    }
 }
 
 pub(super) fn is_field(text: &str) -> bool {

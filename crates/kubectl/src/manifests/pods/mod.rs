@@ -10,11 +10,10 @@ mod forms;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use countersign_core::label::{is_label_value, is_qualified, is_subdomain};
+
 use crate::manifests::finding::{Finding, join};
-use crate::manifests::pods::forms::{
-    LABEL, NAME, QUALIFIED, is_dns_label, is_label_value, is_qualified, is_true, quoted,
-};
-use crate::manifests::schema::forms::is_subdomain;
+use crate::manifests::pods::forms::{LABEL, NAME, QUALIFIED, is_dns_label, is_true, quoted};
 use crate::manifests::yaml::{Node, Yaml};
 
 /// Most bytes of all annotations of an object; the API server refuses more.

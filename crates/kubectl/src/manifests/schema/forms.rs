@@ -2,6 +2,7 @@
 
 use countersign_api::duration::PATTERN as DURATION;
 use countersign_api::pod_template::QUANTITY;
+use countersign_core::label::is_label;
 use serde_json::Number;
 
 use crate::manifests::yaml::Yaml;
@@ -149,19 +150,4 @@ pub fn is_quantity(text: &str) -> bool {
         }
     };
     is_number && is_suffix
-}
-
-/// Whether a text is made of lower-case letters, digits and `-`, with no `-` at its ends.
-#[must_use]
-pub fn is_label(text: &str) -> bool {
-    let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    text.starts_with(letter)
-        && text.ends_with(letter)
-        && text.chars().all(|c| letter(c) || c == '-')
-}
-
-/// Whether a text is made of such labels with `.` between them.
-#[must_use]
-pub fn is_subdomain(text: &str) -> bool {
-    text.split('.').all(is_label)
 }

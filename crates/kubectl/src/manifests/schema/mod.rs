@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::pod_template::QUANTITY;
 use countersign_api::{GROUP, VERSION};
+use countersign_core::label::is_subdomain;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
@@ -18,9 +19,7 @@ use serde_json::{Number, Value};
 use crate::manifests::finding::{Finding, join, place};
 use crate::manifests::kinds::{KINDS, Kind, METADATA, kind};
 use crate::manifests::rules;
-use crate::manifests::schema::forms::{
-    PATTERNS, is_subdomain, is_whole, mismatch, nearest, one_of,
-};
+use crate::manifests::schema::forms::{PATTERNS, is_whole, mismatch, nearest, one_of};
 use crate::manifests::yaml::{Entry, Node, Position, Yaml};
 
 /// Fields that a mutating admission policy sets.
