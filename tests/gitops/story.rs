@@ -158,8 +158,7 @@ pub fn objects() -> Vec<Value> {
     stalled.apply("v2");
     stalled.until("Held", GOOD, any);
 
-    let stories = [promoted, rejected, held, stalled].into_iter();
-    stories.flat_map(|story| story.seen).collect()
+    [promoted.seen, rejected.seen, held.seen, stalled.seen].concat()
 }
 
 fn object(observation: &Observation) -> Value {
