@@ -11,7 +11,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use countersign_api::RolloutStatus;
 use serde_json::Value;
 
 fn root() -> &'static Path {
@@ -120,64 +119,6 @@ fn observed_generation_is_an_integer() {
     });
     let kinds = "of Rollouts, RolloutPolicies and Freezes";
     assert_eq!(types.collect::<Vec<_>>(), ["integer"; 3], "{kinds}");
-}
-
-/// What kstatus makes of an object that is not being deleted (sigs.k8s.io/cli-utils, `status.Compute`).
-fn kstatus(object: &Value) -> &'static str {
-    let status = &object["status"];
-    let conditions = status["conditions"].as_array();
-    let is = |kind: &str| {
-        let mut all = conditions.into_iter().flatten();
-        let found = all.find(|it| it["type"] == kind);
-        found.map(|it| it["status"] == "True")
-    };
-    let observed = status["observedGeneration"].as_i64();
-    let is_observed = observed.is_none() || observed == object["metadata"]["generation"].as_i64();
-    if !is_observed || is("Reconciling") == Some(true) {
-        "InProgress"
-    } else if is("Stalled") == Some(true) {
-        "Failed"
-    } else if is("Ready") == Some(false) {
-        "InProgress"
-    } else {
-        "Current"
-    }
-}
-
-/// Fills in a schema's defaults as the API server does.
-fn fill_in(schema: &Value, object: &mut Value) {
-    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-        if let (Some(default), None) = (property.get("default"), object.get(name)) {
-            object[name] = default.clone();
-        }
-        if let Some(value) = object.get_mut(name) {
-            fill_in(property, value);
-        }
-    }
-}
-
-/// Where no controller runs, `kubectl wait`, Flux and Helm must not continue.
-#[test]
-fn a_rollout_that_no_controller_has_seen_is_in_progress() {
-    let definitions = countersign_api::crds();
-    let rollout = definitions
-        .iter()
-        .find(|it| it.spec.names.kind == "Rollout");
-    let definition = serde_json::to_value(rollout).unwrap();
-    let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
-    let mut object = serde_json::json!({
-        "metadata": { "name": "shop", "generation": 1 }, "spec": {},
-    });
-    assert_eq!(kstatus(&object), "Current", "as kstatus has it");
-    fill_in(schema, &mut object);
-    assert_eq!(kstatus(&object), "InProgress", "{object}");
-
-    let read: countersign_api::Rollout = serde_json::from_value(object).unwrap();
-    let blank = RolloutStatus {
-        observed_generation: -1,
-        ..RolloutStatus::default()
-    };
-    assert_eq!(read.status, Some(blank), "nothing else is made up");
 }
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {

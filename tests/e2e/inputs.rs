@@ -130,7 +130,7 @@ async fn what_pods_of_a_deployment_may_name_twice_a_rollouts_may_too() {
 }
 
 /// As Argo CD compares: the manifest merged over the live object, lists as a whole, gives the live object.
-fn drift(manifest: &Value, live: &Value, path: &str, found: &mut Vec<String>) {
+pub fn drift(manifest: &Value, live: &Value, path: &str, found: &mut Vec<String>) {
     match (manifest, live) {
         (Value::Object(manifest), Value::Object(live)) => {
             for (key, value) in manifest {

@@ -31,11 +31,14 @@ mod checks;
 mod evidence;
 mod examples;
 mod freeze;
+mod gitops;
 mod identity;
 mod inputs;
 mod interfaces;
 mod leader;
 mod life;
+#[path = "../gitops/lua.rs"]
+mod lua;
 mod monitoring;
 mod order;
 mod permissions;

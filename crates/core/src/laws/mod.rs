@@ -93,6 +93,10 @@ fn misread(observation: &Observation, status: &RolloutStatus) -> Option<String> 
     };
     match kstatus(observation.generation, status) {
         None => Some(format!("conditions contradict: {}", conditions())),
+        // Without the condition, Current is only what kstatus supposes.
+        Some(Reading::Current) if !status.conditions.iter().any(|it| it.type_ == "Ready") => Some(
+            format!("Current without the condition Ready: {}", conditions()),
+        ),
         Some(Reading::Current) => {
             let desired = Proposal::of(observation).template_digest;
             let stable = status.stable.as_ref();

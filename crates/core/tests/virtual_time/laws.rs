@@ -360,6 +360,26 @@ pub(super) fn law_9_is_broken_by_a_transition_without_a_line_and_a_line_without_
 }
 
 #[test]
+fn law_9_is_broken_by_conditions_that_tools_misread() {
+    let set = |kind: &'static str, value: &'static str| {
+        move |decision: &mut Decision| {
+            let mut conditions = decision.status.conditions.iter_mut();
+            let condition = conditions.find(|it| it.type_ == kind).unwrap();
+            value.clone_into(&mut condition.status);
+        }
+    };
+    let contradict = set("Stalled", "True");
+    assert_eq!(broken(&mut stepping(60), GOOD, contradict), [9]);
+    let too_early = |decision: &mut Decision| {
+        set("Reconciling", "False")(decision);
+        set("Ready", "True")(decision);
+    };
+    assert_eq!(broken(&mut stepping(60), GOOD, too_early), [9]);
+    let silent = |decision: &mut Decision| decision.status.conditions.clear();
+    assert_eq!(broken(&mut serving(), GOOD, silent), [9]);
+}
+
+#[test]
 fn law_11_is_broken_by_a_step_beside_an_edited_stable_replica_set() {
     let mut world = stepping(295);
     world.observation.now += SignedDuration::from_secs(20);
