@@ -18,7 +18,7 @@ use countersign::operator::Options;
 use countersign::telemetry::Telemetry;
 use countersign_api::rollout::WindowState;
 use countersign_api::step::Tier;
-use countersign_core::reason::Reason;
+use countersign_core::reason::{Reason, Wait};
 use serde_json::Value;
 
 fn read(path: &str) -> String {
@@ -233,8 +233,10 @@ fn windows() -> BTreeSet<String> {
 fn each_reason_in_a_table_is_one_that_the_program_gives() {
     let known = &reasons() | &windows();
     for (document, heading) in [
-        ("docs/operation.md", "## A rollout was rolled back: why?"),
-        ("docs/operation.md", "## A rollout is held"),
+        (
+            "docs/troubleshooting.md",
+            "## A rollout was rolled back: why?",
+        ),
         ("docs/sign-off.md", "## Who counts"),
         ("docs/traffic.md", "## What can be wrong"),
         ("docs/adoption.md", "## Taking over"),
@@ -247,6 +249,52 @@ fn each_reason_in_a_table_is_one_that_the_program_gives() {
             assert!(known.contains(&reason), "{document} has {reason}");
         }
     }
+    let holds = reasons_to_hold();
+    assert!(holds.is_subset(&known), "{:?}", &holds - &known);
+}
+
+/// The reasons in the tables below "A rollout is held".
+fn reasons_to_hold() -> BTreeSet<String> {
+    let page = read("docs/troubleshooting.md");
+    let tables = between(&page, "\n## A rollout is held\n", "\n## ");
+    let rows = tables.lines().filter_map(|row| row.strip_prefix("| `"));
+    let cells = rows.filter_map(|row| row.split_once(" |"));
+    set(cells.flat_map(|(cell, _)| code(&format!("`{cell}"))))
+}
+
+/// Those that the gates give, beside those of windows.
+#[test]
+fn each_reason_to_hold_has_a_row_in_troubleshooting() {
+    let classes = Reason::ALL.iter();
+    let classes = classes.filter(|it| it.class().wait != Wait::Other);
+    let mut holds = set(classes.map(ToString::to_string));
+    for file in [
+        "rollout/gates.rs",
+        "rollout/waiting.rs",
+        "workload/tampering.rs",
+        "workload/adoption/mod.rs",
+        "workload/adoption/step.rs",
+    ] {
+        let source = read(&format!("crates/core/src/{file}"));
+        for call in source.split("HoldKind::").skip(1) {
+            let near: String = call.chars().take(80).collect();
+            if let Some((_, reason)) = near.split_once("Reason::") {
+                let word = reason.split(|c: char| !c.is_ascii_alphabetic());
+                holds.extend(word.take(1).map(ToOwned::to_owned));
+            }
+        }
+    }
+    assert!(holds.len() > 35, "{holds:?}");
+    let not_held =
+        set([WindowState::Counted, WindowState::Unknown].map(|it| it.as_str().to_owned()));
+    let holds = &holds | &(&windows() - &not_held);
+    // A failed verdict rolls back before any gate.
+    let holds = &holds - &set(["AnalysisFailed".to_owned()]);
+    let missing = &holds - &reasons_to_hold();
+    assert!(
+        missing.is_empty(),
+        "docs/troubleshooting.md lacks {missing:?}"
+    );
 }
 
 #[test]
@@ -356,10 +404,12 @@ fn the_times_and_limits_of_the_text_are_the_source_s() {
     let timing = "src/timing.rs";
     let [lasts, trusted, renewed] =
         ["LEASE_DURATION", "LEASE_TRUST", "LEASE_RETRY"].map(|name| constant(timing, name));
-    let operation = [
+    let availability = [
         format!("lasts {lasts} and is renewed every {renewed}"),
         format!("refuses its own writes from {trusted} after its last renewal"),
         format!("saw the lease unchanged for {lasts} by its own clock"),
+    ];
+    let operation = [
         format!("At most {} queries are under way", spelt(queue, "AT_ONCE")),
         format!("at most {} of them", spelt(queue, "OF_ONE_NAMESPACE")),
         format!(
@@ -375,6 +425,7 @@ fn the_times_and_limits_of_the_text_are_the_source_s() {
     let largest = constant("src/prometheus/server.rs", "LARGEST_ANSWER");
     let analysis = [format!("larger than {largest}")];
     let pages = [
+        ("docs/high-availability.md", &availability[..]),
         ("docs/operation.md", &operation[..]),
         ("docs/analysis.md", &analysis[..]),
     ];

@@ -31,6 +31,7 @@ mod checks;
 mod evidence;
 mod examples;
 mod freeze;
+mod get_started;
 mod gitops;
 mod identity;
 mod inputs;

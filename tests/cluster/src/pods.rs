@@ -13,6 +13,9 @@
 //!   three restarts and a last end with code 1; with any other it is `Pending`. Such pods are kwok's
 //!   alone: see `stages/pod-start-and-ready.yaml`. Default, or empty: it starts.
 //!
+//! podinfo, by the name of the image, is imitated as `docs/get-started.md` runs it: its counter has the label `status`
+//! where others have `code`, and with `--random-error=true` in its command it fails a third of the requests.
+//!
 //! Every path but `/metrics` answers with the headers `x-revision` (the pod's `pod-template-hash`)
 //! and `x-pod`. A pod serves on its first container's TCP ports from before it is ready until its
 //! object is gone, which is 2 to 3 s after its deletion (`stages/pod-delete.yaml`), so that whoever
@@ -225,11 +228,21 @@ fn duration(pod: &Pod, name: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{name} {text:?} is not a duration such as 20ms"))
 }
 
+/// Whether a pod runs podinfo, and whether that fails requests.
+fn podinfo(pod: &Pod) -> Option<bool> {
+    let container = first_container(pod)?;
+    let mut command = container.command.iter().flatten();
+    let named = container.image.as_deref()?.contains("/podinfo:");
+    named.then(|| command.any(|it| it == "--random-error=true"))
+}
+
 /// The settings and counters of a pod.
 #[derive(Debug)]
 struct App {
     pod: String,
     revision: String,
+    /// The label of the counter with the status.
+    label: &'static str,
     errors: Errors,
     latency: Duration,
     scraped: bool,
@@ -244,6 +257,8 @@ impl App {
     fn of(pod: &Pod) -> Result<Self, String> {
         let mut seed = DefaultHasher::new();
         pod.uid().hash(&mut seed);
+        let podinfo = podinfo(pod);
+        let rate = if podinfo == Some(true) { "0.33" } else { "0" };
         Ok(Self {
             pod: pod.name_any(),
             revision: pod
@@ -251,8 +266,9 @@ impl App {
                 .get("pod-template-hash")
                 .cloned()
                 .unwrap_or_default(),
+            label: if podinfo.is_some() { "status" } else { "code" },
             errors: Errors::at_rate(
-                variable(pod, "ERROR_RATE").unwrap_or("0"),
+                variable(pod, "ERROR_RATE").unwrap_or(rate),
                 variable(pod, "FAIL_FIRST").unwrap_or("0"),
                 seed.finish(),
             )?,
@@ -285,7 +301,8 @@ impl App {
             // As with real client libraries, a series exists from its first event on.
             let count = count.load(Relaxed);
             if count > 0 {
-                let _ = writeln!(text, r#"http_requests_total{{code="{code}"}} {count}"#);
+                let label = self.label;
+                let _ = writeln!(text, r#"http_requests_total{{{label}="{code}"}} {count}"#);
             }
         }
         text += "# HELP http_request_duration_seconds Time to answer.\n\
@@ -446,6 +463,25 @@ mod tests {
         assert_eq!(next(), [true, true, false, false]);
         errors.set_rate("1").unwrap();
         assert_eq!(next(), [true; 4]);
+    }
+
+    #[test]
+    fn podinfo_counts_by_status_and_fails_a_third_if_its_command_says_so() {
+        let app = |flag: &str| {
+            let container = json!({ "name": "app", "image": "example.org/podinfo:1", "command": ["./podinfo", flag] });
+            let spec = json!({ "containers": [container] });
+            let pod: Pod = serde_json::from_value(json!({ "metadata": {}, "spec": spec })).unwrap();
+            App::of(&pod).unwrap()
+        };
+        let app = [app("--level=info"), app("--random-error=true")];
+        app[0].ok.fetch_add(1, Relaxed);
+        let text = app[0].exposition();
+        assert!(
+            text.contains("http_requests_total{status=\"200\"} 1\n"),
+            "{text}"
+        );
+        let failed = app.map(|it| (0..300).filter(|_| it.errors.next()).count());
+        assert!(failed[0] == 0 && failed[1].abs_diff(99) <= 3, "{failed:?}");
     }
 
     #[test]
