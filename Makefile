@@ -6,15 +6,15 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN := $(CARGO_TARGET_DIR)/debug
 RELEASE := $(CARGO_TARGET_DIR)/release
 
-.PHONY: test check unit harness e2e model faults crashes first-change demo demo-up demo-down characteristics bench deny fuzz release static generate nightly upgrade build tools
+.PHONY: test check unit docs recording harness e2e model faults crashes first-change demo demo-up demo-down characteristics bench deny fuzz release static generate nightly upgrade build tools
 
-## test: formatting, lints, unit, property and end-to-end tests
+## test: formatting, lints, unit, property and end-to-end tests, and the site
 # The model computes for minutes and the tests in a cluster mostly wait, so it gets the time that they leave.
 test: check
 	cargo test --workspace --locked --test model --no-run
 	@log=$$(mktemp) && { setsid chrt --idle 0 cargo test --workspace --locked --test model > "$$log" 2>&1 & } && \
 	model=$$! && trap 'kill -- -$$model 2> /dev/null; rm -f "$$log"' EXIT && \
-	$(MAKE) unit harness e2e crashes && \
+	$(MAKE) unit docs harness e2e crashes && \
 	echo "Waiting for the model, which has been running since the unit tests" && \
 	{ wait $$model; ended=$$?; cat "$$log"; exit $$ended; }
 
@@ -25,6 +25,23 @@ check:
 
 unit:
 	cargo test --workspace --locked
+
+## docs: the site of docs/, in $(SITE); tests/site.rs checks its links
+SITE ?= $(CACHE)/site
+MDBOOK := $(CACHE)/mdbook-0.5.4/bin/mdbook
+docs: $(MDBOOK)
+	docs/build.sh $(MDBOOK) $(SITE)
+
+# Without its server, and not optimised, which builds in half the time: a site takes seconds either way.
+$(MDBOOK):
+	CARGO_PROFILE_DEV_DEBUG=0 cargo install --quiet --locked --debug --root $(@:/bin/mdbook=) \
+		--no-default-features --features search mdbook@0.5.4
+
+## recording: runs the demo and records it for the picture of a rollback in docs/
+recording:
+	@demo=$$(mktemp) && trap 'rm -f "$$demo"' EXIT && set -o pipefail && \
+	$(MAKE) --silent demo | tee "$$demo" && cp "$$demo" docs/figures/demo.txt
+	COUNTERSIGN_GENERATE=write cargo test --workspace --locked --test reference
 
 ## harness: the test cluster itself, before anything is tested in it, and the chart from its first installation to
 ##   its end
@@ -151,12 +168,13 @@ nightly:
 	@failed=; for part in $(NIGHTLY); do $(MAKE) $$part || failed="$$failed $$part"; done; \
 	if [ -n "$$failed" ]; then echo "nightly: failed:$$failed" >&2; exit 1; fi
 
-## generate: the committed files that the program and the chart write
+## generate: the committed files that the program and the chart write, and the reference of docs/
 generate: tools
 	cargo run --locked --bin countersign -- crds --dir crds
 	rm -f charts/countersign/crd-files/*.yaml && cp crds/*.yaml charts/countersign/crd-files/
 	PATH="$$(tests/cluster/tools/build.sh):$$PATH" charts/render.sh > charts/install.yaml.new
 	mv charts/install.yaml.new charts/install.yaml
+	COUNTERSIGN_GENERATE=write cargo test --workspace --locked --test reference
 
 # With a test among them, so that dependencies have the features that tests ask for and are built once.
 build:

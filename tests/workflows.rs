@@ -45,7 +45,7 @@ fn workflows() -> Vec<(Value, String)> {
         (parsed, text)
     };
     let all: Vec<_> = files(".github/workflows").into_iter().map(read).collect();
-    assert_eq!(all.len(), 3, "CI, nightly, release");
+    assert_eq!(all.len(), 4, "CI, docs, nightly, release");
     all
 }
 
