@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN := $(CARGO_TARGET_DIR)/debug
 RELEASE := $(CARGO_TARGET_DIR)/release
 
-.PHONY: test check unit harness e2e model faults crashes first-change demo demo-up demo-down characteristics bench deny fuzz release static generate nightly upgrade build tools
+.PHONY: test check unit harness e2e model faults crashes first-change kubernetes demo demo-up demo-down characteristics bench deny fuzz release static generate nightly upgrade build tools
 
 ## test: formatting, lints, unit, property and end-to-end tests
 # The model computes for minutes and the tests in a cluster mostly wait, so it gets the time that they leave.
@@ -56,6 +56,25 @@ crashes: build tools
 first-change: build tools
 	cargo test --workspace --locked --test first_change --no-run
 	$(BIN)/cluster exec -- env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 cargo test --workspace --locked --test first_change
+
+# The versions beside the newest, each a file of tests/cluster/tools/controlplane/, and what is tested on them: what an
+# API server does otherwise without mutating policies, and before 1.31 without selecting custom resources by field.
+KUBERNETES := 1.30 1.33
+OLDER := workload:: routes:: attacks::beside:: attacks::content:: attacks::deletion:: attacks::operator:: \
+	attacks::owned:: attacks::pods:: attacks::scale:: attacks::status:: attacks::tampered::law_11 \
+	identity::installed::the_api_server identity::intervention:: identity::roles:: \
+	identity::sign_off::nobody_signs identity::stamp::the_stamp_is_demanded
+## kubernetes: tests in a cluster of older versions, whose control planes are built first: a quarter of an hour each.
+##   `make kubernetes KUBERNETES=1.33` tests one
+kubernetes: build
+	cargo test --workspace --locked --test e2e --no-run
+	@failed=; for version in $(KUBERNETES); do \
+		echo "Kubernetes $$version"; \
+		COUNTERSIGN_KUBERNETES=$$version $(BIN)/cluster exec --operator $(BIN)/countersign -- \
+			env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 \
+			cargo test --workspace --locked --test e2e -- --test-threads=10 $(OLDER) || failed="$$failed $$version"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "kubernetes: failed:$$failed" >&2; exit 1; fi
 
 # What releases are upgraded from; tests/chart reads it here.
 EARLIER := 170a20e11a7c0cec52e7913694be78a4a95c97c0
@@ -145,8 +164,8 @@ static:
 	$$program --version && sha256sum $$program
 
 # Each fits the six hours of a job; .github/workflows/nightly.yaml has a job for each.
-NIGHTLY := deny model fuzz static upgrade first-change faults bench
-## nightly: what is too long for `make test`, one after another, and all of it even if one fails: about four hours
+NIGHTLY := deny model fuzz static upgrade first-change kubernetes faults bench
+## nightly: what is too long for `make test`, one after another, and all of it even if one fails: about six hours
 nightly:
 	@failed=; for part in $(NIGHTLY); do $(MAKE) $$part || failed="$$failed $$part"; done; \
 	if [ -n "$$failed" ]; then echo "nightly: failed:$$failed" >&2; exit 1; fi

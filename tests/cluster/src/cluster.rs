@@ -93,14 +93,18 @@ impl Cluster {
     }
 
     /// Creates a namespace for a test, with the restricted pod security standard, and returns its name
-    /// once pods can be created in it.
+    /// once pods can be created in it. If the API server does not stamp Rollouts, no stamp is demanded there.
     pub async fn namespace(&self, prefix: &str) -> Result<String> {
         let mut namespace = Namespace::default();
         namespace.metadata.generate_name = Some(format!("{prefix}-"));
-        namespace.labels_mut().insert(
-            "pod-security.kubernetes.io/enforce".to_owned(),
-            "restricted".to_owned(),
-        );
+        let mut label = |name: &str, value: &str| {
+            let labels = namespace.labels_mut();
+            labels.insert(name.to_owned(), value.to_owned());
+        };
+        label("pod-security.kubernetes.io/enforce", "restricted");
+        if !self.has_mutating_policies().await? {
+            label("countersign.dev/stamp", "optional");
+        }
         let namespace = Api::<Namespace>::all(self.client())
             .create(&PostParams::default(), &namespace)
             .await
@@ -108,6 +112,11 @@ impl Cluster {
         let name = namespace.name_any();
         default_account(&self.client, &name).await?;
         Ok(name)
+    }
+
+    /// Whether the API server has mutating policies, which fill in who writes: Kubernetes from 1.36 on.
+    pub async fn has_mutating_policies(&self) -> Result<bool> {
+        operator::has_mutating_policies(&self.client).await
     }
 
     /// A client for one of the users alice (group service-team), bob (approvers), carol (approvers and
