@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN := $(CARGO_TARGET_DIR)/debug
 RELEASE := $(CARGO_TARGET_DIR)/release
 
-.PHONY: test check unit harness e2e model faults crashes first-change kubernetes demo demo-up demo-down characteristics bench deny fuzz release static generate nightly upgrade build tools
+.PHONY: test check unit harness e2e model faults crashes first-change kubernetes ordinary-user demo demo-up demo-down characteristics bench deny fuzz release static generate nightly upgrade build tools
 
 ## test: formatting, lints, unit, property and end-to-end tests
 # The model computes for minutes and the tests in a cluster mostly wait, so it gets the time that they leave.
@@ -75,6 +75,11 @@ kubernetes: build
 			cargo test --workspace --locked --test e2e -- --test-threads=10 $(OLDER) || failed="$$failed $$version"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "kubernetes: failed:$$failed" >&2; exit 1; fi
+
+## ordinary-user: the demo and the tests of the test cluster by a user without root, from a fresh clone of the last
+##   commit; run by root it becomes such a user. Half an hour, and some gigabytes of disk while it runs
+ordinary-user:
+	tests/cluster/ordinary-user.sh
 
 # What releases are upgraded from; tests/chart reads it here.
 EARLIER := 170a20e11a7c0cec52e7913694be78a4a95c97c0
@@ -164,7 +169,7 @@ static:
 	$$program --version && sha256sum $$program
 
 # Each fits the six hours of a job; .github/workflows/nightly.yaml has a job for each.
-NIGHTLY := deny model fuzz static upgrade first-change kubernetes faults bench
+NIGHTLY := deny model fuzz static upgrade first-change kubernetes ordinary-user faults bench
 ## nightly: what is too long for `make test`, one after another, and all of it even if one fails: about six hours
 nightly:
 	@failed=; for part in $(NIGHTLY); do $(MAKE) $$part || failed="$$failed $$part"; done; \
