@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN := $(CARGO_TARGET_DIR)/debug
 RELEASE := $(CARGO_TARGET_DIR)/release
 
-.PHONY: test check unit harness e2e model faults crashes first-change kubernetes ordinary-user demo demo-up demo-down characteristics bench deny fuzz release static generate nightly upgrade build tools
+.PHONY: test check unit harness e2e model faults crashes first-change kubernetes ordinary-user existing demo demo-up demo-down characteristics bench deny fuzz release static generate nightly upgrade build tools
 
 ## test: formatting, lints, unit, property and end-to-end tests
 # The model computes for minutes and the tests in a cluster mostly wait, so it gets the time that they leave.
@@ -99,12 +99,25 @@ model:
 	COUNTERSIGN_MODEL_FAULTS=$(or $(COUNTERSIGN_MODEL_FAULTS),2) cargo test --workspace --locked --test model -- --nocapture
 
 ## demo: a harmless change promoted, a bad one rolled back, and a risky one signed off, before your eyes
-# It builds what it needs and no more: neither the plugin nor a router nor Helm, whose part charts/install.yaml plays.
+##   `make demo KUBECONFIG=FILE` shows it on that cluster (examples/README.md). A KUBECONFIG of the environment is not
+##   used: many a shell has one, and who types `make demo` there need not mean that cluster
 demo:
-	@tools=$$(tests/cluster/tools/build.sh base) && \
-	cargo build --workspace --locked --bin countersign --bin cluster --test demo && \
-	demo=$$(cargo test --workspace --locked --test demo --no-run --message-format=json-render-diagnostics | \
-		sed -n '/"name":"demo"/s/.*"executable":"\([^"]*\)".*/\1/p') && \
+ifeq ($(origin KUBECONFIG),command line)
+	@demo=$(DEMO) && "$$demo" existing
+else
+	@$(if $(KUBECONFIG),echo 'A cluster of its own; another one: make demo KUBECONFIG=$(KUBECONFIG)' >&2;) $(PLAY)
+endif
+
+## existing: the same as on a cluster that exists already, whose part the test cluster plays; five minutes
+existing:
+	@$(PLAY) existing
+
+# A test target, so its path is found as that of a test.
+DEMO = $$(cargo test --workspace --locked --test demo --no-run --message-format=json-render-diagnostics | \
+	sed -n '/"name":"demo"/s/.*"executable":"\([^"]*\)".*/\1/p')
+# It builds what it needs and no more: neither the plugin nor a router nor Helm, whose part charts/install.yaml plays.
+PLAY = tools=$$(tests/cluster/tools/build.sh base) && \
+	cargo build --workspace --locked --bin countersign --bin cluster --test demo && demo=$(DEMO) && \
 	$(BIN)/cluster exec --tools "$$tools" --operator $(BIN)/countersign --chart charts/install.yaml -- "$$demo"
 
 ## demo-up: leaves a cluster running with the operator and the first versions of examples/, and
@@ -169,7 +182,7 @@ static:
 	$$program --version && sha256sum $$program
 
 # Each fits the six hours of a job; .github/workflows/nightly.yaml has a job for each.
-NIGHTLY := deny model fuzz static upgrade first-change kubernetes ordinary-user faults bench
+NIGHTLY := deny model fuzz static upgrade first-change existing kubernetes ordinary-user faults bench
 ## nightly: what is too long for `make test`, one after another, and all of it even if one fails: about six hours
 nightly:
 	@failed=; for part in $(NIGHTLY); do $(MAKE) $$part || failed="$$failed $$part"; done; \
