@@ -49,7 +49,7 @@ async fn problems(client: &Client, prometheus: &Prometheus, namespace: &str) -> 
     let admission = AdmissionCheck::new(client.clone());
     let (mut problems, admission, leader, answer) = tokio::join!(
         definitions(client),
-        admission.check_all(),
+        admission.check(),
         leader(client, namespace),
         prometheus.incident(QUERY, clock::now()),
     );

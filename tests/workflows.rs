@@ -281,7 +281,7 @@ fn the_plugin_is_packed_for_every_system_and_krew_finds_each() {
         fs::write(built.join(program), program).unwrap();
     }
     let (built, packed) = (built.to_str().unwrap(), out.to_str().unwrap());
-    let mut sums = String::new();
+    let mut sums = Vec::new();
     for (number, (target, system)) in ARCHIVES.into_iter().enumerate() {
         run(&directory, "plugin.sh", &["pack", target, packed, built]).unwrap();
         let name = format!("kubectl-countersign-{system}.tar.gz");
@@ -302,10 +302,10 @@ fn the_plugin_is_packed_for_every_system_and_krew_finds_each() {
             lines.contains(program) && lines.contains("LICENSE"),
             "{held}"
         );
-        sums += &format!("{number:064}  {name}\n");
+        sums.push(format!("{number:064}  {name}\n"));
     }
     let file = directory.join("SHA256SUMS");
-    fs::write(&file, &sums).unwrap();
+    fs::write(&file, sums.concat()).unwrap();
     let manifest = run(
         &directory,
         "krew.sh",

@@ -10,7 +10,7 @@ while IFS= read -r line; do
         archive=${BASH_REMATCH[1]}
         sum=$(awk -v archive="$archive" '$2 == archive || $2 == "*" archive { print $1 }' "$sums")
         [[ -n $sum ]] || { echo "$sums has no line for $archive" >&2; exit 1; }
-        line=${line%%SHA256*}$sum
+        line=${line%%SHA256*}\"$sum\"
     fi
     printf '%s\n' "$line"
 done < <(grep -v '^#' .krew.yaml)

@@ -51,24 +51,22 @@ impl Observer {
             };
         }
         let recorded = decided(rollout, own).digest;
-        let known = self.dry_runs.known(&own.uid, recorded, &stored);
-        let is_same = match known {
-            Some(is_same) => is_same,
-            None => {
-                let made = self.dry_run(rollout, namespace, own);
-                let made = match in_time("what admission makes of its template", made).await {
-                    Ok(made) => made,
-                    Err(message) => return Integrity::Unverified { message },
-                };
-                let answer = DryRun {
-                    recorded: recorded.to_owned(),
-                    is_same: template_digest(&made) == stored,
-                    stored: stored.clone(),
-                };
-                let is_same = answer.is_same;
-                self.dry_runs.keep(&own.uid, answer);
-                is_same
-            }
+        let is_same = if let Some(is_same) = self.dry_runs.known(&own.uid, recorded, &stored) {
+            is_same
+        } else {
+            let made = self.dry_run(rollout, namespace, own);
+            let made = match in_time("what admission makes of its template", made).await {
+                Ok(made) => made,
+                Err(message) => return Integrity::Unverified { message },
+            };
+            let answer = DryRun {
+                recorded: recorded.to_owned(),
+                is_same: template_digest(&made) == stored,
+                stored: stored.clone(),
+            };
+            let is_same = answer.is_same;
+            self.dry_runs.keep(&own.uid, answer);
+            is_same
         };
         if is_same {
             return Integrity::Admitted { digest: stored };

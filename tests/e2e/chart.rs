@@ -136,7 +136,7 @@ async fn each_set_of_values_gives_objects_that_the_api_server_accepts() {
     kubectl(&["delete", "--filename=-"], &monitors()).unwrap();
 }
 
-/// `restricted-v2` of OpenShift assigns ids, and refuses pods that name others.
+/// `restricted-v2` of `OpenShift` assigns ids, and refuses pods that name others.
 #[test]
 fn with_the_values_for_openshift_no_pod_names_a_user_or_a_group() {
     let openshift = Path::new(CHART).join("ci/openshift-values.yaml");

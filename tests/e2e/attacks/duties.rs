@@ -76,7 +76,8 @@ async fn who_may_act_as_the_account_that_changed_the_rollout_does_not_approve() 
     let next = checkpoint.baking("v2");
     let rollout = "rollouts/shop?fieldManager=service-team&force=true";
     let rollout = path(&checkpoint.scene, rollout);
-    let applied = agent.send("PATCH", &rollout, APPLY, &next.manifest());
+    let manifest = next.manifest();
+    let applied = agent.send("PATCH", &rollout, APPLY, &manifest);
     applied.await.unwrap();
     checkpoint.deploy(&next).await;
     let scene = &checkpoint.scene;

@@ -537,7 +537,7 @@ async fn the_stamp_is_demanded_where_there_are_no_mutating_policies() {
     assert_eq!(of(&restarted), Some("alice"));
 }
 
-/// Finding F5: `edit` may act as any ServiceAccount of its namespace.
+/// `edit` may act as any `ServiceAccount` of its namespace.
 #[tokio::test]
 async fn a_second_write_as_a_service_account_does_not_hide_the_first() {
     let scene = enforced("stamp-second").await;

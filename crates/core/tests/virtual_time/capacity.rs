@@ -141,7 +141,7 @@ fn regressed(mut world: World) -> World {
 
 #[test]
 pub(super) fn law_4_a_newer_change_does_not_move_the_stable_service_to_a_revision_without_pods() {
-    let worlds = [
+    let worlds = vec![
         directed(|_| {}),
         directed(|seen| surge(seen, 2, 0)),
         routed(|_| {}),

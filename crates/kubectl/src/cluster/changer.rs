@@ -63,7 +63,8 @@ mod tests {
 
     #[test]
     fn who_changed_the_rollout_since_it_was_promoted_stays_in_the_stamp() {
-        let rollout = waiting().rollout;
+        let mut rollout = waiting().rollout;
+        rollout.annotations_mut().remove(CHANGED_BY_ANNOTATION);
         assert_eq!(stamp(&rollout, "bob"), "bob", "there is no stamp");
         assert_eq!(after(rollout.clone(), "alice"), "alice\nbob");
         assert_eq!(after(rollout, "bob\ncarol"), "carol\nbob");

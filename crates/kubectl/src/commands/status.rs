@@ -84,7 +84,7 @@ impl Status {
         let ended = async {
             match self.state {
                 Some(Awaited::Stable) => until_stable(connection, &self.rollout).await,
-                _ => until_ended(connection, &self.rollout).await,
+                _ => Box::pin(until_ended(connection, &self.rollout)).await,
             }
         };
         let Some(timeout) = self.timeout else {

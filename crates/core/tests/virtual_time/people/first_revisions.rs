@@ -142,9 +142,9 @@ fn a_policy_that_only_observes_reports_whom_a_first_revision_would_have_waited_f
     let mut world = created(policy);
     let decision = world.reconcile(&mut steady(1_000.0, 0.0, 0.0));
     let change = decision.status.change.clone().unwrap();
-    let would = &change.observed.unwrap().would[0];
+    let demand = &change.observed.unwrap().would[0];
     assert_eq!(
-        (would.reason.as_str(), would.message.as_str()),
+        (demand.reason.as_str(), demand.message.as_str()),
         (
             "AwaitingSignOff",
             "would have waited for 1 person of platform before the first pod"

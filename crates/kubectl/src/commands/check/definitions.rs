@@ -75,7 +75,8 @@ fn versions(definition: &CustomResourceDefinition) -> Value {
 fn difference(ours: &Value, theirs: &Value) -> Option<String> {
     match (ours, theirs) {
         (Value::Object(ours), Value::Object(theirs)) => {
-            let mut keys = ours.keys().chain(theirs.keys());
+            let others = theirs.keys().filter(|key| !ours.contains_key(*key));
+            let mut keys = ours.keys().chain(others);
             keys.find_map(|key| {
                 let inner = match ours.get(key).zip(theirs.get(key)) {
                     Some((ours, theirs)) => difference(ours, theirs)?,

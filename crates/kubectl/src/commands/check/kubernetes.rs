@@ -67,8 +67,8 @@ async fn served(connection: &Connection) -> Result<Served, Refusal> {
 
 fn of_version(version: &Info, served: &Served) -> Vec<Finding> {
     let mut findings = vec![Finding::ok(SUBJECT, version.git_version.clone())];
-    let serves = |kind: &str| served.get(ADMISSION).is_some_and(|it| it.contains(kind));
-    if !serves("MutatingAdmissionPolicy") {
+    let has = |kind: &str| served.get(ADMISSION).is_some_and(|it| it.contains(kind));
+    if !has("MutatingAdmissionPolicy") {
         let message = format!(
             "{} serves no MutatingAdmissionPolicy, as 1.36 does: Rollouts are not stamped with who changed them, so a user who applied a change may sign it off unless its provenance names that user",
             version.git_version

@@ -336,13 +336,16 @@ mod tests {
         );
 
         let latency = json!({
-            "name": "slow", "latency": { "within": "300ms", "buckets": "seconds_bucket" },
+            "name": "slow", "latency": { "within": "300ms", "buckets": "seconds_bucket{pod_template_hash=\"{{revision}}\"}" },
         });
-        let buckets = [
-            "__name__=seconds_bucket le=0.25",
-            "__name__=seconds_bucket le=+Inf",
-        ];
-        let findings = found(latency, &buckets);
+        let bucket = |le: &str| {
+            format!(
+                "__name__=seconds_bucket pod_template_hash={} le={le}",
+                hash()
+            )
+        };
+        let (some, all) = (bucket("0.25"), bucket("+Inf"));
+        let findings = found(latency, &[&some, &all]);
         assert_eq!(findings.len(), 1);
         let message = &findings[0].message;
         assert!(
@@ -353,17 +356,19 @@ mod tests {
 
     #[test]
     fn an_advisory_check_and_a_counter_of_failures_only_warn() {
+        let of = |name: &str| format!("{name}{{pod_template_hash=\"{{{{revision}}}}\"}}");
         let check = json!({
-            "name": "own", "errors": "failed_total", "total": "all_total", "mode": "Advisory",
+            "name": "own", "errors": of("failed_total"), "total": of("all_total"), "mode": "Advisory",
         });
         let levels = |series: &[&str]| -> Vec<_> {
             let found = found(check.clone(), series);
             found.iter().map(|it| it.level).collect()
         };
         assert_eq!(levels(&[]), [Level::Warning, Level::Warning]);
-        assert_eq!(levels(&["__name__=all_total"]), [Level::Warning]);
-        let both = ["__name__=all_total", "__name__=failed_total"];
-        assert_eq!(levels(&both), [Level::Ok]);
+        let series = |name: &str| format!("__name__={name} pod_template_hash={}", hash());
+        let (all, failed) = (series("all_total"), series("failed_total"));
+        assert_eq!(levels(&[&all]), [Level::Warning]);
+        assert_eq!(levels(&[&all, &failed]), [Level::Ok]);
     }
 
     #[test]

@@ -16,12 +16,12 @@ pub struct Document {
 impl Document {
     /// The document as YAML, with its comments before it.
     pub fn render(&self) -> Result<String, Unwritable> {
-        let mut text = "---\n".to_owned();
-        for comment in &self.comments {
-            text += &format!("# {}\n", sanitize(comment));
-        }
-        text += &output::document(&self.object, Format::Yaml)?;
-        Ok(text)
+        let comments = self.comments.iter();
+        let comments: Vec<_> = comments
+            .map(|comment| format!("# {}\n", sanitize(comment)))
+            .collect();
+        let object = output::document(&self.object, Format::Yaml)?;
+        Ok(format!("---\n{}{object}", comments.concat()))
     }
 }
 

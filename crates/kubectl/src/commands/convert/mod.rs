@@ -117,21 +117,20 @@ impl Conversion {
             let (line, column) = (at.line, at.column);
             format!("{file}:{line}:{column}: {}: {message}\n", word(*severity))
         });
-        let mut report: String = lines.collect();
+        let lines: String = lines.collect();
         let count = |severity| {
             let findings = self.findings.iter();
             findings
                 .filter(|it| it.finding.severity == severity)
                 .count()
         };
-        report += &format!(
-            "{}: {} lost, {} dropped, {} to decide\n",
+        format!(
+            "{lines}{}: {} lost, {} dropped, {} to decide\n",
             number(self.documents.len(), "document"),
             count(Severity::Error),
             count(Severity::Warning),
             count(Severity::Note)
-        );
-        report
+        )
     }
 
     /// Whether something that held promotions has no counterpart.

@@ -227,7 +227,7 @@ const RULES: [(&str, &str, &str); 50] = [
         "{high: {onScarceEvidence: Promote}}",
     ),
     (
-        "self.matches('^(step-[1-9][0-9]{0,2}|promotion|evidence-[1-9][0-9]{0,2})$')",
+        "self.matches('^(step-[1-9][0-9]{0,2}|promotion|first-revision|evidence-[1-9][0-9]{0,2})$')",
         "evidence-200",
         "step-0",
     ),

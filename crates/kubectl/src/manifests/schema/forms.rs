@@ -65,7 +65,7 @@ pub struct Pattern {
 }
 
 /// All patterns of the schemas; a test proves that there are no others.
-pub const PATTERNS: [Pattern; 5] = [
+pub const PATTERNS: [Pattern; 6] = [
     Pattern {
         text: QUANTITY,
         matches: is_quantity,
@@ -90,6 +90,15 @@ pub const PATTERNS: [Pattern; 5] = [
         text: "^[A-Za-z0-9_-]+$",
         matches: |text| is_made_of(text, "_-"),
         remedy: "is not made of letters, digits, `_` and `-` alone",
+    },
+    Pattern {
+        text: r"^[^/\[\]{}\\!][^\[\]{}\\!]*$",
+        matches: |text| {
+            !text.is_empty()
+                && !text.starts_with('/')
+                && !text.contains(['[', ']', '{', '}', '\\', '!'])
+        },
+        remedy: "is no pattern: write `*`, `?` and `**`, without `[`, `{`, `!` and `\\`, and no `/` first",
     },
 ];
 

@@ -15,7 +15,7 @@ use super::super::signatures::Signers;
 use super::facts::{Facts, Request};
 
 /// The range, as far as reviews are concerned.
-pub(in crate::stamp) struct Reviewable<'a> {
+pub(crate) struct Reviewable<'a> {
     /// The clone.
     pub repository: &'a Repository,
     /// Its head, which is the deployed revision.

@@ -162,7 +162,7 @@ fn add<'a>(
                 add(inner, given, &dry, when, subject, seen, checks);
             }
             Some(_) => {
-                reference.lost("too many templates name each other: name each in the Rollout")
+                reference.lost("too many templates name each other: name each in the Rollout");
             }
             None => reference.lost("this template is not in the files: give its manifest as well"),
         }
