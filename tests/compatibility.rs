@@ -18,7 +18,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-/// What this version refuses although the earlier one stored it: the finding and the reason.
+/// Findings that are accepted, each with the reason.
 const ACCEPTED: &[(&str, &str)] = &[(
     "SignOff.spec.gate: rule self.matches('^(step-[1-9][0-9]{0,2}|promotion|first-revision|evidence-[1-9][0-9]{0,2})$')",
     "the rule took the place of one without `first-revision`, and accepts more",
