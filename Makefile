@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN := $(CARGO_TARGET_DIR)/debug
 RELEASE := $(CARGO_TARGET_DIR)/release
 
-.PHONY: test check unit docs recording harness e2e model faults crashes first-change demo demo-up demo-down characteristics bench deny fuzz release static generate nightly upgrade build tools
+.PHONY: test check unit docs recording harness e2e model faults crashes first-change kubernetes ordinary-user existing demo demo-up demo-down characteristics bench deny fuzz release static generate nightly upgrade build tools
 
 ## test: formatting, lints, unit, property and end-to-end tests, and the site
 # The model computes for minutes and the tests in a cluster mostly wait, so it gets the time that they leave.
@@ -74,30 +74,70 @@ first-change: build tools
 	cargo test --workspace --locked --test first_change --no-run
 	$(BIN)/cluster exec -- env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 cargo test --workspace --locked --test first_change
 
+# The versions beside the newest, each a file of tests/cluster/tools/controlplane/, and what is tested on them: what an
+# API server does otherwise without mutating policies, and before 1.31 without selecting custom resources by field.
+KUBERNETES := 1.30 1.33
+OLDER := workload:: routes:: attacks::beside:: attacks::content:: attacks::deletion:: attacks::operator:: \
+	attacks::owned:: attacks::pods:: attacks::scale:: attacks::status:: attacks::tampered::law_11 \
+	identity::installed::the_api_server identity::intervention:: identity::roles:: \
+	identity::sign_off::nobody_signs identity::stamp::the_stamp_is_demanded
+## kubernetes: tests in a cluster of older versions, whose control planes are built first: a quarter of an hour each.
+##   `make kubernetes KUBERNETES=1.33` tests one
+kubernetes: build
+	cargo test --workspace --locked --test e2e --no-run
+	@failed=; for version in $(KUBERNETES); do \
+		echo "Kubernetes $$version"; \
+		COUNTERSIGN_KUBERNETES=$$version $(BIN)/cluster exec --operator $(BIN)/countersign -- \
+			env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 \
+			cargo test --workspace --locked --test e2e -- --test-threads=10 $(OLDER) || failed="$$failed $$version"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "kubernetes: failed:$$failed" >&2; exit 1; fi
+
+## ordinary-user: the demo and the tests of the test cluster by a user without root, from a fresh clone of the last
+##   commit; run by root it becomes such a user. Half an hour, and some gigabytes of disk while it runs
+ordinary-user:
+	tests/cluster/ordinary-user.sh
+
 # What releases are upgraded from; tests/chart reads it here.
 EARLIER := 170a20e11a7c0cec52e7913694be78a4a95c97c0
 ## upgrade: the chart from its installation to its end, as `make harness` has it, but with the operator of that earlier
-##   commit before the upgrade and after the rollback; it is built first, which takes a quarter of an hour
+##   commit before the upgrade and after the rollback; then each of the two operators takes over from the other in the
+##   midst of every stage of a change. The earlier one is built first, which takes a quarter of an hour
 upgrade: build tools
 	rm -rf $(CACHE)/earlier && mkdir -p $(CACHE)/earlier
 	set -o pipefail; git archive $(EARLIER) | tar -x -C $(CACHE)/earlier
 	cd $(CACHE)/earlier && CARGO_TARGET_DIR=$(CACHE)/earlier-target cargo build --locked --bin countersign
 	cargo test --workspace --locked --test chart --no-run
-	$(BIN)/cluster exec -- env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 COUNTERSIGN_HISTORY=required \
-		COUNTERSIGN_EARLIER_OPERATOR=$(CACHE)/earlier-target/debug/countersign \
-		cargo test --workspace --locked --test chart
+	@for tests in '' --ignored; do \
+		$(BIN)/cluster exec -- env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 COUNTERSIGN_HISTORY=required \
+			COUNTERSIGN_EARLIER_OPERATOR=$(CACHE)/earlier-target/debug/countersign \
+			cargo test --workspace --locked --test chart -- $$tests || exit 1; \
+	done
 
 ## model: the state machine explored exhaustively, with two faults on a path where `make test` has one
 model:
 	COUNTERSIGN_MODEL_FAULTS=$(or $(COUNTERSIGN_MODEL_FAULTS),2) cargo test --workspace --locked --test model -- --nocapture
 
 ## demo: a harmless change promoted, a bad one rolled back, and a risky one signed off, before your eyes
-# It builds what it needs and no more: neither the plugin nor a router nor Helm, whose part charts/install.yaml plays.
+##   `make demo KUBECONFIG=FILE` shows it on that cluster (examples/README.md). A KUBECONFIG of the environment is not
+##   used: many a shell has one, and who types `make demo` there need not mean that cluster
 demo:
-	@tools=$$(tests/cluster/tools/build.sh base) && \
-	cargo build --workspace --locked --bin countersign --bin cluster --test demo && \
-	demo=$$(cargo test --workspace --locked --test demo --no-run --message-format=json-render-diagnostics | \
-		sed -n '/"name":"demo"/s/.*"executable":"\([^"]*\)".*/\1/p') && \
+ifeq ($(origin KUBECONFIG),command line)
+	@demo=$(DEMO) && "$$demo" existing
+else
+	@$(if $(KUBECONFIG),echo 'A cluster of its own; another one: make demo KUBECONFIG=$(KUBECONFIG)' >&2;) $(PLAY)
+endif
+
+## existing: the same as on a cluster that exists already, whose part the test cluster plays; five minutes
+existing:
+	@$(PLAY) existing
+
+# A test target, so its path is found as that of a test.
+DEMO = $$(cargo test --workspace --locked --test demo --no-run --message-format=json-render-diagnostics | \
+	sed -n '/"name":"demo"/s/.*"executable":"\([^"]*\)".*/\1/p')
+# It builds what it needs and no more: neither the plugin nor a router nor Helm, whose part charts/install.yaml plays.
+PLAY = tools=$$(tests/cluster/tools/build.sh base) && \
+	cargo build --workspace --locked --bin countersign --bin cluster --test demo && demo=$(DEMO) && \
 	$(BIN)/cluster exec --tools "$$tools" --operator $(BIN)/countersign --chart charts/install.yaml -- "$$demo"
 
 ## demo-up: leaves a cluster running with the operator and the first versions of examples/, and
@@ -162,8 +202,8 @@ static:
 	$$program --version && sha256sum $$program
 
 # Each fits the six hours of a job; .github/workflows/nightly.yaml has a job for each.
-NIGHTLY := deny model fuzz static upgrade first-change faults bench
-## nightly: what is too long for `make test`, one after another, and all of it even if one fails: about four hours
+NIGHTLY := deny model fuzz static upgrade first-change existing kubernetes ordinary-user faults bench
+## nightly: what is too long for `make test`, one after another, and all of it even if one fails: about six hours
 nightly:
 	@failed=; for part in $(NIGHTLY); do $(MAKE) $$part || failed="$$failed $$part"; done; \
 	if [ -n "$$failed" ]; then echo "nightly: failed:$$failed" >&2; exit 1; fi

@@ -338,7 +338,12 @@ fn only_two_files_of_the_operator_open_connections() {
 #[test]
 fn every_test_that_the_documents_name_exists() {
     let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
-    let document = ["docs/security.md", "docs/faults.md"].map(read).concat();
+    let documents = [
+        "docs/security.md",
+        "docs/faults.md",
+        "docs/compatibility.md",
+    ];
+    let document = documents.map(read).concat();
     // Code in a line is what stands between an odd backquote and the next.
     let quoted = document.split('`').skip(1).step_by(2);
     let tests: Vec<_> = quoted.filter_map(|it| it.split_once(".rs::")).collect();

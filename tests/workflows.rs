@@ -136,6 +136,39 @@ fn what_a_workflow_runs_is_there() {
     }
 }
 
+/// A filter that matches no test passes.
+#[test]
+fn what_is_tested_on_older_versions_is_there() {
+    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    let versions = makefile
+        .lines()
+        .find_map(|it| it.strip_prefix("KUBERNETES := "));
+    for version in versions.unwrap().split(' ') {
+        for ending in ["mod", "sum"] {
+            let file = format!("tests/cluster/tools/controlplane/{version}.{ending}");
+            assert!(root().join(&file).exists(), "{file}");
+        }
+    }
+    let (_, filters) = makefile.split_once("\nOLDER := ").unwrap();
+    let (filters, _) = filters.split_once("\n##").unwrap();
+    let filters = filters.split_whitespace().filter(|word| *word != "\\");
+    let mut count = 0;
+    for filter in filters {
+        let mut path = root().join("tests/e2e");
+        for name in filter.split("::").filter(|name| !name.is_empty()) {
+            let file = path.join(name).with_extension("rs");
+            if file.exists() {
+                path.push(name);
+            } else {
+                let source = fs::read_to_string(path.with_extension("rs")).unwrap();
+                assert!(source.contains(&format!("fn {name}")), "{filter}");
+            }
+        }
+        count += 1;
+    }
+    assert!(count > 10, "only {count} were found");
+}
+
 /// The parts of `make nightly`.
 fn list_in_order(makefile: &str) -> Vec<&str> {
     let mut lines = makefile.lines();

@@ -1,5 +1,6 @@
 //! The chart on a cluster that has none of its kinds, with the real Helm: installed from an earlier commit, upgraded and
-//! rolled back with a change in progress, tested, uninstalled, while requests are served. Run by `make harness`.
+//! rolled back with a change in progress, tested, uninstalled, while requests are served. Run by `make harness`;
+//! `make upgrade` runs `stages`, too.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +15,8 @@
 )]
 
 mod earlier;
+mod operator;
 mod release;
+mod stages;
 mod story;
 mod test_pod;

@@ -2,16 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_api::rollout::{Change, Outcome};
 use countersign_api::{Phase, Rollout, RolloutPolicy, RolloutRun};
-use countersign_cluster::{Cluster, Fault, Gateway, Limits, Load, Replica, ReplicaPlan, wait_for};
+use countersign_cluster::{Cluster, Gateway, Limits, Load, Replica, wait_for};
 use countersign_core::change;
 use countersign_core::reason::Reason;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{
     Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
@@ -19,7 +17,7 @@ use kube::api::{
 use serde_json::{Value, json};
 
 use crate::release::{CHART, SYSTEM, helm, names, run};
-use crate::{earlier, test_pod};
+use crate::{earlier, operator, test_pod};
 
 const WITHIN: Duration = Duration::from_mins(4);
 const ADMISSION: &str = "validatingadmissionpolicies,validatingadmissionpolicybindings,mutatingadmissionpolicies,\
@@ -167,27 +165,9 @@ impl Story {
         wait_for(what, WITHIN, poll).await.unwrap()
     }
 
-    /// Starts an operator in place of the Deployment's pods, which run nothing here; returns once it leads.
     async fn operator(&self, program: PathBuf, identity: &str) -> Replica {
-        let plan = ReplicaPlan {
-            program,
-            namespace: self.namespace.clone(),
-            identity: identity.to_owned(),
-            lease_namespace: SYSTEM.to_owned(),
-            api_server: Arc::new(|_| Fault::Pass),
-            prometheus: Arc::new(|_| Fault::Pass),
-            environment: Vec::new(),
-        };
-        let replica = Replica::start(&self.cluster, plan).await.unwrap();
-        let leases: Api<Lease> = Api::namespaced(self.cluster.client(), SYSTEM);
-        let leads = async || {
-            let lease = leases.get_opt("countersign").await.unwrap()?.spec?;
-            let holder = lease.holder_identity?;
-            (holder == identity).then_some(())
-        };
-        let leads = wait_for("the operator leads", WITHIN, leads).await;
-        leads.unwrap_or_else(|error| panic!("{error}\n{}", replica.log()));
-        replica
+        let faults = operator::no_faults();
+        operator::start(&self.cluster, &self.namespace, program, identity, faults).await
     }
 
     /// The credentials of an operator that was started.
@@ -224,7 +204,7 @@ impl Story {
     }
 }
 
-fn change_of(rollout: &Rollout) -> Option<&Change> {
+pub fn change_of(rollout: &Rollout) -> Option<&Change> {
     rollout.status.as_ref()?.change.as_ref()
 }
 
@@ -234,7 +214,7 @@ fn progress(rollout: &Rollout) -> Value {
     json!([change.run, change.digest, change.step, change.weight])
 }
 
-fn is_stable(rollout: &Rollout) -> bool {
+pub fn is_stable(rollout: &Rollout) -> bool {
     let status = rollout.status.as_ref();
     status.is_some_and(|it| it.phase == Phase::Stable && it.change.is_none())
 }

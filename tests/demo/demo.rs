@@ -1,44 +1,44 @@
 //! `make demo`: shows a harmless change promoted, a bad one rolled back, and a risky one that is good promoted
 //! once a person has signed it off.
 //!
-//! Applies `examples/` to the test cluster, sends real requests, and prints the outcome of the changes.
+//! Applies `examples/` to the test cluster, or to one that exists already, sends real requests, and prints the outcome of the changes.
 //! The output is read from the cluster or counted in the responses; the exit code is 0 only if all
 //! changes ended as `examples/README.md` promises.
 
+mod existing;
 mod people;
+mod place;
 mod show;
 
 use std::error::Error;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use countersign_api::rollout::Outcome;
 use countersign_api::{Phase, Rollout, RolloutRun, Tier};
-use countersign_cluster::{Cluster, Limits, Load, LoadReport, wait_for};
+use countersign_cluster::{Load, LoadReport, wait_for};
 use countersign_core::change;
 use countersign_core::reason::Reason;
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{Scope, pinned_kind};
-use kube::{Client, ResourceExt as _};
 
 use crate::people::{Answers, People};
+use crate::place::{Pace, Place};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const FIRST: [&str; 4] = ["policy.yaml", "harmless.yaml", "risky.yaml", "signed.yaml"];
 const CHANGES: [&str; 3] = ["harmless-v2.yaml", "risky-v2.yaml", "signed-v2.yaml"];
-const REQUESTS_PER_SECOND: u32 = 300;
-/// Enough for the evidence of a strict tier in half a minute.
-const MANY_REQUESTS_PER_SECOND: u32 = 900;
-const START_WITHIN: Duration = Duration::from_mins(1);
-const END_WITHIN: Duration = Duration::from_mins(3);
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// The tags of real images that take the place of the two versions.
+const FIRST_TAG: &str = "6.8.0";
+const CHANGE_TAG: &str = "6.9.0";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match Box::pin(demo()).await {
+    match Box::pin(run()).await {
         Ok(differences) if differences.is_empty() => {
             println!("All ended as promised.");
             ExitCode::SUCCESS
@@ -54,31 +54,40 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Runs the demo where it was asked for, and removes what it left there.
+async fn run() -> Result<Vec<String>> {
+    let place = Place::chosen().await?;
+    let namespace = place.namespace().await?;
+    let outcome = tokio::select! {
+        outcome = Box::pin(demo(&place, &namespace)) => outcome,
+        () = place.interrupted() => Err("interrupted".into()),
+    };
+    place.clean_up(&namespace).await?;
+    outcome
+}
+
 /// The whole demo; returns the differences from what is promised.
-async fn demo() -> Result<Vec<String>> {
-    let cluster = Cluster::from_env().await?;
-    let namespace = cluster.namespace("demo").await?;
-    let client = cluster.client();
+async fn demo(place: &Place, namespace: &str) -> Result<Vec<String>> {
     println!("\nIn namespace {namespace}: {}", listed(FIRST));
     for file in FIRST {
-        apply_file(&client, &namespace, file).await?;
+        apply_file(place, namespace, file, FIRST_TAG).await?;
     }
-    let mut harmless = Watched::serving(&client, &namespace, "web", REQUESTS_PER_SECOND).await?;
-    let mut risky = Watched::serving(&client, &namespace, "login", REQUESTS_PER_SECOND).await?;
-    let mut signed =
-        Watched::serving(&client, &namespace, "billing", MANY_REQUESTS_PER_SECOND).await?;
-    let people = People::with_roles(&cluster, &namespace).await?;
-    println!(
-        "web and login serve {REQUESTS_PER_SECOND} requests a second, billing {MANY_REQUESTS_PER_SECOND}."
-    );
+    let pace = place.pace();
+    let (few, many) = (pace.requests_per_second, pace.many_requests_per_second);
+    let mut harmless = Watched::serving(place, namespace, "web", few).await?;
+    let mut risky = Watched::serving(place, namespace, "login", few).await?;
+    let mut signed = Watched::serving(place, namespace, "billing", many).await?;
+    let people = People::with_roles(place, namespace).await?;
+    println!("web and login serve {few} requests a second, billing {many}.");
     println!("The changes: {}", listed(CHANGES));
     println!(
         "WEIGHT and ACHIEVED is the new version's share, SERVED and FAILED are its requests.\n"
     );
     for file in CHANGES {
-        apply_file(&client, &namespace, file).await?;
+        apply_file(place, namespace, file, CHANGE_TAG).await?;
     }
-    watch(&mut [&mut harmless, &mut risky, &mut signed], &people).await?;
+    let watched = &mut [&mut harmless, &mut risky, &mut signed];
+    watch(watched, &people, &pace).await?;
     let (harmless, risky) = (harmless.end().await?, risky.end().await?);
     let signed = signed.end().await?;
     println!();
@@ -89,7 +98,7 @@ async fn demo() -> Result<Vec<String>> {
 }
 
 /// Follows the changes until each has ended and its pods have come or gone; people answer if one waits.
-async fn watch(watched: &mut [&mut Watched; 3], people: &People) -> Result<()> {
+async fn watch(watched: &mut [&mut Watched; 3], people: &People, pace: &Pace) -> Result<()> {
     let mut table = show::Table::new();
     let started = Instant::now();
     loop {
@@ -106,10 +115,11 @@ async fn watch(watched: &mut [&mut Watched; 3], people: &People) -> Result<()> {
         if watched.iter().all(|one| one.has_ended()) {
             return Ok(());
         }
-        if started.elapsed() > END_WITHIN {
-            return Err(format!("the changes have not ended within {END_WITHIN:?}").into());
+        if started.elapsed() > pace.end_within {
+            let within = pace.end_within;
+            return Err(format!("the changes have not ended within {within:?}").into());
         }
-        tokio::time::sleep(POLL_INTERVAL).await;
+        tokio::time::sleep(pace.poll_interval).await;
     }
 }
 
@@ -120,7 +130,8 @@ struct Watched {
     rollout: Rollout,
     /// The record of the change after the first revision.
     run: Option<RolloutRun>,
-    load: Load,
+    /// The requests, if they are sent from here.
+    load: Option<Load>,
     /// When the rollback was first seen.
     withdrawn_at: Option<Timestamp>,
     /// What became of the approvals, if the change waited for one.
@@ -131,16 +142,18 @@ struct Watched {
 struct Finished {
     name: String,
     run: RolloutRun,
-    report: LoadReport,
+    /// The counts of the requests, if they were sent from here.
+    report: Option<LoadReport>,
     withdrawn_at: Option<Timestamp>,
     answers: Option<Answers>,
 }
 
 impl Watched {
     /// Waits until the first revision serves, and starts the traffic.
-    async fn serving(client: &Client, namespace: &str, name: &str, rate: u32) -> Result<Self> {
-        let rollouts: Api<Rollout> = Api::namespaced(client.clone(), namespace);
-        let rollout = wait_for(&format!("{name} serves"), START_WITHIN, async || {
+    async fn serving(place: &Place, namespace: &str, name: &str, rate: u32) -> Result<Self> {
+        let rollouts: Api<Rollout> = Api::namespaced(place.client(), namespace);
+        let within = place.pace().start_within;
+        let rollout = wait_for(&format!("{name} serves"), within, async || {
             let rollout = rollouts
                 .get(name)
                 .await
@@ -152,12 +165,8 @@ impl Watched {
             }
         })
         .await?;
-        let limits = Limits {
-            max_requests: 300_000,
-            max_time: START_WITHIN + END_WITHIN,
-        };
-        let load = Load::start(client.clone(), namespace, name, rate, limits).await?;
-        let runs = Api::namespaced(client.clone(), namespace);
+        let load = place.load(namespace, name, rate).await?;
+        let runs = Api::namespaced(place.client(), namespace);
         Ok(Self {
             rollouts,
             runs,
@@ -208,10 +217,14 @@ impl Watched {
         let run = self
             .run
             .ok_or_else(|| format!("{name} has no record of its change"))?;
+        let report = match self.load {
+            Some(load) => Some(load.stop().await),
+            None => None,
+        };
         Ok(Finished {
             name,
             run,
-            report: self.load.stop().await,
+            report,
             withdrawn_at: self.withdrawn_at,
             answers: self.answers,
         })
@@ -285,10 +298,12 @@ fn listed<const N: usize>(files: [&str; N]) -> String {
 }
 
 /// Applies every object of a file in `examples/`, as `kubectl apply --server-side` would.
-async fn apply_file(client: &Client, namespace: &str, file: &str) -> Result<()> {
+async fn apply_file(place: &Place, namespace: &str, file: &str, tag: &str) -> Result<()> {
+    let (client, within) = (place.client(), place.pace().start_within);
     let path = format!("{}/../../examples/{file}", env!("CARGO_MANIFEST_DIR"));
     let yaml = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
     for object in serde_saphyr::from_multiple::<DynamicObject>(&yaml)? {
+        let object = place.adapted(object, namespace, tag);
         let name = object.name_any();
         let types = object
             .types
@@ -296,9 +311,9 @@ async fn apply_file(client: &Client, namespace: &str, file: &str) -> Result<()> 
             .ok_or_else(|| format!("{path}: {name} has no kind"))?;
         let kind = GroupVersionKind::try_from(types)?;
         // The API server serves a new kind a moment after its definition was applied.
-        let served = async || pinned_kind(client, &kind).await;
+        let served = async || pinned_kind(&client, &kind).await;
         let what = format!("{} is served", kind.kind);
-        let (resource, capabilities) = wait_for(&what, START_WITHIN, served).await?;
+        let (resource, capabilities) = wait_for(&what, within, served).await?;
         let api: Api<DynamicObject> = match capabilities.scope {
             Scope::Cluster => Api::all_with(client.clone(), &resource),
             Scope::Namespaced => Api::namespaced_with(client.clone(), namespace, &resource),

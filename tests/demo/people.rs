@@ -5,19 +5,21 @@ use std::time::Duration;
 
 use countersign_api::rollout::Change;
 use countersign_api::{Rollout, SignOff};
-use countersign_cluster::{Cluster, wait_for};
+use countersign_cluster::wait_for;
 use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::ResourceExt as _;
 use kube::api::{Api, PostParams};
-use kube::{Client, ResourceExt as _};
 use serde_json::json;
 
 use crate::Result;
+use crate::place::Place;
 
 /// How long a role may take to be in force, and the API server to know the change.
 const KNOWN_WITHIN: Duration = Duration::from_secs(30);
 
-const AUTHOR: &str = "alice";
-const APPROVER: &str = "bob";
+/// Each with a group of theirs.
+const AUTHOR: (&str, &str) = ("alice", "service-team");
+const APPROVER: (&str, &str) = ("bob", "approvers");
 
 /// What the API server says to those who must not sign.
 const REFUSED_SINCE: &str = "had a hand in";
@@ -35,8 +37,8 @@ pub struct Answers {
 
 impl People {
     /// Gives both the role of an approver.
-    pub async fn with_roles(cluster: &Cluster, namespace: &str) -> Result<Self> {
-        let user = |name: &str| json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name });
+    pub async fn with_roles(place: &Place, namespace: &str) -> Result<Self> {
+        let user = |(name, _): (&str, &str)| json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name });
         let binding: RoleBinding = serde_json::from_value(json!({
             "metadata": { "name": "approvers" },
             "roleRef": {
@@ -44,10 +46,10 @@ impl People {
             },
             "subjects": [user(AUTHOR), user(APPROVER)],
         }))?;
-        let bindings: Api<RoleBinding> = Api::namespaced(cluster.client(), namespace);
+        let bindings: Api<RoleBinding> = Api::namespaced(place.client(), namespace);
         bindings.create(&PostParams::default(), &binding).await?;
-        let signs = async |name| -> Result<Api<SignOff>> {
-            let client: Client = cluster.client_as(name).await?;
+        let signs = async |(name, group)| -> Result<Api<SignOff>> {
+            let client = place.client_as(name, group).await?;
             Ok(Api::namespaced(client, namespace))
         };
         Ok(Self {
@@ -78,7 +80,7 @@ impl People {
     }
 }
 
-fn approval(rollout: &Rollout, change: &Change, by: &str) -> Result<SignOff> {
+fn approval(rollout: &Rollout, change: &Change, (name, group): (&str, &str)) -> Result<SignOff> {
     let sign_off = json!({
         "apiVersion": "countersign.dev/v1alpha1", "kind": "SignOff",
         "metadata": { "generateName": format!("{}-", rollout.name_any()) },
@@ -86,7 +88,8 @@ fn approval(rollout: &Rollout, change: &Change, by: &str) -> Result<SignOff> {
             "rollout": rollout.name_any(), "rolloutUid": rollout.uid(),
             "run": change.run, "digest": change.digest,
             "decision": "Approve", "gate": "promotion", "reason": "the evidence is good",
-            "approver": { "username": by },
+            // API servers before 1.36 do not fill in the groups.
+            "approver": { "username": name, "groups": [group, "system:authenticated"] },
         },
     });
     Ok(serde_json::from_value(sign_off)?)

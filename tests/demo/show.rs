@@ -36,8 +36,10 @@ impl Row {
     pub fn of(watched: &Watched) -> Self {
         let status = watched.rollout.status.clone().unwrap_or_default();
         let run = watched.run.as_ref().map(|run| &run.spec);
-        let new = run.map(|run| count(&watched.load.report(), &run.pod_template_hash));
-        let new = new.unwrap_or_default();
+        let new = watched.load.as_ref().map(|load| {
+            let new = run.map(|run| count(&load.report(), &run.pod_template_hash));
+            new.unwrap_or_default()
+        });
         let percent = |weight: i32| format!("{weight}%");
         let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         Self([
@@ -48,8 +50,8 @@ impl Row {
             or_none(status.weight.map(percent)),
             or_none(run.map(|run| run.risk.tier.to_string())),
             or_none(status.waiting_for),
-            new.requests.to_string(),
-            new.errors.to_string(),
+            or_none(new.as_ref().map(|new| new.requests.to_string())),
+            or_none(new.as_ref().map(|new| new.errors.to_string())),
         ])
     }
 
@@ -162,8 +164,12 @@ pub fn story(finished: &Finished) {
         .progress
         .outcome
         .map_or("none".to_owned(), |it| format!("{it:?}"));
-    let new = count(&finished.report, &run.pod_template_hash);
-    let (all, served, failed) = (finished.report.requests, new.requests, new.errors);
+    let Some(report) = &finished.report else {
+        print_fact("outcome", &outcome);
+        return;
+    };
+    let new = count(report, &run.pod_template_hash);
+    let (all, served, failed) = (report.requests, new.requests, new.errors);
     print_fact(
         "outcome",
         &format!("{outcome}; the new version served {served} of {all} requests, {failed} failed"),

@@ -93,21 +93,14 @@ impl Cluster {
     }
 
     /// Creates a namespace for a test, with the restricted pod security standard, and returns its name
-    /// once pods can be created in it.
+    /// once pods can be created in it. If the API server does not stamp Rollouts, no stamp is demanded there.
     pub async fn namespace(&self, prefix: &str) -> Result<String> {
-        let mut namespace = Namespace::default();
-        namespace.metadata.generate_name = Some(format!("{prefix}-"));
-        namespace.labels_mut().insert(
-            "pod-security.kubernetes.io/enforce".to_owned(),
-            "restricted".to_owned(),
-        );
-        let namespace = Api::<Namespace>::all(self.client())
-            .create(&PostParams::default(), &namespace)
-            .await
-            .map_err(Error::kubernetes(format!("create a namespace {prefix}-…")))?;
-        let name = namespace.name_any();
-        default_account(&self.client, &name).await?;
-        Ok(name)
+        new_namespace(&self.client, prefix).await
+    }
+
+    /// Whether the API server has mutating policies, which fill in who writes: Kubernetes from 1.36 on.
+    pub async fn has_mutating_policies(&self) -> Result<bool> {
+        operator::has_mutating_policies(&self.client).await
     }
 
     /// A client for one of the users alice (group service-team), bob (approvers), carol (approvers and
@@ -253,6 +246,26 @@ impl Cluster {
 /// The URL of Prometheus from the variable.
 pub(crate) fn url_of(address: SocketAddr) -> String {
     format!("http://{address}")
+}
+
+/// Creates a namespace as [`Cluster::namespace`] does, in any cluster.
+pub async fn new_namespace(client: &Client, prefix: &str) -> Result<String> {
+    let mut namespace = Namespace::default();
+    namespace.metadata.generate_name = Some(format!("{prefix}-"));
+    let is_stamped = operator::has_mutating_policies(client).await?;
+    let labels = namespace.labels_mut();
+    let mut label = |name: &str, value: &str| labels.insert(name.to_owned(), value.to_owned());
+    label("pod-security.kubernetes.io/enforce", "restricted");
+    if !is_stamped {
+        label("countersign.dev/stamp", "optional");
+    }
+    let name = Api::<Namespace>::all(client.clone())
+        .create(&PostParams::default(), &namespace)
+        .await
+        .map_err(Error::kubernetes(format!("create a namespace {prefix}-…")))?
+        .name_any();
+    default_account(client, &name).await?;
+    Ok(name)
 }
 
 /// Returns once pods can be created in a namespace: admission requires its default service account.

@@ -18,6 +18,7 @@ use crate::{
     tools::Tools,
 };
 use kube::Client;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     env,
     ffi::{OsStr, OsString},
@@ -90,6 +91,7 @@ pub(crate) async fn run(
     given: Option<PathBuf>,
     end: impl Future<Output = u8>,
 ) -> Result<u8> {
+    open_as_many_files_as_allowed();
     let (processes, mut obituaries) = Processes::new(plan.dir.clone());
     let mut death = std::pin::pin!(async {
         match obituaries.recv().await {
@@ -134,6 +136,18 @@ pub(crate) async fn run(
         let _ = tokio::time::timeout(GRACE, running.nodes.delete(&running.client)).await;
     }
     status
+}
+
+/// An ordinary user's session begins with 1,024 open files; the pods' sockets and the requests to them need more.
+/// Everything that is started inherits the limit.
+fn open_as_many_files_as_allowed() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // Raising it to its maximum needs no permission; if it fails, the limit remains as it was.
+    let _ = setrlimit(Resource::Nofile, most);
 }
 
 /// Starts everything.

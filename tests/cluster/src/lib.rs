@@ -36,7 +36,7 @@ mod tools;
 mod wait;
 
 pub use audit::{ApiRequest, RequestLog};
-pub use cluster::{Cluster, Sample};
+pub use cluster::{Cluster, Sample, new_namespace};
 pub use error::{Error, Result};
 pub use gateway::Gateway;
 pub use kinds::Kinds;

@@ -138,10 +138,7 @@ impl Operator {
     /// no mutating policies.
     async fn rendered(&self, client: &Client) -> Result<Vec<u8>> {
         let rendered = fs::read_to_string(&self.chart).map_err(Error::file("read", &self.chart))?;
-        let mutating = served(client, ADMISSION)
-            .await?
-            .iter()
-            .any(|it| it.ends_with("/MutatingAdmissionPolicy"));
+        let mutating = has_mutating_policies(client).await?;
         let documents = rendered
             .split_inclusive("\n---\n")
             .filter(|it| mutating || !it.contains("\nkind: MutatingAdmissionPolicy"));
@@ -163,6 +160,13 @@ impl Operator {
             .arg(format!("--set=prometheus.url={prometheus_url}"));
         process::output(render, &[]).await
     }
+}
+
+/// Whether the API server writes what the chart's mutating policies state: Kubernetes has them from 1.36 on.
+pub(crate) async fn has_mutating_policies(client: &Client) -> Result<bool> {
+    let kinds = served(client, ADMISSION).await?;
+    let mut kinds = kinds.iter();
+    Ok(kinds.any(|it| it.ends_with("/MutatingAdmissionPolicy")))
 }
 
 /// The served kinds of an API version, as arguments for `helm template`, which reads no API server.

@@ -6,6 +6,9 @@
 //! - `FAIL_FIRST`: how many requests are answered with 500 before that. Default 0.
 //! - `LATENCY`, such as `20ms`: how long each answer takes. Default none.
 //! - `SCRAPED`: `false` makes `/metrics` answer 404, for tests without data.
+//! - `CODE_LABEL`: the label of `http_requests_total` that has the code. Default `code`, of podinfo `status`.
+//! - `SEND_TO`, `PER_SECOND`: it sends so many requests to this Service of its namespace, for at most an hour, and answers
+//!   none.
 //! - `START_AFTER`, such as `5s`: from when the pod runs until it listens, which it must to become
 //!   ready. Default at once.
 //! - `STARTS`, such as `CrashLoopBackOff` or `ImagePullBackOff`: the container never starts, and
@@ -16,12 +19,16 @@
 //! podinfo, by the name of the image, is imitated as `docs/get-started.md` runs it: its counter has the label `status`
 //! where others have `code`, and with `--random-error=true` in its command it fails a third of the requests.
 //!
-//! Every path but `/metrics` answers with the headers `x-revision` (the pod's `pod-template-hash`)
+//! If a port has the name `http-metrics`, it alone serves `/metrics`. Every other path answers with the headers
+//! `x-revision` (the pod's `pod-template-hash`)
 //! and `x-pod`. A pod serves on its first container's TCP ports from before it is ready until its
 //! object is gone, which is 2 to 3 s after its deletion (`stages/pod-delete.yaml`), so that whoever
 //! still believes it ready is answered; then it stops listening and finishes what is in flight.
 
-use crate::nodes::Nodes;
+use crate::{
+    load::{Limits, Load},
+    nodes::Nodes,
+};
 use axum::{
     Router,
     extract::{Path, State},
@@ -31,7 +38,7 @@ use axum::{
 };
 use futures::{StreamExt as _, future::join_all};
 use k8s_openapi::{
-    api::core::v1::{Container, Pod},
+    api::core::v1::{Container, ContainerPort, Pod},
     jiff::SignedDuration,
 };
 use kube::{
@@ -60,6 +67,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The condition that lets kwok mark a pod as ready; see [`nodes`](crate::nodes).
 const LISTENING: &str = "cluster.test/Listening";
+
+/// The name of a port for scrapes alone.
+const METRICS_PORT: &str = "http-metrics";
+
+/// Bounds of what one pod sends.
+const SENT: Limits = Limits {
+    max_requests: 10_000_000,
+    max_time: Duration::from_hours(1),
+};
 
 /// Upper bounds in seconds: the defaults of Prometheus client libraries.
 const BUCKETS: [f64; 11] = [
@@ -140,34 +156,69 @@ async fn try_run(
         () = stop.cancelled() => return Ok(()),
         () = tokio::time::sleep(start_after) => {}
     }
+    if let Some(service) = variable(pod, "SEND_TO") {
+        return send(client, pod, service, stop).await;
+    }
     let container = first_container(pod);
     let ports = container
         .iter()
         .flat_map(|container| container.ports.iter().flatten());
+    let ports: Vec<_> = ports
+        .filter(|port| matches!(port.protocol.as_deref(), None | Some("TCP")))
+        .collect();
+    let of_metrics = |port: &ContainerPort| port.name.as_deref() == Some(METRICS_PORT);
+    let apart = ports.iter().any(|port| of_metrics(port));
     let (mut listeners, mut opened) = (Vec::new(), std::collections::BTreeSet::new());
-    for port in ports.filter(|port| matches!(port.protocol.as_deref(), None | Some("TCP"))) {
+    for port in ports {
+        let is_scraped = of_metrics(port) || !apart;
         let port = u16::try_from(port.container_port).map_err(|error| error.to_string())?;
         // One port may have two names.
         if !opened.insert(port) {
             continue;
         }
         let listener = listen(SocketAddr::new(address, port)).await;
-        listeners.push(listener.map_err(|error| format!("listening on port {port}: {error}"))?);
+        let listener = listener.map_err(|error| format!("listening on port {port}: {error}"))?;
+        listeners.push((listener, is_scraped));
     }
     if stop.is_cancelled() {
         return Ok(());
     }
-    let router = Router::new()
-        .route("/metrics", get(metrics))
-        .route("/error-rate/{rate}", get(set_error_rate))
-        .fallback(answer)
-        .with_state(Arc::new(app));
-    let servers = join_all(listeners.into_iter().map(|listener| {
-        axum::serve(listener, router.clone())
+    let app = Arc::new(app);
+    let servers = join_all(listeners.into_iter().map(|(listener, is_scraped)| {
+        let metrics = if is_scraped {
+            get(metrics)
+        } else {
+            get(|| async { StatusCode::NOT_FOUND })
+        };
+        let router = Router::new()
+            .route("/metrics", metrics)
+            .route("/error-rate/{rate}", get(set_error_rate))
+            .fallback(answer)
+            .with_state(app.clone());
+        axum::serve(listener, router)
             .with_graceful_shutdown(stop.clone().cancelled_owned())
             .into_future()
     }));
     tokio::join!(servers, announce(client, pod));
+    Ok(())
+}
+
+/// Sends requests, until the pod ends.
+async fn send(
+    client: &Client,
+    pod: &Pod,
+    service: &str,
+    stop: CancellationToken,
+) -> Result<(), String> {
+    let rate = variable(pod, "PER_SECOND").unwrap_or_default();
+    let rate = rate.parse();
+    let rate = rate.map_err(|_| "PER_SECOND is not a number of requests".to_owned())?;
+    let namespace = pod.namespace().unwrap_or_default();
+    let load = Load::start(client.clone(), &namespace, service, rate, SENT).await;
+    let load = load.map_err(|error| error.to_string())?;
+    announce(client, pod).await;
+    stop.cancelled().await;
+    load.stop().await;
     Ok(())
 }
 
@@ -242,7 +293,7 @@ struct App {
     pod: String,
     revision: String,
     /// The label of the counter with the status.
-    label: &'static str,
+    label: String,
     errors: Errors,
     latency: Duration,
     scraped: bool,
@@ -259,6 +310,7 @@ impl App {
         pod.uid().hash(&mut seed);
         let podinfo = podinfo(pod);
         let rate = if podinfo == Some(true) { "0.33" } else { "0" };
+        let label = if podinfo.is_some() { "status" } else { "code" };
         Ok(Self {
             pod: pod.name_any(),
             revision: pod
@@ -266,7 +318,7 @@ impl App {
                 .get("pod-template-hash")
                 .cloned()
                 .unwrap_or_default(),
-            label: if podinfo.is_some() { "status" } else { "code" },
+            label: variable(pod, "CODE_LABEL").unwrap_or(label).to_owned(),
             errors: Errors::at_rate(
                 variable(pod, "ERROR_RATE").unwrap_or(rate),
                 variable(pod, "FAIL_FIRST").unwrap_or("0"),
@@ -301,7 +353,7 @@ impl App {
             // As with real client libraries, a series exists from its first event on.
             let count = count.load(Relaxed);
             if count > 0 {
-                let label = self.label;
+                let label = &self.label;
                 let _ = writeln!(text, r#"http_requests_total{{{label}="{code}"}} {count}"#);
             }
         }
@@ -500,5 +552,15 @@ mod tests {
         assert!(text.contains("_bucket{le=\"0.05\"} 1\n"), "{text}");
         assert!(text.contains("_bucket{le=\"+Inf\"} 1\n"), "{text}");
         assert!(text.contains("_sum 0.03\n"), "{text}");
+        let env = json!([{ "name": "CODE_LABEL", "value": "status" }]);
+        let spec = json!({ "containers": [{ "name": "app", "env": env }] });
+        let pod: Pod = serde_json::from_value(json!({ "metadata": {}, "spec": spec })).unwrap();
+        let app = App::of(&pod).unwrap();
+        app.ok.fetch_add(1, Relaxed);
+        let text = app.exposition();
+        assert!(
+            text.contains("http_requests_total{status=\"200\"} 1\n"),
+            "{text}"
+        );
     }
 }

@@ -6,6 +6,9 @@
 # A first run takes a quarter of an hour on two cores. Each program is kept under a name that holds
 # a hash of all it was built from, so an interrupted run continues, a change rebuilds only what it
 # touches, and a run with nothing to do takes a moment. Any number of runs may start at once.
+#
+# COUNTERSIGN_KUBERNETES=1.33 builds that version of the control plane, from controlplane/1.33.mod; a set of each
+# version is kept.
 set -euo pipefail
 shopt -s nullglob
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -24,6 +27,7 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/countersign/tools
 mkdir -p "$cache"
 exec 9>>"$cache/lock"
 built=() # what the set consists of, as paths relative to $cache
+modfile=go # the versions that a module is built with: go.mod and go.sum
 
 # Waits until no other run builds; that run may build just what this one wants, so look again after.
 lock() {
@@ -35,7 +39,7 @@ lock() {
 # The hash of everything that decides what a module builds: its files, the compiler, the flags.
 hash_of() {
     local module=$1
-    { printf '%s\n' "$go_version" "$GOFLAGS" "$@"; cat "$module"/{go.mod,go.sum} "$module"/*.go; } |
+    { printf '%s\n' "$go_version" "$GOFLAGS" "$@"; cat "$module/$modfile".{mod,sum} "$module"/*.go; } |
         sha256sum | cut -c1-12
 }
 
@@ -70,7 +74,7 @@ program() {
     say "$name: building"
     rm -f "$cache/$file.part" # of an interrupted run; go writes over nothing that is half a program
     # The build does not inherit the lock (9>&-): what `go` leaves running must not hold it.
-    (cd "$module" && nice -n 5 go build -ldflags "-s -w $ldflags" -tags "$tags" \
+    (cd "$module" && nice -n 5 go build -modfile="$modfile.mod" -ldflags "-s -w $ldflags" -tags "$tags" \
         -o "$cache/$file.part" "$package" 2>&1 9>&-) | report "$name" ||
         die "$name: the build failed; see above"
     mv "$cache/$file.part" "$cache/$file" # only now does it count as built
@@ -94,15 +98,20 @@ files() {
     mv -T "$cache/$dir.part" "$cache/$dir"
 }
 
+modfile=${COUNTERSIGN_KUBERNETES:-go}
+others=$(cd controlplane && echo [0-9]*.mod)
+[[ -e controlplane/$modfile.mod ]] ||
+    die "COUNTERSIGN_KUBERNETES is $modfile: unset it, or set it to one of: ${others//.mod/}"
 # Kubernetes learns its version from the linker; without it every part says v0.0.0.
-[[ $(<controlplane/go.mod) =~ k8s\.io/kubernetes\ (v([0-9]+)\.([0-9]+)\.[^[:space:]]+) ]] ||
-    die "controlplane/go.mod does not require k8s.io/kubernetes"
+[[ $(<"controlplane/$modfile.mod") =~ k8s\.io/kubernetes\ (v([0-9]+)\.([0-9]+)\.[^[:space:]]+) ]] ||
+    die "controlplane/$modfile.mod does not require k8s.io/kubernetes"
 version=k8s.io/component-base/version
 kubernetes="-X $version.gitVersion=${BASH_REMATCH[1]}"
 kubernetes+=" -X $version.gitMajor=${BASH_REMATCH[2]} -X $version.gitMinor=${BASH_REMATCH[3]}"
 
 program controlplane controlplane . "$kubernetes"
 program kubectl controlplane k8s.io/kubernetes/cmd/kubectl "$kubernetes"
+modfile=go
 program kwok kwok sigs.k8s.io/kwok/cmd/kwok
 # The stages that say how kwok's nodes and pods behave.
 files kwok-stages kwok sigs.k8s.io/kwok 'kustomize/stage/node/fast/node-*.yaml' \

@@ -64,7 +64,9 @@ fn the_rendered_chart_is_that_of_this_commit() {
 async fn the_api_server_stores_the_policies_as_the_chart_has_them() {
     let scene = Scene::new("policies").await;
     let admin = User::admin(&scene);
-    let files = files();
+    let mut files = files();
+    // Kubernetes before 1.36 has none.
+    files.retain(|it| scene.stamped || !it["kind"].as_str().unwrap().starts_with("Mutating"));
     let bindings = files.iter().filter(|file| is_of(file, "Binding"));
     assert_eq!(files.len(), 2 * bindings.count(), "each with its binding");
     for file in files {

@@ -268,7 +268,11 @@ async fn written_by_two(scene: &Scene) -> [User; 2] {
         users.push(User::known(scene, name).await);
     }
     let [alice, bob] = users.try_into().ok().unwrap();
-    let made = alice.create(&path(scene, "rollouts"), &manifest()).await;
+    let mut rollout = manifest();
+    if !scene.stamped {
+        Edit::Stamp(Some("alice")).make(&mut rollout);
+    }
+    let made = alice.create(&path(scene, "rollouts"), &rollout).await;
     assert_eq!(of(&made.unwrap()), Some("alice"));
     [alice, bob]
 }
@@ -422,7 +426,8 @@ async fn kubectl_cannot_forge_the_stamp_either() {
     }
 }
 
-/// Disables the mutating policy during an attempt.
+/// Disables the mutating policy during an attempt; if the API server has none, the stamp is demanded in the scene from
+/// then on.
 async fn unstamped<T>(scene: &Scene, attempt: impl Future<Output = T>) -> T {
     let admin = User::admin(scene);
     let is_binding = |file: &Value| {
@@ -446,19 +451,21 @@ async fn unstamped<T>(scene: &Scene, attempt: impl Future<Output = T>) -> T {
             .await
             .unwrap();
     };
-    admin.delete(&own).await.unwrap();
+    if scene.stamped {
+        admin.delete(&own).await.unwrap();
+    } else {
+        let demanded = json!({ "metadata": { "labels": { "countersign.dev/stamp": null } } });
+        let namespace = format!("/api/v1/namespaces/{}", scene.namespace);
+        admin.merge(&namespace, &demanded).await.unwrap();
+    }
     stamps(false).await;
     let outcome = attempt.await;
-    admin
-        .send(
-            "PATCH",
-            &(own + "?fieldManager=test&force=true"),
-            APPLY,
-            &binding,
-        )
-        .await
-        .unwrap();
-    stamps(true).await;
+    if scene.stamped {
+        let apply = own + "?fieldManager=test&force=true";
+        let made = admin.send("PATCH", &apply, APPLY, &binding).await;
+        made.unwrap();
+        stamps(true).await;
+    }
     outcome
 }
 

@@ -110,6 +110,16 @@ impl User {
         }
     }
 
+    /// The name and the groups by which the API server knows the user.
+    pub async fn own_name(&self) -> Value {
+        let reviews = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+        let review =
+            json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview" });
+        let review = self.create(reviews, &review).await.unwrap();
+        let user = &review["status"]["userInfo"];
+        json!({ "username": user["username"], "groups": user["groups"] })
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, JSON, &Value::Null).await
     }
@@ -168,7 +178,11 @@ pub async fn until_enforced(scene: &Scene) {
         let refusal = user.create(&dry("rolloutruns"), &forged).await;
         let stamped = user.create(&dry("rollouts"), &rollout).await;
         match (refusal, stamped) {
-            (Err(_), Ok(object)) if super::stamp::of(&object) == Some(&stranger) => Ok(()),
+            (Err(_), Ok(object))
+                if !scene.stamped || super::stamp::of(&object) == Some(&stranger) =>
+            {
+                Ok(())
+            }
             (refusal, stamped) => Err(format!("{refusal:?} {stamped:?}")),
         }
     };

@@ -37,6 +37,8 @@ static POLICY: OnceCell<()> = OnceCell::const_new();
 pub struct Scene {
     pub cluster: Cluster,
     pub namespace: String,
+    /// Whether the API server stamps Rollouts; if not, no stamp is demanded in the scene.
+    pub stamped: bool,
     turn: Option<Turn>,
 }
 
@@ -103,9 +105,11 @@ impl Scene {
             .get_or_init(async || install_policy(&cluster).await)
             .await;
         let namespace = cluster.namespace(name).await.unwrap();
+        let stamped = cluster.has_mutating_policies().await.unwrap();
         Self {
             cluster,
             namespace,
+            stamped,
             turn: Some(turn),
         }
     }

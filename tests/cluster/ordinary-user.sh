@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Runs `make demo` and `make harness` as an ordinary user does: from a fresh clone of the last commit, with a home, caches
+# and a build of its own, and 1,024 open files. Root becomes a user that nobody knows and that can read nothing of root's;
+# any other user stays itself. What was downloaded or built before is copied, the programs of this repository are not.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+say() { printf 'ordinary-user: %s\n' "$*" >&2; }
+die() { say "$@"; exit 1; }
+
+# Not in the passwd file, and not that of a service.
+readonly id=61235
+# Not /tmp, which may be memory: a build takes gigabytes.
+base=$(mktemp -d "${TMPDIR:-/var/tmp}/countersign-user-XXXXXX")
+trap 'rm -rf "$base"' EXIT
+home=$base/home
+mkdir -p "$home/.cargo" "$home/.cache/countersign/tools"
+
+# Copies what is there.
+copy() {
+    local source
+    for source in "${@:2}"; do
+        [[ ! -e $source ]] || cp -R --reflink=auto "$source" "$1"
+    done
+}
+
+git clone --quiet --no-hardlinks . "$home/countersign"
+tools=$(tests/cluster/tools/build.sh)
+for program in "$tools"/*; do
+    copy "$home/.cache/countersign/tools/" "$(readlink -f "$program")"
+done
+mkdir "$home/.cargo/registry"
+cargo=${CARGO_HOME:-$HOME/.cargo}
+copy "$home/.cargo/registry/" "$cargo/registry/index" "$cargo/registry/cache"
+copy "$home/.cargo/" "$cargo/config.toml"
+# The compiler itself, as rustup looks for it in the caller's home.
+compiler=$(rustc --print sysroot)
+
+become=()
+if ((EUID == 0)); then
+    copy "$base/compiler" "$compiler"
+    compiler=$base/compiler
+    chown -R "$id:$id" "$base"
+    become=(setpriv "--reuid=$id" "--regid=$id" --clear-groups --inh-caps=-all --)
+fi
+own=("${become[@]}" env --unset=XDG_CACHE_HOME --unset=XDG_RUNTIME_DIR --unset=GOPATH --unset=GOMODCACHE --unset=GOCACHE
+    --unset=CARGO_HOME --unset=CARGO_TARGET_DIR --unset=RUSTUP_HOME --unset=RUSTUP_TOOLCHAIN --unset=TMPDIR
+    --unset=KUBECONFIG --unset=MAKEFLAGS --unset=MAKELEVEL --chdir="$home/countersign"
+    HOME="$home" USER=ordinary LOGNAME=ordinary PATH="$compiler/bin:$PATH")
+
+if ((EUID == 0)); then
+    [[ $("${own[@]}" id -u) == "$id" ]] || die "setpriv did not change the user"
+    ! "${own[@]}" test -r /root || die "user $id can read /root: it is not like an ordinary user's machine"
+fi
+"${own[@]}" go version >/dev/null || die "go is not on a path that every user can read: install it under /usr/local"
+"${own[@]}" cargo --version >/dev/null
+
+ulimit -Sn 1024
+for target in demo harness; do
+    say "make $target"
+    "${own[@]}" make "$target"
+done
+
+# What a program leaves to end by itself, such as the telemetry of `go`, takes a moment.
+running() { find /proc -maxdepth 1 -uid "$id" -name '[0-9]*' -printf '%f '; }
+if ((EUID == 0)); then
+    for ((tries = 0; tries < 30; tries++)); do
+        [[ -n $(running) ]] || break
+        sleep 1
+    done
+    [[ -z $(running) ]] || die "processes of the user are left: $(running)"
+fi
+[[ -z $("${own[@]}" git status --porcelain) ]] || die "the clone is not as it was"
+say "both succeeded"
