@@ -52,7 +52,7 @@ async fn write_policies(
     now: Timestamp,
 ) -> Duration {
     let policies = caches.policies.state();
-    statuses.keep_only(policies.iter().map(|it| it.name_any()).collect());
+    statuses.keep_only(&policies.iter().map(|it| it.name_any()).collect());
     let mut next = STATUS_RECHECK;
     for policy in policies {
         let before = statuses.present(&policy.metadata, policy.status.as_ref());
@@ -89,7 +89,7 @@ async fn write_freezes(
     now: Timestamp,
 ) -> Duration {
     let freezes = caches.freezes.state();
-    statuses.keep_only(freezes.iter().map(|it| it.name_any()).collect());
+    statuses.keep_only(&freezes.iter().map(|it| it.name_any()).collect());
     let mut next = STATUS_RECHECK;
     for freeze in freezes {
         if let Some(at) = acceptance::freeze::changes_at(&freeze.spec, now) {
@@ -152,7 +152,7 @@ impl<S: Clone + Default + Serialize> Statuses<S> {
         }
     }
 
-    fn keep_only(&mut self, names: BTreeSet<String>) {
+    fn keep_only(&mut self, names: &BTreeSet<String>) {
         self.written.retain(|name, _| names.contains(name));
     }
 

@@ -72,8 +72,8 @@ async fn demo(place: &Place, namespace: &str) -> Result<Vec<String>> {
     for file in FIRST {
         apply_file(place, namespace, file, FIRST_TAG).await?;
     }
-    let pace = place.pace();
-    let (few, many) = (pace.requests_per_second, pace.many_requests_per_second);
+    let tempo = place.pace();
+    let (few, many) = (tempo.requests_per_second, tempo.many_requests_per_second);
     let mut harmless = Watched::serving(place, namespace, "web", few).await?;
     let mut risky = Watched::serving(place, namespace, "login", few).await?;
     let mut signed = Watched::serving(place, namespace, "billing", many).await?;
@@ -87,7 +87,7 @@ async fn demo(place: &Place, namespace: &str) -> Result<Vec<String>> {
         apply_file(place, namespace, file, CHANGE_TAG).await?;
     }
     let watched = &mut [&mut harmless, &mut risky, &mut signed];
-    watch(watched, &people, &pace).await?;
+    watch(watched, &people, &tempo).await?;
     let (harmless, risky) = (harmless.end().await?, risky.end().await?);
     let signed = signed.end().await?;
     println!();
@@ -98,7 +98,7 @@ async fn demo(place: &Place, namespace: &str) -> Result<Vec<String>> {
 }
 
 /// Follows the changes until each has ended and its pods have come or gone; people answer if one waits.
-async fn watch(watched: &mut [&mut Watched; 3], people: &People, pace: &Pace) -> Result<()> {
+async fn watch(watched: &mut [&mut Watched; 3], people: &People, tempo: &Pace) -> Result<()> {
     let mut table = show::Table::new();
     let started = Instant::now();
     loop {
@@ -115,11 +115,11 @@ async fn watch(watched: &mut [&mut Watched; 3], people: &People, pace: &Pace) ->
         if watched.iter().all(|one| one.has_ended()) {
             return Ok(());
         }
-        if started.elapsed() > pace.end_within {
-            let within = pace.end_within;
+        if started.elapsed() > tempo.end_within {
+            let within = tempo.end_within;
             return Err(format!("the changes have not ended within {within:?}").into());
         }
-        tokio::time::sleep(pace.poll_interval).await;
+        tokio::time::sleep(tempo.poll_interval).await;
     }
 }
 

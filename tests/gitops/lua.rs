@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use mlua::{Lua, LuaOptions, LuaSerdeExt as _, SerializeOptions, StdLib};
+use mlua::serde::ser::Options as SerializeOptions;
+use mlua::{Lua, LuaOptions, LuaSerdeExt as _, StdLib};
 use serde_json::Value;
 
 /// One of our scripts.

@@ -1,6 +1,7 @@
 //! `docs/reference/api.md`: every kind with its fields, from the definitions.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use serde_json::Value;
 
@@ -52,9 +53,9 @@ fn kind(definition: &Value, listed: &mut Listed) -> String {
         };
         let mut rows = Vec::new();
         listed.walk(schema, &kind, part, &mut rows);
-        text += &format!("\n### {kind} {part}\n\n");
+        let _ = write!(text, "\n### {kind} {part}\n\n");
         for rule in rules(schema) {
-            text += &format!("{}.\n\n", cell(&format!("Rule: {rule}")));
+            let _ = write!(text, "{}.\n\n", cell(&format!("Rule: {rule}")));
         }
         text += &table(["Field", "Type", "Default", "Description"], &rows);
     }
@@ -82,13 +83,13 @@ impl Listed {
             };
             let mut description = field["description"].as_str().unwrap_or_default().to_owned();
             for rule in rules(field).chain(rules(inner).filter(|_| inner_path != path)) {
-                description += &format!(" Rule: {rule}.");
+                let _ = write!(description, " Rule: {rule}.");
             }
             let mut description = cell(&description);
             if let Some((kind, path)) = &known {
                 let section = path.split('.').next().unwrap_or_default();
                 let anchor = format!("{kind}-{section}").to_lowercase();
-                description += &format!(" Fields as in [{kind} `{path}`](#{anchor}).");
+                let _ = write!(description, " Fields as in [{kind} `{path}`](#{anchor}).");
             }
             let is_required = required.is_some_and(|it| it.iter().any(|it| it == name));
             let default = match &field["default"] {

@@ -6,10 +6,10 @@ use crate::label::{is_label_value, is_qualified};
 use crate::text::excerpt;
 
 /// The labels of both selectors that no object can have, each in a sentence.
-pub(super) fn problems(
-    namespaces: Option<&Selector>,
-    rollouts: Option<&Selector>,
-) -> impl Iterator<Item = String> {
+pub(super) fn problems<'a>(
+    namespaces: Option<&'a Selector>,
+    rollouts: Option<&'a Selector>,
+) -> impl Iterator<Item = String> + use<'a> {
     let selectors = [
         ("namespaceSelector", namespaces),
         ("rolloutSelector", rollouts),
