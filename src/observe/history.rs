@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use countersign_api::rollout::Outcome;
 use countersign_api::{PodTemplate, ROLLOUT_LABEL, ROLLOUT_UID_LABEL, Rollout, RolloutRun};
 use countersign_core::observation::workload::{PastRun, ReplicaSet};
 use countersign_core::provenance::digest;
-use countersign_core::rollout::record;
 use countersign_core::workload::cleanup;
 use countersign_core::{Observation, change};
 use kube::api::ListParams;
@@ -106,10 +104,8 @@ impl Observer {
 pub(super) struct History {
     /// Those of this Rollout; `None` if they were not read.
     pub(super) own: Option<Result<Vec<PastRun>, String>>,
-    /// SHA-256 of the template that a deleted Rollout of the same name promoted last.
-    pub(super) former_template: Option<String>,
-    /// The number of the last attempt of that Rollout.
-    pub(super) former_attempts: i64,
+    /// Those of deleted Rollouts of the same name.
+    pub(super) former: Vec<PastRun>,
 }
 
 /// What is kept of a record that is read; its template is large.
@@ -138,20 +134,10 @@ impl History {
         let is_own = |it: &PastRecord| it.rollout_uid.as_ref() == Some(&observation.uid);
         let (own, others): (Vec<_>, Vec<_>) = records.into_iter().partition(is_own);
         let former = others.into_iter();
-        let former: Vec<_> = former
-            .filter(|it| it.rollout == observation.name)
-            .map(|it| it.run)
-            .collect();
-        let attempts = former.iter().filter_map(|run| record::attempt(&run.name));
-        let former_attempts = attempts.max().unwrap_or_default();
-        let promoted = former
-            .into_iter()
-            .filter(|run| run.outcome == Some(Outcome::Promoted));
-        let last = promoted.max_by_key(|run| run.ended_at);
+        let former = former.filter(|it| it.rollout == observation.name);
         Self {
             own: Some(Ok(own.into_iter().map(|it| it.run).collect())),
-            former_template: last.and_then(|run| run.template_digest),
-            former_attempts,
+            former: former.map(|it| it.run).collect(),
         }
     }
 }
@@ -187,30 +173,24 @@ mod tests {
     }
 
     #[test]
-    fn a_rollout_of_the_same_name_that_was_deleted_is_known_by_its_last_promotion() {
+    fn a_rollout_of_the_same_name_that_was_deleted_is_known_by_its_records() {
         let spec = serde_json::from_value(json!({ "template": {} })).unwrap();
         let observation = Observation {
             uid: "present".into(),
             ..Observation::of("shop", "web", spec)
         };
-        let mut rejected = run("web", "former", "2026-03-04T00:00:00Z", "rejected");
-        rejected.spec.progress.outcome = Some(Outcome::RolledBack);
         let runs = [
             run("web", "former", "2026-03-01T00:00:00Z", "first"),
-            run("web", "former", "2026-03-03T00:00:00Z", "last"),
-            run("web", "former", "2026-03-02T00:00:00Z", "second"),
             run("web.other", "other", "2026-03-05T00:00:00Z", "other"),
             run("web", "present", "2026-03-06T00:00:00Z", "own"),
-            rejected,
         ];
         let history = History::of(
             runs.into_iter().filter_map(past_record).collect(),
             &observation,
         );
-        assert_eq!(history.former_template.as_deref(), Some("last"));
-        let own = history.own.unwrap().unwrap();
-        let names: Vec<_> = own.iter().map(|run| run.name.as_str()).collect();
-        assert_eq!(names, ["web-own-7"]);
-        assert_eq!(history.former_attempts, 7);
+        let names =
+            |runs: &[PastRun]| -> Vec<_> { runs.iter().map(|it| it.name.clone()).collect() };
+        assert_eq!(names(&history.own.unwrap().unwrap()), ["web-own-7"]);
+        assert_eq!(names(&history.former), ["web-first-7"]);
     }
 }

@@ -64,8 +64,7 @@ impl Observer {
         (observation.traffic.endpoints, observation.traffic.routes) = traffic;
         self.note_shared_rules(&mut observation);
         observation.history = history.own; // a rollback under way does not depend on it
-        observation.former_template = history.former_template;
-        observation.former_attempts = history.former_attempts;
+        observation.former = history.former;
         observation.recorded = is_recorded(&observation);
         observation.analysis.templates = templates;
         (observation.people, observation.jobs) = (people, jobs);

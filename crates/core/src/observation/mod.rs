@@ -71,13 +71,9 @@ pub struct Observation {
     /// rolled back. `None` while a change is under way.
     #[serde(default)]
     pub history: Option<Result<Vec<PastRun>, String>>,
-    /// SHA-256 of the template that a deleted Rollout of the same name promoted last, by its RolloutRuns; `None` if
-    /// there are none, or the present Rollout has a stable revision.
+    /// RolloutRuns of deleted Rollouts of the same name; empty once the present Rollout has a stable revision.
     #[serde(default)]
-    pub former_template: Option<String>,
-    /// The number of the last attempt of that Rollout, whose records keep their names.
-    #[serde(default)]
-    pub former_attempts: i64,
+    pub former: Vec<PastRun>,
     /// Whether the RolloutRun of the change in `status` has its outcome.
     pub recorded: bool,
     /// Answers of Prometheus and the inputs to read them.
@@ -138,8 +134,7 @@ impl Observation {
             traffic: TrafficObjects::default(),
             conflicts: Vec::new(),
             history: None,
-            former_template: None,
-            former_attempts: 0,
+            former: Vec::new(),
             recorded: false,
             analysis: AnalysisInputs::default(),
             people: HumanInputs::default(),

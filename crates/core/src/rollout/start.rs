@@ -98,7 +98,9 @@ fn start(
     let provenance = proposal.attested.as_ref().unwrap_or(&proposal.provenance);
     let contributor = provenance.contributor.unwrap_or(Contributor::Unknown);
     // The records of a deleted Rollout of the same name keep their names.
-    let earlier = status.attempts.max(observation.former_attempts);
+    let former = observation.former.iter();
+    let former = former.filter_map(|run| record::attempt(&run.name)).max();
+    let earlier = status.attempts.max(former.unwrap_or_default());
     status.attempts = earlier.saturating_add(1);
     status.revision = status.revision.saturating_add(1);
     let mut change = Change {

@@ -2,7 +2,9 @@
 
 use countersign_api::first_revision::FirstRevision;
 use countersign_api::policy::Enforcement;
-use countersign_core::provenance::digest::template_digest;
+use countersign_api::run::RolloutRunSpec;
+use countersign_core::observation::workload::PastRun;
+use countersign_core::provenance::digest::{provenance_digest, template_digest};
 
 use super::*;
 
@@ -155,26 +157,37 @@ fn a_policy_that_only_observes_reports_whom_a_first_revision_would_have_waited_f
     assert_eq!(world.observation.status.phase, Phase::Stable);
 }
 
+/// The record of a change that a deleted Rollout of the same name promoted, with the provenance of the present one.
+fn former(template_digest: String) -> PastRun {
+    let mut record = RolloutRunSpec {
+        template_digest: Some(template_digest),
+        ..RolloutRunSpec::default()
+    };
+    record.progress.outcome = Some(Outcome::Promoted);
+    record.provenance.digest = provenance_digest(&observation("v1").annotations);
+    PastRun::of("shop-former-3", &record)
+}
+
 /// Deleting a Rollout is no way around the people of its changes, as far as its records are left.
 #[test]
 fn law_2_a_rollout_made_again_with_another_template_waits_for_the_people_of_a_change() {
     let own = template_digest(&observation("v1").spec.template);
-    for (former, records, asked) in [
+    for (template, records, asked) in [
         (None, None, false),
         (Some(own), None, false),
         (Some("f".repeat(64)), None, true),
         (None, Some("the API server is slow"), true),
     ] {
         let mut world = created(requiring(&[(1, &["approvers"])], |_| {}));
-        world.observation.former_template.clone_from(&former);
+        world.observation.former = template.clone().map(former).into_iter().collect();
         world.unreadable_records = records.map(ToOwned::to_owned);
         go_on(&mut world, 1);
         // Once the change began, what it waits for is fixed.
-        world.observation.former_template = None;
+        world.observation.former.clear();
         world.unreadable_records = None;
         go_on(&mut world, 5);
         let waits = waits_for(&world) == Some("AwaitingSignOff");
-        assert_eq!((waits, pods(&world) == 0), (asked, asked), "{former:?}");
+        assert_eq!((waits, pods(&world) == 0), (asked, asked), "{template:?}");
         if asked {
             let message = world.observation.status.message.clone();
             assert!(message.contains("1 person of approvers"), "{message}");
@@ -182,6 +195,24 @@ fn law_2_a_rollout_made_again_with_another_template_waits_for_the_people_of_a_ch
             approve(&mut world, "bob", &["approvers"]);
             go_on(&mut world, 5);
         }
-        assert_eq!(world.observation.status.phase, Phase::Stable, "{former:?}");
+        assert_eq!(
+            world.observation.status.phase,
+            Phase::Stable,
+            "{template:?}"
+        );
     }
+}
+
+/// Neither the old provenance nor the missing stable revision makes the new template harmless.
+#[test]
+fn law_7_a_rollout_made_again_with_the_old_provenance_has_the_tier_of_unknown_code() {
+    let mut world = created(attended());
+    world.observation.former = vec![former("f".repeat(64))];
+    go_on(&mut world, 2);
+    let change = world.observation.status.change.clone().unwrap();
+    assert!(change.made_again && change.inherited_provenance);
+    assert!(change.tier >= Tier::High, "{:?}", change.tier);
+    assert!(change.run.ends_with("-4"), "{}", change.run);
+    let waits = (waits_for(&world), pods(&world));
+    assert_eq!(waits, (Some("AwaitingSignOff"), 0));
 }
