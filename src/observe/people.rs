@@ -85,7 +85,7 @@ impl Observer {
         };
         let interventions = self.interventions(observation, &change.run);
         let under_way = change.outcome.is_none() && !change.initial;
-        let awaits_first = sign_off::awaits_first(observation, change);
+        let awaits_first = sign_off::awaits_first(change);
         if under_way {
             let (interventions, sign_offs, freezes, incidents) = tokio::join!(
                 interventions,

@@ -103,6 +103,9 @@ pub struct Change {
     /// Whether there was no stable revision for comparison.
     #[serde(default)]
     pub initial: bool,
+    /// Whether the pods of a first revision were allowed: its people had signed and its dependencies were stable, and neither is asked again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begun: bool,
     /// Whether a first revision has had a ready pod; the next change is then compared with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub served: bool,

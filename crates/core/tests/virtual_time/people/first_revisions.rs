@@ -3,7 +3,7 @@
 use countersign_api::first_revision::FirstRevision;
 use countersign_api::policy::Enforcement;
 use countersign_api::run::RolloutRunSpec;
-use countersign_core::observation::workload::PastRun;
+use countersign_core::observation::workload::{Integrity, PastRun, ReplicaSet};
 use countersign_core::provenance::digest::{provenance_digest, template_digest};
 
 use super::*;
@@ -73,6 +73,66 @@ fn law_2_a_first_revision_without_replicas_waits_all_the_same() {
     go_on(&mut world, 10);
     let waits = (waits_for(&world), pods(&world));
     assert_eq!(waits, (Some("AwaitingSignOff"), 0));
+}
+
+/// Without the admission policies, others may plant its ReplicaSet, or scale it.
+#[test]
+fn law_2_a_replica_set_that_others_scale_opens_no_gate_of_a_first_revision() {
+    let mut world = created(platform());
+    go_on(&mut world, 2);
+    let seen = &mut world.observation;
+    assert_eq!(seen.replica_sets, []);
+    let first = seen.status.change.as_ref().unwrap();
+    seen.replica_sets.push(ReplicaSet {
+        name: format!("shop-{}", first.pod_template_hash),
+        uid: "planted".into(),
+        version: String::new(),
+        hash: first.pod_template_hash.clone(),
+        template_digest: first.template_digest.clone(),
+        revision: 1,
+        owned: true,
+        matches: true,
+        labels_missing: false,
+        replicas: 1,
+        min_ready_seconds: 0,
+        requested: None,
+        current: 1,
+        ready: 1,
+        available: 1,
+        failure: None,
+        template: seen.spec.template.clone(),
+        integrity: Integrity::Sound,
+    });
+    go_on(&mut world, 5);
+    let waits = (waits_for(&world), pods(&world));
+    assert_eq!(waits, (Some("AwaitingSignOff"), 0));
+    world.observation.replica_sets[0].ready = 1;
+    change(&mut world, "v2", harmless());
+    go_on(&mut world, 5);
+    assert_eq!(
+        world.observation.status.stable, None,
+        "it was never allowed"
+    );
+    let waits = (waits_for(&world), pods(&world));
+    assert_eq!(waits, (Some("AwaitingSignOff"), 0));
+    lawful(&world);
+}
+
+/// What has begun is not asked again, though all of its pods are lost.
+#[test]
+fn a_first_revision_that_has_begun_waits_for_nobody_again() {
+    let mut world = created(platform());
+    world.pods_ready_after = None;
+    go_on(&mut world, 2);
+    approve(&mut world, "carol", &["platform"]);
+    go_on(&mut world, 2);
+    assert_eq!(pods(&world), 20);
+    world.observation.people.sign_offs.clear();
+    world.observation.replica_sets.clear();
+    world.pods_ready_after = Some(SignedDuration::from_secs(2));
+    go_on(&mut world, 5);
+    assert_eq!(world.observation.status.phase, Phase::Stable);
+    lawful(&world);
 }
 
 #[test]
