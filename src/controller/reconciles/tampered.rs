@@ -1,6 +1,8 @@
 //! ReplicaSets that are not as the operator created them.
 
+use countersign_api::PodTemplate;
 use countersign_core::decision::NewReplicaSet;
+use countersign_core::provenance::digest::template_digest;
 
 use super::*;
 
@@ -74,6 +76,37 @@ async fn law_11_an_edited_stable_replica_set_is_named_after_one_dry_run_and_repl
     scene.reconcile("web").await.unwrap();
     assert_eq!(tampered(&scene), None);
     assert_eq!(scene.status("web")["phase"], "Stable");
+}
+
+/// Its annotations, too, so that all of it agrees.
+#[tokio::test]
+async fn law_11_an_edit_of_template_and_annotations_stays_named_while_its_pods_serve() {
+    let mut scene = Scene::serving("web").await;
+    let path = only_set(&scene);
+    let mut set = scene.server.get(&path).unwrap();
+    set_image(&mut set, "evil:1");
+    let annotations = &mut set["metadata"]["annotations"];
+    let recorded = annotations["countersign.dev/template"].as_str().unwrap();
+    let mut recorded: Value = serde_json::from_str(recorded).unwrap();
+    recorded["spec"]["containers"][0]["image"] = json!("evil:1");
+    annotations["countersign.dev/template"] = json!(recorded.to_string());
+    let digest = template_digest(&PodTemplate(recorded));
+    annotations["countersign.dev/template-digest"] = json!(digest);
+    scene.server.put(&path, set);
+    scene.reconcile("web").await.unwrap();
+    assert!(tampered(&scene).is_some());
+    scene.reconcile("web").await.unwrap();
+    let edited = scene.server.get(&path).unwrap();
+    assert_eq!(
+        (&edited["spec"]["replicas"], image_of(&edited)),
+        (&json!(1), "evil:1")
+    );
+    assert!(tampered(&scene).is_some(), "no revision names it any more");
+    for _ in 0..4 {
+        scene.pods_are_ready();
+        scene.reconcile("web").await.unwrap();
+    }
+    assert_eq!(tampered(&scene), None);
 }
 
 #[tokio::test]

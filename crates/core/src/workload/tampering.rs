@@ -183,12 +183,13 @@ pub(crate) fn replace(
     if template.is_absent() {
         return None;
     }
-    let (hash, _) = proposal::unused_hash(observation, template, status.collision_count);
+    let (hash, collisions) = proposal::unused_hash(observation, template, status.collision_count);
     let message = format!(
         "{}; revision {revision} gets another ReplicaSet, {hash}",
         describe(set, edit)
     );
     rename(status, &set.hash, &hash);
+    status.collision_count = collisions;
     Some(message)
 }
 
