@@ -16,6 +16,9 @@ use crate::reason::Reason;
 use crate::replicas::present;
 use crate::text::sanitize_to;
 
+/// ReplicaSets of one template that may have been edited before no further one is made of it.
+const MOST_REPLACED: usize = 3;
+
 /// The edited ReplicaSets that have pods, or belong to a revision in use.
 fn edited(observation: &Observation) -> impl Iterator<Item = (&ReplicaSet, &Edit)> {
     let status = &observation.status;
@@ -80,15 +83,16 @@ pub fn hold(observation: &Observation) -> Option<Hold> {
         let kept = || proposal::recorded(observation, &it.template_digest).is_some();
         it.pod_template_hash == set.hash && !is_desired(observation, &it.template_digest) && !kept()
     });
-    let remedy = lost.map_or_else(
-        || "its pods are replaced by pods of what was decided".to_owned(),
-        |stable| {
-            format!(
-                "and no RolloutRun keeps the template of revision {}, which is stable: apply that template to the Rollout",
-                stable.revision
-            )
-        },
-    );
+    let remedy = match lost {
+        Some(stable) => format!(
+            "and no RolloutRun keeps the template of revision {}, which is stable: apply that template to the Rollout",
+            stable.revision
+        ),
+        None if is_given_up(observation, set) => format!(
+            "and so were {MOST_REPLACED} others of this template: exempt ReplicaSets from the webhook or controller that edits them, then delete those without pods"
+        ),
+        None => "its pods are replaced by pods of what was decided".to_owned(),
+    };
     Some(Hold {
         kind: HoldKind::Doubt,
         reason: Reason::Tampered,
@@ -118,6 +122,26 @@ pub fn doubt(observation: &Observation, change: &Change) -> Option<Hold> {
             set.name
         ),
     })
+}
+
+/// The other ReplicaSets of the same template that are not known to be as it was decided.
+fn of_same_template<'a>(
+    observation: &'a Observation,
+    edited: &ReplicaSet,
+) -> impl Iterator<Item = &'a ReplicaSet> {
+    let others = observation.replica_sets.iter();
+    others.filter(move |it| {
+        it.owned
+            && !it.is_sound()
+            && it.hash != edited.hash
+            && it.template_digest == edited.template_digest
+    })
+}
+
+/// Whether so many were edited that another one would be edited, too: by a webhook whose answers differ, or a
+/// controller.
+fn is_given_up(observation: &Observation, edited: &ReplicaSet) -> bool {
+    of_same_template(observation, edited).count() >= MOST_REPLACED
 }
 
 /// Whether the spec requests the template with this digest.
@@ -179,8 +203,10 @@ pub(crate) fn replace(
     } else {
         proposal::recorded(observation, template_digest)?
     };
+    // One after the other, and not for ever: what edits each new one would fill the namespace with them.
+    let busy = of_same_template(observation, set).any(ReplicaSet::has_pods);
     // An adopted workload cannot be read at present.
-    if template.is_absent() {
+    if template.is_absent() || busy || is_given_up(observation, set) {
         return None;
     }
     let (hash, collisions) = proposal::unused_hash(observation, template, status.collision_count);
