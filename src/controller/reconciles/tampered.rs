@@ -125,7 +125,7 @@ async fn what_a_webhook_changes_is_verified_once_and_known_from_then_on() {
     }
     let status = scene.status("web");
     assert_eq!(status["phase"], "Stable");
-    assert!(status["stable"]["storedTemplateDigest"].is_string());
+    assert_eq!(stored_digest(&status).map(str::len), Some(64));
     assert_eq!((dry_runs(&scene), tampered(&scene)), (1, None));
     // Another version of the webhook, and another process.
     scene.server.admits(|_| ());
@@ -133,6 +133,56 @@ async fn what_a_webhook_changes_is_verified_once_and_known_from_then_on() {
     context.observer.dry_runs = DryRuns::default();
     scene.reconcile("web").await.unwrap();
     assert_eq!((dry_runs(&scene), tampered(&scene)), (0, None));
+}
+
+fn stored_digest(status: &Value) -> Option<&str> {
+    status["stable"]["storedTemplateDigest"].as_str()
+}
+
+/// A revision of a build that did not compare, and a webhook that has changed since.
+#[tokio::test]
+async fn what_a_webhook_changed_before_an_upgrade_is_admitted_if_nobody_else_wrote_it() {
+    for (others, is_admitted) in [(&[][..], true), (&["kubectl-patch"][..], false)] {
+        let mut scene = Scene::new();
+        scene.server.admits(|object| {
+            if object["kind"] == "ReplicaSet" {
+                set_image(object, "proxy/app:1");
+            }
+        });
+        scene.deploy("web", "app:1");
+        for _ in 0..3 {
+            scene.reconcile("web").await.unwrap();
+            scene.pods_are_ready();
+        }
+        assert_eq!(scene.status("web")["phase"], "Stable");
+        let rollout = format!("{ROLLOUTS}/web");
+        let mut before = scene.server.get(&rollout).unwrap();
+        let stable = before["status"]["stable"].as_object_mut().unwrap();
+        stable.remove("storedTemplateDigest").unwrap();
+        scene.server.put(&rollout, before);
+        let path = only_set(&scene);
+        let mut set = scene.server.get(&path).unwrap();
+        let managers = std::iter::once(&"countersign").chain(others);
+        let entries: Vec<_> = managers
+            .map(|manager| {
+                json!({
+                    "manager": manager, "operation": "Update", "time": "2026-01-01T00:00:00Z",
+                    "fieldsV1": { "f:spec": { "f:template": { "f:spec": {} } } },
+                })
+            })
+            .collect();
+        set["metadata"]["managedFields"] = json!(entries);
+        scene.server.put(&path, set);
+        scene.server.admits(|_| ());
+        let context = Arc::get_mut(&mut scene.context).unwrap();
+        context.observer.dry_runs = DryRuns::default();
+        scene.reconcile("web").await.unwrap();
+        let status = scene.status("web");
+        assert_eq!(tampered(&scene).is_none(), is_admitted, "{others:?}");
+        if is_admitted {
+            assert_eq!(stored_digest(&status).map(str::len), Some(64));
+        }
+    }
 }
 
 #[tokio::test]

@@ -108,6 +108,7 @@ fn start(
         pod_template_hash: proposal.hash.clone(),
         template_digest: proposal.template_digest.clone(),
         provenance_digest: proposal.provenance_digest.clone(),
+        stored_template_digest: Some(String::new()),
         inherited_provenance: proposal.inherited_provenance,
         source_revision: proposal.source_revision(observation),
         revision: status.revision,
