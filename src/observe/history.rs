@@ -12,6 +12,7 @@ use kube::{Api, ResourceExt};
 
 use crate::api_server::sentence;
 use crate::observe::observer::Observer;
+use crate::observe::people::in_time;
 use crate::observe::reads;
 
 /// Longest name of a Rollout by which its records are labelled, in characters.
@@ -37,25 +38,24 @@ impl Observer {
                 sets.any(|set| set.hash == revision.pod_template_hash && set.edit().is_none());
             (!found).then_some((revision.run.as_ref()?, &revision.template_digest))
         });
-        let lost: Vec<_> = lost.collect();
-        if lost.is_empty() {
-            return BTreeMap::new();
-        }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), namespace);
-        let template = |record: RolloutRun| {
-            let name = record.name_any();
-            let (_, digest) = lost.iter().find(|(run, _)| **run == name)?;
-            let template = record.spec.template?;
-            (digest::template_digest(&template) == **digest).then(|| ((*digest).clone(), template))
-        };
-        let of = records_of(&rollout.uid().unwrap_or_default());
-        match self.reads.collect(&api, &of, template).await {
-            Ok(templates) => templates.into_iter().collect(),
-            Err(error) => {
-                tracing::warn!(error = %sentence(&error), "the records of a lost revision could not be read");
-                BTreeMap::new()
+        let mut templates = BTreeMap::new();
+        for (run, digest) in lost {
+            let of = ListParams::default().fields(&format!("metadata.name={run}"));
+            let template = |record: RolloutRun| {
+                let template = record.spec.template?;
+                (digest::template_digest(&template) == *digest).then(|| (digest.clone(), template))
+            };
+            let read = in_time(
+                "the record of a lost revision",
+                reads::collect(&api, &of, template),
+            );
+            match read.await {
+                Ok(found) => templates.extend(found),
+                Err(error) => tracing::warn!(%run, %error, "a template is not known"),
             }
         }
+        templates
     }
 
     /// Earlier records are read only where a change may start or end. Before a revision is stable, those of a
@@ -82,7 +82,7 @@ impl Observer {
         } else {
             records_of(&observation.uid)
         };
-        match self.reads.collect(&api, &of, past_record).await {
+        match reads::collect(&api, &of, past_record).await {
             Ok(records) => History::of(records, observation),
             Err(error) => {
                 tracing::warn!(error = %sentence(&error), "the records of a Rollout could not be read");

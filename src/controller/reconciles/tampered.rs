@@ -186,6 +186,33 @@ async fn what_a_webhook_changed_before_an_upgrade_is_admitted_if_nobody_else_wro
 }
 
 #[tokio::test]
+async fn of_a_lost_revision_only_its_own_record_is_read() {
+    let mut scene = Scene::serving("web").await;
+    let record = scene.server.paths("rolloutruns").remove(0);
+    let mut other = scene.server.get(&record).unwrap();
+    other["metadata"] = json!({ "name": "another", "labels": other["metadata"]["labels"] });
+    scene
+        .server
+        .put(&record.replace("/web-", "/another-"), other);
+    scene.server.remove(&only_set(&scene));
+    scene.server.requests();
+    let (snapshot, _) = late(&scene, vec![]).await;
+    assert_eq!(snapshot.observation.promoted.len(), 1);
+    let requests = scene.server.requests();
+    let reads: Vec<_> = requests
+        .iter()
+        .filter(|it| it.path.ends_with("/rolloutruns"))
+        .collect();
+    let [read] = reads[..] else {
+        panic!("{reads:?}");
+    };
+    assert!(
+        read.query.contains("fieldSelector=metadata.name"),
+        "{read:?}"
+    );
+}
+
+#[tokio::test]
 async fn without_webhooks_no_dry_run_is_sent() {
     let mut scene = Scene::serving("web").await;
     scene.deploy("web", "app:2");
