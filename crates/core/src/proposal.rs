@@ -358,7 +358,9 @@ fn is_inherited(observation: &Observation, own: &str, digest: &str, template_dig
     let runs = observation.history().iter().chain(&observation.former);
     let bearers = runs.filter(|run| run.provenance_digest.as_deref() == Some(own));
     if let Some(first) = bearers.min_by_key(|run| run.started_at) {
-        return first.template_digest.as_deref() != Some(template_digest);
+        // It was stale by then if it was placed on the revision before, of which no record has it.
+        let stale = first.provenance_state == State::Stale.to_string();
+        return stale || first.template_digest.as_deref() != Some(template_digest);
     }
     let of_stable = status.stable.as_ref().is_some_and(|stable| {
         stable.provenance_digest.as_deref() == Some(own)

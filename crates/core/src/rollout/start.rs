@@ -1,11 +1,11 @@
 //! The begin of a change.
 
-use countersign_api::rollout::{Change, RolloutStatus, Stage};
+use countersign_api::rollout::{Change, Revision, RolloutStatus, Stage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::hold::Hold;
-use crate::observation::Observation;
+use crate::observation::{self, Observation};
 use crate::people::{eligibility, sign_off};
 use crate::proposal;
 use crate::provenance::Contributor;
@@ -42,6 +42,17 @@ pub(super) fn note_people(context: &Context, change: &mut Change) {
         .extend(excluded_approvers.groups);
 }
 
+/// Provenance that is placed on a stable revision is that revision's: the next template needs its own.
+pub(super) fn note_provenance(context: &Context, stable: &mut Revision) {
+    let (observation, proposal) = (context.observation, context.proposal);
+    let same = stable.template_digest == proposal.template_digest;
+    // What an adopted workload runs may be unknown at present.
+    if same && proposal.provenance_digest.is_some() && !observation::is_unreadable(observation) {
+        let own = &mut stable.provenance_digest;
+        own.clone_from(&proposal.provenance_digest);
+    }
+}
+
 /// No change is under way: a new template starts one, new provenance alone does not (the stable pods
 /// already run it).
 pub(super) fn rest_or_start(
@@ -62,6 +73,7 @@ pub(super) fn rest_or_start(
     match &mut status.stable {
         Some(stable) if stable.template_digest == proposal.template_digest => {
             stable.digest.clone_from(&proposal.digest);
+            note_provenance(context, stable);
             (None, tampering::hold(observation))
         }
         // A plan is fixed when the change starts, so the policies must be known by then.
