@@ -180,13 +180,14 @@ fn law_11_what_was_counted_beside_an_edited_stable_replica_set_promotes_nothing(
     let until = world.observation.now + SignedDuration::from_mins(2);
     world.run(until, &mut steady(5_000.0, 0.0, 0.0), |_| false);
     let counted = |world: &World| under_way(world).evidence.checks[0].clone();
-    assert!(!counted(&world).gates.is_empty());
+    assert!(!counted(&world).gates.is_empty() && counted(&world).step_windows > 0);
     let before = stable(&world);
     make(&mut world, &before, edited());
     let decision = world.reconcile(&mut steady(5_000.0, 0.0, 0.0));
     world.carry_out(&decision, usize::MAX);
     let now = counted(&world);
     assert!(now.gates.is_empty(), "{now:?}");
+    assert!(now.step_requests < 1.0 && now.step_windows == 0, "{now:?}");
     assert!(now.last_window_end.is_some(), "the check stays as it was");
     lawful(&world);
 }
