@@ -8,6 +8,7 @@ use countersign_api::{
 };
 use countersign_core::Observation;
 use countersign_core::decision::{HistoryAction, Record};
+use countersign_core::label::MAX_VALUE;
 use kube::api::{ApiResource, DynamicObject, ListParams, Patch};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -16,9 +17,6 @@ use super::{Actor, absent_as_none, apply, as_observed, field_manager};
 use crate::act::error::{Error, Target};
 use crate::observe::reads;
 use crate::owned::owner;
-
-/// Most characters of the value of a label.
-const LABEL_VALUE: usize = 63;
 
 impl Actor {
     pub(super) async fn act_on_history(
@@ -123,7 +121,7 @@ impl Actor {
 
 /// The label by which the records of a deleted Rollout are found, if its name fits.
 fn name_label(rollout: &Rollout) -> BTreeMap<&'static str, String> {
-    let name = Some(rollout.name_any()).filter(|name| name.len() <= LABEL_VALUE);
+    let name = Some(rollout.name_any()).filter(|name| name.len() <= MAX_VALUE);
     name.map(|name| (ROLLOUT_LABEL, name)).into_iter().collect()
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use countersign_api::{PodTemplate, ROLLOUT_LABEL, ROLLOUT_UID_LABEL, Rollout, RolloutRun};
+use countersign_core::label::MAX_VALUE;
 use countersign_core::observation::workload::{PastRun, ReplicaSet};
 use countersign_core::provenance::digest;
 use countersign_core::workload::cleanup;
@@ -14,9 +15,6 @@ use crate::api_server::sentence;
 use crate::observe::observer::Observer;
 use crate::observe::people::in_time;
 use crate::observe::reads;
-
-/// Longest name of a Rollout by which its records are labelled, in characters.
-const LABELLED: usize = 63;
 
 impl Observer {
     /// The templates of promoted revisions whose ReplicaSet is missing or edited, from their RolloutRuns, each
@@ -77,7 +75,7 @@ impl Observer {
             return History::default();
         }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
-        let of = if status.stable.is_none() && observation.name.len() <= LABELLED {
+        let of = if status.stable.is_none() && observation.name.len() <= MAX_VALUE {
             labelled(ROLLOUT_LABEL, &observation.name)
         } else {
             records_of(&observation.uid)

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::hold::Hold;
+use crate::label::MAX_VALUE;
 use crate::observation::{self, Observation};
 use crate::people::{eligibility, sign_off};
 use crate::proposal;
@@ -112,7 +113,10 @@ fn start(
     // The records of a deleted Rollout of the same name keep their names.
     let former = observation.former.iter();
     let former = former.filter_map(|run| record::attempt(&run.name)).max();
-    let earlier = status.attempts.max(former.unwrap_or_default());
+    // Where none can be known, the time is beyond all numbers of their attempts.
+    let found = observation.unreadable_history().is_none() && observation.name.len() <= MAX_VALUE;
+    let unknown = (status.attempts == 0 && !found).then(|| now.as_second());
+    let earlier = status.attempts.max(former.or(unknown).unwrap_or_default());
     status.attempts = earlier.saturating_add(1);
     status.revision = status.revision.saturating_add(1);
     let mut change = Change {

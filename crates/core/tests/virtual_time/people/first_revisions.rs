@@ -276,3 +276,21 @@ fn law_7_a_rollout_made_again_with_the_old_provenance_has_the_tier_of_unknown_co
     let waits = (waits_for(&world), pods(&world));
     assert_eq!(waits, (Some("AwaitingSignOff"), 0));
 }
+
+/// Its records would be written over those of the deleted Rollout.
+#[test]
+fn a_rollout_whose_former_records_cannot_be_found_has_runs_of_other_names() {
+    let created_at = |edit: &dyn Fn(&mut World)| {
+        let mut world = created(platform());
+        world.observation.now = after(60 * 24);
+        edit(&mut world);
+        let decision = world.reconcile(&mut steady(1_000.0, 0.0, 0.0));
+        decision.status.change.unwrap().run
+    };
+    assert!(created_at(&|_| {}).ends_with("-1"));
+    let unreadable = created_at(&|it| it.unreadable_records = Some("slow".into()));
+    let long = created_at(&|it| it.observation.name = "x".repeat(64));
+    for run in [unreadable, long] {
+        assert!(run.ends_with("-86401"), "{run}");
+    }
+}
