@@ -45,10 +45,11 @@ impl Observer {
         let mut observation = self.surroundings(&rollout, namespace).await?;
         observation.workload = workload;
         observation.conflicts.extend(moved);
-        let failure = failure.map(|it| (it.message, it.invalid_revision));
-        let (message, invalid_revision) = failure.unzip();
-        observation.write_failure = message;
-        observation.invalid_revision = invalid_revision.flatten();
+        if let Some(failure) = failure {
+            observation.write_failure = Some(failure.message);
+            observation.invalid_revision = failure.invalid_revision;
+            observation.taken_revision = failure.taken_revision;
+        }
         observation.unknown_status = unknown;
         self.deletion(&rollout, &mut observation);
         let effective = policy::effective(&observation.policies);

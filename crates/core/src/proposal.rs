@@ -415,7 +415,8 @@ pub(crate) fn unused_hash(
 ) -> (String, i32) {
     let sets = &observation.replica_sets;
     let mut hash = digest::pod_template_hash(template, collisions);
-    while sets.iter().any(|set| set.hash == hash) {
+    let taken = observation.taken_revision.as_ref();
+    while taken == Some(&hash) || sets.iter().any(|set| set.hash == hash) {
         collisions = collisions.saturating_add(1);
         hash = digest::pod_template_hash(template, collisions);
     }

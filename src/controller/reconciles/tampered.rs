@@ -281,6 +281,35 @@ async fn a_foreign_replica_set_of_the_needed_name_is_not_merged_with_and_named()
     carry_out.await.unwrap();
 }
 
+#[tokio::test]
+async fn a_revision_whose_name_is_taken_gets_another_one() {
+    let mut scene = Scene::new();
+    scene.deploy("web", "app:1");
+    let taken = Mutex::new(None);
+    scene.server.fails(move |request| {
+        if request.method != "POST" || !to("replicasets")(request) {
+            return None;
+        }
+        let name = request.body["metadata"]["name"].clone();
+        let mut taken = taken.lock().unwrap();
+        let first = taken.get_or_insert_with(|| name.clone());
+        (*first == name).then_some(Fault::Taken)
+    });
+    let refused = scene.reconcile("web").await.unwrap_err();
+    let is_taken = matches!(refused, Error::Write(act::Error::NameTaken { .. }));
+    assert!(is_taken, "{refused}");
+    for _ in 0..3 {
+        scene.reconcile("web").await.unwrap();
+        scene.pods_are_ready();
+    }
+    let status = scene.status("web");
+    assert_eq!(
+        (&status["phase"], &status["collisionCount"]),
+        (&json!("Stable"), &json!(1))
+    );
+    assert!(only_set(&scene).ends_with(status["stable"]["podTemplateHash"].as_str().unwrap()));
+}
+
 /// The action that creates a ReplicaSet like this one.
 fn create(set: &Value) -> Write {
     let text = |place: &str| set.pointer(place).unwrap().as_str().unwrap().to_owned();

@@ -62,6 +62,9 @@ pub struct Observation {
     /// The revision whose ReplicaSet the API server refused as invalid in that write, by its hash.
     #[serde(default)]
     pub invalid_revision: Option<String>,
+    /// The revision of which another ReplicaSet has the name, as that write showed, by its hash.
+    #[serde(default)]
+    pub taken_revision: Option<String>,
     /// The Services and routes that the Rollout names.
     #[serde(flatten)]
     pub traffic: TrafficObjects,
@@ -131,6 +134,7 @@ impl Observation {
             foreign_replica_sets: None,
             write_failure: None,
             invalid_revision: None,
+            taken_revision: None,
             traffic: TrafficObjects::default(),
             conflicts: Vec::new(),
             history: None,
@@ -189,6 +193,8 @@ pub struct Failure {
     pub message: String,
     /// The revision whose ReplicaSet it refuses as invalid, by its hash.
     pub invalid_revision: Option<String>,
+    /// The revision of which another ReplicaSet has the name, by its hash.
+    pub taken_revision: Option<String>,
 }
 
 /// Whether the desired pod template is unknown at present.

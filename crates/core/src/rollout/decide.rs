@@ -122,6 +122,7 @@ fn is_rolled_back(status: &RolloutStatus) -> bool {
 fn replace_edited(context: &Context, status: &mut RolloutStatus, requeue: &mut Requeue) {
     let observation = context.observation;
     tampering::keep_admitted(observation, status);
+    tampering::rename_taken(observation, context.proposal, status);
     let Some(message) = tampering::replace(observation, context.proposal, status) else {
         return;
     };

@@ -4,6 +4,7 @@
 //! hash, and with it another ReplicaSet; the edited one goes like that of an earlier revision, once its pods are
 //! no longer needed.
 
+use countersign_api::PodTemplate;
 use countersign_api::rollout::{Change, RolloutStatus};
 
 use crate::hold::{Hold, HoldKind};
@@ -198,15 +199,10 @@ pub(crate) fn replace(
                 let set = present::with_hash(observation, Some(hash.as_str()))?;
                 Some((set, set.edit()?, digest, revision))
             })?;
-    let template = if *template_digest == proposal.template_digest {
-        &observation.spec.template
-    } else {
-        proposal::recorded(observation, template_digest)?
-    };
+    let template = decided_template(observation, proposal, template_digest)?;
     // One after the other, and not for ever: what edits each new one would fill the namespace with them.
     let busy = of_same_template(observation, set).any(ReplicaSet::has_pods);
-    // An adopted workload cannot be read at present.
-    if template.is_absent() || busy || is_given_up(observation, set) {
+    if busy || is_given_up(observation, set) {
         return None;
     }
     let (hash, collisions) = proposal::unused_hash(observation, template, status.collision_count);
@@ -217,6 +213,55 @@ pub(crate) fn replace(
     rename(status, &set.hash, &hash);
     status.collision_count = collisions;
     Some(message)
+}
+
+/// Gives a revision another hash if the name of its ReplicaSet belongs to another one: after a collision of hashes, as a
+/// Deployment does, and after others have planted it.
+pub(crate) fn rename_taken(
+    observation: &Observation,
+    proposal: &Proposal,
+    status: &mut RolloutStatus,
+) {
+    if let Some((taken, hash, collisions)) = other_name(observation, proposal, status) {
+        rename(status, taken, &hash);
+        status.collision_count = collisions;
+    }
+}
+
+/// The hash of a revision whose name is taken, with another one and its collision count.
+fn other_name<'a>(
+    observation: &'a Observation,
+    proposal: &Proposal,
+    status: &RolloutStatus,
+) -> Option<(&'a str, String, i32)> {
+    let taken = observation.taken_revision.as_deref()?;
+    if observation.deleting || present::with_hash(observation, Some(taken)).is_some() {
+        return None;
+    }
+    let change = status.change.iter().filter(|it| it.outcome.is_none());
+    let change = change.map(|it| (&it.pod_template_hash, &it.template_digest));
+    let stable = status.stable.iter();
+    let stable = stable.map(|it| (&it.pod_template_hash, &it.template_digest));
+    let (_, template_digest) = stable
+        .chain(change)
+        .find(|(hash, _)| hash.as_str() == taken)?;
+    let template = decided_template(observation, proposal, template_digest)?;
+    let (hash, collisions) = proposal::unused_hash(observation, template, status.collision_count);
+    Some((taken, hash, collisions))
+}
+
+/// The template of a revision, by its digest; `None` if nothing keeps it, or an adopted workload cannot be read.
+fn decided_template<'a>(
+    observation: &'a Observation,
+    proposal: &Proposal,
+    template_digest: &str,
+) -> Option<&'a PodTemplate> {
+    let template = if *template_digest == proposal.template_digest {
+        &observation.spec.template
+    } else {
+        proposal::recorded(observation, template_digest)?
+    };
+    (!template.is_absent()).then_some(template)
 }
 
 /// Gives the revisions with a hash another one.
