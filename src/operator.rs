@@ -220,6 +220,7 @@ async fn operate(options: Options) -> Result<(), Error> {
             admission: admission.clone(),
             queue_lock: QueueMutex::default(),
             dry_runs: DryRuns::default(),
+            no_fields: Arc::default(),
             reads: Reads::MostRecent,
         },
         actor: Actor {

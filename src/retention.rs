@@ -38,7 +38,12 @@ async fn remove_old(actor: &Actor, claims: &Store<Claim>) -> Result<(), kube::Er
         let rollouts: BTreeSet<_> = claims.iter().filter_map(|claim| claim.uid()).collect();
         for record in page.items {
             if is_over(&record.metadata, &rollouts, clock::now()) {
-                remove(actor, &record.metadata).await?;
+                // One that cannot be removed keeps no other.
+                if let Err(error) = remove(actor, &record.metadata).await {
+                    let (namespace, run) =
+                        (record.namespace().unwrap_or_default(), record.name_any());
+                    tracing::warn!(%namespace, %run, error = %sentence(&error), "an old record was not removed");
+                }
             }
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {

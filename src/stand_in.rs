@@ -109,6 +109,11 @@ impl StandIn {
         objects.insert(path.to_owned(), object);
     }
 
+    /// Removes the object at a path.
+    pub fn remove(&self, path: &str) {
+        self.objects.lock().unwrap().remove(path).unwrap();
+    }
+
     /// The object at a path.
     pub fn get(&self, path: &str) -> Option<Value> {
         self.objects.lock().unwrap().get(path).cloned()

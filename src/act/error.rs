@@ -133,13 +133,15 @@ pub enum Error {
     },
     /// A ReplicaSet that is not the revision's has its name; what it holds is not merged with.
     #[error(
-        "the name of ReplicaSet {replica_set}, which Rollout {rollout} needs for a revision, belongs to another one: delete that"
+        "the name of ReplicaSet {replica_set}, which Rollout {rollout} needs for a revision, belongs to another one: the revision gets another name"
     )]
     NameTaken {
         /// Namespace and name of the Rollout.
         rollout: String,
         /// The ReplicaSet's name.
         replica_set: String,
+        /// Value of the revision's label `pod-template-hash`.
+        hash: String,
     },
     /// The API server refuses the ReplicaSet of a revision as invalid, so retries are pointless.
     #[error(
@@ -173,6 +175,15 @@ impl Error {
         match self {
             Self::InvalidRevision { hash, .. } => Some(hash),
             Self::NotLeading(_) | Self::Refused { .. } | Self::NameTaken { .. } => None,
+        }
+    }
+
+    /// The revision whose name belongs to another ReplicaSet, if any.
+    #[must_use]
+    pub fn taken_revision(&self) -> Option<&str> {
+        match self {
+            Self::NameTaken { hash, .. } => Some(hash),
+            Self::NotLeading(_) | Self::Refused { .. } | Self::InvalidRevision { .. } => None,
         }
     }
 

@@ -8,6 +8,7 @@ use countersign_api::{
 };
 use countersign_core::Observation;
 use countersign_core::decision::{HistoryAction, Record};
+use countersign_core::label::MAX_VALUE;
 use kube::api::{ApiResource, DynamicObject, ListParams, Patch};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -16,9 +17,6 @@ use super::{Actor, absent_as_none, apply, as_observed, field_manager};
 use crate::act::error::{Error, Target};
 use crate::observe::reads;
 use crate::owned::owner;
-
-/// Most characters of the value of a label.
-const LABEL_VALUE: usize = 63;
 
 impl Actor {
     pub(super) async fn act_on_history(
@@ -65,7 +63,7 @@ impl Actor {
         };
         let mut after = None;
         loop {
-            let page = reads::page(&api, &of, after.as_deref()).await;
+            let page = reads::page(&api, &of, after.as_deref(), None).await;
             let (page, more) = page.map_err(|source| Error::refused(target, rollout, source))?;
             for it in page.iter().filter(|it| is_old(it)) {
                 let (name, uid) = (it.name_any(), it.uid());
@@ -91,12 +89,16 @@ impl Actor {
         let spec = &record.spec;
         let begun = spec.progress.transitions.len() > 1;
         if begun {
-            let update = json!({ "spec": {
-                "progress": spec.progress,
-                "plan": spec.plan,
-                "observed": spec.observed,
-                "risk": { "score": spec.risk.score, "tier": spec.risk.tier },
-            } });
+            let update = json!({
+                // A build that wrote no label of the name may have begun the record.
+                "metadata": { "labels": name_label(rollout) },
+                "spec": {
+                    "progress": spec.progress,
+                    "plan": spec.plan,
+                    "observed": spec.observed,
+                    "risk": { "score": spec.risk.score, "tier": spec.risk.tier },
+                },
+            });
             let (parameters, patch) = (field_manager(), Patch::Merge(update));
             let write = absent_as_none(api.patch(&record.name, &parameters, &patch));
             let written = self.write(Target::Record, rollout, "patch", write).await?;
@@ -117,12 +119,17 @@ impl Actor {
     }
 }
 
+/// The label by which the records of a deleted Rollout are found, if its name fits.
+fn name_label(rollout: &Rollout) -> BTreeMap<&'static str, String> {
+    let name = Some(rollout.name_any()).filter(|name| name.len() <= MAX_VALUE);
+    name.map(|name| (ROLLOUT_LABEL, name)).into_iter().collect()
+}
+
 /// The metadata of a RolloutRun. One that outlives its Rollout has no owner, and is found by its labels.
 fn metadata(rollout: &Rollout, record: &Record) -> Value {
     let uid = rollout.uid().unwrap_or_default();
     let mut labels = BTreeMap::from([(ROLLOUT_UID_LABEL, uid)]);
-    let name = Some(rollout.name_any()).filter(|name| name.len() <= LABEL_VALUE);
-    labels.extend(name.map(|name| (ROLLOUT_LABEL, name)));
+    labels.extend(name_label(rollout));
     let keep_for = record.keep_for.map(|time| time.to_string());
     let owners: Vec<_> = keep_for
         .is_none()

@@ -149,6 +149,7 @@ fn explained(error: Error, new: &NewReplicaSet) -> Error {
         } if is_taken(&source) => Error::NameTaken {
             rollout,
             replica_set: new.name.clone(),
+            hash: new.hash.clone(),
         },
         Error::Refused {
             rollout, source, ..

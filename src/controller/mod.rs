@@ -84,6 +84,13 @@ impl Error {
         }
     }
 
+    fn taken_revision(&self) -> Option<&str> {
+        match self {
+            Self::Write(error) => error.taken_revision(),
+            Self::Read(_) | Self::TimedOut | Self::Panicked => None,
+        }
+    }
+
     /// The API server's Retry-After; zero if there is none.
     fn retry_after(&self) -> Duration {
         let (Self::Read(source) | Self::Write(act::Error::Refused { source, .. })) = self else {
@@ -456,6 +463,7 @@ fn remember(claim: &Claim, context: &Context, error: Option<&Error>) {
     failure.last = observation::Failure {
         message: error.to_string(),
         invalid_revision: error.invalid_revision().map(ToOwned::to_owned),
+        taken_revision: error.taken_revision().map(ToOwned::to_owned),
     };
     let (namespace, rollout) = (claim.namespace().unwrap_or_default(), claim.name_any());
     context.invalidate(&namespace, &rollout);

@@ -61,6 +61,7 @@ impl Scene {
                 admission: AdmissionCheck::new(client.clone()),
                 queue_lock: QueueMutex::default(),
                 dry_runs: DryRuns::default(),
+                no_fields: Arc::default(),
                 reads: Reads::MostRecent,
             },
             actor: Actor {

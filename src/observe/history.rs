@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use countersign_api::rollout::Outcome;
 use countersign_api::{PodTemplate, ROLLOUT_LABEL, ROLLOUT_UID_LABEL, Rollout, RolloutRun};
+use countersign_core::label::MAX_VALUE;
 use countersign_core::observation::workload::{PastRun, ReplicaSet};
 use countersign_core::provenance::digest;
-use countersign_core::rollout::record;
 use countersign_core::workload::cleanup;
 use countersign_core::{Observation, change};
 use kube::api::ListParams;
@@ -14,10 +13,8 @@ use kube::{Api, ResourceExt};
 
 use crate::api_server::sentence;
 use crate::observe::observer::Observer;
+use crate::observe::people::in_time;
 use crate::observe::reads;
-
-/// Longest name of a Rollout by which its records are labelled, in characters.
-const LABELLED: usize = 63;
 
 impl Observer {
     /// The templates of promoted revisions whose ReplicaSet is missing or edited, from their RolloutRuns, each
@@ -39,25 +36,24 @@ impl Observer {
                 sets.any(|set| set.hash == revision.pod_template_hash && set.edit().is_none());
             (!found).then_some((revision.run.as_ref()?, &revision.template_digest))
         });
-        let lost: Vec<_> = lost.collect();
-        if lost.is_empty() {
-            return BTreeMap::new();
-        }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), namespace);
-        let template = |record: RolloutRun| {
-            let name = record.name_any();
-            let (_, digest) = lost.iter().find(|(run, _)| **run == name)?;
-            let template = record.spec.template?;
-            (digest::template_digest(&template) == **digest).then(|| ((*digest).clone(), template))
-        };
-        let of = records_of(&rollout.uid().unwrap_or_default());
-        match self.reads.collect(&api, &of, template).await {
-            Ok(templates) => templates.into_iter().collect(),
-            Err(error) => {
-                tracing::warn!(error = %sentence(&error), "the records of a lost revision could not be read");
-                BTreeMap::new()
+        let mut templates = BTreeMap::new();
+        for (run, digest) in lost {
+            let of = ListParams::default().fields(&format!("metadata.name={run}"));
+            let template = |record: RolloutRun| {
+                let template = record.spec.template?;
+                (digest::template_digest(&template) == *digest).then(|| (digest.clone(), template))
+            };
+            let read = in_time(
+                "the record of a lost revision",
+                reads::collect(&api, &of, template),
+            );
+            match read.await {
+                Ok(found) => templates.extend(found),
+                Err(error) => tracing::warn!(%run, %error, "a template is not known"),
             }
         }
+        templates
     }
 
     /// Earlier records are read only where a change may start or end. Before a revision is stable, those of a
@@ -79,12 +75,12 @@ impl Observer {
             return History::default();
         }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
-        let of = if status.stable.is_none() && observation.name.len() <= LABELLED {
+        let of = if status.stable.is_none() && observation.name.len() <= MAX_VALUE {
             labelled(ROLLOUT_LABEL, &observation.name)
         } else {
             records_of(&observation.uid)
         };
-        match self.reads.collect(&api, &of, past_record).await {
+        match reads::collect(&api, &of, past_record).await {
             Ok(records) => History::of(records, observation),
             Err(error) => {
                 tracing::warn!(error = %sentence(&error), "the records of a Rollout could not be read");
@@ -106,10 +102,8 @@ impl Observer {
 pub(super) struct History {
     /// Those of this Rollout; `None` if they were not read.
     pub(super) own: Option<Result<Vec<PastRun>, String>>,
-    /// SHA-256 of the template that a deleted Rollout of the same name promoted last.
-    pub(super) former_template: Option<String>,
-    /// The number of the last attempt of that Rollout.
-    pub(super) former_attempts: i64,
+    /// Those of deleted Rollouts of the same name.
+    pub(super) former: Vec<PastRun>,
 }
 
 /// What is kept of a record that is read; its template is large.
@@ -138,20 +132,10 @@ impl History {
         let is_own = |it: &PastRecord| it.rollout_uid.as_ref() == Some(&observation.uid);
         let (own, others): (Vec<_>, Vec<_>) = records.into_iter().partition(is_own);
         let former = others.into_iter();
-        let former: Vec<_> = former
-            .filter(|it| it.rollout == observation.name)
-            .map(|it| it.run)
-            .collect();
-        let attempts = former.iter().filter_map(|run| record::attempt(&run.name));
-        let former_attempts = attempts.max().unwrap_or_default();
-        let promoted = former
-            .into_iter()
-            .filter(|run| run.outcome == Some(Outcome::Promoted));
-        let last = promoted.max_by_key(|run| run.ended_at);
+        let former = former.filter(|it| it.rollout == observation.name);
         Self {
             own: Some(Ok(own.into_iter().map(|it| it.run).collect())),
-            former_template: last.and_then(|run| run.template_digest),
-            former_attempts,
+            former: former.map(|it| it.run).collect(),
         }
     }
 }
@@ -187,30 +171,24 @@ mod tests {
     }
 
     #[test]
-    fn a_rollout_of_the_same_name_that_was_deleted_is_known_by_its_last_promotion() {
+    fn a_rollout_of_the_same_name_that_was_deleted_is_known_by_its_records() {
         let spec = serde_json::from_value(json!({ "template": {} })).unwrap();
         let observation = Observation {
             uid: "present".into(),
             ..Observation::of("shop", "web", spec)
         };
-        let mut rejected = run("web", "former", "2026-03-04T00:00:00Z", "rejected");
-        rejected.spec.progress.outcome = Some(Outcome::RolledBack);
         let runs = [
             run("web", "former", "2026-03-01T00:00:00Z", "first"),
-            run("web", "former", "2026-03-03T00:00:00Z", "last"),
-            run("web", "former", "2026-03-02T00:00:00Z", "second"),
             run("web.other", "other", "2026-03-05T00:00:00Z", "other"),
             run("web", "present", "2026-03-06T00:00:00Z", "own"),
-            rejected,
         ];
         let history = History::of(
             runs.into_iter().filter_map(past_record).collect(),
             &observation,
         );
-        assert_eq!(history.former_template.as_deref(), Some("last"));
-        let own = history.own.unwrap().unwrap();
-        let names: Vec<_> = own.iter().map(|run| run.name.as_str()).collect();
-        assert_eq!(names, ["web-own-7"]);
-        assert_eq!(history.former_attempts, 7);
+        let names =
+            |runs: &[PastRun]| -> Vec<_> { runs.iter().map(|it| it.name.clone()).collect() };
+        assert_eq!(names(&history.own.unwrap().unwrap()), ["web-own-7"]);
+        assert_eq!(names(&history.former), ["web-first-7"]);
     }
 }

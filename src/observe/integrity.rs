@@ -8,7 +8,7 @@ use countersign_api::{HASH_LABEL, MANAGER, PodTemplate, Rollout, TEMPLATE_ANNOTA
 use countersign_core::decision::NewReplicaSet;
 use countersign_core::field_managers;
 use countersign_core::observation::workload::{Edit, Integrity, ReplicaSet};
-use countersign_core::provenance::digest::template_digest;
+use countersign_core::provenance::digest::{pod_template_hash, template_digest};
 use countersign_core::risk;
 use k8s_openapi::api::apps::v1::ReplicaSet as ApiReplicaSet;
 use kube::api::PostParams;
@@ -21,6 +21,9 @@ use super::observer::Observer;
 use super::people::in_time;
 use crate::clock;
 use crate::owned;
+
+/// The pod template in managed fields.
+const TEMPLATE: &str = "/f:spec/f:template";
 
 /// The result of a comparison without a dry run.
 enum Compared {
@@ -50,7 +53,16 @@ impl Observer {
                 message: message.into(),
             };
         }
-        let recorded = decided(rollout, own).digest;
+        let Decided {
+            digest: recorded,
+            stored: kept,
+            is_named,
+        } = decided(rollout, own);
+        let fields = set.metadata.managed_fields.as_deref().unwrap_or_default();
+        // Builds before this one compared nothing, and a webhook may answer otherwise by now.
+        if is_named && kept.is_none() && field_managers::is_written_by_us_alone(fields, TEMPLATE) {
+            return Integrity::Admitted { digest: stored };
+        }
         let is_same = if let Some(is_same) = self.dry_runs.known(&own.uid, recorded, &stored) {
             is_same
         } else {
@@ -71,7 +83,7 @@ impl Observer {
         if is_same {
             return Integrity::Admitted { digest: stored };
         }
-        edited(set, format!("template ({kinds})"), "/f:spec/f:template")
+        edited(set, format!("template ({kinds})"), TEMPLATE)
     }
 
     /// What admission makes of the recorded template of a ReplicaSet today. Nothing is stored.
@@ -109,7 +121,7 @@ impl Observer {
 struct Decided<'a> {
     /// The digest of its template.
     digest: &'a str,
-    /// The digest of the template as admission had changed it, if it had.
+    /// The digest of the template as admission had changed it, empty if it had not; `None` if it was never compared.
     stored: Option<&'a str>,
     /// Whether the status names the revision; otherwise the digest is the ReplicaSet's own claim.
     is_named: bool,
@@ -160,12 +172,22 @@ fn compared(rollout: &Rollout, own: &ReplicaSet, set: &DynamicObject) -> Compare
     }
     let stored = stored_template(set).unwrap_or_default();
     let stored_digest = template_digest(&stored);
-    if decided.stored == Some(stored_digest.as_str()) {
+    let collisions = rollout.status.as_ref().map_or(0, |it| it.collision_count);
+    // What no revision names has its digest from an annotation, which may have been edited with the template. Its hash
+    // is in its selector, which never changes.
+    let has_hash = |template: &PodTemplate| {
+        let mut hashes = (0..=collisions).map(|it| pod_template_hash(template, it));
+        decided.is_named || hashes.any(|hash| hash == own.hash)
+    };
+    let is_it =
+        |template: &PodTemplate| template_digest(template) == decided.digest && has_hash(template);
+    let annotated = set.annotations().contains_key(TEMPLATE_ANNOTATION);
+    let is_recorded = is_it(&own.template);
+    let is_stored = decided.stored == Some(stored_digest.as_str());
+    if is_stored && (is_recorded || !annotated) {
         return Compared::As(Integrity::Sound);
     }
-    let is_it = |template: &PodTemplate| template_digest(template) == decided.digest;
-    let annotated = set.annotations().contains_key(TEMPLATE_ANNOTATION);
-    if is_it(&own.template) {
+    if is_recorded {
         let kinds = risk::differences(Some(&own.template), &stored);
         if kinds.is_empty() {
             return Compared::As(Integrity::Sound);
@@ -316,6 +338,31 @@ mod tests {
         status.stable.as_mut().unwrap().stored_template_digest = Some(stored);
         let found = result(&rollout, &set);
         assert!(matches!(found, Compared::As(Integrity::Sound)));
+    }
+
+    #[test]
+    fn what_no_revision_names_is_known_by_its_hash_and_not_by_its_own_claim() {
+        let rollout = rollout("web:2");
+        let claims = |hash: &str| {
+            let mut set = stored("web:1");
+            set.data["spec"]["template"]["metadata"]["labels"]["pod-template-hash"] = json!(hash);
+            result(&rollout, &set)
+        };
+        let edit = edit_of(claims("another"));
+        assert_eq!(edit.what, "annotation countersign.dev/template");
+        let own = pod_template_hash(&PodTemplate(template("web:1")), 0);
+        assert!(matches!(claims(&own), Compared::As(Integrity::Sound)));
+    }
+
+    #[test]
+    fn an_edited_annotation_is_an_edit_though_the_template_is_as_admitted() {
+        let set = stored("evil:1");
+        let mut rollout = rollout("web:1");
+        let admitted = template_digest(&stored_template(&set).unwrap());
+        let stable = rollout.status.as_mut().unwrap().stable.as_mut().unwrap();
+        stable.stored_template_digest = Some(admitted);
+        let edit = edit_of(result(&rollout, &set));
+        assert_eq!(edit.what, "annotation countersign.dev/template");
     }
 
     #[test]

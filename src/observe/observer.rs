@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
@@ -30,6 +31,8 @@ pub struct Observer {
     pub queue_lock: QueueMutex,
     /// What dry runs of ReplicaSets have shown.
     pub dry_runs: DryRuns,
+    /// Whether the API server has refused to select objects of people by a field.
+    pub no_fields: Arc<AtomicBool>,
     /// How fresh reads must be.
     pub reads: Reads,
 }

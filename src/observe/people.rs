@@ -3,6 +3,7 @@
 //! A failed read holds promotions, but never a rollback.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use countersign_api::{Freeze, Intervention, SignOff};
 use countersign_core::observation::Observation;
@@ -85,7 +86,7 @@ impl Observer {
         };
         let interventions = self.interventions(observation, &change.run);
         let under_way = change.outcome.is_none() && !change.initial;
-        let awaits_first = sign_off::awaits_first(observation, change);
+        let awaits_first = sign_off::awaits_first(change);
         if under_way {
             let (interventions, sign_offs, freezes, incidents) = tokio::join!(
                 interventions,
@@ -121,7 +122,7 @@ impl Observer {
             stops: None,
             remedy: "delete those that are over",
         };
-        readable(&all, &api, |it: Freeze| {
+        readable(&all, &api, &self.no_fields, |it: Freeze| {
             selects(&it, observation).then(|| NamedFreeze {
                 name: it.name_any(),
                 spec: it.spec,
@@ -145,7 +146,7 @@ impl Observer {
         let api = Api::namespaced(self.client.clone(), &observation.namespace);
         let stops = "spec.decision=Reject";
         let own = List::of_attempt("sign-offs", stops, observation, run);
-        readable(&own, &api, |it: SignOff| {
+        readable(&own, &api, &self.no_fields, |it: SignOff| {
             let spec = &it.spec;
             (spec.rollout_uid == observation.uid && spec.run == run).then(|| SeenSignOff {
                 name: it.name_any(),
@@ -174,7 +175,7 @@ impl Observer {
         let api = Api::namespaced(self.client.clone(), &observation.namespace);
         let stops = "spec.action=Abort";
         let own = List::of_attempt("interventions", stops, observation, run);
-        readable(&own, &api, |it: Intervention| {
+        readable(&own, &api, &self.no_fields, |it: Intervention| {
             let spec = &it.spec;
             (spec.rollout_uid == observation.uid && spec.run == run).then(|| SeenIntervention {
                 name: it.name_any(),
@@ -199,6 +200,7 @@ impl Observer {
 async fn readable<K, T>(
     list: &List,
     api: &Api<DeserializeGuard<K>>,
+    no_fields: &AtomicBool,
     convert: impl Fn(K) -> Option<T>,
 ) -> Readable<T>
 where
@@ -207,14 +209,17 @@ where
     let mut read = Read {
         found: BTreeMap::new(),
         unreadable: Vec::new(),
+        no_fields,
     };
     let what = list.what;
     let all = async {
         if !read.add(what, api, &list.of, &convert).await? {
             return Ok(());
         }
-        // Nobody hides among many others what stops a change.
-        if let (Some(attempt), Some(stops)) = (&list.of.field_selector, list.stops) {
+        // Nobody hides among many others what stops a change, if the API server can select it.
+        let selects = !no_fields.load(Ordering::Relaxed);
+        let attempt = list.of.field_selector.as_ref().filter(|_| selects);
+        if let (Some(attempt), Some(stops)) = (attempt, list.stops) {
             let stopping = format!("{attempt},{stops}");
             let stopping = list.of.clone().fields(&stopping);
             read.add(what, api, &stopping, &convert).await?;
@@ -232,12 +237,14 @@ where
 }
 
 /// The objects of a kind that were read, by name.
-struct Read<T> {
+struct Read<'a, T> {
     found: BTreeMap<String, T>,
     unreadable: Vec<String>,
+    /// Whether the API server selects by no field.
+    no_fields: &'a AtomicBool,
 }
 
-impl<T> Read<T> {
+impl<T> Read<'_, T> {
     /// Adds what is listed, and returns whether there is more than is read. The timeout applies per page, so that
     /// many objects can be read.
     async fn add<K>(
@@ -250,14 +257,19 @@ impl<T> Read<T> {
     where
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug,
     {
-        let (mut listed, mut after) = (0_usize, None);
+        let (mut listed, mut wanted, mut after) = (0_usize, 0_usize, None);
         loop {
-            let (page, more) = in_time(what, reads::page(api, of, after.as_deref())).await?;
+            let page = reads::page(api, of, after.as_deref(), Some(self.no_fields));
+            let (page, more) = in_time(what, page).await?;
             listed = listed.saturating_add(page.len());
             for object in page {
                 let name = object.name_any();
                 match object.0 {
-                    Ok(object) => self.found.extend(convert(object).map(|it| (name, it))),
+                    Ok(object) => {
+                        let object = convert(object);
+                        wanted += usize::from(object.is_some());
+                        self.found.extend(object.map(|it| (name, it)));
+                    }
                     Err(invalid) => self.unreadable.push(format!(
                         "{} {name} cannot be read by this build: {invalid}",
                         K::kind(&())
@@ -268,7 +280,7 @@ impl<T> Read<T> {
             if after.is_none() {
                 return Ok(false);
             }
-            if listed >= MOST_LISTED || self.found.len() >= MOST {
+            if listed >= MOST_LISTED || wanted >= MOST {
                 return Ok(true);
             }
         }

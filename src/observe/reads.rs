@@ -1,5 +1,7 @@
 //! Reads from the API server: their freshness and retries.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use kube::Api;
 use kube::api::{GetParams, ListParams, ObjectList};
 use serde::de::DeserializeOwned;
@@ -43,32 +45,6 @@ impl Reads {
         tried(|| api.list(&parameters)).await
     }
 
-    /// Lists objects page by page, and keeps what `convert` makes of each, so that a list of large objects takes
-    /// no more memory than a page.
-    pub(super) async fn collect<K, T>(
-        self,
-        api: &Api<K>,
-        of: &ListParams,
-        convert: impl Fn(K) -> Option<T>,
-    ) -> Result<Vec<T>, kube::Error>
-    where
-        K: Clone + DeserializeOwned + std::fmt::Debug,
-    {
-        let of = match self {
-            Self::MostRecent => of.clone(),
-            Self::Cached => of.clone().match_any(),
-        };
-        let (mut kept, mut after) = (Vec::new(), None);
-        loop {
-            let (objects, more) = page(api, &of, after.as_deref()).await?;
-            kept.extend(objects.into_iter().filter_map(&convert));
-            after = more;
-            if after.is_none() {
-                return Ok(kept);
-            }
-        }
-    }
-
     /// Gets an object by its name.
     pub(super) async fn get<K>(self, api: &Api<K>, name: &str) -> Result<K, kube::Error>
     where
@@ -94,11 +70,32 @@ impl Reads {
     }
 }
 
+/// Lists the most recent objects page by page, and keeps what `convert` makes of each, so that a list of large objects
+/// takes no more memory than a page. The API server's cache has no pages.
+pub(super) async fn collect<K, T>(
+    api: &Api<K>,
+    of: &ListParams,
+    convert: impl Fn(K) -> Option<T>,
+) -> Result<Vec<T>, kube::Error>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let (mut kept, mut after) = (Vec::new(), None);
+    loop {
+        let (objects, more) = page(api, of, after.as_deref(), None).await?;
+        kept.extend(objects.into_iter().filter_map(&convert));
+        after = more;
+        if after.is_none() {
+            return Ok(kept);
+        }
+    }
+}
+
 /// Reads the page of a consistent list after this continue token; returns the next token, if there are
 /// more pages.
 ///
 /// An API server below Kubernetes 1.31 selects custom resources by no field of theirs. Then all are listed, and
-/// the caller selects.
+/// the caller selects. `no_fields` remembers it, until the process ends.
 ///
 /// # Errors
 /// If the page cannot be read.
@@ -106,6 +103,7 @@ pub async fn page<K>(
     api: &Api<K>,
     of: &ListParams,
     after: Option<&str>,
+    no_fields: Option<&AtomicBool>,
 ) -> Result<(Vec<K>, Option<String>), kube::Error>
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
@@ -113,11 +111,15 @@ where
     let mut parameters = of.clone();
     if let Some(token) = after {
         parameters = parameters.continue_token(token);
-        // The token has the version of the first page.
-        (parameters.version_match, parameters.resource_version) = (None, None);
+    }
+    if no_fields.is_some_and(|it| it.load(Ordering::Relaxed)) {
+        parameters.field_selector = None;
     }
     let mut page = tried(|| api.list(&parameters)).await;
     if matches!(&page, Err(kube::Error::Api(status)) if status.message.contains(NO_FIELD)) {
+        if let Some(no_fields) = no_fields {
+            no_fields.store(true, Ordering::Relaxed);
+        }
         parameters.field_selector = None;
         page = tried(|| api.list(&parameters)).await;
     }

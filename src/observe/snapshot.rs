@@ -45,10 +45,11 @@ impl Observer {
         let mut observation = self.surroundings(&rollout, namespace).await?;
         observation.workload = workload;
         observation.conflicts.extend(moved);
-        let failure = failure.map(|it| (it.message, it.invalid_revision));
-        let (message, invalid_revision) = failure.unzip();
-        observation.write_failure = message;
-        observation.invalid_revision = invalid_revision.flatten();
+        if let Some(failure) = failure {
+            observation.write_failure = Some(failure.message);
+            observation.invalid_revision = failure.invalid_revision;
+            observation.taken_revision = failure.taken_revision;
+        }
         observation.unknown_status = unknown;
         self.deletion(&rollout, &mut observation);
         let effective = policy::effective(&observation.policies);
@@ -64,8 +65,7 @@ impl Observer {
         (observation.traffic.endpoints, observation.traffic.routes) = traffic;
         self.note_shared_rules(&mut observation);
         observation.history = history.own; // a rollback under way does not depend on it
-        observation.former_template = history.former_template;
-        observation.former_attempts = history.former_attempts;
+        observation.former = history.former;
         observation.recorded = is_recorded(&observation);
         observation.analysis.templates = templates;
         (observation.people, observation.jobs) = (people, jobs);

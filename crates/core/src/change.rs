@@ -19,6 +19,12 @@ pub fn is_watched(change: &Change) -> bool {
     change.outcome == Some(Outcome::Promoted) && change.watched_until.is_some()
 }
 
+/// Whether a first revision may have pods. Whether it has some is no answer: others may scale its ReplicaSet.
+#[must_use]
+pub const fn has_begun(change: &Change) -> bool {
+    change.begun || change.served
+}
+
 /// When the present step's bake is over; `None` if the step does not bake.
 #[must_use]
 pub fn bake_ends(change: &Change) -> Option<Timestamp> {

@@ -27,6 +27,15 @@ pub fn last_writer<'a>(
     })
 }
 
+/// Whether this controller has written a field of an object, by its path in `fieldsV1`, and no other writer has.
+#[must_use]
+pub fn is_written_by_us_alone(fields: &[ManagedFieldsEntry], field: &str) -> bool {
+    let own = |entry: &ManagedFieldsEntry| {
+        entry.manager.as_deref() == Some(MANAGER) && sets(entry, field)
+    };
+    fields.iter().any(own) && last_writer(fields, field).is_none()
+}
+
 fn sets(entry: &ManagedFieldsEntry, field: &str) -> bool {
     let fields = entry.fields_v1.as_ref();
     fields.is_some_and(|it| it.0.pointer(field).is_some())

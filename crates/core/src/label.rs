@@ -1,5 +1,8 @@
 //! The forms of Kubernetes' labels and names.
 
+/// Longest value of a label, in characters.
+pub const MAX_VALUE: usize = 63;
+
 /// Whether a text is made of lower-case letters, digits and `-`, with no `-` at its ends.
 #[must_use]
 pub fn is_label(text: &str) -> bool {
@@ -19,7 +22,7 @@ pub fn is_subdomain(text: &str) -> bool {
 #[must_use]
 pub fn is_word(text: &str) -> bool {
     let letter = |c: char| c.is_ascii_alphanumeric();
-    text.len() <= 63
+    text.len() <= MAX_VALUE
         && text.starts_with(letter)
         && text.ends_with(letter)
         && text.chars().all(|c| letter(c) || "-_.".contains(c))

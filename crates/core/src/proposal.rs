@@ -105,8 +105,10 @@ impl Proposal {
             .as_deref()
             .is_some_and(|own| is_inherited(observation, own, &digest, &template_digest));
         let made_again = is_made_again(observation, &digest, &template_digest);
+        let unknown = Revision::default();
+        let former = made_again.then_some(&unknown);
         let read = |effective: &Effective| {
-            let subject = || subject(observation, &digest, &template_digest);
+            let subject = || subject(observation, &digest, &template_digest, former);
             let annotations = &observation.annotations;
             let (declared, attested) =
                 provenance_of(annotations, template, subject, effective, observation.now);
@@ -154,7 +156,12 @@ impl Proposal {
     #[must_use]
     pub fn risk(&self, observation: &Observation, after_rollback: bool) -> Risk {
         let (provenance, attested) = (&self.provenance, self.attested.as_ref());
-        let facts = facts(observation, &self.effective, after_rollback);
+        let facts = facts(
+            observation,
+            &self.effective,
+            after_rollback,
+            self.made_again,
+        );
         risk::risk_of_both(provenance, attested, &facts, &self.effective.risk)
     }
 
@@ -167,7 +174,7 @@ impl Proposal {
             attested,
             ..
         } = self.observed.as_deref()?;
-        let facts = facts(observation, effective, after_rollback);
+        let facts = facts(observation, effective, after_rollback, self.made_again);
         let risk = risk::risk_of_both(provenance, attested.as_ref(), &facts, &effective.risk);
         let plan = self.plan_by(observation, risk.tier, effective);
         Some(Enforced { risk, plan })
@@ -185,7 +192,7 @@ impl Proposal {
         let named = named.filter(|it| it.chars().count() <= RECORDED_ANNOTATION);
         let stable = || {
             let stable = observation.status.stable.as_ref()?;
-            let facts = facts(observation, &self.effective, false);
+            let facts = facts(observation, &self.effective, false, self.made_again);
             stable
                 .source_revision
                 .as_ref()
@@ -223,8 +230,13 @@ impl Proposal {
 }
 
 /// The facts about a change that the controller observes itself.
-fn facts(observation: &Observation, effective: &Effective, after_rollback: bool) -> Facts {
-    let differences = differences(observation);
+fn facts(
+    observation: &Observation,
+    effective: &Effective,
+    after_rollback: bool,
+    made_again: bool,
+) -> Facts {
+    let differences = differences(observation, made_again);
     // What a tag names may be other code by now, which no attestation is of.
     let mut images = observation.spec.template.images().into_iter();
     let bound = effective.trust != Trust::Attested || images.all(digest::is_pinned);
@@ -304,14 +316,20 @@ fn signed(
     }
 }
 
-/// The change that an attestation should be of.
-fn subject<'a>(observation: &'a Observation, digest: &str, template_digest: &str) -> Subject<'a> {
+/// The change that an attestation should be of. `former` stands for what a deleted Rollout of the same name ran.
+fn subject<'a>(
+    observation: &'a Observation,
+    digest: &str,
+    template_digest: &str,
+    former: Option<&'a Revision>,
+) -> Subject<'a> {
     let Observation { status, .. } = observation;
     let is_present = |change: &&Change| {
         change.digest == digest && matches!(change.outcome, None | Some(Outcome::Promoted))
     };
     let change = status.change.as_ref().filter(is_present);
     let stable = status.stable.as_ref();
+    let first = stable.is_none();
     let stable = stable.filter(|stable| stable.template_digest != template_digest);
     // After its promotion a change is compared with the revision before.
     let previous = || change.and_then(|change| change.previous.as_ref());
@@ -321,7 +339,8 @@ fn subject<'a>(observation: &'a Observation, digest: &str, template_digest: &str
         name: &observation.name,
         template: &observation.spec.template,
         stable: stable_template(observation),
-        replaced: stable.or_else(previous),
+        replaced: stable.or_else(previous).or(former),
+        first,
         began: began.map_or(observation.now, |at| at.0),
     }
 }
@@ -334,11 +353,14 @@ fn is_inherited(observation: &Observation, own: &str, digest: &str, template_dig
     if let Some(change) = under_way {
         return change.inherited_provenance;
     }
-    // The first that had it is what it was written for, whatever came in between.
-    let runs = observation.history().iter();
+    // The first that had it is what it was written for, whatever came in between, and whether the Rollout was
+    // deleted since.
+    let runs = observation.history().iter().chain(&observation.former);
     let bearers = runs.filter(|run| run.provenance_digest.as_deref() == Some(own));
     if let Some(first) = bearers.min_by_key(|run| run.started_at) {
-        return first.template_digest.as_deref() != Some(template_digest);
+        // It was stale by then if it was placed on the revision before, of which no record has it.
+        let stale = first.provenance_state == State::Stale.to_string();
+        return stale || first.template_digest.as_deref() != Some(template_digest);
     }
     let of_stable = status.stable.as_ref().is_some_and(|stable| {
         stable.provenance_digest.as_deref() == Some(own)
@@ -355,14 +377,18 @@ fn is_inherited(observation: &Observation, own: &str, digest: &str, template_dig
 /// Rollout must not be a way around the people of its changes.
 fn is_made_again(observation: &Observation, digest: &str, template_digest: &str) -> bool {
     let status = &observation.status;
+    if status.stable.is_some() {
+        return false;
+    }
     let under_way = status.change.as_ref().filter(|it| it.digest == digest);
     if let Some(change) = under_way {
         return change.made_again;
     }
-    let differs = |former: &String| former != template_digest;
-    let former = observation.former_template.as_ref();
-    status.stable.is_none()
-        && (former.is_some_and(differs) || observation.unreadable_history().is_some())
+    let former = observation.former.iter();
+    let promoted = former.filter(|run| run.outcome == Some(Outcome::Promoted));
+    let last = promoted.max_by_key(|run| run.ended_at);
+    last.is_some_and(|run| run.template_digest.as_deref() != Some(template_digest))
+        || observation.unreadable_history().is_some()
 }
 
 /// The hash of the ReplicaSet that already runs this template, or a new unique one.
@@ -389,7 +415,8 @@ pub(crate) fn unused_hash(
 ) -> (String, i32) {
     let sets = &observation.replica_sets;
     let mut hash = digest::pod_template_hash(template, collisions);
-    while sets.iter().any(|set| set.hash == hash) {
+    let taken = observation.taken_revision.as_ref();
+    while taken == Some(&hash) || sets.iter().any(|set| set.hash == hash) {
         collisions = collisions.saturating_add(1);
         hash = digest::pod_template_hash(template, collisions);
     }
@@ -409,10 +436,11 @@ pub fn after_rollback(observation: &Observation) -> bool {
             .any(|run| run.outcome == Some(Outcome::RolledBack) && run.ended_at.is_some_and(recent))
 }
 
-/// The differences from the stable template. If that cannot be trusted, all kinds of differences.
-fn differences(observation: &Observation) -> BTreeSet<Difference> {
+/// The differences from the stable template. If that cannot be trusted, or is that of a deleted Rollout, all kinds of
+/// differences.
+fn differences(observation: &Observation, made_again: bool) -> BTreeSet<Difference> {
     let stable = stable_template(observation);
-    if stable.is_none() && observation.status.stable.is_some() {
+    if made_again || (stable.is_none() && observation.status.stable.is_some()) {
         return Difference::ALL.into();
     }
     risk::differences(stable, &observation.spec.template)
@@ -578,6 +606,7 @@ MC4CAQAwBQYDK2VwBCIEIKC/upcHwprQPZ/md9B50ATU5benfIgaTYS6hHhpNYqD
             template: &template,
             stable: None,
             replaced,
+            first: false,
             began: now,
         };
         provenance_of(annotations, &template, subject, effective, now)

@@ -1,6 +1,8 @@
 //! ReplicaSets that are not as the operator created them.
 
+use countersign_api::PodTemplate;
 use countersign_core::decision::NewReplicaSet;
+use countersign_core::provenance::digest::template_digest;
 
 use super::*;
 
@@ -76,6 +78,37 @@ async fn law_11_an_edited_stable_replica_set_is_named_after_one_dry_run_and_repl
     assert_eq!(scene.status("web")["phase"], "Stable");
 }
 
+/// Its annotations, too, so that all of it agrees.
+#[tokio::test]
+async fn law_11_an_edit_of_template_and_annotations_stays_named_while_its_pods_serve() {
+    let mut scene = Scene::serving("web").await;
+    let path = only_set(&scene);
+    let mut set = scene.server.get(&path).unwrap();
+    set_image(&mut set, "evil:1");
+    let annotations = &mut set["metadata"]["annotations"];
+    let recorded = annotations["countersign.dev/template"].as_str().unwrap();
+    let mut recorded: Value = serde_json::from_str(recorded).unwrap();
+    recorded["spec"]["containers"][0]["image"] = json!("evil:1");
+    annotations["countersign.dev/template"] = json!(recorded.to_string());
+    let digest = template_digest(&PodTemplate(recorded));
+    annotations["countersign.dev/template-digest"] = json!(digest);
+    scene.server.put(&path, set);
+    scene.reconcile("web").await.unwrap();
+    assert!(tampered(&scene).is_some());
+    scene.reconcile("web").await.unwrap();
+    let edited = scene.server.get(&path).unwrap();
+    assert_eq!(
+        (&edited["spec"]["replicas"], image_of(&edited)),
+        (&json!(1), "evil:1")
+    );
+    assert!(tampered(&scene).is_some(), "no revision names it any more");
+    for _ in 0..4 {
+        scene.pods_are_ready();
+        scene.reconcile("web").await.unwrap();
+    }
+    assert_eq!(tampered(&scene), None);
+}
+
 #[tokio::test]
 async fn what_a_webhook_changes_is_verified_once_and_known_from_then_on() {
     let mut scene = Scene::new();
@@ -92,7 +125,7 @@ async fn what_a_webhook_changes_is_verified_once_and_known_from_then_on() {
     }
     let status = scene.status("web");
     assert_eq!(status["phase"], "Stable");
-    assert!(status["stable"]["storedTemplateDigest"].is_string());
+    assert_eq!(stored_digest(&status).map(str::len), Some(64));
     assert_eq!((dry_runs(&scene), tampered(&scene)), (1, None));
     // Another version of the webhook, and another process.
     scene.server.admits(|_| ());
@@ -100,6 +133,83 @@ async fn what_a_webhook_changes_is_verified_once_and_known_from_then_on() {
     context.observer.dry_runs = DryRuns::default();
     scene.reconcile("web").await.unwrap();
     assert_eq!((dry_runs(&scene), tampered(&scene)), (0, None));
+}
+
+fn stored_digest(status: &Value) -> Option<&str> {
+    status["stable"]["storedTemplateDigest"].as_str()
+}
+
+/// A revision of a build that did not compare, and a webhook that has changed since.
+#[tokio::test]
+async fn what_a_webhook_changed_before_an_upgrade_is_admitted_if_nobody_else_wrote_it() {
+    for (others, is_admitted) in [(&[][..], true), (&["kubectl-patch"][..], false)] {
+        let mut scene = Scene::new();
+        scene.server.admits(|object| {
+            if object["kind"] == "ReplicaSet" {
+                set_image(object, "proxy/app:1");
+            }
+        });
+        scene.deploy("web", "app:1");
+        for _ in 0..3 {
+            scene.reconcile("web").await.unwrap();
+            scene.pods_are_ready();
+        }
+        assert_eq!(scene.status("web")["phase"], "Stable");
+        let rollout = format!("{ROLLOUTS}/web");
+        let mut before = scene.server.get(&rollout).unwrap();
+        let stable = before["status"]["stable"].as_object_mut().unwrap();
+        stable.remove("storedTemplateDigest").unwrap();
+        scene.server.put(&rollout, before);
+        let path = only_set(&scene);
+        let mut set = scene.server.get(&path).unwrap();
+        let managers = std::iter::once(&"countersign").chain(others);
+        let entries: Vec<_> = managers
+            .map(|manager| {
+                json!({
+                    "manager": manager, "operation": "Update", "time": "2026-01-01T00:00:00Z",
+                    "fieldsV1": { "f:spec": { "f:template": { "f:spec": {} } } },
+                })
+            })
+            .collect();
+        set["metadata"]["managedFields"] = json!(entries);
+        scene.server.put(&path, set);
+        scene.server.admits(|_| ());
+        let context = Arc::get_mut(&mut scene.context).unwrap();
+        context.observer.dry_runs = DryRuns::default();
+        scene.reconcile("web").await.unwrap();
+        let status = scene.status("web");
+        assert_eq!(tampered(&scene).is_none(), is_admitted, "{others:?}");
+        if is_admitted {
+            assert_eq!(stored_digest(&status).map(str::len), Some(64));
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_a_lost_revision_only_its_own_record_is_read() {
+    let mut scene = Scene::serving("web").await;
+    let record = scene.server.paths("rolloutruns").remove(0);
+    let mut other = scene.server.get(&record).unwrap();
+    other["metadata"] = json!({ "name": "another", "labels": other["metadata"]["labels"] });
+    scene
+        .server
+        .put(&record.replace("/web-", "/another-"), other);
+    scene.server.remove(&only_set(&scene));
+    scene.server.requests();
+    let (snapshot, _) = late(&scene, vec![]).await;
+    assert_eq!(snapshot.observation.promoted.len(), 1);
+    let requests = scene.server.requests();
+    let reads: Vec<_> = requests
+        .iter()
+        .filter(|it| it.path.ends_with("/rolloutruns"))
+        .collect();
+    let [read] = reads[..] else {
+        panic!("{reads:?}");
+    };
+    assert!(
+        read.query.contains("fieldSelector=metadata.name"),
+        "{read:?}"
+    );
 }
 
 #[tokio::test]
@@ -169,6 +279,35 @@ async fn a_foreign_replica_set_of_the_needed_name_is_not_merged_with_and_named()
     scene.server.put(&path, set.clone());
     let carry_out = actor.carry_out(&snapshot.rollout, it, &decision, Instant::now());
     carry_out.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_revision_whose_name_is_taken_gets_another_one() {
+    let mut scene = Scene::new();
+    scene.deploy("web", "app:1");
+    let taken = Mutex::new(None);
+    scene.server.fails(move |request| {
+        if request.method != "POST" || !to("replicasets")(request) {
+            return None;
+        }
+        let name = request.body["metadata"]["name"].clone();
+        let mut taken = taken.lock().unwrap();
+        let first = taken.get_or_insert_with(|| name.clone());
+        (*first == name).then_some(Fault::Taken)
+    });
+    let refused = scene.reconcile("web").await.unwrap_err();
+    let is_taken = matches!(refused, Error::Write(act::Error::NameTaken { .. }));
+    assert!(is_taken, "{refused}");
+    for _ in 0..3 {
+        scene.reconcile("web").await.unwrap();
+        scene.pods_are_ready();
+    }
+    let status = scene.status("web");
+    assert_eq!(
+        (&status["phase"], &status["collisionCount"]),
+        (&json!("Stable"), &json!(1))
+    );
+    assert!(only_set(&scene).ends_with(status["stable"]["podTemplateHash"].as_str().unwrap()));
 }
 
 /// The action that creates a ReplicaSet like this one.

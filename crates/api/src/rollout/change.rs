@@ -30,7 +30,7 @@ pub struct Revision {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub source_revision: Option<String>,
-    /// SHA-256 of the pod template as the API server stored it, in hexadecimal, if admission webhooks or newer defaults changed it.
+    /// SHA-256 of the pod template as the API server stored it, in hexadecimal, if admission webhooks or newer defaults changed it; empty if not. Absent if the revision began under a build that did not compare it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored_template_digest: Option<String>,
     /// The revision's number.
@@ -84,7 +84,7 @@ pub struct Change {
     /// SHA-256 of its provenance, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provenance_digest: Option<String>,
-    /// SHA-256 of its pod template as the API server stored it, in hexadecimal, if admission webhooks or newer defaults changed it.
+    /// SHA-256 of its pod template as the API server stored it, in hexadecimal, if admission webhooks or newer defaults changed it; empty if not. Absent if the change began under a build that did not compare it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored_template_digest: Option<String>,
     /// Whether its provenance is that of another template, of the stable revision or of the change before.
@@ -103,6 +103,9 @@ pub struct Change {
     /// Whether there was no stable revision for comparison.
     #[serde(default)]
     pub initial: bool,
+    /// Whether the pods of a first revision were allowed: its people had signed and its dependencies were stable, and neither is asked again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begun: bool,
     /// Whether a first revision has had a ready pod; the next change is then compared with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub served: bool,

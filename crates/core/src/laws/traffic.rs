@@ -11,20 +11,23 @@ use crate::laws::queue;
 use crate::observation::Observation;
 use crate::observation::traffic::Route;
 
-/// Whether an action gives a first revision its first pods.
+/// Whether an action gives a first revision pods that none before it allowed, however many others have requested.
 pub(super) fn gets_first_pods(
     observation: &Observation,
     change: &Change,
     action: &WorkloadAction,
 ) -> bool {
-    let own = |name: &str| {
+    let grows = |name: &str, replicas: i32| {
         let mut sets = observation.replica_sets.iter();
         sets.any(|set| {
-            set.name == name && set.hash == change.pod_template_hash && set.replicas == 0
+            set.name == name && set.hash == change.pod_template_hash && set.replicas < replicas
         })
     };
+    let before = observation.status.change.as_ref();
+    let allowed = before.is_some_and(|before| before.run == change.run && before.begun);
     change.initial
         && change.outcome.is_none()
+        && !allowed
         && match action {
             WorkloadAction::CreateReplicaSet(set) => {
                 set.hash == change.pod_template_hash && set.replicas > 0
@@ -33,7 +36,7 @@ pub(super) fn gets_first_pods(
                 replica_set,
                 replicas,
                 ..
-            } => *replicas > 0 && own(replica_set),
+            } => grows(replica_set, *replicas),
             WorkloadAction::SetMinReadySeconds { .. }
             | WorkloadAction::Adopt { .. }
             | WorkloadAction::Release { .. }

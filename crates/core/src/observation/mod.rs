@@ -62,6 +62,9 @@ pub struct Observation {
     /// The revision whose ReplicaSet the API server refused as invalid in that write, by its hash.
     #[serde(default)]
     pub invalid_revision: Option<String>,
+    /// The revision of which another ReplicaSet has the name, as that write showed, by its hash.
+    #[serde(default)]
+    pub taken_revision: Option<String>,
     /// The Services and routes that the Rollout names.
     #[serde(flatten)]
     pub traffic: TrafficObjects,
@@ -71,13 +74,9 @@ pub struct Observation {
     /// rolled back. `None` while a change is under way.
     #[serde(default)]
     pub history: Option<Result<Vec<PastRun>, String>>,
-    /// SHA-256 of the template that a deleted Rollout of the same name promoted last, by its RolloutRuns; `None` if
-    /// there are none, or the present Rollout has a stable revision.
+    /// RolloutRuns of deleted Rollouts of the same name; empty once the present Rollout has a stable revision.
     #[serde(default)]
-    pub former_template: Option<String>,
-    /// The number of the last attempt of that Rollout, whose records keep their names.
-    #[serde(default)]
-    pub former_attempts: i64,
+    pub former: Vec<PastRun>,
     /// Whether the RolloutRun of the change in `status` has its outcome.
     pub recorded: bool,
     /// Answers of Prometheus and the inputs to read them.
@@ -135,11 +134,11 @@ impl Observation {
             foreign_replica_sets: None,
             write_failure: None,
             invalid_revision: None,
+            taken_revision: None,
             traffic: TrafficObjects::default(),
             conflicts: Vec::new(),
             history: None,
-            former_template: None,
-            former_attempts: 0,
+            former: Vec::new(),
             recorded: false,
             analysis: AnalysisInputs::default(),
             people: HumanInputs::default(),
@@ -194,6 +193,8 @@ pub struct Failure {
     pub message: String,
     /// The revision whose ReplicaSet it refuses as invalid, by its hash.
     pub invalid_revision: Option<String>,
+    /// The revision of which another ReplicaSet has the name, by its hash.
+    pub taken_revision: Option<String>,
 }
 
 /// Whether the desired pod template is unknown at present.

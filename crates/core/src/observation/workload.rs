@@ -289,6 +289,9 @@ pub struct PastRun {
     /// SHA-256 of its provenance; `None` without any, and in older records.
     #[serde(default)]
     pub provenance_digest: Option<String>,
+    /// The state of its provenance when it began, such as `Declared`.
+    #[serde(default)]
+    pub provenance_state: String,
     /// When it began.
     pub started_at: Option<Timestamp>,
     /// When it ended.
@@ -315,6 +318,7 @@ impl PastRun {
             pod_template_hash: record.pod_template_hash.clone(),
             template_digest: record.template_digest.clone(),
             provenance_digest: record.provenance.digest.clone(),
+            provenance_state: record.provenance.state.clone(),
             started_at: progress.started_at.as_ref().map(|at| at.0),
             ended_at: progress.ended_at.as_ref().map(|at| at.0),
             outcome: progress.outcome,

@@ -10,12 +10,12 @@ use countersign_api::sign_off::SignOffDecision;
 use countersign_api::step::SignOffDemand;
 use k8s_openapi::jiff::Timestamp;
 
+use crate::change::has_begun;
 use crate::observation::Observation;
 use crate::observation::people::SeenSignOff;
 use crate::people::{binding, eligibility};
 use crate::proposal::Proposal;
 use crate::reason::Reason;
-use crate::replicas::present;
 
 /// The gate before the first pod of a first revision.
 pub const FIRST_REVISION: &str = "first-revision";
@@ -262,11 +262,8 @@ pub fn is_required(change: &Change) -> bool {
 
 /// Whether people are asked before a first revision gets its first pod.
 #[must_use]
-pub fn awaits_first(observation: &Observation, change: &Change) -> bool {
-    change.initial
-        && change.outcome.is_none()
-        && is_required(change)
-        && !present::has_begun(observation, change)
+pub fn awaits_first(change: &Change) -> bool {
+    change.initial && change.outcome.is_none() && is_required(change) && !has_begun(change)
 }
 
 /// Why a first revision may not get its first pod yet, in words; `None` if it may.
@@ -276,7 +273,7 @@ pub fn first_awaited(
     change: &Change,
     sign_offs: &SignOffs,
 ) -> Option<(Reason, String)> {
-    if !awaits_first(observation, change) {
+    if !awaits_first(change) {
         return None;
     }
     let mut lines = change.transitions.iter();

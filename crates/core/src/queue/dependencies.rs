@@ -9,7 +9,6 @@ use kube::ResourceExt;
 use crate::change;
 use crate::observation::Observation;
 use crate::observation::people::Dependency;
-use crate::replicas::present;
 use crate::text::sanitize_to;
 
 /// Whether a change waits for the dependencies of its Rollout: before its first step, and a first revision
@@ -18,7 +17,7 @@ use crate::text::sanitize_to;
 pub fn awaits_dependencies(observation: &Observation, change: &Change) -> bool {
     let before = match change.stage {
         Stage::Waiting => true,
-        Stage::Promoting => change.initial && !present::has_begun(observation, change),
+        Stage::Promoting => change.initial && !change::has_begun(change),
         _ => false,
     };
     before && change.outcome.is_none() && !observation.spec.depends_on.is_empty()

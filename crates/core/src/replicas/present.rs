@@ -87,13 +87,6 @@ pub(crate) fn with_hash<'a>(
         .find(|set| set.owned && hash.is_some_and(|hash| set.hash == hash))
 }
 
-/// Whether pods of a change's revision were requested.
-#[must_use]
-pub fn has_begun(observation: &Observation, change: &Change) -> bool {
-    let set = with_hash(observation, Some(&change.pod_template_hash));
-    set.is_some_and(|set| set.replicas > 0)
-}
-
 /// The pod template hashes of other revisions than these, newest first.
 pub fn earlier<'a>(observation: &'a Observation, than: &[&str]) -> impl Iterator<Item = &'a str> {
     let sets = observation.replica_sets.iter().filter(|set| set.owned);

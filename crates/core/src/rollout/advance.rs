@@ -189,13 +189,14 @@ fn take_next_step(
     }
 }
 
-/// Whether a first revision has had a ready pod, to which Services send. Where pods of others serve beside it, a
+/// Whether a first revision has had a ready pod that it may have, to which Services send. Where pods of others serve beside it, a
 /// Service would move from them to an incomplete revision.
 pub(super) fn has_served(observation: &Observation, change: &Change) -> bool {
     let set = present::with_hash(observation, Some(&change.pod_template_hash));
     let alone =
         observation.spec.workload_ref.is_none() && !conditions::has_foreign_pods(observation);
-    change.initial && alone && (change.served || set.is_some_and(|set| set.ready > 0))
+    let serves = || change.begun && set.is_some_and(|set| set.ready > 0);
+    change.initial && alone && (change.served || serves())
 }
 
 /// A first revision that has served is what the next change is compared with, complete or not: otherwise each

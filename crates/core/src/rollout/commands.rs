@@ -127,7 +127,7 @@ pub(super) fn record_sign_offs(context: &Context, change: &mut Change, sign_offs
                 let message = format!("waiting and sign-off are skipped, analysis is not, by {by}");
                 (Reason::BreakGlass, message)
             }
-            SignOffDecision::Reject if sign_off::awaits_first(context.observation, change) => {
+            SignOffDecision::Reject if sign_off::awaits_first(change) => {
                 (Reason::Rejected, format!("rejected by {by}"))
             }
             SignOffDecision::Reject => continue, // recorded by the rollback

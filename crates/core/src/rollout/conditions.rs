@@ -189,7 +189,7 @@ fn undated_fact(observation: &Observation) -> Option<ConditionDraft> {
 
 /// Whether the API server verifies the author of a sign-off, if the plan demands sign-offs.
 fn admission_fact(observation: &Observation, change: &Change) -> Option<ConditionDraft> {
-    let asked = !change.initial || sign_off::awaits_first(observation, change);
+    let asked = !change.initial || sign_off::awaits_first(change);
     if !sign_off::is_required(change) || !asked || change.outcome.is_some() {
         return None;
     }

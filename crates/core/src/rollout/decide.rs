@@ -19,6 +19,7 @@ use countersign_api::rollout::{Change, Outcome, RolloutStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::SignedDuration;
 
+use crate::change;
 use crate::decision::{Action, Decision, Notice};
 use crate::hold::Hold;
 use crate::limits::LINE_MESSAGE;
@@ -28,6 +29,7 @@ use crate::people::sign_off::{self, SignOffs};
 use crate::proposal::Proposal;
 use crate::queue::dependencies;
 use crate::reason::Reason;
+use crate::replicas::present;
 use crate::rollout::context::{Behind, Context, Progress};
 use crate::rollout::requeue::Requeue;
 use crate::rollout::{
@@ -56,6 +58,7 @@ pub fn decide(observation: &Observation) -> Decision {
         state.last_rollback_at = Some(Time(observation.now));
     }
     let hold = step.hold;
+    begin_first(observation, &proposal, &mut state, hold.as_ref());
 
     let (stable, change) = (state.stable.as_ref(), state.change.as_ref());
     let view = View::of(observation, &routes, stable, change, None);
@@ -119,6 +122,7 @@ fn is_rolled_back(status: &RolloutStatus) -> bool {
 fn replace_edited(context: &Context, status: &mut RolloutStatus, requeue: &mut Requeue) {
     let observation = context.observation;
     tampering::keep_admitted(observation, status);
+    tampering::rename_taken(observation, context.proposal, status);
     let Some(message) = tampering::replace(observation, context.proposal, status) else {
         return;
     };
@@ -133,6 +137,33 @@ fn replace_edited(context: &Context, status: &mut RolloutStatus, requeue: &mut R
         Some(_) | None => {}
     }
     requeue.after(SignedDuration::ZERO);
+}
+
+/// Remembers that a first revision may have pods: its dependencies are stable and its people have signed, whichever
+/// gate is evaluated first.
+fn begin_first(
+    observation: &Observation,
+    proposal: &Proposal,
+    status: &mut RolloutStatus,
+    hold: Option<&Hold>,
+) {
+    let Some(change) = status.change.as_mut().filter(|it| is_first(it)) else {
+        return;
+    };
+    let depends = dependencies::awaited_dependencies(observation, change).is_some();
+    let unsigned = sign_off::awaits_first(change) && {
+        let sign_offs = SignOffs::of(observation, proposal, change);
+        sign_off::first_awaited(observation, change, &sign_offs).is_some()
+    };
+    let set = present::with_hash(observation, Some(&change.pod_template_hash));
+    let held = hold.is_some_and(|it| it.holds_promotion(Some(&*change)));
+    // What has pods already keeps them under another hold.
+    let may = !depends && !unsigned && (!held || set.is_some_and(|set| set.replicas > 0));
+    change.begun |= may;
+}
+
+fn is_first(change: &Change) -> bool {
+    change.initial && change.outcome.is_none()
 }
 
 /// Messages of Events quote foreign text.
@@ -151,16 +182,8 @@ fn writes(
     hold: Option<&Hold>,
 ) -> Vec<Action> {
     let (observation, change) = (view.observation, view.change);
-    // A first revision gets no pods before its dependencies are stable and its people have signed, whichever
-    // gate is evaluated first.
-    let depends = change
-        .is_some_and(|change| dependencies::awaited_dependencies(observation, change).is_some());
-    let unsigned = change.is_some_and(|change| {
-        let sign_offs = || SignOffs::of(observation, proposal, change);
-        sign_off::awaits_first(observation, change)
-            && sign_off::first_awaited(observation, change, &sign_offs()).is_some()
-    });
-    let stays = depends || unsigned || hold.is_some_and(|it| it.holds_promotion(change));
+    let waits = change.is_some_and(|change| is_first(change) && !change::has_begun(change));
+    let stays = waits || hold.is_some_and(|it| it.holds_promotion(change));
     let mut actions = actions::actions(view, proposal, status.adopted.as_ref(), stays);
     actions.extend(smoke_job::actions(observation, change, hold));
     actions

@@ -51,6 +51,9 @@ pub(super) fn finalize(
     // A retry requested before a rollback is ignored.
     if promoted {
         commands::ignore_interventions(observation, &mut change);
+        if let Some(stable) = &mut status.stable {
+            start::note_provenance(context, stable);
+        }
     }
     watch::watch(context, status, &mut change, requeue);
     if change.outcome != before {

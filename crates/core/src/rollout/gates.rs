@@ -21,6 +21,7 @@ use crate::replicas::{self, Limits, Present, present};
 use crate::rollout::context::{Context, Judgement};
 use crate::text;
 use crate::traffic::settle;
+use crate::traffic::view::View;
 use crate::workload::{adoption, pods, smoke, tampering};
 
 type Gate = fn(&Context, &Change, &Judgement) -> Option<Hold>;
@@ -307,15 +308,20 @@ fn above_weight(context: &Context, change: &Change) -> Option<Hold> {
     )
 }
 
-fn pods_missing(context: &Context, change: &Change) -> Option<Hold> {
-    let observation = context.observation;
-    let (limits, present) = (context.before.fleet.limits, &context.before.fleet.pods);
-    let needed = match change.stage {
+/// Pods of the new revision that the present weight needs.
+pub(super) fn pods_needed(view: &View, change: &Change) -> i32 {
+    let (limits, present) = (view.fleet.limits, &view.fleet.pods);
+    match change.stage {
         Stage::Stepping => step_pods(limits, change, present),
         Stage::Promoting => promotion_pods(limits),
-        _ => return None,
-    };
-    let available = present.canary.available;
+        Stage::Waiting | Stage::Promoted | Stage::RollingBack | Stage::RolledBack => 0,
+    }
+}
+
+fn pods_missing(context: &Context, change: &Change) -> Option<Hold> {
+    let observation = context.observation;
+    let needed = pods_needed(&context.before, change);
+    let available = context.before.fleet.pods.canary.available;
     if available >= needed {
         return None;
     }

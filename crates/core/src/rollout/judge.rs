@@ -136,8 +136,10 @@ pub(super) fn judge(context: &Context, change: &mut Change, requeue: &mut Requeu
 /// stays.
 pub(super) fn void_if_edited(observation: &Observation, change: &mut Change) {
     if tampering::is_present(observation) {
-        let checks = change.evidence.checks.iter_mut();
-        checks.for_each(|check| check.gates.clear());
+        for check in &mut change.evidence.checks {
+            check.gates.clear();
+            (check.step_requests, check.step_windows) = (0.0, 0);
+        }
     }
 }
 

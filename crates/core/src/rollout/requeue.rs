@@ -8,6 +8,7 @@ use crate::decision::{Action, WorkloadAction};
 use crate::observation::Observation;
 use crate::reason::POLL_INTERVAL;
 use crate::rollout::context::{FIRST_PODS, LONGEST_SPREAD, RESYNC_INTERVAL, TRAFFIC};
+use crate::rollout::gates;
 use crate::traffic::settle;
 use crate::traffic::view::View;
 
@@ -88,7 +89,9 @@ impl Requeue {
         }
         let moving = self.progressed_lately(change) && view.routes.problem.is_none();
         let served = matches!(change.stage, Stage::Stepping | Stage::Promoting) && !change.initial;
-        let awaited = served && settle::awaited(view, change).is_some();
+        // Pods are watched.
+        let grown = view.fleet.pods.canary.available >= gates::pods_needed(view, change);
+        let awaited = served && grown && settle::awaited(view, change).is_some();
         if split.settled_at.is_none() || awaited {
             self.awaits_traffic = true;
             self.after(if moving { TRAFFIC } else { POLL_INTERVAL });

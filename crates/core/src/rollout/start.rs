@@ -1,11 +1,12 @@
 //! The begin of a change.
 
-use countersign_api::rollout::{Change, RolloutStatus, Stage};
+use countersign_api::rollout::{Change, Revision, RolloutStatus, Stage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::hold::Hold;
-use crate::observation::Observation;
+use crate::label::MAX_VALUE;
+use crate::observation::{self, Observation};
 use crate::people::{eligibility, sign_off};
 use crate::proposal;
 use crate::provenance::Contributor;
@@ -42,6 +43,17 @@ pub(super) fn note_people(context: &Context, change: &mut Change) {
         .extend(excluded_approvers.groups);
 }
 
+/// Provenance that is placed on a stable revision is that revision's: the next template needs its own.
+pub(super) fn note_provenance(context: &Context, stable: &mut Revision) {
+    let (observation, proposal) = (context.observation, context.proposal);
+    let same = stable.template_digest == proposal.template_digest;
+    // What an adopted workload runs may be unknown at present.
+    if same && proposal.provenance_digest.is_some() && !observation::is_unreadable(observation) {
+        let own = &mut stable.provenance_digest;
+        own.clone_from(&proposal.provenance_digest);
+    }
+}
+
 /// No change is under way: a new template starts one, new provenance alone does not (the stable pods
 /// already run it).
 pub(super) fn rest_or_start(
@@ -62,6 +74,7 @@ pub(super) fn rest_or_start(
     match &mut status.stable {
         Some(stable) if stable.template_digest == proposal.template_digest => {
             stable.digest.clone_from(&proposal.digest);
+            note_provenance(context, stable);
             (None, tampering::hold(observation))
         }
         // A plan is fixed when the change starts, so the policies must be known by then.
@@ -98,7 +111,12 @@ fn start(
     let provenance = proposal.attested.as_ref().unwrap_or(&proposal.provenance);
     let contributor = provenance.contributor.unwrap_or(Contributor::Unknown);
     // The records of a deleted Rollout of the same name keep their names.
-    let earlier = status.attempts.max(observation.former_attempts);
+    let former = observation.former.iter();
+    let former = former.filter_map(|run| record::attempt(&run.name)).max();
+    // Where none can be known, the time is beyond all numbers of their attempts.
+    let found = observation.unreadable_history().is_none() && observation.name.len() <= MAX_VALUE;
+    let unknown = (status.attempts == 0 && !found).then(|| now.as_second());
+    let earlier = status.attempts.max(former.or(unknown).unwrap_or_default());
     status.attempts = earlier.saturating_add(1);
     status.revision = status.revision.saturating_add(1);
     let mut change = Change {
@@ -106,6 +124,7 @@ fn start(
         pod_template_hash: proposal.hash.clone(),
         template_digest: proposal.template_digest.clone(),
         provenance_digest: proposal.provenance_digest.clone(),
+        stored_template_digest: Some(String::new()),
         inherited_provenance: proposal.inherited_provenance,
         source_revision: proposal.source_revision(observation),
         revision: status.revision,

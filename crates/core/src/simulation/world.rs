@@ -209,6 +209,7 @@ impl World {
             // What describes its begin is written once.
             if let Some(begun) = self.runs.get(&record.name).cloned() {
                 run.provenance_digest = begun.provenance_digest;
+                run.provenance_state = begun.provenance_state;
                 run.provenance = begun.provenance;
                 run.traffic = begun.traffic;
             }

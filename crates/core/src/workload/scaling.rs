@@ -158,7 +158,9 @@ fn create(
     } else {
         proposal::recorded(observation, of_stable?)?
     };
-    let first = view.change.is_none_or(|change| change.initial);
+    let first = view
+        .change
+        .is_none_or(|change| change.initial && change::has_begun(change));
     let orphaned = observation
         .replica_sets
         .iter()
@@ -360,7 +362,11 @@ fn held_promotion(view: &View, change: &Change) -> Split {
     let desired = limits.desired;
     let (stable, canary) = (present.stable.requested, present.canary.requested);
     if desired == 0 || change.initial {
-        let canary = if canary > 0 { desired } else { 0 };
+        let canary = if canary > 0 && change::has_begun(change) {
+            desired
+        } else {
+            0
+        };
         return Split { stable: 0, canary };
     }
     let weight = change::present_step(change).map_or(0, |step| step.weight);

@@ -4,6 +4,7 @@
 //! hash, and with it another ReplicaSet; the edited one goes like that of an earlier revision, once its pods are
 //! no longer needed.
 
+use countersign_api::PodTemplate;
 use countersign_api::rollout::{Change, RolloutStatus};
 
 use crate::hold::{Hold, HoldKind};
@@ -15,6 +16,9 @@ use crate::provenance::digest;
 use crate::reason::Reason;
 use crate::replicas::present;
 use crate::text::sanitize_to;
+
+/// ReplicaSets of one template that may have been edited before no further one is made of it.
+const MOST_REPLACED: usize = 3;
 
 /// The edited ReplicaSets that have pods, or belong to a revision in use.
 fn edited(observation: &Observation) -> impl Iterator<Item = (&ReplicaSet, &Edit)> {
@@ -80,15 +84,16 @@ pub fn hold(observation: &Observation) -> Option<Hold> {
         let kept = || proposal::recorded(observation, &it.template_digest).is_some();
         it.pod_template_hash == set.hash && !is_desired(observation, &it.template_digest) && !kept()
     });
-    let remedy = lost.map_or_else(
-        || "its pods are replaced by pods of what was decided".to_owned(),
-        |stable| {
-            format!(
-                "and no RolloutRun keeps the template of revision {}, which is stable: apply that template to the Rollout",
-                stable.revision
-            )
-        },
-    );
+    let remedy = match lost {
+        Some(stable) => format!(
+            "and no RolloutRun keeps the template of revision {}, which is stable: apply that template to the Rollout",
+            stable.revision
+        ),
+        None if is_given_up(observation, set) => format!(
+            "and so were {MOST_REPLACED} others of this template: exempt ReplicaSets from the webhook or controller that edits them, then delete those without pods"
+        ),
+        None => "its pods are replaced by pods of what was decided".to_owned(),
+    };
     Some(Hold {
         kind: HoldKind::Doubt,
         reason: Reason::Tampered,
@@ -118,6 +123,26 @@ pub fn doubt(observation: &Observation, change: &Change) -> Option<Hold> {
             set.name
         ),
     })
+}
+
+/// The other ReplicaSets of the same template that are not known to be as it was decided.
+fn of_same_template<'a>(
+    observation: &'a Observation,
+    edited: &ReplicaSet,
+) -> impl Iterator<Item = &'a ReplicaSet> {
+    let others = observation.replica_sets.iter();
+    others.filter(move |it| {
+        it.owned
+            && !it.is_sound()
+            && it.hash != edited.hash
+            && it.template_digest == edited.template_digest
+    })
+}
+
+/// Whether so many were edited that another one would be edited, too: by a webhook whose answers differ, or a
+/// controller.
+fn is_given_up(observation: &Observation, edited: &ReplicaSet) -> bool {
+    of_same_template(observation, edited).count() >= MOST_REPLACED
 }
 
 /// Whether the spec requests the template with this digest.
@@ -174,22 +199,69 @@ pub(crate) fn replace(
                 let set = present::with_hash(observation, Some(hash.as_str()))?;
                 Some((set, set.edit()?, digest, revision))
             })?;
-    let template = if *template_digest == proposal.template_digest {
-        &observation.spec.template
-    } else {
-        proposal::recorded(observation, template_digest)?
-    };
-    // An adopted workload cannot be read at present.
-    if template.is_absent() {
+    let template = decided_template(observation, proposal, template_digest)?;
+    // One after the other, and not for ever: what edits each new one would fill the namespace with them.
+    let busy = of_same_template(observation, set).any(ReplicaSet::has_pods);
+    if busy || is_given_up(observation, set) {
         return None;
     }
-    let (hash, _) = proposal::unused_hash(observation, template, status.collision_count);
+    let (hash, collisions) = proposal::unused_hash(observation, template, status.collision_count);
     let message = format!(
         "{}; revision {revision} gets another ReplicaSet, {hash}",
         describe(set, edit)
     );
     rename(status, &set.hash, &hash);
+    status.collision_count = collisions;
     Some(message)
+}
+
+/// Gives a revision another hash if the name of its ReplicaSet belongs to another one: after a collision of hashes, as a
+/// Deployment does, and after others have planted it.
+pub(crate) fn rename_taken(
+    observation: &Observation,
+    proposal: &Proposal,
+    status: &mut RolloutStatus,
+) {
+    if let Some((taken, hash, collisions)) = other_name(observation, proposal, status) {
+        rename(status, taken, &hash);
+        status.collision_count = collisions;
+    }
+}
+
+/// The hash of a revision whose name is taken, with another one and its collision count.
+fn other_name<'a>(
+    observation: &'a Observation,
+    proposal: &Proposal,
+    status: &RolloutStatus,
+) -> Option<(&'a str, String, i32)> {
+    let taken = observation.taken_revision.as_deref()?;
+    if observation.deleting || present::with_hash(observation, Some(taken)).is_some() {
+        return None;
+    }
+    let change = status.change.iter().filter(|it| it.outcome.is_none());
+    let change = change.map(|it| (&it.pod_template_hash, &it.template_digest));
+    let stable = status.stable.iter();
+    let stable = stable.map(|it| (&it.pod_template_hash, &it.template_digest));
+    let (_, template_digest) = stable
+        .chain(change)
+        .find(|(hash, _)| hash.as_str() == taken)?;
+    let template = decided_template(observation, proposal, template_digest)?;
+    let (hash, collisions) = proposal::unused_hash(observation, template, status.collision_count);
+    Some((taken, hash, collisions))
+}
+
+/// The template of a revision, by its digest; `None` if nothing keeps it, or an adopted workload cannot be read.
+fn decided_template<'a>(
+    observation: &'a Observation,
+    proposal: &Proposal,
+    template_digest: &str,
+) -> Option<&'a PodTemplate> {
+    let template = if *template_digest == proposal.template_digest {
+        &observation.spec.template
+    } else {
+        proposal::recorded(observation, template_digest)?
+    };
+    (!template.is_absent()).then_some(template)
 }
 
 /// Gives the revisions with a hash another one.

@@ -49,6 +49,40 @@ pub(super) fn law_12_the_provenance_of_the_stable_revision_says_nothing_of_anoth
     assert_eq!(fresh.tier, Tier::Low);
 }
 
+/// Annotations alone start no change, so nobody would be asked about them.
+#[test]
+fn law_12_provenance_that_is_placed_on_the_stable_revision_says_nothing_of_the_next_template() {
+    let mut world = serving();
+    world.observation.annotations = of_version(harmless(), "placed");
+    let traffic = &mut steady(5_000.0, 0.0, 0.0);
+    let minutes_on =
+        |world: &World, minutes| world.observation.now + SignedDuration::from_mins(minutes);
+    let until = minutes_on(&world, 2);
+    world.run(until, traffic, |_| false);
+    // A detour does not make it new.
+    for version in ["v2", "v3", "v2"] {
+        let image = json!(format!("example.org/shop:{version}"));
+        edit(&mut world, "/spec/containers/0/image", image);
+        let digest = template_digest(&world.observation.spec.template);
+        let until = minutes_on(&world, 60);
+        assert!(world.run(until, traffic, |o| {
+            let change = o.status.change.as_ref();
+            change.is_some_and(|it| it.template_digest == digest && it.outcome.is_none())
+        }));
+        let change = world.observation.status.change.clone().unwrap();
+        assert!(change.inherited_provenance, "{version}");
+        assert!(change.tier >= Tier::High, "{version}");
+    }
+    world.observation.annotations = of_version(harmless(), "v2");
+    world.observation.generation += 1;
+    let until = minutes_on(&world, 60);
+    assert!(world.run(until, traffic, |o| {
+        let change = o.status.change.as_ref();
+        change.is_some_and(|it| it.tier == Tier::Low && !it.inherited_provenance)
+    }));
+    lawful(&world);
+}
+
 /// The chain of replaced changes ends where provenance comes with its template.
 #[test]
 pub(super) fn law_12_a_change_that_replaces_another_does_not_speak_with_its_provenance() {

@@ -513,6 +513,7 @@ fn a_change_that_waits_for_endpoints_reads_them_again_soon() {
         .unwrap()
         .pod_template_hash
         .clone();
+    assert!(!decide(&seen).awaits_traffic, "its pods are watched");
     let mut sets = seen.replica_sets.iter_mut();
     let canary = sets.find(|it| it.hash == hash).unwrap();
     assert!(canary.available < canary.replicas);

@@ -101,6 +101,36 @@ fn law_11_an_edited_stable_replica_set_is_named_and_replaced_while_its_pods_serv
     }
 }
 
+/// A webhook whose answer differs each time, or a controller that edits ReplicaSets.
+#[test]
+fn law_11_what_edits_each_new_replica_set_gets_few_of_them() {
+    let mut world = serving();
+    let (until, mut made) = (after(60 * 24), 0);
+    let is_new = |set: &ReplicaSet| set.integrity == Integrity::Sound;
+    loop {
+        for set in &mut world.observation.replica_sets {
+            set.integrity = edited();
+        }
+        let mut traffic = steady(5_000.0, 0.0, 0.0);
+        if !world.run(until, &mut traffic, |seen| {
+            seen.replica_sets.iter().any(is_new)
+        }) {
+            break;
+        }
+        made += 1;
+        assert!(made <= 3, "{:?}", world.observation.replica_sets);
+    }
+    assert_eq!((made, available(&world.observation)), (3, 20));
+    let status = &world.observation.status;
+    assert_eq!(status.waiting_for.as_deref(), Some("Tampered"));
+    assert!(
+        status.message.contains("exempt ReplicaSets"),
+        "{}",
+        status.message
+    );
+    lawful(&world);
+}
+
 #[test]
 fn law_11_nothing_continues_while_the_stable_replica_set_is_edited() {
     for world in [serving(), routed(|_| {})] {
@@ -150,13 +180,14 @@ fn law_11_what_was_counted_beside_an_edited_stable_replica_set_promotes_nothing(
     let until = world.observation.now + SignedDuration::from_mins(2);
     world.run(until, &mut steady(5_000.0, 0.0, 0.0), |_| false);
     let counted = |world: &World| under_way(world).evidence.checks[0].clone();
-    assert!(!counted(&world).gates.is_empty());
+    assert!(!counted(&world).gates.is_empty() && counted(&world).step_windows > 0);
     let before = stable(&world);
     make(&mut world, &before, edited());
     let decision = world.reconcile(&mut steady(5_000.0, 0.0, 0.0));
     world.carry_out(&decision, usize::MAX);
     let now = counted(&world);
     assert!(now.gates.is_empty(), "{now:?}");
+    assert!(now.step_requests < 1.0 && now.step_windows == 0, "{now:?}");
     assert!(now.last_window_end.is_some(), "the check stays as it was");
     lawful(&world);
 }

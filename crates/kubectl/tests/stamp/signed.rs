@@ -50,6 +50,7 @@ pub(super) fn attested(attestation: &str, stable: &str, covers: Covers) -> Verif
         template: &template(),
         stable: None,
         replaced: Some(&stable),
+        first: false,
         began: Timestamp::UNIX_EPOCH,
     };
     let key = TrustedKey {

@@ -25,6 +25,7 @@ pub fn attestation(data: &[u8]) {
         template: &template,
         stable: None,
         replaced: Some(&stable),
+        first: false,
         began: now(),
     };
     let verify = |envelope: &str, keys: Vec<TrustedKey>| {

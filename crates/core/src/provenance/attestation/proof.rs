@@ -30,6 +30,8 @@ pub struct Subject<'a> {
     pub stable: Option<&'a PodTemplate>,
     /// The revision that the change replaces; `None` if it replaces none, so that there is nothing to count from.
     pub replaced: Option<&'a Revision>,
+    /// Whether it is a first revision.
+    pub first: bool,
     /// When the change began, or begins.
     pub began: Timestamp,
 }
@@ -41,11 +43,12 @@ pub(super) fn unproven(
     effective: &Effective,
 ) -> Option<Unproven> {
     let replaced = subject.replaced;
+    let begins = subject.first || replaced.is_some();
     other_rollout(predicate, subject)
         .or_else(|| other_template(predicate, subject, effective))
         .or_else(|| replaced.and_then(|replaced| other_base(predicate, replaced)))
         // At rest nothing begins, and an attestation grows old.
-        .or_else(|| replaced.and_then(|_| too_old(predicate, subject, effective)))
+        .or_else(|| begins.then(|| too_old(predicate, subject, effective))?)
 }
 
 fn other_rollout(predicate: &Predicate, subject: &Subject<'_>) -> Option<Unproven> {

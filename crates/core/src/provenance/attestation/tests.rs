@@ -142,6 +142,7 @@ fn verify(
         template,
         stable,
         replaced: None,
+        first: false,
         began: at,
     };
     let effective = Effective {

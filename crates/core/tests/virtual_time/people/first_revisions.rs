@@ -2,7 +2,9 @@
 
 use countersign_api::first_revision::FirstRevision;
 use countersign_api::policy::Enforcement;
-use countersign_core::provenance::digest::template_digest;
+use countersign_api::run::RolloutRunSpec;
+use countersign_core::observation::workload::{Integrity, PastRun, ReplicaSet};
+use countersign_core::provenance::digest::{provenance_digest, template_digest};
 
 use super::*;
 
@@ -71,6 +73,66 @@ fn law_2_a_first_revision_without_replicas_waits_all_the_same() {
     go_on(&mut world, 10);
     let waits = (waits_for(&world), pods(&world));
     assert_eq!(waits, (Some("AwaitingSignOff"), 0));
+}
+
+/// Without the admission policies, others may plant its ReplicaSet, or scale it.
+#[test]
+fn law_2_a_replica_set_that_others_scale_opens_no_gate_of_a_first_revision() {
+    let mut world = created(platform());
+    go_on(&mut world, 2);
+    let seen = &mut world.observation;
+    assert_eq!(seen.replica_sets, []);
+    let first = seen.status.change.as_ref().unwrap();
+    seen.replica_sets.push(ReplicaSet {
+        name: format!("shop-{}", first.pod_template_hash),
+        uid: "planted".into(),
+        version: String::new(),
+        hash: first.pod_template_hash.clone(),
+        template_digest: first.template_digest.clone(),
+        revision: 1,
+        owned: true,
+        matches: true,
+        labels_missing: false,
+        replicas: 1,
+        min_ready_seconds: 0,
+        requested: None,
+        current: 1,
+        ready: 1,
+        available: 1,
+        failure: None,
+        template: seen.spec.template.clone(),
+        integrity: Integrity::Sound,
+    });
+    go_on(&mut world, 5);
+    let waits = (waits_for(&world), pods(&world));
+    assert_eq!(waits, (Some("AwaitingSignOff"), 0));
+    world.observation.replica_sets[0].ready = 1;
+    change(&mut world, "v2", harmless());
+    go_on(&mut world, 5);
+    assert_eq!(
+        world.observation.status.stable, None,
+        "it was never allowed"
+    );
+    let waits = (waits_for(&world), pods(&world));
+    assert_eq!(waits, (Some("AwaitingSignOff"), 0));
+    lawful(&world);
+}
+
+/// What has begun is not asked again, though all of its pods are lost.
+#[test]
+fn a_first_revision_that_has_begun_waits_for_nobody_again() {
+    let mut world = created(platform());
+    world.pods_ready_after = None;
+    go_on(&mut world, 2);
+    approve(&mut world, "carol", &["platform"]);
+    go_on(&mut world, 2);
+    assert_eq!(pods(&world), 20);
+    world.observation.people.sign_offs.clear();
+    world.observation.replica_sets.clear();
+    world.pods_ready_after = Some(SignedDuration::from_secs(2));
+    go_on(&mut world, 5);
+    assert_eq!(world.observation.status.phase, Phase::Stable);
+    lawful(&world);
 }
 
 #[test]
@@ -155,26 +217,37 @@ fn a_policy_that_only_observes_reports_whom_a_first_revision_would_have_waited_f
     assert_eq!(world.observation.status.phase, Phase::Stable);
 }
 
+/// The record of a change that a deleted Rollout of the same name promoted, with the provenance of the present one.
+fn former(template_digest: String) -> PastRun {
+    let mut record = RolloutRunSpec {
+        template_digest: Some(template_digest),
+        ..RolloutRunSpec::default()
+    };
+    record.progress.outcome = Some(Outcome::Promoted);
+    record.provenance.digest = provenance_digest(&observation("v1").annotations);
+    PastRun::of("shop-former-3", &record)
+}
+
 /// Deleting a Rollout is no way around the people of its changes, as far as its records are left.
 #[test]
 fn law_2_a_rollout_made_again_with_another_template_waits_for_the_people_of_a_change() {
     let own = template_digest(&observation("v1").spec.template);
-    for (former, records, asked) in [
+    for (template, records, asked) in [
         (None, None, false),
         (Some(own), None, false),
         (Some("f".repeat(64)), None, true),
         (None, Some("the API server is slow"), true),
     ] {
         let mut world = created(requiring(&[(1, &["approvers"])], |_| {}));
-        world.observation.former_template.clone_from(&former);
+        world.observation.former = template.clone().map(former).into_iter().collect();
         world.unreadable_records = records.map(ToOwned::to_owned);
         go_on(&mut world, 1);
         // Once the change began, what it waits for is fixed.
-        world.observation.former_template = None;
+        world.observation.former.clear();
         world.unreadable_records = None;
         go_on(&mut world, 5);
         let waits = waits_for(&world) == Some("AwaitingSignOff");
-        assert_eq!((waits, pods(&world) == 0), (asked, asked), "{former:?}");
+        assert_eq!((waits, pods(&world) == 0), (asked, asked), "{template:?}");
         if asked {
             let message = world.observation.status.message.clone();
             assert!(message.contains("1 person of approvers"), "{message}");
@@ -182,6 +255,42 @@ fn law_2_a_rollout_made_again_with_another_template_waits_for_the_people_of_a_ch
             approve(&mut world, "bob", &["approvers"]);
             go_on(&mut world, 5);
         }
-        assert_eq!(world.observation.status.phase, Phase::Stable, "{former:?}");
+        assert_eq!(
+            world.observation.status.phase,
+            Phase::Stable,
+            "{template:?}"
+        );
+    }
+}
+
+/// Neither the old provenance nor the missing stable revision makes the new template harmless.
+#[test]
+fn law_7_a_rollout_made_again_with_the_old_provenance_has_the_tier_of_unknown_code() {
+    let mut world = created(attended());
+    world.observation.former = vec![former("f".repeat(64))];
+    go_on(&mut world, 2);
+    let change = world.observation.status.change.clone().unwrap();
+    assert!(change.made_again && change.inherited_provenance);
+    assert!(change.tier >= Tier::High, "{:?}", change.tier);
+    assert!(change.run.ends_with("-4"), "{}", change.run);
+    let waits = (waits_for(&world), pods(&world));
+    assert_eq!(waits, (Some("AwaitingSignOff"), 0));
+}
+
+/// Its records would be written over those of the deleted Rollout.
+#[test]
+fn a_rollout_whose_former_records_cannot_be_found_has_runs_of_other_names() {
+    let created_at = |edit: &dyn Fn(&mut World)| {
+        let mut world = created(platform());
+        world.observation.now = after(60 * 24);
+        edit(&mut world);
+        let decision = world.reconcile(&mut steady(1_000.0, 0.0, 0.0));
+        decision.status.change.unwrap().run
+    };
+    assert!(created_at(&|_| {}).ends_with("-1"));
+    let unreadable = created_at(&|it| it.unreadable_records = Some("slow".into()));
+    let long = created_at(&|it| it.observation.name = "x".repeat(64));
+    for run in [unreadable, long] {
+        assert!(run.ends_with("-86401"), "{run}");
     }
 }

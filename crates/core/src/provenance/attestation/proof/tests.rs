@@ -35,6 +35,7 @@ fn found(predicate: &Predicate, source_revision: Option<&str>) -> Option<Unprove
         template: &template("serve"),
         stable: None,
         replaced: Some(&stable),
+        first: false,
         began: at("13"),
     };
     let effective = Effective {
@@ -119,7 +120,7 @@ fn what_is_said_of_something_else_proves_nothing_and_names_the_remedy() {
     }
 }
 
-/// A first revision, and a Rollout at rest: there is no change that a part could be signed of.
+/// A Rollout at rest, and a first revision but for the age: there is no change that a part could be signed of.
 #[test]
 fn where_nothing_is_replaced_neither_base_nor_age_matters() {
     let subject = Subject {
@@ -128,6 +129,7 @@ fn where_nothing_is_replaced_neither_base_nor_age_matters() {
         template: &template("serve"),
         stable: None,
         replaced: None,
+        first: false,
         began: at("13"),
     };
     let effective = Effective {
@@ -136,6 +138,17 @@ fn where_nothing_is_replaced_neither_base_nor_age_matters() {
     };
     let bare = Predicate::default();
     assert_eq!(unproven(&bare, &subject, &effective), None);
+    let first = Subject {
+        first: true,
+        ..subject
+    };
+    let unsigned = unproven(&bare, &first, &effective);
+    assert!(matches!(unsigned, Some(Unproven::NoSigningTime { .. })));
+    let fresh = Predicate {
+        signed_at: Some(at("13")),
+        ..Predicate::default()
+    };
+    assert_eq!(unproven(&fresh, &first, &effective), None);
     let elsewhere = Predicate {
         rollouts: ["shop/worker".to_owned()].into(),
         ..bare
@@ -155,6 +168,7 @@ fn only_what_a_policy_demands_is_compared() {
         template: &template("serve"),
         stable: None,
         replaced: Some(&stable),
+        first: false,
         began: at("13"),
     };
     let based = Predicate {
