@@ -114,7 +114,8 @@ fn steps_of_argo_rollouts_become_weights_bakes_and_sign_offs() {
     converted.assert_reports(&[
         "argo-canary.yaml:25:7: decide: spec.strategy.canary: an indefinite pause is a sign-off by one person",
         "decide: spec.scaleTargetRef: let it target the Rollout of countersign.dev/v1alpha1",
-        "1 document: 0 lost, 0 dropped, 2 to decide\n",
+        "decide: spec.strategy.canary: check restarts: its query selects no revision",
+        "1 document: 0 lost, 0 dropped, 3 to decide\n",
     ]);
     let comment = "---\n# decide: spec.strategy.canary: an indefinite pause is a sign-off";
     assert!(converted.text.starts_with(comment), "{}", converted.text);
