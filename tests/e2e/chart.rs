@@ -188,6 +188,19 @@ fn the_name_of_the_image_takes_a_mirror_and_a_digest() {
     assert_eq!(image(&[nested, tag]), "localhost/b/c:1");
 }
 
+/// Helm removes a value that is null.
+#[test]
+fn a_value_that_is_removed_is_off_but_for_the_admission_policies() {
+    let removed = "--set=metrics=null,serviceMonitor=null,podMonitor=null,admission=null";
+    let without = "--set=metrics.service=null,admission.install=false";
+    for (option, policies) in [(removed, true), (without, false)] {
+        let rendered = helm(&["template", "countersign", CHART, option]);
+        let has = rendered.contains("\nkind: ValidatingAdmissionPolicy\n");
+        assert_eq!(has, policies, "{option}");
+        assert!(!rendered.contains("\nkind: Service\n"), "{option}");
+    }
+}
+
 /// The chart as a release packs it, in a copy of the repository whose changelog describes the version.
 #[test]
 fn a_release_packs_a_chart_that_names_its_image_and_its_repository() {

@@ -55,7 +55,7 @@ env:
         fieldPath: metadata.namespace
   - name: COUNTERSIGN_LISTEN
     value: {{ printf "%s:8080" .Values.listenAddress | quote }}
-  {{- if .Values.metrics.auth }}
+  {{- if (.Values.metrics).auth }}
   - name: COUNTERSIGN_METRICS_AUTH
     value: "true"
   {{- end }}
