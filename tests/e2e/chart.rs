@@ -182,7 +182,7 @@ fn the_name_of_the_image_takes_a_mirror_and_a_digest() {
     // Values of an older release, over which `--reset-then-reuse-values` puts the new default.
     for repository in ["a.example/b", "a:5000/b", "localhost/b"] {
         let earlier = format!("--set=image.repository={repository}");
-        assert_eq!(image(&[&earlier, tag]), format!("{repository}:1"));
+        assert_eq!(image(&[tag, &earlier]), format!("{repository}:1"));
     }
     let nested = "--set=image.repository=b/c";
     assert_eq!(image(&[nested, tag]), "localhost/b/c:1");

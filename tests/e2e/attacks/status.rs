@@ -49,7 +49,8 @@ async fn nobody_else_reports_how_a_rollout_is() {
     let mut conditions = pod["status"]["conditions"].as_array().unwrap().clone();
     let gate = json!({ "type": "example.org/gate", "status": "True" });
     let gated = [&conditions[..], &[gate]].concat();
-    let named = |number| json!({ "type": format!("example.org/gate-{number}"), "status": "True" });
+    let named =
+        |number: i32| json!({ "type": format!("example.org/gate-{number}"), "status": "True" });
     let many: Vec<_> = (0..65).map(named).collect();
     let many = json!({ "status": { "conditions": many } });
     let words = ["403", "at most 64 conditions"];
