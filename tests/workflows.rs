@@ -200,7 +200,7 @@ fn released(name: &str) -> PathBuf {
     }
     let changes = fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
     let version = env!("CARGO_PKG_VERSION");
-    let item = "### Security\n\n- A \"quoted\" item: of\n  two lines\n";
+    let item = "### Security\n\n- A \"quoted\" item \\d: of\n  two lines\n";
     let section = format!("\n## [{version}] - 2026-12-01\n\n{item}\n");
     let older = "\n## [0.0.1]\n\n### Added\n\n- Older\n";
     let changes = changes.replace("\n## [Unreleased]\n", &section) + older;
@@ -217,13 +217,28 @@ fn run(directory: &Path, script: &str, arguments: &[&str]) -> Result<String, Str
     succeeded.ok_or_else(|| text(output.stderr))
 }
 
+fn git(directory: &Path, arguments: &[&str]) {
+    let mut git = Command::new("git");
+    git.current_dir(directory).args(["-c", "user.name=ci"]);
+    git.args(["-c", "user.email=ci@example.com"]);
+    assert!(git.args(arguments).status().unwrap().success());
+}
+
 #[test]
 fn a_tag_is_released_if_everything_names_its_version() {
     let directory = released("tag");
     let version = env!("CARGO_PKG_VERSION");
     let tag = format!("v{version}");
-    let released = run(&directory, "version.sh", &[&tag]);
-    assert_eq!(released.unwrap().trim(), version);
+    let commit = ["commit", "--quiet", "--allow-empty", "--message=any"];
+    git(&directory, &["init", "--quiet"]);
+    git(&directory, &commit);
+    let main = ["update-ref", "refs/remotes/origin/main", "HEAD"];
+    git(&directory, &main);
+    let on_main = run(&directory, "version.sh", &[&tag]);
+    assert_eq!(on_main.unwrap().trim(), version);
+    git(&directory, &commit);
+    let beside = run(&directory, "version.sh", &[&tag]).unwrap_err();
+    assert!(beside.contains("is not on main"), "{beside}");
     let other = run(&directory, "version.sh", &["v99.0.0"]).unwrap_err();
     assert!(other.contains("Cargo.toml has no line"), "{other}");
     let other = run(&directory, "version.sh", &["99"]).unwrap_err();
@@ -236,6 +251,13 @@ fn a_tag_is_released_if_everything_names_its_version() {
         let undescribed = run(&directory, "version.sh", &[&tag]).unwrap_err();
         assert!(undescribed.contains("does not describe"), "{undescribed}");
     }
+}
+
+#[test]
+fn the_image_is_named_as_registries_take_it() {
+    let directory = released("image");
+    let image = run(&directory, "image.sh", &["name", "Acme/Counter-Sign"]);
+    assert_eq!(image.unwrap().trim(), "ghcr.io/acme/counter-sign");
 }
 
 #[test]
@@ -267,7 +289,8 @@ fn the_changes_of_a_version_are_a_list_for_artifact_hub() {
             "{change}"
         );
     }
-    let expected = json!({ "kind": "security", "description": "A \"quoted\" item: of two lines" });
+    let expected =
+        json!({ "kind": "security", "description": "A \"quoted\" item \\d: of two lines" });
     assert_eq!(list.first(), Some(&expected));
     assert_eq!(section.matches("\n- ").count(), list.len());
 }

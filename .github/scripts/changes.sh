@@ -12,7 +12,7 @@ if [[ ${2-} != --artifacthub ]]; then
 fi
 # A line that continues an item is indented.
 awk '
-    function put() { if (item != "") { gsub(/"/, "\\\"", item); printf "- kind: %s\n  description: \"%s\"\n", kind, item } item = "" }
+    function put() { if (item != "") { gsub(/\\/, "&&", item); gsub(/"/, "\\\"", item); printf "- kind: %s\n  description: \"%s\"\n", kind, item } item = "" }
     /^### / { put(); kind = tolower($2); next }
     /^- /   { put(); item = substr($0, 3); next }
     /^  /   { if (item != "") item = item " " substr($0, 3) }

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# image.sh name OWNER/NAME: the image of a repository; a registry takes no capital letters.
 # image.sh build IMAGE: builds and pushes the image for this machine's architecture, with SBOM and provenance, and prints
 # its digest.
 # image.sh index IMAGE VERSION DIGEST…: makes one image of them under the tag, and prints its digest.
@@ -9,6 +10,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 command=$1 image=$2
 shift 2
 case $command in
+name)
+    echo "ghcr.io/${image,,}"
+    ;;
 build)
     metadata=$(mktemp)
     trap 'rm -f "$metadata"' EXIT
@@ -30,7 +34,7 @@ index)
         jq --exit-status --raw-output .digest
     ;;
 *)
-    echo "image.sh knows build and index, not $command" >&2
+    echo "image.sh knows name, build and index, not $command" >&2
     exit 1
     ;;
 esac

@@ -21,6 +21,7 @@ replace() {
     mv "$1.tmp" "$1"
 }
 replace "$copy/values.yaml" '  registry: localhost' "  registry: ${image%%/*}"
+replace "$copy/templates/_pod.tpl" '{{- $unset := "localhost" }}' "{{- \$unset := \"${image%%/*}\" }}"
 replace "$copy/values.yaml" '  repository: countersign' "  repository: ${image#*/}"
 replace "$copy/values.yaml" '  digest: ""' "  digest: $digest"
 replace "$copy/Chart.yaml" 'annotations:' "home: $repository

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# version.sh TAG: prints the version of a tag `vX.Y.Z`, if it is that of the workspace and of the chart, and
-# CHANGELOG.md describes it.
+# version.sh TAG: prints the version of a tag `vX.Y.Z`, if it is that of the workspace and of the chart,
+# CHANGELOG.md describes it, and its commit, which is checked out, is on main.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 tag=$1
@@ -12,4 +12,5 @@ for line in "Cargo.toml:version = \"$version\"" "$chart:version: $version" "$cha
         { echo "${line%%:*} has no line: ${line#*:}" >&2; exit 1; }
 done
 [[ -n $(.github/scripts/changes.sh "$version") ]] || { echo "CHANGELOG.md does not describe $version" >&2; exit 1; }
+git merge-base --is-ancestor HEAD origin/main || { echo "the commit of $tag is not on main" >&2; exit 1; }
 echo "$version"

@@ -354,6 +354,8 @@ async fn is_uninstalled(story: &Story, replica: Replica, load: Load) {
     );
 
     helm(&["uninstall", "countersign"]);
+    let pod = ["delete", "pod", test_pod::POD, "--namespace", SYSTEM];
+    run("kubectl", &pod);
     let left = async || {
         let mut left = names(&format!("{ADMISSION},{WEBHOOKS},{INSTALLED}"));
         left.retain(ours);

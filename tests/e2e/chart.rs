@@ -179,6 +179,26 @@ fn the_name_of_the_image_takes_a_mirror_and_a_digest() {
     let digest = format!("sha256:{}", "0".repeat(64));
     let option = format!("--set=image.digest={digest}");
     assert_eq!(image(&[mirror, &option]), format!("{mirrored}@{digest}"));
+    // Values of an older release, over which `--reset-then-reuse-values` puts the new default.
+    for repository in ["a.example/b", "a:5000/b", "localhost/b"] {
+        let earlier = format!("--set=image.repository={repository}");
+        assert_eq!(image(&[tag, &earlier]), format!("{repository}:1"));
+    }
+    let nested = "--set=image.repository=b/c";
+    assert_eq!(image(&[nested, tag]), "localhost/b/c:1");
+}
+
+/// Helm removes a value that is null.
+#[test]
+fn a_value_that_is_removed_is_off_but_for_the_admission_policies() {
+    let removed = "--set=metrics=null,serviceMonitor=null,podMonitor=null,admission=null";
+    let without = "--set=metrics.service=null,admission.install=false";
+    for (option, policies) in [(removed, true), (without, false)] {
+        let rendered = helm(&["template", "countersign", CHART, option]);
+        let has = rendered.contains("\nkind: ValidatingAdmissionPolicy\n");
+        assert_eq!(has, policies, "{option}");
+        assert!(!rendered.contains("\nkind: Service\n"), "{option}");
+    }
 }
 
 /// The chart as a release packs it, in a copy of the repository whose changelog describes the version.
@@ -237,6 +257,11 @@ fn a_release_packs_a_chart_that_names_its_image_and_its_repository() {
         !readme.contains("](../"),
         "a link that leads nowhere outside the repository"
     );
+
+    let earlier = "--set=image.repository=a.example/b";
+    let upgraded = helm(&["template", "countersign", archive, earlier]);
+    let reused = format!("image: \"a.example/b@{digest}\"");
+    assert_eq!(upgraded.matches(&reused).count(), 2, "{upgraded}");
 
     let install = std::fs::read_to_string(copy.join("out/install.yaml")).unwrap();
     assert!(install.contains(&format!("image: \"{image}@{digest}\"")));

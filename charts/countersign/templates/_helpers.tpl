@@ -51,9 +51,14 @@ annotations:
 {{- end }}
 {{- end }}
 
+{{/* Whether the admission policies are installed; empty if not, which takes more than removing the values. */}}
+{{- define "countersign.admission" -}}
+{{- if ne (toString (.Values.admission).install) "false" }}true{{ end }}
+{{- end }}
+
 {{/* Whether the mutating admission policies are installed; empty if not. Values of an older release have no mode. */}}
 {{- define "countersign.mutating" -}}
-{{- $mode := .Values.admission.mutating }}
+{{- $mode := (.Values.admission).mutating }}
 {{- $mode = ternary "auto" (toString $mode) (kindIs "invalid" $mode) }}
 {{- $offered := .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" }}
 {{- if or (eq $mode "true") (and (eq $mode "auto") $offered) }}true{{ end }}

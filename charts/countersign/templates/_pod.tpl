@@ -1,7 +1,14 @@
 {{- /* The parts of a pod that the operator's and that of `helm test` share. */}}
 
+{{/* Values of an older release name the registry in the repository, and the default is none of theirs. */}}
 {{- define "countersign.image" -}}
-{{- $registry := default .Values.image.registry (.Values.global).imageRegistry }}
+{{- $unset := "localhost" }}
+{{- $registry := .Values.image.registry }}
+{{- $first := splitList "/" .Values.image.repository | first }}
+{{- if and (eq $registry $unset) (contains "/" .Values.image.repository) (regexMatch "[.:]|^localhost$" $first) }}
+{{- $registry = "" }}
+{{- end }}
+{{- $registry = default $registry (.Values.global).imageRegistry }}
 {{- $repository := list $registry .Values.image.repository | compact | join "/" }}
 {{- if .Values.image.digest }}
 {{- printf "%s@%s" $repository .Values.image.digest }}
@@ -48,7 +55,7 @@ env:
         fieldPath: metadata.namespace
   - name: COUNTERSIGN_LISTEN
     value: {{ printf "%s:8080" .Values.listenAddress | quote }}
-  {{- if .Values.metrics.auth }}
+  {{- if (.Values.metrics).auth }}
   - name: COUNTERSIGN_METRICS_AUTH
     value: "true"
   {{- end }}

@@ -114,7 +114,8 @@ fn steps_of_argo_rollouts_become_weights_bakes_and_sign_offs() {
     converted.assert_reports(&[
         "argo-canary.yaml:25:7: decide: spec.strategy.canary: an indefinite pause is a sign-off by one person",
         "decide: spec.scaleTargetRef: let it target the Rollout of countersign.dev/v1alpha1",
-        "1 document: 0 lost, 0 dropped, 2 to decide\n",
+        "decide: spec.strategy.canary: check restarts: its query selects no revision",
+        "1 document: 0 lost, 0 dropped, 3 to decide\n",
     ]);
     let comment = "---\n# decide: spec.strategy.canary: an indefinite pause is a sign-off";
     assert!(converted.text.starts_with(comment), "{}", converted.text);
@@ -223,6 +224,32 @@ fn templates_alone_stay_templates_and_those_of_the_cluster_become_policies() {
         )
     );
     converted.assert_reports(&["its query selected no revision"]);
+}
+
+/// The exit code, the report and the output for a template with one metric.
+fn template(conditions: &str) -> (Option<i32>, String, String) {
+    let query = "provider: { prometheus: { query: scalar(depth) } }";
+    let metric = format!("{{ name: depth, {conditions}, {query} }}");
+    let metadata = "metadata: { name: depth, namespace: shop }";
+    let kind = "apiVersion: argoproj.io/v1alpha1\nkind: AnalysisTemplate";
+    let template = format!("{kind}\n{metadata}\nspec: {{ metrics: [{metric}] }}\n");
+    let output = fed(&["convert", "-f", "-"], template.as_bytes());
+    let [report, converted] = [&output.stderr, &output.stdout].map(|it| text(it).to_owned());
+    (output.status.code(), report, converted)
+}
+
+#[test]
+fn of_two_conditions_neither_is_left_out() {
+    let (success, failure) = ("successCondition: 'result[0] >= 1'", "failureCondition: ");
+    let (code, report, converted) = template(&format!("{success}, {failure}'result[0] > 9'"));
+    assert_eq!(code, Some(0), "{report}");
+    let document: Value = serde_saphyr::from_str(&converted).unwrap();
+    let metric = &document["spec"]["checks"][0]["metric"];
+    assert_eq!([&metric["min"], &metric["max"]], [1.0, 9.0], "{converted}");
+    let (code, report, converted) = template(&format!("{success}, {failure}isInf(result)"));
+    assert_eq!(code, Some(1), "{converted}");
+    let lost = "lost: spec.metrics[0]: a condition of it is no comparison";
+    assert!(report.contains(lost), "{report}");
 }
 
 #[test]

@@ -66,6 +66,12 @@ async fn list(scene: &Scene, allowed: &str) {
     User::admin(scene).merge(&namespace, &listed).await.unwrap();
 }
 
+fn autoscaler((version, kind, name): (&str, &str, &str)) -> Value {
+    let target = json!({ "apiVersion": version, "kind": kind, "name": name });
+    let spec = json!({ "scaleTargetRef": target, "maxReplicas": 3 });
+    workload("autoscaling/v2", "HorizontalPodAutoscaler", "scaler", &spec)
+}
+
 fn replicas(count: i32) -> Value {
     json!({ "spec": { "replicas": count } })
 }
@@ -90,6 +96,16 @@ async fn nothing_runs_beside_rollouts_but_what_the_platform_lists() {
             let all = at(&scene, version, resource);
             refused(&user, "POST", &all, object, BESIDE).await;
         }
+        // Kubernetes' own account scales what it targets.
+        let scalers = at(&scene, "autoscaling/v2", "horizontalpodautoscalers");
+        for target in [
+            ("apps/v1", "Deployment", "earlier"),
+            ("argoproj.io/v1alpha1", "Rollout", "shop"),
+        ] {
+            refused(&user, "POST", &scalers, &autoscaler(target), BESIDE).await;
+        }
+        let own_scaler = autoscaler(("countersign.dev/v1alpha1", "Rollout", "shop"));
+        tried(&user, "POST", &scalers, &own_scaler).await.unwrap();
         // A workload from before the label stays: it gets no other template and no more pods.
         for (path, edit) in [(&own, &other), (&own, &replicas(3)), (&scale, &replicas(3))] {
             refused(&user, "PATCH", path, edit, BESIDE).await;
@@ -125,6 +141,9 @@ async fn what_is_listed_and_an_adopted_deployment_go_on() {
     list(&scene, "CronJob/backup, Deployment/tool").await;
     let poll = async || tried(&user, "POST", &deployments, &tool).await;
     wait_for("it is listed", TIMEOUT, poll).await.unwrap();
+    let scalers = at(&scene, "autoscaling/v2", "horizontalpodautoscalers");
+    let scaler = autoscaler(("apps/v1", "Deployment", "tool"));
+    tried(&user, "POST", &scalers, &scaler).await.unwrap();
     refused(&user, "PATCH", &own, &replicas(1), BESIDE).await;
     // Kubernetes' controllers create the ReplicaSet and the pods of what is listed.
     user.create(&deployments, &tool).await.unwrap();

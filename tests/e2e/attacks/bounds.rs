@@ -4,9 +4,10 @@ use countersign_api::Rollout;
 use countersign_cluster::wait_for;
 use serde_json::{Value, json};
 
-use super::{editor, refused, serving};
-use crate::identity::user::{User, path};
-use crate::support::TIMEOUT;
+use super::{editor, owner, refused, serving, tried};
+use crate::identity::installed;
+use crate::identity::user::{APPLY, User, path, until_enforced};
+use crate::support::{App, Scene, TIMEOUT};
 
 /// A command on the change under way, with this metadata.
 fn pause(rollout: &Rollout, metadata: Value) -> Value {
@@ -60,6 +61,13 @@ async fn an_intervention_is_small_and_goes_with_its_rollout() {
     assert_eq!(owner["uid"], json!(rollout.metadata.uid));
     assert_eq!(owner["name"], "shop");
 
+    // Another owner of the same uid does not take its place.
+    let foreign = json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": "shop", "uid": rollout.metadata.uid });
+    let foreign = json!({ "name": "foreign", "ownerReferences": [foreign] });
+    let made = tried(&user, "POST", &all, &pause(&rollout, foreign)).await;
+    let owner = &made.unwrap()["metadata"]["ownerReferences"][1];
+    assert_eq!(owner["kind"], "Rollout");
+
     let long = json!({ "name": "long", "annotations": { "note": "x".repeat(5_000) } });
     let words = ["422", "at most 4096 characters"];
     refused(&user, "POST", &all, &pause(&rollout, long), &words).await;
@@ -80,4 +88,52 @@ async fn an_intervention_is_small_and_goes_with_its_rollout() {
 
     user.delete(&path(&scene, "rollouts/shop")).await.unwrap();
     left(&user, &all, &[]).await;
+}
+
+/// Before Kubernetes 1.36 no API server does.
+#[tokio::test]
+async fn an_owner_is_demanded_where_the_api_server_fills_in_none() {
+    let scene = Scene::alone("unowned").await;
+    until_enforced(&scene).await;
+    let app = scene.serving(App::new("shop")).await;
+    let user = editor(&scene).await;
+    let (_, rollout) = scene.baking(&app).await;
+    let (admin, all) = (User::admin(&scene), path(&scene, "interventions"));
+    let owned_by = |owners: Value| {
+        let metadata = json!({ "name": "owned", "ownerReferences": owners });
+        let mut pause = pause(&rollout, metadata);
+        pause["spec"]["person"] = json!({ "username": user.name });
+        pause
+    };
+    let own = owner(&scene, &app).await;
+    let (mut other, mut foreign) = (own.clone(), own.clone());
+    other["name"] = "other".into();
+    foreign["apiVersion"] = "argoproj.io/v1alpha1".into();
+    let owned = owned_by(json!([own]));
+    // The API server's policies observe the change a moment later.
+    let poll = async || tried(&user, "POST", &all, &owned).await;
+    wait_for("the policies know the change", TIMEOUT, poll)
+        .await
+        .unwrap();
+
+    let is_binding = |file: &Value| {
+        file["kind"] == "MutatingAdmissionPolicyBinding"
+            && file["metadata"]["name"] == "person.countersign.dev"
+    };
+    let binding = installed::files().into_iter().find(is_binding).unwrap();
+    let at = installed::path(&binding);
+    admin.delete(&at).await.unwrap();
+    let words = ["422", "metadata.ownerReferences: name Rollout", "/shop of"];
+    for owners in [json!([]), json!([other]), json!([foreign])] {
+        refused(&user, "POST", &all, &owned_by(owners), &words).await;
+    }
+    let made = tried(&user, "POST", &all, &owned).await;
+    let apply = format!("{at}?fieldManager=test&force=true");
+    admin.send("PATCH", &apply, APPLY, &binding).await.unwrap();
+    made.unwrap();
+    let unowned = owned_by(json!([]));
+    let poll = async || tried(&user, "POST", &all, &unowned).await;
+    wait_for("the owner is filled in again", TIMEOUT, poll)
+        .await
+        .unwrap();
 }

@@ -49,6 +49,12 @@ async fn nobody_else_reports_how_a_rollout_is() {
     let mut conditions = pod["status"]["conditions"].as_array().unwrap().clone();
     let gate = json!({ "type": "example.org/gate", "status": "True" });
     let gated = [&conditions[..], &[gate]].concat();
+    let named =
+        |number: i32| json!({ "type": format!("example.org/gate-{number}"), "status": "True" });
+    let many: Vec<_> = (0..65).map(named).collect();
+    let many = json!({ "status": { "conditions": many } });
+    let words = ["403", "at most 64 conditions"];
+    refused(&user, "PATCH", &own, &many, &words).await;
     let condition = conditions.iter_mut().find(|it| it["type"] == "Ready");
     condition.unwrap()["status"] = "False".into();
     let words = ["403", "is ready, and its address, are reported by its node"];

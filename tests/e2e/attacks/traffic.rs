@@ -1,11 +1,12 @@
 //! Where the traffic goes, while a change is under way.
 
+use countersign_cluster::wait_for;
 use serde_json::{Value, json};
 
 use super::{allow, editor, label, refused, serving, tried};
 use crate::identity::user::{User, path, until_enforced};
 use crate::sign_off::Checkpoint;
-use crate::support::{App, Scene};
+use crate::support::{App, Scene, TIMEOUT};
 
 fn canary(fields: Value) -> Value {
     json!({ "spec": { "strategy": { "canary": fields } } })
@@ -94,6 +95,11 @@ async fn who_names_a_route_may_patch_it() {
     ];
     refused(&writer, "POST", &all, &other, &words).await;
     refused(&writer, "PATCH", &own, &routed, &words).await;
+    // The operator would scale the Deployment to 0.
+    let mut adopting = App::new("adopting").manifest();
+    adopting["spec"] = json!({ "replicas": 2, "workloadRef": { "name": "payments" } });
+    let words_adopted = ["403", "may not patch each of deployments payments"];
+    refused(&writer, "POST", &all, &adopting, &words_adopted).await;
     // What names none is nobody else's.
     let larger = json!({ "spec": { "replicas": 5 } });
     tried(&writer, "PATCH", &own, &larger).await.unwrap();
@@ -109,6 +115,9 @@ async fn who_names_a_route_may_patch_it() {
     let (group, resource) = ("networking.istio.io", "destinationrules");
     allow(&scene, &writer, group, resource, &["patch"]).await;
     tried(&writer, "PATCH", &own, &routed).await.unwrap();
+    allow(&scene, &writer, "apps", "deployments", &["patch"]).await;
+    let poll = async || tried(&writer, "POST", &all, &adopting).await;
+    wait_for("it may be adopted", TIMEOUT, poll).await.unwrap();
 
     // What is named already stays for everybody who edits the Rollout.
     User::admin(&scene).merge(&own, &routed).await.unwrap();

@@ -1,5 +1,5 @@
-//! The stamp `countersign.dev/changed-by` names the users who changed the template or the provenance, the
-//! last one in the last line, regardless of what is written.
+//! The stamp `countersign.dev/changed-by` names the users who changed the template, the provenance or where
+//! traffic goes, the last one in the last line, regardless of what is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::user::{
     APPLY, Answer, JSON, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, User, assert_refused, path,
 };
-use super::{enforced, installed};
+use super::{enforced, installed, with};
 use crate::plugin::Person;
 use crate::support::{App, Scene, TIMEOUT};
 
@@ -426,6 +426,37 @@ async fn kubectl_cannot_forge_the_stamp_either() {
     }
 }
 
+fn canary(fields: Value) -> Value {
+    json!({ "spec": { "strategy": { "canary": fields } } })
+}
+
+/// The digest binds it, so a change of it is one that its author does not sign off.
+#[tokio::test]
+async fn who_changes_where_traffic_goes_is_stamped() {
+    let scene = enforced("stamp-traffic").await;
+    let [_, bob] = written_by_two(&scene).await;
+    // Nothing is stored, so no change begins under which traffic stays as it is.
+    let dry = path(&scene, "rollouts/shop?dryRun=All");
+    let services = json!({ "stableService": "shop", "canaryService": "shop-canary" });
+    let traffic = json!({ "routes": [{ "name": "shop" }] });
+    for (fields, changer) in [
+        (json!({ "stableService": "shop" }), "bob"),
+        (json!({ "canaryService": "shop" }), "bob"),
+        (with(services.clone(), json!({ "traffic": traffic })), "bob"),
+        (
+            with(
+                services.clone(),
+                json!({ "traffic": traffic, "dynamicStable": true }),
+            ),
+            "bob",
+        ),
+        (json!({ "maxSurge": 2 }), "alice"),
+    ] {
+        let written = bob.merge(&dry, &canary(fields.clone())).await.unwrap();
+        assert_eq!(of(&written), Some(changer), "{fields}");
+    }
+}
+
 /// Disables the mutating policy during an attempt; if the API server has none, the stamp is demanded in the scene from
 /// then on.
 async fn unstamped<T>(scene: &Scene, attempt: impl Future<Output = T>) -> T {
@@ -482,6 +513,11 @@ async fn the_stamp_is_demanded_where_there_are_no_mutating_policies() {
         manager: "ci",
     };
     let attempts = async {
+        let moved = with(
+            canary(json!({ "stableService": "shop" })),
+            Edit::Stamp(None).merge_patch(),
+        );
+        let moved = bob.merge(&format!("{own}?dryRun=All"), &moved).await;
         let mut answers = Vec::new();
         for (user, edits) in [
             (&bob, &[Edit::Stamp(Some("bob"))][..]),
@@ -514,9 +550,10 @@ async fn the_stamp_is_demanded_where_there_are_no_mutating_policies() {
         wait_for("the stamp is optional", TIMEOUT, poll)
             .await
             .unwrap();
-        (answers, stamped, restarted)
+        (moved, answers, stamped, restarted)
     };
-    let (answers, stamped, restarted) = unstamped(&scene, attempts).await;
+    let (moved, answers, stamped, restarted) = unstamped(&scene, attempts).await;
+    assert_refused(&moved, &["422", "countersign.dev/changed-by to \"bob\""]);
     let done: Vec<_> = answers.iter().map(Result::is_ok).collect();
     let expected = [false, false, false, false, false, true, true];
     assert_eq!(done[..7], expected, "{answers:?}");

@@ -1,6 +1,9 @@
 //! `check`: the installation, the metrics of a Rollout, and what an uninstallation would leave behind.
 
+use std::panic::{AssertUnwindSafe, resume_unwind};
+
 use countersign_cluster::wait_for;
+use futures::FutureExt as _;
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::DeleteParams;
@@ -62,7 +65,7 @@ async fn a_missing_admission_policy_fails_and_is_named() {
         .delete(BINDING, &DeleteParams::default())
         .await
         .unwrap();
-    let checked = admin(&scene).runs("check").await;
+    let checked = AssertUnwindSafe(admin(&scene).runs("check")).catch_unwind().await;
     // Put back before anything can fail.
     kept.metadata.resource_version = None;
     kept.metadata.uid = None;
@@ -73,6 +76,7 @@ async fn a_missing_admission_policy_fails_and_is_named() {
         .unwrap();
     let missing =
         format!("failed   admission: ValidatingAdmissionPolicyBinding {BINDING} is missing");
+    let checked = checked.unwrap_or_else(|panic| resume_unwind(panic));
     checked.exits(1).out(&[&missing]);
     admin(&scene).runs("check").await.exits(0);
 }

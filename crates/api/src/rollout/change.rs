@@ -130,7 +130,7 @@ pub struct Change {
     /// The contributor in its provenance: `human`, `ai`, `mixed` or `unknown`.
     #[serde(default)]
     pub contributor: String,
-    /// Users who changed the template or the provenance to this change, as the API server stamped them; empty if not known.
+    /// Users who changed the template, the provenance or where traffic goes to this change, as the API server stamped them; empty if not known.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(length(max = 65_536))]
     pub changed_by: BTreeSet<String>,

@@ -85,6 +85,13 @@ enum Difference {
 impl Difference {
     fn finding(self, differing: Level) -> Finding {
         match self {
+            // The operator accepts that: the policy `stamped` demands what they would write.
+            Self::Missing(object) if object.starts_with("Mutating") => {
+                let message = format!(
+                    "{object} is missing, so the requester writes what it would, or is refused: set admission.mutating to install it"
+                );
+                Finding::warning(SUBJECT, message)
+            }
             Self::Missing(object) => {
                 let message = format!(
                     "{object} is missing, so no sign-off counts: upgrade the chart's release"
@@ -148,6 +155,13 @@ mod tests {
         assert_eq!(altered, [Difference::Other(object.clone())]);
         installed.remove(&(kind, name));
         assert_eq!(differences(&installed), [Difference::Missing(object)]);
+        for (kind, level) in [
+            ("MutatingAdmissionPolicy", Level::Warning),
+            ("ValidatingAdmissionPolicyBinding", Level::Failed),
+        ] {
+            let missing = Difference::Missing(format!("{kind} changed-by"));
+            assert_eq!(missing.finding(Level::Failed).level, level);
+        }
         assert!(expected.iter().all(|it| KINDS.contains(&text(it, "kind"))));
     }
 }

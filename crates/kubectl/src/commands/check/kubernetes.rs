@@ -70,7 +70,7 @@ fn of_version(version: &Info, served: &Served) -> Vec<Finding> {
     let has = |kind: &str| served.get(ADMISSION).is_some_and(|it| it.contains(kind));
     if !has("MutatingAdmissionPolicy") {
         let message = format!(
-            "{} serves no MutatingAdmissionPolicy, as 1.36 does: Rollouts are not stamped with who changed them, so a user who applied a change may sign it off unless its provenance names that user",
+            "{} serves no MutatingAdmissionPolicy, as 1.36 does, so the requester must write the stamp countersign.dev/changed-by of a Rollout, and the person of a SignOff, an Intervention or a Freeze, or is refused (policy `stamped`); the commands of this plugin write both",
             version.git_version
         );
         findings.push(Finding::warning(SUBJECT, message));

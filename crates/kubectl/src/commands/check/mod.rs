@@ -39,7 +39,7 @@ pub struct Check {
     /// List what would remain if the operator were uninstalled now; a change in progress is a failure
     #[arg(long, conflicts_with = "rollout")]
     before_uninstall: bool,
-    /// Namespace of the operator; if omitted, all are searched
+    /// Namespace of the operator; if omitted, all are searched, and one operator must be found
     #[arg(long, value_name = "NAME")]
     operator_namespace: Option<String>,
     /// Service of Prometheus, queried through the API server; if omitted, the operator's
@@ -50,7 +50,7 @@ pub struct Check {
         conflicts_with = "prometheus_url"
     )]
     prometheus: Option<ServiceAddress>,
-    /// URL of Prometheus, queried directly
+    /// URL of Prometheus without credentials, queried directly
     #[arg(long, value_name = "URL", requires = "rollout", value_parser = address)]
     prometheus_url: Option<Uri>,
     /// Output format
@@ -151,6 +151,9 @@ impl Check {
         };
         let prometheus = match prometheus {
             Ok(prometheus) => prometheus,
+            Err(error @ prometheus::Error::UserInfo) => {
+                return vec![Finding::failed("metrics", error.to_string())];
+            }
             Err(error) => return vec![Finding::warning("metrics", error.to_string())],
         };
         let (checks, mut findings) = metrics::checks_of(connection, rollout).await;

@@ -31,10 +31,11 @@ pub fn chosen(found: Result<Vec<Installation>, Refusal>) -> (Option<Installation
             .map(|it| format!("{}/{}", it.namespace, it.name))
             .collect();
         let message = format!(
-            "there are several, which overwrite each other's work: keep one of the Deployments {}",
+            "the Deployments {} have the chart's labels, and operators overwrite each other's work: keep one, and name the namespace of the one to check by --operator-namespace",
             names.join(", ")
         );
-        return (found.pop(), vec![Finding::failed(SUBJECT, message)]);
+        // Anybody may label a Deployment of their own.
+        return (None, vec![Finding::failed(SUBJECT, message)]);
     }
     let Some(operator) = found.pop() else {
         let message = "no Deployment has the chart's labels, so no Rollout is reconciled: install the chart, or name its namespace by --operator-namespace";
@@ -129,7 +130,9 @@ mod tests {
         assert!(operator.is_none());
         assert_eq!(levels(&findings), [Level::Failed]);
         let two = vec![installed(VERSION, 2), installed(VERSION, 2)];
-        assert_eq!(levels(&chosen(Ok(two)).1), [Level::Failed]);
+        let (operator, findings) = chosen(Ok(two));
+        assert!(operator.is_none() && findings[0].message.contains("--operator-namespace"));
+        assert_eq!(levels(&findings), [Level::Failed]);
         let (operator, findings) = chosen(Err(Refusal::Other("why".into())));
         assert!(operator.is_none() && findings[0].message.contains("why"));
         assert_eq!(levels(&findings), [Level::Warning]);

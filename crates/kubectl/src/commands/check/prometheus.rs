@@ -32,6 +32,11 @@ pub enum Error {
         "the operator's Prometheus at {0} is no Service of this cluster: name it by --prometheus NAMESPACE/SERVICE:PORT or --prometheus-url"
     )]
     Elsewhere(String),
+    /// The address holds credentials.
+    #[error(
+        "--prometheus-url holds a user name or a password, which findings would show: leave it out, or name the Service by --prometheus"
+    )]
+    UserInfo,
     /// A client for the address cannot be made.
     #[error("no client can be made for Prometheus at {at}: {why}")]
     Client {
@@ -146,6 +151,9 @@ impl Prometheus {
 
     /// A URL, directly and without the user's credentials.
     pub fn direct(url: &Uri) -> Result<Self, Error> {
+        if url.authority().is_some_and(|it| it.as_str().contains('@')) {
+            return Err(Error::UserInfo);
+        }
         let at = url.to_string();
         let client = Client::try_from(Config::new(url.clone()));
         let client = client.map_err(|error| Error::Client {
@@ -169,7 +177,12 @@ impl Prometheus {
         let url = url.ok_or(Error::Unnamed)?;
         let parsed: Option<Uri> = url.parse().ok();
         let service = parsed.as_ref().and_then(ServiceAddress::of_url);
-        let service = service.ok_or_else(|| Error::Elsewhere(sanitize_to(url, 200)))?;
+        // The host alone, since credentials may stand before it.
+        let host = parsed
+            .as_ref()
+            .and_then(Uri::host)
+            .unwrap_or("an unreadable address");
+        let service = service.ok_or_else(|| Error::Elsewhere(sanitize_to(host, 200)))?;
         Ok(Self::proxied(connection, &service))
     }
 
@@ -255,6 +268,14 @@ mod tests {
         for wrong in ["prometheus:9090", "a/b", "a/b:", "a/b:c/d", "a/../b:1", ""] {
             assert!(wrong.parse::<ServiceAddress>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_url_with_a_password_is_refused_and_not_shown() {
+        let url = Uri::from_static("http://alice:secret@prometheus.example:9090");
+        let refused = Prometheus::direct(&url).err().unwrap();
+        assert!(matches!(refused, Error::UserInfo));
+        assert!(!refused.to_string().contains("secret"));
     }
 
     #[test]

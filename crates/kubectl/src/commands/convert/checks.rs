@@ -10,6 +10,8 @@ use crate::commands::convert::promql::{self, Question};
 
 /// What a person must decide about a query that selects no revision.
 const LABEL: &str = "its query selected no revision, so `pod_template_hash=\"{{revision}}\"` was added: check that the series have this label (docs/presets.md), or select by `{{service}}`";
+/// What a person must decide about a query that selects no revision and stays as it is.
+const WHOLE: &str = "its query selects no revision, so the canary's share of what it measures is small: select by `pod_template_hash=\"{{revision}}\"` or `{{service}}`, or keep it for the whole";
 /// What a person must check about a latency.
 const BUCKET: &str = "the histogram must have a bucket with just this bound";
 
@@ -92,6 +94,9 @@ impl Checks {
             None => {
                 let Bounds { min, max } = asked.bounds;
                 let query = promql::unchanged(asked.query);
+                if !query.contains("{{revision}}") && !query.contains("{{service}}") {
+                    self.decide(format!("check {name}: {WHOLE}"));
+                }
                 let failures = asked.failures.clamp(1, 1000);
                 let mut metric = json!({ "query": query, "failures": failures });
                 for (key, bound) in [("min", min), ("max", max)] {

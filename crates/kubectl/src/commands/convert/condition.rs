@@ -10,7 +10,8 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    fn and(self, other: Self) -> Self {
+    /// The numbers that are good by both.
+    pub fn and(self, other: Self) -> Self {
         let both = |a: Option<f64>, b: Option<f64>, choose: fn(f64, f64) -> f64| match (a, b) {
             (Some(a), Some(b)) => Some(choose(a, b)),
             (a, b) => a.or(b),
@@ -161,9 +162,11 @@ fn comparison(text: &str) -> Option<Comparison> {
 
 fn is_result(text: &str) -> bool {
     let text: String = text.split_whitespace().collect();
+    // The first parenthesis that closes is the last character, so nothing is computed from the result.
+    let ends = text.find(')').is_some_and(|at| at + 1 == text.len());
     let with_default = ["default(result,", "default(result[0],"]
         .iter()
-        .any(|start| text.starts_with(start) && text.ends_with(')'));
+        .any(|start| text.starts_with(start) && ends);
     let names = [
         "result",
         "result[0]",
@@ -250,6 +253,7 @@ mod tests {
             "len(result) < 5 && result[0] >= 0.95",
             "len(result) > 0",
             "result >= NaN",
+            "default(result, 1) - default(result, 2) <= 5",
         ] {
             assert_eq!(passes(condition), None, "{condition}");
         }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::commands::convert::argo::args::Args;
 use crate::commands::convert::checks::{Asked, Checks, written};
-use crate::commands::convert::condition;
+use crate::commands::convert::condition::{self, Bounds};
 use crate::commands::convert::document::put;
 use crate::commands::convert::foreign::Field;
 
@@ -41,7 +41,7 @@ pub fn add(
     when: When,
     checks: &mut Checks,
 ) {
-    // An error and an answer between the two conditions hold here, until the deadline.
+    // An error holds here, until the deadline; an answer between the two conditions counts as a failure.
     metric.skip_all(&["consecutiveErrorLimit", "inconclusiveLimit"]);
     // Only the analysis of a step makes a change wait as long; elsewhere the count has no meaning here.
     span(metric);
@@ -78,21 +78,7 @@ pub fn add(
             return;
         }
     };
-    let filled = |key| {
-        metric
-            .text(key)
-            .map(|text| args.fill(text).unwrap_or_default())
-    };
-    let bounds = match (filled("successCondition"), filled("failureCondition")) {
-        (Some(success), _) => condition::passes(&success),
-        (None, Some(failure)) => condition::fails_not(&failure),
-        (None, None) => {
-            metric.dropped("it has no condition, so every answer passed");
-            return;
-        }
-    };
-    let Some(bounds) = bounds else {
-        metric.lost("its condition is no comparison of the result with a number: write the bounds into a check");
+    let Some(bounds) = bounds(metric, args) else {
         return;
     };
     let limit = metric.count("failureLimit").unwrap_or_default();
@@ -114,6 +100,30 @@ pub fn add(
         is_advisory,
     };
     checks.ask(&asked, when.weights);
+}
+
+/// The answers that pass, or a report of what has none.
+fn bounds(metric: &Field<'_>, args: &Args) -> Option<Bounds> {
+    let filled = |key| {
+        metric
+            .text(key)
+            .map(|text| args.fill(text).unwrap_or_default())
+    };
+    let bounds = match (filled("successCondition"), filled("failureCondition")) {
+        (Some(success), Some(failure)) => condition::passes(&success)
+            .zip(condition::fails_not(&failure))
+            .map(|(success, failure)| success.and(failure)),
+        (Some(success), None) => condition::passes(&success),
+        (None, Some(failure)) => condition::fails_not(&failure),
+        (None, None) => {
+            metric.dropped("it has no condition, so every answer passed");
+            return None;
+        }
+    };
+    if bounds.is_none() {
+        metric.lost("a condition of it is no comparison of the result with a number: write the bounds into a check");
+    }
+    bounds
 }
 
 /// A Job that runs before the canary has traffic is a smoke check.
