@@ -187,7 +187,7 @@ async fn what_a_webhook_changed_before_an_upgrade_is_admitted_if_nobody_else_wro
 
 #[tokio::test]
 async fn of_a_lost_revision_only_its_own_record_is_read() {
-    let mut scene = Scene::serving("web").await;
+    let scene = Scene::serving("web").await;
     let record = scene.server.paths("rolloutruns").remove(0);
     let mut other = scene.server.get(&record).unwrap();
     other["metadata"] = json!({ "name": "another", "labels": other["metadata"]["labels"] });

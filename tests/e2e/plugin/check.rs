@@ -65,7 +65,9 @@ async fn a_missing_admission_policy_fails_and_is_named() {
         .delete(BINDING, &DeleteParams::default())
         .await
         .unwrap();
-    let checked = AssertUnwindSafe(admin(&scene).runs("check")).catch_unwind().await;
+    let checked = AssertUnwindSafe(admin(&scene).runs("check"))
+        .catch_unwind()
+        .await;
     // Put back before anything can fail.
     kept.metadata.resource_version = None;
     kept.metadata.uid = None;

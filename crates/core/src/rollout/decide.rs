@@ -156,9 +156,9 @@ fn begin_first(
         sign_off::first_awaited(observation, change, &sign_offs).is_some()
     };
     let set = present::with_hash(observation, Some(&change.pod_template_hash));
-    let held = hold.is_some_and(|it| it.holds_promotion(Some(&*change)));
+    let is_held = hold.is_some_and(|it| it.holds_promotion(Some(&*change)));
     // What has pods already keeps them under another hold.
-    let may = !depends && !unsigned && (!held || set.is_some_and(|set| set.replicas > 0));
+    let may = !depends && !unsigned && (!is_held || set.is_some_and(|set| set.replicas > 0));
     change.begun |= may;
 }
 
