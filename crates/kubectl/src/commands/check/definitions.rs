@@ -78,9 +78,11 @@ fn difference(ours: &Value, theirs: &Value) -> Option<String> {
             let others = theirs.keys().filter(|key| !ours.contains_key(*key));
             let mut keys = ours.keys().chain(others);
             keys.find_map(|key| {
-                let inner = match ours.get(key).zip(theirs.get(key)) {
-                    Some((ours, theirs)) => difference(ours, theirs)?,
-                    None => String::new(),
+                let inner = match (ours.get(key), theirs.get(key)) {
+                    (Some(ours), Some(theirs)) => difference(ours, theirs)?,
+                    // The API server leaves out what says nothing.
+                    (Some(Value::Bool(false) | Value::Null), None) => return None,
+                    _ => String::new(),
                 };
                 Some(format!(".{key}{inner}"))
             })
@@ -157,6 +159,8 @@ mod tests {
         assert_eq!(other.as_deref(), Some(".a[1].c"));
         let more = place(json!({ "a": [{ "b": 1, "d": 0 }, { "c": 2 }] }));
         assert_eq!(more.as_deref(), Some(".a[0].d"));
+        let unsaid = json!({ "a": [], "nullable": false });
+        assert_eq!(difference(&unsaid, &json!({ "a": [] })), None);
         let fewer = place(json!({ "a": [] }));
         assert_eq!(fewer.as_deref(), Some(".a"));
     }
