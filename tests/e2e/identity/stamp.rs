@@ -474,9 +474,8 @@ async fn unstamped<T>(scene: &Scene, attempt: impl Future<Output = T>) -> T {
         // Without it the stamp is demanded, also of administrators.
         let poll = async || {
             let made = admin.create(&dry, &rollout).await;
-            (made.is_ok() == wanted)
-                .then_some(())
-                .ok_or(format!("{made:?}"))
+            let named = made.as_ref().is_ok_and(|made| of(made).is_some());
+            (named == wanted).then_some(()).ok_or(format!("{made:?}"))
         };
         wait_for("the policy is in force, or is not", TIMEOUT, poll)
             .await
