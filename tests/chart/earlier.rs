@@ -4,6 +4,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::release::run;
+
 /// Set where the history must be there; `make nightly` does.
 const HISTORY: &str = "COUNTERSIGN_HISTORY";
 /// The earlier operator; without it, this build's plays its part.
@@ -29,7 +31,8 @@ pub fn chart() -> Option<PathBuf> {
         let why = format!("no commit {commit}, so nothing is upgraded from it: {why}");
         assert!(std::env::var_os(HISTORY).is_none(), "{why}");
         // Tests that pass print nothing else.
-        writeln!(std::io::stderr(), "chart: {why}").unwrap();
+        let mut shown = std::io::stderr(); // also of a test that passes
+        writeln!(shown, "chart: {why}").unwrap();
         return None;
     }
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("earlier");
@@ -50,4 +53,22 @@ pub fn chart() -> Option<PathBuf> {
 pub fn operator() -> PathBuf {
     let built = std::env::var_os(OPERATOR).map(PathBuf::from);
     built.unwrap_or_else(|| env!("CARGO_BIN_EXE_countersign").into())
+}
+
+/// Installs the present definitions where the present operator plays the earlier one: the earlier definitions
+/// drop the fields of its status that they do not know.
+pub fn complete_definitions() {
+    if std::env::var_os(OPERATOR).is_none() {
+        let definitions = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
+        let apply = [
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "--field-manager=helm",
+        ];
+        run(
+            "kubectl",
+            &[&apply[..], &["--filename", definitions]].concat(),
+        );
+    }
 }

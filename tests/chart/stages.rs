@@ -65,8 +65,8 @@ impl Stages {
             + serde::de::DeserializeOwned,
     {
         let object: K = serde_json::from_value(object).unwrap();
-        let made = self.objects::<K>().create(&PostParams::default(), &object);
-        made.await.unwrap();
+        let (objects, parameters) = (self.objects::<K>(), PostParams::default());
+        objects.create(&parameters, &object).await.unwrap();
     }
 
     async fn apply(&self, name: &str, version: &str, canary: &Value) {
@@ -105,14 +105,16 @@ impl Stages {
         });
         let parameters = PatchParams::apply("service-team").force();
         let rollouts = self.objects::<Rollout>();
-        let applied = rollouts.patch(name, &parameters, &Patch::Apply(&rollout));
+        let apply = Patch::Apply(&rollout);
+        let applied = rollouts.patch(name, &parameters, &apply);
         applied.await.unwrap();
     }
 
     async fn pause(&self, name: &str, paused: bool) {
         let patch = Patch::Merge(json!({ "spec": { "paused": paused } }));
         let rollouts = self.objects::<Rollout>();
-        let patched = rollouts.patch(name, &PatchParams::default(), &patch);
+        let parameters = PatchParams::default();
+        let patched = rollouts.patch(name, &parameters, &patch);
         patched.await.unwrap();
     }
 

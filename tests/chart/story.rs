@@ -180,7 +180,7 @@ impl Story {
     async fn is_of_this_chart(&self) -> bool {
         let deployments: Api<Deployment> = Api::namespaced(self.cluster.client(), SYSTEM);
         let deployment = deployments.get("countersign").await.unwrap();
-        let pod = deployment.spec.unwrap().template.spec.unwrap();
+        let pod = deployment.spec.template.spec.unwrap();
         pod.node_selector.is_some()
     }
 
@@ -253,6 +253,7 @@ async fn a_release_is_upgraded_rolled_back_and_uninstalled_and_traffic_never_not
         namespace,
     };
     assert_eq!(story.is_of_this_chart().await, earlier.is_none());
+    earlier::complete_definitions();
     story.policy().await;
     story.services_and_route(gateway).await;
     let replica = story.operator(earlier::operator(), "first").await;

@@ -90,7 +90,7 @@ async fn the_steps_of_the_page_promote_roll_back_and_wait_for_a_person() {
         max_requests: 200_000,
         max_time: WITHIN,
     };
-    let load = Load::start(client.clone(), NAMESPACE, "podinfo", 60, limits)
+    let load = Load::start(client.clone(), NAMESPACE, "podinfo", 400, limits)
         .await
         .unwrap();
 
