@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use countersign_api::MANAGER;
+use countersign_api::{MANAGER, is_established};
 use countersign_core::observation::people::IncidentAnswer;
 use futures::future::join_all;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -113,15 +113,6 @@ fn is_stored(written: &Value, stored: Option<&Value>) -> bool {
         }
         (written, Some(stored)) => written == stored,
     }
-}
-
-fn is_established(found: &CustomResourceDefinition) -> bool {
-    let status = found.status.as_ref();
-    let mut conditions = status
-        .and_then(|it| it.conditions.as_ref())
-        .into_iter()
-        .flatten();
-    conditions.any(|it| it.type_ == "Established" && it.status == "True")
 }
 
 async fn leader(client: &Client, namespace: &str) -> Option<String> {

@@ -17,6 +17,7 @@
 mod earlier;
 mod operator;
 mod release;
+mod rollout;
 mod stages;
 mod story;
 mod test_pod;

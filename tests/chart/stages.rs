@@ -18,6 +18,7 @@ use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::release::{CHART, helm};
+use crate::rollout::rollout;
 use crate::story::{change_of, is_stable};
 use crate::{earlier, operator};
 
@@ -70,39 +71,7 @@ impl Stages {
     }
 
     async fn apply(&self, name: &str, version: &str, canary: &Value) {
-        let image = format!("registry.example.com/{name}:{version}");
-        let restricted =
-            json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } });
-        let pod = json!({
-            "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
-            "containers": [{
-                "name": "app", "image": image, "ports": [{ "containerPort": 8080 }], "securityContext": restricted,
-            }],
-        });
-        let mut canary = canary.clone();
-        let checks = json!([{ "name": "errors", "preset": "HttpRequestsTotal" }]);
-        canary["analysis"] = json!({ "interval": "1s", "checks": checks });
-        let rollout = json!({
-            "apiVersion": "countersign.dev/v1alpha1", "kind": "Rollout",
-            "metadata": { "name": name, "annotations": {
-                "provenance.countersign.dev/image": image,
-                "provenance.countersign.dev/revision": format!("{version}111111"),
-                "provenance.countersign.dev/approved-revision": format!("{version}111111"),
-                "provenance.countersign.dev/contributor": "human",
-                "provenance.countersign.dev/authors": "alice@example.org",
-                "provenance.countersign.dev/reviewers": "carol@example.org",
-                "provenance.countersign.dev/tests": "PASSED",
-                "provenance.countersign.dev/lines-added": "3",
-                "provenance.countersign.dev/lines-deleted": "2",
-                "provenance.countersign.dev/files-changed": "1",
-            } },
-            "spec": {
-                "replicas": 4,
-                "selector": { "matchLabels": { "app": name } },
-                "template": { "metadata": { "labels": { "app": name } }, "spec": pod },
-                "strategy": { "canary": canary },
-            },
-        });
+        let rollout = rollout(name, version, canary);
         let parameters = PatchParams::apply("service-team").force();
         let rollouts = self.objects::<Rollout>();
         let apply = Patch::Apply(&rollout);

@@ -17,6 +17,7 @@ use kube::api::{
 use serde_json::{Value, json};
 
 use crate::release::{CHART, SYSTEM, helm, names, run};
+use crate::rollout::rollout;
 use crate::{earlier, operator, test_pod};
 
 const WITHIN: Duration = Duration::from_mins(4);
@@ -106,41 +107,11 @@ impl Story {
     }
 
     async fn apply(&self, version: &str) {
-        let image = format!("registry.example.com/web:{version}");
-        let restricted =
-            json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } });
-        let pod = json!({
-            "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
-            "containers": [{
-                "name": "web", "image": image, "ports": [{ "containerPort": 8080 }], "securityContext": restricted,
-            }],
+        let canary = json!({
+            "stableService": "web", "canaryService": "web-canary", "drain": "3s",
+            "traffic": { "routes": [{ "name": "web" }] },
         });
-        let checks = json!([{ "name": "errors", "preset": "HttpRequestsTotal" }]);
-        let rollout = json!({
-            "apiVersion": "countersign.dev/v1alpha1", "kind": "Rollout",
-            "metadata": { "name": "web", "annotations": {
-                "provenance.countersign.dev/image": image,
-                "provenance.countersign.dev/revision": format!("{version}111111"),
-                "provenance.countersign.dev/approved-revision": format!("{version}111111"),
-                "provenance.countersign.dev/contributor": "human",
-                "provenance.countersign.dev/authors": "alice@example.org",
-                "provenance.countersign.dev/reviewers": "bob@example.org",
-                "provenance.countersign.dev/tests": "PASSED",
-                "provenance.countersign.dev/lines-added": "3",
-                "provenance.countersign.dev/lines-deleted": "2",
-                "provenance.countersign.dev/files-changed": "1",
-            } },
-            "spec": {
-                "replicas": 4,
-                "selector": { "matchLabels": { "app": "web" } },
-                "template": { "metadata": { "labels": { "app": "web" } }, "spec": pod },
-                "strategy": { "canary": {
-                    "stableService": "web", "canaryService": "web-canary", "drain": "3s",
-                    "traffic": { "routes": [{ "name": "web" }] },
-                    "analysis": { "interval": "1s", "checks": checks },
-                } },
-            },
-        });
+        let rollout = rollout("web", version, &canary);
         let parameters = PatchParams::apply("service-team").force();
         let patch = Patch::Apply(&rollout);
         let applied = self.rollouts.patch("web", &parameters, &patch);

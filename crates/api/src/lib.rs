@@ -85,6 +85,16 @@ pub const KEEP_FINALIZER: &str = "countersign.dev/keep";
 /// API server; empty if not known.
 pub const CHANGED_BY_ANNOTATION: &str = "countersign.dev/changed-by";
 
+/// Whether the API server serves an installed definition.
+#[must_use]
+pub fn is_established(definition: &CustomResourceDefinition) -> bool {
+    let status = definition.status.as_ref();
+    let mut conditions = status
+        .into_iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    conditions.any(|it| it.type_ == "Established" && it.status == "True")
+}
+
 /// The definitions of all custom resources, in the order in which they are installed.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {

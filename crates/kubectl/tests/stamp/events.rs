@@ -75,14 +75,7 @@ impl PullRequest {
         let events = self.events(documents);
         let events: Vec<_> = events.iter().map(String::as_str).collect();
         let arguments = [&["--range", "base..main", "-o", "json"], more, &events].concat();
-        let printed = self.it.run(&arguments);
-        assert!(printed.ok, "{}", printed.err);
-        let all: BTreeMap<String, String> = serde_json::from_str(&printed.out).unwrap();
-        let own = all.into_iter().map(|(key, value)| {
-            let key = key.strip_prefix(PROVENANCE_PREFIX).unwrap();
-            (key.to_owned(), value)
-        });
-        (own.collect(), printed.err)
+        self.it.stamped(&arguments)
     }
 
     #[track_caller]

@@ -131,6 +131,19 @@ impl Repository {
         self.run_with(arguments, "")
     }
 
+    /// The annotations that it prints as JSON, without their prefix, and its remarks.
+    #[track_caller]
+    fn stamped(&self, arguments: &[&str]) -> (BTreeMap<String, String>, String) {
+        let printed = self.run(arguments);
+        assert!(printed.ok, "{}", printed.err);
+        let all: BTreeMap<String, String> = serde_json::from_str(&printed.out).unwrap();
+        let own = all.into_iter().map(|(key, value)| {
+            let key = key.strip_prefix(PROVENANCE_PREFIX).unwrap();
+            (key.to_owned(), value)
+        });
+        (own.collect(), printed.err)
+    }
+
     fn run_with(&self, arguments: &[&str], input: &str) -> Printed {
         self.run_in(&[], arguments, input)
     }
@@ -168,16 +181,8 @@ impl Repository {
     /// The annotations of `base..HEAD`, without their prefix.
     #[track_caller]
     fn stamp(&self, arguments: &[&str]) -> BTreeMap<String, String> {
-        let printed = self.run(&[&["--range", "base..HEAD", "-o", "json"], arguments].concat());
-        assert!(printed.ok, "{}", printed.err);
-        let all: BTreeMap<String, String> = serde_json::from_str(&printed.out).unwrap();
-        let own = all.into_iter().map(|(key, value)| {
-            (
-                key.strip_prefix(PROVENANCE_PREFIX).unwrap().to_owned(),
-                value,
-            )
-        });
-        own.collect()
+        let range = ["--range", "base..HEAD", "-o", "json"];
+        self.stamped(&[&range[..], arguments].concat()).0
     }
 
     #[track_caller]

@@ -88,14 +88,7 @@ fn stamp(it: &Repository, more: &[&str]) -> (BTreeMap<String, String>, String) {
     let signing = signing(it);
     let signing: Vec<_> = signing.iter().map(String::as_str).collect();
     let arguments = [&["--range", "base..HEAD", "-o", "json"], &signing[..], more].concat();
-    let printed = it.run(&arguments);
-    assert!(printed.ok, "{}", printed.err);
-    let all: BTreeMap<String, String> = serde_json::from_str(&printed.out).unwrap();
-    let own = all.into_iter().map(|(key, value)| {
-        let key = key.strip_prefix(PROVENANCE_PREFIX).unwrap();
-        (key.to_owned(), value)
-    });
-    (own.collect(), printed.err)
+    it.stamped(&arguments)
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Whether the CustomResourceDefinitions are installed as this plugin has them.
 
+use countersign_api::is_established;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
 use serde_json::Value;
@@ -56,14 +57,6 @@ fn compared(
     let place = difference(&versions(ours), &versions(&found))?;
     let message = format!("{name} is another version's (spec.versions{place} differs): {REMEDY}");
     Some(Finding::new(differing, SUBJECT, message))
-}
-
-fn is_established(definition: &CustomResourceDefinition) -> bool {
-    let status = definition.status.as_ref();
-    let mut conditions = status
-        .into_iter()
-        .flat_map(|status| status.conditions.iter().flatten());
-    conditions.any(|it| it.type_ == "Established" && it.status == "True")
 }
 
 fn versions(definition: &CustomResourceDefinition) -> Value {

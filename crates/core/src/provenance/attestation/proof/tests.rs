@@ -23,21 +23,27 @@ fn complete() -> Predicate {
     }
 }
 
+/// A change of a Rollout that began at one o'clock.
+fn subject<'a>(template: &'a PodTemplate, replaced: Option<&'a Revision>) -> Subject<'a> {
+    Subject {
+        namespace: "shop",
+        name: "web",
+        template,
+        stable: None,
+        replaced,
+        first: false,
+        began: at("13"),
+    }
+}
+
 /// The finding about a change that began at one o'clock, under policies that demand all there is.
 fn found(predicate: &Predicate, source_revision: Option<&str>) -> Option<Unproven> {
     let stable = Revision {
         source_revision: source_revision.map(ToOwned::to_owned),
         ..Revision::default()
     };
-    let subject = Subject {
-        namespace: "shop",
-        name: "web",
-        template: &template("serve"),
-        stable: None,
-        replaced: Some(&stable),
-        first: false,
-        began: at("13"),
-    };
+    let template = template("serve");
+    let subject = subject(&template, Some(&stable));
     let effective = Effective {
         max_age: Some(Duration::minutes(60)),
         covers: Covers::Template,
@@ -123,15 +129,8 @@ fn what_is_said_of_something_else_proves_nothing_and_names_the_remedy() {
 /// A Rollout at rest, and a first revision but for the age: there is no change that a part could be signed of.
 #[test]
 fn where_nothing_is_replaced_neither_base_nor_age_matters() {
-    let subject = Subject {
-        namespace: "shop",
-        name: "web",
-        template: &template("serve"),
-        stable: None,
-        replaced: None,
-        first: false,
-        began: at("13"),
-    };
+    let template = template("serve");
+    let subject = subject(&template, None);
     let effective = Effective {
         max_age: Some(Duration::minutes(1)),
         ..effective(&[])
@@ -162,15 +161,8 @@ fn only_what_a_policy_demands_is_compared() {
         source_revision: Some("v1".into()),
         ..Revision::default()
     };
-    let subject = Subject {
-        namespace: "shop",
-        name: "web",
-        template: &template("serve"),
-        stable: None,
-        replaced: Some(&stable),
-        first: false,
-        began: at("13"),
-    };
+    let template = template("serve");
+    let subject = subject(&template, Some(&stable));
     let based = Predicate {
         base: Some("v1".into()),
         ..Predicate::default()
