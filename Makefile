@@ -93,8 +93,8 @@ kubernetes: build
 	done; \
 	if [ -n "$$failed" ]; then echo "kubernetes: failed:$$failed" >&2; exit 1; fi
 
-## ordinary-user: the demo and the tests of the test cluster by a user without root, from a fresh clone of the last
-##   commit; run by root it becomes such a user. Half an hour, and some gigabytes of disk while it runs
+## ordinary-user: `make demo` and `make test` by a user without root, from a fresh clone of the last commit; run by root
+##   it becomes such a user. An hour and a half, and some gigabytes of disk while it runs
 ordinary-user:
 	tests/cluster/ordinary-user.sh
 
@@ -203,7 +203,7 @@ static:
 
 # Each fits the six hours of a job; .github/workflows/nightly.yaml has a job for each.
 NIGHTLY := deny model fuzz static upgrade first-change existing kubernetes ordinary-user faults bench
-## nightly: what is too long for `make test`, one after another, and all of it even if one fails: about six hours
+## nightly: what is too long for `make test`, one after another, and all of it even if one fails: about seven hours
 nightly:
 	@failed=; for part in $(NIGHTLY); do $(MAKE) $$part || failed="$$failed $$part"; done; \
 	if [ -n "$$failed" ]; then echo "nightly: failed:$$failed" >&2; exit 1; fi

@@ -8,6 +8,7 @@
     clippy::indexing_slicing
 )]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -337,17 +338,18 @@ fn only_two_files_of_the_operator_open_connections() {
 /// A promise is worth the test that shows it.
 #[test]
 fn every_test_that_the_documents_name_exists() {
-    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
-    let documents = [
-        "docs/security.md",
-        "docs/faults.md",
-        "docs/compatibility.md",
-    ];
-    let document = documents.map(read).concat();
-    // Code in a line is what stands between an odd backquote and the next.
-    let quoted = document.split('`').skip(1).step_by(2);
-    let tests: Vec<_> = quoted.filter_map(|it| it.split_once(".rs::")).collect();
-    assert!(tests.len() > 40, "only {} tests were found", tests.len());
+    let mut tests = BTreeSet::new();
+    for page in fs::read_dir(root().join("docs")).unwrap() {
+        let page = page.unwrap().path();
+        if page.extension().is_some_and(|it| it == "md") {
+            let text = fs::read_to_string(page).unwrap();
+            // Code in a line is what stands between an odd backquote and the next.
+            let quoted = text.split('`').skip(1).step_by(2);
+            let named = quoted.filter_map(|it| it.split_once(".rs::"));
+            tests.extend(named.map(|(file, test)| (file.to_owned(), test.to_owned())));
+        }
+    }
+    assert!(tests.len() > 250, "only {} tests were found", tests.len());
     let missing = tests.iter().filter(|(file, test)| {
         let path = root().join(format!("{file}.rs"));
         let text = fs::read_to_string(path).unwrap_or_default();

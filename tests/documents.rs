@@ -544,6 +544,26 @@ fn the_plugin_s_commands_and_their_flags_are_those_of_the_tables() {
 }
 
 #[test]
+fn each_row_of_the_comparison_names_a_test() {
+    for row in table("docs/comparison.md", "## What Countersign has") {
+        let is_named = code(&row[4]).iter().any(|it| it.contains(".rs::"));
+        assert!(is_named, "docs/comparison.md: {row:?}");
+    }
+}
+
+/// As long as a version that the chart installs on was never tested, the first page says so.
+#[test]
+fn the_readme_names_the_versions_that_were_not_tested() {
+    let rows = table("docs/compatibility.md", "### Tested versions");
+    let is_open = rows.iter().any(|row| row[3].contains("not run yet"));
+    let newest = rows[0][0].rsplit_once('.').unwrap().0;
+    let readme = read("README.md");
+    let (_, untested) = readme.split_once("\n- **Not tested**: ").unwrap();
+    let is_named = untested.contains(&format!("Kubernetes other than {newest}"));
+    assert_eq!(is_named, is_open, "README.md, \"Not tested\": {rows:?}");
+}
+
+#[test]
 fn every_make_target_that_a_document_names_exists() {
     let makefile = read("Makefile");
     let targets = between(&makefile, ".PHONY: ", "\n").split(' ');

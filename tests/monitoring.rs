@@ -1,4 +1,4 @@
-//! The alerts and the dashboards of the chart name metrics, labels and reasons that the program has.
+//! The alerts and the dashboards of the chart name metrics, labels and values that the program has.
 
 // Helpers of tests fail by panicking, as tests do.
 #![allow(
@@ -15,10 +15,14 @@ use std::path::Path;
 
 use countersign::telemetry::Telemetry;
 use countersign::telemetry::catalog::Metric;
+use countersign_api::Phase;
+use countersign_api::rollout::Outcome;
+use countersign_core::observation::windows::{Unanswered, Uncounted};
 use countersign_core::reason::Reason;
-use promql_parser::label::{MatchOp, Matcher};
+use promql_parser::label::MatchOp;
 use promql_parser::parser::{self, AggregateExpr, Expr, LabelModifier, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 const DASHBOARDS: [&str; 2] = ["fleet", "rollout"];
@@ -136,26 +140,87 @@ fn every_query_names_metrics_and_labels_that_exist() {
     assert_eq!(unused, ["countersign_watch_last_event_timestamp_seconds"]);
 }
 
-/// A reason that is misspelt selects nothing, or excludes nothing, without an error.
+/// Whether a label of a metric may have this value.
+fn is_value(metric: &str, label: &str, value: &str) -> bool {
+    match (metric, label) {
+        // Whatever people call their objects.
+        (_, "namespace" | "rollout") => true,
+        (_, "reason" | "waiting_for") => Reason::parse(value).is_some(),
+        (_, "phase") => is::<Phase>(value),
+        ("countersign_analysis_answers_total", "outcome") => {
+            value == "Counted" || is::<Uncounted>(value) || is::<Unanswered>(value)
+        }
+        (_, "outcome") => is::<Outcome>(value),
+        ("countersign_reconcile_total", "result") => results().contains(value),
+        _ => panic!("the values of {metric} by {label} are not known to this test"),
+    }
+}
+
+/// Whether a value is one of an enum.
+fn is<T: DeserializeOwned>(value: &str) -> bool {
+    serde_json::from_value::<T>(value.into()).is_ok()
+}
+
+/// How a reconcile ends.
+fn results() -> BTreeSet<String> {
+    let source = read("src/controller/mod.rs");
+    let (_, body) = source.split_once("    fn result(&self) -> ").unwrap();
+    let (body, _) = body.split_once("\n    }\n").unwrap();
+    let errors = body.split('"').skip(1).step_by(2);
+    errors.chain(["ok"]).map(ToOwned::to_owned).collect()
+}
+
+/// A value that is misspelt selects nothing, or excludes nothing, without an error.
 #[test]
-fn every_reason_in_a_query_is_one_that_the_program_has() {
+fn every_value_in_a_query_is_one_that_the_program_has() {
+    let telemetry = Telemetry::new();
     let mut seen = 0;
     for query in queries() {
         for selector in named(&query).selectors {
-            let reasons = |it: &&Matcher| ["reason", "waiting_for"].contains(&it.name.as_str());
-            for matcher in selector.matchers.matchers.iter().filter(reasons) {
+            let (metric, _) = metric(telemetry.metrics(), &selector);
+            for matcher in &selector.matchers.matchers {
                 let words = match matcher.op {
                     MatchOp::Equal | MatchOp::NotEqual => vec![matcher.value.as_str()],
                     MatchOp::Re(_) | MatchOp::NotRe(_) => matcher.value.split('|').collect(),
                 };
                 for word in words.into_iter().filter(|it| !it.is_empty()) {
-                    assert!(Reason::parse(word).is_some(), "{query}: {word}");
-                    seen += 1;
+                    let is_known = is_value(&metric.name, &matcher.name, word);
+                    assert!(is_known, "{query}: {word}");
+                    seen += usize::from(!word.starts_with('$'));
                 }
             }
         }
     }
-    assert!(seen > 7, "only {seen} reasons were seen");
+    assert!(seen > 20, "only {seen} values were seen");
+}
+
+#[test]
+fn a_misspelt_value_is_found() {
+    for (metric, label, right, wrong) in [
+        ("countersign_rollout_info", "phase", "Held", "OnHold"),
+        (
+            "countersign_rollout_info",
+            "waiting_for",
+            "Frozen",
+            "Freezed",
+        ),
+        (
+            "countersign_rollout_outcomes_total",
+            "outcome",
+            "RolledBack",
+            "Rolledback",
+        ),
+        (
+            "countersign_analysis_answers_total",
+            "outcome",
+            "PrometheusUnreachable",
+            "RolledBack",
+        ),
+        ("countersign_reconcile_total", "result", "panic", "panicked"),
+    ] {
+        assert!(is_value(metric, label, right), "{right}");
+        assert!(!is_value(metric, label, wrong), "{wrong}");
+    }
 }
 
 /// Every alert is explained on the page that it links to, and tested by promtool.

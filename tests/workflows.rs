@@ -29,6 +29,10 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
 fn files(folder: &str) -> Vec<PathBuf> {
     let files = fs::read_dir(root().join(folder)).unwrap();
     let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
@@ -93,7 +97,7 @@ fn every_action_is_pinned_by_its_commit() {
 
 #[test]
 fn what_a_workflow_runs_is_there() {
-    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    let makefile = read("Makefile");
     let list = |name: &str| -> BTreeSet<String> {
         let mut lines = makefile.lines();
         let found = lines.find_map(|line| line.strip_prefix(name)).unwrap();
@@ -139,7 +143,7 @@ fn what_a_workflow_runs_is_there() {
 /// A filter that matches no test passes.
 #[test]
 fn what_is_tested_on_older_versions_is_there() {
-    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    let makefile = read("Makefile");
     let versions = makefile
         .lines()
         .find_map(|it| it.strip_prefix("KUBERNETES := "));
@@ -174,6 +178,33 @@ fn list_in_order(makefile: &str) -> Vec<&str> {
     let mut lines = makefile.lines();
     let parts = lines.find_map(|line| line.strip_prefix("NIGHTLY :="));
     parts.unwrap().split_whitespace().collect()
+}
+
+#[test]
+fn the_page_on_releases_names_the_parts_of_the_night() {
+    let page = read("docs/release.md");
+    let mut rows = page.lines();
+    let row = rows.find_map(|row| row.strip_prefix("| `nightly.yaml` | each night | "));
+    let (_, parts) = row.unwrap().split_once(": ").unwrap();
+    let named: Vec<_> = parts.split('`').skip(1).step_by(2).collect();
+    assert_eq!(named, list_in_order(&read("Makefile")));
+}
+
+/// The first page promises that they need no root.
+#[test]
+fn an_ordinary_user_runs_the_commands_of_the_readme() {
+    let readme = read("README.md");
+    let (_, block) = readme.split_once("\n## See it\n\n```console\n").unwrap();
+    let (block, _) = block.split_once("\n```").unwrap();
+    let target = |line: &str| {
+        let rest = line.strip_prefix("make ").unwrap();
+        rest.split_whitespace().next().unwrap().to_owned()
+    };
+    let targets: Vec<_> = block.lines().map(target).collect();
+    let script = read("tests/cluster/ordinary-user.sh");
+    let (_, run) = script.split_once("\nfor target in ").unwrap();
+    let (run, _) = run.split_once("; do").unwrap();
+    assert_eq!(targets, run.split(' ').collect::<Vec<_>>());
 }
 
 /// The files that scripts of the release read, where the changelog describes this version.
@@ -364,8 +395,8 @@ fn the_plugin_is_packed_for_every_system_and_krew_finds_each() {
 
 #[test]
 fn the_plugin_is_built_with_the_tools_of_the_makefile() {
-    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
-    let script = fs::read_to_string(root().join(".github/scripts/plugin.sh")).unwrap();
+    let makefile = read("Makefile");
+    let script = read(".github/scripts/plugin.sh");
     let tools = script.split_whitespace().filter(|word| word.contains('@'));
     let tools: Vec<_> = tools.collect();
     assert_eq!(tools.len(), 2, "{tools:?}");
@@ -385,4 +416,9 @@ fn the_plugin_is_released_for_the_targets_that_the_script_knows() {
     let built = built.as_array().unwrap().iter();
     let built: Vec<_> = built.map(|it| it["target"].as_str().unwrap()).collect();
     assert_eq!(built, ARCHIVES.map(|(target, _)| target));
+    let deny = read("deny.toml");
+    for target in built {
+        let is_checked = deny.contains(&format!("    \"{target}\",\n"));
+        assert!(is_checked, "deny.toml lacks {target}");
+    }
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Runs `make demo` and `make harness` as an ordinary user does: from a fresh clone of the last commit, with a home, caches
-# and a build of its own, and 1,024 open files. Root becomes a user that nobody knows and that can read nothing of root's;
-# any other user stays itself. What was downloaded or built before is copied, the programs of this repository are not.
+# Runs both commands of the README, `make demo` and `make test`, as an ordinary user does: from a fresh clone of the last
+# commit, with a home, caches and a build of its own, and 1,024 open files. Root becomes a user that nobody knows and that
+# can read nothing of root's; any other user stays itself. What was downloaded or built before is copied, the programs of
+# this repository are not.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -29,6 +30,7 @@ tools=$(tests/cluster/tools/build.sh)
 for program in "$tools"/*; do
     copy "$home/.cache/countersign/tools/" "$(readlink -f "$program")"
 done
+copy "$home/.cache/countersign/" "${XDG_CACHE_HOME:-$HOME/.cache}/countersign"/mdbook-*
 mkdir "$home/.cargo/registry"
 cargo=${CARGO_HOME:-$HOME/.cargo}
 copy "$home/.cargo/registry/" "$cargo/registry/index" "$cargo/registry/cache"
@@ -56,7 +58,7 @@ fi
 "${own[@]}" cargo --version >/dev/null
 
 ulimit -Sn 1024
-for target in demo harness; do
+for target in demo test; do
     say "make $target"
     "${own[@]}" make "$target"
 done

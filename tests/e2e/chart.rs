@@ -269,5 +269,13 @@ fn a_release_packs_a_chart_that_names_its_image_and_its_repository() {
         .matches("\nkind: CustomResourceDefinition\n")
         .count();
     assert_eq!(definitions, countersign_api::crds().len());
+    let mut kustomize = Command::new("kubectl");
+    let built = kustomize.arg("kustomize").arg(copy.join("out")).output();
+    let built = built.unwrap();
+    let stderr = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{stderr}");
+    let objects = |text: &str| text.matches("\nkind: ").count();
+    let built = String::from_utf8(built.stdout).unwrap();
+    assert_eq!(objects(&built), objects(&install));
     std::fs::remove_dir_all(&copy).unwrap();
 }

@@ -34,7 +34,8 @@ fn section(of: &str, command: &Command) -> String {
         command.clone().bin_name(line.clone()),
         "{usage-heading} {usage}\n\n{all-args}{after-help}",
     );
-    format!("\n### {line}\n\n{}\n{help}", cell(&about))
+    let paragraphs: Vec<_> = about.split("\n\n").map(cell).collect();
+    format!("\n### {line}\n\n{}\n{help}", paragraphs.join("\n\n"))
 }
 
 /// Help by a template of clap, without what depends on the environment.
@@ -58,6 +59,7 @@ fn every_command_has_its_usage_its_options_and_its_examples() {
         "Usage: kubectl countersign approve [OPTIONS] <ROLLOUT>",
         "  kubectl countersign approve web --gate promotion --expires 4h",
         "      --prometheus-url <PROMETHEUS_URL>",
+        "The exit code is 1 if a finding is `failed`.",
     ] {
         assert!(page.lines().any(|it| it == line), "no {line} in {page}");
     }

@@ -33,15 +33,11 @@ async fn what_waits_for_people_is_selected_by_the_api_server() {
     assert!(!listed.out.contains(&other), "{}", listed.out);
 
     // The same by kubectl itself.
-    let kubectl = [
-        "get",
-        "cro",
-        "--field-selector",
-        "status.phase=AwaitingSignOff",
-    ];
-    let kubectl = admin(&scene).command("kubectl", &[&kubectl[..], &["-o", "name"]].concat());
-    let listed = output_of(kubectl).await.exits(0);
-    assert_eq!(listed.out, "rollout.countersign.dev/shop\n");
+    let selected = ["--field-selector", "status.phase=AwaitingSignOff"];
+    let kubectl = ["get", "cro", "-A", "-o", template];
+    let kubectl = admin(&scene).command("kubectl", &[&kubectl[..], &selected].concat());
+    let listed = output_of(kubectl).await.exits(0).out(&[&shop]);
+    assert!(!listed.out.contains(&other), "{}", listed.out);
 
     let line = "history --field-selector spec.rollout=shop --no-headers";
     let changes = admin(&scene).runs(line).await.exits(0).out;
