@@ -73,7 +73,7 @@ pub struct BreakGlass {
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 struct Common {
-    /// Do not ask for confirmation
+    /// Skip the confirmation prompt
     #[arg(short, long)]
     pub(super) yes: bool,
     /// Show all of the difference from the stable revision, however long it is

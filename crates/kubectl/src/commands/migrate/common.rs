@@ -13,7 +13,7 @@ pub(super) const MIGRATION_TIMEOUT: Duration = Duration::minutes(10);
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Common {
-    /// Do not ask for confirmation
+    /// Skip the confirmation prompt
     #[arg(short, long)]
     pub(super) yes: bool,
     /// The length of time to wait before giving up; the operator continues
