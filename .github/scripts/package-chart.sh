@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # package-chart.sh VERSION REPOSITORY IMAGE DIGEST OUT: packs the chart of a release into OUT, with the image by its
-# digest, the addresses that only a release knows, and its changes; and renders install.yaml from it.
+# digest, the addresses that only a release knows, and its changes; and renders install.yaml from it, with a
+# kustomization.yaml for who patches it.
 #   REPOSITORY  https://github.com/OWNER/NAME
 #   IMAGE       REGISTRY/PATH
 set -euo pipefail
@@ -56,3 +57,8 @@ cp crds/*.yaml "$chart"
     done
     charts/render.sh "$copy"
 } > "$out/install.yaml"
+cat > "$out/kustomization.yaml" <<'YAML'
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [install.yaml]
+YAML
