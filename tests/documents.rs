@@ -116,6 +116,7 @@ fn documents() -> Vec<String> {
     let pages = pages.filter(|page| is_of(page, "md"));
     let others = [
         "README.md",
+        "ROADMAP.md",
         "ARCHITECTURE.md",
         "CONTRIBUTING.md",
         "SECURITY.md",
@@ -561,6 +562,28 @@ fn the_readme_names_the_versions_that_were_not_tested() {
     let (_, untested) = readme.split_once("\n- **Not tested**: ").unwrap();
     let is_named = untested.contains(&format!("Kubernetes other than {newest}"));
     assert_eq!(is_named, is_open, "README.md, \"Not tested\": {rows:?}");
+}
+
+/// What runs in the tests is built from these modules.
+#[test]
+fn the_tested_versions_are_those_that_are_built() {
+    let page = read("docs/compatibility.md");
+    for (file, module) in [
+        ("controlplane/go.mod", "k8s.io/kubernetes"),
+        ("controlplane/1.33.mod", "k8s.io/kubernetes"),
+        ("controlplane/1.30.mod", "k8s.io/kubernetes"),
+        ("traefik/go.mod", "github.com/traefik/traefik/v3"),
+        ("traefik/go.mod", "sigs.k8s.io/gateway-api"),
+        ("istio/go.mod", "istio.io/api"),
+        ("prometheus/go.mod", "github.com/prometheus/prometheus"),
+        ("helm/go.mod", "helm.sh/helm/v4"),
+    ] {
+        let modules = read(&format!("tests/cluster/tools/{file}"));
+        let line = between(&modules, &format!("{module} v"), "\n");
+        let version = line.trim_end_matches(" // indirect");
+        let is_named = page.contains(&format!(" {version}"));
+        assert!(is_named, "docs/compatibility.md lacks {module} {version}");
+    }
 }
 
 #[test]
