@@ -1,7 +1,9 @@
 //! Argo CD: health, the two actions, and the `ConfigMap` that holds their scripts.
 
-use countersign_api::InterventionSpec;
+use std::collections::BTreeSet;
+
 use countersign_api::intervention::InterventionAction;
+use countersign_api::{InterventionSpec, RolloutStatus};
 use countersign_core::laws::Reading;
 use serde_json::{Value, json};
 
@@ -91,6 +93,27 @@ fn a_change_that_waits_for_people_is_suspended_and_a_bad_one_degraded() {
     story.apply("v2");
     story.until("Degraded", BAD, |_| true);
     assert_eq!(health(&story.object()), "Degraded");
+}
+
+/// Argo CD tests the scripts of its own `resource_customizations` by such a file.
+#[test]
+fn the_test_for_argo_cd_passes_on_statuses_of_this_api() {
+    let tests = document("argocd/health_test.yaml")["tests"].clone();
+    let mut seen = BTreeSet::new();
+    for test in tests.as_array().unwrap() {
+        let path = test["inputPath"].as_str().unwrap();
+        let object = document(&format!("argocd/{path}"));
+        let shown = run(&script("health.lua"), &object);
+        assert_eq!(shown, test["healthStatus"], "{path}");
+        seen.insert(shown["status"].as_str().unwrap().to_owned());
+
+        let status: RolloutStatus = serde_json::from_value(object["status"].clone()).unwrap();
+        let known = serde_json::to_value(status).unwrap();
+        let mut fields = object["status"].as_object().unwrap().keys();
+        assert!(fields.all(|it| known.get(it).is_some()), "{path}: {known}");
+    }
+    let all = ["Degraded", "Healthy", "Progressing", "Suspended"];
+    assert!(seen.iter().eq(&all), "{seen:?}");
 }
 
 #[test]
