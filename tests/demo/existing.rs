@@ -47,7 +47,7 @@ pub async fn connect() -> Result<Client> {
     println!("The cluster is {}", config.cluster_url);
     let client = Client::try_from(config)?;
     let install =
-        "install the chart first, with the address of your Prometheus: README.md, Install";
+        "install the chart first, with the address of your Prometheus: README.md, Start";
     let policies: Api<RolloutPolicy> = Api::all(client.clone());
     let served = policies.list(&ListParams::default().limit(1)).await;
     served.map_err(|error| format!("RolloutPolicies cannot be listed ({error}): {install}"))?;
