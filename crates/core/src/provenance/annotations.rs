@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::jiff::Timestamp;
+
 use crate::provenance::keys::MAX_COUNT;
 use crate::provenance::problem::{self, Problem};
 use crate::text;
@@ -86,6 +88,18 @@ impl<'a> Reader<'a> {
             });
         }
         count
+    }
+
+    pub(super) fn time(&mut self, key: &'static str) -> Option<Timestamp> {
+        let value = self.scalar(key)?;
+        let time = value.parse().ok();
+        if time.is_none() {
+            self.problems.push(Problem::NoTime {
+                key,
+                value: text::excerpt(value),
+            });
+        }
+        time
     }
 
     pub(super) fn percentage(&mut self, key: &'static str) -> Option<f64> {

@@ -4,12 +4,13 @@
 pub const ANNOTATION: &str = "attestation";
 
 /// The supported annotations, without their prefix.
-pub const KEYS: [&str; 18] = [
+pub const KEYS: [&str; 19] = [
     "agents",
     "ai-share",
     "approved-revision",
     "attestation",
     "authors",
+    "committed-at",
     "contributor",
     "files-changed",
     "human-operator",
@@ -27,8 +28,9 @@ pub const KEYS: [&str; 18] = [
 
 /// Annotations that only describe what the others are about, or where they are from: alone they declare no
 /// provenance.
-pub(super) const SUBJECT_KEYS: [&str; 5] = [
+pub(super) const SUBJECT_KEYS: [&str; 6] = [
     "attestation",
+    "committed-at",
     "image",
     "repository",
     "review-source",

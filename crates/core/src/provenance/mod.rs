@@ -19,6 +19,7 @@ use std::fmt;
 
 use countersign_api::provenance::ReviewSource;
 use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
+use k8s_openapi::jiff::Timestamp;
 
 use crate::provenance::annotations::Reader;
 use crate::provenance::identity::{Agent, Identity};
@@ -63,6 +64,8 @@ pub struct Provenance {
     pub image: Option<String>,
     /// The source revision that is deployed.
     pub revision: Option<String>,
+    /// When its newest commit was made.
+    pub committed_at: Option<Timestamp>,
     /// The source repository.
     pub repository: Option<String>,
     /// The attestation as stored; [`attestation`](crate::provenance::attestation) reads it.
@@ -319,6 +322,7 @@ impl Provenance {
             touches: reader.list("touches").map(str::to_lowercase).collect(),
             image: reader.scalar("image").map(ToOwned::to_owned),
             revision: reader.scalar("revision").map(ToOwned::to_owned),
+            committed_at: reader.time("committed-at"),
             repository: reader.scalar("repository").map(ToOwned::to_owned),
             attestation: reader.scalar("attestation").map(ToOwned::to_owned),
             problems: Vec::new(),

@@ -38,6 +38,16 @@ pub enum Problem {
         /// Its value, sanitized.
         value: String,
     },
+    /// Not a time.
+    #[error(
+        "annotation {PROVENANCE_PREFIX}{key} is `{value}`: write a time with its zone, such as 2026-11-24T12:00:00Z"
+    )]
+    NoTime {
+        /// The annotation.
+        key: &'static str,
+        /// Its value, sanitized.
+        value: String,
+    },
     /// An empty value.
     #[error("annotation {PROVENANCE_PREFIX}{key} is empty: give it a value or remove it")]
     Empty {

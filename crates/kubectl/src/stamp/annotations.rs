@@ -9,7 +9,7 @@ use countersign_core::provenance::identity::Agent;
 use super::areas::Size;
 use super::authorship::Authorship;
 use super::evidence::Evidence;
-use super::git::{Range, Repository, without_credentials};
+use super::git::{Commit, Range, Repository, without_credentials};
 use super::options::{Options, word};
 
 /// Largest count that the controller accepts.
@@ -71,11 +71,19 @@ impl Annotations {
     }
 
     /// What all of this is about.
-    pub(super) fn subject(&mut self, repository: &Repository, range: &Range, options: &Options) {
+    pub(super) fn subject(
+        &mut self,
+        repository: &Repository,
+        (range, commits): (&Range, &[Commit]),
+        options: &Options,
+    ) {
         let origin = repository.origin();
         let origin = origin.as_deref().and_then(without_credentials);
         self.set("repository", origin.unwrap_or_default());
         self.set("revision", range.head.as_str());
+        let newest = commits.iter().filter_map(|it| it.committed_at).max();
+        let newest = newest.map(|at| at.to_string());
+        self.set("committed-at", newest.unwrap_or_default());
         self.set("image", options.image.clone().unwrap_or_default());
     }
 }

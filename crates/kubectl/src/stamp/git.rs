@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use countersign_core::text::sanitize_lines;
+use k8s_openapi::jiff::Timestamp;
 use thiserror::Error;
 
 /// The clone that holds the commits.
@@ -47,6 +48,8 @@ pub struct Commit {
     pub author: Signature,
     /// The committer.
     pub committer: Signature,
+    /// When it was committed, if git knows.
+    pub committed_at: Option<Timestamp>,
     /// The values of its trailers `Reviewed-by`, by git's own rules.
     pub reviewed: Vec<String>,
     /// All of its message.
@@ -129,7 +132,7 @@ const LISTING: [&str; 9] = [
 ];
 
 /// The fields of a commit: as many as [`commit`] takes.
-const FIELDS: &str = "--format=tformat:%H%x00%P%x00%an%x00%ae%x00%cn%x00%ce%x00\
+const FIELDS: &str = "--format=tformat:%H%x00%P%x00%an%x00%ae%x00%cn%x00%ce%x00%ct%x00\
                       %(trailers:key=Reviewed-by,only,unfold,valueonly)%x00%B%x00%N";
 
 impl Repository {
@@ -391,6 +394,7 @@ impl<'a> Items<'a> {
             parents: self.text()?.split_whitespace().count(),
             author: self.signature()?,
             committer: self.signature()?,
+            committed_at: unix_time(&self.text()?),
             reviewed: lines(&self.text()?),
             message: self.text()?,
             note: self.text()?,
@@ -406,6 +410,11 @@ impl<'a> Items<'a> {
             address: self.text()?,
         })
     }
+}
+
+/// Seconds of Unix time; a commit may name a time that does not exist.
+fn unix_time(seconds: &str) -> Option<Timestamp> {
+    Timestamp::from_second(seconds.parse().ok()?).ok()
 }
 
 /// The commits in a listing of `git log`.
@@ -457,15 +466,17 @@ mod tests {
 
     #[test]
     fn a_listing_is_read_with_merges_renames_and_binary_files() {
-        let listed = "1\0a b\0J\0j@x\0C\0c@x\0Bob <b@x>\nCarol\0two\n\nbody\n\0note\n\0\
+        let listed = "1\0a b\0J\0j@x\0C\0c@x\x0060\0Bob <b@x>\nCarol\0two\n\nbody\n\0note\n\0\
                       \n1\t2\ta\0-\t-\t\0old\0new\0\
-                      2\0a\0J\0j@x\0C\0c@x\0\0empty\n\0\0";
+                      2\0a\0J\0j@x\0C\0c@x\0soon\0\0empty\n\0\0";
         let commits = commits(listed).unwrap();
         assert_eq!((commits[0].parents, commits[0].reviewed.len()), (2, 2));
         assert_eq!(
             (&*commits[0].note, &*commits[0].committer.name),
             ("note\n", "C")
         );
+        let times: Vec<_> = commits.iter().map(|it| it.committed_at).collect();
+        assert_eq!(times, [Timestamp::from_second(60).ok(), None]);
         let change = |path: &str, from: Option<&str>, lines| Change {
             path: path.into(),
             from: from.map(Into::into),

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use countersign_api::{GROUP, PROVENANCE_PREFIX, PodTemplate};
 use countersign_core::text::{excerpt, sanitize_lines};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use thiserror::Error;
 use yaml_edit::{Mapping, TextPosition, YamlFile, YamlNode};
@@ -492,7 +493,9 @@ pub(super) fn block_scalar(text: &str) -> String {
     let plain = serde_saphyr::to_string_with_options(&text, options).unwrap_or_default();
     let plain = plain.trim_end_matches('\n');
     let means_the_text = serde_saphyr::from_str::<Value>(plain).is_ok_and(|it| it == text);
-    if means_the_text && !plain.contains('\n') {
+    // Readers of YAML 1.1 take it for a time, and an annotation is a text.
+    let is_time = text.parse::<Timestamp>().is_ok();
+    if means_the_text && !is_time && !plain.contains('\n') {
         plain.to_owned()
     } else {
         Value::from(text).to_string()

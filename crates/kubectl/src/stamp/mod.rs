@@ -116,7 +116,7 @@ fn stamp(options: &Options, manifests: &[(&Path, String)]) -> Result<Stamp, Stam
     annotations.people(&authorship, &operators);
     annotations.evidence(&evidence);
     annotations.size(&size);
-    annotations.subject(&repository, &range, options);
+    annotations.subject(&repository, (&range, &commits), options);
     let mut annotations = annotations.0;
     if let Some(path) = &options.sign {
         let key = read(path)?;

@@ -27,6 +27,8 @@ const BOB: &str = "Bob <bob@example.org>";
 const BY_CLAUDE: &str = "Co-Authored-By: Claude Opus 4.8 (1M context) <noreply@anthropic.com>";
 const MANIFEST: &str = include_str!("rollout.yaml");
 const STAMPED: &str = include_str!("rollout.stamped.yaml");
+/// When all commits are made.
+const COMMITTED_AT: &str = "2026-11-24T11:00:00Z";
 
 /// A git repository in a directory of its own, which is removed in the end.
 struct Repository(PathBuf);
@@ -91,6 +93,7 @@ impl Repository {
             ])
             .args(arguments)
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_COMMITTER_DATE", COMMITTED_AT)
             .output()
             .unwrap();
         let printed = String::from_utf8_lossy(&output.stderr);
@@ -223,6 +226,7 @@ fn a_range_becomes_annotations_that_the_controller_reads() {
         ("agents", "claude claude-opus-4.8"),
         ("ai-share", "75"),
         ("authors", JANE),
+        ("committed-at", COMMITTED_AT),
         ("contributor", "mixed"),
         ("files-changed", "2"),
         ("human-operator", JANE),

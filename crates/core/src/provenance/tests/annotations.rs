@@ -39,6 +39,7 @@ fn every_annotation_is_read() {
         matches!(read.review(), Review::Independent(carol) if carol.to_string().contains("Carol"))
     );
     assert_eq!(read.review_source, Some(ReviewSource::Forge));
+    assert_eq!(read.committed_at, "2026-11-24T12:00:00Z".parse().ok());
     assert!(!read.is_autonomous());
 }
 
@@ -58,6 +59,7 @@ fn what_no_annotation_declares_is_absent_provenance() {
             ("revision", "9f3c2e1"),
             ("repository", "x"),
             ("review-source", "Forge"),
+            ("committed-at", "2026-11-24T12:00:00Z"),
             ("attestation", "e30="),
         ],
         vec![("authors", " , "), ("touches", "")],
@@ -101,6 +103,12 @@ fn garbage_is_a_problem_that_names_the_annotation_and_counts_as_unknown() {
         ("touches", "auth\u{1b}[2K"),
         ("revision", ""),
         ("review-source", "rumour"),
+        ("committed-at", ""),
+        ("committed-at", "yesterday"),
+        ("committed-at", "1795521600"),
+        ("committed-at", "2026-11-24"),
+        ("committed-at", "2026-11-24T12:00:00"),
+        ("committed-at", "2026-13-24T12:00:00Z"),
     ];
     for (key, value) in garbage {
         let read = good_but(key, Some(value));

@@ -35,11 +35,12 @@ fn read(of: &[(&str, &str)]) -> Provenance {
     Provenance::read(&annotations(of), &template())
 }
 
-const GOOD: [(&str, &str); 17] = [
+const GOOD: [(&str, &str); 18] = [
     ("agents", "claude-code anthropic/claude-opus-4, Cursor"),
     ("ai-share", "62.5"),
     ("approved-revision", "9f3c2e1"),
     ("authors", "Jane Doe <jane@example.org>, bob"),
+    ("committed-at", "2026-11-24T12:00:00Z"),
     ("contributor", "mixed"),
     ("files-changed", "7"),
     ("human-operator", "jane@example.org"),

@@ -104,6 +104,7 @@ pub(super) fn key_of(problem: &Problem) -> Option<&str> {
         Problem::UnknownWord { key, .. }
         | Problem::NoCount { key, .. }
         | Problem::NoPercentage { key, .. }
+        | Problem::NoTime { key, .. }
         | Problem::Empty { key }
         | Problem::Invisible { key, .. }
         | Problem::TooLong { key, .. }
