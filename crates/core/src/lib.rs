@@ -9,6 +9,7 @@ pub mod change;
 mod condition;
 pub mod decision;
 pub mod diff;
+pub mod estimate;
 pub mod field_managers;
 pub mod hold;
 pub mod label;

@@ -1,0 +1,349 @@
+//! Whether one group fails more often than another, stratum by stratum, and how many more would show it.
+
+use serde::Serialize;
+
+use crate::estimate::{DEVIATE, Interval};
+
+/// The odds ratio that a comparison should be able to show: twice the odds of failure.
+pub const SOUGHT: f64 = 2.0;
+
+/// The standard normal deviate of a power of 80 %: the chance to see a ratio of [`SOUGHT`] if there is one.
+const POWER: f64 = 0.841_621_233_572_914_3;
+
+/// The least distance, in failures, of what is expected from what is possible; below it the interval is not valid.
+const LEAST_RANGE: f64 = 5.0;
+
+/// How many of a group failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failures {
+    /// Those that failed.
+    pub failed: u32,
+    /// All of them.
+    pub of: u32,
+}
+
+/// Two groups of one stratum, alike in everything that the strata are made by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stratum {
+    /// The group that is asked about.
+    pub group: Failures,
+    /// The group that it is compared with.
+    pub reference: Failures,
+}
+
+/// The odds of failure of a group as a multiple of another one's.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OddsRatio {
+    /// The estimate over all strata.
+    pub ratio: f64,
+    /// Its interval.
+    pub interval: Interval,
+}
+
+/// What a comparison shows.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(tag = "result", rename_all = "camelCase")]
+pub enum Finding {
+    /// The group fails more often.
+    More,
+    /// The group fails less often.
+    Fewer,
+    /// No difference was found, though twice the odds would have been seen with a chance of 80 %.
+    NoDifference,
+    /// There are not enough members yet: about this many more are needed.
+    NotEnough {
+        /// How many more, of both groups together.
+        more: f64,
+    },
+}
+
+/// The cells of a stratum, as numbers.
+struct Cells {
+    group_failed: f64,
+    group_passed: f64,
+    reference_failed: f64,
+    reference_passed: f64,
+}
+
+impl Cells {
+    fn of(stratum: &Stratum) -> Self {
+        let passed = |it: Failures| f64::from(it.of.saturating_sub(it.failed));
+        Self {
+            group_failed: f64::from(stratum.group.failed),
+            group_passed: passed(stratum.group),
+            reference_failed: f64::from(stratum.reference.failed),
+            reference_passed: passed(stratum.reference),
+        }
+    }
+
+    fn group(&self) -> f64 {
+        self.group_failed + self.group_passed
+    }
+
+    fn reference(&self) -> f64 {
+        self.reference_failed + self.reference_passed
+    }
+
+    fn failed(&self) -> f64 {
+        self.group_failed + self.reference_failed
+    }
+
+    fn all(&self) -> f64 {
+        self.group() + self.reference()
+    }
+
+    /// A stratum with members of one group alone says nothing about the other.
+    fn compare(&self) -> bool {
+        self.group() > 0.0 && self.reference() > 0.0
+    }
+}
+
+/// The odds ratio that all strata have in common; `None` if the strata with both groups cannot give one, since no
+/// member of a group failed, or none passed.
+///
+/// With the cells `a`, `b` (the group's failed and passed), `c`, `d` (the reference's) and `n` of each stratum,
+/// `R = ad/n`, `S = bc/n`, `P = (a + d)/n` and `Q = (b + c)/n`, summed over the strata:
+///
+/// ```text
+/// ratio            ΣR / ΣS
+/// variance of ln   ΣPR / 2(ΣR)² + Σ(PS + QR) / 2 ΣR ΣS + ΣQS / 2(ΣS)²
+/// ```
+///
+/// Sources: Mantel and Haenszel, "Statistical aspects of the analysis of data from retrospective studies of disease"
+/// (1959); the variance, which holds for few large strata and for many small ones, by Robins, Breslow and Greenland,
+/// "Estimators of the Mantel-Haenszel variance consistent in both sparse data and large-strata limiting models"
+/// (1986).
+#[must_use]
+pub fn mantel_haenszel(strata: &[Stratum]) -> Option<OddsRatio> {
+    let (mut up, mut down) = (0.0, 0.0);
+    let (mut of_up, mut of_both, mut of_down) = (0.0, 0.0, 0.0);
+    for cells in strata.iter().map(Cells::of).filter(Cells::compare) {
+        let all = cells.all();
+        let agreeing = (cells.group_failed + cells.reference_passed) / all;
+        let differing = (cells.group_passed + cells.reference_failed) / all;
+        let for_group = cells.group_failed * cells.reference_passed / all;
+        let for_reference = cells.group_passed * cells.reference_failed / all;
+        up += for_group;
+        down += for_reference;
+        of_up += agreeing * for_group;
+        of_both += agreeing * for_reference + differing * for_group;
+        of_down += differing * for_reference;
+    }
+    if up <= 0.0 || down <= 0.0 {
+        return None;
+    }
+    let variance =
+        of_up / (2.0 * up * up) + of_both / (2.0 * up * down) + of_down / (2.0 * down * down);
+    let (ratio, factor) = (up / down, (DEVIATE * variance.sqrt()).exp());
+    Some(OddsRatio {
+        ratio,
+        interval: Interval {
+            low: ratio / factor,
+            high: ratio * factor,
+        },
+    })
+}
+
+/// How far the number of the group's failures that equal odds would give is from the least and from the most that
+/// the numbers of each stratum allow.
+///
+/// Below 5 the normal approximation does not hold. Source: Mantel and Fleiss, "Minimum expected cell size
+/// requirements for the Mantel-Haenszel one-degree-of-freedom chi-square test and a related rapid procedure" (1980).
+fn range(strata: &[Stratum]) -> f64 {
+    let (mut expected, mut least, mut most) = (0.0, 0.0, 0.0);
+    for cells in strata.iter().map(Cells::of).filter(Cells::compare) {
+        expected += cells.group() * cells.failed() / cells.all();
+        least += (cells.failed() - cells.reference()).max(0.0);
+        most += cells.group().min(cells.failed());
+    }
+    f64::min(expected - least, most - expected)
+}
+
+/// How many members both groups need together, so that a given odds ratio is seen with a chance of 80 % by a
+/// two-sided test of 5 %.
+///
+/// `share` is the group's share of the members, `rate` the reference's share of failures; each between 0 and 1.
+/// With `k` members of the reference to one of the group, `p` the failure rate of the group at that odds ratio, `r`
+/// that of the reference and `m = (p + k r)/(1 + k)`, the group needs
+///
+/// ```text
+/// (z √((1 + 1/k) m(1 - m)) + z' √(p(1 - p) + r(1 - r)/k))² / (p - r)²
+/// ```
+///
+/// Source: Fleiss, Levin and Paik, "Statistical methods for rates and proportions" (2003), section 4.2, without
+/// continuity correction. For groups of equal size it is R's `power.prop.test`. The strata are taken as one.
+#[must_use]
+pub fn members_needed(share: f64, rate: f64, odds_ratio: f64) -> f64 {
+    let times = (1.0 - share) / share;
+    let other_rate = odds_ratio * rate / (1.0 + rate * (odds_ratio - 1.0));
+    let mean = (other_rate + times * rate) / (1.0 + times);
+    let spread = |rate: f64| rate * (1.0 - rate);
+    let equal = ((1.0 + 1.0 / times) * spread(mean)).sqrt();
+    let unequal = (spread(other_rate) + spread(rate) / times).sqrt();
+    let of_group = ((DEVIATE * equal + POWER * unequal) / (other_rate - rate)).powi(2);
+    of_group * (1.0 + times)
+}
+
+/// What the strata show about the group.
+///
+/// A difference is found if the interval of the odds ratio leaves out 1 and is valid by the rule of Mantel and
+/// Fleiss. If none is found, the numbers are enough only if they would have shown twice the odds with a chance of
+/// 80 %. The members that strata with one group alone have do not count for this.
+#[must_use]
+pub fn finding(strata: &[Stratum]) -> Finding {
+    let range = range(strata);
+    let is_valid = range >= LEAST_RANGE;
+    let found = mantel_haenszel(strata).filter(|_| is_valid);
+    match found.map(|it| it.interval) {
+        Some(Interval { low, .. }) if low > 1.0 => return Finding::More,
+        Some(Interval { high, .. }) if high < 1.0 => return Finding::Fewer,
+        _ => {}
+    }
+    let (mut group, mut failed, mut all, mut compared) = (0.0, 0.0, 0.0, 0.0);
+    for cells in strata.iter().map(Cells::of) {
+        group += cells.group();
+        failed += cells.failed();
+        all += cells.all();
+        compared += if cells.compare() { cells.all() } else { 0.0 };
+    }
+    // One of each more, so that neither a share nor a rate is 0 or 1.
+    let (share, rate) = ((group + 1.0) / (all + 2.0), (failed + 0.5) / (all + 1.0));
+    let mut needed = members_needed(share, rate, SOUGHT);
+    if range > 0.0 {
+        needed = needed.max(compared * LEAST_RANGE / range);
+    }
+    let more = (needed - compared).ceil();
+    if is_valid && more <= 0.0 {
+        Finding::NoDifference
+    } else {
+        Finding::NotEnough {
+            more: more.max(1.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn stratum(group: (u32, u32), reference: (u32, u32)) -> Stratum {
+        let failures = |(failed, passed)| Failures {
+            failed,
+            of: failed + passed,
+        };
+        Stratum {
+            group: failures(group),
+            reference: failures(reference),
+        }
+    }
+
+    /// Admitted and rejected men and women, by department: Bickel, Hammel and O'Connell, "Sex bias in graduate
+    /// admissions: data from Berkeley" (1975), the data set `UCBAdmissions` of R.
+    fn admissions() -> Vec<Stratum> {
+        vec![
+            stratum((512, 313), (89, 19)),
+            stratum((353, 207), (17, 8)),
+            stratum((120, 205), (202, 391)),
+            stratum((138, 279), (131, 244)),
+            stratum((53, 138), (94, 299)),
+            stratum((22, 351), (24, 317)),
+        ]
+    }
+
+    #[test]
+    fn the_published_common_odds_ratio_is_found() {
+        // `mantelhaen.test(UCBAdmissions)` of R.
+        let found = mantel_haenszel(&admissions()).unwrap();
+        for (value, expected) in [
+            (found.ratio, 0.904_696_8),
+            (found.interval.low, 0.771_907_4),
+            (found.interval.high, 1.060_329_8),
+        ] {
+            assert!((value - expected).abs() < 1e-6, "{found:?}");
+        }
+        assert_eq!(finding(&admissions()), Finding::NoDifference);
+    }
+
+    /// Without strata men seem to be admitted more often: what the departments explain is no difference.
+    #[test]
+    fn what_the_strata_explain_is_no_difference() {
+        let sum = admissions().iter().fold(Stratum::default(), |sum, it| {
+            let add = |a: Failures, b: Failures| Failures {
+                failed: a.failed + b.failed,
+                of: a.of + b.of,
+            };
+            Stratum {
+                group: add(sum.group, it.group),
+                reference: add(sum.reference, it.reference),
+            }
+        });
+        assert_eq!(finding(&[sum]), Finding::More);
+    }
+
+    #[test]
+    fn the_published_numbers_are_needed() {
+        // `power.prop.test` of R: p1 = 0.25 and p2 = 0.40 need 151.87 in each group, 0.50 and 0.75 need 57.67.
+        for (rate, odds_ratio, of_each) in [(0.25, 2.0, 151.868_9), (0.5, 3.0, 57.673_4)] {
+            let needed = members_needed(0.5, rate, odds_ratio);
+            assert!((needed / 2.0 - of_each).abs() < 1e-3, "{needed}");
+        }
+        assert!(members_needed(0.1, 0.1, 2.0) > members_needed(0.5, 0.1, 2.0));
+        assert!(members_needed(0.5, 0.01, 2.0) > members_needed(0.5, 0.1, 2.0));
+    }
+
+    #[test]
+    fn few_members_are_not_enough_whatever_their_share_of_failures() {
+        for strata in [
+            vec![],
+            vec![stratum((3, 0), (0, 9))],
+            vec![stratum((1, 9), (1, 9))],
+            vec![stratum((30, 70), (0, 0)), stratum((0, 0), (5, 95))],
+        ] {
+            let found = finding(&strata);
+            assert!(
+                matches!(found, Finding::NotEnough { more } if more >= 1.0),
+                "{strata:?}: {found:?}"
+            );
+        }
+        assert_eq!(mantel_haenszel(&[stratum((3, 0), (0, 9))]), None);
+        assert_eq!(finding(&[stratum((40, 60), (10, 90))]), Finding::More);
+        assert_eq!(finding(&[stratum((10, 90), (40, 60))]), Finding::Fewer);
+    }
+
+    fn strata() -> impl Strategy<Value = Vec<Stratum>> {
+        let group = || (0_u32..40, 0_u32..40);
+        let one = (group(), group()).prop_map(|(group, reference)| stratum(group, reference));
+        proptest::collection::vec(one, 0..6)
+    }
+
+    proptest! {
+        #[test]
+        fn changing_the_groups_places_turns_the_ratio_over(strata in strata()) {
+            let turned: Vec<_> = strata
+                .iter()
+                .map(|it| Stratum { group: it.reference, reference: it.group })
+                .collect();
+            match (mantel_haenszel(&strata), mantel_haenszel(&turned)) {
+                (Some(one), Some(other)) => {
+                    prop_assert!((one.ratio * other.ratio - 1.0).abs() < 1e-9);
+                    prop_assert!((one.interval.low * other.interval.high - 1.0).abs() < 1e-9);
+                    prop_assert!(one.interval.low <= one.ratio && one.ratio <= one.interval.high);
+                }
+                (one, other) => prop_assert_eq!((one, other), (None, None)),
+            }
+            let (found, of_turned) = (finding(&strata), finding(&turned));
+            prop_assert_eq!(found == Finding::More, of_turned == Finding::Fewer);
+        }
+
+        #[test]
+        fn the_number_that_is_missing_is_finite(strata in strata()) {
+            if let Finding::NotEnough { more } = finding(&strata) {
+                prop_assert!(more.is_finite() && more >= 1.0);
+            }
+        }
+    }
+}
