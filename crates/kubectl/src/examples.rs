@@ -167,6 +167,12 @@ pub const LINT: &str = "Examples:
   kubectl countersign lint -f deploy/rollout.yaml --strict";
 /// `report`.
 pub const REPORT: &str = "Examples:
+  # The figures of a quarter by team
+  kubectl countersign report --since 90d --by team -A
+
+  # The same for a page, of the Rollouts of one team
+  kubectl countersign report -l team=shop --by contributor -A -o markdown
+
   # What enforcing would have done in a month
   kubectl countersign report --observed --since 30d -A";
 /// `simulate`.

@@ -18,10 +18,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use cluster::connection::{self, Connection};
 use commands::{
-    check, completion, explain, freeze, get, history, intervene, migrate, report, restart,
-    sign_off, simulate, status, undo, version, watch,
+    check, completion, explain, freeze, get, history, intervene, migrate, restart, sign_off,
+    simulate, status, undo, version, watch,
 };
-pub use commands::{convert, lint};
+pub use commands::{convert, lint, report};
 use countersign_api::InterventionAction;
 use failure::Failure;
 

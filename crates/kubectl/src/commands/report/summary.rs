@@ -11,6 +11,8 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
 
+use crate::commands::report::coverage::{began, full_name, incomplete};
+
 /// What enforcing would have done to the changes that policies only observed.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -227,30 +229,4 @@ fn rolled_back(run: &RolloutRun) -> Option<(String, i32)> {
         .and_then(|at| progress.transitions.get(at));
     let weight = before.map_or(0, |line| line.weight);
     (progress.outcome == Some(Outcome::RolledBack)).then(|| (line.reason.clone(), weight))
-}
-
-fn began(run: &RolloutRun) -> Option<Timestamp> {
-    run.spec.progress.started_at.as_ref().map(|at| at.0)
-}
-
-fn full_name(run: &RolloutRun) -> String {
-    format!(
-        "{}/{}",
-        run.namespace().unwrap_or_default(),
-        run.spec.rollout
-    )
-}
-
-/// Rollouts whose oldest record is not their first and began within the time.
-fn incomplete(runs: &[RolloutRun], since: Timestamp) -> Vec<String> {
-    let mut oldest: BTreeMap<String, (Option<Timestamp>, i64)> = BTreeMap::new();
-    for run in runs {
-        let own = (began(run), run.spec.revision);
-        let known = oldest.entry(full_name(run)).or_insert(own);
-        *known = own.min(*known);
-    }
-    let short = oldest
-        .into_iter()
-        .filter(|(_, (began, revision))| *revision > 1 && *began > Some(since));
-    short.map(|(rollout, _)| rollout).collect()
 }
