@@ -91,9 +91,11 @@ async fn demo(place: &Place, namespace: &str) -> Result<Vec<String>> {
     let (harmless, risky) = (harmless.end().await?, risky.end().await?);
     let signed = signed.end().await?;
     println!();
-    for finished in [&harmless, &risky, &signed] {
+    let all = [&harmless, &risky, &signed];
+    for finished in all {
         show::story(finished);
     }
+    show::figures(&all);
     Ok(differences(&harmless, &risky, &signed))
 }
 

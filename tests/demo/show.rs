@@ -7,13 +7,16 @@ use countersign_api::rollout::Transition;
 use countersign_api::run::Contribution;
 use countersign_cluster::{LoadReport, RevisionCount};
 use countersign_core::reason::Reason;
-use k8s_openapi::jiff::Timestamp;
+use countersign_kubectl::report;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use super::{Finished, Watched};
 
 /// Reasons for a score that the summary lists.
 const REASONS: usize = 3;
+/// The time that the report goes back.
+const REPORTED: SignedDuration = SignedDuration::from_hours(24);
 /// Line width of the summary.
 const WIDTH: usize = 100;
 
@@ -182,6 +185,21 @@ pub fn story(finished: &Finished) {
             ),
         );
     }
+}
+
+/// Prints what `kubectl countersign report` makes of the changes.
+pub fn figures(finished: &[&Finished]) {
+    let runs: Vec<_> = finished.iter().map(|it| it.run.clone()).collect();
+    let ended = runs
+        .iter()
+        .filter_map(|run| run.spec.progress.ended_at.as_ref());
+    let Some(until) = ended.map(|at| at.0).max() else {
+        return;
+    };
+    let since = until.saturating_sub(REPORTED).unwrap_or_default();
+    println!("\n$ kubectl countersign report --since 1d --by contributor");
+    let report = report::table(&runs, since, until, Some(report::By::Contributor));
+    println!("{report}");
 }
 
 /// Prints one fact of the summary, wrapped.

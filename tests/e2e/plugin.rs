@@ -3,6 +3,7 @@
 mod check;
 mod conventions;
 mod people;
+mod report;
 
 use std::path::Path;
 use std::process::Stdio;

@@ -1,5 +1,5 @@
-//! A month of changes that policies only observe, and the report on their records: its sums are those of
-//! the same changes if the policies were enforced.
+//! A month of changes that policies only observe, and the reports on their records: the sums are those of
+//! the same changes if the policies were enforced, and the figures those of the changes.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -240,8 +240,12 @@ fn save(records: &[(String, String, RolloutRunSpec)], path: &Path) {
 }
 
 fn report(path: &Path, arguments: &[&str]) -> String {
+    delivery(path, &[&["--observed"][..], arguments].concat())
+}
+
+fn delivery(path: &Path, arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_kubectl-countersign"))
-        .args(["report", "--observed", "--since", "10000d", "--filename"])
+        .args(["report", "--since", "10000d", "--filename"])
         .arg(path)
         .args(arguments)
         .output()
@@ -375,4 +379,51 @@ fn a_month_under_observe_is_summed_up_as_enforcing_would_have_been() {
     let of_pay = report(&path, &["-n", "pay", "-o", "json"]);
     let of_pay: Value = serde_json::from_str(&of_pay).unwrap();
     assert_eq!(of_pay["total"], summary["namespaces"]["pay"]);
+    figures_are_those_of(&path, all.len() - ROLLOUTS.len(), bad);
+}
+
+/// Each change but the first ones was deployed, and the bad ones failed.
+fn figures_are_those_of(path: &Path, changes: usize, bad: usize) {
+    let found = delivery(path, &["--by", "namespace", "-o", "json"]);
+    let found: Value = serde_json::from_str(&found).unwrap();
+    let total = &found["total"];
+    assert_eq!(total["deployments"], changes);
+    assert_eq!(total["changeFailureRate"]["count"], bad);
+    assert_eq!(total["timeToRestore"]["count"], bad);
+    let rework = total["reworkRate"]["count"].as_u64().unwrap();
+    assert!(rework > 0 && rework <= bad as u64, "{total}");
+    let pay = &found["groups"]["pay"];
+    assert_eq!(pay["deployments"], 2 * CHANGES);
+    let comparison = &found["comparison"];
+    let strata = comparison["strata"].as_array().unwrap();
+    let of = |row: &Value, group: &str| row[group]["of"].as_u64().unwrap();
+    let known: u64 = strata
+        .iter()
+        .map(|it| of(it, "ai") + of(it, "people"))
+        .sum();
+    let unknown = comparison["unknown"].as_u64().unwrap();
+    assert_eq!(known + unknown, changes as u64);
+    let ratio = &comparison["oddsRatio"];
+    assert!(
+        ratio["interval"]["low"].as_f64() < ratio["ratio"].as_f64(),
+        "{comparison}"
+    );
+
+    let table = delivery(path, &["-o", "markdown"]);
+    assert!(table.contains("|  | DEPLOYMENTS | PER-WEEK |"), "{table}");
+    let csv = delivery(path, &["-o", "csv"]);
+    assert!(
+        csv.starts_with("group,figure,count,of,value,low,high,unit\r\n"),
+        "{csv}"
+    );
+    let refused = Command::new(env!("CARGO_BIN_EXE_kubectl-countersign"))
+        .args(["report", "--observed", "-o", "csv", "--filename"])
+        .arg(path)
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && error.contains("-o table"),
+        "{error}"
+    );
 }
