@@ -22,6 +22,8 @@ use crate::commands::check::series::{Lack, Series, lack, metric, selectors};
 const SUBJECT: &str = "metrics";
 /// The label by which most checks distinguish the revisions, as Prometheus has it.
 const REVISION_LABEL: &str = "pod_template_hash";
+/// Labels in which libraries have the status of a response; the presets read the first.
+const STATUS_LABELS: [&str; 4] = ["code", "status", "status_code", "http_status"];
 
 /// The checks of a Rollout, its templates' and those of the policies, as far as the user may read them.
 pub async fn checks_of(connection: &Connection, rollout: &Rollout) -> (Checks, Vec<Finding>) {
@@ -241,15 +243,20 @@ fn sentence(lacking: &Lacking) -> String {
             present,
             job,
         } => {
-            let remedy = if missing.iter().any(|label| label == REVISION_LABEL) {
-                pod_labels(job.as_deref())
-            } else {
-                "write queries of your own with the labels that there are".to_owned()
-            };
+            let (of_pods, others): (Vec<_>, Vec<_>) =
+                missing.iter().partition(|label| *label == REVISION_LABEL);
+            let mut remedies = Vec::new();
+            if !of_pods.is_empty() {
+                remedies.push(pod_labels(job.as_deref()));
+            }
+            if !others.is_empty() {
+                remedies.push(own_queries(&others, present));
+            }
             format!(
-                "`{metric}` has the labels {}; not {}: {remedy}",
+                "`{metric}` has the labels {}; not {}: {}",
                 present.join(", "),
-                missing.join(", ")
+                missing.join(", "),
+                remedies.join(", and ")
             )
         }
         Lack::Value {
@@ -261,6 +268,18 @@ fn sentence(lacking: &Lacking) -> String {
             present.join(", ")
         ),
     }
+}
+
+/// What to do about labels that the application does not export, or exports by another name.
+fn own_queries(missing: &[&String], present: &[String]) -> String {
+    let is_status = |label: &str| STATUS_LABELS.contains(&label);
+    let missing = missing.iter().find(|label| is_status(label));
+    let present = present.iter().find(|label| is_status(label));
+    let labels = match (missing, present) {
+        (Some(missing), Some(present)) => format!("`{present}` in place of `{missing}`"),
+        _ => "the labels that there are".to_owned(),
+    };
+    format!("write queries of your own with {labels}")
 }
 
 /// How Prometheus gets the pods' label. The job of a `PodMonitor` has its namespace and name.
@@ -311,16 +330,23 @@ mod tests {
     #[test]
     fn missing_labels_are_named_once_with_what_adds_them() {
         let series = "__name__=http_requests_total namespace=shop status=200 job=shop/web";
-        let message = "`http_requests_total` has the labels job, namespace, status; not pod_template_hash, code: add `podTargetLabels: [pod-template-hash]` to PodMonitor shop/web";
+        let message = "`http_requests_total` has the labels job, namespace, status; not pod_template_hash, code: add `podTargetLabels: [pod-template-hash]` to PodMonitor shop/web, and write queries of your own with `status` in place of `code`";
         let failed = Finding::failed("check errors", message);
         assert_eq!(found(preset(), &[series]), [failed]);
 
-        let other = format!(
-            "__name__=http_requests_total namespace=shop pod_template_hash={} status=200",
-            hash()
-        );
-        let other = found(preset(), &[&other]);
-        assert!(other[0].message.contains("; not code: write queries"));
+        for (label, remedy) in [
+            ("status", "with `status` in place of `code`"),
+            ("verdict", "with the labels that there are"),
+        ] {
+            let other = format!(
+                "__name__=http_requests_total namespace=shop pod_template_hash={} {label}=200",
+                hash()
+            );
+            let other = found(preset(), &[&other]);
+            let message = &other[0].message;
+            let remedy = format!("; not code: write queries of your own {remedy}");
+            assert!(message.ends_with(&remedy), "{message}");
+        }
     }
 
     #[test]
