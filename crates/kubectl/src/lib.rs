@@ -15,7 +15,7 @@ mod view;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 use cluster::connection::{self, Connection};
 use commands::{
     check, completion, explain, freeze, get, history, intervene, migrate, restart, sign_off,
@@ -35,6 +35,9 @@ use failure::Failure;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// When to color the output; `auto` is on a terminal, unless `NO_COLOR` is set
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    color: ColorChoice,
     #[command(flatten)]
     cluster: connection::Flags,
 }
@@ -136,6 +139,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    output::color(cli.color);
     match cli.command {
         Command::Online(command) => on_runtime(command.run(&cli.cluster)),
         Command::Policy => {
@@ -261,6 +265,7 @@ mod tests {
             "kubectl-countersign migrate deploy/web --dry-run=client",
             "kubectl-countersign get -A -w --field-selector status.phase=Held -o name",
             "kubectl-countersign history -A --no-headers",
+            "kubectl-countersign --color never status web",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}"));
         }
@@ -276,6 +281,7 @@ mod tests {
             "kubectl-countersign approve web -o yaml",
             "kubectl-countersign abort deployment/web",
             "kubectl-countersign get -o jsonpath={.a",
+            "kubectl-countersign get --color yes",
             "kubectl-countersign history web -A",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");

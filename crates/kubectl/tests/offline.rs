@@ -383,3 +383,24 @@ fn simulate_reads_analysis_templates_from_the_files() {
         "{healthy}"
     );
 }
+
+// --- colours -------------------------------------------------------------------------------------
+
+#[test]
+fn the_flag_for_colours_wins_over_the_environment() {
+    for (when, variable, colours) in [
+        ("always", "NO_COLOR", true),
+        ("auto", "NO_COLOR", false),
+        ("never", "CLICOLOR_FORCE", false),
+    ] {
+        let mut explain = command(&["explain", "--color", when, "-f", "no-such-file.yaml"]);
+        let output = explain.env(variable, "1").output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let error = text(&output.stderr);
+        let red = error.starts_with("\u{1b}[31merror:\u{1b}[0m ");
+        assert!(
+            red == colours && error.contains("error:"),
+            "{when}: {error}"
+        );
+    }
+}

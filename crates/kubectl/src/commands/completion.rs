@@ -310,6 +310,7 @@ mod tests {
         assert_eq!(offered("approve -n shop w"), Candidates::Rollouts);
         assert_eq!(offered("unfreeze "), Candidates::Freezes);
         assert_eq!(offered("migrate w"), Candidates::Deployments);
+        assert_eq!(words("get --color "), ["auto", "always", "never"]);
         assert_eq!(offered("unmigrate w"), Candidates::Rollouts);
         assert_eq!(
             words("completion "),

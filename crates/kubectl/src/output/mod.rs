@@ -75,7 +75,17 @@ impl Style {
     }
 }
 
-/// Writes to the standard output, without colours if that is no terminal. Fails if the reader has closed
+/// Sets whether colours are written from now on.
+pub fn color(when: clap::ColorChoice) {
+    let choice = match when {
+        clap::ColorChoice::Auto => anstream::ColorChoice::Auto,
+        clap::ColorChoice::Always => anstream::ColorChoice::Always,
+        clap::ColorChoice::Never => anstream::ColorChoice::Never,
+    };
+    choice.write_global();
+}
+
+/// Writes to the standard output, by default without colours if that is no terminal. Fails if the reader has closed
 /// it.
 pub fn try_print(text: &str) -> std::io::Result<()> {
     let mut out = anstream::stdout();
