@@ -378,6 +378,41 @@ mod tests {
     }
 
     #[test]
+    fn the_time_of_a_change_is_exported_with_and_without_its_waits_for_people() {
+        let telemetry = Telemetry::new();
+        let begun = |outcome, gate: Option<(&str, i64)>| {
+            let mut status = status(outcome, &["ChangeStarted", "Promoted"]);
+            if let Some(change) = &mut status.change {
+                change.started_at = Some(ago(1_000));
+                let awaited = gate.map(|(gate, since)| (gate.to_owned(), ago(since)));
+                change.awaited_gates.extend(awaited);
+            }
+            status
+        };
+        let first = begun(None, Some(("step-1", 900)));
+        let second = begun(None, Some(("promotion", 400)));
+        telemetry.written("shop", "web", &at_rest(), &first);
+        telemetry.written("shop", "web", &first, &second);
+        telemetry.written(
+            "shop",
+            "web",
+            &second,
+            &begun(Some(Outcome::Promoted), None),
+        );
+        let text = telemetry.encode();
+        let labels = r#"outcome="Promoted",tier="high""#;
+        for (bucket, count) in [
+            (r#"duration_seconds_bucket{le="960.0""#, 0),
+            (r#"duration_seconds_bucket{le="1920.0""#, 1),
+            (r#"duration_without_people_seconds_bucket{le="60.0""#, 0),
+            (r#"duration_without_people_seconds_bucket{le="120.0""#, 1),
+        ] {
+            let line = format!("countersign_change_{bucket},{labels}}} {count}");
+            assert!(text.contains(&line), "{line}: {text}");
+        }
+    }
+
+    #[test]
     fn the_listed_metrics_are_those_that_are_exported() {
         let telemetry = Telemetry::new();
         let promoted = status(Some(Outcome::Promoted), &["ChangeStarted", "Promoted"]);

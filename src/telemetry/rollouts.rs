@@ -38,6 +38,7 @@ pub(super) struct Rollouts {
     transitions: Family<TransitionLabels, Counter>,
     outcomes: Family<OutcomeLabels, Counter>,
     durations: Family<DurationLabels, Histogram>,
+    without_people: Family<DurationLabels, Histogram>,
     waits: Family<WaitLabels, Histogram>,
     exported: Mutex<Exported>,
 }
@@ -57,6 +58,8 @@ struct Series {
     weight: BTreeMap<RolloutLabels, f64>,
     deadline: BTreeMap<RolloutLabels, f64>,
     evidence: BTreeMap<EvidenceLabels, f64>,
+    /// Seconds for which the change under way waited for people, without a wait that lasts. Another leader begins at 0.
+    waited: f64,
 }
 
 /// The counters of one namespace.
@@ -111,6 +114,11 @@ impl Rollouts {
                 "Time from the start of changes to their outcome, including waits for people",
                 Family::<DurationLabels, Histogram>::new_with_constructor(long),
             ),
+            without_people: catalog.register(
+                "change_duration_without_people_seconds",
+                "Time from the start of changes to their outcome, without waits for people",
+                Family::<DurationLabels, Histogram>::new_with_constructor(long),
+            ),
             waits: catalog.register(
                 "sign_off_wait_seconds",
                 "Time for which gates waited for people",
@@ -131,13 +139,17 @@ impl Rollouts {
         let Ok(mut exported) = self.exported.lock() else {
             return;
         };
+        let old = exported.rollouts.remove(&rollout).unwrap_or_default();
+        let waited = old.waited + wait_between(before, after, now);
         let namespace = &rollout.namespace;
         let counters = exported.namespaces.entry(namespace.clone()).or_default();
         self.count_transitions(namespace, counters, before, after);
-        self.count_outcome(namespace, counters, before, after);
+        self.count_outcome(namespace, counters, before, after, waited);
         self.observe_waits(before, after, now);
-        let old = exported.rollouts.remove(&rollout).unwrap_or_default();
-        let new = Series::of(&rollout, after);
+        let mut new = Series::of(&rollout, after);
+        if run_under_way(before) == run_under_way(after) {
+            new.waited = waited;
+        }
         self.replace(&old, &new);
         exported.rollouts.insert(rollout, new);
     }
@@ -194,13 +206,14 @@ impl Rollouts {
         }
     }
 
-    /// Counts a change that ended between two statuses, and observes how long it took.
+    /// Counts a change that ended between two statuses, and observes how long it took, of which it waited for people.
     fn count_outcome(
         &self,
         namespace: &str,
         counters: &mut Counters,
         before: &RolloutStatus,
         after: &RolloutStatus,
+        waited: f64,
     ) {
         let Some(change) = after.change.as_ref().filter(|it| !it.initial) else {
             return;
@@ -236,16 +249,17 @@ impl Rollouts {
             let outcome = format!("{outcome:?}");
             let labels = DurationLabels { outcome, tier };
             self.durations.get_or_create(&labels).observe(took);
+            let without_people = self.without_people.get_or_create(&labels);
+            without_people.observe((took - waited).max(0.0));
         }
     }
 
     /// Observes how long each gate waited for people that does so no longer.
     fn observe_waits(&self, before: &RolloutStatus, after: &RolloutStatus, now: Timestamp) {
-        let Some(change) = before.change.as_ref().filter(|it| it.outcome.is_none()) else {
+        let Some(change) = under_way(before) else {
             return;
         };
-        let same = |it: &&Change| it.run == change.run && it.outcome.is_none();
-        let still = after.change.as_ref().filter(same);
+        let still = under_way(after).filter(|it| it.run == change.run);
         let tier = change.tier.as_str();
         for (gate, since) in &change.awaited_gates {
             if still.is_none_or(|it| !it.awaited_gates.contains_key(gate)) {
@@ -303,7 +317,7 @@ impl Series {
             waiting_for: status.waiting_for.clone().unwrap_or_default(),
             reason: change.and_then(rolled_back_for).unwrap_or_default(),
         });
-        let under_way = change.filter(|it| it.outcome.is_none());
+        let under_way = under_way(status);
         let weight = under_way.map(|it| (rollout.clone(), f64::from(it.weight)));
         let deadline = sign_off::deadline(status);
         let deadline = deadline.map(|at| (rollout.clone(), at.as_second() as f64));
@@ -315,8 +329,33 @@ impl Series {
             evidence: under_way
                 .map(|it| evidence(rollout, it))
                 .unwrap_or_default(),
+            waited: 0.0,
         }
     }
+}
+
+/// The change of a status, if it has not ended.
+fn under_way(status: &RolloutStatus) -> Option<&Change> {
+    status.change.as_ref().filter(|it| it.outcome.is_none())
+}
+
+fn run_under_way(status: &RolloutStatus) -> Option<&str> {
+    under_way(status).map(|it| it.run.as_str())
+}
+
+/// The seconds for which a change waited for people until some gate stopped waiting between two statuses. The time in
+/// which several gates wait counts once.
+fn wait_between(before: &RolloutStatus, after: &RolloutStatus, now: Timestamp) -> f64 {
+    let first = |change: &Change| change.awaited_gates.values().map(|since| since.0).min();
+    let Some(change) = under_way(before) else {
+        return 0.0;
+    };
+    let Some(since) = first(change) else {
+        return 0.0;
+    };
+    let still = under_way(after).filter(|it| it.run == change.run);
+    let until = still.and_then(first).unwrap_or(now);
+    until.duration_since(since).as_secs_f64().max(0.0)
 }
 
 /// Why a change was rolled back, if it was.
