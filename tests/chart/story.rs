@@ -147,11 +147,14 @@ impl Story {
         self.cluster.dir().join(name)
     }
 
+    async fn deployment(&self) -> Deployment {
+        let deployments: Api<Deployment> = Api::namespaced(self.cluster.client(), SYSTEM);
+        deployments.get("countersign").await.unwrap()
+    }
+
     /// Whether the Deployment is that of this commit's chart, which alone chooses nodes.
     async fn is_of_this_chart(&self) -> bool {
-        let deployments: Api<Deployment> = Api::namespaced(self.cluster.client(), SYSTEM);
-        let deployment = deployments.get("countersign").await.unwrap();
-        let pod = deployment.spec.template.spec.unwrap();
+        let pod = self.deployment().await.spec.template.spec.unwrap();
         pod.node_selector.is_some()
     }
 
@@ -214,7 +217,16 @@ async fn a_release_is_upgraded_rolled_back_and_uninstalled_and_traffic_never_not
     let earlier = earlier::chart();
     let chart = earlier.as_deref().unwrap_or(Path::new(CHART));
     let chart = chart.to_str().unwrap();
-    helm(&["install", "countersign", chart, "--create-namespace", &url]);
+    // By their names in the earlier chart, which the upgrade keeps.
+    let set = "--set=replicas=3,crds.install=true";
+    helm(&[
+        "install",
+        "countersign",
+        chart,
+        "--create-namespace",
+        &url,
+        set,
+    ]);
 
     let namespace = cluster.namespace("chart").await.unwrap();
     let gateway = cluster.gateway().await.unwrap();
@@ -247,7 +259,10 @@ async fn a_release_is_upgraded_rolled_back_and_uninstalled_and_traffic_never_not
     assert_eq!(in_progress[3], 25, "{in_progress}");
 
     // As the Deployment does: one operator goes, the other comes.
-    helm(&["upgrade", "countersign", CHART, "--reset-then-reuse-values"]);
+    let notes = helm(&["upgrade", "countersign", CHART, "--reset-then-reuse-values"]);
+    let renamed = "DEPRECATED: replicas is now replicaCount, crds.install is now crds.enabled.";
+    assert!(notes.contains(renamed), "{notes}");
+    assert_eq!(story.deployment().await.spec.replicas, Some(3));
     drop(replica);
     let replica = story.operator(env!("CARGO_BIN_EXE_countersign").into(), "second");
     let replica = replica.await;

@@ -201,6 +201,38 @@ fn a_value_that_is_removed_is_off_but_for_the_admission_policies() {
     }
 }
 
+#[test]
+fn values_by_their_names_in_an_earlier_chart_are_those_of_the_present_names() {
+    let rendered = |option: &str| helm(&["template", "countersign", CHART, option]);
+    let pairs = [
+        ("replicas=3", "replicaCount=3"),
+        ("replicas=1", "replicaCount=1"),
+        ("replicas=0", "replicaCount=0"),
+        ("crds.install=false", "crds.enabled=false"),
+        ("crds.install=true", "crds.enabled=true"),
+        ("replicas=null", "crds.install=null"),
+    ];
+    for (earlier, present) in pairs {
+        let [of_earlier, of_present] = [earlier, present].map(|it| format!("--set={it}"));
+        let same = rendered(&of_earlier) == rendered(&of_present);
+        assert!(same, "{earlier} is not {present}");
+    }
+    assert!(rendered("--set=replicas=3").contains("\n  replicas: 3\n"));
+}
+
+#[test]
+fn everything_follows_the_namespace_that_a_value_names() {
+    let all = "--set=serviceMonitor.enabled=true,podMonitor.enabled=true,prometheusRule.enabled=true,\
+               dashboards.enabled=true,metrics.auth=true";
+    let namespace = format!("--namespace={SYSTEM}");
+    let template = ["template", "countersign", CHART, &namespace, all];
+    let of_release = helm(&template);
+    let overridden = "--set=namespaceOverride=platform-operators";
+    let of_value = helm(&[&template[..], &[overridden]].concat());
+    assert!(!of_value.contains(SYSTEM), "{of_value}");
+    assert!(of_value.replace("platform-operators", SYSTEM) == of_release);
+}
+
 /// The chart as a release packs it, in a copy of the repository whose changelog describes the version.
 #[test]
 fn a_release_packs_a_chart_that_names_its_image_and_its_repository() {

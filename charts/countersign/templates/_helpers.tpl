@@ -14,6 +14,21 @@
 {{- end }}
 {{- end }}
 
+{{/* The namespace of the operator and of all that has one and names no other. */}}
+{{- define "countersign.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
+{{/* The number of pods; `replicas` is its name in an earlier chart. */}}
+{{- define "countersign.replicas" -}}
+{{- ternary .Values.replicaCount .Values.replicas (kindIs "invalid" .Values.replicas) }}
+{{- end }}
+
+{{/* Whether the definitions are installed; empty if not. `crds.install` is its name in an earlier chart. */}}
+{{- define "countersign.crds" -}}
+{{- if ternary .Values.crds.enabled .Values.crds.install (kindIs "invalid" .Values.crds.install) }}true{{ end }}
+{{- end }}
+
 {{- define "countersign.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create }}
 {{- default (include "countersign.fullname" .) .Values.serviceAccount.name }}
