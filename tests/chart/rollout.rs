@@ -14,8 +14,8 @@ pub fn rollout(name: &str, version: &str, canary: &Value) -> Value {
         }],
     });
     let mut canary = canary.clone();
-    let checks = json!([{ "name": "errors", "preset": "HttpRequestsTotal" }]);
-    canary["analysis"] = json!({ "interval": "1s", "checks": checks });
+    canary["analysis"]["interval"] = json!("1s");
+    canary["analysis"]["checks"] = json!([{ "name": "errors", "preset": "HttpRequestsTotal" }]);
     json!({
         "apiVersion": "countersign.dev/v1alpha1", "kind": "Rollout",
         "metadata": { "name": name, "annotations": {

@@ -1,4 +1,5 @@
-//! One operator takes over from another in the midst of every stage of a change: a newer one from that of the earlier
+//! One operator takes over from another in the midst of every stage of a change, and of what precedes and follows
+//! one: a newer one from that of the earlier
 //! commit, and that one from the newer. `make upgrade` runs it.
 
 use std::path::PathBuf;
@@ -7,13 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use countersign_api::rollout::{Outcome, Stage};
-use countersign_api::{Intervention, Rollout, RolloutPolicy, RolloutRun, SignOff};
+use countersign_api::{Intervention, Phase, Rollout, RolloutPolicy, RolloutRun, SignOff};
 use countersign_cluster::{Cluster, Fault, Limits, Load, wait_for};
 use countersign_core::change;
 use countersign_core::reason::Reason;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
@@ -23,12 +26,33 @@ use crate::story::{change_of, is_stable};
 use crate::{earlier, operator};
 
 const WITHIN: Duration = Duration::from_mins(4);
+/// Annotation of a pod that is never ready.
+const READY: &str = "cluster.test/ready";
+/// Rollouts that are caught in their first revision.
+const FIRST: [&str; 2] = ["adopting", "beginning"];
+/// Rollouts that must be where they were after another operator has taken over.
+const STAYING: [&str; 6] = [
+    "baking",
+    "beginning",
+    "rolled-back",
+    "signing",
+    "waiting",
+    "watched",
+];
 
 /// A Rollout for each stage in which its change is caught, and the steps and sign-offs that lead there.
-fn rollouts() -> [(&'static str, Value); 5] {
+fn rollouts() -> [(&'static str, Value); 8] {
     let steps = |first: &str, second: &str| json!([{ "weight": 25, "bake": first }, { "weight": 50, "bake": second }]);
     let people = json!([{ "count": 1, "groups": ["approvers"] }]);
+    let mut asking = steps("2s", "2s");
+    asking[0]["signOff"] = people.clone();
     [
+        ("waiting", json!({ "steps": asking })),
+        (
+            "watched",
+            json!({ "steps": steps("2s", "2s"), "analysis": { "postPromotion": "20m" } }),
+        ),
+        ("rolled-back", json!({ "steps": steps("10m", "2s") })),
         (
             "signing",
             json!({ "steps": steps("2s", "2s"), "promotionSignOff": people }),
@@ -99,6 +123,73 @@ impl Stages {
             .unwrap()
     }
 
+    async fn abort(&self, name: &str) {
+        let rollout = self.objects::<Rollout>().get(name).await.unwrap();
+        let mut abort = identity(&rollout);
+        abort["action"] = json!("Abort");
+        abort["person"] = json!({ "username": "admin" });
+        let name = format!("abort-{name}");
+        self.create::<Intervention>(json!({ "metadata": { "name": name }, "spec": abort }))
+            .await;
+    }
+
+    /// A Rollout whose first pods do not become ready, and a Deployment that has its pods.
+    async fn begin(&self) {
+        let mut beginning = rollout("beginning", "1", &json!({}));
+        beginning["spec"]["template"]["metadata"]["annotations"] = json!({ READY: "never" });
+        self.create::<Rollout>(beginning).await;
+        let app = rollout("adopting", "1", &json!({}));
+        let spec = &app["spec"];
+        self.create::<Deployment>(json!({
+            "metadata": { "name": "adopting" },
+            "spec": { "replicas": 4, "selector": spec["selector"], "template": spec["template"] },
+        }))
+        .await;
+        let has_pods = |it: &Rollout| {
+            let status = it.status.as_ref();
+            status.is_some_and(|it| it.replicas == 4 && it.ready_replicas == 0)
+        };
+        self.until("beginning", "it has pods, none of them ready", has_pods)
+            .await;
+        self.until_deployment_has(4).await;
+    }
+
+    async fn until_deployment_has(&self, pods: i32) {
+        let poll = async || {
+            let deployment = self.objects::<Deployment>().get("adopting").await.unwrap();
+            let found = deployment.status.and_then(|it| it.available_replicas);
+            let found = found.unwrap_or_default();
+            (found == pods).then_some(()).ok_or(found)
+        };
+        let what = format!("the Deployment has {pods} pods");
+        wait_for(&what, WITHIN, poll).await.unwrap();
+    }
+
+    /// Lets a Rollout adopt the Deployment. It has no pods of its own as long as no ReplicaSet is written.
+    async fn adopt(&self) {
+        let mut adopting = rollout("adopting", "1", &json!({}));
+        let spec = adopting["spec"].as_object_mut().unwrap();
+        spec.remove("selector");
+        spec.remove("template");
+        spec.insert("workloadRef".to_owned(), json!({ "name": "adopting" }));
+        self.create::<Rollout>(adopting).await;
+        let begins = |it: &Rollout| change_of(it).is_some_and(|it| it.initial);
+        self.until("adopting", "the adoption has begun", begins)
+            .await;
+    }
+
+    /// The first pods of the Rollout become ready.
+    async fn become_ready(&self) {
+        let pods = self.objects::<Pod>();
+        let own = ListParams::default().labels("app=beginning");
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": { READY: null } } }));
+        let parameters = PatchParams::default();
+        for pod in pods.list(&own).await.unwrap() {
+            let name = pod.name_any();
+            pods.patch(&name, &parameters, &patch).await.unwrap();
+        }
+    }
+
     /// Creates the first revisions, sends them requests, and brings each change to its stage, where it stays: no
     /// ReplicaSet is written from the moment on at which `is_stuck` is set.
     async fn are_reached(&self, is_stuck: &AtomicBool) -> Vec<Load> {
@@ -111,16 +202,20 @@ impl Stages {
             .await;
             self.apply(name, "1", &canary).await;
         }
+        self.begin().await;
         for (name, canary) in rollouts() {
             self.until(name, "the first revision is stable", is_stable)
                 .await;
-            let limits = Limits {
-                max_requests: 200_000,
-                max_time: Duration::from_mins(20),
-            };
-            let client = self.cluster.client();
-            let load = Load::start(client, &self.namespace, name, 60, limits);
-            loads.push(load.await.unwrap());
+            // What is aborted needs no evidence.
+            if name != "rolled-back" {
+                let limits = Limits {
+                    max_requests: 200_000,
+                    max_time: Duration::from_mins(20),
+                };
+                let client = self.cluster.client();
+                let load = Load::start(client, &self.namespace, name, 60, limits);
+                loads.push(load.await.unwrap());
+            }
             self.apply(name, "2", &canary).await;
         }
         let at = |step: i32, weight: i32| {
@@ -134,37 +229,47 @@ impl Stages {
             self.until(name, "its step", at(1, 20)).await;
             self.pause(name, true).await;
         }
-        for name in ["baking", "rolling"] {
+        for name in ["baking", "rolling", "rolled-back"] {
             self.until(name, "its step", at(1, 20)).await;
         }
+        self.abort("rolled-back").await;
+        let is_at =
+            |stage: Stage| move |it: &Rollout| change_of(it).is_some_and(|it| it.stage == stage);
+        let rolled_back = is_at(Stage::RolledBack);
+        self.until("rolled-back", "it is at rest", rolled_back)
+            .await;
+        let is_watched = |it: &Rollout| {
+            let status = it.status.as_ref();
+            let is_second = status.is_some_and(|it| it.phase == Phase::Stable && it.revision == 2);
+            is_second && is_at(Stage::Promoted)(it)
+        };
+        self.until("watched", "it is promoted", is_watched).await;
         let awaits = |it: &Rollout| {
             let status = it.status.as_ref();
             status.is_some_and(|it| change::waits_for(it, Reason::AwaitingSignOff))
         };
-        self.until("signing", "it waits for people", awaits).await;
+        for (name, stage) in [("waiting", Stage::Waiting), ("signing", Stage::Stepping)] {
+            let awaits = |it: &Rollout| awaits(it) && is_at(stage)(it);
+            self.until(name, "it waits for people", awaits).await;
+        }
 
         is_stuck.store(true, SeqCst);
         self.pause("stepping", false).await;
         self.pause("promoting", false).await;
-        let rolling = self.objects::<Rollout>().get("rolling").await.unwrap();
-        let mut abort = identity(&rolling);
-        abort["action"] = json!("Abort");
-        abort["person"] = json!({ "username": "admin" });
-        self.create::<Intervention>(json!({ "metadata": { "name": "abort" }, "spec": abort }))
-            .await;
+        self.abort("rolling").await;
         self.until("stepping", "between two steps", at(2, 20)).await;
         for (name, stage) in [
             ("promoting", Stage::Promoting),
             ("rolling", Stage::RollingBack),
         ] {
-            let is_there = |it: &Rollout| change_of(it).is_some_and(|it| it.stage == stage);
-            self.until(name, "its stage", is_there).await;
+            self.until(name, "its stage", is_at(stage)).await;
         }
+        self.adopt().await;
         loads
     }
 
-    /// bob, who had no hand in it, signs the promotion.
-    async fn sign(&self) {
+    /// bob had no hand in the changes, and may sign them.
+    async fn let_bob_sign(&self) {
         self.create::<RoleBinding>(json!({
             "metadata": { "name": "approvers" },
             "roleRef": {
@@ -173,13 +278,17 @@ impl Stages {
             "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "bob" }],
         }))
         .await;
-        let rollout = self.objects::<Rollout>().get("signing").await.unwrap();
+    }
+
+    async fn sign(&self, name: &str, gate: &str) {
+        let rollout = self.objects::<Rollout>().get(name).await.unwrap();
         let mut spec = identity(&rollout);
         spec["decision"] = json!("Approve");
-        spec["gate"] = json!("promotion");
+        spec["gate"] = json!(gate);
         spec["approver"] =
             json!({ "username": "bob", "groups": ["approvers", "system:authenticated"] });
-        let sign_off = json!({ "metadata": { "name": "bob" }, "spec": spec });
+        let name = format!("{name}-bob");
+        let sign_off = json!({ "metadata": { "name": name }, "spec": spec });
         let sign_off: SignOff = serde_json::from_value(sign_off).unwrap();
         let bob = self.cluster.client_as("bob").await.unwrap();
         let bob: Api<SignOff> = Api::namespaced(bob, &self.namespace);
@@ -234,7 +343,7 @@ async fn another_takes_over(
     let replica = operator::start(cluster, namespace, from, &first, plan).await;
     let _loads = stages.are_reached(&is_stuck).await;
     let mut before = Vec::new();
-    for (name, _) in rollouts() {
+    for name in rollouts().into_iter().map(|(name, _)| name).chain(FIRST) {
         let rollout = stages.objects::<Rollout>().get(name).await.unwrap();
         before.push((name, progress(&rollout)));
     }
@@ -257,24 +366,38 @@ async fn another_takes_over(
     let what = "it is rolled back";
     stages.until("rolling", what, rolled_back).await;
     for (name, progress_before) in &before {
-        if ["signing", "baking"].contains(name) {
+        if STAYING.contains(name) {
             let rollout = stages.objects::<Rollout>().get(name).await.unwrap();
             assert_eq!(progress(&rollout), *progress_before, "{name}");
         }
     }
-    stages.sign().await;
-    stages.until("signing", "it is promoted", is_promoted).await;
+    stages.let_bob_sign().await;
+    for (name, gate) in [("waiting", "step-1"), ("signing", "promotion")] {
+        stages.sign(name, gate).await;
+        stages.until(name, "it is promoted", is_promoted).await;
+    }
+    stages.become_ready().await;
+    let serves =
+        |it: &Rollout| is_stable(it) && it.status.as_ref().is_some_and(|it| it.revision == 1);
+    for name in FIRST {
+        stages
+            .until(name, "its first revision serves", serves)
+            .await;
+    }
+    stages.until_deployment_has(0).await;
 
     let runs = stages.objects::<RolloutRun>();
     let runs = runs.list(&ListParams::default()).await.unwrap().items;
     for (name, progress) in &before {
         let own = runs.iter().filter(|it| it.spec.rollout == *name);
-        assert_eq!(own.clone().count(), 2, "{name} has not begun again");
+        let expected = if FIRST.contains(name) { 1 } else { 2 };
+        let count = own.clone().count();
+        assert_eq!(count, expected, "{name} has not begun again");
         let mut own = own.filter(|it| it.metadata.name.as_deref() == progress[0].as_str());
         let outcome = own.next().unwrap().spec.progress.outcome;
         let expected = match *name {
             "baking" => None,
-            "rolling" => Some(Outcome::RolledBack),
+            "rolling" | "rolled-back" => Some(Outcome::RolledBack),
             _ => Some(Outcome::Promoted),
         };
         assert_eq!(outcome, expected, "{name}");
