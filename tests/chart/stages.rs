@@ -1,6 +1,5 @@
 //! One operator takes over from another in the midst of every stage of a change, and of what precedes and follows
-//! one: a newer one from that of the earlier
-//! commit, and that one from the newer. `make upgrade` runs it.
+//! one: a newer one from that of the earlier commit, and that one from the newer. `make upgrade` runs it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
