@@ -77,19 +77,21 @@ first-change: build tools
 # The versions beside the newest, each a file of tests/cluster/tools/controlplane/, and what is tested on them: what an
 # API server does otherwise without mutating policies, and before 1.31 without selecting custom resources by field.
 KUBERNETES := 1.30 1.33
-OLDER := workload:: routes:: attacks::beside:: attacks::content:: attacks::deletion:: attacks::operator:: \
-	attacks::owned:: attacks::pods:: attacks::scale:: attacks::status:: attacks::tampered::law_11 \
+OLDER := workload:: routes:: promotion:: rollback:: evidence:: plugin::check:: \
+	freeze::a_bad freeze::a_freeze_ends freeze::a_freeze_holds freeze::a_freeze_that freeze::a_window freeze::an_incident \
+	attacks::beside:: attacks::content:: attacks::deletion:: attacks::operator:: attacks::owned:: attacks::pods:: attacks::scale:: attacks::status:: attacks::tampered::law_11 \
 	identity::installed::the_api_server identity::intervention:: identity::roles:: \
 	identity::sign_off::nobody_signs identity::stamp::the_stamp_is_demanded
-## kubernetes: tests in a cluster of older versions, whose control planes are built first: a quarter of an hour each.
-##   `make kubernetes KUBERNETES=1.33` tests one
+## kubernetes: tests in a cluster of older versions, and of the chart in one without it; their control planes are built
+##   first: half an hour each. `make kubernetes KUBERNETES=1.33` tests one
 kubernetes: build
-	cargo test --workspace --locked --test e2e --no-run
+	cargo test --workspace --locked --test e2e --test chart --no-run
 	@failed=; for version in $(KUBERNETES); do \
-		echo "Kubernetes $$version"; \
-		COUNTERSIGN_KUBERNETES=$$version $(BIN)/cluster exec --operator $(BIN)/countersign -- \
-			env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 \
+		echo "Kubernetes $$version"; export COUNTERSIGN_KUBERNETES=$$version; \
+		$(BIN)/cluster exec --operator $(BIN)/countersign -- env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 \
 			cargo test --workspace --locked --test e2e -- --test-threads=10 $(OLDER) || failed="$$failed $$version"; \
+		$(BIN)/cluster exec -- env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 \
+			cargo test --workspace --locked --test chart || failed="$$failed $$version (chart)"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "kubernetes: failed:$$failed" >&2; exit 1; fi
 

@@ -21,8 +21,9 @@ use crate::rollout::rollout;
 use crate::{earlier, operator, test_pod};
 
 const WITHIN: Duration = Duration::from_mins(4);
-const ADMISSION: &str = "validatingadmissionpolicies,validatingadmissionpolicybindings,mutatingadmissionpolicies,\
-                         mutatingadmissionpolicybindings";
+const VALIDATING: &str = "validatingadmissionpolicies,validatingadmissionpolicybindings";
+/// Kinds that an older API server does not have.
+const MUTATING: &str = "mutatingadmissionpolicies,mutatingadmissionpolicybindings";
 const WEBHOOKS: &str = "validatingwebhookconfigurations,mutatingwebhookconfigurations";
 
 /// Further kinds of the chart's objects.
@@ -145,6 +146,14 @@ impl Story {
     fn kubeconfig(&self, identity: &str) -> PathBuf {
         let name = format!("{}-{identity}.kubeconfig", self.namespace);
         self.cluster.dir().join(name)
+    }
+
+    /// The kinds of the admission policies.
+    async fn admission(&self) -> String {
+        let has_mutating = self.cluster.has_mutating_policies().await.unwrap();
+        let mutating = has_mutating.then_some(MUTATING);
+        let kinds: Vec<_> = [VALIDATING].into_iter().chain(mutating).collect();
+        kinds.join(",")
     }
 
     async fn deployment(&self) -> Deployment {
@@ -332,7 +341,8 @@ async fn is_uninstalled(story: &Story, replica: Replica, load: Load) {
     let gone = wait_for("the old pods are gone", WITHIN, old_pods_are_gone);
     gone.await.unwrap();
     let ours = |it: &String| it.contains("countersign");
-    assert!(names(ADMISSION).iter().any(ours), "before");
+    let admission = story.admission().await;
+    assert!(names(&admission).iter().any(ours), "before");
     // It ends with its pods; a last write of its own is not Helm's.
     drop(replica);
     let (rollout, before) = (
@@ -344,7 +354,7 @@ async fn is_uninstalled(story: &Story, replica: Replica, load: Load) {
     let pod = ["delete", "pod", test_pod::POD, "--namespace", SYSTEM];
     run("kubectl", &pod);
     let left = async || {
-        let mut left = names(&format!("{ADMISSION},{WEBHOOKS},{INSTALLED}"));
+        let mut left = names(&format!("{admission},{WEBHOOKS},{INSTALLED}"));
         left.retain(ours);
         left.is_empty().then_some(()).ok_or(format!("{left:?}"))
     };

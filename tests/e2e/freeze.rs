@@ -25,7 +25,9 @@ async fn freeze(checkpoint: &Checkpoint, words: Value) {
         "apiVersion": "countersign.dev/v1alpha1", "kind": "Freeze",
         "metadata": { "name": scene.namespace }, "spec": spec,
     });
-    checkpoint.dave.create(FREEZES, &freeze).await.unwrap();
+    let dave = &checkpoint.dave;
+    let freeze = dave.decision(scene, freeze).await;
+    dave.create(FREEZES, &freeze).await.unwrap();
 }
 
 async fn unfreeze(checkpoint: &Checkpoint) {

@@ -67,7 +67,7 @@ impl Pending {
         let admin = User::admin(&self.scene);
         let dry = path(&self.scene, "interventions") + "?dryRun=All";
         let pause = self.decision("Intervention", "probe", json!({ "action": "Pause" }));
-        let pause = self.filled_in(&admin, pause).await;
+        let pause = admin.decision(&self.scene, pause).await;
         let poll = async || admin.create(&dry, &pause).await;
         wait_for("the policies know the change", TIMEOUT, poll)
             .await
@@ -88,20 +88,8 @@ impl Pending {
     async fn decide(&self, user: &User, kind: &str, name: &str, words: Value) -> Answer {
         let resource = format!("{}s", kind.to_lowercase());
         let object = self.decision(kind, name, words);
-        let object = self.filled_in(user, object).await;
+        let object = user.decision(&self.scene, object).await;
         user.create(&path(&self.scene, &resource), &object).await
-    }
-
-    /// A decision that names its person, if the API server does not fill that in.
-    async fn filled_in(&self, user: &User, mut decision: Value) -> Value {
-        let field = match decision["kind"].as_str() {
-            Some("SignOff") => "approver",
-            _ => "person",
-        };
-        if !self.scene.stamped && decision["spec"][field].is_null() {
-            decision["spec"][field] = user.own_name().await;
-        }
-        decision
     }
 
     fn decision(&self, kind: &str, name: &str, words: Value) -> Value {

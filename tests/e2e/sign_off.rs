@@ -118,6 +118,7 @@ impl Checkpoint {
 
     pub async fn sign(&self, user: &User, words: Value) -> Answer {
         let sign_off = self.decision("SignOff", &words);
+        let sign_off = user.decision(&self.scene, sign_off).await;
         user.create(&path(&self.scene, "signoffs"), &sign_off).await
     }
 
@@ -128,6 +129,7 @@ impl Checkpoint {
     /// The API server's dry-run response to an approval.
     async fn would_approve(&self, user: &User, words: &Value) -> Answer {
         let sign_off = self.decision("SignOff", &approval(words));
+        let sign_off = user.decision(&self.scene, sign_off).await;
         let dry = path(&self.scene, "signoffs?dryRun=All");
         user.create(&dry, &sign_off).await
     }
@@ -144,6 +146,7 @@ impl Checkpoint {
 
     pub async fn intervene(&self, user: &User, words: Value) -> Answer {
         let intervention = self.decision("Intervention", &words);
+        let intervention = user.decision(&self.scene, intervention).await;
         user.create(&path(&self.scene, "interventions"), &intervention)
             .await
     }

@@ -120,6 +120,30 @@ impl User {
         json!({ "username": user["username"], "groups": user["groups"] })
     }
 
+    /// This user's decision. It names them, and the Rollout as its owner, if the API server fills in neither.
+    pub async fn decision(&self, scene: &Scene, mut decision: Value) -> Value {
+        if scene.stamped {
+            return decision;
+        }
+        let (field, is_owned) = match decision["kind"].as_str() {
+            Some("SignOff") => ("approver", true),
+            Some("Intervention") => ("person", true),
+            _ => ("person", false),
+        };
+        if decision["spec"][field].is_null() {
+            decision["spec"][field] = self.own_name().await;
+        }
+        if is_owned {
+            let spec = &decision["spec"];
+            let owner = json!({
+                "apiVersion": "countersign.dev/v1alpha1", "kind": "Rollout",
+                "name": spec["rollout"], "uid": spec["rolloutUid"],
+            });
+            decision["metadata"]["ownerReferences"] = json!([owner]);
+        }
+        decision
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, JSON, &Value::Null).await
     }
