@@ -79,7 +79,8 @@ first-change: build tools
 KUBERNETES := 1.30 1.33
 OLDER := workload:: routes:: promotion:: rollback:: evidence:: plugin::check:: \
 	freeze::a_bad freeze::a_freeze_ends freeze::a_freeze_holds freeze::a_freeze_that freeze::a_window freeze::an_incident \
-	attacks::beside:: attacks::content:: attacks::deletion:: attacks::operator:: attacks::owned:: attacks::pods:: attacks::scale:: attacks::status:: attacks::tampered::law_11 \
+	attacks::beside:: attacks::content:: attacks::deletion:: attacks::operator:: attacks::owned:: attacks::pods:: \
+	attacks::scale:: attacks::status:: attacks::tampered::law_11 \
 	identity::installed::the_api_server identity::intervention:: identity::roles:: \
 	identity::sign_off::nobody_signs identity::stamp::the_stamp_is_demanded
 ## kubernetes: tests in a cluster of older versions, and of the chart in one without it; their control planes are built

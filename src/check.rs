@@ -5,14 +5,15 @@
 
 use std::time::Duration;
 
+use countersign_api::definition::difference;
 use countersign_api::{MANAGER, is_established};
+use countersign_core::leader::{Holder, holder};
 use countersign_core::observation::people::IncidentAnswer;
 use futures::future::join_all;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, ResourceExt};
-use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::api_server::sentence;
@@ -20,12 +21,10 @@ use crate::clock;
 use crate::observe::admission::AdmissionCheck;
 use crate::operator::{self, Error, Options};
 use crate::prometheus::Prometheus;
-use crate::timing::{CHECK_INTERVAL, LEASE_ABANDONED};
+use crate::timing::CHECK_INTERVAL;
 
 /// A query that needs no series.
 const QUERY: &str = "vector(0)";
-/// A field of definitions that Kubernetes before 1.31 does not keep.
-const OPTIONAL: &str = "selectableFields";
 
 /// What the installation lacks, each in a sentence: nothing, or what it still lacks after this time.
 pub fn run(options: &Options, wait: Duration) -> Result<Vec<String>, Error> {
@@ -76,43 +75,17 @@ async fn definition(
 ) -> Option<String> {
     let name = expected.name_any();
     let problem = match installed.get_opt(&name).await {
-        Ok(Some(found)) if !is_same(expected, &found) => {
-            "is not that of this version of the operator: upgrade the chart's release".to_owned()
-        }
-        Ok(Some(found)) if !is_established(&found) => "is not served yet".to_owned(),
-        Ok(Some(_)) => return None,
+        Ok(Some(found)) => match difference(expected, &found) {
+            Some(place) => format!(
+                "is not that of this version of the operator ({place} differs): upgrade the chart's release"
+            ),
+            None if is_established(&found) => return None,
+            None => "is not served yet".to_owned(),
+        },
         Ok(None) => "is missing: upgrade the chart's release".to_owned(),
         Err(error) => format!("cannot be read: {}", sentence(&error)),
     };
     Some(format!("CustomResourceDefinition {name} {problem}"))
-}
-
-fn is_same(expected: &CustomResourceDefinition, found: &CustomResourceDefinition) -> bool {
-    let spec = |it: &CustomResourceDefinition| serde_json::to_value(&it.spec).ok();
-    spec(expected).is_some_and(|written| is_stored(&written, spec(found).as_ref()))
-}
-
-/// Whether a value is stored as it was written. The API server fills in fields, leaves out what is empty, and writes
-/// 1.0 as 1.
-fn is_stored(written: &Value, stored: Option<&Value>) -> bool {
-    match (written, stored) {
-        (written, None) => {
-            let empty = ["null", "false", "0", "0.0", "\"\"", "[]", "{}"];
-            empty.contains(&written.to_string().as_str())
-        }
-        (Value::Object(written), Some(Value::Object(stored))) => written
-            .iter()
-            .filter(|(key, _)| *key != OPTIONAL)
-            .all(|(key, value)| is_stored(value, stored.get(key))),
-        (Value::Array(written), Some(Value::Array(stored))) => {
-            let mut pairs = written.iter().zip(stored);
-            written.len() == stored.len() && pairs.all(|(a, b)| is_stored(a, Some(b)))
-        }
-        (Value::Number(written), Some(Value::Number(stored))) => {
-            written.as_f64().map(f64::to_bits) == stored.as_f64().map(f64::to_bits)
-        }
-        (written, Some(stored)) => written == stored,
-    }
 }
 
 async fn leader(client: &Client, namespace: &str) -> Option<String> {
@@ -127,14 +100,10 @@ async fn leader(client: &Client, namespace: &str) -> Option<String> {
 
 /// Why no replica leads.
 fn unheld(lease: &LeaseSpec, now: Timestamp) -> Option<String> {
-    let holder = lease.holder_identity.as_deref();
-    if holder.unwrap_or_default().is_empty() {
+    let Some(Holder { renewed, leads, .. }) = holder(lease, now) else {
         return Some("has no holder: no replica leads".to_owned());
-    }
-    let renewed = lease.renew_time.as_ref();
-    let renewed = renewed.map_or(Timestamp::UNIX_EPOCH, |it| it.0);
-    let abandoned = now.duration_since(renewed) > LEASE_ABANDONED;
-    abandoned.then(|| format!("was renewed last at {renewed:.0}: no replica leads"))
+    };
+    (!leads).then(|| format!("was renewed last at {renewed:.0}: no replica leads"))
 }
 
 #[cfg(test)]
@@ -177,29 +146,9 @@ mod tests {
             [
                 "CustomResourceDefinition freezes.countersign.dev is missing: upgrade the chart's release",
                 "CustomResourceDefinition rolloutruns.countersign.dev is not served yet",
-                "CustomResourceDefinition signoffs.countersign.dev is not that of this version of the operator: upgrade the chart's release",
+                "CustomResourceDefinition signoffs.countersign.dev is not that of this version of the operator (spec.versions[0].schema.openAPIV3Schema.properties.spec.properties.reason.maxLength differs): upgrade the chart's release",
             ]
         );
-    }
-
-    #[test]
-    fn a_value_is_stored_with_further_fields_and_without_empty_ones() {
-        let written = json!({
-            "a": [{ "b": 1.0, "empty": [], "selectableFields": [{ "jsonPath": ".a" }] }], "off": false,
-        });
-        assert!(is_stored(
-            &written,
-            Some(&json!({ "a": [{ "b": 1, "more": 2 }] }))
-        ));
-        for other in [
-            json!({ "a": [{ "b": 2 }] }),
-            json!({ "a": [] }),
-            json!({ "a": [{ "b": 1 }, {}] }),
-            json!({ "a": [{ "b": 1 }], "off": true }),
-            json!({}),
-        ] {
-            assert!(!is_stored(&written, Some(&other)), "{other}");
-        }
     }
 
     #[test]

@@ -56,8 +56,6 @@ pub(crate) const LEASE_TRUST: Duration = Duration::from_secs(10);
 /// A leader renews, and a standby reads, the lease this often.
 pub(crate) const LEASE_RETRY: Duration = Duration::from_secs(2);
 
-/// A lease that was not renewed for this long counts as not held in `countersign check`, whose clock may differ.
-pub(crate) const LEASE_ABANDONED: SignedDuration = SignedDuration::from_mins(1);
 /// An installation that lacks something is checked again this often.
 pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 

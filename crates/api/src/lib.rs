@@ -3,6 +3,7 @@
 pub mod analysis;
 mod conditions;
 pub mod counts;
+pub mod definition;
 pub mod duration;
 pub mod first_revision;
 pub mod freeze;

@@ -14,6 +14,7 @@ pub mod field_managers;
 pub mod hold;
 pub mod label;
 pub mod laws;
+pub mod leader;
 mod limits;
 mod names;
 pub mod observation;

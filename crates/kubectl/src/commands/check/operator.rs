@@ -1,8 +1,9 @@
 //! The operator: its version, its pods, and which of them leads.
 
 use countersign_api::MANAGER;
+use countersign_core::leader::holder;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 
 use crate::clock;
 use crate::cluster::connection::Connection;
@@ -80,25 +81,23 @@ pub async fn leader(connection: &Connection, operator: &Installation) -> Finding
 
 fn held(lease: &LeaseSpec, now: Timestamp) -> Finding {
     let nobody = "no pod leads, so nothing is decided: see the operator's log";
-    let holder = lease.holder_identity.as_deref().unwrap_or_default();
-    let renewed = lease.renew_time.as_ref().map(|at| at.0);
-    let (false, Some(renewed)) = (holder.is_empty(), renewed) else {
+    let Some(holder) = holder(lease, now) else {
         return Finding::failed(LEADER, nobody);
     };
-    let lasts = SignedDuration::from_secs(lease.lease_duration_seconds.unwrap_or(15).into());
-    let since = age(renewed, now);
-    if now.duration_since(renewed) > lasts {
-        let message = format!("{nobody}; {holder} led last, {since} ago");
+    let (name, since) = (holder.name, age(holder.renewed, now));
+    if !holder.leads {
+        let message = format!("{nobody}; {name} led last, {since} ago");
         return Finding::failed(LEADER, message);
     }
     let led = lease.acquire_time.as_ref();
     let led = led.map_or_else(String::new, |at| format!(" since {}", age(at.0, now)));
-    Finding::ok(LEADER, format!("{holder} leads{led}, renewed {since} ago"))
+    Finding::ok(LEADER, format!("{name} leads{led}, renewed {since} ago"))
 }
 
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+    use k8s_openapi::jiff::SignedDuration;
 
     use super::*;
     use crate::commands::check::finding::Level;
@@ -143,7 +142,6 @@ mod tests {
         let ago = |seconds| Some(MicroTime(now() - SignedDuration::from_secs(seconds)));
         let lease = |renewed| LeaseSpec {
             holder_identity: Some("countersign-0".into()),
-            lease_duration_seconds: Some(15),
             acquire_time: ago(600),
             renew_time: ago(renewed),
             ..LeaseSpec::default()
@@ -152,8 +150,8 @@ mod tests {
             held(&lease(2), now()),
             Finding::ok(LEADER, "countersign-0 leads since 10m, renewed 2s ago")
         );
-        let stale = held(&lease(60), now());
-        assert!(stale.level == Level::Failed && stale.message.ends_with("led last, 60s ago"));
+        let stale = held(&lease(90), now());
+        assert!(stale.level == Level::Failed && stale.message.ends_with("led last, 90s ago"));
         let released = LeaseSpec {
             holder_identity: Some(String::new()),
             ..lease(2)
