@@ -7,6 +7,7 @@ mod error;
 pub mod events;
 mod history;
 mod job;
+mod pruning;
 mod traffic;
 pub mod workload;
 
@@ -108,7 +109,9 @@ impl Actor {
         namespace: &str,
         decision: &Decision,
     ) -> Result<Option<String>, Error> {
-        let api: Api<Rollout> = Api::namespaced(self.client.clone(), namespace);
+        let kind = ApiResource::erase::<Rollout>(&());
+        // A typed object would have defaults for what the API server has dropped.
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
         // With the resourceVersion that was read, so a decision on a stale Rollout is refused.
         let body = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
@@ -116,10 +119,27 @@ impl Actor {
             "metadata": { "name": rollout.name_any(), "resourceVersion": rollout.resource_version() },
             "status": decision.status,
         });
-        let (name, parameters, patch) = (rollout.name_any(), apply(), Patch::Apply(body));
+        let (name, parameters, patch) = (rollout.name_any(), apply(), Patch::Apply(&body));
         let write = api.patch_status(&name, &parameters, &patch);
         let written = self.write(Target::Status, rollout, "patch", write).await?;
+        self.warn_of_pruning(&body, &written);
         Ok(written.resource_version())
+    }
+
+    /// Definitions that are older than this program drop fields of a status without an error, and a change may then
+    /// wait for ever.
+    fn warn_of_pruning(&self, written: &Value, stored: &DynamicObject) {
+        let (Some(written), Some(stored)) = (written.get("status"), stored.data.get("status"))
+        else {
+            return;
+        };
+        if let Some(field) = pruning::dropped(written, stored)
+            && self.telemetry.status_pruned()
+        {
+            tracing::warn!(
+                "CustomResourceDefinition rollouts.countersign.dev is older than this operator: the API server dropped status{field}, so changes may wait for ever: install the definitions of this version, by the chart or by `kubectl countersign crds | kubectl apply --server-side -f -`"
+            );
+        }
     }
 
     async fn act(

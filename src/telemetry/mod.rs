@@ -34,6 +34,7 @@ pub struct Telemetry {
     weight_seconds: Histogram,
     writes: Family<WriteLabels, Counter>,
     events_dropped: Counter,
+    statuses_pruned: Counter,
     watch_errors: Family<WatchLabels, Counter>,
     watch_events: Family<WatchLabels, Gauge<f64, AtomicU64>>,
     answers: Family<AnswerLabels, Counter>,
@@ -89,6 +90,11 @@ impl Telemetry {
             events_dropped: catalog.register(
                 "events_dropped",
                 "Events that were not published, as too many waited",
+                Counter::default(),
+            ),
+            statuses_pruned: catalog.register(
+                "statuses_pruned",
+                "Written statuses of Rollouts of which the API server dropped a field, as its definitions are older",
                 Counter::default(),
             ),
             watch_errors: catalog.register(
@@ -150,6 +156,11 @@ impl Telemetry {
     /// Counts an Event that was not published.
     pub fn event_dropped(&self) {
         self.events_dropped.inc();
+    }
+
+    /// Counts a written status of which the API server dropped a field; whether it is the first.
+    pub fn status_pruned(&self) -> bool {
+        self.statuses_pruned.inc() == 0
     }
 
     /// Notes an event of a watch.
