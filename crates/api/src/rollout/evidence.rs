@@ -84,10 +84,14 @@ pub struct CheckEvidence {
     /// Number of windows in a row in which the metric is out of bounds.
     #[serde(default)]
     pub outside: i32,
-    /// The canary's error rate, or the metric, in the last windows, oldest first.
+    /// The last values of a metric, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub recent: Vec<f64>,
+    /// The counts of the last windows, oldest first, each `[requests, errors, stable's requests, stable's errors]` with four significant digits. At most 60; fewer if a change has more than 20 checks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 60))]
+    pub windows: Vec<[f64; 4]>,
     /// Natural log of each e-value of the roll-back test, one for each alternative.
     #[serde(default)]
     pub rollback: EProcess,

@@ -14,8 +14,12 @@ use crate::analysis::thresholds::{self, RENEWED};
 use crate::analysis::{above_weight, check_verdict, gates, numbers, query, summary};
 use crate::observation::windows::{CheckWindows, WindowOutcome};
 
-/// Most windows whose rates are kept for display.
+/// Most values of a metric that are kept for display.
 const RECENT: usize = 30;
+/// Most windows whose counts are kept of each check for display: up to 2 KiB.
+const WINDOWS: usize = 60;
+/// Most windows whose counts are kept of all checks together: up to 40 KiB.
+const ALL_WINDOWS: usize = 20 * WINDOWS;
 
 /// The evidence of one check in a change, if it has any.
 #[must_use]
@@ -41,6 +45,7 @@ pub fn gather(
     windows: &BTreeMap<String, CheckWindows>,
 ) -> Evidence {
     let none = CheckWindows::default();
+    let most_checks = checks.checks.len().max(1);
     let checks = checks.checks.iter().map(|(name, check)| {
         let mut evidence = evidence_of(change, name)
             .cloned()
@@ -55,6 +60,10 @@ pub fn gather(
             check,
             windows.get(name).unwrap_or(&none),
             change,
+        );
+        bound(
+            &mut evidence.windows,
+            (ALL_WINDOWS / most_checks).min(WINDOWS),
         );
         let finding = check_verdict::find(check, &evidence, change);
         evidence.summary = summary::of(check, &evidence, change, &finding);
@@ -196,9 +205,13 @@ fn count(
         sum.requests += window.requests;
         sum.errors += window.errors;
     }
-    if canary.requests > 0.0 {
-        remember(evidence, canary.errors / canary.requests);
-    }
+    let window = [
+        canary.requests,
+        canary.errors,
+        stable.requests,
+        stable.errors,
+    ];
+    evidence.windows.push(window.map(numbers::significant));
 }
 
 fn measure(evidence: &mut CheckEvidence, check: &Check, value: f64) {
@@ -212,7 +225,9 @@ fn measure(evidence: &mut CheckEvidence, check: &Check, value: f64) {
         0
     };
     evidence.value = Some(value);
-    remember(evidence, value);
+    // Four digits suffice for a chart.
+    evidence.recent.push(numbers::significant(value));
+    bound(&mut evidence.recent, RECENT);
 }
 
 /// Whether a number is out of a metric's bounds.
@@ -220,12 +235,10 @@ fn is_outside(metric: &Metric, value: f64) -> bool {
     metric.min.is_some_and(|min| value < min) || metric.max.is_some_and(|max| value > max)
 }
 
-fn remember(evidence: &mut CheckEvidence, value: f64) {
-    if evidence.recent.len() >= RECENT {
-        evidence.recent.remove(0);
-    }
-    // Four digits suffice for a chart.
-    evidence.recent.push(numbers::significant(value));
+/// Drops the oldest entries beyond the most that are kept.
+fn bound<T>(list: &mut Vec<T>, most: usize) {
+    let surplus = list.len().saturating_sub(most);
+    list.drain(..surplus);
 }
 
 /// Starts checks that run at this weight and did not at the previous one.

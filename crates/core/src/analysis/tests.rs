@@ -5,7 +5,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::analysis::checks::Checks;
+use crate::analysis::gather::gather;
 use crate::analysis::verdict::{Verdict, judge};
+use crate::observation::windows::{CheckWindows, Window, WindowOutcome};
 use crate::reason::Reason;
 
 /// A check whose roll-back test stands at this e-value, and which would pass otherwise.
@@ -60,4 +62,44 @@ fn one_check_that_fails_alone_holds_and_all_together_roll_back() {
     assert_eq!(reason, Reason::CheckFailing);
     assert!(message.starts_with("check c"), "{message}");
     assert!(matches!(judged([0.1, 0.1, 95.0]), Verdict::Fail { .. }));
+}
+
+#[test]
+fn the_counts_of_the_last_windows_are_kept_within_a_bound() {
+    let at = |number: i64| Timestamp::from_second(30 * number).unwrap();
+    let counts = |requests, errors| Counts { requests, errors };
+    let window = |number: i64| Window {
+        start: at(number),
+        end: at(number + 1),
+        outcome: WindowOutcome::Counted {
+            canary: counts(12_346.0, 1.0),
+            stable: counts(123_456.0, 12.0),
+        },
+    };
+    let windows = CheckWindows {
+        due: (0..100).map(window).collect(),
+        history: None,
+    };
+    let mut change = Change::default();
+    change.plan.strictness.max_false_rollback = 0.05;
+    change.plan.strictness.max_false_promotion = 0.05;
+    for (count, kept) in [(1, 60), (20, 60), (100, 12)] {
+        let check = |number: i32| (format!("c{number}"), Check::default());
+        let checks = Checks {
+            checks: (0..count).map(check).collect(),
+            ..Checks::default()
+        };
+        let names = checks.checks.keys();
+        let answers = names.map(|name| (name.clone(), windows.clone())).collect();
+        let evidence = gather(&change, &checks, &answers);
+        for check in evidence.checks {
+            let written = serde_json::to_string(&check.windows).unwrap();
+            assert_eq!(check.windows.len(), kept);
+            assert!(
+                written.starts_with("[[12350.0,1.0,123500.0,12.0],"),
+                "{written}"
+            );
+            assert!(written.len() <= 2_048, "{}", written.len());
+        }
+    }
 }

@@ -10,6 +10,9 @@ use crate::output::report::number;
 /// Bars of a sparkline, from zero to the maximum.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
+/// Bars of a sparkline at most.
+const BARS_SHOWN: usize = 30;
+
 /// The lines of each check; `None` before the canary had traffic.
 #[must_use]
 pub fn lines(change: &Change) -> Option<Vec<(String, Vec<String>)>> {
@@ -33,11 +36,12 @@ fn of_check(check: &CheckEvidence) -> Vec<String> {
     }
     lines.extend(summary.gate.as_ref().map(next_gate));
     lines.extend(short_history(check));
-    if !check.recent.is_empty() {
+    let recent = recent(check);
+    if !recent.is_empty() {
         lines.push(format!(
             "last {}: {}",
-            number(check.recent.len(), "window"),
-            sparkline(&check.recent)
+            number(recent.len(), "window"),
+            sparkline(&recent)
         ));
     }
     if check.last != WindowState::Counted {
@@ -48,6 +52,18 @@ fn of_check(check: &CheckEvidence) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// The canary's error rate, or the metric, in the last windows in which there was one, oldest first.
+fn recent(check: &CheckEvidence) -> Vec<f64> {
+    let served = check
+        .windows
+        .iter()
+        .filter(|[requests, ..]| *requests > 0.0);
+    let rates = served.map(|[requests, errors, ..]| errors / requests);
+    let recent: Vec<_> = check.recent.iter().copied().chain(rates).collect();
+    let surplus = recent.len().saturating_sub(BARS_SHOWN);
+    recent.into_iter().skip(surplus).collect()
 }
 
 /// What the evidence rules out so far, and what the next gate needs.
