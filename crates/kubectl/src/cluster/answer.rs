@@ -29,6 +29,41 @@ pub struct Waiting {
     wait: bool,
 }
 
+/// What became of an object that the controller was to answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// The controller has set the condition.
+    Set(Condition),
+    /// It has not within the time.
+    Late,
+    /// The object was deleted before.
+    Deleted,
+    /// The object cannot be read back, and why.
+    Unreadable(String),
+}
+
+/// Waits for the condition on an object.
+pub async fn answer<K>(
+    objects: Api<K>,
+    name: &str,
+    read: fn(&K) -> Option<&Condition>,
+    timeout: Duration,
+) -> Answer
+where
+    K: Resource + Clone + Debug + Send + DeserializeOwned + 'static,
+{
+    let is_set = move |object: Option<&K>| object.is_none_or(|object| read(object).is_some());
+    let answer = await_condition(objects, name, is_set);
+    match tokio::time::timeout(timeout, answer).await {
+        Ok(Ok(object)) => match object.as_ref().and_then(read) {
+            Some(condition) => Answer::Set(condition.clone()),
+            None => Answer::Deleted,
+        },
+        Ok(Err(error)) => Answer::Unreadable(error.to_string()),
+        Err(_) => Answer::Late,
+    }
+}
+
 impl Waiting {
     /// Waits for the condition on the object and prints it. The exit code is 0 if the condition is true,
     /// 1 if it is false, 3 if it is unset.
@@ -44,36 +79,32 @@ impl Waiting {
         if !self.wait {
             return ExitCode::SUCCESS;
         }
-        let is_set = |object: Option<&K>| object.is_none_or(|object| read(object).is_some());
-        let answer = await_condition(objects, name, is_set);
-        let object = match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
-            Ok(Ok(object)) => object,
-            Ok(Err(error)) => {
-                remark(&format!(
-                    "cannot read the object back: {}",
-                    sanitize(&error.to_string())
-                ));
-                return PENDING.into();
+        match answer(objects, name, read, ANSWER_TIMEOUT).await {
+            Answer::Set(condition) => {
+                print(&sentence(&condition));
+                if condition.status == "True" {
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::FAILURE
+                }
             }
-            Err(_) => {
+            Answer::Late => {
                 remark(&format!(
                     "the controller has not answered within {} s: {name} remains and still takes effect; is the operator running?",
                     ANSWER_TIMEOUT.as_secs()
                 ));
-                return PENDING.into();
+                PENDING.into()
             }
-        };
-        let Some(condition) = object.as_ref().and_then(read) else {
-            remark(&format!(
-                "{name} was deleted before the controller had answered"
-            ));
-            return ExitCode::FAILURE;
-        };
-        print(&sentence(condition));
-        if condition.status == "True" {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
+            Answer::Deleted => {
+                remark(&format!(
+                    "{name} was deleted before the controller had answered"
+                ));
+                ExitCode::FAILURE
+            }
+            Answer::Unreadable(why) => {
+                remark(&format!("cannot read the object back: {}", sanitize(&why)));
+                PENDING.into()
+            }
         }
     }
 }
@@ -82,12 +113,7 @@ impl Waiting {
 fn sentence(condition: &Condition) -> String {
     let good = condition.status == "True";
     let style = if good { Style::Good } else { Style::Bad };
-    let verdict = match (condition.type_.as_str(), good) {
-        ("Counts", true) => "it counts",
-        ("Counts", false) => "it does not count",
-        (_, true) => "done",
-        (_, false) => "not done",
-    };
+    let verdict = verdict(condition);
     let reason = sanitize(&condition.reason);
     let why = if condition.message.is_empty() {
         reason
@@ -95,6 +121,17 @@ fn sentence(condition: &Condition) -> String {
         format!("{reason}: {}", sanitize(&condition.message))
     };
     format!("{} ({why})\n", style.paint(verdict))
+}
+
+/// What the condition says of the object, in words.
+#[must_use]
+pub fn verdict(condition: &Condition) -> &'static str {
+    match (condition.type_.as_str(), condition.status == "True") {
+        ("Counts", true) => "it counts",
+        ("Counts", false) => "it does not count",
+        (_, true) => "done",
+        (_, false) => "not done",
+    }
 }
 
 /// The condition of this type.

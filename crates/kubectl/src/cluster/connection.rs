@@ -179,6 +179,19 @@ impl Connection {
         })
     }
 
+    /// The same connection with another namespace.
+    #[must_use]
+    pub fn in_namespace(&self, namespace: &str) -> Self {
+        Self {
+            client: self.client.clone(),
+            place: Place {
+                namespace: namespace.to_owned(),
+                ..self.place.clone()
+            },
+            named_namespace: Some(namespace.to_owned()),
+        }
+    }
+
     /// Where requests go, for messages.
     #[must_use]
     pub const fn place(&self) -> &Place {

@@ -1,5 +1,6 @@
 //! Requests to the API server as the user: connection, refusals and the objects that commands create.
 
+pub mod access;
 pub mod answer;
 pub mod change;
 pub mod changer;

@@ -53,6 +53,15 @@ pub struct DryRun {
 }
 
 impl DryRun {
+    /// The API server checks the request and stores nothing.
+    #[must_use]
+    pub const fn on_the_server() -> Self {
+        Self {
+            dry_run: Mode::Server,
+            output: None,
+        }
+    }
+
     /// Whether nothing is stored.
     #[must_use]
     pub fn is_on(self) -> bool {

@@ -69,21 +69,36 @@ pub struct Unfreeze {
 
 /// Why a freeze was not created or ended.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-enum Error {
+pub enum Error {
+    /// The freeze would have ended before it begins.
     #[error(
         "the freeze would end at {0:.0}, which is in the past: give --until a time in the future"
     )]
     Over(Timestamp),
+    /// Namespaces are chosen twice.
     #[error("-n and --namespace-selector both choose namespaces: give one of them")]
     TwoSelectors,
+    /// There is a freeze of that name.
     #[error(
         "freeze {0:?} exists already, and remains as a record after its end: give another name, or none"
     )]
     Taken(String),
+    /// There is no freeze of that name.
     #[error("there is no freeze {name:?}; {there}")]
-    NoFreeze { name: String, there: String },
+    NoFreeze {
+        /// The name.
+        name: String,
+        /// Those in force.
+        there: String,
+    },
+    /// The freeze is over.
     #[error("freeze {name:?} has ended already, at {at:.0}")]
-    Ended { name: String, at: Timestamp },
+    Ended {
+        /// The name.
+        name: String,
+        /// When it ended.
+        at: Timestamp,
+    },
 }
 
 fn selector(text: &str) -> Result<Selector, String> {
@@ -109,6 +124,27 @@ fn tier(text: &str) -> Result<Tier, String> {
 }
 
 impl Freeze {
+    /// A freeze of this length, or without an end, of these tiers, or of all.
+    #[must_use]
+    pub fn of(
+        reason: String,
+        length: Option<api::Duration>,
+        tiers: Vec<Tier>,
+        roll_back: bool,
+    ) -> Self {
+        Self {
+            name: None,
+            reason,
+            length,
+            until: None,
+            namespace_selector: None,
+            selector: None,
+            tiers,
+            roll_back,
+            dry_run: DryRun::default(),
+        }
+    }
+
     /// Creates the Freeze.
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
         let person = requester(connection).await?;
@@ -127,7 +163,8 @@ impl Freeze {
         }
     }
 
-    fn object(
+    /// The Freeze of this namespace, or of all, in the name of a person.
+    pub fn object(
         self,
         namespace: Option<&str>,
         person: Person,

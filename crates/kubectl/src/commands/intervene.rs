@@ -36,21 +36,46 @@ pub struct Intervene {
 
 /// Why no Intervention was created.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-enum Error {
+pub enum Error {
+    /// The change is not there, or is another one.
     #[error(transparent)]
     NoChange(#[from] change::Error),
+    /// There is nothing to retry.
     #[error(
         "the change of rollout {rollout} was not rolled back, so there is nothing to retry: {state}"
     )]
-    NotRolledBack { rollout: String, state: String },
+    NotRolledBack {
+        /// The Rollout.
+        rollout: String,
+        /// The state of the change.
+        state: String,
+    },
+    /// There is no bake to skip.
     #[error(
         "rollout {rollout} is in no step that bakes, so there is no bake to skip: it waits for {waits_for}, which `promote` does not skip"
     )]
-    NoBake { rollout: String, waits_for: String },
+    NoBake {
+        /// The Rollout.
+        rollout: String,
+        /// What it waits for.
+        waits_for: String,
+    },
+    /// The change is paused.
     #[error("the change of rollout {rollout} is paused by {person} already")]
-    PausedAlready { rollout: String, person: String },
+    PausedAlready {
+        /// The Rollout.
+        rollout: String,
+        /// Who paused it.
+        person: String,
+    },
+    /// There is no pause to end.
     #[error("nobody has paused the change of rollout {rollout} with `pause`{hint}")]
-    NotPaused { rollout: String, hint: &'static str },
+    NotPaused {
+        /// The Rollout.
+        rollout: String,
+        /// What to do instead.
+        hint: &'static str,
+    },
 }
 
 impl Intervene {
@@ -61,9 +86,9 @@ impl Intervene {
         connection: &Connection,
     ) -> Result<ExitCode, Failure> {
         let rollout = connection.rollout(&self.aim.rollout).await?;
-        let change = self.fitting(action, &rollout, clock::now())?;
+        let change = fitting(&self.aim, action, &rollout, clock::now())?;
         let person = change::requester(connection).await?;
-        let intervention = self.intervention(action, &rollout, change, person);
+        let intervention = intervention(action, &rollout, change, self.reason, person);
         let interventions = connection.here::<Intervention>();
         let made = self
             .dry_run
@@ -79,70 +104,72 @@ impl Intervene {
             .for_condition(interventions, &name, applied)
             .await)
     }
+}
 
-    /// The change, if the action applies to it. The controller checks this again.
-    fn fitting<'a>(
-        &self,
-        action: InterventionAction,
-        rollout: &'a Rollout,
-        now: Timestamp,
-    ) -> Result<&'a Change, Error> {
-        let name = self.aim.rollout.clone();
-        if action == InterventionAction::Retry {
-            let change = self.aim.at(rollout, action.verb())?;
-            return if change.outcome == Some(Outcome::RolledBack) {
-                Ok(change)
-            } else {
-                Err(Error::NotRolledBack {
-                    rollout: name,
-                    state: format!("it is {:?}", change.stage),
-                })
-            };
-        }
-        let change = self.aim.under_way(rollout, action.verb())?;
-        match (action, &change.paused_by) {
-            (InterventionAction::Promote, _) if !bakes(change, now) => Err(Error::NoBake {
+/// The change, if the action applies to it. The controller checks this again.
+pub fn fitting<'a>(
+    aim: &Aim,
+    action: InterventionAction,
+    rollout: &'a Rollout,
+    now: Timestamp,
+) -> Result<&'a Change, Error> {
+    let name = aim.rollout.clone();
+    if action == InterventionAction::Retry {
+        let change = aim.at(rollout, action.verb())?;
+        return if change.outcome == Some(Outcome::RolledBack) {
+            Ok(change)
+        } else {
+            Err(Error::NotRolledBack {
                 rollout: name,
-                waits_for: waits_for(rollout),
-            }),
-            (InterventionAction::Pause, Some(person)) => Err(Error::PausedAlready {
-                rollout: name,
-                person: person.clone(),
-            }),
-            (InterventionAction::Resume, None) => Err(Error::NotPaused {
-                rollout: name,
-                hint: if rollout.spec.paused {
-                    ": spec.paused is set, which an edit of the Rollout unsets"
-                } else {
-                    ""
-                },
-            }),
-            _ => Ok(change),
-        }
-    }
-
-    fn intervention(
-        &self,
-        action: InterventionAction,
-        rollout: &Rollout,
-        change: &Change,
-        person: Person,
-    ) -> Intervention {
-        let promotes = action == InterventionAction::Promote;
-        let spec = InterventionSpec {
-            rollout: rollout.name_any(),
-            rollout_uid: rollout.uid().unwrap_or_default(),
-            run: change.run.clone(),
-            digest: change.digest.clone(),
-            action,
-            step: promotes.then_some(change.step),
-            reason: self.reason.clone(),
-            person,
+                state: format!("it is {:?}", change.stage),
+            })
         };
-        let mut intervention = Intervention::new("", spec);
-        intervention.metadata = change::metadata_about(rollout);
-        intervention
     }
+    let change = aim.under_way(rollout, action.verb())?;
+    match (action, &change.paused_by) {
+        (InterventionAction::Promote, _) if !bakes(change, now) => Err(Error::NoBake {
+            rollout: name,
+            waits_for: waits_for(rollout),
+        }),
+        (InterventionAction::Pause, Some(person)) => Err(Error::PausedAlready {
+            rollout: name,
+            person: person.clone(),
+        }),
+        (InterventionAction::Resume, None) => Err(Error::NotPaused {
+            rollout: name,
+            hint: if rollout.spec.paused {
+                ": spec.paused is set, which an edit of the Rollout unsets"
+            } else {
+                ""
+            },
+        }),
+        _ => Ok(change),
+    }
+}
+
+/// The Intervention for a change, in the name of a person.
+#[must_use]
+pub fn intervention(
+    action: InterventionAction,
+    rollout: &Rollout,
+    change: &Change,
+    reason: Option<String>,
+    person: Person,
+) -> Intervention {
+    let promotes = action == InterventionAction::Promote;
+    let spec = InterventionSpec {
+        rollout: rollout.name_any(),
+        rollout_uid: rollout.uid().unwrap_or_default(),
+        run: change.run.clone(),
+        digest: change.digest.clone(),
+        action,
+        step: promotes.then_some(change.step),
+        reason,
+        person,
+    };
+    let mut intervention = Intervention::new("", spec);
+    intervention.metadata = change::metadata_about(rollout);
+    intervention
 }
 
 /// Whether the current step has a bake that has not ended.
@@ -161,7 +188,9 @@ fn waits_for(rollout: &Rollout) -> String {
     reason.unwrap_or_else(|| "nothing that a person decides".into())
 }
 
-fn applied(intervention: &Intervention) -> Option<&Condition> {
+/// The controller's condition on an Intervention, if it is set.
+#[must_use]
+pub fn applied(intervention: &Intervention) -> Option<&Condition> {
     let status = intervention.status.as_ref()?;
     condition(&status.conditions, Reason::Applied.as_str())
 }
@@ -188,8 +217,8 @@ mod tests {
     use super::*;
     use crate::view::tests::{at_rest, now, waiting};
 
-    fn intervene() -> Intervene {
-        parsed(&["web", "--reason", "why"])
+    fn aim() -> Aim {
+        parsed(&["web", "--reason", "why"]).aim
     }
 
     fn parsed(arguments: &[&str]) -> Intervene {
@@ -199,7 +228,7 @@ mod tests {
     }
 
     fn refused(action: InterventionAction, rollout: &Rollout) -> String {
-        let error = intervene().fitting(action, rollout, now()).unwrap_err();
+        let error = fitting(&aim(), action, rollout, now()).unwrap_err();
         error.to_string()
     }
 
@@ -214,19 +243,20 @@ mod tests {
         let earlier: Timestamp = "2026-03-01T12:02:00Z".parse().unwrap();
         let rollout = waiting().rollout;
         let promote = InterventionAction::Promote;
-        let change = intervene().fitting(promote, &rollout, earlier).unwrap();
-        let made = intervene().intervention(promote, &rollout, change, Person::default());
+        let change = fitting(&aim(), promote, &rollout, earlier).unwrap();
+        let why = Some("why".to_owned());
+        let made = intervention(promote, &rollout, change, why, Person::default());
         assert_eq!(made.spec.step, Some(1));
         assert_eq!(
             refused(promote, &rollout),
             "rollout web is in no step that bakes, so there is no bake to skip: it waits for AwaitingSignOff, which `promote` does not skip"
         );
         let waits = edited(|change| change.stage = Stage::Waiting);
-        intervene().fitting(promote, &waits, earlier).unwrap_err();
+        fitting(&aim(), promote, &waits, earlier).unwrap_err();
         let skipped = edited(|change| change.bake_skipped = Some(1));
-        intervene().fitting(promote, &skipped, earlier).unwrap_err();
+        fitting(&aim(), promote, &skipped, earlier).unwrap_err();
         let no_pods = edited(|change| change.available_at = None);
-        intervene().fitting(promote, &no_pods, now()).unwrap();
+        fitting(&aim(), promote, &no_pods, now()).unwrap();
     }
 
     #[test]
@@ -252,7 +282,7 @@ mod tests {
         let refusal = refused(retry, &waiting().rollout);
         assert!(refusal.contains("was not rolled back"), "{refusal}");
         let rolled_back = edited(|change| change.outcome = Some(Outcome::RolledBack));
-        intervene().fitting(retry, &rolled_back, now()).unwrap();
+        fitting(&aim(), retry, &rolled_back, now()).unwrap();
         let abort = refused(InterventionAction::Abort, &rolled_back);
         assert!(abort.contains("nothing to abort"), "{abort}");
     }
@@ -265,7 +295,7 @@ mod tests {
             "the change of rollout web is paused by dave already"
         );
         let resume = InterventionAction::Resume;
-        intervene().fitting(resume, &paused, now()).unwrap();
+        fitting(&aim(), resume, &paused, now()).unwrap();
         let mut by_spec = waiting().rollout;
         by_spec.spec.paused = true;
         let refusal = refused(resume, &by_spec);

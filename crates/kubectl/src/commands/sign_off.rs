@@ -128,21 +128,37 @@ impl std::fmt::Display for GateName {
 
 /// Why no SignOff was created.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-enum Error {
+pub enum Error {
+    /// The change is not there, or is another one.
+    #[error(transparent)]
+    NoChange(#[from] change::Error),
+    /// The name of a gate cannot be read.
+    #[error("{0}")]
+    NoGate(String),
+    /// The plan has no such gate.
     #[error("the plan has no gate {gate}: {gates}")]
-    NoSuchGate { gate: String, gates: String },
+    NoSuchGate {
+        /// The gate.
+        gate: String,
+        /// Those that there are.
+        gates: String,
+    },
+    /// Nobody can be asked, and the command line does not name the change.
     #[error(
         "cannot ask for confirmation without a terminal: add --yes, or name the change that you reviewed with --run or --digest"
     )]
     NobodyToAsk,
+    /// The difference is cut.
     #[error(
         "the difference from the stable revision is not shown whole, and nobody is asked: add --full, or name the change that you reviewed with --digest"
     )]
     Cut,
+    /// The difference is not known.
     #[error(
         "the difference from the stable revision cannot be shown whole, and nobody is asked: name the change that you reviewed with --digest"
     )]
     Unknown,
+    /// The answer was no.
     #[error(transparent)]
     Unconfirmed(#[from] Unconfirmed),
 }
@@ -178,7 +194,7 @@ impl BreakGlass {
 }
 
 /// A decision with its arguments.
-struct Decided {
+pub struct Decided {
     decision: SignOffDecision,
     aim: Aim,
     gate: Option<GateName>,
@@ -187,6 +203,26 @@ struct Decided {
 }
 
 impl Decided {
+    /// A decision whose gate is given by its name, if at all.
+    pub fn at_gate(
+        decision: SignOffDecision,
+        aim: Aim,
+        gate: Option<&str>,
+        reason: Option<String>,
+    ) -> Result<Self, Error> {
+        let gate = gate
+            .map(str::parse::<GateName>)
+            .transpose()
+            .map_err(Error::NoGate)?;
+        Ok(Self {
+            decision,
+            aim,
+            gate,
+            reason,
+            expires: None,
+        })
+    }
+
     fn with_reason(decision: SignOffDecision, aim: Aim, reason: String) -> Self {
         Self {
             decision,
@@ -213,8 +249,7 @@ impl Decided {
         let stable_run = Box::pin(stable_run(connection, &mut view)).await;
         let rollout = &view.rollout;
         // The sign-off is bound to the change shown here, even if the Rollout changes meanwhile.
-        let change = self.aim.under_way(rollout, self.verb())?;
-        self.check_gate(change)?;
+        let change = self.change(rollout)?;
         if !common.dry_run.is_on() {
             print(&tree::to_sign(&view, change, now));
             let shown = difference::difference(&view, change, stable_run.as_deref(), common.full);
@@ -241,6 +276,13 @@ impl Decided {
             .waiting
             .for_condition(sign_offs, &name, gates::verdict)
             .await)
+    }
+
+    /// The change in progress, if it is the requested one and has the gate.
+    pub fn change<'a>(&self, rollout: &'a Rollout) -> Result<&'a Change, Error> {
+        let change = self.aim.under_way(rollout, self.verb())?;
+        self.check_gate(change)?;
+        Ok(change)
     }
 
     fn check_gate(&self, change: &Change) -> Result<(), Error> {
@@ -296,7 +338,9 @@ impl Decided {
         Ok(confirm::confirm(&question)?)
     }
 
-    fn sign_off(&self, rollout: &Rollout, change: &Change, approver: Person) -> SignOff {
+    /// The SignOff for a change, in the name of a person.
+    #[must_use]
+    pub fn sign_off(&self, rollout: &Rollout, change: &Change, approver: Person) -> SignOff {
         let expires_at = self.expires.and_then(|expires| {
             let at = clock::now().saturating_add(expires.signed()).ok()?;
             Some(Time(at))
@@ -339,7 +383,7 @@ impl Decided {
 }
 
 /// The RolloutRun of the stable revision. If it cannot be read, that is added to what the view does not show.
-async fn stable_run(connection: &Connection, view: &mut View) -> Option<Box<RolloutRun>> {
+pub async fn stable_run(connection: &Connection, view: &mut View) -> Option<Box<RolloutRun>> {
     let status = view.rollout.status.as_ref()?;
     let name = status.stable.as_ref()?.run.clone()?;
     let runs = connection.here::<RolloutRun>();

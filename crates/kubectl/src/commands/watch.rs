@@ -31,11 +31,36 @@ pub struct Watch {
 }
 
 /// An event of the watches.
-enum Update {
+pub enum Update {
+    /// The Rollout as it is now.
     Rollout(Box<Rollout>),
+    /// The Rollout was deleted.
     Deleted,
+    /// A SignOff of the namespace was created, answered or deleted.
     SignOff,
+    /// A watch failed, and is repeated.
     Trouble(watcher::Error),
+}
+
+/// The events of a Rollout and of the SignOffs of its namespace.
+pub fn updates(connection: &Connection, rollout: &str) -> impl Stream<Item = Update> + use<> {
+    let rollout = watcher::watch_object(connection.here::<Rollout>(), rollout);
+    let rollout = rollout.default_backoff().map(|event| match event {
+        Ok(Some(rollout)) => Update::Rollout(Box::new(rollout)),
+        Ok(None) => Update::Deleted,
+        Err(error) => Update::Trouble(error),
+    });
+    // Without the right to watch SignOffs, only events of the Rollout cause a redraw.
+    let sign_offs = watcher(connection.here::<SignOff>(), watcher::Config::default())
+        .default_backoff()
+        .filter_map(async |event| {
+            matches!(
+                event,
+                Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_))
+            )
+            .then_some(Update::SignOff)
+        });
+    stream::select(rollout.boxed(), sign_offs.boxed())
 }
 
 /// Why a watch ended without Ctrl-C.
@@ -72,29 +97,9 @@ impl Watch {
         }
     }
 
-    fn updates(&self, connection: &Connection) -> impl Stream<Item = Update> + use<> {
-        let rollout = watcher::watch_object(connection.here::<Rollout>(), &self.rollout);
-        let rollout = rollout.default_backoff().map(|event| match event {
-            Ok(Some(rollout)) => Update::Rollout(Box::new(rollout)),
-            Ok(None) => Update::Deleted,
-            Err(error) => Update::Trouble(error),
-        });
-        // Without the right to watch SignOffs, only events of the Rollout cause a redraw.
-        let sign_offs = watcher(connection.here::<SignOff>(), watcher::Config::default())
-            .default_backoff()
-            .filter_map(async |event| {
-                matches!(
-                    event,
-                    Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_))
-                )
-                .then_some(Update::SignOff)
-            });
-        stream::select(rollout.boxed(), sign_offs.boxed())
-    }
-
     /// Prints a line for each transition and for each new message.
     async fn print_lines(&self, connection: &Connection) -> Result<End, Failure> {
-        let mut updates = std::pin::pin!(self.updates(connection));
+        let mut updates = std::pin::pin!(updates(connection, &self.rollout));
         let (mut printed, mut last) = (PrintedTransitions::default(), String::new());
         while let Some(update) = updates.next().await {
             match update {
@@ -127,7 +132,7 @@ impl Watch {
         screen: &Screen,
         view: &mut Option<View>,
     ) -> Result<End, Failure> {
-        let mut updates = std::pin::pin!(self.updates(connection));
+        let mut updates = std::pin::pin!(updates(connection, &self.rollout));
         let mut second = tokio::time::interval(Duration::from_secs(1));
         loop {
             let event = tokio::select! {
@@ -183,7 +188,7 @@ async fn until_interrupted<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 /// The events of the next moment, which are drawn together.
-async fn settled(updates: &mut (impl Stream<Item = Update> + Unpin)) -> Vec<Update> {
+pub async fn settled(updates: &mut (impl Stream<Item = Update> + Unpin)) -> Vec<Update> {
     tokio::time::sleep(SETTLE).await;
     let mut more = Vec::new();
     while let Some(Some(event)) = updates.next().now_or_never() {

@@ -4,6 +4,7 @@ pub mod difference;
 pub mod evidence;
 pub mod gates;
 pub mod observed;
+pub mod plan;
 pub mod tree;
 
 use std::collections::BTreeMap;

@@ -2,10 +2,8 @@
 //!
 //! Pure: the same view at the same time gives the same text.
 
-use countersign_api::rollout::{Change, Outcome, Stage};
-use countersign_api::step::Step;
+use countersign_api::rollout::Change;
 use countersign_api::{FreezeAction, HASH_LABEL, Phase, REVISION_ANNOTATION, RolloutStatus};
-use countersign_core::change;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
@@ -13,7 +11,7 @@ use kube::ResourceExt;
 
 use crate::output::{Style, age, report};
 use crate::view::gates::{self, Gate};
-use crate::view::{View, evidence, observed};
+use crate::view::{View, evidence, observed, plan};
 use countersign_core::text::sanitize;
 
 /// Pods that are listed of each revision without `-o wide`.
@@ -199,76 +197,18 @@ fn risk(view: &View, change: &Change) -> Branch {
     Branch::styled(text, Style::Bold).with(lines.collect())
 }
 
-/// The progress of a change at one of its steps.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    Done,
-    Present,
-    Stopped,
-    ToCome,
-}
-
-impl Progress {
-    const fn mark(self) -> char {
-        match self {
-            Self::Done => '✔',
-            Self::Present => '▶',
-            Self::Stopped => '✘',
-            Self::ToCome => '·',
-        }
-    }
-
-    const fn style(self) -> Style {
-        match self {
-            Self::Done => Style::Dim,
-            Self::Present => Style::Waiting,
-            Self::Stopped => Style::Bad,
-            Self::ToCome => Style::Plain,
-        }
-    }
-}
-
-fn progress(change: &Change, number: i32) -> Progress {
-    let ended = change
-        .outcome
-        .is_some_and(|outcome| outcome != Outcome::Promoted);
-    let all_steps = matches!(change.stage, Stage::Promoting | Stage::Promoted);
-    match number.cmp(&change.step) {
-        std::cmp::Ordering::Less => Progress::Done,
-        _ if all_steps => Progress::Done,
-        std::cmp::Ordering::Equal if ended => Progress::Stopped,
-        std::cmp::Ordering::Equal => Progress::Present,
-        std::cmp::Ordering::Greater => Progress::ToCome,
-    }
-}
-
-fn promotion_progress(change: &Change) -> Progress {
-    match change.stage {
-        Stage::Promoting => Progress::Present,
-        Stage::Promoted => Progress::Done,
-        _ => Progress::ToCome,
-    }
-}
-
 fn plan(change: &Change, now: Timestamp) -> Branch {
     let steps = change.plan.steps.iter().zip(1..).map(|(step, number)| {
-        let progress = progress(change, number);
-        let bake = match progress {
-            Progress::Present => present_bake(change, step, now),
-            _ => format!("bake {}", step.bake),
-        };
-        let requests = match step.min_requests {
-            0 => String::new(),
-            least => format!(", at least {}", report::number(least, "request")),
-        };
+        let progress = plan::progress(change, number);
         let text = format!(
-            "{} step {number}: {}%, {bake}{requests}",
+            "{} step {number}: {}%, {}",
             progress.mark(),
-            step.weight
+            step.weight,
+            plan::needs(change, step, progress, now)
         );
         Branch::styled(text, progress.style())
     });
-    let last = promotion_progress(change);
+    let last = plan::promotion_progress(change);
     let last = Branch::styled(format!("{} promotion: 100%", last.mark()), last.style());
     let policies = match change.plan.policies.as_slice() {
         [] => String::new(),
@@ -282,21 +222,6 @@ fn not_enforced(change: &Change) -> Option<Branch> {
     let observed = change.observed.as_ref()?;
     let lines = observed::lines(observed).into_iter().map(Branch::new);
     Some(Branch::styled(observed::heading(observed), Style::Bold).with(lines.collect()))
-}
-
-fn present_bake(change: &Change, step: &Step, now: Timestamp) -> String {
-    if change.bake_skipped == Some(change.step) {
-        return "the rest of its bake is skipped".into();
-    }
-    match change::bake_ends(change) {
-        None => format!("bake {} once its pods are available", step.bake),
-        Some(end) if end <= now => format!("baked {}", step.bake),
-        Some(end) => {
-            let left = end.duration_since(now).as_secs().max(0);
-            let left = countersign_api::Duration::seconds(u64::try_from(left).unwrap_or(0));
-            format!("bakes until {end:.0}, {left} left")
-        }
-    }
 }
 
 /// More pods than requested exist while some of them terminate.

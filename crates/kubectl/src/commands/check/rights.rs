@@ -2,19 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_api::GROUP;
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
-};
-use kube::api::PostParams;
 use serde::Serialize;
 
+use crate::cluster::access::{self, Need};
 use crate::cluster::connection::Connection;
 use crate::cluster::refusal::Refusal;
 use crate::output::table;
-
-/// A verb on a resource.
-type Need = (&'static str, &'static str);
 
 /// What each command needs, besides reading Rollouts.
 const COMMANDS: &[(&str, &[Need])] = &[
@@ -77,41 +70,12 @@ pub async fn rights(connection: &Connection, rollout: Option<&str>) -> Result<Ve
         .iter()
         .flat_map(|&(_, needs)| needs.iter().copied())
         .collect();
-    let reviews = connection.cluster::<SelfSubjectAccessReview>();
     let answers = needs.into_iter().map(async |need| {
-        let question = question(need, connection.namespace(), rollout);
-        let parameters = PostParams::default();
-        let answer = connection
-            .ask(reviews.create(&parameters, &question))
-            .await?;
-        let allowed = answer.status.is_some_and(|status| status.allowed);
+        let allowed = access::is_allowed(connection, need, rollout).await?;
         Ok::<_, Refusal>((need, allowed))
     });
     let answers = futures::future::try_join_all(answers).await?;
     Ok(by_command(&answers.into_iter().collect()))
-}
-
-fn question(
-    (verb, resource): Need,
-    namespace: &str,
-    rollout: Option<&str>,
-) -> SelfSubjectAccessReview {
-    let one = rollout.filter(|_| resource == "rollouts" && !matches!(verb, "list" | "create"));
-    let attributes = ResourceAttributes {
-        group: Some(GROUP.into()),
-        resource: Some(resource.into()),
-        verb: Some(verb.into()),
-        namespace: (resource != "freezes").then(|| namespace.to_owned()),
-        name: one.map(ToOwned::to_owned),
-        ..ResourceAttributes::default()
-    };
-    SelfSubjectAccessReview {
-        spec: SelfSubjectAccessReviewSpec {
-            resource_attributes: Some(attributes),
-            ..SelfSubjectAccessReviewSpec::default()
-        },
-        ..SelfSubjectAccessReview::default()
-    }
 }
 
 fn by_command(answers: &BTreeMap<Need, bool>) -> Vec<Right> {
@@ -168,19 +132,5 @@ mod tests {
         let text = listed(&rights);
         assert!(text.starts_with("COMMAND "), "{text}");
         assert!(text.contains("no        breakglass rollouts\n"), "{text}");
-    }
-
-    #[test]
-    fn a_question_names_the_rollout_only_where_that_is_possible() {
-        let name = |need| {
-            let attributes = question(need, "shop", Some("web")).spec.resource_attributes;
-            let attributes = attributes.unwrap();
-            (attributes.namespace, attributes.name)
-        };
-        let shop = || Some("shop".to_owned());
-        assert_eq!(name(("approve", "rollouts")), (shop(), Some("web".into())));
-        assert_eq!(name(("list", "rollouts")), (shop(), None));
-        assert_eq!(name(("create", "signoffs")), (shop(), None));
-        assert_eq!(name(("create", "freezes")), (None, None));
     }
 }
