@@ -37,6 +37,13 @@ pub const STATUS: &str = "Examples:
 pub const WATCH: &str = "Examples:
   # The state of a Rollout, live
   kubectl countersign watch web";
+/// `dashboard`.
+pub const DASHBOARD: &str = "Examples:
+  # All Rollouts that you may see, in a browser
+  kubectl countersign dashboard -A
+
+  # Only to look, at a port of your own
+  kubectl countersign dashboard -n shop --read-only --no-browser --port 8090";
 /// `history`.
 pub const HISTORY: &str = "Examples:
   # The changes of a Rollout

@@ -18,8 +18,8 @@ use std::process::ExitCode;
 use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 use cluster::connection::{self, Connection};
 use commands::{
-    check, completion, explain, freeze, get, history, intervene, migrate, restart, sign_off,
-    simulate, status, undo, version, watch,
+    check, completion, dashboard, explain, freeze, get, history, intervene, migrate, restart,
+    sign_off, simulate, status, undo, version, watch,
 };
 pub use commands::{convert, lint, report};
 use countersign_api::InterventionAction;
@@ -80,6 +80,8 @@ enum Online {
     Status(status::Status),
     #[command(after_help = examples::WATCH)]
     Watch(watch::Watch),
+    #[command(after_help = examples::DASHBOARD)]
+    Dashboard(dashboard::Dashboard),
     #[command(after_help = examples::HISTORY)]
     History(history::History),
     #[command(after_help = examples::APPROVE)]
@@ -189,6 +191,7 @@ impl Online {
             Self::Get(command) => Box::pin(command.run(connection)).await,
             Self::Status(command) => Box::pin(command.run(connection)).await,
             Self::Watch(command) => command.run(connection).await,
+            Self::Dashboard(command) => Box::pin(command.run(connection)).await,
             Self::History(command) => command.run(connection).await,
             Self::Approve(command) => command.run(connection).await,
             Self::Reject(command) => command.run(connection).await,

@@ -149,6 +149,7 @@ pub enum Error {
 }
 
 /// A client, its context and its namespace.
+#[derive(Clone)]
 pub struct Connection {
     client: Client,
     place: Place,
@@ -179,17 +180,13 @@ impl Connection {
         })
     }
 
-    /// The same connection with another namespace.
+    /// The same connection with another namespace; all of them if the name is empty.
     #[must_use]
     pub fn in_namespace(&self, namespace: &str) -> Self {
-        Self {
-            client: self.client.clone(),
-            place: Place {
-                namespace: namespace.to_owned(),
-                ..self.place.clone()
-            },
-            named_namespace: Some(namespace.to_owned()),
-        }
+        let mut other = self.clone();
+        namespace.clone_into(&mut other.place.namespace);
+        other.named_namespace = Some(namespace.to_owned());
+        other
     }
 
     /// Where requests go, for messages.
@@ -312,8 +309,19 @@ async fn configuration(flags: &Flags) -> Result<(Config, String), Error> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+
+    /// A connection to a server that does not answer.
+    pub fn nowhere() -> Connection {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = Config::new(Uri::from_static("http://127.0.0.1:9"));
+        Connection {
+            client: Client::try_from(config).unwrap(),
+            place: Place::default(),
+            named_namespace: None,
+        }
+    }
 
     fn flags(line: &str) -> Flags {
         use clap::{Args, FromArgMatches};

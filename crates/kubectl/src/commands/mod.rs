@@ -3,6 +3,7 @@
 pub mod check;
 pub mod completion;
 pub mod convert;
+pub mod dashboard;
 pub mod explain;
 pub mod freeze;
 pub mod get;

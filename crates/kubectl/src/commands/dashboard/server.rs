@@ -1,0 +1,486 @@
+//! The addresses of the local server.
+//!
+//! Invariant: every request passes [`guard`](super::guard), every write carries the token of the forms, and every
+//! object is created by the API server in the user's name: the server can do no more than its user.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use countersign_api::{Duration, Rollout, Tier};
+use maud::{DOCTYPE, Markup, html};
+
+use crate::clock;
+use crate::cluster::change::Aim;
+use crate::cluster::connection::Connection;
+use crate::cluster::refusal::Refusal;
+use crate::cluster::write::DryRun;
+use crate::commands::dashboard::action::{Action, FREEZES, Object};
+use crate::commands::dashboard::fleet::Query;
+use crate::commands::dashboard::forms::{self, Fields, Target};
+use crate::commands::dashboard::frame::{SCRIPT, STYLE, shown};
+use crate::commands::dashboard::guard::{Guard, HEADERS, OPEN};
+use crate::commands::dashboard::overview::address;
+use crate::commands::dashboard::site::{Site, lacks};
+use crate::commands::dashboard::{detail, feed, overview};
+use crate::commands::freeze::Freeze;
+use crate::failure::Failure;
+
+const CSS: [(HeaderName, &str); 1] = [(header::CONTENT_TYPE, "text/css; charset=utf-8")];
+const JAVASCRIPT: [(HeaderName, &str); 1] =
+    [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")];
+
+/// All addresses.
+pub fn router(site: Arc<Site>) -> Router {
+    let guard = Arc::clone(&site.guard);
+    Router::new()
+        .route(OPEN, get(open))
+        .route("/", get(rollouts))
+        .route("/events", get(feed::overview))
+        .route("/rollouts/{namespace}/{name}", get(rollout))
+        .route("/rollouts/{namespace}/{name}/events", get(feed::rollout))
+        .route("/rollouts/{namespace}/{name}/{action}", get(ask).post(act))
+        .route("/freeze", get(ask_freeze).post(freeze))
+        .route("/style.css", get((CSS, STYLE)))
+        .route("/page.js", get((JAVASCRIPT, SCRIPT)))
+        .layer(middleware::from_fn_with_state(guard, guarded))
+        .with_state(site)
+}
+
+async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let refusal = guard.refusal(request.method(), request.uri().path(), request.headers());
+    let mut response = match refusal {
+        Some(refused) => refused.into_response(),
+        None => next.run(request).await,
+    };
+    for (name, value) in HEADERS {
+        let name = HeaderName::from_static(name);
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+/// Trades the token of the printed address for a cookie. The page goes on by itself: a redirection would count as
+/// one from where the address was followed, and bring no cookie.
+#[allow(clippy::unused_async, reason = "a handler is async")]
+async fn open(State(site): State<Arc<Site>>, RawQuery(query): RawQuery) -> Response {
+    let fields = Fields::read(query.unwrap_or_default().as_bytes());
+    let token = fields.get("token").unwrap_or_default();
+    let Some(cookie) = site.guard.admit(token) else {
+        let why = "this address was used already: run `kubectl countersign dashboard` again\n";
+        return (StatusCode::FORBIDDEN, why).into_response();
+    };
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="refresh" content="0; url=/";
+                title { "Countersign" }
+            }
+            body { p { a href="/" { "To the Rollouts" } } }
+        }
+    };
+    let headers = [(header::SET_COOKIE, cookie)];
+    (headers, Html(page.into_string())).into_response()
+}
+
+async fn rollouts(State(site): State<Arc<Site>>, RawQuery(query): RawQuery) -> Response {
+    let query = Query::read(query.as_deref());
+    let sections = Box::pin(site.overview(&query)).await;
+    let events = format!("/events?{}", query.at(query.page));
+    let content = overview::content(&sections, &query);
+    Html(site.page("Rollouts", Some(&events), &content)).into_response()
+}
+
+async fn rollout(
+    State(site): State<Arc<Site>>,
+    Path((namespace, name)): Path<(String, String)>,
+) -> Response {
+    let connection = site.connection.in_namespace(&namespace);
+    let rollout = match connection.rollout(&name).await {
+        Ok(rollout) => rollout,
+        Err(refusal) => return unread(&site, &name, &refusal),
+    };
+    let subject = Box::pin(site.subject(&connection, rollout)).await;
+    let events = address(&namespace, &name, "/events");
+    let content = detail::content(&detail::sections(&subject, clock::now()));
+    Html(site.page(&name, Some(&events), &content)).into_response()
+}
+
+/// The page in place of a Rollout that cannot be read.
+fn unread(site: &Site, name: &str, refusal: &Refusal) -> Response {
+    let code = match refusal {
+        Refusal::NotFound { .. } => StatusCode::NOT_FOUND,
+        _ => StatusCode::BAD_GATEWAY,
+    };
+    let content = html! {
+        h1 { (shown(name)) }
+        p.note.bad { (shown(&refusal.to_string())) }
+        p { a href="/" { "All Rollouts" } }
+    };
+    (code, Html(site.page(name, None, &content))).into_response()
+}
+
+/// A page of the forms with a status.
+fn paged(site: &Site, code: StatusCode, title: &str, content: &Markup) -> Response {
+    (code, Html(site.page(title, None, content))).into_response()
+}
+
+/// Where the form of an action on a Rollout is sent, and from where it is reached.
+struct Place {
+    address: String,
+    back: String,
+}
+
+impl Place {
+    fn of(namespace: &str, name: &str, action: Action) -> Self {
+        Self {
+            address: address(namespace, name, &format!("/{}", action.name())),
+            back: address(namespace, name, ""),
+        }
+    }
+
+    fn target<'a>(&'a self, site: &'a Site) -> Target<'a> {
+        Target {
+            address: &self.address,
+            token: site.guard.form_token(),
+            back: &self.back,
+        }
+    }
+}
+
+/// The action of this name, if anything can be changed here.
+fn offered(site: &Site, name: &str) -> Option<Action> {
+    Action::named(name).filter(|_| !site.read_only)
+}
+
+type Named = Path<(String, String, String)>;
+
+async fn ask(State(site): State<Arc<Site>>, Path((namespace, name, action)): Named) -> Response {
+    let Some(action) = offered(&site, &action) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let connection = site.connection.in_namespace(&namespace);
+    let rollout = match connection.rollout(&name).await {
+        Ok(rollout) => rollout,
+        Err(refusal) => return unread(&site, &name, &refusal),
+    };
+    let subject = Box::pin(site.subject(&connection, rollout)).await;
+    let place = Place::of(&namespace, &name, action);
+    let target = place.target(&site);
+    let mut actions = subject.actions.iter();
+    let obstacle = actions.find(|(it, _)| *it == action);
+    let obstacle = obstacle.and_then(|(_, obstacle)| obstacle.as_deref());
+    let Some(change) = subject.view.change().filter(|_| obstacle.is_none()) else {
+        let why = obstacle.unwrap_or("the Rollout has no change");
+        let content = forms::refused(action.label(), why, target);
+        return paged(&site, StatusCode::CONFLICT, action.label(), &content);
+    };
+    let content = forms::asks(action, &subject, change, target);
+    paged(&site, StatusCode::OK, action.label(), &content)
+}
+
+async fn act(
+    State(site): State<Arc<Site>>,
+    Path((namespace, name, action)): Named,
+    body: Bytes,
+) -> Response {
+    let fields = Fields::read(&body);
+    let Some(action) = offered(&site, &action) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let connection = site.connection.in_namespace(&namespace);
+    let place = Place::of(&namespace, &name, action);
+    let target = place.target(&site);
+    let object = match connection.rollout(&name).await {
+        Ok(rollout) => on_change(&site, action, &rollout, &name, &fields),
+        Err(refusal) => Err(refusal.into()),
+    };
+    Box::pin(conclude(
+        &site,
+        &connection,
+        action.label(),
+        object,
+        &fields,
+        target,
+    ))
+    .await
+}
+
+/// The object of an action on the change that the form showed.
+fn on_change(
+    site: &Site,
+    action: Action,
+    rollout: &Rollout,
+    name: &str,
+    fields: &Fields,
+) -> Result<Object, Failure> {
+    let (Some(run), Some(digest)) = (fields.get("run"), fields.get("digest")) else {
+        return Err("the form does not name the change: go back and open it again".into());
+    };
+    let aim = Aim {
+        rollout: name.to_owned(),
+        run: Some(run.to_owned()),
+        digest: Some(digest.to_owned()),
+    };
+    let reason = fields.get("reason").ok_or(NO_REASON)?;
+    let (gate, me) = (fields.get("gate"), site.me.clone());
+    action.object(
+        rollout,
+        aim,
+        gate,
+        Some(reason.to_owned()),
+        me,
+        clock::now(),
+    )
+}
+
+const NO_REASON: &str = "the form has no reason: go back and write one";
+
+const FREEZE: &str = "Freeze";
+
+fn freeze_target(site: &Site) -> Target<'_> {
+    Target {
+        address: "/freeze",
+        token: site.guard.form_token(),
+        back: "/",
+    }
+}
+
+async fn ask_freeze(State(site): State<Arc<Site>>) -> Response {
+    if site.read_only {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let target = freeze_target(&site);
+    let missing = site.rights.missing(&site.connection, &[FREEZES], "").await;
+    if let Some(need) = missing {
+        let content = forms::refused(FREEZE, &lacks(&need), target);
+        return paged(&site, StatusCode::FORBIDDEN, FREEZE, &content);
+    }
+    let content = forms::asks_freeze(site.connection.named_namespace(), target);
+    paged(&site, StatusCode::OK, FREEZE, &content)
+}
+
+async fn freeze(State(site): State<Arc<Site>>, body: Bytes) -> Response {
+    if site.read_only {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let fields = Fields::read(&body);
+    let object = freeze_of(&site, &fields);
+    let target = freeze_target(&site);
+    Box::pin(conclude(
+        &site,
+        &site.connection,
+        FREEZE,
+        object,
+        &fields,
+        target,
+    ))
+    .await
+}
+
+/// The Freeze that the form asks for.
+fn freeze_of(site: &Site, fields: &Fields) -> Result<Object, Failure> {
+    let reason = fields.get("reason").ok_or(NO_REASON)?.to_owned();
+    let length = fields
+        .get("length")
+        .map(str::parse::<Duration>)
+        .transpose()?;
+    let tiers = Tier::ALL.into_iter();
+    let tiers = tiers.filter(|tier| fields.all("tier").any(|name| name == tier.as_str()));
+    let roll_back = fields.get("roll-back").is_some();
+    let freeze = Freeze::of(reason, length, tiers.collect(), roll_back);
+    let object = freeze.object(fields.get("namespace"), site.me.clone(), clock::now())?;
+    Ok(Object::Freeze(object))
+}
+
+/// Lets the API server check the object, or create it if the form is confirmed, and shows what it made of it.
+async fn conclude(
+    site: &Site,
+    connection: &Connection,
+    heading: &str,
+    object: Result<Object, Failure>,
+    fields: &Fields,
+    target: Target<'_>,
+) -> Response {
+    if !site
+        .guard
+        .is_form_token(fields.get("token").unwrap_or_default())
+    {
+        let why = "this form is not one of this run of the dashboard: go back and open it again";
+        let content = forms::refused(heading, why, target);
+        return paged(site, StatusCode::FORBIDDEN, heading, &content);
+    }
+    let confirmed = fields.get("confirmed").is_some();
+    let dry_run = if confirmed {
+        DryRun::default()
+    } else {
+        DryRun::on_the_server()
+    };
+    let made = match object {
+        Ok(object) => {
+            let made = object.create(connection, dry_run).await;
+            made.map_err(|refusal| refusal.to_string())
+        }
+        Err(failure) => Err(failure.to_string()),
+    };
+    let content = match made {
+        Err(why) => {
+            let content = forms::refused(heading, &why, target);
+            return paged(site, StatusCode::UNPROCESSABLE_ENTITY, heading, &content);
+        }
+        Ok(object) if confirmed => {
+            let answer = object.answer(connection).await;
+            forms::created(&object, answer.as_ref(), target)
+        }
+        Ok(object) => forms::confirms(heading, &object, fields, target),
+    };
+    paged(site, StatusCode::OK, heading, &content)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request as HttpRequest;
+    use axum::http::request::Builder;
+    use countersign_api::Person;
+    use tokio::sync::watch;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::cluster::connection::tests::nowhere;
+    use crate::commands::dashboard::fleet::tests::fleet_of;
+    use crate::commands::dashboard::rights::Rights;
+
+    const HOST: &str = "127.0.0.1:4711";
+
+    fn site(read_only: bool) -> Arc<Site> {
+        // Nothing in these tests waits for a Rollout to change, so the sender may be gone. No change waits for
+        // people, so nothing is asked of the API server.
+        let (_, fleet) = watch::channel(fleet_of(0));
+        Arc::new(Site {
+            connection: nowhere(),
+            me: Person {
+                username: "bob".into(),
+                groups: vec!["visitors".into()],
+            },
+            place: "in all namespaces".into(),
+            fleet,
+            guard: Arc::new(Guard::new(4711)),
+            rights: Rights::default(),
+            read_only,
+        })
+    }
+
+    fn cookie(site: &Site) -> String {
+        let opened = site.guard.address();
+        let cookie = site.guard.admit(opened.split_once("token=").unwrap().1);
+        let cookie = cookie.unwrap();
+        cookie
+            .to_str()
+            .unwrap()
+            .split(';')
+            .next()
+            .unwrap()
+            .to_owned()
+    }
+
+    async fn answered(site: &Arc<Site>, request: Builder, body: String) -> Response {
+        let request = request.body(Body::from(body)).unwrap();
+        router(Arc::clone(site)).oneshot(request).await.unwrap()
+    }
+
+    fn get_with(path: &str, cookie: &str) -> Builder {
+        HttpRequest::get(path)
+            .header("host", HOST)
+            .header("cookie", cookie)
+    }
+
+    #[tokio::test]
+    async fn the_printed_address_opens_the_page_once() {
+        let site = site(false);
+        let opened = site.guard.address();
+        let path = opened.strip_prefix("http://127.0.0.1:4711").unwrap();
+        let first = answered(&site, get_with(path, ""), String::new()).await;
+        assert_eq!(first.status(), 200);
+        let cookie = first.headers()["set-cookie"].to_str().unwrap();
+        let cookie = cookie.split(';').next().unwrap();
+        let page = answered(&site, get_with("/", cookie), String::new()).await;
+        assert_eq!(page.status(), 200);
+        for (name, value) in HEADERS {
+            assert_eq!(page.headers()[name], value);
+        }
+        let again = answered(&site, get_with(path, ""), String::new()).await;
+        assert_eq!(again.status(), 403);
+    }
+
+    #[tokio::test]
+    async fn every_address_is_guarded() {
+        let site = site(false);
+        let cookie = cookie(&site);
+        for path in [
+            "/",
+            "/events",
+            "/style.css",
+            "/page.js",
+            "/freeze",
+            "/rollouts/shop/web",
+            "/rollouts/shop/web/events",
+            "/rollouts/shop/web/approve",
+            "/no-such-page",
+        ] {
+            let stranger = answered(&site, get_with(path, ""), String::new()).await;
+            assert_eq!(stranger.status(), 403, "{path}");
+            let rebound = HttpRequest::get(path)
+                .header("host", "evil.example:4711")
+                .header("cookie", &cookie);
+            let rebound = answered(&site, rebound, String::new()).await;
+            assert_eq!(rebound.status(), 421, "{path}");
+            assert_eq!(rebound.headers()["cache-control"], "no-store");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_needs_its_origin_and_the_token_of_the_forms() {
+        let site = site(false);
+        let cookie = cookie(&site);
+        let post = |origin: &str| {
+            HttpRequest::post("/freeze")
+                .header("host", HOST)
+                .header("cookie", &cookie)
+                .header("origin", origin)
+        };
+        let form = |token: &str| format!("token={token}&reason=why");
+        let own = "http://127.0.0.1:4711";
+        let token = site.guard.form_token().to_owned();
+        let forged = answered(&site, post("https://evil.example"), form(&token)).await;
+        assert_eq!(forged.status(), 403);
+        let forged = answered(&site, post(own), form("guessed")).await;
+        assert_eq!(forged.status(), 403);
+        let no_reason = answered(&site, post(own), format!("token={token}")).await;
+        assert_eq!(no_reason.status(), 422);
+    }
+
+    #[tokio::test]
+    async fn read_only_has_no_address_that_writes() {
+        let site = site(true);
+        let cookie = cookie(&site);
+        for path in ["/freeze", "/rollouts/shop/web/abort"] {
+            let asked = answered(&site, get_with(path, &cookie), String::new()).await;
+            assert_eq!(asked.status(), 404, "{path}");
+            let post = HttpRequest::post(path)
+                .header("host", HOST)
+                .header("cookie", &cookie)
+                .header("origin", "http://127.0.0.1:4711");
+            let form = format!("token={}&reason=why", site.guard.form_token());
+            assert_eq!(answered(&site, post, form).await.status(), 404, "{path}");
+        }
+    }
+}
