@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN := $(CARGO_TARGET_DIR)/debug
 RELEASE := $(CARGO_TARGET_DIR)/release
 
-.PHONY: test check unit docs recording harness e2e model faults crashes first-change kubernetes ordinary-user existing demo demo-up demo-down characteristics bench deny fuzz release static generate nightly upgrade build tools
+.PHONY: test check unit docs recording screenshots harness e2e browser model faults crashes first-change kubernetes ordinary-user existing demo demo-up demo-down characteristics bench deny fuzz release static generate nightly upgrade build tools
 
 ## test: formatting, lints, unit, property and end-to-end tests, and the site
 # The model computes for minutes and the tests in a cluster mostly wait, so it gets the time that they leave.
@@ -14,7 +14,7 @@ test: check
 	cargo test --workspace --locked --test model --no-run
 	@log=$$(mktemp) && { setsid chrt --idle 0 cargo test --workspace --locked --test model > "$$log" 2>&1 & } && \
 	model=$$! && trap 'kill -- -$$model 2> /dev/null; rm -f "$$log"' EXIT && \
-	$(MAKE) unit docs harness e2e crashes && \
+	$(MAKE) unit docs harness e2e browser crashes && \
 	echo "Waiting for the model, which has been running since the unit tests" && \
 	{ wait $$model; ended=$$?; cat "$$log"; exit $$ended; }
 
@@ -55,6 +55,32 @@ e2e: build tools
 	cargo test --workspace --locked --test e2e --no-run
 	$(BIN)/cluster exec --operator $(BIN)/countersign -- \
 		env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 cargo test --workspace --locked --test e2e -- --test-threads=10 $(E2E)
+
+# Debian's and that of other systems.
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+BROWSER := $(CACHE)/browser
+# What the scripts of tests/browser/ use: outside the repository, from the lock file, without scripts of packages.
+BROWSER_PACKAGES = mkdir -p $(BROWSER) && cp tests/browser/package.json tests/browser/package-lock.json $(BROWSER) && \
+	npm ci --silent --ignore-scripts --no-audit --no-fund --prefix $(BROWSER)
+IN_BROWSER = CHROMIUM=$(CHROMIUM) COUNTERSIGN_BROWSER=$(BROWSER)
+## browser: the dashboard in a real Chromium on the test cluster. Where Chromium or Node is missing it says that it is left
+##   out, and nothing fails
+browser: build tools
+	@if [ -z "$(CHROMIUM)" ] || ! command -v node > /dev/null || ! command -v npm > /dev/null; then \
+		echo "make browser: LEFT OUT: no test of the dashboard in a browser has run, since Chromium, Node or npm is" \
+			"not installed (Debian: apt-get install chromium nodejs npm)" >&2; \
+	else \
+		$(BROWSER_PACKAGES) && cargo test --workspace --locked --test e2e --no-run && \
+		$(BIN)/cluster exec --operator $(BIN)/countersign -- \
+			env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 $(IN_BROWSER) \
+			cargo test --workspace --locked --test e2e -- --ignored --test-threads=2 plugin::browser; \
+	fi
+
+## screenshots: runs the demo, and takes the pictures of the dashboard in docs/figures/ from it; they are to be looked at
+screenshots: build
+	$(BROWSER_PACKAGES)
+	@demo=$(DEMO) && $(BIN)/cluster exec --operator $(BIN)/countersign -- \
+		env $(IN_BROWSER) tests/browser/screenshots.sh "$$demo" $(BIN)/kubectl-countersign docs/figures
 
 ## faults: whatever can go wrong between the operator and its cluster, one thing at a time; about an hour.
 ##   What a failure names as COUNTERSIGN_SEED runs it again
@@ -153,6 +179,7 @@ demo-up: build
 	tries=0; until kubectl apply --server-side $(patsubst %,-f examples/%.yaml,policy harmless risky); do \
 		tries=$$((tries + 1)); [ $$tries -lt 10 ]; sleep 1; done; \
 	kubectl wait --for=jsonpath={.status.phase}=Stable rollout web login; } >&2; \
+	echo "The dashboard: $(BIN)/kubectl-countersign dashboard" >&2; \
 	echo "$$exports"; echo "export PATH='$${PATH%%:*}':\"\$$PATH\""
 
 ## demo-down: ends it

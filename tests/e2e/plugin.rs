@@ -1,5 +1,6 @@
 //! The plugin on a real API server, with the users and rights of different people.
 
+mod browser;
 mod check;
 mod conventions;
 mod people;

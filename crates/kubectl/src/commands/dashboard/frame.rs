@@ -8,6 +8,9 @@ pub const STYLE: &str = include_str!("style.css");
 /// The script of all pages: it takes the place of reloading.
 pub const SCRIPT: &str = include_str!("page.js");
 
+/// The icon of all pages.
+pub const ICON: &str = include_str!("icon.svg");
+
 /// What a page says of itself.
 pub struct Frame<'a> {
     /// Its title.
@@ -39,6 +42,7 @@ pub fn page(frame: &Frame<'_>, content: &Markup) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { (shown(frame.title)) " – Countersign" }
+                link rel="icon" href="/icon.svg";
                 link rel="stylesheet" href="/style.css";
                 script src="/page.js" defer {}
             }

@@ -23,7 +23,7 @@ use crate::cluster::write::DryRun;
 use crate::commands::dashboard::action::{Action, FREEZES, Object};
 use crate::commands::dashboard::fleet::Query;
 use crate::commands::dashboard::forms::{self, Fields, Target};
-use crate::commands::dashboard::frame::{SCRIPT, STYLE, shown};
+use crate::commands::dashboard::frame::{ICON, SCRIPT, STYLE, shown};
 use crate::commands::dashboard::guard::{Guard, HEADERS, OPEN};
 use crate::commands::dashboard::overview::address;
 use crate::commands::dashboard::site::{Site, lacks};
@@ -31,9 +31,12 @@ use crate::commands::dashboard::{detail, feed, overview};
 use crate::commands::freeze::Freeze;
 use crate::failure::Failure;
 
-const CSS: [(HeaderName, &str); 1] = [(header::CONTENT_TYPE, "text/css; charset=utf-8")];
-const JAVASCRIPT: [(HeaderName, &str); 1] =
-    [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")];
+/// The type of a file that is sent.
+type Kind = [(&'static str, &'static str); 1];
+
+const CSS: Kind = [("content-type", "text/css; charset=utf-8")];
+const JAVASCRIPT: Kind = [("content-type", "text/javascript; charset=utf-8")];
+const SVG: Kind = [("content-type", "image/svg+xml")];
 
 /// All addresses.
 pub fn router(site: Arc<Site>) -> Router {
@@ -48,6 +51,7 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/freeze", get(ask_freeze).post(freeze))
         .route("/style.css", get((CSS, STYLE)))
         .route("/page.js", get((JAVASCRIPT, SCRIPT)))
+        .route("/icon.svg", get((SVG, ICON)))
         .layer(middleware::from_fn_with_state(guard, guarded))
         .with_state(site)
 }

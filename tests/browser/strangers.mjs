@@ -1,0 +1,78 @@
+// strangers.mjs ADDRESS NAMESPACE: other pages, other names of this machine and forged forms are refused.
+import assert from "node:assert/strict";
+import { createServer, request } from "node:http";
+import { inBrowser, isAccessible } from "./page.mjs";
+
+const [address, namespace] = process.argv.slice(2);
+
+/// The status of a request with headers that no browser lets a page choose.
+const status = (url, options, body = "") =>
+  new Promise((resolve, reject) => {
+    const sent = request(url, options, (answer) => {
+      answer.resume();
+      resolve(answer.statusCode);
+    });
+    sent.on("error", reject);
+    sent.end(body);
+  });
+
+await inBrowser(address, async (page, origin) => {
+  assert.equal(await status(address, {}), 403, "the address works once");
+  const [cookie] = await page.context().cookies();
+  assert.equal(cookie.httpOnly, true);
+  assert.equal(cookie.sameSite, "Strict");
+  const session = `${cookie.name}=${cookie.value}`;
+  const { host } = new URL(origin);
+  assert.equal(await status(origin, { headers: { cookie: session } }), 200);
+  assert.equal(await status(origin, {}), 403, "without the cookie");
+  // DNS rebinding: the name of another site that resolves to this machine.
+  for (const name of ["evil.example", `evil.example:${new URL(origin).port}`, "127.0.0.1"]) {
+    assert.equal(await status(origin, { headers: { cookie: session, host: name } }), 421, name);
+  }
+  await page.goto(`${origin}/freeze`);
+  await isAccessible(page);
+  const token = await page.locator("input[name=token]").getAttribute("value");
+  const body = new URLSearchParams({ token, reason: "forged", confirmed: "yes" }).toString();
+  const forged = { cookie: session, host, "content-type": "application/x-www-form-urlencoded" };
+  for (const [headers, form] of [
+    [{ ...forged, origin: "https://evil.example" }, body],
+    [{ ...forged, origin: "null" }, body],
+    [forged, body],
+    [{ ...forged, origin }, body.replace(token, "0".repeat(token.length))],
+  ]) {
+    assert.equal(await status(`${origin}/freeze`, { method: "POST", headers }, form), 403);
+  }
+
+  // A page of another port of this machine, which a browser counts as the same site.
+  const other = createServer((_, answer) => {
+    answer.setHeader("content-type", "text/html");
+    answer.end(`<form method="post" action="${origin}/freeze"><input name="token" value="${token}">
+      <input name="reason" value="forged"><input name="confirmed" value="yes"><button>Go</button></form>
+      <iframe src="${origin}/"></iframe>`);
+  });
+  await new Promise((resolve) => { other.listen(0, "127.0.0.1", resolve); });
+  const context = page.context();
+  const stranger = await context.newPage();
+  const at = `http://127.0.0.1:${other.address().port}/`;
+  await stranger.goto(at);
+  const read = await stranger.evaluate((url) => fetch(url, { credentials: "include" }).then(() => "read", () => "refused"), origin);
+  assert.equal(read, "refused");
+  const [answer] = await Promise.all([
+    stranger.waitForResponse(`${origin}/freeze`),
+    stranger.getByRole("button", { name: "Go" }).click(),
+  ]);
+  assert.equal(answer.status(), 403);
+  await stranger.close();
+  other.closeAllConnections();
+  other.close();
+
+  // The keyboard reaches the content and every control, in order.
+  await page.goto(`${origin}/`);
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Skip to the content");
+  await page.keyboard.press("Enter");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "main");
+  await page.getByLabel("Name, namespace or message").fill(`${namespace}/shop`);
+  await page.keyboard.press("Enter");
+  await page.locator("#rollouts a", { hasText: `${namespace}/shop` }).waitFor();
+});
