@@ -213,15 +213,15 @@ impl Object {
     pub async fn create(&self, connection: &Connection, dry_run: DryRun) -> Result<Self, Refusal> {
         Ok(match self {
             Self::SignOff(object) => {
-                let objects = connection.here();
+                let objects = connection.here::<SignOff>();
                 Self::SignOff(dry_run.create(connection, &objects, object).await?)
             }
             Self::Intervention(object) => {
-                let objects = connection.here();
+                let objects = connection.here::<Intervention>();
                 Self::Intervention(dry_run.create(connection, &objects, object).await?)
             }
             Self::Freeze(object) => {
-                let objects = connection.cluster();
+                let objects = connection.cluster::<Freeze>();
                 Self::Freeze(dry_run.create(connection, &objects, object).await?)
             }
         })
@@ -233,11 +233,13 @@ impl Object {
         match self {
             Self::SignOff(object) => {
                 let name = object.name_any();
-                Some(answer(connection.here(), &name, gates::verdict, timeout).await)
+                let objects = connection.here::<SignOff>();
+                Some(answer(objects, &name, gates::verdict, timeout).await)
             }
             Self::Intervention(object) => {
                 let name = object.name_any();
-                Some(answer(connection.here(), &name, intervene::applied, timeout).await)
+                let objects = connection.here::<Intervention>();
+                Some(answer(objects, &name, intervene::applied, timeout).await)
             }
             Self::Freeze(_) => None,
         }

@@ -66,7 +66,7 @@ fn part(id: &str, heading: &str, content: Option<Markup>) -> Markup {
     html! {
         section id=(id) data-live aria-labelledby=(title) hidden[content.is_none()] {
             h2 id=(title) { (heading) }
-            @if let Some(content) = &content { (content) }
+            @if let Some(content) = content { (content) }
         }
     }
 }

@@ -145,7 +145,8 @@ impl Following {
             }
         }
         if let Some(rollout) = rollout {
-            let mut subject = self.site.subject(&self.connection, rollout).await;
+            let subject = self.site.subject(&self.connection, rollout);
+            let mut subject = Box::pin(subject).await;
             subject.problem = problem;
             self.subject = Some(subject);
         }

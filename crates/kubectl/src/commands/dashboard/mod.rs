@@ -97,8 +97,10 @@ impl Dashboard {
         print(&format!("{opened}\n"));
         remark("This address works once, in a browser on this machine. Ctrl-C ends the dashboard.");
         if !self.no_browser {
-            // It waits for a browser in the terminal.
-            tokio::task::spawn_blocking(move || webbrowser::open(&opened));
+            // A browser in the terminal keeps its thread; without any, the address is printed.
+            std::thread::spawn(move || {
+                let _ = webbrowser::open(&opened);
+            });
         }
         tokio::select! {
             ended = axum::serve(listener, server::router(site)).into_future() => ended?,
