@@ -7,7 +7,6 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
-use countersign_api::MANAGER;
 use k8s_openapi::api::coordination::v1::{Lease as ApiLease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
@@ -26,16 +25,18 @@ pub struct NotLeading;
 /// The lease, with the state of this replica.
 pub struct Lease {
     api: Api<ApiLease>,
+    name: String,
     identity: String,
     renewed: Mutex<Option<Instant>>,
 }
 
 impl Lease {
-    /// The lease of the operator in its own namespace.
+    /// The lease of this name in the own namespace, for a replica of this identity.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, identity: &str) -> Self {
+    pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
+            name: name.to_owned(),
             identity: identity.to_owned(),
             renewed: Mutex::new(None),
         }
@@ -46,7 +47,7 @@ impl Lease {
     pub(crate) fn held(client: Client) -> Self {
         Self {
             renewed: Mutex::new(Some(Instant::now())),
-            ..Self::new(client, "countersign-system", "test")
+            ..Self::new(client, "countersign-system", "countersign", "test")
         }
     }
 
@@ -81,9 +82,9 @@ impl Lease {
         seen: &mut Option<(Option<String>, Instant)>,
     ) -> Result<bool, kube::Error> {
         let requested_at = Instant::now();
-        let Some(lease) = self.api.get_opt(MANAGER).await? else {
+        let Some(lease) = self.api.get_opt(&self.name).await? else {
             let metadata = ObjectMeta {
-                name: Some(MANAGER.into()),
+                name: Some(self.name.clone()),
                 ..ObjectMeta::default()
             };
             let lease = ApiLease {
@@ -124,7 +125,7 @@ impl Lease {
             ..lease
         };
         let parameters = PostParams::default();
-        let write = self.api.replace(MANAGER, &parameters, &lease);
+        let write = self.api.replace(&self.name, &parameters, &lease);
         self.write(requested_at, write).await
     }
 
@@ -148,7 +149,7 @@ impl Lease {
 
     async fn renew(&self) -> Result<bool, kube::Error> {
         let requested_at = Instant::now();
-        let lease = self.api.get(MANAGER).await?;
+        let lease = self.api.get(&self.name).await?;
         let spec = lease.spec.clone().unwrap_or_default();
         if spec.holder_identity.as_deref() != Some(&self.identity) {
             return Ok(false);
@@ -166,7 +167,7 @@ impl Lease {
             return;
         }
         self.lose();
-        if let Ok(lease) = self.api.get(MANAGER).await {
+        if let Ok(lease) = self.api.get(&self.name).await {
             let mut spec = lease.spec.clone().unwrap_or_default();
             if spec.holder_identity.as_deref() == Some(&self.identity) {
                 spec.holder_identity = Some(String::new());
@@ -176,7 +177,7 @@ impl Lease {
                 };
                 if let Err(error) = self
                     .api
-                    .replace(MANAGER, &PostParams::default(), &lease)
+                    .replace(&self.name, &PostParams::default(), &lease)
                     .await
                 {
                     tracing::warn!(error = %sentence(&error), "the lease could not be released");

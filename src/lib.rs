@@ -11,6 +11,7 @@ pub mod check;
 pub mod clock;
 pub mod controller;
 pub mod lease;
+pub mod notify;
 pub mod observe;
 pub mod operator;
 mod owned;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use countersign::check;
 use countersign::operator::{self, Options};
+use countersign::{check, notify};
 
 /// Risk-based progressive delivery for Kubernetes.
 #[derive(Parser)]
@@ -28,6 +28,8 @@ enum Command {
         #[arg(long, default_value = "1m")]
         wait: countersign_api::Duration,
     },
+    /// Send notifications of what happens to Rollouts to the channels of a configuration file.
+    Notify(Box<notify::Options>),
     /// Print the CustomResourceDefinitions as YAML.
     Crds {
         /// Write one file per kind into this directory instead.
@@ -51,6 +53,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
             }
             println!("The installation is complete.");
         }
+        Command::Notify(options) => notify::run(*options)?,
         Command::Crds { dir } => {
             for (name, yaml) in countersign_api::crd_files()? {
                 match &dir {

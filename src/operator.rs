@@ -117,7 +117,7 @@ impl Options {
 
 /// Log format.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum LogFormat {
+pub(crate) enum LogFormat {
     /// One JSON object per line.
     Json,
     /// Plain text.
@@ -144,7 +144,8 @@ pub enum Error {
     LeaseLost,
 }
 
-fn setup<E: std::error::Error + Send + Sync + 'static>(
+/// An error of the set-up, with the operation that failed.
+pub(crate) fn setup<E: std::error::Error + Send + Sync + 'static>(
     what: &'static str,
 ) -> impl FnOnce(E) -> Error {
     move |source| Error::Setup {
@@ -170,7 +171,8 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
         .map_err(setup("the runtime could not be started"))
 }
 
-fn log(format: LogFormat) {
+/// Logs to stderr, filtered by `RUST_LOG`.
+pub(crate) fn log(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
@@ -201,6 +203,7 @@ async fn operate(options: Options) -> Result<(), Error> {
     let lease = Arc::new(Lease::new(
         client.clone(),
         &options.namespace,
+        api::MANAGER,
         &options.identity,
     ));
     let watches = watch::start(&client, &telemetry);
@@ -323,7 +326,8 @@ pub(crate) async fn client() -> Result<Client, Error> {
     Ok(client.with_layer(&status_from_plain_text).build())
 }
 
-fn stop_on_signal(stop: CancellationToken) -> Result<(), Error> {
+/// Cancels the token when the process is to end.
+pub(crate) fn stop_on_signal(stop: CancellationToken) -> Result<(), Error> {
     let what = "signals could not be listened for";
     let mut terminate = signal(SignalKind::terminate()).map_err(setup(what))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(setup(what))?;

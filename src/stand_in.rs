@@ -167,6 +167,14 @@ impl StandIn {
         match (&recorded.method, there) {
             (&Method::GET, Some(object)) => (200, object),
             (&Method::GET, None) if is_collection(path) => (200, self.list(path, &recorded.query)),
+            (&Method::PUT, Some(object)) => {
+                let read = recorded.body.pointer("/metadata/resourceVersion");
+                if read.is_some_and(|it| *it != object["metadata"]["resourceVersion"]) {
+                    return failure(409);
+                }
+                self.put(path, recorded.body.clone());
+                (200, self.get(path).unwrap())
+            }
             (&Method::DELETE, Some(object)) => {
                 let same = |field: &str| {
                     let wanted = recorded.body.pointer(&format!("/preconditions/{field}"));

@@ -75,3 +75,18 @@ pub(crate) const ANSWER_MAX_AGE: Duration = Duration::from_secs(15);
 pub(crate) const INCIDENT_MAX_AGE: Duration = Duration::from_secs(2);
 /// Timeout of an incident query, without which promotions wait.
 pub(crate) const INCIDENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Timeout of one request of `countersign notify` to a channel.
+pub(crate) const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest pause before a request to a channel is repeated.
+pub(crate) const NOTIFY_BACKOFF: Duration = Duration::from_mins(1);
+/// What is due is worked out this long after an event, with what else has changed by then,
+pub(crate) const NOTIFY_SETTLE: Duration = Duration::from_millis(500);
+/// and at least this often, since messages are also due by time.
+pub(crate) const NOTIFY_INTERVAL: Duration = Duration::from_secs(15);
+/// What happened longer ago is neither sent nor remembered as sent.
+pub(crate) const NOTIFY_KEEP: SignedDuration = SignedDuration::from_hours(24);
+/// Alerts are repeated this often, and end by themselves after three times as long without a repetition.
+pub(crate) const ALERT_REPEAT: Duration = Duration::from_mins(1);
+/// What happened at one moment is an alert for this long from its first delivery.
+pub(crate) const ALERT_LASTS: SignedDuration = SignedDuration::from_mins(15);

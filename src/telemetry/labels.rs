@@ -46,6 +46,17 @@ label_sets! {
         kind: &'static str,
     }
 
+    /// Labels of notifications.
+    NotificationLabels {
+        channel: String,
+        result: &'static str,
+    }
+
+    /// The name of a channel of notifications, one of the installer's.
+    ChannelLabels {
+        channel: String,
+    }
+
     /// Labels of reads of evidence.
     AnswerLabels {
         outcome: String,

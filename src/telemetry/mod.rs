@@ -6,6 +6,7 @@
 pub mod access;
 pub mod catalog;
 mod labels;
+pub mod notifications;
 mod rollouts;
 pub mod server;
 
@@ -26,6 +27,7 @@ use crate::telemetry::labels::{
     AnswerLabels, BuildLabels, ReconcileLabels, RolloutLabels, WatchLabels, WriteLabels,
 };
 use crate::telemetry::rollouts::Rollouts;
+use crate::telemetry::server::Reported;
 
 /// All metrics, and the state of readiness.
 pub struct Telemetry {
@@ -222,9 +224,14 @@ impl Telemetry {
     pub fn forget(&self, namespace: &str, name: &str) {
         self.rollouts.forget(&RolloutLabels::new(namespace, name));
     }
+}
 
-    /// All metrics in the OpenMetrics text format.
-    pub(crate) fn encode(&self) -> String {
+impl Reported for Telemetry {
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    fn encode(&self) -> String {
         self.catalog.encode()
     }
 }

@@ -1,20 +1,27 @@
 //! The port for metrics and probes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
 
-use crate::telemetry::Telemetry;
 use crate::telemetry::access::{Access, Refusal};
+
+/// What a process reports of itself.
+pub trait Reported: Send + Sync + 'static {
+    /// Whether every cache was filled once.
+    fn is_ready(&self) -> bool;
+
+    /// All metrics in the OpenMetrics text format.
+    fn encode(&self) -> String;
+}
 
 /// The state of the handlers.
 #[derive(Clone)]
 pub(super) struct Served {
-    telemetry: Arc<Telemetry>,
+    telemetry: Arc<dyn Reported>,
     access: Option<Arc<Access>>,
 }
 
@@ -25,7 +32,7 @@ pub(super) struct Served {
 /// since it could take over.
 pub async fn serve(
     listener: tokio::net::TcpListener,
-    telemetry: Arc<Telemetry>,
+    telemetry: Arc<dyn Reported>,
     access: Option<Access>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
@@ -43,7 +50,7 @@ pub async fn serve(
 }
 
 pub(super) async fn readyz(State(served): State<Served>) -> (StatusCode, &'static str) {
-    if served.telemetry.ready.load(Ordering::Relaxed) {
+    if served.telemetry.is_ready() {
         (StatusCode::OK, "ok")
     } else {
         (

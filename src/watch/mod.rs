@@ -19,7 +19,7 @@ mod changes;
 mod claim;
 mod deployments;
 mod routes;
-mod task;
+pub(crate) mod task;
 mod trigger;
 pub mod waiting;
 mod watched;

@@ -14,18 +14,19 @@ use crate::timing::WATCH_BACKOFF;
 use crate::watch::trigger::Trigger;
 
 /// Objects per page of the first list, of those that may have 1.5 MB each,
-pub(super) const LARGE: u32 = 25;
+pub(crate) const LARGE: u32 = 25;
 /// and of smaller ones.
-pub(super) const SMALL: u32 = 100;
+pub(crate) const SMALL: u32 = 100;
 
-pub(super) fn config(page: u32) -> watcher::Config {
+/// The configuration of a watch, with the size of its pages.
+pub(crate) fn config(page: u32) -> watcher::Config {
     // A dead connection is noticed after this time.
     watcher::Config::default().timeout(60).page_size(page)
 }
 
 /// The default backoff of a watch, capped so that rollbacks are not delayed.
 #[derive(Default)]
-pub(super) struct CappedBackoff(watcher::DefaultBackoff);
+pub(crate) struct CappedBackoff(watcher::DefaultBackoff);
 
 impl Iterator for CappedBackoff {
     type Item = Duration;
