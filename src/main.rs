@@ -53,7 +53,12 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
             }
             println!("The installation is complete.");
         }
-        Command::Notify(options) => notify::run(*options)?,
+        Command::Notify(options) => {
+            if let Err(error) = notify::run(*options) {
+                eprintln!("{error}");
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Command::Crds { dir } => {
             for (name, yaml) in countersign_api::crd_files()? {
                 match &dir {

@@ -47,6 +47,29 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: operator
 {{- end }}
 
+{{/* The labels by which the pods of `countersign notify` are selected. */}}
+{{- define "countersign.notifyLabels" -}}
+app.kubernetes.io/name: {{ printf "%s-notify" (include "countersign.name" . | trunc 56 | trimSuffix "-") }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
+{{/* What the monitors select: the operator and, if it runs, `countersign notify`. */}}
+{{- define "countersign.monitored" -}}
+{{- if (.Values.notify).enabled -}}
+matchLabels:
+  app.kubernetes.io/instance: {{ .Release.Name | quote }}
+matchExpressions:
+  - key: app.kubernetes.io/name
+    operator: In
+    values:
+      - {{ include "countersign.name" . | quote }}
+      - {{ get (include "countersign.notifyLabels" . | fromYaml) "app.kubernetes.io/name" | quote }}
+{{- else -}}
+matchLabels:
+  {{- include "countersign.selectorLabels" . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{/* The labels of every object but the admission policies. The chart's own win over the common ones. */}}
 {{- define "countersign.labels" -}}
 {{- $own := dict "app.kubernetes.io/part-of" "countersign" "app.kubernetes.io/version" .Chart.AppVersion }}

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::notify::config::Channel;
-use crate::notify::plan::QUEUE;
 use crate::stand_in::StandIn;
+use crate::telemetry::server::Reported;
 
 /// A channel of this kind that answers with these codes in order, and then with the last one; 0 hangs.
 struct Sink {
@@ -110,7 +110,7 @@ async fn what_fails_is_repeated_with_the_same_id_until_it_is_taken() {
     assert_eq!((&*second.id, second.freeze.as_deref()), ("2", Some("2")));
     let ids: Vec<_> = sink.received().iter().map(|it| it["id"].clone()).collect();
     assert_eq!(ids, ["1", "1", "2"]);
-    let text = crate::telemetry::server::Reported::encode(&*sink.telemetry);
+    let text = sink.telemetry.encode();
     for counted in [r#"result="failed"} 1"#, r#"result="delivered"} 2"#] {
         assert!(text.contains(counted), "{counted}: {text}");
     }
@@ -137,7 +137,6 @@ async fn what_is_over_before_it_could_be_sent_is_not_sent() {
     sink.due
         .send_replace(vec![message("1", Kind::AwaitingSignOff)]);
     while sink.received().is_empty() {
-        tokio::task::yield_now().await;
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     sink.due.send_replace(vec![message("2", Kind::RolledBack)]);
@@ -171,5 +170,4 @@ async fn an_alert_that_is_over_is_ended() {
 fn pauses_grow_to_a_minute() {
     let seconds = [1, 2, 3, 6, 7, 100].map(|failures| backoff(failures).as_secs());
     assert_eq!(seconds, [1, 2, 4, 32, 60, 60]);
-    assert!(QUEUE > 100, "a message that waits keeps few others");
 }
