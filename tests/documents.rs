@@ -14,8 +14,10 @@ use std::path::Path;
 
 use clap::Args as _;
 use clap::error::ErrorKind;
-use countersign::operator::Options;
 use countersign::telemetry::Telemetry;
+use countersign::telemetry::catalog::Metric;
+use countersign::telemetry::notifications::Notifications;
+use countersign::{notify, operator};
 use countersign_api::rollout::WindowState;
 use countersign_api::step::Tier;
 use countersign_core::reason::{Reason, Wait};
@@ -60,31 +62,45 @@ fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
 }
 
 /// Each metric with its labels.
-fn metrics() -> BTreeMap<String, BTreeSet<String>> {
-    let telemetry = Telemetry::new();
-    let metrics = telemetry.metrics().iter();
+fn labelled(metrics: &[Metric]) -> BTreeMap<String, BTreeSet<String>> {
     let labels = |labels: &[&str]| set(labels.iter().map(|it| (*it).to_owned()));
+    let metrics = metrics.iter();
     let metrics = metrics.map(|it| (it.name.clone(), labels(it.labels)));
     metrics.collect()
 }
 
 #[test]
-fn the_metrics_are_those_of_the_table() {
-    let metrics = metrics();
-    let rows = table("docs/operation.md", "## Health and metrics");
-    let listed = rows.iter().flat_map(|row| code(&row[0]));
-    assert_eq!(set(metrics.keys().cloned()), set(listed));
-    for row in rows {
-        let labels = &metrics[&code(&row[0])[0]];
-        let named = set(code(&row[1]));
-        assert!(labels.is_subset(&named), "{row:?} lacks one of {labels:?}");
-        assert_eq!(labels.is_empty(), named.is_empty(), "{row:?}");
+fn the_metrics_are_those_of_the_tables() {
+    let (telemetry, notifications) = (Telemetry::new(), Notifications::new([]));
+    for (metrics, document, heading) in [
+        (
+            telemetry.metrics(),
+            "docs/operation.md",
+            "## Health and metrics",
+        ),
+        (
+            notifications.metrics(),
+            "docs/notifications.md",
+            "## Metrics",
+        ),
+    ] {
+        let metrics = labelled(metrics);
+        let rows = table(document, heading);
+        let listed = rows.iter().flat_map(|row| code(&row[0]));
+        assert_eq!(set(metrics.keys().cloned()), set(listed));
+        for row in rows {
+            let labels = &metrics[&code(&row[0])[0]];
+            let named = set(code(&row[1]));
+            assert!(labels.is_subset(&named), "{row:?} lacks one of {labels:?}");
+            assert_eq!(labels.is_empty(), named.is_empty(), "{row:?}");
+        }
     }
 }
 
 #[test]
 fn every_metric_that_a_document_names_exists() {
-    let metrics = metrics();
+    let mut metrics = labelled(Telemetry::new().metrics());
+    metrics.extend(labelled(Notifications::new([]).metrics()));
     let mut named = 0;
     for document in documents() {
         let text = read(&document);
@@ -127,13 +143,19 @@ fn documents() -> Vec<String> {
 }
 
 #[test]
-fn the_options_are_those_of_the_table() {
-    let command = Options::augment_args(clap::Command::new("run"));
+fn the_options_are_those_of_the_tables() {
+    let run = operator::Options::augment_args(clap::Command::new("run"));
+    options_are_those_of(&run, "docs/operation.md");
+    let notify = notify::Options::augment_args(clap::Command::new("notify"));
+    options_are_those_of(&notify, "docs/notifications.md");
+}
+
+fn options_are_those_of(command: &clap::Command, document: &str) {
     let mut options: BTreeMap<_, _> = command
         .get_arguments()
         .filter_map(|argument| Some((format!("--{}", argument.get_long()?), argument)))
         .collect();
-    for row in table("docs/operation.md", "## Options") {
+    for row in table(document, "## Options") {
         if row[0] == "–" {
             assert_eq!((&*row[1], &*row[2]), ("`RUST_LOG`", "`info`"));
             continue;

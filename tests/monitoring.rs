@@ -15,6 +15,7 @@ use std::path::Path;
 
 use countersign::telemetry::Telemetry;
 use countersign::telemetry::catalog::Metric;
+use countersign::telemetry::notifications::Notifications;
 use countersign_api::Phase;
 use countersign_api::rollout::Outcome;
 use countersign_core::observation::windows::{Unanswered, Uncounted};
@@ -119,7 +120,8 @@ fn metric<'a>(metrics: &'a [Metric], selector: &VectorSelector) -> (&'a Metric, 
 #[test]
 fn every_query_names_metrics_and_labels_that_exist() {
     let telemetry = Telemetry::new();
-    let metrics = telemetry.metrics();
+    let notifications = Notifications::new([]);
+    let metrics = [telemetry.metrics(), notifications.metrics()].concat();
     let queries = queries();
     assert!(queries.len() > 35, "only {} queries", queries.len());
     let mut used = BTreeSet::new();
@@ -127,7 +129,7 @@ fn every_query_names_metrics_and_labels_that_exist() {
         let named = named(&query);
         assert!(!named.selectors.is_empty(), "{query} selects nothing");
         for selector in &named.selectors {
-            let (metric, labels) = metric(metrics, selector);
+            let (metric, labels) = metric(&metrics, selector);
             used.insert(metric.name.clone());
             let matched = selector.matchers.matchers.iter().map(|it| &it.name);
             for label in named.grouped.iter().chain(matched) {
@@ -135,7 +137,8 @@ fn every_query_names_metrics_and_labels_that_exist() {
             }
         }
     }
-    let unused = metrics.iter().filter(|it| !used.contains(&it.name));
+    let unused = telemetry.metrics().iter();
+    let unused = unused.filter(|it| !used.contains(&it.name));
     let unused: Vec<_> = unused.map(|it| it.name.as_str()).collect();
     assert_eq!(unused, ["countersign_watch_last_event_timestamp_seconds"]);
 }

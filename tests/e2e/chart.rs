@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use countersign_cluster::wait_for;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::PostParams;
 use serde_json::{Value, json};
 
 use crate::support::{Scene, TIMEOUT};
 
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/countersign");
+pub(crate) const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/countersign");
 const SYSTEM: &str = "countersign-system";
 /// Kinds that at least one set has.
 const KINDS: [&str; 8] = [
@@ -22,7 +25,7 @@ const KINDS: [&str; 8] = [
     "Service",
     "ServiceMonitor",
 ];
-const APPLY: [&str; 3] = ["apply", "--server-side", "--filename=-"];
+pub(crate) const APPLY: [&str; 3] = ["apply", "--server-side", "--filename=-"];
 const DRY: [&str; 4] = [
     "--force-conflicts",
     "--dry-run=server",
@@ -43,7 +46,7 @@ fn sets() -> Vec<(String, PathBuf)> {
     sets
 }
 
-fn helm(arguments: &[&str]) -> String {
+pub(crate) fn helm(arguments: &[&str]) -> String {
     let output = Command::new("helm").args(arguments).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {stderr}");
@@ -59,7 +62,7 @@ fn rendered(release: &str, values: &Path) -> Vec<String> {
     manifests.split("\n---\n").map(ToOwned::to_owned).collect()
 }
 
-fn kind(manifest: &str) -> Option<&str> {
+pub(crate) fn kind(manifest: &str) -> Option<&str> {
     manifest
         .lines()
         .find_map(|line| line.strip_prefix("kind: "))
@@ -75,7 +78,7 @@ fn with_account(pod: &str) -> String {
     lines.join("\n")
 }
 
-fn kubectl(arguments: &[&str], manifests: &str) -> Result<(), String> {
+pub(crate) fn kubectl(arguments: &[&str], manifests: &str) -> Result<(), String> {
     let mut kubectl = Command::new("kubectl");
     kubectl.args(arguments).stdin(Stdio::piped());
     kubectl.stdout(Stdio::null()).stderr(Stdio::piped());
@@ -136,6 +139,31 @@ async fn each_set_of_values_gives_objects_that_the_api_server_accepts() {
         assert!(kinds.iter().any(|it| it == expected), "no {expected}");
     }
     kubectl(&["delete", "--filename=-"], &monitors()).unwrap();
+}
+
+/// The namespace of the operator enforces `restricted`.
+#[tokio::test]
+async fn the_pod_of_notify_is_admitted_where_restricted_is_enforced() {
+    let scene = Scene::new("notify-pod").await;
+    let manifests = rendered("countersign", &Path::new(CHART).join("ci/all-values.yaml"));
+    let is_notify = |it: &&String| {
+        kind(it) == Some("Deployment") && it.contains("\n  name: countersign-notify\n")
+    };
+    let deployment = manifests.iter().find(is_notify).unwrap();
+    let deployment: Value = serde_saphyr::from_str(deployment).unwrap();
+    let mut spec = deployment["spec"]["template"]["spec"].clone();
+    spec["serviceAccountName"] = json!("default");
+    let container = &spec["containers"][0];
+    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+    assert_eq!(container["volumeMounts"][0]["readOnly"], true);
+    let pod = json!({ "metadata": { "generateName": "notify-" }, "spec": spec });
+    let pods: Api<Pod> = Api::namespaced(scene.cluster.client(), SYSTEM);
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let pod = serde_json::from_value(pod).unwrap();
+    pods.create(&dry, &pod).await.unwrap();
 }
 
 /// `restricted-v2` of `OpenShift` assigns ids, and refuses pods that name others.

@@ -41,6 +41,7 @@ mod life;
 #[path = "../gitops/lua.rs"]
 mod lua;
 mod monitoring;
+mod notify;
 mod order;
 mod permissions;
 mod plugin;

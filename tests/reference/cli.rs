@@ -1,7 +1,7 @@
 //! `docs/reference/cli.md`: the help of every command.
 
 use clap::{Args as _, Command};
-use countersign::operator::Options;
+use countersign::{notify, operator};
 
 use crate::markdown::cell;
 
@@ -20,10 +20,19 @@ pub fn page() -> String {
     for command in plugin.get_subcommands() {
         page += &section("kubectl countersign", command);
     }
-    let run = Options::augment_args(Command::new("run")).about("Run the operator.");
+    let run = operator::Options::augment_args(Command::new("run")).about("Run the operator.");
+    let notify = notify::Options::augment_args(Command::new("notify"));
+    let notify = notify.about(
+        "Send notifications of what happens to Rollouts to the channels of a configuration file.",
+    );
     page +=
         "\n## countersign\n\nThe operator. `countersign check` takes the options of `run`, too.\n";
-    page + &section("countersign", &run)
+    page += &section("countersign", &run);
+    page += &section("countersign", &notify);
+    for command in notify.get_subcommands() {
+        page += &section("countersign notify", command);
+    }
+    page
 }
 
 fn section(of: &str, command: &Command) -> String {

@@ -1,19 +1,43 @@
-//! `docs/reference/metrics.md`: every metric as the operator registers it.
+//! `docs/reference/metrics.md`: every metric as the program registers it.
 
 use countersign::telemetry::Telemetry;
+use countersign::telemetry::catalog::Metric;
+use countersign::telemetry::notifications::Notifications;
 
 use crate::markdown::{cell, code, table};
 
 const HEAD: &str = "# Metrics
 
-Every metric of the operator, generated. Who may read them, and what they are for, is in
-[Operation](../operation.md#health-and-metrics).
+Every metric, generated: those of the operator, and those of `countersign notify`.
+
+## Operator
+
+Who may read them, and what they are for, is in [Operation](../operation.md#health-and-metrics).
+
+";
+
+const NOTIFY: &str = "
+## countersign notify
+
+What they are for is in [Notifications](../notifications.md#metrics).
 
 ";
 
 pub fn page() -> String {
-    let telemetry = Telemetry::new();
-    let rows = telemetry.metrics().iter().map(|metric| {
+    let operator = rows(Telemetry::new().metrics());
+    let notify = rows(Notifications::new([]).metrics());
+    let names = ["Metric", "Type", "Labels", "Meaning"];
+    [
+        HEAD,
+        &table(names, &operator),
+        NOTIFY,
+        &table(names, &notify),
+    ]
+    .concat()
+}
+
+fn rows(metrics: &[Metric]) -> Vec<[String; 4]> {
+    let rows = metrics.iter().map(|metric| {
         let labels: Vec<_> = metric.labels.iter().map(|label| code(label)).collect();
         [
             code(&metric.name),
@@ -24,5 +48,5 @@ pub fn page() -> String {
     });
     let mut rows: Vec<_> = rows.collect();
     rows.sort();
-    HEAD.to_owned() + &table(["Metric", "Type", "Labels", "Meaning"], &rows)
+    rows
 }

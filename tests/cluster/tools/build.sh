@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the programs of the test cluster from the Go module proxy and prints, alone on stdout, the
 # directory that holds them: controlplane, kubectl, kwok, kwok-stages/*.yaml, prometheus; and, unless it is
-# called as `build.sh base`, promtool, traefik, gateway-api/*.yaml, gateway-api-experimental/*.yaml, istio/*.yaml, helm.
+# called as `build.sh base`, promtool, alertmanager, traefik, gateway-api/*.yaml, gateway-api-experimental/*.yaml,
+# istio/*.yaml, helm.
 #
 # A first run takes a quarter of an hour on two cores. Each program is kept under a name that holds
 # a hash of all it was built from, so an interrupted run continues, a change rebuilds only what it
@@ -121,6 +122,7 @@ discoveries=remove_all_sd,enable_kubernetes_sd
 program prometheus prometheus github.com/prometheus/prometheus/cmd/prometheus '' $discoveries
 if [[ ${1-} != base ]]; then
     program promtool prometheus github.com/prometheus/prometheus/cmd/promtool '' $discoveries
+    program alertmanager alertmanager github.com/prometheus/alertmanager/cmd/alertmanager
     program traefik traefik github.com/traefik/traefik/v3/cmd/traefik
     # The kinds that Traefik routes by, of the version that it is built with.
     files gateway-api traefik sigs.k8s.io/gateway-api 'config/crd/standard/*.yaml'
