@@ -19,6 +19,7 @@ use crate::observe::queue_lock::QueueMutex;
 use crate::observe::reads::Reads;
 use crate::prometheus::{Prometheus, PrometheusConfig};
 use crate::stand_in::{Fault, ROLLOUTS, RecordedRequest, StandIn};
+use crate::telemetry::server::Reported;
 use crate::watch::Caches;
 
 /// An operator without watches, and its API server.

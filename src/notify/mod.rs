@@ -99,17 +99,13 @@ pub enum Error {
 pub fn run(options: Options) -> Result<(), Error> {
     let config = Config::read(&options.config)?;
     let runtime = operator::runtime()?;
-    match options.action {
-        Some(Action::Test { channel }) => {
-            runtime.block_on(test(&config, &channel, clock::now()))?;
-            println!("Channel {channel} took the message.");
-            Ok(())
-        }
-        None => {
-            operator::log(options.log_format);
-            runtime.block_on(serve(options, config))
-        }
+    if let Some(Action::Test { channel }) = &options.action {
+        runtime.block_on(test(&config, channel, clock::now()))?;
+        println!("Channel {channel} took the message.");
+        return Ok(());
     }
+    operator::log(options.log_format);
+    runtime.block_on(serve(options, config))
 }
 
 /// Sends a test message.
