@@ -1,6 +1,6 @@
 //! The loop: observe, decide, act.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use futures::{FutureExt, StreamExt};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::{self, Action, Controller};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -22,8 +22,9 @@ use crate::observe::observer::Observer;
 use crate::observe::snapshot::{Observed, Snapshot};
 use crate::telemetry::Telemetry;
 use crate::timing::{MAX_BACKOFF, RECONCILE_TIMEOUT, SNAPSHOT_DUE_WITHIN, SNAPSHOT_MAX_AGE};
+use crate::watch::batch::Batch;
 use crate::watch::waiting::Waiting;
-use crate::watch::{Claim, Scope, Trigger};
+use crate::watch::{Claim, Trigger};
 
 /// Concurrent reconciles.
 const CONCURRENCY: u16 = 256;
@@ -231,7 +232,8 @@ pub async fn run(
     cancelled: CancellationToken,
 ) {
     let store = context.observer.caches.claims.clone();
-    let everything = references(&store, |_| true);
+    let everything = store.state().into_iter();
+    let everything: Vec<_> = everything.map(|it| ObjectRef::from_obj(&*it)).collect();
     let triggers = targets(context.clone(), triggers);
     Controller::for_stream(futures::stream::pending(), store)
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
@@ -259,8 +261,14 @@ fn targets(
     // Simultaneous triggers of a Rollout cause one reconcile.
     let together = UnboundedReceiverStream::new(triggers).ready_chunks(TRIGGERS);
     together.flat_map(move |triggers| {
-        let all = triggers.into_iter().flat_map(|it| concerned(&context, it));
-        let targets: HashSet<_> = all.collect();
+        let batch = Batch::of(triggers);
+        batch.deleted().for_each(|claim| context.forget(claim));
+        if batch.deleted().any(Claim::holds_up_queue) {
+            context.waiting.wake();
+        }
+        let observer = &context.observer;
+        let labels = |namespace: &str| observer.namespace_labels(namespace);
+        let targets = batch.rollouts(&observer.caches.claims, labels);
         for target in &targets {
             context.invalidate(
                 target.namespace.as_deref().unwrap_or_default(),
@@ -269,36 +277,6 @@ fn targets(
         }
         futures::stream::iter(targets)
     })
-}
-
-fn concerned(context: &Context, trigger: Trigger) -> Vec<ObjectRef<Claim>> {
-    let (observer, store) = (&context.observer, &context.observer.caches.claims);
-    let selected = |scope: &Scope, claim: &Claim| {
-        let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
-        scope.selects(claim, observer.namespace_labels(namespace).as_ref())
-    };
-    match trigger {
-        Trigger::Touched(claim) => vec![ObjectRef::from_obj(&*claim)],
-        Trigger::Related(rollout) => vec![rollout],
-        Trigger::Deleted(claim) => {
-            context.forget(&claim);
-            references(store, |other| claim.held_up(other))
-        }
-        Trigger::Governed(scope) => references(store, |claim| selected(&scope, claim)),
-        Trigger::Frozen(scope) => references(store, |claim| {
-            claim.is_changing() && selected(&scope, claim)
-        }),
-        Trigger::All => references(store, |_| true),
-    }
-}
-
-fn references(store: &Store<Claim>, wanted: impl Fn(&Claim) -> bool) -> Vec<ObjectRef<Claim>> {
-    let claims = store.state();
-    claims
-        .iter()
-        .filter(|claim| wanted(claim))
-        .map(|claim| ObjectRef::from_obj(&**claim))
-        .collect()
 }
 
 async fn reconcile(claim: Arc<Claim>, context: Arc<Context>) -> Result<Action, Error> {

@@ -3,10 +3,13 @@
 mod people;
 mod tampered;
 
+use countersign_api::rollout::{Change, RolloutStatus};
 use countersign_core::decision::{
     Action as Write, HistoryAction, Notice, TrafficAction, WorkloadAction,
 };
 use countersign_core::observation::workload::{PastRun, Service as ServiceSeen};
+use countersign_core::reason::Reason;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
@@ -27,7 +30,7 @@ struct Scene {
     server: StandIn,
     context: Arc<Context>,
     claims: kube::runtime::reflector::store::Writer<Claim>,
-    _triggers: mpsc::UnboundedReceiver<Trigger>,
+    woken: mpsc::UnboundedReceiver<Trigger>,
 }
 
 impl Scene {
@@ -46,7 +49,7 @@ impl Scene {
         let (freezes, _) = kube::runtime::reflector::store();
         let (recorder, _) =
             Recorder::start(client.clone(), "test", lease.clone(), telemetry.clone());
-        let (wake, triggers) = mpsc::unbounded_channel();
+        let (wake, woken) = mpsc::unbounded_channel();
         let prometheus = Prometheus::new(&PrometheusConfig::default());
         let context = Context {
             observer: Observer {
@@ -81,7 +84,7 @@ impl Scene {
             server,
             context: Arc::new(context),
             claims,
-            _triggers: triggers,
+            woken,
         }
     }
 
@@ -490,6 +493,59 @@ async fn a_deletion_concerns_those_alone_who_may_have_waited_for_it() {
         .apply_watcher_event(&Event::Delete((*gone).clone()));
     let twice = vec![Trigger::Deleted(gone.clone()), Trigger::Deleted(gone)];
     assert_eq!(reconciled_by(&scene, twice).await, ["dependent", "same"]);
+}
+
+#[tokio::test]
+async fn deletions_wake_the_queue_once_and_only_if_one_held_it_up() {
+    let mut scene = Scene::new();
+    let queued = RolloutStatus {
+        waiting_for: Some(Reason::Queued.into()),
+        change: Some(Change {
+            queued_at: Some(Time(Timestamp::UNIX_EPOCH)),
+            ..Change::default()
+        }),
+        ..RolloutStatus::default()
+    };
+    let none = RolloutStatus::default();
+    scene.context.waiting.note("shop", "next", &none, &queued);
+    let changes = |changes: &[Value]| -> Vec<Value> {
+        let changes = changes.iter();
+        changes.map(|it| json!({ "change": it })).collect()
+    };
+    let idle = changes(&[
+        Value::Null,
+        json!({ "stage": "Promoted", "outcome": "Promoted" }),
+        json!({ "stage": "RolledBack", "outcome": "RolledBack" }),
+        json!({ "stage": "Waiting" }),
+        json!({ "stage": "Promoting", "initial": true }),
+    ]);
+    let mut busy = changes(&[
+        json!({ "stage": "Stepping" }),
+        json!({ "stage": "RollingBack", "outcome": "RolledBack" }),
+    ]);
+    busy.push(json!({ "waitingFor": "Queued", "change": { "stage": "Waiting" } }));
+    for (statuses, woken) in [(idle, 0), (busy, 1)] {
+        let mut deleted = Vec::new();
+        for (number, status) in statuses.into_iter().enumerate() {
+            let name = format!("gone-{number}");
+            scene.deploy(&name, "app:1");
+            let path = format!("{ROLLOUTS}/{name}");
+            let mut rollout = scene.server.get(&path).unwrap();
+            rollout["status"] = status;
+            scene.server.put(&path, rollout);
+            let claim = scene.claim(&name);
+            scene
+                .claims
+                .apply_watcher_event(&Event::Delete((*claim).clone()));
+            deleted.push(Trigger::Deleted(claim));
+        }
+        assert_eq!(reconciled_by(&scene, deleted).await, [""; 0]);
+        let mut count = 0;
+        while scene.woken.try_recv().is_ok() {
+            count += 1;
+        }
+        assert_eq!(count, woken);
+    }
 }
 
 #[tokio::test]

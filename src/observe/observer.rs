@@ -63,14 +63,8 @@ impl Observer {
         let Some(own) = self.caches.claims.get(&key) else {
             return Vec::new();
         };
-        let is_earlier = |other: &Arc<Claim>| {
-            other.namespace().as_deref() == Some(namespace) && other.precedes(&own)
-        };
-        self.caches
-            .claims
-            .state()
-            .into_iter()
-            .filter(is_earlier)
-            .collect()
+        self.caches.claims.state_filter(|other| {
+            other.metadata.namespace.as_deref() == Some(namespace) && other.precedes(&own)
+        })
     }
 }

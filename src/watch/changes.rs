@@ -14,32 +14,30 @@ use serde::{Deserialize, Serialize};
 use crate::watch::claim::Claim;
 use crate::watch::trigger::Trigger;
 
-/// Hashes of the last seen objects, by hashes of their uids, to save memory.
+/// Hashes of the last seen Rollouts, by hashes of their uids, to save memory.
 #[derive(Default)]
-pub(super) struct LastSeen(BTreeMap<u64, u64>);
+struct LastSeen(BTreeMap<u64, u64>);
 
 impl LastSeen {
-    fn key(metadata: &ObjectMeta) -> u64 {
-        hash(&metadata.uid)
+    /// Whether the Rollout differs from its last seen state.
+    fn has_changed(&mut self, claim: &Claim) -> bool {
+        // The controller's own status writes change no claims, so they cause no reconcile.
+        let version = (claim.metadata.generation, claim.annotations());
+        let version = hash(&(own(&claim.metadata), version));
+        self.0.insert(hash(&claim.metadata.uid), version) != Some(version)
     }
 
-    /// Whether the object differs from its last seen state, by `version` and by its metadata other than
-    /// the API server's.
-    pub(super) fn has_changed(&mut self, metadata: &ObjectMeta, version: &impl Hash) -> bool {
-        let deleted = metadata.deletion_timestamp.is_some();
-        let owners = metadata.owner_references.iter().flatten();
-        let owners: Vec<_> = owners.map(|owner| &owner.uid).collect();
-        let version = hash(&(deleted, owners, &metadata.labels, version));
-        self.0.insert(Self::key(metadata), version) != Some(version)
+    fn forget(&mut self, claim: &Claim) {
+        self.0.remove(&hash(&claim.metadata.uid));
     }
+}
 
-    fn knows(&self, metadata: &ObjectMeta) -> bool {
-        self.0.contains_key(&Self::key(metadata))
-    }
-
-    pub(super) fn forget(&mut self, metadata: &ObjectMeta) {
-        self.0.remove(&Self::key(metadata));
-    }
+/// The metadata that decisions depend on.
+fn own(metadata: &ObjectMeta) -> impl Hash {
+    let deleted = metadata.deletion_timestamp.is_some();
+    let owners = metadata.owner_references.iter().flatten();
+    let owners: Vec<_> = owners.map(|owner| &owner.uid).collect();
+    (deleted, owners, &metadata.labels)
 }
 
 pub(super) fn hash(it: &impl Hash) -> u64 {
@@ -82,9 +80,9 @@ pub(super) struct PodsCondition {
 }
 
 impl Pods {
-    /// The fields whose change may change a decision: not the number of starting pods, but whether one is
+    /// A hash of the fields whose change may change a decision: not the number of starting pods, but whether one is
     /// ready, and whether the last one is deleted. The generation stands for the template, which others may edit.
-    fn version(&self) -> impl Hash {
+    pub(super) fn version(&self) -> u64 {
         let Self {
             metadata,
             spec,
@@ -92,39 +90,20 @@ impl Pods {
         } = self;
         let gone = spec.replicas == 0 && status.replicas == 0;
         let serves = status.ready_replicas > 0;
-        (
+        hash(&(
+            own(metadata),
             metadata.generation,
             spec,
             gone,
             serves,
             status.available_replicas,
             &status.conditions,
-        )
+        ))
     }
 
     /// Whether the ReplicaSet was just created by the controller and has no pods yet.
-    fn is_blank(&self) -> bool {
+    pub(super) fn is_blank(&self) -> bool {
         self.status.available_replicas == 0 && self.status.conditions.is_empty()
-    }
-}
-
-/// Whether a change of a ReplicaSet may change a decision.
-pub(super) fn pods_have_changed(seen: &mut LastSeen, event: &watcher::Event<Pods>) -> bool {
-    match event {
-        watcher::Event::Apply(it) => {
-            let made = !seen.knows(&it.metadata) && it.is_blank();
-            seen.has_changed(&it.metadata, &it.version()) && !made
-        }
-        watcher::Event::Delete(it) => {
-            seen.forget(&it.metadata);
-            true
-        }
-        watcher::Event::Init => {
-            *seen = LastSeen::default();
-            false
-        }
-        watcher::Event::InitApply(it) => seen.has_changed(&it.metadata, &it.version()),
-        watcher::Event::InitDone => true,
     }
 }
 
@@ -148,9 +127,7 @@ impl ClaimChanges {
     pub(super) fn triggers(&mut self, event: watcher::Event<Claim>) -> Vec<Trigger> {
         match event {
             watcher::Event::Apply(claim) | watcher::Event::InitApply(claim) => {
-                // The controller's own status writes change no claims, so they cause no reconcile.
-                let version = (claim.metadata.generation, claim.annotations());
-                let changed = self.seen.has_changed(&claim.metadata, &version);
+                let changed = self.seen.has_changed(&claim);
                 let touched = changed.then(|| Trigger::Touched(Arc::new(claim)));
                 touched.into_iter().collect()
             }
@@ -160,21 +137,26 @@ impl ClaimChanges {
                 self.before = self.store.state();
                 Vec::new()
             }
-            // A deletion while the watch was disconnected causes no event: the Rollout is missing in the
-            // list.
+            // What happened while the watch was disconnected causes no event. A deleted Rollout is missing in the
+            // list; one of another version may have another status, as after a restored backup.
             watcher::Event::InitDone => {
-                let mut before = std::mem::take(&mut self.before);
-                before.retain(|claim| {
-                    let now = self.store.get(&ObjectRef::from_obj(&**claim));
-                    now.is_none_or(|now| now.metadata.uid != claim.metadata.uid)
+                let before = std::mem::take(&mut self.before).into_iter();
+                let triggers = before.filter_map(|claim| {
+                    let now = self.store.get(&ObjectRef::from_obj(&*claim));
+                    match now.filter(|now| now.metadata.uid == claim.metadata.uid) {
+                        None => Some(self.deleted(claim)),
+                        Some(now) => (now.metadata.resource_version
+                            != claim.metadata.resource_version)
+                            .then_some(Trigger::Touched(now)),
+                    }
                 });
-                before.into_iter().map(|it| self.deleted(it)).collect()
+                triggers.collect()
             }
         }
     }
 
     fn deleted(&mut self, claim: Arc<Claim>) -> Trigger {
-        self.seen.forget(&claim.metadata);
+        self.seen.forget(&claim);
         Trigger::Deleted(claim)
     }
 }
@@ -202,11 +184,9 @@ mod tests {
             }))
             .unwrap()
         };
-        let mut seen = LastSeen::default();
-        let mut is_news = |it: Pods| pods_have_changed(&mut seen, &watcher::Event::Apply(it));
-        assert!(!is_news(set(1, 0)), "the operator has just made it");
-        assert!(!is_news(set(1, 1)));
-        assert!(is_news(set(2, 1)));
-        assert!(!is_news(set(2, 2)));
+        assert!(set(1, 0).is_blank(), "the operator has just made it");
+        assert_eq!(set(1, 0).version(), set(1, 1).version());
+        assert_ne!(set(1, 1).version(), set(2, 1).version());
+        assert_eq!(set(2, 1).version(), set(2, 2).version());
     }
 }

@@ -40,6 +40,10 @@ pub struct ClaimStatus {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct ClaimChange {
+    /// Whether it is a first revision.
+    pub initial: bool,
+    /// Its stage, as written.
+    pub stage: String,
     /// The outcome; `None` while the change is in progress.
     pub outcome: Option<String>,
 }
@@ -187,6 +191,19 @@ impl Claim {
     pub fn is_changing(&self) -> bool {
         let change = self.status.change.as_ref();
         change.is_some_and(|change| change.outcome.is_none())
+    }
+
+    /// Whether changes that wait in the queue may advance once this Rollout is deleted: it takes a place among the
+    /// changes under way, or stands before them.
+    #[must_use]
+    pub fn holds_up_queue(&self) -> bool {
+        let queued = self.status.waiting_for.as_ref();
+        let change = self.status.change.as_ref();
+        queued.is_some_and(|it| *it == Reason::Queued)
+            || change.is_some_and(|it| {
+                let under_way = it.outcome.is_none() && it.stage != "Waiting";
+                !it.initial && (under_way || it.stage == "RollingBack")
+            })
     }
 
     /// Whether the Rollout has no stable revision yet.

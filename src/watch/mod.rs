@@ -3,28 +3,33 @@
 //! | watch | kept in memory | why |
 //! |---|---|---|
 //! | Rollouts | selector, pod labels, Services, `dependsOn`, whether a change is under way ([`Claim`]) | triggers; who claims which pods and Services, and depends on whom |
-//! | ReplicaSets that the controller owns | a hash of what decisions depend on | triggers |
-//! | Jobs that the controller owns | nothing | triggers |
+//! | ReplicaSets that the controller owns | hashes of what decisions depend on, and of the Rollout | triggers |
+//! | Jobs that the controller owns | hashes of the version and the Rollout | triggers |
 //! | RolloutPolicies | spec and status | every decision; their statuses |
-//! | `SignOff`s, Interventions | nothing | triggers |
+//! | `SignOff`s, Interventions | hashes of the version and the Rollout | triggers |
 //! | Freezes | spec, without the groups of the person, and status | triggers; their statuses |
-//! | routes, of the kinds that a Rollout names | nothing | triggers |
+//! | routes, of the kinds that a Rollout names | hashes of the version and the name | triggers |
 //! | Namespaces | labels | which policies govern, criticality |
 //! | Deployments, from the first that is adopted | nothing | triggers |
 //!
 //! The inputs of a decision (the Rollout, its ReplicaSets, Jobs and Services) are read live.
+//!
+//! A watch that was disconnected for too long lists its objects again. Then only Rollouts are reconciled whose objects
+//! have changed since (`objects`): every restart of an API server would otherwise cost a reconcile of every Rollout.
 
+pub mod batch;
 mod caches;
 mod changes;
 mod claim;
 mod deployments;
+mod objects;
 mod routes;
 pub(crate) mod task;
 mod trigger;
 pub mod waiting;
 mod watched;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use countersign_api::{Intervention, MANAGED_BY_LABEL, MANAGER, RouteKind, SignOff};
@@ -32,7 +37,7 @@ use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
-use kube::runtime::reflector::{self, Store};
+use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -40,13 +45,14 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::telemetry::Telemetry;
 pub use crate::watch::caches::{Caches, Gap};
-use crate::watch::changes::{ClaimChanges, LastSeen, pods_have_changed, strip_claim};
+use crate::watch::changes::{ClaimChanges, Pods, hash, strip_claim};
 pub use crate::watch::claim::Claim;
 use crate::watch::deployments::Deployments;
+use crate::watch::objects::{News, Objects, Seen, subject};
 use crate::watch::routes::watch_routes;
 use crate::watch::task::{LARGE, SMALL, config, run};
 pub use crate::watch::trigger::{Scope, Trigger};
-use crate::watch::trigger::{concerned, owner};
+use crate::watch::trigger::{owner, related, requested};
 pub use crate::watch::watched::{WatchedFreeze, WatchedPolicy};
 
 /// The running watches: their caches and triggers.
@@ -70,17 +76,20 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
     let gaps = [Gap::default(), Gap::default()];
     let policies = watch_policies(client, telemetry, &gaps[0], send.clone(), governing.clone());
     let namespaces = watch_namespaces(client, telemetry, &gaps[1], governing.clone());
-    let mut seen = LastSeen::default();
-    watch_owned(
-        "ReplicaSet",
-        client,
-        telemetry,
-        send.clone(),
-        move |event| pods_have_changed(&mut seen, event),
-    );
-    watch_owned::<PartialObjectMeta<Job>>("Job", client, telemetry, send.clone(), |_| true);
-    watch_requests::<SignOff>("SignOff", client, telemetry, send.clone());
-    watch_requests::<Intervention>("Intervention", client, telemetry, send.clone());
+    let sets = Owned::<Pods> {
+        kind: "ReplicaSet",
+        version: Pods::version,
+        is_expected: Pods::is_blank,
+    };
+    sets.watch(client, telemetry, &claims, send.clone());
+    let jobs = Owned::<PartialObjectMeta<Job>> {
+        kind: "Job",
+        version: |job| hash(&job.metadata.resource_version),
+        is_expected: |_| false,
+    };
+    jobs.watch(client, telemetry, &claims, send.clone());
+    watch_requests::<SignOff>("SignOff", client, telemetry, &claims, send.clone());
+    watch_requests::<Intervention>("Intervention", client, telemetry, &claims, send.clone());
     for kind in RouteKind::ALL {
         watch_routes(kind, client, telemetry, &claims, send.clone());
     }
@@ -234,39 +243,78 @@ fn watch_namespaces(
     store
 }
 
-/// Watches the owned objects of Rollouts; events without a relevant change trigger nothing.
-fn watch_owned<K>(
+/// A kind of object that Rollouts own.
+struct Owned<K> {
     kind: &'static str,
-    client: &Client,
-    telemetry: &Arc<Telemetry>,
-    send: mpsc::UnboundedSender<Trigger>,
-    mut has_changed: impl FnMut(&watcher::Event<K>) -> bool + Send + 'static,
-) where
+    /// The hash of what decisions depend on.
+    version: fn(&K) -> u64,
+    /// Whether an object that is seen for the first time is as the controller has just created it.
+    is_expected: fn(&K) -> bool,
+}
+
+impl<K> Owned<K>
+where
     K: Resource<DynamicType = ()> + std::fmt::Debug + Clone + DeserializeOwned + Send + 'static,
 {
-    let config = config(LARGE).labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
-    let events = watcher(Api::<K>::all(client.clone()), config);
-    let mut listed_before = false;
-    run(
-        kind,
-        telemetry,
-        events,
-        move |event| {
-            let has_changed = has_changed(&event);
-            match event {
-                watcher::Event::Apply(it) | watcher::Event::Delete(it) if has_changed => {
-                    owner(it.meta()).map(Trigger::Related)
-                }
-                // A deletion while the watch was disconnected causes no event, so all Rollouts are
-                // reconciled; at the start they are anyway.
-                watcher::Event::InitDone => {
-                    std::mem::replace(&mut listed_before, true).then_some(Trigger::All)
-                }
-                _ => None,
+    /// Watches the objects; events without a relevant change trigger nothing.
+    fn watch(
+        self,
+        client: &Client,
+        telemetry: &Arc<Telemetry>,
+        claims: &Store<Claim>,
+        send: mpsc::UnboundedSender<Trigger>,
+    ) {
+        let config = config(LARGE).labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+        let events = watcher(Api::<K>::all(client.clone()), config);
+        let (mut objects, claims) = (Objects::default(), claims.clone());
+        let kind = self.kind;
+        let triggers = move |event| self.triggers(&mut objects, &claims, event);
+        run(kind, telemetry, events, triggers, send);
+    }
+
+    fn triggers(
+        &self,
+        objects: &mut Objects,
+        claims: &Store<Claim>,
+        event: watcher::Event<K>,
+    ) -> Vec<Trigger> {
+        let news = objects.news(&event, |it| Seen {
+            version: (self.version)(it),
+            subject: owner(it.meta()).map_or(0, |rollout| subject_of(&rollout)),
+        });
+        match (news, object(event)) {
+            (News::New, Some(it)) if (self.is_expected)(&it) => Vec::new(),
+            (News::New | News::Changed, Some(it)) => {
+                let rollout = owner(it.meta()).map(Trigger::Related);
+                rollout.into_iter().collect()
             }
-        },
-        send,
-    );
+            (News::Gone(rollouts), _) => among(claims, &rollouts),
+            // At the start all Rollouts are reconciled anyway.
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The object of an event.
+fn object<K>(event: watcher::Event<K>) -> Option<K> {
+    match event {
+        watcher::Event::Apply(it) | watcher::Event::InitApply(it) | watcher::Event::Delete(it) => {
+            Some(it)
+        }
+        watcher::Event::Init | watcher::Event::InitDone => None,
+    }
+}
+
+fn subject_of(rollout: &ObjectRef<Claim>) -> u64 {
+    subject(rollout.namespace.as_deref(), &rollout.name)
+}
+
+/// Triggers the Rollouts with these subjects.
+fn among(claims: &Store<Claim>, rollouts: &BTreeSet<u64>) -> Vec<Trigger> {
+    related(claims, |claim| {
+        let name = claim.metadata.name.as_deref().unwrap_or_default();
+        rollouts.contains(&subject(claim.metadata.namespace.as_deref(), name))
+    })
 }
 
 /// Watches SignOffs or Interventions. Events of processed ones are the controller's own writes.
@@ -274,23 +322,31 @@ fn watch_requests<K: Resource<DynamicType = ()>>(
     kind: &'static str,
     client: &Client,
     telemetry: &Arc<Telemetry>,
+    claims: &Store<Claim>,
     send: mpsc::UnboundedSender<Trigger>,
 ) {
     let resource = ApiResource::erase::<K>(&());
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-    let mut listed_before = false;
+    let (mut objects, claims) = (Objects::default(), claims.clone());
     run(
         kind,
         telemetry,
         watcher(api, config(SMALL)),
-        move |event| match event {
-            watcher::Event::Apply(it) if it.data.pointer("/status/conditions/0").is_none() => {
-                concerned(&it)
-            }
-            watcher::Event::Delete(it) => concerned(&it),
-            watcher::Event::Apply(_) | watcher::Event::InitApply(_) | watcher::Event::Init => None,
-            watcher::Event::InitDone => {
-                std::mem::replace(&mut listed_before, true).then_some(Trigger::All)
+        move |event| {
+            let news = objects.news(&event, |it| Seen {
+                version: hash(&it.metadata.resource_version),
+                subject: requested(it).map_or(0, |rollout| subject_of(&rollout)),
+            });
+            let deleted = matches!(event, watcher::Event::Delete(_));
+            let is_processed =
+                |it: &DynamicObject| it.data.pointer("/status/conditions/0").is_some();
+            match (news, object(event)) {
+                (News::New | News::Changed, Some(it)) if deleted || !is_processed(&it) => {
+                    let rollout = requested(&it).map(Trigger::Related);
+                    rollout.into_iter().collect()
+                }
+                (News::Gone(rollouts), _) => among(&claims, &rollouts),
+                _ => Vec::new(),
             }
         },
         send,
@@ -372,6 +428,74 @@ mod tests {
         assert_eq!(on(watcher::Event::InitApply(claim("a", "1"))), [""; 0]);
         assert_eq!(list(&mut on, &fewer[1..]), ["deleted 1"]);
         assert_eq!(on(watcher::Event::Apply(claim("b", "2"))), ["touched b"]);
+
+        // A backup with an earlier status is restored.
+        let restored = |version: &str| {
+            let mut claim = claim("c", "4");
+            claim.metadata.resource_version = Some(version.to_owned());
+            claim
+        };
+        assert_eq!(on(watcher::Event::Apply(restored("9"))), [""; 0]);
+        assert_eq!(list(&mut on, &[claim("b", "2"), restored("9")]), [""; 0]);
+        let touched = list(&mut on, &[claim("b", "2"), restored("7")]);
+        assert_eq!(touched, ["touched c"]);
+    }
+
+    #[test]
+    fn a_new_list_of_replica_sets_concerns_those_rollouts_alone_whose_sets_have_changed() {
+        let set = |uid: &str, owner: &str, available: i32| -> Pods {
+            serde_json::from_value(json!({
+                "metadata": {
+                    "name": uid, "namespace": "shop", "uid": uid,
+                    "ownerReferences": [{
+                        "apiVersion": "countersign.dev/v1alpha1", "kind": "Rollout", "name": owner,
+                        "uid": owner, "controller": true,
+                    }],
+                },
+                "spec": { "replicas": 1 }, "status": { "availableReplicas": available },
+            }))
+            .unwrap()
+        };
+        let (claims, mut writer) = reflector::store();
+        for name in ["idle", "changed", "lost"] {
+            writer.apply_watcher_event(&watcher::Event::Apply(claim(name, name)));
+        }
+        let sets = Owned::<Pods> {
+            kind: "ReplicaSet",
+            version: Pods::version,
+            is_expected: Pods::is_blank,
+        };
+        let mut objects = Objects::default();
+        let mut on = |event: watcher::Event<Pods>| {
+            let triggers = sets.triggers(&mut objects, &claims, event);
+            let names = triggers.into_iter().map(|trigger| match trigger {
+                Trigger::Related(rollout) => rollout.name,
+                other => format!("{other:?}"),
+            });
+            names.collect::<Vec<_>>()
+        };
+        let first = [
+            watcher::Event::Init,
+            watcher::Event::InitApply(set("1", "idle", 1)),
+            watcher::Event::InitApply(set("2", "changed", 1)),
+            watcher::Event::InitApply(set("3", "lost", 1)),
+            watcher::Event::InitDone,
+        ];
+        for event in first {
+            assert_eq!(on(event), [""; 0], "all are reconciled at the start");
+        }
+        let made = watcher::Event::Apply(set("4", "idle", 0));
+        assert_eq!(on(made), [""; 0], "the controller has created it");
+        assert_eq!(on(watcher::Event::Init), [""; 0]);
+        for (listed, expected) in [
+            (set("1", "idle", 1), None),
+            (set("4", "idle", 0), None),
+            (set("2", "changed", 0), Some("changed")),
+        ] {
+            let concerned = on(watcher::Event::InitApply(listed));
+            assert_eq!(concerned, Vec::from_iter(expected));
+        }
+        assert_eq!(on(watcher::Event::InitDone), ["lost"]);
     }
 
     fn freeze(uid: &str, generation: i64, team: Option<&str>) -> WatchedFreeze {

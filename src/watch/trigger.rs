@@ -7,7 +7,7 @@ use countersign_api::Selector;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::core::DynamicObject;
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::{ObjectRef, Store};
 
 use crate::watch::claim::Claim;
 use crate::watch::watched::{WatchedFreeze, WatchedPolicy};
@@ -67,16 +67,25 @@ pub enum Trigger {
     Frozen(Scope),
     /// An object of the Rollout has changed.
     Related(ObjectRef<Claim>),
-    /// An object that concerns all Rollouts has changed.
-    All,
 }
 
-pub(super) fn concerned(request: &DynamicObject) -> Option<Trigger> {
+/// Triggers the Rollouts that an event concerns.
+pub(super) fn related(claims: &Store<Claim>, concerned: impl Fn(&Claim) -> bool) -> Vec<Trigger> {
+    let rollouts = claims.state_filter(concerned);
+    let rollouts = rollouts.iter();
+    rollouts
+        .map(|claim| Trigger::Related(ObjectRef::from_obj(&**claim)))
+        .collect()
+}
+
+/// The Rollout of a SignOff or an Intervention.
+pub(super) fn requested(request: &DynamicObject) -> Option<ObjectRef<Claim>> {
     let rollout = request.data.pointer("/spec/rollout")?.as_str()?;
-    let namespace = request.namespace()?;
-    Some(Trigger::Related(ObjectRef::new(rollout).within(&namespace)))
+    let namespace = request.metadata.namespace.as_deref()?;
+    Some(ObjectRef::new(rollout).within(namespace))
 }
 
+/// The Rollout that owns an object.
 pub(super) fn owner(metadata: &ObjectMeta) -> Option<ObjectRef<Claim>> {
     let owners = metadata.owner_references.as_deref().unwrap_or_default();
     let owner = owners

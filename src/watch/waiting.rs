@@ -13,7 +13,7 @@ use crate::watch::claim::Claim;
 use crate::watch::trigger::Trigger;
 
 /// Most Rollouts that are reconciled when a change ends; the others are requeued anyway.
-pub(super) const MOST_WOKEN: usize = 16;
+const MOST_WOKEN: usize = 16;
 
 /// The Rollouts that wait for others, so that they are reconciled once another change ends.
 #[derive(Debug)]
@@ -46,15 +46,15 @@ impl Waiting {
         }
     }
 
-    /// Forgets a deleted Rollout, and frees its slot.
+    /// Forgets a deleted Rollout.
     pub fn forget(&self, namespace: &str, name: &str) {
         if let Ok(mut all) = self.since.lock() {
             all.remove(&(namespace.to_owned(), name.to_owned()));
         }
-        self.wake();
     }
 
-    fn wake(&self) {
+    /// Triggers those that have waited longest.
+    pub fn wake(&self) {
         let Ok(all) = self.since.lock() else {
             return;
         };
@@ -99,6 +99,8 @@ mod tests {
             "nothing ended that was under way"
         );
         waiting.forget("shop", "gone");
+        assert!(woken.try_recv().is_err(), "nobody waited for it");
+        waiting.wake();
         let mut names = Vec::new();
         while let Ok(Trigger::Related(rollout)) = woken.try_recv() {
             names.push(rollout.name);
