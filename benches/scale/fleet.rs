@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use countersign_api::{Phase, Rollout, RolloutPolicy, RolloutRun};
 use countersign_cluster::{Cluster, Limits, Load, wait_for};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
@@ -295,16 +295,16 @@ async fn each_is(
     outcome.unwrap_or_else(|_| Err(format!("{} are not as wanted: {names:?}", names.len()).into()))
 }
 
-/// The time of the control plane alone: seconds from the first of `number` ReplicaSets to its last ready
-/// pod.
-pub async fn replica_sets_alone(cluster: &Cluster, number: usize) -> Result<f64> {
-    let namespace = cluster.namespace("alone").await?;
-    let kind = ApiResource::erase::<ReplicaSet>(&());
-    let sets: Api<DynamicObject> = Api::namespaced_with(cluster.client(), &namespace, &kind);
+/// The time of the control plane alone: seconds from the first of `number` plain Deployments until the last of them
+/// is available.
+pub async fn plain_deployments(cluster: &Cluster, number: usize) -> Result<f64> {
+    let namespace = cluster.namespace("plain").await?;
+    let kind = ApiResource::erase::<Deployment>(&());
+    let plain: Api<DynamicObject> = Api::namespaced_with(cluster.client(), &namespace, &kind);
     let names = (0..number).map(name).collect();
-    let ready = |it: &DynamicObject| {
+    let available = |it: &DynamicObject| {
         it.data
-            .pointer("/status/readyReplicas")
+            .pointer("/status/availableReplicas")
             .and_then(Value::as_i64)
             == Some(1)
     };
@@ -318,15 +318,15 @@ pub async fn replica_sets_alone(cluster: &Cluster, number: usize) -> Result<f64>
             interval: "",
             canary: Value::Null,
         };
-        let set: DynamicObject = serde_json::from_value(json!({
-            "apiVersion": ReplicaSet::api_version(&()), "kind": ReplicaSet::kind(&()),
+        let deployment: DynamicObject = serde_json::from_value(json!({
+            "apiVersion": Deployment::api_version(&()), "kind": Deployment::kind(&()),
             "metadata": { "name": app.name },
             "spec": { "replicas": 1, "selector": { "matchLabels": { "app": app.name } }, "template": app.template() },
         }))?;
-        sets.create(&PostParams::default(), &set).await?;
+        plain.create(&PostParams::default(), &deployment).await?;
         Ok(())
     });
-    tokio::try_join!(make, each_is(sets.clone(), names, ready))?;
+    tokio::try_join!(make, each_is(plain.clone(), names, available))?;
     let took = started.elapsed().as_secs_f64();
     remove(cluster, &namespace).await?;
     Ok(took)

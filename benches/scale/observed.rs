@@ -225,6 +225,12 @@ impl Requests {
         self.0.iter().filter(|it| it.is_write()).count()
     }
 
+    /// Requests that are neither writes nor watches.
+    pub fn reads(&self) -> usize {
+        let reads = self.0.iter().filter(|it| !it.is_write());
+        reads.filter(|it| is_of_consequence(it)).count()
+    }
+
     pub fn other_than_keeping_up(&self) -> Vec<&ApiRequest> {
         self.0.iter().filter(|it| is_of_consequence(it)).collect()
     }

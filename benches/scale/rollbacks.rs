@@ -21,8 +21,6 @@ use crate::observed::Observed;
 const APPS: usize = 20;
 /// Time between two changes, so that each verdict has the machine to itself as in an incident.
 const APART: Duration = Duration::from_secs(2);
-/// Changes of each application.
-const ROUNDS: usize = 10;
 const REQUESTS_PER_SECOND: u32 = 10;
 /// The lag that the test cluster configures for the operator.
 const LAG: SignedDuration = SignedDuration::from_secs(3);
@@ -63,7 +61,7 @@ impl Rollbacks {
         for number in 0..APPS {
             this.route(gateway, &name(number)).await?;
         }
-        this.change(0.0).await?;
+        this.change(0.0, Duration::ZERO).await?;
         for number in 0..APPS {
             let limits = Limits {
                 max_requests: 1_000_000,
@@ -92,17 +90,18 @@ impl Rollbacks {
         fleet::remove(&self.cluster, &self.namespace).await
     }
 
-    /// Rolls each application back ten times.
+    /// Rolls each application back `rounds` times.
     pub async fn measure(
         &mut self,
+        rounds: usize,
         observed: &mut Observed,
         say: &impl Fn(&str),
     ) -> Result<Latencies> {
         let mut rollbacks = Vec::new();
         let unanswered = observed.unanswered().await?;
-        for round in 1..=ROUNDS {
+        for round in 1..=rounds {
             observed.requests()?;
-            self.change(0.5).await?;
+            self.change(0.5, APART).await?;
             let changes = self.rolled_back().await?;
             let requests = observed.requests()?.0;
             let reconciles = observed.reconciles_within(&self.namespace)?;
@@ -110,7 +109,7 @@ impl Rollbacks {
                 let reconciles = reconciles.get(name).map_or(&[][..], Vec::as_slice);
                 rollbacks.push(rollback(name, change, &requests, reconciles)?);
             }
-            say(&format!("{} rollbacks of {}", round * APPS, ROUNDS * APPS));
+            say(&format!("{} rollbacks of {}", round * APPS, rounds * APPS));
         }
         let unanswered = observed.unanswered().await? - unanswered;
         let own = observed.weight_writes().await?;
@@ -147,7 +146,7 @@ impl Rollbacks {
     }
 
     /// Changes all applications in turn.
-    async fn change(&mut self, error_rate: f64) -> Result<()> {
+    async fn change(&mut self, error_rate: f64, apart: Duration) -> Result<()> {
         self.round += 1;
         let (rollouts, version) = (self.rollouts(), format!("v{}", self.round));
         for number in 0..APPS {
@@ -164,7 +163,7 @@ impl Rollbacks {
                 }),
             };
             fleet::apply(&rollouts, &app).await?;
-            tokio::time::sleep(APART).await;
+            tokio::time::sleep(apart).await;
         }
         Ok(())
     }
