@@ -245,7 +245,7 @@ async fn new(
     table.at_most(
         "writes for each new Rollout",
         each(sent.writes() as f64),
-        3.0,
+        5.0,
     );
     table.row("… of which, in all", sent.listed(true));
     table.row("… and reads for each", plain(each(sent.reads() as f64), 1));
