@@ -23,7 +23,7 @@ use crate::observe::reads::Reads;
 use crate::prometheus::{Prometheus, PrometheusConfig};
 use crate::stand_in::{Fault, ROLLOUTS, RecordedRequest, StandIn};
 use crate::telemetry::server::Reported;
-use crate::watch::Caches;
+use crate::watch::{Caches, Scope};
 
 /// An operator without watches, and its API server.
 struct Scene {
