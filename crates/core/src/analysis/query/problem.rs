@@ -86,9 +86,9 @@ pub enum Problem {
         "the query is neither a bare selector of counters (such as `x{{a=\"b\"}}`, without offset, `@` or functions) nor an expression that holds `{{{{window}}}}` and yields one number (such as `sum(increase(x{{a=\"b\"}}[{{{{window}}}}]))`)"
     )]
     Form,
-    /// A query of which a part is no series.
+    /// A query of which a part is no series, or hides one.
     #[error(
-        "a part of the query is there whatever the series hold, such as `or vector(1000)` or `+ 1000`: it would count requests that never happened; leave it out (`or vector(0)` is allowed)"
+        "a part of the query is there whatever the series hold, or hides what they hold, such as `or vector(1000)`, `+ 1000`, `clamp_max(x, 10)` or `* 0`: leave it out; `or vector(0)`, `> 0`, and factors and divisors of together at most 1000 are allowed"
     )]
     Fixed,
     /// A metric of another kind.

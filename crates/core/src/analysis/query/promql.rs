@@ -7,11 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use promql_parser::parser::value::ValueType;
-use promql_parser::parser::{Expr, parse};
+use promql_parser::parser::{BinaryExpr, Call, Expr, parse};
 use sha2::{Digest, Sha256};
 
 /// Most texts in the cache.
 const REMEMBERED: usize = 4096;
+
+/// Most by which a query may scale what it counts, up or down: enough for another unit or a sample of the events.
+const MOST_SCALE: f64 = 1000.0;
 
 /// By the digests of the texts, since texts may be long.
 static KINDS: Mutex<BTreeMap<[u8; 32], Kind>> = Mutex::new(BTreeMap::new());
@@ -26,7 +29,7 @@ pub enum Kind {
     OddSelector,
     /// An expression that yields numbers.
     Numbers,
-    /// One of which a part is there whatever the series hold.
+    /// One of which a part is there whatever the series hold, or hides what they hold.
     Fixed,
     /// Anything else that parses.
     Other,
@@ -65,60 +68,134 @@ fn of(expression: &Expr) -> Kind {
         };
     }
     match expression.value_type() {
-        ValueType::Vector | ValueType::Scalar if is_fixed(expression) => Kind::Fixed,
-        ValueType::Vector | ValueType::Scalar => Kind::Numbers,
+        ValueType::Vector | ValueType::Scalar if counts(expression) => Kind::Numbers,
+        ValueType::Vector | ValueType::Scalar => Kind::Fixed,
         ValueType::Matrix | ValueType::String => Kind::Other,
     }
 }
 
-/// Whether a part of the number is there whatever the series hold: it would count events that never happened, or
-/// stand in place of those that did.
-fn is_fixed(expression: &Expr) -> bool {
-    let varies = |it: &Expr| !is_constant(it) && is_fixed(it);
-    let part = match expression {
-        Expr::Binary(binary) => {
-            let (lhs, rhs) = (&*binary.lhs, &*binary.rhs);
-            let added = match binary.op.to_string().as_str() {
-                // No series is no event.
-                "or" => is_constant(lhs) || (is_constant(rhs) && !is_no_event(rhs)),
-                "+" => is_constant(lhs) || is_constant(rhs),
-                _ => false,
-            };
-            added || varies(lhs) || varies(rhs)
-        }
-        Expr::Aggregate(it) => varies(&it.expr),
-        Expr::Unary(it) => varies(&it.expr),
-        Expr::Paren(it) => varies(&it.expr),
-        Expr::Subquery(it) => varies(&it.expr),
-        Expr::Call(call) => call.args.args.iter().any(|it| varies(it)),
-        _ => false,
-    };
-    part || is_constant(expression)
+/// Whether a query counts nothing but what its series hold.
+///
+/// What makes a number of events is listed; anything else may have a number of its own.
+fn counts(expression: &Expr) -> bool {
+    scale(expression).is_some_and(|it| it <= MOST_SCALE)
 }
 
-/// Whether an expression has no series in it.
-fn is_constant(expression: &Expr) -> bool {
+/// Functions whose number is that of the events in their first argument.
+const COUNTING: [&str; 21] = [
+    "abs",
+    "avg_over_time",
+    "ceil",
+    "changes",
+    "count_over_time",
+    "delta",
+    "floor",
+    "histogram_count",
+    "histogram_sum",
+    "idelta",
+    "increase",
+    "irate",
+    "label_join",
+    "label_replace",
+    "last_over_time",
+    "max_over_time",
+    "min_over_time",
+    "rate",
+    "resets",
+    "scalar",
+    "sum_over_time",
+];
+
+/// By how much an expression scales what its series hold, at most.
+///
+/// `None` if a part of it is there whatever they hold, or hides what they do: it would count events that never
+/// happened, or stand in place of those that did.
+fn scale(expression: &Expr) -> Option<f64> {
     match expression {
-        Expr::NumberLiteral(_) | Expr::StringLiteral(_) => true,
-        Expr::VectorSelector(_) | Expr::MatrixSelector(_) | Expr::Extension(_) => false,
-        Expr::Binary(binary) => is_constant(&binary.lhs) && is_constant(&binary.rhs),
-        Expr::Aggregate(it) => is_constant(&it.expr),
-        Expr::Unary(it) => is_constant(&it.expr),
-        Expr::Paren(it) => is_constant(&it.expr),
-        Expr::Subquery(it) => is_constant(&it.expr),
-        Expr::Call(call) => call.args.args.iter().all(|it| is_constant(it)),
+        // At one time the series hold the same for ever.
+        Expr::VectorSelector(it) => it.at.is_none().then_some(1.0),
+        Expr::MatrixSelector(it) => it.vs.at.is_none().then_some(1.0),
+        Expr::Subquery(it) if it.at.is_none() => scale(&it.expr),
+        Expr::Paren(it) => scale(&it.expr),
+        Expr::Unary(it) => scale(&it.expr),
+        Expr::Aggregate(it) => match it.op.to_string().as_str() {
+            "sum" | "avg" | "max" | "min" | "count" => scale(&it.expr),
+            _ => None,
+        },
+        Expr::Call(it) => scale_of_call(it),
+        Expr::Binary(it) => scale_of_operator(it),
+        _ => None,
     }
 }
 
-/// Whether an expression is `vector(0)`.
-fn is_no_event(expression: &Expr) -> bool {
+fn scale_of_call(call: &Call) -> Option<f64> {
+    let mut args = call.args.args.iter();
+    let (first, second) = (args.next()?, args.next());
+    let bound = second.and_then(|it| number(it));
+    let nearest = |it: f64| it > 0.0 && it <= 1.0;
+    match call.func.name {
+        name if COUNTING.contains(&name) => scale(first),
+        "round" if second.is_none() || bound.is_some_and(nearest) => scale(first),
+        // No event is the least that there can be.
+        "clamp_min" if bound == Some(0.0) => scale(first),
+        "clamp_min" | "clamp_max" => Some(scale(first)?.max(scale(second?)?)),
+        // The first two are the bounds of what is counted.
+        "histogram_fraction" => scale(args.next()?),
+        _ => None,
+    }
+}
+
+fn scale_of_operator(binary: &BinaryExpr) -> Option<f64> {
+    let (lhs, rhs) = (&*binary.lhs, &*binary.rhs);
+    let fills = binary.modifier.as_ref().map(|it| &it.fill_values);
+    let mut filled = fills.into_iter().flat_map(|it| [it.lhs, it.rhs]).flatten();
+    if binary.return_bool() || filled.any(|value| value != 0.0) {
+        return None;
+    }
+    let operator = binary.op.to_string();
+    // Of equal operands the same is left whatever they are.
+    let differ = without_parens(lhs) != without_parens(rhs);
+    match (operator.as_str(), number(lhs), number(rhs)) {
+        ("*" | "/", None, Some(factor)) => Some(scale(lhs)? * spread(factor)?),
+        ("*", Some(factor), None) => Some(scale(rhs)? * spread(factor)?),
+        // No series is no event, and only what is an event is more than none.
+        ("or" | ">" | ">=" | "!=", None, Some(0.0)) => scale(lhs),
+        ("*", ..) => Some(scale(lhs)? * scale(rhs)?),
+        ("/", ..) if differ => Some(scale(lhs)? * scale(rhs)?),
+        ("+" | "or" | "and" | "==" | ">=" | "<=", ..) => Some(scale(lhs)?.max(scale(rhs)?)),
+        ("-" | "unless" | ">" | "<" | "!=", ..) if differ => Some(scale(lhs)?.max(scale(rhs)?)),
+        _ => None,
+    }
+}
+
+/// By how much a factor or divisor scales, up or down.
+fn spread(factor: f64) -> Option<f64> {
+    (factor > 0.0 && factor.is_finite()).then(|| factor.max(factor.recip()))
+}
+
+/// The value of an expression that is a number.
+fn number(expression: &Expr) -> Option<f64> {
     match expression {
-        Expr::Paren(it) => is_no_event(&it.expr),
-        Expr::Call(call) if call.func.name == "vector" => {
-            let mut args = call.args.args.iter();
-            args.all(|it| matches!(&**it, Expr::NumberLiteral(number) if number.val == 0.0))
+        Expr::NumberLiteral(it) => Some(it.val),
+        Expr::Paren(it) => number(&it.expr),
+        Expr::Unary(it) => number(&it.expr).map(|value| -value),
+        Expr::Call(it) if it.func.name == "vector" => number(it.args.args.first()?),
+        Expr::Binary(it) => {
+            let (lhs, rhs) = (number(&it.lhs)?, number(&it.rhs)?);
+            match it.op.to_string().as_str() {
+                "*" => Some(lhs * rhs),
+                "/" => Some(lhs / rhs),
+                _ => None,
+            }
         }
-        _ => false,
+        _ => None,
+    }
+}
+
+fn without_parens(expression: &Expr) -> &Expr {
+    match expression {
+        Expr::Paren(it) => without_parens(&it.expr),
+        other => other,
     }
 }
 

@@ -290,30 +290,104 @@ fn a_value_that_no_string_holds_safely_is_refused() {
     }
 }
 
-/// Finding F13: a thousand clean requests in every window, with or without a canary.
+/// Finding F13: a thousand clean requests in every window, with or without a canary; or no error, whatever it does.
 #[test]
 fn a_query_that_counts_what_no_series_holds_is_refused() {
     let counted = r#"sum(increase(x{r="{{revision}}"}[{{window}}]))"#;
+    let other = r#"sum(increase(y{r="{{revision}}"}[{{window}}]))"#;
+    let filled = |query: &str| query.replace('Q', counted).replace('R', other);
     for invented in [
         "Q or vector(1000)",
         "vector(1000) or Q",
         "vector(0) or Q",
         "Q + 1000",
+        "Q - -1000",
+        "1000 - Q",
         "sum(Q or (vector(5)))",
         "round((Q + vector(1)) / 2, 1)",
+        "round(Q, 1e9)",
         "-(-Q or vector(time()))",
+        "Q + time()",
+        "Q ^ 0 * 1000",
+        "1000 ^ Q",
+        "Q % 2",
+        "1000 / Q",
+        "Q / Q * 1000",
+        "Q * 0",
+        "0 * Q",
+        "Q * vector(0)",
+        "Q * -1",
+        "Q * 1e-9",
+        "Q * 1000 * 1000",
+        "Q / Inf",
+        "Q / 0",
+        "Q - Q",
+        "Q - (Q)",
+        "Q unless Q",
+        "Q unless vector(1)",
+        "Q and vector(1)",
+        "Q > Q",
+        "Q > 1e300",
+        "Q < 1",
+        "Q == 0",
+        "Q > bool 0",
+        "Q == bool Q",
+        "Q + fill(1000) R",
+        "clamp_min(Q, 1000)",
+        "clamp_max(Q, 0)",
+        "clamp_max(Q, 1e6)",
+        "clamp(Q, 1000, 2000)",
+        "absent(Q) * 1000",
+        "sgn(Q) * 1000",
+        "group(Q) * 1000",
+        "timestamp(Q)",
+        "topk(0, Q)",
+        "quantile(0.5, Q)",
+        "sum(Q + sum(increase(x[{{window}}] @ 0)))",
+        "sum(max_over_time(x[{{window}}:1s] @ 0)) + Q",
     ] {
-        let error = total(&invented.replace('Q', counted), ARM).unwrap_err();
-        assert_eq!(error.problem, Problem::Fixed, "{invented}");
+        let query = filled(invented);
+        for (errors, total, field) in [
+            (&*query, counted, Field::Errors),
+            (counted, &*query, Field::Total),
+        ] {
+            let error = render(&own(errors, total), ARM, WINDOW).unwrap_err();
+            assert_eq!(
+                (error.field, error.problem),
+                (field, Problem::Fixed),
+                "{invented}"
+            );
+        }
     }
     for sound in [
         "Q or (vector(0))",
         "Q * 2",
+        "60 * Q",
+        "Q * (10 * 60)",
+        "Q / 1000",
+        "Q > 0",
+        "Q != 0",
         "Q + Q",
+        "Q - R",
+        "Q / R * R",
         "Q or Q",
+        "Q unless R",
+        "Q and on() R",
+        "Q >= R",
+        "round(Q)",
         "round(Q, 1)",
+        "clamp_min(Q - R, 0)",
+        "clamp_max(R, scalar(Q))",
+        "Q + fill(0) R",
+        r#"label_replace(Q, "a", "b", "c", ".*")"#,
+        r#"sum(count_over_time(x{r="{{revision}}"}[{{window}}])) - sum(sum_over_time(x{r="{{revision}}"}[{{window}}]))"#,
+        r#"histogram_fraction(0.5, Inf, R) * histogram_count(sum(rate(x{r="{{revision}}"}[{{window}}]))) * 15"#,
+        r#"sum(increase(x{r="{{revision}}"}[{{window}}]) * on(pod) group_left() y)"#,
+        r#"sum(rate(x{r="{{revision}}"}[{{window}}] offset 30s)) * 15"#,
     ] {
-        total(&sound.replace('Q', counted), ARM).unwrap();
+        let query = filled(sound);
+        render(&own(&query, counted), ARM, WINDOW).unwrap();
+        render(&own(counted, &query), ARM, WINDOW).unwrap();
     }
 }
 
