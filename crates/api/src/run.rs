@@ -72,7 +72,7 @@ pub struct RolloutRunSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "kept")]
     pub template: Option<PodTemplate>,
-    /// Where the traffic goes: `stableService`, `canaryService`, `traffic` and `dynamicStable` of `spec.strategy.canary` when the change began.
+    /// Where the traffic goes: `stableService`, `canaryService`, `traffic` and `dynamicStable` of `spec.strategy.canary`, and the `mirrors` of its steps, when the change began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "kept")]
     pub traffic: Option<Value>,

@@ -434,7 +434,7 @@ fn canary(fields: Value) -> Value {
 #[tokio::test]
 async fn who_changes_where_traffic_goes_is_stamped() {
     let scene = enforced("stamp-traffic").await;
-    let [_, bob] = written_by_two(&scene).await;
+    let [alice, bob] = written_by_two(&scene).await;
     // Nothing is stored, so no change begins under which traffic stays as it is.
     let dry = path(&scene, "rollouts/shop?dryRun=All");
     let services = json!({ "stableService": "shop", "canaryService": "shop-canary" });
@@ -454,6 +454,17 @@ async fn who_changes_where_traffic_goes_is_stamped() {
     ] {
         let written = bob.merge(&dry, &canary(fields.clone())).await.unwrap();
         assert_eq!(of(&written), Some(changer), "{fields}");
+    }
+    let routed = canary(with(services, json!({ "traffic": traffic })));
+    let own = path(&scene, "rollouts/shop");
+    alice.merge(&own, &routed).await.unwrap();
+    for (steps, changer) in [
+        (json!([{ "weight": 0, "mirror": 100 }]), "bob"),
+        (json!([{ "weight": 0 }, { "weight": 50 }]), "alice"),
+    ] {
+        let steps = canary(json!({ "steps": steps }));
+        let written = bob.merge(&dry, &steps).await.unwrap();
+        assert_eq!(of(&written), Some(changer), "{steps}");
     }
 }
 

@@ -117,8 +117,10 @@ fn provenance_and_traffic_are_compared_too() {
     };
     let stable = side("human", json!({ "stableService": "web" }));
     assert_eq!(Diff::between(&stable, &stable), Diff::default());
-    let proposed =
-        json!({ "stableService": "web", "canaryService": "web-canary", "dynamicStable": true });
+    let proposed = json!({
+        "stableService": "web", "canaryService": "web-canary", "dynamicStable": true,
+        "steps": [{ "weight": 0, "mirror": 50 }],
+    });
     assert_eq!(
         Diff::between(&stable, &side("ai", proposed)).lines,
         [
@@ -129,9 +131,11 @@ fn provenance_and_traffic_are_compared_too() {
             "+contributor: ai",
             "--- stable traffic",
             "+++ proposed traffic",
-            "@@ -1 +1,3 @@",
+            "@@ -1 +1,5 @@",
             "+canaryService: web-canary",
             "+dynamicStable: true",
+            "+mirrors:",
+            "+- 50",
             " stableService: web",
         ]
     );

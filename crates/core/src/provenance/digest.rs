@@ -29,7 +29,8 @@ pub fn change_digest(
     hexadecimal(&Sha256::digest(text))
 }
 
-/// The fields that decide where traffic goes, as far as they are set.
+/// The fields that decide where traffic goes, as far as they are set, and the copies of requests that the steps
+/// send to the canary, in their order.
 #[must_use]
 pub fn traffic(canary: &CanaryStrategy) -> Map<String, Value> {
     let CanaryStrategy {
@@ -37,13 +38,16 @@ pub fn traffic(canary: &CanaryStrategy) -> Map<String, Value> {
         canary_service,
         traffic,
         dynamic_stable,
+        steps,
         ..
     } = canary;
+    let mirrors: Vec<_> = steps.iter().filter_map(|step| step.mirror).collect();
     let fields = [
         ("stableService", json!(stable_service)),
         ("canaryService", json!(canary_service)),
         ("traffic", json!(traffic)),
         ("dynamicStable", json!(dynamic_stable.then_some(true))),
+        ("mirrors", json!((!mirrors.is_empty()).then_some(mirrors))),
     ];
     let set = fields.into_iter().filter(|(_, value)| !value.is_null());
     set.map(|(name, value)| (name.to_owned(), value)).collect()

@@ -150,9 +150,12 @@ fn the_change_digest_binds_to_template_provenance_and_traffic_and_to_nothing_els
         json!({ "dynamicStable": true }),
         route(json!(null)),
         route(everybody),
+        json!({ "steps": [{ "weight": 0, "mirror": 10 }, { "weight": 50 }] }),
+        json!({ "steps": [{ "weight": 0, "mirror": 100 }, { "weight": 50 }] }),
+        json!({ "steps": [{ "weight": 0, "mirror": 10 }, { "weight": 0, "mirror": 100 }] }),
     ];
     let digests: BTreeSet<_> = directed.into_iter().map(of_strategy).collect();
-    assert_eq!(digests.len(), 6);
+    assert_eq!(digests.len(), 9);
     let paced = of_strategy(json!({ "steps": [{ "weight": 50, "bake": "1m" }], "drain": "9s" }));
     assert_eq!(
         paced,
