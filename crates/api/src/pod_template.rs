@@ -60,6 +60,39 @@ impl PodTemplate {
         let volumes = volumes.filter_map(|it| it.pointer("/image/reference")?.as_str());
         containers.chain(volumes).collect()
     }
+
+    /// Names of the ConfigMaps and Secrets that containers and volumes reference, init containers first.
+    #[must_use]
+    pub fn configuration(&self) -> Vec<&str> {
+        let containers = ["initContainers", "containers"]
+            .into_iter()
+            .flat_map(|list| self.containers(list));
+        let of_containers = containers.flat_map(|container| {
+            let keys = ["/valueFrom/configMapKeyRef", "/valueFrom/secretKeyRef"];
+            let all = named_in(container, "envFrom", ["/configMapRef", "/secretRef"]);
+            all.chain(named_in(container, "env", keys))
+        });
+        let of_volumes = self.containers("volumes").flat_map(|volume| {
+            let own = ["/configMap/name", "/secret/secretName"].into_iter();
+            let own = own.filter_map(move |place| volume.pointer(place)?.as_str());
+            let projected = volume.get("projected").into_iter();
+            own.chain(projected.flat_map(|it| named_in(it, "sources", ["/configMap", "/secret"])))
+        });
+        of_containers.chain(of_volumes).collect()
+    }
+}
+
+/// The names of the objects that the items of a list reference at these places.
+fn named_in<'a>(
+    of: &'a Value,
+    list: &str,
+    places: [&'static str; 2],
+) -> impl Iterator<Item = &'a str> + use<'a> {
+    let items = of.get(list).and_then(Value::as_array);
+    items.into_iter().flatten().flat_map(move |item| {
+        let places = places.into_iter();
+        places.filter_map(move |place| item.pointer(place)?.get("name")?.as_str())
+    })
 }
 
 /// Lists that merge by key under server-side apply, as they do in Kubernetes' own types. Lists that may repeat
@@ -194,6 +227,35 @@ mod tests {
 
     fn schema() -> Value {
         Value::from(schemars::SchemaGenerator::default().into_root_schema_for::<PodTemplate>())
+    }
+
+    #[test]
+    fn every_reference_to_configuration_is_found() {
+        let key = |kind: &str, name: &str| json!({ "name": "A", "valueFrom": { kind: { "name": name, "key": "a" } } });
+        let template = PodTemplate(json!({ "spec": {
+            "initContainers": [{ "name": "i", "envFrom": [{ "secretRef": { "name": "a" } }] }],
+            "containers": [
+                {
+                    "name": "w",
+                    "envFrom": [{ "configMapRef": { "name": "b" } }, { "prefix": "X" }],
+                    "env": [
+                        { "name": "PLAIN", "value": "x" },
+                        key("configMapKeyRef", "c"), key("secretKeyRef", "d"), key("fieldRef", "no"),
+                    ],
+                },
+                { "name": "plain" },
+            ],
+            "volumes": [
+                { "name": "e", "configMap": { "name": "e" } },
+                { "name": "f", "secret": { "secretName": "f" } },
+                { "name": "gh", "projected": { "sources": [
+                    { "configMap": { "name": "g" } }, { "secret": { "name": "h" } }, { "serviceAccountToken": {} },
+                ] } },
+                { "name": "empty", "emptyDir": {} },
+            ],
+        } }));
+        assert_eq!(template.configuration().concat(), "abcdefgh");
+        assert!(PodTemplate::default().configuration().is_empty());
     }
 
     #[test]

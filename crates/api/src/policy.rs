@@ -545,12 +545,18 @@ pub struct TierDemands {
     /// Whether a change may be promoted straight from weight 0 without evidence on its requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch_without_evidence: Option<bool>,
+    /// Whether `traffic.testers` may reach the canary before everybody has signed whom the plan requires later: a header or cookie of testers may be on every request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub testers_before_sign_off: Option<bool>,
     /// Whether a change needs routes (`traffic`), which make its share of the requests exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require_router: Option<bool>,
     /// Whether a change must name each image by its digest (`name@sha256:…`): what a tag names can change after it was signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require_digest: Option<bool>,
+    /// Whether each ConfigMap and Secret that a change references must be named by the hash of its content (as kustomize and `kubectl create --append-hash` do): the content of others can change after it was signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_immutable_config: Option<bool>,
     /// Whether a policy's own check, or one whose numbers come from a router and not from the pods, must count requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require_policy_check: Option<bool>,

@@ -14,7 +14,7 @@ use crate::analysis::checks::{self, Checks};
 use crate::limits::RECORDED_ANNOTATION;
 use crate::observation::workload::ReplicaSet;
 use crate::observation::{self, Observation};
-use crate::plan::{self, first_revision, tighten};
+use crate::plan::{self, first_revision, testers, tighten};
 use crate::policy::{self, Effective, enforcement};
 use crate::provenance::attestation::Verified;
 use crate::provenance::attestation::proof::Subject;
@@ -222,6 +222,10 @@ impl Proposal {
         let canary = &observation.spec.strategy.canary;
         let (steps, promotion) = (&canary.steps, &canary.promotion_sign_off);
         let mut plan = plan::plan_for(tier, steps, promotion, effective);
+        let traffic = canary.traffic.as_ref();
+        if traffic.is_some_and(|it| it.testers.is_some()) {
+            testers::sign_first(&mut plan, tier, effective);
+        }
         if observation.status.stable.is_none() {
             plan.first_revision = first_revision::sign_off(&plan, tier, effective, self.made_again);
         }

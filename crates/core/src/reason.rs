@@ -141,6 +141,8 @@ reasons! {
     RouteInvalid: POLLED_REFUSAL,
     /// The tier demands images by digest and one is named without.
     ImageNotPinned: REFUSAL,
+    /// The tier demands ConfigMaps and Secrets that are named by the hash of their content and one is not.
+    ConfigNotImmutable: REFUSAL,
     /// The tier demands a check that neither pods nor their team control, and there is none.
     PolicyCheckRequired: REFUSAL,
     /// The tier demands routes and the Rollout names none.

@@ -30,6 +30,7 @@ use crate::observation::Observation;
 use crate::observation::people::IncidentAnswer;
 use crate::observation::workload::JobEnd;
 use crate::proposal::Proposal;
+use crate::provenance::digest;
 use crate::reason::Reason;
 use crate::replicas::present;
 use crate::workload::smoke;
@@ -224,7 +225,7 @@ fn broken_by_a_step(observation: &Observation, before: &Change, after: &Change) 
         "the weight rose though pods may run another template than was decided".into()
     });
     expect(12, content_is_bound(observation, before), &|| {
-        "the weight rose though the tier requires image digests".into()
+        "the weight rose though the tier requires image digests, or configuration named by hash".into()
     });
     expect(6, evidence_allows(observation, before), &|| {
         "the evidence did not allow the step".into()
@@ -503,15 +504,20 @@ fn with_windows(observation: &Observation, change: &Change, checks: &Checks) -> 
     gathered
 }
 
-/// Where policies that are enforced require it, each image is named by its digest.
+/// Where policies that are enforced require it, each image is named by its digest, and configuration by its hash.
 fn content_is_bound(observation: &Observation, before: &Change) -> bool {
-    let enforced = observation
-        .policies
-        .iter()
-        .filter(|policy| observe::is_enforced(policy, before));
-    let mut demanding = enforced.map(|it| it.spec.tiers.get(before.tier).require_digest);
-    let images = observation.spec.template.images();
-    !demanding.any(|it| it == Some(true)) || images.iter().all(|it| it.contains("@sha256:"))
+    let demands = || {
+        let policies = observation.policies.iter();
+        let enforced = policies.filter(move |policy| observe::is_enforced(policy, before));
+        enforced.map(move |it| it.spec.tiers.get(before.tier))
+    };
+    let by_digest = demands().any(|it| it.require_digest == Some(true));
+    let by_hash = demands().any(|it| it.require_immutable_config == Some(true));
+    let template = &observation.spec.template;
+    let mut names = template.configuration().into_iter();
+    let is_hashed = |it: &str| it == "kube-root-ca.crt" || digest::is_hashed(it);
+    (!by_digest || template.images().iter().all(|it| it.contains("@sha256:")))
+        && (!by_hash || names.all(is_hashed))
 }
 
 fn evidence_allows(observation: &Observation, before: &Change) -> bool {

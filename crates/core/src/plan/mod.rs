@@ -9,6 +9,7 @@
 pub mod first_revision;
 pub mod floors;
 pub mod steps;
+pub mod testers;
 pub mod tighten;
 
 use countersign_api::Duration;

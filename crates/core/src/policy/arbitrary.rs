@@ -144,6 +144,8 @@ fn demands() -> BoxedStrategy<TierDemands> {
                 of(any::<bool>()),
                 of(any::<bool>()),
                 of(any::<bool>()),
+                of(any::<bool>()),
+                of(any::<bool>()),
             ),
         ),
         (
@@ -160,8 +162,8 @@ fn demands() -> BoxedStrategy<TierDemands> {
             let sign_off = (!sign_off.is_empty()).then_some(sign_off);
             let (max_first_weight, max_increase, min_final_weight, min_requests) = numbers;
             let ((min_bake, wait_at_most, extend_at_most), on_scarce_evidence, waivers) = others;
-            let (switch_without_evidence, require_router, require_digest, require_policy_check) =
-                waivers;
+            let (switch_without_evidence, testers_before_sign_off, require_router, ..) = waivers;
+            let (.., require_digest, require_immutable_config, require_policy_check) = waivers;
             TierDemands {
                 steps,
                 max_first_weight,
@@ -181,8 +183,10 @@ fn demands() -> BoxedStrategy<TierDemands> {
                 on_scarce_evidence,
                 switch_without_evidence,
                 wait_at_most,
+                testers_before_sign_off,
                 require_router,
                 require_digest,
+                require_immutable_config,
                 require_policy_check,
             }
         })

@@ -104,8 +104,14 @@ pub(super) fn filled_demands(demands: &TierDemands, from: &TierDemands) -> TierD
             .switch_without_evidence
             .or(from.switch_without_evidence),
         wait_at_most: demands.wait_at_most.or(from.wait_at_most),
+        testers_before_sign_off: demands
+            .testers_before_sign_off
+            .or(from.testers_before_sign_off),
         require_router: demands.require_router.or(from.require_router),
         require_digest: demands.require_digest.or(from.require_digest),
+        require_immutable_config: demands
+            .require_immutable_config
+            .or(from.require_immutable_config),
         require_policy_check: demands.require_policy_check.or(from.require_policy_check),
     }
 }

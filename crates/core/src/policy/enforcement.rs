@@ -145,6 +145,7 @@ fn undemanding(demands: &TierDemands) -> TierDemands {
         on_scarce_evidence: Some(OnScarceEvidence::Promote),
         require_router: Some(false),
         require_digest: Some(false),
+        require_immutable_config: Some(false),
         require_policy_check: Some(false),
         ..demands.clone()
     }

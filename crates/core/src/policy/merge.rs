@@ -176,8 +176,18 @@ pub(super) fn strictest_demands(a: &TierDemands, b: &TierDemands) -> TierDemands
             |a, b| a && b,
         ),
         wait_at_most: strictest(a.wait_at_most, b.wait_at_most, Duration::min),
+        testers_before_sign_off: strictest(
+            a.testers_before_sign_off,
+            b.testers_before_sign_off,
+            |a, b| a && b,
+        ),
         require_router: strictest(a.require_router, b.require_router, |a, b| a || b),
         require_digest: strictest(a.require_digest, b.require_digest, |a, b| a || b),
+        require_immutable_config: strictest(
+            a.require_immutable_config,
+            b.require_immutable_config,
+            |a, b| a || b,
+        ),
         require_policy_check: strictest(a.require_policy_check, b.require_policy_check, |a, b| {
             a || b
         }),

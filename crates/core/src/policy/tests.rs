@@ -138,7 +138,7 @@ fn the_documentation_gives_the_built_in_demands() {
         };
         rows.push((format!("| `{field}` |"), row(&value)));
     }
-    assert_eq!(rows.len(), 3 + 18);
+    assert_eq!(rows.len(), 3 + 20);
     for (begin, end) in rows {
         let found = docs
             .lines()
@@ -537,7 +537,9 @@ pub(super) fn no_looser_demands(a: &TierDemands, b: &TierDemands) -> bool {
         && a.switch_without_evidence <= b.switch_without_evidence
         && a.wait_at_most <= b.wait_at_most
         && a.require_router >= b.require_router
+        && a.testers_before_sign_off <= b.testers_before_sign_off
         && a.require_digest >= b.require_digest
+        && a.require_immutable_config >= b.require_immutable_config
         && a.require_policy_check >= b.require_policy_check
 }
 

@@ -104,6 +104,15 @@ pub fn is_pinned(reference: &str) -> bool {
     reference.contains('@') && image_digest(reference).is_some()
 }
 
+/// Whether the name of a ConfigMap or Secret ends with the hash of its content, as kustomize and `kubectl create
+/// --append-hash` write it. The admission policy `immutable-config` has the same rule.
+#[must_use]
+pub fn is_hashed(name: &str) -> bool {
+    const ALPHABET: &str = "bcdfghkmt2456789";
+    let hash = name.rsplit_once('-').map(|(_, hash)| hash);
+    hash.is_some_and(|hash| hash.len() == 10 && hash.chars().all(|it| ALPHABET.contains(it)))
+}
+
 /// Ten characters that name a template, fit for a label and a DNS name.
 ///
 /// They are drawn from Kubernetes' alphabet of 27 without vowels, so that they form no word. A

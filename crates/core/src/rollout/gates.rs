@@ -110,7 +110,7 @@ fn references(context: &Context, change: &Change, _: &Judgement) -> Option<Hold>
         );
         return hold(HoldKind::Doubt, Reason::ServiceNotFound, message);
     }
-    if let Some(hold) = pinned(context, change) {
+    if let Some(hold) = pinned(context, change).or_else(|| immutable(context, change)) {
         return Some(hold);
     }
     if change.initial || change.stage == Stage::Promoting {
@@ -192,6 +192,27 @@ pub(super) fn not_pinned(observation: &Observation) -> Option<String> {
     let images = observation.spec.template.images().into_iter();
     let mut tagged = images.filter(|it| !digest::is_pinned(it));
     tagged.next().map(text::excerpt)
+}
+
+fn immutable(context: &Context, change: &Change) -> Option<Hold> {
+    let demands = context.proposal.effective.tiers.get(change.tier);
+    if change.initial || demands.require_immutable_config != Some(true) {
+        return None;
+    }
+    let name = not_hashed(context.observation)?;
+    let message = format!(
+        "tier {} requires ConfigMaps and Secrets named by the hash of their content (requireImmutableConfig), and {name} is not: name it as kustomize or kubectl create --append-hash do",
+        change.tier
+    );
+    hold(HoldKind::Doubt, Reason::ConfigNotImmutable, message)
+}
+
+/// The first ConfigMap or Secret that is not named by the hash of its content. Kubernetes itself writes that of the
+/// API server's authority.
+pub(super) fn not_hashed(observation: &Observation) -> Option<String> {
+    let names = observation.spec.template.configuration().into_iter();
+    let mut plain = names.filter(|it| *it != "kube-root-ca.crt" && !digest::is_hashed(it));
+    plain.next().map(text::excerpt)
 }
 
 fn checkable(context: &Context, change: &Change, _: &Judgement) -> Option<Hold> {

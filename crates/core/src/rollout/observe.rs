@@ -67,6 +67,14 @@ pub(super) fn at_start(
         );
         note(&mut observed, Reason::ImageNotPinned, &message);
     }
+    if of_tier.require_immutable_config == Some(true)
+        && let Some(name) = gates::not_hashed(observation)
+    {
+        let message = format!(
+            "would have waited for immutable configuration: tier {tier} asks for it (requireImmutableConfig), and {name} is not named by a hash"
+        );
+        note(&mut observed, Reason::ConfigNotImmutable, &message);
+    }
     let checks = checks::checks(observation, &demands.effective);
     if of_tier.require_policy_check == Some(true) && !checks.are_independent(&demands.effective) {
         let message = format!(

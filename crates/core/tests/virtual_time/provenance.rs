@@ -185,6 +185,41 @@ pub(super) fn law_12_a_tier_that_requires_digests_holds_an_image_that_is_named_b
     lawful(&world);
 }
 
+/// What is in a ConfigMap or Secret can change after it was signed.
+#[test]
+fn law_12_a_tier_that_requires_immutable_configuration_holds_a_name_without_a_hash() {
+    let mut world = serving();
+    let low = &mut world.observation.policies[0].spec.tiers.low;
+    low.require_immutable_config = Some(true);
+    let named = |name: &str| json!([{ "configMapRef": { "name": name } }]);
+    change(&mut world, "v2", harmless());
+    let container = &mut world.observation.spec.template.0["spec"]["containers"][0];
+    container["envFrom"] = named("settings");
+    let traffic = &mut steady(5_000.0, 0.0, 0.0);
+    let waits = |o: &Observation| o.status.waiting_for.as_deref() == Some("ConfigNotImmutable");
+    assert!(
+        world.run(after(20), traffic, waits),
+        "{:?}",
+        world.observation.status
+    );
+    let status = &world.observation.status;
+    assert_eq!(status.change.as_ref().unwrap().weight, 0);
+    let named_in_message = status.message.contains("settings is not");
+    assert!(named_in_message, "{}", status.message);
+
+    world.observation.spec.template.0["spec"]["containers"][0]["envFrom"] =
+        named("settings-2g5h8k9bcd");
+    world.observation.generation += 1;
+    world.observation.annotations = of_version(harmless(), "hashed");
+    let promoted = |o: &Observation| o.status.phase == Phase::Stable && World::at_rest(o);
+    assert!(
+        world.run(after(180), traffic, promoted),
+        "{:?}",
+        world.observation.status
+    );
+    lawful(&world);
+}
+
 /// Annotations of a version with a signature, which count from this revision and were signed at that minute.
 fn signed(image: &str, version: &str, base: &str, minute: i64) -> BTreeMap<String, String> {
     let mut annotations = of_version(harmless(), version);

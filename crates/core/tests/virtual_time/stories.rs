@@ -173,6 +173,8 @@ fn every_story_decides_as_it_did_before() {
         people::law_6_without_admission_policies_no_sign_off_counts,
         people::an_approval_of_one_change_never_lets_another_through,
         people::an_edit_of_the_provenance_voids_the_approval,
+        people::law_12_an_edit_of_where_the_traffic_goes_starts_the_change_again_and_voids_its_approvals,
+        people::law_2_testers_reach_the_canary_once_everybody_has_signed,
         people::a_rejection_rolls_back_and_wins_over_approvals,
         people::break_glass_skips_waiting_and_sign_off_but_not_analysis,
         people::a_person_may_accept_scarce_evidence_of_one_step_and_of_that_step_only,

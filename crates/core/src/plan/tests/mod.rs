@@ -107,8 +107,10 @@ fn demands(first: i32, increase: i32, last: i32, minutes: u64, requests: i64) ->
         on_scarce_evidence: Some(OnScarceEvidence::Hold),
         switch_without_evidence: Some(false),
         wait_at_most: Some(Duration::minutes(60)),
+        testers_before_sign_off: Some(false),
         require_router: Some(false),
         require_digest: Some(false),
+        require_immutable_config: Some(false),
         require_policy_check: Some(false),
     }
 }

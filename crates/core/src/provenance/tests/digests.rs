@@ -114,6 +114,24 @@ fn order_of_keys_nulls_and_empty_timestamps_do_not_matter() {
 }
 
 #[test]
+fn a_name_that_ends_with_a_hash_stands_for_its_content() {
+    for hashed in ["settings-2g5h8k9bcd", "a-b-tttttttttt"] {
+        assert!(is_hashed(hashed), "{hashed}");
+    }
+    for plain in [
+        "settings",
+        "settings-2g5h8k9bc",
+        "settings-2g5h8k9bcdd",
+        "settings-2g5h8k9bca",
+        "settings-production",
+        "2g5h8k9bcd",
+        "",
+    ] {
+        assert!(!is_hashed(plain), "{plain}");
+    }
+}
+
+#[test]
 fn a_field_unknown_to_this_build_changes_the_hash() {
     let mut newer = template();
     newer.0["spec"]["containers"][0]["fieldOfKubernetes2030"] = json!({ "mode": "Fast" });

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::provenance::attestation::problem;
-use crate::provenance::digest::{change_digest, pod_template_hash, template_digest};
+use crate::provenance::digest::{change_digest, is_hashed, pod_template_hash, template_digest};
 use crate::provenance::identity::{Agent, Identity};
 use crate::provenance::keys::{KEYS, MAX_ATTESTATION, MAX_PROBLEMS, MAX_VALUE};
 use crate::provenance::problem::Problem;

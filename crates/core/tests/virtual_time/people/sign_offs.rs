@@ -1,5 +1,8 @@
 //! Sign-offs: who counts, for which change, and until when.
 
+use countersign_core::decision::TrafficAction;
+use countersign_core::observation::workload::Service;
+
 use super::*;
 
 #[test]
@@ -296,6 +299,73 @@ pub(crate) fn an_edit_of_the_provenance_voids_the_approval() {
     go_on(&mut world, 2);
     assert_eq!(step(&world), 0, "bob signed another change");
     assert_eq!(waits_for(&world), Some("AwaitingSignOff"));
+}
+
+/// Finding F3: without the admission policy `steady-traffic`.
+#[test]
+pub(crate) fn law_12_an_edit_of_where_the_traffic_goes_starts_the_change_again_and_voids_its_approvals()
+ {
+    let mut world = waiting(requiring(&[(1, &[])], |_| {}));
+    approve(&mut world, "bob", &[]);
+    go_on(&mut world, 2);
+    let signed = world.observation.status.change.clone().unwrap();
+    assert_eq!((signed.step, signed.weight), (1, 5));
+
+    let public = Service {
+        kind: "ClusterIP".into(),
+        selector: [("app".into(), "shop".into())].into(),
+    };
+    let seen = &mut world.observation;
+    seen.traffic.services.insert("shop".into(), Some(public));
+    seen.spec.strategy.canary.canary_service = Some("shop".into());
+    seen.generation += 1;
+    go_on(&mut world, 5);
+    let again = world.observation.status.change.clone().unwrap();
+    assert_eq!(again.template_digest, signed.template_digest);
+    assert_ne!((again.digest, again.run), (signed.digest, signed.run));
+    assert_eq!((again.step, again.weight), (0, 0));
+    assert_eq!(waits_for(&world), Some("AwaitingSignOff"));
+
+    approve(&mut world, "bob", &[]);
+    go_on(&mut world, 2);
+    assert_eq!(step(&world), 1);
+}
+
+/// Finding F3: what marks testers may be on every request, so that all of them are the canary's.
+#[test]
+pub(crate) fn law_2_testers_reach_the_canary_once_everybody_has_signed() {
+    for allowed in [false, true] {
+        let mut world = crate::routes::routed(|seen| {
+            let traffic = seen.spec.strategy.canary.traffic.as_mut().unwrap();
+            let everybody =
+                json!({ "headers": [{ "name": "x-forwarded-proto", "value": "https" }] });
+            traffic.testers = serde_json::from_value(everybody).unwrap();
+            let low = &mut seen.policies[0].spec.tiers.low;
+            low.testers_before_sign_off = Some(allowed);
+            low.promotion_sign_off = Some(vec![SignOffDemand {
+                count: 1,
+                groups: vec!["senior".into()],
+            }]);
+        });
+        change(&mut world, "v2", harmless());
+        let reached = |seen: &Observation| {
+            let mut actions = decide(seen).actions.into_iter();
+            actions.any(|it| matches!(it, Action::Traffic(TrafficAction::ApplyTesters(_))))
+        };
+        let soon = minutes_on(&world, 30);
+        let traffic = &mut steady(5_000.0, 0.0, 0.0);
+        assert_eq!(world.run(soon, traffic, reached), allowed);
+        assert_eq!(step(&world), i32::from(allowed));
+        if !allowed {
+            assert_eq!(waits_for(&world), Some("AwaitingSignOff"));
+            let plan = &world.observation.status.change.as_ref().unwrap().plan;
+            assert!(plan.tightened.iter().any(|it| it.contains("testers")));
+            approve(&mut world, "bob", &["senior"]);
+            let soon = minutes_on(&world, 30);
+            assert!(world.run(soon, traffic, reached));
+        }
+        lawful(&world);
+    }
 }
 
 #[test]
