@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 use super::{Actor, absent_as_none, apply, as_observed, field_manager};
 use crate::act::error::{Error, Target};
 use crate::observe::reads;
-use crate::owned::owner;
 
 impl Actor {
     pub(super) async fn act_on_history(
@@ -125,19 +124,14 @@ fn name_label(rollout: &Rollout) -> BTreeMap<&'static str, String> {
     name.map(|name| (ROLLOUT_LABEL, name)).into_iter().collect()
 }
 
-/// The metadata of a RolloutRun. One that outlives its Rollout has no owner, and is found by its labels.
+/// The metadata of a RolloutRun. It outlives its Rollout, so it has no owner, and is found by its labels.
 fn metadata(rollout: &Rollout, record: &Record) -> Value {
-    let uid = rollout.uid().unwrap_or_default();
-    let mut labels = BTreeMap::from([(ROLLOUT_UID_LABEL, uid)]);
+    let mut labels = BTreeMap::from([
+        (ROLLOUT_UID_LABEL, rollout.uid().unwrap_or_default()),
+        (KEEP_FOR_LABEL, record.keep_for.to_string()),
+    ]);
     labels.extend(name_label(rollout));
-    let keep_for = record.keep_for.map(|time| time.to_string());
-    let owners: Vec<_> = keep_for
-        .is_none()
-        .then(|| owner(rollout))
-        .into_iter()
-        .collect();
-    labels.extend(keep_for.map(|time| (KEEP_FOR_LABEL, time)));
-    json!({ "name": record.name, "labels": labels, "ownerReferences": owners })
+    json!({ "name": record.name, "labels": labels })
 }
 
 #[cfg(test)]
@@ -147,24 +141,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_that_is_kept_outlives_its_rollout() {
+    fn a_record_outlives_its_rollout() {
         let rollout = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Rollout",
             "metadata": { "name": "web", "namespace": "shop", "uid": "u" },
             "spec": { "template": {} },
         });
         let rollout: Rollout = serde_json::from_value(rollout).unwrap();
-        let record = |keep_for| Record {
+        let record = Record {
             name: "web-1".into(),
             spec: RolloutRunSpec::default(),
-            keep_for,
+            keep_for: Duration::minutes(60 * 2_160),
         };
-        let owned = metadata(&rollout, &record(None));
-        assert_eq!(owned["ownerReferences"][0]["uid"], "u");
-        let labels = json!({ ROLLOUT_UID_LABEL: "u", ROLLOUT_LABEL: "web" });
-        assert_eq!(owned["labels"], labels);
-        let kept = metadata(&rollout, &record(Some(Duration::minutes(60 * 2_160))));
-        assert_eq!(kept["labels"][KEEP_FOR_LABEL], "2160h");
-        assert_eq!(kept["ownerReferences"], json!([]));
+        let labels = json!({
+            ROLLOUT_UID_LABEL: "u", ROLLOUT_LABEL: "web", KEEP_FOR_LABEL: "2160h",
+        });
+        let expected = json!({ "name": "web-1", "labels": labels });
+        assert_eq!(metadata(&rollout, &record), expected, "it has no owner");
     }
 }

@@ -122,7 +122,7 @@ pub struct History {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000))]
     pub runs: Option<i32>,
-    /// Shortest time for which a record is kept, also after its Rollout is deleted, such as `2160h`; beyond 1,000 records of a Rollout the oldest are removed all the same.
+    /// Shortest time for which a record is kept, also after its Rollout is deleted, such as `2160h` (if no policy says it, a record outlives its Rollout by a week); beyond 1,000 records of a Rollout the oldest are removed all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_for: Option<Duration>,
 }

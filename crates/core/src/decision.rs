@@ -299,9 +299,9 @@ pub struct Record {
     pub name: String,
     /// Its spec.
     pub spec: RolloutRunSpec,
-    /// How long it outlives its Rollout; `None` if it is deleted with it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub keep_for: Option<Duration>,
+    /// How long it outlives its Rollout.
+    #[serde(default)]
+    pub keep_for: Duration,
 }
 
 #[cfg(test)]

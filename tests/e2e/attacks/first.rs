@@ -65,6 +65,30 @@ async fn a_first_revision_has_no_pod_before_its_people_have_signed() {
     scene.remove_policy().await;
 }
 
+/// Finding F4, as its team does it: no policy has to say how long records are kept.
+#[tokio::test]
+async fn a_rollout_that_its_team_deletes_and_makes_again_has_no_pod_before_people_have_signed() {
+    let scene = Scene::new("deleted").await;
+    until_enforced(&scene).await;
+    let demand = json!([{ "count": 1, "groups": ["approvers"] }]);
+    scene
+        .policy(json!({ "tiers": { "low": { "signOff": demand } } }))
+        .await;
+    let app = scene.serving(App::new("shop")).await;
+    scene.outcome(&app).await;
+    let (user, own) = (editor(&scene).await, path(&scene, "rollouts/shop"));
+    user.delete(&own).await.unwrap();
+    let poll = async || user.get(&own).await.err();
+    let gone = wait_for("the Rollout is gone", TIMEOUT, poll).await;
+    assert_refused(&Err(gone.unwrap()), &["404"]);
+
+    let evil = app.version("evil");
+    let waiting = until_people_are_awaited(&scene, &evil).await;
+    let status = waiting.status.unwrap();
+    assert!(status.change.unwrap().made_again);
+    scene.remove_policy().await;
+}
+
 /// Finding F4: deleting a Rollout and making it again with another image passed all gates.
 #[tokio::test]
 async fn a_rollout_that_is_made_again_with_another_template_waits_as_its_changes_do() {

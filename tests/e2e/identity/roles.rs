@@ -205,7 +205,7 @@ async fn only_the_operator_writes_status_and_records_though_a_role_allows_more()
 }
 
 #[tokio::test]
-async fn records_go_with_their_rollout_and_their_namespace() {
+async fn records_go_with_their_namespace_and_outlive_their_rollout() {
     let pending = Pending::new("records-go").await;
     let scene = &pending.scene;
     let records = path(scene, "rolloutruns");
@@ -242,12 +242,16 @@ async fn records_go_with_their_rollout_and_their_namespace() {
         .await
         .unwrap();
     let poll = async || {
-        let left = scene.records(&pending.app).await.len();
-        (left == 0).then_some(()).ok_or(left)
+        let rollout = scene.rollouts().get_opt(&pending.app.name).await;
+        let gone = rollout.is_ok_and(|it| it.is_none());
+        gone.then_some(())
     };
-    wait_for("the records are gone", TIMEOUT, poll)
+    wait_for("the Rollout is gone", TIMEOUT, poll)
         .await
         .unwrap();
+    let left = scene.records(&pending.app).await;
+    let mut owners = left.iter().map(|it| &it.metadata.owner_references);
+    assert!(!left.is_empty() && owners.all(Option::is_none), "{left:?}");
 }
 
 #[tokio::test]

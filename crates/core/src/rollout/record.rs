@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use countersign_api::Duration;
 use countersign_api::rollout::{Change, Revision};
 use countersign_api::run::{Progress, RecordedProvenance, RecordedRisk, RolloutRunSpec};
 
@@ -13,6 +14,9 @@ use crate::proposal::{self, Proposal};
 use crate::reason::{Line, Reason};
 use crate::{change, names};
 
+/// How long a record outlives its Rollout if no policy says it (`history.keepFor`): a Rollout of the same name is
+/// asked what a change of the deleted one would be.
+const OUTLIVES: Duration = Duration::minutes(7 * 24 * 60);
 /// Longest name of a RolloutRun, in characters; leaves room for the suffix of its Events.
 const MAX_NAME: usize = 220;
 
@@ -67,7 +71,7 @@ pub fn of(observation: &Observation, proposal: &Proposal, change: &Change) -> Op
     Some(Record {
         name: change.run.clone(),
         spec,
-        keep_for: proposal.effective.history.keep_for,
+        keep_for: proposal.effective.history.keep_for.unwrap_or(OUTLIVES),
     })
 }
 

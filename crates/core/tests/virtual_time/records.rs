@@ -94,6 +94,20 @@ fn a_policy_keeps_more_records_than_the_rollout() {
     assert_eq!(removed(&unknown, 0, None), [0_i64; 0]);
 }
 
+/// So that a Rollout that is deleted and made again is asked like a change of it.
+#[test]
+fn a_record_outlives_its_rollout_by_a_week_or_as_long_as_a_policy_says() {
+    let mut world = serving();
+    change(&mut world, "v2", harmless());
+    let kept = |seen: &Observation| decide(seen).record.unwrap().keep_for;
+    let hours = |hours: u64| Duration::minutes(60 * hours);
+    assert_eq!(kept(&world.observation), hours(7 * 24));
+    for own in [1, 2_160] {
+        world.observation.policies[0].spec.history.keep_for = Some(hours(own));
+        assert_eq!(kept(&world.observation), hours(own));
+    }
+}
+
 #[test]
 fn beyond_a_thousand_records_the_oldest_are_removed_however_long_they_are_kept() {
     let seen = with_records(1_010);
