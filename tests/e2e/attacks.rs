@@ -20,7 +20,11 @@ mod status;
 mod tampered;
 mod traffic;
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+
 use countersign_cluster::wait_for;
+use futures::FutureExt as _;
 use serde_json::{Value, json};
 
 use crate::identity::user::{Answer, JSON, User, assert_refused, until_enforced};
@@ -69,6 +73,35 @@ async fn label(scene: &Scene, name: &str, value: &str) {
     let namespace = format!("/api/v1/namespaces/{}", scene.namespace);
     let admin = User::admin(scene);
     admin.merge(&namespace, &labels).await.unwrap();
+}
+
+/// Runs a story while these policies refuse nothing. They are restored afterwards, even if the story fails; the result
+/// is its panic. The scene has to be alone: meanwhile no other test runs.
+async fn unenforced(
+    scene: &Scene,
+    policies: &[&str],
+    story: impl AsyncFnOnce(),
+) -> Result<(), Box<dyn Any + Send>> {
+    let admin = User::admin(scene);
+    let bindings = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
+    let binding = |policy: &str| format!("{bindings}/{policy}.countersign.dev");
+    let mut kept = Vec::new();
+    for policy in policies {
+        kept.push(admin.get(&binding(policy)).await.unwrap()["spec"].clone());
+    }
+    let result = AssertUnwindSafe(async {
+        let audit = json!({ "spec": { "validationActions": ["Audit"] } });
+        for policy in policies {
+            admin.merge(&binding(policy), &audit).await.unwrap();
+        }
+        story().await;
+    });
+    let result = result.catch_unwind().await;
+    for (policy, spec) in policies.iter().zip(kept) {
+        let before = json!({ "spec": spec });
+        admin.merge(&binding(policy), &before).await.unwrap();
+    }
+    result
 }
 
 /// The path of objects in the scene's namespace.

@@ -30,7 +30,7 @@ fn http_routes(scene: &Scene) -> Api<DynamicObject> {
     routes(scene, "gateway.networking.k8s.io/v1", "HTTPRoute")
 }
 
-fn host(scene: &Scene) -> String {
+pub fn host(scene: &Scene) -> String {
     format!("{}.example.org", scene.namespace)
 }
 
@@ -77,7 +77,7 @@ async fn services(scene: &Scene) {
 }
 
 /// An application behind Traefik whose first revision serves, with a load through the gateway.
-async fn routed(scene: &Scene, more: &Value) -> (App, Load) {
+pub async fn routed(scene: &Scene, more: &Value) -> (App, Load) {
     let gateway = scene.cluster.gateway().await.unwrap();
     services(scene).await;
     create(&http_routes(scene), &http_route(scene, gateway)).await;

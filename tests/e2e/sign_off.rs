@@ -40,7 +40,7 @@ impl Checkpoint {
         Self::at(Scene::new(name).await, policy).await
     }
 
-    async fn at(scene: Scene, policy: Value) -> Self {
+    pub async fn at(scene: Scene, policy: Value) -> Self {
         until_enforced(&scene).await;
         scene.policy(policy).await;
         for (user, role) in [

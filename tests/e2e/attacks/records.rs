@@ -1,13 +1,50 @@
 //! Records of changes that a team would rather not have.
 
-use countersign_api::{KEEP_FOR_LABEL, ROLLOUT_LABEL};
+use countersign_api::rollout::Outcome;
+use countersign_api::{KEEP_FOR_LABEL, Phase, ROLLOUT_LABEL, Rollout, RolloutRun};
 use countersign_cluster::wait_for;
 use kube::ResourceExt;
 use serde_json::json;
 
 use super::editor;
 use crate::identity::user::{assert_refused, path, until_enforced};
-use crate::support::{App, Scene, TIMEOUT};
+use crate::support::{App, Scene, TIMEOUT, ended, phase};
+
+/// Finding F11: `revisionHistoryLimit` belongs to those whom the records accuse.
+#[tokio::test]
+async fn a_team_that_keeps_no_history_does_not_lose_the_record_of_its_rollback() {
+    let scene = Scene::new("no-history").await;
+    until_enforced(&scene).await;
+    scene.policy(json!({ "history": { "runs": 10 } })).await;
+    let app = scene.serving(App::new("shop")).await;
+    let _load = scene.load(&app, 200).await;
+    let bad = app.version("v2").failing(0.4);
+    scene.apply(&bad).await;
+    let degraded = |it: &Rollout| phase(it) == Phase::Degraded;
+    scene.until(&bad, "it is rolled back", degraded).await;
+    let rejected = scene.outcome(&bad).await;
+    assert!(ended(&rejected, Outcome::RolledBack));
+
+    let user = editor(&scene).await;
+    let own = path(&scene, "rollouts/shop");
+    let nothing = json!({ "spec": { "revisionHistoryLimit": 0 } });
+    user.merge(&own, &nothing).await.unwrap();
+    let fix = app.version("v3");
+    scene
+        .apply(&fix.spec(json!({ "revisionHistoryLimit": 0 })))
+        .await;
+    let promoted = |it: &Rollout| {
+        let status = it.status.as_ref();
+        phase(it) == Phase::Stable && status.is_some_and(|it| it.revision == 3)
+    };
+    let after = scene.until(&fix, "the next one is promoted", promoted);
+    let after = after.await.status.unwrap();
+    assert!(after.last_rollback_at.is_some());
+    let left = scene.records(&app).await;
+    let kept = |it: &RolloutRun| it.name_any() == rejected.name_any();
+    assert!(left.iter().any(kept), "{left:?}");
+    scene.remove_policy().await;
+}
 
 #[tokio::test]
 async fn a_record_outlives_its_rollout_for_as_long_as_a_policy_says() {

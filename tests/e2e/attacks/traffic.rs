@@ -1,12 +1,17 @@
 //! Where the traffic goes, while a change is under way.
 
+use std::panic::resume_unwind;
+
+use countersign_api::rollout::Outcome;
+use countersign_api::{Phase, Rollout};
 use countersign_cluster::wait_for;
 use serde_json::{Value, json};
 
-use super::{allow, editor, label, refused, serving, tried};
+use super::{allow, at, editor, label, refused, serving, tried, unenforced};
 use crate::identity::user::{User, path, until_enforced};
+use crate::routes;
 use crate::sign_off::Checkpoint;
-use crate::support::{App, Scene, TIMEOUT};
+use crate::support::{App, Scene, TIMEOUT, condition, ended, phase, waits_for};
 
 fn canary(fields: Value) -> Value {
     json!({ "spec": { "strategy": { "canary": fields } } })
@@ -46,6 +51,107 @@ async fn where_the_traffic_goes_is_edited_once_the_change_is_aborted() {
         tried(&checkpoint.alice, "PATCH", &own, edit).await.unwrap();
     }
     checkpoint.scene.remove_policy().await;
+}
+
+/// Finding F3, where no policy refuses the edit: with it the operator itself would send everybody to the canary.
+#[tokio::test]
+async fn without_the_policy_an_edit_of_where_the_traffic_goes_starts_the_change_again() {
+    let people = json!([{ "count": 1, "groups": ["approvers"] }]);
+    let policy = json!({ "tiers": { "low": { "signOff": people } } });
+    let mut checkpoint = Checkpoint::at(Scene::alone("unsteady").await, policy).await;
+    let next = checkpoint.baking("v2");
+    checkpoint.deploy(&next).await;
+    checkpoint.waits("AwaitingSignOff").await;
+    let approved = checkpoint.approve(&checkpoint.bob, json!({})).await;
+    checkpoint.answered(&approved.unwrap(), "Counts").await;
+    checkpoint.waits("Baking").await;
+    let (scene, alice) = (&checkpoint.scene, &checkpoint.alice);
+    let signed = scene.get(&next).await.status.unwrap().change.unwrap();
+
+    let own = path(scene, "rollouts/shop");
+    let edit = canary(json!({ "canaryService": "shop" }));
+    // For as short as it can be: the operator believes no sign-off while it knows that a policy is altered.
+    let edited = unenforced(scene, &["steady-traffic"], async || {
+        let poll = async || alice.merge(&own, &edit).await;
+        let what = "the policy lets the edit pass";
+        wait_for(what, TIMEOUT, poll).await.unwrap();
+    });
+    edited.await.unwrap_or_else(|panic| resume_unwind(panic));
+    let again = |rollout: &Rollout| {
+        let change = rollout.status.as_ref().and_then(|it| it.change.as_ref());
+        let begun = change.is_some_and(|it| it.run != signed.run && it.step == 0);
+        begun && waits_for(rollout, "AwaitingSignOff")
+    };
+    let what = "the change waits for people again";
+    let change = scene.until(&next, what, again).await.status.unwrap().change;
+    let change = change.unwrap();
+    assert_ne!(change.digest, signed.digest, "nobody has signed this");
+    assert_eq!(change.weight, 0);
+    let (admin, service) = (User::admin(scene), at(scene, "v1", "services/shop"));
+    let service = admin.get(&service).await.unwrap();
+    let selected = &service["spec"]["selector"]["pod-template-hash"];
+    assert_ne!(*selected, json!(signed.pod_template_hash));
+
+    let back = canary(json!({ "canaryService": null }));
+    let words = ["403", "is under way: abort it before you edit"];
+    refused(alice, "PATCH", &own, &back, &words).await;
+    let believed = |rollout: &Rollout| {
+        let proven = condition(rollout, "SignOffsProven");
+        proven.is_none_or(|(status, _, _)| status != "False")
+    };
+    scene.until(&next, "sign-offs count", believed).await;
+    scene.remove_policy().await;
+}
+
+/// Finding F3: weights do not bind a route that is not the Rollout's.
+#[tokio::test]
+async fn a_second_route_to_the_canary_is_noticed_and_the_change_is_rolled_back() {
+    let scene = Scene::new("second-route").await;
+    let checks = json!([{ "name": "errors", "preset": "Traefik" }]);
+    let plan = json!({
+        "steps": [{ "weight": 5, "bake": "1s", "minRequests": 1_000_000 }],
+        "analysis": { "interval": "1s", "checks": checks },
+    });
+    let (app, _load) = routes::routed(&scene, &plan).await;
+    let next = app.version("v2");
+    scene.apply(&next).await;
+    let stepping = |rollout: &Rollout| {
+        let change = rollout.status.as_ref().and_then(|it| it.change.as_ref());
+        change.is_some_and(|it| it.step == 1 && it.available_at.is_some())
+    };
+    scene.until(&next, "the canary serves", stepping).await;
+
+    let user = editor(&scene).await;
+    let group = "gateway.networking.k8s.io";
+    allow(&scene, &user, group, "httproutes", &["create"]).await;
+    let gateway = scene.cluster.gateway().await.unwrap();
+    // More exact than the Rollout's own rule, so that it comes first.
+    let matches = json!([{ "path": { "type": "PathPrefix", "value": "/" }, "method": "GET" }]);
+    let backends = json!([{ "name": "shop-canary", "port": 80 }]);
+    let second = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": { "name": "second" },
+        "spec": {
+            "parentRefs": [gateway.parent_ref()], "hostnames": [routes::host(&scene)],
+            "rules": [{ "matches": matches, "backendRefs": backends }],
+        },
+    });
+    let all = at(&scene, "gateway.networking.k8s.io/v1", "httproutes");
+    user.create(&all, &second).await.unwrap();
+    let held = scene
+        .until(&next, "the second way is noticed", |it| {
+            waits_for(it, "AboveWeight")
+        })
+        .await;
+    let message = held.status.unwrap().message;
+    assert!(message.contains("its weight is 5%"), "{message}");
+    scene
+        .until(&next, "the change is rolled back", |it| {
+            phase(it) == Phase::Degraded
+        })
+        .await;
+    let run = scene.outcome(&next).await;
+    assert!(ended(&run, Outcome::RolledBack));
 }
 
 #[tokio::test]

@@ -123,6 +123,38 @@ async fn promote_skips_the_rest_of_a_bake_with_the_verb_alone() {
     checkpoint.scene.remove_policy().await;
 }
 
+/// Finding F14: what one person may write is not used up by another.
+#[tokio::test]
+async fn a_flood_of_pauses_by_one_person_leaves_room_for_another() {
+    let mut checkpoint = Checkpoint::new("pauses", json!({})).await;
+    let next = checkpoint.baking("v2");
+    checkpoint.deploy(&next).await;
+    checkpoint.waits("Baking").await;
+    for _ in 0..25 {
+        for action in ["Pause", "Resume"] {
+            let words = json!({ "action": action });
+            let command = checkpoint.intervene(&checkpoint.alice, words).await;
+            checkpoint.answered(&command.unwrap(), "Applied").await;
+        }
+    }
+    let pause = json!({ "action": "Pause", "reason": "an incident" });
+    let pause = checkpoint.intervene(&checkpoint.dave, pause).await;
+    checkpoint.answered(&pause.unwrap(), "Applied").await;
+    let message = checkpoint.waits("Paused").await;
+    assert!(message.contains("paused by dave"), "{message}");
+    let abort = json!({ "action": "Abort" });
+    let abort = checkpoint.intervene(&checkpoint.dave, abort).await;
+    checkpoint.answered(&abort.unwrap(), "Applied").await;
+    checkpoint.until_degraded().await;
+    let run = checkpoint.outcome().await;
+    let lines = run.spec.progress.transitions.iter();
+    let lines: Vec<_> = lines.map(|line| line.message.as_str()).collect();
+    let by_alice = |it: &&&str| it.ends_with("ed by alice") && !it.starts_with("tier");
+    assert_eq!(lines.iter().filter(by_alice).count(), 10, "{lines:?}");
+    assert!(lines.contains(&"paused by dave: an incident"), "{lines:?}");
+    checkpoint.scene.remove_policy().await;
+}
+
 #[tokio::test]
 async fn pause_and_resume_by_object() {
     let mut checkpoint = Checkpoint::new("pause-object", json!({})).await;
