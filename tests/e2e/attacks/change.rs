@@ -124,6 +124,32 @@ async fn a_tag_is_held_where_the_tier_requires_digests() {
     assert_eq!(status.change.unwrap().weight, 0);
 }
 
+/// Finding F8: the content of a ConfigMap can change after it was signed.
+#[tokio::test]
+async fn a_name_without_a_hash_is_held_where_the_tier_requires_immutable_configuration() {
+    let scene = Scene::new("plain-config").await;
+    let tiers = json!({ "low": { "requireImmutableConfig": true } });
+    scene.policy(json!({ "tiers": tiers })).await;
+    let app = scene.serving(App::new("shop")).await;
+    let next = app.version("v2");
+    let mut manifest = next.manifest();
+    manifest["spec"]["template"]["spec"]["containers"][0]["envFrom"] =
+        json!([{ "configMapRef": { "name": "settings" } }]);
+    scene.apply_manifest(&manifest).await;
+    let held = scene
+        .until(&next, "the name is named", |it| {
+            waits_for(it, "ConfigNotImmutable")
+        })
+        .await;
+    let status = held.status.unwrap();
+    assert!(
+        status.message.contains("settings is not"),
+        "{}",
+        status.message
+    );
+    assert_eq!(status.change.unwrap().weight, 0);
+}
+
 /// Finding F13: pods count their own requests, and the team writes the queries.
 #[tokio::test]
 async fn evidence_of_the_pods_alone_is_held_where_the_tier_requires_another() {

@@ -77,6 +77,10 @@ async fn kubectl_warns_of_an_edit_that_leaves_the_provenance_as_it_was() {
         stderr.contains(words).then_some(()).ok_or(stderr)
     };
     wait_for("kubectl warns", TIMEOUT, poll).await.unwrap();
+    let more = "/metadata/annotations/provenance.countersign.dev~1note";
+    let more = json!({ "op": "add", "path": more, "value": "something else" });
+    let stderr = patch(json!([image, more]));
+    assert!(stderr.contains(words), "{stderr}");
     let stderr = patch(json!([image, revision]));
     assert!(!stderr.contains(words), "{stderr}");
 }

@@ -8,6 +8,8 @@ use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::provenance::keys::KEYS;
+
 /// SHA-256, in hexadecimal, of a change: its template, its provenance, and the Services and routes that send
 /// traffic to it, each in canonical form. What is not named is left out.
 #[must_use]
@@ -53,14 +55,19 @@ pub fn traffic(canary: &CanaryStrategy) -> Map<String, Value> {
     set.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// SHA-256, in hexadecimal, of a provenance in canonical form; `None` if there is no annotation of it.
+/// SHA-256, in hexadecimal, of what a provenance declares, in canonical form; `None` if there is no annotation of it.
+///
+/// Unlike the digest of a change it leaves out annotations that mean nothing: one more would make old provenance new.
 #[must_use]
 pub fn provenance_digest(annotations: &BTreeMap<String, String>) -> Option<String> {
-    let provenance = provenance(annotations);
+    let known = annotations.iter().filter(|(key, _)| {
+        let name = key.strip_prefix(PROVENANCE_PREFIX);
+        name.is_some_and(|name| KEYS.contains(&name))
+    });
+    let members: BTreeMap<_, _> = known.collect();
     let mut text = String::new();
-    write_canonical(&provenance, &mut text);
-    let is_empty = provenance.as_object().is_none_or(Map::is_empty);
-    (!is_empty).then(|| hexadecimal(&Sha256::digest(text)))
+    write_canonical(&json!(members), &mut text);
+    (!members.is_empty()).then(|| hexadecimal(&Sha256::digest(text)))
 }
 
 fn provenance(annotations: &BTreeMap<String, String>) -> Value {

@@ -43,6 +43,12 @@ pub(super) fn law_12_the_provenance_of_the_stable_revision_says_nothing_of_anoth
         inherited.inherited_provenance && inherited.tier >= Tier::High,
         "{inherited:?}"
     );
+    let more = annotations(&[("note", "something else")]);
+    world.observation.annotations.extend(more);
+    assert!(
+        begun(&world).inherited_provenance,
+        "a key that means nothing"
+    );
     world.observation.annotations = of_version(harmless(), "v2");
     let fresh = begun(&world);
     assert!(!fresh.inherited_provenance);
