@@ -69,6 +69,27 @@ async fn who_may_write_a_rollout_or_act_as_its_accounts_does_not_approve() {
     scene.remove_policy().await;
 }
 
+/// Finding F15: a RoleBinding of `cluster-admin`, as tenants often have one, holds the verb `approve`, too.
+#[tokio::test]
+async fn who_holds_every_verb_in_a_namespace_does_not_approve_there() {
+    let mut checkpoint = Checkpoint::new("every-verb", json!({})).await;
+    let next = checkpoint.baking("v2");
+    checkpoint.deploy(&next).await;
+    let scene = &checkpoint.scene;
+    let name = format!("tenant-of-{}", scene.namespace);
+    let everything =
+        json!([{ "apiGroups": ["countersign.dev"], "resources": ["*"], "verbs": ["*"] }]);
+    scene.grant_rules(&name, everything).await;
+    let tenant = User::impersonated(scene, &name, &[]).await;
+    let admitted = checkpoint.approve(&tenant, json!({})).await;
+    admitted.unwrap();
+    label(scene, "countersign.dev/separate-duties", "required").await;
+    let refused = checkpoint.until_refused(&tenant, &json!({})).await;
+    let words = ["403", "may write Rollout", "duties are separate"];
+    assert_refused(&refused, &words);
+    scene.remove_policy().await;
+}
+
 #[tokio::test]
 async fn who_may_act_as_the_account_that_changed_the_rollout_does_not_approve() {
     let mut checkpoint = Checkpoint::new("duties-account", json!({})).await;

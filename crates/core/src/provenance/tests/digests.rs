@@ -113,6 +113,23 @@ fn order_of_keys_nulls_and_empty_timestamps_do_not_matter() {
     assert_eq!(digests.len(), 1);
 }
 
+/// Finding F14: only the timestamp of the pods' metadata is Go's.
+#[test]
+fn a_label_that_is_named_like_the_timestamp_is_in_the_digest() {
+    let with = |labels: Value| {
+        let metadata = json!({ "labels": labels, "creationTimestamp": "" });
+        template_digest(&PodTemplate(json!({ "metadata": metadata, "spec": {} })))
+    };
+    let labelled = with(json!({ "creationTimestamp": "" }));
+    assert_ne!(labelled, with(json!({})));
+    let selected = json!({ "spec": { "nodeSelector": { "creationTimestamp": "" } } });
+    let unselected = json!({ "spec": { "nodeSelector": {} } });
+    assert_ne!(
+        template_digest(&PodTemplate(selected)),
+        template_digest(&PodTemplate(unselected))
+    );
+}
+
 #[test]
 fn a_name_that_ends_with_a_hash_stands_for_its_content() {
     for hashed in ["settings-2g5h8k9bcd", "a-b-tttttttttt"] {
