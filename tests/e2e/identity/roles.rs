@@ -191,11 +191,12 @@ async fn only_the_operator_writes_status_and_records_though_a_role_allows_more()
     let record = path(scene, &record);
     let better = json!({ "spec": { "digest": "0".repeat(64) } });
     assert_refused(&user.merge(&record, &better).await, &words);
-    // The RolloutRun is listed by this label, and deleted with its owner.
+    // The RolloutRun is listed by this label, and the garbage collector would delete it for an owner that is gone.
     let lost = json!({ "metadata": { "labels": { "countersign.dev/rollout-uid": null } } });
     assert_refused(&user.merge(&record, &lost).await, &words);
-    let orphaned = json!({ "metadata": { "ownerReferences": null } });
-    assert_refused(&user.merge(&record, &orphaned).await, &words);
+    let gone = json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "gone" });
+    let adopted = json!({ "metadata": { "ownerReferences": [gone] } });
+    assert_refused(&user.merge(&record, &adopted).await, &words);
     let words = ["403", "deleted by the Countersign operator alone"];
     assert_refused(&user.delete(&record).await, &words);
     assert_refused(&user.delete(&path(scene, "rolloutruns")).await, &words);
