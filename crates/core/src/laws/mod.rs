@@ -225,7 +225,8 @@ fn broken_by_a_step(observation: &Observation, before: &Change, after: &Change) 
         "the weight rose though pods may run another template than was decided".into()
     });
     expect(12, content_is_bound(observation, before), &|| {
-        "the weight rose though the tier requires image digests, or configuration named by hash".into()
+        "the weight rose though the tier requires image digests, or configuration named by hash"
+            .into()
     });
     expect(6, evidence_allows(observation, before), &|| {
         "the evidence did not allow the step".into()
