@@ -38,6 +38,10 @@ async fn where_the_traffic_goes_is_edited_once_the_change_is_aborted() {
     for edit in &edits {
         refused(&checkpoint.alice, "PATCH", &own, edit, &words).await;
     }
+    let mut copied = edits[2].clone();
+    copied["spec"]["strategy"]["canary"]["steps"] = json!([{ "weight": 0, "mirror": 100 }]);
+    let words = ["403", "edit stableService, canaryService, traffic, mirror"];
+    refused(&checkpoint.alice, "PATCH", &own, &copied, &words).await;
     let larger = json!({ "spec": { "replicas": 5 } });
     tried(&checkpoint.alice, "PATCH", &own, &larger)
         .await
