@@ -1,8 +1,10 @@
 //! The Services of a Rollout, and conflicting claims on them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use countersign_api::{HASH_LABEL, Rollout};
+use countersign_core::field_managers;
+use countersign_core::observation::traffic::TrafficObjects;
 use countersign_core::observation::workload::Service;
 use k8s_openapi::api::core::v1::Service as ApiService;
 use kube::runtime::reflector::ObjectRef;
@@ -17,7 +19,7 @@ impl Observer {
         &self,
         rollout: &Rollout,
         namespace: &str,
-    ) -> Result<(BTreeMap<String, Option<Service>>, BTreeMap<String, Service>), kube::Error> {
+    ) -> Result<TrafficObjects, kube::Error> {
         let api: Api<ApiService> = Api::namespaced(self.client.clone(), namespace);
         let canary = &rollout.spec.strategy.canary;
         let named: BTreeSet<_> = canary
@@ -29,22 +31,27 @@ impl Observer {
         let former = remembered.filter(|it| !named.contains(it));
         let services = named.iter().copied().chain(former).map(async |name| {
             let service = self.reads.get_opt(&api, name).await?;
+            Ok::<_, kube::Error>((name.clone(), service))
+        });
+        let mut objects = TrafficObjects::default();
+        for (name, service) in futures::future::try_join_all(services).await? {
+            let writer = service.as_ref().and_then(last_writer);
             let service = service.and_then(|service| service.spec);
             let service = service.map(|spec| Service {
                 kind: spec.type_.unwrap_or_default(),
                 selector: spec.selector.unwrap_or_default(),
             });
-            Ok::<_, kube::Error>((name.clone(), service))
-        });
-        let services = futures::future::try_join_all(services).await?;
-        let (services, former): (Vec<_>, Vec<_>) = services
-            .into_iter()
-            .partition(|(name, _)| named.contains(name));
-        let former = former.into_iter().filter_map(|(name, service)| {
-            let service = service.filter(|it: &Service| it.selector.contains_key(HASH_LABEL))?;
-            Some((name, service))
-        });
-        Ok((services.into_iter().collect(), former.collect()))
+            if named.contains(&name) {
+                let writer = writer.map(|it| (name.clone(), it));
+                objects.selected_by.extend(writer);
+                objects.services.insert(name, service);
+                continue;
+            }
+            let former = service.filter(|it| it.selector.contains_key(HASH_LABEL));
+            let former = former.map(|it| (name, it));
+            objects.former_services.extend(former);
+        }
+        Ok(objects)
     }
 
     pub(super) fn conflicts(&self, rollout: &Rollout, namespace: &str) -> Vec<String> {
@@ -62,4 +69,12 @@ impl Observer {
         conflicts.sort();
         conflicts
     }
+}
+
+/// The last writer of a Service's selector, which is one value, unless that is this controller: who writes it takes it
+/// over from all others.
+fn last_writer(service: &ApiService) -> Option<String> {
+    let fields = service.metadata.managed_fields.as_deref();
+    let last = field_managers::last_writer(fields.unwrap_or_default(), "/f:spec/f:selector")?;
+    last.manager.clone()
 }

@@ -3,7 +3,6 @@
 use countersign_api::{Rollout, RolloutStatus};
 use countersign_core::Observation;
 use countersign_core::observation::Failure;
-use countersign_core::observation::traffic::TrafficObjects;
 use countersign_core::observation::windows::AnalysisInputs;
 use countersign_core::policy;
 use kube::ResourceExt;
@@ -108,7 +107,7 @@ impl Observer {
             );
             unreadable_policies.push(unknown);
         }
-        let (replica_sets, (services, former_services)) = tokio::try_join!(
+        let (replica_sets, traffic) = tokio::try_join!(
             self.replica_sets(rollout, namespace),
             self.services(rollout, namespace)
         )?;
@@ -126,11 +125,7 @@ impl Observer {
             replica_sets: replica_sets.own,
             promoted,
             foreign_replica_sets: replica_sets.foreign,
-            traffic: TrafficObjects {
-                services,
-                former_services,
-                ..TrafficObjects::default()
-            },
+            traffic,
             conflicts: self.conflicts(rollout, namespace),
             analysis: AnalysisInputs {
                 lag: self.prometheus.lag().into(),

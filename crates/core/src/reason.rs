@@ -153,6 +153,8 @@ reasons! {
     AboveWeight: EVIDENCE,
     /// Another writer set the weights of a route, and they were corrected.
     WeightsCorrected: PLAIN,
+    /// Another writer set the selector of a named Service, and it was corrected.
+    SelectorCorrected: PLAIN,
     /// A Rollout that this one depends on is not stable.
     AwaitingDependency: PLAIN,
     /// As many risky changes are under way as the policies allow.

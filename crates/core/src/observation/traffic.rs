@@ -16,6 +16,9 @@ pub struct TrafficObjects {
     pub services: BTreeMap<String, Option<Service>>,
     /// Services in the status that were removed from the spec and still select a revision.
     pub former_services: BTreeMap<String, Service>,
+    /// Who wrote the selector of a named Service last, by the name of the field manager, if it was not the
+    /// controller.
+    pub selected_by: BTreeMap<String, String>,
     /// Ready pods behind each of those Services, by the hash of their revision: under an empty hash if the
     /// revision is one of the Rollout's and cannot be determined, under `?` if it is none of them. Read only
     /// while a change is in the status.

@@ -83,6 +83,7 @@ pub fn decide(observation: &Observation) -> Decision {
     let described = status::describe(&view, &proposal, adopted.as_ref(), hold.as_ref());
     let others = [
         corrections::correction_notice(&view).into_iter().collect(),
+        services::correction_notices(&view, &actions),
         adoption.notices,
         services::canary_serves_notice(&view, &actions)
             .into_iter()

@@ -301,6 +301,7 @@ impl World {
     fn act_on_traffic(&mut self, action: &TrafficAction) {
         match action {
             TrafficAction::SelectRevision { service, hash } => {
+                self.observation.traffic.selected_by.remove(service);
                 if let Some(Some(service)) = self.observation.traffic.services.get_mut(service) {
                     service.selector.insert(HASH_LABEL.into(), hash.clone());
                 }

@@ -122,6 +122,34 @@ pub fn canary_serves_notice(view: &View, actions: &[Action]) -> Option<Notice> {
     })
 }
 
+/// The Event for each named Service whose selector another writer set, and that is moved back.
+#[must_use]
+pub fn correction_notices(view: &View, actions: &[Action]) -> Vec<Notice> {
+    let observation = view.observation;
+    let corrected = actions.iter().filter_map(|it| match it {
+        Action::Traffic(TrafficAction::SelectRevision { service, hash }) => {
+            let writer = observation.traffic.selected_by.get(service)?;
+            // Until then it has the selector of its manifest.
+            let is_kept = observation.status.services.contains(service);
+            is_kept.then_some((service, hash, writer))
+        }
+        _ => None,
+    });
+    let notice = |(service, hash, writer): (&String, &String, &String)| {
+        let found = present::selected(observation, service);
+        let found = found.map_or_else(|| "all revisions".into(), |it| format!("revision {it}"));
+        Notice {
+            reason: Reason::SelectorCorrected.into(),
+            action: "SelectRevision".into(),
+            message: format!(
+                "Service {service}: {writer} set its selector, by which it selects {found}, and it is set to revision {hash}: let whatever applies the Service leave its selector out"
+            ),
+            warning: true,
+        }
+    };
+    corrected.map(notice).collect()
+}
+
 /// Whether the stable side stays on another revision with pods: stable has none yet, or fewer than needed.
 /// A revision that becomes stable again has to scale up first, and pods that serve stay meanwhile, whatever
 /// change comes next.

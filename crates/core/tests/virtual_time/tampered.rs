@@ -1,11 +1,12 @@
 //! ReplicaSets that somebody edits: they are named, nothing continues with them, and what was decided replaces them.
 
+use countersign_api::HASH_LABEL;
 use countersign_api::rollout::{Change, Stage};
 use countersign_core::observation::workload::{Edit, Integrity, ReplicaSet};
 use countersign_core::proposal::Proposal;
 use countersign_core::provenance::digest::template_digest;
 
-use crate::routes::routed;
+use crate::routes::{SERVICES, routed};
 
 use super::*;
 
@@ -317,4 +318,36 @@ fn law_6_a_template_that_could_not_be_verified_holds_and_is_not_called_edited() 
     assert_eq!(promoted.pod_template_hash, canary);
     assert_eq!(promoted.stored_template_digest, Some(digest));
     lawful(&world);
+}
+
+#[test]
+fn law_11_a_service_that_somebody_points_at_the_canary_is_put_right_and_the_writer_named() {
+    let mut world = stepping(routed(|_| {}));
+    let (stable, canary) = (stable(&world), under_way(&world).pod_template_hash.clone());
+    let service = SERVICES[0];
+    let services = &mut world.observation.traffic.services;
+    let seen = services.get_mut(service).unwrap().as_mut().unwrap();
+    let before = seen.selector.insert(HASH_LABEL.into(), canary.clone());
+    assert_eq!(before.as_ref(), Some(&stable));
+    let writers = &mut world.observation.traffic.selected_by;
+    writers.insert(service.into(), "mallory".into());
+    let corrections = |decision: &countersign_core::Decision| -> Vec<String> {
+        let notices = decision.notices.iter();
+        let corrections = notices.filter(|it| it.reason == "SelectorCorrected" && it.warning);
+        corrections.map(|it| it.message.clone()).collect()
+    };
+    let mut traffic = steady(5_000.0, 0.0, 0.0);
+    let decision = world.reconcile(&mut traffic);
+    let found = corrections(&decision);
+    let [message] = &found[..] else {
+        panic!("{:?}", decision.notices);
+    };
+    for word in [service, "mallory", &canary, &stable] {
+        assert!(message.contains(word), "{message}");
+    }
+    world.carry_out(&decision, usize::MAX);
+    let seen = world.observation.traffic.services[service].as_ref();
+    assert_eq!(seen.unwrap().selector.get(HASH_LABEL), Some(&stable));
+    let again = world.reconcile(&mut traffic);
+    assert_eq!(corrections(&again), [""; 0]);
 }
