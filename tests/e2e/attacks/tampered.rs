@@ -14,8 +14,8 @@ use crate::identity::user::{User, until_enforced};
 use crate::support::{App, Scene, TIMEOUT, condition, ended, phase};
 
 const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
-/// The policies that guard ReplicaSets and their templates.
-const GUARDS: [&str; 2] = ["owned", "owned-pods"];
+/// The policies that guard ReplicaSets, their templates, and what selects them.
+const GUARDS: [&str; 3] = ["owned", "owned-pods", "owned-scale"];
 const OTHER: &str = "example.org/other:v1";
 
 /// The patch that has a ReplicaSet run another image.
@@ -66,7 +66,7 @@ async fn named(scene: &Scene, app: &App, words: &[&str]) {
 
 /// A user with `edit` in a scene without the policies that guard ReplicaSets. These are restored afterwards, even if
 /// the story fails; meanwhile no other test runs.
-async fn unguarded(scene: &str, story: impl AsyncFnOnce(&Scene, &App, &User)) {
+pub(super) async fn unguarded(scene: &str, story: impl AsyncFnOnce(&Scene, &App, &User)) {
     let scene = Scene::alone(scene).await;
     until_enforced(&scene).await;
     // Pods count as available a while after they are ready, so that what happens until then can be observed.
@@ -83,9 +83,12 @@ async fn unguarded(scene: &str, story: impl AsyncFnOnce(&Scene, &App, &User)) {
         story(&scene, &app, &user).await;
     });
     let result = result.await;
-    // Each of the two is in force again.
+    // Each of them is in force again.
     let scaled = json!({ "spec": { "replicas": 20 } });
     refused(&user, "PATCH", &own, &scaled, &["403", "of a Rollout"]).await;
+    let scale = format!("{own}/scale");
+    let words = ["403", "scaled by the Countersign operator alone"];
+    refused(&user, "PATCH", &scale, &scaled, &words).await;
     let labels = json!({ "app": "shop", "pod-template-hash": "beside" });
     let mut beside = set["spec"].clone();
     beside["selector"] = json!({ "matchLabels": labels });

@@ -7,7 +7,8 @@ use countersign_api::{Phase, Rollout};
 use countersign_cluster::wait_for;
 use serde_json::{Value, json};
 
-use super::{allow, at, editor, label, refused, serving, tried, unenforced};
+use super::tampered::unguarded;
+use super::{agent, allow, at, editor, label, refused, serving, tried, unenforced};
 use crate::identity::user::{User, path, until_enforced};
 use crate::routes;
 use crate::sign_off::Checkpoint;
@@ -235,4 +236,101 @@ async fn who_names_a_route_may_patch_it() {
     let another = User::impersonated(&scene, &another, &[]).await;
     allow(&scene, &another, "countersign.dev", "rollouts", &["patch"]).await;
     tried(&another, "PATCH", &own, &larger).await.unwrap();
+}
+
+const SELECTED: &[&str] = &["403", "is written by the Countersign operator alone"];
+const SIDES: [&str; 2] = ["shop-stable", "shop-canary"];
+
+/// The patch that has a Service select a revision, or all of them.
+fn selecting(hash: Value) -> Value {
+    json!({ "spec": { "selector": { "pod-template-hash": hash } } })
+}
+
+/// A change under way with a Service for each side, and what these select.
+async fn two_sided(scene: &Scene, app: &App) -> (App, [String; 2]) {
+    for side in SIDES {
+        scene.service(side, "shop").await;
+    }
+    let next = app.version("v2").spec(json!({ "strategy": { "canary": {
+        "stableService": SIDES[0], "canaryService": SIDES[1], "steps": [{ "weight": 25, "bake": "10m" }],
+    } } }));
+    scene.apply(&next).await;
+    let poll = async || {
+        let (stable, canary) = (
+            selected(scene, SIDES[0]).await,
+            selected(scene, SIDES[1]).await,
+        );
+        let both = !stable.is_empty() && !canary.is_empty() && stable != canary;
+        let state = format!("{stable:?} {canary:?}");
+        both.then_some([stable, canary]).ok_or(state)
+    };
+    let what = "each Service selects its side";
+    (next, wait_for(what, TIMEOUT, poll).await.unwrap())
+}
+
+async fn selected(scene: &Scene, service: &str) -> String {
+    let service = at(scene, "v1", &format!("services/{service}"));
+    let service = User::admin(scene).get(&service).await.unwrap();
+    let hash = &service["spec"]["selector"]["pod-template-hash"];
+    hash.as_str().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn nobody_points_a_service_at_the_canary() {
+    let (scene, app) = serving("pointed").await;
+    let (_, [_, canary]) = two_sided(&scene, &app).await;
+    let services = at(&scene, "v1", "services");
+    let own = format!("{services}/{}", SIDES[0]);
+    let again = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": SIDES[0] }, "spec": {
+            "selector": { "app": "shop", "pod-template-hash": canary }, "ports": [{ "port": 80 }],
+        },
+    });
+    let labelled = json!({ "metadata": { "labels": { "team": "shop" } } });
+    for user in [editor(&scene).await, agent(&scene).await] {
+        for hash in [json!(canary), json!("planted"), Value::Null] {
+            refused(&user, "PATCH", &own, &selecting(hash), SELECTED).await;
+        }
+        refused(&user, "POST", &services, &again, SELECTED).await;
+        // All else is its team's, and so are the Services that the Rollout does not name.
+        tried(&user, "PATCH", &own, &labelled).await.unwrap();
+        let other = format!("{services}/shop");
+        let pointed = selecting(json!(canary));
+        tried(&user, "PATCH", &other, &pointed).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn law_11_a_service_that_points_at_the_canary_is_put_right_and_the_writer_named() {
+    unguarded("tampered-service", async |scene, app, user| {
+        let (next, [stable, canary]) = two_sided(scene, app).await;
+        let own = at(scene, "v1", &format!("services/{}", SIDES[0]));
+        let as_mallory = format!("{own}?fieldManager=mallory");
+        let pointed = selecting(json!(canary));
+        let poll = async || user.merge(&as_mallory, &pointed).await;
+        let what = "the policy lets it pass";
+        wait_for(what, TIMEOUT, poll).await.unwrap();
+        // Services are read and not watched.
+        let touched = json!({ "metadata": { "annotations": { "touched": "now" } } });
+        let rollout = path(scene, "rollouts/shop");
+        User::admin(scene).merge(&rollout, &touched).await.unwrap();
+        let poll = async || {
+            let now = selected(scene, SIDES[0]).await;
+            (now == stable).then_some(()).ok_or(now)
+        };
+        let what = "it selects the stable revision";
+        wait_for(what, TIMEOUT, poll).await.unwrap();
+        let poll = async || {
+            let events = scene.events(&next, "SelectorCorrected").await;
+            let names = |event: &String| {
+                let words = [SIDES[0], "mallory", canary.as_str(), stable.as_str()];
+                words.iter().all(|word| event.contains(word))
+            };
+            let found = events.iter().any(names);
+            found.then_some(()).ok_or(format!("{events:?}"))
+        };
+        let what = "the writer is named";
+        wait_for(what, TIMEOUT, poll).await.unwrap();
+    })
+    .await;
 }
