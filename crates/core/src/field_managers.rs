@@ -2,6 +2,10 @@
 
 use countersign_api::MANAGER;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use k8s_openapi::jiff::Timestamp;
+
+/// Who edited what this controller had written, if only its own name is among the writers: anybody may use it.
+const NAMESAKE: &str = "a writer that calls itself countersign";
 
 /// The last writer of a workload's `replicas` except this controller.
 #[must_use]
@@ -27,6 +31,27 @@ pub fn last_writer<'a>(
     })
 }
 
+/// Who edited a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Editor {
+    /// The name of the field manager, or in words.
+    pub name: String,
+    /// When it wrote last.
+    pub at: Option<Timestamp>,
+}
+
+/// Who edited a field that is not as this controller wrote it, by its path in `fieldsV1`; `None` if nothing shows it.
+#[must_use]
+pub fn editor(fields: &[ManagedFieldsEntry], field: &str) -> Option<Editor> {
+    let own = || fields.iter().find(|entry| sets(entry, field));
+    let last = last_writer(fields, field).or_else(own)?;
+    let name = last.manager.as_deref().filter(|it| *it != MANAGER);
+    Some(Editor {
+        name: name.unwrap_or(NAMESAKE).to_owned(),
+        at: last.time.as_ref().map(|at| at.0),
+    })
+}
+
 /// Whether this controller has written a field of an object, by its path in `fieldsV1`, and no other writer has.
 #[must_use]
 pub fn is_written_by_us_alone(fields: &[ManagedFieldsEntry], field: &str) -> bool {
@@ -49,4 +74,29 @@ fn last_other(
         .iter()
         .filter(|entry| entry.manager.as_deref() != Some(MANAGER) && wrote(entry));
     others.max_by_key(|entry| entry.time.as_ref().map(|at| at.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_editor_with_the_name_of_the_controller_is_no_unknown_one() {
+        let entry = |manager: &str, at: &str, field: &str| {
+            let fields = json!({ "f:spec": { field: {} } });
+            let entry = json!({ "manager": manager, "operation": "Update", "time": at, "fieldsV1": fields });
+            serde_json::from_value::<ManagedFieldsEntry>(entry).unwrap()
+        };
+        let field = "/f:spec/f:template";
+        let own = entry("countersign", "2026-01-02T00:00:00Z", "f:template");
+        let other = entry("kubectl", "2026-01-01T00:00:00Z", "f:template");
+        let scaler = entry("autoscaler", "2026-01-03T00:00:00Z", "f:replicas");
+        let named = |fields: &[ManagedFieldsEntry]| editor(fields, field).map(|it| it.name);
+        assert_eq!(named(&[]), None);
+        let alone = [own.clone(), scaler];
+        assert_eq!(named(&alone).as_deref(), Some(NAMESAKE));
+        assert_eq!(named(&[own, other]).as_deref(), Some("kubectl"));
+    }
 }

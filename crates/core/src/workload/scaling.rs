@@ -18,6 +18,12 @@ const CORRECTION_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 /// Longest name of a ReplicaSet, in characters; leaves room for the suffix of its pods.
 const MAX_NAME: usize = 240;
 
+/// The name of a revision's ReplicaSet, by the Rollout's name and the revision's hash.
+#[must_use]
+pub fn set_name(rollout: &str, hash: &str) -> String {
+    names::ending(rollout, hash, MAX_NAME)
+}
+
 /// Applies the spec's `minReadySeconds` to the ReplicaSets of stable and canary. A longer time makes
 /// serving pods unavailable until it has passed, so the write waits until no share depends on their number.
 pub(crate) fn min_ready_seconds(view: &View) -> Vec<Action> {
@@ -172,7 +178,7 @@ fn create(
         return None;
     }
     let set = NewReplicaSet {
-        name: names::ending(&observation.name, hash, MAX_NAME),
+        name: set_name(&observation.name, hash),
         hash: hash.to_owned(),
         template_digest: template_digest.clone(),
         revision,
