@@ -1,5 +1,6 @@
 //! Whole reconciles of a Rollout against a fake API server.
 
+mod bounds;
 mod costs;
 mod people;
 mod tampered;

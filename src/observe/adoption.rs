@@ -11,7 +11,7 @@ use countersign_core::provenance::digest;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::ObjectMeta;
+use kube::api::{ListParams, ObjectMeta};
 use kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
@@ -19,9 +19,13 @@ use serde_json::Value;
 
 use super::integrity::stored_template;
 use super::observer::Observer;
-use super::reads::Reads;
+use super::people::in_time;
+use super::reads::{self, Reads};
 use super::replica_sets::as_recorded;
 use crate::api_server::sentence;
+
+/// Most autoscalers of a namespace that are read; a further one is not reported.
+const MOST_AUTOSCALERS: usize = 500;
 
 fn has_finalizer(rollout: &Rollout) -> bool {
     rollout.finalizers().iter().any(|it| it == KEEP_FINALIZER)
@@ -109,14 +113,14 @@ impl Observer {
         }
         let uid = rollout.uid().unwrap_or_default();
         let selector = format!("{ROLLOUT_UID_LABEL}={uid}");
-        let sets = self.list_replica_sets(namespace, &selector).await?;
-        let same = sets.iter().find_map(|set| {
+        let same = |set: &DynamicObject| {
             let digest = set.annotations().get(TEMPLATE_DIGEST_ANNOTATION)?;
             let recorded = as_recorded(set);
             let sound = known.contains(&digest) && digest::template_digest(&recorded) == *digest;
             let alike = stored_template(set)? == template;
             (sound && alike).then_some(recorded)
-        });
+        };
+        let same = self.first_of_sets(namespace, &selector, same).await?;
         Ok(same.unwrap_or(template))
     }
 
@@ -129,28 +133,27 @@ impl Observer {
         workload: &str,
     ) -> Vec<Autoscaler> {
         let api: Api<HorizontalPodAutoscaler> = Api::namespaced(self.client.clone(), namespace);
-        let found = match Reads::MostRecent.list(&api, "").await {
-            Ok(found) => found.items,
+        let name = rollout.name_any();
+        let targeting = |it: HorizontalPodAutoscaler| {
+            let target = &it.spec.scale_target_ref;
+            let group = target.api_version.as_deref().unwrap_or_default();
+            let ours = target.kind == "Rollout" && group.starts_with(GROUP);
+            let targets_rollout = ours && target.name == name;
+            let targets_workload = target.kind == "Deployment" && target.name == workload;
+            (targets_rollout || targets_workload).then(|| Autoscaler {
+                name: it.name_any(),
+                targets_rollout,
+            })
+        };
+        let of = ListParams::default().limit(reads::LARGE);
+        let found = reads::collect_at_most(MOST_AUTOSCALERS, &api, &of, targeting);
+        let mut autoscalers = match in_time("the autoscalers of a namespace", found).await {
+            Ok((found, _)) => found,
             Err(error) => {
-                tracing::warn!(error = %sentence(&error), %namespace, "the autoscalers of a namespace could not be read");
+                tracing::warn!(%error, %namespace);
                 return Vec::new();
             }
         };
-        let name = rollout.name_any();
-        let mut autoscalers: Vec<_> = found
-            .iter()
-            .filter_map(|it| {
-                let target = &it.spec.scale_target_ref;
-                let group = target.api_version.as_deref().unwrap_or_default();
-                let ours = target.kind == "Rollout" && group.starts_with(GROUP);
-                let targets_rollout = ours && target.name == name;
-                let targets_workload = target.kind == "Deployment" && target.name == workload;
-                (targets_rollout || targets_workload).then(|| Autoscaler {
-                    name: it.name_any(),
-                    targets_rollout,
-                })
-            })
-            .collect();
         autoscalers.sort_by(|a, b| a.name.cmp(&b.name));
         autoscalers
     }

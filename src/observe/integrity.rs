@@ -11,6 +11,7 @@ use countersign_core::observation::workload::{Edit, Integrity, ReplicaSet};
 use countersign_core::provenance::digest::{pod_template_hash, template_digest};
 use countersign_core::risk;
 use k8s_openapi::api::apps::v1::ReplicaSet as ApiReplicaSet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::PostParams;
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, ResourceExt};
@@ -26,26 +27,37 @@ use crate::owned;
 const TEMPLATE: &str = "/f:spec/f:template";
 
 /// The result of a comparison without a dry run.
-enum Compared {
+pub(super) enum Compared {
     /// It is known.
     As(Integrity),
-    /// The stored template, with this digest, differs from the recorded one by these kinds of differences.
-    Differs { stored: String, kinds: String },
+    /// Defaults do not explain it.
+    Differs(Difference),
+}
+
+/// A stored template that differs from the recorded one.
+pub(super) struct Difference {
+    /// The digest of the stored template.
+    stored: String,
+    /// The kinds of differences, in words.
+    kinds: String,
+    /// Who wrote what of the ReplicaSet.
+    fields: Vec<ManagedFieldsEntry>,
 }
 
 impl Observer {
-    /// Compares the stored template of a ReplicaSet with the recorded one.
+    /// What a difference means: an edit, unless a dry run gives the same template.
     pub(super) async fn integrity(
         &self,
         rollout: &Rollout,
         namespace: &str,
         own: &ReplicaSet,
-        set: &DynamicObject,
+        difference: Difference,
     ) -> Integrity {
-        let (stored, kinds) = match compared(rollout, own, set) {
-            Compared::As(integrity) => return integrity,
-            Compared::Differs { stored, kinds } => (stored, kinds),
-        };
+        let Difference {
+            stored,
+            kinds,
+            fields,
+        } = difference;
         if !is_used(rollout, own) {
             let message =
                 "it is not in use, so no dry run has shown what admission makes of its template";
@@ -58,9 +70,8 @@ impl Observer {
             stored: kept,
             is_named,
         } = decided(rollout, own);
-        let fields = set.metadata.managed_fields.as_deref().unwrap_or_default();
         // Builds before this one compared nothing, and a webhook may answer otherwise by now.
-        if is_named && kept.is_none() && field_managers::is_written_by_us_alone(fields, TEMPLATE) {
+        if is_named && kept.is_none() && field_managers::is_written_by_us_alone(&fields, TEMPLATE) {
             return Integrity::Admitted { digest: stored };
         }
         let is_same = if let Some(is_same) = self.dry_runs.known(&own.uid, recorded, &stored) {
@@ -83,7 +94,7 @@ impl Observer {
         if is_same {
             return Integrity::Admitted { digest: stored };
         }
-        edited(set, format!("template ({kinds})"), TEMPLATE)
+        edited(&fields, format!("template ({kinds})"), TEMPLATE)
     }
 
     /// What admission makes of the recorded template of a ReplicaSet today. Nothing is stored.
@@ -164,7 +175,8 @@ fn is_used(rollout: &Rollout, own: &ReplicaSet) -> bool {
     own.has_pods() || decided(rollout, own).is_named || is_next()
 }
 
-fn compared(rollout: &Rollout, own: &ReplicaSet, set: &DynamicObject) -> Compared {
+/// Compares the stored template of a ReplicaSet with the recorded one.
+pub(super) fn compared(rollout: &Rollout, own: &ReplicaSet, set: &DynamicObject) -> Compared {
     let decided = decided(rollout, own);
     // Without a digest it is not one that the operator made, and no revision is found by it.
     if decided.digest.is_empty() {
@@ -192,11 +204,11 @@ fn compared(rollout: &Rollout, own: &ReplicaSet, set: &DynamicObject) -> Compare
         if kinds.is_empty() {
             return Compared::As(Integrity::Sound);
         }
-        let kinds = risk::names_of(&kinds);
-        return Compared::Differs {
+        return Compared::Differs(Difference {
             stored: stored_digest,
-            kinds,
-        };
+            kinds: risk::names_of(&kinds),
+            fields: set.managed_fields().to_vec(),
+        });
     }
     // A template that is too large for the annotation is verified by the digest that the status keeps of it.
     let is_large = |template: &PodTemplate| template.0.to_string().len() > owned::MAX_TEMPLATE;
@@ -216,18 +228,14 @@ fn compared(rollout: &Rollout, own: &ReplicaSet, set: &DynamicObject) -> Compare
     let what = format!("annotation {TEMPLATE_ANNOTATION}");
     let name = TEMPLATE_ANNOTATION.replace('/', "~1");
     let field = format!("/f:metadata/f:annotations/f:{name}");
-    Compared::As(edited(set, what, &field))
+    Compared::As(edited(set.managed_fields(), what, &field))
 }
 
 /// An edit of a field, with its last other writer.
-fn edited(set: &DynamicObject, what: String, field: &str) -> Integrity {
-    let fields = set.metadata.managed_fields.as_deref().unwrap_or_default();
-    let last = field_managers::last_writer(fields, field);
-    Integrity::Edited(Edit {
-        what,
-        writer: last.and_then(|it| it.manager.clone()),
-        at: last.and_then(|it| it.time.as_ref()).map(|at| at.0),
-    })
+fn edited(fields: &[ManagedFieldsEntry], what: String, field: &str) -> Integrity {
+    let writer = field_managers::editor(fields, field);
+    let (writer, at) = writer.map_or((None, None), |it| (Some(it.name), it.at));
+    Integrity::Edited(Edit { what, writer, at })
 }
 
 /// The stored pod template of a Deployment or ReplicaSet, without fields that controllers and some API
@@ -315,7 +323,7 @@ mod tests {
         match compared {
             Compared::As(Integrity::Edited(edit)) => edit,
             Compared::As(other) => panic!("{other:?}"),
-            Compared::Differs { kinds, .. } => panic!("{kinds}"),
+            Compared::Differs(difference) => panic!("{}", difference.kinds),
         }
     }
 
@@ -330,7 +338,7 @@ mod tests {
         let mut set = stored("web:1");
         set.data["spec"]["template"]["spec"]["containers"][0]["image"] = json!("proxy/web:1");
         let mut rollout = rollout("web:1");
-        let Compared::Differs { stored, kinds } = result(&rollout, &set) else {
+        let Compared::Differs(Difference { stored, kinds, .. }) = result(&rollout, &set) else {
             panic!("it is taken for the decided one");
         };
         assert_eq!(kinds, "image");

@@ -10,10 +10,10 @@ use kube::{Api, ResourceExt};
 
 use super::observer::Observer;
 use super::people::in_time;
-use super::reads::tried;
+use super::reads;
 
 /// Most pods of a revision that are read; if there are more, they never count as all crashing.
-const MAX_PODS: u32 = 500;
+const MAX_PODS: usize = 500;
 /// Longest message of a container in characters, as the kubelet keeps it; longer ones are cut.
 pub(super) const MAX_MESSAGE: usize = 4_096;
 /// The kubelet's reason for a container in restart backoff.
@@ -35,20 +35,17 @@ impl Observer {
             selector = format!("{selector},{}", observation.spec.selector);
         }
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &observation.namespace);
-        let parameters = ListParams::default().labels(&selector).limit(MAX_PODS);
-        Some(
-            match in_time("its pods", tried(|| pods.list(&parameters))).await {
-                Ok(pods) => {
-                    let unread = pods.metadata.remaining_item_count.unwrap_or_default();
-                    let unread = i32::try_from(unread).unwrap_or(i32::MAX);
-                    describe(&pods.items, &set.uid, unread)
-                }
-                Err(problem) => NewPods {
-                    trouble: Some(problem),
-                    ..NewPods::default()
-                },
+        // Others may make large pods with these labels, too.
+        let of = ListParams::default().labels(&selector).limit(reads::LARGE);
+        let own = |pod: Pod| status_of(pod, &set.uid);
+        let read = reads::collect_at_most(MAX_PODS, &pods, &of, own);
+        Some(match in_time("its pods", read).await {
+            Ok((statuses, more)) => describe(statuses, more),
+            Err(problem) => NewPods {
+                trouble: Some(problem),
+                ..NewPods::default()
             },
-        )
+        })
     }
 }
 
@@ -65,18 +62,21 @@ fn awaited(observation: &Observation) -> Option<&ReplicaSet> {
     })
 }
 
-/// The state of the pods of a ReplicaSet; `unread` further pods were not read.
-fn describe(pods: &[Pod], uid: &str, unread: i32) -> NewPods {
-    let own = pods
-        .iter()
-        .filter(|pod| is_controlled_by(pod, uid) && pod.metadata.deletion_timestamp.is_none());
-    let (ended, active): (Vec<PodStatus>, Vec<PodStatus>) = own
-        .map(|pod| pod.status.clone().unwrap_or_default())
+/// The status of a pod of the ReplicaSet with this uid, unless it is being deleted.
+fn status_of(pod: Pod, uid: &str) -> Option<PodStatus> {
+    let is_own = is_controlled_by(&pod, uid) && pod.metadata.deletion_timestamp.is_none();
+    is_own.then(|| pod.status.unwrap_or_default())
+}
+
+/// The state of the pods of a ReplicaSet, of which more may exist.
+fn describe(pods: Vec<PodStatus>, more: bool) -> NewPods {
+    let (ended, active): (Vec<_>, Vec<_>) = pods
+        .into_iter()
         .partition(|status| matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")));
     let crashes: Vec<_> = active.iter().filter_map(crash).collect();
     let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
     NewPods {
-        existing: count(active.len()).saturating_add(unread),
+        existing: count(active.len()).saturating_add(i32::from(more)),
         crashing: count(crashes.len()),
         trouble: active.iter().chain(&ended).find_map(trouble),
         crash: crashes.into_iter().next(),

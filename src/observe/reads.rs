@@ -80,13 +80,28 @@ pub(super) async fn collect<K, T>(
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
 {
-    let (mut kept, mut after) = (Vec::new(), None);
+    let (all, _) = collect_at_most(usize::MAX, api, of, convert).await?;
+    Ok(all)
+}
+
+/// The same until that many objects are listed; returns whether there are more.
+pub(super) async fn collect_at_most<K, T>(
+    most: usize,
+    api: &Api<K>,
+    of: &ListParams,
+    convert: impl Fn(K) -> Option<T>,
+) -> Result<(Vec<T>, bool), kube::Error>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let (mut kept, mut listed, mut after) = (Vec::new(), 0_usize, None);
     loop {
         let (objects, more) = page(api, of, after.as_deref(), None).await?;
+        listed = listed.saturating_add(objects.len());
         kept.extend(objects.into_iter().filter_map(&convert));
         after = more;
-        if after.is_none() {
-            return Ok(kept);
+        if after.is_none() || listed >= most {
+            return Ok((kept, after.is_some()));
         }
     }
 }

@@ -1,22 +1,31 @@
 //! The ReplicaSets of a Rollout, and foreign ones whose pods it selects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_api::rollout::{Change, RolloutStatus, Stage};
 use countersign_api::{
     GROUP, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REQUESTED_ANNOTATION,
     REVISION_ANNOTATION, ROLLOUT_UID_LABEL, Rollout, TEMPLATE_ANNOTATION,
     TEMPLATE_DIGEST_ANNOTATION,
 };
 use countersign_core::observation::workload::{Integrity, ReplicaSet};
+use countersign_core::workload::scaling;
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::ReplicaSet as ApiReplicaSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::ListParams;
 use kube::core::DynamicObject;
 use kube::{Api, Resource, ResourceExt};
 use serde_json::Value;
 
-use super::integrity::stored_template;
+use super::integrity::{Compared, compared, stored_template};
 use super::observer::Observer;
+use super::reads::{self, Reads};
+
+/// Most ReplicaSets that are read of one Rollout. A user may make any number with its labels.
+const MOST: usize = 200;
+/// Most bytes of templates that are kept of them.
+const MOST_BYTES: usize = 16 << 20;
 
 /// The ReplicaSets that were found.
 #[derive(Debug, Default)]
@@ -25,11 +34,14 @@ pub(super) struct Found {
     pub own: Vec<ReplicaSet>,
     /// Foreign ReplicaSets with pods that the Rollout selects, each in words, by name; not always read.
     pub foreign: Option<Vec<String>>,
+    /// Why not all were read.
+    pub problem: Option<String>,
 }
 
 impl Observer {
     /// Lists by the Rollout's uid while a change is in progress, else by its selector, which also finds
-    /// foreign ReplicaSets; by both if a ReplicaSet of the status is missing.
+    /// foreign ReplicaSets; by both if a ReplicaSet of the status is missing, and then by its name, since others
+    /// may have removed its labels.
     pub(super) async fn replica_sets(
         &self,
         rollout: &Rollout,
@@ -38,67 +50,196 @@ impl Observer {
         let uid = rollout.uid().unwrap_or_default();
         let by_uid = format!("{ROLLOUT_UID_LABEL}={uid}");
         let by_pods = rollout.spec.selector.to_string();
-        let status = rollout.status.as_ref();
-        let change = status.and_then(|it| it.change.as_ref());
+        let change = rollout.status.as_ref().and_then(|it| it.change.as_ref());
         let under_way = change.is_some_and(|it| it.outcome.is_none());
-        let first = if under_way || by_pods.is_empty() {
-            &by_uid
+        let (first, other) = if under_way || by_pods.is_empty() {
+            (&by_uid, &by_pods)
         } else {
-            &by_pods
+            (&by_pods, &by_uid)
         };
-        let mut sets = self.list_replica_sets(namespace, first).await?;
+        let mut listing = Listing::new(rollout, &uid);
+        self.list(namespace, first, &mut listing).await?;
         let mut all = first == &by_pods;
-        let stable = status.and_then(|it| it.stable.as_ref());
-        let stable = stable.map(|it| &it.pod_template_hash);
-        let named = stable.or(change.map(|first| &first.pod_template_hash));
-        let is_own = |set: &DynamicObject| set.labels().get(ROLLOUT_UID_LABEL) == Some(&uid);
-        let missing = named.is_some_and(|hash| {
-            let mut own = sets.iter().filter(|set| is_own(set));
-            !own.any(|set| set.labels().get(HASH_LABEL) == Some(hash))
-        });
-        if missing && !by_pods.is_empty() {
-            let other = if all { &by_uid } else { &by_pods };
-            let more = self.list_replica_sets(namespace, other).await?;
-            let seen: Vec<_> = sets.iter().map(ResourceExt::uid).collect();
-            let more = more.into_iter().filter(|set| !seen.contains(&set.uid()));
-            sets.extend(more);
+        if !by_pods.is_empty() && !listing.missing().is_empty() {
+            self.list(namespace, other, &mut listing).await?;
             all = true;
         }
-        let ours = |set: &&DynamicObject| {
-            let controlled = controller(set).is_some_and(|owner| is_rollout(owner, &uid));
-            controlled
-                || is_own(set)
-                || set.labels().get(MANAGED_BY_LABEL).map(String::as_str) == Some(MANAGER)
-        };
-        let (ours, others): (Vec<_>, Vec<_>) = sets.iter().partition(ours);
-        let mut foreign: Vec<_> = others
-            .into_iter()
-            .filter_map(|set| foreign(rollout, set))
-            .collect();
+        let sets = self.sets(namespace);
+        for hash in listing.missing() {
+            if change.is_some_and(|it| it.initial && !it.begun && it.pod_template_hash == hash) {
+                continue; // it has none yet
+            }
+            let name = scaling::set_name(&rollout.name_any(), &hash);
+            if let Some(set) = Reads::MostRecent.get_opt(&sets, &name).await? {
+                listing.add_own(&set);
+            }
+        }
+        let Listing {
+            own,
+            mut foreign,
+            is_cut,
+            ..
+        } = listing;
         foreign.sort();
-        let own = ours
-            .into_iter()
-            .filter_map(|set| Some((replica_set(rollout, &uid, set)?, set)));
-        let own = own.map(|(own, set)| async move {
-            let integrity = self.integrity(rollout, namespace, &own, set).await;
+        let own = own.into_iter().map(|(own, compared)| async move {
+            let integrity = match compared {
+                Compared::As(integrity) => integrity,
+                Compared::Differs(it) => self.integrity(rollout, namespace, &own, it).await,
+            };
             ReplicaSet { integrity, ..own }
+        });
+        let problem = is_cut.then(|| {
+            format!(
+                "there are more ReplicaSets with the labels of this Rollout's ({by_pods}) than are read, {MOST} with {} MiB of templates: delete what is not the Rollout's, and limit their number by a ResourceQuota (count/replicasets.apps)",
+                MOST_BYTES >> 20
+            )
         });
         Ok(Found {
             own: join_all(own).await,
             foreign: all.then_some(foreign),
+            problem,
         })
     }
 
-    /// Lists dynamic objects, so that template fields newer than this build are kept.
-    pub(super) async fn list_replica_sets(
+    /// Adds the ReplicaSets with these labels, page by page, until there are too many. They are never read from the API
+    /// server's cache, which has no pages.
+    async fn list(
         &self,
         namespace: &str,
-        selector: &str,
-    ) -> Result<Vec<DynamicObject>, kube::Error> {
-        let kind = kube::core::ApiResource::erase::<ApiReplicaSet>(&());
-        let sets: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
-        Ok(self.reads.list(&sets, selector).await?.items)
+        labels: &str,
+        listing: &mut Listing<'_>,
+    ) -> Result<(), kube::Error> {
+        let sets = self.sets(namespace);
+        let of = ListParams::default().labels(labels).limit(reads::LARGE);
+        let (mut listed, mut after) = (0_usize, None);
+        loop {
+            let (page, more) = reads::page(&sets, &of, after.as_deref(), None).await?;
+            listed = listed.saturating_add(page.len());
+            for set in &page {
+                listing.add(set);
+            }
+            after = more;
+            if after.is_none() {
+                return Ok(());
+            }
+            if listed >= MOST || listing.bytes >= MOST_BYTES {
+                listing.is_cut = true;
+                return Ok(());
+            }
+        }
     }
+
+    /// The ReplicaSets as dynamic objects, so that template fields newer than this build are kept.
+    pub(super) fn sets(&self, namespace: &str) -> Api<DynamicObject> {
+        let kind = kube::core::ApiResource::erase::<ApiReplicaSet>(&());
+        Api::namespaced_with(self.client.clone(), namespace, &kind)
+    }
+
+    /// The first result of a ReplicaSet with these labels.
+    pub(super) async fn first_of_sets<T>(
+        &self,
+        namespace: &str,
+        labels: &str,
+        wanted: impl Fn(&DynamicObject) -> Option<T>,
+    ) -> Result<Option<T>, kube::Error> {
+        let of = ListParams::default().labels(labels).limit(reads::LARGE);
+        let convert = |set: DynamicObject| wanted(&set);
+        let sets = self.sets(namespace);
+        let (found, _) = reads::collect_at_most(MOST, &sets, &of, convert).await?;
+        Ok(found.into_iter().next())
+    }
+}
+
+/// What is kept of the ReplicaSets that were listed.
+struct Listing<'a> {
+    rollout: &'a Rollout,
+    uid: &'a str,
+    /// The uids of those that were listed.
+    seen: BTreeSet<String>,
+    /// Those that the Rollout owns or may adopt.
+    own: Vec<(ReplicaSet, Compared)>,
+    /// Foreign ones with pods, in words.
+    foreign: Vec<String>,
+    /// The bytes of the templates that are kept.
+    bytes: usize,
+    /// Whether there are more.
+    is_cut: bool,
+}
+
+impl<'a> Listing<'a> {
+    const fn new(rollout: &'a Rollout, uid: &'a str) -> Self {
+        Self {
+            rollout,
+            uid,
+            seen: BTreeSet::new(),
+            own: Vec::new(),
+            foreign: Vec::new(),
+            bytes: 0,
+            is_cut: false,
+        }
+    }
+
+    fn add(&mut self, set: &DynamicObject) {
+        if self.is_ours(set) {
+            self.add_own(set);
+        } else if self.is_new(set) {
+            self.foreign.extend(foreign(self.rollout, set));
+        }
+    }
+
+    fn add_own(&mut self, set: &DynamicObject) {
+        let own = replica_set(self.rollout, self.uid, set);
+        let Some(own) = own.filter(|_| self.is_new(set)) else {
+            return;
+        };
+        let template = own.template.0.to_string();
+        self.bytes = self.bytes.saturating_add(template.len());
+        let compared = compared(self.rollout, &own, set);
+        self.own.push((own, compared));
+    }
+
+    fn is_new(&mut self, set: &DynamicObject) -> bool {
+        self.seen.insert(set.uid().unwrap_or_default())
+    }
+
+    fn is_ours(&self, set: &DynamicObject) -> bool {
+        let labels = set.labels();
+        controller(set).is_some_and(|owner| is_rollout(owner, self.uid))
+            || labels.get(ROLLOUT_UID_LABEL).map(String::as_str) == Some(self.uid)
+            || labels.get(MANAGED_BY_LABEL).map(String::as_str) == Some(MANAGER)
+    }
+
+    /// The revisions of the status that should have a ReplicaSet and have none that was listed.
+    fn missing(&self) -> Vec<String> {
+        let status = self.rollout.status.as_ref();
+        let expected = status.map(expected).unwrap_or_default();
+        let missing = expected.into_iter().filter(|hash| {
+            let mut own = self.own.iter();
+            !own.any(|(set, _)| set.owned && set.hash == *hash)
+        });
+        missing.map(ToOwned::to_owned).collect()
+    }
+}
+
+/// The revisions that should have a ReplicaSet: the stable one, or a first one, and a canary from its first step until
+/// its pods are gone.
+fn expected(status: &RolloutStatus) -> Vec<&str> {
+    let change = status.change.as_ref();
+    let serves = |it: &&Change| {
+        let serves = matches!(
+            it.stage,
+            Stage::Stepping | Stage::Promoting | Stage::RollingBack
+        );
+        status.stable.is_none() || (it.step > 0 && serves)
+    };
+    let stable = status.stable.iter().map(|it| &it.pod_template_hash);
+    let canary = change
+        .filter(serves)
+        .into_iter()
+        .map(|it| &it.pod_template_hash);
+    let mut expected: Vec<_> = stable.chain(canary).map(String::as_str).collect();
+    expected.dedup();
+    expected
 }
 
 /// A foreign ReplicaSet with pods, in words; `None` if it is the adopted workload's.

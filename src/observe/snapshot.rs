@@ -112,6 +112,8 @@ impl Observer {
             self.services(rollout, namespace)
         )?;
         let promoted = self.promoted(rollout, namespace, &replica_sets.own).await;
+        let mut conflicts = self.conflicts(rollout, namespace);
+        conflicts.extend(replica_sets.problem);
         Ok(Observation {
             now: clock::now(),
             uid: rollout.uid().unwrap_or_default(),
@@ -126,7 +128,7 @@ impl Observer {
             promoted,
             foreign_replica_sets: replica_sets.foreign,
             traffic,
-            conflicts: self.conflicts(rollout, namespace),
+            conflicts,
             analysis: AnalysisInputs {
                 lag: self.prometheus.lag().into(),
                 ..AnalysisInputs::default()

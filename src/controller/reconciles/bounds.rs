@@ -1,0 +1,87 @@
+//! Objects that a tenant makes in any number and size: they are read page by page, up to a bound.
+
+use super::*;
+
+/// Makes ReplicaSets with the labels of the Rollout's pods, which are listed before its own.
+fn plant(scene: &Scene, numbers: std::ops::Range<usize>, metadata: &Value) {
+    let own = scene.server.paths("replicasets");
+    let own = own.iter().find(|path| path.contains("/web-")).unwrap();
+    let (folder, _) = own.rsplit_once('/').unwrap();
+    let mut planted = scene.server.get(own).unwrap();
+    for number in numbers {
+        let name = format!("planted-{number:03}");
+        planted["metadata"] = metadata.clone();
+        planted["metadata"]["name"] = json!(name);
+        scene
+            .server
+            .put(&format!("{folder}/{name}"), planted.clone());
+    }
+}
+
+/// The pages of ReplicaSets that were read since the last call.
+fn pages(scene: &Scene) -> usize {
+    let mut requests = scene.server.requests();
+    requests.retain(|it| it.path.ends_with("/replicasets") && it.method == "GET");
+    let paged = requests.iter().all(|it| it.query.contains("limit=20"));
+    assert!(paged, "{requests:?}");
+    requests.len()
+}
+
+#[tokio::test]
+async fn replica_sets_are_read_page_by_page_and_up_to_a_bound() {
+    let scene = Scene::serving("web").await;
+    let foreign = json!({ "labels": { "app": "web" } });
+    plant(&scene, 0..45, &foreign);
+    pages(&scene);
+    let (snapshot, _) = late(&scene, vec![]).await;
+    assert_eq!(pages(&scene), 3);
+    let found = &snapshot.observation;
+    assert_eq!(found.conflicts, [""; 0]);
+    assert_eq!(found.foreign_replica_sets.as_ref().unwrap().len(), 45);
+    assert_eq!(found.replica_sets.len(), 1);
+
+    plant(&scene, 45..250, &foreign);
+    let (snapshot, _) = late(&scene, vec![]).await;
+    assert_eq!(pages(&scene), 20, "of each of the two lists, 200");
+    let found = &snapshot.observation;
+    let problem = "there are more ReplicaSets with the labels of this Rollout's (app=web)";
+    assert!(
+        found.conflicts[0].starts_with(problem),
+        "{:?}",
+        found.conflicts
+    );
+    let names: Vec<_> = found.replica_sets.iter().map(|it| &it.name).collect();
+    assert!(
+        names.len() == 1 && names[0].starts_with("web-"),
+        "the stable one is not hidden: {names:?}"
+    );
+}
+
+#[tokio::test]
+async fn templates_of_planted_replica_sets_are_kept_up_to_a_bound() {
+    let scene = Scene::serving("web").await;
+    let template = json!({ "metadata": { "annotations": { "note": "x".repeat(200_000) } } });
+    let marked = json!({
+        "labels": { "app": "web", "app.kubernetes.io/managed-by": "countersign" },
+        "annotations": { "countersign.dev/template": template.to_string() },
+    });
+    plant(&scene, 0..120, &marked);
+    let (snapshot, _) = late(&scene, vec![]).await;
+    let found = &snapshot.observation;
+    assert_eq!(found.conflicts.len(), 1, "{:?}", found.conflicts);
+    let bytes: usize = found
+        .replica_sets
+        .iter()
+        .map(|it| it.template.0.to_string().len())
+        .sum();
+    assert!(
+        bytes < 21 << 20,
+        "{bytes} bytes are kept, with the last page"
+    );
+    assert!(
+        found
+            .replica_sets
+            .iter()
+            .any(|it| it.name.starts_with("web-"))
+    );
+}
