@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use countersign_api::{Phase, Rollout};
 use countersign_cluster::{Cluster, Fault, Limits, Load, Replica, ReplicaPlan, wait_for};
 use futures::StreamExt as _;
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::{
@@ -26,6 +27,8 @@ const LIMIT: u64 = 256 * 1024;
 const ROLLED_BACK_WITHIN: Duration = Duration::from_mins(1);
 /// Objects that are made at once.
 const AT_ONCE: usize = 64;
+/// ReplicaSets of 1 MB with the labels of the application's, fewer than make the operator hold its changes.
+const PLANTED: usize = 150;
 
 /// The objects of the flood: in `make test` more than the operator reads, in `make faults` twenty thousand.
 fn flood() -> usize {
@@ -115,6 +118,29 @@ impl Tenant {
         assert_eq!(made, count - 1, "not all of the flood was made");
     }
 
+    /// Makes ReplicaSets without pods that the operator lists with those of the application.
+    async fn plant(&self) {
+        let sets: Api<ReplicaSet> = Api::namespaced(self.cluster.client(), &self.namespace);
+        let (parameters, labels) = (PostParams::default(), json!({ "app": "planted" }));
+        let container = json!({
+            "name": "app", "image": "example.org/planted:v1",
+            "env": [{ "name": "NOTE", "value": "x".repeat(1_000_000) }],
+        });
+        let made = futures::stream::iter(0..PLANTED).map(async |number| {
+            let set = json!({
+                "metadata": { "name": format!("planted-{number}"), "labels": { "app": self.app.name } },
+                "spec": { "replicas": 0, "selector": { "matchLabels": labels }, "template": {
+                    "metadata": { "labels": labels }, "spec": { "containers": [container] },
+                } },
+            });
+            let set = serde_json::from_value(set).unwrap();
+            sets.create(&parameters, &set).await
+        });
+        let made = made.buffer_unordered(8);
+        let made = made.filter(|made| std::future::ready(made.is_ok()));
+        assert_eq!(made.count().await, PLANTED, "not all were made");
+    }
+
     async fn clear(self) {
         let namespaces: Api<Namespace> = Api::all(self.cluster.client());
         let parameters = DeleteParams::background();
@@ -179,6 +205,7 @@ async fn a_flood_of_one_tenant_and_hanging_events_delay_no_rollback_of_another()
     let steps = json!([{ "weight": 25, "bake": "1h" }]);
     let slow =
         json!({ "progressDeadlineSeconds": 7_200, "strategy": { "canary": { "steps": steps } } });
+    noisy.plant().await;
     noisy.apply(&noisy.app.version("v2").spec(slow)).await;
     let rollout = noisy.until("a change bakes", is_under_way).await;
     noisy.flood(&rollout, flood()).await;
