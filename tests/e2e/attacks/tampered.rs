@@ -188,6 +188,46 @@ async fn law_11_a_canary_whose_replica_set_is_edited_is_rolled_back() {
 }
 
 #[tokio::test]
+async fn law_11_a_canary_without_labels_is_found_and_goes_with_its_change() {
+    unguarded("tampered-hidden", async |scene, app, user| {
+        let (next, rollout) = scene.baking(app).await;
+        let canary = rollout.status.unwrap().change.unwrap().pod_template_hash;
+        let set = set_of(scene, &canary).await;
+        let own = at(scene, "apps/v1", &format!("replicasets/{}", name(&set)));
+        let hidden = json!({ "metadata": { "labels": null } });
+        let found = async || {
+            let set = user.get(&own).await.unwrap();
+            let labels = set["metadata"]["labels"].clone();
+            let is_found = labels["countersign.dev/rollout-uid"].is_string();
+            is_found.then_some(set).ok_or(labels)
+        };
+        user.merge(&own, &hidden).await.unwrap();
+        let what = "the operator finds it";
+        let seen = wait_for(what, TIMEOUT, found).await.unwrap();
+        assert_eq!(seen["metadata"]["uid"], set["metadata"]["uid"]);
+        assert_eq!(seen["metadata"]["labels"], set["metadata"]["labels"]);
+        // And once more, when it is to go.
+        scene.apply(app).await;
+        user.merge(&own, &hidden).await.unwrap();
+        let gone = async || {
+            let set = user.get(&own).await.unwrap();
+            let pods = &set["status"]["replicas"];
+            (set["spec"]["replicas"] == 0 && *pods == 0)
+                .then_some(())
+                .ok_or(set)
+        };
+        wait_for("its pods are gone", TIMEOUT, gone).await.unwrap();
+        let run = scene.outcome(&next).await;
+        assert!(ended(&run, Outcome::Reverted), "{:?}", run.spec.progress);
+        let serves = |rollout: &Rollout| phase(rollout) == Phase::Stable;
+        let rollout = scene.until(app, "stable serves alone", serves).await;
+        let collisions = rollout.status.unwrap().collision_count;
+        assert_eq!(collisions, 0, "no other revision was made");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn law_11_a_replica_set_that_is_planted_for_the_next_change_is_not_taken() {
     unguarded("tampered-plant", async |scene, app, user| {
         let next = app.version("v2");
