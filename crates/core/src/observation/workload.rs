@@ -98,6 +98,9 @@ pub struct Job {
     pub failures: Vec<ContainerFailure>,
     /// Why no container has started, as its pods report it.
     pub waiting: Option<String>,
+    /// Whether it is the Job that the controller made.
+    #[serde(default)]
+    pub integrity: Integrity,
 }
 
 /// How a Job ended.
@@ -172,7 +175,7 @@ pub struct ReplicaSet {
     pub integrity: Integrity,
 }
 
-/// Whether the stored template of a ReplicaSet is the one that the controller decided on.
+/// Whether the stored template of a ReplicaSet or a Job is the one that the controller decided on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Integrity {
     /// It is, apart from defaults of the API server.
@@ -192,7 +195,24 @@ pub enum Integrity {
     Edited(Edit),
 }
 
-/// An edit of a ReplicaSet by another writer.
+impl Integrity {
+    /// Whether the stored template is known to be the one that was decided.
+    #[must_use]
+    pub const fn is_sound(&self) -> bool {
+        matches!(self, Self::Sound | Self::Admitted { .. })
+    }
+
+    /// The edit of another writer, if there was one.
+    #[must_use]
+    pub const fn edit(&self) -> Option<&Edit> {
+        match self {
+            Self::Edited(edit) => Some(edit),
+            Self::Sound | Self::Admitted { .. } | Self::Unverified { .. } => None,
+        }
+    }
+}
+
+/// An edit of a ReplicaSet or a Job by another writer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edit {
     /// What differs, such as `template (image, command)`.
@@ -207,19 +227,13 @@ impl ReplicaSet {
     /// Whether its stored template is known to be the one that was decided.
     #[must_use]
     pub const fn is_sound(&self) -> bool {
-        matches!(
-            self.integrity,
-            Integrity::Sound | Integrity::Admitted { .. }
-        )
+        self.integrity.is_sound()
     }
 
     /// The edit of another writer, if there was one.
     #[must_use]
     pub const fn edit(&self) -> Option<&Edit> {
-        match &self.integrity {
-            Integrity::Edited(edit) => Some(edit),
-            Integrity::Sound | Integrity::Admitted { .. } | Integrity::Unverified { .. } => None,
-        }
+        self.integrity.edit()
     }
 
     /// Whether it has pods, or requests some.

@@ -85,6 +85,9 @@ pub fn decide(observation: &Observation) -> Decision {
         corrections::correction_notice(&view).into_iter().collect(),
         services::correction_notices(&view, &actions),
         adoption.notices,
+        smoke_job::tampered_notice(observation, change)
+            .into_iter()
+            .collect(),
         services::canary_serves_notice(&view, &actions)
             .into_iter()
             .collect(),

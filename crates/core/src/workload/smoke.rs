@@ -4,7 +4,8 @@
 //! those who sign. The outcome is stored in the change: a Job that is deleted after its success is not run
 //! again, and one that is deleted before its end is created again.
 //!
-//! Invariant: only a Job that has succeeded lets a change advance. Any other state holds, and ends in a
+//! Invariant: only a Job that has succeeded lets a change advance, and only one that the controller made is believed;
+//! another one of its name is deleted. Any other state holds, and ends in a
 //! rollback by the Job's failure, its own deadline, or [`deadline`].
 
 use countersign_api::rollout::{Change, Stage};
@@ -15,7 +16,7 @@ use k8s_openapi::jiff::Timestamp;
 use crate::hold::Hold;
 use crate::limits::FOREIGN_TEXT;
 use crate::observation::Observation;
-use crate::observation::workload::{Job, JobEnd};
+use crate::observation::workload::{Integrity, Job, JobEnd};
 use crate::reason::Reason;
 use crate::text::sanitize_to;
 use crate::workload::failure;
@@ -59,17 +60,44 @@ pub(super) fn job<'a>(observation: &'a Observation, change: &Change) -> Option<&
     observation.jobs().iter().find(|job| job.name == name)
 }
 
+/// The awaited Job, if it is known to be the one that the controller made.
+fn believed<'a>(observation: &'a Observation, change: &Change) -> Option<&'a Job> {
+    let job = job(observation, change).filter(|_| is_awaited(observation, change))?;
+    job.integrity.is_sound().then_some(job)
+}
+
+/// Why a Job is not believed, in a sentence.
+pub(super) fn disbelief(job: &Job) -> Option<String> {
+    let name = &job.name;
+    match &job.integrity {
+        Integrity::Sound | Integrity::Admitted { .. } => None,
+        Integrity::Unverified { message } => Some(format!(
+            "it is not known whether Job {name} is the one of the smoke check: {}",
+            sanitize_to(message, FOREIGN_TEXT)
+        )),
+        Integrity::Edited(edit) => {
+            let writer = edit.writer.as_deref();
+            let writer = writer.map(|it| format!(", as {} wrote", sanitize_to(it, FOREIGN_TEXT)));
+            Some(format!(
+                "Job {name} is not the one of the smoke check: its {} differs{}; it is deleted and made again",
+                edit.what,
+                writer.unwrap_or_default()
+            ))
+        }
+    }
+}
+
 /// The message that an awaited check has succeeded.
 #[must_use]
 pub fn success(observation: &Observation, change: &Change) -> Option<String> {
-    let job = job(observation, change).filter(|_| is_awaited(observation, change))?;
+    let job = believed(observation, change)?;
     (job.end == Some(JobEnd::Succeeded)).then(|| format!("Job {} has succeeded", job.name))
 }
 
 /// The message that an awaited check has failed, with the end of its log.
 #[must_use]
 pub fn failure(observation: &Observation, change: &Change) -> Option<String> {
-    let job = job(observation, change).filter(|_| is_awaited(observation, change))?;
+    let job = believed(observation, change)?;
     let Some(JobEnd::Failed { reason, message }) = &job.end else {
         return None;
     };
@@ -117,6 +145,9 @@ pub fn awaited(observation: &Observation, change: &Change) -> Option<String> {
         return Some(format!(
             "Job {name} of the smoke check cannot be read: {problem}"
         ));
+    }
+    if let Some(disbelief) = job(observation, change).and_then(disbelief) {
+        return Some(disbelief);
     }
     let because = |why: Option<&String>| {
         why.map(|why| format!(": {}", sanitize_to(why, FOREIGN_TEXT)))

@@ -4,15 +4,16 @@ use countersign_api::rollout::Change;
 use countersign_api::{HASH_LABEL, NEVER_SERVES, PodTemplate, Smoke};
 use serde_json::{Map, Value, json};
 
-use crate::decision::{Action, JobAction, NewJob};
+use crate::decision::{Action, JobAction, NewJob, Notice};
 use crate::hold::Hold;
 use crate::observation::Observation;
+use crate::reason::Reason;
 use crate::workload::smoke;
 
 /// Placeholder for the image under test.
 pub const IMAGE: &str = "{{image}}";
 
-/// The Job to create, and the Jobs to delete since they are no longer awaited.
+/// The Job to create, and the Jobs to delete: those that are no longer awaited, and one that the controller did not make.
 #[must_use]
 pub fn actions(
     observation: &Observation,
@@ -24,13 +25,31 @@ pub fn actions(
     let stopped = observation
         .jobs()
         .iter()
-        .filter(|job| job.end.is_none() && name.as_ref() != Some(&job.name))
+        .filter(|job| match &name {
+            Some(awaited) if job.name == *awaited => job.integrity.edit().is_some(),
+            Some(_) | None => job.end.is_none(),
+        })
         .map(|job| JobAction::DeleteJob {
             job: job.name.clone(),
             uid: job.uid.clone(),
         });
     let made = to_make(observation, change, hold).map(JobAction::CreateJob);
     stopped.chain(made).map(Action::Job).collect()
+}
+
+/// The Event for a Job that somebody else wrote.
+#[must_use]
+pub fn tampered_notice(observation: &Observation, change: Option<&Change>) -> Option<Notice> {
+    let change = change.filter(|it| smoke::is_awaited(observation, it))?;
+    let job = smoke::job(observation, change)?;
+    // The controller itself made it if the check was edited since.
+    job.integrity.edit()?.writer.as_ref()?;
+    Some(Notice {
+        reason: Reason::Tampered.into(),
+        action: "DeleteJob".into(),
+        message: smoke::disbelief(job)?,
+        warning: true,
+    })
 }
 
 fn to_make(
@@ -40,8 +59,14 @@ fn to_make(
 ) -> Option<NewJob> {
     let change = change
         .filter(|change| smoke::is_held_for(hold) && smoke::job(observation, change).is_none())?;
+    demanded(observation, change).filter(|_| observation.unreadable_jobs().is_none())
+}
+
+/// The Job that the smoke check of the spec demands for a change.
+#[must_use]
+pub fn demanded(observation: &Observation, change: &Change) -> Option<NewJob> {
     let smoke = observation.spec.strategy.canary.smoke.as_ref()?;
-    observation.unreadable_jobs().is_none().then(|| NewJob {
+    Some(NewJob {
         name: smoke::job_name(&change.run),
         run: change.run.clone(),
         deadline: smoke::job_deadline(smoke),

@@ -2,7 +2,8 @@
 
 use countersign_api::intervention::InterventionAction;
 use countersign_api::sign_off::SignOffDecision;
-use countersign_core::observation::workload::{Job, JobEnd};
+use countersign_core::decision::JobAction;
+use countersign_core::observation::workload::{Edit, Integrity, Job, JobEnd};
 use countersign_core::simulation::world::Jobs;
 
 use super::people::*;
@@ -374,5 +375,67 @@ proptest! {
         let ended = world.run(until, &mut steady(5_000.0, 0.001, 0.001), World::at_rest);
         prop_assert!(ended, "it never came to an end: {:?}", world.observation.status);
         prop_assert!(world.broken.is_empty(), "{:?}", world.broken);
+    }
+}
+
+#[test]
+fn law_11_a_job_that_the_controller_did_not_make_passes_no_smoke_check_and_is_made_again() {
+    let mut world = about_to_begin(Jobs::Stick);
+    go_on(&mut world, 1);
+    let jobs = world.observation.jobs.as_mut().unwrap().as_mut().unwrap();
+    let planted = &mut jobs[0];
+    planted.end = Some(JobEnd::Succeeded);
+    planted.integrity = Integrity::Edited(Edit {
+        what: "template (command)".into(),
+        writer: Some("mallory".into()),
+        at: None,
+    });
+    let uid = planted.uid.clone();
+    world.jobs = succeeds_after(5);
+    let decision = world.reconcile(&mut steady(1_000.0, 0.0, 0.0));
+    let mut notices = decision.notices.iter();
+    let named = notices.find(|it| it.reason == "Tampered").unwrap();
+    for word in ["mallory", "template (command)", "-2-smoke"] {
+        assert!(named.message.contains(word), "{named:?}");
+    }
+    let mut actions = decision.actions.iter();
+    let deletes = actions.any(
+        |it| matches!(it, Action::Job(JobAction::DeleteJob { uid: deleted, .. }) if *deleted == uid),
+    );
+    assert!(deletes, "{:?}", decision.actions);
+    world.carry_out(&decision, usize::MAX);
+    untouched(&world);
+    assert_eq!(waits_for(&world), Some("AwaitingSmoke"));
+    go_on(&mut world, 30);
+    assert_eq!(world.jobs_made, 2);
+    assert_eq!(stable_image(&world), "example.org/shop:v2");
+}
+
+#[test]
+fn law_6_a_job_that_cannot_be_verified_passes_no_smoke_check_and_fails_none() {
+    for end in [
+        JobEnd::Succeeded,
+        JobEnd::Failed {
+            reason: "BackoffLimitExceeded".into(),
+            message: String::new(),
+        },
+    ] {
+        let mut world = about_to_begin(Jobs::Stick);
+        go_on(&mut world, 1);
+        let jobs = world.observation.jobs.as_mut().unwrap().as_mut().unwrap();
+        jobs[0].end = Some(end);
+        jobs[0].integrity = Integrity::Unverified {
+            message: "a dry run failed".into(),
+        };
+        go_on(&mut world, 3);
+        assert_eq!(waits_for(&world), Some("AwaitingSmoke"));
+        assert!(
+            world
+                .observation
+                .status
+                .message
+                .contains("a dry run failed")
+        );
+        untouched(&world);
     }
 }
