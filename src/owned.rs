@@ -1,11 +1,11 @@
-//! What belongs to a Rollout: its owner reference, and a ReplicaSet as the operator creates it.
+//! What belongs to a Rollout: its owner reference, and a ReplicaSet and a Job as the operator creates them.
 
 use countersign_api::{
     GROUP, HASH_LABEL, MANAGED_BY_LABEL, MANAGER, PodTemplate, REQUESTED_ANNOTATION,
-    REVISION_ANNOTATION, ROLLOUT_UID_LABEL, Rollout, TEMPLATE_ANNOTATION,
+    REVISION_ANNOTATION, ROLLOUT_UID_LABEL, RUN_ANNOTATION, Rollout, TEMPLATE_ANNOTATION,
     TEMPLATE_DIGEST_ANNOTATION, VERSION,
 };
-use countersign_core::decision::NewReplicaSet;
+use countersign_core::decision::{NewJob, NewReplicaSet};
 use countersign_core::observation::workload::RequestedReplicas;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 /// Largest template in bytes that is kept in an annotation; a larger one is not. Kubernetes limits all
 /// annotations to 256 KiB.
 pub(crate) const MAX_TEMPLATE: usize = 200_000;
+
+/// `ttlSecondsAfterFinished` of a smoke check's Job: its pods and logs are kept for this many seconds.
+const JOB_KEPT: i32 = 86_400;
 
 /// The owner reference to a Rollout.
 pub(crate) fn owner(rollout: &Rollout) -> Value {
@@ -50,6 +53,26 @@ pub(crate) fn replica_set(rollout: &Rollout, now: Timestamp, new: &NewReplicaSet
             "minReadySeconds": rollout.spec.min_ready_seconds,
             "selector": { "matchLabels": selector },
             "template": labelled(template, &labels),
+        },
+    })
+}
+
+/// The Job of a smoke check: a single attempt, deleted some time after its end.
+pub(crate) fn job(rollout: &Rollout, new: &NewJob) -> Value {
+    json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": new.name,
+            "labels": { MANAGED_BY_LABEL: MANAGER, ROLLOUT_UID_LABEL: rollout.uid() },
+            "annotations": { RUN_ANNOTATION: new.run },
+            "ownerReferences": [owner(rollout)],
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": new.deadline.std().as_secs(),
+            "ttlSecondsAfterFinished": JOB_KEPT,
+            "template": new.template.0,
         },
     })
 }

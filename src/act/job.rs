@@ -1,19 +1,15 @@
 //! Writes to the Jobs of smoke checks.
 
-use countersign_api::{MANAGED_BY_LABEL, MANAGER, ROLLOUT_UID_LABEL, RUN_ANNOTATION, Rollout};
+use countersign_api::Rollout;
 use countersign_core::Observation;
-use countersign_core::decision::{JobAction, NewJob};
+use countersign_core::decision::JobAction;
 use k8s_openapi::api::batch::v1::Job;
+use kube::Api;
 use kube::api::{ApiResource, DynamicObject};
-use kube::{Api, ResourceExt};
-use serde_json::{Value, json};
 
 use super::{Actor, as_observed, create};
 use crate::act::error::{Error, Target};
-use crate::owned::owner;
-
-/// `ttlSecondsAfterFinished` of a smoke check's Job: its pods and logs are kept for this many seconds.
-const JOB_KEPT: i32 = 86_400;
+use crate::owned;
 
 impl Actor {
     pub(super) async fn act_on_job(
@@ -30,7 +26,7 @@ impl Actor {
                 // If a Job of this name exists, it is either this Job, which the next reconcile observes,
                 // or foreign, which the error reports.
                 let write = async {
-                    let body = serde_json::from_value(job(rollout, new));
+                    let body = serde_json::from_value(owned::job(rollout, new));
                     let body: DynamicObject = body.map_err(kube::Error::SerdeError)?;
                     jobs.create(&create(), &body).await
                 };
@@ -44,24 +40,4 @@ impl Actor {
             }
         }
     }
-}
-
-/// The Job of a smoke check: a single attempt, deleted some time after its end.
-fn job(rollout: &Rollout, new: &NewJob) -> Value {
-    json!({
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": new.name,
-            "labels": { MANAGED_BY_LABEL: MANAGER, ROLLOUT_UID_LABEL: rollout.uid() },
-            "annotations": { RUN_ANNOTATION: new.run },
-            "ownerReferences": [owner(rollout)],
-        },
-        "spec": {
-            "backoffLimit": 0,
-            "activeDeadlineSeconds": new.deadline.std().as_secs(),
-            "ttlSecondsAfterFinished": JOB_KEPT,
-            "template": new.template.0,
-        },
-    })
 }

@@ -1,53 +1,176 @@
 //! Jobs of smoke checks, and why their pods failed or do not start.
 
-use countersign_api::ROLLOUT_UID_LABEL;
+use std::collections::BTreeSet;
+
 use countersign_api::rollout::Change;
-use countersign_core::Observation;
-use countersign_core::observation::workload::{Job, JobEnd};
-use countersign_core::workload::smoke;
+use countersign_api::{MANAGER, PodTemplate, ROLLOUT_UID_LABEL, Rollout};
+use countersign_core::observation::workload::{Edit, Integrity, Job, JobEnd};
+use countersign_core::provenance::digest::template_digest;
+use countersign_core::workload::{smoke, smoke_job};
+use countersign_core::{Observation, field_managers, observation, risk};
 use k8s_openapi::api::batch::v1::Job as ApiJob;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use kube::api::ListParams;
+use kube::api::{ListParams, PostParams};
+use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, ResourceExt};
+use serde_json::{Map, Value, json};
 
+use super::dry_runs::DryRun;
 use super::observer::Observer;
+use super::people::in_time;
 use super::pods::{containers, failures, is_controlled_by, trouble};
-use super::reads::{Reads, tried};
+use super::reads::{self, tried};
 use super::replica_sets::is_rollout;
 use crate::api_server::sentence;
+use crate::owned;
 
 /// The label of a Job's pods.
 const JOB_UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
+/// The labels that the API server adds to the pods of a Job.
+const ADDED_LABELS: [&str; 4] = [
+    JOB_UID_LABEL,
+    "batch.kubernetes.io/job-name",
+    "controller-uid",
+    "job-name",
+];
+/// The spec in managed fields.
+const SPEC: &str = "/f:spec";
+/// Most Jobs of a Rollout that are read; it has one for each attempt of the last day.
+const MAX_JOBS: usize = 500;
 /// Most pods of a Job that are read; the Job creates one, and another if that is evicted.
 const MAX_PODS: u32 = 10;
+
+/// The spec of a Job.
+type Spec = Map<String, Value>;
 
 impl Observer {
     /// Reads the Rollout's Jobs where a smoke check is waited for, or was when the change ended. Where
     /// they cannot be read that is reported: aborts and newer changes must not depend on it.
-    pub(super) async fn jobs(&self, observation: &Observation) -> Option<Result<Vec<Job>, String>> {
+    pub(super) async fn jobs(
+        &self,
+        rollout: &Rollout,
+        observation: &Observation,
+    ) -> Option<Result<Vec<Job>, String>> {
         let change = observation.status.change.as_ref()?;
-        let awaited = smoke::is_awaited(observation, change);
+        let is_awaited = smoke::is_awaited(observation, change);
         let left_over = change.outcome.is_some()
             && change
                 .smoke
                 .as_ref()
                 .is_some_and(|progress| !progress.passed);
-        if !awaited && !left_over {
+        if !is_awaited && !left_over {
             return None;
         }
-        let jobs: Api<ApiJob> = Api::namespaced(self.client.clone(), &observation.namespace);
+        let awaited = is_awaited.then(|| smoke::job_name(&change.run));
         let selector = format!("{ROLLOUT_UID_LABEL}={}", observation.uid);
-        let found = Reads::MostRecent.list(&jobs, &selector).await;
-        let found = match found {
-            Ok(found) => found.items,
+        let of = ListParams::default().labels(&selector).limit(reads::LARGE);
+        let own = |found: DynamicObject| {
+            let stored = awaited.as_ref().filter(|name| **name == found.name_any());
+            let stored = stored.map(|_| found.clone());
+            let parsed: ApiJob = found.try_parse().ok()?;
+            is_own(&parsed, &observation.uid).then(|| (job(&parsed), stored))
+        };
+        let api = self.api_of_jobs(&observation.namespace);
+        let found = match reads::collect_at_most(MAX_JOBS, &api, &of, own).await {
+            Ok((found, false)) => found,
+            Ok((_, true)) => {
+                return Some(Err(format!(
+                    "more than {MAX_JOBS} Jobs have the label {selector}: delete those that are not the operator's"
+                )));
+            }
             Err(error) => return Some(Err(sentence(&error))),
         };
-        let own = found.iter().filter(|job| is_own(job, &observation.uid));
-        let mut own: Vec<_> = own.map(job).collect();
-        if awaited {
+        let mut own = Vec::new();
+        for (job, stored) in found {
+            let integrity = match &stored {
+                Some(stored) => {
+                    self.job_integrity(rollout, observation, change, stored)
+                        .await
+                }
+                None => Integrity::Sound,
+            };
+            own.push(Job { integrity, ..job });
+        }
+        if is_awaited {
             self.pods(&observation.namespace, &mut own, change).await;
         }
         Some(Ok(own))
+    }
+
+    fn api_of_jobs(&self, namespace: &str) -> Api<DynamicObject> {
+        let kind = ApiResource::erase::<ApiJob>(&());
+        Api::namespaced_with(self.client.clone(), namespace, &kind)
+    }
+
+    /// Compares the awaited Job with the one that the operator makes for the change: name, label and owner may be
+    /// anybody's claim.
+    async fn job_integrity(
+        &self,
+        rollout: &Rollout,
+        observation: &Observation,
+        change: &Change,
+        stored: &DynamicObject,
+    ) -> Integrity {
+        let known = !observation::is_unreadable(observation);
+        let Some(new) = smoke_job::demanded(observation, change).filter(|_| known) else {
+            let message = "what it should run is no longer known: restore spec.strategy.canary.smoke or the adopted Deployment, or abort the change";
+            return Integrity::Unverified {
+                message: message.into(),
+            };
+        };
+        let body = owned::job(rollout, &new);
+        let (made, found) = (
+            comparable(body.get("spec")),
+            comparable(stored.data.get("spec")),
+        );
+        let Some(what) = difference(&made, &found) else {
+            return Integrity::Sound;
+        };
+        let uid = stored.uid().unwrap_or_default();
+        let (recorded, stored_digest) = (digest_of(&made), digest_of(&found));
+        let is_same = if let Some(known) = self.dry_runs.known(&uid, &recorded, &stored_digest) {
+            known
+        } else {
+            let dry_run = self.dry_run_of_job(&observation.namespace, body);
+            let made = match in_time("what admission makes of it", dry_run).await {
+                Ok(made) => made,
+                Err(message) => return Integrity::Unverified { message },
+            };
+            let is_same = made == found;
+            let answer = DryRun {
+                recorded,
+                stored: stored_digest,
+                is_same,
+            };
+            self.dry_runs.keep(&uid, answer);
+            is_same
+        };
+        if is_same {
+            return Integrity::Sound;
+        }
+        let fields = stored.managed_fields();
+        // The operator itself made it if the check was edited since.
+        let is_ours = field_managers::is_written_by_us_alone(fields, SPEC);
+        let editor = field_managers::editor(fields, SPEC).filter(|_| !is_ours);
+        let (writer, at) = editor.map_or((None, None), |it| (Some(it.name), it.at));
+        Integrity::Edited(Edit { what, writer, at })
+    }
+
+    /// What admission makes of the spec of a Job today. Nothing is stored.
+    async fn dry_run_of_job(&self, namespace: &str, body: Value) -> Result<Spec, kube::Error> {
+        let body = serde_json::from_value(body).map_err(kube::Error::SerdeError);
+        let mut body: DynamicObject = body?;
+        body.metadata.name = None;
+        body.metadata.generate_name = Some("smoke-".into());
+        let parameters = PostParams {
+            dry_run: true,
+            field_manager: Some(MANAGER.into()),
+        };
+        let made = self
+            .api_of_jobs(namespace)
+            .create(&parameters, &body)
+            .await?;
+        Ok(comparable(made.data.get("spec")))
     }
 
     /// Reads the state of the awaited Job's pods. It is only reported, so a failed read is no error.
@@ -67,6 +190,50 @@ impl Observer {
             }
         }
     }
+}
+
+/// The spec of a Job without defaults of the API server, and without what it adds to select the pods.
+fn comparable(spec: Option<&Value>) -> Spec {
+    let mut spec = spec.and_then(Value::as_object).cloned().unwrap_or_default();
+    if spec.get("manualSelector").is_none_or(|it| *it == false) {
+        spec.remove("selector");
+    }
+    let defaults = json!({
+        "completionMode": "NonIndexed", "completions": 1, "manualSelector": false, "parallelism": 1,
+        "podReplacementPolicy": "TerminatingOrFailed", "suspend": false,
+    });
+    spec.retain(|field, value| defaults.get(field) != Some(&*value));
+    let metadata = spec
+        .get_mut("template")
+        .and_then(|it| it.get_mut("metadata"));
+    if let Some(metadata) = metadata.and_then(Value::as_object_mut) {
+        if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) {
+            labels.retain(|label, _| !ADDED_LABELS.contains(&label.as_str()));
+        }
+        metadata.retain(|_, value| !value.is_null() && *value != json!({}));
+    }
+    spec
+}
+
+/// Where a Job differs from the one that the operator makes, in words.
+fn difference(made: &Spec, found: &Spec) -> Option<String> {
+    let template = |of: &Spec| PodTemplate(of.get("template").cloned().unwrap_or_default());
+    let kinds = risk::differences(Some(&template(made)), &template(found));
+    let mut differing = Vec::new();
+    if !kinds.is_empty() {
+        differing.push(format!("template ({})", risk::names_of(&kinds)));
+    }
+    let fields: BTreeSet<_> = made.keys().chain(found.keys()).collect();
+    let other = fields
+        .into_iter()
+        .filter(|field| *field != "template" && made.get(*field) != found.get(*field));
+    differing.extend(other.map(|field| format!("spec.{field}")));
+    (!differing.is_empty()).then(|| differing.join(", "))
+}
+
+/// Any JSON has a canonical form.
+fn digest_of(spec: &Spec) -> String {
+    template_digest(&PodTemplate(Value::Object(spec.clone())))
 }
 
 fn is_own(job: &ApiJob, uid: &str) -> bool {
@@ -108,10 +275,66 @@ fn describe(job: &mut Job, pods: &[Pod]) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
     use crate::observe::pods::MAX_MESSAGE;
+
+    fn made() -> Value {
+        json!({
+            "backoffLimit": 0, "activeDeadlineSeconds": 310, "ttlSecondsAfterFinished": 86_400,
+            "template": { "spec": {
+                "restartPolicy": "Never", "containers": [{ "name": "smoke", "image": "web:2", "command": ["/test"] }],
+            } },
+        })
+    }
+
+    /// The same as the API server stores it.
+    fn stored() -> Value {
+        let labels = json!({ "batch.kubernetes.io/controller-uid": "1", "controller-uid": "1", "job-name": "j" });
+        let mut stored = made();
+        stored["template"]["metadata"] = json!({ "creationTimestamp": null, "labels": labels });
+        stored["template"]["spec"]["dnsPolicy"] = json!("ClusterFirst");
+        for (field, value) in [
+            ("parallelism", json!(1)),
+            ("completions", json!(1)),
+            ("completionMode", json!("NonIndexed")),
+            ("suspend", json!(false)),
+            ("podReplacementPolicy", json!("TerminatingOrFailed")),
+            ("selector", json!({ "matchLabels": labels })),
+        ] {
+            stored[field] = value;
+        }
+        stored
+    }
+
+    fn differs(found: &Value) -> Option<String> {
+        difference(&comparable(Some(&made())), &comparable(Some(found)))
+    }
+
+    #[test]
+    fn a_job_is_known_by_what_it_runs_and_by_when_it_succeeds() {
+        assert_eq!(differs(&stored()), None);
+        for (place, value, expected) in [
+            (
+                "/template/spec/containers/0/command",
+                json!(["true"]),
+                "template (command)",
+            ),
+            ("/completions", json!(0), "spec.completions"),
+            ("/backoffLimit", json!(6), "spec.backoffLimit"),
+            ("/suspend", json!(true), "spec.suspend"),
+        ] {
+            let mut planted = stored();
+            *planted.pointer_mut(place).unwrap() = value;
+            assert_eq!(differs(&planted).as_deref(), Some(expected));
+        }
+        let mut planted = stored();
+        planted["manualSelector"] = json!(true);
+        let expected = "spec.manualSelector, spec.selector";
+        assert_eq!(differs(&planted).as_deref(), Some(expected));
+        let mut planted = stored();
+        planted["successPolicy"] = json!({ "rules": [{ "succeededCount": 1 }] });
+        assert_eq!(differs(&planted).as_deref(), Some("spec.successPolicy"));
+    }
 
     fn described(statuses: &[Value]) -> Job {
         let pods: Vec<Pod> = statuses

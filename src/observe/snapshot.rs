@@ -58,7 +58,7 @@ impl Observer {
             self.history(&observation),
             self.templates(&observation),
             self.people(&observation, &effective),
-            self.jobs(&observation),
+            self.jobs(&rollout, &observation),
             self.new_pods(&observation),
         );
         (observation.traffic.endpoints, observation.traffic.routes) = traffic;
