@@ -3,14 +3,16 @@
 
 use std::panic::resume_unwind;
 
-use countersign_api::rollout::Outcome;
+use countersign_api::rollout::{Outcome, Stage};
 use countersign_api::{Phase, PodTemplate, Rollout};
 use countersign_cluster::wait_for;
 use countersign_core::provenance::digest::template_digest;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 
 use super::{at, editor, own_set, owner, refused, tried, unenforced};
 use crate::identity::user::{User, until_enforced};
+use crate::smoke::checked;
 use crate::support::{App, Scene, TIMEOUT, condition, ended, phase};
 
 const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
@@ -265,6 +267,59 @@ async fn law_11_a_replica_set_that_is_planted_for_the_next_change_is_not_taken()
             (image(&left), &left["spec"]["replicas"]),
             (OTHER, &json!(0))
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn law_11_a_planted_job_passes_no_smoke_check_and_the_real_one_is_made_again() {
+    unguarded("tampered-smoke", async |scene, app, user| {
+        let next = checked(&app.version("v2"), &json!({}));
+        scene.apply(&next).await;
+        let jobs = at(scene, "batch/v1", "jobs");
+        let made = async || {
+            let found = user.get(&jobs).await.unwrap()["items"].take();
+            found.as_array().and_then(|all| all.first()).cloned()
+        };
+        let job = wait_for("the Job is made", TIMEOUT, made).await.unwrap();
+        let metadata = &job["metadata"];
+        // It succeeds without a pod.
+        let mut spec = job["spec"].clone();
+        spec["completions"] = 0.into();
+        spec["parallelism"] = 0.into();
+        for field in ["selector", "template"] {
+            spec.as_object_mut().unwrap().remove(field);
+        }
+        let mut pods = job["spec"]["template"].clone();
+        pods["metadata"].as_object_mut().unwrap().remove("labels");
+        spec["template"] = pods;
+        let planted = json!({
+            "apiVersion": "batch/v1", "kind": "Job", "spec": spec, "metadata": {
+                "name": metadata["name"], "labels": metadata["labels"], "annotations": metadata["annotations"],
+                "ownerReferences": metadata["ownerReferences"],
+            },
+        });
+        let own = format!("{jobs}/{}", name(&job));
+        let as_mallory = format!("{jobs}?fieldManager=mallory");
+        // The operator makes the real one again meanwhile, and may be faster.
+        let plant = async || {
+            let _ = user.delete(&format!("{own}?propagationPolicy=Background")).await;
+            user.create(&as_mallory, &planted).await
+        };
+        let what = "the Job is planted";
+        let uid = wait_for(what, TIMEOUT, plant).await.unwrap()["metadata"]["uid"].take();
+        named(scene, &next, &[name(&job), "mallory", "spec.completions"]).await;
+        let again = async || {
+            let found = user.get(&own).await.map_err(|error| error.to_string())?;
+            let real = found["spec"]["completions"] == 1 && found["metadata"]["uid"] != uid;
+            real.then_some(()).ok_or(found["spec"].to_string())
+        };
+        let what = "the real one is made again";
+        wait_for(what, TIMEOUT, again).await.unwrap();
+        let change = scene.get(&next).await.status.unwrap().change.unwrap();
+        assert_eq!((change.stage, change.outcome), (Stage::Waiting, None));
+        let sets = scene.replica_sets().list(&ListParams::default()).await;
+        assert_eq!(sets.unwrap().items.len(), 1, "there is no pod of the change");
     })
     .await;
 }
