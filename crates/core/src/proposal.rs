@@ -401,6 +401,7 @@ fn hash(observation: &Observation, template_digest: &str) -> (String, i32) {
     // Digest, recorded template and owner alone may be anybody's claim.
     let runs_it = |set: &&ReplicaSet| {
         set.is_sound()
+            && pods_are_known(observation, set)
             && set.template_digest == template_digest
             && digest::template_digest(&set.template) == template_digest
     };
@@ -409,6 +410,26 @@ fn hash(observation: &Observation, template_digest: &str) -> (String, i32) {
         Some(set) => (set.hash.clone(), collisions),
         None => unused_hash(observation, &observation.spec.template, collisions),
     }
+}
+
+/// Whether the pods of a ReplicaSet, if it has any, may be taken for those of its template: a revision of the status or
+/// of a record has that hash. Others may be from before, when a planted one had another template. A Rollout without a
+/// stable revision takes back what one before it left.
+fn pods_are_known(observation: &Observation, set: &ReplicaSet) -> bool {
+    let status = &observation.status;
+    if !set.has_pods() || status.stable.is_none() {
+        return true;
+    }
+    let change = status.change.as_ref();
+    let previous = change.and_then(|it| it.previous.as_ref());
+    let revisions = status.stable.iter().chain(previous);
+    let revisions = revisions.map(|it| &it.pod_template_hash);
+    let recorded = observation.history().iter();
+    let recorded = recorded.map(|it| &it.pod_template_hash);
+    let mut known = revisions
+        .chain(change.map(|it| &it.pod_template_hash))
+        .chain(recorded);
+    known.any(|hash| *hash == set.hash)
 }
 
 /// A hash for a template that no ReplicaSet has, with its collision count.

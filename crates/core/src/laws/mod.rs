@@ -397,11 +397,13 @@ fn has_pods(observation: &Observation, before: &Change) -> bool {
     canary >= balanced.min(room.max(pods.surge)).min(pods.desired).max(1)
 }
 
-/// How the smoke check's Job of an attempt ended; `None` if it has not, or no check is required.
+/// How the smoke check's Job of an attempt ended; `None` if it has not, is not the controller's, or no check is
+/// required.
 fn smoke_end<'a>(observation: &'a Observation, change: &Change) -> Option<&'a JobEnd> {
     let name = smoke::job_name(&change.run);
     let mut jobs = observation.jobs().iter();
-    jobs.find(|job| job.name == name)?.end.as_ref()
+    let job = jobs.find(|job| job.name == name && job.integrity.is_sound())?;
+    job.end.as_ref()
 }
 
 fn smoke_has_passed(observation: &Observation, before: &Change) -> bool {

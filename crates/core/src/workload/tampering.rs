@@ -80,19 +80,22 @@ pub fn hold(observation: &Observation) -> Option<Hold> {
     });
     let (set, edit) = edited(observation)
         .find(|(set, _)| rejected.is_none_or(|it| it.pod_template_hash != set.hash))?;
-    let lost = stable.filter(|it| {
-        let kept = || proposal::recorded(observation, &it.template_digest).is_some();
-        it.pod_template_hash == set.hash && !is_desired(observation, &it.template_digest) && !kept()
-    });
-    let remedy = match lost {
-        Some(stable) => format!(
+    let of_stable = stable.filter(|it| it.pod_template_hash == set.hash);
+    let digest = of_stable.map_or(&set.template_digest, |it| &it.template_digest);
+    let template = if is_desired(observation, digest) {
+        Some(&observation.spec.template)
+    } else {
+        proposal::recorded(observation, digest)
+    };
+    let remedy = match (of_stable, template) {
+        (Some(stable), None) => format!(
             "and no RolloutRun keeps the template of revision {}, which is stable: apply that template to the Rollout",
             stable.revision
         ),
-        None if is_given_up(observation, set) => format!(
+        (_, Some(template)) if is_given_up(observation, set, template) => format!(
             "and so were {MOST_REPLACED} others of this template: exempt ReplicaSets from the webhook or controller that edits them, then delete those without pods"
         ),
-        None => "its pods are replaced by pods of what was decided".to_owned(),
+        _ => "its pods are replaced by pods of what was decided".to_owned(),
     };
     Some(Hold {
         kind: HoldKind::Doubt,
@@ -125,24 +128,24 @@ pub fn doubt(observation: &Observation, change: &Change) -> Option<Hold> {
     })
 }
 
-/// The other ReplicaSets of the same template that are not known to be as it was decided.
+/// The other ReplicaSets that were made of a template and are not known to be as it was decided. They are known by their
+/// hashes: what others claim by annotations must not keep an edited one from being replaced.
 fn of_same_template<'a>(
     observation: &'a Observation,
     edited: &ReplicaSet,
+    template: &PodTemplate,
 ) -> impl Iterator<Item = &'a ReplicaSet> {
+    let collisions = 0..=observation.status.collision_count;
+    let hashes = collisions.map(|it| digest::pod_template_hash(template, it));
+    let hashes: Vec<_> = hashes.filter(|hash| *hash != edited.hash).collect();
     let others = observation.replica_sets.iter();
-    others.filter(move |it| {
-        it.owned
-            && !it.is_sound()
-            && it.hash != edited.hash
-            && it.template_digest == edited.template_digest
-    })
+    others.filter(move |it| it.owned && !it.is_sound() && hashes.contains(&it.hash))
 }
 
 /// Whether so many were edited that another one would be edited, too: by a webhook whose answers differ, or a
 /// controller.
-fn is_given_up(observation: &Observation, edited: &ReplicaSet) -> bool {
-    of_same_template(observation, edited).count() >= MOST_REPLACED
+fn is_given_up(observation: &Observation, edited: &ReplicaSet, template: &PodTemplate) -> bool {
+    of_same_template(observation, edited, template).count() >= MOST_REPLACED
 }
 
 /// Whether the spec requests the template with this digest.
@@ -201,8 +204,8 @@ pub(crate) fn replace(
             })?;
     let template = decided_template(observation, proposal, template_digest)?;
     // One after the other, and not for ever: what edits each new one would fill the namespace with them.
-    let busy = of_same_template(observation, set).any(ReplicaSet::has_pods);
-    if busy || is_given_up(observation, set) {
+    let busy = of_same_template(observation, set, template).any(ReplicaSet::has_pods);
+    if busy || is_given_up(observation, set, template) {
         return None;
     }
     let (hash, collisions) = proposal::unused_hash(observation, template, status.collision_count);

@@ -249,6 +249,48 @@ fn law_11_a_planted_replica_set_is_never_taken() {
     }
 }
 
+/// Its pods may be from a time at which its template was another one.
+#[test]
+fn law_11_a_planted_replica_set_of_the_right_template_is_not_taken_while_it_has_pods() {
+    let mut world = serving();
+    change(&mut world, "v2", harmless());
+    let template = world.observation.spec.template.clone();
+    let mut planted = world.observation.replica_sets[0].clone();
+    (planted.name, planted.uid) = ("planted".into(), "planted".into());
+    planted.hash = "planted".into();
+    planted.template_digest = template_digest(&template);
+    planted.template = template;
+    world.observation.replica_sets.push(planted);
+    for (pods, is_taken) in [((3, 3), false), ((0, 3), false), ((0, 0), true)] {
+        let planted = world.observation.replica_sets.last_mut().unwrap();
+        (planted.replicas, planted.current) = pods;
+        let hash = Proposal::of(&world.observation).hash;
+        assert_eq!(hash == "planted", is_taken, "{pods:?}");
+    }
+    // What a Rollout before this one left is taken back with its pods.
+    let planted = world.observation.replica_sets.last_mut().unwrap();
+    (planted.replicas, planted.current) = (3, 3);
+    world.observation.status.stable = None;
+    assert_eq!(Proposal::of(&world.observation).hash, "planted");
+}
+
+#[test]
+fn law_11_planted_replica_sets_keep_no_edited_one_from_being_replaced() {
+    let mut world = serving();
+    let before = stable(&world);
+    for number in 0..3 {
+        let mut planted = set(&world, &before).clone();
+        planted.hash = format!("planted-{number}");
+        (planted.name, planted.uid) = (planted.hash.clone(), planted.hash.clone());
+        planted.integrity = edited();
+        world.observation.replica_sets.push(planted);
+    }
+    make(&mut world, &before, edited());
+    let decision = world.reconcile(&mut steady(5_000.0, 0.0, 0.0));
+    let after = decision.status.stable.unwrap().pod_template_hash;
+    assert_ne!(after, before);
+}
+
 #[test]
 fn law_11_without_a_record_of_its_template_an_edited_stable_replica_set_holds_every_change() {
     let mut world = stepping(serving());
