@@ -76,9 +76,8 @@ pub fn messages(
         // It is written before the status, but another watch reports it.
         let run = runs.get(&(namespace.clone(), change.run.clone()));
         if let Some(source) = run.and_then(|run| Source::of(run)) {
-            let states = states(status, change, held_longer_than, now);
-            let states = states.into_iter();
-            messages.extend(states.map(|it| source.message(it, rollout.chosen())));
+            let present = states(status, change, held_longer_than, now).into_iter();
+            messages.extend(present.map(|it| source.message(it, rollout.chosen())));
         }
     }
     messages.extend(world.freezes.iter().filter_map(|it| began(it)));

@@ -105,7 +105,7 @@ impl Watched {
         Self {
             rollouts: watch("Rollout", client, LARGE, telemetry, changed, strip_rollout),
             runs: watch("RolloutRun", client, LARGE, telemetry, changed, strip_run),
-            freezes: watch("Freeze", client, SMALL, telemetry, changed, |it| {
+            freezes: watch("Freeze", client, SMALL, telemetry, changed, |it: &mut WatchedFreeze| {
                 it.metadata.managed_fields = None;
             }),
         }

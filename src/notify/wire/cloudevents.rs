@@ -56,9 +56,10 @@ fn event((id, kind): (&str, &str), source: &str, message: &Message, data: &Value
 
 fn source(message: &Message, cluster: &str) -> String {
     match &message.subject {
-        Subject::Attempt(Attempt {
-            namespace, rollout, ..
-        }) => format!("/clusters/{cluster}/namespaces/{namespace}/rollouts/{rollout}"),
+        Subject::Attempt(attempt) => {
+            let (namespace, rollout) = (&attempt.namespace, &attempt.rollout);
+            format!("/clusters/{cluster}/namespaces/{namespace}/rollouts/{rollout}")
+        }
         Subject::Freeze(name) => format!("/clusters/{cluster}/freezes/{name}"),
         Subject::Installation => format!("/clusters/{cluster}"),
     }

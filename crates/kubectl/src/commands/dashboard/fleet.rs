@@ -176,7 +176,7 @@ impl Query {
         let mut read = Self::default();
         for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             match &*key {
-                "text" => read.text = value.trim().to_owned(),
+                "text" => value.trim().clone_into(&mut read.text),
                 "phase" => read.phase = value.into_owned(),
                 "page" => read.page = value.parse().unwrap_or_default(),
                 _ => {}

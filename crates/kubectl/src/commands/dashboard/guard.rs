@@ -106,7 +106,8 @@ impl Guard {
             return Some((StatusCode::MISDIRECTED_REQUEST, why));
         }
         let reads = *method == Method::GET || *method == Method::HEAD;
-        if !reads && !(*method == Method::POST && self.is_own_page(host, headers)) {
+        let writes = *method == Method::POST && is_own_page(host, headers);
+        if !(reads || writes) {
             let why = "this request does not come from a page of this server\n";
             return Some((StatusCode::FORBIDDEN, why));
         }
@@ -115,12 +116,6 @@ impl Guard {
             return Some((StatusCode::FORBIDDEN, why));
         }
         None
-    }
-
-    /// Whether a write comes from the address that it goes to.
-    fn is_own_page(&self, host: Option<&str>, headers: &HeaderMap) -> bool {
-        let origin = text(headers, &header::ORIGIN).and_then(|it| it.strip_prefix("http://"));
-        origin.is_some() && origin == host
     }
 
     fn has_session(&self, headers: &HeaderMap) -> bool {
@@ -140,6 +135,12 @@ fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str
     let mut values = headers.get_all(name).iter();
     let first = values.next()?.to_str().ok()?;
     values.next().is_none().then_some(first)
+}
+
+/// Whether a write comes from the address that it goes to.
+fn is_own_page(host: Option<&str>, headers: &HeaderMap) -> bool {
+    let origin = text(headers, &header::ORIGIN).and_then(|it| it.strip_prefix("http://"));
+    origin.is_some() && origin == host
 }
 
 #[cfg(test)]
