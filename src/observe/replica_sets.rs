@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use super::integrity::{Compared, compared, stored_template};
 use super::observer::Observer;
-use super::reads::{self, Reads};
+use super::reads;
 
 /// Most ReplicaSets that are read of one Rollout. A user may make any number with its labels.
 const MOST: usize = 200;
@@ -70,8 +70,10 @@ impl Observer {
                 continue; // it has none yet
             }
             let name = scaling::set_name(&rollout.name_any(), &hash);
-            if let Some(set) = Reads::MostRecent.get_opt(&sets, &name).await? {
-                listing.add_own(&set);
+            let named = ListParams::default().fields(&format!("metadata.name={name}"));
+            let (named, _) = reads::page(&sets, &named, None, None).await?;
+            for set in &named {
+                listing.add_own(set);
             }
         }
         let Listing {
