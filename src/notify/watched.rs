@@ -105,9 +105,16 @@ impl Watched {
         Self {
             rollouts: watch("Rollout", client, LARGE, telemetry, changed, strip_rollout),
             runs: watch("RolloutRun", client, LARGE, telemetry, changed, strip_run),
-            freezes: watch("Freeze", client, SMALL, telemetry, changed, |it: &mut WatchedFreeze| {
-                it.metadata.managed_fields = None;
-            }),
+            freezes: watch(
+                "Freeze",
+                client,
+                SMALL,
+                telemetry,
+                changed,
+                |it: &mut WatchedFreeze| {
+                    it.metadata.managed_fields = None;
+                },
+            ),
         }
     }
 

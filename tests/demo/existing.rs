@@ -46,8 +46,7 @@ pub async fn connect() -> Result<Client> {
     let config = Config::from_kubeconfig(&KubeConfigOptions::default()).await?;
     println!("The cluster is {}", config.cluster_url);
     let client = Client::try_from(config)?;
-    let install =
-        "install the chart first, with the address of your Prometheus: README.md, Start";
+    let install = "install the chart first, with the address of your Prometheus: README.md, Start";
     let policies: Api<RolloutPolicy> = Api::all(client.clone());
     let served = policies.list(&ListParams::default().limit(1)).await;
     served.map_err(|error| format!("RolloutPolicies cannot be listed ({error}): {install}"))?;

@@ -147,7 +147,8 @@ impl Home {
         let account = format!("{namespace}-notify");
         let accounts: Api<ServiceAccount> = Api::namespaced(scene.cluster.client(), &namespace);
         let request = TokenRequest::default();
-        let token = accounts.create_token_request(&account, &PostParams::default(), &request);
+        let parameters = PostParams::default();
+        let token = accounts.create_token_request(&account, &parameters, &request);
         let token = token.await.unwrap().status.unwrap().token;
         let mut kubeconfig = Kubeconfig::read_from(scene.cluster.kubeconfig()).unwrap();
         for user in &mut kubeconfig.auth_infos {

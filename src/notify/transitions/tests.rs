@@ -281,13 +281,13 @@ fn a_freeze_is_told_when_it_begins_and_its_end_to_those_who_know_of_it() {
     let mut record = Record::from(at("12:00:00"));
     let told = |world: &World, record: &Record| messages(world, record, held, at("13:00:00"));
     let (active, over) = (freeze("True", "12:10:00"), freeze("False", "12:50:00"));
-    let [began] = &told(&frozen(&[active.clone()]), &record)[..] else {
+    let [began] = &told(&frozen(std::slice::from_ref(&active)), &record)[..] else {
         panic!("one message")
     };
     assert_eq!(began.kind, Kind::FreezeBegan);
     assert_eq!(began.text, "by dave, until it is over: holidays");
     assert_eq!(
-        told(&frozen(&[over.clone()]), &record),
+        told(&frozen(std::slice::from_ref(&over)), &record),
         [],
         "nobody knows of it"
     );

@@ -1,5 +1,6 @@
 use super::*;
 use crate::view::tests::{at_rest, now, waiting};
+use countersign_api::rollout::{Outcome, Stage};
 
 fn plain(text: &str) -> String {
     anstream::adapter::strip_str(text).to_string()

@@ -73,8 +73,8 @@ fn rolled_back(revision: i64, minute: i64, reason: &str) -> RolloutRun {
     run(revision, "RolledBack", &lines)
 }
 
-fn minutes(count: u64) -> Option<Duration> {
-    Some(Duration::minutes(count))
+fn minutes(count: u64) -> Duration {
+    Duration::minutes(count)
 }
 
 fn one(runs: &[RolloutRun]) -> Deployment<'_> {
@@ -89,7 +89,7 @@ fn a_promotion_is_a_deployment_and_the_first_revision_is_none() {
     let runs = [first(), by(promoted(2, 100), "human", "60")];
     let found = one(&runs);
     assert_eq!((found.at, found.failed), (at(106), false));
-    assert_eq!(found.lead_time, minutes(106));
+    assert_eq!(found.lead_time, Some(minutes(106)));
     assert_eq!((found.lines, found.restored_in), (Some(60), None));
     assert!(!found.is_rework);
 }
@@ -116,15 +116,18 @@ fn a_rollback_is_a_failure_for_the_time_of_its_step() {
     let runs = [rolled_back(2, 100, "AnalysisFailed")];
     let found = one(&runs);
     assert_eq!((found.at, found.failed), (at(107), true));
-    assert_eq!((found.restored_in, found.lead_time), (minutes(3), None));
+    assert_eq!(
+        (found.restored_in, found.lead_time),
+        (Some(minutes(3)), None)
+    );
     let reverted = run(2, "Reverted", &[(0, 20, "StepStarted"), (3, 0, "Reverted")]);
     let runs = [reverted];
-    assert_eq!(one(&runs).restored_in, minutes(3));
+    assert_eq!(one(&runs).restored_in, Some(minutes(3)));
     let mut lines = vec![(1, 20, "StepStarted"), (5, 100, "Promoting")];
     lines.extend([(6, 100, "Promoted"), (16, 0, "Regressed")]);
     let runs = [run(2, "RolledBack", &lines)];
     let found = one(&runs);
-    assert_eq!((found.failed, found.restored_in), (true, minutes(10)));
+    assert_eq!((found.failed, found.restored_in), (true, Some(minutes(10))));
 }
 
 #[test]
@@ -178,7 +181,7 @@ fn a_promoted_change_that_is_taken_back_has_failed() {
         .map(|it| (it.failed, it.is_rework))
         .collect();
     assert_eq!(found, [(true, false), (true, false), (false, true)]);
-    assert_eq!(deployments(&runs)[0].restored_in, minutes(200));
+    assert_eq!(deployments(&runs)[0].restored_in, Some(minutes(200)));
 
     let later = [first(), promoted(2, 100), back(100 + 8 * 24 * 60)];
     assert!(deployments(&later).iter().all(|it| !it.failed));
@@ -222,7 +225,7 @@ fn the_figures_are_those_of_the_records() {
         (total.time_to_restore.count, total.rework_rate.count),
         (4, 4)
     );
-    assert_eq!(total.time_to_restore.median, minutes(3));
+    assert_eq!(total.time_to_restore.median, Some(minutes(3)));
     assert_eq!(
         total.time_to_restore.interval, None,
         "four times are too few"
