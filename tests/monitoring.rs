@@ -117,11 +117,15 @@ fn metric<'a>(metrics: &'a [Metric], selector: &VectorSelector) -> (&'a Metric, 
     (metric, labels)
 }
 
+/// The metrics of both processes.
+fn metrics() -> Vec<Metric> {
+    let (operator, notifications) = (Telemetry::new(), Notifications::new([]));
+    [operator.metrics(), notifications.metrics()].concat()
+}
+
 #[test]
 fn every_query_names_metrics_and_labels_that_exist() {
-    let telemetry = Telemetry::new();
-    let notifications = Notifications::new([]);
-    let metrics = [telemetry.metrics(), notifications.metrics()].concat();
+    let metrics = metrics();
     let queries = queries();
     assert!(queries.len() > 35, "only {} queries", queries.len());
     let mut used = BTreeSet::new();
@@ -137,6 +141,7 @@ fn every_query_names_metrics_and_labels_that_exist() {
             }
         }
     }
+    let telemetry = Telemetry::new();
     let unused = telemetry.metrics().iter();
     let unused = unused.filter(|it| !used.contains(&it.name));
     let unused: Vec<_> = unused.map(|it| it.name.as_str()).collect();
@@ -176,11 +181,10 @@ fn results() -> BTreeSet<String> {
 /// A value that is misspelt selects nothing, or excludes nothing, without an error.
 #[test]
 fn every_value_in_a_query_is_one_that_the_program_has() {
-    let telemetry = Telemetry::new();
-    let mut seen = 0;
+    let (metrics, mut seen) = (metrics(), 0);
     for query in queries() {
         for selector in named(&query).selectors {
-            let (metric, _) = metric(telemetry.metrics(), &selector);
+            let (metric, _) = metric(&metrics, &selector);
             for matcher in &selector.matchers.matchers {
                 let words = match matcher.op {
                     MatchOp::Equal | MatchOp::NotEqual => vec![matcher.value.as_str()],
