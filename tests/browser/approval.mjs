@@ -4,7 +4,7 @@ import { hasText, inBrowser, isAccessible } from "./page.mjs";
 
 const [address, namespace, expected] = process.argv.slice(2);
 
-await inBrowser(address, async (page, origin) => {
+await inBrowser(address, async (page, base) => {
   const name = `${namespace}/shop`;
   if (expected === "counts") {
     // It waits for this person, who reaches it by the keyboard alone.
@@ -14,7 +14,7 @@ await inBrowser(address, async (page, origin) => {
     await mine.focus();
     await page.keyboard.press("Enter");
   } else {
-    await page.goto(`${origin}/rollouts/${name}`);
+    await page.goto(`${base}/rollouts/${name}`);
   }
   await page.locator("#act-approve").click();
   await hasText(page, "#difference-text", "+");

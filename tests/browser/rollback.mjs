@@ -4,8 +4,8 @@ import { hasText, inBrowser, isAccessible, tell } from "./page.mjs";
 
 const [address, namespace] = process.argv.slice(2);
 
-await inBrowser(address, async (page, origin) => {
-  await page.goto(`${origin}/rollouts/${namespace}/shop`);
+await inBrowser(address, async (page, base) => {
+  await page.goto(`${base}/rollouts/${namespace}/shop`);
   await hasText(page, "#connection", /^live$/);
   await hasText(page, "#summary .phase", "Stable");
   await page.evaluate(() => { globalThis.loadedOnce = true; });

@@ -16,20 +16,22 @@ const status = (url, options, body = "") =>
     sent.end(body);
   });
 
-await inBrowser(address, async (page, origin) => {
+await inBrowser(address, async (page, base) => {
   assert.equal(await status(address, {}), 403, "the address works once");
   const [cookie] = await page.context().cookies();
   assert.equal(cookie.httpOnly, true);
   assert.equal(cookie.sameSite, "Strict");
   const session = `${cookie.name}=${cookie.value}`;
-  const { host } = new URL(origin);
-  assert.equal(await status(origin, { headers: { cookie: session } }), 200);
-  assert.equal(await status(origin, {}), 403, "without the cookie");
+  const { host, origin, pathname, port } = new URL(base);
+  assert.equal(cookie.path, pathname);
+  const start = `${base}/`;
+  assert.equal(await status(start, { headers: { cookie: session } }), 200);
+  assert.equal(await status(start, {}), 403, "without the cookie");
   // DNS rebinding: the name of another site that resolves to this machine.
-  for (const name of ["evil.example", `evil.example:${new URL(origin).port}`, "127.0.0.1"]) {
-    assert.equal(await status(origin, { headers: { cookie: session, host: name } }), 421, name);
+  for (const name of ["evil.example", `evil.example:${port}`, "127.0.0.1"]) {
+    assert.equal(await status(start, { headers: { cookie: session, host: name } }), 421, name);
   }
-  await page.goto(`${origin}/freeze`);
+  await page.goto(`${base}/freeze`);
   await isAccessible(page);
   const token = await page.locator("input[name=token]").getAttribute("value");
   const body = new URLSearchParams({ token, reason: "forged", confirmed: "yes" }).toString();
@@ -40,34 +42,45 @@ await inBrowser(address, async (page, origin) => {
     [forged, body],
     [{ ...forged, origin }, body.replace(token, "0".repeat(token.length))],
   ]) {
-    assert.equal(await status(`${origin}/freeze`, { method: "POST", headers }, form), 403);
+    assert.equal(await status(`${base}/freeze`, { method: "POST", headers }, form), 403);
   }
 
-  // A page of another port of this machine, which a browser counts as the same site.
-  const other = createServer((_, answer) => {
+  // A page of another port of this machine, which a browser counts as the same site: its server is sent no cookie, and
+  // even one that knew the addresses could not use them.
+  const received = [];
+  const other = createServer(({ headers }, answer) => {
+    received.push(`${headers.cookie} ${headers.referer}`);
     answer.setHeader("content-type", "text/html");
-    answer.end(`<form method="post" action="${origin}/freeze"><input name="token" value="${token}">
+    answer.end(`<form method="post" action="${base}/freeze"><input name="token" value="${token}">
       <input name="reason" value="forged"><input name="confirmed" value="yes"><button>Go</button></form>
-      <iframe src="${origin}/"></iframe>`);
+      <iframe src="${base}/"></iframe>`);
   });
   await new Promise((resolve) => { other.listen(0, "127.0.0.1", resolve); });
   const context = page.context();
   const stranger = await context.newPage();
   const at = `http://127.0.0.1:${other.address().port}/`;
   await stranger.goto(at);
-  const read = await stranger.evaluate((url) => fetch(url, { credentials: "include" }).then(() => "read", () => "refused"), origin);
+  const read = await stranger.evaluate((url) => fetch(url, { credentials: "include" }).then(() => "read", () => "refused"), start);
   assert.equal(read, "refused");
   const [answer] = await Promise.all([
-    stranger.waitForResponse(`${origin}/freeze`),
+    stranger.waitForResponse(`${base}/freeze`),
     stranger.getByRole("button", { name: "Go" }).click(),
   ]);
   assert.equal(answer.status(), 403);
   await stranger.close();
+  // The browser that has the session goes on from the dashboard to that server.
+  const leaving = await context.newPage();
+  await leaving.goto(start);
+  await leaving.evaluate((url) => { location.assign(url); }, at);
+  await leaving.waitForURL(at);
+  await leaving.close();
+  const learnt = received.filter((it) => it.includes(cookie.value) || it.includes(pathname));
+  assert.deepEqual(learnt, [], "a server of another port was sent the session or the path");
   other.closeAllConnections();
   other.close();
 
   // The keyboard reaches the content and every control, in order.
-  await page.goto(`${origin}/`);
+  await page.goto(start);
   await page.keyboard.press("Tab");
   assert.equal(await page.evaluate(() => document.activeElement.textContent), "Skip to the content");
   await page.keyboard.press("Enter");

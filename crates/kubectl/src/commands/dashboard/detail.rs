@@ -7,9 +7,10 @@ use kube::ResourceExt;
 use maud::{Markup, html};
 
 use crate::commands::dashboard::action::Action;
+use crate::commands::dashboard::addresses::Addresses;
 use crate::commands::dashboard::chart;
 use crate::commands::dashboard::frame::shown;
-use crate::commands::dashboard::overview::{address, class_of};
+use crate::commands::dashboard::overview::class_of;
 use crate::output::age;
 use crate::view::difference::{Extent, difference};
 use crate::view::{View, evidence, gates, observed, plan, tree};
@@ -35,12 +36,12 @@ pub fn content(sections: &[Markup]) -> Markup {
 /// The parts of the page, of which each changes for itself. A part without content is there all the same, so
 /// that it has its place once it has some.
 #[must_use]
-pub fn sections(subject: &Subject, now: Timestamp) -> Vec<Markup> {
+pub fn sections(subject: &Subject, addresses: &Addresses, now: Timestamp) -> Vec<Markup> {
     let view = &subject.view;
     let change = view.change();
     vec![
         summary(subject, change, now),
-        actions(subject),
+        actions(subject, addresses),
         part(
             "steps",
             "Plan and traffic",
@@ -138,7 +139,7 @@ fn facts(view: &View, change: &Change, now: Timestamp) -> Markup {
     }
 }
 
-fn actions(subject: &Subject) -> Markup {
+fn actions(subject: &Subject, addresses: &Addresses) -> Markup {
     let rollout = &subject.view.rollout;
     let (namespace, name) = (rollout.namespace().unwrap_or_default(), rollout.name_any());
     let (open, closed): (Vec<_>, Vec<_>) = subject
@@ -152,7 +153,7 @@ fn actions(subject: &Subject) -> Markup {
                 ul.actions {
                     @for (action, _) in open {
                         li {
-                            a.button id=(format!("act-{}", action.name())) href=(address(&namespace, &name, &format!("/{}", action.name()))) {
+                            a.button id=(format!("act-{}", action.name())) href=(addresses.rollout(&namespace, &name, &format!("/{}", action.name()))) {
                                 (action.label()) "…"
                             }
                         }
@@ -382,6 +383,7 @@ fn text(view: &View, now: Timestamp) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::dashboard::addresses::tests::addresses;
     use crate::view::tests::{at_rest, now, waiting};
 
     fn subject(view: View) -> Subject {
@@ -395,7 +397,7 @@ mod tests {
     }
 
     fn rendered(subject: &Subject) -> String {
-        content(&sections(subject, now())).into_string()
+        content(&sections(subject, &addresses(), now())).into_string()
     }
 
     #[test]
@@ -403,7 +405,7 @@ mod tests {
         let html = rendered(&subject(waiting()));
         for part in [
             r#"data-news="shop/web: AwaitingSignOff, step 1/2: AwaitingSignOff""#,
-            r#"<a class="button" id="act-approve" href="/rollouts/shop/web/approve">Approve…</a>"#,
+            r#"<a class="button" id="act-approve" href="/secret/rollouts/shop/web/approve">Approve…</a>"#,
             "<strong>Abort</strong>: you lack the permission abort on rollouts",
             r#"aria-current="step"><strong>Step 1: 20%</strong> present. baked 5m, at least 100 requests</li>"#,
             "<h3>errors</h3>",
@@ -424,7 +426,7 @@ mod tests {
     #[test]
     fn the_parts_are_the_same_at_rest_and_those_without_content_are_hidden() {
         let ids = |subject: &Subject| {
-            let parts = sections(subject, now())
+            let parts = sections(subject, &addresses(), now())
                 .into_iter()
                 .map(Markup::into_string);
             let ids = parts.map(|part| {

@@ -121,7 +121,8 @@ impl Following {
             let Some(subject) = &self.subject else {
                 continue;
             };
-            let sections = detail::sections(subject, clock::now());
+            let addresses = self.site.guard.addresses();
+            let sections = detail::sections(subject, addresses, clock::now());
             if let Some(html) = changed(&mut self.sent, sections) {
                 return html;
             }

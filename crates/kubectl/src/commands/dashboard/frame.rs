@@ -3,6 +3,8 @@
 use countersign_core::text::sanitize;
 use maud::{DOCTYPE, Markup, html};
 
+use crate::commands::dashboard::addresses::Addresses;
+
 /// The style of all pages.
 pub const STYLE: &str = include_str!("style.css");
 /// The script of all pages: it takes the place of reloading.
@@ -13,6 +15,8 @@ pub const ICON: &str = include_str!("icon.svg");
 
 /// What a page says of itself.
 pub struct Frame<'a> {
+    /// The addresses of the pages.
+    pub addresses: &'a Addresses,
     /// Its title.
     pub title: &'a str,
     /// The cluster, as the kubeconfig names it, and the namespaces.
@@ -34,6 +38,7 @@ pub fn shown(text: &str) -> String {
 /// A whole page.
 #[must_use]
 pub fn page(frame: &Frame<'_>, content: &Markup) -> Markup {
+    let at = |path: &str| frame.addresses.at(path);
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -42,18 +47,18 @@ pub fn page(frame: &Frame<'_>, content: &Markup) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { (shown(frame.title)) " – Countersign" }
-                link rel="icon" href="/icon.svg";
-                link rel="stylesheet" href="/style.css";
-                script src="/page.js" defer {}
+                link rel="icon" href=(at("/icon.svg"));
+                link rel="stylesheet" href=(at("/style.css"));
+                script src=(at("/page.js")) defer {}
             }
             body data-events=[frame.events] {
                 a.skip href="#main" { "Skip to the content" }
                 header {
                     nav aria-label="Pages" {
-                        a.home href="/" { "Countersign" }
-                        a href="/" { "Rollouts" }
+                        a.home href=(at("/")) { "Countersign" }
+                        a href=(at("/")) { "Rollouts" }
                         @if !frame.read_only {
-                            a href="/freeze" { "Freeze" }
+                            a href=(at("/freeze")) { "Freeze" }
                         }
                     }
                     p.place {
@@ -77,10 +82,13 @@ pub fn page(frame: &Frame<'_>, content: &Markup) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::dashboard::addresses::tests::addresses;
 
     #[test]
     fn foreign_text_is_escaped_and_all_of_it_is_seen() {
+        let addresses = addresses();
         let frame = Frame {
+            addresses: &addresses,
             title: "<script>alert(1)</script>",
             place: "context \"><img src=x onerror=alert(1)>",
             user: "bob\u{202e}\u{1b}[2J",

@@ -2,12 +2,15 @@
 //!
 //! The server acts with the user's credentials, so it must not answer another program's page: not one of another
 //! address that resolves to this machine (the Host), not one that sends a form here (the Origin and the token of
-//! the forms), and nobody on this machine who was not given the address (the cookie).
+//! the forms), and nobody on this machine who was not given the address (the cookie, whose path no other server
+//! of this machine knows).
 
 use std::sync::{Mutex, PoisonError};
 
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use subtle::ConstantTimeEq;
+
+use crate::commands::dashboard::addresses::Addresses;
 
 /// The path that trades the token of the printed address for a cookie.
 pub const OPEN: &str = "/open";
@@ -30,6 +33,7 @@ pub const HEADERS: [(&str, &str); 6] = [
 pub struct Guard {
     port: u16,
     hosts: [String; 3],
+    addresses: Addresses,
     cookie: String,
     session: String,
     forms: String,
@@ -57,7 +61,8 @@ impl Guard {
         Self {
             port,
             hosts: ["127.0.0.1", "localhost", "[::1]"].map(|host| format!("{host}:{port}")),
-            // Cookies are shared by all ports of a host.
+            // A browser sends cookies to all ports of a host, but only below their path.
+            addresses: Addresses::below(format!("/{}", secret())),
             cookie: format!("countersign-{port}"),
             session: secret(),
             forms: secret(),
@@ -71,6 +76,12 @@ impl Guard {
         let ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner);
         let ticket = ticket.as_deref().unwrap_or_default();
         format!("http://127.0.0.1:{}{OPEN}?token={ticket}", self.port)
+    }
+
+    /// The addresses of the pages, to which alone a browser sends the cookie.
+    #[must_use]
+    pub const fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// The token that each form carries.
@@ -91,8 +102,10 @@ impl Guard {
         let mut ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner);
         ticket.take_if(|ticket| is_secret(token, ticket))?;
         let cookie = format!(
-            "{}={}; Path=/; HttpOnly; SameSite=Strict",
-            self.cookie, self.session
+            "{}={}; Path={}; HttpOnly; SameSite=Strict",
+            self.cookie,
+            self.session,
+            self.addresses.base()
         );
         HeaderValue::from_str(&cookie).ok()
     }
@@ -164,10 +177,11 @@ mod tests {
         let token = address.split_once("token=").unwrap().1;
         let cookie = guard.admit(token).unwrap();
         let cookie = cookie.to_str().unwrap();
-        assert!(
-            cookie.ends_with("; Path=/; HttpOnly; SameSite=Strict"),
-            "{cookie}"
+        let attributes = format!(
+            "; Path={}; HttpOnly; SameSite=Strict",
+            guard.addresses().base()
         );
+        assert!(cookie.ends_with(&attributes), "{cookie}");
         let pair = cookie.split(';').next().unwrap().to_owned();
         assert!(guard.admit(token).is_none(), "a token works once");
         (guard, pair)
@@ -216,6 +230,19 @@ mod tests {
         let among = format!("a=b; {cookie}; c=d");
         let headers = headers(&[("host", HOST), ("cookie", among.as_str())]);
         assert_eq!(code(&guard, &Method::GET, "/", &headers), None);
+    }
+
+    #[test]
+    fn no_server_of_another_port_is_sent_the_cookie() {
+        let (guard, cookie) = opened();
+        let base = guard.addresses().base();
+        let session = cookie.split_once('=').unwrap().1;
+        // A browser sends it below this path alone, which is another secret than those that it opens.
+        assert_eq!(base.len(), 65, "{base}");
+        assert!(base.starts_with('/') && !base.contains(session));
+        assert_ne!(base, Guard::new(4711).addresses().base());
+        let printed = Guard::new(4711);
+        assert!(!printed.address().contains(printed.addresses().base()));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Start with [`server`]: the addresses. [`guard`] is what stands before them.
 
 mod action;
+mod addresses;
 mod chart;
 mod detail;
 mod feed;

@@ -25,7 +25,6 @@ use crate::commands::dashboard::fleet::Query;
 use crate::commands::dashboard::forms::{self, Fields, Target};
 use crate::commands::dashboard::frame::{ICON, SCRIPT, STYLE, shown};
 use crate::commands::dashboard::guard::{Guard, HEADERS, OPEN};
-use crate::commands::dashboard::overview::address;
 use crate::commands::dashboard::site::{Site, lacks};
 use crate::commands::dashboard::{detail, feed, overview};
 use crate::commands::freeze::Freeze;
@@ -41,17 +40,19 @@ const SVG: Kind = [("content-type", "image/svg+xml")];
 /// All addresses.
 pub fn router(site: Arc<Site>) -> Router {
     let guard = Arc::clone(&site.guard);
+    let at = |path: &str| site.guard.addresses().at(path);
+    let of_rollout = at("/rollouts/{namespace}/{name}");
     Router::new()
         .route(OPEN, get(open))
-        .route("/", get(rollouts))
-        .route("/events", get(feed::overview))
-        .route("/rollouts/{namespace}/{name}", get(rollout))
-        .route("/rollouts/{namespace}/{name}/events", get(feed::rollout))
-        .route("/rollouts/{namespace}/{name}/{action}", get(ask).post(act))
-        .route("/freeze", get(ask_freeze).post(freeze))
-        .route("/style.css", get((CSS, STYLE)))
-        .route("/page.js", get((JAVASCRIPT, SCRIPT)))
-        .route("/icon.svg", get((SVG, ICON)))
+        .route(&at("/"), get(rollouts))
+        .route(&at("/events"), get(feed::overview))
+        .route(&of_rollout, get(rollout))
+        .route(&format!("{of_rollout}/events"), get(feed::rollout))
+        .route(&format!("{of_rollout}/{{action}}"), get(ask).post(act))
+        .route(&at("/freeze"), get(ask_freeze).post(freeze))
+        .route(&at("/style.css"), get((CSS, STYLE)))
+        .route(&at("/page.js"), get((JAVASCRIPT, SCRIPT)))
+        .route(&at("/icon.svg"), get((SVG, ICON)))
         .layer(middleware::from_fn_with_state(guard, guarded))
         .with_state(site)
 }
@@ -80,15 +81,16 @@ async fn open(State(site): State<Arc<Site>>, RawQuery(query): RawQuery) -> Respo
         let why = "this address was used already: run `kubectl countersign dashboard` again\n";
         return (StatusCode::FORBIDDEN, why).into_response();
     };
+    let first = site.guard.addresses().at("/");
     let page = html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
-                meta http-equiv="refresh" content="0; url=/";
+                meta http-equiv="refresh" content=(format!("0; url={first}"));
                 title { "Countersign" }
             }
-            body { p { a href="/" { "To the Rollouts" } } }
+            body { p { a href=(first) { "To the Rollouts" } } }
         }
     };
     let headers = [(header::SET_COOKIE, cookie)];
@@ -98,8 +100,9 @@ async fn open(State(site): State<Arc<Site>>, RawQuery(query): RawQuery) -> Respo
 async fn rollouts(State(site): State<Arc<Site>>, RawQuery(query): RawQuery) -> Response {
     let query = Query::read(query.as_deref());
     let sections = Box::pin(site.overview(&query)).await;
-    let events = format!("/events?{}", query.at(query.page));
-    let content = overview::content(&sections, &query);
+    let addresses = site.guard.addresses();
+    let events = addresses.at(&format!("/events?{}", query.at(query.page)));
+    let content = overview::content(&sections, &query, addresses);
     Html(site.page("Rollouts", Some(&events), &content)).into_response()
 }
 
@@ -113,8 +116,9 @@ async fn rollout(
         Err(refusal) => return unread(&site, &name, &refusal),
     };
     let subject = Box::pin(site.subject(&connection, rollout)).await;
-    let events = address(&namespace, &name, "/events");
-    let content = detail::content(&detail::sections(&subject, clock::now()));
+    let addresses = site.guard.addresses();
+    let events = addresses.rollout(&namespace, &name, "/events");
+    let content = detail::content(&detail::sections(&subject, addresses, clock::now()));
     Html(site.page(&name, Some(&events), &content)).into_response()
 }
 
@@ -127,7 +131,7 @@ fn unread(site: &Site, name: &str, refusal: &Refusal) -> Response {
     let content = html! {
         h1 { (shown(name)) }
         p.note.bad { (shown(&refusal.to_string())) }
-        p { a href="/" { "All Rollouts" } }
+        p { a href=(site.guard.addresses().at("/")) { "All Rollouts" } }
     };
     (code, Html(site.page(name, None, &content))).into_response()
 }
@@ -137,17 +141,26 @@ fn paged(site: &Site, code: StatusCode, title: &str, content: &Markup) -> Respon
     (code, Html(site.page(title, None, content))).into_response()
 }
 
-/// Where the form of an action on a Rollout is sent, and from where it is reached.
+/// Where a form is sent, and from where it is reached.
 struct Place {
     address: String,
     back: String,
 }
 
 impl Place {
-    fn of(namespace: &str, name: &str, action: Action) -> Self {
+    fn of(site: &Site, namespace: &str, name: &str, action: Action) -> Self {
+        let addresses = site.guard.addresses();
         Self {
-            address: address(namespace, name, &format!("/{}", action.name())),
-            back: address(namespace, name, ""),
+            address: addresses.rollout(namespace, name, &format!("/{}", action.name())),
+            back: addresses.rollout(namespace, name, ""),
+        }
+    }
+
+    fn of_freeze(site: &Site) -> Self {
+        let addresses = site.guard.addresses();
+        Self {
+            address: addresses.at("/freeze"),
+            back: addresses.at("/"),
         }
     }
 
@@ -177,7 +190,7 @@ async fn ask(State(site): State<Arc<Site>>, Path((namespace, name, action)): Nam
         Err(refusal) => return unread(&site, &name, &refusal),
     };
     let subject = Box::pin(site.subject(&connection, rollout)).await;
-    let place = Place::of(&namespace, &name, action);
+    let place = Place::of(&site, &namespace, &name, action);
     let target = place.target(&site);
     let mut actions = subject.actions.iter();
     let obstacle = actions.find(|(it, _)| *it == action);
@@ -201,7 +214,7 @@ async fn act(
         return StatusCode::NOT_FOUND.into_response();
     };
     let connection = site.connection.in_namespace(&namespace);
-    let place = Place::of(&namespace, &name, action);
+    let place = Place::of(&site, &namespace, &name, action);
     let target = place.target(&site);
     let object = match connection.rollout(&name).await {
         Ok(rollout) => on_change(&site, action, &rollout, &name, &fields),
@@ -250,19 +263,12 @@ const NO_REASON: &str = "the form has no reason: go back and write one";
 
 const FREEZE: &str = "Freeze";
 
-fn freeze_target(site: &Site) -> Target<'_> {
-    Target {
-        address: "/freeze",
-        token: site.guard.form_token(),
-        back: "/",
-    }
-}
-
 async fn ask_freeze(State(site): State<Arc<Site>>) -> Response {
     if site.read_only {
         return StatusCode::NOT_FOUND.into_response();
     }
-    let target = freeze_target(&site);
+    let place = Place::of_freeze(&site);
+    let target = place.target(&site);
     let missing = site.rights.missing(&site.connection, &[FREEZES], "").await;
     if let Some(need) = missing {
         let content = forms::refused(FREEZE, &lacks(&need), target);
@@ -278,7 +284,8 @@ async fn freeze(State(site): State<Arc<Site>>, body: Bytes) -> Response {
     }
     let fields = Fields::read(&body);
     let object = freeze_of(&site, &fields);
-    let target = freeze_target(&site);
+    let place = Place::of_freeze(&site);
+    let target = place.target(&site);
     Box::pin(conclude(
         &site,
         &site.connection,
@@ -416,7 +423,8 @@ mod tests {
         assert_eq!(first.status(), 200);
         let cookie = first.headers()["set-cookie"].to_str().unwrap();
         let cookie = cookie.split(';').next().unwrap();
-        let page = answered(&site, get_with("/", cookie), String::new()).await;
+        let start = site.guard.addresses().at("/");
+        let page = answered(&site, get_with(&start, cookie), String::new()).await;
         assert_eq!(page.status(), 200);
         for (name, value) in HEADERS {
             assert_eq!(page.headers()[name], value);
@@ -429,6 +437,9 @@ mod tests {
     async fn every_address_is_guarded() {
         let site = site(false);
         let cookie = cookie(&site);
+        // Of the addresses without the random path, none but that of the token is there.
+        let elsewhere = answered(&site, get_with("/freeze", &cookie), String::new()).await;
+        assert_eq!(elsewhere.status(), 404);
         for path in [
             "/",
             "/events",
@@ -440,9 +451,10 @@ mod tests {
             "/rollouts/shop/web/approve",
             "/no-such-page",
         ] {
-            let stranger = answered(&site, get_with(path, ""), String::new()).await;
+            let path = site.guard.addresses().at(path);
+            let stranger = answered(&site, get_with(&path, ""), String::new()).await;
             assert_eq!(stranger.status(), 403, "{path}");
-            let rebound = HttpRequest::get(path)
+            let rebound = HttpRequest::get(&path)
                 .header("host", "evil.example:4711")
                 .header("cookie", &cookie);
             let rebound = answered(&site, rebound, String::new()).await;
@@ -456,7 +468,7 @@ mod tests {
         let site = site(false);
         let cookie = cookie(&site);
         let post = |origin: &str| {
-            HttpRequest::post("/freeze")
+            HttpRequest::post(site.guard.addresses().at("/freeze"))
                 .header("host", HOST)
                 .header("cookie", &cookie)
                 .header("origin", origin)
@@ -477,9 +489,10 @@ mod tests {
         let site = site(true);
         let cookie = cookie(&site);
         for path in ["/freeze", "/rollouts/shop/web/abort"] {
-            let asked = answered(&site, get_with(path, &cookie), String::new()).await;
+            let path = site.guard.addresses().at(path);
+            let asked = answered(&site, get_with(&path, &cookie), String::new()).await;
             assert_eq!(asked.status(), 404, "{path}");
-            let post = HttpRequest::post(path)
+            let post = HttpRequest::post(&path)
                 .header("host", HOST)
                 .header("cookie", &cookie)
                 .header("origin", "http://127.0.0.1:4711");

@@ -43,6 +43,7 @@ impl Site {
     #[must_use]
     pub fn page(&self, title: &str, events: Option<&str>, content: &Markup) -> String {
         let frame = Frame {
+            addresses: self.guard.addresses(),
             title,
             place: &self.place,
             user: &self.me.username,
@@ -56,7 +57,8 @@ impl Site {
     pub async fn overview(&self, query: &Query) -> Vec<Markup> {
         let fleet = self.fleet.borrow().clone();
         let mine = queue::waiting_for(&self.connection, &self.rights, &self.me, &fleet).await;
-        overview::sections(&fleet, &mine, query, &self.place, clock::now())
+        let addresses = self.guard.addresses();
+        overview::sections(&fleet, &mine, query, addresses, &self.place, clock::now())
     }
 
     /// A Rollout with all that its page shows.
