@@ -14,6 +14,7 @@ mod frame;
 mod guard;
 mod overview;
 mod queue;
+mod recent;
 mod rights;
 mod server;
 mod site;
@@ -36,6 +37,7 @@ use crate::failure::Failure;
 use crate::output::{print, remark};
 use fleet::Fleet;
 use guard::Guard;
+use queue::Queue;
 use rights::Rights;
 use site::Site;
 
@@ -93,6 +95,7 @@ impl Dashboard {
             fleet,
             guard,
             rights: Rights::default(),
+            queue: Queue::default(),
             read_only: self.read_only,
         });
         print(&format!("{opened}\n"));

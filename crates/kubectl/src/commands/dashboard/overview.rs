@@ -1,7 +1,5 @@
 //! The page of all Rollouts: what waits for this person, and a table with a filter.
 
-use std::sync::Arc;
-
 use countersign_api::Phase;
 use k8s_openapi::jiff::Timestamp;
 use maud::{Markup, html};
@@ -9,6 +7,7 @@ use maud::{Markup, html};
 use crate::commands::dashboard::addresses::Addresses;
 use crate::commands::dashboard::fleet::{Fleet, Query, Row, Selected};
 use crate::commands::dashboard::frame::shown;
+use crate::commands::dashboard::queue::{MOST, Waiting};
 use crate::output::age;
 use crate::output::report::number;
 
@@ -38,7 +37,7 @@ pub const fn class_of(phase: Phase) -> &'static str {
 #[must_use]
 pub fn sections(
     fleet: &Fleet,
-    mine: &[Arc<Row>],
+    mine: &Waiting,
     query: &Query,
     addresses: &Addresses,
     place: &str,
@@ -85,19 +84,30 @@ fn problem(fleet: &Fleet) -> Markup {
     }
 }
 
-fn queue(mine: &[Arc<Row>], addresses: &Addresses) -> Markup {
-    let news = match mine.len() {
-        0 => "Nothing waits for you.".to_owned(),
-        1 => "1 change waits for you.".to_owned(),
-        count => format!("{count} changes wait for you."),
+/// How many changes wait, and if the count is of a part of them, of which.
+fn sentence(mine: &Waiting) -> String {
+    let found = match mine.rows.len() {
+        0 => "Nothing waits for you".to_owned(),
+        1 => "1 change waits for you".to_owned(),
+        count => format!("{count} changes wait for you"),
     };
+    match mine.unasked {
+        0 => format!("{found}."),
+        more => format!(
+            "{found} among the first {MOST} that wait for people. {more} more are not looked at: the list below has all."
+        ),
+    }
+}
+
+fn queue(mine: &Waiting, addresses: &Addresses) -> Markup {
+    let news = sentence(mine);
     html! {
         section #queue data-live data-news=(news) aria-labelledby="queue-title" {
             h2 #queue-title { "Waits for me" }
             p { (news) }
-            @if !mine.is_empty() {
+            @if !mine.rows.is_empty() {
                 ul {
-                    @for row in mine {
+                    @for row in &mine.rows {
                         li {
                             a id=(format!("mine-{}-{}", row.namespace, row.name)) href=(addresses.rollout(&row.namespace, &row.name, "")) {
                                 (row.namespace) "/" (row.name)
@@ -194,6 +204,8 @@ fn pages(selected: &Selected, query: &Query, addresses: &Addresses) -> Markup {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::commands::dashboard::addresses::tests::addresses;
     use crate::commands::dashboard::fleet::tests::fleet_of;
@@ -201,7 +213,10 @@ mod tests {
 
     fn rendered(fleet: &Fleet, query: &str) -> String {
         let query = Query::read(Some(query));
-        let mine = [Arc::new(Row::of(&waiting().rollout))];
+        let mine = Waiting {
+            rows: vec![Arc::new(Row::of(&waiting().rollout))],
+            unasked: 0,
+        };
         let to = addresses();
         let sections = sections(fleet, &mine, &query, &to, "in all namespaces", now());
         content(&sections, &query, &to).into_string()
@@ -220,6 +235,22 @@ mod tests {
         let last = rendered(&fleet, "page=19");
         assert!(last.contains("951 to 1000 of 1000 Rollouts"), "{last}");
         assert!(last.contains(r#"rel="prev""#) && !last.contains(r#"rel="next""#));
+    }
+
+    #[test]
+    fn nothing_is_said_of_changes_that_were_not_looked_at() {
+        let mut mine = Waiting {
+            rows: Vec::new(),
+            unasked: 0,
+        };
+        assert_eq!(sentence(&mine), "Nothing waits for you.");
+        mine.unasked = 3;
+        assert_eq!(
+            sentence(&mine),
+            "Nothing waits for you among the first 50 that wait for people. 3 more are not looked at: the list below has all."
+        );
+        mine.rows.push(Arc::new(Row::of(&waiting().rollout)));
+        assert!(sentence(&mine).starts_with("1 change waits for you among the first 50 "));
     }
 
     #[test]

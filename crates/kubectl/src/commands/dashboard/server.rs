@@ -368,6 +368,7 @@ mod tests {
     use super::*;
     use crate::cluster::connection::tests::nowhere;
     use crate::commands::dashboard::fleet::tests::fleet_of;
+    use crate::commands::dashboard::queue::Queue;
     use crate::commands::dashboard::rights::Rights;
 
     const HOST: &str = "127.0.0.1:4711";
@@ -386,6 +387,7 @@ mod tests {
             fleet,
             guard: Arc::new(Guard::new(4711)),
             rights: Rights::default(),
+            queue: Queue::default(),
             read_only,
         })
     }

@@ -15,8 +15,9 @@ use crate::commands::dashboard::detail::Subject;
 use crate::commands::dashboard::fleet::{Fleet, Query};
 use crate::commands::dashboard::frame::{self, Frame};
 use crate::commands::dashboard::guard::Guard;
+use crate::commands::dashboard::overview;
+use crate::commands::dashboard::queue::Queue;
 use crate::commands::dashboard::rights::Rights;
-use crate::commands::dashboard::{overview, queue};
 use crate::commands::sign_off;
 use crate::view::View;
 
@@ -34,6 +35,8 @@ pub struct Site {
     pub guard: Arc<Guard>,
     /// What the user may do.
     pub rights: Rights,
+    /// What waits for the user.
+    pub queue: Queue,
     /// Whether nothing can be changed.
     pub read_only: bool,
 }
@@ -56,7 +59,10 @@ impl Site {
     /// The parts of the page of all Rollouts.
     pub async fn overview(&self, query: &Query) -> Vec<Markup> {
         let fleet = self.fleet.borrow().clone();
-        let mine = queue::waiting_for(&self.connection, &self.rights, &self.me, &fleet).await;
+        let mine = self
+            .queue
+            .waiting_for(&self.connection, &self.rights, &self.me, &fleet)
+            .await;
         let addresses = self.guard.addresses();
         overview::sections(&fleet, &mine, query, addresses, &self.place, clock::now())
     }
