@@ -124,10 +124,11 @@ fn tier(text: &str) -> Result<Tier, String> {
 }
 
 impl Freeze {
-    /// A freeze of this length, or without an end, of these tiers, or of all.
+    /// A freeze until this time or of this length, or without an end, of these tiers, or of all.
     #[must_use]
     pub fn of(
         reason: String,
+        until: Option<Timestamp>,
         length: Option<api::Duration>,
         tiers: Vec<Tier>,
         roll_back: bool,
@@ -136,7 +137,7 @@ impl Freeze {
             name: None,
             reason,
             length,
-            until: None,
+            until,
             namespace_selector: None,
             selector: None,
             tiers,

@@ -209,6 +209,31 @@ impl Object {
         }
     }
 
+    /// What a dry run made of it, without what is chosen anew when it is created.
+    #[must_use]
+    pub fn before_creation(mut self) -> Self {
+        let metadata = match &mut self {
+            Self::SignOff(object) => &mut object.metadata,
+            Self::Intervention(object) => &mut object.metadata,
+            Self::Freeze(object) => &mut object.metadata,
+        };
+        if metadata.generate_name.is_some() {
+            metadata.name = None;
+        }
+        metadata.uid = None;
+        metadata.creation_timestamp = None;
+        self
+    }
+
+    /// When it ends, if it does.
+    #[must_use]
+    pub fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Freeze(object) => object.spec.until.as_ref().map(|until| until.0),
+            Self::SignOff(_) | Self::Intervention(_) => None,
+        }
+    }
+
     /// Creates it in the user's name; in a dry run the API server checks it alone.
     pub async fn create(&self, connection: &Connection, dry_run: DryRun) -> Result<Self, Refusal> {
         Ok(match self {
@@ -249,7 +274,7 @@ impl Object {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::tests::{at_rest, now, waiting};
+    use crate::view::tests::{at_rest, now, sign_off, waiting};
 
     fn person() -> Person {
         Person {
@@ -297,6 +322,19 @@ mod tests {
             let why = obstacle(action, &at_rest()).unwrap();
             assert!(why.contains("no change in progress"), "{why}");
         }
+    }
+
+    #[test]
+    fn what_a_dry_run_made_up_is_not_shown_as_what_will_be() {
+        let mut made = sign_off("bob", &["approvers"], None, "True", "Counts");
+        made.metadata.generate_name = Some("web-".into());
+        made.metadata.name = Some("web-x7k2p".into());
+        made.metadata.uid = Some("of-the-dry-run".into());
+        let yaml = Object::SignOff(made).before_creation().yaml();
+        for part in ["x7k2p", "of-the-dry-run", "creationTimestamp"] {
+            assert!(!yaml.contains(part), "{part} is in {yaml}");
+        }
+        assert!(yaml.contains("generateName: web-"), "{yaml}");
     }
 
     #[test]

@@ -143,15 +143,20 @@ pub fn asks_freeze(namespace: Option<&str>, target: Target<'_>) -> Markup {
     }
 }
 
-/// The object as the API server would store it, to be created by the same fields.
+/// The object as the API server would store it, to be created by the same fields. What is counted from now on, the
+/// end of a freeze, is a field too: it does not move until the user has confirmed it.
 #[must_use]
 pub fn confirms(heading: &str, object: &Object, fields: &Fields, target: Target<'_>) -> Markup {
     html! {
         h1 { (shown(heading)) ": the exact change" }
-        p { "The API server has checked this object and stored nothing yet. It is created in your name." }
+        p {
+            "The API server has checked this object and stored nothing yet. It is created in your name; the API server \
+            then adds the rest of its name, its uid and the time of its creation."
+        }
         (yaml(object))
         form method="post" action=(target.address) {
             (fields.confirmed())
+            @if let Some(until) = object.until() { input type="hidden" name="until" value=(until.to_string()); }
             p {
                 button #create type="submit" { "Create this object" }
                 " " a.button.plain href=(target.back) { "Back" }
@@ -221,9 +226,11 @@ fn yaml(object: &Object) -> Markup {
 
 #[cfg(test)]
 mod tests {
+    use countersign_api::Person;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
     use super::*;
+    use crate::commands::freeze::Freeze;
     use crate::view::tests::{now, sign_off, waiting};
 
     const TARGET: Target<'static> = Target {
@@ -272,6 +279,20 @@ mod tests {
         );
         assert!(html.contains(r#"name="confirmed" value="yes""#), "{html}");
         assert!(html.contains("<span>  decision: Approve</span>"), "{html}");
+    }
+
+    #[test]
+    fn a_freeze_that_is_confirmed_ends_when_it_was_shown_to_end() {
+        let length = "2h".parse().ok();
+        let freeze = Freeze::of("why".into(), None, length, Vec::new(), false);
+        let freeze = freeze.object(None, Person::default(), now()).unwrap();
+        let object = Object::Freeze(freeze);
+        let fields = Fields::read(b"length=2h");
+        let html = confirms("Freeze", &object, &fields, TARGET).into_string();
+        assert!(
+            html.contains(r#"name="until" value="2026-03-01T14:10:00Z""#),
+            "{html}"
+        );
     }
 
     #[test]

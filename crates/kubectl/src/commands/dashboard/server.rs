@@ -13,6 +13,7 @@ use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use countersign_api::{Duration, Rollout, Tier};
+use k8s_openapi::jiff::Timestamp;
 use maud::{DOCTYPE, Markup, html};
 
 use crate::clock;
@@ -300,14 +301,15 @@ async fn freeze(State(site): State<Arc<Site>>, body: Bytes) -> Response {
 /// The Freeze that the form asks for.
 fn freeze_of(site: &Site, fields: &Fields) -> Result<Object, Failure> {
     let reason = fields.get("reason").ok_or(NO_REASON)?.to_owned();
-    let length = fields
-        .get("length")
-        .map(str::parse::<Duration>)
-        .transpose()?;
+    let length = fields.get("length").map(str::parse::<Duration>);
+    let length = length.transpose()?;
+    // The end that was shown, if the form is confirmed.
+    let until = fields.get("until").map(str::parse::<Timestamp>);
+    let until = until.transpose()?;
     let tiers = Tier::ALL.into_iter();
     let tiers = tiers.filter(|tier| fields.all("tier").any(|name| name == tier.as_str()));
     let roll_back = fields.get("roll-back").is_some();
-    let freeze = Freeze::of(reason, length, tiers.collect(), roll_back);
+    let freeze = Freeze::of(reason, until, length, tiers.collect(), roll_back);
     let object = freeze.object(fields.get("namespace"), site.me.clone(), clock::now())?;
     Ok(Object::Freeze(object))
 }
@@ -351,7 +353,7 @@ async fn conclude(
             let answer = object.answer(connection).await;
             forms::created(&object, answer.as_ref(), target)
         }
-        Ok(object) => forms::confirms(heading, &object, fields, target),
+        Ok(object) => forms::confirms(heading, &object.before_creation(), fields, target),
     };
     paged(site, StatusCode::OK, heading, &content)
 }
@@ -484,6 +486,19 @@ mod tests {
         assert_eq!(forged.status(), 403);
         let no_reason = answered(&site, post(own), format!("token={token}")).await;
         assert_eq!(no_reason.status(), 422);
+    }
+
+    #[tokio::test]
+    async fn a_freeze_ends_when_it_was_shown_to_end() {
+        let until = |form: &str| {
+            let fields = Fields::read(form.as_bytes());
+            freeze_of(&site(false), &fields).map(|object| object.until())
+        };
+        let shown: Timestamp = "2126-03-01T12:10:00Z".parse().unwrap();
+        let confirmed = "reason=why&length=2h&until=2126-03-01T12%3A10%3A00Z";
+        assert_eq!(until(confirmed).unwrap(), Some(shown));
+        assert_eq!(until("reason=why").unwrap(), None);
+        assert!(until("reason=why&until=soon").is_err());
     }
 
     #[tokio::test]
