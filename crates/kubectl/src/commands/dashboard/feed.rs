@@ -132,17 +132,13 @@ impl Following {
     /// Reads the Rollout with its related objects again.
     async fn take(&mut self, first: Update) {
         let more = settled(&mut self.updates).await;
-        let mut rollout = self.subject.as_ref().map(|it| it.view.rollout.clone());
-        let mut problem = None;
+        let known = self.subject.as_ref();
+        let mut rollout = known.map(|it| it.view.rollout.clone());
+        let mut problem = known.and_then(|it| it.problem.clone());
         for update in std::iter::once(first).chain(more) {
-            match update {
-                Update::Rollout(newer) => {
-                    rollout = Some(*newer);
-                    problem = None;
-                }
-                Update::Deleted => problem = Some("The Rollout was deleted.".to_owned()),
-                Update::SignOff => {}
-                Update::Trouble(error) => problem = Some(explained(&self.connection, &error)),
+            problem = problem_after(&self.connection, &update, problem);
+            if let Update::Rollout(newer) = update {
+                rollout = Some(*newer);
             }
         }
         if let Some(rollout) = rollout {
@@ -154,11 +150,41 @@ impl Following {
     }
 }
 
+/// Why the page may be old after an update: only the Rollout itself shows that it is not.
+fn problem_after(
+    connection: &Connection,
+    update: &Update,
+    before: Option<String>,
+) -> Option<String> {
+    match update {
+        Update::Rollout(_) => None,
+        Update::Deleted => Some("The Rollout was deleted.".to_owned()),
+        Update::SignOff => before,
+        Update::Trouble(error) => Some(explained(connection, error)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use kube::runtime::watcher;
     use maud::html;
 
     use super::*;
+    use crate::cluster::connection::tests::nowhere;
+    use crate::view::tests::waiting;
+
+    #[tokio::test]
+    async fn a_deleted_rollout_does_not_live_again_by_its_sign_offs() {
+        let connection = nowhere();
+        let after = |update: &Update, before| problem_after(&connection, update, before);
+        let deleted = after(&Update::Deleted, None);
+        assert!(deleted.is_some());
+        assert_eq!(after(&Update::SignOff, deleted.clone()), deleted);
+        let trouble = Update::Trouble(watcher::Error::NoResourceVersion);
+        assert!(after(&trouble, None).is_some());
+        let live = Update::Rollout(Box::new(waiting().rollout));
+        assert_eq!(after(&live, deleted), None);
+    }
 
     #[test]
     fn only_what_has_changed_is_sent() {
