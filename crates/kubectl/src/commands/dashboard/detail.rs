@@ -180,12 +180,15 @@ fn steps(view: &View, change: &Change, now: Timestamp) -> Markup {
         .status
         .as_ref()
         .and_then(|status| status.weight);
-    let achieved = achieved.unwrap_or_default();
     let last = plan::promotion_progress(change);
     html! {
         p {
-            "The canary has " strong { (achieved) "%" } " of the traffic and may have " (change.weight) "%. "
-            (chart::bar(achieved))
+            @if let Some(achieved) = achieved {
+                "The canary has " strong { (achieved) "%" } " of the traffic and may have " (change.weight) "%. "
+                (chart::bar(achieved))
+            } @else {
+                "The canary may have " (change.weight) "% of the traffic; how much it has is not known."
+            }
         }
         ol.steps {
             @for (number, step) in (1_i32..).zip(&change.plan.steps) {
@@ -446,6 +449,15 @@ mod tests {
             "{html}"
         );
         assert!(html.contains("No change is under way."), "{html}");
+    }
+
+    #[test]
+    fn a_share_that_is_not_known_is_not_shown_as_none() {
+        let mut view = waiting();
+        view.rollout.status.as_mut().unwrap().weight = None;
+        let html = rendered(&subject(view));
+        assert!(html.contains("how much it has is not known."), "{html}");
+        assert!(!html.contains("<strong>0%</strong>"), "{html}");
     }
 
     #[test]
