@@ -170,7 +170,7 @@ pub fn rates(check: &CheckEvidence, change: &Change, id: &str) -> Option<Markup>
             }
             figcaption {
                 "Error rate since the change began: canary as a solid line, with a circle for each window; stable as a dashed line. "
-                "Each band holds the true rate at all times with a chance of " (percent(1.0 - alpha)) "."
+                "If the rate is constant, each band holds it at all times with a chance of " (percent(1.0 - alpha)) "."
             }
         }
     })
@@ -278,6 +278,7 @@ mod tests {
             r#"<path class="band canary" d="M58.0 "#,
             r#"<path class="line stable" d="M58.0 "#,
             r#"<circle class="canary" cx="58.0" "#,
+            "If the rate is constant, each band holds it",
         ] {
             assert!(chart.contains(part), "{part} is not in {chart}");
         }
