@@ -60,15 +60,19 @@ e2e: build tools
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 BROWSER := $(CACHE)/browser
 # What the scripts of tests/browser/ use: outside the repository, from the lock file, without scripts of packages.
+# Packages that npm has in its cache are not downloaded again, so a second run needs no network.
 BROWSER_PACKAGES = mkdir -p $(BROWSER) && cp tests/browser/package.json tests/browser/package-lock.json $(BROWSER) && \
-	npm ci --silent --ignore-scripts --no-audit --no-fund --prefix $(BROWSER)
+	{ npm ci --loglevel=error --prefer-offline --ignore-scripts --no-audit --no-fund --prefix $(BROWSER) || { \
+		echo "make $@: npm cannot install the packages of tests/browser/package-lock.json; its reason is above" >&2; exit 1; }; }
+NO_BROWSER = [ -z "$(CHROMIUM)" ] || ! command -v node > /dev/null || ! command -v npm > /dev/null
+INSTALL_BROWSER := Debian: apt-get install chromium nodejs npm
 IN_BROWSER = CHROMIUM=$(CHROMIUM) COUNTERSIGN_BROWSER=$(BROWSER)
 ## browser: the dashboard in a real Chromium on the test cluster. Where Chromium or Node is missing it says that it is left
-##   out, and nothing fails
+##   out, and nothing fails; where its two packages cannot be had, it fails with npm's reason
 browser: build tools
-	@if [ -z "$(CHROMIUM)" ] || ! command -v node > /dev/null || ! command -v npm > /dev/null; then \
+	@if $(NO_BROWSER); then \
 		echo "make browser: LEFT OUT: no test of the dashboard in a browser has run, since Chromium, Node or npm is" \
-			"not installed (Debian: apt-get install chromium nodejs npm)" >&2; \
+			"not installed ($(INSTALL_BROWSER))" >&2; \
 	else \
 		$(BROWSER_PACKAGES) && cargo test --workspace --locked --test e2e --no-run && \
 		$(BIN)/cluster exec --operator $(BIN)/countersign -- \
@@ -78,7 +82,8 @@ browser: build tools
 
 ## screenshots: runs the demo, and takes the pictures of the dashboard in docs/figures/ from it; they are to be looked at
 screenshots: build
-	$(BROWSER_PACKAGES)
+	@if $(NO_BROWSER); then echo "make screenshots: Chromium, Node or npm is not installed ($(INSTALL_BROWSER))" >&2; exit 1; fi
+	@$(BROWSER_PACKAGES)
 	@demo=$(DEMO) && $(BIN)/cluster exec --operator $(BIN)/countersign -- \
 		env $(IN_BROWSER) tests/browser/screenshots.sh "$$demo" $(BIN)/kubectl-countersign docs/figures
 
