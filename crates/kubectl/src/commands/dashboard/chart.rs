@@ -9,6 +9,8 @@ use countersign_core::analysis::confidence::{Interval, interval};
 use countersign_core::analysis::thresholds;
 use maud::{Markup, html};
 
+use crate::commands::dashboard::curves::{Curves, curves};
+
 /// The size of a chart, and the space for the labels at its left and below.
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 220.0;
@@ -77,17 +79,21 @@ fn top(arms: [&[Option<Known>]; 2]) -> f64 {
     (1.1 * top).min(1.0)
 }
 
-/// The line through the rates.
-fn line(arm: &[Option<Known>], scale: &Scale) -> String {
+/// The line through the values that are known.
+fn line(values: impl Iterator<Item = Option<f64>>, scale: &Scale) -> String {
     let mut path = String::new();
-    for (at, known) in (0..).zip(arm) {
-        if let Some(known) = known {
+    for (at, value) in (0..).zip(values) {
+        if let Some(value) = value {
             let command = if path.is_empty() { 'M' } else { 'L' };
-            let (x, y) = (scale.x(at), scale.y(known.rate));
+            let (x, y) = (scale.x(at), scale.y(value));
             let _ = write!(path, "{command}{x:.1} {y:.1}");
         }
     }
     path
+}
+
+fn of_rates(arm: &[Option<Known>]) -> impl Iterator<Item = Option<f64>> {
+    arm.iter().map(|known| known.map(|known| known.rate))
 }
 
 /// The area between the ends of the bands.
@@ -158,8 +164,8 @@ pub fn rates(check: &CheckEvidence, change: &Change, id: &str) -> Option<Markup>
                 }
                 path.band.stable d=(band(&stable, &scale)) {}
                 path.band.canary d=(band(&canary, &scale)) {}
-                path.line.stable d=(line(&stable, &scale)) {}
-                path.line.canary d=(line(&canary, &scale)) {}
+                path.line.stable d=(line(of_rates(&stable), &scale)) {}
+                path.line.canary d=(line(of_rates(&canary), &scale)) {}
                 @for (at, known) in (0_u32..).zip(&canary) {
                     @if let Some(rate) = known.and_then(|known| known.window) {
                         circle.canary cx=(format!("{:.1}", scale.x(at))) cy=(format!("{:.1}", scale.y(rate))) r="2.5" {}
@@ -171,6 +177,44 @@ pub fn rates(check: &CheckEvidence, change: &Change, id: &str) -> Option<Markup>
             figcaption {
                 "Error rate since the change began: canary as a solid line, with a circle for each window; stable as a dashed line. "
                 "If the rate is constant, each band holds it at all times with a chance of " (percent(1.0 - alpha)) "."
+            }
+        }
+    })
+}
+
+/// The evidence on a check in the windows of the present step, against the bounds at which it decides; `None` if it is not
+/// known.
+#[must_use]
+pub fn evidence(check: &CheckEvidence, change: &Change, id: &str) -> Option<Markup> {
+    let Curves { worse, within } = curves(check, change)?;
+    let count = u32::try_from(worse.len()).unwrap_or(u32::MAX);
+    let scale = Scale {
+        top: 1.1,
+        last: f64::from(count.saturating_sub(1)),
+    };
+    let of = |shares: &[f64]| line(shares.iter().copied().map(Some), &scale);
+    let last = |shares: &[f64]| percent(shares.last().copied().unwrap_or_default().clamp(0.0, 1.0));
+    let title = format!("{id}-evidence-title");
+    Some(html! {
+        figure {
+            svg.chart viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-labelledby=(title) {
+                title id=(title) {
+                    "Evidence. Worse than tolerated: " (last(&worse)) " of the bound. "
+                    "Within the margin of the next gate: " (last(&within)) " of the bound."
+                }
+                @for (share, name) in [(0.0, "none"), (1.0, "bound")] {
+                    @let y = format!("{:.1}", scale.y(share));
+                    line class=(name) x1=(LEFT) x2=(WIDTH - RIGHT) y1=(y) y2=(y) {}
+                    text.axis x=(LEFT - 6.0) y=(y) text-anchor="end" dominant-baseline="middle" { (name) }
+                }
+                path.line.within d=(of(&within)) {}
+                path.line.worse d=(of(&worse)) {}
+                text.axis x=(LEFT) y=(HEIGHT - 6.0) { (count) " windows of this step" }
+                text.axis x=(WIDTH - RIGHT) y=(HEIGHT - 6.0) text-anchor="end" { "the last window" }
+            }
+            figcaption {
+                "Evidence of this check against the bounds: that the canary is worse than tolerated as a solid line, that it is within "
+                "the margin of the next gate as a dashed line. The scale is logarithmic."
             }
         }
     })
@@ -236,6 +280,7 @@ pub fn waterfall(contributions: &[Contribution]) -> Vec<Markup> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::dashboard::curves::tests::counted;
     use crate::view::tests::waiting;
 
     #[test]
@@ -284,6 +329,23 @@ mod tests {
         }
         assert_eq!(chart.matches("<circle").count(), 4);
         assert!(!chart.contains("style=") && !chart.contains("<script"));
+        assert!(!chart.contains("NaN") && !chart.contains("inf"), "{chart}");
+    }
+
+    #[test]
+    fn the_evidence_is_drawn_against_its_bounds() {
+        let (change, check) = counted();
+        let chart = evidence(&check, &change, "check-0").unwrap();
+        let chart = chart.into_string();
+        for part in [
+            r#"<title id="check-0-evidence-title">Evidence. Worse than tolerated: "#,
+            r#"<line class="bound" x1="58""#,
+            r#"<path class="line worse" d="M58.0 "#,
+            r#"<path class="line within" d="M58.0 "#,
+            "3 windows of this step",
+        ] {
+            assert!(chart.contains(part), "{part} is not in {chart}");
+        }
         assert!(!chart.contains("NaN") && !chart.contains("inf"), "{chart}");
     }
 

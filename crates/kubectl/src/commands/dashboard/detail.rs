@@ -233,6 +233,7 @@ fn checks(change: &Change) -> Option<Markup> {
             @for line in lines { p { (shown(&line)) } }
             @if let Some(check) = check {
                 @if let Some(drawn) = chart::rates(check, change, &format!("check-{number}")) { (drawn) }
+                @if let Some(drawn) = chart::evidence(check, change, &format!("check-{number}")) { (drawn) }
                 (bounds(check))
             }
         }

@@ -6,6 +6,7 @@
 mod action;
 mod addresses;
 mod chart;
+mod curves;
 mod detail;
 mod feed;
 mod fleet;
