@@ -4,8 +4,8 @@
 //! those who sign. The outcome is stored in the change: a Job that is deleted after its success is not run
 //! again, and one that is deleted before its end is created again.
 //!
-//! Invariant: only a Job that has succeeded lets a change advance, and only one that the controller made is believed;
-//! another one of its name is deleted. Any other state holds, and ends in a
+//! Invariant: only a Job that has succeeded lets a change advance, and only one that the controller is known to have
+//! made; one that somebody else made is deleted. Any other state holds, and ends in a
 //! rollback by the Job's failure, its own deadline, or [`deadline`].
 
 use countersign_api::rollout::{Change, Stage};
@@ -60,10 +60,9 @@ pub(super) fn job<'a>(observation: &'a Observation, change: &Change) -> Option<&
     observation.jobs().iter().find(|job| job.name == name)
 }
 
-/// The awaited Job, if it is known to be the one that the controller made.
-fn believed<'a>(observation: &'a Observation, change: &Change) -> Option<&'a Job> {
-    let job = job(observation, change).filter(|_| is_awaited(observation, change))?;
-    job.integrity.is_sound().then_some(job)
+/// The Job of a check that is awaited.
+fn awaited_job<'a>(observation: &'a Observation, change: &Change) -> Option<&'a Job> {
+    job(observation, change).filter(|_| is_awaited(observation, change))
 }
 
 /// Why a Job is not believed, in a sentence.
@@ -90,14 +89,15 @@ pub(super) fn disbelief(job: &Job) -> Option<String> {
 /// The message that an awaited check has succeeded.
 #[must_use]
 pub fn success(observation: &Observation, change: &Change) -> Option<String> {
-    let job = believed(observation, change)?;
+    let job = awaited_job(observation, change).filter(|it| it.integrity.is_sound())?;
     (job.end == Some(JobEnd::Succeeded)).then(|| format!("Job {} has succeeded", job.name))
 }
 
-/// The message that an awaited check has failed, with the end of its log.
+/// The message that an awaited check has failed, with the end of its log. A Job that cannot be verified counts, since
+/// its failure lets nothing through.
 #[must_use]
 pub fn failure(observation: &Observation, change: &Change) -> Option<String> {
-    let job = believed(observation, change)?;
+    let job = awaited_job(observation, change).filter(|it| it.integrity.edit().is_none())?;
     let Some(JobEnd::Failed { reason, message }) = &job.end else {
         return None;
     };
