@@ -35,8 +35,8 @@ impl Observer {
             selector = format!("{selector},{}", observation.spec.selector);
         }
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &observation.namespace);
-        // Others may make large pods with these labels, too.
-        let of = ListParams::default().labels(&selector).limit(reads::LARGE);
+        // Others may make pods with these labels, too, so they are paged; the time of all pages is that of one read.
+        let of = ListParams::default().labels(&selector).limit(reads::SMALL);
         let own = |pod: Pod| status_of(pod, &set.uid);
         let read = reads::collect_at_most(MAX_PODS, &pods, &of, own);
         Some(match in_time("its pods", read).await {

@@ -26,6 +26,8 @@ use super::reads;
 const MOST: usize = 200;
 /// Most bytes of templates that are kept of them.
 const MOST_BYTES: usize = 16 << 20;
+/// Most bytes of them that are read at once from the API server's cache. A first revision has few.
+const CACHED_BYTES: usize = 4 << 20;
 
 /// The ReplicaSets that were found.
 #[derive(Debug, Default)]
@@ -103,8 +105,8 @@ impl Observer {
         })
     }
 
-    /// Adds the ReplicaSets with these labels, page by page, until there are too many. They are never read from the API
-    /// server's cache, which has no pages.
+    /// Adds the ReplicaSets with these labels, page by page, until there are too many; or at once from the API server's
+    /// cache, if it may be used and they are few.
     async fn list(
         &self,
         namespace: &str,
@@ -112,6 +114,16 @@ impl Observer {
         listing: &mut Listing<'_>,
     ) -> Result<(), kube::Error> {
         let sets = self.sets(namespace);
+        let whole = self
+            .reads
+            .whole(&self.client, &sets, labels, CACHED_BYTES)
+            .await;
+        if let Some(whole) = whole.filter(|it| it.len() <= MOST) {
+            for set in &whole {
+                listing.add(set);
+            }
+            return Ok(());
+        }
         let of = ListParams::default().labels(labels).limit(reads::LARGE);
         let (mut listed, mut after) = (0_usize, None);
         loop {

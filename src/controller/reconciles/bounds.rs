@@ -86,3 +86,22 @@ async fn templates_of_planted_replica_sets_are_kept_up_to_a_bound() {
             .any(|it| it.name.starts_with("web-"))
     );
 }
+
+#[tokio::test]
+async fn large_replica_sets_are_not_read_at_once_from_the_cache() {
+    let scene = Scene::serving("web").await;
+    let large = json!({
+        "labels": { "app": "web" }, "annotations": { "note": "x".repeat(200_000) },
+    });
+    plant(&scene, 0..45, &large);
+    scene.server.requests();
+    let observer = scene.context.observer.cached();
+    let observed = Box::pin(observer.observe("shop", "web", None, None)).await;
+    let snapshot = observed.unwrap().unwrap().snapshot;
+    let mut requests = scene.server.requests();
+    requests.retain(|it| it.path.ends_with("/replicasets") && it.method == "GET");
+    let paged = requests.iter().map(|it| it.query.contains("limit=20"));
+    assert_eq!(paged.collect::<Vec<_>>(), [false, true, true, true]);
+    let foreign = snapshot.observation.foreign_replica_sets;
+    assert_eq!(foreign.unwrap().len(), 45);
+}
