@@ -15,6 +15,10 @@ use crate::api_server::sentence;
 use crate::observe::observer::Observer;
 use crate::observe::people::in_time;
 use crate::observe::reads;
+use crate::timing::LIST_TIMEOUT;
+
+/// Most records that are read of the Rollouts of one name. Of each, 1,000 of ended changes are kept at most.
+const MOST: usize = 2_000;
 
 impl Observer {
     /// The templates of promoted revisions whose ReplicaSet is missing or edited, from their RolloutRuns, each
@@ -80,19 +84,20 @@ impl Observer {
         } else {
             records_of(&observation.uid)
         };
-        match reads::collect(&api, &of, past_record).await {
-            Ok(records) => History::of(records, observation),
-            Err(error) => {
-                tracing::warn!(error = %sentence(&error), "the records of a Rollout could not be read");
-                let problem = format!(
-                    "the records of earlier changes cannot be read: {}",
-                    sentence(&error)
-                );
-                History {
-                    own: Some(Err(problem)),
-                    ..History::default()
-                }
-            }
+        let read = reads::collect_at_most(MOST, &api, &of, past_record);
+        let problem = match tokio::time::timeout(LIST_TIMEOUT, read).await {
+            Ok(Ok((records, false))) => return History::of(records, observation),
+            Ok(Ok((_, true))) => format!(
+                "there are more than the {MOST} that are read: have a cluster administrator delete the oldest"
+            ),
+            Ok(Err(error)) => sentence(&error),
+            Err(_) => format!("no answer within {LIST_TIMEOUT:?}"),
+        };
+        tracing::warn!(rollout = %observation.name, %problem, "the records of a Rollout could not be read");
+        let problem = format!("the records of earlier changes cannot be read: {problem}");
+        History {
+            own: Some(Err(problem)),
+            ..History::default()
         }
     }
 }

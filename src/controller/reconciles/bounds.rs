@@ -105,3 +105,32 @@ async fn large_replica_sets_are_not_read_at_once_from_the_cache() {
     let foreign = snapshot.observation.foreign_replica_sets;
     assert_eq!(foreign.unwrap().len(), 45);
 }
+
+#[tokio::test]
+async fn records_of_deleted_rollouts_are_read_up_to_a_bound_and_beyond_it_people_are_asked() {
+    let mut scene = Scene::new();
+    scene.deploy("web", "app:1");
+    let folder = ROLLOUTS.replace("rollouts", "rolloutruns");
+    let known = async |records: std::ops::Range<usize>| {
+        for number in records {
+            let name = format!("web-{number:04}-1");
+            let record = json!({
+                "apiVersion": "countersign.dev/v1alpha1", "kind": "RolloutRun",
+                "metadata": { "name": name, "labels": { "countersign.dev/rollout-uid": "former" } },
+                "spec": {
+                    "rollout": "web", "digest": "d", "podTemplateHash": "h", "revision": 1,
+                    "progress": { "outcome": "RolledBack" },
+                },
+            });
+            scene.server.put(&format!("{folder}/{name}"), record);
+        }
+        let (snapshot, _) = late(&scene, vec![]).await;
+        let observation = snapshot.observation;
+        let problem = observation.unreadable_history().map(ToOwned::to_owned);
+        (observation.former.len(), problem.unwrap_or_default())
+    };
+    assert_eq!(known(0..2_000).await, (2_000, String::new()));
+    let (former, problem) = known(2_000..2_001).await;
+    assert_eq!(former, 0);
+    assert!(problem.contains("more than the 2000"), "{problem}");
+}
