@@ -1,14 +1,20 @@
-//! Removes the records of deleted Rollouts once their time is over. The records of others are removed by their
-//! reconciles.
+//! Keeps the records of deleted Rollouts for their time, and then removes them. The records of others are removed by
+//! their reconciles.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_api::{Duration, KEEP_FOR_LABEL, ROLLOUT_UID_LABEL, RolloutRun};
+use countersign_api::{
+    DELETED_AT_ANNOTATION, Duration, KEEP_FOR_LABEL, MANAGER, ROLLOUT_LABEL, ROLLOUT_UID_LABEL,
+    RolloutRun,
+};
+use countersign_core::label::MAX_VALUE;
+use countersign_core::rollout::record::OUTLIVES;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, ListParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::ObjectMeta;
 use kube::runtime::reflector::Store;
 use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
 
 use crate::act::Actor;
 use crate::api_server::sentence;
@@ -19,31 +25,31 @@ use crate::watch::Claim;
 /// Records per page, of which only the metadata are read.
 const PAGE: u32 = 100;
 
-/// Removes old records now and at intervals, and never ends.
+/// Does what is due for records now and at intervals, and never ends.
 pub async fn keep(actor: &Actor, claims: &Store<Claim>) {
     loop {
-        if let Err(error) = remove_old(actor, claims).await {
-            tracing::warn!(error = %sentence(&error), "old records of deleted Rollouts were not removed");
+        if let Err(error) = pass(actor, claims).await {
+            tracing::warn!(error = %sentence(&error), "the records of deleted Rollouts could not be read");
         }
         tokio::time::sleep(RETENTION_INTERVAL).await;
     }
 }
 
-async fn remove_old(actor: &Actor, claims: &Store<Claim>) -> Result<(), kube::Error> {
+async fn pass(actor: &Actor, claims: &Store<Claim>) -> Result<(), kube::Error> {
     let runs: Api<RolloutRun> = Api::all(actor.client.clone());
-    let mut of = ListParams::default().labels(KEEP_FOR_LABEL).limit(PAGE);
+    let mut of = ListParams::default().labels(ROLLOUT_UID_LABEL).limit(PAGE);
     loop {
         let page = runs.list_metadata(&of).await?;
         let claims = claims.state();
         let rollouts: BTreeSet<_> = claims.iter().filter_map(|claim| claim.uid()).collect();
         for record in page.items {
-            if is_over(&record.metadata, &rollouts, clock::now()) {
-                // One that cannot be removed keeps no other.
-                if let Err(error) = remove(actor, &record.metadata).await {
-                    let (namespace, run) =
-                        (record.namespace().unwrap_or_default(), record.name_any());
-                    tracing::warn!(%namespace, %run, error = %sentence(&error), "an old record was not removed");
-                }
+            let Some(due) = due(&record.metadata, &rollouts, clock::now()) else {
+                continue;
+            };
+            // One that cannot be written keeps no other.
+            if let Err(error) = write(actor, &record.metadata, due).await {
+                let (namespace, run) = (record.namespace().unwrap_or_default(), record.name_any());
+                tracing::warn!(%namespace, %run, error = %sentence(&error), "a record was not updated or removed");
             }
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -53,38 +59,76 @@ async fn remove_old(actor: &Actor, claims: &Store<Claim>) -> Result<(), kube::Er
     }
 }
 
-/// Whether the time of a record is over, and its Rollout is not among these.
-fn is_over(record: &ObjectMeta, rollouts: &BTreeSet<String>, now: Timestamp) -> bool {
-    let label = |name: &str| record.labels.as_ref()?.get(name);
-    let exists = label(ROLLOUT_UID_LABEL).is_none_or(|uid| rollouts.contains(uid));
-    let time = label(KEEP_FOR_LABEL).and_then(|time| time.parse::<Duration>().ok());
-    let age = record.creation_timestamp.as_ref();
-    let age = age.map(|created| now.duration_since(created.0));
-    let over = time
-        .zip(age)
-        .is_some_and(|(time, age)| age >= time.signed());
-    over && !exists
+/// What is due for a record.
+#[derive(Debug, PartialEq)]
+enum Due {
+    /// These metadata are written.
+    Update(Value),
+    Removal,
 }
 
-async fn remove(actor: &Actor, record: &ObjectMeta) -> Result<(), kube::Error> {
+/// What is due for a record if these Rollouts exist. The uid of a deleted one never comes back.
+fn due(record: &ObjectMeta, rollouts: &BTreeSet<String>, now: Timestamp) -> Option<Due> {
+    let label = |name: &str| record.labels.as_ref()?.get(name);
+    let uid = label(ROLLOUT_UID_LABEL)?;
+    let Some(keep_for) = label(KEEP_FOR_LABEL) else {
+        return Some(Due::Update(outliving(record, uid)));
+    };
+    if rollouts.contains(uid) {
+        return None;
+    }
+    let annotations = record.annotations.as_ref();
+    let deleted_at = annotations.and_then(|all| all.get(DELETED_AT_ANNOTATION));
+    let Some(deleted_at) = deleted_at.and_then(|at| at.parse::<Timestamp>().ok()) else {
+        let stamp = json!({ DELETED_AT_ANNOTATION: now.to_string() });
+        return Some(Due::Update(json!({ "annotations": stamp })));
+    };
+    let time = keep_for.parse::<Duration>().ok()?;
+    (now.duration_since(deleted_at) >= time.signed()).then_some(Due::Removal)
+}
+
+/// What lets the record of an earlier build outlive its Rollout, which owns it.
+fn outliving(record: &ObjectMeta, uid: &str) -> Value {
+    let mut owners = record.owner_references.iter().flatten();
+    let owner = owners.find(|owner| owner.uid == uid);
+    let name = owner.filter(|owner| owner.name.len() <= MAX_VALUE);
+    let mut labels = BTreeMap::from([(KEEP_FOR_LABEL, OUTLIVES.to_string())]);
+    labels.extend(name.map(|owner| (ROLLOUT_LABEL, owner.name.clone())));
+    json!({ "labels": labels, "ownerReferences": null })
+}
+
+async fn write(actor: &Actor, record: &ObjectMeta, due: Due) -> Result<(), kube::Error> {
     if actor.lease.check().is_err() {
         return Ok(());
     }
     let namespace = record.namespace.clone().unwrap_or_default();
     let name = record.name.clone().unwrap_or_default();
     let runs: Api<RolloutRun> = Api::namespaced(actor.client.clone(), &namespace);
-    let parameters = DeleteParams::background().preconditions(Preconditions {
-        uid: record.uid.clone(),
-        resource_version: None,
-    });
-    let done = match runs.delete(&name, &parameters).await {
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-        done => done.map(drop),
+    let (verb, done) = match due {
+        Due::Update(metadata) => {
+            let parameters = PatchParams {
+                field_manager: Some(MANAGER.into()),
+                ..PatchParams::default()
+            };
+            let patch = Patch::Merge(json!({ "metadata": metadata }));
+            let done = runs.patch_metadata(&name, &parameters, &patch).await;
+            ("patch", done.map(drop))
+        }
+        Due::Removal => {
+            let parameters = DeleteParams::background().preconditions(Preconditions {
+                uid: record.uid.clone(),
+                resource_version: None,
+            });
+            let done = runs.delete(&name, &parameters).await;
+            ("delete", done.map(drop))
+        }
     };
-    actor
-        .telemetry
-        .api_write("delete", "rolloutruns", done.is_ok());
-    if done.is_ok() {
+    let done = match done {
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        done => done,
+    };
+    actor.telemetry.api_write(verb, "rolloutruns", done.is_ok());
+    if done.is_ok() && verb == "delete" {
         tracing::info!(%namespace, run = %name, "the record of a deleted Rollout was removed");
     }
     done
@@ -92,31 +136,101 @@ async fn remove(actor: &Actor, record: &ObjectMeta) -> Result<(), kube::Error> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::sync::Arc;
 
     use super::*;
+    use crate::act::events::Recorder;
+    use crate::lease::Lease;
+    use crate::stand_in::StandIn;
+    use crate::telemetry::Telemetry;
+
+    /// The metadata of a record that is far older than a week.
+    fn record(labels: &Value, annotations: &Value) -> ObjectMeta {
+        serde_json::from_value(json!({
+            "name": "web-1", "namespace": "shop", "creationTimestamp": "2025-03-01T00:00:00Z",
+            "labels": labels, "annotations": annotations,
+        }))
+        .unwrap()
+    }
+
+    fn at(time: &str) -> Timestamp {
+        time.parse().unwrap()
+    }
 
     #[test]
-    fn a_record_is_removed_when_its_rollout_is_gone_and_its_time_over() {
-        let created = "2026-03-01T00:00:00Z";
-        let record = |keep_for: &str| -> ObjectMeta {
-            let labels = json!({ ROLLOUT_UID_LABEL: "gone", KEEP_FOR_LABEL: keep_for });
-            let metadata = json!({ "creationTimestamp": created, "labels": labels });
-            serde_json::from_value(metadata).unwrap()
-        };
-        let created: Timestamp = created.parse().unwrap();
-        let after = |seconds: i64| {
-            let time = k8s_openapi::jiff::SignedDuration::from_secs(seconds);
-            created.checked_add(time).unwrap()
-        };
-        let others = BTreeSet::from(["another".to_owned()]);
-        assert!(!is_over(&record("24h"), &others, after(86_399)));
-        assert!(is_over(&record("24h"), &others, after(86_400)));
+    fn the_time_of_a_record_counts_from_when_its_rollout_is_found_deleted() {
+        let kept = json!({ ROLLOUT_UID_LABEL: "gone", KEEP_FOR_LABEL: "24h" });
         let own = BTreeSet::from(["gone".to_owned()]);
-        assert!(!is_over(&record("24h"), &own, after(86_400)));
-        assert!(!is_over(&record("for ever"), &others, after(86_400)));
-        let mut unlabelled = record("24h");
-        unlabelled.labels = None;
-        assert!(!is_over(&unlabelled, &others, after(86_400)));
+        let others = BTreeSet::from(["another".to_owned()]);
+        let now = at("2026-03-01T00:00:00Z");
+        let unseen = record(&kept, &json!({}));
+        assert_eq!(due(&unseen, &own, now), None);
+        let stamp = json!({ DELETED_AT_ANNOTATION: "2026-03-01T00:00:00Z" });
+        let stamped = json!({ "annotations": stamp });
+        assert_eq!(due(&unseen, &others, now), Some(Due::Update(stamped)));
+
+        let seen = record(&kept, &stamp);
+        assert_eq!(due(&seen, &others, at("2026-03-01T23:59:59Z")), None);
+        let over = at("2026-03-02T00:00:00Z");
+        assert_eq!(due(&seen, &others, over), Some(Due::Removal));
+        assert_eq!(due(&seen, &own, over), None);
+        let always = json!({ ROLLOUT_UID_LABEL: "gone", KEEP_FOR_LABEL: "for ever" });
+        assert_eq!(due(&record(&always, &stamp), &others, over), None);
+        assert_eq!(due(&record(&json!({}), &stamp), &others, over), None);
+    }
+
+    #[test]
+    fn the_record_of_an_earlier_build_is_made_to_outlive_its_rollout() {
+        let labels = json!({ ROLLOUT_UID_LABEL: "present" });
+        let owner = json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "Rollout", "name": "web",
+            "uid": "present",
+        });
+        let mut owned = record(&labels, &json!({}));
+        owned.owner_references = serde_json::from_value(json!([owner])).unwrap();
+        let own = BTreeSet::from(["present".to_owned()]);
+        let labels = json!({ KEEP_FOR_LABEL: "168h", ROLLOUT_LABEL: "web" });
+        let update = json!({ "labels": labels, "ownerReferences": null });
+        let now = at("2026-03-01T00:00:00Z");
+        assert_eq!(due(&owned, &own, now), Some(Due::Update(update)));
+    }
+
+    #[tokio::test]
+    async fn a_pass_marks_records_of_deleted_rollouts_and_removes_old_ones() {
+        let server = StandIn::new();
+        let client = server.client();
+        let telemetry = Arc::new(Telemetry::new());
+        let lease = Arc::new(Lease::held(client.clone()));
+        let (recorder, _) =
+            Recorder::start(client.clone(), "test", lease.clone(), telemetry.clone());
+        let actor = Actor {
+            client,
+            lease,
+            telemetry,
+            recorder,
+        };
+        let labels = json!({ ROLLOUT_UID_LABEL: "gone", KEEP_FOR_LABEL: "24h" });
+        let stamp = json!({ DELETED_AT_ANNOTATION: "2025-03-01T00:00:00Z" });
+        for (name, annotations) in [("old", stamp), ("unseen", json!({}))] {
+            let path = format!("/apis/countersign.dev/v1alpha1/rolloutruns/{name}");
+            let metadata = json!({
+                "name": name, "namespace": "shop", "labels": labels, "annotations": annotations,
+            });
+            let kind = "PartialObjectMetadata";
+            let record =
+                json!({ "apiVersion": "meta.k8s.io/v1", "kind": kind, "metadata": metadata });
+            server.put(&path, record);
+        }
+        let (claims, _) = kube::runtime::reflector::store();
+        pass(&actor, &claims).await.unwrap();
+        let requests = server.requests();
+        let writes: Vec<_> = requests
+            .iter()
+            .filter(|it| it.method != "GET")
+            .map(|it| (it.method.as_str(), it.path.rsplit('/').next().unwrap()))
+            .collect();
+        assert_eq!(writes, [("DELETE", "old"), ("PATCH", "unseen")]);
+        let metadata = &requests.last().unwrap().body["metadata"];
+        assert!(metadata["annotations"][DELETED_AT_ANNOTATION].is_string());
     }
 }

@@ -88,9 +88,11 @@ impl Actor {
         let spec = &record.spec;
         let begun = spec.progress.transitions.len() > 1;
         if begun {
+            let mut labels = name_label(rollout);
+            labels.insert(KEEP_FOR_LABEL, record.keep_for.to_string());
             let update = json!({
-                // A build that wrote no label of the name may have begun the record.
-                "metadata": { "labels": name_label(rollout) },
+                // An earlier build may have begun the record, with an owner and without these labels.
+                "metadata": { "labels": labels, "ownerReferences": null },
                 "spec": {
                     "progress": spec.progress,
                     "plan": spec.plan,

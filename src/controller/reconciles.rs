@@ -3,13 +3,14 @@
 mod bounds;
 mod costs;
 mod people;
+mod records;
 mod tampered;
 
 use countersign_api::rollout::{Change, RolloutStatus};
 use countersign_core::decision::{
     Action as Write, HistoryAction, Notice, TrafficAction, WorkloadAction,
 };
-use countersign_core::observation::workload::{PastRun, Service as ServiceSeen};
+use countersign_core::observation::workload::Service as ServiceSeen;
 use countersign_core::reason::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::watcher::Event;
@@ -239,25 +240,6 @@ async fn a_late_leader_deletes_nothing_that_is_not_as_it_saw_it() {
     scene.server.put_as_it_is(&path, set);
     carry_out().await.unwrap();
     assert_eq!(scene.server.get(&path), None);
-}
-
-#[tokio::test]
-async fn a_late_leader_deletes_no_record_of_the_same_name() {
-    let scene = Scene::serving("web").await;
-    let path = scene.server.paths("rolloutruns").remove(0);
-    let run = path.rsplit('/').next().unwrap().to_owned();
-    let delete = Write::History(HistoryAction::DeleteRun { run: run.clone() });
-    let (mut snapshot, decision) = late(&scene, vec![delete]).await;
-    let recorded = serde_json::from_value(scene.server.get(&path).unwrap()).unwrap();
-    let recorded: countersign_api::RolloutRun = recorded;
-    snapshot.observation.history = Some(Ok(vec![PastRun {
-        uid: "the one before".into(),
-        ..PastRun::of(&run, &recorded.spec)
-    }]));
-    let (actor, it) = (&scene.context.actor, &snapshot.observation);
-    let refused = actor.carry_out(&snapshot.rollout, it, &decision, Instant::now());
-    assert!(refused.await.unwrap_err().is_conflict());
-    assert!(scene.server.get(&path).is_some());
 }
 
 #[tokio::test]

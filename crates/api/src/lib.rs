@@ -73,6 +73,8 @@ pub const ROLLOUT_UID_LABEL: &str = "countersign.dev/rollout-uid";
 pub const ROLLOUT_LABEL: &str = "countersign.dev/rollout";
 /// Label on a RolloutRun that outlives its Rollout: the time for which it is kept.
 pub const KEEP_FOR_LABEL: &str = "countersign.dev/keep-for";
+/// Annotation on a RolloutRun: when its Rollout was first found to be deleted, from which that time counts.
+pub const DELETED_AT_ANNOTATION: &str = "countersign.dev/rollout-deleted-at";
 /// Annotation on the Job of a smoke check: the RolloutRun of its attempt.
 pub const RUN_ANNOTATION: &str = "countersign.dev/run";
 /// Readiness gate of a smoke check's pods. Nothing ever opens it, so they are never ready, and no

@@ -1,7 +1,9 @@
 //! Records of changes that a team would rather not have.
 
 use countersign_api::rollout::Outcome;
-use countersign_api::{KEEP_FOR_LABEL, Phase, ROLLOUT_LABEL, Rollout, RolloutRun};
+use countersign_api::{
+    DELETED_AT_ANNOTATION, KEEP_FOR_LABEL, Phase, ROLLOUT_LABEL, Rollout, RolloutRun,
+};
 use countersign_cluster::wait_for;
 use kube::ResourceExt;
 use serde_json::json;
@@ -75,7 +77,18 @@ async fn a_record_outlives_its_rollout_for_as_long_as_a_policy_says() {
         .unwrap();
     assert_eq!(scene.records(&app).await.len(), 1);
 
-    // A new leader removes those whose time is over.
+    // Its time begins when a leader finds the Rollout deleted, and a later one removes it.
+    scene.cluster.kill_operator().await.unwrap();
+    let poll = async || {
+        let record = scene.records(&app).await.pop()?;
+        let annotations = record.annotations();
+        annotations
+            .contains_key(DELETED_AT_ANNOTATION)
+            .then_some(())
+    };
+    wait_for("the time of the record begins", TIMEOUT, poll)
+        .await
+        .unwrap();
     scene.cluster.kill_operator().await.unwrap();
     let poll = async || {
         let left = scene.records(&app).await.len();

@@ -194,6 +194,10 @@ async fn only_the_operator_writes_status_and_records_though_a_role_allows_more()
     // The RolloutRun is listed by this label, and the garbage collector would delete it for an owner that is gone.
     let lost = json!({ "metadata": { "labels": { "countersign.dev/rollout-uid": null } } });
     assert_refused(&user.merge(&record, &lost).await, &words);
+    // From this time on its days would be counted.
+    let stamp = json!({ "countersign.dev/rollout-deleted-at": "2026-01-01T00:00:00Z" });
+    let aged = json!({ "metadata": { "annotations": stamp } });
+    assert_refused(&user.merge(&record, &aged).await, &words);
     let gone = json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "gone" });
     let adopted = json!({ "metadata": { "ownerReferences": [gone] } });
     assert_refused(&user.merge(&record, &adopted).await, &words);

@@ -16,7 +16,7 @@ use crate::{change, names};
 
 /// How long a record outlives its Rollout if no policy says it (`history.keepFor`): a Rollout of the same name is
 /// asked what a change of the deleted one would be.
-const OUTLIVES: Duration = Duration::minutes(7 * 24 * 60);
+pub const OUTLIVES: Duration = Duration::minutes(7 * 24 * 60);
 /// Longest name of a RolloutRun, in characters; leaves room for the suffix of its Events.
 const MAX_NAME: usize = 220;
 
