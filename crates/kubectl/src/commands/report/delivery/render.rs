@@ -170,7 +170,8 @@ fn finding(finding: Finding) -> String {
         Finding::More => "they fail more often.".to_owned(),
         Finding::Fewer => "they fail less often.".to_owned(),
         Finding::NoDifference => {
-            "no difference was found, and twice the odds would have been seen.".to_owned()
+            "no difference was found; twice the odds would have been seen with a chance of 80 %."
+                .to_owned()
         }
         Finding::NotEnough { more } => {
             let more = rounded(more);
@@ -214,6 +215,12 @@ mod tests {
             markdown_table(&["X", "Y"], &rows),
             "| X | Y |\n|---|---|\n| a\\|b \\\\u{1b} | c |\n"
         );
+    }
+
+    #[test]
+    fn no_difference_is_stated_with_the_chance_to_see_one() {
+        let text = finding(Finding::NoDifference);
+        assert!(text.contains("with a chance of 80 %"), "{text}");
     }
 
     #[test]
