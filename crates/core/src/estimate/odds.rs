@@ -130,8 +130,7 @@ impl Cells {
 /// (1959); the variance, which holds for few large strata and for many small ones, by Robins, Breslow and Greenland,
 /// "Estimators of the Mantel-Haenszel variance consistent in both sparse data and large-strata limiting models"
 /// (1986).
-#[must_use]
-pub fn mantel_haenszel(strata: &[Stratum]) -> Option<OddsRatio> {
+fn mantel_haenszel(strata: &[Stratum]) -> Option<OddsRatio> {
     let (mut up, mut down) = (0.0, 0.0);
     let (mut of_up, mut of_both, mut of_down) = (0.0, 0.0, 0.0);
     for cells in strata.iter().map(Cells::of).filter(Cells::compare) {
@@ -176,6 +175,12 @@ fn range(strata: &[Stratum]) -> f64 {
     f64::min(expected - least, most - expected)
 }
 
+/// The odds ratio that all strata have in common, if its interval is valid by the rule of Mantel and Fleiss.
+#[must_use]
+pub fn odds_ratio(strata: &[Stratum]) -> Option<OddsRatio> {
+    mantel_haenszel(strata).filter(|_| range(strata) >= LEAST_RANGE)
+}
+
 /// How many members both groups need together, so that a given odds ratio is seen with a chance of 80 % by a
 /// two-sided test of 5 %.
 ///
@@ -203,8 +208,7 @@ pub fn members_needed(share: f64, rate: f64, odds_ratio: f64) -> f64 {
 
 /// What the strata show about the group.
 ///
-/// A difference is found if the interval of the odds ratio leaves out 1 and is valid by the rule of Mantel and
-/// Fleiss. If none is found, the numbers are enough only if they would have shown twice the odds with a chance of
+/// A difference is found if the interval of [`odds_ratio`] leaves out 1. If none is found, the numbers are enough only if they would have shown twice the odds with a chance of
 /// 80 %. The members that strata with one group alone have do not count for this. More members than in one stratum are
 /// needed by as much as the strata together have less variance: where one group is rare, the other's members show
 /// little. Source: Cochran, "Some methods for strengthening the common χ² tests" (1954), whose test has this variance.
@@ -212,8 +216,7 @@ pub fn members_needed(share: f64, rate: f64, odds_ratio: f64) -> f64 {
 pub fn finding(strata: &[Stratum]) -> Finding {
     let range = range(strata);
     let is_valid = range >= LEAST_RANGE;
-    let found = mantel_haenszel(strata).filter(|_| is_valid);
-    match found.map(|it| it.interval) {
+    match odds_ratio(strata).map(|it| it.interval) {
         Some(Interval { low, .. }) if low > 1.0 => return Finding::More,
         Some(Interval { high, .. }) if high < 1.0 => return Finding::Fewer,
         _ => {}
@@ -332,6 +335,16 @@ mod tests {
         assert_eq!(mantel_haenszel(&[stratum((3, 0), (0, 9))]), None);
         assert_eq!(finding(&[stratum((40, 60), (10, 90))]), Finding::More);
         assert_eq!(finding(&[stratum((10, 90), (40, 60))]), Finding::Fewer);
+    }
+
+    #[test]
+    fn an_odds_ratio_of_few_failures_is_not_given() {
+        let few = [stratum((4, 16), (4, 16))];
+        assert!(mantel_haenszel(&few).is_some());
+        assert_eq!(odds_ratio(&few), None);
+        let enough = [stratum((5, 15), (5, 15))];
+        assert_eq!(odds_ratio(&enough), mantel_haenszel(&enough));
+        assert!(odds_ratio(&enough).is_some());
     }
 
     /// The odds ratio of the stratum with both groups is 1.0 (0.38 to 2.63), far from leaving 2 out.

@@ -18,7 +18,7 @@ pub struct Comparison {
     pub strata: Vec<Row>,
     /// Deployments of which it is not known who wrote them; they are left out.
     pub unknown: u32,
-    /// The odds of failure of an AI's changes as a multiple of people's; absent if the numbers give none.
+    /// The odds of failure of an AI's changes as a multiple of people's; absent if the numbers give no valid one.
     pub odds_ratio: Option<OddsRatio>,
     /// What the numbers show.
     pub finding: Finding,
@@ -107,7 +107,7 @@ impl Comparison {
         Self {
             strata: rows.collect(),
             unknown,
-            odds_ratio: odds::mantel_haenszel(&counts),
+            odds_ratio: odds::odds_ratio(&counts),
             finding: odds::finding(&counts),
         }
     }

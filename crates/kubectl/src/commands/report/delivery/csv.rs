@@ -5,10 +5,12 @@ use countersign_core::estimate::Interval;
 use countersign_core::text::sanitize;
 
 use crate::commands::report::delivery::Delivery;
+use crate::commands::report::delivery::comparison::Comparison;
 use crate::commands::report::delivery::figures::{Figures, Share, Times};
+use crate::commands::report::delivery::render;
 
-const HEADING: [&str; 8] = [
-    "group", "figure", "count", "of", "value", "low", "high", "unit",
+const HEADING: [&str; 9] = [
+    "group", "figure", "count", "of", "value", "low", "high", "unit", "finding",
 ];
 
 /// The report.
@@ -19,11 +21,7 @@ pub fn csv(report: &Delivery) -> String {
         lines.extend(figures(name, group));
     }
     lines.extend(figures("all", &report.total));
-    if let Some(odds) = &report.comparison.odds_ratio {
-        let value = Some((odds.ratio, Some(odds.interval)));
-        let counts = (String::new(), String::new());
-        lines.push(line("all", "AI to people", counts, value, "odds ratio"));
-    }
+    lines.push(comparison(&report.comparison));
     let lines = lines.iter().map(|cells| {
         let cells: Vec<_> = cells.iter().map(|cell| quoted(cell)).collect();
         cells.join(",") + "\r\n"
@@ -31,12 +29,21 @@ pub fn csv(report: &Delivery) -> String {
     lines.collect()
 }
 
-fn figures(group: &str, figures: &Figures) -> [[String; 8]; 5] {
+/// The odds ratio, if there is a valid one, and the finding in any case.
+fn comparison(comparison: &Comparison) -> [String; 9] {
+    let odds = comparison.odds_ratio;
+    let value = odds.map(|odds| (odds.ratio, Some(odds.interval)));
+    let counts = (String::new(), String::new());
+    let finding = render::finding(comparison.finding);
+    line("all", "AI to people", counts, value, "odds ratio", finding)
+}
+
+fn figures(group: &str, figures: &Figures) -> [[String; 9]; 5] {
     let rate = &figures.per_week;
     let counts = (figures.deployments.to_string(), String::new());
     let rate = Some((rate.value, Some(rate.interval)));
     [
-        line(group, "deployments", counts, rate, "per week"),
+        figure(group, "deployments", counts, rate, "per week"),
         times(group, "lead time", &figures.lead_time),
         share(group, "change failure rate", &figures.change_failure_rate),
         times(group, "time to restore", &figures.time_to_restore),
@@ -44,13 +51,13 @@ fn figures(group: &str, figures: &Figures) -> [[String; 8]; 5] {
     ]
 }
 
-fn share(group: &str, figure: &str, share: &Share) -> [String; 8] {
+fn share(group: &str, name: &str, share: &Share) -> [String; 9] {
     let counts = (share.count.to_string(), share.of.to_string());
     let value = share.value.map(|value| (value, share.interval));
-    line(group, figure, counts, value, "share")
+    figure(group, name, counts, value, "share")
 }
 
-fn times(group: &str, figure: &str, times: &Times) -> [String; 8] {
+fn times(group: &str, name: &str, times: &Times) -> [String; 9] {
     let seconds = |time: Duration| time.std().as_secs_f64();
     let interval = times.interval.map(|it| Interval {
         low: seconds(it.low),
@@ -58,7 +65,18 @@ fn times(group: &str, figure: &str, times: &Times) -> [String; 8] {
     });
     let value = times.median.map(|median| (seconds(median), interval));
     let counts = (times.count.to_string(), String::new());
-    line(group, figure, counts, value, "seconds, median")
+    figure(group, name, counts, value, "seconds, median")
+}
+
+/// A figure has no finding.
+fn figure(
+    group: &str,
+    name: &str,
+    counts: (String, String),
+    value: Option<(f64, Option<Interval>)>,
+    unit: &str,
+) -> [String; 9] {
+    line(group, name, counts, value, unit, String::new())
 }
 
 fn line(
@@ -67,7 +85,8 @@ fn line(
     (count, of): (String, String),
     value: Option<(f64, Option<Interval>)>,
     unit: &str,
-) -> [String; 8] {
+    finding: String,
+) -> [String; 9] {
     let number = |it: Option<f64>| it.map_or_else(String::new, |it| format!("{it:.4}"));
     let interval = value.and_then(|(_, interval)| interval);
     [
@@ -79,6 +98,7 @@ fn line(
         number(interval.map(|it| it.low)),
         number(interval.map(|it| it.high)),
         unit.to_owned(),
+        finding,
     ]
 }
 

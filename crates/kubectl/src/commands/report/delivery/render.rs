@@ -165,7 +165,9 @@ fn odds(found: &OddsRatio) -> String {
     format!("odds of failure times {ratio:.1} ({low:.1} to {high:.1}); ")
 }
 
-fn finding(finding: Finding) -> String {
+/// A finding in a sentence.
+#[must_use]
+pub fn finding(finding: Finding) -> String {
     match finding {
         Finding::More => "they fail more often.".to_owned(),
         Finding::Fewer => "they fail less often.".to_owned(),

@@ -279,9 +279,13 @@ fn the_text_has_no_share_without_its_count_and_interval() {
         "{markdown}"
     );
     let csv = csv::csv(&found);
-    assert_eq!(csv.lines().count(), 1 + 3 * 5, "{csv}");
-    let failures = "all,change failure rate,4,48,0.0833,0.0329,0.1955,share\r\n";
+    assert_eq!(csv.lines().count(), 1 + 3 * 5 + 1, "{csv}");
+    let failures = "all,change failure rate,4,48,0.0833,0.0329,0.1955,share,\r\n";
     assert!(csv.contains(failures), "{csv}");
+    // There is no valid odds ratio, and its row has what that means.
+    let finding = "all,AI to people,,,,,,odds ratio,not enough changes yet: about 2600 more.\r\n";
+    assert!(csv.ends_with(finding), "{csv}");
+    assert!(!text.contains("odds of failure times"), "{text}");
     let json: Value = serde_json::to_value(&found).unwrap();
     assert_eq!(json["comparison"]["finding"]["result"], "notEnough");
     assert_eq!(json["comparison"]["strata"][1]["lines"], "400+");
