@@ -67,11 +67,13 @@ pub fn deployments(runs: &[RolloutRun]) -> Vec<Deployment<'_>> {
     all
 }
 
-/// Whether a change ended without a deployment.
+/// When a change ended, if it did so without a deployment.
 #[must_use]
-pub fn ended_without(run: &RolloutRun) -> bool {
-    let outcome = run.spec.progress.outcome;
-    outcome.is_some_and(|it| it != Outcome::Promoted) && end(run).is_none()
+pub fn ended_without(run: &RolloutRun) -> Option<Timestamp> {
+    let progress = &run.spec.progress;
+    let is_none = progress.outcome? != Outcome::Promoted && end(run).is_none();
+    let ended = progress.ended_at.as_ref().filter(|_| is_none)?;
+    Some(ended.0)
 }
 
 /// The deployments of one Rollout; its records are in the order of time.

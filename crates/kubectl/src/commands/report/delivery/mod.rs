@@ -18,7 +18,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
 
-use crate::commands::report::coverage::{began, incomplete};
+use crate::commands::report::coverage::incomplete;
 
 /// What deployments are grouped by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -49,7 +49,7 @@ pub struct Delivery {
     pub groups: BTreeMap<String, figures::Figures>,
     /// An AI's changes and people's.
     pub comparison: comparison::Comparison,
-    /// Changes that ended without a deployment.
+    /// Changes that ended within the time without a deployment.
     pub not_deployed: usize,
     /// Rollouts whose older records within the time were removed.
     pub incomplete: Vec<String>,
@@ -84,7 +84,7 @@ impl Delivery {
         let weeks = until.duration_since(since).as_secs_f64() / (7.0 * 86_400.0);
         let not_deployed = runs
             .iter()
-            .filter(|run| began(run).is_some_and(within) && deployment::ended_without(run));
+            .filter(|run| deployment::ended_without(run).is_some_and(within));
         Self {
             since,
             until,

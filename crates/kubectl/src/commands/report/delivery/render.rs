@@ -44,7 +44,7 @@ fn head(report: &Delivery) -> String {
     let deployments = number(report.total.deployments, "deployment");
     let others = match report.not_deployed {
         0 => String::new(),
-        others => format!("; {} ended before", number(others, "change")),
+        others => format!("; {} ended without one", number(others, "change")),
     };
     format!(
         "{deployments} from {since:.0} to {until:.0}{others}. In brackets: intervals of 95 %; times are medians."

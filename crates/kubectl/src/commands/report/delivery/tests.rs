@@ -30,6 +30,7 @@ fn run(revision: i64, outcome: &str, lines: &[(i64, i32, &str)]) -> RolloutRun {
             "risk": { "score": 1.0, "tier": "low" },
             "progress": {
                 "outcome": outcome, "startedAt": at(lines[0].0),
+                "endedAt": at(lines[lines.len() - 1].0),
                 "transitions": transitions.collect::<Vec<_>>(),
             },
         },
@@ -147,7 +148,9 @@ fn what_ends_before_traffic_or_without_a_fault_is_no_deployment() {
         rolled_back(2, 100, "WaitExpired"),
         rolled_back(2, 100, "RolledBackByFreeze"),
     ] {
-        assert!(super::deployment::ended_without(&run), "{run:?}");
+        let ended = super::deployment::ended_without(&run);
+        let last = run.spec.progress.transitions.last().unwrap();
+        assert_eq!(ended, last.at.as_ref().map(|at| at.0), "{run:?}");
         assert_eq!(deployments(&[run]).len(), 0);
     }
 }
@@ -255,6 +258,16 @@ fn deployments_outside_the_time_do_not_count() {
     let text = render::table(&none);
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.starts_with("0 deployments from 2026-10-31T23:58:00Z"));
+}
+
+/// As a deployment counts by its end, whenever it began.
+#[test]
+fn a_change_that_ended_otherwise_counts_by_its_end() {
+    let runs = [first(), rolled_back(2, 100, "WaitExpired")];
+    let until = |end| Delivery::of(&runs, (at(102), end), None, |_| None);
+    assert_eq!(until(at(107)).not_deployed, 0);
+    let text = render::table(&until(at(108)));
+    assert!(text.contains("; 1 change ended without one. "), "{text}");
 }
 
 #[test]
