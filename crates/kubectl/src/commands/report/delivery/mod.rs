@@ -18,7 +18,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
 
-use crate::commands::report::coverage::incomplete;
+use crate::commands::report::coverage::{began, incomplete};
 
 /// What deployments are grouped by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -40,6 +40,8 @@ pub struct Delivery {
     pub since: Timestamp,
     /// End of the reported time.
     pub until: Timestamp,
+    /// Begin of the time that deployments a week are of: `since`, or when the oldest record began if that is later.
+    pub recorded_since: Timestamp,
     /// What the groups are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<By>,
@@ -81,13 +83,18 @@ impl Delivery {
                 groups.entry(group).or_default().push(*deployment);
             }
         }
-        let weeks = until.duration_since(since).as_secs_f64() / (7.0 * 86_400.0);
+        let oldest = runs.iter().filter_map(began).min();
+        // A clock may be wrong, and no time at all has no rate.
+        let oldest = oldest.filter(|oldest| *oldest < until);
+        let recorded_since = oldest.map_or(since, |oldest| oldest.max(since));
+        let weeks = until.duration_since(recorded_since).as_secs_f64() / (7.0 * 86_400.0);
         let not_deployed = runs
             .iter()
             .filter(|run| deployment::ended_without(run).is_some_and(within));
         Self {
             since,
             until,
+            recorded_since,
             by,
             total: figures::Figures::of(&deployments, weeks),
             groups: groups

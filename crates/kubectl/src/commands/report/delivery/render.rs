@@ -46,8 +46,14 @@ fn head(report: &Delivery) -> String {
         0 => String::new(),
         others => format!("; {} ended without one", number(others, "change")),
     };
+    let shorter = if report.recorded_since > since {
+        let from = report.recorded_since;
+        format!(" The oldest record began at {from:.0}: deployments a week are from then.")
+    } else {
+        String::new()
+    };
     format!(
-        "{deployments} from {since:.0} to {until:.0}{others}. In brackets: intervals of 95 %; times are medians."
+        "{deployments} from {since:.0} to {until:.0}{others}.{shorter} In brackets: intervals of 95 %; times are medians."
     )
 }
 

@@ -260,6 +260,30 @@ fn deployments_outside_the_time_do_not_count() {
     assert!(text.starts_with("0 deployments from 2026-10-31T23:58:00Z"));
 }
 
+#[test]
+fn deployments_a_week_are_of_the_time_that_has_records() {
+    let week = 10_080;
+    let runs = [first(), promoted(2, 100), promoted(3, week)];
+    let from = |since| Delivery::of(&runs, (at(since), at(2 * week)), None, |_| None);
+    let longer = from(-8 * week);
+    assert_eq!(longer.recorded_since, start());
+    assert!((longer.total.per_week.value - 1.0).abs() < 1e-9);
+    let text = render::table(&longer);
+    let stated =
+        "The oldest record began at 2026-11-01T00:00:00Z: deployments a week are from then.";
+    assert!(text.contains(stated), "{text}");
+
+    let shorter = from(week);
+    assert_eq!(shorter.recorded_since, at(week));
+    assert!((shorter.total.per_week.value - 1.0).abs() < 1e-9);
+    assert!(!render::table(&shorter).contains("oldest record"));
+
+    // A record that began after the time, by a clock that is wrong, makes no rate of no time.
+    let none = Delivery::of(&runs[2..], (at(0), at(week)), None, |_| None);
+    assert_eq!(none.recorded_since, start());
+    assert!(none.total.per_week.value.abs() < 1e-9);
+}
+
 /// As a deployment counts by its end, whenever it began.
 #[test]
 fn a_change_that_ended_otherwise_counts_by_its_end() {
