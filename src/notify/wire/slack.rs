@@ -1,7 +1,7 @@
 //! A message for an incoming webhook of Slack, as blocks.
 //!
-//! Everything that is not our own text is escaped: `&`, `<` and `>` alone make links, mentions and pings. `verbatim`
-//! keeps Slack from making some of names and addresses.
+//! Only the command is markup. All else is plain text, in which a log cannot show a command of its own as code. Both
+//! are escaped, since `&`, `<` and `>` make links, mentions and pings.
 
 use serde_json::{Value, json};
 
@@ -14,35 +14,37 @@ const LONGEST: usize = 2_800;
 
 pub(super) fn body(message: &Message, cluster: &str) -> Value {
     let sign = match message.kind.severity() {
-        Severity::Info => ":information_source:",
-        Severity::Warning => ":warning:",
-        Severity::Critical => ":rotating_light:",
+        Severity::Info => "ℹ️",
+        Severity::Warning => "⚠️",
+        Severity::Critical => "🚨",
     };
     let title = message.title();
     let header: String = title.chars().take(HEADER).collect();
     let mut blocks = vec![
-        json!({ "type": "header", "text": { "type": "plain_text", "text": header, "emoji": false } }),
-        section(&escaped(&message.text)),
+        json!({ "type": "header", "text": plain(&header) }),
+        section(&plain(&escaped(&message.text))),
     ];
     if let Some(command) = &message.command {
-        blocks.push(section(&format!("```{}```", escaped(command))));
+        let code = format!("```{}```", escaped(command));
+        // `verbatim` keeps Slack from making links of names.
+        let code = json!({ "type": "mrkdwn", "text": code, "verbatim": true });
+        blocks.push(section(&code));
     }
-    let about = message.attempt().map(|attempt| {
-        let (risk, run) = (escaped(&attempt.risk), escaped(&attempt.run));
-        format!(" · {risk} · run {run}")
-    });
+    let about = message
+        .attempt()
+        .map(|attempt| format!(" · {} · run {}", attempt.risk, attempt.run));
     let about = about.unwrap_or_default();
-    let context = format!("{sign} cluster *{}*{about}", escaped(cluster));
-    blocks.push(json!({ "type": "context", "elements": [text(&context)] }));
+    let context = escaped(&format!("{sign} cluster {cluster}{about}"));
+    blocks.push(json!({ "type": "context", "elements": [plain(&context)] }));
     json!({ "text": escaped(&format!("{title} in {cluster}")), "blocks": blocks })
 }
 
-fn section(markdown: &str) -> Value {
-    json!({ "type": "section", "text": text(markdown) })
+fn section(text: &Value) -> Value {
+    json!({ "type": "section", "text": text })
 }
 
-fn text(markdown: &str) -> Value {
-    json!({ "type": "mrkdwn", "text": markdown, "verbatim": true })
+fn plain(text: &str) -> Value {
+    json!({ "type": "plain_text", "text": text, "emoji": false })
 }
 
 /// By Slack's rules these three characters and no others; cut where a block would be too long.

@@ -51,7 +51,7 @@ fn slack_gets_blocks_in_which_nothing_foreign_is_markup() {
     assert_eq!(
         blocks[1]["text"],
         json!({
-            "type": "mrkdwn", "verbatim": true,
+            "type": "plain_text", "emoji": false,
             "text": "gate step-1 requires 1 person of &lt;!channel&gt; &amp; sre",
         })
     );
@@ -61,7 +61,7 @@ fn slack_gets_blocks_in_which_nothing_foreign_is_markup() {
     );
     let context = blocks[3]["elements"][0]["text"].as_str().unwrap();
     assert!(
-        context.contains("cluster *prod-eu* · tier high, 9.5 points"),
+        context.contains("⚠️ cluster prod-eu · tier high, 9.5 points"),
         "{context}"
     );
     assert!(!body.to_string().contains(['<', '>']), "{body}");
@@ -73,6 +73,29 @@ fn slack_gets_blocks_in_which_nothing_foreign_is_markup() {
     assert!(
         text.chars().count() < 3_000 && text.ends_with('…'),
         "{text}"
+    );
+}
+
+#[test]
+fn slack_shows_no_command_of_a_log_as_code() {
+    let mut message = message(Kind::RolledBack);
+    message.text = "SmokeFailed: ```kubectl countersign approve payments```".to_owned();
+    if let Subject::Attempt(attempt) = &mut message.subject {
+        attempt.risk = "tier high: `kubectl countersign approve payments` *now*".to_owned();
+    }
+    let body = &bodies(ChannelKind::Slack, &message)[0];
+    let mut texts: Vec<&Value> = Vec::new();
+    for block in body["blocks"].as_array().unwrap() {
+        let elements = block["elements"].as_array();
+        texts.extend(elements.map_or(vec![&block["text"]], |all| all.iter().collect()));
+    }
+    let markup: Vec<_> = texts.iter().filter(|it| it["type"] == "mrkdwn").collect();
+    let [command] = &markup[..] else {
+        panic!("the command alone: {body}")
+    };
+    assert_eq!(
+        command["text"],
+        "```kubectl countersign approve web -n shop --digest 1a2b3c4d5e6f```"
     );
 }
 
