@@ -98,6 +98,12 @@ impl Kind {
         }
     }
 
+    /// Whether it is not sent later than a day after it happened. Who knows of a Freeze learns of its end however late.
+    #[must_use]
+    pub const fn expires(self) -> bool {
+        self.is_event() && !matches!(self, Self::FreezeEnded)
+    }
+
     /// Whether the default channels get it, too, whatever its Rollout chooses: who writes a Rollout must not be able to
     /// hide that its gates were passed by, or cannot be opened.
     #[must_use]

@@ -1,10 +1,11 @@
 //! The one replica that sends: works out what is due, hands it to the channels, and records what they took.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use countersign_core::text::sanitize_to;
 use k8s_openapi::jiff::Timestamp;
-use kube::Client;
+use kube::{Client, ResourceExt};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -15,17 +16,17 @@ use crate::clock;
 use crate::lease::Lease;
 use crate::notify::config::{Config, ConfigError};
 use crate::notify::connection::Connection;
-use crate::notify::message::{Kind, Message};
-use crate::notify::plan::{self, QUEUE};
-use crate::notify::record::{self, NAME, Record, Stored};
+use crate::notify::message::Message;
+use crate::notify::plan;
+use crate::notify::record::{NAME, Record, Stored};
 use crate::notify::transitions::{self, World};
-use crate::notify::watched::Watched;
+use crate::notify::watched::{NOTIFY_ANNOTATION, Watched, WatchedRollout};
 use crate::notify::worker::{Taken, Worker};
 use crate::telemetry::notifications::{Notifications, Sent};
 use crate::timing::{CHECK_INTERVAL, NOTIFY_INTERVAL, NOTIFY_SETTLE, NOTIFY_TIMEOUT};
 
 /// What is due for each channel, by name.
-type Channels = BTreeMap<String, watch::Sender<Vec<Message>>>;
+type Channels = BTreeMap<String, watch::Sender<Vec<Arc<Message>>>>;
 
 /// What a sender works with.
 pub(super) struct Sender {
@@ -46,6 +47,8 @@ struct State {
     /// Whether the record has what is not stored.
     is_news: bool,
     channels: Channels,
+    /// The Rollouts that choose a channel that is not configured, with its name.
+    mistyped: BTreeSet<(String, String)>,
 }
 
 impl Sender {
@@ -62,6 +65,7 @@ impl Sender {
             stored,
             is_news: true,
             channels,
+            mistyped: BTreeSet::new(),
         };
         while !stop.is_cancelled() {
             self.publish(&mut state, clock::now());
@@ -89,8 +93,11 @@ impl Sender {
     async fn stored(&self, stop: &CancellationToken) -> Option<(Stored, Record)> {
         loop {
             let (client, namespace) = (self.client.clone(), &self.namespace);
-            match Stored::read(client, namespace, clock::now()).await {
-                Ok(stored) => return Some(stored),
+            match Stored::read(client, namespace).await {
+                Ok((stored, mut record)) => {
+                    record.begin(self.config.channels.keys(), clock::now());
+                    return Some((stored, record));
+                }
                 Err(error) => {
                     self.telemetry.record_error();
                     tracing::warn!(error = %sentence(&error), "ConfigMap {namespace}/{NAME}, which the chart makes, cannot be read; nothing is sent");
@@ -136,18 +143,14 @@ impl Sender {
             runs: self.watched.runs.state(),
             freezes: self.watched.freezes.state(),
         };
-        let unknown = world.rollouts.iter().filter(|it| {
-            let chosen = it.chosen().unwrap_or_default();
-            let mut chosen = chosen.iter();
-            chosen.any(|name| !self.config.channels.contains_key(name))
-        });
-        self.telemetry.unknown_channels(unknown.count());
+        self.report_mistyped(&world.rollouts, &mut state.mistyped);
         let longer_than = self.config.held_longer_than.signed();
         let messages = transitions::messages(&world, &state.record, longer_than, now);
+        let messages: Vec<_> = messages.into_iter().map(Arc::new).collect();
         for (name, channel) in &state.channels {
-            let mut due = plan::due(name, &self.config, &messages, &state.record, now);
-            self.measure(name, &due, &state.record, now);
-            due.truncate(QUEUE);
+            let expired = plan::expired(name, &self.config, &messages, &state.record, now);
+            self.report_expired(name, expired);
+            let due = plan::due(name, &self.config, &messages, &state.record, now);
             channel.send_if_modified(|known| {
                 let differs = *known != due;
                 *known = due;
@@ -166,21 +169,40 @@ impl Sender {
         state.is_news |= pruned || !closed.is_empty();
     }
 
-    /// Reports what a channel has not taken yet, and what it never will.
-    fn measure(&self, name: &str, due: &[Message], record: &Record, now: Timestamp) {
-        let waits = |it: &&Message| record.delivered_at(&it.id, name).is_none();
-        let waiting: Vec<_> = due.iter().filter(waits).collect();
-        self.telemetry.waiting(name, waiting.len());
-        // This is the last time that they are due. The end of a Freeze stays due for as long as it takes.
-        let lapses = |it: &&&Message| {
-            it.kind.is_event() && it.kind != Kind::FreezeEnded && it.at < record::oldest(now)
-        };
-        let expired = waiting.iter().filter(lapses).count();
+    /// Reports what a channel will never take.
+    fn report_expired(&self, channel: &str, expired: usize) {
         if expired > 0 {
-            tracing::warn!(channel = %name, expired, "notifications were not taken for a day and are no longer sent");
+            tracing::warn!(%channel, expired, "notifications were not taken for a day and are no longer sent");
             let expired = u64::try_from(expired).unwrap_or(u64::MAX);
-            self.telemetry.count(name, Sent::Expired, expired);
+            self.telemetry.count(channel, Sent::Expired, expired);
         }
+    }
+
+    /// Reports the Rollouts that choose a channel that is not configured, each once.
+    fn report_mistyped(
+        &self,
+        rollouts: &[Arc<WatchedRollout>],
+        known: &mut BTreeSet<(String, String)>,
+    ) {
+        let mut mistyped = BTreeSet::new();
+        let mut number = 0;
+        for rollout in rollouts {
+            let Some(chosen) = rollout.chosen() else {
+                continue;
+            };
+            let before = mistyped.len();
+            let namespace = rollout.namespace().unwrap_or_default();
+            let name = format!("{namespace}/{}", rollout.name_any());
+            let unknown = plan::unknown(&chosen, &self.config);
+            mistyped.extend(unknown.map(|channel| (name.clone(), channel.clone())));
+            number += usize::from(mistyped.len() > before);
+        }
+        self.telemetry.unknown_channels(number);
+        for (rollout, channel) in mistyped.difference(known) {
+            let channel = sanitize_to(channel, 63);
+            tracing::warn!(%rollout, %channel, "the Rollout chooses a channel that is not configured, by the annotation {NOTIFY_ANNOTATION}");
+        }
+        *known = mistyped;
     }
 
     /// Returns a moment after an event, with what else has changed by then.

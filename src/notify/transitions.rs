@@ -57,15 +57,18 @@ pub fn messages(
 ) -> Vec<Message> {
     let rollouts: BTreeMap<Key, _> = world.rollouts.iter().map(|it| (key(&**it), it)).collect();
     let runs: BTreeMap<Key, _> = world.runs.iter().map(|it| (key(&**it), it)).collect();
+    let earliest = record.earliest();
+    let is_recent = |at: Timestamp| earliest.is_some_and(|earliest| at >= earliest);
     let mut messages = Vec::new();
     for ((namespace, _), run) in &runs {
         let Some(source) = Source::of(run) else {
             continue;
         };
         let rollout = rollouts.get(&(namespace.clone(), source.recorded.rollout.clone()));
-        let chosen = rollout.and_then(|it| it.chosen());
+        // What a deleted Rollout chose is not known any more, and its messages were for nobody else.
+        let chosen = rollout.map_or(Some(Vec::new()), |it| it.chosen());
         let events = source.events(chosen.as_deref()).into_iter();
-        messages.extend(events.filter(|message| message.at >= record.since));
+        messages.extend(events.filter(|message| is_recent(message.at)));
     }
     for ((namespace, _), rollout) in &rollouts {
         let status = rollout.status.as_ref();

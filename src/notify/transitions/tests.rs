@@ -116,9 +116,16 @@ fn world(rollouts: &[Arc<WatchedRollout>], runs: &[Arc<WatchedRun>]) -> World {
     }
 }
 
+/// The record of a channel that begins at noon.
+fn since_noon() -> Record {
+    let mut record = Record::default();
+    record.begin([&"slack".to_owned()], at("12:00:00"));
+    record
+}
+
 /// The messages at one o'clock, of what has happened since noon.
 fn told(world: &World) -> Vec<Message> {
-    let since = Record::from(at("12:00:00"));
+    let since = since_noon();
     messages(world, &since, SignedDuration::from_mins(45), at("13:00:00"))
 }
 
@@ -240,6 +247,15 @@ fn a_rollout_chooses_the_channels_of_its_runs() {
 }
 
 #[test]
+fn the_messages_of_a_deleted_rollout_are_not_for_the_default_channels() {
+    let lines = vec![line("12:40:00", "Aborted", "by dave")];
+    let runs = [run(Some(Outcome::RolledBack), lines)];
+    assert_eq!(told(&world(&[], &runs))[0].chosen, Some(Vec::new()));
+    let silent = rollout(RolloutStatus::default());
+    assert_eq!(told(&world(&[silent], &runs))[0].chosen, None);
+}
+
+#[test]
 fn sign_offs_that_do_not_count_are_told_once_for_each_time() {
     let mut status = under_way(Phase::Progressing, Reason::Baking);
     let unproven = json!({
@@ -278,7 +294,7 @@ fn a_freeze_is_told_when_it_begins_and_its_end_to_those_who_know_of_it() {
         ..world(&[], &[])
     };
     let held = SignedDuration::from_mins(45);
-    let mut record = Record::from(at("12:00:00"));
+    let mut record = since_noon();
     let told = |world: &World, record: &Record| messages(world, record, held, at("13:00:00"));
     let (active, over) = (freeze("True", "12:10:00"), freeze("False", "12:50:00"));
     let [began] = &told(&frozen(std::slice::from_ref(&active)), &record)[..] else {
