@@ -5,7 +5,7 @@
 //! own writes, so a process that was suspended and resumed writes nothing.
 
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::{Lease as ApiLease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -53,11 +53,17 @@ impl Lease {
 
     /// Whether this replica may write now.
     pub fn check(&self) -> Result<(), NotLeading> {
+        self.remaining().map(|_| ())
+    }
+
+    /// For how long no other replica may lead, if this one may write now.
+    pub fn remaining(&self) -> Result<Duration, NotLeading> {
         let renewed = self.renewed.lock().map_err(|_| NotLeading)?;
-        renewed
-            .filter(|at| at.elapsed() < LEASE_TRUST)
-            .map(|_| ())
-            .ok_or(NotLeading)
+        let age = renewed.ok_or(NotLeading)?.elapsed();
+        if age >= LEASE_TRUST {
+            return Err(NotLeading);
+        }
+        Ok(LEASE_DURATION.saturating_sub(age))
     }
 
     /// Waits until this replica leads.
@@ -229,5 +235,27 @@ impl Lease {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stand_in::StandIn;
+
+    #[tokio::test]
+    async fn nothing_that_ends_in_time_is_written_after_another_replica_may_lead() {
+        let renewed = |seconds| {
+            let at = Instant::now().checked_sub(Duration::from_secs(seconds));
+            let client = StandIn::new().client();
+            Lease {
+                renewed: Mutex::new(at),
+                ..Lease::held(client)
+            }
+        };
+        let left = renewed(9).remaining().unwrap();
+        assert!(left <= Duration::from_secs(6), "{left:?}");
+        assert_eq!(renewed(10).remaining(), Err(NotLeading));
+        assert_eq!(renewed(10).check(), Err(NotLeading));
     }
 }

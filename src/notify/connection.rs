@@ -44,7 +44,6 @@ impl Connection {
             // No proxy from the environment: it would see the credentials.
             .no_proxy()
             .connect_timeout(NOTIFY_TIMEOUT)
-            .timeout(NOTIFY_TIMEOUT)
             .user_agent(concat!("countersign-notify/", env!("CARGO_PKG_VERSION")));
         let plain = channel.url.as_deref().map(config::address);
         if matches!(plain, Some(Ok(url)) if url.scheme() == "http") {
@@ -60,8 +59,8 @@ impl Connection {
         })
     }
 
-    /// Sends one request; returns once the channel has taken it.
-    pub(super) async fn post(&self, request: &Request) -> Result<(), Failure> {
+    /// Sends one request; returns once the channel has taken it, or when there is no time left.
+    pub(super) async fn post(&self, request: &Request, left: Duration) -> Result<(), Failure> {
         let mut url = self.address().await?;
         if let Some(further) = endpoint(self.channel.kind) {
             let base = url.path().trim_end_matches('/').to_owned();
@@ -70,6 +69,7 @@ impl Connection {
         let mut builder = self
             .client
             .post(url)
+            .timeout(left.min(NOTIFY_TIMEOUT))
             .header(CONTENT_TYPE, request.content_type)
             .body(request.body.clone());
         if let Some(path) = &self.channel.authorization_file {
@@ -151,8 +151,7 @@ fn later(message: &str) -> Failure {
 
 fn unreachable(error: &reqwest::Error) -> Failure {
     if error.is_timeout() {
-        let seconds = NOTIFY_TIMEOUT.as_secs();
-        return later(&format!("the channel gave no answer within {seconds} s"));
+        return later("the channel gave no answer in time");
     }
     // The innermost cause is specific; the outer ones repeat the address.
     let mut cause: &dyn std::error::Error = error;
@@ -218,7 +217,7 @@ mod tests {
             content_type: "application/json",
             body: "{}".to_owned(),
         };
-        let result = connection.post(&request).await;
+        let result = connection.post(&request, NOTIFY_TIMEOUT).await;
         serving.abort();
         std::fs::remove_file(file).unwrap();
         result
@@ -245,6 +244,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_request_ends_when_no_time_is_left() {
+        // It accepts connections and answers none.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connection = connection(&Channel {
+            kind: ChannelKind::Webhook,
+            url: Some(format!("http://{address}/")),
+            url_file: None,
+            authorization_file: None,
+        });
+        let request = Request {
+            content_type: "application/json",
+            body: String::new(),
+        };
+        let left = Duration::from_millis(50);
+        let failure = connection.post(&request, left).await.unwrap_err();
+        assert_eq!(failure, later("the channel gave no answer in time"));
+    }
+
+    #[tokio::test]
     async fn a_failure_does_not_show_the_address() {
         let channel = Channel {
             kind: ChannelKind::Slack,
@@ -258,7 +277,8 @@ mod tests {
             content_type: "application/json",
             body: String::new(),
         };
-        let failure = connection.post(&request).await.unwrap_err().to_string();
+        let failure = connection.post(&request, NOTIFY_TIMEOUT).await;
+        let failure = failure.unwrap_err().to_string();
         assert!(
             failure.starts_with("the channel cannot be reached: "),
             "{failure}"

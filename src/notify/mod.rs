@@ -29,13 +29,14 @@ use crate::lease::Lease;
 use crate::operator::{self, LogFormat};
 use crate::telemetry::notifications::Notifications;
 use crate::telemetry::server;
+use crate::timing::NOTIFY_TIMEOUT;
 use config::{ChannelKind, Config, ConfigError};
 use connection::{Connection, Failure};
 use message::{Kind, Message, Subject};
 use record::NAME;
 use sender::Sender;
 use watched::Watched;
-use wire::alertmanager;
+use wire::alertmanager::{self, Alert};
 
 /// Options of `countersign notify`; each is a flag or an environment variable.
 #[derive(Debug, clap::Args)]
@@ -129,14 +130,18 @@ async fn test(config: &Config, name: &str, now: Timestamp) -> Result<(), Error> 
     };
     let requests = match channel.kind {
         ChannelKind::Alertmanager => {
-            let alert = alertmanager::alert(&message, &config.cluster);
-            vec![alertmanager::request(&[alert], &[], now)]
+            let message = Arc::new(message);
+            let alert = Alert {
+                message,
+                is_over: false,
+            };
+            vec![alertmanager::request(&[alert], &config.cluster, now)]
         }
         kind => wire::requests(kind, &message, &config.cluster),
     };
     let connection = Connection::new(channel, config.ca_file.as_deref())?;
     for request in &requests {
-        let taken = connection.post(request).await;
+        let taken = connection.post(request, NOTIFY_TIMEOUT).await;
         taken.map_err(|failure| Error::NotTaken {
             name: name.to_owned(),
             failure,

@@ -1,7 +1,7 @@
 //! One task for each channel, so that one that hangs delays no other. It sends what is due, the oldest first, and
-//! repeats what fails.
+//! repeats what fails, after what has failed less often.
 //!
-//! **Invariant:** it sends only while this replica holds the lease.
+//! **Invariant:** it sends only while this replica holds the lease, and waits for no answer for longer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,13 +17,16 @@ use crate::lease::Lease;
 use crate::notify::config::ChannelKind;
 use crate::notify::connection::{Connection, Failure};
 use crate::notify::message::{Kind, Message, Subject};
+use crate::notify::plan;
 use crate::notify::wire;
-use crate::notify::wire::alertmanager::{self, Alert, Labels};
+use crate::notify::wire::alertmanager::{self, Alert};
 use crate::telemetry::notifications::{Notifications, Sent};
 use crate::timing::{ALERT_REPEAT, NOTIFY_BACKOFF};
 
 /// Pause while it is not known whether this replica still holds the lease.
 const LEASE_PAUSE: Duration = Duration::from_secs(1);
+/// Alerts in one request, so that it is far below what proxies refuse.
+const BATCH: usize = 200;
 
 /// A message that a channel took.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,9 +46,38 @@ pub(super) struct Worker {
     pub(super) connection: Connection,
     pub(super) lease: Arc<Lease>,
     pub(super) telemetry: Arc<Notifications>,
-    pub(super) due: watch::Receiver<Vec<Message>>,
+    pub(super) due: watch::Receiver<Vec<Arc<Message>>>,
     pub(super) taken: mpsc::UnboundedSender<Taken>,
     pub(super) stop: CancellationToken,
+}
+
+/// How far a channel has come with a message.
+#[derive(Default)]
+struct Progress {
+    failures: u32,
+    /// Its requests that were taken or refused.
+    answered: usize,
+    is_taken: bool,
+    is_done: bool,
+}
+
+/// What an Alertmanager may have as an alert.
+struct Posted {
+    message: Arc<Message>,
+    is_taken: bool,
+}
+
+/// What fires, and the end of what no longer does.
+fn alerts(due: &[Arc<Message>], posted: &BTreeMap<String, Posted>) -> Vec<Alert> {
+    let ids = plan::ids(due);
+    let over = posted.iter().filter(|(id, _)| !ids.contains(id.as_str()));
+    let over = over.map(|(_, it)| (&it.message, true));
+    let firing = due.iter().map(|message| (message, false));
+    let all = firing.chain(over).map(|(message, is_over)| Alert {
+        message: message.clone(),
+        is_over,
+    });
+    all.collect()
 }
 
 impl Worker {
@@ -59,102 +91,123 @@ impl Worker {
         }
     }
 
-    /// Sends each message once.
+    /// Sends each message once, one request after the other.
     async fn send_each(mut self) {
-        let mut known = BTreeSet::new();
-        let mut failures = 0;
+        let mut known: BTreeMap<String, Progress> = BTreeMap::new();
         while !self.stop.is_cancelled() {
-            let next = self.next(&mut known);
-            let Some(message) = next else {
+            let Some(message) = self.next(&mut known) else {
                 self.wait(None).await;
                 continue;
             };
-            if self.lease.check().is_err() {
+            let Ok(left) = self.lease.remaining() else {
                 self.wait(Some(LEASE_PAUSE)).await;
                 continue;
-            }
-            match self.post(&message).await {
-                Ok(()) => self.took(&message, Sent::Delivered),
+            };
+            let progress = known.entry(message.id.clone()).or_default();
+            let requests = wire::requests(self.kind, &message, &self.cluster);
+            let posted = match requests.get(progress.answered) {
+                Some(request) => self.connection.post(request, left).await,
+                None => Ok(()),
+            };
+            match posted {
+                Ok(()) => progress.is_taken = true,
                 Err(Failure::Refused(error)) => {
+                    self.telemetry.count(&self.channel, Sent::Refused, 1);
                     tracing::warn!(channel = %self.channel, id = %message.id, %error, "a notification was refused and is not repeated");
-                    self.took(&message, Sent::Refused);
                 }
                 Err(Failure::Later { message, pause }) => {
-                    failures += 1;
-                    self.pause(failures, &message, pause).await;
+                    progress.failures += 1;
+                    self.pause(progress.failures, &message, pause).await;
                     continue;
                 }
             }
-            failures = 0;
-            known.insert(message.id);
+            progress.answered += 1;
+            if progress.answered >= requests.len() {
+                progress.is_done = true;
+                if progress.is_taken {
+                    self.telemetry.count(&self.channel, Sent::Delivered, 1);
+                }
+                self.took(&message);
+            }
         }
     }
 
-    /// The oldest message that is due and not known to be taken.
-    fn next(&mut self, known: &mut BTreeSet<String>) -> Option<Message> {
-        let due = self.due.borrow_and_update();
-        let ids: BTreeSet<&str> = due.iter().map(|it| it.id.as_str()).collect();
+    /// The message that is due and has failed least often, of these the oldest.
+    fn next(&mut self, known: &mut BTreeMap<String, Progress>) -> Option<Arc<Message>> {
+        let due = self.due.borrow_and_update().clone();
+        let ids = plan::ids(&due);
         // What is no longer due was recorded.
-        known.retain(|id| ids.contains(id.as_str()));
-        due.iter().find(|it| !known.contains(&it.id)).cloned()
+        known.retain(|id, _| ids.contains(id.as_str()));
+        let failing = known.values().filter(|it| it.failures > 0 && !it.is_done);
+        self.telemetry.waiting(&self.channel, failing.count());
+        let open = due
+            .iter()
+            .filter(|it| !known.get(&it.id).is_some_and(|it| it.is_done));
+        open.min_by_key(|it| known.get(&it.id).map_or(0, |it| it.failures))
+            .cloned()
     }
 
-    async fn post(&self, message: &Message) -> Result<(), Failure> {
-        for request in wire::requests(self.kind, message, &self.cluster) {
-            self.connection.post(&request).await?;
-        }
-        Ok(())
-    }
-
-    /// Sends all that is an alert together: when it changes, and again until it is over.
+    /// Sends all that is an alert, in batches: when it changes, and again until it is over.
     async fn send_alerts(mut self) {
-        let mut posted: BTreeMap<Labels, Alert> = BTreeMap::new();
-        let mut known: BTreeSet<String> = BTreeSet::new();
+        let mut posted: BTreeMap<String, Posted> = BTreeMap::new();
         let mut failures = 0;
         while !self.stop.is_cancelled() {
             let due = self.due.borrow_and_update().clone();
-            let alerts = due.iter().map(|it| alertmanager::alert(it, &self.cluster));
-            let firing: BTreeMap<_, _> = alerts.map(|it| (it.labels.clone(), it)).collect();
-            let ended = posted
-                .iter()
-                .filter(|(labels, _)| !firing.contains_key(*labels));
-            let ended: Vec<_> = ended.map(|(_, alert)| alert.clone()).collect();
-            if firing.is_empty() && ended.is_empty() {
-                self.wait(None).await;
-                continue;
-            }
-            if self.lease.check().is_err() {
-                self.wait(Some(LEASE_PAUSE)).await;
-                continue;
-            }
-            let all: Vec<_> = firing.values().cloned().collect();
-            let request = alertmanager::request(&all, &ended, clock::now());
-            let sent = match self.connection.post(&request).await {
-                Ok(()) => Sent::Delivered,
-                Err(Failure::Refused(error)) => {
-                    tracing::warn!(channel = %self.channel, %error, "alerts were refused");
-                    Sent::Refused
+            let alerts = alerts(&due, &posted);
+            let mut rest = (!alerts.is_empty()).then_some(ALERT_REPEAT);
+            let mut failed = None;
+            for batch in alerts.chunks(BATCH) {
+                let Ok(left) = self.lease.remaining() else {
+                    rest = Some(LEASE_PAUSE);
+                    break;
+                };
+                for Alert { message, is_over } in batch {
+                    if !is_over {
+                        let known = posted.get(&message.id);
+                        let it = Posted {
+                            message: message.clone(),
+                            is_taken: known.is_some_and(|it| it.is_taken),
+                        };
+                        posted.insert(message.id.clone(), it);
+                    }
                 }
-                Err(Failure::Later { message, pause }) => {
-                    // It may have taken them.
-                    posted.extend(firing);
-                    failures += 1;
-                    self.pause(failures, &message, pause).await;
-                    continue;
+                let request = alertmanager::request(batch, &self.cluster, clock::now());
+                match self.connection.post(&request, left).await {
+                    Ok(()) => self.took_alerts(batch, Sent::Delivered, &mut posted),
+                    Err(Failure::Refused(error)) => {
+                        tracing::warn!(channel = %self.channel, %error, "alerts were refused");
+                        self.took_alerts(batch, Sent::Refused, &mut posted);
+                    }
+                    Err(Failure::Later { message, pause }) => failed = Some((message, pause)),
                 }
-            };
-            failures = 0;
-            posted = firing;
-            for message in due.iter().filter(|it| !known.contains(&it.id)) {
-                self.took(message, sent);
             }
-            known = due.into_iter().map(|it| it.id).collect();
-            self.wait(Some(ALERT_REPEAT)).await;
+            let failing = posted.values().filter(|it| !it.is_taken);
+            self.telemetry.waiting(&self.channel, failing.count());
+            if let Some((error, pause)) = failed {
+                failures += 1;
+                self.pause(failures, &error, pause).await;
+            } else {
+                failures = 0;
+                self.wait(rest).await;
+            }
         }
     }
 
-    fn took(&self, message: &Message, sent: Sent) {
-        self.telemetry.count(&self.channel, sent, 1);
+    fn took_alerts(&self, batch: &[Alert], sent: Sent, posted: &mut BTreeMap<String, Posted>) {
+        for Alert { message, is_over } in batch {
+            if *is_over {
+                posted.remove(&message.id);
+            } else if let Some(it) = posted.get_mut(&message.id)
+                && !it.is_taken
+            {
+                it.is_taken = true;
+                self.telemetry.count(&self.channel, sent, 1);
+                self.took(message);
+            }
+        }
+    }
+
+    fn took(&self, message: &Message) {
         let freeze = match (&message.subject, message.kind) {
             (Subject::Freeze(name), Kind::FreezeBegan) => Some(name.clone()),
             _ => None,

@@ -18,7 +18,7 @@ pub enum Sent {
     Delivered,
     /// A request failed; it is repeated.
     Failed,
-    /// The channel refuses this message, which is not repeated.
+    /// The channel refuses this request, which is not repeated.
     Refused,
     /// It was not delivered for so long that it is no longer sent.
     Expired,
@@ -63,7 +63,7 @@ impl Notifications {
             ),
             waiting: catalog.register(
                 "notifications_waiting",
-                "Notifications that each channel has not taken yet",
+                "Notifications that each channel failed to take and has not taken since",
                 Family::default(),
             ),
             unknown_channels: catalog.register(
@@ -113,7 +113,7 @@ impl Notifications {
         self.sent.get_or_create(&labels).inc_by(times);
     }
 
-    /// Sets how many notifications a channel has not taken yet.
+    /// Sets how many notifications a channel failed to take, and has not taken since.
     pub fn waiting(&self, channel: &str, number: usize) {
         let labels = ChannelLabels {
             channel: channel.to_owned(),

@@ -1,7 +1,10 @@
+use std::sync::Arc;
+
 use countersign_api::Tier;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::alertmanager::Alert;
 use super::*;
 use crate::notify::message::{Attempt, Kind, Subject};
 
@@ -191,16 +194,18 @@ fn a_webhook_gets_one_object_with_the_id_and_the_command() {
 
 #[test]
 fn an_alert_ends_by_itself_unless_it_is_repeated_and_at_once_when_it_is_over() {
-    let alert = |kind| alertmanager::alert(&message(kind), "prod-eu");
-    let (waits, held) = (alert(Kind::AwaitingSignOff), alert(Kind::Held));
-    let now = at("2026-12-24T18:00:00Z");
-    let request = alertmanager::request(&[waits], &[held], now);
+    let alert = |kind, is_over| Alert {
+        message: Arc::new(message(kind)),
+        is_over,
+    };
+    let alerts = [alert(Kind::AwaitingSignOff, false), alert(Kind::Held, true)];
+    let request = alertmanager::request(&alerts, "prod-eu", at("2026-12-24T18:00:00Z"));
     let body: Value = serde_json::from_str(&request.body).unwrap();
     assert_eq!(
         body[0]["labels"],
         json!({
-            "alertname": "CountersignNotifyAwaitingSignOff", "cluster": "prod-eu", "namespace": "shop",
-            "rollout": "web", "severity": "warning", "tier": "high",
+            "alertname": "CountersignNotifyAwaitingSignOff", "cluster": "prod-eu", "id": "7f0c/AwaitingSignOff",
+            "namespace": "shop", "rollout": "web", "run": "web-1a2b3c4d5e-1", "severity": "warning", "tier": "high",
         })
     );
     let command = &body[0]["annotations"]["command"];
