@@ -16,6 +16,7 @@ use std::path::Path;
 use countersign::telemetry::Telemetry;
 use countersign::telemetry::catalog::Metric;
 use countersign::telemetry::notifications::Notifications;
+use countersign::telemetry::server::Reported;
 use countersign_api::Phase;
 use countersign_api::rollout::Outcome;
 use countersign_core::observation::windows::{Unanswered, Uncounted};
@@ -160,6 +161,10 @@ fn is_value(metric: &str, label: &str, value: &str) -> bool {
         }
         (_, "outcome") => is::<Outcome>(value),
         ("countersign_reconcile_total", "result") => results().contains(value),
+        ("countersign_notifications_total", "result") => {
+            let all = Notifications::new([&"slack".to_owned()]).encode();
+            all.contains(&format!("result=\"{value}\""))
+        }
         _ => panic!("the values of {metric} by {label} are not known to this test"),
     }
 }
@@ -224,6 +229,12 @@ fn a_misspelt_value_is_found() {
             "RolledBack",
         ),
         ("countersign_reconcile_total", "result", "panic", "panicked"),
+        (
+            "countersign_notifications_total",
+            "result",
+            "refused",
+            "rejected",
+        ),
     ] {
         assert!(is_value(metric, label, right), "{right}");
         assert!(!is_value(metric, label, wrong), "{wrong}");
