@@ -142,7 +142,7 @@ impl Worker {
         self.telemetry.waiting(&self.channel, failing.count());
         let open = due
             .iter()
-            .filter(|it| !known.get(&it.id).is_some_and(|it| it.is_done));
+            .filter(|it| known.get(&it.id).is_none_or(|it| !it.is_done));
         open.min_by_key(|it| known.get(&it.id).map_or(0, |it| it.failures))
             .cloned()
     }
