@@ -112,8 +112,6 @@ impl Observer {
             self.services(rollout, namespace)
         )?;
         let promoted = self.promoted(rollout, namespace, &replica_sets.own).await;
-        let mut conflicts = self.conflicts(rollout, namespace);
-        conflicts.extend(replica_sets.problem);
         Ok(Observation {
             now: clock::now(),
             uid: rollout.uid().unwrap_or_default(),
@@ -126,9 +124,10 @@ impl Observer {
             unreadable_policies,
             replica_sets: replica_sets.own,
             promoted,
+            unread_replica_sets: replica_sets.problem,
             foreign_replica_sets: replica_sets.foreign,
             traffic,
-            conflicts,
+            conflicts: self.conflicts(rollout, namespace),
             analysis: AnalysisInputs {
                 lag: self.prometheus.lag().into(),
                 ..AnalysisInputs::default()

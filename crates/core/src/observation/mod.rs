@@ -54,6 +54,10 @@ pub struct Observation {
     /// empty otherwise.
     #[serde(default)]
     pub promoted: BTreeMap<String, PodTemplate>,
+    /// Why not every ReplicaSet with the labels of the Rollout's was read: there are too many. Those of the stable
+    /// revision and of the change are among those that were.
+    #[serde(default)]
+    pub unread_replica_sets: Option<String>,
     /// Foreign ReplicaSets with pods that the Rollout selects; not read by every reconcile.
     #[serde(default)]
     pub foreign_replica_sets: Option<Vec<String>>,
@@ -131,6 +135,7 @@ impl Observation {
             unreadable_policies: Vec::new(),
             replica_sets: Vec::new(),
             promoted: BTreeMap::new(),
+            unread_replica_sets: None,
             foreign_replica_sets: None,
             write_failure: None,
             invalid_revision: None,

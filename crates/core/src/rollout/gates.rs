@@ -63,15 +63,15 @@ fn hold(kind: HoldKind, reason: Reason, message: impl Into<String>) -> Option<Ho
     })
 }
 
-/// Another Rollout claimed these objects first: no change begins, and no Service is written.
+/// Another Rollout claimed these objects first, so that no Service is written either, or not all ReplicaSets were read:
+/// no change begins or advances.
 #[must_use]
 pub fn conflict(observation: &Observation) -> Option<Hold> {
-    observation.conflicts.first()?;
-    hold(
-        HoldKind::Doubt,
-        Reason::Conflict,
-        observation.conflicts.join("; "),
-    )
+    let conflicts = observation.conflicts.iter();
+    let conflicts = conflicts.chain(&observation.unread_replica_sets);
+    let conflicts: Vec<_> = conflicts.map(String::as_str).collect();
+    conflicts.first()?;
+    hold(HoldKind::Doubt, Reason::Conflict, conflicts.join("; "))
 }
 
 /// A policy that cannot be read may govern the Rollout.

@@ -239,6 +239,11 @@ pub fn release_notices(actions: &[Action], observation: &Observation) -> Vec<Not
         .collect()
 }
 
+/// Whether the Service or a subset of the stable side selects this revision.
+pub(crate) fn stable_selects(view: &View, hash: &str) -> bool {
+    present_revisions(view, Side::Stable).contains(&hash)
+}
+
 /// Whether a Service of the Rollout selects this ReplicaSet, which then keeps its pods.
 pub(crate) fn is_selected(view: &View, set: &ReplicaSet) -> bool {
     let sides = [Side::Stable, Side::Canary].into_iter();

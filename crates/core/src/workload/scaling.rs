@@ -330,7 +330,7 @@ fn serves_stable_side(view: &View) -> bool {
 /// are removed as the traffic moves.
 fn canary_part(view: &View) -> i32 {
     let limits = view.fleet.limits;
-    if cleanup::is_served_out(view) && view.share == 0 {
+    if rejected_is_served_out(view) && view.share == 0 {
         return 0;
     }
     let share = view.split.map_or(100, |it| it.highest_weight);
@@ -415,5 +415,12 @@ fn retention_over(view: &View, change: &Change) -> bool {
     // Rejected pods are better than none.
     view.fleet.pods.stable.available > 0
         && change::is_overdue(view.observation, change)
-        && cleanup::is_served_out(view)
+        && rejected_is_served_out(view)
+}
+
+/// Whether rejected pods are no longer needed. The stable side selects them for as long as its Service is not written,
+/// as while another Rollout claims it: without them its requests would reach no pod.
+fn rejected_is_served_out(view: &View) -> bool {
+    let selected = |change: &Change| services::stable_selects(view, &change.pod_template_hash);
+    cleanup::is_served_out(view) && !view.change.is_some_and(selected)
 }

@@ -173,3 +173,74 @@ pub(crate) fn the_previous_revision_is_kept_as_long_as_it_may_come_back() {
     lawful(&world);
     assert_eq!(stable_image(&world), "example.org/shop:v1");
 }
+
+/// The available pods of the revision that the stable Service selects.
+fn behind_stable(observation: &Observation) -> i32 {
+    let hash = selected(observation, "stable");
+    let sets = observation.replica_sets.iter();
+    let sets = sets.filter(|set| set.hash == hash);
+    sets.map(|set| set.available).sum()
+}
+
+fn stable_hash(world: &World) -> String {
+    let stable = world.observation.status.stable.as_ref().unwrap();
+    stable.pod_template_hash.clone()
+}
+
+#[test]
+fn law_3_too_many_replica_sets_do_not_keep_the_service_on_what_regressed() {
+    let mut world = watched();
+    with_services(&mut world);
+    let unread = "there are more ReplicaSets than are read";
+    world.observation.unread_replica_sets = Some(unread.into());
+    let mut traffic = steady(5_000.0, 0.3, 0.001);
+    let back = world.run(after(180), &mut traffic, |seen| {
+        let pods = behind_stable(seen);
+        assert!(pods >= 20, "the Service has {pods} pods");
+        World::at_rest(seen)
+    });
+    assert!(back, "{:?}", world.observation.status);
+    lawful(&world);
+    assert_eq!(stable_image(&world), "example.org/shop:v1");
+    assert_eq!(selected(&world.observation, "stable"), stable_hash(&world));
+
+    // A change begins only once all are read.
+    change(&mut world, "v3", harmless());
+    let mut traffic = steady(5_000.0, 0.0, 0.0);
+    let held = world.run(after(360), &mut traffic, |seen| waits_for(seen, "Conflict"));
+    assert!(held, "{:?}", world.observation.status);
+    let message = &world.observation.status.message;
+    assert!(message.contains(unread), "{message}");
+}
+
+/// The pods that its Service selects are better than none, and it is not the Rollout's to move.
+#[test]
+fn law_4_what_regressed_keeps_its_pods_while_another_rollout_claims_its_service() {
+    let mut world = watched();
+    with_services(&mut world);
+    let claimed = "Rollout other already claims Service stable";
+    world.observation.conflicts = vec![claimed.into()];
+    let mut traffic = steady(5_000.0, 0.3, 0.001);
+    let serves = |seen: &Observation| {
+        let pods = behind_stable(seen);
+        assert!(pods >= 20, "the Service has {pods} pods");
+    };
+    // Longer than two progress deadlines.
+    let until = world.observation.now + SignedDuration::from_mins(25);
+    world.run(until, &mut traffic, |seen| {
+        serves(seen);
+        false
+    });
+    assert_eq!(stable_image(&world), "example.org/shop:v1");
+    assert_ne!(selected(&world.observation, "stable"), stable_hash(&world));
+
+    world.observation.conflicts.clear();
+    let until = until + SignedDuration::from_mins(5);
+    let back = world.run(until, &mut traffic, |seen| {
+        serves(seen);
+        World::at_rest(seen)
+    });
+    assert!(back, "{:?}", world.observation.status);
+    assert_eq!(selected(&world.observation, "stable"), stable_hash(&world));
+    lawful(&world);
+}
