@@ -192,15 +192,17 @@ impl Observer {
     }
 }
 
-/// The spec of a Job without defaults of the API server, and without what it adds to select the pods.
+/// The spec of a Job without defaults of the API server, and without what it adds to select the pods. Whether it is
+/// suspended is left to others, such as Kueue: it runs nothing meanwhile, and then what it should.
 fn comparable(spec: Option<&Value>) -> Spec {
     let mut spec = spec.and_then(Value::as_object).cloned().unwrap_or_default();
+    spec.remove("suspend");
     if spec.get("manualSelector").is_none_or(|it| *it == false) {
         spec.remove("selector");
     }
     let defaults = json!({
         "completionMode": "NonIndexed", "completions": 1, "manualSelector": false, "parallelism": 1,
-        "podReplacementPolicy": "TerminatingOrFailed", "suspend": false,
+        "podReplacementPolicy": "TerminatingOrFailed",
     });
     spec.retain(|field, value| defaults.get(field) != Some(&*value));
     let metadata = spec
@@ -321,12 +323,14 @@ mod tests {
             ),
             ("/completions", json!(0), "spec.completions"),
             ("/backoffLimit", json!(6), "spec.backoffLimit"),
-            ("/suspend", json!(true), "spec.suspend"),
         ] {
             let mut planted = stored();
             *planted.pointer_mut(place).unwrap() = value;
             assert_eq!(differs(&planted).as_deref(), Some(expected));
         }
+        let mut suspended = stored();
+        suspended["suspend"] = json!(true);
+        assert_eq!(differs(&suspended), None, "Kueue lifts it");
         let mut planted = stored();
         planted["manualSelector"] = json!(true);
         let expected = "spec.manualSelector, spec.selector";

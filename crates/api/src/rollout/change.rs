@@ -271,6 +271,9 @@ pub struct SmokeProgress {
     /// When a container of its Job was first observed as started since then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
+    /// How many of its Jobs were deleted because they differed from the one that the check demands.
+    #[serde(default)]
+    pub replaced: i32,
 }
 
 /// People who must not sign a change off.

@@ -56,7 +56,7 @@ pub(super) fn advance<'a>(
     };
     let hold = gates::first_closed(context, change, &judgement);
     requeue.for_evidence(observation, change);
-    smoke::keep_time(observation, change, hold.as_ref());
+    smoke::keep_progress(observation, change, hold.as_ref());
     concurrency::keep_place(observation, change, hold.as_ref());
     let progress = if let Some(hold) = hold {
         waiting::wait(context, status, change, hold, requeue)

@@ -28,6 +28,8 @@ const MAX_NAME: usize = 63;
 /// How much later than its pods the Job itself times out. A pod that exceeds its own deadline is kept with
 /// its log; one that is stopped by its Job is deleted.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(10);
+/// Most Jobs of one check that are replaced because they differ, by a webhook whose answers differ or a controller.
+const MOST_REPLACED: i32 = 3;
 /// The reason of a Job or a pod that exceeded its deadline.
 const TOO_LONG: &str = "DeadlineExceeded";
 
@@ -65,8 +67,22 @@ fn awaited_job<'a>(observation: &'a Observation, change: &Change) -> Option<&'a 
     job(observation, change).filter(|_| is_awaited(observation, change))
 }
 
+/// The awaited Job, if it differs from the one that the check demands and is to be replaced. Once so many were, it stays
+/// as it is.
+pub(super) fn to_replace<'a>(observation: &'a Observation, change: &Change) -> Option<&'a Job> {
+    let edited = job(observation, change).filter(|job| job.integrity.edit().is_some());
+    edited.filter(|_| is_awaited(observation, change) && !is_given_up(observation))
+}
+
+/// By the status as it was read, so that one decision replaces, counts and describes alike.
+fn is_given_up(observation: &Observation) -> bool {
+    let change = observation.status.change.as_ref();
+    let progress = change.and_then(|it| it.smoke.as_ref());
+    progress.is_some_and(|it| it.replaced >= MOST_REPLACED)
+}
+
 /// Why a Job is not believed, in a sentence.
-pub(super) fn disbelief(job: &Job) -> Option<String> {
+pub(super) fn disbelief(observation: &Observation, job: &Job) -> Option<String> {
     let name = &job.name;
     match &job.integrity {
         Integrity::Sound | Integrity::Admitted { .. } => None,
@@ -77,8 +93,15 @@ pub(super) fn disbelief(job: &Job) -> Option<String> {
         Integrity::Edited(edit) => {
             let writer = edit.writer.as_deref();
             let writer = writer.map(|it| format!(", as {} wrote", sanitize_to(it, FOREIGN_TEXT)));
+            let remedy = if is_given_up(observation) {
+                format!(
+                    "and so were {MOST_REPLACED} before it: exempt Jobs from the webhook or controller that edits them, then delete it"
+                )
+            } else {
+                "it is deleted and made again".to_owned()
+            };
             Some(format!(
-                "Job {name} is not the one of the smoke check: its {} differs{}; it is deleted and made again",
+                "Job {name} is not the one of the smoke check: its {} differs{}; {remedy}",
                 edit.what,
                 writer.unwrap_or_default()
             ))
@@ -146,8 +169,9 @@ pub fn awaited(observation: &Observation, change: &Change) -> Option<String> {
             "Job {name} of the smoke check cannot be read: {problem}"
         ));
     }
-    if let Some(disbelief) = job(observation, change).and_then(disbelief) {
-        return Some(disbelief);
+    let doubted = job(observation, change).and_then(|job| disbelief(observation, job));
+    if doubted.is_some() {
+        return doubted;
     }
     let because = |why: Option<&String>| {
         why.map(|why| format!(": {}", sanitize_to(why, FOREIGN_TEXT)))
@@ -169,8 +193,8 @@ pub fn awaited(observation: &Observation, change: &Change) -> Option<String> {
     })
 }
 
-/// Updates the times of an awaited check: its deadline runs only while nothing else is waited for.
-pub fn keep_time(observation: &Observation, change: &mut Change, hold: Option<&Hold>) {
+/// Updates the progress of an awaited check: its deadline runs only while nothing else is waited for.
+pub fn keep_progress(observation: &Observation, change: &mut Change, hold: Option<&Hold>) {
     if !is_awaited(observation, change) {
         return;
     }
@@ -182,11 +206,13 @@ pub fn keep_time(observation: &Observation, change: &mut Change, hold: Option<&H
     }
     let now = || Time(observation.now);
     let started = job(observation, change).is_some_and(|job| job.started);
+    let replaces = to_replace(observation, change).is_some();
     let progress = change.smoke.get_or_insert_default();
     progress.since.get_or_insert_with(now);
     if started {
         progress.started_at.get_or_insert_with(now);
     }
+    progress.replaced += i32::from(replaces);
 }
 
 pub(super) fn is_held_for(hold: Option<&Hold>) -> bool {

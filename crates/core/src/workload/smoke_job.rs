@@ -22,11 +22,12 @@ pub fn actions(
 ) -> Vec<Action> {
     let change = change.filter(|change| smoke::is_awaited(observation, change));
     let name = change.map(|change| smoke::job_name(&change.run));
+    let replaced = change.and_then(|change| smoke::to_replace(observation, change));
     let stopped = observation
         .jobs()
         .iter()
         .filter(|job| match &name {
-            Some(awaited) if job.name == *awaited => job.integrity.edit().is_some(),
+            Some(awaited) if job.name == *awaited => replaced.is_some(),
             Some(_) | None => job.end.is_none(),
         })
         .map(|job| JobAction::DeleteJob {
@@ -41,13 +42,13 @@ pub fn actions(
 #[must_use]
 pub fn tampered_notice(observation: &Observation, change: Option<&Change>) -> Option<Notice> {
     let change = change.filter(|it| smoke::is_awaited(observation, it))?;
-    let job = smoke::job(observation, change)?;
+    let job = smoke::to_replace(observation, change)?;
     // The controller itself made it if the check was edited since.
     job.integrity.edit()?.writer.as_ref()?;
     Some(Notice {
         reason: Reason::Tampered.into(),
         action: "DeleteJob".into(),
-        message: smoke::disbelief(job)?,
+        message: smoke::disbelief(observation, job)?,
         warning: true,
     })
 }

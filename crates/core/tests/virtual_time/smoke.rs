@@ -443,3 +443,35 @@ fn a_job_that_cannot_be_verified_fails_a_smoke_check() {
     assert!(message(&world, "SmokeFailed").contains("failed: BackoffLimitExceeded"));
     untouched(&world);
 }
+
+#[test]
+fn a_job_that_is_edited_each_time_is_replaced_three_times_and_then_waits_for_people() {
+    let mut world = about_to_begin(Jobs::Stick);
+    for _ in 0..40 {
+        for job in world.observation.jobs.iter_mut().flatten().flatten() {
+            job.integrity = Integrity::Edited(Edit {
+                what: "template (command)".into(),
+                writer: Some("mallory".into()),
+                at: None,
+            });
+        }
+        let decision = world.reconcile(&mut steady(1_000.0, 0.0, 0.0));
+        world.carry_out(&decision, usize::MAX);
+        world.observation.now += SignedDuration::from_secs(1);
+    }
+    assert_eq!(world.jobs_made, 4);
+    assert_eq!(waits_for(&world), Some("AwaitingSmoke"));
+    let message = &world.observation.status.message;
+    for words in ["as mallory wrote", "3 before it", "exempt Jobs"] {
+        assert!(message.contains(words), "{message}");
+    }
+    untouched(&world);
+
+    // Whoever has exempted them deletes the last one.
+    world.observation.jobs = None;
+    world.jobs = succeeds_after(5);
+    go_on(&mut world, 30);
+    assert_eq!(world.jobs_made, 5);
+    assert_eq!(stable_image(&world), "example.org/shop:v2");
+    lawful(&world);
+}
