@@ -241,7 +241,7 @@ async fn who_names_a_route_may_patch_it() {
 const SELECTED: &[&str] = &["403", "is written by the Countersign operator alone"];
 const SIDES: [&str; 2] = ["shop-stable", "shop-canary"];
 
-/// The patch that has a Service select a revision, or all of them.
+/// The patch that has a Service select a revision, or no single one.
 fn selecting(hash: Value) -> Value {
     json!({ "spec": { "selector": { "pod-template-hash": hash } } })
 }
@@ -278,25 +278,55 @@ async fn selected(scene: &Scene, service: &str) -> String {
 #[tokio::test]
 async fn nobody_points_a_service_at_the_canary() {
     let (scene, app) = serving("pointed").await;
-    let (_, [_, canary]) = two_sided(&scene, &app).await;
+    let (_, [stable, canary]) = two_sided(&scene, &app).await;
     let services = at(&scene, "v1", "services");
     let own = format!("{services}/{}", SIDES[0]);
-    let again = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": { "name": SIDES[0] }, "spec": {
-            "selector": { "app": "shop", "pod-template-hash": canary }, "ports": [{ "port": 80 }],
-        },
-    });
+    // A label of one revision's pods does as well as its hash.
+    let one_sided =
+        json!({ "spec": { "selector": { "pod-template-hash": null, "track": "next" } } });
     let labelled = json!({ "metadata": { "labels": { "team": "shop" } } });
     for user in [editor(&scene).await, agent(&scene).await] {
-        for hash in [json!(canary), json!("planted"), Value::Null] {
-            refused(&user, "PATCH", &own, &selecting(hash), SELECTED).await;
+        for hash in [canary.as_str(), "planted"] {
+            refused(&user, "PATCH", &own, &selecting(json!(hash)), SELECTED).await;
         }
-        refused(&user, "POST", &services, &again, SELECTED).await;
+        refused(&user, "PATCH", &own, &one_sided, SELECTED).await;
+        // A forced apply takes the key: the revert of the change may be in the same sync.
+        let taken = selecting(Value::Null);
+        tried(&user, "PATCH", &own, &taken).await.unwrap();
         // All else is its team's, and so are the Services that the Rollout does not name.
         tried(&user, "PATCH", &own, &labelled).await.unwrap();
         let other = format!("{services}/shop");
         let pointed = selecting(json!(canary));
         tried(&user, "PATCH", &other, &pointed).await.unwrap();
+    }
+    let user = editor(&scene).await;
+    made_again_it_selects_no_canary(&user, &services, [stable.as_str(), canary.as_str()]).await;
+}
+
+/// Policies are asked before the API server sees that there is such a Service.
+async fn made_again_it_selects_no_canary(user: &User, services: &str, hashes: [&str; 2]) {
+    let [stable, canary] = hashes;
+    let made_again = |selector: Value| {
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": { "name": SIDES[0] },
+            "spec": { "selector": selector, "ports": [{ "port": 80 }] },
+        })
+    };
+    for selector in [
+        json!({ "app": "shop", "pod-template-hash": canary }),
+        json!({ "app": "shop", "pod-template-hash": "planted" }),
+        json!({ "app": "shop", "track": "next" }),
+        json!({ "track": "next" }),
+    ] {
+        refused(user, "POST", services, &made_again(selector), SELECTED).await;
+    }
+    let exists = ["409", "already exists"];
+    for selector in [
+        json!({ "app": "shop", "pod-template-hash": stable }),
+        json!({ "app": "shop" }),
+        Value::Null,
+    ] {
+        refused(user, "POST", services, &made_again(selector), &exists).await;
     }
 }
 
