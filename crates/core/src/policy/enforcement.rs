@@ -141,6 +141,7 @@ fn undemanding(demands: &TierDemands) -> TierDemands {
         min_requests: Some(0),
         sign_off: Some(Vec::new()),
         promotion_sign_off: Some(Vec::new()),
+        testers_before_sign_off: Some(true),
         // No person is required: the change goes on, as in the lowest tier.
         on_scarce_evidence: Some(OnScarceEvidence::Promote),
         require_router: Some(false),

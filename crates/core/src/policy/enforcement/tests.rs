@@ -64,6 +64,7 @@ concurrency: {perCluster: 1}
         assert_eq!(weights, [5, 25, 50], "{tier}");
         assert_eq!(low.sign_off, Some(vec![]));
         assert_eq!(low.require_router, Some(false));
+        assert_eq!(low.testers_before_sign_off, Some(true));
         assert_eq!(low.margin_ratio, Some(1.1));
     }
     assert!(enforced.windows.is_empty() && enforced.incidents.is_empty());
