@@ -119,7 +119,8 @@ fn scale(expression: &Expr) -> Option<f64> {
         Expr::Paren(it) => scale(&it.expr),
         Expr::Unary(it) => scale(&it.expr),
         Expr::Aggregate(it) => match it.op.to_string().as_str() {
-            "sum" | "avg" | "max" | "min" | "count" => scale(&it.expr),
+            "sum" => scale(&it.expr),
+            "avg" | "max" | "min" | "count" if !has_zero_beside(&it.expr) => scale(&it.expr),
             _ => None,
         },
         Expr::Call(it) => scale_of_call(it),
@@ -153,8 +154,8 @@ fn scale_of_operator(binary: &BinaryExpr) -> Option<f64> {
         return None;
     }
     let operator = binary.op.to_string();
-    // Of equal operands the same is left whatever they are.
-    let differ = without_parens(lhs) != without_parens(rhs);
+    // Of operands that are equal but for a factor the same is left whatever they are.
+    let differ = without_factors(lhs) != without_factors(rhs);
     match (operator.as_str(), number(lhs), number(rhs)) {
         ("*" | "/", None, Some(factor)) => Some(scale(lhs)? * spread(factor)?),
         ("*", Some(factor), None) => Some(scale(rhs)? * spread(factor)?),
@@ -162,6 +163,8 @@ fn scale_of_operator(binary: &BinaryExpr) -> Option<f64> {
         ("or" | ">" | ">=" | "!=", None, Some(0.0)) => scale(lhs),
         ("*", ..) => Some(scale(lhs)? * scale(rhs)?),
         ("/", ..) if differ => Some(scale(lhs)? * scale(rhs)?),
+        // It may leave the zero alone.
+        ("and" | "unless", ..) if has_zero_beside(lhs) => None,
         ("+" | "or" | "and" | "==" | ">=" | "<=", ..) => Some(scale(lhs)?.max(scale(rhs)?)),
         ("-" | "unless" | ">" | "<" | "!=", ..) if differ => Some(scale(lhs)?.max(scale(rhs)?)),
         _ => None,
@@ -189,6 +192,41 @@ fn number(expression: &Expr) -> Option<f64> {
             }
         }
         _ => None,
+    }
+}
+
+/// Whether a zero stands beside what the series hold, as in `x or vector(0)` where `x` has labels: the least of both is
+/// always zero.
+fn has_zero_beside(expression: &Expr) -> bool {
+    match expression {
+        Expr::Paren(it) => has_zero_beside(&it.expr),
+        Expr::Unary(it) => has_zero_beside(&it.expr),
+        Expr::Subquery(it) => has_zero_beside(&it.expr),
+        Expr::Call(it) => it.args.args.iter().any(|it| has_zero_beside(it)),
+        Expr::Aggregate(it) => it.modifier.is_some() && has_zero_beside(&it.expr),
+        Expr::Binary(it) => {
+            let is_added = it.op.to_string() == "or" && number(&it.rhs) == Some(0.0);
+            let beside_many = is_added && !is_one_number(&it.lhs);
+            beside_many || has_zero_beside(&it.lhs) || has_zero_beside(&it.rhs)
+        }
+        _ => false,
+    }
+}
+
+/// Whether an expression yields one number without labels, which a zero only stands in for.
+fn is_one_number(expression: &Expr) -> bool {
+    matches!(without_parens(expression), Expr::Aggregate(it) if it.modifier.is_none())
+}
+
+fn without_factors(expression: &Expr) -> &Expr {
+    let expression = without_parens(expression);
+    let Expr::Binary(it) = expression else {
+        return expression;
+    };
+    match (it.op.to_string().as_str(), number(&it.lhs), number(&it.rhs)) {
+        ("*" | "/", None, Some(_)) => without_factors(&it.lhs),
+        ("*", Some(_), None) => without_factors(&it.rhs),
+        _ => expression,
     }
 }
 

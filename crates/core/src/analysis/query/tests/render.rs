@@ -295,7 +295,11 @@ fn a_value_that_no_string_holds_safely_is_refused() {
 fn a_query_that_counts_what_no_series_holds_is_refused() {
     let counted = r#"sum(increase(x{r="{{revision}}"}[{{window}}]))"#;
     let other = r#"sum(increase(y{r="{{revision}}"}[{{window}}]))"#;
-    let filled = |query: &str| query.replace('Q', counted).replace('R', other);
+    let labelled = r#"increase(x{r="{{revision}}"}[{{window}}])"#;
+    let filled = |query: &str| {
+        let query = query.replace('L', labelled).replace('Q', counted);
+        query.replace('R', other)
+    };
     for invented in [
         "Q or vector(1000)",
         "vector(1000) or Q",
@@ -323,6 +327,15 @@ fn a_query_that_counts_what_no_series_holds_is_refused() {
         "Q / 0",
         "Q - Q",
         "Q - (Q)",
+        "Q - Q * 1",
+        "Q - (1 * (Q))",
+        "Q / (Q * 60)",
+        "min(L or vector(0))",
+        "avg(abs(L) or vector(0))",
+        "count((L or vector(0)) * 2)",
+        "-max(-L or vector(0))",
+        "min(sum by (pod) (L or vector(0)))",
+        "sum((L or vector(0)) unless on(r) L)",
         "Q unless Q",
         "Q unless vector(1)",
         "Q and vector(1)",
@@ -361,6 +374,9 @@ fn a_query_that_counts_what_no_series_holds_is_refused() {
     }
     for sound in [
         "Q or (vector(0))",
+        "sum(L or vector(0))",
+        "max(L) or vector(0)",
+        "min(Q or vector(0))",
         "Q * 2",
         "60 * Q",
         "Q * (10 * 60)",
