@@ -3,7 +3,7 @@
 //!
 //! **Invariant:** it sends only while this replica holds the lease, and waits for no answer for longer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 

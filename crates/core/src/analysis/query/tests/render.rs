@@ -290,16 +290,20 @@ fn a_value_that_no_string_holds_safely_is_refused() {
     }
 }
 
+/// A counter of the revision.
+const COUNTED: &str = r#"sum(increase(x{r="{{revision}}"}[{{window}}]))"#;
+
+/// A query in which `Q` and `R` are counters of the revision, and `L` one with labels.
+fn filled(query: &str) -> String {
+    let other = r#"sum(increase(y{r="{{revision}}"}[{{window}}]))"#;
+    let labelled = r#"increase(x{r="{{revision}}"}[{{window}}])"#;
+    let query = query.replace('L', labelled).replace('Q', COUNTED);
+    query.replace('R', other)
+}
+
 /// Finding F13: a thousand clean requests in every window, with or without a canary; or no error, whatever it does.
 #[test]
 fn a_query_that_counts_what_no_series_holds_is_refused() {
-    let counted = r#"sum(increase(x{r="{{revision}}"}[{{window}}]))"#;
-    let other = r#"sum(increase(y{r="{{revision}}"}[{{window}}]))"#;
-    let labelled = r#"increase(x{r="{{revision}}"}[{{window}}])"#;
-    let filled = |query: &str| {
-        let query = query.replace('L', labelled).replace('Q', counted);
-        query.replace('R', other)
-    };
     for invented in [
         "Q or vector(1000)",
         "vector(1000) or Q",
@@ -361,8 +365,8 @@ fn a_query_that_counts_what_no_series_holds_is_refused() {
     ] {
         let query = filled(invented);
         for (errors, total, field) in [
-            (&*query, counted, Field::Errors),
-            (counted, &*query, Field::Total),
+            (&*query, COUNTED, Field::Errors),
+            (COUNTED, &*query, Field::Total),
         ] {
             let error = render(&own(errors, total), ARM, WINDOW).unwrap_err();
             assert_eq!(
@@ -372,6 +376,10 @@ fn a_query_that_counts_what_no_series_holds_is_refused() {
             );
         }
     }
+}
+
+#[test]
+fn a_query_of_what_series_hold_is_taken() {
     for sound in [
         "Q or (vector(0))",
         "sum(L or vector(0))",
@@ -402,8 +410,8 @@ fn a_query_that_counts_what_no_series_holds_is_refused() {
         r#"sum(rate(x{r="{{revision}}"}[{{window}}] offset 30s)) * 15"#,
     ] {
         let query = filled(sound);
-        render(&own(&query, counted), ARM, WINDOW).unwrap();
-        render(&own(counted, &query), ARM, WINDOW).unwrap();
+        render(&own(&query, COUNTED), ARM, WINDOW).unwrap();
+        render(&own(COUNTED, &query), ARM, WINDOW).unwrap();
     }
 }
 
