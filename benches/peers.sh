@@ -100,6 +100,9 @@ took() {
     exec 3< <(exec kubectl get "$resource" --namespace "$namespace" --watch \
         --output "jsonpath={.metadata.name} $path{'\n'}")
     watch=$!
+    # If the subshell of $(took) dies, the watch ends with it.
+    # shellcheck disable=SC2064 # the local variable is gone by then
+    trap "kill $watch 2> /dev/null || true" EXIT
     sleep 2 # until it watches
     began=$(date +%s%N)
     deadline=$((SECONDS + limit))
