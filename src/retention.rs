@@ -186,13 +186,13 @@ mod tests {
             "apiVersion": "countersign.dev/v1alpha1", "kind": "Rollout", "name": "web",
             "uid": "present",
         });
-        let mut owned = record(&labels, &json!({}));
-        owned.owner_references = serde_json::from_value(json!([owner])).unwrap();
+        let mut former = record(&labels, &json!({}));
+        former.owner_references = serde_json::from_value(json!([owner])).unwrap();
         let own = BTreeSet::from(["present".to_owned()]);
         let labels = json!({ KEEP_FOR_LABEL: "168h", ROLLOUT_LABEL: "web" });
         let update = json!({ "labels": labels, "ownerReferences": null });
         let now = at("2026-03-01T00:00:00Z");
-        assert_eq!(due(&owned, &own, now), Some(Due::Update(update)));
+        assert_eq!(due(&former, &own, now), Some(Due::Update(update)));
     }
 
     #[tokio::test]

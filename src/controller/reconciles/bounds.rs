@@ -93,8 +93,8 @@ async fn large_replica_sets_are_not_read_at_once_from_the_cache() {
     });
     plant(&scene, 0..45, &large);
     scene.server.requests();
-    let observer = scene.context.observer.cached();
-    let observed = Box::pin(observer.observe("shop", "web", None, None)).await;
+    let cached = scene.context.observer.cached();
+    let observed = Box::pin(cached.observe("shop", "web", None, None)).await;
     let snapshot = observed.unwrap().unwrap().snapshot;
     let mut requests = scene.server.requests();
     requests.retain(|it| it.path.ends_with("/replicasets") && it.method == "GET");

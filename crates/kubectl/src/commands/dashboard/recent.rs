@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_used_while_it_is_fresh() {
-        let lasting = Recent::new(Duration::from_secs(3_600));
+        let lasting = Recent::new(Duration::from_hours(1));
         lasting.keep("shop/web", 1);
         lasting.keep("shop/api", 2);
         assert_eq!(lasting.get(&"shop/web"), Some(1));
