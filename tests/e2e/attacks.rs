@@ -21,15 +21,18 @@ mod tampered;
 mod traffic;
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 
 use countersign_cluster::wait_for;
 use futures::FutureExt as _;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use crate::identity::user::{Answer, JSON, User, assert_refused, until_enforced};
 use crate::support::{App, Scene, TIMEOUT};
 
+const BINDINGS: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
 const OPERATOR: &str = "system:serviceaccount:countersign-system:countersign";
 
 /// A scene in which the policies are enforced, and an application that serves there.
@@ -75,33 +78,55 @@ async fn label(scene: &Scene, name: &str, value: &str) {
     admin.merge(&namespace, &labels).await.unwrap();
 }
 
+/// The specs of the bindings whose policies refuse nothing now, and how many stories need that.
+static LIFTED: Mutex<BTreeMap<String, (Value, usize)>> = Mutex::const_new(BTreeMap::new());
+
 /// Runs a story while these policies refuse nothing. They are restored afterwards, even if the story fails; the result
-/// is its panic. The scene has to be alone: meanwhile no other test runs.
+/// is its panic. The scene has to be alone, or beside others that do without the same policies.
 async fn unenforced(
     scene: &Scene,
     policies: &[&str],
     story: impl AsyncFnOnce(),
 ) -> Result<(), Box<dyn Any + Send>> {
     let admin = User::admin(scene);
-    let bindings = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
-    let binding = |policy: &str| format!("{bindings}/{policy}.countersign.dev");
-    let mut kept = Vec::new();
-    for policy in policies {
-        kept.push(admin.get(&binding(policy)).await.unwrap()["spec"].clone());
+    let bindings = policies.iter();
+    let bindings: Vec<_> = bindings
+        .map(|it| format!("{BINDINGS}/{it}.countersign.dev"))
+        .collect();
+    for binding in &bindings {
+        lift(&admin, binding).await;
     }
-    let result = AssertUnwindSafe(async {
-        let audit = json!({ "spec": { "validationActions": ["Audit"] } });
-        for policy in policies {
-            admin.merge(&binding(policy), &audit).await.unwrap();
-        }
-        story().await;
-    });
-    let result = result.catch_unwind().await;
-    for (policy, spec) in policies.iter().zip(kept) {
-        let before = json!({ "spec": spec });
-        admin.merge(&binding(policy), &before).await.unwrap();
+    let result = AssertUnwindSafe(story()).catch_unwind().await;
+    for binding in &bindings {
+        restore(&admin, binding).await;
     }
     result
+}
+
+async fn lift(admin: &User, binding: &str) {
+    let mut lifted = LIFTED.lock().await;
+    if let Some((_, stories)) = lifted.get_mut(binding) {
+        *stories += 1;
+        return;
+    }
+    let spec = admin.get(binding).await.unwrap()["spec"].clone();
+    let audit = json!({ "spec": { "validationActions": ["Audit"] } });
+    admin.merge(binding, &audit).await.unwrap();
+    lifted.insert(binding.to_owned(), (spec, 1));
+}
+
+/// Puts a binding back once no story needs its policy to refuse nothing.
+async fn restore(admin: &User, binding: &str) {
+    let mut lifted = LIFTED.lock().await;
+    let Some((spec, stories)) = lifted.get_mut(binding) else {
+        return;
+    };
+    *stories -= 1;
+    if *stories == 0 {
+        let before = json!({ "spec": spec });
+        admin.merge(binding, &before).await.unwrap();
+        lifted.remove(binding);
+    }
 }
 
 /// The path of objects in the scene's namespace.

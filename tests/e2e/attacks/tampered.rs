@@ -66,10 +66,10 @@ async fn named(scene: &Scene, app: &App, words: &[&str]) {
     wait_for("the edit is named", TIMEOUT, poll).await.unwrap();
 }
 
-/// A user with `edit` in a scene without the policies that guard ReplicaSets. These are restored afterwards, even if
-/// the story fails; meanwhile no other test runs.
+/// A user with `edit` in a scene without the policies that guard ReplicaSets. These are restored once the last of such
+/// stories has ended, even if it fails; meanwhile no other test runs.
 pub(super) async fn unguarded(scene: &str, story: impl AsyncFnOnce(&Scene, &App, &User)) {
-    let scene = Scene::alone(scene).await;
+    let scene = Scene::unguarded(scene).await;
     until_enforced(&scene).await;
     // Pods count as available a while after they are ready, so that what happens until then can be observed.
     let slow = json!({ "minReadySeconds": 5 });

@@ -2,6 +2,7 @@
 
 mod app;
 
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use countersign::clock;
@@ -16,7 +17,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Ro
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource};
 use serde_json::{Value, json};
-use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::{Mutex, OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use app::{App, harmless, merge, risky};
 
@@ -31,6 +32,8 @@ pub async fn within<T>(what: &str, awaited: impl Future<Output = T>) -> T {
 
 /// Tests that disturb shared processes (the operator, Prometheus) run alone.
 static SHARED: RwLock<()> = RwLock::const_new(());
+/// The turn of the tests that run unguarded, while there is one.
+static UNGUARDED: Mutex<Weak<RwLockWriteGuard<'static, ()>>> = Mutex::const_new(Weak::new());
 static POLICY: OnceCell<()> = OnceCell::const_new();
 
 /// A namespace with a policy whose times suit a test.
@@ -47,6 +50,7 @@ pub struct Scene {
 enum Turn {
     Shared(RwLockReadGuard<'static, ()>),
     Alone(RwLockWriteGuard<'static, ()>),
+    Unguarded(Arc<RwLockWriteGuard<'static, ()>>),
 }
 
 /// Pods of a test that has passed would be served and scraped until the last test ends. A failed one keeps them, to
@@ -97,6 +101,18 @@ impl Scene {
     /// A scene that has the operator and Prometheus to itself.
     pub async fn alone(name: &str) -> Self {
         Self::with(name, Turn::Alone(SHARED.write().await)).await
+    }
+
+    /// A scene beside no others but such scenes, so that they may all do without the same admission policies.
+    pub async fn unguarded(name: &str) -> Self {
+        let mut present = UNGUARDED.lock().await;
+        let turn = match present.upgrade() {
+            Some(turn) => turn,
+            None => Arc::new(SHARED.write().await),
+        };
+        *present = Arc::downgrade(&turn);
+        drop(present);
+        Self::with(name, Turn::Unguarded(turn)).await
     }
 
     async fn with(name: &str, turn: Turn) -> Self {
