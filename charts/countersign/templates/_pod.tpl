@@ -159,7 +159,7 @@ volumes:
   {{- if or $secret.name $tls.name $configMap.name }}
   - name: prometheus
     projected:
-      defaultMode: 0440
+      defaultMode: 288 # 0440: readers of YAML 1.2 take no octal numbers
       sources:
         {{- if and $secret.name (or $token $basic $secret.headers) }}
         - secret:

@@ -1,10 +1,11 @@
 //! First revisions: of a new Rollout, and of one that was deleted and made again.
 
+use countersign_api::rollout::Outcome;
 use countersign_api::{Phase, Rollout};
 
 use super::*;
 use crate::identity::user::path;
-use crate::support::{phase, waits_for};
+use crate::support::{ended, phase, waits_for};
 
 /// Applies an application that is new; returns once its first revision waits for people, without any pod. It is
 /// paused until the operator knows the policy.
@@ -75,7 +76,13 @@ async fn a_rollout_that_its_team_deletes_and_makes_again_has_no_pod_before_peopl
         .policy(json!({ "tiers": { "low": { "signOff": demand } } }))
         .await;
     let app = scene.serving(App::new("shop")).await;
-    scene.outcome(&app).await;
+    let poll = async || {
+        let record = scene.records(&app).await.pop()?;
+        ended(&record, Outcome::Promoted).then_some(())
+    };
+    wait_for("the first revision is recorded", TIMEOUT, poll)
+        .await
+        .unwrap();
     let (user, own) = (editor(&scene).await, path(&scene, "rollouts/shop"));
     user.delete(&own).await.unwrap();
     let poll = async || user.get(&own).await.err();
