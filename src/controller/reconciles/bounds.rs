@@ -33,7 +33,7 @@ async fn replica_sets_are_read_page_by_page_and_up_to_a_bound() {
     let scene = Scene::serving("web").await;
     let foreign = json!({ "labels": { "app": "web" } });
     plant(&scene, 0..45, &foreign);
-    pages(&scene);
+    scene.server.requests();
     let (snapshot, _) = late(&scene, vec![]).await;
     assert_eq!(pages(&scene), 3);
     let found = &snapshot.observation;
