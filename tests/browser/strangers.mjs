@@ -13,6 +13,7 @@ const status = (url, options, body = "") =>
       resolve(answer.statusCode);
     });
     sent.on("error", reject);
+    sent.setTimeout(30_000, () => sent.destroy(new Error(`no answer from ${url}`)));
     sent.end(body);
   });
 

@@ -1,12 +1,15 @@
 //! The dashboard in a real Chromium, driven by the scripts of `tests/browser/`. Only `make browser` runs these tests,
 //! where Chromium and Node are installed.
 
+use std::fs::{self, File};
+use std::path::PathBuf;
+
 use countersign_api::SignOff;
 use kube::api::ListParams;
 use tokio::process::{Child, ChildStdout};
 
 use super::*;
-use crate::support::risky;
+use crate::support::{TIMEOUT, risky};
 
 /// A dashboard that ends with the value.
 struct Dashboard {
@@ -32,6 +35,8 @@ impl Person<'_> {
 /// A script that uses a dashboard.
 struct Story {
     process: Child,
+    /// Each step of the browser, and what failed.
+    log: PathBuf,
     lines: tokio::io::Lines<BufReader<ChildStdout>>,
 }
 
@@ -39,17 +44,24 @@ impl Story {
     /// Starts the script, which gets the address, the namespace and the other arguments.
     fn begin(script: &str, dashboard: &Dashboard, scene: &Scene, more: &[&str]) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
+        let log = std::env::temp_dir().join(format!("{script}-{}.log", scene.namespace));
         let mut command = Command::new("node");
         command
             .arg(folder.join(script))
             .args([&dashboard.address, &scene.namespace])
             .args(more)
             .stdin(Stdio::null())
+            .env("DEBUG", "pw:api")
             .stdout(Stdio::piped())
+            .stderr(File::create(&log).unwrap())
             .kill_on_drop(true);
         let mut process = command.spawn().unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        Self { process, lines }
+        Self {
+            process,
+            lines,
+            log,
+        }
     }
 
     /// Waits until the script prints a line.
@@ -60,8 +72,12 @@ impl Story {
 
     /// Waits until the script has ended well.
     async fn passes(mut self) {
-        let status = within("the story ends", self.process.wait()).await;
-        assert!(status.unwrap().success(), "what failed is printed above");
+        let ended = tokio::time::timeout(TIMEOUT, self.process.wait()).await;
+        let passed = ended.is_ok_and(|status| status.unwrap().success());
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let last = log.lines().rev().take(40).collect::<Vec<_>>();
+        let last = last.into_iter().rev().collect::<Vec<_>>().join("\n");
+        assert!(passed, "the story failed, or did not end:\n{last}");
     }
 }
 
