@@ -2,6 +2,7 @@
 //! their reconciles.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time;
 
 use countersign_api::{
     DELETED_AT_ANNOTATION, Duration, KEEP_FOR_LABEL, MANAGER, ROLLOUT_LABEL, ROLLOUT_UID_LABEL,
@@ -19,25 +20,28 @@ use serde_json::{Value, json};
 use crate::act::Actor;
 use crate::api_server::sentence;
 use crate::clock;
-use crate::timing::RETENTION_INTERVAL;
+use crate::timing::{RETENTION_INTERVAL, RETENTION_PAUSE};
 use crate::watch::Claim;
 
 /// Records per page, of which only the metadata are read.
 const PAGE: u32 = 100;
 
-/// Does what is due for records now and at intervals, and never ends.
+/// Does what is due for records now, whenever the time of one is over, and at intervals, and never ends.
 pub async fn keep(actor: &Actor, claims: &Store<Claim>) {
     loop {
-        if let Err(error) = pass(actor, claims).await {
+        let next = pass(actor, claims).await.unwrap_or_else(|error| {
             tracing::warn!(error = %sentence(&error), "the records of deleted Rollouts could not be read");
-        }
-        tokio::time::sleep(RETENTION_INTERVAL).await;
+            RETENTION_PAUSE
+        });
+        tokio::time::sleep(next.clamp(RETENTION_PAUSE, RETENTION_INTERVAL)).await;
     }
 }
 
-async fn pass(actor: &Actor, claims: &Store<Claim>) -> Result<(), kube::Error> {
+/// Does what is due now; returns when the next time of a record is over.
+async fn pass(actor: &Actor, claims: &Store<Claim>) -> Result<time::Duration, kube::Error> {
     let runs: Api<RolloutRun> = Api::all(actor.client.clone());
     let mut of = ListParams::default().labels(ROLLOUT_UID_LABEL).limit(PAGE);
+    let mut next = RETENTION_INTERVAL;
     loop {
         let page = runs.list_metadata(&of).await?;
         let claims = claims.state();
@@ -46,6 +50,11 @@ async fn pass(actor: &Actor, claims: &Store<Claim>) -> Result<(), kube::Error> {
             let Some(due) = due(&record.metadata, &rollouts, clock::now()) else {
                 continue;
             };
+            next = next.min(match due {
+                Due::Later(left) => left,
+                // The next pass sees what has become of it.
+                Due::Update(_) | Due::Removal => RETENTION_PAUSE,
+            });
             // One that cannot be written keeps no other.
             if let Err(error) = write(actor, &record.metadata, due).await {
                 let (namespace, run) = (record.namespace().unwrap_or_default(), record.name_any());
@@ -54,7 +63,7 @@ async fn pass(actor: &Actor, claims: &Store<Claim>) -> Result<(), kube::Error> {
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => of = of.continue_token(&token),
-            None => return Ok(()),
+            None => return Ok(next),
         }
     }
 }
@@ -65,6 +74,8 @@ enum Due {
     /// These metadata are written.
     Update(Value),
     Removal,
+    /// It is removed after this time.
+    Later(time::Duration),
 }
 
 /// What is due for a record if these Rollouts exist. The uid of a deleted one never comes back.
@@ -83,8 +94,12 @@ fn due(record: &ObjectMeta, rollouts: &BTreeSet<String>, now: Timestamp) -> Opti
         let stamp = json!({ DELETED_AT_ANNOTATION: now.to_string() });
         return Some(Due::Update(json!({ "annotations": stamp })));
     };
-    let time = keep_for.parse::<Duration>().ok()?;
-    (now.duration_since(deleted_at) >= time.signed()).then_some(Due::Removal)
+    let left = keep_for.parse::<Duration>().ok()?.signed() - now.duration_since(deleted_at);
+    Some(if left.is_positive() {
+        Due::Later(left.unsigned_abs())
+    } else {
+        Due::Removal
+    })
 }
 
 /// What lets the record of an earlier build outlive its Rollout, which owns it.
@@ -122,6 +137,7 @@ async fn write(actor: &Actor, record: &ObjectMeta, due: Due) -> Result<(), kube:
             let done = runs.delete(&name, &parameters).await;
             ("delete", done.map(drop))
         }
+        Due::Later(_) => return Ok(()),
     };
     let done = match done {
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
@@ -170,7 +186,9 @@ mod tests {
         assert_eq!(due(&unseen, &others, now), Some(Due::Update(stamped)));
 
         let seen = record(&kept, &stamp);
-        assert_eq!(due(&seen, &others, at("2026-03-01T23:59:59Z")), None);
+        let left = time::Duration::from_secs(1);
+        let before = at("2026-03-01T23:59:59Z");
+        assert_eq!(due(&seen, &others, before), Some(Due::Later(left)));
         let over = at("2026-03-02T00:00:00Z");
         assert_eq!(due(&seen, &others, over), Some(Due::Removal));
         assert_eq!(due(&seen, &own, over), None);

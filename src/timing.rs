@@ -32,8 +32,11 @@ pub(crate) const EVENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for the last Events before the lease is released.
 pub(crate) const LAST_EVENTS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The records of deleted Rollouts are searched for those whose time is over this often.
+/// The records of deleted Rollouts are searched for those whose time is over at least this often.
 pub(crate) const RETENTION_INTERVAL: Duration = Duration::from_hours(6);
+/// And at most this often, so that records whose time is over one after another are not listed for each; also after an
+/// error, as an API server that has just started refuses lists.
+pub(crate) const RETENTION_PAUSE: Duration = Duration::from_mins(1);
 
 /// The statuses of policies and Freezes are written this long after an event, with what else has changed by then.
 pub(crate) const STATUS_SETTLE: Duration = Duration::from_secs(1);
