@@ -95,7 +95,8 @@ async fn demo(place: &Place, namespace: &str) -> Result<Vec<String>> {
     for finished in all {
         show::story(finished);
     }
-    show::figures(&all);
+    let runs: Api<RolloutRun> = Api::namespaced(place.client(), namespace);
+    show::figures(&runs.list(&ListParams::default()).await?.items);
     Ok(differences(&harmless, &risky, &signed))
 }
 

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
+use countersign_api::RolloutRun;
 use countersign_api::rollout::Transition;
 use countersign_api::run::Contribution;
 use countersign_cluster::{LoadReport, RevisionCount};
@@ -188,8 +189,7 @@ pub fn story(finished: &Finished) {
 }
 
 /// Prints what `kubectl countersign report` makes of the changes.
-pub fn figures(finished: &[&Finished]) {
-    let runs: Vec<_> = finished.iter().map(|it| it.run.clone()).collect();
+pub fn figures(runs: &[RolloutRun]) {
     let ended = runs
         .iter()
         .filter_map(|run| run.spec.progress.ended_at.as_ref());
@@ -198,7 +198,7 @@ pub fn figures(finished: &[&Finished]) {
     };
     let since = until.saturating_sub(REPORTED).unwrap_or_default();
     println!("\n$ kubectl countersign report --since 1d --by contributor");
-    let report = report::table(&runs, since, until, Some(report::By::Contributor));
+    let report = report::table(runs, since, until, Some(report::By::Contributor));
     println!("{report}");
 }
 

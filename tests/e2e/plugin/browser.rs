@@ -35,9 +35,9 @@ impl Person<'_> {
 /// A script that uses a dashboard.
 struct Story {
     process: Child,
+    lines: tokio::io::Lines<BufReader<ChildStdout>>,
     /// Each step of the browser, and what failed.
     log: PathBuf,
-    lines: tokio::io::Lines<BufReader<ChildStdout>>,
 }
 
 impl Story {

@@ -39,9 +39,9 @@ fn comparison(comparison: &Comparison) -> [String; 9] {
 }
 
 fn figures(group: &str, figures: &Figures) -> [[String; 9]; 5] {
-    let rate = &figures.per_week;
     let counts = (figures.deployments.to_string(), String::new());
-    let rate = Some((rate.value, Some(rate.interval)));
+    let rate = figures.per_week.as_ref();
+    let rate = rate.map(|rate| (rate.value, Some(rate.interval)));
     [
         figure(group, "deployments", counts, rate, "per week"),
         times(group, "lead time", &figures.lead_time),

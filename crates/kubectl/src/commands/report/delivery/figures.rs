@@ -12,8 +12,8 @@ use crate::commands::report::delivery::deployment::Deployment;
 pub struct Figures {
     /// Number of deployments.
     pub deployments: u32,
-    /// Deployments a week.
-    pub per_week: Rate,
+    /// Deployments a week; absent if the time is shorter than one.
+    pub per_week: Option<Rate>,
     /// From the newest commit of a change to its promotion.
     pub lead_time: Times,
     /// Deployments that failed.
@@ -84,7 +84,7 @@ impl Figures {
         let all = count(|_| true);
         Self {
             deployments: all,
-            per_week: Rate::of(all, weeks),
+            per_week: (weeks >= 1.0).then(|| Rate::of(all, weeks)),
             lead_time: times(|it| it.lead_time),
             change_failure_rate: Share::of(count(|it| it.failed), all),
             time_to_restore: times(|it| it.restored_in),

@@ -83,7 +83,7 @@ fn row(name: &str, figures: &Figures) -> Vec<String> {
     vec![
         name.to_owned(),
         figures.deployments.to_string(),
-        rate(&figures.per_week),
+        figures.per_week.as_ref().map_or_else(|| "-".into(), rate),
         times(&figures.lead_time),
         share(&figures.change_failure_rate),
         times(&figures.time_to_restore),
