@@ -72,11 +72,8 @@ impl Objects {
                 let now = seen(it);
                 let before = self.before.remove(&key(it));
                 self.seen.insert(key(it), now);
-                if self.listed {
-                    News::of(before, now)
-                } else {
-                    News::Nothing
-                }
+                // The first list, too, is news: it may come long after the Rollouts were reconciled at the start.
+                News::of(before, now)
             }
             watcher::Event::InitDone => {
                 let gone = std::mem::take(&mut self.before).into_values();
@@ -124,7 +121,7 @@ mod tests {
         assert_eq!(news(watcher::Event::Init), News::Nothing);
         for uid in ["a", "b", "c"] {
             let listed = watcher::Event::InitApply(object(uid, "1"));
-            assert_eq!(news(listed), News::Nothing, "the list concerns all");
+            assert_eq!(news(listed), News::New, "the list may be late");
         }
         assert_eq!(news(watcher::Event::InitDone), News::Listed);
         assert_eq!(news(watcher::Event::Apply(object("d", "1"))), News::New);
