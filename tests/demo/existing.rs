@@ -8,7 +8,10 @@
     reason = "of JSON, where an absent field is null"
 )]
 
+use std::time::Duration;
+
 use countersign_api::RolloutPolicy;
+use countersign_cluster::wait_for;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
@@ -38,6 +41,9 @@ done
 wait
 "#;
 
+/// How long an operator may take to lead after its start.
+const LEADS_WITHIN: Duration = Duration::from_secs(30);
+
 /// A Rollout whose smallest step is a quarter, so that four pods suffice in place of twenty.
 const SMALL: &str = "web";
 
@@ -52,14 +58,22 @@ pub async fn connect() -> Result<Client> {
     served.map_err(|error| format!("RolloutPolicies cannot be listed ({error}): {install}"))?;
     let leases: Api<Lease> = Api::all(client.clone());
     let lease = ListParams::default().fields("metadata.name=countersign");
-    let leases = leases.list(&lease).await?;
-    let mut specs = leases.items.iter().filter_map(|it| it.spec.as_ref());
-    let leads = specs.any(|it| it.holder_identity.as_ref().is_some_and(|it| !it.is_empty()));
-    if leads {
-        Ok(client)
-    } else {
-        Err(format!("no operator holds the Lease countersign: {install}").into())
-    }
+    // One that was installed a moment ago leads soon.
+    let leads = async || {
+        let leases = leases
+            .list(&lease)
+            .await
+            .map_err(|error| error.to_string())?;
+        let mut specs = leases.items.iter().filter_map(|it| it.spec.as_ref());
+        let leads = specs.any(|it| it.holder_identity.as_ref().is_some_and(|it| !it.is_empty()));
+        leads
+            .then_some(())
+            .ok_or_else(|| "nobody holds it".to_owned())
+    };
+    let leader = wait_for("an operator leads", LEADS_WITHIN, leads).await;
+    leader
+        .map_err(|error| format!("no operator holds the Lease countersign ({error}): {install}"))?;
+    Ok(client)
 }
 
 /// A client that acts as a person of this group, who need not exist.
