@@ -219,17 +219,26 @@ fn law_11_an_edited_canary_is_rolled_back_and_its_replica_set_is_taken_no_more()
     lawful(&world);
 }
 
+/// A ReplicaSet that claims the template of the present change.
+fn planted(world: &World) -> ReplicaSet {
+    let template = world.observation.spec.template.clone();
+    ReplicaSet {
+        name: "planted".into(),
+        uid: "planted".into(),
+        hash: "planted".into(),
+        template_digest: template_digest(&template),
+        template,
+        ..world.observation.replica_sets[0].clone()
+    }
+}
+
 #[test]
 fn law_11_a_planted_replica_set_is_never_taken() {
     for owned in [false, true] {
         let mut world = serving();
         change(&mut world, "v2", harmless());
-        let template = world.observation.spec.template.clone();
-        let mut planted = world.observation.replica_sets[0].clone();
-        (planted.name, planted.uid) = ("planted".into(), "planted".into());
-        planted.hash = "planted".into();
-        planted.template_digest = template_digest(&template);
-        (planted.template, planted.integrity) = (template, edited());
+        let mut planted = planted(&world);
+        planted.integrity = edited();
         planted.owned = owned;
         (
             planted.replicas,
@@ -254,12 +263,7 @@ fn law_11_a_planted_replica_set_is_never_taken() {
 fn law_11_a_planted_replica_set_of_the_right_template_is_not_taken_while_it_has_pods() {
     let mut world = serving();
     change(&mut world, "v2", harmless());
-    let template = world.observation.spec.template.clone();
-    let mut planted = world.observation.replica_sets[0].clone();
-    (planted.name, planted.uid) = ("planted".into(), "planted".into());
-    planted.hash = "planted".into();
-    planted.template_digest = template_digest(&template);
-    planted.template = template;
+    let planted = planted(&world);
     world.observation.replica_sets.push(planted);
     for (pods, is_taken) in [((3, 3), false), ((0, 3), false), ((0, 0), true)] {
         let planted = world.observation.replica_sets.last_mut().unwrap();
