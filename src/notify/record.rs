@@ -182,7 +182,7 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Reads it; the chart creates it. One that holds nothing, or what this build cannot read, begins anew.
+    /// Reads it; the chart creates it. One that holds nothing, or what this build cannot read, begins again.
     pub(super) async fn read(
         client: Client,
         namespace: &str,

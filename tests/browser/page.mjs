@@ -53,8 +53,8 @@ export async function isAccessible(page) {
     await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
     await page.evaluate(`${axe}\n;0`);
     const { violations } = await page.evaluate(() => globalThis.axe.run());
-    const told = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" | ")}`);
-    assert.deepEqual(told, [], `${colorScheme}, ${page.url()}`);
+    const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" | ")}`);
+    assert.deepEqual(found, [], `${colorScheme}, ${page.url()}`);
   }
   inspected.delete(page);
 }

@@ -124,7 +124,7 @@ fn since_noon() -> Record {
 }
 
 /// The messages at one o'clock, of what has happened since noon.
-fn told(world: &World) -> Vec<Message> {
+fn notified(world: &World) -> Vec<Message> {
     let since = since_noon();
     messages(world, &since, SignedDuration::from_mins(45), at("13:00:00"))
 }
@@ -133,7 +133,7 @@ fn told(world: &World) -> Vec<Message> {
 fn who_waits_for_people_is_told_who_is_missing_and_how_to_approve() {
     let status = under_way(Phase::AwaitingSignOff, Reason::AwaitingSignOff);
     let runs = [run(None, Vec::new())];
-    let [message] = &told(&world(&[rollout(status)], &runs))[..] else {
+    let [message] = &notified(&world(&[rollout(status)], &runs))[..] else {
         panic!("one message")
     };
     assert_eq!(message.kind, Kind::AwaitingSignOff);
@@ -160,8 +160,8 @@ fn scarce_evidence_is_accepted_at_its_own_gate() {
     let change = status.change.as_mut().unwrap();
     change.awaited_gates = BTreeMap::from([("evidence-1".to_owned(), time("12:30:00"))]);
     let runs = [run(None, Vec::new())];
-    let told = told(&world(&[rollout(status)], &runs));
-    let command = told[0].command.as_deref().unwrap();
+    let notified = notified(&world(&[rollout(status)], &runs));
+    let command = notified[0].command.as_deref().unwrap();
     assert!(
         command.ends_with(" --digest 1a2b3c4d5e6f --gate evidence-1"),
         "{command}"
@@ -171,15 +171,15 @@ fn scarce_evidence_is_accepted_at_its_own_gate() {
 #[test]
 fn nothing_is_told_before_the_record_of_a_change_is_known() {
     let status = under_way(Phase::AwaitingSignOff, Reason::AwaitingSignOff);
-    assert_eq!(told(&world(&[rollout(status)], &[])), []);
+    assert_eq!(notified(&world(&[rollout(status)], &[])), []);
 }
 
 #[test]
 fn a_change_is_held_for_long_after_its_last_progress_unless_on_purpose() {
     let runs = [run(None, Vec::new())];
     let kinds = |status: RolloutStatus| {
-        let told = told(&world(&[rollout(status)], &runs));
-        told.into_iter().map(|it| it.kind).collect::<Vec<_>>()
+        let notified = notified(&world(&[rollout(status)], &runs));
+        notified.into_iter().map(|it| it.kind).collect::<Vec<_>>()
     };
     let held = |reason| under_way(Phase::Held, reason);
     assert_eq!(kinds(held(Reason::CheckInvalid)), [Kind::Held]);
@@ -202,9 +202,9 @@ fn an_outcome_is_told_with_its_numbers_and_each_use_of_break_glass() {
         line("12:41:00", "RolledBack", "the pods are gone"),
     ];
     let told_of = |outcome| {
-        let told = told(&world(&[], &[run(outcome, lines.clone())]));
-        let told = told.into_iter().map(|it| (it.id, it.text));
-        told.collect::<Vec<_>>()
+        let notified = notified(&world(&[], &[run(outcome, lines.clone())]));
+        let notified = notified.into_iter().map(|it| (it.id, it.text));
+        notified.collect::<Vec<_>>()
     };
     let pair = |id: &str, text: &str| (format!("run-uid/{id}"), text.to_owned());
     let glass = [
@@ -222,14 +222,14 @@ fn an_outcome_is_told_with_its_numbers_and_each_use_of_break_glass() {
 fn what_happened_before_the_first_start_is_not_told() {
     let lines = vec![line("11:59:59", "Promoted", "all gates have passed")];
     let before = run(Some(Outcome::Promoted), lines);
-    assert_eq!(told(&world(&[], &[before])), []);
+    assert_eq!(notified(&world(&[], &[before])), []);
     let lines = vec![
         line("12:00:00", "FirstRevision", ""),
         line("12:01:00", "Promoted", "all gates have passed"),
     ];
-    let told = told(&world(&[], &[run(Some(Outcome::Promoted), lines)]));
-    assert_eq!((told.len(), told[0].kind), (1, Kind::Promoted));
-    assert!(told[0].attempt().unwrap().is_first);
+    let notified = notified(&world(&[], &[run(Some(Outcome::Promoted), lines)]));
+    assert_eq!((notified.len(), notified[0].kind), (1, Kind::Promoted));
+    assert!(notified[0].attempt().unwrap().is_first);
 }
 
 #[test]
@@ -242,17 +242,17 @@ fn a_rollout_chooses_the_channels_of_its_runs() {
     chooses.metadata.annotations = Some(BTreeMap::from([chosen]));
     let lines = vec![line("12:40:00", "Aborted", "by dave")];
     let runs = [run(Some(Outcome::RolledBack), lines)];
-    let told = told(&world(&[Arc::new(chooses)], &runs));
-    assert_eq!(told[0].chosen, Some(vec!["team-a".to_owned()]));
+    let notified = notified(&world(&[Arc::new(chooses)], &runs));
+    assert_eq!(notified[0].chosen, Some(vec!["team-a".to_owned()]));
 }
 
 #[test]
 fn the_messages_of_a_deleted_rollout_are_not_for_the_default_channels() {
     let lines = vec![line("12:40:00", "Aborted", "by dave")];
     let runs = [run(Some(Outcome::RolledBack), lines)];
-    assert_eq!(told(&world(&[], &runs))[0].chosen, Some(Vec::new()));
+    assert_eq!(notified(&world(&[], &runs))[0].chosen, Some(Vec::new()));
     let silent = rollout(RolloutStatus::default());
-    assert_eq!(told(&world(&[silent], &runs))[0].chosen, None);
+    assert_eq!(notified(&world(&[silent], &runs))[0].chosen, None);
 }
 
 #[test]
@@ -264,13 +264,13 @@ fn sign_offs_that_do_not_count_are_told_once_for_each_time() {
     });
     status.conditions = vec![serde_json::from_value(unproven).unwrap()];
     let runs = [run(None, Vec::new())];
-    let told = told(&world(&[rollout(status)], &runs));
+    let notified = notified(&world(&[rollout(status)], &runs));
     let began = at("12:50:00").as_second();
-    assert_eq!(told[0].id, format!("run-uid/SignOffsUnproven/{began}"));
+    assert_eq!(notified[0].id, format!("run-uid/SignOffsUnproven/{began}"));
     assert!(
-        told[0].text.starts_with("no sign-off counts: "),
+        notified[0].text.starts_with("no sign-off counts: "),
         "{:?}",
-        told[0]
+        notified[0]
     );
 }
 
@@ -295,23 +295,23 @@ fn a_freeze_is_told_when_it_begins_and_its_end_to_those_who_know_of_it() {
     };
     let held = SignedDuration::from_mins(45);
     let mut record = since_noon();
-    let told = |world: &World, record: &Record| messages(world, record, held, at("13:00:00"));
+    let notified = |world: &World, record: &Record| messages(world, record, held, at("13:00:00"));
     let (active, over) = (freeze("True", "12:10:00"), freeze("False", "12:50:00"));
-    let [began] = &told(&frozen(std::slice::from_ref(&active)), &record)[..] else {
+    let [began] = &notified(&frozen(std::slice::from_ref(&active)), &record)[..] else {
         panic!("one message")
     };
     assert_eq!(began.kind, Kind::FreezeBegan);
     assert_eq!(began.text, "by dave, until it is over: holidays");
     assert_eq!(
-        told(&frozen(std::slice::from_ref(&over)), &record),
+        notified(&frozen(std::slice::from_ref(&over)), &record),
         [],
         "nobody knows of it"
     );
 
     record.note(&began.id, "slack", at("12:11:00"), Some("xmas"));
-    assert_eq!(told(&frozen(&[active]), &record).len(), 1, "it lasts");
+    assert_eq!(notified(&frozen(&[active]), &record).len(), 1, "it lasts");
     for (freezes, text) in [(vec![over], "until it is over"), (vec![], "it was deleted")] {
-        let [ended] = &told(&frozen(&freezes), &record)[..] else {
+        let [ended] = &notified(&frozen(&freezes), &record)[..] else {
             panic!("one message")
         };
         assert_eq!(ended.id, format!("{}/FreezeEnded", began.id));
@@ -322,6 +322,6 @@ fn a_freeze_is_told_when_it_begins_and_its_end_to_those_who_know_of_it() {
 #[test]
 fn foreign_text_is_one_line_without_what_hides() {
     let lines = vec![line("12:40:00", "Aborted", "by dave: a\nb\u{202e}c")];
-    let told = told(&world(&[], &[run(Some(Outcome::RolledBack), lines)]));
-    assert_eq!(told[0].text, "Aborted: by dave: a b\\u{202e}c");
+    let notified = notified(&world(&[], &[run(Some(Outcome::RolledBack), lines)]));
+    assert_eq!(notified[0].text, "Aborted: by dave: a b\\u{202e}c");
 }

@@ -156,7 +156,7 @@ pub fn rates(check: &CheckEvidence, change: &Change, id: &str) -> Option<Markup>
     Some(html! {
         figure {
             svg.chart viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-labelledby=(title) {
-                title id=(title) { (told(&canary, &stable)) }
+                title id=(title) { (summary(&canary, &stable)) }
                 @for rate in heights {
                     @let y = format!("{:.1}", scale.y(rate));
                     line.grid x1=(LEFT) x2=(WIDTH - RIGHT) y1=(y) y2=(y) {}
@@ -221,7 +221,7 @@ pub fn evidence(check: &CheckEvidence, change: &Change, id: &str) -> Option<Mark
 }
 
 /// The last values of a chart in words.
-fn told(canary: &[Option<Known>], stable: &[Option<Known>]) -> String {
+fn summary(canary: &[Option<Known>], stable: &[Option<Known>]) -> String {
     let of = |arm: &[Option<Known>]| match arm.last().copied().flatten() {
         None => "no requests".to_owned(),
         Some(known) => format!(

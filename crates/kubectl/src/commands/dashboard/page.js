@@ -7,7 +7,7 @@
   const state = document.getElementById("connection");
   const news = document.getElementById("news");
   let stream;
-  let told;
+  let announced;
 
   const opened = (section) => [...section.querySelectorAll("details[open][id]")].map((it) => it.id);
 
@@ -24,8 +24,8 @@
   // Only what a section gives as news is read aloud, and only if it is new.
   const tell = () => {
     const text = [...document.querySelectorAll("[data-news]")].map((it) => it.dataset.news).join(" ");
-    if (told !== undefined && told !== text) news.textContent = text;
-    told = text;
+    if (announced !== undefined && announced !== text) news.textContent = text;
+    announced = text;
   };
 
   const receive = (event) => {
