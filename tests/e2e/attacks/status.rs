@@ -111,7 +111,8 @@ async fn nobody_else_writes_the_status_of_a_policy_or_a_freeze() {
     let freeze = json!({
         "apiVersion": "countersign.dev/v1alpha1", "kind": "Freeze",
         "metadata": { "name": scene.namespace },
-        "spec": { "reason": "a test", "until": "2026-01-01T00:00:00Z" },
+        // Kubernetes before 1.36 does not write the person.
+        "spec": { "reason": "a test", "until": "2026-01-01T00:00:00Z", "person": { "username": "admin" } },
     });
     admin.create(freezes, &freeze).await.unwrap();
     let forged = json!({ "status": { "conditions": [{
