@@ -118,8 +118,8 @@ fn observed_generation_is_an_integer() {
         let status = &schema["properties"]["status"]["properties"];
         Some(status.get("observedGeneration")?["type"].clone())
     });
-    let kinds = "of Rollouts, RolloutPolicies and Freezes";
-    assert_eq!(types.collect::<Vec<_>>(), ["integer"; 3], "{kinds}");
+    let kinds = "of Rollouts, RolloutPolicies, AnalysisTemplates and Freezes";
+    assert_eq!(types.collect::<Vec<_>>(), ["integer"; 4], "{kinds}");
 }
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {

@@ -41,7 +41,7 @@ pub use selector::Selector;
 pub use sign_off::{SignOff, SignOffDecision, SignOffSpec};
 pub use smoke::Smoke;
 pub use step::{SignOffDemand, Step, Tier};
-pub use template::{AnalysisTemplate, AnalysisTemplateSpec};
+pub use template::{AnalysisTemplate, AnalysisTemplateSpec, AnalysisTemplateStatus};
 pub use traffic::{RouteKind, RouteReference, Traffic};
 pub use workload_ref::{DeletionPolicy, WorkloadKind, WorkloadReference};
 

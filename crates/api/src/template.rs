@@ -1,10 +1,12 @@
 //! `AnalysisTemplate`: named checks with arguments that the Rollouts of a namespace share.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::analysis::Check;
+use super::conditions;
 use super::objective::Objective;
 
 /// Checks and objectives that the Rollouts of a namespace share.
@@ -14,6 +16,7 @@ use super::objective::Objective;
     version = "v1alpha1",
     kind = "AnalysisTemplate",
     namespaced,
+    status = "AnalysisTemplateStatus",
     shortname = "cat",
     category = "countersign",
     derive = "PartialEq",
@@ -24,6 +27,12 @@ use super::objective::Objective;
         type_ = "string",
         json_path = ".spec.objectives[*].name"
     ),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].reason"
+    ),
+    printcolumn(name = "Used By", type_ = "integer", json_path = ".status.usedBy"),
     printcolumn(
         name = "Age",
         type_ = "date",
@@ -45,6 +54,26 @@ pub struct AnalysisTemplateSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub objectives: Vec<Objective>,
+}
+
+/// How the operator reads a template. No decision depends on it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AnalysisTemplateStatus {
+    /// Generation of the spec that this status describes.
+    #[serde(default)]
+    pub observed_generation: i64,
+    /// Number of Rollouts of the namespace that use the template, some seconds late.
+    #[serde(default)]
+    pub used_by: i32,
+    /// `Accepted`: whether the operator can send every query of the template, with the defaults of its arguments or a value of their type; `Stalled`: whether it cannot.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "conditions::readable"
+    )]
+    #[schemars(length(max = 8))]
+    pub conditions: Vec<Condition>,
 }
 
 /// An argument of a template.
