@@ -8,6 +8,7 @@ use crate::limits::CONDITION_MESSAGE;
 use crate::text::sanitize_to;
 
 /// A condition before its transition time is known.
+#[derive(Clone, Debug)]
 pub(crate) struct ConditionDraft {
     kind: &'static str,
     value: Option<bool>,

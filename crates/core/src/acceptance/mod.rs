@@ -1,9 +1,11 @@
-//! The statuses of RolloutPolicies and Freezes: whether this build can use them as they are written. No
-//! decision depends on them.
+//! The statuses of RolloutPolicies, Freezes and AnalysisTemplates: whether this build can use them as they are written.
+//! No decision depends on them.
 
 pub mod freeze;
 pub mod policy;
+mod queries;
 mod selectors;
+pub mod template;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;

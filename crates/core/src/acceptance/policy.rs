@@ -1,14 +1,14 @@
 //! The status of a RolloutPolicy.
 
-use countersign_api::Analysis;
 use countersign_api::freeze::IncidentQuery;
 use countersign_api::policy::{RolloutPolicySpec, RolloutPolicyStatus};
 use countersign_api::step::{SignOffDemand, Tier};
 use k8s_openapi::jiff::Timestamp;
 
-use crate::acceptance::{ACCEPTED, INVALID, Subject, UNREADABLE, accepted, refused, selectors};
+use crate::acceptance::{
+    ACCEPTED, INVALID, Subject, UNREADABLE, accepted, queries, refused, selectors,
+};
 use crate::analysis::query;
-use crate::analysis::query::form::Arm;
 use crate::condition::ConditionDraft;
 use crate::people::freeze::ends_at;
 use crate::policy::corrections::corrections;
@@ -72,7 +72,10 @@ fn problems(spec: &RolloutPolicySpec, now: Timestamp) -> Vec<String> {
     let windows = windows.filter_map(|window| ends_at(window, now).err());
     problems.extend(windows.map(|error| error.to_string()));
     problems.extend(spec.freeze.incident.as_ref().and_then(incident));
-    problems.extend(spec.analysis.iter().flat_map(queries));
+    if let Some(it) = &spec.analysis {
+        let unsendable = queries::problems(&it.checks, &it.objectives, it.interval);
+        problems.extend(unsendable.map(|error| format!("analysis: {error}")));
+    }
     let keys = spec.provenance.keys.iter();
     let unreadable = keys.filter(|key| !is_public_key(&key.public_key));
     problems.extend(unreadable.map(|key| {
@@ -94,24 +97,6 @@ fn incident(incident: &IncidentQuery) -> Option<String> {
         Err(problem) => problem.to_string(),
     };
     Some(format!("freeze.incident.query: {problem}"))
-}
-
-/// Why the queries of checks and objectives cannot be sent.
-fn queries(analysis: &Analysis) -> Vec<String> {
-    let arm = |service| Arm {
-        namespace: "namespace",
-        service,
-        rollout: "rollout",
-        revision: "revision",
-    };
-    let checks = analysis.checks.iter();
-    let checks =
-        checks.filter_map(|it| query::verify(it, arm(Some("service")), analysis.interval).err());
-    let objectives = analysis.objectives.iter();
-    let objectives =
-        objectives.filter_map(|it| query::render_objective(&it.name, it, arm(None)).err());
-    let errors = checks.chain(objectives);
-    errors.map(|error| format!("analysis: {error}")).collect()
 }
 
 /// Where people are required, but of no group.

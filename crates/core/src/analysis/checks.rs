@@ -1,11 +1,11 @@
 //! The checks and objectives of a change: its own, its templates' and the policies'.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_api::analysis::{CheckMode, TemplateUse, default_interval};
+use countersign_api::analysis::{ArgumentValue, CheckMode, TemplateUse, default_interval};
 use countersign_api::objective::Objective;
 use countersign_api::rollout::{Change, Plan};
-use countersign_api::template::{AnalysisTemplateSpec, Argument};
+use countersign_api::template::{AnalysisTemplateSpec, Argument, ArgumentType};
 use countersign_api::{Analysis, Check, Duration, Preset};
 
 use crate::analysis::query;
@@ -207,6 +207,41 @@ pub fn resolve(used: &TemplateUse, template: &AnalysisTemplateSpec) -> Resolved 
     resolved
 }
 
+/// A use of a template by which it can be checked without a Rollout: an argument without a default has a value of its
+/// type.
+#[must_use]
+pub fn sample_use(template: &AnalysisTemplateSpec) -> TemplateUse {
+    let needed = template.args.iter().filter(|it| it.default.is_none());
+    let sample = |argument: &Argument| ArgumentValue {
+        name: argument.name.clone(),
+        value: match argument.kind {
+            ArgumentType::String => "value".into(),
+            ArgumentType::Number => "1".into(),
+            ArgumentType::Duration => "1m".into(),
+        },
+    };
+    TemplateUse {
+        args: needed.map(sample).collect(),
+        ..TemplateUse::default()
+    }
+}
+
+/// The names of the arguments of a template that no query uses.
+#[must_use]
+pub fn unused_arguments(template: &AnalysisTemplateSpec) -> Vec<&str> {
+    let checks = template.checks.iter().flat_map(|check| {
+        let buckets = check.latency.as_ref().and_then(|it| it.buckets.as_ref());
+        let metric = check.metric.as_ref().map(|it| &it.query);
+        [check.errors.as_ref(), check.total.as_ref(), buckets, metric]
+    });
+    let objectives = template.objectives.iter();
+    let objectives = objectives.flat_map(|it| [Some(&it.errors), Some(&it.total)]);
+    let queries = checks.chain(objectives).flatten();
+    let used: BTreeSet<_> = queries.flat_map(|it| placeholder::arguments(it)).collect();
+    let names = template.args.iter().map(|it| it.name.as_str());
+    names.filter(|name| !used.contains(*name)).collect()
+}
+
 /// The value of each argument of a template.
 fn values(
     used: &TemplateUse,
@@ -339,8 +374,40 @@ pub fn in_force(change: &Change, current: &Checks) -> Checks {
 mod tests {
     use countersign_api::Step;
     use countersign_api::analysis::WeightRange;
+    use serde_json::{Value, json};
 
     use super::*;
+
+    #[test]
+    fn an_argument_is_used_in_a_query_of_any_kind() {
+        let template = |check: Value, objectives: Value| -> AnalysisTemplateSpec {
+            let other = r#"x{c="{{args.b}}"}"#;
+            serde_json::from_value(json!({
+                "args": [{ "name": "a" }, { "name": "b" }],
+                "checks": [{ "name": "other", "errors": other, "total": "x" }, check],
+                "objectives": objectives,
+            }))
+            .unwrap()
+        };
+        let (none, used) = (json!([]), r#"x{c="{{ args.a }}"}"#);
+        let preset = json!({ "name": "own", "preset": "HttpRequestsTotal" });
+        let spec = template(preset.clone(), none.clone());
+        assert_eq!(unused_arguments(&spec), ["a"]);
+        for query in [
+            json!({ "errors": used, "total": "x" }),
+            json!({ "errors": "x", "total": used }),
+            json!({ "latency": { "within": "1s", "buckets": used } }),
+            json!({ "metric": { "query": used, "max": 1.0 } }),
+        ] {
+            let mut check = query.clone();
+            check["name"] = json!("own");
+            let spec = template(check, none.clone());
+            assert_eq!(unused_arguments(&spec), [""; 0], "{query}");
+        }
+        let objective = json!([{ "name": "all", "target": 0.9, "errors": used, "total": "x" }]);
+        let spec = template(preset, objective);
+        assert_eq!(unused_arguments(&spec), [""; 0]);
+    }
 
     #[test]
     fn no_choice_of_steps_evades_a_check() {

@@ -1,6 +1,6 @@
 //! Fills values into the placeholders of a query.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_api::Duration;
 use countersign_api::template::{Argument, ArgumentType};
@@ -45,6 +45,17 @@ pub fn with_args(template: &str, args: &BTreeMap<String, Value>) -> Result<Strin
         Ok(())
     })?;
     Ok(text)
+}
+
+/// The names of the arguments that a template's query uses.
+pub(crate) fn arguments(template: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    // A placeholder that is not closed is an error of `with_args`.
+    let _ = scan(template, &mut String::new(), |name, _, _| {
+        names.extend(name.strip_prefix("args.").map(ToOwned::to_owned));
+        Ok(())
+    });
+    names
 }
 
 /// The value of a template's argument, parsed as its declared type.
