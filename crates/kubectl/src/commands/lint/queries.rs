@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use countersign_api::analysis::{ArgumentValue, TemplateUse, default_interval};
-use countersign_api::template::{Argument, ArgumentType};
-use countersign_api::{Analysis, AnalysisTemplate, Check, Duration, Metric, Objective};
+use countersign_api::analysis::default_interval;
+use countersign_api::{
+    Analysis, AnalysisTemplate, AnalysisTemplateSpec, Check, Duration, Metric, Objective,
+};
 use countersign_core::analysis::query::form::{Arm, Field};
 use countersign_core::analysis::{checks, query};
 use countersign_core::text::sanitize_to;
@@ -32,19 +33,7 @@ pub(super) fn template(object: &Node, spec: &Node) -> Vec<Finding> {
         Ok(template) => template,
         Err(finding) => return vec![finding],
     };
-    let needed = template.spec.args.iter().filter(|it| it.default.is_none());
-    let sample = |argument: &Argument| ArgumentValue {
-        name: argument.name.clone(),
-        value: match argument.kind {
-            ArgumentType::String => "value".into(),
-            ArgumentType::Number => "1".into(),
-            ArgumentType::Duration => "1m".into(),
-        },
-    };
-    let used = TemplateUse {
-        args: needed.map(sample).collect(),
-        ..TemplateUse::default()
-    };
+    let used = checks::sample_use(&template.spec);
     let resolved = checks::resolve(&used, &template.spec);
     if !resolved.problems.is_empty() {
         let problems = resolved.problems.iter();
@@ -55,7 +44,22 @@ pub(super) fn template(object: &Node, spec: &Node) -> Vec<Finding> {
     let services = [Some("service")];
     let mut findings = queries(spec, &resolved.checks, default_interval(), &services);
     findings.extend(objectives(spec, &resolved.objectives));
+    findings.extend(unused_arguments(spec, &template.spec));
     findings
+}
+
+/// Arguments that no query uses: a value of one changes nothing.
+fn unused_arguments(spec: &Node, template: &AnalysisTemplateSpec) -> Vec<Finding> {
+    let unused = checks::unused_arguments(template);
+    let nodes = spec.get("args").into_iter().flat_map(Node::items);
+    let nodes = nodes.zip(&template.args);
+    let findings = nodes.filter_map(|(node, argument)| {
+        let name = unused.iter().find(|name| **name == argument.name)?;
+        let message =
+            format!("no query uses the argument `{name}`: write `{{{{args.{name}}}}}` into one, or remove it");
+        Some(Finding::warning(node.at, message))
+    });
+    findings.collect()
 }
 
 /// The controller's findings on the queries of each check.

@@ -170,6 +170,35 @@ fn queries_are_held_to_the_controllers_own_rules() {
 }
 
 #[test]
+fn an_argument_of_a_template_that_no_query_uses_is_a_warning_at_its_line() {
+    let template = |route: &str| {
+        format!(
+            "apiVersion: countersign.dev/v1alpha1
+kind: AnalysisTemplate
+metadata:
+  name: http
+spec:
+  args:
+    - name: code
+    - name: route
+  checks:
+    - name: errors
+      errors: 'x{{h=\"{{{{revision}}}}\",code=\"{{{{args.code}}}}\"}}'
+      total: 'x{{h=\"{{{{revision}}}}\"{route}}}'
+"
+        )
+    };
+    let used = template(",route=\"{{args.route}}\"");
+    assert_eq!(linted(&[&used]), []);
+    let message =
+        "no query uses the argument `route`: write `{{args.route}}` into one, or remove it";
+    assert_eq!(
+        linted(&[&template("")]),
+        [(8, Severity::Warning, message.to_owned())]
+    );
+}
+
+#[test]
 fn a_route_that_cannot_be_split_is_an_error_at_its_name() {
     let canary = "      stableService: web
       canaryService: web-canary
