@@ -9,7 +9,6 @@ use countersign_api as api;
 use kube::client::ClientBuilder;
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tower::util::MapResponseLayer;
 
@@ -282,7 +281,7 @@ async fn stand_by(
 async fn lead(
     context: Arc<Context>,
     triggers: tokio::sync::mpsc::UnboundedReceiver<watch::Trigger>,
-    governing: &Notify,
+    governing: &tokio::sync::watch::Sender<()>,
     lease: &Lease,
     stop: &CancellationToken,
 ) -> Result<(), Error> {

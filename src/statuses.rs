@@ -1,25 +1,26 @@
-//! The statuses of RolloutPolicies and Freezes. No decision depends on them.
+//! The statuses of RolloutPolicies, Freezes and AnalysisTemplates. No decision depends on them.
 //!
-//! The leader writes one when the spec, the number of governed Rollouts or the time has changed it. It works
-//! from its caches: it reads nothing for a status, and while nothing changes it writes none. See decision 030.
+//! The leader writes one when the spec, the number of Rollouts or the time has changed it. It works from its
+//! caches: it reads nothing for a status, and while nothing changes it writes none. See decision 030.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use countersign_api::freeze::FreezeStatus;
 use countersign_api::policy::{RolloutPolicySpec, RolloutPolicyStatus};
-use countersign_api::{Freeze, MANAGER, RolloutPolicy};
+use countersign_api::template::AnalysisTemplateStatus;
+use countersign_api::{AnalysisTemplate, Freeze, MANAGER, RolloutPolicy};
 use countersign_core::acceptance::{self, Subject};
 use countersign_core::policy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
-use kube::core::{ApiResource, DynamicObject, ObjectMeta};
-use kube::runtime::reflector::ObjectRef;
+use kube::core::{ApiResource, DynamicObject, ObjectMeta, Status};
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde_json::json;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::act::Actor;
 use crate::api_server::sentence;
@@ -28,15 +29,31 @@ use crate::timing::{STATUS_COUNT_INTERVAL, STATUS_RECHECK, STATUS_RETRY, STATUS_
 use crate::watch::Caches;
 
 /// Keeps the statuses up to date, and never ends.
-pub async fn keep(actor: &Actor, caches: &Caches, governing: &Notify) {
+pub async fn keep(actor: &Actor, caches: &Caches, governing: &watch::Sender<()>) {
     let mut policies = Statuses::of::<RolloutPolicy>("rolloutpolicies/status");
     let mut freezes = Statuses::of::<Freeze>("freezes/status");
+    let mut templates = Statuses::of::<AnalysisTemplate>("analysistemplates/status");
+    // However many templates a tenant writes, no policy and no Freeze waits for them.
+    tokio::join!(
+        repeat(governing, async |now| {
+            write_policies(&mut policies, actor, caches, now).await
+        }),
+        repeat(governing, async |now| {
+            write_freezes(&mut freezes, actor, caches, now).await
+        }),
+        repeat(governing, async |now| {
+            write_templates(&mut templates, actor, caches, now).await
+        }),
+    );
+}
+
+/// Writes the statuses of one kind after each change, and after the time that `write` returns.
+async fn repeat(governing: &watch::Sender<()>, mut write: impl AsyncFnMut(Timestamp) -> Duration) {
+    let mut changes = governing.subscribe();
     loop {
-        let now = clock::now();
-        let next = write_policies(&mut policies, actor, caches, now).await;
-        let next = next.min(write_freezes(&mut freezes, actor, caches, now).await);
+        let next = write(clock::now()).await;
         tokio::select! {
-            () = governing.notified() => {}
+            _ = changes.changed() => {}
             () = tokio::time::sleep(next) => {}
         }
         // Rollouts that are created together are counted together.
@@ -51,10 +68,9 @@ async fn write_policies(
     caches: &Caches,
     now: Timestamp,
 ) -> Duration {
-    let policies = caches.policies.state();
-    statuses.keep_only(&policies.iter().map(|it| it.name_any()).collect());
+    statuses.forget(&caches.policies);
     let mut next = STATUS_RECHECK;
-    for policy in policies {
+    for policy in caches.policies.state() {
         let before = statuses.present(&policy.metadata, policy.status.as_ref());
         let spec = policy.spec.as_ref();
         let governs = spec.map_or(0, |spec| governed(spec, caches));
@@ -64,19 +80,9 @@ async fn write_policies(
             governs: status.governs,
             ..before.clone()
         };
-        if status == before {
-            continue;
-        }
-        let wait = if status == counted {
-            statuses.count_due_in(&policy.name_any())
-        } else {
-            Duration::ZERO
-        };
-        next = next.min(if wait.is_zero() {
-            statuses.write(actor, &policy.metadata, status).await
-        } else {
-            wait
-        });
+        let change = Change::of(&before, &counted, &status);
+        let due = statuses.update(actor, &policy.metadata, status, change);
+        next = next.min(due.await);
     }
     next
 }
@@ -88,10 +94,9 @@ async fn write_freezes(
     caches: &Caches,
     now: Timestamp,
 ) -> Duration {
-    let freezes = caches.freezes.state();
-    statuses.keep_only(&freezes.iter().map(|it| it.name_any()).collect());
+    statuses.forget(&caches.freezes);
     let mut next = STATUS_RECHECK;
-    for freeze in freezes {
+    for freeze in caches.freezes.state() {
         if let Some(at) = acceptance::freeze::changes_at(&freeze.spec, now) {
             let wait = Duration::try_from(at.duration_since(now));
             next = next.min(wait.unwrap_or_default());
@@ -99,9 +104,36 @@ async fn write_freezes(
         let before = statuses.present(&freeze.metadata, freeze.status.as_ref());
         let subject = subject(&freeze.metadata, &before.conditions, now);
         let status = acceptance::freeze::status(&freeze.spec, subject);
-        if status != before {
-            next = next.min(statuses.write(actor, &freeze.metadata, status).await);
-        }
+        let change = Change::of(&before, &before, &status);
+        let due = statuses.update(actor, &freeze.metadata, status, change);
+        next = next.min(due.await);
+    }
+    next
+}
+
+/// Writes the statuses of AnalysisTemplates that have changed, and returns when to write those that wait.
+async fn write_templates(
+    statuses: &mut Statuses<AnalysisTemplateStatus>,
+    actor: &Actor,
+    caches: &Caches,
+    now: Timestamp,
+) -> Duration {
+    statuses.forget(&caches.templates);
+    let uses = uses(caches);
+    let mut next = STATUS_RECHECK;
+    for template in caches.templates.state() {
+        let before = statuses.present(&template.metadata, template.status.as_ref());
+        let used_by = uses.get(&(template.namespace(), template.name_any()));
+        let subject = subject(&template.metadata, &before.conditions, now);
+        let used_by = used_by.copied().unwrap_or_default();
+        let status = acceptance::template::status(&template.acceptance, used_by, subject);
+        let counted = AnalysisTemplateStatus {
+            used_by: status.used_by,
+            ..before.clone()
+        };
+        let change = Change::of(&before, &counted, &status);
+        let due = statuses.update(actor, &template.metadata, status, change);
+        next = next.min(due.await);
     }
     next
 }
@@ -119,6 +151,17 @@ fn governed(spec: &RolloutPolicySpec, caches: &Caches) -> usize {
     governed.count()
 }
 
+/// The number of Rollouts that use an AnalysisTemplate, by its namespace and name.
+fn uses(caches: &Caches) -> BTreeMap<(Option<String>, String), usize> {
+    let mut uses = BTreeMap::new();
+    for claim in caches.claims.state() {
+        for name in claim.templates() {
+            *uses.entry((claim.namespace(), name.clone())).or_default() += 1;
+        }
+    }
+    uses
+}
+
 fn subject<'a>(metadata: &ObjectMeta, conditions: &'a [Condition], now: Timestamp) -> Subject<'a> {
     Subject {
         conditions,
@@ -127,12 +170,38 @@ fn subject<'a>(metadata: &ObjectMeta, conditions: &'a [Condition], now: Timestam
     }
 }
 
-/// The statuses of one kind that this leader has written, by the name of the object.
+/// What of a status has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Nothing,
+    /// The number of Rollouts alone.
+    Count,
+    Other,
+}
+
+impl Change {
+    /// What has changed from `before`, which is `counted` with the new number of Rollouts.
+    fn of<S: PartialEq>(before: &S, counted: &S, status: &S) -> Self {
+        if status == before {
+            Self::Nothing
+        } else if status == counted {
+            Self::Count
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// The statuses of one kind that this leader has written.
 struct Statuses<S> {
     kind: ApiResource,
     /// The resource by which RBAC and the metrics name the status.
     resource: &'static str,
-    written: BTreeMap<String, Written<S>>,
+    /// By namespace and name, until the watch has reported them.
+    written: BTreeMap<(Option<String>, String), Written<S>>,
+    /// When the API server last failed, or refused what it would refuse of any object: then one request is repeated,
+    /// however many objects there are.
+    refused: Option<Instant>,
 }
 
 /// A status that was written.
@@ -149,68 +218,117 @@ impl<S: Clone + Default + Serialize> Statuses<S> {
             kind: ApiResource::erase::<K>(&()),
             resource,
             written: BTreeMap::new(),
+            refused: None,
         }
     }
 
-    fn keep_only(&mut self, names: &BTreeSet<String>) {
-        self.written.retain(|name, _| names.contains(name));
+    /// Forgets what the cache has in a newer version, unless it was written a moment ago, and what is gone.
+    fn forget<K>(&mut self, cache: &Store<K>)
+    where
+        K: Resource<DynamicType = ()> + Clone + 'static,
+    {
+        self.written.retain(|(namespace, name), written| {
+            let mut object = ObjectRef::<K>::new(name);
+            object.namespace.clone_from(namespace);
+            cache.get(&object).is_some_and(|it| {
+                let recent = written.at.elapsed() < STATUS_COUNT_INTERVAL;
+                recent || it.meta().resource_version == written.over
+            })
+        });
     }
 
     /// The status that an object has: what was written last, as long as the cache has the version before.
     fn present(&self, object: &ObjectMeta, cached: Option<&S>) -> S {
-        let name = object.name.as_ref();
-        let written = name.and_then(|name| self.written.get(name));
+        let written = self.written.get(&key(object));
         let newer = written.filter(|it| it.over == object.resource_version);
         let present = newer.map(|it| &it.status).or(cached);
         present.cloned().unwrap_or_default()
     }
 
+    /// Writes a status that has changed, and returns after what time to check it again.
+    async fn update(
+        &mut self,
+        actor: &Actor,
+        object: &ObjectMeta,
+        status: S,
+        change: Change,
+    ) -> Duration {
+        let wait = match change {
+            Change::Nothing => return STATUS_RECHECK,
+            Change::Count => self.pause().max(self.count_due_in(object)),
+            Change::Other => self.pause(),
+        };
+        if wait.is_zero() {
+            self.write(actor, object, status).await
+        } else {
+            wait
+        }
+    }
+
     /// How long a status of which the count alone has changed is not written yet.
-    fn count_due_in(&self, name: &str) -> Duration {
-        let written = self.written.get(name);
+    fn count_due_in(&self, object: &ObjectMeta) -> Duration {
+        let written = self.written.get(&key(object));
         written.map_or(Duration::ZERO, |it| {
             STATUS_COUNT_INTERVAL.saturating_sub(it.at.elapsed())
         })
     }
 
+    /// How long none is written yet.
+    fn pause(&self) -> Duration {
+        self.refused.map_or(Duration::ZERO, |at| {
+            STATUS_RETRY.saturating_sub(at.elapsed())
+        })
+    }
+
     /// Writes a status, if this replica leads, and returns after what time to check it again.
     async fn write(&mut self, actor: &Actor, object: &ObjectMeta, status: S) -> Duration {
-        let name = object.name.clone().unwrap_or_default();
         if actor.lease.check().is_err() {
             return STATUS_RETRY;
         }
+        let (namespace, name) = key(object);
         // The uid limits the write to the observed object, not a later one of the same name.
         let body = json!({
             "apiVersion": self.kind.api_version, "kind": self.kind.kind,
             "metadata": { "name": name, "uid": object.uid }, "status": status,
         });
-        let api: Api<DynamicObject> = Api::all_with(actor.client.clone(), &self.kind);
+        let client = actor.client.clone();
+        let api: Api<DynamicObject> = match &namespace {
+            Some(namespace) => Api::namespaced_with(client, namespace, &self.kind),
+            None => Api::all_with(client, &self.kind),
+        };
         let (parameters, patch) = (PatchParams::apply(MANAGER).force(), Patch::Apply(body));
         let done = api.patch_status(&name, &parameters, &patch).await;
         actor
             .telemetry
             .api_write("patch", self.resource, done.is_ok());
-        match done {
-            Ok(_) => {
-                let written = Written {
-                    over: object.resource_version.clone(),
-                    status,
-                    at: Instant::now(),
-                };
-                self.written.insert(name, written);
-                STATUS_RECHECK
-            }
-            // It was deleted, and the watch reports that.
-            Err(kube::Error::Api(refusal)) if refusal.is_not_found() || refusal.is_conflict() => {
-                STATUS_RETRY
-            }
-            Err(error) => {
-                let kind = &self.kind.kind;
-                tracing::warn!(%kind, %name, error = %sentence(&error), "a status was not written");
-                STATUS_RETRY
-            }
+        let Err(error) = done else {
+            let written = Written {
+                over: object.resource_version.clone(),
+                status,
+                at: Instant::now(),
+            };
+            self.written.insert((namespace, name), written);
+            return STATUS_RECHECK;
+        };
+        // A definition without statuses answers as if there were no object.
+        let of_one = |it: &Status| it.is_conflict() || it.is_invalid();
+        if !matches!(&error, kube::Error::Api(refusal) if of_one(refusal)) {
+            self.refused = Some(Instant::now());
         }
+        // The watch reports its deletion.
+        let of_deleted = |it: &Status| it.is_conflict() || it.is_not_found();
+        if !matches!(&error, kube::Error::Api(refusal) if of_deleted(refusal)) {
+            let kind = &self.kind.kind;
+            tracing::warn!(%kind, %name, error = %sentence(&error), "a status was not written");
+        }
+        STATUS_RETRY
     }
+}
+
+/// Namespace and name of an object.
+fn key(object: &ObjectMeta) -> (Option<String>, String) {
+    let name = object.name.clone();
+    (object.namespace.clone(), name.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -224,11 +342,13 @@ mod tests {
     use super::*;
     use crate::act::events::Recorder;
     use crate::lease::Lease;
-    use crate::stand_in::{Fault, StandIn};
+    use crate::stand_in::{Fault, RecordedRequest, StandIn};
     use crate::telemetry::Telemetry;
-    use crate::watch::{Claim, WatchedFreeze, WatchedPolicy};
+    use crate::watch::{Claim, WatchedFreeze, WatchedPolicy, WatchedTemplate};
 
     const ROOT: &str = "/apis/countersign.dev/v1alpha1";
+    const TEMPLATES: &str = "namespaces/shop/analysistemplates";
+    const OF_BANK: &str = "namespaces/bank/analysistemplates";
 
     /// A leader without watches, and its API server.
     struct Scene {
@@ -238,8 +358,10 @@ mod tests {
         claims: Writer<Claim>,
         policies: Writer<WatchedPolicy>,
         freezes: Writer<WatchedFreeze>,
+        templates: Writer<WatchedTemplate>,
         of_policies: Statuses<RolloutPolicyStatus>,
         of_freezes: Statuses<FreezeStatus>,
+        of_templates: Statuses<AnalysisTemplateStatus>,
     }
 
     impl Scene {
@@ -253,6 +375,7 @@ mod tests {
             let (claims_store, claims) = reflector::store();
             let (policies_store, policies) = reflector::store();
             let (freezes_store, freezes) = reflector::store();
+            let (templates_store, templates) = reflector::store();
             let (namespaces, mut namespace) = reflector::store();
             for (name, team) in [("shop", "a"), ("bank", "b")] {
                 let object = json!({
@@ -274,14 +397,17 @@ mod tests {
                     claims: claims_store,
                     policies: policies_store,
                     freezes: freezes_store,
+                    templates: templates_store,
                     namespaces,
                     gaps: Default::default(),
                 },
                 claims,
                 policies,
                 freezes,
+                templates,
                 of_policies: Statuses::of::<RolloutPolicy>("rolloutpolicies/status"),
                 of_freezes: Statuses::of::<Freeze>("freezes/status"),
+                of_templates: Statuses::of::<AnalysisTemplate>("analysistemplates/status"),
             }
         }
 
@@ -291,7 +417,7 @@ mod tests {
             let mut object = self.server.get(&path).unwrap_or_else(|| {
                 json!({
                     "apiVersion": "countersign.dev/v1alpha1", "kind": kind,
-                    "metadata": { "name": "one" },
+                    "metadata": { "name": "one", "namespace": plural.split('/').nth(1) },
                 })
             });
             object["metadata"]["generation"] = generation.into();
@@ -311,12 +437,33 @@ mod tests {
                 let freeze = serde_json::from_value(freeze).unwrap();
                 self.freezes.apply_watcher_event(&Event::Apply(freeze));
             }
+            for template in [TEMPLATES, OF_BANK].iter().filter_map(|plural| get(plural)) {
+                let template = serde_json::from_value(template).unwrap();
+                self.templates.apply_watcher_event(&Event::Apply(template));
+            }
         }
 
         fn rollout(&mut self, namespace: &str, name: &str) {
-            let metadata = json!({ "name": name, "namespace": namespace, "uid": name });
-            let claim = serde_json::from_value(json!({ "metadata": metadata })).unwrap();
+            self.using(namespace, name, &[]);
+        }
+
+        /// Creates or edits a Rollout that uses these templates.
+        fn using(&mut self, namespace: &str, name: &str, templates: &[&str]) {
+            let templates = templates.iter().map(|name| json!({ "name": name }));
+            let analysis = json!({ "templates": templates.collect::<Vec<_>>() });
+            let claim = json!({
+                "metadata": { "name": name, "namespace": namespace, "uid": name },
+                "spec": { "strategy": { "canary": { "analysis": analysis } } },
+            });
+            let claim = serde_json::from_value(claim).unwrap();
             self.claims.apply_watcher_event(&Event::Apply(claim));
+        }
+
+        /// Creates or edits the template of a namespace, with one check of this query.
+        fn template(&mut self, plural: &str, generation: i64, errors: &str) {
+            let check = json!({ "name": "errors", "errors": errors, "total": SOUND });
+            let spec = json!({ "checks": [check] });
+            self.put(plural, "AnalysisTemplate", generation, &spec);
         }
 
         /// One round at a time: when the next is due, and the number of its requests.
@@ -325,7 +472,9 @@ mod tests {
             let (actor, caches) = (&self.actor, &self.caches);
             let policies = write_policies(&mut self.of_policies, actor, caches, now).await;
             let freezes = write_freezes(&mut self.of_freezes, actor, caches, now).await;
-            (policies.min(freezes), self.server.requests().len())
+            let templates = write_templates(&mut self.of_templates, actor, caches, now).await;
+            let next = policies.min(freezes).min(templates);
+            (next, self.server.requests().len())
         }
 
         fn status(&self, plural: &str) -> Value {
@@ -335,6 +484,7 @@ mod tests {
     }
 
     const NOW: &str = "2026-12-24T17:00:00Z";
+    const SOUND: &str = r#"x{revision="{{revision}}"}"#;
 
     #[tokio::test]
     async fn a_status_is_written_once_and_again_when_the_spec_changes() {
@@ -375,8 +525,7 @@ mod tests {
         assert_eq!(requests, 0);
         assert!(!next.is_zero() && next <= STATUS_COUNT_INTERVAL, "{next:?}");
         scene.rollout("shop", "api");
-        let written = scene.of_policies.written.get_mut("one").unwrap();
-        written.at = written.at.checked_sub(STATUS_COUNT_INTERVAL).unwrap();
+        earlier(scene.of_policies.written.values_mut().map(|it| &mut it.at));
         assert_eq!(scene.round(NOW).await, (STATUS_RECHECK, 1));
         assert_eq!(scene.status("rolloutpolicies")["governs"], 2);
     }
@@ -435,7 +584,169 @@ mod tests {
         assert_eq!(scene.round(NOW).await, (STATUS_RETRY, 1));
         assert_eq!(scene.status("rolloutpolicies"), Value::Null);
         scene.server.fails(|_| None);
+        earlier(scene.of_policies.refused.iter_mut());
         assert_eq!(scene.round(NOW).await, (STATUS_RECHECK, 1));
         assert_eq!(scene.status("rolloutpolicies")["governs"], 0);
+    }
+
+    /// Lets these times be so long ago that a count, or what was refused, is written again.
+    fn earlier<'a>(times: impl Iterator<Item = &'a mut Instant>) {
+        for at in times {
+            *at = at.checked_sub(STATUS_COUNT_INTERVAL).unwrap();
+        }
+    }
+
+    /// The conditions of a status, each with its value and its reason.
+    fn conditions(status: &Value) -> Vec<String> {
+        let conditions = status["conditions"].as_array().unwrap().iter();
+        let text = |it: &Value, key: &str| it[key].as_str().unwrap().to_owned();
+        let of = |it: &Value| {
+            ["type", "status", "reason"]
+                .map(|key| text(it, key))
+                .join(" ")
+        };
+        conditions.map(of).collect()
+    }
+
+    #[tokio::test]
+    async fn a_template_that_cannot_be_used_is_refused_until_it_is_corrected() {
+        let mut scene = Scene::new();
+        scene.template(TEMPLATES, 1, "sum(");
+        assert_eq!(scene.round(NOW).await, (STATUS_RECHECK, 1));
+        let status = scene.status(TEMPLATES);
+        assert_eq!(status["observedGeneration"], 1);
+        let refused = ["Accepted False Invalid", "Stalled True Invalid"];
+        assert_eq!(conditions(&status), refused);
+        let message = status["conditions"][0]["message"].as_str().unwrap();
+        let words = "field `errors` of check `errors`: the query is not PromQL";
+        assert!(message.starts_with(words), "{message}");
+        assert_eq!(scene.round(NOW).await.1, 0, "the watch is behind");
+        scene.watch();
+        assert_eq!(scene.round(NOW).await.1, 0);
+
+        scene.template(TEMPLATES, 2, SOUND);
+        assert_eq!(scene.round(NOW).await.1, 1);
+        let status = scene.status(TEMPLATES);
+        assert_eq!(status["observedGeneration"], 2);
+        assert_eq!(conditions(&status), ["Accepted True Accepted"]);
+        scene.watch();
+        assert_eq!(scene.round(NOW).await, (STATUS_RECHECK, 0));
+
+        let newer = json!({ "args": [{ "name": "a", "type": "Percentage" }] });
+        scene.put(TEMPLATES, "AnalysisTemplate", 3, &newer);
+        assert_eq!(scene.round(NOW).await.1, 1);
+        let unreadable = ["Accepted False Unreadable", "Stalled True Unreadable"];
+        assert_eq!(conditions(&scene.status(TEMPLATES)), unreadable);
+    }
+
+    #[tokio::test]
+    async fn the_rollouts_that_begin_and_cease_to_use_a_template_are_counted() {
+        let mut scene = Scene::new();
+        scene.using("shop", "web", &["one", "other"]);
+        scene.using("shop", "api", &["other"]);
+        scene.using("bank", "ledger", &["one"]);
+        scene.template(TEMPLATES, 1, SOUND);
+        scene.template(OF_BANK, 1, SOUND);
+        assert_eq!(scene.round(NOW).await, (STATUS_RECHECK, 2));
+        let used_by =
+            |scene: &Scene| [TEMPLATES, OF_BANK].map(|it| scene.status(it)["usedBy"].clone());
+        assert_eq!(used_by(&scene), [1, 1], "each by those of its namespace");
+        scene.watch();
+
+        scene.using("shop", "api", &["one"]);
+        let (next, requests) = scene.round(NOW).await;
+        assert_eq!(requests, 0, "a count alone waits");
+        assert!(!next.is_zero() && next <= STATUS_COUNT_INTERVAL, "{next:?}");
+        earlier(scene.of_templates.written.values_mut().map(|it| &mut it.at));
+        assert_eq!(scene.round(NOW).await, (STATUS_RECHECK, 1));
+        assert_eq!(used_by(&scene), [2, 1]);
+        scene.watch();
+
+        scene.using("shop", "web", &["other"]);
+        scene.using("shop", "api", &[]);
+        earlier(scene.of_templates.written.values_mut().map(|it| &mut it.at));
+        assert_eq!(scene.round(NOW).await, (STATUS_RECHECK, 1));
+        assert_eq!(used_by(&scene), [0, 1]);
+    }
+
+    #[tokio::test]
+    async fn what_the_watch_has_reported_takes_no_memory_twice() {
+        let mut scene = Scene::new();
+        scene.template(TEMPLATES, 1, SOUND);
+        scene.template(OF_BANK, 1, SOUND);
+        scene.round(NOW).await;
+        assert_eq!(scene.of_templates.written.len(), 2);
+        scene.watch();
+        scene.round(NOW).await;
+        assert_eq!(scene.of_templates.written.len(), 2, "a count waits for it");
+        earlier(scene.of_templates.written.values_mut().map(|it| &mut it.at));
+        assert_eq!(scene.round(NOW).await, (STATUS_RECHECK, 0));
+        assert!(scene.of_templates.written.is_empty());
+    }
+
+    #[tokio::test]
+    async fn while_templates_are_refused_one_request_is_repeated() {
+        for code in [403, 404, 500] {
+            let mut scene = Scene::new();
+            scene.template(TEMPLATES, 1, SOUND);
+            scene.template(OF_BANK, 1, SOUND);
+            scene.put("rolloutpolicies", "RolloutPolicy", 1, &json!({}));
+            let refused = |it: &RecordedRequest| it.path.contains("/analysistemplates/");
+            scene
+                .server
+                .fails(move |it| refused(it).then_some(Fault::Refuse(code)));
+            let (next, requests) = scene.round(NOW).await;
+            assert_eq!(requests, 2, "{code}: one template, and the policy");
+            assert!(!next.is_zero() && next <= STATUS_RETRY, "{next:?}");
+            assert_eq!(scene.status("rolloutpolicies")["governs"], 0);
+            assert_eq!(scene.round(NOW).await.1, 0, "{code}");
+
+            scene.server.fails(|_| None);
+            earlier(scene.of_templates.refused.iter_mut());
+            assert_eq!(scene.round(NOW).await, (STATUS_RECHECK, 2), "{code}");
+        }
+        // Of two templates one was made anew, which the watch does not know yet.
+        let mut scene = Scene::new();
+        scene.template(TEMPLATES, 1, SOUND);
+        scene.template(OF_BANK, 1, SOUND);
+        let refused = |it: &RecordedRequest| it.path.contains("/namespaces/bank/");
+        scene
+            .server
+            .fails(move |it| refused(it).then_some(Fault::Refuse(409)));
+        assert_eq!(scene.round(NOW).await.1, 2);
+        assert_eq!(
+            conditions(&scene.status(TEMPLATES)),
+            ["Accepted True Accepted"]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_template_whose_status_hangs_delays_no_policy() {
+        let mut scene = Scene::new();
+        scene.template(TEMPLATES, 1, SOUND);
+        scene.put("rolloutpolicies", "RolloutPolicy", 1, &json!({}));
+        let hangs = |it: &RecordedRequest| it.path.contains("/analysistemplates/");
+        scene
+            .server
+            .fails(move |it| hangs(it).then_some(Fault::Hang));
+        let (actor, caches) = (scene.actor.clone(), scene.caches.clone());
+        let (governing, _) = watch::channel(());
+        let story = async {
+            for generation in 1..=2 {
+                scene.put("rolloutpolicies", "RolloutPolicy", generation, &json!({}));
+                governing.send_replace(());
+                while scene.status("rolloutpolicies")["observedGeneration"] != generation {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+            let requests = scene.server.requests();
+            requests.iter().filter(|it| hangs(it)).count()
+        };
+        let asked = tokio::select! {
+            () = keep(&actor, &caches, &governing) => panic!("it never ends"),
+            asked = story => asked,
+        };
+        assert_eq!(asked, 1, "of the template");
+        assert_eq!(scene.status(TEMPLATES), Value::Null);
     }
 }

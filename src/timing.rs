@@ -38,11 +38,12 @@ pub(crate) const RETENTION_INTERVAL: Duration = Duration::from_hours(6);
 /// error, as an API server that has just started refuses lists.
 pub(crate) const RETENTION_PAUSE: Duration = Duration::from_mins(1);
 
-/// The statuses of policies and Freezes are written this long after an event, with what else has changed by then.
+/// The statuses of policies, Freezes and AnalysisTemplates are written this long after an event, with what else has
+/// changed by then.
 pub(crate) const STATUS_SETTLE: Duration = Duration::from_secs(1);
-/// The number of Rollouts that a policy governs is written at most this often.
+/// The number of Rollouts that a policy governs, or that use a template, is written at most this often.
 pub(crate) const STATUS_COUNT_INTERVAL: Duration = Duration::from_secs(30);
-/// A status that was refused is written again after this time.
+/// A status that was refused is written again after this time, and until then none of its kind.
 pub(crate) const STATUS_RETRY: Duration = Duration::from_secs(10);
 /// The statuses are compared with the time at least this often, since the clock may be set.
 pub(crate) const STATUS_RECHECK: Duration = Duration::from_hours(1);

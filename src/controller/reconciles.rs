@@ -50,6 +50,7 @@ impl Scene {
         namespace.apply_watcher_event(&Event::Apply(serde_json::from_value(shop).unwrap()));
         let (policies, _) = kube::runtime::reflector::store();
         let (freezes, _) = kube::runtime::reflector::store();
+        let (templates, _) = kube::runtime::reflector::store();
         let (recorder, _) =
             Recorder::start(client.clone(), "test", lease.clone(), telemetry.clone());
         let (wake, woken) = mpsc::unbounded_channel();
@@ -61,6 +62,7 @@ impl Scene {
                     claims: claims_store,
                     policies,
                     freezes,
+                    templates,
                     namespaces,
                     gaps: Default::default(),
                 },

@@ -9,7 +9,7 @@ use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
 
 use crate::watch::claim::Claim;
-use crate::watch::watched::{WatchedFreeze, WatchedPolicy};
+use crate::watch::watched::{WatchedFreeze, WatchedPolicy, WatchedTemplate};
 
 /// The caches of the watches.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct Caches {
     pub policies: Store<WatchedPolicy>,
     /// Every Freeze, for its status alone: decisions read Freezes live.
     pub freezes: Store<WatchedFreeze>,
+    /// Every AnalysisTemplate without its spec, for its status alone: decisions read AnalysisTemplates live.
+    pub templates: Store<WatchedTemplate>,
     /// Every namespace's labels.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// Whether policies or namespaces may have changed unseen.

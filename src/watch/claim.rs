@@ -100,7 +100,7 @@ pub struct ClaimStrategy {
     pub canary: ClaimServices,
 }
 
-/// The Services that a Rollout claims.
+/// The Services that a Rollout claims, and what it names beside them.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ClaimServices {
@@ -110,6 +110,24 @@ pub struct ClaimServices {
     pub canary_service: Option<String>,
     /// Its routes.
     pub traffic: Option<ClaimTraffic>,
+    /// Its analysis.
+    pub analysis: Option<ClaimAnalysis>,
+}
+
+/// The analysis of a Rollout.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct ClaimAnalysis {
+    /// The AnalysisTemplates that it uses.
+    pub templates: Vec<ClaimTemplateUse>,
+}
+
+/// An AnalysisTemplate that a Rollout uses.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct ClaimTemplateUse {
+    /// Its name.
+    pub name: String,
 }
 
 /// The routes of a Rollout, without kinds that this build does not know.
@@ -134,6 +152,13 @@ impl Claim {
     pub(super) fn routes(&self) -> impl Iterator<Item = &ClaimRoute> {
         let traffic = self.spec.strategy.canary.traffic.as_ref();
         traffic.into_iter().flat_map(|traffic| &traffic.routes)
+    }
+
+    /// The names of the AnalysisTemplates that this Rollout uses.
+    pub(crate) fn templates(&self) -> impl Iterator<Item = &String> {
+        let analysis = self.spec.strategy.canary.analysis.as_ref();
+        let used = analysis.into_iter().flat_map(|it| &it.templates);
+        used.map(|it| &it.name)
     }
 
     /// Whether this Rollout claims a Service of this name.

@@ -2,12 +2,13 @@
 //!
 //! | watch | kept in memory | why |
 //! |---|---|---|
-//! | Rollouts | selector, pod labels, Services, `dependsOn`, whether a change is under way ([`Claim`]) | triggers; who claims which pods and Services, and depends on whom |
+//! | Rollouts | selector, pod labels, Services, `dependsOn`, names of AnalysisTemplates, whether a change is under way ([`Claim`]) | triggers; who claims which pods and Services, and depends on whom |
 //! | ReplicaSets that the controller owns | hashes of what decisions depend on, and of the Rollout | triggers |
 //! | Jobs that the controller owns | hashes of the version and the Rollout | triggers |
 //! | RolloutPolicies | spec and status | every decision; their statuses |
 //! | `SignOff`s, Interventions | hashes of the version and the Rollout | triggers |
 //! | Freezes | spec, without the groups of the person, and status | triggers; their statuses |
+//! | AnalysisTemplates | identity, what their conditions say, and status | their statuses |
 //! | routes, of the kinds that a Rollout names | hashes of the version and the name | triggers |
 //! | Namespaces | labels | which policies govern, criticality |
 //! | Deployments, from the first that is adopted | nothing | triggers |
@@ -41,7 +42,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{mpsc, watch};
 
 use crate::telemetry::Telemetry;
 pub use crate::watch::caches::{Caches, Gap};
@@ -53,7 +54,7 @@ use crate::watch::routes::watch_routes;
 use crate::watch::task::{LARGE, SMALL, config, run};
 pub use crate::watch::trigger::{Scope, Trigger};
 use crate::watch::trigger::{owner, related, requested};
-pub use crate::watch::watched::{WatchedFreeze, WatchedPolicy};
+pub use crate::watch::watched::{WatchedFreeze, WatchedPolicy, WatchedTemplate};
 
 /// The running watches: their caches and triggers.
 pub struct Watches {
@@ -63,15 +64,15 @@ pub struct Watches {
     pub triggers: mpsc::UnboundedReceiver<Trigger>,
     /// The sender of further triggers.
     pub wake: mpsc::UnboundedSender<Trigger>,
-    /// Notified of what the statuses of policies and Freezes may depend on.
-    pub governing: Arc<Notify>,
+    /// Notified of what the statuses of policies, Freezes and AnalysisTemplates may depend on.
+    pub governing: watch::Sender<()>,
 }
 
 /// Starts all watches; they end with the process.
 #[must_use]
 pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
     let (send, triggers) = mpsc::unbounded_channel();
-    let governing = Arc::<Notify>::default();
+    let (governing, _) = watch::channel(());
     let claims = watch_claims(client, telemetry, send.clone(), governing.clone());
     let gaps = [Gap::default(), Gap::default()];
     let policies = watch_policies(client, telemetry, &gaps[0], send.clone(), governing.clone());
@@ -94,11 +95,13 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
         watch_routes(kind, client, telemetry, &claims, send.clone());
     }
     let freezes = watch_freezes(client, telemetry, send.clone(), governing.clone());
+    let templates = watch_templates(client, telemetry, governing.clone());
     Watches {
         caches: Caches {
             claims,
             policies,
             freezes,
+            templates,
             namespaces,
             gaps,
         },
@@ -112,7 +115,7 @@ fn watch_claims(
     client: &Client,
     telemetry: &Arc<Telemetry>,
     send: mpsc::UnboundedSender<Trigger>,
-    governing: Arc<Notify>,
+    governing: watch::Sender<()>,
 ) -> Store<Claim> {
     let (store, writer) = reflector::store();
     let events = watcher(Api::<Claim>::all(client.clone()), config(LARGE)).modify(strip_claim);
@@ -128,7 +131,7 @@ fn watch_claims(
             }
             let triggers = changes.triggers(event);
             if !triggers.is_empty() {
-                governing.notify_one();
+                governing.send_replace(());
             }
             triggers
         },
@@ -142,7 +145,7 @@ fn watch_policies(
     telemetry: &Arc<Telemetry>,
     gap: &Gap,
     send: mpsc::UnboundedSender<Trigger>,
-    governing: Arc<Notify>,
+    governing: watch::Sender<()>,
 ) -> Store<WatchedPolicy> {
     let (store, writer) = reflector::store();
     let api = Api::<WatchedPolicy>::all(client.clone());
@@ -154,7 +157,7 @@ fn watch_policies(
         telemetry,
         reflector::reflector(writer, events).inspect(move |event| gap.note(event)),
         move |event| {
-            governing.notify_one();
+            governing.send_replace(());
             let changed = scopes.changed(&event, Scope::of_policy);
             changed.into_iter().map(Trigger::Governed)
         },
@@ -217,7 +220,7 @@ fn watch_namespaces(
     client: &Client,
     telemetry: &Arc<Telemetry>,
     gap: &Gap,
-    governing: Arc<Notify>,
+    governing: watch::Sender<()>,
 ) -> Store<PartialObjectMeta<Namespace>> {
     let (store, writer) = reflector::store();
     let events = watcher(
@@ -235,7 +238,7 @@ fn watch_namespaces(
         telemetry,
         reflector::reflector(writer, events).inspect(move |event| gap.note(event)),
         move |_| {
-            governing.notify_one();
+            governing.send_replace(());
             None::<Trigger>
         },
         send,
@@ -356,7 +359,7 @@ fn watch_freezes(
     client: &Client,
     telemetry: &Arc<Telemetry>,
     send: mpsc::UnboundedSender<Trigger>,
-    governing: Arc<Notify>,
+    governing: watch::Sender<()>,
 ) -> Store<WatchedFreeze> {
     let (store, writer) = reflector::store();
     let api = Api::<WatchedFreeze>::all(client.clone());
@@ -372,9 +375,30 @@ fn watch_freezes(
         telemetry,
         reflector::reflector(writer, events),
         move |event| {
-            governing.notify_one();
+            governing.send_replace(());
             let changed = scopes.changed(&event, Scope::of_freeze);
             changed.into_iter().map(Trigger::Frozen)
+        },
+        send,
+    );
+    store
+}
+
+fn watch_templates(
+    client: &Client,
+    telemetry: &Arc<Telemetry>,
+    governing: watch::Sender<()>,
+) -> Store<WatchedTemplate> {
+    let (store, writer) = reflector::store();
+    let events = watcher(Api::<WatchedTemplate>::all(client.clone()), config(LARGE));
+    let (send, _) = mpsc::unbounded_channel();
+    run(
+        "AnalysisTemplate",
+        telemetry,
+        reflector::reflector(writer, events),
+        move |_| {
+            governing.send_replace(());
+            None::<Trigger>
         },
         send,
     );

@@ -1,9 +1,11 @@
-//! Policies and Freezes as the watches keep them: with a spec that this build may not be able to read, and the
-//! status beside it.
+//! Policies, Freezes and AnalysisTemplates as the watches keep them: with a spec that this build may not be able to
+//! read, and the status beside it.
 
 use countersign_api::{
-    Freeze, FreezeSpec, FreezeStatus, RolloutPolicy, RolloutPolicySpec, RolloutPolicyStatus,
+    AnalysisTemplate, AnalysisTemplateStatus, Freeze, FreezeSpec, FreezeStatus, RolloutPolicy,
+    RolloutPolicySpec, RolloutPolicyStatus,
 };
+use countersign_core::acceptance::template::{Acceptance, acceptance};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::de::DeserializeOwned;
@@ -38,8 +40,48 @@ pub struct WatchedFreeze {
     pub status: Option<FreezeStatus>,
 }
 
+/// An AnalysisTemplate, without its spec: a tenant may write any number of them, each as large as an object can be.
+#[derive(Resource, Clone, Debug, Deserialize)]
+#[resource(inherit = "AnalysisTemplate")]
+pub struct WatchedTemplate {
+    /// Its identity.
+    #[serde(deserialize_with = "identity")]
+    pub metadata: ObjectMeta,
+    /// What its conditions say.
+    #[serde(
+        rename = "spec",
+        default = "unaccepted",
+        deserialize_with = "acceptable"
+    )]
+    pub acceptance: Acceptance,
+    /// Its status.
+    #[serde(default)]
+    pub status: Option<AnalysisTemplateStatus>,
+}
+
 fn absent<T>() -> Result<T, String> {
     Err("it has no spec".to_owned())
+}
+
+fn unaccepted() -> Acceptance {
+    acceptance(&absent())
+}
+
+fn acceptable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Acceptance, D::Error> {
+    readable(deserializer).map(|spec| acceptance(&spec))
+}
+
+/// The metadata by which a status is written: what else a tenant adds takes no memory.
+fn identity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    let all = ObjectMeta::deserialize(deserializer)?;
+    Ok(ObjectMeta {
+        name: all.name,
+        namespace: all.namespace,
+        uid: all.uid,
+        resource_version: all.resource_version,
+        generation: all.generation,
+        ..ObjectMeta::default()
+    })
 }
 
 fn readable<'de, D, T>(deserializer: D) -> Result<Result<T, String>, D::Error>
@@ -84,5 +126,47 @@ mod tests {
         let bare = json!({ "metadata": { "name": "p" } });
         let bare: WatchedPolicy = serde_json::from_value(bare).unwrap();
         bare.spec.unwrap_err();
+    }
+
+    #[test]
+    fn of_a_template_no_more_is_kept_than_its_status_needs() {
+        let template = |spec: Value| -> WatchedTemplate {
+            serde_json::from_value(json!({
+                "apiVersion": "countersign.dev/v1alpha1", "kind": "AnalysisTemplate",
+                "metadata": {
+                    "name": "http", "namespace": "shop", "uid": "1", "resourceVersion": "7",
+                    "generation": 4, "labels": { "a": "b" }, "annotations": { "a": "b" },
+                    "finalizers": ["example.org/kept"],
+                },
+                "spec": spec, "status": { "observedGeneration": 3, "usedBy": 2 },
+            }))
+            .unwrap()
+        };
+        let long = "x".repeat(4_000);
+        let check = json!({ "name": "errors", "errors": long, "total": long });
+        for spec in [
+            json!({ "checks": [check] }),
+            json!({ "args": [{ "name": "a", "type": "Percentage" }] }),
+            Value::Null,
+        ] {
+            let kept = template(spec);
+            let status = kept.status.clone().unwrap();
+            assert_eq!((status.observed_generation, status.used_by), (3, 2));
+            let expected = ObjectMeta {
+                name: Some("http".into()),
+                namespace: Some("shop".into()),
+                uid: Some("1".into()),
+                resource_version: Some("7".into()),
+                generation: Some(4),
+                ..ObjectMeta::default()
+            };
+            assert_eq!(kept.metadata, expected);
+            let size = format!("{kept:?}").len();
+            assert!(size < 4_000, "{size}: {kept:?}");
+        }
+        let bare = json!({ "metadata": { "name": "p" } });
+        let bare: WatchedTemplate = serde_json::from_value(bare).unwrap();
+        let words = "it has no spec";
+        assert!(format!("{:?}", bare.acceptance).contains(words), "{bare:?}");
     }
 }
