@@ -75,9 +75,43 @@ impl Caches {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use kube::core::Status;
+    use kube::runtime::reflector::{self, store::Writer};
 
     use super::*;
+
+    fn fill<K>(mut writer: Writer<K>)
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + 'static,
+    {
+        writer.apply_watcher_event(&watcher::Event::Init);
+        writer.apply_watcher_event(&watcher::Event::InitDone);
+    }
+
+    #[tokio::test]
+    async fn nothing_waits_for_what_serves_statuses_alone() {
+        let (claims, of_claims) = reflector::store();
+        let (policies, of_policies) = reflector::store();
+        let (namespaces, of_namespaces) = reflector::store();
+        // Their lists are refused, and so never complete.
+        let (freezes, _of_freezes) = reflector::store();
+        let (templates, _of_templates) = reflector::store();
+        let caches = Caches {
+            claims,
+            policies,
+            freezes,
+            templates,
+            namespaces,
+            gaps: Default::default(),
+        };
+        fill(of_claims);
+        fill(of_policies);
+        fill(of_namespaces);
+        let ready = tokio::time::timeout(Duration::from_secs(10), caches.ready());
+        assert!(ready.await.unwrap());
+    }
 
     #[test]
     fn a_cache_misses_changes_from_an_ended_watch_until_its_objects_are_listed() {

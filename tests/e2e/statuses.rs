@@ -1,4 +1,4 @@
-//! The statuses of RolloutPolicies and Freezes: what the operator makes of them.
+//! The statuses of RolloutPolicies, Freezes and AnalysisTemplates: what the operator makes of them.
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
 
@@ -8,7 +8,7 @@ use futures::FutureExt as _;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::identity::user::User;
+use crate::identity::user::{User, path};
 use crate::interfaces::run;
 use crate::support::{App, Scene, TIMEOUT, waits_for};
 
@@ -171,4 +171,53 @@ async fn a_freeze_says_whether_it_is_in_force_and_until_when() {
     let expected = ("False", "Ended", &*message);
     assert_eq!(condition(&status, "Active"), expected);
     dave.delete(&own).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_template_says_whether_it_is_accepted_and_how_many_rollouts_use_it() {
+    let scene = Scene::new("template-status").await;
+    let (admin, own) = (User::admin(&scene), path(&scene, "analysistemplates/http"));
+    let spec = |errors: &str| {
+        let total =
+            r#"http_requests_total{pod_template_hash="{{revision}}",path="{{args.route}}"}"#;
+        let check = json!({ "name": "errors", "errors": errors, "total": total });
+        json!({ "args": [{ "name": "route" }], "checks": [check] })
+    };
+    let template = json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "AnalysisTemplate",
+        "metadata": { "name": "http" }, "spec": spec("sum("),
+    });
+    let templates = path(&scene, "analysistemplates");
+    admin.create(&templates, &template).await.unwrap();
+    let analysis = json!({ "templates": [{ "name": "http", "args": [{ "name": "route", "value": "/pay" }] }] });
+    let using = |name: &str| {
+        small(name).spec(json!({ "strategy": { "canary": { "analysis": analysis } } }))
+    };
+    scene.apply(&using("shop")).await;
+    scene.apply(&using("bank")).await;
+    let refused = |status: &Value| condition(status, "Accepted").1 == "Invalid";
+    let status = until(&admin, &own, "the query is named", refused).await;
+    let (value, _, message) = condition(&status, "Accepted");
+    assert_eq!(value, "False");
+    let words = "field `errors` of check `errors`: the query is not PromQL";
+    assert!(message.contains(words), "{message}");
+    assert_eq!(condition(&status, "Stalled").0, "True");
+
+    let sound = r#"http_requests_total{pod_template_hash="{{revision}}",code=~"5.."}"#;
+    let corrected = json!({ "spec": spec(sound) });
+    admin.merge(&own, &corrected).await.unwrap();
+    let used = |status: &Value| condition(status, "Accepted").0 == "True" && status["usedBy"] == 2;
+    let status = until(&admin, &own, "it is accepted and used by both", used).await;
+    assert_eq!(condition(&status, "Accepted").1, "Accepted");
+    assert_eq!(condition(&status, "Stalled").0, "");
+    let generation = admin.get(&own).await.unwrap()["metadata"]["generation"].clone();
+    assert_eq!(status["observedGeneration"], generation);
+    let columns = run("kubectl", &["-n", &scene.namespace, "get", "cat", "http"]);
+    for word in ["CHECKS", "ACCEPTED", "USED BY", "Accepted", " 2 "] {
+        assert!(columns.contains(word), "{word} is not shown:\n{columns}");
+    }
+
+    scene.apply(&small("bank")).await;
+    let one = |status: &Value| status["usedBy"] == 1;
+    until(&admin, &own, "one Rollout uses it no longer", one).await;
 }

@@ -1,11 +1,11 @@
-//! One tenant makes more objects than anybody reads, and the API of Events hangs: a bad change of another tenant is
-//! rolled back all the same, and the operator's memory stays below its limit.
+//! One tenant makes more objects than anybody reads, and large AnalysisTemplates, and the API of Events hangs: a bad
+//! change of another tenant is rolled back all the same, and the operator's memory stays below its limit.
 
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use countersign_api::{Phase, Rollout};
+use countersign_api::{AnalysisTemplate, Phase, Rollout};
 use countersign_cluster::{Cluster, Fault, Limits, Load, Replica, ReplicaPlan, wait_for};
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -33,6 +33,11 @@ const PLANTED: usize = 150;
 /// The objects of the flood: in `make test` more than the operator reads, in `make faults` twenty thousand.
 fn flood() -> usize {
     if is_thorough() { 20_000 } else { 2_000 }
+}
+
+/// AnalysisTemplates of 80 kB, of which the operator keeps no query.
+fn large_templates() -> usize {
+    flood() / 20
 }
 
 /// A tenant with one application.
@@ -141,6 +146,55 @@ impl Tenant {
         assert_eq!(made.count().await, PLANTED, "not all were made");
     }
 
+    fn templates(&self) -> Api<AnalysisTemplate> {
+        Api::namespaced(self.cluster.client(), &self.namespace)
+    }
+
+    /// Writes this many AnalysisTemplates with as many and as long checks as they may have.
+    async fn write_templates(&self, count: usize) {
+        let templates = self.templates();
+        let made = futures::stream::iter(0..count).map(async |number| {
+            let name = format!("flood-{number}");
+            let text = name.repeat(4_000 / name.len());
+            let query = format!(r#"x{{revision="{{{{revision}}}}",text="{text}"}}"#);
+            let check = |number: usize| {
+                let name = format!("check-{number}");
+                json!({ "name": name, "errors": query, "total": query })
+            };
+            let checks: Vec<_> = (0..10).map(check).collect();
+            let template = json!({
+                "apiVersion": "countersign.dev/v1alpha1", "kind": "AnalysisTemplate",
+                "metadata": { "name": name }, "spec": { "checks": checks },
+            });
+            let template = serde_json::from_value(template).unwrap();
+            templates.create(&PostParams::default(), &template).await
+        });
+        let made = made.buffer_unordered(8);
+        let made = made.filter(|made| std::future::ready(made.is_ok()));
+        assert_eq!(made.count().await, count, "not all were written");
+    }
+
+    /// Waits until each of these templates has a status.
+    async fn has_statuses(&self, count: usize) {
+        let templates = self.templates();
+        for number in 0..count {
+            let name = format!("flood-{number}");
+            let poll = async || {
+                let template = templates.get(&name).await.map_err(|it| it.to_string())?;
+                let status = template.status.unwrap_or_default();
+                let mut conditions = status.conditions.iter();
+                let accepted = conditions.any(|it| it.type_ == "Accepted" && it.status == "True");
+                if accepted {
+                    Ok(())
+                } else {
+                    Err(format!("{:?}", status.conditions))
+                }
+            };
+            let reached = wait_for(&name, TIMEOUT, poll).await;
+            reached.unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+
     async fn clear(self) {
         let namespaces: Api<Namespace> = Api::all(self.cluster.client());
         let parameters = DeleteParams::background();
@@ -209,6 +263,7 @@ async fn a_flood_of_one_tenant_and_hanging_events_delay_no_rollback_of_another()
     noisy.apply(&noisy.app.version("v2").spec(slow)).await;
     let rollout = noisy.until("a change bakes", is_under_way).await;
     noisy.flood(&rollout, flood()).await;
+    noisy.write_templates(large_templates()).await;
 
     let begun = Instant::now();
     quiet.apply(&quiet.app.version("v2").failing(0.5)).await;
@@ -227,6 +282,7 @@ async fn a_flood_of_one_tenant_and_hanging_events_delay_no_rollback_of_another()
     assert!(replica.api_server.faults()["Hang"] > 0, "no Event hung");
     let still = noisy.rollouts().get(&noisy.app.name).await.unwrap();
     assert!(is_under_way(&still), "what was paused was promoted");
+    noisy.has_statuses(large_templates()).await;
 
     load.stop().await;
     noisy.clear().await;

@@ -59,12 +59,13 @@ async fn one_watch_that_is_refused_for_ever_stalls_no_other() {
     let kinds = [
         "replicasets",
         "httproutes",
+        "analysistemplates",
         "signoffs",
         "interventions",
         "freezes",
         "jobs",
     ];
-    let count = if is_thorough() { kinds.len() } else { 2 };
+    let count = if is_thorough() { kinds.len() } else { 3 };
     let runs = kinds.into_iter().take(count).map(|kind| {
         let refuse = Fault::Answer {
             status: 403,

@@ -1,6 +1,10 @@
-//! kstatus, which Flux, Helm and kpt use: its rules for a custom resource, and what they make of a Rollout.
+//! kstatus, which Flux, Helm and kpt use: its rules for a custom resource, and what they make of a Rollout and of
+//! the statuses of policies, templates and Freezes.
 
-use countersign_api::{Rollout, RolloutStatus};
+use countersign_api::{
+    AnalysisTemplateSpec, FreezeSpec, Rollout, RolloutPolicySpec, RolloutStatus,
+};
+use countersign_core::acceptance::{self, Subject};
 use countersign_core::laws::{self, Reading};
 use serde_json::{Value, json};
 
@@ -138,6 +142,53 @@ fn real_rollouts_are_in_progress_current_and_failed() {
         let found = by_the_laws(object);
         assert_eq!(found, Some(reading(object)), "{object}");
     }
+}
+
+/// The statuses of a policy, a template and a Freeze, of generation 2.
+fn statuses(
+    policy: &Result<RolloutPolicySpec, String>,
+    template: &Result<AnalysisTemplateSpec, String>,
+    freeze: &Result<FreezeSpec, String>,
+) -> [Value; 3] {
+    let subject = Subject {
+        conditions: &[],
+        generation: 2,
+        now: "2026-01-01T00:00:00Z".parse().unwrap(),
+    };
+    let template = acceptance::template::acceptance(template);
+    [
+        json!(acceptance::policy::status(policy, 1, subject)),
+        json!(acceptance::template::status(&template, 1, subject)),
+        json!(acceptance::freeze::status(freeze, subject)),
+    ]
+}
+
+/// What no operator has seen is in force all the same, and what it cannot use waits for a person.
+#[test]
+fn policies_templates_and_freezes_are_current_and_failed_if_they_are_not_accepted() {
+    let person = json!({ "reason": "a test", "person": { "username": "dave" } });
+    let freeze = serde_json::from_value(person).map_err(|error| error.to_string());
+    let (policy, template) = (
+        RolloutPolicySpec::default(),
+        AnalysisTemplateSpec::default(),
+    );
+    let accepted = statuses(&Ok(policy), &Ok(template), &freeze);
+    let problem = "a field of a newer build";
+    let refused = statuses(
+        &Err(problem.to_owned()),
+        &Err(problem.to_owned()),
+        &Err(problem.to_owned()),
+    );
+    let read = |status: &Value, generation: i64| {
+        reading(&json!({ "metadata": { "generation": generation }, "status": status }))
+    };
+    for (status, expected) in [(&accepted, Reading::Current), (&refused, Reading::Failed)] {
+        for status in status {
+            assert_eq!(read(status, 2), expected, "{status}");
+            assert_eq!(read(status, 3), Reading::InProgress, "{status}");
+        }
+    }
+    assert_eq!(read(&json!({}), 1), Reading::Current);
 }
 
 /// Fills in a schema's defaults as the API server does.

@@ -33,7 +33,12 @@ use place::Place;
 
 /// Writes at any time, and not for a Rollout. Operators that each see one namespace differ in how many Rollouts
 /// a policy governs, so that each writes it after the others.
-const UNCOUNTED: [&str; 3] = ["leases", "rolloutpolicies/status", "freezes/status"];
+const UNCOUNTED: [&str; 4] = [
+    "leases",
+    "rolloutpolicies/status",
+    "freezes/status",
+    "analysistemplates/status",
+];
 
 /// A request, for a test's choice of a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +56,7 @@ pub struct ProxiedRequest {
     /// Number of earlier requests with the same method, path, content type and query, apart from a
     /// watch's resourceVersion.
     pub before: usize,
-    /// Its index among all writes, from 0, without those of the lease and of policies and Freezes.
+    /// Its index among all writes, from 0, without those of the lease and of policies, Freezes and templates.
     pub write: Option<usize>,
 }
 
@@ -193,7 +198,7 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// All writes so far without those of the lease and of policies and Freezes, in order.
+    /// All writes so far without those of the lease and of policies, Freezes and templates, in order.
     #[must_use]
     pub fn writes(&self) -> Vec<ProxiedRequest> {
         self.recorded().writes.clone()

@@ -1,5 +1,5 @@
-//! Statuses of what a Rollout owns, of policies and of Freezes. No built-in role may write them; who may, reports
-//! nothing of a Rollout, and nothing in the operator's name.
+//! Statuses of what a Rollout owns, of policies, templates and Freezes. No built-in role may write them; who may,
+//! reports nothing of a Rollout, and nothing in the operator's name.
 
 use countersign_cluster::wait_for;
 use serde_json::{Value, json};
@@ -93,7 +93,7 @@ async fn nobody_else_reports_how_a_rollout_is() {
 }
 
 #[tokio::test]
-async fn nobody_else_writes_the_status_of_a_policy_or_a_freeze() {
+async fn nobody_else_writes_the_status_of_a_policy_a_template_or_a_freeze() {
     let scene = Scene::new("forged-status").await;
     until_enforced(&scene).await;
     let admin = User::admin(&scene);
@@ -115,16 +115,25 @@ async fn nobody_else_writes_the_status_of_a_policy_or_a_freeze() {
         "spec": { "reason": "a test", "until": "2026-01-01T00:00:00Z", "person": { "username": "admin" } },
     });
     admin.create(freezes, &freeze).await.unwrap();
+    let template = json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "AnalysisTemplate",
+        "metadata": { "name": scene.namespace },
+        "spec": { "checks": [{ "name": "errors", "preset": "HttpRequestsTotal" }] },
+    });
+    let templates = at(&scene, "countersign.dev/v1alpha1", "analysistemplates");
+    admin.create(&templates, &template).await.unwrap();
     let forged = json!({ "status": { "conditions": [{
         "type": "Accepted", "status": "True", "reason": "Invented", "message": "",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }] } });
     let label = json!({ "metadata": { "labels": { "seen": "yes" } } });
-    for resource in ["rolloutpolicies", "freezes"] {
-        let own = format!(
-            "/apis/countersign.dev/v1alpha1/{resource}/{}",
-            scene.namespace
-        );
+    let policies = "/apis/countersign.dev/v1alpha1/rolloutpolicies";
+    for (resource, all) in [
+        ("rolloutpolicies", policies),
+        ("freezes", freezes),
+        ("analysistemplates", templates.as_str()),
+    ] {
+        let own = format!("{all}/{}", scene.namespace);
         tried(&user, "PATCH", &own, &label).await.unwrap();
         let words = format!("{resource}/status are written by the Countersign operator alone");
         let status = format!("{own}/status");

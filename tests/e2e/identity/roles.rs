@@ -24,6 +24,7 @@ const STATUS: &[&str] = &[
     "interventions/status",
     "rolloutpolicies/status",
     "freezes/status",
+    "analysistemplates/status",
 ];
 
 /// All verbs on the API group's resources.
@@ -270,7 +271,7 @@ async fn the_operator_may_do_what_it_does_with_our_resources_and_no_more() {
             "rolloutpolicies" | "freezes" => ["list", "watch"].contains(&verb),
             // They are deleted with the RolloutRun of their change.
             "signoffs" | "interventions" => ["list", "watch", "delete"].contains(&verb),
-            "analysistemplates" => verb == "get",
+            "analysistemplates" => READ.contains(&verb),
             "rolloutruns" => ["list", "create", "patch", "delete"].contains(&verb),
             other => STATUS.contains(&other) && verb == "patch",
         };

@@ -66,6 +66,7 @@ const ORDER: &[&str] = &[
     "create events",
     "patch rolloutpolicies/status",
     "patch freezes/status",
+    "patch analysistemplates/status",
     "patch rollouts/status",
     "create replicasets",
     "list rolloutruns",

@@ -16,9 +16,10 @@ use super::{Permission, SYSTEM, granted, granted_at_home};
 use crate::support::{App, Scene, TIMEOUT};
 
 /// Kinds that are listed only for caches and watches.
-const WATCHED: [&str; 9] = [
+const WATCHED: [&str; 10] = [
     "rollouts",
     "rolloutpolicies",
+    "analysistemplates",
     "namespaces",
     "deployments",
     "httproutes",

@@ -112,14 +112,7 @@ impl Zoo {
         ] {
             self.scene.service(service, app).await;
         }
-        let judge = json!({
-            "apiVersion": "countersign.dev/v1alpha1", "kind": "AnalysisTemplate", "metadata": { "name": "judge" },
-            "spec": { "checks": [{ "name": "errors", "preset": "HttpRequestsTotal" }] },
-        });
-        self.admin
-            .create(&path(&self.scene, "analysistemplates"), &judge)
-            .await
-            .unwrap();
+        self.template("judge").await;
         let mesh = mesh();
         let rollouts = [&self.shop, &self.smoke, &self.plain, &mesh];
         for app in rollouts {
@@ -161,6 +154,15 @@ impl Zoo {
                 waits_for(it, "AwaitingSmoke")
             })
             .await;
+    }
+
+    async fn template(&self, name: &str) {
+        let template = json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "AnalysisTemplate", "metadata": { "name": name },
+            "spec": { "checks": [{ "name": "errors", "preset": "HttpRequestsTotal" }] },
+        });
+        let templates = path(&self.scene, "analysistemplates");
+        self.admin.create(&templates, &template).await.unwrap();
     }
 
     async fn adopt(&self) {
@@ -254,7 +256,7 @@ impl Zoo {
                 self.decide(&self.shop, "interventions", "Intervention", &pause)
                     .await;
             }
-            // Neither changes anything for a Rollout.
+            // None of these changes anything for a Rollout.
             "patch rolloutpolicies/status" => self.scene.policy(json!({})).await,
             "patch freezes/status" => {
                 let freeze = json!({
@@ -264,6 +266,7 @@ impl Zoo {
                 });
                 self.admin.create(FREEZES, &freeze).await.unwrap();
             }
+            "patch analysistemplates/status" => self.template("unused").await,
             "create events" | "create replicasets" | "create rolloutruns" => {
                 self.version += 1;
                 let name = format!("fresh-{}", self.version);
