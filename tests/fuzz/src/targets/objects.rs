@@ -71,10 +71,10 @@ pub fn object(data: &[u8]) {
     let Ok(object) = serde_json::from_slice::<Value>(data) else {
         return;
     };
-    let _ = (
-        kept::<RolloutPolicy>(&object),
-        kept::<AnalysisTemplate>(&object),
-    );
+    let _ = kept::<RolloutPolicy>(&object);
+    if let Some(template) = kept::<AnalysisTemplate>(&object) {
+        let _ = countersign_core::acceptance::template::acceptance(&Ok(template.spec));
+    }
     let _ = (
         kept::<SignOff>(&object),
         kept::<Intervention>(&object),
