@@ -6,15 +6,17 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN := $(CARGO_TARGET_DIR)/debug
 RELEASE := $(CARGO_TARGET_DIR)/release
 
-.PHONY: test check unit docs recording screenshots harness e2e browser model faults crashes first-change kubernetes ordinary-user existing demo demo-up demo-down characteristics bench bench-quick deny fuzz release static generate nightly upgrade build tools
+.PHONY: test check unit docs recording screenshots cluster-tests harness e2e e2e-shared e2e-alone browser model faults crashes first-change kubernetes ordinary-user existing demo demo-up demo-down characteristics bench bench-quick deny fuzz release static generate nightly upgrade build tools
 
 ## test: formatting, lints, unit, property and end-to-end tests, and the site
-# The model computes for minutes and the tests in a cluster mostly wait, so it gets the time that they leave.
+# The model computes for minutes beside the unit tests, in the time that they leave. Tests in a cluster mostly wait, so two
+# clusters run at the same time. All of them are built before, since a compiler would slow down tests with deadlines.
 test: check
 	cargo test --workspace --locked --test model --no-run
 	@log=$$(mktemp) && { setsid chrt --idle 0 cargo test --workspace --locked --test model > "$$log" 2>&1 & } && \
 	model=$$! && trap 'kill -- -$$model 2> /dev/null; rm -f "$$log"' EXIT && \
-	$(MAKE) unit docs harness e2e browser crashes && \
+	$(MAKE) unit docs cluster-tests && \
+	MAKE='$(MAKE)' tests/lanes.sh 'harness e2e-alone browser' 'e2e-shared crashes' && \
 	echo "Waiting for the model, which has been running since the unit tests" && \
 	{ wait $$model; ended=$$?; cat "$$log"; exit $$ended; }
 
@@ -43,18 +45,33 @@ recording:
 	$(MAKE) --silent demo | tee "$$demo" && cp "$$demo" docs/figures/demo.txt
 	COUNTERSIGN_GENERATE=write cargo test --workspace --locked --test reference
 
-## harness: the test cluster itself, before anything is tested in it, and the chart from its first installation to
-##   its end
+# The tests that `make test` runs in a cluster.
+cluster-tests: build tools
+	cargo test --workspace --locked $(patsubst %,--test %,smoke outages install chart e2e faults) --no-run
+
+## harness: the test cluster itself, and the chart from its first installation to its end
 harness: build tools
 	cargo test --workspace --locked $(patsubst %,--test %,smoke outages install chart) --no-run
 	$(BIN)/cluster exec -- env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 \
 		cargo test --workspace --locked $(patsubst %,--test %,smoke outages install chart)
 
-## e2e: the operator on a real control plane, Prometheus and traffic; tests wait more than they work
+## e2e: the operator on a real control plane, Prometheus and traffic: tests that share a cluster, and at the same time in
+##   another one those that disturb others. `make e2e E2E=pause` runs those whose name contains it
 e2e: build tools
 	cargo test --workspace --locked --test e2e --no-run
-	$(BIN)/cluster exec --operator $(BIN)/countersign -- \
-		env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 cargo test --workspace --locked --test e2e -- --test-threads=10 $(E2E)
+	@MAKE='$(MAKE)' tests/lanes.sh e2e-shared e2e-alone
+
+# Tests wait more than they work, so more of them run at once than there are cores.
+RUN_E2E = $(BIN)/cluster exec --operator $(BIN)/countersign -- \
+	env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 cargo test --workspace --locked --test e2e --
+e2e-shared: build tools
+	cargo test --workspace --locked --test e2e --no-run
+	$(RUN_E2E) --test-threads=16 $(E2E)
+
+# One after another, apart from those of `Scene::unguarded`: there are threads for these and for those that come before.
+e2e-alone: build tools
+	cargo test --workspace --locked --test e2e --no-run
+	$(RUN_E2E) --ignored --skip plugin::browser --test-threads=10 $(E2E)
 
 # Debian's and that of other systems.
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
@@ -121,7 +138,7 @@ kubernetes: build
 	@failed=; for version in $(KUBERNETES); do \
 		echo "Kubernetes $$version"; export COUNTERSIGN_KUBERNETES=$$version; \
 		$(BIN)/cluster exec --operator $(BIN)/countersign -- env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 \
-			cargo test --workspace --locked --test e2e -- --test-threads=10 $(OLDER) || failed="$$failed $$version"; \
+			cargo test --workspace --locked --test e2e -- --include-ignored --test-threads=10 $(OLDER) || failed="$$failed $$version"; \
 		$(BIN)/cluster exec -- env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 \
 			cargo test --workspace --locked --test chart || failed="$$failed $$version (chart)"; \
 	done; \

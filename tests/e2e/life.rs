@@ -28,6 +28,7 @@ async fn a_new_rollout_is_in_progress_before_the_operator_has_seen_it() {
 }
 
 #[tokio::test]
+#[ignore = "make e2e-alone runs it"]
 async fn an_operator_killed_in_mid_step_continues_where_it_was() {
     let scene = Scene::alone("crash").await;
     let app = scene

@@ -1,5 +1,6 @@
 //! End to end: a real API server, real Prometheus, real HTTP traffic, and the operator under the
-//! chart's own `ServiceAccount`. One file a capability; run by `make e2e`.
+//! chart's own `ServiceAccount`. One file a capability; run by `make e2e`: most tests share a cluster, and what disturbs
+//! others is `#[ignore]`d and runs in a cluster of its own.
 
 // Helpers of tests fail by panicking, as tests do.
 #![allow(

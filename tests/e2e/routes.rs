@@ -208,6 +208,7 @@ async fn every_step_has_exactly_its_share_and_no_request_is_lost() {
 }
 
 #[tokio::test]
+#[ignore = "make e2e-alone runs it"]
 async fn a_bad_canary_is_out_of_the_traffic_within_two_seconds() {
     // What it takes is measured.
     let scene = Scene::alone("routed-bad").await;
@@ -266,6 +267,7 @@ async fn a_bad_canary_is_out_of_the_traffic_within_two_seconds() {
 }
 
 #[tokio::test]
+#[ignore = "make e2e-alone runs it"]
 async fn a_return_a_newer_change_a_crash_and_scaling_lose_no_request() {
     let scene = Scene::alone("routed-rough").await;
     let (app, load) = routed(&scene, &steps(&[30, 50], "60s")).await;

@@ -92,6 +92,7 @@ async fn an_intervention_is_small_and_goes_with_its_rollout() {
 
 /// Before Kubernetes 1.36 no API server does.
 #[tokio::test]
+#[ignore = "make e2e-alone runs it"]
 async fn an_owner_is_demanded_where_the_api_server_fills_in_none() {
     let scene = Scene::alone("unowned").await;
     until_enforced(&scene).await;

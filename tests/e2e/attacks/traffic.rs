@@ -60,6 +60,7 @@ async fn where_the_traffic_goes_is_edited_once_the_change_is_aborted() {
 
 /// Finding F3, where no policy refuses the edit: with it the operator itself would send everybody to the canary.
 #[tokio::test]
+#[ignore = "make e2e-alone runs it"]
 async fn without_the_policy_an_edit_of_where_the_traffic_goes_starts_the_change_again() {
     let people = json!([{ "count": 1, "groups": ["approvers"] }]);
     let policy = json!({ "tiers": { "low": { "signOff": people } } });
@@ -331,6 +332,7 @@ async fn made_again_it_selects_no_canary(user: &User, services: &str, hashes: [&
 }
 
 #[tokio::test]
+#[ignore = "make e2e-alone runs it"]
 async fn law_11_a_service_that_points_at_the_canary_is_put_right_and_the_writer_named() {
     unguarded("tampered-service", async |scene, app, user| {
         let (next, [stable, canary]) = two_sided(scene, app).await;

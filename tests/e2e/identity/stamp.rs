@@ -511,6 +511,7 @@ async fn unstamped<T>(scene: &Scene, attempt: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test]
+#[ignore = "make e2e-alone runs it"]
 async fn the_stamp_is_demanded_where_there_are_no_mutating_policies() {
     let scene = Scene::alone("stamp-demanded").await;
     super::until_enforced(&scene).await;

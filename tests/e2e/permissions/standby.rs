@@ -46,6 +46,7 @@ pub(super) fn is_of_a_standby(permission: &Permission) -> bool {
 }
 
 #[tokio::test]
+#[ignore = "make e2e-alone runs it"]
 async fn a_replica_that_may_not_watch_or_see_the_admission_policies_reports_it() {
     // Too many replicas to run beside other tests.
     let scene = Scene::alone("standbys").await;

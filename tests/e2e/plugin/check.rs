@@ -62,6 +62,7 @@ async fn a_good_installation_has_no_failed_finding_and_a_member_sees_their_right
 }
 
 #[tokio::test]
+#[ignore = "make e2e-alone runs it"]
 async fn a_missing_admission_policy_fails_and_is_named() {
     let scene = Scene::alone("plugin-check-policy").await;
     installed(&scene).await;

@@ -30,7 +30,7 @@ pub async fn within<T>(what: &str, awaited: impl Future<Output = T>) -> T {
     awaited.unwrap_or_else(|_| panic!("{what}: not so within {TIMEOUT:?}"))
 }
 
-/// Tests that disturb shared processes (the operator, Prometheus) run alone.
+/// Tests that disturb shared processes (the operator, Prometheus) or what holds for all namespaces run alone.
 static SHARED: RwLock<()> = RwLock::const_new(());
 /// The turn of the tests that run unguarded, while there is one.
 static UNGUARDED: Mutex<Weak<RwLockWriteGuard<'static, ()>>> = Mutex::const_new(Weak::new());
@@ -98,7 +98,8 @@ impl Scene {
         Self::with(name, Turn::Shared(SHARED.read().await)).await
     }
 
-    /// A scene that has the operator and Prometheus to itself.
+    /// A scene that has the operator and Prometheus to itself. Its test is `#[ignore]`d, so that `make e2e-alone` runs
+    /// it in another cluster: among tests that share one, all of them would wait for it.
     pub async fn alone(name: &str) -> Self {
         Self::with(name, Turn::Alone(SHARED.write().await)).await
     }
