@@ -229,7 +229,7 @@ FUZZ_SECONDS ?= 60
 fuzz:
 	@tests/fuzz/run.sh $(FUZZ_SECONDS) $(CACHE) $(FUZZ)
 
-## deny: advisories, licences, sources and doubles of all dependencies; the advisories come over the network
+## deny: advisories, licences, sources and duplicates of all dependencies; the advisories come over the network
 deny:
 	cargo install --quiet --locked --root $(CACHE)/cargo cargo-deny@0.20.2
 	$(CACHE)/cargo/bin/cargo-deny --locked check
