@@ -53,7 +53,7 @@ impl Prometheus {
             return unknown("it gave no number: end it with `or vector(0)`");
         }
         if values.iter().any(|value| value.is_nan()) {
-            return unknown("it gave NaN, which is no number");
+            return unknown("it gave NaN, which is not a number");
         }
         let value = values.into_iter().fold(f64::MIN, f64::max);
         if value > 0.0 {

@@ -16,7 +16,7 @@ pub struct Duration(StdDuration);
 
 /// What is wrong with a duration.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is no duration: write hours, minutes and seconds such as `90s`, `5m` or `1h30m`")]
+#[error("`{0}` is not a duration: write hours, minutes and seconds such as `90s`, `5m` or `1h30m`")]
 pub struct InvalidDuration(String);
 
 impl Duration {
@@ -143,7 +143,7 @@ mod tests {
         ] {
             let error = text.parse::<Duration>().unwrap_err();
             assert!(
-                error.to_string().contains("is no duration"),
+                error.to_string().contains("is not a duration"),
                 "{text}: {error}"
             );
         }

@@ -248,7 +248,7 @@ fn of_two_conditions_neither_is_left_out() {
     assert_eq!([&metric["min"], &metric["max"]], [1.0, 9.0], "{converted}");
     let (code, report, converted) = template(&format!("{success}, {failure}isInf(result)"));
     assert_eq!(code, Some(1), "{converted}");
-    let lost = "lost: spec.metrics[0]: a condition of it is no comparison";
+    let lost = "lost: spec.metrics[0]: a condition of it is not a comparison";
     assert!(report.contains(lost), "{report}");
 }
 

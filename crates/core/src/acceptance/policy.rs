@@ -80,7 +80,7 @@ fn problems(spec: &RolloutPolicySpec, now: Timestamp) -> Vec<String> {
     let unreadable = keys.filter(|key| !is_public_key(&key.public_key));
     problems.extend(unreadable.map(|key| {
         format!(
-            "provenance.keys[{}]: publicKey is no public key, so no attestation counts: write ECDSA P-256 or Ed25519 in PEM",
+            "provenance.keys[{}]: publicKey is not a public key, so no attestation counts: write ECDSA P-256 or Ed25519 in PEM",
             excerpt(&key.name)
         )
     }));
@@ -207,7 +207,7 @@ mod tests {
             ),
             (
                 "analysis: { checks: [{ name: errors, errors: 'x{a=\"{{revison}}\"}', total: 'x{a=\"{{revision}}\"}' }] }",
-                "`{{revison}}` is no placeholder",
+                "`{{revison}}` is not a placeholder",
             ),
             (
                 "provenance: { keys: [{ name: ci, publicKey: none }] }",

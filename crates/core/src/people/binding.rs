@@ -36,5 +36,5 @@ pub(super) fn unproven(
     }
     let user = &person.username;
     eligibility::is_machine(user, &person.groups)
-        .then(|| (Reason::NotAPerson, format!("{user} is no person")))
+        .then(|| (Reason::NotAPerson, format!("{user} is not a person")))
 }

@@ -18,10 +18,10 @@ pub enum TemplateError {
     #[error("each {{range …}} needs an {{end}}, and each {{end}} a range")]
     Range,
     /// A path is none.
-    #[error("{0} is no path: write one such as .status.conditions[?(@.type==\"Ready\")].status")]
+    #[error("{0} is not a path: write one such as .status.conditions[?(@.type==\"Ready\")].status")]
     Path(String),
     /// A column is none.
-    #[error("{0} is no column: write NAME:PATH, such as PHASE:.status.phase")]
+    #[error("{0} is not a column: write NAME:PATH, such as PHASE:.status.phase")]
     Column(String),
 }
 

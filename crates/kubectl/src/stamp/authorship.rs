@@ -241,7 +241,7 @@ impl Part {
             } else {
                 self.remark(
                     commit,
-                    &format!("`{reviewer}` is no person, so its review does not count"),
+                    &format!("`{reviewer}` is not a person, so its review does not count"),
                 );
             }
         }

@@ -221,7 +221,7 @@ fn given_revision(range: &Reviewable<'_>, options: &Options) -> Result<String, S
         Err(StampError::Option {
             option: "--approved-revision",
             value: sanitize_lines(revision),
-            remedy: "it is no commit of the repository: write its full id",
+            remedy: "it is not a commit of the repository: write its full id",
         })
     }
 }

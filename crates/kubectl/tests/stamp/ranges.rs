@@ -38,8 +38,8 @@ fn ranges_that_cannot_be_read_are_refused_with_the_remedy() {
         ("base", "write BASE..HEAD"),
         ("base...HEAD", "write BASE..HEAD"),
         ("..HEAD", "write BASE..HEAD"),
-        ("absent..HEAD", "`absent`, which is no commit"),
-        ("base..--output=x", "`--output=x`, which is no commit"),
+        ("absent..HEAD", "`absent`, which is not a commit"),
+        ("base..--output=x", "`--output=x`, which is not a commit"),
         ("HEAD..HEAD", "has no commits"),
         ("HEAD..base", "has no commits"),
     ] {

@@ -35,7 +35,7 @@ pub enum Problem {
     )]
     BucketsForm,
     /// An argument that the template does not declare.
-    #[error("`{{{{args.{0}}}}}` is no argument of the template: declare it in spec.args")]
+    #[error("`{{{{args.{0}}}}}` is not an argument of the template: declare it in spec.args")]
     UnknownArgument(String),
     /// A query longer than the schema allows.
     #[error(
@@ -52,7 +52,7 @@ pub enum Problem {
     Unclosed,
     /// A placeholder of another name.
     #[error(
-        "`{{{{{0}}}}}` is no placeholder: use namespace, service, rollout, revision, window or, in a template, args.NAME"
+        "`{{{{{0}}}}}` is not a placeholder: use namespace, service, rollout, revision, window or, in a template, args.NAME"
     )]
     Unknown(String),
     /// A placeholder without a value.

@@ -39,7 +39,7 @@ pub enum Problem {
     },
     /// Not an envelope.
     #[error(
-        "it is no DSSE envelope ({why}): write the envelope's JSON in base64 as `kubectl countersign stamp --sign` does"
+        "it is not a DSSE envelope ({why}): write the envelope's JSON in base64 as `kubectl countersign stamp --sign` does"
     )]
     NoEnvelope {
         /// The problem, sanitized.
@@ -59,7 +59,7 @@ pub enum Problem {
     },
     /// A policy's key is invalid.
     #[error(
-        "key `{key}` of a RolloutPolicy is no public key that can be used: write an ECDSA P-256 or Ed25519 key in PEM"
+        "key `{key}` of a RolloutPolicy is not a public key that can be used: write an ECDSA P-256 or Ed25519 key in PEM"
     )]
     UnreadableKey {
         /// The key's name, sanitized.
@@ -102,7 +102,7 @@ pub enum Problem {
     #[error(transparent)]
     Unproven(#[from] Unproven),
     /// The payload cannot be read.
-    #[error("its payload is no in-toto statement {STATEMENT_TYPE} ({why})")]
+    #[error("its payload is not an in-toto statement {STATEMENT_TYPE} ({why})")]
     NoStatement {
         /// The problem, sanitized.
         why: String,
@@ -155,7 +155,7 @@ pub enum SigningError {
     },
     /// Not a private key for signing.
     #[error(
-        "this is no private key that can sign: write an unencrypted ECDSA P-256 or Ed25519 key in PKCS#8 PEM (`openssl pkcs8 -topk8 -nocrypt` makes one of an older form)"
+        "this is not a private key that can sign: write an unencrypted ECDSA P-256 or Ed25519 key in PKCS#8 PEM (`openssl pkcs8 -topk8 -nocrypt` makes one of an older form)"
     )]
     UnreadableKey,
     /// An envelope that is too long for the controller.

@@ -47,7 +47,7 @@ pub(super) fn nameless(object: &Node) -> Option<Finding> {
         .into_iter()
         .find(|key| object.get(key).and_then(Node::text).is_none())?;
     let message =
-        format!("{missing} is missing: this is no manifest, and nothing in it is checked");
+        format!("{missing} is missing: this is not a manifest, and nothing in it is checked");
     Some(Finding::warning(object.at, message))
 }
 

@@ -195,7 +195,7 @@ impl<'a> Around<'a> {
             Some((label, value)) => Finding::error(
                 name.at,
                 format!(
-                    "Service {service} selects pods with {label}={value}, which is no label of spec.template: it would never reach them"
+                    "Service {service} selects pods with {label}={value}, which is not a label of spec.template: it would never reach them"
                 ),
             ),
             None => Finding::warning(
@@ -248,7 +248,7 @@ impl<'a> Around<'a> {
             || ed25519_dalek::VerifyingKey::from_public_key_pem(pem).is_ok();
         if !can_be_read {
             let at = node.entry("publicKey").map_or(node.at, |entry| entry.at);
-            let message = "spec.provenance.keys: this is no public key: give ECDSA P-256 or Ed25519 in PEM, beginning with -----BEGIN PUBLIC KEY-----";
+            let message = "spec.provenance.keys: this is not a public key: give ECDSA P-256 or Ed25519 in PEM, beginning with -----BEGIN PUBLIC KEY-----";
             return Some(Finding::error(at, message));
         }
         self.past(node, "notAfter", "it is no longer trusted")
@@ -270,14 +270,14 @@ impl<'a> Around<'a> {
                 .is_some_and(|it| it.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f')))
         {
             let message =
-                "spec.digest is no digest of any change: copy status.change.digest of the Rollout";
+                "spec.digest is not the digest of a change: copy status.change.digest of the Rollout";
             findings.push(Finding::error(digest.at, message));
         }
         if let Some(name) = spec.find(&[person, "username"])
             && name.text().is_some_and(|it| it.starts_with("system:"))
         {
             let message =
-                format!("spec.{person}.username is no person, so this counts for nothing");
+                format!("spec.{person}.username is not a person, so this counts for nothing");
             findings.push(Finding::error(name.at, message));
         }
         findings

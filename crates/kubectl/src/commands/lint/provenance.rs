@@ -139,7 +139,7 @@ pub(super) fn smoke_images(template: &Node) -> Vec<Finding> {
     let images = images.filter_map(|image| {
         let text = image.text()?;
         let message = format!(
-            "`{}` is no image: write {} alone, which becomes the image of the Rollout's first container",
+            "`{}` is not an image: write {} alone, which becomes the image of the Rollout's first container",
             sanitize_to(text, 80),
             smoke_job::IMAGE
         );

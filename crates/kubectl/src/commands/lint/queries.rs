@@ -133,7 +133,7 @@ pub(super) fn incident(node: &Node) -> Option<Finding> {
         ValueType::Scalar => None,
         ValueType::Vector if ends_in_vector(&expression) => None,
         ValueType::Vector => {
-            let message = "spec.freeze.incident.query may answer with nothing, which is no number, so promotions would wait: end it with `or vector(0)`";
+            let message = "spec.freeze.incident.query may answer with nothing, which is not a number, so promotions would wait: end it with `or vector(0)`";
             Some(Finding::warning(node.at, message))
         }
         ValueType::Matrix | ValueType::String => {

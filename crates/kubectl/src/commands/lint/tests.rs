@@ -102,7 +102,7 @@ fn a_smoke_check_is_a_pod_template_whose_placeholder_is_spelt_right() {
             "{{ image }}",
             "hostNetwork: false",
             29,
-            "`{{ image }}` is no image: write {{image}} alone",
+            "`{{ image }}` is not an image: write {{image}} alone",
         ),
         (
             "{{image}}",
@@ -145,7 +145,7 @@ fn queries_are_held_to_the_controllers_own_rules() {
             good,
             "x{h=\"{{revison}}\"}",
             27,
-            "field `total` of check `own`: `{{revison}}` is no placeholder",
+            "field `total` of check `own`: `{{revison}}` is not a placeholder",
         ),
         (
             "x{s=\"{{service}}\",h=\"{{revision}}\"}",
@@ -283,7 +283,7 @@ fn the_selector_of_a_named_service_is_an_error_or_a_warning() {
     let findings = linted(&[&named, &service("{ app: shop }")]);
     assert_eq!(
             findings,
-            [(23, Severity::Error, "Service web selects pods with app=shop, which is no label of spec.template: it would never reach them".into())]
+            [(23, Severity::Error, "Service web selects pods with app=shop, which is not a label of spec.template: it would never reach them".into())]
         );
 }
 
@@ -328,7 +328,7 @@ fn freeze_windows_need_a_cron_and_a_time_zone() {
             "1h",
             9,
             Severity::Error,
-            "schedule: `0 18 * * FRY` is no cron:",
+            "schedule: `0 18 * * FRY` is not a cron schedule:",
         ),
         (
             "0 18 * * * *",
@@ -344,7 +344,7 @@ fn freeze_windows_need_a_cron_and_a_time_zone() {
             "1h",
             9,
             Severity::Error,
-            "schedule: `0 25 * * FRI` is no cron: ",
+            "schedule: `0 25 * * FRI` is not a cron schedule: ",
         ),
         (
             "0 18 * * FRI",
@@ -352,7 +352,7 @@ fn freeze_windows_need_a_cron_and_a_time_zone() {
             "1h",
             10,
             Severity::Error,
-            "timeZone: `Europe/Berlim` is no time zone",
+            "timeZone: `Europe/Berlim` is not a time zone",
         ),
         (
             "0 18 * * FRI",
@@ -436,7 +436,7 @@ fn keys_must_be_of_a_kind_that_is_known_and_not_over() {
     let [(10, Severity::Error, message)] = &linted(&[&keys("MFkwEwYH", "")])[..] else {
         panic!()
     };
-    assert!(message.contains("this is no public key"), "{message}");
+    assert!(message.contains("this is not a public key"), "{message}");
     let [(6, Severity::Warning, message)] =
         &linted(&[&policy("  provenance: { trust: Attested }\n")])[..]
     else {

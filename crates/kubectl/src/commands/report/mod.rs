@@ -207,10 +207,10 @@ fn span(text: &str) -> Result<SignedDuration, String> {
     let days = text.strip_suffix('d').map(str::parse::<u16>);
     let length = match days {
         Some(Ok(days)) => SignedDuration::from_hours(24 * i64::from(days)),
-        Some(Err(_)) => return Err(format!("`{text}` is no number of days, such as 30d")),
+        Some(Err(_)) => return Err(format!("`{text}` is not a number of days, such as 30d")),
         None => {
             let length: countersign_api::Duration = text.parse().map_err(|_| {
-                format!("`{text}` is no length of time: write days such as 30d, or hours and minutes such as 12h30m")
+                format!("`{text}` is not a length of time: write days such as 30d, or hours and minutes such as 12h30m")
             })?;
             length.signed()
         }

@@ -55,7 +55,7 @@ impl Pods {
             && !(self.purpose == Purpose::RunOnce && text.contains("{{"))
         {
             let problem = format!(
-                "{} is no reference of an image, so no node can start it: write [HOST/]NAME[:TAG][@DIGEST] in lower case",
+                "{} is not an image reference, so no node can start it: write [HOST/]NAME[:TAG][@DIGEST] in lower case",
                 quoted(text)
             );
             self.error(image, &join(path, "image"), problem);
@@ -244,7 +244,7 @@ impl Pods {
                 text.bytes()
                     .all(|it| (b' '..=b'~').contains(&it) && it != b'=')
             };
-            let form = "is no name of a variable: `=` and what cannot be printed may not be in it";
+            let form = "is not a variable name: `=` and what cannot be printed may not be in it";
             self.form(node, "name", &path, is_name, form);
             let Some(source) = node.get("valueFrom") else {
                 continue;
@@ -261,7 +261,7 @@ impl Pods {
                 }
             }
             if let Some(field) = source.get("fieldRef") {
-                let form = "is no field that a variable may have";
+                let form = "is not a field that a variable may have";
                 self.form(field, "fieldPath", &join(&path, "fieldRef"), is_field, form);
             }
         }
@@ -311,7 +311,7 @@ impl Pods {
                     || (name.contains('/') && is_qualified(name));
                 if !is_known {
                     let message = format!(
-                        "{below} is no resource of a container: write cpu, memory, ephemeral-storage, or an extended one such as example.org/gpu"
+                        "{below} is not a container resource: write cpu, memory, ephemeral-storage, or an extended one such as example.org/gpu"
                     );
                     self.findings.push(Finding::error(entry.at, message));
                 }

@@ -18,11 +18,11 @@ pub(super) fn is_true(of: &Node, key: &str) -> bool {
     of.get(key).map(|it| &it.value) == Some(&Yaml::Bool(true))
 }
 
-pub(super) const NAME: &str = "is no name: write lower-case letters, digits, `-` and `.`";
+pub(super) const NAME: &str = "is not a name: write lower-case letters, digits, `-` and `.`";
 
-pub(super) const LABEL: &str = "is no name: write at most 63 lower-case letters, digits and `-`";
+pub(super) const LABEL: &str = "is not a name: write at most 63 lower-case letters, digits and `-`";
 
-pub(super) const PORT: &str = "is no name of a port: write at most 15 lower-case letters, digits and `-`, at least one a letter";
+pub(super) const PORT: &str = "is not a port name: write at most 15 lower-case letters, digits and `-`, at least one a letter";
 
 pub(super) const QUALIFIED: &str =
     "is no key: write [DOMAIN/]NAME, the name of at most 63 letters, digits, `-`, `_` and `.`";

@@ -196,7 +196,7 @@ impl Pods {
                 && !is_label_value(value)
             {
                 let problem = format!(
-                    "{} is no value of a label: write at most 63 letters, digits, `-`, `_` and `.`, the first and last a letter or digit",
+                    "{} is not a label value: write at most 63 letters, digits, `-`, `_` and `.`, the first and last a letter or digit",
                     quoted(value)
                 );
                 self.error(&entry.value, &join(path, &entry.key), problem);
@@ -383,7 +383,7 @@ impl Pods {
                 && !(0.0..=511.0).contains(&number)
             {
                 let problem =
-                    format!("{number} is no permission: write 0 to 0777, with the 0 before it");
+                    format!("{number} is not a file mode: write 0 to 0777, with the 0 before it");
                 self.error(mode, &join(&path, key), problem);
             }
         }

@@ -85,7 +85,7 @@ fn what_kubernetes_refuses_is_named_with_its_place() {
         ),
         (
             pod("serviceAccountName: Web, containers: [{ name: web, image: a }]"),
-            "template.spec.serviceAccountName: `Web` is no name",
+            "template.spec.serviceAccountName: `Web` is not a name",
         ),
         (
             pod("nodeSelector: { 'a b': c }, containers: [{ name: web, image: a }]"),
@@ -147,7 +147,7 @@ fn what_kubernetes_refuses_is_named_with_its_place() {
             pod(
                 "volumes: [{ name: c, configMap: { name: s, defaultMode: 644 } }], containers: [{ name: web, image: a }]",
             ),
-            "template.spec.volumes[0].configMap.defaultMode: 644 is no permission",
+            "template.spec.volumes[0].configMap.defaultMode: 644 is not a file mode",
         ),
         (
             pod("volumes: [{ name: c, secret: {} }], containers: [{ name: web, image: a }]"),
@@ -169,15 +169,15 @@ fn what_kubernetes_refuses_is_named_with_its_place() {
         ),
         (
             pod("containers: [{ name: web_1, image: a }]"),
-            "template.spec.containers[0].name: `web_1` is no name",
+            "template.spec.containers[0].name: `web_1` is not a name",
         ),
         (
             pod("containers: [{ name: web, image: 'Shop/Web:1' }]"),
-            "template.spec.containers[0].image: `Shop/Web:1` is no reference",
+            "template.spec.containers[0].image: `Shop/Web:1` is not an image reference",
         ),
         (
             pod("containers: [{ name: web, image: 'web:${TAG}' }]"),
-            "template.spec.containers[0].image: `web:${TAG}` is no reference",
+            "template.spec.containers[0].image: `web:${TAG}` is not an image reference",
         ),
         (
             pod(
@@ -239,7 +239,7 @@ fn what_kubernetes_refuses_is_named_with_its_place() {
         ),
         (
             container("resources: { limits: { mem: 1Gi } }"),
-            "template.spec.containers[0].resources.limits.mem is no resource",
+            "template.spec.containers[0].resources.limits.mem is not a container resource",
         ),
         (
             container(
@@ -257,7 +257,7 @@ fn what_kubernetes_refuses_is_named_with_its_place() {
         ),
         (
             container("readinessProbe: { httpGet: { port: '8080' } }"),
-            "template.spec.containers[0].readinessProbe.httpGet.port: `8080` is no name of a port",
+            "template.spec.containers[0].readinessProbe.httpGet.port: `8080` is not a port name",
         ),
         (
             container("livenessProbe: { successThreshold: 2, tcpSocket: { port: 80 } }"),

@@ -75,17 +75,17 @@ pub const PATTERNS: [Pattern; 6] = [
     Pattern {
         text: DURATION,
         matches: is_duration,
-        remedy: "is no duration: write hours, minutes and seconds such as 90s, 5m or 1h30m",
+        remedy: "is not a duration: write hours, minutes and seconds such as 90s, 5m or 1h30m",
     },
     Pattern {
         text: "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
         matches: is_label,
-        remedy: "is no name: write lower-case letters, digits and `-`",
+        remedy: "is not a name: write lower-case letters, digits and `-`",
     },
     Pattern {
         text: r"^[A-Za-z0-9!#$%&'*+\-.^_|~]+$",
         matches: |text| is_made_of(text, "!#$%&'*+-.^_|~"),
-        remedy: "is no name of a header",
+        remedy: "is not a header name",
     },
     Pattern {
         text: "^[A-Za-z0-9_-]+$",

@@ -151,7 +151,7 @@ impl Check {
             && !is_subdomain(text)
         {
             let message = format!(
-                "metadata.name: `{text}` is no name: write lower-case letters, digits, `-` and `.`"
+                "metadata.name: `{text}` is not a name: write lower-case letters, digits, `-` and `.`"
             );
             self.error(name.at, message);
         }
@@ -275,10 +275,10 @@ impl Check {
             .map(|name| format!(": did you mean `{name}`?"))
             .unwrap_or_default();
         if open {
-            let message = format!("{path} is no field that this build knows{meant}");
+            let message = format!("{path} is not a field that this build knows{meant}");
             self.warning(entry.at, message);
         } else {
-            self.error(entry.at, format!("{path} is no field{meant}"));
+            self.error(entry.at, format!("{path} is not a field{meant}"));
         }
     }
 

@@ -46,7 +46,7 @@ fn each_fault_of_the_schema_is_found_at_its_line() {
         (
             "  replica: 3\n",
             Error,
-            "spec.replica is no field: did you mean `replicas`?",
+            "spec.replica is not a field: did you mean `replicas`?",
         ),
         (
             "  replicas: '3'\n",
@@ -86,7 +86,7 @@ fn each_fault_of_the_schema_is_found_at_its_line() {
         (
             "  strategy: { canary: { steps: [{ weight: 5, bake: 5 m }] } }\n",
             Error,
-            "spec.strategy.canary.steps[0].bake: `5 m` is no duration: write hours, minutes and seconds such as 90s, 5m or 1h30m",
+            "spec.strategy.canary.steps[0].bake: `5 m` is not a duration: write hours, minutes and seconds such as 90s, 5m or 1h30m",
         ),
         (
             "  strategy: { canary: { analysis: { checks: [{ name: a, preset: Http }] } } }\n",
@@ -101,7 +101,7 @@ fn each_fault_of_the_schema_is_found_at_its_line() {
         (
             "  strategy: { canary: { analysis: { checks: [{ name: A_, preset: HttpRequestsTotal }] } } }\n",
             Error,
-            "spec.strategy.canary.analysis.checks[0].name: `A_` is no name: write lower-case letters, digits and `-`",
+            "spec.strategy.canary.analysis.checks[0].name: `A_` is not a name: write lower-case letters, digits and `-`",
         ),
         (
             "  strategy: { canary: { maxSurge: [] } }\n",
@@ -131,7 +131,7 @@ fn each_fault_of_the_schema_is_found_at_its_line() {
         (
             "          imagePullPolicyy: Always\n",
             Warning,
-            "spec.template.spec.containers[0].imagePullPolicyy is no field that this build knows: did you mean `imagePullPolicy`?",
+            "spec.template.spec.containers[0].imagePullPolicyy is not a field that this build knows: did you mean `imagePullPolicy`?",
         ),
     ] {
         let findings = checked(&rollout(lines));
@@ -233,7 +233,7 @@ spec:
         [
             (
                 4,
-                "metadata.name: `Web` is no name: write lower-case letters, digits, `-` and `.`"
+                "metadata.name: `Web` is not a name: write lower-case letters, digits, `-` and `.`"
             ),
             (
                 5,
@@ -242,7 +242,7 @@ spec:
             (6, "metadata.labels.a: 1 is not a text: write it in quotes"),
             (
                 7,
-                "metadata.annotation is no field: did you mean `annotations`?"
+                "metadata.annotation is not a field: did you mean `annotations`?"
             ),
             (10, "key `reason` is in line 9 already"),
         ]

@@ -39,7 +39,7 @@ pub(super) struct Sha(pub String);
 
 /// A text that is no id of a commit.
 #[derive(Debug, Error)]
-#[error("`{}` is no commit id", excerpt(.0))]
+#[error("`{}` is not a commit id", excerpt(.0))]
 pub(super) struct NoSha(String);
 
 impl TryFrom<String> for Sha {

@@ -186,7 +186,7 @@ fn no_reviewer(review: &Review, request: &Request) -> Option<&'static str> {
         Some("the account is not known as a person's")
     } else if !review.is_member && !request.is_private {
         Some(
-            "the account is no visible member of this public repository: add it, or pass --reviewer and --approved-revision",
+            "the account is not a visible member of this public repository: add it, or pass --reviewer and --approved-revision",
         )
     } else {
         None

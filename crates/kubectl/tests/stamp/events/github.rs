@@ -160,7 +160,7 @@ fn a_strangers_approval_does_not_count() {
     let pulls = PULLS.replace("\"private\": true", "\"private\": false");
     it.is_reviewed_by(&[&pulls, REVIEWS, COMMITS, PUSH], "bobby");
     let strangers = REVIEWS.replace("MEMBER", "NONE");
-    it.is_not_reviewed(&[&pulls, &strangers, COMMITS, PUSH], "no visible member");
+    it.is_not_reviewed(&[&pulls, &strangers, COMMITS, PUSH], "not a visible member");
     it.is_reviewed_by(&[PULLS, &strangers, COMMITS, PUSH], "bobby");
 }
 

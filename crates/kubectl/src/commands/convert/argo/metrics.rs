@@ -121,7 +121,7 @@ fn bounds(metric: &Field<'_>, args: &Args) -> Option<Bounds> {
         }
     };
     if bounds.is_none() {
-        metric.lost("a condition of it is no comparison of the result with a number: write the bounds into a check");
+        metric.lost("a condition of it is not a comparison of the result with a number: write the bounds into a check");
     }
     bounds
 }
