@@ -162,7 +162,7 @@ fn what_held_a_promotion_and_has_no_counterpart_is_lost_with_status_1() {
         "argo-lossy.yaml:29:11: lost: spec.strategy.canary.steps[3] is not known here, and may have held promotions",
         "lost: spec.strategy.canary.analysis.templates[0]: a part of this template has no counterpart",
         "lost: spec.strategy.canary.analysis.templates[1]: this template is not in the files",
-        "lost: spec.metrics[0]: only Prometheus is asked here",
+        "lost: spec.metrics[0]: only Prometheus is queried here",
         "dropped: spec.strategy.canary.canaryMetadata: has no counterpart",
         "dropped: spec.strategy.canary.maxSurge: Argo Rollouts ignores it with trafficRouting",
         "dropped: metadata.annotations[notifications.argoproj.io/subscribe.on-rollout-completed.slack]",

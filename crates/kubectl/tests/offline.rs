@@ -166,7 +166,7 @@ fn lint_names_the_demands_of_a_policy_for_which_nobody_is_named() {
     let unnamed = "crates/kubectl/tests/offline/unnamed.yaml";
     let alone = plugin(&["lint", "--policy", unnamed]);
     assert_eq!(alone.status.code(), Some(0), "a warning");
-    let expected = "crates/kubectl/tests/offline/unnamed.yaml:10:11: warning: spec.tiers.high.signOff asks for 1 person and names no groups: ";
+    let expected = "crates/kubectl/tests/offline/unnamed.yaml:10:11: warning: spec.tiers.high.signOff requires 1 person and names no groups: ";
     let stdout = text(&alone.stdout);
     assert!(stdout.starts_with(expected), "{stdout}");
     let beside = [
@@ -186,7 +186,7 @@ fn lint_names_the_demands_of_a_policy_for_which_nobody_is_named() {
         unnamed,
     ]);
     let stdout = text(&explained.stdout);
-    let line = "    gate step-1 asks for people of no named group: only users bound to the role countersign-approver can sign\n";
+    let line = "    gate step-1 requires people and names no group: only users bound to the role countersign-approver can sign\n";
     assert!(stdout.contains(line), "{stdout}");
 }
 

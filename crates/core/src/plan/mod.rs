@@ -58,7 +58,7 @@ pub fn plan_for(
     if owner_requires && policy_requires {
         let policies = floors::named(&effective.sources);
         tightened.push(format!(
-            "promotion: sign-off is asked for by tier {tier} ({policies}): added"
+            "promotion: sign-off is required by tier {tier} ({policies}): added"
         ));
     }
     tightened.truncate(MAX_SENTENCES);

@@ -55,7 +55,7 @@ pub(super) fn at_start(
     let of_tier = demands.effective.tiers.get(tier);
     if of_tier.require_router == Some(true) && !observation::is_routed(observation) {
         let message = format!(
-            "would have waited for routes: tier {tier} asks for them (requireRouter), and spec.strategy.canary.traffic names none"
+            "would have waited for routes: tier {tier} requires them (requireRouter), and spec.strategy.canary.traffic names none"
         );
         note(&mut observed, Reason::RouterRequired, &message);
     }
@@ -63,7 +63,7 @@ pub(super) fn at_start(
         && let Some(image) = gates::not_pinned(observation)
     {
         let message = format!(
-            "would have waited for image digests: tier {tier} asks for them (requireDigest), and {image} is named without"
+            "would have waited for image digests: tier {tier} requires them (requireDigest), and {image} is named without"
         );
         note(&mut observed, Reason::ImageNotPinned, &message);
     }
@@ -71,14 +71,14 @@ pub(super) fn at_start(
         && let Some(name) = gates::not_hashed(observation)
     {
         let message = format!(
-            "would have waited for immutable configuration: tier {tier} asks for it (requireImmutableConfig), and {name} is not named by a hash"
+            "would have waited for immutable configuration: tier {tier} requires it (requireImmutableConfig), and {name} is not named by a hash"
         );
         note(&mut observed, Reason::ConfigNotImmutable, &message);
     }
     let checks = checks::checks(observation, &demands.effective);
     if of_tier.require_policy_check == Some(true) && !checks.are_independent(&demands.effective) {
         let message = format!(
-            "would have waited for a check of a policy or of a router: tier {tier} asks for one (requirePolicyCheck)"
+            "would have waited for a check of a policy or of a router: tier {tier} requires one (requirePolicyCheck)"
         );
         note(&mut observed, Reason::PolicyCheckRequired, &message);
     }
@@ -234,7 +234,7 @@ fn unchecked(change: &Change, observed: &Observed, verdict: &Verdict) -> Held {
     let held = *verdict == Verdict::NoChecks && observed.tier > Tier::Low;
     (judged && held).then(|| {
         let message = format!(
-            "would have been held in step {}: no check runs in it, and tier {} asks for one",
+            "would have been held in step {}: no check runs in it, and tier {} requires one",
             change.step, observed.tier
         );
         (Reason::NoChecks, message)

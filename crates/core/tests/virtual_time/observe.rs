@@ -128,7 +128,7 @@ pub(super) fn a_risky_change_that_is_only_observed_is_promoted_without_people_an
         ("Baking", instead.as_str()),
         (
             "RouterRequired",
-            "would have waited for routes: tier high asks for them (requireRouter), and spec.strategy.canary.traffic names none",
+            "would have waited for routes: tier high requires them (requireRouter), and spec.strategy.canary.traffic names none",
         ),
         (
             "Queued",
@@ -200,7 +200,7 @@ pub(super) fn without_a_check_a_change_that_is_only_observed_goes_on_and_it_is_r
     let change = to_the_end(&mut world, (0.0, 0.0));
     assert_eq!(change.outcome, Some(Outcome::Promoted));
     let recorded = change.observed.unwrap().would;
-    let held = "would have been held in step 1: no check runs in it, and tier high asks for one";
+    let held = "would have been held in step 1: no check runs in it, and tier high requires one";
     assert!(recorded.iter().any(|it| it.message == held), "{recorded:?}");
 }
 

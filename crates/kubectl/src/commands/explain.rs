@@ -307,7 +307,7 @@ impl Treatment {
             .filter(|(_, demands)| demands.iter().any(|it| it.groups.is_empty()))
             .map(|(gate, _)| {
                 format!(
-                    "gate {gate} asks for people of no named group: only users bound to the role countersign-approver can sign"
+                    "gate {gate} requires people and names no group: only users bound to the role countersign-approver can sign"
                 )
             })
             .collect()
@@ -452,7 +452,7 @@ mod tests {
         assert!(!treatment.render(&[]).contains("Nobody named"));
         treatment.plan.promotion_sign_off = vec![demand(&["senior"]), demand(&[])];
         let rendered = treatment.render(&[]);
-        let expected = "  Nobody named\n    gate promotion asks for people of no named group: only users bound to the role countersign-approver can sign\n";
+        let expected = "  Nobody named\n    gate promotion requires people and names no group: only users bound to the role countersign-approver can sign\n";
         assert!(rendered.contains(expected), "{rendered}");
     }
 

@@ -70,7 +70,7 @@ fn the_owner_requires_people_before_promotion_beside_the_policy() {
     );
     assert_eq!(
         both.tightened,
-        ["promotion: sign-off is asked for by tier high (payments@3): added"]
+        ["promotion: sign-off is required by tier high (payments@3): added"]
     );
 
     let more = TierDemands {

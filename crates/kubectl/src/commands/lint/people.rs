@@ -53,7 +53,7 @@ fn unnamed(node: &Node, path: &str) -> Option<Finding> {
         count => format!("{count} people"),
     };
     let message = format!(
-        "spec.{path} asks for {people} and names no groups: all users with the verb approve can sign, such as those with a role of verbs [\"*\"], and if there are none the change is rolled back after waitAtMost; name groups"
+        "spec.{path} requires {people} and names no groups: all users with the verb approve can sign, such as those with a role of verbs [\"*\"], and if there are none the change is rolled back after waitAtMost; name groups"
     );
     demand
         .groups

@@ -480,7 +480,7 @@ fn demands_that_name_no_group_are_warnings() {
     );
     let expected = |line, path: &str, people: &str| {
         let message = format!(
-            "spec.{path} asks for {people} and names no groups: all users with the verb approve can sign, such as those with a role of verbs [\"*\"], and if there are none the change is rolled back after waitAtMost; name groups"
+            "spec.{path} requires {people} and names no groups: all users with the verb approve can sign, such as those with a role of verbs [\"*\"], and if there are none the change is rolled back after waitAtMost; name groups"
         );
         (line, Severity::Warning, message)
     };

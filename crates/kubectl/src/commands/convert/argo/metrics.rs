@@ -54,7 +54,7 @@ pub fn add(
         return;
     }
     let Some(prometheus) = provider.get("prometheus") else {
-        metric.lost("only Prometheus is asked here: write a check for what it measures, or ask for a sign-off");
+        metric.lost("only Prometheus is queried here: write a check for what it measures, or require a sign-off");
         return;
     };
     prometheus.skip_all(&["address"]);
@@ -66,7 +66,7 @@ pub fn add(
             "rangeQuery",
             "timeout",
         ],
-        "the operator asks one Prometheus, by its own options",
+        "the operator queries one Prometheus, which its own options name",
     );
     let query = prometheus.text("query").unwrap_or_default();
     let query = match args.fill(query) {

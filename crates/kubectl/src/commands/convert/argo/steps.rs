@@ -148,7 +148,7 @@ impl<'a> Planner<'a, '_> {
             experiment.lost("experiments have no counterpart: each check compares the canary with the stable revision, and a step of weight 0 runs it without users");
         }
         if let Some(plugin) = step.get("plugin") {
-            plugin.lost("step plugins have no counterpart: ask for a sign-off in its place, or use a smoke check");
+            plugin.lost("step plugins have no counterpart: require a sign-off instead, or use a smoke check");
         }
     }
 

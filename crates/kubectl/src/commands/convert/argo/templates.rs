@@ -113,7 +113,7 @@ fn from_object(arg: &Field<'_>, subject: &Subject<'_>) -> Option<String> {
         Some("Latest") => return Some("{{revision}}".to_owned()),
         Some(_) => {
             arg.dropped(
-                "the hash of the stable revision is not needed: each check is asked of both",
+                "the hash of the stable revision is not needed: each check queries both",
             );
             return None;
         }

@@ -164,7 +164,7 @@ fn workload(
     }
     spec.drop_all(
         &["metricsServer"],
-        "the operator asks one Prometheus, by its own options",
+        "the operator queries one Prometheus, which its own options name",
     );
     spec.drop_all(&["upstreamRef"], "has no counterpart");
     converted

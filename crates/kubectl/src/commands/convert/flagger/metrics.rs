@@ -151,12 +151,12 @@ fn template<'a>(reference: &Field<'_>, around: &Around<'a>) -> Option<&'a str> {
         provider.skip_all(&["address"]);
         provider.drop_all(
             &["headers", "insecureSkipVerify", "region", "secretRef"],
-            "the operator asks one Prometheus, by its own options",
+            "the operator queries one Prometheus, which its own options name",
         );
     }
     let query = spec.text("query");
     if kind != Some("prometheus") {
-        reference.lost("only Prometheus is asked here: write a check for what it measures, or ask for a sign-off");
+        reference.lost("only Prometheus is queried here: write a check for what it measures, or require a sign-off");
         return None;
     }
     query

@@ -48,11 +48,11 @@ impl Gates {
                 return;
             }
             "rollback" => {
-                webhook.lost("nothing is asked whether to roll back: let it create an Intervention with `action: Abort`");
+                webhook.lost("no webhook decides whether to roll back: let it create an Intervention with `action: Abort`");
                 return;
             }
             _ => {
-                webhook.lost("webhooks are not called: write a check for what it measures, or ask for a sign-off");
+                webhook.lost("webhooks are not called: write a check for what it measures, or require a sign-off");
                 return;
             }
         }
