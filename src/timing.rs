@@ -90,7 +90,7 @@ pub(crate) const NOTIFY_SETTLE: Duration = Duration::from_millis(500);
 pub(crate) const NOTIFY_INTERVAL: Duration = Duration::from_secs(15);
 /// What happened longer ago is neither sent nor remembered as sent.
 pub(crate) const NOTIFY_KEEP: SignedDuration = SignedDuration::from_hours(24);
-/// Alerts are repeated this often, and end by themselves after three times as long without a repetition.
+/// Alerts are repeated this often, and end automatically after three times as long without a repetition.
 pub(crate) const ALERT_REPEAT: Duration = Duration::from_mins(1);
 /// What happened at one moment is an alert for this long from its first delivery.
 pub(crate) const ALERT_LASTS: SignedDuration = SignedDuration::from_mins(15);

@@ -80,7 +80,7 @@ fn every_field_of_every_kind_is_described_in_a_sentence() {
 }
 
 /// Tools that compare a manifest with the live object, such as Argo CD, compare lists as a whole: what the
-/// API server filled in there would be a difference for ever.
+/// API server filled in there would be a difference forever.
 #[test]
 fn no_default_stands_within_a_list() {
     fn walk(schema: &Value, path: &str, in_list: bool, found: &mut Vec<String>) -> usize {

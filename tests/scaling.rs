@@ -70,7 +70,7 @@ impl Numbers {
     }
 }
 
-/// Median and 99th percentile of the time from the begin of a rollback to its last write, in milliseconds; `None` if
+/// Median and 99th percentile of the time from the start of a rollback to its last write, in milliseconds; `None` if
 /// more is sent than can be answered.
 fn waits(changes: u64, reads: u64, cores: u64) -> Option<(u64, u64)> {
     let sent = changes * (reads * READ + WRITE) + MINUTE / APART * 2 * WRITE;

@@ -127,7 +127,7 @@ impl Actor {
     }
 
     /// Definitions that are older than this program drop fields of a status without an error, and a change may then
-    /// wait for ever.
+    /// wait forever.
     fn warn_of_pruning(&self, written: &Value, stored: &DynamicObject) {
         let (Some(written), Some(stored)) = (written.get("status"), stored.data.get("status"))
         else {
@@ -137,7 +137,7 @@ impl Actor {
             && self.telemetry.status_pruned()
         {
             tracing::warn!(
-                "CustomResourceDefinition rollouts.countersign.dev is older than this operator: the API server dropped status{field}, so changes may wait for ever: install the definitions of this version, by the chart or by `kubectl countersign crds | kubectl apply --server-side -f -`"
+                "CustomResourceDefinition rollouts.countersign.dev is older than this operator: the API server dropped status{field}, so changes may wait forever: install the definitions of this version, by the chart or by `kubectl countersign crds | kubectl apply --server-side -f -`"
             );
         }
     }

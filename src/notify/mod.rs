@@ -1,4 +1,4 @@
-//! `countersign notify`: tells people and tools outside the cluster what happens to Rollouts.
+//! `countersign notify`: informs people and tools outside the cluster of what happens to Rollouts.
 //!
 //! A process of its own, so that the operator stays connected to the API server and Prometheus alone. It reads
 //! Rollouts, RolloutRuns and Freezes, and writes one Lease and one ConfigMap in its own namespace. Start with

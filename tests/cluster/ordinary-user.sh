@@ -63,7 +63,7 @@ for target in demo test; do
     "${own[@]}" make "$target"
 done
 
-# What a program leaves to end by itself, such as the telemetry of `go`, takes a moment.
+# A process that a program leaves behind, such as the telemetry of `go`, takes a moment to end.
 running() { find /proc -maxdepth 1 -uid "$id" -name '[0-9]*' -printf '%f '; }
 if ((EUID == 0)); then
     for ((tries = 0; tries < 30; tries++)); do

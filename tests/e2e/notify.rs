@@ -333,7 +333,7 @@ async fn a_sink_that_fails_hangs_and_comes_back_gets_each_message_once_of_two_re
     let again = checkpoint.app.version("v3").provenance(risky());
     checkpoint.deploy(&again).await;
     let more = async || (steady.taken().len() > known).then_some(());
-    wait_for("the next change is told", TIMEOUT, more)
+    wait_for("the next change is sent", TIMEOUT, more)
         .await
         .unwrap();
     let mut taken = steady.taken();

@@ -123,7 +123,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
 
 /// Removes the defaults of fields within lists; an absent field has the default anyway. Tools
 /// that compare a manifest with the live object, such as Argo CD, compare lists as a whole, and would see
-/// a difference for ever.
+/// a difference forever.
 fn without_defaults_in_lists(schema: &mut JSONSchemaProps, in_list: bool) {
     if in_list {
         schema.default = None;

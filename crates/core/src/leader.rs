@@ -4,7 +4,7 @@ use k8s_openapi::api::coordination::v1::LeaseSpec;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 /// A holder that has not renewed the Lease for this long does not lead. It is longer than the Lease lasts, since the
-/// clock of the one who asks may differ.
+/// reader's clock may differ.
 const ABANDONED: SignedDuration = SignedDuration::from_mins(1);
 
 /// The holder that a Lease names.

@@ -493,7 +493,7 @@ pub(crate) fn template_of<'a>(
     verified([kept], observation, template_digest)
 }
 
-/// The template with this digest, of whichever ReplicaSet or RolloutRun keeps it.
+/// The template with this digest, of any ReplicaSet or RolloutRun that keeps it.
 pub(crate) fn recorded<'a>(
     observation: &'a Observation,
     template_digest: &str,

@@ -22,8 +22,8 @@
 //! If a port has the name `http-metrics`, it alone serves `/metrics`. Every other path answers with the headers
 //! `x-revision` (the pod's `pod-template-hash`)
 //! and `x-pod`. A pod serves on its first container's TCP ports from before it is ready until its
-//! object is gone, which is 2 to 3 s after its deletion (`stages/pod-delete.yaml`), so that whoever
-//! still believes it ready is answered; then it stops listening and finishes what is in flight.
+//! object is gone, which is 2 to 3 s after its deletion (`stages/pod-delete.yaml`), so that a
+//! client that still believes it ready is answered; then it stops listening and finishes what is in flight.
 
 use crate::{
     load::{Limits, Load},

@@ -87,7 +87,7 @@ fn problems(spec: &RolloutPolicySpec, now: Timestamp) -> Vec<String> {
     problems
 }
 
-/// Why promotions would wait for ever for an answer about incidents.
+/// Why promotions would wait forever for an answer about incidents.
 fn incident(incident: &IncidentQuery) -> Option<String> {
     let problem = match query::yields_numbers(&incident.query) {
         Ok(true) => return None,

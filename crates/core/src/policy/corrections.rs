@@ -1,5 +1,4 @@
-//! Values of a policy that do not count as they are written, since an order that no policy can break is
-//! restored.
+//! Values of a policy that do not count as they are written, since they break an invariant.
 
 use countersign_api::policy::{RiskModel, RolloutPolicySpec, Tiers};
 use serde::Serialize;

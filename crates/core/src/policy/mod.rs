@@ -1,7 +1,7 @@
 //! The policies that govern a Rollout, and their combined demands.
 //!
 //! Three rules, in this order: the strictest of several policies wins, field by field; fields that none of
-//! them names are taken from the built-in policy; and an order that no policy can break is restored (an
+//! them names are taken from the built-in policy; and values that break an invariant are corrected (an
 //! unknown answer has at least the points of any declared one, a higher tier demands at least as much as a
 //! lower one). Start with [`effective`].
 //!
@@ -250,7 +250,7 @@ fn named_windows(policy: &NamedPolicy) -> impl Iterator<Item = FreezeWindow> {
         })
 }
 
-/// A risk model with every field set, in the order that no policy can break. Scores are only computed by
+/// A risk model with every field set, corrected to keep the invariants. Scores are only computed by
 /// such a model, so that the laws hold for any policy.
 #[must_use]
 pub fn complete(risk: &RiskModel) -> RiskModel {

@@ -31,7 +31,7 @@ pub fn strictest_steps(a: &[Step], b: &[Step]) -> Vec<Step> {
 /// The steps that begin at each time, in order; the last is full promotion.
 type Timeline = BTreeMap<StdDuration, Vec<StepStart>>;
 
-/// The begin of a step.
+/// The start of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct StepStart {
     level: Level,

@@ -143,8 +143,8 @@ fn replace_edited(context: &Context, status: &mut RolloutStatus, requeue: &mut R
     requeue.after(SignedDuration::ZERO);
 }
 
-/// Remembers that a first revision may have pods: its dependencies are stable and its people have signed, whichever
-/// gate is evaluated first.
+/// Remembers that a first revision may have pods: its dependencies are stable and its people have signed. The
+/// order in which the gates are evaluated does not matter.
 fn begin_first(
     observation: &Observation,
     proposal: &Proposal,

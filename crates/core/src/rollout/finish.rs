@@ -144,7 +144,7 @@ fn is_stable_again(context: &Context, stable: Option<&Revision>) -> bool {
     stable.is_some_and(|stable| stable.template_digest == context.proposal.template_digest)
 }
 
-/// A record that cannot be written must not block a fix for ever.
+/// A record that cannot be written must not block a fix forever.
 fn ended_long_ago(observation: &Observation, change: &Change) -> bool {
     let ended = change.transitions.last().and_then(|line| line.at.as_ref());
     ended.is_none_or(|at| observation.now.duration_since(at.0) >= RESYNC_INTERVAL)

@@ -36,7 +36,7 @@ pub fn attempt(name: &str) -> Option<i64> {
 /// The RolloutRun of a change, if there is news: begin, end, a tightened plan, acts of people. Steps in
 /// between are only in the status, and are recorded with the next write.
 ///
-/// Only the fields that describe the begin of the change (template, difference, provenance, contributions) need
+/// Only the fields that describe the start of the change (template, difference, provenance, contributions) need
 /// the proposal; they are written once, on creation. Later writes add to `progress`, `plan` and the tier.
 #[must_use]
 pub fn of(observation: &Observation, proposal: &Proposal, change: &Change) -> Option<Record> {

@@ -1,4 +1,4 @@
-//! The begin of a change.
+//! The start of a change.
 
 use countersign_api::rollout::{Change, Revision, RolloutStatus, Stage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

@@ -59,7 +59,7 @@ pub(crate) fn ownership(observation: &Observation) -> Vec<Action> {
 
 /// Whether old pods may be removed: routes have drained, the deadline has passed, or traffic follows pod
 /// counts, so that removing rejected pods is what moves it. A router that never reports must not keep pods
-/// for ever.
+/// forever.
 pub(super) fn is_served_out(view: &View) -> bool {
     let Some(change) = view.change else {
         return true;

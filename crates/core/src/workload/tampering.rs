@@ -203,7 +203,7 @@ pub(crate) fn replace(
                 Some((set, set.edit()?, digest, revision))
             })?;
     let template = decided_template(observation, proposal, template_digest)?;
-    // One after the other, and not for ever: what edits each new one would fill the namespace with them.
+    // One after the other, and not forever: what edits each new one would fill the namespace with them.
     let busy = of_same_template(observation, set, template).any(ReplicaSet::has_pods);
     if busy || is_given_up(observation, set, template) {
         return None;

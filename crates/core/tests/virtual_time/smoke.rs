@@ -467,7 +467,7 @@ fn a_job_that_is_edited_each_time_is_replaced_three_times_and_then_waits_for_peo
     }
     untouched(&world);
 
-    // Whoever has exempted them deletes the last one.
+    // The user who has exempted them deletes the last one.
     world.observation.jobs = None;
     world.jobs = succeeds_after(5);
     go_on(&mut world, 30);

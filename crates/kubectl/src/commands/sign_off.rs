@@ -150,12 +150,12 @@ pub enum Error {
     NobodyToAsk,
     /// The difference is cut.
     #[error(
-        "the difference from the stable revision is not shown whole, and nobody is asked: add --full, or name the change that you reviewed with --digest"
+        "the difference from the stable revision is cut, and there is no confirmation: add --full, or name the change that you reviewed with --digest"
     )]
     Cut,
     /// The difference is not known.
     #[error(
-        "the difference from the stable revision cannot be shown whole, and nobody is asked: name the change that you reviewed with --digest"
+        "the difference from the stable revision cannot be shown completely, and there is no confirmation: name the change that you reviewed with --digest"
     )]
     Unknown,
     /// The answer was no.

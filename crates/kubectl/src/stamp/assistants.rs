@@ -98,7 +98,7 @@ fn words(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The assistant that a name begins with, under whichever of its names; the longest one wins.
+/// The assistant that a name begins with, under any of its names; the longest one wins.
 fn any_name(words: &[String]) -> Option<&'static Assistant> {
     let length = |assistant: &Assistant| {
         let names = assistant.names.iter().chain(&assistant.shared_names);

@@ -96,7 +96,9 @@ pub enum GitError {
     #[error("--range is `{0}`: write BASE..HEAD, for instance v1.4.1..v1.4.2")]
     NoRange(String),
     /// No such revision.
-    #[error("--range names `{0}`, which is not a commit of the repository: fetch it, or correct it")]
+    #[error(
+        "--range names `{0}`, which is not a commit of the repository: fetch it, or correct it"
+    )]
     NoRevision(String),
     /// No such revision in a clone without its history.
     #[error(

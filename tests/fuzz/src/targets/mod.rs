@@ -109,7 +109,7 @@ fn template() -> PodTemplate {
 }
 
 /// Decisions follow one upon the other, and whatever is written can be read again: a status that
-/// cannot would hold its Rollout for ever.
+/// cannot would hold its Rollout forever.
 fn is_decided(observation: &Observation) {
     let mut observation = observation.clone();
     for _ in 0..3 {

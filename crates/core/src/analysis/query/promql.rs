@@ -112,7 +112,7 @@ const COUNTING: [&str; 21] = [
 /// happened, or stand in place of those that did.
 fn scale(expression: &Expr) -> Option<f64> {
     match expression {
-        // At one time the series hold the same for ever.
+        // At one time the series hold the same forever.
         Expr::VectorSelector(it) => it.at.is_none().then_some(1.0),
         Expr::MatrixSelector(it) => it.vs.at.is_none().then_some(1.0),
         Expr::Subquery(it) if it.at.is_none() => scale(&it.expr),

@@ -118,7 +118,7 @@ fn a_change_keeps_the_mode_that_it_began_with() {
         // whatever is enforced now, and by whichever policy: a change that no policy held is not held.
         (&a, Some(begun(&[], &["a@1"], observed)), true),
         (&b, Some(begun(&[], &["a@1"], observed)), true),
-        // Beside a policy that enforces, one that observed at the begin still does, and the other way round.
+        // Beside a policy that enforces, one that observed at the start still does, and the other way round.
         (&a, Some(begun(&["b@1"], &["a@1"], enforced)), true),
         (
             &observing(&b),

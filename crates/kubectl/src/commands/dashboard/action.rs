@@ -100,10 +100,10 @@ impl Action {
             }
             Self::Reject => "Rejects the change, which is rolled back.",
             Self::Promote => {
-                "Skips the rest of the present step's bake, but no other gate and no analysis."
+                "Skips the rest of the current step's bake, but no other gate and no analysis."
             }
             Self::Pause => {
-                "Holds the change at its present step. It is still analysed, and rolled back if it fails."
+                "Holds the change at its current step. It is still analysed, and rolled back if it fails."
             }
             Self::Resume => "Lets a paused change continue.",
             Self::Abort => "Rolls the change back.",
@@ -209,7 +209,7 @@ impl Object {
         }
     }
 
-    /// What a dry run made of it, without what is chosen anew when it is created.
+    /// The object as a dry run answered it, without the fields that the API server sets again when it is created.
     #[must_use]
     pub fn before_creation(mut self) -> Self {
         let metadata = match &mut self {

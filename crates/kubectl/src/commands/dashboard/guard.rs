@@ -15,8 +15,8 @@ use crate::commands::dashboard::addresses::Addresses;
 /// The path that trades the token of the printed address for a cookie.
 pub const OPEN: &str = "/open";
 
-/// Headers of every answer. With `no-referrer` a browser would send forms with `Origin: null`; `same-origin` tells
-/// other sites as little.
+/// Headers of every answer. With `no-referrer` a browser would send forms with `Origin: null`; with `same-origin` other
+/// sites learn as little.
 pub const HEADERS: [(&str, &str); 6] = [
     (
         "content-security-policy",

@@ -81,7 +81,7 @@ impl Queue {
         could_sign(me, change, &sign_offs).then_some(row)
     }
 
-    /// The sign-offs of a run. Who may not read them signs twice at worst, and is told so.
+    /// The sign-offs of a run. A user who may not read them signs twice at worst, and gets the answer `SamePerson`.
     async fn sign_offs(&self, connection: &Connection, run: &str) -> Arc<Vec<SignOff>> {
         let key = (connection.namespace().to_owned(), run.to_owned());
         if let Some(known) = self.sign_offs.get(&key) {
@@ -127,7 +127,7 @@ pub fn could_sign(me: &Person, change: &Change, sign_offs: &[SignOff]) -> bool {
         !gate.passed && gate.demands.iter().any(|demand| demand.missing() > 0)
     };
     let Some(gate) = gates.iter().find(missing) else {
-        // Scarce evidence is accepted by whoever may approve.
+        // Any approver may accept scarce evidence.
         return true;
     };
     gate.demands.iter().any(|demand| {

@@ -72,8 +72,8 @@ async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) 
     response
 }
 
-/// Trades the token of the printed address for a cookie. The page goes on by itself: a redirection would count as
-/// one from where the address was followed, and bring no cookie.
+/// Trades the token of the printed address for a cookie. The page then refreshes to the first one: a redirection
+/// would count as one from the site on which the address was followed, and bring no cookie.
 #[allow(clippy::unused_async, reason = "a handler is async")]
 async fn open(State(site): State<Arc<Site>>, RawQuery(query): RawQuery) -> Response {
     let fields = Fields::read(query.unwrap_or_default().as_bytes());

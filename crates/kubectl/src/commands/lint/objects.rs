@@ -160,9 +160,8 @@ impl<'a> Around<'a> {
         let mut next: Vec<&str> = list.items().iter().filter_map(Node::text).collect();
         while let Some(name) = next.pop() {
             if name == own {
-                let message = format!(
-                    "dependsOn leads back to {own} itself: its changes would wait for ever"
-                );
+                let message =
+                    format!("dependsOn leads back to {own} itself: its changes would wait forever");
                 return Some(Finding::error(list.at, message));
             }
             let other = self
@@ -269,8 +268,7 @@ impl<'a> Around<'a> {
                 .text()
                 .is_some_and(|it| it.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f')))
         {
-            let message =
-                "spec.digest is not the digest of a change: copy status.change.digest of the Rollout";
+            let message = "spec.digest is not the digest of a change: copy status.change.digest of the Rollout";
             findings.push(Finding::error(digest.at, message));
         }
         if let Some(name) = spec.find(&[person, "username"])

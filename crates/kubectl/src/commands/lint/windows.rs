@@ -19,8 +19,9 @@ pub(super) fn window(node: &Node) -> Option<Finding> {
     let zone_name = zone.map_or(Some("UTC"), Node::text)?;
     if let Some(zone) = zone.filter(|_| TimeZone::get(zone_name).is_err()) {
         let name = sanitize_to(zone_name, 64);
-        let message =
-            format!("timeZone: `{name}` is not a time zone: write an IANA name such as Europe/Berlin");
+        let message = format!(
+            "timeZone: `{name}` is not a time zone: write an IANA name such as Europe/Berlin"
+        );
         return Some(Finding::error(zone.at, message));
     }
     let schedule = node.get("schedule")?;
@@ -47,6 +48,9 @@ pub(super) fn cron(schedule: &str, zone: &str) -> Result<(), String> {
     parsed.map(|_| ()).map_err(|error| {
         let error = error.to_string();
         let why = error.rsplit("^ ").next().unwrap_or_default();
-        format!("`{}` is not a cron schedule: {why}", sanitize_to(schedule, 80))
+        format!(
+            "`{}` is not a cron schedule: {why}",
+            sanitize_to(schedule, 80)
+        )
     })
 }

@@ -56,7 +56,7 @@ fn nobody_reviews_their_own_commits() {
     let own = "nobody reviews their own commits";
     let reviews = REVIEWS.replace("bobby", "Jane-D");
     it.is_not_reviewed(&[PULLS, &reviews, COMMITS, PUSH], own);
-    // Whoever wrote a commit of another person's pull request, too.
+    // Nor does a person who wrote a commit of another person's pull request.
     let commits = COMMITS.replace("jane-d", "bobby");
     it.is_not_reviewed(&[PULLS, REVIEWS, &commits, PUSH], own);
     let commits = COMMITS.replace(

@@ -61,7 +61,10 @@ fn every_placeholder_is_filled_in() {
 #[test]
 fn an_invalid_query_is_refused_with_the_reason() {
     let table = [
-        (r#"x{a="{{revison}}"}"#, "`{{revison}}` is not a placeholder"),
+        (
+            r#"x{a="{{revison}}"}"#,
+            "`{{revison}}` is not a placeholder",
+        ),
         (r#"x{a="{{revision}}", b="{{"}"#, "not closed"),
         (r#"x{a="{{revision"}"#, "not closed"),
         (

@@ -112,9 +112,7 @@ fn from_object(arg: &Field<'_>, subject: &Subject<'_>) -> Option<String> {
     match from.text("podTemplateHashValue") {
         Some("Latest") => return Some("{{revision}}".to_owned()),
         Some(_) => {
-            arg.dropped(
-                "the hash of the stable revision is not needed: each check queries both",
-            );
+            arg.dropped("the hash of the stable revision is not needed: each check queries both");
             return None;
         }
         None => {}
