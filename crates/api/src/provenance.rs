@@ -17,7 +17,7 @@ pub struct ProvenanceDemands {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub keys: Vec<TrustedKey>,
-    /// Longest time from the signing of an attestation to the begin of its change; an older one counts as declared.
+    /// Longest time from the signing of an attestation to the start of its change; an older one counts as declared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Duration>,
     /// What an attestation must name: the images alone, or the pod template, too; otherwise it counts as declared.

@@ -18,7 +18,7 @@ pub const GET: &str = "Examples:
   # Follow a Rollout
   kubectl countersign get rollout/web -w
 
-  # Those that wait for people
+  # The Rollouts that wait for people
   kubectl countersign get -A --field-selector status.phase=AwaitingSignOff -o name
 
   # One field of each
@@ -42,7 +42,7 @@ pub const DASHBOARD: &str = "Examples:
   # All Rollouts that you may see, in a browser
   kubectl countersign dashboard -A
 
-  # Only to look, at a port of your own
+  # Read-only, on a fixed port
   kubectl countersign dashboard -n shop --read-only --no-browser --port 8090";
 /// `history`.
 pub const HISTORY: &str = "Examples:
@@ -53,7 +53,7 @@ pub const HISTORY: &str = "Examples:
   kubectl countersign history -A --field-selector spec.rollout=web";
 /// `approve`.
 pub const APPROVE: &str = "Examples:
-  # Approve what is shown, after a question
+  # Show the change, and approve it after confirmation
   kubectl countersign approve web
 
   # Approve one gate for 4 hours
@@ -62,7 +62,7 @@ pub const APPROVE: &str = "Examples:
   # Approve the change that you reviewed, in a script
   kubectl countersign approve web --digest 1a2b3c4d
 
-  # The SignOff, as the API server would store it
+  # Print the SignOff that the API server would store
   kubectl countersign approve web --yes --dry-run=server";
 /// `reject`.
 pub const REJECT: &str = "Examples:
@@ -102,7 +102,7 @@ The exit code is 0 if the intervention was applied, 1 if it was not, 3 if the co
 answered within 15 s.";
 /// `resume`.
 pub const RESUME: &str = "Examples:
-  # Resume it
+  # Resume a paused change
   kubectl countersign resume web
 
 The exit code is 0 if the intervention was applied, 1 if it was not, 3 if the controller has not
@@ -115,18 +115,18 @@ pub const UNDO: &str = "Examples:
   # Back to a revision
   kubectl countersign undo web --to-revision 3
 
-  # The Rollout as it would become
+  # Print the Rollout that would be applied
   kubectl countersign undo web --dry-run=client";
 /// `restart`.
 pub const RESTART: &str = "Examples:
-  # New pods of the same template
+  # Restart the pods of a Rollout
   kubectl countersign restart web";
 /// `migrate`.
 pub const MIGRATE: &str = "Examples:
-  # What would happen
+  # Print what would happen
   kubectl countersign migrate deployment/web --dry-run=server
 
-  # Migrate without a question
+  # Migrate without a confirmation prompt
   kubectl countersign migrate web --yes --timeout 20m";
 /// `unmigrate`.
 pub const UNMIGRATE: &str = "Examples:
@@ -137,7 +137,7 @@ pub const FREEZE: &str = "Examples:
   # Hold all promotions for two hours
   kubectl countersign freeze inc-1 --reason 'payments are down' --for 2h
 
-  # Hold the risky ones of one namespace
+  # Hold risky changes of one namespace
   kubectl countersign freeze --reason audit -n shop --tier high --tier critical";
 /// `unfreeze`.
 pub const UNFREEZE: &str = "Examples:
@@ -177,7 +177,7 @@ pub const REPORT: &str = "Examples:
   # The figures of a quarter by team
   kubectl countersign report --since 90d --by team -A
 
-  # The same for a page, of the Rollouts of one team
+  # The figures of one team, as Markdown
   kubectl countersign report -l team=shop --by contributor -A -o markdown
 
   # What enforcing would have done in a month

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Evidence {
-    /// Begin of the grid of windows: when the canary first got traffic.
+    /// Start of the grid of windows: when the canary first got traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Time>,
     /// How much fresh evidence the steps have begun with so far.
@@ -54,7 +54,7 @@ pub struct Budget {
 pub struct CheckEvidence {
     /// Name of the check.
     pub name: String,
-    /// Since when the check counts, if that is later than the begin of the change.
+    /// Since when the check counts, if that is later than the start of the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Time>,
     /// End of the last window that was answered; no window is skipped and none counted twice.

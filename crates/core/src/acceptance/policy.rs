@@ -15,7 +15,7 @@ use crate::policy::corrections::corrections;
 use crate::provenance::attestation::keys::is_public_key;
 use crate::text::excerpt;
 
-/// Some of its values count as others, since an order that no policy can break is restored.
+/// Some of its values break an invariant, and count as corrected.
 const CORRECTED: &str = "Corrected";
 /// It requires people of no group.
 const NO_GROUPS: &str = "NoGroups";

@@ -13,15 +13,15 @@ use crate::cluster::refusal::Refusal;
 use crate::output::{Format, Unwritable, print, print_document, remark};
 use countersign_core::text::sanitize;
 
-/// What a dry run sends.
+/// The value of `--dry-run`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum Mode {
-    /// It is no dry run.
+    /// Send the object, and let the API server store it.
     #[default]
     None,
-    /// Nothing.
+    /// Print the object without sending it.
     Client,
-    /// The request, which the API server answers without storing the object.
+    /// Send the object, and print the API server's answer; the object is not stored.
     Server,
 }
 

@@ -25,7 +25,7 @@ use countersign_core::text::sanitize;
 pub struct Intervene {
     #[command(flatten)]
     aim: Aim,
-    /// Why
+    /// Reason, which the Intervention records
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]

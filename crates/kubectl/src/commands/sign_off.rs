@@ -35,7 +35,7 @@ pub struct Approve {
     /// every gate except those for scarce evidence
     #[arg(long, value_name = "GATE")]
     gate: Option<GateName>,
-    /// Why
+    /// Reason, which the SignOff records
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Time after which the approval no longer counts, such as 4h
@@ -50,7 +50,7 @@ pub struct Approve {
 pub struct Reject {
     #[command(flatten)]
     aim: Aim,
-    /// Why
+    /// Reason, which the SignOff records
     #[arg(long, value_name = "TEXT")]
     reason: String,
     #[command(flatten)]
@@ -64,7 +64,7 @@ pub struct Reject {
 pub struct BreakGlass {
     #[command(flatten)]
     aim: Aim,
-    /// Why
+    /// Reason, which the SignOff records
     #[arg(long, value_name = "TEXT")]
     reason: String,
     #[command(flatten)]

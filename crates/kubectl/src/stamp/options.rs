@@ -48,7 +48,7 @@ pub struct Options {
     /// repeated.
     #[arg(short = 'f', long = "filename", value_name = "MANIFEST")]
     pub(super) filename: Vec<PathBuf>,
-    /// Only the Rollout of this name.
+    /// Annotate only the Rollout with this name.
     #[arg(long, value_name = "NAME", requires = "filename")]
     pub(super) rollout: Option<String>,
     /// Edit the manifests in place instead of printing them.
@@ -97,7 +97,7 @@ pub(super) enum Tests {
 /// Output format of the annotations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
-    /// As YAML, one a line.
+    /// As YAML, one per line.
     Yaml,
     /// As a JSON object.
     Json,

@@ -31,7 +31,7 @@ use summary::Summary;
 /// Objects per page.
 const PAGE: u32 = 500;
 
-/// Report on the changes of a time
+/// Report on how changes were delivered in a period
 ///
 /// Deployment frequency, lead time, change failure rate, time to restore and rework rate, each with an interval of
 /// 95 %, and whether changes in which an AI took part fail more often than people's of equal tier and size. With
