@@ -88,7 +88,7 @@ pub fn words_to_complete(arguments: impl Iterator<Item = OsString>) -> Option<Ve
     (words.next()? == COMPLETE).then(|| words.collect())
 }
 
-/// Prints the candidates, one a line; nothing if the cluster does not respond.
+/// Prints the candidates, one per line; nothing if the cluster does not respond.
 pub async fn complete(command: &Command, words: &[String]) -> Result<ExitCode, Failure> {
     let last = words.last().map_or("", String::as_str);
     let offered = match candidates(command, words) {

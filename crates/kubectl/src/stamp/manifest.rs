@@ -41,7 +41,7 @@ pub enum ManifestError {
     NoMetadata(String),
     /// A form for which there is no safe edit.
     #[error(
-        "the annotations of Rollout `{0}` cannot be edited without a change to something else: write them as a block, one a line, without anchors and merge keys"
+        "the annotations of Rollout `{0}` cannot be edited without a change to something else: write them as a block, one per line, without anchors and merge keys"
     )]
     Unsafe(String),
     /// The result would differ in more than the provenance.

@@ -67,7 +67,7 @@ pub fn attestation(data: &[u8]) {
     }
 }
 
-/// Provenance annotations, one a line as `key=value`; a line with a blank before it continues the last.
+/// Provenance annotations, one per line as `key=value`; a line with a blank before it continues the last.
 pub fn provenance(data: &[u8]) {
     let [text] = parts(data);
     let annotations = annotations(&text);
