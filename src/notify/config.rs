@@ -158,7 +158,7 @@ impl Config {
 
 /// An address, or what is wrong with it.
 pub(super) fn address(text: &str) -> Result<Url, &'static str> {
-    let url = Url::parse(text).map_err(|_| "is no URL: write it as `https://host/path`")?;
+    let url = Url::parse(text).map_err(|_| "is not a URL: write it as `https://host/path`")?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err("must begin with `http://` or `https://`");
     }

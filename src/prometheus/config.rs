@@ -92,7 +92,7 @@ impl std::fmt::Debug for Pair {
 pub enum ConfigError {
     /// The URL does not parse.
     #[error(
-        "the address of Prometheus (--prometheus-url) is no URL ({0}): write it as `http://host:9090`"
+        "the address of Prometheus (--prometheus-url) is not a URL ({0}): write it as `http://host:9090`"
     )]
     Url(String),
     /// The URL has another scheme.

@@ -192,10 +192,10 @@ async fn the_token_is_read_at_each_use_and_shown_nowhere() {
 fn an_unsafe_address_is_refused_and_not_repeated() {
     let table = [
         ("prometheus:9090", "must begin with"),
-        ("prometheus", "is no URL"),
+        ("prometheus", "is not a URL"),
         ("file:///etc/passwd", "must begin with"),
         ("ftp://prometheus", "must begin with"),
-        ("http://", "is no URL"),
+        ("http://", "is not a URL"),
         ("http://user:hunter2@prometheus", "user name or password"),
         ("http://user@prometheus", "user name or password"),
         ("https://:hunter2@prometheus", "user name or password"),

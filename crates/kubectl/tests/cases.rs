@@ -385,7 +385,7 @@ fn what_no_api_server_takes_is_an_error_at_its_line() {
         (
             labels,
             "      labels: { app: half, tier: 'a b' }\n",
-            "spec.template.metadata.labels.tier: `a b` is no value",
+            "spec.template.metadata.labels.tier: `a b` is not a label value",
         ),
         (
             labels,

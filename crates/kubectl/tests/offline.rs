@@ -138,7 +138,7 @@ fn lint_reads_the_standard_input_and_bounds_it() {
         findings[0]["message"]
             .as_str()
             .unwrap()
-            .contains("no UTF-8 text")
+            .contains("not UTF-8 text")
     );
 }
 

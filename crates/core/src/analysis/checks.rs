@@ -275,7 +275,7 @@ enum ArgumentProblem {
     Unknown(String),
     #[error("its argument `{0}` has no value: give one in analysis.templates")]
     Missing(String),
-    #[error("the value `{value}` of its argument `{name}` is no {kind}")]
+    #[error("the value `{value}` of its argument `{name}` is not a {kind}")]
     Mistyped {
         name: String,
         value: String,

@@ -171,7 +171,7 @@ fn foreign_fact(observation: &Observation) -> Option<ConditionDraft> {
         return None;
     }
     let message = format!(
-        "spec.selector selects pods of others, too, which are left alone: {}. Whatever selects by these labels counts them: give them other labels, or take a Deployment over by spec.workloadRef",
+        "spec.selector selects foreign pods, too, which are left alone: {}. Whatever selects by these labels counts them: give them other labels, or take a Deployment over by spec.workloadRef",
         sets.join(", ")
     );
     Some(fact(FOREIGN_PODS, true, Reason::NotOwned, &message))

@@ -85,7 +85,7 @@ pub(super) fn at_start(
     for (policy, limit) in &demands.effective.concurrency {
         if limit.from_tier <= tier && demands.only_observes(policy) {
             let message = format!(
-                "would have waited for its turn: policy {policy} limits how many changes of tier {} or above are under way at once",
+                "would have waited in the queue: policy {policy} limits how many changes of tier {} or above are under way at once",
                 limit.from_tier
             );
             note(&mut observed, Reason::Queued, &message);

@@ -132,7 +132,7 @@ pub(super) fn a_risky_change_that_is_only_observed_is_promoted_without_people_an
         ),
         (
             "Queued",
-            "would have waited for its turn: policy leads limits how many changes of tier high or above are under way at once",
+            "would have waited in the queue: policy leads limits how many changes of tier high or above are under way at once",
         ),
     ];
     assert_eq!(recorded[..5], expected);

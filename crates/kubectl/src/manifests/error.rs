@@ -35,7 +35,7 @@ pub enum ManifestError {
         why: String,
     },
     /// The file is no text.
-    #[error("{0} is no UTF-8 text: give YAML or JSON manifests")]
+    #[error("{0} is not UTF-8 text: give YAML or JSON manifests")]
     NotText(String),
     /// The API server would refuse an object of the file.
     #[error("{file}:{}:{}: {message}{}", at.line, at.column, more(*.others))]

@@ -258,8 +258,8 @@ fn documents_that_cannot_be_read_are_refused_with_the_remedy() {
     let it = PullRequest::squashed();
     let many = format!("[{}]", "1,".repeat(9 << 20));
     for (document, remedy) in [
-        ("", "is no JSON: it is empty"),
-        ("{\"number\": ", "is no JSON"),
+        ("", "is not JSON: it is empty"),
+        ("{\"number\": ", "is not JSON"),
         (
             "{\"a\\u001b[2J\": 1}",
             "pass GitLab's event merge_request; ",

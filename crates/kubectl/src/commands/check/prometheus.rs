@@ -29,7 +29,7 @@ pub enum Error {
     Unnamed,
     /// The operator's Prometheus is not a Service of this cluster.
     #[error(
-        "the operator's Prometheus at {0} is no Service of this cluster: name it by --prometheus NAMESPACE/SERVICE:PORT or --prometheus-url"
+        "the operator's Prometheus at {0} is not a Service of this cluster: name it by --prometheus NAMESPACE/SERVICE:PORT or --prometheus-url"
     )]
     Elsewhere(String),
     /// The address holds credentials.

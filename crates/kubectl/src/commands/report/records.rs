@@ -77,7 +77,7 @@ fn text(path: &Path, name: &str) -> Result<String, RecordsError> {
         return Err(RecordsError::TooLarge(name.to_owned()));
     }
     String::from_utf8(bytes)
-        .map_err(|_| RecordsError::Invalid(name.to_owned(), "it is no UTF-8 text".to_owned()))
+        .map_err(|_| RecordsError::Invalid(name.to_owned(), "it is not UTF-8 text".to_owned()))
 }
 
 /// Adds a RolloutRun, or those of a list.

@@ -25,7 +25,7 @@ pub(super) const LABEL: &str = "is not a name: write at most 63 lower-case lette
 pub(super) const PORT: &str = "is not a port name: write at most 15 lower-case letters, digits and `-`, at least one a letter";
 
 pub(super) const QUALIFIED: &str =
-    "is no key: write [DOMAIN/]NAME, the name of at most 63 letters, digits, `-`, `_` and `.`";
+    "is not a key: write [DOMAIN/]NAME, the name of at most 63 letters, digits, `-`, `_` and `.`";
 
 pub(super) fn is_dns_label(text: &str) -> bool {
     text.len() <= 63 && is_label(text)

@@ -334,7 +334,7 @@ impl Pods {
     pub(super) fn host_aliases(&mut self, spec: &Node, path: &str) {
         for (node, path) in members(spec, "hostAliases", path) {
             let is_ip = |text: &str| text.parse::<IpAddr>().is_ok();
-            self.form(node, "ip", &path, is_ip, "is no IP address");
+            self.form(node, "ip", &path, is_ip, "is not an IP address");
             for (name, path) in members(node, "hostnames", &path) {
                 if let Some(text) = name.text().filter(|it| !is_subdomain(it)) {
                     self.error(name, &path, format!("{} {NAME}", quoted(text)));

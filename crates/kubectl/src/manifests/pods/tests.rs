@@ -89,7 +89,7 @@ fn what_kubernetes_refuses_is_named_with_its_place() {
         ),
         (
             pod("nodeSelector: { 'a b': c }, containers: [{ name: web, image: a }]"),
-            "template.spec.nodeSelector: `a b` is no key",
+            "template.spec.nodeSelector: `a b` is not a key",
         ),
         (
             pod(
@@ -135,7 +135,7 @@ fn what_kubernetes_refuses_is_named_with_its_place() {
         ),
         (
             pod("hostAliases: [{ ip: nowhere }], containers: [{ name: web, image: a }]"),
-            "template.spec.hostAliases[0].ip: `nowhere` is no IP address",
+            "template.spec.hostAliases[0].ip: `nowhere` is not an IP address",
         ),
         (
             pod(

@@ -70,7 +70,7 @@ pub const PATTERNS: [Pattern; 6] = [
     Pattern {
         text: QUANTITY,
         matches: is_quantity,
-        remedy: "is no quantity: write a number with at most one suffix, such as 500m, 0.5 or 1Gi",
+        remedy: "is not a quantity: write a number with at most one suffix, such as 500m, 0.5 or 1Gi",
     },
     Pattern {
         text: DURATION,
@@ -99,7 +99,7 @@ pub const PATTERNS: [Pattern; 6] = [
                 && !text.starts_with('/')
                 && !text.contains(['[', ']', '{', '}', '\\', '!'])
         },
-        remedy: "is no pattern: write `*`, `?` and `**`, without `[`, `{`, `!` and `\\`, and no `/` first",
+        remedy: "is not a pattern: write `*`, `?` and `**`, without `[`, `{`, `!` and `\\`, and no `/` first",
     },
 ];
 

@@ -364,7 +364,7 @@ impl Check {
         }
         let problem = match (schema.format.as_deref(), schema.pattern.as_deref()) {
             (Some("date-time"), _) if text.parse::<Timestamp>().is_err() => {
-                "is no time: write one such as 2026-12-31T18:00:00Z"
+                "is not a time: write one such as 2026-12-31T18:00:00Z"
             }
             (_, Some(pattern)) => match PATTERNS.iter().find(|known| known.text == pattern) {
                 Some(known) if !(known.matches)(text) => known.remedy,

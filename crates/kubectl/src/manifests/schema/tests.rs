@@ -121,7 +121,7 @@ fn each_fault_of_the_schema_is_found_at_its_line() {
         (
             "          resources: { limits: { cpu: half } }\n",
             Error,
-            "spec.template.spec.containers[0].resources.limits.cpu: `half` is no quantity: write a number with at most one suffix, such as 500m, 0.5 or 1Gi",
+            "spec.template.spec.containers[0].resources.limits.cpu: `half` is not a quantity: write a number with at most one suffix, such as 500m, 0.5 or 1Gi",
         ),
         (
             "          resources: { limits: { cpu: true } }\n",
@@ -295,7 +295,7 @@ spec:
         [(
             6,
             Severity::Error,
-            "spec.until: `tomorrow` is no time: write one such as 2026-12-31T18:00:00Z".into()
+            "spec.until: `tomorrow` is not a time: write one such as 2026-12-31T18:00:00Z".into()
         )]
     );
     assert_eq!(

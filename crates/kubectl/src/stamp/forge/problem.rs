@@ -31,7 +31,7 @@ pub enum EventError {
     },
     /// No JSON.
     #[error(
-        "{file} of --event is no JSON: {}: pass the payload or the answer as the forge wrote it",
+        "{file} of --event is not JSON: {}: pass the payload or the answer as the forge wrote it",
         shortened(.source)
     )]
     NoJson {
