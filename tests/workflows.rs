@@ -291,6 +291,22 @@ fn the_image_is_named_as_registries_take_it() {
     assert_eq!(image.unwrap().trim(), "ghcr.io/acme/counter-sign");
 }
 
+/// A merge may leave both versions of an item behind, which begin alike.
+#[test]
+fn no_two_items_of_a_version_begin_alike_in_the_changelog() {
+    let changes = read("CHANGELOG.md");
+    let mut items = 0;
+    for version in changes.split("\n## ").skip(1) {
+        let mut beginnings = BTreeSet::new();
+        for item in version.lines().filter(|line| line.starts_with("- ")) {
+            let beginning: Vec<_> = item.split(' ').take(5).collect();
+            assert!(beginnings.insert(beginning), "CHANGELOG.md: {item}");
+            items += 1;
+        }
+    }
+    assert!(items > 50, "only {items} items were found");
+}
+
 #[test]
 fn the_changes_of_a_version_are_a_list_for_artifact_hub() {
     let directory = released("changes");
