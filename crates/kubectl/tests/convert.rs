@@ -165,7 +165,7 @@ fn what_held_a_promotion_and_has_no_counterpart_is_lost_with_status_1() {
         "lost: spec.metrics[0]: only Prometheus is queried here",
         "dropped: spec.strategy.canary.canaryMetadata: has no counterpart",
         "dropped: spec.strategy.canary.maxSurge: Argo Rollouts ignores it with trafficRouting",
-        "dropped: metadata.annotations[notifications.argoproj.io/subscribe.on-rollout-completed.slack]",
+        "decide: metadata.annotations[notifications.argoproj.io/subscribe.on-rollout-completed.slack]: set the annotation countersign.dev/notify to channels of `countersign notify`",
     ]);
     let comment = "# lost: spec.strategy.canary.steps[1].experiment: ";
     assert!(converted.text.contains(comment), "{}", converted.text);
@@ -357,7 +357,8 @@ fn an_a_b_test_is_a_step_of_weight_0_and_a_test_before_it_is_lost() {
     );
     converted.assert_reports(&[
         "lost: spec.analysis.webhooks[1]: write what it tests as a smoke check",
-        "dropped: spec.analysis.alerts: has no counterpart",
+        "decide: spec.analysis.alerts[0]: set the annotation countersign.dev/notify",
+        "decide: spec.analysis.webhooks[2]: set the annotation countersign.dev/notify",
         "dropped: spec.service.trafficPolicy: ",
         "decide: spec: set spec.replicas of the Rollout",
         "decide: spec: set revertOnDeletion: true",

@@ -351,6 +351,9 @@ const OF_CONTROLLERS: [&str; 5] = [
     "rollout.argoproj.io/",
 ];
 
+/// What a person must decide about notifications.
+pub const NOTIFY: &str = "set the annotation countersign.dev/notify to channels of `countersign notify` (docs/notifications.md)";
+
 /// Reads the metadata, without what belongs to the live object.
 pub fn metadata(root: &Field<'_>) -> Map<String, Value> {
     root.skip_all(&["apiVersion", "kind", "status"]);
@@ -366,7 +369,7 @@ pub fn metadata(root: &Field<'_>) -> Map<String, Value> {
     for (key, annotation) in metadata.entries("annotations") {
         annotation.skip();
         if key.starts_with("notifications.argoproj.io/") {
-            annotation.dropped("has no counterpart: subscribe to the Rollout's Events");
+            annotation.decide(NOTIFY);
         } else if !OF_CONTROLLERS.iter().any(|it| key.starts_with(it)) {
             annotations.insert(key.to_owned(), annotation.node.json());
         }

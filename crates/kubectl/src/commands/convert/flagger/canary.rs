@@ -10,11 +10,10 @@ use crate::commands::convert::flagger::metrics::{self, Around};
 use crate::commands::convert::flagger::routes::{self, Names, Router};
 use crate::commands::convert::flagger::steps;
 use crate::commands::convert::flagger::webhooks::Gates;
-use crate::commands::convert::foreign::{Field, Object, metadata};
+use crate::commands::convert::foreign::{Field, NOTIFY, Object, metadata};
 
 /// Fields of the analysis without a counterpart, none of which holds a promotion.
-const DROPPED: [(&str, &str); 5] = [
-    ("alerts", "subscribe to the Rollout's Events"),
+const DROPPED: [(&str, &str); 4] = [
     (
         "canaryReadyThreshold",
         "all pods of a step must be available",
@@ -180,6 +179,10 @@ fn analyse(
 ) -> Vec<Value> {
     for (key, why) in DROPPED {
         analysis.drop_all(&[key], &format!("has no counterpart: {why}"));
+    }
+    for alert in analysis.items("alerts") {
+        alert.decide(NOTIFY);
+        alert.skip();
     }
     let mut checks = Checks::default();
     checks.every(steps::interval(analysis));

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::commands::convert::document::{one_person, put};
-use crate::commands::convert::foreign::Field;
+use crate::commands::convert::foreign::{Field, NOTIFY};
 
 /// What people must sign.
 #[derive(Default)]
@@ -31,10 +31,7 @@ impl Gates {
             "confirm-rollout" => self.first_step = true,
             "confirm-traffic-increase" => self.every_step = true,
             "confirm-promotion" => self.promotion = true,
-            "event" => {
-                webhook.dropped("has no counterpart: subscribe to the Rollout's Events");
-                return;
-            }
+            "event" => webhook.decide(NOTIFY),
             "post-rollout" => {
                 webhook.dropped("has no counterpart: wait for the outcome by `kubectl countersign status NAME --wait`");
                 return;
