@@ -47,8 +47,12 @@ fn people_are_required_from_the_first_installation_on_until_nobody_is_named() {
         "--set=signOff.seniorGroups={senior}",
     ];
     let notes = helm(&[&install[..], &named].concat());
-    let sentence = "requires sign-offs of the groups approvers, senior:";
-    assert!(notes.contains(sentence), "{notes}");
+    for sentence in [
+        "requires sign-offs of the groups approvers, senior:",
+        "kubectl label namespace NAMESPACE countersign.dev/separate-duties=required",
+    ] {
+        assert!(notes.contains(sentence), "{sentence}: {notes}");
+    }
     let first = policy();
     let all = json!(["approvers", "senior"]);
     let seniors = json!({ "count": 1, "groups": ["senior"] });
