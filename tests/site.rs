@@ -154,6 +154,27 @@ fn every_link_leads_to_a_file_and_a_heading() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
+/// A section may move to another page, and the link to it still show the name of the first.
+#[test]
+fn a_link_that_shows_the_name_of_a_page_leads_there() {
+    let mut found = 0;
+    for page in pages() {
+        let text = without_blocks(&read(&page));
+        let prose: String = text.split('`').step_by(2).collect();
+        let parts: Vec<_> = prose.split("](").collect();
+        for link in parts.windows(2) {
+            let shown = link[0].rsplit('[').next().unwrap();
+            if is_page(shown) {
+                let target = link[1].split([')', '#', ' ']).next().unwrap();
+                let [shown, target] = [shown, target].map(|it| Path::new(it).file_name());
+                assert_eq!(shown, target, "{page}");
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 50, "only {found} were found");
+}
+
 #[test]
 fn every_page_of_docs_is_in_the_summary_once() {
     let listed: Vec<_> = links(SUMMARY).into_iter().map(|it| it.path).collect();
