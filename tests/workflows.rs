@@ -81,14 +81,19 @@ fn a_workflow_may_read_the_repository_and_a_job_that_may_more_says_so() {
 }
 
 #[test]
-fn every_action_is_pinned_by_its_commit() {
+fn every_action_is_pinned_by_its_commit_and_named_on_the_page() {
+    let page = read("docs/release.md");
+    let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut actions = 0;
     for (_, text) in workflows() {
         for line in text.lines().filter(|line| line.contains("uses: ")) {
             let (action, version) = line.split_once(" # v").unwrap_or_else(|| panic!("{line}"));
-            let (_, commit) = action.split_once('@').unwrap();
+            let (action, commit) = action.split_once('@').unwrap();
             let is_commit = commit.len() == 40 && commit.chars().all(|it| it.is_ascii_hexdigit());
             assert!(is_commit && version.contains('.'), "{line}");
+            let (_, action) = action.split_once("uses: ").unwrap();
+            let named = format!("`{action}` v{version}");
+            assert!(page.contains(&named), "docs/release.md lacks {named}");
             actions += 1;
         }
     }
