@@ -8,7 +8,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 files=(
     docs examples integrations charts/install.yaml charts/countersign/README.md
     crates/core/src/analysis/query/presets.yaml
-    README.md LICENSE CHANGELOG.md ROADMAP.md ARCHITECTURE.md CONTRIBUTING.md SECURITY.md
+    README.md LICENSE CHANGELOG.md ROADMAP.md ARCHITECTURE.md CONTRIBUTING.md MAINTAINERS.md
+    SECURITY.md
 )
 book=$(mktemp -d)
 trap 'rm -rf "$book"' EXIT
