@@ -1,4 +1,4 @@
-//! What is packed is what is needed: the image's build context, its Dockerfile.
+//! What is packed is what is needed: the images' build context, their Dockerfile.
 
 // Helpers of tests fail by panicking, as tests do.
 #![allow(
@@ -50,8 +50,13 @@ fn cargo_loads_the_workspace_from_the_build_context() {
     );
 }
 
-/// The libraries that the operator is made of.
-const LIBRARIES: [&str; 3] = ["countersign", "countersign_core", "countersign_api"];
+/// The libraries that the operator and the plugin are made of.
+const LIBRARIES: [&str; 4] = [
+    "countersign",
+    "countersign_kubectl",
+    "countersign_core",
+    "countersign_api",
+];
 
 /// The files of the repository that a library was compiled from, as the compiler listed them when it was
 /// last built.
@@ -74,7 +79,7 @@ fn compiled_from(library: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_build_context_holds_every_file_that_the_operator_is_compiled_from() {
+fn the_build_context_holds_every_file_that_the_programs_are_compiled_from() {
     let context = context("compiled");
     let files: Vec<_> = LIBRARIES.into_iter().flat_map(compiled_from).collect();
     assert!(files.len() > 100, "only {} files", files.len());
@@ -85,11 +90,18 @@ fn the_build_context_holds_every_file_that_the_operator_is_compiled_from() {
     assert!(missing.is_empty(), ".dockerignore hides {missing:?}");
 }
 
-/// Arguments of the Dockerfile's instructions of one kind.
-fn instructions(kind: &str) -> Vec<String> {
+/// The stages of the Dockerfile that build, and after them those of the two images.
+fn stages() -> [String; 3] {
     let dockerfile = fs::read_to_string(root().join("Dockerfile")).unwrap();
     let joined = dockerfile.replace("\\\n", " ");
-    let of_kind = joined.lines().filter_map(|line| line.strip_prefix(kind));
+    let stages = joined.split("\nFROM scratch AS ");
+    let stages: Vec<String> = stages.map(Into::into).collect();
+    stages.try_into().unwrap()
+}
+
+/// Arguments of the instructions of one kind in a part of the Dockerfile.
+fn instructions(part: &str, kind: &str) -> Vec<String> {
+    let of_kind = part.lines().filter_map(|line| line.strip_prefix(kind));
     let found: Vec<_> = of_kind.map(|line| line.trim().to_owned()).collect();
     assert!(!found.is_empty(), "the Dockerfile has no {kind}");
     found
@@ -103,11 +115,12 @@ fn the_dockerfile_builds_with_the_compiler_and_the_tools_that_the_repository_nam
         .find_map(|line| line.strip_prefix("rust-version = "))
         .unwrap();
     let image = format!("RUST_IMAGE=rust:{}-alpine", compiler.trim_matches('"'));
-    assert_eq!(instructions("ARG "), [image]);
+    let [build, ..] = stages();
+    assert_eq!(instructions(&build, "ARG "), [image]);
 
     let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
     let release = fs::read_to_string(root().join("docs/release.md")).unwrap();
-    let commands = instructions("RUN ").join(" ");
+    let commands = instructions(&build, "RUN ").join(" ");
     let tools: Vec<_> = commands
         .split(' ')
         .filter(|word| word.contains('@'))
@@ -128,24 +141,37 @@ fn the_dockerfile_builds_with_the_compiler_and_the_tools_that_the_repository_nam
 }
 
 #[test]
-fn the_image_holds_what_its_build_makes_and_runs_it() {
-    let commands = instructions("RUN ").join("\n");
-    for copied in instructions("COPY --from=build ") {
-        let (from, _) = copied.split_once(' ').unwrap();
-        let made = match from.strip_prefix("/src/") {
-            // By a command, as the build or as its output.
-            Some(file) => commands.contains(file) || file == "target/release/countersign",
-            None => from.contains("ca-certificates") && commands.contains("ca-certificates"),
-        };
-        assert!(made, "nothing makes {from}");
+fn each_image_holds_what_its_build_makes_and_runs_it() {
+    let [build, plugin, operator] = stages();
+    let commands = instructions(&build, "RUN ").join("\n");
+    for (image, program, built) in [
+        (&operator, "countersign", "--bin countersign "),
+        (
+            &plugin,
+            "kubectl-countersign",
+            "--package countersign-kubectl --bins ",
+        ),
+    ] {
+        let built = format!("build --release --locked {built}");
+        assert!(commands.contains(&built), "{commands}");
+        for copied in instructions(image, "COPY --from=build") {
+            let from = copied.split(' ').nth_back(1).unwrap();
+            let made = match from.strip_prefix("/src/") {
+                // By a command, as the build or as its output.
+                Some(file) => {
+                    commands.contains(file) || file == format!("target/release/{program}")
+                }
+                None => from.contains("ca-certificates") && commands.contains("ca-certificates"),
+            };
+            assert!(made, "nothing makes {from}");
+        }
+        let entry = format!(r#"["/{program}"]"#);
+        assert_eq!(instructions(image, "ENTRYPOINT "), [entry]);
+        let held = format!("/src/target/release/{program} /{program}");
+        assert!(image.contains(&held), "{image}");
     }
-    let built = commands.contains("build --release --locked --bin countersign");
-    assert!(built, "{commands}");
-    let [entry] = &instructions("ENTRYPOINT ")[..] else {
-        panic!("one ENTRYPOINT")
-    };
-    assert_eq!(entry, r#"["/countersign"]"#);
-    let [arguments] = &instructions("CMD ")[..] else {
+
+    let [arguments] = &instructions(&operator, "CMD ")[..] else {
         panic!("one CMD")
     };
     let arguments: Vec<String> = serde_json::from_str(arguments).unwrap();
@@ -155,7 +181,7 @@ fn the_image_holds_what_its_build_makes_and_runs_it() {
         .output()
         .unwrap();
     assert!(help.status.success(), "{help:?}");
-    let [port] = &instructions("EXPOSE ")[..] else {
+    let [port] = &instructions(&operator, "EXPOSE ")[..] else {
         panic!("one EXPOSE")
     };
     let help = String::from_utf8(help.stdout).unwrap();

@@ -296,6 +296,29 @@ fn the_image_is_named_as_registries_take_it() {
     assert_eq!(image.unwrap().trim(), "ghcr.io/acme/counter-sign");
 }
 
+/// Each image is a target of the Dockerfile, which leaves a digest for each architecture.
+#[test]
+fn every_image_of_the_dockerfile_is_released_and_signed() {
+    let dockerfile = read("Dockerfile");
+    let workflow = read(".github/workflows/release.yaml");
+    let targets = dockerfile.split("\nFROM scratch AS ").skip(1);
+    let targets = targets.map(|it| it.lines().next().unwrap());
+    let mut released = 0;
+    for target in targets {
+        let built = format!(" {target} > \"digests/{target}-$ARCH\"\n");
+        let (_, published) = workflow
+            .split_once(&built)
+            .unwrap_or_else(|| panic!("{target}"));
+        let (_, signed) = published
+            .split_once(&format!(" $(cat digests/{target}-*))\n"))
+            .unwrap_or_else(|| panic!("{target}"));
+        let next = signed.lines().next().unwrap().trim_start();
+        assert!(next.starts_with("cosign sign --yes "), "{next}");
+        released += 1;
+    }
+    assert_eq!(released, 2, "operator and plugin");
+}
+
 /// A merge may leave both versions of an item behind, which begin alike.
 #[test]
 fn no_two_items_of_a_version_begin_alike_in_the_changelog() {
