@@ -225,7 +225,7 @@ fn month(rollout: (&str, &str), start: Timestamp, rng: &mut SmallRng) -> usize {
     bad
 }
 
-/// Writes the records as `kubectl get rolloutruns -A -o json` prints them.
+/// Writes the records as `kubectl get crr -A -o json` prints them.
 fn save(records: &[(String, String, RolloutRunSpec)], path: &Path) {
     let items = records.iter().map(|(namespace, name, spec)| {
         json!({

@@ -264,7 +264,7 @@ impl Unfreeze {
             return Ok(ExitCode::SUCCESS);
         }
         print(&end_summary(&ended, now));
-        remark("Other freezes, and those of policies, continue: `kubectl get freezes` lists them.");
+        remark("Other freezes, and those of policies, continue: `kubectl get cfz` lists them.");
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -57,7 +57,7 @@ pub struct Report {
     /// key1=value1,key2=value2)
     #[arg(short = 'l', long, value_name = "LABELS", conflicts_with = "files")]
     selector: Option<String>,
-    /// Files with RolloutRuns, as `kubectl get rolloutruns -o json` prints them, instead of the cluster's;
+    /// Files with RolloutRuns, as `kubectl get crr -o json` prints them, instead of the cluster's;
     /// `-` is the standard input
     #[arg(short = 'f', long = "filename", value_name = "FILE", num_args = 1..)]
     files: Vec<PathBuf>,

@@ -36,7 +36,7 @@ pub enum RecordsError {
         why: String,
     },
     /// The files hold no RolloutRun.
-    #[error("there is no RolloutRun in {0}: give what `kubectl get rolloutruns -A -o json` prints")]
+    #[error("there is no RolloutRun in {0}: give what `kubectl get crr -A -o json` prints")]
     None(String),
 }
 
