@@ -11,7 +11,7 @@
 
   const opened = (section) => [...section.querySelectorAll("details[open][id]")].map((it) => it.id);
 
-  // What the reader does in a section goes on: its focus, and what is unfolded.
+  // A section keeps the reader's focus, what is unfolded, and how far it is scrolled.
   const replace = (old, fresh) => {
     const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
     const scrolled = [...old.querySelectorAll("pre[id]")].map((it) => [it.id, it.scrollTop, it.scrollLeft]);
