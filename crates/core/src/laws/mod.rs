@@ -533,7 +533,7 @@ fn evidence_allows(observation: &Observation, before: &Change) -> bool {
     if step.is_none_or(|step| step.weight == 0 && step.min_requests == 0 && !switches) {
         return true;
     }
-    // A change that policies only observe goes on as in the lowest tier.
+    // A change that policies only observe continues as in the lowest tier.
     let undemanding = before.tier == Tier::Low || before.enforcement == Enforcement::Observe;
     match verdict(observation, before) {
         Some(Verdict::Pass { .. }) => true,

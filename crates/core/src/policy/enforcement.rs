@@ -142,7 +142,7 @@ fn undemanding(demands: &TierDemands) -> TierDemands {
         sign_off: Some(Vec::new()),
         promotion_sign_off: Some(Vec::new()),
         testers_before_sign_off: Some(true),
-        // No person is required: the change goes on, as in the lowest tier.
+        // No person is required: the change continues, as in the lowest tier.
         on_scarce_evidence: Some(OnScarceEvidence::Promote),
         require_router: Some(false),
         require_digest: Some(false),

@@ -151,7 +151,7 @@ fn note_people(observed: &mut Observed, demand: &SignOffDemand, when: &str) {
     note(observed, Reason::AwaitingSignOff, &message);
 }
 
-/// Records once, as the change goes on, which policies observe it and what they would have demanded.
+/// Records once which policies observe the change, and what they would have demanded.
 pub(super) fn announce(context: &Context, change: &mut Change) {
     let Some(observed) = &change.observed else {
         return;
