@@ -162,8 +162,8 @@ pub fn effective(policies: &[NamedPolicy]) -> Effective {
             .map(|(policy, it)| (format!("{policy}/{}", it.name), it.clone()))
             .collect(),
         interval: analyses().map(|(_, analysis)| analysis.interval).min(),
-        warm_up: longest(analyses().filter_map(|(_, analysis)| analysis.warm_up)),
-        post_promotion: longest(analyses().filter_map(|(_, analysis)| analysis.post_promotion)),
+        warm_up: greatest(analyses().filter_map(|(_, analysis)| analysis.warm_up)),
+        post_promotion: greatest(analyses().filter_map(|(_, analysis)| analysis.post_promotion)),
         budget_tiers: policies
             .iter()
             .flat_map(|it| it.spec.error_budget.tiers.iter().copied())
@@ -171,23 +171,14 @@ pub fn effective(policies: &[NamedPolicy]) -> Effective {
         sources,
         versions,
         people: all_people(&policies),
-        trust: provenance()
-            .filter_map(|it| it.trust)
-            .max()
-            .unwrap_or_default(),
+        trust: greatest(provenance().filter_map(|it| it.trust)),
         keys: provenance()
             .map(|it| it.keys.clone())
             .filter(|keys| !keys.is_empty())
             .collect(),
         max_age: provenance().filter_map(|it| it.max_age).min(),
-        covers: provenance()
-            .filter_map(|it| it.covers)
-            .max()
-            .unwrap_or_default(),
-        review_sources: provenance()
-            .filter_map(|it| it.review_sources.as_ref())
-            .map(|it| it.iter().copied().collect::<BTreeSet<_>>())
-            .reduce(|all, one| all.intersection(&one).copied().collect()),
+        covers: greatest(provenance().filter_map(|it| it.covers)),
+        review_sources: accepted_by_all(provenance().filter_map(|it| it.review_sources.as_ref())),
         windows: policies.iter().flat_map(|it| named_windows(it)).collect(),
         incidents: policies
             .iter()
@@ -215,8 +206,17 @@ fn sources_and_versions(policies: &[&NamedPolicy], fills: bool) -> (Vec<String>,
     (sources.chain(built_in).collect(), versions.collect())
 }
 
-fn longest(durations: impl Iterator<Item = Duration>) -> Duration {
-    durations.max().unwrap_or_default()
+fn greatest<T: Default + Ord>(values: impl Iterator<Item = T>) -> T {
+    values.max().unwrap_or_default()
+}
+
+/// The sources that every one of these lists has; `None` if there is no list.
+fn accepted_by_all<'a>(
+    lists: impl Iterator<Item = &'a Vec<ReviewSource>>,
+) -> Option<BTreeSet<ReviewSource>> {
+    lists
+        .map(|list| list.iter().copied().collect::<BTreeSet<_>>())
+        .reduce(|all, one| all.intersection(&one).copied().collect())
 }
 
 fn longest_history(policies: &[&NamedPolicy]) -> History {
