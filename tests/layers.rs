@@ -2,7 +2,7 @@
 //!
 //! Read from the source itself: what a file names by `crate::…` or `super::…`, tests aside. Within a
 //! folder its files and folders must have an order, from those that import nothing to those that import the
-//! others; the folders of the crate, too.
+//! others; the folders of the crate, too. And no file is too long to be read, tests aside.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,13 +30,13 @@ fn modules(folder: &Path, of: &[String], into: &mut BTreeMap<Module, String>) {
                 "mod" | "lib" => of.to_vec(),
                 _ => [of, &[name]].concat(),
             };
-            into.insert(module, code(&fs::read_to_string(&path).unwrap()));
+            into.insert(module, without_tests(&fs::read_to_string(&path).unwrap()));
         }
     }
 }
 
-/// The source without its comments and without what only tests see.
-fn code(source: &str) -> String {
+/// The source without what only tests see.
+fn without_tests(source: &str) -> String {
     let mut code = String::new();
     let mut skipped = false;
     for line in source.lines() {
@@ -46,12 +46,18 @@ fn code(source: &str) -> String {
             // What it stands before ends with a line of its own, or is one line.
             skipped = !matches!(line, "}" | "];" | "});") && !line.ends_with(';');
             skipped |= line.starts_with(' ');
-        } else if !line.trim_start().starts_with("//") {
+        } else {
             code.push_str(line);
             code.push('\n');
         }
     }
     code
+}
+
+fn without_comments(source: &str) -> String {
+    let lines = source.lines();
+    let lines = lines.filter(|line| !line.trim_start().starts_with("//"));
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// The paths that begin with `crate::` or `super::`, groups written out.
@@ -145,10 +151,19 @@ const CRATES: [(&str, usize, usize); 4] = [
     ("crates/kubectl/src", 100, 5),
 ];
 
-fn imports(sources: &str) -> BTreeMap<Module, BTreeSet<Module>> {
+/// Each file of a crate, without what only tests see.
+fn files(sources: &str) -> BTreeMap<Module, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(sources);
     let mut all = BTreeMap::new();
     modules(&root, &[], &mut all);
+    all
+}
+
+fn imports(sources: &str) -> BTreeMap<Module, BTreeSet<Module>> {
+    let mut all = files(sources);
+    for source in all.values_mut() {
+        *source = without_comments(source);
+    }
     let mut imports: BTreeMap<Module, BTreeSet<Module>> = BTreeMap::new();
     for (module, code) in &all {
         imports.entry(module.clone()).or_default();
@@ -279,6 +294,22 @@ fn the_core_imports_lower_floors_alone() {
                 file.join("/"),
                 other.join("/")
             );
+        }
+    }
+}
+
+#[test]
+fn no_file_has_more_than_600_lines_without_its_tests() {
+    for (sources, _, folders) in CRATES {
+        let files = files(sources);
+        assert!(
+            files.len() > folders,
+            "only {} files were found in {sources}",
+            files.len()
+        );
+        for (file, source) in files {
+            let lines = source.lines().count();
+            assert!(lines <= 600, "{sources}/{}: {lines}", file.join("/"));
         }
     }
 }

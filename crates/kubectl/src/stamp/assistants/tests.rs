@@ -17,6 +17,7 @@ fn assistant(name: &str, address: &str) -> Option<String> {
 
 /// Identities that the tools write, as seen in public commits.
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn assistants_are_known_by_what_they_write() {
     for (name, address, expected) in [
         ("Claude", "noreply@anthropic.com", "claude"),
