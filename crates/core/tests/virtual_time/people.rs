@@ -1,5 +1,6 @@
 //! People: sign-offs, interventions, freezes, in virtual time.
 
+mod approvers;
 mod deeds;
 mod first_revisions;
 mod freezes;
@@ -22,6 +23,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
 
+pub(crate) use approvers::*;
 pub(crate) use freezes::*;
 pub(crate) use interventions::*;
 pub(crate) use sign_offs::*;
