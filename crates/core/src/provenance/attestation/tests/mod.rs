@@ -1,23 +1,24 @@
+mod keys;
+mod statement;
+
 use std::collections::BTreeMap;
 
 use base64::engine::Engine;
 use countersign_api::provenance::{Trust, TrustedKey};
 use countersign_api::{PROVENANCE_PREFIX, PodTemplate};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::policy::{Effective, effective};
 use crate::provenance::attestation::due;
-use crate::provenance::attestation::envelope::{STANDARD, URL_SAFE, pre_authentication_encoding};
+use crate::provenance::attestation::envelope::{STANDARD, pre_authentication_encoding};
 use crate::provenance::attestation::keys::PrivateKey;
 use crate::provenance::attestation::keys::public_key_pem;
 use crate::provenance::attestation::problem::{PAYLOAD_TYPE, Problem, SigningError};
 use crate::provenance::attestation::proof::Subject;
 use crate::provenance::attestation::statement::{Predicate, Statement};
 use crate::provenance::keys::MAX_ATTESTATION;
-use crate::text::excerpt;
 
 // Keys and signatures that OpenSSL 3.0 made (`openssl genpkey`, `openssl pkeyutl -sign -rawin`
 // and `openssl dgst -sha256 -sign`) for these tests alone.
@@ -116,18 +117,6 @@ fn attested() -> BTreeMap<String, String> {
     annotations(&[("authors", "jane"), ("contributor", "human")])
 }
 
-fn signed(payload: &Value) -> String {
-    Statement(payload.to_string())
-        .sign(ED25519_PRIVATE, "ed")
-        .unwrap()
-}
-
-fn statement_but(pointer: &str, value: Value) -> Value {
-    let mut statement: Value = serde_json::from_str(PAYLOAD).unwrap();
-    *statement.pointer_mut(pointer).unwrap() = value;
-    statement
-}
-
 /// What an envelope attests of the first revision of a Rollout, or of a change of one.
 fn verify(
     envelope: &str,
@@ -173,159 +162,6 @@ fn problem(envelope: &str) -> Problem {
 }
 
 #[test]
-fn the_encoding_is_that_of_the_protocol() {
-    // The example of the DSSE protocol's text.
-    assert_eq!(
-        pre_authentication_encoding("http://example.com/HelloWorld", b"hello world"),
-        b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
-    );
-    let message = pre_authentication_encoding(PAYLOAD_TYPE, "ü".as_bytes());
-    assert_eq!(
-        message,
-        "DSSEv1 28 application/vnd.in-toto+json 2 ü".as_bytes()
-    );
-}
-
-#[test]
-fn what_openssl_signed_is_trusted() {
-    let with_ed25519 = by_openssl();
-    let with_p256 = envelope(PAYLOAD, &[("ec", P256_SIGNATURE)]);
-    for (json, key) in [(with_ed25519, ed25519()), (with_p256, p256())] {
-        let keys = [vec![key]];
-        let url_safe = URL_SAFE.encode(&json);
-        let unpadded = STANDARD.encode(&json).trim_end_matches('=').to_owned();
-        for form in [STANDARD.encode(&json), url_safe, unpadded, json] {
-            assert_eq!(verify_at(&form, &shop(), &keys), Ok(attested()), "{form}");
-        }
-    }
-}
-
-#[test]
-fn a_key_id_is_a_hint_and_no_more() {
-    let keys = [vec![p256(), ed25519()]];
-    for id in ["ed", "ec", "", "\u{1b}[2K"] {
-        let envelope = envelope(PAYLOAD, &[(id, ED25519_SIGNATURE)]);
-        assert_eq!(verify_at(&envelope, &shop(), &keys), Ok(attested()), "{id}");
-    }
-    let without = by_openssl().replace(r#""keyid":"ed","#, "");
-    assert_eq!(verify_at(&without, &shop(), &keys), Ok(attested()));
-}
-
-#[test]
-fn one_key_of_each_policy_must_have_signed() {
-    let one = by_openssl();
-    let both = envelope(
-        PAYLOAD,
-        &[("ed", ED25519_SIGNATURE), ("ec", P256_SIGNATURE)],
-    );
-    let (either, each) = ([vec![p256(), ed25519()]], [vec![p256()], vec![ed25519()]]);
-    assert!(verify_at(&one, &shop(), &either).is_ok());
-    assert!(verify_at(&both, &shop(), &each).is_ok());
-    assert_eq!(
-        verify_at(&one, &shop(), &each),
-        Err(Problem::UnknownKey {
-            found: "`ed`".into(),
-            trusted: "`ec`".into()
-        })
-    );
-    assert_eq!(verify_at(&one, &shop(), &[]), Err(Problem::NoKeys));
-    assert!(verify_at(&one, &shop(), &[vec![], vec![ed25519()]]).is_err());
-}
-
-#[test]
-fn a_key_is_trusted_until_it_expires() {
-    let until = |at: &str| TrustedKey {
-        not_after: Some(Time(at.parse().unwrap())),
-        ..ed25519()
-    };
-    let with = |keys: Vec<TrustedKey>| verify_at(&by_openssl(), &shop(), &[keys]);
-    assert!(with(vec![until("2026-11-24T12:00:01Z")]).is_ok());
-    let expired = with(vec![until("2026-11-24T12:00:00Z"), p256()]).unwrap_err();
-    assert!(
-        expired
-            .to_string()
-            .contains("key `ed`, which expired at 2026-11-24T12:00:00Z"),
-        "{expired}"
-    );
-    assert!(
-        with(vec![until("2026-01-01T00:00:00Z"), ed25519()]).is_ok(),
-        "the same key under a name that is still believed"
-    );
-}
-
-#[test]
-fn a_key_speaks_for_its_repositories_alone() {
-    let of = |patterns: &[&str]| TrustedKey {
-        repositories: patterns.iter().map(|it| (*it).to_owned()).collect(),
-        ..ed25519()
-    };
-    let shop_git = "https://git.example/shop/web";
-    let claimed = Predicate {
-        repository: Some(shop_git.into()),
-        ..Predicate::default()
-    };
-    let annotated = annotations(&[("repository", shop_git)]);
-    let image = pinned("shop", 'a');
-    let statements = [
-        Statement::of(&[&image], &attested(), claimed),
-        bare(&[&image], &annotated),
-    ];
-    for statement in statements {
-        let envelope = statement.unwrap().sign(ED25519_PRIVATE, "ed").unwrap();
-        let with = |keys: &[Vec<TrustedKey>]| verify_at(&envelope, &shop(), keys);
-        for patterns in [&["https://git.example/shop/**"][..], &["no", shop_git], &[]] {
-            assert!(with(&[vec![of(patterns)]]).is_ok(), "{patterns:?}");
-        }
-        let repository = Some(shop_git.to_owned());
-        let foreign = Err(Problem::OtherRepository { repository });
-        for patterns in [&["https://git.example/*"][..], &["[", "/"]] {
-            assert_eq!(with(&[vec![of(patterns)]]), foreign, "{patterns:?}");
-        }
-        let each = [vec![ed25519()], vec![of(&["https://git.example/pay/**"])]];
-        assert_eq!(with(&each), foreign, "a key of each policy must be trusted");
-    }
-    let nowhere = verify_at(&by_openssl(), &shop(), &[vec![of(&["**"])]]);
-    assert_eq!(nowhere, Err(Problem::OtherRepository { repository: None }));
-}
-
-#[test]
-fn a_changed_payload_or_signature_is_a_bad_signature() {
-    let forged = PAYLOAD.replace("jane", "mary");
-    let other = STANDARD.encode([7_u8; 64]);
-    let in_raw_form = STANDARD.encode([1_u8; 64]);
-    for envelope in [
-        envelope(&forged, &[("ed", ED25519_SIGNATURE)]),
-        envelope(&forged, &[("", ED25519_SIGNATURE)]),
-        envelope(PAYLOAD, &[("ed", &other)]),
-        envelope(PAYLOAD, &[("ed", P256_SIGNATURE)]),
-        envelope(PAYLOAD, &[("ed", "")]),
-        envelope(PAYLOAD, &[("ed", "%")]),
-        envelope(PAYLOAD, &[("other", &in_raw_form), ("ed", &in_raw_form)]),
-    ] {
-        let keys = "`ed`".to_owned();
-        assert_eq!(problem(&envelope), Problem::BadSignature { keys });
-    }
-    let unsigned = envelope(PAYLOAD, &[]);
-    assert!(
-        problem(&unsigned).to_string().contains("signed by nobody"),
-        "{}",
-        problem(&unsigned)
-    );
-}
-
-#[test]
-fn a_key_that_cannot_be_read_is_named() {
-    for pem in ["", "garbage", ED25519_PRIVATE, P256_PRIVATE] {
-        let found = verify_at(&by_openssl(), &shop(), &[vec![key("ci", pem)]]);
-        assert_eq!(found, Err(Problem::UnreadableKey { key: "ci".into() }));
-        let beside = [vec![key("ci", pem), ed25519()]];
-        assert!(verify_at(&by_openssl(), &shop(), &beside).is_ok());
-    }
-    let in_yaml = ED25519_PUBLIC.replace('\n', "\r\n") + "\n";
-    assert!(verify_at(&by_openssl(), &shop(), &[vec![key("ci", &in_yaml)]]).is_ok());
-}
-
-#[test]
 fn what_is_no_envelope_is_refused() {
     for garbage in [
         "",
@@ -351,138 +187,6 @@ fn what_is_no_envelope_is_refused() {
     assert_eq!(problem(&many), Problem::TooManySignatures { count: 9 });
     let found = problem(&by_openssl().replace("in-toto", "other"));
     assert!(found.to_string().contains("vnd.other+json"), "{found}");
-}
-
-#[test]
-fn only_a_statement_of_provenance_is_trusted() {
-    let predicate = signed(&statement_but(
-        "/predicateType",
-        json!("https://slsa.dev/provenance/v1"),
-    ));
-    assert_eq!(
-        problem(&predicate),
-        Problem::UnknownPredicate {
-            found: "https://slsa.dev/provenance/v1".into()
-        }
-    );
-    for (pointer, value) in [
-        ("/_type", json!("https://in-toto.io/Statement/v0.1")),
-        ("/subject", json!("shop")),
-        ("/predicate", json!([])),
-        ("/predicate/annotations", json!({ "lines-added": 1 })),
-        ("/predicate/annotations", json!({ "attestation": "e30=" })),
-        ("/predicate/expiresAt", json!("tomorrow")),
-        (
-            "/predicate",
-            json!({ "annotations": {}, "expires": "2020-01-01T00:00:00Z" }),
-        ),
-    ] {
-        let found = problem(&signed(&statement_but(pointer, value)));
-        assert!(
-            matches!(found, Problem::NoStatement { .. }),
-            "{pointer}: {found}"
-        );
-    }
-    assert!(matches!(
-        problem(&signed(&json!("text"))),
-        Problem::NoStatement { .. }
-    ));
-}
-
-#[test]
-fn a_statement_is_trusted_until_it_expires() {
-    let at = |time: &str| {
-        let envelope = by_openssl();
-        verify(
-            &envelope,
-            &shop(),
-            None,
-            &[vec![ed25519()]],
-            time.parse().unwrap(),
-        )
-    };
-    assert!(at("2026-12-31T23:59:59Z").is_ok());
-    let expired = at("2027-01-01T00:00:00Z").unwrap_err();
-    assert_eq!(
-        expired.to_string(),
-        "it expired at 2027-01-01T00:00:00Z: have CI sign it again"
-    );
-}
-
-#[test]
-fn it_is_about_the_images_that_the_change_brings_in() {
-    let (shop, old) = (pinned("shop", 'a'), pinned("shop", 'b'));
-    let (proxy, other) = (pinned("proxy", 'c'), pinned("other", 'a'));
-    let found = |images: &[&str], stable: Option<&[&str]>| {
-        let stable = stable.map(template);
-        let keys = [vec![ed25519()]];
-        verify(
-            &by_openssl(),
-            &template(images),
-            stable.as_ref(),
-            &keys,
-            now(),
-        )
-        .map(|_| ())
-        .map_err(|problem| problem.to_string())
-    };
-    assert_eq!(found(&[&shop], None), Ok(()));
-    assert_eq!(found(&[&shop, &proxy], Some(&[&old, &proxy])), Ok(()));
-    assert_eq!(found(&[&shop, &proxy], Some(&[&shop, &proxy])), Ok(()));
-    assert_eq!(
-        found(&[&other], None),
-        Ok(()),
-        "the name of a mirror is no matter"
-    );
-
-    let wrong = found(&[&old], None).unwrap_err();
-    for part in ["`aaaaaaaaaaaa`", "`registry.example/shop`", "bbbbbbbbbbbb"] {
-        assert!(wrong.contains(part), "{wrong}");
-    }
-    let smuggled = found(&[&shop, &pinned("evil", 'e')], Some(&[&shop, &proxy]));
-    assert!(smuggled.unwrap_err().contains("`registry.example/evil`"));
-    let first = found(&[&shop, &proxy], None).unwrap_err();
-    assert!(first.contains("`registry.example/proxy`"), "{first}");
-    let of_another_change = found(&[&proxy], Some(&[&proxy])).unwrap_err();
-    assert!(of_another_change.contains("cccccccccccc"));
-}
-
-#[test]
-fn an_image_that_is_not_pinned_may_be_any() {
-    let upper = pinned("shop", 'A');
-    for tag in [
-        "shop:1.4.2",
-        "shop",
-        "",
-        "shop@sha256:aa",
-        &upper,
-        "shop@sha512:aa",
-    ] {
-        for images in [vec![tag], vec![&pinned("shop", 'a'), tag]] {
-            let stable = template(&images);
-            let keys = [vec![ed25519()]];
-            let found = verify(
-                &by_openssl(),
-                &template(&images),
-                Some(&stable),
-                &keys,
-                now(),
-            );
-            let image = excerpt(tag);
-            assert_eq!(found, Err(Problem::NoDigest { image }), "{images:?}");
-        }
-    }
-    let keys = [vec![ed25519()]];
-    let found = verify_at(&by_openssl(), &PodTemplate(json!({})), &keys);
-    assert!(matches!(found, Err(Problem::NoDigest { .. })));
-    let init = PodTemplate(json!({ "spec": {
-            "containers": [{ "image": pinned("shop", 'a') }],
-            "initContainers": [{ "image": pinned("init", 'e') }],
-        } }));
-    assert!(matches!(
-        verify_at(&by_openssl(), &init, &keys),
-        Err(Problem::WrongDigest { .. })
-    ));
 }
 
 #[test]
