@@ -12,6 +12,7 @@ pub mod diff;
 pub mod estimate;
 pub mod field_managers;
 pub mod hold;
+mod intervals;
 pub mod label;
 pub mod laws;
 pub mod leader;

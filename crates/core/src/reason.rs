@@ -11,8 +11,6 @@ use k8s_openapi::jiff::SignedDuration;
 pub(crate) const SETTLE: SignedDuration = SignedDuration::from_secs(30);
 /// The same time for routers, which are either quick or misconfigured.
 const ROUTED: SignedDuration = SignedDuration::from_secs(10);
-/// Requeue interval for state that no watch reports ([`Poll::Soon`]).
-pub(crate) const POLL_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 
 /// Defines each reason once: its word is the variant's name, with its class beside it.
 macro_rules! reasons {

@@ -16,11 +16,12 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::change;
 use crate::hold::Hold;
+use crate::intervals::POLL_INTERVAL;
 use crate::limits::FOREIGN_TEXT;
 use crate::observation::Observation;
 use crate::observation::people::ConcurrentChange;
 use crate::policy::Effective;
-use crate::reason::{POLL_INTERVAL, Reason};
+use crate::reason::Reason;
 use crate::text::sanitize_to;
 
 /// Most Rollouts that a message names.

@@ -6,12 +6,12 @@ use countersign_api::step::Tier;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
+use crate::intervals::POLL_INTERVAL;
 use crate::observation::people::ConcurrentChange;
 use crate::policy::{Effective, effective};
 use crate::queue::concurrency::{Reach, described, full, limits, reach};
 use crate::queue::dependencies::{cycle_message, dependency_path, unsettled};
 use crate::queue::wake::releases_slot;
-use crate::reason::POLL_INTERVAL;
 
 fn second(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()

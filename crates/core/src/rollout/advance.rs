@@ -6,13 +6,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::analysis::gather;
 use crate::change;
+use crate::intervals::RESYNC_INTERVAL;
 use crate::observation::Observation;
 use crate::people::freeze;
 use crate::people::sign_off::SignOffs;
 use crate::queue::concurrency;
 use crate::reason::Reason;
 use crate::replicas::present;
-use crate::rollout::context::{Context, Judgement, PROGRESS, Progress, RESYNC_INTERVAL};
+use crate::rollout::context::{Context, Judgement, PROGRESS, Progress};
 use crate::rollout::requeue::Requeue;
 use crate::rollout::{commands, conditions, gates, judge, observe, transition, waiting};
 use crate::traffic::view::View;
@@ -26,7 +27,7 @@ pub(super) fn advance<'a>(
     requeue: &mut Requeue,
 ) -> (Progress, SignOffs<'a>) {
     let observation = context.observation;
-    requeue.after(RESYNC_INTERVAL); // a watch event may have been missed
+    requeue.after(RESYNC_INTERVAL);
     observe::announce(context, change);
     judge::tighten(context, change);
     let verdict = judge::judge(context, change, requeue);

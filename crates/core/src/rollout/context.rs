@@ -23,8 +23,6 @@ pub(super) const TRAFFIC: SignedDuration = SignedDuration::from_millis(500);
 pub(super) const PROGRESS: SignedDuration = SignedDuration::from_secs(30);
 /// Largest offset by which evidence reads of different Rollouts are spread.
 pub(super) const LONGEST_SPREAD: SignedDuration = SignedDuration::from_secs(5);
-/// Requeue interval of a change under way if no event arrives.
-pub(super) const RESYNC_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 
 /// The inputs of one decision, computed once before anything is decided.
 #[derive(Debug)]

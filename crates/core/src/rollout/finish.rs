@@ -4,10 +4,11 @@ use countersign_api::rollout::{Change, Outcome, Revision, RolloutStatus, Stage};
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::hold::Hold;
+use crate::intervals::{POLL_INTERVAL, RESYNC_INTERVAL};
 use crate::observation::Observation;
-use crate::reason::{POLL_INTERVAL, Reason};
+use crate::reason::Reason;
 use crate::replicas::present;
-use crate::rollout::context::{self, Behind, Context, RESYNC_INTERVAL};
+use crate::rollout::context::{self, Behind, Context};
 use crate::rollout::requeue::Requeue;
 use crate::rollout::{advance, commands, gates, start, transition, watch};
 use crate::traffic::view::View;

@@ -5,9 +5,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::analysis::{checks, gather};
 use crate::decision::{Action, WorkloadAction};
+use crate::intervals::{POLL_INTERVAL, RESYNC_INTERVAL};
 use crate::observation::Observation;
-use crate::reason::POLL_INTERVAL;
-use crate::rollout::context::{FIRST_PODS, LONGEST_SPREAD, RESYNC_INTERVAL, TRAFFIC};
+use crate::rollout::context::{FIRST_PODS, LONGEST_SPREAD, TRAFFIC};
 use crate::rollout::gates;
 use crate::traffic::settle;
 use crate::traffic::view::View;

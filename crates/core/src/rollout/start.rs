@@ -5,14 +5,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::hold::Hold;
+use crate::intervals::{POLL_INTERVAL, RESYNC_INTERVAL};
 use crate::label::MAX_VALUE;
 use crate::observation::{self, Observation};
 use crate::people::{eligibility, sign_off};
 use crate::proposal;
 use crate::provenance::Contributor;
-use crate::reason::{POLL_INTERVAL, Reason};
+use crate::reason::Reason;
 use crate::replicas::present;
-use crate::rollout::context::{Behind, Context, RESYNC_INTERVAL};
+use crate::rollout::context::{Behind, Context};
 use crate::rollout::requeue::Requeue;
 use crate::rollout::{gates, observe, record, transition};
 use crate::workload::{adoption, tampering};

@@ -6,10 +6,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::hold::{Hold, HoldKind};
+use crate::intervals::POLL_INTERVAL;
 use crate::observation::Observation;
 use crate::people::sign_off;
 use crate::queue::concurrency;
-use crate::reason::{POLL_INTERVAL, Poll, Reason, Wait};
+use crate::reason::{Poll, Reason, Wait};
 use crate::rollout::context::{Context, FIRST_PODS, Progress, TRAFFIC};
 use crate::rollout::requeue::Requeue;
 use crate::rollout::{deadlines, transition};

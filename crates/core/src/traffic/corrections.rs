@@ -1,15 +1,11 @@
 //! Corrections of weights that were changed by others.
 
-use k8s_openapi::jiff::SignedDuration;
-
 use crate::decision::Notice;
+use crate::intervals::CORRECTION_INTERVAL;
 use crate::reason::Reason;
 use crate::traffic::route::rule;
 use crate::traffic::routes::ParsedRoute;
 use crate::traffic::view::View;
-
-/// Least time between two corrections of weights; a writer that repeats is not corrected more often.
-const CORRECTION_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 
 /// Whether the last correction is too recent for another one.
 pub(super) fn is_throttled(view: &View) -> bool {

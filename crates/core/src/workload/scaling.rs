@@ -1,9 +1,10 @@
 //! The number of pods of each revision.
 
 use countersign_api::rollout::{Change, Stage};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 
 use crate::decision::{Action, NewReplicaSet, WorkloadAction};
+use crate::intervals::CORRECTION_INTERVAL;
 use crate::observation::Observation;
 use crate::observation::workload::ReplicaSet;
 use crate::proposal::{self, Proposal};
@@ -13,8 +14,6 @@ use crate::traffic::view::View;
 use crate::workload::{cleanup, tampering};
 use crate::{change, names};
 
-/// Least time between two corrections of a ReplicaSet that is scaled by another writer.
-const CORRECTION_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 /// Longest name of a ReplicaSet, in characters; leaves room for the suffix of its pods.
 const MAX_NAME: usize = 240;
 

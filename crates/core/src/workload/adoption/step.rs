@@ -4,6 +4,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::decision::{Action, AdoptionAction, Notice, Serving, WorkloadScale};
 use crate::hold::{Hold, HoldKind};
+use crate::intervals::RESYNC_INTERVAL;
 use crate::limits::FOREIGN_TEXT;
 use crate::observation::Observation;
 use crate::observation::workload::{Unusable, Workload};
@@ -15,10 +16,8 @@ use crate::traffic::view::View;
 pub const ADOPTED: &str = "Adopted";
 /// Least time between two scale-downs of a workload that is scaled up repeatedly.
 pub(super) const AT_MOST_EVERY: SignedDuration = SignedDuration::from_mins(1);
-/// Requeue interval after a write, which a watch reports as well.
-pub(super) const POLL_INTERVAL: SignedDuration = SignedDuration::from_secs(2);
-/// Requeue interval while people are waited for.
-const RESYNC_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
+/// Requeue interval after a write to the workload, which a watch reports as well.
+pub(super) const WRITE_INTERVAL: SignedDuration = SignedDuration::from_secs(2);
 
 /// The actions, Events and hold of one step.
 #[derive(Debug, Default)]
@@ -94,7 +93,7 @@ impl Step {
                 reason: Reason::GivingBack,
                 message: format!("the Rollout is being deleted: {message}"),
             }),
-            ..Self::after(observation, POLL_INTERVAL)
+            ..Self::after(observation, WRITE_INTERVAL)
         }
     }
 

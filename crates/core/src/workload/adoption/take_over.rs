@@ -13,7 +13,7 @@ use crate::reason::Reason;
 use crate::text::sanitize_to;
 use crate::traffic::settle;
 use crate::traffic::view::View;
-use crate::workload::adoption::step::{self, ADOPTED, AT_MOST_EVERY, POLL_INTERVAL, Step};
+use crate::workload::adoption::step::{self, ADOPTED, AT_MOST_EVERY, Step, WRITE_INTERVAL};
 
 pub(super) fn take_over(view: &View, adopted: &mut Adopted, workload: &Workload) -> Step {
     if !is_handed_over(view) {
@@ -74,7 +74,7 @@ fn scale_down(view: &View, adopted: &Adopted, workload: &Workload) -> Step {
     }
     Step {
         actions: vec![step::scale(view, workload, 0)],
-        ..Step::after(observation, POLL_INTERVAL)
+        ..Step::after(observation, WRITE_INTERVAL)
     }
 }
 
@@ -101,7 +101,7 @@ fn scale_down_again(view: &View, adopted: &mut Adopted, workload: &Workload) -> 
             ),
             warning: true,
         }],
-        ..Step::after(observation, POLL_INTERVAL)
+        ..Step::after(observation, WRITE_INTERVAL)
     }
 }
 
