@@ -8,22 +8,19 @@ use crate::observation::Observation;
 use crate::observation::people::SeenIntervention;
 use crate::people::intervention;
 use crate::people::sign_off::{Judged, SignOffs};
-use crate::proposal::Proposal;
 use crate::reason::Reason;
 use crate::text::sanitize_to;
 
 /// The conditions that are missing or have changed.
 #[must_use]
-pub fn of<'a>(
-    observation: &'a Observation,
-    proposal: &Proposal,
+pub fn of(
+    observation: &Observation,
     change: Option<&Change>,
-    judged: Option<SignOffs<'a>>,
+    sign_offs: Option<&SignOffs>,
 ) -> Vec<Answer> {
-    let Some(change) = change else {
+    let (Some(change), Some(sign_offs)) = (change, sign_offs) else {
         return Vec::new();
     };
-    let sign_offs = judged.unwrap_or_else(|| SignOffs::of(observation, proposal, change));
     let to_sign_offs = sign_offs
         .all()
         .filter_map(|judged| to_sign_off(change, judged));

@@ -57,8 +57,12 @@ pub fn decide(observation: &Observation) -> Decision {
     if is_rolled_back(&state) && !is_rolled_back(&observation.status) {
         state.last_rollback_at = Some(Time(observation.now));
     }
-    let hold = step.hold;
-    begin_first(observation, &proposal, &mut state, hold.as_ref());
+    let (hold, sign_offs) = (step.hold, step.sign_offs);
+    let sign_offs = sign_offs.or_else(|| {
+        let change = state.change.as_ref()?;
+        Some(SignOffs::of(observation, &proposal, change))
+    });
+    begin_first(observation, &mut state, hold.as_ref(), sign_offs.as_ref());
 
     let (stable, change) = (state.stable.as_ref(), state.change.as_ref());
     let view = View::of(observation, &routes, stable, change, None);
@@ -70,7 +74,7 @@ pub fn decide(observation: &Observation) -> Decision {
     requeue.for_traffic(&view);
     let recorded = step.ended.as_ref().or(change);
     let record = recorded.and_then(|change| record::of(observation, &proposal, change));
-    let answers = answers::of(observation, &proposal, change, step.sign_offs);
+    let answers = answers::of(observation, change, sign_offs.as_ref());
     let mut adopted = state.adopted.clone();
     let mut actions = writes(&view, &proposal, &state, hold.as_ref());
     requeue.after_acting(&view, &actions, step.went_on && step.ended.is_none());
@@ -147,18 +151,17 @@ fn replace_edited(context: &Context, status: &mut RolloutStatus, requeue: &mut R
 /// order in which the gates are evaluated does not matter.
 fn begin_first(
     observation: &Observation,
-    proposal: &Proposal,
     status: &mut RolloutStatus,
     hold: Option<&Hold>,
+    sign_offs: Option<&SignOffs>,
 ) {
     let Some(change) = status.change.as_mut().filter(|it| is_first(it)) else {
         return;
     };
     let depends = dependencies::awaited_dependencies(observation, change).is_some();
-    let unsigned = sign_off::awaits_first(change) && {
-        let sign_offs = SignOffs::of(observation, proposal, change);
-        sign_off::first_awaited(observation, change, &sign_offs).is_some()
-    };
+    let unsigned = sign_offs
+        .and_then(|sign_offs| sign_off::first_awaited(observation, change, sign_offs))
+        .is_some();
     let set = present::with_hash(observation, Some(&change.pod_template_hash));
     let is_held = hold.is_some_and(|it| it.holds_promotion(Some(&*change)));
     // What has pods already keeps them under another hold.
