@@ -1,11 +1,28 @@
-//! Queries about a change: its step, its bake, its deadline.
+//! Queries about a change: its revision, its step, its bake, its deadline.
 
-use countersign_api::rollout::{Adopted, Change, Outcome, RolloutStatus, Stage, Transition};
+use countersign_api::rollout::{
+    Adopted, Change, Outcome, Revision, RolloutStatus, Stage, Transition,
+};
 use countersign_api::{Duration, Step};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::observation::Observation;
 use crate::reason::Reason;
+
+/// The revision that a change is, once it is stable.
+#[must_use]
+pub fn revision(change: &Change) -> Revision {
+    Revision {
+        pod_template_hash: change.pod_template_hash.clone(),
+        template_digest: change.template_digest.clone(),
+        stored_template_digest: change.stored_template_digest.clone(),
+        digest: change.digest.clone(),
+        provenance_digest: change.provenance_digest.clone(),
+        source_revision: change.source_revision.clone(),
+        revision: change.revision,
+        run: Some(change.run.clone()),
+    }
+}
 
 /// Whether named Services are left unchanged, since the workload's pods are to be reached again.
 #[must_use]

@@ -11,6 +11,7 @@ use countersign_api::traffic::Router;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::analysis::checks::{self, Checks};
+use crate::change;
 use crate::limits::RECORDED_ANNOTATION;
 use crate::observation::workload::ReplicaSet;
 use crate::observation::{self, Observation};
@@ -522,16 +523,7 @@ pub fn last_known(observation: &Observation) -> Option<Revision> {
         return None;
     }
     let status = &observation.status;
-    let change = status.change.as_ref().map(|change| Revision {
-        pod_template_hash: change.pod_template_hash.clone(),
-        template_digest: change.template_digest.clone(),
-        stored_template_digest: change.stored_template_digest.clone(),
-        digest: change.digest.clone(),
-        provenance_digest: change.provenance_digest.clone(),
-        source_revision: change.source_revision.clone(),
-        revision: change.revision,
-        run: Some(change.run.clone()),
-    });
+    let change = status.change.as_ref().map(change::revision);
     change.or_else(|| status.stable.clone())
 }
 

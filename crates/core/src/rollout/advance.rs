@@ -1,7 +1,7 @@
 //! The next step of a change.
 
 use countersign_api::Duration;
-use countersign_api::rollout::{Change, Loss, Outcome, Reached, Revision, RolloutStatus, Stage};
+use countersign_api::rollout::{Change, Loss, Outcome, Reached, RolloutStatus, Stage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::analysis::gather;
@@ -252,14 +252,5 @@ fn make_stable(
             check.stable_ceiling = None; // there is no longer a stable revision to compare with
         }
     }
-    status.stable = Some(Revision {
-        pod_template_hash: change.pod_template_hash.clone(),
-        template_digest: change.template_digest.clone(),
-        stored_template_digest: change.stored_template_digest.clone(),
-        digest: change.digest.clone(),
-        provenance_digest: change.provenance_digest.clone(),
-        source_revision: change.source_revision.clone(),
-        revision: change.revision,
-        run: Some(change.run.clone()),
-    });
+    status.stable = Some(change::revision(change));
 }
