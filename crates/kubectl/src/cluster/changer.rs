@@ -1,4 +1,4 @@
-//! The stamp of who changes a Rollout, which older API servers demand instead of writing it.
+//! Edits of Rollouts, with the stamp of who makes them, which older API servers demand instead of writing it.
 
 use countersign_api::{CHANGED_BY_ANNOTATION, Rollout};
 use countersign_core::people::eligibility::ANYBODY;
@@ -9,9 +9,36 @@ use crate::cluster::answer::condition;
 use crate::cluster::change::{is_seen, requester};
 use crate::cluster::connection::Connection;
 use crate::cluster::refusal::Refusal;
+use crate::cluster::write::DryRun;
+use crate::failure::Failure;
 
 /// Most users that the admission policy `changed-by` names.
 const NAMED: usize = 64;
+/// Attempts at an edit of a Rollout; a conflict on the last one is reported.
+const ATTEMPTS: u32 = 5;
+
+/// Edits a Rollout by a merge patch from what it is. Tries again on a conflict, since the controller may write the
+/// status at any time. Returns the Rollout as edited, in a dry run as it would be, and what came with the patch.
+pub async fn edit<T>(
+    connection: &Connection,
+    name: &str,
+    dry_run: DryRun,
+    patch: impl AsyncFn(&Rollout) -> Result<(Value, T), Failure>,
+) -> Result<(Rollout, T), Failure> {
+    let rollouts = connection.here::<Rollout>();
+    let mut attempts = ATTEMPTS;
+    loop {
+        let rollout = connection.rollout(name).await?;
+        let (patch, beside) = patch(&rollout).await?;
+        let patch = stamped(connection, patch, Some(&rollout)).await?;
+        let edited = dry_run.merge(connection, &rollouts, &rollout, patch).await;
+        attempts -= 1;
+        match edited {
+            Err(Refusal::Conflict) if attempts > 0 => {}
+            edited => return Ok((edited?, beside)),
+        }
+    }
+}
 
 /// A patch of a Rollout, or the manifest of a new one, with the stamp of this user. An API server that
 /// writes the stamp replaces it by the same.

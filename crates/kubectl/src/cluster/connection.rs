@@ -9,12 +9,9 @@ use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config, Resource};
 
 use crate::cluster::refusal::{Place, Refusal};
-use crate::failure::Failure;
 
 /// Field manager of the plugin's writes.
 pub const FIELD_MANAGER: &str = "kubectl-countersign";
-/// Attempts at an edit of a Rollout; a conflict on the last one is reported.
-const ATTEMPTS: u32 = 5;
 
 /// Flags for the cluster and the user, as in kubectl.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -255,21 +252,6 @@ impl Connection {
         request: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Refusal> {
         request.await.map_err(|error| self.refusal(&error))
-    }
-
-    /// Retries an edit on conflict, since the controller may write the status at any time.
-    pub async fn edit(
-        &self,
-        attempt: impl AsyncFn() -> Result<Option<Refusal>, Failure>,
-    ) -> Result<(), Failure> {
-        let mut attempts = ATTEMPTS;
-        while let Some(conflict) = attempt().await? {
-            attempts -= 1;
-            if attempts == 0 {
-                return Err(conflict.into());
-            }
-        }
-        Ok(())
     }
 
     /// Explains an error of the API server.

@@ -9,9 +9,8 @@ use serde_json::{Value, json};
 
 use crate::clock;
 use crate::cluster::change::rejected;
-use crate::cluster::changer::stamped;
+use crate::cluster::changer::edit;
 use crate::cluster::connection::Connection;
-use crate::cluster::refusal::Refusal;
 use crate::cluster::type_name;
 use crate::cluster::write::DryRun;
 use crate::failure::Failure;
@@ -70,35 +69,15 @@ fn refusal(rollout: &Rollout) -> Option<Error> {
 impl Restart {
     /// Restarts the pods.
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
-        connection
-            .edit(async || self.attempt(connection).await)
-            .await?;
+        let patched = async |rollout: &Rollout| match refusal(rollout) {
+            Some(refusal) => Err(Failure::from(refusal)),
+            None => Ok((patch(rollout, clock::now()), ())),
+        };
+        let (restarted, ()) = edit(connection, &self.rollout, self.dry_run, patched).await?;
+        if !self.dry_run.shows(&restarted)? {
+            print(&format!("rollout {} restarts\n", sanitize(&self.rollout)));
+        }
         Ok(ExitCode::SUCCESS)
-    }
-
-    /// Restarts the current template; returns the refusal if the Rollout was modified in the meantime.
-    async fn attempt(&self, connection: &Connection) -> Result<Option<Refusal>, Failure> {
-        let rollout = connection.rollout(&self.rollout).await?;
-        if let Some(refusal) = refusal(&rollout) {
-            return Err(refusal.into());
-        }
-        let patch = patch(&rollout, clock::now());
-        let patch = stamped(connection, patch, Some(&rollout)).await?;
-        let rollouts = connection.here::<Rollout>();
-        let edited = self
-            .dry_run
-            .merge(connection, &rollouts, &rollout, patch)
-            .await;
-        match edited {
-            Ok(restarted) => {
-                if !self.dry_run.shows(&restarted)? {
-                    print(&format!("rollout {} restarts\n", sanitize(&self.rollout)));
-                }
-                Ok(None)
-            }
-            Err(conflict @ Refusal::Conflict) => Ok(Some(conflict)),
-            Err(other) => Err(other.into()),
-        }
     }
 }
 

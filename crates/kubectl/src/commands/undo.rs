@@ -19,9 +19,8 @@ use kube::api::ListParams;
 use serde_json::{Map, Value, json};
 
 use crate::cluster::change::rejected;
-use crate::cluster::changer::stamped;
+use crate::cluster::changer::edit;
 use crate::cluster::connection::Connection;
-use crate::cluster::refusal::Refusal;
 use crate::cluster::type_name;
 use crate::cluster::write::DryRun;
 use crate::failure::Failure;
@@ -94,16 +93,30 @@ enum Error {
 impl Undo {
     /// Goes back.
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
-        connection
-            .edit(async || self.attempt(connection).await)
-            .await?;
+        let patched = async |rollout: &Rollout| self.patch(connection, rollout).await;
+        let edited = edit(connection, &self.rollout, self.dry_run, patched).await?;
+        let (edited, (revision, lost)) = edited;
+        if self.dry_run.shows(&edited)? {
+            return Ok(ExitCode::SUCCESS);
+        }
+        print(&format!(
+            "rollout {} goes back to revision {revision}\n",
+            sanitize(&self.rollout)
+        ));
+        if let Some(lost) = lost {
+            remark(&format!(
+                "its provenance is not restored, so the change counts as unknown: {lost}"
+            ));
+        }
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Goes back from the current template; returns the refusal if the Rollout was modified in the
-    /// meantime.
-    async fn attempt(&self, connection: &Connection) -> Result<Option<Refusal>, Failure> {
-        let rollout = connection.rollout(&self.rollout).await?;
+    /// The patch back to a revision, with its number and, if its provenance is not restored, why.
+    async fn patch(
+        &self,
+        connection: &Connection,
+        rollout: &Rollout,
+    ) -> Result<(Value, (i64, Option<&'static str>)), Failure> {
         let selector = format!("{ROLLOUT_UID_LABEL}={}", rollout.uid().unwrap_or_default());
         let parameters = ListParams::default().labels(&selector);
         let (sets, runs) = (
@@ -114,32 +127,10 @@ impl Undo {
             connection.ask(sets.list(&parameters)),
             connection.ask(runs.list(&parameters)),
         )?;
-        let target = Target::find(&rollout, &sets.items, &runs.items, self.to_revision)?;
+        let target = Target::find(rollout, &sets.items, &runs.items, self.to_revision)?;
         let provenance = target.provenance();
-        let patch = target.patch(&rollout, provenance.as_ref().ok())?;
-        let rollouts = connection.here::<Rollout>();
-        let patch = stamped(connection, patch, Some(&rollout)).await?;
-        let edited = self
-            .dry_run
-            .merge(connection, &rollouts, &rollout, patch)
-            .await;
-        match edited {
-            Ok(edited) if self.dry_run.shows(&edited)? => return Ok(None),
-            Ok(_) => {}
-            Err(conflict @ Refusal::Conflict) => return Ok(Some(conflict)),
-            Err(other) => return Err(other.into()),
-        }
-        print(&format!(
-            "rollout {} goes back to revision {}\n",
-            sanitize(&self.rollout),
-            target.revision
-        ));
-        if let Err(lost) = provenance {
-            remark(&format!(
-                "its provenance is not restored, so the change counts as unknown: {lost}"
-            ));
-        }
-        Ok(None)
+        let patch = target.patch(rollout, provenance.as_ref().ok())?;
+        Ok((patch, (target.revision, provenance.err())))
     }
 }
 
