@@ -41,7 +41,7 @@ pub enum HoldKind {
     Time(Timestamp),
     /// Pods, references or data are missing; the progress deadline rolls back.
     Doubt,
-    /// Evidence is clean but scarce; at the progress deadline the tier decides.
+    /// Evidence is clean but scarce; after `extendAtMost` of waiting the tier decides.
     Scarce,
 }
 

@@ -119,7 +119,7 @@ pub enum WaitingKind {
     Time,
     /// Pods, references or data are missing: `progressDeadlineSeconds` since the last progress.
     Doubt,
-    /// The evidence is clean but scarce: after `progressDeadlineSeconds` of waiting the tier decides.
+    /// The evidence is clean but scarce: after `extendAtMost` of waiting the tier decides.
     Scarce,
 }
 
