@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use countersign_api::{Freeze, Intervention, SignOff};
 use countersign_core::observation::Observation;
 use countersign_core::observation::people::{
-    HumanInputs, IncidentAnswer, NamedFreeze, SeenIntervention, SeenSignOff,
+    HumanInputs, IncidentAnswer, NamedFreeze, ObservedIntervention, ObservedSignOff,
 };
 use countersign_core::people::sign_off;
 use countersign_core::policy::Effective;
@@ -142,13 +142,13 @@ impl Observer {
         answers.into_iter().collect()
     }
 
-    async fn sign_offs(&self, observation: &Observation, run: &str) -> Readable<SeenSignOff> {
+    async fn sign_offs(&self, observation: &Observation, run: &str) -> Readable<ObservedSignOff> {
         let api = Api::namespaced(self.client.clone(), &observation.namespace);
         let stops = "spec.decision=Reject";
         let own = List::of_attempt("sign-offs", stops, observation, run);
         readable(&own, &api, &self.no_fields, |it: SignOff| {
             let spec = &it.spec;
-            (spec.rollout_uid == observation.uid && spec.run == run).then(|| SeenSignOff {
+            (spec.rollout_uid == observation.uid && spec.run == run).then(|| ObservedSignOff {
                 name: it.name_any(),
                 uid: it.uid().unwrap_or_default(),
                 created_at: created_at(&it.metadata),
@@ -171,13 +171,13 @@ impl Observer {
         &self,
         observation: &Observation,
         run: &str,
-    ) -> Readable<SeenIntervention> {
+    ) -> Readable<ObservedIntervention> {
         let api = Api::namespaced(self.client.clone(), &observation.namespace);
         let stops = "spec.action=Abort";
         let own = List::of_attempt("interventions", stops, observation, run);
         readable(&own, &api, &self.no_fields, |it: Intervention| {
             let spec = &it.spec;
-            (spec.rollout_uid == observation.uid && spec.run == run).then(|| SeenIntervention {
+            (spec.rollout_uid == observation.uid && spec.run == run).then(|| ObservedIntervention {
                 name: it.name_any(),
                 uid: it.uid().unwrap_or_default(),
                 created_at: created_at(&it.metadata),

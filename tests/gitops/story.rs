@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use countersign_api::counts::Counts;
 use countersign_api::{Duration, RolloutSpec, RolloutStatus};
 use countersign_core::Observation;
-use countersign_core::observation::people::{NamedPolicy, SeenIntervention};
+use countersign_core::observation::people::{NamedPolicy, ObservedIntervention};
 use countersign_core::observation::windows::{AnalysisInputs, WindowOutcome};
 use countersign_core::simulation::world::World;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -100,7 +100,7 @@ impl Story {
         let created_at = self.world.observation.now;
         let interventions = &mut self.world.observation.people.interventions;
         let number = interventions.len();
-        interventions.push(SeenIntervention {
+        interventions.push(ObservedIntervention {
             name: format!("intervention-{number}"),
             uid: format!("uid-{number}"),
             created_at,

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 pub struct HumanInputs {
     /// Sign-offs that name this Rollout.
-    pub sign_offs: Vec<SeenSignOff>,
+    pub sign_offs: Vec<ObservedSignOff>,
     /// Interventions that name this Rollout.
-    pub interventions: Vec<SeenIntervention>,
+    pub interventions: Vec<ObservedIntervention>,
     /// Sign-offs and interventions that cannot be read, each with the problem.
     pub unreadable_requests: Vec<String>,
     /// Freezes that select this Rollout.
@@ -58,7 +58,7 @@ pub struct ConcurrentChange {
 
 /// A sign-off with what identifies it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SeenSignOff {
+pub struct ObservedSignOff {
     /// Its name.
     pub name: String,
     /// Its uid.
@@ -73,7 +73,7 @@ pub struct SeenSignOff {
 
 /// An intervention with what identifies it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SeenIntervention {
+pub struct ObservedIntervention {
     /// Its name.
     pub name: String,
     /// Its uid.

@@ -5,7 +5,7 @@ use countersign_api::rollout::Change;
 use crate::decision::{Answer, AnswerTo};
 use crate::limits::{ANSWER_MESSAGE, MAX_ANSWERS};
 use crate::observation::Observation;
-use crate::observation::people::SeenIntervention;
+use crate::observation::people::ObservedIntervention;
 use crate::people::intervention;
 use crate::people::sign_off::{Judged, SignOffs};
 use crate::reason::Reason;
@@ -62,7 +62,7 @@ fn to_sign_off(change: &Change, judged: &Judged) -> Option<Answer> {
 fn to_intervention(
     observation: &Observation,
     change: &Change,
-    it: &SeenIntervention,
+    it: &ObservedIntervention,
 ) -> Option<Answer> {
     let answer = |yes, reason: Reason, message: String| {
         Some(Answer {

@@ -4,13 +4,13 @@ use countersign_api::intervention::InterventionAction;
 use countersign_api::rollout::Change;
 
 use crate::observation::Observation;
-use crate::observation::people::SeenIntervention;
+use crate::observation::people::ObservedIntervention;
 use crate::people::binding;
 use crate::reason::Reason;
 
 /// Pending interventions for this attempt, in order of creation.
 #[must_use]
-pub fn pending<'a>(observation: &'a Observation, change: &Change) -> Vec<&'a SeenIntervention> {
+pub fn pending<'a>(observation: &'a Observation, change: &Change) -> Vec<&'a ObservedIntervention> {
     let mut pending: Vec<_> = observation
         .people
         .interventions
@@ -22,7 +22,7 @@ pub fn pending<'a>(observation: &'a Observation, change: &Change) -> Vec<&'a See
         .filter(|it| refusal(observation, change, it).is_none())
         .collect();
     pending.sort_by(|a, b| {
-        let made = |it: &SeenIntervention| (it.created_at, it.version);
+        let made = |it: &ObservedIntervention| (it.created_at, it.version);
         made(a).cmp(&made(b)).then_with(|| a.name.cmp(&b.name))
     });
     pending
@@ -35,7 +35,7 @@ pub fn pending<'a>(observation: &'a Observation, change: &Change) -> Vec<&'a See
 pub fn refusal(
     observation: &Observation,
     change: &Change,
-    intervention: &SeenIntervention,
+    intervention: &ObservedIntervention,
 ) -> Option<(Reason, String)> {
     let spec = &intervention.spec;
     let names = (&*spec.rollout_uid, &*spec.run, &*spec.digest);
@@ -52,7 +52,7 @@ pub fn refusal(
 
 /// The author and reason of an intervention, in a sentence.
 #[must_use]
-pub fn describe(intervention: &SeenIntervention) -> String {
+pub fn describe(intervention: &ObservedIntervention) -> String {
     let spec = &intervention.spec;
     author_and_reason(&spec.person.username, spec.reason.as_deref())
 }

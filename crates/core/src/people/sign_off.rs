@@ -12,7 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::change::has_begun;
 use crate::observation::Observation;
-use crate::observation::people::SeenSignOff;
+use crate::observation::people::ObservedSignOff;
 use crate::people::{binding, eligibility};
 use crate::proposal::Proposal;
 use crate::reason::Reason;
@@ -30,7 +30,7 @@ pub struct SignOffs<'a> {
 #[derive(Clone, Debug)]
 pub struct Judged<'a> {
     /// The sign-off.
-    pub sign_off: &'a SeenSignOff,
+    pub sign_off: &'a ObservedSignOff,
     /// Every name of its author, by which two people are distinguished.
     person: BTreeSet<String>,
     /// Why it does not count: reason and message.
@@ -43,7 +43,7 @@ impl<'a> SignOffs<'a> {
     pub fn of(observation: &'a Observation, proposal: &Proposal, change: &Change) -> Self {
         let mut seen: Vec<_> = observation.people.sign_offs.iter().collect();
         // Of two sign-offs of the same second, the one that counted first continues to count.
-        let age = |it: &SeenSignOff| (it.created_at, !matches!(it.answer, Some((true, _))));
+        let age = |it: &ObservedSignOff| (it.created_at, !matches!(it.answer, Some((true, _))));
         seen.sort_by(|a, b| age(a).cmp(&age(b)).then_with(|| a.name.cmp(&b.name)));
         let mut judged: Vec<Judged> = Vec::new();
         for sign_off in seen {
@@ -81,7 +81,7 @@ impl<'a> SignOffs<'a> {
 
     /// The rejection that counts, if any.
     #[must_use]
-    pub fn rejection(&self) -> Option<&'a SeenSignOff> {
+    pub fn rejection(&self) -> Option<&'a ObservedSignOff> {
         self.counting(SignOffDecision::Reject)
             .next()
             .map(|it| it.sign_off)
@@ -148,7 +148,7 @@ impl<'a> SignOffs<'a> {
 }
 
 impl Judged<'_> {
-    fn repeats(&self, other: &SeenSignOff, person: &BTreeSet<String>) -> bool {
+    fn repeats(&self, other: &ObservedSignOff, person: &BTreeSet<String>) -> bool {
         self.refused.is_none()
             && self.sign_off.spec.decision == other.spec.decision
             && self.sign_off.spec.gate == other.spec.gate
@@ -182,7 +182,7 @@ fn refusal(
     observation: &Observation,
     proposal: &Proposal,
     change: &Change,
-    sign_off: &SeenSignOff,
+    sign_off: &ObservedSignOff,
     person: &BTreeSet<String>,
 ) -> Option<(Reason, String)> {
     let spec = &sign_off.spec;
@@ -216,7 +216,7 @@ fn refusal(
 fn exclusion(
     proposal: &Proposal,
     change: &Change,
-    sign_off: &SeenSignOff,
+    sign_off: &ObservedSignOff,
     person: &BTreeSet<String>,
 ) -> Option<(Reason, String)> {
     let approver = &sign_off.spec.approver;
@@ -278,7 +278,7 @@ pub fn first_awaited(
     }
     let mut lines = change.transitions.iter();
     let recorded = lines.find(|line| line.reason == Reason::Rejected);
-    let by = |no: &SeenSignOff| format!("rejected by {}", no.spec.approver.username);
+    let by = |no: &ObservedSignOff| format!("rejected by {}", no.spec.approver.username);
     let rejected = recorded.map(|line| line.message.clone());
     if let Some(rejected) = rejected.or_else(|| sign_offs.rejection().map(by)) {
         let message = format!(

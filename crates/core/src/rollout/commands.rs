@@ -10,7 +10,7 @@ use k8s_openapi::jiff::SignedDuration;
 use crate::change;
 use crate::limits::{MAX_HANDLED, MAX_PAUSES_EACH, MAX_WITH_BREAK_GLASS};
 use crate::observation::Observation;
-use crate::observation::people::SeenIntervention;
+use crate::observation::people::ObservedIntervention;
 use crate::people::intervention;
 use crate::people::sign_off::{self, SignOffs};
 use crate::reason::Reason;
@@ -22,7 +22,7 @@ use crate::workload::smoke;
 /// Each intervention is applied once, in order of creation; an abort comes before all others.
 pub(super) fn apply_interventions(context: &Context, change: &mut Change, requeue: &mut Requeue) {
     let pending = intervention::pending(context.observation, change);
-    let abort = |it: &&&SeenIntervention| it.spec.action == InterventionAction::Abort;
+    let abort = |it: &&&ObservedIntervention| it.spec.action == InterventionAction::Abort;
     if let Some(abort) = pending.iter().find(abort).filter(|_| !change.initial) {
         change.handled_requests.insert(abort.uid.clone());
         let message = format!("aborted by {}", intervention::describe(abort));
@@ -37,7 +37,12 @@ pub(super) fn apply_interventions(context: &Context, change: &mut Change, requeu
 
 /// Answered interventions are forgotten. Those that do not fit are applied again by the next reconcile, to
 /// the same end: the last command counts.
-fn remember(observation: &Observation, change: &mut Change, it: &SeenIntervention, followed: bool) {
+fn remember(
+    observation: &Observation,
+    change: &mut Change,
+    it: &ObservedIntervention,
+    followed: bool,
+) {
     let uids = if followed {
         &mut change.handled_requests
     } else {
@@ -61,7 +66,7 @@ fn make_room(observation: &Observation, uids: &mut BTreeSet<String>) {
 }
 
 /// Applies one command; `false` if it changes nothing.
-fn follow(context: &Context, change: &mut Change, it: &SeenIntervention) -> bool {
+fn follow(context: &Context, change: &mut Change, it: &ObservedIntervention) -> bool {
     let words = intervention::describe(it);
     let (why, message) = match it.spec.action {
         InterventionAction::Pause if change.paused_by.is_none() => {

@@ -20,7 +20,7 @@ use countersign_api::{CHANGED_BY_ANNOTATION, HASH_LABEL, Person, PodTemplate};
 use countersign_core::analysis::statistics::Counts;
 use countersign_core::change::{is_watched, present_step};
 use countersign_core::decision::{Action, HistoryAction, TrafficAction};
-use countersign_core::observation::people::{SeenIntervention, SeenSignOff};
+use countersign_core::observation::people::{ObservedIntervention, ObservedSignOff};
 use countersign_core::observation::windows::{
     CheckWindows, ErrorRates, Unanswered, Uncounted, Window, WindowOutcome,
 };

@@ -16,7 +16,7 @@ use countersign_api::{CHANGED_BY_ANNOTATION, Person, SignOffDemand};
 use countersign_core::decide;
 use countersign_core::decision::Decision;
 use countersign_core::observation::people::{
-    IncidentAnswer, NamedFreeze, SeenIntervention, SeenSignOff,
+    IncidentAnswer, NamedFreeze, ObservedIntervention, ObservedSignOff,
 };
 use countersign_core::text::is_invisible;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -57,7 +57,7 @@ pub(crate) fn sign(world: &mut World, by: Person, edit: impl FnOnce(&mut SignOff
     };
     edit(&mut spec);
     let number = world.observation.people.sign_offs.len();
-    world.observation.people.sign_offs.push(SeenSignOff {
+    world.observation.people.sign_offs.push(ObservedSignOff {
         name: format!("shop-{number}"),
         uid: format!("sign-off-{number}"),
         created_at: world.observation.now,
@@ -82,7 +82,7 @@ pub(crate) fn command(world: &mut World, user: &str, action: InterventionAction)
         .observation
         .people
         .interventions
-        .push(SeenIntervention {
+        .push(ObservedIntervention {
             name: format!("shop-{number}"),
             uid: format!("intervention-{number}"),
             created_at: world.observation.now,

@@ -232,7 +232,7 @@ impl World {
         gate: Option<String>,
     ) -> Option<Self> {
         let change = self.canary()?.clone();
-        let named = |it: &SeenSignOff| {
+        let named = |it: &ObservedSignOff| {
             it.spec.run == change.run
                 && it.spec.approver.username == user
                 && it.spec.decision == decision
@@ -243,7 +243,7 @@ impl World {
         }
         Some(self.with(|next| {
             let number = next.seen.people.sign_offs.len();
-            next.seen.people.sign_offs.push(SeenSignOff {
+            next.seen.people.sign_offs.push(ObservedSignOff {
                 name: format!("shop-{number}"),
                 uid: format!("sign-off-{number}"),
                 created_at: next.seen.now,
@@ -274,7 +274,7 @@ impl World {
                 next.condemned.remove(&change.digest);
             }
             let number = next.seen.people.interventions.len();
-            next.seen.people.interventions.push(SeenIntervention {
+            next.seen.people.interventions.push(ObservedIntervention {
                 name: format!("shop-{number}"),
                 uid: format!("intervention-{number}"),
                 created_at: next.seen.now,

@@ -135,7 +135,7 @@ impl World {
         }
         // So was a retry that was requested after the rollback was decided.
         let mut requests = self.seen.people.interventions.iter();
-        let is_retry = |it: &SeenIntervention| {
+        let is_retry = |it: &ObservedIntervention| {
             it.spec.action == InterventionAction::Retry && it.created_at >= late.at
         };
         if requests.any(is_retry) {
