@@ -7,7 +7,7 @@ use crate::limits::{ANSWER_MESSAGE, MAX_ANSWERS};
 use crate::observation::Observation;
 use crate::observation::people::ObservedIntervention;
 use crate::people::intervention;
-use crate::people::sign_off::{Judged, SignOffs};
+use crate::people::sign_off::{EvaluatedSignOff, SignOffs};
 use crate::reason::Reason;
 use crate::text::sanitize_to;
 
@@ -23,7 +23,7 @@ pub fn of(
     };
     let to_sign_offs = sign_offs
         .all()
-        .filter_map(|judged| to_sign_off(change, judged));
+        .filter_map(|evaluated| to_sign_off(change, evaluated));
     let unanswered = observation
         .people
         .interventions
@@ -39,9 +39,9 @@ pub fn of(
 }
 
 /// The condition of a sign-off of an earlier attempt, or of a change that has ended, is kept.
-fn to_sign_off(change: &Change, judged: &Judged) -> Option<Answer> {
-    let sign_off = judged.sign_off;
-    let (yes, reason, message) = match &judged.refused {
+fn to_sign_off(change: &Change, evaluated: &EvaluatedSignOff) -> Option<Answer> {
+    let sign_off = evaluated.sign_off;
+    let (yes, reason, message) = match &evaluated.refused {
         None => (true, Reason::Counts, "it counts".to_owned()),
         Some((reason, message)) => (false, *reason, message.clone()),
     };

@@ -23,12 +23,12 @@ pub const FIRST_REVISION: &str = "first-revision";
 /// The sign-offs of an observation, each with its verdict.
 #[derive(Clone, Debug, Default)]
 pub struct SignOffs<'a> {
-    judged: Vec<Judged<'a>>,
+    evaluated: Vec<EvaluatedSignOff<'a>>,
 }
 
 /// One sign-off and whether it counts.
 #[derive(Clone, Debug)]
-pub struct Judged<'a> {
+pub struct EvaluatedSignOff<'a> {
     /// The sign-off.
     pub sign_off: &'a ObservedSignOff,
     /// Every name of its author, by which two people are distinguished.
@@ -38,19 +38,19 @@ pub struct Judged<'a> {
 }
 
 impl<'a> SignOffs<'a> {
-    /// Judges every sign-off of an observation for a change.
+    /// Evaluates every sign-off of an observation for a change.
     #[must_use]
     pub fn of(observation: &'a Observation, proposal: &Proposal, change: &Change) -> Self {
         let mut seen: Vec<_> = observation.people.sign_offs.iter().collect();
         // Of two sign-offs of the same second, the one that counted first continues to count.
         let age = |it: &ObservedSignOff| (it.created_at, !matches!(it.answer, Some((true, _))));
         seen.sort_by(|a, b| age(a).cmp(&age(b)).then_with(|| a.name.cmp(&b.name)));
-        let mut judged: Vec<Judged> = Vec::new();
+        let mut evaluated: Vec<EvaluatedSignOff> = Vec::new();
         for sign_off in seen {
             let person =
                 eligibility::names(&sign_off.spec.approver.username, &proposal.effective.people);
             let refused = refusal(observation, proposal, change, sign_off, &person).or_else(|| {
-                let same = judged
+                let same = evaluated
                     .iter()
                     .find(|other| other.repeats(sign_off, &person))?;
                 let message = format!(
@@ -59,24 +59,25 @@ impl<'a> SignOffs<'a> {
                 );
                 Some((Reason::SamePerson, message))
             });
-            judged.push(Judged {
+            evaluated.push(EvaluatedSignOff {
                 sign_off,
                 person,
                 refused,
             });
         }
-        Self { judged }
+        Self { evaluated }
     }
 
     /// All sign-offs, oldest first.
-    pub fn all(&self) -> impl Iterator<Item = &Judged<'a>> {
-        self.judged.iter()
+    pub fn all(&self) -> impl Iterator<Item = &EvaluatedSignOff<'a>> {
+        self.evaluated.iter()
     }
 
-    fn counting(&self, decision: SignOffDecision) -> impl Iterator<Item = &Judged<'a>> {
-        let counts =
-            move |it: &&Judged| it.refused.is_none() && it.sign_off.spec.decision == decision;
-        self.judged.iter().filter(counts)
+    fn counting(&self, decision: SignOffDecision) -> impl Iterator<Item = &EvaluatedSignOff<'a>> {
+        let counts = move |it: &&EvaluatedSignOff| {
+            it.refused.is_none() && it.sign_off.spec.decision == decision
+        };
+        self.evaluated.iter().filter(counts)
     }
 
     /// The rejection that counts, if any.
@@ -96,11 +97,11 @@ impl<'a> SignOffs<'a> {
     /// Whether a break-glass sign-off counts, or might count while its author cannot be verified.
     #[must_use]
     pub fn may_have_break_glass(&self) -> bool {
-        let unproven = |it: &Judged| {
+        let unproven = |it: &EvaluatedSignOff| {
             it.sign_off.spec.decision == SignOffDecision::BreakGlass
                 && matches!(it.refused, Some((Reason::Unproven, _)))
         };
-        self.has_break_glass() || self.judged.iter().any(unproven)
+        self.has_break_glass() || self.evaluated.iter().any(unproven)
     }
 
     /// Whether a sign-off accepts the scarce evidence of a step.
@@ -114,7 +115,7 @@ impl<'a> SignOffs<'a> {
     /// When the next of the counting sign-offs expires.
     #[must_use]
     pub fn next_expiry(&self) -> Option<Timestamp> {
-        let counting = self.judged.iter().filter(|it| it.refused.is_none());
+        let counting = self.evaluated.iter().filter(|it| it.refused.is_none());
         let ends = counting.filter_map(|it| it.sign_off.spec.expires_at.as_ref());
         ends.map(|end| end.0).min()
     }
@@ -122,7 +123,7 @@ impl<'a> SignOffs<'a> {
     /// The unmet demands of a gate in words; empty if all are met.
     #[must_use]
     pub fn missing(&self, gate: &str, demands: &[SignOffDemand]) -> Vec<String> {
-        let for_gate = |it: &&Judged| {
+        let for_gate = |it: &&EvaluatedSignOff| {
             it.sign_off
                 .spec
                 .gate
@@ -147,7 +148,7 @@ impl<'a> SignOffs<'a> {
     }
 }
 
-impl Judged<'_> {
+impl EvaluatedSignOff<'_> {
     fn repeats(&self, other: &ObservedSignOff, person: &BTreeSet<String>) -> bool {
         self.refused.is_none()
             && self.sign_off.spec.decision == other.spec.decision
@@ -162,8 +163,8 @@ impl Judged<'_> {
 }
 
 /// One user name per person.
-fn distinct<'a>(signed: &[&'a Judged]) -> Vec<&'a str> {
-    let mut people: Vec<&Judged> = Vec::new();
+fn distinct<'a>(signed: &[&'a EvaluatedSignOff]) -> Vec<&'a str> {
+    let mut people: Vec<&EvaluatedSignOff> = Vec::new();
     for it in signed {
         if people
             .iter()
