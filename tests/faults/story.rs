@@ -186,14 +186,14 @@ impl Run {
                 .await
                 .map_err(|error| error.to_string())?;
             let status = rollout.status.clone().unwrap_or_default();
-            let standing = format!(
+            let state = format!(
                 "{:?} {:?}: {}",
                 status.phase, status.waiting_for, status.message
             );
             if wanted(&rollout) {
                 Ok(rollout)
             } else {
-                Err(standing)
+                Err(state)
             }
         };
         wait_for(what, TIMEOUT, poll)

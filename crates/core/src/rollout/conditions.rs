@@ -42,8 +42,8 @@ pub(super) fn conditions(
     let mut facts = workload_facts(view, proposal, status, hold);
     facts.push(provenance_fact(observation, proposal));
     facts.extend(adopted.map(|adopted| {
-        let (stands, why, message) = condition::standing(view, adopted, hold);
-        fact(step::ADOPTED, stands, why, &message)
+        let (serves, why, message) = condition::state(view, adopted, hold);
+        fact(step::ADOPTED, serves, why, &message)
     }));
     facts.extend(tampered_fact(observation));
     facts.extend(foreign_fact(observation));

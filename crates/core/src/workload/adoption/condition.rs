@@ -9,14 +9,14 @@ use crate::workload::adoption::{step, take_over};
 
 /// Whether the Rollout serves in place of the workload: reason and message of the condition.
 #[must_use]
-pub fn standing(view: &View, adopted: &Adopted, hold: Option<&Hold>) -> (bool, Reason, String) {
-    let (stands, why, message) = progress(view, adopted, hold);
+pub fn state(view: &View, adopted: &Adopted, hold: Option<&Hold>) -> (bool, Reason, String) {
+    let (serves, why, message) = progress(view, adopted, hold);
     match take_over::autoscaler_targets_workload(view.observation) {
         Some(sentence) => {
             let message = format!("{sentence}; {message}");
-            (stands, Reason::AutoscalerMisdirected, message)
+            (serves, Reason::AutoscalerMisdirected, message)
         }
-        None => (stands, why, message),
+        None => (serves, why, message),
     }
 }
 
